@@ -1,0 +1,116 @@
+//! The words in which the rooms speak of the cluster.
+//!
+//! The policy asks, the API thread answers, and neither imports the other:
+//! what passes between them is defined here, free of sockets and of HTTP.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The version of an object, opaque as Kubernetes wants it: good for a guard
+/// on a write and for nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ResourceVersion(pub String);
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The scale of the Deployment, as one read or one write showed it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scale {
+    /// `spec.replicas`, where an absent field is zero.
+    pub replicas: u32,
+    /// The version that a guarded write has to name.
+    pub version: ResourceVersion,
+}
+
+/// What may be asked of the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// Read the scale afresh.
+    ReadScale,
+    /// Set `spec.replicas`, provided that the Deployment is still at `guard`.
+    WriteScale {
+        /// The new `spec.replicas`.
+        replicas: u32,
+        /// The version on which the decision rests.
+        guard: ResourceVersion,
+    },
+}
+
+/// How a [`Request`] ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// 200: the scale after the read or the write.
+    Scale(Scale),
+    /// 409: the Deployment has moved on, and nothing was written.
+    Conflict,
+    /// 403 (or 401 after the token was read again): nothing was written.
+    Forbidden,
+    /// 404: no such Deployment; nothing was written.
+    NotFound,
+    /// 429: nothing was written; the server may have said when to come again.
+    Busy {
+        /// The reply's `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// No connection could be made, so that nothing was asked.
+    Unreachable,
+    /// A time-out, a torn connection, a 5xx, a reply that makes no sense:
+    /// a write *may* have been applied.
+    Unknown {
+        /// The reply's `Retry-After`, if there was a reply.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// One address of one pod behind the Service, as EndpointSlices list it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// The pod's UID (`targetRef.uid`); for an endpoint that names no pod, its
+    /// address.
+    pub uid: String,
+    /// Where to dial it.
+    pub address: SocketAddr,
+    /// Ready, and not terminating.
+    pub ready: bool,
+}
+
+/// A Service's port, as a user names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PortRef {
+    /// By the port's name in the Service.
+    Name(String),
+    /// By its number in the Service.
+    Number(u16),
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortRef::Name(name) => f.write_str(name),
+            PortRef::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// A host and a port to dial in place of pod addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, self.port).fmt(f),
+            Err(_) => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}

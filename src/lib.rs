@@ -1,0 +1,3 @@
+//! zero-pod-autoscaler
+pub mod clock;
+pub mod cluster;
