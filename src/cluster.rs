@@ -114,3 +114,26 @@ impl fmt::Display for HostPort {
         }
     }
 }
+
+/// Where the API server answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ApiServer {
+    /// Whether to speak TLS, as to everything but a `kubectl proxy` on
+    /// loopback.
+    pub tls: bool,
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for ApiServer {
+    /// The URL, without a slash at its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => write!(f, "{scheme}://{}", SocketAddr::new(ip, self.port)),
+            Err(_) => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}

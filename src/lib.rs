@@ -1,3 +1,7 @@
-//! zero-pod-autoscaler
+//! zero-pod-autoscaler: see `README.md`.
+
+pub mod address;
 pub mod clock;
 pub mod cluster;
+pub mod duration;
+pub mod settings;

@@ -1,0 +1,132 @@
+//! The table in prose: `--help`, the README's table, and which flag was meant.
+
+use super::table::{Setting, TABLE, Unset};
+
+/// The widest line of the help, in columns.
+const WIDTH: usize = 100;
+
+/// The program's name and version, for `--version`.
+pub fn version() -> &'static str {
+    concat!("zpa ", env!("CARGO_PKG_VERSION"))
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = format!("{}\n", version());
+    text += &wrap(0, env!("CARGO_PKG_DESCRIPTION"));
+    text += "\nUsage: zpa --deployment NAME [--FLAG VALUE]...\n\n";
+    let heads = TABLE
+        .iter()
+        .map(head)
+        .chain(OTHERS.map(|(head, _)| head.to_owned()));
+    let indent = heads.map(|head| head.len()).max().unwrap_or_default() + 2;
+    for setting in TABLE {
+        text += &format!("{:indent$}", head(setting));
+        text += &wrap(indent, &setting.help.replace('`', ""));
+        text += &format!("{:indent$}", "");
+        text += &wrap(indent, &facts(setting));
+    }
+    for (head, body) in OTHERS {
+        text += &format!("{head:indent$}{body}\n");
+    }
+    text + FOOT
+}
+
+const OTHERS: [(&str, &str); 2] = [
+    ("  -h, --help", "Print this text"),
+    ("  -V, --version", "Print the version"),
+];
+
+const FOOT: &str = "
+A setting is a flag or a variable of the environment. A flag beats a variable, and an empty
+variable counts as unset. A duration is written as in Go (300ms, 90s, 1h30m), or in plain
+seconds.
+
+Documentation: README.md in the program's source
+";
+
+fn head(setting: &Setting) -> String {
+    format!("  --{} {}", setting.flag, setting.placeholder)
+}
+
+/// The variables and the default, in brackets.
+fn facts(setting: &Setting) -> String {
+    let unset = match setting.unset {
+        Unset::Default(value) => format!("default: {value}"),
+        Unset::Means(meaning) => format!("unset: {meaning}"),
+        Unset::Error => "required".to_owned(),
+    };
+    let variables = setting.variables.join(", ");
+    format!("[{variables}; {unset}]")
+}
+
+/// `text` in lines, for a column that begins `indent` from the left. The
+/// first line is to be put where the column begins.
+fn wrap(indent: usize, text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = indent;
+    for word in text.split(' ') {
+        if column > indent && column + 1 + word.len() > WIDTH {
+            wrapped += &format!("\n{:indent$}", "");
+            column = indent;
+        } else if column > indent {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += word.len();
+    }
+    wrapped + "\n"
+}
+
+/// The README's table of settings, in Markdown.
+pub fn markdown_table() -> String {
+    let head = "| Flag | Variable | Default | Meaning |\n|---|---|---|---|\n";
+    TABLE
+        .iter()
+        .fold(head.to_owned(), |text, row| text + &markdown_row(row))
+}
+
+fn markdown_row(setting: &Setting) -> String {
+    let variables = setting.variables.join("`, `");
+    let unset = match setting.unset {
+        Unset::Default(value) => format!("`{value}`"),
+        Unset::Means(meaning) => meaning.to_owned(),
+        Unset::Error => "required".to_owned(),
+    };
+    let (flag, help) = (setting.flag, setting.help);
+    format!("| `--{flag}` | `{variables}` | {unset} | {help} |\n")
+}
+
+/// The flag that was probably meant: one that `name` begins, or one that a few
+/// slips of the finger turn into `name`.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.trim_start_matches('-');
+    // Nobody means a flag by a novel, and the distance takes quadratic time.
+    if name.len() < 2 || name.len() > 40 {
+        return None;
+    }
+    let flags = TABLE.iter().map(|setting| setting.flag);
+    let known = flags.chain(["help", "version"]);
+    let (distance, flag) = known
+        .map(|flag| match flag.starts_with(name) {
+            true => (0, flag),
+            false => (distance(name, flag), flag),
+        })
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= flag.len() / 3).then_some(flag)
+}
+
+/// Levenshtein's distance: how many bytes to insert, to drop or to replace.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

@@ -1,0 +1,185 @@
+//! What the user said: texts, and where they came from.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use lexopt::{Arg, Parser};
+
+use super::table::{self, TABLE};
+use super::{Invocation, help};
+
+/// How much of a value an error shows, in characters.
+const SHOWN: usize = 60;
+
+/// What the user said, by the setting's flag, and what could not be understood.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) words: BTreeMap<&'static str, Word>,
+    pub(super) errors: Vec<String>,
+}
+
+/// One setting's value, as the user gave it.
+#[derive(Debug)]
+pub(super) struct Word {
+    from: Source,
+    pub(super) value: OsString,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Flag(&'static str),
+    Variable(&'static str),
+}
+
+impl fmt::Display for Word {
+    /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = quote(&self.value);
+        match self.from {
+            Source::Flag(name) => write!(f, "--{name}={value}"),
+            Source::Variable(name) => write!(f, "{name}={value}"),
+        }
+    }
+}
+
+/// A value in quotes, escaped and cut, so that it can do no harm to a terminal
+/// or a log.
+pub(super) fn quote(value: &OsStr) -> String {
+    let Some(text) = value.to_str() else {
+        let bytes = value.as_encoded_bytes();
+        let cut = &bytes[..bytes.len().min(SHOWN)];
+        return format!(
+            "\"{}{}\"",
+            cut.escape_ascii(),
+            ellipsis(bytes.len() > SHOWN)
+        );
+    };
+    let end = text.char_indices().nth(SHOWN).map(|(end, _)| end);
+    let cut = &text[..end.unwrap_or(text.len())];
+    format!("\"{}{}\"", cut.escape_debug(), ellipsis(end.is_some()))
+}
+
+fn ellipsis(cut: bool) -> &'static str {
+    if cut { "..." } else { "" }
+}
+
+impl Said {
+    /// Takes in the command line; a `--help` or `--version` in it is returned.
+    pub(super) fn listen_to_flags(
+        &mut self,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Option<Invocation> {
+        let mut parser = Parser::from_args(args);
+        let mut shortcut = None;
+        loop {
+            match parser.next() {
+                Ok(None) => return shortcut,
+                Ok(Some(Arg::Short('h') | Arg::Long("help"))) => {
+                    shortcut = shortcut.or(Some(Invocation::Help));
+                }
+                Ok(Some(Arg::Short('V') | Arg::Long("version"))) => {
+                    shortcut = shortcut.or(Some(Invocation::Version));
+                }
+                Ok(Some(Arg::Long(name))) => {
+                    let name = name.to_owned();
+                    self.take_long(name, &mut parser);
+                }
+                Ok(Some(Arg::Short(letter))) => self.refuse_short(letter, &mut parser),
+                Ok(Some(Arg::Value(value))) => self.refuse_positional(&value),
+                // A value for `--help` or `--version`, which goes first.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes in the environment, where the command line was silent.
+    pub(super) fn listen_to_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
+        for setting in TABLE {
+            let word = setting.variables.iter().find_map(|name| {
+                let value = env(name).filter(|value| is_meant_for_us(name, value))?;
+                let from = Source::Variable(name);
+                Some(Word { from, value })
+            });
+            if let Some(word) = word {
+                self.words.entry(setting.flag).or_insert(word);
+            }
+        }
+    }
+
+    /// A flag without a value is kept as one with an empty value: both are
+    /// the same mistake.
+    fn take_long(&mut self, name: String, parser: &mut Parser) {
+        let Some((setting, name)) = table::find(&name) else {
+            self.refuse("--", name);
+            skip_value(parser);
+            return;
+        };
+        let value = parser.optional_value().or_else(|| detached_value(parser));
+        let word = Word {
+            from: Source::Flag(name),
+            value: value.unwrap_or_default(),
+        };
+        self.words.insert(setting.flag, word);
+    }
+
+    fn refuse(&mut self, dashes: &str, name: String) {
+        let shown = quote(format!("{dashes}{name}").as_ref());
+        self.errors.push(match help::nearest(&name) {
+            Some(known) => format!("{shown}: there is no such flag; did you mean --{known}?"),
+            None => format!("{shown}: there is no such flag; --help lists them"),
+        });
+    }
+
+    /// Go's programs take `-idle-ttl` for `--idle-ttl`; here it is a mistake,
+    /// and one to be mentioned once, not letter by letter.
+    fn refuse_short(&mut self, letter: char, parser: &mut Parser) {
+        let rest = parser.optional_value().unwrap_or_default();
+        let word = format!("{letter}{}", rest.to_string_lossy());
+        let name = word.split('=').next().unwrap_or_default();
+        self.refuse("-", name.to_owned());
+        if !word.contains('=') {
+            skip_value(parser);
+        }
+    }
+
+    fn refuse_positional(&mut self, value: &OsStr) {
+        let shown = quote(value);
+        self.errors.push(format!(
+            "{shown}: stands alone; every setting is a flag, e.g. --deployment=my-app"
+        ));
+    }
+}
+
+/// The next argument, unless it looks like a flag: then a value was forgotten.
+/// (One dash is no flag of ours: `-5s` is a wrong value, and better said so.)
+fn detached_value(parser: &mut Parser) -> Option<OsString> {
+    let mut rest = parser.try_raw_args()?;
+    rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"--"))
+}
+
+/// Drops the value of an unknown flag, which would else be a second mistake.
+fn skip_value(parser: &mut Parser) {
+    if parser.optional_value().is_some() {
+        return;
+    }
+    if let Some(mut rest) = parser.try_raw_args() {
+        let _ = rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-"));
+    }
+}
+
+/// An empty variable counts as unset, and so does a service link.
+///
+/// For a Service `zpa` the kubelet gives every container of its namespace
+/// `ZPA_PORT=tcp://10.0.0.1:80` (`pkg/kubelet/envvars/envvars.go`), after
+/// Docker's links of old: the user has said nothing there. Of the links' other
+/// names (`ZPA_SERVICE_HOST`, `ZPA_SERVICE_PORT`, `ZPA_PORT_80_TCP` and longer)
+/// none is a setting's.
+fn is_meant_for_us(name: &str, value: &OsStr) -> bool {
+    let bytes = value.as_encoded_bytes();
+    let is_url = [&b"tcp://"[..], b"udp://", b"sctp://"]
+        .iter()
+        .any(|scheme| bytes.starts_with(scheme));
+    let is_service_link = name.ends_with("_PORT") && is_url;
+    !bytes.is_empty() && !is_service_link
+}

@@ -1,0 +1,326 @@
+use super::*;
+use proptest::prelude::*;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+mod values;
+
+fn os(texts: &[&str]) -> Vec<OsString> {
+    texts.iter().map(OsString::from).collect()
+}
+
+fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, Errors> {
+    parse(os(args), |name| {
+        let (_, value) = env.iter().find(|(known, _)| *known == name)?;
+        Some(OsString::from(value))
+    })
+}
+
+fn settings(args: &[&str], env: &[(&str, &str)]) -> Settings {
+    match parse_with(args, env) {
+        Ok(Invocation::Run(settings)) => *settings,
+        other => panic!("{args:?} {env:?}: {other:?}"),
+    }
+}
+
+/// The settings of one flag next to `--deployment=app`.
+fn with(flag: &str, value: &str) -> Settings {
+    settings(&["--deployment=app", &format!("--{flag}={value}")], &[])
+}
+
+fn errors(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
+    let errors = parse_with(args, env).expect_err(&format!("{args:?} {env:?}"));
+    errors.lines().map(str::to_owned).collect()
+}
+
+/// The only error of one flag next to `--deployment=app`.
+fn error(flag: &str, value: &str) -> String {
+    let argument = format!("--{flag}={value}");
+    let errors = errors(&["--deployment=app", &argument], &[]);
+    assert_eq!(errors.len(), 1, "{argument}: {errors:?}");
+    errors[0].clone()
+}
+
+#[test]
+fn a_deployment_is_all_that_has_to_be_said() {
+    let expected = Settings {
+        namespace: None,
+        deployment: "app".into(),
+        service: "app".into(),
+        port: None,
+        listen: "0.0.0.0:8080".parse().unwrap(),
+        target: None,
+        idle_ttl: Duration::from_secs(3600),
+        hold_timeout: Duration::from_secs(300),
+        connect_timeout: Duration::from_secs(2),
+        wake_replicas: NonZeroU32::MIN,
+        max_connections: None,
+        drain_delay: Duration::from_secs(5),
+        drain_timeout: Duration::from_secs(20),
+        kubeconfig: None,
+        api_server: None,
+        credentials: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
+        log: "info".into(),
+    };
+    assert_eq!(settings(&["--deployment", "app"], &[]), expected);
+    assert_eq!(settings(&[], &[("ZPA_DEPLOYMENT", "app")]), expected);
+}
+
+#[test]
+fn a_flag_beats_a_variable_and_a_variable_beats_the_default() {
+    let env = [("ZPA_DEPLOYMENT", "app"), ("ZPA_IDLE_TTL", "2m")];
+    assert_eq!(settings(&[], &env).idle_ttl.as_secs(), 120);
+    assert_eq!(settings(&["--idle-ttl=3m"], &env).idle_ttl.as_secs(), 180);
+    let masked = [("ZPA_DEPLOYMENT", "app"), ("ZPA_IDLE_TTL", "wrong")];
+    assert_eq!(
+        settings(&["--idle-ttl=3m"], &masked).idle_ttl.as_secs(),
+        180
+    );
+}
+
+#[test]
+fn of_a_repeated_flag_the_last_one_counts() {
+    let args = [
+        "--deployment=a",
+        "--idle-ttl=wrong",
+        "--deployment=b",
+        "--idle-ttl=2m",
+    ];
+    let settings = settings(&args, &[]);
+    assert_eq!(
+        (settings.deployment.as_str(), settings.idle_ttl.as_secs()),
+        ("b", 120)
+    );
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_and_an_empty_flag_is_an_error() {
+    let env = [
+        ("ZPA_DEPLOYMENT", "app"),
+        ("ZPA_IDLE_TTL", ""),
+        ("ZPA_TARGET", ""),
+    ];
+    assert_eq!(settings(&[], &env), settings(&["--deployment=app"], &[]));
+    assert_eq!(
+        error("idle-ttl", ""),
+        "--idle-ttl=\"\": needs a value; use e.g. 90s, 5m, 1h30m"
+    );
+}
+
+#[test]
+fn a_service_named_zpa_does_no_harm() {
+    let env = [
+        ("ZPA_DEPLOYMENT", "app"),
+        ("ZPA_SERVICE_HOST", "10.0.0.1"),
+        ("ZPA_SERVICE_PORT", "80"),
+        ("ZPA_PORT", "tcp://10.0.0.1:80"),
+        ("ZPA_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("ZPA_SOMETHING_ELSE", "x"),
+    ];
+    assert_eq!(settings(&[], &env), settings(&["--deployment=app"], &[]));
+    for link in ["udp://10.0.0.1:53", "sctp://10.0.0.1:53"] {
+        assert_eq!(
+            settings(&["--deployment=app"], &[("ZPA_PORT", link)]).port,
+            None
+        );
+    }
+}
+
+#[test]
+fn what_looks_like_a_service_link_is_one_only_in_zpa_port() {
+    let errors = errors(
+        &["--deployment=app", "--port=tcp://a:1"],
+        &[("ZPA_TARGET", "tcp://a:1")],
+    );
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
+#[test]
+fn kubeconfig_has_a_second_variable() {
+    let app = ["--deployment=app"];
+    let both = [("KUBECONFIG", "/theirs"), ("ZPA_KUBECONFIG", "/ours")];
+    assert_eq!(
+        settings(&app, &both[..1]).kubeconfig,
+        Some("/theirs".into())
+    );
+    assert_eq!(settings(&app, &both).kubeconfig, Some("/ours".into()));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_in_one_run() {
+    let args = ["--listen", "8080", "--idel-ttl", "5m", "stray"];
+    let env = [("ZPA_IDLE_TTL", "5x"), ("ZPA_WAKE_REPLICAS", "0")];
+    assert_eq!(
+        errors(&args, &env),
+        [
+            "\"--idel-ttl\": there is no such flag; did you mean --idle-ttl?",
+            "\"stray\": stands alone; every setting is a flag, e.g. --deployment=my-app",
+            "--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app",
+            "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
+             use e.g. 0.0.0.0:8080, :8080, [::1]:8080",
+            "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
+            "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; use e.g. 1, 3",
+        ]
+    );
+}
+
+#[test]
+fn help_and_version_are_obeyed_whatever_else_is_wrong() {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["-help"],
+        &["--bogus", "-h"],
+        &["--listen", "--help"],
+    ] {
+        assert_eq!(parse_with(args, &[]), Ok(Invocation::Help), "{args:?}");
+    }
+    for args in [
+        &["--version"][..],
+        &["-V"],
+        &["--version", "--help"],
+        &["--version=x", "y"],
+    ] {
+        assert_eq!(parse_with(args, &[]), Ok(Invocation::Version), "{args:?}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_one_error_and_names_the_nearest_flag() {
+    let cases = [
+        (&["--idle_ttl=5m"][..], "did you mean --idle-ttl?"),
+        (&["--idle", "5m"], "did you mean --idle-ttl?"),
+        (&["-idle-ttl", "5m"], "did you mean --idle-ttl?"),
+        (&["-idle-ttl=5m"], "did you mean --idle-ttl?"),
+        (&["-version"], "did you mean --version?"),
+        (&["--metrics-address", ":9090"], "--help lists them"),
+        (&["-x"], "--help lists them"),
+    ];
+    for (args, expected) in cases {
+        let all = [&["--deployment=app"], args].concat();
+        let errors = errors(&all, &[]);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].ends_with(expected), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_flag_does_not_swallow_the_next_flag() {
+    let forgotten = errors(&["--idle-ttl", "--deployment", "app"], &[]);
+    assert_eq!(
+        forgotten,
+        ["--idle-ttl=\"\": needs a value; use e.g. 90s, 5m, 1h30m"]
+    );
+    let at_the_end = errors(&["--deployment"], &[]);
+    assert_eq!(
+        at_the_end,
+        ["--deployment=\"\": needs a value; use e.g. my-app"]
+    );
+    let negative = errors(&["--deployment=app", "--drain-delay", "-5s"], &[]);
+    assert_eq!(
+        negative,
+        ["--drain-delay=\"-5s\": is negative; use e.g. 5s, 0"]
+    );
+}
+
+#[test]
+fn a_value_is_shown_escaped_and_cut() {
+    let shown = error("idle-ttl", "\u{1b}[2J\n\u{202e}\"");
+    assert!(
+        shown.starts_with(r#"--idle-ttl="\u{1b}[2J\n\u{202e}\"": "#),
+        "{shown}"
+    );
+    let shown = error("idle-ttl", &"é".repeat(10_000));
+    assert!(
+        shown.starts_with(&format!("--idle-ttl=\"{}...\": ", "é".repeat(60))),
+        "{shown}"
+    );
+    assert!(error("idle-ttl", &format!("1{}", "x".repeat(10_000))).len() < 200);
+}
+
+#[test]
+fn a_value_that_is_not_utf8_is_an_error_even_for_a_path() {
+    let value = OsStr::from_bytes(b"/tmp/\xff").to_owned();
+    let args = os(&["--deployment=app"]);
+    let errors = parse(args, |name| {
+        (name == "ZPA_CREDENTIALS").then(|| value.clone())
+    });
+    assert_eq!(
+        errors.unwrap_err().to_string(),
+        "ZPA_CREDENTIALS=\"/tmp/\\xff\": is not UTF-8; \
+         use e.g. /var/run/secrets/kubernetes.io/serviceaccount"
+    );
+}
+
+#[test]
+fn every_row_of_the_table_is_in_order() {
+    for setting in TABLE {
+        let flag = setting.flag;
+        let variable = format!("ZPA_{}", flag.to_uppercase().replace('-', "_"));
+        assert_eq!(setting.variables[0], variable);
+        assert!(!setting.examples.is_empty(), "--{flag} has an example");
+        assert!(
+            !setting.help.contains('|'),
+            "--{flag} fits in a Markdown table"
+        );
+        let default = match setting.unset {
+            Unset::Default(default) => Some(default),
+            _ => None,
+        };
+        for text in setting.examples.iter().copied().chain(default) {
+            let stored = (setting.store)(&mut Settings::undecided(), text);
+            assert_eq!(stored, Ok(()), "--{flag}={text}");
+        }
+    }
+}
+
+#[test]
+fn no_name_is_given_twice() {
+    let aliases = TABLE.iter().flat_map(|setting| setting.aliases).copied();
+    let flags = TABLE.iter().map(|setting| setting.flag).chain(aliases);
+    let mut names: Vec<_> = variables().chain(flags).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn help_and_readme_have_every_flag_variable_and_default() {
+    let (help, markdown) = (help(), markdown_table());
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    assert!(
+        help.contains("  --idle-ttl DURATION         Scale to zero"),
+        "{help}"
+    );
+    assert_eq!(markdown.lines().count(), TABLE.len() + 2);
+    let defaults = TABLE.iter().filter_map(|setting| match setting.unset {
+        Unset::Default(text) | Unset::Means(text) => Some(text),
+        Unset::Error => None,
+    });
+    // In the help a default of several words may span two lines.
+    let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flags = TABLE.iter().map(|setting| setting.flag);
+    for text in flags.chain(variables()).chain(defaults) {
+        assert!(flat.contains(text), "{text} in the help");
+        assert!(markdown.contains(text), "{text} in the README's table");
+    }
+    assert!(
+        help.trim_end()
+            .ends_with("Documentation: README.md in the program's source")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_command_line_panics(args in prop::collection::vec("(--?[a-z-]{0,12}=?)?.{0,8}", 0..6)) {
+        let _ = parse(args.into_iter().map(OsString::from), |_| None);
+    }
+
+    #[test]
+    fn no_value_panics_or_shows_a_control_character(value in any::<String>()) {
+        if let Err(errors) = parse([], |_| Some(OsString::from(&value))) {
+            prop_assert!(errors.lines().all(|line| !line.contains(char::is_control)));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The parsers of single values. Each error is a clause that says why.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::said::quote;
+use crate::address::{digits, port};
+use crate::cluster::PortRef;
+use crate::duration;
+
+/// A duration that may be zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// A duration that may not be below `least`.
+pub(super) fn duration_from(least: Duration, text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < least {
+        let least = duration::display(least);
+        return Err(format!("is too short: the least is {least}"));
+    }
+    Ok(duration)
+}
+
+/// A duration above zero.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() {
+        return Err("must be more than zero".to_owned());
+    }
+    Ok(duration)
+}
+
+/// `spec.replicas` is an `int32`.
+pub(super) fn replicas(text: &str) -> Result<NonZeroU32, String> {
+    let number = whole(text).and_then(|number| i32::try_from(number).ok());
+    number
+        .and_then(|number| NonZeroU32::new(number.unsigned_abs()))
+        .ok_or_else(|| format!("is not a whole number from 1 to {}", i32::MAX))
+}
+
+/// A number of things of which there is at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    whole(text)
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "is not a whole number from 1 up".to_owned())
+}
+
+fn whole(text: &str) -> Option<u64> {
+    digits(text)?.parse().ok()
+}
+
+/// A DNS-1123 label, as Kubernetes wants it for a namespace, a Service and a
+/// Service's port (`IsDNS1123Label` in `apimachinery/pkg/util/validation`).
+/// Services were once held to DNS-1035 labels, which these include.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    check_length(text, 63)?;
+    check_label(text)?;
+    Ok(text.to_owned())
+}
+
+/// A DNS-1123 subdomain, as for a Deployment (`IsDNS1123Subdomain`, there too).
+pub(super) fn subdomain(text: &str) -> Result<String, String> {
+    check_length(text, 253)?;
+    text.split('.').try_for_each(check_label)?;
+    Ok(text.to_owned())
+}
+
+fn check_length(text: &str, most: usize) -> Result<(), String> {
+    if text.len() > most {
+        return Err(format!(
+            "is longer than the {most} characters of such a name"
+        ));
+    }
+    Ok(())
+}
+
+fn check_label(label: &str) -> Result<(), String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if let Some(wrong) = label.chars().find(|c| !inner(*c)) {
+        let wrong = quote(wrong.to_string().as_ref());
+        return Err(format!(
+            "has {wrong}, where only lower-case letters, digits and \"-\" may be"
+        ));
+    }
+    if label.is_empty() || label.starts_with('-') || label.ends_with('-') {
+        return Err("does not begin and end with a letter or a digit".to_owned());
+    }
+    Ok(())
+}
+
+/// A Service's port. What is all digits is a number, although Kubernetes would
+/// take it for a name as well.
+pub(super) fn port_ref(text: &str) -> Result<PortRef, String> {
+    if digits(text).is_some() {
+        let number = port(text).map_err(|_| "is not a port from 1 to 65535".to_owned())?;
+        return Ok(PortRef::Number(number));
+    }
+    label(text).map(PortRef::Name)
+}
+
+/// An address and a port to listen on; `:8080` is every address of both
+/// families, as in Go.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if digits(text).is_some() {
+        return Err(format!("is a port alone; put a colon before it, :{text}"));
+    }
+    match text.strip_prefix(':').and_then(digits).map(str::parse) {
+        Some(Ok(port)) => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        _ => Err("is not an IP address and a port (names are not looked up)".to_owned()),
+    }
+}
+
+/// The part of env_logger's syntax that this build has: `level` or
+/// `module=level`, with commas between. Left alone, env_logger would take a
+/// misspelt level for the name of a module, and be silent.
+pub(super) fn log(text: &str) -> Result<String, String> {
+    for directive in text.split(',') {
+        match directive.split_once('=') {
+            Some((module, _)) if !is_module(module) => {
+                let module = quote(module.as_ref());
+                return Err(format!("{module} is not a module's name"));
+            }
+            Some((_, level)) => check_level(level)?,
+            None => check_level(directive)?,
+        }
+    }
+    Ok(text.to_owned())
+}
+
+fn is_module(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+    !name.is_empty() && name.bytes().all(inner)
+}
+
+/// The levels that the build has. At `trace` the HTTP client would print the
+/// bearer token, so that level is compiled out.
+fn check_level(level: &str) -> Result<(), String> {
+    match level.parse::<LevelFilter>() {
+        Ok(LevelFilter::Trace) => {
+            Err("trace is not in this build, debug is the most detailed level".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let level = quote(level.as_ref());
+            Err(format!(
+                "{level} is not one of off, error, warn, info and debug"
+            ))
+        }
+    }
+}
