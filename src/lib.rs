@@ -1,7 +1,9 @@
 //! zero-pod-autoscaler: see `README.md`.
 
 pub mod address;
+pub mod backoff;
 pub mod clock;
 pub mod cluster;
 pub mod duration;
 pub mod settings;
+pub mod sys;

@@ -1,0 +1,160 @@
+//! The few system calls that no library wraps, and with them every `unsafe`
+//! of the crate.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// The time since the machine booted, suspend included (`CLOCK_BOOTTIME`).
+///
+/// Other proxies and the API server go on while this machine sleeps, so a
+/// clock that stops meanwhile would make us believe that little has happened.
+pub fn boot_time() -> Time {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid timespec that outlives the call.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
+    debug_assert_eq!(status, 0, "CLOCK_BOOTTIME exists since Linux 2.6.39");
+    Time::new(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns what
+/// is now in force.
+///
+/// # Errors
+/// Only what `getrlimit` says; if the limit cannot be raised, the old one
+/// is returned.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit that outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    let raised = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        ..limit
+    };
+    // SAFETY: `raised` is a valid rlimit that outlives the call.
+    let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
+    Ok(if status == 0 {
+        raised.rlim_cur
+    } else {
+        limit.rlim_cur
+    })
+}
+
+/// How many bytes written to a TCP socket its peer has not acknowledged yet
+/// (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+/// What `ioctl` says.
+pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ's number, writes one int to the
+    // address given, and `bytes` outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// The signals that end the program, as a descriptor that becomes readable
+/// (signalfd(2)) in place of handlers that interrupt at any point.
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks SIGTERM and SIGINT for this thread and all that it starts later,
+    /// and queues them here. A process that is PID 1 receives no signal that
+    /// it neither handles nor blocks, so this also makes them work there.
+    ///
+    /// # Errors
+    /// What `pthread_sigmask` or `signalfd` say.
+    pub fn new() -> io::Result<Signals> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set before anything reads it,
+        // both signal numbers are valid, and the old mask is not asked for.
+        let status = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+        };
+        if status != 0 {
+            return Err(io::Error::from_raw_os_error(status));
+        }
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd = check(unsafe {
+            libc::signalfd(-1, set.as_ptr(), libc::SFD_NONBLOCK | libc::SFD_CLOEXEC)
+        })?;
+        // SAFETY: signalfd has just returned this descriptor, so nobody else
+        // owns it.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that has arrived, if any, by its name.
+    pub fn next(&self) -> Option<&'static str> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        // SAFETY: the buffer is SIZE bytes long and outlives the call.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), SIZE) };
+        if usize::try_from(read) != Ok(SIZE) {
+            return None;
+        }
+        // SAFETY: the kernel has filled the whole structure, which is plain
+        // integers.
+        let number = unsafe { info.assume_init() }.ssi_signo;
+        Some(if number == libc::SIGINT as u32 {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        })
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn check(status: libc::c_int) -> io::Result<libc::c_int> {
+    if status == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_clock_never_goes_back() {
+        let first = boot_time();
+        assert!(boot_time() >= first && first > Time::default());
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_the_hard_one() {
+        let limit = raise_descriptor_limit().unwrap();
+        assert_eq!(raise_descriptor_limit().unwrap(), limit);
+        assert!(limit >= 256);
+    }
+
+    #[test]
+    fn bytes_that_the_peer_cannot_take_stay_unacknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(unacknowledged(&client).unwrap(), 0);
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 65536]).is_ok() {}
+        assert!(unacknowledged(&client).unwrap() > 0);
+    }
+}
