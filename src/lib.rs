@@ -5,5 +5,6 @@ pub mod backoff;
 pub mod clock;
 pub mod cluster;
 pub mod duration;
+pub mod engine;
 pub mod settings;
 pub mod sys;

@@ -1,0 +1,231 @@
+//! One client's connection, from accept to close.
+
+use std::net::SocketAddr;
+
+use mio::Token;
+use mio::net::TcpStream;
+
+use super::backends::BackendId;
+use super::end::Phase;
+use super::relay::{Half, Sink, Source};
+use crate::clock::Time;
+
+/// Which of a connection's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that was accepted.
+    Client,
+    /// The one that was dialled.
+    Backend,
+}
+
+/// A client's connection and all that belongs to it.
+pub struct Connection {
+    /// Counts connections from the start of the process; names this one in
+    /// logs, and tells it from earlier ones in the same slot.
+    pub serial: u64,
+    /// The socket that was accepted.
+    pub client: TcpStream,
+    /// When it was accepted: the start of the hold limit.
+    pub opened: Time,
+    /// What [`super::timers::Timers`] holds for it.
+    pub deadline: Option<Time>,
+    /// From the client to the pod.
+    pub up: Half,
+    /// From the pod to the client.
+    pub down: Half,
+    /// How often it has found no address that takes it.
+    pub rests: u8,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a connection has come.
+pub enum Stage {
+    /// Waits until there is an address to dial and leave to dial it. Nothing
+    /// is read: the client's bytes stay in the kernel.
+    Parked,
+    /// A connect is under way.
+    Dialing(Attempt),
+    /// No address took it: waits for its deadline to try again.
+    Resting,
+    /// Bytes flow.
+    Relaying {
+        /// The pod's socket.
+        upstream: TcpStream,
+        /// Which address it leads to.
+        backend: BackendId,
+    },
+    /// One side has broken and all that it sent is on its way to the other,
+    /// the survivor, which is reset as soon as it has acknowledged everything:
+    /// an RST makes the kernel forget what it has not sent yet.
+    Resetting {
+        /// The side that is still there.
+        survivor: Side,
+        /// The pod's socket.
+        upstream: TcpStream,
+        /// Which address it leads to.
+        backend: BackendId,
+        /// When to stop waiting for the acknowledgement.
+        until: Time,
+    },
+}
+
+/// One round through the addresses.
+pub struct Attempt {
+    /// The socket that is connecting.
+    pub upstream: TcpStream,
+    /// Which address it leads to.
+    pub backend: BackendId,
+    /// What this round has tried before.
+    pub round: Round,
+}
+
+/// What a round through the addresses has met with.
+#[derive(Default)]
+pub struct Round {
+    /// Addresses that failed.
+    pub tried: Vec<BackendId>,
+    /// Whether one of them answered, if only to refuse.
+    pub answered: bool,
+    /// Whether the way through the Service is among them.
+    pub fell_back: bool,
+}
+
+/// What is to be done with a connection after its halves were pumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wait for the next event.
+    Continue,
+    /// Both directions have ended in order.
+    Finished,
+    /// The pod broke off before a byte went either way: another can serve.
+    Redial,
+    /// One side broke off and what it sent was passed on: reset the other.
+    Reset {
+        /// The side that is still there.
+        survivor: Side,
+    },
+    /// Both sides broke off.
+    Gone,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(serial: u64, client: TcpStream, now: Time) -> Self {
+        Connection {
+            serial,
+            client,
+            opened: now,
+            deadline: None,
+            up: Half::new(),
+            down: Half::new(),
+            rests: 0,
+            stage: Stage::Parked,
+        }
+    }
+
+    /// The phase that a log line or a counter speaks of.
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Parked => Phase::Holding,
+            Stage::Dialing(_) | Stage::Resting => Phase::Dialing,
+            Stage::Relaying { .. } | Stage::Resetting { .. } => Phase::Relaying,
+        }
+    }
+
+    /// Whether it waits for a pod.
+    pub fn is_waiting(&self) -> bool {
+        self.phase() != Phase::Relaying
+    }
+
+    /// Whether the client's side has failed.
+    pub fn client_broken(&self) -> bool {
+        self.up.source() == Source::Broken || self.down.sink() == Sink::Broken
+    }
+
+    /// Whether the pod's side has failed.
+    pub fn backend_broken(&self) -> bool {
+        self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
+    }
+
+    /// A failed write says nothing of the bytes that came before it and are
+    /// still to be read: makes sure that they are.
+    pub fn read_to_the_end(&mut self) {
+        if self.up.sink() == Sink::Broken {
+            self.down.source_ready(true);
+        }
+        if self.down.sink() == Sink::Broken {
+            self.up.source_ready(true);
+        }
+    }
+
+    /// What the state of both halves asks for.
+    pub fn verdict(&self) -> Verdict {
+        match (self.client_broken(), self.backend_broken()) {
+            (true, true) => Verdict::Gone,
+            (false, true) if self.is_untouched() => Verdict::Redial,
+            (false, true) if self.down.is_over() => Verdict::Reset {
+                survivor: Side::Client,
+            },
+            (true, false) if self.up.is_over() => Verdict::Reset {
+                survivor: Side::Backend,
+            },
+            (false, false) if self.up.is_over() && self.down.is_over() => Verdict::Finished,
+            _ => Verdict::Continue,
+        }
+    }
+
+    /// Whether no byte has gone either way.
+    fn is_untouched(&self) -> bool {
+        let nothing_came = !self.down.delivered() && self.down.is_flushed();
+        nothing_came && self.down.sink() == Sink::Open && !self.up.delivered()
+    }
+}
+
+/// What identifies one side of one connection to the loop: the slot, and
+/// enough of the serial number to tell it from the slot's earlier tenants,
+/// whose events may still be in the batch.
+pub fn token(key: usize, serial: u64, side: Side) -> Token {
+    Token((generation(serial) << 33) | (key << 1) | (side == Side::Backend) as usize)
+}
+
+/// The slot, the generation and the side that a token names.
+pub fn parse_token(token: Token) -> (usize, usize, Side) {
+    let side = if token.0 & 1 == 1 {
+        Side::Backend
+    } else {
+        Side::Client
+    };
+    ((token.0 >> 1) & 0xFFFF_FFFF, token.0 >> 33, side)
+}
+
+/// The part of the serial number that fits into a token. The topmost value is
+/// left to the loop's own tokens.
+pub fn generation(serial: u64) -> usize {
+    (serial & 0x3FFF_FFFF) as usize
+}
+
+const _: () = assert!(usize::BITS == 64, "tokens need 64 bits");
+
+/// A place to dial: which address, and where.
+pub type Target = (BackendId, SocketAddr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_slot_generation_and_side() {
+        for (key, serial, side) in [
+            (0, 0, Side::Client),
+            (99_999, 7, Side::Backend),
+            (5, u64::MAX, Side::Client),
+        ] {
+            assert_eq!(
+                parse_token(token(key, serial, side)),
+                (key, generation(serial), side)
+            );
+        }
+    }
+}

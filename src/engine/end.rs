@@ -1,0 +1,63 @@
+//! How a connection ended: who ended it, and in which phase.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::duration;
+
+/// How far a connection had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepted and waiting for an address to dial.
+    Holding,
+    /// An address is being dialled, or is to be dialled again.
+    Dialing,
+    /// Bytes flow.
+    Relaying,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Holding => "holding",
+            Phase::Dialing => "dialing",
+            Phase::Relaying => "relaying",
+        })
+    }
+}
+
+/// Why a connection ended. Displayed as `who/phase: why`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both sides sent their FIN, and all before it was passed on.
+    Finished,
+    /// The client reset the connection, or vanished.
+    ClientGone(Phase),
+    /// The pod reset the connection, or vanished.
+    BackendGone,
+    /// The hold limit passed and no pod had taken the connection.
+    HeldTooLong(Phase, Duration),
+    /// The drain deadline passed.
+    Drained(Phase),
+    /// The kernel refused something that is needed to serve it.
+    Refused(Phase),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Finished => f.write_str("both/relaying: finished"),
+            End::ClientGone(phase) => write!(f, "client/{phase}: reset or gone"),
+            End::BackendGone => f.write_str("backend/relaying: reset or gone"),
+            End::HeldTooLong(phase, limit) => {
+                let what = match phase {
+                    Phase::Holding => "no pod ready",
+                    _ => "no pod accepted",
+                };
+                write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))
+            }
+            End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
+            End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+        }
+    }
+}

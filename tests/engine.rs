@@ -1,0 +1,628 @@
+//! The engine over real loopback sockets, without Kubernetes. One thread plays
+//! the client, the pod and the loop; time can be made to pass.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+use zpa::clock::Time;
+use zpa::engine::{Engine, Limits};
+use zpa::sys;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const LIMITS: Limits = Limits {
+    max_connections: 100,
+    hold_timeout: Duration::from_secs(60),
+    connect_timeout: Duration::from_secs(2),
+};
+
+/// An engine, and a clock that can be put forward.
+struct Rig {
+    engine: Engine,
+    skew: Duration,
+}
+
+impl Rig {
+    fn new(limits: Limits) -> Rig {
+        let engine = Engine::new(([127, 0, 0, 1], 0).into(), limits).unwrap();
+        Rig {
+            engine,
+            skew: Duration::ZERO,
+        }
+    }
+
+    /// The gate is open and these may be dialled.
+    fn open(backends: &[&TcpListener]) -> Rig {
+        let mut rig = Rig::new(LIMITS);
+        rig.engine.set_gate(true);
+        rig.set_backends(backends);
+        rig
+    }
+
+    fn set_backends(&mut self, backends: &[&TcpListener]) {
+        let addresses: Vec<_> = backends.iter().map(|b| b.local_addr().unwrap()).collect();
+        let now = self.now();
+        self.engine.set_backends(&addresses, now);
+    }
+
+    fn now(&self) -> Time {
+        sys::boot_time() + self.skew
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.engine.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn turn(&mut self) {
+        self.engine
+            .wait(Some(Duration::from_millis(2)), self.now())
+            .unwrap();
+        self.engine.dispatch(self.now());
+    }
+
+    /// Turns until `done`; fails after a while.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Engine) -> bool) {
+        let start = Instant::now();
+        while !done(&mut self.engine) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never: {what}; {:?}",
+                self.engine.counts()
+            );
+            self.turn();
+        }
+    }
+
+    /// Turns until the thread has ended, and returns what it returns.
+    fn join<T>(&mut self, handle: thread::JoinHandle<T>) -> T {
+        self.until("the other side is done", |_| handle.is_finished());
+        handle.join().unwrap()
+    }
+
+    /// Turns until a pod has accepted.
+    fn accept(&mut self, listener: &TcpListener) -> TcpStream {
+        listener.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        self.until("a pod accepts", |_| {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Turns until `stream` has something to read, and reads it once.
+    fn read(&mut self, stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+        stream.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 65536];
+        let mut result = None;
+        self.until("something to read", |_| {
+            match stream.read(&mut buffer) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                other => result = Some(other),
+            }
+            result.is_some()
+        });
+        stream.set_nonblocking(false).unwrap();
+        result.unwrap().map(|len| buffer[..len].to_vec())
+    }
+
+    fn expect(&mut self, stream: &mut TcpStream, bytes: &[u8]) {
+        let mut got = Vec::new();
+        while got.len() < bytes.len() {
+            let more = self.read(stream).unwrap();
+            assert!(!more.is_empty(), "the stream ended after {got:?}");
+            got.extend(more);
+        }
+        assert_eq!(got, bytes);
+    }
+
+    fn expect_reset(&mut self, stream: &mut TcpStream) {
+        match self.read(stream) {
+            Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
+            Ok(bytes) => panic!("{} bytes in place of a reset", bytes.len()),
+        }
+    }
+
+    fn expect_fin(&mut self, stream: &mut TcpStream) {
+        assert_eq!(self.read(stream).unwrap(), b"");
+    }
+}
+
+fn backend() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// Closes with an RST.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+/// An address that refuses.
+fn refusing() -> TcpListener {
+    // Bound and not listening: nobody else can get the port either.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.into()
+}
+
+/// An address that does not answer: its queue is full, so that the kernel
+/// drops every further SYN. Keep what fills it.
+fn silent() -> (TcpListener, Vec<TcpStream>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let listener: TcpListener = socket.into();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        filling.push(stream);
+    }
+    (listener, filling)
+}
+
+#[test]
+fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
+    let pod = backend();
+    let mut rig = Rig::new(LIMITS);
+    rig.set_backends(&[&pod]);
+    let mut clients: Vec<_> = (0..20u8)
+        .map(|n| {
+            let mut client = rig.connect();
+            client.write_all(&[n]).unwrap();
+            client
+        })
+        .collect();
+    rig.until("all are held", |e| e.counts().waiting == 20);
+    assert_eq!(rig.engine.counts().handed_over, 0);
+    rig.engine.set_gate(true);
+    let mut served: Vec<_> = (0..20).map(|_| rig.accept(&pod)).collect();
+    for (n, (client, pod)) in clients.iter_mut().zip(&mut served).enumerate() {
+        rig.expect(pod, &[n as u8]);
+        pod.write_all(b"hello").unwrap();
+        rig.expect(client, b"hello");
+    }
+    let counts = rig.engine.counts();
+    assert_eq!(
+        (counts.open, counts.waiting, counts.handed_over),
+        (20, 0, 20)
+    );
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    server.write_all(b"220 ready").unwrap();
+    rig.expect(&mut client, b"220 ready");
+}
+
+#[test]
+fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_bytes() {
+    let pod = backend();
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    client.write_all(b"request").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1, "a FIN is no reason to go");
+    rig.engine.set_gate(true);
+    rig.set_backends(&[&pod]);
+    let mut server = rig.accept(&pod);
+    rig.expect(&mut server, b"request");
+    rig.expect_fin(&mut server);
+    server.write_all(b"reply").unwrap();
+    drop(server);
+    rig.expect(&mut client, b"reply");
+    rig.expect_fin(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_client_that_resets_while_held_frees_its_slot_at_once() {
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    client.write_all(b"unread").unwrap();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    reset(client);
+    rig.until("it is gone", |e| e.counts().open == 0);
+    assert_eq!(rig.engine.counts().waiting, 0);
+}
+
+#[test]
+fn fifty_mebibytes_each_way_and_a_half_close_arrive_byte_by_byte() {
+    const LEN: usize = 50 << 20;
+    fn send(mut stream: TcpStream, seed: u8) {
+        let chunk: Vec<u8> = (0..=250u8).map(|n| n ^ seed).collect();
+        let mut left = LEN;
+        while left > 0 {
+            let len = left.min(chunk.len());
+            stream.write_all(&chunk[..len]).unwrap();
+            left -= len;
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    fn receive(mut stream: TcpStream, seed: u8) {
+        let mut all = Vec::with_capacity(LEN);
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), LEN);
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(at, &b)| b == (at % 251) as u8 ^ seed)
+        );
+    }
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let client = rig.connect();
+    let server = rig.accept(&pod);
+    let handles = [
+        (
+            client.try_clone().unwrap(),
+            server.try_clone().unwrap(),
+            0x55,
+        ),
+        (server, client, 0xAA),
+    ]
+    .map(|(from, to, seed)| {
+        (
+            thread::spawn(move || send(from, seed)),
+            thread::spawn(move || receive(to, seed)),
+        )
+    });
+    for (sender, receiver) in handles {
+        rig.join(sender);
+        rig.join(receiver);
+    }
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn an_address_that_refuses_is_followed_by_the_next() {
+    let (dead, pod) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead, &pod]);
+    let clients: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    for _ in &clients {
+        rig.accept(&pod);
+    }
+    rig.until("all are handed over", |e| e.counts().handed_over == 4);
+    assert!(rig.engine.counts().failed_dials >= 1);
+}
+
+#[test]
+fn an_address_that_swallows_syns_is_given_up_after_the_connect_timeout() {
+    let ((hole, _filling), pod) = (silent(), backend());
+    let mut rig = Rig::open(&[&hole]);
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.set_backends(&[&hole, &pod]);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().failed_dials, 0);
+    rig.skew += LIMITS.connect_timeout;
+    rig.accept(&pod);
+    assert_eq!(rig.engine.counts().failed_dials, 1);
+}
+
+#[test]
+fn when_no_pod_answers_at_all_the_way_leads_through_the_service() {
+    let ((hole, _filling), service) = (silent(), backend());
+    let mut rig = Rig::open(&[&hole]);
+    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.skew += LIMITS.connect_timeout;
+    rig.accept(&service);
+}
+
+#[test]
+fn a_pod_that_refuses_is_not_sought_through_the_service() {
+    let (dead, service) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead]);
+    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    let _client = rig.connect();
+    rig.until("it was refused twice", |e| e.counts().failed_dials >= 2);
+    service.set_nonblocking(true).unwrap();
+    assert_eq!(service.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_pod_that_is_ready_before_it_listens_is_dialled_until_it_does() {
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let mut client = rig.connect();
+    client.write_all(b"patience").unwrap();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 3);
+    SockRef::from(&dead).listen(16).unwrap();
+    let mut server = rig.accept(&dead);
+    rig.expect(&mut server, b"patience");
+}
+
+#[test]
+fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
+    let (dead, pod) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead]);
+    let _client = rig.connect();
+    rig.until("it was refused often", |e| e.counts().failed_dials >= 8);
+    rig.set_backends(&[&dead, &pod]);
+    let start = Instant::now();
+    rig.accept(&pod);
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn at_the_hold_limit_and_not_before_it_the_client_is_reset() {
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.skew += LIMITS.hold_timeout - Duration::from_secs(10);
+    rig.turn();
+    assert_eq!(rig.engine.counts().open, 1);
+    rig.skew += Duration::from_secs(10);
+    rig.expect_reset(&mut client);
+    assert_eq!(rig.engine.counts().held_too_long, 1);
+    assert_eq!(rig.engine.counts().open, 0);
+}
+
+#[test]
+fn the_hold_limit_ends_the_dialling_too() {
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let mut client = rig.connect();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 2);
+    rig.skew += LIMITS.hold_timeout;
+    rig.expect_reset(&mut client);
+    assert_eq!(rig.engine.counts().held_too_long, 1);
+}
+
+#[test]
+fn a_pod_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("it is handed over", |e| e.counts().handed_over == 1);
+    rig.set_backends(&[&second]);
+    reset(server);
+    let mut server = rig.accept(&second);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
+    assert_eq!(rig.engine.counts().waiting, 0);
+}
+
+#[test]
+fn a_pod_that_dies_with_bytes_of_the_client_is_not_replaced() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&first);
+    client.write_all(b"pay 100").unwrap();
+    rig.expect(&mut server, b"pay 100");
+    rig.set_backends(&[&second]);
+    reset(server);
+    rig.expect_reset(&mut client);
+    second.set_nonblocking(true).unwrap();
+    assert!(second.accept().is_err());
+}
+
+#[test]
+fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"request").unwrap();
+    rig.expect(&mut server, b"request");
+    let reply = vec![b'x'; 100_000];
+    server.write_all(&reply).unwrap();
+    rig.turn();
+    reset(server);
+    rig.expect(&mut client, &reply);
+    rig.expect_reset(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_client_that_resets_takes_the_pods_side_with_it() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"last words").unwrap();
+    rig.expect(&mut server, b"last words");
+    reset(client);
+    rig.expect_reset(&mut server);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+/// Writes until nothing more is taken, also not after a while in which the
+/// kernel may have widened its windows; returns how much was.
+fn fill(rig: &mut Rig, stream: &mut TcpStream) -> usize {
+    let mut total = 0;
+    loop {
+        match stuff(rig, stream) {
+            0 => return total,
+            len => total += len,
+        }
+        assert!(total < 64 << 20, "the bytes must be somewhere");
+    }
+}
+
+/// Writes until nothing more is taken; returns how much was.
+fn stuff(rig: &mut Rig, stream: &mut TcpStream) -> usize {
+    stream.set_nonblocking(true).unwrap();
+    let (mut total, mut blocked) = (0, 0);
+    while blocked < 20 {
+        match stream.write(&[b'z'; 65536]) {
+            Ok(len) => (total, blocked) = (total + len, 0),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                blocked += 1;
+                rig.turn();
+            }
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+    total
+}
+
+#[test]
+fn when_both_write_and_neither_reads_nothing_grows_and_nothing_is_lost() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    let mut up = fill(&mut rig, &mut client);
+    let down = fill(&mut rig, &mut server);
+    up += fill(&mut rig, &mut client);
+    for (stream, len) in [(&mut server, up), (&mut client, down)] {
+        let mut got = 0;
+        while got < len {
+            got += rig.read(stream).unwrap().len();
+        }
+        assert_eq!(got, len);
+    }
+}
+
+#[test]
+fn a_reader_that_stalls_does_not_hold_up_the_others() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let _stalled = rig.connect();
+    let mut flooding = rig.accept(&pod);
+    fill(&mut rig, &mut flooding);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"ping").unwrap();
+    rig.expect(&mut server, b"ping");
+    server.write_all(b"pong").unwrap();
+    rig.expect(&mut client, b"pong");
+}
+
+#[test]
+fn beyond_the_limit_connections_wait_in_the_kernel_and_none_is_refused() {
+    let pod = backend();
+    let mut rig = Rig::new(Limits {
+        max_connections: 2,
+        ..LIMITS
+    });
+    rig.engine.set_gate(true);
+    rig.set_backends(&[&pod]);
+    let mut clients: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    clients[2].write_all(b"third").unwrap();
+    let first = rig.accept(&pod);
+    let _second = rig.accept(&pod);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 2);
+    drop((first, clients.remove(0)));
+    let mut third = rig.accept(&pod);
+    rig.expect(&mut third, b"third");
+}
+
+#[test]
+fn the_pod_with_the_fewest_connections_gets_the_next() {
+    let (one, other) = (backend(), backend());
+    let mut rig = Rig::open(&[&one, &other]);
+    let _clients: Vec<_> = (0..6).map(|_| rig.connect()).collect();
+    let mut served = Vec::new();
+    for pod in [&one, &other] {
+        served.extend((0..3).map(|_| rig.accept(pod)));
+    }
+}
+
+#[test]
+fn connections_to_a_pod_that_leaves_the_list_live_on() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.set_backends(&[]);
+    rig.engine.set_gate(false);
+    client.write_all(b"still here").unwrap();
+    rig.expect(&mut server, b"still here");
+}
+
+#[test]
+fn after_the_last_accept_those_in_the_queue_are_served_and_later_ones_refused() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let address = rig.engine.local_addr().unwrap();
+    let mut client = rig.connect();
+    rig.engine.stop_accepting(rig.now());
+    assert!(TcpStream::connect(address).is_err());
+    let mut server = rig.accept(&pod);
+    client.write_all(b"made it").unwrap();
+    rig.expect(&mut server, b"made it");
+    rig.engine.reset_all();
+    rig.expect_reset(&mut client);
+    rig.expect_reset(&mut server);
+    assert_eq!(rig.engine.counts().open, 0);
+}
+
+#[test]
+fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let address = rig.engine.local_addr().unwrap();
+    let serving = thread::spawn(move || {
+        for _ in 0..1000 {
+            let (mut stream, _) = pod.accept().unwrap();
+            thread::spawn(move || {
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|len| len > 0) {
+                    if stream.write_all(&byte).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let before = descriptors();
+    let clients = thread::spawn(move || {
+        for n in 0..1000 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            if n % 3 > 0 {
+                stream.write_all(b"x").unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+            }
+            if n % 5 == 0 {
+                reset(stream);
+            }
+        }
+    });
+    rig.join(clients);
+    rig.until("all are closed", |e| {
+        e.counts().accepted == 1000 && e.counts().open == 0
+    });
+    // A client that is gone before it was dialled is not dialled, so the pod
+    // may have seen fewer: let it go.
+    drop(serving);
+    let counts = rig.engine.counts();
+    assert_eq!((counts.waiting, counts.held_too_long), (0, 0));
+    assert!(
+        descriptors() < before + 50,
+        "the other tests' sockets, not ours"
+    );
+}
