@@ -6,5 +6,6 @@ pub mod clock;
 pub mod cluster;
 pub mod duration;
 pub mod engine;
+pub mod policy;
 pub mod settings;
 pub mod sys;

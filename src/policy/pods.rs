@@ -1,0 +1,180 @@
+//! Which pods may be dialled.
+//!
+//! After the scale was seen at zero, EndpointSlices still list the old pods as
+//! ready for a while, although they are about to be killed. They are
+//! *condemned*: not dialled after a wake, until they leave the list, or turn
+//! out to be survivors, since a Deployment that goes 1 → 0 → 1 fast enough
+//! never loses its pod.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::cluster::Pod;
+
+/// How long a condemned pod must have been ready, with the scale above zero,
+/// to count as a survivor: several times what the controllers take to mark a
+/// pod as terminating.
+pub const PARDON: Duration = Duration::from_secs(2);
+
+/// The pods behind the Service, and those among them that are condemned.
+#[derive(Default)]
+pub struct Pods {
+    listed: Vec<Pod>,
+    /// Condemned pods by UID, with the time since which each has been ready.
+    condemned: HashMap<String, Option<Time>>,
+    /// Since when the scale has been seen above zero.
+    awake_since: Option<Time>,
+}
+
+impl Pods {
+    /// Replaces the list.
+    pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
+        let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.ready);
+        self.condemned
+            .retain(|uid, _| listed.iter().any(|pod| pod.uid == *uid));
+        for (uid, ready_since) in &mut self.condemned {
+            *ready_since = is_ready(uid).then(|| ready_since.unwrap_or(now));
+        }
+        self.listed = listed;
+    }
+
+    /// The scale was seen at zero: condemns every pod that is listed.
+    pub fn condemn(&mut self, now: Time) {
+        self.awake_since = None;
+        for pod in &self.listed {
+            let ready_since = self.condemned.entry(pod.uid.clone()).or_default();
+            *ready_since = pod.ready.then(|| ready_since.unwrap_or(now));
+        }
+    }
+
+    /// The scale was seen above zero: a condemned pod that stays ready from
+    /// now on is a survivor.
+    pub fn revive(&mut self, now: Time) {
+        self.awake_since.get_or_insert(now);
+    }
+
+    /// The addresses that may be dialled.
+    pub fn dialable(&self, now: Time) -> Vec<SocketAddr> {
+        let may_dial = |pod: &&Pod| pod.ready && !self.is_condemned(pod, now);
+        self.listed
+            .iter()
+            .filter(may_dial)
+            .map(|pod| pod.address)
+            .collect()
+    }
+
+    /// When [`Pods::dialable`] changes without any news.
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let pardons = self
+            .condemned
+            .values()
+            .filter_map(|&since| self.pardon_at(since));
+        pardons.filter(|&at| at > now).min()
+    }
+
+    fn is_condemned(&self, pod: &Pod, now: Time) -> bool {
+        self.condemned
+            .get(&pod.uid)
+            .is_some_and(|&ready_since| self.pardon_at(ready_since).is_none_or(|at| now < at))
+    }
+
+    /// When a condemned pod that has been ready since then is pardoned.
+    fn pardon_at(&self, ready_since: Option<Time>) -> Option<Time> {
+        Some(ready_since?.max(self.awake_since?) + PARDON)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, ready: bool) -> Pod {
+        let last = name.bytes().next_back().unwrap_or(0);
+        Pod {
+            uid: name.to_owned(),
+            address: ([10, 0, 0, last], 80).into(),
+            ready,
+        }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    #[test]
+    fn only_ready_pods_are_dialled() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", true), pod("b", false)], at(0));
+        assert_eq!(pods.dialable(at(0)), [pod("a", true).address]);
+    }
+
+    #[test]
+    fn a_pod_of_before_the_sleep_is_not_dialled_after_the_wake() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("old", true)], at(0));
+        pods.condemn(at(10));
+        assert!(
+            pods.dialable(at(9_000_000)).is_empty(),
+            "while the scale is zero: never"
+        );
+        pods.revive(at(10_000_000));
+        assert!(pods.dialable(at(10_000_000)).is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_comes_after_the_wake_is_dialled_at_once() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("old", true)], at(0));
+        pods.condemn(at(10));
+        pods.revive(at(20));
+        pods.update(vec![pod("old", true), pod("new", true)], at(30));
+        assert_eq!(pods.dialable(at(30)), [pod("new", true).address]);
+    }
+
+    #[test]
+    fn a_survivor_is_dialled_two_seconds_after_the_wake_and_not_before() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("survivor", true)], at(0));
+        pods.condemn(at(10));
+        pods.revive(at(100));
+        assert_eq!(pods.next_deadline(at(100)), Some(at(2100)));
+        assert!(pods.dialable(at(2099)).is_empty());
+        assert_eq!(pods.dialable(at(2100)).len(), 1);
+        assert_eq!(pods.next_deadline(at(2100)), None);
+    }
+
+    #[test]
+    fn a_condemned_pod_that_stops_being_ready_begins_its_two_seconds_again() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", true)], at(0));
+        pods.condemn(at(0));
+        pods.revive(at(0));
+        pods.update(vec![pod("a", false)], at(1000));
+        pods.update(vec![pod("a", true)], at(1500));
+        assert!(pods.dialable(at(3499)).is_empty());
+        assert_eq!(pods.dialable(at(3500)).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_left_is_forgotten() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", true)], at(0));
+        pods.condemn(at(0));
+        pods.update(vec![], at(5));
+        pods.revive(at(10));
+        pods.update(vec![pod("a", true)], at(20));
+        assert_eq!(pods.dialable(at(20)).len(), 1);
+    }
+
+    #[test]
+    fn seeing_the_same_zero_again_does_not_prolong_anything_after_the_wake() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", true)], at(0));
+        pods.condemn(at(0));
+        pods.revive(at(100));
+        pods.revive(at(900));
+        assert_eq!(pods.dialable(at(2100)).len(), 1);
+    }
+}

@@ -1,0 +1,678 @@
+//! The policy as a table of what it does when. Each test is a sentence; a
+//! `Scene` plays the parts of the engine and of the API server.
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(60);
+
+struct Scene {
+    policy: Policy,
+    now: Time,
+    connections: Connections,
+}
+
+fn read() -> Request {
+    Request::ReadScale
+}
+
+fn write(replicas: u32, version: &str) -> Request {
+    Request::WriteScale {
+        replicas,
+        guard: ResourceVersion(version.to_owned()),
+    }
+}
+
+fn scale(replicas: u32, version: &str) -> Outcome {
+    Outcome::Scale(Scale {
+        replicas,
+        version: ResourceVersion(version.to_owned()),
+    })
+}
+
+const LOST: Outcome = Outcome::Unknown { retry_after: None };
+
+impl Scene {
+    /// At the start of the program.
+    fn start() -> Self {
+        let config = Config {
+            idle_ttl: TTL,
+            wake_replicas: 2,
+        };
+        let now = Time::from_millis(1_000_000);
+        let mut policy = Policy::new(config, 1, now);
+        policy.tick(now);
+        Scene {
+            policy,
+            now,
+            connections: Connections::default(),
+        }
+    }
+
+    /// The first read has shown one replica, and its pod is ready.
+    fn awake() -> Self {
+        let mut scene = Scene::start();
+        scene.answers(scale(1, "1"));
+        scene.pods(true);
+        scene.commands();
+        scene
+    }
+
+    /// The first read has shown zero replicas.
+    fn asleep() -> Self {
+        let mut scene = Scene::start();
+        scene.answers(scale(0, "7"));
+        scene.commands();
+        scene
+    }
+
+    /// The idle TTL has passed, and the write of zero is on its way.
+    fn falling() -> Self {
+        let mut scene = Scene::awake();
+        scene.passes_quietly(TTL);
+        scene.commands();
+        scene.answers(scale(1, "5"));
+        assert_eq!(scene.policy.phase, Phase::Falling);
+        assert_eq!(scene.asked(), [write(0, "5")]);
+        scene
+    }
+
+    /// A connection has come while asleep, and the wake is on its way.
+    fn waking() -> Self {
+        let mut scene = Scene::asleep();
+        scene.opens(1);
+        assert_eq!(scene.asked(), [write(2, "7")]);
+        scene
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.policy.tick(self.now);
+    }
+
+    /// Time passes, and each poll is answered as the last one was.
+    fn passes_quietly(&mut self, time: Duration) {
+        let end = self.now + time;
+        let replicas = self.policy.replicas.unwrap_or(0);
+        while let Some(next) = self.policy.next_deadline().filter(|&t| t < end) {
+            self.now = next;
+            self.policy.tick(next);
+            self.answers(scale(replicas, "1"));
+        }
+        self.now = end;
+        self.policy.tick(end);
+    }
+
+    /// Connections come and wait for a pod.
+    fn opens(&mut self, count: usize) {
+        self.connections.accepted += count as u64;
+        self.connections.open += count;
+        self.connections.waiting += count;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    /// All that wait are handed over.
+    fn hands_over(&mut self) {
+        self.connections.waiting = 0;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    fn closes_all(&mut self) {
+        self.connections.open = 0;
+        self.connections.waiting = 0;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    fn pods(&mut self, dialable: bool) {
+        self.policy.dialable(dialable, self.now);
+    }
+
+    fn answers(&mut self, outcome: Outcome) {
+        let id = self
+            .policy
+            .in_flight
+            .as_ref()
+            .expect("something was asked")
+            .id;
+        self.policy.reply(id, outcome, self.now);
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.policy.poll_command()).collect()
+    }
+
+    /// What was asked since the last look.
+    fn asked(&mut self) -> Vec<Request> {
+        let asked = |command| match command {
+            Command::Ask { request, .. } => Some(request),
+            _ => None,
+        };
+        self.commands().into_iter().filter_map(asked).collect()
+    }
+
+    fn said(&mut self) -> Vec<Change> {
+        let said = |command| match command {
+            Command::Say(change) => Some(change),
+            _ => None,
+        };
+        self.commands().into_iter().filter_map(said).collect()
+    }
+}
+
+// --- Start ---
+
+#[test]
+fn at_the_start_it_reads_and_writes_nothing() {
+    let mut scene = Scene::start();
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(3, "1"));
+    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn at_the_start_an_app_at_zero_is_asleep_without_any_write() {
+    let mut scene = Scene::start();
+    scene.commands();
+    scene.answers(scale(0, "7"));
+    assert_eq!(
+        scene.commands(),
+        [Command::CondemnPods, Command::Say(Change::FoundAsleep)]
+    );
+    assert!(!scene.policy.gate_open());
+}
+
+#[test]
+fn a_connection_before_the_first_answer_waits_for_it_and_then_wakes() {
+    let mut scene = Scene::start();
+    scene.commands();
+    scene.opens(1);
+    assert_eq!(scene.asked(), [], "the first read is on its way");
+    scene.answers(scale(0, "7"));
+    assert_eq!(scene.asked(), [write(2, "7")]);
+}
+
+#[test]
+fn an_unreachable_api_server_at_the_start_is_asked_again_and_nothing_sleeps() {
+    let mut scene = Scene::start();
+    scene.commands();
+    for _ in 0..100 {
+        scene.answers(Outcome::Unreachable);
+        assert_eq!(scene.asked(), [], "not before the pause is over");
+        let next = scene.policy.next_deadline().unwrap();
+        assert!(next.since(scene.now) <= backoff::LONGEST);
+        scene.now = next;
+        scene.policy.tick(next);
+        assert_eq!(scene.asked(), [read()]);
+    }
+}
+
+// --- Awake ---
+
+#[test]
+fn while_awake_connections_are_let_through() {
+    let mut scene = Scene::awake();
+    assert!(scene.policy.gate_open());
+    scene.opens(1);
+    assert!(scene.policy.gate_open());
+    assert_eq!(scene.commands(), []);
+}
+
+#[test]
+fn just_before_the_idle_ttl_nothing_is_judged() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL - Duration::from_millis(1));
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn at_the_idle_ttl_the_scale_is_read_afresh_and_zero_is_written_under_its_version() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL);
+    assert_eq!(scene.policy.phase, Phase::Judging);
+    scene.commands();
+    scene.answers(scale(1, "5"));
+    assert_eq!(scene.asked(), [write(0, "5")]);
+    assert!(!scene.policy.gate_open());
+    scene.answers(scale(0, "6"));
+    assert_eq!(scene.said(), [Change::Slept { idle: TTL }]);
+}
+
+#[test]
+fn an_open_connection_keeps_the_app_awake_for_ever() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.hands_over();
+    scene.passes_quietly(TTL * 50);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    assert!(!scene.asked().contains(&write(0, "1")));
+}
+
+#[test]
+fn the_idle_clock_starts_at_the_last_close() {
+    let mut scene = Scene::awake();
+    scene.opens(2);
+    scene.hands_over();
+    scene.passes_quietly(TTL * 2);
+    scene.closes_all();
+    scene.passes_quietly(TTL - Duration::from_millis(1));
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    scene.passes_quietly(Duration::from_millis(1));
+    assert_eq!(scene.policy.phase, Phase::Judging);
+}
+
+#[test]
+fn a_connection_that_comes_and_goes_between_two_looks_starts_the_clock_again() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL - Duration::from_secs(1));
+    scene.connections.accepted += 1;
+    scene.closes_all();
+    scene.passes_quietly(TTL - Duration::from_secs(1));
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn somebody_else_scaling_it_starts_the_clock_again() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL - Duration::from_secs(1));
+    scene.policy.due = scene.now;
+    scene.passes(Duration::ZERO);
+    scene.answers(scale(4, "9"));
+    scene.passes_quietly(TTL - Duration::from_secs(1));
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn a_judgement_that_finds_other_replicas_than_before_waits_another_ttl() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.answers(scale(3, "5"));
+    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn whatever_the_hpa_has_made_of_it_the_sleep_is_to_zero() {
+    let mut scene = Scene::start();
+    scene.answers(scale(5, "1"));
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.answers(scale(5, "2"));
+    assert_eq!(scene.asked(), [write(0, "2")]);
+}
+
+#[test]
+fn a_connection_during_the_judgement_ends_it() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.opens(1);
+    assert!(scene.policy.gate_open());
+    scene.answers(scale(1, "5"));
+    assert_eq!(scene.asked(), []);
+}
+
+#[test]
+fn an_api_server_that_is_down_while_awake_changes_nothing_for_connections() {
+    let mut scene = Scene::awake();
+    for outcome in [Outcome::Unreachable, LOST, Outcome::Forbidden] {
+        scene.passes(POLL_FORBIDDEN);
+        scene.answers(outcome);
+        assert!(scene.policy.gate_open());
+    }
+    scene.passes(TTL);
+    scene.answers(LOST);
+    assert_eq!(
+        scene.policy.phase,
+        Phase::Judging,
+        "it cannot be put to sleep either"
+    );
+    assert!(scene.policy.gate_open());
+}
+
+#[test]
+fn a_human_scales_to_zero_under_live_connections_and_the_next_one_wakes() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.hands_over();
+    scene.pods(false);
+    assert_eq!(scene.asked(), [], "nobody waits");
+    scene.opens(1);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(0, "8"));
+    assert_eq!(scene.asked(), [write(2, "8")]);
+}
+
+// --- Falling asleep ---
+
+#[test]
+fn a_connection_while_the_write_of_zero_is_on_its_way_is_held_and_wakes_the_app() {
+    let mut scene = Scene::falling();
+    scene.opens(1);
+    assert!(!scene.policy.gate_open());
+    assert_eq!(scene.asked(), []);
+    scene.answers(scale(0, "6"));
+    assert_eq!(
+        scene.asked(),
+        [write(2, "6")],
+        "under the version of our own write"
+    );
+}
+
+#[test]
+fn a_conflict_is_judged_anew_from_a_fresh_read() {
+    let mut scene = Scene::falling();
+    scene.answers(Outcome::Conflict);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(1, "9"));
+    assert_eq!(scene.asked(), [write(0, "9")]);
+}
+
+#[test]
+fn a_conflict_with_a_connection_waiting_lets_it_through() {
+    let mut scene = Scene::falling();
+    scene.opens(1);
+    scene.answers(Outcome::Conflict);
+    assert!(scene.policy.gate_open());
+}
+
+#[test]
+fn a_storm_of_conflicts_is_met_with_pauses() {
+    let mut scene = Scene::falling();
+    scene.answers(Outcome::Conflict);
+    scene.answers(scale(1, "9"));
+    scene.commands();
+    scene.answers(Outcome::Conflict);
+    assert_eq!(scene.asked(), []);
+    assert!(scene.policy.next_deadline().unwrap() > scene.now);
+}
+
+#[test]
+fn after_a_lost_reply_it_reads_before_it_writes_and_holds_connections_meanwhile() {
+    let mut scene = Scene::falling();
+    scene.answers(LOST);
+    scene.opens(1);
+    assert!(!scene.policy.gate_open());
+    assert_eq!(scene.asked(), []);
+    scene.passes(backoff::LONGEST);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(0, "6"));
+    assert_eq!(scene.asked(), [write(2, "6")]);
+}
+
+#[test]
+fn a_lost_write_that_was_not_applied_lets_the_waiting_through() {
+    let mut scene = Scene::falling();
+    scene.answers(LOST);
+    scene.opens(1);
+    scene.passes(backoff::LONGEST);
+    scene.answers(scale(1, "5"));
+    assert!(scene.policy.gate_open());
+}
+
+#[test]
+fn a_write_of_zero_that_is_refused_leaves_the_app_awake() {
+    for refusal in [
+        Outcome::Forbidden,
+        Outcome::Unreachable,
+        Outcome::Busy { retry_after: None },
+    ] {
+        let mut scene = Scene::falling();
+        scene.answers(refusal.clone());
+        assert!(scene.policy.gate_open(), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_retry_after_is_waited_for() {
+    let mut scene = Scene::falling();
+    scene.answers(Outcome::Busy {
+        retry_after: Some(Duration::from_secs(40)),
+    });
+    scene.passes(Duration::from_secs(39));
+    assert_eq!(scene.asked(), []);
+    scene.passes(Duration::from_secs(1));
+    assert_eq!(scene.asked(), [read()]);
+}
+
+// --- Asleep and waking ---
+
+#[test]
+fn the_first_connection_wakes_the_app_at_once_and_the_next_thousand_ask_for_nothing() {
+    let mut scene = Scene::asleep();
+    scene.opens(1);
+    assert_eq!(scene.asked(), [write(2, "7")]);
+    scene.opens(1000);
+    scene.passes(Duration::from_millis(5));
+    assert_eq!(scene.asked(), []);
+}
+
+#[test]
+fn a_wake_does_not_wait_for_the_answer_to_a_poll() {
+    let mut scene = Scene::asleep();
+    scene.passes(POLL);
+    assert_eq!(scene.asked(), [read()]);
+    let poll = scene.policy.in_flight.as_ref().unwrap().id;
+    scene.opens(1);
+    assert_eq!(scene.asked(), [write(2, "7")]);
+    scene.policy.reply(poll, scale(0, "7"), scene.now);
+    assert!(matches!(scene.policy.phase, Phase::Waking { .. }));
+    scene.answers(scale(2, "8"));
+    assert!(matches!(scene.policy.phase, Phase::Starting { .. }));
+}
+
+#[test]
+fn the_gate_opens_when_a_pod_is_ready_and_says_how_long_it_took() {
+    let mut scene = Scene::waking();
+    scene.answers(scale(2, "8"));
+    assert!(!scene.policy.gate_open());
+    scene.opens(2);
+    scene.commands();
+    scene.passes(Duration::from_secs(3));
+    scene.pods(true);
+    assert!(scene.policy.gate_open());
+    assert_eq!(
+        scene.said(),
+        [Change::Woke {
+            took: Duration::from_secs(3),
+            held: 3
+        }]
+    );
+}
+
+#[test]
+fn a_pod_that_is_ready_before_the_write_is_answered_waits_for_the_answer() {
+    let mut scene = Scene::waking();
+    scene.pods(true);
+    assert!(!scene.policy.gate_open());
+    scene.answers(scale(2, "8"));
+    assert!(scene.policy.gate_open());
+}
+
+#[test]
+fn a_wake_that_meets_a_conflict_reads_and_writes_again_only_if_it_is_still_zero() {
+    let mut scene = Scene::waking();
+    scene.answers(Outcome::Conflict);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(0, "8"));
+    assert_eq!(scene.asked(), [write(2, "8")]);
+    scene.answers(Outcome::Conflict);
+    scene.passes(LONGEST_PAUSE_WAITING);
+    scene.commands();
+    scene.answers(scale(1, "9"));
+    assert_eq!(
+        scene.asked(),
+        [],
+        "somebody else has woken it, to as many as they like"
+    );
+}
+
+#[test]
+fn a_wake_whose_reply_is_lost_is_read_before_it_is_written_again() {
+    let mut scene = Scene::waking();
+    scene.answers(LOST);
+    scene.passes(LONGEST_PAUSE_WAITING);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(scale(2, "8"));
+    assert_eq!(scene.asked(), []);
+    assert!(matches!(scene.policy.phase, Phase::Starting { .. }));
+}
+
+#[test]
+fn a_wake_that_never_reached_the_api_server_is_sent_again() {
+    let mut scene = Scene::waking();
+    scene.answers(Outcome::Unreachable);
+    scene.passes(LONGEST_PAUSE_WAITING);
+    assert_eq!(scene.asked(), [write(2, "7")]);
+}
+
+#[test]
+fn when_all_who_waited_have_gone_the_app_still_wakes_and_then_idles_off() {
+    let mut scene = Scene::waking();
+    scene.closes_all();
+    scene.answers(Outcome::Unreachable);
+    scene.passes(backoff::LONGEST);
+    assert_eq!(scene.asked(), [write(2, "7")]);
+    scene.answers(scale(2, "8"));
+    scene.passes_quietly(TTL);
+    scene.answers(scale(2, "8"));
+    assert_eq!(scene.policy.phase, Phase::Falling);
+}
+
+#[test]
+fn while_asleep_the_scale_is_read_every_ten_seconds() {
+    let mut scene = Scene::asleep();
+    scene.passes_quietly(Duration::from_secs(60));
+    assert_eq!(scene.asked().len(), 6);
+}
+
+#[test]
+fn an_app_that_somebody_else_wakes_has_a_whole_ttl() {
+    let mut scene = Scene::asleep();
+    scene.passes_quietly(TTL * 10);
+    scene.pods(true);
+    assert_eq!(
+        scene.asked().last(),
+        Some(&read()),
+        "the new pod is reason enough to look"
+    );
+    scene.answers(scale(1, "8"));
+    assert!(scene.policy.gate_open());
+    scene.passes_quietly(TTL - Duration::from_millis(1));
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn a_deployment_that_is_gone_is_not_taken_to_be_asleep() {
+    let mut scene = Scene::asleep();
+    scene.passes(POLL);
+    scene.answers(Outcome::NotFound);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    scene.passes(POLL);
+    scene.commands();
+    scene.answers(scale(0, "1"));
+    assert_eq!(scene.said(), [Change::FoundAsleep]);
+}
+
+#[test]
+fn an_answer_to_nothing_that_was_asked_is_ignored() {
+    let mut scene = Scene::awake();
+    scene.policy.reply(999, scale(0, "3"), scene.now);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+// --- Everything at once ---
+
+mod anything {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Pass(u64),
+        Open,
+        HandOver,
+        Close,
+        Pods(bool),
+        Answer(Outcome),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..70_000u64).prop_map(Step::Pass),
+            Just(Step::Open),
+            Just(Step::HandOver),
+            Just(Step::Close),
+            any::<bool>().prop_map(Step::Pods),
+            outcome().prop_map(Step::Answer),
+        ]
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            4 => (0..3u32, 0..100u32).prop_map(|(n, v)| scale(n, &v.to_string())),
+            1 => Just(Outcome::Conflict),
+            1 => Just(Outcome::Forbidden),
+            1 => Just(Outcome::NotFound),
+            1 => Just(Outcome::Unreachable),
+            1 => Just(LOST),
+            1 => Just(Outcome::Busy { retry_after: Some(Duration::from_secs(3)) }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, no write follows one of unknown outcome before a
+        /// read, zero is written only after an idle TTL and under the version
+        /// just read, and the gate is shut from then until the outcome is
+        /// known.
+        #[test]
+        fn the_rules_hold_in_every_order_of_events(steps in prop::collection::vec(step(), 1..200)) {
+            let mut scene = Scene::start();
+            let mut idle_since = scene.now;
+            let mut last_read: Option<Scale> = None;
+            let mut must_read = false;
+            for step in steps {
+                match step {
+                    Step::Pass(ms) => scene.passes(Duration::from_millis(ms)),
+                    Step::Open => scene.opens(1),
+                    Step::HandOver => scene.hands_over(),
+                    Step::Close => {
+                        if scene.connections.open > 0 {
+                            idle_since = scene.now;
+                        }
+                        scene.closes_all();
+                    }
+                    Step::Pods(dialable) => scene.pods(dialable),
+                    Step::Answer(outcome) => {
+                        if let Some(asked) = scene.policy.in_flight.clone() {
+                            let wrote = asked.request != Request::ReadScale;
+                            match &outcome {
+                                Outcome::Scale(scale) => {
+                                    last_read = Some(scale.clone());
+                                    must_read = false;
+                                }
+                                Outcome::Unknown { .. } | Outcome::Conflict => must_read |= wrote,
+                                _ => {}
+                            }
+                            scene.answers(outcome);
+                        }
+                    }
+                }
+                for request in scene.asked() {
+                    if let Request::WriteScale { replicas, guard } = request {
+                        prop_assert!(!must_read, "a write after an unknown outcome");
+                        let read = last_read.clone().expect("a write before any read");
+                        prop_assert_eq!(guard, read.version);
+                        prop_assert_eq!(replicas > 0, read.replicas == 0);
+                        if replicas == 0 {
+                            prop_assert_eq!(scene.connections.open, 0);
+                            prop_assert!(scene.now.since(idle_since) >= TTL);
+                        }
+                    }
+                }
+                let writing_zero = scene.policy.phase == Phase::Falling;
+                prop_assert!(!(writing_zero && scene.policy.gate_open()));
+            }
+        }
+    }
+}
