@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! How long to wait before trying again, and chance.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
-    random: u64,
+    random: Random,
 }
 
 impl Backoff {
@@ -22,7 +22,7 @@ impl Backoff {
     pub fn new(seed: u64) -> Self {
         Backoff {
             failures: 0,
-            random: seed,
+            random: Random::new(seed),
         }
     }
 
@@ -43,14 +43,25 @@ impl Backoff {
             .min(longest);
         self.failures = self.failures.saturating_add(1);
         let half = doubled / 2;
-        half + half.mul_f64(self.next_fraction())
+        half + half.mul_f64(self.random.fraction())
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): plenty for spreading waits, of no use
+/// for secrets.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of that seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
     }
 
-    /// The next number of SplitMix64 (Steele, Lea, Flood 2014), from 0 to
-    /// below 1.
-    fn next_fraction(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
+    /// The next number, from 0 to below 1.
+    pub fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
@@ -85,7 +96,7 @@ mod tests {
     fn a_million_failures_do_not_overflow() {
         let mut backoff = Backoff {
             failures: u32::MAX,
-            random: 0,
+            random: Random::new(0),
         };
         assert!(backoff.pause(LONGEST) <= LONGEST);
     }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cluster;
 pub mod duration;
 pub mod engine;
+pub mod kube;
 pub mod policy;
 pub mod settings;
 pub mod sys;

@@ -36,6 +36,7 @@ use socket2::SockRef;
 
 use self::backends::{BackendId, Backends};
 use self::buffers::Buffers;
+pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS};
 use self::connection::{Attempt, Connection, Round, Side, Stage, Target, Verdict};
 pub use self::end::{End, Phase};
 use self::listener::Listener;

@@ -1,0 +1,337 @@
+//! One conversation with the API server: calls in, replies or failures out.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::{Method, Request, Response};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::{Agent, AsSendBody, Body, BodyReader};
+
+use super::credentials::Credentials;
+use super::objects::Status;
+use super::text::printable;
+use super::transport::{SecureConnector, Witness};
+
+/// Time for the TCP connection, and as much again for the TLS handshake.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Time to send a request's head, and its body.
+const SEND: Duration = Duration::from_secs(5);
+/// Time from the end of the request to the head of the reply.
+const RECEIVE_HEAD: Duration = Duration::from_secs(10);
+/// Time for the body of a reply that is not a watch.
+const RECEIVE_BODY: Duration = Duration::from_secs(15);
+/// How long an unused connection is kept: through several of the policy's
+/// reads, which come about every 10 s.
+const KEEP_IDLE: Duration = Duration::from_secs(60);
+/// The size of each of a connection's buffers, in bytes.
+const BUFFER: usize = 16 * 1024;
+/// The largest body of a reply that reports an error, in bytes.
+const ERROR_BODY: u64 = 64 * 1024;
+/// The longest `Retry-After` that is believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+const USER_AGENT: &str = concat!("zpa/", env!("CARGO_PKG_VERSION"));
+
+/// A client with connections of its own. Calls are made by one thread at a
+/// time; [`Client::cancel`] may come from any.
+pub(super) struct Client {
+    credentials: Arc<Credentials>,
+    base: String,
+    current: Mutex<Option<Session>>,
+}
+
+/// The connections of a client between two cancellations or changes of roots.
+#[derive(Clone)]
+struct Session {
+    generation: u64,
+    agent: Agent,
+    witness: Arc<Witness>,
+}
+
+/// Calls that one [`Client::cancel`] ends, made or yet to be made.
+pub(super) struct Calls<'a> {
+    client: &'a Client,
+    session: Session,
+}
+
+/// A reply that was received whole.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The status and the server's own words, fit for a log.
+    pub(super) fn explanation(&self) -> String {
+        let status: Status = serde_json::from_slice(&self.body).unwrap_or_default();
+        Status {
+            code: Some(self.status),
+            ..status
+        }
+        .explanation()
+    }
+}
+
+/// The answer to a watch.
+pub(super) enum Opened {
+    /// The stream of its events.
+    Stream(BodyReader<'static>),
+    /// Something else.
+    Refused(Reply),
+}
+
+/// A call without a reply.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Some of the request may have reached the server.
+    pub(super) sent: bool,
+    /// It was sent on a connection from the pool, which turned out closed.
+    stale: bool,
+    /// What went wrong.
+    pub(super) text: String,
+}
+
+impl Client {
+    pub(super) fn new(credentials: Arc<Credentials>) -> Self {
+        Client {
+            base: credentials.base_url(),
+            credentials,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Calls that the next [`Client::cancel`] ends.
+    pub(super) fn calls(&self) -> Calls<'_> {
+        let (generation, tls) = self.credentials.tls();
+        let mut current = self.current();
+        let session = match current.take() {
+            Some(session) if session.generation == generation => session,
+            _ => {
+                let witness = Arc::new(Witness::default());
+                let connector = ().chain(TcpConnector::default()).chain(SecureConnector {
+                    tls,
+                    witness: witness.clone(),
+                });
+                Session {
+                    generation,
+                    agent: self.agent(connector),
+                    witness,
+                }
+            }
+        };
+        *current = Some(session.clone());
+        Calls {
+            client: self,
+            session,
+        }
+    }
+
+    /// Ends what is under way, within a millisecond, but for a name look-up or
+    /// a TCP connect, which run to their end. Closes the connections.
+    pub(super) fn cancel(&self) {
+        let session = self.current().take();
+        if let Some(session) = session {
+            session.agent.shutdown();
+        }
+    }
+
+    fn agent(&self, connector: impl Connector) -> Agent {
+        let config = Agent::config_builder()
+            .proxy(None)
+            .https_only(self.credentials.is_tls())
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .user_agent(USER_AGENT)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_age(KEEP_IDLE)
+            .max_idle_connections(1)
+            // A limit on the whole call would cost a thread for each.
+            .timeout_connect(Some(CONNECT))
+            .timeout_send_request(Some(SEND))
+            .timeout_send_body(Some(SEND))
+            .timeout_recv_response(Some(RECEIVE_HEAD))
+            .timeout_recv_body(Some(RECEIVE_BODY))
+            .build();
+        Agent::with_parts(config, connector, DefaultResolver::default())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Session>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls<'_> {
+    /// A read of up to `cap` bytes.
+    pub(super) fn get(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+        self.authorized(|| {
+            let first = self.get_once(path, cap);
+            match first {
+                Err(Failure { stale: true, .. }) => self.get_once(path, cap),
+                other => other,
+            }
+        })
+    }
+
+    /// A merge patch, with a reply of up to `cap` bytes. It is sent once, and
+    /// once more if the server did not know us.
+    pub(super) fn patch(&self, path: &str, patch: &str, cap: u64) -> Result<Reply, Failure> {
+        self.authorized(|| {
+            let request = self
+                .request(Method::PATCH, path)
+                .header(CONTENT_TYPE, "application/merge-patch+json")
+                .body(patch)
+                .map_err(|cause| self.failure(cause.into()))?;
+            self.run(request).and_then(|reply| whole(reply, cap))
+        })
+    }
+
+    /// Opens a watch, which fails when nothing comes for as long as `silence`.
+    pub(super) fn watch(&self, path: &str, silence: Duration) -> Result<Opened, Failure> {
+        let first = self.watch_once(path, silence)?;
+        match first {
+            Opened::Refused(reply) if reply.status == 401 && self.renew_token() => {
+                self.watch_once(path, silence)
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn watch_once(&self, path: &str, silence: Duration) -> Result<Opened, Failure> {
+        let request = self
+            .request(Method::GET, path)
+            .body(())
+            .map_err(|cause| self.failure(cause.into()))?;
+        let request = self
+            .session
+            .agent
+            .configure_request(request)
+            .timeout_recv_body(None)
+            .timeout_per_read(Some(silence))
+            .build();
+        let reply = self.run(request)?;
+        if reply.status().as_u16() == 200 {
+            return Ok(Opened::Stream(reply.into_body().into_reader()));
+        }
+        Ok(Opened::Refused(whole(reply, ERROR_BODY)?))
+    }
+
+    fn get_once(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+        let request = self
+            .request(Method::GET, path)
+            .body(())
+            .map_err(|cause| self.failure(cause.into()))?;
+        self.run(request).and_then(|reply| whole(reply, cap))
+    }
+
+    fn authorized(&self, call: impl Fn() -> Result<Reply, Failure>) -> Result<Reply, Failure> {
+        match call() {
+            Ok(reply) if reply.status == 401 && self.renew_token() => call(),
+            other => other,
+        }
+    }
+
+    fn renew_token(&self) -> bool {
+        self.client.credentials.renew_token()
+    }
+
+    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.client.base))
+            .header(ACCEPT, "application/json");
+        match self.client.credentials.token() {
+            Some(token) => request.header(AUTHORIZATION, token.header()),
+            None => request,
+        }
+    }
+
+    fn run(&self, request: Request<impl AsSendBody>) -> Result<Response<Body>, Failure> {
+        self.session.witness.forget();
+        self.session
+            .agent
+            .run(request)
+            .map_err(|cause| self.failure(cause))
+    }
+
+    fn failure(&self, cause: ureq::Error) -> Failure {
+        let witness = &self.session.witness;
+        if !witness.connected() && is_tls(&cause) {
+            self.client.credentials.renew_roots();
+        }
+        Failure {
+            sent: witness.sent(),
+            stale: witness.sent() && !witness.connected() && is_disconnect(&cause),
+            text: printable(&cause.to_string()),
+        }
+    }
+}
+
+fn whole(reply: Response<Body>, cap: u64) -> Result<Reply, Failure> {
+    let status = reply.status().as_u16();
+    let retry_after = retry_after(&reply);
+    let success = reply.status().is_success();
+    let cap = if success { cap } else { ERROR_BODY };
+    let body = reply.into_body().into_with_config().limit(cap).reader();
+    match read_all(body) {
+        Ok(body) => Ok(Reply {
+            status,
+            retry_after,
+            body,
+        }),
+        // The status alone says what became of the request.
+        Err(_) if !success => Ok(Reply {
+            status,
+            retry_after,
+            body: Vec::new(),
+        }),
+        Err(cause) => Err(Failure {
+            sent: true,
+            stale: false,
+            text: printable(&cause.to_string()),
+        }),
+    }
+}
+
+fn read_all(mut body: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Seconds only, as the API server sends it; a date is taken for nothing.
+fn retry_after(reply: &Response<Body>) -> Option<Duration> {
+    let value = reply.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    let seconds = value.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+fn is_tls(cause: &ureq::Error) -> bool {
+    let ureq::Error::Io(cause) = cause else {
+        return false;
+    };
+    cause
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn is_disconnect(cause: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match cause {
+        ureq::Error::Io(cause) => matches!(
+            cause.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        ),
+        _ => false,
+    }
+}

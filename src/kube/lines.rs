@@ -1,0 +1,122 @@
+//! Lines out of a stream that is cut anywhere.
+
+/// What a buffer may keep between two long lines, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// A line is longer than it may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// Puts lines together again. A watch sends one JSON object a line, but the
+/// borders of chunks, TLS records and reads are not the borders of lines.
+#[derive(Debug)]
+pub(super) struct Lines {
+    partial: Vec<u8>,
+    longest: usize,
+}
+
+impl Lines {
+    /// For lines of up to `longest` bytes, the newline not counted.
+    pub(super) fn new(longest: usize) -> Self {
+        Lines {
+            partial: Vec::new(),
+            longest,
+        }
+    }
+
+    /// Takes in `bytes` and hands every line that they complete to `each`,
+    /// without its newline. Stops at the first error; the stream is then of no
+    /// further use.
+    pub(super) fn feed<E: From<TooLong>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            self.check(line)?;
+            if self.partial.is_empty() {
+                each(line)?;
+            } else {
+                self.partial.extend_from_slice(line);
+                each(&self.partial)?;
+                self.partial.clear();
+                self.partial.shrink_to(KEPT);
+            }
+            bytes = rest;
+        }
+        self.check(bytes)?;
+        self.partial.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Whether the stream is in the middle of a line.
+    pub(super) fn cut(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    fn check(&self, more: &[u8]) -> Result<(), TooLong> {
+        if self.partial.len() + more.len() > self.longest {
+            return Err(TooLong);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(longest: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Result<(), TooLong>, bool) {
+        let (mut lines, mut seen) = (Lines::new(longest), Vec::new());
+        for piece in pieces {
+            let fed = lines.feed(piece, |line| {
+                seen.push(line.to_vec());
+                Ok(())
+            });
+            if fed.is_err() {
+                return (seen, fed, true);
+            }
+        }
+        let cut = lines.cut();
+        (seen, Ok(()), cut)
+    }
+
+    proptest! {
+        #[test]
+        fn lines_survive_any_cutting(
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>().prop_filter("newline", |b| *b != b'\n'), 0..40), 0..12),
+            tail in prop::collection::vec(1u8..10, 0..20),
+            cuts in prop::collection::vec(0usize..600, 0..20),
+        ) {
+            let mut whole = Vec::new();
+            for line in &lines {
+                whole.extend_from_slice(line);
+                whole.push(b'\n');
+            }
+            whole.extend_from_slice(&tail);
+            let mut borders: Vec<usize> = cuts.iter().map(|cut| cut % (whole.len() + 1)).collect();
+            borders.extend([0, whole.len()]);
+            borders.sort_unstable();
+            let pieces: Vec<&[u8]> = borders.windows(2).map(|two| &whole[two[0]..two[1]]).collect();
+            let (seen, fed, cut) = split(40, &pieces);
+            prop_assert_eq!(fed, Ok(()));
+            prop_assert_eq!(seen, lines);
+            prop_assert_eq!(cut, !tail.is_empty());
+        }
+
+        #[test]
+        fn a_line_that_is_too_long_is_an_error_however_it_comes(step in 1usize..20, excess in 1usize..50) {
+            let line = vec![b'x'; 100 + excess];
+            let pieces: Vec<&[u8]> = line.chunks(step).collect();
+            prop_assert_eq!(split(100, &pieces).1, Err(TooLong));
+        }
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_longest_length_passes() {
+        let (seen, fed, cut) = split(5, &[b"ab", b"cde\n"]);
+        assert_eq!((seen, fed, cut), (vec![b"abcde".to_vec()], Ok(()), false));
+    }
+}

@@ -1,0 +1,204 @@
+//! The API threads: an executor of the policy's requests, and a follower of
+//! the Service's endpoints.
+//!
+//! This room knows HTTP, TLS, credentials and the objects of Kubernetes. It
+//! knows no client, no policy and no poll: what it learns goes into a closure.
+//!
+//! **`zpa-api`** (`scale`) executes one [`Request`] at a time and says how it
+//! ended. When to ask, and what to do about a failure, is the policy's matter;
+//! nothing is retried here, but for a read on a connection that the server had
+//! just closed and for a 401 after the token was read again. There are two
+//! such threads, so that a write is never behind a read that hangs: the second
+//! takes it, and the first one's connection is shut down. A read so overtaken
+//! gets no reply, and neither does a request that was still unsent when the
+//! next one came.
+//!
+//! **`zpa-watch`** (`watch`) lists the EndpointSlices and watches them from
+//! there, for ever, with a backoff of its own. It is the only writer of what is
+//! known of the endpoints. [`Handle::refresh`] ends its watch and thereby makes
+//! it list again, on a new connection: that costs the connection, and cures a
+//! half-open one.
+//!
+//! A refusal is said once, and again when it changes; a fault of the API server
+//! says nothing of the Deployment, so that what is known of the endpoints stands
+//! until a list replaces it.
+//!
+//! A connection is kept warm by the policy's own reads; no request goes through
+//! a proxy from the environment, follows a redirect, or trusts a root other
+//! than the cluster's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::cluster::{Outcome, Pod, PortRef, Request};
+
+pub mod access;
+mod client;
+mod credentials;
+mod endpoints;
+mod lines;
+mod objects;
+mod paths;
+mod scale;
+mod service;
+#[cfg(test)]
+mod testing;
+mod text;
+mod throttle;
+mod transport;
+mod watch;
+
+pub use access::Access;
+
+/// What the API threads work for.
+pub struct Config {
+    /// The way to the API server.
+    pub access: Access,
+    /// The namespace of Deployment and Service.
+    pub namespace: String,
+    /// The Deployment to scale.
+    pub deployment: String,
+    /// The Service whose endpoints to follow.
+    pub service: String,
+    /// Which of the Service's ports; None for its only one.
+    pub port: Option<PortRef>,
+}
+
+/// What the API threads have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// How the request with that number ended.
+    Reply {
+        /// The number given with the request.
+        id: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Every endpoint of the Service, over all slices: after each list, and at
+    /// each change.
+    Pods(Vec<Pod>),
+    /// The Service's cluster IP and port, at first and at each change; None for
+    /// a headless Service and where the Service cannot be read.
+    Fallback(Option<SocketAddr>),
+    /// Whether the endpoints can be listed, at first and at each change. While
+    /// they cannot, the last `Pods` stand.
+    Following(bool),
+}
+
+/// The way to speak to the API threads. They end when it is dropped, each after
+/// the request that it is at.
+pub struct Handle {
+    desk: Arc<scale::Desk>,
+    bell: Arc<watch::Bell>,
+    clock: Clock,
+}
+
+impl Handle {
+    /// Has `request` executed, at once or after the one that is out; its
+    /// [`Report::Reply`] carries `id`.
+    ///
+    /// Never blocks. A request that is still unsent is replaced and gets no
+    /// reply, nor does a read that a write has to overtake.
+    pub fn request(&self, id: u64, request: Request) {
+        self.desk.put(id, request);
+    }
+
+    /// Has the endpoints listed afresh at once, because what is known of them
+    /// has just proved wrong.
+    ///
+    /// Never blocks. At most once a second, and less often while it goes on; a
+    /// call that comes too soon does nothing.
+    pub fn refresh(&self) {
+        self.bell.ring((self.clock)());
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.desk.close();
+        self.bell.close();
+    }
+}
+
+/// Starts the API threads. They call `report` from their own threads.
+pub fn spawn(
+    config: Config,
+    clock: Clock,
+    report: impl Fn(Report) + Send + Clone + 'static,
+) -> io::Result<Handle> {
+    let server = config.access.server.to_string();
+    let credentials = credentials::Credentials::new(config.access.clone(), clock)
+        .map_err(|cause| io::Error::other(format!("credentials for {server}: {cause}")))?;
+    let credentials = Arc::new(credentials);
+    let desk = scale::spawn(&config, &credentials, clock, &report)?;
+    let bell = match watch::spawn(config, credentials, clock, report) {
+        Ok(bell) => bell,
+        Err(cause) => {
+            desk.close();
+            return Err(cause);
+        }
+    };
+    Ok(Handle { desk, bell, clock })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::testing::{self, DEADLINE, begin_stream, hang, recorded_body, reply, serve};
+    use super::*;
+
+    #[test]
+    fn both_threads_report_and_end_with_the_handle() {
+        let server = serve(|asked, stream| {
+            if asked.target.contains("&watch=true") {
+                begin_stream(stream);
+                return hang(stream);
+            }
+            if asked.target.contains("/services/") {
+                return reply(stream, 403, "", "{}");
+            }
+            let name = if asked.target.ends_with("/scale") {
+                "13-scale-get-one"
+            } else {
+                "15-slices-list-ready"
+            };
+            let body = String::from_utf8(recorded_body(name)).unwrap();
+            reply(stream, 200, "", &body)
+        });
+        let config = Config {
+            access: testing::access(server),
+            namespace: "default".into(),
+            deployment: "myapp".into(),
+            service: "myapp".into(),
+            port: Some(PortRef::Name("http".into())),
+        };
+        let (sender, reports) = mpsc::channel();
+        let report = move |report| {
+            let _ = sender.send(report);
+        };
+        let handle = spawn(config, testing::clock, report).unwrap();
+        handle.request(5, Request::ReadScale);
+        let (mut replied, mut listed) = (false, false);
+        while !(replied && listed) {
+            match reports.recv_timeout(DEADLINE).unwrap() {
+                Report::Reply { id, outcome } => {
+                    assert_eq!(id, 5);
+                    replied = matches!(outcome, Outcome::Scale(_));
+                }
+                Report::Pods(pods) => listed = pods.len() == 1,
+                Report::Fallback(_) | Report::Following(_) => {}
+            }
+        }
+        drop(handle);
+        let ended = loop {
+            match reports.recv_timeout(DEADLINE) {
+                Ok(_) => {}
+                Err(cause) => break cause,
+            }
+        };
+        assert_eq!(ended, mpsc::RecvTimeoutError::Disconnected);
+    }
+}

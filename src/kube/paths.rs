@@ -1,0 +1,85 @@
+//! The paths of the API that are asked for.
+
+use std::fmt::Write as _;
+
+/// The scale of a Deployment.
+pub(super) fn scale(namespace: &str, deployment: &str) -> String {
+    let (namespace, deployment) = (escaped(namespace), escaped(deployment));
+    format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}/scale")
+}
+
+/// A Service.
+pub(super) fn service(namespace: &str, service: &str) -> String {
+    let (namespace, service) = (escaped(namespace), escaped(service));
+    format!("/api/v1/namespaces/{namespace}/services/{service}")
+}
+
+/// The EndpointSlices of a Service.
+pub(super) fn slices(namespace: &str, service: &str) -> String {
+    let (namespace, service) = (escaped(namespace), escaped(service));
+    format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices\
+         ?labelSelector=kubernetes.io/service-name%3D{service}"
+    )
+}
+
+/// The Endpoints of a Service, as a list of at most one.
+pub(super) fn endpoints(namespace: &str, service: &str) -> String {
+    let (namespace, service) = (escaped(namespace), escaped(service));
+    format!("/api/v1/namespaces/{namespace}/endpoints?fieldSelector=metadata.name%3D{service}")
+}
+
+/// The watch that goes on where the list at `list` ended.
+pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
+    let version = escaped(version);
+    format!(
+        "{list}&watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}\
+         &resourceVersion={version}"
+    )
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters, which is what the
+/// names of Kubernetes objects consist of.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::recorded_target;
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_recordings() {
+        for (path, recording) in [
+            (scale("default", "myapp"), "02-scale-get-zero"),
+            (slices("default", "myapp"), "05-slices-list-empty"),
+            (
+                watch(&slices("default", "myapp"), "10298", 12),
+                "07-slices-watch-zero-one-zero",
+            ),
+            (
+                watch(&endpoints("default", "myapp"), "10298", 12),
+                "09-endpoints-watch-zero-one-zero",
+            ),
+        ] {
+            assert_eq!(path, recorded_target(recording));
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_segment() {
+        assert_eq!(
+            service("a/b", "x?y"),
+            "/api/v1/namespaces/a%2Fb/services/x%3Fy"
+        );
+    }
+}

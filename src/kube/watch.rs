@@ -1,0 +1,817 @@
+//! The follower of the Service's endpoints: list, watch, and list again.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use log::Level;
+use ureq::BodyReader;
+
+use super::client::{Calls, Client, Failure, Opened, Reply};
+use super::credentials::Credentials;
+use super::endpoints::{Applied, Known, PortChoice, Source};
+use super::lines::{Lines, TooLong};
+use super::objects::{self, EndpointSlice, List, Service, WatchEvent};
+use super::service::{self, Resolved};
+use super::text::{Notice, printable};
+use super::throttle::Throttle;
+use super::{Config, Report, paths};
+use crate::backoff::{self, Backoff, Random};
+use crate::clock::{Clock, Time};
+use crate::cluster::{Pod, PortRef};
+
+/// The largest list, and the largest Service, in bytes.
+const LIST_BODY: u64 = 4 * 1024 * 1024;
+/// The longest line of a watch, in bytes: a full slice of a hundred endpoints
+/// is 40 KiB, and etcd takes no object above 1.5 MiB.
+const LONGEST_LINE: usize = 2 * 1024 * 1024;
+/// What is read at a time, in bytes.
+const READ: usize = 16 * 1024;
+/// How long the server is asked to keep a watch open, less up to 30 s. Its own
+/// shortest default is 30 minutes, but what is between may have less patience.
+const WATCH: Duration = Duration::from_secs(300);
+/// How long a watch may be silent before its connection is taken for dead. The
+/// server sends a bookmark each minute (`defaultBookmarkFrequency` in its
+/// cacher).
+const SILENCE: Duration = Duration::from_secs(75);
+/// A watch that lasted so long was a good one: what comes next comes at once.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long to leave the server alone after it has refused.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// Wakes the follower.
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    changed: Condvar,
+    client: Client,
+}
+
+#[derive(Default)]
+struct Rung {
+    rung: bool,
+    closed: bool,
+    throttle: Throttle,
+}
+
+impl Bell {
+    fn new(client: Client) -> Self {
+        Bell {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            client,
+        }
+    }
+
+    /// Has the endpoints listed at once: ends the watch that is open.
+    pub(super) fn ring(&self, now: Time) {
+        let mut state = self.state();
+        if !state.throttle.allow(now) {
+            return;
+        }
+        state.rung = true;
+        drop(state);
+        self.changed.notify_all();
+        // After the flag: whoever opens a watch on connections that are not
+        // cancelled here sees it.
+        self.client.cancel();
+    }
+
+    /// Ends the follower.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+        self.client.cancel();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Whether it was rung, or closed, since a list last answered it.
+    fn is_rung(&self) -> bool {
+        let state = self.state();
+        state.rung || state.closed
+    }
+
+    fn answer(&self) {
+        self.state().rung = false;
+    }
+
+    /// Waits, but no longer than it is not rung.
+    fn wait_unless_rung(&self, wait: Duration) {
+        self.wait(wait, |state| !state.rung && !state.closed);
+    }
+
+    /// Waits, rung or not.
+    fn wait_in_full(&self, wait: Duration) {
+        self.wait(wait, |state| !state.closed);
+    }
+
+    fn wait(&self, wait: Duration, go_on: impl Fn(&mut Rung) -> bool) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), wait, go_on)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(waited);
+    }
+
+    fn state(&self) -> MutexGuard<'_, Rung> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the follower.
+pub(super) fn spawn(
+    config: Config,
+    credentials: Arc<Credentials>,
+    clock: Clock,
+    report: impl Fn(Report) + Send + 'static,
+) -> io::Result<Arc<Bell>> {
+    let bell = Arc::new(Bell::new(Client::new(credentials)));
+    // Two proxies that start at the same time differ in their address space.
+    let seed = clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(&bell) as u64;
+    start(Follower::new(config, bell, clock, report, seed))
+}
+
+fn start<R: Fn(Report) + Send + 'static>(mut follower: Follower<R>) -> io::Result<Arc<Bell>> {
+    let bell = follower.bell.clone();
+    thread::Builder::new()
+        .name("zpa-watch".to_owned())
+        .spawn(move || follower.run())?;
+    Ok(bell)
+}
+
+/// Why a round is over.
+#[derive(Debug)]
+enum End {
+    /// A new list is wanted, at once.
+    Wanted,
+    /// The server has said for how long to leave it alone.
+    Later(Duration, String),
+    /// Something went wrong: again after a backoff.
+    Failed(String),
+    /// We may not, or there is no such thing.
+    Refused(String),
+}
+
+impl From<TooLong> for End {
+    fn from(_: TooLong) -> Self {
+        End::Failed(format!("a line of more than {LONGEST_LINE} bytes"))
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        End::Failed(failure.text)
+    }
+}
+
+struct Follower<R> {
+    bell: Arc<Bell>,
+    clock: Clock,
+    report: R,
+    silence: Duration,
+    service: String,
+    port: Option<PortRef>,
+    service_path: String,
+    slices_path: String,
+    endpoints_path: String,
+    known: Known,
+    /// What was last reported, if anything was.
+    pods: Option<Vec<Pod>>,
+    fallback: Option<Option<SocketAddr>>,
+    following: Option<bool>,
+    /// Between lists that fail.
+    list_backoff: Backoff,
+    /// Between watches that do not last.
+    watch_backoff: Backoff,
+    random: Random,
+    /// Lists because of what a watch showed.
+    surprises: Throttle,
+    trouble: Notice,
+    service_notice: Notice,
+    source_notice: Notice,
+    port_notice: Notice,
+}
+
+impl<R: Fn(Report)> Follower<R> {
+    fn new(config: Config, bell: Arc<Bell>, clock: Clock, report: R, seed: u64) -> Self {
+        let (namespace, service) = (&config.namespace, &config.service);
+        Follower {
+            bell,
+            clock,
+            report,
+            silence: SILENCE,
+            service_path: paths::service(namespace, service),
+            slices_path: paths::slices(namespace, service),
+            endpoints_path: paths::endpoints(namespace, service),
+            known: Known::new(PortChoice::Only),
+            service: config.service,
+            port: config.port,
+            pods: None,
+            fallback: None,
+            following: None,
+            list_backoff: Backoff::new(seed),
+            watch_backoff: Backoff::new(seed.rotate_left(20)),
+            random: Random::new(seed.rotate_left(40)),
+            surprises: Throttle::default(),
+            trouble: Notice::default(),
+            service_notice: Notice::default(),
+            source_notice: Notice::default(),
+            port_notice: Notice::default(),
+        }
+    }
+
+    fn run(&mut self) {
+        let bell = self.bell.clone();
+        while !bell.is_closed() {
+            match self.round() {
+                _ if bell.is_rung() => {}
+                End::Wanted => {}
+                End::Later(wait, why) => {
+                    self.lost(Level::Warn, "busy", &why);
+                    bell.wait_in_full(wait);
+                }
+                End::Refused(why) => {
+                    self.lost(Level::Error, "refused", &why);
+                    bell.wait_in_full(REFUSED);
+                }
+                End::Failed(why) => {
+                    self.lost(Level::Warn, "failed", &why);
+                    bell.wait_unless_rung(self.list_backoff.pause(backoff::LONGEST));
+                }
+            }
+        }
+    }
+
+    /// The Service, a list, and watches from there for as long as they go well.
+    fn round(&mut self) -> End {
+        self.bell.answer();
+        if let Err(end) = self.read_service() {
+            return end;
+        }
+        let slices = self.slices_path.clone();
+        match self.list_and_watch::<EndpointSlice>(&slices) {
+            End::Refused(why) => self.round_without_slices(&why),
+            other => other,
+        }
+    }
+
+    fn round_without_slices(&mut self, why: &str) -> End {
+        let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
+        self.source_notice.raise(Level::Warn, "slices", &text);
+        let endpoints = self.endpoints_path.clone();
+        self.list_and_watch::<objects::Endpoints>(&endpoints)
+    }
+
+    /// Finds the port, and the way round. The Service may not be there or not
+    /// be for us to read: then the port must do without.
+    fn read_service(&mut self) -> Result<(), End> {
+        let bell = self.bell.clone();
+        let reply = bell.client.calls().get(&self.service_path, LIST_BODY)?;
+        let (port, fallback) = match checked(reply) {
+            Ok(reply) => self.resolve(&reply)?,
+            Err(End::Refused(why)) => (self.port_without_service(why)?, None),
+            // What the Service said last time will do.
+            Err(End::Failed(_)) if self.fallback.is_some() => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        self.known.set_port(port);
+        if self.fallback != Some(fallback) {
+            self.fallback = Some(fallback);
+            (self.report)(Report::Fallback(fallback));
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, reply: &Reply) -> Result<Resolved, End> {
+        let service: Service = parsed(&reply.body)?;
+        let resolved = service::resolve(&self.service, &service, self.port.as_ref())
+            .map_err(|why| End::Refused(printable(&why)))?;
+        self.service_notice.clear("the Service can be read again");
+        Ok(resolved)
+    }
+
+    fn port_without_service(&mut self, why: String) -> Result<PortChoice, End> {
+        let Some(port) = service::unread(self.port.as_ref()) else {
+            let cure = "allow it, or give the port by its name";
+            return Err(End::Refused(format!(
+                "the Service cannot be read ({why}), which the number of its port needs: {cure}"
+            )));
+        };
+        let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
+        self.service_notice.raise(Level::Warn, "service", &text);
+        Ok(port)
+    }
+
+    fn list_and_watch<T: Source>(&mut self, path: &str) -> End {
+        let bell = self.bell.clone();
+        let mut version = match self.list::<T>(&bell.client, path) {
+            Ok(version) => version,
+            Err(end) => return end,
+        };
+        loop {
+            // In this order: a ring from here on either is seen by the check
+            // or cancels these very calls.
+            let calls = bell.client.calls();
+            if bell.is_rung() {
+                return End::Wanted;
+            }
+            if let Err(end) = self.watch::<T>(&calls, path, &mut version) {
+                return end;
+            }
+        }
+    }
+
+    /// Lists; returns the version to watch from.
+    fn list<T: Source>(&mut self, client: &Client, path: &str) -> Result<String, End> {
+        let reply = checked(client.calls().get(path, LIST_BODY)?)?;
+        let list: List<T> = parsed(&reply.body)?;
+        self.known.replace(&list);
+        self.pods = Some(self.known.pods());
+        self.publish();
+        self.found::<T>();
+        self.check_port();
+        Ok(list.metadata.resource_version)
+    }
+
+    /// One watch. Ok when the next may follow it, Err when a list must.
+    fn watch<T: Source>(
+        &mut self,
+        calls: &Calls<'_>,
+        path: &str,
+        version: &mut String,
+    ) -> Result<(), End> {
+        let jitter = (WATCH / 10).mul_f64(self.random.fraction());
+        let path = paths::watch(path, version, (WATCH - jitter).as_secs());
+        let mut since = None;
+        let ended = self.stream::<T>(calls, &path, version, &mut since);
+        let why = match &ended {
+            Ok(()) => "its time is up",
+            Err(End::Failed(why)) => why.as_str(),
+            Err(_) => return ended,
+        };
+        log::debug!("the watch of {} has ended: {why}", T::RESOURCE);
+        if self.bell.is_rung() {
+            return Err(End::Wanted);
+        }
+        if since.is_some_and(|since| (self.clock)().since(since) >= STEADY) {
+            self.watch_backoff.reset();
+        } else {
+            self.bell
+                .wait_unless_rung(self.watch_backoff.pause(backoff::LONGEST));
+        }
+        ended.map_err(|_| End::Wanted)
+    }
+
+    /// Takes in one watch to its end; `since` is when it began.
+    fn stream<T: Source>(
+        &mut self,
+        calls: &Calls<'_>,
+        path: &str,
+        version: &mut String,
+        since: &mut Option<Time>,
+    ) -> Result<(), End> {
+        let mut body = match calls.watch(path, self.silence)? {
+            Opened::Stream(body) => body,
+            Opened::Refused(reply) => {
+                let reply = checked(reply)?;
+                return Err(End::Failed(reply.explanation()));
+            }
+        };
+        *since = Some((self.clock)());
+        self.events::<T>(&mut body, version)
+    }
+
+    fn events<T: Source>(
+        &mut self,
+        body: &mut BodyReader,
+        version: &mut String,
+    ) -> Result<(), End> {
+        let mut lines = Lines::new(LONGEST_LINE);
+        let mut buffer = [0; READ];
+        loop {
+            match body.read(&mut buffer) {
+                Ok(0) if lines.cut() => return Err(End::Failed("cut in mid-line".to_owned())),
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    lines.feed(&buffer[..count], |line| self.event::<T>(line, version))?;
+                }
+                Err(cause) => return Err(End::Failed(printable(&cause.to_string()))),
+            }
+        }
+    }
+
+    fn event<T: Source>(&mut self, line: &[u8], version: &mut String) -> Result<(), End> {
+        let event: WatchEvent<T> = parsed(line)?;
+        let appeared = match self.known.apply(event, version) {
+            Applied::Done => false,
+            Applied::Appeared => true,
+            Applied::Failed(status) => return Err(End::Failed(status.explanation())),
+        };
+        let pods = Some(self.known.pods());
+        if self.pods != pods {
+            self.pods = pods;
+            self.publish();
+        }
+        // The Service may have been changed or made anew: read it again.
+        let surprise = appeared || self.known.port_missing();
+        if surprise && self.surprises.allow((self.clock)()) {
+            return Err(End::Wanted);
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        if let Some(pods) = &self.pods {
+            (self.report)(Report::Pods(pods.clone()));
+        }
+    }
+
+    fn check_port(&mut self) {
+        let service = printable(&self.service);
+        if !self.known.port_missing() {
+            let text = format!("the endpoints of the Service {service} have the wanted port again");
+            return self.port_notice.clear(&text);
+        }
+        let wanted = match &self.port {
+            Some(port) => format!("the port {}", printable(&port.to_string())),
+            None => "exactly one TCP port".to_owned(),
+        };
+        let text = format!(
+            "no endpoint of the Service {service} has {wanted}, so that there is nothing to dial: \
+             set --port to a TCP port of the Service"
+        );
+        self.port_notice.raise(Level::Warn, "port", &text);
+    }
+
+    /// A list has come.
+    fn found<T: Source>(&mut self) {
+        self.list_backoff.reset();
+        if T::RESOURCE == EndpointSlice::RESOURCE {
+            self.source_notice.clear("following EndpointSlices again");
+        }
+        self.trouble.clear("the endpoints can be followed again");
+        self.follow(true);
+    }
+
+    /// No list is to be had.
+    fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
+        let service = printable(&self.service);
+        let text = format!("the endpoints of the Service {service} cannot be followed: {why}");
+        self.trouble.raise(level, kind, &text);
+        self.follow(false);
+    }
+
+    fn follow(&mut self, following: bool) {
+        if self.following != Some(following) {
+            self.following = Some(following);
+            (self.report)(Report::Following(following));
+        }
+    }
+}
+
+/// The reply, if it is good.
+fn checked(reply: Reply) -> Result<Reply, End> {
+    if reply.is_success() {
+        return Ok(reply);
+    }
+    let why = reply.explanation();
+    Err(match (reply.status, reply.retry_after) {
+        (401 | 403 | 404, _) => End::Refused(why),
+        (_, Some(wait)) if !wait.is_zero() => End::Later(wait, why),
+        _ => End::Failed(why),
+    })
+}
+
+fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, End> {
+    serde_json::from_slice(json).map_err(|cause| {
+        End::Failed(format!(
+            "not what was asked for: {}",
+            printable(&cause.to_string())
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::super::testing::{
+        self, Asked, DEADLINE, access, begin_stream, chunk, end_stream, hang, recorded_body,
+        recorded_lines, reply, serve,
+    };
+    use super::*;
+
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
+    const SERVICE: &str =
+        r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
+
+    struct Closing(Arc<Bell>);
+
+    impl Drop for Closing {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+
+    /// A follower of what `answer` says, and its reports.
+    fn follower(
+        port: Option<PortRef>,
+        answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> (Closing, Receiver<Report>) {
+        follower_with(SILENCE, port, answer)
+    }
+
+    fn follower_with(
+        silence: Duration,
+        port: Option<PortRef>,
+        answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> (Closing, Receiver<Report>) {
+        let config = Config {
+            access: access(serve(answer)),
+            namespace: "default".into(),
+            deployment: "myapp".into(),
+            service: "myapp".into(),
+            port,
+        };
+        let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let report = move |report| {
+            let _ = sender.send(report);
+        };
+        let bell = Arc::new(Bell::new(Client::new(Arc::new(credentials))));
+        let mut follower = Follower::new(config, bell, testing::clock, report, 1);
+        follower.silence = silence;
+        (Closing(start(follower).unwrap()), receiver)
+    }
+
+    fn is_service(asked: &Asked) -> bool {
+        asked
+            .target
+            .starts_with("/api/v1/namespaces/default/services/")
+    }
+
+    fn is_watch(asked: &Asked) -> bool {
+        asked
+            .target
+            .contains("&watch=true&allowWatchBookmarks=true&timeoutSeconds=")
+    }
+
+    /// Answers all but watches: the Service, and an empty or a ready list.
+    fn answer_rest(asked: &Asked, stream: &mut TcpStream, list: &str) -> bool {
+        if is_service(asked) {
+            return reply(stream, 200, "", SERVICE);
+        }
+        let body = String::from_utf8(recorded_body(list)).unwrap();
+        reply(stream, 200, "", &body)
+    }
+
+    fn next_pods(reports: &Receiver<Report>) -> Vec<Pod> {
+        loop {
+            if let Report::Pods(pods) = reports.recv_timeout(DEADLINE).unwrap() {
+                return pods;
+            }
+        }
+    }
+
+    fn line(number: usize) -> Vec<u8> {
+        let mut line = recorded_lines("07-slices-watch-zero-one-zero")[number].clone();
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
+        let (_bell, reports) = follower(None, |asked, stream| {
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "05-slices-list-empty");
+            }
+            begin_stream(stream);
+            let (first, second) = (line(0), line(1));
+            chunk(stream, &first[..100]);
+            chunk(stream, &[&first[100..], &second[..7]].concat());
+            chunk(stream, &second[7..]);
+            hang(stream)
+        });
+        let next = || reports.recv_timeout(DEADLINE).unwrap();
+        let fallback = "10.96.3.4:80".parse().unwrap();
+        assert_eq!(next(), Report::Fallback(Some(fallback)));
+        assert_eq!(next(), Report::Pods(vec![]));
+        assert_eq!(next(), Report::Following(true));
+        let ready: Vec<bool> = (0..2).map(|_| next_pods(&reports)[0].ready).collect();
+        assert_eq!(ready, [false, true]);
+    }
+
+    #[test]
+    fn a_watch_that_ends_well_goes_on_from_its_last_version() {
+        let (sender, versions) = mpsc::channel();
+        let (_bell, _reports) = follower(None, move |asked, stream| {
+            if !is_watch(asked) {
+                let _ = sender.send("list".to_owned());
+                return answer_rest(asked, stream, "05-slices-list-empty");
+            }
+            let (_, version) = asked.target.rsplit_once('=').unwrap();
+            let _ = sender.send(version.to_owned());
+            begin_stream(stream);
+            chunk(stream, &line(3));
+            end_stream(stream)
+        });
+        let seen: Vec<String> = (0..4)
+            .map(|_| versions.recv_timeout(DEADLINE).unwrap())
+            .collect();
+        assert_eq!(
+            seen,
+            ["list", "list", "10298", "10334"],
+            "the first is the Service"
+        );
+    }
+
+    #[test]
+    fn a_watch_that_breaks_is_followed_by_a_list() {
+        let long = vec![b'x'; LONGEST_LINE + 1];
+        let breakages: [(&str, Vec<u8>, bool); 6] = [
+            (
+                "cut in mid-line, but ended well",
+                line(0)[..200].to_vec(),
+                true,
+            ),
+            (
+                "cut in mid-line and in mid-chunk",
+                line(0)[..200].to_vec(),
+                false,
+            ),
+            ("a line that is too long", long, false),
+            ("not JSON", b"{\"type\":\n".to_vec(), true),
+            ("not UTF-8", b"{\"type\":\"\xff\"}\n".to_vec(), true),
+            ("expired", recorded_body("20-slices-watch-too-old"), true),
+        ];
+        for (label, bytes, end) in breakages {
+            let (_bell, reports) = follower(None, move |asked, stream| {
+                if !is_watch(asked) {
+                    return answer_rest(asked, stream, "15-slices-list-ready");
+                }
+                begin_stream(stream);
+                chunk(stream, &bytes);
+                end && end_stream(stream)
+            });
+            assert_eq!(next_pods(&reports).len(), 1, "{label}");
+            assert_eq!(next_pods(&reports).len(), 1, "{label}: listed again");
+        }
+    }
+
+    #[test]
+    fn a_watch_that_falls_silent_is_followed_by_a_list_on_a_new_connection() {
+        let (sender, peers) = mpsc::channel();
+        let silence = Duration::from_millis(100);
+        let (_bell, reports) = follower_with(silence, None, move |asked, stream| {
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "15-slices-list-ready");
+            }
+            let _ = sender.send(stream.peer_addr().unwrap());
+            begin_stream(stream);
+            hang(stream)
+        });
+        next_pods(&reports);
+        next_pods(&reports);
+        let peer = || peers.recv_timeout(DEADLINE).unwrap();
+        assert_ne!(peer(), peer());
+    }
+
+    #[test]
+    fn a_watch_refused_with_410_is_followed_by_a_list() {
+        let (_bell, reports) = follower(None, |asked, stream| {
+            if is_watch(asked) {
+                return reply(stream, 410, "", "{}");
+            }
+            answer_rest(asked, stream, "15-slices-list-ready")
+        });
+        next_pods(&reports);
+        next_pods(&reports);
+    }
+
+    #[test]
+    fn where_slices_may_not_be_read_endpoints_are() {
+        let (_bell, reports) = follower(Some(PortRef::Name("http".into())), |asked, stream| {
+            if asked.target.starts_with(SLICES) || is_service(asked) {
+                let body = String::from_utf8(recorded_body("24-forbidden-slices")).unwrap();
+                return reply(stream, 403, "", &body);
+            }
+            assert!(asked.target.starts_with(ENDPOINTS), "{}", asked.target);
+            if !is_watch(asked) {
+                return reply(
+                    stream,
+                    200,
+                    "",
+                    r#"{"metadata":{"resourceVersion":"1"},"items":null}"#,
+                );
+            }
+            begin_stream(stream);
+            for mut line in recorded_lines("09-endpoints-watch-zero-one-zero") {
+                line.push(b'\n');
+                chunk(stream, &line);
+            }
+            hang(stream)
+        });
+        assert_eq!(
+            reports.recv_timeout(DEADLINE).unwrap(),
+            Report::Fallback(None)
+        );
+        let ready: Vec<Vec<bool>> = (0..4)
+            .map(|_| next_pods(&reports).iter().map(|pod| pod.ready).collect())
+            .collect();
+        assert_eq!(ready, [vec![], vec![false], vec![true], vec![]]);
+    }
+
+    #[test]
+    fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
+        let (sender, asked) = mpsc::channel();
+        let (_bell, reports) = follower(None, move |one, stream| {
+            let _ = sender.send(one.target.clone());
+            reply(stream, 403, "", "{}")
+        });
+        let lost = || reports.recv_timeout(DEADLINE).unwrap() == Report::Following(false);
+        while !lost() {}
+        assert_eq!(asked.try_iter().count(), 3, "Service, slices, Endpoints");
+    }
+
+    #[test]
+    fn a_ring_ends_a_watch_that_hangs_and_lists_at_once() {
+        let (sender, watches) = mpsc::channel();
+        let (bell, reports) = follower(None, move |asked, stream| {
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "15-slices-list-ready");
+            }
+            begin_stream(stream);
+            let _ = sender.send(());
+            hang(stream)
+        });
+        next_pods(&reports);
+        watches.recv_timeout(DEADLINE).unwrap();
+        let start = testing::clock();
+        bell.0.ring(start);
+        next_pods(&reports);
+        let took = testing::clock().since(start);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        bell.0.ring(start + Duration::from_millis(999));
+        watches.recv_timeout(DEADLINE).unwrap();
+        assert!(!bell.0.is_rung(), "a ring within the second does nothing");
+    }
+
+    #[test]
+    fn a_slice_that_appears_has_the_service_read_again() {
+        let (sender, services) = mpsc::channel();
+        let (_bell, reports) = follower(None, move |asked, stream| {
+            if is_service(asked) {
+                let _ = sender.send(());
+            }
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "05-slices-list-empty");
+            }
+            begin_stream(stream);
+            let added = String::from_utf8(line(1))
+                .unwrap()
+                .replace("MODIFIED", "ADDED");
+            chunk(stream, added.as_bytes());
+            hang(stream)
+        });
+        assert_eq!(next_pods(&reports).len(), 0);
+        assert_eq!(next_pods(&reports).len(), 1, "the event is reported first");
+        assert_eq!(next_pods(&reports).len(), 0, "then all is listed afresh");
+        assert_eq!(services.try_iter().count(), 2);
+    }
+
+    #[test]
+    fn an_event_is_reported_while_the_stream_stays_open_behind_it() {
+        let (sender, sent) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let gone = Mutex::new(gone);
+        let (_bell, reports) = follower(None, move |asked, stream| {
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "05-slices-list-empty");
+            }
+            begin_stream(stream);
+            for (turn, ()) in gone.lock().unwrap().iter().enumerate() {
+                let _ = sender.send(testing::clock());
+                chunk(stream, &line(turn % 2));
+            }
+            hang(stream)
+        });
+        next_pods(&reports);
+        let waits: Vec<Duration> = (0..50)
+            .map(|_| {
+                go.send(()).unwrap();
+                next_pods(&reports);
+                testing::clock().since(sent.recv_timeout(DEADLINE).unwrap())
+            })
+            .collect();
+        assert!(
+            waits.iter().min() < Some(&Duration::from_millis(20)),
+            "{waits:?}"
+        );
+    }
+}
