@@ -1,1 +1,380 @@
-fn main() {}
+//! The show behind `make run` on a machine without a cluster: the real `zpa`
+//! before a sandbox, woken by one request, and then left to the reader.
+
+#[path = "mod.rs"]
+mod sandbox;
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sandbox::{App, Options, Resource, Sandbox, State};
+
+const HELP: &str = "\
+Shows zpa waking an app, in a stand-in cluster that lives in this process.
+
+    --app-start TIME   from a pod's creation until it is ready (1s)
+    --idle-ttl TIME    without connections for so long, the app sleeps (10s)
+    --listen ADDRESS   where zpa listens (127.0.0.1:8080)
+    --zpa PATH         the zpa to run (the one built beside this program)
+    --reason TEXT      why this is not a real cluster
+";
+
+/// How often the show looks for a signal while nothing happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long zpa may take to listen; how long to end.
+const START_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Set by SIGINT and SIGTERM.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    match Arguments::parse().and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandbox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Arguments {
+    app_start: Duration,
+    idle_ttl: String,
+    listen: SocketAddr,
+    zpa: PathBuf,
+    reason: String,
+}
+
+impl Arguments {
+    fn parse() -> Result<Arguments, Box<dyn Error>> {
+        let mut arguments = Arguments {
+            app_start: Duration::from_secs(1),
+            idle_ttl: "10s".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            zpa: neighbour()?,
+            reason: "no kind, kubectl or container engine here".to_owned(),
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            let lexopt::Arg::Long(name) = argument else {
+                return Err(argument.unexpected().into());
+            };
+            let name = name.to_owned();
+            if name == "help" {
+                print!("{HELP}");
+                std::process::exit(0);
+            }
+            let value = parser.value()?.to_string_lossy().into_owned();
+            match name.as_str() {
+                "app-start" => arguments.app_start = duration(&value)?,
+                "idle-ttl" => arguments.idle_ttl = value,
+                "listen" => arguments.listen = address(&value)?,
+                "zpa" => arguments.zpa = value.into(),
+                "reason" => arguments.reason = value,
+                _ => return Err(format!("--{name}: no such option; see --help").into()),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// `target/<profile>/zpa`, seen from `target/<profile>/examples/sandbox`.
+fn neighbour() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.ancestors().nth(2).unwrap_or(&own).join("zpa"))
+}
+
+/// `250ms`, `1s`, `2m`, or plain seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+    let seconds = units.iter().find_map(|(unit, scale)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        Duration::try_from_secs_f64(number * scale).ok()
+    });
+    seconds.ok_or_else(|| format!("--app-start {text}: not a duration; use e.g. 250ms, 1s or 2m"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let example = "use an address and a port, e.g. 127.0.0.1:8081";
+    text.parse()
+        .map_err(|_| format!("--listen {text}: not an address; {example}"))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    check_port(arguments.listen)?;
+    catch_signals();
+    println!(
+        "{}: this is the sandbox, a stand-in cluster in this process.\n",
+        arguments.reason
+    );
+    let sandbox = Sandbox::start(Options {
+        app: App::Http,
+        start_delay: Some(arguments.app_start),
+        stop_delay: Duration::from_millis(500),
+        ..Options::default()
+    });
+    let mut zpa = Zpa::start(arguments, &sandbox)?;
+    let mut show = Show::begin(&sandbox);
+    let watching = |state: &State| state.open_watches(Resource::EndpointSlices) > 0;
+    show.wait(START_LIMIT, &mut zpa, watching)?;
+    let mut answer = Some(ask(arguments.listen));
+    show.tell("request sent", &format!("GET http://{}/", arguments.listen));
+    while !ENDED.load(Ordering::Relaxed) {
+        zpa.check()?;
+        show.tell_changes();
+        if let Some(result) = answer.as_ref().and_then(|answer| answer.try_recv().ok()) {
+            answer = None;
+            show.conclude(result?, arguments);
+        }
+        let told = show.replicas;
+        sandbox.wait_until(TICK, |state| {
+            state.replicas() != told || state.listed().len() > show.listed
+        });
+    }
+    println!("\nEnding zpa and the sandbox.");
+    Ok(())
+}
+
+fn check_port(listen: SocketAddr) -> Result<(), String> {
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "zpa cannot listen on {listen}: {error}\n\
+             End what listens there, or choose another address: --listen 127.0.0.1:8081"
+        )),
+    }
+}
+
+/// On Ctrl-C the terminal signals the whole group; zpa gets its own.
+fn catch_signals() {
+    extern "C" fn end(_: libc::c_int) {
+        ENDED.store(true, Ordering::Relaxed);
+    }
+    let handler = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which POSIX permits
+        // in a signal handler, and it lives as long as the program.
+        unsafe { libc::signal(signal, handler) };
+    }
+}
+
+/// The zpa process; its drop ends it.
+struct Zpa {
+    process: Child,
+    path: PathBuf,
+}
+
+impl Zpa {
+    fn start(arguments: &Arguments, sandbox: &Sandbox) -> Result<Zpa, String> {
+        let path = arguments.zpa.clone();
+        let log = std::env::var("ZPA_LOG").unwrap_or_else(|_| "warn".to_owned());
+        let process = Command::new(&path)
+            .envs(sandbox.env())
+            .env("ZPA_LISTEN", arguments.listen.to_string())
+            .env("ZPA_IDLE_TTL", &arguments.idle_ttl)
+            .env("ZPA_DRAIN_DELAY", "0s")
+            .env("ZPA_LOG", log)
+            .spawn();
+        match process {
+            Ok(process) => Ok(Zpa { process, path }),
+            Err(error) => Err(format!(
+                "{} cannot be run: {error}\nBuild it first (cargo build), or name it with --zpa",
+                path.display()
+            )),
+        }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        // A Ctrl-C ends it, perhaps before we have noticed our own.
+        match self.process.try_wait() {
+            Ok(Some(status)) if !ENDED.load(Ordering::Relaxed) && !status.success() => {
+                Err(format!("{} has ended: {status}", self.path.display()))
+            }
+            Ok(Some(_)) => {
+                ENDED.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return true;
+            }
+            thread::sleep(TICK / 10);
+        }
+        false
+    }
+}
+
+impl Drop for Zpa {
+    fn drop(&mut self) {
+        if let (Ok(None), Ok(pid)) = (self.process.try_wait(), self.process.id().try_into()) {
+            // SAFETY: the process is our child and has not been waited for,
+            // so the number is still its own.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+        if !self.ends_within(STOP_LIMIT) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// What the one request brought.
+struct Answer {
+    sent: Instant,
+    first_byte: Instant,
+    text: String,
+}
+
+/// Sends one request through the proxy, on a thread of its own. A refused
+/// connection is no connection: it is tried until zpa listens.
+fn ask(listen: SocketAddr) -> Receiver<io::Result<Answer>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(connect(listen).and_then(request)));
+    receiver
+}
+
+fn connect(listen: SocketAddr) -> io::Result<(Instant, TcpStream)> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        let sent = Instant::now();
+        match TcpStream::connect(listen) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && sent < deadline => {
+                thread::sleep(TICK / 10);
+            }
+            connected => return connected.map(|stream| (sent, stream)),
+        }
+    }
+}
+
+fn request((sent, mut stream): (Instant, TcpStream)) -> io::Result<Answer> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: myapp\r\nConnection: close\r\n\r\n")?;
+    let mut first = [0];
+    stream.read_exact(&mut first)?;
+    let first_byte = Instant::now();
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let text = text
+        .rsplit("\r\n")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    Ok(Answer {
+        sent,
+        first_byte,
+        text,
+    })
+}
+
+/// Tells what happens, with the time since the start.
+struct Show<'a> {
+    sandbox: &'a Sandbox,
+    begin: Instant,
+    replicas: u64,
+    listed: usize,
+}
+
+impl<'a> Show<'a> {
+    fn begin(sandbox: &'a Sandbox) -> Self {
+        let show = Show {
+            sandbox,
+            begin: Instant::now(),
+            replicas: 0,
+            listed: 0,
+        };
+        show.tell("asleep", "the app has 0 replicas and no pod");
+        show
+    }
+
+    fn tell(&self, what: &str, detail: &str) {
+        self.tell_at(Instant::now(), what, detail);
+    }
+
+    fn tell_at(&self, at: Instant, what: &str, detail: &str) {
+        println!(
+            "{:9.3} s  {what:<13} {detail}",
+            (at - self.begin).as_secs_f64()
+        );
+    }
+
+    /// Waits for zpa to do its part, unless it ends first.
+    fn wait(
+        &self,
+        limit: Duration,
+        zpa: &mut Zpa,
+        done: impl Fn(&State) -> bool,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
+        while !self.sandbox.wait_until(TICK, &done) {
+            zpa.check()?;
+            if ENDED.load(Ordering::Relaxed) || Instant::now() > deadline {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_changes(&mut self) {
+        let (replicas, listed) = {
+            let state = self.sandbox.state();
+            (state.replicas(), state.listed()[self.listed..].to_vec())
+        };
+        if replicas != self.replicas {
+            let what = if replicas == 0 {
+                "asleep again"
+            } else {
+                "woken"
+            };
+            let at = self.latest_patch().unwrap_or_else(Instant::now);
+            self.tell_at(
+                at,
+                what,
+                &format!("PATCH: replicas {} -> {replicas}", self.replicas),
+            );
+            self.replicas = replicas;
+        }
+        for pod in &listed {
+            self.tell_at(
+                pod.at,
+                "pod ready",
+                &format!("{} at {}", pod.pod, pod.address),
+            );
+        }
+        self.listed += listed.len();
+    }
+
+    fn latest_patch(&self) -> Option<Instant> {
+        let patches = self
+            .sandbox
+            .requests(&sandbox::on("patch", "deployments/scale"));
+        patches.last().map(|patch| patch.at)
+    }
+
+    fn conclude(&mut self, answer: Answer, arguments: &Arguments) {
+        self.tell_changes();
+        let took = (answer.first_byte - answer.sent).as_secs_f64() * 1_000.0;
+        let detail = format!("first byte after {took:.1} ms, from {}", answer.text);
+        self.tell_at(answer.first_byte, "answered", &detail);
+        println!(
+            "\nNow you:  curl http://{}/\n\
+             After {} without a connection the app sleeps; the next one wakes it. \
+             Ctrl-C ends all.\n",
+            arguments.listen, arguments.idle_ttl
+        );
+    }
+}

@@ -1,0 +1,466 @@
+//! From a request to its answer: routes, rights, and what each verb means.
+//!
+//! Every rule and every message was read off the recordings of a real API
+//! server in `tests/recordings`. No sockets and no waiting in here.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{Reply, Request};
+use super::objects::{bookmark, event};
+use super::patch;
+use super::store::{Resource, Store, TooOld, text};
+
+/// How long a watch lasts if the client doesn't say (the API server: 30 to 60
+/// minutes).
+const WATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
+
+/// What the service account may do: resource, subresource included, and verbs.
+const RIGHTS: &[(&str, &[&str])] = &[
+    ("deployments", &["get", "list", "watch", "patch"]),
+    ("deployments/scale", &["get", "patch"]),
+    ("deployments/status", &["get", "patch"]),
+    ("endpointslices", &["get", "list", "watch"]),
+    ("endpoints", &["get", "list", "watch"]),
+    ("services", &["get"]),
+    ("events", &["create"]),
+    ("leases", &["get", "create"]),
+];
+
+/// Who may come in, and what for.
+pub struct Access {
+    pub namespace: String,
+    /// The service account's name.
+    pub account: String,
+    /// The only token that is valid.
+    pub token: String,
+    /// Verbs on resources that were taken away: `("get", "deployments/scale")`.
+    pub denied: Vec<(String, String)>,
+}
+
+impl Access {
+    fn permits(&self, target: &Target) -> bool {
+        let (verb, resource) = (target.verb, target.label());
+        let granted = RIGHTS
+            .iter()
+            .any(|(r, verbs)| *r == resource && verbs.contains(&verb));
+        let denied = self
+            .denied
+            .iter()
+            .any(|(v, r)| matches(v, verb) && matches(r, &resource));
+        granted && !denied && target.namespace == self.namespace
+    }
+}
+
+/// Whether `pattern` is `value` or the `*` that is anything.
+pub fn matches(pattern: &str, value: &str) -> bool {
+    pattern == "*" || pattern == value
+}
+
+/// What a request is about.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// In the words of RBAC: `get`, `list`, `watch`, `create`, `patch`, …
+    pub verb: &'static str,
+    group: String,
+    version: String,
+    namespace: String,
+    plural: String,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+impl Target {
+    /// Reads verb and object from method, path and query; `None` for a path
+    /// that leads to no namespaced object.
+    pub fn of(request: &Request) -> Option<Target> {
+        let mut parts = request.path.trim_matches('/').split('/').map(str::to_owned);
+        let group = match parts.next()?.as_str() {
+            "api" => String::new(),
+            "apis" => parts.next()?,
+            _ => return None,
+        };
+        let version = parts.next()?;
+        parts.next().filter(|word| word == "namespaces")?;
+        let (namespace, plural) = (parts.next()?, parts.next()?);
+        let (name, subresource) = (parts.next(), parts.next());
+        let verb = verb(request, name.is_some());
+        Some(Target {
+            verb,
+            group,
+            version,
+            namespace,
+            plural,
+            name,
+            subresource,
+        })
+    }
+
+    /// The resource as RBAC names it: `deployments/scale`.
+    pub fn label(&self) -> String {
+        match &self.subresource {
+            Some(subresource) => format!("{}/{subresource}", self.plural),
+            None => self.plural.clone(),
+        }
+    }
+
+    /// The name in the path, or an empty one.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.plural.clone(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
+
+    fn details(&self) -> Value {
+        let mut details = json!({ "kind": self.plural });
+        for (key, value) in [("name", self.name()), ("group", &self.group)] {
+            if !value.is_empty() {
+                details[key] = value.into();
+            }
+        }
+        details
+    }
+
+    /// 403, in the words of RBAC.
+    pub fn forbidden(&self, access: &Access) -> Reply {
+        let object = match &self.name {
+            Some(name) => format!("{} \"{name}\"", self.qualified()),
+            None => self.qualified(),
+        };
+        let message = format!(
+            "{object} is forbidden: User \"system:serviceaccount:{}:{}\" cannot {} resource \
+             \"{}\" in API group \"{}\" in the namespace \"{}\"",
+            access.namespace,
+            access.account,
+            self.verb,
+            self.label(),
+            self.group,
+            self.namespace
+        );
+        Reply::failure(403, "Forbidden", &message, Some(self.details()))
+            .with("X-Content-Type-Options", "nosniff")
+    }
+
+    /// 409, as for a stale resourceVersion.
+    pub fn conflict(&self) -> Reply {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{}\": the object has been modified; please \
+             apply your changes to the latest version and try again",
+            self.qualified(),
+            self.name()
+        );
+        Reply::failure(409, "Conflict", &message, Some(self.details()))
+    }
+
+    /// 404.
+    pub fn not_found(&self) -> Reply {
+        let message = format!("{} \"{}\" not found", self.qualified(), self.name());
+        Reply::failure(404, "NotFound", &message, Some(self.details()))
+    }
+
+    fn already_exists(&self, name: &str) -> Reply {
+        let message = format!("{} \"{name}\" already exists", self.qualified());
+        let mut details = self.details();
+        details["name"] = name.into();
+        Reply::failure(409, "AlreadyExists", &message, Some(details))
+    }
+}
+
+fn verb(request: &Request, named: bool) -> &'static str {
+    match request.method.as_str() {
+        "GET" if named => "get",
+        "GET" if is_true(request, "watch") => "watch",
+        "GET" => "list",
+        "POST" => "create",
+        "PATCH" => "patch",
+        "PUT" => "update",
+        "DELETE" => "delete",
+        _ => "unknown",
+    }
+}
+
+fn is_true(request: &Request, parameter: &str) -> bool {
+    request
+        .parameter(parameter)
+        .is_some_and(|value| matches!(value.as_str(), "true" | "1"))
+}
+
+/// Which objects a list or a watch is about.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    name: Option<String>,
+    labels: Vec<(String, String)>,
+}
+
+impl Selector {
+    fn of(request: &Request) -> Selector {
+        let field = request.parameter("fieldSelector").unwrap_or_default();
+        let labels = request.parameter("labelSelector").unwrap_or_default();
+        let pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+        Selector {
+            name: field.strip_prefix("metadata.name=").map(str::to_owned),
+            labels: pairs
+                .map(|(k, v)| (k.to_owned(), v.trim_matches('=').to_owned()))
+                .collect(),
+        }
+    }
+
+    /// Whether it selects `object`.
+    pub fn selects(&self, object: &Value) -> bool {
+        let meta = &object["metadata"];
+        let labels = &meta["labels"];
+        self.name
+            .as_ref()
+            .is_none_or(|name| meta["name"] == name.as_str())
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| labels[key] == value.as_str())
+    }
+}
+
+/// A watch that has been admitted.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pub resource: Resource,
+    pub selector: Selector,
+    /// The version after which changes are told.
+    pub from: u64,
+    /// Whether that version is known.
+    pub start: Result<(), TooOld>,
+    /// What is sent before any change: the objects as they are.
+    pub initial: String,
+    pub bookmarks: bool,
+    pub timeout: Duration,
+}
+
+/// How a request is answered.
+pub enum Answer {
+    Reply(Reply),
+    Watch(Watch),
+}
+
+/// Answers one request. `trusted`: it came through the plain listener, where
+/// `kubectl proxy` would have put its own credentials in.
+pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Request) -> Answer {
+    let token = request
+        .header("authorization")
+        .and_then(|v| v.strip_prefix("Bearer "));
+    if !trusted && token != Some(&access.token) {
+        return Answer::Reply(unauthorized());
+    }
+    if request.path == "/version" && request.method == "GET" {
+        return Answer::Reply(version());
+    }
+    let Some(target) = Target::of(request) else {
+        return Answer::Reply(no_such_page());
+    };
+    if !access.permits(&target) {
+        return Answer::Reply(target.forbidden(access));
+    }
+    let Some(resource) = Resource::of(&target.group, &target.version, &target.plural) else {
+        return Answer::Reply(no_such_page());
+    };
+    match answer_permitted(store, resource, &target, request) {
+        Answer::Reply(reply) if resource == Resource::Endpoints => {
+            Answer::Reply(reply.with("Warning", ENDPOINTS_WARNING))
+        }
+        answer => answer,
+    }
+}
+
+/// The header with which the API server sees off users of `v1` Endpoints.
+pub const ENDPOINTS_WARNING: &str =
+    r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#;
+
+fn answer_permitted(
+    store: &mut Store,
+    resource: Resource,
+    target: &Target,
+    request: &Request,
+) -> Answer {
+    let subresource = target.subresource.as_deref();
+    Answer::Reply(match (target.verb, subresource) {
+        ("watch", None) => return watch(store, resource, request),
+        ("list", None) => list(store, resource, request),
+        ("create", None) => create(store, resource, target, request),
+        ("get", Some("scale")) => found(store, resource, target, patch::scale_of),
+        ("get", _) => found(store, resource, target, Value::clone),
+        ("patch", _) => patch::answer(store, resource, target, subresource, request),
+        _ => no_such_page(),
+    })
+}
+
+fn found(
+    store: &Store,
+    resource: Resource,
+    target: &Target,
+    show: impl Fn(&Value) -> Value,
+) -> Reply {
+    match store.get(resource, target.name()) {
+        Some(object) => Reply::json(200, &show(object)),
+        None => target.not_found(),
+    }
+}
+
+fn list(store: &Store, resource: Resource, request: &Request) -> Reply {
+    let selector = Selector::of(request);
+    let selected = store
+        .list(resource)
+        .filter(|object| selector.selects(object));
+    let items: Vec<Value> = selected.map(|object| without_type(object)).collect();
+    Reply::json(
+        200,
+        &json!({
+            "kind": format!("{}List", resource.kind()),
+            "apiVersion": resource.api_version(),
+            "metadata": { "resourceVersion": store.version().to_string() },
+            "items": items,
+        }),
+    )
+}
+
+/// Items of a list carry neither kind nor apiVersion.
+fn without_type(object: &Value) -> Value {
+    let mut item = object.clone();
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    item
+}
+
+fn watch(store: &Store, resource: Resource, request: &Request) -> Answer {
+    let selector = Selector::of(request);
+    let bookmarks = is_true(request, "allowWatchBookmarks");
+    let asked = request.parameter("resourceVersion").unwrap_or_default();
+    let wants_initial = is_true(request, "sendInitialEvents");
+    let (from, initial) = match asked.parse() {
+        Ok(from) if from > 0 && !wants_initial => (from, String::new()),
+        Err(_) if !asked.is_empty() => return Answer::Reply(bad_version(&asked)),
+        // No version, or any: the objects as they are come first.
+        _ => {
+            let end = wants_initial && bookmarks;
+            (
+                store.version(),
+                initial_events(store, resource, &selector, end),
+            )
+        }
+    };
+    let timeout = request
+        .parameter("timeoutSeconds")
+        .and_then(|v| v.parse().ok());
+    let timeout = timeout.map_or(WATCH_TIMEOUT, Duration::from_secs);
+    let start = store.check_start(from);
+    Answer::Watch(Watch {
+        resource,
+        selector,
+        from,
+        start,
+        initial,
+        bookmarks,
+        timeout,
+    })
+}
+
+fn initial_events(store: &Store, resource: Resource, selector: &Selector, end: bool) -> String {
+    let selected = store
+        .list(resource)
+        .filter(|object| selector.selects(object));
+    let mut lines: String = selected.map(|object| event("ADDED", object)).collect();
+    if end {
+        let mut bookmark = bookmark(resource, store.version());
+        bookmark["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        lines.push_str(&event("BOOKMARK", &bookmark));
+    }
+    lines
+}
+
+fn create(store: &mut Store, resource: Resource, target: &Target, request: &Request) -> Reply {
+    let Ok(mut object) = serde_json::from_slice::<Value>(&request.body) else {
+        return Reply::failure(
+            400,
+            "BadRequest",
+            "the object provided is unrecognized",
+            None,
+        );
+    };
+    if resource == Resource::Events {
+        if let Err(reply) = check_event_time(text(&object["eventTime"])) {
+            return reply;
+        }
+        object["deprecatedSource"] = json!({});
+        object["deprecatedFirstTimestamp"] = Value::Null;
+        object["deprecatedLastTimestamp"] = Value::Null;
+    }
+    let name = text(&object["metadata"]["name"]).to_owned();
+    match store.create(resource, object) {
+        Some(created) => Reply::json(201, &created),
+        None => target.already_exists(&name),
+    }
+}
+
+/// `metav1.MicroTime` wants exactly six digits of a second.
+fn check_event_time(time: &str) -> Result<(), Reply> {
+    let (seconds, rest) = time
+        .split_at_checked("2006-01-02T15:04:05".len())
+        .unwrap_or(("", time));
+    let digits = rest
+        .strip_prefix('.')
+        .and_then(|fraction| fraction.get(..6));
+    if !seconds.is_empty() && digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit())) {
+        return Ok(());
+    }
+    let message = format!(
+        "Event in version \"v1\" cannot be handled as a Event: parsing time \"{time}\" as \
+         \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"{rest}\" as \".000000\""
+    );
+    Err(Reply::failure(400, "BadRequest", &message, None))
+}
+
+/// 401.
+pub fn unauthorized() -> Reply {
+    Reply::failure(401, "Unauthorized", "Unauthorized", None)
+}
+
+fn bad_version(asked: &str) -> Reply {
+    let message = format!("Invalid value: \"{asked}\": strconv.ParseUint: invalid syntax");
+    Reply::failure(400, "BadRequest", &message, None)
+}
+
+fn no_such_page() -> Reply {
+    let body = "404 page not found\n".to_owned();
+    Reply {
+        status: 404,
+        headers: Vec::new(),
+        body,
+    }
+    .with("Content-Type", "text/plain; charset=utf-8")
+}
+
+fn version() -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "major": "1",
+            "minor": "36",
+            "emulationMajor": "1",
+            "emulationMinor": "36",
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": "35",
+            "gitVersion": "v1.36.0-sandbox",
+            "gitCommit": "0000000000000000000000000000000000000000",
+            "gitTreeState": "",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "none",
+            "compiler": "rustc",
+            "platform": "linux/amd64",
+        }),
+    )
+}

@@ -1,0 +1,389 @@
+//! The controllers: of the Deployment, of its pods, of its endpoints.
+//!
+//! [`Controller::reconcile`] is called on each change and when a delay has
+//! run out; it brings everything up to date and says when it is next needed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::acceptor::Threads;
+use super::endpoints::{self, Endpoint};
+use super::objects;
+use super::pods::{App, Manners, PodServer, Subnet};
+use super::store::{Resource, Store, suffix, text, timestamp, uid};
+
+/// What the app is and how long its pods take.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The name of the Deployment and of the Service.
+    pub name: String,
+    /// What the pods run.
+    pub app: App,
+    /// From a pod's creation until it is ready; `None`: it never is.
+    pub start_delay: Option<Duration>,
+    /// From the decision to end a pod until it is gone.
+    pub stop_delay: Duration,
+    /// From a change of a pod until the slices and Endpoints tell of it.
+    pub endpoint_lag: Duration,
+    /// The Service's `publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// How new pods treat those who connect.
+    pub manners: Manners,
+}
+
+/// A pod of the Deployment.
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    /// The UID of the Deployment that made it.
+    owner: Value,
+    created: Instant,
+    /// Whether its readiness probe has succeeded.
+    pub ready: bool,
+    /// When it will be gone, once it has been told to end.
+    ends: Option<Instant>,
+    pub server: PodServer,
+}
+
+impl Pod {
+    /// Whether it has been told to end.
+    pub fn is_terminating(&self) -> bool {
+        self.ends.is_some()
+    }
+}
+
+/// When a pod was first listed as ready in the slices.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub pod: String,
+    pub address: SocketAddr,
+    pub at: Instant,
+}
+
+/// What the endpoint controllers have seen and not yet published.
+struct Pending {
+    due: Instant,
+    endpoints: Vec<Endpoint>,
+    /// Whether a pod was created: only then is the change stamped with a time.
+    stamped: bool,
+}
+
+/// The controllers and the pods.
+pub struct Controller {
+    pub plan: Plan,
+    pub pods: Vec<Pod>,
+    /// Every pod that was ever listed as ready, in that order.
+    pub listed: Vec<Listed>,
+    subnet: Subnet,
+    threads: Threads,
+    pending: VecDeque<Pending>,
+    /// The name of the slice that the endpoint slice controller keeps.
+    slice: String,
+}
+
+impl Controller {
+    /// No pods yet.
+    pub fn new(plan: Plan, threads: &Threads) -> io::Result<Controller> {
+        let threads = threads.clone();
+        let slice = format!("{}-{}", plan.name, suffix());
+        Ok(Controller {
+            plan,
+            pods: Vec::new(),
+            listed: Vec::new(),
+            subnet: Subnet::claim()?,
+            threads,
+            pending: VecDeque::new(),
+            slice,
+        })
+    }
+
+    /// The port of every pod.
+    pub fn pod_port(&self) -> u16 {
+        self.subnet.port()
+    }
+
+    /// The name of the slice that lists the Deployment's pods.
+    pub fn slice(&self) -> &str {
+        &self.slice
+    }
+
+    /// An address for one more pod-like server.
+    pub fn next_address(&mut self) -> SocketAddr {
+        self.subnet.next_address()
+    }
+
+    /// Applies the Deployment's manifest.
+    pub fn create_deployment(&self, store: &mut Store, replicas: u32) {
+        let object = objects::deployment(&self.plan.name, replicas, self.pod_port());
+        store.create(Resource::Deployments, object);
+    }
+
+    /// Applies the Service's manifest; its Endpoints and slice come along.
+    pub fn create_service(&mut self, store: &mut Store, now: Instant) {
+        let name = &self.plan.name;
+        let service = objects::service(name, self.subnet.cluster_ip(), self.pod_port());
+        let Some(service) = store.create(Resource::Services, service) else {
+            return;
+        };
+        self.slice = format!("{name}-{}", suffix());
+        store.create(Resource::Endpoints, objects::endpoints(name));
+        let slice = objects::slice(name, &service["metadata"]["uid"], Some(&self.slice), "IPv4");
+        store.create(Resource::EndpointSlices, slice);
+        if !self.pods.is_empty() {
+            self.note(now, false);
+        }
+    }
+
+    /// Brings everything up to date; returns when to be called again at the
+    /// latest.
+    pub fn reconcile(&mut self, store: &mut Store, now: Instant) -> Option<Instant> {
+        let deployment = store.get(Resource::Deployments, &self.plan.name).cloned();
+        let owner = deployment
+            .as_ref()
+            .map_or(Value::Null, |d| d["metadata"]["uid"].clone());
+        let desired = deployment.map_or(0, |d| d["spec"]["replicas"].as_u64().unwrap_or(0));
+        self.observe(store, desired);
+        self.scale(desired, &owner, now);
+        self.create_missing(desired, &owner, store, now);
+        self.age(now);
+        self.publish(store, now);
+        self.report(store, desired);
+        self.next_deadline()
+    }
+
+    /// Ends the pods that are too many, not ready and youngest first.
+    fn scale(&mut self, desired: u64, owner: &Value, now: Instant) {
+        let ends = now + self.plan.stop_delay;
+        let mut kept: Vec<&mut Pod> = self.pods.iter_mut().filter(|p| p.ends.is_none()).collect();
+        kept.sort_by_key(|pod| (pod.owner != *owner, !pod.ready));
+        let strangers = kept.iter().filter(|pod| pod.owner != *owner).count();
+        let keep = kept.len().saturating_sub(strangers).min(desired as usize);
+        let ended = kept.len() - keep;
+        for pod in kept.into_iter().skip(keep) {
+            pod.ends = Some(ends);
+        }
+        if ended > 0 {
+            self.note(now, false);
+        }
+    }
+
+    fn create_missing(&mut self, desired: u64, owner: &Value, store: &mut Store, now: Instant) {
+        let missing = desired.saturating_sub(self.alive() as u64);
+        for _ in 0..missing {
+            let pod = self.create_pod(owner, now);
+            self.pods.push(pod);
+        }
+        if missing > 0 {
+            // The kubelet's and the scheduler's writes have versions too.
+            self.report_unavailable(store, desired);
+            self.note(now, true);
+        }
+    }
+
+    fn create_pod(&mut self, owner: &Value, now: Instant) -> Pod {
+        let name = format!("{}-{}", objects::replica_set(&self.plan.name), suffix());
+        let address = self.subnet.next_address();
+        let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)
+            .expect("an address of the sandbox's own subnet");
+        let (uid, owner) = (uid(), owner.clone());
+        Pod {
+            name,
+            uid,
+            owner,
+            created: now,
+            ready: false,
+            ends: None,
+            server,
+        }
+    }
+
+    /// Pods get ready, and pods end.
+    fn age(&mut self, now: Instant) {
+        let (delay, manners) = (self.plan.start_delay, self.plan.manners);
+        let due = |pod: &Pod| delay.is_some_and(|delay| pod.created + delay <= now);
+        let mut changed = false;
+        for pod in self
+            .pods
+            .iter_mut()
+            .filter(|p| !p.ready && p.ends.is_none() && due(p))
+        {
+            pod.server.open(manners);
+            pod.ready = true;
+            changed = true;
+        }
+        if changed {
+            self.note(now, false);
+        }
+        let before = self.pods.len();
+        self.pods
+            .retain(|pod| pod.ends.is_none_or(|ends| ends > now));
+        if self.pods.len() != before {
+            self.note(now, false);
+        }
+    }
+
+    /// Remembers the pods as they are now, to be published after the lag.
+    pub fn note(&mut self, now: Instant, stamped: bool) {
+        let endpoints = self.pods.iter().map(endpoint).collect();
+        self.pending.push_back(Pending {
+            due: now + self.plan.endpoint_lag,
+            endpoints,
+            stamped,
+        });
+    }
+
+    fn publish(&mut self, store: &mut Store, now: Instant) {
+        while self
+            .pending
+            .front()
+            .is_some_and(|pending| pending.due <= now)
+        {
+            let Some(pending) = self.pending.pop_front() else {
+                return;
+            };
+            let stamp = pending.stamped.then(timestamp);
+            let (name, every) = (&self.plan.name, self.plan.publish_not_ready);
+            store.update(Resource::Endpoints, name, |object| {
+                endpoints::write_endpoints(object, &pending.endpoints, every, stamp.as_deref());
+            });
+            let slice = store.update(Resource::EndpointSlices, &self.slice, |object| {
+                endpoints::write_slice(object, &pending.endpoints, every, stamp.as_deref());
+            });
+            if slice.is_some() {
+                self.remember_listed(&pending.endpoints);
+            }
+        }
+    }
+
+    fn remember_listed(&mut self, endpoints: &[Endpoint]) {
+        let at = Instant::now();
+        for endpoint in endpoints.iter().filter(|e| e.ready == Some(true)) {
+            if self
+                .listed
+                .iter()
+                .rev()
+                .all(|listed| listed.pod != endpoint.pod)
+            {
+                let (pod, address) = (endpoint.pod.clone(), endpoint.address);
+                self.listed.push(Listed { pod, address, at });
+            }
+        }
+    }
+
+    /// The Deployment controller's first write after a change of the spec: it
+    /// has seen the generation, and says if too few pods are available.
+    fn observe(&self, store: &mut Store, desired: u64) {
+        let available = self.available();
+        store.update(Resource::Deployments, &self.plan.name, |object| {
+            let generation = object["metadata"]["generation"].clone();
+            if object["status"]["observedGeneration"] != generation {
+                object["status"]["observedGeneration"] = generation;
+                set_available(&mut object["status"]["conditions"], available >= desired);
+            }
+        });
+    }
+
+    fn report_unavailable(&self, store: &mut Store, desired: u64) {
+        let unavailable = desired.saturating_sub(self.available());
+        store.update(Resource::Deployments, &self.plan.name, |object| {
+            set_count(&mut object["status"], "unavailableReplicas", unavailable);
+        });
+    }
+
+    fn report(&self, store: &mut Store, desired: u64) {
+        let (alive, available) = (self.alive() as u64, self.available());
+        let terminating = self.pods.len() as u64 - alive;
+        store.update(Resource::Deployments, &self.plan.name, |object| {
+            let status = &mut object["status"];
+            set_count(status, "replicas", alive);
+            set_count(status, "updatedReplicas", alive);
+            set_count(status, "readyReplicas", available);
+            set_count(status, "availableReplicas", available);
+            set_count(
+                status,
+                "unavailableReplicas",
+                desired.saturating_sub(available),
+            );
+            status["terminatingReplicas"] = terminating.into();
+            set_available(&mut status["conditions"], available >= desired);
+        });
+    }
+
+    fn alive(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.ends.is_none()).count()
+    }
+
+    fn available(&self) -> u64 {
+        self.pods
+            .iter()
+            .filter(|pod| pod.ready && pod.ends.is_none())
+            .count() as u64
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let pod_times = self.pods.iter().filter_map(|pod| match pod.ends {
+            Some(ends) => Some(ends),
+            None if pod.ready => None,
+            None => self.plan.start_delay.map(|delay| pod.created + delay),
+        });
+        pod_times
+            .chain(self.pending.iter().map(|pending| pending.due))
+            .min()
+    }
+}
+
+fn endpoint(pod: &Pod) -> Endpoint {
+    let ready = pod.ready && !pod.is_terminating();
+    Endpoint {
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        address: pod.server.address(),
+        ready: Some(ready),
+        serving: pod.ready,
+        terminating: pod.is_terminating(),
+    }
+}
+
+/// Counts of zero are left out of a Deployment's status.
+fn set_count(status: &mut Value, name: &str, count: u64) {
+    let Some(fields) = status.as_object_mut() else {
+        return;
+    };
+    match count {
+        0 => drop(fields.remove(name)),
+        count => drop(fields.insert(name.to_owned(), count.into())),
+    }
+}
+
+/// As the Deployment controller does: a condition that turns goes to the end
+/// of the list, others (of any type) are left as they are.
+fn set_available(conditions: &mut Value, available: bool) {
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
+    let status = if available { "True" } else { "False" };
+    let old = conditions.iter().position(|c| c["type"] == "Available");
+    if old.is_some_and(|old| text(&conditions[old]["status"]) == status) {
+        return;
+    }
+    if let Some(old) = old {
+        conditions.remove(old);
+    }
+    let (reason, verb) = match available {
+        true => ("MinimumReplicasAvailable", "has"),
+        false => ("MinimumReplicasUnavailable", "does not have"),
+    };
+    let now = timestamp();
+    conditions.push(json!({
+        "type": "Available",
+        "status": status,
+        "lastUpdateTime": now,
+        "lastTransitionTime": now,
+        "reason": reason,
+        "message": format!("Deployment {verb} minimum availability."),
+    }));
+}

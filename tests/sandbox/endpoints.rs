@@ -1,0 +1,125 @@
+//! How pods are written into EndpointSlices and into `v1` Endpoints.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::objects::{PORT_NAME, TRIGGER};
+
+/// One address of a Service, as a slice lists it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub pod: String,
+    pub uid: String,
+    pub address: SocketAddr,
+    /// `None` leaves the condition out, which means ready.
+    pub ready: Option<bool>,
+    pub serving: bool,
+    pub terminating: bool,
+}
+
+impl Endpoint {
+    /// A ready endpoint that the test has made up.
+    pub fn ready(pod: &str, address: SocketAddr) -> Endpoint {
+        let (pod, uid) = (pod.to_owned(), format!("uid-of-{pod}"));
+        Endpoint {
+            pod,
+            uid,
+            address,
+            ready: Some(true),
+            serving: true,
+            terminating: false,
+        }
+    }
+
+    fn target(&self, namespace: &Value) -> Value {
+        json!({ "kind": "Pod", "namespace": namespace, "name": self.pod, "uid": self.uid })
+    }
+}
+
+/// Writes the endpoints into a slice; `every`: the Service publishes addresses
+/// that are not ready too.
+pub fn write_slice(slice: &mut Value, endpoints: &[Endpoint], every: bool, stamp: Option<&str>) {
+    set_stamp(slice, stamp);
+    let namespace = slice["metadata"]["namespace"].clone();
+    slice["endpoints"] = list(endpoints.iter().map(|e| in_slice(e, every, &namespace)));
+    let port = endpoints.first().map(|e| e.address.port());
+    slice["ports"] = list(
+        port.map(|p| json!({ "name": PORT_NAME, "protocol": "TCP", "port": p }))
+            .into_iter(),
+    );
+}
+
+fn in_slice(endpoint: &Endpoint, every: bool, namespace: &Value) -> Value {
+    let mut conditions =
+        json!({ "serving": endpoint.serving, "terminating": endpoint.terminating });
+    if let Some(ready) = endpoint.ready {
+        conditions["ready"] = (ready || every).into();
+    }
+    json!({
+        "addresses": [endpoint.address.ip().to_string()],
+        "conditions": conditions,
+        "targetRef": endpoint.target(namespace),
+        "nodeName": "node1",
+    })
+}
+
+/// Writes the endpoints into a `v1` Endpoints object, which knows neither
+/// terminating pods nor empty lists.
+pub fn write_endpoints(
+    object: &mut Value,
+    endpoints: &[Endpoint],
+    every: bool,
+    stamp: Option<&str>,
+) {
+    set_stamp(object, stamp);
+    let namespace = object["metadata"]["namespace"].clone();
+    let address = |endpoint: &&Endpoint| {
+        json!({
+            "ip": endpoint.address.ip().to_string(),
+            "nodeName": "node1",
+            "targetRef": endpoint.target(&namespace),
+        })
+    };
+    let listed = || endpoints.iter().filter(|e| every || !e.terminating);
+    let is_ready = |e: &&Endpoint| every || e.ready.unwrap_or(true);
+    let ready = list(listed().filter(is_ready).map(|e| address(&e)));
+    let not_ready = list(listed().filter(|e| !is_ready(e)).map(|e| address(&e)));
+
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    fields.remove("subsets");
+    let Some(port) = listed().next().map(|e| e.address.port()) else {
+        return;
+    };
+    let mut subset = json!({ "ports": [{ "name": PORT_NAME, "port": port, "protocol": "TCP" }] });
+    if ready.is_array() {
+        subset["addresses"] = ready;
+    }
+    if not_ready.is_array() {
+        subset["notReadyAddresses"] = not_ready;
+    }
+    fields.insert("subsets".to_owned(), json!([subset]));
+}
+
+/// An empty list is `null`, as Go writes a nil slice.
+fn list(items: impl Iterator<Item = Value>) -> Value {
+    let items: Vec<Value> = items.collect();
+    if items.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(items)
+    }
+}
+
+fn set_stamp(object: &mut Value, stamp: Option<&str>) {
+    let meta = &mut object["metadata"];
+    match stamp {
+        Some(stamp) => meta["annotations"] = json!({ TRIGGER: stamp }),
+        None => drop(
+            meta.as_object_mut()
+                .and_then(|fields| fields.remove("annotations")),
+        ),
+    }
+}

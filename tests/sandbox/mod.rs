@@ -1,0 +1,333 @@
+//! A stand-in Kubernetes cluster in one process, for tests and benches.
+//!
+//! [`Sandbox::start`] brings up
+//! - an API server on loopback, over TLS with a CA and a bearer token of its
+//!   own, that answers as a real one does (`tests/contract.rs` compares it with
+//!   recordings),
+//! - a Deployment with its Service, its controllers, and pods that are real TCP
+//!   servers on loopback addresses of their own,
+//! - and a directory of credentials, as the kubelet mounts it.
+//!
+//! All of it can misbehave on cue, and everything ends when the [`Sandbox`] is
+//! dropped. It knows nothing of the program under test.
+//!
+//! ```text
+//! mod          what tests start, wait for and read     human     the levers that tests pull
+//! server       connections, TLS                        faults    misbehaviour on cue
+//! http         messages                                state     the lock, the log
+//! api, patch   requests to answers                     watch     streams of events
+//! store        objects, versions, history              objects   objects as first applied
+//! controller   Deployment and pods over time           endpoints slices and Endpoints
+//! pods         servers and their addresses             acceptor  listeners, threads
+//! credentials  CA, token, directory
+//! ```
+
+#![allow(dead_code, reason = "each test uses its own part of the sandbox")]
+
+mod acceptor;
+mod api;
+mod controller;
+mod credentials;
+mod endpoints;
+mod faults;
+mod http;
+mod human;
+mod objects;
+mod patch;
+mod pods;
+mod server;
+mod state;
+mod store;
+mod watch;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use acceptor::{Acceptor, Threads};
+use controller::{Controller, Plan};
+use credentials::{Authority, Directory};
+use state::Shared;
+
+#[allow(unused_imports, reason = "each test uses its own part of the sandbox")]
+pub use {
+    controller::Listed,
+    endpoints::Endpoint,
+    faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
+    objects::{PORT_NAME, SERVICE_PORT},
+    pods::{App, Manners, PodServer},
+    state::{Exchange, Reception, State},
+    store::Resource,
+};
+
+/// How long the end of a sandbox may take.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a sandbox is like at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub namespace: String,
+    /// The name of the Deployment and of its Service.
+    pub name: String,
+    /// The Deployment's replicas; the pods start when the sandbox does.
+    pub replicas: u32,
+    /// What runs in the pods.
+    pub app: App,
+    /// From a pod's creation until it is ready; `None`: it never is.
+    pub start_delay: Option<Duration>,
+    /// From the decision to end a pod until it is gone. It serves until then.
+    pub stop_delay: Duration,
+    /// From a change of a pod until the slices and Endpoints tell of it.
+    pub endpoint_lag: Duration,
+}
+
+impl Default for Options {
+    /// `default/myapp`, an echo server, asleep, quick in everything.
+    fn default() -> Self {
+        Options {
+            namespace: "default".to_owned(),
+            name: "myapp".to_owned(),
+            replicas: 0,
+            app: App::Echo,
+            start_delay: Some(Duration::from_millis(20)),
+            stop_delay: Duration::from_millis(20),
+            endpoint_lag: Duration::ZERO,
+        }
+    }
+}
+
+/// A cluster, until it is dropped.
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    threads: Threads,
+    /// The TLS listener, and the plain one that stands for `kubectl proxy`.
+    listeners: Mutex<[Acceptor; 2]>,
+    address: SocketAddr,
+    proxy_address: SocketAddr,
+    directory: Directory,
+    options: Options,
+}
+
+impl Sandbox {
+    /// Brings up a cluster.
+    pub fn start(options: Options) -> Sandbox {
+        let threads = Threads::default();
+        let authority = Authority::new();
+        let token = credentials::new_token();
+        let directory = Directory::create(&options.namespace, &token, &authority.ca_pem)
+            .expect("a temporary directory for the credentials");
+        let state = new_state(&options, &threads, &authority, token);
+        let shared = Shared::new(state);
+        let listeners = [true, false].map(|tls| listen(&shared, &threads, tls));
+        let [address, proxy_address] = [listeners[0].address(), listeners[1].address()];
+        let controllers = shared.clone();
+        threads.spawn("controllers", move || controllers.run_controllers());
+        let listeners = Mutex::new(listeners);
+        Sandbox {
+            shared,
+            threads,
+            listeners,
+            address,
+            proxy_address,
+            directory,
+            options,
+        }
+    }
+
+    /// The environment of a `zpa` that is to serve this cluster.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let variables = [
+            ("ZPA_NAMESPACE", self.options.namespace.clone()),
+            ("ZPA_DEPLOYMENT", self.options.name.clone()),
+            ("ZPA_SERVICE", self.options.name.clone()),
+            ("ZPA_API_SERVER", self.url()),
+            ("ZPA_CREDENTIALS", self.credentials().display().to_string()),
+        ];
+        variables
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    }
+
+    /// The API server's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// `http://127.0.0.1:…`, for those who come through `kubectl proxy`.
+    pub fn proxy_url(&self) -> String {
+        format!("http://{}", self.proxy_address)
+    }
+
+    /// The directory with `token`, `ca.crt` and `namespace`.
+    pub fn credentials(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The token that is valid now.
+    pub fn token(&self) -> String {
+        self.shared.lock().access.token.clone()
+    }
+
+    /// The port of every pod.
+    pub fn pod_port(&self) -> u16 {
+        self.shared.lock().controller.pod_port()
+    }
+
+    /// The addresses of the pods that are ready and not terminating.
+    pub fn pod_addresses(&self) -> Vec<SocketAddr> {
+        let state = self.state();
+        let ready = state
+            .controller
+            .pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.is_terminating());
+        ready.map(|pod| pod.server.address()).collect()
+    }
+
+    /// Everything, to look at. The cluster stands still meanwhile, and so does
+    /// a thread that uses the sandbox itself before it lets go of this.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    /// How many requests match.
+    pub fn count(&self, which: &Pattern) -> usize {
+        self.state().count(which)
+    }
+
+    /// The requests that match, in the order they came.
+    pub fn requests(&self, which: &Pattern) -> Vec<Exchange> {
+        self.state().requests(which).cloned().collect()
+    }
+
+    /// Waits until `over`; false if `limit` passed first.
+    pub fn wait_until(&self, limit: Duration, over: impl Fn(&State) -> bool) -> bool {
+        self.shared.wait_until(Some(Instant::now() + limit), over)
+    }
+
+    /// Waits until `over`.
+    ///
+    /// # Panics
+    /// After ten seconds, with what was awaited and the log of requests.
+    #[track_caller]
+    pub fn expect(&self, what: &str, over: impl Fn(&State) -> bool) {
+        if self.wait_until(Duration::from_secs(10), over) {
+            return;
+        }
+        panic!("not within 10 s: {what}\n{}", self.summary());
+    }
+
+    /// The state of the cluster and the log of requests, for a failing test.
+    pub fn summary(&self) -> String {
+        let state = self.state();
+        let mut text = format!(
+            "replicas {}, pods {}, of which ready {}; requests:\n",
+            state.replicas(),
+            state.pods(),
+            state.ready_pods()
+        );
+        for Exchange {
+            verb,
+            path,
+            query,
+            body,
+            status,
+            connection,
+            ..
+        } in &state.log
+        {
+            let status = status.map_or("no reply".to_owned(), |status| status.to_string());
+            text.push_str(&format!(
+                "  #{connection} {verb} {path}?{query} {body} -> {status}\n"
+            ));
+        }
+        text
+    }
+
+    /// A server of the kind that runs in pods, on an address of its own that
+    /// no slice lists; it serves until dropped.
+    pub fn lone_server(&self, name: &str, app: App) -> PodServer {
+        let address = self.shared.lock().controller.next_address();
+        self.server_at(address, name, app)
+    }
+
+    /// The same, on an address of the test's choice, such as `[::1]:0`.
+    pub fn server_at(&self, address: SocketAddr, name: &str, app: App) -> PodServer {
+        let mut server = PodServer::reserve(address, name, app, &self.threads)
+            .unwrap_or_else(|error| panic!("{address} cannot be bound: {error}"));
+        server.open(Manners::Serve);
+        server
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Ok(mut listeners) = self.listeners.lock() {
+            listeners.iter_mut().for_each(Acceptor::close);
+        }
+        self.shared.change(|state| {
+            state.stopping = true;
+            state.end_connections(true, |_| true);
+            state.controller.pods.clear();
+        });
+        let ended = self.threads.wait_for_all(STOP_LIMIT);
+        assert!(
+            ended || std::thread::panicking(),
+            "threads of the sandbox outlived it"
+        );
+    }
+}
+
+fn new_state(options: &Options, threads: &Threads, authority: &Authority, token: String) -> State {
+    let plan = Plan {
+        name: options.name.clone(),
+        app: options.app,
+        start_delay: options.start_delay,
+        stop_delay: options.stop_delay,
+        endpoint_lag: options.endpoint_lag,
+        publish_not_ready: false,
+        manners: Manners::Serve,
+    };
+    let namespace = options.namespace.clone();
+    let mut store = store::Store::new(&namespace);
+    let mut controller = Controller::new(plan, threads).expect("a loopback subnet for the pods");
+    controller.create_service(&mut store, Instant::now());
+    controller.create_deployment(&mut store, options.replicas);
+    let account = "zpa".to_owned();
+    State {
+        store,
+        controller,
+        access: api::Access {
+            namespace,
+            account,
+            token,
+            denied: Vec::new(),
+        },
+        faults: faults::Faults::default(),
+        log: Vec::new(),
+        orders: Vec::new(),
+        watches: Vec::new(),
+        connections: HashMap::new(),
+        accepted: 0,
+        reception: Reception::Serve,
+        tls: authority.server.clone(),
+        chunk_max: None,
+        stopping: false,
+    }
+}
+
+fn listen(shared: &Arc<Shared>, threads: &Threads, tls: bool) -> Acceptor {
+    let (shared, own) = (shared.clone(), threads.clone());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let serve = move |stream| server::admit(&shared, &own, stream, tls);
+    let mut acceptor = Acceptor::reserve(address, threads, serve).expect("a free port on loopback");
+    acceptor.open().expect("a listener on a port of our own");
+    acceptor
+}

@@ -1,0 +1,223 @@
+//! The objects as they are when somebody has just applied their manifests.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use super::store::{Resource, timestamp};
+
+/// The name of the only port, in the Service and in the slices.
+pub const PORT_NAME: &str = "http";
+
+/// The port of the Service (the pods' own port differs).
+pub const SERVICE_PORT: u16 = 80;
+
+/// The annotation with which the endpoint controllers say what set them off.
+pub const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// A Deployment with everything that the API server fills in by itself.
+pub fn deployment(name: &str, replicas: u32, port: u16) -> Value {
+    let now = timestamp();
+    json!({
+        "metadata": {
+            "name": name,
+            "generation": 1,
+            "labels": { "app": name },
+            "annotations": {
+                "deployment.kubernetes.io/revision": "1",
+                "kubectl.kubernetes.io/last-applied-configuration": manifest(name, port),
+            },
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": name } },
+            "template": template(name, port),
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": { "maxUnavailable": "25%", "maxSurge": "25%" },
+            },
+            "revisionHistoryLimit": 10,
+            "progressDeadlineSeconds": 600,
+        },
+        "status": {
+            "observedGeneration": 1,
+            "terminatingReplicas": 0,
+            "conditions": [
+                {
+                    "type": "Available",
+                    "status": "True",
+                    "lastUpdateTime": now,
+                    "lastTransitionTime": now,
+                    "reason": "MinimumReplicasAvailable",
+                    "message": "Deployment has minimum availability.",
+                },
+                {
+                    "type": "Progressing",
+                    "status": "True",
+                    "lastUpdateTime": now,
+                    "lastTransitionTime": now,
+                    "reason": "NewReplicaSetAvailable",
+                    "message": format!(
+                        "ReplicaSet \"{}\" has successfully progressed.",
+                        replica_set(name)
+                    ),
+                },
+            ],
+        },
+    })
+}
+
+/// The name of the Deployment's only ReplicaSet.
+pub fn replica_set(deployment: &str) -> String {
+    format!("{deployment}-74c87c966b")
+}
+
+fn template(name: &str, port: u16) -> Value {
+    json!({
+        "metadata": { "labels": { "app": name } },
+        "spec": {
+            "containers": [{
+                "name": "web",
+                "image": "test/echo",
+                "ports": [{ "name": PORT_NAME, "containerPort": port, "protocol": "TCP" }],
+                "resources": {},
+                "readinessProbe": {
+                    "tcpSocket": { "port": port },
+                    "timeoutSeconds": 1,
+                    "periodSeconds": 1,
+                    "successThreshold": 1,
+                    "failureThreshold": 3,
+                },
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+                "imagePullPolicy": "Always",
+            }],
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 5,
+            "dnsPolicy": "ClusterFirst",
+            "securityContext": {},
+            "schedulerName": "default-scheduler",
+        },
+    })
+}
+
+/// What `kubectl apply` leaves behind.
+fn manifest(name: &str, port: u16) -> String {
+    let manifest = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "annotations": {}, "labels": { "app": name }, "name": name },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": {
+                    "containers": [{
+                        "image": "test/echo",
+                        "name": "web",
+                        "ports": [{ "containerPort": port, "name": PORT_NAME }],
+                        "readinessProbe": { "periodSeconds": 1, "tcpSocket": { "port": port } },
+                    }],
+                    "terminationGracePeriodSeconds": 5,
+                },
+            },
+        },
+    });
+    format!("{manifest}\n")
+}
+
+/// A ClusterIP Service with one named port.
+pub fn service(name: &str, cluster_ip: Ipv4Addr, pod_port: u16) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "ports": [{
+                "name": PORT_NAME,
+                "protocol": "TCP",
+                "port": SERVICE_PORT,
+                "targetPort": pod_port,
+            }],
+            "selector": { "app": name },
+            "clusterIP": cluster_ip.to_string(),
+            "clusterIPs": [cluster_ip.to_string()],
+            "type": "ClusterIP",
+            "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+        },
+        "status": { "loadBalancer": {} },
+    })
+}
+
+/// The `v1` Endpoints of a Service, still empty.
+pub fn endpoints(service: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": service,
+            "labels": { "endpoints.kubernetes.io/managed-by": "endpoint-controller" },
+            "annotations": { TRIGGER: timestamp() },
+        },
+    })
+}
+
+/// An EndpointSlice of a Service, still empty. Without a name it gets one as
+/// the endpoint slice controller gives it.
+pub fn slice(service: &str, service_uid: &Value, name: Option<&str>, family: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": name,
+            "generateName": format!("{service}-"),
+            "generation": 1,
+            "labels": {
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                "kubernetes.io/service-name": service,
+            },
+            "annotations": { TRIGGER: timestamp() },
+            "ownerReferences": [{
+                "apiVersion": "v1",
+                "kind": "Service",
+                "name": service,
+                "uid": service_uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+        "addressType": family,
+        "endpoints": null,
+        "ports": null,
+    })
+}
+
+/// One line of a watch.
+pub fn event(kind: &str, object: &Value) -> String {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+}
+
+/// The object of a BOOKMARK event: empty but for its version.
+pub fn bookmark(resource: Resource, version: u64) -> Value {
+    let mut object = json!({
+        "kind": resource.kind(),
+        "apiVersion": resource.api_version(),
+        "metadata": { "resourceVersion": version.to_string() },
+    });
+    match resource {
+        Resource::EndpointSlices => {
+            object["addressType"] = "".into();
+            object["endpoints"] = Value::Null;
+            object["ports"] = Value::Null;
+        }
+        Resource::Deployments => {
+            object["spec"] = json!({
+                "replicas": 0,
+                "selector": null,
+                "template": { "metadata": {}, "spec": { "containers": null } },
+                "strategy": {},
+            });
+            object["status"] = json!({});
+        }
+        _ => {}
+    }
+    object
+}

@@ -1,0 +1,280 @@
+//! The one lock of a sandbox: everything under it, and a condition variable
+//! that tells of every change.
+
+use std::collections::HashMap;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use rustls::ServerConfig;
+use serde_json::Value;
+
+use super::acceptor::{reset_on_close, until};
+use super::api::{Access, Target};
+use super::controller::{Controller, Listed};
+use super::faults::{Faults, Misbehaviour, Pattern, WatchOrder};
+use super::http::Request;
+use super::store::{Resource, Store};
+
+/// A request in the log, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// When its last byte had been read.
+    pub at: Instant,
+    /// The number of its connection: a new TLS session has a new number.
+    pub connection: u64,
+    pub method: String,
+    pub path: String,
+    /// The raw query.
+    pub query: String,
+    /// In the words of RBAC: `get`, `list`, `watch`, `patch`, `create`.
+    pub verb: &'static str,
+    /// `deployments/scale`, `endpointslices`, …; the path if it is neither.
+    pub resource: String,
+    pub content_type: String,
+    pub user_agent: String,
+    pub body: String,
+    /// The status of the reply; `None` while there is none.
+    pub status: Option<u16>,
+}
+
+impl Exchange {
+    fn of(request: &Request, connection: u64) -> Exchange {
+        let target = Target::of(request);
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        Exchange {
+            at: request.at,
+            connection,
+            method: request.method.clone(),
+            path: request.path.clone(),
+            query: request.query.clone(),
+            verb: target.as_ref().map_or("get", |target| target.verb),
+            resource: target.map_or_else(|| request.path.clone(), |target| target.label()),
+            content_type: header("content-type"),
+            user_agent: header("user-agent"),
+            body: String::from_utf8_lossy(&request.body).into_owned(),
+            status: None,
+        }
+    }
+
+    /// The body as JSON, or null.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The replicas that a PATCH asks for.
+    pub fn replicas(&self) -> Option<u64> {
+        self.json()["spec"]["replicas"].as_u64()
+    }
+}
+
+/// How the API server treats those who connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// Accepts and serves.
+    Serve,
+    /// Accepts, and says nothing, not even in the TLS handshake.
+    Hang,
+    /// Accepts and resets.
+    Reset,
+}
+
+/// A connection to the API server.
+pub struct Connection {
+    pub socket: Arc<TcpStream>,
+    /// Whether it waits for a request.
+    pub idle: bool,
+    /// Whether it has been told to end.
+    pub killed: bool,
+}
+
+/// Everything that the threads of a sandbox share.
+pub struct State {
+    pub store: Store,
+    pub controller: Controller,
+    pub access: Access,
+    pub faults: Faults,
+    pub log: Vec<Exchange>,
+    /// Every order that was ever given to watches.
+    pub orders: Vec<WatchOrder>,
+    /// The watches that are open.
+    pub watches: Vec<Resource>,
+    pub connections: HashMap<u64, Connection>,
+    /// How many connections the API server has accepted and kept so far.
+    pub accepted: u64,
+    pub reception: Reception,
+    pub tls: Arc<ServerConfig>,
+    /// The longest chunk of a watch; `None`: one chunk for each event.
+    pub chunk_max: Option<usize>,
+    pub stopping: bool,
+}
+
+impl State {
+    /// `spec.replicas` of the Deployment; 0 if there is none.
+    pub fn replicas(&self) -> u64 {
+        self.deployment()
+            .map_or(0, |object| object["spec"]["replicas"].as_u64().unwrap_or(0))
+    }
+
+    /// The Deployment.
+    pub fn deployment(&self) -> Option<&Arc<Value>> {
+        self.store
+            .get(Resource::Deployments, &self.controller.plan.name)
+    }
+
+    /// How many pods run, ready or not; terminating ones count until they are
+    /// gone.
+    pub fn pods(&self) -> usize {
+        self.controller.pods.len()
+    }
+
+    /// How many pods are ready and not terminating, whether or not the slices
+    /// say so yet.
+    pub fn ready_pods(&self) -> usize {
+        self.controller
+            .pods
+            .iter()
+            .filter(|pod| pod.ready && !pod.is_terminating())
+            .count()
+    }
+
+    /// The resourceVersion of the latest write of any kind.
+    pub fn store_version(&self) -> u64 {
+        self.store.version()
+    }
+
+    /// The endpoints that the Deployment's slice lists now.
+    pub fn listed_endpoints(&self) -> Vec<Value> {
+        let slice = self
+            .store
+            .get(Resource::EndpointSlices, self.controller.slice());
+        slice
+            .and_then(|slice| slice["endpoints"].as_array().cloned())
+            .unwrap_or_default()
+    }
+
+    /// Each pod that was ever listed as ready in the slices, and when.
+    pub fn listed(&self) -> &[Listed] {
+        &self.controller.listed
+    }
+
+    /// The requests that match, in the order they came.
+    pub fn requests<'a>(&'a self, which: &'a Pattern) -> impl Iterator<Item = &'a Exchange> {
+        self.log.iter().filter(|exchange| which.is(exchange))
+    }
+
+    /// How many requests match.
+    pub fn count(&self, which: &Pattern) -> usize {
+        self.requests(which).count()
+    }
+
+    /// How many watches of that resource are open.
+    pub fn open_watches(&self, resource: Resource) -> usize {
+        self.watches
+            .iter()
+            .filter(|open| **open == resource)
+            .count()
+    }
+
+    /// Enters a request into the log; returns its place there, and what is to
+    /// go wrong with it.
+    pub fn admit(&mut self, request: &Request, connection: u64) -> (usize, Option<Misbehaviour>) {
+        let exchange = Exchange::of(request, connection);
+        let fault = self.faults.strike(&exchange);
+        self.log.push(exchange);
+        (self.log.len() - 1, fault)
+    }
+
+    /// Whether the thread of this connection has to end.
+    pub fn is_over(&self, connection: u64) -> bool {
+        self.stopping || self.connections.get(&connection).is_none_or(|c| c.killed)
+    }
+
+    /// Ends the connections of which `which` is true: with RST, or as an
+    /// orderly server ends idle ones.
+    pub fn end_connections(&mut self, reset: bool, which: impl Fn(&Connection) -> bool) {
+        for connection in self.connections.values_mut().filter(|c| which(c)) {
+            connection.killed = true;
+            if reset {
+                reset_on_close(&connection.socket);
+            }
+            // Its thread wakes from a read and closes the socket.
+            let _ = connection.socket.shutdown(Shutdown::Read);
+        }
+    }
+}
+
+/// The state, its lock, and its condition variable.
+pub struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub fn new(state: State) -> Arc<Shared> {
+        Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Locks the state, to read it.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no thread of the sandbox panicked")
+    }
+
+    /// Changes the state, and tells everybody.
+    pub fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for a change, or for `deadline`.
+    pub fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match deadline {
+            None => self
+                .changed
+                .wait(state)
+                .expect("no thread of the sandbox panicked"),
+            Some(deadline) => {
+                let waited = self.changed.wait_timeout(state, until(deadline));
+                waited.expect("no thread of the sandbox panicked").0
+            }
+        }
+    }
+
+    /// Waits until `over`, or until `deadline`; tells whether it is over.
+    pub fn wait_until(&self, deadline: Option<Instant>, over: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.lock();
+        while !over(&state) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            state = self.wait(state, deadline);
+        }
+        true
+    }
+
+    /// Runs the controllers until the sandbox stops.
+    pub fn run_controllers(&self) {
+        let mut state = self.lock();
+        while !state.stopping {
+            let State {
+                controller, store, ..
+            } = &mut *state;
+            let before = store.version();
+            let due = controller.reconcile(store, Instant::now());
+            if store.version() != before {
+                self.changed.notify_all();
+            }
+            state = self.wait(state, due);
+        }
+    }
+}
