@@ -1,12 +1,81 @@
-//! zero-pod-autoscaler: see `README.md`.
+//! `zpa`: a TCP proxy before a Kubernetes Service. It scales the Deployment
+//! behind it to zero when there have been no connections for a while; when one
+//! comes it scales the Deployment up, holds the connection, and hands it over
+//! as soon as a pod is ready.
+//!
+//! # Rooms
+//!
+//! ```text
+//! main       arguments, log set-up, exit code
+//! daemon     the composition: counts and reports -> policy -> commands
+//! ├─ settings   one table: flag, variable, default, help, parser
+//! ├─ policy     when to scale, whom to let through: a pure state machine
+//! ├─ engine     listener, connections, relays, buffers, timers: sockets only
+//! ├─ kube       the API threads: credentials, HTTP, requests, the watch
+//! └─ resolve    the addresses of a target that is given by name
+//! ground floor  cluster (the words that rooms share), clock, backoff,
+//!               duration, address, sys (every `unsafe` of the crate)
+//! ```
+//!
+//! Each room knows the ground floor and no other room; only the daemon knows
+//! them all. `policy` sees counts and versions, never an address or a socket.
+//! `engine` knows no Kubernetes, `kube` no client: it reports through a
+//! closure. Time is an argument, and only `main` and the daemon know where it
+//! comes from. `tests/house.rs` keeps these rules.
+//!
+//! # Threads
+//!
+//! One thread runs the loop ([`daemon`], [`engine`], [`policy`]) and never
+//! blocks but in `epoll_wait`. `zpa-api` executes one request to the API server
+//! at a time, with a stand-by, so that a write is never behind a read that
+//! hangs; `zpa-watch` follows the EndpointSlices. Both post what they learn into
+//! a channel and wake the loop.
+//!
+//! # Three journeys
+//!
+//! **A connection while asleep.** [`engine`] accepts it and parks it: no byte is
+//! read, so the kernel holds them, and a reset frees the slot at once. The next
+//! count tells [`policy`] that somebody waits: `Asleep` becomes `Waking`, and
+//! the scale is written under the version at which it was last seen at zero. The
+//! reply makes it `Starting`. `zpa-watch` sees an address become ready; the
+//! daemon gives it to the engine and the fact to the policy, which opens the
+//! gate, and everybody is dialled in the order they came.
+//!
+//! **A connection while awake.** The gate is open: it is accepted and dialled in
+//! the same turn. No API call is on its way. A refusal or a silence leads to the
+//! next address, which is safe because no byte of the client's was consumed.
+//! Then two half-relays with their ends swapped, until both have ended.
+//!
+//! **Falling asleep.** The last close starts the idle clock. When it runs out the
+//! policy has the scale read afresh, and writes zero under the version just read.
+//! From that moment the gate is shut: whoever comes is parked, and if the write
+//! went through, they wake the app again. The pods known at that time are
+//! condemned and not dialled any more.
+//!
+//! # Decisions
+//!
+//! - *The policy decides every single request* ([`cluster::Request`]); the API
+//!   threads only execute it and say how it ended ([`cluster::Outcome`]). What
+//!   may be written after a lost reply is the hardest question here, and this
+//!   way the answer stands in one pure place.
+//! - *The watch never ends*, also while asleep: an idle watch costs a request
+//!   every few minutes, and a wake finds its connection warm.
+//! - *The service of a pod begins with its first byte.* Until one was handed to
+//!   it, another pod can take the connection; afterwards none ever does.
+//! - *A reset stays a reset.* It is passed on after all that came before it was
+//!   acknowledged, so that nobody takes half an answer for a whole one.
+//! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and
+//!   beyond it the kernel's own buffers ([`engine`]).
 
 pub mod address;
 pub mod backoff;
 pub mod clock;
 pub mod cluster;
+pub mod daemon;
 pub mod duration;
 pub mod engine;
 pub mod kube;
 pub mod policy;
+pub mod resolve;
 pub mod settings;
 pub mod sys;

@@ -1,0 +1,342 @@
+//! What is promised when things break.
+
+use super::*;
+use std::thread;
+use std::time::Instant;
+
+use crate::sandbox::{Misbehaviour, Reception, Times, anything};
+
+#[test]
+fn while_the_api_server_is_down_flows_and_new_connections_live_on() {
+    for hang in [false, true] {
+        let sandbox = awake();
+        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let mut old = zpa.connect();
+        echo(&mut old, "before");
+        if hang {
+            sandbox.receive(Reception::Hang);
+            sandbox.reset_connections();
+        } else {
+            sandbox.api_down();
+        }
+        echo(&mut old, "during");
+        echo(&mut zpa.connect(), "a new one");
+    }
+}
+
+#[test]
+fn while_the_api_server_is_down_nothing_is_put_to_sleep_and_afterwards_it_is() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    echo(&mut zpa.connect(), "before");
+    let outage = sandbox.fault(anything(), Times::Always, Misbehaviour::Refuse(503, None));
+    let asked = sandbox.count(&anything());
+    sandbox.expect("it is asked in vain, more than once", |state| {
+        state.log.len() >= asked + 3
+    });
+    echo(&mut zpa.connect(), "still here");
+    assert_eq!(sandbox.state().replicas(), 1);
+    sandbox.heal_one(outage);
+    zpa.expect_log("scaled to 0");
+}
+
+#[test]
+fn connections_to_a_sleeping_app_are_held_through_an_api_outage_and_then_served() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.api_down();
+    let mut clients: Vec<_> = (0..10).map(|_| zpa.connect()).collect();
+    zpa.expect_log("waking");
+    sandbox.api_up();
+    clients
+        .iter_mut()
+        .for_each(|client| echo(client, "worth the wait"));
+    assert_eq!(patches(&sandbox, 1), 1);
+}
+
+#[test]
+fn a_wake_does_not_wait_for_a_poll_that_hangs() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.fault(
+        on("get", "deployments/scale"),
+        Times::Always,
+        Misbehaviour::Hang,
+    );
+    let polls = sandbox.count(&on("get", "deployments/scale"));
+    let scale = on("get", "deployments/scale");
+    assert!(
+        sandbox.wait_until(PATIENCE, |state| state.count(&scale) > polls),
+        "a poll hangs"
+    );
+    let start = Instant::now();
+    echo(&mut zpa.connect(), "at once");
+    assert!(start.elapsed() < seconds(4), "sooner than any time-out");
+}
+
+#[test]
+fn a_patch_that_was_applied_though_its_reply_was_lost_is_not_sent_again() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let patch = on("patch", "deployments/scale");
+    sandbox.fault(patch, Times::First(1), Misbehaviour::LoseReply);
+    echo(&mut zpa.connect(), "read first");
+    assert_eq!(sandbox.count(&on("patch", "*")), 1);
+}
+
+#[test]
+fn a_storm_of_conflicts_ends_in_a_wake() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let patch = on("patch", "deployments/scale");
+    sandbox.fault(patch, Times::First(4), Misbehaviour::Refuse(409, None));
+    echo(&mut zpa.connect(), "fifth time lucky");
+    assert_eq!(sandbox.count(&on("patch", "*")), 5);
+}
+
+#[test]
+fn a_retry_after_is_honoured() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let patch = on("patch", "deployments/scale");
+    sandbox.fault(patch, Times::First(1), Misbehaviour::Refuse(429, Some(1)));
+    echo(&mut zpa.connect(), "later");
+    let patches = sandbox.requests(&on("patch", "*"));
+    assert!(patches[1].at.duration_since(patches[0].at) >= seconds(1));
+}
+
+#[test]
+fn a_token_that_is_rotated_is_read_again_and_the_request_repeated() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.rotate_token();
+    echo(&mut zpa.connect(), "with the new one");
+}
+
+#[test]
+fn a_ca_that_is_rotated_is_trusted_and_the_old_one_is_not() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.rotate_ca();
+    sandbox.reset_connections();
+    echo(&mut zpa.connect(), "verified");
+}
+
+#[test]
+fn a_server_that_another_ca_vouches_for_gets_no_request() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.impersonate();
+    let asked = sandbox.count(&anything());
+    sandbox.reset_connections();
+    let _client = zpa.connect();
+    zpa.expect_log("waking");
+    zpa.expect_log("certificate");
+    assert_eq!(sandbox.count(&anything()), asked);
+}
+
+#[test]
+fn where_slices_may_not_be_read_plain_endpoints_serve_and_one_line_says_so() {
+    let sandbox = asleep();
+    sandbox.deny("*", "endpointslices");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    echo(&mut zpa.connect(), "through endpoints");
+    sandbox.set_replicas(0);
+    sandbox.expect("the pods are gone", |state| state.pods() == 0);
+    echo(&mut zpa.connect(), "and again");
+    assert_eq!(
+        zpa.logged("cannot list resource \\\"endpointslices\\\"")
+            + zpa.logged("cannot list resource \"endpointslices\""),
+        1,
+        "{}",
+        zpa.log()
+    );
+}
+
+#[test]
+fn a_scale_that_may_not_be_patched_is_told_in_one_line_and_flows_live_on() {
+    let sandbox = awake();
+    sandbox.deny("patch", "deployments/scale");
+    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    zpa.expect_log("cannot patch resource");
+    for _ in 0..3 {
+        echo(&mut zpa.connect(), "still served");
+    }
+    assert_eq!(zpa.logged("cannot patch resource"), 1);
+    assert!(sandbox.count(&on("patch", "*")) <= 2, "no storm");
+}
+
+#[test]
+fn a_watch_that_breaks_or_expires_costs_no_wake() {
+    use crate::sandbox::WatchOrder;
+    let orders = [
+        WatchOrder::CutInLine,
+        WatchOrder::CutInCharacter,
+        WatchOrder::End,
+        WatchOrder::LongLine(10 << 20),
+        WatchOrder::Garbage,
+    ];
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    for order in orders {
+        settle_asleep(&sandbox, &zpa);
+        sandbox.expect("it is watching", |state| {
+            state.open_watches(sandbox::Resource::EndpointSlices) == 1
+        });
+        sandbox.order_watches(order.clone());
+        let mut client = zpa.connect();
+        echo(
+            &mut client,
+            &format!("{order:?}").replace("10485760", "long"),
+        );
+        drop(client);
+        sandbox.set_replicas(0);
+        sandbox.expect("the pods are gone", |state| state.pods() == 0);
+    }
+    sandbox.expire_versions_and_watches();
+    echo(&mut zpa.connect(), "410");
+}
+
+#[test]
+fn a_deployment_that_is_deleted_and_made_again_is_served_again() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let mut flow = zpa.connect();
+    echo(&mut flow, "before");
+    sandbox.delete_deployment();
+    sandbox.expect("the pods are gone", |state| state.pods() == 0);
+    let mut waiting = zpa.connect();
+    zpa.expect_log("not found");
+    sandbox.create_deployment(0);
+    echo(&mut waiting, "after");
+}
+
+#[test]
+fn no_token_is_ever_logged() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(
+        &sandbox,
+        &[LONG_TTL, ("RUST_LOG", "trace"), ("ZPA_LOG", "debug")],
+    );
+    let first = sandbox.token();
+    echo(&mut zpa.connect(), "hello");
+    sandbox.rotate_token();
+    sandbox.reset_connections();
+    sandbox.set_replicas(0);
+    sandbox.expect("the pods are gone", |state| state.pods() == 0);
+    echo(&mut zpa.connect(), "again");
+    sandbox.revoke_token();
+    let log = zpa.log();
+    for token in [first, sandbox.token()] {
+        assert!(!log.contains(&token), "{log}");
+        assert!(!log.contains(&token[token.len() - 12..]), "{log}");
+    }
+}
+
+#[test]
+fn neither_a_proxy_from_the_environment_nor_a_redirect_is_followed() {
+    let sandbox = asleep();
+    let trap = sandbox.lone_server("trap", sandbox::App::Http);
+    let proxy = format!("http://{}", trap.address());
+    let redirect = Misbehaviour::Redirect(format!("http://{}/", trap.address()));
+    sandbox.fault(on("get", "deployments/scale"), Times::Nth(1), redirect);
+    let settings = [
+        LONG_TTL,
+        ("HTTPS_PROXY", &proxy),
+        ("HTTP_PROXY", &proxy),
+        ("ALL_PROXY", &proxy),
+    ];
+    let zpa = Zpa::start(&sandbox, &settings);
+    echo(&mut zpa.connect(), "directly");
+    assert_eq!(trap.accepted(), 0);
+}
+
+#[test]
+fn sigterm_lets_connections_finish_and_then_ends_well() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let mut client = zpa.connect();
+    echo(&mut client, "before");
+    zpa.signal("TERM");
+    zpa.expect_log("SIGTERM");
+    echo(&mut client, "during");
+    drop(client);
+    assert!(zpa.wait().success());
+    zpa.expect_log("drained");
+}
+
+#[test]
+fn during_the_drain_delay_new_connections_are_still_served() {
+    let sandbox = asleep();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1s")]);
+    settle_asleep(&sandbox, &zpa);
+    zpa.signal("TERM");
+    zpa.expect_log("SIGTERM");
+    let mut client = zpa.connect();
+    echo(&mut client, "woken by a proxy that is about to go");
+    drop(client);
+    assert!(zpa.wait().success());
+}
+
+#[test]
+fn at_the_drain_deadline_what_still_runs_is_reset() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "500ms")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "before");
+    zpa.signal("TERM");
+    expect_reset(&mut client);
+    assert_eq!(zpa.wait().code(), Some(1));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "before");
+    zpa.signal("INT");
+    zpa.expect_log("SIGINT");
+    assert!(zpa.is_running());
+    zpa.signal("TERM");
+    expect_reset(&mut client);
+    assert_eq!(zpa.wait().code(), Some(1));
+}
+
+#[test]
+fn a_sigpipe_is_ignored() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.signal("PIPE");
+    echo(&mut zpa.connect(), "still here");
+}
+
+#[test]
+fn traffic_through_a_sigterm_is_not_disturbed() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = zpa.connect();
+            echo(&mut client, "hello");
+            thread::spawn(move || {
+                for n in 0..200 {
+                    echo(&mut client, &format!("message {n}"));
+                }
+            })
+        })
+        .collect();
+    zpa.signal("TERM");
+    for client in clients {
+        client.join().expect("every message came back");
+    }
+    assert!(zpa.wait().success());
+}

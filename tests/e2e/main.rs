@@ -1,0 +1,84 @@
+//! The real binary between real clients and the sandbox's cluster.
+
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+
+mod faults;
+mod journeys;
+mod process;
+mod settings;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use process::{PATIENCE, Zpa};
+use sandbox::{Options, Sandbox, on};
+
+/// A TTL that is over before a test gets impatient.
+const SHORT_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1s");
+/// A TTL that no test sees the end of.
+const LONG_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1h");
+
+/// A sandbox whose app sleeps.
+fn asleep() -> Sandbox {
+    Sandbox::start(Options::default())
+}
+
+/// A sandbox whose app has one ready pod.
+fn awake() -> Sandbox {
+    let sandbox = Sandbox::start(Options {
+        replicas: 1,
+        ..Options::default()
+    });
+    sandbox.expect("a pod is listed as ready", |state| !ready(state).is_empty());
+    sandbox
+}
+
+/// The endpoints that the slices list as ready.
+fn ready(state: &sandbox::State) -> Vec<serde_json::Value> {
+    let is_ready = |endpoint: &serde_json::Value| endpoint["conditions"]["ready"] == true;
+    state
+        .listed_endpoints()
+        .into_iter()
+        .filter(is_ready)
+        .collect()
+}
+
+/// Sends a line through an echo server and expects it back.
+#[track_caller]
+fn echo(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).unwrap();
+    expect_echo(stream, text);
+}
+
+#[track_caller]
+fn expect_echo(stream: &mut TcpStream, text: &str) {
+    let mut reply = vec![0; text.len()];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, text.as_bytes());
+}
+
+#[track_caller]
+fn expect_reset(stream: &mut TcpStream) {
+    match stream.read(&mut [0; 16]) {
+        Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
+        Ok(len) => panic!("{len} bytes in place of a reset"),
+    }
+}
+
+/// The PATCHes that ask for that many replicas.
+fn patches(sandbox: &Sandbox, replicas: u64) -> usize {
+    sandbox.count(&on("patch", "deployments/scale").with(move |e| e.replicas() == Some(replicas)))
+}
+
+/// Waits until `zpa` knows that the app sleeps, and its version stands still.
+fn settle_asleep(sandbox: &Sandbox, zpa: &Zpa) {
+    zpa.expect_log("asleep: 0 replicas");
+    sandbox.expect("the pods are gone", |state| state.pods() == 0);
+}
+
+fn seconds(count: u64) -> Duration {
+    assert!(Duration::from_secs(count) <= PATIENCE);
+    Duration::from_secs(count)
+}

@@ -1,0 +1,175 @@
+//! The real binary as a child process, with its log.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::Sandbox;
+
+/// How long to wait for what should happen soon.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `zpa`. It is killed when dropped; a test that fails shows its log.
+pub struct Zpa {
+    child: Child,
+    log: Arc<Log>,
+    address: SocketAddr,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+impl Zpa {
+    /// Starts one before the sandbox's app, on a port of its own, logging at
+    /// debug, with these settings beside. Waits until it listens.
+    pub fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
+        command
+            .env_clear()
+            .envs(sandbox.env())
+            .env("ZPA_LISTEN", "127.0.0.1:0")
+            .env("ZPA_LOG", "debug")
+            .env("ZPA_DRAIN_DELAY", "0")
+            .envs(settings.iter().copied());
+        Zpa::spawn(command)
+    }
+
+    /// Starts `command`, which is a `zpa`, and waits until it listens.
+    pub fn spawn(mut command: Command) -> Zpa {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the zpa binary runs");
+        let stderr = child.stderr.take().expect("it is piped");
+        let log = Arc::new(Log::default());
+        let writer = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.lines.lock().unwrap().0.push(line);
+                writer.changed.notify_all();
+            }
+            writer.lines.lock().unwrap().1 = true;
+            writer.changed.notify_all();
+        });
+        let mut zpa = Zpa {
+            child,
+            log,
+            address: ([0, 0, 0, 0], 0).into(),
+        };
+        let line = zpa.expect_log("listens on ");
+        let address = line
+            .split("listens on ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        zpa.address = address.parse().expect("an address");
+        zpa
+    }
+
+    /// A client, with time-outs so that no test hangs.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("zpa accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Waits for a line that contains `text`, and returns it.
+    #[track_caller]
+    pub fn expect_log(&self, text: &str) -> String {
+        self.expect_log_times(text, 1)
+    }
+
+    /// Waits for the `times`-th line that contains `text`.
+    #[track_caller]
+    pub fn expect_log_times(&self, text: &str, times: usize) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut guard = self.log.lines.lock().unwrap();
+        loop {
+            if let Some(line) = guard
+                .0
+                .iter()
+                .filter(|line| line.contains(text))
+                .nth(times - 1)
+            {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if guard.1 || left.is_zero() {
+                let log = guard.0.join("\n");
+                drop(guard);
+                panic!("never logged: {text}\nthe log:\n{log}");
+            }
+            guard = self.log.changed.wait_timeout(guard, left).unwrap().0;
+        }
+    }
+
+    /// How many lines so far contain `text`.
+    pub fn logged(&self, text: &str) -> usize {
+        self.log
+            .lines
+            .lock()
+            .unwrap()
+            .0
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.lines.lock().unwrap().0.join("\n")
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let number = match name {
+            "TERM" => libc::SIGTERM,
+            "INT" => libc::SIGINT,
+            "PIPE" => libc::SIGPIPE,
+            other => panic!("what is SIG{other}?"),
+        };
+        // SAFETY: the child was started by us and has not been waited for, so
+        // that its id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, number) }, 0);
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let mut guard = self.log.lines.lock().unwrap();
+        while !guard.1 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "zpa does not end");
+            guard = self.log.changed.wait_timeout(guard, left).unwrap().0;
+        }
+        drop(guard);
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Zpa {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("zpa's log:\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The rules of the house: who may know whom, where the clock is read, where
+//! `unsafe` stands, and that the documents say what the code says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms that only the daemon and `main` may know.
+const ROOMS: &[&str] = &["daemon", "settings", "policy", "engine", "kube", "resolve"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every source file below `src`, as its path from there and its text without
+/// what is compiled for tests only.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    collect(&root().join("src"), &mut found);
+    assert!(found.len() > 20, "the sources were found");
+    let name = |path: &PathBuf| {
+        path.strip_prefix(root().join("src"))
+            .unwrap()
+            .display()
+            .to_string()
+    };
+    let is_test = |name: &str| name.contains("test");
+    found
+        .iter()
+        .map(|path| {
+            (
+                name(path),
+                without_tests(&fs::read_to_string(path).unwrap()),
+            )
+        })
+        .filter(|(name, _)| !is_test(name))
+        .collect()
+}
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The text up to the test module, without comments.
+fn without_tests(text: &str) -> String {
+    let code = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The room that a file belongs to.
+fn room(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+/// Everything that a text imports from the crate's own modules, in whichever
+/// form it is written.
+fn knows(text: &str, other: &str) -> bool {
+    let direct = [format!("crate::{other}"), format!("zpa::{other}")];
+    let grouped = text.match_indices("crate::{").any(|(at, _)| {
+        let list = text[at..].split('}').next().unwrap();
+        list.split(['{', ','])
+            .any(|item| item.trim().split("::").next() == Some(other))
+    });
+    grouped || direct.iter().any(|path| names_exactly(text, path))
+}
+
+fn names_exactly(text: &str, path: &str) -> bool {
+    text.match_indices(path).any(|(at, _)| {
+        let next = text[at + path.len()..].chars().next();
+        !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[test]
+fn no_room_but_the_daemon_knows_another_room() {
+    for (file, text) in sources() {
+        let own = room(&file);
+        if matches!(own, "daemon" | "main" | "lib") {
+            continue;
+        }
+        for other in ROOMS.iter().filter(|&&other| other != own) {
+            assert!(!knows(&text, other), "{file} knows {other}");
+        }
+    }
+}
+
+#[test]
+fn main_knows_the_daemon_the_settings_and_the_clock_alone() {
+    let (_, main) = sources()
+        .into_iter()
+        .find(|(file, _)| file == "main.rs")
+        .unwrap();
+    for other in ["policy", "engine", "kube", "resolve"] {
+        assert!(!knows(&main, other), "main knows {other}");
+    }
+    assert!(main.lines().count() < 100, "main is thin");
+}
+
+#[test]
+fn nobody_reads_a_clock_but_through_what_main_hands_to_the_daemon() {
+    for (file, text) in sources() {
+        for clock in ["Instant::now", "SystemTime", "clock_gettime"] {
+            assert!(
+                !text.contains(clock) || file == "sys.rs",
+                "{file} reads {clock}"
+            );
+        }
+        let names_it = text.contains("boot_time");
+        assert!(
+            !names_it || matches!(&*file, "sys.rs" | "main.rs"),
+            "{file} names the clock"
+        );
+    }
+}
+
+#[test]
+fn the_policy_knows_no_socket_no_thread_and_no_environment() {
+    for (file, text) in sources()
+        .into_iter()
+        .filter(|(file, _)| room(file) == "policy")
+    {
+        for world in [
+            "TcpStream",
+            "std::io",
+            "std::thread",
+            "std::env",
+            "std::fs",
+            "mio",
+            "ureq",
+        ] {
+            assert!(!text.contains(world), "{file} touches {world}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_knows_no_kubernetes_and_kube_no_event_loop() {
+    for (file, text) in sources() {
+        let forbidden: &[&str] = match room(&file) {
+            "engine" => &["ureq", "serde", "cluster::", "rustls"],
+            "kube" => &["mio::", "Waker"],
+            _ => &[],
+        };
+        for word in forbidden {
+            assert!(!text.contains(word), "{file} has {word}");
+        }
+    }
+}
+
+#[test]
+fn every_unsafe_block_is_in_one_module_and_says_why_it_is_sound() {
+    for (file, text) in sources() {
+        assert!(
+            !text.contains("unsafe {") || file == "sys.rs",
+            "{file} has an unsafe block"
+        );
+    }
+    let sys = fs::read_to_string(root().join("src/sys.rs")).unwrap();
+    let blocks = sys.matches("unsafe {").count();
+    assert_eq!(
+        sys.matches("// SAFETY: ").count(),
+        blocks,
+        "one reason for each block"
+    );
+}
+
+#[test]
+fn nothing_that_comes_from_outside_can_reach_a_panic() {
+    for (file, text) in sources() {
+        for panic in [
+            ".unwrap()",
+            ".expect(",
+            "panic!(",
+            "todo!(",
+            "unimplemented!(",
+        ] {
+            assert!(!text.contains(panic), "{file} has {panic}");
+        }
+    }
+}
+
+#[test]
+fn no_async_runtime_is_in_the_tree() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for runtime in ["tokio", "async-std", "smol", "futures-executor", "hyper"] {
+        assert!(
+            !lock.contains(&format!("name = \"{runtime}\"")),
+            "{runtime} is in Cargo.lock"
+        );
+    }
+}
+
+#[test]
+fn the_readme_has_the_table_of_settings_that_the_code_has() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = zpa::settings::markdown_table();
+    assert!(
+        readme.contains(table.trim()),
+        "README.md lacks this table:\n{table}"
+    );
+}
+
+#[test]
+fn the_readme_names_the_limits_that_the_code_has() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (bytes, blocks) = (zpa::engine::BLOCK_BYTES, zpa::engine::MAX_BLOCKS);
+    let formula = format!("{blocks} × {} KiB", bytes / 1024);
+    assert!(
+        readme.contains(&formula),
+        "README.md lacks the buffers' ceiling: {formula}"
+    );
+}
+
+#[test]
+fn the_visible_top_level_is_what_was_agreed() {
+    let agreed = [
+        "Cargo.lock",
+        "Cargo.toml",
+        "Containerfile",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "manifests",
+        "src",
+        "tests",
+    ];
+    let git = std::process::Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output();
+    let Some(files) = git.ok().filter(|output| output.status.success()) else {
+        println!("skipped: this is not a git checkout");
+        return;
+    };
+    for file in String::from_utf8(files.stdout).unwrap().lines() {
+        let top = file.split('/').next().unwrap();
+        assert!(
+            top.starts_with('.') || agreed.contains(&top),
+            "{file} is not in a room"
+        );
+    }
+}
