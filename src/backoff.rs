@@ -11,7 +11,7 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// Pauses that double from 50 ms to 30 s, each shortened at random by up to
 /// half, so that many proxies that lost one API server at the same moment do
 /// not come back to it at the same moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Backoff {
     failures: u32,
     random: Random,
@@ -49,7 +49,7 @@ impl Backoff {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): plenty for spreading waits, of no use
 /// for secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Random(u64);
 
 impl Random {
@@ -60,11 +60,16 @@ impl Random {
 
     /// The next number, from 0 to below 1.
     pub fn fraction(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        z ^ (z >> 31)
     }
 }
 

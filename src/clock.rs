@@ -18,6 +18,10 @@ pub struct Time(Duration);
 /// constant or a counter in a test.
 pub type Clock = fn() -> Time;
 
+/// Whatever tells the time of day, in seconds since 1970: `sys::unix_time` in
+/// the program. For what people read, and for no decision.
+pub type WallClock = fn() -> u64;
+
 impl Time {
     /// The point `since_epoch` after the epoch.
     pub const fn new(since_epoch: Duration) -> Self {

@@ -18,6 +18,11 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
+/// The mark of whoever last announced that the app is in use: opaque, and
+/// different for each announcement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InUse(pub String);
+
 /// The scale of the Deployment, as one read or one write showed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scale {
@@ -25,13 +30,25 @@ pub struct Scale {
     pub replicas: u32,
     /// The version that a guarded write has to name.
     pub version: ResourceVersion,
+    /// The last announcement; `None` if the reply did not show it, as that of
+    /// the scale subresource does not.
+    pub in_use: Option<InUse>,
+}
+
+/// Where an announcement is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A condition in the Deployment's status.
+    Status,
+    /// An annotation on the Deployment, where its status may not be patched.
+    Annotation,
 }
 
 /// What may be asked of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Read the scale afresh.
-    ReadScale,
+    /// Read the Deployment afresh.
+    Read,
     /// Set `spec.replicas`, provided that the Deployment is still at `guard`.
     WriteScale {
         /// The new `spec.replicas`.
@@ -39,12 +56,19 @@ pub enum Request {
         /// The version on which the decision rests.
         guard: ResourceVersion,
     },
+    /// Say that the app is in use, whatever its version.
+    Announce {
+        /// Makes the mark different from every other.
+        nonce: u64,
+        /// Where to write it.
+        via: Via,
+    },
 }
 
 /// How a [`Request`] ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// 200: the scale after the read or the write.
+    /// 200: the scale after the read, the write or the announcement.
     Scale(Scale),
     /// 409: the Deployment has moved on, and nothing was written.
     Conflict,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use zpa::daemon::{self, Error, Exit};
+use zpa::daemon::{self, Clocks, Error, Exit};
 use zpa::settings::{self, Invocation, Settings};
 use zpa::sys;
 
@@ -12,7 +12,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var_os(name);
     match settings::parse(std::env::args_os().skip(1), env) {
-        Ok(Invocation::Run(settings)) => run(*settings),
+        Ok(Invocation::Run(settings)) => run(&settings),
         Ok(Invocation::Help) => {
             print!("{}", settings::help());
             ExitCode::SUCCESS
@@ -30,9 +30,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> ExitCode {
+fn run(settings: &Settings) -> ExitCode {
     set_up_log(&settings.log);
-    match daemon::run(settings, sys::boot_time) {
+    let clocks = Clocks {
+        monotonic: sys::boot_time,
+        wall: sys::unix_time,
+    };
+    match daemon::run(settings, clocks) {
         Ok(Exit::Drained) => ExitCode::SUCCESS,
         Ok(Exit::Cut) => ExitCode::FAILURE,
         Err(error) => {

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Time;
 
@@ -21,6 +21,14 @@ pub fn boot_time() -> Time {
     let status = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
     debug_assert_eq!(status, 0, "CLOCK_BOOTTIME exists since Linux 2.6.39");
     Time::new(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+}
+
+/// The time of day, in whole seconds since 1970; 0 for a clock that is set to
+/// a time before. It may jump, so that nothing may be decided by it.
+pub fn unix_time() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns what

@@ -12,6 +12,7 @@ use ureq::{Agent, AsSendBody, Body, BodyReader};
 
 use super::credentials::Credentials;
 use super::objects::Status;
+use super::patch::Patch;
 use super::text::printable;
 use super::transport::{SecureConnector, Witness};
 
@@ -183,14 +184,14 @@ impl Calls<'_> {
         })
     }
 
-    /// A merge patch, with a reply of up to `cap` bytes. It is sent once, and
-    /// once more if the server did not know us.
-    pub(super) fn patch(&self, path: &str, patch: &str, cap: u64) -> Result<Reply, Failure> {
+    /// A patch, with a reply of up to `cap` bytes. It is sent once, and once
+    /// more if the server did not know us.
+    pub(super) fn patch(&self, path: &str, patch: &Patch, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self
                 .request(Method::PATCH, path)
-                .header(CONTENT_TYPE, "application/merge-patch+json")
-                .body(patch)
+                .header(CONTENT_TYPE, patch.content_type)
+                .body(&patch.body)
                 .map_err(|cause| self.failure(cause.into()))?;
             self.run(request).and_then(|reply| whole(reply, cap))
         })

@@ -4,14 +4,19 @@
 //! This room knows HTTP, TLS, credentials and the objects of Kubernetes. It
 //! knows no client, no policy and no poll: what it learns goes into a closure.
 //!
-//! **`zpa-api`** (`scale`) executes one [`Request`] at a time and says how it
+//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and says how it
 //! ended. When to ask, and what to do about a failure, is the policy's matter;
 //! nothing is retried here, but for a read on a connection that the server had
 //! just closed and for a 401 after the token was read again. There are two
-//! such threads, so that a write is never behind a read that hangs: the second
-//! takes it, and the first one's connection is shut down. A read so overtaken
-//! gets no reply, and neither does a request that was still unsent when the
-//! next one came.
+//! such threads, so that a write or an announcement is never behind a read that
+//! hangs: the second takes it, and the first one's connection is shut down
+//! (`duty`). A read so overtaken gets no reply, and neither does a request that
+//! was still unsent when the next one came.
+//!
+//! A read is one of the whole Deployment, which alone shows the announcements
+//! of other proxies. Where that is forbidden its scale is read instead, and the
+//! reply shows no announcement; the Deployment is tried again every five
+//! minutes (`deployment`).
 //!
 //! **`zpa-watch`** (`watch`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of what is
@@ -31,17 +36,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, WallClock};
 use crate::cluster::{Outcome, Pod, PortRef, Request};
 
 pub mod access;
 mod client;
 mod credentials;
+mod deployment;
+mod duty;
 mod endpoints;
+mod executor;
 mod lines;
 mod objects;
+mod patch;
 mod paths;
-mod scale;
+mod rfc3339;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -64,6 +73,11 @@ pub struct Config {
     pub service: String,
     /// Which of the Service's ports; None for its only one.
     pub port: Option<PortRef>,
+    /// Who we are in our announcements: the pod's name. Any text will do; what
+    /// no pod's name has becomes a hyphen.
+    pub writer: String,
+    /// What time an announcement says that it is.
+    pub wall_clock: WallClock,
 }
 
 /// What the API threads have to say.
@@ -90,7 +104,7 @@ pub enum Report {
 /// The way to speak to the API threads. They end when it is dropped, each after
 /// the request that it is at.
 pub struct Handle {
-    desk: Arc<scale::Desk>,
+    desk: Arc<executor::Desk>,
     bell: Arc<watch::Bell>,
     clock: Clock,
 }
@@ -100,7 +114,7 @@ impl Handle {
     /// [`Report::Reply`] carries `id`.
     ///
     /// Never blocks. A request that is still unsent is replaced and gets no
-    /// reply, nor does a read that a write has to overtake.
+    /// reply, nor does a read that something urgent has to overtake.
     pub fn request(&self, id: u64, request: Request) {
         self.desk.put(id, request);
     }
@@ -132,7 +146,7 @@ pub fn spawn(
     let credentials = credentials::Credentials::new(config.access.clone(), clock)
         .map_err(|cause| io::Error::other(format!("credentials for {server}: {cause}")))?;
     let credentials = Arc::new(credentials);
-    let desk = scale::spawn(&config, &credentials, clock, &report)?;
+    let desk = executor::spawn(&config, &credentials, clock, &report)?;
     let bell = match watch::spawn(config, credentials, clock, report) {
         Ok(bell) => bell,
         Err(cause) => {
@@ -160,8 +174,8 @@ mod tests {
             if asked.target.contains("/services/") {
                 return reply(stream, 403, "", "{}");
             }
-            let name = if asked.target.ends_with("/scale") {
-                "13-scale-get-one"
+            let name = if asked.target.ends_with("/deployments/myapp") {
+                "30-deployment-get-after"
             } else {
                 "15-slices-list-ready"
             };
@@ -169,18 +183,15 @@ mod tests {
             reply(stream, 200, "", &body)
         });
         let config = Config {
-            access: testing::access(server),
-            namespace: "default".into(),
-            deployment: "myapp".into(),
-            service: "myapp".into(),
             port: Some(PortRef::Name("http".into())),
+            ..testing::config(server)
         };
         let (sender, reports) = mpsc::channel();
         let report = move |report| {
             let _ = sender.send(report);
         };
         let handle = spawn(config, testing::clock, report).unwrap();
-        handle.request(5, Request::ReadScale);
+        handle.request(5, Request::Read);
         let (mut replied, mut listed) = (false, false);
         while !(replied && listed) {
             match reports.recv_timeout(DEADLINE).unwrap() {

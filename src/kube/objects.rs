@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::text::printable;
-use crate::cluster::{ResourceVersion, Scale};
+use crate::cluster::{InUse, ResourceVersion, Scale};
 
 /// `metadata`, of an object or of a list.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,30 +17,91 @@ pub(super) struct Metadata {
     pub(super) resource_version: String,
 }
 
+/// The type of the condition that says that the app is in use.
+pub(super) const IN_USE_CONDITION: &str = "zero-pod-autoscaler/InUse";
+/// The annotation that says it where the status may not be patched.
+pub(super) const IN_USE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
+
+/// A Scale or a Deployment, which call what they share by the same names.
 #[derive(Debug, Deserialize)]
-struct ScaleObject {
+struct Scalable {
     kind: String,
-    metadata: Metadata,
-    spec: Option<ScaleSpec>,
+    metadata: ScalableMetadata,
+    spec: Option<ScalableSpec>,
+    status: Option<ScalableStatus>,
 }
 
 #[derive(Debug, Deserialize)]
-struct ScaleSpec {
+#[serde(rename_all = "camelCase")]
+struct ScalableMetadata {
+    resource_version: String,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotations {
+    /// [`IN_USE_ANNOTATION`].
+    #[serde(rename = "zero-pod-autoscaler/in-use")]
+    in_use: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ScalableSpec {
     replicas: Option<u32>,
 }
 
-/// The Scale in the body of a reply, if that is what it is. A Scale of zero
-/// has no `spec.replicas` at all.
+#[derive(Debug, Deserialize)]
+struct ScalableStatus {
+    conditions: Option<Vec<Condition>>,
+}
+
+/// A condition in the status of a Deployment.
+#[derive(Debug, Deserialize)]
+struct Condition {
+    r#type: String,
+    message: Option<String>,
+}
+
+/// What a reply shows of the scale, if its body is a Scale or a Deployment.
+///
+/// An absent `spec.replicas` means two things. A Scale leaves it out when it
+/// is zero (an integer with `omitempty` in `autoscaling/v1`). A Deployment
+/// shows its zero, and never leaves it out: there it is a pointer, which the
+/// server sets to the default of 1 when the object is made (`apps/v1`
+/// `SetDefaults_Deployment`), so that 1 is what its absence would mean.
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
-    let object: ScaleObject = serde_json::from_slice(body).ok()?;
+    let object: Scalable = serde_json::from_slice(body).ok()?;
+    let (absent, in_use) = match object.kind.as_str() {
+        "Scale" => (0, None),
+        "Deployment" => (1, Some(in_use(&object))),
+        _ => return None,
+    };
     let version = object.metadata.resource_version;
-    if object.kind != "Scale" || version.is_empty() {
+    if version.is_empty() {
         return None;
     }
     Some(Scale {
-        replicas: object.spec.and_then(|spec| spec.replicas).unwrap_or(0),
+        replicas: object.spec.and_then(|spec| spec.replicas).unwrap_or(absent),
         version: ResourceVersion(version),
+        in_use,
     })
+}
+
+/// The mark on a Deployment: that of the condition and that of the annotation
+/// together, because proxies with different rights write to different places.
+/// Quoted, so that no two pairs make the same mark.
+fn in_use(deployment: &Scalable) -> InUse {
+    let annotations = deployment.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|annotations| annotations.in_use.as_deref());
+    let status = deployment.status.as_ref();
+    let condition = status
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|all| all.iter().find(|one| one.r#type == IN_USE_CONDITION))
+        .and_then(|condition| condition.message.as_deref());
+    match (condition.unwrap_or(""), annotation.unwrap_or("")) {
+        ("", "") => InUse::default(),
+        (condition, annotation) => InUse(format!("{condition:?} {annotation:?}")),
+    }
 }
 
 /// A `Status`: what the API server says when it does not do what was asked.
@@ -185,30 +246,107 @@ pub(super) fn is_tcp(protocol: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::super::testing::recorded_body;
     use super::*;
 
-    #[test]
-    fn a_scale_of_zero_has_no_replicas_and_is_zero() {
-        let scale = scale(&recorded_body("02-scale-get-zero")).unwrap();
-        assert_eq!((scale.replicas, scale.version.0.as_str()), (0, "10295"));
+    fn shown(name: &str) -> (u32, String, Option<InUse>) {
+        let scale = scale(&recorded_body(name)).unwrap();
+        (scale.replicas, scale.version.0, scale.in_use)
     }
 
     #[test]
-    fn a_scale_shows_its_replicas_and_version() {
-        let scale = scale(&recorded_body("10-scale-patch-to-one")).unwrap();
-        assert_eq!((scale.replicas, scale.version.0.as_str()), (1, "10299"));
+    fn recordings_show_the_scale_and_the_announcement() {
+        let none = Some(InUse::default());
+        let announced = Some(InUse(r#""zpa-5d9c7 3f2a" """#.into()));
+        for (name, replicas, version, in_use) in [
+            ("02-scale-get-zero", 0, "10295", None),
+            ("10-scale-patch-to-one", 1, "10299", None),
+            ("17-scale-get-current", 1, "10320", None),
+            ("18-scale-patch-guarded-to-zero", 0, "10321", None),
+            ("03-deployment-get-zero", 0, "10295", none),
+            ("16-status-patch-condition", 1, "10320", announced.clone()),
+            ("19-annotation-patch", 0, "10341", announced.clone()),
+            ("30-deployment-get-after", 0, "10343", announced),
+        ] {
+            let expected = (replicas, version.to_owned(), in_use);
+            assert_eq!(shown(name), expected, "{name}");
+        }
     }
 
     #[test]
-    fn what_is_not_a_scale_is_none() {
-        assert_eq!(scale(&recorded_body("25-not-found")), None, "a Status");
+    fn a_deployment_without_replicas_has_the_default_of_1_a_scale_has_0() {
+        for (kind, replicas) in [("Deployment", 1), ("Scale", 0)] {
+            for spec in [r#","spec":{}"#, r#","spec":{"replicas":null}"#, ""] {
+                let body =
+                    format!(r#"{{"kind":"{kind}","metadata":{{"resourceVersion":"1"}}{spec}}}"#);
+                let scale = scale(body.as_bytes()).unwrap();
+                assert_eq!(scale.replicas, replicas, "{body}");
+            }
+        }
+    }
+
+    fn marked(conditions: Value, annotations: Value) -> String {
+        let body = json!({
+            "kind": "Deployment",
+            "metadata": { "resourceVersion": "1", "annotations": annotations },
+            "status": { "conditions": conditions },
+        });
+        let scale = scale(body.to_string().as_bytes()).unwrap();
+        scale.in_use.unwrap().0
+    }
+
+    #[test]
+    fn an_announcement_is_seen_in_either_place_and_in_both() {
+        let annotation = |text: &str| json!({ IN_USE_ANNOTATION: text, "other": "z" });
+        let other = json!({ "type": "Available", "message": "y" });
+        let condition = |text: &str| json!([other, { "type": IN_USE_CONDITION, "message": text }]);
+        for (conditions, annotations, mark) in [
+            (Value::Null, Value::Null, ""),
+            (json!([]), json!({}), ""),
+            (json!([other]), json!({ "other": "z" }), ""),
+            (json!([{ "type": IN_USE_CONDITION }]), Value::Null, ""),
+            (condition(""), annotation(""), ""),
+            (condition("a 1"), json!({}), r#""a 1" """#),
+            (json!([]), annotation("a 1"), r#""" "a 1""#),
+            (condition("a 1"), annotation("b 2"), r#""a 1" "b 2""#),
+            (condition("a\"\n"), annotation("b"), r#""a\"\n" "b""#),
+        ] {
+            let label = format!("{conditions} {annotations}");
+            assert_eq!(marked(conditions, annotations), mark, "{label}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_pairs_of_texts_never_make_the_same_mark(
+            one in ("[ab\" \\\\\n]{0,4}", "[ab\" \\\\\n]{0,4}"),
+            two in ("[ab\" \\\\\n]{0,4}", "[ab\" \\\\\n]{0,4}"),
+        ) {
+            let of = |(condition, annotation): &(String, String)| marked(
+                json!([{ "type": IN_USE_CONDITION, "message": condition }]),
+                json!({ IN_USE_ANNOTATION: annotation }),
+            );
+            prop_assert_eq!(of(&one) == of(&two), one == two);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_a_scale_nor_a_deployment_is_none() {
+        for name in ["25-not-found", "06-deployment-list-one"] {
+            assert_eq!(scale(&recorded_body(name)), None, "{name}");
+        }
         for body in [
             "",
             "null",
             "{}",
             r#"{"kind":"Scale","metadata":{}}"#,
+            r#"{"kind":"Scale","metadata":{"resourceVersion":""}}"#,
+            r#"{"kind":"ReplicaSet","metadata":{"resourceVersion":"1"},"spec":{"replicas":1}}"#,
             r#"{"kind":"Scale","metadata":{"resourceVersion":"1"},"spec":{"replicas":-1}}"#,
+            r#"{"kind":"Deployment","metadata":{"resourceVersion":"1"},"spec":{"replicas":-1}}"#,
         ] {
             assert_eq!(scale(body.as_bytes()), None, "{body}");
         }

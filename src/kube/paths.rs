@@ -2,10 +2,20 @@
 
 use std::fmt::Write as _;
 
-/// The scale of a Deployment.
-pub(super) fn scale(namespace: &str, deployment: &str) -> String {
+/// A Deployment.
+pub(super) fn deployment(namespace: &str, deployment: &str) -> String {
     let (namespace, deployment) = (escaped(namespace), escaped(deployment));
-    format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}/scale")
+    format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}")
+}
+
+/// The scale of the Deployment at `deployment`.
+pub(super) fn scale(deployment: &str) -> String {
+    format!("{deployment}/scale")
+}
+
+/// The status of the Deployment at `deployment`.
+pub(super) fn status(deployment: &str) -> String {
+    format!("{deployment}/status")
 }
 
 /// A Service.
@@ -59,8 +69,11 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_recordings() {
+        let myapp = deployment("default", "myapp");
         for (path, recording) in [
-            (scale("default", "myapp"), "02-scale-get-zero"),
+            (scale(&myapp), "02-scale-get-zero"),
+            (status(&myapp), "16-status-patch-condition"),
+            (myapp, "03-deployment-get-zero"),
             (slices("default", "myapp"), "05-slices-list-empty"),
             (
                 watch(&slices("default", "myapp"), "10298", 12),

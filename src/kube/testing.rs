@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Config;
 use super::access::Access;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
@@ -30,6 +31,20 @@ fn recording(name: &str) -> Vec<u8> {
 pub(super) fn recorded_target(name: &str) -> String {
     let text = String::from_utf8(recording(name)).unwrap();
     text.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// The body of the request that was recorded.
+pub(super) fn recorded_patch(name: &str) -> String {
+    let text = String::from_utf8(recording(name)).unwrap();
+    let (request, _) = text.split_once("\n--------\n").unwrap();
+    request.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The type of that body.
+pub(super) fn recorded_content_type(name: &str) -> String {
+    let text = String::from_utf8(recording(name)).unwrap();
+    let (_, rest) = text.split_once("Content-Type: ").unwrap();
+    rest.lines().next().unwrap().to_owned()
 }
 
 /// The reply that was recorded, byte for byte.
@@ -71,6 +86,7 @@ pub(super) struct Asked {
     pub(super) method: String,
     pub(super) target: String,
     pub(super) token: Option<String>,
+    pub(super) content_type: String,
     pub(super) body: String,
 }
 
@@ -116,6 +132,9 @@ fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
         match text.split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
                 asked.token = Some(value.trim_start_matches("Bearer ").to_owned());
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("content-type") => {
+                asked.content_type = value.to_owned();
             }
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                 length = value.parse().ok()?;
@@ -174,6 +193,19 @@ pub(super) fn access(server: SocketAddr) -> Access {
     let (access, _) =
         Access::discover(None, Some(&server), Path::new("/nonexistent"), |_| None).unwrap();
     access
+}
+
+/// What the API threads need to work for the recorded app by way of `server`.
+pub(super) fn config(server: SocketAddr) -> Config {
+    Config {
+        access: access(server),
+        namespace: "default".into(),
+        deployment: "myapp".into(),
+        service: "myapp".into(),
+        port: None,
+        writer: "zpa-5d9c7".into(),
+        wall_clock: || 1_795_313_581,
+    }
 }
 
 /// A directory of its own for a test, removed with it.

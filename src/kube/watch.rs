@@ -501,7 +501,7 @@ mod tests {
     use std::sync::mpsc::{self, Receiver};
 
     use super::super::testing::{
-        self, Asked, DEADLINE, access, begin_stream, chunk, end_stream, hang, recorded_body,
+        self, Asked, DEADLINE, begin_stream, chunk, end_stream, hang, recorded_body,
         recorded_lines, reply, serve,
     };
     use super::*;
@@ -533,11 +533,8 @@ mod tests {
         answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
     ) -> (Closing, Receiver<Report>) {
         let config = Config {
-            access: access(serve(answer)),
-            namespace: "default".into(),
-            deployment: "myapp".into(),
-            service: "myapp".into(),
             port,
+            ..testing::config(serve(answer))
         };
         let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
         let (sender, receiver) = mpsc::channel();

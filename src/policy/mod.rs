@@ -11,24 +11,34 @@
 //!   never from one number above zero to another, which is the HPA's job;
 //! - a write whose outcome is unknown is followed by a read before any other
 //!   write; a conflict too, and what was read is judged anew;
-//! - what is not known counts as awake: only a fresh read that shows replicas,
-//!   after a whole idle TTL without a connection, leads to a sleep.
+//! - what is not known counts as awake: only a fresh read leads to a sleep, after
+//!   a whole idle TTL without a connection, in which nobody has scaled the app
+//!   or announced that it is in use ([`cover`]);
+//! - connections are let through only under cover: while no other proxy can have
+//!   seen the app unused for a TTL.
 
+pub mod cover;
 pub mod pods;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::backoff::{self, Backoff};
+use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{Outcome, Request, ResourceVersion, Scale};
+use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
+use cover::Cover;
 
-/// How often the scale is read when nothing happens: it shows what others have
-/// done, and keeps the API connection warm for the next write.
+/// How often the Deployment is read when nothing happens: it shows what others
+/// have done, and keeps the API connection warm for the next write.
 pub const POLL: Duration = Duration::from_secs(10);
 
-/// How often the scale is read while somebody waits for a pod.
+/// How often it is read while somebody waits for a pod.
 pub const POLL_STARTING: Duration = Duration::from_secs(5);
+
+/// How many times in a TTL it is read at least: another proxy's last
+/// announcement is seen a fifth of a TTL late at most, and so the app sleeps
+/// between 1 and 1.2 TTL after the last connection anywhere.
+const POLLS_PER_TTL: u32 = 5;
 
 /// When to ask again what was forbidden: rights come with a human's hand.
 pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
@@ -37,7 +47,7 @@ pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
 pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// What the policy keeps to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// How long the app must have been without a connection before it sleeps.
     pub idle_ttl: Duration,
@@ -46,7 +56,7 @@ pub struct Config {
 }
 
 /// What the engine has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Connections {
     /// Connections accepted since the start.
     pub accepted: u64,
@@ -57,7 +67,7 @@ pub struct Connections {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Ask the API server. A request replaces one that was not answered yet.
     Ask {
@@ -75,7 +85,7 @@ pub enum Command {
 }
 
 /// A change that an operator wants to hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// The scale was seen at zero, and not by our doing.
     FoundAsleep,
@@ -106,10 +116,18 @@ pub enum Change {
         /// How long there had been no connection.
         idle: Duration,
     },
+    /// No announcement succeeds: connections are let through without cover.
+    Uncovered {
+        /// How many connections waited for it.
+        waiting: usize,
+    },
+    /// The app's status may not be patched: announcements go elsewhere, or
+    /// nowhere.
+    AnnouncesVia(Option<Via>),
 }
 
 /// What is known of the app, and what is being done about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It has replicas, as far as is known, and nothing is to be done.
     Awake,
@@ -142,28 +160,44 @@ pub enum Phase {
 }
 
 /// The request that is on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
     id: u64,
     request: Request,
 }
 
+/// What the Deployment has looked like, without a change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Seen {
+    replicas: u32,
+    in_use: Option<InUse>,
+    /// When the answer came that showed it first. What it showed is older, so
+    /// counting from here can only make a sleep come later.
+    since: Time,
+}
+
 /// The state machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     config: Config,
     phase: Phase,
     connections: Connections,
-    /// When the last connection ended, or the program started, or somebody
-    /// else changed the scale; `None` while a connection is open.
+    /// When our last connection ended, or the program started; `None` while a
+    /// connection is open.
     idle_since: Option<Time>,
     dialable: bool,
-    /// The replicas that the last read or write above zero has shown.
-    replicas: Option<u32>,
+    seen: Option<Seen>,
+    cover: Cover,
+    /// Whether connections are being let through without cover.
+    uncovered: bool,
+    /// Whether the operator knows that the app is awake.
+    told: bool,
     in_flight: Option<InFlight>,
     next_id: u64,
     /// When the next request is due.
     due: Time,
     backoff: Backoff,
+    nonces: Random,
     commands: VecDeque<Command>,
 }
 
@@ -172,17 +206,21 @@ impl Policy {
     /// not sleep before a whole idle TTL.
     pub fn new(config: Config, seed: u64, now: Time) -> Self {
         Policy {
-            config,
             phase: Phase::Awake,
             connections: Connections::default(),
             idle_since: Some(now),
             dialable: false,
-            replicas: None,
+            seen: None,
+            cover: Cover::new(config.idle_ttl, seed.rotate_left(16)),
+            uncovered: false,
+            told: false,
             in_flight: None,
             next_id: 0,
             due: now,
             backoff: Backoff::new(seed),
+            nonces: Random::new(seed.rotate_left(32)),
             commands: VecDeque::new(),
+            config,
         }
     }
 
@@ -191,9 +229,16 @@ impl Policy {
         &self.phase
     }
 
-    /// Whether connections may be dialled.
-    pub fn gate_open(&self) -> bool {
-        self.dialable && matches!(self.phase, Phase::Awake | Phase::Judging)
+    /// Whether connections may be dialled at this moment.
+    pub fn gate_open(&self, now: Time) -> bool {
+        let awake = matches!(self.phase, Phase::Awake | Phase::Judging);
+        awake && self.dialable && self.may_forward(now)
+    }
+
+    /// Whether a connection may be let through as far as other proxies are
+    /// concerned.
+    fn may_forward(&self, now: Time) -> bool {
+        self.cover.holds(now) || self.cover.fails_open(now)
     }
 
     /// The next thing to do, until there is nothing left.
@@ -203,13 +248,29 @@ impl Policy {
 
     /// When [`Policy::tick`] has something to do even if nothing happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        let due = self.in_flight.is_none().then_some(self.due);
-        let may_sleep = matches!(self.phase, Phase::Awake | Phase::Starting { .. });
+        let free = self.in_flight.is_none();
+        let in_use = self.is_in_use();
         let sleep = self
-            .idle_since
-            .filter(|_| may_sleep)
-            .map(|t| t + self.config.idle_ttl);
-        [due, sleep].into_iter().flatten().min()
+            .unused_since()
+            .map(|since| since + self.config.idle_ttl);
+        [
+            free.then_some(self.due),
+            self.cover
+                .due()
+                .filter(|_| in_use && self.may_ask_urgently()),
+            self.cover
+                .fails_open_at()
+                .filter(|_| in_use && !self.uncovered),
+            sleep.filter(|_| in_use),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether the app is taken to be up and no sleep is being prepared.
+    fn is_in_use(&self) -> bool {
+        matches!(self.phase, Phase::Awake | Phase::Starting { .. })
     }
 
     /// Time has passed.
@@ -219,13 +280,17 @@ impl Policy {
 
     /// The engine has counted.
     pub fn connections(&mut self, connections: Connections, now: Time) {
-        let had_some = connections.accepted != self.connections.accepted;
+        let before = std::mem::replace(&mut self.connections, connections);
+        let had_some = before.open > 0 || connections.accepted != before.accepted;
         if connections.open > 0 {
             self.idle_since = None;
         } else if had_some || self.idle_since.is_none() {
             self.idle_since = Some(now);
         }
-        self.connections = connections;
+        if connections.open == 0 && had_some {
+            // The last close: the other proxies' clocks start here.
+            self.cover.schedule(now);
+        }
         self.settle(now);
     }
 
@@ -260,6 +325,7 @@ impl Policy {
         while let Some(next) = self.overtaken(now) {
             self.phase = next;
         }
+        self.look_after_cover(now);
         self.ask_what_is_due(now);
         self.check_invariants();
     }
@@ -277,7 +343,9 @@ impl Policy {
                 self.due = now;
                 Some(Phase::Judging)
             }
-            &Phase::Starting { since } if self.dialable => {
+            &Phase::Starting { since }
+                if self.dialable && (self.may_forward(now) || waiting == 0) =>
+            {
                 self.say(Change::Woke {
                     took: now.since(since),
                     held: waiting,
@@ -298,33 +366,63 @@ impl Policy {
         }
     }
 
+    /// Sees to it that there is cover while there are connections, and notices
+    /// when there is none to be had.
+    fn look_after_cover(&mut self, now: Time) {
+        let Connections { open, waiting, .. } = self.connections;
+        if self.is_in_use() && open > 0 {
+            self.cover.keep_up(now);
+            self.cover.wanted(waiting > 0, now);
+        }
+        if waiting == 0 {
+            self.cover.unwanted();
+        }
+        let uncovered = self.is_in_use() && self.cover.fails_open(now);
+        if uncovered && !self.uncovered {
+            self.say(Change::Uncovered { waiting });
+        }
+        self.uncovered = uncovered;
+    }
+
     fn is_idle(&self, now: Time) -> bool {
-        self.idle_since
+        self.unused_since()
             .is_some_and(|since| now.since(since) >= self.config.idle_ttl)
     }
 
+    /// Since when there has been no sign that anybody uses the app: no
+    /// connection here, no announcement of another proxy, no change of scale.
+    /// Without a look at the Deployment nothing is known of the others.
+    fn unused_since(&self) -> Option<Time> {
+        Some(self.idle_since?.max(self.seen.as_ref()?.since))
+    }
+
     fn ask_what_is_due(&mut self, now: Time) {
-        if now < self.due {
-            return;
-        }
-        let request = match &self.phase {
-            Phase::Waking {
-                version: Some(guard),
-                ..
-            } => {
+        if let Phase::Waking {
+            version: Some(guard),
+            ..
+        } = &self.phase
+        {
+            if now >= self.due && self.may_ask_urgently() {
                 let (replicas, guard) = (self.config.wake_replicas, guard.clone());
-                Request::WriteScale { replicas, guard }
+                self.ask(Request::WriteScale { replicas, guard });
             }
-            _ => Request::ReadScale,
-        };
-        match (&self.in_flight, &request) {
-            (None, _) => self.ask(request),
-            // A wake does not wait for the end of a poll.
-            (Some(asked), Request::WriteScale { .. }) if asked.request == Request::ReadScale => {
-                self.ask(request);
-            }
-            _ => {}
+        } else if self.is_in_use()
+            && self.may_ask_urgently()
+            && let Some(via) = self.cover.ask(now)
+        {
+            self.cover.sent(now);
+            let nonce = self.nonces.bits();
+            self.ask(Request::Announce { nonce, via });
+        } else if now >= self.due && self.in_flight.is_none() {
+            self.ask(Request::Read);
         }
+    }
+
+    /// Somebody's cold start does not wait for the end of a poll.
+    fn may_ask_urgently(&self) -> bool {
+        self.in_flight
+            .as_ref()
+            .is_none_or(|asked| asked.request == Request::Read)
     }
 
     fn ask(&mut self, request: Request) {
@@ -345,22 +443,43 @@ impl Policy {
 
     /// The scale is known, by a read or by a write that was applied.
     fn learn(&mut self, asked: &Request, scale: Scale, now: Time) {
-        let settled = !matches!(
-            self.phase,
-            Phase::Judging | Phase::Falling | Phase::Waking { .. }
-        );
-        if settled || *asked != Request::ReadScale {
+        self.observe(&scale, now);
+        let settled = self.is_in_use() || matches!(self.phase, Phase::Asleep { .. });
+        if settled || matches!(asked, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
+            self.cover.void();
             self.learn_zero(scale.version, now);
         } else {
+            if matches!(asked, Request::Announce { .. }) {
+                self.cover.granted();
+            }
             self.learn_replicas(asked, scale, now);
         }
     }
 
+    /// Notes what the Deployment looks like, and since when. A reply that does
+    /// not show the last announcement says nothing about it.
+    fn observe(&mut self, scale: &Scale, now: Time) {
+        let Scale {
+            replicas, in_use, ..
+        } = scale;
+        let before = self.seen.take();
+        let unchanged = before.as_ref().filter(|seen| {
+            seen.replicas == *replicas && (in_use.is_none() || seen.in_use == *in_use)
+        });
+        let since = unchanged.map_or(now, |seen| seen.since);
+        let in_use = in_use.clone().or(before.and_then(|seen| seen.in_use));
+        self.seen = Some(Seen {
+            replicas: *replicas,
+            in_use,
+            since,
+        });
+    }
+
     fn learn_zero(&mut self, version: ResourceVersion, now: Time) {
-        self.due = now + POLL;
+        self.due = now + self.poll();
         self.commands.push_back(Command::CondemnPods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
@@ -399,69 +518,64 @@ impl Policy {
     }
 
     fn learn_replicas(&mut self, asked: &Request, scale: Scale, now: Time) {
-        self.due = now + POLL;
+        let replicas = scale.replicas;
+        self.due = now + self.poll();
         self.commands.push_back(Command::RevivePods);
-        let before = self.replicas.replace(scale.replicas);
-        let changed = before != Some(scale.replicas);
         match self.phase {
-            Phase::Awake => {
-                if before.is_none() {
-                    self.say(Change::FoundAwake {
-                        replicas: scale.replicas,
-                    });
-                }
-                self.restart_idle_clock_if(changed, now);
-            }
-            Phase::Starting { .. } => self.due = now + POLL_STARTING,
-            Phase::Judging | Phase::Falling => self.judge(scale, changed, now),
+            Phase::Awake if !self.told => self.say(Change::FoundAwake { replicas }),
+            Phase::Awake => {}
+            Phase::Starting { .. } => self.due = now + self.poll().min(POLL_STARTING),
+            Phase::Judging | Phase::Falling => self.judge(asked, scale, now),
             Phase::Asleep { .. } => {
-                self.say(Change::FoundAwake {
-                    replicas: scale.replicas,
-                });
-                self.restart_idle_clock_if(true, now);
+                self.say(Change::FoundAwake { replicas });
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
-                self.due = now + POLL_STARTING;
-                self.say(match asked {
-                    Request::WriteScale { replicas, .. } => Change::ScaledUp {
-                        replicas: *replicas,
-                    },
-                    Request::ReadScale => Change::FoundAwake {
-                        replicas: scale.replicas,
-                    },
+                self.due = now + self.poll().min(POLL_STARTING);
+                let ours = matches!(asked, Request::WriteScale { .. });
+                self.say(match ours {
+                    true => Change::ScaledUp { replicas },
+                    false => Change::FoundAwake { replicas },
                 });
                 self.phase = Phase::Starting { since };
             }
         }
+        self.told = true;
     }
 
     /// A fresh read has shown replicas: writes zero if the app has not been
-    /// used for the idle TTL, and nobody else has scaled it meanwhile.
-    fn judge(&mut self, scale: Scale, changed: bool, now: Time) {
-        self.restart_idle_clock_if(changed, now);
-        if self.is_idle(now) {
+    /// used for the idle TTL, by anybody.
+    fn judge(&mut self, asked: &Request, scale: Scale, now: Time) {
+        if let Some(seen) = &mut self.seen
+            && seen.in_use.is_some()
+            && scale.in_use.is_none()
+        {
+            // The last announcement cannot be seen any more. It may be new.
+            seen.since = now;
+        }
+        if !self.is_idle(now) {
+            self.phase = Phase::Awake;
+        } else if *asked == Request::Read {
             self.phase = Phase::Falling;
             self.ask(Request::WriteScale {
                 replicas: 0,
                 guard: scale.version,
             });
-        } else {
-            self.phase = Phase::Awake;
         }
     }
 
-    /// Somebody who scales the app means to use it.
-    fn restart_idle_clock_if(&mut self, changed: bool, now: Time) {
-        if changed && self.idle_since.is_some() {
-            self.idle_since = Some(now);
-        }
+    /// How often the Deployment is read when nothing happens.
+    fn poll(&self) -> Duration {
+        POLL.min(self.config.idle_ttl / POLLS_PER_TTL)
     }
 
     /// The request has failed: concludes what it may have done, and when to
     /// ask again.
     fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
-        let wrote = *asked != Request::ReadScale;
+        if matches!(asked, Request::Announce { .. }) {
+            return self.fail_to_announce(failure, now);
+        }
+        let wrote = *asked != Request::Read;
         let must_read = !matches!(
             failure,
             Outcome::Unreachable | Outcome::Busy { .. } | Outcome::Forbidden
@@ -474,25 +588,49 @@ impl Policy {
             Phase::Waking { version, .. } if must_read => *version = None,
             Phase::Asleep { .. } if *failure == Outcome::NotFound => {
                 self.phase = Phase::Awake;
-                self.restart_idle_clock_if(true, now);
+                self.told = false;
             }
             _ => {}
+        }
+        if *failure == Outcome::NotFound {
+            // Whatever comes next under that name is another app.
+            self.seen = None;
         }
         self.due = now + self.pause_after(failure);
     }
 
-    fn pause_after(&mut self, failure: &Outcome) -> Duration {
-        let longest = match self.connections.waiting {
+    fn fail_to_announce(&mut self, failure: &Outcome, now: Time) {
+        let longest = self.longest_pause();
+        match failure {
+            Outcome::Forbidden => {
+                let via = self.cover.forbidden(now);
+                self.say(Change::AnnouncesVia(via));
+            }
+            Outcome::NotFound => self.cover.failed(self.poll(), longest, now),
+            Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
+                self.cover
+                    .failed(retry_after.unwrap_or_default(), longest, now);
+            }
+            _ => self.cover.failed(Duration::ZERO, longest, now),
+        }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        match self.connections.waiting {
             0 => backoff::LONGEST,
             _ => LONGEST_PAUSE_WAITING,
-        };
+        }
+    }
+
+    fn pause_after(&mut self, failure: &Outcome) -> Duration {
+        let longest = self.longest_pause();
         let first = self.backoff.failures() == 0;
         let pause = self.backoff.pause(longest);
         match failure {
             // Others write as well: nothing is wrong unless it goes on.
             Outcome::Conflict if first => Duration::ZERO,
             Outcome::Forbidden => POLL_FORBIDDEN,
-            Outcome::NotFound => POLL,
+            Outcome::NotFound => self.poll(),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
                 pause.max(retry_after.unwrap_or_default())
             }

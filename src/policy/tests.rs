@@ -9,10 +9,12 @@ struct Scene {
     policy: Policy,
     now: Time,
     connections: Connections,
+    /// How often this proxy has announced with success.
+    announced: u32,
 }
 
 fn read() -> Request {
-    Request::ReadScale
+    Request::Read
 }
 
 fn write(replicas: u32, version: &str) -> Request {
@@ -22,10 +24,34 @@ fn write(replicas: u32, version: &str) -> Request {
     }
 }
 
+fn announce() -> Request {
+    Request::Announce {
+        nonce: 0,
+        via: Via::Status,
+    }
+}
+
+/// The Deployment as a read shows it, with the mark that all tests begin with.
 fn scale(replicas: u32, version: &str) -> Outcome {
+    marked(replicas, version, "of old")
+}
+
+/// The scale alone, as where the Deployment may not be read.
+fn unmarked(replicas: u32, version: &str) -> Outcome {
+    let version = ResourceVersion(version.to_owned());
+    Outcome::Scale(Scale {
+        replicas,
+        version,
+        in_use: None,
+    })
+}
+
+/// The Deployment as it is after somebody has announced.
+fn marked(replicas: u32, version: &str, mark: &str) -> Outcome {
     Outcome::Scale(Scale {
         replicas,
         version: ResourceVersion(version.to_owned()),
+        in_use: Some(InUse(mark.to_owned())),
     })
 }
 
@@ -45,6 +71,7 @@ impl Scene {
             policy,
             now,
             connections: Connections::default(),
+            announced: 0,
         }
     }
 
@@ -89,17 +116,50 @@ impl Scene {
         self.policy.tick(self.now);
     }
 
-    /// Time passes, and each poll is answered as the last one was.
+    /// Time passes, and whatever is asked is answered as the last time.
     fn passes_quietly(&mut self, time: Duration) {
         let end = self.now + time;
-        let replicas = self.policy.replicas.unwrap_or(0);
         while let Some(next) = self.policy.next_deadline().filter(|&t| t < end) {
             self.now = next;
             self.policy.tick(next);
-            self.answers(scale(replicas, "1"));
+            self.answers_as_before();
         }
         self.now = end;
         self.policy.tick(end);
+    }
+
+    /// A read shows what the last one did, an announcement succeeds.
+    fn answers_as_before(&mut self) {
+        let seen = self.policy.seen.clone();
+        let replicas = seen.as_ref().map_or(0, |seen| seen.replicas);
+        let mark = seen.and_then(|seen| seen.in_use);
+        match self.in_flight() {
+            Some(Request::Announce { .. }) => self.covers(replicas),
+            Some(Request::Read) => self.answers(match mark {
+                Some(mark) => marked(replicas, "1", &mark.0),
+                None => unmarked(replicas, "1"),
+            }),
+            _ => {}
+        }
+    }
+
+    /// The announcement that is on its way succeeds.
+    fn covers(&mut self, replicas: u32) {
+        assert!(matches!(self.in_flight(), Some(Request::Announce { .. })));
+        self.announced += 1;
+        let mark = format!("ours {}", self.announced);
+        self.answers(marked(replicas, "1", &mark));
+    }
+
+    fn in_flight(&self) -> Option<Request> {
+        self.policy
+            .in_flight
+            .as_ref()
+            .map(|asked| asked.request.clone())
+    }
+
+    fn gate(&self) -> bool {
+        self.policy.gate_open(self.now)
     }
 
     /// Connections come and wait for a pod.
@@ -143,6 +203,10 @@ impl Scene {
     /// What was asked since the last look.
     fn asked(&mut self) -> Vec<Request> {
         let asked = |command| match command {
+            Command::Ask {
+                request: Request::Announce { via, .. },
+                ..
+            } => Some(Request::Announce { nonce: 0, via }),
             Command::Ask { request, .. } => Some(request),
             _ => None,
         };
@@ -178,15 +242,19 @@ fn at_the_start_an_app_at_zero_is_asleep_without_any_write() {
         scene.commands(),
         [Command::CondemnPods, Command::Say(Change::FoundAsleep)]
     );
-    assert!(!scene.policy.gate_open());
+    assert!(!scene.gate());
 }
 
 #[test]
-fn a_connection_before_the_first_answer_waits_for_it_and_then_wakes() {
+fn a_connection_before_the_first_answer_announces_and_then_wakes() {
     let mut scene = Scene::start();
     scene.commands();
     scene.opens(1);
-    assert_eq!(scene.asked(), [], "the first read is on its way");
+    assert_eq!(
+        scene.asked(),
+        [announce()],
+        "whose answer shows the scale as well"
+    );
     scene.answers(scale(0, "7"));
     assert_eq!(scene.asked(), [write(2, "7")]);
 }
@@ -209,12 +277,17 @@ fn an_unreachable_api_server_at_the_start_is_asked_again_and_nothing_sleeps() {
 // --- Awake ---
 
 #[test]
-fn while_awake_connections_are_let_through() {
+fn while_awake_the_first_connection_announces_and_the_next_ask_for_nothing() {
     let mut scene = Scene::awake();
-    assert!(scene.policy.gate_open());
+    assert!(!scene.gate());
     scene.opens(1);
-    assert!(scene.policy.gate_open());
-    assert_eq!(scene.commands(), []);
+    assert_eq!(scene.asked(), [announce()]);
+    assert!(!scene.gate());
+    scene.covers(1);
+    assert!(scene.gate());
+    scene.opens(100);
+    assert!(scene.gate());
+    assert_eq!(scene.asked(), []);
 }
 
 #[test]
@@ -232,7 +305,7 @@ fn at_the_idle_ttl_the_scale_is_read_afresh_and_zero_is_written_under_its_versio
     scene.commands();
     scene.answers(scale(1, "5"));
     assert_eq!(scene.asked(), [write(0, "5")]);
-    assert!(!scene.policy.gate_open());
+    assert!(!scene.gate());
     scene.answers(scale(0, "6"));
     assert_eq!(scene.said(), [Change::Slept { idle: TTL }]);
 }
@@ -307,34 +380,33 @@ fn a_connection_during_the_judgement_ends_it() {
     scene.passes_quietly(TTL);
     scene.commands();
     scene.opens(1);
-    assert!(scene.policy.gate_open());
-    scene.answers(scale(1, "5"));
+    assert_eq!(scene.asked(), [announce()]);
+    scene.covers(1);
+    assert!(scene.gate());
     assert_eq!(scene.asked(), []);
 }
 
 #[test]
-fn an_api_server_that_is_down_while_awake_changes_nothing_for_connections() {
+fn an_api_server_that_is_down_while_awake_puts_nothing_to_sleep() {
     let mut scene = Scene::awake();
     for outcome in [Outcome::Unreachable, LOST, Outcome::Forbidden] {
         scene.passes(POLL_FORBIDDEN);
         scene.answers(outcome);
-        assert!(scene.policy.gate_open());
     }
     scene.passes(TTL);
     scene.answers(LOST);
-    assert_eq!(
-        scene.policy.phase,
-        Phase::Judging,
-        "it cannot be put to sleep either"
-    );
-    assert!(scene.policy.gate_open());
+    assert_eq!(scene.policy.phase, Phase::Judging);
+    scene.opens(1);
+    assert_eq!(scene.policy.phase, Phase::Awake);
 }
 
 #[test]
 fn a_human_scales_to_zero_under_live_connections_and_the_next_one_wakes() {
     let mut scene = Scene::awake();
     scene.opens(1);
+    scene.covers(1);
     scene.hands_over();
+    scene.commands();
     scene.pods(false);
     assert_eq!(scene.asked(), [], "nobody waits");
     scene.opens(1);
@@ -349,7 +421,7 @@ fn a_human_scales_to_zero_under_live_connections_and_the_next_one_wakes() {
 fn a_connection_while_the_write_of_zero_is_on_its_way_is_held_and_wakes_the_app() {
     let mut scene = Scene::falling();
     scene.opens(1);
-    assert!(!scene.policy.gate_open());
+    assert!(!scene.gate());
     assert_eq!(scene.asked(), []);
     scene.answers(scale(0, "6"));
     assert_eq!(
@@ -369,11 +441,13 @@ fn a_conflict_is_judged_anew_from_a_fresh_read() {
 }
 
 #[test]
-fn a_conflict_with_a_connection_waiting_lets_it_through() {
+fn a_conflict_with_a_connection_waiting_lets_it_through_under_cover() {
     let mut scene = Scene::falling();
     scene.opens(1);
     scene.answers(Outcome::Conflict);
-    assert!(scene.policy.gate_open());
+    assert_eq!(scene.asked(), [announce()]);
+    scene.covers(1);
+    assert!(scene.gate());
 }
 
 #[test]
@@ -392,7 +466,7 @@ fn after_a_lost_reply_it_reads_before_it_writes_and_holds_connections_meanwhile(
     let mut scene = Scene::falling();
     scene.answers(LOST);
     scene.opens(1);
-    assert!(!scene.policy.gate_open());
+    assert!(!scene.gate());
     assert_eq!(scene.asked(), []);
     scene.passes(backoff::LONGEST);
     assert_eq!(scene.asked(), [read()]);
@@ -407,7 +481,8 @@ fn a_lost_write_that_was_not_applied_lets_the_waiting_through() {
     scene.opens(1);
     scene.passes(backoff::LONGEST);
     scene.answers(scale(1, "5"));
-    assert!(scene.policy.gate_open());
+    scene.covers(1);
+    assert!(scene.gate());
 }
 
 #[test]
@@ -419,7 +494,9 @@ fn a_write_of_zero_that_is_refused_leaves_the_app_awake() {
     ] {
         let mut scene = Scene::falling();
         scene.answers(refusal.clone());
-        assert!(scene.policy.gate_open(), "{refusal:?}");
+        scene.opens(1);
+        scene.covers(1);
+        assert!(scene.gate(), "{refusal:?}");
     }
 }
 
@@ -465,28 +542,26 @@ fn a_wake_does_not_wait_for_the_answer_to_a_poll() {
 fn the_gate_opens_when_a_pod_is_ready_and_says_how_long_it_took() {
     let mut scene = Scene::waking();
     scene.answers(scale(2, "8"));
-    assert!(!scene.policy.gate_open());
+    assert_eq!(scene.asked(), [announce()], "while the pod starts");
+    scene.covers(2);
+    assert!(!scene.gate());
     scene.opens(2);
     scene.commands();
     scene.passes(Duration::from_secs(3));
     scene.pods(true);
-    assert!(scene.policy.gate_open());
-    assert_eq!(
-        scene.said(),
-        [Change::Woke {
-            took: Duration::from_secs(3),
-            held: 3
-        }]
-    );
+    assert!(scene.gate());
+    let took = Duration::from_secs(3);
+    assert_eq!(scene.said(), [Change::Woke { took, held: 3 }]);
 }
 
 #[test]
 fn a_pod_that_is_ready_before_the_write_is_answered_waits_for_the_answer() {
     let mut scene = Scene::waking();
     scene.pods(true);
-    assert!(!scene.policy.gate_open());
+    assert!(!scene.gate());
     scene.answers(scale(2, "8"));
-    assert!(scene.policy.gate_open());
+    scene.covers(2);
+    assert!(scene.gate());
 }
 
 #[test]
@@ -500,10 +575,11 @@ fn a_wake_that_meets_a_conflict_reads_and_writes_again_only_if_it_is_still_zero(
     scene.passes(LONGEST_PAUSE_WAITING);
     scene.commands();
     scene.answers(scale(1, "9"));
+    let asked = scene.asked();
     assert_eq!(
-        scene.asked(),
-        [],
-        "somebody else has woken it, to as many as they like"
+        asked,
+        [announce()],
+        "others have woken it, to as many as they like"
     );
 }
 
@@ -514,7 +590,7 @@ fn a_wake_whose_reply_is_lost_is_read_before_it_is_written_again() {
     scene.passes(LONGEST_PAUSE_WAITING);
     assert_eq!(scene.asked(), [read()]);
     scene.answers(scale(2, "8"));
-    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.asked(), [announce()]);
     assert!(matches!(scene.policy.phase, Phase::Starting { .. }));
 }
 
@@ -534,8 +610,9 @@ fn when_all_who_waited_have_gone_the_app_still_wakes_and_then_idles_off() {
     scene.passes(backoff::LONGEST);
     assert_eq!(scene.asked(), [write(2, "7")]);
     scene.answers(scale(2, "8"));
+    scene.answers_as_before();
     scene.passes_quietly(TTL);
-    scene.answers(scale(2, "8"));
+    scene.answers_as_before();
     assert_eq!(scene.policy.phase, Phase::Falling);
 }
 
@@ -557,7 +634,7 @@ fn an_app_that_somebody_else_wakes_has_a_whole_ttl() {
         "the new pod is reason enough to look"
     );
     scene.answers(scale(1, "8"));
-    assert!(scene.policy.gate_open());
+    assert_eq!(scene.policy.phase, Phase::Awake);
     scene.passes_quietly(TTL - Duration::from_millis(1));
     assert_eq!(scene.policy.phase, Phase::Awake);
 }
@@ -579,6 +656,174 @@ fn an_answer_to_nothing_that_was_asked_is_ignored() {
     let mut scene = Scene::awake();
     scene.policy.reply(999, scale(0, "3"), scene.now);
     assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+// --- Several proxies ---
+
+/// How long the policy's clock can be put forward without anything due.
+const MOMENT: Duration = Duration::from_millis(1);
+
+#[test]
+fn the_gate_shuts_at_the_end_of_the_cover_and_a_new_announcement_opens_it() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.covers(1);
+    scene.hands_over();
+    let (renewal, cover) = (Cover::renewal(TTL), Cover::length(TTL));
+    scene.passes(renewal);
+    assert_eq!(
+        scene.asked().last(),
+        Some(&announce()),
+        "and the answer is late"
+    );
+    scene.passes(cover - renewal - MOMENT);
+    assert!(scene.gate());
+    scene.passes(MOMENT);
+    assert!(!scene.gate());
+    scene.covers(1);
+    assert!(scene.gate());
+    scene.passes(renewal);
+    assert!(!scene.gate(), "it is counted from when it was sent");
+}
+
+#[test]
+fn while_a_connection_lives_the_announcement_is_renewed_every_quarter_of_the_ttl() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.covers(1);
+    scene.hands_over();
+    scene.passes_quietly(TTL * 10 + MOMENT);
+    assert_eq!(scene.announced, 41);
+}
+
+#[test]
+fn the_last_close_announces_once_more() {
+    let mut scene = Scene::awake();
+    scene.opens(2);
+    scene.covers(1);
+    scene.hands_over();
+    scene.commands();
+    scene.closes_all();
+    assert_eq!(scene.asked(), [announce()]);
+    scene.covers(1);
+    scene.passes_quietly(TTL - MOMENT);
+    assert_eq!(scene.announced, 2, "and then no more");
+}
+
+#[test]
+fn an_announcement_of_another_proxy_starts_the_idle_clock_again() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL - Duration::from_secs(1));
+    scene.policy.due = scene.now;
+    scene.passes(Duration::ZERO);
+    scene.answers(marked(1, "3", "another's"));
+    scene.passes_quietly(TTL - MOMENT);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    scene.passes_quietly(MOMENT);
+    assert_eq!(scene.policy.phase, Phase::Judging);
+}
+
+#[test]
+fn a_judgement_that_finds_another_mark_than_before_waits_another_ttl() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.answers(marked(1, "5", "another's"));
+    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn a_judgement_that_cannot_see_the_mark_any_more_waits_another_ttl() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.answers(unmarked(1, "5"));
+    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn where_marks_can_never_be_seen_the_own_connections_alone_count() {
+    let mut scene = Scene::start();
+    scene.answers(unmarked(1, "1"));
+    scene.passes_quietly(TTL);
+    scene.commands();
+    scene.answers(unmarked(1, "5"));
+    assert_eq!(scene.asked(), [write(0, "5")]);
+}
+
+#[test]
+fn a_conflict_in_which_another_has_announced_ends_the_sleep() {
+    let mut scene = Scene::falling();
+    scene.answers(Outcome::Conflict);
+    assert_eq!(scene.asked(), [read()]);
+    scene.answers(marked(1, "9", "another's"));
+    assert_eq!(scene.asked(), []);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn an_announcement_that_finds_the_app_asleep_wakes_it() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.answers(marked(0, "9", "ours"));
+    assert!(!scene.gate());
+    assert_eq!(scene.asked(), [announce(), write(2, "9")]);
+}
+
+#[test]
+fn when_announcing_fails_for_two_seconds_connections_are_let_through_and_it_is_said() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.answers(Outcome::Unreachable);
+    scene.passes(cover::FAIL_OPEN_AFTER - MOMENT);
+    assert!(!scene.gate());
+    scene.commands();
+    scene.passes(MOMENT);
+    assert!(scene.gate());
+    assert_eq!(scene.said(), [Change::Uncovered { waiting: 1 }]);
+    scene.hands_over();
+    scene.opens(1);
+    assert!(
+        scene.gate(),
+        "the next one is not held for another two seconds"
+    );
+}
+
+#[test]
+fn an_api_server_that_does_not_answer_at_all_lets_connections_through_as_well() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.passes(cover::FAIL_OPEN_AFTER);
+    assert!(scene.gate());
+}
+
+#[test]
+fn no_failure_opens_the_gate_of_an_app_that_is_known_to_be_asleep() {
+    let mut scene = Scene::waking();
+    scene.answers(Outcome::Unreachable);
+    scene.pods(true);
+    scene.passes(cover::FAIL_OPEN_AFTER * 10);
+    assert!(!scene.gate());
+}
+
+#[test]
+fn where_the_status_may_not_be_patched_an_annotation_serves_and_where_neither_may_nothing_is_held()
+{
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.commands();
+    scene.answers(Outcome::Forbidden);
+    let via = Via::Annotation;
+    assert_eq!(
+        scene.commands().first(),
+        Some(&Command::Say(Change::AnnouncesVia(Some(via))))
+    );
+    assert!(!scene.gate());
+    scene.answers(Outcome::Forbidden);
+    assert_eq!(scene.said(), [Change::AnnouncesVia(None)]);
+    assert!(scene.gate());
 }
 
 // --- Everything at once ---
@@ -645,7 +890,7 @@ mod anything {
                     Step::Pods(dialable) => scene.pods(dialable),
                     Step::Answer(outcome) => {
                         if let Some(asked) = scene.policy.in_flight.clone() {
-                            let wrote = asked.request != Request::ReadScale;
+                            let wrote = matches!(asked.request, Request::WriteScale { .. });
                             match &outcome {
                                 Outcome::Scale(scale) => {
                                     last_read = Some(scale.clone());
@@ -671,7 +916,7 @@ mod anything {
                     }
                 }
                 let writing_zero = scene.policy.phase == Phase::Falling;
-                prop_assert!(!(writing_zero && scene.policy.gate_open()));
+                prop_assert!(!(writing_zero && scene.gate()));
             }
         }
     }

@@ -67,9 +67,12 @@ fn expect_reset(stream: &mut TcpStream) {
     }
 }
 
-/// The PATCHes that ask for that many replicas.
+/// The PATCHes that have set that many replicas; those that met a conflict
+/// have set none.
 fn patches(sandbox: &Sandbox, replicas: u64) -> usize {
-    sandbox.count(&on("patch", "deployments/scale").with(move |e| e.replicas() == Some(replicas)))
+    let applied =
+        move |e: &sandbox::Exchange| e.replicas() == Some(replicas) && e.status == Some(200);
+    sandbox.count(&on("patch", "deployments/scale").with(applied))
 }
 
 /// Waits until `zpa` knows that the app sleeps, and its version stands still.

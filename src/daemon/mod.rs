@@ -1,0 +1,339 @@
+//! The program: it starts the threads, turns the loop, and ends on a signal.
+//! What happens in a turn is in [`proxy`]; no room but this one knows the
+//! others, and none but this one is handed the clock.
+
+pub mod proxy;
+mod words;
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use log::{info, warn};
+
+pub use self::proxy::Exit;
+use self::proxy::{Api, Message, Proxy, Sockets, Terms};
+use crate::clock::{Clock, Time, WallClock};
+use crate::cluster::Request;
+use crate::duration;
+use crate::engine::{Counts, Engine, Limits};
+use crate::kube::{self, Access};
+use crate::policy::{Config, Policy};
+use crate::resolve::Resolver;
+use crate::settings::Settings;
+use crate::sys::{self, Signals};
+
+/// Descriptors that connections must leave to everybody else: the API
+/// connections, the epoll instance, the credentials files, the log.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Descriptors that one connection takes: the client's and the pod's.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+
+/// Where the time comes from.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    /// For everything that is decided.
+    pub monotonic: Clock,
+    /// For what others read.
+    pub wall: WallClock,
+}
+
+/// Runs until told to end by a signal.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(settings: &Settings, clocks: Clocks) -> Result<Exit, Error> {
+    let mut daemon = Daemon::start(settings, clocks).map_err(Error::Start)?;
+    daemon.serve().map_err(Error::Loop)
+}
+
+/// Why the proxy does not run.
+#[derive(Debug)]
+pub enum Error {
+    /// It cannot start: an address is in use, credentials are not there. The
+    /// text says what, why, and what to do.
+    Start(String),
+    /// epoll itself has failed.
+    Loop(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Start(why) => f.write_str(why),
+            Error::Loop(why) => write!(f, "the event loop has failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+struct Daemon {
+    clock: Clock,
+    proxy: Proxy<Engine, Outside>,
+    inbox: Receiver<Message>,
+    signals: Signals,
+}
+
+/// The other threads.
+struct Outside {
+    api: kube::Handle,
+    resolver: Option<Resolver>,
+}
+
+impl Api for Outside {
+    fn request(&mut self, id: u64, request: Request) {
+        self.api.request(id, request);
+    }
+
+    fn refresh(&mut self) {
+        self.api.refresh();
+        if let Some(resolver) = &self.resolver {
+            resolver.refresh();
+        }
+    }
+}
+
+impl Daemon {
+    fn start(settings: &Settings, clocks: Clocks) -> Result<Daemon, String> {
+        // Before any thread starts: threads inherit what is blocked.
+        let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
+        let (access, namespace) = discover(settings)?;
+        let engine = bind(settings)?;
+        let (sender, inbox) = mpsc::channel();
+        let waker = set_up_wakeups(&engine, &signals)?;
+        let post = move |message| {
+            // Nobody listens any more once the program is about to end.
+            if sender.send(message).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        info!("{}", greeting(settings, &namespace, engine.local_addr()));
+        let name = format!("{namespace}/{}", settings.deployment);
+        let outside = start_threads(settings, access, namespace, clocks, post)?;
+        let now = (clocks.monotonic)();
+        let policy = Config {
+            idle_ttl: settings.idle_ttl,
+            wake_replicas: settings.wake_replicas.get(),
+        };
+        let policy = Policy::new(policy, random_seed(), now);
+        let terms = Terms {
+            name,
+            has_target: settings.target.is_some(),
+            hold_timeout: settings.hold_timeout,
+            drain_delay: settings.drain_delay,
+            drain_timeout: settings.drain_timeout,
+        };
+        let proxy = Proxy::new(engine, outside, policy, terms, now);
+        Ok(Daemon {
+            clock: clocks.monotonic,
+            proxy,
+            inbox,
+            signals,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<Exit> {
+        let mut now = (self.clock)();
+        loop {
+            let timeout = self
+                .proxy
+                .next_deadline()
+                .map(|deadline| deadline.since(now));
+            let wakeups = self.proxy.sockets.wait(timeout, now)?;
+            now = (self.clock)();
+            if wakeups.source
+                && let Some(exit) = self.handle_signals(now)
+            {
+                return Ok(exit);
+            }
+            if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
+                return Ok(exit);
+            }
+        }
+    }
+
+    fn handle_signals(&mut self, now: Time) -> Option<Exit> {
+        while let Some(signal) = self.signals.next() {
+            let exit = self.proxy.end(signal, now);
+            if exit.is_some() {
+                return exit;
+            }
+        }
+        None
+    }
+}
+
+impl Sockets for Engine {
+    fn counts(&self) -> Counts {
+        Engine::counts(self)
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        Engine::next_deadline(self)
+    }
+
+    fn set_gate(&mut self, open: bool) {
+        Engine::set_gate(self, open);
+    }
+
+    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
+        Engine::set_backends(self, addresses, now);
+    }
+
+    fn set_fallback(&mut self, address: Option<SocketAddr>) {
+        Engine::set_fallback(self, address);
+    }
+
+    fn dispatch(&mut self, now: Time) {
+        Engine::dispatch(self, now);
+    }
+
+    fn release(&mut self, now: Time) {
+        Engine::release(self, now);
+    }
+
+    fn stop_accepting(&mut self, now: Time) {
+        Engine::stop_accepting(self, now);
+    }
+
+    fn reset_all(&mut self) {
+        Engine::reset_all(self);
+    }
+}
+
+/// What a report means to the proxy, if anything.
+fn message(report: kube::Report) -> Option<Message> {
+    match report {
+        kube::Report::Reply { id, outcome } => Some(Message::Reply { id, outcome }),
+        kube::Report::Pods(pods) => Some(Message::Pods(pods)),
+        kube::Report::Fallback(address) => Some(Message::Fallback(address)),
+        kube::Report::Following(_) => None,
+    }
+}
+
+fn greeting(settings: &Settings, namespace: &str, listen: Option<SocketAddr>) -> String {
+    let listen = listen.unwrap_or(settings.listen);
+    let through = match &settings.target {
+        Some(target) => target.to_string(),
+        None => format!("the pods of Service {}", settings.service),
+    };
+    format!(
+        "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
+         without a connection",
+        env!("CARGO_PKG_VERSION"),
+        settings.deployment,
+        duration::display(settings.idle_ttl),
+    )
+}
+
+fn discover(settings: &Settings) -> Result<(Access, String), String> {
+    let found = Access::discover(
+        settings.kubeconfig.as_deref(),
+        settings.api_server.as_ref(),
+        &settings.credentials,
+        |name| std::env::var(name).ok(),
+    );
+    let (access, default_namespace) = found.map_err(|e| e.to_string())?;
+    let namespace = settings.namespace.clone().or(default_namespace).ok_or(
+        "--namespace (ZPA_NAMESPACE): not set, and the credentials name none; use e.g. default",
+    )?;
+    Ok((access, namespace))
+}
+
+fn bind(settings: &Settings) -> Result<Engine, String> {
+    let descriptors = sys::raise_descriptor_limit()
+        .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
+    let limits = Limits {
+        max_connections: connection_limit(settings.max_connections, descriptors),
+        hold_timeout: settings.hold_timeout,
+        connect_timeout: settings.connect_timeout,
+    };
+    Engine::new(settings.listen, limits)
+        .map_err(|e| format!("--listen (ZPA_LISTEN) {}: {e}", settings.listen))
+}
+
+/// How many connections `descriptors` allow, at most what was asked for.
+fn connection_limit(wanted: Option<usize>, descriptors: u64) -> usize {
+    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).max(1);
+    if let Some(wanted) = wanted.filter(|&wanted| wanted > possible) {
+        warn!(
+            "--max-connections (ZPA_MAX_CONNECTIONS) {wanted}: the limit of {descriptors} open \
+             files allows {possible}; raise it (ulimit -Hn, LimitNOFILE) to have more"
+        );
+    }
+    wanted.unwrap_or(possible).min(possible)
+}
+
+fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Waker>, String> {
+    let waker = engine.waker().and_then(|waker| {
+        engine.watch(signals)?;
+        Ok(Arc::new(waker))
+    });
+    waker.map_err(|e| format!("cannot set up the event loop: {e}"))
+}
+
+fn start_threads(
+    settings: &Settings,
+    access: Access,
+    namespace: String,
+    clocks: Clocks,
+    post: impl Fn(Message) + Send + Clone + 'static,
+) -> Result<Outside, String> {
+    let no_thread = |e| format!("cannot start a thread: {e}");
+    let resolver = settings.target.clone().map(|target| {
+        let post = post.clone();
+        Resolver::spawn(target, move |found| post(Message::Target(found)))
+    });
+    let resolver = resolver.transpose().map_err(no_thread)?;
+    let config = kube::Config {
+        access,
+        namespace,
+        deployment: settings.deployment.clone(),
+        service: settings.service.clone(),
+        port: settings.port.clone(),
+        writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
+        wall_clock: clocks.wall,
+    };
+    let report = move |report: kube::Report| {
+        if let Some(message) = message(report) {
+            post(message);
+        }
+    };
+    let api = kube::spawn(config, clocks.monotonic, report).map_err(no_thread)?;
+    Ok(Outside { api, resolver })
+}
+
+/// A number that no other proxy has: the standard library seeds its hash maps
+/// from the system's randomness.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_limit_leaves_descriptors_to_the_others() {
+        for (label, wanted, descriptors, expected) in [
+            ("as many as there is room for", None, 1_000_000, 499_968),
+            ("fewer if that is asked for", Some(100), 1_000_000, 100),
+            ("no more than there is room for", Some(5000), 1024, 480),
+            ("one at the very least", None, 3, 1),
+        ] {
+            assert_eq!(connection_limit(wanted, descriptors), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn two_starts_do_not_have_the_same_seed() {
+        assert_ne!(random_seed(), random_seed());
+    }
+}

@@ -1,0 +1,385 @@
+//! The composition itself: what the sockets count and the API threads report
+//! goes to the policy, and what the policy decides goes to the sockets and the
+//! API threads.
+//!
+//! It knows the loop and the API only by what it asks of them ([`Sockets`],
+//! [`Api`]), so that a simulation can stand for both and play days of faults
+//! in a second with the very code that runs in the cluster.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::{Level, info, log, warn};
+
+use super::words::describe;
+use crate::clock::Time;
+use crate::cluster::{Outcome, Pod, Request};
+use crate::duration;
+use crate::engine::Counts;
+use crate::policy::pods::Pods;
+use crate::policy::{self, Change, Command, Connections, Phase, Policy};
+
+/// With a target set, how long to wait for the first word of the API server
+/// before connections are let through to it all the same.
+const BLIND_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the endpoints may stay as they are while somebody waits for a pod,
+/// before they are listed afresh.
+const SILENCE: Duration = policy::POLL_STARTING;
+
+/// How often connections that were closed at the hold limit are reported.
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the composition asks of the event loop; see [`crate::engine::Engine`].
+pub trait Sockets {
+    /// What was counted.
+    fn counts(&self) -> Counts;
+    /// When there is something to do even if nothing happens.
+    fn next_deadline(&self) -> Option<Time>;
+    /// Opens or shuts the gate.
+    fn set_gate(&mut self, open: bool);
+    /// Replaces the addresses that may be dialled.
+    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time);
+    /// Replaces the way round when no pod answers.
+    fn set_fallback(&mut self, address: Option<SocketAddr>);
+    /// Does what the last wait has found.
+    fn dispatch(&mut self, now: Time);
+    /// Dials what is parked, if the gate is open.
+    fn release(&mut self, now: Time);
+    /// Accepts what is queued, and then no more.
+    fn stop_accepting(&mut self, now: Time);
+    /// Resets every connection.
+    fn reset_all(&mut self);
+}
+
+/// What the composition asks of the API threads; see [`crate::kube::Handle`].
+pub trait Api {
+    /// Sends a request, in place of one that is not answered yet.
+    fn request(&mut self, id: u64, request: Request);
+    /// What is known of the endpoints has proved wrong.
+    fn refresh(&mut self);
+}
+
+/// What comes in from outside the loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// How the request with that number ended.
+    Reply {
+        /// The number given with the request.
+        id: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Every endpoint of the Service.
+    Pods(Vec<Pod>),
+    /// The Service's own address.
+    Fallback(Option<SocketAddr>),
+    /// The addresses of the target.
+    Target(Vec<SocketAddr>),
+}
+
+/// What the composition keeps to.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// `namespace/deployment`, for the log.
+    pub name: String,
+    /// Whether connections go to a target in place of the pods.
+    pub has_target: bool,
+    /// The hold limit, for the log; the sockets keep it.
+    pub hold_timeout: Duration,
+    /// How long to go on accepting once the end has begun.
+    pub drain_delay: Duration,
+    /// How long connections may take to finish after that.
+    pub drain_timeout: Duration,
+}
+
+/// How a run ended that could start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Told to end, and every connection has ended before the deadline.
+    Drained,
+    /// Told to end, and connections had to be reset.
+    Cut,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug)]
+enum Drain {
+    No,
+    /// Still accepting: not everybody knows yet that we are leaving.
+    Delay {
+        until: Time,
+    },
+    Finish {
+        until: Time,
+    },
+}
+
+/// What was told of connections that were closed at the hold limit.
+#[derive(Default)]
+struct Losses {
+    told: u64,
+    next: Time,
+}
+
+/// A proxy: all that it knows, between its sockets and the API.
+pub struct Proxy<S, A> {
+    /// The event loop.
+    pub sockets: S,
+    api: A,
+    terms: Terms,
+    policy: Policy,
+    pods: Pods,
+    /// When the endpoints were last heard of, if ever.
+    pods_heard: Option<Time>,
+    /// The addresses of the target, if one is set.
+    target: Vec<SocketAddr>,
+    /// Until when the sockets' addresses are right; `None` if only news can
+    /// change them.
+    backends_until: Option<Time>,
+    started: Time,
+    drain: Drain,
+    losses: Losses,
+    failed_dials: u64,
+}
+
+impl<S: Sockets, A: Api> Proxy<S, A> {
+    /// Starts with nothing known.
+    pub fn new(sockets: S, api: A, policy: Policy, terms: Terms, now: Time) -> Self {
+        Proxy {
+            sockets,
+            api,
+            terms,
+            policy,
+            pods: Pods::default(),
+            pods_heard: None,
+            target: Vec::new(),
+            backends_until: Some(now + BLIND_AFTER),
+            started: now,
+            drain: Drain::No,
+            losses: Losses::default(),
+            failed_dials: 0,
+        }
+    }
+
+    /// What is known of the app and being done about it.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// When [`Proxy::turn`] has something to do even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let drain = match self.drain {
+            Drain::No => None,
+            Drain::Delay { until } | Drain::Finish { until } => Some(until),
+        };
+        let losses = self.sockets.counts().held_too_long > self.losses.told;
+        [
+            self.sockets.next_deadline(),
+            self.policy.next_deadline(),
+            self.backends_until,
+            losses.then_some(self.losses.next),
+            drain,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// One turn of the loop: a bounded piece of what is to be done.
+    pub fn turn(&mut self, messages: impl IntoIterator<Item = Message>, now: Time) -> Option<Exit> {
+        // The gate may have to be shut because time has passed. Connections
+        // that are here already count before an answer that may put the app to
+        // sleep.
+        self.policy.tick(now);
+        self.sockets.set_gate(self.policy.gate_open(now));
+        self.sockets.dispatch(now);
+        self.count(now);
+        for message in messages {
+            self.handle(message, now);
+            self.update_backends(now);
+        }
+        self.update_backends(now);
+        self.policy.tick(now);
+        self.obey(now);
+        self.sockets.set_gate(self.policy.gate_open(now));
+        self.sockets.release(now);
+        self.drain(now)
+    }
+
+    /// Tells the policy how many connections there are, and everybody what
+    /// the failed ones have shown.
+    fn count(&mut self, now: Time) {
+        let counts = self.sockets.counts();
+        let Counts {
+            accepted,
+            open,
+            waiting,
+            ..
+        } = counts;
+        self.policy.connections(
+            Connections {
+                accepted,
+                open,
+                waiting,
+            },
+            now,
+        );
+        if counts.failed_dials != self.failed_dials {
+            self.failed_dials = counts.failed_dials;
+            self.api.refresh();
+        }
+        self.report_losses(counts.held_too_long, now);
+    }
+
+    fn handle(&mut self, message: Message, now: Time) {
+        match message {
+            Message::Reply { id, outcome } => {
+                self.policy.reply(id, outcome, now);
+                self.doubt_silence(now);
+            }
+            Message::Pods(pods) => {
+                self.pods_heard = Some(now);
+                self.pods.update(pods, now);
+                self.backends_until = Some(now);
+            }
+            Message::Target(addresses) => {
+                self.target = addresses;
+                self.backends_until = Some(now);
+            }
+            Message::Fallback(address) => self.sockets.set_fallback(address),
+        }
+        self.obey(now);
+    }
+
+    /// A pod that starts is in the slices within a second or two, long before
+    /// it is ready. If somebody waits and nothing was heard for longer, the
+    /// watch may hang on a connection that is dead.
+    fn doubt_silence(&mut self, now: Time) {
+        if let Phase::Starting { since } = *self.policy.phase()
+            && now.since(self.pods_heard.unwrap_or_default().max(since)) >= SILENCE
+        {
+            self.api.refresh();
+        }
+    }
+
+    /// Tells the sockets which addresses there are, and the policy whether
+    /// there are any.
+    fn update_backends(&mut self, now: Time) {
+        if self.backends_until.is_none_or(|until| now < until) {
+            return;
+        }
+        let pods = self.pods.dialable(now);
+        let addresses = match self.terms.has_target {
+            false => pods,
+            true if !pods.is_empty() || self.is_blind(now) => self.target.clone(),
+            true => Vec::new(),
+        };
+        self.sockets.set_backends(&addresses, now);
+        self.policy.dialable(!addresses.is_empty(), now);
+        self.backends_until = self.pods.next_deadline(now).or(self.blind_at(now));
+    }
+
+    /// Whether nothing was ever heard of the endpoints, so that a target has
+    /// to be trusted to be there.
+    fn is_blind(&self, now: Time) -> bool {
+        self.pods_heard.is_none() && self.blind_at(now).is_none()
+    }
+
+    fn blind_at(&self, now: Time) -> Option<Time> {
+        Some(self.started + BLIND_AFTER).filter(|&at| at > now)
+    }
+
+    /// Carries out what the policy has decided.
+    fn obey(&mut self, now: Time) {
+        while let Some(command) = self.policy.poll_command() {
+            match command {
+                Command::Ask { id, request } => self.api.request(id, request),
+                Command::CondemnPods => {
+                    self.pods.condemn(now);
+                    self.backends_until = Some(now);
+                }
+                Command::RevivePods => {
+                    self.pods.revive(now);
+                    self.backends_until = Some(now);
+                }
+                Command::Say(change) => self.say(change),
+            }
+        }
+    }
+
+    fn say(&self, change: Change) {
+        let level = match change {
+            Change::Uncovered { .. } | Change::AnnouncesVia(_) => Level::Warn,
+            _ => Level::Info,
+        };
+        log!(level, "{}", describe(&self.terms.name, change));
+    }
+
+    fn report_losses(&mut self, held_too_long: u64, now: Time) {
+        let lost = held_too_long - self.losses.told;
+        if lost == 0 || now < self.losses.next {
+            return;
+        }
+        self.losses = Losses {
+            told: held_too_long,
+            next: now + LOSS_REPORT_INTERVAL,
+        };
+        let limit = duration::display(self.terms.hold_timeout);
+        let name = &self.terms.name;
+        warn!("{name}: no pod has taken {lost} connection(s) in {limit}, they were reset");
+    }
+
+    // --- The end ---
+
+    /// A signal has come: the first starts the drain, the second ends it.
+    pub fn end(&mut self, signal: &str, now: Time) -> Option<Exit> {
+        if !matches!(self.drain, Drain::No) {
+            warn!(
+                "{signal} again: ending at once, {} connections are cut",
+                self.open()
+            );
+            self.sockets.reset_all();
+            return Some(Exit::Cut);
+        }
+        let delay = self.terms.drain_delay;
+        info!(
+            "{signal}: accepting for another {}, then up to {} to finish",
+            duration::display(delay),
+            duration::display(self.terms.drain_timeout)
+        );
+        self.drain = Drain::Delay { until: now + delay };
+        None
+    }
+
+    fn drain(&mut self, now: Time) -> Option<Exit> {
+        if let Drain::Delay { until } = self.drain
+            && now >= until
+        {
+            self.sockets.stop_accepting(now);
+            self.drain = Drain::Finish {
+                until: now + self.terms.drain_timeout,
+            };
+        }
+        let Drain::Finish { until } = self.drain else {
+            return None;
+        };
+        if self.open() == 0 {
+            info!("drained: every connection has ended");
+            return Some(Exit::Drained);
+        }
+        if now < until {
+            return None;
+        }
+        warn!(
+            "the drain deadline has passed: {} connections are cut",
+            self.open()
+        );
+        self.sockets.reset_all();
+        Some(Exit::Cut)
+    }
+
+    fn open(&self) -> usize {
+        self.sockets.counts().open
+    }
+}

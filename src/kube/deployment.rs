@@ -1,0 +1,221 @@
+//! The Deployment: the calls that a request takes, and what their replies mean.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::Level;
+
+use super::client::{Calls, Failure, Reply};
+use super::patch::{self, Patch};
+use super::text::{Notice, printable};
+use super::{Config, objects, paths};
+use crate::clock::{Time, WallClock};
+use crate::cluster::{Outcome, Request, Via};
+
+/// The largest Deployment, in bytes: etcd takes no object above 1.5 MiB, and
+/// JSON is longer than what it stores.
+const BODY: u64 = 4 * 1024 * 1024;
+/// For how long its scale is read in place of a Deployment that we may not
+/// read, before that is tried again: somebody may have granted it.
+const BLIND: Duration = Duration::from_secs(300);
+
+/// What became of a request.
+pub(super) type Answer = Result<Reply, Failure>;
+
+/// One Deployment, and what is known of our rights to it.
+pub(super) struct Deployment {
+    path: String,
+    scale_path: String,
+    status_path: String,
+    writer: String,
+    wall_clock: WallClock,
+    sight: Mutex<Sight>,
+    notices: Mutex<Notices>,
+}
+
+/// Whether we may read the Deployment, and not only its scale.
+#[derive(Default)]
+struct Sight {
+    /// When it was last refused, if that was the last word.
+    refused: Option<Time>,
+    notice: Notice,
+}
+
+/// What each kind of request has run into.
+#[derive(Default)]
+struct Notices {
+    read: Notice,
+    write: Notice,
+    status: Notice,
+    annotation: Notice,
+}
+
+impl Deployment {
+    pub(super) fn new(config: &Config) -> Self {
+        let path = paths::deployment(&config.namespace, &config.deployment);
+        Deployment {
+            scale_path: paths::scale(&path),
+            status_path: paths::status(&path),
+            path,
+            writer: patch::writer(&config.writer),
+            wall_clock: config.wall_clock,
+            sight: Mutex::default(),
+            notices: Mutex::default(),
+        }
+    }
+
+    /// Makes the calls that `request` takes.
+    ///
+    /// An announcement is sent once, like a write, though it carries no guard:
+    /// applied a second time, it could put back a mark that another proxy has
+    /// replaced meanwhile, and hide that one from whoever compares marks.
+    pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request, now: Time) -> Answer {
+        let (path, patch) = match request {
+            Request::Read => return self.read(calls, now),
+            Request::WriteScale { replicas, guard } => {
+                (&self.scale_path, Patch::scale(*replicas, guard))
+            }
+            Request::Announce { nonce, via } => self.announcement(*nonce, *via),
+        };
+        calls.patch(path, &patch, BODY)
+    }
+
+    fn announcement(&self, nonce: u64, via: Via) -> (&String, Patch) {
+        let mark = patch::mark(&self.writer, nonce);
+        match via {
+            Via::Status => {
+                let now = (self.wall_clock)();
+                (&self.status_path, Patch::condition(&mark, now))
+            }
+            Via::Annotation => (&self.path, Patch::annotation(&mark)),
+        }
+    }
+
+    /// Reads the Deployment; where that is forbidden, its scale.
+    fn read(&self, calls: &Calls<'_>, now: Time) -> Answer {
+        if !self.is_blind(now) {
+            let reply = calls.get(&self.path, BODY)?;
+            if reply.status != 403 {
+                self.has_seen(&reply);
+                return Ok(reply);
+            }
+            self.is_refused(&reply, now);
+        }
+        calls.get(&self.scale_path, BODY)
+    }
+
+    fn is_blind(&self, now: Time) -> bool {
+        let refused = self.sight().refused;
+        refused.is_some_and(|at| now.since(at) < BLIND)
+    }
+
+    fn has_seen(&self, reply: &Reply) {
+        if reply.is_success() {
+            let mut sight = self.sight();
+            sight.refused = None;
+            sight
+                .notice
+                .clear("the Deployment can be read again: other proxies can be seen");
+        }
+    }
+
+    fn is_refused(&self, reply: &Reply, now: Time) {
+        let text = format!(
+            "the Deployment cannot be read, only its scale, so that other proxies in front of it \
+             cannot be seen: {}",
+            reply.explanation()
+        );
+        let mut sight = self.sight();
+        sight.refused = Some(now);
+        sight.notice.raise(Level::Warn, "forbidden", &text);
+    }
+
+    /// A line for each change of what comes back; a conflict is everyday.
+    pub(super) fn say(&self, request: &Request, answer: &Answer) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let notice = notices.of(request);
+        let what = described(request);
+        let (level, kind) = match classify(answer) {
+            Outcome::Scale(_) => return notice.clear(&format!("{what}: works again")),
+            Outcome::Conflict => {
+                return log::debug!("{what}: the Deployment has changed meanwhile");
+            }
+            Outcome::Forbidden => (Level::Error, "forbidden"),
+            Outcome::NotFound => (Level::Error, "not found"),
+            Outcome::Busy { .. } => (Level::Warn, "busy"),
+            Outcome::Unreachable => (Level::Warn, "unreachable"),
+            Outcome::Unknown { .. } => (Level::Warn, "unknown"),
+        };
+        notice.raise(level, kind, &format!("{what}: {}", explanation(answer)));
+    }
+
+    fn sight(&self) -> MutexGuard<'_, Sight> {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notices {
+    fn of(&mut self, request: &Request) -> &mut Notice {
+        match request {
+            Request::Read => &mut self.read,
+            Request::WriteScale { .. } => &mut self.write,
+            Request::Announce { via, .. } => match via {
+                Via::Status => &mut self.status,
+                Via::Annotation => &mut self.annotation,
+            },
+        }
+    }
+}
+
+/// What an answer, or the lack of one, means.
+pub(super) fn classify(answer: &Answer) -> Outcome {
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(Failure { sent: false, .. }) => return Outcome::Unreachable,
+        Err(_) => return Outcome::Unknown { retry_after: None },
+    };
+    let retry_after = reply.retry_after;
+    match reply.status {
+        200..=299 => match objects::scale(&reply.body) {
+            Some(scale) => Outcome::Scale(scale),
+            None => Outcome::Unknown { retry_after },
+        },
+        401 | 403 => Outcome::Forbidden,
+        404 => Outcome::NotFound,
+        409 => Outcome::Conflict,
+        429 => Outcome::Busy { retry_after },
+        _ => Outcome::Unknown { retry_after },
+    }
+}
+
+fn described(request: &Request) -> String {
+    match request {
+        Request::Read => "reading the Deployment".to_owned(),
+        Request::WriteScale { replicas, .. } => format!("setting the scale to {replicas}"),
+        Request::Announce { via, .. } => {
+            let place = match via {
+                Via::Status => "the Deployment's status",
+                Via::Annotation => "an annotation",
+            };
+            format!("announcing in {place} that the app is in use")
+        }
+    }
+}
+
+fn explanation(answer: &Answer) -> String {
+    match answer {
+        Ok(reply) if reply.is_success() => {
+            let body = printable(&String::from_utf8_lossy(&reply.body));
+            let status = reply.status;
+            format!("{status}, but neither a Scale nor a Deployment in the body: {body}")
+        }
+        Ok(reply) => reply.explanation(),
+        Err(failure) if failure.sent => {
+            format!("no reply from the API server: {}", failure.text)
+        }
+        Err(failure) => format!("the API server cannot be reached: {}", failure.text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use super::super::duty::PATIENCE;
+use super::super::testing::{
+    self, Asked, DEADLINE, access, hang, recorded_body, recorded_reply, recorded_target, reply,
+    serve,
+};
+use super::*;
+use crate::cluster::{InUse, Outcome, ResourceVersion, Scale, Via};
+
+fn write_to(replicas: u32) -> Request {
+    Request::WriteScale {
+        replicas,
+        guard: ResourceVersion("10295".into()),
+    }
+}
+
+fn announcement() -> Request {
+    Request::Announce {
+        nonce: 0x3f2a,
+        via: Via::Status,
+    }
+}
+
+/// The executor alone, and what it reports.
+fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
+    let config = testing::config(server);
+    let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let report = move |report| {
+        if let Report::Reply { id, outcome } = report {
+            let _ = sender.send((id, outcome));
+        }
+    };
+    let desk = spawn(&config, &Arc::new(credentials), testing::clock, &report).unwrap();
+    (Closing(desk), receiver)
+}
+
+struct Closing(Arc<Desk>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn outcome_of(request: Request, server: SocketAddr) -> Outcome {
+    let (desk, replies) = executor(server);
+    desk.0.put(7, request);
+    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(id, 7);
+    outcome
+}
+
+fn answering(status: u16, headers: &'static str, body: Vec<u8>) -> SocketAddr {
+    let body = String::from_utf8(body).unwrap();
+    serve(move |_, stream| reply(stream, status, headers, &body))
+}
+
+#[test]
+fn every_reply_is_classified_as_documented() {
+    let unknown = |seconds: Option<u64>| Outcome::Unknown {
+        retry_after: seconds.map(Duration::from_secs),
+    };
+    let busy = |seconds: Option<u64>| Outcome::Busy {
+        retry_after: seconds.map(Duration::from_secs),
+    };
+    let after = "Retry-After: 7\r\n";
+    for (status, headers, outcome) in [
+        (400, "", unknown(None)),
+        (401, "", Outcome::Forbidden),
+        (403, "", Outcome::Forbidden),
+        (404, "", Outcome::NotFound),
+        (409, "", Outcome::Conflict),
+        (410, "", unknown(None)),
+        (415, "", unknown(None)),
+        (422, "", unknown(None)),
+        (429, after, busy(Some(7))),
+        (
+            429,
+            "Retry-After: Sun, 22 Nov 2026 02:12:57 GMT\r\n",
+            busy(None),
+        ),
+        (429, "Retry-After: 86400\r\n", busy(Some(300))),
+        (500, "", unknown(None)),
+        (503, after, unknown(Some(7))),
+        (302, "Location: http://127.0.0.1:1/\r\n", unknown(None)),
+        (200, "", unknown(None)),
+    ] {
+        for request in [write_to(0), announcement()] {
+            let server = answering(status, headers, recorded_body("12-scale-patch-conflict"));
+            let label = format!("{request:?} {status} {headers}");
+            assert_eq!(outcome_of(request, server), outcome, "{label}");
+        }
+    }
+}
+
+#[test]
+fn a_recorded_scale_comes_back_from_a_guarded_patch() {
+    let server = serve(|asked, stream| {
+        let good = asked.method == "PATCH"
+            && asked.target == "/apis/apps/v1/namespaces/default/deployments/myapp/scale"
+            && asked.body == r#"{"metadata":{"resourceVersion":"10295"},"spec":{"replicas":1}}"#;
+        let name = if good {
+            "10-scale-patch-to-one"
+        } else {
+            "27-bad-json"
+        };
+        let _ = stream.write_all(&recorded_reply(name));
+        false
+    });
+    let scale = Scale {
+        replicas: 1,
+        version: ResourceVersion("10299".into()),
+        in_use: None,
+    };
+    assert_eq!(outcome_of(write_to(1), server), Outcome::Scale(scale));
+}
+
+#[test]
+fn an_announcement_shows_the_deployment() {
+    let server = serve(|asked, stream| {
+        let good =
+            asked.method == "PATCH" && asked.target == recorded_target("16-status-patch-condition");
+        let name = if good {
+            "16-status-patch-condition"
+        } else {
+            "27-bad-json"
+        };
+        let _ = stream.write_all(&recorded_reply(name));
+        false
+    });
+    let scale = Scale {
+        replicas: 1,
+        version: ResourceVersion("10320".into()),
+        in_use: Some(InUse(r#""zpa-5d9c7 3f2a" """#.into())),
+    };
+    assert_eq!(outcome_of(announcement(), server), Outcome::Scale(scale));
+}
+
+#[test]
+fn a_refused_connection_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(outcome_of(write_to(1), server), Outcome::Unreachable);
+}
+
+#[test]
+fn a_write_or_an_announcement_whose_reply_is_lost_is_unknown_and_not_sent_again() {
+    for request in [write_to(1), announcement()] {
+        let (sender, asked) = mpsc::channel();
+        let server = serve(move |one, _| {
+            let _ = sender.send(one.method.clone());
+            false
+        });
+        let unknown = Outcome::Unknown { retry_after: None };
+        assert_eq!(outcome_of(request.clone(), server), unknown, "{request:?}");
+        assert_eq!(asked.try_iter().count(), 1, "{request:?}");
+    }
+}
+
+#[test]
+fn a_reply_cut_in_its_body_is_unknown() {
+    let server = serve(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{\"kind\":");
+        false
+    });
+    let unknown = Outcome::Unknown { retry_after: None };
+    assert_eq!(outcome_of(write_to(1), server), unknown);
+}
+
+#[test]
+fn a_body_beyond_the_cap_is_unknown() {
+    let server = serve(|_, stream| reply(stream, 200, "", &" ".repeat((4 << 20) + 1)));
+    let unknown = Outcome::Unknown { retry_after: None };
+    assert_eq!(outcome_of(Request::Read, server), unknown);
+}
+
+#[test]
+fn on_a_connection_that_the_server_closed_a_read_is_tried_again_and_nothing_else() {
+    // Each connection answers one request, and is closed on the second.
+    let seen = Arc::new(Mutex::new(std::collections::HashSet::new()));
+    let server = serve(move |_, stream| {
+        let first = seen.lock().unwrap().insert(stream.peer_addr().unwrap());
+        let body = String::from_utf8(recorded_body("13-scale-get-one")).unwrap();
+        first && reply(stream, 200, "", &body)
+    });
+    let (desk, replies) = executor(server);
+    let ask = |request| {
+        desk.0.put(1, request);
+        replies.recv_timeout(DEADLINE).unwrap().1
+    };
+    assert!(matches!(ask(Request::Read), Outcome::Scale(_)));
+    assert!(
+        matches!(ask(Request::Read), Outcome::Scale(_)),
+        "tried again"
+    );
+    assert_eq!(ask(write_to(0)), Outcome::Unknown { retry_after: None });
+}
+
+#[test]
+fn what_is_urgent_overtakes_a_read_that_hangs_and_the_read_gets_no_reply() {
+    let (sender, asked) = mpsc::channel();
+    let server = serve(move |one: &Asked, stream| {
+        let _ = sender.send(one.method.clone());
+        if one.method == "GET" {
+            return hang(stream);
+        }
+        let body = String::from_utf8(recorded_body("10-scale-patch-to-one")).unwrap();
+        reply(stream, 200, "", &body)
+    });
+    let (desk, replies) = executor(server);
+    for round in 0..20 {
+        desk.0.put(round * 2, Request::Read);
+        assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "GET");
+        let early = asked.recv_timeout(PATIENCE);
+        assert!(
+            early.is_err(),
+            "the read is out for as long as a read may be"
+        );
+        let urgent = [write_to(1), announcement()][round as usize % 2].clone();
+        desk.0.put(round * 2 + 1, urgent);
+        assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "PATCH");
+        let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(id, round * 2 + 1);
+        assert!(matches!(outcome, Outcome::Scale(_)));
+    }
+}
+
+#[test]
+fn cancelling_frees_a_blocked_read_at_once() {
+    let (sender, asked) = mpsc::channel();
+    let server = serve(move |_, stream| {
+        let _ = sender.send(());
+        hang(stream)
+    });
+    let credentials = Credentials::new(access(server), testing::clock).unwrap();
+    let client = Arc::new(Client::new(Arc::new(credentials)));
+    let ours = client.clone();
+    let reader = thread::spawn(move || ours.calls().get("/", 10).is_err());
+    asked.recv_timeout(DEADLINE).unwrap();
+    client.cancel();
+    assert!(
+        reader.join().unwrap(),
+        "the server would never have answered"
+    );
+}

@@ -1,0 +1,261 @@
+//! The right to let connections through while other proxies may want to put
+//! the app to sleep.
+//!
+//! A proxy *announces* by writing a mark that nobody has written before onto
+//! the Deployment. Whoever wants to scale to zero must have seen one and the
+//! same mark for a whole TTL, and must write under the version at which it was
+//! seen last. So a proxy whose announcement was answered, with replicas above
+//! zero, is safe for a TTL from the moment at which the mark was written. That
+//! moment is not known here, but it is not before the request was sent: the
+//! *cover* is counted from there, and ends at 0.8 TTL, which leaves the rest to
+//! clocks that run at different speeds.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::clock::Time;
+use crate::cluster::Via;
+
+/// How long no announcement may have succeeded before connections are let
+/// through all the same: if the API server is down for everybody, nobody can
+/// put the app to sleep.
+pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
+
+/// When to try again what was forbidden.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
+
+/// The state of a proxy's cover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cover {
+    ttl: Duration,
+    until: Option<Time>,
+    /// When the announcement that is on its way, or was the last one, was sent.
+    sent: Time,
+    /// When the next announcement is to be sent, if one is.
+    due: Option<Time>,
+    /// Where it is to be written; `None` where that is forbidden everywhere.
+    via: Option<Via>,
+    /// When to try the first way again, if it is forbidden now.
+    retry_ways: Option<Time>,
+    /// Since when somebody has waited for cover that does not come.
+    sought_since: Option<Time>,
+    /// Whether the last announcement has failed, or is not answered yet.
+    unanswered: bool,
+    backoff: Backoff,
+}
+
+impl Cover {
+    /// No cover, and nobody to be covered.
+    pub fn new(ttl: Duration, seed: u64) -> Self {
+        Cover {
+            ttl,
+            until: None,
+            sent: Time::default(),
+            due: None,
+            via: Some(Via::Status),
+            retry_ways: None,
+            sought_since: None,
+            unanswered: false,
+            backoff: Backoff::new(seed),
+        }
+    }
+
+    /// How long a cover lasts from the moment of sending.
+    pub fn length(ttl: Duration) -> Duration {
+        ttl * 4 / 5
+    }
+
+    /// How long after an announcement the next one is sent while there is a
+    /// connection.
+    pub fn renewal(ttl: Duration) -> Duration {
+        ttl / 4
+    }
+
+    /// Whether nobody can put the app to sleep at this moment. Where announcing
+    /// is forbidden, a proxy knows of no other and need not be covered.
+    pub fn holds(&self, now: Time) -> bool {
+        self.via.is_none() || self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether cover was sought in vain for so long that connections are to be
+    /// let through without it.
+    pub fn fails_open(&self, now: Time) -> bool {
+        !self.holds(now) && self.fails_open_at().is_some_and(|at| now >= at)
+    }
+
+    /// When [`Cover::fails_open`] becomes true if nothing succeeds until then.
+    pub fn fails_open_at(&self) -> Option<Time> {
+        self.sought_since.map(|since| since + FAIL_OPEN_AFTER)
+    }
+
+    /// When the next announcement is to be sent, if one is.
+    pub fn due(&self) -> Option<Time> {
+        self.due.filter(|_| self.via.is_some())
+    }
+
+    /// Where the announcement that is due is to be written.
+    pub fn ask(&mut self, now: Time) -> Option<Via> {
+        if self.retry_ways.is_some_and(|at| now >= at) {
+            self.retry_ways = None;
+            self.via = Some(Via::Status);
+        }
+        self.due.filter(|&due| due <= now).and(self.via)
+    }
+
+    /// An announcement is on its way.
+    pub fn sent(&mut self, now: Time) {
+        self.sent = now;
+        self.due = None;
+        self.unanswered = true;
+    }
+
+    /// Connections are open; some of them may wait.
+    pub fn wanted(&mut self, waiting: bool, now: Time) {
+        if self.until.is_some_and(|until| now < until) {
+            self.sought_since = None;
+        } else if waiting {
+            self.sought_since.get_or_insert(now);
+        }
+    }
+
+    /// Nobody waits any more.
+    pub fn unwanted(&mut self) {
+        if !self.unanswered {
+            self.sought_since = None;
+        }
+    }
+
+    /// Has an announcement sent, no sooner than after the pause that a failed
+    /// one has earned.
+    pub fn schedule(&mut self, at: Time) {
+        if !self.unanswered || self.due.is_none() {
+            self.due = Some(at);
+        }
+    }
+
+    /// Keeps the cover up while a connection lives.
+    pub fn keep_up(&mut self, now: Time) {
+        if self.due.is_none() {
+            let renewal = if self.holds(now) {
+                self.sent + Self::renewal(self.ttl)
+            } else {
+                now
+            };
+            self.due = Some(renewal);
+        }
+    }
+
+    /// The announcement was written, and the app is awake.
+    pub fn granted(&mut self) {
+        self.until = Some(self.sent + Self::length(self.ttl));
+        self.sought_since = None;
+        self.unanswered = false;
+        self.backoff.reset();
+    }
+
+    /// The app is at zero: there is nothing to be covered.
+    pub fn void(&mut self) {
+        self.until = None;
+        self.due = None;
+        self.sought_since = None;
+        self.unanswered = false;
+    }
+
+    /// The announcement has failed; `at_least` is what the server asks for.
+    pub fn failed(&mut self, at_least: Duration, longest: Duration, now: Time) {
+        self.unanswered = true;
+        self.due = Some(now + self.backoff.pause(longest).max(at_least));
+    }
+
+    /// The announcement is forbidden: falls back to the next way, which is
+    /// returned; `None` if there is no other.
+    pub fn forbidden(&mut self, now: Time) -> Option<Via> {
+        self.via = match self.via {
+            Some(Via::Status) => Some(Via::Annotation),
+            _ => None,
+        };
+        self.retry_ways.get_or_insert(now + FORBIDDEN_FOR);
+        self.due = Some(now);
+        self.unanswered = false;
+        self.via
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(100);
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    fn granted(sent: Time) -> Cover {
+        let mut cover = Cover::new(TTL, 1);
+        cover.sent(sent);
+        cover.granted();
+        cover
+    }
+
+    #[test]
+    fn cover_is_counted_from_the_sending_and_ends_at_four_fifths_of_the_ttl() {
+        let cover = granted(at(1000));
+        assert!(cover.holds(at(1079)));
+        assert!(!cover.holds(at(1080)));
+    }
+
+    #[test]
+    fn there_is_none_before_the_answer_and_none_once_the_app_is_at_zero() {
+        let mut cover = Cover::new(TTL, 1);
+        cover.sent(at(1000));
+        assert!(!cover.holds(at(1001)));
+        cover.granted();
+        cover.void();
+        assert!(!cover.holds(at(1001)));
+    }
+
+    #[test]
+    fn it_is_renewed_at_a_quarter_of_the_ttl_while_a_connection_lives() {
+        let mut cover = granted(at(1000));
+        cover.keep_up(at(1001));
+        assert_eq!(cover.due(), Some(at(1025)));
+        assert_eq!(cover.ask(at(1024)), None);
+        assert_eq!(cover.ask(at(1025)), Some(Via::Status));
+    }
+
+    #[test]
+    fn two_seconds_in_vain_let_connections_through_and_not_a_moment_less() {
+        let mut cover = Cover::new(TTL, 1);
+        cover.wanted(true, at(10));
+        cover.failed(Duration::ZERO, TTL, at(10));
+        assert!(!cover.fails_open(at(11)));
+        assert!(cover.fails_open(at(12)));
+        cover.unwanted();
+        assert!(cover.fails_open(at(13)), "the next one need not wait anew");
+        cover.sent(at(14));
+        cover.granted();
+        assert!(
+            !cover.fails_open(at(1000)),
+            "a success ends it, also after the cover has"
+        );
+    }
+
+    #[test]
+    fn what_is_forbidden_in_one_place_is_written_to_another_and_in_the_end_nowhere() {
+        let mut cover = Cover::new(TTL, 1);
+        cover.schedule(at(10));
+        assert_eq!(cover.ask(at(10)), Some(Via::Status));
+        assert_eq!(cover.forbidden(at(10)), Some(Via::Annotation));
+        assert_eq!(cover.ask(at(10)), Some(Via::Annotation));
+        assert!(!cover.holds(at(10)));
+        assert_eq!(cover.forbidden(at(10)), None);
+        assert!(cover.holds(at(10)), "it knows of no other proxy");
+        assert_eq!(cover.due(), None);
+        assert_eq!(
+            cover.ask(at(310)),
+            Some(Via::Status),
+            "five minutes later it tries again"
+        );
+    }
+}
