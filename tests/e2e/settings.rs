@@ -20,11 +20,18 @@ fn text(bytes: &[u8]) -> String {
 fn help_and_version_go_to_stdout_and_end_well() {
     for (flag, expected) in [
         ("--help", "ZPA_IDLE_TTL"),
-        ("--version", env!("CARGO_PKG_VERSION")),
+        (
+            "--version",
+            concat!("zpa ", env!("CARGO_PKG_VERSION"), "\n"),
+        ),
     ] {
         let output = zpa(&[flag], &[]);
         assert!(output.status.success(), "{output:?}");
-        assert!(text(&output.stdout).contains(expected), "{output:?}");
+        let stdout = text(&output.stdout);
+        assert!(
+            stdout.contains(expected) && !stdout.contains("zpa zpa"),
+            "{stdout}"
+        );
     }
 }
 

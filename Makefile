@@ -1,0 +1,41 @@
+# make help lists the targets.
+
+IMAGE ?= zero-pod-autoscaler:latest
+# Where `make static` and `make image-prebuilt` build for.
+TARGET ?= $(shell uname -m)-unknown-linux-musl
+
+STATIC := target/$(TARGET)/release/zpa
+# The image as a file, for `make image-test`.
+ARCHIVE := target/image/image.tar
+# The first container engine that answers; expanded only where it is needed.
+ENGINE = $(shell sh tests/container-engine.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench static image image-prebuilt image-test
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Show an app being woken: on kind, or in a sandbox of one process
+	@# In a process group of its own (-m), so that Ctrl-C ends the show and not make.
+	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
+
+test: ## Run every test
+	@sh tests/run-tests.sh
+
+bench: ## Measure, each as a ratio within one run
+	cargo bench --locked --bench bench
+
+static: ## Build the static binary: TARGET=x86_64-unknown-linux-musl or aarch64-...
+	@sh tests/build-static.sh $(TARGET)
+
+image: ## Build the container image with docker, podman or buildah
+	$(ENGINE) build --file Containerfile --tag $(IMAGE) .
+
+image-prebuilt: static ## Build the image around the static binary; needs no registry
+	install -D $(STATIC) target/image/context/zpa
+	$(ENGINE) build --file Containerfile --build-arg BINARY_FROM=prebuilt --tag $(IMAGE) target/image/context
+
+image-test: ## Test the image that was built last; running the program in it takes root
+	@sh tests/save-image.sh $(ENGINE) $(IMAGE) $(ARCHIVE)
+	ZPA_IMAGE=$(ARCHIVE) cargo test --locked --test image

@@ -1,0 +1,318 @@
+//! What `manifests/` promises: nothing but settings that exist, no right but
+//! those that are needed, and the restricted Pod Security Standard.
+//!
+//! The manifests are checked as `kubectl` renders them; without it only their
+//! text can be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zpa::settings::{self, Invocation, Settings};
+
+const BASE: &str = "manifests/base";
+const EXAMPLE: &str = "manifests/example";
+const NO_KUBECTL: &str = "skipped: no kubectl to render the manifests with\n";
+
+#[test]
+fn every_variable_in_the_text_of_the_manifests_is_a_setting() {
+    let known: BTreeSet<&str> = settings::variables().collect();
+    let mut seen = 0;
+    for path in files(&root().join("manifests")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for variable in variables_in(&text) {
+            assert!(
+                known.contains(variable),
+                "{}: {variable} is not a setting",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no ZPA_ variable in any manifest");
+}
+
+#[test]
+fn the_environment_of_the_proxy_is_accepted_as_settings() {
+    for proxy in proxies() {
+        let settings = proxy.settings();
+        assert_eq!(settings.deployment, "my-app");
+        assert_eq!(settings.service, "my-app");
+        assert_eq!(
+            proxy.container["ports"],
+            json!([{ "name": "proxy", "containerPort": settings.listen.port() }])
+        );
+    }
+}
+
+#[test]
+fn the_role_grants_what_is_asked_of_the_api_server_and_no_more() {
+    for proxy in proxies() {
+        let settings = proxy.settings();
+        let role = proxy.only("Role");
+        assert_eq!(
+            role["rules"],
+            json!([
+                {
+                    "apiGroups": ["apps"],
+                    "resources": ["deployments"],
+                    "resourceNames": [settings.deployment],
+                    "verbs": ["get"],
+                },
+                {
+                    "apiGroups": ["apps"],
+                    "resources": ["deployments/scale", "deployments/status"],
+                    "resourceNames": [settings.deployment],
+                    "verbs": ["patch"],
+                },
+                {
+                    "apiGroups": [""],
+                    "resources": ["services"],
+                    "resourceNames": [settings.service],
+                    "verbs": ["get"],
+                },
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": ["list", "watch"],
+                },
+            ])
+        );
+    }
+}
+
+#[test]
+fn the_role_is_bound_to_the_service_account_of_the_proxy_alone() {
+    for proxy in proxies() {
+        let account = proxy.only("ServiceAccount")["metadata"]["name"].clone();
+        let binding = proxy.only("RoleBinding");
+        assert_eq!(proxy.pod["serviceAccountName"], account);
+        assert_eq!(
+            binding["subjects"],
+            json!([{ "kind": "ServiceAccount", "name": account }])
+        );
+        let role = &proxy.only("Role")["metadata"]["name"];
+        assert_eq!(&binding["roleRef"]["name"], role);
+    }
+}
+
+#[test]
+fn the_service_selects_the_pods_of_its_own_proxy() {
+    for proxy in proxies() {
+        let labels = &proxy.deployment["spec"]["template"]["metadata"]["labels"];
+        let service = proxy.service();
+        assert_eq!(&service["spec"]["selector"], labels);
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], "proxy");
+    }
+    // Without this, two proxies in one namespace would share their clients.
+    for proxy in proxies().filter(|proxy| proxy.directory == EXAMPLE) {
+        let selector = &proxy.service()["spec"]["selector"];
+        assert_eq!(selector["app.kubernetes.io/instance"], "my-app");
+    }
+}
+
+#[test]
+fn every_pod_meets_the_restricted_pod_security_standard() {
+    for directory in [BASE, EXAMPLE] {
+        let Some(objects) = rendered(directory) else {
+            return;
+        };
+        for deployment in objects
+            .iter()
+            .filter(|object| object["kind"] == "Deployment")
+        {
+            let pod = &deployment["spec"]["template"]["spec"];
+            let context = &pod["securityContext"];
+            assert_eq!(context["runAsNonRoot"], true, "{pod:#}");
+            assert_eq!(context["runAsUser"], 65532, "{pod:#}");
+            assert_eq!(
+                context["seccompProfile"]["type"], "RuntimeDefault",
+                "{pod:#}"
+            );
+            assert_eq!(
+                pod["containers"][0]["securityContext"],
+                json!({
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] },
+                }),
+                "{pod:#}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_kubelet_waits_for_longer_than_the_drain_takes() {
+    for proxy in proxies() {
+        let settings = proxy.settings();
+        let grace = proxy.pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let drain = settings.drain_delay + settings.drain_timeout;
+        assert!(
+            Duration::from_secs(grace) > drain,
+            "{grace} s is not more than {drain:?}"
+        );
+    }
+}
+
+#[test]
+fn no_probe_connects_to_the_proxy_port() {
+    for proxy in proxies() {
+        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            assert_eq!(proxy.container[probe], Value::Null, "{probe} wakes the app");
+        }
+    }
+}
+
+#[test]
+fn the_example_leaves_the_replicas_of_the_app_alone() {
+    let Some(objects) = rendered(EXAMPLE) else {
+        return;
+    };
+    let app = find(&objects, "Deployment", "my-app");
+    assert_eq!(app["spec"]["replicas"], Value::Null);
+    let port = &app["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"];
+    let service = find(&objects, "Service", "my-app");
+    assert_eq!(&service["spec"]["ports"][0]["targetPort"], port);
+}
+
+/// The objects of one directory, and the parts of them that are the proxy's.
+struct Proxy {
+    directory: &'static str,
+    objects: Vec<Value>,
+    deployment: Value,
+    pod: Value,
+    container: Value,
+}
+
+/// The proxies of the base and of the example; none without kubectl.
+fn proxies() -> impl Iterator<Item = Proxy> {
+    [(BASE, "zpa"), (EXAMPLE, "my-app-zpa")]
+        .into_iter()
+        .filter_map(|(directory, name)| Some(Proxy::new(directory, name, rendered(directory)?)))
+}
+
+impl Proxy {
+    fn new(directory: &'static str, name: &str, objects: Vec<Value>) -> Proxy {
+        let deployment = find(&objects, "Deployment", name).clone();
+        let pod = deployment["spec"]["template"]["spec"].clone();
+        let container = pod["containers"][0].clone();
+        Proxy {
+            directory,
+            objects,
+            deployment,
+            pod,
+            container,
+        }
+    }
+
+    /// What zpa makes of the container's environment.
+    fn settings(&self) -> Settings {
+        let variables = self.container["env"].as_array().unwrap();
+        let env: BTreeMap<&str, &str> = variables
+            .iter()
+            .map(|variable| (text(&variable["name"]), text(&variable["value"])))
+            .collect();
+        match settings::parse([], |name| env.get(name).map(OsString::from)) {
+            Ok(Invocation::Run(settings)) => *settings,
+            other => panic!("{}: {env:?}: {other:?}", self.directory),
+        }
+    }
+
+    fn service(&self) -> &Value {
+        let name = text(&self.deployment["metadata"]["name"]);
+        find(&self.objects, "Service", name)
+    }
+
+    fn only(&self, kind: &str) -> &Value {
+        let mut of_kind = self.objects.iter().filter(|object| object["kind"] == kind);
+        let (Some(object), None) = (of_kind.next(), of_kind.next()) else {
+            panic!("{}: not exactly one {kind}", self.directory);
+        };
+        object
+    }
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let named = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    let found = objects.iter().find(named);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is not a string"))
+}
+
+/// The objects of a directory, or none if there is no kubectl, which is said.
+fn rendered(directory: &str) -> Option<Vec<Value>> {
+    let yaml = kubectl(&["kustomize", directory], b"")?;
+    // Nothing is labelled: this is how kubectl turns YAML into JSON without a
+    // server.
+    let args = ["label", "--local", "--filename=-", "--output=json", "none-"];
+    let json = kubectl(&args, &yaml)?;
+    let objects = serde_json::Deserializer::from_slice(&json).into_iter();
+    Some(
+        objects
+            .collect::<Result<_, _>>()
+            .expect("kubectl prints JSON"),
+    )
+}
+
+fn kubectl(args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
+    let child = Command::new("kubectl")
+        .args(args)
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Past the test harness, which would swallow it, and in one piece.
+            let _ = io::stderr().write_all(NO_KUBECTL.as_bytes());
+            return None;
+        }
+        Err(error) => panic!("kubectl {args:?}: {error}"),
+    };
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "kubectl {args:?}: {status}\n{stderr}");
+    Some(stdout)
+}
+
+/// Every word that begins with `ZPA_`.
+fn variables_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("ZPA_"))
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
