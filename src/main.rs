@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Invocation::Version) => {
-            println!("zpa {}", settings::version());
+            println!("{}", settings::version());
             ExitCode::SUCCESS
         }
         Err(errors) => {

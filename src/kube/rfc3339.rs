@@ -59,7 +59,9 @@ mod tests {
     /// Counts year by year and month by month.
     fn counted(text: &str) -> u64 {
         let field = |from: usize, to: usize| text[from..to].parse::<u64>().unwrap();
-        let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let is_leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
         let (year, month, day) = (field(0, 4), field(5, 7), field(8, 10));
         let february = 28 + u64::from(is_leap(year));
         let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
