@@ -7,6 +7,7 @@ mod faults;
 mod journeys;
 mod process;
 mod settings;
+mod several;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

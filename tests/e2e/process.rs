@@ -76,6 +76,11 @@ impl Zpa {
         zpa
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A client, with time-outs so that no test hangs.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("zpa accepts");
@@ -137,6 +142,8 @@ impl Zpa {
             "TERM" => libc::SIGTERM,
             "INT" => libc::SIGINT,
             "PIPE" => libc::SIGPIPE,
+            "STOP" => libc::SIGSTOP,
+            "CONT" => libc::SIGCONT,
             other => panic!("what is SIG{other}?"),
         };
         // SAFETY: the child was started by us and has not been waited for, so
