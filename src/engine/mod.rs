@@ -56,7 +56,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 const DIALS_PER_TURN: usize = 64;
 /// How many bytes one direction may read in one turn, so that a bulk stream
 /// leaves the loop to the others in between.
-const BYTES_PER_TURN: usize = 4 * buffers::BLOCK_BYTES;
+const BYTES_PER_TURN: usize = buffers::BLOCK_BYTES;
 
 /// The first pause when no address takes a connection; it doubles up to
 const FIRST_REST: Duration = Duration::from_millis(10);

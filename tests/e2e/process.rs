@@ -81,6 +81,11 @@ impl Zpa {
         self.address
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A client, with time-outs so that no test hangs.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("zpa accepts");
@@ -148,7 +153,7 @@ impl Zpa {
         };
         // SAFETY: the child was started by us and has not been waited for, so
         // that its id is still its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, number) }, 0);
+        assert_eq!(unsafe { libc::kill(self.id() as i32, number) }, 0);
     }
 
     /// Whether it still runs.

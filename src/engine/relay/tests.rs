@@ -267,7 +267,7 @@ fn bytes_that_no_sink_has_taken_go_to_the_next_one() {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        3 => (1..100_000usize).prop_map(Step::Take),
+        3 => (1..300_000usize).prop_map(Step::Take),
         2 => (1..5usize).prop_map(Step::Take),
         2 => Just(Step::Block),
         1 => Just(Step::Interrupt),
@@ -280,7 +280,7 @@ proptest! {
     /// whether or not there is memory: every byte, in order, once.
     #[test]
     fn what_comes_out_is_what_went_in(
-        len in 0..300_000usize,
+        len in 0..900_000usize,
         reset in any::<bool>(),
         reads in steps(),
         writes in steps(),
@@ -296,8 +296,8 @@ proptest! {
     /// A sink that fails has got a prefix, and no memory is lost with it.
     #[test]
     fn a_sink_that_fails_has_got_a_prefix(
-        len in 1..200_000usize,
-        fails_after in 0..200_000usize,
+        len in 1..600_000usize,
+        fails_after in 0..600_000usize,
         reads in steps(),
         writes in steps(),
         blocks in 0..2usize,

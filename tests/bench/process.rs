@@ -1,0 +1,107 @@
+//! What `/proc` says of a process.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Result;
+
+/// A process to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(pub u32);
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident, in bytes.
+    pub resident: u64,
+    /// Of that, what is the process's own: heap and stacks, no files.
+    pub anonymous: u64,
+}
+
+impl Process {
+    /// Processor time of its threads so far, user and system, in seconds.
+    pub fn cpu_seconds(self) -> Result<f64> {
+        let mut nanoseconds = 0;
+        for thread in self.threads()? {
+            // Exact, where /proc/PID/stat counts ticks of 10 ms.
+            nanoseconds += first_number(&fs::read_to_string(thread.join("schedstat"))?)?;
+        }
+        Ok(nanoseconds as f64 / 1e9)
+    }
+
+    /// What it holds in memory.
+    pub fn memory(self) -> Result<Memory> {
+        let rollup = self.read("smaps_rollup")?;
+        let bytes = |name: &str| field(&rollup, name).map(|kib| kib * 1024);
+        Ok(Memory {
+            resident: bytes("Rss:")?,
+            anonymous: bytes("Anonymous:")?,
+        })
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(self) -> Result<usize> {
+        Ok(fs::read_dir(self.path("fd"))?.count())
+    }
+
+    /// How often its threads have gone to sleep so far, which is how often
+    /// they were woken.
+    pub fn wake_ups(self) -> Result<u64> {
+        let mut total = 0;
+        for thread in self.threads()? {
+            let status = fs::read_to_string(thread.join("status"))?;
+            total += field(&status, "voluntary_ctxt_switches:")?;
+        }
+        Ok(total)
+    }
+
+    fn threads(self) -> Result<Vec<PathBuf>> {
+        let threads = fs::read_dir(self.path("task"))?;
+        Ok(threads
+            .map(|thread| Ok(thread?.path()))
+            .collect::<io::Result<_>>()?)
+    }
+
+    fn read(self, file: &str) -> Result<String> {
+        let path = self.path(file);
+        fs::read_to_string(&path).map_err(|e| format!("{path}: {e}").into())
+    }
+
+    fn path(self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.0)
+    }
+}
+
+/// The number after `name` at the start of a line.
+fn field(text: &str, name: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    first_number(value.ok_or_else(|| format!("/proc has no {name}"))?)
+}
+
+fn first_number(text: &str) -> Result<u64> {
+    let number = text.split_whitespace().next().unwrap_or_default();
+    number
+        .parse()
+        .map_err(|_| format!("/proc: not a number: {number}").into())
+}
+
+/// How busy a process was over a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy {
+    pub time: Duration,
+    pub cpu: Duration,
+    pub wake_ups: u64,
+}
+
+/// Looks at a process that should have nothing to do, for `time`.
+pub fn watch(process: Process, time: Duration) -> Result<Busy> {
+    let (cpu, wake_ups) = (process.cpu_seconds()?, process.wake_ups()?);
+    std::thread::sleep(time);
+    Ok(Busy {
+        time,
+        cpu: Duration::from_secs_f64((process.cpu_seconds()? - cpu).max(0.0)),
+        wake_ups: process.wake_ups()? - wake_ups,
+    })
+}

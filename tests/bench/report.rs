@@ -1,0 +1,75 @@
+//! Tables in Markdown, and what they were measured on.
+
+use std::fmt;
+use std::fs;
+
+/// A table with words below it.
+#[derive(Debug)]
+pub struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+    notes: Vec<String>,
+}
+
+impl Table {
+    pub fn new(head: Vec<String>) -> Table {
+        Table {
+            head,
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    pub fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| {} |", self.head.join(" | "))?;
+        writeln!(f, "|---|{}", "---:|".repeat(self.head.len() - 1))?;
+        for row in &self.rows {
+            writeln!(f, "| {} |", row.join(" | "))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "\n{note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with three significant digits, more if it is large.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        size if !size.is_finite() => "–".to_owned(),
+        size if size >= 10_000.0 => format!("{:.1}k", value / 1e3),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// What everything was measured on.
+pub fn machine(quick: bool) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let info = read("/proc/cpuinfo");
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown", |text| text.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kind = if quick {
+        " A quick run: rough numbers."
+    } else {
+        ""
+    };
+    let kernel = kernel.trim();
+    format!("Linux {kernel}, {model}, {cores} cores, loopback.{kind}\n")
+}
