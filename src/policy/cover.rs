@@ -21,6 +21,9 @@ use crate::cluster::Via;
 /// put the app to sleep.
 pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 
+/// How many announcements a proxy may make in a TTL, beside those that fail.
+const ANNOUNCEMENTS_PER_TTL: u32 = 10;
+
 /// When to try again what was forbidden.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
 
@@ -125,11 +128,13 @@ impl Cover {
         }
     }
 
-    /// Has an announcement sent, no sooner than after the pause that a failed
-    /// one has earned.
-    pub fn schedule(&mut self, at: Time) {
-        if !self.unanswered || self.due.is_none() {
-            self.due = Some(at);
+    /// Our last connection has ended: the other proxies' clocks are to start
+    /// here, or a little later if the last announcement is young. Clients that
+    /// come one after the other would else cost one each.
+    pub fn last_close(&mut self, now: Time) {
+        let paused = self.unanswered && self.due.is_some();
+        if !paused {
+            self.due = Some(now.max(self.sent + self.ttl / ANNOUNCEMENTS_PER_TTL));
         }
     }
 
@@ -225,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_come_one_after_the_other_cost_ten_announcements_a_ttl() {
+        let mut cover = granted(at(1000));
+        let mut sent = 0;
+        for now in (1000..1100).map(at) {
+            cover.keep_up(now);
+            cover.last_close(now);
+            if cover.ask(now).is_some() {
+                cover.sent(now);
+                cover.granted();
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 9, "at 1010, 1020 and so on");
+    }
+
+    #[test]
     fn two_seconds_in_vain_let_connections_through_and_not_a_moment_less() {
         let mut cover = Cover::new(TTL, 1);
         cover.wanted(true, at(10));
@@ -244,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_forbidden_in_one_place_is_written_to_another_and_in_the_end_nowhere() {
         let mut cover = Cover::new(TTL, 1);
-        cover.schedule(at(10));
+        cover.last_close(at(10));
         assert_eq!(cover.ask(at(10)), Some(Via::Status));
         assert_eq!(cover.forbidden(at(10)), Some(Via::Annotation));
         assert_eq!(cover.ask(at(10)), Some(Via::Annotation));

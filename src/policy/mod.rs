@@ -36,8 +36,9 @@ pub const POLL: Duration = Duration::from_secs(10);
 pub const POLL_STARTING: Duration = Duration::from_secs(5);
 
 /// How many times in a TTL it is read at least: another proxy's last
-/// announcement is seen a fifth of a TTL late at most, and so the app sleeps
-/// between 1 and 1.2 TTL after the last connection anywhere.
+/// announcement is seen a fifth of a TTL late at most. It was made a tenth late
+/// at most, and so the app sleeps between 1 and 1.3 TTL after the last
+/// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
 
 /// When to ask again what was forbidden: rights come with a human's hand.
@@ -288,8 +289,7 @@ impl Policy {
             self.idle_since = Some(now);
         }
         if connections.open == 0 && had_some {
-            // The last close: the other proxies' clocks start here.
-            self.cover.schedule(now);
+            self.cover.last_close(now);
         }
         self.settle(now);
     }

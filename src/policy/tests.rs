@@ -702,6 +702,7 @@ fn the_last_close_announces_once_more() {
     scene.opens(2);
     scene.covers(1);
     scene.hands_over();
+    scene.passes_quietly(TTL / 5);
     scene.commands();
     scene.closes_all();
     assert_eq!(scene.asked(), [announce()]);
