@@ -5,13 +5,15 @@ IMAGE ?= zero-pod-autoscaler:latest
 TARGET ?= $(shell uname -m)-unknown-linux-musl
 
 STATIC := target/$(TARGET)/release/zpa
+# How many seeds `make sim` plays.
+SEEDS ?= 10000
 # The image as a file, for `make image-test`.
 ARCHIVE := target/image/image.tar
 # The first container engine that answers; expanded only where it is needed.
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench static image image-prebuilt image-test
+.PHONY: help run test model sim bench static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +24,12 @@ run: ## Show an app being woken: on kind, or in a sandbox of one process
 
 test: ## Run every test
 	@sh tests/run-tests.sh
+
+model: ## Explore the protocol between two proxies within its full bounds
+	ZPA_MODEL=full cargo test --locked --release --lib model -- --nocapture
+
+sim: ## Play SEEDS=n runs of faults over simulated time
+	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --release --test simulation -- --nocapture
 
 bench: ## Measure, each as a ratio within one run
 	cargo bench --locked --bench bench

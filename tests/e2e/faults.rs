@@ -131,11 +131,12 @@ fn a_server_that_another_ca_vouches_for_gets_no_request() {
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.impersonate();
-    let asked = sandbox.count(&anything());
     sandbox.reset_connections();
+    zpa.expect_log("certificate");
+    let (asked, refused) = (sandbox.count(&anything()), zpa.logged("certificate"));
     let _client = zpa.connect();
     zpa.expect_log("waking");
-    zpa.expect_log("certificate");
+    zpa.expect_log_times("certificate", refused + 2);
     assert_eq!(sandbox.count(&anything()), asked);
 }
 
