@@ -140,7 +140,8 @@ impl Cover {
 
     /// Keeps the cover up while a connection lives.
     pub fn keep_up(&mut self, now: Time) {
-        if self.due.is_none() {
+        let on_its_way = self.unanswered;
+        if self.due.is_none() && !on_its_way {
             let renewal = if self.holds(now) {
                 self.sent + Self::renewal(self.ttl)
             } else {

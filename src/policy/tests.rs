@@ -283,6 +283,7 @@ fn while_awake_the_first_connection_announces_and_the_next_ask_for_nothing() {
     scene.opens(1);
     assert_eq!(scene.asked(), [announce()]);
     assert!(!scene.gate());
+    scene.passes(MOMENT);
     scene.covers(1);
     assert!(scene.gate());
     scene.opens(100);

@@ -86,7 +86,7 @@ fn under_cover_no_api_call_is_on_the_way_of_a_connection() {
     let _first = zpa.connect();
     zpa.expect_log("relaying to");
     sandbox.expect("the announcement is answered", |state| {
-        state.count(&on("patch", "deployments/status")) == 1
+        state.count(&on("patch", "deployments/status").with(|e| e.status.is_some())) == 1
     });
     sandbox.api_down();
     for _ in 0..100 {
