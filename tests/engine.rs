@@ -626,3 +626,179 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
         "the other tests' sockets, not ours"
     );
 }
+
+/// The client's event comes first in the batch: the pod's data is followed by a RST.
+#[test]
+fn a_pods_reset_noticed_by_a_write_is_not_shown_to_the_client_as_a_fin() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    client.write_all(b"request").unwrap();
+    rig.expect(&mut server, b"request");
+    for _ in 0..5 {
+        rig.turn();
+    }
+    client.write_all(b"more").unwrap(); // first in the ready list
+    server.write_all(b"half a reply").unwrap();
+    reset(server);
+    // what the client sees, without the loop in between
+    let mut saw = Vec::new();
+    client.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 4096];
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < PATIENCE);
+        rig.turn();
+        match client.read(&mut buffer) {
+            Ok(0) => {
+                saw.push("FIN".to_owned());
+                break;
+            }
+            Ok(n) => saw.push(String::from_utf8_lossy(&buffer[..n]).into_owned()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) => {
+                saw.push(format!("{:?}", e.kind()));
+                break;
+            }
+        }
+    }
+    assert_eq!(saw, ["half a reply", "ConnectionReset"]);
+}
+
+#[test]
+fn a_clients_reset_noticed_by_a_write_is_not_shown_to_the_pod_as_a_fin() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    client.write_all(b"upload").unwrap();
+    rig.expect(&mut server, b"upload");
+    for _ in 0..5 {
+        rig.turn();
+    }
+    server.write_all(b"progress").unwrap(); // first in the ready list
+    client.write_all(b"part").unwrap();
+    reset(client);
+    let mut saw = Vec::new();
+    server.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 4096];
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < PATIENCE);
+        rig.turn();
+        match server.read(&mut buffer) {
+            Ok(0) => {
+                saw.push("FIN".to_owned());
+                break;
+            }
+            Ok(n) => saw.push(String::from_utf8_lossy(&buffer[..n]).into_owned()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) => {
+                saw.push(format!("{:?}", e.kind()));
+                break;
+            }
+        }
+    }
+    assert_eq!(saw, ["part", "ConnectionReset"]);
+}
+
+#[test]
+fn a_pod_that_breaks_off_as_the_client_first_writes_is_replaced() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    rig.set_backends(&[&second]);
+    client.write_all(b"hello").unwrap();
+    reset(server);
+    let mut server = rig.accept(&second);
+    rig.expect(&mut server, b"hello");
+}
+
+/// Counts what a redial costs when the client's FIN and the pod's RST share a batch.
+#[test]
+fn an_event_of_the_old_pod_socket_does_not_fail_the_new_attempt() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    rig.set_backends(&[&second]);
+    client.shutdown(Shutdown::Write).unwrap();
+    reset(server);
+    let _server = rig.accept(&second);
+    for _ in 0..20 {
+        rig.turn();
+    }
+    assert_eq!(
+        rig.engine.counts().failed_dials,
+        1,
+        "only the first pod has failed"
+    );
+}
+
+#[test]
+fn bytes_behind_urgent_data_are_not_forgotten() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    client.write_all(b"abc").unwrap();
+    SockRef::from(&client).send_out_of_band(b"X").unwrap();
+    client.write_all(b"def").unwrap();
+    let mut got = Vec::new();
+    while !got.ends_with(b"def") {
+        got.extend(rig.read(&mut server).unwrap());
+    }
+}
+
+#[test]
+fn a_survivor_that_dies_too_is_closed_at_once() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    // more than the client's window holds, less than window plus our send buffer
+    server.set_nonblocking(true).unwrap();
+    let mut total = 0;
+    let block = vec![b'x'; 65536];
+    while let Ok(n) = server.write(&block) {
+        total += n;
+        for _ in 0..3 {
+            rig.turn();
+        }
+        if sys::unacknowledged(&server).unwrap() == 0 && total > 3_000_000 {
+            break;
+        }
+        if total > 8_000_000 {
+            break;
+        }
+    }
+    for _ in 0..50 {
+        rig.turn();
+    }
+    reset(server);
+    for _ in 0..50 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1);
+    reset(client);
+    rig.until("it is closed, long before the lingering ends", |e| {
+        e.counts().open == 0
+    });
+}

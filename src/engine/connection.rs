@@ -6,6 +6,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use super::backends::BackendId;
+use super::buffers::Buffers;
 use super::end::Phase;
 use super::relay::{Half, Sink, Source};
 use crate::clock::Time;
@@ -36,6 +37,8 @@ pub struct Connection {
     pub down: Half,
     /// How often it has found no address that takes it.
     pub rests: u8,
+    /// Whether it is to have another turn without any event.
+    pub queued: bool,
     /// How far it has come.
     pub stage: Stage,
 }
@@ -121,6 +124,7 @@ impl Connection {
             up: Half::new(),
             down: Half::new(),
             rests: 0,
+            queued: false,
             stage: Stage::Parked,
         }
     }
@@ -147,6 +151,19 @@ impl Connection {
     /// Whether the pod's side has failed.
     pub fn backend_broken(&self) -> bool {
         self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
+    }
+
+    /// Moves what can be moved either way, `budget` bytes each at most. Returns
+    /// whether a budget ended it. Does nothing while no pod has taken it.
+    pub fn pump(&mut self, buffers: &mut Buffers, budget: usize) -> bool {
+        let Stage::Relaying { upstream, .. } = &mut self.stage else {
+            return false;
+        };
+        let mut more = self.up.pump(&mut self.client, upstream, buffers, budget);
+        self.down.heed(&self.up);
+        more |= self.down.pump(upstream, &mut self.client, buffers, budget);
+        self.up.heed(&self.down);
+        more
     }
 
     /// A failed write says nothing of the bytes that came before it and are

@@ -48,6 +48,13 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SOURCE: Token = Token(usize::MAX - 2);
 
+/// Both ways at once: a second epoll_ctl later would cost more than the one event
+/// that a new socket is writable. Urgent data is of interest because a read
+/// stops before it.
+const INTEREST: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);
+
 /// How many events one turn takes from the kernel.
 const EVENTS_PER_TURN: usize = 1024;
 /// How many connections one turn accepts,
@@ -270,6 +277,7 @@ impl Engine {
         self.events = events;
         for token in again {
             if let Some((key, _)) = self.find(token) {
+                self.connections[key].queued = false;
                 self.pump(key, now);
             }
         }
@@ -341,10 +349,7 @@ impl Engine {
         let slot = self.connections.vacant_entry();
         let key = slot.key();
         let token = connection::token(key, serial, Side::Client);
-        // Both interests at once: a second epoll_ctl later would cost more
-        // than the one event that a new socket is writable.
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(e) = self.poll.registry().register(&mut client, token, interest) {
+        if let Err(e) = self.poll.registry().register(&mut client, token, INTEREST) {
             debug!("#{serial} {}: {e}", End::Refused(Phase::Holding));
             return;
         }
@@ -415,10 +420,9 @@ impl Engine {
         let mut upstream = TcpStream::connect(address)?;
         listener::tune(&SockRef::from(&upstream))?;
         let token = connection::token(key, self.connections[key].serial, Side::Backend);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut upstream, token, interest)?;
+            .register(&mut upstream, token, INTEREST)?;
         Ok(upstream)
     }
 
@@ -487,7 +491,7 @@ impl Engine {
         let connection = &mut self.connections[key];
         connection.stage = Stage::Relaying { upstream, backend };
         if event.is_readable() || event.is_read_closed() {
-            connection.down.source_ready(event.is_read_closed());
+            connection.down.source_ready(reads_end_short(event));
         }
         if let Some(address) = self.backends.address(backend) {
             let waited = now.since(connection.opened);
@@ -520,9 +524,11 @@ impl Engine {
     fn handle_client(&mut self, key: usize, event: &Event, now: Time) {
         let connection = &mut self.connections[key];
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.up.source_ready(event.is_read_closed());
+            connection.up.source_ready(reads_end_short(event));
         }
-        if event.is_writable() || event.is_error() {
+        if event.is_error() {
+            connection.down.sink_failed();
+        } else if event.is_writable() {
             connection.down.sink_ready();
         }
         // A FIN alone leaves the socket writable: such a client awaits its
@@ -530,6 +536,12 @@ impl Engine {
         let gone = event.is_write_closed() || event.is_error();
         match connection.stage {
             Stage::Relaying { .. } => self.pump(key, now),
+            Stage::Resetting {
+                survivor: Side::Client,
+                ..
+            } if gone => {
+                self.close(key, End::ClientGone(Phase::Relaying));
+            }
             Stage::Resetting { .. } => self.finish_reset(key, now),
             _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
             _ => {}
@@ -543,22 +555,32 @@ impl Engine {
                 // A socket that is connecting reports nothing until it is
                 // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
                 if event.is_error() || event.is_write_closed() {
-                    let why = attempt.upstream.take_error().ok().flatten();
-                    let answered = why.as_ref().is_none_or(is_answer);
-                    let why = why.map_or_else(|| "reset".to_owned(), |e| e.to_string());
-                    self.attempt_failed(key, &why, answered, now);
+                    // Without an error this is an event of the socket that was
+                    // dialled before, from the same batch.
+                    let Ok(Some(why)) = attempt.upstream.take_error() else {
+                        return;
+                    };
+                    self.attempt_failed(key, &why.to_string(), is_answer(&why), now);
                 } else if event.is_writable() {
                     self.attempt_succeeded(key, event, now);
                 }
             }
             Stage::Relaying { .. } => {
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    connection.down.source_ready(event.is_read_closed());
+                    connection.down.source_ready(reads_end_short(event));
                 }
-                if event.is_writable() || event.is_error() {
+                if event.is_error() {
+                    connection.up.sink_failed();
+                } else if event.is_writable() {
                     connection.up.sink_ready();
                 }
                 self.pump(key, now);
+            }
+            Stage::Resetting {
+                survivor: Side::Backend,
+                ..
+            } if event.is_error() => {
+                self.close(key, End::BackendGone);
             }
             Stage::Resetting { .. } => self.finish_reset(key, now),
             Stage::Parked | Stage::Resting => {}
@@ -586,28 +608,13 @@ impl Engine {
 
     fn pump(&mut self, key: usize, now: Time) {
         let connection = &mut self.connections[key];
-        let Stage::Relaying { upstream, .. } = &mut connection.stage else {
+        if !matches!(connection.stage, Stage::Relaying { .. }) {
             return;
-        };
-        let (client, buffers) = (&mut connection.client, &mut self.buffers);
-        let mut more = connection
-            .up
-            .pump(client, upstream, buffers, BYTES_PER_TURN);
-        more |= connection
-            .down
-            .pump(upstream, client, buffers, BYTES_PER_TURN);
+        }
+        let mut more = connection.pump(&mut self.buffers, BYTES_PER_TURN);
         if connection.client_broken() || connection.backend_broken() {
             connection.read_to_the_end();
-            let Stage::Relaying { upstream, .. } = &mut connection.stage else {
-                return;
-            };
-            let client = &mut connection.client;
-            more |= connection
-                .up
-                .pump(client, upstream, buffers, BYTES_PER_TURN);
-            more |= connection
-                .down
-                .pump(upstream, client, buffers, BYTES_PER_TURN);
+            more |= connection.pump(&mut self.buffers, BYTES_PER_TURN);
         }
         self.judge(key, more, now);
     }
@@ -617,16 +624,23 @@ impl Engine {
         let connection = &self.connections[key];
         let may_redial = now < connection.opened + self.limits.hold_timeout;
         match connection.verdict() {
-            Verdict::Continue if more => {
-                self.again
-                    .push(connection::token(key, connection.serial, Side::Client));
-            }
+            Verdict::Continue if more => self.queue(key),
             Verdict::Continue => {}
             Verdict::Finished => self.close(key, End::Finished),
             Verdict::Gone => self.close(key, End::BackendGone),
             Verdict::Redial if may_redial => self.redial(key, now),
             Verdict::Redial => self.reset(key, End::BackendGone),
             Verdict::Reset { survivor } => self.start_reset(key, survivor, now),
+        }
+    }
+
+    /// Gives the connection another turn, once however often it is asked for.
+    fn queue(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if !connection.queued {
+            connection.queued = true;
+            let token = connection::token(key, connection.serial, Side::Client);
+            self.again.push(token);
         }
     }
 
@@ -740,6 +754,12 @@ impl Engine {
     fn take_stage(&mut self, key: usize) -> Stage {
         mem::replace(&mut self.connections[key].stage, Stage::Resting)
     }
+}
+
+/// Whether a short read may leave something behind that no further event is
+/// going to announce: the peer's end, or what comes after urgent data.
+fn reads_end_short(event: &Event) -> bool {
+    event.is_read_closed() || event.is_priority()
 }
 
 /// Whether a failed connect shows that somebody is there.

@@ -74,10 +74,14 @@ pub struct Half {
     sink: Sink,
     readable: bool,
     writable: bool,
-    /// The loop has reported that the source sends no more; the edge does not
-    /// come again, so reading goes on to the end even after a short read.
-    read_closed: bool,
+    /// The loop has reported the source's end, or urgent data: a short read then
+    /// leaves something behind, and the edge does not come again.
+    reads_end_short: bool,
     delivered: bool,
+    /// A write has failed with the error of the sink's socket.
+    took_error: bool,
+    /// The source is broken, even if a read finds an end in order.
+    severed: bool,
 }
 
 /// Bytes that were read and not written yet: `start..end` of the block.
@@ -98,20 +102,38 @@ impl Half {
             sink: Sink::Open,
             readable: false,
             writable: true,
-            read_closed: false,
+            reads_end_short: false,
             delivered: false,
+            took_error: false,
+            severed: false,
         }
     }
 
-    /// The loop has seen the source readable, and maybe at its end.
-    pub fn source_ready(&mut self, read_closed: bool) {
+    /// The loop has seen the source readable, maybe at its end or with urgent
+    /// data, so that a short read has not emptied it.
+    pub fn source_ready(&mut self, reads_end_short: bool) {
         self.readable = true;
-        self.read_closed |= read_closed;
+        self.reads_end_short |= reads_end_short;
     }
 
     /// The loop has seen the sink writable.
     pub fn sink_ready(&mut self) {
         self.writable = true;
+    }
+
+    /// The loop has seen the sink reset or timed out: it will take no byte more.
+    /// Without this a sink that nothing is written to would seem alive for ever.
+    pub fn sink_failed(&mut self) {
+        if self.sink == Sink::Open {
+            self.sink = Sink::Broken;
+        }
+    }
+
+    /// Learns from the opposite direction, which writes to the socket that this
+    /// one reads from. The kernel reports an error of a socket once (`sk_err`);
+    /// if a write got it, a read finds what looks like a FIN.
+    pub fn heed(&mut self, opposite: &Half) {
+        self.severed |= opposite.took_error;
     }
 
     /// What is known of the source.
@@ -147,6 +169,7 @@ impl Half {
         debug_assert!(!self.delivered, "a byte would be sent twice");
         self.sink = Sink::Open;
         self.writable = true;
+        self.took_error = false;
     }
 
     /// Gives the memory back. To be called when the connection ends.
@@ -247,11 +270,12 @@ impl Half {
     /// Draws the conclusions of a read or a peek; returns how many bytes came.
     fn after_read(&mut self, read: io::Result<usize>) -> usize {
         match read {
+            Ok(0) if self.severed => self.source = Source::Broken,
             Ok(0) => self.source = Source::Ended,
             Ok(len) => {
                 // A short read has emptied the queue (epoll(7), question 9),
                 // and whatever comes later is a new edge.
-                self.readable = len == BLOCK_BYTES || self.read_closed;
+                self.readable = len == BLOCK_BYTES || self.reads_end_short;
                 return len;
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
@@ -283,7 +307,12 @@ impl Half {
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(_) => self.sink = Sink::Broken,
+            Err(e) => {
+                self.sink = Sink::Broken;
+                // EPIPE is what is left to say of a reset that came after a FIN,
+                // and such a FIN is one.
+                self.took_error = e.kind() != ErrorKind::BrokenPipe;
+            }
         }
         0
     }

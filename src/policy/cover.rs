@@ -24,6 +24,11 @@ pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 /// How many announcements a proxy may make in a TTL, beside those that fail.
 const ANNOUNCEMENTS_PER_TTL: u32 = 10;
 
+/// How long an announcement that has succeeded before must be forbidden until
+/// that is believed: an API server that has just started refuses everything
+/// until it has read the roles.
+const BELIEVED_AFTER: Duration = Duration::from_secs(30);
+
 /// When to try again what was forbidden.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
 
@@ -40,6 +45,10 @@ pub struct Cover {
     via: Option<Via>,
     /// When to try the first way again, if it is forbidden now.
     retry_ways: Option<Time>,
+    /// Whether an announcement has succeeded by the present way.
+    proven: bool,
+    /// Since when the present way has been forbidden.
+    forbidden_since: Option<Time>,
     /// Since when somebody has waited for cover that does not come.
     sought_since: Option<Time>,
     /// Whether the last announcement has failed, or is not answered yet.
@@ -57,6 +66,8 @@ impl Cover {
             due: None,
             via: Some(Via::Status),
             retry_ways: None,
+            proven: false,
+            forbidden_since: None,
             sought_since: None,
             unanswered: false,
             backoff: Backoff::new(seed),
@@ -88,7 +99,8 @@ impl Cover {
 
     /// When [`Cover::fails_open`] becomes true if nothing succeeds until then.
     pub fn fails_open_at(&self) -> Option<Time> {
-        self.sought_since.map(|since| since + FAIL_OPEN_AFTER)
+        let since = self.sought_since.filter(|_| self.via.is_some());
+        since.map(|since| since + FAIL_OPEN_AFTER)
     }
 
     /// When the next announcement is to be sent, if one is.
@@ -114,7 +126,7 @@ impl Cover {
 
     /// Connections are open; some of them may wait.
     pub fn wanted(&mut self, waiting: bool, now: Time) {
-        if self.until.is_some_and(|until| now < until) {
+        if self.holds(now) {
             self.sought_since = None;
         } else if waiting {
             self.sought_since.get_or_insert(now);
@@ -155,6 +167,8 @@ impl Cover {
     pub fn granted(&mut self) {
         self.until = Some(self.sent + Self::length(self.ttl));
         self.sought_since = None;
+        self.proven = true;
+        self.forbidden_since = None;
         self.unanswered = false;
         self.backoff.reset();
     }
@@ -173,9 +187,15 @@ impl Cover {
         self.due = Some(now + self.backoff.pause(longest).max(at_least));
     }
 
-    /// The announcement is forbidden: falls back to the next way, which is
-    /// returned; `None` if there is no other.
-    pub fn forbidden(&mut self, now: Time) -> Option<Via> {
+    /// The announcement is forbidden. Falls back to the next way, if there is
+    /// one, and returns whether it has; if the present way has worked before,
+    /// only once that is believed.
+    pub fn forbidden(&mut self, longest: Duration, now: Time) -> bool {
+        let since = *self.forbidden_since.get_or_insert(now);
+        if self.proven && now.since(since) < BELIEVED_AFTER {
+            self.failed(Duration::ZERO, longest, now);
+            return false;
+        }
         self.via = match self.via {
             Some(Via::Status) => Some(Via::Annotation),
             _ => None,
@@ -183,6 +203,13 @@ impl Cover {
         self.retry_ways.get_or_insert(now + FORBIDDEN_FOR);
         self.due = Some(now);
         self.unanswered = false;
+        self.proven = false;
+        self.forbidden_since = None;
+        true
+    }
+
+    /// Where announcements are written now; `None` for nowhere.
+    pub fn via(&self) -> Option<Via> {
         self.via
     }
 }
@@ -268,10 +295,11 @@ mod tests {
         let mut cover = Cover::new(TTL, 1);
         cover.last_close(at(10));
         assert_eq!(cover.ask(at(10)), Some(Via::Status));
-        assert_eq!(cover.forbidden(at(10)), Some(Via::Annotation));
+        assert!(cover.forbidden(TTL, at(10)));
         assert_eq!(cover.ask(at(10)), Some(Via::Annotation));
         assert!(!cover.holds(at(10)));
-        assert_eq!(cover.forbidden(at(10)), None);
+        assert!(cover.forbidden(TTL, at(10)));
+        assert_eq!(cover.via(), None);
         assert!(cover.holds(at(10)), "it knows of no other proxy");
         assert_eq!(cover.due(), None);
         assert_eq!(

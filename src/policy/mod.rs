@@ -197,6 +197,8 @@ pub struct Policy {
     next_id: u64,
     /// When the next request is due.
     due: Time,
+    /// Until when the API server has asked to be left alone.
+    excused_until: Time,
     backoff: Backoff,
     nonces: Random,
     commands: VecDeque<Command>,
@@ -218,6 +220,7 @@ impl Policy {
             in_flight: None,
             next_id: 0,
             due: now,
+            excused_until: now,
             backoff: Backoff::new(seed),
             nonces: Random::new(seed.rotate_left(32)),
             commands: VecDeque::new(),
@@ -287,6 +290,11 @@ impl Policy {
             self.idle_since = None;
         } else if had_some || self.idle_since.is_none() {
             self.idle_since = Some(now);
+        }
+        if connections.waiting > 0 && before.waiting == 0 {
+            // A pause that was long because nobody waited is too long now.
+            let soon = (now + LONGEST_PAUSE_WAITING).max(self.excused_until);
+            self.due = self.due.min(soon);
         }
         if connections.open == 0 && had_some {
             self.cover.last_close(now);
@@ -450,7 +458,7 @@ impl Policy {
         }
         if scale.replicas == 0 {
             self.cover.void();
-            self.learn_zero(scale.version, now);
+            self.learn_zero(asked, scale.version, now);
         } else {
             if matches!(asked, Request::Announce { .. }) {
                 self.cover.granted();
@@ -478,12 +486,14 @@ impl Policy {
         });
     }
 
-    fn learn_zero(&mut self, version: ResourceVersion, now: Time) {
+    fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
         self.due = now + self.poll();
         self.commands.push_back(Command::CondemnPods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
-                self.due = now;
+                // A wake that is answered with zero was undone by somebody.
+                let undone = matches!(asked, Request::WriteScale { .. });
+                self.due = if undone { now + POLL_STARTING } else { now };
                 self.phase = Phase::Waking {
                     since,
                     version: Some(version),
@@ -596,6 +606,9 @@ impl Policy {
             // Whatever comes next under that name is another app.
             self.seen = None;
         }
+        if let Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } = failure {
+            self.excused_until = now + retry_after.unwrap_or_default();
+        }
         self.due = now + self.pause_after(failure);
     }
 
@@ -603,8 +616,9 @@ impl Policy {
         let longest = self.longest_pause();
         match failure {
             Outcome::Forbidden => {
-                let via = self.cover.forbidden(now);
-                self.say(Change::AnnouncesVia(via));
+                if self.cover.forbidden(longest, now) {
+                    self.say(Change::AnnouncesVia(self.cover.via()));
+                }
             }
             Outcome::NotFound => self.cover.failed(self.poll(), longest, now),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {

@@ -31,6 +31,7 @@ pub struct Pods {
 impl Pods {
     /// Replaces the list.
     pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
+        self.pardon(now);
         let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.ready);
         self.condemned
             .retain(|uid, _| listed.iter().any(|pod| pod.uid == *uid));
@@ -70,20 +71,28 @@ impl Pods {
         let pardons = self
             .condemned
             .values()
-            .filter_map(|&since| self.pardon_at(since));
+            .filter_map(|&since| pardon_at(since, self.awake_since));
         pardons.filter(|&at| at > now).min()
     }
 
-    fn is_condemned(&self, pod: &Pod, now: Time) -> bool {
+    /// Forgets those that have turned out to be survivors: they are pods like
+    /// any other from now on.
+    fn pardon(&mut self, now: Time) {
+        let awake_since = self.awake_since;
         self.condemned
-            .get(&pod.uid)
-            .is_some_and(|&ready_since| self.pardon_at(ready_since).is_none_or(|at| now < at))
+            .retain(|_, &mut since| pardon_at(since, awake_since).is_none_or(|at| now < at));
     }
 
-    /// When a condemned pod that has been ready since then is pardoned.
-    fn pardon_at(&self, ready_since: Option<Time>) -> Option<Time> {
-        Some(ready_since?.max(self.awake_since?) + PARDON)
+    fn is_condemned(&self, pod: &Pod, now: Time) -> bool {
+        self.condemned.get(&pod.uid).is_some_and(|&ready_since| {
+            pardon_at(ready_since, self.awake_since).is_none_or(|at| now < at)
+        })
     }
+}
+
+/// When a condemned pod that has been ready since then is pardoned.
+fn pardon_at(ready_since: Option<Time>, awake_since: Option<Time>) -> Option<Time> {
+    Some(ready_since?.max(awake_since?) + PARDON)
 }
 
 #[cfg(test)]
@@ -166,6 +175,17 @@ mod tests {
         pods.revive(at(10));
         pods.update(vec![pod("a", true)], at(20));
         assert_eq!(pods.dialable(at(20)).len(), 1);
+    }
+
+    #[test]
+    fn a_survivor_is_pardoned_for_good() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", true)], at(0));
+        pods.condemn(at(0));
+        pods.revive(at(100));
+        pods.update(vec![pod("a", false)], at(3_600_000));
+        pods.update(vec![pod("a", true)], at(3_601_000));
+        assert_eq!(pods.dialable(at(3_601_000)).len(), 1);
     }
 
     #[test]

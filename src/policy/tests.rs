@@ -828,6 +828,117 @@ fn where_the_status_may_not_be_patched_an_annotation_serves_and_where_neither_ma
     assert!(scene.gate());
 }
 
+// --- Pauses ---
+fn forbidden_everywhere_and_starting() -> Scene {
+    let mut scene = Scene::asleep();
+    scene.opens(1);
+    scene.commands();
+    scene.answers(unmarked(2, "8")); // scaled up; now Starting
+    scene
+}
+
+#[test]
+fn where_announcing_is_forbidden_a_cold_start_does_not_spin() {
+    let mut scene = forbidden_everywhere_and_starting();
+    assert!(matches!(scene.policy.phase, Phase::Starting { .. }));
+    assert!(matches!(scene.in_flight(), Some(Request::Announce { .. })));
+    scene.answers(Outcome::Forbidden);
+    assert!(matches!(scene.in_flight(), Some(Request::Announce { .. })));
+    scene.answers(Outcome::Forbidden);
+    for _ in 0..40 {
+        scene.passes(Duration::from_millis(100));
+        if scene.in_flight() == Some(read()) {
+            scene.answers(unmarked(2, "8"));
+        }
+        let next = scene.policy.next_deadline().unwrap();
+        assert!(
+            next > scene.now,
+            "due {:?} ago, phase {:?}",
+            scene.now.since(next),
+            scene.policy.phase
+        );
+    }
+}
+
+#[test]
+fn who_comes_while_the_outcome_of_the_sleep_is_unknown_waits_no_longer_than_the_pause_for_waiters()
+{
+    let mut scene = Scene::falling();
+    scene.answers(LOST);
+    for _ in 0..12 {
+        let due = scene.policy.next_deadline().unwrap();
+        scene.passes(due.since(scene.now));
+        scene.answers(Outcome::Unreachable);
+    }
+    scene.opens(1);
+    let due = scene.policy.next_deadline().unwrap();
+    assert!(
+        due.since(scene.now) <= LONGEST_PAUSE_WAITING,
+        "{:?}",
+        due.since(scene.now)
+    );
+}
+
+#[test]
+fn who_comes_after_a_failed_wake_waits_no_longer_than_the_pause_for_waiters() {
+    let mut scene = Scene::waking();
+    scene.closes_all();
+    for _ in 0..12 {
+        scene.answers(Outcome::Unreachable);
+        let due = scene.policy.next_deadline().unwrap();
+        scene.passes(due.since(scene.now));
+    }
+    scene.answers(Outcome::Unreachable);
+    scene.opens(1);
+    let due = scene.policy.next_deadline().unwrap();
+    assert!(
+        due.since(scene.now) <= LONGEST_PAUSE_WAITING,
+        "{:?}",
+        due.since(scene.now)
+    );
+}
+
+#[test]
+fn a_wake_that_is_answered_with_zero_is_not_repeated_without_a_pause() {
+    let mut scene = Scene::waking();
+    scene.answers(unmarked(0, "8"));
+    assert!(
+        scene.in_flight() != Some(write(2, "8")),
+        "again at once, and so on for ever"
+    );
+}
+
+#[test]
+fn one_refusal_does_not_stand_for_five_minutes_after_announcing_has_worked() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.commands();
+    scene.covers(1);
+    scene.hands_over();
+    // the renewal meets an API server that has just started (403 until RBAC has synced)
+    while !matches!(scene.in_flight(), Some(Request::Announce { .. })) {
+        let due = scene.policy.next_deadline().unwrap();
+        scene.passes(due.since(scene.now));
+        if scene.in_flight() == Some(read()) {
+            scene.answers_as_before();
+        }
+    }
+    scene.answers(Outcome::Forbidden);
+    let start = scene.now;
+    while !matches!(scene.in_flight(), Some(Request::Announce { .. })) {
+        let due = scene.policy.next_deadline().unwrap();
+        scene.passes(due.since(scene.now));
+        if scene.in_flight() == Some(read()) {
+            scene.answers_as_before();
+        }
+    }
+    assert!(
+        scene.now.since(start) < TTL,
+        "a connection is open, and for {:?} nothing tells the others",
+        scene.now.since(start)
+    );
+}
+
 // --- Everything at once ---
 
 mod anything {
