@@ -70,10 +70,23 @@ fn expect_reset(stream: &mut TcpStream) {
 
 /// The PATCHes that have set that many replicas; those that met a conflict
 /// have set none.
+fn setting(replicas: u64) -> sandbox::Pattern {
+    on("patch", "deployments/scale")
+        .with(move |e| e.replicas() == Some(replicas) && e.status == Some(200))
+}
+
 fn patches(sandbox: &Sandbox, replicas: u64) -> usize {
-    let applied =
-        move |e: &sandbox::Exchange| e.replicas() == Some(replicas) && e.status == Some(200);
-    sandbox.count(&on("patch", "deployments/scale").with(applied))
+    sandbox.count(&setting(replicas))
+}
+
+/// Waits for a PATCH that sets that many replicas to be answered, which is
+/// after it has been applied; there must be no more than that one.
+#[track_caller]
+fn expect_one_patch(sandbox: &Sandbox, replicas: u64) {
+    sandbox.expect("it is answered", |state| {
+        state.count(&setting(replicas)) >= 1
+    });
+    assert_eq!(patches(sandbox, replicas), 1);
 }
 
 /// Waits until `zpa` knows that the app sleeps, and its version stands still.
