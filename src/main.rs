@@ -1,5 +1,6 @@
 //! Arguments, log set-up, exit code; everything else is in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use zpa::daemon::{self, Clocks, Error, Exit};
@@ -13,20 +14,22 @@ fn main() -> ExitCode {
     let env = |name: &str| std::env::var_os(name);
     match settings::parse(std::env::args_os().skip(1), env) {
         Ok(Invocation::Run(settings)) => run(&settings),
-        Ok(Invocation::Help) => {
-            print!("{}", settings::help());
-            ExitCode::SUCCESS
-        }
-        Ok(Invocation::Version) => {
-            println!("{}", settings::version());
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Help) => print(&settings::help()),
+        Ok(Invocation::Version) => print(&format!("{}\n", settings::version())),
         Err(errors) => {
             for error in errors.lines() {
                 eprintln!("zpa: {error}");
             }
             ExitCode::from(USAGE)
         }
+    }
+}
+
+/// Prints to a standard output that may be shut or full.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -802,3 +802,19 @@ fn a_survivor_that_dies_too_is_closed_at_once() {
         e.counts().open == 0
     });
 }
+
+#[test]
+fn while_the_gate_is_shut_no_further_address_is_dialled() {
+    let (dead, _filling) = silent();
+    let pod = backend();
+    let mut rig = Rig::open(&[&dead, &pod]);
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.turn();
+    rig.engine.set_gate(false);
+    rig.skew += LIMITS.connect_timeout;
+    for _ in 0..50 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+}

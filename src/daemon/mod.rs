@@ -34,6 +34,10 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 
+/// How many connections are allowed if nobody says, however many descriptors
+/// there are: memory is to have a ceiling.
+const DEFAULT_CONNECTIONS: usize = 100_000;
+
 /// Where the time comes from.
 #[derive(Clone, Copy)]
 pub struct Clocks {
@@ -101,9 +105,10 @@ impl Api for Outside {
 
 impl Daemon {
     fn start(settings: &Settings, clocks: Clocks) -> Result<Daemon, String> {
+        // It may run kubectl, which a signal is to end.
+        let (access, namespace) = discover(settings)?;
         // Before any thread starts: threads inherit what is blocked.
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
-        let (access, namespace) = discover(settings)?;
         let engine = bind(settings)?;
         let (sender, inbox) = mpsc::channel();
         let waker = set_up_wakeups(&engine, &signals)?;
@@ -268,7 +273,7 @@ fn connection_limit(wanted: Option<usize>, descriptors: u64) -> usize {
              files allows {possible}; raise it (ulimit -Hn, LimitNOFILE) to have more"
         );
     }
-    wanted.unwrap_or(possible).min(possible)
+    wanted.unwrap_or(DEFAULT_CONNECTIONS).min(possible)
 }
 
 fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Waker>, String> {
@@ -323,7 +328,14 @@ mod tests {
     #[test]
     fn the_connection_limit_leaves_descriptors_to_the_others() {
         for (label, wanted, descriptors, expected) in [
-            ("as many as there is room for", None, 1_000_000, 499_968),
+            ("as many as there is room for", None, 20_000, 9_968),
+            ("a hundred thousand at most", None, 1_000_000_000, 100_000),
+            (
+                "more if that is asked for",
+                Some(200_000),
+                1_000_000,
+                200_000,
+            ),
             ("fewer if that is asked for", Some(100), 1_000_000, 100),
             ("no more than there is room for", Some(5000), 1024, 480),
             ("one at the very least", None, 3, 1),

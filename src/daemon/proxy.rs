@@ -247,6 +247,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.target = addresses;
                 self.backends_until = Some(now);
             }
+            // A target is what the operator wants everybody to go through.
+            Message::Fallback(_) if self.terms.has_target => {}
             Message::Fallback(address) => self.sockets.set_fallback(address),
         }
         self.obey(now);

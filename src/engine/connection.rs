@@ -37,6 +37,8 @@ pub struct Connection {
     pub down: Half,
     /// How often it has found no address that takes it.
     pub rests: u8,
+    /// How many sockets were dialled for it.
+    dials: u8,
     /// Whether it is to have another turn without any event.
     pub queued: bool,
     /// How far it has come.
@@ -124,9 +126,24 @@ impl Connection {
             up: Half::new(),
             down: Half::new(),
             rests: 0,
+            dials: 0,
             queued: false,
             stage: Stage::Parked,
         }
+    }
+
+    /// What identifies the pod's socket to the loop. The next socket for the
+    /// same connection has another token, since events of the last one may
+    /// still be in the batch.
+    pub fn backend_token(&self, key: usize) -> Token {
+        let parity = usize::from(self.dials & 1) << 63;
+        Token(token(key, self.serial, Side::Backend).0 | parity)
+    }
+
+    /// The token for another socket to a pod.
+    pub fn next_backend_token(&mut self, key: usize) -> Token {
+        self.dials = self.dials.wrapping_add(1);
+        self.backend_token(key)
     }
 
     /// The phase that a log line or a counter speaks of.
@@ -214,11 +231,14 @@ pub fn parse_token(token: Token) -> (usize, usize, Side) {
     } else {
         Side::Client
     };
-    ((token.0 >> 1) & 0xFFFF_FFFF, token.0 >> 33, side)
+    (
+        (token.0 >> 1) & 0xFFFF_FFFF,
+        (token.0 >> 33) & 0x3FFF_FFFF,
+        side,
+    )
 }
 
-/// The part of the serial number that fits into a token. The topmost value is
-/// left to the loop's own tokens.
+/// The part of the serial number that fits into a token, and leaves one bit.
 pub fn generation(serial: u64) -> usize {
     (serial & 0x3FFF_FFFF) as usize
 }

@@ -26,8 +26,11 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// and how often, before it is given up.
 const KEEPALIVE_PROBES: u32 = 6;
-/// How long sent data may stay without an acknowledgement (RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long sent data may stay without an acknowledgement (RFC 5482). Linux
+/// counts a peer that answers, but has not read for so long that its window is
+/// shut, as one that does not acknowledge: a stalled download must not end in
+/// two minutes.
+const USER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A listening socket and its readiness.
 pub struct Listener {
@@ -55,7 +58,7 @@ impl Listener {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         // Accepted sockets inherit these from the listener on Linux, which
-        // saves five system calls a connection.
+        // saves seven system calls a connection.
         tune(&SockRef::from(&socket))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -132,6 +135,8 @@ pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_nodelay(true)?;
+    // An urgent byte is a byte of the stream: it is passed on in its place.
+    socket.set_out_of_band_inline(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }

@@ -73,7 +73,7 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How long a side that is to be reset may take to acknowledge what was sent
 /// to it before.
 const RESET_LINGER: Duration = Duration::from_secs(60);
-/// How often to look whether it has.
+/// How soon to look whether it has; then less and less often.
 const RESET_CHECK: Duration = Duration::from_millis(10);
 
 /// What the engine keeps to.
@@ -312,7 +312,9 @@ impl Engine {
     fn find(&self, token: Token) -> Option<(usize, Side)> {
         let (key, generation, side) = connection::parse_token(token);
         let connection = self.connections.get(key)?;
-        (connection::generation(connection.serial) == generation).then_some((key, side))
+        let is_current = connection::generation(connection.serial) == generation
+            && (side == Side::Client || connection.backend_token(key) == token);
+        is_current.then_some((key, side))
     }
 
     // --- Accepting ---
@@ -380,9 +382,12 @@ impl Engine {
 
     // --- Dialling ---
 
-    /// Dials the next address of the round; rests when there is none left.
+    /// Dials the next address of the round; rests when there is none left, and
+    /// parks when the gate has been shut meanwhile.
     fn dial(&mut self, key: usize, mut round: Round, now: Time) {
-        while let Some((backend, address)) = self.next_target(&mut round) {
+        while self.gate_open
+            && let Some((backend, address)) = self.next_target(&mut round)
+        {
             match self.connect(key, address) {
                 Ok(upstream) => {
                     let deadline = now + self.limits.connect_timeout;
@@ -398,7 +403,10 @@ impl Engine {
                 Err(e) => self.note_failed_dial(key, backend, &e.to_string(), &mut round),
             }
         }
-        self.rest(key, now);
+        match self.gate_open {
+            true => self.rest(key, now),
+            false => self.park(key),
+        }
     }
 
     /// The next address of the round. The Service's own comes last, and only
@@ -419,7 +427,7 @@ impl Engine {
     fn connect(&mut self, key: usize, address: SocketAddr) -> io::Result<TcpStream> {
         let mut upstream = TcpStream::connect(address)?;
         listener::tune(&SockRef::from(&upstream))?;
-        let token = connection::token(key, self.connections[key].serial, Side::Backend);
+        let token = self.connections[key].next_backend_token(key);
         self.poll
             .registry()
             .register(&mut upstream, token, INTEREST)?;
@@ -555,8 +563,6 @@ impl Engine {
                 // A socket that is connecting reports nothing until it is
                 // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
                 if event.is_error() || event.is_write_closed() {
-                    // Without an error this is an event of the socket that was
-                    // dialled before, from the same batch.
                     let Ok(Some(why)) = attempt.upstream.take_error() else {
                         return;
                     };
@@ -694,7 +700,8 @@ impl Engine {
             Side::Backend => (upstream, End::ClientGone(Phase::Relaying)),
         };
         if now < *until && sys::unacknowledged(socket).is_ok_and(|bytes| bytes > 0) {
-            self.set_deadline(key, Some(now + RESET_CHECK));
+            let waited = RESET_LINGER.saturating_sub(until.since(now));
+            self.set_deadline(key, Some(now + RESET_CHECK.max(waited / 8)));
         } else {
             self.reset(key, end);
         }

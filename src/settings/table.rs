@@ -203,7 +203,7 @@ pub static TABLE: &[Setting] = &[
         aliases: &[],
         variables: &["ZPA_MAX_CONNECTIONS"],
         placeholder: "NUMBER",
-        unset: Unset::Means("from RLIMIT_NOFILE"),
+        unset: Unset::Means("from RLIMIT_NOFILE, at most 100000"),
         help: "How many clients may be connected at a time; others wait to be accepted",
         examples: &["1000"],
         store: |settings, text| {

@@ -52,7 +52,7 @@ fn connections_to_a_sleeping_app_are_held_through_an_api_outage_and_then_served(
     clients
         .iter_mut()
         .for_each(|client| echo(client, "worth the wait"));
-    assert_eq!(patches(&sandbox, 1), 1);
+    expect_one_patch(&sandbox, 1);
 }
 
 #[test]
