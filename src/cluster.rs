@@ -33,6 +33,10 @@ pub struct Scale {
     /// The last announcement; `None` if the reply did not show it, as that of
     /// the scale subresource does not.
     pub in_use: Option<InUse>,
+    /// `metadata.generation`, which each write of the spec or of an annotation
+    /// raises by one, and no write of the status (`deploymentStrategy`); `None`
+    /// if the reply did not show it, as that of the scale subresource does not.
+    pub generation: Option<u64>,
 }
 
 /// Where an announcement is written.

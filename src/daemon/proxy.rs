@@ -279,7 +279,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         };
         self.sockets.set_backends(&addresses, now);
         self.policy.dialable(!addresses.is_empty(), now);
-        self.backends_until = self.pods.next_deadline(now).or(self.blind_at(now));
+        let deadlines = [self.pods.next_deadline(now), self.blind_at(now)];
+        self.backends_until = deadlines.into_iter().flatten().min();
     }
 
     /// Whether nothing was ever heard of the endpoints, so that a target has
@@ -302,7 +303,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                     self.backends_until = Some(now);
                 }
                 Command::RevivePods => {
-                    self.pods.revive(now);
+                    if self.pods.revive(now) {
+                        self.api.refresh();
+                    }
                     self.backends_until = Some(now);
                 }
                 Command::Say(change) => self.say(change),

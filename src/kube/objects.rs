@@ -35,6 +35,7 @@ struct Scalable {
 #[serde(rename_all = "camelCase")]
 struct ScalableMetadata {
     resource_version: String,
+    generation: Option<u64>,
     annotations: Option<Annotations>,
 }
 
@@ -84,6 +85,7 @@ pub(super) fn scale(body: &[u8]) -> Option<Scale> {
         replicas: object.spec.and_then(|spec| spec.replicas).unwrap_or(absent),
         version: ResourceVersion(version),
         in_use,
+        generation: object.metadata.generation,
     })
 }
 

@@ -29,6 +29,10 @@ const ANNOUNCEMENTS_PER_TTL: u32 = 10;
 /// until it has read the roles.
 const BELIEVED_AFTER: Duration = Duration::from_secs(30);
 
+/// For how long a failed announcement shows that the next one is going to fail
+/// as well, so that those who come later need not wait for that.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// When to try again what was forbidden.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
 
@@ -51,6 +55,12 @@ pub struct Cover {
     forbidden_since: Option<Time>,
     /// Since when somebody has waited for cover that does not come.
     sought_since: Option<Time>,
+    /// Whether somebody waits now.
+    somebody_waits: bool,
+    /// When an announcement has failed last.
+    failed: Time,
+    /// What the server has asked for when it refused the last one.
+    not_before: Time,
     /// Whether the last announcement has failed, or is not answered yet.
     unanswered: bool,
     backoff: Backoff,
@@ -69,6 +79,9 @@ impl Cover {
             proven: false,
             forbidden_since: None,
             sought_since: None,
+            somebody_waits: false,
+            failed: Time::default(),
+            not_before: Time::default(),
             unanswered: false,
             backoff: Backoff::new(seed),
         }
@@ -94,7 +107,8 @@ impl Cover {
     /// Whether cover was sought in vain for so long that connections are to be
     /// let through without it.
     pub fn fails_open(&self, now: Time) -> bool {
-        !self.holds(now) && self.fails_open_at().is_some_and(|at| now >= at)
+        let in_vain = self.fails_open_at().is_some_and(|at| now >= at);
+        in_vain && !self.holds(now) && (self.somebody_waits || self.is_fresh(now))
     }
 
     /// When [`Cover::fails_open`] becomes true if nothing succeeds until then.
@@ -124,20 +138,46 @@ impl Cover {
         self.unanswered = true;
     }
 
-    /// Connections are open; some of them may wait.
+    /// Connections are open; some of them may wait. Nobody is let through
+    /// without cover before it was tried to get it: a pause that began when
+    /// nobody waited is over.
     pub fn wanted(&mut self, waiting: bool, now: Time) {
+        self.somebody_waits = waiting;
         if self.holds(now) {
             self.sought_since = None;
         } else if waiting {
             self.sought_since.get_or_insert(now);
+            self.hurry(self.sent + FAIL_OPEN_AFTER);
         }
     }
 
-    /// Nobody waits any more.
-    pub fn unwanted(&mut self) {
-        if !self.unanswered {
+    /// Nobody waits any more. Whoever comes next is let through like those
+    /// before, for as long as the failure is fresh.
+    pub fn unwanted(&mut self, now: Time) {
+        self.somebody_waits = false;
+        if !self.unanswered || !self.is_fresh(now) {
             self.sought_since = None;
         }
+    }
+
+    /// The API server has answered something else: what has failed before is
+    /// worth a try at once, instead of after its pause.
+    pub fn server_is_back(&mut self, now: Time) {
+        self.hurry(now);
+    }
+
+    /// Has what has failed tried again no later than then, or as soon as the
+    /// server allows.
+    fn hurry(&mut self, at: Time) {
+        if self.unanswered {
+            let at = at.max(self.not_before);
+            self.due = self.due.map(|due| due.min(at));
+        }
+    }
+
+    /// Whether an announcement has failed just now.
+    fn is_fresh(&self, now: Time) -> bool {
+        now.since(self.failed) <= FRESH
     }
 
     /// Our last connection has ended: the other proxies' clocks are to start
@@ -184,7 +224,9 @@ impl Cover {
     /// The announcement has failed; `at_least` is what the server asks for.
     pub fn failed(&mut self, at_least: Duration, longest: Duration, now: Time) {
         self.unanswered = true;
-        self.due = Some(now + self.backoff.pause(longest).max(at_least));
+        self.failed = now;
+        self.not_before = now + at_least;
+        self.due = Some(self.not_before.max(now + self.backoff.pause(longest)));
     }
 
     /// The announcement is forbidden. Falls back to the next way, if there is
@@ -280,7 +322,7 @@ mod tests {
         cover.failed(Duration::ZERO, TTL, at(10));
         assert!(!cover.fails_open(at(11)));
         assert!(cover.fails_open(at(12)));
-        cover.unwanted();
+        cover.unwanted(at(12));
         assert!(cover.fails_open(at(13)), "the next one need not wait anew");
         cover.sent(at(14));
         cover.granted();

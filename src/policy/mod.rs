@@ -41,10 +41,17 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 /// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
 
+/// Which part of a TTL may lie between two answers of the API server. If it was
+/// out of reach for longer, it may have been so for all, and the cover of others
+/// may have run out: they must have the time to announce again. For up to half a
+/// TTL it cannot have run out ([`Cover::renewal`], [`Cover::length`]).
+const LONGEST_GAP: u32 = 2;
+
 /// When to ask again what was forbidden: rights come with a human's hand.
 pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
 
-/// The longest pause between two attempts while somebody waits for a pod.
+/// The longest pause between two attempts while somebody waits for a pod, or
+/// for the cover of a connection that is open.
 pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// What the policy keeps to.
@@ -175,6 +182,8 @@ struct Seen {
     /// When the answer came that showed it first. What it showed is older, so
     /// counting from here can only make a sleep come later.
     since: Time,
+    /// When the answer came that showed it last.
+    last: Time,
 }
 
 /// The state machine.
@@ -188,6 +197,8 @@ pub struct Policy {
     idle_since: Option<Time>,
     dialable: bool,
     seen: Option<Seen>,
+    /// The generation that was seen last, our own writes since then included.
+    generation: Option<u64>,
     cover: Cover,
     /// Whether connections are being let through without cover.
     uncovered: bool,
@@ -214,6 +225,7 @@ impl Policy {
             idle_since: Some(now),
             dialable: false,
             seen: None,
+            generation: None,
             cover: Cover::new(config.idle_ttl, seed.rotate_left(16)),
             uncovered: false,
             told: false,
@@ -291,7 +303,7 @@ impl Policy {
         } else if had_some || self.idle_since.is_none() {
             self.idle_since = Some(now);
         }
-        if connections.waiting > 0 && before.waiting == 0 {
+        if connections.waiting > 0 && before.waiting == 0 && !self.gate_open(now) {
             // A pause that was long because nobody waited is too long now.
             let soon = (now + LONGEST_PAUSE_WAITING).max(self.excused_until);
             self.due = self.due.min(soon);
@@ -383,7 +395,7 @@ impl Policy {
             self.cover.wanted(waiting > 0, now);
         }
         if waiting == 0 {
-            self.cover.unwanted();
+            self.cover.unwanted(now);
         }
         let uncovered = self.is_in_use() && self.cover.fails_open(now);
         if uncovered && !self.uncovered {
@@ -452,6 +464,9 @@ impl Policy {
     /// The scale is known, by a read or by a write that was applied.
     fn learn(&mut self, asked: &Request, scale: Scale, now: Time) {
         self.observe(&scale, now);
+        if self.may_have_slept(asked, &scale) {
+            self.has_slept_unseen(now);
+        }
         let settled = self.is_in_use() || matches!(self.phase, Phase::Asleep { .. });
         if settled || matches!(asked, Request::WriteScale { .. }) {
             self.backoff.reset();
@@ -460,22 +475,26 @@ impl Policy {
             self.cover.void();
             self.learn_zero(asked, scale.version, now);
         } else {
-            if matches!(asked, Request::Announce { .. }) {
-                self.cover.granted();
+            match asked {
+                Request::Announce { .. } => self.cover.granted(),
+                _ => self.cover.server_is_back(now),
             }
             self.learn_replicas(asked, scale, now);
         }
     }
 
     /// Notes what the Deployment looks like, and since when. A reply that does
-    /// not show the last announcement says nothing about it.
+    /// not show the last announcement says nothing about it. After a long time
+    /// without an answer, it is as if seen for the first time.
     fn observe(&mut self, scale: &Scale, now: Time) {
         let Scale {
             replicas, in_use, ..
         } = scale;
         let before = self.seen.take();
+        let longest_gap = self.config.idle_ttl / LONGEST_GAP;
         let unchanged = before.as_ref().filter(|seen| {
-            seen.replicas == *replicas && (in_use.is_none() || seen.in_use == *in_use)
+            let same = in_use.is_none() || seen.in_use == *in_use;
+            same && seen.replicas == *replicas && now.since(seen.last) <= longest_gap
         });
         let since = unchanged.map_or(now, |seen| seen.since);
         let in_use = in_use.clone().or(before.and_then(|seen| seen.in_use));
@@ -483,7 +502,35 @@ impl Policy {
             replicas: *replicas,
             in_use,
             since,
+            last: now,
         });
+    }
+
+    /// Whether the scale may have gone to zero and back since it was seen last:
+    /// that takes two writes of the spec.
+    fn may_have_slept(&mut self, asked: &Request, scale: &Scale) -> bool {
+        let ours = u64::from(match asked {
+            Request::Read => false,
+            Request::WriteScale { .. } => true,
+            Request::Announce { via, .. } => *via == Via::Annotation,
+        });
+        let expected = self.generation.map(|seen| seen + ours);
+        self.generation = scale.generation.or(expected);
+        let shown_and_expected = scale.generation.zip(expected);
+        shown_and_expected.is_some_and(|(shown, expected)| shown >= expected + 2)
+    }
+
+    /// Somebody has woken the app: the idle clock starts again, and the pods of
+    /// before are not to be dialled. Under cover nobody has put it to sleep, and
+    /// what wrote twice is something else. To be wrong costs those who come in
+    /// the next two seconds a wait until then.
+    fn has_slept_unseen(&mut self, now: Time) {
+        if let Some(seen) = &mut self.seen {
+            seen.since = now;
+        }
+        if !self.cover.holds(now) {
+            self.commands.push_back(Command::CondemnPods);
+        }
     }
 
     fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
@@ -605,6 +652,7 @@ impl Policy {
         if *failure == Outcome::NotFound {
             // Whatever comes next under that name is another app.
             self.seen = None;
+            self.generation = None;
         }
         if let Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } = failure {
             self.excused_until = now + retry_after.unwrap_or_default();
@@ -613,7 +661,10 @@ impl Policy {
     }
 
     fn fail_to_announce(&mut self, failure: &Outcome, now: Time) {
-        let longest = self.longest_pause();
+        let longest = match self.connections.open {
+            0 => backoff::LONGEST,
+            _ => LONGEST_PAUSE_WAITING,
+        };
         match failure {
             Outcome::Forbidden => {
                 if self.cover.forbidden(longest, now) {

@@ -26,12 +26,17 @@ pub struct Pods {
     condemned: HashMap<String, Option<Time>>,
     /// Since when the scale has been seen above zero.
     awake_since: Option<Time>,
+    /// When the first list since then has come.
+    listed_awake: Option<Time>,
 }
 
 impl Pods {
     /// Replaces the list.
     pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
         self.pardon(now);
+        if self.awake_since.is_some() {
+            self.listed_awake.get_or_insert(now);
+        }
         let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.ready);
         self.condemned
             .retain(|uid, _| listed.iter().any(|pod| pod.uid == *uid));
@@ -44,6 +49,7 @@ impl Pods {
     /// The scale was seen at zero: condemns every pod that is listed.
     pub fn condemn(&mut self, now: Time) {
         self.awake_since = None;
+        self.listed_awake = None;
         for pod in &self.listed {
             let ready_since = self.condemned.entry(pod.uid.clone()).or_default();
             *ready_since = pod.ready.then(|| ready_since.unwrap_or(now));
@@ -51,9 +57,12 @@ impl Pods {
     }
 
     /// The scale was seen above zero: a condemned pod that stays ready from
-    /// now on is a survivor.
-    pub fn revive(&mut self, now: Time) {
+    /// now on is a survivor. Whether a list is wanted that shows if it does: the
+    /// old one may be of a watch that is dead.
+    pub fn revive(&mut self, now: Time) -> bool {
+        let news = self.awake_since.is_none();
         self.awake_since.get_or_insert(now);
+        news && !self.condemned.is_empty()
     }
 
     /// The addresses that may be dialled.
@@ -71,28 +80,29 @@ impl Pods {
         let pardons = self
             .condemned
             .values()
-            .filter_map(|&since| pardon_at(since, self.awake_since));
+            .filter_map(|&since| pardon_at(since, self.listed_awake));
         pardons.filter(|&at| at > now).min()
     }
 
     /// Forgets those that have turned out to be survivors: they are pods like
     /// any other from now on.
     fn pardon(&mut self, now: Time) {
-        let awake_since = self.awake_since;
+        let listed = self.listed_awake;
         self.condemned
-            .retain(|_, &mut since| pardon_at(since, awake_since).is_none_or(|at| now < at));
+            .retain(|_, &mut since| pardon_at(since, listed).is_none_or(|at| now < at));
     }
 
     fn is_condemned(&self, pod: &Pod, now: Time) -> bool {
         self.condemned.get(&pod.uid).is_some_and(|&ready_since| {
-            pardon_at(ready_since, self.awake_since).is_none_or(|at| now < at)
+            pardon_at(ready_since, self.listed_awake).is_none_or(|at| now < at)
         })
     }
 }
 
-/// When a condemned pod that has been ready since then is pardoned.
-fn pardon_at(ready_since: Option<Time>, awake_since: Option<Time>) -> Option<Time> {
-    Some(ready_since?.max(awake_since?) + PARDON)
+/// When a condemned pod that has been ready since then is pardoned, if the first
+/// list after the wake has come at `listed_awake`.
+fn pardon_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
+    Some(ready_since?.max(listed_awake?) + PARDON)
 }
 
 #[cfg(test)]
@@ -147,7 +157,9 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("survivor", true)], at(0));
         pods.condemn(at(10));
-        pods.revive(at(100));
+        assert!(pods.revive(at(90)), "a list is wanted");
+        assert_eq!(pods.next_deadline(at(90)), None, "the old one may be stale");
+        pods.update(vec![pod("survivor", true)], at(100));
         assert_eq!(pods.next_deadline(at(100)), Some(at(2100)));
         assert!(pods.dialable(at(2099)).is_empty());
         assert_eq!(pods.dialable(at(2100)).len(), 1);
@@ -182,7 +194,8 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.condemn(at(0));
-        pods.revive(at(100));
+        pods.revive(at(90));
+        pods.update(vec![pod("a", true)], at(100));
         pods.update(vec![pod("a", false)], at(3_600_000));
         pods.update(vec![pod("a", true)], at(3_601_000));
         assert_eq!(pods.dialable(at(3_601_000)).len(), 1);
@@ -193,8 +206,9 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.condemn(at(0));
-        pods.revive(at(100));
-        pods.revive(at(900));
+        pods.revive(at(90));
+        pods.update(vec![pod("a", true)], at(100));
+        assert!(!pods.revive(at(900)));
         assert_eq!(pods.dialable(at(2100)).len(), 1);
     }
 }

@@ -43,6 +43,7 @@ fn unmarked(replicas: u32, version: &str) -> Outcome {
         replicas,
         version,
         in_use: None,
+        generation: None,
     })
 }
 
@@ -52,6 +53,7 @@ fn marked(replicas: u32, version: &str, mark: &str) -> Outcome {
         replicas,
         version: ResourceVersion(version.to_owned()),
         in_use: Some(InUse(mark.to_owned())),
+        generation: None,
     })
 }
 
@@ -710,6 +712,63 @@ fn the_last_close_announces_once_more() {
     scene.covers(1);
     scene.passes_quietly(TTL - MOMENT);
     assert_eq!(scene.announced, 2, "and then no more");
+}
+
+#[test]
+fn pods_are_condemned_when_the_scale_may_have_gone_to_zero_and_back_unseen() {
+    let mut scene = Scene::awake();
+    for (label, seen, condemned) in [
+        ("the first look shows no change", 4, false),
+        ("one write cannot have gone both ways", 5, false),
+        ("two can", 7, true),
+    ] {
+        scene.passes(POLL);
+        scene.commands();
+        let Outcome::Scale(shown) = scale(1, "1") else {
+            panic!("a scale");
+        };
+        scene.answers(Outcome::Scale(Scale {
+            generation: Some(seen),
+            ..shown
+        }));
+        let found = scene.commands().contains(&Command::CondemnPods);
+        assert_eq!(found, condemned, "{label}");
+    }
+}
+
+#[test]
+fn after_half_a_ttl_without_an_answer_a_whole_ttl_begins() {
+    let mut scene = Scene::awake();
+    scene.passes(TTL);
+    scene.answers(scale(1, "1"));
+    assert_eq!(scene.policy.phase, Phase::Awake, "others may need cover");
+    scene.passes_quietly(TTL - MOMENT);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    scene.passes_quietly(MOMENT * 2);
+    assert_ne!(scene.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn nobody_is_let_through_without_cover_before_it_was_tried() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    for _ in 0..20 {
+        scene.answers(LOST);
+        scene.passes(LONGEST_PAUSE_WAITING);
+    }
+    assert!(
+        scene.policy.gate_open(scene.now),
+        "the server does not answer"
+    );
+    scene.hands_over();
+    scene.closes_all();
+    scene.passes(LONGEST_PAUSE_WAITING);
+    scene.answers(LOST);
+    scene.passes(Duration::from_secs(11));
+    assert!(!scene.policy.gate_open(scene.now), "it may answer again");
+    scene.commands();
+    scene.opens(1);
+    assert_eq!(scene.asked(), [announce()]);
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn a_recorded_scale_comes_back_from_a_guarded_patch() {
         replicas: 1,
         version: ResourceVersion("10299".into()),
         in_use: None,
+        generation: None,
     };
     assert_eq!(outcome_of(write_to(1), server), Outcome::Scale(scale));
 }
@@ -137,6 +138,7 @@ fn an_announcement_shows_the_deployment() {
         replicas: 1,
         version: ResourceVersion("10320".into()),
         in_use: Some(InUse(r#""zpa-5d9c7 3f2a" """#.into())),
+        generation: Some(2),
     };
     assert_eq!(outcome_of(announcement(), server), Outcome::Scale(scale));
 }

@@ -1,0 +1,233 @@
+//! The controllers of the cluster: pods for replicas, slices for pods, and the
+//! watches that carry the slices to the proxies.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::cluster::Pod;
+use zpa::daemon::proxy::Message;
+
+use crate::deployment::{Change, Deployment};
+use crate::pods::{Cause, Life, PodId};
+use crate::process::State;
+use crate::sockets::Event as OnSocket;
+use crate::world::{Event, Pid, World};
+
+/// How long the node answers for a pod's address after its process has ended.
+const REFUSING: Duration = Duration::from_secs(2);
+/// How long a watch takes to notice that its connection is dead.
+pub const SILENCE: Duration = Duration::from_secs(75);
+
+impl World<'_> {
+    /// How long a controller takes.
+    fn lag(&mut self, usual: u64, longest: u64) -> Duration {
+        let ms = Duration::from_millis;
+        match self.now < self.slow_controllers {
+            true => self.dice.between(ms(1000), ms(10_000)),
+            false => self.dice.around(ms(usual), ms(longest)),
+        }
+    }
+
+    /// Does something that may change the number of replicas.
+    pub(crate) fn scale_with<T>(&mut self, change: impl FnOnce(&mut Deployment, Time) -> T) -> T {
+        let before = self.deployment.replicas();
+        let result = change(&mut self.deployment, self.now);
+        if self.deployment.replicas() != before
+            && let Some(change) = self.deployment.last_change
+        {
+            self.tell(|| {
+                format!(
+                    "   replicas {} → {} by {:?}",
+                    change.from, change.to, change.by
+                )
+            });
+            self.oracle.scaled(change);
+            let lag = self.lag(50, 500);
+            self.later(lag, Event::Reconcile);
+        }
+        result
+    }
+
+    /// The Deployment controller looks at replicas and pods, and writes its
+    /// status, which moves the version.
+    pub(crate) fn reconcile(&mut self) {
+        let wanted = self.deployment.replicas() as usize;
+        let there = self.pods.wanted();
+        self.deployment.touch();
+        for _ in there.len()..wanted {
+            self.create_pod();
+        }
+        let lowered = self.deployment.last_lowered;
+        if let Some(change) = lowered {
+            for &pod in there.iter().skip(wanted) {
+                self.end_pod(pod, change);
+            }
+        }
+    }
+
+    fn create_pod(&mut self) {
+        let seconds = Duration::from_secs;
+        let grace = match self.dice.chance(0.7) {
+            true => Duration::ZERO,
+            false => self.dice.between(Duration::ZERO, seconds(10)),
+        };
+        let slow = self.now < self.slow_pods;
+        let (shortest, longest) = if slow { (20, 100) } else { (1, 8) };
+        let start = self.dice.between(seconds(shortest), seconds(longest));
+        let pod = self.pods.create(grace);
+        self.tell(|| format!("   pod-{pod} starts"));
+        self.later(start, Event::PodReady(pod));
+        self.slices_change();
+    }
+
+    fn end_pod(&mut self, pod: PodId, change: Change) {
+        self.tell(|| format!("   pod-{pod} is told to end"));
+        let ending = self.pods.get(pod);
+        ending.cause = Some(Cause::Scaled(change));
+        let was_up = ending.life == Life::Serving;
+        ending.life = if was_up { Life::Ending } else { Life::Gone };
+        let grace = ending.grace;
+        if was_up {
+            let lag = self.lag(20, 200);
+            self.later(lag + grace, Event::PodStops(pod));
+        }
+        self.slices_change();
+    }
+
+    pub(crate) fn pod_ready(&mut self, pod: PodId) {
+        if self.pods.get(pod).life == Life::Starting {
+            self.pods.get(pod).life = Life::Serving;
+            self.tell(|| format!("   pod-{pod} is ready"));
+            self.slices_change();
+        }
+    }
+
+    /// Its process ends, and the kernel resets what is connected to it.
+    pub(crate) fn pod_stops(&mut self, pod: PodId) {
+        self.tell(|| format!("   pod-{pod} is gone"));
+        self.pods.get(pod).life = Life::Refusing;
+        let address = self.pods.get(pod).address;
+        for pid in 0..self.processes.len() {
+            for client in self.served_by(pid, address) {
+                self.push_to_socket(pid, client, OnSocket::Broke);
+            }
+        }
+        self.later(REFUSING, Event::PodGone(pod));
+        self.slices_change();
+    }
+
+    /// A pod crashes: the controller replaces it.
+    pub(crate) fn crash(&mut self) {
+        let Some(&pod) = self.pods.wanted().first() else {
+            return;
+        };
+        let crashed = self.pods.get(pod);
+        crashed.cause = Some(Cause::Crashed);
+        let was_up = crashed.serves();
+        crashed.life = Life::Gone;
+        if was_up {
+            self.pod_stops(pod);
+        }
+        let lag = self.lag(50, 500);
+        self.later(lag, Event::Reconcile);
+    }
+
+    // --- Slices ---
+
+    fn slices_change(&mut self) {
+        let lag = self.lag(100, 1000);
+        self.later(lag, Event::Slices);
+    }
+
+    pub(crate) fn write_slices(&mut self) {
+        let listed = self.pods.listed();
+        // Ready and available replicas are in the Deployment's status.
+        self.deployment.touch();
+        if *self.slices.1 == listed {
+            return;
+        }
+        let number = self.slices.0 + 1;
+        let pods = Rc::new(listed);
+        self.slices = (number, pods.clone());
+        for pid in 0..self.processes.len() {
+            if self.now >= self.processes[pid].watch.broken_until {
+                let ms = Duration::from_millis;
+                let lag = self.dice.around(ms(5), ms(100));
+                self.later(lag, Event::Watched(pid, number, pods.clone()));
+            }
+        }
+    }
+
+    /// A proxy is shown the slices. What comes late is known already.
+    pub(crate) fn watched(&mut self, pid: Pid, number: u64, pods: &Rc<Vec<Pod>>) {
+        let process = &mut self.processes[pid];
+        match process.state {
+            State::Dead => return,
+            State::Stopped => {
+                let shown = Event::Watched(pid, number, pods.clone());
+                return process.held_back.push(shown);
+            }
+            State::Running => {}
+        }
+        if number >= process.watch.seen {
+            process.watch.seen = number;
+            process.mailbox.push(Message::Pods(pods.to_vec()));
+            self.tell(|| format!("p{pid} is shown {}", short(pods)));
+            self.wake(pid);
+        }
+    }
+
+    /// A proxy doubts what it knows of the endpoints.
+    pub(crate) fn refresh(&mut self, pid: Pid) {
+        if self.processes[pid].watch.allows(self.now) {
+            self.list(pid);
+        }
+    }
+
+    /// A proxy lists the slices after a while, unless it has done so before.
+    pub(crate) fn list_later(&mut self, pid: Pid, after: Duration) {
+        let round = self.processes[pid].watch.round;
+        self.later(after, Event::List(pid, round));
+    }
+
+    pub(crate) fn list_if_still_due(&mut self, pid: Pid, round: u64) {
+        if self.processes[pid].watch.round == round {
+            self.list(pid);
+        }
+    }
+
+    /// A proxy lists the slices, and watches them from there.
+    pub(crate) fn list(&mut self, pid: Pid) {
+        let ms = Duration::from_millis;
+        let process = &mut self.processes[pid];
+        process.watch.round += 1;
+        match process.state {
+            State::Running => {}
+            State::Stopped => return self.list_later(pid, ms(1000)),
+            State::Dead => return,
+        }
+        self.follow_request(pid, "service");
+        if self.trouble_for(pid).is_some() {
+            let pause = self.dice.between(ms(5000), ms(30_000));
+            self.oracle.troubled(pid, self.now + pause, false);
+            return self.list_later(pid, pause);
+        }
+        self.follow_request(pid, "list");
+        self.follow_request(pid, "watch");
+        self.processes[pid].watch.broken_until = self.now;
+        let (number, pods) = self.slices.clone();
+        let lag = self.dice.around(ms(10), ms(100));
+        self.later(lag, Event::Watched(pid, number, pods));
+    }
+
+    fn follow_request(&mut self, pid: Pid, kind: &str) {
+        self.totals.requests += 1;
+        self.oracle.counted(pid, kind.to_owned(), self.now);
+    }
+}
+
+fn short(pods: &[Pod]) -> String {
+    let one = |pod: &Pod| format!("{}{}", pod.uid, if pod.ready { "" } else { " (not ready)" });
+    format!("[{}]", pods.iter().map(one).collect::<Vec<_>>().join(", "))
+}

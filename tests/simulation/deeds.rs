@@ -1,0 +1,183 @@
+//! What is done to the world: the deeds of the plan, and the lives of the
+//! proxies.
+
+use std::time::Duration;
+
+use zpa::daemon::proxy::Message;
+
+use crate::controllers::SILENCE;
+use crate::deployment::Who;
+use crate::plan::Deed;
+use crate::process::{Process, State};
+use crate::traffic::SERVICE;
+use crate::trouble::Window;
+use crate::world::{Event, Pid, World};
+
+impl World<'_> {
+    /// Does the deed with that number.
+    pub(crate) fn do_deed(&mut self, number: usize) {
+        let deed = self.plan.deeds[number].1.clone();
+        if let Some(fault) = deed.fault() {
+            self.tell(|| format!("=== {deed:?}"));
+            *self.totals.faults.entry(fault).or_default() += 1;
+        }
+        let now = self.now;
+        match deed {
+            Deed::Connect(slot, script) => self.connect(slot, script),
+            Deed::Scale(to, by) if self.deployment.exists => {
+                self.scale_with(|deployment, now| deployment.scale(to, by, now));
+            }
+            Deed::Adjust(to) if self.deployment.replicas() > 0 => {
+                self.scale_with(|deployment, now| deployment.scale(to, Who::Hpa, now));
+            }
+            Deed::Scale(..) | Deed::Adjust(_) => {}
+            Deed::Replace(after, replicas) => self.replace(after, replicas),
+            Deed::Kill(slot, back) => self.kill(slot, back),
+            Deed::Stop(slot, time) => self.stop(slot, time),
+            Deed::Rollout(slot) => self.roll_out(slot),
+            Deed::Hit(slot, trouble, time) => {
+                self.windows.push(Window {
+                    from: now,
+                    until: now + time,
+                    slot,
+                    trouble,
+                });
+                // A watch that finds no server tries again at most 30 s later.
+                self.oracle.hit(slot, now + time);
+            }
+            Deed::BreakWatch(slot, time) => self.break_watch(slot, time),
+            Deed::SlowControllers(time) => {
+                self.slow_controllers = now + time;
+                self.oracle.slowed(now + time);
+            }
+            Deed::SlowPods(time) => {
+                self.slow_pods = now + time;
+                self.oracle.hit(None, now + time + Duration::from_secs(100));
+            }
+            Deed::Restrict(rights, time) => {
+                self.rights = (rights, now + time);
+                self.oracle.restricted(now + time);
+            }
+            Deed::Crash => {
+                self.crash();
+                self.oracle.hit(None, now + Duration::from_secs(10));
+            }
+        }
+    }
+
+    // --- The Deployment ---
+
+    fn replace(&mut self, after: Duration, replicas: u32) {
+        self.scale_with(|deployment, now| deployment.delete(now));
+        self.oracle
+            .hit(None, self.now + after + Duration::from_secs(15));
+        self.later(after, Event::Recreate(replicas));
+    }
+
+    pub(crate) fn recreate(&mut self, replicas: u32) {
+        self.scale_with(|deployment, now| deployment.scale(replicas, Who::Human, now));
+        self.deployment.exists = true;
+    }
+
+    // --- Processes ---
+
+    /// A process starts in that place.
+    pub(crate) fn start(&mut self, slot: usize) {
+        let pid = self.processes.len();
+        let mut process = Process::start(slot, self.plan, pid, self.now);
+        if self.plan.fallback {
+            process.mailbox.push(Message::Fallback(Some(SERVICE)));
+        }
+        self.processes.push(process);
+        self.oracle.started(slot, self.now);
+        self.tell(|| format!("p{pid} starts at {slot}"));
+        self.list(pid);
+        self.wake(pid);
+    }
+
+    /// The newest process in that place.
+    fn newest(&self, slot: usize) -> Option<Pid> {
+        let all = 0..self.processes.len();
+        all.rev().find(|&pid| {
+            let process = &self.processes[pid];
+            process.slot == slot && process.is_alive()
+        })
+    }
+
+    /// kill -9: what it has sent to the API server may still be executed.
+    fn kill(&mut self, slot: usize, back: Duration) {
+        if let Some(pid) = self.newest(slot) {
+            self.bury(pid, "killed");
+            self.later(back, Event::Start(slot));
+        }
+    }
+
+    /// A process has ended.
+    pub(crate) fn bury(&mut self, pid: Pid, why: &str) {
+        self.tell(|| format!("p{pid} ends: {why}"));
+        self.reset_clients_of(pid);
+        self.oracle.open(pid, 0, self.now);
+        self.oracle.died(pid);
+    }
+
+    fn stop(&mut self, slot: usize, time: Duration) {
+        if let Some(pid) = self.newest(slot)
+            && self.processes[pid].state == State::Running
+        {
+            self.processes[pid].state = State::Stopped;
+            self.oracle.stopped(pid, self.now);
+            self.later(time, Event::Resume(pid));
+        }
+    }
+
+    /// It goes on where it was, with a clock that has run on. The replies that
+    /// the kernel has for it come to it in any order with the turn of its loop.
+    pub(crate) fn resume(&mut self, pid: Pid) {
+        if self.processes[pid].state != State::Stopped {
+            return;
+        }
+        self.tell(|| format!("p{pid} goes on"));
+        self.processes[pid].state = State::Running;
+        self.oracle.resumed(pid, self.now);
+        for event in std::mem::take(&mut self.processes[pid].held_back) {
+            let lag = self.dice.between(Duration::ZERO, Duration::from_millis(3));
+            self.later(lag, event);
+        }
+        self.later(Duration::ZERO, Event::Threads(pid));
+        self.processes[pid].turn_at = None;
+        self.wake(pid);
+    }
+
+    /// A new process beside the old one, which is then told to end.
+    fn roll_out(&mut self, slot: usize) {
+        let old = self.newest(slot);
+        self.start(slot);
+        if let Some(old) = old {
+            self.later(Duration::from_secs(1), Event::Terminate(old));
+        }
+    }
+
+    pub(crate) fn terminate(&mut self, pid: Pid) {
+        let process = &mut self.processes[pid];
+        if process.state != State::Running || std::mem::replace(&mut process.ending, true) {
+            return;
+        }
+        let shown = process.clock.shows(self.now);
+        let exit = process.proxy.end("SIGTERM", shown);
+        self.tell(|| format!("p{pid} gets SIGTERM"));
+        self.after_a_turn(pid);
+        match exit {
+            Some(_) => self.bury(pid, "told to end"),
+            None => self.wake(pid),
+        }
+    }
+
+    fn break_watch(&mut self, slot: usize, time: Duration) {
+        if let Some(pid) = self.newest(slot) {
+            let until = self.now + time.min(SILENCE);
+            self.processes[pid].watch.broken_until = until;
+            self.oracle.troubled(pid, until, false);
+            self.list_later(pid, until.since(self.now));
+        }
+    }
+}

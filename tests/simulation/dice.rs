@@ -1,0 +1,52 @@
+//! Chance, by a seed: every actor throws dice of its own, so that leaving one
+//! actor out does not change what the others throw.
+
+use std::time::Duration;
+
+use zpa::backoff::Random;
+
+/// One actor's dice (SplitMix64).
+pub struct Dice(Random);
+
+impl Dice {
+    /// The dice of `actor` in the run with that seed.
+    pub fn new(seed: u64, actor: u64) -> Self {
+        let mut mixer = Random::new(seed ^ actor.wrapping_mul(0xD134_2543_DE82_EF95));
+        Dice(Random::new(mixer.bits()))
+    }
+
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.bits()
+    }
+
+    /// Whether something happens that happens with probability `p`.
+    pub fn chance(&mut self, p: f64) -> bool {
+        self.0.fraction() < p
+    }
+
+    /// A number below `n`, which is above zero.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// One of `all`.
+    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// A time between the two.
+    pub fn between(&mut self, shortest: Duration, longest: Duration) -> Duration {
+        shortest + (longest.saturating_sub(shortest)).mul_f64(self.0.fraction())
+    }
+
+    /// A time that is short as a rule and up to `longest` now and then: of
+    /// the same order at every scale.
+    pub fn around(&mut self, usual: Duration, longest: Duration) -> Duration {
+        if self.chance(0.9) {
+            self.between(usual / 4, usual)
+        } else {
+            self.between(usual, longest)
+        }
+    }
+}

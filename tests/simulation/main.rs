@@ -1,0 +1,117 @@
+//! Days of faults in seconds: the real composition and the real policy over a
+//! simulated network, API server, controllers, pods and clients, with time and
+//! chance under control.
+//!
+//! What is real: `zpa::daemon::proxy` and `zpa::policy`, as they run in the
+//! cluster. What is simulated, after the rules of the real thing: the engine
+//! (`sockets`), the API threads (`api`, `requests`), the watch and the
+//! controllers (`controllers`), the Deployment (`deployment`), clients
+//! (`traffic`) and whoever else has a hand in it (`deeds`). What must be true
+//! is in `oracle`.
+//!
+//! `ZPA_SIM_SEEDS=n` plays n seeds, `ZPA_SIM_FROM=x` from x on,
+//! `ZPA_SIM_SEED=x` plays one and prints all that happens. A failure prints
+//! its seed, the rule, and the trace of the smallest plan that still fails.
+
+mod api;
+mod controllers;
+mod deeds;
+mod deployment;
+mod dice;
+mod mutants;
+mod oracle;
+mod plan;
+mod pods;
+mod process;
+mod queue;
+mod requests;
+mod scenarios;
+mod shrink;
+mod sockets;
+mod totals;
+mod traffic;
+mod trouble;
+mod world;
+
+use std::fmt::Write;
+
+use plan::Plan;
+use shrink::{play, seconds, shrink};
+use totals::Totals;
+use world::End;
+
+/// How many seeds `cargo test` plays.
+const SEEDS: u64 = 400;
+/// How much of a trace a failure prints.
+const LINES: usize = 200;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value}: not a number")),
+    )
+}
+
+#[test]
+fn whatever_happens_everybody_is_served_or_told_why_not() {
+    if let Some(seed) = from_environment("ZPA_SIM_SEED") {
+        let end = play(&Plan::draw(seed), true);
+        println!("{}{}", listing(&end, usize::MAX), end.totals);
+        assert_eq!(end.violation, None, "seed {seed}");
+        return;
+    }
+    let from = from_environment("ZPA_SIM_FROM").unwrap_or(0);
+    let seeds = from_environment("ZPA_SIM_SEEDS").unwrap_or(SEEDS);
+    let mut totals = Totals::default();
+    for seed in from..from + seeds {
+        let plan = Plan::draw(seed);
+        let end = play(&plan, false);
+        if end.violation.is_some() {
+            panic!("{}", report(&plan, &end));
+        }
+        totals.add(end.totals);
+    }
+    println!("{totals}");
+}
+
+/// What is to be known of a failure.
+fn report(plan: &Plan, end: &End) -> String {
+    let mut text = format!("seed {}: replay it with ZPA_SIM_SEED={0}\n", plan.seed);
+    if let Some(violation) = &end.violation {
+        let smallest = shrink(plan, violation);
+        let _ = writeln!(
+            text,
+            "{:.6} {}: {}",
+            seconds(violation.at),
+            violation.rule,
+            violation.what
+        );
+        let _ = writeln!(
+            text,
+            "the smallest plan that breaks this rule: {smallest:#?}"
+        );
+        text += &listing(&play(&smallest, true), LINES);
+    }
+    text
+}
+
+/// The last lines of what has happened.
+fn listing(end: &End, lines: usize) -> String {
+    let mut text = String::new();
+    let skipped = end.trace.len().saturating_sub(lines);
+    for (at, what) in &end.trace[skipped..] {
+        let _ = writeln!(text, "{:>12.6}  {what}", seconds(*at));
+    }
+    if let Some(violation) = &end.violation {
+        let _ = writeln!(
+            text,
+            "{:>12.6}  BROKEN: {}: {}",
+            seconds(violation.at),
+            violation.rule,
+            violation.what
+        );
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! An oracle that cannot fail is worth nothing: worlds and proxies with one
+//! thing wrong, and the rule that has to notice.
+
+use std::collections::BTreeSet;
+
+use crate::deployment::Flaws;
+use crate::plan::{Mutant, Plan};
+use crate::shrink::play;
+
+/// Enough for each of them.
+const SEEDS: u64 = 60;
+
+/// The rules that are broken in the runs of the first seeds.
+fn broken(change: impl Fn(&mut Plan)) -> BTreeSet<&'static str> {
+    let play_one = |seed| {
+        let mut plan = Plan::draw(seed);
+        change(&mut plan);
+        play(&plan, false).violation.map(|violation| violation.rule)
+    };
+    (0..SEEDS).filter_map(play_one).collect()
+}
+
+#[track_caller]
+fn assert_noticed(rule: &str, change: impl Fn(&mut Plan)) {
+    let broken = broken(change);
+    assert!(broken.contains(rule), "{rule} is not among {broken:?}");
+}
+
+#[test]
+fn a_server_that_ignores_guards_is_noticed() {
+    let rule = "nobody sleeps under the cover of another";
+    assert_noticed(rule, |plan| plan.flaws.ignores_guards = true);
+}
+
+#[test]
+fn announcements_that_are_not_written_are_noticed() {
+    let rule = "nobody sleeps under the cover of another";
+    assert_noticed(rule, |plan| plan.flaws.forgets_announcements = true);
+}
+
+#[test]
+fn an_app_that_cannot_be_woken_is_noticed() {
+    let rule = "who is held is served";
+    assert_noticed(rule, |plan| plan.flaws.refuses_wakes = true);
+}
+
+#[test]
+fn an_app_that_never_sleeps_is_noticed() {
+    let rule = "the app sleeps within 1.3 TTL";
+    let flaws = Flaws {
+        refuses_sleeps: true,
+        ..Flaws::default()
+    };
+    assert_noticed(rule, |plan| plan.flaws = flaws);
+}
+
+#[test]
+fn a_proxy_that_does_not_see_its_connections_is_noticed() {
+    let rule = "who is held is served";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Blind);
+}
+
+#[test]
+fn a_gate_that_is_never_shut_is_noticed() {
+    let rule = "nothing is forwarded without cover";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Gateless);
+}
+
+#[test]
+fn a_clock_that_runs_twice_as_fast_is_noticed() {
+    let rule = "the app sleeps no sooner than a TTL after the last connection";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Fast);
+}
+
+#[test]
+fn a_proxy_that_asks_everything_eight_times_is_noticed() {
+    let rule = "requests per minute have a ceiling";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Eager);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_run() {
+    let trace = |seed| play(&Plan::draw(seed), true).trace;
+    for seed in 0..5 {
+        assert!(trace(seed) == trace(seed), "seed {seed}");
+    }
+}

@@ -1,0 +1,565 @@
+//! What must be true, whatever happens: a shadow of every proxy, kept from
+//! what goes in and out of it, and the rules that are checked against it.
+//!
+//! The oracle knows nothing of the policy. It knows when each announcement was
+//! sent and answered, when each connection opened and closed, and which faults
+//! have hit whom; a proxy that none has hit for a while is *calm*, and more is
+//! asked of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::cluster::{Outcome, Request, ResourceVersion};
+use zpa::policy;
+use zpa::policy::cover::Cover;
+use zpa::policy::pods::PARDON;
+
+use crate::deployment::{self, Change, Who};
+use crate::pods::Cause;
+use crate::sockets::End;
+
+/// A rule that was broken, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Time,
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// What has happened.
+    pub what: String,
+}
+
+/// What a client was told in the end, by the rule that allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// It got every byte.
+    Served,
+    /// It has reset the connection itself.
+    ResetByItself,
+    /// No proxy was there to connect to.
+    NoProxy,
+    /// No pod took it up to the hold limit.
+    HoldLimit,
+    /// Its proxy was killed.
+    ProxyKilled,
+    /// Its proxy has been drained past the deadline.
+    Drained,
+    /// Its pod has crashed.
+    PodCrashed,
+    /// Its pod was killed by a human, or by a controller that is not ours.
+    ScaledByOthers,
+    /// Its proxy was stopped for so long that its cover has run out.
+    ProxyStopped,
+    /// Its proxy could not announce for longer than its cover, others could:
+    /// the unavoidable loss.
+    CutOff,
+    /// It was let through without cover, because its proxy could not announce.
+    FailedOpen,
+    /// Announcing, or seeing announcements, is forbidden.
+    Forbidden,
+    /// The controllers have left a pod listed as ready for longer after a wake
+    /// than any pod that is about to die should be.
+    SlowControllers,
+}
+
+/// How long after the last trouble a proxy that has connections may be without
+/// cover: the longest pause between two announcements, and their time.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// How long after it other things may be late: the longest pause there is.
+const AFTERMATH: Duration = Duration::from_secs(45);
+/// How long somebody may wait in a calm world.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How late beyond 1.3 TTL an app may fall asleep: replies, and a conflict.
+const SLEEP_SLACK: Duration = Duration::from_secs(5);
+/// Requests in a minute, at most: asleep, awake, and under whatever faults.
+/// Where the TTL is so short that a fifth of it is below the poll interval, as
+/// many more as that makes.
+const ASLEEP: usize = 10;
+const AWAKE: usize = 20;
+const STORM: usize = 90;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A dial.
+#[derive(Clone, Copy, Debug)]
+pub struct Dial {
+    /// When it began.
+    pub at: Time,
+    /// Whether under cover.
+    pub covered: bool,
+}
+
+/// What is known of one process.
+struct Shadow {
+    slot: usize,
+    started: Time,
+    alive: bool,
+    stopped: bool,
+    /// The send times of announcements that are out.
+    announcing: BTreeMap<u64, Time>,
+    /// Its cover: from when to when, by our clock.
+    cover: Option<(Time, Time)>,
+    trouble: Time,
+    /// Until when it is in trouble that is its own.
+    own_trouble: Time,
+    last_stop: Option<Time>,
+    /// The versions that replies have shown since the last write that may have
+    /// been done, or was refused because of the version.
+    sight: Vec<ResourceVersion>,
+    open: usize,
+    last_close: Option<Time>,
+    requests: VecDeque<(Time, String)>,
+}
+
+/// The watcher.
+pub struct Oracle {
+    ttl: Duration,
+    drift: f64,
+    shadows: Vec<Shadow>,
+    /// Until when each place is in trouble.
+    slots: BTreeMap<usize, Time>,
+    /// Until when everybody is.
+    world: Time,
+    /// Until when rights are missing that the protocol rests on.
+    rights: Time,
+    /// Until when the controllers are slow.
+    slow: Time,
+    /// The last change of scale.
+    last_change: Option<Change>,
+    /// What each proxy's open connections are excused with, by sleep.
+    excuses: BTreeMap<(Time, usize), Told>,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+    /// Every change of scale.
+    pub history: Vec<Change>,
+    /// What the clients were told.
+    pub told: BTreeMap<Told, u64>,
+    /// Effective wakes.
+    pub wakes: u64,
+    /// Sleeps.
+    pub sleeps: u64,
+    /// The most requests of a process in a minute.
+    pub most_requests: usize,
+}
+
+impl Oracle {
+    /// Knows nobody yet.
+    pub fn new(ttl: Duration, drift: f64) -> Self {
+        Oracle {
+            ttl,
+            drift,
+            shadows: Vec::new(),
+            slots: BTreeMap::new(),
+            world: Time::default(),
+            rights: Time::default(),
+            slow: Time::default(),
+            last_change: None,
+            excuses: BTreeMap::new(),
+            violation: None,
+            history: Vec::new(),
+            told: BTreeMap::new(),
+            wakes: 0,
+            sleeps: 0,
+            most_requests: 0,
+        }
+    }
+
+    fn violated(&mut self, rule: &'static str, what: String, at: Time) {
+        self.violation.get_or_insert(Violation { at, rule, what });
+    }
+
+    // --- What happens to a process ---
+
+    /// A process has started.
+    pub fn started(&mut self, slot: usize, now: Time) {
+        self.shadows.push(Shadow {
+            slot,
+            started: now,
+            alive: true,
+            stopped: false,
+            announcing: BTreeMap::new(),
+            cover: None,
+            trouble: Time::default(),
+            own_trouble: Time::default(),
+            last_stop: None,
+            sight: Vec::new(),
+            open: 0,
+            last_close: None,
+            requests: VecDeque::new(),
+        });
+    }
+
+    /// A process has ended.
+    pub fn died(&mut self, pid: usize) {
+        self.shadows[pid].alive = false;
+    }
+
+    /// A process was stopped.
+    pub fn stopped(&mut self, pid: usize, now: Time) {
+        self.shadows[pid].stopped = true;
+        self.shadows[pid].last_stop = Some(now);
+    }
+
+    /// It goes on.
+    pub fn resumed(&mut self, pid: usize, now: Time) {
+        self.shadows[pid].stopped = false;
+        self.shadows[pid].trouble = now;
+    }
+
+    /// One request of that process will have met with trouble; `alone` if not
+    /// because everybody's does.
+    pub fn troubled(&mut self, pid: usize, until: Time, alone: bool) {
+        let shadow = &mut self.shadows[pid];
+        shadow.trouble = until.max(shadow.trouble);
+        if alone {
+            shadow.own_trouble = until.max(shadow.own_trouble);
+        }
+    }
+
+    /// One place, or everybody, is in trouble until then.
+    pub fn hit(&mut self, slot: Option<usize>, until: Time) {
+        let trouble = match slot {
+            Some(slot) => self.slots.entry(slot).or_default(),
+            None => &mut self.world,
+        };
+        *trouble = until.max(*trouble);
+    }
+
+    /// The controllers are slow until then.
+    pub fn slowed(&mut self, until: Time) {
+        self.slow = until;
+        self.hit(None, until + Duration::from_secs(30));
+    }
+
+    /// Rights are missing until then; it takes minutes until that is forgotten.
+    pub fn restricted(&mut self, until: Time) {
+        self.rights = self.rights.max(until + Duration::from_secs(310));
+        self.hit(None, self.rights);
+    }
+
+    /// Since when a process has met with no trouble.
+    fn calm_since(&self, pid: usize) -> Time {
+        let shadow = &self.shadows[pid];
+        let slot = self.slots.get(&shadow.slot).copied().unwrap_or_default();
+        let own = shadow.started.max(shadow.trouble);
+        own.max(slot).max(self.world)
+    }
+
+    // --- Its connections ---
+
+    /// What it has open now.
+    pub fn open(&mut self, pid: usize, open: usize, now: Time) {
+        let shadow = &mut self.shadows[pid];
+        if open < shadow.open {
+            shadow.last_close = Some(now);
+        }
+        shadow.open = open;
+    }
+
+    /// It dials for a client; whether under cover.
+    pub fn dialled(&mut self, pid: usize, now: Time) -> bool {
+        let covered = self.is_covered(pid, now);
+        if !covered && !self.may_be_uncovered(pid, now) {
+            let cover = self.shadows[pid].cover;
+            let what = format!("p{pid} dials, and its cover is {cover:?}");
+            self.violated("nothing is forwarded without cover", what, now);
+        }
+        covered
+    }
+
+    fn is_covered(&self, pid: usize, now: Time) -> bool {
+        self.shadows[pid]
+            .cover
+            .is_some_and(|(_, until)| now < until)
+    }
+
+    fn may_be_uncovered(&self, pid: usize, now: Time) -> bool {
+        now < self.rights || self.is_in_trouble(pid, now)
+    }
+
+    /// Whether it is in trouble, or has not had the time to get over it.
+    fn is_in_trouble(&self, pid: usize, now: Time) -> bool {
+        now < self.calm_since(pid) + RECOVERY && self.has_had_trouble(pid)
+    }
+
+    fn has_had_trouble(&self, pid: usize) -> bool {
+        self.calm_since(pid) > self.shadows[pid].started
+    }
+
+    // --- Its requests ---
+
+    /// A request has been sent.
+    pub fn sent(&mut self, pid: usize, ticket: u64, request: &Request, now: Time) {
+        let shadow = &mut self.shadows[pid];
+        match request {
+            Request::Read => {}
+            Request::Announce { .. } => {
+                shadow.announcing.insert(ticket, now);
+            }
+            Request::WriteScale { guard, .. } => {
+                if !shadow.sight.contains(guard) {
+                    let what = format!("p{pid} writes at {guard}, and has not seen that since");
+                    self.violated("every write follows a fresh sight", what, now);
+                }
+            }
+        }
+        self.counted(pid, deployment::asked(request), now);
+    }
+
+    /// A request to the API server counts, whatever it is.
+    pub fn counted(&mut self, pid: usize, kind: String, now: Time) {
+        let calm_since = self.calm_since(pid);
+        let replicas = self.last_change;
+        let polls = |interval: Duration| MINUTE.as_millis() / interval.as_millis();
+        let short_ttl = polls((self.ttl / 5).min(policy::POLL)) - polls(policy::POLL);
+        let short_ttl = 2 * short_ttl as usize;
+        let shadow = &mut self.shadows[pid];
+        shadow.requests.push_back((now, kind));
+        while shadow
+            .requests
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) > MINUTE)
+        {
+            shadow.requests.pop_front();
+        }
+        let count = shadow.requests.len();
+        self.most_requests = self.most_requests.max(count);
+        let quiet = replicas.map_or(Time::default(), |change| change.at);
+        let is_calm = now.since(calm_since.max(quiet)) > MINUTE * 2;
+        let asleep = replicas.is_some_and(|change| change.to == 0);
+        let ceiling = match (is_calm, asleep) {
+            (true, true) if shadow.open == 0 => ASLEEP,
+            (true, false) => AWAKE,
+            _ => STORM,
+        } + short_ttl;
+        if count > ceiling {
+            let all: Vec<_> = shadow
+                .requests
+                .iter()
+                .map(|(_, kind)| kind.as_str())
+                .collect();
+            let what = format!("p{pid}: {count} > {ceiling}: {}", all.join(", "));
+            self.violated("requests per minute have a ceiling", what, now);
+        }
+    }
+
+    /// The reply has come in; `rate` is how fast the proxy's clock runs.
+    pub fn heard(
+        &mut self,
+        pid: usize,
+        ticket: u64,
+        asked: &Request,
+        outcome: &Outcome,
+        rate: f64,
+    ) {
+        let length = Cover::length(self.ttl).div_f64(rate);
+        let shadow = &mut self.shadows[pid];
+        let sent = shadow.announcing.remove(&ticket);
+        match outcome {
+            Outcome::Scale(scale) => {
+                shadow.sight.push(scale.version.clone());
+                if scale.replicas == 0 {
+                    shadow.cover = None;
+                } else if let Some(sent) = sent {
+                    shadow.cover = Some((sent, sent + length));
+                }
+            }
+            // Nothing was written, so that what was seen still stands.
+            Outcome::Busy { .. } | Outcome::Unreachable | Outcome::Forbidden => {}
+            _ if matches!(asked, Request::WriteScale { .. }) => shadow.sight.clear(),
+            _ => {}
+        }
+    }
+
+    // --- The Deployment ---
+
+    /// The number of replicas has changed.
+    pub fn scaled(&mut self, change: Change) {
+        if let Who::Proxy(pid) = change.by {
+            match change.to {
+                0 => self.slept(pid, change.at),
+                _ => self.woke(pid, change),
+            }
+        }
+        self.last_change = Some(change);
+        self.history.push(change);
+    }
+
+    fn woke(&mut self, pid: usize, change: Change) {
+        self.wakes += 1;
+        if change.from != 0 {
+            let what = format!("p{pid} has scaled from {} to {}", change.from, change.to);
+            self.violated("replicas above zero change to zero alone", what, change.at);
+        }
+    }
+
+    fn slept(&mut self, writer: usize, now: Time) {
+        self.sleeps += 1;
+        self.check_the_writer(writer, now);
+        for pid in 0..self.shadows.len() {
+            if self.shadows[pid].alive {
+                self.check_the_others(writer, pid, now);
+            }
+        }
+    }
+
+    /// Clocks may differ a little in speed.
+    fn whole_ttl(&self) -> Duration {
+        self.ttl.mul_f64(1.0 - 2.0 * self.drift)
+    }
+
+    fn check_the_writer(&mut self, writer: usize, now: Time) {
+        let started = self.shadows[writer].started;
+        if now < started + self.whole_ttl() {
+            let what = format!("p{writer} sleeps, and has started at {started:?}");
+            self.violated("a restart needs a whole TTL before it sleeps", what, now);
+        }
+        let since = self.last_change.map_or(Time::default(), |change| change.at);
+        let calm = self.calm_since(writer) < since && self.shadows[writer].started < since;
+        if calm && now < since + self.whole_ttl() {
+            let what = format!("p{writer} sleeps, and the scale has changed at {since:?}");
+            self.violated("a change of scale starts a whole TTL", what, now);
+        }
+    }
+
+    fn check_the_others(&mut self, writer: usize, pid: usize, now: Time) {
+        if now < self.rights {
+            self.excuses.insert((now, pid), Told::Forbidden);
+            return;
+        }
+        if self.is_covered(pid, now) {
+            let what = format!(
+                "p{writer} sleeps, and p{pid} is covered: {:?}",
+                self.shadows[pid].cover
+            );
+            self.violated("nobody sleeps under the cover of another", what, now);
+        }
+        if let Some(told) = self.excuse(pid, now) {
+            self.excuses.insert((now, pid), told);
+        }
+        let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
+        let last = self.shadows[pid].last_close;
+        if calm && last.is_some_and(|last| now < last + self.whole_ttl()) {
+            let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");
+            self.violated(
+                "the app sleeps no sooner than a TTL after the last connection",
+                what,
+                now,
+            );
+        }
+    }
+
+    /// Why that proxy may have connections open while another one sleeps.
+    fn excuse(&self, pid: usize, now: Time) -> Option<Told> {
+        let shadow = &self.shadows[pid];
+        let cover = shadow.cover.map(|(sent, _)| sent);
+        let since = cover.unwrap_or(shadow.started);
+        if shadow.stopped || shadow.last_stop.is_some_and(|at| at + self.ttl >= since) {
+            return Some(Told::ProxyStopped);
+        }
+        let slot = self.slots.get(&shadow.slot).copied().unwrap_or_default();
+        let own = shadow.own_trouble.max(slot);
+        let is_cut_off = own > shadow.started && now < own + RECOVERY;
+        is_cut_off.then_some(Told::CutOff)
+    }
+
+    // --- The clients ---
+
+    /// A client was told something that needs no excuse.
+    pub fn told(&mut self, told: Told) {
+        *self.told.entry(told).or_default() += 1;
+    }
+
+    /// A proxy has closed a client's connection; the pod that it had last
+    /// dialled for it has ended because of `cause`, if it has.
+    pub fn ended(
+        &mut self,
+        client: usize,
+        pid: usize,
+        end: End,
+        dial: Option<Dial>,
+        cause: Option<Cause>,
+        now: Time,
+    ) {
+        let told = match (end, cause) {
+            (End::Finished, _) => Some(Told::Served),
+            (End::ClientGone, _) => Some(Told::ResetByItself),
+            (End::HeldTooLong, _) => Some(Told::HoldLimit),
+            (End::Drained, _) => Some(Told::Drained),
+            (End::BackendGone, Some(Cause::Crashed)) => Some(Told::PodCrashed),
+            (
+                End::BackendGone,
+                Some(Cause::Scaled(Change {
+                    by: Who::Proxy(_),
+                    at,
+                    ..
+                })),
+            ) => self.cut_by_a_sleep(pid, at, dial),
+            (End::BackendGone, Some(Cause::Scaled(_))) => Some(Told::ScaledByOthers),
+            (End::BackendGone, None) => None,
+        };
+        match told {
+            Some(told) => self.told(told),
+            None => {
+                let what = format!("c{client} at p{pid}, {dial:?}: {end:?} by {cause:?}");
+                self.violated("nobody is cut off by a sleep", what, now);
+            }
+        }
+    }
+
+    /// A connection that went to the pod after the sleep went to one that was
+    /// about to die.
+    fn cut_by_a_sleep(&self, pid: usize, slept: Time, dial: Option<Dial>) -> Option<Told> {
+        match (dial, self.excuses.get(&(slept, pid))) {
+            (_, Some(Told::Forbidden)) => Some(Told::Forbidden),
+            (Some(dial), _) if !dial.covered => Some(Told::FailedOpen),
+            (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
+            (Some(dial), _) if slept < self.slow && dial.at >= slept + PARDON => {
+                Some(Told::SlowControllers)
+            }
+            _ => None,
+        }
+    }
+
+    // --- What must come to pass ---
+
+    /// Looks whether everything that had to happen has happened.
+    pub fn check(&mut self, replicas: u32, waiting: &[(usize, Option<Time>)], now: Time) {
+        for &(pid, since) in waiting {
+            let Some(since) = since else { continue };
+            let changed = self.last_change.map_or(Time::default(), |change| change.at);
+            let calm = since.max(self.calm_since(pid) + AFTERMATH);
+            let by_others = self.last_change.filter(|c| !matches!(c.by, Who::Proxy(_)));
+            let calm = by_others.map_or(calm, |_| calm.max(changed));
+            if now > calm + LONGEST_WAIT && !self.shadows[pid].stopped {
+                let what = format!("p{pid} holds somebody since {since:?}, {replicas} replicas");
+                self.violated("who is held is served", what, now);
+            }
+        }
+        let quiet = self.quiet_since(now);
+        let late = quiet + self.ttl.mul_f64(1.3) + SLEEP_SLACK;
+        if replicas > 0 && now > late && self.shadows.iter().any(|s| s.alive) {
+            let what = format!("{replicas} replicas, and all is quiet since {quiet:?}");
+            self.violated("the app sleeps within 1.3 TTL", what, now);
+        }
+    }
+
+    /// Since when nothing has happened that keeps the app awake.
+    fn quiet_since(&self, now: Time) -> Time {
+        let changed = self.last_change.map_or(Time::default(), |change| change.at);
+        let alive = self.shadows.iter().enumerate().filter(|(_, s)| s.alive);
+        let busy = alive.map(|(pid, shadow)| {
+            let calm = match self.has_had_trouble(pid) {
+                true => self.calm_since(pid) + AFTERMATH,
+                false => shadow.started,
+            };
+            let in_use = shadow.open > 0 || shadow.stopped;
+            let used = if in_use { Some(now) } else { shadow.last_close };
+            calm.max(used.unwrap_or_default())
+        });
+        // What the dead have sent may have arrived after them.
+        let dead = self.shadows.iter().filter(|s| !s.alive);
+        let dead = dead.map(|s| s.trouble.max(s.last_close.unwrap_or_default()));
+        busy.chain(dead).fold(changed, Time::max)
+    }
+}

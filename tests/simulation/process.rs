@@ -1,0 +1,187 @@
+//! A zpa process: the real composition over simulated sockets and a simulated
+//! API, with a clock of its own.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::daemon::proxy::{Message, Proxy, Terms};
+use zpa::policy::{Config, Policy};
+
+use crate::api::{Outbox, SimApi, Threads};
+use crate::dice::Dice;
+use crate::plan::{Mutant, Plan};
+use crate::sockets::SimSockets;
+use crate::world::Event;
+
+/// How long a proxy goes on accepting after SIGTERM, and how long it lets
+/// connections finish.
+pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A boot-time clock: it has an epoch and a speed of its own, and it runs on
+/// while the process is stopped. There is no wall clock: the composition is
+/// handed none, so that it cannot jump.
+#[derive(Clone, Copy)]
+pub struct BootClock {
+    epoch: Duration,
+    /// How fast it runs.
+    pub rate: f64,
+}
+
+impl BootClock {
+    fn draw(plan: &Plan, dice: &mut Dice) -> Self {
+        let slack = Duration::from_secs(86_400 * 30);
+        let faster = 1.0 + dice.pick(&[-1.0, 0.0, 1.0]) * plan.drift;
+        let rate = if plan.mutant == Mutant::Fast {
+            2.0
+        } else {
+            faster
+        };
+        BootClock {
+            epoch: dice.between(Duration::ZERO, slack),
+            rate,
+        }
+    }
+
+    /// What it shows at that time of the world.
+    pub fn shows(&self, now: Time) -> Time {
+        Time::new(self.epoch + now.since(Time::default()).mul_f64(self.rate))
+    }
+
+    /// When it shows that; never sooner.
+    pub fn when(&self, shown: Time) -> Time {
+        let run = shown.since(Time::new(self.epoch));
+        let exact = run.as_secs_f64() / self.rate;
+        let exact = Duration::try_from_secs_f64(exact).unwrap_or(Duration::MAX);
+        Time::new(exact) + Duration::from_nanos(1000)
+    }
+}
+
+/// What the watch of a process does.
+#[derive(Default)]
+pub struct Watch {
+    /// What it has delivered.
+    pub seen: u64,
+    /// Until when nothing comes through.
+    pub broken_until: Time,
+    /// How many lists it has begun.
+    pub round: u64,
+    /// The last turn that `kube::throttle` has let happen, and the gap after it.
+    last: Option<(Time, Duration)>,
+}
+
+impl Watch {
+    /// Whether the endpoints are listed afresh on demand: at most once a
+    /// second, and less often while it goes on.
+    pub fn allows(&mut self, now: Time) -> bool {
+        let shortest = Duration::from_secs(1);
+        let gap = match self.last {
+            None => shortest,
+            Some((at, gap)) if now.since(at) < gap => return false,
+            Some((at, gap)) if now.since(at) < gap * 4 => (gap * 2).min(shortest * 16),
+            Some(_) => shortest,
+        };
+        self.last = Some((now, gap));
+        true
+    }
+}
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Running,
+    /// Its loop and its threads stand still; the kernel goes on for it.
+    Stopped,
+    /// It has ended.
+    Dead,
+}
+
+/// One process.
+pub struct Process {
+    /// Its place: the pod that a rollout replaces.
+    pub slot: usize,
+    /// The real thing.
+    pub proxy: Proxy<SimSockets, SimApi>,
+    /// What it has asked the API threads for.
+    pub outbox: Rc<RefCell<Outbox>>,
+    /// What the threads have for it.
+    pub mailbox: Vec<Message>,
+    /// The threads.
+    pub threads: Threads,
+    /// The watch.
+    pub watch: Watch,
+    /// Whether it runs.
+    pub state: State,
+    /// Whether it was told to end.
+    pub ending: bool,
+    /// Its clock.
+    pub clock: BootClock,
+    /// When its next turn is.
+    pub turn_at: Option<Time>,
+    /// The turns of the last second, to notice a loop that spins.
+    pub turns: (Time, u32),
+    /// The numbers of the requests that are out, by ticket.
+    pub ids: BTreeMap<u64, u64>,
+    /// What has come for it while it is stopped.
+    pub held_back: Vec<Event>,
+    /// What happens to its requests.
+    pub dice: Dice,
+}
+
+impl Process {
+    /// Starts one.
+    pub fn start(slot: usize, plan: &Plan, pid: usize, now: Time) -> Process {
+        let mut dice = Dice::new(plan.seed, 1000 + pid as u64);
+        let clock = BootClock::draw(plan, &mut dice);
+        let (blind, gateless) = (
+            plan.mutant == Mutant::Blind,
+            plan.mutant == Mutant::Gateless,
+        );
+        let sockets = SimSockets::new(plan.hold, blind, gateless);
+        let outbox = Rc::new(RefCell::new(Outbox::default()));
+        let config = Config {
+            idle_ttl: plan.ttl,
+            wake_replicas: 1,
+        };
+        let policy = Policy::new(config, dice.bits(), clock.shows(now));
+        let terms = Terms {
+            name: format!("default/app at p{pid}"),
+            has_target: false,
+            hold_timeout: plan.hold,
+            drain_delay: DRAIN_DELAY,
+            drain_timeout: DRAIN_TIMEOUT,
+        };
+        let api = SimApi(outbox.clone());
+        let proxy = Proxy::new(sockets, api, policy, terms, clock.shows(now));
+        Process {
+            slot,
+            proxy,
+            outbox,
+            mailbox: Vec::new(),
+            threads: Threads::default(),
+            watch: Watch::default(),
+            state: State::Running,
+            ending: false,
+            clock,
+            turn_at: None,
+            turns: (now, 0),
+            ids: BTreeMap::new(),
+            held_back: Vec::new(),
+            dice,
+        }
+    }
+
+    /// Whether it runs or will run on.
+    pub fn is_alive(&self) -> bool {
+        self.state != State::Dead
+    }
+
+    /// Whether it lets new clients in.
+    pub fn is_accepting(&self) -> bool {
+        self.is_alive() && self.proxy.sockets.is_accepting()
+    }
+}

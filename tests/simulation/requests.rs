@@ -1,0 +1,145 @@
+//! Requests on their way to the API server and back.
+
+use std::time::Duration;
+
+use zpa::cluster::{Outcome, Request};
+use zpa::daemon::proxy::Message;
+
+use crate::api::{Job, Step};
+use crate::deployment::{Rights, Who, answered, asked};
+use crate::plan::Mutant;
+use crate::process::State;
+use crate::trouble::{Fate, Trouble, Window};
+use crate::world::{Event, Pid, World};
+
+impl World<'_> {
+    /// The API threads of a process look what is to be done.
+    pub(crate) fn work_on_requests(&mut self, pid: Pid) {
+        let process = &mut self.processes[pid];
+        if process.state != State::Running {
+            return;
+        }
+        match process.threads.step(self.now) {
+            Step::Idle => {}
+            Step::LookAt(at) => self.queue.put(at, Event::Threads(pid)),
+            Step::Send { ticket, job } => self.send(pid, ticket, job),
+        }
+    }
+
+    fn send(&mut self, pid: Pid, ticket: u64, (id, request): Job) {
+        let trouble = self.trouble_for(pid);
+        let process = &mut self.processes[pid];
+        let fate = Fate::draw(trouble, &mut process.dice);
+        self.tell(|| {
+            format!(
+                "p{pid} asks #{id}: {}{}",
+                asked(&request),
+                trouble.map_or(String::new(), |t| format!(" ({t:?})"))
+            )
+        });
+        self.count(pid, ticket, &request);
+        if trouble.is_some() {
+            let end = fate.heard.max(fate.executed.unwrap_or_default());
+            let alone = !self.is_hit_with_all();
+            self.oracle.troubled(pid, self.now + end, alone);
+        }
+        let heard = fate.instead.is_none().then_some(fate.heard);
+        if let Some(outcome) = fate.instead {
+            self.later(
+                fate.heard,
+                Event::Reply(pid, ticket, request.clone(), outcome),
+            );
+        }
+        if let Some(executed) = fate.executed {
+            let back = heard.map(|heard| heard.saturating_sub(executed));
+            self.later(executed, Event::Execute(pid, ticket, request, back));
+        }
+        self.processes[pid].ids.insert(ticket, id);
+    }
+
+    fn count(&mut self, pid: Pid, ticket: u64, request: &Request) {
+        let times = if self.plan.mutant == Mutant::Eager {
+            8
+        } else {
+            1
+        };
+        self.totals.requests += times;
+        self.oracle.sent(pid, ticket, request, self.now);
+        for _ in 1..times {
+            self.oracle.counted(pid, "again".to_owned(), self.now);
+        }
+    }
+
+    /// What a request of that process meets with, if it is sent now.
+    pub(crate) fn trouble_for(&mut self, pid: Pid) -> Option<Trouble> {
+        let process = &mut self.processes[pid];
+        let hit = self.windows.iter().find(|w| w.hits(process.slot, self.now));
+        match hit {
+            Some(window) => Some(window.trouble),
+            None if process.dice.chance(self.plan.noise) => Some(process.dice.pick(&Trouble::ALL)),
+            None => None,
+        }
+    }
+
+    fn is_hit_with_all(&self) -> bool {
+        let with_all = |window: &Window| window.slot.is_none() && window.hits(0, self.now);
+        self.windows.iter().any(with_all)
+    }
+
+    /// A request has reached the server; the sender may be dead by now.
+    pub(crate) fn execute(
+        &mut self,
+        pid: Pid,
+        ticket: u64,
+        request: Request,
+        back: Option<Duration>,
+    ) {
+        let (rights, until) = self.rights;
+        let rights = if self.now < until {
+            rights
+        } else {
+            Rights::ALL
+        };
+        let by = Who::Proxy(pid);
+        let outcome =
+            self.scale_with(|deployment, now| deployment.execute(&request, rights, by, now));
+        self.tell(|| {
+            format!(
+                "   server: {} of p{pid}: {}",
+                asked(&request),
+                answered(&outcome)
+            )
+        });
+        if let Some(back) = back {
+            self.later(back, Event::Reply(pid, ticket, request, outcome));
+        }
+    }
+
+    /// A proxy hears how its request went; a stopped one hears it when it
+    /// goes on.
+    pub(crate) fn reply(&mut self, pid: Pid, ticket: u64, request: Request, outcome: Outcome) {
+        let process = &mut self.processes[pid];
+        match process.state {
+            State::Dead => return,
+            State::Stopped => {
+                let reply = Event::Reply(pid, ticket, request, outcome);
+                return process.held_back.push(reply);
+            }
+            State::Running => {}
+        }
+        let id = process.ids.remove(&ticket);
+        if process.threads.done(ticket)
+            && let Some(id) = id
+        {
+            let rate = process.clock.rate;
+            process.mailbox.push(Message::Reply {
+                id,
+                outcome: outcome.clone(),
+            });
+            self.oracle.heard(pid, ticket, &request, &outcome, rate);
+            self.tell(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
+            self.wake(pid);
+        }
+        self.work_on_requests(pid);
+    }
+}

@@ -1,0 +1,292 @@
+//! Faults played on cue: what must not be left to chance.
+
+use std::time::Duration;
+
+use zpa::clock::Time;
+
+use crate::deployment::{Change, Who};
+use crate::oracle::Told;
+use crate::plan::{Deed, Exchange, Plan, Script};
+use crate::shrink::{play, seconds};
+use crate::trouble::Trouble;
+use crate::world::End;
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn at(time: Duration) -> Time {
+    Time::new(time)
+}
+
+/// A connection that is used every ten seconds for that long.
+fn for_as_long_as(time: Duration) -> Script {
+    let pause = Duration::from_secs(10);
+    let count = (time.as_secs() / pause.as_secs()) as usize;
+    let exchange = Exchange { pause, bytes: 1000 };
+    Script {
+        exchanges: vec![exchange; count],
+        resets_after: None,
+    }
+}
+
+fn once() -> Script {
+    Script::once(ms(1))
+}
+
+/// Plays a plan in which no rule may be broken.
+#[track_caller]
+fn play_well(plan: &Plan) -> End {
+    let end = play(plan, true);
+    let lines = end
+        .trace
+        .iter()
+        .map(|(at, what)| format!("{:>12.6}  {what}", seconds(*at)));
+    let trace = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(end.violation, None, "{plan:#?}\n{trace}");
+    end
+}
+
+fn sleeps(end: &End) -> Vec<&Change> {
+    let by_a_proxy = |change: &&Change| change.to == 0 && matches!(change.by, Who::Proxy(_));
+    end.history.iter().filter(by_a_proxy).collect()
+}
+
+// --- kill -9 at any moment ---
+
+#[test]
+fn a_proxy_killed_at_any_moment_of_a_wake_leaves_nobody_else_waiting() {
+    let wake = TTL;
+    for moment in (0..200).step_by(4) {
+        let mut plan = Plan::quiet(moment, 2, TTL)
+            .with(wake, Deed::Connect(0, once()))
+            .with(wake + ms(moment), Deed::Kill(0, TTL))
+            .with(wake + ms(100), Deed::Connect(1, once()));
+        plan.replicas = 0;
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 1, "killed after {moment} ms");
+        assert_eq!(
+            end.totals.told(Told::ProxyKilled),
+            1,
+            "killed after {moment} ms"
+        );
+    }
+}
+
+#[test]
+fn a_proxy_killed_at_any_moment_of_a_sleep_leaves_nobody_else_waiting() {
+    for moment in (0..100).step_by(2) {
+        let plan = Plan::quiet(moment, 2, TTL)
+            .with(TTL + ms(moment), Deed::Kill(0, TTL))
+            .with(TTL + ms(60), Deed::Connect(1, once()))
+            .with(TTL + ms(5000), Deed::Connect(1, once()));
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 2, "killed after {moment} ms");
+    }
+}
+
+#[test]
+fn a_restart_needs_a_whole_ttl_before_it_sleeps() {
+    for early in [ms(1), TTL / 10, TTL / 2] {
+        let killed = TTL - early;
+        let plan = Plan::quiet(1, 1, TTL).with(killed, Deed::Kill(0, ms(100)));
+        let end = play_well(&plan);
+        let slept = sleeps(&end)[0].at;
+        assert!(
+            slept >= at(killed + TTL),
+            "killed {early:?} before, slept at {slept:?}"
+        );
+    }
+}
+
+// --- a human ---
+
+#[test]
+fn after_a_human_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
+    let plan = Plan::quiet(1, 2, TTL)
+        .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL)))
+        .with(ms(30_500), Deed::Scale(0, Who::Human))
+        .with(ms(40_000), Deed::Connect(1, once()));
+    let end = play_well(&plan);
+    assert_eq!(end.totals.told(Told::ScaledByOthers), 1);
+    assert_eq!(end.totals.told(Told::Served), 1);
+    assert_eq!(end.totals.wakes, 1);
+}
+
+#[test]
+fn an_app_that_a_human_wakes_after_a_long_sleep_stays_awake_for_a_whole_ttl() {
+    let woken = TTL * 20;
+    let mut plan = Plan::quiet(1, 3, TTL).with(woken, Deed::Scale(1, Who::Human));
+    plan.replicas = 0;
+    let end = play_well(&plan);
+    let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
+    assert_eq!(slept.len(), 1);
+    assert!(slept[0] >= at(woken + TTL) && slept[0] <= at(woken + TTL.mul_f64(1.3)));
+}
+
+// --- GitOps ---
+
+#[test]
+fn a_scale_that_is_reverted_again_and_again_is_written_once_in_a_ttl_at_most() {
+    let mut plan = Plan::quiet(1, 2, TTL);
+    let interval = Duration::from_secs(15);
+    for time in 1..120 {
+        plan = plan.with(interval * time, Deed::Scale(1, Who::GitOps));
+    }
+    let end = play_well(&plan);
+    let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
+    assert!(slept.len() > 10);
+    assert!(slept.windows(2).all(|two| two[1].since(two[0]) >= TTL));
+    assert_eq!(end.totals.wakes, 0, "nobody has come");
+}
+
+#[test]
+fn a_scale_that_is_reverted_to_0_is_raised_again_only_for_who_comes() {
+    let mut plan = Plan::quiet(1, 2, TTL);
+    let interval = Duration::from_secs(15);
+    for time in 1..40 {
+        plan = plan.with(interval * time, Deed::Scale(0, Who::GitOps));
+    }
+    let plan = plan.with(ms(200_000), Deed::Connect(0, once()));
+    let end = play_well(&plan);
+    assert_eq!(end.totals.wakes, 1);
+}
+
+// --- one proxy without the API server ---
+
+#[test]
+fn a_proxy_cut_off_with_users_loses_them_no_sooner_than_its_cover_ends() {
+    for begin in (0..60).step_by(5) {
+        let cut_off = TTL + Duration::from_secs(begin);
+        let plan = Plan::quiet(begin, 2, TTL)
+            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 4)))
+            .with(cut_off, Deed::Hit(Some(0), Trouble::Refused, TTL * 2));
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::CutOff), 1, "cut off at {cut_off:?}");
+        // The last announcement was sent a quarter of a TTL before at most,
+        // and whoever sleeps has seen it for a whole TTL.
+        let slept = sleeps(&end)[0].at;
+        assert!(slept >= at(cut_off + TTL * 3 / 4), "slept at {slept:?}");
+    }
+}
+
+#[test]
+fn a_proxy_cut_off_for_less_than_its_cover_loses_nobody() {
+    for begin in (0..60).step_by(5) {
+        let cut_off = TTL + Duration::from_secs(begin);
+        for trouble in Trouble::ALL {
+            let plan = Plan::quiet(begin, 2, TTL)
+                .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 4)))
+                .with(cut_off, Deed::Hit(Some(0), trouble, TTL / 2));
+            let end = play_well(&plan);
+            let told = end.totals.told(Told::Served);
+            assert_eq!(told, 1, "{trouble:?} at {cut_off:?}");
+        }
+    }
+}
+
+#[test]
+fn an_api_server_that_is_down_for_everybody_cuts_nobody_off() {
+    for trouble in [
+        Trouble::Refused,
+        Trouble::Swallowed,
+        Trouble::Hangs,
+        Trouble::LostRequests,
+    ] {
+        let down = TTL + Duration::from_secs(7);
+        let plan = Plan::quiet(1, 2, TTL)
+            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
+            .with(down, Deed::Hit(None, trouble, TTL * 3))
+            .with(down + TTL * 2, Deed::Connect(1, once()));
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 2, "{trouble:?}");
+        let by_then = sleeps(&end)
+            .iter()
+            .all(|change| change.at > at(down + TTL * 3));
+        assert!(
+            by_then,
+            "{trouble:?}: nobody sleeps while the server is down"
+        );
+    }
+}
+
+// --- clocks ---
+
+/// The wall clock has no test: no part of the composition is handed one.
+#[test]
+fn a_proxy_stopped_for_two_ttl_at_any_moment_of_a_sleep_cuts_nobody_off() {
+    for moment in (0..100).step_by(2) {
+        let plan = Plan::quiet(moment, 2, TTL)
+            .with(TTL + ms(moment), Deed::Stop(0, TTL * 2))
+            .with(
+                TTL + ms(moment + 5),
+                Deed::Connect(1, for_as_long_as(TTL * 4)),
+            );
+        let end = play_well(&plan);
+        assert_eq!(
+            end.totals.told(Told::Served),
+            1,
+            "stopped after {moment} ms"
+        );
+    }
+}
+
+#[test]
+fn a_proxy_stopped_for_two_ttl_sleeps_on_no_news_from_before() {
+    let stopped = Duration::from_secs(20);
+    let plan = Plan::quiet(1, 2, TTL)
+        .with(stopped, Deed::Stop(0, TTL * 2))
+        .with(ms(30_000), Deed::Connect(1, for_as_long_as(TTL * 3)));
+    let end = play_well(&plan);
+    assert_eq!(end.totals.told(Told::Served), 1);
+    assert_eq!(end.totals.sleeps, 1);
+}
+
+#[test]
+fn a_node_that_is_suspended_with_all_its_proxies_cuts_nobody_off() {
+    for moment in (0..60).step_by(4) {
+        let suspended = TTL + Duration::from_secs(moment);
+        let plan = Plan::quiet(moment, 2, TTL)
+            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
+            .with(suspended, Deed::Stop(0, TTL * 2))
+            .with(suspended, Deed::Stop(1, TTL * 2));
+        let end = play_well(&plan);
+        let told = end.totals.told(Told::Served);
+        assert_eq!(told, 1, "suspended at {suspended:?}");
+    }
+}
+
+#[test]
+fn clocks_that_differ_by_one_in_a_hundred_cut_nobody_off() {
+    for seed in 0..20 {
+        let mut plan = Plan::quiet(seed, 3, TTL)
+            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
+            .with(TTL, Deed::Connect(1, for_as_long_as(TTL * 2)));
+        plan.drift = 0.01;
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 2);
+    }
+}
+
+// --- a rollout of zpa ---
+
+#[test]
+fn a_rollout_at_any_moment_loses_nobody_who_is_done_before_the_deadline() {
+    let wake = TTL * 2;
+    for moment in (0..10_000).step_by(250) {
+        let mut plan = Plan::quiet(moment, 1, TTL).with(wake + ms(moment), Deed::Rollout(0));
+        for client in 0..20 {
+            plan = plan.with(wake + ms(client * 500), Deed::Connect(0, once()));
+        }
+        plan.replicas = 0;
+        plan.deeds.sort_by_key(|(at, _)| *at);
+        let end = play_well(&plan);
+        assert_eq!(
+            end.totals.told(Told::Served),
+            20,
+            "rolled out after {moment} ms"
+        );
+    }
+}

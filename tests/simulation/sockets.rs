@@ -1,0 +1,481 @@
+//! The event loop, simulated: `Proxy` asks it what it asks of the engine, and
+//! it keeps the engine's rules of who is parked, dialled, redialled and given
+//! up, and counts as the engine counts.
+//!
+//! Not simulated: the connection limit, the bounds on the work of one turn,
+//! half-closes and flow control. Those are the engine's own tests' matter.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::daemon::proxy::Sockets;
+use zpa::engine::Counts;
+
+/// Names a client; they come in the order of their numbers.
+pub type ClientId = usize;
+
+/// The first and the longest pause when no address takes a connection, as in
+/// the engine.
+const FIRST_REST: Duration = Duration::from_millis(10);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// How long one address may take to answer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the network does to a proxy.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A client has connected.
+    Arrived,
+    /// It has sent so many bytes.
+    Data(u64),
+    /// It has had all it wanted, and closes.
+    Finished,
+    /// It has reset the connection.
+    Gone,
+    /// That dial has been answered.
+    Connected { attempt: u32 },
+    /// That dial has failed; `answered` if by a refusal.
+    Failed { attempt: u32, answered: bool },
+    /// The pod has sent so many bytes.
+    FromPod(u64),
+    /// The pod has gone.
+    Broke,
+}
+
+/// What a proxy does to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It dials.
+    Dial { attempt: u32, address: SocketAddr },
+    /// It passes so many bytes on to the pod.
+    ToPod(u64),
+    /// It passes so many bytes on to the client.
+    ToClient(u64),
+    /// It has closed the connection.
+    Ended(End),
+}
+
+/// Why it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In order.
+    Finished,
+    /// The client has reset it.
+    ClientGone,
+    /// The pod has broken off after bytes had gone to it.
+    BackendGone,
+    /// The hold limit has passed.
+    HeldTooLong,
+    /// The drain deadline has.
+    Drained,
+}
+
+#[derive(Clone, Default)]
+struct Round {
+    tried: Vec<SocketAddr>,
+    answered: bool,
+    fell_back: bool,
+}
+
+enum Stage {
+    Parked,
+    Dialing { address: SocketAddr, round: Round },
+    Resting,
+    Relaying { address: SocketAddr },
+}
+
+struct Connection {
+    opened: Time,
+    /// Since when it has waited for a pod, if it does: it may do so again.
+    waits_since: Time,
+    stage: Stage,
+    deadline: Option<Time>,
+    attempts: u32,
+    rests: u8,
+    /// What the client has sent and no pod has got.
+    unread: u64,
+    /// Whether a byte has gone either way.
+    touched: bool,
+}
+
+impl Connection {
+    fn is_waiting(&self) -> bool {
+        !matches!(self.stage, Stage::Relaying { .. })
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        match self.stage {
+            Stage::Dialing { address, .. } | Stage::Relaying { address } => Some(address),
+            Stage::Parked | Stage::Resting => None,
+        }
+    }
+}
+
+/// A proxy's sockets.
+pub struct SimSockets {
+    hold_timeout: Duration,
+    /// A mutant that reports no connection.
+    blind: bool,
+    /// A mutant whose gate is never shut.
+    gateless: bool,
+    inbox: Vec<(ClientId, Event)>,
+    effects: Vec<(ClientId, Effect)>,
+    connections: BTreeMap<ClientId, Connection>,
+    backends: Vec<SocketAddr>,
+    fallback: Option<SocketAddr>,
+    gate_open: bool,
+    accepting: bool,
+    counts: Counts,
+}
+
+impl SimSockets {
+    /// Listens, with the gate shut and no address to dial.
+    pub fn new(hold_timeout: Duration, blind: bool, gateless: bool) -> Self {
+        SimSockets {
+            hold_timeout,
+            blind,
+            gateless,
+            inbox: Vec::new(),
+            effects: Vec::new(),
+            connections: BTreeMap::new(),
+            backends: Vec::new(),
+            fallback: None,
+            gate_open: false,
+            accepting: true,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Something for the next turn.
+    pub fn push(&mut self, client: ClientId, event: Event) {
+        self.inbox.push((client, event));
+    }
+
+    /// What the last turns have done.
+    pub fn take_effects(&mut self) -> Vec<(ClientId, Effect)> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether a new client is let in.
+    pub fn is_accepting(&self) -> bool {
+        self.accepting
+    }
+
+    /// Every client that is here, accepted or in the kernel's queue.
+    pub fn clients(&self) -> Vec<ClientId> {
+        let queued = self
+            .inbox
+            .iter()
+            .filter(|(_, e)| matches!(e, Event::Arrived));
+        let accepted = self.connections.keys().copied();
+        accepted.chain(queued.map(|&(client, _)| client)).collect()
+    }
+
+    /// Those that a pod serves.
+    pub fn relaying(&self) -> impl Iterator<Item = ClientId> + '_ {
+        let served = self.connections.iter().filter(|(_, c)| !c.is_waiting());
+        served.map(|(&client, _)| client)
+    }
+
+    /// Since when the one has waited that has waited longest.
+    pub fn waiting_since(&self) -> Option<Time> {
+        let waiting = self.connections.values().filter(|c| c.is_waiting());
+        waiting.map(|c| c.waits_since).min()
+    }
+
+    fn handle(&mut self, client: ClientId, event: Event, now: Time) {
+        if let Event::Arrived = event {
+            return self.admit(client, now);
+        }
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        let relaying = !connection.is_waiting();
+        let attempts = connection.attempts;
+        match event {
+            Event::Arrived => {}
+            Event::Data(bytes) => {
+                connection.unread += bytes;
+                self.pump(client);
+            }
+            Event::FromPod(bytes) if relaying => {
+                connection.touched = true;
+                self.effects.push((client, Effect::ToClient(bytes)));
+            }
+            Event::Finished => self.close(client, End::Finished),
+            Event::Gone => self.close(client, End::ClientGone),
+            Event::Connected { attempt } if attempt == attempts => self.connected(client),
+            Event::Failed { attempt, answered } if attempt == attempts => {
+                self.attempt_failed(client, answered, now);
+            }
+            Event::Broke if relaying => self.broke(client, now),
+            Event::FromPod(_) | Event::Broke | Event::Connected { .. } | Event::Failed { .. } => {}
+        }
+    }
+
+    fn admit(&mut self, client: ClientId, now: Time) {
+        self.counts.accepted += 1;
+        self.counts.open += 1;
+        self.counts.waiting += 1;
+        let connection = Connection {
+            opened: now,
+            waits_since: now,
+            stage: Stage::Parked,
+            deadline: None,
+            attempts: 0,
+            rests: 0,
+            unread: 0,
+            touched: false,
+        };
+        self.connections.insert(client, connection);
+        self.place(client, now);
+    }
+
+    fn may_dial(&self) -> bool {
+        (self.gate_open || self.gateless) && !self.backends.is_empty()
+    }
+
+    fn first_parked(&self) -> Option<ClientId> {
+        let parked = |(_, c): &(&ClientId, &Connection)| matches!(c.stage, Stage::Parked);
+        self.connections
+            .iter()
+            .find(parked)
+            .map(|(&client, _)| client)
+    }
+
+    /// Dials a connection that waits, or parks it.
+    fn place(&mut self, client: ClientId, now: Time) {
+        self.set(client, Stage::Resting, None);
+        if self.may_dial() && self.first_parked().is_none() {
+            self.dial(client, Round::default(), now);
+        } else {
+            self.set(client, Stage::Parked, Some(Time::new(Duration::MAX)));
+        }
+    }
+
+    fn dial(&mut self, client: ClientId, mut round: Round, now: Time) {
+        let Some(address) = self.next_target(&mut round) else {
+            return self.rest(client, now);
+        };
+        self.set(
+            client,
+            Stage::Dialing { address, round },
+            Some(now + CONNECT_TIMEOUT),
+        );
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.attempts += 1;
+            let attempt = connection.attempts;
+            self.effects
+                .push((client, Effect::Dial { attempt, address }));
+        }
+    }
+
+    fn next_target(&mut self, round: &mut Round) -> Option<SocketAddr> {
+        let load = |address: &SocketAddr| {
+            let all = self.connections.values();
+            all.filter(|c| c.address() == Some(*address)).count()
+        };
+        let untried = self.backends.iter().filter(|a| !round.tried.contains(a));
+        if let Some(&address) = untried.min_by_key(|a| load(a)) {
+            return Some(address);
+        }
+        if round.answered || round.fell_back || round.tried.is_empty() {
+            return None;
+        }
+        round.fell_back = true;
+        self.fallback
+    }
+
+    fn rest(&mut self, client: ClientId, now: Time) {
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        let doublings = u32::from(connection.rests.min(7));
+        connection.rests = connection.rests.saturating_add(1);
+        let pause = LONGEST_REST.min(FIRST_REST * (1 << doublings));
+        self.set(client, Stage::Resting, Some(now + pause));
+    }
+
+    fn attempt_failed(&mut self, client: ClientId, answered: bool, now: Time) {
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        let Stage::Dialing { address, round } = &connection.stage else {
+            return;
+        };
+        let mut round = round.clone();
+        round.tried.push(*address);
+        round.answered |= answered;
+        self.counts.failed_dials += 1;
+        self.dial(client, round, now);
+    }
+
+    fn connected(&mut self, client: ClientId) {
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        let Stage::Dialing { address, .. } = connection.stage else {
+            return;
+        };
+        connection.stage = Stage::Relaying { address };
+        connection.deadline = None;
+        self.counts.waiting -= 1;
+        self.counts.handed_over += 1;
+        self.pump(client);
+    }
+
+    /// Passes on what the client has sent, if there is a pod to take it.
+    fn pump(&mut self, client: ClientId) {
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        if !connection.is_waiting() && connection.unread > 0 {
+            let bytes = std::mem::take(&mut connection.unread);
+            connection.touched = true;
+            self.effects.push((client, Effect::ToPod(bytes)));
+        }
+    }
+
+    /// The pod has gone: another may take the connection only if no byte has
+    /// gone either way.
+    fn broke(&mut self, client: ClientId, now: Time) {
+        let Some(connection) = self.connections.get_mut(&client) else {
+            return;
+        };
+        let Some(address) = connection.address() else {
+            return;
+        };
+        connection.waits_since = now;
+        let in_time = now < connection.opened + self.hold_timeout;
+        if connection.touched || !in_time {
+            return self.close(client, End::BackendGone);
+        }
+        self.counts.waiting += 1;
+        self.counts.failed_dials += 1;
+        let round = Round {
+            tried: vec![address],
+            answered: true,
+            fell_back: false,
+        };
+        self.dial(client, round, now);
+    }
+
+    fn close(&mut self, client: ClientId, end: End) {
+        if let Some(connection) = self.connections.remove(&client) {
+            self.counts.open -= 1;
+            self.counts.waiting -= usize::from(connection.is_waiting());
+            self.effects.push((client, Effect::Ended(end)));
+        }
+    }
+
+    /// Never later than the hold limit of one that waits.
+    fn set(&mut self, client: ClientId, stage: Stage, deadline: Option<Time>) {
+        if let Some(connection) = self.connections.get_mut(&client) {
+            let limit = connection.opened + self.hold_timeout;
+            connection.deadline = deadline.map(|d| d.min(limit));
+            connection.stage = stage;
+        }
+    }
+
+    fn handle_deadlines(&mut self, now: Time) {
+        while let Some(client) = self.first_due(now) {
+            let connection = &self.connections[&client];
+            if connection.is_waiting() && now >= connection.opened + self.hold_timeout {
+                self.counts.held_too_long += 1;
+                self.close(client, End::HeldTooLong);
+                continue;
+            }
+            match connection.stage {
+                Stage::Dialing { .. } => self.attempt_failed(client, false, now),
+                Stage::Resting => self.place(client, now),
+                Stage::Parked | Stage::Relaying { .. } => return,
+            }
+        }
+    }
+
+    fn first_due(&self, now: Time) -> Option<ClientId> {
+        let due = |(_, c): &(&ClientId, &Connection)| c.deadline.is_some_and(|d| d <= now);
+        let first = self
+            .connections
+            .iter()
+            .filter(due)
+            .min_by_key(|(_, c)| c.deadline);
+        first.map(|(&client, _)| client)
+    }
+}
+
+impl Sockets for SimSockets {
+    fn counts(&self) -> Counts {
+        if self.blind {
+            return Counts::default();
+        }
+        self.counts
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.connections.values().filter_map(|c| c.deadline).min()
+    }
+
+    fn set_gate(&mut self, open: bool) {
+        self.gate_open = open;
+    }
+
+    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
+        let joined = addresses.iter().any(|a| !self.backends.contains(a));
+        self.backends = addresses.to_vec();
+        let resting = |c: &&mut Connection| matches!(c.stage, Stage::Resting);
+        for connection in self.connections.values_mut().filter(resting) {
+            if joined {
+                connection.deadline = connection.deadline.map(|d| d.min(now));
+            }
+        }
+    }
+
+    fn set_fallback(&mut self, address: Option<SocketAddr>) {
+        self.fallback = address;
+    }
+
+    /// Events, deadlines, then those who arrive, as the engine does.
+    fn dispatch(&mut self, now: Time) {
+        let mut arrived = Vec::new();
+        let mut later = Vec::new();
+        for (client, event) in std::mem::take(&mut self.inbox) {
+            if let Event::Arrived = event {
+                arrived.push(client);
+            } else if arrived.contains(&client) {
+                later.push((client, event));
+            } else {
+                self.handle(client, event, now);
+            }
+        }
+        self.handle_deadlines(now);
+        for client in arrived {
+            self.handle(client, Event::Arrived, now);
+        }
+        for (client, event) in later {
+            self.handle(client, event, now);
+        }
+        self.release(now);
+    }
+
+    fn release(&mut self, now: Time) {
+        while self.may_dial()
+            && let Some(client) = self.first_parked()
+        {
+            self.dial(client, Round::default(), now);
+        }
+    }
+
+    fn stop_accepting(&mut self, now: Time) {
+        self.dispatch(now);
+        self.accepting = false;
+    }
+
+    fn reset_all(&mut self) {
+        for client in self.clients() {
+            self.close(client, End::Drained);
+        }
+    }
+}

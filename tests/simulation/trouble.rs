@@ -1,0 +1,125 @@
+//! What the network and the API server do to requests.
+
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::cluster::Outcome;
+
+use crate::dice::Dice;
+
+/// A kind of fault on the way to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Connections are refused.
+    Refused,
+    /// Packets vanish: no connection comes about.
+    Swallowed,
+    /// The server accepts and never answers, and may do what was asked late.
+    Hangs,
+    /// 429.
+    Busy,
+    /// 5xx, and what was asked may have been done.
+    Errors,
+    /// The connection breaks before the request has arrived.
+    LostRequests,
+    /// The connection breaks before the reply has arrived.
+    LostReplies,
+    /// Everything takes seconds, sometimes longer than anybody waits.
+    Slow,
+}
+
+impl Trouble {
+    /// All kinds.
+    pub const ALL: [Trouble; 8] = [
+        Trouble::Refused,
+        Trouble::Swallowed,
+        Trouble::Hangs,
+        Trouble::Busy,
+        Trouble::Errors,
+        Trouble::LostRequests,
+        Trouble::LostReplies,
+        Trouble::Slow,
+    ];
+}
+
+/// How long a connect may take, and how long a reply (`kube::client`).
+const CONNECT: Duration = Duration::from_secs(3);
+const RECEIVE: Duration = Duration::from_secs(10);
+
+/// What becomes of one request.
+#[derive(Debug)]
+pub struct Fate {
+    /// How long after it was sent it is executed, if ever.
+    pub executed: Option<Duration>,
+    /// How long after it was sent the proxy hears of it.
+    pub heard: Duration,
+    /// What it hears, if not how the execution went.
+    pub instead: Option<Outcome>,
+}
+
+impl Fate {
+    /// The fate of a request that meets with `trouble`, or with none.
+    pub fn draw(trouble: Option<Trouble>, dice: &mut Dice) -> Fate {
+        let there = dice.around(ms(10), ms(200));
+        let back = there + dice.around(ms(10), ms(200));
+        let unknown = |retry_after| Some(Outcome::Unknown { retry_after });
+        let retry_after = dice.chance(0.5).then(|| dice.between(ms(1000), ms(5000)));
+        let applied = dice.chance(0.5);
+        match trouble {
+            None => Fate::heard(Some(there), back, None),
+            Some(Trouble::Refused) => Fate::heard(None, there, Some(Outcome::Unreachable)),
+            Some(Trouble::Swallowed) => Fate::heard(None, CONNECT, Some(Outcome::Unreachable)),
+            Some(Trouble::Hangs) => {
+                let late = applied.then(|| dice.between(there, RECEIVE * 3));
+                Fate::heard(late, RECEIVE, unknown(None))
+            }
+            Some(Trouble::Busy) => Fate::heard(None, back, Some(Outcome::Busy { retry_after })),
+            Some(Trouble::Errors) => {
+                Fate::heard(applied.then_some(there), back, unknown(retry_after))
+            }
+            Some(Trouble::LostRequests) => Fate::heard(None, back, unknown(None)),
+            Some(Trouble::LostReplies) => Fate::heard(Some(there), back, unknown(None)),
+            Some(Trouble::Slow) => Fate::slow(dice),
+        }
+    }
+
+    fn slow(dice: &mut Dice) -> Fate {
+        let there = dice.between(ms(200), ms(7000));
+        let back = there + dice.between(ms(200), ms(7000));
+        let too_late = back > RECEIVE;
+        let instead = too_late.then_some(Outcome::Unknown { retry_after: None });
+        Fate::heard(Some(there), back.min(RECEIVE), instead)
+    }
+
+    fn heard(executed: Option<Duration>, heard: Duration, instead: Option<Outcome>) -> Fate {
+        Fate {
+            executed,
+            heard,
+            instead,
+        }
+    }
+}
+
+/// A stretch of time in which a kind of fault hits everybody, or one place.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// When it begins.
+    pub from: Time,
+    /// When it is over.
+    pub until: Time,
+    /// Whom it hits; `None`: all.
+    pub slot: Option<usize>,
+    /// What it is.
+    pub trouble: Trouble,
+}
+
+impl Window {
+    /// Whether it hits that place at that time.
+    pub fn hits(&self, slot: usize, now: Time) -> bool {
+        self.from <= now && now < self.until && self.slot.is_none_or(|hit| hit == slot)
+    }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,342 @@
+//! The world that the proxies live in: what happens, in the order of time.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use zpa::clock::Time;
+use zpa::cluster::{Outcome, Pod, Request};
+
+use crate::deployment::{Change, Deployment, Rights};
+use crate::dice::Dice;
+use crate::oracle::{Oracle, Violation};
+use crate::plan::{Plan, Script};
+use crate::pods::{PodId, SimPods};
+use crate::process::{Process, State};
+use crate::queue::Queue;
+use crate::sockets::{ClientId, Event as OnSocket};
+use crate::totals::Totals;
+use crate::traffic::Client;
+use crate::trouble::Window;
+
+/// How often it is checked what must have come to pass.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How many turns in a second are a loop that spins.
+const SPIN: u32 = 2000;
+
+/// The number of a process; never used again.
+pub type Pid = usize;
+
+/// Something that happens.
+pub enum Event {
+    /// A deed of the plan.
+    Deed(usize),
+    /// A proxy's loop wakes up.
+    Turn(Pid),
+    /// Something happens on a socket of a proxy.
+    Socket(Pid, ClientId, OnSocket),
+    /// A proxy's API threads look what is to be done.
+    Threads(Pid),
+    /// A request reaches the server.
+    Execute(Pid, u64, Request, Option<Duration>),
+    /// A proxy hears how its request went.
+    Reply(Pid, u64, Request, Outcome),
+    /// A stopped process goes on.
+    Resume(Pid),
+    /// A process starts in that place.
+    Start(usize),
+    /// An old process is told to end.
+    Terminate(Pid),
+    /// The Deployment is made again.
+    Recreate(u32),
+    /// The Deployment controller looks.
+    Reconcile,
+    /// A pod has come up.
+    PodReady(PodId),
+    /// A pod's process ends.
+    PodStops(PodId),
+    /// A pod's address goes.
+    PodGone(PodId),
+    /// The endpoints controller looks.
+    Slices,
+    /// A watch shows the slices as they were with that number.
+    Watched(Pid, u64, Rc<Vec<Pod>>),
+    /// A proxy lists the slices, if it has not done so since that list.
+    List(Pid, u64),
+    /// A client does what comes next in its script.
+    Client(ClientId),
+    /// A client loses patience.
+    Impatience(ClientId),
+    /// Bytes come to a pod from a client, through a proxy.
+    AtPod(Pid, ClientId, u64),
+    /// Bytes come back to a client.
+    AtClient(ClientId, u64),
+    /// A client comes at the worst of moments.
+    Ambush(usize),
+    /// It is checked what must have come to pass.
+    Check,
+}
+
+/// How a run ended.
+pub struct End {
+    /// What happened.
+    pub totals: Totals,
+    /// Every change of scale.
+    pub history: Vec<Change>,
+    /// The rule that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// What happened in detail, if asked for.
+    pub trace: Vec<(Time, String)>,
+}
+
+/// Everything there is.
+pub struct World<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) now: Time,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) deployment: Deployment,
+    pub(crate) rights: (Rights, Time),
+    pub(crate) pods: SimPods,
+    pub(crate) slices: (u64, Rc<Vec<Pod>>),
+    pub(crate) slow_controllers: Time,
+    pub(crate) slow_pods: Time,
+    pub(crate) windows: Vec<Window>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) ambushers: Vec<(usize, Script)>,
+    pub(crate) oracle: Oracle,
+    pub(crate) totals: Totals,
+    pub(crate) dice: Dice,
+    trace: Option<Vec<(Time, String)>>,
+}
+
+impl<'a> World<'a> {
+    /// Plays the plan to its end, or up to the first rule that is broken.
+    pub fn play(plan: &'a Plan, with_trace: bool) -> End {
+        let mut world = World::new(plan, with_trace);
+        world.begin();
+        let end = Time::new(plan.horizon + plan.hold + plan.ttl * 6 + Duration::from_secs(400));
+        while let Some((at, event)) = world.queue.take() {
+            if at > end || world.oracle.violation.is_some() {
+                break;
+            }
+            world.now = at;
+            world.happen(event);
+        }
+        if world.oracle.violation.is_none() {
+            world.check_that_everybody_was_told();
+        }
+        world.finish()
+    }
+
+    fn new(plan: &'a Plan, with_trace: bool) -> Self {
+        World {
+            plan,
+            now: Time::default(),
+            queue: Queue::new(),
+            deployment: Deployment::new(plan.replicas, plan.flaws),
+            rights: (Rights::ALL, Time::default()),
+            pods: SimPods::default(),
+            slices: (0, Rc::new(Vec::new())),
+            slow_controllers: Time::default(),
+            slow_pods: Time::default(),
+            windows: Vec::new(),
+            processes: Vec::new(),
+            clients: Vec::new(),
+            ambushers: Vec::new(),
+            oracle: Oracle::new(plan.ttl, plan.drift),
+            totals: Totals::default(),
+            dice: Dice::new(plan.seed, 1),
+            trace: with_trace.then(Vec::new),
+        }
+    }
+
+    fn begin(&mut self) {
+        for slot in 0..self.plan.slots {
+            self.start(slot);
+        }
+        for (number, (at, _)) in self.plan.deeds.iter().enumerate() {
+            self.queue.put(*at, Event::Deed(number));
+        }
+        self.queue.put(self.now, Event::Reconcile);
+        self.queue.put(self.now, Event::Check);
+    }
+
+    fn finish(mut self) -> End {
+        self.totals.seeds = 1;
+        self.totals.time = self.now.since(Time::default());
+        self.totals.connections = self.clients.len() as u64;
+        self.totals.wakes = self.oracle.wakes;
+        self.totals.sleeps = self.oracle.sleeps;
+        self.totals.most_requests = self.oracle.most_requests;
+        self.totals.told = std::mem::take(&mut self.oracle.told);
+        End {
+            totals: self.totals,
+            history: self.oracle.history,
+            violation: self.oracle.violation,
+            trace: self.trace.unwrap_or_default(),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deed(number) => self.do_deed(number),
+            Event::Turn(pid) => self.turn_if_due(pid),
+            Event::Socket(pid, client, event) => self.push_to_socket(pid, client, event),
+            Event::Threads(pid) => self.work_on_requests(pid),
+            Event::Execute(pid, ticket, request, heard) => {
+                self.execute(pid, ticket, request, heard);
+            }
+            Event::Reply(pid, ticket, request, outcome) => {
+                self.reply(pid, ticket, request, outcome);
+            }
+            Event::Resume(pid) => self.resume(pid),
+            Event::Start(slot) => self.start(slot),
+            Event::Terminate(pid) => self.terminate(pid),
+            Event::Recreate(replicas) => self.recreate(replicas),
+            Event::Reconcile => self.reconcile(),
+            Event::PodReady(pod) => self.pod_ready(pod),
+            Event::PodStops(pod) => self.pod_stops(pod),
+            Event::PodGone(pod) => self.pods.get(pod).life = crate::pods::Life::Gone,
+            Event::Slices => self.write_slices(),
+            Event::Watched(pid, number, pods) => self.watched(pid, number, &pods),
+            Event::List(pid, round) => self.list_if_still_due(pid, round),
+            Event::Client(client) => self.client_acts(client),
+            Event::Impatience(client) => self.client_resets(client),
+            Event::AtPod(pid, client, bytes) => self.at_pod(pid, client, bytes),
+            Event::AtClient(client, bytes) => self.at_client(client, bytes),
+            Event::Ambush(number) => self.spring(number),
+            Event::Check => self.check(),
+        }
+    }
+
+    /// Notes what happens, if anybody wants to read it.
+    pub(crate) fn tell(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push((self.now, what()));
+        }
+    }
+
+    /// Has something happen after a while.
+    pub(crate) fn later(&mut self, after: Duration, event: Event) {
+        self.queue.put(self.now + after, event);
+    }
+
+    fn check(&mut self) {
+        let alive = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.is_alive());
+        let waiting: Vec<_> = alive
+            .map(|(pid, process)| {
+                let since = process.proxy.sockets.waiting_since();
+                (pid, since.map(|shown| process.clock.when(shown)))
+            })
+            .collect();
+        self.oracle
+            .check(self.deployment.replicas(), &waiting, self.now);
+        self.later(CHECK_INTERVAL, Event::Check);
+    }
+
+    fn check_that_everybody_was_told(&mut self) {
+        let forgotten: Vec<_> = (0..self.clients.len())
+            .filter(|&client| !self.clients[client].ended)
+            .collect();
+        if !forgotten.is_empty() {
+            let what = format!("clients {forgotten:?} were never told anything");
+            let (at, rule) = (self.now, "every client is served or told why not");
+            self.oracle.violation = Some(Violation { at, rule, what });
+        }
+    }
+
+    // --- The loops of the proxies ---
+
+    /// Has a proxy's loop turn soon: as a rule at once, sometimes a little
+    /// later, so that several things come to it in one turn.
+    pub(crate) fn wake(&mut self, pid: Pid) {
+        let lag = match self.dice.chance(0.7) {
+            true => Duration::ZERO,
+            false => self.dice.between(Duration::ZERO, Duration::from_millis(5)),
+        };
+        self.turn_at(pid, self.now + lag);
+    }
+
+    fn turn_at(&mut self, pid: Pid, at: Time) {
+        let process = &mut self.processes[pid];
+        if process.turn_at.is_none_or(|planned| at < planned) {
+            process.turn_at = Some(at);
+            self.queue.put(at, Event::Turn(pid));
+        }
+    }
+
+    fn turn_if_due(&mut self, pid: Pid) {
+        let process = &mut self.processes[pid];
+        if process.turn_at == Some(self.now) {
+            process.turn_at = None;
+            if process.state == State::Running {
+                self.turn(pid);
+            }
+        }
+    }
+
+    /// One turn of the real composition, and all that follows from it.
+    fn turn(&mut self, pid: Pid) {
+        self.notice_a_spin(pid);
+        let process = &mut self.processes[pid];
+        let shown = process.clock.shows(self.now);
+        let before = process.proxy.policy().phase().clone();
+        let messages = std::mem::take(&mut process.mailbox);
+        let exit = process.proxy.turn(messages, shown);
+        let phase = process.proxy.policy().phase().clone();
+        if phase != before {
+            self.tell(|| format!("p{pid} {phase:?}"));
+            self.ambush(&phase);
+        }
+        self.after_a_turn(pid);
+        match exit {
+            Some(exit) => self.bury(pid, &format!("{exit:?}")),
+            None => self.plan_next_turn(pid),
+        }
+    }
+
+    /// Carries out what a process has asked for.
+    pub(crate) fn after_a_turn(&mut self, pid: Pid) {
+        let effects = self.processes[pid].proxy.sockets.take_effects();
+        for (client, effect) in effects {
+            self.carry_out(pid, client, effect);
+        }
+        let open = self.processes[pid].proxy.sockets.clients().len();
+        self.oracle.open(pid, open, self.now);
+        let outbox = std::mem::take(&mut *self.processes[pid].outbox.borrow_mut());
+        for job in outbox.requests {
+            self.processes[pid].threads.put(job);
+        }
+        self.work_on_requests(pid);
+        if outbox.refresh {
+            self.refresh(pid);
+        }
+    }
+
+    fn plan_next_turn(&mut self, pid: Pid) {
+        let process = &self.processes[pid];
+        if let Some(shown) = process.proxy.next_deadline() {
+            let at = process.clock.when(shown);
+            self.turn_at(pid, at.max(self.now));
+        }
+    }
+
+    fn notice_a_spin(&mut self, pid: Pid) {
+        let (since, count) = &mut self.processes[pid].turns;
+        if self.now.since(*since) > Duration::from_secs(1) {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if *count > SPIN {
+            let (at, rule) = (self.now, "the loop does not spin");
+            let what = format!("p{pid}: {SPIN} turns in a second");
+            self.oracle
+                .violation
+                .get_or_insert(Violation { at, rule, what });
+        }
+    }
+}
