@@ -148,8 +148,8 @@ pub enum Phase {
     /// The idle TTL has passed. The scale is being read afresh; nothing was
     /// written yet, and a connection ends the matter.
     Judging,
-    /// The write of zero is on its way, or its outcome is unknown. Connections
-    /// are held until that is settled.
+    /// The write of zero is on its way, or its outcome is unknown and nobody
+    /// waits. Connections are held while it is on its way.
     Falling,
     /// The scale is zero, at that version.
     Asleep {
@@ -373,6 +373,10 @@ impl Policy {
                 Some(Phase::Awake)
             }
             Phase::Judging if !is_idle => Some(Phase::Awake),
+            // Whether the write was applied is not known, and who waits must
+            // not wait for that alone: an announcement shows it as well, and
+            // bars the write if it is still on its way.
+            Phase::Falling if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
             Phase::Asleep { version } if waiting > 0 => {
                 let version = Some(version.clone());
                 self.due = now;

@@ -465,27 +465,29 @@ fn a_storm_of_conflicts_is_met_with_pauses() {
 }
 
 #[test]
-fn after_a_lost_reply_it_reads_before_it_writes_and_holds_connections_meanwhile() {
+fn after_a_lost_reply_it_reads_before_it_writes() {
     let mut scene = Scene::falling();
     scene.answers(LOST);
-    scene.opens(1);
     assert!(!scene.gate());
     assert_eq!(scene.asked(), []);
     scene.passes(backoff::LONGEST);
     assert_eq!(scene.asked(), [read()]);
-    scene.answers(scale(0, "6"));
-    assert_eq!(scene.asked(), [write(2, "6")]);
+    scene.answers(scale(1, "6"));
+    assert_eq!(scene.asked(), [write(0, "6")]);
 }
 
 #[test]
-fn a_lost_write_that_was_not_applied_lets_the_waiting_through() {
-    let mut scene = Scene::falling();
-    scene.answers(LOST);
-    scene.opens(1);
-    scene.passes(backoff::LONGEST);
-    scene.answers(scale(1, "5"));
-    scene.covers(1);
-    assert!(scene.gate());
+fn who_comes_after_a_lost_reply_is_announced_which_shows_what_has_become_of_it() {
+    for (replicas, next) in [(0, vec![write(2, "6")]), (1, vec![])] {
+        let mut scene = Scene::falling();
+        scene.answers(LOST);
+        scene.opens(1);
+        assert!(!scene.gate());
+        assert_eq!(scene.asked(), [announce()]);
+        scene.answers(marked(replicas, "6", "ours"));
+        assert_eq!(scene.asked(), next);
+        assert_eq!(scene.gate(), replicas > 0);
+    }
 }
 
 #[test]
@@ -996,6 +998,16 @@ fn one_refusal_does_not_stand_for_five_minutes_after_announcing_has_worked() {
         "a connection is open, and for {:?} nothing tells the others",
         scene.now.since(start)
     );
+}
+
+#[test]
+fn an_api_server_that_goes_down_as_the_app_falls_asleep_does_not_shut_the_gate_for_ever() {
+    let mut scene = Scene::falling();
+    scene.answers(LOST);
+    scene.opens(1);
+    scene.answers(Outcome::Unreachable);
+    scene.passes(cover::FAIL_OPEN_AFTER);
+    assert!(scene.gate());
 }
 
 // --- Everything at once ---
