@@ -7,13 +7,15 @@ TARGET ?= $(shell uname -m)-unknown-linux-musl
 STATIC := target/$(TARGET)/release/zpa
 # How many seeds `make sim` plays.
 SEEDS ?= 10000
+SOAK_MINUTES ?= 60
+FUZZ_SECONDS ?= 60
 # The image as a file, for `make image-test`.
 ARCHIVE := target/image/image.tar
 # The first container engine that answers; expanded only where it is needed.
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim bench static image image-prebuilt image-test
+.PHONY: help run test model sim net soak fuzz bench static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +32,17 @@ model: ## Explore the protocol between two proxies within its full bounds
 
 sim: ## Play SEEDS=n runs of faults over simulated time
 	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --release --test simulation -- --nocapture
+
+net: ## Test on networks on which packets vanish, for minutes; takes root
+	ZPA_SLOW=1 cargo test --locked --test net -- --nocapture
+
+soak: ## Mix all traffic and faults for SOAK_MINUTES=n
+	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --locked --release --test soak -- --nocapture
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
+	@for target in relay watch settings durations; do \
+	    cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/seeds/$$target \
+	        -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 bench: ## Measure, each as a ratio within one run
 	cargo bench --locked --bench bench

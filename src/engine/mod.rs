@@ -586,7 +586,7 @@ impl Engine {
                 survivor: Side::Backend,
                 ..
             } if event.is_error() => {
-                self.close(key, End::BackendGone);
+                self.close(key, End::ClientGone(Phase::Relaying));
             }
             Stage::Resetting { .. } => self.finish_reset(key, now),
             Stage::Parked | Stage::Resting => {}

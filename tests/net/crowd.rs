@@ -1,0 +1,275 @@
+//! Many connections at once: held, slow, and stuck.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::limits::raise_open_files;
+use crate::network::{Network, POD};
+use crate::program::PATIENCE;
+use crate::sandbox::on;
+use crate::stage::{Stage, expect_calm, listen};
+use crate::until;
+
+/// How many connections are held at once, if the limit of open files allows.
+const HELD: usize = 10_000;
+/// Descriptors of the test that are not connections'.
+const RESERVED: u64 = 500;
+/// What a held connection may cost `zpa`: a slot, a timer, a place in the queue
+/// and what the allocator adds.
+const BYTES_PER_HELD: u64 = 1024;
+
+/// What all stuck connections together may cost: the pool of blocks that
+/// the README names,
+const POOL: u64 = (zpa::engine::MAX_BLOCKS * zpa::engine::BLOCK_BYTES) as u64;
+/// and slots for them, pages that come with them, and a log line or two.
+const SLACK: u64 = 2 << 20;
+
+#[test]
+fn ten_thousand_connections_to_a_sleeping_app_are_one_write_and_served_in_order() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let possible = raise_open_files(2 * HELD as u64 + RESERVED).unwrap();
+    let count = HELD.min((possible.saturating_sub(RESERVED) / 2) as usize);
+    // Not debug: a line for each connection would be most of the memory.
+    let stage = Stage::asleep(network, &[("ZPA_LOG", "info")]);
+    let pod = stage.listen();
+    let before = stage.process().memory().unwrap().anonymous;
+
+    let mut clients = stage.connect_many(count);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(&(number as u32).to_be_bytes()).unwrap();
+    }
+    stage
+        .sandbox
+        .expect("it wakes", |state| state.replicas() == 1);
+    until(PATIENCE, "all are accepted", || {
+        stage.process().descriptors().unwrap() >= count
+    });
+    let held = stage.process().memory().unwrap().anonymous - before;
+    let bound = BYTES_PER_HELD * count as u64 + SLACK;
+    assert!(held < bound, "{held} bytes for {count} connections");
+
+    stage.publish(&[POD]);
+    let served: Vec<u32> = (0..count).map(|_| serve_number(&pod)).collect();
+    for (number, mut client) in clients.into_iter().enumerate() {
+        crate::expect(&mut client, &(number as u32).to_be_bytes());
+    }
+    assert_in_order(&served);
+    let patch = on("patch", "deployments/scale");
+    assert_eq!(stage.sandbox.count(&patch), 1);
+}
+
+/// Takes one connection, and sends back the number that it brings.
+fn serve_number(pod: &TcpListener) -> u32 {
+    let (mut stream, _) = pod.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut number = [0; 4];
+    stream.read_exact(&mut number).unwrap();
+    stream.write_all(&number).unwrap();
+    u32::from_be_bytes(number)
+}
+
+/// Dials of one turn are on their way together, and the kernel may let one of
+/// them pass another; none is passed by those of a later turn.
+#[track_caller]
+fn assert_in_order(served: &[u32]) {
+    const TURN: usize = 64;
+    for (place, &number) in served.iter().enumerate() {
+        let moved = place.abs_diff(number as usize);
+        assert!(moved < 2 * TURN, "number {number} came at place {place}");
+    }
+}
+
+#[test]
+fn slow_readers_fill_bounded_buffers_and_do_not_slow_down_the_others() {
+    // More of them than there are blocks.
+    const SLOW: usize = zpa::engine::MAX_BLOCKS + 16;
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let (mut client, mut server) = stage.pair(&pod);
+    let before = stage.process().memory().unwrap().anonymous;
+    let echoing = thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while server.read_exact(&mut buffer).is_ok() && server.write_all(&buffer).is_ok() {}
+    });
+
+    let quiet = round_trip(&mut client);
+    let pairs: Vec<_> = (0..SLOW).map(|_| stage.pair(&pod)).collect();
+    let (mut readers, writers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let over = AtomicBool::new(false);
+    let (crowded, grown) = thread::scope(|scope| {
+        for writer in &writers {
+            scope.spawn(|| flood(writer));
+        }
+        let reading = scope.spawn(|| read_slowly(&mut readers, &over));
+        let crowded = round_trip(&mut client);
+        let grown = stage.process().memory().unwrap().anonymous - before;
+        over.store(true, Ordering::Relaxed);
+        assert!(reading.join().unwrap() > SLOW, "they do read");
+        for writer in &writers {
+            SockRef::from(writer)
+                .shutdown(std::net::Shutdown::Both)
+                .unwrap();
+        }
+        (crowded, grown)
+    });
+    drop((client, stage));
+    echoing.join().unwrap();
+    assert!(
+        crowded < quiet * 20,
+        "a round trip takes {crowded:?} beside them, {quiet:?} without"
+    );
+    assert!(grown < POOL + SLACK, "{grown} bytes");
+}
+
+/// The median of some round trips of 64 bytes.
+fn round_trip(client: &mut TcpStream) -> Duration {
+    let mut times: Vec<_> = (0..501)
+        .map(|number| {
+            let (sent, mut got) = ([number as u8; 64], [0; 64]);
+            let start = Instant::now();
+            client.write_all(&sent).unwrap();
+            client.read_exact(&mut got).unwrap();
+            assert_eq!(got, sent);
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Byte `at` of every stream here.
+fn byte(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+/// Writes until the connection is shut down.
+fn flood(mut stream: &TcpStream) {
+    let mut at = 0;
+    loop {
+        let bytes: Vec<u8> = (at..at + 65_536).map(byte).collect();
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+        at += bytes.len();
+    }
+}
+
+/// Takes a little from each now and then. Returns how often there was anything.
+fn read_slowly(readers: &mut [TcpStream], over: &AtomicBool) -> usize {
+    let mut read = vec![0; readers.len()];
+    let mut times = 0;
+    let mut buffer = [0; 8192];
+    for reader in readers.iter() {
+        reader.set_nonblocking(true).unwrap();
+    }
+    while !over.load(Ordering::Relaxed) {
+        for (reader, at) in readers.iter_mut().zip(&mut read) {
+            if let Ok(len) = reader.read(&mut buffer) {
+                assert!((0..len).all(|n| buffer[n] == byte(*at + n)));
+                *at += len;
+                times += 1;
+            }
+        }
+        thread::sleep(Duration::from_millis(20)); // This is what makes them slow.
+    }
+    times
+}
+
+#[test]
+fn when_all_write_and_none_reads_memory_ends_at_its_bound_and_nothing_is_lost() {
+    const STUCK: usize = zpa::engine::MAX_BLOCKS + 8;
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    drop(stage.pair(&pod));
+    stage.zpa.expect_log("finished");
+    let before = stage.process().memory().unwrap().anonymous;
+    let mut ends: Vec<End> = Vec::new();
+    for _ in 0..STUCK {
+        let (client, server) = stage.pair(&pod);
+        let at = ends.len();
+        ends.extend([End::new(client, at + 1), End::new(server, at)]);
+    }
+
+    fill(&mut ends);
+    let grown = stage.process().memory().unwrap().anonymous - before;
+    assert!(grown < POOL + SLACK, "{grown} bytes for {STUCK} pairs");
+    expect_calm(stage.process());
+
+    let written: Vec<usize> = ends.iter().map(|end| end.written).collect();
+    for end in &mut ends {
+        end.read_to(written[end.other]);
+    }
+}
+
+/// One end of a connection that does not block.
+struct End {
+    stream: TcpStream,
+    /// Where the end is from which its bytes come.
+    other: usize,
+    written: usize,
+}
+
+impl End {
+    fn new(stream: TcpStream, other: usize) -> End {
+        // The kernel is to hold little, so that it is soon full.
+        SockRef::from(&stream).set_send_buffer_size(32_768).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        End {
+            stream,
+            other,
+            written: 0,
+        }
+    }
+
+    /// Whether the kernel has taken anything.
+    fn write(&mut self) -> bool {
+        let bytes: Vec<u8> = (self.written..self.written + 16_384).map(byte).collect();
+        match self.stream.write(&bytes) {
+            Ok(len) => {
+                self.written += len;
+                len > 0
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                false
+            }
+        }
+    }
+
+    fn read_to(&mut self, len: usize) {
+        self.stream.set_nonblocking(false).unwrap();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut all = vec![0; len];
+        self.stream.read_exact(&mut all).unwrap();
+        assert!(all.iter().enumerate().all(|(at, &got)| got == byte(at)));
+    }
+}
+
+/// Writes everywhere until nobody has taken a byte for a while.
+fn fill(ends: &mut [End]) {
+    const QUIET: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    let mut last = start;
+    while last.elapsed() < QUIET {
+        let moved = ends.iter_mut().filter_map(|end| end.write().then_some(()));
+        if moved.count() > 0 {
+            last = Instant::now();
+        } else {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(start.elapsed() < PATIENCE, "the bytes must be somewhere");
+    }
+}

@@ -1,0 +1,68 @@
+//! A SIGTERM with clients coming and going.
+
+use std::io::{self, Read, Write};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::network::{Network, POD};
+use crate::stage::Stage;
+
+/// From the signal to the end of accepting.
+const DELAY: Duration = Duration::from_secs(1);
+
+#[test]
+fn under_traffic_a_sigterm_costs_nobody_a_byte_before_the_drain_delay_is_over() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let mut stage = Stage::awake(network, &[POD], &[("ZPA_DRAIN_DELAY", "1s")]);
+    let _pod = stage.echo_at(POD);
+    let signalled = Mutex::new(None);
+    let mut old = stage.connect_many(100);
+    old.iter_mut().for_each(|client| crate::echo(client, "old"));
+    thread::scope(|scope| {
+        let coming: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| come_and_go(&stage, &signalled)))
+            .collect();
+        stage.zpa.expect_log_times("finished", 50);
+        *signalled.lock().unwrap() = Some(Instant::now());
+        stage.zpa.signal("TERM");
+        for thread in coming {
+            let served = thread.join().unwrap();
+            assert!(served > 0);
+        }
+    });
+    // Nothing new is accepted; what is there goes on.
+    old.iter_mut()
+        .for_each(|client| crate::echo(client, "still here"));
+    drop(old);
+    assert!(stage.zpa.wait().success());
+    stage.zpa.expect_log("drained");
+}
+
+/// Visits until one fails, which may happen only after the delay. Returns how
+/// many did not.
+fn come_and_go(stage: &Stage, signalled: &Mutex<Option<Instant>>) -> usize {
+    let address = stage.zpa.address();
+    let mut served = 0;
+    while stage.network.clients.enter(|| visit(address)).is_ok() {
+        served += 1;
+    }
+    let since = signalled.lock().unwrap().expect("it was told to end");
+    assert!(since.elapsed() >= DELAY, "{:?}", since.elapsed());
+    served
+}
+
+/// One connection: a message there and back, and an orderly end each way.
+fn visit(address: std::net::SocketAddr) -> io::Result<()> {
+    const TEXT: &[u8] = b"just passing";
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(crate::program::PATIENCE))?;
+    stream.write_all(TEXT)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got)?;
+    assert_eq!(got, TEXT);
+    Ok(())
+}

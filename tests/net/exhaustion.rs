@@ -1,0 +1,87 @@
+//! Out of descriptors, and at the connection limit.
+
+use std::io::{Read, Write};
+
+use crate::network::{Network, POD};
+use crate::sandbox::{Resource, on};
+use crate::sockets::limit_descriptors;
+use crate::stage::{Stage, expect_calm};
+use crate::{echo, expect};
+
+#[test]
+fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let stage = Stage::awake(network, &[POD], &[]);
+    let _pod = stage.echo_at(POD);
+    let mut clients = stage.connect_many(8);
+    clients.iter_mut().for_each(|client| echo(client, "before"));
+    let open = stage.process().descriptors().unwrap();
+    limit_descriptors(stage.zpa.id(), open).unwrap();
+
+    let mut waiting = stage.connect_many(4);
+    for client in &mut waiting {
+        client.write_all(b"patience").unwrap();
+    }
+    stage.zpa.expect_log("cannot accept connections for now");
+    expect_calm(stage.process());
+    echo(&mut clients[0], "those that are in are served");
+    drop(clients);
+    for client in &mut waiting {
+        expect(client, b"patience");
+    }
+    stage.zpa.expect_log("accepting connections again");
+    assert_eq!(
+        stage.zpa.logged("cannot accept connections for now"),
+        1,
+        "it is said once"
+    );
+}
+
+#[test]
+fn at_the_limit_of_descriptors_the_api_threads_still_have_theirs() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    // Room for (100 - 64) / 2 connections.
+    let stage = Stage::awake_with_descriptors(network, 100);
+    let _pod = stage.echo_at(POD);
+    let mut clients = stage.connect_many(30);
+    for client in &mut clients {
+        client.write_all(b"hello").unwrap();
+    }
+    stage.zpa.expect_log("the limit of 18 connections");
+    expect_calm(stage.process());
+    let watches = on("watch", "endpointslices");
+    let before = stage.sandbox.count(&watches);
+    stage.sandbox.reset_connections();
+    let again = on("watch", "endpointslices");
+    stage.sandbox.expect("it watches again", |state| {
+        state.count(&again) > before && state.open_watches(Resource::EndpointSlices) == 1
+    });
+    for mut client in clients {
+        expect(&mut client, b"hello");
+    }
+    assert_eq!(stage.zpa.logged("dialling"), 0, "{}", stage.zpa.log());
+}
+
+#[test]
+fn beyond_the_connection_limit_a_thousand_clients_wait_and_none_is_killed() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let stage = Stage::awake(network, &[POD], &[("ZPA_MAX_CONNECTIONS", "50")]);
+    let _pod = stage.echo_at(POD);
+    let mut clients = stage.connect_many(1000);
+    for (number, client) in clients.iter_mut().enumerate() {
+        write!(client, "client {number:03}").unwrap();
+    }
+    stage.zpa.expect_log("the limit of 50 connections");
+    expect_calm(stage.process());
+    for (number, mut client) in clients.into_iter().enumerate() {
+        expect(&mut client, format!("client {number:03}").as_bytes());
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.read(&mut [0; 16]).unwrap(), 0, "an orderly end");
+    }
+}

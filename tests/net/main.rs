@@ -1,0 +1,80 @@
+//! The real `zpa` on a network on which packets can vanish, and in a crowd.
+//!
+//! Every promise about faults of the network, and where it is shown:
+//!
+//! | promise | here | elsewhere |
+//! |---|---|---|
+//! | 10,000 connections while asleep are one write, bounded memory, in order | `crowd` | |
+//! | a client that resets while it is held frees its slot at once | | `engine`, `e2e::journeys` |
+//! | a client that half-closes while it is held is served | | `engine`, `e2e::journeys` |
+//! | a pod that is ready but refuses, a Service that is not routed yet | `vanishing` | `engine`, `e2e::journeys` |
+//! | an address that swallows SYNs is followed by the next | `vanishing` | `engine` |
+//! | a pod that dies before any byte is replaced | | `engine`, `e2e::journeys` |
+//! | a pod that dies with the client's bytes is not replaced | `resets` | `engine` |
+//! | what a pod sends before its reset arrives | | `engine` |
+//! | 50 MiB and a half-close each way | | `engine` |
+//! | a half-closed peer that vanishes or resets is given up | `vanishing`, `resets` | |
+//! | a slow reader fills bounded buffers and slows nobody else | `crowd` | `engine` |
+//! | when both write and neither reads nothing grows | `crowd` | `engine` |
+//! | a peer that vanishes is given up, and the app may sleep | `vanishing` | |
+//! | so is one that owes an acknowledgement | `vanishing` | |
+//! | without descriptors nothing spins, and it recovers by itself | `exhaustion` | |
+//! | beyond the connection limit clients wait and none is killed | `exhaustion` | `engine` |
+//! | a SIGTERM under traffic costs nobody a byte | `ending` | `e2e::faults` |
+//!
+//! The networks are namespaces, which take root; a test that gets none says
+//! `skipped: …`. `make net` runs them with those that take minutes, because that
+//! is how long the kernel waits before it gives up a peer.
+
+#[path = "../bench/limits.rs"]
+mod limits;
+#[path = "../bench/process.rs"]
+#[allow(dead_code, reason = "the benches use all of it")]
+mod process;
+#[path = "../e2e/process.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use all of it")]
+mod program;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+
+mod crowd;
+mod ending;
+mod exhaustion;
+mod namespace;
+mod network;
+mod resets;
+mod sockets;
+mod stage;
+mod vanishing;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What reading `/proc` returns.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Sends a text through an echo server and expects it back.
+#[track_caller]
+fn echo(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).unwrap();
+    expect(stream, text.as_bytes());
+}
+
+#[track_caller]
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(got, bytes);
+}
+
+/// Waits until `over`.
+#[track_caller]
+fn until(limit: Duration, what: &str, over: impl Fn() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !over() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

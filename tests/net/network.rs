@@ -1,0 +1,138 @@
+//! Three namespaces in a row, as machines on two cables: the clients, the one
+//! in the middle where `zpa` and the API server are, and the pods.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+
+use crate::namespace::Namespace;
+
+/// Where the clients are.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// Where they find `zpa`.
+pub const MIDDLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Where pods are.
+pub const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
+pub const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 3);
+
+/// Clients, `zpa` and pods, with nothing but cables between them. The addresses
+/// are the same in each network, for none of them sees another.
+pub struct Network {
+    pub clients: Namespace,
+    pub middle: Namespace,
+    pub pods: Namespace,
+}
+
+impl Network {
+    /// A network, or none and a word about why not where this machine gives
+    /// none to us.
+    pub fn new() -> Option<Network> {
+        match Network::make() {
+            Ok(network) => Some(network),
+            Err(why) => {
+                skipped(&format!(
+                    "takes root and the programs ip (iproute2) and nft (nftables): {why}"
+                ));
+                None
+            }
+        }
+    }
+
+    /// The same for a test that takes minutes and is run only where that is
+    /// wanted.
+    pub fn for_minutes() -> Option<Network> {
+        if std::env::var_os("ZPA_SLOW").is_none() {
+            skipped("takes minutes; `make net` runs it");
+            return None;
+        }
+        Network::new()
+    }
+
+    fn make() -> io::Result<Network> {
+        let network = Network {
+            clients: Namespace::new()?,
+            middle: Namespace::new()?,
+            pods: Namespace::new()?,
+        };
+        network.pods.run("nft", "list ruleset")?;
+        network.lay_cable("clients", &network.clients)?;
+        network.lay_cable("pods", &network.pods)?;
+        for (namespace, addresses, device) in [
+            (&network.clients, &[CLIENT][..], "eth0"),
+            (&network.middle, &[MIDDLE], "clients"),
+            (&network.middle, &[Ipv4Addr::new(10, 0, 1, 1)], "pods"),
+            (&network.pods, &[POD, OTHER_POD], "eth0"),
+        ] {
+            for address in addresses {
+                namespace.run("ip", &format!("address add {address}/24 dev {device}"))?;
+            }
+            namespace.run("ip", &format!("link set {device} up"))?;
+        }
+        Ok(network)
+    }
+
+    /// A cable from the middle, where its end is called `name`.
+    fn lay_cable(&self, name: &str, to: &Namespace) -> io::Result<()> {
+        let far_end = format!("peer name eth0 netns {}", to.path());
+        self.middle
+            .run("ip", &format!("link add {name} type veth {far_end}"))
+            .map(drop)
+    }
+
+    /// From now on no packet reaches the address and none leaves it: to all
+    /// others it is as if the machine had lost its power.
+    pub fn vanish(&self, address: Ipv4Addr) {
+        self.filter(
+            address,
+            &format!(
+                "table inet void {{
+                    chain arriving {{
+                        type filter hook input priority 0; ip daddr {address} drop;
+                    }};
+                    chain leaving {{
+                        type filter hook output priority 0; ip saddr {address} drop;
+                    }};
+                }}"
+            ),
+        );
+    }
+
+    /// From now on the address answers as a Service without endpoints does,
+    /// which kube-proxy has rejected with an ICMP message.
+    pub fn reject(&self, address: SocketAddr) {
+        let (ip, port) = (address.ip(), address.port());
+        self.filter(
+            POD,
+            &format!(
+                "table inet void {{
+                    chain arriving {{
+                        type filter hook input priority 0;
+                        ip daddr {ip} tcp dport {port} reject with icmp port-unreachable;
+                    }};
+                }}"
+            ),
+        );
+    }
+
+    /// Everybody is there again.
+    pub fn restore(&self) {
+        for namespace in [&self.clients, &self.pods] {
+            namespace.run("nft", "flush ruleset").expect("no rules");
+        }
+    }
+
+    fn filter(&self, address: Ipv4Addr, rules: &str) {
+        let namespace = match address {
+            CLIENT => &self.clients,
+            _ => &self.pods,
+        };
+        namespace.run("nft", rules).expect("the rules are in force");
+    }
+}
+
+/// Says past cargo's capture that a test was not run, and why.
+fn skipped(why: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(io::stderr(), "skipped: net: {test}: {why}");
+}

@@ -1,0 +1,75 @@
+//! The sockets of another process, to look at.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use socket2::Socket;
+
+/// Second handles of the TCP sockets that a process has connected to `peer`.
+/// They keep a connection open that the process closes; drop them soon.
+pub fn connected_to(peer: IpAddr, process: u32) -> io::Result<Vec<Socket>> {
+    let pidfd = open_process(process)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
+        let path = entry?.path();
+        let is_socket =
+            fs::read_link(&path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let (true, Some(number)) = (is_socket, number) else {
+            continue;
+        };
+        let socket = duplicate(&pidfd, number)?;
+        let at = socket.peer_addr().ok().and_then(|at| at.as_socket());
+        if at.is_some_and(|at| at.ip() == peer) {
+            found.push(socket);
+        }
+    }
+    Ok(found)
+}
+
+/// Sets how many files a running process may have open.
+pub fn limit_descriptors(process: u32, limit: usize) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: limit as libc::rlim_t,
+        rlim_max: limit as libc::rlim_t,
+    };
+    // SAFETY: `limit` is a valid rlimit that outlives the call, and the old
+    // one is not asked for.
+    let status = unsafe {
+        libc::prlimit(
+            process as libc::pid_t,
+            libc::RLIMIT_NOFILE,
+            &limit,
+            std::ptr::null_mut(),
+        )
+    };
+    if status == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn open_process(process: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })
+}
+
+fn duplicate(pidfd: &OwnedFd, number: i32) -> io::Result<Socket> {
+    // SAFETY: the call takes no pointer.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+        .map(Socket::from)
+}
+
+/// The descriptor that a system call has just returned.
+fn own(returned: libc::c_long) -> io::Result<OwnedFd> {
+    if returned == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, so nobody else
+    // owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(returned as i32) })
+}

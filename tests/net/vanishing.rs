@@ -1,0 +1,189 @@
+//! Packets that get no answer, and peers that are not there any more.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::network::{CLIENT, Network, OTHER_POD, POD};
+use crate::program::PATIENCE;
+use crate::resets::expect_reset;
+use crate::sockets::connected_to;
+use crate::stage::{Stage, listen};
+use crate::{echo, until};
+
+/// What every socket of `zpa` is set to; see the README.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+/// When all probes are through.
+const GIVEN_UP: Duration = Duration::from_secs(120);
+
+/// The kernel's timers fire late, by an eighth and by one probe at most.
+const AT_MOST: Duration = Duration::from_secs(180);
+
+#[test]
+fn an_address_that_swallows_syns_is_followed_by_the_next() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let settings = [("ZPA_CONNECT_TIMEOUT", "300ms")];
+    let stage = Stage::awake(network, &[POD, OTHER_POD], &settings);
+    let _pod = stage.echo_at(OTHER_POD);
+    stage.network.vanish(POD);
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = stage.connect();
+            echo(&mut client, "served");
+            client
+        })
+        .collect();
+    let failed = format!("dialling {POD}:80: no answer in time");
+    // The first one may have begun with the other; from then on the hole has
+    // the fewest connections.
+    assert!(stage.zpa.logged(&failed) >= 3, "{}", stage.zpa.log());
+    let served = format!("relaying to {OTHER_POD}:80");
+    assert_eq!(stage.zpa.logged(&served), clients.len());
+}
+
+#[test]
+fn a_service_that_is_not_routed_yet_is_dialled_until_it_is() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let service = format!("{POD}:80");
+    let stage = Stage::awake(network, &[POD], &[("ZPA_TARGET", &service)]);
+    let _pod = stage.echo_at(POD);
+    stage.network.reject(service.parse::<SocketAddr>().unwrap());
+    let mut client = stage.connect();
+    stage.zpa.expect_log_times("Connection refused", 3);
+    stage.network.restore();
+    echo(&mut client, "at last");
+}
+
+#[test]
+fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let pairs = [stage.pair(&pod), stage.pair(&pod), stage.pair(&pod)];
+    pairs[1].0.shutdown(Shutdown::Write).unwrap();
+    pairs[2].1.shutdown(Shutdown::Write).unwrap();
+    for (peer, half_closed) in [(CLIENT, &pairs[1].1), (POD, &pairs[2].0)] {
+        assert_eq!((&*half_closed).read(&mut [0]).unwrap(), 0);
+        let sockets = connected_to(IpAddr::V4(peer), stage.zpa.id()).unwrap();
+        assert_eq!(sockets.len(), pairs.len());
+        for socket in sockets {
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+            assert_eq!(
+                socket.tcp_user_timeout().unwrap(),
+                None,
+                "a stall is no end"
+            );
+        }
+    }
+    for peer in [CLIENT, POD] {
+        until(
+            PATIENCE,
+            "a timer runs for each, half-closed or not",
+            || keepalive_timers(&stage, peer) == pairs.len(),
+        );
+    }
+}
+
+/// For how many of its connections to `peer` the kernel is going to ask whether
+/// that is still there.
+fn keepalive_timers(stage: &Stage, peer: Ipv4Addr) -> usize {
+    let arguments = format!("--tcp --numeric --options --no-header dst {peer}");
+    let connections = stage.network.middle.run("ss", &arguments).unwrap();
+    connections.matches("timer:(keepalive,").count()
+}
+
+/// What a connection was at when its peer vanished.
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    Idle,
+    /// The one that vanishes has sent its FIN.
+    HalfClosed,
+}
+
+const MOMENTS: [Moment; 2] = [Moment::Idle, Moment::HalfClosed];
+
+#[test]
+fn clients_that_vanish_are_given_up_after_two_minutes_and_the_app_sleeps() {
+    let Some(network) = Network::for_minutes() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
+    let pairs = MOMENTS.map(|moment| {
+        let (client, server) = stage.pair(&pod);
+        if moment == Moment::HalfClosed {
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!((&server).read(&mut [0]).unwrap(), 0);
+        }
+        (moment, client, server)
+    });
+    stage.network.vanish(CLIENT);
+    expect_resets(pairs.iter().map(|(_, _, server)| server));
+    assert_eq!(stage.zpa.logged("client/relaying: reset or gone"), 2);
+    stage
+        .sandbox
+        .expect("it sleeps", |state| state.replicas() == 0);
+}
+
+#[test]
+fn pods_that_vanish_are_given_up_after_two_minutes() {
+    let Some(network) = Network::for_minutes() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let pairs = MOMENTS.map(|moment| {
+        let (client, server) = stage.pair(&pod);
+        if moment == Moment::HalfClosed {
+            server.shutdown(Shutdown::Write).unwrap();
+            assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+        }
+        (moment, client, server)
+    });
+    stage.network.vanish(POD);
+    expect_resets(pairs.iter().map(|(_, client, _)| client));
+    assert_eq!(stage.zpa.logged("backend/relaying: reset or gone"), 2);
+}
+
+/// With `TCP_USER_TIMEOUT` the kernel would count a window that stays shut like
+/// an acknowledgement that stays out, although the reader is there.
+#[test]
+fn a_reader_that_takes_nothing_for_minutes_is_kept() {
+    let Some(network) = Network::for_minutes() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let (mut client, mut server) = stage.pair(&pod);
+    server.set_write_timeout(Some(GIVEN_UP * 2)).unwrap();
+    let (start, mut sent) = (Instant::now(), 0);
+    while let Ok(len) = server.write(&[0; 65_536]) {
+        sent += len;
+    }
+    assert!(start.elapsed() >= GIVEN_UP * 2, "nobody has broken it off");
+    server.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        std::io::copy(&mut client, &mut std::io::sink()).unwrap(),
+        sent as u64
+    );
+}
+
+/// All of them are reset, and not before the time-out.
+fn expect_resets<'a>(survivors: impl Iterator<Item = &'a TcpStream>) {
+    let start = Instant::now();
+    for survivor in survivors {
+        expect_reset(survivor, AT_MOST);
+        assert!(start.elapsed() + KEEPALIVE_INTERVAL >= GIVEN_UP);
+    }
+}

@@ -1,0 +1,154 @@
+//! Mixed traffic for a long time, and nothing left behind at its end.
+//!
+//! In each round clients of every sort wake the app, come and go for some
+//! seconds in weather of one kind, and leave; then the app has to fall asleep
+//! and `zpa` has to hold what it held after the first rounds: no connection, as
+//! many descriptors and threads, as much memory. Every byte is verified, and in
+//! fair weather no connection may end but as its client ends it.
+//!
+//! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`
+//! repeats the choices of an earlier run, which it has printed.
+
+#[path = "../bench/process.rs"]
+#[allow(dead_code, reason = "the benches use all of it")]
+mod process;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+
+mod subject;
+mod traffic;
+mod weather;
+
+use std::io::{self, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sandbox::{Options, Sandbox};
+use subject::{Subject, Traces};
+use traffic::{Crowd, Tally};
+use weather::Weather;
+use zpa::backoff::Random;
+
+/// What reading `/proc` returns.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long without `SOAK_MINUTES`.
+const SHORT: Duration = Duration::from_secs(20);
+/// How long clients come and go in one round, at most.
+const ROUND: Duration = Duration::from_secs(3);
+/// After so many rounds everything that is needed once is there.
+const WARM_UP: usize = 3;
+/// How long the app may take to fall asleep, and `zpa` to let go of everything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much the memory of its own may have grown: the allocator keeps what was
+/// free once, and the pool two blocks.
+const TOLERANCE_BYTES: u64 = 1 << 20;
+/// Connections to the API server come and go with its faults.
+const TOLERANCE_DESCRIPTORS: usize = 2;
+
+#[test]
+fn mixed_traffic_leaves_nothing_behind() {
+    let duration = duration();
+    let seed = seed();
+    println!("SOAK_SEED={seed}");
+    let mut random = Random::new(seed);
+    let sandbox = Sandbox::start(Options::default());
+    let subject = Subject::start(&sandbox);
+    let (start, mut tally, mut traces) = (Instant::now(), Tally::default(), Vec::new());
+    while start.elapsed() < duration || traces.len() <= WARM_UP {
+        let weather = Weather::any(&mut random);
+        tally += round(&sandbox, &subject, weather, &mut random);
+        traces.push(at_rest(&sandbox, &subject, weather));
+    }
+    report(&tally, &traces, start.elapsed());
+    assert_flat(&traces[WARM_UP - 1..]);
+    assert_eq!(
+        subject.accepted(),
+        tally.connections,
+        "each was accepted once"
+    );
+}
+
+/// One round of traffic: the app is asleep at its start.
+fn round(sandbox: &Sandbox, subject: &Subject, weather: Weather, random: &mut Random) -> Tally {
+    let length = ROUND.mul_f64(random.fraction().max(0.3));
+    let crowd = Crowd {
+        address: subject.address(),
+        until: Instant::now() + length,
+        rough: weather == Weather::Rough,
+    };
+    thread::scope(|scope| {
+        let storm = scope.spawn(|| weather.rage(sandbox, crowd.until));
+        let tally = crowd.play(random);
+        storm.join().expect("the weather has no opinion");
+        sandbox.heal();
+        tally
+    })
+}
+
+/// Waits until nothing is open and the app sleeps, and says what is left.
+fn at_rest(sandbox: &Sandbox, subject: &Subject, weather: Weather) -> Traces {
+    subject.expect_all_closed(PATIENCE);
+    let asleep = |state: &sandbox::State| state.replicas() == 0 && state.pods() == 0;
+    if !sandbox.wait_until(PATIENCE, asleep) {
+        panic!("awake after {weather:?}\n{}", subject.last_words());
+    }
+    subject.traces()
+}
+
+/// Compares the last rounds with the first ones after the warm-up.
+#[track_caller]
+fn assert_flat(traces: &[Traces]) {
+    let some = traces.len().div_ceil(4);
+    let (early, late) = (&traces[..some], &traces[traces.len() - some..]);
+    let bytes = |of: &[Traces]| median(of.iter().map(|traces| traces.bytes));
+    let descriptors = |of: &[Traces]| median(of.iter().map(|traces| traces.descriptors));
+    let threads = |of: &[Traces]| median(of.iter().map(|traces| traces.threads));
+    assert!(bytes(late) <= bytes(early) + TOLERANCE_BYTES, "{traces:?}");
+    let most = descriptors(early) + TOLERANCE_DESCRIPTORS;
+    assert!(descriptors(late) <= most, "{traces:?}");
+    assert_eq!(threads(late), threads(early), "{traces:?}");
+}
+
+fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> T {
+    let mut sorted: Vec<T> = values.collect();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+fn duration() -> Duration {
+    let Ok(minutes) = std::env::var("SOAK_MINUTES") else {
+        return SHORT;
+    };
+    let minutes: u64 = minutes.parse().expect("SOAK_MINUTES is a whole number");
+    Duration::from_secs(minutes * 60)
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("SOAK_SEED").ok();
+    given.map_or_else(zpa::sys::unix_time, |seed| {
+        seed.parse().expect("SOAK_SEED is a number")
+    })
+}
+
+/// Says past cargo's capture what has happened.
+fn report(tally: &Tally, traces: &[Traces], took: Duration) {
+    let (first, last) = (&traces[WARM_UP - 1], &traces[traces.len() - 1]);
+    let _ = writeln!(
+        io::stderr(),
+        "soak: {} rounds in {} s, {} connections ({} of them broken off by pods), {} MiB verified; \
+         KiB, descriptors and threads of zpa: {} {} {} after the warm-up, {} {} {} at the end",
+        traces.len(),
+        took.as_secs(),
+        tally.connections,
+        tally.broken,
+        tally.bytes >> 20,
+        first.bytes >> 10,
+        first.descriptors,
+        first.threads,
+        last.bytes >> 10,
+        last.descriptors,
+        last.threads,
+    );
+}

@@ -1,0 +1,172 @@
+//! The `zpa` that is soaked, and the book that is kept of its connections.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::PATIENCE;
+use crate::process::Process;
+use crate::sandbox::Sandbox;
+
+/// How many of its last lines are kept.
+const LINES: usize = 200;
+
+/// A running `zpa`, killed when dropped.
+pub struct Subject {
+    child: Child,
+    book: Arc<(Mutex<Book>, Condvar)>,
+    address: SocketAddr,
+}
+
+/// What its log tells of its connections. The log itself would fill the memory
+/// of an hour.
+#[derive(Default)]
+struct Book {
+    address: Option<SocketAddr>,
+    accepted: u64,
+    /// Those that have not ended, by serial number, and all that was said of them.
+    open: BTreeMap<u64, String>,
+    last: VecDeque<String>,
+}
+
+/// What it holds while nothing happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Traces {
+    /// Memory of its own.
+    pub bytes: u64,
+    pub descriptors: usize,
+    pub threads: usize,
+}
+
+impl Subject {
+    /// Starts one before the sandbox's app, which sleeps again after a second.
+    pub fn start(sandbox: &Sandbox) -> Subject {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_zpa"))
+            .env_clear()
+            .envs(sandbox.env())
+            .env("ZPA_LISTEN", "127.0.0.1:0")
+            .env("ZPA_LOG", "debug")
+            .env("ZPA_IDLE_TTL", "1s")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the zpa binary runs");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let book = Arc::new((Mutex::new(Book::default()), Condvar::new()));
+        let writer = book.clone();
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                writer.0.lock().unwrap().enter(line);
+                writer.1.notify_all();
+            }
+        });
+        let mut subject = Subject {
+            child,
+            book,
+            address: ([0, 0, 0, 0], 0).into(),
+        };
+        subject.wait(PATIENCE, |book| book.address.is_some());
+        let address = subject.book.0.lock().unwrap().address;
+        subject.address = address.unwrap_or_else(|| panic!("{}", subject.last_words()));
+        subject
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it has accepted.
+    pub fn accepted(&self) -> u64 {
+        self.book.0.lock().unwrap().accepted
+    }
+
+    /// Waits until every connection that it has accepted has ended.
+    #[track_caller]
+    pub fn expect_all_closed(&self, limit: Duration) {
+        if !self.wait(limit, |book| book.open.is_empty()) {
+            let open = self.book.0.lock().unwrap().open.clone();
+            panic!("never ended: {open:#?}");
+        }
+    }
+
+    /// What it holds now.
+    pub fn traces(&self) -> Traces {
+        let process = Process(self.child.id());
+        let tasks = format!("/proc/{}/task", self.child.id());
+        Traces {
+            bytes: process.memory().unwrap().anonymous,
+            descriptors: process.descriptors().unwrap(),
+            threads: fs::read_dir(tasks).unwrap().count(),
+        }
+    }
+
+    /// The last lines of its log.
+    pub fn last_words(&self) -> String {
+        let book = self.book.0.lock().unwrap();
+        let lines: Vec<&str> = book.last.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+
+    /// Waits until `over`; false if `limit` passed first.
+    fn wait(&self, limit: Duration, over: impl Fn(&Book) -> bool) -> bool {
+        let (book, changed) = &*self.book;
+        let guard = book.lock().unwrap();
+        let waited = changed.wait_timeout_while(guard, limit, |book| !over(book));
+        !waited.unwrap().1.timed_out()
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("zpa's last words:\n{}", self.last_words());
+        }
+    }
+}
+
+impl Book {
+    fn enter(&mut self, line: String) {
+        if let Some((_, rest)) = line.split_once("listens on ") {
+            let address = rest.split(' ').next().unwrap_or_default();
+            self.address = address.parse().ok();
+        }
+        if let Some((serial, what)) = of_connection(&line) {
+            self.note(serial, what, &line);
+        }
+        if self.last.len() == LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+
+    fn note(&mut self, serial: u64, what: &str, line: &str) {
+        if what.starts_with("accepted from") {
+            self.accepted += 1;
+            self.open.insert(serial, String::new());
+        }
+        let history = self.open.get_mut(&serial);
+        history
+            .unwrap_or_else(|| panic!("it has ended before: {line}"))
+            .push_str(line);
+        let ends = ["both/", "client/", "backend/", "zpa/"];
+        if ends.iter().any(|who| what.starts_with(who)) {
+            self.open.remove(&serial);
+        }
+    }
+}
+
+/// The serial number of the connection that a line is about, and the rest.
+fn of_connection(line: &str) -> Option<(u64, &str)> {
+    let (_, text) = line.split_once("] #")?;
+    let (serial, what) = text.split_once(' ')?;
+    Some((serial.parse().ok()?, what))
+}

@@ -1,0 +1,241 @@
+//! Clients of every sort. The app is an echo server.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::AddAssign;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use zpa::backoff::Random;
+
+use crate::PATIENCE;
+
+/// How many clients there are at a time.
+const CLIENTS: usize = 24;
+
+/// The clients of one round.
+pub struct Crowd {
+    pub address: SocketAddr,
+    /// When to begin no new connection.
+    pub until: Instant,
+    /// Whether pods may reset connections.
+    pub rough: bool,
+}
+
+/// What was done.
+#[derive(Default)]
+pub struct Tally {
+    pub connections: u64,
+    /// Those that a pod has broken off.
+    pub broken: u64,
+    /// Bytes that came back as they were sent.
+    pub bytes: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.connections += other.connections;
+        self.broken += other.broken;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Crowd {
+    /// Connects, speaks and leaves, many at a time.
+    pub fn play(&self, random: &mut Random) -> Tally {
+        let seeds: Vec<u64> = (0..CLIENTS).map(|_| random.bits()).collect();
+        thread::scope(|scope| {
+            let clients: Vec<_> = seeds
+                .into_iter()
+                .map(|seed| scope.spawn(move || self.come_and_go(Random::new(seed))))
+                .collect();
+            let mut all = Tally::default();
+            for client in clients {
+                all += client.join().expect("every byte is right");
+            }
+            all
+        })
+    }
+
+    fn come_and_go(&self, mut random: Random) -> Tally {
+        let mut tally = Tally::default();
+        while Instant::now() < self.until {
+            let mut visit = Visit::begin(self.address, random.clone());
+            tally.connections += 1;
+            match visit.go() {
+                Ok(()) => {}
+                Err(e) if self.rough && is_reset(&e) => tally.broken += 1,
+                Err(e) => panic!("in weather that excuses nothing: {e}"),
+            }
+            tally.bytes += visit.verified as u64;
+            random = visit.random;
+        }
+        tally
+    }
+}
+
+/// A pod that breaks off shows as a reset; never as an orderly end.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // The last is what shutdown(2) says to it.
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected
+    )
+}
+
+/// One connection.
+struct Visit {
+    stream: TcpStream,
+    random: Random,
+    written: usize,
+    verified: usize,
+}
+
+impl Visit {
+    fn begin(address: SocketAddr, random: Random) -> Visit {
+        let stream = TcpStream::connect(address).expect("zpa accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Visit {
+            stream,
+            random,
+            written: 0,
+            verified: 0,
+        }
+    }
+
+    fn go(&mut self) -> io::Result<()> {
+        match self.choose(10) {
+            0..3 => self.chat(),
+            3 => self.ask_once(),
+            4 => self.stay_silent(),
+            5 => self.send_much(Duration::ZERO),
+            6 => self.send_much(Duration::from_millis(2)),
+            7 => self.leave_in_the_middle(),
+            8 => self.leave_at_once(),
+            _ => self.leave_after_a_half_close(),
+        }
+    }
+
+    /// A number from 0 to below `end`.
+    fn choose(&mut self, end: u64) -> u64 {
+        self.random.bits() % end
+    }
+
+    /// Messages there and back, and one of three ends.
+    fn chat(&mut self) -> io::Result<()> {
+        for _ in 0..self.choose(20) {
+            let len = self.choose(2000) as usize + 1;
+            self.write(len)?;
+            self.read(len)?;
+        }
+        match self.choose(3) {
+            0 => self.end_in_order(),
+            1 => {
+                self.will_reset();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A request that ends with its half-close, as it may while it is held.
+    fn ask_once(&mut self) -> io::Result<()> {
+        self.write(100)?;
+        self.stream.shutdown(Shutdown::Write)?;
+        self.read(100)?;
+        self.expect_end()
+    }
+
+    fn stay_silent(&mut self) -> io::Result<()> {
+        thread::sleep(Duration::from_millis(self.choose(800)));
+        self.write(1)?;
+        self.read(1)?;
+        self.end_in_order()
+    }
+
+    /// Bytes both ways at the same time; `pause` makes a slow reader.
+    fn send_much(&mut self, pause: Duration) -> io::Result<()> {
+        let len = (256 << 10) + self.choose(1 << 20) as usize;
+        let writer = self.stream.try_clone()?;
+        thread::scope(|scope| {
+            let writing = scope.spawn(move || {
+                write_pattern(&writer, 0, len)?;
+                writer.shutdown(Shutdown::Write)
+            });
+            while self.verified < len {
+                self.read(16_384.min(len - self.verified))?;
+                thread::sleep(pause);
+            }
+            writing.join().expect("a thread that does not panic")?;
+            self.expect_end()
+        })
+    }
+
+    /// Sends and takes some, and resets.
+    fn leave_in_the_middle(&mut self) -> io::Result<()> {
+        let len = self.choose(300_000) as usize;
+        self.will_reset();
+        // More than the way there holds would wait for what is never read.
+        self.write(len.min(60_000))?;
+        let some = self.choose(len.min(60_000) as u64 + 1) as usize;
+        self.read(some)
+    }
+
+    fn leave_at_once(&mut self) -> io::Result<()> {
+        if self.choose(2) == 0 {
+            self.will_reset();
+        }
+        Ok(())
+    }
+
+    /// Sends its FIN, and then resets without waiting for the reply.
+    fn leave_after_a_half_close(&mut self) -> io::Result<()> {
+        self.write(10_000)?;
+        self.stream.shutdown(Shutdown::Write)?;
+        self.will_reset();
+        Ok(())
+    }
+
+    fn end_in_order(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.expect_end()
+    }
+
+    /// The drop of the stream is going to send an RST.
+    fn will_reset(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    fn write(&mut self, len: usize) -> io::Result<()> {
+        write_pattern(&self.stream, self.written, len)?;
+        self.written += len;
+        Ok(())
+    }
+
+    fn read(&mut self, len: usize) -> io::Result<()> {
+        let mut got = vec![0; len];
+        self.stream.read_exact(&mut got)?;
+        let right = |(n, &got): (usize, &u8)| got == byte(self.verified + n);
+        assert!(got.iter().enumerate().all(right), "a byte is wrong");
+        self.verified += len;
+        Ok(())
+    }
+
+    fn expect_end(&mut self) -> io::Result<()> {
+        let len = self.stream.read(&mut [0; 16])?;
+        assert_eq!(len, 0, "bytes that nobody has sent");
+        Ok(())
+    }
+}
+
+/// Byte `at` of every stream.
+fn byte(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+fn write_pattern(mut stream: &TcpStream, from: usize, len: usize) -> io::Result<()> {
+    let bytes: Vec<u8> = (from..from + len).map(byte).collect();
+    stream.write_all(&bytes)
+}
