@@ -21,6 +21,11 @@ use crate::cluster::Via;
 /// put the app to sleep.
 pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 
+/// How late the end of these two seconds may be noticed. Later than this the
+/// process did not run (SIGSTOP, suspend, starvation), and the answer may have
+/// come meanwhile.
+const OVERSLEPT: Duration = Duration::from_millis(200);
+
 /// How many announcements a proxy may make in a TTL, beside those that fail.
 const ANNOUNCEMENTS_PER_TTL: u32 = 10;
 
@@ -31,7 +36,7 @@ const BELIEVED_AFTER: Duration = Duration::from_secs(30);
 
 /// For how long a failed announcement shows that the next one is going to fail
 /// as well, so that those who come later need not wait for that.
-const FRESH: Duration = Duration::from_secs(10);
+pub(super) const FRESH: Duration = Duration::from_secs(10);
 
 /// When to try again what was forbidden.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
@@ -39,31 +44,31 @@ const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
 /// The state of a proxy's cover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cover {
-    ttl: Duration,
-    until: Option<Time>,
+    pub(super) ttl: Duration,
+    pub(super) until: Option<Time>,
     /// When the announcement that is on its way, or was the last one, was sent.
-    sent: Time,
+    pub(super) sent: Time,
     /// When the next announcement is to be sent, if one is.
-    due: Option<Time>,
+    pub(super) due: Option<Time>,
     /// Where it is to be written; `None` where that is forbidden everywhere.
-    via: Option<Via>,
+    pub(super) via: Option<Via>,
     /// When to try the first way again, if it is forbidden now.
-    retry_ways: Option<Time>,
+    pub(super) retry_ways: Option<Time>,
     /// Whether an announcement has succeeded by the present way.
-    proven: bool,
+    pub(super) proven: bool,
     /// Since when the present way has been forbidden.
-    forbidden_since: Option<Time>,
+    pub(super) forbidden_since: Option<Time>,
     /// Since when somebody has waited for cover that does not come.
-    sought_since: Option<Time>,
+    pub(super) sought_since: Option<Time>,
     /// Whether somebody waits now.
-    somebody_waits: bool,
+    pub(super) somebody_waits: bool,
     /// When an announcement has failed last.
-    failed: Time,
+    pub(super) failed: Time,
     /// What the server has asked for when it refused the last one.
-    not_before: Time,
+    pub(super) not_before: Time,
     /// Whether the last announcement has failed, or is not answered yet.
-    unanswered: bool,
-    backoff: Backoff,
+    pub(super) unanswered: bool,
+    pub(super) backoff: Backoff,
 }
 
 impl Cover {
@@ -148,6 +153,14 @@ impl Cover {
         } else if waiting {
             self.sought_since.get_or_insert(now);
             self.hurry(self.sent + FAIL_OPEN_AFTER);
+        }
+    }
+
+    /// Starts the two seconds again if nobody was there to see them end: what
+    /// failed then was this process, not the API server.
+    pub fn forgive_absence(&mut self, now: Time) {
+        if self.fails_open_at().is_some_and(|at| now > at + OVERSLEPT) {
+            self.sought_since = Some(now);
         }
     }
 

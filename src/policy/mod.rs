@@ -401,6 +401,9 @@ impl Policy {
         if waiting == 0 {
             self.cover.unwanted(now);
         }
+        if !self.uncovered {
+            self.cover.forgive_absence(now);
+        }
         let uncovered = self.is_in_use() && self.cover.fails_open(now);
         if uncovered && !self.uncovered {
             self.say(Change::Uncovered { waiting });
@@ -728,5 +731,7 @@ impl Policy {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,69 @@
+//! What becomes of a state if nothing goes wrong from now on.
+
+use super::deployment::Variant;
+use super::proxy::{Life, Proxy};
+use super::world::{Late, World};
+
+impl World {
+    /// Whether whoever waits at a running proxy is forwarded within so many
+    /// steps, if everything is answered at once and pods follow the scale at
+    /// once. What is late by now never arrives; what is stopped or down stays so.
+    pub fn is_served_within(&self, steps: u8) -> bool {
+        if !self.somebody_waits() {
+            return true;
+        }
+        let mut world = self.clone();
+        world.late = Late::default();
+        world.eras = None;
+        for _ in 0..=steps {
+            world.settle();
+            if !world.somebody_waits() {
+                return world.breach.is_none();
+            }
+            world.pass();
+            world.normalise();
+        }
+        false
+    }
+
+    /// Lets so many steps pass in which nothing goes wrong.
+    pub fn stays_calm(&mut self, steps: u8) {
+        for _ in 0..steps {
+            self.settle();
+            self.pass();
+            self.normalise();
+        }
+    }
+
+    pub fn somebody_waits(&self) -> bool {
+        self.proxies
+            .iter()
+            .any(|proxy| proxy.runs() && proxy.waiting)
+    }
+
+    fn settle(&mut self) {
+        while (0..self.proxies.len()).any(|p| self.settle_one(p)) {
+            self.normalise();
+        }
+    }
+
+    /// Does one thing that is left to be done at a proxy.
+    fn settle_one(&mut self, p: usize) -> bool {
+        let proxy = &self.proxies[p];
+        let awake = self.deployment.replicas > 0;
+        if proxy.life != Life::Running {
+            return false;
+        } else if proxy.request().is_some() {
+            self.apply(p, Variant::Sound);
+        } else if proxy.has_answer() {
+            self.answer(p, Variant::Sound);
+        } else if proxy.policy.dialable != awake {
+            self.at(p, |proxy| proxy.sees_pods(awake));
+        } else if proxy.may_hand_over() {
+            self.at(p, Proxy::hands_over);
+        } else {
+            return false;
+        }
+        true
+    }
+}

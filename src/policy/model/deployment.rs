@@ -1,0 +1,136 @@
+//! The API server with its one Deployment, and the ways in which a broken
+//! protocol would treat it.
+
+use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale};
+
+/// How many replicas a wake asks for.
+pub const WAKE_REPLICAS: u32 = 1;
+
+/// The name of the Deployment's version in a canonical state.
+pub const CURRENT: &str = "current";
+
+/// The name of every version that the Deployment has left behind.
+pub const STALE: &str = "stale";
+
+/// The name of whatever the last action has written, until the state is
+/// brought into its canonical form.
+const FRESH: &str = "fresh";
+
+/// The protocol as it is, or with one of its rules taken away. The rules are
+/// broken by the server and by the network: the policy is always the real one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Every rule holds.
+    Sound,
+    /// Announcements are answered and not written.
+    NoAnnounce,
+    /// Writes of the scale ignore the version.
+    NoGuard,
+    /// The mark is written to another object: everybody sees it, and the
+    /// version of the Deployment stays.
+    NonceElsewhere,
+    /// A cover is counted from the reply.
+    CoverFromReply,
+    /// A write of zero that meets a conflict is sent again, with the version
+    /// that is current by then.
+    RetryConflict,
+    /// The read of a judgement shows the current version, and of the rest what
+    /// was seen before.
+    NoFreshRead,
+    /// A write whose reply is late is taken for one that was never made.
+    LateMeansNever,
+}
+
+/// A rule of the design that was broken by the last action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Breach {
+    /// (1') Zero was written under a connection whose proxy had nothing to
+    /// hinder it from renewing its cover.
+    Cut,
+    /// (2) A connection was forwarded without cover, and not by the fail-open.
+    Uncovered,
+    /// (4) The scale was changed otherwise than between zero and the wake.
+    Rescaled,
+    /// (5) A proxy has put the app to sleep less than a TTL after its start.
+    Hasty,
+    /// (6) A write of the scale came after one that has failed, with nothing
+    /// read in between.
+    Blind,
+}
+
+/// What the API server stores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deployment {
+    pub replicas: u32,
+    pub version: ResourceVersion,
+    pub mark: InUse,
+}
+
+impl Deployment {
+    pub fn new(replicas: u32) -> Self {
+        Deployment {
+            replicas,
+            version: ResourceVersion(CURRENT.to_owned()),
+            mark: InUse(CURRENT.to_owned()),
+        }
+    }
+
+    /// Carries out a request.
+    pub fn apply(&mut self, request: &Request, variant: Variant) -> Result<Outcome, Breach> {
+        match request {
+            Request::Read => {}
+            Request::Announce { .. } => self.announce(variant),
+            Request::WriteScale { guard, .. }
+                if *guard != self.version && variant != Variant::NoGuard =>
+            {
+                return Ok(Outcome::Conflict);
+            }
+            Request::WriteScale { replicas, .. } => {
+                self.rescale(*replicas)?;
+                return Ok(self.show(None));
+            }
+        }
+        Ok(self.show(Some(self.mark.clone())))
+    }
+
+    fn announce(&mut self, variant: Variant) {
+        if variant != Variant::NoAnnounce {
+            self.mark = InUse(FRESH.to_owned());
+        }
+        if !matches!(variant, Variant::NoAnnounce | Variant::NonceElsewhere) {
+            self.touch();
+        }
+    }
+
+    fn rescale(&mut self, replicas: u32) -> Result<(), Breach> {
+        let (from, to) = (std::mem::replace(&mut self.replicas, replicas), replicas);
+        self.touch();
+        match (from > 0 && to == 0) || (from == 0 && to == WAKE_REPLICAS) {
+            true => Ok(()),
+            false => Err(Breach::Rescaled),
+        }
+    }
+
+    /// Moves the version, as every write does.
+    pub fn touch(&mut self) {
+        self.version = ResourceVersion(FRESH.to_owned());
+    }
+
+    fn show(&self, in_use: Option<InUse>) -> Outcome {
+        Outcome::Scale(Scale {
+            generation: None,
+            replicas: self.replicas,
+            version: self.version.clone(),
+            in_use,
+        })
+    }
+
+    /// Gives what was written last the name that it has in canonical states.
+    pub fn rename(&mut self) {
+        for name in [&mut self.version.0, &mut self.mark.0] {
+            if name == FRESH {
+                *name = CURRENT.to_owned();
+            }
+        }
+    }
+}

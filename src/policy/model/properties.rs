@@ -1,0 +1,161 @@
+//! What must hold in every state, and what must be seen in some.
+
+use stateright::Property;
+
+use super::deployment::Breach;
+use super::proxy::{Call, Life, Proxy};
+use super::world::World;
+use super::{Eras, Storm};
+use crate::cluster::{Outcome, Request};
+use crate::policy::Phase;
+
+/// (1) The Deployment is not at zero while a proxy holds cover: so no write of
+/// zero is carried out meanwhile, and no cover is granted afterwards.
+pub const COVER: &str = "(1) while a proxy holds cover the app is not at zero";
+
+/// (1') What users see of (1). A proxy is hindered if one of its announcements
+/// has failed, or was not answered within a step, and it has not announced with
+/// success since; one that was stopped is not considered either.
+pub const CUT: &str = "(1') no sleep cuts a connection whose proxy was not hindered";
+
+/// (2) The fail-open is one only if the policy counts it, and if its proxy has
+/// seen that it is hindered: a process that was away itself has seen nothing.
+pub const FORWARDED: &str = "(2) nothing is forwarded without cover but by the fail-open";
+
+/// (3) From every state in which somebody waits, with everything that is late
+/// lost and everything that is asked answered, whoever waits is forwarded.
+pub const SERVED: &str = "(3) whoever waits is forwarded within two calm steps";
+
+/// (3), as a run that ends: at its end nobody waits.
+pub const SERVED_IN_THE_END: &str = "(3) in the end whoever waited was forwarded";
+
+/// (4) That every write is guarded is a matter of types; that it changes
+/// nothing else is not.
+pub const RESCALED: &str = "(4) the scale goes to zero, and from zero to the wake count";
+
+/// (5) A crash and a restart at any point.
+pub const HASTY: &str = "(5) no proxy writes zero within a TTL of its start";
+
+/// (6) Conflicts are included: what was refused is not sent again either. The
+/// answer to an announcement shows the Deployment as well as a read.
+pub const BLIND: &str = "(6) no write of the scale follows a failed one before a look";
+
+/// How many calm steps it takes: one for the pause after a failure, and one
+/// more if the wake that follows it meets the conflict that a touch of before
+/// has left for it.
+const CALM_STEPS: u8 = 2;
+
+/// The invariants.
+pub fn rules() -> Vec<Property<Storm>> {
+    vec![
+        Property::always(COVER, |_, world: &World| {
+            world.deployment.replicas > 0 || !world.proxies.iter().any(Proxy::holds_cover)
+        }),
+        Property::always(CUT, |_, world| without(world, Breach::Cut)),
+        Property::always(FORWARDED, |_, world| without(world, Breach::Uncovered)),
+        Property::always(SERVED, |_, world: &World| {
+            world.is_served_within(CALM_STEPS)
+        }),
+        Property::always(RESCALED, |_, world| without(world, Breach::Rescaled)),
+        Property::always(HASTY, |_, world| without(world, Breach::Hasty)),
+        Property::always(BLIND, |_, world| without(world, Breach::Blind)),
+    ]
+}
+
+fn without(world: &World, breach: Breach) -> bool {
+    world.breach != Some(breach)
+}
+
+/// (3) where every run ends. It is met in last states only, so that what the
+/// checker remembers of a path does not depend on which path it was.
+pub fn end() -> Property<Storm> {
+    Property::eventually(SERVED_IN_THE_END, |_, world: &World| {
+        matches!(world.eras, Some(Eras { storm: 0, calm: 0 })) && !world.somebody_waits()
+    })
+}
+
+/// That the model reaches what the rules are about, where one thing may go
+/// wrong.
+pub fn sights() -> Vec<Property<Storm>> {
+    vec![
+        Property::sometimes("the app is put to sleep", |_, world: &World| {
+            any_call(world, |call| was_applied(call, 0))
+        }),
+        Property::sometimes("the app is woken", |_, world: &World| {
+            any_call(world, |call| was_applied(call, 1))
+        }),
+        Property::sometimes("a write meets a conflict", |_, world: &World| {
+            any_call(world, |call| call.outcome == Some(Outcome::Conflict))
+        }),
+        Property::sometimes(
+            "the answer to a write that was carried out can be lost",
+            |_, world: &World| {
+                let lost = |call: &Call| was_applied(call, 0) || was_applied(call, 1);
+                world.left.faults > 0 && any_call(world, lost)
+            },
+        ),
+        Property::sometimes(
+            "zero is still on its way though nobody waits for it",
+            |_, world: &World| world.late.sleep,
+        ),
+        Property::sometimes(
+            "a connection can be forwarded by the fail-open",
+            |_, world: &World| {
+                let open = |proxy: &Proxy| proxy.may_hand_over() && !proxy.holds_cover();
+                world.proxies.iter().any(open)
+            },
+        ),
+        Property::sometimes("a crash while awake", |_, world: &World| {
+            can_crash(world, |phase| *phase == Phase::Awake)
+        }),
+        Property::sometimes("a crash while starting", |_, world: &World| {
+            can_crash(world, |phase| matches!(phase, Phase::Starting { .. }))
+        }),
+        Property::sometimes("a crash while judging", |_, world: &World| {
+            can_crash(world, |phase| *phase == Phase::Judging)
+        }),
+        Property::sometimes("a crash while falling", |_, world: &World| {
+            can_crash(world, |phase| *phase == Phase::Falling)
+        }),
+        Property::sometimes("a crash while asleep", |_, world: &World| {
+            can_crash(world, |phase| matches!(phase, Phase::Asleep { .. }))
+        }),
+        Property::sometimes("a crash while waking", |_, world: &World| {
+            can_crash(world, |phase| matches!(phase, Phase::Waking { .. }))
+        }),
+    ]
+}
+
+/// What takes two connections and all the time that there is.
+pub fn rare_sights() -> Vec<Property<Storm>> {
+    vec![
+        Property::sometimes("both proxies hold cover", |_, world: &World| {
+            world.proxies.iter().all(Proxy::holds_cover)
+        }),
+        Property::sometimes(
+            "the connections of a stopped process are cut",
+            |_, world: &World| {
+                let cut = |proxy: &Proxy| proxy.life == Life::Stopped && proxy.served;
+                world.deployment.replicas == 0 && world.proxies.iter().any(cut)
+            },
+        ),
+    ]
+}
+
+fn any_call(world: &World, is_it: fn(&Call) -> bool) -> bool {
+    world
+        .proxies
+        .iter()
+        .any(|proxy| proxy.runs() && proxy.call.as_ref().is_some_and(is_it))
+}
+
+/// Whether the answer is on its way that the scale was written.
+fn was_applied(call: &Call, to: u32) -> bool {
+    let written = matches!(call.request, Request::WriteScale { replicas, .. } if replicas == to);
+    written && matches!(call.outcome, Some(Outcome::Scale(_)))
+}
+
+fn can_crash(world: &World, is_it: fn(&Phase) -> bool) -> bool {
+    let there = |proxy: &Proxy| proxy.runs() && is_it(&proxy.policy.phase);
+    world.left.faults > 0 && world.proxies.iter().any(there)
+}

@@ -1,0 +1,337 @@
+//! One proxy: the real policy, its connections and its one request.
+
+use super::super::{Command, Config, Connections, Phase, Policy};
+use super::canonical::{self, NOW, TTL};
+use super::deployment::{Breach, CURRENT, Deployment, WAKE_REPLICAS};
+use crate::cluster::{InUse, Outcome, Request};
+
+/// Steps in a TTL.
+pub const STEPS_PER_TTL: u8 = (TTL.as_millis() / canonical::STEP.as_millis()) as u8;
+
+/// Steps in which a process is away so long that it cannot be mistaken for the
+/// API server's being slow.
+const LONG_AWAY: u8 = 2;
+
+/// Whether the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Life {
+    /// It does.
+    Running,
+    /// It was sent a SIGSTOP: it keeps its connections and does nothing.
+    Stopped,
+    /// It has crashed.
+    Down,
+}
+
+/// The policy's request, or the answer to it, on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    pub request: Request,
+    /// `None` while the request is on its way.
+    pub outcome: Option<Outcome>,
+}
+
+/// What is noted of a proxy in order to state the properties. It has no
+/// influence on what happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ghost {
+    /// How many steps ago the process has started, at most a TTL.
+    pub steps: u8,
+    /// A write of the scale has failed since the last look at the Deployment.
+    pub unread: bool,
+    /// Since an announcement of its was last answered in time, one has failed
+    /// or was not answered within a step.
+    pub hindered: bool,
+    /// Since then, the process was stopped for so many steps, at most two.
+    pub away: u8,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    pub policy: Policy,
+    pub life: Life,
+    pub call: Option<Call>,
+    /// Whether connections wait.
+    pub waiting: bool,
+    /// Whether connections were handed over and are open.
+    pub served: bool,
+    pub ghost: Ghost,
+}
+
+impl Proxy {
+    /// One that was never started.
+    pub fn down() -> Self {
+        let config = Config {
+            idle_ttl: TTL,
+            wake_replicas: WAKE_REPLICAS,
+        };
+        let mut policy = Policy::new(config, 0, NOW);
+        canonical::normalise(&mut policy);
+        Proxy {
+            policy,
+            life: Life::Down,
+            call: None,
+            waiting: false,
+            served: false,
+            ghost: Ghost::default(),
+        }
+    }
+
+    /// One that starts now.
+    pub fn start() -> (Self, Effects) {
+        let mut proxy = Proxy::down();
+        proxy.life = Life::Running;
+        let effects = proxy.wakes_up();
+        (proxy, effects)
+    }
+
+    pub fn runs(&self) -> bool {
+        self.life == Life::Running
+    }
+
+    /// Whether its connections are protected, as far as it knows.
+    pub fn holds_cover(&self) -> bool {
+        self.life != Life::Down && self.policy.cover.holds(NOW)
+    }
+
+    pub fn may_hand_over(&self) -> bool {
+        self.runs() && self.waiting && self.policy.gate_open(NOW)
+    }
+
+    /// Whether it knows its pods to be condemned, so that only new ones are
+    /// dialled.
+    pub fn has_condemned(&self) -> bool {
+        matches!(
+            self.policy.phase,
+            Phase::Asleep { .. } | Phase::Waking { .. }
+        )
+    }
+
+    pub fn request(&self) -> Option<&Request> {
+        let call = self.call.as_ref()?;
+        call.outcome.is_none().then_some(&call.request)
+    }
+
+    pub fn has_answer(&self) -> bool {
+        self.call
+            .as_ref()
+            .is_some_and(|call| call.outcome.is_some())
+    }
+
+    // --- What happens to it ---
+
+    /// Time has passed, or the process runs again.
+    pub fn wakes_up(&mut self) -> Effects {
+        self.policy.tick(NOW);
+        self.obey()
+    }
+
+    /// A step of time lies behind it.
+    pub fn ages(&mut self) {
+        if self.life == Life::Down {
+            return;
+        }
+        canonical::age(&mut self.policy);
+        if self.life == Life::Stopped {
+            self.ghost.away = LONG_AWAY.min(self.ghost.away + 1);
+        }
+        self.ghost.steps = STEPS_PER_TTL.min(self.ghost.steps + 1);
+        if self
+            .call
+            .as_ref()
+            .is_some_and(|call| call.request != Request::Read)
+        {
+            self.ghost.hindered = true;
+        }
+    }
+
+    /// SIGSTOP.
+    pub fn stops(&mut self) {
+        self.life = Life::Stopped;
+    }
+
+    /// SIGCONT. Whoever was away for long has not seen the API server fail.
+    pub fn goes_on(&mut self) -> Effects {
+        self.life = Life::Running;
+        self.ghost.hindered &= self.ghost.away < LONG_AWAY || self.policy.uncovered;
+        self.wakes_up()
+    }
+
+    /// Whether the app's going to zero now cuts a connection that the protocol
+    /// was to protect.
+    pub fn is_cut(&self) -> bool {
+        self.runs() && self.served && !self.ghost.hindered && self.ghost.away == 0
+    }
+
+    /// A connection comes.
+    pub fn opens(&mut self) -> Effects {
+        self.waiting = true;
+        self.counts(1)
+    }
+
+    /// Those who wait give up.
+    pub fn leaves(&mut self) -> Effects {
+        self.waiting = false;
+        self.counts(0)
+    }
+
+    /// Those who were served are done.
+    pub fn closes(&mut self) -> Effects {
+        self.served = false;
+        self.counts(0)
+    }
+
+    /// Whoever waits is forwarded to a pod.
+    pub fn hands_over(&mut self) -> Effects {
+        let fails_open = self.policy.uncovered && self.ghost.hindered;
+        let allowed = self.holds_cover() || fails_open;
+        self.waiting = false;
+        self.served = true;
+        let mut effects = self.counts(0);
+        if !allowed {
+            effects.breach = Some(Breach::Uncovered);
+        }
+        effects
+    }
+
+    fn counts(&mut self, accepted: u64) -> Effects {
+        let connections = Connections {
+            accepted: self.policy.connections.accepted + accepted,
+            open: usize::from(self.waiting) + usize::from(self.served),
+            waiting: self.waiting.into(),
+        };
+        self.policy.connections(connections, NOW);
+        self.obey()
+    }
+
+    pub fn sees_pods(&mut self, dialable: bool) -> Effects {
+        self.policy.dialable(dialable, NOW);
+        self.obey()
+    }
+
+    /// The answer arrives, or the failure to get one.
+    pub fn hears(&mut self, outcome: Outcome) -> Effects {
+        let Some(call) = self.call.take() else {
+            return Effects::default();
+        };
+        let shown = match &outcome {
+            Outcome::Scale(scale) => Some(scale.replicas),
+            _ => None,
+        };
+        match outcome {
+            Outcome::Scale(_) => self.ghost.unread = false,
+            Outcome::Unknown { .. } | Outcome::Conflict => self.ghost.unread |= call.writes_scale(),
+            _ => {}
+        }
+        let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
+        self.policy.reply(id, outcome, NOW);
+        if matches!(call.request, Request::Announce { .. }) {
+            self.ghost.hindered |= shown.is_none();
+            if self.holds_cover() {
+                (self.ghost.hindered, self.ghost.away) = (false, 0);
+            }
+        }
+        self.obey()
+    }
+
+    /// The answer is late, and the policy is told that nothing was asked.
+    pub fn hears_that_it_never_was(&mut self) -> Effects {
+        self.ghost.unread |= self.call.as_ref().is_some_and(Call::writes_scale);
+        self.hears(Outcome::Unreachable)
+    }
+
+    /// Carries out what the policy has decided.
+    fn obey(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        while let Some(command) = self.policy.poll_command() {
+            match command {
+                Command::Ask { request, .. } => self.ask(request, &mut effects),
+                Command::CondemnPods => self.policy.dialable(false, NOW),
+                Command::RevivePods | Command::Say(_) => {}
+            }
+        }
+        effects
+    }
+
+    fn ask(&mut self, mut request: Request, effects: &mut Effects) {
+        if let Request::WriteScale { replicas, .. } = request {
+            if self.ghost.unread {
+                effects.breach = Some(Breach::Blind);
+            } else if replicas == 0 && self.ghost.steps < STEPS_PER_TTL {
+                effects.breach = Some(Breach::Hasty);
+            }
+        }
+        canonical::forget_nonce(&mut request);
+        let before = self.call.replace(Call {
+            request,
+            outcome: None,
+        });
+        if let Some(call) = before.filter(|call| call.outcome.is_none()) {
+            effects.replaced = Some(call.request);
+        }
+    }
+
+    /// Counts the cover that is about to be granted from the reply.
+    pub fn counts_from_the_reply(&mut self) {
+        self.policy.cover.sent = NOW;
+    }
+
+    // --- The canonical form ---
+
+    pub fn normalise(&mut self, deployment: &Deployment) {
+        canonical::normalise(&mut self.policy);
+        let Proxy { policy, call, .. } = self;
+        for version in canonical::versions(policy).chain(call.iter_mut().flat_map(Call::versions)) {
+            canonical::rename_version(version, &deployment.version);
+        }
+        let shown = call.as_mut().and_then(Call::mark);
+        rename_marks(canonical::seen_mark(policy), shown, &deployment.mark);
+    }
+}
+
+impl Call {
+    pub fn writes_scale(&self) -> bool {
+        matches!(self.request, Request::WriteScale { .. })
+    }
+
+    fn versions(&mut self) -> impl Iterator<Item = &mut crate::cluster::ResourceVersion> {
+        let shown = match &mut self.outcome {
+            Some(Outcome::Scale(scale)) => Some(&mut scale.version),
+            _ => None,
+        };
+        canonical::guard(&mut self.request).into_iter().chain(shown)
+    }
+
+    fn mark(&mut self) -> Option<&mut InUse> {
+        match &mut self.outcome {
+            Some(Outcome::Scale(scale)) => scale.in_use.as_mut(),
+            _ => None,
+        }
+    }
+}
+
+/// What was seen is only ever compared with what an answer shows, and a mark
+/// that was overwritten never comes back.
+fn rename_marks(seen: Option<&mut InUse>, shown: Option<&mut InUse>, current: &InUse) {
+    let name = |mark: &InUse, other: &str| match mark == current {
+        true => InUse(CURRENT.to_owned()),
+        false => InUse(other.to_owned()),
+    };
+    let before = seen.as_ref().map(|seen| (**seen).clone());
+    if let Some(seen) = seen {
+        *seen = name(seen, "seen");
+    }
+    if let Some(shown) = shown {
+        let same = before.as_ref() == Some(&*shown);
+        *shown = name(shown, if same { "seen" } else { "shown" });
+    }
+}
+
+/// What an event at a proxy has led to beyond itself.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// A request that was still on its way when the policy asked for another.
+    pub replaced: Option<Request>,
+    pub breach: Option<Breach>,
+}

@@ -1,0 +1,228 @@
+//! The state of the model, and what its parts do to one another.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::canonical;
+use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
+use super::proxy::{Call, Effects, Proxy};
+use super::{Budget, Eras};
+use crate::cluster::{Outcome, Request, ResourceVersion, Via};
+use crate::policy::Phase;
+
+/// Requests that nobody waits for any more, and that may still be carried out.
+/// A write whose guard is stale never will be, and is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Late {
+    pub announcement: bool,
+    pub sleep: bool,
+    pub wake: bool,
+}
+
+/// All there is: the Deployment, the proxies, and what is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World {
+    pub deployment: Deployment,
+    pub proxies: [Proxy; 2],
+    pub late: Late,
+    pub left: Budget,
+    pub eras: Option<Eras>,
+    pub breach: Option<Breach>,
+}
+
+/// Two worlds in which the proxies have changed places behave alike.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let World {
+            deployment,
+            proxies,
+            late,
+            left,
+            eras,
+            breach,
+        } = self;
+        let mut hashes = proxies.each_ref().map(|proxy| {
+            let mut hasher = DefaultHasher::new();
+            proxy.hash(&mut hasher);
+            hasher.finish()
+        });
+        hashes.sort_unstable();
+        (deployment, hashes, late, left, eras, breach).hash(state);
+    }
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateRequest {
+    Announcement,
+    /// A write of zero.
+    Sleep,
+    /// A write of the wake count.
+    Wake,
+}
+
+/// A time-out.
+pub const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
+
+impl Late {
+    pub fn add(&mut self, request: &Request) {
+        match request {
+            Request::Announce { .. } => self.announcement = true,
+            Request::WriteScale { guard, .. } if guard.0 != CURRENT => {}
+            Request::WriteScale { replicas: 0, .. } => self.sleep = true,
+            Request::WriteScale { .. } => self.wake = true,
+            Request::Read => {}
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = LateRequest> {
+        let Late {
+            announcement,
+            sleep,
+            wake,
+        } = *self;
+        [
+            (announcement, LateRequest::Announcement),
+            (sleep, LateRequest::Sleep),
+            (wake, LateRequest::Wake),
+        ]
+        .into_iter()
+        .filter(|(is_there, _)| *is_there)
+        .map(|(_, request)| request)
+    }
+}
+
+impl World {
+    pub fn is_stormy(&self) -> bool {
+        self.eras.is_none_or(|eras| eras.storm > 0)
+    }
+
+    /// The requests and answers on their way that a running proxy waits for.
+    pub fn awaited(&self) -> impl Iterator<Item = &Call> {
+        let running = self.proxies.iter().filter(|proxy| proxy.runs());
+        running.filter_map(|proxy| proxy.call.as_ref())
+    }
+
+    /// Whether nothing is left to happen in this step, while it is calm.
+    pub fn is_settled(&self) -> bool {
+        let awake = self.deployment.replicas > 0;
+        self.proxies.iter().all(|proxy| {
+            !proxy.runs()
+                || proxy.call.is_none()
+                    && !proxy.may_hand_over()
+                    && (proxy.policy.dialable == awake || !proxy.waiting)
+        })
+    }
+
+    pub fn pass(&mut self) {
+        if let Some(eras) = &mut self.eras {
+            match eras.storm {
+                0 => eras.calm -= 1,
+                _ => eras.storm -= 1,
+            }
+        }
+        self.proxies.iter_mut().for_each(Proxy::ages);
+        for p in 0..self.proxies.len() {
+            if self.proxies[p].runs() {
+                self.at(p, Proxy::wakes_up);
+            }
+        }
+    }
+
+    /// Lets something happen at one proxy.
+    pub fn at(&mut self, p: usize, event: impl FnOnce(&mut Proxy) -> Effects) {
+        let effects = event(&mut self.proxies[p]);
+        if let Some(request) = effects.replaced {
+            self.late.add(&request);
+        }
+        self.breach = self.breach.or(effects.breach);
+    }
+
+    pub fn hear(&mut self, p: usize, outcome: Outcome) {
+        self.at(p, |proxy| proxy.hears(outcome));
+    }
+
+    pub fn apply(&mut self, p: usize, variant: Variant) {
+        let Some(request) = self.proxies[p].request().cloned() else {
+            return;
+        };
+        let mut outcome = self.carry_out(&request, variant);
+        let proxy = &mut self.proxies[p];
+        let Some(call) = &mut proxy.call else {
+            return;
+        };
+        match (variant, &call.request, &mut outcome) {
+            (
+                Variant::RetryConflict,
+                Request::WriteScale { replicas: 0, .. },
+                Outcome::Conflict,
+            ) => {
+                let guard = self.deployment.version.clone();
+                call.request = Request::WriteScale { replicas: 0, guard };
+                return;
+            }
+            (Variant::NoFreshRead, Request::Read, Outcome::Scale(scale))
+                if proxy.policy.phase == Phase::Judging =>
+            {
+                scale.in_use = canonical::seen_mark(&mut proxy.policy).cloned();
+            }
+            _ => {}
+        }
+        call.outcome = Some(outcome);
+    }
+
+    pub fn answer(&mut self, p: usize, variant: Variant) {
+        let proxy = &mut self.proxies[p];
+        let outcome = proxy.call.as_ref().and_then(|call| call.outcome.clone());
+        if variant == Variant::CoverFromReply {
+            proxy.counts_from_the_reply();
+        }
+        if let Some(outcome) = outcome {
+            self.hear(p, outcome);
+        }
+    }
+
+    pub fn apply_late(&mut self, request: LateRequest, variant: Variant) {
+        let guard = ResourceVersion(CURRENT.to_owned());
+        let request = match request {
+            LateRequest::Announcement => {
+                self.late.announcement = false;
+                Request::Announce {
+                    nonce: 0,
+                    via: Via::Status,
+                }
+            }
+            LateRequest::Sleep => Request::WriteScale { replicas: 0, guard },
+            LateRequest::Wake => Request::WriteScale {
+                replicas: WAKE_REPLICAS,
+                guard,
+            },
+        };
+        self.carry_out(&request, variant);
+    }
+
+    /// The API server carries out a request, whoever has sent it.
+    pub fn carry_out(&mut self, request: &Request, variant: Variant) -> Outcome {
+        let awake = self.deployment.replicas > 0;
+        let outcome = self.deployment.apply(request, variant);
+        if awake && self.deployment.replicas == 0 && self.proxies.iter().any(Proxy::is_cut) {
+            self.breach = Some(Breach::Cut);
+        }
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(breach) => {
+                self.breach = Some(breach);
+                UNKNOWN
+            }
+        }
+    }
+
+    pub fn normalise(&mut self) {
+        if self.deployment.version.0 != CURRENT {
+            (self.late.sleep, self.late.wake) = (false, false);
+        }
+        for proxy in &mut self.proxies {
+            proxy.normalise(&self.deployment);
+        }
+        self.deployment.rename();
+    }
+}
