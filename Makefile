@@ -28,16 +28,16 @@ test: ## Run every test
 	@sh tests/run-tests.sh
 
 model: ## Explore the protocol between two proxies within its full bounds
-	ZPA_MODEL=full cargo test --locked --release --lib model -- --nocapture
+	ZPA_MODEL=full cargo test --locked --profile explore --lib model -- --nocapture
 
 sim: ## Play SEEDS=n runs of faults over simulated time
-	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --release --test simulation -- --nocapture
+	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --profile explore --test simulation -- --nocapture
 
 net: ## Test on networks on which packets vanish, for minutes; takes root
 	ZPA_SLOW=1 cargo test --locked --test net -- --nocapture
 
 soak: ## Mix all traffic and faults for SOAK_MINUTES=n
-	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --locked --release --test soak -- --nocapture
+	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --locked --profile explore --test soak -- --nocapture
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 	@for target in relay watch settings durations; do \

@@ -41,7 +41,7 @@ use totals::Totals;
 use world::End;
 
 /// How many seeds `cargo test` plays.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 600;
 /// How much of a trace a failure prints.
 const LINES: usize = 200;
 

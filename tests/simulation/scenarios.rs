@@ -270,6 +270,36 @@ fn clocks_that_differ_by_one_in_a_hundred_cut_nobody_off() {
     }
 }
 
+// --- pods of before ---
+
+#[test]
+fn a_pod_that_dies_of_a_sleep_that_a_proxy_has_not_seen_is_not_dialled_by_it() {
+    for (seed, after) in (0..100).flat_map(|seed| (20..80).step_by(5).map(move |ms| (seed, ms))) {
+        let mut plan = Plan::quiet(seed, 2, TTL)
+            // Its polls fall into other seconds than the sleep and the wake.
+            .with(ms(35_000), Deed::Kill(1, ms(100)))
+            .with(TTL + ms(after), Deed::Connect(0, once()));
+        for _ in 0..3 {
+            let script = for_as_long_as(TTL);
+            plan = plan.with(TTL + ms(after + 30), Deed::Connect(1, script));
+        }
+        plan.replicas = 3;
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 4, "{after} ms after the TTL");
+    }
+}
+
+#[test]
+fn a_watch_that_is_dead_hides_no_pod_that_is_about_to_die() {
+    for (seed, after) in (0..40).flat_map(|seed| (150..950).step_by(50).map(move |ms| (seed, ms))) {
+        let plan = Plan::quiet(seed, 1, TTL)
+            .with(TTL - ms(1000), Deed::BreakWatch(0, TTL))
+            .with(TTL + ms(after), Deed::Connect(0, for_as_long_as(TTL)));
+        let end = play_well(&plan);
+        assert_eq!(end.totals.told(Told::Served), 1, "{after} ms after the TTL");
+    }
+}
+
 // --- a rollout of zpa ---
 
 #[test]
