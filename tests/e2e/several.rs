@@ -341,6 +341,9 @@ mod cost {
     const WINDOW: Duration = Duration::from_secs(31);
 
     fn requests_in_a_window(sandbox: &Sandbox) -> usize {
+        sandbox.expect("it watches", |state| {
+            state.open_watches(sandbox::Resource::EndpointSlices) == 1
+        });
         let before = sandbox.count(&anything());
         let_pass(sandbox, WINDOW);
         sandbox.count(&anything()) - before
@@ -371,6 +374,9 @@ mod cost {
         let sandbox = asleep();
         let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
         settle_asleep(&sandbox, &zpa);
+        sandbox.expect("it watches", |state| {
+            state.open_watches(sandbox::Resource::EndpointSlices) == 1
+        });
         let before = sandbox.count(&anything());
         echo(&mut zpa.connect(), "wake up");
         let requests = sandbox.count(&anything()) - before;
