@@ -28,21 +28,24 @@ test: ## Run every test
 	@sh tests/run-tests.sh
 
 model: ## Explore the protocol between two proxies within its full bounds
-	ZPA_MODEL=full cargo test --locked --profile explore --lib model -- --nocapture
+	ZPA_MODEL=full cargo test --locked --profile explore --lib policy::model -- --nocapture --test-threads 1
 
 sim: ## Play SEEDS=n runs of faults over simulated time
 	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --profile explore --test simulation -- --nocapture
 
 net: ## Test on networks on which packets vanish, for minutes; takes root
-	ZPA_SLOW=1 cargo test --locked --test net -- --nocapture
+	ZPA_SLOW=1 cargo test --locked --test net -- --test-threads=6
 
 soak: ## Mix all traffic and faults for SOAK_MINUTES=n
 	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --locked --profile explore --test soak -- --nocapture
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 	@for target in relay watch settings durations; do \
-	    cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/seeds/$$target \
-	        -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
+	        target/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- || exit 1; \
+	done
 
 bench: ## Measure, each as a ratio within one run
 	cargo bench --locked --bench bench

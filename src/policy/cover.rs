@@ -346,6 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn two_seconds_whose_end_nobody_was_there_to_see_begin_again() {
+        let mut cover = Cover::new(TTL, 1);
+        cover.wanted(true, at(10));
+        cover.forgive_absence(at(12));
+        assert!(cover.fails_open(at(12)));
+        cover.forgive_absence(at(30));
+        assert!(!cover.fails_open(at(30)));
+        assert!(cover.fails_open(at(32)));
+    }
+
+    #[test]
     fn what_is_forbidden_in_one_place_is_written_to_another_and_in_the_end_nowhere() {
         let mut cover = Cover::new(TTL, 1);
         cover.last_close(at(10));

@@ -130,9 +130,10 @@ impl Network {
     }
 }
 
-/// Says past cargo's capture that a test was not run, and why.
-fn skipped(why: &str) {
+/// Says that a test is not run, or not in full, and why.
+pub fn skipped(why: &str) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
+    // Not eprintln, which cargo captures.
     let _ = writeln!(io::stderr(), "skipped: net: {test}: {why}");
 }

@@ -104,6 +104,7 @@ impl Stage {
         let mut client = self.connect();
         let (mut server, _) = pod.accept().unwrap();
         server.set_read_timeout(Some(PATIENCE)).unwrap();
+        server.set_write_timeout(Some(PATIENCE)).unwrap();
         client.write_all(b"?").unwrap();
         server.read_exact(&mut [0]).unwrap();
         server.write_all(b"!").unwrap();

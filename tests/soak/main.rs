@@ -60,6 +60,7 @@ fn mixed_traffic_leaves_nothing_behind() {
         let weather = Weather::any(&mut random);
         tally += round(&sandbox, &subject, weather, &mut random);
         traces.push(at_rest(&sandbox, &subject, weather));
+        println!("{weather:?}: {:?}", traces[traces.len() - 1]);
     }
     report(&tally, &traces, start.elapsed());
     assert_flat(&traces[WARM_UP - 1..]);
