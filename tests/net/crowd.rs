@@ -92,7 +92,7 @@ fn assert_in_order(served: &[u32]) {
 }
 
 #[test]
-fn slow_readers_fill_bounded_buffers_and_do_not_slow_down_the_others() {
+fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
     // More of them than there are blocks.
     const SLOW: usize = zpa::engine::MAX_BLOCKS + 16;
     let Some(network) = Network::new() else {
@@ -107,11 +107,10 @@ fn slow_readers_fill_bounded_buffers_and_do_not_slow_down_the_others() {
         while server.read_exact(&mut buffer).is_ok() && server.write_all(&buffer).is_ok() {}
     });
 
-    let quiet = round_trip(&mut client);
     let pairs: Vec<_> = (0..SLOW).map(|_| stage.pair(&pod)).collect();
     let (mut readers, writers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let (over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (crowded, grown) = thread::scope(|scope| {
+    let grown = thread::scope(|scope| {
         for writer in &writers {
             scope.spawn(|| flood(writer));
         }
@@ -119,7 +118,7 @@ fn slow_readers_fill_bounded_buffers_and_do_not_slow_down_the_others() {
         until(PATIENCE, "they have all filled their buffers", || {
             taken.load(Ordering::Relaxed) > 20 * SLOW
         });
-        let crowded = round_trip(&mut client);
+        round_trips(&mut client);
         let grown = stage.process().memory().unwrap().anonymous - before;
         over.store(true, Ordering::Relaxed);
         for writer in &writers {
@@ -127,31 +126,21 @@ fn slow_readers_fill_bounded_buffers_and_do_not_slow_down_the_others() {
                 .shutdown(std::net::Shutdown::Both)
                 .unwrap();
         }
-        (crowded, grown)
+        grown
     });
     drop((client, stage));
     echoing.join().unwrap();
-    assert!(
-        crowded < quiet * 20,
-        "a round trip takes {crowded:?} beside them, {quiet:?} without"
-    );
     assert!(grown < POOL + SLACK, "{grown} bytes");
 }
 
-/// The median of some round trips of 64 bytes.
-fn round_trip(client: &mut TcpStream) -> Duration {
-    let mut times: Vec<_> = (0..501)
-        .map(|number| {
-            let (sent, mut got) = ([number as u8; 64], [0; 64]);
-            let start = Instant::now();
-            client.write_all(&sent).unwrap();
-            client.read_exact(&mut got).unwrap();
-            assert_eq!(got, sent);
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[times.len() / 2]
+/// Some round trips of 64 bytes; a time-out ends them if they are starved.
+fn round_trips(client: &mut TcpStream) {
+    for number in 0..501 {
+        let (sent, mut got) = ([number as u8; 64], [0; 64]);
+        client.write_all(&sent).unwrap();
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, sent);
+    }
 }
 
 /// Byte `at` of every stream here.
