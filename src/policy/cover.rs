@@ -205,15 +205,15 @@ impl Cover {
 
     /// Keeps the cover up while a connection lives.
     pub fn keep_up(&mut self, now: Time) {
-        let on_its_way = self.unanswered;
-        if self.due.is_none() && !on_its_way {
-            let renewal = if self.holds(now) {
-                self.sent + Self::renewal(self.ttl)
-            } else {
-                now
-            };
-            self.due = Some(renewal);
+        if self.unanswered {
+            return;
         }
+        let at = if self.holds(now) {
+            self.sent + Self::renewal(self.ttl)
+        } else {
+            now
+        };
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// The announcement was written, and the app is awake.

@@ -787,6 +787,18 @@ fn nobody_is_let_through_without_cover_before_it_was_tried() {
 }
 
 #[test]
+fn who_comes_after_somebody_has_left_a_wake_is_announced_at_once() {
+    let mut scene = Scene::awake();
+    scene.opens(1);
+    scene.answers(marked(0, "9", "ours"));
+    scene.closes_all();
+    scene.opens(1);
+    scene.commands();
+    scene.answers(scale(2, "10"));
+    assert_eq!(scene.asked(), [announce()]);
+}
+
+#[test]
 fn an_announcement_of_another_proxy_starts_the_idle_clock_again() {
     let mut scene = Scene::awake();
     scene.passes_quietly(TTL - Duration::from_secs(1));
