@@ -210,5 +210,5 @@ impl Cluster {
 }
 
 fn answered_reads() -> Pattern {
-    on("get", "deployments/scale").with(|exchange| exchange.status == Some(200))
+    on("get", "deployments").with(|exchange| exchange.status == Some(200))
 }
