@@ -177,16 +177,9 @@ fn a_scale_that_may_not_be_patched_is_told_in_one_line_and_flows_live_on() {
 #[test]
 fn a_watch_that_breaks_or_expires_costs_no_wake() {
     use crate::sandbox::WatchOrder;
-    let orders = [
-        WatchOrder::CutInLine,
-        WatchOrder::CutInCharacter,
-        WatchOrder::End,
-        WatchOrder::LongLine(10 << 20),
-        WatchOrder::Garbage,
-    ];
     let sandbox = asleep();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
-    for order in orders {
+    for order in WatchOrder::BREAKS {
         settle_asleep(&sandbox, &zpa);
         sandbox.expect("it is watching", |state| {
             state.open_watches(sandbox::Resource::EndpointSlices) == 1

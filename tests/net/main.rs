@@ -14,7 +14,7 @@
 //! | what a pod sends before its reset arrives | | `engine` |
 //! | 50 MiB and a half-close each way | | `engine` |
 //! | a half-closed peer that vanishes or resets is given up | `vanishing`, `resets` | |
-//! | a slow reader fills bounded buffers and slows nobody else | `crowd` | `engine` |
+//! | a slow reader fills bounded buffers, and others are served beside it | `crowd` | `engine` |
 //! | when both write and neither reads nothing grows | `crowd` | `engine` |
 //! | a peer that vanishes is given up, and the app may sleep | `vanishing` | |
 //! | so is one that owes an acknowledgement | `vanishing` | |

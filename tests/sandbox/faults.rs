@@ -114,6 +114,17 @@ pub enum WatchOrder {
     Garbage,
 }
 
+impl WatchOrder {
+    /// Everything that breaks a watch in a way that its reader notices at once.
+    pub const BREAKS: [WatchOrder; 5] = [
+        WatchOrder::CutInLine,
+        WatchOrder::CutInCharacter,
+        WatchOrder::End,
+        WatchOrder::LongLine(10 << 20),
+        WatchOrder::Garbage,
+    ];
+}
+
 /// A fault that waits for its requests.
 struct Fault {
     id: u64,

@@ -76,13 +76,7 @@ impl Weather {
             }
             Weather::Resets => repeat(until, |_| sandbox.reset_connections()),
             Weather::BrokenWatches => {
-                let orders = [
-                    WatchOrder::CutInLine,
-                    WatchOrder::CutInCharacter,
-                    WatchOrder::End,
-                    WatchOrder::LongLine(10 << 20),
-                    WatchOrder::Garbage,
-                ];
+                let orders = WatchOrder::BREAKS;
                 repeat(until, |time| {
                     sandbox.order_watches(orders[time % orders.len()].clone());
                 });
