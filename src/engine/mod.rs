@@ -14,9 +14,12 @@
 mod backends;
 mod buffers;
 mod connection;
+mod dialing;
 mod end;
+mod events;
 mod listener;
 mod relay;
+mod relaying;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -27,22 +30,20 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use log::{debug, warn};
-use mio::event::Event;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use socket2::SockRef;
 
-use self::backends::{BackendId, Backends};
+use self::backends::Backends;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS};
-use self::connection::{Attempt, Connection, Round, Side, Stage, Target, Verdict};
+use self::connection::{Attempt, Connection, Round, Side, Stage};
 pub use self::end::{End, Phase};
 use self::listener::Listener;
 use self::timers::Timers;
 use crate::clock::Time;
-use crate::sys;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -64,17 +65,6 @@ const DIALS_PER_TURN: usize = 64;
 /// How many bytes one direction may read in one turn, so that a bulk stream
 /// leaves the loop to the others in between.
 const BYTES_PER_TURN: usize = buffers::BLOCK_BYTES;
-
-/// The first pause when no address takes a connection; it doubles up to
-const FIRST_REST: Duration = Duration::from_millis(10);
-/// this one.
-const LONGEST_REST: Duration = Duration::from_secs(1);
-
-/// How long a side that is to be reset may take to acknowledge what was sent
-/// to it before.
-const RESET_LINGER: Duration = Duration::from_secs(60);
-/// How soon to look whether it has; then less and less often.
-const RESET_CHECK: Duration = Duration::from_millis(10);
 
 /// What the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -361,352 +351,6 @@ impl Engine {
         self.place(key, now);
     }
 
-    /// Dials a connection that waits, or parks it.
-    fn place(&mut self, key: usize, now: Time) {
-        // Those who came before it are served before it.
-        if self.may_dial() && self.parked.is_empty() {
-            self.dial(key, Round::default(), now);
-        } else {
-            self.park(key);
-        }
-    }
-
-    fn park(&mut self, key: usize) {
-        let hold_timeout = self.limits.hold_timeout;
-        let connection = &mut self.connections[key];
-        connection.stage = Stage::Parked;
-        let limit = connection.opened + hold_timeout;
-        self.timers.set(key, &mut connection.deadline, Some(limit));
-        self.parked.insert(connection.serial, key);
-    }
-
-    // --- Dialling ---
-
-    /// Dials the next address of the round; rests when there is none left, and
-    /// parks when the gate has been shut meanwhile.
-    fn dial(&mut self, key: usize, mut round: Round, now: Time) {
-        while self.gate_open
-            && let Some((backend, address)) = self.next_target(&mut round)
-        {
-            match self.connect(key, address) {
-                Ok(upstream) => {
-                    let deadline = now + self.limits.connect_timeout;
-                    self.set_deadline(key, Some(deadline));
-                    let attempt = Attempt {
-                        upstream,
-                        backend,
-                        round,
-                    };
-                    self.connections[key].stage = Stage::Dialing(attempt);
-                    return;
-                }
-                Err(e) => self.note_failed_dial(key, backend, &e.to_string(), &mut round),
-            }
-        }
-        match self.gate_open {
-            true => self.rest(key, now),
-            false => self.park(key),
-        }
-    }
-
-    /// The next address of the round. The Service's own comes last, and only
-    /// if no pod has given any answer: one that refuses is there, and the
-    /// Service leads to no other.
-    fn next_target(&mut self, round: &mut Round) -> Option<Target> {
-        if let Some(target) = self.backends.take(&round.tried) {
-            return Some(target);
-        }
-        if round.answered || round.fell_back || round.tried.is_empty() {
-            return None;
-        }
-        round.fell_back = true;
-        let address = self.fallback?;
-        Some((self.backends.take_unlisted(address), address))
-    }
-
-    fn connect(&mut self, key: usize, address: SocketAddr) -> io::Result<TcpStream> {
-        let mut upstream = TcpStream::connect(address)?;
-        listener::tune(&SockRef::from(&upstream))?;
-        let token = self.connections[key].next_backend_token(key);
-        self.poll
-            .registry()
-            .register(&mut upstream, token, INTEREST)?;
-        Ok(upstream)
-    }
-
-    fn note_failed_dial(&mut self, key: usize, id: BackendId, why: &str, round: &mut Round) {
-        let address = self.backends.address(id);
-        let serial = self.connections[key].serial;
-        debug!(
-            "#{serial} dialling {}: {why}",
-            address.map_or_else(String::new, |a| a.to_string())
-        );
-        self.counts.failed_dials += 1;
-        self.backends.release(id);
-        round.tried.push(id);
-    }
-
-    /// No address has taken the connection: tries again after a while.
-    fn rest(&mut self, key: usize, now: Time) {
-        let connection = &mut self.connections[key];
-        connection.stage = Stage::Resting;
-        let doublings = u32::from(connection.rests.min(7));
-        connection.rests = connection.rests.saturating_add(1);
-        self.set_deadline(
-            key,
-            Some(now + LONGEST_REST.min(FIRST_REST * (1 << doublings))),
-        );
-    }
-
-    /// There is a new address: those that found none to take them try it now.
-    fn wake_resting(&mut self, now: Time) {
-        let resting = self
-            .connections
-            .iter()
-            .filter(|(_, c)| matches!(c.stage, Stage::Resting));
-        let keys: Vec<usize> = resting.map(|(key, _)| key).collect();
-        for key in keys {
-            self.set_deadline(key, Some(now));
-        }
-    }
-
-    /// The attempt of a connection has failed: on to the next address.
-    fn attempt_failed(&mut self, key: usize, why: &str, answered: bool, now: Time) {
-        let Stage::Dialing(attempt) = self.take_stage(key) else {
-            return;
-        };
-        let Attempt {
-            upstream,
-            backend,
-            mut round,
-        } = attempt;
-        drop(upstream);
-        round.answered |= answered;
-        self.note_failed_dial(key, backend, why, &mut round);
-        self.dial(key, round, now);
-    }
-
-    fn attempt_succeeded(&mut self, key: usize, event: &Event, now: Time) {
-        let Stage::Dialing(attempt) = self.take_stage(key) else {
-            return;
-        };
-        let Attempt {
-            upstream, backend, ..
-        } = attempt;
-        self.set_deadline(key, None);
-        self.counts.waiting -= 1;
-        self.counts.handed_over += 1;
-        let connection = &mut self.connections[key];
-        connection.stage = Stage::Relaying { upstream, backend };
-        if event.is_readable() || event.is_read_closed() {
-            connection.down.source_ready(reads_end_short(event));
-        }
-        if let Some(address) = self.backends.address(backend) {
-            let waited = now.since(connection.opened);
-            debug!(
-                "#{} relaying to {address} after {waited:?}",
-                connection.serial
-            );
-        }
-        self.pump(key, now);
-    }
-
-    // --- Events ---
-
-    fn handle_event(&mut self, event: &Event, now: Time) {
-        match event.token() {
-            WAKER | SOURCE => {}
-            LISTENER => {
-                if let Some(listener) = &mut self.listener {
-                    listener.set_ready();
-                }
-            }
-            token => match self.find(token) {
-                Some((key, Side::Client)) => self.handle_client(key, event, now),
-                Some((key, Side::Backend)) => self.handle_backend(key, event, now),
-                None => {}
-            },
-        }
-    }
-
-    fn handle_client(&mut self, key: usize, event: &Event, now: Time) {
-        let connection = &mut self.connections[key];
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.up.source_ready(reads_end_short(event));
-        }
-        if event.is_error() {
-            connection.down.sink_failed();
-        } else if event.is_writable() {
-            connection.down.sink_ready();
-        }
-        // A FIN alone leaves the socket writable: such a client awaits its
-        // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
-        let gone = event.is_write_closed() || event.is_error();
-        match connection.stage {
-            Stage::Relaying { .. } => self.pump(key, now),
-            Stage::Resetting {
-                survivor: Side::Client,
-                ..
-            } if gone => {
-                self.close(key, End::ClientGone(Phase::Relaying));
-            }
-            Stage::Resetting { .. } => self.finish_reset(key, now),
-            _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
-            _ => {}
-        }
-    }
-
-    fn handle_backend(&mut self, key: usize, event: &Event, now: Time) {
-        let connection = &mut self.connections[key];
-        match &connection.stage {
-            Stage::Dialing(attempt) => {
-                // A socket that is connecting reports nothing until it is
-                // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
-                if event.is_error() || event.is_write_closed() {
-                    let Ok(Some(why)) = attempt.upstream.take_error() else {
-                        return;
-                    };
-                    self.attempt_failed(key, &why.to_string(), is_answer(&why), now);
-                } else if event.is_writable() {
-                    self.attempt_succeeded(key, event, now);
-                }
-            }
-            Stage::Relaying { .. } => {
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    connection.down.source_ready(reads_end_short(event));
-                }
-                if event.is_error() {
-                    connection.up.sink_failed();
-                } else if event.is_writable() {
-                    connection.up.sink_ready();
-                }
-                self.pump(key, now);
-            }
-            Stage::Resetting {
-                survivor: Side::Backend,
-                ..
-            } if event.is_error() => {
-                self.close(key, End::ClientGone(Phase::Relaying));
-            }
-            Stage::Resetting { .. } => self.finish_reset(key, now),
-            Stage::Parked | Stage::Resting => {}
-        }
-    }
-
-    fn handle_deadlines(&mut self, now: Time) {
-        while let Some(key) = self.timers.due(now) {
-            let connection = &self.connections[key];
-            let hold_limit = connection.opened + self.limits.hold_timeout;
-            if connection.is_waiting() && now >= hold_limit {
-                self.give_up(key);
-                continue;
-            }
-            match connection.stage {
-                Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
-                Stage::Resting => self.place(key, now),
-                Stage::Resetting { .. } => self.finish_reset(key, now),
-                Stage::Parked | Stage::Relaying { .. } => self.set_deadline(key, None),
-            }
-        }
-    }
-
-    // --- Relaying ---
-
-    fn pump(&mut self, key: usize, now: Time) {
-        let connection = &mut self.connections[key];
-        if !matches!(connection.stage, Stage::Relaying { .. }) {
-            return;
-        }
-        let mut more = connection.pump(&mut self.buffers, BYTES_PER_TURN);
-        if connection.client_broken() || connection.backend_broken() {
-            connection.read_to_the_end();
-            more |= connection.pump(&mut self.buffers, BYTES_PER_TURN);
-        }
-        self.judge(key, more, now);
-    }
-
-    /// Does what the state of a connection's halves asks for.
-    fn judge(&mut self, key: usize, more: bool, now: Time) {
-        let connection = &self.connections[key];
-        let may_redial = now < connection.opened + self.limits.hold_timeout;
-        match connection.verdict() {
-            Verdict::Continue if more => self.queue(key),
-            Verdict::Continue => {}
-            Verdict::Finished => self.close(key, End::Finished),
-            Verdict::Gone => self.close(key, End::BackendGone),
-            Verdict::Redial if may_redial => self.redial(key, now),
-            Verdict::Redial => self.reset(key, End::BackendGone),
-            Verdict::Reset { survivor } => self.start_reset(key, survivor, now),
-        }
-    }
-
-    /// Gives the connection another turn, once however often it is asked for.
-    fn queue(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
-        if !connection.queued {
-            connection.queued = true;
-            let token = connection::token(key, connection.serial, Side::Client);
-            self.again.push(token);
-        }
-    }
-
-    /// The pod broke off before a byte went either way: dials another.
-    fn redial(&mut self, key: usize, now: Time) {
-        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
-            return;
-        };
-        drop(upstream);
-        self.counts.waiting += 1;
-        let connection = &mut self.connections[key];
-        connection.up.redirect();
-        connection.down = relay::Half::new();
-        let mut round = Round {
-            answered: true,
-            ..Round::default()
-        };
-        self.note_failed_dial(key, backend, "broke off before the first byte", &mut round);
-        self.dial(key, round, now);
-    }
-
-    fn start_reset(&mut self, key: usize, survivor: Side, now: Time) {
-        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
-            return;
-        };
-        let until = now + RESET_LINGER;
-        self.connections[key].stage = Stage::Resetting {
-            survivor,
-            upstream,
-            backend,
-            until,
-        };
-        self.finish_reset(key, now);
-    }
-
-    /// Resets the survivor if it has acknowledged everything, and looks again
-    /// later if it hasn't.
-    fn finish_reset(&mut self, key: usize, now: Time) {
-        let connection = &self.connections[key];
-        let Stage::Resetting {
-            survivor,
-            upstream,
-            until,
-            ..
-        } = &connection.stage
-        else {
-            return;
-        };
-        let (socket, end) = match survivor {
-            Side::Client => (&connection.client, End::BackendGone),
-            Side::Backend => (upstream, End::ClientGone(Phase::Relaying)),
-        };
-        if now < *until && sys::unacknowledged(socket).is_ok_and(|bytes| bytes > 0) {
-            let waited = RESET_LINGER.saturating_sub(until.since(now));
-            self.set_deadline(key, Some(now + RESET_CHECK.max(waited / 8)));
-        } else {
-            self.reset(key, end);
-        }
-    }
-
     // --- Ending ---
 
     /// Closes a connection that has waited for a pod as long as it may.
@@ -761,18 +405,4 @@ impl Engine {
     fn take_stage(&mut self, key: usize) -> Stage {
         mem::replace(&mut self.connections[key].stage, Stage::Resting)
     }
-}
-
-/// Whether a short read may leave something behind that no further event is
-/// going to announce: the peer's end, or what comes after urgent data.
-fn reads_end_short(event: &Event) -> bool {
-    event.is_read_closed() || event.is_priority()
-}
-
-/// Whether a failed connect shows that somebody is there.
-fn is_answer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
-    )
 }

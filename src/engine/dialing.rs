@@ -1,0 +1,177 @@
+//! How a connection finds a pod: parked, dialled, and dialled again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::debug;
+use mio::event::Event;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::backends::BackendId;
+use super::connection::{Attempt, Round, Stage, Target};
+use super::events::reads_end_short;
+use super::{Engine, INTEREST, listener};
+use crate::clock::Time;
+
+/// The first pause when no address takes a connection; it doubles up to
+const FIRST_REST: Duration = Duration::from_millis(10);
+/// this one.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Dials a connection that waits, or parks it.
+    pub(super) fn place(&mut self, key: usize, now: Time) {
+        // Those who came before it are served before it.
+        if self.may_dial() && self.parked.is_empty() {
+            self.dial(key, Round::default(), now);
+        } else {
+            self.park(key);
+        }
+    }
+
+    fn park(&mut self, key: usize) {
+        let hold_timeout = self.limits.hold_timeout;
+        let connection = &mut self.connections[key];
+        connection.stage = Stage::Parked;
+        let limit = connection.opened + hold_timeout;
+        self.timers.set(key, &mut connection.deadline, Some(limit));
+        self.parked.insert(connection.serial, key);
+    }
+
+    /// Dials the next address of the round; rests when there is none left, and
+    /// parks when the gate has been shut meanwhile.
+    pub(super) fn dial(&mut self, key: usize, mut round: Round, now: Time) {
+        while self.gate_open
+            && let Some((backend, address)) = self.next_target(&mut round)
+        {
+            match self.connect(key, address) {
+                Ok(upstream) => {
+                    let deadline = now + self.limits.connect_timeout;
+                    self.set_deadline(key, Some(deadline));
+                    let attempt = Attempt {
+                        upstream,
+                        backend,
+                        round,
+                    };
+                    self.connections[key].stage = Stage::Dialing(attempt);
+                    return;
+                }
+                Err(e) => self.note_failed_dial(key, backend, &e.to_string(), &mut round),
+            }
+        }
+        match self.gate_open {
+            true => self.rest(key, now),
+            false => self.park(key),
+        }
+    }
+
+    /// The next address of the round. The Service's own comes last, and only
+    /// if no pod has given any answer: one that refuses is there, and the
+    /// Service leads to no other.
+    fn next_target(&mut self, round: &mut Round) -> Option<Target> {
+        if let Some(target) = self.backends.take(&round.tried) {
+            return Some(target);
+        }
+        if round.answered || round.fell_back || round.tried.is_empty() {
+            return None;
+        }
+        round.fell_back = true;
+        let address = self.fallback?;
+        Some((self.backends.take_unlisted(address), address))
+    }
+
+    fn connect(&mut self, key: usize, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut upstream = TcpStream::connect(address)?;
+        listener::tune(&SockRef::from(&upstream))?;
+        let token = self.connections[key].next_backend_token(key);
+        self.poll
+            .registry()
+            .register(&mut upstream, token, INTEREST)?;
+        Ok(upstream)
+    }
+
+    pub(super) fn note_failed_dial(
+        &mut self,
+        key: usize,
+        id: BackendId,
+        why: &str,
+        round: &mut Round,
+    ) {
+        let address = self.backends.address(id);
+        let serial = self.connections[key].serial;
+        debug!(
+            "#{serial} dialling {}: {why}",
+            address.map_or_else(String::new, |a| a.to_string())
+        );
+        self.counts.failed_dials += 1;
+        self.backends.release(id);
+        round.tried.push(id);
+    }
+
+    /// No address has taken the connection: tries again after a while.
+    fn rest(&mut self, key: usize, now: Time) {
+        let connection = &mut self.connections[key];
+        connection.stage = Stage::Resting;
+        let doublings = u32::from(connection.rests.min(7));
+        connection.rests = connection.rests.saturating_add(1);
+        self.set_deadline(
+            key,
+            Some(now + LONGEST_REST.min(FIRST_REST * (1 << doublings))),
+        );
+    }
+
+    /// There is a new address: those that found none to take them try it now.
+    pub(super) fn wake_resting(&mut self, now: Time) {
+        let resting = self
+            .connections
+            .iter()
+            .filter(|(_, c)| matches!(c.stage, Stage::Resting));
+        let keys: Vec<usize> = resting.map(|(key, _)| key).collect();
+        for key in keys {
+            self.set_deadline(key, Some(now));
+        }
+    }
+
+    /// The attempt of a connection has failed: on to the next address.
+    pub(super) fn attempt_failed(&mut self, key: usize, why: &str, answered: bool, now: Time) {
+        let Stage::Dialing(attempt) = self.take_stage(key) else {
+            return;
+        };
+        let Attempt {
+            upstream,
+            backend,
+            mut round,
+        } = attempt;
+        drop(upstream);
+        round.answered |= answered;
+        self.note_failed_dial(key, backend, why, &mut round);
+        self.dial(key, round, now);
+    }
+
+    pub(super) fn attempt_succeeded(&mut self, key: usize, event: &Event, now: Time) {
+        let Stage::Dialing(attempt) = self.take_stage(key) else {
+            return;
+        };
+        let Attempt {
+            upstream, backend, ..
+        } = attempt;
+        self.set_deadline(key, None);
+        self.counts.waiting -= 1;
+        self.counts.handed_over += 1;
+        let connection = &mut self.connections[key];
+        connection.stage = Stage::Relaying { upstream, backend };
+        if event.is_readable() || event.is_read_closed() {
+            connection.down.source_ready(reads_end_short(event));
+        }
+        if let Some(address) = self.backends.address(backend) {
+            let waited = now.since(connection.opened);
+            debug!(
+                "#{} relaying to {address} after {waited:?}",
+                connection.serial
+            );
+        }
+        self.pump(key, now);
+    }
+}

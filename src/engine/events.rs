@@ -1,0 +1,123 @@
+//! What an event of the kernel's, or a deadline, means to a connection.
+
+use std::io::{self, ErrorKind};
+
+use mio::event::Event;
+
+use super::connection::{Side, Stage};
+use super::end::{End, Phase};
+use super::{Engine, LISTENER, SOURCE, WAKER};
+use crate::clock::Time;
+
+impl Engine {
+    pub(super) fn handle_event(&mut self, event: &Event, now: Time) {
+        match event.token() {
+            WAKER | SOURCE => {}
+            LISTENER => {
+                if let Some(listener) = &mut self.listener {
+                    listener.set_ready();
+                }
+            }
+            token => match self.find(token) {
+                Some((key, Side::Client)) => self.handle_client(key, event, now),
+                Some((key, Side::Backend)) => self.handle_backend(key, event, now),
+                None => {}
+            },
+        }
+    }
+
+    fn handle_client(&mut self, key: usize, event: &Event, now: Time) {
+        let connection = &mut self.connections[key];
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            connection.up.source_ready(reads_end_short(event));
+        }
+        if event.is_error() {
+            connection.down.sink_failed();
+        } else if event.is_writable() {
+            connection.down.sink_ready();
+        }
+        // A FIN alone leaves the socket writable: such a client awaits its
+        // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
+        let gone = event.is_write_closed() || event.is_error();
+        match connection.stage {
+            Stage::Relaying { .. } => self.pump(key, now),
+            Stage::Resetting {
+                survivor: Side::Client,
+                ..
+            } if gone => {
+                self.close(key, End::ClientGone(Phase::Relaying));
+            }
+            Stage::Resetting { .. } => self.finish_reset(key, now),
+            _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
+            _ => {}
+        }
+    }
+
+    fn handle_backend(&mut self, key: usize, event: &Event, now: Time) {
+        let connection = &mut self.connections[key];
+        match &connection.stage {
+            Stage::Dialing(attempt) => {
+                // A socket that is connecting reports nothing until it is
+                // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
+                if event.is_error() || event.is_write_closed() {
+                    let Ok(Some(why)) = attempt.upstream.take_error() else {
+                        return;
+                    };
+                    self.attempt_failed(key, &why.to_string(), is_answer(&why), now);
+                } else if event.is_writable() {
+                    self.attempt_succeeded(key, event, now);
+                }
+            }
+            Stage::Relaying { .. } => {
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    connection.down.source_ready(reads_end_short(event));
+                }
+                if event.is_error() {
+                    connection.up.sink_failed();
+                } else if event.is_writable() {
+                    connection.up.sink_ready();
+                }
+                self.pump(key, now);
+            }
+            Stage::Resetting {
+                survivor: Side::Backend,
+                ..
+            } if event.is_error() => {
+                self.close(key, End::ClientGone(Phase::Relaying));
+            }
+            Stage::Resetting { .. } => self.finish_reset(key, now),
+            Stage::Parked | Stage::Resting => {}
+        }
+    }
+
+    pub(super) fn handle_deadlines(&mut self, now: Time) {
+        while let Some(key) = self.timers.due(now) {
+            let connection = &self.connections[key];
+            let hold_limit = connection.opened + self.limits.hold_timeout;
+            if connection.is_waiting() && now >= hold_limit {
+                self.give_up(key);
+                continue;
+            }
+            match connection.stage {
+                Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
+                Stage::Resting => self.place(key, now),
+                Stage::Resetting { .. } => self.finish_reset(key, now),
+                Stage::Parked | Stage::Relaying { .. } => self.set_deadline(key, None),
+            }
+        }
+    }
+}
+
+/// Whether a short read may leave something behind that no further event is
+/// going to announce: the peer's end, or what comes after urgent data.
+pub fn reads_end_short(event: &Event) -> bool {
+    event.is_read_closed() || event.is_priority()
+}
+
+/// Whether a failed connect shows that somebody is there.
+fn is_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,113 @@
+//! What a connection does once a pod has taken it: bytes both ways, and what
+//! follows when one side breaks off.
+
+use std::time::Duration;
+
+use super::connection::{self, Round, Side, Stage, Verdict};
+use super::end::{End, Phase};
+use super::{BYTES_PER_TURN, Engine, relay};
+use crate::clock::Time;
+use crate::sys;
+
+/// How long a side that is to be reset may take to acknowledge what was sent
+/// to it before.
+const RESET_LINGER: Duration = Duration::from_secs(60);
+/// How soon to look whether it has; then less and less often.
+const RESET_CHECK: Duration = Duration::from_millis(10);
+
+impl Engine {
+    pub(super) fn pump(&mut self, key: usize, now: Time) {
+        let connection = &mut self.connections[key];
+        if !matches!(connection.stage, Stage::Relaying { .. }) {
+            return;
+        }
+        let mut more = connection.pump(&mut self.buffers, BYTES_PER_TURN);
+        if connection.client_broken() || connection.backend_broken() {
+            connection.read_to_the_end();
+            more |= connection.pump(&mut self.buffers, BYTES_PER_TURN);
+        }
+        self.judge(key, more, now);
+    }
+
+    /// Does what the state of a connection's halves asks for.
+    fn judge(&mut self, key: usize, more: bool, now: Time) {
+        let connection = &self.connections[key];
+        let may_redial = now < connection.opened + self.limits.hold_timeout;
+        match connection.verdict() {
+            Verdict::Continue if more => self.queue(key),
+            Verdict::Continue => {}
+            Verdict::Finished => self.close(key, End::Finished),
+            Verdict::Gone => self.close(key, End::BackendGone),
+            Verdict::Redial if may_redial => self.redial(key, now),
+            Verdict::Redial => self.reset(key, End::BackendGone),
+            Verdict::Reset { survivor } => self.start_reset(key, survivor, now),
+        }
+    }
+
+    /// Gives the connection another turn, once however often it is asked for.
+    fn queue(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if !connection.queued {
+            connection.queued = true;
+            let token = connection::token(key, connection.serial, Side::Client);
+            self.again.push(token);
+        }
+    }
+
+    /// The pod broke off before a byte went either way: dials another.
+    fn redial(&mut self, key: usize, now: Time) {
+        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
+            return;
+        };
+        drop(upstream);
+        self.counts.waiting += 1;
+        let connection = &mut self.connections[key];
+        connection.up.redirect();
+        connection.down = relay::Half::new();
+        let mut round = Round {
+            answered: true,
+            ..Round::default()
+        };
+        self.note_failed_dial(key, backend, "broke off before the first byte", &mut round);
+        self.dial(key, round, now);
+    }
+
+    fn start_reset(&mut self, key: usize, survivor: Side, now: Time) {
+        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
+            return;
+        };
+        let until = now + RESET_LINGER;
+        self.connections[key].stage = Stage::Resetting {
+            survivor,
+            upstream,
+            backend,
+            until,
+        };
+        self.finish_reset(key, now);
+    }
+
+    /// Resets the survivor if it has acknowledged everything, and looks again
+    /// later if it hasn't.
+    pub(super) fn finish_reset(&mut self, key: usize, now: Time) {
+        let connection = &self.connections[key];
+        let Stage::Resetting {
+            survivor,
+            upstream,
+            until,
+            ..
+        } = &connection.stage
+        else {
+            return;
+        };
+        let (socket, end) = match survivor {
+            Side::Client => (&connection.client, End::BackendGone),
+            Side::Backend => (upstream, End::ClientGone(Phase::Relaying)),
+        };
+        if now < *until && sys::unacknowledged(socket).is_ok_and(|bytes| bytes > 0) {
+            let waited = RESET_LINGER.saturating_sub(until.since(now));
+            self.set_deadline(key, Some(now + RESET_CHECK.max(waited / 8)));
+        } else {
+            self.reset(key, end);
+        }
+    }
+}
