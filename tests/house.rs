@@ -215,12 +215,17 @@ fn the_readme_has_the_table_of_settings_that_the_code_has() {
 #[test]
 fn the_readme_names_the_limits_that_the_code_has() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (bytes, blocks) = (zpa::engine::BLOCK_BYTES, zpa::engine::MAX_BLOCKS);
-    let formula = format!("{blocks} × {} KiB", bytes / 1024);
-    assert!(
-        readme.contains(&formula),
-        "README.md lacks the buffers' ceiling: {formula}"
+    let blocks = (zpa::engine::MAX_BLOCKS, zpa::engine::BLOCK_BYTES / 1024);
+    let pipes = (
+        zpa::engine::MAX_PIPES,
+        zpa::engine::PIPE_BYTES / 1024 / 1024,
     );
+    for ceiling in [
+        format!("{} × {} KiB", blocks.0, blocks.1),
+        format!("{} × {} MiB in pipes", pipes.0, pipes.1),
+    ] {
+        assert!(readme.contains(&ceiling), "README.md lacks {ceiling}");
+    }
 }
 
 #[test]

@@ -20,16 +20,16 @@ use self::proxy::{Api, Message, Proxy, Sockets, Terms};
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::Request;
 use crate::duration;
-use crate::engine::{Counts, Engine, Limits};
+use crate::engine::{Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
 use crate::settings::Settings;
 use crate::sys::{self, Signals};
 
-/// Descriptors that connections must leave to everybody else: the API
-/// connections, the epoll instance, the credentials files, the log.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors that connections must leave to everybody else: both ends of the
+/// pipes; the API connections, the epoll instance, the credentials files, the log.
+const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + 64;
 
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn the_connection_limit_leaves_descriptors_to_the_others() {
         for (label, wanted, descriptors, expected) in [
-            ("as many as there is room for", None, 20_000, 9_968),
+            ("as many as there is room for", None, 20_000, 9_936),
             ("a hundred thousand at most", None, 1_000_000_000, 100_000),
             (
                 "more if that is asked for",
@@ -337,7 +337,7 @@ mod tests {
                 200_000,
             ),
             ("fewer if that is asked for", Some(100), 1_000_000, 100),
-            ("no more than there is room for", Some(5000), 1024, 480),
+            ("no more than there is room for", Some(5000), 1024, 448),
             ("one at the very least", None, 3, 1),
         ] {
             assert_eq!(connection_limit(wanted, descriptors), expected, "{label}");

@@ -1,5 +1,12 @@
-//! The memory that bytes pass through: one scratch buffer for every read, and
-//! a bounded pool of blocks for what could not be written on at once.
+//! What bytes pass through: one scratch buffer for every read, a bounded pool
+//! of blocks for what could not be written on at once, and a bounded pool of
+//! pipes for bulk, which is not copied at all.
+
+use std::io;
+
+use log::info;
+
+use crate::sys::Pipe;
 
 /// How much one read takes at most, and therefore the size of a block, which
 /// must hold whatever is left of one read. Bytes. Against 64 KiB this made a bulk
@@ -14,26 +21,46 @@ pub const MAX_BLOCKS: usize = 32;
 /// How many unused blocks are kept for the next short write.
 const SPARE_BLOCKS: usize = 2;
 
+/// What a pipe is to hold. Bytes; the most that the kernel gives to a user
+/// without privileges (`/proc/sys/fs/pipe-max-size`, proc(5)).
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// How many pipes there may be: half of what the kernel gives to one user
+/// before it hands out tiny ones only (`pipe-user-pages-soft`, 64 MiB).
+pub const MAX_PIPES: usize = 32;
+
+/// A smaller pipe than this is not worth its two system calls.
+const LEAST_PIPE_BYTES: u32 = 64 * 1024;
+
 /// A fixed piece of memory from the pool.
 pub type Block = Box<[u8; BLOCK_BYTES]>;
 
-/// The scratch buffer and the pool.
+/// The scratch buffer and the pools.
 pub struct Buffers {
     /// Where every read puts its bytes. Nothing stays here between two reads.
     pub scratch: Block,
     spare: Vec<Block>,
     in_use: usize,
     max_blocks: usize,
+    /// Empty pipes.
+    spare_pipes: Vec<Pipe>,
+    /// Those, and the ones that are lent.
+    pipes: usize,
+    max_pipes: usize,
 }
 
 impl Buffers {
-    /// A scratch buffer and an empty pool that grows to `max_blocks`.
-    pub fn new(max_blocks: usize) -> Self {
+    /// A scratch buffer and empty pools that grow to `max_blocks` and
+    /// `max_pipes`.
+    pub fn new(max_blocks: usize, max_pipes: usize) -> Self {
         Buffers {
             scratch: new_block(),
             spare: Vec::new(),
             in_use: 0,
             max_blocks,
+            spare_pipes: Vec::new(),
+            pipes: 0,
+            max_pipes,
         }
     }
 
@@ -59,6 +86,58 @@ impl Buffers {
             self.spare.push(block);
         }
     }
+
+    /// Lends an empty pipe, if there is one to be had.
+    pub fn lend_pipe(&mut self) -> Option<Pipe> {
+        self.spare_pipes.pop().or_else(|| self.new_pipe())
+    }
+
+    /// Takes a pipe back that is empty.
+    pub fn give_back_pipe(&mut self, pipe: Pipe) {
+        self.spare_pipes.push(pipe);
+    }
+
+    /// How many pipes are there that nobody uses.
+    #[cfg(test)]
+    pub fn spare_pipes(&self) -> usize {
+        self.spare_pipes.len()
+    }
+
+    /// Closes a pipe that bytes are left in.
+    pub fn discard_pipe(&mut self, pipe: Pipe) {
+        drop(pipe);
+        self.pipes -= 1;
+    }
+
+    fn new_pipe(&mut self) -> Option<Pipe> {
+        if self.pipes == self.max_pipes {
+            return None;
+        }
+        match make_pipe() {
+            Ok(pipe) => {
+                self.pipes += 1;
+                Some(pipe)
+            }
+            Err(why) => {
+                info!(
+                    "bulk passes through {} pipes and no more: {why}",
+                    self.pipes
+                );
+                self.max_pipes = self.pipes;
+                None
+            }
+        }
+    }
+}
+
+fn make_pipe() -> io::Result<Pipe> {
+    let pipe = Pipe::new(PIPE_BYTES as u32)?;
+    match pipe.capacity() {
+        LEAST_PIPE_BYTES.. => Ok(pipe),
+        less => Err(io::Error::other(format!(
+            "the kernel gives this user pipes of {less} bytes only (pipe-user-pages-soft)"
+        ))),
+    }
 }
 
 /// A zeroed block, made on the heap so that it never passes over the stack.
@@ -75,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_pool_ends_at_its_limit_and_takes_blocks_back() {
-        let mut buffers = Buffers::new(2);
+        let mut buffers = Buffers::new(2, 0);
         buffers.scratch[..3].copy_from_slice(b"abc");
         let first = buffers.keep(3);
         let second = buffers.keep(1);
@@ -86,5 +165,19 @@ mod tests {
         assert_eq!(buffers.in_use, 1);
         buffers.give_back(second);
         assert_eq!(buffers.in_use, 0);
+    }
+
+    #[test]
+    fn there_are_so_many_pipes_and_one_that_is_not_empty_is_replaced() {
+        let mut buffers = Buffers::new(0, 2);
+        let first = buffers.lend_pipe().unwrap();
+        let second = buffers.lend_pipe().unwrap();
+        assert!(buffers.lend_pipe().is_none());
+        buffers.give_back_pipe(first);
+        let first = buffers.lend_pipe().unwrap();
+        buffers.discard_pipe(second);
+        assert!(buffers.lend_pipe().is_some());
+        assert!(buffers.lend_pipe().is_none());
+        drop(first);
     }
 }

@@ -1,5 +1,6 @@
 //! One client's connection, from accept to close.
 
+use std::mem;
 use std::net::SocketAddr;
 
 use mio::Token;
@@ -8,7 +9,7 @@ use mio::net::TcpStream;
 use super::backends::BackendId;
 use super::buffers::Buffers;
 use super::end::Phase;
-use super::relay::{Half, Sink, Source};
+use super::relay::{Half, Moved, Sink, Source, Stream};
 use crate::clock::Time;
 
 /// Which of a connection's two sockets.
@@ -170,17 +171,37 @@ impl Connection {
         self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
     }
 
-    /// Moves what can be moved either way, `budget` bytes each at most. Returns
-    /// whether a budget ended it. Does nothing while no pod has taken it.
-    pub fn pump(&mut self, buffers: &mut Buffers, budget: usize) -> bool {
+    /// Takes the pod's socket out, if bytes flow through it.
+    pub fn take_upstream(&mut self) -> Option<(TcpStream, BackendId)> {
+        match mem::replace(&mut self.stage, Stage::Resting) {
+            Stage::Relaying { upstream, backend } => Some((upstream, backend)),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Moves what can be moved either way, `budget` bytes each at most. Does
+    /// nothing while no pod has taken it.
+    pub fn pump(&mut self, buffers: &mut Buffers, budget: usize) -> Moved {
         let Stage::Relaying { upstream, .. } = &mut self.stage else {
-            return false;
+            return Moved::default();
         };
-        let mut more = self.up.pump(&mut self.client, upstream, buffers, budget);
+        let up = self.up.pump(&mut self.client, upstream, buffers, budget);
         self.down.heed(&self.up);
-        more |= self.down.pump(upstream, &mut self.client, buffers, budget);
+        let down = self.down.pump(upstream, &mut self.client, buffers, budget);
         self.up.heed(&self.down);
-        more
+        pass_on_fins(&mut self.up, upstream, &mut self.down, &mut self.client);
+        Moved {
+            bytes: up.bytes + down.bytes,
+            more: up.more || down.more,
+        }
+    }
+
+    /// Whether bulk flows, either way.
+    pub fn is_bulk(&self) -> bool {
+        self.up.is_bulk() || self.down.is_bulk()
     }
 
     /// A failed write says nothing of the bytes that came before it and are
@@ -214,6 +235,28 @@ impl Connection {
     fn is_untouched(&self) -> bool {
         let nothing_came = !self.down.delivered() && self.down.is_flushed();
         nothing_came && self.down.sink() == Sink::Open && !self.up.delivered()
+    }
+}
+
+/// Shuts the sinks of directions that have ended. Where both have, closing the
+/// sockets says the same.
+fn pass_on_fins<U: Stream, C: Stream>(
+    up: &mut Half,
+    upstream: &mut U,
+    down: &mut Half,
+    client: &mut C,
+) {
+    let ended = |half: &Half| half.awaits_fin() || half.sink() == Sink::Shut;
+    if ended(up) && ended(down) {
+        up.finish_by_close();
+        down.finish_by_close();
+        return;
+    }
+    if up.awaits_fin() {
+        up.finish(upstream);
+    }
+    if down.awaits_fin() {
+        down.finish(client);
     }
 }
 

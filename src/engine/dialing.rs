@@ -172,6 +172,6 @@ impl Engine {
                 connection.serial
             );
         }
-        self.pump(key, now);
+        self.attend(key, now);
     }
 }

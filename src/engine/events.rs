@@ -40,7 +40,7 @@ impl Engine {
         // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
         let gone = event.is_write_closed() || event.is_error();
         match connection.stage {
-            Stage::Relaying { .. } => self.pump(key, now),
+            Stage::Relaying { .. } => self.attend(key, now),
             Stage::Resetting {
                 survivor: Side::Client,
                 ..
@@ -77,7 +77,7 @@ impl Engine {
                 } else if event.is_writable() {
                     connection.up.sink_ready();
                 }
-                self.pump(key, now);
+                self.attend(key, now);
             }
             Stage::Resetting {
                 survivor: Side::Backend,

@@ -22,7 +22,7 @@ mod relay;
 mod relaying;
 mod timers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ use socket2::SockRef;
 
 use self::backends::Backends;
 use self::buffers::Buffers;
-pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS};
+pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::{Attempt, Connection, Round, Side, Stage};
 pub use self::end::{End, Phase};
 use self::listener::Listener;
@@ -62,9 +62,6 @@ const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 64;
 /// and how many parked ones it dials.
 const DIALS_PER_TURN: usize = 64;
-/// How many bytes one direction may read in one turn, so that a bulk stream
-/// leaves the loop to the others in between.
-const BYTES_PER_TURN: usize = buffers::BLOCK_BYTES;
 
 /// What the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +109,9 @@ pub struct Engine {
     connections: Slab<Connection>,
     /// The parked ones in the order they came: serial number to slot.
     parked: BTreeMap<u64, usize>,
-    /// Connections that have work left which no event is going to announce.
-    again: Vec<Token>,
+    /// Connections that have work left which no event is going to announce, in
+    /// the order in which they are served.
+    queue: VecDeque<Token>,
     timers: Timers,
     backends: Backends,
     fallback: Option<SocketAddr>,
@@ -138,11 +136,11 @@ impl Engine {
             listener: Some(listener),
             connections: Slab::new(),
             parked: BTreeMap::new(),
-            again: Vec::new(),
+            queue: VecDeque::new(),
             timers: Timers::default(),
             backends: Backends::default(),
             fallback: None,
-            buffers: Buffers::new(buffers::MAX_BLOCKS),
+            buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
             gate_open: false,
             full: false,
             counts: Counts::default(),
@@ -260,20 +258,14 @@ impl Engine {
     /// Does what the last [`Engine::wait`] has found, a bounded piece of it.
     pub fn dispatch(&mut self, now: Time) {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
-        let again = mem::take(&mut self.again);
         for event in &events {
             self.handle_event(event, now);
         }
         self.events = events;
-        for token in again {
-            if let Some((key, _)) = self.find(token) {
-                self.connections[key].queued = false;
-                self.pump(key, now);
-            }
-        }
         self.handle_deadlines(now);
         self.accept(now);
         self.release(now);
+        self.serve_queue(now);
     }
 
     /// Dials what is parked, in the order it came, if the gate is open.
@@ -296,7 +288,7 @@ impl Engine {
     fn has_work(&self, now: Time) -> bool {
         let can_accept = self.counts.open < self.limits.max_connections
             && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
-        !self.again.is_empty() || can_accept || (self.may_dial() && !self.parked.is_empty())
+        !self.queue.is_empty() || can_accept || (self.may_dial() && !self.parked.is_empty())
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {

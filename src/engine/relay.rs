@@ -11,6 +11,10 @@
 //! used up, bytes are peeked at, written, and only then consumed: they wait in
 //! the kernel, which has counted them against the receive buffer anyway.
 //!
+//! Bulk: a direction that fills one read after another is spliced through a
+//! pipe in place of the scratch buffer, until it runs dry. The pipe is lent for
+//! as long as bytes are in it. Without one the direction is copied as before.
+//!
 //! Edge-triggered readiness (mio's `Poll`, "Draining readiness"): a flag is
 //! cleared only by an operation that found nothing more to do.
 
@@ -18,6 +22,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
 use super::buffers::{BLOCK_BYTES, Block, Buffers};
+use crate::sys::Pipe;
+
+/// Reads of so many bytes, in a row,
+const BULK_READ_BYTES: usize = 32 * 1024;
+/// and so many of them, are bulk: from there on two system calls and no copy
+/// cost less than two system calls and a copy.
+const BULK_READS: u8 = 3;
+/// Bulk that comes in smaller pieces than this has run dry.
+const DRY_BYTES: usize = 16 * 1024;
 
 /// What a half needs of a socket that does not block.
 pub trait Stream: Read + Write {
@@ -26,6 +39,18 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// Those of a read.
     fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Moves up to `len` bytes that were received into the pipe.
+    ///
+    /// # Errors
+    /// Those of a read; see [`Pipe::fill`].
+    fn fill(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize>;
+
+    /// Moves up to `len` bytes from the pipe to be sent.
+    ///
+    /// # Errors
+    /// Those of a write.
+    fn drain(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize>;
 
     /// Sends a FIN after all that was written.
     ///
@@ -37,6 +62,14 @@ pub trait Stream: Read + Write {
 impl Stream for mio::net::TcpStream {
     fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         mio::net::TcpStream::peek(self, buffer)
+    }
+
+    fn fill(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
+        pipe.fill(self, len)
+    }
+
+    fn drain(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
+        pipe.drain(self, len)
     }
 
     fn shut_write(&mut self) -> io::Result<()> {
@@ -74,6 +107,8 @@ pub struct Half {
     sink: Sink,
     readable: bool,
     writable: bool,
+    /// How many reads in a row were large, [`BULK_READS`] at most.
+    large_reads: u8,
     /// The loop has reported the source's end, or urgent data: a short read then
     /// leaves something behind, and the edge does not come again.
     reads_end_short: bool,
@@ -84,12 +119,23 @@ pub struct Half {
     severed: bool,
 }
 
-/// Bytes that were read and not written yet: `start..end` of the block.
+/// Bytes that were read and not written yet.
 #[derive(Debug)]
-struct Pending {
-    block: Block,
-    start: u32,
-    end: u32,
+enum Pending {
+    /// `start..end` of a block.
+    Copied { block: Block, start: u32, end: u32 },
+    /// So many bytes in a pipe.
+    Spliced { pipe: Pipe, len: u32 },
+}
+
+/// What a turn has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// How many bytes were read.
+    pub bytes: usize,
+    /// The budget has ended it: there may be more to do, and no event is going
+    /// to say so.
+    pub more: bool,
 }
 
 impl Half {
@@ -102,6 +148,7 @@ impl Half {
             sink: Sink::Open,
             readable: false,
             writable: true,
+            large_reads: 0,
             reads_end_short: false,
             delivered: false,
             took_error: false,
@@ -172,61 +219,134 @@ impl Half {
         self.took_error = false;
     }
 
-    /// Gives the memory back. To be called when the connection ends.
+    /// Gives what was lent back. To be called when the connection ends.
     pub fn release(&mut self, buffers: &mut Buffers) {
-        if let Some(pending) = self.pending.take() {
-            buffers.give_back(pending.block);
+        match self.pending.take() {
+            Some(Pending::Copied { block, .. }) => buffers.give_back(block),
+            Some(Pending::Spliced { pipe, .. }) => buffers.discard_pipe(pipe),
+            None => {}
         }
     }
 
-    /// Moves bytes until one side would block, the direction is over, or
-    /// `budget` bytes were read. Returns whether the budget ended it: then
-    /// there may be more to do, and no event is going to say so.
+    /// Whether it moves bulk, for which others should not have to wait.
+    pub fn is_bulk(&self) -> bool {
+        // The kernel splices nothing past urgent data.
+        self.large_reads == BULK_READS && !self.reads_end_short
+    }
+
+    /// Whether everything was passed on but the FIN.
+    pub fn awaits_fin(&self) -> bool {
+        self.sink == Sink::Open && self.source == Source::Ended && self.is_flushed()
+    }
+
+    /// Passes the FIN on.
+    pub fn finish<D: Stream>(&mut self, sink: &mut D) {
+        self.sink = match sink.shut_write() {
+            Ok(()) => Sink::Shut,
+            Err(_) => Sink::Broken,
+        };
+    }
+
+    /// Leaves the FIN to close(2), which is going to follow.
+    pub fn finish_by_close(&mut self) {
+        debug_assert!(self.awaits_fin() || self.sink == Sink::Shut);
+        self.sink = Sink::Shut;
+    }
+
+    /// Moves bytes until one side would block, all but the FIN was passed on,
+    /// the direction is over, or `budget` bytes were read.
     pub fn pump<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
         budget: usize,
-    ) -> bool {
-        let mut left = budget;
+    ) -> Moved {
+        let mut bytes = 0;
         while self.sink == Sink::Open {
             if self.pending.is_some() {
                 if !self.writable {
-                    return false;
+                    break;
                 }
                 self.flush(sink, buffers);
-            } else if self.source == Source::Ended {
-                self.finish(sink);
-            } else if self.source == Source::Broken || !self.readable || !self.writable {
-                return false;
-            } else if left == 0 {
-                return true;
-            } else if buffers.has_block() {
-                left = left.saturating_sub(self.transfer(source, sink, buffers));
+            } else if self.source != Source::Open || !self.readable || !self.writable {
+                break;
+            } else if bytes >= budget {
+                return Moved { bytes, more: true };
             } else {
-                left = left.saturating_sub(self.transfer_peeked(source, sink, buffers));
+                bytes += self.transfer(source, sink, buffers, budget - bytes);
             }
         }
-        false
+        Moved { bytes, more: false }
     }
 
-    /// Reads once and writes on what came. Returns how many bytes were read.
+    /// Reads once, `most` bytes, and writes on what came, in the best way that
+    /// there is. Returns how many bytes were read.
     fn transfer<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
+        most: usize,
     ) -> usize {
-        let read = source.read(&mut buffers.scratch[..]);
+        if self.is_bulk()
+            && let Some(pipe) = buffers.lend_pipe()
+        {
+            return self.splice(source, sink, buffers, pipe, most);
+        }
+        let most = most.min(BLOCK_BYTES);
+        match buffers.has_block() {
+            true => self.copy(source, sink, buffers, most),
+            false => self.copy_peeked(source, sink, buffers, most),
+        }
+    }
+
+    fn splice<S: Stream, D: Stream>(
+        &mut self,
+        source: &mut S,
+        sink: &mut D,
+        buffers: &mut Buffers,
+        pipe: Pipe,
+        most: usize,
+    ) -> usize {
+        let filled = source.fill(&pipe, most.min(pipe.capacity() as usize));
+        let len = self.after_read(filled);
+        if len == 0 {
+            buffers.give_back_pipe(pipe);
+            return 0;
+        }
+        // A pipe may be full of small pieces before it has taken what it was
+        // to take, so that only a refusal shows that the source is empty.
+        self.readable = true;
+        if len < DRY_BYTES {
+            self.large_reads = 0;
+        }
+        let len_in_pipe = len as u32;
+        self.pending = Some(Pending::Spliced {
+            pipe,
+            len: len_in_pipe,
+        });
+        self.flush(sink, buffers);
+        len
+    }
+
+    fn copy<S: Stream, D: Stream>(
+        &mut self,
+        source: &mut S,
+        sink: &mut D,
+        buffers: &mut Buffers,
+        most: usize,
+    ) -> usize {
+        let read = source.read(&mut buffers.scratch[..most]);
         let len = self.after_read(read);
         if len == 0 {
             return 0;
         }
+        self.note_read(len, most);
         let written = self.write(sink, &buffers.scratch[..len]);
         if written < len {
             let block = buffers.keep(len);
-            self.pending = Some(Pending {
+            self.pending = Some(Pending::Copied {
                 block,
                 start: written as u32,
                 end: len as u32,
@@ -237,17 +357,19 @@ impl Half {
 
     /// Peeks, writes, and consumes what the sink took. Returns how many bytes
     /// were consumed.
-    fn transfer_peeked<S: Stream, D: Stream>(
+    fn copy_peeked<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
+        most: usize,
     ) -> usize {
-        let peeked = source.peek(&mut buffers.scratch[..]);
+        let peeked = source.peek(&mut buffers.scratch[..most]);
         let len = self.after_read(peeked);
         if len == 0 {
             return 0;
         }
+        self.note_read(len, most);
         let written = self.write(sink, &buffers.scratch[..len]);
         // What was not consumed is still there, and no event announces it.
         self.readable |= written < len;
@@ -272,12 +394,7 @@ impl Half {
         match read {
             Ok(0) if self.severed => self.source = Source::Broken,
             Ok(0) => self.source = Source::Ended,
-            Ok(len) => {
-                // A short read has emptied the queue (epoll(7), question 9),
-                // and whatever comes later is a new edge.
-                self.readable = len == BLOCK_BYTES || self.reads_end_short;
-                return len;
-            }
+            Ok(len) => return len,
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => self.source = Source::Broken,
@@ -285,24 +402,53 @@ impl Half {
         0
     }
 
-    fn flush<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers) {
-        let Some(mut pending) = self.pending.take() else {
-            return;
+    /// Draws the conclusions of a read of up to `asked` bytes that got `len`.
+    fn note_read(&mut self, len: usize, asked: usize) {
+        // A short read has emptied the queue (epoll(7), question 9), and
+        // whatever comes later is a new edge.
+        self.readable = len == asked || self.reads_end_short;
+        self.large_reads = match len {
+            BULK_READ_BYTES.. => BULK_READS.min(self.large_reads + 1),
+            _ => 0,
         };
-        let left = &pending.block[pending.start as usize..pending.end as usize];
-        pending.start += self.write(sink, left) as u32;
-        if pending.start == pending.end {
-            buffers.give_back(pending.block);
-        } else {
-            self.pending = Some(pending);
+    }
+
+    fn flush<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers) {
+        match self.pending.take() {
+            Some(Pending::Copied { block, start, end }) => {
+                let start = start + self.write(sink, &block[start as usize..end as usize]) as u32;
+                if start == end {
+                    buffers.give_back(block);
+                } else {
+                    self.pending = Some(Pending::Copied { block, start, end });
+                }
+            }
+            Some(Pending::Spliced { pipe, len }) => {
+                let drained = sink.drain(&pipe, len as usize);
+                let len = len - self.after_write(drained) as u32;
+                if len == 0 {
+                    buffers.give_back_pipe(pipe);
+                } else {
+                    self.pending = Some(Pending::Spliced { pipe, len });
+                }
+            }
+            None => {}
         }
     }
 
     /// Writes once; returns how many bytes the sink took.
     fn write<D: Stream>(&mut self, sink: &mut D, bytes: &[u8]) -> usize {
-        match sink.write(bytes) {
+        let written = sink.write(bytes);
+        self.after_write(written)
+    }
+
+    /// Draws the conclusions of a write; returns how many bytes the sink took.
+    fn after_write(&mut self, written: io::Result<usize>) -> usize {
+        match written {
+            // Nobody asks for nothing to be written.
+            Ok(0) => self.sink = Sink::Broken,
             Ok(written) => {
-                self.delivered |= written > 0;
+                self.delivered = true;
                 return written;
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,
@@ -315,13 +461,6 @@ impl Half {
             }
         }
         0
-    }
-
-    fn finish<D: Stream>(&mut self, sink: &mut D) {
-        self.sink = match sink.shut_write() {
-            Ok(()) => Sink::Shut,
-            Err(_) => Sink::Broken,
-        };
     }
 }
 

@@ -5,9 +5,16 @@ use std::time::Duration;
 
 use super::connection::{self, Round, Side, Stage, Verdict};
 use super::end::{End, Phase};
-use super::{BYTES_PER_TURN, Engine, relay};
+use super::{Engine, relay};
 use crate::clock::Time;
 use crate::sys;
+
+/// How many bytes one direction may move at once when an event comes. What is
+/// left waits in the queue.
+const PROMPT_BYTES: usize = 64 * 1024;
+/// How many bytes of the queue one turn moves, so that bulk leaves the loop to
+/// the others in between.
+const BYTES_PER_TURN: usize = 1024 * 1024;
 
 /// How long a side that is to be reset may take to acknowledge what was sent
 /// to it before.
@@ -16,17 +23,50 @@ const RESET_LINGER: Duration = Duration::from_secs(60);
 const RESET_CHECK: Duration = Duration::from_millis(10);
 
 impl Engine {
-    pub(super) fn pump(&mut self, key: usize, now: Time) {
+    /// There may be bytes to move: small ones are moved at once, bulk waits in
+    /// the queue for its share of a turn.
+    pub(super) fn attend(&mut self, key: usize, now: Time) {
+        if self.connections[key].is_bulk() {
+            self.queue(key);
+        } else {
+            self.pump(key, PROMPT_BYTES, now);
+        }
+    }
+
+    /// Serves the queue, in order, until the turn's bytes are used up.
+    pub(super) fn serve_queue(&mut self, now: Time) {
+        let mut left = BYTES_PER_TURN;
+        // Those that are queued again meanwhile wait for the next turn.
+        for _ in 0..self.queue.len() {
+            let Some(token) = self.queue.pop_front() else {
+                return;
+            };
+            let Some((key, _)) = self.find(token) else {
+                continue;
+            };
+            self.connections[key].queued = false;
+            left = left.saturating_sub(self.pump(key, BYTES_PER_TURN, now));
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Moves up to `budget` bytes each way; returns how many it were.
+    fn pump(&mut self, key: usize, budget: usize, now: Time) -> usize {
         let connection = &mut self.connections[key];
         if !matches!(connection.stage, Stage::Relaying { .. }) {
-            return;
+            return 0;
         }
-        let mut more = connection.pump(&mut self.buffers, BYTES_PER_TURN);
+        let mut moved = connection.pump(&mut self.buffers, budget);
         if connection.client_broken() || connection.backend_broken() {
             connection.read_to_the_end();
-            more |= connection.pump(&mut self.buffers, BYTES_PER_TURN);
+            let last = connection.pump(&mut self.buffers, budget);
+            moved.bytes += last.bytes;
+            moved.more |= last.more;
         }
-        self.judge(key, more, now);
+        self.judge(key, moved.more, now);
+        moved.bytes
     }
 
     /// Does what the state of a connection's halves asks for.
@@ -45,23 +85,23 @@ impl Engine {
     }
 
     /// Gives the connection another turn, once however often it is asked for.
-    fn queue(&mut self, key: usize) {
+    pub(super) fn queue(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         if !connection.queued {
             connection.queued = true;
             let token = connection::token(key, connection.serial, Side::Client);
-            self.again.push(token);
+            self.queue.push_back(token);
         }
     }
 
     /// The pod broke off before a byte went either way: dials another.
     fn redial(&mut self, key: usize, now: Time) {
-        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
+        let connection = &mut self.connections[key];
+        let Some((upstream, backend)) = connection.take_upstream() else {
             return;
         };
         drop(upstream);
         self.counts.waiting += 1;
-        let connection = &mut self.connections[key];
         connection.up.redirect();
         connection.down = relay::Half::new();
         let mut round = Round {
@@ -73,11 +113,15 @@ impl Engine {
     }
 
     fn start_reset(&mut self, key: usize, survivor: Side, now: Time) {
-        let Stage::Relaying { upstream, backend } = self.take_stage(key) else {
+        let connection = &mut self.connections[key];
+        let Some((upstream, backend)) = connection.take_upstream() else {
             return;
         };
+        // What the broken side has not taken, nobody will.
+        connection.up.release(&mut self.buffers);
+        connection.down.release(&mut self.buffers);
         let until = now + RESET_LINGER;
-        self.connections[key].stage = Stage::Resetting {
+        connection.stage = Stage::Resetting {
             survivor,
             upstream,
             backend,

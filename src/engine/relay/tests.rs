@@ -10,7 +10,16 @@ mod scripted;
 use scripted::{Ending, Scripted, Step, run};
 
 fn relay(input: &[u8], ending: Ending, reads: &[Step], writes: &[Step], blocks: usize) -> Scripted {
-    let mut buffers = Buffers::new(blocks);
+    relay_with(input, ending, reads, writes, Buffers::new(blocks, 0))
+}
+
+fn relay_with(
+    input: &[u8],
+    ending: Ending,
+    reads: &[Step],
+    writes: &[Step],
+    mut buffers: Buffers,
+) -> Scripted {
     let mut source = Scripted::source(input, ending, reads);
     let mut sink = Scripted::sink(writes);
     let mut half = Half::new();
@@ -44,16 +53,16 @@ fn an_empty_stream_is_a_fin() {
 
 #[test]
 fn nothing_is_read_while_the_sink_is_full() {
-    let mut buffers = Buffers::new(1);
+    let mut buffers = Buffers::new(1, 0);
     let input = vec![7; 3 * BLOCK_BYTES];
     let mut source = Scripted::source(&input, Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[Step::Take(10), Step::Block]);
     let mut half = Half::new();
     half.source_ready(false);
-    assert!(!half.pump(&mut source, &mut sink, &mut buffers, usize::MAX));
+    half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!((source.read, sink.output.len()), (BLOCK_BYTES, 10));
     half.source_ready(false);
-    assert!(!half.pump(&mut source, &mut sink, &mut buffers, usize::MAX));
+    half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!(
         source.read, BLOCK_BYTES,
         "one block is all that a direction may hold"
@@ -62,7 +71,7 @@ fn nothing_is_read_while_the_sink_is_full() {
 
 #[test]
 fn without_a_block_nothing_is_taken_out_of_the_kernel_that_the_sink_has_not_taken() {
-    let mut buffers = Buffers::new(0);
+    let mut buffers = Buffers::new(0, 0);
     let mut source = Scripted::source(&[7; 1000], Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[Step::Take(10), Step::Block]);
     let mut half = Half::new();
@@ -76,21 +85,25 @@ fn without_a_block_nothing_is_taken_out_of_the_kernel_that_the_sink_has_not_take
 
 #[test]
 fn the_budget_ends_a_turn_and_says_so() {
-    let mut buffers = Buffers::new(1);
+    let mut buffers = Buffers::new(1, 0);
     let input = vec![7; 3 * BLOCK_BYTES];
     let mut source = Scripted::source(&input, Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[]);
     let mut half = Half::new();
     half.source_ready(false);
-    assert!(half.pump(&mut source, &mut sink, &mut buffers, 2 * BLOCK_BYTES));
-    assert_eq!(sink.output.len(), 2 * BLOCK_BYTES);
-    assert!(!half.pump(&mut source, &mut sink, &mut buffers, 2 * BLOCK_BYTES));
-    assert!(half.is_over());
+    let mut turn = |budget| half.pump(&mut source, &mut sink, &mut buffers, budget);
+    let (bytes, more) = (2 * BLOCK_BYTES, true);
+    assert_eq!(turn(2 * BLOCK_BYTES), Moved { bytes, more });
+    let (bytes, more) = (BLOCK_BYTES - 1, true);
+    assert_eq!(turn(BLOCK_BYTES - 1), Moved { bytes, more });
+    let (bytes, more) = (1, false);
+    assert_eq!(turn(2 * BLOCK_BYTES), Moved { bytes, more });
+    assert_eq!(sink.output, input);
 }
 
 #[test]
 fn bytes_that_no_sink_has_taken_go_to_the_next_one() {
-    let mut buffers = Buffers::new(1);
+    let mut buffers = Buffers::new(1, 0);
     let mut source = Scripted::source(b"request", Ending::Fin, &[]);
     let mut dead = Scripted {
         fails_after: Some(0),
@@ -105,6 +118,68 @@ fn bytes_that_no_sink_has_taken_go_to_the_next_one() {
     let mut alive = Scripted::sink(&[]);
     run(&mut half, &mut source, &mut alive, &mut buffers);
     assert_eq!((&alive.output[..], alive.shut), (&b"request"[..], 1));
+}
+
+/// A half that has become bulk, its source and its sink.
+fn bulk(buffers: &mut Buffers, input: &[u8], writes: &[Step]) -> (Half, Scripted, Scripted) {
+    let mut source = Scripted::source(input, Ending::Fin, &[]);
+    let mut sink = Scripted::sink(&[]);
+    let mut half = Half::new();
+    half.source_ready(false);
+    let copied = usize::from(BULK_READS) * BLOCK_BYTES;
+    half.pump(&mut source, &mut sink, buffers, copied);
+    assert!(half.is_bulk() && buffers.spare_pipes() == 0);
+    sink.steps.extend(writes);
+    (half, source, sink)
+}
+
+#[test]
+fn bulk_is_spliced_after_a_few_large_reads() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 5 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    run(&mut half, &mut source, &mut sink, &mut buffers);
+    assert_eq!(buffers.spare_pipes(), 1);
+    assert_eq!((sink.output, sink.shut), (input, 1));
+}
+
+#[test]
+fn a_pipe_is_lent_while_bytes_are_in_it_and_nothing_is_read_meanwhile() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 5 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) =
+        bulk(&mut buffers, &input, &[Step::Take(10), Step::Block]);
+    half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
+    assert!(!half.is_flushed() && buffers.lend_pipe().is_none());
+    let read = source.read;
+    half.source_ready(false);
+    half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
+    assert_eq!(source.read, read);
+    half.sink_ready();
+    run(&mut half, &mut source, &mut sink, &mut buffers);
+    assert_eq!(sink.output, input);
+    assert!(buffers.lend_pipe().is_some());
+}
+
+#[test]
+fn bulk_that_runs_dry_is_copied_again() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 3 * BLOCK_BYTES + 100];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
+    assert_eq!(sink.output.len(), input.len());
+    assert!(!half.is_bulk());
+}
+
+#[test]
+fn before_urgent_data_bulk_is_copied_since_the_kernel_does_not_splice_it() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 5 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    half.source_ready(true);
+    assert!(!half.is_bulk());
+    run(&mut half, &mut source, &mut sink, &mut buffers);
+    assert_eq!((sink.output, buffers.spare_pipes()), (input, 0));
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -127,10 +202,12 @@ proptest! {
         reads in steps(),
         writes in steps(),
         blocks in 0..2usize,
+        pipes in 0..2usize,
     ) {
         let input: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8).collect();
         let ending = if reset { Ending::Reset } else { Ending::Fin };
-        let sink = relay(&input, ending, &reads, &writes, blocks);
+        let buffers = Buffers::new(blocks, pipes);
+        let sink = relay_with(&input, ending, &reads, &writes, buffers);
         prop_assert!(sink.output == input);
         prop_assert_eq!(sink.shut, u32::from(!reset));
     }
@@ -143,9 +220,10 @@ proptest! {
         reads in steps(),
         writes in steps(),
         blocks in 0..2usize,
+        pipes in 0..2usize,
     ) {
         let input: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8).collect();
-        let mut buffers = Buffers::new(blocks);
+        let mut buffers = Buffers::new(blocks, pipes);
         let mut source = Scripted::source(&input, Ending::Fin, &reads);
         let mut sink = Scripted { fails_after: Some(fails_after), ..Scripted::sink(&writes) };
         let mut half = Half::new();
@@ -155,5 +233,6 @@ proptest! {
         prop_assert_eq!(half.delivered(), !sink.output.is_empty());
         half.release(&mut buffers);
         prop_assert_eq!(buffers.has_block(), blocks == 1);
+        prop_assert_eq!(buffers.lend_pipe().is_some(), pipes == 1);
     }
 }

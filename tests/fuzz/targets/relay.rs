@@ -1,6 +1,6 @@
 //! One direction of a connection between two scripted sockets, against an
 //! oracle: what comes out is what went in, or the beginning of it where a sink
-//! has failed; it ends as it ended; and no block is lost.
+//! has failed; it ends as it ended; and neither a block nor a pipe is lost.
 
 #![no_main]
 
@@ -9,6 +9,10 @@ use std::fmt;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 
+/// What those files know of the crate that they belong to.
+mod sys {
+    pub use zpa::sys::Pipe;
+}
 #[allow(dead_code, reason = "the engine uses all of it")]
 #[rustfmt::skip]
 #[path = "../../../src/engine/buffers.rs"]
@@ -24,6 +28,7 @@ mod scripted;
 use buffers::{BLOCK_BYTES, Buffers};
 use relay::{Half, Sink, Stream};
 use scripted::{Ending, Scripted, Step, run};
+use sys::Pipe;
 
 /// What happens between the two.
 #[derive(Arbitrary, Debug)]
@@ -36,8 +41,10 @@ struct Story {
     replaced: bool,
     reads: Vec<Call>,
     writes: Vec<Call>,
-    /// Whether there is a block to be had.
+    /// Whether there is a block to be had,
     memory: bool,
+    /// and whether a pipe.
+    pipe: bool,
 }
 
 /// A number of bytes: mostly few, because many take long, but up to some more
@@ -99,7 +106,7 @@ impl Story {
         } else {
             Ending::Fin
         };
-        let mut buffers = Buffers::new(usize::from(self.memory));
+        let mut buffers = Buffers::new(usize::from(self.memory), usize::from(self.pipe));
         let mut source = Scripted::source(&input, ending, &steps(&self.reads));
         let mut sink = Scripted::sink(&steps(&self.writes));
         sink.fails_after = self.fails_after.as_ref().map(Len::bytes);
@@ -114,6 +121,7 @@ impl Story {
         expect(self, &half, &sink, &input);
         half.release(&mut buffers);
         assert_eq!(buffers.has_block(), self.memory, "a block is lost");
+        assert_eq!(buffers.lend_pipe().is_some(), self.pipe, "a pipe is lost");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::{BLOCK_BYTES, Buffers, Half, Stream};
+use super::{BLOCK_BYTES, Buffers, Half, Pipe, Stream};
 
 /// What one system call on a scripted socket does.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,19 @@ impl Scripted {
         }
     }
 
+    /// How many bytes the next write may take, or why it takes none.
+    fn write_step(&mut self) -> io::Result<usize> {
+        assert_eq!(self.shut, 0, "a write after the FIN");
+        let most = self.step()?;
+        let room = self
+            .fails_after
+            .map_or(usize::MAX, |limit| limit - self.output.len());
+        if room == 0 {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        Ok(most.min(room))
+    }
+
     fn copy(&mut self, buffer: &mut [u8], most: usize) -> io::Result<usize> {
         let left = &self.input[self.read..];
         if left.is_empty() {
@@ -111,15 +124,7 @@ impl Read for Scripted {
 
 impl Write for Scripted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        assert_eq!(self.shut, 0, "a write after the FIN");
-        let most = self.step()?;
-        let room = self
-            .fails_after
-            .map_or(usize::MAX, |limit| limit - self.output.len());
-        if room == 0 {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        let len = bytes.len().min(most).min(room);
+        let len = bytes.len().min(self.write_step()?);
         self.output.extend(&bytes[..len]);
         Ok(len)
     }
@@ -134,6 +139,23 @@ impl Stream for Scripted {
         let most = self.step()?;
         self.peeked = self.copy(buffer, most)?;
         Ok(self.peeked)
+    }
+
+    fn fill(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
+        let most = self.step()?.min(len);
+        let mut bytes = vec![0; most.min(self.input.len() - self.read)];
+        let len = self.copy(&mut bytes, most)?;
+        (&pipe.writer).write_all(&bytes)?;
+        self.read += len;
+        Ok(len)
+    }
+
+    fn drain(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
+        let most = self.write_step()?.min(len);
+        let at = self.output.len();
+        self.output.resize(at + most, 0);
+        (&pipe.reader).read_exact(&mut self.output[at..])?;
+        Ok(most)
     }
 
     fn shut_write(&mut self) -> io::Result<()> {
@@ -154,7 +176,10 @@ pub fn run(half: &mut Half, source: &mut Scripted, sink: &mut Scripted, buffers:
             sink.armed = false;
             half.sink_ready();
         }
-        let more = half.pump(source, sink, buffers, BLOCK_BYTES);
+        let more = half.pump(source, sink, buffers, BLOCK_BYTES).more;
+        if half.awaits_fin() {
+            half.finish(sink);
+        }
         if half.is_over() {
             return;
         }
