@@ -171,6 +171,17 @@ impl Connection {
         self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
     }
 
+    /// Takes the connect that is under way out, if one is.
+    pub fn take_attempt(&mut self) -> Option<Attempt> {
+        match mem::replace(&mut self.stage, Stage::Resting) {
+            Stage::Dialing(attempt) => Some(attempt),
+            other => {
+                self.stage = other;
+                None
+            }
+        }
+    }
+
     /// Takes the pod's socket out, if bytes flow through it.
     pub fn take_upstream(&mut self) -> Option<(TcpStream, BackendId)> {
         match mem::replace(&mut self.stage, Stage::Resting) {

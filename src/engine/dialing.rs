@@ -1,18 +1,16 @@
 //! How a connection finds a pod: parked, dialled, and dialled again.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::debug;
-use mio::event::Event;
 use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::backends::BackendId;
 use super::connection::{Attempt, Round, Stage, Target};
-use super::events::reads_end_short;
-use super::{Engine, INTEREST, listener};
+use super::sockets::{self, KEEPALIVE_AFTER};
+use super::{Engine, INTEREST};
 use crate::clock::Time;
 
 /// The first pause when no address takes a connection; it doubles up to
@@ -48,17 +46,19 @@ impl Engine {
         {
             match self.connect(key, address) {
                 Ok(upstream) => {
-                    let deadline = now + self.limits.connect_timeout;
-                    self.set_deadline(key, Some(deadline));
                     let attempt = Attempt {
                         upstream,
                         backend,
                         round,
                     };
                     self.connections[key].stage = Stage::Dialing(attempt);
+                    self.set_deadline(key, Some(now + self.limits.connect_timeout));
                     return;
                 }
-                Err(e) => self.note_failed_dial(key, backend, &e.to_string(), &mut round),
+                Err(e) => {
+                    round.answered |= is_answer(&e);
+                    self.note_failed_dial(key, backend, &e.to_string(), &mut round);
+                }
             }
         }
         match self.gate_open {
@@ -83,8 +83,7 @@ impl Engine {
     }
 
     fn connect(&mut self, key: usize, address: SocketAddr) -> io::Result<TcpStream> {
-        let mut upstream = TcpStream::connect(address)?;
-        listener::tune(&SockRef::from(&upstream))?;
+        let mut upstream = sockets::connect(address)?;
         let token = self.connections[key].next_backend_token(key);
         self.poll
             .registry()
@@ -136,7 +135,7 @@ impl Engine {
 
     /// The attempt of a connection has failed: on to the next address.
     pub(super) fn attempt_failed(&mut self, key: usize, why: &str, answered: bool, now: Time) {
-        let Stage::Dialing(attempt) = self.take_stage(key) else {
+        let Some(attempt) = self.connections[key].take_attempt() else {
             return;
         };
         let Attempt {
@@ -150,28 +149,46 @@ impl Engine {
         self.dial(key, round, now);
     }
 
-    pub(super) fn attempt_succeeded(&mut self, key: usize, event: &Event, now: Time) {
-        let Stage::Dialing(attempt) = self.take_stage(key) else {
+    /// A pod has taken the connection: from now on bytes flow.
+    pub(super) fn attempt_succeeded(&mut self, key: usize, now: Time) {
+        let connection = &mut self.connections[key];
+        let Some(attempt) = connection.take_attempt() else {
             return;
         };
         let Attempt {
             upstream, backend, ..
         } = attempt;
-        self.set_deadline(key, None);
+        connection.stage = Stage::Relaying { upstream, backend };
         self.counts.waiting -= 1;
         self.counts.handed_over += 1;
-        let connection = &mut self.connections[key];
-        connection.stage = Stage::Relaying { upstream, backend };
-        if event.is_readable() || event.is_read_closed() {
-            connection.down.source_ready(reads_end_short(event));
-        }
+        self.set_deadline(key, Some(now + KEEPALIVE_AFTER));
         if let Some(address) = self.backends.address(backend) {
+            let connection = &self.connections[key];
             let waited = now.since(connection.opened);
             debug!(
                 "#{} relaying to {address} after {waited:?}",
                 connection.serial
             );
         }
-        self.attend(key, now);
     }
+
+    /// The connection has lived for a while, so it may have a long life before
+    /// it: makes the kernel look after the pod. Most are over before.
+    pub(super) fn ask_for_life(&mut self, key: usize) {
+        self.set_deadline(key, None);
+        let connection = &self.connections[key];
+        if let Stage::Relaying { upstream, .. } = &connection.stage
+            && let Err(why) = sockets::keep_alive(upstream)
+        {
+            debug!("#{} cannot be kept alive: {why}", connection.serial);
+        }
+    }
+}
+
+/// Whether a failed connect shows that somebody is there.
+pub fn is_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+    )
 }

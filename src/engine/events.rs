@@ -1,12 +1,11 @@
 //! What an event of the kernel's, or a deadline, means to a connection.
 
-use std::io::{self, ErrorKind};
-
 use mio::event::Event;
 
 use super::connection::{Side, Stage};
+use super::dialing::is_answer;
 use super::end::{End, Phase};
-use super::{Engine, LISTENER, SOURCE, WAKER};
+use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER};
 use crate::clock::Time;
 
 impl Engine {
@@ -65,7 +64,8 @@ impl Engine {
                     };
                     self.attempt_failed(key, &why.to_string(), is_answer(&why), now);
                 } else if event.is_writable() {
-                    self.attempt_succeeded(key, event, now);
+                    self.attempt_succeeded(key, now);
+                    self.handle_backend(key, event, now);
                 }
             }
             Stage::Relaying { .. } => {
@@ -91,7 +91,10 @@ impl Engine {
     }
 
     pub(super) fn handle_deadlines(&mut self, now: Time) {
-        while let Some(key) = self.timers.due(now) {
+        for _ in 0..DEADLINES_PER_TURN {
+            let Some(key) = self.timers.due(now) else {
+                return;
+            };
             let connection = &self.connections[key];
             let hold_limit = connection.opened + self.limits.hold_timeout;
             if connection.is_waiting() && now >= hold_limit {
@@ -102,7 +105,8 @@ impl Engine {
                 Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
                 Stage::Resting => self.place(key, now),
                 Stage::Resetting { .. } => self.finish_reset(key, now),
-                Stage::Parked | Stage::Relaying { .. } => self.set_deadline(key, None),
+                Stage::Relaying { .. } => self.ask_for_life(key),
+                Stage::Parked => self.set_deadline(key, None),
             }
         }
     }
@@ -110,14 +114,6 @@ impl Engine {
 
 /// Whether a short read may leave something behind that no further event is
 /// going to announce: the peer's end, or what comes after urgent data.
-pub fn reads_end_short(event: &Event) -> bool {
+fn reads_end_short(event: &Event) -> bool {
     event.is_read_closed() || event.is_priority()
-}
-
-/// Whether a failed connect shows that somebody is there.
-fn is_answer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
-    )
 }

@@ -20,6 +20,7 @@ mod events;
 mod listener;
 mod relay;
 mod relaying;
+mod sockets;
 mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -60,8 +61,10 @@ const INTEREST: Interest = Interest::READABLE
 const EVENTS_PER_TURN: usize = 1024;
 /// How many connections one turn accepts,
 const ACCEPTS_PER_TURN: usize = 64;
-/// and how many parked ones it dials.
+/// how many parked ones it dials,
 const DIALS_PER_TURN: usize = 64;
+/// and for how many a deadline may pass.
+const DEADLINES_PER_TURN: usize = 256;
 
 /// What the engine keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -391,10 +394,5 @@ impl Engine {
         let waiting = connection.is_waiting();
         let deadline = deadline.map(|d| if waiting { d.min(hold_limit) } else { d });
         self.timers.set(key, &mut connection.deadline, deadline);
-    }
-
-    /// Takes a connection's stage out, to be replaced by the next one.
-    fn take_stage(&mut self, key: usize) -> Stage {
-        mem::replace(&mut self.connections[key].stage, Stage::Resting)
     }
 }

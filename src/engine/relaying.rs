@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// Gives the connection another turn, once however often it is asked for.
-    pub(super) fn queue(&mut self, key: usize) {
+    fn queue(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         if !connection.queued {
             connection.queued = true;

@@ -1,0 +1,84 @@
+//! Sockets as the engine wants them: one that listens, those that it has
+//! accepted, and those that lead to pods.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// How many connections the kernel may queue before they are accepted. It cuts
+/// this to `net.core.somaxconn` (listen(2)), 4096 by default.
+const BACKLOG: i32 = 4096;
+
+/// A peer that is silent for so long is asked whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// How long it has to answer before it is asked again,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// and how often, before it is given up.
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// When [`keep_alive`] is to be called for a pod's socket. Most connections are
+/// over by then, which saves them four system calls.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+
+/// Listens on `address`. An IPv6 wildcard takes IPv4 clients as well. What is
+/// accepted inherits the options on Linux.
+///
+/// # Errors
+/// What the kernel says to the address, most likely that it is in use.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Begins to connect to `address`. Even a pod on the same machine takes it only
+/// after the call: the kernel holds the socket's lock until then.
+///
+/// # Errors
+/// What connect(2) says at once.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = open(address)?;
+    match socket.connect(&address.into()) {
+        Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Makes the kernel ask the pod at the other end whether it is still there. As
+/// this comes [`KEEPALIVE_AFTER`] the connect, it is that much less patient.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
+}
+
+/// There is no `TCP_USER_TIMEOUT`: Linux counts a peer that answers every probe
+/// but has shut its window, a paused download, as one that does not acknowledge.
+/// A peer that vanishes with data unacknowledged is given up after
+/// `net.ipv4.tcp_retries2`, a quarter of an hour by default (tcp(7)).
+fn keepalive(idle: Duration) -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(idle)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES)
+}
+
+/// What every socket of ours is: one that does not block nor delay small writes.
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    // An urgent byte is a byte of the stream: it is passed on in its place.
+    socket.set_out_of_band_inline(true)?;
+    Ok(socket)
+}
