@@ -204,10 +204,13 @@ impl Connection {
         let down = self.down.pump(upstream, &mut self.client, buffers, budget);
         self.up.heed(&self.down);
         pass_on_fins(&mut self.up, upstream, &mut self.down, &mut self.client);
-        Moved {
-            bytes: up.bytes + down.bytes,
-            more: up.more || down.more,
-        }
+        up + down
+    }
+
+    /// The token with which it is queued for another turn; none if it is.
+    pub fn enqueue(&mut self, key: usize) -> Option<Token> {
+        let queued = mem::replace(&mut self.queued, true);
+        (!queued).then(|| token(key, self.serial, Side::Client))
     }
 
     /// Whether bulk flows, either way.

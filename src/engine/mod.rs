@@ -115,6 +115,9 @@ pub struct Engine {
     /// Connections that have work left which no event is going to announce, in
     /// the order in which they are served.
     queue: VecDeque<Token>,
+    /// How many bytes the first of them has moved in turns that followed each
+    /// other.
+    in_a_row: usize,
     timers: Timers,
     backends: Backends,
     fallback: Option<SocketAddr>,
@@ -140,6 +143,7 @@ impl Engine {
             connections: Slab::new(),
             parked: BTreeMap::new(),
             queue: VecDeque::new(),
+            in_a_row: 0,
             timers: Timers::default(),
             backends: Backends::default(),
             fallback: None,

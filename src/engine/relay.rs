@@ -20,6 +20,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::ops::Add;
 
 use super::buffers::{BLOCK_BYTES, Block, Buffers};
 use crate::sys::Pipe;
@@ -97,6 +98,17 @@ pub enum Sink {
     Shut,
     /// A write failed: it will take no byte more.
     Broken,
+}
+
+impl Add for Moved {
+    type Output = Moved;
+
+    fn add(self, other: Moved) -> Moved {
+        Moved {
+            bytes: self.bytes + other.bytes,
+            more: self.more || other.more,
+        }
+    }
 }
 
 /// One direction of a connection.

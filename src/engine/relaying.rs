@@ -1,10 +1,12 @@
 //! What a connection does once a pod has taken it: bytes both ways, and what
 //! follows when one side breaks off.
 
+use std::mem;
 use std::time::Duration;
 
-use super::connection::{self, Round, Side, Stage, Verdict};
+use super::connection::{Round, Side, Stage, Verdict};
 use super::end::{End, Phase};
+use super::relay::Moved;
 use super::{Engine, relay};
 use crate::clock::Time;
 use crate::sys;
@@ -15,6 +17,9 @@ const PROMPT_BYTES: usize = 64 * 1024;
 /// How many bytes of the queue one turn moves, so that bulk leaves the loop to
 /// the others in between.
 const BYTES_PER_TURN: usize = 1024 * 1024;
+/// How many bytes a connection of the queue may move in turns that follow each
+/// other, before it is another's.
+const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
 
 /// How long a side that is to be reset may take to acknowledge what was sent
 /// to it before.
@@ -26,10 +31,8 @@ impl Engine {
     /// There may be bytes to move: small ones are moved at once, bulk waits in
     /// the queue for its share of a turn.
     pub(super) fn attend(&mut self, key: usize, now: Time) {
-        if self.connections[key].is_bulk() {
+        if self.connections[key].is_bulk() || self.pump(key, PROMPT_BYTES, now).more {
             self.queue(key);
-        } else {
-            self.pump(key, PROMPT_BYTES, now);
         }
     }
 
@@ -45,36 +48,51 @@ impl Engine {
                 continue;
             };
             self.connections[key].queued = false;
-            left = left.saturating_sub(self.pump(key, BYTES_PER_TURN, now));
+            let moved = self.pump(key, BYTES_PER_TURN, now);
+            self.queue_again(key, moved);
+            left = left.saturating_sub(moved.bytes);
             if left == 0 {
                 return;
             }
         }
     }
 
-    /// Moves up to `budget` bytes each way; returns how many it were.
-    fn pump(&mut self, key: usize, budget: usize, now: Time) -> usize {
+    /// Lets the connection that was just served go on in the next turn, until
+    /// it has moved [`BYTES_IN_A_ROW`]; then it is the others' turn.
+    fn queue_again(&mut self, key: usize, moved: Moved) {
+        let in_a_row = mem::take(&mut self.in_a_row) + moved.bytes;
+        if !moved.more {
+            return;
+        }
+        if in_a_row >= BYTES_IN_A_ROW {
+            self.queue(key);
+        } else if let Some(token) = self.connections[key].enqueue(key) {
+            self.in_a_row = in_a_row;
+            self.queue.push_front(token);
+        }
+    }
+
+    /// Moves up to `budget` bytes each way.
+    fn pump(&mut self, key: usize, budget: usize, now: Time) -> Moved {
         let connection = &mut self.connections[key];
         if !matches!(connection.stage, Stage::Relaying { .. }) {
-            return 0;
+            return Moved::default();
         }
         let mut moved = connection.pump(&mut self.buffers, budget);
         if connection.client_broken() || connection.backend_broken() {
             connection.read_to_the_end();
-            let last = connection.pump(&mut self.buffers, budget);
-            moved.bytes += last.bytes;
-            moved.more |= last.more;
+            moved = moved + connection.pump(&mut self.buffers, budget);
         }
-        self.judge(key, moved.more, now);
-        moved.bytes
+        moved.more &= connection.verdict() == Verdict::Continue;
+        self.judge(key, now);
+        moved
     }
 
     /// Does what the state of a connection's halves asks for.
-    fn judge(&mut self, key: usize, more: bool, now: Time) {
+    fn judge(&mut self, key: usize, now: Time) {
         let connection = &self.connections[key];
         let may_redial = now < connection.opened + self.limits.hold_timeout;
         match connection.verdict() {
-            Verdict::Continue if more => self.queue(key),
             Verdict::Continue => {}
             Verdict::Finished => self.close(key, End::Finished),
             Verdict::Gone => self.close(key, End::BackendGone),
@@ -84,14 +102,10 @@ impl Engine {
         }
     }
 
-    /// Gives the connection another turn, once however often it is asked for.
+    /// Gives the connection another turn.
     fn queue(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
-        if !connection.queued {
-            connection.queued = true;
-            let token = connection::token(key, connection.serial, Side::Client);
-            self.queue.push_back(token);
-        }
+        let token = self.connections[key].enqueue(key);
+        self.queue.extend(token);
     }
 
     /// The pod broke off before a byte went either way: dials another.
