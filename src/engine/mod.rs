@@ -18,12 +18,13 @@ mod dialing;
 mod end;
 mod events;
 mod listener;
+mod queue;
 mod relay;
 mod relaying;
 mod sockets;
 mod timers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::{Attempt, Connection, Round, Side, Stage};
 pub use self::end::{End, Phase};
 use self::listener::Listener;
+use self::queue::Queue;
 use self::timers::Timers;
 use crate::clock::Time;
 
@@ -112,12 +114,7 @@ pub struct Engine {
     connections: Slab<Connection>,
     /// The parked ones in the order they came: serial number to slot.
     parked: BTreeMap<u64, usize>,
-    /// Connections that have work left which no event is going to announce, in
-    /// the order in which they are served.
-    queue: VecDeque<Token>,
-    /// How many bytes the first of them has moved in turns that followed each
-    /// other.
-    in_a_row: usize,
+    queue: Queue,
     timers: Timers,
     backends: Backends,
     fallback: Option<SocketAddr>,
@@ -142,8 +139,7 @@ impl Engine {
             listener: Some(listener),
             connections: Slab::new(),
             parked: BTreeMap::new(),
-            queue: VecDeque::new(),
-            in_a_row: 0,
+            queue: Queue::default(),
             timers: Timers::default(),
             backends: Backends::default(),
             fallback: None,

@@ -1,7 +1,6 @@
 //! What a connection does once a pod has taken it: bytes both ways, and what
 //! follows when one side breaks off.
 
-use std::mem;
 use std::time::Duration;
 
 use super::connection::{Round, Side, Stage, Verdict};
@@ -14,13 +13,6 @@ use crate::sys;
 /// How many bytes one direction may move at once when an event comes. What is
 /// left waits in the queue.
 const PROMPT_BYTES: usize = 64 * 1024;
-/// How many bytes of the queue one turn moves, so that bulk leaves the loop to
-/// the others in between.
-const BYTES_PER_TURN: usize = 1024 * 1024;
-/// How many bytes a connection of the queue may move in turns that follow each
-/// other, before it is another's.
-const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
-
 /// How long a side that is to be reset may take to acknowledge what was sent
 /// to it before.
 const RESET_LINGER: Duration = Duration::from_secs(60);
@@ -28,48 +20,52 @@ const RESET_LINGER: Duration = Duration::from_secs(60);
 const RESET_CHECK: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// There may be bytes to move: small ones are moved at once, bulk waits in
-    /// the queue for its share of a turn.
+    /// There may be bytes to move: small messages are moved at once, bulk waits
+    /// for its share of a turn.
     pub(super) fn attend(&mut self, key: usize, now: Time) {
-        if self.connections[key].is_bulk() || self.pump(key, PROMPT_BYTES, now).more {
+        if self.connections[key].is_bulk() {
             self.queue(key);
+            return;
+        }
+        let moved = self.pump(key, PROMPT_BYTES, now);
+        if moved.more {
+            self.queue(key);
+        } else if moved.bytes > 0 {
+            self.queue.note_small_message();
         }
     }
 
     /// Serves the queue, in order, until the turn's bytes are used up.
     pub(super) fn serve_queue(&mut self, now: Time) {
-        let mut left = BYTES_PER_TURN;
-        // Those that are queued again meanwhile wait for the next turn.
+        if self.queue.is_empty() {
+            return;
+        }
+        let budget = self.queue.begin_turn();
+        let mut left = budget;
+        // Those that are queued meanwhile wait for the next turn.
         for _ in 0..self.queue.len() {
-            let Some(token) = self.queue.pop_front() else {
-                return;
-            };
-            let Some((key, _)) = self.find(token) else {
-                continue;
-            };
-            self.connections[key].queued = false;
-            let moved = self.pump(key, BYTES_PER_TURN, now);
-            self.queue_again(key, moved);
-            left = left.saturating_sub(moved.bytes);
+            let moved = self.serve_next(budget, now);
+            left = left.saturating_sub(moved);
             if left == 0 {
                 return;
             }
         }
     }
 
-    /// Lets the connection that was just served go on in the next turn, until
-    /// it has moved [`BYTES_IN_A_ROW`]; then it is the others' turn.
-    fn queue_again(&mut self, key: usize, moved: Moved) {
-        let in_a_row = mem::take(&mut self.in_a_row) + moved.bytes;
-        if !moved.more {
-            return;
+    /// Serves the next of the queue; returns how many bytes it has moved.
+    fn serve_next(&mut self, budget: usize, now: Time) -> usize {
+        let next = self.queue.pop().and_then(|token| self.find(token));
+        let Some((key, _)) = next else {
+            return 0;
+        };
+        self.connections[key].queued = false;
+        let moved = self.pump(key, budget, now);
+        let again = moved.more.then(|| self.connections[key].enqueue(key));
+        match again.flatten() {
+            Some(token) => self.queue.push_again(token, moved.bytes),
+            None => self.queue.end_row(),
         }
-        if in_a_row >= BYTES_IN_A_ROW {
-            self.queue(key);
-        } else if let Some(token) = self.connections[key].enqueue(key) {
-            self.in_a_row = in_a_row;
-            self.queue.push_front(token);
-        }
+        moved.bytes
     }
 
     /// Moves up to `budget` bytes each way.
@@ -102,10 +98,11 @@ impl Engine {
         }
     }
 
-    /// Gives the connection another turn.
+    /// Gives the connection a turn that no event is going to announce.
     fn queue(&mut self, key: usize) {
-        let token = self.connections[key].enqueue(key);
-        self.queue.extend(token);
+        if let Some(token) = self.connections[key].enqueue(key) {
+            self.queue.push(token);
+        }
     }
 
     /// The pod broke off before a byte went either way: dials another.
