@@ -43,7 +43,7 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 	@for target in relay watch settings durations; do \
 	    mkdir -p target/fuzz/corpus/$$target; \
 	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
-	        target/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
+	        target/fuzz/corpus/$$target $$seeds -- \
 	        -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- || exit 1; \
 	done
 

@@ -358,6 +358,24 @@ fn a_pod_that_is_ready_before_it_listens_is_dialled_until_it_does() {
 }
 
 #[test]
+fn an_address_that_refuses_is_dialled_with_pauses_that_grow_to_a_second() {
+    const SECONDS: u64 = 10;
+    const STEP: Duration = Duration::from_millis(20);
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let _client = rig.connect();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 1);
+    let start = rig.now();
+    while rig.now().since(start) < Duration::from_secs(SECONDS) {
+        rig.skew += STEP;
+        rig.turn();
+    }
+    let dials = rig.engine.counts().failed_dials;
+    // 10, 20, … 640 ms, and then a second each time.
+    assert!((7..=8 + SECONDS).contains(&dials), "{dials}");
+}
+
+#[test]
 fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
     let (dead, pod) = (refusing(), backend());
     let mut rig = Rig::open(&[&dead]);
@@ -438,6 +456,29 @@ fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
     reset(server);
     rig.expect(&mut client, &reply);
     rig.expect_reset(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_reads_late() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    let sent = fill(&mut rig, &mut server);
+    let on_its_way = sys::unacknowledged(&server).unwrap();
+    reset(server);
+    for _ in 0..20 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    let mut got = 0;
+    let end = loop {
+        match rig.read(&mut client) {
+            Ok(bytes) if bytes.is_empty() => panic!("a FIN after {got} bytes"),
+            Ok(bytes) => got += bytes.len(),
+            Err(e) => break e.kind(),
+        }
+    };
+    assert_eq!(end, ErrorKind::ConnectionReset);
+    assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
     rig.until("it is closed", |e| e.counts().open == 0);
 }
 

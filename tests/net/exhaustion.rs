@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use crate::network::{Network, POD};
 use crate::sandbox::{Resource, on};
-use crate::sockets::limit_descriptors;
+use crate::sockets::leave_descriptors;
 use crate::stage::{Stage, expect_calm};
 use crate::{echo, expect};
 
@@ -17,8 +17,8 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
     let _pod = stage.echo_at(POD);
     let mut clients = stage.connect_many(8);
     clients.iter_mut().for_each(|client| echo(client, "before"));
-    let open = stage.process().descriptors().unwrap();
-    limit_descriptors(stage.zpa.id(), open).unwrap();
+    stage.settle();
+    leave_descriptors(stage.zpa.id(), 0).unwrap();
 
     let mut waiting = stage.connect_many(4);
     for client in &mut waiting {
@@ -37,6 +37,27 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
         1,
         "it is said once"
     );
+}
+
+#[test]
+fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let stage = Stage::awake(network, &[POD], &[]);
+    let _pod = stage.echo_at(POD);
+    let mut clients = stage.connect_many(4);
+    clients.iter_mut().for_each(|client| echo(client, "before"));
+    stage.settle();
+    leave_descriptors(stage.zpa.id(), 1).unwrap();
+
+    let mut waiting = stage.connect();
+    waiting.write_all(b"patience").unwrap();
+    stage.zpa.expect_log_times("Too many open files", 5);
+    expect_calm(stage.process());
+    echo(&mut clients[0], "those that have a pod are served");
+    drop(clients);
+    expect(&mut waiting, b"patience");
 }
 
 #[test]

@@ -7,12 +7,12 @@
 //! | 10,000 connections while asleep are one write, bounded memory, in order | `crowd` | |
 //! | a client that resets while it is held frees its slot at once | | `engine`, `e2e::journeys` |
 //! | a client that half-closes while it is held is served | | `engine`, `e2e::journeys` |
-//! | a pod that is ready but refuses, a Service that is not routed yet | `vanishing` | `engine`, `e2e::journeys` |
+//! | a pod that is ready but refuses, a Service that is not routed yet: pauses that grow | `vanishing` | `engine`, `e2e::journeys` |
 //! | an address that swallows SYNs is followed by the next | `vanishing` | `engine` |
 //! | a pod that dies before any byte is replaced | | `engine`, `e2e::journeys` |
-//! | a pod that dies with the client's bytes is not replaced | `resets` | `engine` |
-//! | what a pod sends before its reset arrives | | `engine` |
-//! | 50 MiB and a half-close each way | | `engine` |
+//! | a pod that dies with the client's bytes is not replaced | `resets`, `vanishing` | `engine` |
+//! | what a pod sends before its reset arrives, however slowly | `loss` | `engine` |
+//! | 50 MiB and a half-close each way | `loss` | `engine` |
 //! | a half-closed peer that vanishes or resets is given up | `vanishing`, `resets` | |
 //! | a slow reader fills bounded buffers, and others are served beside it | `crowd` | `engine` |
 //! | when both write and neither reads nothing grows | `crowd` | `engine` |
@@ -40,6 +40,7 @@ mod sandbox;
 mod crowd;
 mod ending;
 mod exhaustion;
+mod loss;
 mod namespace;
 mod network;
 mod resets;
@@ -71,7 +72,7 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
 
 /// Waits until `over`.
 #[track_caller]
-fn until(limit: Duration, what: &str, over: impl Fn() -> bool) {
+fn until(limit: Duration, what: &str, mut over: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !over() {
         assert!(Instant::now() < deadline, "never: {what}");

@@ -4,7 +4,7 @@
 //! this process, the kernel takes them back, and with them every interface,
 //! address and rule that is inside.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::panic;
@@ -62,6 +62,15 @@ impl Namespace {
             return Err(io::Error::other(why));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Sets a variable of its kernel, by its path below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// What the kernel says to the value.
+    pub fn set(&self, (variable, value): (&str, u32)) -> io::Result<()> {
+        let path = format!("/proc/sys/net/{variable}");
+        self.enter(|| fs::write(path, value.to_string()))
     }
 
     /// Where other processes find it as long as it is held.

@@ -114,6 +114,25 @@ impl Network {
         );
     }
 
+    /// From now on one in so many of the packets that carry bytes to the clients
+    /// and to the pods is lost. Those that carry none get through: nobody would
+    /// send a reset a second time.
+    pub fn lose_one_in(&self, number: u32) {
+        for address in [CLIENT, POD] {
+            self.filter(
+                address,
+                &format!(
+                    "table inet bad {{
+                        chain arriving {{
+                            type filter hook input priority 0;
+                            meta length > 100 numgen random mod {number} == 0 drop;
+                        }};
+                    }}"
+                ),
+            );
+        }
+    }
+
     /// Everybody is there again.
     pub fn restore(&self) {
         for namespace in [&self.clients, &self.pods] {

@@ -109,7 +109,7 @@ fn while_it_stands_still(stage: &Stage, work: impl FnOnce()) {
 }
 
 /// Closes with an RST.
-fn reset(stream: TcpStream) {
+pub fn reset(stream: TcpStream) {
     SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();

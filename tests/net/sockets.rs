@@ -31,8 +31,23 @@ pub fn connected_to(peer: IpAddr, process: u32) -> io::Result<Vec<Socket>> {
     Ok(found)
 }
 
-/// Sets how many files a running process may have open.
-pub fn limit_descriptors(process: u32, limit: usize) -> io::Result<()> {
+/// Leaves a running process so many free descriptors and no more.
+pub fn leave_descriptors(process: u32, free: usize) -> io::Result<()> {
+    let mut taken: Vec<usize> = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
+        taken.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|n| n.parse::<usize>().ok()),
+        );
+    }
+    // The limit is one of numbers, of which the kernel takes the lowest first.
+    let mut numbers = (0..).filter(|number| !taken.contains(number));
+    limit_descriptors(process, numbers.nth(free).unwrap_or_default())
+}
+
+fn limit_descriptors(process: u32, limit: usize) -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: limit as libc::rlim_t,
         rlim_max: limit as libc::rlim_t,

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -11,6 +11,7 @@ use crate::network::{MIDDLE, Network, POD};
 use crate::process::Process;
 use crate::program::{PATIENCE, Zpa};
 use crate::sandbox::{App, Endpoint, Options, PodServer, Sandbox};
+use crate::until;
 
 /// The port of every pod.
 const PORT: u16 = 80;
@@ -110,6 +111,20 @@ impl Stage {
         server.write_all(b"!").unwrap();
         client.read_exact(&mut [0]).unwrap();
         (client, server)
+    }
+
+    /// Waits until `zpa` opens and closes nothing of its own accord any more,
+    /// such as files and connections for the API.
+    pub fn settle(&self) {
+        const QUIET: Duration = Duration::from_millis(300);
+        let (mut last, mut since) = (0, Instant::now());
+        until(PATIENCE, "nothing is opened or closed", || {
+            let now = self.process().descriptors().unwrap();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() > QUIET
+        });
     }
 
     /// The process of `zpa`.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::network::{CLIENT, Network, OTHER_POD, POD};
@@ -72,26 +73,21 @@ fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
     pairs[2].1.shutdown(Shutdown::Write).unwrap();
     for (peer, half_closed) in [(CLIENT, &pairs[1].1), (POD, &pairs[2].0)] {
         assert_eq!((&*half_closed).read(&mut [0]).unwrap(), 0);
-        let sockets = connected_to(IpAddr::V4(peer), stage.zpa.id()).unwrap();
-        assert_eq!(sockets.len(), pairs.len());
-        for socket in sockets {
-            assert!(socket.keepalive().unwrap());
-            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
-            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
-            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
-            assert_eq!(
-                socket.tcp_user_timeout().unwrap(),
-                None,
-                "a stall is no end"
-            );
-        }
-    }
-    for peer in [CLIENT, POD] {
         until(
             PATIENCE,
             "a timer runs for each, half-closed or not",
             || keepalive_timers(&stage, peer) == pairs.len(),
         );
+        let sockets = connected_to(IpAddr::V4(peer), stage.zpa.id()).unwrap();
+        assert_eq!(sockets.len(), pairs.len());
+        for socket in sockets {
+            // One that is asked for later is asked for sooner after that.
+            assert!(socket.tcp_keepalive_time().unwrap() <= KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+            let timeout = socket.tcp_user_timeout().unwrap();
+            assert_eq!(timeout, None, "a stall is no end");
+        }
     }
 }
 
@@ -166,17 +162,88 @@ fn a_reader_that_takes_nothing_for_minutes_is_kept() {
     let pod = listen(&network);
     let stage = Stage::awake(network, &[POD], &[]);
     let (mut client, mut server) = stage.pair(&pod);
-    server.set_write_timeout(Some(GIVEN_UP * 2)).unwrap();
-    let (start, mut sent) = (Instant::now(), 0);
-    while let Ok(len) = server.write(&[0; 65_536]) {
+    let sent = fill(&server);
+    let start = Instant::now();
+    while start.elapsed() < AT_MOST {
+        assert!(server.take_error().unwrap().is_none(), "broken off");
+        thread::sleep(Duration::from_secs(1)); // This is what is promised.
+    }
+    let reading = thread::spawn(move || {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).map(|_| got)
+    });
+    server.write_all(b"the end").unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    let got = reading.join().unwrap().unwrap();
+    assert_eq!(got.len(), sent + b"the end".len());
+    assert!(got[..sent].iter().all(|&byte| byte == FILLING));
+}
+
+/// How often the kernel repeats what is not acknowledged, or asks whether a
+/// window has opened, before it gives up: this often takes seconds, and the
+/// 15 times that are the default a quarter of an hour (tcp(7), `tcp_retries2`).
+const REPEATS: (&str, u32) = ("ipv4/tcp_retries2", 3);
+/// The longest that this takes. After each time the kernel waits twice as long.
+const REPEATED: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_client_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_app_sleeps() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    network.middle.set(REPEATS).unwrap();
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
+    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    fill(&stalled.1);
+    stage.network.vanish(CLIENT);
+    (&owing.1).write_all(b"into the void").unwrap();
+    for server in [&owing.1, &stalled.1] {
+        expect_reset(server, REPEATED);
+    }
+    stage
+        .zpa
+        .expect_log_times("client/relaying: reset or gone", 2);
+    stage
+        .sandbox
+        .expect("it sleeps", |state| state.replicas() == 0);
+}
+
+#[test]
+fn a_pod_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_client_is_told() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    network.middle.set(REPEATS).unwrap();
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    fill(&stalled.0);
+    stage.network.vanish(POD);
+    (&owing.0).write_all(b"into the void").unwrap();
+    for client in [&owing.0, &stalled.0] {
+        expect_reset(client, REPEATED);
+    }
+    stage
+        .zpa
+        .expect_log_times("backend/relaying: reset or gone", 2);
+}
+
+/// What [`fill`] writes.
+const FILLING: u8 = b'z';
+
+/// Writes until nothing more is taken, also not after a while in which the
+/// kernel may have widened its windows; returns how much was.
+fn fill(mut stream: &TcpStream) -> usize {
+    const QUIET: Duration = Duration::from_millis(500);
+    let timeout = stream.write_timeout().unwrap();
+    stream.set_write_timeout(Some(QUIET)).unwrap();
+    let mut sent = 0;
+    while let Ok(len) = stream.write(&[FILLING; 65_536]) {
         sent += len;
     }
-    assert!(start.elapsed() >= GIVEN_UP * 2, "nobody has broken it off");
-    server.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(
-        std::io::copy(&mut client, &mut std::io::sink()).unwrap(),
-        sent as u64
-    );
+    stream.set_write_timeout(timeout).unwrap();
+    sent
 }
 
 /// All of them are reset, and not before the time-out.
