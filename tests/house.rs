@@ -4,6 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
+
+#[path = "net/memory.rs"]
+#[allow(dead_code, reason = "the tests of memory use all of it")]
+mod memory;
+
 /// The rooms that only the daemon and `main` may know.
 const ROOMS: &[&str] = &["daemon", "settings", "policy", "engine", "kube", "resolve"];
 
@@ -215,16 +221,11 @@ fn the_readme_has_the_table_of_settings_that_the_code_has() {
 #[test]
 fn the_readme_names_the_limits_that_the_code_has() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks = (zpa::engine::MAX_BLOCKS, zpa::engine::BLOCK_BYTES / 1024);
-    let pipes = (
-        zpa::engine::MAX_PIPES,
-        zpa::engine::PIPE_BYTES / 1024 / 1024,
-    );
-    for ceiling in [
-        format!("{} × {} KiB", blocks.0, blocks.1),
-        format!("{} × {} MiB in pipes", pipes.0, pipes.1),
-    ] {
-        assert!(readme.contains(&ceiling), "README.md lacks {ceiling}");
+    let each = format!("{} bytes × connections", memory::PER_CONNECTION);
+    let blocks = format!("{} × {} KiB", MAX_BLOCKS, BLOCK_BYTES / 1024);
+    let pipes = format!("{} × {} MiB in pipes", MAX_PIPES, PIPE_BYTES / 1024 / 1024);
+    for term in [each, blocks, pipes] {
+        assert!(readme.contains(&term), "README.md lacks: {term}");
     }
 }
 

@@ -57,6 +57,12 @@ impl Process {
         Ok(total)
     }
 
+    /// The same of its first thread, which is the loop of `zpa`.
+    pub fn loop_wake_ups(self) -> Result<u64> {
+        let status = self.read(&format!("task/{}/status", self.0))?;
+        field(&status, "voluntary_ctxt_switches:")
+    }
+
     fn threads(self) -> Result<Vec<PathBuf>> {
         let threads = fs::read_dir(self.path("task"))?;
         Ok(threads

@@ -68,9 +68,9 @@ impl Namespace {
     ///
     /// # Errors
     /// What the kernel says to the value.
-    pub fn set(&self, (variable, value): (&str, u32)) -> io::Result<()> {
+    pub fn set(&self, (variable, value): (&str, &str)) -> io::Result<()> {
         let path = format!("/proc/sys/net/{variable}");
-        self.enter(|| fs::write(path, value.to_string()))
+        self.enter(|| fs::write(path, value))
     }
 
     /// Where other processes find it as long as it is held.

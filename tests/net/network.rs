@@ -41,7 +41,7 @@ impl Network {
     /// The same for a test that takes minutes and is run only where that is
     /// wanted.
     pub fn for_minutes() -> Option<Network> {
-        if std::env::var_os("ZPA_SLOW").is_none() {
+        if !is_slow() {
             skipped("takes minutes; `make net` runs it");
             return None;
         }
@@ -149,10 +149,24 @@ impl Network {
     }
 }
 
-/// Says that a test is not run, or not in full, and why.
-pub fn skipped(why: &str) {
+/// Whether tests may take minutes.
+pub fn is_slow() -> bool {
+    std::env::var_os("ZPA_SLOW").is_some()
+}
+
+/// Says that a test is not run, and why.
+fn skipped(why: &str) {
+    say("skipped", why);
+}
+
+/// Says that a test is not run in full, and why.
+pub fn restricted(why: &str) {
+    say("restricted", why);
+}
+
+fn say(what: &str, why: &str) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
     // Not eprintln, which cargo captures.
-    let _ = writeln!(io::stderr(), "skipped: net: {test}: {why}");
+    let _ = writeln!(io::stderr(), "{what}: net: {test}: {why}");
 }

@@ -98,7 +98,7 @@ fn a_pod_that_resets_while_it_owes_acknowledgements_to_a_client_that_has_reset_i
 }
 
 /// Does `work` in such a way that `zpa` finds all of it at once, in that order.
-fn while_it_stands_still(stage: &Stage, work: impl FnOnce()) {
+pub fn while_it_stands_still(stage: &Stage, work: impl FnOnce()) {
     stage.zpa.signal("STOP");
     until(PATIENCE, "it stands still", || {
         let status = fs::read_to_string(format!("/proc/{}/stat", stage.zpa.id())).unwrap();

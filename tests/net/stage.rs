@@ -83,7 +83,7 @@ impl Stage {
             .enter(|| self.sandbox.server_at(at, "echo", App::Echo))
     }
 
-    /// A listener at a pod's address.
+    /// A listener at every pod's address.
     pub fn listen(&self) -> TcpListener {
         listen(&self.network)
     }
@@ -106,10 +106,7 @@ impl Stage {
         let (mut server, _) = pod.accept().unwrap();
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         server.set_write_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(b"?").unwrap();
-        server.read_exact(&mut [0]).unwrap();
-        server.write_all(b"!").unwrap();
-        client.read_exact(&mut [0]).unwrap();
+        greet(&mut client, &mut server);
         (client, server)
     }
 
@@ -133,12 +130,20 @@ impl Stage {
     }
 }
 
-/// A listener at a pod's address.
+/// A byte each way.
+pub fn greet(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"?").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    server.write_all(b"!").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+}
+
+/// A listener at every pod's address.
 pub fn listen(network: &Network) -> TcpListener {
     network.pods.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
-        let address = SocketAddr::from((POD, PORT));
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
         socket.bind(&address.into()).unwrap();
         socket.listen(4096).unwrap();
         socket.into()

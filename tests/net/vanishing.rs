@@ -182,7 +182,7 @@ fn a_reader_that_takes_nothing_for_minutes_is_kept() {
 /// How often the kernel repeats what is not acknowledged, or asks whether a
 /// window has opened, before it gives up: this often takes seconds, and the
 /// 15 times that are the default a quarter of an hour (tcp(7), `tcp_retries2`).
-const REPEATS: (&str, u32) = ("ipv4/tcp_retries2", 3);
+const REPEATS: (&str, &str) = ("ipv4/tcp_retries2", "3");
 /// The longest that this takes. After each time the kernel waits twice as long.
 const REPEATED: Duration = Duration::from_secs(60);
 
