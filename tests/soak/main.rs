@@ -3,8 +3,9 @@
 //! In each round clients of every sort wake the app, come and go for some
 //! seconds in weather of one kind, and leave; then the app has to fall asleep
 //! and `zpa` has to hold what it held after the first rounds: no connection, as
-//! many descriptors and threads, as much memory. Every byte is verified, and in
-//! fair weather no connection may end but as its client ends it.
+//! many descriptors and threads, as much memory. In between it may never hold
+//! more than the README says. Every byte is verified, and but in rough weather no
+//! connection may end but as its client ends it.
 //!
 //! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`
 //! repeats the choices of an earlier run, which it has printed.
@@ -15,6 +16,9 @@ mod process;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+#[path = "../net/memory.rs"]
+#[allow(dead_code, reason = "the tests of memory use all of it")]
+mod memory;
 mod subject;
 mod traffic;
 mod weather;
@@ -38,6 +42,8 @@ const SHORT: Duration = Duration::from_secs(20);
 const ROUND: Duration = Duration::from_secs(3);
 /// After so many rounds everything that is needed once is there.
 const WARM_UP: usize = 3;
+/// More connections than may be there at a time.
+const MOST_AT_ONCE: usize = 1000;
 /// How long the app may take to fall asleep, and `zpa` to let go of everything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -77,15 +83,27 @@ fn round(sandbox: &Sandbox, subject: &Subject, weather: Weather, random: &mut Ra
     let crowd = Crowd {
         address: subject.address(),
         until: Instant::now() + length,
-        rough: weather == Weather::Rough,
+        rough: weather.is_rough(),
     };
     thread::scope(|scope| {
         let storm = scope.spawn(|| weather.rage(sandbox, crowd.until));
+        let watch = scope.spawn(|| watch(subject, crowd.until));
         let tally = crowd.play(random);
         storm.join().expect("the weather has no opinion");
+        watch.join().expect("memory has a bound");
         sandbox.heal();
         tally
     })
+}
+
+/// Looks now and then, until then, whether it keeps to its bound.
+fn watch(subject: &Subject, until: Instant) {
+    while Instant::now() < until {
+        let bytes = subject.traces().bytes;
+        let most = memory::ceiling(MOST_AT_ONCE);
+        assert!(bytes <= most, "{bytes} bytes, and {most} are allowed");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits until nothing is open and the app sleeps, and says what is left.

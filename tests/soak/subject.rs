@@ -52,6 +52,7 @@ impl Subject {
             .env("ZPA_LISTEN", "127.0.0.1:0")
             .env("ZPA_LOG", "debug")
             .env("ZPA_IDLE_TTL", "1s")
+            .env("ZPA_CONNECT_TIMEOUT", "200ms")
             // glibc otherwise raises both of its own accord, and keeps the most
             // that was ever in use: growth, but none that goes on.
             .env("MALLOC_MMAP_THRESHOLD_", "131072")

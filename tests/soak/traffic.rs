@@ -106,14 +106,16 @@ impl Visit {
     }
 
     fn go(&mut self) -> io::Result<()> {
-        match self.choose(10) {
+        match self.choose(12) {
             0..3 => self.chat(),
             3 => self.ask_once(),
             4 => self.stay_silent(),
-            5 => self.send_much(Duration::ZERO),
-            6 => self.send_much(Duration::from_millis(2)),
+            5 => self.send_much(Duration::ZERO, Duration::ZERO),
+            6 => self.send_much(Duration::ZERO, Duration::from_millis(2)),
             7 => self.leave_in_the_middle(),
             8 => self.leave_at_once(),
+            9 => self.leave_soon(),
+            10 => self.stall(),
             _ => self.leave_after_a_half_close(),
         }
     }
@@ -155,8 +157,15 @@ impl Visit {
         self.end_in_order()
     }
 
-    /// Bytes both ways at the same time; `pause` makes a slow reader.
-    fn send_much(&mut self, pause: Duration) -> io::Result<()> {
+    /// A reader that takes nothing for a while, and then all.
+    fn stall(&mut self) -> io::Result<()> {
+        let stall = Duration::from_millis(self.choose(1000));
+        self.send_much(stall, Duration::ZERO)
+    }
+
+    /// Bytes both ways at the same time, which are read after a stall and with
+    /// pauses: a slow reader.
+    fn send_much(&mut self, stall: Duration, pause: Duration) -> io::Result<()> {
         let len = (256 << 10) + self.choose(1 << 20) as usize;
         let writer = self.stream.try_clone()?;
         thread::scope(|scope| {
@@ -164,6 +173,7 @@ impl Visit {
                 write_pattern(&writer, 0, len)?;
                 writer.shutdown(Shutdown::Write)
             });
+            thread::sleep(stall);
             while self.verified < len {
                 self.read(16_384.min(len - self.verified))?;
                 thread::sleep(pause);
@@ -181,6 +191,14 @@ impl Visit {
         self.write(len.min(60_000))?;
         let some = self.choose(len.min(60_000) as u64 + 1) as usize;
         self.read(some)
+    }
+
+    /// Speaks, waits a little, and resets, however far it has come.
+    fn leave_soon(&mut self) -> io::Result<()> {
+        self.will_reset();
+        self.write(100)?;
+        thread::sleep(Duration::from_millis(self.choose(300)));
+        Ok(())
     }
 
     fn leave_at_once(&mut self) -> io::Result<()> {

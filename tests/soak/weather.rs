@@ -1,11 +1,15 @@
 //! What goes wrong around `zpa` during one round.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use zpa::backoff::Random;
 
-use crate::sandbox::{Misbehaviour, Sandbox, Times, WatchOrder, anything, on};
+use crate::sandbox::{
+    Endpoint, Manners, Misbehaviour, Options, Sandbox, Times, WatchOrder, anything, on,
+};
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +18,14 @@ pub enum Weather {
     Fair,
     /// Pods reset their connections.
     Rough,
+    /// Pods take their time to get ready, so that everybody is held.
+    SlowStart,
+    /// Pods are ready, and refuse for a while.
+    Refusing,
+    /// Pods accept, and reset for a while before any byte.
+    Resetting,
+    /// Beside the pods an address is listed that does not answer.
+    BlackHole,
     /// The API server refuses everything for a while.
     Refusals,
     /// Writes meet conflicts.
@@ -30,9 +42,13 @@ pub enum Weather {
     Rotations,
 }
 
-const ALL: [Weather; 9] = [
+const ALL: [Weather; 13] = [
     Weather::Fair,
     Weather::Rough,
+    Weather::SlowStart,
+    Weather::Refusing,
+    Weather::Resetting,
+    Weather::BlackHole,
     Weather::Refusals,
     Weather::Conflicts,
     Weather::LostReplies,
@@ -51,12 +67,33 @@ impl Weather {
         ALL[(random.bits() % ALL.len() as u64) as usize]
     }
 
+    /// Whether a connection may end in a reset that its client has not asked for:
+    /// a pod that begins to refuse resets those that it has not accepted.
+    pub fn is_rough(self) -> bool {
+        use Weather::{Refusing, Resetting, Rough};
+        matches!(self, Rough | Refusing | Resetting)
+    }
+
     /// Goes on until then; what outlasts it is healed by the caller.
     pub fn rage(self, sandbox: &Sandbox, until: Instant) {
         let patch = || on("patch", "deployments/scale");
         match self {
             Weather::Fair => {}
             Weather::Rough => repeat(until, |_| sandbox.reset_pod_connections()),
+            Weather::SlowStart => {
+                sandbox.set_start_delay(PACE * 8);
+                sleep_until(until);
+                sandbox.set_start_delay(Options::default().start_delay.unwrap_or_default());
+            }
+            Weather::Refusing => behave(sandbox, Manners::Refuse, until),
+            Weather::Resetting => behave(sandbox, Manners::Reset, until),
+            Weather::BlackHole => {
+                let hole = Hole::dig();
+                let listed = Endpoint::ready("hole", hole.address);
+                sandbox.publish_slice("hole", "IPv4", &[listed]);
+                sleep_until(until);
+                sandbox.delete_slice("hole");
+            }
             Weather::Refusals => {
                 let refusal = Misbehaviour::Refuse(503, None);
                 let outage = sandbox.fault(anything(), Times::Always, refusal);
@@ -89,6 +126,49 @@ impl Weather {
             }
         }
     }
+}
+
+/// Gives the pods bad manners, and good ones again in between.
+fn behave(sandbox: &Sandbox, manners: Manners, until: Instant) {
+    repeat(until, |time| {
+        sandbox.set_manners(match time % 4 {
+            3 => Manners::Serve,
+            _ => manners,
+        });
+    });
+    sandbox.set_manners(Manners::Serve);
+}
+
+/// An address that does not answer: its queue is full, so that the kernel drops
+/// every further SYN.
+struct Hole {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _filling: Vec<TcpStream>,
+}
+
+impl Hole {
+    fn dig() -> Hole {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("any port");
+        socket.listen(0).expect("it is bound");
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().expect("it is bound");
+        let mut filling = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, PACE) {
+            filling.push(stream);
+        }
+        Hole {
+            address,
+            _listener: listener,
+            _filling: filling,
+        }
+    }
+}
+
+fn sleep_until(until: Instant) {
+    thread::sleep(until.saturating_duration_since(Instant::now()));
 }
 
 /// Strikes now and then until then.
