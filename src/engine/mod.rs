@@ -323,7 +323,7 @@ impl Engine {
         if open >= limit && !self.full {
             self.full = true;
             warn!("the limit of {limit} connections is reached, more wait in the kernel's queue");
-        } else if open <= limit - limit / 10 {
+        } else if open < limit - limit / 10 {
             self.full = false;
         }
         open >= limit

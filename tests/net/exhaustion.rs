@@ -65,8 +65,8 @@ fn at_the_limit_of_descriptors_the_api_threads_still_have_theirs() {
     let Some(network) = Network::new() else {
         return;
     };
-    // Room for (100 - 64) / 2 connections.
-    let stage = Stage::awake_with_descriptors(network, 100);
+    // Room for (164 - 128) / 2 connections.
+    let stage = Stage::awake_with_descriptors(network, 164);
     let _pod = stage.echo_at(POD);
     let mut clients = stage.connect_many(30);
     for client in &mut clients {
