@@ -8,6 +8,8 @@ STATIC := target/$(TARGET)/release/zpa
 # How many seeds `make sim` plays.
 SEEDS ?= 10000
 SOAK_MINUTES ?= 60
+# `test` has assertions and checks of overflow that the quick build has not.
+SOAK_PROFILE ?= explore
 FUZZ_SECONDS ?= 60
 # The image as a file, for `make image-test`.
 ARCHIVE := target/image/image.tar
@@ -25,7 +27,8 @@ run: ## Show an app being woken: on kind, or in a sandbox of one process
 	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
 
 test: ## Run every test
-	@sh tests/run-tests.sh
+	@sh tests/run-tests.sh test
+	@cargo run --locked --quiet --example replay
 
 model: ## Explore the protocol between two proxies within its full bounds
 	ZPA_MODEL=full cargo test --locked --profile explore --lib policy::model -- --nocapture --test-threads 1
@@ -34,14 +37,16 @@ sim: ## Play SEEDS=n runs of faults over simulated time
 	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --profile explore --test simulation -- --nocapture
 
 net: ## Test on networks on which packets vanish, for minutes; takes root
-	ZPA_SLOW=1 cargo test --locked --test net -- --test-threads=6
+	@ZPA_SLOW=1 sh tests/run-tests.sh net --test net -- --test-threads=6
 
 soak: ## Mix all traffic and faults for SOAK_MINUTES=n
-	SOAK_MINUTES=$(SOAK_MINUTES) cargo test --locked --profile explore --test soak -- --nocapture
+	@SOAK_MINUTES=$(SOAK_MINUTES) sh tests/run-tests.sh soak \
+	    --profile $(SOAK_PROFILE) --test soak -- --nocapture
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 	@for target in relay watch settings durations; do \
 	    mkdir -p target/fuzz/corpus/$$target; \
+	    seeds=tests/fuzz/seeds/$$target; [ -d $$seeds ] || seeds=; \
 	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \
 	        target/fuzz/corpus/$$target $$seeds -- \
 	        -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- || exit 1; \

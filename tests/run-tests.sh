@@ -1,11 +1,14 @@
 #!/bin/sh
-# Runs every test (library, program, integration, documentation) and sums up.
-# Arguments go to `cargo test`.
+# Runs tests (all of them: library, program, integration, documentation) for the
+# make target that is named first, and sums up. Further arguments go to
+# `cargo test`. A test that says `skipped: ` is not counted as passed.
 set -eu
 
+target=$1
+shift
 mkdir -p target
-log=target/test.log
-status=target/test.status
+log=target/$target.log
+status=target/$target.status
 # A pipe has the exit status of its last command, tee.
 {
     code=0
@@ -17,9 +20,13 @@ code=$(cat "$status")
 [ "$code" -eq 0 ] && verdict=passed || verdict=FAILED
 
 echo
-sort -u "$log" | grep '^skipped: ' || true
-awk -v verdict="$verdict" '
+grep -E '^(skipped|restricted): ' "$log" | sort || true
+awk -v target="$target" -v verdict="$verdict" '
+    /^skipped: / { skipped += 1 }
     /^test result: / { passed += $4; failed += $6; ignored += $8 }
-    END { printf "make test: %s (%d passed, %d failed, %d ignored)\n", verdict, passed, failed, ignored }
+    END {
+        printf "make %s: %s (%d passed, %d failed, %d skipped, %d ignored)\n",
+            target, verdict, passed - skipped, failed, skipped, ignored
+    }
 ' "$log"
 exit "$code"

@@ -1,70 +1,8 @@
-//! Arguments and variables of any content: settings that keep to their bounds,
-//! or errors of a line each.
-
 #![no_main]
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
-
 use libfuzzer_sys::fuzz_target;
-use zpa::settings::{self, Invocation, Settings};
 
-/// Arguments, and values for the variables in the order of the table.
-type Input = (Vec<Argument>, Vec<Option<Vec<u8>>>);
+#[path = "../checks/settings.rs"]
+mod check;
 
-/// Flags that exist are hard to guess.
-#[derive(arbitrary::Arbitrary, Debug)]
-enum Argument {
-    Flag(u8),
-    FlagWithValue(u8, Vec<u8>),
-    Any(Vec<u8>),
-}
-
-impl Argument {
-    fn text(self) -> OsString {
-        match self {
-            Argument::Flag(number) => flag(number).into(),
-            Argument::FlagWithValue(number, value) => {
-                let mut text = flag(number).into_bytes();
-                text.push(b'=');
-                text.extend(value);
-                OsString::from_vec(text)
-            }
-            Argument::Any(text) => OsString::from_vec(text),
-        }
-    }
-}
-
-fn flag(number: u8) -> String {
-    let flags: Vec<&str> = settings::TABLE.iter().map(|setting| setting.flag).collect();
-    format!("--{}", flags[usize::from(number) % flags.len()])
-}
-
-fuzz_target!(|input: Input| {
-    let (arguments, mut values) = input;
-    values.resize(settings::TABLE.len(), None);
-    let value = |name: &str| {
-        let variables = settings::TABLE.iter().map(|setting| setting.variables[0]);
-        let (_, value) = variables.zip(&values).find(|(known, _)| *known == name)?;
-        value.clone().map(OsString::from_vec)
-    };
-    match settings::parse(arguments.into_iter().map(Argument::text), value) {
-        Ok(Invocation::Run(settings)) => expect_bounds(&settings),
-        Ok(Invocation::Help | Invocation::Version) => {}
-        Err(errors) => {
-            assert!(errors.lines().count() > 0);
-            for line in errors.lines() {
-                assert!(!line.contains(char::is_control), "{line:?}");
-            }
-        }
-    }
-});
-
-fn expect_bounds(settings: &Settings) {
-    assert!(!settings.deployment.is_empty() && !settings.service.is_empty());
-    assert!(settings.idle_ttl >= Duration::from_secs(1));
-    assert!(!settings.hold_timeout.is_zero() && !settings.connect_timeout.is_zero());
-    assert_ne!(settings.max_connections, Some(0));
-    assert!(!settings.log.is_empty());
-}
+fuzz_target!(|input: check::Input| check::check(input));
