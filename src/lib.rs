@@ -75,6 +75,7 @@ pub mod daemon;
 pub mod duration;
 pub mod engine;
 pub mod kube;
+pub mod metrics;
 pub mod policy;
 pub mod resolve;
 pub mod settings;
