@@ -68,6 +68,7 @@
 //!   beyond it the kernel's own buffers ([`engine`]).
 
 pub mod address;
+pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod cluster;

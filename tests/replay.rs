@@ -12,6 +12,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use zpa::backoff::Random;
 use zpa::{cluster, sys}; // What is included looks for them here.
 
+#[path = "fuzz/checks/admin.rs"]
+mod admin;
 #[path = "fuzz/checks/durations.rs"]
 mod durations;
 #[path = "fuzz/checks/relay.rs"]
@@ -30,11 +32,12 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
     ("durations", |bytes| feed(bytes, durations::check)),
+    ("admin", |bytes| feed(bytes, admin::check)),
 ];
 
 fn main() {

@@ -1,0 +1,440 @@
+//! What the program says about itself: a little HTTP, bytes in, bytes out.
+//!
+//! Read-only, `GET` and `HEAD`, one answer to a connection. Header fields are
+//! not even looked at, since nothing depends on them; all that comes in is
+//! hostile until it has been parsed. Knows no socket, no clock, and nothing of
+//! what it tells: that is asked of [`Pages`] when a request is complete.
+
+use std::fmt::Write;
+
+/// The longest head of a request that is read, in bytes.
+pub const LONGEST_HEAD: usize = 8 * 1024;
+
+/// Where everything is found.
+pub const PATHS: [(&str, &str); 4] = [
+    ("/healthz", "200 while the event loop turns"),
+    (
+        "/readyz",
+        "200 if new connections are welcome here, else 503 and why not",
+    ),
+    ("/metrics", "for Prometheus"),
+    ("/status", "what is known and being done, in JSON"),
+];
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What there is to tell.
+pub trait Pages {
+    /// Why new connections are not welcome, a line each; none if they are.
+    fn unready(&self) -> Vec<String>;
+    /// The metrics, and their content type.
+    fn metrics(&self) -> (String, &'static str);
+    /// The state, in JSON.
+    fn status(&self) -> String;
+}
+
+/// What is told to somebody who has said `received` so far; `None` if that is
+/// not a whole request yet.
+pub fn answer(received: &[u8], pages: &impl Pages) -> Option<Vec<u8>> {
+    let reply = match parse(received)? {
+        Ok(request) => look_up(&request, pages),
+        Err(refused) => refused.into(),
+    };
+    Some(reply.bytes())
+}
+
+/// A request, as far as it matters.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+}
+
+/// Why a request cannot be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// It is no HTTP.
+    Malformed,
+    /// Its head is longer than [`LONGEST_HEAD`].
+    TooLong,
+    /// It is of another HTTP than 1.0 and 1.1.
+    OtherVersion,
+}
+
+/// The request at the start of `received`; `None` if it has not ended yet.
+fn parse(received: &[u8]) -> Option<Result<Request<'_>, Refused>> {
+    // "A server SHOULD ignore at least one empty line (CRLF) received prior to
+    // the request-line" (RFC 9112, 2.2).
+    let start = received.iter().position(|byte| !b"\r\n".contains(byte));
+    let head = &received[start.unwrap_or(received.len())..];
+    // Whatever speaks first in another protocol is told at once.
+    if head.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+        return Some(Err(Refused::Malformed));
+    }
+    if received.len() >= LONGEST_HEAD && end_of_head(head).is_none_or(|end| end > LONGEST_HEAD) {
+        return Some(Err(Refused::TooLong));
+    }
+    end_of_head(head)?;
+    Some(parse_line(head))
+}
+
+/// Where the empty line ends that ends a head. A line feed alone ends a line
+/// too, as it may (RFC 9112, 2.2).
+fn end_of_head(head: &[u8]) -> Option<usize> {
+    let mut line = 0;
+    for (at, _) in head.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        if matches!(&head[line..at], b"" | b"\r") {
+            return Some(at + 1);
+        }
+        line = at + 1;
+    }
+    None
+}
+
+/// The request line: method, target and version, with one space between.
+fn parse_line(head: &[u8]) -> Result<Request<'_>, Refused> {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = str::from_utf8(line).map_err(|_| Refused::Malformed)?;
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Refused::Malformed);
+    };
+    let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let path = path_of(target).filter(|_| is_visible(method) && is_visible(target));
+    let path = path.ok_or(Refused::Malformed)?;
+    match version {
+        "HTTP/1.1" | "HTTP/1.0" => Ok(Request { method, path }),
+        other if other.starts_with("HTTP/") => Err(Refused::OtherVersion),
+        _ => Err(Refused::Malformed),
+    }
+}
+
+/// The path of a target in origin form, or in the absolute form that a proxy
+/// is asked for (RFC 9112, 3.2).
+fn path_of(target: &str) -> Option<&str> {
+    let (path, _query) = target.split_once('?').unwrap_or((target, ""));
+    let path = match path.strip_prefix("http://") {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => path,
+    };
+    path.starts_with('/').then_some(path)
+}
+
+/// An answer.
+struct Reply {
+    status: &'static str,
+    content_type: &'static str,
+    /// A further header field, with its line's end.
+    field: &'static str,
+    body: String,
+    /// It answers a HEAD: the body is measured, and not sent.
+    head_only: bool,
+}
+
+fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
+    let page = || match request.path {
+        "/healthz" => Reply::text("200 OK", "ok\n"),
+        "/readyz" => match pages.unready() {
+            reasons if reasons.is_empty() => Reply::text("200 OK", "ready\n"),
+            reasons => Reply::text("503 Service Unavailable", &(reasons.join("\n") + "\n")),
+        },
+        "/metrics" => {
+            let (body, content_type) = pages.metrics();
+            Reply::of(content_type, body)
+        }
+        "/status" => Reply::of(JSON, pages.status()),
+        _ => Reply::text("404 Not Found", &list_of_paths()),
+    };
+    match request.method {
+        "GET" => page(),
+        "HEAD" => Reply {
+            head_only: true,
+            ..page()
+        },
+        _ => Reply {
+            field: "Allow: GET, HEAD\r\n",
+            ..Reply::text("405 Method Not Allowed", "GET and HEAD only\n")
+        },
+    }
+}
+
+fn list_of_paths() -> String {
+    PATHS
+        .iter()
+        .fold("There is\n".to_owned(), |text, (path, what)| {
+            text + &format!("{path:10} {what}\n")
+        })
+}
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Reply {
+        let (status, body) = match refused {
+            Refused::Malformed => ("400 Bad Request", "not a request of HTTP/1.1\n"),
+            Refused::TooLong => (
+                "431 Request Header Fields Too Large",
+                "the head of the request is longer than 8 KiB\n",
+            ),
+            Refused::OtherVersion => (
+                "505 HTTP Version Not Supported",
+                "HTTP/1.0 and HTTP/1.1 only\n",
+            ),
+        };
+        Reply::text(status, body)
+    }
+}
+
+impl Reply {
+    fn of(content_type: &'static str, body: String) -> Reply {
+        Reply {
+            status: "200 OK",
+            content_type,
+            field: "",
+            body,
+            head_only: false,
+        }
+    }
+
+    fn text(status: &'static str, body: &str) -> Reply {
+        Reply {
+            status,
+            ..Reply::of(TEXT, body.to_owned())
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let Reply {
+            status,
+            content_type,
+            field,
+            body,
+            head_only,
+        } = self;
+        let mut bytes = String::with_capacity(256 + body.len());
+        // Writing to a String does not fail. What a body quotes may come from
+        // elsewhere: no browser is to take it for anything but what it is.
+        let _ = write!(
+            bytes,
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             {field}Connection: close\r\n\r\n",
+            body.len()
+        );
+        if !head_only {
+            bytes.push_str(body);
+        }
+        bytes.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(Vec<String>);
+
+    impl Pages for Fake {
+        fn unready(&self) -> Vec<String> {
+            self.0.clone()
+        }
+
+        fn metrics(&self) -> (String, &'static str) {
+            ("zpa_ready 1\n".to_owned(), "text/plain; version=0.0.4")
+        }
+
+        fn status(&self) -> String {
+            "{}".to_owned()
+        }
+    }
+
+    fn ready() -> Fake {
+        Fake(Vec::new())
+    }
+
+    /// The status, the head and the body of an answer.
+    fn taken_apart(answer: Vec<u8>) -> (u16, String, String) {
+        let text = String::from_utf8(answer).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.strip_prefix("HTTP/1.1 ").unwrap();
+        let status = status.split(' ').next().unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    fn asked(request: &str, pages: &Fake) -> (u16, String, String) {
+        taken_apart(answer(request.as_bytes(), pages).unwrap_or_else(|| panic!("{request:?}")))
+    }
+
+    fn get(path: &str, pages: &Fake) -> (u16, String, String) {
+        asked(&format!("GET {path} HTTP/1.1\r\nHost: zpa\r\n\r\n"), pages)
+    }
+
+    #[test]
+    fn every_path_leads_to_its_page() {
+        for (path, body) in [
+            ("/healthz", "ok\n"),
+            ("/readyz", "ready\n"),
+            ("/metrics", "zpa_ready 1\n"),
+            ("/status", "{}"),
+            ("/healthz?verbose=1", "ok\n"),
+            ("http://10.0.0.1:8081/healthz", "ok\n"),
+        ] {
+            let (status, head, found) = get(path, &ready());
+            assert_eq!((status, found.as_str()), (200, body), "{path}");
+            let length = format!("\r\nContent-Length: {}\r\n", body.len());
+            assert!(head.contains(&length), "{head}");
+            assert!(head.ends_with("\r\nConnection: close"), "{head}");
+        }
+        assert!(get("/metrics", &ready()).1.contains("version=0.0.4\r\n"));
+        assert!(get("/status", &ready()).1.contains("application/json\r\n"));
+    }
+
+    #[test]
+    fn who_is_not_ready_says_why_a_line_for_each_reason() {
+        let pages = Fake(vec!["draining".into(), "no scale".into()]);
+        let (status, _, body) = get("/readyz", &pages);
+        assert_eq!((status, body.as_str()), (503, "draining\nno scale\n"));
+        assert_eq!(get("/healthz", &pages).0, 200, "it lives all the same");
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_lists_those_that_do() {
+        for path in [
+            "/",
+            "/healthz/",
+            "/HEALTHZ",
+            "//healthz",
+            "http://zpa",
+            "/../etc",
+        ] {
+            let (status, _, body) = get(path, &ready());
+            assert_eq!(status, 404, "{path}");
+            assert!(PATHS.iter().all(|(path, _)| body.contains(path)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_answered_like_a_get_without_the_body() {
+        let (status, head, body) = asked("HEAD /healthz HTTP/1.1\r\n\r\n", &ready());
+        assert_eq!((status, body.as_str()), (200, ""));
+        assert_eq!(head, get("/healthz", &ready()).1);
+    }
+
+    #[test]
+    fn every_other_method_is_told_which_there_are() {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "G", "GETS"] {
+            let request = format!("{method} /healthz HTTP/1.1\r\n\r\n");
+            let (status, head, _) = asked(&request, &ready());
+            assert_eq!(status, 405, "{method}");
+            assert!(head.contains("\r\nAllow: GET, HEAD\r\n"), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_so() {
+        for (label, request, expected) in [
+            (
+                "an empty line before it",
+                "\r\nGET /healthz HTTP/1.1\r\n\r\n",
+                200,
+            ),
+            ("line feeds alone", "GET /healthz HTTP/1.0\n\n", 200),
+            (
+                "more than a request",
+                "GET /healthz HTTP/1.1\r\n\r\nGET /",
+                200,
+            ),
+            (
+                "a body",
+                "GET /healthz HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+                200,
+            ),
+            (
+                "header fields of any kind",
+                "GET /healthz HTTP/1.1\r\n: \u{1}\r\n\r\n",
+                200,
+            ),
+            ("no version", "GET /healthz\r\n\r\n", 400),
+            ("two spaces", "GET  /healthz HTTP/1.1\r\n\r\n", 400),
+            ("a space too many", "GET /healthz HTTP/1.1 \r\n\r\n", 400),
+            (
+                "a path without a slash",
+                "GET healthz HTTP/1.1\r\n\r\n",
+                400,
+            ),
+            ("a star", "OPTIONS * HTTP/1.1\r\n\r\n", 400),
+            ("a control character", "GET /\u{7} HTTP/1.1\r\n\r\n", 400),
+            ("a tab", "GET\t/healthz\tHTTP/1.1\r\n\r\n", 400),
+            ("a path beyond ASCII", "GET /é HTTP/1.1\r\n\r\n", 400),
+            ("another protocol", "GET / SIP/2.0\r\n\r\n", 400),
+            ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", 400),
+            ("an old HTTP", "GET / HTTP/0.9\r\n\r\n", 505),
+            ("one to come", "GET / HTTP/1.2\r\n\r\n", 505),
+            ("small letters, told before the end", "get", 400),
+            (
+                "the hello of TLS, told before the end",
+                "\u{16}\u{3}\u{1}",
+                400,
+            ),
+        ] {
+            assert_eq!(asked(request, &ready()).0, expected, "{label}");
+        }
+        let latin1 = answer(b"GET /\xe9 HTTP/1.1\r\n\r\n", &ready()).unwrap();
+        assert_eq!(taken_apart(latin1).0, 400);
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_last_byte_of_the_head_has_come() {
+        let whole = b"\r\nGET /readyz HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(answer(&whole[..end], &ready()), None, "{end} bytes");
+        }
+        assert_eq!(taken_apart(answer(whole, &ready()).unwrap()).0, 200);
+    }
+
+    #[test]
+    fn a_head_may_have_8_kib_and_not_a_byte_more() {
+        let request = |length: usize| {
+            let rest = "GET /healthz HTTP/1.1\r\nX: \r\n\r\n".len();
+            format!(
+                "GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n",
+                "x".repeat(length - rest)
+            )
+        };
+        let longest = request(LONGEST_HEAD);
+        assert_eq!(longest.len(), LONGEST_HEAD);
+        assert_eq!(asked(&longest, &ready()).0, 200);
+        let longer = request(LONGEST_HEAD + 1);
+        assert_eq!(asked(&longer, &ready()).0, 431);
+        assert_eq!(asked(&longer[..LONGEST_HEAD], &ready()).0, 431, "cut there");
+        assert_eq!(
+            answer(&longer.as_bytes()[..LONGEST_HEAD - 1], &ready()),
+            None
+        );
+        assert_eq!(asked(&"A".repeat(LONGEST_HEAD), &ready()).0, 431);
+        let empty = answer(&[b'\n'; LONGEST_HEAD], &ready()).unwrap();
+        assert_eq!(taken_apart(empty).0, 431, "empty lines without end");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_answered_in_http_or_not_yet(bytes in ".{0,300}") {
+            if let Some(answer) = answer(bytes.as_bytes(), &ready()) {
+                taken_apart(answer);
+            }
+        }
+
+        #[test]
+        fn an_answer_once_given_does_not_change_with_what_comes_after(
+            line in "(GET|HEAD|POST|get) /[a-z?]{0,9} HTTP/[0-9.]{1,3}(\r)?\n(\r)?\n?",
+            more in ".{0,50}",
+        ) {
+            if let Some(first) = answer(line.as_bytes(), &ready()) {
+                let longer = line + &more;
+                proptest::prop_assert_eq!(answer(longer.as_bytes(), &ready()), Some(first));
+            }
+        }
+    }
+}
