@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use zpa::clock::Time;
-use zpa::engine::{Engine, Limits};
+use zpa::engine::{Engine, Limits, VisitorLimits};
 use zpa::sys;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -834,4 +834,188 @@ fn while_the_gate_is_shut_no_further_address_is_dialled() {
         rig.turn();
     }
     assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+}
+
+const VISITORS: VisitorLimits = VisitorLimits {
+    most: 3,
+    patience: Duration::from_secs(3600),
+    longest: 64,
+};
+
+/// An engine that lets visitors in.
+fn visited(limits: VisitorLimits) -> Rig {
+    let mut rig = Rig::new(LIMITS);
+    let address = ([127, 0, 0, 1], 0).into();
+    rig.engine.open_to_visitors(address, limits).unwrap();
+    rig
+}
+
+impl Rig {
+    fn visit(&mut self) -> TcpStream {
+        let address = self.engine.visitors().local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// A turn in which each visitor that has said a whole line, or all that it
+    /// may, is told `answer`.
+    fn answer(&mut self, answer: &[u8]) {
+        self.turn();
+        while let Some((visitor, said)) = self.engine.visitors().next_request() {
+            let whole = said.ends_with(b"\n") || said.len() >= VISITORS.longest;
+            let answer = whole.then(|| answer.to_vec());
+            self.engine.visitors().answer(visitor, answer);
+        }
+    }
+
+    /// Answers until `stream` has ended, and returns what came.
+    fn told(&mut self, stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut told = Vec::new();
+        loop {
+            assert!(start.elapsed() < PATIENCE, "told only {} bytes", told.len());
+            match stream.read_to_end(&mut told) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.answer(answer),
+                other => return other.map(|_| told),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_visitor_is_answered_and_is_no_connection() {
+    let mut rig = visited(VISITORS);
+    let mut visitor = rig.visit();
+    visitor.write_all(b"how ").unwrap();
+    for _ in 0..5 {
+        rig.answer(b"fine");
+    }
+    assert_eq!(rig.engine.visitors().len(), 1, "it has not said everything");
+    visitor.write_all(b"are you?\n").unwrap();
+    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
+    drop(visitor);
+    rig.until("it has left", |e| e.visitors().is_empty());
+    let counts = rig.engine.counts();
+    assert_eq!((counts.accepted, counts.open, counts.waiting), (0, 0, 0));
+}
+
+#[test]
+fn an_answer_of_any_length_reaches_a_visitor_that_reads_slowly() {
+    let mut rig = visited(VISITORS);
+    let mut visitor = rig.visit();
+    visitor.write_all(b"tell me all\n").unwrap();
+    let all = vec![b'x'; 8 << 20];
+    for _ in 0..20 {
+        rig.answer(&all);
+    }
+    assert_eq!(rig.told(&mut visitor, &all).unwrap().len(), all.len());
+}
+
+#[test]
+fn an_answer_is_not_lost_to_what_the_visitor_has_said_beyond_its_limit() {
+    let mut rig = visited(VISITORS);
+    let mut visitor = rig.visit();
+    visitor.write_all(&[b'x'; 4096]).unwrap();
+    assert_eq!(rig.told(&mut visitor, b"enough").unwrap(), b"enough");
+}
+
+#[test]
+fn a_visitor_that_ends_before_it_has_said_everything_is_let_go() {
+    let mut rig = visited(VISITORS);
+    let mut visitor = rig.visit();
+    visitor.write_all(b"ne").unwrap();
+    visitor.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut visitor, b"?").unwrap(), b"");
+    assert!(rig.engine.visitors().is_empty());
+}
+
+#[test]
+fn a_visitor_that_shuts_its_side_after_its_line_is_answered() {
+    let mut rig = visited(VISITORS);
+    let mut visitor = rig.visit();
+    visitor.write_all(b"all\n").unwrap();
+    visitor.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
+}
+
+#[test]
+fn a_visitor_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
+    let mut rig = visited(VISITORS);
+    let (mut silent, mut slow) = (rig.visit(), rig.visit());
+    slow.write_all(b"on and ").unwrap();
+    rig.until("both are in", |e| e.visitors().len() == 2);
+    rig.skew += VISITORS.patience - Duration::from_secs(600);
+    slow.write_all(b"on ").unwrap();
+    rig.answer(b"?");
+    assert_eq!(rig.engine.visitors().len(), 2);
+    assert!(rig.engine.next_deadline().is_some_and(|at| at > rig.now()));
+    rig.skew += Duration::from_secs(600);
+    rig.until("they are out", |e| e.visitors().is_empty());
+    for visitor in [&mut silent, &mut slow] {
+        assert_eq!(rig.told(visitor, b"?").unwrap(), b"");
+    }
+    assert_eq!(rig.engine.next_deadline(), None, "nothing is left of them");
+}
+
+#[test]
+fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
+    let mut rig = visited(VISITORS);
+    let mut silent: Vec<_> = (0..VISITORS.most).map(|_| rig.visit()).collect();
+    rig.until("the room is full", |e| e.visitors().len() == VISITORS.most);
+    let mut visitor = rig.visit();
+    visitor.write_all(b"and me?\n").unwrap();
+    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
+    let first = rig.told(&mut silent[0], b"?").unwrap();
+    assert_eq!(first, b"", "it was there longest");
+    silent[2].write_all(b"me too\n").unwrap();
+    assert_eq!(rig.told(&mut silent[2], b"fine").unwrap(), b"fine");
+}
+
+#[test]
+fn a_crowd_of_visitors_is_answered_to_the_last() {
+    let mut rig = visited(VISITORS);
+    let mut crowd: Vec<_> = (0..50).map(|_| rig.visit()).collect();
+    for visitor in &mut crowd {
+        visitor.write_all(b"hello\n").unwrap();
+    }
+    for visitor in &mut crowd {
+        assert_eq!(rig.told(visitor, b"fine").unwrap(), b"fine");
+        assert!(rig.engine.visitors().len() <= VISITORS.most);
+    }
+}
+
+#[test]
+fn visitors_are_heard_while_nothing_is_accepted_any_more() {
+    let mut rig = visited(VISITORS);
+    rig.engine.stop_accepting(rig.now());
+    let mut visitor = rig.visit();
+    visitor.write_all(b"still there?\n").unwrap();
+    assert_eq!(rig.told(&mut visitor, b"yes").unwrap(), b"yes");
+}
+
+#[test]
+fn the_ends_of_connections_are_counted_by_reason_and_phase() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let client = rig.connect();
+    let server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    reset(server);
+    let server = rig.accept(&pod);
+    drop((client, server));
+    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.engine.set_gate(false);
+    let waiting = rig.connect();
+    rig.until("it waits", |e| e.counts().waiting == 1);
+    reset(waiting);
+    rig.until("it is closed", |e| e.counts().open == 0);
+    let ends = rig.engine.tally().ends();
+    let total: u64 = ends.iter().map(|(_, count)| count).sum();
+    assert_eq!(total, rig.engine.counts().accepted);
+    assert!(ends.contains(&(["finished", "relaying"], 1)), "{ends:?}");
+    assert!(ends.contains(&(["client_gone", "holding"], 1)), "{ends:?}");
+    let held: u64 = rig.engine.tally().hold.buckets().map(|(_, n)| n).sum();
+    assert_eq!(held, rig.engine.counts().handed_over);
 }

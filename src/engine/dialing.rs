@@ -161,10 +161,11 @@ impl Engine {
         connection.stage = Stage::Relaying { upstream, backend };
         self.counts.waiting -= 1;
         self.counts.handed_over += 1;
+        let waited = now.since(connection.opened);
+        self.tally.hold.observe(waited);
         self.set_deadline(key, Some(now + KEEPALIVE_AFTER));
         if let Some(address) = self.backends.address(backend) {
             let connection = &self.connections[key];
-            let waited = now.since(connection.opened);
             debug!(
                 "#{} relaying to {address} after {waited:?}",
                 connection.serial

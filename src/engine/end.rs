@@ -16,13 +16,20 @@ pub enum Phase {
     Relaying,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    /// What it is called in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
             Phase::Holding => "holding",
             Phase::Dialing => "dialing",
             Phase::Relaying => "relaying",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -5,7 +5,7 @@ use mio::event::Event;
 use super::connection::{Side, Stage};
 use super::dialing::is_answer;
 use super::end::{End, Phase};
-use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER};
+use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER, visitors};
 use crate::clock::Time;
 
 impl Engine {
@@ -17,6 +17,7 @@ impl Engine {
                     listener.set_ready();
                 }
             }
+            token if visitors::is_theirs(token) => self.visitors.set_ready(token),
             token => match self.find(token) {
                 Some((key, Side::Client)) => self.handle_client(key, event, now),
                 Some((key, Side::Backend)) => self.handle_backend(key, event, now),

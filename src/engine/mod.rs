@@ -22,7 +22,9 @@ mod queue;
 mod relay;
 mod relaying;
 mod sockets;
+mod tally;
 mod timers;
+mod visitors;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -45,7 +47,9 @@ use self::connection::{Attempt, Connection, Round, Side, Stage};
 pub use self::end::{End, Phase};
 use self::listener::Listener;
 use self::queue::Queue;
+pub use self::tally::Tally;
 use self::timers::Timers;
+pub use self::visitors::{VisitorLimits, Visitors};
 use crate::clock::Time;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -122,6 +126,8 @@ pub struct Engine {
     gate_open: bool,
     full: bool,
     counts: Counts,
+    tally: Tally,
+    visitors: Visitors,
 }
 
 impl Engine {
@@ -147,6 +153,8 @@ impl Engine {
             gate_open: false,
             full: false,
             counts: Counts::default(),
+            tally: Tally::default(),
+            visitors: Visitors::default(),
         })
     }
 
@@ -179,6 +187,30 @@ impl Engine {
     /// What was counted.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What was counted by kind.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Lets visitors in at `address`: connections that ask the program about
+    /// itself, and are none to the app.
+    ///
+    /// # Errors
+    /// What the kernel says to the address, most likely that it is in use.
+    pub fn open_to_visitors(
+        &mut self,
+        address: SocketAddr,
+        limits: VisitorLimits,
+    ) -> io::Result<()> {
+        self.visitors = Visitors::bind(address, limits, self.poll.registry())?;
+        Ok(())
+    }
+
+    /// The visitors.
+    pub fn visitors(&mut self) -> &mut Visitors {
+        &mut self.visitors
     }
 
     /// Replaces the addresses that may be dialled. Connections to those that
@@ -229,7 +261,11 @@ impl Engine {
     /// When [`Engine::dispatch`] has something to do even if nothing happens.
     pub fn next_deadline(&self) -> Option<Time> {
         let listener = self.listener.as_ref().and_then(Listener::next_deadline);
-        [self.timers.next(), listener].into_iter().flatten().min()
+        let visitors = self.visitors.next_deadline();
+        [self.timers.next(), listener, visitors]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Waits for events, `timeout` at most; not at all while there is work
@@ -266,6 +302,7 @@ impl Engine {
         }
         self.events = events;
         self.handle_deadlines(now);
+        self.visitors.dispatch(self.poll.registry(), now);
         self.accept(now);
         self.release(now);
         self.serve_queue(now);
@@ -291,7 +328,11 @@ impl Engine {
     fn has_work(&self, now: Time) -> bool {
         let can_accept = self.counts.open < self.limits.max_connections
             && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
-        !self.queue.is_empty() || can_accept || (self.may_dial() && !self.parked.is_empty())
+        let visited = self.visitors.has_work(now);
+        !self.queue.is_empty()
+            || visited
+            || can_accept
+            || (self.may_dial() && !self.parked.is_empty())
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {
@@ -337,7 +378,9 @@ impl Engine {
         let key = slot.key();
         let token = connection::token(key, serial, Side::Client);
         if let Err(e) = self.poll.registry().register(&mut client, token, INTEREST) {
-            debug!("#{serial} {}: {e}", End::Refused(Phase::Holding));
+            let end = End::Refused(Phase::Holding);
+            debug!("#{serial} {end}: {e}");
+            self.tally.ended(end);
             return;
         }
         slot.insert(Connection::new(serial, client, now));
@@ -372,6 +415,7 @@ impl Engine {
     fn close(&mut self, key: usize, end: End) {
         let mut connection = self.connections.remove(key);
         debug!("#{} {end}", connection.serial);
+        self.tally.ended(end);
         self.timers.set(key, &mut connection.deadline, None);
         self.counts.open -= 1;
         self.counts.waiting -= usize::from(connection.is_waiting());
