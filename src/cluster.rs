@@ -165,3 +165,101 @@ impl fmt::Display for ApiServer {
         }
     }
 }
+
+/// Which objects tell the addresses of the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressSource {
+    /// `discovery.k8s.io/v1`, the usual one.
+    EndpointSlices,
+    /// v1 `Endpoints`, where slices cannot be followed.
+    Endpoints,
+}
+
+impl fmt::Display for AddressSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AddressSource::EndpointSlices => "EndpointSlices",
+            AddressSource::Endpoints => "Endpoints",
+        })
+    }
+}
+
+/// A right that the API server may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permission {
+    /// To see the announcements of other proxies, and the scale.
+    GetDeployment,
+    /// To see the scale alone.
+    GetScale,
+    /// To wake the app and to put it to sleep.
+    PatchScale,
+    /// To announce in the Deployment's status.
+    PatchStatus,
+    /// To announce by an annotation.
+    PatchDeployment,
+    /// To know the port's number and the way through the cluster IP.
+    GetService,
+    /// To know the pods' addresses.
+    FollowSlices,
+    /// To know them in the old way.
+    FollowEndpoints,
+}
+
+impl Permission {
+    /// Each of them.
+    pub const ALL: [Permission; 8] = [
+        Permission::GetDeployment,
+        Permission::GetScale,
+        Permission::PatchScale,
+        Permission::PatchStatus,
+        Permission::PatchDeployment,
+        Permission::GetService,
+        Permission::FollowSlices,
+        Permission::FollowEndpoints,
+    ];
+
+    /// Verbs and resource, in the words of a Role.
+    pub fn name(self) -> &'static str {
+        match self {
+            Permission::GetDeployment => "get deployments",
+            Permission::GetScale => "get deployments/scale",
+            Permission::PatchScale => "patch deployments/scale",
+            Permission::PatchStatus => "patch deployments/status",
+            Permission::PatchDeployment => "patch deployments",
+            Permission::GetService => "get services",
+            Permission::FollowSlices => "list,watch endpointslices",
+            Permission::FollowEndpoints => "list,watch endpoints",
+        }
+    }
+
+    /// What can be done where it is refused; `None` where nothing can be.
+    pub fn instead(self) -> Option<&'static str> {
+        match self {
+            Permission::GetDeployment => {
+                Some("reading its scale alone: other proxies cannot be seen")
+            }
+            Permission::PatchStatus => Some("announcing by an annotation"),
+            Permission::PatchDeployment => {
+                Some("counting only the connections of this proxy: others may put the app to sleep")
+            }
+            Permission::GetService => Some("doing without the way through the cluster IP"),
+            Permission::FollowSlices => Some("following v1 Endpoints"),
+            Permission::GetScale | Permission::PatchScale | Permission::FollowEndpoints => None,
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// That a right is refused, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The API server's own words, fit for a log.
+    pub why: String,
+    /// What is done in place of what is refused; `None` if nothing can be.
+    pub instead: Option<&'static str>,
+}

@@ -218,7 +218,7 @@ fn message(report: kube::Report) -> Option<Message> {
         kube::Report::Reply { id, outcome } => Some(Message::Reply { id, outcome }),
         kube::Report::Pods(pods) => Some(Message::Pods(pods)),
         kube::Report::Fallback(address) => Some(Message::Fallback(address)),
-        kube::Report::Following(_) => None,
+        kube::Report::Following(_) | kube::Report::Right { .. } | kube::Report::Trouble(_) => None,
     }
 }
 

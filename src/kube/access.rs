@@ -77,6 +77,11 @@ fn error<T>(text: impl Into<String>) -> Result<T, Error> {
 const USE_PROXY: &str = "run `kubectl proxy` and set --api-server=http://127.0.0.1:8001 instead";
 
 impl Access {
+    /// Where the API server answers.
+    pub fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
     /// Finds the way to the API server, and the namespace that goes with it.
     ///
     /// In this order: `api_server` if given; `kubeconfig`, or what the

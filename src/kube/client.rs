@@ -13,6 +13,7 @@ use ureq::{Agent, AsSendBody, Body, BodyReader};
 use super::credentials::Credentials;
 use super::objects::Status;
 use super::patch::Patch;
+use super::requests::{Reaction, Requests, Verb};
 use super::text::printable;
 use super::transport::{SecureConnector, Witness};
 
@@ -40,6 +41,7 @@ const USER_AGENT: &str = concat!("zpa/", env!("CARGO_PKG_VERSION"));
 /// time; [`Client::cancel`] may come from any.
 pub(super) struct Client {
     credentials: Arc<Credentials>,
+    requests: Arc<Requests>,
     base: String,
     current: Mutex<Option<Session>>,
 }
@@ -102,10 +104,12 @@ pub(super) struct Failure {
 }
 
 impl Client {
-    pub(super) fn new(credentials: Arc<Credentials>) -> Self {
+    /// Counts its requests in `requests`.
+    pub(super) fn new(credentials: Arc<Credentials>, requests: Arc<Requests>) -> Self {
         Client {
             base: credentials.base_url(),
             credentials,
+            requests,
             current: Mutex::new(None),
         }
     }
@@ -175,10 +179,19 @@ impl Client {
 impl Calls<'_> {
     /// A read of up to `cap` bytes.
     pub(super) fn get(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+        self.read(Verb::Get, path, cap)
+    }
+
+    /// A read of a whole list of up to `cap` bytes.
+    pub(super) fn list(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+        self.read(Verb::List, path, cap)
+    }
+
+    fn read(&self, verb: Verb, path: &str, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
-            let first = self.get_once(path, cap);
+            let first = self.read_once(verb, path, cap);
             match first {
-                Err(Failure { stale: true, .. }) => self.get_once(path, cap),
+                Err(Failure { stale: true, .. }) => self.read_once(verb, path, cap),
                 other => other,
             }
         })
@@ -193,7 +206,8 @@ impl Calls<'_> {
                 .header(CONTENT_TYPE, patch.content_type)
                 .body(&patch.body)
                 .map_err(|cause| self.failure(cause.into()))?;
-            self.run(request).and_then(|reply| whole(reply, cap))
+            self.run(Verb::Patch, request)
+                .and_then(|reply| whole(reply, cap))
         })
     }
 
@@ -220,19 +234,19 @@ impl Calls<'_> {
             .timeout_recv_body(None)
             .timeout_per_read(Some(silence))
             .build();
-        let reply = self.run(request)?;
+        let reply = self.run(Verb::Watch, request)?;
         if reply.status().as_u16() == 200 {
             return Ok(Opened::Stream(reply.into_body().into_reader()));
         }
         Ok(Opened::Refused(whole(reply, ERROR_BODY)?))
     }
 
-    fn get_once(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+    fn read_once(&self, verb: Verb, path: &str, cap: u64) -> Result<Reply, Failure> {
         let request = self
             .request(Method::GET, path)
             .body(())
             .map_err(|cause| self.failure(cause.into()))?;
-        self.run(request).and_then(|reply| whole(reply, cap))
+        self.run(verb, request).and_then(|reply| whole(reply, cap))
     }
 
     fn authorized(&self, call: impl Fn() -> Result<Reply, Failure>) -> Result<Reply, Failure> {
@@ -257,12 +271,21 @@ impl Calls<'_> {
         }
     }
 
-    fn run(&self, request: Request<impl AsSendBody>) -> Result<Response<Body>, Failure> {
+    fn run(
+        &self,
+        verb: Verb,
+        request: Request<impl AsSendBody>,
+    ) -> Result<Response<Body>, Failure> {
         self.session.witness.forget();
-        self.session
-            .agent
-            .run(request)
-            .map_err(|cause| self.failure(cause))
+        let reply = self.session.agent.run(request);
+        let reply = reply.map_err(|cause| self.failure(cause));
+        let reaction = match &reply {
+            Ok(reply) => Reaction::to(reply.status().as_u16()),
+            Err(failure) if failure.sent => Reaction::NoReply,
+            Err(_) => Reaction::Unreachable,
+        };
+        self.client.requests.count(verb, reaction);
+        reply
     }
 
     fn failure(&self, cause: ureq::Error) -> Failure {

@@ -7,10 +7,11 @@ use log::Level;
 
 use super::client::{Calls, Failure, Reply};
 use super::patch::{self, Patch};
+use super::rights::Rights;
 use super::text::{Notice, printable};
-use super::{Config, objects, paths};
+use super::{Config, Report, objects, paths};
 use crate::clock::{Time, WallClock};
-use crate::cluster::{Outcome, Request, Via};
+use crate::cluster::{Outcome, Permission, Request, Via};
 
 /// The largest Deployment, in bytes: etcd takes no object above 1.5 MiB, and
 /// JSON is longer than what it stores.
@@ -31,13 +32,14 @@ pub(super) struct Deployment {
     wall_clock: WallClock,
     sight: Mutex<Sight>,
     notices: Mutex<Notices>,
+    rights: Mutex<Rights>,
 }
 
 /// Whether we may read the Deployment, and not only its scale.
 #[derive(Default)]
 struct Sight {
-    /// When it was last refused, if that was the last word.
-    refused: Option<Time>,
+    /// When it was last refused and why, if that was the last word.
+    refused: Option<(Time, String)>,
     notice: Notice,
 }
 
@@ -61,6 +63,7 @@ impl Deployment {
             wall_clock: config.wall_clock,
             sight: Mutex::default(),
             notices: Mutex::default(),
+            rights: Mutex::default(),
         }
     }
 
@@ -105,8 +108,9 @@ impl Deployment {
     }
 
     fn is_blind(&self, now: Time) -> bool {
-        let refused = self.sight().refused;
-        refused.is_some_and(|at| now.since(at) < BLIND)
+        let sight = self.sight();
+        let refused = sight.refused.as_ref();
+        refused.is_some_and(|(at, _)| now.since(*at) < BLIND)
     }
 
     fn has_seen(&self, reply: &Reply) {
@@ -120,13 +124,13 @@ impl Deployment {
     }
 
     fn is_refused(&self, reply: &Reply, now: Time) {
+        let why = reply.explanation();
         let text = format!(
             "the Deployment cannot be read, only its scale, so that other proxies in front of it \
-             cannot be seen: {}",
-            reply.explanation()
+             cannot be seen: {why}"
         );
         let mut sight = self.sight();
-        sight.refused = Some(now);
+        sight.refused = Some((now, why));
         sight.notice.raise(Level::Warn, "forbidden", &text);
     }
 
@@ -147,6 +151,39 @@ impl Deployment {
             Outcome::Unknown { .. } => (Level::Warn, "unknown"),
         };
         notice.raise(level, kind, &format!("{what}: {}", explanation(answer)));
+    }
+
+    /// What is to be told of that answer beside its outcome: rights that were
+    /// refused or granted, and what went wrong.
+    pub(super) fn news(&self, request: &Request, answer: &Answer) -> Vec<Report> {
+        let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = Vec::new();
+        let mut permission = right_to(request);
+        if *request == Request::Read {
+            match &self.sight().refused {
+                Some((_, why)) => {
+                    news.push(rights.refused(permission, why.clone(), permission.instead()));
+                    permission = Permission::GetScale;
+                }
+                None => news.extend(rights.granted(Permission::GetScale)),
+            }
+        }
+        match answer {
+            Ok(reply) if reply.status == 403 => {
+                let why = reply.explanation();
+                news.push(rights.refused(permission, why, permission.instead()));
+            }
+            // The right is asked for before the object is.
+            Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {
+                news.extend(rights.granted(permission));
+            }
+            _ => {}
+        }
+        if !matches!(classify(answer), Outcome::Scale(_) | Outcome::Conflict) {
+            let (what, why) = (described(request), explanation(answer));
+            news.push(Report::Trouble(format!("{what}: {why}")));
+        }
+        news
     }
 
     fn sight(&self) -> MutexGuard<'_, Sight> {
@@ -185,6 +222,18 @@ pub(super) fn classify(answer: &Answer) -> Outcome {
         409 => Outcome::Conflict,
         429 => Outcome::Busy { retry_after },
         _ => Outcome::Unknown { retry_after },
+    }
+}
+
+/// The right that a request takes.
+fn right_to(request: &Request) -> Permission {
+    match request {
+        Request::Read => Permission::GetDeployment,
+        Request::WriteScale { .. } => Permission::PatchScale,
+        Request::Announce { via, .. } => match via {
+            Via::Status => Permission::PatchStatus,
+            Via::Annotation => Permission::PatchDeployment,
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::objects::{self, Endpoint, EndpointPort, EndpointSlice, List, Metadata, TargetRef};
 use super::objects::{WatchEvent, is_tcp};
-use crate::cluster::Pod;
+use crate::cluster::{AddressSource, Permission, Pod};
 
 /// Which port of an endpoint to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +55,18 @@ pub(super) struct Content {
 pub(super) trait Source: DeserializeOwned {
     /// Its name in RBAC and in messages.
     const RESOURCE: &'static str;
+    /// Its name to everybody else.
+    const NAME: AddressSource;
+    /// The right to follow it.
+    const PERMISSION: Permission;
     fn metadata(&self) -> &Metadata;
     fn content(&self, port: &PortChoice) -> Content;
 }
 
 impl Source for EndpointSlice {
     const RESOURCE: &'static str = "endpointslices";
+    const NAME: AddressSource = AddressSource::EndpointSlices;
+    const PERMISSION: Permission = Permission::FollowSlices;
 
     fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -100,6 +106,8 @@ impl Endpoint {
 
 impl Source for objects::Endpoints {
     const RESOURCE: &'static str = "endpoints";
+    const NAME: AddressSource = AddressSource::Endpoints;
+    const PERMISSION: Permission = Permission::FollowEndpoints;
 
     fn metadata(&self) -> &Metadata {
         &self.metadata

@@ -5,7 +5,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::client::Client;
-use super::credentials::Credentials;
 use super::deployment::{Deployment, classify};
 use super::duty::{Duty, Job, Order, WORKERS, Worker};
 use super::{Config, Report};
@@ -67,17 +66,14 @@ impl Desk {
 /// Starts the workers.
 pub(super) fn spawn(
     config: &Config,
-    credentials: &Arc<Credentials>,
+    clients: [Client; WORKERS],
     clock: Clock,
     report: &(impl Fn(Report) + Send + Clone + 'static),
 ) -> io::Result<Arc<Desk>> {
     let desk = Arc::new(Desk {
         duty: Mutex::default(),
         changed: Condvar::new(),
-        clients: [
-            Client::new(credentials.clone()),
-            Client::new(credentials.clone()),
-        ],
+        clients,
         deployment: Deployment::new(config),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
@@ -104,6 +100,9 @@ fn work(desk: &Desk, worker: Worker, clock: Clock, report: &impl Fn(Report)) {
             continue;
         }
         desk.deployment.say(&request, &answer);
+        for news in desk.deployment.news(&request, &answer) {
+            report(news);
+        }
         let outcome = classify(&answer);
         report(Report::Reply { id, outcome });
     }

@@ -24,7 +24,7 @@
 //! it list again, on a new connection: that costs the connection, and cures a
 //! half-open one.
 //!
-//! A refusal is said once, and again when it changes; a fault of the API server
+//! A refusal is logged once, and again when it changes, but reported each time; a fault of the API server
 //! says nothing of the Deployment, so that what is known of the endpoints stands
 //! until a list replaces it.
 //!
@@ -37,7 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::clock::{Clock, WallClock};
-use crate::cluster::{Outcome, Pod, PortRef, Request};
+use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
 
 pub mod access;
 mod client;
@@ -50,7 +50,9 @@ mod lines;
 mod objects;
 mod patch;
 mod paths;
+mod requests;
 mod rfc3339;
+mod rights;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -60,6 +62,7 @@ mod transport;
 mod watch;
 
 pub use access::Access;
+pub use requests::{Reaction, Requests, Verb};
 
 /// What the API threads work for.
 pub struct Config {
@@ -96,9 +99,20 @@ pub enum Report {
     /// The Service's cluster IP and port, at first and at each change; None for
     /// a headless Service and where the Service cannot be read.
     Fallback(Option<SocketAddr>),
-    /// Whether the endpoints can be listed, at first and at each change. While
-    /// they cannot, the last `Pods` stand.
-    Following(bool),
+    /// Which objects the endpoints are listed from, at first and at each change;
+    /// None while they cannot be. Then the last `Pods` stand.
+    Following(Option<AddressSource>),
+    /// A right is refused, each time it is; or it is granted after all, once. A
+    /// right of which nothing is reported is granted, or was not needed yet.
+    Right {
+        /// Which right.
+        permission: Permission,
+        /// None if it is granted.
+        refusal: Option<Refusal>,
+    },
+    /// A request has failed, be that in the log or not, since a fault that
+    /// lasts is logged once. In the API server's own words where there are any.
+    Trouble(String),
 }
 
 /// The way to speak to the API threads. They end when it is dropped, each after
@@ -106,6 +120,7 @@ pub enum Report {
 pub struct Handle {
     desk: Arc<executor::Desk>,
     bell: Arc<watch::Bell>,
+    requests: Arc<Requests>,
     clock: Clock,
 }
 
@@ -127,6 +142,11 @@ impl Handle {
     pub fn refresh(&self) {
         self.bell.ring((self.clock)());
     }
+
+    /// The requests that were made since the start.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
 }
 
 impl Drop for Handle {
@@ -146,15 +166,22 @@ pub fn spawn(
     let credentials = credentials::Credentials::new(config.access.clone(), clock)
         .map_err(|cause| io::Error::other(format!("credentials for {server}: {cause}")))?;
     let credentials = Arc::new(credentials);
-    let desk = executor::spawn(&config, &credentials, clock, &report)?;
-    let bell = match watch::spawn(config, credentials, clock, report) {
+    let requests = Arc::new(Requests::default());
+    let client = || client::Client::new(credentials.clone(), requests.clone());
+    let desk = executor::spawn(&config, [client(), client()], clock, &report)?;
+    let bell = match watch::spawn(config, client(), clock, report) {
         Ok(bell) => bell,
         Err(cause) => {
             desk.close();
             return Err(cause);
         }
     };
-    Ok(Handle { desk, bell, clock })
+    Ok(Handle {
+        desk,
+        bell,
+        requests,
+        clock,
+    })
 }
 
 #[cfg(test)]
@@ -200,8 +227,20 @@ mod tests {
                     replied = matches!(outcome, Outcome::Scale(_));
                 }
                 Report::Pods(pods) => listed = pods.len() == 1,
-                Report::Fallback(_) | Report::Following(_) => {}
+                Report::Fallback(_)
+                | Report::Following(_)
+                | Report::Right { .. }
+                | Report::Trouble(_) => {}
             }
+        }
+        let counted = |names| {
+            let counts = handle.requests().read();
+            counts
+                .iter()
+                .any(|(these, count)| *these == names && *count > 0)
+        };
+        for names in [["get", "ok"], ["get", "forbidden"], ["list", "ok"]] {
+            assert!(counted(names), "{names:?}");
         }
         drop(handle);
         let ended = loop {

@@ -257,7 +257,8 @@ mod tests {
     }
 
     fn client(access: Access) -> Client {
-        Client::new(Arc::new(Credentials::new(access, testing::clock).unwrap()))
+        let credentials = Credentials::new(access, testing::clock).unwrap();
+        Client::new(Arc::new(credentials), Arc::default())
     }
 
     #[test]

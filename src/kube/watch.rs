@@ -10,17 +10,17 @@ use log::Level;
 use ureq::BodyReader;
 
 use super::client::{Calls, Client, Failure, Opened, Reply};
-use super::credentials::Credentials;
 use super::endpoints::{Applied, Known, PortChoice, Source};
 use super::lines::{Lines, TooLong};
 use super::objects::{self, EndpointSlice, List, Service, WatchEvent};
+use super::rights::Rights;
 use super::service::{self, Resolved};
 use super::text::{Notice, printable};
 use super::throttle::Throttle;
 use super::{Config, Report, paths};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::{Clock, Time};
-use crate::cluster::{Pod, PortRef};
+use crate::cluster::{AddressSource, Permission, Pod, PortRef};
 
 /// The largest list, and the largest Service, in bytes.
 const LIST_BODY: u64 = 4 * 1024 * 1024;
@@ -125,11 +125,11 @@ impl Bell {
 /// Starts the follower.
 pub(super) fn spawn(
     config: Config,
-    credentials: Arc<Credentials>,
+    client: Client,
     clock: Clock,
     report: impl Fn(Report) + Send + 'static,
 ) -> io::Result<Arc<Bell>> {
-    let bell = Arc::new(Bell::new(Client::new(credentials)));
+    let bell = Arc::new(Bell::new(client));
     // Two proxies that start at the same time differ in their address space.
     let seed = clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(&bell) as u64;
     start(Follower::new(config, bell, clock, report, seed))
@@ -153,7 +153,15 @@ enum End {
     /// Something went wrong: again after a backoff.
     Failed(String),
     /// We may not, or there is no such thing.
-    Refused(String),
+    Refused(Refused),
+}
+
+/// Why there is nothing to be had.
+#[derive(Debug)]
+struct Refused {
+    why: String,
+    /// The right that we lack, if that is it.
+    lacking: Option<Permission>,
 }
 
 impl From<TooLong> for End {
@@ -182,7 +190,8 @@ struct Follower<R> {
     /// What was last reported, if anything was.
     pods: Option<Vec<Pod>>,
     fallback: Option<Option<SocketAddr>>,
-    following: Option<bool>,
+    following: Option<Option<AddressSource>>,
+    rights: Rights,
     /// Between lists that fail.
     list_backoff: Backoff,
     /// Between watches that do not last.
@@ -213,6 +222,7 @@ impl<R: Fn(Report)> Follower<R> {
             pods: None,
             fallback: None,
             following: None,
+            rights: Rights::default(),
             list_backoff: Backoff::new(seed),
             watch_backoff: Backoff::new(seed.rotate_left(20)),
             random: Random::new(seed.rotate_left(40)),
@@ -234,7 +244,8 @@ impl<R: Fn(Report)> Follower<R> {
                     self.lost(Level::Warn, "busy", &why);
                     bell.wait_in_full(wait);
                 }
-                End::Refused(why) => {
+                End::Refused(Refused { why, lacking }) => {
+                    self.refused(lacking, &why, None);
                     self.lost(Level::Error, "refused", &why);
                     bell.wait_in_full(REFUSED);
                 }
@@ -254,12 +265,15 @@ impl<R: Fn(Report)> Follower<R> {
         }
         let slices = self.slices_path.clone();
         match self.list_and_watch::<EndpointSlice>(&slices) {
-            End::Refused(why) => self.round_without_slices(&why),
+            End::Refused(refused) => self.round_without_slices(&refused),
             other => other,
         }
     }
 
-    fn round_without_slices(&mut self, why: &str) -> End {
+    fn round_without_slices(&mut self, refused: &Refused) -> End {
+        let why = &refused.why;
+        let slices = Permission::FollowSlices;
+        self.refused(Some(slices), why, slices.instead());
         let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
         self.source_notice.raise(Level::Warn, "slices", &text);
         let endpoints = self.endpoints_path.clone();
@@ -271,9 +285,9 @@ impl<R: Fn(Report)> Follower<R> {
     fn read_service(&mut self) -> Result<(), End> {
         let bell = self.bell.clone();
         let reply = bell.client.calls().get(&self.service_path, LIST_BODY)?;
-        let (port, fallback) = match checked(reply) {
+        let (port, fallback) = match checked(reply, Permission::GetService) {
             Ok(reply) => self.resolve(&reply)?,
-            Err(End::Refused(why)) => (self.port_without_service(why)?, None),
+            Err(End::Refused(refused)) => (self.port_without_service(refused)?, None),
             // What the Service said last time will do.
             Err(End::Failed(_)) if self.fallback.is_some() => return Ok(()),
             Err(other) => return Err(other),
@@ -288,19 +302,28 @@ impl<R: Fn(Report)> Follower<R> {
 
     fn resolve(&mut self, reply: &Reply) -> Result<Resolved, End> {
         let service: Service = parsed(&reply.body)?;
-        let resolved = service::resolve(&self.service, &service, self.port.as_ref())
-            .map_err(|why| End::Refused(printable(&why)))?;
+        let resolved =
+            service::resolve(&self.service, &service, self.port.as_ref()).map_err(|why| {
+                End::Refused(Refused {
+                    why: printable(&why),
+                    lacking: None,
+                })
+            })?;
+        self.granted(Permission::GetService);
         self.service_notice.clear("the Service can be read again");
         Ok(resolved)
     }
 
-    fn port_without_service(&mut self, why: String) -> Result<PortChoice, End> {
+    fn port_without_service(&mut self, refused: Refused) -> Result<PortChoice, End> {
+        let Refused { why, lacking } = refused;
         let Some(port) = service::unread(self.port.as_ref()) else {
             let cure = "allow it, or give the port by its name";
-            return Err(End::Refused(format!(
+            let why = format!(
                 "the Service cannot be read ({why}), which the number of its port needs: {cure}"
-            )));
+            );
+            return Err(End::Refused(Refused { why, lacking }));
         };
+        self.refused(lacking, &why, Permission::GetService.instead());
         let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
         self.service_notice.raise(Level::Warn, "service", &text);
         Ok(port)
@@ -327,7 +350,7 @@ impl<R: Fn(Report)> Follower<R> {
 
     /// Lists; returns the version to watch from.
     fn list<T: Source>(&mut self, client: &Client, path: &str) -> Result<String, End> {
-        let reply = checked(client.calls().get(path, LIST_BODY)?)?;
+        let reply = checked(client.calls().list(path, LIST_BODY)?, T::PERMISSION)?;
         let list: List<T> = parsed(&reply.body)?;
         self.known.replace(&list);
         self.pods = Some(self.known.pods());
@@ -377,7 +400,7 @@ impl<R: Fn(Report)> Follower<R> {
         let mut body = match calls.watch(path, self.silence)? {
             Opened::Stream(body) => body,
             Opened::Refused(reply) => {
-                let reply = checked(reply)?;
+                let reply = checked(reply, T::PERMISSION)?;
                 return Err(End::Failed(reply.explanation()));
             }
         };
@@ -452,9 +475,12 @@ impl<R: Fn(Report)> Follower<R> {
         self.list_backoff.reset();
         if T::RESOURCE == EndpointSlice::RESOURCE {
             self.source_notice.clear("following EndpointSlices again");
+            // Whether they could be followed too is of no interest any more.
+            self.granted(Permission::FollowEndpoints);
         }
+        self.granted(T::PERMISSION);
         self.trouble.clear("the endpoints can be followed again");
-        self.follow(true);
+        self.follow(Some(T::NAME));
     }
 
     /// No list is to be had.
@@ -462,10 +488,23 @@ impl<R: Fn(Report)> Follower<R> {
         let service = printable(&self.service);
         let text = format!("the endpoints of the Service {service} cannot be followed: {why}");
         self.trouble.raise(level, kind, &text);
-        self.follow(false);
+        (self.report)(Report::Trouble(text));
+        self.follow(None);
     }
 
-    fn follow(&mut self, following: bool) {
+    fn refused(&mut self, lacking: Option<Permission>, why: &str, instead: Option<&'static str>) {
+        let Some(permission) = lacking else {
+            return;
+        };
+        (self.report)(self.rights.refused(permission, why.to_owned(), instead));
+    }
+
+    fn granted(&mut self, permission: Permission) {
+        let news = self.rights.granted(permission);
+        news.into_iter().for_each(&self.report);
+    }
+
+    fn follow(&mut self, following: Option<AddressSource>) {
         if self.following != Some(following) {
             self.following = Some(following);
             (self.report)(Report::Following(following));
@@ -473,14 +512,17 @@ impl<R: Fn(Report)> Follower<R> {
     }
 }
 
-/// The reply, if it is good.
-fn checked(reply: Reply) -> Result<Reply, End> {
+/// The reply, if it is good, to a request that takes that right.
+fn checked(reply: Reply, permission: Permission) -> Result<Reply, End> {
     if reply.is_success() {
         return Ok(reply);
     }
     let why = reply.explanation();
     Err(match (reply.status, reply.retry_after) {
-        (401 | 403 | 404, _) => End::Refused(why),
+        (401 | 403 | 404, _) => {
+            let lacking = (reply.status == 403).then_some(permission);
+            End::Refused(Refused { why, lacking })
+        }
         (_, Some(wait)) if !wait.is_zero() => End::Later(wait, why),
         _ => End::Failed(why),
     })
@@ -500,11 +542,13 @@ mod tests {
     use std::net::TcpStream;
     use std::sync::mpsc::{self, Receiver};
 
+    use super::super::credentials::Credentials;
     use super::super::testing::{
         self, Asked, DEADLINE, begin_stream, chunk, end_stream, hang, recorded_body,
         recorded_lines, reply, serve,
     };
     use super::*;
+    use crate::cluster::Refusal;
 
     const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
@@ -541,7 +585,8 @@ mod tests {
         let report = move |report| {
             let _ = sender.send(report);
         };
-        let bell = Arc::new(Bell::new(Client::new(Arc::new(credentials))));
+        let client = Client::new(Arc::new(credentials), Arc::default());
+        let bell = Arc::new(Bell::new(client));
         let mut follower = Follower::new(config, bell, testing::clock, report, 1);
         follower.silence = silence;
         (Closing(start(follower).unwrap()), receiver)
@@ -599,7 +644,10 @@ mod tests {
         let fallback = "10.96.3.4:80".parse().unwrap();
         assert_eq!(next(), Report::Fallback(Some(fallback)));
         assert_eq!(next(), Report::Pods(vec![]));
-        assert_eq!(next(), Report::Following(true));
+        assert_eq!(
+            next(),
+            Report::Following(Some(AddressSource::EndpointSlices))
+        );
         let ready: Vec<bool> = (0..2).map(|_| next_pods(&reports)[0].ready).collect();
         assert_eq!(ready, [false, true]);
     }
@@ -714,10 +762,19 @@ mod tests {
             }
             hang(stream)
         });
-        assert_eq!(
-            reports.recv_timeout(DEADLINE).unwrap(),
-            Report::Fallback(None)
-        );
+        let next = || reports.recv_timeout(DEADLINE).unwrap();
+        let instead = |report| match report {
+            Report::Right {
+                permission,
+                refusal: Some(Refusal { instead, .. }),
+            } => (permission, instead),
+            other => panic!("{other:?}"),
+        };
+        let service = Permission::GetService;
+        assert_eq!(instead(next()), (service, service.instead()));
+        assert_eq!(next(), Report::Fallback(None));
+        let slices = Permission::FollowSlices;
+        assert_eq!(instead(next()), (slices, slices.instead()));
         let ready: Vec<Vec<bool>> = (0..4)
             .map(|_| next_pods(&reports).iter().map(|pod| pod.ready).collect())
             .collect();
@@ -731,8 +788,23 @@ mod tests {
             let _ = sender.send(one.target.clone());
             reply(stream, 403, "", "{}")
         });
-        let lost = || reports.recv_timeout(DEADLINE).unwrap() == Report::Following(false);
-        while !lost() {}
+        let mut refused = Vec::new();
+        loop {
+            match reports.recv_timeout(DEADLINE).unwrap() {
+                Report::Right {
+                    permission,
+                    refusal: Some(Refusal { instead, .. }),
+                } => refused.push((permission, instead.is_some())),
+                Report::Following(None) => break,
+                _ => {}
+            }
+        }
+        let expected = [
+            (Permission::GetService, true),
+            (Permission::FollowSlices, true),
+            (Permission::FollowEndpoints, false),
+        ];
+        assert_eq!(refused, expected, "the last one has no way round");
         assert_eq!(asked.try_iter().count(), 3, "Service, slices, Endpoints");
     }
 

@@ -109,6 +109,12 @@ impl Cover {
         self.via.is_none() || self.until.is_some_and(|until| now < until)
     }
 
+    /// How long it holds still; `None` where announcing is forbidden.
+    pub fn left(&self, now: Time) -> Option<Duration> {
+        let until = self.until.unwrap_or_default();
+        self.via.map(|_| until.since(now))
+    }
+
     /// Whether cover was sought in vain for so long that connections are to be
     /// let through without it.
     pub fn fails_open(&self, now: Time) -> bool {
@@ -291,6 +297,19 @@ mod tests {
         let cover = granted(at(1000));
         assert!(cover.holds(at(1079)));
         assert!(!cover.holds(at(1080)));
+    }
+
+    #[test]
+    fn what_is_left_of_it_ends_with_it_and_is_nothing_where_there_is_none_to_be_had() {
+        let cover = granted(at(1000));
+        assert_eq!(cover.left(at(1020)), Some(Duration::from_secs(60)));
+        assert_eq!(cover.left(at(1081)), Some(Duration::ZERO));
+        assert_eq!(Cover::new(TTL, 1).left(at(5)), Some(Duration::ZERO));
+        let mut forbidden = Cover::new(TTL, 1);
+        while forbidden.via().is_some() {
+            forbidden.forbidden(TTL, at(10));
+        }
+        assert_eq!(forbidden.left(at(11)), None);
     }
 
     #[test]

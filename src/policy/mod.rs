@@ -167,6 +167,25 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// What each phase is called in metrics and in the state that is shown.
+    pub const NAMES: [&'static str; 6] = [
+        "awake", "starting", "judging", "falling", "asleep", "waking",
+    ];
+
+    /// What this one is called.
+    pub fn name(&self) -> &'static str {
+        Self::NAMES[match self {
+            Phase::Awake => 0,
+            Phase::Starting { .. } => 1,
+            Phase::Judging => 2,
+            Phase::Falling => 3,
+            Phase::Asleep { .. } => 4,
+            Phase::Waking { .. } => 5,
+        }]
+    }
+}
+
 /// The request that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
@@ -243,6 +262,30 @@ impl Policy {
     /// What is known and being done.
     pub fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// The Deployment's replicas as last seen, and when the answer came that
+    /// showed them.
+    pub fn replicas(&self) -> Option<(u32, Time)> {
+        self.seen.as_ref().map(|seen| (seen.replicas, seen.last))
+    }
+
+    /// Where it is announced that the app is in use; `None` where that is
+    /// forbidden everywhere.
+    pub fn announces_via(&self) -> Option<Via> {
+        self.cover.via()
+    }
+
+    /// For how long still nobody can put the app to sleep; `None` where
+    /// announcing is forbidden, so that there is no cover to be had.
+    pub fn cover_left(&self, now: Time) -> Option<Duration> {
+        self.cover.left(now)
+    }
+
+    /// Whether what is let through at this moment is let through under cover,
+    /// or needs none.
+    pub fn is_covered(&self, now: Time) -> bool {
+        self.cover.holds(now)
     }
 
     /// Whether connections may be dialled at this moment.

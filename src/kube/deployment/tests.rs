@@ -28,7 +28,7 @@ impl Fixture {
         let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
         Fixture {
             deployment: Deployment::new(config),
-            client: Client::new(Arc::new(credentials)),
+            client: Client::new(Arc::new(credentials), Arc::default()),
         }
     }
 
@@ -254,4 +254,85 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
     let fixture = Fixture::new(&config);
     assert!(matches!(fixture.read(0), Outcome::Scale(_)));
     assert_eq!(targets(&seen), [OBJECT, OBJECT]);
+}
+
+/// The rights that an answer has refused or granted, and whether there was
+/// trouble.
+fn told(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
+    let trouble = news.iter().any(|it| matches!(it, Report::Trouble(_)));
+    let right = |report| match report {
+        Report::Right {
+            permission,
+            refusal,
+        } => Some((permission, refusal.is_none())),
+        _ => None,
+    };
+    (news.into_iter().filter_map(right).collect(), trouble)
+}
+
+#[test]
+fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
+    let answer = |status: u16| {
+        Ok(Reply {
+            status,
+            retry_after: None,
+            body: recorded_body("30-deployment-get-after"),
+        })
+    };
+    let write = Request::WriteScale {
+        replicas: 0,
+        guard: crate::cluster::ResourceVersion("1".into()),
+    };
+    let server = serve(|_, _| false);
+    for (request, permission) in [
+        (write, Permission::PatchScale),
+        (announcement(Via::Status), Permission::PatchStatus),
+        (announcement(Via::Annotation), Permission::PatchDeployment),
+    ] {
+        let deployment = Deployment::new(&testing::config(server));
+        for (label, status, right, trouble) in [
+            ("refused", 403, Some(false), true),
+            ("refused again", 403, Some(false), true),
+            ("an outage says nothing of rights", 503, None, true),
+            ("who is not known is not refused", 401, None, true),
+            ("a conflict comes after the right", 409, Some(true), false),
+            ("no news: granted", 200, None, false),
+            ("refused once more", 403, Some(false), true),
+            ("no such Deployment", 404, Some(true), true),
+        ] {
+            let news = told(deployment.news(&request, &answer(status)));
+            let rights: Vec<_> = right.map(|right| (permission, right)).into_iter().collect();
+            assert_eq!(news, (rights, trouble), "{permission}: {label}");
+        }
+    }
+}
+
+#[test]
+fn where_only_the_scale_may_be_read_the_other_right_is_the_one_that_is_refused() {
+    let status = Arc::new(Mutex::new(200));
+    let ours = status.clone();
+    let (server, _seen) = serving(move |asked| match asked.target.as_str() {
+        SCALE => (*ours.lock().unwrap(), recorded_body("13-scale-get-one")),
+        _ => forbidden(),
+    });
+    let fixture = Fixture::new(&testing::config(server));
+    let read = |seconds| {
+        let now = Time::new(Duration::from_secs(seconds));
+        let calls = fixture.client.calls();
+        let answer = fixture.deployment.execute(&calls, &Request::Read, now);
+        told(fixture.deployment.news(&Request::Read, &answer))
+    };
+    assert_eq!(read(0), (vec![(Permission::GetDeployment, false)], false));
+    *status.lock().unwrap() = 403;
+    let both = vec![
+        (Permission::GetDeployment, false),
+        (Permission::GetScale, false),
+    ];
+    assert_eq!(read(10), (both, true));
+    *status.lock().unwrap() = 200;
+    let one = vec![
+        (Permission::GetDeployment, false),
+        (Permission::GetScale, true),
+    ];
+    assert_eq!(read(20), (one, false));
 }

@@ -3,6 +3,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use super::super::credentials::Credentials;
 use super::super::duty::PATIENCE;
 use super::super::testing::{
     self, Asked, DEADLINE, access, hang, recorded_body, recorded_reply, recorded_target, reply,
@@ -35,7 +36,9 @@ fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
             let _ = sender.send((id, outcome));
         }
     };
-    let desk = spawn(&config, &Arc::new(credentials), testing::clock, &report).unwrap();
+    let credentials = Arc::new(credentials);
+    let client = || Client::new(credentials.clone(), Arc::default());
+    let desk = spawn(&config, [client(), client()], testing::clock, &report).unwrap();
     (Closing(desk), receiver)
 }
 
@@ -241,7 +244,7 @@ fn cancelling_frees_a_blocked_read_at_once() {
         hang(stream)
     });
     let credentials = Credentials::new(access(server), testing::clock).unwrap();
-    let client = Arc::new(Client::new(Arc::new(credentials)));
+    let client = Arc::new(Client::new(Arc::new(credentials), Arc::default()));
     let ours = client.clone();
     let reader = thread::spawn(move || ours.calls().get("/", 10).is_err());
     asked.recv_timeout(DEADLINE).unwrap();
