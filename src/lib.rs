@@ -12,13 +12,15 @@
 //! ├─ policy     when to scale, whom to let through: a pure state machine
 //! ├─ engine     listener, connections, relays, buffers, timers: sockets only
 //! ├─ kube       the API threads: credentials, HTTP, requests, the watch
+//! ├─ metrics    one table: name, type, labels, help; the text of a scrape
+//! ├─ admin      health, readiness, metrics, status: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
 //! ground floor  cluster (the words that rooms share), clock, backoff,
 //!               duration, address, sys (every `unsafe` of the crate)
 //! ```
 //!
 //! Each room knows the ground floor and no other room; only the daemon knows
-//! them all. `policy` sees counts and versions, never an address or a socket.
+//! them all. (The engine counts in `metrics`.) `policy` sees counts and versions, never an address or a socket.
 //! `engine` knows no Kubernetes, `kube` no client: it reports through a
 //! closure. Time is an argument, and only `main` and the daemon know where it
 //! comes from. `tests/house.rs` keeps these rules.
@@ -31,7 +33,7 @@
 //! hangs; `zpa-watch` follows the EndpointSlices. Both post what they learn into
 //! a channel and wake the loop.
 //!
-//! # Three journeys
+//! # Four journeys
 //!
 //! **A connection while asleep.** [`engine`] accepts it and parks it: no byte is
 //! read, so the kernel holds them, and a reset frees the slot at once. The next
@@ -52,6 +54,11 @@
 //! went through, they wake the app again. The pods known at that time are
 //! condemned and not dialled any more.
 //!
+//! **A visitor of the admin port.** [`engine`] lets it in beside the connections,
+//! takes what it says, and hands that to the daemon at the end of the same turn.
+//! [`admin`] finds out what was asked; the daemon gathers the answer from where
+//! things are counted and decided. So an answer proves that the loop turns.
+//!
 //! # Decisions
 //!
 //! - *The policy decides every single request* ([`cluster::Request`]); the API
@@ -64,6 +71,9 @@
 //!   it, another pod can take the connection; afterwards none ever does.
 //! - *A reset stays a reset.* It is passed on after all that came before it was
 //!   acknowledged, so that nobody takes half an answer for a whole one.
+//! - *An outage of the API server does not end readiness*, once there was any:
+//!   all proxies would leave the Service at once, and what they can still serve
+//!   with them. A right that is refused for good does ([`daemon::health`]).
 //! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and
 //!   beyond it the kernel's own buffers ([`engine`]).
 

@@ -2,6 +2,8 @@
 //! What happens in a turn is in [`proxy`]; no room but this one knows the
 //! others, and none but this one is handed the clock.
 
+pub mod health;
+mod pages;
 pub mod proxy;
 mod words;
 
@@ -12,15 +14,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use log::{info, warn};
 
+use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{Api, Message, Proxy, Sockets, Terms};
+use crate::admin;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::Request;
 use crate::duration;
-use crate::engine::{Counts, Engine, Limits, MAX_PIPES};
+use crate::engine::{Counts, Engine, Limits, MAX_PIPES, VisitorLimits};
 use crate::kube::{self, Access};
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
@@ -28,7 +33,8 @@ use crate::settings::Settings;
 use crate::sys::{self, Signals};
 
 /// Descriptors that connections must leave to everybody else: both ends of the
-/// pipes; the API connections, the epoll instance, the credentials files, the log.
+/// pipes; the API connections, the epoll instance, the credentials files, the log,
+/// visitors.
 const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + 64;
 
 /// Descriptors that one connection takes: the client's and the pod's.
@@ -37,6 +43,14 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// How many connections are allowed if nobody says, however many descriptors
 /// there are: memory is to have a ceiling.
 const DEFAULT_CONNECTIONS: usize = 100_000;
+
+/// What those are held to who ask about the program itself. They come from
+/// anywhere in the cluster.
+const VISITORS: VisitorLimits = VisitorLimits {
+    most: 16,
+    patience: Duration::from_secs(5),
+    longest: admin::LONGEST_HEAD,
+};
 
 /// Where the time comes from.
 #[derive(Clone, Copy)]
@@ -82,6 +96,7 @@ struct Daemon {
     proxy: Proxy<Engine, Outside>,
     inbox: Receiver<Message>,
     signals: Signals,
+    about: About,
 }
 
 /// The other threads.
@@ -109,7 +124,10 @@ impl Daemon {
         let (access, namespace) = discover(settings)?;
         // Before any thread starts: threads inherit what is blocked.
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
-        let engine = bind(settings)?;
+        let descriptors = sys::raise_descriptor_limit()
+            .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
+        let connections = connection_limit(settings.max_connections, descriptors);
+        let mut engine = bind(settings, connections)?;
         let (sender, inbox) = mpsc::channel();
         let waker = set_up_wakeups(&engine, &signals)?;
         let post = move |message| {
@@ -119,6 +137,16 @@ impl Daemon {
             }
         };
         info!("{}", greeting(settings, &namespace, engine.local_addr()));
+        if let Some(address) = engine.visitors().local_addr() {
+            info!("health, readiness, metrics and status on http://{address}");
+        }
+        let about = About {
+            started: (clocks.wall)(),
+            descriptors,
+            connections,
+            api_server: access.server().to_string(),
+            settings: settings.clone(),
+        };
         let name = format!("{namespace}/{}", settings.deployment);
         let outside = start_threads(settings, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
@@ -140,6 +168,7 @@ impl Daemon {
             proxy,
             inbox,
             signals,
+            about,
         })
     }
 
@@ -160,6 +189,19 @@ impl Daemon {
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
                 return Ok(exit);
             }
+            self.answer_visitors(now);
+        }
+    }
+
+    fn answer_visitors(&mut self, now: Time) {
+        while let Some((visitor, said)) = self.proxy.sockets.visitors().next_request() {
+            let view = View {
+                about: &self.about,
+                proxy: &self.proxy,
+                now,
+            };
+            let answer = admin::answer(&said, &view);
+            self.proxy.sockets.visitors().answer(visitor, answer);
         }
     }
 
@@ -212,13 +254,21 @@ impl Sockets for Engine {
     }
 }
 
-/// What a report means to the proxy, if anything.
-fn message(report: kube::Report) -> Option<Message> {
+/// What a report means to the proxy.
+fn message(report: kube::Report) -> Message {
     match report {
-        kube::Report::Reply { id, outcome } => Some(Message::Reply { id, outcome }),
-        kube::Report::Pods(pods) => Some(Message::Pods(pods)),
-        kube::Report::Fallback(address) => Some(Message::Fallback(address)),
-        kube::Report::Following(_) | kube::Report::Right { .. } | kube::Report::Trouble(_) => None,
+        kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },
+        kube::Report::Pods(pods) => Message::Pods(pods),
+        kube::Report::Fallback(address) => Message::Fallback(address),
+        kube::Report::Following(source) => Message::Following(source),
+        kube::Report::Right {
+            permission,
+            refusal,
+        } => Message::Right {
+            permission,
+            refusal,
+        },
+        kube::Report::Trouble(what) => Message::Trouble(what),
     }
 }
 
@@ -251,16 +301,20 @@ fn discover(settings: &Settings) -> Result<(Access, String), String> {
     Ok((access, namespace))
 }
 
-fn bind(settings: &Settings) -> Result<Engine, String> {
-    let descriptors = sys::raise_descriptor_limit()
-        .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
+fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
     let limits = Limits {
-        max_connections: connection_limit(settings.max_connections, descriptors),
+        max_connections,
         hold_timeout: settings.hold_timeout,
         connect_timeout: settings.connect_timeout,
     };
-    Engine::new(settings.listen, limits)
-        .map_err(|e| format!("--listen (ZPA_LISTEN) {}: {e}", settings.listen))
+    let mut engine = Engine::new(settings.listen, limits)
+        .map_err(|e| format!("--listen (ZPA_LISTEN) {}: {e}", settings.listen))?;
+    if let Some(address) = settings.admin_listen {
+        engine.open_to_visitors(address, VISITORS).map_err(|e| {
+            format!("--admin-listen (ZPA_ADMIN_LISTEN) {address}: {e}; use another address, or off")
+        })?;
+    }
+    Ok(engine)
 }
 
 /// How many connections `descriptors` allow, at most what was asked for.
@@ -306,11 +360,7 @@ fn start_threads(
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
     };
-    let report = move |report: kube::Report| {
-        if let Some(message) = message(report) {
-            post(message);
-        }
-    };
+    let report = move |report| post(message(report));
     let api = kube::spawn(config, clocks.monotonic, report).map_err(no_thread)?;
     Ok(Outside { api, resolver })
 }

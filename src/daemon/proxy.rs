@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use log::{Level, info, log, warn};
 
+use super::health::{Context, Health};
 use super::words::describe;
 use crate::clock::Time;
-use crate::cluster::{Outcome, Pod, Request};
+use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
 use crate::duration;
 use crate::engine::Counts;
+use crate::metrics::Histogram;
 use crate::policy::pods::Pods;
 use crate::policy::{self, Change, Command, Connections, Phase, Policy};
 
@@ -76,6 +78,17 @@ pub enum Message {
     Fallback(Option<SocketAddr>),
     /// The addresses of the target.
     Target(Vec<SocketAddr>),
+    /// Where the endpoints are listed; `None` while they cannot be.
+    Following(Option<AddressSource>),
+    /// A right is refused, or granted after all.
+    Right {
+        /// Which right.
+        permission: Permission,
+        /// `None` if it is granted.
+        refusal: Option<Refusal>,
+    },
+    /// A request to the API server has failed.
+    Trouble(String),
 }
 
 /// What the composition keeps to.
@@ -122,6 +135,19 @@ struct Losses {
     next: Time,
 }
 
+/// What has happened since the start that nobody else counts.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// How often the app was scaled up from zero from here.
+    pub wakes: u64,
+    /// How often it was scaled to zero from here.
+    pub sleeps: u64,
+    /// From the first connection that had to wait to a pod for it.
+    pub wake: Histogram,
+    /// How often a connection was handed to a pod without cover.
+    pub uncovered: u64,
+}
+
 /// A proxy: all that it knows, between its sockets and the API.
 pub struct Proxy<S, A> {
     /// The event loop.
@@ -141,6 +167,22 @@ pub struct Proxy<S, A> {
     drain: Drain,
     losses: Losses,
     failed_dials: u64,
+    handed_over: u64,
+    /// How many addresses the sockets have.
+    backends: usize,
+    health: Health,
+    events: Events,
+}
+
+impl Events {
+    fn note(&mut self, change: Change) {
+        match change {
+            Change::ScaledUp { .. } => self.wakes += 1,
+            Change::Slept { .. } => self.sleeps += 1,
+            Change::Woke { took, .. } => self.wake.observe(took),
+            _ => {}
+        }
+    }
 }
 
 impl<S: Sockets, A: Api> Proxy<S, A> {
@@ -159,12 +201,70 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             drain: Drain::No,
             losses: Losses::default(),
             failed_dials: 0,
+            handed_over: 0,
+            backends: 0,
+            health: Health::default(),
+            events: Events::default(),
         }
     }
 
     /// What is known of the app and being done about it.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The API threads.
+    pub fn api(&self) -> &A {
+        &self.api
+    }
+
+    /// What it keeps to.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What has happened since the start.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What the API threads have said of themselves.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What decides about what can be done where a right is refused.
+    pub fn context(&self) -> Context {
+        let replicas = self.policy.replicas();
+        Context {
+            via: self.policy.announces_via(),
+            has_target: self.terms.has_target,
+            is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
+        }
+    }
+
+    /// How many addresses may be dialled.
+    pub fn backends(&self) -> usize {
+        self.backends
+    }
+
+    /// Whether the end has begun.
+    pub fn is_draining(&self) -> bool {
+        !matches!(self.drain, Drain::No)
+    }
+
+    /// Why new connections are not welcome here, a line each; none if they are.
+    ///
+    /// Once it was ready, no outage of the API server ends that: it would for
+    /// all proxies at once, and the Service would have nobody left to lead to.
+    /// What may end it is in `health.rs`.
+    pub fn unready(&self, now: Time) -> Vec<String> {
+        let draining = self
+            .is_draining()
+            .then(|| "draining after a signal".to_owned());
+        let (name, blind) = (&self.terms.name, self.is_blind(now));
+        let health = self.health.unready(name, self.context(), blind, now);
+        draining.into_iter().chain(health).collect()
     }
 
     /// When [`Proxy::turn`] has something to do even if nothing happens.
@@ -225,6 +325,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             },
             now,
         );
+        let handed_over = counts.handed_over - self.handed_over;
+        self.handed_over = counts.handed_over;
+        if !self.policy.is_covered(now) {
+            self.events.uncovered += handed_over;
+        }
         if counts.failed_dials != self.failed_dials {
             self.failed_dials = counts.failed_dials;
             self.api.refresh();
@@ -235,6 +340,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn handle(&mut self, message: Message, now: Time) {
         match message {
             Message::Reply { id, outcome } => {
+                self.health.replied(&outcome);
                 self.policy.reply(id, outcome, now);
                 self.doubt_silence(now);
             }
@@ -250,6 +356,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             // A target is what the operator wants everybody to go through.
             Message::Fallback(_) if self.terms.has_target => {}
             Message::Fallback(address) => self.sockets.set_fallback(address),
+            Message::Following(source) => self.health.following(source),
+            Message::Right {
+                permission,
+                refusal,
+            } => self.health.right(permission, refusal, now),
+            Message::Trouble(what) => self.health.trouble(what, now),
         }
         self.obey(now);
     }
@@ -277,6 +389,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             true if !pods.is_empty() || self.is_blind(now) => self.target.clone(),
             true => Vec::new(),
         };
+        self.backends = addresses.len();
         self.sockets.set_backends(&addresses, now);
         self.policy.dialable(!addresses.is_empty(), now);
         let deadlines = [self.pods.next_deadline(now), self.blind_at(now)];
@@ -308,7 +421,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                     }
                     self.backends_until = Some(now);
                 }
-                Command::Say(change) => self.say(change),
+                Command::Say(change) => {
+                    self.events.note(change);
+                    self.say(change);
+                }
             }
         }
     }

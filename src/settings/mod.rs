@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::cluster::{ApiServer, HostPort, PortRef};
 pub use help::{help, markdown_table, version};
 use said::{Said, Word};
-pub use table::{Setting, TABLE, Unset, variables};
+pub use table::{Setting, TABLE, Unset, in_force, variables};
 
 /// What the program is to do, as its user has set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct Settings {
     /// Where clients connect. Port 0 lets the kernel choose one. An
     /// unspecified IPv6 address (`[::]`) stands for IPv4 as well.
     pub listen: SocketAddr,
+    /// Where those connect who ask about the program itself; none means that
+    /// nobody can.
+    pub admin_listen: Option<SocketAddr>,
     /// What to dial in place of the pods' addresses.
     pub target: Option<HostPort>,
     /// How long there has to be no connection before the Deployment is scaled
@@ -171,6 +174,7 @@ impl Settings {
             service: String::new(),
             port: None,
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            admin_listen: None,
             target: None,
             idle_ttl: Duration::ZERO,
             hold_timeout: Duration::ZERO,

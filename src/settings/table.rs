@@ -1,9 +1,12 @@
 //! The one table of settings.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Settings, value};
+use crate::cluster::{ApiServer, HostPort, PortRef};
+use crate::duration;
 
 /// A setting: how it is given, what it means, and how it is read.
 pub struct Setting {
@@ -25,6 +28,9 @@ pub struct Setting {
     /// Reads a text that is not empty and stores what it means, or says in a
     /// clause why it means nothing.
     pub(super) store: fn(&mut Settings, &str) -> Result<(), String>,
+    /// What is stored, as a text that would be read as the same; `None` if that
+    /// is [`Unset::Means`].
+    pub(super) show: fn(&Settings) -> Option<String>,
 }
 
 /// What holds if a setting is not given.
@@ -59,6 +65,13 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|setting| setting.variables).copied()
 }
 
+/// Every setting by its flag, with what is in force; `None` for what was not
+/// said and has no default. There is no secret among them: credentials are given
+/// as files.
+pub fn in_force(settings: &Settings) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    TABLE.iter().map(|row| (row.flag, (row.show)(settings)))
+}
+
 impl Setting {
     /// The flag's name and its aliases.
     fn flags(&self) -> impl Iterator<Item = &'static str> {
@@ -80,6 +93,7 @@ pub static TABLE: &[Setting] = &[
             settings.deployment = value::subdomain(text)?;
             Ok(())
         },
+        show: |settings| Some(settings.deployment.clone()),
     },
     Setting {
         flag: "namespace",
@@ -93,6 +107,7 @@ pub static TABLE: &[Setting] = &[
             settings.namespace = Some(value::label(text)?);
             Ok(())
         },
+        show: |settings| settings.namespace.clone(),
     },
     Setting {
         flag: "service",
@@ -106,6 +121,7 @@ pub static TABLE: &[Setting] = &[
             settings.service = value::label(text)?;
             Ok(())
         },
+        show: |settings| Some(settings.service.clone()),
     },
     Setting {
         flag: "port",
@@ -119,6 +135,7 @@ pub static TABLE: &[Setting] = &[
             settings.port = Some(value::port_ref(text)?);
             Ok(())
         },
+        show: |settings| settings.port.as_ref().map(PortRef::to_string),
     },
     Setting {
         flag: "listen",
@@ -131,6 +148,27 @@ pub static TABLE: &[Setting] = &[
         store: |settings, text| {
             settings.listen = value::listen(text)?;
             Ok(())
+        },
+        show: |settings| Some(settings.listen.to_string()),
+    },
+    Setting {
+        flag: "admin-listen",
+        aliases: &[],
+        variables: &["ZPA_ADMIN_LISTEN"],
+        placeholder: "ADDRESS",
+        unset: Unset::Default("0.0.0.0:8081"),
+        help: "Where probes and Prometheus connect: health, readiness, metrics and status; or `off`",
+        examples: &["0.0.0.0:8081", ":8081", "127.0.0.1:9090", "off"],
+        store: |settings, text| {
+            settings.admin_listen = match text {
+                "off" => None,
+                address => Some(value::listen(address)?),
+            };
+            Ok(())
+        },
+        show: |settings| {
+            let address = settings.admin_listen.map(|address| address.to_string());
+            Some(address.unwrap_or_else(|| "off".to_owned()))
         },
     },
     Setting {
@@ -145,6 +183,7 @@ pub static TABLE: &[Setting] = &[
             settings.target = Some(text.parse().map_err(reason)?);
             Ok(())
         },
+        show: |settings| settings.target.as_ref().map(HostPort::to_string),
     },
     Setting {
         flag: "idle-ttl",
@@ -158,6 +197,7 @@ pub static TABLE: &[Setting] = &[
             settings.idle_ttl = value::duration_from(Duration::from_secs(1), text)?;
             Ok(())
         },
+        show: |settings| Some(duration::display(settings.idle_ttl)),
     },
     Setting {
         flag: "hold-timeout",
@@ -171,6 +211,7 @@ pub static TABLE: &[Setting] = &[
             settings.hold_timeout = value::positive_duration(text)?;
             Ok(())
         },
+        show: |settings| Some(duration::display(settings.hold_timeout)),
     },
     Setting {
         flag: "connect-timeout",
@@ -184,6 +225,7 @@ pub static TABLE: &[Setting] = &[
             settings.connect_timeout = value::positive_duration(text)?;
             Ok(())
         },
+        show: |settings| Some(duration::display(settings.connect_timeout)),
     },
     Setting {
         flag: "wake-replicas",
@@ -197,6 +239,7 @@ pub static TABLE: &[Setting] = &[
             settings.wake_replicas = value::replicas(text)?;
             Ok(())
         },
+        show: |settings| Some(settings.wake_replicas.to_string()),
     },
     Setting {
         flag: "max-connections",
@@ -210,6 +253,7 @@ pub static TABLE: &[Setting] = &[
             settings.max_connections = Some(value::count(text)?);
             Ok(())
         },
+        show: |settings| settings.max_connections.map(|most| most.to_string()),
     },
     Setting {
         flag: "drain-delay",
@@ -223,6 +267,7 @@ pub static TABLE: &[Setting] = &[
             settings.drain_delay = value::duration(text)?;
             Ok(())
         },
+        show: |settings| Some(duration::display(settings.drain_delay)),
     },
     Setting {
         flag: "drain-timeout",
@@ -236,6 +281,7 @@ pub static TABLE: &[Setting] = &[
             settings.drain_timeout = value::duration(text)?;
             Ok(())
         },
+        show: |settings| Some(duration::display(settings.drain_timeout)),
     },
     Setting {
         flag: "kubeconfig",
@@ -249,6 +295,7 @@ pub static TABLE: &[Setting] = &[
             settings.kubeconfig = Some(text.into());
             Ok(())
         },
+        show: |settings| settings.kubeconfig.as_deref().map(path),
     },
     Setting {
         flag: "api-server",
@@ -262,6 +309,7 @@ pub static TABLE: &[Setting] = &[
             settings.api_server = Some(text.parse().map_err(reason)?);
             Ok(())
         },
+        show: |settings| settings.api_server.as_ref().map(ApiServer::to_string),
     },
     Setting {
         flag: "credentials",
@@ -275,6 +323,7 @@ pub static TABLE: &[Setting] = &[
             settings.credentials = text.into();
             Ok(())
         },
+        show: |settings| Some(path(&settings.credentials)),
     },
     Setting {
         flag: "log",
@@ -288,8 +337,13 @@ pub static TABLE: &[Setting] = &[
             settings.log = value::log(text)?;
             Ok(())
         },
+        show: |settings| Some(settings.log.clone()),
     },
 ];
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
 
 fn reason(error: crate::address::ParseError) -> String {
     error.to_string()

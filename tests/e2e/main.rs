@@ -3,6 +3,7 @@
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod admin;
 mod faults;
 mod journeys;
 mod process;

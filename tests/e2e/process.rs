@@ -94,6 +94,16 @@ impl Zpa {
         stream
     }
 
+    /// A visitor of its admin port, with time-outs so that no test hangs.
+    pub fn visit(&self) -> TcpStream {
+        let line = self.expect_log("status on http://");
+        let (_, address) = line.rsplit_once("http://").expect("a URL");
+        let stream = TcpStream::connect(address).expect("zpa accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
     /// Waits for a line that contains `text`, and returns it.
     #[track_caller]
     pub fn expect_log(&self, text: &str) -> String {

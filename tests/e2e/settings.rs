@@ -79,3 +79,21 @@ fn an_address_in_use_is_an_error_that_names_the_setting() {
         "{stderr}"
     );
 }
+
+#[test]
+fn an_admin_address_in_use_is_an_error_that_names_the_setting_and_the_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let args = [
+        "--deployment=app",
+        "--namespace=n",
+        "--listen=127.0.0.1:0",
+        "--api-server=http://127.0.0.1:1",
+    ];
+    let output = zpa(&args, &[("ZPA_ADMIN_LISTEN", &address)]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = text(&output.stderr);
+    for part in ["ZPA_ADMIN_LISTEN", &address, "off"] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+}

@@ -144,6 +144,8 @@ impl Sandbox {
             ("ZPA_SERVICE", self.options.name.clone()),
             ("ZPA_API_SERVER", self.url()),
             ("ZPA_CREDENTIALS", self.credentials().display().to_string()),
+            // Several may run beside each other.
+            ("ZPA_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
         ];
         variables
             .map(|(name, value)| (name.to_owned(), value))

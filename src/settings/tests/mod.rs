@@ -49,6 +49,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         service: "app".into(),
         port: None,
         listen: "0.0.0.0:8080".parse().unwrap(),
+        admin_listen: Some("0.0.0.0:8081".parse().unwrap()),
         target: None,
         idle_ttl: Duration::from_secs(3600),
         hold_timeout: Duration::from_secs(300),
@@ -272,6 +273,51 @@ fn every_row_of_the_table_is_in_order() {
             assert_eq!(stored, Ok(()), "--{flag}={text}");
         }
     }
+}
+
+#[test]
+fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
+    for setting in TABLE {
+        let flag = setting.flag;
+        let default = match setting.unset {
+            Unset::Default(default) => Some(default),
+            _ => None,
+        };
+        for text in setting.examples.iter().copied().chain(default) {
+            let (mut once, mut again) = (Settings::undecided(), Settings::undecided());
+            (setting.store)(&mut once, text).unwrap();
+            let shown = (setting.show)(&once).unwrap_or_else(|| panic!("--{flag}={text}"));
+            assert_eq!(
+                (setting.store)(&mut again, &shown),
+                Ok(()),
+                "--{flag}={shown}"
+            );
+            assert_eq!(once, again, "--{flag}={text} is shown as {shown}");
+        }
+    }
+    let settings = settings(&["--deployment=app"], &[]);
+    let unsaid: Vec<_> = in_force(&settings)
+        .filter_map(|(flag, shown)| shown.is_none().then_some(flag))
+        .collect();
+    let expected = [
+        "namespace",
+        "port",
+        "target",
+        "max-connections",
+        "kubeconfig",
+        "api-server",
+    ];
+    assert_eq!(unsaid, expected);
+}
+
+#[test]
+fn the_admin_port_can_be_elsewhere_and_off() {
+    assert_eq!(with("admin-listen", "off").admin_listen, None);
+    let elsewhere = with("admin-listen", ":9090").admin_listen;
+    assert_eq!(elsewhere.map(|it| it.to_string()), Some("[::]:9090".into()));
+    let expected = "; use e.g. 0.0.0.0:8081, :8081, 127.0.0.1:9090, off";
+    assert!(error("admin-listen", "OFF").ends_with(expected));
+    assert!(error("admin-listen", "none").ends_with(expected));
 }
 
 #[test]

@@ -1,0 +1,354 @@
+//! What the API threads say of themselves, and whether that lets a proxy do its
+//! work.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::cluster::{AddressSource, Outcome, Permission, Refusal, Via};
+use crate::duration;
+use crate::policy;
+
+/// How long a right must have been refused, with nothing to be done in its
+/// place, until a proxy that was ready is so no more: longer than it takes to
+/// ask again. An API server that has just started refuses everything until it
+/// has read the roles, and all proxies would go at once.
+///
+/// A refusal that is older was not tried again, because there is no need for
+/// the right now. It may have been granted meanwhile, and only a proxy that is
+/// ready gets the connection that finds out.
+pub const BELIEVED_AFTER: Duration = policy::POLL_FORBIDDEN.saturating_add(Duration::from_secs(15));
+
+/// What was heard from the API threads.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// The Deployment, or its scale, was read once.
+    looked: bool,
+    /// Where the endpoints were listed last.
+    source: Option<AddressSource>,
+    /// They could be listed when that was last tried.
+    following: bool,
+    refused: BTreeMap<Permission, Refused>,
+    trouble: Option<(String, Time)>,
+}
+
+#[derive(Clone, Debug)]
+struct Refused {
+    refusal: Refusal,
+    since: Time,
+    /// When it was refused last.
+    last: Time,
+}
+
+/// What decides about what can be done where a right is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Where announcements go: it is the policy that gives up a way.
+    pub via: Option<Via>,
+    /// Whether a target is dialled in place of the pods.
+    pub has_target: bool,
+    /// Whether the app has replicas.
+    pub is_up: bool,
+}
+
+impl Health {
+    /// A request was answered, or has failed.
+    pub(super) fn replied(&mut self, outcome: &Outcome) {
+        self.looked |= matches!(outcome, Outcome::Scale(_));
+    }
+
+    /// The endpoints are listed from there, or cannot be.
+    pub(super) fn following(&mut self, source: Option<AddressSource>) {
+        self.following = source.is_some();
+        self.source = source.or(self.source);
+    }
+
+    /// A right is refused, or granted after all.
+    pub(super) fn right(&mut self, right: Permission, refusal: Option<Refusal>, now: Time) {
+        let before = self.refused.remove(&right).filter(|it| it.is_fresh(now));
+        if let Some(refusal) = refusal {
+            let since = before.map_or(now, |before| before.since);
+            let refused = Refused {
+                refusal,
+                since,
+                last: now,
+            };
+            self.refused.insert(right, refused);
+        }
+    }
+
+    /// A request has failed.
+    pub(super) fn trouble(&mut self, what: String, now: Time) {
+        self.trouble = Some((what, now));
+    }
+
+    /// Where the endpoints were last listed from.
+    pub fn source(&self) -> Option<AddressSource> {
+        self.source
+    }
+
+    /// Whether they could be when that was last tried.
+    pub fn is_following(&self) -> bool {
+        self.following
+    }
+
+    /// What went wrong last, and when.
+    pub fn last_trouble(&self) -> Option<(&str, Time)> {
+        self.trouble.as_ref().map(|(what, at)| (what.as_str(), *at))
+    }
+
+    /// Why that right was refused, if it was.
+    pub fn why_refused(&self, permission: Permission) -> Option<&str> {
+        let refused = self.refused.get(&permission);
+        refused.map(|refused| refused.refusal.why.as_str())
+    }
+
+    /// What is being done because that right is refused, if anything is.
+    pub fn fallback(&self, permission: Permission, context: Context) -> Option<&'static str> {
+        match permission {
+            Permission::PatchStatus if context.via == Some(Via::Status) => None,
+            Permission::PatchDeployment if context.via.is_some() => None,
+            Permission::PatchStatus | Permission::PatchDeployment => permission.instead(),
+            _ => self
+                .refused
+                .get(&permission)?
+                .way_round(permission, context),
+        }
+    }
+
+    /// For how long that right has been refused without anything that can be
+    /// done in its place, if it is.
+    pub fn forbidden_for(
+        &self,
+        permission: Permission,
+        context: Context,
+        now: Time,
+    ) -> Option<Duration> {
+        let refused = self.refused.get(&permission)?;
+        let lost = refused.is_fresh(now) && refused.way_round(permission, context).is_none();
+        lost.then(|| now.since(refused.since))
+    }
+
+    /// Why a proxy that is not draining is not ready, a line each; none if it
+    /// is.
+    ///
+    /// It becomes so once it has seen the Deployment and the endpoints, or
+    /// (`blind`) is told to trust a target. Then only rights end it that are
+    /// refused for good, without a way round.
+    pub(super) fn unready(
+        &self,
+        name: &str,
+        context: Context,
+        blind: bool,
+        now: Time,
+    ) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.looked {
+            reasons.push(format!("the Deployment {name} was not read yet"));
+        }
+        if self.source.is_none() && !(context.has_target && blind) {
+            reasons.push("the addresses of the pods were not listed yet".to_owned());
+        }
+        if !reasons.is_empty() {
+            let trouble = self.trouble.as_ref().map(|(what, _)| what.clone());
+            reasons.extend(trouble);
+            return reasons;
+        }
+        let refused = Permission::ALL.into_iter().filter_map(|permission| {
+            let refused_for = self.forbidden_for(permission, context, now)?;
+            let why = self.why_refused(permission)?;
+            (refused_for >= BELIEVED_AFTER).then(|| {
+                let seconds = duration::display(Duration::from_secs(refused_for.as_secs()));
+                format!("not allowed for {seconds} to {permission}: {why}")
+            })
+        });
+        refused.collect()
+    }
+}
+
+impl Refused {
+    fn is_fresh(&self, now: Time) -> bool {
+        now.since(self.last) <= BELIEVED_AFTER
+    }
+
+    fn way_round(&self, permission: Permission, context: Context) -> Option<&'static str> {
+        match permission {
+            Permission::PatchScale if context.is_up => {
+                Some("leaving the app awake: it is not put to sleep")
+            }
+            Permission::FollowEndpoints if context.has_target => {
+                Some("dialling the target without knowing whether it is there")
+            }
+            _ => self.refusal.instead,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{ResourceVersion, Scale};
+
+    const ASLEEP: Context = Context {
+        via: Some(Via::Status),
+        has_target: false,
+        is_up: false,
+    };
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    fn scale() -> Outcome {
+        Outcome::Scale(Scale {
+            replicas: 0,
+            version: ResourceVersion("1".into()),
+            in_use: None,
+            generation: None,
+        })
+    }
+
+    fn refusal(permission: Permission) -> Refusal {
+        Refusal {
+            why: "403 no".into(),
+            instead: permission.instead(),
+        }
+    }
+
+    /// What has seen the Deployment and the endpoints.
+    fn well() -> Health {
+        let mut health = Health::default();
+        health.replied(&scale());
+        health.following(Some(AddressSource::EndpointSlices));
+        health
+    }
+
+    fn unready(health: &Health, context: Context, seconds: u64) -> Vec<String> {
+        health.unready("default/app", context, false, at(seconds))
+    }
+
+    /// A right was refused in these seconds.
+    fn refused(permission: Permission, seconds: &[u64]) -> Health {
+        let mut health = well();
+        for &second in seconds {
+            health.right(permission, Some(refusal(permission)), at(second));
+        }
+        health
+    }
+
+    #[test]
+    fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before() {
+        let mut health = Health::default();
+        health.replied(&Outcome::Unreachable);
+        health.following(None);
+        health.trouble("cannot be reached".into(), at(1));
+        assert_eq!(
+            unready(&health, ASLEEP, 1),
+            [
+                "the Deployment default/app was not read yet",
+                "the addresses of the pods were not listed yet",
+                "cannot be reached"
+            ]
+        );
+        health.replied(&scale());
+        assert_eq!(unready(&health, ASLEEP, 2).len(), 2);
+        health.following(Some(AddressSource::EndpointSlices));
+        assert!(unready(&health, ASLEEP, 3).is_empty());
+    }
+
+    #[test]
+    fn once_ready_no_outage_ends_it() {
+        let mut health = well();
+        health.replied(&Outcome::Unreachable);
+        health.following(None);
+        assert!(unready(&health, ASLEEP, 1_000_000).is_empty());
+        assert_eq!(health.source(), Some(AddressSource::EndpointSlices));
+        assert!(!health.is_following());
+    }
+
+    #[test]
+    fn a_right_that_is_refused_for_good_and_has_no_way_round_ends_it() {
+        for permission in Permission::ALL {
+            let mut health = refused(permission, &[100, 130, 160]);
+            let ends_it = matches!(
+                permission,
+                Permission::GetScale | Permission::PatchScale | Permission::FollowEndpoints
+            );
+            let reasons = unready(&health, ASLEEP, 160).len();
+            assert_eq!(reasons, usize::from(ends_it), "{permission}");
+            health.right(permission, None, at(161));
+            let reasons = unready(&health, ASLEEP, 161);
+            assert!(reasons.is_empty(), "{permission}: granted again");
+        }
+        let health = refused(Permission::PatchScale, &[1, 31, 60]);
+        assert_eq!(
+            unready(&health, ASLEEP, 60),
+            ["not allowed for 59s to patch deployments/scale: 403 no"]
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_believed_when_it_was_repeated_and_forgotten_when_it_is_not() {
+        for (label, refusals, now, ready) in [
+            ("just now", &[100][..], 100, true),
+            ("for 44 s", &[100, 130], 144, true),
+            ("for 45 s", &[100, 130], 145, false),
+            ("still", &[100, 130, 160], 205, false),
+            ("not tried for 46 s", &[100, 130, 160], 206, true),
+            ("again after that", &[100, 130, 160, 300], 300, true),
+            ("and again for long enough", &[100, 300, 330], 345, false),
+        ] {
+            let health = refused(Permission::PatchScale, refusals);
+            assert_eq!(unready(&health, ASLEEP, now).is_empty(), ready, "{label}");
+        }
+    }
+
+    #[test]
+    fn an_app_that_is_up_can_be_served_without_the_right_to_scale_it() {
+        let right = Permission::PatchScale;
+        let health = refused(right, &[100, 130, 160]);
+        let awake = Context {
+            is_up: true,
+            ..ASLEEP
+        };
+        assert!(unready(&health, awake, 160).is_empty());
+        assert!(health.fallback(right, awake).is_some());
+        assert_eq!(unready(&health, ASLEEP, 160).len(), 1);
+        assert!(health.fallback(right, ASLEEP).is_none());
+    }
+
+    #[test]
+    fn with_a_target_the_endpoints_can_be_done_without() {
+        let right = Permission::FollowEndpoints;
+        let mut health = Health::default();
+        health.replied(&scale());
+        health.right(right, Some(refusal(right)), at(1));
+        let target = Context {
+            has_target: true,
+            ..ASLEEP
+        };
+        assert_eq!(unready(&health, target, 1).len(), 1, "not blind yet");
+        assert!(health.unready("app", target, true, at(9)).is_empty());
+        assert!(health.fallback(right, target).is_some());
+        assert!(health.fallback(right, ASLEEP).is_none());
+    }
+
+    #[test]
+    fn the_way_of_announcing_is_what_the_policy_says_it_is() {
+        let rights = [Permission::PatchStatus, Permission::PatchDeployment];
+        let mut health = well();
+        for right in rights {
+            health.right(right, Some(refusal(right)), at(1));
+        }
+        for (label, via, fallbacks) in [
+            ("not believed yet", Some(Via::Status), [false, false]),
+            ("by an annotation", Some(Via::Annotation), [true, false]),
+            ("nowhere", None, [true, true]),
+        ] {
+            let context = Context { via, ..ASLEEP };
+            let in_force = rights.map(|right| health.fallback(right, context).is_some());
+            assert_eq!(in_force, fallbacks, "{label}");
+            assert!(unready(&health, context, 46).is_empty(), "{label}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is told to visitors: the state, gathered when somebody asks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Outside;
+use super::proxy::Proxy;
+use crate::admin::Pages;
+use crate::clock::Time;
+use crate::cluster::{Permission, Via};
+use crate::engine::Engine;
+use crate::metrics::{self, Snapshot};
+use crate::policy::Phase;
+use crate::settings::{self, Settings};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What does not change while the program runs.
+pub(super) struct About {
+    /// When it was started, in seconds since 1970.
+    pub(super) started: u64,
+    /// How many descriptors it may have open.
+    pub(super) descriptors: u64,
+    /// How many connections may be open.
+    pub(super) connections: usize,
+    /// The address of the API server.
+    pub(super) api_server: String,
+    /// What its user has set.
+    pub(super) settings: Settings,
+}
+
+/// The program at one moment.
+pub(super) struct View<'a> {
+    pub(super) about: &'a About,
+    pub(super) proxy: &'a Proxy<Engine, Outside>,
+    pub(super) now: Time,
+}
+
+impl Pages for View<'_> {
+    fn unready(&self) -> Vec<String> {
+        self.proxy.unready(self.now)
+    }
+
+    fn metrics(&self) -> (String, &'static str) {
+        (metrics::text(&self.snapshot()), metrics::CONTENT_TYPE)
+    }
+
+    fn status(&self) -> String {
+        let text = serde_json::to_string_pretty(&self.state());
+        // Nothing in it can fail to be written.
+        text.unwrap_or_default() + "\n"
+    }
+}
+
+impl View<'_> {
+    /// Every right, and whether `holds` of it.
+    fn rights(&self, holds: impl Fn(Permission) -> bool) -> Vec<(&'static str, bool)> {
+        let flag = |permission: Permission| (permission.name(), holds(permission));
+        Permission::ALL.map(flag).to_vec()
+    }
+
+    fn fallback(&self, permission: Permission) -> Option<&'static str> {
+        let proxy = self.proxy;
+        proxy.health().fallback(permission, proxy.context())
+    }
+
+    fn is_forbidden(&self, permission: Permission) -> bool {
+        let (health, context) = (self.proxy.health(), self.proxy.context());
+        health
+            .forbidden_for(permission, context, self.now)
+            .is_some()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let View { about, proxy, now } = *self;
+        let (policy, engine, events) = (proxy.policy(), &proxy.sockets, proxy.events());
+        let (counts, phase) = (engine.counts(), policy.phase().name());
+        Snapshot {
+            version: VERSION,
+            started: about.started,
+            descriptors: about.descriptors,
+            ready: proxy.unready(now).is_empty(),
+            phases: Phase::NAMES.map(|name| (name, name == phase)).to_vec(),
+            replicas: policy.replicas().map(|(replicas, _)| replicas),
+            replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
+            idle_ttl: about.settings.idle_ttl,
+            cover: policy.cover_left(now),
+            backends: proxy.backends(),
+            following: proxy.health().is_following(),
+            connections_limit: about.connections,
+            connections_open: counts.open,
+            connections_waiting: counts.waiting,
+            accepted: counts.accepted,
+            handed_over: counts.handed_over,
+            uncovered: events.uncovered,
+            closed: engine.tally().ends(),
+            failed_dials: counts.failed_dials,
+            hold: engine.tally().hold.clone(),
+            wake: events.wake.clone(),
+            wakes: events.wakes,
+            sleeps: events.sleeps,
+            requests: proxy.api().api.requests().read(),
+            fallbacks: self.rights(|right| self.fallback(right).is_some()),
+            forbidden: self.rights(|right| self.is_forbidden(right)),
+        }
+    }
+
+    fn state(&self) -> State<'_> {
+        let View { about, proxy, now } = *self;
+        let (policy, health) = (proxy.policy(), proxy.health());
+        let (counts, unready) = (proxy.sockets.counts(), proxy.unready(now));
+        let via = policy.announces_via();
+        let trouble = health.last_trouble().map(|(what, at)| Trouble {
+            what,
+            seconds_ago: seconds(now.since(at)),
+        });
+        let fallbacks = Permission::ALL.into_iter().filter_map(|permission| {
+            Some(Fallback {
+                permission: permission.name(),
+                instead: self.fallback(permission)?,
+                why: health.why_refused(permission),
+            })
+        });
+        let forbidden = Permission::ALL.into_iter().filter_map(|permission| {
+            Some(Forbidden {
+                permission: self.is_forbidden(permission).then_some(permission.name())?,
+                why: health.why_refused(permission),
+            })
+        });
+        State {
+            version: VERSION,
+            ready: unready.is_empty(),
+            not_ready_because: unready,
+            app: App {
+                name: &proxy.terms().name,
+                phase: policy.phase().name(),
+                replicas: policy.replicas().map(|(replicas, _)| replicas),
+                seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
+            },
+            in_use: InUse {
+                announced_by: match via {
+                    Some(Via::Status) => "the condition zero-pod-autoscaler/InUse in the status",
+                    Some(Via::Annotation) => "an annotation",
+                    None => "nothing",
+                },
+                cover_left_seconds: policy.cover_left(now).map(seconds),
+                forwarded_without_cover: proxy.events().uncovered,
+            },
+            addresses: Addresses {
+                source: health.source().map(|source| source.to_string()),
+                up_to_date: health.is_following(),
+                dialled: proxy.backends(),
+            },
+            connections: Connections {
+                limit: about.connections,
+                open: counts.open,
+                waiting: counts.waiting,
+                accepted: counts.accepted,
+            },
+            api_server: ApiServer {
+                address: &about.api_server,
+                last_error: trouble,
+            },
+            fallbacks: fallbacks.collect(),
+            forbidden: forbidden.collect(),
+            settings: settings::in_force(&about.settings).collect(),
+        }
+    }
+}
+
+/// What a human reads, and the scripts of humans.
+#[derive(Serialize)]
+struct State<'a> {
+    version: &'static str,
+    ready: bool,
+    not_ready_because: Vec<String>,
+    app: App<'a>,
+    in_use: InUse,
+    addresses: Addresses,
+    connections: Connections,
+    api_server: ApiServer<'a>,
+    fallbacks: Vec<Fallback<'a>>,
+    forbidden: Vec<Forbidden<'a>>,
+    settings: BTreeMap<&'static str, Option<String>>,
+}
+
+#[derive(Serialize)]
+struct App<'a> {
+    name: &'a str,
+    phase: &'static str,
+    replicas: Option<u32>,
+    seen_seconds_ago: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct InUse {
+    announced_by: &'static str,
+    cover_left_seconds: Option<f64>,
+    forwarded_without_cover: u64,
+}
+
+#[derive(Serialize)]
+struct Addresses {
+    source: Option<String>,
+    up_to_date: bool,
+    dialled: usize,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    limit: usize,
+    open: usize,
+    waiting: usize,
+    accepted: u64,
+}
+
+#[derive(Serialize)]
+struct ApiServer<'a> {
+    address: &'a str,
+    last_error: Option<Trouble<'a>>,
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    what: &'a str,
+    seconds_ago: f64,
+}
+
+#[derive(Serialize)]
+struct Fallback<'a> {
+    permission: &'static str,
+    instead: &'static str,
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Forbidden<'a> {
+    permission: &'static str,
+    why: Option<&'a str>,
+}
+
+/// To the millisecond: a human reads it.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}

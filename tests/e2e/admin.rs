@@ -1,0 +1,412 @@
+//! What the program says about itself: health, readiness, metrics, status.
+
+use super::*;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::sandbox::{Misbehaviour, Times};
+
+impl Zpa {
+    /// Sends `request` to the admin port; the status and the body of the reply.
+    fn asked(&self, request: &str) -> (u16, String) {
+        let mut stream = self.visit();
+        stream.write_all(request.as_bytes()).unwrap();
+        reply(&mut stream)
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.asked(&format!("GET {path} HTTP/1.1\r\nHost: zpa\r\n\r\n"))
+    }
+
+    fn status(&self) -> Value {
+        let (status, body) = self.get("/status");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The value of one series, named as in the text format.
+    fn metric(&self, series: &str) -> Option<f64> {
+        let (_, body) = self.get("/metrics");
+        let line = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        body.lines().find_map(line)
+    }
+
+    /// Asks `path` until the reply is as wanted.
+    #[track_caller]
+    fn expect_page(&self, path: &str, what: &str, wanted: impl Fn(u16, &str) -> bool) {
+        let start = Instant::now();
+        loop {
+            let (status, body) = self.get(path);
+            if wanted(status, &body) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "never: {what}\n{status} {body}");
+            // Not in a hurry: the others have but two cores.
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[track_caller]
+    fn expect_ready(&self) {
+        self.expect_page("/readyz", "ready", |status, _| status == 200);
+    }
+
+    #[track_caller]
+    fn expect_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        self.expect_page("/status", what, |_, body| {
+            wanted(&serde_json::from_str(body).unwrap())
+        });
+    }
+}
+
+/// Reads a whole reply.
+fn reply(stream: &mut TcpStream) -> (u16, String) {
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).expect("a status line");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+/// The rights in whose place something else is done, as `/status` has them.
+fn fallbacks(status: &Value) -> Vec<&str> {
+    let all = status["fallbacks"].as_array().unwrap();
+    assert!(all.iter().all(|it| it["instead"].is_string()), "{status}");
+    all.iter()
+        .map(|it| it["permission"].as_str().unwrap())
+        .collect()
+}
+
+fn gauge(permission: &str) -> String {
+    format!("zpa_api_fallback{{permission=\"{permission}\"}}")
+}
+
+#[test]
+fn it_is_alive_from_the_start_and_ready_once_it_has_read_the_deployment() {
+    let sandbox = asleep();
+    let read = on("get", "deployments");
+    sandbox.fault(read, Times::Always, Misbehaviour::Refuse(503, None));
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    assert_eq!(zpa.get("/healthz"), (200, "ok\n".to_owned()));
+    zpa.expect_page("/readyz", "why not", |status, body| {
+        status == 503
+            && body.contains("the Deployment default/myapp was not read yet\n")
+            && body.contains("reading the Deployment: 503")
+    });
+    assert_eq!(zpa.metric("zpa_ready"), Some(0.0));
+    sandbox.heal();
+    zpa.expect_ready();
+    assert_eq!(zpa.metric("zpa_ready"), Some(1.0));
+    let error = &zpa.status()["api_server"]["last_error"];
+    assert!(error["what"].as_str().unwrap().contains("503"), "{error}");
+}
+
+#[test]
+fn a_sleeping_app_is_ready_and_no_probe_wakes_it() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    zpa.expect_ready();
+    for path in ["/healthz", "/readyz", "/metrics", "/status"].repeat(5) {
+        assert_eq!(zpa.get(path).0, 200, "{path}");
+    }
+    let status = zpa.status();
+    assert_eq!(status["app"]["phase"], "asleep");
+    assert_eq!(status["app"]["replicas"], 0);
+    assert_eq!(status["connections"]["accepted"], 0);
+    assert_eq!(sandbox.count(&on("patch", "*")), 0);
+}
+
+#[test]
+fn a_wake_shows_in_the_metrics() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    echo(&mut client, "hello");
+    for (series, value) in [
+        ("zpa_wakes_total", 1.0),
+        ("zpa_wake_seconds_count", 1.0),
+        ("zpa_hold_seconds_count", 1.0),
+        ("zpa_connections_total", 1.0),
+        ("zpa_connections_open", 1.0),
+        ("zpa_forwarded_total", 1.0),
+        ("zpa_forwarded_without_cover_total", 0.0),
+        ("zpa_replicas", 1.0),
+        ("zpa_phase{phase=\"awake\"}", 1.0),
+        ("zpa_phase{phase=\"asleep\"}", 0.0),
+        ("zpa_idle_ttl_seconds", 3600.0),
+        ("zpa_backends", 1.0),
+    ] {
+        assert_eq!(zpa.metric(series), Some(value), "{series}");
+    }
+    let cover = zpa.metric("zpa_cover_seconds").unwrap();
+    assert!(cover > 2000.0 && cover <= 2880.0, "{cover}");
+    let patched = zpa.metric("zpa_api_requests_total{verb=\"patch\",outcome=\"ok\"}");
+    assert_eq!(patched, Some(2.0), "the scale, and the announcement");
+    drop(client);
+    let closed = "zpa_connections_closed_total{reason=\"finished\",phase=\"relaying\"}";
+    zpa.expect_page("/metrics", "it is closed", |_, body| {
+        body.contains(&format!("{closed} 1\n"))
+    });
+}
+
+#[test]
+fn without_slices_the_state_shows_that_endpoints_are_followed_in_their_place() {
+    let sandbox = asleep();
+    sandbox.deny("*", "endpointslices");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    echo(&mut zpa.connect(), "through endpoints");
+    let status = zpa.status();
+    assert_eq!(status["addresses"]["source"], "Endpoints");
+    assert_eq!(fallbacks(&status), ["list,watch endpointslices"]);
+    let why = status["fallbacks"][0]["why"].as_str().unwrap();
+    assert!(
+        why.starts_with("403 endpointslices.discovery.k8s.io is forbidden"),
+        "{why}"
+    );
+    assert_eq!(zpa.metric(&gauge("list,watch endpointslices")), Some(1.0));
+    assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(0.0));
+    assert_eq!(zpa.logged("EndpointSlices cannot be followed"), 1);
+}
+
+#[test]
+fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place() {
+    let sandbox = awake();
+    sandbox.deny("patch", "deployments/status");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    echo(&mut zpa.connect(), "announced by an annotation");
+    let status = zpa.status();
+    assert_eq!(status["in_use"]["announced_by"], "an annotation");
+    assert!(status["in_use"]["cover_left_seconds"].as_f64() > Some(0.0));
+    assert_eq!(fallbacks(&status), ["patch deployments/status"]);
+    assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(1.0));
+    assert_eq!(zpa.metric(&gauge("patch deployments")), Some(0.0));
+    assert_eq!(
+        zpa.logged("announcing that it is in use by an annotation"),
+        1
+    );
+    zpa.expect_ready();
+}
+
+#[test]
+fn without_status_and_annotations_the_state_shows_that_nothing_is_announced() {
+    let sandbox = awake();
+    sandbox.deny("patch", "deployments/status");
+    sandbox.deny("patch", "deployments");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    echo(&mut zpa.connect(), "unannounced");
+    let status = zpa.status();
+    assert_eq!(status["in_use"]["announced_by"], "nothing");
+    assert_eq!(status["in_use"]["cover_left_seconds"], Value::Null);
+    assert_eq!(
+        fallbacks(&status),
+        ["patch deployments/status", "patch deployments"]
+    );
+    assert_eq!(zpa.metric(&gauge("patch deployments")), Some(1.0));
+    assert_eq!(
+        zpa.metric("zpa_cover_seconds"),
+        None,
+        "there is none to be had"
+    );
+    assert_eq!(zpa.logged("counting only the connections of this proxy"), 1);
+    zpa.expect_ready();
+}
+
+#[test]
+fn without_a_look_at_the_deployment_the_state_shows_that_its_scale_is_read() {
+    let sandbox = asleep();
+    sandbox.deny("get", "deployments");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    echo(&mut zpa.connect(), "by the scale alone");
+    assert_eq!(fallbacks(&zpa.status()), ["get deployments"]);
+    assert_eq!(zpa.metric(&gauge("get deployments")), Some(1.0));
+}
+
+#[test]
+fn a_right_that_comes_back_is_no_fallback_any_more() {
+    let sandbox = asleep();
+    sandbox.deny("*", "endpointslices");
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_status("a fallback", |status| fallbacks(status).len() == 1);
+    sandbox.expect("it is watching", |state| {
+        state.open_watches(sandbox::Resource::Endpoints) == 1
+    });
+    sandbox.allow_all();
+    sandbox.order_watches(sandbox::WatchOrder::Garbage);
+    zpa.expect_status("none", |status| fallbacks(status).is_empty());
+    assert_eq!(zpa.status()["addresses"]["source"], "EndpointSlices");
+}
+
+#[test]
+fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() {
+    for (denied, right) in [
+        (
+            ["deployments", "deployments/scale"],
+            "get deployments/scale",
+        ),
+        (["endpointslices", "endpoints"], "list,watch endpoints"),
+    ] {
+        let sandbox = asleep();
+        denied
+            .iter()
+            .for_each(|resource| sandbox.deny("*", resource));
+        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let forbidden = format!("zpa_api_forbidden{{permission=\"{right}\"}} 1\n");
+        zpa.expect_page("/metrics", right, |_, body| body.contains(&forbidden));
+        zpa.expect_page("/readyz", right, |status, body| {
+            status == 503 && body.contains("is forbidden: User")
+        });
+        assert_eq!(zpa.status()["forbidden"][0]["permission"], right);
+        assert_eq!(zpa.get("/healthz").0, 200, "a restart would not help");
+    }
+}
+
+#[test]
+fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_not() {
+    const RIGHT: &str = "patch deployments/scale";
+    let forbidden = format!("zpa_api_forbidden{{permission=\"{RIGHT}\"}}");
+    let sandbox = awake();
+    sandbox.deny("patch", "deployments/scale");
+    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    zpa.expect_status("it tried", |status| fallbacks(status) == [RIGHT]);
+    assert_eq!(zpa.metric(&forbidden), Some(0.0));
+    assert_eq!(zpa.get("/readyz").0, 200);
+    sandbox.set_replicas(0);
+    sandbox.expect("the pods are gone", |state| state.pods() == 0);
+    let _held = zpa.connect();
+    zpa.expect_page("/metrics", "it cannot be woken", |_, body| {
+        body.contains(&format!("{forbidden} 1\n"))
+    });
+    assert_eq!(zpa.status()["forbidden"][0]["permission"], RIGHT);
+}
+
+#[test]
+fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_cover() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    zpa.expect_status("it knows the pod", |status| {
+        status["addresses"]["dialled"] == 1
+    });
+    sandbox.api_down();
+    echo(&mut zpa.connect(), "without cover");
+    zpa.expect_page("/metrics", "it is counted", |_, body| {
+        body.contains("zpa_forwarded_without_cover_total 1\n")
+    });
+    zpa.expect_status("the error", |status| {
+        let what = &status["api_server"]["last_error"]["what"];
+        what.as_str()
+            .is_some_and(|what| what.contains("announcing"))
+    });
+    assert_eq!(zpa.get("/readyz").0, 200, "all proxies would go at once");
+}
+
+#[test]
+fn sigterm_makes_it_unready_at_once_while_connections_drain() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "before");
+    zpa.expect_ready();
+    zpa.signal("TERM");
+    zpa.expect_log("SIGTERM");
+    let draining = (503, "draining after a signal\n".to_owned());
+    assert_eq!(zpa.get("/readyz"), draining);
+    assert_eq!(zpa.get("/healthz").0, 200, "it is not to be restarted");
+    echo(&mut client, "during");
+    drop(client);
+    assert!(zpa.wait().success());
+}
+
+#[test]
+fn seventeen_who_sit_and_say_nothing_keep_no_probe_out() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let silent: Vec<_> = (0..17).map(|_| zpa.visit()).collect();
+    let start = Instant::now();
+    assert_eq!(zpa.get("/healthz").0, 200);
+    assert!(
+        start.elapsed() < seconds(4),
+        "sooner than they are shown out"
+    );
+    drop(silent);
+}
+
+#[test]
+fn at_the_connection_limit_it_answers_all_the_same() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "the only one");
+    let _waiting = zpa.connect();
+    zpa.expect_log("the limit of 1 connections is reached");
+    assert_eq!(zpa.metric("zpa_connections_open"), Some(1.0));
+    assert_eq!(zpa.metric("zpa_connections_limit"), Some(1.0));
+    echo(&mut client, "undisturbed");
+}
+
+#[test]
+fn sixteen_at_once_are_all_answered_again_and_again() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| (0..10).for_each(|_| assert_eq!(zpa.get("/healthz").0, 200)));
+        }
+    });
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_harms_nobody() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nCookie: {}\r\n\r\n",
+        "x".repeat(64 * 1024)
+    );
+    for (request, status) in [
+        (long.as_str(), 431),
+        ("POST /healthz HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 405),
+        ("GET /admin HTTP/1.1\r\n\r\n", 404),
+        ("\u{16}\u{3}\u{1}\u{2}", 400),
+    ] {
+        assert_eq!(zpa.asked(request).0, status);
+    }
+    let mut cut = zpa.visit();
+    cut.write_all(b"GET /healthz HT").unwrap();
+    cut.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(cut.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(zpa.get("/healthz").0, 200);
+}
+
+#[test]
+fn the_status_has_every_setting_and_no_token() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    let (status, metrics) = (zpa.get("/status").1, zpa.get("/metrics").1);
+    let token = sandbox.token();
+    for page in [&status, &metrics] {
+        assert!(!page.contains(&token) && !page.contains(&token[token.len() - 12..]));
+    }
+    let settings = &zpa.status()["settings"];
+    for setting in zpa::settings::TABLE {
+        assert!(settings.get(setting.flag).is_some(), "{}", setting.flag);
+    }
+    assert_eq!(settings["idle-ttl"], "1h0m0s");
+    assert_eq!(zpa.status()["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_admin_port_can_be_turned_off() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_ADMIN_LISTEN", "off")]);
+    echo(&mut zpa.connect(), "all the same");
+    assert_eq!(zpa.logged("status on http://"), 0);
+}
