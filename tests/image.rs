@@ -34,7 +34,10 @@ fn the_image_starts_the_program_as_a_user_that_is_not_root() {
     let config = &image.config["config"];
     assert_eq!(config["User"], json!(format!("{USER}:{USER}")));
     assert_eq!(config["Entrypoint"], json!(["/zpa"]));
-    assert_eq!(config["ExposedPorts"], json!({ "8080/tcp": {} }));
+    assert_eq!(
+        config["ExposedPorts"],
+        json!({ "8080/tcp": {}, "8081/tcp": {} })
+    );
     let title = &config["Labels"]["org.opencontainers.image.title"];
     assert_eq!(title, "zero-pod-autoscaler");
 }
@@ -197,6 +200,7 @@ impl Container {
             )
             .env("ZPA_DEPLOYMENT", "myapp")
             .env("ZPA_LISTEN", "127.0.0.1:0")
+            .env("ZPA_ADMIN_LISTEN", "127.0.0.1:0")
             .env("ZPA_DRAIN_DELAY", "0")
             .stderr(Stdio::piped())
             .spawn()

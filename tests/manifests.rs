@@ -45,7 +45,10 @@ fn the_environment_of_the_proxy_is_accepted_as_settings() {
         assert_eq!(settings.service, "my-app");
         assert_eq!(
             proxy.container["ports"],
-            json!([{ "name": "proxy", "containerPort": settings.listen.port() }])
+            json!([
+                { "name": "proxy", "containerPort": settings.listen.port() },
+                { "name": "admin", "containerPort": admin_port(&settings) },
+            ])
         );
     }
 }
@@ -163,8 +166,31 @@ fn the_kubelet_waits_for_longer_than_the_drain_takes() {
 #[test]
 fn no_probe_connects_to_the_proxy_port() {
     for proxy in proxies() {
-        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            assert_eq!(proxy.container[probe], Value::Null, "{probe} wakes the app");
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+            let probe = &proxy.container[probe];
+            let expected = json!({ "path": path, "port": "admin" });
+            assert_eq!(probe["httpGet"], expected, "any other wakes the app");
+            assert!(zpa::admin::PATHS.iter().any(|(known, _)| *known == path));
+        }
+        assert_eq!(proxy.container["startupProbe"], Value::Null);
+    }
+}
+
+#[test]
+fn a_proxy_is_restarted_only_after_a_minute_in_which_its_loop_does_not_turn() {
+    for proxy in proxies() {
+        let probe = &proxy.container["livenessProbe"];
+        let number = |name: &str| probe[name].as_u64().unwrap();
+        assert!(number("periodSeconds") * number("failureThreshold") >= 60);
+    }
+}
+
+#[test]
+fn no_service_leads_to_the_admin_port() {
+    for proxy in proxies() {
+        let services = proxy.objects.iter().filter(|it| it["kind"] == "Service");
+        for port in services.flat_map(|service| service["spec"]["ports"].as_array().unwrap()) {
+            assert_ne!(port["targetPort"], "admin");
         }
     }
 }
@@ -179,6 +205,11 @@ fn the_example_leaves_the_replicas_of_the_app_alone() {
     let port = &app["spec"]["template"]["spec"]["containers"][0]["ports"][0]["name"];
     let service = find(&objects, "Service", "my-app");
     assert_eq!(&service["spec"]["ports"][0]["targetPort"], port);
+}
+
+fn admin_port(settings: &Settings) -> u16 {
+    let address = settings.admin_listen.expect("the probes need it");
+    address.port()
 }
 
 /// The objects of one directory, and the parts of them that are the proxy's.
