@@ -14,8 +14,8 @@ use crate::sys::Pipe;
 pub const BLOCK_BYTES: usize = 256 * 1024;
 
 /// How many blocks may be in use at once: 8 MiB. When they are, directions
-/// whose receiver is slow leave their bytes in the kernel (see
-/// [`super::relay`]), so nobody waits for a block.
+/// whose receiver is slow leave their bytes in the kernel, so nobody waits for
+/// a block.
 pub const MAX_BLOCKS: usize = 32;
 
 /// How many unused blocks are kept for the next short write.
