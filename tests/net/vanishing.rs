@@ -126,7 +126,9 @@ fn clients_that_vanish_are_given_up_after_two_minutes_and_the_app_sleeps() {
     });
     stage.network.vanish(CLIENT);
     expect_resets(pairs.iter().map(|(_, _, server)| server));
-    assert_eq!(stage.zpa.logged("client/relaying: reset or gone"), 2);
+    stage
+        .zpa
+        .expect_log_times("client/relaying: reset or gone", 2);
     stage
         .sandbox
         .expect("it sleeps", |state| state.replicas() == 0);
@@ -149,7 +151,9 @@ fn pods_that_vanish_are_given_up_after_two_minutes() {
     });
     stage.network.vanish(POD);
     expect_resets(pairs.iter().map(|(_, client, _)| client));
-    assert_eq!(stage.zpa.logged("backend/relaying: reset or gone"), 2);
+    stage
+        .zpa
+        .expect_log_times("backend/relaying: reset or gone", 2);
 }
 
 /// With `TCP_USER_TIMEOUT` the kernel would count a window that stays shut like
