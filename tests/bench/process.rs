@@ -58,6 +58,7 @@ impl Process {
     }
 
     /// The same of its first thread, which is the loop of `zpa`.
+    #[allow(dead_code, reason = "the tests of idle connections ask")]
     pub fn loop_wake_ups(self) -> Result<u64> {
         let status = self.read(&format!("task/{}/status", self.0))?;
         field(&status, "voluntary_ctxt_switches:")
