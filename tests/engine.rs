@@ -544,6 +544,38 @@ fn when_both_write_and_neither_reads_nothing_grows_and_nothing_is_lost() {
     }
 }
 
+/// A side that does not read before it has written, and one that goes without
+/// having read: nobody reads any more, and no event is ever going to come.
+#[test]
+fn a_client_that_resets_when_neither_reads_takes_the_pods_side_with_it_after_a_while() {
+    let (mut rig, client, _server) = full_both_ways();
+    reset(client);
+    expect_end_after_a_while(&mut rig);
+}
+
+#[test]
+fn a_pod_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_while() {
+    let (mut rig, _client, server) = full_both_ways();
+    reset(server);
+    expect_end_after_a_while(&mut rig);
+}
+
+fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
+    let (mut rig, mut client, mut server) = in_conversation();
+    fill(&mut rig, &mut client);
+    fill(&mut rig, &mut server);
+    fill(&mut rig, &mut client);
+    (rig, client, server)
+}
+
+fn expect_end_after_a_while(rig: &mut Rig) {
+    for _ in 0..50 {
+        rig.turn();
+    }
+    rig.skew += Duration::from_secs(600);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
 #[test]
 fn a_reader_that_stalls_does_not_hold_up_the_others() {
     let pod = backend();

@@ -116,6 +116,18 @@ fn a_token_that_is_rotated_is_read_again_and_the_request_repeated() {
 }
 
 #[test]
+fn a_token_that_is_refused_for_a_moment_keeps_nobody_waiting_for_half_a_minute() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    sandbox.revoke_token();
+    let mut client = zpa.connect();
+    zpa.expect_log("401 Unauthorized");
+    sandbox.write_token();
+    echo(&mut client, "soon after");
+}
+
+#[test]
 fn a_ca_that_is_rotated_is_trusted_and_the_old_one_is_not() {
     let sandbox = asleep();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);

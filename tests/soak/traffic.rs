@@ -14,6 +14,9 @@ use crate::PATIENCE;
 /// How many clients there are at a time.
 const CLIENTS: usize = 24;
 
+/// A connection that takes nothing for so long is stalled.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// The clients of one round.
 pub struct Crowd {
     pub address: SocketAddr,
@@ -106,7 +109,7 @@ impl Visit {
     }
 
     fn go(&mut self) -> io::Result<()> {
-        match self.choose(12) {
+        match self.choose(13) {
             0..3 => self.chat(),
             3 => self.ask_once(),
             4 => self.stay_silent(),
@@ -116,6 +119,7 @@ impl Visit {
             8 => self.leave_at_once(),
             9 => self.leave_soon(),
             10 => self.stall(),
+            11 => self.leave_stalled(),
             _ => self.leave_after_a_half_close(),
         }
     }
@@ -198,6 +202,21 @@ impl Visit {
         self.will_reset();
         self.write(100)?;
         thread::sleep(Duration::from_millis(self.choose(300)));
+        Ok(())
+    }
+
+    /// Sends until nothing more is taken, reads nothing, and resets.
+    fn leave_stalled(&mut self) -> io::Result<()> {
+        const MOST: usize = 8 << 20;
+        self.will_reset();
+        let pause = Duration::from_millis(self.choose(200));
+        self.stream.set_write_timeout(Some(MOMENT + pause))?;
+        while self.written < MOST {
+            match self.write(65_536) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                other => other?,
+            }
+        }
         Ok(())
     }
 
