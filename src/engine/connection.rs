@@ -40,6 +40,9 @@ pub struct Connection {
     pub rests: u8,
     /// How many sockets were dialled for it.
     dials: u8,
+    /// Once a side is gone: how many bytes had been delivered when it was last
+    /// looked whether the other goes on reading.
+    pub seen_delivered: Option<u64>,
     /// Whether it is to have another turn without any event.
     pub queued: bool,
     /// How far it has come.
@@ -128,6 +131,7 @@ impl Connection {
             down: Half::new(),
             rests: 0,
             dials: 0,
+            seen_delivered: None,
             queued: false,
             stage: Stage::Parked,
         }
@@ -171,6 +175,11 @@ impl Connection {
         self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
     }
 
+    /// Whether either side has failed.
+    pub fn is_broken(&self) -> bool {
+        self.client_broken() || self.backend_broken()
+    }
+
     /// Takes the connect that is under way out, if one is.
     pub fn take_attempt(&mut self) -> Option<Attempt> {
         match mem::replace(&mut self.stage, Stage::Resting) {
@@ -191,6 +200,11 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// How many bytes were delivered, both ways.
+    pub fn delivered(&self) -> u64 {
+        self.up.delivered() + self.down.delivered()
     }
 
     /// Moves what can be moved either way, `budget` bytes each at most. Does
@@ -247,8 +261,8 @@ impl Connection {
 
     /// Whether no byte has gone either way.
     fn is_untouched(&self) -> bool {
-        let nothing_came = !self.down.delivered() && self.down.is_flushed();
-        nothing_came && self.down.sink() == Sink::Open && !self.up.delivered()
+        let nothing_came = self.down.delivered() == 0 && self.down.is_flushed();
+        nothing_came && self.down.sink() == Sink::Open && self.up.delivered() == 0
     }
 }
 

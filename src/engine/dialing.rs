@@ -176,7 +176,6 @@ impl Engine {
     /// The connection has lived for a while, so it may have a long life before
     /// it: makes the kernel look after the pod. Most are over before.
     pub(super) fn ask_for_life(&mut self, key: usize) {
-        self.set_deadline(key, None);
         let connection = &self.connections[key];
         if let Stage::Relaying { upstream, .. } = &connection.stage
             && let Err(why) = sockets::keep_alive(upstream)

@@ -106,7 +106,7 @@ impl Engine {
                 Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
                 Stage::Resting => self.place(key, now),
                 Stage::Resetting { .. } => self.finish_reset(key, now),
-                Stage::Relaying { .. } => self.ask_for_life(key),
+                Stage::Relaying { .. } => self.look_after(key, now),
                 Stage::Parked => self.set_deadline(key, None),
             }
         }

@@ -124,7 +124,8 @@ pub struct Half {
     /// The loop has reported the source's end, or urgent data: a short read then
     /// leaves something behind, and the edge does not come again.
     reads_end_short: bool,
-    delivered: bool,
+    /// How many bytes the sink has taken.
+    delivered: u64,
     /// A write has failed with the error of the sink's socket.
     took_error: bool,
     /// The source is broken, even if a read finds an end in order.
@@ -162,7 +163,7 @@ impl Half {
             writable: true,
             large_reads: 0,
             reads_end_short: false,
-            delivered: false,
+            delivered: 0,
             took_error: false,
             severed: false,
         }
@@ -205,9 +206,9 @@ impl Half {
         self.sink
     }
 
-    /// Whether the sink has accepted a byte: from then on nobody can say what
+    /// How many bytes the sink has accepted. From the first on nobody can say what
     /// has become of it, and it is never sent a second time.
-    pub fn delivered(&self) -> bool {
+    pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
@@ -225,7 +226,7 @@ impl Half {
     /// Points the direction at another sink, with what is pending for it.
     /// Only for a sink that has accepted nothing.
     pub fn redirect(&mut self) {
-        debug_assert!(!self.delivered, "a byte would be sent twice");
+        debug_assert_eq!(self.delivered, 0, "a byte would be sent twice");
         self.sink = Sink::Open;
         self.writable = true;
         self.took_error = false;
@@ -460,7 +461,7 @@ impl Half {
             // Nobody asks for nothing to be written.
             Ok(0) => self.sink = Sink::Broken,
             Ok(written) => {
-                self.delivered = true;
+                self.delivered += written as u64;
                 return written;
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,

@@ -14,7 +14,7 @@ use crate::sys;
 /// left waits in the queue.
 const PROMPT_BYTES: usize = 64 * 1024;
 /// How long a side that is to be reset may take to acknowledge what was sent
-/// to it before.
+/// to it before, or to read anything of what is still to be sent.
 const RESET_LINGER: Duration = Duration::from_secs(60);
 /// How soon to look whether it has; then less and less often.
 const RESET_CHECK: Duration = Duration::from_millis(10);
@@ -75,7 +75,7 @@ impl Engine {
             return Moved::default();
         }
         let mut moved = connection.pump(&mut self.buffers, budget);
-        if connection.client_broken() || connection.backend_broken() {
+        if connection.is_broken() {
             connection.read_to_the_end();
             moved = moved + connection.pump(&mut self.buffers, budget);
         }
@@ -89,12 +89,37 @@ impl Engine {
         let connection = &self.connections[key];
         let may_redial = now < connection.opened + self.limits.hold_timeout;
         match connection.verdict() {
+            Verdict::Continue if connection.is_broken() => self.watch_survivor(key, now),
             Verdict::Continue => {}
             Verdict::Finished => self.close(key, End::Finished),
             Verdict::Gone => self.close(key, End::BackendGone),
             Verdict::Redial if may_redial => self.redial(key, now),
             Verdict::Redial => self.reset(key, End::BackendGone),
             Verdict::Reset { survivor } => self.start_reset(key, survivor, now),
+        }
+    }
+
+    /// One side is gone, and the other has not taken all that it sent. If that
+    /// one does not read either, no event will ever come.
+    fn watch_survivor(&mut self, key: usize, now: Time) {
+        let connection = &mut self.connections[key];
+        if connection.seen_delivered.is_none() {
+            connection.seen_delivered = Some(connection.delivered());
+            self.set_deadline(key, Some(now + RESET_LINGER));
+        }
+    }
+
+    /// The deadline of a connection that bytes flow through has passed.
+    pub(super) fn look_after(&mut self, key: usize, now: Time) {
+        self.set_deadline(key, None);
+        let connection = &mut self.connections[key];
+        match connection.seen_delivered.take() {
+            None => self.ask_for_life(key),
+            Some(seen) if connection.delivered() > seen => self.watch_survivor(key, now),
+            Some(_) if connection.client_broken() => {
+                self.reset(key, End::ClientGone(Phase::Relaying));
+            }
+            Some(_) => self.reset(key, End::BackendGone),
         }
     }
 

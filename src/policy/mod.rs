@@ -744,7 +744,7 @@ impl Policy {
         match failure {
             // Others write as well: nothing is wrong unless it goes on.
             Outcome::Conflict if first => Duration::ZERO,
-            Outcome::Forbidden => POLL_FORBIDDEN,
+            Outcome::Forbidden => POLL_FORBIDDEN.min(longest),
             Outcome::NotFound => self.poll(),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
                 pause.max(retry_after.unwrap_or_default())

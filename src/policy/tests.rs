@@ -985,6 +985,14 @@ fn who_comes_after_a_failed_wake_waits_no_longer_than_the_pause_for_waiters() {
 }
 
 #[test]
+fn a_refusal_holds_nobody_who_waits_for_longer_than_other_failures_do() {
+    let mut scene = Scene::waking();
+    scene.answers(Outcome::Forbidden);
+    scene.passes(LONGEST_PAUSE_WAITING);
+    assert!(scene.in_flight().is_some(), "asked again");
+}
+
+#[test]
 fn a_wake_that_is_answered_with_zero_is_not_repeated_without_a_pause() {
     let mut scene = Scene::waking();
     scene.answers(unmarked(0, "8"));
