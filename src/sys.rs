@@ -70,6 +70,30 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Has the kernel wait at most `longest` before it repeats what a peer has not
+/// acknowledged, or asks again whether its window has opened, in place of two
+/// minutes (`TCP_RTO_MAX_MS`; 1 to 120 seconds). It gives up after as many times
+/// as before, and so after less time.
+///
+/// # Errors
+/// What `setsockopt` says: the option is unknown before Linux 6.15.
+pub fn cap_retransmission(socket: &impl AsRawFd, longest: Duration) -> io::Result<()> {
+    const TCP_RTO_MAX_MS: libc::c_int = 44; // libc has no name for it yet.
+    let millis = libc::c_int::try_from(longest.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the kernel reads one int from the address given, and `millis`
+    // outlives the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_RTO_MAX_MS,
+            (&raw const millis).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(status).map(drop)
+}
+
 /// The signals that end the program, as a descriptor that becomes readable
 /// (signalfd(2)) in place of handlers that interrupt at any point.
 pub struct Signals(OwnedFd);

@@ -5,8 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use log::debug;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::sys;
 
 /// How many connections the kernel may queue before they are accepted. It cuts
 /// this to `net.core.somaxconn` (listen(2)), 4096 by default.
@@ -18,6 +21,14 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// and how often, before it is given up.
 const KEEPALIVE_PROBES: u32 = 6;
+
+/// A peer that owes an acknowledgement is reminded of it at least so often. It is
+/// given up after `net.ipv4.tcp_retries2` reminders, 15 by default: two minutes.
+///
+/// Where the kernel cannot do that, it takes a quarter of an hour. There is no
+/// `TCP_USER_TIMEOUT` in its place: Linux counts a peer that answers every probe
+/// but has shut its window, a paused download, as one that does not acknowledge.
+const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 
 /// When [`keep_alive`] is to be called for a pod's socket. Most connections are
 /// over by then, which saves them four system calls.
@@ -35,6 +46,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE))?;
+    if let Err(why) = sys::cap_retransmission(&socket, LONGEST_REPEAT) {
+        debug!("peers that vanish owing acknowledgements are found out late: {why}");
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
@@ -53,19 +67,17 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Makes the kernel ask the pod at the other end whether it is still there. As
-/// this comes [`KEEPALIVE_AFTER`] the connect, it is that much less patient.
+/// Makes the kernel find out if the pod at the other end vanishes. As this comes
+/// [`KEEPALIVE_AFTER`] the connect, it is that much less patient with silence.
 ///
 /// # Errors
 /// What setsockopt(2) says.
 pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    // Said once, of the listener.
+    let _ = sys::cap_retransmission(socket, LONGEST_REPEAT);
     SockRef::from(socket).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
 }
 
-/// There is no `TCP_USER_TIMEOUT`: Linux counts a peer that answers every probe
-/// but has shut its window, a paused download, as one that does not acknowledge.
-/// A peer that vanishes with data unacknowledged is given up after
-/// `net.ipv4.tcp_retries2`, a quarter of an hour by default (tcp(7)).
 fn keepalive(idle: Duration) -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(idle)

@@ -46,6 +46,15 @@ impl Process {
         Ok(fs::read_dir(self.path("fd"))?.count())
     }
 
+    /// How many of them are ends of pipes.
+    #[allow(dead_code, reason = "the soak counts them")]
+    pub fn pipe_ends(self) -> Result<usize> {
+        let links = fs::read_dir(self.path("fd"))?.map_while(|entry| entry.ok());
+        let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        let is_pipe = |target: &std::path::PathBuf| target.to_string_lossy().starts_with("pipe:");
+        Ok(targets.filter(is_pipe).count())
+    }
+
     /// How often its threads have gone to sleep so far, which is how often
     /// they were woken.
     pub fn wake_ups(self) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! Packets that get no answer, and peers that are not there any more.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -231,6 +231,31 @@ fn a_pod_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_client_is_t
     stage
         .zpa
         .expect_log_times("backend/relaying: reset or gone", 2);
+}
+
+#[test]
+fn peers_that_vanish_and_owe_acknowledgements_are_given_up_in_minutes_by_default() {
+    let Some(network) = Network::for_minutes() else {
+        return;
+    };
+    if !can_cap_retransmission() {
+        println!("skipped: this kernel has no TCP_RTO_MAX_MS (Linux 6.15)");
+        return;
+    }
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    fill(&stalled.1);
+    stage.network.vanish(CLIENT);
+    (&owing.1).write_all(b"into the void").unwrap();
+    for server in [&owing.1, &stalled.1] {
+        expect_reset(server, AT_MOST);
+    }
+}
+
+fn can_cap_retransmission() -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    zpa::sys::cap_retransmission(&listener, Duration::from_secs(10)).is_ok()
 }
 
 /// What [`fill`] writes.

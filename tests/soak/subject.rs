@@ -39,6 +39,7 @@ struct Book {
 pub struct Traces {
     /// Memory of its own.
     pub bytes: u64,
+    /// All but those of pipes, which stay for the next bulk.
     pub descriptors: usize,
     pub threads: usize,
 }
@@ -105,9 +106,12 @@ impl Subject {
     pub fn traces(&self) -> Traces {
         let process = Process(self.child.id());
         let tasks = format!("/proc/{}/task", self.child.id());
+        let pipe_ends = process.pipe_ends().unwrap();
+        // Two for each, and the standard error of ours.
+        assert!(pipe_ends <= 2 * zpa::engine::MAX_PIPES + 1, "{pipe_ends}");
         Traces {
             bytes: process.memory().unwrap().anonymous,
-            descriptors: process.descriptors().unwrap(),
+            descriptors: process.descriptors().unwrap() - pipe_ends,
             threads: fs::read_dir(tasks).unwrap().count(),
         }
     }
