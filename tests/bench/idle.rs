@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use crate::limits::raise_open_files;
 use crate::load::probe;
 use crate::process::{Busy, Memory, Process, watch};
-use crate::proxies::{HaProxy, Way, ZpaProxy};
+use crate::proxies::{Kind, Way};
 use crate::report::{Table, number};
-use crate::server::Server;
 use crate::{Plan, Result};
 
 /// How many connections to open, if the limit of open files allows.
@@ -56,14 +55,14 @@ pub fn measure(plan: &Plan) -> Result<Table> {
     let count = make_room()?;
     let time = plan.choose(Duration::from_secs(2), Duration::from_millis(500));
 
-    let server = Server::start()?;
-    let zpa = ZpaProxy::start(server.address(), 0);
-    let mut all = vec![measure_one(&zpa.way(), count, time)?];
-    drop(zpa);
-    let mut head = vec![format!("{count} idle connections"), "zpa".to_owned()];
-    if let Some(haproxy) = HaProxy::start(server.address())? {
-        all.push(measure_one(&haproxy.way(), count, time)?);
-        head.push(haproxy.way().name.to_owned());
+    let (mut head, mut all) = (vec![format!("{count} idle connections")], Vec::new());
+    let mut ways = Way::zpas(1)?;
+    for kind in [Kind::HaProxy, Kind::Nginx] {
+        ways.extend(Way::rival(kind, 1, count)?.ok());
+    }
+    for way in &ways {
+        all.push(measure_one(way, count, time)?);
+        head.push(way.name.clone());
     }
     let mut table = Table::new(head);
     for (label, cell) in lines() {
@@ -77,7 +76,7 @@ pub fn measure(plan: &Plan) -> Result<Table> {
 }
 
 fn measure_one(way: &Way, connections: usize, time: Duration) -> Result<Findings> {
-    let process = way.process.ok_or("nobody to measure")?;
+    let process = way.process().ok_or("nobody to measure")?;
     let fresh = process.memory()?;
     let idle_descriptors = process.descriptors()?;
     drop(probe(way.address)?);

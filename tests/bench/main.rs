@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: &Plan) -> Result<()> {
-    println!("{}", report::machine(plan.quick));
+    println!("{}", report::machine(plan.quick, &proxies::versions()));
     if plan.includes("wake") {
         println!("{}", wake::measure(plan)?);
     }

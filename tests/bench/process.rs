@@ -3,9 +3,16 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::Result;
+
+/// How long a process may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The unit of times in /proc: USER_HZ, which every Linux but that on Alpha has
+/// the same.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process to look at.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +28,60 @@ pub struct Memory {
 }
 
 impl Process {
-    /// Processor time of its threads so far, user and system, in seconds.
+    /// Processor time of all its threads so far, user and system, in seconds.
     pub fn cpu_seconds(self) -> Result<f64> {
-        let mut nanoseconds = 0;
-        for thread in self.threads()? {
-            // Exact, where /proc/PID/stat counts ticks of 10 ms.
-            nanoseconds += first_number(&fs::read_to_string(thread.join("schedstat"))?)?;
+        // Exact to this moment, where /proc counts in ticks, or up to the last.
+        let mut clock: libc::clockid_t = 0;
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both are valid for writing and outlive the calls.
+        let status = unsafe {
+            match libc::clock_getcpuclockid(self.0.cast_signed(), &mut clock) {
+                0 => libc::clock_gettime(clock, &mut time),
+                error => error,
+            }
+        };
+        if status != 0 {
+            return Err(format!("process {} has no clock", self.0).into());
         }
-        Ok(nanoseconds as f64 / 1e9)
+        Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+    }
+
+    /// The same together with its children's, those that have ended included.
+    pub fn cpu_seconds_with_children(self) -> Result<f64> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let (ended, children) = (self.cpu_seconds_of_the_ended()?, self.children()?);
+            let living: Result<f64> = children.iter().map(|child| child.cpu_seconds()).sum();
+            // One that ends in between would be missed, or count twice.
+            let is_consistent = ended == self.cpu_seconds_of_the_ended()?;
+            if let (Ok(living), true) = (living, is_consistent) {
+                return Ok(self.cpu_seconds()? + ended + living);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(format!("the children of process {} come and go", self.0).into())
+    }
+
+    /// Of those children that have been waited for.
+    fn cpu_seconds_of_the_ended(self) -> Result<f64> {
+        let stat = self.read("stat")?;
+        // After the name, which is in parentheses and may have anything in it,
+        // the 14th and 15th field (proc_pid_stat(5)).
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let mut fields = after_name.split_whitespace().skip(13);
+        let mut ticks = || first_number(fields.next().unwrap_or_default());
+        Ok((ticks()? + ticks()?) as f64 / TICKS_PER_SECOND)
+    }
+
+    fn children(self) -> Result<Vec<Process>> {
+        let children = self.read(&format!("task/{}/children", self.0))?;
+        let ids = children
+            .split_whitespace()
+            .map(|id| Ok(Process(id.parse()?)));
+        ids.collect()
     }
 
     /// What it holds in memory.
@@ -114,7 +167,7 @@ pub struct Busy {
 /// Looks at a process that should have nothing to do, for `time`.
 pub fn watch(process: Process, time: Duration) -> Result<Busy> {
     let (cpu, wake_ups) = (process.cpu_seconds()?, process.wake_ups()?);
-    std::thread::sleep(time);
+    thread::sleep(time);
     Ok(Busy {
         time,
         cpu: Duration::from_secs_f64((process.cpu_seconds()? - cpu).max(0.0)),

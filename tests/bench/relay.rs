@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::load::{Load, Outcome};
 use crate::protocol::MESSAGE_BYTES;
-use crate::proxies::{HaProxy, Way, ZpaProxy};
+use crate::proxies::{Kind, Way};
 use crate::report::{Table, number};
-use crate::server::Server;
 use crate::stats::Summary;
 use crate::{Plan, Result};
 
@@ -108,14 +107,15 @@ pub fn rows(plan: &Plan) -> Vec<Row> {
 
 /// Measures the rows; the table.
 pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Table> {
-    // A server for each way: to one address there are 28,000 local ports, and
-    // a closed connection keeps its own for a second at least.
-    let servers = [Server::start()?, Server::start()?, Server::start()?];
-    let [direct, behind_zpa, behind_haproxy] = servers.each_ref().map(Server::address);
-    let zpa = ZpaProxy::start(behind_zpa, 1);
-    let haproxy = HaProxy::start(behind_haproxy)?;
-    let mut ways = vec![Way::direct(direct), zpa.way()];
-    ways.extend(haproxy.iter().map(HaProxy::way));
+    let mut ways = vec![Way::direct()?];
+    ways.extend(Way::zpas(1)?);
+    let mut missing = Vec::new();
+    for kind in Kind::ALL {
+        match Way::rival(kind, 1, 2000)? {
+            Ok(way) => ways.push(way),
+            Err(why) => missing.push(why),
+        }
+    }
     let rounds = plan.choose(6, 2);
     let time = Duration::from_millis(plan.choose(1000, 300));
     let mut table = table(&ways, rounds);
@@ -124,8 +124,8 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Table> {
             run_row(row, &ways, rounds, time).map_err(|error| format!("{}: {error}", row.name))?;
         table.add(cells(row, &samples));
     }
-    if haproxy.is_none() {
-        table.note("HAProxy is not installed, so it is not in the table.");
+    for missing in missing {
+        table.note(&format!("{} {}.", missing.kind.name(), missing.why));
     }
     Ok(table)
 }
@@ -148,8 +148,7 @@ fn run_row(row: &Row, ways: &[Way], rounds: usize, time: Duration) -> Result<Vec
 }
 
 fn sample(row: &Row, way: &Way, time: Duration) -> Result<Sample> {
-    let cpu = |way: &Way| way.process.map_or(Ok(f64::NAN), |p| p.cpu_seconds());
-    let before = cpu(way)?;
+    let before = way.cpu_seconds()?;
     let load = Load {
         clients: row.clients,
         reply_bytes: row.reply_bytes,
@@ -158,7 +157,7 @@ fn sample(row: &Row, way: &Way, time: Duration) -> Result<Sample> {
         time: if row.reconnect { time / 2 } else { time },
     };
     let outcome = load.run(way.address)?;
-    Ok(judge(row.unit, &outcome, cpu(way)? - before))
+    Ok(judge(row.unit, &outcome, way.cpu_seconds()? - before))
 }
 
 fn judge(unit: Unit, outcome: &Outcome, cpu: f64) -> Sample {
@@ -179,7 +178,7 @@ fn judge(unit: Unit, outcome: &Outcome, cpu: f64) -> Sample {
 
 fn table(ways: &[Way], rounds: usize) -> Table {
     let mut head = vec![format!("relay, medians of {rounds} rounds")];
-    head.extend(ways.iter().map(|way| way.name.to_owned()));
+    head.extend(ways.iter().map(|way| way.name.clone()));
     head.push("zpa / direct".to_owned());
     head.extend(ways[2..].iter().map(|way| format!("zpa / {}", way.name)));
     head.extend(

@@ -56,7 +56,7 @@ pub fn number(value: f64) -> String {
 }
 
 /// What everything was measured on.
-pub fn machine(quick: bool) -> String {
+pub fn machine(quick: bool, rivals: &[String]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease");
     let info = read("/proc/cpuinfo");
@@ -71,5 +71,6 @@ pub fn machine(quick: bool) -> String {
         ""
     };
     let kernel = kernel.trim();
-    format!("Linux {kernel}, {model}, {cores} cores, loopback.{kind}\n")
+    let rivals: String = rivals.iter().map(|rival| format!(", {rival}")).collect();
+    format!("Linux {kernel}, {model}, {cores} cores, loopback{rivals}.{kind}\n")
 }

@@ -1,5 +1,6 @@
 //! The real binary as a child process, with its log.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,7 +30,16 @@ impl Zpa {
     /// Starts one before the sandbox's app, on a port of its own, logging at
     /// debug, with these settings beside. Waits until it listens.
     pub fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
+        Zpa::start_program(env!("CARGO_BIN_EXE_zpa"), sandbox, settings)
+    }
+
+    /// The same of another build of it.
+    pub fn start_program(
+        program: impl AsRef<OsStr>,
+        sandbox: &Sandbox,
+        settings: &[(&str, &str)],
+    ) -> Zpa {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .envs(sandbox.env())

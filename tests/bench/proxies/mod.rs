@@ -1,0 +1,134 @@
+//! Who stands between the client and the server.
+//!
+//! ```text
+//! zpa       ours, with a cluster of its own; any number of builds of it
+//! rivals    HAProxy, nginx and socat, if they are installed
+//! ```
+
+mod rivals;
+mod zpa;
+
+use std::net::SocketAddr;
+
+use crate::Result;
+use crate::process::Process;
+use crate::server::Server;
+
+use rivals::Started;
+pub use rivals::{Kind, Missing, versions};
+use zpa::{ZpaProxy, builds};
+
+/// What a way is compared as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// No proxy.
+    Direct,
+    /// The `zpa` of this source.
+    Zpa,
+    /// Another build of it, for comparison.
+    Build,
+    /// Somebody else's proxy.
+    Rival(Kind),
+}
+
+/// A way to servers of its own: to one address there are 28,000 local ports,
+/// and a closed connection keeps its own for a second at least.
+pub struct Way {
+    pub name: String,
+    pub role: Role,
+    pub address: SocketAddr,
+    /// Who is on it, if anybody; dropped before the servers that it talks to.
+    proxy: Option<Box<dyn Proxy>>,
+    _servers: Vec<Server>,
+}
+
+/// A running proxy, which ends when dropped.
+trait Proxy {
+    fn address(&self) -> SocketAddr;
+    fn process(&self) -> Process;
+}
+
+impl Way {
+    /// No proxy.
+    pub fn direct() -> Result<Way> {
+        let server = Server::start()?;
+        Ok(Way {
+            name: "direct".to_owned(),
+            role: Role::Direct,
+            address: server.address(),
+            proxy: None,
+            _servers: vec![server],
+        })
+    }
+
+    /// Through this `zpa` and then through other builds of it.
+    ///
+    /// # Panics
+    /// If one does not start.
+    pub fn zpas(servers: usize) -> Result<Vec<Way>> {
+        builds()
+            .into_iter()
+            .map(|build| {
+                let servers = start_servers(servers)?;
+                let proxy = ZpaProxy::start(&build.program, &addresses(&servers));
+                Ok(Way {
+                    name: build.name,
+                    role: build.role,
+                    address: proxy.address(),
+                    proxy: Some(Box::new(proxy)),
+                    _servers: servers,
+                })
+            })
+            .collect()
+    }
+
+    /// Through somebody else's proxy, which is to have that many connections
+    /// at most.
+    ///
+    /// # Errors
+    /// If it is there and does not serve.
+    pub fn rival(
+        kind: Kind,
+        servers: usize,
+        connections: usize,
+    ) -> Result<std::result::Result<Way, Missing>> {
+        let servers = start_servers(servers)?;
+        Ok(
+            match rivals::start(kind, &addresses(&servers), connections)? {
+                Started::Missing(missing) => Err(missing),
+                Started::Serving(rival) => Ok(Way {
+                    name: kind.name().to_owned(),
+                    role: Role::Rival(kind),
+                    address: rival.address(),
+                    proxy: Some(Box::new(rival)),
+                    _servers: servers,
+                }),
+            },
+        )
+    }
+
+    /// Whose cost is measured; `None` on the direct way.
+    pub fn process(&self) -> Option<Process> {
+        self.proxy.as_ref().map(|proxy| proxy.process())
+    }
+
+    /// Processor time that its proxy has taken so far, in seconds; NaN on the
+    /// direct way.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let Some(process) = self.process() else {
+            return Ok(f64::NAN);
+        };
+        match self.role {
+            Role::Rival(kind) if kind.forks() => process.cpu_seconds_with_children(),
+            _ => process.cpu_seconds(),
+        }
+    }
+}
+
+fn start_servers(count: usize) -> Result<Vec<Server>> {
+    (0..count).map(|_| Server::start()).collect()
+}
+
+fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
+    servers.iter().map(Server::address).collect()
+}

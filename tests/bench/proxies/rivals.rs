@@ -1,0 +1,316 @@
+//! Other people's proxies, each with one thread, as their packages come.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::Proxy;
+use crate::Result;
+use crate::load;
+use crate::process::Process;
+
+/// How long one may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What there is to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    HaProxy,
+    /// HAProxy that splices whatever passes, through the largest pipes that
+    /// an unprivileged process may have.
+    HaProxyTuned,
+    /// nginx's stream module.
+    Nginx,
+    /// A process for each connection.
+    Socat,
+}
+
+/// One that is not there.
+#[derive(Debug)]
+pub struct Missing {
+    pub kind: Kind,
+    pub why: &'static str,
+}
+
+/// What has become of a start.
+pub enum Started {
+    Serving(Rival),
+    Missing(Missing),
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::HaProxy, Kind::HaProxyTuned, Kind::Nginx, Kind::Socat];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::HaProxy => "HAProxy",
+            Kind::HaProxyTuned => "HAProxy tuned",
+            Kind::Nginx => "nginx",
+            Kind::Socat => "socat",
+        }
+    }
+
+    /// Whether it is a process for each connection.
+    pub fn forks(self) -> bool {
+        self == Kind::Socat
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Kind::HaProxy | Kind::HaProxyTuned => "haproxy",
+            Kind::Nginx => "nginx",
+            Kind::Socat => "socat",
+        }
+    }
+
+    /// What to run to learn the version, and what stands before it.
+    fn version(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::HaProxy | Kind::HaProxyTuned => ("-v", "version "),
+            Kind::Nginx => ("-v", "nginx/"),
+            Kind::Socat => ("-V", "socat version "),
+        }
+    }
+}
+
+/// A proxy of somebody else's. It ends when dropped.
+pub struct Rival {
+    child: Child,
+    address: SocketAddr,
+    _directory: Directory,
+    /// Keeps the port from everybody but the child.
+    _reserved: Socket,
+}
+
+/// Starts one before the servers and waits until it serves.
+pub fn start(kind: Kind, servers: &[SocketAddr], connections: usize) -> Result<Started> {
+    let missing = |why| Ok(Started::Missing(Missing { kind, why }));
+    if kind == Kind::Nginx && !nginx_has_streams() {
+        return missing("is not installed, or has no stream module");
+    }
+    let (reserved, address) = reserve_port()?;
+    let directory = Directory::create()?;
+    let site = Site {
+        address,
+        servers,
+        connections,
+        directory: &directory.0,
+    };
+    let child = command(kind, &site)?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let child = match child {
+        Err(e) if e.kind() == ErrorKind::NotFound => return missing("is not installed"),
+        child => child.map_err(|e| format!("{}: {e}", kind.program()))?,
+    };
+    let mut rival = Rival {
+        child,
+        address,
+        _directory: directory,
+        _reserved: reserved,
+    };
+    rival.wait(kind)?;
+    Ok(Started::Serving(rival))
+}
+
+impl Rival {
+    /// Waits until it serves.
+    fn wait(&mut self, kind: Kind) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Err(error) = load::probe(self.address) else {
+                return Ok(());
+            };
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{} has ended: {status}", kind.name()).into());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} does not serve: {error}", kind.name()).into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Proxy for Rival {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody else can take, for a listener with SO_REUSEPORT: this
+/// socket is bound to it too, but does not listen, so that it gets nothing.
+fn reserve_port() -> Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = socket.local_addr()?.as_socket();
+    Ok((socket, address.ok_or("an address that is not one of IP")?))
+}
+
+/// Where a proxy stands.
+struct Site<'a> {
+    address: SocketAddr,
+    servers: &'a [SocketAddr],
+    /// The most that it is to have.
+    connections: usize,
+    directory: &'a Path,
+}
+
+fn command(kind: Kind, site: &Site<'_>) -> Result<Command> {
+    let configuration = match kind {
+        Kind::HaProxy => haproxy(site, "", ""),
+        Kind::HaProxyTuned => haproxy(
+            site,
+            "  tune.pipesize 1048576\n",
+            "  option splice-request\n  option splice-response\n",
+        ),
+        Kind::Nginx => nginx(site),
+        Kind::Socat => return Ok(socat(site)),
+    };
+    let file = site.directory.join("configuration");
+    fs::write(&file, configuration)?;
+    let mut command = Command::new(kind.program());
+    match kind {
+        Kind::Nginx => command.args(["-e", "stderr", "-c"]),
+        _ => command.args(["-db", "-f"]),
+    };
+    command.arg(file);
+    Ok(command)
+}
+
+fn haproxy(site: &Site<'_>, global: &str, defaults: &str) -> String {
+    let servers = each(site.servers, |n, server| {
+        format!("  server s{n} {server}\n")
+    });
+    format!(
+        "global\n  nbthread 1\n{global}\
+         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n{defaults}\
+         frontend in\n  bind {}\n  default_backend out\n\
+         backend out\n{servers}",
+        site.address
+    )
+}
+
+/// One process, which is the loop of what else would be its only worker: the
+/// master would have nothing to do, and would have to be told to end it.
+fn nginx(site: &Site<'_>) -> String {
+    let load = match nginx_build().contains("--with-stream=dynamic") {
+        true => "load_module modules/ngx_stream_module.so;\n",
+        false => "",
+    };
+    let servers = each(site.servers, |_, server| format!("server {server}; "));
+    let (address, connections) = (site.address, site.connections * 2 + 100);
+    let pid = site.directory.join("pid");
+    format!(
+        "{load}daemon off; master_process off; worker_processes 1; pid {};\n\
+         error_log stderr crit;\n\
+         events {{ worker_connections {connections}; }}\n\
+         stream {{\n  access_log off; tcp_nodelay on; proxy_timeout 1h;\n\
+           upstream out {{ {servers}}}\n\
+           server {{ listen {address} reuseport backlog=4096; proxy_pass out; }}\n}}\n",
+        pid.display()
+    )
+}
+
+fn socat(site: &Site<'_>) -> Command {
+    let (address, server) = (site.address, site.servers[0]);
+    let mut command = Command::new("socat");
+    command.args([
+        format!(
+            "TCP-LISTEN:{},bind={},reuseport,fork,backlog=4096,nodelay",
+            address.port(),
+            address.ip()
+        ),
+        format!("TCP:{server},nodelay"),
+    ]);
+    command
+}
+
+fn each(servers: &[SocketAddr], line: impl Fn(usize, &SocketAddr) -> String) -> String {
+    servers
+        .iter()
+        .enumerate()
+        .map(|(n, s)| line(n, s))
+        .collect()
+}
+
+/// What nginx was built with; empty without nginx.
+fn nginx_build() -> String {
+    output("nginx", "-V")
+}
+
+/// Whether it has the stream module: built in, or as a file.
+fn nginx_has_streams() -> bool {
+    let build = nginx_build();
+    let path = build
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("--modules-path="));
+    let is_file = |path: &str| Path::new(path).join("ngx_stream_module.so").exists();
+    match build.contains("--with-stream=dynamic") {
+        true => path.is_some_and(is_file),
+        false => build.split_whitespace().any(|word| word == "--with-stream"),
+    }
+}
+
+/// All that a program says; empty if there is none.
+fn output(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let said = output.map(|output| [output.stdout, output.stderr].concat());
+    String::from_utf8_lossy(&said.unwrap_or_default()).into_owned()
+}
+
+/// The names of the programs that are installed, with their versions.
+pub fn versions() -> Vec<String> {
+    [Kind::HaProxy, Kind::Nginx, Kind::Socat]
+        .into_iter()
+        .filter_map(|kind| {
+            let (argument, before) = kind.version();
+            let said = output(kind.program(), argument);
+            let version = said.split(before).nth(1)?;
+            let is_part = |c: char| c.is_ascii_digit() || c == '.';
+            let end = version.find(|c| !is_part(c)).unwrap_or(version.len());
+            Some(format!("{} {}", kind.name(), &version[..end]))
+        })
+        .collect()
+}
+
+/// A temporary directory, removed when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create() -> Result<Directory> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("zpa-bench-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path)?;
+        Ok(Directory(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
