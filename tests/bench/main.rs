@@ -25,16 +25,20 @@ mod sandbox;
 #[path = "../e2e/process.rs"]
 mod zpa_process;
 
+mod cores;
 mod idle;
 mod limits;
 mod load;
 mod process;
 mod protocol;
 mod proxies;
+mod ratios;
 mod relay;
 mod report;
+mod rows;
 mod server;
 mod stats;
+mod turns;
 mod wake;
 
 use std::process::ExitCode;
@@ -87,7 +91,9 @@ fn run(plan: &Plan) -> Result<()> {
     }
     let rows = relay::rows(plan);
     if !rows.is_empty() {
-        println!("{}", relay::measure(plan, &rows)?);
+        for table in relay::measure(plan, &rows)? {
+            println!("{table}");
+        }
     }
     if plan.includes("idle") {
         println!("{}", idle::measure(plan)?);

@@ -1,8 +1,7 @@
 //! What `/proc` says of a process.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,7 +112,7 @@ impl Process {
     pub fn wake_ups(self) -> Result<u64> {
         let mut total = 0;
         for thread in self.threads()? {
-            let status = fs::read_to_string(thread.join("status"))?;
+            let status = self.read(&format!("task/{thread}/status"))?;
             total += field(&status, "voluntary_ctxt_switches:")?;
         }
         Ok(total)
@@ -126,11 +125,11 @@ impl Process {
         field(&status, "voluntary_ctxt_switches:")
     }
 
-    fn threads(self) -> Result<Vec<PathBuf>> {
+    /// The ids of its threads; the first is its own.
+    pub fn threads(self) -> Result<Vec<i32>> {
         let threads = fs::read_dir(self.path("task"))?;
-        Ok(threads
-            .map(|thread| Ok(thread?.path()))
-            .collect::<io::Result<_>>()?)
+        let id = |name: OsString| Ok(name.to_string_lossy().parse()?);
+        threads.map(|thread| id(thread?.file_name())).collect()
     }
 
     fn read(self, file: &str) -> Result<String> {

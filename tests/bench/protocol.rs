@@ -1,52 +1,141 @@
 //! What the bench's clients and its server say to each other.
 //!
-//! A request is one [`Message`] that begins with the length of the reply. A
-//! reply of a message's length is the request itself, as from an echo server;
-//! any other is that much of the [`Pattern`], from its start.
+//! A request is a [`Header`] and, after it, the body whose length it tells;
+//! the reply has no header. Body and reply are runs of one pattern that begin
+//! at another place for each request, so that bytes which are lost, sent
+//! twice or sent to somebody else are noticed.
 
-/// The length of a request, and of the smallest reply.
-pub const MESSAGE_BYTES: usize = 64;
+use std::sync::LazyLock;
 
-/// A request.
-pub type Message = [u8; MESSAGE_BYTES];
+/// The length of a header.
+pub const HEADER_BYTES: usize = 64;
+
+/// A header as it is sent.
+pub type Header = [u8; HEADER_BYTES];
 
 /// The most that one call writes or reads.
-pub const CHUNK_BYTES: usize = 256 << 10;
+pub const CHUNK_BYTES: usize = 128 << 10;
 
-/// The bytes after which the pattern repeats: a prime, so that no buffer that
-/// is sent twice or lost goes unnoticed.
+/// How much of a reply at least is sent only after the whole body has come: who
+/// has the reply knows that the server has found the body to be right.
+const RECEIPT_BYTES: u64 = 64;
+
+/// The bytes after which the pattern repeats: a prime.
 const PERIOD: usize = 65_521;
 
-/// A request for `reply_bytes`, unlike all others with another serial number.
-pub fn request(reply_bytes: u64, serial: u64) -> Message {
-    let mut message = [0; MESSAGE_BYTES];
-    message[..8].copy_from_slice(&reply_bytes.to_le_bytes());
-    for (n, word) in message[8..].chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&scramble(serial ^ (n as u64) << 56).to_le_bytes());
+/// What is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// No two in a run have the same.
+    pub serial: u64,
+    pub body_bytes: u64,
+    pub reply_bytes: u64,
+    /// Whether the reply begins while the body is under way.
+    pub both_ways: bool,
+}
+
+impl Request {
+    pub fn header(&self) -> Header {
+        let told = [
+            self.serial,
+            self.body_bytes,
+            self.reply_bytes,
+            u64::from(self.both_ways),
+        ];
+        let mut words = [0; HEADER_BYTES / 8];
+        words[..told.len()].copy_from_slice(&told);
+        let mut check = 0;
+        for (n, word) in words.iter_mut().enumerate() {
+            if n >= told.len() {
+                *word = check;
+            }
+            check = scramble(check ^ *word);
+        }
+        let mut header = [0; HEADER_BYTES];
+        for (place, word) in header.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        header
     }
-    message
+
+    /// What a header says; `None` if it is not as it was sent.
+    pub fn parse(header: &Header) -> Option<Request> {
+        let word = |n: usize| {
+            header[n * 8..]
+                .first_chunk()
+                .copied()
+                .map(u64::from_le_bytes)
+        };
+        let request = Request {
+            serial: word(0)?,
+            body_bytes: word(1)?,
+            reply_bytes: word(2)?,
+            both_ways: word(3)? == 1,
+        };
+        (request.header() == *header).then_some(request)
+    }
+
+    pub fn body(&self) -> Run {
+        Run::new(scramble(self.serial), self.body_bytes)
+    }
+
+    pub fn reply(&self) -> Run {
+        Run::new(scramble(!self.serial), self.reply_bytes)
+    }
+
+    /// How much of the reply may be sent while the body is incomplete.
+    pub fn early_bytes(&self) -> u64 {
+        match self.both_ways {
+            true => self.reply_bytes.saturating_sub(RECEIPT_BYTES),
+            false => 0,
+        }
+    }
 }
 
-/// How long the reply to a request is to be.
-pub fn reply_bytes(message: &Message) -> u64 {
-    let length = message.first_chunk().copied().unwrap_or_default();
-    u64::from_le_bytes(length)
+/// A part of the pattern, on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    start: u64,
+    pub done: u64,
+    pub total: u64,
 }
 
-/// Bytes that tell their place, without an end.
-pub struct Pattern(Vec<u8>);
+impl Run {
+    fn new(place: u64, total: u64) -> Run {
+        Run {
+            start: place % PERIOD as u64,
+            done: 0,
+            total,
+        }
+    }
 
-impl Pattern {
-    pub fn new() -> Pattern {
+    pub fn is_complete(&self) -> bool {
+        self.done == self.total
+    }
+
+    /// What comes next, up to `limit` bytes from the start of the run.
+    pub fn next(&self, limit: u64) -> &'static [u8] {
+        pattern(self.start + self.done, limit.saturating_sub(self.done))
+    }
+
+    /// Takes note of bytes that have come; whether they are the right ones.
+    #[must_use]
+    pub fn accept(&mut self, bytes: &[u8]) -> bool {
+        let is_right = self.next(self.total).starts_with(bytes);
+        self.done += bytes.len() as u64;
+        is_right
+    }
+}
+
+/// The `length` bytes of the pattern from `offset` on; at most [`CHUNK_BYTES`].
+/// They tell their place, and have no end.
+fn pattern(offset: u64, length: u64) -> &'static [u8] {
+    static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let period = (0..PERIOD as u64).map(|n| scramble(n) as u8);
-        Pattern(period.cycle().take(PERIOD + CHUNK_BYTES).collect())
-    }
-
-    /// The `length` bytes from `offset` on; at most [`CHUNK_BYTES`].
-    pub fn at(&self, offset: u64, length: usize) -> &[u8] {
-        let start = (offset % PERIOD as u64) as usize;
-        &self.0[start..start + length.min(CHUNK_BYTES)]
-    }
+        period.cycle().take(PERIOD + CHUNK_BYTES).collect()
+    });
+    let start = (offset % PERIOD as u64) as usize;
+    &PATTERN[start..start + length.min(CHUNK_BYTES as u64) as usize]
 }
 
 /// The finaliser of SplitMix64.

@@ -1,16 +1,17 @@
 //! The server behind every path: one thread, one event loop.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::{self, JoinHandle};
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Type};
 
 use crate::Result;
-use crate::protocol::{CHUNK_BYTES, MESSAGE_BYTES, Message, Pattern, reply_bytes};
+use crate::protocol::{CHUNK_BYTES, HEADER_BYTES, Header, Request, Run};
+use crate::turns::{Socket, Turns};
 
 const LISTENER: Token = Token(usize::MAX);
 const STOP: Token = Token(usize::MAX - 1);
@@ -28,12 +29,11 @@ impl Server {
     pub fn start() -> Result<Server> {
         let poll = Poll::new()?;
         let mut listener = listen()?;
-        let interest = Interest::READABLE;
         poll.registry()
-            .register(&mut listener, LISTENER, interest)?;
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
         let (address, stop) = (listener.local_addr()?, Waker::new(poll.registry(), STOP)?);
         let work = move || {
-            if let Err(error) = serve(poll, &listener) {
+            if let Err(error) = Serving::new(listener).run(poll) {
                 eprintln!("bench: the server has failed: {error}");
             }
         };
@@ -60,7 +60,7 @@ impl Drop for Server {
 }
 
 fn listen() -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     // Inherited by what is accepted.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -68,104 +68,178 @@ fn listen() -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn serve(mut poll: Poll, listener: &TcpListener) -> io::Result<()> {
-    let mut events = Events::with_capacity(1024);
-    let mut peers: Slab<Peer> = Slab::new();
-    let pattern = Pattern::new();
-    loop {
-        match poll.poll(&mut events, None) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            polled => polled?,
+/// What the thread has.
+struct Serving {
+    listener: TcpListener,
+    peers: Slab<Peer>,
+    turns: Turns,
+    buffer: Vec<u8>,
+}
+
+impl Serving {
+    fn new(listener: TcpListener) -> Serving {
+        Serving {
+            listener,
+            peers: Slab::new(),
+            turns: Turns::default(),
+            buffer: vec![0; CHUNK_BYTES],
         }
-        for event in &events {
-            match event.token() {
-                STOP => return Ok(()),
-                LISTENER => accept_all(&poll, listener, &mut peers)?,
-                Token(key) => {
-                    let gone = peers.get_mut(key).is_some_and(|peer| !peer.serve(&pattern));
-                    if gone {
-                        peers.remove(key);
+    }
+
+    fn run(&mut self, mut poll: Poll) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            self.turns.poll(&mut poll, &mut events, None)?;
+            for event in &events {
+                match event.token() {
+                    STOP => return Ok(()),
+                    LISTENER => self.accept_all(poll.registry())?,
+                    Token(key) => {
+                        if let Some(peer) = self.peers.get_mut(key) {
+                            peer.socket.hear(event);
+                            self.turns.give(key);
+                        }
                     }
                 }
             }
+            for _ in 0..self.turns.len() {
+                self.take_a_turn(poll.registry());
+            }
         }
     }
-}
 
-fn accept_all(poll: &Poll, listener: &TcpListener, peers: &mut Slab<Peer>) -> io::Result<()> {
-    loop {
-        let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(e) => return Err(e),
+    fn take_a_turn(&mut self, registry: &Registry) {
+        let Some(key) = self.turns.take() else {
+            return;
         };
-        let slot = peers.vacant_entry();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut stream, Token(slot.key()), interest)?;
-        slot.insert(Peer::new(stream));
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        match peer.turn(&mut self.buffer, registry) {
+            Ok(true) if peer.has_more_to_do() => self.turns.give(key),
+            Ok(true) => {}
+            Ok(false) => drop(self.peers.remove(key)),
+            Err(error) => {
+                // The client is going to complain about the end.
+                if error.kind() == ErrorKind::InvalidData {
+                    eprintln!("bench: the server has got {error}");
+                }
+                self.peers.remove(key);
+            }
+        }
+    }
+
+    fn accept_all(&mut self, registry: &Registry) -> io::Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(e) => return Err(e),
+            };
+            let slot = self.peers.vacant_entry();
+            let socket = Socket::new(stream, registry, Token(slot.key()))?;
+            slot.insert(Peer::new(socket));
+        }
     }
 }
 
 /// A connection.
 struct Peer {
-    stream: TcpStream,
-    request: Message,
-    received: usize,
-    /// How much of the reply was sent; `None` while the request is incomplete.
-    sent: Option<u64>,
+    socket: Socket,
+    header: Header,
+    header_received: usize,
+    /// The request that it is at.
+    task: Option<Task>,
+}
+
+/// A request whose header has come.
+struct Task {
+    body: Run,
+    reply: Run,
+    early_bytes: u64,
+}
+
+impl Task {
+    fn is_done(&self) -> bool {
+        self.body.is_complete() && self.reply.is_complete()
+    }
+
+    /// How far the reply may go for now.
+    fn limit(&self) -> u64 {
+        match self.body.is_complete() {
+            true => self.reply.total,
+            false => self.early_bytes,
+        }
+    }
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Peer {
+    fn new(socket: Socket) -> Peer {
         Peer {
-            stream,
-            request: [0; MESSAGE_BYTES],
-            received: 0,
-            sent: None,
+            socket,
+            header: [0; HEADER_BYTES],
+            header_received: 0,
+            task: None,
         }
     }
 
-    /// Does what can be done now; false once the client has gone.
-    fn serve(&mut self, pattern: &Pattern) -> bool {
-        loop {
-            let step = match self.sent {
-                None => self.receive(),
-                Some(sent) => self.reply(sent, pattern),
-            };
-            match step {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
+    fn has_more_to_do(&self) -> bool {
+        let can_write = |task: &Task| self.socket.is_writable && task.reply.done < task.limit();
+        self.socket.is_readable || self.task.as_ref().is_some_and(can_write)
+    }
+
+    /// Reads once and writes once, if that can be; false once the client has
+    /// gone.
+    fn turn(&mut self, buffer: &mut [u8], registry: &Registry) -> io::Result<bool> {
+        if self.socket.is_readable {
+            match self.socket.read(buffer)? {
+                Some(0) => return Ok(false),
+                Some(read) => self.receive(&buffer[..read])?,
+                None => {}
             }
         }
-    }
-
-    fn receive(&mut self) -> io::Result<usize> {
-        let read = self.stream.read(&mut self.request[self.received..])?;
-        self.received += read;
-        if self.received == MESSAGE_BYTES {
-            self.sent = Some(0);
+        if let Some(task) = &mut self.task {
+            let bytes = task.reply.next(task.limit());
+            if self.socket.is_writable && !bytes.is_empty() {
+                task.reply.done += self.socket.write([bytes, &[]], registry)? as u64;
+            }
+            if task.is_done() {
+                (self.task, self.header_received) = (None, 0);
+            }
         }
-        Ok(read)
+        Ok(true)
     }
 
-    fn reply(&mut self, sent: u64, pattern: &Pattern) -> io::Result<usize> {
-        let total = reply_bytes(&self.request);
-        let left = (total - sent).min(CHUNK_BYTES as u64) as usize;
-        let bytes = match total {
-            total if total == MESSAGE_BYTES as u64 => &self.request[sent as usize..],
-            _ => pattern.at(sent, left),
+    fn receive(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let missing = HEADER_BYTES - self.header_received;
+        if missing > 0 {
+            let (header, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.header[self.header_received..][..header.len()].copy_from_slice(header);
+            self.header_received += header.len();
+            bytes = rest;
+            if self.header_received < HEADER_BYTES {
+                return Ok(());
+            }
+            let request = Request::parse(&self.header).ok_or(wrong("a wrong header"))?;
+            self.task = Some(Task {
+                body: request.body(),
+                reply: request.reply(),
+                early_bytes: request.early_bytes(),
+            });
+        }
+        let is_right = match &mut self.task {
+            Some(task) => task.body.accept(bytes),
+            None => bytes.is_empty(),
         };
-        let written = self.stream.write(bytes)?;
-        let sent = sent + written as u64;
-        self.sent = (sent < total).then_some(sent);
-        if sent == total {
-            self.received = 0;
+        if is_right {
+            Ok(())
+        } else {
+            Err(wrong("a wrong body"))
         }
-        Ok(written)
     }
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
 }

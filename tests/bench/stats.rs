@@ -30,32 +30,34 @@ impl Latencies {
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
     pub median: f64,
+    /// Between which the middle half of them is.
+    pub quartiles: [f64; 2],
     /// Half the distance from the least to the greatest, as a share of the
     /// median.
     pub spread: f64,
 }
 
 impl Summary {
+    /// NaN in all if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Summary {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_unstable_by(f64::total_cmp);
-        let median = median(&values);
-        let range = match (values.first(), values.last()) {
-            (Some(least), Some(greatest)) => greatest - least,
-            _ => f64::NAN,
-        };
+        let [least, low, median, high, greatest] =
+            [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| quantile(&values, share));
         Summary {
             median,
-            spread: range / 2.0 / median,
+            quartiles: [low, high],
+            spread: (greatest - least) / 2.0 / median,
         }
     }
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[middle],
-        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-    }
+/// What that share of them is below, between the two that are next to it.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let place = share * last as f64;
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    sorted[below] + (sorted[above] - sorted[below]) * place.fract()
 }

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::protocol::{MESSAGE_BYTES, request};
+use crate::protocol::{HEADER_BYTES, Request};
 use crate::report::{Table, number};
 use crate::sandbox::{Endpoint, Exchange, Options, Pattern, Sandbox, State, on};
 use crate::stats::Latencies;
@@ -168,8 +168,13 @@ impl Cluster {
             let state = self.sandbox.state();
             (state.log.len(), state.listed().len())
         };
-        let message = request(MESSAGE_BYTES as u64, logged as u64);
-        let mut reply = [0; MESSAGE_BYTES];
+        // The app echoes it, whatever it says.
+        let message = Request {
+            serial: logged as u64,
+            ..Request::default()
+        }
+        .header();
+        let mut reply = [0; HEADER_BYTES];
         let connecting = Instant::now();
         let mut client = TcpStream::connect(self.zpa.address())?;
         client.set_read_timeout(Some(PATIENCE))?;

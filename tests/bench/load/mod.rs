@@ -1,0 +1,276 @@
+//! The clients: one thread, one event loop, every byte checked.
+//!
+//! ```text
+//! client    one of them: a connection and its request
+//! probe     a message over a connection of its own
+//! ```
+
+mod client;
+mod probe;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use crate::Result;
+use crate::protocol::{CHUNK_BYTES, HEADER_BYTES, Request};
+use crate::stats::Latencies;
+use crate::turns::Turns;
+
+use client::Client;
+pub use probe::probe;
+
+/// How long nothing may happen before a load has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The length of the smallest request, and of the smallest reply.
+pub const MESSAGE_BYTES: u64 = HEADER_BYTES as u64;
+
+/// Clients that all do the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    pub clients: usize,
+    /// The length of each request with its header.
+    pub request_bytes: u64,
+    pub reply_bytes: u64,
+    /// Whether a reply begins while its request is under way.
+    pub both_ways: bool,
+    /// Whether each request has a connection of its own.
+    pub reconnect: bool,
+}
+
+impl Group {
+    /// Round trips, with as much in the request as in the reply.
+    pub const fn round_trips(clients: usize, bytes: u64) -> Group {
+        Group {
+            clients,
+            request_bytes: bytes,
+            reply_bytes: bytes,
+            both_ways: false,
+            reconnect: false,
+        }
+    }
+
+    fn request(&self, serial: u64) -> Request {
+        Request {
+            serial,
+            body_bytes: self.request_bytes - MESSAGE_BYTES,
+            reply_bytes: self.reply_bytes,
+            both_ways: self.both_ways,
+        }
+    }
+}
+
+/// What a group has come to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub requests: u64,
+    /// Of requests and replies.
+    pub bytes: u64,
+    /// From before the request, or before the connect if each request has its
+    /// own, to the last byte of the reply.
+    pub latencies: Latencies,
+}
+
+/// The clients of several groups, before one address.
+pub struct Load {
+    address: SocketAddr,
+    teams: Vec<Team>,
+    seats: Vec<Seat>,
+    poll: Poll,
+    turns: Turns,
+    buffer: Vec<u8>,
+    serial: u64,
+    /// How many have a request under way.
+    busy: usize,
+    /// When to begin no more requests.
+    until: Instant,
+}
+
+/// A group, and what it has come to.
+struct Team {
+    group: Group,
+    bytes: u64,
+    latencies: Vec<Duration>,
+}
+
+/// Where a client sits.
+struct Seat {
+    team: usize,
+    client: Option<Client>,
+}
+
+impl Load {
+    /// Connects the clients that keep their connection, and has each exchange
+    /// a message, so that all are known to everybody before anything counts.
+    ///
+    /// # Errors
+    /// A connection that breaks or stalls, a byte that is not what was sent.
+    pub fn open(address: SocketAddr, groups: &[Group]) -> Result<Load> {
+        let teams = groups.iter().map(|&group| Team {
+            group,
+            bytes: 0,
+            latencies: Vec::new(),
+        });
+        let seats = groups.iter().enumerate().flat_map(|(team, group)| {
+            let seat = move |_| Seat { team, client: None };
+            (0..group.clients).map(seat)
+        });
+        let mut load = Load {
+            address,
+            teams: teams.collect(),
+            seats: seats.collect(),
+            poll: Poll::new()?,
+            turns: Turns::default(),
+            buffer: vec![0; CHUNK_BYTES],
+            serial: 0,
+            busy: 0,
+            until: Instant::now(),
+        };
+        load.greet()?;
+        Ok(load)
+    }
+
+    fn greet(&mut self) -> Result<()> {
+        let greeting = Group::round_trips(1, MESSAGE_BYTES);
+        for key in 0..self.seats.len() {
+            if !self.team(key).group.reconnect {
+                self.connect(key, &greeting, self.until)?;
+            }
+            if let Some(client) = &self.seats[key].client {
+                client.keep()?;
+            }
+        }
+        self.drive()?;
+        for team in &mut self.teams {
+            team.bytes = 0;
+            team.latencies = Vec::with_capacity(1 << 16);
+        }
+        Ok(())
+    }
+
+    /// Has all do what they are there for. After `time` no more requests are
+    /// begun; those that have begun are finished. Returns what each group has
+    /// come to, and in what time.
+    ///
+    /// # Errors
+    /// As [`open`](Load::open).
+    pub fn run(&mut self, time: Duration) -> Result<(Vec<Outcome>, Duration)> {
+        let begin = Instant::now();
+        self.until = begin + time;
+        for key in 0..self.seats.len() {
+            self.ask(key, begin)?;
+        }
+        self.drive()?;
+        let elapsed = begin.elapsed();
+        let outcomes = self.teams.iter_mut().map(|team| Outcome {
+            requests: team.latencies.len() as u64,
+            bytes: std::mem::take(&mut team.bytes),
+            latencies: Latencies::new(std::mem::take(&mut team.latencies)),
+        });
+        Ok((outcomes.collect(), elapsed))
+    }
+
+    /// Goes on until nobody has a request under way.
+    fn drive(&mut self) -> Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while self.busy > 0 {
+            self.turns
+                .poll(&mut self.poll, &mut events, Some(PATIENCE))?;
+            for event in &events {
+                let Token(key) = event.token();
+                if let Some(client) = &mut self.seats[key].client {
+                    client.socket.hear(event);
+                    self.turns.give(key);
+                }
+            }
+            if self.turns.len() == 0 {
+                return Err(format!("{}: nothing for {PATIENCE:?}", self.address).into());
+            }
+            for _ in 0..self.turns.len() {
+                self.take_a_turn()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_a_turn(&mut self) -> Result<()> {
+        let Some(key) = self.turns.take() else {
+            return Ok(());
+        };
+        let Some(client) = &mut self.seats[key].client else {
+            return Ok(());
+        };
+        client.turn(&mut self.buffer, self.poll.registry())?;
+        match client.is_done() {
+            true => self.finish(key),
+            false if client.has_more_to_do() => {
+                self.turns.give(key);
+                Ok(())
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a request that is done, and begins the next.
+    fn finish(&mut self, key: usize) -> Result<()> {
+        let now = Instant::now();
+        let seat = &mut self.seats[key];
+        let (team, Some(client)) = (&mut self.teams[seat.team], &mut seat.client) else {
+            return Ok(());
+        };
+        team.latencies.push(now - client.begun());
+        team.bytes += client.bytes();
+        self.busy -= 1;
+        if now < self.until {
+            return self.ask(key, now);
+        }
+        if team.group.reconnect {
+            seat.client = None;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, key: usize, now: Instant) -> Result<()> {
+        let group = self.team(key).group;
+        if group.reconnect {
+            return self.connect(key, &group, now);
+        }
+        let request = group.request(self.next_serial());
+        if let Some(client) = &mut self.seats[key].client {
+            client.begin(&request, now);
+        }
+        self.send_first(key)
+    }
+
+    fn connect(&mut self, key: usize, group: &Group, now: Instant) -> Result<()> {
+        // The old one is closed first: at no time are there more than asked.
+        self.seats[key].client = None;
+        let request = group.request(self.next_serial());
+        let registry = self.poll.registry();
+        let client = Client::connect(self.address, registry, Token(key), &request, now)?;
+        self.seats[key].client = Some(client);
+        self.send_first(key)
+    }
+
+    /// Sends at once what can be sent at once.
+    fn send_first(&mut self, key: usize) -> Result<()> {
+        self.busy += 1;
+        if let Some(client) = &mut self.seats[key].client {
+            client.send(self.poll.registry())?;
+            if client.has_more_to_do() {
+                self.turns.give(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn team(&self, key: usize) -> &Team {
+        &self.teams[self.seats[key].team]
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}

@@ -1,0 +1,33 @@
+//! A message over a connection of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::{MESSAGE_BYTES, PATIENCE};
+use crate::Result;
+use crate::protocol::Request;
+
+/// A connection over which a message went to the server and back.
+pub fn probe(address: SocketAddr) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange(&mut stream)?;
+    Ok(stream)
+}
+
+/// A message to the server and back.
+fn exchange(stream: &mut TcpStream) -> Result<()> {
+    let request = Request {
+        serial: u64::from(stream.local_addr()?.port()),
+        body_bytes: 0,
+        reply_bytes: MESSAGE_BYTES,
+        both_ways: false,
+    };
+    stream.write_all(&request.header())?;
+    let mut reply = [0; MESSAGE_BYTES as usize];
+    stream.read_exact(&mut reply)?;
+    match request.reply().accept(&reply) {
+        true => Ok(()),
+        false => Err("the reply is not what was asked for".into()),
+    }
+}

@@ -1,0 +1,124 @@
+//! How `zpa` compares, one line for each thing that is measured.
+
+use crate::proxies::{Role, Way};
+use crate::relay::Measured;
+use crate::report::{Table, number};
+use crate::rows::{Better, Metric};
+use crate::stats::Summary;
+
+/// The lines so far.
+pub struct Ratios {
+    /// The ways by number.
+    direct: usize,
+    zpa: usize,
+    rivals: Vec<usize>,
+    builds: Vec<usize>,
+    names: Vec<String>,
+    table: Table,
+}
+
+impl Ratios {
+    pub fn new(ways: &[Way]) -> Ratios {
+        let all = |is: fn(Role) -> bool| {
+            let found = ways.iter().enumerate().filter(move |(_, way)| is(way.role));
+            found.map(|(n, _)| n).collect::<Vec<usize>>()
+        };
+        let builds = all(|role| role == Role::Build);
+        let names: Vec<String> = ways.iter().map(|way| way.name.clone()).collect();
+        let mut head: Vec<String> = [
+            "`zpa` compared",
+            "zpa",
+            "best other",
+            "zpa is better by",
+            "zpa / direct",
+        ]
+        .map(str::to_owned)
+        .into();
+        head.extend(
+            builds
+                .iter()
+                .map(|&build| format!("better than {} by", names[build])),
+        );
+        Ratios {
+            direct: all(|role| role == Role::Direct)[0],
+            zpa: all(|role| role == Role::Zpa)[0],
+            rivals: all(|role| matches!(role, Role::Rival(_))),
+            builds,
+            names,
+            table: Table::new(head),
+        }
+    }
+
+    /// Adds a line for each metric of a row.
+    pub fn add(&mut self, measured: &Measured) {
+        for (n, metric) in measured.row.metrics.iter().enumerate() {
+            let cells = self.cells(measured, n, metric);
+            self.table.add(cells);
+        }
+    }
+
+    pub fn table(mut self) -> Table {
+        self.table.note(
+            "\"Better by\" is the median of the rounds' ratios, and their quartiles: of what \
+             `zpa` does to what the best of the others does where more is better, and of what \
+             the best of the others takes to what `zpa` takes where less is. Above 1 is in \
+             `zpa`'s favour throughout; `<` marks where three quarters of the rounds are against it.",
+        );
+        self.table
+    }
+
+    fn cells(&self, measured: &Measured, n: usize, metric: &Metric) -> Vec<String> {
+        let median = |way| Summary::of(measured.values(way, n)).median;
+        let mut cells = vec![
+            format!("{}: {}", measured.row.label, metric.unit),
+            number(median(self.zpa)),
+        ];
+        match self.best(measured, n, metric.better) {
+            Some(best) => {
+                cells.push(format!("{} {}", self.names[best], number(median(best))));
+                cells.push(self.ratio(measured, n, metric.better, best));
+            }
+            None => cells.extend(["–".to_owned(), "–".to_owned()]),
+        }
+        let to_direct = measured
+            .values(self.zpa, n)
+            .zip(measured.values(self.direct, n));
+        cells.push(number(
+            Summary::of(to_direct.map(|(zpa, direct)| zpa / direct)).median,
+        ));
+        let to_builds = self.builds.iter();
+        cells.extend(to_builds.map(|&build| self.ratio(measured, n, metric.better, build)));
+        cells
+    }
+
+    /// Whose median is the best of the rivals'.
+    fn best(&self, measured: &Measured, n: usize, better: Better) -> Option<usize> {
+        let median = |way: usize| Summary::of(measured.values(way, n)).median;
+        let there = self
+            .rivals
+            .iter()
+            .copied()
+            .filter(|&way| median(way).is_finite());
+        match better {
+            Better::More => there.max_by(|&a, &b| median(a).total_cmp(&median(b))),
+            Better::Less => there.min_by(|&a, &b| median(a).total_cmp(&median(b))),
+        }
+    }
+
+    /// By what factor `zpa` is better than `other`, round by round.
+    fn ratio(&self, measured: &Measured, n: usize, better: Better, other: usize) -> String {
+        let pairs = measured.values(self.zpa, n).zip(measured.values(other, n));
+        let ratios = Summary::of(pairs.map(|(zpa, other)| match better {
+            Better::More => zpa / other,
+            Better::Less => other / zpa,
+        }));
+        let [low, high] = ratios.quartiles;
+        let mark = if high < 1.0 { "< " } else { "" };
+        format!(
+            "{mark}{} ({}–{})",
+            number(ratios.median),
+            number(low),
+            number(high)
+        )
+    }
+}

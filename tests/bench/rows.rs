@@ -1,0 +1,216 @@
+//! What is measured of the relay: the rows, and what each is about.
+
+use crate::load::{Group, Outcome};
+use crate::proxies::Kind;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: f64 = 1024.0 * MIB as f64;
+const MESSAGE: u64 = crate::load::MESSAGE_BYTES;
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// What chooses it on the command line.
+    pub name: &'static str,
+    pub label: &'static str,
+    /// What loads it; [`Metric`]s look at the first group unless they say.
+    pub groups: &'static [Group],
+    /// What is said of it, the most important first.
+    pub metrics: &'static [Metric],
+    /// Whether all of it shares a core. When a connection has one message under
+    /// way, one thread works at a time, and where each of them happens to be put
+    /// makes more of a difference than all that it does.
+    pub one_core: bool,
+}
+
+/// Something that is measured.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    pub unit: &'static str,
+    /// What it is in a sample.
+    pub of: fn(&Sample) -> f64,
+    pub better: Better,
+}
+
+/// Which of two is to be preferred.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    More,
+    Less,
+}
+
+/// What a way has done in a round.
+pub struct Sample {
+    pub groups: Vec<Outcome>,
+    pub seconds: f64,
+    /// Processor time of the proxy in that time, in seconds; NaN without one.
+    pub cpu_seconds: f64,
+}
+
+impl Sample {
+    fn requests(&self) -> f64 {
+        self.groups[0].requests as f64
+    }
+
+    /// Of the group that moves the most: beside it others don't count.
+    fn gib(&self) -> f64 {
+        let most = self.groups.iter().map(|group| group.bytes).max();
+        most.unwrap_or(0) as f64 / GIB
+    }
+
+    fn percentile_us(&self, percent: f64) -> f64 {
+        self.groups[0].latencies.percentile_us(percent)
+    }
+}
+
+const GIB_PER_S: Metric = Metric {
+    unit: "GiB/s",
+    of: |sample| sample.gib() / sample.seconds,
+    better: Better::More,
+};
+const CPU_PER_GIB: Metric = Metric {
+    unit: "CPU s/GiB",
+    of: |sample| sample.cpu_seconds / sample.gib(),
+    better: Better::Less,
+};
+const PER_S: Metric = Metric {
+    unit: "per s",
+    of: |sample| sample.requests() / sample.seconds,
+    better: Better::More,
+};
+const CPU_EACH: Metric = Metric {
+    unit: "CPU µs",
+    of: |sample| sample.cpu_seconds / sample.requests() * 1e6,
+    better: Better::Less,
+};
+const P50_US: Metric = Metric {
+    unit: "p50 µs",
+    of: |sample| sample.percentile_us(50.0),
+    better: Better::Less,
+};
+const P50_MS: Metric = Metric {
+    unit: "p50 ms",
+    of: |sample| sample.percentile_us(50.0) / 1e3,
+    better: Better::Less,
+};
+const P99_MS: Metric = Metric {
+    unit: "p99 ms",
+    of: |sample| sample.percentile_us(99.0) / 1e3,
+    better: Better::Less,
+};
+
+const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
+const RATE: &[Metric] = &[PER_S, P99_MS, CPU_EACH];
+
+pub const ROWS: [Row; 10] = [
+    Row {
+        name: "bulk-1",
+        label: "1 stream down",
+        groups: &[down(1, 64 * MIB)],
+        metrics: BULK,
+        one_core: false,
+    },
+    Row {
+        name: "bulk-16",
+        label: "16 streams down",
+        groups: &[down(16, 16 * MIB)],
+        metrics: BULK,
+        one_core: false,
+    },
+    Row {
+        name: "both-ways-16",
+        label: "16 streams both ways",
+        groups: &[Group {
+            clients: 16,
+            request_bytes: 16 * MIB,
+            reply_bytes: 16 * MIB,
+            both_ways: true,
+            reconnect: false,
+        }],
+        metrics: BULK,
+        one_core: false,
+    },
+    Row {
+        name: "round-trips-1",
+        label: "64 B round trips, 1 connection",
+        groups: &[Group::round_trips(1, MESSAGE)],
+        metrics: &[P50_US, CPU_EACH],
+        one_core: true,
+    },
+    Row {
+        name: "round-trips-64",
+        label: "64 B round trips, 64 connections",
+        groups: &[Group::round_trips(64, MESSAGE)],
+        metrics: RATE,
+        one_core: false,
+    },
+    Row {
+        name: "round-trips-1000",
+        label: "64 B round trips, 1000 connections",
+        groups: &[Group::round_trips(1000, MESSAGE)],
+        metrics: RATE,
+        one_core: false,
+    },
+    Row {
+        name: "round-trips-4k",
+        label: "4 KiB round trips, 1000 connections",
+        groups: &[Group::round_trips(1000, 4 * KIB)],
+        metrics: RATE,
+        one_core: false,
+    },
+    Row {
+        name: "connect-8",
+        label: "connect, 64 B, close, 8 at once",
+        groups: &[connect(8)],
+        metrics: RATE,
+        one_core: false,
+    },
+    Row {
+        name: "connect-64",
+        label: "connect, 64 B, close, 64 at once",
+        groups: &[connect(64)],
+        metrics: RATE,
+        one_core: false,
+    },
+    Row {
+        name: "beside-bulk",
+        label: "64 B round trips, 16 connections, beside 2 streams down",
+        groups: &[Group::round_trips(16, MESSAGE), down(2, 16 * MIB)],
+        metrics: &[P50_MS, P99_MS, GIB_PER_S, CPU_PER_GIB],
+        one_core: false,
+    },
+];
+
+const fn down(clients: usize, bytes: u64) -> Group {
+    Group {
+        clients,
+        request_bytes: MESSAGE,
+        reply_bytes: bytes,
+        both_ways: false,
+        reconnect: false,
+    }
+}
+
+const fn connect(clients: usize) -> Group {
+    Group {
+        reconnect: true,
+        ..Group::round_trips(clients, MESSAGE)
+    }
+}
+
+impl Row {
+    /// Whether the processes of a proxy that has one for each connection would
+    /// stay few, or would be what is measured.
+    pub fn suits(&self, kind: Kind) -> bool {
+        let clients: usize = self.groups.iter().map(|group| group.clients).sum();
+        let reconnects = self.groups.iter().any(|group| group.reconnect);
+        !kind.forks() || clients == 1 || reconnects
+    }
+
+    /// Its label with the units.
+    pub fn title(&self) -> String {
+        let units: Vec<&str> = self.metrics.iter().map(|metric| metric.unit).collect();
+        format!("{}: {}", self.label, units.join(" · "))
+    }
+}
