@@ -57,7 +57,7 @@ pub fn measure(plan: &Plan) -> Result<Table> {
 
     let (mut head, mut all) = (vec![format!("{count} idle connections")], Vec::new());
     let mut ways = Way::zpas(1)?;
-    for kind in [Kind::HaProxy, Kind::Nginx] {
+    for kind in plan.rivals(&[Kind::HaProxy, Kind::Nginx]) {
         ways.extend(Way::rival(kind, 1, count)?.ok());
     }
     for way in &ways {

@@ -1,10 +1,12 @@
 //! What the proxy costs, as ratios and distributions that one run measures.
 //!
 //! `cargo bench --bench bench` runs everything in a few minutes; with `QUICK=1`
-//! in the environment, in less than one. Words after `--` choose parts or
-//! rows: `cargo bench --bench bench -- wake bulk-1`. The real binary runs as a
-//! child process between this process's clients and servers, all on loopback;
-//! where HAProxy is installed, it runs the same rows with one thread.
+//! in the environment, in less than one. Words after `--` choose parts, rows,
+//! and whom to compare with: `cargo bench --bench bench -- bulk-1 wake nginx`.
+//! The real binary runs as a child process between this process's clients and
+//! servers, all on loopback; so do those of HAProxy, nginx and socat that are
+//! installed, each with one thread, and other builds of `zpa` that
+//! `ZPA_BENCH_ALSO` names, separated by colons.
 //!
 //! Every byte that comes back is checked. Speed is reported, never asserted.
 //!
@@ -43,6 +45,8 @@ mod wake;
 
 use std::process::ExitCode;
 
+use proxies::Kind;
+
 /// Whatever goes wrong ends the run, with words.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -51,21 +55,34 @@ struct Plan {
     quick: bool,
     /// Parts and rows; empty: all.
     chosen: Vec<String>,
+    /// Whom to compare with; empty: all.
+    rivals: Vec<Kind>,
 }
 
 impl Plan {
     fn from_environment() -> Plan {
-        let words = std::env::args().skip(1);
+        // cargo bench adds `--bench`.
+        let words = std::env::args()
+            .skip(1)
+            .filter(|word| !word.starts_with("--"));
+        let rival = |word: &String| Kind::ALL.into_iter().find(|kind| kind.word() == word);
+        let (rivals, chosen): (Vec<_>, Vec<_>) = words.partition(|word| rival(word).is_some());
         Plan {
             quick: std::env::var_os("QUICK").is_some_and(|value| !value.is_empty() && value != "0"),
-            // cargo bench adds `--bench`.
-            chosen: words.filter(|word| !word.starts_with("--")).collect(),
+            chosen,
+            rivals: rivals.iter().filter_map(rival).collect(),
         }
     }
 
     /// Whether the part or one of its rows was asked for.
     fn includes(&self, name: &str) -> bool {
         self.chosen.is_empty() || self.chosen.iter().any(|word| word == name)
+    }
+
+    /// Those of `kinds` that are to be compared with.
+    fn rivals(&self, kinds: &[Kind]) -> Vec<Kind> {
+        let wanted = |kind: &&Kind| self.rivals.is_empty() || self.rivals.contains(kind);
+        kinds.iter().filter(wanted).copied().collect()
     }
 
     /// One value for a full run, one for a quick one.

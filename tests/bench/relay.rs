@@ -44,7 +44,7 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
     let mut ways = vec![Way::direct()?];
     ways.extend(Way::zpas(1)?);
     let mut missing = Vec::new();
-    for kind in Kind::ALL {
+    for kind in plan.rivals(&Kind::ALL) {
         match Way::rival(kind, 1, CONNECTIONS)? {
             Ok(way) => ways.push(way),
             Err(why) => missing.push(why),

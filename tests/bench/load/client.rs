@@ -1,6 +1,5 @@
 //! One client: a connection, and the request that it is at.
 
-use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,13 +8,13 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use crate::Result;
-use crate::protocol::{Header, Request, Run};
+use crate::protocol::{HEADER_BYTES, Header, Request, Run};
 use crate::turns::Socket;
 
 pub struct Client {
     pub socket: Socket,
-    /// The request under way; between two, the last.
-    task: Task,
+    /// The request under way.
+    task: Option<Task>,
 }
 
 /// A request on its way there, and its reply on its way back.
@@ -42,6 +41,10 @@ impl Task {
         self.header_sent == self.header.len() && self.body.is_complete()
     }
 
+    fn is_done(&self) -> bool {
+        self.is_sent() && self.reply.is_complete()
+    }
+
     /// Takes note of what was sent.
     fn sent(&mut self, bytes: usize) {
         let of_header = bytes.min(self.header.len() - self.header_sent);
@@ -59,10 +62,11 @@ impl Client {
         request: &Request,
         begun: Instant,
     ) -> Result<Client> {
-        let task = Task::new(request, begun);
         let stream = TcpStream::connect(address)?;
-        let socket = Socket::new(stream, registry, token)?;
-        Ok(Client { socket, task })
+        Ok(Client {
+            socket: Socket::new(stream, registry, token)?,
+            task: Some(Task::new(request, begun)),
+        })
     }
 
     /// Prepares it for more than one request: no byte is to wait for the
@@ -73,25 +77,32 @@ impl Client {
 
     /// Begins the next request.
     pub fn begin(&mut self, request: &Request, now: Instant) {
-        self.task = Task::new(request, now);
+        self.task = Some(Task::new(request, now));
     }
 
-    pub fn begun(&self) -> Instant {
-        self.task.begun
+    /// If its request is done: when it was begun, and how many bytes have come
+    /// and gone for it.
+    pub fn finish(&mut self) -> Option<(Instant, u64)> {
+        let task = self.task.take_if(|task| task.is_done())?;
+        Some((
+            task.begun,
+            HEADER_BYTES as u64 + task.body.total + task.reply.total,
+        ))
     }
 
-    pub fn is_done(&self) -> bool {
-        self.task.is_sent() && self.task.reply.is_complete()
-    }
-
-    /// How many bytes have come and gone for it.
-    pub fn bytes(&self) -> u64 {
-        self.task.header_sent as u64 + self.task.body.done + self.task.reply.done
+    /// How far its request has come, if it has one.
+    pub fn place(&self) -> Option<String> {
+        let task = self.task.as_ref()?;
+        Some(format!(
+            "{} of {} bytes of a body sent, {} of {} of the reply received",
+            task.body.done, task.body.total, task.reply.done, task.reply.total
+        ))
     }
 
     /// Whether a turn would do something, as far as is known.
     pub fn has_more_to_do(&self) -> bool {
-        self.socket.is_readable || self.socket.is_writable && !self.task.is_sent()
+        let is_sending = self.task.as_ref().is_some_and(|task| !task.is_sent());
+        self.socket.is_readable || self.socket.is_writable && is_sending
     }
 
     /// Writes once and reads once, if that can be.
@@ -105,8 +116,8 @@ impl Client {
 
     /// Writes once, if that can be.
     pub fn send(&mut self, registry: &Registry) -> Result<()> {
-        let task = &mut self.task;
-        if self.socket.is_writable && !task.is_sent() {
+        let unsent = self.task.as_mut().filter(|task| !task.is_sent());
+        if let Some(task) = unsent.filter(|_| self.socket.is_writable) {
             let header = &task.header[task.header_sent..];
             let parts = [header, task.body.next(task.body.total)];
             let sent = self.socket.write(parts, registry);
@@ -116,15 +127,18 @@ impl Client {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<()> {
-        let reply = &mut self.task.reply;
-        let (done, total) = (reply.done, reply.total);
-        let wrong = |what: &dyn Display| format!("{what} after {done} of {total} bytes").into();
-        match self.socket.read(buffer) {
-            Ok(None) => Ok(()),
-            Ok(Some(0)) => Err(wrong(&"the end")),
-            Ok(Some(read)) if reply.accept(&buffer[..read]) => Ok(()),
-            Ok(Some(_)) => Err(wrong(&"wrong bytes")),
-            Err(error) => Err(wrong(&error)),
-        }
+        let read = self.socket.read(buffer);
+        let task = self.task.as_mut();
+        let wrong = match read {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => "the end".to_owned(),
+            Ok(Some(read)) => match task.is_some_and(|task| task.reply.accept(&buffer[..read])) {
+                true => return Ok(()),
+                false => "wrong bytes".to_owned(),
+            },
+            Err(error) => error.to_string(),
+        };
+        let place = self.place().unwrap_or("between two requests".to_owned());
+        Err(format!("{wrong}; {place}").into())
     }
 }

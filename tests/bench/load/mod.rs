@@ -185,13 +185,25 @@ impl Load {
                 }
             }
             if self.turns.len() == 0 {
-                return Err(format!("{}: nothing for {PATIENCE:?}", self.address).into());
+                return Err(self.stalled().into());
             }
             for _ in 0..self.turns.len() {
                 self.take_a_turn()?;
             }
         }
         Ok(())
+    }
+
+    /// What to say of a load in which nothing happens any more.
+    fn stalled(&self) -> String {
+        let clients = self.seats.iter().filter_map(|seat| seat.client.as_ref());
+        let places: Vec<String> = clients.filter_map(Client::place).collect();
+        format!(
+            "{}: nothing for {PATIENCE:?}; {} clients wait, one of them with {}",
+            self.address,
+            places.len(),
+            places.first().map_or("nothing", String::as_str)
+        )
     }
 
     fn take_a_turn(&mut self) -> Result<()> {
@@ -202,25 +214,22 @@ impl Load {
             return Ok(());
         };
         client.turn(&mut self.buffer, self.poll.registry())?;
-        match client.is_done() {
-            true => self.finish(key),
-            false if client.has_more_to_do() => {
-                self.turns.give(key);
-                Ok(())
-            }
-            false => Ok(()),
+        if let Some((begun, bytes)) = client.finish() {
+            return self.finish(key, begun, bytes);
         }
+        if client.has_more_to_do() {
+            self.turns.give(key);
+        }
+        Ok(())
     }
 
     /// Counts a request that is done, and begins the next.
-    fn finish(&mut self, key: usize) -> Result<()> {
+    fn finish(&mut self, key: usize, begun: Instant, bytes: u64) -> Result<()> {
         let now = Instant::now();
         let seat = &mut self.seats[key];
-        let (team, Some(client)) = (&mut self.teams[seat.team], &mut seat.client) else {
-            return Ok(());
-        };
-        team.latencies.push(now - client.begun());
-        team.bytes += client.bytes();
+        let team = &mut self.teams[seat.team];
+        team.latencies.push(now - begun);
+        team.bytes += bytes;
         self.busy -= 1;
         if now < self.until {
             return self.ask(key, now);

@@ -57,6 +57,16 @@ impl Kind {
         }
     }
 
+    /// What chooses it on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::HaProxy => "haproxy",
+            Kind::HaProxyTuned => "haproxy-tuned",
+            Kind::Nginx => "nginx",
+            Kind::Socat => "socat",
+        }
+    }
+
     /// Whether it is a process for each connection.
     pub fn forks(self) -> bool {
         self == Kind::Socat
