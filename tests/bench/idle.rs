@@ -1,33 +1,47 @@
 //! Connections that are open and silent: what they hold, and that they cost no
 //! time.
 
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockRef, Socket, Type};
+
 use crate::limits::raise_open_files;
-use crate::load::probe;
-use crate::process::{Busy, Memory, Process, watch};
+use crate::load::{exchange, probe};
+use crate::process::{Busy, Memory, Process, kernel_memory, watch};
 use crate::proxies::{Kind, Way};
 use crate::report::{Table, number};
 use crate::{Plan, Result};
 
 /// How many connections to open, if the limit of open files allows.
-const CONNECTIONS: usize = 10_000;
+const CONNECTIONS: usize = 100_000;
+/// The same for a quick run.
+const FEW: usize = 2_000;
 /// Descriptors that are not connections'.
 const RESERVED: u64 = 100;
+/// How many connections to have between two addresses: there are 28,000 ports,
+/// and others need some as well.
+const PER_ADDRESS: usize = 20_000;
+/// Until the last timer of what went before, HAProxy's connect timeout of 1 s,
+/// has been dealt with.
+const REST: Duration = Duration::from_millis(1500);
 /// How long closed connections may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What one proxy has shown.
 struct Findings {
     connections: usize,
-    /// At its start; the app sleeps.
+    /// At its start.
     fresh: Memory,
     /// After the first connection: what it needs once is there.
     before: Holdings,
     /// With all of them open.
     open: Holdings,
+    /// What the kernel has taken for both sides of it, in bytes.
+    kernel: f64,
+    /// What it takes without a proxy.
+    kernel_direct: f64,
     /// Doing nothing with all of them open.
     busy: Busy,
     /// After all of them were closed.
@@ -41,61 +55,131 @@ struct Holdings {
     descriptors: usize,
 }
 
-/// How many connections this process can have open; its children, started
-/// later, as many.
-fn make_room() -> Result<usize> {
-    // The client's and the server's end of each connection are here.
-    let wanted = CONNECTIONS as u64 * 2 + RESERVED;
-    let possible = raise_open_files(wanted)?.saturating_sub(RESERVED) / 2;
-    Ok(CONNECTIONS.min(usize::try_from(possible)?))
+/// How many connections there can be, and what allows no more.
+struct Room {
+    connections: usize,
+    limit: Option<String>,
+}
+
+impl Room {
+    fn make(plan: &Plan) -> Result<Room> {
+        let wanted = plan.choose(CONNECTIONS, FEW);
+        // The client's and the server's end of each connection are here, and
+        // the two of a proxy's are there; its limit is inherited from here.
+        let files = raise_open_files(wanted as u64 * 2 + RESERVED)?;
+        let possible = usize::try_from(files.saturating_sub(RESERVED) / 2)?;
+        let limit = (possible < wanted).then(|| {
+            format!(
+                "The hard limit of {files} open files allows no more connections, of which \
+                 each takes two."
+            )
+        });
+        Ok(Room {
+            connections: wanted.min(possible),
+            limit,
+        })
+    }
+
+    fn servers(&self) -> usize {
+        self.connections.div_ceil(PER_ADDRESS)
+    }
 }
 
 /// Measures; the table.
 pub fn measure(plan: &Plan) -> Result<Table> {
-    let count = make_room()?;
-    let time = plan.choose(Duration::from_secs(2), Duration::from_millis(500));
-
-    let (mut head, mut all) = (vec![format!("{count} idle connections")], Vec::new());
-    let mut ways = Way::zpas(1)?;
+    let room = Room::make(plan)?;
+    let time = plan.choose(Duration::from_secs(5), Duration::from_secs(1));
+    let kernel_direct = kernel_of(&Way::direct()?, room.connections)?;
+    let mut ways = Way::zpas(room.servers())?;
     for kind in plan.rivals(&[Kind::HaProxy, Kind::Nginx]) {
-        ways.extend(Way::rival(kind, 1, count)?.ok());
+        ways.extend(Way::rival(kind, room.servers(), room.connections)?.ok());
     }
-    for way in &ways {
-        all.push(measure_one(way, count, time)?);
-        head.push(way.name.clone());
-    }
+    let all: Result<Vec<Findings>> = ways
+        .iter()
+        .map(|way| {
+            let findings = measure_one(way, room.connections, kernel_direct, time);
+            findings.map_err(|e| format!("idle: {}: {e}", way.name).into())
+        })
+        .collect();
+    let all = all?;
+    let mut head = vec![format!("{} idle connections", room.connections)];
+    head.extend(ways.iter().map(|way| way.name.clone()));
     let mut table = Table::new(head);
     for (label, cell) in lines() {
         let cells = all.iter().map(cell);
         table.add([label.to_owned()].into_iter().chain(cells).collect());
     }
-    if count < CONNECTIONS {
-        table.note("The limit of open files allows no more connections.");
+    if let Some(limit) = &room.limit {
+        table.note(limit);
     }
     Ok(table)
 }
 
-fn measure_one(way: &Way, connections: usize, time: Duration) -> Result<Findings> {
+/// What the kernel takes for connections without a proxy.
+fn kernel_of(way: &Way, connections: usize) -> Result<f64> {
+    let before = kernel_memory();
+    let clients = open(way.address, connections)?;
+    let kernel = kernel_memory() - before;
+    close(clients);
+    Ok(kernel)
+}
+
+fn measure_one(
+    way: &Way,
+    connections: usize,
+    kernel_direct: f64,
+    time: Duration,
+) -> Result<Findings> {
     let process = way.process().ok_or("nobody to measure")?;
     let fresh = process.memory()?;
     let idle_descriptors = process.descriptors()?;
     drop(probe(way.address)?);
     let before = holdings_at_rest(process, idle_descriptors)?;
-    let clients: Vec<TcpStream> = (0..connections)
-        .map(|_| probe(way.address))
-        .collect::<Result<_>>()?;
+    let kernel_before = kernel_memory();
+    let mut clients = open(way.address, connections)?;
+    // First, because to look into /proc makes the kernel remember what was seen.
+    let kernel = kernel_memory() - kernel_before;
     let open = Holdings::of(process)?;
+    thread::sleep(REST);
     let busy = watch(process, time)?;
-    drop(clients);
+    // All of them are still there.
+    clients.iter_mut().try_for_each(exchange)?;
+    close(clients);
     let after = holdings_at_rest(process, before.descriptors)?;
     Ok(Findings {
         connections,
         fresh,
         before,
         open,
+        kernel,
+        kernel_direct,
         busy,
         after,
     })
+}
+
+/// Connections over which a message has gone, from as many addresses as they
+/// need ports.
+fn open(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
+    let stream = |n: usize| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Some(further) = u8::try_from(n / PER_ADDRESS)?.checked_sub(1) {
+            let source = IpAddr::from(Ipv4Addr::new(127, 0, 1, further));
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket.connect(&address.into())?;
+        let mut stream = socket.into();
+        exchange(&mut stream)?;
+        Ok(stream)
+    };
+    (0..count).map(stream).collect()
+}
+
+/// Closes them with a reset, after which nothing is left of them anywhere.
+fn close(clients: Vec<TcpStream>) {
+    for client in clients {
+        let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    }
 }
 
 impl Holdings {
@@ -122,11 +206,14 @@ fn holdings_at_rest(process: Process, descriptors: usize) -> Result<Holdings> {
 
 type Cell = fn(&Findings) -> String;
 
-fn lines() -> [(&'static str, Cell); 6] {
+fn lines() -> [(&'static str, Cell); 8] {
     [
         ("memory of its own per connection, bytes", |f| {
             let grown = f.open.memory.anonymous as f64 - f.before.memory.anonymous as f64;
             number(grown / f.connections as f64)
+        }),
+        ("memory of the kernel for its side of one, bytes", |f| {
+            number((f.kernel - f.kernel_direct) / f.connections as f64)
         }),
         ("descriptors per connection", |f| {
             let opened = f.open.descriptors as f64 - f.before.descriptors as f64;
@@ -135,15 +222,12 @@ fn lines() -> [(&'static str, Cell); 6] {
         ("resident at its start, MiB (of its own)", |f| mib(f.fresh)),
         ("resident with all of them open", |f| mib(f.open.memory)),
         ("resident after they were closed", |f| mib(f.after.memory)),
-        (
-            "processor time while nothing happens, ms/s · wake-ups per s",
-            |f| {
-                let seconds = f.busy.time.as_secs_f64();
-                let ms = f.busy.cpu.as_secs_f64() * 1e3 / seconds;
-                let wake_ups = f.busy.wake_ups as f64 / seconds;
-                format!("{} · {}", number(ms), number(wake_ups))
-            },
-        ),
+        ("processor time while nothing happens, ms/s", |f| {
+            number(f.busy.cpu.as_secs_f64() * 1e3 / f.busy.time.as_secs_f64())
+        }),
+        ("wake-ups per s while nothing happens", |f| {
+            number(f.busy.wake_ups as f64 / f.busy.time.as_secs_f64())
+        }),
     ]
 }
 

@@ -40,6 +40,7 @@ mod report;
 mod rows;
 mod server;
 mod stats;
+mod system_calls;
 mod turns;
 mod wake;
 
@@ -111,6 +112,9 @@ fn run(plan: &Plan) -> Result<()> {
         for table in relay::measure(plan, &rows)? {
             println!("{table}");
         }
+    }
+    if plan.includes("system-calls") {
+        println!("{}", system_calls::measure(plan)?);
     }
     if plan.includes("idle") {
         println!("{}", idle::measure(plan)?);

@@ -55,6 +55,12 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// By what factor `zpa` is better, marked where it is not.
+pub fn factor(value: f64) -> String {
+    let mark = if value < 0.995 { "< " } else { "" };
+    format!("{mark}{}", number(value))
+}
+
 /// What everything was measured on.
 pub fn machine(quick: bool, rivals: &[String]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

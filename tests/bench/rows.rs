@@ -44,7 +44,8 @@ pub enum Better {
 pub struct Sample {
     pub groups: Vec<Outcome>,
     pub seconds: f64,
-    /// Processor time of the proxy in that time, in seconds; NaN without one.
+    /// Processor time of the proxy in that time, in seconds; without one, of the
+    /// client and the server.
     pub cpu_seconds: f64,
 }
 
@@ -107,14 +108,14 @@ pub const ROWS: [Row; 10] = [
     Row {
         name: "bulk-1",
         label: "1 stream down",
-        groups: &[down(1, 64 * MIB)],
+        groups: &[Group::streams_down(1, 64 * MIB)],
         metrics: BULK,
         one_core: false,
     },
     Row {
         name: "bulk-16",
         label: "16 streams down",
-        groups: &[down(16, 16 * MIB)],
+        groups: &[Group::streams_down(16, 16 * MIB)],
         metrics: BULK,
         one_core: false,
     },
@@ -162,42 +163,28 @@ pub const ROWS: [Row; 10] = [
     Row {
         name: "connect-8",
         label: "connect, 64 B, close, 8 at once",
-        groups: &[connect(8)],
+        groups: &[Group::connections(8)],
         metrics: RATE,
         one_core: false,
     },
     Row {
         name: "connect-64",
         label: "connect, 64 B, close, 64 at once",
-        groups: &[connect(64)],
+        groups: &[Group::connections(64)],
         metrics: RATE,
         one_core: false,
     },
     Row {
         name: "beside-bulk",
         label: "64 B round trips, 16 connections, beside 2 streams down",
-        groups: &[Group::round_trips(16, MESSAGE), down(2, 16 * MIB)],
+        groups: &[
+            Group::round_trips(16, MESSAGE),
+            Group::streams_down(2, 16 * MIB),
+        ],
         metrics: &[P50_MS, P99_MS, GIB_PER_S, CPU_PER_GIB],
         one_core: false,
     },
 ];
-
-const fn down(clients: usize, bytes: u64) -> Group {
-    Group {
-        clients,
-        request_bytes: MESSAGE,
-        reply_bytes: bytes,
-        both_ways: false,
-        reconnect: false,
-    }
-}
-
-const fn connect(clients: usize) -> Group {
-    Group {
-        reconnect: true,
-        ..Group::round_trips(clients, MESSAGE)
-    }
-}
 
 impl Row {
     /// Whether the processes of a proxy that has one for each connection would

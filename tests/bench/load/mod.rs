@@ -19,7 +19,7 @@ use crate::stats::Latencies;
 use crate::turns::Turns;
 
 use client::Client;
-pub use probe::probe;
+pub use probe::{exchange, probe};
 
 /// How long nothing may happen before a load has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +48,22 @@ impl Group {
             reply_bytes: bytes,
             both_ways: false,
             reconnect: false,
+        }
+    }
+
+    /// Streams of replies of that length to one connection each.
+    pub const fn streams_down(clients: usize, bytes: u64) -> Group {
+        Group {
+            reply_bytes: bytes,
+            ..Group::round_trips(clients, MESSAGE_BYTES)
+        }
+    }
+
+    /// Connections for one message each.
+    pub const fn connections(at_once: usize) -> Group {
+        Group {
+            reconnect: true,
+            ..Group::round_trips(at_once, MESSAGE_BYTES)
         }
     }
 

@@ -10,19 +10,19 @@ use crate::protocol::Request;
 /// A connection over which a message went to the server and back.
 pub fn probe(address: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     exchange(&mut stream)?;
     Ok(stream)
 }
 
 /// A message to the server and back.
-fn exchange(stream: &mut TcpStream) -> Result<()> {
+pub fn exchange(stream: &mut TcpStream) -> Result<()> {
     let request = Request {
         serial: u64::from(stream.local_addr()?.port()),
         body_bytes: 0,
         reply_bytes: MESSAGE_BYTES,
         both_ways: false,
     };
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&request.header())?;
     let mut reply = [0; MESSAGE_BYTES as usize];
     stream.read_exact(&mut reply)?;

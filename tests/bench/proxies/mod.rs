@@ -112,11 +112,11 @@ impl Way {
         self.proxy.as_ref().map(|proxy| proxy.process())
     }
 
-    /// Processor time that its proxy has taken so far, in seconds; NaN on the
-    /// direct way.
+    /// Processor time that its proxy has taken so far, in seconds; on the
+    /// direct way that of the client and the server, which are this process.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let Some(process) = self.process() else {
-            return Ok(f64::NAN);
+            return Process(std::process::id()).cpu_seconds();
         };
         match self.role {
             Role::Rival(kind) if kind.forks() => process.cpu_seconds_with_children(),

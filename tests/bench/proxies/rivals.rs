@@ -215,7 +215,7 @@ fn haproxy(site: &Site<'_>, global: &str, defaults: &str) -> String {
     });
     format!(
         "global\n  nbthread 1\n{global}\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n{defaults}\
+         defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n{defaults}\
          frontend in\n  bind {}\n  default_backend out\n\
          backend out\n{servers}",
         site.address
