@@ -294,6 +294,30 @@ fn the_readme_names_the_limits_that_the_code_has() {
 }
 
 #[test]
+fn the_readme_has_numbers_for_every_row_of_the_bench() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let written = readme
+        .split_once("<!-- Written by make bench README=1 -->")
+        .and_then(|(_, rest)| rest.split_once("<!-- /Written -->"));
+    let (numbers, _) = written.expect("README.md has the marks between which the numbers are");
+    for file in ["rows.rs", "system_calls.rs"] {
+        let source = fs::read_to_string(root().join("tests/bench").join(file)).unwrap();
+        let labels = source.lines().filter_map(|line| {
+            let label = line.trim().strip_prefix("label: \"")?;
+            label.strip_suffix("\",")
+        });
+        let labels: Vec<&str> = labels.collect();
+        assert!(labels.len() > 5, "the rows of {file} were found");
+        for label in labels {
+            assert!(
+                numbers.contains(&format!("\n| {label}")),
+                "README.md has no numbers for {label}; make bench README=1 writes them"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_visible_top_level_is_what_was_agreed() {
     let agreed = [
         "Cargo.lock",

@@ -1,23 +1,29 @@
 //! What the proxy costs, as ratios and distributions that one run measures.
 //!
-//! `cargo bench --bench bench` runs everything in a few minutes; with `QUICK=1`
-//! in the environment, in less than one. Words after `--` choose parts, rows,
-//! and whom to compare with: `cargo bench --bench bench -- bulk-1 wake nginx`.
-//! The real binary runs as a child process between this process's clients and
-//! servers, all on loopback; so do those of HAProxy, nginx and socat that are
-//! installed, each with one thread, and other builds of `zpa` that
-//! `ZPA_BENCH_ALSO` names, separated by colons.
+//! `cargo bench --bench bench` runs everything in less than ten minutes; with
+//! `QUICK=1` in the environment, in less than one; with `README=1`, it writes
+//! what it has found into README.md. Words after `--` choose parts, rows, and
+//! whom to compare with: `cargo bench --bench bench -- wake bulk-1 nginx`.
 //!
-//! Every byte that comes back is checked. Speed is reported, never asserted.
+//! The real binary runs as a child process between this process's clients and
+//! servers, all on loopback; so do HAProxy, nginx and socat, as far as they are
+//! installed, each with one thread, and other builds of `zpa` that
+//! `ZPA_BENCH_ALSO` names, separated by colons. Every byte is checked, by the
+//! client or by the server. Speed is reported, never asserted.
 //!
 //! ```text
-//! wake      sleeping app: connection → PATCH, pod ready → first byte
-//! relay     throughput, round trips, connections: direct, zpa, HAProxy
-//! idle      memory, descriptors and wake-ups of open connections
-//! load      the client            server    what it talks to
-//! protocol  what they say         proxies   who stands in between
-//! process   what /proc says       limits    open files
-//! stats     medians               report    tables
+//! wake          sleeping app: connection → PATCH, pod ready → first byte
+//! relay         throughput, round trips, connections on each way: the rows
+//! ratios        what comes of it for zpa
+//! system_calls  how many for a round trip, a connection, a GiB
+//! idle          memory, descriptors and wake-ups of open connections
+//!
+//! rows          what is measured      load      the clients
+//! proxies       who stands between    server    the server
+//! process       what /proc says       protocol  what they say
+//! limits        open files            turns     who of many is next
+//! cores         which to run on       stats     medians
+//! report        tables                readme    where they go
 //! ```
 
 #[path = "../sandbox/mod.rs"]
@@ -35,6 +41,7 @@ mod process;
 mod protocol;
 mod proxies;
 mod ratios;
+mod readme;
 mod relay;
 mod report;
 mod rows;
@@ -45,11 +52,17 @@ mod turns;
 mod wake;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use proxies::Kind;
+use report::Report;
+use rows::ROWS;
 
 /// Whatever goes wrong ends the run, with words.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What can be chosen, besides the rows of the relay.
+const PARTS: [&str; 4] = ["wake", "relay", "system-calls", "idle"];
 
 /// How much is to be measured.
 struct Plan {
@@ -69,9 +82,27 @@ impl Plan {
         let rival = |word: &String| Kind::ALL.into_iter().find(|kind| kind.word() == word);
         let (rivals, chosen): (Vec<_>, Vec<_>) = words.partition(|word| rival(word).is_some());
         Plan {
-            quick: std::env::var_os("QUICK").is_some_and(|value| !value.is_empty() && value != "0"),
+            quick: is_set("QUICK"),
             chosen,
             rivals: rivals.iter().filter_map(rival).collect(),
+        }
+    }
+
+    /// Whether there is what was asked for, and it is fit for README.md if it
+    /// is to be there.
+    fn check(&self) -> Result<()> {
+        let rows = ROWS.iter().map(|row| row.name);
+        let known: Vec<&str> = PARTS.into_iter().chain(rows).collect();
+        if let Some(word) = self
+            .chosen
+            .iter()
+            .find(|word| !known.contains(&word.as_str()))
+        {
+            return Err(format!("there is no {word}, but {}", known.join(", ")).into());
+        }
+        match readme::objection(self).filter(|_| readme::is_wanted()) {
+            Some(objection) => Err(objection.into()),
+            None => Ok(()),
         }
     }
 
@@ -92,9 +123,18 @@ impl Plan {
     }
 }
 
+/// Whether a variable of the environment says yes.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
 fn main() -> ExitCode {
+    let begin = Instant::now();
     match run(&Plan::from_environment()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            println!("The run took {} s.", begin.elapsed().as_secs());
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
@@ -103,21 +143,28 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: &Plan) -> Result<()> {
-    println!("{}", report::machine(plan.quick, &proxies::versions()));
+    plan.check()?;
+    // The proxies inherit it.
+    zpa::sys::raise_descriptor_limit()?;
+    let mut report = Report::default();
+    report.add(&report::machine(plan.quick, &proxies::versions()));
     if plan.includes("wake") {
-        println!("{}", wake::measure(plan)?);
+        report.add(&wake::measure(plan)?);
     }
     let rows = relay::rows(plan);
     if !rows.is_empty() {
         for table in relay::measure(plan, &rows)? {
-            println!("{table}");
+            report.add(&table);
         }
     }
     if plan.includes("system-calls") {
-        println!("{}", system_calls::measure(plan)?);
+        report.add(&system_calls::measure(plan)?);
     }
     if plan.includes("idle") {
-        println!("{}", idle::measure(plan)?);
+        report.add(&idle::measure(plan)?);
+    }
+    if readme::is_wanted() {
+        readme::write(report.text())?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Ratios {
             "zpa",
             "best other",
             "zpa is better by",
-            "zpa / direct",
+            "than no proxy by",
         ]
         .map(str::to_owned)
         .into();
@@ -59,10 +59,10 @@ impl Ratios {
 
     pub fn table(mut self) -> Table {
         self.table.note(
-            "\"Better by\" is the median of the rounds' ratios, and their quartiles: of what \
-             `zpa` does to what the best of the others does where more is better, and of what \
-             the best of the others takes to what `zpa` takes where less is. Above 1 is in \
-             `zpa`'s favour throughout; `<` marks where three quarters of the rounds are against it.",
+            "\"Better by\" is the median of the rounds' ratios, and in parentheses their \
+             quartiles: what `zpa` does to what the best of the others does where more is \
+             better, what the best of the others takes to what `zpa` takes where less is. Above \
+             1 is in `zpa`'s favour; `<` marks where three quarters of the rounds are against it.",
         );
         self.table
     }
@@ -80,12 +80,10 @@ impl Ratios {
             }
             None => cells.extend(["–".to_owned(), "–".to_owned()]),
         }
-        let to_direct = measured
-            .values(self.zpa, n)
-            .zip(measured.values(self.direct, n));
-        cells.push(number(
-            Summary::of(to_direct.map(|(zpa, direct)| zpa / direct)).median,
-        ));
+        cells.push(match metric.is_of_the_proxy {
+            true => "–".to_owned(),
+            false => number(self.gain(measured, n, metric.better, self.direct).median),
+        });
         let to_builds = self.builds.iter();
         cells.extend(to_builds.map(|&build| self.ratio(measured, n, metric.better, build)));
         cells
@@ -105,20 +103,20 @@ impl Ratios {
         }
     }
 
-    /// By what factor `zpa` is better than `other`, round by round.
+    /// By what factor `zpa` is better than `other`, in words.
     fn ratio(&self, measured: &Measured, n: usize, better: Better, other: usize) -> String {
+        let gain = self.gain(measured, n, better, other);
+        let [low, high] = gain.quartiles.map(number);
+        let mark = if gain.quartiles[1] < 1.0 { "< " } else { "" };
+        format!("{mark}{} ({low}–{high})", number(gain.median))
+    }
+
+    /// By what factor `zpa` is better than `other`, round by round.
+    fn gain(&self, measured: &Measured, n: usize, better: Better, other: usize) -> Summary {
         let pairs = measured.values(self.zpa, n).zip(measured.values(other, n));
-        let ratios = Summary::of(pairs.map(|(zpa, other)| match better {
+        Summary::of(pairs.map(|(zpa, other)| match better {
             Better::More => zpa / other,
             Better::Less => other / zpa,
-        }));
-        let [low, high] = ratios.quartiles;
-        let mark = if high < 1.0 { "< " } else { "" };
-        format!(
-            "{mark}{} ({}–{})",
-            number(ratios.median),
-            number(low),
-            number(high)
-        )
+        }))
     }
 }

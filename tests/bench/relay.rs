@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cores::OneCore;
 use crate::load::Load;
-use crate::proxies::{Kind, Role, Way};
+use crate::proxies::{Kind, Role, Way, builds};
 use crate::ratios::Ratios;
 use crate::report::{Table, number};
 use crate::rows::{ROWS, Row, Sample};
@@ -50,8 +50,8 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
             Err(why) => missing.push(why),
         }
     }
-    let rounds = plan.choose(6, 2);
-    let time = Duration::from_millis(plan.choose(1000, 200));
+    let rounds = plan.choose(10, 2);
+    let time = Duration::from_millis(plan.choose(700, 150));
     let mut table = table(&ways, rounds);
     let mut ratios = Ratios::new(&ways);
     for row in rows {
@@ -59,6 +59,15 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
             run_row(row, &ways, rounds, time).map_err(|error| format!("{}: {error}", row.name))?;
         table.add(cells(&measured));
         ratios.add(&measured);
+    }
+    table.note(
+        "The median of the rounds, and of what is named first half the distance from the least \
+         to the greatest. The processor time of the direct way is that of client and server. \
+         What is said of one connection was measured on one core. Where connections are many, \
+         socat, which has a process for each, is left out.",
+    );
+    for build in builds().iter().skip(1) {
+        table.note(&format!("{} is {}.", build.name, build.program.display()));
     }
     for missing in missing {
         table.note(&format!("{} {}.", missing.kind.name(), missing.why));
@@ -72,21 +81,17 @@ fn run_row(row: &Row, ways: &[Way], rounds: usize, time: Duration) -> Result<Mea
         row: *row,
         ways: vec![Vec::new(); ways.len()],
     };
-    let takes_part = |way: &&usize| match ways[**way].role {
+    let takes_part = |way: &usize| match ways[*way].role {
         Role::Rival(kind) => row.suits(kind),
         _ => true,
     };
-    let all: Vec<usize> = (0..ways.len()).collect();
-    let mut order: Vec<usize> = all.iter().filter(takes_part).copied().collect();
-    let run = |way: &Way, time| sample(row, way, time).map_err(|e| format!("{}: {e}", way.name));
-    for &way in &order {
-        run(&ways[way], time / 10)?;
-    }
+    let mut order: Vec<usize> = (0..ways.len()).filter(takes_part).collect();
     for _ in 0..rounds {
-        for &way in &order {
-            let sample = run(&ways[way], time)?;
+        for &n in &order {
+            let way = &ways[n];
+            let sample = sample(row, way, time).map_err(|e| format!("{}: {e}", way.name))?;
             let values = row.metrics.iter().map(|metric| (metric.of)(&sample));
-            measured.ways[way].push(values.collect());
+            measured.ways[n].push(values.collect());
         }
         order.rotate_left(1);
     }

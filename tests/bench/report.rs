@@ -1,7 +1,22 @@
 //! Tables in Markdown, and what they were measured on.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::fs;
+
+/// What a run has found, printed as it is found.
+#[derive(Default)]
+pub struct Report(String);
+
+impl Report {
+    pub fn add(&mut self, part: &impl Display) {
+        println!("{part}");
+        self.0.push_str(&format!("{part}\n"));
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 /// A table with words below it.
 #[derive(Debug)]
@@ -29,7 +44,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| {} |", self.head.join(" | "))?;
         writeln!(f, "|---|{}", "---:|".repeat(self.head.len() - 1))?;
@@ -65,6 +80,7 @@ pub fn factor(value: f64) -> String {
 pub fn machine(quick: bool, rivals: &[String]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease");
+    let control = read("/proc/sys/net/ipv4/tcp_congestion_control");
     let info = read("/proc/cpuinfo");
     let model = info
         .lines()
@@ -76,7 +92,7 @@ pub fn machine(quick: bool, rivals: &[String]) -> String {
     } else {
         ""
     };
-    let kernel = kernel.trim();
+    let (kernel, control) = (kernel.trim(), control.trim());
     let rivals: String = rivals.iter().map(|rival| format!(", {rival}")).collect();
-    format!("Linux {kernel}, {model}, {cores} cores, loopback{rivals}.{kind}\n")
+    format!("Linux {kernel}, {model}, {cores} cores, loopback, {control}{rivals}.{kind}\n")
 }

@@ -56,12 +56,12 @@ const TASKS: [Task; 6] = [
     },
     Task {
         label: "GiB down, 1 stream",
-        group: Group::streams_down(1, 64 * MIB),
+        group: Group::streams_down(1, 32 * MIB),
         count: GIB,
     },
     Task {
         label: "GiB down, 16 streams",
-        group: Group::streams_down(16, 16 * MIB),
+        group: Group::streams_down(16, 8 * MIB),
         count: GIB,
     },
 ];

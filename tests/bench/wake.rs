@@ -57,7 +57,7 @@ struct Wake {
 pub fn measure(plan: &Plan) -> Result<Table> {
     let clusters: Vec<Cluster> = (0..CLUSTERS).map(|_| Cluster::start()).collect();
     let (mut settled, mut stale) = (Vec::new(), Vec::new());
-    for _ in 0..plan.choose(13, 2) {
+    for _ in 0..plan.choose(13, 1) {
         wake_all(&clusters, Knowledge::Settled, &mut settled)?;
         wake_all(&clusters, Knowledge::Stale, &mut stale)?;
     }

@@ -16,7 +16,8 @@ use crate::server::Server;
 
 use rivals::Started;
 pub use rivals::{Kind, Missing, versions};
-use zpa::{ZpaProxy, builds};
+use zpa::ZpaProxy;
+pub use zpa::builds;
 
 /// What a way is compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
