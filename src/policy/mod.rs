@@ -47,6 +47,12 @@ const POLLS_PER_TTL: u32 = 5;
 /// TTL it cannot have run out ([`Cover::renewal`], [`Cover::length`]).
 const LONGEST_GAP: u32 = 2;
 
+/// How many polls must pass before a sleep once a request has failed. If the API
+/// server was out of reach for all, somebody may have come under an old cover that
+/// ran out meanwhile: his proxy, which asks at least every
+/// [`LONGEST_PAUSE_WAITING`], must have the time to announce him.
+const POLLS_AFTER_FAILURE: u32 = 2;
+
 /// When to ask again what was forbidden: rights come with a human's hand.
 pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
 
@@ -203,6 +209,8 @@ struct Seen {
     since: Time,
     /// When the answer came that showed it last.
     last: Time,
+    /// Whether a request has failed since then.
+    interrupted: bool,
 }
 
 /// The state machine.
@@ -535,7 +543,8 @@ impl Policy {
 
     /// Notes what the Deployment looks like, and since when. A reply that does
     /// not show the last announcement says nothing about it. After a long time
-    /// without an answer, it is as if seen for the first time.
+    /// without an answer, it is as if seen for the first time; after a failure,
+    /// as if seen no earlier than that a sleep is still some polls away.
     fn observe(&mut self, scale: &Scale, now: Time) {
         let Scale {
             replicas, in_use, ..
@@ -546,13 +555,18 @@ impl Policy {
             let same = in_use.is_none() || seen.in_use == *in_use;
             same && seen.replicas == *replicas && now.since(seen.last) <= longest_gap
         });
-        let since = unchanged.map_or(now, |seen| seen.since);
+        let earliest = now + self.poll() * POLLS_AFTER_FAILURE - self.config.idle_ttl;
+        let since = unchanged.map_or(now, |seen| match seen.interrupted {
+            true => seen.since.max(earliest),
+            false => seen.since,
+        });
         let in_use = in_use.clone().or(before.and_then(|seen| seen.in_use));
         self.seen = Some(Seen {
             replicas: *replicas,
             in_use,
             since,
             last: now,
+            interrupted: false,
         });
     }
 
@@ -682,6 +696,9 @@ impl Policy {
         if matches!(asked, Request::Announce { .. }) {
             return self.fail_to_announce(failure, now);
         }
+        if let Some(seen) = &mut self.seen {
+            seen.interrupted |= *failure != Outcome::Conflict;
+        }
         let wrote = *asked != Request::Read;
         let must_read = !matches!(
             failure,
@@ -711,9 +728,10 @@ impl Policy {
     }
 
     fn fail_to_announce(&mut self, failure: &Outcome, now: Time) {
+        // Shorter than what others wait for it: see [`POLLS_AFTER_FAILURE`].
         let longest = match self.connections.open {
             0 => backoff::LONGEST,
-            _ => LONGEST_PAUSE_WAITING,
+            _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
         };
         match failure {
             Outcome::Forbidden => {

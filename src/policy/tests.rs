@@ -486,7 +486,9 @@ fn after_a_lost_reply_it_reads_before_it_writes() {
     scene.passes(backoff::LONGEST);
     assert_eq!(scene.asked(), [read()]);
     scene.answers(scale(1, "6"));
-    assert_eq!(scene.asked(), [write(0, "6")]);
+    assert_eq!(scene.asked(), [], "others may have to announce");
+    scene.passes_quietly(POLL * 2);
+    assert_eq!(scene.policy.phase, Phase::Judging);
 }
 
 #[test]
@@ -749,6 +751,23 @@ fn pods_are_condemned_when_the_scale_may_have_gone_to_zero_and_back_unseen() {
         let found = scene.commands().contains(&Command::CondemnPods);
         assert_eq!(found, condemned, "{label}");
     }
+}
+
+#[test]
+fn an_api_server_that_comes_back_as_the_ttl_ends_cuts_nobody_who_could_not_announce() {
+    let mut scene = Scene::awake();
+    scene.passes_quietly(TTL - POLL);
+    scene.answers(LOST);
+    scene.passes(POLL);
+    assert_eq!(scene.policy.phase, Phase::Judging);
+    scene.answers(scale(1, "5"));
+    assert_eq!(scene.policy.phase, Phase::Awake, "it was out of reach");
+    scene.passes_quietly(POLL * 2 - MOMENT);
+    assert_eq!(scene.policy.phase, Phase::Awake);
+    scene.passes(MOMENT);
+    assert_eq!(scene.policy.phase, Phase::Judging);
+    scene.answers(scale(1, "5"));
+    assert_eq!(scene.policy.phase, Phase::Falling);
 }
 
 #[test]

@@ -116,8 +116,7 @@ impl World<'_> {
     pub(crate) fn bury(&mut self, pid: Pid, why: &str) {
         self.tell(|| format!("p{pid} ends: {why}"));
         self.reset_clients_of(pid);
-        self.oracle.open(pid, 0, self.now);
-        self.oracle.died(pid);
+        self.oracle.died(pid, self.now);
     }
 
     fn stop(&mut self, slot: usize, time: Duration) {

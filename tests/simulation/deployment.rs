@@ -143,7 +143,7 @@ impl Deployment {
             Request::WriteScale { replicas, guard } => self.write(*replicas, guard, by, at),
             Request::Announce { via, .. } if !allows(rights, *via) => Outcome::Forbidden,
             Request::Announce { nonce, via } => {
-                self.announce(*via, format!("{by:?} {:04x}", nonce >> 48));
+                self.announce(*via, format!("{by:?} {nonce:x}"));
                 self.shown(true)
             }
         }
@@ -205,7 +205,7 @@ pub fn asked(request: &Request) -> String {
     match request {
         Request::Read => "read".to_owned(),
         Request::WriteScale { replicas, guard } => format!("write {replicas} at {guard}"),
-        Request::Announce { nonce, via } => format!("announce {:04x} by {via:?}", nonce >> 48),
+        Request::Announce { nonce, via } => format!("announce {nonce:x} by {via:?}"),
     }
 }
 

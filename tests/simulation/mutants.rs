@@ -8,7 +8,7 @@ use crate::plan::{Mutant, Plan};
 use crate::shrink::play;
 
 /// Enough for each of them.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// The rules that are broken in the runs of the first seeds.
 fn broken(change: impl Fn(&mut Plan)) -> BTreeSet<&'static str> {

@@ -99,6 +99,8 @@ struct Shadow {
     announcing: BTreeMap<u64, Time>,
     /// Its cover: from when to when, by our clock.
     cover: Option<(Time, Time)>,
+    /// Whether a reply has ended it that is going to be read in its next turn.
+    cover_ends: bool,
     trouble: Time,
     /// Until when it is in trouble that is its own.
     own_trouble: Time,
@@ -107,7 +109,10 @@ struct Shadow {
     /// been done, or was refused because of the version.
     sight: Vec<ResourceVersion>,
     open: usize,
+    /// When a connection has ended last.
     last_close: Option<Time>,
+    /// When one has that ended under cover.
+    last_covered: Option<Time>,
     requests: VecDeque<(Time, String)>,
 }
 
@@ -179,18 +184,23 @@ impl Oracle {
             stopped: false,
             announcing: BTreeMap::new(),
             cover: None,
+            cover_ends: false,
             trouble: Time::default(),
             own_trouble: Time::default(),
             last_stop: None,
             sight: Vec::new(),
             open: 0,
             last_close: None,
+            last_covered: None,
             requests: VecDeque::new(),
         });
     }
 
-    /// A process has ended.
-    pub fn died(&mut self, pid: usize) {
+    /// A process has ended, and with it all that it had open.
+    pub fn died(&mut self, pid: usize, now: Time) {
+        if std::mem::take(&mut self.shadows[pid].open) > 0 {
+            self.closed(pid, now);
+        }
         self.shadows[pid].alive = false;
     }
 
@@ -248,12 +258,19 @@ impl Oracle {
     // --- Its connections ---
 
     /// What it has open now.
-    pub fn open(&mut self, pid: usize, open: usize, now: Time) {
+    pub fn open(&mut self, pid: usize, open: usize) {
+        self.shadows[pid].open = open;
+    }
+
+    /// Whoever leaves before there is cover has left too early to stop a sleep
+    /// that was on its way when he came.
+    fn closed(&mut self, pid: usize, now: Time) {
+        let covered = self.is_covered(pid, now);
         let shadow = &mut self.shadows[pid];
-        if open < shadow.open {
-            shadow.last_close = Some(now);
+        shadow.last_close = Some(now);
+        if covered {
+            shadow.last_covered = Some(now);
         }
-        shadow.open = open;
     }
 
     /// It dials for a client; whether under cover.
@@ -265,6 +282,15 @@ impl Oracle {
             self.violated("nothing is forwarded without cover", what, now);
         }
         covered
+    }
+
+    /// It has read all replies. What it has dialled before it did was under the
+    /// cover that it knew of.
+    pub fn turned(&mut self, pid: usize) {
+        let shadow = &mut self.shadows[pid];
+        if std::mem::take(&mut shadow.cover_ends) {
+            shadow.cover = None;
+        }
     }
 
     fn is_covered(&self, pid: usize, now: Time) -> bool {
@@ -359,7 +385,7 @@ impl Oracle {
             Outcome::Scale(scale) => {
                 shadow.sight.push(scale.version.clone());
                 if scale.replicas == 0 {
-                    shadow.cover = None;
+                    shadow.cover_ends = true;
                 } else if let Some(sent) = sent {
                     shadow.cover = Some((sent, sent + length));
                 }
@@ -438,7 +464,7 @@ impl Oracle {
             self.excuses.insert((now, pid), told);
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
-        let last = self.shadows[pid].last_close;
+        let last = self.shadows[pid].last_covered;
         if calm && last.is_some_and(|last| now < last + self.whole_ttl()) {
             let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");
             self.violated(
@@ -481,6 +507,7 @@ impl Oracle {
         cause: Option<Cause>,
         now: Time,
     ) {
+        self.closed(pid, now);
         let told = match (end, cause) {
             (End::Finished, _) => Some(Told::Served),
             (End::ClientGone, _) => Some(Told::ResetByItself),

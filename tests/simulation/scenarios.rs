@@ -212,6 +212,21 @@ fn an_api_server_that_is_down_for_everybody_cuts_nobody_off() {
     }
 }
 
+/// The client comes under a cover that is old, and that runs out before the API
+/// server is back, when the other proxy has waited for a whole TTL.
+#[test]
+fn an_api_server_that_comes_back_puts_nothing_to_sleep_before_all_could_announce() {
+    for moment in 0..40 {
+        let (down, back) = (ms(61_000), ms(76_000 + moment * 100));
+        let plan = Plan::quiet(moment, 2, TTL)
+            .with(ms(13_900), Deed::Connect(1, once()))
+            .with(down, Deed::Hit(None, Trouble::LostRequests, back - down))
+            .with(ms(63_000), Deed::Connect(1, for_as_long_as(TTL)));
+        let served = play_well(&plan).totals.told(Told::Served);
+        assert_eq!(served, 2, "it comes back at {back:?}");
+    }
+}
+
 // --- clocks ---
 
 /// The wall clock has no test: no part of the composition is handed one.

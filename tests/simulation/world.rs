@@ -305,8 +305,9 @@ impl<'a> World<'a> {
         for (client, effect) in effects {
             self.carry_out(pid, client, effect);
         }
+        self.oracle.turned(pid);
         let open = self.processes[pid].proxy.sockets.clients().len();
-        self.oracle.open(pid, open, self.now);
+        self.oracle.open(pid, open);
         let outbox = std::mem::take(&mut *self.processes[pid].outbox.borrow_mut());
         for job in outbox.requests {
             self.processes[pid].threads.put(job);
