@@ -7,12 +7,15 @@
 //! makes the state space finite without a horizon: the model runs for ever.
 //!
 //! Nothing is lost by it but this: chance is fixed, and every pause after a
-//! failure ends at the next [`STEP`], as the first five do.
+//! failure ends at the next [`STEP`], as the first five do. For all else the
+//! functions give the reason, and `tests` try it: a world that is canonical all
+//! the time and one that remembers everything, and is made canonical in the end,
+//! come out the same.
 
 use std::time::Duration;
 
 use super::super::cover::{self, Cover};
-use super::super::{InFlight, Phase, Policy, Seen};
+use super::super::{InFlight, LONGEST_GAP, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
@@ -102,27 +105,22 @@ fn times_of(cover: &mut Cover) -> impl Iterator<Item = &mut Time> {
 
 /// Forgets what makes no difference to anything that the policy will do.
 pub fn normalise(policy: &mut Policy) {
-    match &mut policy.phase {
-        // For the log only.
-        Phase::Starting { since } | Phase::Waking { since, .. } => *since = NOW,
-        _ => {}
-    }
-    policy.told = true;
-    policy.connections.accepted = 0;
-    policy.idle_since = policy.idle_since.map(|since| since.max(NOW - TTL));
-    if let Some(seen) = &mut policy.seen {
-        seen.since = seen.since.max(NOW - TTL);
-        seen.last = seen.last.max(NOW - TTL);
-    }
-    policy.due = on_grid(policy.due);
-    policy.excused_until = policy.excused_until.max(NOW);
     forget_chance(policy);
-    policy.next_id = 0;
-    if let Some(InFlight { id, request }) = &mut policy.in_flight {
-        *id = 0;
-        forget_nonce(request);
-    }
-    normalise_cover(&mut policy.cover);
+    forget_what_is_for_the_log(policy);
+    forget_names(policy);
+    unify_idleness(policy);
+    policy.excused_until = policy.excused_until.max(NOW);
+    policy.due = match asked(policy) {
+        // It is replaced by nothing, and its answer decides what is due next.
+        Some(Request::WriteScale { .. }) => NOW,
+        _ => on_grid(policy.due),
+    };
+    let announces = matches!(asked(policy), Some(Request::Announce { .. }));
+    normalise_cover(&mut policy.cover, announces);
+}
+
+fn asked(policy: &Policy) -> Option<&Request> {
+    policy.in_flight.as_ref().map(|asked| &asked.request)
 }
 
 /// Makes chance the same every time, and every failure the second.
@@ -132,15 +130,100 @@ pub fn forget_chance(policy: &mut Policy) {
     policy.backoff = same_from_one_failure_on(&policy.backoff);
 }
 
-fn normalise_cover(cover: &mut Cover) {
+fn forget_what_is_for_the_log(policy: &mut Policy) {
+    policy.told = true;
+    if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
+        *since = NOW;
+    }
+}
+
+/// Forgets numbers that are only ever compared with one another: the model
+/// counts connections from the policy's own count, and tells each answer with
+/// the name of the request that is on its way.
+pub fn forget_names(policy: &mut Policy) {
+    policy.connections.accepted = 0;
+    policy.next_id = 0;
+    if let Some(InFlight { id, request }) = &mut policy.in_flight {
+        *id = 0;
+        forget_nonce(request);
+    }
+}
+
+/// Of our last connection and of the last change of the Deployment, only the
+/// later one counts, as either is only ever followed by one that is now.
+/// - While a connection is open, its end is going to be the later one.
+/// - While the Deployment is at zero, or was not seen yet, the first sight of
+///   replicas will be: it is a change.
+fn unify_idleness(policy: &mut Policy) {
+    let Policy {
+        idle_since, seen, ..
+    } = policy;
+    let up = seen.as_mut().filter(|seen| seen.replicas > 0);
+    let later = up.and_then(|seen| Some(seen.since.max((*idle_since)?)));
+    let since = later.map_or(NOW, |later| later.max(NOW - TTL));
+    *idle_since = idle_since.map(|_| since);
+    if let Some(seen) = seen {
+        seen.since = since;
+        forget_the_last_look(seen);
+    }
+}
+
+/// When the Deployment was seen last, and whether a look has failed since,
+/// decides whether it counts as unchanged at the next one. That makes no
+/// difference to one at zero, nor the failure after too long a gap.
+fn forget_the_last_look(seen: &mut Seen) {
+    let longest = TTL / LONGEST_GAP;
+    let is_up = seen.replicas > 0;
+    seen.interrupted &= is_up && NOW.since(seen.last) <= longest;
+    seen.last = match is_up {
+        true => at_most_just_beyond(seen.last, longest),
+        false => NOW,
+    };
+}
+
+/// For how many steps there has been no sign of use that a canonical policy
+/// remembers.
+pub fn steps_unused(policy: &Policy) -> u8 {
+    let since = policy.idle_since.unwrap_or(NOW);
+    (NOW.since(since).as_millis() / STEP.as_millis()) as u8
+}
+
+fn normalise_cover(cover: &mut Cover, announces: bool) {
     cover.until = cover.until.filter(|&until| until > NOW).map(on_grid);
-    let oldest = NOW - Cover::length(TTL);
-    cover.sent = cover.sent.max(oldest);
+    cover.sent = cover.sent.max(NOW - horizon_of_sending(cover, announces));
     cover.due = cover.due.map(on_grid);
     cover.not_before = cover.not_before.max(NOW);
-    cover.failed = cover.failed.max(NOW - cover::FRESH - STEP);
-    let oldest = NOW - cover::FAIL_OPEN_AFTER - STEP;
-    cover.sought_since = cover.sought_since.map(|since| since.max(oldest));
+    cover.failed = at_most_just_beyond(cover.failed, cover::FRESH);
+    cover.sought_since = cover
+        .sought_since
+        .map(|since| at_most_just_beyond(since, cover::FAIL_OPEN_AFTER));
+    // Asked only of who seeks cover, and noted anew when that begins.
+    cover.somebody_waits &= cover.sought_since.is_some();
+    // Asked only of who is forbidden to announce, which nobody is here.
+    cover.proven = false;
+}
+
+/// Since when at the latest it makes no difference when an announcement was
+/// sent. On its way, it is one that no cover can follow from any more. Later
+/// on, it is one after which everything is due that is due so long after it:
+/// the renewal of a cover that holds, the next attempt when somebody waits, and
+/// the announcement of the last close, which comes before either.
+fn horizon_of_sending(cover: &Cover, announces: bool) -> Duration {
+    if announces {
+        Cover::length(TTL)
+    } else if cover.until.is_some() {
+        Cover::renewal(TTL).max(cover::FAIL_OPEN_AFTER)
+    } else {
+        cover::FAIL_OPEN_AFTER
+    }
+}
+
+/// What lies back for longer than so much lies back for a step more.
+fn at_most_just_beyond(time: Time, longest: Duration) -> Time {
+    match NOW.since(time) > longest {
+        true => NOW - longest - STEP,
+        false => time,
+    }
 }
 
 /// What is due later is due at a tick; what was due earlier is due now.
@@ -198,3 +281,5 @@ pub fn rename_version(name: &mut ResourceVersion, current: &ResourceVersion) {
         name.0 = canonical.to_owned();
     }
 }
+
+mod tests;

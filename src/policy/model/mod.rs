@@ -22,7 +22,8 @@
 //! - time passes in steps of a fifth of the TTL, for both proxies at once.
 //!
 //! Time has no horizon: see [`canonical`] for how the space is finite all the
-//! same, and `tests` for a proof by trial that this changes nothing. That two proxies which change places make no difference halves it.
+//! same, and its `tests` for a proof by trial that this changes nothing. That two
+//! proxies which change places make no difference halves it.
 //!
 //! # What is left out
 //!
@@ -37,6 +38,9 @@
 //! - Time between the steps: a renewal that is due after a quarter of the TTL
 //!   is sent after two fifths. What is later than it should be makes covers
 //!   shorter, never sleeps earlier.
+//! - The generation: no answer shows it, so that a sleep and a wake between two
+//!   looks are noticed by nobody.
+//! - More proxies than two.
 //! - 403, 404, 429 and a human's hand on the scale; these are in the tests of
 //!   the policy.
 //!
@@ -137,6 +141,16 @@ enum Action {
     Stop(usize),
     /// SIGCONT.
     Continue(usize),
+}
+
+impl Action {
+    /// Whether the budget of faults is charged with it.
+    fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Action::GiveUp(_) | Action::Refuse(_) | Action::Crash(_) | Action::Stop(_)
+        )
+    }
 }
 
 impl Storm {
@@ -259,14 +273,17 @@ impl Storm {
         }
     }
 
+    fn take(&self, world: &mut World, action: Action) {
+        self.spend(world, action);
+        self.act(world, action);
+    }
+
     fn spend(&self, world: &mut World, action: Action) {
         let is_late = world.awaited().next().is_some();
         let left = &mut world.left;
         let budget = match action {
             Action::Open(_) => &mut left.connections,
-            Action::GiveUp(_) | Action::Refuse(_) | Action::Crash(_) | Action::Stop(_) => {
-                &mut left.faults
-            }
+            fault if fault.is_fault() => &mut left.faults,
             Action::Touch => &mut left.touches,
             Action::Pass if is_late => &mut left.delays,
             _ => return,
@@ -303,8 +320,7 @@ impl Model for Storm {
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
         let mut next = world.clone();
-        self.spend(&mut next, action);
-        self.act(&mut next, action);
+        self.take(&mut next, action);
         next.normalise();
         Some(next)
     }

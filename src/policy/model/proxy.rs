@@ -42,8 +42,10 @@ pub struct Ghost {
     /// Since an announcement of its was last answered in time, one has failed
     /// or was not answered within a step.
     pub hindered: bool,
-    /// Since then, the process was stopped for so many steps, at most two.
-    pub away: u8,
+    /// Since then, the process was stopped for a step or more.
+    pub away: bool,
+    /// How many steps it has been stopped for by now, at most two.
+    pub absent: u8,
 }
 
 /// One proxy.
@@ -134,7 +136,8 @@ impl Proxy {
         }
         canonical::age(&mut self.policy);
         if self.life == Life::Stopped {
-            self.ghost.away = LONG_AWAY.min(self.ghost.away + 1);
+            self.ghost.away = true;
+            self.ghost.absent = LONG_AWAY.min(self.ghost.absent + 1);
         }
         self.ghost.steps = STEPS_PER_TTL.min(self.ghost.steps + 1);
         if self
@@ -154,14 +157,15 @@ impl Proxy {
     /// SIGCONT. Whoever was away for long has not seen the API server fail.
     pub fn goes_on(&mut self) -> Effects {
         self.life = Life::Running;
-        self.ghost.hindered &= self.ghost.away < LONG_AWAY || self.policy.uncovered;
+        let absent = std::mem::take(&mut self.ghost.absent);
+        self.ghost.hindered &= absent < LONG_AWAY || self.policy.uncovered;
         self.wakes_up()
     }
 
     /// Whether the app's going to zero now cuts a connection that the protocol
     /// was to protect.
     pub fn is_cut(&self) -> bool {
-        self.runs() && self.served && !self.ghost.hindered && self.ghost.away == 0
+        self.runs() && self.served && !self.ghost.hindered && !self.ghost.away
     }
 
     /// A connection comes.
@@ -229,7 +233,7 @@ impl Proxy {
         if matches!(call.request, Request::Announce { .. }) {
             self.ghost.hindered |= shown.is_none();
             if self.holds_cover() {
-                (self.ghost.hindered, self.ghost.away) = (false, 0);
+                (self.ghost.hindered, self.ghost.away) = (false, false);
             }
         }
         self.obey()
@@ -279,14 +283,23 @@ impl Proxy {
 
     // --- The canonical form ---
 
-    pub fn normalise(&mut self, deployment: &Deployment) {
-        canonical::normalise(&mut self.policy);
+    /// Gives versions and marks their canonical names.
+    pub fn rename(&mut self, deployment: &Deployment) {
         let Proxy { policy, call, .. } = self;
         for version in canonical::versions(policy).chain(call.iter_mut().flat_map(Call::versions)) {
             canonical::rename_version(version, &deployment.version);
         }
         let shown = call.as_mut().and_then(Call::mark);
         rename_marks(canonical::seen_mark(policy), shown, &deployment.mark);
+    }
+
+    /// Forgets what makes no difference to what it will do. That the process
+    /// has started earlier than the last sign of use that it knows is forgotten
+    /// as well: the rule that is judged by its start is the stricter for it.
+    pub fn forget(&mut self) {
+        canonical::normalise(&mut self.policy);
+        let unused = canonical::steps_unused(&self.policy);
+        self.ghost.steps = self.ghost.steps.min(unused);
     }
 }
 
@@ -314,17 +327,19 @@ impl Call {
 /// What was seen is only ever compared with what an answer shows, and a mark
 /// that was overwritten never comes back.
 fn rename_marks(seen: Option<&mut InUse>, shown: Option<&mut InUse>, current: &InUse) {
-    let name = |mark: &InUse, other: &str| match mark == current {
-        true => InUse(CURRENT.to_owned()),
-        false => InUse(other.to_owned()),
-    };
-    let before = seen.as_ref().map(|seen| (**seen).clone());
+    let are_same = seen.as_deref() == shown.as_deref();
     if let Some(seen) = seen {
-        *seen = name(seen, "seen");
+        rename_mark(seen, "seen", current);
     }
     if let Some(shown) = shown {
-        let same = before.as_ref() == Some(&*shown);
-        *shown = name(shown, if same { "seen" } else { "shown" });
+        rename_mark(shown, if are_same { "seen" } else { "shown" }, current);
+    }
+}
+
+fn rename_mark(mark: &mut InUse, stale: &str, current: &InUse) {
+    let canonical = if mark == current { CURRENT } else { stale };
+    if mark.0 != canonical {
+        mark.0 = canonical.to_owned();
     }
 }
 

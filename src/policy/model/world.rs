@@ -1,6 +1,6 @@
 //! The state of the model, and what its parts do to one another.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::canonical;
 use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
@@ -41,12 +41,51 @@ impl Hash for World {
             breach,
         } = self;
         let mut hashes = proxies.each_ref().map(|proxy| {
-            let mut hasher = DefaultHasher::new();
+            let mut hasher = Folding::default();
             proxy.hash(&mut hasher);
             hasher.finish()
         });
         hashes.sort_unstable();
         (deployment, hashes, late, left, eras, breach).hash(state);
+    }
+}
+
+/// Hashes a word at a time by a multiplication whose upper half is folded back
+/// into the lower one, as wyhash does. With SipHash, a quarter of the time goes
+/// into it.
+#[derive(Default)]
+struct Folding(u64);
+
+impl Folding {
+    fn fold(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ 0x2d35_8dcc_aa6c_78a5) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for Folding {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.fold(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, word: u8) {
+        self.fold(word.into());
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.fold(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.fold(word);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -216,13 +255,21 @@ impl World {
         }
     }
 
-    pub fn normalise(&mut self) {
+    /// Gives versions and marks their canonical names. Nothing is forgotten:
+    /// they are opaque, and only ever compared.
+    pub fn rename(&mut self) {
         if self.deployment.version.0 != CURRENT {
             (self.late.sleep, self.late.wake) = (false, false);
         }
         for proxy in &mut self.proxies {
-            proxy.normalise(&self.deployment);
+            proxy.rename(&self.deployment);
         }
         self.deployment.rename();
+    }
+
+    /// Brings it into its canonical form.
+    pub fn normalise(&mut self) {
+        self.rename();
+        self.proxies.iter_mut().for_each(Proxy::forget);
     }
 }
