@@ -46,6 +46,8 @@ const WARM_UP: usize = 3;
 const MOST_AT_ONCE: usize = 1000;
 /// How long the app may take to fall asleep, and `zpa` to let go of everything.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a pod that does not read is left when its client has gone.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// How much the memory of its own may have grown: the allocator keeps what was
 /// free once, and the pool two blocks.
@@ -108,7 +110,7 @@ fn watch(subject: &Subject, until: Instant) {
 
 /// Waits until nothing is open and the app sleeps, and says what is left.
 fn at_rest(sandbox: &Sandbox, subject: &Subject, weather: Weather) -> Traces {
-    subject.expect_all_closed(PATIENCE);
+    subject.expect_all_closed(LINGER + PATIENCE);
     let asleep = |state: &sandbox::State| state.replicas() == 0 && state.pods() == 0;
     if !sandbox.wait_until(PATIENCE, asleep) {
         panic!("awake after {weather:?}\n{}", subject.last_words());
