@@ -22,8 +22,9 @@
 //! proxies       who stands between    server    the server
 //! process       what /proc says       protocol  what they say
 //! limits        open files            turns     who of many is next
-//! cores         which to run on       stats     medians
-//! report        tables                readme    where they go
+//! cores         which to run on       others    what else the machine did
+//! stats         medians               report    tables
+//! readme        where they go
 //! ```
 
 #[path = "../sandbox/mod.rs"]
@@ -37,6 +38,7 @@ mod cores;
 mod idle;
 mod limits;
 mod load;
+mod others;
 mod process;
 mod protocol;
 mod proxies;
@@ -93,12 +95,11 @@ impl Plan {
     fn check(&self) -> Result<()> {
         let rows = ROWS.iter().map(|row| row.name);
         let known: Vec<&str> = PARTS.into_iter().chain(rows).collect();
-        if let Some(word) = self
-            .chosen
-            .iter()
-            .find(|word| !known.contains(&word.as_str()))
-        {
-            return Err(format!("there is no {word}, but {}", known.join(", ")).into());
+        let is_unknown = |word: &&String| !known.contains(&word.as_str());
+        if let Some(word) = self.chosen.iter().find(is_unknown) {
+            let rivals = Kind::ALL.map(Kind::word).join(", ");
+            let known = known.join(", ");
+            return Err(format!("there is no {word}, but {known}; {rivals}").into());
         }
         match readme::objection(self).filter(|_| readme::is_wanted()) {
             Some(objection) => Err(objection.into()),

@@ -142,6 +142,20 @@ impl Process {
     }
 }
 
+/// Processor time that all processes together have taken so far, in seconds;
+/// interrupts are nobody's.
+pub fn cpu_seconds_of_all() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    // User, nice, system (proc_stat(5)).
+    let ticks = all
+        .ok_or("/proc/stat has no cpu")?
+        .split_whitespace()
+        .take(3);
+    let ticks: u64 = ticks.map(first_number).sum::<Result<u64>>()?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
 /// What the kernel holds of sockets and files and to poll them, in bytes; NaN
 /// without the right to know. What sockets hold is not in it: an idle one has
 /// nothing. All of its small objects would be too many: others make them too.

@@ -89,18 +89,13 @@ impl Ratios {
         cells
     }
 
-    /// Whose median is the best of the rivals'.
+    /// The rival against which `zpa` does worst.
     fn best(&self, measured: &Measured, n: usize, better: Better) -> Option<usize> {
-        let median = |way: usize| Summary::of(measured.values(way, n)).median;
-        let there = self
-            .rivals
-            .iter()
-            .copied()
-            .filter(|&way| median(way).is_finite());
-        match better {
-            Better::More => there.max_by(|&a, &b| median(a).total_cmp(&median(b))),
-            Better::Less => there.min_by(|&a, &b| median(a).total_cmp(&median(b))),
-        }
+        let gain = |rival: usize| self.gain(measured, n, better, rival).median;
+        let there = self.rivals.iter().copied();
+        there
+            .filter(|&rival| gain(rival).is_finite())
+            .min_by(|&a, &b| gain(a).total_cmp(&gain(b)))
     }
 
     /// By what factor `zpa` is better than `other`, in words.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cores::OneCore;
 use crate::load::Load;
+use crate::others::Others;
 use crate::proxies::{Kind, Role, Way, builds};
 use crate::ratios::Ratios;
 use crate::report::{Table, number};
@@ -54,6 +55,7 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
     let time = Duration::from_millis(plan.choose(700, 150));
     let mut table = table(&ways, rounds);
     let mut ratios = Ratios::new(&ways);
+    let others = Others::watch(&ways)?;
     for row in rows {
         let measured =
             run_row(row, &ways, rounds, time).map_err(|error| format!("{}: {error}", row.name))?;
@@ -66,6 +68,10 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
          What is said of one connection was measured on one core. Where connections are many, \
          socat, which has a process for each, is left out.",
     );
+    table.note(&format!(
+        "Meanwhile others took {:.0} % of the processors' time.",
+        others.share(&ways)? * 100.0
+    ));
     for build in builds().iter().skip(1) {
         table.note(&format!("{} is {}.", build.name, build.program.display()));
     }

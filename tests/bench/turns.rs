@@ -49,17 +49,15 @@ impl Turns {
         events: &mut Events,
         most: Option<Duration>,
     ) -> io::Result<()> {
-        let wait = if self.queue.is_empty() {
-            most
-        } else {
-            Some(Duration::ZERO)
+        let wait = match self.queue.is_empty() {
+            true => most,
+            false => Some(Duration::ZERO),
         };
-        match poll.poll(events, wait) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => {
-                events.clear();
-                Ok(())
+        loop {
+            match poll.poll(events, wait) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                polled => return polled,
             }
-            polled => polled,
         }
     }
 }
@@ -118,6 +116,7 @@ impl Socket {
             Err(e) => Err(e),
         }
     }
+
     /// Writes once, one part after the other; how much, which may be nothing.
     pub fn write(&mut self, parts: [&[u8]; 2], registry: &Registry) -> io::Result<usize> {
         let wanted = parts[0].len() + parts[1].len();

@@ -1,10 +1,12 @@
 //! Who stands between the client and the server.
 //!
 //! ```text
-//! zpa       ours, with a cluster of its own; any number of builds of it
-//! rivals    HAProxy, nginx and socat, if they are installed
+//! zpa            ours, with a cluster of its own; any number of builds of it
+//! rivals         HAProxy, nginx and socat, if they are installed
+//! configuration  how these are started
 //! ```
 
+mod configuration;
 mod rivals;
 mod zpa;
 
