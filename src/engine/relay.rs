@@ -114,7 +114,8 @@ impl Add for Moved {
 /// One direction of a connection.
 #[derive(Debug)]
 pub struct Half {
-    pending: Option<Pending>,
+    /// On the heap, since most directions have none for most of the time.
+    pending: Option<Box<Pending>>,
     source: Source,
     sink: Sink,
     readable: bool,
@@ -234,7 +235,7 @@ impl Half {
 
     /// Gives what was lent back. To be called when the connection ends.
     pub fn release(&mut self, buffers: &mut Buffers) {
-        match self.pending.take() {
+        match self.pending.take().map(|pending| *pending) {
             Some(Pending::Copied { block, .. }) => buffers.give_back(block),
             Some(Pending::Spliced { pipe, .. }) => buffers.discard_pipe(pipe),
             None => {}
@@ -334,12 +335,7 @@ impl Half {
         if len < DRY_BYTES {
             self.large_reads = 0;
         }
-        let len_in_pipe = len as u32;
-        self.pending = Some(Pending::Spliced {
-            pipe,
-            len: len_in_pipe,
-        });
-        self.flush(sink, buffers);
+        self.drain(sink, buffers, pipe, len as u32);
         len
     }
 
@@ -359,11 +355,11 @@ impl Half {
         let written = self.write(sink, &buffers.scratch[..len]);
         if written < len {
             let block = buffers.keep(len);
-            self.pending = Some(Pending::Copied {
+            self.pending = Some(Box::new(Pending::Copied {
                 block,
                 start: written as u32,
                 end: len as u32,
-            });
+            }));
         }
         len
     }
@@ -427,25 +423,28 @@ impl Half {
     }
 
     fn flush<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers) {
-        match self.pending.take() {
+        match self.pending.take().map(|pending| *pending) {
             Some(Pending::Copied { block, start, end }) => {
                 let start = start + self.write(sink, &block[start as usize..end as usize]) as u32;
                 if start == end {
                     buffers.give_back(block);
                 } else {
-                    self.pending = Some(Pending::Copied { block, start, end });
+                    self.pending = Some(Box::new(Pending::Copied { block, start, end }));
                 }
             }
-            Some(Pending::Spliced { pipe, len }) => {
-                let drained = sink.drain(&pipe, len as usize);
-                let len = len - self.after_write(drained) as u32;
-                if len == 0 {
-                    buffers.give_back_pipe(pipe);
-                } else {
-                    self.pending = Some(Pending::Spliced { pipe, len });
-                }
-            }
+            Some(Pending::Spliced { pipe, len }) => self.drain(sink, buffers, pipe, len),
             None => {}
+        }
+    }
+
+    /// Empties a pipe with `len` bytes in it, or keeps what the sink leaves.
+    fn drain<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers, pipe: Pipe, len: u32) {
+        let drained = sink.drain(&pipe, len as usize);
+        let len = len - self.after_write(drained) as u32;
+        if len == 0 {
+            buffers.give_back_pipe(pipe);
+        } else {
+            self.pending = Some(Box::new(Pending::Spliced { pipe, len }));
         }
     }
 
