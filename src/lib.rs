@@ -76,6 +76,9 @@
 //!   with them. A right that is refused for good does ([`daemon::health`]).
 //! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and
 //!   beyond it the kernel's own buffers ([`engine`]).
+//! - *Small messages are copied when they come, bulk is spliced in its turn*: bulk
+//!   passes through a bounded pool of pipes, and waits in a queue of which a turn
+//!   of the loop serves a piece, a small one while small messages are about.
 
 pub mod address;
 pub mod admin;
