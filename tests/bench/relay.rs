@@ -68,10 +68,15 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
          What is said of one connection was measured on one core. Where connections are many, \
          socat, which has a process for each, is left out.",
     );
-    table.note(&format!(
-        "Meanwhile others took {:.0} % of the processors' time.",
-        others.share(&ways)? * 100.0
-    ));
+    // The kernel counts its own time by ticks and that of processes exactly, so
+    // that on a quiet machine the difference may be less than nothing.
+    let share = others.share(&ways)?;
+    if share > 0.0 {
+        let percent = share * 100.0;
+        table.note(&format!(
+            "Meanwhile others took {percent:.0} % of the processors' time."
+        ));
+    }
     for build in builds().iter().skip(1) {
         table.note(&format!("{} is {}.", build.name, build.program.display()));
     }
