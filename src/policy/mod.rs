@@ -44,7 +44,7 @@ const POLLS_PER_TTL: u32 = 5;
 /// Which part of a TTL may lie between two answers of the API server. If it was
 /// out of reach for longer, it may have been so for all, and the cover of others
 /// may have run out: they must have the time to announce again. For up to half a
-/// TTL it cannot have run out ([`Cover::renewal`], [`Cover::length`]).
+/// TTL none that was kept up has ([`Cover::renewal`], [`Cover::length`]).
 const LONGEST_GAP: u32 = 2;
 
 /// How many polls must pass before a sleep once a request has failed. If the API
