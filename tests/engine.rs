@@ -65,6 +65,13 @@ impl Rig {
         self.engine.dispatch(self.now());
     }
 
+    /// Turns for a while in which whatever is going to happen at once happens.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            self.turn();
+        }
+    }
+
     /// Turns until `done`; fails after a while.
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Engine) -> bool) {
         let start = Instant::now();
@@ -483,6 +490,37 @@ fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_reads_late() {
 }
 
 #[test]
+fn what_a_pod_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on_reading() {
+    const PIECE: usize = 1 << 20;
+    let (mut rig, mut client, mut server) = in_conversation();
+    // Nearly all of it is to wait on the way there, and not with the client.
+    SockRef::from(&client)
+        .set_recv_buffer_size(64 * 1024)
+        .unwrap();
+    let sent = fill(&mut rig, &mut server);
+    let on_its_way = sys::unacknowledged(&server).unwrap();
+    reset(server);
+    let (mut got, mut pieces) = (0, 0);
+    let end = loop {
+        match rig.read(&mut client) {
+            Ok(bytes) if bytes.is_empty() => panic!("a FIN after {got} bytes"),
+            Ok(bytes) => got += bytes.len(),
+            Err(e) => break e.kind(),
+        }
+        if got / PIECE > pieces {
+            pieces = got / PIECE;
+            rig.settle();
+            rig.skew += Duration::from_secs(50);
+            rig.turn();
+        }
+    };
+    assert_eq!(end, ErrorKind::ConnectionReset);
+    assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
+    assert!(pieces >= 2, "it takes more than a minute");
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
 fn a_client_that_resets_takes_the_pods_side_with_it() {
     let pod = backend();
     let mut rig = Rig::open(&[&pod]);
@@ -560,6 +598,24 @@ fn a_pod_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_w
     expect_end_after_a_while(&mut rig);
 }
 
+#[test]
+fn a_survivor_is_reset_a_minute_after_it_has_last_taken_something() {
+    let (mut rig, client, mut server) = full_both_ways();
+    reset(client);
+    rig.settle();
+    rig.skew += Duration::from_secs(50);
+    let mut got = 0;
+    while got < 1 << 20 {
+        got += rig.read(&mut server).unwrap().len();
+    }
+    rig.settle();
+    rig.skew += Duration::from_secs(50);
+    rig.settle();
+    assert_eq!(rig.engine.counts().open, 1, "it has just taken something");
+    rig.skew += Duration::from_secs(11);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
 fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
     let (mut rig, mut client, mut server) = in_conversation();
     fill(&mut rig, &mut client);
@@ -569,9 +625,7 @@ fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
 }
 
 fn expect_end_after_a_while(rig: &mut Rig) {
-    for _ in 0..50 {
-        rig.turn();
-    }
+    rig.settle();
     rig.skew += Duration::from_secs(600);
     rig.until("it is closed", |e| e.counts().open == 0);
 }

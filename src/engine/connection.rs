@@ -11,6 +11,7 @@ use super::buffers::Buffers;
 use super::end::Phase;
 use super::relay::{Half, Moved, Sink, Source, Stream};
 use crate::clock::Time;
+use crate::sys;
 
 /// Which of a connection's two sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +41,9 @@ pub struct Connection {
     pub rests: u8,
     /// How many sockets were dialled for it.
     dials: u8,
-    /// Once a side is gone: how many bytes had been delivered when it was last
-    /// looked whether the other goes on reading.
-    pub seen_delivered: Option<u64>,
+    /// Once a side is gone: how far the other has come. On the heap, since most
+    /// connections end otherwise.
+    progress: Option<Box<Progress>>,
     /// Whether it is to have another turn without any event.
     pub queued: bool,
     /// How far it has come.
@@ -75,9 +76,15 @@ pub enum Stage {
         upstream: TcpStream,
         /// Which address it leads to.
         backend: BackendId,
-        /// When to stop waiting for the acknowledgement.
-        until: Time,
     },
+}
+
+/// How far the survivor has come with what it is still to get.
+struct Progress {
+    /// How many bytes it has acknowledged,
+    acknowledged: u64,
+    /// and since when it has not acknowledged more.
+    since: Time,
 }
 
 /// One round through the addresses.
@@ -131,7 +138,7 @@ impl Connection {
             down: Half::new(),
             rests: 0,
             dials: 0,
-            seen_delivered: None,
+            progress: None,
             queued: false,
             stage: Stage::Parked,
         }
@@ -202,9 +209,48 @@ impl Connection {
         }
     }
 
-    /// How many bytes were delivered, both ways.
-    pub fn delivered(&self) -> u64 {
-        self.up.delivered() + self.down.delivered()
+    /// The side that is still there, if the other is gone.
+    pub fn survivor(&self) -> Option<Side> {
+        match (self.client_broken(), self.backend_broken()) {
+            (true, false) => Some(Side::Backend),
+            (false, true) => Some(Side::Client),
+            _ => None,
+        }
+    }
+
+    /// How many bytes the survivor was sent and has not acknowledged. None if the
+    /// kernel does not know.
+    pub fn owed_by(&self, survivor: Side) -> u64 {
+        let owed = match (survivor, &self.stage) {
+            (Side::Client, _) => sys::unacknowledged(&self.client),
+            (
+                Side::Backend,
+                Stage::Relaying { upstream, .. } | Stage::Resetting { upstream, .. },
+            ) => sys::unacknowledged(upstream),
+            _ => Ok(0),
+        };
+        owed.map_or(0, |bytes| bytes as u64)
+    }
+
+    /// Takes note of what the survivor owes; since when it has acknowledged
+    /// nothing more.
+    pub fn note_owed(&mut self, survivor: Side, owed: u64, now: Time) -> Time {
+        let sent = match survivor {
+            Side::Client => self.down.delivered(),
+            Side::Backend => self.up.delivered(),
+        };
+        let acknowledged = sent.saturating_sub(owed);
+        match &self.progress {
+            Some(seen) if seen.acknowledged >= acknowledged => seen.since,
+            _ => {
+                let since = now;
+                self.progress = Some(Box::new(Progress {
+                    acknowledged,
+                    since,
+                }));
+                since
+            }
+        }
     }
 
     /// Moves what can be moved either way, `budget` bytes each at most. Does

@@ -47,7 +47,7 @@ impl Engine {
             } if gone => {
                 self.close(key, End::ClientGone(Phase::Relaying));
             }
-            Stage::Resetting { .. } => self.finish_reset(key, now),
+            Stage::Resetting { .. } => self.watch_survivor(key, now),
             _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
             _ => {}
         }
@@ -86,7 +86,7 @@ impl Engine {
             } if event.is_error() => {
                 self.close(key, End::ClientGone(Phase::Relaying));
             }
-            Stage::Resetting { .. } => self.finish_reset(key, now),
+            Stage::Resetting { .. } => self.watch_survivor(key, now),
             Stage::Parked | Stage::Resting => {}
         }
     }
@@ -105,7 +105,7 @@ impl Engine {
             match connection.stage {
                 Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
                 Stage::Resting => self.place(key, now),
-                Stage::Resetting { .. } => self.finish_reset(key, now),
+                Stage::Resetting { .. } => self.watch_survivor(key, now),
                 Stage::Relaying { .. } => self.look_after(key, now),
                 Stage::Parked => self.set_deadline(key, None),
             }

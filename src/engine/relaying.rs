@@ -8,16 +8,15 @@ use super::end::{End, Phase};
 use super::relay::Moved;
 use super::{Engine, relay};
 use crate::clock::Time;
-use crate::sys;
 
 /// How many bytes one direction may move at once when an event comes. What is
 /// left waits in the queue.
 const PROMPT_BYTES: usize = 64 * 1024;
-/// How long a side that is to be reset may take to acknowledge what was sent
-/// to it before, or to read anything of what is still to be sent.
-const RESET_LINGER: Duration = Duration::from_secs(60);
+/// How long a side whose other is gone may take nothing of what that one has
+/// sent.
+const SURVIVOR_PATIENCE: Duration = Duration::from_secs(60);
 /// How soon to look whether it has; then less and less often.
-const RESET_CHECK: Duration = Duration::from_millis(10);
+const SURVIVOR_CHECK: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// There may be bytes to move: small messages are moved at once, bulk waits
@@ -99,27 +98,13 @@ impl Engine {
         }
     }
 
-    /// One side is gone, and the other has not taken all that it sent. If that
-    /// one does not read either, no event will ever come.
-    fn watch_survivor(&mut self, key: usize, now: Time) {
-        let connection = &mut self.connections[key];
-        if connection.seen_delivered.is_none() {
-            connection.seen_delivered = Some(connection.delivered());
-            self.set_deadline(key, Some(now + RESET_LINGER));
-        }
-    }
-
     /// The deadline of a connection that bytes flow through has passed.
     pub(super) fn look_after(&mut self, key: usize, now: Time) {
-        self.set_deadline(key, None);
-        let connection = &mut self.connections[key];
-        match connection.seen_delivered.take() {
-            None => self.ask_for_life(key),
-            Some(seen) if connection.delivered() > seen => self.watch_survivor(key, now),
-            Some(_) if connection.client_broken() => {
-                self.reset(key, End::ClientGone(Phase::Relaying));
-            }
-            Some(_) => self.reset(key, End::BackendGone),
+        if self.connections[key].is_broken() {
+            self.watch_survivor(key, now);
+        } else {
+            self.set_deadline(key, None);
+            self.ask_for_life(key);
         }
     }
 
@@ -156,38 +141,37 @@ impl Engine {
         // What the broken side has not taken, nobody will.
         connection.up.release(&mut self.buffers);
         connection.down.release(&mut self.buffers);
-        let until = now + RESET_LINGER;
         connection.stage = Stage::Resetting {
             survivor,
             upstream,
             backend,
-            until,
         };
-        self.finish_reset(key, now);
+        self.watch_survivor(key, now);
     }
 
-    /// Resets the survivor if it has acknowledged everything, and looks again
-    /// later if it hasn't.
-    pub(super) fn finish_reset(&mut self, key: usize, now: Time) {
-        let connection = &self.connections[key];
-        let Stage::Resetting {
-            survivor,
-            upstream,
-            until,
-            ..
-        } = &connection.stage
-        else {
+    /// One side is gone, and the other has not got all that it sent. Resets that
+    /// one as soon as it has acknowledged everything, or if it takes nothing for
+    /// a while: it may not read either, and then no event is ever going to come.
+    pub(super) fn watch_survivor(&mut self, key: usize, now: Time) {
+        let connection = &mut self.connections[key];
+        let (survivor, is_flushed) = match connection.stage {
+            Stage::Resetting { survivor, .. } => (Some(survivor), true),
+            _ => (connection.survivor(), false),
+        };
+        let Some(survivor) = survivor else {
             return;
         };
-        let (socket, end) = match survivor {
-            Side::Client => (&connection.client, End::BackendGone),
-            Side::Backend => (upstream, End::ClientGone(Phase::Relaying)),
-        };
-        if now < *until && sys::unacknowledged(socket).is_ok_and(|bytes| bytes > 0) {
-            let waited = RESET_LINGER.saturating_sub(until.since(now));
-            self.set_deadline(key, Some(now + RESET_CHECK.max(waited / 8)));
-        } else {
-            self.reset(key, end);
+        let owed = connection.owed_by(survivor);
+        let since = connection.note_owed(survivor, owed, now);
+        let limit = since + SURVIVOR_PATIENCE;
+        if now >= limit || is_flushed && owed == 0 {
+            let end = match survivor {
+                Side::Client => End::BackendGone,
+                Side::Backend => End::ClientGone(Phase::Relaying),
+            };
+            return self.reset(key, end);
         }
+        let next = now + SURVIVOR_CHECK.max(now.since(since) / 8);
+        self.set_deadline(key, Some(next.min(limit)));
     }
 }
