@@ -1,0 +1,346 @@
+//! The follower before a server that says what each test has it say: what it
+//! asks for next, and what it reports.
+
+use std::net::TcpStream;
+use std::sync::mpsc::{self, Receiver};
+
+use super::super::credentials::Credentials;
+use super::super::testing::{
+    self, Asked, DEADLINE, begin_stream, chunk, end_stream, hang, recorded_body, recorded_lines,
+    reply, serve,
+};
+use super::*;
+use crate::cluster::Refusal;
+
+const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
+const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
+
+struct Closing(Arc<Bell>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A follower of what `answer` says, and its reports.
+fn follower(
+    port: Option<PortRef>,
+    answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> (Closing, Receiver<Report>) {
+    follower_with(SILENCE, port, answer)
+}
+
+fn follower_with(
+    silence: Duration,
+    port: Option<PortRef>,
+    answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> (Closing, Receiver<Report>) {
+    let config = Config {
+        port,
+        ..testing::config(serve(answer))
+    };
+    let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let report = move |report| {
+        let _ = sender.send(report);
+    };
+    let client = Client::new(Arc::new(credentials), Arc::default());
+    let bell = Arc::new(Bell::new(client));
+    let mut follower = Follower::new(config, bell, testing::clock, report, 1);
+    follower.silence = silence;
+    (Closing(start(follower).unwrap()), receiver)
+}
+
+fn is_service(asked: &Asked) -> bool {
+    asked
+        .target
+        .starts_with("/api/v1/namespaces/default/services/")
+}
+
+fn is_watch(asked: &Asked) -> bool {
+    asked
+        .target
+        .contains("&watch=true&allowWatchBookmarks=true&timeoutSeconds=")
+}
+
+/// Answers all but watches: the Service, and an empty or a ready list.
+fn answer_rest(asked: &Asked, stream: &mut TcpStream, list: &str) -> bool {
+    if is_service(asked) {
+        return reply(stream, 200, "", SERVICE);
+    }
+    let body = String::from_utf8(recorded_body(list)).unwrap();
+    reply(stream, 200, "", &body)
+}
+
+fn next_pods(reports: &Receiver<Report>) -> Vec<Pod> {
+    loop {
+        if let Report::Pods(pods) = reports.recv_timeout(DEADLINE).unwrap() {
+            return pods;
+        }
+    }
+}
+
+fn line(number: usize) -> Vec<u8> {
+    let mut line = recorded_lines("07-slices-watch-zero-one-zero")[number].clone();
+    line.push(b'\n');
+    line
+}
+
+#[test]
+fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
+    let (_bell, reports) = follower(None, |asked, stream| {
+        if !is_watch(asked) {
+            return answer_rest(asked, stream, "05-slices-list-empty");
+        }
+        begin_stream(stream);
+        let (first, second) = (line(0), line(1));
+        chunk(stream, &first[..100]);
+        chunk(stream, &[&first[100..], &second[..7]].concat());
+        chunk(stream, &second[7..]);
+        hang(stream)
+    });
+    let next = || reports.recv_timeout(DEADLINE).unwrap();
+    let fallback = "10.96.3.4:80".parse().unwrap();
+    assert_eq!(next(), Report::Fallback(Some(fallback)));
+    assert_eq!(next(), Report::Pods(vec![]));
+    assert_eq!(
+        next(),
+        Report::Following(Some(AddressSource::EndpointSlices))
+    );
+    let ready: Vec<bool> = (0..2).map(|_| next_pods(&reports)[0].ready).collect();
+    assert_eq!(ready, [false, true]);
+}
+
+#[test]
+fn a_watch_that_ends_well_goes_on_from_its_last_version() {
+    let (sender, versions) = mpsc::channel();
+    let (_bell, _reports) = follower(None, move |asked, stream| {
+        if !is_watch(asked) {
+            let _ = sender.send("list".to_owned());
+            return answer_rest(asked, stream, "05-slices-list-empty");
+        }
+        let (_, version) = asked.target.rsplit_once('=').unwrap();
+        let _ = sender.send(version.to_owned());
+        begin_stream(stream);
+        chunk(stream, &line(3));
+        end_stream(stream)
+    });
+    let seen: Vec<String> = (0..4)
+        .map(|_| versions.recv_timeout(DEADLINE).unwrap())
+        .collect();
+    assert_eq!(
+        seen,
+        ["list", "list", "10298", "10334"],
+        "the first is the Service"
+    );
+}
+
+#[test]
+fn a_watch_that_breaks_is_followed_by_a_list() {
+    let long = vec![b'x'; LONGEST_LINE + 1];
+    let breakages: [(&str, Vec<u8>, bool); 6] = [
+        (
+            "cut in mid-line, but ended well",
+            line(0)[..200].to_vec(),
+            true,
+        ),
+        (
+            "cut in mid-line and in mid-chunk",
+            line(0)[..200].to_vec(),
+            false,
+        ),
+        ("a line that is too long", long, false),
+        ("not JSON", b"{\"type\":\n".to_vec(), true),
+        ("not UTF-8", b"{\"type\":\"\xff\"}\n".to_vec(), true),
+        ("expired", recorded_body("20-slices-watch-too-old"), true),
+    ];
+    for (label, bytes, end) in breakages {
+        let (_bell, reports) = follower(None, move |asked, stream| {
+            if !is_watch(asked) {
+                return answer_rest(asked, stream, "15-slices-list-ready");
+            }
+            begin_stream(stream);
+            chunk(stream, &bytes);
+            end && end_stream(stream)
+        });
+        assert_eq!(next_pods(&reports).len(), 1, "{label}");
+        assert_eq!(next_pods(&reports).len(), 1, "{label}: listed again");
+    }
+}
+
+#[test]
+fn a_watch_that_falls_silent_is_followed_by_a_list_on_a_new_connection() {
+    let (sender, peers) = mpsc::channel();
+    let silence = Duration::from_millis(100);
+    let (_bell, reports) = follower_with(silence, None, move |asked, stream| {
+        if !is_watch(asked) {
+            return answer_rest(asked, stream, "15-slices-list-ready");
+        }
+        let _ = sender.send(stream.peer_addr().unwrap());
+        begin_stream(stream);
+        hang(stream)
+    });
+    next_pods(&reports);
+    next_pods(&reports);
+    let peer = || peers.recv_timeout(DEADLINE).unwrap();
+    assert_ne!(peer(), peer());
+}
+
+#[test]
+fn a_watch_refused_with_410_is_followed_by_a_list() {
+    let (_bell, reports) = follower(None, |asked, stream| {
+        if is_watch(asked) {
+            return reply(stream, 410, "", "{}");
+        }
+        answer_rest(asked, stream, "15-slices-list-ready")
+    });
+    next_pods(&reports);
+    next_pods(&reports);
+}
+
+#[test]
+fn where_slices_may_not_be_read_endpoints_are() {
+    let (_bell, reports) = follower(Some(PortRef::Name("http".into())), |asked, stream| {
+        if asked.target.starts_with(SLICES) || is_service(asked) {
+            let body = String::from_utf8(recorded_body("24-forbidden-slices")).unwrap();
+            return reply(stream, 403, "", &body);
+        }
+        assert!(asked.target.starts_with(ENDPOINTS), "{}", asked.target);
+        if !is_watch(asked) {
+            return reply(
+                stream,
+                200,
+                "",
+                r#"{"metadata":{"resourceVersion":"1"},"items":null}"#,
+            );
+        }
+        begin_stream(stream);
+        for mut line in recorded_lines("09-endpoints-watch-zero-one-zero") {
+            line.push(b'\n');
+            chunk(stream, &line);
+        }
+        hang(stream)
+    });
+    let next = || reports.recv_timeout(DEADLINE).unwrap();
+    let instead = |report| match report {
+        Report::Right {
+            permission,
+            refusal: Some(Refusal { instead, .. }),
+        } => (permission, instead),
+        other => panic!("{other:?}"),
+    };
+    let service = Permission::GetService;
+    assert_eq!(instead(next()), (service, service.instead()));
+    assert_eq!(next(), Report::Fallback(None));
+    let slices = Permission::FollowSlices;
+    assert_eq!(instead(next()), (slices, slices.instead()));
+    let ready: Vec<Vec<bool>> = (0..4)
+        .map(|_| next_pods(&reports).iter().map(|pod| pod.ready).collect())
+        .collect();
+    assert_eq!(ready, [vec![], vec![false], vec![true], vec![]]);
+}
+
+#[test]
+fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
+    let (sender, asked) = mpsc::channel();
+    let (_bell, reports) = follower(None, move |one, stream| {
+        let _ = sender.send(one.target.clone());
+        reply(stream, 403, "", "{}")
+    });
+    let mut refused = Vec::new();
+    loop {
+        match reports.recv_timeout(DEADLINE).unwrap() {
+            Report::Right {
+                permission,
+                refusal: Some(Refusal { instead, .. }),
+            } => refused.push((permission, instead.is_some())),
+            Report::Following(None) => break,
+            _ => {}
+        }
+    }
+    let expected = [
+        (Permission::GetService, true),
+        (Permission::FollowSlices, true),
+        (Permission::FollowEndpoints, false),
+    ];
+    assert_eq!(refused, expected, "the last one has no way round");
+    assert_eq!(asked.try_iter().count(), 3, "Service, slices, Endpoints");
+}
+
+#[test]
+fn a_ring_ends_a_watch_that_hangs_and_lists_at_once() {
+    let (sender, watches) = mpsc::channel();
+    let (bell, reports) = follower(None, move |asked, stream| {
+        if !is_watch(asked) {
+            return answer_rest(asked, stream, "15-slices-list-ready");
+        }
+        begin_stream(stream);
+        let _ = sender.send(());
+        hang(stream)
+    });
+    next_pods(&reports);
+    watches.recv_timeout(DEADLINE).unwrap();
+    let start = testing::clock();
+    bell.0.ring(start);
+    next_pods(&reports);
+    let took = testing::clock().since(start);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    bell.0.ring(start + Duration::from_millis(999));
+    watches.recv_timeout(DEADLINE).unwrap();
+    assert!(!bell.0.is_rung(), "a ring within the second does nothing");
+}
+
+#[test]
+fn a_slice_that_appears_has_the_service_read_again() {
+    let (sender, services) = mpsc::channel();
+    let (_bell, reports) = follower(None, move |asked, stream| {
+        if is_service(asked) {
+            let _ = sender.send(());
+        }
+        if !is_watch(asked) {
+            return answer_rest(asked, stream, "05-slices-list-empty");
+        }
+        begin_stream(stream);
+        let added = String::from_utf8(line(1))
+            .unwrap()
+            .replace("MODIFIED", "ADDED");
+        chunk(stream, added.as_bytes());
+        hang(stream)
+    });
+    assert_eq!(next_pods(&reports).len(), 0);
+    assert_eq!(next_pods(&reports).len(), 1, "the event is reported first");
+    assert_eq!(next_pods(&reports).len(), 0, "then all is listed afresh");
+    assert_eq!(services.try_iter().count(), 2);
+}
+
+#[test]
+fn an_event_is_reported_while_the_stream_stays_open_behind_it() {
+    let (sender, sent) = mpsc::channel();
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let (_bell, reports) = follower(None, move |asked, stream| {
+        if !is_watch(asked) {
+            return answer_rest(asked, stream, "05-slices-list-empty");
+        }
+        begin_stream(stream);
+        for (turn, ()) in gone.lock().unwrap().iter().enumerate() {
+            let _ = sender.send(testing::clock());
+            chunk(stream, &line(turn % 2));
+        }
+        hang(stream)
+    });
+    next_pods(&reports);
+    let waits: Vec<Duration> = (0..50)
+        .map(|_| {
+            go.send(()).unwrap();
+            next_pods(&reports);
+            testing::clock().since(sent.recv_timeout(DEADLINE).unwrap())
+        })
+        .collect();
+    assert!(
+        waits.iter().min() < Some(&Duration::from_millis(20)),
+        "{waits:?}"
+    );
+}
