@@ -20,9 +20,9 @@
 //!
 //! **`zpa-watch`** (`watch`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of what is
-//! known of the endpoints. [`Handle::refresh`] ends its watch and thereby makes
-//! it list again, on a new connection: that costs the connection, and cures a
-//! half-open one.
+//! known of the endpoints. [`Handle::refresh`] ends its watch (`bell`) and
+//! thereby makes it list again, on a new connection: that costs the connection,
+//! and cures a half-open one.
 //!
 //! A refusal is logged once, and again when it changes, but reported each time; a fault of the API server
 //! says nothing of the Deployment, so that what is known of the endpoints stands
@@ -40,6 +40,7 @@ use crate::clock::{Clock, WallClock};
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
 
 pub mod access;
+mod bell;
 mod client;
 mod credentials;
 mod deployment;
@@ -119,7 +120,7 @@ pub enum Report {
 /// the request that it is at.
 pub struct Handle {
     desk: Arc<executor::Desk>,
-    bell: Arc<watch::Bell>,
+    bell: Arc<bell::Bell>,
     requests: Arc<Requests>,
     clock: Clock,
 }

@@ -2,13 +2,14 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use log::Level;
 use ureq::BodyReader;
 
+use super::bell::Bell;
 use super::client::{Calls, Client, Failure, Opened, Reply};
 use super::endpoints::{Applied, Known, PortChoice, Source};
 use super::lines::{Lines, TooLong};
@@ -40,87 +41,6 @@ const SILENCE: Duration = Duration::from_secs(75);
 const STEADY: Duration = Duration::from_secs(10);
 /// How long to leave the server alone after it has refused.
 const REFUSED: Duration = Duration::from_secs(30);
-
-/// Wakes the follower.
-pub(super) struct Bell {
-    state: Mutex<Rung>,
-    changed: Condvar,
-    client: Client,
-}
-
-#[derive(Default)]
-struct Rung {
-    rung: bool,
-    closed: bool,
-    throttle: Throttle,
-}
-
-impl Bell {
-    fn new(client: Client) -> Self {
-        Bell {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            client,
-        }
-    }
-
-    /// Has the endpoints listed at once: ends the watch that is open.
-    pub(super) fn ring(&self, now: Time) {
-        let mut state = self.state();
-        if !state.throttle.allow(now) {
-            return;
-        }
-        state.rung = true;
-        drop(state);
-        self.changed.notify_all();
-        // After the flag: whoever opens a watch on connections that are not
-        // cancelled here sees it.
-        self.client.cancel();
-    }
-
-    /// Ends the follower.
-    pub(super) fn close(&self) {
-        self.state().closed = true;
-        self.changed.notify_all();
-        self.client.cancel();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.state().closed
-    }
-
-    /// Whether it was rung, or closed, since a list last answered it.
-    fn is_rung(&self) -> bool {
-        let state = self.state();
-        state.rung || state.closed
-    }
-
-    fn answer(&self) {
-        self.state().rung = false;
-    }
-
-    /// Waits, but no longer than it is not rung.
-    fn wait_unless_rung(&self, wait: Duration) {
-        self.wait(wait, |state| !state.rung && !state.closed);
-    }
-
-    /// Waits, rung or not.
-    fn wait_in_full(&self, wait: Duration) {
-        self.wait(wait, |state| !state.closed);
-    }
-
-    fn wait(&self, wait: Duration, go_on: impl Fn(&mut Rung) -> bool) {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.state(), wait, go_on)
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(waited);
-    }
-
-    fn state(&self) -> MutexGuard<'_, Rung> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Starts the follower.
 pub(super) fn spawn(

@@ -2,6 +2,7 @@
 //! asks for next, and what it reports.
 
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 
 use super::super::credentials::Credentials;
