@@ -1,4 +1,7 @@
-//! The follower of the Service's endpoints: list, watch, and list again.
+//! The follower of the Service's endpoints: list, watch, and list again. Each
+//! round of that comes to an `end`, and how it ended says what to do next.
+
+mod end;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -9,8 +12,9 @@ use std::time::Duration;
 use log::Level;
 use ureq::BodyReader;
 
+use self::end::{End, Refused, checked, parsed};
 use super::bell::Bell;
-use super::client::{Calls, Client, Failure, Opened, Reply};
+use super::client::{Calls, Client, Opened, Reply};
 use super::endpoints::{Applied, Known, PortChoice, Source};
 use super::lines::{Lines, TooLong};
 use super::objects::{self, EndpointSlice, List, Service, WatchEvent};
@@ -61,39 +65,6 @@ fn start<R: Fn(Report) + Send + 'static>(mut follower: Follower<R>) -> io::Resul
         .name("zpa-watch".to_owned())
         .spawn(move || follower.run())?;
     Ok(bell)
-}
-
-/// Why a round is over.
-#[derive(Debug)]
-enum End {
-    /// A new list is wanted, at once.
-    Wanted,
-    /// The server has said for how long to leave it alone.
-    Later(Duration, String),
-    /// Something went wrong: again after a backoff.
-    Failed(String),
-    /// We may not, or there is no such thing.
-    Refused(Refused),
-}
-
-/// Why there is nothing to be had.
-#[derive(Debug)]
-struct Refused {
-    why: String,
-    /// The right that we lack, if that is it.
-    lacking: Option<Permission>,
-}
-
-impl From<TooLong> for End {
-    fn from(_: TooLong) -> Self {
-        End::Failed(format!("a line of more than {LONGEST_LINE} bytes"))
-    }
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        End::Failed(failure.text)
-    }
 }
 
 struct Follower<R> {
@@ -432,29 +403,10 @@ impl<R: Fn(Report)> Follower<R> {
     }
 }
 
-/// The reply, if it is good, to a request that takes that right.
-fn checked(reply: Reply, permission: Permission) -> Result<Reply, End> {
-    if reply.is_success() {
-        return Ok(reply);
+impl From<TooLong> for End {
+    fn from(_: TooLong) -> Self {
+        End::Failed(format!("a line of more than {LONGEST_LINE} bytes"))
     }
-    let why = reply.explanation();
-    Err(match (reply.status, reply.retry_after) {
-        (401 | 403 | 404, _) => {
-            let lacking = (reply.status == 403).then_some(permission);
-            End::Refused(Refused { why, lacking })
-        }
-        (_, Some(wait)) if !wait.is_zero() => End::Later(wait, why),
-        _ => End::Failed(why),
-    })
-}
-
-fn parsed<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, End> {
-    serde_json::from_slice(json).map_err(|cause| {
-        End::Failed(format!(
-            "not what was asked for: {}",
-            printable(&cause.to_string())
-        ))
-    })
 }
 
 #[cfg(test)]
