@@ -1,10 +1,11 @@
 //! The follower of the Service's endpoints: list, watch, and list again. Each
-//! round of that comes to an `end`, and how it ended says what to do next.
+//! round of that comes to an `end`, and how it ended says what to do next. What
+//! it has learnt on the way is reported, and logged, as far as it is `news`.
 
 mod end;
+mod news;
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,19 +14,19 @@ use log::Level;
 use ureq::BodyReader;
 
 use self::end::{End, Refused, checked, parsed};
+use self::news::News;
 use super::bell::Bell;
 use super::client::{Calls, Client, Opened, Reply};
 use super::endpoints::{Applied, Known, PortChoice, Source};
 use super::lines::{Lines, TooLong};
 use super::objects::{self, EndpointSlice, List, Service, WatchEvent};
-use super::rights::Rights;
 use super::service::{self, Resolved};
-use super::text::{Notice, printable};
+use super::text::printable;
 use super::throttle::Throttle;
 use super::{Config, Report, paths};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::{Clock, Time};
-use crate::cluster::{AddressSource, Permission, Pod, PortRef};
+use crate::cluster::{Permission, PortRef};
 
 /// The largest list, and the largest Service, in bytes.
 const LIST_BODY: u64 = 4 * 1024 * 1024;
@@ -70,7 +71,7 @@ fn start<R: Fn(Report) + Send + 'static>(mut follower: Follower<R>) -> io::Resul
 struct Follower<R> {
     bell: Arc<Bell>,
     clock: Clock,
-    report: R,
+    news: News<R>,
     silence: Duration,
     service: String,
     port: Option<PortRef>,
@@ -78,11 +79,6 @@ struct Follower<R> {
     slices_path: String,
     endpoints_path: String,
     known: Known,
-    /// What was last reported, if anything was.
-    pods: Option<Vec<Pod>>,
-    fallback: Option<Option<SocketAddr>>,
-    following: Option<Option<AddressSource>>,
-    rights: Rights,
     /// Between lists that fail.
     list_backoff: Backoff,
     /// Between watches that do not last.
@@ -90,10 +86,6 @@ struct Follower<R> {
     random: Random,
     /// Lists because of what a watch showed.
     surprises: Throttle,
-    trouble: Notice,
-    service_notice: Notice,
-    source_notice: Notice,
-    port_notice: Notice,
 }
 
 impl<R: Fn(Report)> Follower<R> {
@@ -102,7 +94,7 @@ impl<R: Fn(Report)> Follower<R> {
         Follower {
             bell,
             clock,
-            report,
+            news: News::new(&config, report),
             silence: SILENCE,
             service_path: paths::service(namespace, service),
             slices_path: paths::slices(namespace, service),
@@ -110,18 +102,10 @@ impl<R: Fn(Report)> Follower<R> {
             known: Known::new(PortChoice::Only),
             service: config.service,
             port: config.port,
-            pods: None,
-            fallback: None,
-            following: None,
-            rights: Rights::default(),
             list_backoff: Backoff::new(seed),
             watch_backoff: Backoff::new(seed.rotate_left(20)),
             random: Random::new(seed.rotate_left(40)),
             surprises: Throttle::default(),
-            trouble: Notice::default(),
-            service_notice: Notice::default(),
-            source_notice: Notice::default(),
-            port_notice: Notice::default(),
         }
     }
 
@@ -132,16 +116,16 @@ impl<R: Fn(Report)> Follower<R> {
                 _ if bell.is_rung() => {}
                 End::Wanted => {}
                 End::Later(wait, why) => {
-                    self.lost(Level::Warn, "busy", &why);
+                    self.news.lost(Level::Warn, "busy", &why);
                     bell.wait_in_full(wait);
                 }
                 End::Refused(Refused { why, lacking }) => {
-                    self.refused(lacking, &why, None);
-                    self.lost(Level::Error, "refused", &why);
+                    self.news.refused(lacking, &why, None);
+                    self.news.lost(Level::Error, "refused", &why);
                     bell.wait_in_full(REFUSED);
                 }
                 End::Failed(why) => {
-                    self.lost(Level::Warn, "failed", &why);
+                    self.news.lost(Level::Warn, "failed", &why);
                     bell.wait_unless_rung(self.list_backoff.pause(backoff::LONGEST));
                 }
             }
@@ -162,11 +146,7 @@ impl<R: Fn(Report)> Follower<R> {
     }
 
     fn round_without_slices(&mut self, refused: &Refused) -> End {
-        let why = &refused.why;
-        let slices = Permission::FollowSlices;
-        self.refused(Some(slices), why, slices.instead());
-        let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
-        self.source_notice.raise(Level::Warn, "slices", &text);
+        self.news.slices_refused(&refused.why);
         let endpoints = self.endpoints_path.clone();
         self.list_and_watch::<objects::Endpoints>(&endpoints)
     }
@@ -180,14 +160,11 @@ impl<R: Fn(Report)> Follower<R> {
             Ok(reply) => self.resolve(&reply)?,
             Err(End::Refused(refused)) => (self.port_without_service(refused)?, None),
             // What the Service said last time will do.
-            Err(End::Failed(_)) if self.fallback.is_some() => return Ok(()),
+            Err(End::Failed(_)) if self.news.knows_service() => return Ok(()),
             Err(other) => return Err(other),
         };
         self.known.set_port(port);
-        if self.fallback != Some(fallback) {
-            self.fallback = Some(fallback);
-            (self.report)(Report::Fallback(fallback));
-        }
+        self.news.fallback(fallback);
         Ok(())
     }
 
@@ -200,8 +177,7 @@ impl<R: Fn(Report)> Follower<R> {
                     lacking: None,
                 })
             })?;
-        self.granted(Permission::GetService);
-        self.service_notice.clear("the Service can be read again");
+        self.news.service_read();
         Ok(resolved)
     }
 
@@ -214,9 +190,7 @@ impl<R: Fn(Report)> Follower<R> {
             );
             return Err(End::Refused(Refused { why, lacking }));
         };
-        self.refused(lacking, &why, Permission::GetService.instead());
-        let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
-        self.service_notice.raise(Level::Warn, "service", &text);
+        self.news.service_refused(lacking, &why);
         Ok(port)
     }
 
@@ -244,10 +218,10 @@ impl<R: Fn(Report)> Follower<R> {
         let reply = checked(client.calls().list(path, LIST_BODY)?, T::PERMISSION)?;
         let list: List<T> = parsed(&reply.body)?;
         self.known.replace(&list);
-        self.pods = Some(self.known.pods());
-        self.publish();
-        self.found::<T>();
-        self.check_port();
+        self.list_backoff.reset();
+        self.news.listed(self.known.pods());
+        self.news.found::<T>();
+        self.news.check_port(self.known.port_missing());
         Ok(list.metadata.resource_version)
     }
 
@@ -325,81 +299,13 @@ impl<R: Fn(Report)> Follower<R> {
             Applied::Appeared => true,
             Applied::Failed(status) => return Err(End::Failed(status.explanation())),
         };
-        let pods = Some(self.known.pods());
-        if self.pods != pods {
-            self.pods = pods;
-            self.publish();
-        }
+        self.news.seen(self.known.pods());
         // The Service may have been changed or made anew: read it again.
         let surprise = appeared || self.known.port_missing();
         if surprise && self.surprises.allow((self.clock)()) {
             return Err(End::Wanted);
         }
         Ok(())
-    }
-
-    fn publish(&self) {
-        if let Some(pods) = &self.pods {
-            (self.report)(Report::Pods(pods.clone()));
-        }
-    }
-
-    fn check_port(&mut self) {
-        let service = printable(&self.service);
-        if !self.known.port_missing() {
-            let text = format!("the endpoints of the Service {service} have the wanted port again");
-            return self.port_notice.clear(&text);
-        }
-        let wanted = match &self.port {
-            Some(port) => format!("the port {}", printable(&port.to_string())),
-            None => "exactly one TCP port".to_owned(),
-        };
-        let text = format!(
-            "no endpoint of the Service {service} has {wanted}, so that there is nothing to dial: \
-             set --port to a TCP port of the Service"
-        );
-        self.port_notice.raise(Level::Warn, "port", &text);
-    }
-
-    /// A list has come.
-    fn found<T: Source>(&mut self) {
-        self.list_backoff.reset();
-        if T::RESOURCE == EndpointSlice::RESOURCE {
-            self.source_notice.clear("following EndpointSlices again");
-            // Whether they could be followed too is of no interest any more.
-            self.granted(Permission::FollowEndpoints);
-        }
-        self.granted(T::PERMISSION);
-        self.trouble.clear("the endpoints can be followed again");
-        self.follow(Some(T::NAME));
-    }
-
-    /// No list is to be had.
-    fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
-        let service = printable(&self.service);
-        let text = format!("the endpoints of the Service {service} cannot be followed: {why}");
-        self.trouble.raise(level, kind, &text);
-        (self.report)(Report::Trouble(text));
-        self.follow(None);
-    }
-
-    fn refused(&mut self, lacking: Option<Permission>, why: &str, instead: Option<&'static str>) {
-        let Some(permission) = lacking else {
-            return;
-        };
-        (self.report)(self.rights.refused(permission, why.to_owned(), instead));
-    }
-
-    fn granted(&mut self, permission: Permission) {
-        let news = self.rights.granted(permission);
-        news.into_iter().for_each(&self.report);
-    }
-
-    fn follow(&mut self, following: Option<AddressSource>) {
-        if self.following != Some(following) {
-            self.following = Some(following);
-            (self.report)(Report::Following(following));
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::testing::{
     reply, serve,
 };
 use super::*;
-use crate::cluster::Refusal;
+use crate::cluster::{AddressSource, Pod, Refusal};
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";

@@ -1,0 +1,155 @@
+//! What the follower has to say: in reports what it has learnt, if it was not
+//! reported before; in the log what an operator must know, a fault that lasts
+//! in one line.
+
+use std::net::SocketAddr;
+
+use log::Level;
+
+use super::super::endpoints::Source;
+use super::super::objects::EndpointSlice;
+use super::super::rights::Rights;
+use super::super::text::{Notice, printable};
+use super::super::{Config, Report};
+use crate::cluster::{AddressSource, Permission, Pod, PortRef};
+
+/// What was said already, and who is told the rest.
+pub(super) struct News<R> {
+    report: R,
+    service: String,
+    port: Option<PortRef>,
+    /// What was last reported, if anything was.
+    pods: Option<Vec<Pod>>,
+    fallback: Option<Option<SocketAddr>>,
+    following: Option<Option<AddressSource>>,
+    rights: Rights,
+    trouble: Notice,
+    service_notice: Notice,
+    source_notice: Notice,
+    port_notice: Notice,
+}
+
+impl<R: Fn(Report)> News<R> {
+    pub(super) fn new(config: &Config, report: R) -> Self {
+        News {
+            report,
+            service: printable(&config.service),
+            port: config.port.clone(),
+            pods: None,
+            fallback: None,
+            following: None,
+            rights: Rights::default(),
+            trouble: Notice::default(),
+            service_notice: Notice::default(),
+            source_notice: Notice::default(),
+            port_notice: Notice::default(),
+        }
+    }
+
+    /// A list has shown these pods.
+    pub(super) fn listed(&mut self, pods: Vec<Pod>) {
+        self.pods = Some(pods.clone());
+        (self.report)(Report::Pods(pods));
+    }
+
+    /// An event has left these pods.
+    pub(super) fn seen(&mut self, pods: Vec<Pod>) {
+        if self.pods.as_ref() != Some(&pods) {
+            self.listed(pods);
+        }
+    }
+
+    /// The Service's own address, or that there is none to be had.
+    pub(super) fn fallback(&mut self, fallback: Option<SocketAddr>) {
+        if self.fallback != Some(fallback) {
+            self.fallback = Some(fallback);
+            (self.report)(Report::Fallback(fallback));
+        }
+    }
+
+    /// Whether the Service was read before, or done without.
+    pub(super) fn knows_service(&self) -> bool {
+        self.fallback.is_some()
+    }
+
+    pub(super) fn service_read(&mut self) {
+        self.granted(Permission::GetService);
+        self.service_notice.clear("the Service can be read again");
+    }
+
+    pub(super) fn service_refused(&mut self, lacking: Option<Permission>, why: &str) {
+        self.refused(lacking, why, Permission::GetService.instead());
+        let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
+        self.service_notice.raise(Level::Warn, "service", &text);
+    }
+
+    pub(super) fn slices_refused(&mut self, why: &str) {
+        let slices = Permission::FollowSlices;
+        self.refused(Some(slices), why, slices.instead());
+        let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
+        self.source_notice.raise(Level::Warn, "slices", &text);
+    }
+
+    /// Whether the port that is wanted is missing from all that was listed.
+    pub(super) fn check_port(&mut self, missing: bool) {
+        let service = &self.service;
+        if !missing {
+            let text = format!("the endpoints of the Service {service} have the wanted port again");
+            return self.port_notice.clear(&text);
+        }
+        let wanted = match &self.port {
+            Some(port) => format!("the port {}", printable(&port.to_string())),
+            None => "exactly one TCP port".to_owned(),
+        };
+        let text = format!(
+            "no endpoint of the Service {service} has {wanted}, so that there is nothing to dial: \
+             set --port to a TCP port of the Service"
+        );
+        self.port_notice.raise(Level::Warn, "port", &text);
+    }
+
+    /// A list has come.
+    pub(super) fn found<T: Source>(&mut self) {
+        if T::RESOURCE == EndpointSlice::RESOURCE {
+            self.source_notice.clear("following EndpointSlices again");
+            // Whether they could be followed too is of no interest any more.
+            self.granted(Permission::FollowEndpoints);
+        }
+        self.granted(T::PERMISSION);
+        self.trouble.clear("the endpoints can be followed again");
+        self.follow(Some(T::NAME));
+    }
+
+    /// No list is to be had.
+    pub(super) fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
+        let service = &self.service;
+        let text = format!("the endpoints of the Service {service} cannot be followed: {why}");
+        self.trouble.raise(level, kind, &text);
+        (self.report)(Report::Trouble(text));
+        self.follow(None);
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        lacking: Option<Permission>,
+        why: &str,
+        instead: Option<&'static str>,
+    ) {
+        let Some(permission) = lacking else {
+            return;
+        };
+        (self.report)(self.rights.refused(permission, why.to_owned(), instead));
+    }
+
+    fn granted(&mut self, permission: Permission) {
+        let news = self.rights.granted(permission);
+        news.into_iter().for_each(&self.report);
+    }
+
+    fn follow(&mut self, following: Option<AddressSource>) {
+        if self.following != Some(following) {
+            self.following = Some(following);
+            (self.report)(Report::Following(following));
+        }
+    }
+}
