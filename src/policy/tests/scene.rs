@@ -1,0 +1,246 @@
+//! The stage of the tests: a [`Scene`] plays the parts of the engine and of the
+//! API server, and knows the words in which a test says what is asked of it and
+//! what it answers.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
+use crate::policy::{Change, Command, Config, Connections, Phase, Policy};
+
+pub(super) const TTL: Duration = Duration::from_secs(60);
+
+/// How long the policy's clock can be put forward without anything due.
+pub(super) const MOMENT: Duration = Duration::from_millis(1);
+
+pub(super) struct Scene {
+    pub(super) policy: Policy,
+    pub(super) now: Time,
+    pub(super) connections: Connections,
+    /// How often this proxy has announced with success.
+    pub(super) announced: u32,
+}
+
+pub(super) fn read() -> Request {
+    Request::Read
+}
+
+pub(super) fn write(replicas: u32, version: &str) -> Request {
+    Request::WriteScale {
+        replicas,
+        guard: ResourceVersion(version.to_owned()),
+    }
+}
+
+pub(super) fn announce() -> Request {
+    Request::Announce {
+        nonce: 0,
+        via: Via::Status,
+    }
+}
+
+/// The Deployment as a read shows it, with the mark that all tests begin with.
+pub(super) fn scale(replicas: u32, version: &str) -> Outcome {
+    marked(replicas, version, "of old")
+}
+
+/// The scale alone, as where the Deployment may not be read.
+pub(super) fn unmarked(replicas: u32, version: &str) -> Outcome {
+    let version = ResourceVersion(version.to_owned());
+    Outcome::Scale(Scale {
+        replicas,
+        version,
+        in_use: None,
+        generation: None,
+    })
+}
+
+/// The Deployment as it is after somebody has announced.
+pub(super) fn marked(replicas: u32, version: &str, mark: &str) -> Outcome {
+    Outcome::Scale(Scale {
+        replicas,
+        version: ResourceVersion(version.to_owned()),
+        in_use: Some(InUse(mark.to_owned())),
+        generation: None,
+    })
+}
+
+pub(super) const LOST: Outcome = Outcome::Unknown { retry_after: None };
+
+impl Scene {
+    /// At the start of the program.
+    pub(super) fn start() -> Self {
+        let config = Config {
+            idle_ttl: TTL,
+            wake_replicas: 2,
+        };
+        let now = Time::from_millis(1_000_000);
+        let mut policy = Policy::new(config, 1, now);
+        policy.tick(now);
+        Scene {
+            policy,
+            now,
+            connections: Connections::default(),
+            announced: 0,
+        }
+    }
+
+    /// The first read has shown one replica, and its pod is ready.
+    pub(super) fn awake() -> Self {
+        let mut scene = Scene::start();
+        scene.answers(scale(1, "1"));
+        scene.pods(true);
+        scene.commands();
+        scene
+    }
+
+    /// The first read has shown zero replicas.
+    pub(super) fn asleep() -> Self {
+        let mut scene = Scene::start();
+        scene.answers(scale(0, "7"));
+        scene.commands();
+        scene
+    }
+
+    /// The idle TTL has passed, and the write of zero is on its way.
+    pub(super) fn falling() -> Self {
+        let mut scene = Scene::awake();
+        scene.passes_quietly(TTL);
+        scene.commands();
+        scene.answers(scale(1, "5"));
+        assert_eq!(scene.policy.phase, Phase::Falling);
+        assert_eq!(scene.asked(), [write(0, "5")]);
+        scene
+    }
+
+    /// A connection has come while asleep, and the wake is on its way.
+    pub(super) fn waking() -> Self {
+        let mut scene = Scene::asleep();
+        scene.opens(1);
+        assert_eq!(scene.asked(), [write(2, "7")]);
+        scene
+    }
+
+    pub(super) fn passes(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.policy.tick(self.now);
+    }
+
+    /// Time passes, and nothing that is asked is answered.
+    pub(super) fn passes_unanswered(&mut self, time: Duration) {
+        let end = self.now + time;
+        let due = |scene: &Scene| {
+            let next = scene.policy.next_deadline();
+            next.filter(|&at| scene.now < at && at < end)
+        };
+        while let Some(next) = due(self) {
+            self.passes(next.since(self.now));
+        }
+        self.passes(end.since(self.now));
+    }
+
+    /// Time passes, and whatever is asked is answered as the last time.
+    pub(super) fn passes_quietly(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.policy.next_deadline().filter(|&t| t < end) {
+            self.now = next;
+            self.policy.tick(next);
+            self.answers_as_before();
+        }
+        self.now = end;
+        self.policy.tick(end);
+    }
+
+    /// A read shows what the last one did, an announcement succeeds.
+    pub(super) fn answers_as_before(&mut self) {
+        let seen = self.policy.seen.clone();
+        let replicas = seen.as_ref().map_or(0, |seen| seen.replicas);
+        let mark = seen.and_then(|seen| seen.in_use);
+        match self.in_flight() {
+            Some(Request::Announce { .. }) => self.covers(replicas),
+            Some(Request::Read) => self.answers(match mark {
+                Some(mark) => marked(replicas, "1", &mark.0),
+                None => unmarked(replicas, "1"),
+            }),
+            _ => {}
+        }
+    }
+
+    /// The announcement that is on its way succeeds.
+    pub(super) fn covers(&mut self, replicas: u32) {
+        assert!(matches!(self.in_flight(), Some(Request::Announce { .. })));
+        self.announced += 1;
+        let mark = format!("ours {}", self.announced);
+        self.answers(marked(replicas, "1", &mark));
+    }
+
+    pub(super) fn in_flight(&self) -> Option<Request> {
+        self.policy
+            .in_flight
+            .as_ref()
+            .map(|asked| asked.request.clone())
+    }
+
+    pub(super) fn gate(&self) -> bool {
+        self.policy.gate_open(self.now)
+    }
+
+    /// Connections come and wait for a pod.
+    pub(super) fn opens(&mut self, count: usize) {
+        self.connections.accepted += count as u64;
+        self.connections.open += count;
+        self.connections.waiting += count;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    /// All that wait are handed over.
+    pub(super) fn hands_over(&mut self) {
+        self.connections.waiting = 0;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    pub(super) fn closes_all(&mut self) {
+        self.connections.open = 0;
+        self.connections.waiting = 0;
+        self.policy.connections(self.connections, self.now);
+    }
+
+    pub(super) fn pods(&mut self, dialable: bool) {
+        self.policy.dialable(dialable, self.now);
+    }
+
+    pub(super) fn answers(&mut self, outcome: Outcome) {
+        let id = self
+            .policy
+            .in_flight
+            .as_ref()
+            .expect("something was asked")
+            .id;
+        self.policy.reply(id, outcome, self.now);
+    }
+
+    pub(super) fn commands(&mut self) -> Vec<Command> {
+        std::iter::from_fn(|| self.policy.poll_command()).collect()
+    }
+
+    /// What was asked since the last look.
+    pub(super) fn asked(&mut self) -> Vec<Request> {
+        let asked = |command| match command {
+            Command::Ask {
+                request: Request::Announce { via, .. },
+                ..
+            } => Some(Request::Announce { nonce: 0, via }),
+            Command::Ask { request, .. } => Some(request),
+            _ => None,
+        };
+        self.commands().into_iter().filter_map(asked).collect()
+    }
+
+    pub(super) fn said(&mut self) -> Vec<Change> {
+        let said = |command| match command {
+            Command::Say(change) => Some(change),
+            _ => None,
+        };
+        self.commands().into_iter().filter_map(said).collect()
+    }
+}
