@@ -17,8 +17,10 @@
 //! - connections are let through only under cover: while no other proxy can have
 //!   seen the app unused for a TTL.
 //!
-//! What the app is taken to be doing is its [`Phase`] (`phase`).
+//! What the app is taken to be doing is its [`Phase`] (`phase`); what the policy
+//! has others do, and say, is a [`Command`] (`command`).
 
+mod command;
 pub mod cover;
 mod phase;
 pub mod pods;
@@ -26,6 +28,7 @@ pub mod pods;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use self::command::{Change, Command};
 use self::cover::Cover;
 pub use self::phase::Phase;
 use crate::backoff::{self, Backoff, Random};
@@ -82,66 +85,6 @@ pub struct Connections {
     pub open: usize,
     /// Those of them that wait for a pod.
     pub waiting: usize,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Command {
-    /// Ask the API server. A request replaces one that was not answered yet.
-    Ask {
-        /// Names the reply.
-        id: u64,
-        /// What to ask.
-        request: Request,
-    },
-    /// The scale is zero: the pods that are known now are about to die.
-    CondemnPods,
-    /// The scale is above zero: pods that stay ready from now on are alive.
-    RevivePods,
-    /// Tell the operator.
-    Say(Change),
-}
-
-/// A change that an operator wants to hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// The scale was seen at zero, and not by our doing.
-    FoundAsleep,
-    /// The scale was seen above zero for the first time, or not by our doing.
-    FoundAwake {
-        /// The replicas seen.
-        replicas: u32,
-    },
-    /// A connection has come while the scale is zero.
-    Waking {
-        /// How many connections wait.
-        waiting: usize,
-    },
-    /// Our write has raised the scale.
-    ScaledUp {
-        /// To how many replicas.
-        replicas: u32,
-    },
-    /// There is an address for those who waited.
-    Woke {
-        /// From the first connection that had to wait to now.
-        took: Duration,
-        /// How many connections were held.
-        held: usize,
-    },
-    /// Our write has put the app to sleep.
-    Slept {
-        /// How long there had been no connection.
-        idle: Duration,
-    },
-    /// No announcement succeeds: connections are let through without cover.
-    Uncovered {
-        /// How many connections waited for it.
-        waiting: usize,
-    },
-    /// The app's status may not be patched: announcements go elsewhere, or
-    /// nowhere.
-    AnnouncesVia(Option<Via>),
 }
 
 /// The request that is on its way.
