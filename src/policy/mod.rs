@@ -18,8 +18,10 @@
 //!   seen the app unused for a TTL.
 //!
 //! What the app is taken to be doing is its [`Phase`] (`phase`); what the policy
-//! has others do, and say, is a [`Command`] (`command`).
+//! has others do, and say, is a [`Command`] (`command`). When it has the API
+//! server asked, and what, is in `asking`.
 
+mod asking;
 mod command;
 pub mod cover;
 mod phase;
@@ -28,25 +30,14 @@ pub mod pods;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::asking::{InFlight, LONGEST_PAUSE_WAITING};
+pub use self::asking::{POLL, POLL_FORBIDDEN, POLL_STARTING};
 pub use self::command::{Change, Command};
 use self::cover::Cover;
 pub use self::phase::Phase;
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
-
-/// How often the Deployment is read when nothing happens: it shows what others
-/// have done, and keeps the API connection warm for the next write.
-pub const POLL: Duration = Duration::from_secs(10);
-
-/// How often it is read while somebody waits for a pod.
-pub const POLL_STARTING: Duration = Duration::from_secs(5);
-
-/// How many times in a TTL it is read at least: another proxy's last
-/// announcement is seen a fifth of a TTL late at most. It was made a tenth late
-/// at most, and so the app sleeps between 1 and 1.3 TTL after the last
-/// connection anywhere.
-const POLLS_PER_TTL: u32 = 5;
 
 /// Which part of a TTL may lie between two answers of the API server. If it was
 /// out of reach for longer, it may have been so for all, and the cover of others
@@ -59,13 +50,6 @@ const LONGEST_GAP: u32 = 2;
 /// ran out meanwhile: his proxy, which asks at least every
 /// [`LONGEST_PAUSE_WAITING`], must have the time to announce him.
 const POLLS_AFTER_FAILURE: u32 = 2;
-
-/// When to ask again what was forbidden: rights come with a human's hand.
-pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
-
-/// The longest pause between two attempts while somebody waits for a pod, or
-/// for the cover of a connection that is open.
-pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// What the policy keeps to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,13 +69,6 @@ pub struct Connections {
     pub open: usize,
     /// Those of them that wait for a pod.
     pub waiting: usize,
-}
-
-/// The request that is on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct InFlight {
-    id: u64,
-    request: Request,
 }
 
 /// What the Deployment has looked like, without a change.
@@ -369,45 +346,6 @@ impl Policy {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }
 
-    fn ask_what_is_due(&mut self, now: Time) {
-        if let Phase::Waking {
-            version: Some(guard),
-            ..
-        } = &self.phase
-        {
-            if now >= self.due && self.may_ask_urgently() {
-                let (replicas, guard) = (self.config.wake_replicas, guard.clone());
-                self.ask(Request::WriteScale { replicas, guard });
-            }
-        } else if self.is_in_use()
-            && self.may_ask_urgently()
-            && let Some(via) = self.cover.ask(now)
-        {
-            self.cover.sent(now);
-            let nonce = self.nonces.bits();
-            self.ask(Request::Announce { nonce, via });
-        } else if now >= self.due && self.in_flight.is_none() {
-            self.ask(Request::Read);
-        }
-    }
-
-    /// Somebody's cold start does not wait for the end of a poll.
-    fn may_ask_urgently(&self) -> bool {
-        self.in_flight
-            .as_ref()
-            .is_none_or(|asked| asked.request == Request::Read)
-    }
-
-    fn ask(&mut self, request: Request) {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.in_flight = Some(InFlight {
-            id,
-            request: request.clone(),
-        });
-        self.commands.push_back(Command::Ask { id, request });
-    }
-
     fn say(&mut self, change: Change) {
         self.commands.push_back(Command::Say(change));
     }
@@ -578,11 +516,6 @@ impl Policy {
                 guard: scale.version,
             });
         }
-    }
-
-    /// How often the Deployment is read when nothing happens.
-    fn poll(&self) -> Duration {
-        POLL.min(self.config.idle_ttl / POLLS_PER_TTL)
     }
 
     /// The request has failed: concludes what it may have done, and when to
