@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Command, Phase, Policy};
+use super::{Command, Config, Phase, Policy};
 use crate::clock::Time;
 use crate::cluster::Request;
 
@@ -75,9 +75,11 @@ impl Policy {
         });
         self.commands.push_back(Command::Ask { id, request });
     }
+}
 
+impl Config {
     /// How often the Deployment is read when nothing happens.
     pub(super) fn poll(&self) -> Duration {
-        POLL.min(self.config.idle_ttl / POLLS_PER_TTL)
+        POLL.min(self.idle_ttl / POLLS_PER_TTL)
     }
 }

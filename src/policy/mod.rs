@@ -19,13 +19,15 @@
 //!
 //! What the app is taken to be doing is its [`Phase`] (`phase`); what the policy
 //! has others do, and say, is a [`Command`] (`command`). When it has the API
-//! server asked, and what, is in `asking`.
+//! server asked, and what, is in `asking`; what it remembers of the Deployment is
+//! in `seen`.
 
 mod asking;
 mod command;
 pub mod cover;
 mod phase;
 pub mod pods;
+mod seen;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,21 +37,10 @@ pub use self::asking::{POLL, POLL_FORBIDDEN, POLL_STARTING};
 pub use self::command::{Change, Command};
 use self::cover::Cover;
 pub use self::phase::Phase;
+use self::seen::Seen;
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
-
-/// Which part of a TTL may lie between two answers of the API server. If it was
-/// out of reach for longer, it may have been so for all, and the cover of others
-/// may have run out: they must have the time to announce again. For up to half a
-/// TTL none that was kept up has ([`Cover::renewal`], [`Cover::length`]).
-const LONGEST_GAP: u32 = 2;
-
-/// How many polls must pass before a sleep once a request has failed. If the API
-/// server was out of reach for all, somebody may have come under an old cover that
-/// ran out meanwhile: his proxy, which asks at least every
-/// [`LONGEST_PAUSE_WAITING`], must have the time to announce him.
-const POLLS_AFTER_FAILURE: u32 = 2;
+use crate::cluster::{Outcome, Request, ResourceVersion, Scale, Via};
 
 /// What the policy keeps to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,20 +60,6 @@ pub struct Connections {
     pub open: usize,
     /// Those of them that wait for a pod.
     pub waiting: usize,
-}
-
-/// What the Deployment has looked like, without a change.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Seen {
-    replicas: u32,
-    in_use: Option<InUse>,
-    /// When the answer came that showed it first. What it showed is older, so
-    /// counting from here can only make a sleep come later.
-    since: Time,
-    /// When the answer came that showed it last.
-    last: Time,
-    /// Whether a request has failed since then.
-    interrupted: bool,
 }
 
 /// The state machine.
@@ -354,7 +331,8 @@ impl Policy {
 
     /// The scale is known, by a read or by a write that was applied.
     fn learn(&mut self, asked: &Request, scale: Scale, now: Time) {
-        self.observe(&scale, now);
+        let before = self.seen.take();
+        self.seen = Some(Seen::after(before, &scale, &self.config, now));
         if self.may_have_slept(asked, &scale) {
             self.has_slept_unseen(now);
         }
@@ -372,35 +350,6 @@ impl Policy {
             }
             self.learn_replicas(asked, scale, now);
         }
-    }
-
-    /// Notes what the Deployment looks like, and since when. A reply that does
-    /// not show the last announcement says nothing about it. After a long time
-    /// without an answer, it is as if seen for the first time; after a failure,
-    /// as if seen no earlier than that a sleep is still some polls away.
-    fn observe(&mut self, scale: &Scale, now: Time) {
-        let Scale {
-            replicas, in_use, ..
-        } = scale;
-        let before = self.seen.take();
-        let longest_gap = self.config.idle_ttl / LONGEST_GAP;
-        let unchanged = before.as_ref().filter(|seen| {
-            let same = in_use.is_none() || seen.in_use == *in_use;
-            same && seen.replicas == *replicas && now.since(seen.last) <= longest_gap
-        });
-        let earliest = now + self.poll() * POLLS_AFTER_FAILURE - self.config.idle_ttl;
-        let since = unchanged.map_or(now, |seen| match seen.interrupted {
-            true => seen.since.max(earliest),
-            false => seen.since,
-        });
-        let in_use = in_use.clone().or(before.and_then(|seen| seen.in_use));
-        self.seen = Some(Seen {
-            replicas: *replicas,
-            in_use,
-            since,
-            last: now,
-            interrupted: false,
-        });
     }
 
     /// Whether the scale may have gone to zero and back since it was seen last:
@@ -431,7 +380,7 @@ impl Policy {
     }
 
     fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
-        self.due = now + self.poll();
+        self.due = now + self.config.poll();
         self.commands.push_back(Command::CondemnPods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
@@ -473,19 +422,19 @@ impl Policy {
 
     fn learn_replicas(&mut self, asked: &Request, scale: Scale, now: Time) {
         let replicas = scale.replicas;
-        self.due = now + self.poll();
+        self.due = now + self.config.poll();
         self.commands.push_back(Command::RevivePods);
         match self.phase {
             Phase::Awake if !self.told => self.say(Change::FoundAwake { replicas }),
             Phase::Awake => {}
-            Phase::Starting { .. } => self.due = now + self.poll().min(POLL_STARTING),
+            Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
             Phase::Judging | Phase::Falling => self.judge(asked, scale, now),
             Phase::Asleep { .. } => {
                 self.say(Change::FoundAwake { replicas });
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
-                self.due = now + self.poll().min(POLL_STARTING);
+                self.due = now + self.config.poll().min(POLL_STARTING);
                 let ours = matches!(asked, Request::WriteScale { .. });
                 self.say(match ours {
                     true => Change::ScaledUp { replicas },
@@ -567,7 +516,7 @@ impl Policy {
                     self.say(Change::AnnouncesVia(self.cover.via()));
                 }
             }
-            Outcome::NotFound => self.cover.failed(self.poll(), longest, now),
+            Outcome::NotFound => self.cover.failed(self.config.poll(), longest, now),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
                 self.cover
                     .failed(retry_after.unwrap_or_default(), longest, now);
@@ -591,7 +540,7 @@ impl Policy {
             // Others write as well: nothing is wrong unless it goes on.
             Outcome::Conflict if first => Duration::ZERO,
             Outcome::Forbidden => POLL_FORBIDDEN.min(longest),
-            Outcome::NotFound => self.poll(),
+            Outcome::NotFound => self.config.poll(),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
                 pause.max(retry_after.unwrap_or_default())
             }

@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use super::super::cover::{self, Cover};
-use super::super::{InFlight, LONGEST_GAP, Phase, Policy, Seen};
+use super::super::seen::LONGEST_GAP;
+use super::super::{InFlight, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
