@@ -1,0 +1,148 @@
+//! What follows from an answer: the scale is known, by a read or by a write that
+//! was applied, and so is what that makes of the phase.
+
+use super::asking::POLL_STARTING;
+use super::seen::Seen;
+use super::{Change, Command, Phase, Policy};
+use crate::clock::Time;
+use crate::cluster::{Request, ResourceVersion, Scale, Via};
+
+impl Policy {
+    /// The scale is known, by a read or by a write that was applied.
+    pub(super) fn learn(&mut self, asked: &Request, scale: Scale, now: Time) {
+        let before = self.seen.take();
+        self.seen = Some(Seen::after(before, &scale, &self.config, now));
+        if self.may_have_slept(asked, &scale) {
+            self.has_slept_unseen(now);
+        }
+        let settled = self.is_in_use() || matches!(self.phase, Phase::Asleep { .. });
+        if settled || matches!(asked, Request::WriteScale { .. }) {
+            self.backoff.reset();
+        }
+        if scale.replicas == 0 {
+            self.cover.void();
+            self.learn_zero(asked, scale.version, now);
+        } else {
+            match asked {
+                Request::Announce { .. } => self.cover.granted(),
+                _ => self.cover.server_is_back(now),
+            }
+            self.learn_replicas(asked, scale, now);
+        }
+    }
+
+    /// Whether the scale may have gone to zero and back since it was seen last:
+    /// that takes two writes of the spec.
+    fn may_have_slept(&mut self, asked: &Request, scale: &Scale) -> bool {
+        let ours = u64::from(match asked {
+            Request::Read => false,
+            Request::WriteScale { .. } => true,
+            Request::Announce { via, .. } => *via == Via::Annotation,
+        });
+        let expected = self.generation.map(|seen| seen + ours);
+        self.generation = scale.generation.or(expected);
+        let shown_and_expected = scale.generation.zip(expected);
+        shown_and_expected.is_some_and(|(shown, expected)| shown >= expected + 2)
+    }
+
+    /// Somebody has woken the app: the idle clock starts again, and the pods of
+    /// before are not to be dialled. Under cover nobody has put it to sleep, and
+    /// what wrote twice is something else. To be wrong costs those who come in
+    /// the next two seconds a wait until then.
+    fn has_slept_unseen(&mut self, now: Time) {
+        if let Some(seen) = &mut self.seen {
+            seen.since = now;
+        }
+        if !self.cover.holds(now) {
+            self.commands.push_back(Command::CondemnPods);
+        }
+    }
+
+    fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
+        self.due = now + self.config.poll();
+        self.commands.push_back(Command::CondemnPods);
+        let since = match self.phase {
+            Phase::Waking { since, .. } => {
+                // A wake that is answered with zero was undone by somebody.
+                let undone = matches!(asked, Request::WriteScale { .. });
+                self.due = if undone { now + POLL_STARTING } else { now };
+                self.phase = Phase::Waking {
+                    since,
+                    version: Some(version),
+                };
+                return;
+            }
+            Phase::Starting { since } => since,
+            _ => now,
+        };
+        match self.phase {
+            Phase::Falling => {
+                let idle = self
+                    .idle_since
+                    .map_or(self.config.idle_ttl, |t| now.since(t));
+                self.say(Change::Slept { idle });
+            }
+            Phase::Asleep { .. } => {}
+            _ => self.say(Change::FoundAsleep),
+        }
+        if self.connections.waiting > 0 {
+            self.due = now;
+            self.say(Change::Waking {
+                waiting: self.connections.waiting,
+            });
+            self.phase = Phase::Waking {
+                since,
+                version: Some(version),
+            };
+        } else {
+            self.phase = Phase::Asleep { version };
+        }
+    }
+
+    fn learn_replicas(&mut self, asked: &Request, scale: Scale, now: Time) {
+        let replicas = scale.replicas;
+        self.due = now + self.config.poll();
+        self.commands.push_back(Command::RevivePods);
+        match self.phase {
+            Phase::Awake if !self.told => self.say(Change::FoundAwake { replicas }),
+            Phase::Awake => {}
+            Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
+            Phase::Judging | Phase::Falling => self.judge(asked, scale, now),
+            Phase::Asleep { .. } => {
+                self.say(Change::FoundAwake { replicas });
+                self.phase = Phase::Awake;
+            }
+            Phase::Waking { since, .. } => {
+                self.due = now + self.config.poll().min(POLL_STARTING);
+                let ours = matches!(asked, Request::WriteScale { .. });
+                self.say(match ours {
+                    true => Change::ScaledUp { replicas },
+                    false => Change::FoundAwake { replicas },
+                });
+                self.phase = Phase::Starting { since };
+            }
+        }
+        self.told = true;
+    }
+
+    /// A fresh read has shown replicas: writes zero if the app has not been
+    /// used for the idle TTL, by anybody.
+    fn judge(&mut self, asked: &Request, scale: Scale, now: Time) {
+        if let Some(seen) = &mut self.seen
+            && seen.in_use.is_some()
+            && scale.in_use.is_none()
+        {
+            // The last announcement cannot be seen any more. It may be new.
+            seen.since = now;
+        }
+        if !self.is_idle(now) {
+            self.phase = Phase::Awake;
+        } else if *asked == Request::Read {
+            self.phase = Phase::Falling;
+            self.ask(Request::WriteScale {
+                replicas: 0,
+                guard: scale.version,
+            });
+        }
+    }
+}
