@@ -1,0 +1,93 @@
+//! What follows from a request that has failed: what it may have done all the
+//! same, and when to ask again.
+
+use std::time::Duration;
+
+use super::asking::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
+use super::{Change, Phase, Policy};
+use crate::backoff;
+use crate::clock::Time;
+use crate::cluster::{Outcome, Request};
+
+impl Policy {
+    /// The request has failed: concludes what it may have done, and when to
+    /// ask again.
+    pub(super) fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
+        if matches!(asked, Request::Announce { .. }) {
+            return self.fail_to_announce(failure, now);
+        }
+        if let Some(seen) = &mut self.seen {
+            seen.interrupted |= *failure != Outcome::Conflict;
+        }
+        let wrote = *asked != Request::Read;
+        let must_read = !matches!(
+            failure,
+            Outcome::Unreachable | Outcome::Busy { .. } | Outcome::Forbidden
+        );
+        match &mut self.phase {
+            // Nothing was written, so nobody needs to be held.
+            Phase::Falling if wrote && !matches!(failure, Outcome::Unknown { .. }) => {
+                self.phase = Phase::Judging;
+            }
+            Phase::Waking { version, .. } if must_read => *version = None,
+            Phase::Asleep { .. } if *failure == Outcome::NotFound => {
+                self.phase = Phase::Awake;
+                self.told = false;
+            }
+            _ => {}
+        }
+        if *failure == Outcome::NotFound {
+            // Whatever comes next under that name is another app.
+            self.seen = None;
+            self.generation = None;
+        }
+        if let Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } = failure {
+            self.excused_until = now + retry_after.unwrap_or_default();
+        }
+        self.due = now + self.pause_after(failure);
+    }
+
+    fn fail_to_announce(&mut self, failure: &Outcome, now: Time) {
+        // Shorter than what others wait for it: see `seen::POLLS_AFTER_FAILURE`.
+        let longest = match self.connections.open {
+            0 => backoff::LONGEST,
+            _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
+        };
+        match failure {
+            Outcome::Forbidden => {
+                if self.cover.forbidden(longest, now) {
+                    self.say(Change::AnnouncesVia(self.cover.via()));
+                }
+            }
+            Outcome::NotFound => self.cover.failed(self.config.poll(), longest, now),
+            Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
+                self.cover
+                    .failed(retry_after.unwrap_or_default(), longest, now);
+            }
+            _ => self.cover.failed(Duration::ZERO, longest, now),
+        }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        match self.connections.waiting {
+            0 => backoff::LONGEST,
+            _ => LONGEST_PAUSE_WAITING,
+        }
+    }
+
+    fn pause_after(&mut self, failure: &Outcome) -> Duration {
+        let longest = self.longest_pause();
+        let first = self.backoff.failures() == 0;
+        let pause = self.backoff.pause(longest);
+        match failure {
+            // Others write as well: nothing is wrong unless it goes on.
+            Outcome::Conflict if first => Duration::ZERO,
+            Outcome::Forbidden => POLL_FORBIDDEN.min(longest),
+            Outcome::NotFound => self.config.poll(),
+            Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
+                pause.max(retry_after.unwrap_or_default())
+            }
+            Outcome::Scale(_) | Outcome::Conflict | Outcome::Unreachable => pause,
+        }
+    }
+}
