@@ -1,9 +1,11 @@
 //! What follows from an answer: the scale is known, by a read or by a write that
 //! was applied, and so is what that makes of the phase.
 
-use super::asking::POLL_STARTING;
+use super::Policy;
+use super::command::{Change, Command};
+use super::config::POLL_STARTING;
+use super::phase::Phase;
 use super::seen::Seen;
-use super::{Change, Command, Phase, Policy};
 use crate::clock::Time;
 use crate::cluster::{Request, ResourceVersion, Scale, Via};
 

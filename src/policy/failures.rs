@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use super::asking::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
-use super::{Change, Phase, Policy};
+use super::Policy;
+use super::command::Change;
+use super::config::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
+use super::phase::Phase;
 use crate::backoff;
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request};

@@ -17,15 +17,25 @@
 //! - connections are let through only under cover: while no other proxy can have
 //!   seen the app unused for a TTL.
 //!
-//! What the app is taken to be doing is its [`Phase`] (`phase`); what the policy
-//! has others do, and say, is a [`Command`] (`command`). When it has the API
-//! server asked, and what, is in `asking`; what it remembers of the Deployment is
-//! in `seen`, and what it concludes from an answer or from a failure in `answers`
-//! and `failures`.
+//! # Rooms
+//!
+//! - `config`: what it keeps to, [`Config`] and the pace of asking;
+//! - `phase`: what the app is taken to be doing, its [`Phase`];
+//! - `command`: what the policy has others do, and say: [`Command`], [`Change`];
+//! - `seen`: what is remembered of the Deployment;
+//! - [`cover`]: whether other proxies leave the app awake for us;
+//! - [`pods`]: which pods may be dialled, for the daemon;
+//! - `asking`: when the API server is asked, and what;
+//! - `answers` and `failures`: what follows from how a request ended.
+//!
+//! [`Policy`] itself, here, moves on with counts, addresses and time. The last
+//! three are parts of it; the others know nothing of it, nor of one another, but
+//! for the terms in `config`.
 
 mod answers;
 mod asking;
 mod command;
+mod config;
 pub mod cover;
 mod failures;
 mod phase;
@@ -35,24 +45,16 @@ mod seen;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use self::asking::{InFlight, LONGEST_PAUSE_WAITING};
-pub use self::asking::{POLL, POLL_FORBIDDEN, POLL_STARTING};
+use self::asking::InFlight;
 pub use self::command::{Change, Command};
+use self::config::LONGEST_PAUSE_WAITING;
+pub use self::config::{Config, POLL, POLL_FORBIDDEN, POLL_STARTING};
 use self::cover::Cover;
 pub use self::phase::Phase;
 use self::seen::Seen;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request, Via};
-
-/// What the policy keeps to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Config {
-    /// How long the app must have been without a connection before it sleeps.
-    pub idle_ttl: Duration,
-    /// How many replicas a wake asks for.
-    pub wake_replicas: u32,
-}
 
 /// What the engine has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! What is remembered of the Deployment: what it has looked like, and since when
 //! without a change. A sleep is judged by that.
 
-use super::Config;
+use super::config::Config;
 use crate::clock::Time;
 use crate::cluster::{InUse, Scale};
 
@@ -17,7 +17,7 @@ pub(super) const LONGEST_GAP: u32 = 2;
 /// How many polls must pass before a sleep once a request has failed. If the API
 /// server was out of reach for all, somebody may have come under an old cover that
 /// ran out meanwhile: his proxy, which asks at least every
-/// [`LONGEST_PAUSE_WAITING`](super::LONGEST_PAUSE_WAITING), must have the time to
+/// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), must have the time to
 /// announce him.
 const POLLS_AFTER_FAILURE: u32 = 2;
 
