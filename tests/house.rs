@@ -158,6 +158,22 @@ fn the_policy_knows_no_socket_no_thread_and_no_environment() {
 }
 
 #[test]
+fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_another() {
+    let made_of = ["command", "config", "cover", "phase", "pods", "seen"];
+    let files = made_of.map(|name| format!("policy/{name}.rs"));
+    let texts: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter(|(file, _)| files.contains(file))
+        .collect();
+    assert_eq!(texts.len(), files.len(), "each has a file");
+    for (file, text) in texts {
+        let beyond_terms = text.replace("super::config::", "");
+        assert!(!beyond_terms.contains("super::"), "{file} knows too much");
+        assert!(!knows(&text, "policy"), "{file} knows the whole policy");
+    }
+}
+
+#[test]
 fn what_is_told_to_visitors_is_made_of_bytes_alone() {
     for (file, text) in sources() {
         if !matches!(room(&file), "admin" | "metrics") {
