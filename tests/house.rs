@@ -158,6 +158,51 @@ fn the_policy_knows_no_socket_no_thread_and_no_environment() {
 }
 
 #[test]
+fn within_a_room_files_know_one_another_in_one_direction_only() {
+    let sources = sources();
+    let mut arrows: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (file, text) in &sources {
+        let file = Path::new(file);
+        let siblings = sources.iter().map(|(other, _)| Path::new(other));
+        let siblings = siblings.filter(|other| other.parent() == file.parent() && *other != file);
+        for other in siblings {
+            let name = other.file_stem().unwrap().to_str().unwrap();
+            if knows_sibling(text, name) {
+                arrows.push((file.to_owned(), other.to_owned()));
+            }
+        }
+    }
+    assert!(arrows.len() > 20, "files know one another");
+    // Whoever knows none of those that are left is in no circle.
+    loop {
+        let left = arrows.len();
+        let knowing: Vec<PathBuf> = arrows.iter().map(|(from, _)| from.clone()).collect();
+        arrows.retain(|(_, to)| knowing.contains(to));
+        if arrows.len() == left {
+            break;
+        }
+    }
+    assert_eq!(arrows, [], "these lead into a circle");
+}
+
+/// Whether a text imports a file beside its own, in whichever form it is written.
+fn knows_sibling(text: &str, name: &str) -> bool {
+    let grouped = text.split("use super::{").skip(1).any(|group| {
+        let group = group.split("};").next().unwrap_or_default();
+        group
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word == name)
+    });
+    let path = format!("super::{name}");
+    let named = text.match_indices(&path).any(|(at, _)| {
+        let before = &text[..at];
+        let after = text[at + path.len()..].chars().next();
+        !before.ends_with("super::") && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    });
+    grouped || named
+}
+
+#[test]
 fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_another() {
     let made_of = ["command", "config", "cover", "phase", "pods", "seen"];
     let files = made_of.map(|name| format!("policy/{name}.rs"));

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::credentials::Token;
 use super::text::printable;
+use super::token::Token;
 use crate::cluster::ApiServer;
 
 /// The way to the API server: its address, whom to trust, and who we are.

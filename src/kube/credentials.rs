@@ -8,37 +8,15 @@ use log::Level;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use ureq::http::HeaderValue;
 
 use super::access::{Access, ClientCertificate, Roots, TokenSource};
 use super::text::{Notice, printable};
+use super::token::Token;
 use crate::clock::{Clock, Time};
 
 /// How old a file's content may get before the file is read again. The kubelet
 /// replaces a token when a fifth of its life is left, which is minutes at least.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// A bearer token. Opaque: no `Debug`, no `Display`, no comparison.
-#[derive(Clone)]
-pub(super) struct Token(HeaderValue);
-
-impl Token {
-    /// The token in `text`; None if there is nothing that could be one.
-    pub(super) fn new(text: &str) -> Option<Token> {
-        let text = text.trim();
-        if text.is_empty() {
-            return None;
-        }
-        let mut header = HeaderValue::try_from(format!("Bearer {text}")).ok()?;
-        header.set_sensitive(true);
-        Some(Token(header))
-    }
-
-    /// The value of the `Authorization` header.
-    pub(super) fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
 
 /// How to speak TLS with the API server.
 #[derive(Clone)]
@@ -286,12 +264,5 @@ mod tests {
             "Bearer third",
             "read at once when refused"
         );
-    }
-
-    #[test]
-    fn a_tokens_header_does_not_show_itself() {
-        let header = Token::new("canary").unwrap().header();
-        assert!(!format!("{header:?}").contains("canary"));
-        assert!(Token::new("two\nlines").is_none());
     }
 }

@@ -59,6 +59,7 @@ mod service;
 mod testing;
 mod text;
 mod throttle;
+mod token;
 mod transport;
 mod watch;
 

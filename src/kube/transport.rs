@@ -181,8 +181,9 @@ mod tests {
 
     use super::super::access::{Access, Roots, TokenSource};
     use super::super::client::{Client, Opened};
-    use super::super::credentials::{Credentials, Token};
+    use super::super::credentials::Credentials;
     use super::super::testing::{self, Directory};
+    use super::super::token::Token;
     use super::*;
     use crate::clock::Time;
     use crate::cluster::ApiServer;

@@ -10,6 +10,7 @@
 //! clock: both come in as arguments of [`parse`].
 
 mod help;
+mod quote;
 mod said;
 mod table;
 mod value;
@@ -197,7 +198,7 @@ impl Settings {
             return Ok(());
         }
         self.service = value::label(&self.deployment).map_err(|why| {
-            let name = said::quote(self.deployment.as_ref());
+            let name = quote::quote(self.deployment.as_ref());
             format!(
                 "--service (ZPA_SERVICE): is not set, and the Deployment's name {name} cannot be \
                  a Service's: {why}; name the Service"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::said::quote;
+use super::quote::quote;
 use crate::address::{digits, port};
 use crate::cluster::PortRef;
 use crate::duration;
