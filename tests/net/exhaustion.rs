@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::network::{Network, POD};
+use crate::resets::reset;
 use crate::sandbox::{Resource, on};
 use crate::sockets::leave_descriptors;
 use crate::stage::{Stage, expect_calm};
@@ -57,6 +58,32 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
     expect_calm(stage.process());
     echo(&mut clients[0], "those that have a pod are served");
     drop(clients);
+    expect(&mut waiting, b"patience");
+}
+
+#[test]
+fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
+    const PORTS: usize = 10;
+    let Some(network) = Network::new() else {
+        return;
+    };
+    // Others have theirs from the default range.
+    let range = format!("20001 {}", 20_000 + PORTS);
+    let range = ("ipv4/ip_local_port_range", range.as_str());
+    let stage = Stage::awake(network, &[POD], &[]);
+    let _pod = stage.echo_at(POD);
+    stage.network.middle.set(range).unwrap();
+    let mut clients = stage.connect_many(PORTS);
+    clients.iter_mut().for_each(|client| echo(client, "before"));
+
+    let mut waiting = stage.connect();
+    waiting.write_all(b"patience").unwrap();
+    stage
+        .zpa
+        .expect_log_times("Cannot assign requested address", 5);
+    expect_calm(stage.process());
+    echo(&mut clients[0], "those that have a pod are served");
+    reset(clients.swap_remove(0));
     expect(&mut waiting, b"patience");
 }
 

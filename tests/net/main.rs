@@ -20,7 +20,7 @@
 //! | so is one that owes an acknowledgement | `vanishing` | |
 //! | without descriptors nothing spins, and it recovers by itself | `exhaustion` | |
 //! | beyond the connection limit clients wait and none is killed | `exhaustion` | `engine` |
-//! | an accepted client for whose pod there is no descriptor waits | `exhaustion` | |
+//! | an accepted client for whose pod there is no descriptor, or no port, waits | `exhaustion` | |
 //! | a SIGTERM under traffic costs nobody a byte | `ending` | `e2e::faults` |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
