@@ -8,6 +8,8 @@ STATIC := target/$(TARGET)/release/zpa
 # How many seeds `make sim` plays.
 SEEDS ?= 10000
 SOAK_MINUTES ?= 60
+# How long `make idle` watches connections doing nothing.
+MINUTES ?= 60
 # `test` has assertions and checks of overflow that the quick build has not.
 SOAK_PROFILE ?= explore
 FUZZ_SECONDS ?= 60
@@ -17,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim net soak fuzz bench static image image-prebuilt image-test
+.PHONY: help run test model sim net guest idle soak fuzz bench static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +40,12 @@ sim: ## Play SEEDS=n runs of faults over simulated time
 
 net: ## Test on networks on which packets vanish, for minutes; takes root
 	@ZPA_SLOW=1 sh tests/run-tests.sh net --test net -- --test-threads=6
+
+guest: ## Run the network tests in an emulated machine: KERNEL=package, TESTS=words
+	@sh tests/guest/run.sh
+
+idle: ## Hold 100,000 idle connections for MINUTES=n in an emulated machine
+	@TESTS='idle --nocapture' ZPA_SLOW=1 ZPA_IDLE_MINUTES=$(MINUTES) sh tests/guest/run.sh
 
 soak: ## Mix all traffic and faults for SOAK_MINUTES=n
 	@SOAK_MINUTES=$(SOAK_MINUTES) sh tests/run-tests.sh soak \

@@ -1,4 +1,4 @@
-//! Connections that are open and silent.
+//! Connections that are open and silent, for `ZPA_IDLE_MINUTES` if it is set.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -24,9 +24,23 @@ const OTHERS: usize = 4;
 
 /// Clients come from two addresses, as each has 64 Ki ports at most.
 const CLIENTS: [Ipv4Addr; 2] = [CLIENT, Ipv4Addr::new(10, 0, 0, 3)];
+/// The first of their ports. They are told theirs, since to look for a free one
+/// among so many takes the kernel long.
+const FIRST_PORT: usize = 2000;
+/// The pods, each of which `zpa` can have as many connections with as it has ports.
+/// Once half of them are taken, it takes the kernel long to find a free one.
+const PODS: [Ipv4Addr; 4] = [
+    POD,
+    OTHER_POD,
+    Ipv4Addr::new(10, 0, 1, 4),
+    Ipv4Addr::new(10, 0, 1, 5),
+];
 const PORTS: (&str, &str) = ("ipv4/ip_local_port_range", "1024 65535");
 
-/// For how long it is watched doing nothing.
+/// What is resident of `zpa`, its program included, with all of them open.
+const RESIDENT: u64 = 64 << 20;
+
+/// For how long it is watched doing nothing, unless that is told.
 const WATCHED: Duration = Duration::from_secs(5);
 
 #[test]
@@ -38,23 +52,34 @@ fn idle_connections_cost_two_descriptors_300_bytes_and_no_wake_up_and_all_answer
     prepare(&network);
     let pod = listen(&network);
     // Not debug: the lines would be most of what is written.
-    let stage = Stage::awake(network, &[POD, OTHER_POD], &[("ZPA_LOG", "info")]);
+    let stage = Stage::awake(network, &PODS, &[("ZPA_LOG", "info")]);
     drop(pair(&stage, &pod, 0));
     stage.settle();
     let descriptors = stage.process().descriptors().unwrap();
     let memory = stage.process().memory().unwrap().anonymous;
 
-    let mut pairs: Vec<_> = (0..count).map(|n| pair(&stage, &pod, n)).collect();
-    let grown = stage.process().memory().unwrap().anonymous - memory;
-    let each = grown / count as u64;
+    let mut pairs = Vec::with_capacity(count);
+    for number in 1..=count {
+        pairs.push(pair(&stage, &pod, number));
+        if number % FEWER == 0 {
+            println!("{number} connections are open");
+        }
+    }
+    let held = stage.process().memory().unwrap();
+    let each = (held.anonymous - memory) / count as u64;
     assert!(each <= PER_CONNECTION, "{each} bytes for each of {count}");
+    assert!(held.resident <= RESIDENT, "{} bytes", held.resident);
     let opened = stage.process().descriptors().unwrap() - descriptors;
     assert!(opened <= 2 * count + OTHERS, "{opened} for {count}");
-    expect_no_wake_up(&stage);
+    let idle = expect_no_wake_up(&stage);
 
     for (client, server) in &mut pairs {
         greet(client, server);
     }
+    println!(
+        "{count} connections: {each} bytes each, {} KiB resident; {idle}; all answer",
+        held.resident >> 10
+    );
 }
 
 /// As many connections as may be open here.
@@ -71,16 +96,21 @@ fn possible() -> usize {
 }
 
 fn prepare(network: &Network) {
-    let more = format!("address add {}/24 dev eth0", CLIENTS[1]);
-    network.clients.run("ip", &more).unwrap();
-    for namespace in [&network.clients, &network.middle] {
-        namespace.set(PORTS).unwrap();
+    for (namespace, address) in [
+        (&network.clients, CLIENTS[1]),
+        (&network.pods, PODS[2]),
+        (&network.pods, PODS[3]),
+    ] {
+        let more = format!("address add {address}/24 dev eth0");
+        namespace.run("ip", &more).unwrap();
     }
+    network.middle.set(PORTS).unwrap();
 }
 
 /// Client and pod of the `number`-th connection, after a byte has gone each way.
 fn pair(stage: &Stage, pod: &TcpListener, number: usize) -> (TcpStream, TcpStream) {
-    let from = SocketAddr::from((CLIENTS[number % CLIENTS.len()], 0));
+    let port = FIRST_PORT + number / CLIENTS.len();
+    let from = SocketAddr::from((CLIENTS[number % CLIENTS.len()], port as u16));
     let mut client = stage.network.clients.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&from.into()).unwrap();
@@ -95,24 +125,57 @@ fn pair(stage: &Stage, pod: &TcpListener, number: usize) -> (TcpStream, TcpStrea
     (client, server)
 }
 
-/// The loop sleeps but for the requests to the API server: it is woken to send
-/// one, and by the reply. What is done once for a connection that stays may be
-/// done before that.
+/// The loop sleeps but for the requests to the API server. What is done once for
+/// a connection that stays is done before that. Says what was seen.
 #[track_caller]
-fn expect_no_wake_up(stage: &Stage) {
+fn expect_no_wake_up(stage: &Stage) -> String {
     const TIMES: usize = 6;
-    let mut seen = Vec::new();
-    for _ in 0..TIMES {
+    let mut restless = Vec::new();
+    let mut length = WATCHED;
+    let mut calm = Window::watch(stage, length);
+    while !calm.is_calm() {
+        restless.push(calm);
+        assert!(restless.len() < TIMES, "{restless:?}");
+        calm = Window::watch(stage, length);
+    }
+    if let Some(wanted) = wanted_length() {
+        length = wanted;
+        calm = Window::watch(stage, length);
+        assert!(calm.is_calm(), "{calm:?}");
+    }
+    format!(
+        "{} wake-ups for {} requests in {length:?}",
+        calm.wake_ups, calm.requests
+    )
+}
+
+/// What has happened in a while.
+#[derive(Debug)]
+struct Window {
+    wake_ups: u64,
+    requests: usize,
+}
+
+impl Window {
+    fn watch(stage: &Stage, length: Duration) -> Window {
         let requests = stage.sandbox.count(&anything());
         let wake_ups = stage.process().loop_wake_ups().unwrap();
-        thread::sleep(WATCHED);
-        let wake_ups = stage.process().loop_wake_ups().unwrap() - wake_ups;
-        // One more may have been on its way.
-        let requests = stage.sandbox.count(&anything()) - requests + 1;
-        if wake_ups <= 2 * requests as u64 {
-            return;
+        thread::sleep(length);
+        Window {
+            wake_ups: stage.process().loop_wake_ups().unwrap() - wake_ups,
+            // One more may have been on its way.
+            requests: stage.sandbox.count(&anything()) - requests + 1,
         }
-        seen.push((wake_ups, requests));
     }
-    panic!("wake-ups and requests in {WATCHED:?} each: {seen:?}");
+
+    /// The loop is woken to send a request, and by the reply.
+    fn is_calm(&self) -> bool {
+        self.wake_ups <= 2 * self.requests as u64
+    }
+}
+
+fn wanted_length() -> Option<Duration> {
+    let minutes = std::env::var("ZPA_IDLE_MINUTES").ok()?;
+    let minutes: u64 = minutes.parse().expect("ZPA_IDLE_MINUTES is a whole number");
+    Some(Duration::from_secs(minutes * 60))
 }

@@ -1,0 +1,127 @@
+#!/bin/sh
+# Runs network tests in a virtual machine of their own, in which there is no limit
+# of open files that only the host's administrator can raise, and on a kernel that
+# may be another than the host's. It takes no root and no virtualization by the
+# processor: the machine is emulated, and some thirty times as slow.
+#
+#   KERNEL   a package of Debian's with a kernel, or its file (.deb)
+#   MEMORY   of the machine, in MiB
+#   TESTS    arguments for the tests
+#   ZPA_*    are handed on to the tests
+set -eu
+
+target=x86_64-unknown-linux-musl
+place=target/guest
+memory=${MEMORY:-8192}
+tests=${TESTS:---test-threads=4}
+PATH=$PATH:/usr/sbin:/sbin
+
+fail() {
+    echo "make guest: $1" >&2
+    exit 1
+}
+
+for pair in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio \
+    modprobe:kmod xz:xz-utils ip:iproute2 nft:nftables dpkg-deb:dpkg; do
+    command -v "${pair%%:*}" >/dev/null ||
+        fail "${pair%%:*} is not there (Debian: ${pair##*:})"
+done
+
+# The package that Debian's newest kernel of the release is in.
+newest_kernel() {
+    apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $2; exit }'
+}
+
+# Unpacks the kernel that is asked for; prints where.
+unpack_kernel() {
+    package=${KERNEL:-$(newest_kernel)}
+    [ -n "$package" ] || fail 'linux-image-cloud-amd64 is not known; apt-get update, or KERNEL='
+    name=$(basename "$package" .deb)
+    if [ ! -d "$place/$name" ]; then
+        case $package in
+        *.deb) deb=$package ;;
+        *)
+            (cd "$place" && apt-get download -qq "$package") >&2
+            deb=$(ls -t "$place/$package"_*.deb | head -n 1)
+            ;;
+        esac
+        dpkg-deb --extract "$deb" "$place/$name.part"
+        depmod --basedir "$place/$name.part" "$(ls "$place/$name.part/lib/modules")"
+        mv "$place/$name.part" "$place/$name"
+    fi
+    echo "$place/$name"
+}
+
+# The test binary, linked statically: the machine has no C library for it.
+build_tests() {
+    command -v musl-gcc >/dev/null || export CC_x86_64_unknown_linux_musl=gcc
+    cargo test --locked --release --target "$target" --test net --no-run \
+        --message-format=json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\/net-[^"]*\)".*/\1/p'
+}
+
+# Copies a program with the libraries that it asks for to where it is here.
+copy_program() {
+    program=$(command -v "$1")
+    for file in "$program" $(ldd "$program" | grep -o '/[^ ]*'); do
+        mkdir -p "$root$(dirname "$file")"
+        cp -L "$file" "$root$file"
+    done
+}
+
+# Copies the modules for the network, unpacked, into one folder, in the order in
+# which they are to be loaded.
+copy_modules() {
+    release=$(ls "$kernel/lib/modules")
+    mkdir -p "$root/modules"
+    modprobe --dirname "$kernel" --set-version "$release" --show-depends --all \
+        veth nft_reject_inet nft_numgen | awk '{ print $2 }' | awk '!seen[$0]++' |
+        while read -r module; do
+            number=$(printf '%02d' "$(ls "$root/modules" | wc -l)")
+            case $module in
+            *.xz) xz --decompress --stdout "$module" ;;
+            *) cat "$module" ;;
+            esac >"$root/modules/$number.ko"
+        done
+}
+
+# The first process: what differs from run to run, and init.sh.
+write_init() {
+    {
+        echo '#!/bin/busybox sh'
+        env | sed -n "s/^\(ZPA_[A-Z_]*\)=\(.*\)/export \1='\2'/p"
+        echo "tests='$tests'"
+        cat "$(dirname "$0")/init.sh"
+    } >"$root/init"
+    chmod +x "$root/init"
+}
+
+mkdir -p "$place"
+kernel=$(unpack_kernel)
+net=$(build_tests)
+[ -n "$net" ] || fail 'the tests were not built'
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run"
+cp "$(command -v busybox)" "$root/bin/busybox"
+for program in ip nft ss; do
+    copy_program "$program"
+done
+# Where the test expects it.
+zpa=$(dirname "$(dirname "$net")")/zpa
+mkdir -p "$root$(dirname "$zpa")"
+cp "$zpa" "$root$zpa"
+cp "$net" "$root/net"
+copy_modules
+write_init
+(cd "$root" && find . | cpio --quiet --create --format=newc --owner=0:0) >"$place/initramfs.part"
+mv "$place/initramfs.part" "$place/initramfs"
+
+log=$place/guest.log
+qemu-system-x86_64 -nodefaults -no-reboot -display none -serial stdio \
+    -machine q35 -cpu max -accel tcg,thread=multi -smp 2 -m "$memory" \
+    -kernel "$(ls "$kernel"/boot/vmlinuz-*)" -initrd "$place/initramfs" \
+    -append 'console=ttyS0 quiet panic=-1 mitigations=off' </dev/null | tee "$log"
+# What the machine says last.
+grep -q '^guest: passed' "$log" || fail "not passed, see $log"
