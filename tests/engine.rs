@@ -616,6 +616,24 @@ fn a_survivor_is_reset_a_minute_after_it_has_last_taken_something() {
     rig.until("it is closed", |e| e.counts().open == 0);
 }
 
+/// The machine slept, and the first event after that is of a survivor that has room
+/// for more than is moved at once, but has acknowledged nothing for a minute.
+#[test]
+fn a_survivor_that_has_room_again_when_its_time_is_up_is_closed_like_any_other() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    fill(&mut rig, &mut client);
+    reset(client);
+    rig.settle();
+    let mut got = 0;
+    while got < 2 << 20 {
+        got += server.read(&mut [0; 65536]).unwrap();
+    }
+    rig.skew += Duration::from_secs(10);
+    rig.engine.dispatch(rig.now());
+    rig.skew += Duration::from_secs(61);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
 fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
     let (mut rig, mut client, mut server) = in_conversation();
     fill(&mut rig, &mut client);

@@ -80,6 +80,8 @@ impl Engine {
         }
         moved.more &= connection.verdict() == Verdict::Continue;
         self.judge(key, now);
+        // The time of a survivor may have been up.
+        moved.more &= self.connections.contains(key);
         moved
     }
 
