@@ -193,7 +193,8 @@ impl Pipe {
     }
 
     /// Moves up to `len` bytes from a socket that does not block into the
-    /// pipe. Like a read, it returns 0 at the end of the stream.
+    /// pipe. Like a read, it returns 0 at the end of the stream, but also before
+    /// urgent data if the end has been received.
     ///
     /// # Errors
     /// Those of a read. `WouldBlock` also means that the pipe is full, or that

@@ -887,6 +887,67 @@ fn bytes_behind_urgent_data_are_not_forgotten() {
     }
 }
 
+/// The kernel splices nothing past urgent data, and if it knows of the end it says
+/// there that the stream has ended.
+#[test]
+fn bytes_between_urgent_data_and_the_end_of_bulk_are_not_forgotten() {
+    let (mut rig, mut client, mut server) = in_bulk();
+    look_before(&mut rig, &mut client);
+    drop(client);
+    assert_eq!(last_words(&mut rig, &mut server), None);
+}
+
+#[test]
+fn bytes_between_urgent_data_and_a_reset_of_bulk_are_not_forgotten() {
+    let (mut rig, mut client, mut server) = in_bulk();
+    look_before(&mut rig, &mut client);
+    reset(client);
+    let end = last_words(&mut rig, &mut server);
+    assert_eq!(end, Some(ErrorKind::ConnectionReset));
+}
+
+/// A client and a pod after bulk from the one to the other.
+fn in_bulk() -> (Rig, TcpStream, TcpStream) {
+    const LEN: usize = 8 << 20;
+    let (mut rig, client, mut server) = in_conversation();
+    let mut writer = client.try_clone().unwrap();
+    let writing = thread::spawn(move || writer.write_all(&vec![b'z'; LEN]).unwrap());
+    let mut got = 0;
+    while got < LEN {
+        got += rig.read(&mut server).unwrap().len();
+    }
+    rig.join(writing);
+    rig.settle();
+    (rig, client, server)
+}
+
+/// The loop sees more bulk, and what the client says last only after that.
+fn look_before(rig: &mut Rig, client: &mut TcpStream) {
+    client.write_all(&[b'z'; 60_000]).unwrap();
+    rig.engine.wait(Some(PATIENCE), rig.now()).unwrap();
+    SockRef::from(&*client).send_out_of_band(b"X").unwrap();
+    client.write_all(b"the end").unwrap();
+}
+
+/// Expects what the client has said last; returns how the stream ends.
+fn last_words(rig: &mut Rig, server: &mut TcpStream) -> Option<ErrorKind> {
+    rig.engine.dispatch(rig.now());
+    let mut got = Vec::new();
+    let end = loop {
+        match rig.read(server) {
+            Ok(bytes) if bytes.is_empty() => break None,
+            Ok(bytes) => got.extend(bytes),
+            Err(e) => break Some(e.kind()),
+        }
+    };
+    assert!(
+        got.ends_with(b"Xthe end"),
+        "{} bytes and {end:?}",
+        got.len()
+    );
+    end
+}
+
 #[test]
 fn a_survivor_that_dies_too_is_closed_at_once() {
     let pod = backend();

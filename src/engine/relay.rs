@@ -324,6 +324,14 @@ impl Half {
         most: usize,
     ) -> usize {
         let filled = source.fill(&pipe, most.min(pipe.capacity() as usize));
+        if says_end(&filled) {
+            // The kernel says so at urgent data too, which it does not splice, and it
+            // reports an error once: a read tells what is left.
+            self.severed |= filled.is_err();
+            self.large_reads = 0;
+            buffers.give_back_pipe(pipe);
+            return 0;
+        }
         let len = self.after_read(filled);
         if len == 0 {
             buffers.give_back_pipe(pipe);
@@ -473,6 +481,14 @@ impl Half {
             }
         }
         0
+    }
+}
+
+/// Whether a read has found an end, be it in order or not.
+fn says_end(read: &io::Result<usize>) -> bool {
+    match read {
+        Ok(len) => *len == 0,
+        Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }
 
