@@ -30,7 +30,7 @@ const BULK_READ_BYTES: usize = 32 * 1024;
 /// and so many of them, are bulk: from there on two system calls and no copy
 /// cost less than two system calls and a copy.
 const BULK_READS: u8 = 3;
-/// Bulk that comes in smaller pieces than this has run dry.
+/// Bulk that comes in smaller pieces than this has run dry, if more was asked for.
 const DRY_BYTES: usize = 16 * 1024;
 
 /// What a half needs of a socket that does not block.
@@ -323,7 +323,8 @@ impl Half {
         pipe: Pipe,
         most: usize,
     ) -> usize {
-        let filled = source.fill(&pipe, most.min(pipe.capacity() as usize));
+        let asked = most.min(pipe.capacity() as usize);
+        let filled = source.fill(&pipe, asked);
         if says_end(&filled) {
             // The kernel says so at urgent data too, which it does not splice, and it
             // reports an error once: a read tells what is left.
@@ -340,7 +341,7 @@ impl Half {
         // A pipe may be full of small pieces before it has taken what it was
         // to take, so that only a refusal shows that the source is empty.
         self.readable = true;
-        if len < DRY_BYTES {
+        if len < DRY_BYTES.min(asked) {
             self.large_reads = 0;
         }
         self.drain(sink, buffers, pipe, len as u32);

@@ -172,6 +172,19 @@ fn bulk_that_runs_dry_is_copied_again() {
 }
 
 #[test]
+fn bulk_that_the_budget_cuts_small_has_not_run_dry() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 10 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    let pipe = buffers.lend_pipe().unwrap();
+    let budget = pipe.capacity() as usize + 100;
+    buffers.give_back_pipe(pipe);
+    let moved = half.pump(&mut source, &mut sink, &mut buffers, budget);
+    assert_eq!((moved.bytes, moved.more), (budget, true));
+    assert!(half.is_bulk());
+}
+
+#[test]
 fn before_urgent_data_bulk_is_copied_since_the_kernel_does_not_splice_it() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 5 * BLOCK_BYTES];
