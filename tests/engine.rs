@@ -702,6 +702,7 @@ fn connections_to_a_pod_that_leaves_the_list_live_on() {
     let mut rig = Rig::open(&[&pod]);
     let mut client = rig.connect();
     let mut server = rig.accept(&pod);
+    rig.until("it is handed over", |e| e.counts().handed_over == 1);
     rig.set_backends(&[]);
     rig.engine.set_gate(false);
     client.write_all(b"still here").unwrap();
@@ -999,6 +1000,28 @@ fn while_the_gate_is_shut_no_further_address_is_dialled() {
         rig.turn();
     }
     assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+}
+
+/// The kernel repeats the SYN after a second.
+#[test]
+fn a_pod_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_opens() {
+    let (slow, filling) = silent();
+    let mut rig = Rig::open(&[&slow]);
+    let mut client = rig.connect();
+    client.write_all(b"hello").unwrap();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.turn();
+    rig.engine.set_gate(false);
+    for _ in &filling {
+        drop(slow.accept().unwrap());
+    }
+    let mut early = rig.accept(&slow);
+    rig.settle();
+    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(early.read(&mut [0]).unwrap(), 0, "it has got nothing");
+    rig.engine.set_gate(true);
+    let mut server = rig.accept(&slow);
+    rig.expect(&mut server, b"hello");
 }
 
 const VISITORS: VisitorLimits = VisitorLimits {

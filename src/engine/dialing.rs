@@ -149,7 +149,8 @@ impl Engine {
         self.dial(key, round, now);
     }
 
-    /// A pod has taken the connection: from now on bytes flow.
+    /// A pod has taken the connection: from now on bytes flow. If the gate has been
+    /// shut meanwhile, the pod is left before it gets any.
     pub(super) fn attempt_succeeded(&mut self, key: usize, now: Time) {
         let connection = &mut self.connections[key];
         let Some(attempt) = connection.take_attempt() else {
@@ -158,6 +159,10 @@ impl Engine {
         let Attempt {
             upstream, backend, ..
         } = attempt;
+        if !self.gate_open {
+            self.backends.release(backend);
+            return self.park(key);
+        }
         connection.stage = Stage::Relaying { upstream, backend };
         self.counts.waiting -= 1;
         self.counts.handed_over += 1;
