@@ -118,6 +118,8 @@ impl Buffers {
                 self.pipes += 1;
                 Some(pipe)
             }
+            // There may be some again soon.
+            Err(why) if is_out_of_descriptors(&why) => None,
             Err(why) => {
                 info!(
                     "bulk passes through {} pipes and no more: {why}",
@@ -128,6 +130,10 @@ impl Buffers {
             }
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn make_pipe() -> io::Result<Pipe> {

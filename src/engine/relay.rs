@@ -328,7 +328,7 @@ impl Half {
         if says_end(&filled) {
             // The kernel says so at urgent data too, which it does not splice, and it
             // reports an error once: a read tells what is left.
-            self.severed |= filled.is_err();
+            self.severed |= filled.is_err_and(|e| is_of_the_stream(&e));
             self.large_reads = 0;
             buffers.give_back_pipe(pipe);
             return 0;
@@ -491,6 +491,15 @@ fn says_end(read: &io::Result<usize>) -> bool {
         Ok(len) => *len == 0,
         Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
+}
+
+/// Whether splice(2) has failed because of the socket, and not because it is not
+/// allowed or not to be had here.
+fn is_of_the_stream(error: &io::Error) -> bool {
+    let here = [libc::EPERM, libc::EINVAL, libc::ENOSYS, libc::ENOMEM];
+    !error
+        .raw_os_error()
+        .is_some_and(|number| here.contains(&number))
 }
 
 #[cfg(test)]

@@ -185,6 +185,17 @@ fn bulk_that_the_budget_cuts_small_has_not_run_dry() {
 }
 
 #[test]
+fn where_splicing_is_not_allowed_bulk_is_copied() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 9 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    source.splices = false;
+    run(&mut half, &mut source, &mut sink, &mut buffers);
+    assert!(sink.output == input, "every byte is there");
+    assert_eq!((half.source(), sink.shut), (Source::Ended, 1));
+}
+
+#[test]
 fn before_urgent_data_bulk_is_copied_since_the_kernel_does_not_splice_it() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 5 * BLOCK_BYTES];

@@ -36,6 +36,8 @@ pub struct Scripted {
     /// Writes fail after so many bytes.
     pub fails_after: Option<usize>,
     pub shut: u32,
+    /// Whether splice(2) is allowed to read from it.
+    pub(super) splices: bool,
     /// An operation found nothing more to do: the loop is going to report
     /// when that changes.
     pub(super) armed: bool,
@@ -60,6 +62,7 @@ impl Scripted {
             output: Vec::new(),
             fails_after: None,
             shut: 0,
+            splices: true,
             armed: true,
         }
     }
@@ -142,6 +145,9 @@ impl Stream for Scripted {
     }
 
     fn fill(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
+        if !self.splices {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let most = self.step()?.min(len);
         let mut bytes = vec![0; most.min(self.input.len() - self.read)];
         let len = self.copy(&mut bytes, most)?;
