@@ -70,6 +70,30 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Whether the kernel is done with a connection: both FINs were acknowledged, or
+/// it was broken off (`TCP_CLOSE`, which a socket also enters that goes on as
+/// TIME_WAIT without its owner). The state is the first byte of `tcp_info`, tcp(7).
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn is_closed(socket: &impl AsRawFd) -> io::Result<bool> {
+    const TCP_CLOSE: u8 = 7;
+    let mut state: u8 = 0;
+    let mut len = size_of::<u8>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which `state` has, and both
+    // outlive the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(state == TCP_CLOSE)
+}
+
 /// Has the kernel wait at most `longest` before it repeats what a peer has not
 /// acknowledged, or asks again whether its window has opened, in place of two
 /// minutes (`TCP_RTO_MAX_MS`; 1 to 120 seconds). It gives up after as many times
@@ -233,7 +257,7 @@ fn check(status: libc::c_int) -> io::Result<libc::c_int> {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
 
     #[test]
     fn the_clock_never_goes_back() {
@@ -269,6 +293,20 @@ mod tests {
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         drop(writer);
         assert_eq!(pipe.fill(&source, 100).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_connection_is_closed_when_both_ends_are_and_not_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(!is_closed(&client).unwrap());
+        server.shutdown(Shutdown::Write).unwrap();
+        assert!(!is_closed(&client).unwrap());
+        client.shutdown(Shutdown::Write).unwrap();
+        // Over loopback the acknowledgement is there when the call returns.
+        assert!(is_closed(&client).unwrap());
+        assert!(is_closed(&server).unwrap());
     }
 
     #[test]

@@ -533,6 +533,48 @@ fn a_client_that_resets_takes_the_pods_side_with_it() {
     rig.until("it is closed", |e| e.counts().open == 0);
 }
 
+/// More than fits into [`ended`]'s reader's window, less than fits into that and our
+/// send buffer.
+const REST: usize = 100_000;
+
+/// A connection of which both sides have sent their FIN, and whose client has not
+/// read yet what it was sent before.
+fn ended() -> (Rig, TcpStream) {
+    let (mut rig, client, mut server) = in_conversation();
+    let window = SockRef::from(&client).set_recv_buffer_size(16 * 1024);
+    window.unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    server.write_all(&[b'x'; REST]).unwrap();
+    rig.expect_fin(&mut server);
+    drop(server);
+    rig.settle();
+    (rig, client)
+}
+
+/// Closed, its sockets would belong to nobody, and the kernel forgets those of a
+/// reader that pauses, and all when the network goes.
+#[test]
+fn a_connection_that_has_ended_is_open_until_a_reader_that_pauses_has_everything() {
+    let (mut rig, mut client) = ended();
+    rig.skew += Duration::from_secs(3600);
+    rig.settle();
+    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    let mut got = 0;
+    while got < REST {
+        got += rig.read(&mut client).unwrap().len();
+    }
+    rig.expect_fin(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_reader_that_resets_after_the_end_of_its_connection_is_let_go() {
+    let (mut rig, client) = ended();
+    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    reset(client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
 /// Writes until nothing more is taken, also not after a while in which the
 /// kernel may have widened its windows; returns how much was.
 fn fill(rig: &mut Rig, stream: &mut TcpStream) -> usize {

@@ -1,7 +1,7 @@
 //! One client's connection, from accept to close.
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -12,6 +12,9 @@ use super::end::Phase;
 use super::relay::{Half, Moved, Sink, Source, Stream};
 use crate::clock::Time;
 use crate::sys;
+
+/// So many bytes any peer has room for, whether it reads or not.
+const ANY_WINDOW: u64 = 16 * 1024;
 
 /// Which of a connection's two sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,10 +221,41 @@ impl Connection {
         }
     }
 
-    /// How many bytes the survivor was sent and has not acknowledged. None if the
-    /// kernel does not know.
-    pub fn owed_by(&self, survivor: Side) -> u64 {
-        let owed = match (survivor, &self.stage) {
+    /// How many bytes a side was sent.
+    fn sent_to(&self, side: Side) -> u64 {
+        match side {
+            Side::Client => self.down.delivered(),
+            Side::Backend => self.up.delivered(),
+        }
+    }
+
+    /// Whether a side may lack some of what it was sent, while the kernel still
+    /// has hope of it.
+    pub fn is_wanting(&self) -> bool {
+        let Stage::Relaying { upstream, .. } = &self.stage else {
+            return false;
+        };
+        let wants = |side, socket: &TcpStream| {
+            self.sent_to(side) > ANY_WINDOW
+                && self.owed_by(side) > 0
+                && !sys::is_closed(socket).unwrap_or(true)
+        };
+        wants(Side::Client, &self.client) || wants(Side::Backend, upstream)
+    }
+
+    /// Sends the FINs that were left to close(2).
+    pub fn shut(&mut self) {
+        if let Stage::Relaying { upstream, .. } = &self.stage {
+            // One that fails has been shut before.
+            let _ = upstream.shutdown(Shutdown::Write);
+            let _ = self.client.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// How many bytes a side was sent and has not acknowledged; 0 if the kernel
+    /// does not know.
+    pub fn owed_by(&self, side: Side) -> u64 {
+        let owed = match (side, &self.stage) {
             (Side::Client, _) => sys::unacknowledged(&self.client),
             (
                 Side::Backend,
@@ -235,11 +269,7 @@ impl Connection {
     /// Takes note of what the survivor owes; since when it has acknowledged
     /// nothing more.
     pub fn note_owed(&mut self, survivor: Side, owed: u64, now: Time) -> Time {
-        let sent = match survivor {
-            Side::Client => self.down.delivered(),
-            Side::Backend => self.up.delivered(),
-        };
-        let acknowledged = sent.saturating_sub(owed);
+        let acknowledged = self.sent_to(survivor).saturating_sub(owed);
         match &self.progress {
             Some(seen) if seen.acknowledged >= acknowledged => seen.since,
             _ => {

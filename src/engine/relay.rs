@@ -261,7 +261,7 @@ impl Half {
         };
     }
 
-    /// Leaves the FIN to close(2), which is going to follow.
+    /// Leaves the FIN to close(2), or to a shutdown(2) of both sides.
     pub fn finish_by_close(&mut self) {
         debug_assert!(self.awaits_fin() || self.sink == Sink::Shut);
         self.sink = Sink::Shut;

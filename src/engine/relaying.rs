@@ -92,7 +92,7 @@ impl Engine {
         match connection.verdict() {
             Verdict::Continue if connection.is_broken() => self.watch_survivor(key, now),
             Verdict::Continue => {}
-            Verdict::Finished => self.close(key, End::Finished),
+            Verdict::Finished => self.finish(key),
             Verdict::Gone => self.close(key, End::BackendGone),
             Verdict::Redial if may_redial => self.redial(key, now),
             Verdict::Redial => self.reset(key, End::BackendGone),
@@ -100,10 +100,25 @@ impl Engine {
         }
     }
 
+    /// Both directions have ended. Keeps the sockets until both sides have got
+    /// everything: what is closed with bytes still to be sent belongs to nobody. The
+    /// kernel gives such a socket up if its reader pauses (`tcp_orphan_retries`,
+    /// tcp(7)), and forgets it with the network of our own pod.
+    ///
+    /// The last acknowledgement makes the kernel close the socket, which is an event.
+    fn finish(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if connection.is_wanting() {
+            connection.shut();
+        } else {
+            self.close(key, End::Finished);
+        }
+    }
+
     /// The deadline of a connection that bytes flow through has passed.
     pub(super) fn look_after(&mut self, key: usize, now: Time) {
         if self.connections[key].is_broken() {
-            self.watch_survivor(key, now);
+            self.judge(key, now);
         } else {
             self.set_deadline(key, None);
             self.ask_for_life(key);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::network::{CLIENT, Network, OTHER_POD, POD};
 use crate::program::PATIENCE;
 use crate::resets::expect_reset;
@@ -181,6 +183,45 @@ fn a_reader_that_takes_nothing_for_minutes_is_kept() {
     let got = reading.join().unwrap().unwrap();
     assert_eq!(got.len(), sent + b"the end".len());
     assert!(got[..sent].iter().all(|&byte| byte == FILLING));
+}
+
+/// The kernel gives up a socket that was closed with bytes still to be sent as soon
+/// as it waits as long as it ever does between two questions whether the window has
+/// opened.
+#[test]
+fn a_reader_that_pauses_before_and_after_the_end_of_its_connection_gets_everything() {
+    /// More than fits into the window, less than fits into that and `zpa`'s
+    /// send buffer.
+    const LEN: usize = 100_000;
+    const PAUSE: Duration = Duration::from_secs(70);
+    let Some(network) = Network::for_minutes() else {
+        return;
+    };
+    let pod = listen(&network);
+    let stage = Stage::awake(network, &[POD], &[]);
+    let send = |(client, mut server): (TcpStream, TcpStream)| {
+        let window = SockRef::from(&client).set_recv_buffer_size(16 * 1024);
+        window.unwrap();
+        server.write_all(&[FILLING; LEN]).unwrap();
+        (client, server)
+    };
+    let end = |(client, server): (TcpStream, TcpStream)| {
+        client.shutdown(Shutdown::Write).unwrap();
+        drop(server);
+        client
+    };
+    let old = send(stage.pair(&pod));
+    thread::sleep(PAUSE); // This is what is promised.
+    let young = send(stage.pair(&pod));
+    let clients = [end(old), end(young)];
+    thread::sleep(PAUSE);
+    assert_eq!(stage.zpa.logged("finished"), 0, "nobody has everything");
+    for mut client in clients {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got.len(), LEN);
+    }
+    stage.zpa.expect_log_times("both/relaying: finished", 2);
 }
 
 /// How often the kernel repeats what is not acknowledged, or asks whether a
