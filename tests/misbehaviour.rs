@@ -6,6 +6,7 @@ mod client;
 #[path = "sandbox/mod.rs"]
 mod sandbox;
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use sandbox::{
     anything, on,
 };
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
@@ -579,4 +581,63 @@ fn sandboxes_side_by_side_share_no_address_and_leave_none_behind() {
     }
     assert!(!directory.exists());
     drop(held);
+}
+
+/// Whether this process has that limit of open files, as `ulimit` takes it, and
+/// nothing to run but the test of that name. If not, it starts one that has: the
+/// tests beside would starve as well.
+fn is_alone(name: &str, limit: &str) -> bool {
+    const ALONE: &str = "ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let script = format!("ulimit {limit} && exec \"$0\" --exact \"$1\"");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(ALONE, "")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    false
+}
+
+#[test]
+fn raises_a_shells_limit_of_open_files_to_the_hard_one() {
+    const NAME: &str = "raises_a_shells_limit_of_open_files_to_the_hard_one";
+    if !is_alone(NAME, "-S -n 64") {
+        return;
+    }
+    let _sandbox = sandbox();
+    let files: Vec<_> = (0..100)
+        .map_while(|_| File::open("/dev/null").ok())
+        .collect();
+    assert_eq!(files.len(), 100);
+}
+
+#[test]
+fn a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on() {
+    const NAME: &str = "a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on";
+    if !is_alone(NAME, "-n 100") {
+        return;
+    }
+    let sandbox = sandbox();
+    let server = sandbox.lone_server("echo", App::Echo);
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let files: Vec<_> = (0..).map_while(|_| File::open("/dev/null").ok()).collect();
+    assert!(files.len() > 50, "{} files", files.len());
+    sandbox.set_replicas(1);
+    let ready = |state: &sandbox::State| state.ready_pods() == 1;
+    assert!(!sandbox.wait_until(SILENCE, ready));
+    client.connect(&server.address().into()).unwrap();
+    drop(files);
+    sandbox.expect("the pod is ready", ready);
+    let mut client = TcpStream::from(client);
+    client.write_all(b"late").unwrap();
+    let mut echo = [0; 4];
+    client.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"late");
 }

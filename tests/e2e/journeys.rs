@@ -26,7 +26,8 @@ fn five_hundred_connections_at_once_while_asleep_are_one_patch_and_all_served() 
     sandbox.set_start_delay(Duration::from_millis(300));
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
-    let mut clients: Vec<_> = (0..500).map(|_| zpa.connect()).collect();
+    let count = descriptors::room_for(500);
+    let mut clients: Vec<_> = (0..count).map(|_| zpa.connect()).collect();
     for (n, client) in clients.iter_mut().enumerate() {
         client
             .write_all(format!("client {n:03}").as_bytes())

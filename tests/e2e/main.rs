@@ -4,6 +4,7 @@
 mod sandbox;
 
 mod admin;
+mod descriptors;
 mod faults;
 mod journeys;
 mod process;

@@ -16,6 +16,10 @@ const BACKLOG: i32 = 4_096;
 /// address space, not memory.
 const STACK_BYTES: usize = 256 << 10;
 
+/// How long to wait before trying again what took a descriptor more than there
+/// were.
+pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Counts the threads of one sandbox, so that its drop can wait for them all.
 #[derive(Clone, Default)]
 pub struct Threads(Arc<(Mutex<usize>, Condvar)>);
@@ -113,8 +117,15 @@ impl Acceptor {
         self.listener = Some(listener.clone());
         let serve = self.serve.clone();
         self.threads.spawn("accept", move || {
-            while let Ok((stream, _)) = listener.accept() {
-                serve(stream);
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => serve(stream),
+                    // Closed meanwhile if nobody else has it.
+                    Err(error) if is_shortage(&error) && Arc::strong_count(&listener) > 1 => {
+                        thread::sleep(SHORTAGE_PAUSE);
+                    }
+                    Err(_) => return,
+                }
             }
         });
         Ok(())
@@ -135,6 +146,11 @@ impl Drop for Acceptor {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Whether it is for want of descriptors, of this process or of the system.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A TCP socket bound to `address`. With SO_REUSEADDR on both, two sockets may

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::acceptor::Threads;
+use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint};
 use super::objects;
 use super::pods::{App, Manners, PodServer, Subnet};
@@ -81,6 +81,9 @@ pub struct Controller {
     subnet: Subnet,
     threads: Threads,
     pending: VecDeque<Pending>,
+    /// Whether a pod could not be made or opened: this process lacks
+    /// descriptors.
+    short: bool,
     /// The name of the slice that the endpoint slice controller keeps.
     slice: String,
 }
@@ -97,6 +100,7 @@ impl Controller {
             subnet: Subnet::claim()?,
             threads,
             pending: VecDeque::new(),
+            short: false,
             slice,
         })
     }
@@ -148,11 +152,31 @@ impl Controller {
         let desired = deployment.map_or(0, |d| d["spec"]["replicas"].as_u64().unwrap_or(0));
         self.observe(store, desired);
         self.scale(desired, &owner, now);
-        self.create_missing(desired, &owner, store, now);
-        self.age(now);
+        let created = self.create_missing(desired, &owner, store, now);
+        let opened = self.age(now);
         self.publish(store, now);
         self.report(store, desired);
-        self.next_deadline()
+        match created.and(opened) {
+            Ok(()) => {
+                self.short = false;
+                self.next_deadline()
+            }
+            Err(cause) => Some(self.try_again(&cause, now)),
+        }
+    }
+
+    /// When to try again what has failed for that cause, which is said once.
+    ///
+    /// A panic here would leave the state poisoned, and fail every test that
+    /// looks at it in place of the one that takes too much.
+    fn try_again(&mut self, cause: &io::Error, now: Instant) -> Instant {
+        if !std::mem::replace(&mut self.short, true) {
+            eprintln!(
+                "sandbox: a pod of {} cannot start yet: {cause}",
+                self.plan.name
+            );
+        }
+        now + SHORTAGE_PAUSE
     }
 
     /// Ends the pods that are too many, not ready and youngest first.
@@ -171,26 +195,33 @@ impl Controller {
         }
     }
 
-    fn create_missing(&mut self, desired: u64, owner: &Value, store: &mut Store, now: Instant) {
-        let missing = desired.saturating_sub(self.alive() as u64);
-        for _ in 0..missing {
-            let pod = self.create_pod(owner, now);
+    fn create_missing(
+        &mut self,
+        desired: u64,
+        owner: &Value,
+        store: &mut Store,
+        now: Instant,
+    ) -> io::Result<()> {
+        let (missing, before) = (desired.saturating_sub(self.alive() as u64), self.pods.len());
+        let created = (0..missing).try_for_each(|_| {
+            let pod = self.create_pod(owner, now)?;
             self.pods.push(pod);
-        }
-        if missing > 0 {
+            Ok(())
+        });
+        if self.pods.len() > before {
             // The kubelet's and the scheduler's writes have versions too.
             self.report_unavailable(store, desired);
             self.note(now, true);
         }
+        created
     }
 
-    fn create_pod(&mut self, owner: &Value, now: Instant) -> Pod {
+    fn create_pod(&mut self, owner: &Value, now: Instant) -> io::Result<Pod> {
         let name = format!("{}-{}", objects::replica_set(&self.plan.name), suffix());
         let address = self.subnet.next_address();
-        let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)
-            .expect("an address of the sandbox's own subnet");
+        let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)?;
         let (uid, owner) = (uid(), owner.clone());
-        Pod {
+        Ok(Pod {
             name,
             uid,
             owner,
@@ -198,22 +229,23 @@ impl Controller {
             ready: false,
             ends: None,
             server,
-        }
+        })
     }
 
     /// Pods get ready, and pods end.
-    fn age(&mut self, now: Instant) {
+    fn age(&mut self, now: Instant) -> io::Result<()> {
         let (delay, manners) = (self.plan.start_delay, self.plan.manners);
         let due = |pod: &Pod| delay.is_some_and(|delay| pod.created + delay <= now);
-        let mut changed = false;
+        let (mut changed, mut opened) = (false, Ok(()));
         for pod in self
             .pods
             .iter_mut()
             .filter(|p| !p.ready && p.ends.is_none() && due(p))
         {
-            pod.server.open(manners);
-            pod.ready = true;
-            changed = true;
+            let answer = pod.server.open(manners);
+            pod.ready = answer.is_ok();
+            changed |= pod.ready;
+            opened = opened.and(answer);
         }
         if changed {
             self.note(now, false);
@@ -224,6 +256,7 @@ impl Controller {
         if self.pods.len() != before {
             self.note(now, false);
         }
+        opened
     }
 
     /// Remembers the pods as they are now, to be published after the lag.

@@ -64,7 +64,8 @@ impl Sandbox {
         self.shared.change(|state| {
             state.controller.plan.manners = manners;
             for pod in state.controller.pods.iter_mut().filter(|pod| pod.ready) {
-                pod.server.open(manners);
+                // One that cannot open is not ready, and tried again.
+                pod.ready = pod.server.open(manners).is_ok();
             }
         });
     }

@@ -9,7 +9,8 @@
 //! - and a directory of credentials, as the kubelet mounts it.
 //!
 //! All of it can misbehave on cue, and everything ends when the [`Sandbox`] is
-//! dropped. It knows nothing of the program under test.
+//! dropped. It knows nothing of the program under test, and of its library only
+//! the call that raises the limit of open files.
 //!
 //! ```text
 //! mod          what tests start, wait for and read     human     the levers that tests pull
@@ -111,8 +112,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Brings up a cluster.
+    /// Brings up a cluster, and raises the limit of open files to the hard one:
+    /// a shell's usual 1024 are few for the ends of connections that clients
+    /// and pods in one process have.
     pub fn start(options: Options) -> Sandbox {
+        zpa::sys::raise_descriptor_limit().expect("a limit of open files");
         let threads = Threads::default();
         let authority = Authority::new();
         let token = credentials::new_token();
@@ -262,10 +266,12 @@ impl Sandbox {
 
     /// The same, on an address of the test's choice, such as `[::1]:0`.
     pub fn server_at(&self, address: SocketAddr, name: &str, app: App) -> PodServer {
-        let mut server = PodServer::reserve(address, name, app, &self.threads)
-            .unwrap_or_else(|error| panic!("{address} cannot be bound: {error}"));
-        server.open(Manners::Serve);
-        server
+        let server = PodServer::reserve(address, name, app, &self.threads);
+        let server = server.and_then(|mut server| {
+            server.open(Manners::Serve)?;
+            Ok(server)
+        });
+        server.unwrap_or_else(|error| panic!("{address} cannot be bound: {error}"))
     }
 }
 

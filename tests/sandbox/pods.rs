@@ -86,19 +86,18 @@ impl PodServer {
         self.acceptor.address()
     }
 
-    /// Starts serving, in the manner given.
-    pub fn open(&mut self, manners: Manners) {
+    /// Starts serving, in the manner given. Fails for want of descriptors.
+    pub fn open(&mut self, manners: Manners) -> io::Result<()> {
         *self
             .clients
             .manners
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = manners;
         if manners == Manners::Refuse {
-            return self.acceptor.close();
+            self.acceptor.close();
+            return Ok(());
         }
-        self.acceptor
-            .open()
-            .expect("a pod listens on an address that is its own");
+        self.acceptor.open()
     }
 
     /// How many connections it has accepted so far.
