@@ -28,6 +28,8 @@ pub struct Health {
     source: Option<AddressSource>,
     /// They could be listed when that was last tried.
     following: bool,
+    /// Why there is no Service, if there is none and was none.
+    no_service: Option<String>,
     refused: BTreeMap<Permission, Refused>,
     trouble: Option<(String, Time)>,
 }
@@ -61,6 +63,11 @@ impl Health {
     pub(super) fn following(&mut self, source: Option<AddressSource>) {
         self.following = source.is_some();
         self.source = source.or(self.source);
+    }
+
+    /// There is no Service, for that reason, or there is one after all.
+    pub(super) fn no_service(&mut self, why: Option<String>) {
+        self.no_service = why;
     }
 
     /// A right is refused, or granted after all.
@@ -133,8 +140,9 @@ impl Health {
     /// is.
     ///
     /// It becomes so once it has seen the Deployment and the endpoints, or
-    /// (`blind`) is told to trust a target. Then only rights end it that are
-    /// refused for good, without a way round.
+    /// (`blind`) is told to trust a target. The endpoints of a Service that does
+    /// not exist are a wrong name's, unless a target is what counts. Then only
+    /// rights end it that are refused for good, without a way round.
     pub(super) fn unready(
         &self,
         name: &str,
@@ -162,7 +170,8 @@ impl Health {
                 format!("not allowed for {seconds} to {permission}: {why}")
             })
         });
-        refused.collect()
+        let no_service = self.no_service.clone().filter(|_| !context.has_target);
+        no_service.into_iter().chain(refused).collect()
     }
 }
 
@@ -254,6 +263,23 @@ mod tests {
         assert_eq!(unready(&health, ASLEEP, 2).len(), 2);
         health.following(Some(AddressSource::EndpointSlices));
         assert!(unready(&health, ASLEEP, 3).is_empty());
+    }
+
+    #[test]
+    fn without_a_service_it_is_not_ready_unless_a_target_is_set() {
+        let target = Context {
+            has_target: true,
+            ..ASLEEP
+        };
+        let mut health = well();
+        health.no_service(Some("the Service default/typo does not exist".into()));
+        assert_eq!(
+            unready(&health, ASLEEP, 1),
+            ["the Service default/typo does not exist"]
+        );
+        assert!(unready(&health, target, 1).is_empty());
+        health.no_service(None);
+        assert!(unready(&health, ASLEEP, 2).is_empty());
     }
 
     #[test]

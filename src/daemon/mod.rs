@@ -261,6 +261,7 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Pods(pods) => Message::Pods(pods),
         kube::Report::Fallback(address) => Message::Fallback(address),
         kube::Report::Following(source) => Message::Following(source),
+        kube::Report::NoService(why) => Message::NoService(why),
         kube::Report::Right {
             permission,
             refusal,

@@ -80,6 +80,8 @@ pub enum Message {
     Target(Vec<SocketAddr>),
     /// Where the endpoints are listed; `None` while they cannot be.
     Following(Option<AddressSource>),
+    /// Why there is no pod to be found, if the Service does not exist.
+    NoService(Option<String>),
     /// A right is refused, or granted after all.
     Right {
         /// Which right.
@@ -357,6 +359,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Message::Fallback(_) if self.terms.has_target => {}
             Message::Fallback(address) => self.sockets.set_fallback(address),
             Message::Following(source) => self.health.following(source),
+            Message::NoService(why) => self.health.no_service(why),
             Message::Right {
                 permission,
                 refusal,

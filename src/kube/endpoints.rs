@@ -237,6 +237,12 @@ impl Known {
         applied
     }
 
+    /// Whether no object at all lists endpoints. A Service with a selector has
+    /// one even if it has no pod.
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// Whether there are ports, but nowhere the wanted one.
     pub(super) fn port_missing(&self) -> bool {
         let has = |answer| {

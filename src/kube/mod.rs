@@ -104,6 +104,10 @@ pub enum Report {
     /// Which objects the endpoints are listed from, at first and at each change;
     /// None while they cannot be. Then the last `Pods` stand.
     Following(Option<AddressSource>),
+    /// There is no such Service, there never was while we looked, and nothing
+    /// has endpoints in its name: why no pod can be found, fit for a log. None
+    /// once that is over.
+    NoService(Option<String>),
     /// A right is refused, each time it is; or it is granted after all, once. A
     /// right of which nothing is reported is granted, or was not needed yet.
     Right {
@@ -231,6 +235,7 @@ mod tests {
                 Report::Pods(pods) => listed = pods.len() == 1,
                 Report::Fallback(_)
                 | Report::Following(_)
+                | Report::NoService(_)
                 | Report::Right { .. }
                 | Report::Trouble(_) => {}
             }

@@ -79,6 +79,9 @@ struct Follower<R> {
     slices_path: String,
     endpoints_path: String,
     known: Known,
+    /// What the server says to a Service that is not there; None if it is, or
+    /// if that is not for us to know.
+    absent: Option<String>,
     /// Between lists that fail.
     list_backoff: Backoff,
     /// Between watches that do not last.
@@ -100,6 +103,7 @@ impl<R: Fn(Report)> Follower<R> {
             slices_path: paths::slices(namespace, service),
             endpoints_path: paths::endpoints(namespace, service),
             known: Known::new(PortChoice::Only),
+            absent: None,
             service: config.service,
             port: config.port,
             list_backoff: Backoff::new(seed),
@@ -156,9 +160,16 @@ impl<R: Fn(Report)> Follower<R> {
     fn read_service(&mut self) -> Result<(), End> {
         let bell = self.bell.clone();
         let reply = bell.client.calls().get(&self.service_path, LIST_BODY)?;
+        let absent = (reply.status == 404).then(|| reply.explanation());
         let (port, fallback) = match checked(reply, Permission::GetService) {
-            Ok(reply) => self.resolve(&reply)?,
-            Err(End::Refused(refused)) => (self.port_without_service(refused)?, None),
+            Ok(reply) => {
+                self.absent = None;
+                self.resolve(&reply)?
+            }
+            Err(End::Refused(refused)) => {
+                self.absent = absent;
+                (self.port_without_service(refused)?, None)
+            }
             // What the Service said last time will do.
             Err(End::Failed(_)) if self.news.knows_service() => return Ok(()),
             Err(other) => return Err(other),
@@ -184,13 +195,18 @@ impl<R: Fn(Report)> Follower<R> {
     fn port_without_service(&mut self, refused: Refused) -> Result<PortChoice, End> {
         let Refused { why, lacking } = refused;
         let Some(port) = service::unread(self.port.as_ref()) else {
-            let cure = "allow it, or give the port by its name";
+            let cure = match self.absent {
+                Some(_) => "name one that exists (--service, ZPA_SERVICE)",
+                None => "allow it, or give the port by its name",
+            };
             let why = format!(
                 "the Service cannot be read ({why}), which the number of its port needs: {cure}"
             );
             return Err(End::Refused(Refused { why, lacking }));
         };
-        self.news.service_refused(lacking, &why);
+        if self.absent.is_none() {
+            self.news.service_refused(lacking, &why);
+        }
         Ok(port)
     }
 
@@ -220,6 +236,9 @@ impl<R: Fn(Report)> Follower<R> {
         self.known.replace(&list);
         self.list_backoff.reset();
         self.news.listed(self.known.pods());
+        // Before anybody takes the list for one of what is wanted.
+        self.news
+            .check_service(self.absent.as_deref(), self.known.is_empty());
         self.news.found::<T>();
         self.news.check_port(self.known.port_missing());
         Ok(list.metadata.resource_version)
@@ -301,7 +320,7 @@ impl<R: Fn(Report)> Follower<R> {
         };
         self.news.seen(self.known.pods());
         // The Service may have been changed or made anew: read it again.
-        let surprise = appeared || self.known.port_missing();
+        let surprise = appeared || self.known.port_missing() || self.news.has_no_service();
         if surprise && self.surprises.allow((self.clock)()) {
             return Err(End::Wanted);
         }

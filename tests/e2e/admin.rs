@@ -268,6 +268,38 @@ fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() 
 }
 
 #[test]
+fn a_service_that_does_not_exist_keeps_it_from_becoming_ready_until_it_does() {
+    let sandbox = asleep();
+    sandbox.delete_service();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    const WHY: &str = "the Service default/myapp does not exist (404 services \"myapp\" not found)";
+    zpa.expect_page("/readyz", "why not", |status, body| {
+        status == 503 && body.contains(WHY) && body.contains("set --service (ZPA_SERVICE)")
+    });
+    assert!(zpa.expect_log(WHY).contains("ERROR"));
+    let status = zpa.status();
+    assert_eq!(status["ready"], false);
+    let last_error = &status["api_server"]["last_error"]["what"];
+    assert!(last_error.as_str().unwrap().contains(WHY), "{status}");
+    sandbox.create_service();
+    zpa.expect_ready();
+    echo(&mut zpa.connect(), "through the Service");
+}
+
+#[test]
+fn a_service_that_is_deleted_later_ends_no_readiness() {
+    let sandbox = asleep();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    sandbox.delete_service();
+    let _waiting = zpa.connect();
+    let line = zpa.expect_log("the Service default/myapp does not exist any more");
+    assert!(line.contains("WARN"), "{line}");
+    assert_eq!(zpa.get("/readyz").0, 200);
+    assert_eq!(zpa.logged("default/myapp does not exist"), 1);
+}
+
+#[test]
 fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_not() {
     const RIGHT: &str = "patch deployments/scale";
     let forbidden = format!("zpa_api_forbidden{{permission=\"{RIGHT}\"}}");

@@ -16,8 +16,13 @@ use crate::cluster::{AddressSource, Permission, Pod, PortRef};
 /// What was said already, and who is told the rest.
 pub(super) struct News<R> {
     report: R,
+    namespace: String,
     service: String,
     port: Option<PortRef>,
+    /// Whether the Service was read, or endpoints were listed in its name.
+    service_seen: bool,
+    /// Whether it was last reported that there is no Service.
+    no_service: bool,
     /// What was last reported, if anything was.
     pods: Option<Vec<Pod>>,
     fallback: Option<Option<SocketAddr>>,
@@ -33,8 +38,11 @@ impl<R: Fn(Report)> News<R> {
     pub(super) fn new(config: &Config, report: R) -> Self {
         News {
             report,
+            namespace: printable(&config.namespace),
             service: printable(&config.service),
             port: config.port.clone(),
+            service_seen: false,
+            no_service: false,
             pods: None,
             fallback: None,
             following: None,
@@ -75,12 +83,58 @@ impl<R: Fn(Report)> News<R> {
     pub(super) fn service_read(&mut self) {
         self.granted(Permission::GetService);
         self.service_notice.clear("the Service can be read again");
+        self.service_seen = true;
     }
 
     pub(super) fn service_refused(&mut self, lacking: Option<Permission>, why: &str) {
         self.refused(lacking, why, Permission::GetService.instead());
+        self.do_without_service(why);
+    }
+
+    fn do_without_service(&mut self, why: &str) {
         let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
         self.service_notice.raise(Level::Warn, "service", &text);
+    }
+
+    /// Judges a Service that is `absent`, in the server's words, by a list: who
+    /// has endpoints made by hand under its name can do without it. The rest is
+    /// a wrong name if it was never there, and an operator's deed if it was,
+    /// which no proxy that is gone from its own Service could make good.
+    pub(super) fn check_service(&mut self, absent: Option<&str>, is_list_empty: bool) {
+        self.service_seen |= !is_list_empty;
+        match absent {
+            Some(why) if !is_list_empty => self.do_without_service(why),
+            Some(why) if self.service_seen => {
+                let text = format!("{} any more ({why}): no pod can be found", self.not_there());
+                self.service_notice.raise(Level::Warn, "gone", &text);
+                (self.report)(Report::Trouble(text));
+            }
+            Some(why) => {
+                let text = format!(
+                    "{} ({why}): no pod can be found through it; set --service (ZPA_SERVICE)",
+                    self.not_there()
+                );
+                self.service_notice.raise(Level::Error, "never", &text);
+                (self.report)(Report::Trouble(text.clone()));
+                (self.report)(Report::NoService(Some(text)));
+                self.no_service = true;
+                return;
+            }
+            None => {}
+        }
+        if std::mem::take(&mut self.no_service) {
+            (self.report)(Report::NoService(None));
+        }
+    }
+
+    fn not_there(&self) -> String {
+        let (namespace, service) = (&self.namespace, &self.service);
+        format!("the Service {namespace}/{service} does not exist")
+    }
+
+    /// Whether there is no Service and was none.
+    pub(super) fn has_no_service(&self) -> bool {
+        self.no_service
     }
 
     pub(super) fn slices_refused(&mut self, why: &str) {

@@ -345,3 +345,107 @@ fn an_event_is_reported_while_the_stream_stays_open_behind_it() {
         "{waits:?}"
     );
 }
+
+/// What lists the endpoints of a Service that never was.
+const NOTHING: &str = r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#;
+
+/// A follower of a Service that is not there.
+fn without_service(list: &'static str) -> (Closing, Receiver<Report>) {
+    follower(None, move |asked, stream| match is_service(asked) {
+        true => reply(
+            stream,
+            404,
+            "",
+            r#"{"message":"services \"myapp\" not found"}"#,
+        ),
+        false if is_watch(asked) => reply(stream, 500, "", "{}"),
+        false => reply(stream, 200, "", list),
+    })
+}
+
+/// What is reported of a Service until a list has come twice.
+fn of_the_service(reports: &Receiver<Report>) -> Vec<Report> {
+    let (mut told, mut lists) = (Vec::new(), 0);
+    while lists < 2 {
+        match reports.recv_timeout(DEADLINE).unwrap() {
+            Report::Pods(_) => lists += 1,
+            report @ (Report::NoService(_) | Report::Trouble(_)) => told.push(report),
+            _ => {}
+        }
+    }
+    told
+}
+
+#[test]
+fn a_service_that_never_was_is_reported() {
+    let why = "the Service default/myapp does not exist (404 services \"myapp\" not found): \
+               no pod can be found through it; set --service (ZPA_SERVICE)";
+    assert_eq!(
+        of_the_service(&without_service(NOTHING).1),
+        [
+            Report::Trouble(why.into()),
+            Report::NoService(Some(why.into()))
+        ]
+    );
+}
+
+#[test]
+fn endpoints_made_by_hand_can_do_without_a_service() {
+    const BY_HAND: &str = r#"{"metadata":{"resourceVersion":"1"},"items":[
+        {"metadata":{"name":"by-hand"},"addressType":"IPv4","endpoints":null}]}"#;
+    assert_eq!(of_the_service(&without_service(BY_HAND).1), []);
+}
+
+#[test]
+fn a_service_that_appears_is_found_by_its_slice_and_one_that_goes_is_no_wrong_name() {
+    let rounds = Mutex::new(0);
+    let (bell, reports) = follower(None, move |asked, stream| {
+        if is_watch(asked) {
+            begin_stream(stream);
+            let added = String::from_utf8(line(1)).unwrap();
+            chunk(stream, added.replace("MODIFIED", "ADDED").as_bytes());
+            return hang(stream);
+        }
+        let mut rounds = rounds.lock().unwrap();
+        *rounds += usize::from(is_service(asked));
+        match (is_service(asked), *rounds) {
+            (true, 2) => reply(stream, 200, "", SERVICE),
+            (true, _) => reply(stream, 404, "", "{}"),
+            (false, 2) => answer_rest(asked, stream, "15-slices-list-ready"),
+            (false, _) => reply(stream, 200, "", NOTHING),
+        }
+    });
+    let next = || reports.recv_timeout(DEADLINE).unwrap();
+    while !matches!(next(), Report::NoService(Some(_))) {}
+    while next() != Report::NoService(None) {}
+    bell.0.ring(testing::clock());
+    loop {
+        match next() {
+            Report::Trouble(what) if what.contains("does not exist any more") => return,
+            report => assert!(!matches!(report, Report::NoService(_)), "{report:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_the_server_says_nothing_of_a_service_that_is_not_there() {
+    let asks = Mutex::new(0);
+    let (_bell, reports) = follower(None, move |asked, stream| {
+        if !is_service(asked) {
+            return match is_watch(asked) {
+                true => reply(stream, 500, "", "{}"),
+                false => reply(stream, 200, "", NOTHING),
+            };
+        }
+        let mut asks = asks.lock().unwrap();
+        *asks += 1;
+        reply(stream, if *asks == 1 { 404 } else { 500 }, "", "{}")
+    });
+    let mut told = 0;
+    while told < 2 {
+        match reports.recv_timeout(DEADLINE).unwrap() {
+            Report::NoService(Some(_)) => told += 1,
+            report => assert_ne!(report, Report::NoService(None)),
+        }
+    }
+}
