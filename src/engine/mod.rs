@@ -14,6 +14,7 @@
 mod backends;
 mod buffers;
 mod connection;
+mod crowd;
 mod dialing;
 mod end;
 mod events;
@@ -33,7 +34,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{Level, debug, log};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -44,6 +45,7 @@ use self::backends::Backends;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::{Attempt, Connection, Round, Side, Stage};
+use self::crowd::{Crowd, Word};
 pub use self::end::{End, Phase};
 use self::listener::Listener;
 use self::queue::Queue;
@@ -124,7 +126,7 @@ pub struct Engine {
     fallback: Option<SocketAddr>,
     buffers: Buffers,
     gate_open: bool,
-    full: bool,
+    crowd: Crowd,
     counts: Counts,
     tally: Tally,
     visitors: Visitors,
@@ -151,7 +153,7 @@ impl Engine {
             fallback: None,
             buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
             gate_open: false,
-            full: false,
+            crowd: Crowd::default(),
             counts: Counts::default(),
             tally: Tally::default(),
             visitors: Visitors::default(),
@@ -262,7 +264,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let listener = self.listener.as_ref().and_then(Listener::next_deadline);
         let visitors = self.visitors.next_deadline();
-        [self.timers.next(), listener, visitors]
+        let crowd = self.crowd.next_deadline();
+        [self.timers.next(), listener, visitors, crowd]
             .into_iter()
             .flatten()
             .min()
@@ -347,7 +350,7 @@ impl Engine {
 
     fn accept(&mut self, now: Time) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.is_full() {
+            if self.is_full(now) {
                 return;
             }
             let accepted = self.listener.as_mut().and_then(|l| l.accept(now));
@@ -358,16 +361,18 @@ impl Engine {
         }
     }
 
-    /// Whether the connection limit is reached; says so once.
-    fn is_full(&mut self) -> bool {
-        let (open, limit) = (self.counts.open, self.limits.max_connections);
-        if open >= limit && !self.full {
-            self.full = true;
-            warn!("the limit of {limit} connections is reached, more wait in the kernel's queue");
-        } else if open < limit - limit / 10 {
-            self.full = false;
+    /// Whether the connection limit is reached; says so when that begins.
+    fn is_full(&mut self, now: Time) -> bool {
+        let limit = self.limits.max_connections;
+        let is_full = self.counts.open >= limit;
+        if let Some(word) = self.crowd.note(is_full, now) {
+            let level = match word {
+                Word::Reached | Word::Again(_) => Level::Warn,
+                Word::Over => Level::Info,
+            };
+            log!(level, "the connection limit of {limit} {word}");
         }
-        open >= limit
+        is_full
     }
 
     fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {

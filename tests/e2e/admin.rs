@@ -377,10 +377,20 @@ fn at_the_connection_limit_it_answers_all_the_same() {
     let mut client = zpa.connect();
     echo(&mut client, "the only one");
     let _waiting = zpa.connect();
-    zpa.expect_log("the limit of 1 connections is reached");
+    zpa.expect_log("the connection limit of 1 is reached");
     assert_eq!(zpa.metric("zpa_connections_open"), Some(1.0));
     assert_eq!(zpa.metric("zpa_connections_limit"), Some(1.0));
     echo(&mut client, "undisturbed");
+}
+
+#[test]
+fn a_connection_limit_that_is_reached_again_and_again_is_one_line_in_a_minute() {
+    let sandbox = awake();
+    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
+    for _ in 0..20 {
+        echo(&mut zpa.connect(), "and another");
+    }
+    assert_eq!(zpa.logged("the connection limit of 1 "), 1, "{}", zpa.log());
 }
 
 #[test]

@@ -99,7 +99,9 @@ fn at_the_limit_of_descriptors_the_api_threads_still_have_theirs() {
     for client in &mut clients {
         client.write_all(b"hello").unwrap();
     }
-    stage.zpa.expect_log("the limit of 18 connections");
+    stage
+        .zpa
+        .expect_log("the connection limit of 18 is reached");
     expect_calm(stage.process());
     let watches = on("watch", "endpointslices");
     let before = stage.sandbox.count(&watches);
@@ -125,7 +127,9 @@ fn beyond_the_connection_limit_a_thousand_clients_wait_and_none_is_killed() {
     for (number, client) in clients.iter_mut().enumerate() {
         write!(client, "client {number:03}").unwrap();
     }
-    stage.zpa.expect_log("the limit of 50 connections");
+    stage
+        .zpa
+        .expect_log("the connection limit of 50 is reached");
     expect_calm(stage.process());
     for (number, mut client) in clients.into_iter().enumerate() {
         expect(&mut client, format!("client {number:03}").as_bytes());
