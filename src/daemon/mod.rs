@@ -296,6 +296,7 @@ fn discover(settings: &Settings) -> Result<(Access, String), String> {
         |name| std::env::var(name).ok(),
     );
     let (access, default_namespace) = found.map_err(|e| e.to_string())?;
+    kube::check(&access).map_err(|e| e.to_string())?;
     let namespace = settings.namespace.clone().or(default_namespace).ok_or(
         "--namespace (ZPA_NAMESPACE): not set, and the credentials name none; use e.g. default",
     )?;
@@ -346,12 +347,13 @@ fn start_threads(
     clocks: Clocks,
     post: impl Fn(Message) + Send + Clone + 'static,
 ) -> Result<Outside, String> {
-    let no_thread = |e| format!("cannot start a thread: {e}");
     let resolver = settings.target.clone().map(|target| {
         let post = post.clone();
         Resolver::spawn(target, move |found| post(Message::Target(found)))
     });
-    let resolver = resolver.transpose().map_err(no_thread)?;
+    let resolver = resolver
+        .transpose()
+        .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
     let config = kube::Config {
         access,
         namespace,
@@ -362,7 +364,8 @@ fn start_threads(
         wall_clock: clocks.wall,
     };
     let report = move |report| post(message(report));
-    let api = kube::spawn(config, clocks.monotonic, report).map_err(no_thread)?;
+    let api = kube::spawn(config, clocks.monotonic, report)
+        .map_err(|e| format!("cannot start the API threads: {e}"))?;
     Ok(Outside { api, resolver })
 }
 

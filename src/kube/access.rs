@@ -59,7 +59,7 @@ pub(super) enum TokenSource {
 
 /// Why there is no way to the API server: what, the value, why, what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Error(String);
+pub struct Error(pub(super) String);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,20 +197,44 @@ fn unbracketed(host: &str) -> &str {
 /// of paths, as `KUBECONFIG` may hold, is merged as kubectl merges it.
 fn kubectl_view(path: &Path) -> Result<Vec<u8>, Error> {
     let shown = printable(&path.to_string_lossy());
+    if let Some(cause) = none_of(path) {
+        return error(format!(
+            "kubeconfig \"{shown}\": {cause}; set --kubeconfig (ZPA_KUBECONFIG, KUBECONFIG) to one \
+             that can be read"
+        ));
+    }
     let output = Command::new("kubectl")
         .args(["config", "view", "--minify", "--flatten", "-o", "json"])
         .env("KUBECONFIG", path)
         .output();
     match output {
         Ok(output) if output.status.success() => Ok(output.stdout),
-        Ok(output) => error(format!(
-            "kubeconfig \"{shown}\": kubectl cannot read it: {}",
-            printable(&String::from_utf8_lossy(&output.stderr))
-        )),
+        Ok(output) => {
+            let why = complaint(&String::from_utf8_lossy(&output.stderr));
+            error(format!("kubeconfig \"{shown}\": {why}"))
+        }
         Err(cause) => error(format!(
             "kubeconfig \"{shown}\": cannot run kubectl, which reads it: {cause}; install kubectl"
         )),
     }
+}
+
+/// Why none of the files in that list can be looked at, if that is so: kubectl
+/// says nothing of those that are missing, and takes them for empty.
+fn none_of(paths: &Path) -> Option<std::io::Error> {
+    let mut causes = std::env::split_paths(paths).map(|path| path.metadata().err());
+    let first = causes.next()??;
+    causes.all(|cause| cause.is_some()).then_some(first)
+}
+
+/// What kubectl's complaint means.
+fn complaint(stderr: &str) -> String {
+    // `clientcmd.MinifyConfig`, and what an empty file leads to.
+    if stderr.contains("current-context must exist") {
+        return "it has no current-context; choose one with `kubectl config use-context`"
+            .to_owned();
+    }
+    format!("kubectl cannot read it: {}", printable(stderr))
 }
 
 #[derive(Deserialize)]
@@ -591,8 +615,31 @@ mod tests {
         let env = |name: &str| (name == "KUBECONFIG").then(|| absent.clone());
         let error = message(Access::discover(None, None, &directory.0, env));
         assert!(
-            error.contains("kubectl") && error.contains("absent"),
+            error.contains("/absent\": No such file or directory"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn of_a_list_of_kubeconfigs_one_is_enough() {
+        let directory = Directory::new("access-list");
+        let (here, absent) = (directory.write("config", ""), directory.0.join("absent"));
+        let list = |paths: [&Path; 2]| PathBuf::from(std::env::join_paths(paths).unwrap());
+        assert!(none_of(&list([&absent, &here])).is_none());
+        assert!(none_of(&list([&here, &absent])).is_none());
+        assert!(none_of(&list([&absent, &absent])).is_some());
+    }
+
+    #[test]
+    fn what_kubectl_says_of_an_empty_kubeconfig_is_put_in_its_readers_words() {
+        let said = "error: current-context must exist in order to minify\n";
+        assert_eq!(
+            complaint(said),
+            "it has no current-context; choose one with `kubectl config use-context`"
+        );
+        assert_eq!(
+            complaint("error: broken\n"),
+            "kubectl cannot read it: error: broken"
         );
     }
 }

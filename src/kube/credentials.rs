@@ -45,20 +45,9 @@ struct State {
 
 impl Credentials {
     /// Reads everything once. Fails if the roots or the client certificate
-    /// cannot be used.
+    /// cannot be used, and says where they are from.
     pub(super) fn new(access: Access, clock: Clock) -> Result<Self, String> {
-        let roots = match &access.roots {
-            Roots::None => Vec::new(),
-            Roots::Fixed(pem) => pem.clone(),
-            Roots::File(path) => read(path)?,
-        };
-        let tls = match access.roots {
-            Roots::None => None,
-            Roots::File(_) | Roots::Fixed(_) => Some(Tls {
-                config: client_config(&roots, access.client.as_ref())?,
-                name: server_name(&access)?,
-            }),
-        };
+        let (roots, tls) = read_tls(&access)?;
         let token = match &access.token {
             TokenSource::None => None,
             TokenSource::Fixed(token) => Some(token.clone()),
@@ -137,13 +126,14 @@ impl Credentials {
             return;
         };
         state.roots_read = (self.clock)();
-        let Ok(pem) = read(path) else {
+        let Ok(pem) = std::fs::read(path) else {
             return;
         };
         if pem == state.roots {
             return;
         }
-        match client_config(&pem, self.access.client.as_ref()) {
+        let client = self.access.client.as_ref();
+        match root_store(&pem).and_then(|store| client_config(store, client)) {
             Ok(config) => {
                 let name = tls.name.clone();
                 state.tls = Some(Tls { config, name });
@@ -156,8 +146,8 @@ impl Credentials {
                 Level::Warn,
                 "roots",
                 &format!(
-                    "root certificates \"{}\": {cause}; keeping the old ones",
-                    printable(&path.to_string_lossy())
+                    "{}: {cause}; keeping the old ones",
+                    place_of(&self.access.roots)
                 ),
             ),
         }
@@ -168,9 +158,33 @@ impl Credentials {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path)
-        .map_err(|cause| format!("\"{}\": {cause}", printable(&path.to_string_lossy())))
+/// The roots as they are now, and how to speak TLS with whom they vouch for.
+pub(super) fn read_tls(access: &Access) -> Result<(Vec<u8>, Option<Tls>), String> {
+    let place = place_of(&access.roots);
+    let roots = match &access.roots {
+        Roots::None => return Ok((Vec::new(), None)),
+        Roots::Fixed(pem) => pem.clone(),
+        Roots::File(path) => std::fs::read(path).map_err(|cause| format!("{place}: {cause}"))?,
+    };
+    let store = root_store(&roots).map_err(|cause| {
+        format!("{place}: {cause}; what belongs there is the cluster's CA, as PEM")
+    })?;
+    let tls = Tls {
+        config: client_config(store, access.client.as_ref())?,
+        name: server_name(access)?,
+    };
+    Ok((roots, Some(tls)))
+}
+
+/// Where the roots are from, for a log.
+fn place_of(roots: &Roots) -> String {
+    match roots {
+        Roots::File(path) => {
+            let path = printable(&path.to_string_lossy());
+            format!("credentials file \"{path}\"")
+        }
+        Roots::None | Roots::Fixed(_) => "kubeconfig: certificate-authority".to_owned(),
+    }
 }
 
 fn read_token(path: &Path) -> Option<Token> {
@@ -187,18 +201,22 @@ fn server_name(access: &Access) -> Result<ServerName<'static>, String> {
     })
 }
 
-/// The cluster's roots and no others; ring alone, named here because a process
-/// without a default provider would panic.
+/// The cluster's roots and no others.
+fn root_store(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    match store.add_parsable_certificates(certificates) {
+        (0, _) => Err("there is no root certificate in it that can be used".to_owned()),
+        _ => Ok(store),
+    }
+}
+
+/// ring alone, named here because a process without a default provider would
+/// panic.
 fn client_config(
-    roots: &[u8],
+    store: RootCertStore,
     client: Option<&ClientCertificate>,
 ) -> Result<Arc<ClientConfig>, String> {
-    let mut store = RootCertStore::empty();
-    let certificates = CertificateDer::pem_slice_iter(roots).filter_map(Result::ok);
-    let (added, _) = store.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err("there is no root certificate in it that can be used".to_owned());
-    }
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -210,7 +228,7 @@ fn client_config(
             let (chain, key) = client_identity(client)?;
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|cause| format!("client certificate: {cause}"))?
+                .map_err(|cause| format!("kubeconfig: client-certificate: {cause}"))?
         }
     };
     Ok(Arc::new(config))
@@ -220,10 +238,10 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn client_identity(client: &ClientCertificate) -> Result<Identity, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&client.chain).collect();
-    let chain = chain.map_err(|_| "the client certificate is not PEM")?;
+    let chain = chain.map_err(|_| "kubeconfig: client-certificate: it is not PEM")?;
     // The cause is not shown: it could quote the key.
     let key = PrivateKeyDer::from_pem_slice(&client.key)
-        .map_err(|_| "the client certificate's key is not PEM")?;
+        .map_err(|_| "kubeconfig: client-key: it is not PEM")?;
     Ok((chain, key))
 }
 
@@ -264,5 +282,26 @@ mod tests {
             "Bearer third",
             "read at once when refused"
         );
+    }
+
+    #[test]
+    fn roots_of_no_use_are_named_by_their_file_and_not_shown() {
+        let directory = Directory::new("roots-bad");
+        let mut access = testing::access(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let why = |access: &Access| read_tls(access).err().unwrap_or_default();
+        let path = directory.write("ca.crt", "canary");
+        let named = format!("credentials file \"{}\": ", path.display());
+        access.roots = Roots::File(path.clone());
+        assert_eq!(
+            why(&access),
+            format!(
+                "{named}there is no root certificate in it that can be used; what belongs there \
+                 is the cluster's CA, as PEM"
+            )
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert!(why(&access).starts_with(&format!("{named}No such file")));
+        access.roots = Roots::Fixed(b"canary".to_vec());
+        assert!(why(&access).starts_with("kubeconfig: certificate-authority: there is no"));
     }
 }

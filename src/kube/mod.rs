@@ -162,15 +162,25 @@ impl Drop for Handle {
     }
 }
 
+/// Whether the certificates that `access` takes are there and can be used, as
+/// far as can be told without the API server.
+///
+/// # Errors
+/// Which file, or which part of a kubeconfig, is of no use, and why.
+pub fn check(access: &Access) -> Result<(), access::Error> {
+    credentials::read_tls(access)
+        .map(drop)
+        .map_err(access::Error)
+}
+
 /// Starts the API threads. They call `report` from their own threads.
 pub fn spawn(
     config: Config,
     clock: Clock,
     report: impl Fn(Report) + Send + Clone + 'static,
 ) -> io::Result<Handle> {
-    let server = config.access.server.to_string();
-    let credentials = credentials::Credentials::new(config.access.clone(), clock)
-        .map_err(|cause| io::Error::other(format!("credentials for {server}: {cause}")))?;
+    let credentials =
+        credentials::Credentials::new(config.access.clone(), clock).map_err(io::Error::other)?;
     let credentials = Arc::new(credentials);
     let requests = Arc::new(Requests::default());
     let client = || client::Client::new(credentials.clone(), requests.clone());

@@ -1,5 +1,7 @@
 //! What the binary says to its arguments.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn zpa(args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -60,6 +62,92 @@ fn without_credentials_it_says_where_it_has_looked_and_ends_with_2() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let stderr = text(&output.stderr);
     assert!(stderr.contains("KUBERNETES_SERVICE_HOST") || stderr.contains("/nonexistent"));
+}
+
+/// A directory that is gone with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let name = format!("zpa-e2e-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a directory of our own");
+        Directory(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("a file of our own");
+        path.display().to_string()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What it says where it cannot start.
+#[track_caller]
+fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
+    let output = zpa(args, env);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+#[test]
+fn roots_of_no_use_are_told_by_their_file_before_it_listens_and_no_secret_with_them() {
+    let directory = Directory::new("roots");
+    directory.write("token", "canary");
+    let roots = directory.write("ca.crt", "canary");
+    let credentials = directory.0.display().to_string();
+    let args = [
+        "--deployment=app",
+        "--namespace=n",
+        "--listen=127.0.0.1:0",
+        "--admin-listen=off",
+        "--api-server=https://127.0.0.1:1",
+        "--credentials",
+        &credentials,
+    ];
+    let stderr = complaint(&args, &[]);
+    let named = format!("zpa: credentials file \"{roots}\": there is no root certificate");
+    assert!(stderr.starts_with(&named), "{stderr}");
+    assert!(!stderr.contains("canary"), "{stderr}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_or_empty_is_told_as_such() {
+    let directory = Directory::new("kubeconfig");
+    let empty = directory.write("empty", "");
+    // Written by another process: one that is forked here meanwhile would have
+    // the file open for writing, and nobody could execute it.
+    let script = r#"printf '%s\n' '#!/bin/sh' 'echo "error: current-context must exist" >&2' \
+        'exit 1' >"$0" && chmod +x "$0""#;
+    let kubectl = directory.0.join("kubectl");
+    let written = Command::new("sh")
+        .args(["-c", script])
+        .arg(kubectl)
+        .status();
+    assert!(written.expect("a shell runs").success());
+    let path = directory.0.display().to_string();
+    for (file, why) in [
+        ("/nonexistent/config", "No such file or directory"),
+        (&empty, "it has no current-context"),
+    ] {
+        let args = [
+            "--deployment=app",
+            "--listen=127.0.0.1:0",
+            "--kubeconfig",
+            file,
+        ];
+        let stderr = complaint(&args, &[("PATH", &path)]);
+        let named = format!("zpa: kubeconfig \"{file}\": {why}");
+        assert!(stderr.starts_with(&named), "{stderr}");
+    }
 }
 
 #[test]
