@@ -111,7 +111,7 @@ pub struct Terms {
 /// How a run ended that could start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Told to end, and every connection has ended before the deadline.
+    /// Told to end, and there was nothing, or nothing any more, to be reset.
     Drained,
     /// Told to end, and connections had to be reset.
     Cut,
@@ -458,13 +458,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     /// A signal has come: the first starts the drain, the second ends it.
     pub fn end(&mut self, signal: &str, now: Time) -> Option<Exit> {
-        if !matches!(self.drain, Drain::No) {
-            warn!(
-                "{signal} again: ending at once, {} connections are cut",
-                self.open()
-            );
-            self.sockets.reset_all();
-            return Some(Exit::Cut);
+        if self.is_draining() {
+            // Whom the kernel has let in already is cut like everybody else.
+            self.sockets.stop_accepting(now);
+            return Some(self.cut(&format!("{signal} again: ending at once")));
         }
         let delay = self.terms.drain_delay;
         info!(
@@ -495,12 +492,19 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if now < until {
             return None;
         }
-        warn!(
-            "the drain deadline has passed: {} connections are cut",
-            self.open()
-        );
+        Some(self.cut("the drain deadline has passed"))
+    }
+
+    /// Resets what is open, for that reason.
+    fn cut(&mut self, why: &str) -> Exit {
+        let open = self.open();
+        if open == 0 {
+            info!("{why}: nothing is open");
+            return Exit::Drained;
+        }
+        warn!("{why}: {open} connections are cut");
         self.sockets.reset_all();
-        Some(Exit::Cut)
+        Exit::Cut
     }
 
     fn open(&self) -> usize {

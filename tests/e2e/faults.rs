@@ -1,6 +1,7 @@
 //! What is promised when things break.
 
 use super::*;
+use std::net::Shutdown;
 use std::thread;
 use std::time::Instant;
 
@@ -314,6 +315,21 @@ fn a_second_signal_ends_at_once() {
     zpa.signal("TERM");
     expect_reset(&mut client);
     assert_eq!(zpa.wait().code(), Some(1));
+}
+
+#[test]
+fn a_second_signal_while_nothing_is_open_ends_at_once_and_well() {
+    let sandbox = awake();
+    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1h")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "before");
+    client.shutdown(Shutdown::Write).unwrap();
+    zpa.expect_log("#0 both/relaying: finished");
+    zpa.signal("TERM");
+    zpa.expect_log("SIGTERM");
+    zpa.signal("TERM");
+    assert_eq!(zpa.wait().code(), Some(0));
+    zpa.expect_log("SIGTERM again: ending at once: nothing is open");
 }
 
 #[test]
