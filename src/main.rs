@@ -35,6 +35,9 @@ fn print(text: &str) -> ExitCode {
 
 fn run(settings: &Settings) -> ExitCode {
     set_up_log(&settings.log);
+    for line in settings::unknown_variables(std::env::vars_os()) {
+        log::warn!("{line}");
+    }
     let clocks = Clocks {
         monotonic: sys::boot_time,
         wall: sys::unix_time,

@@ -10,9 +10,11 @@
 //! clock: both come in as arguments of [`parse`].
 
 mod help;
+mod links;
 mod quote;
 mod said;
 mod table;
+mod unknown;
 mod value;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ use crate::cluster::{ApiServer, HostPort, PortRef};
 pub use help::{help, markdown_table, version};
 use said::{Said, Word};
 pub use table::{Setting, TABLE, Unset, in_force, variables};
+pub use unknown::unknown_variables;
 
 /// What the program is to do, as its user has set it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::fmt;
 
 use lexopt::{Arg, Parser};
 
+use super::links::is_service_link;
 use super::quote::quote;
 use super::table::{self, TABLE};
 use super::{Invocation, help};
@@ -145,18 +146,8 @@ fn skip_value(parser: &mut Parser) {
     }
 }
 
-/// An empty variable counts as unset, and so does a service link.
-///
-/// For a Service `zpa` the kubelet gives every container of its namespace
-/// `ZPA_PORT=tcp://10.0.0.1:80` (`pkg/kubelet/envvars/envvars.go`), after
-/// Docker's links of old: the user has said nothing there. Of the links' other
-/// names (`ZPA_SERVICE_HOST`, `ZPA_SERVICE_PORT`, `ZPA_PORT_80_TCP` and longer)
-/// none is a setting's.
+/// An empty variable counts as unset, and so does a service link: the user has
+/// said nothing there.
 fn is_meant_for_us(name: &str, value: &OsStr) -> bool {
-    let bytes = value.as_encoded_bytes();
-    let is_url = [&b"tcp://"[..], b"udp://", b"sctp://"]
-        .iter()
-        .any(|scheme| bytes.starts_with(scheme));
-    let is_service_link = name.ends_with("_PORT") && is_url;
-    !bytes.is_empty() && !is_service_link
+    !value.is_empty() && !is_service_link(name, value)
 }

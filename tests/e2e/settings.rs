@@ -151,6 +151,24 @@ fn a_kubeconfig_that_is_not_there_or_empty_is_told_as_such() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_is_warned_of_and_kubernetes_own_are_not() {
+    let env = [
+        ("ZPA_IDLE_TLL", "canary"),
+        ("ZPA_SERVICE_HOST", "10.0.0.1"),
+        ("ZPA_PORT", "tcp://10.0.0.1:80"),
+        ("ZPA_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ];
+    let output = zpa(&["--deployment=app"], &env);
+    let stderr = text(&output.stderr);
+    let [warning, _no_credentials] = stderr.lines().collect::<Vec<_>>()[..] else {
+        panic!("{stderr}");
+    };
+    assert!(warning.contains("WARN"), "{warning}");
+    assert!(warning.contains("did you mean ZPA_IDLE_TTL?"), "{warning}");
+    assert!(!stderr.contains("canary"), "{stderr}");
+}
+
+#[test]
 fn an_address_in_use_is_an_error_that_names_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -370,3 +370,62 @@ proptest! {
         }
     }
 }
+
+fn unknown(environment: &[(&str, &str)]) -> Vec<String> {
+    let owned = environment
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    unknown_variables(owned)
+}
+
+#[test]
+fn a_variable_with_a_slip_of_the_finger_is_told_with_the_one_that_was_meant() {
+    for (name, cure) in [
+        ("ZPA_IDLE_TLL", "did you mean ZPA_IDLE_TTL?"),
+        ("ZPA_IDLE", "did you mean ZPA_IDLE_TTL?"),
+        ("ZPA_idle_ttl", "did you mean ZPA_IDLE_TTL?"),
+        ("ZPA_DEPLOYMNET", "did you mean ZPA_DEPLOYMENT?"),
+        ("ZPA_KUBECONFG", "did you mean ZPA_KUBECONFIG?"),
+        ("ZPA_VERSION", "--help lists them"),
+        ("ZPA_COFFEE", "--help lists them"),
+        ("ZPA_", "--help lists them"),
+    ] {
+        let expected =
+            format!("the variable \"{name}\" is ignored: there is no such setting; {cure}");
+        assert_eq!(unknown(&[(name, "canary")]), [expected]);
+    }
+    assert!(unknown(&[("ZPA_\u{1b}[31m", "")])[0].contains("ZPA_\\u{1b}[31m"));
+}
+
+#[test]
+fn neither_settings_nor_what_kubernetes_sets_nor_what_others_set_is_unknown() {
+    for name in variables() {
+        assert_eq!(unknown(&[(name, "x")]), [""; 0], "{name}");
+    }
+    for (name, value) in [
+        ("PATH", "/bin"),
+        ("MY_ZPA_IDLE_TLL", "1s"),
+        ("ZPA_SERVICE_HOST", "10.0.0.1"),
+        ("ZPA_SERVICE_PORT", "80"),
+        ("ZPA_SERVICE_PORT_HTTP_ALT", "80"),
+        ("ZPA_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("ZPA_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("ZPA_PORT_80_TCP_PORT", "80"),
+        ("ZPA_PORT_80_TCP_PROTO", "tcp"),
+        ("ZPA_MY_APP_SERVICE_HOST", "10.0.0.1"),
+        ("ZPA_MY_APP_PORT", "udp://10.0.0.1:53"),
+        ("ZPA_MY_APP_PORT_53_UDP_ADDR", "10.0.0.1"),
+        ("ZPA_PORT_PORT_80_SCTP", "sctp://10.0.0.1:80"),
+    ] {
+        assert_eq!(unknown(&[(name, value)]), [""; 0], "{name}");
+    }
+    for (name, value) in [
+        ("ZPA_TARGET_PORT", "80"),
+        ("ZPA_PORT_80", "tcp://10.0.0.1:80"),
+        ("ZPA_PORT_HTTP_TCP", "tcp://10.0.0.1:80"),
+        ("ZPA_PORT_80_TCP_COLOUR", "red"),
+        ("ZPA_PORT_80_TCP_PORT_RANGE", "red"),
+    ] {
+        assert_eq!(unknown(&[(name, value)]).len(), 1, "{name}");
+    }
+}

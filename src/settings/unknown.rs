@@ -1,0 +1,38 @@
+//! Variables that look like settings and are none.
+
+use std::ffi::OsString;
+
+use super::help;
+use super::links::is_service_link;
+use super::quote::quote;
+use super::table::{self, variables};
+
+/// What the names of our variables begin with.
+const PREFIX: &str = "ZPA_";
+
+/// A line for each variable of `environment` that begins as ours do and is none,
+/// but for those that Kubernetes sets. Their values are not shown: a name that is
+/// not known may hold anything.
+pub fn unknown_variables(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Vec<String> {
+    let lines = environment.into_iter().filter_map(|(name, value)| {
+        let name = name.to_str()?;
+        let rest = name.strip_prefix(PREFIX)?;
+        let is_ours = variables().any(|known| known == name) || is_service_link(name, &value);
+        (!is_ours).then(|| complaint(name, rest))
+    });
+    lines.collect()
+}
+
+/// The flag that was probably meant has the variable that was.
+fn complaint(name: &str, rest: &str) -> String {
+    let flag = help::nearest(&rest.to_ascii_lowercase().replace('_', "-"));
+    let meant = flag.and_then(table::find);
+    let cure = match meant {
+        Some((setting, _)) => format!("did you mean {}?", setting.variables[0]),
+        None => "--help lists them".to_owned(),
+    };
+    let shown = quote(name.as_ref());
+    format!("the variable {shown} is ignored: there is no such setting; {cure}")
+}
