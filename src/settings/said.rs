@@ -32,13 +32,17 @@ enum Source {
 }
 
 impl fmt::Display for Word {
-    /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`.
+    /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`; `--idle-ttl` if it was given no
+    /// value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = quote(&self.value);
         match self.from {
-            Source::Flag(name) => write!(f, "--{name}={value}"),
-            Source::Variable(name) => write!(f, "{name}={value}"),
+            Source::Flag(name) => write!(f, "--{name}")?,
+            Source::Variable(name) => f.write_str(name)?,
         }
+        if self.value.is_empty() {
+            return Ok(());
+        }
+        write!(f, "={}", quote(&self.value))
     }
 }
 

@@ -104,7 +104,7 @@ fn an_empty_variable_counts_as_unset_and_an_empty_flag_is_an_error() {
     assert_eq!(settings(&[], &env), settings(&["--deployment=app"], &[]));
     assert_eq!(
         error("idle-ttl", ""),
-        "--idle-ttl=\"\": needs a value; use e.g. 90s, 5m, 1h30m"
+        "--idle-ttl: needs a value; use e.g. 90s, 5m, 1h30m"
     );
 }
 
@@ -210,13 +210,10 @@ fn a_flag_does_not_swallow_the_next_flag() {
     let forgotten = errors(&["--idle-ttl", "--deployment", "app"], &[]);
     assert_eq!(
         forgotten,
-        ["--idle-ttl=\"\": needs a value; use e.g. 90s, 5m, 1h30m"]
+        ["--idle-ttl: needs a value; use e.g. 90s, 5m, 1h30m"]
     );
     let at_the_end = errors(&["--deployment"], &[]);
-    assert_eq!(
-        at_the_end,
-        ["--deployment=\"\": needs a value; use e.g. my-app"]
-    );
+    assert_eq!(at_the_end, ["--deployment: needs a value; use e.g. my-app"]);
     let negative = errors(&["--deployment=app", "--drain-delay", "-5s"], &[]);
     assert_eq!(
         negative,
