@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
-use super::words::describe;
+use super::words::{connections, describe};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
 use crate::duration;
@@ -451,7 +451,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         };
         let limit = duration::display(self.terms.hold_timeout);
         let name = &self.terms.name;
-        warn!("{name}: no pod has taken {lost} connection(s) in {limit}, they were reset");
+        let lost = connections(lost);
+        warn!("{name}: no pod has taken {lost} in {limit}: reset");
     }
 
     // --- The end ---
@@ -502,7 +503,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             info!("{why}: nothing is open");
             return Exit::Drained;
         }
-        warn!("{why}: {open} connections are cut");
+        warn!("{why}: {} cut", connections(open as u64));
         self.sockets.reset_all();
         Exit::Cut
     }

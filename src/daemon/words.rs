@@ -9,12 +9,17 @@ use crate::policy::Change;
 pub fn describe(name: &str, change: Change) -> String {
     match change {
         Change::FoundAsleep => format!("{name} is asleep: 0 replicas"),
-        Change::FoundAwake { replicas } => format!("{name} is awake: {replicas} replicas"),
-        Change::Waking { waiting } => format!("waking {name}: {waiting} connection(s) waiting"),
+        Change::FoundAwake { replicas } => {
+            format!("{name} is awake: {}", counted(replicas.into(), "replica"))
+        }
+        Change::Waking { waiting } => {
+            format!("waking {name}: {} waiting", connections(waiting as u64))
+        }
         Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
         Change::Woke { took, held } => {
             let took = in_ms(took);
-            format!("{name} has a pod ready after {took}: {held} connection(s) held until now")
+            let held = connections(held as u64);
+            format!("{name} has a pod ready after {took}: {held} held until now")
         }
         Change::Slept { idle } => {
             format!(
@@ -23,8 +28,9 @@ pub fn describe(name: &str, change: Change) -> String {
             )
         }
         Change::Uncovered { waiting } => format!(
-            "{name}: no announcement has succeeded for 2s; letting {waiting} connection(s) through \
-             without: another proxy that can reach the API server may put the app to sleep"
+            "{name}: no announcement has succeeded for 2s; letting {} through without: another proxy \
+             that can reach the API server may put the app to sleep",
+            connections(waiting as u64)
         ),
         Change::AnnouncesVia(Some(_)) => format!(
             "{name}: its status may not be patched; announcing that it is in use by an annotation"
@@ -36,8 +42,40 @@ pub fn describe(name: &str, change: Change) -> String {
     }
 }
 
+/// `1 connection`, `2 connections`.
+pub fn connections(count: u64) -> String {
+    counted(count, "connection")
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// Nobody reads a log for the microseconds of a cold start.
 fn in_ms(time: Duration) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     duration::display(Duration::from_millis(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular_and_every_other_number_is_plural() {
+        for (waiting, text) in [
+            (0, "waking app: 0 connections waiting"),
+            (1, "waking app: 1 connection waiting"),
+            (2, "waking app: 2 connections waiting"),
+        ] {
+            assert_eq!(describe("app", Change::Waking { waiting }), text);
+        }
+        for (replicas, text) in [
+            (1, "app is awake: 1 replica"),
+            (3, "app is awake: 3 replicas"),
+        ] {
+            assert_eq!(describe("app", Change::FoundAwake { replicas }), text);
+        }
+    }
 }

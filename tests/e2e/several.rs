@@ -103,7 +103,7 @@ fn under_cover_no_api_call_is_on_the_way_of_a_connection() {
 fn without_cover_and_without_an_api_server_connections_are_let_through_after_two_seconds() {
     let sandbox = awake();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
-    zpa.expect_log("awake: 1 replicas");
+    zpa.expect_log("awake: 1 replica");
     sandbox.expect("it watches", |state| {
         state.open_watches(sandbox::Resource::EndpointSlices) == 1
     });
