@@ -207,6 +207,38 @@ fn the_example_leaves_the_replicas_of_the_app_alone() {
     assert_eq!(&service["spec"]["ports"][0]["targetPort"], port);
 }
 
+/// It waits for pods by these labels, and forwards these ports.
+#[test]
+fn the_show_on_kind_asks_for_the_pods_and_ports_of_the_example() {
+    let script = fs::read_to_string(root().join("tests/run-kind.sh")).unwrap();
+    let Some(objects) = rendered(EXAMPLE) else {
+        return;
+    };
+    for (name, variable) in [("my-app", "app="), ("my-app-zpa", "proxy=")] {
+        let mut lines = script.lines();
+        let selector = lines.find_map(|line| line.strip_prefix(variable)).unwrap();
+        let deployment = find(&objects, "Deployment", name);
+        let labels = &deployment["spec"]["selector"]["matchLabels"];
+        assert_eq!(
+            labels.as_object().unwrap().len(),
+            selector.split(',').count()
+        );
+        for label in selector.split(',') {
+            let (key, value) = label.split_once('=').unwrap();
+            assert_eq!(labels[key], value, "{name} has no label {label}");
+        }
+    }
+    for proxy in proxies() {
+        let settings = proxy.settings();
+        let (port, admin) = (settings.listen.port(), admin_port(&settings));
+        let forwarded = format!("deployment/my-app-zpa \"$port:{port}\" :{admin} ");
+        assert!(
+            script.contains(&forwarded),
+            "not in the script: {forwarded}"
+        );
+    }
+}
+
 fn admin_port(settings: &Settings) -> u16 {
     let address = settings.admin_listen.expect("the probes need it");
     address.port()

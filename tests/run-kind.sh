@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts zpa before an app in the kind cluster `zpa`, lets the app fall asleep, and
 # wakes it with a request. Then leaves a way in for more of them.
-# Usage: run-kind.sh docker|podman
+# Usage: [PORT=8080] run-kind.sh docker|podman
 set -eu
 
 engine=$1
@@ -10,6 +10,12 @@ image=zero-pod-autoscaler:latest
 # The port on this machine that leads to the proxy.
 port=${PORT:-8080}
 url=http://127.0.0.1:$port/hostname
+# What the pods of each are labelled with.
+app=app.kubernetes.io/name=my-app
+proxy=app.kubernetes.io/name=zero-pod-autoscaler,app.kubernetes.io/instance=my-app
+# How many seconds pods may take to come and go: four times as many as a proxy
+# that drains.
+limit=120
 # Processes in the background.
 forward=
 logs=
@@ -27,11 +33,28 @@ ask() {
         --write-out '\nanswered after %{time_total} s\n' "$url"
 }
 
-# Waits until there are so many pods of the name, those that terminate included.
+# Ends where something listens on the port: before minutes are spent on an image.
+check_port() {
+    code=0
+    curl --silent --max-time 2 "$url" >/dev/null || code=$?
+    # 7: nobody accepts the connection.
+    [ "$code" -ne 7 ] || return 0
+    echo "Port $port is in use. End what listens there, or choose another: PORT=8090 make run" >&2
+    exit 1
+}
+
+# Waits until a Deployment ($1) has as many pods (of the selector $2) as it asks
+# for, those that terminate included.
 wait_for_pods() {
-    until [ "$(kube get pods --selector "app.kubernetes.io/name=$1" --output name | wc -l)" -eq "$2" ]; do
+    wanted=$(kube get deployment "$1" --output 'jsonpath={.spec.replicas}')
+    for _ in $(seq "$limit"); do
+        there=$(kube get pods --selector "$2" --output name | wc -l)
+        [ "$there" -ne "$wanted" ] || return 0
         sleep 1
     done
+    echo "deployment/$1 asks for $wanted pods, and after $limit s there are $there:" >&2
+    kube get pods --selector "$2" >&2
+    exit 1
 }
 
 end() {
@@ -52,6 +75,7 @@ trap end EXIT
 trap interrupted INT TERM
 [ "$engine" = docker ] || export KIND_EXPERIMENTAL_PROVIDER="$engine"
 
+check_port
 if ! kind get clusters 2>/dev/null | grep -qx "$cluster"; then
     say "Creating the kind cluster $cluster"
     kind create cluster --name "$cluster" --wait 3m
@@ -76,20 +100,22 @@ kube rollout restart deployment/my-app-zpa
 kube rollout status deployment/my-app-zpa --timeout=3m
 kube rollout status deployment/my-app --timeout=5m
 # port-forward could choose a proxy that is about to end.
-wait_for_pods zero-pod-autoscaler 1
+wait_for_pods my-app-zpa "$proxy"
 
 say "Waiting until the app has had no connection for 30 s, and sleeps"
 kube wait deployment/my-app --for=jsonpath='{.spec.replicas}'=0 --timeout=3m
-wait_for_pods my-app 0
+wait_for_pods my-app "$app"
 kube get deployment my-app
 
 : >target/port-forward.log
+# To one of the proxies, and not through their Service, which has no admin port.
 # Not through kube(): the process to kill would be a shell, and not kubectl.
-kubectl --context "kind-$cluster" port-forward service/my-app-zpa "$port:80" \
+kubectl --context "kind-$cluster" port-forward deployment/my-app-zpa "$port:8080" :8081 \
     >target/port-forward.log 2>&1 &
 forward=$!
 # Listening is enough: the first connection must be that of the show.
-until grep -q '^Forwarding' target/port-forward.log; do
+until admin=$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) -> 8081$/\1/p' \
+    target/port-forward.log) && [ -n "$admin" ]; do
     kill -0 "$forward" 2>/dev/null || { cat target/port-forward.log >&2; exit 1; }
     sleep 0.1
 done
@@ -102,7 +128,8 @@ say "And one to the app awake"
 ask
 
 say "Yours to try:  curl $url"
-echo "After 30 s without a connection the app sleeps again. Ctrl-C ends this; what zpa says:"
-kubectl --context "kind-$cluster" logs --follow --tail=20 deployment/my-app-zpa &
+echo "What zpa knows and does:  curl http://$admin/status"
+echo "After 30 s without a connection the app sleeps again. Ctrl-C ends this; what the proxies say:"
+kubectl --context "kind-$cluster" logs --follow --prefix --tail=20 --selector "$proxy" &
 logs=$!
 wait "$logs"
