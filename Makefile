@@ -24,7 +24,7 @@ ENGINE = $(shell sh tests/container-engine.sh)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Show an app being woken: on kind, or in a sandbox of one process
+run: ## Show an app being woken, on kind or in a sandbox of one process: PORT=8080
 	@# In a process group of its own (-m), so that Ctrl-C ends the show and not make.
 	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
 

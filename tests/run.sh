@@ -1,6 +1,7 @@
 #!/bin/sh
 # Shows a sleeping app that a connection wakes: on a kind cluster where there is
 # all that takes, and in the sandbox otherwise.
+# Usage: [PORT=8080] run.sh
 set -eu
 
 missing=
@@ -17,4 +18,4 @@ if [ -z "$missing" ]; then
     exec sh tests/run-kind.sh "$engine"
 fi
 cargo build --locked --release --bin zpa --example sandbox
-exec target/release/examples/sandbox --reason "${missing#, }"
+exec target/release/examples/sandbox --reason "${missing#, }" --listen "127.0.0.1:${PORT:-8080}"

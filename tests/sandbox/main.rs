@@ -4,6 +4,7 @@
 #[path = "mod.rs"]
 mod sandbox;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -122,7 +123,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         stop_delay: Duration::from_millis(500),
         ..Options::default()
     });
-    let mut zpa = Zpa::start(arguments, &sandbox)?;
+    let admin = free_address()?;
+    let mut zpa = Zpa::start(arguments, admin, &sandbox)?;
     let mut show = Show::begin(&sandbox);
     let watching = |state: &State| state.open_watches(Resource::EndpointSlices) > 0;
     show.wait(START_LIMIT, &mut zpa, watching)?;
@@ -131,9 +133,13 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     while !ENDED.load(Ordering::Relaxed) {
         zpa.check()?;
         show.tell_changes();
-        if let Some(result) = answer.as_ref().and_then(|answer| answer.try_recv().ok()) {
-            answer = None;
-            show.conclude(result?, arguments);
+        match answer.as_ref().map(Receiver::try_recv) {
+            Some(Ok(result)) => {
+                answer = None;
+                show.conclude(result?, arguments, admin);
+            }
+            Some(Err(_)) => {}
+            None => show.tell_visits(),
         }
         let told = show.replicas;
         sandbox.wait_until(TICK, |state| {
@@ -149,9 +155,15 @@ fn check_port(listen: SocketAddr) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
             "zpa cannot listen on {listen}: {error}\n\
-             End what listens there, or choose another address: --listen 127.0.0.1:8081"
+             End what listens there, or choose another port: PORT=8090 make run\n\
+             (for this program by itself: --listen 127.0.0.1:8090)"
         )),
     }
+}
+
+/// A port that is free now. Should another take it first, zpa says so and ends.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
 /// On Ctrl-C the terminal signals the whole group; zpa gets its own.
@@ -174,12 +186,13 @@ struct Zpa {
 }
 
 impl Zpa {
-    fn start(arguments: &Arguments, sandbox: &Sandbox) -> Result<Zpa, String> {
+    fn start(arguments: &Arguments, admin: SocketAddr, sandbox: &Sandbox) -> Result<Zpa, String> {
         let path = arguments.zpa.clone();
         let log = std::env::var("ZPA_LOG").unwrap_or_else(|_| "warn".to_owned());
         let process = Command::new(&path)
             .envs(sandbox.env())
             .env("ZPA_LISTEN", arguments.listen.to_string())
+            .env("ZPA_ADMIN_LISTEN", admin.to_string())
             .env("ZPA_IDLE_TTL", &arguments.idle_ttl)
             .env("ZPA_DRAIN_DELAY", "0s")
             .env("ZPA_LOG", log)
@@ -287,6 +300,8 @@ struct Show<'a> {
     begin: Instant,
     replicas: u64,
     listed: usize,
+    /// How many connections each pod has had, as far as was told.
+    visits: HashMap<String, u64>,
 }
 
 impl<'a> Show<'a> {
@@ -296,6 +311,7 @@ impl<'a> Show<'a> {
             begin: Instant::now(),
             replicas: 0,
             listed: 0,
+            visits: HashMap::new(),
         };
         show.tell("asleep", "the app has 0 replicas and no pod");
         show
@@ -358,6 +374,30 @@ impl<'a> Show<'a> {
         self.listed += listed.len();
     }
 
+    /// Tells which pods were connected with since the last time.
+    fn tell_visits(&mut self) {
+        let visits = self.visits();
+        // What came before them is told before them.
+        self.tell_changes();
+        for (pod, count) in &visits {
+            let more = count - self.visits.get(pod).unwrap_or(&0);
+            match more {
+                0 => {}
+                1 => self.tell("served", &format!("a connection, by {pod}")),
+                _ => self.tell("served", &format!("{more} connections, by {pod}")),
+            }
+        }
+        self.visits = visits;
+    }
+
+    /// How many connections each pod has had.
+    fn visits(&self) -> HashMap<String, u64> {
+        let state = self.sandbox.state();
+        let pods = state.controller.pods.iter();
+        pods.map(|pod| (pod.name.clone(), pod.server.accepted()))
+            .collect()
+    }
+
     fn latest_patch(&self) -> Option<Instant> {
         let patches = self
             .sandbox
@@ -365,13 +405,15 @@ impl<'a> Show<'a> {
         patches.last().map(|patch| patch.at)
     }
 
-    fn conclude(&mut self, answer: Answer, arguments: &Arguments) {
+    fn conclude(&mut self, answer: Answer, arguments: &Arguments, admin: SocketAddr) {
         self.tell_changes();
+        self.visits = self.visits();
         let took = (answer.first_byte - answer.sent).as_secs_f64() * 1_000.0;
         let detail = format!("first byte after {took:.1} ms, from {}", answer.text);
         self.tell_at(answer.first_byte, "answered", &detail);
         println!(
             "\nNow you:  curl http://{}/\n\
+             What zpa knows and does:  curl http://{admin}/status\n\
              After {} without a connection the app sleeps; the next one wakes it. \
              Ctrl-C ends all.\n",
             arguments.listen, arguments.idle_ttl
