@@ -13,7 +13,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use zpa::engine::{MAX_PIPES, PIPE_BYTES};
 use zpa::settings::{self, Invocation, Settings};
+
+#[path = "net/memory.rs"]
+mod memory;
 
 const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
@@ -116,6 +120,35 @@ fn the_service_selects_the_pods_of_its_own_proxy() {
     for proxy in proxies().filter(|proxy| proxy.directory == EXAMPLE) {
         let selector = &proxy.service()["spec"]["selector"];
         assert_eq!(selector["app.kubernetes.io/instance"], "my-app");
+    }
+}
+
+#[test]
+fn the_budget_of_disruptions_is_for_the_pods_of_its_own_proxy() {
+    for proxy in proxies() {
+        let labels = &proxy.deployment["spec"]["template"]["metadata"]["labels"];
+        let budget = proxy.only("PodDisruptionBudget");
+        assert_eq!(&budget["spec"]["selector"]["matchLabels"], labels);
+        let replicas = proxy.deployment["spec"]["replicas"].as_u64();
+        assert!(budget["spec"]["maxUnavailable"].as_u64() < replicas);
+    }
+}
+
+/// The other half is for what waits in the sockets' buffers.
+#[test]
+fn all_connections_that_are_allowed_take_half_of_the_memory_that_is() {
+    const MIB: u64 = 1 << 20;
+    const PROGRAM: u64 = 7 * MIB / 2;
+    /// The kernel's, for the two sockets of an idle connection: measured.
+    const SOCKETS: u64 = 7100;
+    for proxy in proxies() {
+        let limit = text(&proxy.container["resources"]["limits"]["memory"]);
+        let limit: u64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+        let connections = proxy.settings().max_connections.unwrap();
+        let pipes = (MAX_PIPES * PIPE_BYTES) as u64;
+        let sockets = SOCKETS * connections as u64;
+        let most = PROGRAM + memory::ceiling(connections) + sockets + pipes;
+        assert!(2 * most <= limit * MIB, "{most} of {limit} MiB");
     }
 }
 
