@@ -21,6 +21,8 @@ mod memory;
 
 const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
+/// What is copied for an app of one's own.
+const OVERLAY: &str = "manifests/example/proxy";
 const NO_KUBECTL: &str = "skipped: no kubectl to render the manifests with\n";
 
 #[test]
@@ -121,6 +123,47 @@ fn the_service_selects_the_pods_of_its_own_proxy() {
         let selector = &proxy.service()["spec"]["selector"];
         assert_eq!(selector["app.kubernetes.io/instance"], "my-app");
     }
+}
+
+#[test]
+fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
+    let copy = Scratch::make();
+    let edits = [
+        ("- ../../base", "- ../manifests/base"),
+        ("my-app", "postgres"),
+        (
+            "newName: zero-pod-autoscaler",
+            "newName: registry.example.com/zpa",
+        ),
+        ("newTag: latest", "newTag: 0.1.0"),
+        ("value: 30s", "value: 20m"),
+        ("value: 80\n", "value: 5432\n"),
+        ("# - network-policy.yaml", "- network-policy.yaml"),
+    ];
+    copy.edit("kustomization.yaml", &edits);
+    let Some(objects) = rendered(&copy.overlay()) else {
+        return;
+    };
+    for object in &objects {
+        assert!(!object.to_string().contains("my-app"), "{object:#}");
+    }
+    let container =
+        &find(&objects, "Deployment", "postgres-zpa")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example.com/zpa:0.1.0");
+    let env = container["env"].as_array().unwrap();
+    assert!(env.contains(&json!({ "name": "ZPA_IDLE_TTL", "value": "20m" })));
+    let service = find(&objects, "Service", "postgres-zpa");
+    assert_eq!(service["spec"]["ports"][0]["port"], 5432);
+    let rules = find(&objects, "Role", "postgres-zpa")["rules"].as_array();
+    let named = rules.unwrap().iter().map(|rule| &rule["resourceNames"]);
+    let postgres = json!(["postgres"]);
+    assert_eq!(named.filter(|names| **names == postgres).count(), 3);
+    let policy = find(&objects, "NetworkPolicy", "postgres-zpa");
+    let pods = &policy["spec"]["podSelector"];
+    assert_eq!(
+        pods["matchLabels"]["app.kubernetes.io/instance"],
+        "postgres"
+    );
 }
 
 #[test]
@@ -331,6 +374,53 @@ impl Proxy {
             panic!("{}: not exactly one {kind}", self.directory);
         };
         object
+    }
+}
+
+/// The manifests in a directory of their own, and beside them a copy of
+/// [`OVERLAY`]; removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Scratch {
+        let name = format!("zpa-manifests-{}", std::process::id());
+        let copy = Scratch(std::env::temp_dir().join(name));
+        for path in files(&root().join("manifests")) {
+            Scratch::place(&path, &copy.0.join(path.strip_prefix(root()).unwrap()));
+        }
+        for path in files(&root().join(OVERLAY)) {
+            Scratch::place(
+                &path,
+                &copy.0.join("my-app-zpa").join(path.file_name().unwrap()),
+            );
+        }
+        copy
+    }
+
+    fn place(from: &Path, to: &Path) {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+
+    fn overlay(&self) -> String {
+        self.0.join("my-app-zpa").display().to_string()
+    }
+
+    /// Puts the second of each pair for the first, which must be there.
+    fn edit(&self, file: &str, edits: &[(&str, &str)]) {
+        let path = self.0.join("my-app-zpa").join(file);
+        let mut text = fs::read_to_string(&path).unwrap();
+        for (old, new) in edits {
+            assert!(text.contains(old), "{file} lacks {old}");
+            text = text.replace(old, new);
+        }
+        fs::write(&path, text).unwrap();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
