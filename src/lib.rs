@@ -7,23 +7,24 @@
 //!
 //! ```text
 //! main       arguments, log set-up, exit code
-//! daemon     the composition: counts and reports -> policy -> commands
+//! daemon     the composition: counts and reports -> policy -> commands;
+//!            and what /readyz, /metrics and /status say
 //! ├─ settings   one table: flag, variable, default, help, parser
 //! ├─ policy     when to scale, whom to let through: a pure state machine
 //! ├─ engine     listener, connections, relays, buffers, timers: sockets only
 //! ├─ kube       the API threads: credentials, HTTP, requests, the watch
 //! ├─ metrics    one table: name, type, labels, help; the text of a scrape
-//! ├─ admin      health, readiness, metrics, status: bytes in, bytes out
+//! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
 //! ground floor  cluster (the words that rooms share), clock, backoff,
 //!               duration, address, sys (every `unsafe` of the crate)
 //! ```
 //!
-//! Each room knows the ground floor and no other room; only the daemon knows
-//! them all. (The engine counts in `metrics`.) `policy` sees counts and versions, never an address or a socket.
-//! `engine` knows no Kubernetes, `kube` no client: it reports through a
-//! closure. Time is an argument, and only `main` and the daemon know where it
-//! comes from. `tests/house.rs` keeps these rules.
+//! Each room knows the ground floor and no other room, save that the engine
+//! counts in `metrics`; only the daemon knows them all. `policy` sees counts and
+//! versions, never an address or a socket. `engine` knows no Kubernetes, `kube`
+//! no client: it reports through a closure. Time is an argument, and only `main`
+//! and the daemon know where it comes from. `tests/house.rs` keeps these rules.
 //!
 //! # Threads
 //!
@@ -64,7 +65,8 @@
 //! - *The policy decides every single request* ([`cluster::Request`]); the API
 //!   threads only execute it and say how it ended ([`cluster::Outcome`]). What
 //!   may be written after a lost reply is the hardest question here, and this
-//!   way the answer stands in one pure place.
+//!   way the answer stands in one pure place (`policy::failures`). There too is
+//!   how long to wait: `kube` reads a `Retry-After` and hands it on.
 //! - *The watch never ends*, also while asleep: an idle watch costs a request
 //!   every few minutes, and a wake finds its connection warm.
 //! - *The service of a pod begins with its first byte.* Until one was handed to

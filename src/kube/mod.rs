@@ -24,9 +24,10 @@
 //! thereby makes it list again, on a new connection: that costs the connection,
 //! and cures a half-open one.
 //!
-//! A refusal is logged once, and again when it changes, but reported each time; a fault of the API server
-//! says nothing of the Deployment, so that what is known of the endpoints stands
-//! until a list replaces it.
+//! A refusal is logged once, and again when it changes, but reported each time.
+//! A fault of the API server says nothing of the Deployment, so that what is
+//! known of the endpoints stands until a list replaces it. A `Retry-After` is
+//! part of the [`Outcome`]; only the watch, which asks by itself, heeds its own.
 //!
 //! A connection is kept warm by the policy's own reads; no request goes through
 //! a proxy from the environment, follows a redirect, or trusts a root other
