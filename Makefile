@@ -28,9 +28,9 @@ run: ## Show an app being woken, on kind or in a sandbox of one process: PORT=80
 	@# In a process group of its own (-m), so that Ctrl-C ends the show and not make.
 	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
 
-test: ## Run every test
-	@sh tests/run-tests.sh test
+test: ## Run all tests that take no cluster and no patience
 	@cargo run --locked --quiet --example replay
+	@sh tests/run-tests.sh test
 
 model: ## Explore the protocol between two proxies within its full bounds
 	ZPA_MODEL=full cargo test --locked --profile explore --lib policy::model -- --nocapture --test-threads 1

@@ -41,6 +41,7 @@ const TARGETS: [Target; 5] = [
 ];
 
 fn main() {
+    println!("What the fuzzers check, on their seeds and on {INPUTS} inputs made up:");
     for (name, check) in TARGETS {
         let seeds = seeds(name);
         seeds.iter().for_each(|seed| check(seed));
@@ -48,7 +49,7 @@ fn main() {
         for number in 0..INPUTS {
             check(&made_up(seeds.get(number % (seeds.len() + 1)), &mut random));
         }
-        println!("{name}: {} seeds and {INPUTS} inputs hold", seeds.len());
+        println!("  {name}: holds, with {} seeds", seeds.len());
     }
 }
 
