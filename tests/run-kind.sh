@@ -29,14 +29,14 @@ kube() {
 }
 
 ask() {
-    curl --silent --show-error --fail --max-time 300 \
+    curl --noproxy '*' --silent --show-error --fail --max-time 300 \
         --write-out '\nanswered after %{time_total} s\n' "$url"
 }
 
 # Ends where something listens on the port: before minutes are spent on an image.
 check_port() {
     code=0
-    curl --silent --max-time 2 "$url" >/dev/null || code=$?
+    curl --noproxy '*' --silent --max-time 2 "$url" >/dev/null || code=$?
     # 7: nobody accepts the connection.
     [ "$code" -ne 7 ] || return 0
     echo "Port $port is in use. End what listens there, or choose another: PORT=8090 make run" >&2
