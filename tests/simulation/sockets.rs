@@ -234,7 +234,11 @@ impl SimSockets {
     }
 
     fn may_dial(&self) -> bool {
-        (self.gate_open || self.gateless) && !self.backends.is_empty()
+        self.is_open() && !self.backends.is_empty()
+    }
+
+    fn is_open(&self) -> bool {
+        self.gate_open || self.gateless
     }
 
     fn first_parked(&self) -> Option<ClientId> {
@@ -251,11 +255,19 @@ impl SimSockets {
         if self.may_dial() && self.first_parked().is_none() {
             self.dial(client, Round::default(), now);
         } else {
-            self.set(client, Stage::Parked, Some(Time::new(Duration::MAX)));
+            self.park(client);
         }
     }
 
+    fn park(&mut self, client: ClientId) {
+        self.set(client, Stage::Parked, Some(Time::new(Duration::MAX)));
+    }
+
+    /// Dials the next address of the round, unless the gate has been shut.
     fn dial(&mut self, client: ClientId, mut round: Round, now: Time) {
+        if !self.is_open() {
+            return self.park(client);
+        }
         let Some(address) = self.next_target(&mut round) else {
             return self.rest(client, now);
         };
@@ -312,7 +324,11 @@ impl SimSockets {
         self.dial(client, round, now);
     }
 
+    /// A pod has answered. If the gate has been shut meanwhile, it is left.
     fn connected(&mut self, client: ClientId) {
+        if !self.is_open() {
+            return self.park(client);
+        }
         let Some(connection) = self.connections.get_mut(&client) else {
             return;
         };
