@@ -54,7 +54,7 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
 
     let mut waiting = stage.connect();
     waiting.write_all(b"patience").unwrap();
-    stage.zpa.expect_log_times("Too many open files", 5);
+    stage.zpa.expect_log_times(&number_of(libc::EMFILE), 5);
     expect_calm(stage.process());
     echo(&mut clients[0], "those that have a pod are served");
     drop(clients);
@@ -80,7 +80,7 @@ fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
     waiting.write_all(b"patience").unwrap();
     stage
         .zpa
-        .expect_log_times("Cannot assign requested address", 5);
+        .expect_log_times(&number_of(libc::EADDRNOTAVAIL), 5);
     expect_calm(stage.process());
     echo(&mut clients[0], "those that have a pod are served");
     reset(clients.swap_remove(0));
@@ -136,4 +136,9 @@ fn beyond_the_connection_limit_a_thousand_clients_wait_and_none_is_killed() {
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(client.read(&mut [0; 16]).unwrap(), 0, "an orderly end");
     }
+}
+
+/// How an error ends that is told; its words are the C library's.
+fn number_of(error: i32) -> String {
+    format!("(os error {error})")
 }
