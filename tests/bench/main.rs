@@ -154,12 +154,13 @@ fn run(plan: &Plan) -> Result<()> {
     }
     let rows = relay::rows(plan);
     if !rows.is_empty() {
-        for table in relay::measure(plan, &rows)? {
-            report.add(&table);
-        }
+        let (measured, ratios) = relay::measure(plan, &rows)?;
+        report.add_folded("What each way came to", &measured);
+        report.add(&ratios);
     }
     if plan.includes("system-calls") {
-        report.add(&system_calls::measure(plan)?);
+        let calls = system_calls::measure(plan)?;
+        report.add_folded("System calls", &calls);
     }
     if plan.includes("idle") {
         report.add(&idle::measure(plan)?);

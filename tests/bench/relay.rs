@@ -41,7 +41,7 @@ impl Measured {
 }
 
 /// Measures the rows; the table of what was measured, and that of the ratios.
-pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
+pub fn measure(plan: &Plan, rows: &[Row]) -> Result<(Table, Table)> {
     let mut ways = vec![Way::direct()?];
     ways.extend(Way::zpas(1)?);
     let mut missing = Vec::new();
@@ -83,7 +83,7 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<[Table; 2]> {
     for missing in missing {
         table.note(&format!("{} {}.", missing.kind.name(), missing.why));
     }
-    Ok([table, ratios.table()])
+    Ok((table, ratios.table()))
 }
 
 /// Each way's samples, in rounds that begin with another way each time.

@@ -13,6 +13,14 @@ impl Report {
         self.0.push_str(&format!("{part}\n"));
     }
 
+    /// Adds what only some want to see: in README.md it is folded away.
+    pub fn add_folded(&mut self, summary: &str, part: &impl Display) {
+        println!("{part}");
+        let begin = format!("<details><summary>{summary}</summary>");
+        self.0
+            .push_str(&format!("{begin}\n\n{part}\n</details>\n\n"));
+    }
+
     pub fn text(&self) -> &str {
         &self.0
     }

@@ -113,7 +113,7 @@ const P99_MS: Metric = Metric {
 const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
 const RATE: &[Metric] = &[PER_S, P99_MS, CPU_EACH];
 
-pub const ROWS: [Row; 9] = [
+pub const ROWS: [Row; 10] = [
     Row {
         name: "bulk-1",
         label: "1 stream down",
@@ -137,6 +137,7 @@ pub const ROWS: [Row; 9] = [
             reply_bytes: 8 * MIB,
             both_ways: true,
             reconnect: false,
+            every: None,
         }],
         metrics: BULK,
         one_core: false,
@@ -181,6 +182,18 @@ pub const ROWS: [Row; 9] = [
         label: "64 B round trips, 16 connections, beside 2 streams down",
         groups: &[
             Group::round_trips(16, MESSAGE),
+            Group::streams_down(2, 8 * MIB),
+        ],
+        // Whoever answers sooner is asked more often, which leaves less for the
+        // streams: how many round trips there were belongs to it.
+        metrics: &[P50_MS, P99_MS, PER_S, GIB_PER_S],
+        one_core: false,
+    },
+    Row {
+        name: "beside-bulk-paced",
+        label: "the same, each connection 100 times a second",
+        groups: &[
+            Group::round_trips(16, MESSAGE).every_ms(10),
             Group::streams_down(2, 8 * MIB),
         ],
         metrics: &[P50_MS, P99_MS, GIB_PER_S, CPU_PER_GIB],

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! client    one of them: a connection and its request
+//! pace      when those ask who ask at times of their own
 //! probe     a message over a connection of its own
 //! ```
 
 mod client;
+mod pace;
 mod probe;
 
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use crate::stats::Latencies;
 use crate::turns::Turns;
 
 use client::Client;
+use pace::Pace;
 pub use probe::{exchange, probe};
 
 /// How long nothing may happen before a load has failed.
@@ -37,6 +40,9 @@ pub struct Group {
     pub both_ways: bool,
     /// Whether each request has a connection of its own.
     pub reconnect: bool,
+    /// How long it is from one request of a client to its next, if that does not
+    /// come right after the reply.
+    pub every: Option<Duration>,
 }
 
 impl Group {
@@ -48,6 +54,7 @@ impl Group {
             reply_bytes: bytes,
             both_ways: false,
             reconnect: false,
+            every: None,
         }
     }
 
@@ -56,6 +63,14 @@ impl Group {
         Group {
             reply_bytes: bytes,
             ..Group::round_trips(clients, MESSAGE_BYTES)
+        }
+    }
+
+    /// The same at so many milliseconds from one request to the next.
+    pub const fn every_ms(self, ms: u64) -> Group {
+        Group {
+            every: Some(Duration::from_millis(ms)),
+            ..self
         }
     }
 
@@ -84,7 +99,8 @@ pub struct Outcome {
     /// Of requests and replies.
     pub bytes: u64,
     /// From before the request, or before the connect if each request has its
-    /// own, to the last byte of the reply.
+    /// own, to the last byte of the reply. A request that has to wait for the
+    /// reply to the one before it begins when it was due.
     pub latencies: Latencies,
 }
 
@@ -95,6 +111,7 @@ pub struct Load {
     seats: Vec<Seat>,
     poll: Poll,
     turns: Turns,
+    pace: Pace,
     buffer: Vec<u8>,
     serial: u64,
     /// How many have a request under way.
@@ -138,6 +155,7 @@ impl Load {
             seats: seats.collect(),
             poll: Poll::new()?,
             turns: Turns::default(),
+            pace: Pace::default(),
             buffer: vec![0; CHUNK_BYTES],
             serial: 0,
             busy: 0,
@@ -175,7 +193,14 @@ impl Load {
         let begin = Instant::now();
         self.until = begin + time;
         for key in 0..self.seats.len() {
-            self.ask(key, begin)?;
+            match self.team(key).group.every {
+                // One after the other, not all at once.
+                Some(every) => {
+                    let share = key as f64 / self.seats.len() as f64;
+                    self.pace.plan(key, begin + every.mul_f64(share));
+                }
+                None => self.ask(key, begin)?,
+            }
         }
         self.drive()?;
         let elapsed = begin.elapsed();
@@ -187,12 +212,12 @@ impl Load {
         Ok((outcomes.collect(), elapsed))
     }
 
-    /// Goes on until nobody has a request under way.
+    /// Goes on until nobody has a request under way or is going to.
     fn drive(&mut self) -> Result<()> {
         let mut events = Events::with_capacity(1024);
-        while self.busy > 0 {
-            self.turns
-                .poll(&mut self.poll, &mut events, Some(PATIENCE))?;
+        while self.busy > 0 || !self.pace.is_over() {
+            let wait = self.pace.wait(Instant::now()).unwrap_or(PATIENCE);
+            self.turns.poll(&mut self.poll, &mut events, Some(wait))?;
             for event in &events {
                 let Token(key) = event.token();
                 if let Some(client) = &mut self.seats[key].client {
@@ -200,7 +225,8 @@ impl Load {
                     self.turns.give(key);
                 }
             }
-            if self.turns.len() == 0 {
+            self.ask_on_time()?;
+            if self.turns.len() == 0 && wait == PATIENCE {
                 return Err(self.stalled().into());
             }
             for _ in 0..self.turns.len() {
@@ -247,11 +273,25 @@ impl Load {
         team.latencies.push(now - begun);
         team.bytes += bytes;
         self.busy -= 1;
-        if now < self.until {
-            return self.ask(key, now);
+        // What should have been asked while the reply was awaited is late.
+        let due = team.group.every.map_or(now, |every| begun + every);
+        if due >= self.until || now >= self.until {
+            if team.group.reconnect {
+                seat.client = None;
+            }
+            return Ok(());
         }
-        if team.group.reconnect {
-            seat.client = None;
+        if due > now {
+            self.pace.plan(key, due);
+            return Ok(());
+        }
+        self.ask(key, due)
+    }
+
+    fn ask_on_time(&mut self) -> Result<()> {
+        let now = Instant::now();
+        while let Some(key) = self.pace.next(now) {
+            self.ask(key, now)?;
         }
         Ok(())
     }
