@@ -40,7 +40,8 @@ pub(super) fn checked(reply: Reply, permission: Permission) -> Result<Reply, End
     }
     let why = reply.explanation();
     Err(match (reply.status, reply.retry_after) {
-        (401 | 403 | 404, _) => {
+        // Not 401: whose token is being replaced may have another one soon.
+        (403 | 404, _) => {
             let lacking = (reply.status == 403).then_some(permission);
             End::Refused(Refused { why, lacking })
         }

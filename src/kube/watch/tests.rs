@@ -271,6 +271,29 @@ fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
 }
 
 #[test]
+fn a_token_that_is_refused_for_a_moment_is_no_right_that_is_missing() {
+    let left = Mutex::new(6);
+    let (sender, targets) = mpsc::channel();
+    let (_bell, reports) = follower(None, move |asked, stream| {
+        let _ = sender.send(asked.target.clone());
+        let mut left = left.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            return reply(stream, 401, "", "{}");
+        }
+        drop(left);
+        if is_watch(asked) {
+            return hang(stream);
+        }
+        answer_rest(asked, stream, "15-slices-list-ready")
+    });
+    // After half a minute it would be too late.
+    next_pods(&reports);
+    let no_other_way = |target: String| !target.starts_with(ENDPOINTS);
+    assert!(targets.try_iter().all(no_other_way));
+}
+
+#[test]
 fn a_ring_ends_a_watch_that_hangs_and_lists_at_once() {
     let (sender, watches) = mpsc::channel();
     let (bell, reports) = follower(None, move |asked, stream| {
