@@ -121,6 +121,11 @@ impl Scene {
         scene
     }
 
+    /// How long it is until something is due.
+    pub(super) fn pause(&self) -> Duration {
+        self.policy.next_deadline().unwrap().since(self.now)
+    }
+
     pub(super) fn passes(&mut self, time: Duration) {
         self.now = self.now + time;
         self.policy.tick(self.now);
