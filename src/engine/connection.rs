@@ -214,6 +214,9 @@ impl Connection {
 
     /// The side that is still there, if the other is gone.
     pub fn survivor(&self) -> Option<Side> {
+        if let Stage::Resetting { survivor, .. } = self.stage {
+            return Some(survivor);
+        }
         match (self.client_broken(), self.backend_broken()) {
             (true, false) => Some(Side::Backend),
             (false, true) => Some(Side::Client),
@@ -244,7 +247,7 @@ impl Connection {
     }
 
     /// Sends the FINs that were left to close(2).
-    pub fn shut(&mut self) {
+    pub fn shut(&self) {
         if let Stage::Relaying { upstream, .. } = &self.stage {
             // One that fails has been shut before.
             let _ = upstream.shutdown(Shutdown::Write);
@@ -273,12 +276,11 @@ impl Connection {
         match &self.progress {
             Some(seen) if seen.acknowledged >= acknowledged => seen.since,
             _ => {
-                let since = now;
                 self.progress = Some(Box::new(Progress {
                     acknowledged,
-                    since,
+                    since: now,
                 }));
-                since
+                now
             }
         }
     }

@@ -107,7 +107,7 @@ impl Engine {
     ///
     /// The last acknowledgement makes the kernel close the socket, which is an event.
     fn finish(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
+        let connection = &self.connections[key];
         if connection.is_wanting() {
             connection.shut();
         } else {
@@ -171,13 +171,10 @@ impl Engine {
     /// a while: it may not read either, and then no event is ever going to come.
     pub(super) fn watch_survivor(&mut self, key: usize, now: Time) {
         let connection = &mut self.connections[key];
-        let (survivor, is_flushed) = match connection.stage {
-            Stage::Resetting { survivor, .. } => (Some(survivor), true),
-            _ => (connection.survivor(), false),
-        };
-        let Some(survivor) = survivor else {
+        let Some(survivor) = connection.survivor() else {
             return;
         };
+        let is_flushed = matches!(connection.stage, Stage::Resetting { .. });
         let owed = connection.owed_by(survivor);
         let since = connection.note_owed(survivor, owed, now);
         let limit = since + SURVIVOR_PATIENCE;
