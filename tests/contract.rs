@@ -223,6 +223,85 @@ fn every_recorded_request_is_answered_as_recorded() {
     assert!(differences.is_empty(), "\n{}\n", differences.join("\n"));
 }
 
+/// Recordings of lists in pages, of a namespace of its own.
+const PAGES: &[&str] = &[
+    "39-slices-list-page-one.http",
+    "40-slices-list-page-two.http",
+    "41-slices-list-continue-bad.http",
+];
+
+/// A sandbox with the slices that the recorded pages show.
+fn with_recorded_slices() -> Sandbox {
+    let sandbox = Sandbox::start(Options {
+        namespace: "rec2".to_owned(),
+        ..Options::default()
+    });
+    for page in &PAGES[..2] {
+        for slice in Recording::load(page).json()["items"].as_array().unwrap() {
+            sandbox.create(Resource::EndpointSlices, slice.clone());
+        }
+    }
+    sandbox
+}
+
+#[test]
+fn a_list_in_pages_is_answered_as_recorded_whatever_is_written_meanwhile() {
+    let sandbox = with_recorded_slices();
+    let mut token = String::new();
+    let mut differences = Vec::new();
+    for name in PAGES {
+        let recording = Recording::load(name);
+        let request = match recording.request.split_once("&continue=eyJ") {
+            Some((before, after)) => {
+                let (_, after) = after.split_once(' ').unwrap();
+                format!("{before}&continue={token} {after}")
+            }
+            None => recording.request.clone(),
+        };
+        let reply = Client::connect(&sandbox).unwrap().send(&request).unwrap();
+        let found = recording.differences(&reply);
+        differences.extend(found.iter().map(|line| format!("{name}: {line}")));
+        if token.is_empty() {
+            token = text(&json(&reply)["metadata"]["continue"]).to_owned();
+            // The second page shows the time of the first.
+            let mut late = Recording::load(PAGES[0]).json()["items"][0].take();
+            late["metadata"]["name"] = "hand-3".into();
+            sandbox.create(Resource::EndpointSlices, late);
+        }
+    }
+    assert!(differences.is_empty(), "\n{}\n", differences.join("\n"));
+}
+
+#[test]
+fn the_rest_of_a_list_is_gone_after_a_compaction_and_its_answer_shows_the_way_on() {
+    let sandbox = with_recorded_slices();
+    let mut client = Client::connect(&sandbox).unwrap();
+    let list = "/apis/discovery.k8s.io/v1/namespaces/rec2/endpointslices?limit=3";
+    let mut get = |token: &str| client.get(&format!("{list}&continue={token}")).unwrap();
+    let first = json(&get(""));
+    assert_eq!(first["metadata"]["remainingItemCount"], 1, "no selector");
+    let token = text(&first["metadata"]["continue"]);
+    assert_eq!(names(&json(&get(token))), ["myapp"]);
+    sandbox.expire_versions();
+    let gone = get(token);
+    assert_eq!(gone.status, 410);
+    let gone = json(&gone);
+    assert_eq!(gone["reason"], "Expired");
+    let way_on = text(&gone["metadata"]["continue"]);
+    assert_eq!(names(&json(&get(way_on))), ["myapp"]);
+}
+
+/// The names of the items of a list, without their random ends.
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().expect("items").iter();
+    let names = items.map(|item| text(&item["metadata"]["name"]));
+    names.map(|name| name.split('-').next().unwrap()).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/default/deployments/myapp";
 
 fn json(reply: &Reply) -> Value {
@@ -330,6 +409,7 @@ fn every_recording_is_in_the_script() {
         .filter(|name| name.ends_with(".http"))
         .collect();
     recorded.sort();
-    let scripted: Vec<String> = SCRIPT.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let scripted = SCRIPT.iter().map(|(name, _)| *name);
+    let scripted: Vec<&str> = scripted.chain(PAGES.iter().copied()).collect();
     assert_eq!(recorded, scripted);
 }

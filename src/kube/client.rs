@@ -99,6 +99,8 @@ pub(super) struct Failure {
     pub(super) sent: bool,
     /// It was sent on a connection from the pool, which turned out closed.
     stale: bool,
+    /// The reply was good, and its body larger than allowed.
+    pub(super) too_large: bool,
     /// What went wrong.
     pub(super) text: String,
 }
@@ -176,13 +178,25 @@ impl Client {
     }
 }
 
+impl Failure {
+    /// What came back was not what was asked for.
+    pub(super) fn malformed(why: &str) -> Self {
+        Failure {
+            sent: true,
+            stale: false,
+            too_large: false,
+            text: printable(why),
+        }
+    }
+}
+
 impl Calls<'_> {
     /// A read of up to `cap` bytes.
     pub(super) fn get(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
         self.read(Verb::Get, path, cap)
     }
 
-    /// A read of a whole list of up to `cap` bytes.
+    /// A read of a list, or of a page of one, of up to `cap` bytes.
     pub(super) fn list(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
         self.read(Verb::List, path, cap)
     }
@@ -296,6 +310,7 @@ impl Calls<'_> {
         Failure {
             sent: witness.sent(),
             stale: witness.sent() && !witness.connected() && is_disconnect(&cause),
+            too_large: false,
             text: printable(&cause.to_string()),
         }
     }
@@ -322,6 +337,7 @@ fn whole(reply: Response<Body>, cap: u64) -> Result<Reply, Failure> {
         Err(cause) => Err(Failure {
             sent: true,
             stale: false,
+            too_large: is_too_large(&cause),
             text: printable(&cause.to_string()),
         }),
     }
@@ -347,6 +363,13 @@ fn is_tls(cause: &ureq::Error) -> bool {
     cause
         .get_ref()
         .is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Whether a body has met the limit that [`whole`] has set.
+fn is_too_large(cause: &std::io::Error) -> bool {
+    let inner = cause.get_ref();
+    let inner = inner.and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    matches!(inner, Some(ureq::Error::BodyExceedsLimit(_)))
 }
 
 fn is_disconnect(cause: &ureq::Error) -> bool {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 
-use super::objects::{self, Endpoint, EndpointPort, EndpointSlice, List, Metadata, TargetRef};
+use super::objects::{self, Endpoint, EndpointPort, EndpointSlice, Metadata, TargetRef};
 use super::objects::{WatchEvent, is_tcp};
 use crate::cluster::{AddressSource, Permission, Pod};
 
@@ -201,12 +201,14 @@ impl Known {
         self.port = port;
     }
 
-    /// A list replaces everything.
-    pub(super) fn replace<T: Source>(&mut self, list: &List<T>) {
-        self.objects.clear();
-        for item in list.items.iter().flatten() {
-            self.put(item);
-        }
+    /// The same port, and no objects: what a list begins with.
+    pub(super) fn emptied(&self) -> Self {
+        Known::new(self.port.clone())
+    }
+
+    /// Takes in the items of a list, or of a page of one.
+    pub(super) fn add<T: Source>(&mut self, items: &[T]) {
+        items.iter().for_each(|item| self.put(item));
     }
 
     /// Takes in an event, and moves `version` to where the watch has got.
@@ -303,8 +305,9 @@ mod tests {
     }
 
     fn list<T: Source>(known: &mut Known, json: &[u8]) -> String {
-        let list: List<T> = serde_json::from_slice(json).unwrap();
-        known.replace(&list);
+        let list: objects::List<T> = serde_json::from_slice(json).unwrap();
+        *known = known.emptied();
+        known.add(&list.items.unwrap_or_default());
         list.metadata.resource_version
     }
 

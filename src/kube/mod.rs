@@ -50,6 +50,7 @@ mod endpoints;
 mod executor;
 mod lines;
 mod objects;
+mod pages;
 mod patch;
 mod paths;
 mod requests;

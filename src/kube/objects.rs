@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::text::printable;
 use crate::cluster::{InUse, ResourceVersion, Scale};
 
-/// `metadata`, of an object or of a list.
+/// `metadata` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata {
@@ -125,10 +125,19 @@ impl Status {
     }
 }
 
-/// A list of objects.
+/// `metadata` of a list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ListMetadata {
+    pub(super) resource_version: String,
+    /// Where the next page begins; empty if there is none.
+    pub(super) r#continue: String,
+}
+
+/// A list of objects, or one page of it.
 #[derive(Debug, Deserialize)]
 pub(super) struct List<T> {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ListMetadata,
     pub(super) items: Option<Vec<T>>,
 }
 

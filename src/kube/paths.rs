@@ -39,6 +39,15 @@ pub(super) fn endpoints(namespace: &str, service: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/endpoints?fieldSelector=metadata.name%3D{service}")
 }
 
+/// A page of the list at `list`: at most `limit` items, from where the page
+/// before it ended, as its `continue` says; empty for the first page.
+pub(super) fn page(list: &str, limit: u32, token: &str) -> String {
+    match token {
+        "" => format!("{list}&limit={limit}"),
+        token => format!("{list}&limit={limit}&continue={}", escaped(token)),
+    }
+}
+
 /// The watch that goes on where the list at `list` ended.
 pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
     let version = escaped(version);
@@ -67,12 +76,24 @@ mod tests {
     use super::super::testing::recorded_target;
     use super::*;
 
+    /// The `continue` of the recorded first page.
+    const CONTINUE: &str =
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6OTU5OCwic3RhcnQiOiIvaGFuZC0xXHUwMDAwIn0";
+
     #[test]
     fn paths_are_those_of_the_recordings() {
         let myapp = deployment("default", "myapp");
         for (path, recording) in [
             (scale(&myapp), "02-scale-get-zero"),
             (status(&myapp), "16-status-patch-condition"),
+            (
+                page(&slices("rec2", "hand"), 2, ""),
+                "39-slices-list-page-one",
+            ),
+            (
+                page(&slices("rec2", "hand"), 2, CONTINUE),
+                "40-slices-list-page-two",
+            ),
             (myapp, "03-deployment-get-zero"),
             (slices("default", "myapp"), "05-slices-list-empty"),
             (

@@ -13,13 +13,14 @@ use std::time::Duration;
 use log::Level;
 use ureq::BodyReader;
 
-use self::end::{End, Refused, checked, parsed};
+use self::end::{End, Refused, checked, parsed, refused};
 use self::news::News;
 use super::bell::Bell;
 use super::client::{Calls, Client, Opened, Reply};
 use super::endpoints::{Applied, Known, PortChoice, Source};
 use super::lines::{Lines, TooLong};
-use super::objects::{self, EndpointSlice, List, Service, WatchEvent};
+use super::objects::{self, EndpointSlice, Service, WatchEvent};
+use super::pages::{self, Listed};
 use super::service::{self, Resolved};
 use super::text::printable;
 use super::throttle::Throttle;
@@ -28,8 +29,8 @@ use crate::backoff::{self, Backoff, Random};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, PortRef};
 
-/// The largest list, and the largest Service, in bytes.
-const LIST_BODY: u64 = 4 * 1024 * 1024;
+/// The largest Service, in bytes.
+const SERVICE_BODY: u64 = 4 * 1024 * 1024;
 /// The longest line of a watch, in bytes: a full slice of a hundred endpoints
 /// is 40 KiB, and etcd takes no object above 1.5 MiB.
 const LONGEST_LINE: usize = 2 * 1024 * 1024;
@@ -159,7 +160,7 @@ impl<R: Fn(Report)> Follower<R> {
     /// be for us to read: then the port must do without.
     fn read_service(&mut self) -> Result<(), End> {
         let bell = self.bell.clone();
-        let reply = bell.client.calls().get(&self.service_path, LIST_BODY)?;
+        let reply = bell.client.calls().get(&self.service_path, SERVICE_BODY)?;
         let absent = (reply.status == 404).then(|| reply.explanation());
         let (port, fallback) = match checked(reply, Permission::GetService) {
             Ok(reply) => {
@@ -231,9 +232,18 @@ impl<R: Fn(Report)> Follower<R> {
 
     /// Lists; returns the version to watch from.
     fn list<T: Source>(&mut self, client: &Client, path: &str) -> Result<String, End> {
-        let reply = checked(client.calls().list(path, LIST_BODY)?, T::PERMISSION)?;
-        let list: List<T> = parsed(&reply.body)?;
-        self.known.replace(&list);
+        let mut listed = self.known.emptied();
+        let ended = pages::list::<T>(&client.calls(), path, |page| {
+            if page.is_first {
+                listed = listed.emptied();
+            }
+            listed.add(&page.items);
+        })?;
+        let version = match ended {
+            Listed::Whole { version } => version,
+            Listed::Refused(reply) => return Err(refused(&reply, T::PERMISSION)),
+        };
+        self.known = listed;
         self.list_backoff.reset();
         self.news.listed(self.known.pods());
         // Before anybody takes the list for one of what is wanted.
@@ -241,7 +251,7 @@ impl<R: Fn(Report)> Follower<R> {
             .check_service(self.absent.as_deref(), self.known.is_empty());
         self.news.found::<T>();
         self.news.check_port(self.known.port_missing());
-        Ok(list.metadata.resource_version)
+        Ok(version)
     }
 
     /// One watch. Ok when the next may follow it, Err when a list must.

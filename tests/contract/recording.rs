@@ -15,6 +15,7 @@ const UNMODELLED: &[&str] = &["managedFields"];
 const VARYING: &[&str] = &[
     "addresses",
     "containerPort",
+    "continue",
     "creationTimestamp",
     "endpoints.kubernetes.io/last-change-trigger-time",
     "gitCommit",
@@ -74,6 +75,11 @@ impl Recording {
             request,
             reply,
         }
+    }
+
+    /// The body of the reply.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.reply.body).expect("JSON")
     }
 
     /// What of `ours` differs from what was recorded, one line each.

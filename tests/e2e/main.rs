@@ -7,6 +7,7 @@ mod admin;
 mod descriptors;
 mod faults;
 mod journeys;
+mod large;
 mod process;
 mod settings;
 mod several;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::http::{Reply, Request};
 use super::objects::{bookmark, event};
+use super::pages;
 use super::patch;
 use super::store::{Resource, Store, TooOld, text};
 
@@ -211,6 +212,11 @@ impl Selector {
         }
     }
 
+    /// Whether it selects every object.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.labels.is_empty()
+    }
+
     /// Whether it selects `object`.
     pub fn selects(&self, object: &Value) -> bool {
         let meta = &object["metadata"];
@@ -288,7 +294,7 @@ fn answer_permitted(
     let subresource = target.subresource.as_deref();
     Answer::Reply(match (target.verb, subresource) {
         ("watch", None) => return watch(store, resource, request),
-        ("list", None) => list(store, resource, request),
+        ("list", None) => pages::list(store, resource, &Selector::of(request), request),
         ("create", None) => create(store, resource, target, request),
         ("get", Some("scale")) => found(store, resource, target, patch::scale_of),
         ("get", _) => found(store, resource, target, Value::clone),
@@ -307,33 +313,6 @@ fn found(
         Some(object) => Reply::json(200, &show(object)),
         None => target.not_found(),
     }
-}
-
-fn list(store: &Store, resource: Resource, request: &Request) -> Reply {
-    let selector = Selector::of(request);
-    let selected = store
-        .list(resource)
-        .filter(|object| selector.selects(object));
-    let items: Vec<Value> = selected.map(|object| without_type(object)).collect();
-    Reply::json(
-        200,
-        &json!({
-            "kind": format!("{}List", resource.kind()),
-            "apiVersion": resource.api_version(),
-            "metadata": { "resourceVersion": store.version().to_string() },
-            "items": items,
-        }),
-    )
-}
-
-/// Items of a list carry neither kind nor apiVersion.
-fn without_type(object: &Value) -> Value {
-    let mut item = object.clone();
-    if let Some(fields) = item.as_object_mut() {
-        fields.remove("kind");
-        fields.remove("apiVersion");
-    }
-    item
 }
 
 fn watch(store: &Store, resource: Resource, request: &Request) -> Answer {

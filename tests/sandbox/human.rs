@@ -139,6 +139,11 @@ impl Sandbox {
         });
     }
 
+    /// Creates an object as `kubectl create` does.
+    pub fn create(&self, resource: Resource, object: serde_json::Value) {
+        self.change_store(|store| store.create(resource, object));
+    }
+
     /// Removes a slice that [`Sandbox::publish_slice`] made.
     pub fn delete_slice(&self, name: &str) {
         self.change_store(|store| store.delete(Resource::EndpointSlices, name));

@@ -17,6 +17,7 @@
 //! server       connections, TLS                        faults    misbehaviour on cue
 //! http         messages                                state     the lock, the log
 //! api, patch   requests to answers                     watch     streams of events
+//! pages        lists, whole and in pages
 //! store        objects, versions, history              objects   objects as first applied
 //! controller   Deployment and pods over time           endpoints slices and Endpoints
 //! pods         servers and their addresses             acceptor  listeners, threads
@@ -34,6 +35,7 @@ mod faults;
 mod http;
 mod human;
 mod objects;
+mod pages;
 mod patch;
 mod pods;
 mod server;

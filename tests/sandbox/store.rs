@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 /// How many changes are kept for watches; older ones are compacted away.
 const HISTORY_MAX: usize = 2_000;
 
+/// How many lists that were not read to their end are kept; older ones are
+/// compacted away.
+const SNAPSHOTS_MAX: usize = 16;
+
 /// Where the counter of resourceVersions begins: high enough that `1` is too
 /// old for a watch, as on a cluster that has lived for a while.
 const FIRST_VERSION: u64 = 10_290;
@@ -120,6 +124,16 @@ pub struct Store {
     dropped: u64,
     objects: BTreeMap<(Resource, String), Arc<Value>>,
     history: VecDeque<Change>,
+    snapshots: VecDeque<Snapshot>,
+}
+
+/// All objects of a kind as they were at a version, for lists in pages.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub version: u64,
+    pub resource: Resource,
+    /// By name.
+    pub objects: Vec<Arc<Value>>,
 }
 
 impl Store {
@@ -132,6 +146,7 @@ impl Store {
             dropped: FIRST_VERSION,
             objects: BTreeMap::new(),
             history: VecDeque::new(),
+            snapshots: VecDeque::new(),
         }
     }
 
@@ -151,6 +166,31 @@ impl Store {
             .iter()
             .filter(move |((r, _), _)| *r == resource)
             .map(|(_, object)| object)
+    }
+
+    /// The objects of a kind as they are now.
+    pub fn snapshot(&self, resource: Resource) -> Snapshot {
+        Snapshot {
+            version: self.version,
+            resource,
+            objects: self.list(resource).cloned().collect(),
+        }
+    }
+
+    /// Keeps a snapshot for the pages that follow, until the next compaction.
+    pub fn keep(&mut self, snapshot: Snapshot) {
+        if self.kept(snapshot.resource, snapshot.version).is_none() {
+            self.snapshots.push_back(snapshot);
+        }
+        if self.snapshots.len() > SNAPSHOTS_MAX {
+            self.snapshots.pop_front();
+        }
+    }
+
+    /// The snapshot of that version, if it is still there.
+    pub fn kept(&self, resource: Resource, version: u64) -> Option<&Snapshot> {
+        let mut kept = self.snapshots.iter();
+        kept.find(|kept| (kept.resource, kept.version) == (resource, version))
     }
 
     /// Stores a new object, giving it what a server gives: namespace, uid,
@@ -255,11 +295,12 @@ impl Store {
     }
 
     /// Makes every resourceVersion that a client can have read so far too old
-    /// for the start of a watch. Watches in progress carry on, as those of an
+    /// for the start of a watch and for the rest of a list. Watches in progress carry on, as those of an
     /// API server do: they are fed from memory.
     pub fn compact(&mut self) {
         self.version += 1;
         self.compacted = self.version;
+        self.snapshots.clear();
     }
 }
 

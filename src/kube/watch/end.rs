@@ -35,11 +35,16 @@ impl From<Failure> for End {
 
 /// The reply, if it is good, to a request that takes that right.
 pub(super) fn checked(reply: Reply, permission: Permission) -> Result<Reply, End> {
-    if reply.is_success() {
-        return Ok(reply);
+    match reply.is_success() {
+        true => Ok(reply),
+        false => Err(refused(&reply, permission)),
     }
+}
+
+/// What follows from a reply that is none of the good ones.
+pub(super) fn refused(reply: &Reply, permission: Permission) -> End {
     let why = reply.explanation();
-    Err(match (reply.status, reply.retry_after) {
+    match (reply.status, reply.retry_after) {
         // Not 401: whose token is being replaced may have another one soon.
         (403 | 404, _) => {
             let lacking = (reply.status == 403).then_some(permission);
@@ -47,7 +52,7 @@ pub(super) fn checked(reply: Reply, permission: Permission) -> Result<Reply, End
         }
         (_, Some(wait)) if !wait.is_zero() => End::Later(wait, why),
         _ => End::Failed(why),
-    })
+    }
 }
 
 /// What the reply, or the line of a watch, says.

@@ -90,7 +90,8 @@ fn follow<T: Source>(lines: &[Vec<u8>], port: PortChoice) {
     let (mut known, mut version) = (Known::new(port), "1".to_owned());
     for line in lines {
         if let Ok(list) = serde_json::from_slice::<List<T>>(line) {
-            known.replace(&list);
+            known = known.emptied();
+            known.add(&list.items.unwrap_or_default());
         }
         let Ok(event) = serde_json::from_slice::<WatchEvent<T>>(line) else {
             continue;
