@@ -19,13 +19,13 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim net guest idle soak fuzz bench static image image-prebuilt image-test
+.PHONY: help run test model sim net vm idle soak fuzz bench static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Show an app being woken, on kind or in a sandbox of one process: PORT=8080
-	@# In a process group of its own (-m), so that Ctrl-C ends the show and not make.
+	@# In a process group of its own (-m), so that Ctrl-C ends the demo and not make.
 	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
 
 test: ## Run all tests that take no cluster and no patience
@@ -41,11 +41,11 @@ sim: ## Play SEEDS=n runs of faults over simulated time
 net: ## Test on networks on which packets vanish, for minutes; takes root
 	@ZPA_SLOW=1 sh tests/run-tests.sh net --test net -- --test-threads=6
 
-guest: ## Run the network tests in an emulated machine: KERNEL=package, TESTS=words
-	@sh tests/guest/run.sh
+vm: ## Run the network tests in an emulated machine: KERNEL=package, TESTS=words
+	@sh tests/vm/run.sh
 
 idle: ## Hold 100,000 idle connections for MINUTES=n in an emulated machine
-	@TESTS='idle --nocapture' ZPA_SLOW=1 ZPA_IDLE_MINUTES=$(MINUTES) sh tests/guest/run.sh
+	@TESTS='idle --nocapture' ZPA_SLOW=1 ZPA_IDLE_MINUTES=$(MINUTES) sh tests/vm/run.sh
 
 soak: ## Mix all traffic and faults for SOAK_MINUTES=n
 	@SOAK_MINUTES=$(SOAK_MINUTES) sh tests/run-tests.sh soak \

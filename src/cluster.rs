@@ -1,4 +1,4 @@
-//! The words in which the rooms speak of the cluster.
+//! The words in which the modules speak of the cluster.
 //!
 //! The policy asks, the API thread answers, and neither imports the other:
 //! what passes between them is defined here, free of sockets and of HTTP.
@@ -18,10 +18,10 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// The mark of whoever last announced that the app is in use: opaque, and
-/// different for each announcement.
+/// The token of whoever last renewed a lease: opaque, and
+/// different for each renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct InUse(pub String);
+pub struct LeaseToken(pub String);
 
 /// The scale of the Deployment, as one read or one write showed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,18 +30,18 @@ pub struct Scale {
     pub replicas: u32,
     /// The version that a guarded write has to name.
     pub version: ResourceVersion,
-    /// The last announcement; `None` if the reply did not show it, as that of
+    /// The last renewal; `None` if the reply did not show it, as that of
     /// the scale subresource does not.
-    pub in_use: Option<InUse>,
+    pub lease_token: Option<LeaseToken>,
     /// `metadata.generation`, which each write of the spec or of an annotation
     /// raises by one, and no write of the status (`deploymentStrategy`); `None`
     /// if the reply did not show it, as that of the scale subresource does not.
     pub generation: Option<u64>,
 }
 
-/// Where an announcement is written.
+/// Where a renewal is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Via {
+pub enum LeaseStore {
     /// A condition in the Deployment's status.
     Status,
     /// An annotation on the Deployment, where its status may not be patched.
@@ -60,19 +60,19 @@ pub enum Request {
         /// The version on which the decision rests.
         guard: ResourceVersion,
     },
-    /// Say that the app is in use, whatever its version.
-    Announce {
-        /// Makes the mark different from every other.
+    /// Renew the lease, whatever the version of the Deployment.
+    RenewLease {
+        /// Makes the token different from every other.
         nonce: u64,
         /// Where to write it.
-        via: Via,
+        store: LeaseStore,
     },
 }
 
 /// How a [`Request`] ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// 200: the scale after the read, the write or the announcement.
+    /// 200: the scale after the read, the write or the renewal.
     Scale(Scale),
     /// 409: the Deployment has moved on, and nothing was written.
     Conflict,
@@ -187,15 +187,15 @@ impl fmt::Display for AddressSource {
 /// A right that the API server may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {
-    /// To see the announcements of other proxies, and the scale.
+    /// To see the renewals of other proxies, and the scale.
     GetDeployment,
     /// To see the scale alone.
     GetScale,
     /// To wake the app and to put it to sleep.
     PatchScale,
-    /// To announce in the Deployment's status.
+    /// To renew the lease in the Deployment's status.
     PatchStatus,
-    /// To announce by an annotation.
+    /// To renew the lease in an annotation.
     PatchDeployment,
     /// To know the port's number and the way through the cluster IP.
     GetService,
@@ -233,12 +233,12 @@ impl Permission {
     }
 
     /// What can be done where it is refused; `None` where nothing can be.
-    pub fn instead(self) -> Option<&'static str> {
+    pub fn fallback(self) -> Option<&'static str> {
         match self {
             Permission::GetDeployment => {
                 Some("reading its scale alone: other proxies cannot be seen")
             }
-            Permission::PatchStatus => Some("announcing by an annotation"),
+            Permission::PatchStatus => Some("renewing the lease in an annotation"),
             Permission::PatchDeployment => {
                 Some("counting only the connections of this proxy: others may put the app to sleep")
             }
@@ -261,5 +261,5 @@ pub struct Refusal {
     /// The API server's own words, fit for a log.
     pub why: String,
     /// What is done in place of what is refused; `None` if nothing can be.
-    pub instead: Option<&'static str>,
+    pub fallback: Option<&'static str>,
 }

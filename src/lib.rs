@@ -3,7 +3,7 @@
 //! comes it scales the Deployment up, holds the connection, and hands it over
 //! as soon as a pod is ready.
 //!
-//! # Rooms
+//! # Modules
 //!
 //! ```text
 //! main       arguments, log set-up, exit code
@@ -16,15 +16,15 @@
 //! ├─ metrics    one table: name, type, labels, help; the text of a scrape
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
-//! ground floor  cluster (the words that rooms share), clock, backoff,
+//! core types  cluster (the words that modules share), clock, backoff,
 //!               duration, address, sys (every `unsafe` of the crate)
 //! ```
 //!
-//! Each room knows the ground floor and no other room, save that the engine
+//! Each module knows the core types and no other module, save that the engine
 //! counts in `metrics`; only the daemon knows them all. `policy` sees counts and
 //! versions, never an address or a socket. `engine` knows no Kubernetes, `kube`
 //! no client: it reports through a closure. Time is an argument, and only `main`
-//! and the daemon know where it comes from. `tests/house.rs` keeps these rules.
+//! and the daemon know where it comes from. `tests/architecture.rs` keeps these rules.
 //!
 //! # Threads
 //!
@@ -34,7 +34,7 @@
 //! hangs; `zpa-watch` follows the EndpointSlices. Both post what they learn into
 //! a channel and wake the loop.
 //!
-//! # Four journeys
+//! # Four walkthroughs
 //!
 //! **A connection while asleep.** [`engine`] accepts it and parks it: no byte is
 //! read, so the kernel holds them, and a reset frees the slot at once. The next
@@ -53,9 +53,9 @@
 //! policy has the scale read afresh, and writes zero under the version just read.
 //! From that moment the gate is shut: whoever comes is parked, and if the write
 //! went through, they wake the app again. The pods known at that time are
-//! condemned and not dialled any more.
+//! quarantined and not dialled any more.
 //!
-//! **A visitor of the admin port.** [`engine`] lets it in beside the connections,
+//! **A connection to the admin port.** [`engine`] lets it in beside the connections,
 //! takes what it says, and hands that to the daemon at the end of the same turn.
 //! [`admin`] finds out what was asked; the daemon gathers the answer from where
 //! things are counted and decided. So an answer proves that the loop turns.

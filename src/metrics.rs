@@ -37,9 +37,9 @@ pub struct Snapshot {
     pub replicas_age: Option<Duration>,
     /// After how long without a connection the app is put to sleep.
     pub idle_ttl: Duration,
-    /// For how long nobody can put the app to sleep; none where announcing is
-    /// forbidden, so that there is no cover to be had.
-    pub cover: Option<Duration>,
+    /// For how long nobody can put the app to sleep; none where renewing is
+    /// forbidden, so that there is no lease to be had.
+    pub lease: Option<Duration>,
     /// How many addresses are dialled.
     pub backends: usize,
     /// Whether the list of the pods' addresses is being followed.
@@ -54,8 +54,8 @@ pub struct Snapshot {
     pub accepted: u64,
     /// How often one was handed to a pod.
     pub handed_over: u64,
-    /// How often while there was no cover.
-    pub uncovered: u64,
+    /// How often while there was no lease.
+    pub without_lease: u64,
     /// How many have ended, by reason and phase.
     pub closed: Vec<([&'static str; 2], u64)>,
     /// How many dials have failed.
@@ -170,12 +170,12 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(seconds(it.idle_ttl)),
     },
     Metric {
-        name: "zpa_cover_seconds",
+        name: "zpa_lease_seconds",
         kind: Kind::Gauge,
         labels: &[],
         help: "For how long no proxy can put the app to sleep, renewed while a connection is \
-               open; absent where announcing is forbidden",
-        read: |it, samples| samples.maybe(it.cover.map(seconds)),
+               open; absent where renewing is forbidden",
+        read: |it, samples| samples.maybe(it.lease.map(seconds)),
     },
     Metric {
         name: "zpa_backends",
@@ -236,12 +236,12 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.handed_over),
     },
     Metric {
-        name: "zpa_forwarded_without_cover_total",
+        name: "zpa_forwarded_without_lease_total",
         kind: Kind::Counter,
         labels: &[],
-        help: "How often without cover, because no announcement succeeded: another proxy may put \
+        help: "How often without a lease, because no renewal succeeded: another proxy may put \
                the app to sleep under it",
-        read: |it, samples| samples.one(it.uncovered),
+        read: |it, samples| samples.one(it.without_lease),
     },
     Metric {
         name: "zpa_dials_failed_total",

@@ -30,7 +30,7 @@ const WATCH_SECONDS: &str = "timeoutSeconds=2";
 /// How a recorded request is sent.
 enum Play {
     /// After this has been done.
-    After(fn(&Stage)),
+    After(fn(&Fixture)),
     /// In the background, while the rest goes on.
     Meanwhile,
 }
@@ -76,7 +76,7 @@ const SCRIPT: &[(&str, Play)] = &[
 ];
 
 /// The sandbox, and what was said last.
-struct Stage {
+struct Fixture {
     sandbox: Sandbox,
     /// The version of the first list, where the watches start.
     first_version: Mutex<String>,
@@ -84,10 +84,10 @@ struct Stage {
     last_version: Mutex<String>,
 }
 
-fn nothing(_: &Stage) {}
+fn nothing(_: &Fixture) {}
 
-fn watches_are_open(stage: &Stage) {
-    stage.sandbox.expect("three open watches", |state| {
+fn watches_are_open(fixture: &Fixture) {
+    fixture.sandbox.expect("three open watches", |state| {
         [
             Resource::EndpointSlices,
             Resource::Deployments,
@@ -98,17 +98,19 @@ fn watches_are_open(stage: &Stage) {
     });
 }
 
-fn pod_is_ready(stage: &Stage) {
-    stage.sandbox.expect("a ready pod in the status", |state| {
-        state
-            .deployment()
-            .is_some_and(|object| object["status"]["readyReplicas"] == 1)
-    });
+fn pod_is_ready(fixture: &Fixture) {
+    fixture
+        .sandbox
+        .expect("a ready pod in the status", |state| {
+            state
+                .deployment()
+                .is_some_and(|object| object["status"]["readyReplicas"] == 1)
+        });
 }
 
 /// The watches have ended too: nothing may come after what they recorded.
-fn pods_are_gone(stage: &Stage) {
-    stage.sandbox.expect("no pod and no watch", |state| {
+fn pods_are_gone(fixture: &Fixture) {
+    fixture.sandbox.expect("no pod and no watch", |state| {
         let terminating = state
             .deployment()
             .map(|d| d["status"]["terminatingReplicas"] == 0);
@@ -116,22 +118,22 @@ fn pods_are_gone(stage: &Stage) {
     });
 }
 
-fn account_is_nobody(stage: &Stage) {
-    stage.sandbox.set_account("nobody");
-    stage.sandbox.deny("*", "*");
+fn account_is_nobody(fixture: &Fixture) {
+    fixture.sandbox.set_account("nobody");
+    fixture.sandbox.deny("*", "*");
 }
 
-fn account_is_recorder(stage: &Stage) {
-    stage.sandbox.set_account("recorder");
-    stage.sandbox.allow_all();
+fn account_is_recorder(fixture: &Fixture) {
+    fixture.sandbox.set_account("recorder");
+    fixture.sandbox.allow_all();
 }
 
-fn pods_stay_away(stage: &Stage) {
-    stage.sandbox.never_ready();
+fn pods_stay_away(fixture: &Fixture) {
+    fixture.sandbox.never_ready();
 }
 
-impl Stage {
-    fn new() -> Stage {
+impl Fixture {
+    fn new() -> Fixture {
         let quick = Duration::from_millis(50);
         let options = Options {
             start_delay: Some(quick),
@@ -139,7 +141,7 @@ impl Stage {
             ..Options::default()
         };
         let sandbox = Sandbox::start(options);
-        Stage {
+        Fixture {
             sandbox,
             first_version: Mutex::default(),
             last_version: Mutex::default(),
@@ -184,7 +186,7 @@ impl Stage {
 }
 
 fn play<'s>(
-    stage: &'s Stage,
+    fixture: &'s Fixture,
     scope: &'s Scope<'s, '_>,
 ) -> Vec<(Recording, ScopedJoinHandle<'s, Reply>)> {
     let mut answers = Vec::new();
@@ -192,11 +194,11 @@ fn play<'s>(
         let recording = Recording::load(name);
         let copy = Recording::load(name);
         match how {
-            Meanwhile => answers.push((recording, scope.spawn(move || stage.send(&copy)))),
+            Meanwhile => answers.push((recording, scope.spawn(move || fixture.send(&copy)))),
             After(prepare) => {
-                prepare(stage);
-                let reply = stage.send(&copy);
-                stage.remember_version(&reply);
+                prepare(fixture);
+                let reply = fixture.send(&copy);
+                fixture.remember_version(&reply);
                 answers.push((recording, scope.spawn(move || reply)));
             }
         }
@@ -206,10 +208,10 @@ fn play<'s>(
 
 #[test]
 fn every_recorded_request_is_answered_as_recorded() {
-    let stage = Stage::new();
+    let fixture = Fixture::new();
     let differences = thread::scope(|scope| {
         let mut differences = Vec::new();
-        for (recording, reply) in play(&stage, scope) {
+        for (recording, reply) in play(&fixture, scope) {
             let reply = reply.join().expect("a reply");
             let found = recording.differences(&reply);
             differences.extend(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use zpa::clock::Time;
-use zpa::engine::{Engine, Limits, VisitorLimits};
+use zpa::engine::{AdminLimits, Engine, Limits};
 use zpa::sys;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -641,7 +641,7 @@ fn a_pod_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_w
 }
 
 #[test]
-fn a_survivor_is_reset_a_minute_after_it_has_last_taken_something() {
+fn a_remaining_side_is_reset_a_minute_after_it_has_last_taken_something() {
     let (mut rig, client, mut server) = full_both_ways();
     reset(client);
     rig.settle();
@@ -658,10 +658,10 @@ fn a_survivor_is_reset_a_minute_after_it_has_last_taken_something() {
     rig.until("it is closed", |e| e.counts().open == 0);
 }
 
-/// The machine slept, and the first event after that is of a survivor that has room
+/// The machine slept, and the first event after that is of a remaining side that has room
 /// for more than is moved at once, but has acknowledged nothing for a minute.
 #[test]
-fn a_survivor_that_has_room_again_when_its_time_is_up_is_closed_like_any_other() {
+fn a_remaining_side_that_has_room_again_when_its_time_is_up_is_closed_like_any_other() {
     let (mut rig, mut client, mut server) = in_conversation();
     fill(&mut rig, &mut client);
     reset(client);
@@ -992,7 +992,7 @@ fn last_words(rig: &mut Rig, server: &mut TcpStream) -> Option<ErrorKind> {
 }
 
 #[test]
-fn a_survivor_that_dies_too_is_closed_at_once() {
+fn a_remaining_side_that_dies_too_is_closed_at_once() {
     let pod = backend();
     let mut rig = Rig::open(&[&pod]);
     let client = rig.connect();
@@ -1066,36 +1066,36 @@ fn a_pod_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_op
     rig.expect(&mut server, b"hello");
 }
 
-const VISITORS: VisitorLimits = VisitorLimits {
+const ADMIN_LIMITS: AdminLimits = AdminLimits {
     most: 3,
     patience: Duration::from_secs(3600),
     longest: 64,
 };
 
-/// An engine that lets visitors in.
-fn visited(limits: VisitorLimits) -> Rig {
+/// An engine that lets admin connections in.
+fn visited(limits: AdminLimits) -> Rig {
     let mut rig = Rig::new(LIMITS);
     let address = ([127, 0, 0, 1], 0).into();
-    rig.engine.open_to_visitors(address, limits).unwrap();
+    rig.engine.listen_for_admin(address, limits).unwrap();
     rig
 }
 
 impl Rig {
     fn visit(&mut self) -> TcpStream {
-        let address = self.engine.visitors().local_addr().unwrap();
+        let address = self.engine.admin().local_addr().unwrap();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
-    /// A turn in which each visitor that has said a whole line, or all that it
+    /// A turn in which each admin connection that has said a whole line, or all that it
     /// may, is told `answer`.
     fn answer(&mut self, answer: &[u8]) {
         self.turn();
-        while let Some((visitor, said)) = self.engine.visitors().next_request() {
-            let whole = said.ends_with(b"\n") || said.len() >= VISITORS.longest;
+        while let Some((admin_connection, said)) = self.engine.admin().next_request() {
+            let whole = said.ends_with(b"\n") || said.len() >= ADMIN_LIMITS.longest;
             let answer = whole.then(|| answer.to_vec());
-            self.engine.visitors().answer(visitor, answer);
+            self.engine.admin().answer(admin_connection, answer);
         }
     }
 
@@ -1115,88 +1115,94 @@ impl Rig {
 }
 
 #[test]
-fn a_visitor_is_answered_and_is_no_connection() {
-    let mut rig = visited(VISITORS);
-    let mut visitor = rig.visit();
-    visitor.write_all(b"how ").unwrap();
+fn a_admin_connection_is_answered_and_is_no_connection() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"how ").unwrap();
     for _ in 0..5 {
         rig.answer(b"fine");
     }
-    assert_eq!(rig.engine.visitors().len(), 1, "it has not said everything");
-    visitor.write_all(b"are you?\n").unwrap();
-    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
-    drop(visitor);
-    rig.until("it has left", |e| e.visitors().is_empty());
+    assert_eq!(rig.engine.admin().len(), 1, "it has not said everything");
+    admin_connection.write_all(b"are you?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+    drop(admin_connection);
+    rig.until("it has left", |e| e.admin().is_empty());
     let counts = rig.engine.counts();
     assert_eq!((counts.accepted, counts.open, counts.waiting), (0, 0, 0));
 }
 
 #[test]
-fn an_answer_of_any_length_reaches_a_visitor_that_reads_slowly() {
-    let mut rig = visited(VISITORS);
-    let mut visitor = rig.visit();
-    visitor.write_all(b"tell me all\n").unwrap();
+fn an_answer_of_any_length_reaches_a_admin_connection_that_reads_slowly() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"tell me all\n").unwrap();
     let all = vec![b'x'; 8 << 20];
     for _ in 0..20 {
         rig.answer(&all);
     }
-    assert_eq!(rig.told(&mut visitor, &all).unwrap().len(), all.len());
+    assert_eq!(
+        rig.told(&mut admin_connection, &all).unwrap().len(),
+        all.len()
+    );
 }
 
 #[test]
-fn an_answer_is_not_lost_to_what_the_visitor_has_said_beyond_its_limit() {
-    let mut rig = visited(VISITORS);
-    let mut visitor = rig.visit();
-    visitor.write_all(&[b'x'; 4096]).unwrap();
-    assert_eq!(rig.told(&mut visitor, b"enough").unwrap(), b"enough");
+fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(&[b'x'; 4096]).unwrap();
+    assert_eq!(
+        rig.told(&mut admin_connection, b"enough").unwrap(),
+        b"enough"
+    );
 }
 
 #[test]
-fn a_visitor_that_ends_before_it_has_said_everything_is_let_go() {
-    let mut rig = visited(VISITORS);
-    let mut visitor = rig.visit();
-    visitor.write_all(b"ne").unwrap();
-    visitor.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rig.told(&mut visitor, b"?").unwrap(), b"");
-    assert!(rig.engine.visitors().is_empty());
+fn a_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"ne").unwrap();
+    admin_connection.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"?").unwrap(), b"");
+    assert!(rig.engine.admin().is_empty());
 }
 
 #[test]
-fn a_visitor_that_shuts_its_side_after_its_line_is_answered() {
-    let mut rig = visited(VISITORS);
-    let mut visitor = rig.visit();
-    visitor.write_all(b"all\n").unwrap();
-    visitor.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
+fn a_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"all\n").unwrap();
+    admin_connection.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
 }
 
 #[test]
-fn a_visitor_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
-    let mut rig = visited(VISITORS);
+fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
+    let mut rig = visited(ADMIN_LIMITS);
     let (mut silent, mut slow) = (rig.visit(), rig.visit());
     slow.write_all(b"on and ").unwrap();
-    rig.until("both are in", |e| e.visitors().len() == 2);
-    rig.skew += VISITORS.patience - Duration::from_secs(600);
+    rig.until("both are in", |e| e.admin().len() == 2);
+    rig.skew += ADMIN_LIMITS.patience - Duration::from_secs(600);
     slow.write_all(b"on ").unwrap();
     rig.answer(b"?");
-    assert_eq!(rig.engine.visitors().len(), 2);
-    assert!(rig.engine.next_deadline().is_some_and(|at| at > rig.now()));
+    assert_eq!(rig.engine.admin().len(), 2);
+    assert!(rig.engine.poll_timeout().is_some_and(|at| at > rig.now()));
     rig.skew += Duration::from_secs(600);
-    rig.until("they are out", |e| e.visitors().is_empty());
-    for visitor in [&mut silent, &mut slow] {
-        assert_eq!(rig.told(visitor, b"?").unwrap(), b"");
+    rig.until("they are out", |e| e.admin().is_empty());
+    for admin_connection in [&mut silent, &mut slow] {
+        assert_eq!(rig.told(admin_connection, b"?").unwrap(), b"");
     }
-    assert_eq!(rig.engine.next_deadline(), None, "nothing is left of them");
+    assert_eq!(rig.engine.poll_timeout(), None, "nothing is left of them");
 }
 
 #[test]
 fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
-    let mut rig = visited(VISITORS);
-    let mut silent: Vec<_> = (0..VISITORS.most).map(|_| rig.visit()).collect();
-    rig.until("the room is full", |e| e.visitors().len() == VISITORS.most);
-    let mut visitor = rig.visit();
-    visitor.write_all(b"and me?\n").unwrap();
-    assert_eq!(rig.told(&mut visitor, b"fine").unwrap(), b"fine");
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut silent: Vec<_> = (0..ADMIN_LIMITS.most).map(|_| rig.visit()).collect();
+    rig.until("the room is full", |e| e.admin().len() == ADMIN_LIMITS.most);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"and me?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
     let first = rig.told(&mut silent[0], b"?").unwrap();
     assert_eq!(first, b"", "it was there longest");
     silent[2].write_all(b"me too\n").unwrap();
@@ -1204,25 +1210,25 @@ fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
 }
 
 #[test]
-fn a_crowd_of_visitors_is_answered_to_the_last() {
-    let mut rig = visited(VISITORS);
-    let mut crowd: Vec<_> = (0..50).map(|_| rig.visit()).collect();
-    for visitor in &mut crowd {
-        visitor.write_all(b"hello\n").unwrap();
+fn a_crowd_of_admin_connections_is_answered_to_the_last() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut all: Vec<_> = (0..50).map(|_| rig.visit()).collect();
+    for admin_connection in &mut all {
+        admin_connection.write_all(b"hello\n").unwrap();
     }
-    for visitor in &mut crowd {
-        assert_eq!(rig.told(visitor, b"fine").unwrap(), b"fine");
-        assert!(rig.engine.visitors().len() <= VISITORS.most);
+    for admin_connection in &mut all {
+        assert_eq!(rig.told(admin_connection, b"fine").unwrap(), b"fine");
+        assert!(rig.engine.admin().len() <= ADMIN_LIMITS.most);
     }
 }
 
 #[test]
-fn visitors_are_heard_while_nothing_is_accepted_any_more() {
-    let mut rig = visited(VISITORS);
+fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
+    let mut rig = visited(ADMIN_LIMITS);
     rig.engine.stop_accepting(rig.now());
-    let mut visitor = rig.visit();
-    visitor.write_all(b"still there?\n").unwrap();
-    assert_eq!(rig.told(&mut visitor, b"yes").unwrap(), b"yes");
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"still there?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"yes").unwrap(), b"yes");
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod durations;
 mod relay;
 #[path = "fuzz/checks/settings.rs"]
 mod settings;
-#[allow(dead_code, reason = "the kube room uses all of what is included")]
+#[allow(dead_code, reason = "the kube module uses all of what is included")]
 #[path = "fuzz/checks/watch.rs"]
 mod watch;
 

@@ -113,7 +113,7 @@ kube get deployment my-app
 kubectl --context "kind-$cluster" port-forward deployment/my-app-zpa "$port:8080" :8081 \
     >target/port-forward.log 2>&1 &
 forward=$!
-# Listening is enough: the first connection must be that of the show.
+# Listening is enough: the first connection must be that of the demo.
 until admin=$(sed -n 's/^Forwarding from \(127\.0\.0\.1:[0-9]*\) -> 8081$/\1/p' \
     target/port-forward.log) && [ -n "$admin" ]; do
     kill -0 "$forward" 2>/dev/null || { cat target/port-forward.log >&2; exit 1; }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{AddressSource, Outcome, Permission, Refusal, Via};
+use crate::cluster::{AddressSource, LeaseStore, Outcome, Permission, Refusal};
 use crate::duration;
 use crate::policy;
 
@@ -45,8 +45,8 @@ struct Refused {
 /// What decides about what can be done where a right is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// Where announcements go: it is the policy that gives up a way.
-    pub via: Option<Via>,
+    /// Where renewals go: it is the policy that gives up a way.
+    pub store: Option<LeaseStore>,
     /// Whether a target is dialled in place of the pods.
     pub has_target: bool,
     /// Whether the app has replicas.
@@ -113,9 +113,9 @@ impl Health {
     /// What is being done because that right is refused, if anything is.
     pub fn fallback(&self, permission: Permission, context: Context) -> Option<&'static str> {
         match permission {
-            Permission::PatchStatus if context.via == Some(Via::Status) => None,
-            Permission::PatchDeployment if context.via.is_some() => None,
-            Permission::PatchStatus | Permission::PatchDeployment => permission.instead(),
+            Permission::PatchStatus if context.store == Some(LeaseStore::Status) => None,
+            Permission::PatchDeployment if context.store.is_some() => None,
+            Permission::PatchStatus | Permission::PatchDeployment => permission.fallback(),
             _ => self
                 .refused
                 .get(&permission)?
@@ -188,7 +188,7 @@ impl Refused {
             Permission::FollowEndpoints if context.has_target => {
                 Some("dialling the target without knowing whether it is there")
             }
-            _ => self.refusal.instead,
+            _ => self.refusal.fallback,
         }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     use crate::cluster::{ResourceVersion, Scale};
 
     const ASLEEP: Context = Context {
-        via: Some(Via::Status),
+        store: Some(LeaseStore::Status),
         has_target: false,
         is_up: false,
     };
@@ -212,7 +212,7 @@ mod tests {
         Outcome::Scale(Scale {
             replicas: 0,
             version: ResourceVersion("1".into()),
-            in_use: None,
+            lease_token: None,
             generation: None,
         })
     }
@@ -220,7 +220,7 @@ mod tests {
     fn refusal(permission: Permission) -> Refusal {
         Refusal {
             why: "403 no".into(),
-            instead: permission.instead(),
+            fallback: permission.fallback(),
         }
     }
 
@@ -360,18 +360,22 @@ mod tests {
     }
 
     #[test]
-    fn the_way_of_announcing_is_what_the_policy_says_it_is() {
+    fn the_way_of_renewing_is_what_the_policy_says_it_is() {
         let rights = [Permission::PatchStatus, Permission::PatchDeployment];
         let mut health = well();
         for right in rights {
             health.right(right, Some(refusal(right)), at(1));
         }
-        for (label, via, fallbacks) in [
-            ("not believed yet", Some(Via::Status), [false, false]),
-            ("by an annotation", Some(Via::Annotation), [true, false]),
+        for (label, store, fallbacks) in [
+            ("not believed yet", Some(LeaseStore::Status), [false, false]),
+            (
+                "by an annotation",
+                Some(LeaseStore::Annotation),
+                [true, false],
+            ),
             ("nowhere", None, [true, true]),
         ] {
-            let context = Context { via, ..ASLEEP };
+            let context = Context { store, ..ASLEEP };
             let in_force = rights.map(|right| health.fallback(right, context).is_some());
             assert_eq!(in_force, fallbacks, "{label}");
             assert!(unready(&health, context, 46).is_empty(), "{label}");

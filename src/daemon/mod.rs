@@ -1,11 +1,11 @@
 //! The program: it starts the threads, turns the loop, and ends on a signal.
-//! What happens in a turn is in [`proxy`]; no room but this one knows the
+//! What happens in a turn is in [`proxy`]; no module but this one knows the
 //! others, and none but this one is handed the clock.
 
 pub mod health;
+mod messages;
 mod pages;
 pub mod proxy;
-mod words;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::admin;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::Request;
 use crate::duration;
-use crate::engine::{Counts, Engine, Limits, MAX_PIPES, VisitorLimits};
+use crate::engine::{AdminLimits, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
@@ -34,7 +34,7 @@ use crate::sys::{self, Signals};
 
 /// Descriptors that connections must leave to everybody else: both ends of the
 /// pipes; the API connections, the epoll instance, the credentials files, the log,
-/// visitors.
+/// admin connections.
 const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + 64;
 
 /// Descriptors that one connection takes: the client's and the pod's.
@@ -46,7 +46,7 @@ const DEFAULT_CONNECTIONS: usize = 100_000;
 
 /// What those are held to who ask about the program itself. They come from
 /// anywhere in the cluster.
-const VISITORS: VisitorLimits = VisitorLimits {
+const ADMIN_LIMITS: AdminLimits = AdminLimits {
     most: 16,
     patience: Duration::from_secs(5),
     longest: admin::LONGEST_HEAD,
@@ -137,7 +137,7 @@ impl Daemon {
             }
         };
         info!("{}", greeting(settings, &namespace, engine.local_addr()));
-        if let Some(address) = engine.visitors().local_addr() {
+        if let Some(address) = engine.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
         }
         let about = About {
@@ -177,7 +177,7 @@ impl Daemon {
         loop {
             let timeout = self
                 .proxy
-                .next_deadline()
+                .poll_timeout()
                 .map(|deadline| deadline.since(now));
             let wakeups = self.proxy.sockets.wait(timeout, now)?;
             now = (self.clock)();
@@ -189,19 +189,19 @@ impl Daemon {
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
                 return Ok(exit);
             }
-            self.answer_visitors(now);
+            self.answer_admin(now);
         }
     }
 
-    fn answer_visitors(&mut self, now: Time) {
-        while let Some((visitor, said)) = self.proxy.sockets.visitors().next_request() {
+    fn answer_admin(&mut self, now: Time) {
+        while let Some((admin_connection, said)) = self.proxy.sockets.admin().next_request() {
             let view = View {
                 about: &self.about,
                 proxy: &self.proxy,
                 now,
             };
             let answer = admin::answer(&said, &view);
-            self.proxy.sockets.visitors().answer(visitor, answer);
+            self.proxy.sockets.admin().answer(admin_connection, answer);
         }
     }
 
@@ -221,8 +221,8 @@ impl Sockets for Engine {
         Engine::counts(self)
     }
 
-    fn next_deadline(&self) -> Option<Time> {
-        Engine::next_deadline(self)
+    fn poll_timeout(&self) -> Option<Time> {
+        Engine::poll_timeout(self)
     }
 
     fn set_gate(&mut self, open: bool) {
@@ -312,9 +312,13 @@ fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
     let mut engine = Engine::new(settings.listen, limits)
         .map_err(|e| format!("--listen (ZPA_LISTEN) {}: {e}", settings.listen))?;
     if let Some(address) = settings.admin_listen {
-        engine.open_to_visitors(address, VISITORS).map_err(|e| {
-            format!("--admin-listen (ZPA_ADMIN_LISTEN) {address}: {e}; use another address, or off")
-        })?;
+        engine
+            .listen_for_admin(address, ADMIN_LIMITS)
+            .map_err(|e| {
+                format!(
+                    "--admin-listen (ZPA_ADMIN_LISTEN) {address}: {e}; use another address, or off"
+                )
+            })?;
     }
     Ok(engine)
 }

@@ -1,4 +1,4 @@
-//! What is told to visitors: the state, gathered when somebody asks.
+//! What is told to admin connections: the state, gathered when somebody asks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::Outside;
 use super::proxy::Proxy;
 use crate::admin::Pages;
 use crate::clock::Time;
-use crate::cluster::{Permission, Via};
+use crate::cluster::{LeaseStore, Permission};
 use crate::engine::Engine;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
@@ -86,7 +86,7 @@ impl View<'_> {
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
             idle_ttl: about.settings.idle_ttl,
-            cover: policy.cover_left(now),
+            lease: policy.lease_left(now),
             backends: proxy.backends(),
             following: proxy.health().is_following(),
             connections_limit: about.connections,
@@ -94,7 +94,7 @@ impl View<'_> {
             connections_waiting: counts.waiting,
             accepted: counts.accepted,
             handed_over: counts.handed_over,
-            uncovered: events.uncovered,
+            without_lease: events.without_lease,
             closed: engine.tally().ends(),
             failed_dials: counts.failed_dials,
             hold: engine.tally().hold.clone(),
@@ -111,7 +111,7 @@ impl View<'_> {
         let View { about, proxy, now } = *self;
         let (policy, health) = (proxy.policy(), proxy.health());
         let (counts, unready) = (proxy.sockets.counts(), proxy.unready(now));
-        let via = policy.announces_via();
+        let store = policy.lease_location();
         let trouble = health.last_trouble().map(|(what, at)| Trouble {
             what,
             seconds_ago: seconds(now.since(at)),
@@ -119,7 +119,7 @@ impl View<'_> {
         let fallbacks = Permission::ALL.into_iter().filter_map(|permission| {
             Some(Fallback {
                 permission: permission.name(),
-                instead: self.fallback(permission)?,
+                fallback: self.fallback(permission)?,
                 why: health.why_refused(permission),
             })
         });
@@ -140,13 +140,15 @@ impl View<'_> {
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
             },
             in_use: InUse {
-                announced_by: match via {
-                    Some(Via::Status) => "the condition zero-pod-autoscaler/InUse in the status",
-                    Some(Via::Annotation) => "an annotation",
+                lease_location: match store {
+                    Some(LeaseStore::Status) => {
+                        "the condition zero-pod-autoscaler/InUse in the status"
+                    }
+                    Some(LeaseStore::Annotation) => "an annotation",
                     None => "nothing",
                 },
-                cover_left_seconds: policy.cover_left(now).map(seconds),
-                forwarded_without_cover: proxy.events().uncovered,
+                lease_left_seconds: policy.lease_left(now).map(seconds),
+                forwarded_without_lease: proxy.events().without_lease,
             },
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
@@ -196,9 +198,9 @@ struct App<'a> {
 
 #[derive(Serialize)]
 struct InUse {
-    announced_by: &'static str,
-    cover_left_seconds: Option<f64>,
-    forwarded_without_cover: u64,
+    lease_location: &'static str,
+    lease_left_seconds: Option<f64>,
+    forwarded_without_lease: u64,
 }
 
 #[derive(Serialize)]
@@ -231,7 +233,7 @@ struct Trouble<'a> {
 #[derive(Serialize)]
 struct Fallback<'a> {
     permission: &'static str,
-    instead: &'static str,
+    fallback: &'static str,
     why: Option<&'a str>,
 }
 

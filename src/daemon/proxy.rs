@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
-use super::words::{connections, describe};
+use super::messages::{connections, describe};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
 use crate::duration;
@@ -23,7 +23,7 @@ use crate::policy::{self, Change, Command, Connections, Phase, Policy};
 
 /// With a target set, how long to wait for the first word of the API server
 /// before connections are let through to it all the same.
-const BLIND_AFTER: Duration = Duration::from_secs(2);
+const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the endpoints may stay as they are while somebody waits for a pod,
 /// before they are listed afresh.
@@ -37,7 +37,7 @@ pub trait Sockets {
     /// What was counted.
     fn counts(&self) -> Counts;
     /// When there is something to do even if nothing happens.
-    fn next_deadline(&self) -> Option<Time>;
+    fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate.
     fn set_gate(&mut self, open: bool);
     /// Replaces the addresses that may be dialled.
@@ -133,7 +133,7 @@ enum Drain {
 /// What was told of connections that were closed at the hold limit.
 #[derive(Default)]
 struct Losses {
-    told: u64,
+    logged: u64,
     next: Time,
 }
 
@@ -146,8 +146,8 @@ pub struct Events {
     pub sleeps: u64,
     /// From the first connection that had to wait to a pod for it.
     pub wake: Histogram,
-    /// How often a connection was handed to a pod without cover.
-    pub uncovered: u64,
+    /// How often a connection was handed to a pod without a lease.
+    pub without_lease: u64,
 }
 
 /// A proxy: all that it knows, between its sockets and the API.
@@ -198,7 +198,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             pods: Pods::default(),
             pods_heard: None,
             target: Vec::new(),
-            backends_until: Some(now + BLIND_AFTER),
+            backends_until: Some(now + TRUST_TARGET_AFTER),
             started: now,
             drain: Drain::No,
             losses: Losses::default(),
@@ -239,7 +239,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     pub fn context(&self) -> Context {
         let replicas = self.policy.replicas();
         Context {
-            via: self.policy.announces_via(),
+            store: self.policy.lease_location(),
             has_target: self.terms.has_target,
             is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
         }
@@ -264,21 +264,21 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let draining = self
             .is_draining()
             .then(|| "draining after a signal".to_owned());
-        let (name, blind) = (&self.terms.name, self.is_blind(now));
+        let (name, blind) = (&self.terms.name, self.trusts_target(now));
         let health = self.health.unready(name, self.context(), blind, now);
         draining.into_iter().chain(health).collect()
     }
 
     /// When [`Proxy::turn`] has something to do even if nothing happens.
-    pub fn next_deadline(&self) -> Option<Time> {
+    pub fn poll_timeout(&self) -> Option<Time> {
         let drain = match self.drain {
             Drain::No => None,
             Drain::Delay { until } | Drain::Finish { until } => Some(until),
         };
-        let losses = self.sockets.counts().held_too_long > self.losses.told;
+        let losses = self.sockets.counts().held_too_long > self.losses.logged;
         [
-            self.sockets.next_deadline(),
-            self.policy.next_deadline(),
+            self.sockets.poll_timeout(),
+            self.policy.poll_timeout(),
             self.backends_until,
             losses.then_some(self.losses.next),
             drain,
@@ -293,7 +293,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         // The gate may have to be shut because time has passed. Connections
         // that are here already count before an answer that may put the app to
         // sleep.
-        self.policy.tick(now);
+        self.policy.handle_timeout(now);
         self.sockets.set_gate(self.policy.gate_open(now));
         self.sockets.dispatch(now);
         self.count(now);
@@ -302,8 +302,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.update_backends(now);
         }
         self.update_backends(now);
-        self.policy.tick(now);
-        self.obey(now);
+        self.policy.handle_timeout(now);
+        self.execute_commands(now);
         self.sockets.set_gate(self.policy.gate_open(now));
         self.sockets.release(now);
         self.drain(now)
@@ -329,8 +329,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         );
         let handed_over = counts.handed_over - self.handed_over;
         self.handed_over = counts.handed_over;
-        if !self.policy.is_covered(now) {
-            self.events.uncovered += handed_over;
+        if !self.policy.has_lease(now) {
+            self.events.without_lease += handed_over;
         }
         if counts.failed_dials != self.failed_dials {
             self.failed_dials = counts.failed_dials;
@@ -366,7 +366,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             } => self.health.right(permission, refusal, now),
             Message::Trouble(what) => self.health.trouble(what, now),
         }
-        self.obey(now);
+        self.execute_commands(now);
     }
 
     /// A pod that starts is in the slices within a second or two, long before
@@ -389,64 +389,64 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let pods = self.pods.dialable(now);
         let addresses = match self.terms.has_target {
             false => pods,
-            true if !pods.is_empty() || self.is_blind(now) => self.target.clone(),
+            true if !pods.is_empty() || self.trusts_target(now) => self.target.clone(),
             true => Vec::new(),
         };
         self.backends = addresses.len();
         self.sockets.set_backends(&addresses, now);
         self.policy.dialable(!addresses.is_empty(), now);
-        let deadlines = [self.pods.next_deadline(now), self.blind_at(now)];
+        let deadlines = [self.pods.poll_timeout(now), self.trusts_target_at(now)];
         self.backends_until = deadlines.into_iter().flatten().min();
     }
 
     /// Whether nothing was ever heard of the endpoints, so that a target has
     /// to be trusted to be there.
-    fn is_blind(&self, now: Time) -> bool {
-        self.pods_heard.is_none() && self.blind_at(now).is_none()
+    fn trusts_target(&self, now: Time) -> bool {
+        self.pods_heard.is_none() && self.trusts_target_at(now).is_none()
     }
 
-    fn blind_at(&self, now: Time) -> Option<Time> {
-        Some(self.started + BLIND_AFTER).filter(|&at| at > now)
+    fn trusts_target_at(&self, now: Time) -> Option<Time> {
+        Some(self.started + TRUST_TARGET_AFTER).filter(|&at| at > now)
     }
 
     /// Carries out what the policy has decided.
-    fn obey(&mut self, now: Time) {
+    fn execute_commands(&mut self, now: Time) {
         while let Some(command) = self.policy.poll_command() {
             match command {
                 Command::Ask { id, request } => self.api.request(id, request),
-                Command::CondemnPods => {
-                    self.pods.condemn(now);
+                Command::QuarantinePods => {
+                    self.pods.quarantine(now);
                     self.backends_until = Some(now);
                 }
-                Command::RevivePods => {
-                    if self.pods.revive(now) {
+                Command::ReleasePods => {
+                    if self.pods.begin_release(now) {
                         self.api.refresh();
                     }
                     self.backends_until = Some(now);
                 }
-                Command::Say(change) => {
+                Command::Report(change) => {
                     self.events.note(change);
-                    self.say(change);
+                    self.log_change(change);
                 }
             }
         }
     }
 
-    fn say(&self, change: Change) {
+    fn log_change(&self, change: Change) {
         let level = match change {
-            Change::Uncovered { .. } | Change::AnnouncesVia(_) => Level::Warn,
+            Change::WithoutLease { .. } | Change::LeaseLocation(_) => Level::Warn,
             _ => Level::Info,
         };
         log!(level, "{}", describe(&self.terms.name, change));
     }
 
     fn report_losses(&mut self, held_too_long: u64, now: Time) {
-        let lost = held_too_long - self.losses.told;
+        let lost = held_too_long - self.losses.logged;
         if lost == 0 || now < self.losses.next {
             return;
         }
         self.losses = Losses {
-            told: held_too_long,
+            logged: held_too_long,
             next: now + LOSS_REPORT_INTERVAL,
         };
         let limit = duration::display(self.terms.hold_timeout);

@@ -41,7 +41,7 @@ pub struct Connection {
     /// From the pod to the client.
     pub down: Half,
     /// How often it has found no address that takes it.
-    pub rests: u8,
+    pub backoffs: u8,
     /// How many sockets were dialled for it.
     dials: u8,
     /// Once a side is gone: how far the other has come. On the heap, since most
@@ -57,11 +57,11 @@ pub struct Connection {
 pub enum Stage {
     /// Waits until there is an address to dial and leave to dial it. Nothing
     /// is read: the client's bytes stay in the kernel.
-    Parked,
+    Held,
     /// A connect is under way.
-    Dialing(Attempt),
+    Connecting(Attempt),
     /// No address took it: waits for its deadline to try again.
-    Resting,
+    Backoff,
     /// Bytes flow.
     Relaying {
         /// The pod's socket.
@@ -70,11 +70,11 @@ pub enum Stage {
         backend: BackendId,
     },
     /// One side has broken and all that it sent is on its way to the other,
-    /// the survivor, which is reset as soon as it has acknowledged everything:
+    /// the remaining side, which is reset as soon as it has acknowledged everything:
     /// an RST makes the kernel forget what it has not sent yet.
     Resetting {
         /// The side that is still there.
-        survivor: Side,
+        remaining: Side,
         /// The pod's socket.
         upstream: TcpStream,
         /// Which address it leads to.
@@ -82,7 +82,7 @@ pub enum Stage {
     },
 }
 
-/// How far the survivor has come with what it is still to get.
+/// How far the remaining side has come with what it is still to get.
 struct Progress {
     /// How many bytes it has acknowledged,
     acknowledged: u64,
@@ -123,7 +123,7 @@ pub enum Verdict {
     /// One side broke off and what it sent was passed on: reset the other.
     Reset {
         /// The side that is still there.
-        survivor: Side,
+        remaining: Side,
     },
     /// Both sides broke off.
     Gone,
@@ -139,11 +139,11 @@ impl Connection {
             deadline: None,
             up: Half::new(),
             down: Half::new(),
-            rests: 0,
+            backoffs: 0,
             dials: 0,
             progress: None,
             queued: false,
-            stage: Stage::Parked,
+            stage: Stage::Held,
         }
     }
 
@@ -164,8 +164,8 @@ impl Connection {
     /// The phase that a log line or a counter speaks of.
     pub fn phase(&self) -> Phase {
         match self.stage {
-            Stage::Parked => Phase::Holding,
-            Stage::Dialing(_) | Stage::Resting => Phase::Dialing,
+            Stage::Held => Phase::Holding,
+            Stage::Connecting(_) | Stage::Backoff => Phase::Dialing,
             Stage::Relaying { .. } | Stage::Resetting { .. } => Phase::Relaying,
         }
     }
@@ -192,8 +192,8 @@ impl Connection {
 
     /// Takes the connect that is under way out, if one is.
     pub fn take_attempt(&mut self) -> Option<Attempt> {
-        match mem::replace(&mut self.stage, Stage::Resting) {
-            Stage::Dialing(attempt) => Some(attempt),
+        match mem::replace(&mut self.stage, Stage::Backoff) {
+            Stage::Connecting(attempt) => Some(attempt),
             other => {
                 self.stage = other;
                 None
@@ -203,7 +203,7 @@ impl Connection {
 
     /// Takes the pod's socket out, if bytes flow through it.
     pub fn take_upstream(&mut self) -> Option<(TcpStream, BackendId)> {
-        match mem::replace(&mut self.stage, Stage::Resting) {
+        match mem::replace(&mut self.stage, Stage::Backoff) {
             Stage::Relaying { upstream, backend } => Some((upstream, backend)),
             other => {
                 self.stage = other;
@@ -213,9 +213,9 @@ impl Connection {
     }
 
     /// The side that is still there, if the other is gone.
-    pub fn survivor(&self) -> Option<Side> {
-        if let Stage::Resetting { survivor, .. } = self.stage {
-            return Some(survivor);
+    pub fn remaining_side(&self) -> Option<Side> {
+        if let Stage::Resetting { remaining, .. } = self.stage {
+            return Some(remaining);
         }
         match (self.client_broken(), self.backend_broken()) {
             (true, false) => Some(Side::Backend),
@@ -269,10 +269,10 @@ impl Connection {
         owed.map_or(0, |bytes| bytes as u64)
     }
 
-    /// Takes note of what the survivor owes; since when it has acknowledged
+    /// Takes note of what the remaining side owes; since when it has acknowledged
     /// nothing more.
-    pub fn note_owed(&mut self, survivor: Side, owed: u64, now: Time) -> Time {
-        let acknowledged = self.sent_to(survivor).saturating_sub(owed);
+    pub fn note_owed(&mut self, remaining: Side, owed: u64, now: Time) -> Time {
+        let acknowledged = self.sent_to(remaining).saturating_sub(owed);
         match &self.progress {
             Some(seen) if seen.acknowledged >= acknowledged => seen.since,
             _ => {
@@ -327,10 +327,10 @@ impl Connection {
             (true, true) => Verdict::Gone,
             (false, true) if self.is_untouched() => Verdict::Redial,
             (false, true) if self.down.is_over() => Verdict::Reset {
-                survivor: Side::Client,
+                remaining: Side::Client,
             },
             (true, false) if self.up.is_over() => Verdict::Reset {
-                survivor: Side::Backend,
+                remaining: Side::Backend,
             },
             (false, false) if self.up.is_over() && self.down.is_over() => Verdict::Finished,
             _ => Verdict::Continue,

@@ -1,4 +1,4 @@
-//! How a connection finds a pod: parked, dialled, and dialled again.
+//! How a connection finds a pod: held, dialled, and dialled again.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -14,32 +14,32 @@ use super::{Engine, INTEREST};
 use crate::clock::Time;
 
 /// The first pause when no address takes a connection; it doubles up to
-const FIRST_REST: Duration = Duration::from_millis(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// this one.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Dials a connection that waits, or parks it.
+    /// Dials a connection that waits, or holds it.
     pub(super) fn place(&mut self, key: usize, now: Time) {
         // Those who came before it are served before it.
-        if self.may_dial() && self.parked.is_empty() {
+        if self.may_dial() && self.held.is_empty() {
             self.dial(key, Round::default(), now);
         } else {
-            self.park(key);
+            self.hold(key);
         }
     }
 
-    fn park(&mut self, key: usize) {
+    fn hold(&mut self, key: usize) {
         let hold_timeout = self.limits.hold_timeout;
         let connection = &mut self.connections[key];
-        connection.stage = Stage::Parked;
+        connection.stage = Stage::Held;
         let limit = connection.opened + hold_timeout;
         self.timers.set(key, &mut connection.deadline, Some(limit));
-        self.parked.insert(connection.serial, key);
+        self.held.insert(connection.serial, key);
     }
 
-    /// Dials the next address of the round; rests when there is none left, and
-    /// parks when the gate has been shut meanwhile.
+    /// Dials the next address of the round; backs off when there is none left, and
+    /// holds when the gate has been shut meanwhile.
     pub(super) fn dial(&mut self, key: usize, mut round: Round, now: Time) {
         while self.gate_open
             && let Some((backend, address)) = self.next_target(&mut round)
@@ -51,19 +51,19 @@ impl Engine {
                         backend,
                         round,
                     };
-                    self.connections[key].stage = Stage::Dialing(attempt);
+                    self.connections[key].stage = Stage::Connecting(attempt);
                     self.set_deadline(key, Some(now + self.limits.connect_timeout));
                     return;
                 }
                 Err(e) => {
                     round.answered |= is_answer(&e);
-                    self.note_failed_dial(key, backend, &e.to_string(), &mut round);
+                    self.record_failed_dial(key, backend, &e.to_string(), &mut round);
                 }
             }
         }
         match self.gate_open {
-            true => self.rest(key, now),
-            false => self.park(key),
+            true => self.back_off(key, now),
+            false => self.hold(key),
         }
     }
 
@@ -91,7 +91,7 @@ impl Engine {
         Ok(upstream)
     }
 
-    pub(super) fn note_failed_dial(
+    pub(super) fn record_failed_dial(
         &mut self,
         key: usize,
         id: BackendId,
@@ -110,23 +110,23 @@ impl Engine {
     }
 
     /// No address has taken the connection: tries again after a while.
-    fn rest(&mut self, key: usize, now: Time) {
+    fn back_off(&mut self, key: usize, now: Time) {
         let connection = &mut self.connections[key];
-        connection.stage = Stage::Resting;
-        let doublings = u32::from(connection.rests.min(7));
-        connection.rests = connection.rests.saturating_add(1);
+        connection.stage = Stage::Backoff;
+        let doublings = u32::from(connection.backoffs.min(7));
+        connection.backoffs = connection.backoffs.saturating_add(1);
         self.set_deadline(
             key,
-            Some(now + LONGEST_REST.min(FIRST_REST * (1 << doublings))),
+            Some(now + LONGEST_BACKOFF.min(FIRST_BACKOFF * (1 << doublings))),
         );
     }
 
     /// There is a new address: those that found none to take them try it now.
-    pub(super) fn wake_resting(&mut self, now: Time) {
+    pub(super) fn end_backoffs(&mut self, now: Time) {
         let resting = self
             .connections
             .iter()
-            .filter(|(_, c)| matches!(c.stage, Stage::Resting));
+            .filter(|(_, c)| matches!(c.stage, Stage::Backoff));
         let keys: Vec<usize> = resting.map(|(key, _)| key).collect();
         for key in keys {
             self.set_deadline(key, Some(now));
@@ -145,7 +145,7 @@ impl Engine {
         } = attempt;
         drop(upstream);
         round.answered |= answered;
-        self.note_failed_dial(key, backend, why, &mut round);
+        self.record_failed_dial(key, backend, why, &mut round);
         self.dial(key, round, now);
     }
 
@@ -161,7 +161,7 @@ impl Engine {
         } = attempt;
         if !self.gate_open {
             self.backends.release(backend);
-            return self.park(key);
+            return self.hold(key);
         }
         connection.stage = Stage::Relaying { upstream, backend };
         self.counts.waiting -= 1;
@@ -180,7 +180,7 @@ impl Engine {
 
     /// The connection has lived for a while, so it may have a long life before
     /// it: makes the kernel look after the pod. Most are over before.
-    pub(super) fn ask_for_life(&mut self, key: usize) {
+    pub(super) fn enable_keepalive(&mut self, key: usize) {
         let connection = &self.connections[key];
         if let Stage::Relaying { upstream, .. } = &connection.stage
             && let Err(why) = sockets::keep_alive(upstream)

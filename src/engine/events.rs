@@ -5,7 +5,7 @@ use mio::event::Event;
 use super::connection::{Side, Stage};
 use super::dialing::is_answer;
 use super::end::{End, Phase};
-use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER, visitors};
+use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections};
 use crate::clock::Time;
 
 impl Engine {
@@ -17,7 +17,7 @@ impl Engine {
                     listener.set_ready();
                 }
             }
-            token if visitors::is_theirs(token) => self.visitors.set_ready(token),
+            token if admin_connections::is_theirs(token) => self.admin.set_ready(token),
             token => match self.find(token) {
                 Some((key, Side::Client)) => self.handle_client(key, event, now),
                 Some((key, Side::Backend)) => self.handle_backend(key, event, now),
@@ -42,12 +42,12 @@ impl Engine {
         match connection.stage {
             Stage::Relaying { .. } => self.attend(key, now),
             Stage::Resetting {
-                survivor: Side::Client,
+                remaining: Side::Client,
                 ..
             } if gone => {
                 self.close(key, End::ClientGone(Phase::Relaying));
             }
-            Stage::Resetting { .. } => self.watch_survivor(key, now),
+            Stage::Resetting { .. } => self.check_remaining_side(key, now),
             _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
             _ => {}
         }
@@ -56,7 +56,7 @@ impl Engine {
     fn handle_backend(&mut self, key: usize, event: &Event, now: Time) {
         let connection = &mut self.connections[key];
         match &connection.stage {
-            Stage::Dialing(attempt) => {
+            Stage::Connecting(attempt) => {
                 // A socket that is connecting reports nothing until it is
                 // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
                 if event.is_error() || event.is_write_closed() {
@@ -81,13 +81,13 @@ impl Engine {
                 self.attend(key, now);
             }
             Stage::Resetting {
-                survivor: Side::Backend,
+                remaining: Side::Backend,
                 ..
             } if event.is_error() => {
                 self.close(key, End::ClientGone(Phase::Relaying));
             }
-            Stage::Resetting { .. } => self.watch_survivor(key, now),
-            Stage::Parked | Stage::Resting => {}
+            Stage::Resetting { .. } => self.check_remaining_side(key, now),
+            Stage::Held | Stage::Backoff => {}
         }
     }
 
@@ -103,18 +103,18 @@ impl Engine {
                 continue;
             }
             match connection.stage {
-                Stage::Dialing(_) => self.attempt_failed(key, "no answer in time", false, now),
-                Stage::Resting => self.place(key, now),
-                Stage::Resetting { .. } => self.watch_survivor(key, now),
-                Stage::Relaying { .. } => self.look_after(key, now),
-                Stage::Parked => self.set_deadline(key, None),
+                Stage::Connecting(_) => self.attempt_failed(key, "no answer in time", false, now),
+                Stage::Backoff => self.place(key, now),
+                Stage::Resetting { .. } => self.check_remaining_side(key, now),
+                Stage::Relaying { .. } => self.check_after_deadline(key, now),
+                Stage::Held => self.set_deadline(key, None),
             }
         }
     }
 }
 
 /// Whether a short read may leave something behind that no further event is
-/// going to announce: the peer's end, or what comes after urgent data.
+/// going to report: the peer's end, or what comes after urgent data.
 fn reads_end_short(event: &Event) -> bool {
     event.is_read_closed() || event.is_priority()
 }

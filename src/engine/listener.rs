@@ -59,7 +59,7 @@ impl Listener {
     }
 
     /// When a pause ends.
-    pub fn next_deadline(&self) -> Option<Time> {
+    pub fn poll_timeout(&self) -> Option<Time> {
         self.paused_until.filter(|_| self.ready)
     }
 

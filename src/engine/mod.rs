@@ -6,18 +6,19 @@
 //! whether connections may be let through at all ([`Engine::set_gate`]). The
 //! engine itself knows neither pods nor replicas.
 //!
-//! A connection is *parked* until the gate is open and there is an address,
+//! A connection is *held* until the gate is open and there is an address,
 //! *dialled*, and *relayed*. Until a byte of the client's has been handed to a
 //! pod it may be dialled again and again, up to the hold limit; afterwards it
 //! lives and dies with that pod.
 
+mod admin_connections;
 mod backends;
 mod buffers;
 mod connection;
-mod crowd;
 mod dialing;
 mod end;
 mod events;
+mod limit_log;
 mod listener;
 mod queue;
 mod relay;
@@ -25,7 +26,6 @@ mod relaying;
 mod sockets;
 mod tally;
 mod timers;
-mod visitors;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -41,17 +41,17 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use socket2::SockRef;
 
+pub use self::admin_connections::{AdminConnections, AdminLimits};
 use self::backends::Backends;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::{Attempt, Connection, Round, Side, Stage};
-use self::crowd::{Crowd, Word};
 pub use self::end::{End, Phase};
+use self::limit_log::{LimitChange, LimitLog};
 use self::listener::Listener;
 use self::queue::Queue;
 pub use self::tally::Tally;
 use self::timers::Timers;
-pub use self::visitors::{VisitorLimits, Visitors};
 use crate::clock::Time;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -69,7 +69,7 @@ const INTEREST: Interest = Interest::READABLE
 const EVENTS_PER_TURN: usize = 1024;
 /// How many connections one turn accepts,
 const ACCEPTS_PER_TURN: usize = 64;
-/// how many parked ones it dials,
+/// how many held ones it dials,
 const DIALS_PER_TURN: usize = 64;
 /// and for how many a deadline may pass.
 const DEADLINES_PER_TURN: usize = 256;
@@ -92,7 +92,7 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections open now, in any phase.
     pub open: usize,
-    /// Those of them that wait for a pod: parked, or being dialled.
+    /// Those of them that wait for a pod: held, or being dialled.
     pub waiting: usize,
     /// Connections that were handed to a pod since the start.
     pub handed_over: u64,
@@ -118,18 +118,18 @@ pub struct Engine {
     limits: Limits,
     listener: Option<Listener>,
     connections: Slab<Connection>,
-    /// The parked ones in the order they came: serial number to slot.
-    parked: BTreeMap<u64, usize>,
+    /// The held ones in the order they came: serial number to slot.
+    held: BTreeMap<u64, usize>,
     queue: Queue,
     timers: Timers,
     backends: Backends,
     fallback: Option<SocketAddr>,
     buffers: Buffers,
     gate_open: bool,
-    crowd: Crowd,
+    limit_log: LimitLog,
     counts: Counts,
     tally: Tally,
-    visitors: Visitors,
+    admin: AdminConnections,
 }
 
 impl Engine {
@@ -146,17 +146,17 @@ impl Engine {
             limits,
             listener: Some(listener),
             connections: Slab::new(),
-            parked: BTreeMap::new(),
+            held: BTreeMap::new(),
             queue: Queue::default(),
             timers: Timers::default(),
             backends: Backends::default(),
             fallback: None,
             buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
             gate_open: false,
-            crowd: Crowd::default(),
+            limit_log: LimitLog::default(),
             counts: Counts::default(),
             tally: Tally::default(),
-            visitors: Visitors::default(),
+            admin: AdminConnections::default(),
         })
     }
 
@@ -196,30 +196,26 @@ impl Engine {
         &self.tally
     }
 
-    /// Lets visitors in at `address`: connections that ask the program about
+    /// Lets admin connections in at `address`: connections that ask the program about
     /// itself, and are none to the app.
     ///
     /// # Errors
     /// What the kernel says to the address, most likely that it is in use.
-    pub fn open_to_visitors(
-        &mut self,
-        address: SocketAddr,
-        limits: VisitorLimits,
-    ) -> io::Result<()> {
-        self.visitors = Visitors::bind(address, limits, self.poll.registry())?;
+    pub fn listen_for_admin(&mut self, address: SocketAddr, limits: AdminLimits) -> io::Result<()> {
+        self.admin = AdminConnections::bind(address, limits, self.poll.registry())?;
         Ok(())
     }
 
-    /// The visitors.
-    pub fn visitors(&mut self) -> &mut Visitors {
-        &mut self.visitors
+    /// The admin connections.
+    pub fn admin(&mut self) -> &mut AdminConnections {
+        &mut self.admin
     }
 
     /// Replaces the addresses that may be dialled. Connections to those that
     /// are gone live on.
     pub fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
         if self.backends.set(addresses) {
-            self.wake_resting(now);
+            self.end_backoffs(now);
         }
     }
 
@@ -261,11 +257,11 @@ impl Engine {
     }
 
     /// When [`Engine::dispatch`] has something to do even if nothing happens.
-    pub fn next_deadline(&self) -> Option<Time> {
-        let listener = self.listener.as_ref().and_then(Listener::next_deadline);
-        let visitors = self.visitors.next_deadline();
-        let crowd = self.crowd.next_deadline();
-        [self.timers.next(), listener, visitors, crowd]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let listener = self.listener.as_ref().and_then(Listener::poll_timeout);
+        let admin_connections = self.admin.poll_timeout();
+        let limit_log = self.limit_log.poll_timeout();
+        [self.timers.next(), listener, admin_connections, limit_log]
             .into_iter()
             .flatten()
             .min()
@@ -305,19 +301,19 @@ impl Engine {
         }
         self.events = events;
         self.handle_deadlines(now);
-        self.visitors.dispatch(self.poll.registry(), now);
+        self.admin.dispatch(self.poll.registry(), now);
         self.accept(now);
         self.release(now);
         self.serve_queue(now);
     }
 
-    /// Dials what is parked, in the order it came, if the gate is open.
+    /// Dials what is held, in the order it came, if the gate is open.
     pub fn release(&mut self, now: Time) {
         for _ in 0..DIALS_PER_TURN {
             if !self.may_dial() {
                 return;
             }
-            let Some((_, key)) = self.parked.pop_first() else {
+            let Some((_, key)) = self.held.pop_first() else {
                 return;
             };
             self.dial(key, Round::default(), now);
@@ -331,11 +327,11 @@ impl Engine {
     fn has_work(&self, now: Time) -> bool {
         let can_accept = self.counts.open < self.limits.max_connections
             && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
-        let visited = self.visitors.has_work(now);
+        let visited = self.admin.has_work(now);
         !self.queue.is_empty()
             || visited
             || can_accept
-            || (self.may_dial() && !self.parked.is_empty())
+            || (self.may_dial() && !self.held.is_empty())
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {
@@ -365,10 +361,10 @@ impl Engine {
     fn is_full(&mut self, now: Time) -> bool {
         let limit = self.limits.max_connections;
         let is_full = self.counts.open >= limit;
-        if let Some(word) = self.crowd.note(is_full, now) {
+        if let Some(word) = self.limit_log.note(is_full, now) {
             let level = match word {
-                Word::Reached | Word::Again(_) => Level::Warn,
-                Word::Over => Level::Info,
+                LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
+                LimitChange::Over => Level::Info,
             };
             log!(level, "the connection limit of {limit} {word}");
         }
@@ -427,11 +423,11 @@ impl Engine {
         connection.up.release(&mut self.buffers);
         connection.down.release(&mut self.buffers);
         match connection.stage {
-            Stage::Parked => drop(self.parked.remove(&connection.serial)),
-            Stage::Dialing(Attempt { backend, .. })
+            Stage::Held => drop(self.held.remove(&connection.serial)),
+            Stage::Connecting(Attempt { backend, .. })
             | Stage::Relaying { backend, .. }
             | Stage::Resetting { backend, .. } => self.backends.release(backend),
-            Stage::Resting => {}
+            Stage::Backoff => {}
         }
     }
 

@@ -19,7 +19,7 @@ const SHORT_TURNS: u32 = 8;
 /// it is another's.
 const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
 
-/// Connections that have work left which no event is going to announce, in the
+/// Connections that have work left which no event is going to report, in the
 /// order in which they are served.
 #[derive(Default)]
 pub struct Queue {

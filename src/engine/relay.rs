@@ -389,7 +389,7 @@ impl Half {
         }
         self.note_read(len, most);
         let written = self.write(sink, &buffers.scratch[..len]);
-        // What was not consumed is still there, and no event announces it.
+        // What was not consumed is still there, and no event reports it.
         self.readable |= written < len;
         let mut consumed = 0;
         while consumed < written {

@@ -14,9 +14,9 @@ use crate::clock::Time;
 const PROMPT_BYTES: usize = 64 * 1024;
 /// How long a side whose other is gone may take nothing of what that one has
 /// sent.
-const SURVIVOR_PATIENCE: Duration = Duration::from_secs(60);
+const REMAINING_SIDE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How soon to look whether it has; then less and less often.
-const SURVIVOR_CHECK: Duration = Duration::from_millis(10);
+const REMAINING_SIDE_CHECK: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// There may be bytes to move: small messages are moved at once, bulk waits
@@ -79,24 +79,24 @@ impl Engine {
             moved = moved + connection.pump(&mut self.buffers, budget);
         }
         moved.more &= connection.verdict() == Verdict::Continue;
-        self.judge(key, now);
-        // The time of a survivor may have been up.
+        self.apply_verdict(key, now);
+        // The time of a remaining side may have been up.
         moved.more &= self.connections.contains(key);
         moved
     }
 
     /// Does what the state of a connection's halves asks for.
-    fn judge(&mut self, key: usize, now: Time) {
+    fn apply_verdict(&mut self, key: usize, now: Time) {
         let connection = &self.connections[key];
         let may_redial = now < connection.opened + self.limits.hold_timeout;
         match connection.verdict() {
-            Verdict::Continue if connection.is_broken() => self.watch_survivor(key, now),
+            Verdict::Continue if connection.is_broken() => self.check_remaining_side(key, now),
             Verdict::Continue => {}
             Verdict::Finished => self.finish(key),
             Verdict::Gone => self.close(key, End::BackendGone),
             Verdict::Redial if may_redial => self.redial(key, now),
             Verdict::Redial => self.reset(key, End::BackendGone),
-            Verdict::Reset { survivor } => self.start_reset(key, survivor, now),
+            Verdict::Reset { remaining } => self.start_reset(key, remaining, now),
         }
     }
 
@@ -116,16 +116,16 @@ impl Engine {
     }
 
     /// The deadline of a connection that bytes flow through has passed.
-    pub(super) fn look_after(&mut self, key: usize, now: Time) {
+    pub(super) fn check_after_deadline(&mut self, key: usize, now: Time) {
         if self.connections[key].is_broken() {
-            self.judge(key, now);
+            self.apply_verdict(key, now);
         } else {
             self.set_deadline(key, None);
-            self.ask_for_life(key);
+            self.enable_keepalive(key);
         }
     }
 
-    /// Gives the connection a turn that no event is going to announce.
+    /// Gives the connection a turn that no event is going to report.
     fn queue(&mut self, key: usize) {
         if let Some(token) = self.connections[key].enqueue(key) {
             self.queue.push(token);
@@ -146,11 +146,11 @@ impl Engine {
             answered: true,
             ..Round::default()
         };
-        self.note_failed_dial(key, backend, "broke off before the first byte", &mut round);
+        self.record_failed_dial(key, backend, "broke off before the first byte", &mut round);
         self.dial(key, round, now);
     }
 
-    fn start_reset(&mut self, key: usize, survivor: Side, now: Time) {
+    fn start_reset(&mut self, key: usize, remaining: Side, now: Time) {
         let connection = &mut self.connections[key];
         let Some((upstream, backend)) = connection.take_upstream() else {
             return;
@@ -159,33 +159,33 @@ impl Engine {
         connection.up.release(&mut self.buffers);
         connection.down.release(&mut self.buffers);
         connection.stage = Stage::Resetting {
-            survivor,
+            remaining,
             upstream,
             backend,
         };
-        self.watch_survivor(key, now);
+        self.check_remaining_side(key, now);
     }
 
     /// One side is gone, and the other has not got all that it sent. Resets that
     /// one as soon as it has acknowledged everything, or if it takes nothing for
     /// a while: it may not read either, and then no event is ever going to come.
-    pub(super) fn watch_survivor(&mut self, key: usize, now: Time) {
+    pub(super) fn check_remaining_side(&mut self, key: usize, now: Time) {
         let connection = &mut self.connections[key];
-        let Some(survivor) = connection.survivor() else {
+        let Some(remaining) = connection.remaining_side() else {
             return;
         };
         let is_flushed = matches!(connection.stage, Stage::Resetting { .. });
-        let owed = connection.owed_by(survivor);
-        let since = connection.note_owed(survivor, owed, now);
-        let limit = since + SURVIVOR_PATIENCE;
+        let owed = connection.owed_by(remaining);
+        let since = connection.note_owed(remaining, owed, now);
+        let limit = since + REMAINING_SIDE_TIMEOUT;
         if now >= limit || is_flushed && owed == 0 {
-            let end = match survivor {
+            let end = match remaining {
                 Side::Client => End::BackendGone,
                 Side::Backend => End::ClientGone(Phase::Relaying),
             };
             return self.reset(key, end);
         }
-        let next = now + SURVIVOR_CHECK.max(now.since(since) / 8);
+        let next = now + REMAINING_SIDE_CHECK.max(now.since(since) / 8);
         self.set_deadline(key, Some(next.min(limit)));
     }
 }

@@ -15,7 +15,7 @@ use super::objects::Status;
 use super::patch::Patch;
 use super::requests::{Reaction, Requests, Verb};
 use super::text::printable;
-use super::transport::{SecureConnector, Witness};
+use super::transport::{ConnectionProbe, SecureConnector};
 
 /// Time for the TCP connection, and as much again for the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ pub(super) struct Client {
 struct Session {
     generation: u64,
     agent: Agent,
-    witness: Arc<Witness>,
+    probe: Arc<ConnectionProbe>,
 }
 
 /// Calls that one [`Client::cancel`] ends, made or yet to be made.
@@ -123,15 +123,15 @@ impl Client {
         let session = match current.take() {
             Some(session) if session.generation == generation => session,
             _ => {
-                let witness = Arc::new(Witness::default());
+                let probe = Arc::new(ConnectionProbe::default());
                 let connector = ().chain(TcpConnector::default()).chain(SecureConnector {
                     tls,
-                    witness: witness.clone(),
+                    probe: probe.clone(),
                 });
                 Session {
                     generation,
                     agent: self.agent(connector),
-                    witness,
+                    probe,
                 }
             }
         };
@@ -290,7 +290,7 @@ impl Calls<'_> {
         verb: Verb,
         request: Request<impl AsSendBody>,
     ) -> Result<Response<Body>, Failure> {
-        self.session.witness.forget();
+        self.session.probe.forget();
         let reply = self.session.agent.run(request);
         let reply = reply.map_err(|cause| self.failure(cause));
         let reaction = match &reply {
@@ -303,13 +303,13 @@ impl Calls<'_> {
     }
 
     fn failure(&self, cause: ureq::Error) -> Failure {
-        let witness = &self.session.witness;
-        if !witness.connected() && is_tls(&cause) {
+        let probe = &self.session.probe;
+        if !probe.connected() && is_tls(&cause) {
             self.client.credentials.renew_roots();
         }
         Failure {
-            sent: witness.sent(),
-            stale: witness.sent() && !witness.connected() && is_disconnect(&cause),
+            sent: probe.sent(),
+            stale: probe.sent() && !probe.connected() && is_disconnect(&cause),
             too_large: false,
             text: printable(&cause.to_string()),
         }

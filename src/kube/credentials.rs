@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::access::{Access, ClientCertificate, Roots, TokenSource};
-use super::text::{Notice, printable};
+use super::text::{LogOnce, printable};
 use super::token::Token;
 use crate::clock::{Clock, Time};
 
@@ -37,7 +37,7 @@ struct State {
     token_read: Time,
     roots: Vec<u8>,
     roots_read: Time,
-    roots_notice: Notice,
+    roots_log: LogOnce,
     tls: Option<Tls>,
     /// Counts the changes of `tls`.
     generation: u64,
@@ -62,7 +62,7 @@ impl Credentials {
                 token_read: now,
                 roots,
                 roots_read: now,
-                roots_notice: Notice::default(),
+                roots_log: LogOnce::default(),
                 tls,
                 generation: 0,
             }),
@@ -140,9 +140,9 @@ impl Credentials {
                 state.generation += 1;
                 state.roots = pem;
                 log::info!("the cluster's root certificates have changed: using the new ones");
-                state.roots_notice = Notice::default();
+                state.roots_log = LogOnce::default();
             }
-            Err(cause) => state.roots_notice.raise(
+            Err(cause) => state.roots_log.raise(
                 Level::Warn,
                 "roots",
                 &format!(

@@ -8,17 +8,17 @@ use log::Level;
 use super::client::{Calls, Failure, Reply};
 use super::patch::{self, Patch};
 use super::rights::Rights;
-use super::text::{Notice, printable};
+use super::text::{LogOnce, printable};
 use super::{Config, Report, objects, paths};
 use crate::clock::{Time, WallClock};
-use crate::cluster::{Outcome, Permission, Request, Via};
+use crate::cluster::{LeaseStore, Outcome, Permission, Request};
 
 /// The largest Deployment, in bytes: etcd takes no object above 1.5 MiB, and
 /// JSON is longer than what it stores.
 const BODY: u64 = 4 * 1024 * 1024;
 /// For how long its scale is read in place of a Deployment that we may not
 /// read, before that is tried again: somebody may have granted it.
-const BLIND: Duration = Duration::from_secs(300);
+const LEASE_UNREADABLE_FOR: Duration = Duration::from_secs(300);
 
 /// What became of a request.
 pub(super) type Answer = Result<Reply, Failure>;
@@ -30,26 +30,26 @@ pub(super) struct Deployment {
     status_path: String,
     writer: String,
     wall_clock: WallClock,
-    sight: Mutex<Sight>,
-    notices: Mutex<Notices>,
+    lease_access: Mutex<LeaseAccess>,
+    logs: Mutex<Logs>,
     rights: Mutex<Rights>,
 }
 
 /// Whether we may read the Deployment, and not only its scale.
 #[derive(Default)]
-struct Sight {
+struct LeaseAccess {
     /// When it was last refused and why, if that was the last word.
     refused: Option<(Time, String)>,
-    notice: Notice,
+    log: LogOnce,
 }
 
 /// What each kind of request has run into.
 #[derive(Default)]
-struct Notices {
-    read: Notice,
-    write: Notice,
-    status: Notice,
-    annotation: Notice,
+struct Logs {
+    read: LogOnce,
+    write: LogOnce,
+    status: LogOnce,
+    annotation: LogOnce,
 }
 
 impl Deployment {
@@ -61,42 +61,42 @@ impl Deployment {
             path,
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
-            sight: Mutex::default(),
-            notices: Mutex::default(),
+            lease_access: Mutex::default(),
+            logs: Mutex::default(),
             rights: Mutex::default(),
         }
     }
 
     /// Makes the calls that `request` takes.
     ///
-    /// An announcement is sent once, like a write, though it carries no guard:
-    /// applied a second time, it could put back a mark that another proxy has
-    /// replaced meanwhile, and hide that one from whoever compares marks.
+    /// A renewal is sent once, like a write, though it carries no guard:
+    /// applied a second time, it could put back a token that another proxy has
+    /// replaced meanwhile, and hide that one from whoever compares tokens.
     pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request, now: Time) -> Answer {
         let (path, patch) = match request {
             Request::Read => return self.read(calls, now),
             Request::WriteScale { replicas, guard } => {
                 (&self.scale_path, Patch::scale(*replicas, guard))
             }
-            Request::Announce { nonce, via } => self.announcement(*nonce, *via),
+            Request::RenewLease { nonce, store } => self.renewal(*nonce, *store),
         };
         calls.patch(path, &patch, BODY)
     }
 
-    fn announcement(&self, nonce: u64, via: Via) -> (&String, Patch) {
-        let mark = patch::mark(&self.writer, nonce);
-        match via {
-            Via::Status => {
+    fn renewal(&self, nonce: u64, store: LeaseStore) -> (&String, Patch) {
+        let token = patch::token(&self.writer, nonce);
+        match store {
+            LeaseStore::Status => {
                 let now = (self.wall_clock)();
-                (&self.status_path, Patch::condition(&mark, now))
+                (&self.status_path, Patch::condition(&token, now))
             }
-            Via::Annotation => (&self.path, Patch::annotation(&mark)),
+            LeaseStore::Annotation => (&self.path, Patch::annotation(&token)),
         }
     }
 
     /// Reads the Deployment; where that is forbidden, its scale.
     fn read(&self, calls: &Calls<'_>, now: Time) -> Answer {
-        if !self.is_blind(now) {
+        if !self.is_lease_unreadable(now) {
             let reply = calls.get(&self.path, BODY)?;
             if reply.status != 403 {
                 self.has_seen(&reply);
@@ -107,18 +107,18 @@ impl Deployment {
         calls.get(&self.scale_path, BODY)
     }
 
-    fn is_blind(&self, now: Time) -> bool {
-        let sight = self.sight();
-        let refused = sight.refused.as_ref();
-        refused.is_some_and(|(at, _)| now.since(*at) < BLIND)
+    fn is_lease_unreadable(&self, now: Time) -> bool {
+        let lease_access = self.lease_access();
+        let refused = lease_access.refused.as_ref();
+        refused.is_some_and(|(at, _)| now.since(*at) < LEASE_UNREADABLE_FOR)
     }
 
     fn has_seen(&self, reply: &Reply) {
         if reply.is_success() {
-            let mut sight = self.sight();
-            sight.refused = None;
-            sight
-                .notice
+            let mut lease_access = self.lease_access();
+            lease_access.refused = None;
+            lease_access
+                .log
                 .clear("the Deployment can be read again: other proxies can be seen");
         }
     }
@@ -129,18 +129,18 @@ impl Deployment {
             "the Deployment cannot be read, only its scale, so that other proxies in front of it \
              cannot be seen: {why}"
         );
-        let mut sight = self.sight();
-        sight.refused = Some((now, why));
-        sight.notice.raise(Level::Warn, "forbidden", &text);
+        let mut lease_access = self.lease_access();
+        lease_access.refused = Some((now, why));
+        lease_access.log.raise(Level::Warn, "forbidden", &text);
     }
 
     /// A line for each change of what comes back; a conflict is everyday.
     pub(super) fn say(&self, request: &Request, answer: &Answer) {
-        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        let notice = notices.of(request);
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let log_once = logs.of(request);
         let what = described(request);
         let (level, kind) = match classify(answer) {
-            Outcome::Scale(_) => return notice.clear(&format!("{what}: works again")),
+            Outcome::Scale(_) => return log_once.clear(&format!("{what}: works again")),
             Outcome::Conflict => {
                 return log::debug!("{what}: the Deployment has changed meanwhile");
             }
@@ -150,7 +150,7 @@ impl Deployment {
             Outcome::Unreachable => (Level::Warn, "unreachable"),
             Outcome::Unknown { .. } => (Level::Warn, "unknown"),
         };
-        notice.raise(level, kind, &format!("{what}: {}", explanation(answer)));
+        log_once.raise(level, kind, &format!("{what}: {}", explanation(answer)));
     }
 
     /// What is to be told of that answer beside its outcome: rights that were
@@ -160,9 +160,9 @@ impl Deployment {
         let mut news = Vec::new();
         let mut permission = right_to(request);
         if *request == Request::Read {
-            match &self.sight().refused {
+            match &self.lease_access().refused {
                 Some((_, why)) => {
-                    news.push(rights.refused(permission, why.clone(), permission.instead()));
+                    news.push(rights.refused(permission, why.clone(), permission.fallback()));
                     permission = Permission::GetScale;
                 }
                 None => news.extend(rights.granted(Permission::GetScale)),
@@ -171,7 +171,7 @@ impl Deployment {
         match answer {
             Ok(reply) if reply.status == 403 => {
                 let why = reply.explanation();
-                news.push(rights.refused(permission, why, permission.instead()));
+                news.push(rights.refused(permission, why, permission.fallback()));
             }
             // The right is asked for before the object is.
             Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {
@@ -186,19 +186,21 @@ impl Deployment {
         news
     }
 
-    fn sight(&self) -> MutexGuard<'_, Sight> {
-        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lease_access(&self) -> MutexGuard<'_, LeaseAccess> {
+        self.lease_access
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Notices {
-    fn of(&mut self, request: &Request) -> &mut Notice {
+impl Logs {
+    fn of(&mut self, request: &Request) -> &mut LogOnce {
         match request {
             Request::Read => &mut self.read,
             Request::WriteScale { .. } => &mut self.write,
-            Request::Announce { via, .. } => match via {
-                Via::Status => &mut self.status,
-                Via::Annotation => &mut self.annotation,
+            Request::RenewLease { store, .. } => match store {
+                LeaseStore::Status => &mut self.status,
+                LeaseStore::Annotation => &mut self.annotation,
             },
         }
     }
@@ -230,9 +232,9 @@ fn right_to(request: &Request) -> Permission {
     match request {
         Request::Read => Permission::GetDeployment,
         Request::WriteScale { .. } => Permission::PatchScale,
-        Request::Announce { via, .. } => match via {
-            Via::Status => Permission::PatchStatus,
-            Via::Annotation => Permission::PatchDeployment,
+        Request::RenewLease { store, .. } => match store {
+            LeaseStore::Status => Permission::PatchStatus,
+            LeaseStore::Annotation => Permission::PatchDeployment,
         },
     }
 }
@@ -241,12 +243,12 @@ fn described(request: &Request) -> String {
     match request {
         Request::Read => "reading the Deployment".to_owned(),
         Request::WriteScale { replicas, .. } => format!("setting the scale to {replicas}"),
-        Request::Announce { via, .. } => {
-            let place = match via {
-                Via::Status => "the Deployment's status",
-                Via::Annotation => "an annotation",
+        Request::RenewLease { store, .. } => {
+            let place = match store {
+                LeaseStore::Status => "the Deployment's status",
+                LeaseStore::Annotation => "an annotation",
             };
-            format!("announcing in {place} that the app is in use")
+            format!("renewing the lease in {place}")
         }
     }
 }

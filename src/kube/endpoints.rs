@@ -183,14 +183,14 @@ pub(super) enum Applied {
 /// resourceVersion is a consistent read, never older than the watch before it,
 /// so that no versions need comparing.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Store {
     port: PortChoice,
     objects: BTreeMap<String, Content>,
 }
 
-impl Known {
+impl Store {
     pub(super) fn new(port: PortChoice) -> Self {
-        Known {
+        Store {
             port,
             objects: BTreeMap::new(),
         }
@@ -203,7 +203,7 @@ impl Known {
 
     /// The same port, and no objects: what a list begins with.
     pub(super) fn emptied(&self) -> Self {
-        Known::new(self.port.clone())
+        Store::new(self.port.clone())
     }
 
     /// Takes in the items of a list, or of a page of one.
@@ -300,18 +300,18 @@ mod tests {
         }
     }
 
-    fn http() -> Known {
-        Known::new(PortChoice::Named("http".into()))
+    fn http() -> Store {
+        Store::new(PortChoice::Named("http".into()))
     }
 
-    fn list<T: Source>(known: &mut Known, json: &[u8]) -> String {
+    fn list<T: Source>(known: &mut Store, json: &[u8]) -> String {
         let list: objects::List<T> = serde_json::from_slice(json).unwrap();
         *known = known.emptied();
         known.add(&list.items.unwrap_or_default());
         list.metadata.resource_version
     }
 
-    fn event<T: Source>(known: &mut Known, line: &[u8], version: &mut String) -> Applied {
+    fn event<T: Source>(known: &mut Store, line: &[u8], version: &mut String) -> Applied {
         known.apply(
             serde_json::from_slice::<WatchEvent<T>>(line).unwrap(),
             version,
@@ -328,7 +328,7 @@ mod tests {
         )
     }
 
-    fn added(known: &mut Known, slice: &str) -> Applied {
+    fn added(known: &mut Store, slice: &str) -> Applied {
         let line = format!(r#"{{"type":"ADDED","object":{slice}}}"#);
         event::<EndpointSlice>(known, line.as_bytes(), &mut String::new())
     }
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
         for port in [PortChoice::Named("http".into()), PortChoice::Only] {
-            let mut known = Known::new(port);
+            let mut known = Store::new(port);
             list::<EndpointSlice>(&mut known, &recorded_body("15-slices-list-ready"));
             assert_eq!(known.pods(), [pod(UID, "10.244.0.232:8000", true)]);
         }
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_port_that_no_slice_has_is_missed() {
-        let mut known = Known::new(PortChoice::Named("grpc".into()));
+        let mut known = Store::new(PortChoice::Named("grpc".into()));
         list::<EndpointSlice>(&mut known, &recorded_body("15-slices-list-ready"));
         assert_eq!(known.pods(), []);
         assert!(known.port_missing());

@@ -1,26 +1,26 @@
-//! The API threads: an executor of the policy's requests, and a follower of
+//! The API threads: an executor of the policy's requests, and a reflector of
 //! the Service's endpoints.
 //!
-//! This room knows HTTP, TLS, credentials and the objects of Kubernetes. It
+//! this module knows HTTP, TLS, credentials and the objects of Kubernetes. It
 //! knows no client, no policy and no poll: what it learns goes into a closure.
 //!
 //! **`zpa-api`** (`executor`) executes one [`Request`] at a time and says how it
 //! ended. When to ask, and what to do about a failure, is the policy's matter;
 //! nothing is retried here, but for a read on a connection that the server had
 //! just closed and for a 401 after the token was read again. There are two
-//! such threads, so that a write or an announcement is never behind a read that
+//! such threads, so that a write or a renewal is never behind a read that
 //! hangs: the second takes it, and the first one's connection is shut down
-//! (`duty`). A read so overtaken gets no reply, and neither does a request that
+//! (`scheduler`). A read so superseded gets no reply, and neither does a request that
 //! was still unsent when the next one came.
 //!
-//! A read is one of the whole Deployment, which alone shows the announcements
+//! A read is one of the whole Deployment, which alone shows the renewals
 //! of other proxies. Where that is forbidden its scale is read instead, and the
-//! reply shows no announcement; the Deployment is tried again every five
+//! reply shows no renewal; the Deployment is tried again every five
 //! minutes (`deployment`).
 //!
-//! **`zpa-watch`** (`watch`) lists the EndpointSlices and watches them from
+//! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of what is
-//! known of the endpoints. [`Handle::refresh`] ends its watch (`bell`) and
+//! known of the endpoints. [`Handle::refresh`] ends its watch (`relist`) and
 //! thereby makes it list again, on a new connection: that costs the connection,
 //! and cures a half-open one.
 //!
@@ -41,11 +41,9 @@ use crate::clock::{Clock, WallClock};
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
 
 pub mod access;
-mod bell;
 mod client;
 mod credentials;
 mod deployment;
-mod duty;
 mod endpoints;
 mod executor;
 mod lines;
@@ -53,9 +51,12 @@ mod objects;
 mod pages;
 mod patch;
 mod paths;
+mod reflector;
+mod relist;
 mod requests;
 mod rfc3339;
 mod rights;
+mod scheduler;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -63,7 +64,6 @@ mod text;
 mod throttle;
 mod token;
 mod transport;
-mod watch;
 
 pub use access::Access;
 pub use requests::{Reaction, Requests, Verb};
@@ -80,10 +80,10 @@ pub struct Config {
     pub service: String,
     /// Which of the Service's ports; None for its only one.
     pub port: Option<PortRef>,
-    /// Who we are in our announcements: the pod's name. Any text will do; what
+    /// Who we are in our renewals: the pod's name. Any text will do; what
     /// no pod's name has becomes a hyphen.
     pub writer: String,
-    /// What time an announcement says that it is.
+    /// What time a renewal says that it is.
     pub wall_clock: WallClock,
 }
 
@@ -126,8 +126,8 @@ pub enum Report {
 /// The way to speak to the API threads. They end when it is dropped, each after
 /// the request that it is at.
 pub struct Handle {
-    desk: Arc<executor::Desk>,
-    bell: Arc<bell::Bell>,
+    queue: Arc<executor::RequestQueue>,
+    relist: Arc<relist::RelistSignal>,
     requests: Arc<Requests>,
     clock: Clock,
 }
@@ -137,9 +137,9 @@ impl Handle {
     /// [`Report::Reply`] carries `id`.
     ///
     /// Never blocks. A request that is still unsent is replaced and gets no
-    /// reply, nor does a read that something urgent has to overtake.
+    /// reply, nor does a read that something urgent has to supersede.
     pub fn request(&self, id: u64, request: Request) {
-        self.desk.put(id, request);
+        self.queue.put(id, request);
     }
 
     /// Has the endpoints listed afresh at once, because what is known of them
@@ -148,7 +148,7 @@ impl Handle {
     /// Never blocks. At most once a second, and less often while it goes on; a
     /// call that comes too soon does nothing.
     pub fn refresh(&self) {
-        self.bell.ring((self.clock)());
+        self.relist.request((self.clock)());
     }
 
     /// The requests that were made since the start.
@@ -159,8 +159,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.desk.close();
-        self.bell.close();
+        self.queue.close();
+        self.relist.close();
     }
 }
 
@@ -186,17 +186,17 @@ pub fn spawn(
     let credentials = Arc::new(credentials);
     let requests = Arc::new(Requests::default());
     let client = || client::Client::new(credentials.clone(), requests.clone());
-    let desk = executor::spawn(&config, [client(), client()], clock, &report)?;
-    let bell = match watch::spawn(config, client(), clock, report) {
-        Ok(bell) => bell,
+    let queue = executor::spawn(&config, [client(), client()], clock, &report)?;
+    let relist = match reflector::spawn(config, client(), clock, report) {
+        Ok(relist) => relist,
         Err(cause) => {
-            desk.close();
+            queue.close();
             return Err(cause);
         }
     };
     Ok(Handle {
-        desk,
-        bell,
+        queue,
+        relist,
         requests,
         clock,
     })

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::text::printable;
-use crate::cluster::{InUse, ResourceVersion, Scale};
+use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 
 /// `metadata` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -18,9 +18,9 @@ pub(super) struct Metadata {
 }
 
 /// The type of the condition that says that the app is in use.
-pub(super) const IN_USE_CONDITION: &str = "zero-pod-autoscaler/InUse";
+pub(super) const LEASE_CONDITION: &str = "zero-pod-autoscaler/InUse";
 /// The annotation that says it where the status may not be patched.
-pub(super) const IN_USE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
+pub(super) const LEASE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
 
 /// A Scale or a Deployment, which call what they share by the same names.
 #[derive(Debug, Deserialize)]
@@ -41,9 +41,9 @@ struct ScalableMetadata {
 
 #[derive(Debug, Deserialize)]
 struct Annotations {
-    /// [`IN_USE_ANNOTATION`].
+    /// [`LEASE_ANNOTATION`].
     #[serde(rename = "zero-pod-autoscaler/in-use")]
-    in_use: Option<String>,
+    lease_token: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,9 +72,9 @@ struct Condition {
 /// `SetDefaults_Deployment`), so that 1 is what its absence would mean.
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     let object: Scalable = serde_json::from_slice(body).ok()?;
-    let (absent, in_use) = match object.kind.as_str() {
+    let (absent, lease_token) = match object.kind.as_str() {
         "Scale" => (0, None),
-        "Deployment" => (1, Some(in_use(&object))),
+        "Deployment" => (1, Some(lease_token(&object))),
         _ => return None,
     };
     let version = object.metadata.resource_version;
@@ -84,25 +84,25 @@ pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     Some(Scale {
         replicas: object.spec.and_then(|spec| spec.replicas).unwrap_or(absent),
         version: ResourceVersion(version),
-        in_use,
+        lease_token,
         generation: object.metadata.generation,
     })
 }
 
-/// The mark on a Deployment: that of the condition and that of the annotation
+/// The token on a Deployment: that of the condition and that of the annotation
 /// together, because proxies with different rights write to different places.
-/// Quoted, so that no two pairs make the same mark.
-fn in_use(deployment: &Scalable) -> InUse {
+/// Quoted, so that no two pairs make the same token.
+fn lease_token(deployment: &Scalable) -> LeaseToken {
     let annotations = deployment.metadata.annotations.as_ref();
-    let annotation = annotations.and_then(|annotations| annotations.in_use.as_deref());
+    let annotation = annotations.and_then(|annotations| annotations.lease_token.as_deref());
     let status = deployment.status.as_ref();
     let condition = status
         .and_then(|status| status.conditions.as_ref())
-        .and_then(|all| all.iter().find(|one| one.r#type == IN_USE_CONDITION))
+        .and_then(|all| all.iter().find(|one| one.r#type == LEASE_CONDITION))
         .and_then(|condition| condition.message.as_deref());
     match (condition.unwrap_or(""), annotation.unwrap_or("")) {
-        ("", "") => InUse::default(),
-        (condition, annotation) => InUse(format!("{condition:?} {annotation:?}")),
+        ("", "") => LeaseToken::default(),
+        (condition, annotation) => LeaseToken(format!("{condition:?} {annotation:?}")),
     }
 }
 
@@ -263,26 +263,26 @@ mod tests {
     use super::super::testing::recorded_body;
     use super::*;
 
-    fn shown(name: &str) -> (u32, String, Option<InUse>) {
+    fn shown(name: &str) -> (u32, String, Option<LeaseToken>) {
         let scale = scale(&recorded_body(name)).unwrap();
-        (scale.replicas, scale.version.0, scale.in_use)
+        (scale.replicas, scale.version.0, scale.lease_token)
     }
 
     #[test]
-    fn recordings_show_the_scale_and_the_announcement() {
-        let none = Some(InUse::default());
-        let announced = Some(InUse(r#""zpa-5d9c7 3f2a" """#.into()));
-        for (name, replicas, version, in_use) in [
+    fn recordings_show_the_scale_and_the_renewal() {
+        let none = Some(LeaseToken::default());
+        let renewed = Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into()));
+        for (name, replicas, version, lease_token) in [
             ("02-scale-get-zero", 0, "10295", None),
             ("10-scale-patch-to-one", 1, "10299", None),
             ("17-scale-get-current", 1, "10320", None),
             ("18-scale-patch-guarded-to-zero", 0, "10321", None),
             ("03-deployment-get-zero", 0, "10295", none),
-            ("16-status-patch-condition", 1, "10320", announced.clone()),
-            ("19-annotation-patch", 0, "10341", announced.clone()),
-            ("30-deployment-get-after", 0, "10343", announced),
+            ("16-status-patch-condition", 1, "10320", renewed.clone()),
+            ("19-annotation-patch", 0, "10341", renewed.clone()),
+            ("30-deployment-get-after", 0, "10343", renewed),
         ] {
-            let expected = (replicas, version.to_owned(), in_use);
+            let expected = (replicas, version.to_owned(), lease_token);
             assert_eq!(shown(name), expected, "{name}");
         }
     }
@@ -299,26 +299,26 @@ mod tests {
         }
     }
 
-    fn marked(conditions: Value, annotations: Value) -> String {
+    fn with_token(conditions: Value, annotations: Value) -> String {
         let body = json!({
             "kind": "Deployment",
             "metadata": { "resourceVersion": "1", "annotations": annotations },
             "status": { "conditions": conditions },
         });
         let scale = scale(body.to_string().as_bytes()).unwrap();
-        scale.in_use.unwrap().0
+        scale.lease_token.unwrap().0
     }
 
     #[test]
-    fn an_announcement_is_seen_in_either_place_and_in_both() {
-        let annotation = |text: &str| json!({ IN_USE_ANNOTATION: text, "other": "z" });
+    fn a_renewal_is_seen_in_either_place_and_in_both() {
+        let annotation = |text: &str| json!({ LEASE_ANNOTATION: text, "other": "z" });
         let other = json!({ "type": "Available", "message": "y" });
-        let condition = |text: &str| json!([other, { "type": IN_USE_CONDITION, "message": text }]);
-        for (conditions, annotations, mark) in [
+        let condition = |text: &str| json!([other, { "type": LEASE_CONDITION, "message": text }]);
+        for (conditions, annotations, token) in [
             (Value::Null, Value::Null, ""),
             (json!([]), json!({}), ""),
             (json!([other]), json!({ "other": "z" }), ""),
-            (json!([{ "type": IN_USE_CONDITION }]), Value::Null, ""),
+            (json!([{ "type": LEASE_CONDITION }]), Value::Null, ""),
             (condition(""), annotation(""), ""),
             (condition("a 1"), json!({}), r#""a 1" """#),
             (json!([]), annotation("a 1"), r#""" "a 1""#),
@@ -326,7 +326,7 @@ mod tests {
             (condition("a\"\n"), annotation("b"), r#""a\"\n" "b""#),
         ] {
             let label = format!("{conditions} {annotations}");
-            assert_eq!(marked(conditions, annotations), mark, "{label}");
+            assert_eq!(with_token(conditions, annotations), token, "{label}");
         }
     }
 
@@ -336,9 +336,9 @@ mod tests {
             one in ("[ab\" \\\\\n]{0,4}", "[ab\" \\\\\n]{0,4}"),
             two in ("[ab\" \\\\\n]{0,4}", "[ab\" \\\\\n]{0,4}"),
         ) {
-            let of = |(condition, annotation): &(String, String)| marked(
-                json!([{ "type": IN_USE_CONDITION, "message": condition }]),
-                json!({ IN_USE_ANNOTATION: annotation }),
+            let of = |(condition, annotation): &(String, String)| with_token(
+                json!([{ "type": LEASE_CONDITION, "message": condition }]),
+                json!({ LEASE_ANNOTATION: annotation }),
             );
             prop_assert_eq!(of(&one) == of(&two), one == two);
         }

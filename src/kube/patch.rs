@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::objects::{IN_USE_ANNOTATION, IN_USE_CONDITION};
+use super::objects::{LEASE_ANNOTATION, LEASE_CONDITION};
 use super::rfc3339;
 use crate::cluster::ResourceVersion;
 
@@ -29,16 +29,16 @@ impl Patch {
         }
     }
 
-    /// Puts `mark` into a condition of the Deployment's status, at `unix`
+    /// Puts `token` into a condition of the Deployment's status, at `unix`
     /// seconds since 1970. A merge patch would replace the whole list: only a
     /// strategic one knows that conditions are told apart by their type.
-    pub(super) fn condition(mark: &str, unix: u64) -> Patch {
+    pub(super) fn condition(token: &str, unix: u64) -> Patch {
         let now = rfc3339::utc(unix);
         let condition = json!({
-            "type": IN_USE_CONDITION,
+            "type": LEASE_CONDITION,
             "status": "True",
             "reason": "Connections",
-            "message": mark,
+            "message": token,
             "lastUpdateTime": now,
             "lastTransitionTime": now,
         });
@@ -48,9 +48,9 @@ impl Patch {
         }
     }
 
-    /// Puts `mark` into an annotation of the Deployment.
-    pub(super) fn annotation(mark: &str) -> Patch {
-        let body = json!({ "metadata": { "annotations": { IN_USE_ANNOTATION: mark } } });
+    /// Puts `token` into an annotation of the Deployment.
+    pub(super) fn annotation(token: &str) -> Patch {
+        let body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
         Patch {
             content_type: "application/merge-patch+json",
             body: body.to_string(),
@@ -58,13 +58,13 @@ impl Patch {
     }
 }
 
-/// What `writer` leaves in an announcement: its name, and what makes this one
+/// What `writer` leaves in a renewal: its name, and what makes this one
 /// different from every other.
-pub(super) fn mark(writer: &str, nonce: u64) -> String {
+pub(super) fn token(writer: &str, nonce: u64) -> String {
     format!("{writer} {nonce:x}")
 }
 
-/// `name` as it may stand in a mark: what no pod's name has becomes a hyphen.
+/// `name` as it may stand in a token: what no pod's name has becomes a hyphen.
 pub(super) fn writer(name: &str) -> String {
     let plain = |char: char| match char {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' => char,
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_mark_is_the_writer_and_the_nonce_in_hex() {
-        assert_eq!(mark("zpa-5d9c7", 0x3f2a), "zpa-5d9c7 3f2a");
-        assert_eq!(mark("zpa", u64::MAX), "zpa ffffffffffffffff");
+        assert_eq!(token("zpa-5d9c7", 0x3f2a), "zpa-5d9c7 3f2a");
+        assert_eq!(token("zpa", u64::MAX), "zpa ffffffffffffffff");
     }
 
     #[test]

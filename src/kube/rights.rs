@@ -13,19 +13,19 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// The server has refused `permission`, and said why; `instead` is done in
+    /// The server has refused `permission`, and said why; `fallback` is done in
     /// its place, if anything can be. To be reported each time: that it still
     /// is refused is news too.
     pub(super) fn refused(
         &mut self,
         permission: Permission,
         why: String,
-        instead: Option<&'static str>,
+        fallback: Option<&'static str>,
     ) -> Report {
         self.refused.insert(permission);
         Report::Right {
             permission,
-            refusal: Some(Refusal { why, instead }),
+            refusal: Some(Refusal { why, fallback }),
         }
     }
 
@@ -47,11 +47,12 @@ mod tests {
         let mut rights = Rights::default();
         let right = Permission::GetService;
         assert_eq!(rights.granted(right), None, "never refused");
-        for instead in [None, Some("by its name")] {
-            let Report::Right { refusal, .. } = rights.refused(right, "403".into(), instead) else {
+        for fallback in [None, Some("by its name")] {
+            let Report::Right { refusal, .. } = rights.refused(right, "403".into(), fallback)
+            else {
                 panic!("a right is reported");
             };
-            assert_eq!(refusal.and_then(|refusal| refusal.instead), instead);
+            assert_eq!(refusal.and_then(|refusal| refusal.fallback), fallback);
         }
         let granted = Report::Right {
             permission: right,

@@ -1,4 +1,4 @@
-//! What the tests of this room share: recordings, a clock, and a server that
+//! What the tests of this module share: recordings, a clock, and a server that
 //! says what it is told to say.
 
 use std::io::{BufRead, BufReader, Read, Write};

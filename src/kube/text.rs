@@ -22,11 +22,11 @@ pub(super) fn printable(text: &str) -> String {
 /// Says that something is wrong when it begins to be, and when it changes its
 /// kind, and when it is over: a fault that lasts for hours is one line.
 #[derive(Debug, Default)]
-pub(super) struct Notice {
+pub(super) struct LogOnce {
     kind: Option<&'static str>,
 }
 
-impl Notice {
+impl LogOnce {
     /// There is something of this `kind` to say; at debug if it was said.
     pub(super) fn raise(&mut self, level: Level, kind: &'static str, text: &str) {
         let level = match self.kind.replace(kind) {

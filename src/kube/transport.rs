@@ -18,14 +18,14 @@ use ureq::unversioned::transport::{
 
 use super::credentials::Tls;
 
-/// What has happened since the last [`Witness::forget`].
+/// What has happened since the last [`ConnectionProbe::forget`].
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct ConnectionProbe {
     connected: AtomicBool,
     sent: AtomicBool,
 }
 
-impl Witness {
+impl ConnectionProbe {
     /// A call begins.
     pub(super) fn forget(&self) {
         self.connected.store(false, Ordering::Relaxed);
@@ -43,10 +43,10 @@ impl Witness {
     }
 }
 
-/// Puts TLS on a connection where it is wanted, and tells the witness.
+/// Puts TLS on a connection where it is wanted, and tells the probe.
 pub(super) struct SecureConnector {
     pub(super) tls: Option<Tls>,
-    pub(super) witness: Arc<Witness>,
+    pub(super) probe: Arc<ConnectionProbe>,
 }
 
 impl<In: Transport> Connector<In> for SecureConnector {
@@ -64,10 +64,10 @@ impl<In: Transport> Connector<In> for SecureConnector {
             None => Stream::Plain(tcp),
             Some(tls) => Stream::Tls(Box::new(handshake(tls, details, tcp)?)),
         };
-        self.witness.connected.store(true, Ordering::Relaxed);
+        self.probe.connected.store(true, Ordering::Relaxed);
         Ok(Some(Link {
             stream,
-            witness: self.witness.clone(),
+            probe: self.probe.clone(),
         }))
     }
 }
@@ -98,7 +98,7 @@ fn handshake<In: Transport>(
 /// A connection to the API server.
 pub(super) struct Link<T: Transport> {
     stream: Stream<T>,
-    witness: Arc<Witness>,
+    probe: Arc<ConnectionProbe>,
 }
 
 enum Stream<T: Transport> {
@@ -135,7 +135,7 @@ impl<T: Transport> Transport for Link<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.witness.sent.store(true, Ordering::Relaxed);
+        self.probe.sent.store(true, Ordering::Relaxed);
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.transmit_output(amount, timeout),
             Stream::Tls(tls) => tls.send(amount, timeout),

@@ -15,7 +15,7 @@ fn snapshot() -> Snapshot {
         replicas: Some(3),
         replicas_age: Some(Duration::from_millis(1500)),
         idle_ttl: Duration::from_secs(3600),
-        cover: Some(Duration::from_secs(2880)),
+        lease: Some(Duration::from_secs(2880)),
         backends: 2,
         following: true,
         connections_limit: 9968,
@@ -23,7 +23,7 @@ fn snapshot() -> Snapshot {
         connections_waiting: 1,
         accepted: u64::MAX,
         handed_over: 6,
-        uncovered: 1,
+        without_lease: 1,
         closed: vec![
             (["finished", "relaying"], 4),
             (["held_too_long", "holding"], 1),
@@ -164,7 +164,7 @@ fn what_is_not_known_has_no_sample() {
     for name in [
         "zpa_replicas",
         "zpa_replicas_age_seconds",
-        "zpa_cover_seconds",
+        "zpa_lease_seconds",
     ] {
         assert!(!samples.contains_key(name), "{name}");
     }

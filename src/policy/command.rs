@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Request, Via};
+use crate::cluster::{LeaseStore, Request};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,11 +16,11 @@ pub enum Command {
         request: Request,
     },
     /// The scale is zero: the pods that are known now are about to die.
-    CondemnPods,
+    QuarantinePods,
     /// The scale is above zero: pods that stay ready from now on are alive.
-    RevivePods,
+    ReleasePods,
     /// Tell the operator.
-    Say(Change),
+    Report(Change),
 }
 
 /// A change that an operator wants to hear of.
@@ -55,12 +55,12 @@ pub enum Change {
         /// How long there had been no connection.
         idle: Duration,
     },
-    /// No announcement succeeds: connections are let through without cover.
-    Uncovered {
+    /// No renewal succeeds: connections are let through without a lease.
+    WithoutLease {
         /// How many connections waited for it.
         waiting: usize,
     },
-    /// The app's status may not be patched: announcements go elsewhere, or
+    /// The app's status may not be patched: renewals go elsewhere, or
     /// nowhere.
-    AnnouncesVia(Option<Via>),
+    LeaseLocation(Option<LeaseStore>),
 }

@@ -11,7 +11,7 @@ pub const POLL: Duration = Duration::from_secs(10);
 pub const POLL_STARTING: Duration = Duration::from_secs(5);
 
 /// How many times in a TTL it is read at least: another proxy's last
-/// announcement is seen a fifth of a TTL late at most. It was made a tenth late
+/// renewal is seen a fifth of a TTL late at most. It was made a tenth late
 /// at most, and so the app sleeps between 1 and 1.3 TTL after the last
 /// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
@@ -20,7 +20,7 @@ const POLLS_PER_TTL: u32 = 5;
 pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
 
 /// The longest pause between two attempts while somebody waits for a pod, or
-/// for the cover of a connection that is open.
+/// for the lease of a connection that is open.
 pub(super) const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// What the policy keeps to.

@@ -15,8 +15,8 @@ impl Policy {
     /// The request has failed: concludes what it may have done, and when to
     /// ask again.
     pub(super) fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
-        if matches!(asked, Request::Announce { .. }) {
-            return self.fail_to_announce(failure, now);
+        if matches!(asked, Request::RenewLease { .. }) {
+            return self.fail_to_renew(failure, now);
         }
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
@@ -28,13 +28,13 @@ impl Policy {
         );
         match &mut self.phase {
             // Nothing was written, so nobody needs to be held.
-            Phase::Falling if wrote && !matches!(failure, Outcome::Unknown { .. }) => {
-                self.phase = Phase::Judging;
+            Phase::ScalingDown if wrote && !matches!(failure, Outcome::Unknown { .. }) => {
+                self.phase = Phase::ConfirmingIdle;
             }
             Phase::Waking { version, .. } if must_read => *version = None,
             Phase::Asleep { .. } if *failure == Outcome::NotFound => {
                 self.phase = Phase::Awake;
-                self.told = false;
+                self.awake_reported = false;
             }
             _ => {}
         }
@@ -44,12 +44,12 @@ impl Policy {
             self.generation = None;
         }
         if let Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } = failure {
-            self.excused_until = now + retry_after.unwrap_or_default();
+            self.not_before = now + retry_after.unwrap_or_default();
         }
         self.due = now + self.pause_after(failure);
     }
 
-    fn fail_to_announce(&mut self, failure: &Outcome, now: Time) {
+    fn fail_to_renew(&mut self, failure: &Outcome, now: Time) {
         // Shorter than what others wait for it: see `seen::POLLS_AFTER_FAILURE`.
         let longest = match self.connections.open {
             0 => backoff::LONGEST,
@@ -57,16 +57,16 @@ impl Policy {
         };
         match failure {
             Outcome::Forbidden => {
-                if self.cover.forbidden(longest, now) {
-                    self.say(Change::AnnouncesVia(self.cover.via()));
+                if self.lease.forbidden(longest, now) {
+                    self.report(Change::LeaseLocation(self.lease.store()));
                 }
             }
-            Outcome::NotFound => self.cover.failed(self.config.poll(), longest, now),
+            Outcome::NotFound => self.lease.failed(self.config.poll(), longest, now),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
-                self.cover
+                self.lease
                     .failed(retry_after.unwrap_or_default(), longest, now);
             }
-            _ => self.cover.failed(Duration::ZERO, longest, now),
+            _ => self.lease.failed(Duration::ZERO, longest, now),
         }
     }
 

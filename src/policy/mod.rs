@@ -13,48 +13,48 @@
 //!   write; a conflict too, and what was read is judged anew;
 //! - what is not known counts as awake: only a fresh read leads to a sleep, after
 //!   a whole idle TTL without a connection, in which nobody has scaled the app
-//!   or announced that it is in use ([`cover`]);
-//! - connections are let through only under cover: while no other proxy can have
+//!   or renewed that it is in use ([`lease`]);
+//! - connections are let through only under a lease: while no other proxy can have
 //!   seen the app unused for a TTL.
 //!
-//! # Rooms
+//! # Modules
 //!
 //! - `config`: what it keeps to, [`Config`] and the pace of asking;
 //! - `phase`: what the app is taken to be doing, its [`Phase`];
 //! - `command`: what the policy has others do, and say: [`Command`], [`Change`];
 //! - `seen`: what is remembered of the Deployment;
-//! - [`cover`]: whether other proxies leave the app awake for us;
+//! - [`lease`]: whether other proxies leave the app awake for us;
 //! - [`pods`]: which pods may be dialled, for the daemon;
-//! - `asking`: when the API server is asked, and what;
-//! - `answers` and `failures`: what follows from how a request ended.
+//! - `requests`: when the API server is asked, and what;
+//! - `replies` and `failures`: what follows from how a request ended.
 //!
 //! [`Policy`] itself, here, moves on with counts, addresses and time. The last
 //! three are parts of it; the others know nothing of it, nor of one another, but
 //! for the terms in `config`.
 
-mod answers;
-mod asking;
 mod command;
 mod config;
-pub mod cover;
 mod failures;
+pub mod lease;
 mod phase;
 pub mod pods;
+mod replies;
+mod requests;
 mod seen;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use self::asking::InFlight;
 pub use self::command::{Change, Command};
 use self::config::LONGEST_PAUSE_WAITING;
 pub use self::config::{Config, POLL, POLL_FORBIDDEN, POLL_STARTING};
-use self::cover::Cover;
+use self::lease::Lease;
 pub use self::phase::Phase;
+use self::requests::InFlight;
 use self::seen::Seen;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{Outcome, Request, Via};
+use crate::cluster::{LeaseStore, Outcome, Request};
 
 /// What the engine has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,17 +80,17 @@ pub struct Policy {
     seen: Option<Seen>,
     /// The generation that was seen last, our own writes since then included.
     generation: Option<u64>,
-    cover: Cover,
-    /// Whether connections are being let through without cover.
-    uncovered: bool,
+    lease: Lease,
+    /// Whether connections are being let through without a lease.
+    without_lease: bool,
     /// Whether the operator knows that the app is awake.
-    told: bool,
+    awake_reported: bool,
     in_flight: Option<InFlight>,
     next_id: u64,
     /// When the next request is due.
     due: Time,
     /// Until when the API server has asked to be left alone.
-    excused_until: Time,
+    not_before: Time,
     backoff: Backoff,
     nonces: Random,
     commands: VecDeque<Command>,
@@ -107,13 +107,13 @@ impl Policy {
             dialable: false,
             seen: None,
             generation: None,
-            cover: Cover::new(config.idle_ttl, seed.rotate_left(16)),
-            uncovered: false,
-            told: false,
+            lease: Lease::new(config.idle_ttl, seed.rotate_left(16)),
+            without_lease: false,
+            awake_reported: false,
             in_flight: None,
             next_id: 0,
             due: now,
-            excused_until: now,
+            not_before: now,
             backoff: Backoff::new(seed),
             nonces: Random::new(seed.rotate_left(32)),
             commands: VecDeque::new(),
@@ -132,34 +132,34 @@ impl Policy {
         self.seen.as_ref().map(|seen| (seen.replicas, seen.last))
     }
 
-    /// Where it is announced that the app is in use; `None` where that is
+    /// Where the lease is written; `None` where that is
     /// forbidden everywhere.
-    pub fn announces_via(&self) -> Option<Via> {
-        self.cover.via()
+    pub fn lease_location(&self) -> Option<LeaseStore> {
+        self.lease.store()
     }
 
     /// For how long still nobody can put the app to sleep; `None` where
-    /// announcing is forbidden, so that there is no cover to be had.
-    pub fn cover_left(&self, now: Time) -> Option<Duration> {
-        self.cover.left(now)
+    /// renewing is forbidden, so that there is no lease to be had.
+    pub fn lease_left(&self, now: Time) -> Option<Duration> {
+        self.lease.left(now)
     }
 
-    /// Whether what is let through at this moment is let through under cover,
+    /// Whether what is let through at this moment is let through under a lease,
     /// or needs none.
-    pub fn is_covered(&self, now: Time) -> bool {
-        self.cover.holds(now)
+    pub fn has_lease(&self, now: Time) -> bool {
+        self.lease.holds(now)
     }
 
     /// Whether connections may be dialled at this moment.
     pub fn gate_open(&self, now: Time) -> bool {
-        let awake = matches!(self.phase, Phase::Awake | Phase::Judging);
+        let awake = matches!(self.phase, Phase::Awake | Phase::ConfirmingIdle);
         awake && self.dialable && self.may_forward(now)
     }
 
     /// Whether a connection may be let through as far as other proxies are
     /// concerned.
     fn may_forward(&self, now: Time) -> bool {
-        self.cover.holds(now) || self.cover.fails_open(now)
+        self.lease.holds(now) || self.lease.fails_open(now)
     }
 
     /// The next thing to do, until there is nothing left.
@@ -167,22 +167,22 @@ impl Policy {
         self.commands.pop_front()
     }
 
-    /// When [`Policy::tick`] has something to do even if nothing happens.
-    pub fn next_deadline(&self) -> Option<Time> {
+    /// When [`Policy::handle_timeout`] has something to do even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<Time> {
         let free = self.in_flight.is_none();
-        let in_use = self.is_in_use();
+        let lease_token = self.is_up();
         let sleep = self
             .unused_since()
             .map(|since| since + self.config.idle_ttl);
         [
             free.then_some(self.due),
-            self.cover
+            self.lease
                 .due()
-                .filter(|_| in_use && self.may_ask_urgently()),
-            self.cover
+                .filter(|_| lease_token && self.may_ask_urgently()),
+            self.lease
                 .fails_open_at()
-                .filter(|_| in_use && !self.uncovered),
-            sleep.filter(|_| in_use),
+                .filter(|_| lease_token && !self.without_lease),
+            sleep.filter(|_| lease_token),
         ]
         .into_iter()
         .flatten()
@@ -190,12 +190,12 @@ impl Policy {
     }
 
     /// Whether the app is taken to be up and no sleep is being prepared.
-    fn is_in_use(&self) -> bool {
+    fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Awake | Phase::Starting { .. })
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Time) {
+    pub fn handle_timeout(&mut self, now: Time) {
         self.settle(now);
     }
 
@@ -210,11 +210,11 @@ impl Policy {
         }
         if connections.waiting > 0 && before.waiting == 0 && !self.gate_open(now) {
             // A pause that was long because nobody waited is too long now.
-            let soon = (now + LONGEST_PAUSE_WAITING).max(self.excused_until);
+            let soon = (now + LONGEST_PAUSE_WAITING).max(self.not_before);
             self.due = self.due.min(soon);
         }
         if connections.open == 0 && had_some {
-            self.cover.last_close(now);
+            self.lease.last_close(now);
         }
         self.settle(now);
     }
@@ -247,16 +247,16 @@ impl Policy {
 
     /// Moves on from phases that have been overtaken, then asks what is due.
     fn settle(&mut self, now: Time) {
-        while let Some(next) = self.overtaken(now) {
+        while let Some(next) = self.next_phase(now) {
             self.phase = next;
         }
-        self.look_after_cover(now);
-        self.ask_what_is_due(now);
+        self.maintain_lease(now);
+        self.send_due_request(now);
         self.check_invariants();
     }
 
     /// The phase that follows without any answer from the API server.
-    fn overtaken(&mut self, now: Time) -> Option<Phase> {
+    fn next_phase(&mut self, now: Time) -> Option<Phase> {
         let Connections { waiting, .. } = self.connections;
         let is_idle = self.is_idle(now);
         match &self.phase {
@@ -266,26 +266,26 @@ impl Policy {
             }
             Phase::Awake | Phase::Starting { .. } if is_idle => {
                 self.due = now;
-                Some(Phase::Judging)
+                Some(Phase::ConfirmingIdle)
             }
             &Phase::Starting { since }
                 if self.dialable && (self.may_forward(now) || waiting == 0) =>
             {
-                self.say(Change::Woke {
+                self.report(Change::Woke {
                     took: now.since(since),
                     held: waiting,
                 });
                 Some(Phase::Awake)
             }
-            Phase::Judging if !is_idle => Some(Phase::Awake),
+            Phase::ConfirmingIdle if !is_idle => Some(Phase::Awake),
             // Whether the write was applied is not known, and who waits must
-            // not wait for that alone: an announcement shows it as well, and
+            // not wait for that alone: a renewal shows it as well, and
             // bars the write if it is still on its way.
-            Phase::Falling if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
+            Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
             Phase::Asleep { version } if waiting > 0 => {
                 let version = Some(version.clone());
                 self.due = now;
-                self.say(Change::Waking { waiting });
+                self.report(Change::Waking { waiting });
                 Some(Phase::Waking {
                     since: now,
                     version,
@@ -295,25 +295,25 @@ impl Policy {
         }
     }
 
-    /// Sees to it that there is cover while there are connections, and notices
+    /// Sees to it that there is a lease while there are connections, and notices
     /// when there is none to be had.
-    fn look_after_cover(&mut self, now: Time) {
+    fn maintain_lease(&mut self, now: Time) {
         let Connections { open, waiting, .. } = self.connections;
-        if self.is_in_use() && open > 0 {
-            self.cover.keep_up(now);
-            self.cover.wanted(waiting > 0, now);
+        if self.is_up() && open > 0 {
+            self.lease.keep_up(now);
+            self.lease.wanted(waiting > 0, now);
         }
         if waiting == 0 {
-            self.cover.unwanted(now);
+            self.lease.unwanted(now);
         }
-        if !self.uncovered {
-            self.cover.forgive_absence(now);
+        if !self.without_lease {
+            self.lease.restart_after_absence(now);
         }
-        let uncovered = self.is_in_use() && self.cover.fails_open(now);
-        if uncovered && !self.uncovered {
-            self.say(Change::Uncovered { waiting });
+        let without_lease = self.is_up() && self.lease.fails_open(now);
+        if without_lease && !self.without_lease {
+            self.report(Change::WithoutLease { waiting });
         }
-        self.uncovered = uncovered;
+        self.without_lease = without_lease;
     }
 
     fn is_idle(&self, now: Time) -> bool {
@@ -322,14 +322,14 @@ impl Policy {
     }
 
     /// Since when there has been no sign that anybody uses the app: no
-    /// connection here, no announcement of another proxy, no change of scale.
+    /// connection here, no renewal of another proxy, no change of scale.
     /// Without a look at the Deployment nothing is known of the others.
     fn unused_since(&self) -> Option<Time> {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }
 
-    fn say(&mut self, change: Change) {
-        self.commands.push_back(Command::Say(change));
+    fn report(&mut self, change: Change) {
+        self.commands.push_back(Command::Report(change));
     }
 
     fn check_invariants(&self) {
@@ -342,7 +342,7 @@ impl Policy {
         };
         debug_assert!(
             writes.is_none_or(|n| match self.phase {
-                Phase::Falling => n == 0,
+                Phase::ScalingDown => n == 0,
                 Phase::Waking { .. } => n == self.config.wake_replicas,
                 _ => false,
             }),

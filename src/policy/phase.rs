@@ -16,10 +16,10 @@ pub enum Phase {
     },
     /// The idle TTL has passed. The scale is being read afresh; nothing was
     /// written yet, and a connection ends the matter.
-    Judging,
+    ConfirmingIdle,
     /// The write of zero is on its way, or its outcome is unknown and nobody
     /// waits. Connections are held while it is on its way.
-    Falling,
+    ScalingDown,
     /// The scale is zero, at that version.
     Asleep {
         /// The version that a wake is guarded by.
@@ -39,7 +39,12 @@ pub enum Phase {
 impl Phase {
     /// What each phase is called in metrics and in the state that is shown.
     pub const NAMES: [&'static str; 6] = [
-        "awake", "starting", "judging", "falling", "asleep", "waking",
+        "awake",
+        "starting",
+        "confirming_idle",
+        "scaling_down",
+        "asleep",
+        "waking",
     ];
 
     /// What this one is called.
@@ -47,8 +52,8 @@ impl Phase {
         Self::NAMES[match self {
             Phase::Awake => 0,
             Phase::Starting { .. } => 1,
-            Phase::Judging => 2,
-            Phase::Falling => 3,
+            Phase::ConfirmingIdle => 2,
+            Phase::ScalingDown => 3,
             Phase::Asleep { .. } => 4,
             Phase::Waking { .. } => 5,
         }]

@@ -2,8 +2,8 @@
 //!
 //! After the scale was seen at zero, EndpointSlices still list the old pods as
 //! ready for a while, although they are about to be killed. They are
-//! *condemned*: not dialled after a wake, until they leave the list, or turn
-//! out to be survivors, since a Deployment that goes 1 → 0 → 1 fast enough
+//! *quarantined*: not dialled after a wake, until they leave the list, or turn
+//! out to be lasting pods, since a Deployment that goes 1 → 0 → 1 fast enough
 //! never loses its pod.
 
 use std::collections::HashMap;
@@ -13,17 +13,17 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::cluster::Pod;
 
-/// How long a condemned pod must have been ready, with the scale above zero,
-/// to count as a survivor: several times what the controllers take to mark a
+/// How long a quarantined pod must have been ready, with the scale above zero,
+/// to count as a lasting pod: several times what the controllers take to mark a
 /// pod as terminating.
-pub const PARDON: Duration = Duration::from_secs(2);
+pub const RELEASE_AFTER: Duration = Duration::from_secs(2);
 
-/// The pods behind the Service, and those among them that are condemned.
+/// The pods behind the Service, and those among them that are quarantined.
 #[derive(Default)]
 pub struct Pods {
     listed: Vec<Pod>,
-    /// Condemned pods by UID, with the time since which each has been ready.
-    condemned: HashMap<String, Option<Time>>,
+    /// Quarantined pods by UID, with the time since which each has been ready.
+    quarantined: HashMap<String, Option<Time>>,
     /// Since when the scale has been seen above zero.
     awake_since: Option<Time>,
     /// When the first list since then has come.
@@ -33,41 +33,41 @@ pub struct Pods {
 impl Pods {
     /// Replaces the list.
     pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
-        self.pardon(now);
+        self.release(now);
         if self.awake_since.is_some() {
             self.listed_awake.get_or_insert(now);
         }
         let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.ready);
-        self.condemned
+        self.quarantined
             .retain(|uid, _| listed.iter().any(|pod| pod.uid == *uid));
-        for (uid, ready_since) in &mut self.condemned {
+        for (uid, ready_since) in &mut self.quarantined {
             *ready_since = is_ready(uid).then(|| ready_since.unwrap_or(now));
         }
         self.listed = listed;
     }
 
-    /// The scale was seen at zero: condemns every pod that is listed.
-    pub fn condemn(&mut self, now: Time) {
+    /// The scale was seen at zero: quarantines every pod that is listed.
+    pub fn quarantine(&mut self, now: Time) {
         self.awake_since = None;
         self.listed_awake = None;
         for pod in &self.listed {
-            let ready_since = self.condemned.entry(pod.uid.clone()).or_default();
+            let ready_since = self.quarantined.entry(pod.uid.clone()).or_default();
             *ready_since = pod.ready.then(|| ready_since.unwrap_or(now));
         }
     }
 
-    /// The scale was seen above zero: a condemned pod that stays ready from
-    /// now on is a survivor. Whether a list is wanted that shows if it does: the
+    /// The scale was seen above zero: a quarantined pod that stays ready from
+    /// now on is a lasting pod. Whether a list is wanted that shows if it does: the
     /// old one may be of a watch that is dead.
-    pub fn revive(&mut self, now: Time) -> bool {
+    pub fn begin_release(&mut self, now: Time) -> bool {
         let news = self.awake_since.is_none();
         self.awake_since.get_or_insert(now);
-        news && !self.condemned.is_empty()
+        news && !self.quarantined.is_empty()
     }
 
     /// The addresses that may be dialled.
     pub fn dialable(&self, now: Time) -> Vec<SocketAddr> {
-        let may_dial = |pod: &&Pod| pod.ready && !self.is_condemned(pod, now);
+        let may_dial = |pod: &&Pod| pod.ready && !self.is_quarantined(pod, now);
         self.listed
             .iter()
             .filter(may_dial)
@@ -76,33 +76,33 @@ impl Pods {
     }
 
     /// When [`Pods::dialable`] changes without any news.
-    pub fn next_deadline(&self, now: Time) -> Option<Time> {
-        let pardons = self
-            .condemned
+    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
+        let releases = self
+            .quarantined
             .values()
-            .filter_map(|&since| pardon_at(since, self.listed_awake));
-        pardons.filter(|&at| at > now).min()
+            .filter_map(|&since| release_at(since, self.listed_awake));
+        releases.filter(|&at| at > now).min()
     }
 
-    /// Forgets those that have turned out to be survivors: they are pods like
+    /// Forgets those that have turned out to be lasting pods: they are pods like
     /// any other from now on.
-    fn pardon(&mut self, now: Time) {
+    fn release(&mut self, now: Time) {
         let listed = self.listed_awake;
-        self.condemned
-            .retain(|_, &mut since| pardon_at(since, listed).is_none_or(|at| now < at));
+        self.quarantined
+            .retain(|_, &mut since| release_at(since, listed).is_none_or(|at| now < at));
     }
 
-    fn is_condemned(&self, pod: &Pod, now: Time) -> bool {
-        self.condemned.get(&pod.uid).is_some_and(|&ready_since| {
-            pardon_at(ready_since, self.listed_awake).is_none_or(|at| now < at)
+    fn is_quarantined(&self, pod: &Pod, now: Time) -> bool {
+        self.quarantined.get(&pod.uid).is_some_and(|&ready_since| {
+            release_at(ready_since, self.listed_awake).is_none_or(|at| now < at)
         })
     }
 }
 
-/// When a condemned pod that has been ready since then is pardoned, if the first
+/// When a quarantined pod that has been ready since then is released, if the first
 /// list after the wake has come at `listed_awake`.
-fn pardon_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
-    Some(ready_since?.max(listed_awake?) + PARDON)
+fn release_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
+    Some(ready_since?.max(listed_awake?) + RELEASE_AFTER)
 }
 
 #[cfg(test)]
@@ -133,12 +133,12 @@ mod tests {
     fn a_pod_of_before_the_sleep_is_not_dialled_after_the_wake() {
         let mut pods = Pods::default();
         pods.update(vec![pod("old", true)], at(0));
-        pods.condemn(at(10));
+        pods.quarantine(at(10));
         assert!(
             pods.dialable(at(9_000_000)).is_empty(),
             "while the scale is zero: never"
         );
-        pods.revive(at(10_000_000));
+        pods.begin_release(at(10_000_000));
         assert!(pods.dialable(at(10_000_000)).is_empty());
     }
 
@@ -146,32 +146,32 @@ mod tests {
     fn a_pod_that_comes_after_the_wake_is_dialled_at_once() {
         let mut pods = Pods::default();
         pods.update(vec![pod("old", true)], at(0));
-        pods.condemn(at(10));
-        pods.revive(at(20));
+        pods.quarantine(at(10));
+        pods.begin_release(at(20));
         pods.update(vec![pod("old", true), pod("new", true)], at(30));
         assert_eq!(pods.dialable(at(30)), [pod("new", true).address]);
     }
 
     #[test]
-    fn a_survivor_is_dialled_two_seconds_after_the_wake_and_not_before() {
+    fn a_lasting_pod_is_dialled_two_seconds_after_the_wake_and_not_before() {
         let mut pods = Pods::default();
-        pods.update(vec![pod("survivor", true)], at(0));
-        pods.condemn(at(10));
-        assert!(pods.revive(at(90)), "a list is wanted");
-        assert_eq!(pods.next_deadline(at(90)), None, "the old one may be stale");
-        pods.update(vec![pod("survivor", true)], at(100));
-        assert_eq!(pods.next_deadline(at(100)), Some(at(2100)));
+        pods.update(vec![pod("lasting pod", true)], at(0));
+        pods.quarantine(at(10));
+        assert!(pods.begin_release(at(90)), "a list is wanted");
+        assert_eq!(pods.poll_timeout(at(90)), None, "the old one may be stale");
+        pods.update(vec![pod("lasting pod", true)], at(100));
+        assert_eq!(pods.poll_timeout(at(100)), Some(at(2100)));
         assert!(pods.dialable(at(2099)).is_empty());
         assert_eq!(pods.dialable(at(2100)).len(), 1);
-        assert_eq!(pods.next_deadline(at(2100)), None);
+        assert_eq!(pods.poll_timeout(at(2100)), None);
     }
 
     #[test]
-    fn a_condemned_pod_that_stops_being_ready_begins_its_two_seconds_again() {
+    fn a_quarantined_pod_that_stops_being_ready_begins_its_two_seconds_again() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
-        pods.condemn(at(0));
-        pods.revive(at(0));
+        pods.quarantine(at(0));
+        pods.begin_release(at(0));
         pods.update(vec![pod("a", false)], at(1000));
         pods.update(vec![pod("a", true)], at(1500));
         assert!(pods.dialable(at(3499)).is_empty());
@@ -182,19 +182,19 @@ mod tests {
     fn a_pod_that_left_is_forgotten() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
-        pods.condemn(at(0));
+        pods.quarantine(at(0));
         pods.update(vec![], at(5));
-        pods.revive(at(10));
+        pods.begin_release(at(10));
         pods.update(vec![pod("a", true)], at(20));
         assert_eq!(pods.dialable(at(20)).len(), 1);
     }
 
     #[test]
-    fn a_survivor_is_pardoned_for_good() {
+    fn a_lasting_pod_is_released_for_good() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
-        pods.condemn(at(0));
-        pods.revive(at(90));
+        pods.quarantine(at(0));
+        pods.begin_release(at(90));
         pods.update(vec![pod("a", true)], at(100));
         pods.update(vec![pod("a", false)], at(3_600_000));
         pods.update(vec![pod("a", true)], at(3_601_000));
@@ -205,10 +205,10 @@ mod tests {
     fn seeing_the_same_zero_again_does_not_prolong_anything_after_the_wake() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
-        pods.condemn(at(0));
-        pods.revive(at(90));
+        pods.quarantine(at(0));
+        pods.begin_release(at(90));
         pods.update(vec![pod("a", true)], at(100));
-        assert!(!pods.revive(at(900)));
+        assert!(!pods.begin_release(at(900)));
         assert_eq!(pods.dialable(at(2100)).len(), 1);
     }
 }

@@ -3,29 +3,29 @@
 
 use super::config::Config;
 use crate::clock::Time;
-use crate::cluster::{InUse, Scale};
+use crate::cluster::{LeaseToken, Scale};
 
 /// Which part of a TTL may lie between two answers of the API server. If it was
-/// out of reach for longer, it may have been so for all, and the cover of others
-/// may have run out: they must have the time to announce again. For up to half a
-/// TTL none that was kept up has ([`Cover::renewal`], [`Cover::length`]).
+/// out of reach for longer, it may have been so for all, and the lease of others
+/// may have run out: they must have the time to renew. For up to half a
+/// TTL none that was kept up has ([`Lease::renewal`], [`Lease::length`]).
 ///
-/// [`Cover::renewal`]: super::cover::Cover::renewal
-/// [`Cover::length`]: super::cover::Cover::length
+/// [`Lease::renewal`]: super::lease::Lease::renewal
+/// [`Lease::length`]: super::lease::Lease::length
 pub(super) const LONGEST_GAP: u32 = 2;
 
 /// How many polls must pass before a sleep once a request has failed. If the API
-/// server was out of reach for all, somebody may have come under an old cover that
+/// server was out of reach for all, somebody may have come under an old lease that
 /// ran out meanwhile: his proxy, which asks at least every
 /// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), must have the time to
-/// announce him.
+/// renew him.
 const POLLS_AFTER_FAILURE: u32 = 2;
 
 /// What the Deployment has looked like, without a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
     pub(super) replicas: u32,
-    pub(super) in_use: Option<InUse>,
+    pub(super) lease_token: Option<LeaseToken>,
     /// When the answer came that showed it first. What it showed is older, so
     /// counting from here can only make a sleep come later.
     pub(super) since: Time,
@@ -37,16 +37,18 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What the Deployment looks like now, and since when. A reply that does
-    /// not show the last announcement says nothing about it. After a long time
+    /// not show the last renewal says nothing about it. After a long time
     /// without an answer, it is as if seen for the first time; after a failure,
     /// as if seen no earlier than that a sleep is still some polls away.
     pub(super) fn after(before: Option<Seen>, scale: &Scale, config: &Config, now: Time) -> Seen {
         let Scale {
-            replicas, in_use, ..
+            replicas,
+            lease_token,
+            ..
         } = scale;
         let longest_gap = config.idle_ttl / LONGEST_GAP;
         let unchanged = before.as_ref().filter(|seen| {
-            let same = in_use.is_none() || seen.in_use == *in_use;
+            let same = lease_token.is_none() || seen.lease_token == *lease_token;
             same && seen.replicas == *replicas && now.since(seen.last) <= longest_gap
         });
         let earliest = now + config.poll() * POLLS_AFTER_FAILURE - config.idle_ttl;
@@ -54,10 +56,12 @@ impl Seen {
             true => seen.since.max(earliest),
             false => seen.since,
         });
-        let in_use = in_use.clone().or(before.and_then(|seen| seen.in_use));
+        let lease_token = lease_token
+            .clone()
+            .or(before.and_then(|seen| seen.lease_token));
         Seen {
             replicas: *replicas,
-            in_use,
+            lease_token,
             since,
             last: now,
             interrupted: false,

@@ -1,7 +1,7 @@
 //! What the user wants: flags and environment variables, read once at start.
 //!
 //! One table ([`TABLE`]) has every setting: its flag, its variable, its
-//! default, its help and its parser. What the user *said* (`said.rs`: texts, and
+//! default, its help and its parser. What the user *said* (`raw.rs`: texts, and
 //! whether a flag or a variable had them) is kept apart from what it
 //! *resolves to* ([`Settings`]: typed and checked). A flag beats a variable, a
 //! variable beats the default, and whatever is wrong is reported all at once.
@@ -12,7 +12,7 @@
 mod help;
 mod links;
 mod quote;
-mod said;
+mod raw;
 mod table;
 mod unknown;
 mod value;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::cluster::{ApiServer, HostPort, PortRef};
 pub use help::{help, markdown_table, version};
-use said::{Said, Word};
+use raw::{RawSettings, RawValue};
 pub use table::{Setting, TABLE, Unset, in_force, variables};
 pub use unknown::unknown_variables;
 
@@ -120,19 +120,19 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, Errors> {
-    let mut said = Said::default();
-    if let Some(shortcut) = said.listen_to_flags(args) {
+    let mut raw = RawSettings::default();
+    if let Some(shortcut) = raw.parse_flags(args) {
         return Ok(shortcut);
     }
-    said.listen_to_environment(env);
-    resolve(said).map(|settings| Invocation::Run(Box::new(settings)))
+    raw.read_environment(env);
+    resolve(raw).map(|settings| Invocation::Run(Box::new(settings)))
 }
 
-fn resolve(said: Said) -> Result<Settings, Errors> {
+fn resolve(raw: RawSettings) -> Result<Settings, Errors> {
     let mut settings = Settings::undecided();
-    let mut errors = said.errors;
+    let mut errors = raw.errors;
     for setting in TABLE {
-        let word = said.words.get(setting.flag);
+        let word = raw.values.get(setting.flag);
         errors.extend(decide(setting, word, &mut settings).err());
     }
     if settings.service.is_empty() {
@@ -146,7 +146,11 @@ fn resolve(said: Said) -> Result<Settings, Errors> {
 }
 
 /// Puts one setting in its place, from what was said or from its default.
-fn decide(setting: &Setting, word: Option<&Word>, settings: &mut Settings) -> Result<(), String> {
+fn decide(
+    setting: &Setting,
+    word: Option<&RawValue>,
+    settings: &mut Settings,
+) -> Result<(), String> {
     let complain = |subject: &dyn fmt::Display, why: &str| {
         Err(format!(
             "{subject}: {why}; use e.g. {}",

@@ -74,7 +74,7 @@ fn reply(stream: &mut TcpStream) -> (u16, String) {
 /// The rights in whose place something else is done, as `/status` has them.
 fn fallbacks(status: &Value) -> Vec<&str> {
     let all = status["fallbacks"].as_array().unwrap();
-    assert!(all.iter().all(|it| it["instead"].is_string()), "{status}");
+    assert!(all.iter().all(|it| it["fallback"].is_string()), "{status}");
     all.iter()
         .map(|it| it["permission"].as_str().unwrap())
         .collect()
@@ -134,7 +134,7 @@ fn a_wake_shows_in_the_metrics() {
         ("zpa_connections_total", 1.0),
         ("zpa_connections_open", 1.0),
         ("zpa_forwarded_total", 1.0),
-        ("zpa_forwarded_without_cover_total", 0.0),
+        ("zpa_forwarded_without_lease_total", 0.0),
         ("zpa_replicas", 1.0),
         ("zpa_phase{phase=\"awake\"}", 1.0),
         ("zpa_phase{phase=\"asleep\"}", 0.0),
@@ -143,10 +143,10 @@ fn a_wake_shows_in_the_metrics() {
     ] {
         assert_eq!(zpa.metric(series), Some(value), "{series}");
     }
-    let cover = zpa.metric("zpa_cover_seconds").unwrap();
-    assert!(cover > 2000.0 && cover <= 2880.0, "{cover}");
+    let lease = zpa.metric("zpa_lease_seconds").unwrap();
+    assert!(lease > 2000.0 && lease <= 2880.0, "{lease}");
     let patched = zpa.metric("zpa_api_requests_total{verb=\"patch\",outcome=\"ok\"}");
-    assert_eq!(patched, Some(2.0), "the scale, and the announcement");
+    assert_eq!(patched, Some(2.0), "the scale, and the renewal");
     drop(client);
     let closed = "zpa_connections_closed_total{reason=\"finished\",phase=\"relaying\"}";
     zpa.expect_page("/metrics", "it is closed", |_, body| {
@@ -179,37 +179,34 @@ fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
-    echo(&mut zpa.connect(), "announced by an annotation");
+    echo(&mut zpa.connect(), "renewed by an annotation");
     let status = zpa.status();
-    assert_eq!(status["in_use"]["announced_by"], "an annotation");
-    assert!(status["in_use"]["cover_left_seconds"].as_f64() > Some(0.0));
+    assert_eq!(status["in_use"]["lease_location"], "an annotation");
+    assert!(status["in_use"]["lease_left_seconds"].as_f64() > Some(0.0));
     assert_eq!(fallbacks(&status), ["patch deployments/status"]);
     assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(1.0));
     assert_eq!(zpa.metric(&gauge("patch deployments")), Some(0.0));
-    assert_eq!(
-        zpa.logged("announcing that it is in use by an annotation"),
-        1
-    );
+    assert_eq!(zpa.logged("renewing the lease in an annotation"), 1);
     zpa.expect_ready();
 }
 
 #[test]
-fn without_status_and_annotations_the_state_shows_that_nothing_is_announced() {
+fn without_status_and_annotations_the_state_shows_that_nothing_is_renewed() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
-    echo(&mut zpa.connect(), "unannounced");
+    echo(&mut zpa.connect(), "without renewal");
     let status = zpa.status();
-    assert_eq!(status["in_use"]["announced_by"], "nothing");
-    assert_eq!(status["in_use"]["cover_left_seconds"], Value::Null);
+    assert_eq!(status["in_use"]["lease_location"], "nothing");
+    assert_eq!(status["in_use"]["lease_left_seconds"], Value::Null);
     assert_eq!(
         fallbacks(&status),
         ["patch deployments/status", "patch deployments"]
     );
     assert_eq!(zpa.metric(&gauge("patch deployments")), Some(1.0));
     assert_eq!(
-        zpa.metric("zpa_cover_seconds"),
+        zpa.metric("zpa_lease_seconds"),
         None,
         "there is none to be had"
     );
@@ -319,7 +316,7 @@ fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_
 }
 
 #[test]
-fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_cover() {
+fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_lease() {
     let sandbox = awake();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
@@ -327,14 +324,13 @@ fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_cover() {
         status["addresses"]["dialled"] == 1
     });
     sandbox.api_down();
-    echo(&mut zpa.connect(), "without cover");
+    echo(&mut zpa.connect(), "without a lease");
     zpa.expect_page("/metrics", "it is counted", |_, body| {
-        body.contains("zpa_forwarded_without_cover_total 1\n")
+        body.contains("zpa_forwarded_without_lease_total 1\n")
     });
     zpa.expect_status("the error", |status| {
         let what = &status["api_server"]["last_error"]["what"];
-        what.as_str()
-            .is_some_and(|what| what.contains("announcing"))
+        what.as_str().is_some_and(|what| what.contains("renewing"))
     });
     assert_eq!(zpa.get("/readyz").0, 200, "all proxies would go at once");
 }

@@ -9,7 +9,7 @@ const OTHERS: usize = 512;
 
 /// The test that takes the most.
 const CROWD: &str =
-    "journeys::five_hundred_connections_at_once_while_asleep_are_one_patch_and_all_served";
+    "walkthroughs::five_hundred_connections_at_once_while_asleep_are_one_patch_and_all_served";
 
 /// How many connections a test may hold that wants so many: as many as there is
 /// room for below the hard limit of open files. Both ends are here, the client's

@@ -6,11 +6,11 @@ mod sandbox;
 mod admin;
 mod descriptors;
 mod faults;
-mod journeys;
 mod large;
 mod process;
 mod settings;
 mod several;
+mod walkthroughs;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -104,7 +104,7 @@ impl Zpa {
         stream
     }
 
-    /// A visitor of its admin port, with time-outs so that no test hangs.
+    /// An admin connection of its admin port, with time-outs so that no test hangs.
     pub fn visit(&self) -> TcpStream {
         let line = self.expect_log("status on http://");
         let (_, address) = line.rsplit_once("http://").expect("a URL");

@@ -80,12 +80,12 @@ fn three_wakes_at_the_same_time_are_one() {
 }
 
 #[test]
-fn under_cover_no_api_call_is_on_the_way_of_a_connection() {
+fn under_lease_no_api_call_is_on_the_way_of_a_connection() {
     let sandbox = awake();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
     let _first = zpa.connect();
     zpa.expect_log("relaying to");
-    sandbox.expect("the announcement is answered", |state| {
+    sandbox.expect("the renewal is answered", |state| {
         state.count(&on("patch", "deployments/status").with(|e| e.status.is_some())) == 1
     });
     sandbox.api_down();
@@ -93,14 +93,14 @@ fn under_cover_no_api_call_is_on_the_way_of_a_connection() {
         echo(&mut zpa.connect(), "at once");
     }
     assert_eq!(
-        zpa.logged("no announcement has succeeded"),
+        zpa.logged("no renewal has succeeded"),
         0,
         "nobody had to wait for it"
     );
 }
 
 #[test]
-fn without_cover_and_without_an_api_server_connections_are_let_through_after_two_seconds() {
+fn without_lease_and_without_an_api_server_connections_are_let_through_after_two_seconds() {
     let sandbox = awake();
     let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
     zpa.expect_log("awake: 1 replica");
@@ -111,7 +111,7 @@ fn without_cover_and_without_an_api_server_connections_are_let_through_after_two
     let start = Instant::now();
     echo(&mut zpa.connect(), "better than nothing");
     assert!(start.elapsed() >= Duration::from_secs(2));
-    zpa.expect_log("no announcement has succeeded for 2s");
+    zpa.expect_log("no renewal has succeeded for 2s");
     echo(&mut zpa.connect(), "and the next at once");
 }
 
@@ -126,15 +126,12 @@ fn where_the_status_may_not_be_patched_an_annotation_does_and_one_line_says_so()
     echo(&mut client, "and kept");
     drop(other);
     assert_eq!(patches(&sandbox, 0), 0);
-    assert_eq!(
-        one.logged("announcing that it is in use by an annotation"),
-        1
-    );
+    assert_eq!(one.logged("renewing the lease in an annotation"), 1);
     assert_eq!(one.logged("cannot patch resource"), 1, "{}", one.log());
 }
 
 #[test]
-fn where_nothing_may_be_announced_the_own_connections_count_and_one_line_says_so() {
+fn where_nothing_may_be_renewed_the_own_connections_count_and_one_line_says_so() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
@@ -145,7 +142,7 @@ fn where_nothing_may_be_announced_the_own_connections_count_and_one_line_says_so
     echo(&mut client, "and kept");
     drop(client);
     zpa.expect_log("scaled to 0");
-    assert_eq!(zpa.logged("announcing that it is in use is forbidden"), 1);
+    assert_eq!(zpa.logged("renewing the lease is forbidden"), 1);
 }
 
 #[test]
@@ -328,7 +325,7 @@ fn a_proxy_that_is_killed_takes_nothing_with_it_but_its_own() {
             *victim = None;
             *victim = Some(Zpa::start(sandbox, &[SHORT_TTL]));
         } else if let Some(zpa) = victim.as_ref() {
-            // It may be waking the app, or be covered, when it is killed.
+            // It may be waking the app, or be leased, when it is killed.
             drop(zpa.connect());
         }
     });

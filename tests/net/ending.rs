@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::fixture::Fixture;
 use crate::network::{Network, POD};
-use crate::stage::Stage;
 
 /// From the signal to the end of accepting.
 const DELAY: Duration = Duration::from_secs(1);
@@ -16,18 +16,18 @@ fn under_traffic_a_sigterm_costs_nobody_a_byte_before_the_drain_delay_is_over() 
     let Some(network) = Network::new() else {
         return;
     };
-    let mut stage = Stage::awake(network, &[POD], &[("ZPA_DRAIN_DELAY", "1s")]);
-    let _pod = stage.echo_at(POD);
+    let mut fixture = Fixture::awake(network, &[POD], &[("ZPA_DRAIN_DELAY", "1s")]);
+    let _pod = fixture.echo_at(POD);
     let signalled = Mutex::new(None);
-    let mut old = stage.connect_many(100);
+    let mut old = fixture.connect_many(100);
     old.iter_mut().for_each(|client| crate::echo(client, "old"));
     thread::scope(|scope| {
         let coming: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| come_and_go(&stage, &signalled)))
+            .map(|_| scope.spawn(|| come_and_go(&fixture, &signalled)))
             .collect();
-        stage.zpa.expect_log_times("finished", 50);
+        fixture.zpa.expect_log_times("finished", 50);
         *signalled.lock().unwrap() = Some(Instant::now());
-        stage.zpa.signal("TERM");
+        fixture.zpa.signal("TERM");
         for thread in coming {
             let served = thread.join().unwrap();
             assert!(served > 0);
@@ -37,16 +37,16 @@ fn under_traffic_a_sigterm_costs_nobody_a_byte_before_the_drain_delay_is_over() 
     old.iter_mut()
         .for_each(|client| crate::echo(client, "still here"));
     drop(old);
-    assert!(stage.zpa.wait().success());
-    stage.zpa.expect_log("drained");
+    assert!(fixture.zpa.wait().success());
+    fixture.zpa.expect_log("drained");
 }
 
 /// Visits until one fails, which may happen only after the delay. Returns how
 /// many did not.
-fn come_and_go(stage: &Stage, signalled: &Mutex<Option<Instant>>) -> usize {
-    let address = stage.zpa.address();
+fn come_and_go(fixture: &Fixture, signalled: &Mutex<Option<Instant>>) -> usize {
+    let address = fixture.zpa.address();
     let mut served = 0;
-    while stage.network.clients.enter(|| visit(address)).is_ok() {
+    while fixture.network.clients.enter(|| visit(address)).is_ok() {
         served += 1;
     }
     let since = signalled.lock().unwrap().expect("it was told to end");

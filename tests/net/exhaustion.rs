@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 
+use crate::fixture::{Fixture, expect_calm};
 use crate::network::{Network, POD};
 use crate::resets::reset;
 use crate::sandbox::{Resource, on};
 use crate::sockets::leave_descriptors;
-use crate::stage::{Stage, expect_calm};
 use crate::{echo, expect};
 
 #[test]
@@ -14,21 +14,21 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
     let Some(network) = Network::new() else {
         return;
     };
-    let stage = Stage::awake(network, &[POD], &[]);
-    let _pod = stage.echo_at(POD);
-    let mut clients = stage.connect_many(8);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let _pod = fixture.echo_at(POD);
+    let mut clients = fixture.connect_many(8);
     clients.iter_mut().for_each(|client| echo(client, "before"));
-    stage.settle();
-    leave_descriptors(stage.zpa.id(), 0).unwrap();
+    fixture.settle();
+    leave_descriptors(fixture.zpa.id(), 0).unwrap();
 
-    let mut waiting = stage.connect_many(4);
+    let mut waiting = fixture.connect_many(4);
     for client in &mut waiting {
         client.write_all(b"patience").unwrap();
     }
-    stage.zpa.expect_log("cannot accept connections for now");
-    expect_calm(stage.process());
+    fixture.zpa.expect_log("cannot accept connections for now");
+    expect_calm(fixture.process());
     assert_eq!(
-        stage.zpa.logged("cannot accept connections for now"),
+        fixture.zpa.logged("cannot accept connections for now"),
         1,
         "it is said once, however often it is tried"
     );
@@ -37,7 +37,7 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
     for client in &mut waiting {
         expect(client, b"patience");
     }
-    stage.zpa.expect_log("accepting connections again");
+    fixture.zpa.expect_log("accepting connections again");
 }
 
 #[test]
@@ -45,17 +45,17 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
     let Some(network) = Network::new() else {
         return;
     };
-    let stage = Stage::awake(network, &[POD], &[]);
-    let _pod = stage.echo_at(POD);
-    let mut clients = stage.connect_many(4);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let _pod = fixture.echo_at(POD);
+    let mut clients = fixture.connect_many(4);
     clients.iter_mut().for_each(|client| echo(client, "before"));
-    stage.settle();
-    leave_descriptors(stage.zpa.id(), 1).unwrap();
+    fixture.settle();
+    leave_descriptors(fixture.zpa.id(), 1).unwrap();
 
-    let mut waiting = stage.connect();
+    let mut waiting = fixture.connect();
     waiting.write_all(b"patience").unwrap();
-    stage.zpa.expect_log_times(&number_of(libc::EMFILE), 5);
-    expect_calm(stage.process());
+    fixture.zpa.expect_log_times(&number_of(libc::EMFILE), 5);
+    expect_calm(fixture.process());
     echo(&mut clients[0], "those that have a pod are served");
     drop(clients);
     expect(&mut waiting, b"patience");
@@ -70,18 +70,18 @@ fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
     // Others have theirs from the default range.
     let range = format!("20001 {}", 20_000 + PORTS);
     let range = ("ipv4/ip_local_port_range", range.as_str());
-    let stage = Stage::awake(network, &[POD], &[]);
-    let _pod = stage.echo_at(POD);
-    stage.network.middle.set(range).unwrap();
-    let mut clients = stage.connect_many(PORTS);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let _pod = fixture.echo_at(POD);
+    fixture.network.middle.set(range).unwrap();
+    let mut clients = fixture.connect_many(PORTS);
     clients.iter_mut().for_each(|client| echo(client, "before"));
 
-    let mut waiting = stage.connect();
+    let mut waiting = fixture.connect();
     waiting.write_all(b"patience").unwrap();
-    stage
+    fixture
         .zpa
         .expect_log_times(&number_of(libc::EADDRNOTAVAIL), 5);
-    expect_calm(stage.process());
+    expect_calm(fixture.process());
     echo(&mut clients[0], "those that have a pod are served");
     reset(clients.swap_remove(0));
     expect(&mut waiting, b"patience");
@@ -93,27 +93,27 @@ fn at_the_limit_of_descriptors_the_api_threads_still_have_theirs() {
         return;
     };
     // Room for (164 - 128) / 2 connections.
-    let stage = Stage::awake_with_descriptors(network, 164);
-    let _pod = stage.echo_at(POD);
-    let mut clients = stage.connect_many(30);
+    let fixture = Fixture::awake_with_descriptors(network, 164);
+    let _pod = fixture.echo_at(POD);
+    let mut clients = fixture.connect_many(30);
     for client in &mut clients {
         client.write_all(b"hello").unwrap();
     }
-    stage
+    fixture
         .zpa
         .expect_log("the connection limit of 18 is reached");
-    expect_calm(stage.process());
+    expect_calm(fixture.process());
     let watches = on("watch", "endpointslices");
-    let before = stage.sandbox.count(&watches);
-    stage.sandbox.reset_connections();
+    let before = fixture.sandbox.count(&watches);
+    fixture.sandbox.reset_connections();
     let again = on("watch", "endpointslices");
-    stage.sandbox.expect("it watches again", |state| {
+    fixture.sandbox.expect("it watches again", |state| {
         state.count(&again) > before && state.open_watches(Resource::EndpointSlices) == 1
     });
     for mut client in clients {
         expect(&mut client, b"hello");
     }
-    assert_eq!(stage.zpa.logged("dialling"), 0, "{}", stage.zpa.log());
+    assert_eq!(fixture.zpa.logged("dialling"), 0, "{}", fixture.zpa.log());
 }
 
 #[test]
@@ -121,16 +121,16 @@ fn beyond_the_connection_limit_a_thousand_clients_wait_and_none_is_killed() {
     let Some(network) = Network::new() else {
         return;
     };
-    let stage = Stage::awake(network, &[POD], &[("ZPA_MAX_CONNECTIONS", "50")]);
-    let _pod = stage.echo_at(POD);
-    let mut clients = stage.connect_many(1000);
+    let fixture = Fixture::awake(network, &[POD], &[("ZPA_MAX_CONNECTIONS", "50")]);
+    let _pod = fixture.echo_at(POD);
+    let mut clients = fixture.connect_many(1000);
     for (number, client) in clients.iter_mut().enumerate() {
         write!(client, "client {number:03}").unwrap();
     }
-    stage
+    fixture
         .zpa
         .expect_log("the connection limit of 50 is reached");
-    expect_calm(stage.process());
+    expect_calm(fixture.process());
     for (number, mut client) in clients.into_iter().enumerate() {
         expect(&mut client, format!("client {number:03}").as_bytes());
         client.shutdown(std::net::Shutdown::Write).unwrap();

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::fixture::{Fixture, greet, listen};
 use crate::limits::raise_open_files;
 use crate::memory::PER_CONNECTION;
 use crate::network::{CLIENT, Network, OTHER_POD, POD, is_slow, restricted};
 use crate::program::PATIENCE;
 use crate::sandbox::anything;
-use crate::stage::{Stage, greet, listen};
 
 /// How many connections are opened where that may take minutes,
 const CONNECTIONS: usize = 100_000;
@@ -52,26 +52,26 @@ fn idle_connections_cost_two_descriptors_300_bytes_and_no_wake_up_and_all_answer
     prepare(&network);
     let pod = listen(&network);
     // Not debug: the lines would be most of what is written.
-    let stage = Stage::awake(network, &PODS, &[("ZPA_LOG", "info")]);
-    drop(pair(&stage, &pod, 0));
-    stage.settle();
-    let descriptors = stage.process().descriptors().unwrap();
-    let memory = stage.process().memory().unwrap().anonymous;
+    let fixture = Fixture::awake(network, &PODS, &[("ZPA_LOG", "info")]);
+    drop(pair(&fixture, &pod, 0));
+    fixture.settle();
+    let descriptors = fixture.process().descriptors().unwrap();
+    let memory = fixture.process().memory().unwrap().anonymous;
 
     let mut pairs = Vec::with_capacity(count);
     for number in 1..=count {
-        pairs.push(pair(&stage, &pod, number));
+        pairs.push(pair(&fixture, &pod, number));
         if number % FEWER == 0 {
             println!("{number} connections are open");
         }
     }
-    let held = stage.process().memory().unwrap();
+    let held = fixture.process().memory().unwrap();
     let each = (held.anonymous - memory) / count as u64;
     assert!(each <= PER_CONNECTION, "{each} bytes for each of {count}");
     assert!(held.resident <= RESIDENT, "{} bytes", held.resident);
-    let opened = stage.process().descriptors().unwrap() - descriptors;
+    let opened = fixture.process().descriptors().unwrap() - descriptors;
     assert!(opened <= 2 * count + OTHERS, "{opened} for {count}");
-    let idle = expect_no_wake_up(&stage);
+    let idle = expect_no_wake_up(&fixture);
 
     for (client, server) in &mut pairs {
         greet(client, server);
@@ -108,13 +108,13 @@ fn prepare(network: &Network) {
 }
 
 /// Client and pod of the `number`-th connection, after a byte has gone each way.
-fn pair(stage: &Stage, pod: &TcpListener, number: usize) -> (TcpStream, TcpStream) {
+fn pair(fixture: &Fixture, pod: &TcpListener, number: usize) -> (TcpStream, TcpStream) {
     let port = FIRST_PORT + number / CLIENTS.len();
     let from = SocketAddr::from((CLIENTS[number % CLIENTS.len()], port as u16));
-    let mut client = stage.network.clients.enter(|| {
+    let mut client = fixture.network.clients.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&from.into()).unwrap();
-        socket.connect(&stage.zpa.address().into()).unwrap();
+        socket.connect(&fixture.zpa.address().into()).unwrap();
         TcpStream::from(socket)
     });
     let (mut server, _) = pod.accept().unwrap();
@@ -128,19 +128,19 @@ fn pair(stage: &Stage, pod: &TcpListener, number: usize) -> (TcpStream, TcpStrea
 /// The loop sleeps but for the requests to the API server. What is done once for
 /// a connection that stays is done before that. Says what was seen.
 #[track_caller]
-fn expect_no_wake_up(stage: &Stage) -> String {
+fn expect_no_wake_up(fixture: &Fixture) -> String {
     const TIMES: usize = 6;
     let mut restless = Vec::new();
     let mut length = WATCHED;
-    let mut calm = Window::watch(stage, length);
+    let mut calm = Window::watch(fixture, length);
     while !calm.is_calm() {
         restless.push(calm);
         assert!(restless.len() < TIMES, "{restless:?}");
-        calm = Window::watch(stage, length);
+        calm = Window::watch(fixture, length);
     }
     if let Some(wanted) = wanted_length() {
         length = wanted;
-        calm = Window::watch(stage, length);
+        calm = Window::watch(fixture, length);
         assert!(calm.is_calm(), "{calm:?}");
     }
     format!(
@@ -157,14 +157,14 @@ struct Window {
 }
 
 impl Window {
-    fn watch(stage: &Stage, length: Duration) -> Window {
-        let requests = stage.sandbox.count(&anything());
-        let wake_ups = stage.process().loop_wake_ups().unwrap();
+    fn watch(fixture: &Fixture, length: Duration) -> Window {
+        let requests = fixture.sandbox.count(&anything());
+        let wake_ups = fixture.process().loop_wake_ups().unwrap();
         thread::sleep(length);
         Window {
-            wake_ups: stage.process().loop_wake_ups().unwrap() - wake_ups,
+            wake_ups: fixture.process().loop_wake_ups().unwrap() - wake_ups,
             // One more may have been on its way.
-            requests: stage.sandbox.count(&anything()) - requests + 1,
+            requests: fixture.sandbox.count(&anything()) - requests + 1,
         }
     }
 

@@ -7,10 +7,10 @@ use std::thread;
 
 use zpa::sys::unacknowledged;
 
+use crate::fixture::{Fixture, listen};
 use crate::network::{Network, POD};
 use crate::program::PATIENCE;
 use crate::resets::reset;
-use crate::stage::{Stage, listen};
 use crate::until;
 
 /// One packet in so many is lost, each way.
@@ -23,9 +23,9 @@ fn megabytes_each_way_and_a_half_close_arrive_byte_by_byte() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    stage.network.lose_one_in(ONE_IN);
-    let (client, server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    fixture.network.lose_one_in(ONE_IN);
+    let (client, server) = fixture.pair(&pod);
     thread::scope(|scope| {
         for (stream, seed) in [(&client, 1), (&server, 2)] {
             scope.spawn(move || {
@@ -39,7 +39,7 @@ fn megabytes_each_way_and_a_half_close_arrive_byte_by_byte() {
             });
         }
     });
-    stage.zpa.expect_log_times("finished", 1);
+    fixture.zpa.expect_log_times("finished", 1);
 }
 
 /// A reset makes the kernel that sends it forget what has to be sent again.
@@ -51,9 +51,9 @@ fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let pairs: Vec<_> = (0..PAIRS).map(|_| stage.pair(&pod)).collect();
-    stage.network.lose_one_in(ONE_IN);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let pairs: Vec<_> = (0..PAIRS).map(|_| fixture.pair(&pod)).collect();
+    fixture.network.lose_one_in(ONE_IN);
     thread::scope(|scope| {
         for (client, server) in pairs {
             scope.spawn(move || {

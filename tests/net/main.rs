@@ -1,21 +1,21 @@
-//! The real `zpa` on a network on which packets can vanish, and in a crowd.
+//! The real `zpa` on a network on which packets can vanish, and with many clients.
 //!
 //! Every promise about faults of the network, and where it is shown:
 //!
 //! | promise | here | elsewhere |
 //! |---|---|---|
-//! | 10,000 connections while asleep are one write, bounded memory, in order | `crowd` | |
-//! | a client that resets while it is held frees its slot at once | | `engine`, `e2e::journeys` |
-//! | a client that half-closes while it is held is served | | `engine`, `e2e::journeys` |
-//! | a pod that is ready but refuses, a Service that is not routed yet: pauses that grow | `vanishing` | `engine`, `e2e::journeys` |
+//! | 10,000 connections while asleep are one write, bounded memory, in order | `many` | |
+//! | a client that resets while it is held frees its slot at once | | `engine`, `e2e::walkthroughs` |
+//! | a client that half-closes while it is held is served | | `engine`, `e2e::walkthroughs` |
+//! | a pod that is ready but refuses, a Service that is not routed yet: pauses that grow | `vanishing` | `engine`, `e2e::walkthroughs` |
 //! | an address that swallows SYNs is followed by the next | `vanishing` | `engine` |
-//! | a pod that dies before any byte is replaced | | `engine`, `e2e::journeys` |
+//! | a pod that dies before any byte is replaced | | `engine`, `e2e::walkthroughs` |
 //! | a pod that dies with the client's bytes is not replaced | `resets`, `vanishing` | `engine` |
 //! | what a pod sends before its reset arrives, however slowly | `loss` | `engine` |
 //! | 50 MiB and a half-close each way | `loss` | `engine` |
 //! | a half-closed peer that vanishes or resets is given up | `vanishing`, `resets` | |
-//! | a slow reader fills bounded buffers, and others are served beside it | `crowd` | `engine` |
-//! | when both write and neither reads nothing grows | `crowd` | `engine` |
+//! | a slow reader fills bounded buffers, and others are served beside it | `many` | `engine` |
+//! | when both write and neither reads nothing grows | `many` | `engine` |
 //! | a peer that vanishes is given up, and the app may sleep | `vanishing` | |
 //! | so is one that owes an acknowledgement | `vanishing` | |
 //! | without descriptors nothing spins, and it recovers by itself | `exhaustion` | |
@@ -39,17 +39,17 @@ mod program;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
-mod crowd;
 mod ending;
 mod exhaustion;
+mod fixture;
 mod idle;
 mod loss;
+mod many;
 mod memory;
 mod namespace;
 mod network;
 mod resets;
 mod sockets;
-mod stage;
 mod vanishing;
 
 use std::io::{Read, Write};

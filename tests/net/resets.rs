@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::fixture::{Fixture, listen};
 use crate::network::{Network, POD};
 use crate::program::PATIENCE;
-use crate::stage::{Stage, listen};
 use crate::until;
 
 #[test]
@@ -18,13 +18,13 @@ fn a_client_that_resets_after_it_has_half_closed_takes_the_pods_side_with_it() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (client, server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (client, server) = fixture.pair(&pod);
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!((&server).read(&mut [0]).unwrap(), 0);
     reset(client);
     expect_reset(&server, PATIENCE);
-    stage.zpa.expect_log("client/relaying: reset or gone");
+    fixture.zpa.expect_log("client/relaying: reset or gone");
 }
 
 #[test]
@@ -33,13 +33,13 @@ fn a_pod_that_resets_after_it_has_half_closed_takes_the_clients_side_with_it() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (client, server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (client, server) = fixture.pair(&pod);
     server.shutdown(Shutdown::Write).unwrap();
     assert_eq!((&client).read(&mut [0]).unwrap(), 0);
     reset(server);
     expect_reset(&client, PATIENCE);
-    stage.zpa.expect_log("backend/relaying: reset or gone");
+    fixture.zpa.expect_log("backend/relaying: reset or gone");
 }
 
 /// A write that fails takes the error of the socket with it, and what a read
@@ -50,9 +50,9 @@ fn a_pod_that_resets_while_the_client_speaks_does_not_look_as_if_it_had_finished
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (mut client, server) = stage.pair(&pod);
-    while_it_stands_still(&stage, || {
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (mut client, server) = fixture.pair(&pod);
+    while_it_stands_still(&fixture, || {
         client.write_all(b"more").unwrap();
         reset(server);
     });
@@ -66,9 +66,9 @@ fn a_client_that_resets_while_the_pod_speaks_does_not_look_as_if_it_had_finished
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (client, mut server) = stage.pair(&pod);
-    while_it_stands_still(&stage, || {
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (client, mut server) = fixture.pair(&pod);
+    while_it_stands_still(&fixture, || {
         server.write_all(b"more").unwrap();
         reset(client);
     });
@@ -84,28 +84,28 @@ fn a_pod_that_resets_while_it_owes_acknowledgements_to_a_client_that_has_reset_i
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (mut other_client, mut other_server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (mut other_client, mut other_server) = fixture.pair(&pod);
     SockRef::from(&pod).set_recv_buffer_size(2048).unwrap();
-    let (mut client, server) = stage.pair(&pod);
+    let (mut client, server) = fixture.pair(&pod);
     client.write_all(&[7; 10_000]).unwrap();
     reset(client);
     // By the time that this is through, the reset has been heard.
     other_client.write_all(b"?").unwrap();
     other_server.read_exact(&mut [0]).unwrap();
     reset(server);
-    stage.zpa.expect_log("client/relaying: reset or gone");
+    fixture.zpa.expect_log("client/relaying: reset or gone");
 }
 
 /// Does `work` in such a way that `zpa` finds all of it at once, in that order.
-pub fn while_it_stands_still(stage: &Stage, work: impl FnOnce()) {
-    stage.zpa.signal("STOP");
+pub fn while_it_stands_still(fixture: &Fixture, work: impl FnOnce()) {
+    fixture.zpa.signal("STOP");
     until(PATIENCE, "it stands still", || {
-        let status = fs::read_to_string(format!("/proc/{}/stat", stage.zpa.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/stat", fixture.zpa.id())).unwrap();
         status.contains(") T ")
     });
     work();
-    stage.zpa.signal("CONT");
+    fixture.zpa.signal("CONT");
 }
 
 /// Closes with an RST.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::fixture::{Fixture, listen};
 use crate::network::{CLIENT, Network, OTHER_POD, POD};
 use crate::program::PATIENCE;
 use crate::resets::expect_reset;
 use crate::sockets::connected_to;
-use crate::stage::{Stage, listen};
 use crate::{echo, until};
 
 /// What every socket of `zpa` is set to; see the README.
@@ -30,12 +30,12 @@ fn an_address_that_swallows_syns_is_followed_by_the_next() {
         return;
     };
     let settings = [("ZPA_CONNECT_TIMEOUT", "300ms")];
-    let stage = Stage::awake(network, &[POD, OTHER_POD], &settings);
-    let _pod = stage.echo_at(OTHER_POD);
-    stage.network.vanish(POD);
+    let fixture = Fixture::awake(network, &[POD, OTHER_POD], &settings);
+    let _pod = fixture.echo_at(OTHER_POD);
+    fixture.network.vanish(POD);
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let mut client = stage.connect();
+            let mut client = fixture.connect();
             echo(&mut client, "served");
             client
         })
@@ -43,9 +43,9 @@ fn an_address_that_swallows_syns_is_followed_by_the_next() {
     let failed = format!("dialling {POD}:80: no answer in time");
     // The first one may have begun with the other; from then on the hole has
     // the fewest connections.
-    assert!(stage.zpa.logged(&failed) >= 3, "{}", stage.zpa.log());
+    assert!(fixture.zpa.logged(&failed) >= 3, "{}", fixture.zpa.log());
     let served = format!("relaying to {OTHER_POD}:80");
-    assert_eq!(stage.zpa.logged(&served), clients.len());
+    assert_eq!(fixture.zpa.logged(&served), clients.len());
 }
 
 #[test]
@@ -54,12 +54,14 @@ fn a_service_that_is_not_routed_yet_is_dialled_until_it_is() {
         return;
     };
     let service = format!("{POD}:80");
-    let stage = Stage::awake(network, &[POD], &[("ZPA_TARGET", &service)]);
-    let _pod = stage.echo_at(POD);
-    stage.network.reject(service.parse::<SocketAddr>().unwrap());
-    let mut client = stage.connect();
-    stage.zpa.expect_log_times("Connection refused", 3);
-    stage.network.restore();
+    let fixture = Fixture::awake(network, &[POD], &[("ZPA_TARGET", &service)]);
+    let _pod = fixture.echo_at(POD);
+    fixture
+        .network
+        .reject(service.parse::<SocketAddr>().unwrap());
+    let mut client = fixture.connect();
+    fixture.zpa.expect_log_times("Connection refused", 3);
+    fixture.network.restore();
     echo(&mut client, "at last");
 }
 
@@ -69,8 +71,8 @@ fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let pairs = [stage.pair(&pod), stage.pair(&pod), stage.pair(&pod)];
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let pairs = [fixture.pair(&pod), fixture.pair(&pod), fixture.pair(&pod)];
     pairs[1].0.shutdown(Shutdown::Write).unwrap();
     pairs[2].1.shutdown(Shutdown::Write).unwrap();
     for (peer, half_closed) in [(CLIENT, &pairs[1].1), (POD, &pairs[2].0)] {
@@ -78,9 +80,9 @@ fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
         until(
             PATIENCE,
             "a timer runs for each, half-closed or not",
-            || keepalive_timers(&stage, peer) == pairs.len(),
+            || keepalive_timers(&fixture, peer) == pairs.len(),
         );
-        let sockets = connected_to(IpAddr::V4(peer), stage.zpa.id()).unwrap();
+        let sockets = connected_to(IpAddr::V4(peer), fixture.zpa.id()).unwrap();
         assert_eq!(sockets.len(), pairs.len());
         for socket in sockets {
             // One that is asked for later is asked for sooner after that.
@@ -95,9 +97,9 @@ fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
 
 /// For how many of its connections to `peer` the kernel is going to ask whether
 /// that is still there.
-fn keepalive_timers(stage: &Stage, peer: Ipv4Addr) -> usize {
+fn keepalive_timers(fixture: &Fixture, peer: Ipv4Addr) -> usize {
     let arguments = format!("--tcp --numeric --options --no-header dst {peer}");
-    let connections = stage.network.middle.run("ss", &arguments).unwrap();
+    let connections = fixture.network.middle.run("ss", &arguments).unwrap();
     connections.matches("timer:(keepalive,").count()
 }
 
@@ -117,21 +119,21 @@ fn clients_that_vanish_are_given_up_after_two_minutes_and_the_app_sleeps() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
+    let fixture = Fixture::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
     let pairs = MOMENTS.map(|moment| {
-        let (client, server) = stage.pair(&pod);
+        let (client, server) = fixture.pair(&pod);
         if moment == Moment::HalfClosed {
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!((&server).read(&mut [0]).unwrap(), 0);
         }
         (moment, client, server)
     });
-    stage.network.vanish(CLIENT);
+    fixture.network.vanish(CLIENT);
     expect_resets(pairs.iter().map(|(_, _, server)| server));
-    stage
+    fixture
         .zpa
         .expect_log_times("client/relaying: reset or gone", 2);
-    stage
+    fixture
         .sandbox
         .expect("it sleeps", |state| state.replicas() == 0);
 }
@@ -142,18 +144,18 @@ fn pods_that_vanish_are_given_up_after_two_minutes() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
+    let fixture = Fixture::awake(network, &[POD], &[]);
     let pairs = MOMENTS.map(|moment| {
-        let (client, server) = stage.pair(&pod);
+        let (client, server) = fixture.pair(&pod);
         if moment == Moment::HalfClosed {
             server.shutdown(Shutdown::Write).unwrap();
             assert_eq!((&client).read(&mut [0]).unwrap(), 0);
         }
         (moment, client, server)
     });
-    stage.network.vanish(POD);
+    fixture.network.vanish(POD);
     expect_resets(pairs.iter().map(|(_, client, _)| client));
-    stage
+    fixture
         .zpa
         .expect_log_times("backend/relaying: reset or gone", 2);
 }
@@ -166,8 +168,8 @@ fn a_reader_that_takes_nothing_for_minutes_is_kept() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (mut client, mut server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (mut client, mut server) = fixture.pair(&pod);
     let sent = fill(&server);
     let start = Instant::now();
     while start.elapsed() < AT_MOST {
@@ -198,7 +200,7 @@ fn a_reader_that_pauses_before_and_after_the_end_of_its_connection_gets_everythi
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
+    let fixture = Fixture::awake(network, &[POD], &[]);
     let send = |(client, mut server): (TcpStream, TcpStream)| {
         let window = SockRef::from(&client).set_recv_buffer_size(16 * 1024);
         window.unwrap();
@@ -210,12 +212,12 @@ fn a_reader_that_pauses_before_and_after_the_end_of_its_connection_gets_everythi
         drop(server);
         client
     };
-    let old = send(stage.pair(&pod));
+    let old = send(fixture.pair(&pod));
     thread::sleep(PAUSE); // This is what is promised.
-    let young = send(stage.pair(&pod));
+    let young = send(fixture.pair(&pod));
     let clients = [end(old), end(young)];
     thread::sleep(PAUSE);
-    assert_eq!(stage.zpa.logged("finished"), 0, "nobody has everything");
+    assert_eq!(fixture.zpa.logged("finished"), 0, "nobody has everything");
     for mut client in clients {
         // The next question whether the window has opened is as far away as the
         // last one, where the kernel's pauses have no cap.
@@ -224,7 +226,7 @@ fn a_reader_that_pauses_before_and_after_the_end_of_its_connection_gets_everythi
         client.read_to_end(&mut got).unwrap();
         assert_eq!(got.len(), LEN);
     }
-    stage.zpa.expect_log_times("both/relaying: finished", 2);
+    fixture.zpa.expect_log_times("both/relaying: finished", 2);
 }
 
 /// How often the kernel repeats what is not acknowledged, or asks whether a
@@ -241,18 +243,18 @@ fn a_client_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_app_slee
     };
     network.middle.set(REPEATS).unwrap();
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
-    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    let fixture = Fixture::awake(network, &[POD], &[("ZPA_IDLE_TTL", "1s")]);
+    let [owing, stalled] = [fixture.pair(&pod), fixture.pair(&pod)];
     fill(&stalled.1);
-    stage.network.vanish(CLIENT);
+    fixture.network.vanish(CLIENT);
     (&owing.1).write_all(b"into the void").unwrap();
     for server in [&owing.1, &stalled.1] {
         expect_reset(server, REPEATED);
     }
-    stage
+    fixture
         .zpa
         .expect_log_times("client/relaying: reset or gone", 2);
-    stage
+    fixture
         .sandbox
         .expect("it sleeps", |state| state.replicas() == 0);
 }
@@ -264,15 +266,15 @@ fn a_pod_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_client_is_t
     };
     network.middle.set(REPEATS).unwrap();
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let [owing, stalled] = [fixture.pair(&pod), fixture.pair(&pod)];
     fill(&stalled.0);
-    stage.network.vanish(POD);
+    fixture.network.vanish(POD);
     (&owing.0).write_all(b"into the void").unwrap();
     for client in [&owing.0, &stalled.0] {
         expect_reset(client, REPEATED);
     }
-    stage
+    fixture
         .zpa
         .expect_log_times("backend/relaying: reset or gone", 2);
 }
@@ -287,10 +289,10 @@ fn peers_that_vanish_and_owe_acknowledgements_are_given_up_in_minutes_by_default
         return;
     }
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let [owing, stalled] = [stage.pair(&pod), stage.pair(&pod)];
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let [owing, stalled] = [fixture.pair(&pod), fixture.pair(&pod)];
     fill(&stalled.1);
-    stage.network.vanish(CLIENT);
+    fixture.network.vanish(CLIENT);
     (&owing.1).write_all(b"into the void").unwrap();
     for server in [&owing.1, &stalled.1] {
         expect_reset(server, AT_MOST);

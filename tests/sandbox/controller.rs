@@ -159,7 +159,7 @@ impl Controller {
         match created.and(opened) {
             Ok(()) => {
                 self.short = false;
-                self.next_deadline()
+                self.poll_timeout()
             }
             Err(cause) => Some(self.try_again(&cause, now)),
         }
@@ -357,7 +357,7 @@ impl Controller {
             .count() as u64
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         let pod_times = self.pods.iter().filter_map(|pod| match pod.ends {
             Some(ends) => Some(ends),
             None if pod.ready => None,

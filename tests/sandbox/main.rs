@@ -125,7 +125,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     });
     let admin = free_address()?;
     let mut zpa = Zpa::start(arguments, admin, &sandbox)?;
-    let mut show = Show::begin(&sandbox);
+    let mut show = Demo::begin(&sandbox);
     let watching = |state: &State| state.open_watches(Resource::EndpointSlices) > 0;
     show.wait(START_LIMIT, &mut zpa, watching)?;
     let mut answer = Some(ask(arguments.listen));
@@ -295,7 +295,7 @@ fn request((sent, mut stream): (Instant, TcpStream)) -> io::Result<Answer> {
 }
 
 /// Tells what happens, with the time since the start.
-struct Show<'a> {
+struct Demo<'a> {
     sandbox: &'a Sandbox,
     begin: Instant,
     replicas: u64,
@@ -304,9 +304,9 @@ struct Show<'a> {
     visits: HashMap<String, u64>,
 }
 
-impl<'a> Show<'a> {
+impl<'a> Demo<'a> {
     fn begin(sandbox: &'a Sandbox) -> Self {
-        let show = Show {
+        let show = Demo {
             sandbox,
             begin: Instant::now(),
             replicas: 0,

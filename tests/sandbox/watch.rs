@@ -105,7 +105,7 @@ impl<'a> Stream<'a> {
         loop {
             let over = match self.next_turn() {
                 Turn::Send(lines) => self.send(out, lines.as_bytes()).map(|()| None)?,
-                Turn::Obey(order) => self.obey(order, out)?,
+                Turn::Obey(order) => self.execute_commands(order, out)?,
                 Turn::End => Some(self.end(out)?),
                 Turn::Leave => Some(false),
             };
@@ -178,7 +178,11 @@ impl<'a> Stream<'a> {
 
     /// Follows an order; `Some` if that was the end, and whether the
     /// connection can carry on.
-    fn obey(&self, order: WatchOrder, out: &mut impl Write) -> io::Result<Option<bool>> {
+    fn execute_commands(
+        &self,
+        order: WatchOrder,
+        out: &mut impl Write,
+    ) -> io::Result<Option<bool>> {
         match order {
             WatchOrder::CutInLine => self.send(out, half_an_event().as_bytes())?,
             WatchOrder::CutInCharacter => {

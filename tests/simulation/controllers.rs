@@ -24,8 +24,8 @@ impl World<'_> {
     fn lag(&mut self, usual: u64, longest: u64) -> Duration {
         let ms = Duration::from_millis;
         match self.now < self.slow_controllers {
-            true => self.dice.between(ms(1000), ms(10_000)),
-            false => self.dice.around(ms(usual), ms(longest)),
+            true => self.rng.between(ms(1000), ms(10_000)),
+            false => self.rng.around(ms(usual), ms(longest)),
         }
     }
 
@@ -68,13 +68,13 @@ impl World<'_> {
 
     fn create_pod(&mut self) {
         let seconds = Duration::from_secs;
-        let grace = match self.dice.chance(0.7) {
+        let grace = match self.rng.chance(0.7) {
             true => Duration::ZERO,
-            false => self.dice.between(Duration::ZERO, seconds(10)),
+            false => self.rng.between(Duration::ZERO, seconds(10)),
         };
         let slow = self.now < self.slow_pods;
         let (shortest, longest) = if slow { (20, 100) } else { (1, 8) };
-        let start = self.dice.between(seconds(shortest), seconds(longest));
+        let start = self.rng.between(seconds(shortest), seconds(longest));
         let pod = self.pods.create(grace);
         self.tell(|| format!("   pod-{pod} starts"));
         self.later(start, Event::PodReady(pod));
@@ -153,7 +153,7 @@ impl World<'_> {
         for pid in 0..self.processes.len() {
             if self.now >= self.processes[pid].watch.broken_until {
                 let ms = Duration::from_millis;
-                let lag = self.dice.around(ms(5), ms(100));
+                let lag = self.rng.around(ms(5), ms(100));
                 self.later(lag, Event::Watched(pid, number, pods.clone()));
             }
         }
@@ -209,7 +209,7 @@ impl World<'_> {
         }
         self.follow_request(pid, "service");
         if self.trouble_for(pid).is_some() {
-            let pause = self.dice.between(ms(5000), ms(30_000));
+            let pause = self.rng.between(ms(5000), ms(30_000));
             self.oracle.troubled(pid, self.now + pause, false);
             return self.list_later(pid, pause);
         }
@@ -217,7 +217,7 @@ impl World<'_> {
         self.follow_request(pid, "watch");
         self.processes[pid].watch.broken_until = self.now;
         let (number, pods) = self.slices.clone();
-        let lag = self.dice.around(ms(10), ms(100));
+        let lag = self.rng.around(ms(10), ms(100));
         self.later(lag, Event::Watched(pid, number, pods));
     }
 

@@ -1,7 +1,7 @@
 //! The Deployment, and what the API server makes of a request that reaches it.
 
 use zpa::clock::Time;
-use zpa::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
+use zpa::cluster::{LeaseStore, LeaseToken, Outcome, Request, ResourceVersion, Scale};
 
 /// Who changes the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,8 @@ impl Rights {
 pub struct Flaws {
     /// Writes are applied whatever their guard.
     pub ignores_guards: bool,
-    /// Announcements are answered and not written.
-    pub forgets_announcements: bool,
+    /// Renewals are answered and not written.
+    pub forgets_renewals: bool,
     /// Writes of replicas above zero are not applied.
     pub refuses_wakes: bool,
     /// Writes of zero are not applied.
@@ -124,7 +124,7 @@ impl Deployment {
         }
     }
 
-    /// It is deleted, and its marks with it.
+    /// It is deleted, and its tokens with it.
     pub fn delete(&mut self, at: Time) {
         self.scale(0, Who::Human, at);
         self.exists = false;
@@ -141,9 +141,9 @@ impl Deployment {
             Request::Read => self.shown(rights.read),
             Request::WriteScale { .. } if !rights.scale => Outcome::Forbidden,
             Request::WriteScale { replicas, guard } => self.write(*replicas, guard, by, at),
-            Request::Announce { via, .. } if !allows(rights, *via) => Outcome::Forbidden,
-            Request::Announce { nonce, via } => {
-                self.announce(*via, format!("{by:?} {nonce:x}"));
+            Request::RenewLease { store, .. } if !allows(rights, *store) => Outcome::Forbidden,
+            Request::RenewLease { nonce, store } => {
+                self.renew(*store, format!("{by:?} {nonce:x}"));
                 self.shown(true)
             }
         }
@@ -164,26 +164,26 @@ impl Deployment {
         self.shown(false)
     }
 
-    fn announce(&mut self, via: Via, mark: String) {
-        if self.flaws.forgets_announcements {
+    fn renew(&mut self, store: LeaseStore, token: String) {
+        if self.flaws.forgets_renewals {
             return;
         }
         self.version += 1;
-        match via {
-            Via::Status => self.condition = mark,
-            Via::Annotation => {
+        match store {
+            LeaseStore::Status => self.condition = token,
+            LeaseStore::Annotation => {
                 self.generation += 1;
-                self.annotation = mark;
+                self.annotation = token;
             }
         }
     }
 
     fn shown(&self, with_marks: bool) -> Outcome {
-        let marks = || InUse(format!("{:?} {:?}", self.condition, self.annotation));
+        let tokens = || LeaseToken(format!("{:?} {:?}", self.condition, self.annotation));
         Outcome::Scale(Scale {
             replicas: self.replicas,
             version: self.resource_version(),
-            in_use: with_marks.then(marks),
+            lease_token: with_marks.then(tokens),
             generation: with_marks.then_some(self.generation),
         })
     }
@@ -193,10 +193,10 @@ impl Deployment {
     }
 }
 
-fn allows(rights: Rights, via: Via) -> bool {
-    match via {
-        Via::Status => rights.status,
-        Via::Annotation => rights.annotation,
+fn allows(rights: Rights, store: LeaseStore) -> bool {
+    match store {
+        LeaseStore::Status => rights.status,
+        LeaseStore::Annotation => rights.annotation,
     }
 }
 
@@ -205,7 +205,7 @@ pub fn asked(request: &Request) -> String {
     match request {
         Request::Read => "read".to_owned(),
         Request::WriteScale { replicas, guard } => format!("write {replicas} at {guard}"),
-        Request::Announce { nonce, via } => format!("announce {nonce:x} by {via:?}"),
+        Request::RenewLease { nonce, store } => format!("renew {nonce:x} by {store:?}"),
     }
 }
 
@@ -214,9 +214,9 @@ pub fn answered(outcome: &Outcome) -> String {
     let Outcome::Scale(scale) = outcome else {
         return format!("{outcome:?}");
     };
-    let marks = scale.in_use.as_ref().map_or("", |marks| &marks.0);
+    let tokens = scale.lease_token.as_ref().map_or("", |tokens| &tokens.0);
     format!(
-        "{} replicas at {}, marks {marks}",
+        "{} replicas at {}, tokens {tokens}",
         scale.replicas, scale.version
     )
 }

@@ -6,18 +6,17 @@
 //! cluster. What is simulated, after the rules of the real thing: the engine
 //! (`sockets`), the API threads (`api`, `requests`), the watch and the
 //! controllers (`controllers`), the Deployment (`deployment`), clients
-//! (`traffic`) and whoever else has a hand in it (`deeds`). What must be true
+//! (`traffic`) and whoever else has a hand in it (`actions`). What must be true
 //! is in `oracle`.
 //!
 //! `ZPA_SIM_SEEDS=n` plays n seeds, `ZPA_SIM_FROM=x` from x on,
 //! `ZPA_SIM_SEED=x` plays one and prints all that happens. A failure prints
 //! its seed, the rule, and the trace of the smallest plan that still fails.
 
+mod actions;
 mod api;
 mod controllers;
-mod deeds;
 mod deployment;
-mod dice;
 mod mutants;
 mod oracle;
 mod plan;
@@ -25,6 +24,7 @@ mod pods;
 mod process;
 mod queue;
 mod requests;
+mod rng;
 mod scenarios;
 mod shrink;
 mod sockets;

@@ -28,14 +28,14 @@ fn assert_noticed(rule: &str, change: impl Fn(&mut Plan)) {
 
 #[test]
 fn a_server_that_ignores_guards_is_noticed() {
-    let rule = "nobody sleeps under the cover of another";
+    let rule = "nobody sleeps under the lease of another";
     assert_noticed(rule, |plan| plan.flaws.ignores_guards = true);
 }
 
 #[test]
-fn announcements_that_are_not_written_are_noticed() {
-    let rule = "nobody sleeps under the cover of another";
-    assert_noticed(rule, |plan| plan.flaws.forgets_announcements = true);
+fn renewals_that_are_not_written_are_noticed() {
+    let rule = "nobody sleeps under the lease of another";
+    assert_noticed(rule, |plan| plan.flaws.forgets_renewals = true);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_proxy_that_does_not_see_its_connections_is_noticed() {
 
 #[test]
 fn a_gate_that_is_never_shut_is_noticed() {
-    let rule = "nothing is forwarded without cover";
+    let rule = "nothing is forwarded without a lease";
     assert_noticed(rule, |plan| plan.mutant = Mutant::Gateless);
 }
 

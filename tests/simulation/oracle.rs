@@ -1,7 +1,7 @@
 //! What must be true, whatever happens: a shadow of every proxy, kept from
 //! what goes in and out of it, and the rules that are checked against it.
 //!
-//! The oracle knows nothing of the policy. It knows when each announcement was
+//! The oracle knows nothing of the policy. It knows when each renewal was
 //! sent and answered, when each connection opened and closed, and which faults
 //! have hit whom; a proxy that none has hit for a while is *calm*, and more is
 //! asked of it.
@@ -12,8 +12,8 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::{Outcome, Request, ResourceVersion};
 use zpa::policy;
-use zpa::policy::cover::Cover;
-use zpa::policy::pods::PARDON;
+use zpa::policy::lease::Lease;
+use zpa::policy::pods::RELEASE_AFTER;
 
 use crate::deployment::{self, Change, Who};
 use crate::pods::Cause;
@@ -49,14 +49,14 @@ pub enum Told {
     PodCrashed,
     /// Its pod was killed by a human, or by a controller that is not ours.
     ScaledByOthers,
-    /// Its proxy was stopped for so long that its cover has run out.
+    /// Its proxy was stopped for so long that its lease has run out.
     ProxyStopped,
-    /// Its proxy could not announce for longer than its cover, others could:
+    /// Its proxy could not renew for longer than its lease, others could:
     /// the unavoidable loss.
     CutOff,
-    /// It was let through without cover, because its proxy could not announce.
+    /// It was let through without a lease, because its proxy could not renew.
     FailedOpen,
-    /// Announcing, or seeing announcements, is forbidden.
+    /// Renewing, or seeing renewals, is forbidden.
     Forbidden,
     /// The controllers have left a pod listed as ready for longer after a wake
     /// than any pod that is about to die should be.
@@ -64,7 +64,7 @@ pub enum Told {
 }
 
 /// How long after the last trouble a proxy that has connections may be without
-/// cover: the longest pause between two announcements, and their time.
+/// lease: the longest pause between two renewals, and their time.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// How long after it other things may be late: the longest pause there is.
 const AFTERMATH: Duration = Duration::from_secs(45);
@@ -85,8 +85,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Dial {
     /// When it began.
     pub at: Time,
-    /// Whether under cover.
-    pub covered: bool,
+    /// Whether under a lease.
+    pub leased: bool,
 }
 
 /// What is known of one process.
@@ -95,24 +95,24 @@ struct Shadow {
     started: Time,
     alive: bool,
     stopped: bool,
-    /// The send times of announcements that are out.
-    announcing: BTreeMap<u64, Time>,
-    /// Its cover: from when to when, by our clock.
-    cover: Option<(Time, Time)>,
+    /// The send times of renewals that are out.
+    renewing: BTreeMap<u64, Time>,
+    /// Its lease: from when to when, by our clock.
+    lease: Option<(Time, Time)>,
     /// Whether a reply has ended it that is going to be read in its next turn.
-    cover_ends: bool,
+    lease_ends: bool,
     trouble: Time,
     /// Until when it is in trouble that is its own.
     own_trouble: Time,
     last_stop: Option<Time>,
     /// The versions that replies have shown since the last write that may have
     /// been done, or was refused because of the version.
-    sight: Vec<ResourceVersion>,
+    read: Vec<ResourceVersion>,
     open: usize,
     /// When a connection has ended last.
     last_close: Option<Time>,
-    /// When one has that ended under cover.
-    last_covered: Option<Time>,
+    /// When one has that ended under a lease.
+    last_leased: Option<Time>,
     requests: VecDeque<(Time, String)>,
 }
 
@@ -182,16 +182,16 @@ impl Oracle {
             started: now,
             alive: true,
             stopped: false,
-            announcing: BTreeMap::new(),
-            cover: None,
-            cover_ends: false,
+            renewing: BTreeMap::new(),
+            lease: None,
+            lease_ends: false,
             trouble: Time::default(),
             own_trouble: Time::default(),
             last_stop: None,
-            sight: Vec::new(),
+            read: Vec::new(),
             open: 0,
             last_close: None,
-            last_covered: None,
+            last_leased: None,
             requests: VecDeque::new(),
         });
     }
@@ -262,44 +262,44 @@ impl Oracle {
         self.shadows[pid].open = open;
     }
 
-    /// Whoever leaves before there is cover has left too early to stop a sleep
+    /// Whoever leaves before there is a lease has left too early to stop a sleep
     /// that was on its way when he came.
     fn closed(&mut self, pid: usize, now: Time) {
-        let covered = self.is_covered(pid, now);
+        let leased = self.has_lease(pid, now);
         let shadow = &mut self.shadows[pid];
         shadow.last_close = Some(now);
-        if covered {
-            shadow.last_covered = Some(now);
+        if leased {
+            shadow.last_leased = Some(now);
         }
     }
 
-    /// It dials for a client; whether under cover.
+    /// It dials for a client; whether under a lease.
     pub fn dialled(&mut self, pid: usize, now: Time) -> bool {
-        let covered = self.is_covered(pid, now);
-        if !covered && !self.may_be_uncovered(pid, now) {
-            let cover = self.shadows[pid].cover;
-            let what = format!("p{pid} dials, and its cover is {cover:?}");
-            self.violated("nothing is forwarded without cover", what, now);
+        let leased = self.has_lease(pid, now);
+        if !leased && !self.may_lack_lease(pid, now) {
+            let lease = self.shadows[pid].lease;
+            let what = format!("p{pid} dials, and its lease is {lease:?}");
+            self.violated("nothing is forwarded without a lease", what, now);
         }
-        covered
+        leased
     }
 
     /// It has read all replies. What it has dialled before it did was under the
-    /// cover that it knew of.
+    /// lease that it knew of.
     pub fn turned(&mut self, pid: usize) {
         let shadow = &mut self.shadows[pid];
-        if std::mem::take(&mut shadow.cover_ends) {
-            shadow.cover = None;
+        if std::mem::take(&mut shadow.lease_ends) {
+            shadow.lease = None;
         }
     }
 
-    fn is_covered(&self, pid: usize, now: Time) -> bool {
+    fn has_lease(&self, pid: usize, now: Time) -> bool {
         self.shadows[pid]
-            .cover
+            .lease
             .is_some_and(|(_, until)| now < until)
     }
 
-    fn may_be_uncovered(&self, pid: usize, now: Time) -> bool {
+    fn may_lack_lease(&self, pid: usize, now: Time) -> bool {
         now < self.rights || self.is_in_trouble(pid, now)
     }
 
@@ -319,13 +319,13 @@ impl Oracle {
         let shadow = &mut self.shadows[pid];
         match request {
             Request::Read => {}
-            Request::Announce { .. } => {
-                shadow.announcing.insert(ticket, now);
+            Request::RenewLease { .. } => {
+                shadow.renewing.insert(ticket, now);
             }
             Request::WriteScale { guard, .. } => {
-                if !shadow.sight.contains(guard) {
+                if !shadow.read.contains(guard) {
                     let what = format!("p{pid} writes at {guard}, and has not seen that since");
-                    self.violated("every write follows a fresh sight", what, now);
+                    self.violated("every write follows a fresh read", what, now);
                 }
             }
         }
@@ -378,21 +378,21 @@ impl Oracle {
         outcome: &Outcome,
         rate: f64,
     ) {
-        let length = Cover::length(self.ttl).div_f64(rate);
+        let length = Lease::length(self.ttl).div_f64(rate);
         let shadow = &mut self.shadows[pid];
-        let sent = shadow.announcing.remove(&ticket);
+        let sent = shadow.renewing.remove(&ticket);
         match outcome {
             Outcome::Scale(scale) => {
-                shadow.sight.push(scale.version.clone());
+                shadow.read.push(scale.version.clone());
                 if scale.replicas == 0 {
-                    shadow.cover_ends = true;
+                    shadow.lease_ends = true;
                 } else if let Some(sent) = sent {
-                    shadow.cover = Some((sent, sent + length));
+                    shadow.lease = Some((sent, sent + length));
                 }
             }
             // Nothing was written, so that what was seen still stands.
             Outcome::Busy { .. } | Outcome::Unreachable | Outcome::Forbidden => {}
-            _ if matches!(asked, Request::WriteScale { .. }) => shadow.sight.clear(),
+            _ if matches!(asked, Request::WriteScale { .. }) => shadow.read.clear(),
             _ => {}
         }
     }
@@ -453,18 +453,18 @@ impl Oracle {
             self.excuses.insert((now, pid), Told::Forbidden);
             return;
         }
-        if self.is_covered(pid, now) {
+        if self.has_lease(pid, now) {
             let what = format!(
-                "p{writer} sleeps, and p{pid} is covered: {:?}",
-                self.shadows[pid].cover
+                "p{writer} sleeps, and p{pid} is leased: {:?}",
+                self.shadows[pid].lease
             );
-            self.violated("nobody sleeps under the cover of another", what, now);
+            self.violated("nobody sleeps under the lease of another", what, now);
         }
         if let Some(told) = self.excuse(pid, now) {
             self.excuses.insert((now, pid), told);
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
-        let last = self.shadows[pid].last_covered;
+        let last = self.shadows[pid].last_leased;
         if calm && last.is_some_and(|last| now < last + self.whole_ttl()) {
             let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");
             self.violated(
@@ -478,8 +478,8 @@ impl Oracle {
     /// Why that proxy may have connections open while another one sleeps.
     fn excuse(&self, pid: usize, now: Time) -> Option<Told> {
         let shadow = &self.shadows[pid];
-        let cover = shadow.cover.map(|(sent, _)| sent);
-        let since = cover.unwrap_or(shadow.started);
+        let lease = shadow.lease.map(|(sent, _)| sent);
+        let since = lease.unwrap_or(shadow.started);
         if shadow.stopped || shadow.last_stop.is_some_and(|at| at + self.ttl >= since) {
             return Some(Told::ProxyStopped);
         }
@@ -539,9 +539,9 @@ impl Oracle {
     fn cut_by_a_sleep(&self, pid: usize, slept: Time, dial: Option<Dial>) -> Option<Told> {
         match (dial, self.excuses.get(&(slept, pid))) {
             (_, Some(Told::Forbidden)) => Some(Told::Forbidden),
-            (Some(dial), _) if !dial.covered => Some(Told::FailedOpen),
+            (Some(dial), _) if !dial.leased => Some(Told::FailedOpen),
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
-            (Some(dial), _) if slept < self.slow && dial.at >= slept + PARDON => {
+            (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
                 Some(Told::SlowControllers)
             }
             _ => None,
@@ -580,8 +580,12 @@ impl Oracle {
                 true => self.calm_since(pid) + AFTERMATH,
                 false => shadow.started,
             };
-            let in_use = shadow.open > 0 || shadow.stopped;
-            let used = if in_use { Some(now) } else { shadow.last_close };
+            let lease_token = shadow.open > 0 || shadow.stopped;
+            let used = if lease_token {
+                Some(now)
+            } else {
+                shadow.last_close
+            };
             calm.max(used.unwrap_or_default())
         });
         // What the dead have sent may have arrived after them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 
 use crate::deployment::{Flaws, Rights, Who};
-use crate::dice::Dice;
+use crate::rng::Rng;
 use crate::trouble::Trouble;
 
 /// A request and the answer to it.
@@ -29,7 +29,7 @@ pub struct Script {
 
 /// Something that happens because somebody does it.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum Action {
     /// A client connects to the proxy in that place.
     Connect(usize, Script),
     /// Somebody writes the number of replicas.
@@ -58,26 +58,26 @@ pub enum Deed {
     Crash,
 }
 
-impl Deed {
+impl Action {
     /// What the totals call it; `None` for what is no fault.
     pub fn fault(&self) -> Option<String> {
         let name = match self {
-            Deed::Connect(..) => return None,
-            Deed::Scale(_, Who::GitOps) => "GitOps reverts the scale",
-            Deed::Scale(0, _) => "a human scales to 0",
-            Deed::Scale(..) => "a human scales up",
-            Deed::Adjust(_) => "the HPA changes N",
-            Deed::Replace(..) => "Deployment deleted and made again",
-            Deed::Kill(..) => "kill -9 and restart",
-            Deed::Stop(..) => "process stopped",
-            Deed::Rollout(_) => "rollout of zpa",
-            Deed::Hit(None, trouble, _) => return Some(format!("API for all: {trouble:?}")),
-            Deed::Hit(_, trouble, _) => return Some(format!("API for one: {trouble:?}")),
-            Deed::BreakWatch(..) => "watch half-open",
-            Deed::SlowControllers(_) => "controllers slow",
-            Deed::SlowPods(_) => "pods slow to start",
-            Deed::Restrict(..) => "403",
-            Deed::Crash => "pod crashes",
+            Action::Connect(..) => return None,
+            Action::Scale(_, Who::GitOps) => "GitOps reverts the scale",
+            Action::Scale(0, _) => "a human scales to 0",
+            Action::Scale(..) => "a human scales up",
+            Action::Adjust(_) => "the HPA changes N",
+            Action::Replace(..) => "Deployment deleted and made again",
+            Action::Kill(..) => "kill -9 and restart",
+            Action::Stop(..) => "process stopped",
+            Action::Rollout(_) => "rollout of zpa",
+            Action::Hit(None, trouble, _) => return Some(format!("API for all: {trouble:?}")),
+            Action::Hit(_, trouble, _) => return Some(format!("API for one: {trouble:?}")),
+            Action::BreakWatch(..) => "watch half-open",
+            Action::SlowControllers(_) => "controllers slow",
+            Action::SlowPods(_) => "pods slow to start",
+            Action::Restrict(..) => "403",
+            Action::Crash => "pod crashes",
         };
         Some(name.to_owned())
     }
@@ -112,7 +112,7 @@ pub struct Plan {
     pub hold: Duration,
     /// The replicas at first.
     pub replicas: u32,
-    /// When the last deed is done.
+    /// When the last action is done.
     pub horizon: Duration,
     /// How likely a single request is to meet with trouble.
     pub noise: f64,
@@ -124,7 +124,7 @@ pub struct Plan {
     /// Whether the Service has an address that leads to its pods.
     pub fallback: bool,
     /// What is done, and when.
-    pub deeds: Vec<(Time, Deed)>,
+    pub actions: Vec<(Time, Action)>,
     /// What is wrong with the world.
     pub flaws: Flaws,
     /// What is wrong with the proxies.
@@ -145,128 +145,128 @@ impl Plan {
             ambush: 0.0,
             drift: 0.0,
             fallback: false,
-            deeds: Vec::new(),
+            actions: Vec::new(),
             flaws: Flaws::default(),
             mutant: Mutant::No,
         }
     }
 
-    /// The same, with `deed` done at that time.
-    pub fn with(mut self, at: Duration, deed: Deed) -> Plan {
-        self.deeds.push((Time::new(at), deed));
+    /// The same, with `action` done at that time.
+    pub fn with(mut self, at: Duration, action: Action) -> Plan {
+        self.actions.push((Time::new(at), action));
         self.horizon = self.horizon.max(at);
         self
     }
 
     /// The run of that seed.
     pub fn draw(seed: u64) -> Plan {
-        let mut dice = Dice::new(seed, 0);
-        let ttl = Duration::from_secs(dice.pick(&[20, 60, 60, 300]));
-        let slots = 1 + dice.below(3);
+        let mut rng = Rng::new(seed, 0);
+        let ttl = Duration::from_secs(rng.pick(&[20, 60, 60, 300]));
+        let slots = 1 + rng.below(3);
         let mut plan = Plan::quiet(seed, slots, ttl);
-        plan.replicas = dice.pick(&[0, 1, 1, 3]);
-        plan.horizon = ttl * (6 + dice.below(10) as u32);
-        plan.noise = dice.pick(&[0.0, 0.0, 0.005, 0.03]);
-        plan.ambush = dice.pick(&[0.0, 0.5, 0.9]);
-        plan.drift = dice.pick(&[0.0, 0.01]);
-        plan.fallback = dice.chance(0.3);
-        plan.draw_clients(&mut dice);
-        plan.draw_faults(&mut dice);
+        plan.replicas = rng.pick(&[0, 1, 1, 3]);
+        plan.horizon = ttl * (6 + rng.below(10) as u32);
+        plan.noise = rng.pick(&[0.0, 0.0, 0.005, 0.03]);
+        plan.ambush = rng.pick(&[0.0, 0.5, 0.9]);
+        plan.drift = rng.pick(&[0.0, 0.01]);
+        plan.fallback = rng.chance(0.3);
+        plan.draw_clients(&mut rng);
+        plan.draw_faults(&mut rng);
         let end = Time::new(plan.horizon);
-        plan.deeds.retain(|(at, _)| *at <= end);
-        plan.deeds.sort_by_key(|(at, _)| *at);
+        plan.actions.retain(|(at, _)| *at <= end);
+        plan.actions.sort_by_key(|(at, _)| *at);
         plan
     }
 
     /// Bursts, with pauses that are about as long as the TTL.
-    fn draw_clients(&mut self, dice: &mut Dice) {
+    fn draw_clients(&mut self, rng: &mut Rng) {
         let (ttl, mut at) = (self.ttl, Duration::ZERO);
         while at < self.horizon {
-            at += match dice.below(4) {
-                0 => dice.between(ttl / 100, ttl / 2),
-                1 => dice.between(ttl, ttl + ttl / 3),
-                2 => dice.between(ttl * 4 / 5, ttl + ttl / 50),
-                _ => dice.between(ttl / 2, ttl * 2),
+            at += match rng.below(4) {
+                0 => rng.between(ttl / 100, ttl / 2),
+                1 => rng.between(ttl, ttl + ttl / 3),
+                2 => rng.between(ttl * 4 / 5, ttl + ttl / 50),
+                _ => rng.between(ttl / 2, ttl * 2),
             };
-            if dice.chance(0.05) {
-                at += self.draw_poller(at, dice);
+            if rng.chance(0.05) {
+                at += self.draw_poller(at, rng);
             }
-            let (burst, spread) = match dice.below(8) {
+            let (burst, spread) = match rng.below(8) {
                 0 => (10, Duration::from_secs(30)),
                 1 | 2 => (4, Duration::from_millis(50)),
                 _ => (1, Duration::ZERO),
             };
-            for _ in 0..=dice.below(burst) {
-                let slot = dice.below(self.slots);
-                let script = Script::draw(dice, ttl);
-                let when = at + dice.between(Duration::ZERO, spread);
-                self.deeds
-                    .push((Time::new(when), Deed::Connect(slot, script)));
+            for _ in 0..=rng.below(burst) {
+                let slot = rng.below(self.slots);
+                let script = Script::draw(rng, ttl);
+                let when = at + rng.between(Duration::ZERO, spread);
+                self.actions
+                    .push((Time::new(when), Action::Connect(slot, script)));
             }
         }
     }
 
     /// Somebody who connects every few seconds, as a health check does.
-    fn draw_poller(&mut self, from: Duration, dice: &mut Dice) -> Duration {
-        let slot = dice.below(self.slots);
-        let interval = dice.between(Duration::from_secs(1), Duration::from_secs(5));
-        let times = dice.below(200) as u32;
+    fn draw_poller(&mut self, from: Duration, rng: &mut Rng) -> Duration {
+        let slot = rng.below(self.slots);
+        let interval = rng.between(Duration::from_secs(1), Duration::from_secs(5));
+        let times = rng.below(200) as u32;
         for time in 0..times {
             let script = Script::once(Duration::from_millis(5));
             let at = Time::new(from + interval * time);
-            self.deeds.push((at, Deed::Connect(slot, script)));
+            self.actions.push((at, Action::Connect(slot, script)));
         }
         interval * times
     }
 
-    fn draw_faults(&mut self, dice: &mut Dice) {
-        if dice.chance(0.2) {
+    fn draw_faults(&mut self, rng: &mut Rng) {
+        if rng.chance(0.2) {
             return;
         }
         let mut at = Duration::ZERO;
         // Few kinds in one run, so that each is seen without the others.
-        let kinds: Vec<usize> = (0..1 + dice.below(4)).map(|_| dice.below(13)).collect();
-        let pace = dice.pick(&[1, 3]);
+        let kinds: Vec<usize> = (0..1 + rng.below(4)).map(|_| rng.below(13)).collect();
+        let pace = rng.pick(&[1, 3]);
         loop {
-            at += dice.between(self.ttl / 4, self.ttl * 2 * pace);
+            at += rng.between(self.ttl / 4, self.ttl * 2 * pace);
             if at >= self.horizon {
                 return;
             }
-            let deed = self.draw_fault(dice.pick(&kinds), dice);
-            self.deeds.push((Time::new(at), deed));
+            let action = self.draw_fault(rng.pick(&kinds), rng);
+            self.actions.push((Time::new(at), action));
         }
     }
 
-    fn draw_fault(&self, kind: usize, dice: &mut Dice) -> Deed {
-        let (ttl, slot) = (self.ttl, dice.below(self.slots));
-        let short = dice.between(ttl / 50, ttl / 2);
-        let long = dice.between(ttl / 2, ttl * 2);
+    fn draw_fault(&self, kind: usize, rng: &mut Rng) -> Action {
+        let (ttl, slot) = (self.ttl, rng.below(self.slots));
+        let short = rng.between(ttl / 50, ttl / 2);
+        let long = rng.between(ttl / 2, ttl * 2);
         match kind {
-            0 => Deed::Scale(dice.pick(&[0, 0, 1, 2, 3]), Who::Human),
-            1 => Deed::Scale(dice.pick(&[0, 1, 1, 3]), Who::GitOps),
-            2 => Deed::Adjust(1 + dice.below(5) as u32),
-            3 => Deed::Replace(short, dice.pick(&[0, 1, 2])),
-            4 => Deed::Kill(slot, dice.pick(&[short / 10, short, long])),
-            5 => Deed::Stop(slot, dice.pick(&[short, long, ttl * 2])),
-            6 => Deed::Rollout(slot),
-            7 => Deed::Hit(None, dice.pick(&Trouble::ALL), dice.pick(&[short, long])),
-            8 => Deed::Hit(
+            0 => Action::Scale(rng.pick(&[0, 0, 1, 2, 3]), Who::Human),
+            1 => Action::Scale(rng.pick(&[0, 1, 1, 3]), Who::GitOps),
+            2 => Action::Adjust(1 + rng.below(5) as u32),
+            3 => Action::Replace(short, rng.pick(&[0, 1, 2])),
+            4 => Action::Kill(slot, rng.pick(&[short / 10, short, long])),
+            5 => Action::Stop(slot, rng.pick(&[short, long, ttl * 2])),
+            6 => Action::Rollout(slot),
+            7 => Action::Hit(None, rng.pick(&Trouble::ALL), rng.pick(&[short, long])),
+            8 => Action::Hit(
                 Some(slot),
-                dice.pick(&Trouble::ALL),
-                dice.pick(&[short, long]),
+                rng.pick(&Trouble::ALL),
+                rng.pick(&[short, long]),
             ),
-            9 => Deed::BreakWatch(slot, short.min(Duration::from_secs(75))),
-            10 => dice.pick(&[Deed::SlowControllers as fn(_) -> _, Deed::SlowPods])(long),
-            11 => Deed::Restrict(Rights::draw(dice), long),
-            _ => Deed::Crash,
+            9 => Action::BreakWatch(slot, short.min(Duration::from_secs(75))),
+            10 => rng.pick(&[Action::SlowControllers as fn(_) -> _, Action::SlowPods])(long),
+            11 => Action::Restrict(Rights::draw(rng), long),
+            _ => Action::Crash,
         }
     }
 }
 
 impl Rights {
-    fn draw(dice: &mut Dice) -> Rights {
+    fn draw(rng: &mut Rng) -> Rights {
         let mut rights = Rights::ALL;
-        match dice.below(4) {
+        match rng.below(4) {
             0 => rights.status = false,
             1 => (rights.status, rights.annotation) = (false, false),
             2 => rights.read = false,
@@ -278,23 +278,23 @@ impl Rights {
 
 impl Script {
     /// One of short, chatty, long and impatient.
-    pub fn draw(dice: &mut Dice, ttl: Duration) -> Script {
-        let long = dice.chance(0.2);
+    pub fn draw(rng: &mut Rng, ttl: Duration) -> Script {
+        let long = rng.chance(0.2);
         let longest = if long {
             ttl / 2
         } else {
             Duration::from_secs(2)
         };
         let count = if long { 6 } else { 3 };
-        let exchanges = (0..1 + dice.below(count)).map(|_| Exchange {
-            pause: dice.between(Duration::ZERO, longest),
-            bytes: 1 + dice.below(100_000) as u64,
+        let exchanges = (0..1 + rng.below(count)).map(|_| Exchange {
+            pause: rng.between(Duration::ZERO, longest),
+            bytes: 1 + rng.below(100_000) as u64,
         });
         let exchanges = exchanges.collect();
-        let patience = dice.between(Duration::from_millis(1), ttl / 2);
+        let patience = rng.between(Duration::from_millis(1), ttl / 2);
         Script {
             exchanges,
-            resets_after: dice.chance(0.15).then_some(patience),
+            resets_after: rng.chance(0.15).then_some(patience),
         }
     }
 

@@ -11,8 +11,8 @@ use zpa::daemon::proxy::{Message, Proxy, Terms};
 use zpa::policy::{Config, Policy};
 
 use crate::api::{Outbox, SimApi, Threads};
-use crate::dice::Dice;
 use crate::plan::{Mutant, Plan};
+use crate::rng::Rng;
 use crate::sockets::SimSockets;
 use crate::world::Event;
 
@@ -32,16 +32,16 @@ pub struct BootClock {
 }
 
 impl BootClock {
-    fn draw(plan: &Plan, dice: &mut Dice) -> Self {
+    fn draw(plan: &Plan, rng: &mut Rng) -> Self {
         let slack = Duration::from_secs(86_400 * 30);
-        let faster = 1.0 + dice.pick(&[-1.0, 0.0, 1.0]) * plan.drift;
+        let faster = 1.0 + rng.pick(&[-1.0, 0.0, 1.0]) * plan.drift;
         let rate = if plan.mutant == Mutant::Fast {
             2.0
         } else {
             faster
         };
         BootClock {
-            epoch: dice.between(Duration::ZERO, slack),
+            epoch: rng.between(Duration::ZERO, slack),
             rate,
         }
     }
@@ -129,14 +129,14 @@ pub struct Process {
     /// What has come for it while it is stopped.
     pub held_back: Vec<Event>,
     /// What happens to its requests.
-    pub dice: Dice,
+    pub rng: Rng,
 }
 
 impl Process {
     /// Starts one.
     pub fn start(slot: usize, plan: &Plan, pid: usize, now: Time) -> Process {
-        let mut dice = Dice::new(plan.seed, 1000 + pid as u64);
-        let clock = BootClock::draw(plan, &mut dice);
+        let mut rng = Rng::new(plan.seed, 1000 + pid as u64);
+        let clock = BootClock::draw(plan, &mut rng);
         let (blind, gateless) = (
             plan.mutant == Mutant::Blind,
             plan.mutant == Mutant::Gateless,
@@ -147,7 +147,7 @@ impl Process {
             idle_ttl: plan.ttl,
             wake_replicas: 1,
         };
-        let policy = Policy::new(config, dice.bits(), clock.shows(now));
+        let policy = Policy::new(config, rng.bits(), clock.shows(now));
         let terms = Terms {
             name: format!("default/app at p{pid}"),
             has_target: false,
@@ -171,7 +171,7 @@ impl Process {
             turns: (now, 0),
             ids: BTreeMap::new(),
             held_back: Vec::new(),
-            dice,
+            rng,
         }
     }
 

@@ -29,7 +29,7 @@ impl World<'_> {
     fn send(&mut self, pid: Pid, ticket: u64, (id, request): Job) {
         let trouble = self.trouble_for(pid);
         let process = &mut self.processes[pid];
-        let fate = Fate::draw(trouble, &mut process.dice);
+        let fate = Fate::draw(trouble, &mut process.rng);
         self.tell(|| {
             format!(
                 "p{pid} asks #{id}: {}{}",
@@ -76,7 +76,7 @@ impl World<'_> {
         let hit = self.windows.iter().find(|w| w.hits(process.slot, self.now));
         match hit {
             Some(window) => Some(window.trouble),
-            None if process.dice.chance(self.plan.noise) => Some(process.dice.pick(&Trouble::ALL)),
+            None if process.rng.chance(self.plan.noise) => Some(process.rng.pick(&Trouble::ALL)),
             None => None,
         }
     }

@@ -6,7 +6,7 @@ use zpa::clock::Time;
 
 use crate::deployment::{Change, Who};
 use crate::oracle::Told;
-use crate::plan::{Deed, Exchange, Plan, Script};
+use crate::plan::{Action, Exchange, Plan, Script};
 use crate::shrink::{play, seconds};
 use crate::trouble::Trouble;
 use crate::world::End;
@@ -61,9 +61,9 @@ fn a_proxy_killed_at_any_moment_of_a_wake_leaves_nobody_else_waiting() {
     let wake = TTL;
     for moment in (0..200).step_by(4) {
         let mut plan = Plan::quiet(moment, 2, TTL)
-            .with(wake, Deed::Connect(0, once()))
-            .with(wake + ms(moment), Deed::Kill(0, TTL))
-            .with(wake + ms(100), Deed::Connect(1, once()));
+            .with(wake, Action::Connect(0, once()))
+            .with(wake + ms(moment), Action::Kill(0, TTL))
+            .with(wake + ms(100), Action::Connect(1, once()));
         plan.replicas = 0;
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::Served), 1, "killed after {moment} ms");
@@ -79,9 +79,9 @@ fn a_proxy_killed_at_any_moment_of_a_wake_leaves_nobody_else_waiting() {
 fn a_proxy_killed_at_any_moment_of_a_sleep_leaves_nobody_else_waiting() {
     for moment in (0..100).step_by(2) {
         let plan = Plan::quiet(moment, 2, TTL)
-            .with(TTL + ms(moment), Deed::Kill(0, TTL))
-            .with(TTL + ms(60), Deed::Connect(1, once()))
-            .with(TTL + ms(5000), Deed::Connect(1, once()));
+            .with(TTL + ms(moment), Action::Kill(0, TTL))
+            .with(TTL + ms(60), Action::Connect(1, once()))
+            .with(TTL + ms(5000), Action::Connect(1, once()));
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::Served), 2, "killed after {moment} ms");
     }
@@ -91,7 +91,7 @@ fn a_proxy_killed_at_any_moment_of_a_sleep_leaves_nobody_else_waiting() {
 fn a_restart_needs_a_whole_ttl_before_it_sleeps() {
     for early in [ms(1), TTL / 10, TTL / 2] {
         let killed = TTL - early;
-        let plan = Plan::quiet(1, 1, TTL).with(killed, Deed::Kill(0, ms(100)));
+        let plan = Plan::quiet(1, 1, TTL).with(killed, Action::Kill(0, ms(100)));
         let end = play_well(&plan);
         let slept = sleeps(&end)[0].at;
         assert!(
@@ -106,9 +106,9 @@ fn a_restart_needs_a_whole_ttl_before_it_sleeps() {
 #[test]
 fn after_a_human_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
     let plan = Plan::quiet(1, 2, TTL)
-        .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL)))
-        .with(ms(30_500), Deed::Scale(0, Who::Human))
-        .with(ms(40_000), Deed::Connect(1, once()));
+        .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL)))
+        .with(ms(30_500), Action::Scale(0, Who::Human))
+        .with(ms(40_000), Action::Connect(1, once()));
     let end = play_well(&plan);
     assert_eq!(end.totals.told(Told::ScaledByOthers), 1);
     assert_eq!(end.totals.told(Told::Served), 1);
@@ -118,7 +118,7 @@ fn after_a_human_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
 #[test]
 fn an_app_that_a_human_wakes_after_a_long_sleep_stays_awake_for_a_whole_ttl() {
     let woken = TTL * 20;
-    let mut plan = Plan::quiet(1, 3, TTL).with(woken, Deed::Scale(1, Who::Human));
+    let mut plan = Plan::quiet(1, 3, TTL).with(woken, Action::Scale(1, Who::Human));
     plan.replicas = 0;
     let end = play_well(&plan);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
@@ -133,7 +133,7 @@ fn a_scale_that_is_reverted_again_and_again_is_written_once_in_a_ttl_at_most() {
     let mut plan = Plan::quiet(1, 2, TTL);
     let interval = Duration::from_secs(15);
     for time in 1..120 {
-        plan = plan.with(interval * time, Deed::Scale(1, Who::GitOps));
+        plan = plan.with(interval * time, Action::Scale(1, Who::GitOps));
     }
     let end = play_well(&plan);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
@@ -147,9 +147,9 @@ fn a_scale_that_is_reverted_to_0_is_raised_again_only_for_who_comes() {
     let mut plan = Plan::quiet(1, 2, TTL);
     let interval = Duration::from_secs(15);
     for time in 1..40 {
-        plan = plan.with(interval * time, Deed::Scale(0, Who::GitOps));
+        plan = plan.with(interval * time, Action::Scale(0, Who::GitOps));
     }
-    let plan = plan.with(ms(200_000), Deed::Connect(0, once()));
+    let plan = plan.with(ms(200_000), Action::Connect(0, once()));
     let end = play_well(&plan);
     assert_eq!(end.totals.wakes, 1);
 }
@@ -157,15 +157,15 @@ fn a_scale_that_is_reverted_to_0_is_raised_again_only_for_who_comes() {
 // --- one proxy without the API server ---
 
 #[test]
-fn a_proxy_cut_off_with_users_loses_them_no_sooner_than_its_cover_ends() {
+fn a_proxy_cut_off_with_users_loses_them_no_sooner_than_its_lease_ends() {
     for begin in (0..60).step_by(5) {
         let cut_off = TTL + Duration::from_secs(begin);
         let plan = Plan::quiet(begin, 2, TTL)
-            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 4)))
-            .with(cut_off, Deed::Hit(Some(0), Trouble::Refused, TTL * 2));
+            .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 4)))
+            .with(cut_off, Action::Hit(Some(0), Trouble::Refused, TTL * 2));
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::CutOff), 1, "cut off at {cut_off:?}");
-        // The last announcement was sent a quarter of a TTL before at most,
+        // The last renewal was sent a quarter of a TTL before at most,
         // and whoever sleeps has seen it for a whole TTL.
         let slept = sleeps(&end)[0].at;
         assert!(slept >= at(cut_off + TTL * 3 / 4), "slept at {slept:?}");
@@ -173,13 +173,13 @@ fn a_proxy_cut_off_with_users_loses_them_no_sooner_than_its_cover_ends() {
 }
 
 #[test]
-fn a_proxy_cut_off_for_less_than_its_cover_loses_nobody() {
+fn a_proxy_cut_off_for_less_than_its_lease_loses_nobody() {
     for begin in (0..60).step_by(5) {
         let cut_off = TTL + Duration::from_secs(begin);
         for trouble in Trouble::ALL {
             let plan = Plan::quiet(begin, 2, TTL)
-                .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 4)))
-                .with(cut_off, Deed::Hit(Some(0), trouble, TTL / 2));
+                .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 4)))
+                .with(cut_off, Action::Hit(Some(0), trouble, TTL / 2));
             let end = play_well(&plan);
             let told = end.totals.told(Told::Served);
             assert_eq!(told, 1, "{trouble:?} at {cut_off:?}");
@@ -197,9 +197,9 @@ fn an_api_server_that_is_down_for_everybody_cuts_nobody_off() {
     ] {
         let down = TTL + Duration::from_secs(7);
         let plan = Plan::quiet(1, 2, TTL)
-            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
-            .with(down, Deed::Hit(None, trouble, TTL * 3))
-            .with(down + TTL * 2, Deed::Connect(1, once()));
+            .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 5)))
+            .with(down, Action::Hit(None, trouble, TTL * 3))
+            .with(down + TTL * 2, Action::Connect(1, once()));
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::Served), 2, "{trouble:?}");
         let by_then = sleeps(&end)
@@ -212,16 +212,16 @@ fn an_api_server_that_is_down_for_everybody_cuts_nobody_off() {
     }
 }
 
-/// The client comes under a cover that is old, and that runs out before the API
+/// The client comes under a lease that is old, and that runs out before the API
 /// server is back, when the other proxy has waited for a whole TTL.
 #[test]
-fn an_api_server_that_comes_back_puts_nothing_to_sleep_before_all_could_announce() {
+fn an_api_server_that_comes_back_puts_nothing_to_sleep_before_all_could_renew() {
     for moment in 0..40 {
         let (down, back) = (ms(61_000), ms(76_000 + moment * 100));
         let plan = Plan::quiet(moment, 2, TTL)
-            .with(ms(13_900), Deed::Connect(1, once()))
-            .with(down, Deed::Hit(None, Trouble::LostRequests, back - down))
-            .with(ms(63_000), Deed::Connect(1, for_as_long_as(TTL)));
+            .with(ms(13_900), Action::Connect(1, once()))
+            .with(down, Action::Hit(None, Trouble::LostRequests, back - down))
+            .with(ms(63_000), Action::Connect(1, for_as_long_as(TTL)));
         let served = play_well(&plan).totals.told(Told::Served);
         assert_eq!(served, 2, "it comes back at {back:?}");
     }
@@ -234,10 +234,10 @@ fn an_api_server_that_comes_back_puts_nothing_to_sleep_before_all_could_announce
 fn a_proxy_stopped_for_two_ttl_at_any_moment_of_a_sleep_cuts_nobody_off() {
     for moment in (0..100).step_by(2) {
         let plan = Plan::quiet(moment, 2, TTL)
-            .with(TTL + ms(moment), Deed::Stop(0, TTL * 2))
+            .with(TTL + ms(moment), Action::Stop(0, TTL * 2))
             .with(
                 TTL + ms(moment + 5),
-                Deed::Connect(1, for_as_long_as(TTL * 4)),
+                Action::Connect(1, for_as_long_as(TTL * 4)),
             );
         let end = play_well(&plan);
         assert_eq!(
@@ -252,8 +252,8 @@ fn a_proxy_stopped_for_two_ttl_at_any_moment_of_a_sleep_cuts_nobody_off() {
 fn a_proxy_stopped_for_two_ttl_sleeps_on_no_news_from_before() {
     let stopped = Duration::from_secs(20);
     let plan = Plan::quiet(1, 2, TTL)
-        .with(stopped, Deed::Stop(0, TTL * 2))
-        .with(ms(30_000), Deed::Connect(1, for_as_long_as(TTL * 3)));
+        .with(stopped, Action::Stop(0, TTL * 2))
+        .with(ms(30_000), Action::Connect(1, for_as_long_as(TTL * 3)));
     let end = play_well(&plan);
     assert_eq!(end.totals.told(Told::Served), 1);
     assert_eq!(end.totals.sleeps, 1);
@@ -264,9 +264,9 @@ fn a_node_that_is_suspended_with_all_its_proxies_cuts_nobody_off() {
     for moment in (0..60).step_by(4) {
         let suspended = TTL + Duration::from_secs(moment);
         let plan = Plan::quiet(moment, 2, TTL)
-            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
-            .with(suspended, Deed::Stop(0, TTL * 2))
-            .with(suspended, Deed::Stop(1, TTL * 2));
+            .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 5)))
+            .with(suspended, Action::Stop(0, TTL * 2))
+            .with(suspended, Action::Stop(1, TTL * 2));
         let end = play_well(&plan);
         let told = end.totals.told(Told::Served);
         assert_eq!(told, 1, "suspended at {suspended:?}");
@@ -277,8 +277,8 @@ fn a_node_that_is_suspended_with_all_its_proxies_cuts_nobody_off() {
 fn clocks_that_differ_by_one_in_a_hundred_cut_nobody_off() {
     for seed in 0..20 {
         let mut plan = Plan::quiet(seed, 3, TTL)
-            .with(ms(10_000), Deed::Connect(0, for_as_long_as(TTL * 5)))
-            .with(TTL, Deed::Connect(1, for_as_long_as(TTL * 2)));
+            .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 5)))
+            .with(TTL, Action::Connect(1, for_as_long_as(TTL * 2)));
         plan.drift = 0.01;
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::Served), 2);
@@ -292,11 +292,11 @@ fn a_pod_that_dies_of_a_sleep_that_a_proxy_has_not_seen_is_not_dialled_by_it() {
     for (seed, after) in (0..100).flat_map(|seed| (20..80).step_by(5).map(move |ms| (seed, ms))) {
         let mut plan = Plan::quiet(seed, 2, TTL)
             // Its polls fall into other seconds than the sleep and the wake.
-            .with(ms(35_000), Deed::Kill(1, ms(100)))
-            .with(TTL + ms(after), Deed::Connect(0, once()));
+            .with(ms(35_000), Action::Kill(1, ms(100)))
+            .with(TTL + ms(after), Action::Connect(0, once()));
         for _ in 0..3 {
             let script = for_as_long_as(TTL);
-            plan = plan.with(TTL + ms(after + 30), Deed::Connect(1, script));
+            plan = plan.with(TTL + ms(after + 30), Action::Connect(1, script));
         }
         plan.replicas = 3;
         let end = play_well(&plan);
@@ -308,8 +308,8 @@ fn a_pod_that_dies_of_a_sleep_that_a_proxy_has_not_seen_is_not_dialled_by_it() {
 fn a_watch_that_is_dead_hides_no_pod_that_is_about_to_die() {
     for (seed, after) in (0..40).flat_map(|seed| (150..950).step_by(50).map(move |ms| (seed, ms))) {
         let plan = Plan::quiet(seed, 1, TTL)
-            .with(TTL - ms(1000), Deed::BreakWatch(0, TTL))
-            .with(TTL + ms(after), Deed::Connect(0, for_as_long_as(TTL)));
+            .with(TTL - ms(1000), Action::BreakWatch(0, TTL))
+            .with(TTL + ms(after), Action::Connect(0, for_as_long_as(TTL)));
         let end = play_well(&plan);
         assert_eq!(end.totals.told(Told::Served), 1, "{after} ms after the TTL");
     }
@@ -321,12 +321,12 @@ fn a_watch_that_is_dead_hides_no_pod_that_is_about_to_die() {
 fn a_rollout_at_any_moment_loses_nobody_who_is_done_before_the_deadline() {
     let wake = TTL * 2;
     for moment in (0..10_000).step_by(250) {
-        let mut plan = Plan::quiet(moment, 1, TTL).with(wake + ms(moment), Deed::Rollout(0));
+        let mut plan = Plan::quiet(moment, 1, TTL).with(wake + ms(moment), Action::Rollout(0));
         for client in 0..20 {
-            plan = plan.with(wake + ms(client * 500), Deed::Connect(0, once()));
+            plan = plan.with(wake + ms(client * 500), Action::Connect(0, once()));
         }
         plan.replicas = 0;
-        plan.deeds.sort_by_key(|(at, _)| *at);
+        plan.actions.sort_by_key(|(at, _)| *at);
         let end = play_well(&plan);
         assert_eq!(
             end.totals.told(Told::Served),

@@ -39,7 +39,7 @@ pub fn shrink(plan: &Plan, violation: &Violation) -> Plan {
     };
     search.cut_off(violation);
     search.simplify();
-    let mut size = search.best.deeds.len() / 2;
+    let mut size = search.best.actions.len() / 2;
     while size > 0 {
         search.drop_pieces(size);
         size /= 2;
@@ -72,13 +72,13 @@ impl Search {
     /// Nothing that is done after the failure has led to it.
     fn cut_off(&mut self, violation: &Violation) {
         let mut shorter = self.best.clone();
-        shorter.deeds.retain(|(at, _)| *at <= violation.at);
+        shorter.actions.retain(|(at, _)| *at <= violation.at);
         let last = violation.at.since(zpa::clock::Time::default());
         shorter.horizon = last.min(shorter.horizon);
         self.attempt(shorter);
     }
 
-    /// Leaves out what is not a deed.
+    /// Leaves out what is not a action.
     fn simplify(&mut self) {
         let simplifications: [fn(&mut Plan); 4] = [
             |plan| plan.noise = 0.0,
@@ -93,13 +93,13 @@ impl Search {
         }
     }
 
-    /// Leaves out `size` deeds at a time.
+    /// Leaves out `size` actions at a time.
     fn drop_pieces(&mut self, size: usize) {
         let mut from = 0;
-        while from < self.best.deeds.len() {
+        while from < self.best.actions.len() {
             let mut smaller = self.best.clone();
-            let to = (from + size).min(smaller.deeds.len());
-            smaller.deeds.drain(from..to);
+            let to = (from + size).min(smaller.actions.len());
+            smaller.actions.drain(from..to);
             if !self.attempt(smaller) {
                 from += size;
             }

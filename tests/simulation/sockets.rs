@@ -430,7 +430,7 @@ impl Sockets for SimSockets {
         self.counts
     }
 
-    fn next_deadline(&self) -> Option<Time> {
+    fn poll_timeout(&self) -> Option<Time> {
         self.connections.values().filter_map(|c| c.deadline).min()
     }
 

@@ -43,7 +43,7 @@ impl World<'_> {
             .collect();
         let client = self.clients.len();
         let refused = here.is_empty();
-        let pid = if refused { 0 } else { self.dice.pick(&here) };
+        let pid = if refused { 0 } else { self.rng.pick(&here) };
         let patience = script.resets_after;
         self.clients.push(Client {
             pid,
@@ -102,16 +102,16 @@ impl World<'_> {
     /// Clients that come at the worst of moments: when a proxy is about to
     /// put the app to sleep, or has just done so.
     pub(crate) fn ambush(&mut self, phase: &Phase) {
-        let worst = matches!(phase, Phase::Judging | Phase::Falling);
+        let worst = matches!(phase, Phase::ConfirmingIdle | Phase::ScalingDown);
         if !worst || self.now > Time::new(self.plan.horizon) {
             return;
         }
-        if self.dice.chance(self.plan.ambush) {
-            let slot = self.dice.below(self.plan.slots);
-            let script = Script::draw(&mut self.dice, self.plan.ttl);
+        if self.rng.chance(self.plan.ambush) {
+            let slot = self.rng.below(self.plan.slots);
+            let script = Script::draw(&mut self.rng, self.plan.ttl);
             self.ambushers.push((slot, script));
             let ms = Duration::from_millis;
-            let after = self.dice.around(ms(40), ms(3000));
+            let after = self.rng.around(ms(40), ms(3000));
             let number = self.ambushers.len() - 1;
             self.later(after, Event::Ambush(number));
         }
@@ -150,13 +150,13 @@ impl World<'_> {
     }
 
     fn hop(&mut self) -> Duration {
-        self.dice.around(HOP, LONG_HOP)
+        self.rng.around(HOP, LONG_HOP)
     }
 
     fn dial(&mut self, pid: Pid, client: ClientId, attempt: u32, address: SocketAddr) {
-        let covered = self.oracle.dialled(pid, self.now);
+        let leased = self.oracle.dialled(pid, self.now);
         let at = self.now;
-        self.clients[client].dial = Some(Dial { at, covered });
+        self.clients[client].dial = Some(Dial { at, leased });
         let pod = self.pod_behind(address);
         let life = pod.and_then(|pod| self.pods.at(pod)).map(|pod| pod.life);
         self.clients[client].pod = pod;

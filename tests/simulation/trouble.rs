@@ -5,7 +5,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::Outcome;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// A kind of fault on the way to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +59,18 @@ pub struct Fate {
 
 impl Fate {
     /// The fate of a request that meets with `trouble`, or with none.
-    pub fn draw(trouble: Option<Trouble>, dice: &mut Dice) -> Fate {
-        let there = dice.around(ms(10), ms(200));
-        let back = there + dice.around(ms(10), ms(200));
+    pub fn draw(trouble: Option<Trouble>, rng: &mut Rng) -> Fate {
+        let there = rng.around(ms(10), ms(200));
+        let back = there + rng.around(ms(10), ms(200));
         let unknown = |retry_after| Some(Outcome::Unknown { retry_after });
-        let retry_after = dice.chance(0.5).then(|| dice.between(ms(1000), ms(5000)));
-        let applied = dice.chance(0.5);
+        let retry_after = rng.chance(0.5).then(|| rng.between(ms(1000), ms(5000)));
+        let applied = rng.chance(0.5);
         match trouble {
             None => Fate::heard(Some(there), back, None),
             Some(Trouble::Refused) => Fate::heard(None, there, Some(Outcome::Unreachable)),
             Some(Trouble::Swallowed) => Fate::heard(None, CONNECT, Some(Outcome::Unreachable)),
             Some(Trouble::Hangs) => {
-                let late = applied.then(|| dice.between(there, RECEIVE * 3));
+                let late = applied.then(|| rng.between(there, RECEIVE * 3));
                 Fate::heard(late, RECEIVE, unknown(None))
             }
             Some(Trouble::Busy) => Fate::heard(None, back, Some(Outcome::Busy { retry_after })),
@@ -79,13 +79,13 @@ impl Fate {
             }
             Some(Trouble::LostRequests) => Fate::heard(None, back, unknown(None)),
             Some(Trouble::LostReplies) => Fate::heard(Some(there), back, unknown(None)),
-            Some(Trouble::Slow) => Fate::slow(dice),
+            Some(Trouble::Slow) => Fate::slow(rng),
         }
     }
 
-    fn slow(dice: &mut Dice) -> Fate {
-        let there = dice.between(ms(200), ms(7000));
-        let back = there + dice.between(ms(200), ms(7000));
+    fn slow(rng: &mut Rng) -> Fate {
+        let there = rng.between(ms(200), ms(7000));
+        let back = there + rng.between(ms(200), ms(7000));
         let too_late = back > RECEIVE;
         let instead = too_late.then_some(Outcome::Unknown { retry_after: None });
         Fate::heard(Some(there), back.min(RECEIVE), instead)

@@ -7,12 +7,12 @@ use zpa::clock::Time;
 use zpa::cluster::{Outcome, Pod, Request};
 
 use crate::deployment::{Change, Deployment, Rights};
-use crate::dice::Dice;
 use crate::oracle::{Oracle, Violation};
 use crate::plan::{Plan, Script};
 use crate::pods::{PodId, SimPods};
 use crate::process::{Process, State};
 use crate::queue::Queue;
+use crate::rng::Rng;
 use crate::sockets::{ClientId, Event as OnSocket};
 use crate::totals::Totals;
 use crate::traffic::Client;
@@ -28,8 +28,8 @@ pub type Pid = usize;
 
 /// Something that happens.
 pub enum Event {
-    /// A deed of the plan.
-    Deed(usize),
+    /// A action of the plan.
+    Action(usize),
     /// A proxy's loop wakes up.
     Turn(Pid),
     /// Something happens on a socket of a proxy.
@@ -105,7 +105,7 @@ pub struct World<'a> {
     pub(crate) ambushers: Vec<(usize, Script)>,
     pub(crate) oracle: Oracle,
     pub(crate) totals: Totals,
-    pub(crate) dice: Dice,
+    pub(crate) rng: Rng,
     trace: Option<Vec<(Time, String)>>,
 }
 
@@ -145,7 +145,7 @@ impl<'a> World<'a> {
             ambushers: Vec::new(),
             oracle: Oracle::new(plan.ttl, plan.drift),
             totals: Totals::default(),
-            dice: Dice::new(plan.seed, 1),
+            rng: Rng::new(plan.seed, 1),
             trace: with_trace.then(Vec::new),
         }
     }
@@ -154,8 +154,8 @@ impl<'a> World<'a> {
         for slot in 0..self.plan.slots {
             self.start(slot);
         }
-        for (number, (at, _)) in self.plan.deeds.iter().enumerate() {
-            self.queue.put(*at, Event::Deed(number));
+        for (number, (at, _)) in self.plan.actions.iter().enumerate() {
+            self.queue.put(*at, Event::Action(number));
         }
         self.queue.put(self.now, Event::Reconcile);
         self.queue.put(self.now, Event::Check);
@@ -179,7 +179,7 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deed(number) => self.do_deed(number),
+            Event::Action(number) => self.do_action(number),
             Event::Turn(pid) => self.turn_if_due(pid),
             Event::Socket(pid, client, event) => self.push_to_socket(pid, client, event),
             Event::Threads(pid) => self.work_on_requests(pid),
@@ -254,9 +254,9 @@ impl<'a> World<'a> {
     /// Has a proxy's loop turn soon: as a rule at once, sometimes a little
     /// later, so that several things come to it in one turn.
     pub(crate) fn wake(&mut self, pid: Pid) {
-        let lag = match self.dice.chance(0.7) {
+        let lag = match self.rng.chance(0.7) {
             true => Duration::ZERO,
-            false => self.dice.between(Duration::ZERO, Duration::from_millis(5)),
+            false => self.rng.between(Duration::ZERO, Duration::from_millis(5)),
         };
         self.turn_at(pid, self.now + lag);
     }
@@ -320,7 +320,7 @@ impl<'a> World<'a> {
 
     fn plan_next_turn(&mut self, pid: Pid) {
         let process = &self.processes[pid];
-        if let Some(shown) = process.proxy.next_deadline() {
+        if let Some(shown) = process.proxy.poll_timeout() {
             let at = process.clock.when(shown);
             self.turn_at(pid, at.max(self.now));
         }

@@ -1,10 +1,10 @@
 //! Mixed traffic for a long time, and nothing left behind at its end.
 //!
 //! In each round clients of every sort wake the app, come and go for some
-//! seconds in weather of one kind, and leave; then the app has to fall asleep
+//! seconds in faults of one kind, and leave; then the app has to fall asleep
 //! and `zpa` has to hold what it held after the first rounds: no connection, as
 //! many descriptors and threads, as much memory. In between it may never hold
-//! more than the README says. Every byte is verified, and but in rough weather no
+//! more than the README says. Every byte is verified, and but in rough faults no
 //! connection may end but as its client ends it.
 //!
 //! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`
@@ -16,21 +16,21 @@ mod process;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod faults;
 #[path = "../net/memory.rs"]
 #[allow(dead_code, reason = "the tests of memory use all of it")]
 mod memory;
 mod subject;
 mod traffic;
-mod weather;
 
 use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use faults::Faults;
 use sandbox::{Options, Sandbox};
 use subject::{Subject, Traces};
-use traffic::{Crowd, Tally};
-use weather::Weather;
+use traffic::{Clients, Tally};
 use zpa::backoff::Random;
 
 /// What reading `/proc` returns.
@@ -65,10 +65,10 @@ fn mixed_traffic_leaves_nothing_behind() {
     let subject = Subject::start(&sandbox);
     let (start, mut tally, mut traces) = (Instant::now(), Tally::default(), Vec::new());
     while start.elapsed() < duration || traces.len() <= WARM_UP {
-        let weather = Weather::any(&mut random);
-        tally += round(&sandbox, &subject, weather, &mut random);
-        traces.push(at_rest(&sandbox, &subject, weather));
-        println!("{weather:?}: {:?}", traces[traces.len() - 1]);
+        let faults = Faults::any(&mut random);
+        tally += round(&sandbox, &subject, faults, &mut random);
+        traces.push(at_rest(&sandbox, &subject, faults));
+        println!("{faults:?}: {:?}", traces[traces.len() - 1]);
     }
     report(&tally, &traces, start.elapsed());
     assert_flat(&traces[WARM_UP - 1..]);
@@ -80,18 +80,18 @@ fn mixed_traffic_leaves_nothing_behind() {
 }
 
 /// One round of traffic: the app is asleep at its start.
-fn round(sandbox: &Sandbox, subject: &Subject, weather: Weather, random: &mut Random) -> Tally {
+fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Random) -> Tally {
     let length = ROUND.mul_f64(random.fraction().max(0.3));
-    let crowd = Crowd {
+    let clients = Clients {
         address: subject.address(),
         until: Instant::now() + length,
-        rough: weather.is_rough(),
+        rough: faults.is_rough(),
     };
     thread::scope(|scope| {
-        let storm = scope.spawn(|| weather.rage(sandbox, crowd.until));
-        let watch = scope.spawn(|| watch(subject, crowd.until));
-        let tally = crowd.play(random);
-        storm.join().expect("the weather has no opinion");
+        let storm = scope.spawn(|| faults.rage(sandbox, clients.until));
+        let watch = scope.spawn(|| watch(subject, clients.until));
+        let tally = clients.play(random);
+        storm.join().expect("the faults has no opinion");
         watch.join().expect("memory has a bound");
         sandbox.heal();
         tally
@@ -109,11 +109,11 @@ fn watch(subject: &Subject, until: Instant) {
 }
 
 /// Waits until nothing is open and the app sleeps, and says what is left.
-fn at_rest(sandbox: &Sandbox, subject: &Subject, weather: Weather) -> Traces {
+fn at_rest(sandbox: &Sandbox, subject: &Subject, faults: Faults) -> Traces {
     subject.expect_all_closed(LINGER + PATIENCE);
     let asleep = |state: &sandbox::State| state.replicas() == 0 && state.pods() == 0;
     if !sandbox.wait_until(PATIENCE, asleep) {
-        panic!("awake after {weather:?}\n{}", subject.last_words());
+        panic!("awake after {faults:?}\n{}", subject.last_words());
     }
     subject.traces()
 }

@@ -18,7 +18,7 @@ const CLIENTS: usize = 24;
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The clients of one round.
-pub struct Crowd {
+pub struct Clients {
     pub address: SocketAddr,
     /// When to begin no new connection.
     pub until: Instant,
@@ -44,7 +44,7 @@ impl AddAssign for Tally {
     }
 }
 
-impl Crowd {
+impl Clients {
     /// Connects, speaks and leaves, many at a time.
     pub fn play(&self, random: &mut Random) -> Tally {
         let seeds: Vec<u64> = (0..CLIENTS).map(|_| random.bits()).collect();
@@ -69,7 +69,7 @@ impl Crowd {
             match visit.go() {
                 Ok(()) => {}
                 Err(e) if self.rough && is_reset(&e) => tally.broken += 1,
-                Err(e) => panic!("in weather that excuses nothing: {e}"),
+                Err(e) => panic!("in faults that excuses nothing: {e}"),
             }
             tally.bytes += visit.verified as u64;
             random = visit.random;

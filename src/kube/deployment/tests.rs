@@ -12,7 +12,7 @@ use super::super::testing::{
     reply, serve,
 };
 use super::*;
-use crate::cluster::{InUse, Scale};
+use crate::cluster::{LeaseToken, Scale};
 
 const OBJECT: &str = "/apis/apps/v1/namespaces/default/deployments/myapp";
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
@@ -73,18 +73,21 @@ fn scale_of(outcome: &Outcome) -> &Scale {
     }
 }
 
-fn announcement(via: Via) -> Request {
-    Request::Announce { nonce: 0x3f2a, via }
+fn renewal(store: LeaseStore) -> Request {
+    Request::RenewLease {
+        nonce: 0x3f2a,
+        store,
+    }
 }
 
 #[test]
-fn a_read_shows_the_deployment_and_what_was_announced() {
+fn a_read_shows_the_deployment_and_what_was_renewed() {
     let (server, seen) = serving(|_| (200, recorded_body("30-deployment-get-after")));
     let outcome = Fixture::new(&testing::config(server)).read(0);
     let scale = scale_of(&outcome);
     assert_eq!((scale.replicas, scale.version.0.as_str()), (0, "10343"));
-    let mark = InUse(r#""zpa-5d9c7 3f2a" """#.into());
-    assert_eq!(scale.in_use, Some(mark));
+    let token = LeaseToken(r#""zpa-5d9c7 3f2a" """#.into());
+    assert_eq!(scale.lease_token, Some(token));
     assert_eq!(targets(&seen), [OBJECT]);
 }
 
@@ -105,7 +108,11 @@ fn where_the_deployment_may_not_be_read_its_scale_is_and_after_5_minutes_both_ar
     ] {
         let outcome = fixture.read(seconds);
         let scale = scale_of(&outcome);
-        assert_eq!((scale.replicas, &scale.in_use), (1, &None), "{seconds}");
+        assert_eq!(
+            (scale.replicas, &scale.lease_token),
+            (1, &None),
+            "{seconds}"
+        );
         assert_eq!(targets(&seen), expected, "{seconds}");
     }
 }
@@ -125,7 +132,7 @@ fn once_the_deployment_may_be_read_its_scale_is_left_alone() {
     targets(&seen);
     for seconds in [1300, 1310, 1320] {
         let outcome = fixture.read(seconds);
-        assert!(scale_of(&outcome).in_use.is_some(), "{seconds}");
+        assert!(scale_of(&outcome).lease_token.is_some(), "{seconds}");
         assert_eq!(targets(&seen), [OBJECT], "{seconds}");
     }
 }
@@ -175,13 +182,13 @@ fn where_neither_may_be_read_the_read_is_forbidden() {
 }
 
 #[test]
-fn an_announcement_in_the_status_is_the_one_that_was_recorded() {
+fn a_renewal_in_the_status_is_the_one_that_was_recorded() {
     let recording = "16-status-patch-condition";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
     let fixture = Fixture::new(&testing::config(server));
-    let outcome = fixture.ask(&announcement(Via::Status), 0);
+    let outcome = fixture.ask(&renewal(LeaseStore::Status), 0);
     assert_eq!(scale_of(&outcome).replicas, 1);
-    assert!(scale_of(&outcome).in_use.is_some());
+    assert!(scale_of(&outcome).lease_token.is_some());
     let asked = seen.recv_timeout(testing::DEADLINE).unwrap();
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(asked.method, "PATCH");
@@ -191,12 +198,12 @@ fn an_announcement_in_the_status_is_the_one_that_was_recorded() {
 }
 
 #[test]
-fn an_announcement_by_annotation_is_a_merge_patch_of_the_deployment() {
+fn a_renewal_by_annotation_is_a_merge_patch_of_the_deployment() {
     let recording = "19-annotation-patch";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
     let fixture = Fixture::new(&testing::config(server));
-    let outcome = fixture.ask(&announcement(Via::Annotation), 0);
-    assert!(scale_of(&outcome).in_use.is_some());
+    let outcome = fixture.ask(&renewal(LeaseStore::Annotation), 0);
+    assert!(scale_of(&outcome).lease_token.is_some());
     let asked = seen.recv_timeout(testing::DEADLINE).unwrap();
     assert_eq!(asked.method, "PATCH");
     assert_eq!(asked.target, recorded_target(recording));
@@ -208,18 +215,18 @@ fn an_announcement_by_annotation_is_a_merge_patch_of_the_deployment() {
 }
 
 #[test]
-fn a_refused_announcement_is_forbidden_and_touches_nothing_else() {
-    for via in [Via::Status, Via::Annotation] {
+fn a_refused_renewal_is_forbidden_and_touches_nothing_else() {
+    for store in [LeaseStore::Status, LeaseStore::Annotation] {
         let (server, seen) = serving(|_| forbidden());
         let fixture = Fixture::new(&testing::config(server));
-        let outcome = fixture.ask(&announcement(via), 0);
-        assert_eq!(outcome, Outcome::Forbidden, "{via:?}");
-        assert_eq!(targets(&seen).len(), 1, "{via:?}");
+        let outcome = fixture.ask(&renewal(store), 0);
+        assert_eq!(outcome, Outcome::Forbidden, "{store:?}");
+        assert_eq!(targets(&seen).len(), 1, "{store:?}");
     }
 }
 
 #[test]
-fn a_refusal_to_announce_names_the_verb_the_resource_and_the_namespace() {
+fn a_refusal_to_renew_names_the_verb_the_resource_and_the_namespace() {
     let answer = Ok(Reply {
         status: 403,
         retry_after: None,
@@ -228,10 +235,10 @@ fn a_refusal_to_announce_names_the_verb_the_resource_and_the_namespace() {
     assert_eq!(
         format!(
             "{}: {}",
-            described(&announcement(Via::Status)),
+            described(&renewal(LeaseStore::Status)),
             explanation(&answer)
         ),
-        "announcing in the Deployment's status that the app is in use: 403 deployments.apps \
+        "renewing the lease in the Deployment's status: 403 deployments.apps \
          \"myapp\" is forbidden: User \"system:serviceaccount:default:nobody\" cannot get \
          resource \"deployments/scale\" in API group \"apps\" in the namespace \"default\""
     );
@@ -286,8 +293,8 @@ fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
     let server = serve(|_, _| false);
     for (request, permission) in [
         (write, Permission::PatchScale),
-        (announcement(Via::Status), Permission::PatchStatus),
-        (announcement(Via::Annotation), Permission::PatchDeployment),
+        (renewal(LeaseStore::Status), Permission::PatchStatus),
+        (renewal(LeaseStore::Annotation), Permission::PatchDeployment),
     ] {
         let deployment = Deployment::new(&testing::config(server));
         for (label, status, right, trouble) in [

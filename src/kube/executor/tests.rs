@@ -4,13 +4,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use super::super::credentials::Credentials;
-use super::super::duty::PATIENCE;
+use super::super::scheduler::PATIENCE;
 use super::super::testing::{
     self, Asked, DEADLINE, access, hang, recorded_body, recorded_reply, recorded_target, reply,
     serve,
 };
 use super::*;
-use crate::cluster::{InUse, Outcome, ResourceVersion, Scale, Via};
+use crate::cluster::{LeaseStore, LeaseToken, Outcome, ResourceVersion, Scale};
 
 fn write_to(replicas: u32) -> Request {
     Request::WriteScale {
@@ -19,10 +19,10 @@ fn write_to(replicas: u32) -> Request {
     }
 }
 
-fn announcement() -> Request {
-    Request::Announce {
+fn renewal() -> Request {
+    Request::RenewLease {
         nonce: 0x3f2a,
-        via: Via::Status,
+        store: LeaseStore::Status,
     }
 }
 
@@ -38,11 +38,11 @@ fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
     };
     let credentials = Arc::new(credentials);
     let client = || Client::new(credentials.clone(), Arc::default());
-    let desk = spawn(&config, [client(), client()], testing::clock, &report).unwrap();
-    (Closing(desk), receiver)
+    let queue = spawn(&config, [client(), client()], testing::clock, &report).unwrap();
+    (Closing(queue), receiver)
 }
 
-struct Closing(Arc<Desk>);
+struct Closing(Arc<RequestQueue>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -51,8 +51,8 @@ impl Drop for Closing {
 }
 
 fn outcome_of(request: Request, server: SocketAddr) -> Outcome {
-    let (desk, replies) = executor(server);
-    desk.0.put(7, request);
+    let (queue, replies) = executor(server);
+    queue.0.put(7, request);
     let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
     assert_eq!(id, 7);
     outcome
@@ -93,7 +93,7 @@ fn every_reply_is_classified_as_documented() {
         (302, "Location: http://127.0.0.1:1/\r\n", unknown(None)),
         (200, "", unknown(None)),
     ] {
-        for request in [write_to(0), announcement()] {
+        for request in [write_to(0), renewal()] {
             let server = answering(status, headers, recorded_body("12-scale-patch-conflict"));
             let label = format!("{request:?} {status} {headers}");
             assert_eq!(outcome_of(request, server), outcome, "{label}");
@@ -118,14 +118,14 @@ fn a_recorded_scale_comes_back_from_a_guarded_patch() {
     let scale = Scale {
         replicas: 1,
         version: ResourceVersion("10299".into()),
-        in_use: None,
+        lease_token: None,
         generation: None,
     };
     assert_eq!(outcome_of(write_to(1), server), Outcome::Scale(scale));
 }
 
 #[test]
-fn an_announcement_shows_the_deployment() {
+fn a_renewal_shows_the_deployment() {
     let server = serve(|asked, stream| {
         let good =
             asked.method == "PATCH" && asked.target == recorded_target("16-status-patch-condition");
@@ -140,10 +140,10 @@ fn an_announcement_shows_the_deployment() {
     let scale = Scale {
         replicas: 1,
         version: ResourceVersion("10320".into()),
-        in_use: Some(InUse(r#""zpa-5d9c7 3f2a" """#.into())),
+        lease_token: Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into())),
         generation: Some(2),
     };
-    assert_eq!(outcome_of(announcement(), server), Outcome::Scale(scale));
+    assert_eq!(outcome_of(renewal(), server), Outcome::Scale(scale));
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn a_refused_connection_is_unreachable() {
 }
 
 #[test]
-fn a_write_or_an_announcement_whose_reply_is_lost_is_unknown_and_not_sent_again() {
-    for request in [write_to(1), announcement()] {
+fn a_write_or_an_renewal_whose_reply_is_lost_is_unknown_and_not_sent_again() {
+    for request in [write_to(1), renewal()] {
         let (sender, asked) = mpsc::channel();
         let server = serve(move |one, _| {
             let _ = sender.send(one.method.clone());
@@ -194,9 +194,9 @@ fn on_a_connection_that_the_server_closed_a_read_is_tried_again_and_nothing_else
         let body = String::from_utf8(recorded_body("13-scale-get-one")).unwrap();
         first && reply(stream, 200, "", &body)
     });
-    let (desk, replies) = executor(server);
+    let (queue, replies) = executor(server);
     let ask = |request| {
-        desk.0.put(1, request);
+        queue.0.put(1, request);
         replies.recv_timeout(DEADLINE).unwrap().1
     };
     assert!(matches!(ask(Request::Read), Outcome::Scale(_)));
@@ -208,7 +208,7 @@ fn on_a_connection_that_the_server_closed_a_read_is_tried_again_and_nothing_else
 }
 
 #[test]
-fn what_is_urgent_overtakes_a_read_that_hangs_and_the_read_gets_no_reply() {
+fn what_is_urgent_supersedes_a_read_that_hangs_and_the_read_gets_no_reply() {
     let (sender, asked) = mpsc::channel();
     let server = serve(move |one: &Asked, stream| {
         let _ = sender.send(one.method.clone());
@@ -218,17 +218,17 @@ fn what_is_urgent_overtakes_a_read_that_hangs_and_the_read_gets_no_reply() {
         let body = String::from_utf8(recorded_body("10-scale-patch-to-one")).unwrap();
         reply(stream, 200, "", &body)
     });
-    let (desk, replies) = executor(server);
+    let (queue, replies) = executor(server);
     for round in 0..20 {
-        desk.0.put(round * 2, Request::Read);
+        queue.0.put(round * 2, Request::Read);
         assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "GET");
         let early = asked.recv_timeout(PATIENCE);
         assert!(
             early.is_err(),
             "the read is out for as long as a read may be"
         );
-        let urgent = [write_to(1), announcement()][round as usize % 2].clone();
-        desk.0.put(round * 2 + 1, urgent);
+        let urgent = [write_to(1), renewal()][round as usize % 2].clone();
+        queue.0.put(round * 2 + 1, urgent);
         assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "PATCH");
         let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
         assert_eq!(id, round * 2 + 1);

@@ -1,7 +1,7 @@
 //! One state for all policies that behave alike.
 //!
 //! Time only ever matters as a distance from now, a version only as the current
-//! one or not, a mark only as the same as another or not. So the model's clock
+//! one or not, a token only as the same as another or not. So the model's clock
 //! stands still at [`NOW`] and the past moves away from it, and after every
 //! action what a policy remembers is replaced by the canonical form of it. That
 //! makes the state space finite without a horizon: the model runs for ever.
@@ -14,19 +14,19 @@
 
 use std::time::Duration;
 
-use super::super::cover::{self, Cover};
+use super::super::lease::{self, Lease};
 use super::super::seen::LONGEST_GAP;
 use super::super::{InFlight, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{InUse, Request, ResourceVersion};
+use crate::cluster::{LeaseToken, Request, ResourceVersion};
 
 /// The idle TTL.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// How far time moves at once: a poll, half a cover's renewal rounded up to
-/// the grid, a quarter of a cover, the fail-open, and a fifth of the TTL.
+/// How far time moves at once: a poll, half a lease's renewal rounded up to
+/// the grid, a quarter of a lease, the fail-open, and a fifth of the TTL.
 pub const STEP: Duration = Duration::from_secs(2);
 
 /// The present, at all times.
@@ -42,20 +42,20 @@ pub fn age(policy: &mut Policy) {
         dialable: _,
         seen,
         generation: _,
-        cover,
-        uncovered: _,
-        told: _,
+        lease,
+        without_lease: _,
+        awake_reported: _,
         in_flight: _,
         next_id: _,
         due,
-        excused_until,
+        not_before,
         backoff: _,
         nonces: _,
         commands: _,
     } = policy;
     let since = match phase {
         Phase::Starting { since } | Phase::Waking { since, .. } => Some(since),
-        Phase::Awake | Phase::Judging | Phase::Falling | Phase::Asleep { .. } => None,
+        Phase::Awake | Phase::ConfirmingIdle | Phase::ScalingDown | Phase::Asleep { .. } => None,
     };
     let (seen, last) = match seen {
         Some(Seen { since, last, .. }) => (Some(since), Some(last)),
@@ -67,20 +67,20 @@ pub fn age(policy: &mut Policy) {
         seen,
         last,
         Some(due),
-        Some(excused_until),
+        Some(not_before),
     ];
-    for time in times.into_iter().flatten().chain(times_of(cover)) {
+    for time in times.into_iter().flatten().chain(times_of(lease)) {
         *time = *time - STEP;
     }
 }
 
-fn times_of(cover: &mut Cover) -> impl Iterator<Item = &mut Time> {
-    let Cover {
+fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
+    let Lease {
         ttl: _,
         until,
         sent,
         due,
-        via: _,
+        store: _,
         retry_ways,
         proven: _,
         forbidden_since,
@@ -90,7 +90,7 @@ fn times_of(cover: &mut Cover) -> impl Iterator<Item = &mut Time> {
         not_before,
         unanswered: _,
         backoff: _,
-    } = cover;
+    } = lease;
     let times = [
         until.as_mut(),
         Some(sent),
@@ -110,14 +110,14 @@ pub fn normalise(policy: &mut Policy) {
     forget_what_is_for_the_log(policy);
     forget_names(policy);
     unify_idleness(policy);
-    policy.excused_until = policy.excused_until.max(NOW);
+    policy.not_before = policy.not_before.max(NOW);
     policy.due = match asked(policy) {
         // It is replaced by nothing, and its answer decides what is due next.
         Some(Request::WriteScale { .. }) => NOW,
         _ => on_grid(policy.due),
     };
-    let announces = matches!(asked(policy), Some(Request::Announce { .. }));
-    normalise_cover(&mut policy.cover, announces);
+    let renews = matches!(asked(policy), Some(Request::RenewLease { .. }));
+    normalise_lease(&mut policy.lease, renews);
 }
 
 fn asked(policy: &Policy) -> Option<&Request> {
@@ -127,12 +127,12 @@ fn asked(policy: &Policy) -> Option<&Request> {
 /// Makes chance the same every time, and every failure the second.
 pub fn forget_chance(policy: &mut Policy) {
     policy.nonces = Random::new(0);
-    policy.cover.backoff = Backoff::new(0);
+    policy.lease.backoff = Backoff::new(0);
     policy.backoff = same_from_one_failure_on(&policy.backoff);
 }
 
 fn forget_what_is_for_the_log(policy: &mut Policy) {
-    policy.told = true;
+    policy.awake_reported = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
         *since = NOW;
     }
@@ -165,14 +165,14 @@ fn unify_idleness(policy: &mut Policy) {
     *idle_since = idle_since.map(|_| since);
     if let Some(seen) = seen {
         seen.since = since;
-        forget_the_last_look(seen);
+        forget_the_last_read(seen);
     }
 }
 
 /// When the Deployment was seen last, and whether a look has failed since,
 /// decides whether it counts as unchanged at the next one. That makes no
 /// difference to one at zero, nor the failure after too long a gap.
-fn forget_the_last_look(seen: &mut Seen) {
+fn forget_the_last_read(seen: &mut Seen) {
     let longest = TTL / LONGEST_GAP;
     let is_up = seen.replicas > 0;
     seen.interrupted &= is_up && NOW.since(seen.last) <= longest;
@@ -189,33 +189,33 @@ pub fn steps_unused(policy: &Policy) -> u8 {
     (NOW.since(since).as_millis() / STEP.as_millis()) as u8
 }
 
-fn normalise_cover(cover: &mut Cover, announces: bool) {
-    cover.until = cover.until.filter(|&until| until > NOW).map(on_grid);
-    cover.sent = cover.sent.max(NOW - horizon_of_sending(cover, announces));
-    cover.due = cover.due.map(on_grid);
-    cover.not_before = cover.not_before.max(NOW);
-    cover.failed = at_most_just_beyond(cover.failed, cover::FRESH);
-    cover.sought_since = cover
+fn normalise_lease(lease: &mut Lease, renews: bool) {
+    lease.until = lease.until.filter(|&until| until > NOW).map(on_grid);
+    lease.sent = lease.sent.max(NOW - horizon_of_sending(lease, renews));
+    lease.due = lease.due.map(on_grid);
+    lease.not_before = lease.not_before.max(NOW);
+    lease.failed = at_most_just_beyond(lease.failed, lease::FRESH);
+    lease.sought_since = lease
         .sought_since
-        .map(|since| at_most_just_beyond(since, cover::FAIL_OPEN_AFTER));
-    // Asked only of who seeks cover, and noted anew when that begins.
-    cover.somebody_waits &= cover.sought_since.is_some();
-    // Asked only of who is forbidden to announce, which nobody is here.
-    cover.proven = false;
+        .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
+    // Asked only of who seeks a lease, and noted anew when that begins.
+    lease.somebody_waits &= lease.sought_since.is_some();
+    // Asked only of who is forbidden to renew, which nobody is here.
+    lease.proven = false;
 }
 
-/// Since when at the latest it makes no difference when an announcement was
-/// sent. On its way, it is one that no cover can follow from any more. Later
+/// Since when at the latest it makes no difference when a renewal was
+/// sent. On its way, it is one that no lease can follow from any more. Later
 /// on, it is one after which everything is due that is due so long after it:
-/// the renewal of a cover that holds, the next attempt when somebody waits, and
-/// the announcement of the last close, which comes before either.
-fn horizon_of_sending(cover: &Cover, announces: bool) -> Duration {
-    if announces {
-        Cover::length(TTL)
-    } else if cover.until.is_some() {
-        Cover::renewal(TTL).max(cover::FAIL_OPEN_AFTER)
+/// the renewal of a lease that holds, the next attempt when somebody waits, and
+/// the renewal of the last close, which comes before either.
+fn horizon_of_sending(lease: &Lease, renews: bool) -> Duration {
+    if renews {
+        Lease::length(TTL)
+    } else if lease.until.is_some() {
+        Lease::renewal(TTL).max(lease::FAIL_OPEN_AFTER)
     } else {
-        cover::FAIL_OPEN_AFTER
+        lease::FAIL_OPEN_AFTER
     }
 }
 
@@ -241,9 +241,9 @@ fn same_from_one_failure_on(backoff: &Backoff) -> Backoff {
     same
 }
 
-/// All announcements are alike: it is the server that makes marks unique.
+/// All renewals are alike: it is the server that makes tokens unique.
 pub fn forget_nonce(request: &mut Request) {
-    if let Request::Announce { nonce, .. } = request {
+    if let Request::RenewLease { nonce, .. } = request {
         *nonce = 0;
     }
 }
@@ -266,13 +266,13 @@ pub fn versions(policy: &mut Policy) -> impl Iterator<Item = &mut ResourceVersio
 pub fn guard(request: &mut Request) -> Option<&mut ResourceVersion> {
     match request {
         Request::WriteScale { guard, .. } => Some(guard),
-        Request::Read | Request::Announce { .. } => None,
+        Request::Read | Request::RenewLease { .. } => None,
     }
 }
 
-/// The mark that a policy has seen last.
-pub fn seen_mark(policy: &mut Policy) -> Option<&mut InUse> {
-    policy.seen.as_mut()?.in_use.as_mut()
+/// The token that a policy has seen last.
+pub fn seen_token(policy: &mut Policy) -> Option<&mut LeaseToken> {
+    policy.seen.as_mut()?.lease_token.as_mut()
 }
 
 /// Gives a version its canonical name.

@@ -1,7 +1,7 @@
 //! The API server with its one Deployment, and the ways in which a broken
 //! protocol would treat it.
 
-use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale};
+use crate::cluster::{LeaseToken, Outcome, Request, ResourceVersion, Scale};
 
 /// How many replicas a wake asks for.
 pub const WAKE_REPLICAS: u32 = 1;
@@ -22,15 +22,15 @@ const FRESH: &str = "fresh";
 pub enum Variant {
     /// Every rule holds.
     Sound,
-    /// Announcements are answered and not written.
-    NoAnnounce,
+    /// Renewals are answered and not written.
+    NoRenew,
     /// Writes of the scale ignore the version.
     NoGuard,
-    /// The mark is written to another object: everybody sees it, and the
+    /// The token is written to another object: everybody sees it, and the
     /// version of the Deployment stays.
     NonceElsewhere,
-    /// A cover is counted from the reply.
-    CoverFromReply,
+    /// A lease is counted from the reply.
+    LeaseFromReply,
     /// A write of zero that meets a conflict is sent again, with the version
     /// that is current by then.
     RetryConflict,
@@ -45,10 +45,10 @@ pub enum Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Breach {
     /// (1') Zero was written under a connection whose proxy had nothing to
-    /// hinder it from renewing its cover.
+    /// hinder it from renewing its lease.
     Cut,
-    /// (2) A connection was forwarded without cover, and not by the fail-open.
-    Uncovered,
+    /// (2) A connection was forwarded without a lease, and not by the fail-open.
+    WithoutLease,
     /// (4) The scale was changed otherwise than between zero and the wake.
     Rescaled,
     /// (5) A proxy has put the app to sleep less than a TTL after its start.
@@ -63,7 +63,7 @@ pub enum Breach {
 pub struct Deployment {
     pub replicas: u32,
     pub version: ResourceVersion,
-    pub mark: InUse,
+    pub token: LeaseToken,
 }
 
 impl Deployment {
@@ -71,7 +71,7 @@ impl Deployment {
         Deployment {
             replicas,
             version: ResourceVersion(CURRENT.to_owned()),
-            mark: InUse(CURRENT.to_owned()),
+            token: LeaseToken(CURRENT.to_owned()),
         }
     }
 
@@ -79,7 +79,7 @@ impl Deployment {
     pub fn apply(&mut self, request: &Request, variant: Variant) -> Result<Outcome, Breach> {
         match request {
             Request::Read => {}
-            Request::Announce { .. } => self.announce(variant),
+            Request::RenewLease { .. } => self.renew(variant),
             Request::WriteScale { guard, .. }
                 if *guard != self.version && variant != Variant::NoGuard =>
             {
@@ -90,14 +90,14 @@ impl Deployment {
                 return Ok(self.show(None));
             }
         }
-        Ok(self.show(Some(self.mark.clone())))
+        Ok(self.show(Some(self.token.clone())))
     }
 
-    fn announce(&mut self, variant: Variant) {
-        if variant != Variant::NoAnnounce {
-            self.mark = InUse(FRESH.to_owned());
+    fn renew(&mut self, variant: Variant) {
+        if variant != Variant::NoRenew {
+            self.token = LeaseToken(FRESH.to_owned());
         }
-        if !matches!(variant, Variant::NoAnnounce | Variant::NonceElsewhere) {
+        if !matches!(variant, Variant::NoRenew | Variant::NonceElsewhere) {
             self.touch();
         }
     }
@@ -116,18 +116,18 @@ impl Deployment {
         self.version = ResourceVersion(FRESH.to_owned());
     }
 
-    fn show(&self, in_use: Option<InUse>) -> Outcome {
+    fn show(&self, lease_token: Option<LeaseToken>) -> Outcome {
         Outcome::Scale(Scale {
             generation: None,
             replicas: self.replicas,
             version: self.version.clone(),
-            in_use,
+            lease_token,
         })
     }
 
     /// Gives what was written last the name that it has in canonical states.
     pub fn rename(&mut self) {
-        for name in [&mut self.version.0, &mut self.mark.0] {
+        for name in [&mut self.version.0, &mut self.token.0] {
             if name == FRESH {
                 *name = CURRENT.to_owned();
             }

@@ -3,8 +3,8 @@
 //! # What is modelled
 //!
 //! Two proxies, each with the *real* [`Policy`](super::Policy), and the API
-//! server with one Deployment: a version, replicas, and the mark of the last
-//! announcement. There is no second copy of the rules. The model plays all that
+//! server with one Deployment: a version, replicas, and the token of the last
+//! renewal. There is no second copy of the rules. The model plays all that
 //! is around the policy, and everything of that may happen in every order:
 //! - a request is carried out, its answer arrives, each at any later time;
 //! - the client gives up and is told [`Outcome::Unknown`], while its request, or
@@ -32,11 +32,11 @@
 //! - Each proxy has at most one connection that waits and one that is served;
 //!   more would make no difference to the policy, which asks only whether there
 //!   are any.
-//! - Of announcements that nobody waits for, one may be on its way at a time; a
+//! - Of renewals that nobody waits for, one may be on its way at a time; a
 //!   second one is lost.
 //! - Pauses after the fifth failure in a row and later: all end at the next step.
 //! - Time between the steps: a renewal that is due after a quarter of the TTL
-//!   is sent after two fifths. What is later than it should be makes covers
+//!   is sent after two fifths. What is later than it should be makes leases
 //!   shorter, never sleeps earlier.
 //! - The generation: no answer shows it, so that a sleep and a wake between two
 //!   looks are noticed by nobody.
@@ -220,7 +220,7 @@ impl Storm {
     fn pods(&self, world: &World, proxy: &Proxy) -> Vec<bool> {
         let dialable = proxy.policy.dialable;
         let awake = world.deployment.replicas > 0;
-        let listed = awake || (world.is_stormy() && !proxy.has_condemned());
+        let listed = awake || (world.is_stormy() && !proxy.has_quarantined());
         let next = [
             (!dialable && listed).then_some(true),
             (dialable && (!awake || (self.free_pods && world.is_stormy()))).then_some(false),

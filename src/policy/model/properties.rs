@@ -9,18 +9,18 @@ use super::{Eras, Storm};
 use crate::cluster::{Outcome, Request};
 use crate::policy::Phase;
 
-/// (1) The Deployment is not at zero while a proxy holds cover: so no write of
-/// zero is carried out meanwhile, and no cover is granted afterwards.
-pub const COVER: &str = "(1) while a proxy holds cover the app is not at zero";
+/// (1) The Deployment is not at zero while a proxy holds a lease: so no write of
+/// zero is carried out meanwhile, and no lease is granted afterwards.
+pub const LEASE: &str = "(1) while a proxy holds a lease the app is not at zero";
 
-/// (1') What users see of (1). A proxy is hindered if one of its announcements
-/// has failed, or was not answered within a step, and it has not announced with
+/// (1') What users see of (1). A proxy is hindered if one of its renewals
+/// has failed, or was not answered within a step, and it has not renewed with
 /// success since; one that was stopped is not considered either.
 pub const CUT: &str = "(1') no sleep cuts a connection whose proxy was not hindered";
 
 /// (2) The fail-open is one only if the policy counts it, and if its proxy has
 /// seen that it is hindered: a process that was away itself has seen nothing.
-pub const FORWARDED: &str = "(2) nothing is forwarded without cover but by the fail-open";
+pub const FORWARDED: &str = "(2) nothing is forwarded without a lease but by the fail-open";
 
 /// (3) From every state in which somebody waits, with everything that is late
 /// lost and everything that is asked answered, whoever waits is forwarded.
@@ -37,7 +37,7 @@ pub const RESCALED: &str = "(4) the scale goes to zero, and from zero to the wak
 pub const HASTY: &str = "(5) no proxy writes zero within a TTL of its start";
 
 /// (6) Conflicts are included: what was refused is not sent again either. The
-/// answer to an announcement shows the Deployment as well as a read.
+/// answer to a renewal shows the Deployment as well as a read.
 pub const BLIND: &str = "(6) no write of the scale follows a failed one before a look";
 
 /// How many calm steps it takes: one for the pause after a failure, and one
@@ -48,11 +48,11 @@ const CALM_STEPS: u8 = 2;
 /// The invariants.
 pub fn rules() -> Vec<Property<Storm>> {
     vec![
-        Property::always(COVER, |_, world: &World| {
-            world.deployment.replicas > 0 || !world.proxies.iter().any(Proxy::holds_cover)
+        Property::always(LEASE, |_, world: &World| {
+            world.deployment.replicas > 0 || !world.proxies.iter().any(Proxy::holds_lease)
         }),
         Property::always(CUT, |_, world| without(world, Breach::Cut)),
-        Property::always(FORWARDED, |_, world| without(world, Breach::Uncovered)),
+        Property::always(FORWARDED, |_, world| without(world, Breach::WithoutLease)),
         Property::always(SERVED, |_, world: &World| {
             world.is_served_within(CALM_STEPS)
         }),
@@ -101,7 +101,7 @@ pub fn sights() -> Vec<Property<Storm>> {
         Property::sometimes(
             "a connection can be forwarded by the fail-open",
             |_, world: &World| {
-                let open = |proxy: &Proxy| proxy.may_hand_over() && !proxy.holds_cover();
+                let open = |proxy: &Proxy| proxy.may_hand_over() && !proxy.holds_lease();
                 world.proxies.iter().any(open)
             },
         ),
@@ -112,10 +112,10 @@ pub fn sights() -> Vec<Property<Storm>> {
             can_crash(world, |phase| matches!(phase, Phase::Starting { .. }))
         }),
         Property::sometimes("a crash while judging", |_, world: &World| {
-            can_crash(world, |phase| *phase == Phase::Judging)
+            can_crash(world, |phase| *phase == Phase::ConfirmingIdle)
         }),
         Property::sometimes("a crash while falling", |_, world: &World| {
-            can_crash(world, |phase| *phase == Phase::Falling)
+            can_crash(world, |phase| *phase == Phase::ScalingDown)
         }),
         Property::sometimes("a crash while asleep", |_, world: &World| {
             can_crash(world, |phase| matches!(phase, Phase::Asleep { .. }))
@@ -129,8 +129,8 @@ pub fn sights() -> Vec<Property<Storm>> {
 /// What takes two connections and all the time that there is.
 pub fn rare_sights() -> Vec<Property<Storm>> {
     vec![
-        Property::sometimes("both proxies hold cover", |_, world: &World| {
-            world.proxies.iter().all(Proxy::holds_cover)
+        Property::sometimes("both proxies hold a lease", |_, world: &World| {
+            world.proxies.iter().all(Proxy::holds_lease)
         }),
         Property::sometimes(
             "the connections of a stopped process are cut",

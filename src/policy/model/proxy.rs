@@ -3,7 +3,7 @@
 use super::super::{Command, Config, Connections, Phase, Policy};
 use super::canonical::{self, NOW, TTL};
 use super::deployment::{Breach, CURRENT, Deployment, WAKE_REPLICAS};
-use crate::cluster::{InUse, Outcome, Request};
+use crate::cluster::{LeaseToken, Outcome, Request};
 
 /// Steps in a TTL.
 pub const STEPS_PER_TTL: u8 = (TTL.as_millis() / canonical::STEP.as_millis()) as u8;
@@ -39,7 +39,7 @@ pub struct Ghost {
     pub steps: u8,
     /// A write of the scale has failed since the last look at the Deployment.
     pub unread: bool,
-    /// Since an announcement of its was last answered in time, one has failed
+    /// Since a renewal of its was last answered in time, one has failed
     /// or was not answered within a step.
     pub hindered: bool,
     /// Since then, the process was stopped for a step or more.
@@ -93,17 +93,17 @@ impl Proxy {
     }
 
     /// Whether its connections are protected, as far as it knows.
-    pub fn holds_cover(&self) -> bool {
-        self.life != Life::Down && self.policy.cover.holds(NOW)
+    pub fn holds_lease(&self) -> bool {
+        self.life != Life::Down && self.policy.lease.holds(NOW)
     }
 
     pub fn may_hand_over(&self) -> bool {
         self.runs() && self.waiting && self.policy.gate_open(NOW)
     }
 
-    /// Whether it knows its pods to be condemned, so that only new ones are
+    /// Whether it knows its pods to be quarantined, so that only new ones are
     /// dialled.
-    pub fn has_condemned(&self) -> bool {
+    pub fn has_quarantined(&self) -> bool {
         matches!(
             self.policy.phase,
             Phase::Asleep { .. } | Phase::Waking { .. }
@@ -125,8 +125,8 @@ impl Proxy {
 
     /// Time has passed, or the process runs again.
     pub fn wakes_up(&mut self) -> Effects {
-        self.policy.tick(NOW);
-        self.obey()
+        self.policy.handle_timeout(NOW);
+        self.execute_commands()
     }
 
     /// A step of time lies behind it.
@@ -158,7 +158,7 @@ impl Proxy {
     pub fn goes_on(&mut self) -> Effects {
         self.life = Life::Running;
         let absent = std::mem::take(&mut self.ghost.absent);
-        self.ghost.hindered &= absent < LONG_AWAY || self.policy.uncovered;
+        self.ghost.hindered &= absent < LONG_AWAY || self.policy.without_lease;
         self.wakes_up()
     }
 
@@ -188,13 +188,13 @@ impl Proxy {
 
     /// Whoever waits is forwarded to a pod.
     pub fn hands_over(&mut self) -> Effects {
-        let fails_open = self.policy.uncovered && self.ghost.hindered;
-        let allowed = self.holds_cover() || fails_open;
+        let fails_open = self.policy.without_lease && self.ghost.hindered;
+        let allowed = self.holds_lease() || fails_open;
         self.waiting = false;
         self.served = true;
         let mut effects = self.counts(0);
         if !allowed {
-            effects.breach = Some(Breach::Uncovered);
+            effects.breach = Some(Breach::WithoutLease);
         }
         effects
     }
@@ -206,12 +206,12 @@ impl Proxy {
             waiting: self.waiting.into(),
         };
         self.policy.connections(connections, NOW);
-        self.obey()
+        self.execute_commands()
     }
 
     pub fn sees_pods(&mut self, dialable: bool) -> Effects {
         self.policy.dialable(dialable, NOW);
-        self.obey()
+        self.execute_commands()
     }
 
     /// The answer arrives, or the failure to get one.
@@ -230,13 +230,13 @@ impl Proxy {
         }
         let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
         self.policy.reply(id, outcome, NOW);
-        if matches!(call.request, Request::Announce { .. }) {
+        if matches!(call.request, Request::RenewLease { .. }) {
             self.ghost.hindered |= shown.is_none();
-            if self.holds_cover() {
+            if self.holds_lease() {
                 (self.ghost.hindered, self.ghost.away) = (false, false);
             }
         }
-        self.obey()
+        self.execute_commands()
     }
 
     /// The answer is late, and the policy is told that nothing was asked.
@@ -246,13 +246,13 @@ impl Proxy {
     }
 
     /// Carries out what the policy has decided.
-    fn obey(&mut self) -> Effects {
+    fn execute_commands(&mut self) -> Effects {
         let mut effects = Effects::default();
         while let Some(command) = self.policy.poll_command() {
             match command {
                 Command::Ask { request, .. } => self.ask(request, &mut effects),
-                Command::CondemnPods => self.policy.dialable(false, NOW),
-                Command::RevivePods | Command::Say(_) => {}
+                Command::QuarantinePods => self.policy.dialable(false, NOW),
+                Command::ReleasePods | Command::Report(_) => {}
             }
         }
         effects
@@ -276,21 +276,21 @@ impl Proxy {
         }
     }
 
-    /// Counts the cover that is about to be granted from the reply.
+    /// Counts the lease that is about to be granted from the reply.
     pub fn counts_from_the_reply(&mut self) {
-        self.policy.cover.sent = NOW;
+        self.policy.lease.sent = NOW;
     }
 
     // --- The canonical form ---
 
-    /// Gives versions and marks their canonical names.
+    /// Gives versions and tokens their canonical names.
     pub fn rename(&mut self, deployment: &Deployment) {
         let Proxy { policy, call, .. } = self;
         for version in canonical::versions(policy).chain(call.iter_mut().flat_map(Call::versions)) {
             canonical::rename_version(version, &deployment.version);
         }
-        let shown = call.as_mut().and_then(Call::mark);
-        rename_marks(canonical::seen_mark(policy), shown, &deployment.mark);
+        let shown = call.as_mut().and_then(Call::token);
+        rename_tokens(canonical::seen_token(policy), shown, &deployment.token);
     }
 
     /// Forgets what makes no difference to what it will do. That the process
@@ -316,30 +316,34 @@ impl Call {
         canonical::guard(&mut self.request).into_iter().chain(shown)
     }
 
-    fn mark(&mut self) -> Option<&mut InUse> {
+    fn token(&mut self) -> Option<&mut LeaseToken> {
         match &mut self.outcome {
-            Some(Outcome::Scale(scale)) => scale.in_use.as_mut(),
+            Some(Outcome::Scale(scale)) => scale.lease_token.as_mut(),
             _ => None,
         }
     }
 }
 
-/// What was seen is only ever compared with what an answer shows, and a mark
+/// What was seen is only ever compared with what an answer shows, and a token
 /// that was overwritten never comes back.
-fn rename_marks(seen: Option<&mut InUse>, shown: Option<&mut InUse>, current: &InUse) {
+fn rename_tokens(
+    seen: Option<&mut LeaseToken>,
+    shown: Option<&mut LeaseToken>,
+    current: &LeaseToken,
+) {
     let are_same = seen.as_deref() == shown.as_deref();
     if let Some(seen) = seen {
-        rename_mark(seen, "seen", current);
+        rename_token(seen, "seen", current);
     }
     if let Some(shown) = shown {
-        rename_mark(shown, if are_same { "seen" } else { "shown" }, current);
+        rename_token(shown, if are_same { "seen" } else { "shown" }, current);
     }
 }
 
-fn rename_mark(mark: &mut InUse, stale: &str, current: &InUse) {
-    let canonical = if mark == current { CURRENT } else { stale };
-    if mark.0 != canonical {
-        mark.0 = canonical.to_owned();
+fn rename_token(token: &mut LeaseToken, stale: &str, current: &LeaseToken) {
+    let canonical = if token == current { CURRENT } else { stale };
+    if token.0 != canonical {
+        token.0 = canonical.to_owned();
     }
 }
 

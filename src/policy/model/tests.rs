@@ -8,7 +8,7 @@ use std::time::Instant;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
 use super::deployment::Variant;
-use super::properties::{BLIND, COVER};
+use super::properties::{BLIND, LEASE};
 use super::proxy::STEPS_PER_TTL;
 use super::world::World;
 use super::{ANY, Action, Budget, Eras, Storm};
@@ -203,36 +203,36 @@ fn broken(variant: Variant) -> Storm {
 }
 
 #[test]
-fn without_announcements_a_sleep_breaks_a_cover() {
-    fails(COVER, broken(Variant::NoAnnounce));
+fn without_renewals_a_sleep_breaks_a_lease() {
+    fails(LEASE, broken(Variant::NoRenew));
 }
 
 #[test]
-fn without_guards_a_sleep_breaks_a_cover() {
-    fails(COVER, broken(Variant::NoGuard));
+fn without_guards_a_sleep_breaks_a_lease() {
+    fails(LEASE, broken(Variant::NoGuard));
 }
 
 #[test]
-fn with_the_nonce_on_another_object_a_sleep_breaks_a_cover() {
-    fails(COVER, broken(Variant::NonceElsewhere));
+fn with_the_nonce_on_another_object_a_sleep_breaks_a_lease() {
+    fails(LEASE, broken(Variant::NonceElsewhere));
 }
 
 #[test]
-fn with_a_cover_that_is_counted_from_the_reply_a_sleep_breaks_it() {
-    let mut storm = broken(Variant::CoverFromReply);
+fn with_a_lease_that_is_counted_from_the_reply_a_sleep_breaks_it() {
+    let mut storm = broken(Variant::LeaseFromReply);
     (storm.quiet, storm.late_reads) = (0, false);
     storm.budget.delays = 2;
-    fails(COVER, storm);
+    fails(LEASE, storm);
 }
 
 #[test]
-fn with_a_conflict_that_is_sent_again_unjudged_a_sleep_breaks_a_cover() {
-    fails(COVER, broken(Variant::RetryConflict));
+fn with_a_conflict_that_is_sent_again_unjudged_a_sleep_breaks_a_lease() {
+    fails(LEASE, broken(Variant::RetryConflict));
 }
 
 #[test]
-fn with_a_judgement_on_what_was_seen_before_a_sleep_breaks_a_cover() {
-    fails(COVER, broken(Variant::NoFreshRead));
+fn with_a_judgement_on_what_was_seen_before_a_sleep_breaks_a_lease() {
+    fails(LEASE, broken(Variant::NoFreshRead));
 }
 
 #[test]

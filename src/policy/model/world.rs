@@ -6,14 +6,14 @@ use super::canonical;
 use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
 use super::proxy::{Call, Effects, Proxy};
 use super::{Budget, Eras};
-use crate::cluster::{Outcome, Request, ResourceVersion, Via};
+use crate::cluster::{LeaseStore, Outcome, Request, ResourceVersion};
 use crate::policy::Phase;
 
 /// Requests that nobody waits for any more, and that may still be carried out.
 /// A write whose guard is stale never will be, and is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Late {
-    pub announcement: bool,
+    pub renewal: bool,
     pub sleep: bool,
     pub wake: bool,
 }
@@ -92,7 +92,7 @@ impl Hasher for Folding {
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateRequest {
-    Announcement,
+    Renewal,
     /// A write of zero.
     Sleep,
     /// A write of the wake count.
@@ -105,7 +105,7 @@ pub const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 impl Late {
     pub fn add(&mut self, request: &Request) {
         match request {
-            Request::Announce { .. } => self.announcement = true,
+            Request::RenewLease { .. } => self.renewal = true,
             Request::WriteScale { guard, .. } if guard.0 != CURRENT => {}
             Request::WriteScale { replicas: 0, .. } => self.sleep = true,
             Request::WriteScale { .. } => self.wake = true,
@@ -115,12 +115,12 @@ impl Late {
 
     pub fn all(&self) -> impl Iterator<Item = LateRequest> {
         let Late {
-            announcement,
+            renewal,
             sleep,
             wake,
         } = *self;
         [
-            (announcement, LateRequest::Announcement),
+            (renewal, LateRequest::Renewal),
             (sleep, LateRequest::Sleep),
             (wake, LateRequest::Wake),
         ]
@@ -200,9 +200,9 @@ impl World {
                 return;
             }
             (Variant::NoFreshRead, Request::Read, Outcome::Scale(scale))
-                if proxy.policy.phase == Phase::Judging =>
+                if proxy.policy.phase == Phase::ConfirmingIdle =>
             {
-                scale.in_use = canonical::seen_mark(&mut proxy.policy).cloned();
+                scale.lease_token = canonical::seen_token(&mut proxy.policy).cloned();
             }
             _ => {}
         }
@@ -212,7 +212,7 @@ impl World {
     pub fn answer(&mut self, p: usize, variant: Variant) {
         let proxy = &mut self.proxies[p];
         let outcome = proxy.call.as_ref().and_then(|call| call.outcome.clone());
-        if variant == Variant::CoverFromReply {
+        if variant == Variant::LeaseFromReply {
             proxy.counts_from_the_reply();
         }
         if let Some(outcome) = outcome {
@@ -223,11 +223,11 @@ impl World {
     pub fn apply_late(&mut self, request: LateRequest, variant: Variant) {
         let guard = ResourceVersion(CURRENT.to_owned());
         let request = match request {
-            LateRequest::Announcement => {
-                self.late.announcement = false;
-                Request::Announce {
+            LateRequest::Renewal => {
+                self.late.renewal = false;
+                Request::RenewLease {
                     nonce: 0,
-                    via: Via::Status,
+                    store: LeaseStore::Status,
                 }
             }
             LateRequest::Sleep => Request::WriteScale { replicas: 0, guard },
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// Gives versions and marks their canonical names. Nothing is forgotten:
+    /// Gives versions and tokens their canonical names. Nothing is forgotten:
     /// they are opaque, and only ever compared.
     pub fn rename(&mut self) {
         if self.deployment.version.0 != CURRENT {

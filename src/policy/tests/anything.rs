@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::scene::{LOST, Scene, TTL, scale};
+use super::fixture::{Fixture, LOST, TTL, scale};
 use crate::cluster::{Outcome, Request, Scale};
 use crate::policy::Phase;
 
@@ -48,24 +48,24 @@ proptest! {
     /// known.
     #[test]
     fn the_rules_hold_in_every_order_of_events(steps in prop::collection::vec(step(), 1..200)) {
-        let mut scene = Scene::start();
-        let mut idle_since = scene.now;
+        let mut fixture = Fixture::start();
+        let mut idle_since = fixture.now;
         let mut last_read: Option<Scale> = None;
         let mut must_read = false;
         for step in steps {
             match step {
-                Step::Pass(ms) => scene.passes(Duration::from_millis(ms)),
-                Step::Open => scene.opens(1),
-                Step::HandOver => scene.hands_over(),
+                Step::Pass(ms) => fixture.passes(Duration::from_millis(ms)),
+                Step::Open => fixture.opens(1),
+                Step::HandOver => fixture.hands_over(),
                 Step::Close => {
-                    if scene.connections.open > 0 {
-                        idle_since = scene.now;
+                    if fixture.connections.open > 0 {
+                        idle_since = fixture.now;
                     }
-                    scene.closes_all();
+                    fixture.closes_all();
                 }
-                Step::Pods(dialable) => scene.pods(dialable),
+                Step::Pods(dialable) => fixture.pods(dialable),
                 Step::Answer(outcome) => {
-                    if let Some(asked) = scene.policy.in_flight.clone() {
+                    if let Some(asked) = fixture.policy.in_flight.clone() {
                         let wrote = matches!(asked.request, Request::WriteScale { .. });
                         match &outcome {
                             Outcome::Scale(scale) => {
@@ -75,24 +75,24 @@ proptest! {
                             Outcome::Unknown { .. } | Outcome::Conflict => must_read |= wrote,
                             _ => {}
                         }
-                        scene.answers(outcome);
+                        fixture.answers(outcome);
                     }
                 }
             }
-            for request in scene.asked() {
+            for request in fixture.asked() {
                 if let Request::WriteScale { replicas, guard } = request {
                     prop_assert!(!must_read, "a write after an unknown outcome");
                     let read = last_read.clone().expect("a write before any read");
                     prop_assert_eq!(guard, read.version);
                     prop_assert_eq!(replicas > 0, read.replicas == 0);
                     if replicas == 0 {
-                        prop_assert_eq!(scene.connections.open, 0);
-                        prop_assert!(scene.now.since(idle_since) >= TTL);
+                        prop_assert_eq!(fixture.connections.open, 0);
+                        prop_assert!(fixture.now.since(idle_since) >= TTL);
                     }
                 }
             }
-            let writing_zero = scene.policy.phase == Phase::Falling;
-            prop_assert!(!(writing_zero && scene.gate()));
+            let writing_zero = fixture.policy.phase == Phase::ScalingDown;
+            prop_assert!(!(writing_zero && fixture.gate()));
         }
     }
 }

@@ -1,15 +1,15 @@
 //! The policy as a table of what it does when. Each test is a sentence; a
-//! `Scene` plays the parts of the engine and of the API server.
+//! `Fixture` plays the parts of the engine and of the API server.
 //!
 //! A day of the app is told in `start`, `sleep` and `wake`. What proxies do for
-//! one another is in `cover` (we announce) and `others` (they do), what is left
+//! one another is in `lease` (we renew) and `others` (they do), what is left
 //! without the API server in `outage`, and `anything` plays all of it at random.
 
 mod anything;
-mod cover;
+mod fixture;
+mod lease;
 mod others;
 mod outage;
-mod scene;
 mod sleep;
 mod start;
 mod wake;

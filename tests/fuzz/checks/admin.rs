@@ -3,7 +3,7 @@
 
 use zpa::admin::{self, LONGEST_HEAD, Pages};
 
-/// What a visitor says.
+/// What an admin connection says.
 pub type Input<'a> = &'a [u8];
 
 /// A proxy that is ready, or is not.

@@ -14,7 +14,7 @@ mod objects;
 #[path = "../../../src/kube/text.rs"]
 mod text;
 
-use endpoints::{Applied, Known, PortChoice, Source};
+use endpoints::{Applied, PortChoice, Source, Store};
 use lines::{Lines, TooLong};
 use objects::{EndpointSlice, Endpoints, List, WatchEvent};
 
@@ -87,7 +87,7 @@ fn pieces<'a>(stream: &'a [u8], cuts: &[u16]) -> Vec<&'a [u8]> {
 
 /// Takes every line in as an event, and as a list.
 fn follow<T: Source>(lines: &[Vec<u8>], port: PortChoice) {
-    let (mut known, mut version) = (Known::new(port), "1".to_owned());
+    let (mut known, mut version) = (Store::new(port), "1".to_owned());
     for line in lines {
         if let Ok(list) = serde_json::from_slice::<List<T>>(line) {
             known = known.emptied();

@@ -3,7 +3,7 @@
 use libfuzzer_sys::fuzz_target;
 use zpa::cluster; // What is included looks for it here.
 
-#[allow(dead_code, reason = "the kube room uses all of what is included")]
+#[allow(dead_code, reason = "the kube module uses all of what is included")]
 #[path = "../checks/watch.rs"]
 mod check;
 

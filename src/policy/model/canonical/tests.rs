@@ -14,7 +14,7 @@ use super::super::{ANY, Action, Budget, Eras, Storm, properties};
 use super::{NOW, STEP};
 use crate::backoff::Random;
 use crate::clock::Time;
-use crate::cluster::{InUse, Outcome, ResourceVersion, Scale};
+use crate::cluster::{LeaseToken, Outcome, ResourceVersion, Scale};
 use crate::policy::{Command, Connections, Policy};
 
 // --- Worlds ---
@@ -25,7 +25,7 @@ use crate::policy::{Command, Connections, Policy};
 fn forgetting_before_an_action_is_the_same_as_forgetting_after_it() {
     let mut random = Random::new(2);
     let walks = if is_full() { 5_000 } else { 100 };
-    for variant in [Variant::Sound, Variant::CoverFromReply, Variant::NoGuard] {
+    for variant in [Variant::Sound, Variant::LeaseFromReply, Variant::NoGuard] {
         for _ in 0..walks {
             walk(&anything(variant), 150, &mut random);
         }
@@ -111,7 +111,7 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
         delays: 0,
         touches: 1,
     };
-    for variant in [Variant::Sound, Variant::NoAnnounce] {
+    for variant in [Variant::Sound, Variant::NoRenew] {
         let storm = Storm {
             variant,
             budget,
@@ -178,7 +178,7 @@ struct Twins {
     policies: [Policy; 2],
     now: [Time; 2],
     connections: Connections,
-    mark: u64,
+    token: u64,
 }
 
 impl Twins {
@@ -188,21 +188,21 @@ impl Twins {
             policies,
             now: [NOW; 2],
             connections: Connections::default(),
-            mark: 0,
+            token: 0,
         };
-        twins.both(Policy::tick);
+        twins.both(Policy::handle_timeout);
         twins
     }
 
     fn both(&mut self, event: impl Fn(&mut Policy, Time)) {
-        let mut deeds = Vec::new();
+        let mut actions = Vec::new();
         for (policy, now) in self.policies.iter_mut().zip(self.now) {
             event(policy, now);
-            deeds.push(deeds_of(policy, now));
+            actions.push(actions_of(policy, now));
             super::forget_chance(policy);
         }
         super::normalise(&mut self.policies[1]);
-        assert_eq!(deeds[0], deeds[1]);
+        assert_eq!(actions[0], actions[1]);
     }
 
     fn live(&mut self, random: &mut Random) {
@@ -222,7 +222,7 @@ impl Twins {
     fn passes(&mut self) {
         self.now[0] = self.now[0] + STEP;
         super::age(&mut self.policies[1]);
-        self.both(Policy::tick);
+        self.both(Policy::handle_timeout);
     }
 
     fn counts(&mut self, change: impl Fn(&mut Connections)) {
@@ -244,7 +244,7 @@ impl Twins {
     }
 
     fn answers(&mut self, random: &mut Random) {
-        self.mark += u64::from(random.bits().is_multiple_of(4));
+        self.token += u64::from(random.bits().is_multiple_of(4));
         let outcome = match random.bits() % 8 {
             0 => Outcome::Conflict,
             1 => Outcome::Unreachable,
@@ -253,7 +253,7 @@ impl Twins {
                 generation: None,
                 replicas: u32::from(other != 3),
                 version: ResourceVersion(String::new()),
-                in_use: (other != 4).then(|| InUse(self.mark.to_string())),
+                lease_token: (other != 4).then(|| LeaseToken(self.token.to_string())),
             }),
         };
         self.both(|policy, now| {
@@ -265,15 +265,15 @@ impl Twins {
 }
 
 /// All that can be seen of a policy: what it asks and says, its phase, its
-/// gate, its cover, and when it wants to be heard again, as far as a step goes.
-fn deeds_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> {
+/// gate, its lease, and when it wants to be heard again, as far as a step goes.
+fn actions_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> {
     let commands: Vec<_> = std::iter::from_fn(|| policy.poll_command())
         .filter_map(|command| match command {
             Command::Ask { mut request, .. } => {
                 super::forget_nonce(&mut request);
                 Some(Command::Ask { id: 0, request })
             }
-            Command::Say(_) => None,
+            Command::Report(_) => None,
             command => Some(command),
         })
         .collect();
@@ -283,7 +283,7 @@ fn deeds_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> {
         commands,
         phase,
         gate,
-        policy.cover.holds(now),
-        policy.uncovered,
+        policy.lease.holds(now),
+        policy.without_lease,
     )
 }

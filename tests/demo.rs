@@ -1,5 +1,5 @@
 //! The script behind `make run` on a kind cluster, from its beginning to its end:
-//! every tool that it calls is a stand-in (`tests/show/stand-in.sh`), which writes
+//! every tool that it calls is a stand-in (`tests/demo/stand-in.sh`), which writes
 //! down how it was called.
 
 use std::fs;
@@ -20,16 +20,16 @@ const PROXIES: &str =
 #[test]
 fn the_show_waits_for_as_many_proxies_as_their_deployment_asks_for() {
     for replicas in [replicas_of_the_base(), 5] {
-        let stage = Stage::set(replicas);
-        let output = stage.play();
+        let fixture = Fixture::set(replicas);
+        let output = fixture.play();
         assert!(output.status.success(), "{output:#?}");
-        let calls = stage.calls();
+        let calls = fixture.calls();
         let asked = calls
             .iter()
             .filter(|call| call.contains("get pods --selector app.kubernetes.io/name=zero"));
         assert_eq!(asked.count(), 2, "{replicas} and one, then {replicas}");
         assert!(
-            stage.index("get pods") < stage.index("port-forward"),
+            fixture.index("get pods") < fixture.index("port-forward"),
             "{calls:#?}"
         );
     }
@@ -37,8 +37,8 @@ fn the_show_waits_for_as_many_proxies_as_their_deployment_asks_for() {
 
 #[test]
 fn the_show_ends_with_what_to_try_and_with_the_words_of_every_proxy() {
-    let stage = Stage::set(2);
-    let output = stage.play();
+    let fixture = Fixture::set(2);
+    let output = fixture.play();
     let said = String::from_utf8_lossy(&output.stdout);
     for words in [
         "Yours to try:  curl http://127.0.0.1:8080/hostname\n",
@@ -47,14 +47,14 @@ fn the_show_ends_with_what_to_try_and_with_the_words_of_every_proxy() {
     ] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
-    stage.index(&format!("--prefix --tail=20 --selector {PROXIES}"));
+    fixture.index(&format!("--prefix --tail=20 --selector {PROXIES}"));
 }
 
 #[test]
 fn a_pod_that_never_goes_ends_the_show_with_a_message() {
-    let stage = Stage::set(2);
-    stage.place("stuck");
-    let output = stage.play();
+    let fixture = Fixture::set(2);
+    fixture.place("stuck");
+    let output = fixture.play();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let message = "deployment/my-app-zpa asks for 2 pods, and after 120 s there are 3:\n";
@@ -64,13 +64,13 @@ fn a_pod_that_never_goes_ends_the_show_with_a_message() {
 
 #[test]
 fn a_port_in_use_ends_the_show_before_anything_is_made() {
-    let stage = Stage::set(2);
-    stage.place("port-in-use");
-    let output = stage.play();
+    let fixture = Fixture::set(2);
+    fixture.place("port-in-use");
+    let output = fixture.play();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("PORT=8090 make run"), "{said}");
-    assert_eq!(stage.calls().len(), 1, "{:#?}", stage.calls());
+    assert_eq!(fixture.calls().len(), 1, "{:#?}", fixture.calls());
 }
 
 fn root() -> &'static Path {
@@ -85,25 +85,25 @@ fn replicas_of_the_base() -> u32 {
 }
 
 /// A directory in which the script runs, with the tools; removed at the end.
-struct Stage {
+struct Fixture {
     directory: PathBuf,
     replicas: u32,
 }
 
-impl Stage {
-    fn set(replicas: u32) -> Stage {
+impl Fixture {
+    fn set(replicas: u32) -> Fixture {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("zpa-show-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         let tools = directory.join("tools");
         fs::create_dir_all(&tools).unwrap();
-        let program = root().join("tests/show/stand-in.sh");
+        let program = root().join("tests/demo/stand-in.sh");
         for tool in TOOLS {
             symlink(&program, tools.join(tool)).unwrap();
         }
         fs::write(directory.join("old-pod"), "pod/my-app-zpa-old\n").unwrap();
-        Stage {
+        Fixture {
             directory,
             replicas,
         }
@@ -146,7 +146,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }

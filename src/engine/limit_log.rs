@@ -12,7 +12,7 @@ const PACE: Duration = Duration::from_secs(60);
 
 /// How the open connections stand to their limit.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct LimitLog {
     is_full: bool,
     /// What is to be said next, once the limit was reached.
     next: Option<Next>,
@@ -27,7 +27,7 @@ struct Next {
 
 /// Something to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum LimitChange {
     /// The limit is reached.
     Reached,
     /// It was so many times since it was last spoken of.
@@ -36,18 +36,18 @@ pub(super) enum Word {
     Over,
 }
 
-impl Crowd {
-    /// When [`Crowd::note`] has something to say even if nothing changes.
-    pub(super) fn next_deadline(&self) -> Option<Time> {
+impl LimitLog {
+    /// When [`LimitLog::note`] has something to say even if nothing changes.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.next.as_ref().map(|next| next.at)
     }
 
     /// Notes whether the limit is reached.
-    pub(super) fn note(&mut self, is_full: bool, now: Time) -> Option<Word> {
+    pub(super) fn note(&mut self, is_full: bool, now: Time) -> Option<LimitChange> {
         let is_new = is_full && !self.is_full;
         self.is_full = is_full;
         let Some(next) = &mut self.next else {
-            return is_new.then(|| self.speak(Word::Reached, now));
+            return is_new.then(|| self.line(LimitChange::Reached, now));
         };
         next.times += u64::from(is_new);
         match next.times {
@@ -58,13 +58,13 @@ impl Crowd {
             }
             0 => {
                 self.next = None;
-                Some(Word::Over)
+                Some(LimitChange::Over)
             }
-            times => Some(self.speak(Word::Again(times), now)),
+            times => Some(self.line(LimitChange::Again(times), now)),
         }
     }
 
-    fn speak(&mut self, word: Word, now: Time) -> Word {
+    fn line(&mut self, word: LimitChange, now: Time) -> LimitChange {
         self.next = Some(Next {
             at: now + PACE,
             times: 0,
@@ -73,14 +73,14 @@ impl Crowd {
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for LimitChange {
     /// What follows on "the connection limit of 100 ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Word::Reached => f.write_str("is reached, more wait in the kernel's queue"),
-            Word::Again(1) => f.write_str("was reached once more"),
-            Word::Again(times) => write!(f, "was reached {times} times more"),
-            Word::Over => f.write_str("was not reached for a minute"),
+            LimitChange::Reached => f.write_str("is reached, more wait in the kernel's queue"),
+            LimitChange::Again(1) => f.write_str("was reached once more"),
+            LimitChange::Again(times) => write!(f, "was reached {times} times more"),
+            LimitChange::Over => f.write_str("was not reached for a minute"),
         }
     }
 }
@@ -95,43 +95,43 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_reached_all_the_time_is_a_line_a_minute() {
-        let mut crowd = Crowd::default();
+        let mut limit_log = LimitLog::default();
         let mut said = Vec::new();
         for ms in 0..125_000 {
-            said.extend(crowd.note(ms % 2 == 0, at(ms)).map(|word| (ms, word)));
+            said.extend(limit_log.note(ms % 2 == 0, at(ms)).map(|word| (ms, word)));
         }
         let expected = [
-            (0, Word::Reached),
-            (60_000, Word::Again(30_000)),
-            (120_000, Word::Again(30_000)),
+            (0, LimitChange::Reached),
+            (60_000, LimitChange::Again(30_000)),
+            (120_000, LimitChange::Again(30_000)),
         ];
         assert_eq!(said, expected);
     }
 
     #[test]
     fn it_is_over_a_minute_after_it_was_last_reached_and_then_may_begin_anew() {
-        let mut crowd = Crowd::default();
+        let mut limit_log = LimitLog::default();
         for (ms, is_full, word) in [
             (0, false, None),
-            (1, true, Some(Word::Reached)),
+            (1, true, Some(LimitChange::Reached)),
             (2, false, None),
             (3, true, None),
-            (60_001, true, Some(Word::Again(1))),
+            (60_001, true, Some(LimitChange::Again(1))),
             (120_001, true, None),
             (130_000, false, None),
-            (180_001, false, Some(Word::Over)),
+            (180_001, false, Some(LimitChange::Over)),
             (180_002, false, None),
-            (180_003, true, Some(Word::Reached)),
+            (180_003, true, Some(LimitChange::Reached)),
         ] {
-            assert_eq!(crowd.note(is_full, at(ms)), word, "{ms} ms");
+            assert_eq!(limit_log.note(is_full, at(ms)), word, "{ms} ms");
         }
-        assert_eq!(crowd.next_deadline(), Some(at(240_003)));
+        assert_eq!(limit_log.poll_timeout(), Some(at(240_003)));
     }
 
     #[test]
     fn nothing_is_said_and_nobody_woken_while_there_is_room() {
-        let mut crowd = Crowd::default();
-        assert_eq!(crowd.note(false, at(1)), None);
-        assert_eq!(crowd.next_deadline(), None);
+        let mut limit_log = LimitLog::default();
+        assert_eq!(limit_log.note(false, at(1)), None);
+        assert_eq!(limit_log.poll_timeout(), None);
     }
 }

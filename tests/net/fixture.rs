@@ -17,39 +17,39 @@ use crate::until;
 const PORT: u16 = 80;
 
 /// A cluster whose pods are in a namespace of their own, and a `zpa` before it.
-pub struct Stage {
+pub struct Fixture {
     pub zpa: Zpa,
     pub sandbox: Sandbox,
     pub network: Network,
 }
 
-impl Stage {
+impl Fixture {
     /// The app is asleep.
-    pub fn asleep(network: Network, settings: &[(&str, &str)]) -> Stage {
+    pub fn asleep(network: Network, settings: &[(&str, &str)]) -> Fixture {
         let sandbox = cluster(&network, 0);
         let zpa = network
             .middle
             .enter(|| Zpa::spawn(command(program(), &sandbox, settings)));
-        let stage = Stage {
+        let fixture = Fixture {
             zpa,
             sandbox,
             network,
         };
-        stage.zpa.expect_log("asleep: 0 replicas");
-        stage
+        fixture.zpa.expect_log("asleep: 0 replicas");
+        fixture
     }
 
     /// The app is awake, with pods at these addresses.
-    pub fn awake(network: Network, pods: &[Ipv4Addr], settings: &[(&str, &str)]) -> Stage {
-        Stage::awake_as(program(), network, pods, settings)
+    pub fn awake(network: Network, pods: &[Ipv4Addr], settings: &[(&str, &str)]) -> Fixture {
+        Fixture::awake_as(program(), network, pods, settings)
     }
 
     /// The same for a `zpa` that may have so many files open.
-    pub fn awake_with_descriptors(network: Network, limit: usize) -> Stage {
+    pub fn awake_with_descriptors(network: Network, limit: usize) -> Fixture {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]);
         shell.arg(env!("CARGO_BIN_EXE_zpa"));
-        Stage::awake_as(shell, network, &[POD], &[])
+        Fixture::awake_as(shell, network, &[POD], &[])
     }
 
     fn awake_as(
@@ -57,13 +57,13 @@ impl Stage {
         network: Network,
         pods: &[Ipv4Addr],
         settings: &[(&str, &str)],
-    ) -> Stage {
+    ) -> Fixture {
         let sandbox = cluster(&network, 1);
         publish(&sandbox, pods);
         let zpa = network
             .middle
             .enter(|| Zpa::spawn(command(program, &sandbox, settings)));
-        Stage {
+        Fixture {
             zpa,
             sandbox,
             network,

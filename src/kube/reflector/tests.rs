@@ -1,4 +1,4 @@
-//! The follower before a server that says what each test has it say: what it
+//! The reflector before a server that says what each test has it say: what it
 //! asks for next, and what it reports.
 
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslice
 const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
 const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
 
-struct Closing(Arc<Bell>);
+struct Closing(Arc<RelistSignal>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -25,15 +25,15 @@ impl Drop for Closing {
     }
 }
 
-/// A follower of what `answer` says, and its reports.
-fn follower(
+/// A reflector of what `answer` says, and its reports.
+fn reflector(
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
-    follower_with(SILENCE, port, answer)
+    reflector_with(SILENCE, port, answer)
 }
 
-fn follower_with(
+fn reflector_with(
     silence: Duration,
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
@@ -48,10 +48,10 @@ fn follower_with(
         let _ = sender.send(report);
     };
     let client = Client::new(Arc::new(credentials), Arc::default());
-    let bell = Arc::new(Bell::new(client));
-    let mut follower = Follower::new(config, bell, testing::clock, report, 1);
-    follower.silence = silence;
-    (Closing(start(follower).unwrap()), receiver)
+    let relist = Arc::new(RelistSignal::new(client));
+    let mut reflector = Reflector::new(config, relist, testing::clock, report, 1);
+    reflector.silence = silence;
+    (Closing(start(reflector).unwrap()), receiver)
 }
 
 fn is_service(asked: &Asked) -> bool {
@@ -91,7 +91,7 @@ fn line(number: usize) -> Vec<u8> {
 
 #[test]
 fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
-    let (_bell, reports) = follower(None, |asked, stream| {
+    let (_relist, reports) = reflector(None, |asked, stream| {
         if !is_watch(asked) {
             return answer_rest(asked, stream, "05-slices-list-empty");
         }
@@ -117,7 +117,7 @@ fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
 #[test]
 fn a_watch_that_ends_well_goes_on_from_its_last_version() {
     let (sender, versions) = mpsc::channel();
-    let (_bell, _reports) = follower(None, move |asked, stream| {
+    let (_relist, _reports) = reflector(None, move |asked, stream| {
         if !is_watch(asked) {
             let _ = sender.send("list".to_owned());
             return answer_rest(asked, stream, "05-slices-list-empty");
@@ -158,7 +158,7 @@ fn a_watch_that_breaks_is_followed_by_a_list() {
         ("expired", recorded_body("20-slices-watch-too-old"), true),
     ];
     for (label, bytes, end) in breakages {
-        let (_bell, reports) = follower(None, move |asked, stream| {
+        let (_relist, reports) = reflector(None, move |asked, stream| {
             if !is_watch(asked) {
                 return answer_rest(asked, stream, "15-slices-list-ready");
             }
@@ -175,7 +175,7 @@ fn a_watch_that_breaks_is_followed_by_a_list() {
 fn a_watch_that_falls_silent_is_followed_by_a_list_on_a_new_connection() {
     let (sender, peers) = mpsc::channel();
     let silence = Duration::from_millis(100);
-    let (_bell, reports) = follower_with(silence, None, move |asked, stream| {
+    let (_relist, reports) = reflector_with(silence, None, move |asked, stream| {
         if !is_watch(asked) {
             return answer_rest(asked, stream, "15-slices-list-ready");
         }
@@ -191,7 +191,7 @@ fn a_watch_that_falls_silent_is_followed_by_a_list_on_a_new_connection() {
 
 #[test]
 fn a_watch_refused_with_410_is_followed_by_a_list() {
-    let (_bell, reports) = follower(None, |asked, stream| {
+    let (_relist, reports) = reflector(None, |asked, stream| {
         if is_watch(asked) {
             return reply(stream, 410, "", "{}");
         }
@@ -203,7 +203,7 @@ fn a_watch_refused_with_410_is_followed_by_a_list() {
 
 #[test]
 fn where_slices_may_not_be_read_endpoints_are() {
-    let (_bell, reports) = follower(Some(PortRef::Name("http".into())), |asked, stream| {
+    let (_relist, reports) = reflector(Some(PortRef::Name("http".into())), |asked, stream| {
         if asked.target.starts_with(SLICES) || is_service(asked) {
             let body = String::from_utf8(recorded_body("24-forbidden-slices")).unwrap();
             return reply(stream, 403, "", &body);
@@ -225,18 +225,18 @@ fn where_slices_may_not_be_read_endpoints_are() {
         hang(stream)
     });
     let next = || reports.recv_timeout(DEADLINE).unwrap();
-    let instead = |report| match report {
+    let fallback = |report| match report {
         Report::Right {
             permission,
-            refusal: Some(Refusal { instead, .. }),
-        } => (permission, instead),
+            refusal: Some(Refusal { fallback, .. }),
+        } => (permission, fallback),
         other => panic!("{other:?}"),
     };
     let service = Permission::GetService;
-    assert_eq!(instead(next()), (service, service.instead()));
+    assert_eq!(fallback(next()), (service, service.fallback()));
     assert_eq!(next(), Report::Fallback(None));
     let slices = Permission::FollowSlices;
-    assert_eq!(instead(next()), (slices, slices.instead()));
+    assert_eq!(fallback(next()), (slices, slices.fallback()));
     let ready: Vec<Vec<bool>> = (0..4)
         .map(|_| next_pods(&reports).iter().map(|pod| pod.ready).collect())
         .collect();
@@ -246,7 +246,7 @@ fn where_slices_may_not_be_read_endpoints_are() {
 #[test]
 fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
     let (sender, asked) = mpsc::channel();
-    let (_bell, reports) = follower(None, move |one, stream| {
+    let (_relist, reports) = reflector(None, move |one, stream| {
         let _ = sender.send(one.target.clone());
         reply(stream, 403, "", "{}")
     });
@@ -255,8 +255,8 @@ fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
         match reports.recv_timeout(DEADLINE).unwrap() {
             Report::Right {
                 permission,
-                refusal: Some(Refusal { instead, .. }),
-            } => refused.push((permission, instead.is_some())),
+                refusal: Some(Refusal { fallback, .. }),
+            } => refused.push((permission, fallback.is_some())),
             Report::Following(None) => break,
             _ => {}
         }
@@ -274,7 +274,7 @@ fn where_nothing_may_be_read_it_says_so_and_leaves_the_server_alone() {
 fn a_token_that_is_refused_for_a_moment_is_no_right_that_is_missing() {
     let left = Mutex::new(6);
     let (sender, targets) = mpsc::channel();
-    let (_bell, reports) = follower(None, move |asked, stream| {
+    let (_relist, reports) = reflector(None, move |asked, stream| {
         let _ = sender.send(asked.target.clone());
         let mut left = left.lock().unwrap();
         if *left > 0 {
@@ -296,7 +296,7 @@ fn a_token_that_is_refused_for_a_moment_is_no_right_that_is_missing() {
 #[test]
 fn a_ring_ends_a_watch_that_hangs_and_lists_at_once() {
     let (sender, watches) = mpsc::channel();
-    let (bell, reports) = follower(None, move |asked, stream| {
+    let (relist, reports) = reflector(None, move |asked, stream| {
         if !is_watch(asked) {
             return answer_rest(asked, stream, "15-slices-list-ready");
         }
@@ -307,19 +307,22 @@ fn a_ring_ends_a_watch_that_hangs_and_lists_at_once() {
     next_pods(&reports);
     watches.recv_timeout(DEADLINE).unwrap();
     let start = testing::clock();
-    bell.0.ring(start);
+    relist.0.request(start);
     next_pods(&reports);
     let took = testing::clock().since(start);
     assert!(took < Duration::from_secs(5), "{took:?}");
-    bell.0.ring(start + Duration::from_millis(999));
+    relist.0.request(start + Duration::from_millis(999));
     watches.recv_timeout(DEADLINE).unwrap();
-    assert!(!bell.0.is_rung(), "a ring within the second does nothing");
+    assert!(
+        !relist.0.is_requested(),
+        "a request within the second does nothing"
+    );
 }
 
 #[test]
 fn a_slice_that_appears_has_the_service_read_again() {
     let (sender, services) = mpsc::channel();
-    let (_bell, reports) = follower(None, move |asked, stream| {
+    let (_relist, reports) = reflector(None, move |asked, stream| {
         if is_service(asked) {
             let _ = sender.send(());
         }
@@ -344,7 +347,7 @@ fn an_event_is_reported_while_the_stream_stays_open_behind_it() {
     let (sender, sent) = mpsc::channel();
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
-    let (_bell, reports) = follower(None, move |asked, stream| {
+    let (_relist, reports) = reflector(None, move |asked, stream| {
         if !is_watch(asked) {
             return answer_rest(asked, stream, "05-slices-list-empty");
         }
@@ -372,9 +375,9 @@ fn an_event_is_reported_while_the_stream_stays_open_behind_it() {
 /// What lists the endpoints of a Service that never was.
 const NOTHING: &str = r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#;
 
-/// A follower of a Service that is not there.
+/// A reflector of a Service that is not there.
 fn without_service(list: &'static str) -> (Closing, Receiver<Report>) {
-    follower(None, move |asked, stream| match is_service(asked) {
+    reflector(None, move |asked, stream| match is_service(asked) {
         true => reply(
             stream,
             404,
@@ -422,7 +425,7 @@ fn endpoints_made_by_hand_can_do_without_a_service() {
 #[test]
 fn a_service_that_appears_is_found_by_its_slice_and_one_that_goes_is_no_wrong_name() {
     let rounds = Mutex::new(0);
-    let (bell, reports) = follower(None, move |asked, stream| {
+    let (relist, reports) = reflector(None, move |asked, stream| {
         if is_watch(asked) {
             begin_stream(stream);
             let added = String::from_utf8(line(1)).unwrap();
@@ -441,7 +444,7 @@ fn a_service_that_appears_is_found_by_its_slice_and_one_that_goes_is_no_wrong_na
     let next = || reports.recv_timeout(DEADLINE).unwrap();
     while !matches!(next(), Report::NoService(Some(_))) {}
     while next() != Report::NoService(None) {}
-    bell.0.ring(testing::clock());
+    relist.0.request(testing::clock());
     loop {
         match next() {
             Report::Trouble(what) if what.contains("does not exist any more") => return,
@@ -453,7 +456,7 @@ fn a_service_that_appears_is_found_by_its_slice_and_one_that_goes_is_no_wrong_na
 #[test]
 fn a_fault_of_the_server_says_nothing_of_a_service_that_is_not_there() {
     let asks = Mutex::new(0);
-    let (_bell, reports) = follower(None, move |asked, stream| {
+    let (_relist, reports) = reflector(None, move |asked, stream| {
         if !is_service(asked) {
             return match is_watch(asked) {
                 true => reply(stream, 500, "", "{}"),

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::fixture::{Fixture, expect_calm, listen};
 use crate::limits::raise_open_files;
 use crate::memory::{PER_CONNECTION, POOL, ceiling};
 use crate::network::{Network, POD, restricted};
 use crate::program::PATIENCE;
 use crate::resets::while_it_stands_still;
 use crate::sandbox::on;
-use crate::stage::{Stage, expect_calm, listen};
 use crate::until;
 
 /// How many connections are held at once, if the limit of open files allows.
@@ -37,32 +37,32 @@ fn ten_thousand_connections_to_a_sleeping_app_are_one_write_and_served_in_order(
         ));
     }
     // Not debug: a line for each connection would be most of the memory.
-    let stage = Stage::asleep(network, &[("ZPA_LOG", "info")]);
-    let pod = stage.listen();
-    let before = stage.process().memory().unwrap().anonymous;
+    let fixture = Fixture::asleep(network, &[("ZPA_LOG", "info")]);
+    let pod = fixture.listen();
+    let before = fixture.process().memory().unwrap().anonymous;
 
-    let mut clients = stage.connect_many(count);
+    let mut clients = fixture.connect_many(count);
     for (number, client) in clients.iter_mut().enumerate() {
         client.write_all(&(number as u32).to_be_bytes()).unwrap();
     }
-    stage
+    fixture
         .sandbox
         .expect("it wakes", |state| state.replicas() == 1);
     until(PATIENCE, "all are accepted", || {
-        stage.process().descriptors().unwrap() >= count
+        fixture.process().descriptors().unwrap() >= count
     });
-    let held = stage.process().memory().unwrap().anonymous - before;
+    let held = fixture.process().memory().unwrap().anonymous - before;
     let each = held / count as u64;
     assert!(each <= PER_CONNECTION, "{each} bytes for each of {count}");
 
-    stage.publish(&[POD]);
+    fixture.publish(&[POD]);
     let served: Vec<u32> = (0..count).map(|_| serve_number(&pod)).collect();
     for (number, mut client) in clients.into_iter().enumerate() {
         crate::expect(&mut client, &(number as u32).to_be_bytes());
     }
     assert_in_order(&served);
     let patch = on("patch", "deployments/scale");
-    assert_eq!(stage.sandbox.count(&patch), 1);
+    assert_eq!(fixture.sandbox.count(&patch), 1);
 }
 
 /// Takes one connection, and sends back the number that it brings.
@@ -94,14 +94,14 @@ fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
         return;
     };
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    let (mut client, mut server) = stage.pair(&pod);
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    let (mut client, mut server) = fixture.pair(&pod);
     let echoing = thread::spawn(move || {
         let mut buffer = [0; 64];
         while server.read_exact(&mut buffer).is_ok() && server.write_all(&buffer).is_ok() {}
     });
 
-    let pairs: Vec<_> = (0..SLOW).map(|_| stage.pair(&pod)).collect();
+    let pairs: Vec<_> = (0..SLOW).map(|_| fixture.pair(&pod)).collect();
     let (mut readers, writers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let (over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
     let held = thread::scope(|scope| {
@@ -113,7 +113,7 @@ fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
             taken.load(Ordering::Relaxed) > 20 * SLOW
         });
         round_trips(&mut client);
-        let held = stage.process().memory().unwrap().anonymous;
+        let held = fixture.process().memory().unwrap().anonymous;
         over.store(true, Ordering::Relaxed);
         for writer in &writers {
             SockRef::from(writer)
@@ -122,7 +122,7 @@ fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
         }
         held
     });
-    drop((client, stage));
+    drop((client, fixture));
     echoing.join().unwrap();
     assert!(held <= ceiling(SLOW + 1), "{held} bytes");
 }
@@ -191,27 +191,27 @@ fn when_all_write_and_none_reads_memory_ends_at_its_bound_and_nothing_is_lost() 
     };
     network.middle.set(WIDE).unwrap();
     let pod = listen(&network);
-    let stage = Stage::awake(network, &[POD], &[]);
-    drop(stage.pair(&pod));
-    stage.zpa.expect_log("finished");
-    let before = stage.process().memory().unwrap().anonymous;
+    let fixture = Fixture::awake(network, &[POD], &[]);
+    drop(fixture.pair(&pod));
+    fixture.zpa.expect_log("finished");
+    let before = fixture.process().memory().unwrap().anonymous;
     let mut ends: Vec<End> = Vec::new();
     for _ in 0..STUCK {
-        let (client, server) = stage.pair(&pod);
+        let (client, server) = fixture.pair(&pod);
         let at = ends.len();
         ends.extend([End::new(client, at + 1), End::new(server, at)]);
     }
 
     // It is to find as much at once as it ever reads at once.
-    while_it_stands_still(&stage, || fill(&mut ends));
+    while_it_stands_still(&fixture, || fill(&mut ends));
     let mut held = 0;
     until(PATIENCE, "it holds as much as it may", || {
         fill(&mut ends);
-        held = stage.process().memory().unwrap().anonymous;
+        held = fixture.process().memory().unwrap().anonymous;
         held >= before + POOL - SLACK
     });
     assert!(held <= ceiling(STUCK), "{held} bytes for {STUCK} pairs");
-    expect_calm(stage.process());
+    expect_calm(fixture.process());
 
     let written: Vec<usize> = ends.iter().map(|end| end.written).collect();
     let pattern = pattern();

@@ -1,11 +1,11 @@
-//! The stage of the tests: a [`Scene`] plays the parts of the engine and of the
+//! The stage of the tests: a [`Fixture`] plays the parts of the engine and of the
 //! API server, and knows the words in which a test says what is asked of it and
 //! what it answers.
 
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{InUse, Outcome, Request, ResourceVersion, Scale, Via};
+use crate::cluster::{LeaseStore, LeaseToken, Outcome, Request, ResourceVersion, Scale};
 use crate::policy::{Change, Command, Config, Connections, Phase, Policy};
 
 pub(super) const TTL: Duration = Duration::from_secs(60);
@@ -13,12 +13,12 @@ pub(super) const TTL: Duration = Duration::from_secs(60);
 /// How long the policy's clock can be put forward without anything due.
 pub(super) const MOMENT: Duration = Duration::from_millis(1);
 
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) policy: Policy,
     pub(super) now: Time,
     pub(super) connections: Connections,
-    /// How often this proxy has announced with success.
-    pub(super) announced: u32,
+    /// How often this proxy has renewed with success.
+    pub(super) renewed: u32,
 }
 
 pub(super) fn read() -> Request {
@@ -32,42 +32,42 @@ pub(super) fn write(replicas: u32, version: &str) -> Request {
     }
 }
 
-pub(super) fn announce() -> Request {
-    Request::Announce {
+pub(super) fn renew() -> Request {
+    Request::RenewLease {
         nonce: 0,
-        via: Via::Status,
+        store: LeaseStore::Status,
     }
 }
 
-/// The Deployment as a read shows it, with the mark that all tests begin with.
+/// The Deployment as a read shows it, with the token that all tests begin with.
 pub(super) fn scale(replicas: u32, version: &str) -> Outcome {
-    marked(replicas, version, "of old")
+    with_token(replicas, version, "of old")
 }
 
 /// The scale alone, as where the Deployment may not be read.
-pub(super) fn unmarked(replicas: u32, version: &str) -> Outcome {
+pub(super) fn without_token(replicas: u32, version: &str) -> Outcome {
     let version = ResourceVersion(version.to_owned());
     Outcome::Scale(Scale {
         replicas,
         version,
-        in_use: None,
+        lease_token: None,
         generation: None,
     })
 }
 
-/// The Deployment as it is after somebody has announced.
-pub(super) fn marked(replicas: u32, version: &str, mark: &str) -> Outcome {
+/// The Deployment as it is after somebody has renewed.
+pub(super) fn with_token(replicas: u32, version: &str, token: &str) -> Outcome {
     Outcome::Scale(Scale {
         replicas,
         version: ResourceVersion(version.to_owned()),
-        in_use: Some(InUse(mark.to_owned())),
+        lease_token: Some(LeaseToken(token.to_owned())),
         generation: None,
     })
 }
 
 pub(super) const LOST: Outcome = Outcome::Unknown { retry_after: None };
 
-impl Scene {
+impl Fixture {
     /// At the start of the program.
     pub(super) fn start() -> Self {
         let config = Config {
@@ -76,67 +76,67 @@ impl Scene {
         };
         let now = Time::from_millis(1_000_000);
         let mut policy = Policy::new(config, 1, now);
-        policy.tick(now);
-        Scene {
+        policy.handle_timeout(now);
+        Fixture {
             policy,
             now,
             connections: Connections::default(),
-            announced: 0,
+            renewed: 0,
         }
     }
 
     /// The first read has shown one replica, and its pod is ready.
     pub(super) fn awake() -> Self {
-        let mut scene = Scene::start();
-        scene.answers(scale(1, "1"));
-        scene.pods(true);
-        scene.commands();
-        scene
+        let mut fixture = Fixture::start();
+        fixture.answers(scale(1, "1"));
+        fixture.pods(true);
+        fixture.commands();
+        fixture
     }
 
     /// The first read has shown zero replicas.
     pub(super) fn asleep() -> Self {
-        let mut scene = Scene::start();
-        scene.answers(scale(0, "7"));
-        scene.commands();
-        scene
+        let mut fixture = Fixture::start();
+        fixture.answers(scale(0, "7"));
+        fixture.commands();
+        fixture
     }
 
     /// The idle TTL has passed, and the write of zero is on its way.
-    pub(super) fn falling() -> Self {
-        let mut scene = Scene::awake();
-        scene.passes_quietly(TTL);
-        scene.commands();
-        scene.answers(scale(1, "5"));
-        assert_eq!(scene.policy.phase, Phase::Falling);
-        assert_eq!(scene.asked(), [write(0, "5")]);
-        scene
+    pub(super) fn scaling_down() -> Self {
+        let mut fixture = Fixture::awake();
+        fixture.passes_quietly(TTL);
+        fixture.commands();
+        fixture.answers(scale(1, "5"));
+        assert_eq!(fixture.policy.phase, Phase::ScalingDown);
+        assert_eq!(fixture.asked(), [write(0, "5")]);
+        fixture
     }
 
     /// A connection has come while asleep, and the wake is on its way.
     pub(super) fn waking() -> Self {
-        let mut scene = Scene::asleep();
-        scene.opens(1);
-        assert_eq!(scene.asked(), [write(2, "7")]);
-        scene
+        let mut fixture = Fixture::asleep();
+        fixture.opens(1);
+        assert_eq!(fixture.asked(), [write(2, "7")]);
+        fixture
     }
 
     /// How long it is until something is due.
     pub(super) fn pause(&self) -> Duration {
-        self.policy.next_deadline().unwrap().since(self.now)
+        self.policy.poll_timeout().unwrap().since(self.now)
     }
 
     pub(super) fn passes(&mut self, time: Duration) {
         self.now = self.now + time;
-        self.policy.tick(self.now);
+        self.policy.handle_timeout(self.now);
     }
 
     /// Time passes, and nothing that is asked is answered.
     pub(super) fn passes_unanswered(&mut self, time: Duration) {
         let end = self.now + time;
-        let due = |scene: &Scene| {
-            let next = scene.policy.next_deadline();
-            next.filter(|&at| scene.now < at && at < end)
+        let due = |fixture: &Fixture| {
+            let next = fixture.policy.poll_timeout();
+            next.filter(|&at| fixture.now < at && at < end)
         };
         while let Some(next) = due(self) {
             self.passes(next.since(self.now));
@@ -147,36 +147,36 @@ impl Scene {
     /// Time passes, and whatever is asked is answered as the last time.
     pub(super) fn passes_quietly(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(next) = self.policy.next_deadline().filter(|&t| t < end) {
+        while let Some(next) = self.policy.poll_timeout().filter(|&t| t < end) {
             self.now = next;
-            self.policy.tick(next);
+            self.policy.handle_timeout(next);
             self.answers_as_before();
         }
         self.now = end;
-        self.policy.tick(end);
+        self.policy.handle_timeout(end);
     }
 
-    /// A read shows what the last one did, an announcement succeeds.
+    /// A read shows what the last one did, a renewal succeeds.
     pub(super) fn answers_as_before(&mut self) {
         let seen = self.policy.seen.clone();
         let replicas = seen.as_ref().map_or(0, |seen| seen.replicas);
-        let mark = seen.and_then(|seen| seen.in_use);
+        let token = seen.and_then(|seen| seen.lease_token);
         match self.in_flight() {
-            Some(Request::Announce { .. }) => self.covers(replicas),
-            Some(Request::Read) => self.answers(match mark {
-                Some(mark) => marked(replicas, "1", &mark.0),
-                None => unmarked(replicas, "1"),
+            Some(Request::RenewLease { .. }) => self.grants(replicas),
+            Some(Request::Read) => self.answers(match token {
+                Some(token) => with_token(replicas, "1", &token.0),
+                None => without_token(replicas, "1"),
             }),
             _ => {}
         }
     }
 
-    /// The announcement that is on its way succeeds.
-    pub(super) fn covers(&mut self, replicas: u32) {
-        assert!(matches!(self.in_flight(), Some(Request::Announce { .. })));
-        self.announced += 1;
-        let mark = format!("ours {}", self.announced);
-        self.answers(marked(replicas, "1", &mark));
+    /// The renewal that is on its way succeeds.
+    pub(super) fn grants(&mut self, replicas: u32) {
+        assert!(matches!(self.in_flight(), Some(Request::RenewLease { .. })));
+        self.renewed += 1;
+        let token = format!("ours {}", self.renewed);
+        self.answers(with_token(replicas, "1", &token));
     }
 
     pub(super) fn in_flight(&self) -> Option<Request> {
@@ -232,9 +232,9 @@ impl Scene {
     pub(super) fn asked(&mut self) -> Vec<Request> {
         let asked = |command| match command {
             Command::Ask {
-                request: Request::Announce { via, .. },
+                request: Request::RenewLease { store, .. },
                 ..
-            } => Some(Request::Announce { nonce: 0, via }),
+            } => Some(Request::RenewLease { nonce: 0, store }),
             Command::Ask { request, .. } => Some(request),
             _ => None,
         };
@@ -243,7 +243,7 @@ impl Scene {
 
     pub(super) fn said(&mut self) -> Vec<Change> {
         let said = |command| match command {
-            Command::Say(change) => Some(change),
+            Command::Report(change) => Some(change),
             _ => None,
         };
         self.commands().into_iter().filter_map(said).collect()

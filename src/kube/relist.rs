@@ -1,4 +1,4 @@
-//! How the follower is called away from what it is at: from a pause, or from a
+//! How the reflector is called away from what it is at: from a pause, or from a
 //! read of a watch in which nothing happens.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,24 +8,24 @@ use super::client::Client;
 use super::throttle::Throttle;
 use crate::clock::Time;
 
-/// Wakes the follower.
-pub(super) struct Bell {
-    state: Mutex<Rung>,
+/// Wakes the reflector.
+pub(super) struct RelistSignal {
+    state: Mutex<Requested>,
     changed: Condvar,
-    /// The follower's, whose calls a ring cancels.
+    /// The reflector's, whose calls a request cancels.
     pub(super) client: Client,
 }
 
 #[derive(Default)]
-struct Rung {
-    rung: bool,
+struct Requested {
+    requested: bool,
     closed: bool,
     throttle: Throttle,
 }
 
-impl Bell {
+impl RelistSignal {
     pub(super) fn new(client: Client) -> Self {
-        Bell {
+        RelistSignal {
             state: Mutex::default(),
             changed: Condvar::new(),
             client,
@@ -33,12 +33,12 @@ impl Bell {
     }
 
     /// Has the endpoints listed at once: ends the watch that is open.
-    pub(super) fn ring(&self, now: Time) {
+    pub(super) fn request(&self, now: Time) {
         let mut state = self.state();
         if !state.throttle.allow(now) {
             return;
         }
-        state.rung = true;
+        state.requested = true;
         drop(state);
         self.changed.notify_all();
         // After the flag: whoever opens a watch on connections that are not
@@ -46,7 +46,7 @@ impl Bell {
         self.client.cancel();
     }
 
-    /// Ends the follower.
+    /// Ends the reflector.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
@@ -58,18 +58,18 @@ impl Bell {
     }
 
     /// Whether it was rung, or closed, since a list last answered it.
-    pub(super) fn is_rung(&self) -> bool {
+    pub(super) fn is_requested(&self) -> bool {
         let state = self.state();
-        state.rung || state.closed
+        state.requested || state.closed
     }
 
-    pub(super) fn answer(&self) {
-        self.state().rung = false;
+    pub(super) fn take(&self) {
+        self.state().requested = false;
     }
 
     /// Waits, but no longer than it is not rung.
-    pub(super) fn wait_unless_rung(&self, wait: Duration) {
-        self.wait(wait, |state| !state.rung && !state.closed);
+    pub(super) fn wait_unless_requested(&self, wait: Duration) {
+        self.wait(wait, |state| !state.requested && !state.closed);
     }
 
     /// Waits, rung or not.
@@ -77,7 +77,7 @@ impl Bell {
         self.wait(wait, |state| !state.closed);
     }
 
-    fn wait(&self, wait: Duration, go_on: impl Fn(&mut Rung) -> bool) {
+    fn wait(&self, wait: Duration, go_on: impl Fn(&mut Requested) -> bool) {
         let waited = self
             .changed
             .wait_timeout_while(self.state(), wait, go_on)
@@ -85,7 +85,7 @@ impl Bell {
         drop(waited);
     }
 
-    fn state(&self) -> MutexGuard<'_, Rung> {
+    fn state(&self) -> MutexGuard<'_, Requested> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use super::config::POLL_STARTING;
 use super::phase::Phase;
 use super::seen::Seen;
 use crate::clock::Time;
-use crate::cluster::{Request, ResourceVersion, Scale, Via};
+use crate::cluster::{LeaseStore, Request, ResourceVersion, Scale};
 
 impl Policy {
     /// The scale is known, by a read or by a write that was applied.
@@ -17,17 +17,17 @@ impl Policy {
         if self.may_have_slept(asked, &scale) {
             self.has_slept_unseen(now);
         }
-        let settled = self.is_in_use() || matches!(self.phase, Phase::Asleep { .. });
+        let settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
         if settled || matches!(asked, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
-            self.cover.void();
+            self.lease.void();
             self.learn_zero(asked, scale.version, now);
         } else {
             match asked {
-                Request::Announce { .. } => self.cover.granted(),
-                _ => self.cover.server_is_back(now),
+                Request::RenewLease { .. } => self.lease.granted(),
+                _ => self.lease.server_is_back(now),
             }
             self.learn_replicas(asked, scale, now);
         }
@@ -39,7 +39,7 @@ impl Policy {
         let ours = u64::from(match asked {
             Request::Read => false,
             Request::WriteScale { .. } => true,
-            Request::Announce { via, .. } => *via == Via::Annotation,
+            Request::RenewLease { store, .. } => *store == LeaseStore::Annotation,
         });
         let expected = self.generation.map(|seen| seen + ours);
         self.generation = scale.generation.or(expected);
@@ -48,21 +48,21 @@ impl Policy {
     }
 
     /// Somebody has woken the app: the idle clock starts again, and the pods of
-    /// before are not to be dialled. Under cover nobody has put it to sleep, and
+    /// before are not to be dialled. Under a lease nobody has put it to sleep, and
     /// what wrote twice is something else. To be wrong costs those who come in
     /// the next two seconds a wait until then.
     fn has_slept_unseen(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
         }
-        if !self.cover.holds(now) {
-            self.commands.push_back(Command::CondemnPods);
+        if !self.lease.holds(now) {
+            self.commands.push_back(Command::QuarantinePods);
         }
     }
 
     fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
         self.due = now + self.config.poll();
-        self.commands.push_back(Command::CondemnPods);
+        self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
                 // A wake that is answered with zero was undone by somebody.
@@ -78,18 +78,18 @@ impl Policy {
             _ => now,
         };
         match self.phase {
-            Phase::Falling => {
+            Phase::ScalingDown => {
                 let idle = self
                     .idle_since
                     .map_or(self.config.idle_ttl, |t| now.since(t));
-                self.say(Change::Slept { idle });
+                self.report(Change::Slept { idle });
             }
             Phase::Asleep { .. } => {}
-            _ => self.say(Change::FoundAsleep),
+            _ => self.report(Change::FoundAsleep),
         }
         if self.connections.waiting > 0 {
             self.due = now;
-            self.say(Change::Waking {
+            self.report(Change::Waking {
                 waiting: self.connections.waiting,
             });
             self.phase = Phase::Waking {
@@ -104,43 +104,43 @@ impl Policy {
     fn learn_replicas(&mut self, asked: &Request, scale: Scale, now: Time) {
         let replicas = scale.replicas;
         self.due = now + self.config.poll();
-        self.commands.push_back(Command::RevivePods);
+        self.commands.push_back(Command::ReleasePods);
         match self.phase {
-            Phase::Awake if !self.told => self.say(Change::FoundAwake { replicas }),
+            Phase::Awake if !self.awake_reported => self.report(Change::FoundAwake { replicas }),
             Phase::Awake => {}
             Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
-            Phase::Judging | Phase::Falling => self.judge(asked, scale, now),
+            Phase::ConfirmingIdle | Phase::ScalingDown => self.decide_sleep(asked, scale, now),
             Phase::Asleep { .. } => {
-                self.say(Change::FoundAwake { replicas });
+                self.report(Change::FoundAwake { replicas });
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
                 self.due = now + self.config.poll().min(POLL_STARTING);
                 let ours = matches!(asked, Request::WriteScale { .. });
-                self.say(match ours {
+                self.report(match ours {
                     true => Change::ScaledUp { replicas },
                     false => Change::FoundAwake { replicas },
                 });
                 self.phase = Phase::Starting { since };
             }
         }
-        self.told = true;
+        self.awake_reported = true;
     }
 
     /// A fresh read has shown replicas: writes zero if the app has not been
     /// used for the idle TTL, by anybody.
-    fn judge(&mut self, asked: &Request, scale: Scale, now: Time) {
+    fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
         if let Some(seen) = &mut self.seen
-            && seen.in_use.is_some()
-            && scale.in_use.is_none()
+            && seen.lease_token.is_some()
+            && scale.lease_token.is_none()
         {
-            // The last announcement cannot be seen any more. It may be new.
+            // The last renewal cannot be seen any more. It may be new.
             seen.since = now;
         }
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
         } else if *asked == Request::Read {
-            self.phase = Phase::Falling;
+            self.phase = Phase::ScalingDown;
             self.ask(Request::WriteScale {
                 replicas: 0,
                 guard: scale.version,

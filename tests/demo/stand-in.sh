@@ -1,6 +1,6 @@
 #!/bin/sh
 # Stands for each tool that tests/run-kind.sh calls, by the name as which it is
-# called, in the tests of tests/show.rs. A pod of an older proxy is there until the
+# called, in the tests of tests/demo.rs. A pod of an older proxy is there until the
 # script has waited for it to go.
 set -eu
 PATH=$REAL_PATH

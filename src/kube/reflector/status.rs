@@ -1,4 +1,4 @@
-//! What the follower has to say: in reports what it has learnt, if it was not
+//! What the reflector has to say: in reports what it has learnt, if it was not
 //! reported before; in the log what an operator must know, a fault that lasts
 //! in one line.
 
@@ -9,12 +9,12 @@ use log::Level;
 use super::super::endpoints::Source;
 use super::super::objects::EndpointSlice;
 use super::super::rights::Rights;
-use super::super::text::{Notice, printable};
+use super::super::text::{LogOnce, printable};
 use super::super::{Config, Report};
 use crate::cluster::{AddressSource, Permission, Pod, PortRef};
 
 /// What was said already, and who is told the rest.
-pub(super) struct News<R> {
+pub(super) struct StatusReporter<R> {
     report: R,
     namespace: String,
     service: String,
@@ -28,15 +28,15 @@ pub(super) struct News<R> {
     fallback: Option<Option<SocketAddr>>,
     following: Option<Option<AddressSource>>,
     rights: Rights,
-    trouble: Notice,
-    service_notice: Notice,
-    source_notice: Notice,
-    port_notice: Notice,
+    trouble: LogOnce,
+    service_log: LogOnce,
+    source_log: LogOnce,
+    port_log: LogOnce,
 }
 
-impl<R: Fn(Report)> News<R> {
+impl<R: Fn(Report)> StatusReporter<R> {
     pub(super) fn new(config: &Config, report: R) -> Self {
-        News {
+        StatusReporter {
             report,
             namespace: printable(&config.namespace),
             service: printable(&config.service),
@@ -47,10 +47,10 @@ impl<R: Fn(Report)> News<R> {
             fallback: None,
             following: None,
             rights: Rights::default(),
-            trouble: Notice::default(),
-            service_notice: Notice::default(),
-            source_notice: Notice::default(),
-            port_notice: Notice::default(),
+            trouble: LogOnce::default(),
+            service_log: LogOnce::default(),
+            source_log: LogOnce::default(),
+            port_log: LogOnce::default(),
         }
     }
 
@@ -82,18 +82,18 @@ impl<R: Fn(Report)> News<R> {
 
     pub(super) fn service_read(&mut self) {
         self.granted(Permission::GetService);
-        self.service_notice.clear("the Service can be read again");
+        self.service_log.clear("the Service can be read again");
         self.service_seen = true;
     }
 
     pub(super) fn service_refused(&mut self, lacking: Option<Permission>, why: &str) {
-        self.refused(lacking, why, Permission::GetService.instead());
+        self.refused(lacking, why, Permission::GetService.fallback());
         self.do_without_service(why);
     }
 
     fn do_without_service(&mut self, why: &str) {
         let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
-        self.service_notice.raise(Level::Warn, "service", &text);
+        self.service_log.raise(Level::Warn, "service", &text);
     }
 
     /// Judges a Service that is `absent`, in the server's words, by a list: who
@@ -106,7 +106,7 @@ impl<R: Fn(Report)> News<R> {
             Some(why) if !is_list_empty => self.do_without_service(why),
             Some(why) if self.service_seen => {
                 let text = format!("{} any more ({why}): no pod can be found", self.not_there());
-                self.service_notice.raise(Level::Warn, "gone", &text);
+                self.service_log.raise(Level::Warn, "gone", &text);
                 (self.report)(Report::Trouble(text));
             }
             Some(why) => {
@@ -114,7 +114,7 @@ impl<R: Fn(Report)> News<R> {
                     "{} ({why}): no pod can be found through it; set --service (ZPA_SERVICE)",
                     self.not_there()
                 );
-                self.service_notice.raise(Level::Error, "never", &text);
+                self.service_log.raise(Level::Error, "never", &text);
                 (self.report)(Report::Trouble(text.clone()));
                 (self.report)(Report::NoService(Some(text)));
                 self.no_service = true;
@@ -139,9 +139,9 @@ impl<R: Fn(Report)> News<R> {
 
     pub(super) fn slices_refused(&mut self, why: &str) {
         let slices = Permission::FollowSlices;
-        self.refused(Some(slices), why, slices.instead());
+        self.refused(Some(slices), why, slices.fallback());
         let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
-        self.source_notice.raise(Level::Warn, "slices", &text);
+        self.source_log.raise(Level::Warn, "slices", &text);
     }
 
     /// Whether the port that is wanted is missing from all that was listed.
@@ -149,7 +149,7 @@ impl<R: Fn(Report)> News<R> {
         let service = &self.service;
         if !missing {
             let text = format!("the endpoints of the Service {service} have the wanted port again");
-            return self.port_notice.clear(&text);
+            return self.port_log.clear(&text);
         }
         let wanted = match &self.port {
             Some(port) => format!("the port {}", printable(&port.to_string())),
@@ -159,13 +159,13 @@ impl<R: Fn(Report)> News<R> {
             "no endpoint of the Service {service} has {wanted}, so that there is nothing to dial: \
              set --port to a TCP port of the Service"
         );
-        self.port_notice.raise(Level::Warn, "port", &text);
+        self.port_log.raise(Level::Warn, "port", &text);
     }
 
     /// A list has come.
     pub(super) fn found<T: Source>(&mut self) {
         if T::RESOURCE == EndpointSlice::RESOURCE {
-            self.source_notice.clear("following EndpointSlices again");
+            self.source_log.clear("following EndpointSlices again");
             // Whether they could be followed too is of no interest any more.
             self.granted(Permission::FollowEndpoints);
         }
@@ -187,12 +187,12 @@ impl<R: Fn(Report)> News<R> {
         &mut self,
         lacking: Option<Permission>,
         why: &str,
-        instead: Option<&'static str>,
+        fallback: Option<&'static str>,
     ) {
         let Some(permission) = lacking else {
             return;
         };
-        (self.report)(self.rights.refused(permission, why.to_owned(), instead));
+        (self.report)(self.rights.refused(permission, why.to_owned(), fallback));
     }
 
     fn granted(&mut self, permission: Permission) {

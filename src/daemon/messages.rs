@@ -27,16 +27,16 @@ pub fn describe(name: &str, change: Change) -> String {
                 in_ms(idle)
             )
         }
-        Change::Uncovered { waiting } => format!(
-            "{name}: no announcement has succeeded for 2s; letting {} through without: another proxy \
+        Change::WithoutLease { waiting } => format!(
+            "{name}: no renewal has succeeded for 2s; letting {} through without: another proxy \
              that can reach the API server may put the app to sleep",
             connections(waiting as u64)
         ),
-        Change::AnnouncesVia(Some(_)) => format!(
-            "{name}: its status may not be patched; announcing that it is in use by an annotation"
-        ),
-        Change::AnnouncesVia(None) => format!(
-            "{name}: announcing that it is in use is forbidden; counting only the connections of \
+        Change::LeaseLocation(Some(_)) => {
+            format!("{name}: its status may not be patched; renewing the lease in an annotation")
+        }
+        Change::LeaseLocation(None) => format!(
+            "{name}: renewing the lease is forbidden; counting only the connections of \
              this proxy, others may put the app to sleep under them"
         ),
     }

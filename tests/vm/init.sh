@@ -9,18 +9,18 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 for module in /modules/*; do
-    insmod "$module" || echo "guest: $module cannot be loaded"
+    insmod "$module" || echo "vm: $module cannot be loaded"
 done
 ip link set lo up
 # The most that setrlimit(2) allows anybody, and that there is in all.
 echo 1048576 >/proc/sys/fs/nr_open
 echo 2097152 >/proc/sys/fs/file-max
 ulimit -n 1048576
-echo "guest: Linux $(uname -r)"
+echo "vm: Linux $(uname -r)"
 # shellcheck disable=SC2086,SC2154
 if /net $tests; then
-    echo 'guest: passed'
+    echo 'vm: passed'
 else
-    echo 'guest: FAILED'
+    echo 'vm: FAILED'
 fi
 poweroff -f

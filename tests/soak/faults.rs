@@ -13,7 +13,7 @@ use crate::sandbox::{
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Weather {
+pub enum Faults {
     /// None.
     Fair,
     /// Pods reset their connections.
@@ -42,35 +42,35 @@ pub enum Weather {
     Rotations,
 }
 
-const ALL: [Weather; 13] = [
-    Weather::Fair,
-    Weather::Rough,
-    Weather::SlowStart,
-    Weather::Refusing,
-    Weather::Resetting,
-    Weather::BlackHole,
-    Weather::Refusals,
-    Weather::Conflicts,
-    Weather::LostReplies,
-    Weather::Outage,
-    Weather::Resets,
-    Weather::BrokenWatches,
-    Weather::Rotations,
+const ALL: [Faults; 13] = [
+    Faults::Fair,
+    Faults::Rough,
+    Faults::SlowStart,
+    Faults::Refusing,
+    Faults::Resetting,
+    Faults::BlackHole,
+    Faults::Refusals,
+    Faults::Conflicts,
+    Faults::LostReplies,
+    Faults::Outage,
+    Faults::Resets,
+    Faults::BrokenWatches,
+    Faults::Rotations,
 ];
 
 /// How long between two strokes.
 const PACE: Duration = Duration::from_millis(100);
 
-impl Weather {
+impl Faults {
     /// One of them.
-    pub fn any(random: &mut Random) -> Weather {
+    pub fn any(random: &mut Random) -> Faults {
         ALL[(random.bits() % ALL.len() as u64) as usize]
     }
 
     /// Whether a connection may end in a reset that its client has not asked for:
     /// a pod that begins to refuse resets those that it has not accepted.
     pub fn is_rough(self) -> bool {
-        use Weather::{Refusing, Resetting, Rough};
+        use Faults::{Refusing, Resetting, Rough};
         matches!(self, Rough | Refusing | Resetting)
     }
 
@@ -78,48 +78,48 @@ impl Weather {
     pub fn rage(self, sandbox: &Sandbox, until: Instant) {
         let patch = || on("patch", "deployments/scale");
         match self {
-            Weather::Fair => {}
-            Weather::Rough => repeat(until, |_| sandbox.reset_pod_connections()),
-            Weather::SlowStart => {
+            Faults::Fair => {}
+            Faults::Rough => repeat(until, |_| sandbox.reset_pod_connections()),
+            Faults::SlowStart => {
                 sandbox.set_start_delay(PACE * 8);
                 sleep_until(until);
                 sandbox.set_start_delay(Options::default().start_delay.unwrap_or_default());
             }
-            Weather::Refusing => behave(sandbox, Manners::Refuse, until),
-            Weather::Resetting => behave(sandbox, Manners::Reset, until),
-            Weather::BlackHole => {
+            Faults::Refusing => behave(sandbox, Manners::Refuse, until),
+            Faults::Resetting => behave(sandbox, Manners::Reset, until),
+            Faults::BlackHole => {
                 let hole = Hole::dig();
                 let listed = Endpoint::ready("hole", hole.address);
                 sandbox.publish_slice("hole", "IPv4", &[listed]);
                 sleep_until(until);
                 sandbox.delete_slice("hole");
             }
-            Weather::Refusals => {
+            Faults::Refusals => {
                 let refusal = Misbehaviour::Refuse(503, None);
                 let outage = sandbox.fault(anything(), Times::Always, refusal);
                 thread::sleep(PACE * 5);
                 sandbox.heal_one(outage);
             }
-            Weather::Conflicts => {
+            Faults::Conflicts => {
                 sandbox.fault(patch(), Times::First(3), Misbehaviour::Refuse(409, None));
             }
-            Weather::LostReplies => {
+            Faults::LostReplies => {
                 sandbox.fault(patch(), Times::First(1), Misbehaviour::LoseReply);
             }
-            Weather::Outage => {
+            Faults::Outage => {
                 sandbox.api_down();
                 thread::sleep(PACE * 5);
                 sandbox.api_up();
             }
-            Weather::Resets => repeat(until, |_| sandbox.reset_connections()),
-            Weather::BrokenWatches => {
+            Faults::Resets => repeat(until, |_| sandbox.reset_connections()),
+            Faults::BrokenWatches => {
                 let orders = WatchOrder::BREAKS;
                 repeat(until, |time| {
                     sandbox.order_watches(orders[time % orders.len()].clone());
                 });
                 sandbox.expire_versions_and_watches();
             }
-            Weather::Rotations => {
+            Faults::Rotations => {
                 sandbox.rotate_ca();
                 sandbox.rotate_token();
                 sandbox.reset_connections();

@@ -11,13 +11,13 @@
 set -eu
 
 target=x86_64-unknown-linux-musl
-place=target/guest
+place=target/vm
 memory=${MEMORY:-8192}
 tests=${TESTS:---test-threads=4}
 PATH=$PATH:/usr/sbin:/sbin
 
 fail() {
-    echo "make guest: $1" >&2
+    echo "make vm: $1" >&2
     exit 1
 }
 
@@ -118,10 +118,10 @@ write_init
 (cd "$root" && find . | cpio --quiet --create --format=newc --owner=0:0) >"$place/initramfs.part"
 mv "$place/initramfs.part" "$place/initramfs"
 
-log=$place/guest.log
+log=$place/vm.log
 qemu-system-x86_64 -nodefaults -no-reboot -display none -serial stdio \
     -machine q35 -cpu max -accel tcg,thread=multi -smp 2 -m "$memory" \
     -kernel "$(ls "$kernel"/boot/vmlinuz-*)" -initrd "$place/initramfs" \
     -append 'console=ttyS0 quiet panic=-1 mitigations=off' </dev/null | tee "$log"
 # What the machine says last.
-grep -q '^guest: passed' "$log" || fail "not passed, see $log"
+grep -q '^vm: passed' "$log" || fail "not passed, see $log"

@@ -1,4 +1,4 @@
-//! The three journeys, and what may cross them.
+//! The three walkthroughs, and what may cross them.
 
 use super::*;
 use std::net::Shutdown;

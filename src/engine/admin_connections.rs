@@ -1,4 +1,4 @@
-//! Visitors: connections that ask the program about itself.
+//! AdminConnections: connections that ask the program about itself.
 //!
 //! They are served by the same loop as the clients, so that an answer proves
 //! that the loop turns, and are none of the clients: they are not counted, wake
@@ -7,9 +7,9 @@
 //! few KiB to speak. When one too many comes, the one goes that has been here
 //! longest, so that whoever sits and says nothing keeps nobody out.
 //!
-//! Only sockets are known here. What a visitor has said is handed out by
-//! [`Visitors::next_request`], and what it is told comes in by
-//! [`Visitors::answer`].
+//! Only sockets are known here. What an admin connection has said is handed out by
+//! [`AdminConnections::next_request`], and what it is told comes in by
+//! [`AdminConnections::answer`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -30,11 +30,11 @@ const LAST: usize = FIRST + 256;
 /// How much is read and thrown away after an answer, in bytes. To close a
 /// socket that has something to read is to reset it (RFC 1122, 4.2.2.13), and
 /// that may overtake the answer.
-const DISREGARDED: usize = 64 * 1024;
+const DISCARDED: usize = 64 * 1024;
 
-/// What visitors are held to.
+/// What admin connections are held to.
 #[derive(Clone, Copy, Debug)]
-pub struct VisitorLimits {
+pub struct AdminLimits {
     /// How many there may be at once, at most 256.
     pub most: usize,
     /// How long one may stay.
@@ -43,24 +43,24 @@ pub struct VisitorLimits {
     pub longest: usize,
 }
 
-/// The visitors, and where they come in.
+/// The admin connections, and where they come in.
 #[derive(Default)]
-pub struct Visitors {
-    door: Option<Door>,
-    inside: Slab<Visitor>,
+pub struct AdminConnections {
+    listener: Option<AdminListener>,
+    inside: Slab<AdminConnection>,
     /// How many have come since the start.
     came: u64,
 }
 
-struct Door {
+struct AdminListener {
     listener: Listener,
-    limits: VisitorLimits,
+    limits: AdminLimits,
 }
 
 /// One of them.
-struct Visitor {
+struct AdminConnection {
     stream: TcpStream,
-    /// Counts visitors: the lowest has been here longest.
+    /// Counts admin connections: the lowest has been here longest.
     serial: u64,
     deadline: Time,
     /// The loop has seen something happen to it.
@@ -80,16 +80,16 @@ enum Stage {
     /// It is being told.
     Listening { answer: Vec<u8>, heard: usize },
     /// It was told all, and is expected to go.
-    Leaving { disregarded: usize },
+    Leaving { discarded: usize },
 }
 
-/// Whether a visitor stays.
+/// Whether an admin connection stays.
 enum Visit {
     GoesOn,
     IsOver,
 }
 
-/// Whether an event with that token is one for [`Visitors::set_ready`].
+/// Whether an event with that token is one for [`AdminConnections::set_ready`].
 pub fn is_theirs(token: Token) -> bool {
     (FIRST..=LAST).contains(&token.0)
 }
@@ -98,30 +98,30 @@ fn token(key: usize) -> Token {
     Token(FIRST + 1 + key)
 }
 
-impl Visitors {
+impl AdminConnections {
     /// Lets them in at `address`.
     ///
     /// # Errors
     /// What the kernel says to the address.
     pub(super) fn bind(
         address: SocketAddr,
-        limits: VisitorLimits,
+        limits: AdminLimits,
         registry: &Registry,
-    ) -> io::Result<Visitors> {
+    ) -> io::Result<AdminConnections> {
         let most = limits.most.clamp(1, LAST - FIRST);
         let listener = Listener::bind(address, registry, LISTENER)?;
-        Ok(Visitors {
-            door: Some(Door {
+        Ok(AdminConnections {
+            listener: Some(AdminListener {
                 listener,
-                limits: VisitorLimits { most, ..limits },
+                limits: AdminLimits { most, ..limits },
             }),
-            ..Visitors::default()
+            ..AdminConnections::default()
         })
     }
 
     /// Where they come in, if anywhere.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.door.as_ref()?.listener.local_addr().ok()
+        self.listener.as_ref()?.listener.local_addr().ok()
     }
 
     /// How many are here.
@@ -134,49 +134,55 @@ impl Visitors {
         self.inside.is_empty()
     }
 
-    /// Something has happened to one of them, or to the door.
+    /// Something has happened to one of them, or to the listener.
     pub(super) fn set_ready(&mut self, token: Token) {
         if token == LISTENER {
-            if let Some(door) = &mut self.door {
-                door.listener.set_ready();
+            if let Some(listener) = &mut self.listener {
+                listener.listener.set_ready();
             }
-        } else if let Some(visitor) = self.inside.get_mut(token.0 - FIRST - 1) {
+        } else if let Some(admin_connection) = self.inside.get_mut(token.0 - FIRST - 1) {
             // An event of whoever had the slot before does no harm: what is
             // done about it is a try that finds nothing.
-            visitor.ready = true;
+            admin_connection.ready = true;
         }
     }
 
-    /// Whether [`Visitors::dispatch`] has something to do that no event is
-    /// going to announce.
+    /// Whether [`AdminConnections::dispatch`] has something to do that no event is
+    /// going to report.
     pub(super) fn has_work(&self, now: Time) -> bool {
-        let door = self.door.as_ref();
-        door.is_some_and(|door| door.listener.is_ready(now))
+        let listener = self.listener.as_ref();
+        listener.is_some_and(|listener| listener.listener.is_ready(now))
     }
 
     /// When it has something to do even if nothing happens.
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        let door = self
-            .door
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let listener = self
+            .listener
             .as_ref()
-            .and_then(|it| it.listener.next_deadline());
-        let inside = self.inside.iter().map(|(_, visitor)| visitor.deadline);
-        inside.chain(door).min()
+            .and_then(|it| it.listener.poll_timeout());
+        let inside = self
+            .inside
+            .iter()
+            .map(|(_, admin_connection)| admin_connection.deadline);
+        inside.chain(listener).min()
     }
 
     /// Does what the loop has found: hears out who is here, sees out whose time
     /// is up, lets in who comes.
     pub(super) fn dispatch(&mut self, registry: &Registry, now: Time) {
-        let longest = self.door.as_ref().map_or(0, |door| door.limits.longest);
-        self.inside.retain(|_, visitor| {
-            let in_time = now < visitor.deadline;
-            in_time && matches!(visitor.go_on(longest), Visit::GoesOn)
+        let longest = self
+            .listener
+            .as_ref()
+            .map_or(0, |listener| listener.limits.longest);
+        self.inside.retain(|_, admin_connection| {
+            let in_time = now < admin_connection.deadline;
+            in_time && matches!(admin_connection.go_on(longest), Visit::GoesOn)
         });
-        self.let_in(registry, now);
+        self.accept(registry, now);
     }
 
-    fn let_in(&mut self, registry: &Registry, now: Time) {
-        let Some(Door { listener, limits }) = &mut self.door else {
+    fn accept(&mut self, registry: &Registry, now: Time) {
+        let Some(AdminListener { listener, limits }) = &mut self.listener else {
             return;
         };
         for _ in 0..limits.most {
@@ -192,40 +198,45 @@ impl Visitors {
                 self.inside.remove(key);
             }
             self.came += 1;
-            let mut visitor = Visitor::new(stream, self.came, now + limits.patience);
+            let mut admin_connection =
+                AdminConnection::new(stream, self.came, now + limits.patience);
             let slot = self.inside.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let known = registry.register(&mut visitor.stream, token(slot.key()), interest);
+            let known =
+                registry.register(&mut admin_connection.stream, token(slot.key()), interest);
             // Most have said everything before they are let in.
-            if known.is_ok() && matches!(visitor.go_on(limits.longest), Visit::GoesOn) {
-                slot.insert(visitor);
+            if known.is_ok() && matches!(admin_connection.go_on(limits.longest), Visit::GoesOn) {
+                slot.insert(admin_connection);
             }
         }
     }
 
     /// Somebody who has said something that was not listened to yet, and all
-    /// that they have said. To be followed by [`Visitors::answer`].
+    /// that they have said. To be followed by [`AdminConnections::answer`].
     pub fn next_request(&mut self) -> Option<(usize, Vec<u8>)> {
-        self.inside.iter_mut().find_map(|(key, visitor)| {
-            let Stage::Speaking { said, news, .. } = &mut visitor.stage else {
+        self.inside.iter_mut().find_map(|(key, admin_connection)| {
+            let Stage::Speaking { said, news, .. } = &mut admin_connection.stage else {
                 return None;
             };
             std::mem::take(news).then(|| (key, said.clone()))
         })
     }
 
-    /// Tells that visitor `answer`, after which it has to leave; `None`: it has
+    /// Tells that admin connection `answer`, after which it has to leave; `None`: it has
     /// not said enough yet. Who has not, and can say no more, leaves at once.
     pub fn answer(&mut self, key: usize, answer: Option<Vec<u8>>) {
-        let longest = self.door.as_ref().map_or(0, |door| door.limits.longest);
-        let Some(visitor) = self.inside.get_mut(key) else {
+        let longest = self
+            .listener
+            .as_ref()
+            .map_or(0, |listener| listener.limits.longest);
+        let Some(admin_connection) = self.inside.get_mut(key) else {
             return;
         };
-        let visit = match (&visitor.stage, answer) {
+        let visit = match (&admin_connection.stage, answer) {
             (_, Some(answer)) => {
-                visitor.stage = Stage::Listening { answer, heard: 0 };
-                visitor.ready = true;
-                visitor.go_on(longest)
+                admin_connection.stage = Stage::Listening { answer, heard: 0 };
+                admin_connection.ready = true;
+                admin_connection.go_on(longest)
             }
             (Stage::Speaking { over: true, .. }, None) => Visit::IsOver,
             (_, None) => Visit::GoesOn,
@@ -238,24 +249,28 @@ impl Visitors {
 
 /// Who is to go when one too many comes: who has been told everything, else
 /// whoever has been here longest, but nobody who is about to be answered.
-fn longest_here(inside: &Slab<Visitor>) -> Option<usize> {
-    let may_go = |visitor: &Visitor| !matches!(visitor.stage, Stage::Speaking { news: true, .. });
-    let all = inside.iter().filter(|(_, visitor)| may_go(visitor));
-    all.min_by_key(|(_, visitor)| {
-        let told = matches!(visitor.stage, Stage::Leaving { .. });
-        (!told, visitor.serial)
+fn longest_here(inside: &Slab<AdminConnection>) -> Option<usize> {
+    let may_go = |admin_connection: &AdminConnection| {
+        !matches!(admin_connection.stage, Stage::Speaking { news: true, .. })
+    };
+    let all = inside
+        .iter()
+        .filter(|(_, admin_connection)| may_go(admin_connection));
+    all.min_by_key(|(_, admin_connection)| {
+        let told = matches!(admin_connection.stage, Stage::Leaving { .. });
+        (!told, admin_connection.serial)
     })
     .map(|(key, _)| key)
 }
 
-impl Visitor {
-    fn new(stream: TcpStream, serial: u64, deadline: Time) -> Visitor {
+impl AdminConnection {
+    fn new(stream: TcpStream, serial: u64, deadline: Time) -> AdminConnection {
         let stage = Stage::Speaking {
             said: Vec::new(),
             news: false,
             over: false,
         };
-        Visitor {
+        AdminConnection {
             stream,
             serial,
             deadline,
@@ -272,35 +287,35 @@ impl Visitor {
         let done = match &mut self.stage {
             Stage::Speaking { said, news, over } => {
                 let before = said.len();
-                let done = hear_out(&mut self.stream, said, longest);
+                let done = read_request(&mut self.stream, said, longest);
                 *over |= done.is_ok();
                 *news |= *over || said.len() > before;
                 done
             }
             Stage::Listening { answer, heard } => write(&mut self.stream, answer, heard),
-            Stage::Leaving { disregarded } => disregard(&mut self.stream, disregarded),
+            Stage::Leaving { discarded } => discard(&mut self.stream, discarded),
         };
         match (done, &self.stage) {
             (Err(e), _) if e.kind() == ErrorKind::WouldBlock => Visit::GoesOn,
             (Err(_), _) | (Ok(()), Stage::Leaving { .. }) => Visit::IsOver,
             (Ok(()), Stage::Speaking { .. }) => Visit::GoesOn,
-            (Ok(()), Stage::Listening { .. }) => self.see_out(longest),
+            (Ok(()), Stage::Listening { .. }) => self.write_answer(longest),
         }
     }
 
     /// It was told everything.
-    fn see_out(&mut self, longest: usize) -> Visit {
+    fn write_answer(&mut self, longest: usize) -> Visit {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return Visit::IsOver;
         }
-        self.stage = Stage::Leaving { disregarded: 0 };
+        self.stage = Stage::Leaving { discarded: 0 };
         self.ready = true;
         self.go_on(longest)
     }
 }
 
 /// Reads to the end of what is said, or to the end of the room for it.
-fn hear_out(stream: &mut TcpStream, said: &mut Vec<u8>, longest: usize) -> io::Result<()> {
+fn read_request(stream: &mut TcpStream, said: &mut Vec<u8>, longest: usize) -> io::Result<()> {
     let room = longest.saturating_sub(said.len()) as u64;
     Read::take(stream, room).read_to_end(said).map(drop)
 }
@@ -319,12 +334,12 @@ fn write(stream: &mut TcpStream, answer: &[u8], heard: &mut usize) -> io::Result
 }
 
 /// Reads to the end, or for as long as it is worth it.
-fn disregard(stream: &mut TcpStream, disregarded: &mut usize) -> io::Result<()> {
+fn discard(stream: &mut TcpStream, discarded: &mut usize) -> io::Result<()> {
     let mut scratch = [0; 4096];
-    while *disregarded < DISREGARDED {
+    while *discarded < DISCARDED {
         match stream.read(&mut scratch) {
             Ok(0) => return Ok(()),
-            Ok(count) => *disregarded += count,
+            Ok(count) => *discarded += count,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }

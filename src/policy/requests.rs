@@ -1,6 +1,6 @@
 //! When the API server is asked, and what.
 //!
-//! One request is out at a time. A wake and an announcement take the place of a
+//! One request is out at a time. A wake and a renewal take the place of a
 //! read that is out; a read waits until it is due and nothing is out.
 
 use super::Policy;
@@ -17,7 +17,7 @@ pub(super) struct InFlight {
 }
 
 impl Policy {
-    pub(super) fn ask_what_is_due(&mut self, now: Time) {
+    pub(super) fn send_due_request(&mut self, now: Time) {
         if let Phase::Waking {
             version: Some(guard),
             ..
@@ -27,13 +27,13 @@ impl Policy {
                 let (replicas, guard) = (self.config.wake_replicas, guard.clone());
                 self.ask(Request::WriteScale { replicas, guard });
             }
-        } else if self.is_in_use()
+        } else if self.is_up()
             && self.may_ask_urgently()
-            && let Some(via) = self.cover.ask(now)
+            && let Some(store) = self.lease.ask(now)
         {
-            self.cover.sent(now);
+            self.lease.sent(now);
             let nonce = self.nonces.bits();
-            self.ask(Request::Announce { nonce, via });
+            self.ask(Request::RenewLease { nonce, store });
         } else if now >= self.due && self.in_flight.is_none() {
             self.ask(Request::Read);
         }

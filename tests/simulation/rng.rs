@@ -1,18 +1,18 @@
-//! Chance, by a seed: every actor throws dice of its own, so that leaving one
+//! Chance, by a seed: every actor throws rng of its own, so that leaving one
 //! actor out does not change what the others throw.
 
 use std::time::Duration;
 
 use zpa::backoff::Random;
 
-/// One actor's dice (SplitMix64).
-pub struct Dice(Random);
+/// One actor's rng (SplitMix64).
+pub struct Rng(Random);
 
-impl Dice {
-    /// The dice of `actor` in the run with that seed.
+impl Rng {
+    /// The rng of `actor` in the run with that seed.
     pub fn new(seed: u64, actor: u64) -> Self {
         let mut mixer = Random::new(seed ^ actor.wrapping_mul(0xD134_2543_DE82_EF95));
-        Dice(Random::new(mixer.bits()))
+        Rng(Random::new(mixer.bits()))
     }
 
     /// 64 bits.

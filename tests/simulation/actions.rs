@@ -1,4 +1,4 @@
-//! What is done to the world: the deeds of the plan, and the lives of the
+//! What is done to the world: the actions of the plan, and the lives of the
 //! proxies.
 
 use std::time::Duration;
@@ -7,35 +7,35 @@ use zpa::daemon::proxy::Message;
 
 use crate::controllers::SILENCE;
 use crate::deployment::Who;
-use crate::plan::Deed;
+use crate::plan::Action;
 use crate::process::{Process, State};
 use crate::traffic::SERVICE;
 use crate::trouble::Window;
 use crate::world::{Event, Pid, World};
 
 impl World<'_> {
-    /// Does the deed with that number.
-    pub(crate) fn do_deed(&mut self, number: usize) {
-        let deed = self.plan.deeds[number].1.clone();
-        if let Some(fault) = deed.fault() {
-            self.tell(|| format!("=== {deed:?}"));
+    /// Does the action with that number.
+    pub(crate) fn do_action(&mut self, number: usize) {
+        let action = self.plan.actions[number].1.clone();
+        if let Some(fault) = action.fault() {
+            self.tell(|| format!("=== {action:?}"));
             *self.totals.faults.entry(fault).or_default() += 1;
         }
         let now = self.now;
-        match deed {
-            Deed::Connect(slot, script) => self.connect(slot, script),
-            Deed::Scale(to, by) if self.deployment.exists => {
+        match action {
+            Action::Connect(slot, script) => self.connect(slot, script),
+            Action::Scale(to, by) if self.deployment.exists => {
                 self.scale_with(|deployment, now| deployment.scale(to, by, now));
             }
-            Deed::Adjust(to) if self.deployment.replicas() > 0 => {
+            Action::Adjust(to) if self.deployment.replicas() > 0 => {
                 self.scale_with(|deployment, now| deployment.scale(to, Who::Hpa, now));
             }
-            Deed::Scale(..) | Deed::Adjust(_) => {}
-            Deed::Replace(after, replicas) => self.replace(after, replicas),
-            Deed::Kill(slot, back) => self.kill(slot, back),
-            Deed::Stop(slot, time) => self.stop(slot, time),
-            Deed::Rollout(slot) => self.roll_out(slot),
-            Deed::Hit(slot, trouble, time) => {
+            Action::Scale(..) | Action::Adjust(_) => {}
+            Action::Replace(after, replicas) => self.replace(after, replicas),
+            Action::Kill(slot, back) => self.kill(slot, back),
+            Action::Stop(slot, time) => self.stop(slot, time),
+            Action::Rollout(slot) => self.roll_out(slot),
+            Action::Hit(slot, trouble, time) => {
                 self.windows.push(Window {
                     from: now,
                     until: now + time,
@@ -45,20 +45,20 @@ impl World<'_> {
                 // A watch that finds no server tries again at most 30 s later.
                 self.oracle.hit(slot, now + time);
             }
-            Deed::BreakWatch(slot, time) => self.break_watch(slot, time),
-            Deed::SlowControllers(time) => {
+            Action::BreakWatch(slot, time) => self.break_watch(slot, time),
+            Action::SlowControllers(time) => {
                 self.slow_controllers = now + time;
                 self.oracle.slowed(now + time);
             }
-            Deed::SlowPods(time) => {
+            Action::SlowPods(time) => {
                 self.slow_pods = now + time;
                 self.oracle.hit(None, now + time + Duration::from_secs(100));
             }
-            Deed::Restrict(rights, time) => {
+            Action::Restrict(rights, time) => {
                 self.rights = (rights, now + time);
                 self.oracle.restricted(now + time);
             }
-            Deed::Crash => {
+            Action::Crash => {
                 self.crash();
                 self.oracle.hit(None, now + Duration::from_secs(10));
             }
@@ -139,7 +139,7 @@ impl World<'_> {
         self.processes[pid].state = State::Running;
         self.oracle.resumed(pid, self.now);
         for event in std::mem::take(&mut self.processes[pid].held_back) {
-            let lag = self.dice.between(Duration::ZERO, Duration::from_millis(3));
+            let lag = self.rng.between(Duration::ZERO, Duration::from_millis(3));
             self.later(lag, event);
         }
         self.later(Duration::ZERO, Event::Threads(pid));

@@ -1,9 +1,9 @@
-//! The follower of the Service's endpoints: list, watch, and list again. Each
+//! The reflector of the Service's endpoints: list, watch, and list again. Each
 //! round of that comes to an `end`, and how it ended says what to do next. What
 //! it has learnt on the way is reported, and logged, as far as it is `news`.
 
 mod end;
-mod news;
+mod status;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use log::Level;
 use ureq::BodyReader;
 
 use self::end::{End, Refused, checked, parsed, refused};
-use self::news::News;
-use super::bell::Bell;
+use self::status::StatusReporter;
 use super::client::{Calls, Client, Opened, Reply};
-use super::endpoints::{Applied, Known, PortChoice, Source};
+use super::endpoints::{Applied, PortChoice, Source, Store};
 use super::lines::{Lines, TooLong};
 use super::objects::{self, EndpointSlice, Service, WatchEvent};
 use super::pages::{self, Listed};
+use super::relist::RelistSignal;
 use super::service::{self, Resolved};
 use super::text::printable;
 use super::throttle::Throttle;
@@ -48,38 +48,40 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How long to leave the server alone after it has refused.
 const REFUSED: Duration = Duration::from_secs(30);
 
-/// Starts the follower.
+/// Starts the reflector.
 pub(super) fn spawn(
     config: Config,
     client: Client,
     clock: Clock,
     report: impl Fn(Report) + Send + 'static,
-) -> io::Result<Arc<Bell>> {
-    let bell = Arc::new(Bell::new(client));
+) -> io::Result<Arc<RelistSignal>> {
+    let relist = Arc::new(RelistSignal::new(client));
     // Two proxies that start at the same time differ in their address space.
-    let seed = clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(&bell) as u64;
-    start(Follower::new(config, bell, clock, report, seed))
+    let seed = clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(&relist) as u64;
+    start(Reflector::new(config, relist, clock, report, seed))
 }
 
-fn start<R: Fn(Report) + Send + 'static>(mut follower: Follower<R>) -> io::Result<Arc<Bell>> {
-    let bell = follower.bell.clone();
+fn start<R: Fn(Report) + Send + 'static>(
+    mut reflector: Reflector<R>,
+) -> io::Result<Arc<RelistSignal>> {
+    let relist = reflector.relist.clone();
     thread::Builder::new()
         .name("zpa-watch".to_owned())
-        .spawn(move || follower.run())?;
-    Ok(bell)
+        .spawn(move || reflector.run())?;
+    Ok(relist)
 }
 
-struct Follower<R> {
-    bell: Arc<Bell>,
+struct Reflector<R> {
+    relist: Arc<RelistSignal>,
     clock: Clock,
-    news: News<R>,
+    status: StatusReporter<R>,
     silence: Duration,
     service: String,
     port: Option<PortRef>,
     service_path: String,
     slices_path: String,
     endpoints_path: String,
-    known: Known,
+    store: Store,
     /// What the server says to a Service that is not there; None if it is, or
     /// if that is not for us to know.
     absent: Option<String>,
@@ -89,69 +91,69 @@ struct Follower<R> {
     watch_backoff: Backoff,
     random: Random,
     /// Lists because of what a watch showed.
-    surprises: Throttle,
+    relist_throttle: Throttle,
 }
 
-impl<R: Fn(Report)> Follower<R> {
-    fn new(config: Config, bell: Arc<Bell>, clock: Clock, report: R, seed: u64) -> Self {
+impl<R: Fn(Report)> Reflector<R> {
+    fn new(config: Config, relist: Arc<RelistSignal>, clock: Clock, report: R, seed: u64) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
-        Follower {
-            bell,
+        Reflector {
+            relist,
             clock,
-            news: News::new(&config, report),
+            status: StatusReporter::new(&config, report),
             silence: SILENCE,
             service_path: paths::service(namespace, service),
             slices_path: paths::slices(namespace, service),
             endpoints_path: paths::endpoints(namespace, service),
-            known: Known::new(PortChoice::Only),
+            store: Store::new(PortChoice::Only),
             absent: None,
             service: config.service,
             port: config.port,
             list_backoff: Backoff::new(seed),
             watch_backoff: Backoff::new(seed.rotate_left(20)),
             random: Random::new(seed.rotate_left(40)),
-            surprises: Throttle::default(),
+            relist_throttle: Throttle::default(),
         }
     }
 
     fn run(&mut self) {
-        let bell = self.bell.clone();
-        while !bell.is_closed() {
-            match self.round() {
-                _ if bell.is_rung() => {}
+        let relist = self.relist.clone();
+        while !relist.is_closed() {
+            match self.list_and_watch_endpoints() {
+                _ if relist.is_requested() => {}
                 End::Wanted => {}
                 End::Later(wait, why) => {
-                    self.news.lost(Level::Warn, "busy", &why);
-                    bell.wait_in_full(wait);
+                    self.status.lost(Level::Warn, "busy", &why);
+                    relist.wait_in_full(wait);
                 }
                 End::Refused(Refused { why, lacking }) => {
-                    self.news.refused(lacking, &why, None);
-                    self.news.lost(Level::Error, "refused", &why);
-                    bell.wait_in_full(REFUSED);
+                    self.status.refused(lacking, &why, None);
+                    self.status.lost(Level::Error, "refused", &why);
+                    relist.wait_in_full(REFUSED);
                 }
                 End::Failed(why) => {
-                    self.news.lost(Level::Warn, "failed", &why);
-                    bell.wait_unless_rung(self.list_backoff.pause(backoff::LONGEST));
+                    self.status.lost(Level::Warn, "failed", &why);
+                    relist.wait_unless_requested(self.list_backoff.pause(backoff::LONGEST));
                 }
             }
         }
     }
 
     /// The Service, a list, and watches from there for as long as they go well.
-    fn round(&mut self) -> End {
-        self.bell.answer();
+    fn list_and_watch_endpoints(&mut self) -> End {
+        self.relist.take();
         if let Err(end) = self.read_service() {
             return end;
         }
         let slices = self.slices_path.clone();
         match self.list_and_watch::<EndpointSlice>(&slices) {
-            End::Refused(refused) => self.round_without_slices(&refused),
+            End::Refused(refused) => self.list_and_watch_without_slices(&refused),
             other => other,
         }
     }
 
-    fn round_without_slices(&mut self, refused: &Refused) -> End {
-        self.news.slices_refused(&refused.why);
+    fn list_and_watch_without_slices(&mut self, refused: &Refused) -> End {
+        self.status.slices_refused(&refused.why);
         let endpoints = self.endpoints_path.clone();
         self.list_and_watch::<objects::Endpoints>(&endpoints)
     }
@@ -159,8 +161,11 @@ impl<R: Fn(Report)> Follower<R> {
     /// Finds the port, and the way round. The Service may not be there or not
     /// be for us to read: then the port must do without.
     fn read_service(&mut self) -> Result<(), End> {
-        let bell = self.bell.clone();
-        let reply = bell.client.calls().get(&self.service_path, SERVICE_BODY)?;
+        let relist = self.relist.clone();
+        let reply = relist
+            .client
+            .calls()
+            .get(&self.service_path, SERVICE_BODY)?;
         let absent = (reply.status == 404).then(|| reply.explanation());
         let (port, fallback) = match checked(reply, Permission::GetService) {
             Ok(reply) => {
@@ -172,11 +177,11 @@ impl<R: Fn(Report)> Follower<R> {
                 (self.port_without_service(refused)?, None)
             }
             // What the Service said last time will do.
-            Err(End::Failed(_)) if self.news.knows_service() => return Ok(()),
+            Err(End::Failed(_)) if self.status.knows_service() => return Ok(()),
             Err(other) => return Err(other),
         };
-        self.known.set_port(port);
-        self.news.fallback(fallback);
+        self.store.set_port(port);
+        self.status.fallback(fallback);
         Ok(())
     }
 
@@ -189,7 +194,7 @@ impl<R: Fn(Report)> Follower<R> {
                     lacking: None,
                 })
             })?;
-        self.news.service_read();
+        self.status.service_read();
         Ok(resolved)
     }
 
@@ -206,22 +211,22 @@ impl<R: Fn(Report)> Follower<R> {
             return Err(End::Refused(Refused { why, lacking }));
         };
         if self.absent.is_none() {
-            self.news.service_refused(lacking, &why);
+            self.status.service_refused(lacking, &why);
         }
         Ok(port)
     }
 
     fn list_and_watch<T: Source>(&mut self, path: &str) -> End {
-        let bell = self.bell.clone();
-        let mut version = match self.list::<T>(&bell.client, path) {
+        let relist = self.relist.clone();
+        let mut version = match self.list::<T>(&relist.client, path) {
             Ok(version) => version,
             Err(end) => return end,
         };
         loop {
             // In this order: a ring from here on either is seen by the check
             // or cancels these very calls.
-            let calls = bell.client.calls();
-            if bell.is_rung() {
+            let calls = relist.client.calls();
+            if relist.is_requested() {
                 return End::Wanted;
             }
             if let Err(end) = self.watch::<T>(&calls, path, &mut version) {
@@ -232,7 +237,7 @@ impl<R: Fn(Report)> Follower<R> {
 
     /// Lists; returns the version to watch from.
     fn list<T: Source>(&mut self, client: &Client, path: &str) -> Result<String, End> {
-        let mut listed = self.known.emptied();
+        let mut listed = self.store.emptied();
         let ended = pages::list::<T>(&client.calls(), path, |page| {
             if page.is_first {
                 listed = listed.emptied();
@@ -243,14 +248,14 @@ impl<R: Fn(Report)> Follower<R> {
             Listed::Whole { version } => version,
             Listed::Refused(reply) => return Err(refused(&reply, T::PERMISSION)),
         };
-        self.known = listed;
+        self.store = listed;
         self.list_backoff.reset();
-        self.news.listed(self.known.pods());
+        self.status.listed(self.store.pods());
         // Before anybody takes the list for one of what is wanted.
-        self.news
-            .check_service(self.absent.as_deref(), self.known.is_empty());
-        self.news.found::<T>();
-        self.news.check_port(self.known.port_missing());
+        self.status
+            .check_service(self.absent.as_deref(), self.store.is_empty());
+        self.status.found::<T>();
+        self.status.check_port(self.store.port_missing());
         Ok(version)
     }
 
@@ -271,14 +276,14 @@ impl<R: Fn(Report)> Follower<R> {
             Err(_) => return ended,
         };
         log::debug!("the watch of {} has ended: {why}", T::RESOURCE);
-        if self.bell.is_rung() {
+        if self.relist.is_requested() {
             return Err(End::Wanted);
         }
         if since.is_some_and(|since| (self.clock)().since(since) >= STEADY) {
             self.watch_backoff.reset();
         } else {
-            self.bell
-                .wait_unless_rung(self.watch_backoff.pause(backoff::LONGEST));
+            self.relist
+                .wait_unless_requested(self.watch_backoff.pause(backoff::LONGEST));
         }
         ended.map_err(|_| End::Wanted)
     }
@@ -323,15 +328,15 @@ impl<R: Fn(Report)> Follower<R> {
 
     fn event<T: Source>(&mut self, line: &[u8], version: &mut String) -> Result<(), End> {
         let event: WatchEvent<T> = parsed(line)?;
-        let appeared = match self.known.apply(event, version) {
+        let appeared = match self.store.apply(event, version) {
             Applied::Done => false,
             Applied::Appeared => true,
             Applied::Failed(status) => return Err(End::Failed(status.explanation())),
         };
-        self.news.seen(self.known.pods());
+        self.status.seen(self.store.pods());
         // The Service may have been changed or made anew: read it again.
-        let surprise = appeared || self.known.port_missing() || self.news.has_no_service();
-        if surprise && self.surprises.allow((self.clock)()) {
+        let needs_relist = appeared || self.store.port_missing() || self.status.has_no_service();
+        if needs_relist && self.relist_throttle.allow((self.clock)()) {
             return Err(End::Wanted);
         }
         Ok(())

@@ -10,8 +10,8 @@ use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 #[allow(dead_code, reason = "the tests of memory use all of it")]
 mod memory;
 
-/// The rooms that only the daemon and `main` may know.
-const ROOMS: &[&str] = &[
+/// The modules that only the daemon and `main` may know.
+const MODULES: &[&str] = &[
     "daemon", "settings", "policy", "engine", "kube", "resolve", "metrics", "admin",
 ];
 
@@ -70,8 +70,8 @@ fn without_tests(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The room that a file belongs to.
-fn room(file: &str) -> &str {
+/// The module that a file belongs to.
+fn module(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap()
 }
 
@@ -95,13 +95,13 @@ fn names_exactly(text: &str, path: &str) -> bool {
 }
 
 #[test]
-fn no_room_but_the_daemon_knows_another_room() {
+fn no_module_but_the_daemon_knows_another_module() {
     for (file, text) in sources() {
-        let own = room(&file);
+        let own = module(&file);
         if matches!(own, "daemon" | "main" | "lib") {
             continue;
         }
-        for other in ROOMS.iter().filter(|&&other| other != own) {
+        for other in MODULES.iter().filter(|&&other| other != own) {
             let may = EXCEPTIONS.contains(&(own, *other));
             assert!(may || !knows(&text, other), "{file} knows {other}");
         }
@@ -141,7 +141,7 @@ fn nobody_reads_a_clock_but_through_what_main_hands_to_the_daemon() {
 fn the_policy_knows_no_socket_no_thread_and_no_environment() {
     for (file, text) in sources()
         .into_iter()
-        .filter(|(file, _)| room(file) == "policy")
+        .filter(|(file, _)| module(file) == "policy")
     {
         for world in [
             "TcpStream",
@@ -158,7 +158,7 @@ fn the_policy_knows_no_socket_no_thread_and_no_environment() {
 }
 
 #[test]
-fn within_a_room_files_know_one_another_in_one_direction_only() {
+fn within_a_module_files_know_one_another_in_one_direction_only() {
     let sources = sources();
     let mut arrows: Vec<(PathBuf, PathBuf)> = Vec::new();
     for (file, text) in &sources {
@@ -204,7 +204,7 @@ fn knows_sibling(text: &str, name: &str) -> bool {
 
 #[test]
 fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_another() {
-    let made_of = ["command", "config", "cover", "phase", "pods", "seen"];
+    let made_of = ["command", "config", "lease", "phase", "pods", "seen"];
     let files = made_of.map(|name| format!("policy/{name}.rs"));
     let texts: Vec<(String, String)> = sources()
         .into_iter()
@@ -219,9 +219,9 @@ fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_ano
 }
 
 #[test]
-fn what_is_told_to_visitors_is_made_of_bytes_alone() {
+fn what_is_told_to_admin_connections_is_made_of_bytes_alone() {
     for (file, text) in sources() {
-        if !matches!(room(&file), "admin" | "metrics") {
+        if !matches!(module(&file), "admin" | "metrics") {
             continue;
         }
         for world in [
@@ -241,7 +241,7 @@ fn what_is_told_to_visitors_is_made_of_bytes_alone() {
 #[test]
 fn the_engine_knows_no_kubernetes_and_kube_no_event_loop() {
     for (file, text) in sources() {
-        let forbidden: &[&str] = match room(&file) {
+        let forbidden: &[&str] = match module(&file) {
             "engine" => &["ureq", "serde", "cluster::", "rustls"],
             "kube" => &["mio::", "Waker"],
             _ => &[],
@@ -403,7 +403,7 @@ fn the_visible_top_level_is_what_was_agreed() {
         let top = file.split('/').next().unwrap();
         assert!(
             top.starts_with('.') || agreed.contains(&top),
-            "{file} is not in a room"
+            "{file} is not agreed"
         );
     }
 }

@@ -13,14 +13,14 @@ use super::{Invocation, help};
 
 /// What the user said, by the setting's flag, and what could not be understood.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    pub(super) words: BTreeMap<&'static str, Word>,
+pub(super) struct RawSettings {
+    pub(super) values: BTreeMap<&'static str, RawValue>,
     pub(super) errors: Vec<String>,
 }
 
 /// One setting's value, as the user gave it.
 #[derive(Debug)]
-pub(super) struct Word {
+pub(super) struct RawValue {
     from: Source,
     pub(super) value: OsString,
 }
@@ -31,7 +31,7 @@ enum Source {
     Variable(&'static str),
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for RawValue {
     /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`; `--idle-ttl` if it was given no
     /// value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,9 +46,9 @@ impl fmt::Display for Word {
     }
 }
 
-impl Said {
+impl RawSettings {
     /// Takes in the command line; a `--help` or `--version` in it is returned.
-    pub(super) fn listen_to_flags(
+    pub(super) fn parse_flags(
         &mut self,
         args: impl IntoIterator<Item = OsString>,
     ) -> Option<Invocation> {
@@ -76,15 +76,15 @@ impl Said {
     }
 
     /// Takes in the environment, where the command line was silent.
-    pub(super) fn listen_to_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
+    pub(super) fn read_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
         for setting in TABLE {
             let word = setting.variables.iter().find_map(|name| {
-                let value = env(name).filter(|value| is_meant_for_us(name, value))?;
+                let value = env(name).filter(|value| is_set(name, value))?;
                 let from = Source::Variable(name);
-                Some(Word { from, value })
+                Some(RawValue { from, value })
             });
             if let Some(word) = word {
-                self.words.entry(setting.flag).or_insert(word);
+                self.values.entry(setting.flag).or_insert(word);
             }
         }
     }
@@ -98,11 +98,11 @@ impl Said {
             return;
         };
         let value = parser.optional_value().or_else(|| detached_value(parser));
-        let word = Word {
+        let word = RawValue {
             from: Source::Flag(name),
             value: value.unwrap_or_default(),
         };
-        self.words.insert(setting.flag, word);
+        self.values.insert(setting.flag, word);
     }
 
     fn refuse(&mut self, dashes: &str, name: String) {
@@ -152,6 +152,6 @@ fn skip_value(parser: &mut Parser) {
 
 /// An empty variable counts as unset, and so does a service link: the user has
 /// said nothing there.
-fn is_meant_for_us(name: &str, value: &OsStr) -> bool {
+fn is_set(name: &str, value: &OsStr) -> bool {
     !value.is_empty() && !is_service_link(name, value)
 }
