@@ -4,11 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use support::memory;
 use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
-
-#[path = "net/memory.rs"]
-#[allow(dead_code, reason = "the tests of memory use all of it")]
-mod memory;
 
 /// The modules that only the daemon and `main` may know.
 const MODULES: &[&str] = &[

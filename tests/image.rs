@@ -5,9 +5,6 @@
 //! sets it. The image is unpacked and run without a container engine, with the
 //! means of the kernel that an engine would use, which takes root.
 
-#[path = "sandbox/mod.rs"]
-mod sandbox;
-
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,8 +15,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sandbox::{Options, Sandbox, on};
 use serde_json::{Value, json};
+use support::sandbox::{Options, Sandbox, on};
 
 const USER: u32 = 65532;
 const SIZE_MAX: u64 = 6 << 20;

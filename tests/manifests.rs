@@ -13,11 +13,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zpa::engine::{MAX_PIPES, PIPE_BYTES};
+use support::memory;
+use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use zpa::settings::{self, Invocation, Settings};
-
-#[path = "net/memory.rs"]
-mod memory;
 
 const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
@@ -190,7 +188,8 @@ fn all_connections_that_are_allowed_take_half_of_the_memory_that_is() {
         let connections = proxy.settings().max_connections.unwrap();
         let pipes = (MAX_PIPES * PIPE_BYTES) as u64;
         let sockets = SOCKETS * connections as u64;
-        let most = PROGRAM + memory::ceiling(connections) + sockets + pipes;
+        let most =
+            PROGRAM + memory::ceiling(connections, MAX_BLOCKS, BLOCK_BYTES) + sockets + pipes;
         assert!(2 * most <= limit * MIB, "{most} of {limit} MiB");
     }
 }

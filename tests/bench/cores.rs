@@ -3,8 +3,9 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 
+use support::process::Process;
+
 use crate::Result;
-use crate::process::Process;
 
 /// Keeps this process and another on one core, until it is dropped.
 pub struct OneCore {

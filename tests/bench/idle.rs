@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
+use support::descriptors::raise_open_files;
+use support::process::{Busy, Memory, Process, kernel_memory, watch};
 
-use crate::limits::raise_open_files;
 use crate::load::{exchange, probe};
-use crate::process::{Busy, Memory, Process, kernel_memory, watch};
 use crate::proxies::{Kind, Way};
 use crate::report::{Table, number};
 use crate::{Plan, Result};

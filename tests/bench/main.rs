@@ -20,26 +20,16 @@
 //!
 //! rows          what is measured      load      the clients
 //! proxies       who stands between    server    the server
-//! process       what /proc says       protocol  what they say
-//! limits        open files            turns     who of many is next
+//! protocol      what they say         turns     who of many is next
 //! cores         which to run on       others    what else the machine did
 //! stats         medians               report    tables
 //! readme        where they go
 //! ```
 
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
-
-#[allow(dead_code, reason = "the benches don't read the log")]
-#[path = "../e2e/process.rs"]
-mod zpa_process;
-
 mod cores;
 mod idle;
-mod limits;
 mod load;
 mod others;
-mod process;
 mod protocol;
 mod proxies;
 mod ratios;
@@ -146,7 +136,7 @@ fn main() -> ExitCode {
 fn run(plan: &Plan) -> Result<()> {
     plan.check()?;
     // The proxies inherit it.
-    zpa::sys::raise_descriptor_limit()?;
+    support::descriptors::raise_to_hard_limit()?;
     let mut report = Report::default();
     report.add(&report::machine(plan.quick, &proxies::versions()));
     if plan.includes("wake") {

@@ -3,8 +3,9 @@
 use std::thread;
 use std::time::Instant;
 
+use support::process::{Process, cpu_seconds_of_all};
+
 use crate::Result;
-use crate::process::{Process, cpu_seconds_of_all};
 use crate::proxies::Way;
 
 /// The others, since then.

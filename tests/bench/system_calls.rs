@@ -8,8 +8,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
+use support::process::Process;
+
 use crate::load::{Group, Load, MESSAGE_BYTES, Outcome};
-use crate::process::Process;
 use crate::proxies::{Kind, Role, Way};
 use crate::report::{Table, factor, number};
 use crate::{Plan, Result};

@@ -10,11 +10,12 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::program::Zpa;
+use support::sandbox::{Endpoint, Exchange, Options, Pattern, Sandbox, State, on};
+
 use crate::protocol::{HEADER_BYTES, Request};
 use crate::report::{Table, number};
-use crate::sandbox::{Endpoint, Exchange, Options, Pattern, Sandbox, State, on};
 use crate::stats::Latencies;
-use crate::zpa_process::Zpa;
 use crate::{Plan, Result};
 
 /// The shortest that there is.
@@ -140,7 +141,11 @@ impl Cluster {
             start_delay: Some(START_DELAY),
             ..Options::default()
         });
-        let zpa = Zpa::start(&sandbox, &[("ZPA_IDLE_TTL", IDLE_TTL), ("ZPA_LOG", "info")]);
+        let zpa = Zpa::start(
+            env!("CARGO_BIN_EXE_zpa"),
+            &sandbox,
+            &[("ZPA_IDLE_TTL", IDLE_TTL), ("ZPA_LOG", "info")],
+        );
         zpa.expect_log("is asleep");
         Cluster { sandbox, zpa }
     }

@@ -6,70 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
-
-use crate::sandbox::{Misbehaviour, Times};
-
-impl Zpa {
-    /// Sends `request` to the admin port; the status and the body of the reply.
-    fn asked(&self, request: &str) -> (u16, String) {
-        let mut stream = self.visit();
-        stream.write_all(request.as_bytes()).unwrap();
-        reply(&mut stream)
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        self.asked(&format!("GET {path} HTTP/1.1\r\nHost: zpa\r\n\r\n"))
-    }
-
-    fn status(&self) -> Value {
-        let (status, body) = self.get("/status");
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    /// The value of one series, named as in the text format.
-    fn metric(&self, series: &str) -> Option<f64> {
-        let (_, body) = self.get("/metrics");
-        let line = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
-        body.lines().find_map(line)
-    }
-
-    /// Asks `path` until the reply is as wanted.
-    #[track_caller]
-    fn expect_page(&self, path: &str, what: &str, wanted: impl Fn(u16, &str) -> bool) {
-        let start = Instant::now();
-        loop {
-            let (status, body) = self.get(path);
-            if wanted(status, &body) {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "never: {what}\n{status} {body}");
-            // Not in a hurry: the others have but two cores.
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    #[track_caller]
-    fn expect_ready(&self) {
-        self.expect_page("/readyz", "ready", |status, _| status == 200);
-    }
-
-    #[track_caller]
-    fn expect_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
-        self.expect_page("/status", what, |_, body| {
-            wanted(&serde_json::from_str(body).unwrap())
-        });
-    }
-}
-
-/// Reads a whole reply.
-fn reply(stream: &mut TcpStream) -> (u16, String) {
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).expect("a status line");
-    (status.parse().expect("a number"), body.to_owned())
-}
+use support::sandbox::{Misbehaviour, Times};
 
 /// The rights in whose place something else is done, as `/status` has them.
 fn fallbacks(status: &Value) -> Vec<&str> {
@@ -89,7 +26,7 @@ fn it_is_alive_from_the_start_and_ready_once_it_has_read_the_deployment() {
     let sandbox = asleep();
     let read = on("get", "deployments");
     sandbox.fault(read, Times::Always, Misbehaviour::Refuse(503, None));
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     assert_eq!(zpa.get("/healthz"), (200, "ok\n".to_owned()));
     zpa.expect_page("/readyz", "why not", |status, body| {
         status == 503
@@ -107,7 +44,7 @@ fn it_is_alive_from_the_start_and_ready_once_it_has_read_the_deployment() {
 #[test]
 fn a_sleeping_app_is_ready_and_no_probe_wakes_it() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     zpa.expect_ready();
     for path in ["/healthz", "/readyz", "/metrics", "/status"].repeat(5) {
@@ -123,7 +60,7 @@ fn a_sleeping_app_is_ready_and_no_probe_wakes_it() {
 #[test]
 fn a_wake_shows_in_the_metrics() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     echo(&mut client, "hello");
@@ -158,7 +95,7 @@ fn a_wake_shows_in_the_metrics() {
 fn without_slices_the_state_shows_that_endpoints_are_followed_in_their_place() {
     let sandbox = asleep();
     sandbox.deny("*", "endpointslices");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     echo(&mut zpa.connect(), "through endpoints");
     let status = zpa.status();
@@ -178,7 +115,7 @@ fn without_slices_the_state_shows_that_endpoints_are_followed_in_their_place() {
 fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     echo(&mut zpa.connect(), "renewed by an annotation");
     let status = zpa.status();
     assert_eq!(status["in_use"]["lease_location"], "an annotation");
@@ -195,7 +132,7 @@ fn without_status_and_annotations_the_state_shows_that_nothing_is_renewed() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     echo(&mut zpa.connect(), "without renewal");
     let status = zpa.status();
     assert_eq!(status["in_use"]["lease_location"], "nothing");
@@ -218,7 +155,7 @@ fn without_status_and_annotations_the_state_shows_that_nothing_is_renewed() {
 fn without_a_look_at_the_deployment_the_state_shows_that_its_scale_is_read() {
     let sandbox = asleep();
     sandbox.deny("get", "deployments");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     echo(&mut zpa.connect(), "by the scale alone");
     assert_eq!(fallbacks(&zpa.status()), ["get deployments"]);
@@ -229,7 +166,7 @@ fn without_a_look_at_the_deployment_the_state_shows_that_its_scale_is_read() {
 fn a_right_that_comes_back_is_no_fallback_any_more() {
     let sandbox = asleep();
     sandbox.deny("*", "endpointslices");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_status("a fallback", |status| fallbacks(status).len() == 1);
     sandbox.expect("it is watching", |state| {
         state.open_watches(sandbox::Resource::Endpoints) == 1
@@ -253,7 +190,7 @@ fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() 
         denied
             .iter()
             .for_each(|resource| sandbox.deny("*", resource));
-        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         let forbidden = format!("zpa_api_forbidden{{permission=\"{right}\"}} 1\n");
         zpa.expect_page("/metrics", right, |_, body| body.contains(&forbidden));
         zpa.expect_page("/readyz", right, |status, body| {
@@ -268,7 +205,7 @@ fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() 
 fn a_service_that_does_not_exist_keeps_it_from_becoming_ready_until_it_does() {
     let sandbox = asleep();
     sandbox.delete_service();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     const WHY: &str = "the Service default/myapp does not exist (404 services \"myapp\" not found)";
     zpa.expect_page("/readyz", "why not", |status, body| {
         status == 503 && body.contains(WHY) && body.contains("set --service (ZPA_SERVICE)")
@@ -286,7 +223,7 @@ fn a_service_that_does_not_exist_keeps_it_from_becoming_ready_until_it_does() {
 #[test]
 fn a_service_that_is_deleted_later_ends_no_readiness() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     sandbox.delete_service();
     let _waiting = zpa.connect();
@@ -302,7 +239,7 @@ fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_
     let forbidden = format!("zpa_api_forbidden{{permission=\"{RIGHT}\"}}");
     let sandbox = awake();
     sandbox.deny("patch", "deployments/scale");
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     zpa.expect_status("it tried", |status| fallbacks(status) == [RIGHT]);
     assert_eq!(zpa.metric(&forbidden), Some(0.0));
     assert_eq!(zpa.get("/readyz").0, 200);
@@ -318,7 +255,7 @@ fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_
 #[test]
 fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_lease() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     zpa.expect_status("it knows the pod", |status| {
         status["addresses"]["dialled"] == 1
@@ -338,7 +275,7 @@ fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_lease() {
 #[test]
 fn sigterm_makes_it_unready_at_once_while_connections_drain() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     zpa.expect_ready();
@@ -355,7 +292,7 @@ fn sigterm_makes_it_unready_at_once_while_connections_drain() {
 #[test]
 fn seventeen_who_sit_and_say_nothing_keep_no_probe_out() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let silent: Vec<_> = (0..17).map(|_| zpa.visit()).collect();
     let start = Instant::now();
     assert_eq!(zpa.get("/healthz").0, 200);
@@ -369,7 +306,7 @@ fn seventeen_who_sit_and_say_nothing_keep_no_probe_out() {
 #[test]
 fn at_the_connection_limit_it_answers_all_the_same() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
     let mut client = zpa.connect();
     echo(&mut client, "the only one");
     let _waiting = zpa.connect();
@@ -382,7 +319,7 @@ fn at_the_connection_limit_it_answers_all_the_same() {
 #[test]
 fn a_connection_limit_that_is_reached_again_and_again_is_one_line_in_a_minute() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_MAX_CONNECTIONS", "1")]);
     for _ in 0..20 {
         echo(&mut zpa.connect(), "and another");
     }
@@ -392,7 +329,7 @@ fn a_connection_limit_that_is_reached_again_and_again_is_one_line_in_a_minute() 
 #[test]
 fn sixteen_at_once_are_all_answered_again_and_again() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| (0..10).for_each(|_| assert_eq!(zpa.get("/healthz").0, 200)));
@@ -403,7 +340,7 @@ fn sixteen_at_once_are_all_answered_again_and_again() {
 #[test]
 fn what_is_no_request_is_refused_and_harms_nobody() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let long = format!(
         "GET /healthz HTTP/1.1\r\nCookie: {}\r\n\r\n",
         "x".repeat(64 * 1024)
@@ -426,7 +363,7 @@ fn what_is_no_request_is_refused_and_harms_nobody() {
 #[test]
 fn the_status_has_every_setting_and_no_token() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     let (status, metrics) = (zpa.get("/status").1, zpa.get("/metrics").1);
     let token = sandbox.token();
@@ -444,7 +381,7 @@ fn the_status_has_every_setting_and_no_token() {
 #[test]
 fn the_admin_port_can_be_turned_off() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_ADMIN_LISTEN", "off")]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_ADMIN_LISTEN", "off")]);
     echo(&mut zpa.connect(), "all the same");
     assert_eq!(zpa.logged("status on http://"), 0);
 }

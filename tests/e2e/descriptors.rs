@@ -15,7 +15,7 @@ const CROWD: &str =
 /// room for below the hard limit of open files. Both ends are here, the client's
 /// and the pod's.
 pub fn room_for(wanted: usize) -> usize {
-    let limit = zpa::sys::raise_descriptor_limit().expect("a limit of open files");
+    let limit = support::descriptors::raise_to_hard_limit().expect("a limit of open files");
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let count = wanted.min(limit.saturating_sub(OTHERS) / 2).max(1);
     if count < wanted {

@@ -5,13 +5,13 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Instant;
 
-use crate::sandbox::{Misbehaviour, Reception, Times, anything};
+use support::sandbox::{Misbehaviour, Reception, Times, anything};
 
 #[test]
 fn while_the_api_server_is_down_flows_and_new_connections_live_on() {
     for hang in [false, true] {
         let sandbox = awake();
-        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         let mut old = zpa.connect();
         echo(&mut old, "before");
         if hang {
@@ -28,7 +28,7 @@ fn while_the_api_server_is_down_flows_and_new_connections_live_on() {
 #[test]
 fn while_the_api_server_is_down_nothing_is_put_to_sleep_and_afterwards_it_is() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     echo(&mut zpa.connect(), "before");
     let outage = sandbox.fault(anything(), Times::Always, Misbehaviour::Refuse(503, None));
     let asked = sandbox.count(&anything());
@@ -44,7 +44,7 @@ fn while_the_api_server_is_down_nothing_is_put_to_sleep_and_afterwards_it_is() {
 #[test]
 fn connections_to_a_sleeping_app_are_held_through_an_api_outage_and_then_served() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.api_down();
     let mut clients: Vec<_> = (0..10).map(|_| zpa.connect()).collect();
@@ -59,7 +59,7 @@ fn connections_to_a_sleeping_app_are_held_through_an_api_outage_and_then_served(
 #[test]
 fn a_wake_does_not_wait_for_a_poll_that_hangs() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.fault(on("get", "deployments"), Times::Always, Misbehaviour::Hang);
     let polls = sandbox.count(&on("get", "deployments"));
@@ -76,7 +76,7 @@ fn a_wake_does_not_wait_for_a_poll_that_hangs() {
 #[test]
 fn a_patch_that_was_applied_though_its_reply_was_lost_is_not_sent_again() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let patch = on("patch", "deployments/scale");
     sandbox.fault(patch, Times::First(1), Misbehaviour::LoseReply);
@@ -87,7 +87,7 @@ fn a_patch_that_was_applied_though_its_reply_was_lost_is_not_sent_again() {
 #[test]
 fn a_storm_of_conflicts_ends_in_a_wake() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let patch = on("patch", "deployments/scale");
     sandbox.fault(patch, Times::First(4), Misbehaviour::Refuse(409, None));
@@ -98,7 +98,7 @@ fn a_storm_of_conflicts_ends_in_a_wake() {
 #[test]
 fn a_retry_after_is_honoured() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let patch = on("patch", "deployments/scale");
     sandbox.fault(patch, Times::First(1), Misbehaviour::Refuse(429, Some(1)));
@@ -110,7 +110,7 @@ fn a_retry_after_is_honoured() {
 #[test]
 fn a_token_that_is_rotated_is_read_again_and_the_request_repeated() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.rotate_token();
     echo(&mut zpa.connect(), "with the new one");
@@ -119,7 +119,7 @@ fn a_token_that_is_rotated_is_read_again_and_the_request_repeated() {
 #[test]
 fn a_token_that_is_refused_for_a_moment_keeps_nobody_waiting_for_half_a_minute() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.revoke_token();
     let mut client = zpa.connect();
@@ -131,7 +131,7 @@ fn a_token_that_is_refused_for_a_moment_keeps_nobody_waiting_for_half_a_minute()
 #[test]
 fn a_ca_that_is_rotated_is_trusted_and_the_old_one_is_not() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.rotate_ca();
     sandbox.reset_connections();
@@ -141,7 +141,7 @@ fn a_ca_that_is_rotated_is_trusted_and_the_old_one_is_not() {
 #[test]
 fn a_server_that_another_ca_vouches_for_gets_no_request() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.impersonate();
     sandbox.reset_connections();
@@ -157,7 +157,7 @@ fn a_server_that_another_ca_vouches_for_gets_no_request() {
 fn where_slices_may_not_be_read_plain_endpoints_serve_and_one_line_says_so() {
     let sandbox = asleep();
     sandbox.deny("*", "endpointslices");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     echo(&mut zpa.connect(), "through endpoints");
     sandbox.set_replicas(0);
     sandbox.expect("the pods are gone", |state| state.pods() == 0);
@@ -175,7 +175,7 @@ fn where_slices_may_not_be_read_plain_endpoints_serve_and_one_line_says_so() {
 fn a_scale_that_may_not_be_patched_is_told_in_one_line_and_flows_live_on() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/scale");
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     zpa.expect_log("cannot patch resource");
     for _ in 0..3 {
         echo(&mut zpa.connect(), "still served");
@@ -189,9 +189,9 @@ fn a_scale_that_may_not_be_patched_is_told_in_one_line_and_flows_live_on() {
 
 #[test]
 fn a_watch_that_breaks_or_expires_costs_no_wake() {
-    use crate::sandbox::WatchOrder;
+    use support::sandbox::WatchOrder;
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     for order in WatchOrder::BREAKS {
         settle_asleep(&sandbox, &zpa);
         sandbox.expect("it is watching", |state| {
@@ -214,7 +214,7 @@ fn a_watch_that_breaks_or_expires_costs_no_wake() {
 #[test]
 fn a_deployment_that_is_deleted_and_made_again_is_served_again() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut flow = zpa.connect();
     echo(&mut flow, "before");
     sandbox.delete_deployment();
@@ -228,7 +228,7 @@ fn a_deployment_that_is_deleted_and_made_again_is_served_again() {
 #[test]
 fn no_token_is_ever_logged() {
     let sandbox = asleep();
-    let zpa = Zpa::start(
+    let zpa = start_zpa(
         &sandbox,
         &[LONG_TTL, ("RUST_LOG", "trace"), ("ZPA_LOG", "debug")],
     );
@@ -260,7 +260,7 @@ fn neither_a_proxy_from_the_environment_nor_a_redirect_is_followed() {
         ("HTTP_PROXY", &proxy),
         ("ALL_PROXY", &proxy),
     ];
-    let zpa = Zpa::start(&sandbox, &settings);
+    let zpa = start_zpa(&sandbox, &settings);
     echo(&mut zpa.connect(), "directly");
     assert_eq!(trap.accepted(), 0);
 }
@@ -268,7 +268,7 @@ fn neither_a_proxy_from_the_environment_nor_a_redirect_is_followed() {
 #[test]
 fn sigterm_lets_connections_finish_and_then_ends_well() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     zpa.signal("TERM");
@@ -282,7 +282,7 @@ fn sigterm_lets_connections_finish_and_then_ends_well() {
 #[test]
 fn during_the_drain_delay_new_connections_are_still_served() {
     let sandbox = asleep();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1s")]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1s")]);
     settle_asleep(&sandbox, &zpa);
     zpa.signal("TERM");
     zpa.expect_log("SIGTERM");
@@ -295,7 +295,7 @@ fn during_the_drain_delay_new_connections_are_still_served() {
 #[test]
 fn at_the_drain_deadline_what_still_runs_is_reset() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "500ms")]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "500ms")]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     zpa.signal("TERM");
@@ -306,7 +306,7 @@ fn at_the_drain_deadline_what_still_runs_is_reset() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1h")]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     zpa.signal("INT");
@@ -320,7 +320,7 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_second_signal_while_nothing_is_open_ends_at_once_and_well() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1h")]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "1h")]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     client.shutdown(Shutdown::Write).unwrap();
@@ -335,7 +335,7 @@ fn a_second_signal_while_nothing_is_open_ends_at_once_and_well() {
 #[test]
 fn a_sigpipe_is_ignored() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.signal("PIPE");
     echo(&mut zpa.connect(), "still here");
 }
@@ -343,7 +343,7 @@ fn a_sigpipe_is_ignored() {
 #[test]
 fn traffic_through_a_sigterm_is_not_disturbed() {
     let sandbox = awake();
-    let mut zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let clients: Vec<_> = (0..8)
         .map(|_| {
             let mut client = zpa.connect();

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::sandbox::{App, Endpoint, Resource};
+use support::sandbox::{App, Endpoint, Resource};
+
 use super::*;
 
 /// What one reply may hold: the proxy reads no more of it.
@@ -33,7 +34,7 @@ fn of_twenty_thousand_endpoints_in_slices_of_a_hundred_the_last_is_dialled() {
     drop(state);
     assert!(whole > LARGEST_REPLY, "{whole} bytes fit one reply");
 
-    let zpa = Zpa::start(&sandbox, &[]);
+    let zpa = start_zpa(&sandbox, &[]);
     echo(&mut zpa.connect(), "hello");
     let lists = sandbox.requests(&on("list", "endpointslices"));
     let pages = lists.iter().filter(|it| it.query.contains("&continue="));

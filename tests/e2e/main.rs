@@ -1,13 +1,9 @@
 //! The real binary between real clients and the sandbox's cluster.
 
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
-
 mod admin;
 mod descriptors;
 mod faults;
 mod large;
-mod process;
 mod settings;
 mod several;
 mod walkthroughs;
@@ -16,13 +12,18 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use process::{PATIENCE, Zpa};
-use sandbox::{Options, Sandbox, on};
+use support::program::{PATIENCE, Zpa};
+use support::sandbox::{self, Options, Sandbox, on};
 
 /// A TTL that is over before a test gets impatient.
 const SHORT_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1s");
 /// A TTL that no test sees the end of.
 const LONG_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1h");
+
+/// Starts the `zpa` of this build before the sandbox's app.
+fn start_zpa(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
+    Zpa::start(env!("CARGO_BIN_EXE_zpa"), sandbox, settings)
+}
 
 /// A sandbox whose app sleeps.
 fn asleep() -> Sandbox {

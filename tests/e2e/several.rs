@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use support::sandbox::{Misbehaviour, Times, anything};
 use zpa::backoff::Random;
-
-use crate::sandbox::{Misbehaviour, Times, anything};
 
 const TTL: Duration = Duration::from_secs(2);
 const TWO_SECONDS: (&str, &str) = ("ZPA_IDLE_TTL", "2s");
 
 fn three(sandbox: &Sandbox, settings: &[(&str, &str)]) -> [Zpa; 3] {
-    [(); 3].map(|()| Zpa::start(sandbox, settings))
+    [(); 3].map(|()| start_zpa(sandbox, settings))
 }
 
 /// Waits until `time` has passed, in which nothing needs to happen.
@@ -82,7 +81,7 @@ fn three_wakes_at_the_same_time_are_one() {
 #[test]
 fn under_lease_no_api_call_is_on_the_way_of_a_connection() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let _first = zpa.connect();
     zpa.expect_log("relaying to");
     sandbox.expect("the renewal is answered", |state| {
@@ -102,7 +101,7 @@ fn under_lease_no_api_call_is_on_the_way_of_a_connection() {
 #[test]
 fn without_lease_and_without_an_api_server_connections_are_let_through_after_two_seconds() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_log("awake: 1 replica");
     sandbox.expect("it watches", |state| {
         state.open_watches(sandbox::Resource::EndpointSlices) == 1
@@ -135,7 +134,7 @@ fn where_nothing_may_be_renewed_the_own_connections_count_and_one_line_says_so()
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
-    let zpa = Zpa::start(&sandbox, &[TWO_SECONDS]);
+    let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
     let mut client = zpa.connect();
     echo(&mut client, "on its own");
     let_pass(&sandbox, TTL * 2);
@@ -149,7 +148,7 @@ fn where_nothing_may_be_renewed_the_own_connections_count_and_one_line_says_so()
 fn where_the_deployment_may_not_be_read_its_scale_is_and_one_line_says_so() {
     let sandbox = asleep();
     sandbox.deny("get", "deployments");
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     echo(&mut zpa.connect(), "by its scale");
     assert_eq!(zpa.logged("only its scale"), 1, "{}", zpa.log());
@@ -159,11 +158,11 @@ fn where_the_deployment_may_not_be_read_its_scale_is_and_one_line_says_so() {
 fn a_rollout_of_the_proxy_loses_no_connection_held_ones_included() {
     let sandbox = asleep();
     sandbox.set_start_delay(Duration::from_millis(500));
-    let mut old = Zpa::start(&sandbox, &[TWO_SECONDS, ("ZPA_DRAIN_DELAY", "300ms")]);
+    let mut old = start_zpa(&sandbox, &[TWO_SECONDS, ("ZPA_DRAIN_DELAY", "300ms")]);
     settle_asleep(&sandbox, &old);
     let mut held = old.connect();
     old.expect_log("waking");
-    let new = Zpa::start(&sandbox, &[TWO_SECONDS]);
+    let new = start_zpa(&sandbox, &[TWO_SECONDS]);
     old.signal("TERM");
     echo(&mut held, "held by the old one");
     let mut client = new.connect();
@@ -323,7 +322,7 @@ fn a_proxy_that_is_killed_takes_nothing_with_it_but_its_own() {
         if round % 3 == 2 {
             // Dropping it is a SIGKILL.
             *victim = None;
-            *victim = Some(Zpa::start(sandbox, &[SHORT_TTL]));
+            *victim = Some(start_zpa(sandbox, &[SHORT_TTL]));
         } else if let Some(zpa) = victim.as_ref() {
             // It may be waking the app, or be leased, when it is killed.
             drop(zpa.connect());
@@ -349,7 +348,7 @@ mod cost {
     #[test]
     fn an_app_asleep_costs_at_most_ten_requests_a_minute() {
         let sandbox = asleep();
-        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         settle_asleep(&sandbox, &zpa);
         let requests = requests_in_a_window(&sandbox);
         assert!((3..=5).contains(&requests), "{}", sandbox.summary());
@@ -358,7 +357,7 @@ mod cost {
     #[test]
     fn an_app_awake_costs_at_most_twenty_busy_or_not() {
         let sandbox = awake();
-        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         zpa.expect_log("awake");
         let mut client = zpa.connect();
         echo(&mut client, "busy");
@@ -369,7 +368,7 @@ mod cost {
     #[test]
     fn a_wake_costs_a_handful() {
         let sandbox = asleep();
-        let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         settle_asleep(&sandbox, &zpa);
         sandbox.expect("it watches", |state| {
             state.open_watches(sandbox::Resource::EndpointSlices) == 1

@@ -4,12 +4,12 @@ use super::*;
 use std::net::Shutdown;
 use std::thread;
 
-use crate::sandbox::App;
+use support::sandbox::App;
 
 #[test]
 fn a_connection_while_asleep_wakes_the_app_and_is_served() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     echo(&mut client, "good morning");
@@ -24,7 +24,7 @@ fn a_connection_while_asleep_wakes_the_app_and_is_served() {
 fn five_hundred_connections_at_once_while_asleep_are_one_patch_and_all_served() {
     let sandbox = asleep();
     sandbox.set_start_delay(Duration::from_millis(300));
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let count = descriptors::room_for(500);
     let mut clients: Vec<_> = (0..count).map(|_| zpa.connect()).collect();
@@ -42,7 +42,7 @@ fn five_hundred_connections_at_once_while_asleep_are_one_patch_and_all_served() 
 #[test]
 fn while_awake_connections_are_proxied_both_ways_with_half_closes() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     let mut reader = client.try_clone().unwrap();
     let echoed = thread::spawn(move || {
@@ -66,7 +66,7 @@ fn while_awake_connections_are_proxied_both_ways_with_half_closes() {
 #[test]
 fn after_the_ttl_without_a_connection_the_app_sleeps_and_can_be_woken_again_and_again() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     settle_asleep(&sandbox, &zpa);
     for cycle in 1..=3 {
         let mut client = zpa.connect();
@@ -87,7 +87,7 @@ fn after_the_ttl_without_a_connection_the_app_sleeps_and_can_be_woken_again_and_
 #[test]
 fn a_client_that_half_closes_while_held_gets_its_reply() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     client.write_all(b"one shot").unwrap();
@@ -103,7 +103,7 @@ fn a_server_that_speaks_first_is_heard_after_the_wake() {
         app: App::Source(5),
         ..Options::default()
     });
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut greeting = Vec::new();
     zpa.connect().read_to_end(&mut greeting).unwrap();
     assert_eq!(greeting, [0; 5]);
@@ -112,7 +112,7 @@ fn a_server_that_speaks_first_is_heard_after_the_wake() {
 #[test]
 fn connections_that_arrive_while_it_falls_asleep_are_held_and_served_by_a_new_pod() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     let old = sandbox.pod_addresses();
     let zero = on("patch", "deployments/scale").with(|e| e.replicas() == Some(0));
     sandbox.fault(
@@ -131,7 +131,7 @@ fn connections_that_arrive_while_it_falls_asleep_are_held_and_served_by_a_new_po
 #[test]
 fn a_pod_of_before_the_sleep_that_is_still_listed_as_ready_is_not_dialled() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     zpa.expect_log("awake");
     // The slices tell of the end of the old pod only after it is long gone.
     sandbox.set_endpoint_lag(seconds(1));
@@ -150,7 +150,7 @@ fn a_pod_of_before_the_sleep_that_is_still_listed_as_ready_is_not_dialled() {
 fn when_all_clients_leave_before_the_pod_is_ready_the_app_wakes_and_then_sleeps() {
     let sandbox = asleep();
     sandbox.set_start_delay(Duration::from_millis(300));
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     settle_asleep(&sandbox, &zpa);
     let client = zpa.connect();
     zpa.expect_log("waking");
@@ -167,7 +167,7 @@ fn when_all_clients_leave_before_the_pod_is_ready_the_app_wakes_and_then_sleeps(
 fn an_app_that_is_never_ready_costs_its_clients_a_reset_at_the_hold_limit() {
     let sandbox = asleep();
     sandbox.never_ready();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_HOLD_TIMEOUT", "1s")]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_HOLD_TIMEOUT", "1s")]);
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     expect_reset(&mut client);
@@ -179,7 +179,7 @@ fn an_app_that_is_never_ready_costs_its_clients_a_reset_at_the_hold_limit() {
 #[test]
 fn a_wake_asks_for_the_wake_count_and_a_sleep_takes_back_whatever_the_hpa_has_made_of_it() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[SHORT_TTL, ("ZPA_WAKE_REPLICAS", "3")]);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, ("ZPA_WAKE_REPLICAS", "3")]);
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     echo(&mut client, "three of you");
@@ -194,7 +194,7 @@ fn a_wake_asks_for_the_wake_count_and_a_sleep_takes_back_whatever_the_hpa_has_ma
 #[test]
 fn a_human_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one() {
     let sandbox = awake();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     echo(&mut client, "before");
     sandbox.set_replicas(0);
@@ -207,7 +207,7 @@ fn a_human_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one()
 #[test]
 fn a_human_who_wakes_the_app_is_noticed_without_any_write() {
     let sandbox = asleep();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.set_replicas(2);
     zpa.expect_log("awake: 2 replicas");
@@ -222,7 +222,7 @@ fn pods_share_the_connections() {
         ..Options::default()
     });
     sandbox.expect("three are ready", |state| ready(state).len() == 3);
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut clients: Vec<_> = (0..9).map(|_| zpa.connect()).collect();
     clients.iter_mut().for_each(|client| echo(client, "hi"));
     for address in sandbox.pod_addresses() {
@@ -235,7 +235,7 @@ fn with_a_target_it_goes_through_that_in_place_of_the_pods() {
     let sandbox = asleep();
     let service = sandbox.lone_server("service", App::Echo);
     let target = service.address().to_string();
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL, ("ZPA_TARGET", &target)]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_TARGET", &target)]);
     settle_asleep(&sandbox, &zpa);
     echo(&mut zpa.connect(), "through the service");
     assert_eq!(service.accepted(), 1);
@@ -246,7 +246,7 @@ fn with_a_target_it_goes_through_that_in_place_of_the_pods() {
 fn a_pod_that_is_ready_but_refuses_is_tried_until_it_accepts() {
     let sandbox = asleep();
     sandbox.set_manners(sandbox::Manners::Refuse);
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     zpa.expect_log("Connection refused");
     sandbox.set_manners(sandbox::Manners::Serve);
@@ -257,7 +257,7 @@ fn a_pod_that_is_ready_but_refuses_is_tried_until_it_accepts() {
 fn a_pod_that_resets_before_any_byte_is_dialled_again() {
     let sandbox = awake();
     sandbox.set_manners(sandbox::Manners::Reset);
-    let zpa = Zpa::start(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     zpa.expect_log("broke off before the first byte");
     sandbox.set_manners(sandbox::Manners::Serve);

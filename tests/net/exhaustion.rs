@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 
+use support::sandbox::{Resource, on};
+use support::sockets::leave_descriptors;
+
 use crate::fixture::{Fixture, expect_calm};
 use crate::network::{Network, POD};
 use crate::resets::reset;
-use crate::sandbox::{Resource, on};
-use crate::sockets::leave_descriptors;
 use crate::{echo, expect};
 
 #[test]

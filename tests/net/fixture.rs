@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use support::process::Process;
+use support::program::{PATIENCE, Zpa};
+use support::sandbox::{App, Endpoint, Options, PodServer, Sandbox};
 
 use crate::network::{MIDDLE, Network, POD};
-use crate::process::Process;
-use crate::program::{PATIENCE, Zpa};
-use crate::sandbox::{App, Endpoint, Options, PodServer, Sandbox};
 use crate::until;
 
 /// The port of every pod.
@@ -189,6 +189,6 @@ fn command(mut program: Command, sandbox: &Sandbox, settings: &[(&str, &str)]) -
 /// round and round takes all of it.
 #[track_caller]
 pub fn expect_calm(process: Process) {
-    let busy = crate::process::watch(process, Duration::from_secs(1)).unwrap();
+    let busy = support::process::watch(process, Duration::from_secs(1)).unwrap();
     assert!(busy.cpu < Duration::from_millis(200), "{busy:?}");
 }

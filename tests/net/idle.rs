@@ -5,13 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use support::descriptors::raise_open_files;
+use support::memory::PER_CONNECTION;
+use support::program::PATIENCE;
+use support::sandbox::anything;
 
 use crate::fixture::{Fixture, greet, listen};
-use crate::limits::raise_open_files;
-use crate::memory::PER_CONNECTION;
 use crate::network::{CLIENT, Network, OTHER_POD, POD, is_slow, restricted};
-use crate::program::PATIENCE;
-use crate::sandbox::anything;
 
 /// How many connections are opened where that may take minutes,
 const CONNECTIONS: usize = 100_000;

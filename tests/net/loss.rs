@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
+use support::program::PATIENCE;
 use zpa::sys::unacknowledged;
 
 use crate::fixture::{Fixture, listen};
 use crate::network::{Network, POD};
-use crate::program::PATIENCE;
 use crate::resets::reset;
 use crate::until;
 

@@ -28,37 +28,20 @@
 //! `skipped: …`. `make net` runs them with those that take minutes, because that
 //! is how long the kernel waits before it gives up a peer.
 
-#[path = "../bench/limits.rs"]
-mod limits;
-#[path = "../bench/process.rs"]
-#[allow(dead_code, reason = "the benches use all of it")]
-mod process;
-#[path = "../e2e/process.rs"]
-#[allow(dead_code, reason = "the end-to-end tests use all of it")]
-mod program;
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
-
 mod ending;
 mod exhaustion;
 mod fixture;
 mod idle;
 mod loss;
 mod many;
-mod memory;
-mod namespace;
 mod network;
 mod resets;
-mod sockets;
 mod vanishing;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// What reading `/proc` returns.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Sends a text through an echo server and expects it back.
 #[track_caller]

@@ -7,20 +7,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use support::descriptors::raise_open_files;
+use support::memory::{PER_CONNECTION, ceiling};
+use support::program::PATIENCE;
+use support::sandbox::on;
+use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS};
 
 use crate::fixture::{Fixture, expect_calm, listen};
-use crate::limits::raise_open_files;
-use crate::memory::{PER_CONNECTION, POOL, ceiling};
 use crate::network::{Network, POD, restricted};
-use crate::program::PATIENCE;
 use crate::resets::while_it_stands_still;
-use crate::sandbox::on;
 use crate::until;
 
 /// How many connections are held at once, if the limit of open files allows.
 const HELD: usize = 10_000;
 /// Descriptors of the test that are not connections'.
 const RESERVED: u64 = 500;
+/// The pool of blocks for what slow receivers have not taken yet.
+const POOL: u64 = (MAX_BLOCKS * BLOCK_BYTES) as u64;
 /// Blocks that are not full to the last byte.
 const SLACK: u64 = 1 << 20;
 
@@ -89,7 +92,7 @@ fn assert_in_order(served: &[u32]) {
 #[test]
 fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
     // More of them than there are blocks.
-    const SLOW: usize = zpa::engine::MAX_BLOCKS + 16;
+    const SLOW: usize = MAX_BLOCKS + 16;
     let Some(network) = Network::new() else {
         return;
     };
@@ -124,7 +127,10 @@ fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
     });
     drop((client, fixture));
     echoing.join().unwrap();
-    assert!(held <= ceiling(SLOW + 1), "{held} bytes");
+    assert!(
+        held <= ceiling(SLOW + 1, MAX_BLOCKS, BLOCK_BYTES),
+        "{held} bytes"
+    );
 }
 
 /// Some round trips of 64 bytes; a time-out ends them if they are starved.
@@ -185,7 +191,7 @@ const WIDE: (&str, &str) = ("ipv4/tcp_rmem", "4096 1048576 2097152");
 fn when_all_write_and_none_reads_memory_ends_at_its_bound_and_nothing_is_lost() {
     // Directions that stand still: four times as many as there are blocks and
     // more, so that all are in use whatever else holds some of the bytes.
-    const STUCK: usize = 2 * zpa::engine::MAX_BLOCKS + 8;
+    const STUCK: usize = 2 * MAX_BLOCKS + 8;
     let Some(network) = Network::new() else {
         return;
     };
@@ -210,7 +216,10 @@ fn when_all_write_and_none_reads_memory_ends_at_its_bound_and_nothing_is_lost() 
         held = fixture.process().memory().unwrap().anonymous;
         held >= before + POOL - SLACK
     });
-    assert!(held <= ceiling(STUCK), "{held} bytes for {STUCK} pairs");
+    assert!(
+        held <= ceiling(STUCK, MAX_BLOCKS, BLOCK_BYTES),
+        "{held} bytes for {STUCK} pairs"
+    );
     expect_calm(fixture.process());
 
     let written: Vec<usize> = ends.iter().map(|end| end.written).collect();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
-use crate::namespace::Namespace;
+use support::namespace::Namespace;
 
 /// Where the clients are.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -6,10 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
+use support::program::PATIENCE;
 
 use crate::fixture::{Fixture, listen};
 use crate::network::{Network, POD};
-use crate::program::PATIENCE;
 use crate::until;
 
 #[test]

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use support::program::PATIENCE;
+use support::sockets::connected_to;
 
 use crate::fixture::{Fixture, listen};
 use crate::network::{CLIENT, Network, OTHER_POD, POD};
-use crate::program::PATIENCE;
 use crate::resets::expect_reset;
-use crate::sockets::connected_to;
 use crate::{echo, until};
 
 /// What every socket of `zpa` is set to; see the README.

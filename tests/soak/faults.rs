@@ -5,11 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use zpa::backoff::Random;
-
-use crate::sandbox::{
+use support::sandbox::{
     Endpoint, Manners, Misbehaviour, Options, Sandbox, Times, WatchOrder, anything, on,
 };
+use zpa::backoff::Random;
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,16 +10,7 @@
 //! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`
 //! repeats the choices of an earlier run, which it has printed.
 
-#[path = "../bench/process.rs"]
-#[allow(dead_code, reason = "the benches use all of it")]
-mod process;
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
-
 mod faults;
-#[path = "../net/memory.rs"]
-#[allow(dead_code, reason = "the tests of memory use all of it")]
-mod memory;
 mod subject;
 mod traffic;
 
@@ -28,13 +19,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faults::Faults;
-use sandbox::{Options, Sandbox};
 use subject::{Subject, Traces};
+use support::memory;
+use support::sandbox::{self, Options, Sandbox};
 use traffic::{Clients, Tally};
 use zpa::backoff::Random;
-
-/// What reading `/proc` returns.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS};
 
 /// How long without `SOAK_MINUTES`.
 const SHORT: Duration = Duration::from_secs(20);
@@ -102,7 +92,7 @@ fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Rand
 fn watch(subject: &Subject, until: Instant) {
     while Instant::now() < until {
         let bytes = subject.traces().bytes;
-        let most = memory::ceiling(MOST_AT_ONCE);
+        let most = memory::ceiling(MOST_AT_ONCE, MAX_BLOCKS, BLOCK_BYTES);
         assert!(bytes <= most, "{bytes} bytes, and {most} are allowed");
         thread::sleep(Duration::from_millis(50));
     }

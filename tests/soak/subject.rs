@@ -9,9 +9,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use support::process::Process;
+use support::sandbox::Sandbox;
+
 use crate::PATIENCE;
-use crate::process::Process;
-use crate::sandbox::Sandbox;
 
 /// How many of its last lines are kept.
 const LINES: usize = 200;

@@ -13,11 +13,11 @@ mod zpa;
 use std::net::SocketAddr;
 
 use crate::Result;
-use crate::process::Process;
 use crate::server::Server;
 
 use rivals::Started;
 pub use rivals::{Kind, Missing, versions};
+use support::process::Process;
 use zpa::ZpaProxy;
 pub use zpa::builds;
 

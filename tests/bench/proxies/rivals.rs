@@ -10,12 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use support::process::Process;
 
 use super::Proxy;
 use super::configuration::{Site, command, nginx_has_streams, output};
 use crate::Result;
 use crate::load;
-use crate::process::Process;
 
 /// How long one may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(5);

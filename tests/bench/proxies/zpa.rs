@@ -4,10 +4,11 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use support::process::Process;
+use support::program::Zpa;
+use support::sandbox::{Endpoint, Options, Sandbox};
+
 use super::{Proxy, Role};
-use crate::process::Process;
-use crate::sandbox::{Endpoint, Options, Sandbox};
-use crate::zpa_process::Zpa;
 
 /// Further builds to run in columns of their own: programs, separated by colons.
 const ALSO: &str = "ZPA_BENCH_ALSO";
@@ -57,7 +58,7 @@ impl ZpaProxy {
             let name = format!("server-{n}");
             sandbox.publish_slice(&name, "IPv4", &[Endpoint::ready(&name, server)]);
         }
-        let zpa = Zpa::start_program(program, &sandbox, &[("ZPA_LOG", "info")]);
+        let zpa = Zpa::start(program, &sandbox, &[("ZPA_LOG", "info")]);
         zpa.expect_log("is awake");
         ZpaProxy {
             zpa,

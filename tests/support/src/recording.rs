@@ -53,7 +53,7 @@ pub struct Recording {
 
 /// Where the recordings are.
 pub fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../recordings")
 }
 
 impl Recording {

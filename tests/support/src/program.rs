@@ -27,18 +27,11 @@ struct Log {
 }
 
 impl Zpa {
-    /// Starts one before the sandbox's app, on a port of its own, logging at
-    /// debug, with these settings beside. Waits until it listens.
-    pub fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
-        Zpa::start_program(env!("CARGO_BIN_EXE_zpa"), sandbox, settings)
-    }
-
-    /// The same of another build of it.
-    pub fn start_program(
-        program: impl AsRef<OsStr>,
-        sandbox: &Sandbox,
-        settings: &[(&str, &str)],
-    ) -> Zpa {
+    /// Starts `program`, which is a `zpa`, before the sandbox's app, on a port of
+    /// its own, logging at debug, with these settings beside. Waits until it
+    /// listens. The program that cargo has built for a test is
+    /// `env!("CARGO_BIN_EXE_zpa")`, which cargo sets for the test alone.
+    pub fn start(program: impl AsRef<OsStr>, sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
         let mut command = Command::new(program);
         command
             .env_clear()

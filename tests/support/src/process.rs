@@ -5,7 +5,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+/// What reading `/proc` returns.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// How long a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -99,7 +100,6 @@ impl Process {
     }
 
     /// How many of them are ends of pipes.
-    #[allow(dead_code, reason = "the soak counts them")]
     pub fn pipe_ends(self) -> Result<usize> {
         let links = fs::read_dir(self.path("fd"))?.map_while(|entry| entry.ok());
         let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
@@ -119,7 +119,6 @@ impl Process {
     }
 
     /// The same of its first thread, which is the loop of `zpa`.
-    #[allow(dead_code, reason = "the tests of idle connections ask")]
     pub fn loop_wake_ups(self) -> Result<u64> {
         let status = self.read(&format!("task/{}/status", self.0))?;
         field(&status, "voluntary_ctxt_switches:")

@@ -1,23 +1,17 @@
 //! Each lever of the sandbox does what it says.
 
-#[path = "contract/client.rs"]
-#[allow(dead_code, reason = "shared with the contract test")]
-mod client;
-#[path = "sandbox/mod.rs"]
-mod sandbox;
-
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use client::{Client, Reply, request};
-use sandbox::{
-    App, Endpoint, Manners, Misbehaviour, Options, Reception, Resource, Sandbox, Times, WatchOrder,
-    anything, on,
-};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use support::client::{Client, Reply, request};
+use support::sandbox::{
+    self, App, Endpoint, Manners, Misbehaviour, Options, Reception, Resource, Sandbox, Times,
+    WatchOrder, anything, on,
+};
 
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
@@ -607,7 +601,7 @@ fn is_alone(name: &str, limit: &str) -> bool {
 
 #[test]
 fn raises_a_shells_limit_of_open_files_to_the_hard_one() {
-    const NAME: &str = "raises_a_shells_limit_of_open_files_to_the_hard_one";
+    const NAME: &str = "misbehaviour::raises_a_shells_limit_of_open_files_to_the_hard_one";
     if !is_alone(NAME, "-S -n 64") {
         return;
     }
@@ -620,7 +614,8 @@ fn raises_a_shells_limit_of_open_files_to_the_hard_one() {
 
 #[test]
 fn a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on() {
-    const NAME: &str = "a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on";
+    const NAME: &str =
+        "misbehaviour::a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on";
     if !is_alone(NAME, "-n 100") {
         return;
     }

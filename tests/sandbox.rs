@@ -1,9 +1,6 @@
 //! The show behind `make run` on a machine without a cluster: the real `zpa`
 //! before a sandbox, woken by one request, and then left to the reader.
 
-#[path = "mod.rs"]
-mod sandbox;
-
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sandbox::{App, Options, Resource, Sandbox, State};
+use support::sandbox::{self, App, Options, Resource, Sandbox, State};
 
 const HELP: &str = "\
 Shows zpa waking an app, in a stand-in cluster that lives in this process.

@@ -2,18 +2,17 @@
 //!
 //! [`Sandbox::start`] brings up
 //! - an API server on loopback, over TLS with a CA and a bearer token of its
-//!   own, that answers as a real one does (`tests/contract.rs` compares it with
+//!   own, that answers as a real one does (`tests/contract` compares it with
 //!   recordings),
 //! - a Deployment with its Service, its controllers, and pods that are real TCP
 //!   servers on loopback addresses of their own,
 //! - and a directory of credentials, as the kubelet mounts it.
 //!
 //! All of it can misbehave on cue, and everything ends when the [`Sandbox`] is
-//! dropped. It knows nothing of the program under test, and of its library only
-//! the call that raises the limit of open files.
+//! dropped. It knows nothing of the program under test.
 //!
 //! ```text
-//! mod          what tests start, wait for and read     human     the levers that tests pull
+//! sandbox      what tests start, wait for and read     human     the levers that tests pull
 //! server       connections, TLS                        faults    misbehaviour on cue
 //! http         messages                                state     the lock, the log
 //! api, patch   requests to answers                     watch     streams of events
@@ -23,8 +22,6 @@
 //! pods         servers and their addresses             acceptor  listeners, threads
 //! credentials  CA, token, directory
 //! ```
-
-#![allow(dead_code, reason = "each test uses its own part of the sandbox")]
 
 mod acceptor;
 mod api;
@@ -54,7 +51,8 @@ use controller::{Controller, Plan};
 use credentials::{Authority, Directory};
 use state::Shared;
 
-#[allow(unused_imports, reason = "each test uses its own part of the sandbox")]
+use crate::descriptors::raise_to_hard_limit;
+
 pub use {
     controller::Listed,
     endpoints::Endpoint,
@@ -118,7 +116,7 @@ impl Sandbox {
     /// a shell's usual 1024 are few for the ends of connections that clients
     /// and pods in one process have.
     pub fn start(options: Options) -> Sandbox {
-        zpa::sys::raise_descriptor_limit().expect("a limit of open files");
+        raise_to_hard_limit().expect("a limit of open files");
         let threads = Threads::default();
         let authority = Authority::new();
         let token = credentials::new_token();

@@ -23,13 +23,6 @@ impl Sandbox {
         });
     }
 
-    /// Annotates the Deployment: a write that moves nothing but its version.
-    pub fn annotate(&self, key: &str, value: &str) {
-        self.edit(Resource::Deployments, |object| {
-            object["metadata"]["annotations"][key] = value.into();
-        });
-    }
-
     /// Changes how long pods take from now on; pods that are starting are
     /// judged by the new delay.
     pub fn set_start_delay(&self, delay: Duration) {

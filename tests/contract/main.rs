@@ -3,26 +3,17 @@
 //! are compared in status, in the headers that matter, and in the shape of
 //! their bodies.
 
-#[path = "contract/client.rs"]
-#[allow(
-    dead_code,
-    reason = "shared with the tests of the sandbox's misbehaviour"
-)]
-mod client;
-#[path = "contract/recording.rs"]
-mod recording;
-#[path = "sandbox/mod.rs"]
-mod sandbox;
+mod misbehaviour;
 
 use std::fs;
 use std::sync::Mutex;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use client::{Client, Reply};
-use recording::Recording;
-use sandbox::{Options, Resource, Sandbox};
 use serde_json::Value;
+use support::client::{self, Client, Reply};
+use support::recording::{self, Recording};
+use support::sandbox::{Options, Resource, Sandbox};
 
 /// The recorded watches lasted twelve seconds; here they need not.
 const WATCH_SECONDS: &str = "timeoutSeconds=2";

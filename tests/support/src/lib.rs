@@ -1,0 +1,30 @@
+//! What several test programs and benches share: a stand-in cluster, the program
+//! under test as a child process, and views of a process from outside.
+//!
+//! This package does not depend on the library of `zpa`: a test hands over what
+//! the helpers need to know of it, such as the program's path. Helpers of one test
+//! program alone stay with that program.
+//!
+//! ```text
+//! sandbox      a Kubernetes cluster in one process
+//! client       a plain client of its API server
+//! recording    replies of a real API server, to compare with
+//! program      the real binary and its log
+//! admin        requests to the binary's admin port
+//! process      what /proc says of a process
+//! sockets      the sockets and descriptors of another process
+//! descriptors  this process's own limit of open files
+//! memory       how much memory the README promises to keep to
+//! namespace    networks of their own
+//! ```
+
+pub mod admin;
+pub mod client;
+pub mod descriptors;
+pub mod memory;
+pub mod namespace;
+pub mod process;
+pub mod program;
+pub mod recording;
+pub mod sandbox;
+pub mod sockets;
