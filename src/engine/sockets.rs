@@ -2,7 +2,7 @@
 //! accepted, and those that lead to pods.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use log::debug;
@@ -34,12 +34,42 @@ const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 /// over by then, which saves them four system calls.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
-/// Listens on `address`. An IPv6 wildcard takes IPv4 clients as well. What is
-/// accepted inherits the options on Linux.
+/// A listener on `address`. The IPv6 wildcard takes IPv4 clients as well, and is
+/// the IPv4 wildcard where the kernel has no IPv6, so that one default serves
+/// clusters of either family and of both. Accepted sockets inherit the options
+/// on Linux.
 ///
 /// # Errors
 /// What the kernel says to the address, most likely that it is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    of_either_family(address, listen_on)
+}
+
+/// What `listen` makes of `address`, or of the IPv4 wildcard in place of an IPv6
+/// wildcard that the kernel does not know: socket(2) says EAFNOSUPPORT where it
+/// was booted with `ipv6.disable=1`, bind(2) says EADDRNOTAVAIL where the module
+/// is loaded and has no address.
+fn of_either_family<T>(
+    address: SocketAddr,
+    listen: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let is_wildcard = address.is_ipv6() && address.ip().is_unspecified();
+    match listen(address) {
+        Err(e) if is_wildcard && has_no_ipv6(&e) => {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        listener => listener,
+    }
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = open(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -93,4 +123,48 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     // An urgent byte is a byte of the stream: it is passed on in its place.
     socket.set_out_of_band_inline(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ipv6_wildcard_is_that_of_ipv4_where_the_kernel_has_no_ipv6() {
+        for (label, address, errno, expected) in [
+            ("IPv6 is there", "[::]:80", None, Ok("[::]:80")),
+            (
+                "booted without it",
+                "[::]:80",
+                Some(libc::EAFNOSUPPORT),
+                Ok("0.0.0.0:80"),
+            ),
+            (
+                "no address of it",
+                "[::]:80",
+                Some(libc::EADDRNOTAVAIL),
+                Ok("0.0.0.0:80"),
+            ),
+            (
+                "the port is taken",
+                "[::]:80",
+                Some(libc::EADDRINUSE),
+                Err(libc::EADDRINUSE),
+            ),
+            (
+                "one address that was asked for",
+                "[::1]:80",
+                Some(libc::EADDRNOTAVAIL),
+                Err(libc::EADDRNOTAVAIL),
+            ),
+        ] {
+            let kernel = |address: SocketAddr| match errno {
+                Some(errno) if address.is_ipv6() => Err(io::Error::from_raw_os_error(errno)),
+                _ => Ok(address.to_string()),
+            };
+            let found = of_either_family(address.parse().unwrap(), kernel);
+            let found = found.map_err(|e| e.raw_os_error().unwrap());
+            assert_eq!(found, expected.map(str::to_owned), "{label}");
+        }
+    }
 }

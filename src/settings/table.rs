@@ -142,9 +142,9 @@ pub static TABLE: &[Setting] = &[
         aliases: &[],
         variables: &["ZPA_LISTEN"],
         placeholder: "ADDRESS",
-        unset: Unset::Default("0.0.0.0:8080"),
-        help: "Where clients connect; `:8080` is every address of IPv4 and IPv6",
-        examples: &["0.0.0.0:8080", ":8080", "[::1]:8080"],
+        unset: Unset::Default(":8080"),
+        help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the kernel has them",
+        examples: &[":8080", "0.0.0.0:8080", "[::1]:8080"],
         store: |settings, text| {
             settings.listen = value::listen(text)?;
             Ok(())
@@ -156,9 +156,9 @@ pub static TABLE: &[Setting] = &[
         aliases: &[],
         variables: &["ZPA_ADMIN_LISTEN"],
         placeholder: "ADDRESS",
-        unset: Unset::Default("0.0.0.0:8081"),
+        unset: Unset::Default(":8081"),
         help: "Where probes and Prometheus connect: health, readiness, metrics and status; or `off`",
-        examples: &["0.0.0.0:8081", ":8081", "127.0.0.1:9090", "off"],
+        examples: &[":8081", "0.0.0.0:8081", "127.0.0.1:9090", "off"],
         store: |settings, text| {
             settings.admin_listen = match text {
                 "off" => None,

@@ -48,8 +48,8 @@ fn a_deployment_is_all_that_has_to_be_said() {
         deployment: "app".into(),
         service: "app".into(),
         port: None,
-        listen: "0.0.0.0:8080".parse().unwrap(),
-        admin_listen: Some("0.0.0.0:8081".parse().unwrap()),
+        listen: "[::]:8080".parse().unwrap(),
+        admin_listen: Some("[::]:8081".parse().unwrap()),
         target: None,
         idle_ttl: Duration::from_secs(3600),
         hold_timeout: Duration::from_secs(300),
@@ -158,7 +158,7 @@ fn all_that_is_wrong_is_said_in_one_run() {
             "\"stray\": stands alone; every setting is a flag, e.g. --deployment=my-app",
             "--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app",
             "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
-             use e.g. 0.0.0.0:8080, :8080, [::1]:8080",
+             use e.g. :8080, 0.0.0.0:8080, [::1]:8080",
             "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
             "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; use e.g. 1, 3",
         ]
@@ -312,7 +312,7 @@ fn the_admin_port_can_be_elsewhere_and_off() {
     assert_eq!(with("admin-listen", "off").admin_listen, None);
     let elsewhere = with("admin-listen", ":9090").admin_listen;
     assert_eq!(elsewhere.map(|it| it.to_string()), Some("[::]:9090".into()));
-    let expected = "; use e.g. 0.0.0.0:8081, :8081, 127.0.0.1:9090, off";
+    let expected = "; use e.g. :8081, 0.0.0.0:8081, 127.0.0.1:9090, off";
     assert!(error("admin-listen", "OFF").ends_with(expected));
     assert!(error("admin-listen", "none").ends_with(expected));
 }
