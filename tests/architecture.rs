@@ -292,6 +292,37 @@ fn no_async_runtime_is_in_the_tree() {
     }
 }
 
+/// The fuzzers compile some of `src` by path, with the dependencies of a manifest
+/// that no stable build reads.
+#[test]
+fn the_fuzz_package_has_the_dependencies_of_the_sources_that_it_includes() {
+    let checks = root().join("tests/fuzz/checks");
+    let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap();
+    let ours = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, ours) = ours.split_once("\n[dependencies]\n").unwrap();
+    let ours = ours.split("\n[").next().unwrap().lines();
+    let dependencies: Vec<&str> = ours
+        .filter_map(|line| Some(line.split_once(" = ")?.0))
+        .collect();
+    let mut files = Vec::new();
+    collect(&checks, &mut files);
+    let mut included = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let paths = text.split("#[path = \"").skip(1);
+        for path in paths.filter_map(|rest| rest.split('"').next()) {
+            included += 1;
+            let source = fs::read_to_string(checks.join(path)).unwrap();
+            for name in &dependencies {
+                let is_used = source.contains(&format!("{name}::"));
+                let is_there = manifest.contains(&format!("\n{name} = "));
+                assert!(!is_used || is_there, "{path} takes {name}");
+            }
+        }
+    }
+    assert!(included > 5, "the included sources were found");
+}
+
 #[test]
 fn the_readme_has_the_table_of_settings_that_the_code_has() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
