@@ -1,0 +1,174 @@
+//! Admin connections: one request, one reply, a deadline.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use zpa::engine::AdminLimits;
+
+use crate::fixture::{LIMITS, PATIENCE, Rig};
+
+const ADMIN_LIMITS: AdminLimits = AdminLimits {
+    most: 3,
+    patience: Duration::from_secs(3600),
+    longest: 64,
+};
+
+/// An engine that lets admin connections in.
+fn visited(limits: AdminLimits) -> Rig {
+    let mut rig = Rig::new(LIMITS);
+    let address = ([127, 0, 0, 1], 0).into();
+    rig.engine.listen_for_admin(address, limits).unwrap();
+    rig
+}
+
+impl Rig {
+    fn visit(&mut self) -> TcpStream {
+        let address = self.engine.admin().local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// A turn in which each admin connection that has said a whole line, or all that it
+    /// may, is told `answer`.
+    fn answer(&mut self, answer: &[u8]) {
+        self.turn();
+        while let Some((admin_connection, said)) = self.engine.admin().next_request() {
+            let whole = said.ends_with(b"\n") || said.len() >= ADMIN_LIMITS.longest;
+            let answer = whole.then(|| answer.to_vec());
+            self.engine.admin().answer(admin_connection, answer);
+        }
+    }
+
+    /// Answers until `stream` has ended, and returns what came.
+    fn told(&mut self, stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
+        stream.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut told = Vec::new();
+        loop {
+            assert!(start.elapsed() < PATIENCE, "told only {} bytes", told.len());
+            match stream.read_to_end(&mut told) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.answer(answer),
+                other => return other.map(|_| told),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_admin_connection_is_answered_and_is_no_connection() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"how ").unwrap();
+    for _ in 0..5 {
+        rig.answer(b"fine");
+    }
+    assert_eq!(rig.engine.admin().len(), 1, "it has not said everything");
+    admin_connection.write_all(b"are you?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+    drop(admin_connection);
+    rig.until("it has left", |e| e.admin().is_empty());
+    let counts = rig.engine.counts();
+    assert_eq!((counts.accepted, counts.open, counts.waiting), (0, 0, 0));
+}
+
+#[test]
+fn an_answer_of_any_length_reaches_a_admin_connection_that_reads_slowly() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"tell me all\n").unwrap();
+    let all = vec![b'x'; 8 << 20];
+    for _ in 0..20 {
+        rig.answer(&all);
+    }
+    assert_eq!(
+        rig.told(&mut admin_connection, &all).unwrap().len(),
+        all.len()
+    );
+}
+
+#[test]
+fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(&[b'x'; 4096]).unwrap();
+    assert_eq!(
+        rig.told(&mut admin_connection, b"enough").unwrap(),
+        b"enough"
+    );
+}
+
+#[test]
+fn a_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"ne").unwrap();
+    admin_connection.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"?").unwrap(), b"");
+    assert!(rig.engine.admin().is_empty());
+}
+
+#[test]
+fn a_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"all\n").unwrap();
+    admin_connection.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+}
+
+#[test]
+fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let (mut silent, mut slow) = (rig.visit(), rig.visit());
+    slow.write_all(b"on and ").unwrap();
+    rig.until("both are in", |e| e.admin().len() == 2);
+    rig.skew += ADMIN_LIMITS.patience - Duration::from_secs(600);
+    slow.write_all(b"on ").unwrap();
+    rig.answer(b"?");
+    assert_eq!(rig.engine.admin().len(), 2);
+    assert!(rig.engine.poll_timeout().is_some_and(|at| at > rig.now()));
+    rig.skew += Duration::from_secs(600);
+    rig.until("they are out", |e| e.admin().is_empty());
+    for admin_connection in [&mut silent, &mut slow] {
+        assert_eq!(rig.told(admin_connection, b"?").unwrap(), b"");
+    }
+    assert_eq!(rig.engine.poll_timeout(), None, "nothing is left of them");
+}
+
+#[test]
+fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut silent: Vec<_> = (0..ADMIN_LIMITS.most).map(|_| rig.visit()).collect();
+    rig.until("the room is full", |e| e.admin().len() == ADMIN_LIMITS.most);
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"and me?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+    let first = rig.told(&mut silent[0], b"?").unwrap();
+    assert_eq!(first, b"", "it was there longest");
+    silent[2].write_all(b"me too\n").unwrap();
+    assert_eq!(rig.told(&mut silent[2], b"fine").unwrap(), b"fine");
+}
+
+#[test]
+fn a_crowd_of_admin_connections_is_answered_to_the_last() {
+    let mut rig = visited(ADMIN_LIMITS);
+    let mut all: Vec<_> = (0..50).map(|_| rig.visit()).collect();
+    for admin_connection in &mut all {
+        admin_connection.write_all(b"hello\n").unwrap();
+    }
+    for admin_connection in &mut all {
+        assert_eq!(rig.told(admin_connection, b"fine").unwrap(), b"fine");
+        assert!(rig.engine.admin().len() <= ADMIN_LIMITS.most);
+    }
+}
+
+#[test]
+fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
+    let mut rig = visited(ADMIN_LIMITS);
+    rig.engine.stop_accepting(rig.now());
+    let mut admin_connection = rig.visit();
+    admin_connection.write_all(b"still there?\n").unwrap();
+    assert_eq!(rig.told(&mut admin_connection, b"yes").unwrap(), b"yes");
+}

@@ -1,0 +1,184 @@
+//! Which pod is dialled, when, and what follows a pod that fails before the first byte.
+
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::fixture::{LIMITS, PATIENCE, Rig, backend, refusing, reset, silent};
+
+#[test]
+fn an_address_that_refuses_is_followed_by_the_next() {
+    let (dead, pod) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead, &pod]);
+    let clients: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    for _ in &clients {
+        rig.accept(&pod);
+    }
+    rig.until("all are handed over", |e| e.counts().handed_over == 4);
+    assert!(rig.engine.counts().failed_dials >= 1);
+}
+
+#[test]
+fn an_address_that_swallows_syns_is_given_up_after_the_connect_timeout() {
+    let ((hole, _filling), pod) = (silent(), backend());
+    let mut rig = Rig::open(&[&hole]);
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.set_backends(&[&hole, &pod]);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().failed_dials, 0);
+    rig.skew += LIMITS.connect_timeout;
+    rig.accept(&pod);
+    assert_eq!(rig.engine.counts().failed_dials, 1);
+}
+
+#[test]
+fn when_no_pod_answers_at_all_the_way_leads_through_the_service() {
+    let ((hole, _filling), service) = (silent(), backend());
+    let mut rig = Rig::open(&[&hole]);
+    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.skew += LIMITS.connect_timeout;
+    rig.accept(&service);
+}
+
+#[test]
+fn a_pod_that_refuses_is_not_sought_through_the_service() {
+    let (dead, service) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead]);
+    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    let _client = rig.connect();
+    rig.until("it was refused twice", |e| e.counts().failed_dials >= 2);
+    service.set_nonblocking(true).unwrap();
+    assert_eq!(service.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_pod_that_is_ready_before_it_listens_is_dialled_until_it_does() {
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let mut client = rig.connect();
+    client.write_all(b"patience").unwrap();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 3);
+    SockRef::from(&dead).listen(16).unwrap();
+    let mut server = rig.accept(&dead);
+    rig.expect(&mut server, b"patience");
+}
+
+#[test]
+fn an_address_that_refuses_is_dialled_with_pauses_that_grow_to_a_second() {
+    const SECONDS: u64 = 10;
+    const STEP: Duration = Duration::from_millis(20);
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let _client = rig.connect();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 1);
+    let start = rig.now();
+    while rig.now().since(start) < Duration::from_secs(SECONDS) {
+        rig.skew += STEP;
+        rig.turn();
+    }
+    let dials = rig.engine.counts().failed_dials;
+    // 10, 20, … 640 ms, and then a second each time.
+    assert!((7..=8 + SECONDS).contains(&dials), "{dials}");
+}
+
+#[test]
+fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
+    let (dead, pod) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead]);
+    let _client = rig.connect();
+    rig.until("it was refused often", |e| e.counts().failed_dials >= 8);
+    rig.set_backends(&[&dead, &pod]);
+    let start = Instant::now();
+    rig.accept(&pod);
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_pod_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("it is handed over", |e| e.counts().handed_over == 1);
+    rig.set_backends(&[&second]);
+    reset(server);
+    let mut server = rig.accept(&second);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
+    assert_eq!(rig.engine.counts().waiting, 0);
+}
+
+#[test]
+fn a_pod_that_dies_with_bytes_of_the_client_is_not_replaced() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&first);
+    client.write_all(b"pay 100").unwrap();
+    rig.expect(&mut server, b"pay 100");
+    rig.set_backends(&[&second]);
+    reset(server);
+    rig.expect_reset(&mut client);
+    second.set_nonblocking(true).unwrap();
+    assert!(second.accept().is_err());
+}
+
+#[test]
+fn a_pod_that_breaks_off_as_the_client_first_writes_is_replaced() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let mut client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    rig.set_backends(&[&second]);
+    client.write_all(b"hello").unwrap();
+    reset(server);
+    let mut server = rig.accept(&second);
+    rig.expect(&mut server, b"hello");
+}
+
+/// The client's FIN and the pod's RST share a batch.
+#[test]
+fn an_event_of_the_old_pod_socket_does_not_fail_the_new_attempt() {
+    let (first, second) = (backend(), backend());
+    let mut rig = Rig::open(&[&first]);
+    let client = rig.connect();
+    let server = rig.accept(&first);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    rig.set_backends(&[&second]);
+    client.shutdown(Shutdown::Write).unwrap();
+    reset(server);
+    let _server = rig.accept(&second);
+    for _ in 0..20 {
+        rig.turn();
+    }
+    assert_eq!(
+        rig.engine.counts().failed_dials,
+        1,
+        "only the first pod has failed"
+    );
+}
+
+#[test]
+fn the_pod_with_the_fewest_connections_gets_the_next() {
+    let (one, other) = (backend(), backend());
+    let mut rig = Rig::open(&[&one, &other]);
+    let _clients: Vec<_> = (0..6).map(|_| rig.connect()).collect();
+    let mut served = Vec::new();
+    for pod in [&one, &other] {
+        served.extend((0..3).map(|_| rig.accept(pod)));
+    }
+}

@@ -1,0 +1,226 @@
+//! An engine over real loopback sockets, and the peers that a test plays itself.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+use zpa::clock::Time;
+use zpa::engine::{Engine, Limits};
+use zpa::sys;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const LIMITS: Limits = Limits {
+    max_connections: 100,
+    hold_timeout: Duration::from_secs(60),
+    connect_timeout: Duration::from_secs(2),
+};
+
+/// An engine, and a clock that can be put forward.
+pub struct Rig {
+    pub engine: Engine,
+    pub skew: Duration,
+}
+
+impl Rig {
+    pub fn new(limits: Limits) -> Rig {
+        let engine = Engine::new(([127, 0, 0, 1], 0).into(), limits).unwrap();
+        Rig {
+            engine,
+            skew: Duration::ZERO,
+        }
+    }
+
+    /// The gate is open and these may be dialled.
+    pub fn open(backends: &[&TcpListener]) -> Rig {
+        let mut rig = Rig::new(LIMITS);
+        rig.engine.set_gate(true);
+        rig.set_backends(backends);
+        rig
+    }
+
+    pub fn set_backends(&mut self, backends: &[&TcpListener]) {
+        let addresses: Vec<_> = backends.iter().map(|b| b.local_addr().unwrap()).collect();
+        let now = self.now();
+        self.engine.set_backends(&addresses, now);
+    }
+
+    pub fn now(&self) -> Time {
+        sys::boot_time() + self.skew
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.engine.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub fn turn(&mut self) {
+        self.engine
+            .wait(Some(Duration::from_millis(2)), self.now())
+            .unwrap();
+        self.engine.dispatch(self.now());
+    }
+
+    /// Turns for a while in which whatever is going to happen at once happens.
+    pub fn settle(&mut self) {
+        for _ in 0..50 {
+            self.turn();
+        }
+    }
+
+    /// Turns until `done`; fails after a while.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Engine) -> bool) {
+        let start = Instant::now();
+        while !done(&mut self.engine) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never: {what}; {:?}",
+                self.engine.counts()
+            );
+            self.turn();
+        }
+    }
+
+    /// Turns until the thread has ended, and returns what it returns.
+    pub fn join<T>(&mut self, handle: thread::JoinHandle<T>) -> T {
+        self.until("the other side is done", |_| handle.is_finished());
+        handle.join().unwrap()
+    }
+
+    /// Turns until a pod has accepted.
+    pub fn accept(&mut self, listener: &TcpListener) -> TcpStream {
+        listener.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        self.until("a pod accepts", |_| {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Turns until `stream` has something to read, and reads it once.
+    pub fn read(&mut self, stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+        stream.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 65536];
+        let mut result = None;
+        self.until("something to read", |_| {
+            match stream.read(&mut buffer) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                other => result = Some(other),
+            }
+            result.is_some()
+        });
+        stream.set_nonblocking(false).unwrap();
+        result.unwrap().map(|len| buffer[..len].to_vec())
+    }
+
+    pub fn expect(&mut self, stream: &mut TcpStream, bytes: &[u8]) {
+        let mut got = Vec::new();
+        while got.len() < bytes.len() {
+            let more = self.read(stream).unwrap();
+            assert!(!more.is_empty(), "the stream ended after {got:?}");
+            got.extend(more);
+        }
+        assert_eq!(got, bytes);
+    }
+
+    pub fn expect_reset(&mut self, stream: &mut TcpStream) {
+        match self.read(stream) {
+            Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
+            Ok(bytes) => panic!("{} bytes in place of a reset", bytes.len()),
+        }
+    }
+
+    pub fn expect_fin(&mut self, stream: &mut TcpStream) {
+        assert_eq!(self.read(stream).unwrap(), b"");
+    }
+}
+
+pub fn backend() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// Closes with an RST.
+pub fn reset(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+/// An address that refuses.
+pub fn refusing() -> TcpListener {
+    // Bound and not listening: nobody else can get the port either.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.into()
+}
+
+/// An address that does not answer: its queue is full, so that the kernel
+/// drops every further SYN. Keep what fills it.
+pub fn silent() -> (TcpListener, Vec<TcpStream>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let listener: TcpListener = socket.into();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        filling.push(stream);
+    }
+    (listener, filling)
+}
+
+/// A client and a pod that have spoken, and a loop that has nothing to do.
+pub fn in_conversation() -> (Rig, TcpStream, TcpStream) {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
+    for _ in 0..5 {
+        rig.turn();
+    }
+    (rig, client, server)
+}
+
+/// Writes until nothing more is taken, also not after a while in which the
+/// kernel may have widened its windows; returns how much was.
+pub fn fill(rig: &mut Rig, stream: &mut TcpStream) -> usize {
+    let mut total = 0;
+    loop {
+        match stuff(rig, stream) {
+            0 => return total,
+            len => total += len,
+        }
+        assert!(total < 64 << 20, "the bytes must be somewhere");
+    }
+}
+
+/// Writes until nothing more is taken; returns how much was.
+pub fn stuff(rig: &mut Rig, stream: &mut TcpStream) -> usize {
+    stream.set_nonblocking(true).unwrap();
+    let (mut total, mut blocked) = (0, 0);
+    while blocked < 20 {
+        match stream.write(&[b'z'; 65536]) {
+            Ok(len) => (total, blocked) = (total + len, 0),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                blocked += 1;
+                rig.turn();
+            }
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+    total
+}

@@ -1,0 +1,133 @@
+//! Clients that wait while the gate is shut, and the hold limit.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use crate::fixture::{LIMITS, Rig, backend, refusing, reset, silent};
+
+#[test]
+fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
+    let pod = backend();
+    let mut rig = Rig::new(LIMITS);
+    rig.set_backends(&[&pod]);
+    let mut clients: Vec<_> = (0..20u8)
+        .map(|n| {
+            let mut client = rig.connect();
+            client.write_all(&[n]).unwrap();
+            client
+        })
+        .collect();
+    rig.until("all are held", |e| e.counts().waiting == 20);
+    assert_eq!(rig.engine.counts().handed_over, 0);
+    rig.engine.set_gate(true);
+    let mut served: Vec<_> = (0..20).map(|_| rig.accept(&pod)).collect();
+    for (n, (client, pod)) in clients.iter_mut().zip(&mut served).enumerate() {
+        rig.expect(pod, &[n as u8]);
+        pod.write_all(b"hello").unwrap();
+        rig.expect(client, b"hello");
+    }
+    let counts = rig.engine.counts();
+    assert_eq!(
+        (counts.open, counts.waiting, counts.handed_over),
+        (20, 0, 20)
+    );
+}
+
+#[test]
+fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_bytes() {
+    let pod = backend();
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    client.write_all(b"request").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1, "a FIN is no reason to go");
+    rig.engine.set_gate(true);
+    rig.set_backends(&[&pod]);
+    let mut server = rig.accept(&pod);
+    rig.expect(&mut server, b"request");
+    rig.expect_fin(&mut server);
+    server.write_all(b"reply").unwrap();
+    drop(server);
+    rig.expect(&mut client, b"reply");
+    rig.expect_fin(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_client_that_resets_while_held_frees_its_slot_at_once() {
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    client.write_all(b"unread").unwrap();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    reset(client);
+    rig.until("it is gone", |e| e.counts().open == 0);
+    assert_eq!(rig.engine.counts().waiting, 0);
+}
+
+#[test]
+fn at_the_hold_limit_and_not_before_it_the_client_is_reset() {
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.skew += LIMITS.hold_timeout - Duration::from_secs(10);
+    rig.turn();
+    assert_eq!(rig.engine.counts().open, 1);
+    rig.skew += Duration::from_secs(10);
+    rig.expect_reset(&mut client);
+    assert_eq!(rig.engine.counts().held_too_long, 1);
+    assert_eq!(rig.engine.counts().open, 0);
+}
+
+#[test]
+fn the_hold_limit_ends_the_dialling_too() {
+    let dead = refusing();
+    let mut rig = Rig::open(&[&dead]);
+    let mut client = rig.connect();
+    rig.until("it was refused", |e| e.counts().failed_dials >= 2);
+    rig.skew += LIMITS.hold_timeout;
+    rig.expect_reset(&mut client);
+    assert_eq!(rig.engine.counts().held_too_long, 1);
+}
+
+#[test]
+fn while_the_gate_is_shut_no_further_address_is_dialled() {
+    let (dead, _filling) = silent();
+    let pod = backend();
+    let mut rig = Rig::open(&[&dead, &pod]);
+    let _client = rig.connect();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.turn();
+    rig.engine.set_gate(false);
+    rig.skew += LIMITS.connect_timeout;
+    for _ in 0..50 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+}
+
+/// The kernel repeats the SYN after a second.
+#[test]
+fn a_pod_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_opens() {
+    let (slow, filling) = silent();
+    let mut rig = Rig::open(&[&slow]);
+    let mut client = rig.connect();
+    client.write_all(b"hello").unwrap();
+    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.turn();
+    rig.engine.set_gate(false);
+    for _ in &filling {
+        drop(slow.accept().unwrap());
+    }
+    let mut early = rig.accept(&slow);
+    rig.settle();
+    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(early.read(&mut [0]).unwrap(), 0, "it has got nothing");
+    rig.engine.set_gate(true);
+    let mut server = rig.accept(&slow);
+    rig.expect(&mut server, b"hello");
+}

@@ -1,0 +1,11 @@
+//! The engine over real loopback sockets, without Kubernetes. One thread plays
+//! the client, the pod and the loop; time can be made to pass.
+
+mod accepting;
+mod admin;
+mod dialling;
+mod ending;
+mod fixture;
+mod holding;
+mod relaying;
+mod resets;

@@ -1,0 +1,237 @@
+//! A side that resets, and what its peer still gets and sees.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
+use zpa::sys;
+
+use crate::fixture::{Rig, backend, fill, in_conversation, reset};
+
+#[test]
+fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"request").unwrap();
+    rig.expect(&mut server, b"request");
+    let reply = vec![b'x'; 100_000];
+    server.write_all(&reply).unwrap();
+    rig.turn();
+    reset(server);
+    rig.expect(&mut client, &reply);
+    rig.expect_reset(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_reads_late() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    let sent = fill(&mut rig, &mut server);
+    let on_its_way = sys::unacknowledged(&server).unwrap();
+    reset(server);
+    for _ in 0..20 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    let mut got = 0;
+    let end = loop {
+        match rig.read(&mut client) {
+            Ok(bytes) if bytes.is_empty() => panic!("a FIN after {got} bytes"),
+            Ok(bytes) => got += bytes.len(),
+            Err(e) => break e.kind(),
+        }
+    };
+    assert_eq!(end, ErrorKind::ConnectionReset);
+    assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn what_a_pod_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on_reading() {
+    const PIECE: usize = 1 << 20;
+    let (mut rig, mut client, mut server) = in_conversation();
+    // Nearly all of it is to wait on the way there, and not with the client.
+    SockRef::from(&client)
+        .set_recv_buffer_size(64 * 1024)
+        .unwrap();
+    let sent = fill(&mut rig, &mut server);
+    let on_its_way = sys::unacknowledged(&server).unwrap();
+    reset(server);
+    let (mut got, mut pieces) = (0, 0);
+    let end = loop {
+        match rig.read(&mut client) {
+            Ok(bytes) if bytes.is_empty() => panic!("a FIN after {got} bytes"),
+            Ok(bytes) => got += bytes.len(),
+            Err(e) => break e.kind(),
+        }
+        if got / PIECE > pieces {
+            pieces = got / PIECE;
+            rig.settle();
+            rig.skew += Duration::from_secs(50);
+            rig.turn();
+        }
+    };
+    assert_eq!(end, ErrorKind::ConnectionReset);
+    assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
+    assert!(pieces >= 2, "it takes more than a minute");
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_client_that_resets_takes_the_pods_side_with_it() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"last words").unwrap();
+    rig.expect(&mut server, b"last words");
+    reset(client);
+    rig.expect_reset(&mut server);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+/// A side that does not read before it has written, and one that goes without
+/// having read: nobody reads any more, and no event is ever going to come.
+#[test]
+fn a_client_that_resets_when_neither_reads_takes_the_pods_side_with_it_after_a_while() {
+    let (mut rig, client, _server) = full_both_ways();
+    reset(client);
+    expect_end_after_a_while(&mut rig);
+}
+
+#[test]
+fn a_pod_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_while() {
+    let (mut rig, _client, server) = full_both_ways();
+    reset(server);
+    expect_end_after_a_while(&mut rig);
+}
+
+#[test]
+fn a_remaining_side_is_reset_a_minute_after_it_has_last_taken_something() {
+    let (mut rig, client, mut server) = full_both_ways();
+    reset(client);
+    rig.settle();
+    rig.skew += Duration::from_secs(50);
+    let mut got = 0;
+    while got < 1 << 20 {
+        got += rig.read(&mut server).unwrap().len();
+    }
+    rig.settle();
+    rig.skew += Duration::from_secs(50);
+    rig.settle();
+    assert_eq!(rig.engine.counts().open, 1, "it has just taken something");
+    rig.skew += Duration::from_secs(11);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+/// The machine slept, and the first event after that is of a remaining side that has room
+/// for more than is moved at once, but has acknowledged nothing for a minute.
+#[test]
+fn a_remaining_side_that_has_room_again_when_its_time_is_up_is_closed_like_any_other() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    fill(&mut rig, &mut client);
+    reset(client);
+    rig.settle();
+    let mut got = 0;
+    while got < 2 << 20 {
+        got += server.read(&mut [0; 65536]).unwrap();
+    }
+    rig.skew += Duration::from_secs(10);
+    rig.engine.dispatch(rig.now());
+    rig.skew += Duration::from_secs(61);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+#[test]
+fn a_remaining_side_that_dies_too_is_closed_at_once() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let client = rig.connect();
+    let mut server = rig.accept(&pod);
+    rig.until("handed over", |e| e.counts().handed_over == 1);
+    // more than the client's window holds, less than window plus our send buffer
+    server.set_nonblocking(true).unwrap();
+    let mut total = 0;
+    let block = vec![b'x'; 65536];
+    while let Ok(n) = server.write(&block) {
+        total += n;
+        for _ in 0..3 {
+            rig.turn();
+        }
+        if sys::unacknowledged(&server).unwrap() == 0 && total > 3_000_000 {
+            break;
+        }
+        if total > 8_000_000 {
+            break;
+        }
+    }
+    for _ in 0..50 {
+        rig.turn();
+    }
+    reset(server);
+    for _ in 0..50 {
+        rig.turn();
+    }
+    assert_eq!(rig.engine.counts().open, 1);
+    reset(client);
+    rig.until("it is closed, long before the lingering ends", |e| {
+        e.counts().open == 0
+    });
+}
+
+fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
+    let (mut rig, mut client, mut server) = in_conversation();
+    fill(&mut rig, &mut client);
+    fill(&mut rig, &mut server);
+    fill(&mut rig, &mut client);
+    (rig, client, server)
+}
+
+fn expect_end_after_a_while(rig: &mut Rig) {
+    rig.settle();
+    rig.skew += Duration::from_secs(600);
+    rig.until("it is closed", |e| e.counts().open == 0);
+}
+
+/// The client's event comes first in the batch, so that a write to the pod
+/// meets its reset before a read does.
+#[test]
+fn a_pods_reset_noticed_by_a_write_is_not_shown_to_the_client_as_a_fin() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    client.write_all(b"more").unwrap();
+    server.write_all(b"half a reply").unwrap();
+    reset(server);
+    assert_eq!(
+        story(&mut rig, &mut client),
+        ["half a reply", "ConnectionReset"]
+    );
+}
+
+#[test]
+fn a_clients_reset_noticed_by_a_write_is_not_shown_to_the_pod_as_a_fin() {
+    let (mut rig, mut client, mut server) = in_conversation();
+    server.write_all(b"progress").unwrap();
+    client.write_all(b"part").unwrap();
+    reset(client);
+    assert_eq!(story(&mut rig, &mut server), ["part", "ConnectionReset"]);
+}
+
+/// What a peer sees until its stream ends, one entry for each read, and how it
+/// ends.
+fn story(rig: &mut Rig, stream: &mut TcpStream) -> Vec<String> {
+    let mut saw = Vec::new();
+    loop {
+        match rig.read(stream) {
+            Ok(bytes) if bytes.is_empty() => saw.push("FIN".to_owned()),
+            Ok(bytes) => {
+                saw.push(String::from_utf8(bytes).unwrap());
+                continue;
+            }
+            Err(e) => saw.push(format!("{:?}", e.kind())),
+        }
+        return saw;
+    }
+}
