@@ -16,8 +16,9 @@
 //! ├─ metrics    one table: name, type, labels, help; the text of a scrape
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
-//! core types  cluster (the words that modules share), clock, backoff,
-//!               duration, address, sys (every `unsafe` of the crate)
+//! core types  cluster, workload, kubeconfig_flags (what modules share),
+//!               clock, backoff, duration, address, sys (every `unsafe` of the
+//!               crate)
 //! ```
 //!
 //! Each module knows the core types and no other module, save that the engine
@@ -91,8 +92,10 @@ pub mod daemon;
 pub mod duration;
 pub mod engine;
 pub mod kube;
+pub mod kubeconfig_flags;
 pub mod metrics;
 pub mod policy;
 pub mod resolve;
 pub mod settings;
 pub mod sys;
+pub mod workload;

@@ -38,6 +38,9 @@ fn run(settings: &Settings) -> ExitCode {
     for line in settings::unknown_variables(std::env::vars_os()) {
         log::warn!("{line}");
     }
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
     let clocks = Clocks {
         monotonic: sys::boot_time,
         wall: sys::unix_time,

@@ -45,8 +45,8 @@ fn every_variable_in_the_text_of_the_manifests_is_a_setting() {
 fn the_environment_of_the_proxy_is_accepted_as_settings() {
     for proxy in proxies() {
         let settings = proxy.settings();
-        assert_eq!(settings.deployment, "my-app");
-        assert_eq!(settings.service, "my-app");
+        assert_eq!(settings.target_ref.deployment_name(), Some("my-app"));
+        assert_eq!(settings.service.as_deref(), Some("my-app"));
         assert_eq!(
             proxy.container["ports"],
             json!([
@@ -68,13 +68,13 @@ fn the_role_grants_what_is_asked_of_the_api_server_and_no_more() {
                 {
                     "apiGroups": ["apps"],
                     "resources": ["deployments"],
-                    "resourceNames": [settings.deployment],
+                    "resourceNames": [settings.target_ref.deployment_name()],
                     "verbs": ["get"],
                 },
                 {
                     "apiGroups": ["apps"],
                     "resources": ["deployments/scale", "deployments/status"],
-                    "resourceNames": [settings.deployment],
+                    "resourceNames": [settings.target_ref.deployment_name()],
                     "verbs": ["patch"],
                 },
                 {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
 use crate::settings::Settings;
 use crate::sys::{self, Signals};
+use crate::workload::WakeReplicas;
 
 /// Descriptors that connections must leave to everybody else: both ends of the
 /// pipes; the API connections, the epoll instance, the credentials files, the log,
@@ -147,12 +149,12 @@ impl Daemon {
             api_server: access.server().to_string(),
             settings: settings.clone(),
         };
-        let name = format!("{namespace}/{}", settings.deployment);
+        let name = format!("{namespace}/{}", deployment(settings)?);
         let outside = start_threads(settings, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Config {
             idle_ttl: settings.idle_ttl,
-            wake_replicas: settings.wake_replicas.get(),
+            wake_replicas: wake_replicas(settings)?,
         };
         let policy = Policy::new(policy, random_seed(), now);
         let terms = Terms {
@@ -277,20 +279,23 @@ fn greeting(settings: &Settings, namespace: &str, listen: Option<SocketAddr>) ->
     let listen = listen.unwrap_or(settings.listen);
     let through = match &settings.target {
         Some(target) => target.to_string(),
-        None => format!("the pods of Service {}", settings.service),
+        None => match &settings.service {
+            Some(service) => format!("the pods of Service {service}"),
+            None => "the pods of the Service of its name".to_owned(),
+        },
     };
     format!(
         "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
          without a connection",
         env!("CARGO_PKG_VERSION"),
-        settings.deployment,
+        settings.target_ref.deployment_name().unwrap_or_default(),
         duration::display(settings.idle_ttl),
     )
 }
 
 fn discover(settings: &Settings) -> Result<(Access, String), String> {
     let found = Access::discover(
-        settings.kubeconfig.as_deref(),
+        settings.kube.kubeconfig.as_deref().map(Path::new),
         settings.api_server.as_ref(),
         &settings.credentials,
         |name| std::env::var(name).ok(),
@@ -361,8 +366,8 @@ fn start_threads(
     let config = kube::Config {
         access,
         namespace,
-        deployment: settings.deployment.clone(),
-        service: settings.service.clone(),
+        deployment: deployment(settings)?.to_owned(),
+        service: settings.service.clone().unwrap_or_default(),
         port: settings.port.clone(),
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
@@ -371,6 +376,28 @@ fn start_threads(
     let api = kube::spawn(config, clocks.monotonic, report)
         .map_err(|e| format!("cannot start the API threads: {e}"))?;
     Ok(Outside { api, resolver })
+}
+
+/// The name of the Deployment to scale.
+///
+/// # Errors
+/// Where something else is to be scaled, or is to be found by labels.
+fn deployment(settings: &Settings) -> Result<&str, String> {
+    let target = &settings.target_ref;
+    target
+        .deployment_name()
+        .ok_or_else(|| format!("{target}: only a Deployment by its name can be scaled yet"))
+}
+
+/// How many replicas to wake the Deployment with.
+fn wake_replicas(settings: &Settings) -> Result<u32, String> {
+    match settings.wake_replicas {
+        WakeReplicas::Replicas(count) => Ok(count.get()),
+        WakeReplicas::Previous => Err(
+            "--wake-replicas (ZPA_WAKE_REPLICAS) previous: is not supported yet; name a number"
+                .to_owned(),
+        ),
+    }
 }
 
 /// A number that no other proxy has: the standard library seeds its hash maps

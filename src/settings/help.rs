@@ -1,6 +1,7 @@
 //! The table in prose: `--help`, the README's table, and which flag was meant.
 
 use super::table::{Setting, TABLE, Unset};
+use crate::workload::Dialect;
 
 /// The widest line of the help, in columns.
 const WIDTH: usize = 100;
@@ -15,12 +16,11 @@ pub fn help() -> String {
     let mut text = format!("{}\n", version());
     text += &wrap(0, env!("CARGO_PKG_DESCRIPTION"));
     text += "\nUsage: zpa --deployment NAME [--FLAG VALUE]...\n\n";
-    let heads = TABLE
-        .iter()
+    let heads = own()
         .map(head)
         .chain(OTHERS.map(|(head, _)| head.to_owned()));
     let indent = heads.map(|head| head.len()).max().unwrap_or_default() + 2;
-    for setting in TABLE {
+    for setting in own() {
         text += &format!("{:indent$}", head(setting));
         text += &wrap(indent, &setting.help.replace('`', ""));
         text += &format!("{:indent$}", "");
@@ -30,6 +30,11 @@ pub fn help() -> String {
         text += &format!("{head:indent$}{body}\n");
     }
     text + FOOT
+}
+
+/// The settings that `zpa` itself has.
+fn own() -> impl Iterator<Item = &'static Setting> {
+    TABLE.iter().filter(|setting| setting.is_own())
 }
 
 const OTHERS: [(&str, &str); 2] = [
@@ -54,10 +59,9 @@ fn facts(setting: &Setting) -> String {
     let unset = match setting.unset {
         Unset::Default(value) => format!("default: {value}"),
         Unset::Means(meaning) => format!("unset: {meaning}"),
-        Unset::Error => "required".to_owned(),
     };
     let variables = setting.variables.join(", ");
-    format!("[{variables}; {unset}]")
+    format!("[{variables}; {unset}]").replace('`', "")
 }
 
 /// `text` in lines, for a column that begins `indent` from the left. The
@@ -82,9 +86,7 @@ fn wrap(indent: usize, text: &str) -> String {
 /// The README's table of settings, in Markdown.
 pub fn markdown_table() -> String {
     let head = "| Flag | Variable | Default | Meaning |\n|---|---|---|---|\n";
-    TABLE
-        .iter()
-        .fold(head.to_owned(), |text, row| text + &markdown_row(row))
+    own().fold(head.to_owned(), |text, row| text + &markdown_row(row))
 }
 
 fn markdown_row(setting: &Setting) -> String {
@@ -92,7 +94,6 @@ fn markdown_row(setting: &Setting) -> String {
     let unset = match setting.unset {
         Unset::Default(value) => format!("`{value}`"),
         Unset::Means(meaning) => meaning.to_owned(),
-        Unset::Error => "required".to_owned(),
     };
     let (flag, help) = (setting.flag, setting.help);
     format!("| `--{flag}` | `{variables}` | {unset} | {help} |\n")
@@ -100,14 +101,15 @@ fn markdown_row(setting: &Setting) -> String {
 
 /// The flag that was probably meant: one that `name` begins, or one that a few
 /// slips of the finger turn into `name`.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(dialect: Dialect, name: &str) -> Option<&'static str> {
     let name = name.trim_start_matches('-');
     // Nobody means a flag by a novel, and the distance takes quadratic time.
     if name.len() < 2 || name.len() > 40 {
         return None;
     }
-    let flags = TABLE.iter().map(|setting| setting.flag);
-    let known = flags.chain(["help", "version"]);
+    let flags = TABLE.iter().flat_map(|setting| setting.names(dialect));
+    let long = flags.filter(|flag| flag.len() > 1);
+    let known = long.chain(["help", "version"]);
     let (distance, flag) = known
         .map(|flag| match flag.starts_with(name) {
             true => (0, flag),

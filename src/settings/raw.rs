@@ -8,20 +8,25 @@ use lexopt::{Arg, Parser};
 
 use super::links::is_service_link;
 use super::quote::quote;
-use super::table::{self, TABLE};
-use super::{Invocation, help};
+use super::table::{self, Setting, TABLE, Takes, dashed};
+use super::{Invocation, dialect, help};
+use crate::workload::Dialect;
 
 /// What the user said, by the setting's flag, and what could not be understood.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RawSettings {
-    pub(super) values: BTreeMap<&'static str, RawValue>,
+    pub(super) dialect: Dialect,
+    pub(super) values: BTreeMap<&'static str, Vec<RawValue>>,
     pub(super) errors: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// One setting's value, as the user gave it.
 #[derive(Debug)]
 pub(super) struct RawValue {
     from: Source,
+    /// Whether the value may be shown.
+    is_public: bool,
     pub(super) value: OsString,
 }
 
@@ -31,15 +36,27 @@ enum Source {
     Variable(&'static str),
 }
 
+impl RawValue {
+    /// Whether it comes from the environment, and not from a flag.
+    pub(super) fn is_variable(&self) -> bool {
+        matches!(self.from, Source::Variable(_))
+    }
+
+    /// The flag or the variable.
+    pub(super) fn name(&self) -> String {
+        match self.from {
+            Source::Flag(name) => dashed(name),
+            Source::Variable(name) => name.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for RawValue {
     /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`; `--idle-ttl` if it was given no
-    /// value.
+    /// value, or one that nobody is to see.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.from {
-            Source::Flag(name) => write!(f, "--{name}")?,
-            Source::Variable(name) => f.write_str(name)?,
-        }
-        if self.value.is_empty() {
+        f.write_str(&self.name())?;
+        if self.value.is_empty() || !self.is_public {
             return Ok(());
         }
         write!(f, "={}", quote(&self.value))
@@ -47,6 +64,16 @@ impl fmt::Display for RawValue {
 }
 
 impl RawSettings {
+    /// Nothing yet, in that dialect.
+    pub(super) fn new(dialect: Dialect) -> RawSettings {
+        RawSettings {
+            dialect,
+            values: BTreeMap::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Takes in the command line; a `--help` or `--version` in it is returned.
     pub(super) fn parse_flags(
         &mut self,
@@ -67,7 +94,7 @@ impl RawSettings {
                     let name = name.to_owned();
                     self.take_long(name, &mut parser);
                 }
-                Ok(Some(Arg::Short(letter))) => self.refuse_short(letter, &mut parser),
+                Ok(Some(Arg::Short(letter))) => self.take_short(letter, &mut parser),
                 Ok(Some(Arg::Value(value))) => self.refuse_positional(&value),
                 // A value for `--help` or `--version`, which goes first.
                 Err(_) => {}
@@ -78,13 +105,18 @@ impl RawSettings {
     /// Takes in the environment, where the command line was silent.
     pub(super) fn read_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
         for setting in TABLE {
-            let word = setting.variables.iter().find_map(|name| {
+            if self.values.contains_key(setting.flag) {
+                continue;
+            }
+            let given = setting.variables.iter().find_map(|name| {
                 let value = env(name).filter(|value| is_set(name, value))?;
-                let from = Source::Variable(name);
-                Some(RawValue { from, value })
+                Some((*name, value))
             });
-            if let Some(word) = word {
-                self.values.entry(setting.flag).or_insert(word);
+            let Some((name, value)) = given else {
+                continue;
+            };
+            for value in texts(setting, value) {
+                self.take(setting, Source::Variable(name), value);
             }
         }
     }
@@ -92,37 +124,74 @@ impl RawSettings {
     /// A flag without a value is kept as one with an empty value: both are
     /// the same mistake.
     fn take_long(&mut self, name: String, parser: &mut Parser) {
-        let Some((setting, name)) = table::find(&name) else {
+        let Some((setting, name)) = self.find(&name) else {
             self.refuse("--", name);
             skip_value(parser);
             return;
         };
-        let value = parser.optional_value().or_else(|| detached_value(parser));
-        let word = RawValue {
-            from: Source::Flag(name),
-            value: value.unwrap_or_default(),
+        let attached = parser.optional_value();
+        let value = match setting.takes {
+            Takes::Switch => attached.or_else(|| Some("true".into())),
+            _ => attached.or_else(|| detached_value(parser)),
         };
-        self.values.insert(setting.flag, word);
+        self.take(setting, Source::Flag(name), value.unwrap_or_default());
     }
 
-    fn refuse(&mut self, dashes: &str, name: String) {
-        let shown = quote(format!("{dashes}{name}").as_ref());
-        self.errors.push(match help::nearest(&name) {
-            Some(known) => format!("{shown}: there is no such flag; did you mean --{known}?"),
-            None => format!("{shown}: there is no such flag; --help lists them"),
-        });
+    fn find(&self, name: &str) -> Option<(&'static Setting, &'static str)> {
+        let exact = table::find(self.dialect, name).filter(|(_, name)| name.len() > 1);
+        match exact {
+            None if self.dialect.is_python() => table::abbreviated(self.dialect, name),
+            exact => exact,
+        }
     }
 
-    /// Go's programs take `-idle-ttl` for `--idle-ttl`; here it is a mistake,
-    /// and one to be mentioned once, not letter by letter.
-    fn refuse_short(&mut self, letter: char, parser: &mut Parser) {
-        let rest = parser.optional_value().unwrap_or_default();
-        let word = format!("{letter}{}", rest.to_string_lossy());
+    /// `-n a`, `-n=a` or `-na`. Go's older programs take `-idle-ttl` for
+    /// `--idle-ttl`; here it is a mistake, and one to be mentioned once, not
+    /// letter by letter.
+    fn take_short(&mut self, letter: char, parser: &mut Parser) {
+        let rest = parser.optional_value();
+        let word = format!(
+            "{letter}{}",
+            rest.as_deref().unwrap_or_default().to_string_lossy()
+        );
+        let known = dialect::short(&word).and_then(|name| table::find(self.dialect, name));
+        if let Some((setting, name)) = known {
+            let value = rest.or_else(|| detached_value(parser)).unwrap_or_default();
+            return self.take(setting, Source::Flag(name), value);
+        }
         let name = word.split('=').next().unwrap_or_default();
         self.refuse("-", name.to_owned());
         if !word.contains('=') {
             skip_value(parser);
         }
+    }
+
+    /// Keeps a value, unless Kubernetes has left a variable in it that the pod
+    /// does not have: then nothing was said.
+    fn take(&mut self, setting: &'static Setting, from: Source, value: OsString) {
+        let is_public = setting.takes != Takes::Secret;
+        let raw = RawValue {
+            from,
+            is_public,
+            value,
+        };
+        if is_unexpanded(&raw.value) {
+            self.warnings.push(format!(
+                "{}={} counts as not given: the pod has no variable of that name",
+                raw.name(),
+                quote(&raw.value)
+            ));
+            return;
+        }
+        self.values.entry(setting.flag).or_default().push(raw);
+    }
+
+    fn refuse(&mut self, dashes: &str, name: String) {
+        let shown = quote(format!("{dashes}{name}").as_ref());
+        self.errors.push(match help::nearest(self.dialect, &name) {
+            Some(known) => format!("{shown}: there is no such flag; did you mean --{known}?"),
+            None => format!("{shown}: there is no such flag; --help lists them"),
+        });
     }
 
     fn refuse_positional(&mut self, value: &OsStr) {
@@ -131,6 +200,27 @@ impl RawSettings {
             "{shown}: stands alone; every setting is a flag, e.g. --deployment=my-app"
         ));
     }
+}
+
+/// The texts in a variable's value: its lines, where a setting takes several.
+fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
+    match value.to_str() {
+        Some(text) if setting.takes == Takes::Texts => {
+            let lines = text.lines().filter(|line| !line.is_empty());
+            lines.map(OsString::from).collect()
+        }
+        _ => vec![value],
+    }
+}
+
+/// Whether a value is one reference to a variable, as Kubernetes leaves it in
+/// `args` and `env` where the container has no such variable (`expand` in
+/// `third_party/forked/golang/expansion`).
+fn is_unexpanded(value: &OsStr) -> bool {
+    let name = value
+        .to_str()
+        .and_then(|text| text.strip_prefix("$(")?.strip_suffix(')'));
+    name.is_some_and(|name| !name.is_empty() && !name.contains(['(', ')']))
 }
 
 /// The next argument, unless it looks like a flag: then a value was forgotten.

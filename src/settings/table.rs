@@ -1,36 +1,81 @@
-//! The one table of settings.
+//! [`TABLE`]: the one table of settings, a row for each and a column for each
+//! dialect.
+//!
+//! A row is a setting of `zpa`, or a flag that only ancestors have. Its columns
+//! ([`Column`]) say how an ancestor names it, what holds there if nothing is
+//! said, and what becomes of it.
+
+mod access;
+mod ancestors;
+mod app;
+mod process;
 
 use std::fmt;
-use std::path::Path;
-use std::time::Duration;
 
-use super::{Settings, value};
-use crate::cluster::{ApiServer, HostPort, PortRef};
-use crate::duration;
+use super::Settings;
+use crate::workload::Dialect;
+
+/// Reads a text that is not empty and stores what it means, or says in a clause
+/// why it means nothing.
+pub(super) type Store = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// A setting: how it is given, what it means, and how it is read.
+#[derive(Clone, Copy)]
 pub struct Setting {
-    /// The flag's name, without its dashes.
+    /// The flag's name, without its dashes: that of `zpa`, or of the ancestors
+    /// where only they have it.
     pub flag: &'static str,
-    /// Other names of the flag that are understood, but not advertised.
+    /// Other names of `zpa`'s flag, of which one letter is a short flag. They
+    /// are understood, but not advertised.
     pub aliases: &'static [&'static str],
     /// The variables, the first that is set counts. The first is `ZPA_` and
-    /// the flag's name.
+    /// the flag's name. A flag that only ancestors have has none.
     pub variables: &'static [&'static str],
     /// What stands for the value in the help.
     pub placeholder: &'static str,
+    /// What its value is like.
+    pub takes: Takes,
     /// What holds if nothing is said.
     pub unset: Unset,
     /// What it is for: a sentence or a few, without the full stop at the end.
     pub help: &'static str,
     /// Values that are right, for the errors; at least one.
     pub examples: &'static [&'static str],
-    /// Reads a text that is not empty and stores what it means, or says in a
-    /// clause why it means nothing.
-    pub(super) store: fn(&mut Settings, &str) -> Result<(), String>,
+    /// How the ancestors have it; a dialect is in one column at most.
+    pub columns: &'static [Column],
+    pub(super) store: Store,
     /// What is stored, as a text that would be read as the same; `None` if that
     /// is [`Unset::Means`].
     pub(super) show: fn(&Settings) -> Option<String>,
+}
+
+/// A setting in the dialects of ancestors.
+#[derive(Clone, Copy)]
+pub struct Column {
+    /// In which.
+    pub dialects: &'static [Dialect],
+    /// The flag's names, of which one letter is a short flag; none where the
+    /// ancestor has no such flag.
+    pub names: &'static [&'static str],
+    /// What holds if nothing is said.
+    pub unset: Unset,
+    /// What becomes of the flag.
+    pub fate: Fate,
+    /// How it is read, if not like `zpa`'s own.
+    pub(super) store: Option<Store>,
+}
+
+/// What a setting's value is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A text; of several the last counts.
+    Text,
+    /// Several texts, one with each flag, or one with each line of the variable.
+    Texts,
+    /// A text that is not to be shown.
+    Secret,
+    /// Nothing, or `=true` or `=false`.
+    Switch,
 }
 
 /// What holds if a setting is not given.
@@ -40,24 +85,215 @@ pub enum Unset {
     Default(&'static str),
     /// No value; the text says what that means.
     Means(&'static str),
-    /// An error.
-    Error,
 }
 
-impl fmt::Display for Setting {
-    /// How to give it: `--idle-ttl (ZPA_IDLE_TTL)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--{} ({})", self.flag, self.variables[0])
+/// What becomes of an ancestor's flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is stored.
+    Kept,
+    /// It has lost its meaning, for that reason: a warning.
+    Lost(&'static str),
+    /// It cannot be had, for that reason: an error.
+    Refused(&'static str),
+}
+
+impl Column {
+    /// A flag that means what `zpa`'s own means.
+    const fn new(
+        dialects: &'static [Dialect],
+        names: &'static [&'static str],
+        unset: Unset,
+    ) -> Column {
+        Column {
+            dialects,
+            names,
+            unset,
+            fate: Fate::Kept,
+            store: None,
+        }
+    }
+
+    /// A value of the ancestor's where it has no flag.
+    const fn value(dialects: &'static [Dialect], unset: Unset) -> Column {
+        Column::new(dialects, &[], unset)
+    }
+
+    /// Read in another way than `zpa`'s own.
+    const fn read(self, store: Store) -> Column {
+        Column {
+            store: Some(store),
+            ..self
+        }
+    }
+
+    /// A flag that is accepted, and changes nothing.
+    const fn lost(
+        dialects: &'static [Dialect],
+        names: &'static [&'static str],
+        why: &'static str,
+    ) -> Column {
+        Column {
+            fate: Fate::Lost(why),
+            ..Column::new(dialects, names, NOTHING)
+        }
+    }
+
+    /// A flag that is an error.
+    const fn refused(
+        dialects: &'static [Dialect],
+        names: &'static [&'static str],
+        why: &'static str,
+    ) -> Column {
+        Column {
+            fate: Fate::Refused(why),
+            ..Column::new(dialects, names, NOTHING)
+        }
     }
 }
 
-/// The setting of a flag, with or without its own name, and that name as the
-/// table has it.
-pub(super) fn find(flag: &str) -> Option<(&'static Setting, &'static str)> {
+const NOTHING: Unset = Unset::Means("nothing");
+const GO: &[Dialect] = &[Dialect::Go];
+const PYTHON: &[Dialect] = &[Dialect::PythonDeployment, Dialect::PythonLabels];
+const PYTHON_DEPLOYMENT: &[Dialect] = &[Dialect::PythonDeployment];
+const PYTHON_LABELS: &[Dialect] = &[Dialect::PythonLabels];
+
+/// What a row has if it does not say otherwise.
+const ROW: Setting = Setting {
+    flag: "",
+    aliases: &[],
+    variables: &[],
+    placeholder: "",
+    takes: Takes::Text,
+    unset: NOTHING,
+    help: "",
+    examples: &[],
+    columns: &[],
+    store: |_, _| Ok(()),
+    show: |_| None,
+};
+
+/// Every setting, in the order in which the help has them.
+pub static TABLE: &[Setting] = &ROWS;
+
+static ROWS: [Setting; COUNT] = joined();
+
+const PARTS: [&[Setting]; 4] = [app::ROWS, process::ROWS, access::ROWS, ancestors::ROWS];
+
+const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
+
+/// The parts one after the other.
+const fn joined() -> [Setting; COUNT] {
+    let mut rows = [ROW; COUNT];
+    let (mut part, mut at) = (0, 0);
+    while part < PARTS.len() {
+        let mut row = 0;
+        while row < PARTS[part].len() {
+            rows[at] = PARTS[part][row];
+            at += 1;
+            row += 1;
+        }
+        part += 1;
+    }
+    rows
+}
+
+impl Setting {
+    /// Whether `zpa` itself has it, and not only an ancestor.
+    pub fn is_own(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
+    /// How that ancestor has it, if it does.
+    pub fn column(&self, dialect: Dialect) -> Option<&'static Column> {
+        self.columns
+            .iter()
+            .find(|column| column.dialects.contains(&dialect))
+    }
+
+    /// The flag's names in that dialect, the one to show first.
+    pub fn names(&self, dialect: Dialect) -> impl Iterator<Item = &'static str> {
+        let (flag, names) = match dialect {
+            Dialect::Zpa if self.is_own() => (Some(self.flag), self.aliases),
+            Dialect::Zpa => (None, &[][..]),
+            _ => (None, self.column(dialect).map_or(&[][..], |it| it.names)),
+        };
+        flag.into_iter().chain(names.iter().copied())
+    }
+
+    /// What holds in that dialect if nothing is said.
+    pub fn unset(&self, dialect: Dialect) -> Unset {
+        self.column(dialect).map_or(self.unset, |it| it.unset)
+    }
+
+    /// What becomes of the flag in that dialect.
+    pub fn fate(&self, dialect: Dialect) -> Fate {
+        self.column(dialect).map_or(Fate::Kept, |it| it.fate)
+    }
+
+    /// How it is read in that dialect.
+    pub(super) fn store(&self, dialect: Dialect) -> Store {
+        let column = self.column(dialect);
+        column.and_then(|it| it.store).unwrap_or(self.store)
+    }
+
+    /// How to give it in that dialect: `--idle-ttl (ZPA_IDLE_TTL)`; by its
+    /// variable alone where the dialect has no such flag.
+    pub(super) fn given(&self, dialect: Dialect) -> String {
+        let variable = self.variables.first();
+        match (self.names(dialect).next(), variable) {
+            (Some(name), Some(variable)) => format!("{} ({variable})", dashed(name)),
+            (Some(name), None) => dashed(name),
+            (None, Some(variable)) => (*variable).to_owned(),
+            (None, None) => dashed(self.flag),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    /// How to give it to `zpa`: `--idle-ttl (ZPA_IDLE_TTL)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.given(Dialect::Zpa))
+    }
+}
+
+/// A flag's name with the dashes that it takes.
+pub(super) fn dashed(name: &str) -> String {
+    let dashes = if name.len() == 1 { "-" } else { "--" };
+    format!("{dashes}{name}")
+}
+
+/// The setting of a flag in that dialect, and the flag's name as the table has
+/// it.
+pub(super) fn find(dialect: Dialect, flag: &str) -> Option<(&'static Setting, &'static str)> {
     TABLE.iter().find_map(|setting| {
-        let name = setting.flags().find(|name| *name == flag)?;
+        let name = setting.names(dialect).find(|name| *name == flag)?;
         Some((setting, name))
     })
+}
+
+/// The setting whose flag, of all that the dialect has, is the only one to begin
+/// with `start`: Python's argparse takes that for the flag.
+pub(super) fn abbreviated(
+    dialect: Dialect,
+    start: &str,
+) -> Option<(&'static Setting, &'static str)> {
+    let names = TABLE.iter().flat_map(|setting| {
+        let names = setting.names(dialect);
+        names.map(move |name| (setting, name))
+    });
+    let mut meant = names.filter(|(_, name)| name.starts_with(start));
+    match (meant.next(), meant.next()) {
+        (Some(only), None) if !start.is_empty() => Some(only),
+        _ => None,
+    }
+}
+
+/// The dialects that have that flag.
+pub(super) fn dialects(flag: &str) -> Vec<Dialect> {
+    let all = Dialect::ALL.into_iter();
+    all.filter(|dialect| find(*dialect, flag).is_some())
+        .collect()
 }
 
 /// Every variable that is read.
@@ -65,284 +301,12 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|setting| setting.variables).copied()
 }
 
-/// Every setting by its flag, with what is in force; `None` for what was not
-/// said and has no default. There is no secret among them: credentials are given
-/// as files.
+/// Every setting of `zpa` by its flag, with what is in force; `None` for what
+/// was not said and has no default, and for what is secret. An ancestor's flags
+/// are here as the settings that they have set.
 pub fn in_force(settings: &Settings) -> impl Iterator<Item = (&'static str, Option<String>)> {
-    TABLE.iter().map(|row| (row.flag, (row.show)(settings)))
-}
-
-impl Setting {
-    /// The flag's name and its aliases.
-    fn flags(&self) -> impl Iterator<Item = &'static str> {
-        std::iter::once(self.flag).chain(self.aliases.iter().copied())
-    }
-}
-
-/// Every setting, in the order in which the help has them.
-pub static TABLE: &[Setting] = &[
-    Setting {
-        flag: "deployment",
-        aliases: &[],
-        variables: &["ZPA_DEPLOYMENT"],
-        placeholder: "NAME",
-        unset: Unset::Error,
-        help: "The Deployment to scale",
-        examples: &["my-app"],
-        store: |settings, text| {
-            settings.deployment = value::subdomain(text)?;
-            Ok(())
-        },
-        show: |settings| Some(settings.deployment.clone()),
-    },
-    Setting {
-        flag: "namespace",
-        aliases: &[],
-        variables: &["ZPA_NAMESPACE"],
-        placeholder: "NAME",
-        unset: Unset::Means("the service account's"),
-        help: "The namespace of the Deployment and the Service",
-        examples: &["default"],
-        store: |settings, text| {
-            settings.namespace = Some(value::label(text)?);
-            Ok(())
-        },
-        show: |settings| settings.namespace.clone(),
-    },
-    Setting {
-        flag: "service",
-        aliases: &[],
-        variables: &["ZPA_SERVICE"],
-        placeholder: "NAME",
-        unset: Unset::Means("the Deployment's name"),
-        help: "The Service whose ready pods are dialled",
-        examples: &["my-app"],
-        store: |settings, text| {
-            settings.service = value::label(text)?;
-            Ok(())
-        },
-        show: |settings| Some(settings.service.clone()),
-    },
-    Setting {
-        flag: "port",
-        aliases: &[],
-        variables: &["ZPA_PORT"],
-        placeholder: "PORT",
-        unset: Unset::Means("the only one"),
-        help: "Which of the Service's ports, by name or number, if it has several",
-        examples: &["http", "80"],
-        store: |settings, text| {
-            settings.port = Some(value::port_ref(text)?);
-            Ok(())
-        },
-        show: |settings| settings.port.as_ref().map(PortRef::to_string),
-    },
-    Setting {
-        flag: "listen",
-        aliases: &[],
-        variables: &["ZPA_LISTEN"],
-        placeholder: "ADDRESS",
-        unset: Unset::Default(":8080"),
-        help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the kernel has them",
-        examples: &[":8080", "0.0.0.0:8080", "[::1]:8080"],
-        store: |settings, text| {
-            settings.listen = value::listen(text)?;
-            Ok(())
-        },
-        show: |settings| Some(settings.listen.to_string()),
-    },
-    Setting {
-        flag: "admin-listen",
-        aliases: &[],
-        variables: &["ZPA_ADMIN_LISTEN"],
-        placeholder: "ADDRESS",
-        unset: Unset::Default(":8081"),
-        help: "Where probes and Prometheus connect: health, readiness, metrics and status; or `off`",
-        examples: &[":8081", "0.0.0.0:8081", "127.0.0.1:9090", "off"],
-        store: |settings, text| {
-            settings.admin_listen = match text {
-                "off" => None,
-                address => Some(value::listen(address)?),
-            };
-            Ok(())
-        },
-        show: |settings| {
-            let address = settings.admin_listen.map(|address| address.to_string());
-            Some(address.unwrap_or_else(|| "off".to_owned()))
-        },
-    },
-    Setting {
-        flag: "target",
-        aliases: &[],
-        variables: &["ZPA_TARGET"],
-        placeholder: "HOST:PORT",
-        unset: Unset::Means("the pods"),
-        help: "Dial this instead of the pods' own addresses, for example the Service",
-        examples: &["my-app:80", "10.0.0.7:80"],
-        store: |settings, text| {
-            settings.target = Some(text.parse().map_err(reason)?);
-            Ok(())
-        },
-        show: |settings| settings.target.as_ref().map(HostPort::to_string),
-    },
-    Setting {
-        flag: "idle-ttl",
-        aliases: &[],
-        variables: &["ZPA_IDLE_TTL"],
-        placeholder: "DURATION",
-        unset: Unset::Default("1h"),
-        help: "Scale to zero after this long without a connection; at least 1s",
-        examples: &["90s", "5m", "1h30m"],
-        store: |settings, text| {
-            settings.idle_ttl = value::duration_from(Duration::from_secs(1), text)?;
-            Ok(())
-        },
-        show: |settings| Some(duration::display(settings.idle_ttl)),
-    },
-    Setting {
-        flag: "hold-timeout",
-        aliases: &[],
-        variables: &["ZPA_HOLD_TIMEOUT"],
-        placeholder: "DURATION",
-        unset: Unset::Default("5m"),
-        help: "Close a connection that has waited this long for the app to wake",
-        examples: &["90s", "5m"],
-        store: |settings, text| {
-            settings.hold_timeout = value::positive_duration(text)?;
-            Ok(())
-        },
-        show: |settings| Some(duration::display(settings.hold_timeout)),
-    },
-    Setting {
-        flag: "connect-timeout",
-        aliases: &[],
-        variables: &["ZPA_CONNECT_TIMEOUT"],
-        placeholder: "DURATION",
-        unset: Unset::Default("2s"),
-        help: "Try the next pod if one has not accepted after this long",
-        examples: &["500ms", "2s"],
-        store: |settings, text| {
-            settings.connect_timeout = value::positive_duration(text)?;
-            Ok(())
-        },
-        show: |settings| Some(duration::display(settings.connect_timeout)),
-    },
-    Setting {
-        flag: "wake-replicas",
-        aliases: &[],
-        variables: &["ZPA_WAKE_REPLICAS"],
-        placeholder: "NUMBER",
-        unset: Unset::Default("1"),
-        help: "How many replicas to wake the Deployment with",
-        examples: &["1", "3"],
-        store: |settings, text| {
-            settings.wake_replicas = value::replicas(text)?;
-            Ok(())
-        },
-        show: |settings| Some(settings.wake_replicas.to_string()),
-    },
-    Setting {
-        flag: "max-connections",
-        aliases: &[],
-        variables: &["ZPA_MAX_CONNECTIONS"],
-        placeholder: "NUMBER",
-        unset: Unset::Means("from RLIMIT_NOFILE, at most 100000"),
-        help: "How many clients may be connected at a time; others wait to be accepted",
-        examples: &["1000"],
-        store: |settings, text| {
-            settings.max_connections = Some(value::count(text)?);
-            Ok(())
-        },
-        show: |settings| settings.max_connections.map(|most| most.to_string()),
-    },
-    Setting {
-        flag: "drain-delay",
-        aliases: &[],
-        variables: &["ZPA_DRAIN_DELAY"],
-        placeholder: "DURATION",
-        unset: Unset::Default("5s"),
-        help: "Go on accepting for this long after SIGTERM, until the Service has forgotten us; may be 0",
-        examples: &["5s", "0"],
-        store: |settings, text| {
-            settings.drain_delay = value::duration(text)?;
-            Ok(())
-        },
-        show: |settings| Some(duration::display(settings.drain_delay)),
-    },
-    Setting {
-        flag: "drain-timeout",
-        aliases: &[],
-        variables: &["ZPA_DRAIN_TIMEOUT"],
-        placeholder: "DURATION",
-        unset: Unset::Default("20s"),
-        help: "Then let connections finish for this long before they are reset; may be 0",
-        examples: &["20s", "0"],
-        store: |settings, text| {
-            settings.drain_timeout = value::duration(text)?;
-            Ok(())
-        },
-        show: |settings| Some(duration::display(settings.drain_timeout)),
-    },
-    Setting {
-        flag: "kubeconfig",
-        aliases: &[],
-        variables: &["ZPA_KUBECONFIG", "KUBECONFIG"],
-        placeholder: "FILE",
-        unset: Unset::Means("none"),
-        help: "The kubeconfig to use outside a cluster",
-        examples: &["/home/me/.kube/config"],
-        store: |settings, text| {
-            settings.kubeconfig = Some(text.into());
-            Ok(())
-        },
-        show: |settings| settings.kubeconfig.as_deref().map(path),
-    },
-    Setting {
-        flag: "api-server",
-        aliases: &[],
-        variables: &["ZPA_API_SERVER"],
-        placeholder: "URL",
-        unset: Unset::Means("the cluster's own"),
-        help: "The API server; http:// on a loopback address only, for `kubectl proxy`",
-        examples: &["https://10.96.0.1:443", "http://127.0.0.1:8001"],
-        store: |settings, text| {
-            settings.api_server = Some(text.parse().map_err(reason)?);
-            Ok(())
-        },
-        show: |settings| settings.api_server.as_ref().map(ApiServer::to_string),
-    },
-    Setting {
-        flag: "credentials",
-        aliases: &[],
-        variables: &["ZPA_CREDENTIALS"],
-        placeholder: "DIRECTORY",
-        unset: Unset::Default("/var/run/secrets/kubernetes.io/serviceaccount"),
-        help: "The directory that has the files token, ca.crt and namespace",
-        examples: &["/var/run/secrets/kubernetes.io/serviceaccount"],
-        store: |settings, text| {
-            settings.credentials = text.into();
-            Ok(())
-        },
-        show: |settings| Some(path(&settings.credentials)),
-    },
-    Setting {
-        flag: "log",
-        aliases: &[],
-        variables: &["ZPA_LOG"],
-        placeholder: "FILTER",
-        unset: Unset::Default("info"),
-        help: "What to log: off, error, warn, info or debug, or a list such as warn,zpa=debug",
-        examples: &["info", "warn,zpa=debug"],
-        store: |settings, text| {
-            settings.log = value::log(text)?;
-            Ok(())
-        },
-        show: |settings| Some(settings.log.clone()),
-    },
-];
-
-fn path(path: &Path) -> String {
-    path.display().to_string()
+    let own = TABLE.iter().filter(|setting| setting.is_own());
+    own.map(|row| (row.flag, (row.show)(settings)))
 }
 
 fn reason(error: crate::address::ParseError) -> String {

@@ -6,6 +6,7 @@ use super::help;
 use super::links::is_service_link;
 use super::quote::quote;
 use super::table::{self, variables};
+use crate::workload::Dialect;
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "ZPA_";
@@ -27,10 +28,11 @@ pub fn unknown_variables(
 
 /// The flag that was probably meant has the variable that was.
 fn complaint(name: &str, rest: &str) -> String {
-    let flag = help::nearest(&rest.to_ascii_lowercase().replace('_', "-"));
-    let meant = flag.and_then(table::find);
-    let cure = match meant {
-        Some((setting, _)) => format!("did you mean {}?", setting.variables[0]),
+    let flag = rest.to_ascii_lowercase().replace('_', "-");
+    let flag = help::nearest(Dialect::Zpa, &flag);
+    let meant = flag.and_then(|flag| table::find(Dialect::Zpa, flag));
+    let cure = match meant.and_then(|(setting, _)| setting.variables.first()) {
+        Some(variable) => format!("did you mean {variable}?"),
         None => "--help lists them".to_owned(),
     };
     let shown = quote(name.as_ref());

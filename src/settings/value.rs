@@ -1,15 +1,16 @@
 //! The parsers of single values. Each error is a clause that says why.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::quote::quote;
-use crate::address::{digits, port};
-use crate::cluster::PortRef;
+use crate::address::{self, digits};
+use crate::cluster::{HostPort, PortRef};
 use crate::duration;
+use crate::workload::{Resource, TargetRef, WakeReplicas};
 
 /// A duration that may be zero.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -35,12 +36,61 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// `spec.replicas` is an `int32`.
-pub(super) fn replicas(text: &str) -> Result<NonZeroU32, String> {
+/// `previous`, or a `spec.replicas`, which is an `int32`.
+pub(super) fn wake_replicas(text: &str) -> Result<WakeReplicas, String> {
+    if text == "previous" {
+        return Ok(WakeReplicas::Previous);
+    }
     let number = whole(text).and_then(|number| i32::try_from(number).ok());
     number
         .and_then(|number| NonZeroU32::new(number.unsigned_abs()))
+        .map(WakeReplicas::Replicas)
         .ok_or_else(|| format!("is not a whole number from 1 to {}", i32::MAX))
+}
+
+/// `PLURAL.GROUP/NAME`. A group is a DNS subdomain, and a plural a label
+/// (`apiextensions.k8s.io/v1`, `CustomResourceDefinitionNames`).
+pub(super) fn target_ref(text: &str) -> Result<TargetRef, String> {
+    let parts = text.split_once('/').and_then(|(resource, name)| {
+        let (plural, group) = resource.split_once('.')?;
+        Some((plural, group, name))
+    });
+    let (plural, group, name) = parts.ok_or("is not of the form PLURAL.GROUP/NAME")?;
+    Ok(TargetRef::Object {
+        resource: Resource {
+            plural: label(plural)?,
+            group: subdomain(group)?,
+        },
+        name: subdomain(name)?,
+    })
+}
+
+/// A label selector. Whether it is one is for the API server to say, which has
+/// the grammar; the characters are those of a URL's query all the same.
+pub(super) fn selector(text: &str) -> Result<String, String> {
+    let text = text.trim_start_matches(['"', '\'']);
+    let text = text.trim_end_matches(['"', '\'']).trim();
+    check_length(text, 1024)?;
+    if text.is_empty() {
+        return Err("selects everything".to_owned());
+    }
+    match text.chars().find(|c| !c.is_ascii_graphic() && *c != ' ') {
+        Some(wrong) => {
+            let wrong = quote(wrong.to_string().as_ref());
+            Err(format!("has {wrong}, which no label has"))
+        }
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// A namespace, which client-go also takes with the resource's name before it
+/// (`RESTOverrides` in `tools/clientcmd/overrides.go`).
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let prefixes = ["namespaces/", "namespace/", "ns/"].into_iter();
+    let name = prefixes
+        .filter_map(|prefix| text.strip_prefix(prefix))
+        .next();
+    label(name.unwrap_or(text))
 }
 
 /// A number of things of which there is at least one.
@@ -98,17 +148,23 @@ fn check_label(label: &str) -> Result<(), String> {
 /// take it for a name as well.
 pub(super) fn port_ref(text: &str) -> Result<PortRef, String> {
     if digits(text).is_some() {
-        let number = port(text).map_err(|_| "is not a port from 1 to 65535".to_owned())?;
-        return Ok(PortRef::Number(number));
+        return port(text).map(PortRef::Number);
     }
     label(text).map(PortRef::Name)
 }
 
 /// An address and a port to listen on; `:8080` is every address of both
-/// families, as in Go.
+/// families, as in Go, and `localhost:8080` the loopback of IPv4.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
+    }
+    if let Some(Ok(port)) = text
+        .strip_prefix("localhost:")
+        .and_then(digits)
+        .map(str::parse)
+    {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     if digits(text).is_some() {
         return Err(format!("is a port alone; put a colon before it, :{text}"));
@@ -117,6 +173,81 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
         Some(Ok(port)) => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         _ => Err("is not an IP address and a port (names are not looked up)".to_owned()),
     }
+}
+
+/// An address to listen on, or `off`.
+pub(super) fn admin_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "off" => Ok(None),
+        address => listen(address).map(Some),
+    }
+}
+
+/// A port of every address of IPv4 to listen on.
+pub(super) fn admin_port(text: &str) -> Result<Option<SocketAddr>, String> {
+    let port = port(text)?;
+    Ok(Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+}
+
+/// A port by its number.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    address::port(text).map_err(|_| "is not a port from 1 to 65535".to_owned())
+}
+
+/// An address without a port.
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        ip => ip
+            .parse()
+            .map_err(|_| "is not an IP address (names are not looked up)".to_owned()),
+    }
+}
+
+/// A host to dial, with port 80 as long as no other is said.
+pub(super) fn host(text: &str) -> Result<HostPort, String> {
+    let bracketed = match text.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]:80"),
+        Err(_) => format!("{text}:80"),
+    };
+    bracketed
+        .parse()
+        .map_err(|error: address::ParseError| error.to_string())
+}
+
+/// How often to try again.
+pub(super) fn retries(text: &str) -> Result<u32, String> {
+    whole(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or_else(|| "is not a whole number".to_owned())
+}
+
+/// A duration in whole milliseconds.
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    whole(text)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "is not a whole number of milliseconds".to_owned())
+}
+
+/// The path of a URL, with its slash.
+pub(super) fn url_path(text: &str) -> Result<String, String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['?', '#']) {
+        return Err("is not the path of a URL".to_owned());
+    }
+    let slash = if text.starts_with('/') { "" } else { "/" };
+    Ok(format!("{slash}{text}"))
+}
+
+/// A level of Python's `logging`, or the TRACE that traffic-pod-autoscaler adds.
+/// It takes every other text for INFO.
+pub(super) fn python_log_level(text: &str) -> String {
+    let level = match text.to_ascii_uppercase().as_str() {
+        "TRACE" | "DEBUG" => "debug",
+        "WARNING" | "WARN" => "warn",
+        "ERROR" | "CRITICAL" | "FATAL" => "error",
+        _ => "info",
+    };
+    level.to_owned()
 }
 
 /// The part of env_logger's syntax that this build has: `level` or

@@ -44,24 +44,31 @@ fn error(flag: &str, value: &str) -> String {
 #[test]
 fn a_deployment_is_all_that_has_to_be_said() {
     let expected = Settings {
+        dialect: Dialect::Zpa,
         namespace: None,
-        deployment: "app".into(),
-        service: "app".into(),
+        target_ref: TargetRef::deployment("app"),
+        service: Some("app".into()),
         port: None,
         listen: "[::]:8080".parse().unwrap(),
         admin_listen: Some("[::]:8081".parse().unwrap()),
+        ping_path: None,
+        metrics_path: None,
         target: None,
+        pods_first: false,
         idle_ttl: Duration::from_secs(3600),
         hold_timeout: Duration::from_secs(300),
         connect_timeout: Duration::from_secs(2),
-        wake_replicas: NonZeroU32::MIN,
+        wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+        state_configmap: None,
         max_connections: None,
         drain_delay: Duration::from_secs(5),
         drain_timeout: Duration::from_secs(20),
-        kubeconfig: None,
+        kube: KubeconfigFlags::default(),
         api_server: None,
         credentials: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
         log: "info".into(),
+        warnings: Vec::new(),
+        parts: Parts::default(),
     };
     assert_eq!(settings(&["--deployment", "app"], &[]), expected);
     assert_eq!(settings(&[], &[("ZPA_DEPLOYMENT", "app")]), expected);
@@ -89,8 +96,8 @@ fn of_a_repeated_flag_the_last_one_counts() {
     ];
     let settings = settings(&args, &[]);
     assert_eq!(
-        (settings.deployment.as_str(), settings.idle_ttl.as_secs()),
-        ("b", 120)
+        (settings.target_ref, settings.idle_ttl.as_secs()),
+        (TargetRef::deployment("b"), 120)
     );
 }
 
@@ -141,10 +148,10 @@ fn kubeconfig_has_a_second_variable() {
     let app = ["--deployment=app"];
     let both = [("KUBECONFIG", "/theirs"), ("ZPA_KUBECONFIG", "/ours")];
     assert_eq!(
-        settings(&app, &both[..1]).kubeconfig,
+        settings(&app, &both[..1]).kube.kubeconfig,
         Some("/theirs".into())
     );
-    assert_eq!(settings(&app, &both).kubeconfig, Some("/ours".into()));
+    assert_eq!(settings(&app, &both).kube.kubeconfig, Some("/ours".into()));
 }
 
 #[test]
@@ -157,10 +164,11 @@ fn all_that_is_wrong_is_said_in_one_run() {
             "\"--idel-ttl\": there is no such flag; did you mean --idle-ttl?",
             "\"stray\": stands alone; every setting is a flag, e.g. --deployment=my-app",
             "--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app",
+            "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
+            "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; \
+             use e.g. 1, 3, previous",
             "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
              use e.g. :8080, 0.0.0.0:8080, [::1]:8080",
-            "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
-            "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; use e.g. 1, 3",
         ]
     );
 }
@@ -250,22 +258,42 @@ fn a_value_that_is_not_utf8_is_an_error_even_for_a_path() {
     );
 }
 
+/// A dialect's own values for a setting: what it takes if nothing is said.
+fn default(setting: &Setting, dialect: Dialect) -> Option<&'static str> {
+    match setting.unset(dialect) {
+        Unset::Default(default) => Some(default),
+        Unset::Means(_) => None,
+    }
+}
+
 #[test]
 fn every_row_of_the_table_is_in_order() {
     for setting in TABLE {
         let flag = setting.flag;
         let variable = format!("ZPA_{}", flag.to_uppercase().replace('-', "_"));
-        assert_eq!(setting.variables[0], variable);
+        assert_eq!(
+            setting.is_own().then_some(variable.as_str()),
+            setting.variables.first().copied()
+        );
         assert!(!setting.examples.is_empty(), "--{flag} has an example");
         assert!(
             !setting.help.contains('|'),
             "--{flag} fits in a Markdown table"
         );
-        let default = match setting.unset {
-            Unset::Default(default) => Some(default),
-            _ => None,
-        };
-        for text in setting.examples.iter().copied().chain(default) {
+        for dialect in Dialect::ALL {
+            let given = setting.is_own() || setting.names(dialect).next().is_some();
+            if let Some(text) = default(setting, dialect).filter(|_| given) {
+                let stored = setting.store(dialect)(&mut Settings::undecided(), text);
+                assert_eq!(stored, Ok(()), "--{flag}={text}");
+            }
+            let columns = setting.columns.iter();
+            let in_columns = columns.filter(|column| column.dialects.contains(&dialect));
+            assert!(
+                in_columns.count() <= 1,
+                "--{flag} has one column for {dialect}"
+            );
+        }
+        for text in setting.examples {
             let stored = (setting.store)(&mut Settings::undecided(), text);
             assert_eq!(stored, Ok(()), "--{flag}={text}");
         }
@@ -274,16 +302,24 @@ fn every_row_of_the_table_is_in_order() {
 
 #[test]
 fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
-    for setting in TABLE {
+    let shown = TABLE
+        .iter()
+        .filter(|setting| setting.is_own() && setting.takes != Takes::Secret);
+    for setting in shown {
         let flag = setting.flag;
-        let default = match setting.unset {
-            Unset::Default(default) => Some(default),
-            _ => None,
-        };
-        for text in setting.examples.iter().copied().chain(default) {
+        for text in setting
+            .examples
+            .iter()
+            .copied()
+            .chain(default(setting, Dialect::Zpa))
+        {
             let (mut once, mut again) = (Settings::undecided(), Settings::undecided());
             (setting.store)(&mut once, text).unwrap();
-            let shown = (setting.show)(&once).unwrap_or_else(|| panic!("--{flag}={text}"));
+            let Some(shown) = (setting.show)(&once) else {
+                // Zero: as if nothing had been said.
+                assert_eq!(once, again, "--{flag}={text}");
+                continue;
+            };
             assert_eq!(
                 (setting.store)(&mut again, &shown),
                 Ok(()),
@@ -292,16 +328,28 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
             assert_eq!(once, again, "--{flag}={text} is shown as {shown}");
         }
     }
-    let settings = settings(&["--deployment=app"], &[]);
+    let settings = settings(&["--deployment=app", "--token=canary"], &[]);
     let unsaid: Vec<_> = in_force(&settings)
         .filter_map(|(flag, shown)| shown.is_none().then_some(flag))
         .collect();
     let expected = [
+        "scale-target",
         "namespace",
         "port",
         "target",
         "max-connections",
         "kubeconfig",
+        "context",
+        "cluster",
+        "user",
+        "server",
+        "token",
+        "certificate-authority",
+        "client-certificate",
+        "client-key",
+        "as",
+        "as-group",
+        "request-timeout",
         "api-server",
     ];
     assert_eq!(unsaid, expected);
@@ -319,33 +367,30 @@ fn the_admin_port_can_be_elsewhere_and_off() {
 
 #[test]
 fn no_name_is_given_twice() {
-    let aliases = TABLE.iter().flat_map(|setting| setting.aliases).copied();
-    let flags = TABLE.iter().map(|setting| setting.flag).chain(aliases);
-    let mut names: Vec<_> = variables().chain(flags).collect();
-    let count = names.len();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), count);
+    for dialect in Dialect::ALL {
+        let flags = TABLE.iter().flat_map(|setting| setting.names(dialect));
+        let mut names: Vec<_> = variables().chain(flags).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "{dialect}");
+    }
 }
 
 #[test]
 fn help_and_readme_have_every_flag_variable_and_default() {
     let (help, markdown) = (help(), markdown_table());
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
-    assert!(
-        help.contains("  --idle-ttl DURATION         Scale to zero"),
-        "{help}"
-    );
-    assert_eq!(markdown.lines().count(), TABLE.len() + 2);
-    let defaults = TABLE.iter().filter_map(|setting| match setting.unset {
-        Unset::Default(text) | Unset::Means(text) => Some(text),
-        Unset::Error => None,
+    let own = || TABLE.iter().filter(|setting| setting.is_own());
+    assert_eq!(markdown.lines().count(), own().count() + 2);
+    let defaults = own().map(|setting| match setting.unset {
+        Unset::Default(text) | Unset::Means(text) => text,
     });
     // In the help a default of several words may span two lines.
     let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let flags = TABLE.iter().map(|setting| setting.flag);
+    let flags = own().map(|setting| setting.flag);
     for text in flags.chain(variables()).chain(defaults) {
-        assert!(flat.contains(text), "{text} in the help");
+        assert!(flat.contains(&text.replace('`', "")), "{text} in the help");
         assert!(markdown.contains(text), "{text} in the README's table");
     }
     assert!(

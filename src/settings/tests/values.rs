@@ -6,9 +6,9 @@ use super::*;
 fn names_are_held_to_the_rules_of_kubernetes() {
     let (label, subdomain) = ("a".repeat(63), ["abcdefg"; 32].join(".")[..253].to_owned());
     assert_eq!(with("namespace", &label).namespace, Some(label.clone()));
-    assert_eq!(with("service", "1-a").service, "1-a");
+    assert_eq!(with("service", "1-a").service.as_deref(), Some("1-a"));
     let long = settings(&["--service=app", "--deployment", &subdomain], &[]);
-    assert_eq!(long.deployment, subdomain);
+    assert_eq!(long.target_ref, TargetRef::deployment(&subdomain));
     let cases = [
         ("namespace", label.clone() + "a", "is longer than the 63"),
         ("service", "a.b".into(), "has \".\""),
@@ -74,6 +74,7 @@ fn a_listen_address_is_an_ip_address_and_a_port_or_a_port_after_a_colon() {
         (":8080", "[::]:8080"),
         (":0", "[::]:0"),
         ("127.0.0.1:0", "127.0.0.1:0"),
+        ("localhost:80", "127.0.0.1:80"),
         ("[::1]:65535", "[::1]:65535"),
     ];
     for (text, expected) in cases {
@@ -84,7 +85,9 @@ fn a_listen_address_is_an_ip_address_and_a_port_or_a_port_after_a_colon() {
         ":",
         ":65536",
         ":+1",
-        "localhost:80",
+        "my-host:80",
+        "localhost:",
+        "localhost:65536",
         "::1:80",
         "127.0.0.1",
     ] {
@@ -105,8 +108,10 @@ fn the_least_and_the_most_of_each_number() {
     assert_eq!(with("drain-delay", "0").drain_delay, Duration::ZERO);
     assert_eq!(with("drain-timeout", "0").drain_timeout, Duration::ZERO);
     assert_eq!(
-        with("wake-replicas", "2147483647").wake_replicas.get(),
-        2_147_483_647
+        with("wake-replicas", "2147483647")
+            .wake_replicas
+            .to_string(),
+        "2147483647"
     );
     assert_eq!(with("max-connections", "1").max_connections, Some(1));
     for (flag, wrong) in [

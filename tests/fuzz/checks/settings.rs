@@ -42,8 +42,9 @@ pub fn check(input: Input) {
     let (arguments, mut values) = input;
     values.resize(settings::TABLE.len(), None);
     let value = |name: &str| {
-        let variables = settings::TABLE.iter().map(|setting| setting.variables[0]);
-        let (_, value) = variables.zip(&values).find(|(known, _)| *known == name)?;
+        let rows = settings::TABLE.iter().zip(&values);
+        let mut named = rows.filter(|(setting, _)| setting.variables.first() == Some(&name));
+        let (_, value) = named.next()?;
         value.clone().map(OsString::from_vec)
     };
     match settings::parse(arguments.into_iter().map(Argument::text), value) {
@@ -59,7 +60,8 @@ pub fn check(input: Input) {
 }
 
 fn expect_bounds(settings: &Settings) {
-    assert!(!settings.deployment.is_empty() && !settings.service.is_empty());
+    assert!(settings.target_ref.name() != Some(""));
+    assert!(settings.service.as_deref() != Some(""));
     assert!(settings.idle_ttl >= Duration::from_secs(1));
     assert!(!settings.hold_timeout.is_zero() && !settings.connect_timeout.is_zero());
     assert_ne!(settings.max_connections, Some(0));

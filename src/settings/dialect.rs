@@ -1,0 +1,178 @@
+//! Whose flags a command line is made of.
+//!
+//! Each flag that was given is known to some dialects. Those that know all of
+//! them are left; `zpa`'s own goes first. If none is left, flags were mixed.
+//! Unknown flags and abbreviations say nothing.
+
+use std::ffi::OsString;
+
+use super::table::{self, dashed};
+use crate::workload::Dialect;
+
+/// The dialect of a command line.
+///
+/// # Errors
+/// A line that says which of the flags belongs to which dialect.
+pub(super) fn tell(args: &[OsString]) -> Result<Dialect, String> {
+    let flags: Vec<(&str, Vec<Dialect>)> = names(args)
+        .map(|name| (name, table::dialects(name)))
+        .filter(|(_, dialects)| !dialects.is_empty())
+        .collect();
+    let knows_all = |dialect: &Dialect| {
+        let mut known = flags.iter().map(|(_, dialects)| dialects);
+        known.all(|dialects| dialects.contains(dialect))
+    };
+    let told = Dialect::ALL.into_iter().find(knows_all);
+    told.ok_or_else(|| complaint(&flags))
+}
+
+/// The names of all that looks like a flag, up to a `--`.
+fn names(args: &[OsString]) -> impl Iterator<Item = &str> {
+    let texts = args.iter().filter_map(|arg| arg.to_str());
+    let flags = texts.take_while(|text| *text != "--");
+    flags.filter_map(|text| match text.strip_prefix("--") {
+        Some(long) => long.split('=').next().filter(|name| name.len() > 1),
+        None => short(text.strip_prefix('-')?),
+    })
+}
+
+/// The letter of a short flag in a word that came after one dash, which may have
+/// the value as well; `None` where the word is a long flag with a dash missing.
+pub(super) fn short(word: &str) -> Option<&str> {
+    let name = word.split('=').next().unwrap_or_default();
+    let is_long = name.len() > 1 && !table::dialects(name).is_empty();
+    let letter = word.get(..1).filter(|_| !is_long)?;
+    (!table::dialects(letter).is_empty()).then_some(letter)
+}
+
+/// Which flag belongs to which dialect. What is common to all, and repeated, is
+/// left out.
+fn complaint(flags: &[(&str, Vec<Dialect>)]) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for (name, dialects) in flags {
+        if dialects.len() == Dialect::ALL.len() {
+            continue;
+        }
+        let owners: Vec<String> = dialects.iter().map(Dialect::to_string).collect();
+        let line = format!("{} is a flag of {}", dashed(name), owners.join(" and of "));
+        if !told.contains(&line) {
+            told.push(line);
+        }
+    }
+    let mut text = format!(
+        "flags of several programs are mixed: {}; use those of one",
+        told.join("; ")
+    );
+    let own = flags.iter().find_map(|(name, dialects)| {
+        let is_own = dialects[..] == [Dialect::Zpa];
+        let (setting, _) = table::find(Dialect::Zpa, name).filter(|_| is_own)?;
+        setting.variables.first()
+    });
+    if let Some(variable) = own {
+        text += &format!(". Variables such as {variable} go with the flags of each");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> Result<Dialect, String> {
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        tell(&args)
+    }
+
+    #[test]
+    fn flags_tell_the_dialect() {
+        use Dialect::{Go, PythonDeployment, PythonLabels, Zpa};
+        for (label, line, expected) in [
+            ("nothing was said", "", Zpa),
+            ("zpa's own", "--deployment=a --listen=:80", Zpa),
+            (
+                "what several have",
+                "--deployment a --namespace b -n c",
+                Zpa,
+            ),
+            (
+                "the Go page",
+                "--namespace=a --address=:80 --deployment=a",
+                Go,
+            ),
+            ("labels by a short flag", "-l app=web", Go),
+            ("labels in the same word", "-lapp=web", Go),
+            (
+                "the Python page",
+                "--deployment=a --endpoint=b",
+                PythonDeployment,
+            ),
+            (
+                "the example",
+                "--rs-label-selector=a=b --endpoint=b",
+                PythonLabels,
+            ),
+            (
+                "neither of Python's ways to name it",
+                "--endpoint=b",
+                PythonDeployment,
+            ),
+            (
+                "only the newer has it",
+                "--endpoint=b --ping-url=/p",
+                PythonLabels,
+            ),
+            ("an unknown flag", "--deployment=a --bogus=b", Zpa),
+            ("an abbreviation", "--expiration=600", Zpa),
+            ("a long flag with a dash missing", "-listen=:80", Zpa),
+            ("after the end of flags", "-- --endpoints=b", Zpa),
+            ("a value", "--deployment --endpoints", Go),
+        ] {
+            assert_eq!(told(line), Ok(expected), "{label}: {line}");
+        }
+    }
+
+    #[test]
+    fn of_mixed_flags_it_is_said_which_belongs_to_which() {
+        for (line, expected) in [
+            (
+                "--namespace=a --listen=:80 --endpoints=b --endpoints=c",
+                "flags of several programs are mixed: --listen is a flag of zpa; --endpoints is \
+                 a flag of the Go zero-pod-autoscaler; use those of one. Variables such as \
+                 ZPA_LISTEN go with the flags of each",
+            ),
+            (
+                "--endpoint=a -l b",
+                "flags of several programs are mixed: --endpoint is a flag of the Python \
+                 traffic-pod-autoscaler with --deployment and of the Python \
+                 traffic-pod-autoscaler with --rs-label-selector; -l is a flag of the Go \
+                 zero-pod-autoscaler; use those of one",
+            ),
+            (
+                "--deployment=a --rs-label-selector=b",
+                "flags of several programs are mixed: --deployment is a flag of zpa and of the \
+                 Go zero-pod-autoscaler and of the Python traffic-pod-autoscaler with \
+                 --deployment; --rs-label-selector is a flag of the Python \
+                 traffic-pod-autoscaler with --rs-label-selector; use those of one",
+            ),
+        ] {
+            assert_eq!(told(line), Err(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_short_flag_is_told_from_a_long_one_with_a_dash_missing() {
+        for (word, expected) in [
+            ("n", Some("n")),
+            ("n=a", Some("n")),
+            ("lapp=web", Some("l")),
+            ("listen", None),
+            ("log=debug", None),
+            ("namespace=a", None),
+            ("x", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(short(word), expected, "{word}");
+        }
+    }
+}

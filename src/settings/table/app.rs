@@ -1,0 +1,184 @@
+//! The rows that say which app it is about, and when it sleeps and wakes.
+
+use std::time::Duration;
+
+use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Unset, reason};
+use crate::cluster::{HostPort, PortRef};
+use crate::duration;
+use crate::settings::value;
+use crate::workload::TargetRef;
+
+pub(super) const ROWS: &[Setting] = &[
+    Setting {
+        flag: "deployment",
+        variables: &["ZPA_DEPLOYMENT"],
+        placeholder: "NAME",
+        unset: Unset::Means("required, or `--scale-target`"),
+        help: "The Deployment to scale",
+        examples: &["my-app"],
+        columns: &[
+            Column::new(
+                GO,
+                &["deployment"],
+                Unset::Means("required, or `--selector`"),
+            ),
+            Column::new(PYTHON_DEPLOYMENT, &["deployment"], Unset::Means("required")),
+        ],
+        store: |settings, text| {
+            settings.target_ref = TargetRef::deployment(&value::subdomain(text)?);
+            Ok(())
+        },
+        show: |settings| settings.target_ref.deployment_name().map(str::to_owned),
+        ..ROW
+    },
+    Setting {
+        flag: "scale-target",
+        variables: &["ZPA_SCALE_TARGET"],
+        placeholder: "PLURAL.GROUP/NAME",
+        unset: Unset::Means("the Deployment"),
+        help: "What to scale, if it is no Deployment: anything with a scale subresource",
+        examples: &["statefulsets.apps/my-app", "rollouts.argoproj.io/my-app"],
+        store: |settings, text| {
+            settings.target_ref = value::target_ref(text)?;
+            Ok(())
+        },
+        show: |settings| {
+            let target = &settings.target_ref;
+            let is_other = target.name().is_some() && target.deployment_name().is_none();
+            is_other.then(|| target.to_string())
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "namespace",
+        aliases: &["n"],
+        variables: &["ZPA_NAMESPACE"],
+        placeholder: "NAME",
+        unset: Unset::Means("the service account's"),
+        help: "The namespace of what is scaled and of the Service",
+        examples: &["default"],
+        columns: &[
+            Column::new(GO, &["namespace", "n"], NAMESPACE),
+            Column::new(PYTHON, &["namespace"], NAMESPACE),
+        ],
+        store: |settings, text| {
+            settings.namespace = Some(value::namespace(text)?);
+            Ok(())
+        },
+        show: |settings| settings.namespace.clone(),
+        ..ROW
+    },
+    Setting {
+        flag: "service",
+        variables: &["ZPA_SERVICE"],
+        placeholder: "NAME",
+        unset: Unset::Means("the name of what is scaled"),
+        help: "The Service whose ready pods are dialled",
+        examples: &["my-app"],
+        columns: &[
+            Column::new(GO, &["endpoints"], SERVICE),
+            Column::new(PYTHON, &["endpoint"], SERVICE),
+        ],
+        store: |settings, text| {
+            settings.service = Some(value::label(text)?);
+            Ok(())
+        },
+        show: |settings| settings.service.clone(),
+        ..ROW
+    },
+    Setting {
+        flag: "port",
+        variables: &["ZPA_PORT"],
+        placeholder: "PORT",
+        unset: Unset::Means("the only one"),
+        help: "Which of the Service's ports, by name or number, if it has several",
+        examples: &["http", "80"],
+        store: |settings, text| {
+            settings.port = Some(value::port_ref(text)?);
+            Ok(())
+        },
+        show: |settings| settings.port.as_ref().map(PortRef::to_string),
+        ..ROW
+    },
+    Setting {
+        flag: "target",
+        variables: &["ZPA_TARGET"],
+        placeholder: "HOST:PORT",
+        unset: Unset::Means("the pods"),
+        help: "Dial this instead of the pods' own addresses, for example the Service",
+        examples: &["my-app:80", "10.0.0.7:80"],
+        columns: &[Column::new(GO, &["target"], Unset::Means("the pods"))],
+        store: |settings, text| {
+            settings.target = Some(text.parse().map_err(reason)?);
+            Ok(())
+        },
+        show: |settings| settings.target.as_ref().map(HostPort::to_string),
+        ..ROW
+    },
+    Setting {
+        flag: "idle-ttl",
+        variables: &["ZPA_IDLE_TTL"],
+        placeholder: "DURATION",
+        unset: Unset::Default("1h"),
+        help: "Scale to zero after this long without a connection; at least 1s",
+        examples: &["90s", "5m", "1h30m"],
+        columns: &[
+            Column::new(GO, &["ttl"], Unset::Default("1h")),
+            Column::new(PYTHON, &["expiration-time"], Unset::Default("30m")),
+        ],
+        store: |settings, text| {
+            settings.idle_ttl = value::duration_from(Duration::from_secs(1), text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.idle_ttl)),
+        ..ROW
+    },
+    Setting {
+        flag: "hold-timeout",
+        variables: &["ZPA_HOLD_TIMEOUT"],
+        placeholder: "DURATION",
+        unset: Unset::Default("5m"),
+        help: "Close a connection that has waited this long for the app to wake",
+        examples: &["90s", "5m"],
+        // One attempt of theirs with 30 retries a second apart, and 60 connects.
+        columns: &[Column::value(PYTHON, Unset::Default("1m30s"))],
+        store: |settings, text| {
+            settings.hold_timeout = value::positive_duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.hold_timeout)),
+        ..ROW
+    },
+    Setting {
+        flag: "connect-timeout",
+        variables: &["ZPA_CONNECT_TIMEOUT"],
+        placeholder: "DURATION",
+        unset: Unset::Default("2s"),
+        help: "Try the next pod if one has not accepted after this long",
+        examples: &["500ms", "2s"],
+        store: |settings, text| {
+            settings.connect_timeout = value::positive_duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.connect_timeout)),
+        ..ROW
+    },
+    Setting {
+        flag: "wake-replicas",
+        variables: &["ZPA_WAKE_REPLICAS"],
+        placeholder: "NUMBER",
+        unset: Unset::Default("1"),
+        help: "How many replicas to wake it with; or `previous`, as many as before the sleep",
+        examples: &["1", "3", "previous"],
+        columns: &[Column::new(PYTHON, &["min-replicas"], Unset::Default("1"))],
+        store: |settings, text| {
+            settings.wake_replicas = value::wake_replicas(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.wake_replicas.to_string()),
+        ..ROW
+    },
+];
+
+const NAMESPACE: Unset = Unset::Means("the service account's");
+const SERVICE: Unset = Unset::Means("the name of what is scaled");

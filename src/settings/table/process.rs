@@ -1,0 +1,116 @@
+//! The rows that say where the process listens, what it may take, and how it
+//! ends.
+
+use super::{Column, GO, PYTHON, PYTHON_LABELS, ROW, Setting, Unset};
+use crate::duration;
+use crate::settings::value;
+
+pub(super) const ROWS: &[Setting] = &[
+    Setting {
+        flag: "listen",
+        variables: &["ZPA_LISTEN"],
+        placeholder: "ADDRESS",
+        unset: Unset::Default(":8080"),
+        help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the kernel has them",
+        examples: &[":8080", "0.0.0.0:8080", "[::1]:8080"],
+        columns: &[
+            Column::new(GO, &["address"], Unset::Default("localhost:3000")),
+            Column::value(PYTHON, Unset::Default("0.0.0.0:80")),
+        ],
+        store: |settings, text| {
+            settings.listen = value::listen(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.listen.to_string()),
+        ..ROW
+    },
+    Setting {
+        flag: "admin-listen",
+        variables: &["ZPA_ADMIN_LISTEN"],
+        placeholder: "ADDRESS",
+        unset: Unset::Default(":8081"),
+        help: "Where probes and Prometheus connect: health, readiness, metrics and status; or `off`",
+        examples: &[":8081", "0.0.0.0:8081", "127.0.0.1:9090", "off"],
+        columns: &[
+            Column::new(GO, &["admin-address"], Unset::Default("localhost:8080")),
+            Column::new(PYTHON_LABELS, &["http-server-port"], Unset::Default("8080")).read(
+                // A variable of zpa's has an address here.
+                |settings, text| {
+                    settings.admin_listen = value::admin_port(text)?;
+                    Ok(())
+                },
+            ),
+        ],
+        store: |settings, text| {
+            settings.admin_listen = value::admin_listen(text)?;
+            Ok(())
+        },
+        show: |settings| {
+            let address = settings.admin_listen.map(|address| address.to_string());
+            Some(address.unwrap_or_else(|| "off".to_owned()))
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "max-connections",
+        variables: &["ZPA_MAX_CONNECTIONS"],
+        placeholder: "NUMBER",
+        unset: Unset::Means("from RLIMIT_NOFILE, at most 100000"),
+        help: "How many clients may be connected at a time; others wait to be accepted",
+        examples: &["1000"],
+        store: |settings, text| {
+            settings.max_connections = Some(value::count(text)?);
+            Ok(())
+        },
+        show: |settings| settings.max_connections.map(|most| most.to_string()),
+        ..ROW
+    },
+    Setting {
+        flag: "drain-delay",
+        variables: &["ZPA_DRAIN_DELAY"],
+        placeholder: "DURATION",
+        unset: Unset::Default("5s"),
+        help: "Go on accepting for this long after SIGTERM, until the Service has forgotten us; may be 0",
+        examples: &["5s", "0"],
+        store: |settings, text| {
+            settings.drain_delay = value::duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.drain_delay)),
+        ..ROW
+    },
+    Setting {
+        flag: "drain-timeout",
+        variables: &["ZPA_DRAIN_TIMEOUT"],
+        placeholder: "DURATION",
+        unset: Unset::Default("20s"),
+        help: "Then let connections finish for this long before they are reset; may be 0",
+        examples: &["20s", "0"],
+        store: |settings, text| {
+            settings.drain_timeout = value::duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.drain_timeout)),
+        ..ROW
+    },
+    Setting {
+        flag: "log",
+        variables: &["ZPA_LOG"],
+        placeholder: "FILTER",
+        unset: Unset::Default("info"),
+        help: "What to log: off, error, warn, info or debug, or a list such as warn,zpa=debug",
+        examples: &["info", "warn,zpa=debug"],
+        columns: &[
+            Column::new(PYTHON, &["log-level"], Unset::Default("info")).read(|settings, text| {
+                settings.log = value::python_log_level(text);
+                Ok(())
+            }),
+        ],
+        store: |settings, text| {
+            settings.log = value::log(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.log.clone()),
+        ..ROW
+    },
+];
