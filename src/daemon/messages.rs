@@ -1,19 +1,38 @@
 //! What an operator reads when something changes.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::duration;
 use crate::policy::Change;
 
-/// A line for the log about the app called `name`.
-pub fn describe(name: &str, change: Change) -> String {
+/// A line for the log about the app called `name`. `woken_by` is the client that
+/// has waited for the longest.
+pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String {
     match change {
-        Change::FoundAsleep => format!("{name} is asleep: 0 replicas"),
-        Change::FoundAwake { replicas } => {
-            format!("{name} is awake: {}", counted(replicas.into(), "replica"))
+        Change::Found { replicas } => {
+            format!("{name} found at {}", counted(replicas.into(), "replica"))
         }
+        Change::ScaledByOthers {
+            from_zero: true,
+            replicas,
+            ..
+        } => {
+            format!("{name} scaled from 0 to {replicas} by somebody else (another proxy, kubectl)")
+        }
+        Change::ScaledByOthers { open: 0, .. } => {
+            format!("{name} scaled to 0 by somebody else (another proxy, kubectl)")
+        }
+        Change::ScaledByOthers { open, .. } => format!(
+            "{name} scaled to 0 by somebody else while {} open here",
+            are_open(open as u64)
+        ),
         Change::Waking { waiting } => {
-            format!("waking {name}: {} waiting", connections(waiting as u64))
+            let first = woken_by.map_or_else(String::new, |client| format!(", first {client}"));
+            format!(
+                "waking {name}: {} waiting{first}",
+                connections(waiting as u64)
+            )
         }
         Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
         Change::Woke { took, held } => {
@@ -28,8 +47,9 @@ pub fn describe(name: &str, change: Change) -> String {
             )
         }
         Change::WithoutLease { waiting } => format!(
-            "{name}: no renewal has succeeded for 2s; letting {} through without: another proxy \
-             that can reach the API server may put the app to sleep",
+            "{name}: cannot tell the other proxies that the app is in use (no lease renewed for \
+             2s); serving {} all the same: another proxy that can reach the API server may put \
+             the app to sleep",
             connections(waiting as u64)
         ),
         Change::LeaseLocation(Some(_)) => {
@@ -52,6 +72,11 @@ fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{ending}")
 }
 
+fn are_open(count: u64) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    format!("{} {verb}", connections(count))
+}
+
 /// Nobody reads a log for the microseconds of a cold start.
 fn in_ms(time: Duration) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -62,6 +87,10 @@ fn in_ms(time: Duration) -> String {
 mod tests {
     use super::*;
 
+    fn line(change: Change) -> String {
+        describe("app", change, None)
+    }
+
     #[test]
     fn one_is_singular_and_every_other_number_is_plural() {
         for (waiting, text) in [
@@ -69,13 +98,55 @@ mod tests {
             (1, "waking app: 1 connection waiting"),
             (2, "waking app: 2 connections waiting"),
         ] {
-            assert_eq!(describe("app", Change::Waking { waiting }), text);
+            assert_eq!(line(Change::Waking { waiting }), text);
         }
         for (replicas, text) in [
-            (1, "app is awake: 1 replica"),
-            (3, "app is awake: 3 replicas"),
+            (0, "app found at 0 replicas"),
+            (1, "app found at 1 replica"),
+            (3, "app found at 3 replicas"),
         ] {
-            assert_eq!(describe("app", Change::FoundAwake { replicas }), text);
+            assert_eq!(line(Change::Found { replicas }), text);
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_wake_names_the_first_client() {
+        let client = Some("10.0.0.7".parse().unwrap());
+        let change = Change::Waking { waiting: 2 };
+        assert_eq!(
+            describe("app", change, client),
+            "waking app: 2 connections waiting, first 10.0.0.7"
+        );
+    }
+
+    #[test]
+    fn what_somebody_else_has_done_is_said_to_be_that() {
+        for (from_zero, replicas, open, text) in [
+            (
+                true,
+                2,
+                1,
+                "app scaled from 0 to 2 by somebody else (another proxy, kubectl)",
+            ),
+            (
+                false,
+                0,
+                0,
+                "app scaled to 0 by somebody else (another proxy, kubectl)",
+            ),
+            (
+                false,
+                0,
+                1,
+                "app scaled to 0 by somebody else while 1 connection is open here",
+            ),
+        ] {
+            let change = Change::ScaledByOthers {
+                from_zero,
+                replicas,
+                open,
+            };
+            assert_eq!(line(change), text);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -221,6 +221,10 @@ impl Daemon {
 impl Sockets for Engine {
     fn counts(&self) -> Counts {
         Engine::counts(self)
+    }
+
+    fn first_waiting(&self) -> Option<IpAddr> {
+        Engine::first_waiting(self)
     }
 
     fn poll_timeout(&self) -> Option<Time> {

@@ -6,7 +6,7 @@
 //! [`Api`]), so that a simulation can stand for both and play days of faults
 //! in a second with the very code that runs in the cluster.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use log::{Level, info, log, warn};
@@ -36,6 +36,8 @@ const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 pub trait Sockets {
     /// What was counted.
     fn counts(&self) -> Counts;
+    /// The client that has waited for a pod for the longest.
+    fn first_waiting(&self) -> Option<IpAddr>;
     /// When there is something to do even if nothing happens.
     fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate.
@@ -435,9 +437,19 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn log_change(&self, change: Change) {
         let level = match change {
             Change::WithoutLease { .. } | Change::LeaseLocation(_) => Level::Warn,
+            // Another proxy must have had no lease of this one before it.
+            Change::ScaledByOthers {
+                from_zero: false,
+                open: 1..,
+                ..
+            } => Level::Warn,
             _ => Level::Info,
         };
-        log!(level, "{}", describe(&self.terms.name, change));
+        let client = match change {
+            Change::Waking { .. } => self.sockets.first_waiting(),
+            _ => None,
+        };
+        log!(level, "{}", describe(&self.terms.name, change, client));
     }
 
     fn report_losses(&mut self, held_too_long: u64, now: Time) {

@@ -30,7 +30,7 @@ mod timers;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -189,6 +189,14 @@ impl Engine {
     /// What was counted.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The client that has been held for the longest, unless its socket does not
+    /// know it any more.
+    pub fn first_waiting(&self) -> Option<IpAddr> {
+        let (_, &key) = self.held.first_key_value()?;
+        let peer = self.connections[key].client.peer_addr().ok()?;
+        Some(peer.ip().to_canonical())
     }
 
     /// What was counted by kind.
@@ -374,7 +382,8 @@ impl Engine {
     fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {
         let serial = self.counts.accepted;
         self.counts.accepted += 1;
-        debug!("#{serial} accepted from {peer}");
+        let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        debug!("#{serial} accepted from {from}");
         let slot = self.connections.vacant_entry();
         let key = slot.key();
         let token = connection::token(key, serial, Side::Client);

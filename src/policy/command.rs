@@ -26,12 +26,19 @@ pub enum Command {
 /// A change that an operator wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// The scale was seen at zero, and not by our doing.
-    FoundAsleep,
-    /// The scale was seen above zero for the first time, or not by our doing.
-    FoundAwake {
+    /// The scale was seen for the first time.
+    Found {
         /// The replicas seen.
         replicas: u32,
+    },
+    /// Somebody else has scaled the app: another proxy, or a person.
+    ScaledByOthers {
+        /// From zero, or else to zero.
+        from_zero: bool,
+        /// The replicas seen.
+        replicas: u32,
+        /// How many connections are open here.
+        open: usize,
     },
     /// A connection has come while the scale is zero.
     Waking {

@@ -34,7 +34,7 @@ impl Policy {
             Phase::Waking { version, .. } if must_read => *version = None,
             Phase::Asleep { .. } if *failure == Outcome::NotFound => {
                 self.phase = Phase::Awake;
-                self.awake_reported = false;
+                self.scale_reported = false;
             }
             _ => {}
         }

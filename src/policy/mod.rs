@@ -83,8 +83,9 @@ pub struct Policy {
     lease: Lease,
     /// Whether connections are being let through without a lease.
     without_lease: bool,
-    /// Whether the operator knows that the app is awake.
-    awake_reported: bool,
+    /// Whether the scale was reported since the start, or since the Deployment
+    /// was missing.
+    scale_reported: bool,
     in_flight: Option<InFlight>,
     next_id: u64,
     /// When the next request is due.
@@ -109,7 +110,7 @@ impl Policy {
             generation: None,
             lease: Lease::new(config.idle_ttl, seed.rotate_left(16)),
             without_lease: false,
-            awake_reported: false,
+            scale_reported: false,
             in_flight: None,
             next_id: 0,
             due: now,

@@ -85,7 +85,7 @@ impl Policy {
                 self.report(Change::Slept { idle });
             }
             Phase::Asleep { .. } => {}
-            _ => self.report(Change::FoundAsleep),
+            _ => self.report_found(false, 0),
         }
         if self.connections.waiting > 0 {
             self.due = now;
@@ -106,25 +106,40 @@ impl Policy {
         self.due = now + self.config.poll();
         self.commands.push_back(Command::ReleasePods);
         match self.phase {
-            Phase::Awake if !self.awake_reported => self.report(Change::FoundAwake { replicas }),
+            Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
             Phase::Awake => {}
             Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
             Phase::ConfirmingIdle | Phase::ScalingDown => self.decide_sleep(asked, scale, now),
             Phase::Asleep { .. } => {
-                self.report(Change::FoundAwake { replicas });
+                self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
                 self.due = now + self.config.poll().min(POLL_STARTING);
                 let ours = matches!(asked, Request::WriteScale { .. });
-                self.report(match ours {
-                    true => Change::ScaledUp { replicas },
-                    false => Change::FoundAwake { replicas },
-                });
+                match ours {
+                    true => self.report(Change::ScaledUp { replicas }),
+                    false => self.report_found(true, replicas),
+                }
                 self.phase = Phase::Starting { since };
             }
         }
-        self.awake_reported = true;
+        self.scale_reported = true;
+    }
+
+    /// Reports a scale that is not this proxy's doing: the first one it sees, or
+    /// one that somebody else has written.
+    fn report_found(&mut self, from_zero: bool, replicas: u32) {
+        let open = self.connections.open;
+        let is_first = !std::mem::replace(&mut self.scale_reported, true);
+        self.report(match is_first {
+            true => Change::Found { replicas },
+            false => Change::ScaledByOthers {
+                from_zero,
+                replicas,
+                open,
+            },
+        });
     }
 
     /// A fresh read has shown replicas: writes zero if the app has not been

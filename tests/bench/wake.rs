@@ -146,7 +146,7 @@ impl Cluster {
             &sandbox,
             &[("ZPA_IDLE_TTL", IDLE_TTL), ("ZPA_LOG", "info")],
         );
-        zpa.expect_log("is asleep");
+        zpa.expect_log("found at 0 replicas");
         Cluster { sandbox, zpa }
     }
 

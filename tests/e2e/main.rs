@@ -95,7 +95,7 @@ fn expect_one_patch(sandbox: &Sandbox, replicas: u64) {
 
 /// Waits until `zpa` knows that the app sleeps, and its version stands still.
 fn settle_asleep(sandbox: &Sandbox, zpa: &Zpa) {
-    zpa.expect_log("asleep: 0 replicas");
+    zpa.expect_log("found at 0 replicas");
     sandbox.expect("the pods are gone", |state| state.pods() == 0);
 }
 

@@ -102,7 +102,7 @@ fn under_lease_no_api_call_is_on_the_way_of_a_connection() {
 fn without_lease_and_without_an_api_server_connections_are_let_through_after_two_seconds() {
     let sandbox = awake();
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-    zpa.expect_log("awake: 1 replica");
+    zpa.expect_log("found at 1 replica");
     sandbox.expect("it watches", |state| {
         state.open_watches(sandbox::Resource::EndpointSlices) == 1
     });
@@ -110,7 +110,7 @@ fn without_lease_and_without_an_api_server_connections_are_let_through_after_two
     let start = Instant::now();
     echo(&mut zpa.connect(), "better than nothing");
     assert!(start.elapsed() >= Duration::from_secs(2));
-    zpa.expect_log("no renewal has succeeded for 2s");
+    zpa.expect_log("no lease renewed for 2s");
     echo(&mut zpa.connect(), "and the next at once");
 }
 
@@ -182,7 +182,7 @@ fn a_rollout_of_the_proxy_loses_no_connection_held_ones_included() {
 fn a_proxy_that_was_stopped_for_two_ttls_cuts_nobody_when_it_goes_on() {
     let sandbox = awake();
     let [one, other, _third] = three(&sandbox, &[TWO_SECONDS]);
-    other.expect_log("awake");
+    other.expect_log("found at");
     other.signal("STOP");
     let mut client = one.connect();
     for _ in 0..5 {
@@ -358,7 +358,7 @@ mod cost {
     fn an_app_awake_costs_at_most_twenty_busy_or_not() {
         let sandbox = awake();
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-        zpa.expect_log("awake");
+        zpa.expect_log("found at 1 replica");
         let mut client = zpa.connect();
         echo(&mut client, "busy");
         let requests = requests_in_a_window(&sandbox);

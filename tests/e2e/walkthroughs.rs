@@ -132,7 +132,7 @@ fn connections_that_arrive_while_it_falls_asleep_are_held_and_served_by_a_new_po
 fn a_pod_of_before_the_sleep_that_is_still_listed_as_ready_is_not_dialled() {
     let sandbox = awake();
     let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
-    zpa.expect_log("awake");
+    zpa.expect_log("found at 1 replica");
     // The slices tell of the end of the old pod only after it is long gone.
     sandbox.set_endpoint_lag(seconds(1));
     sandbox.expect("zero is written", |state| state.replicas() == 0);
@@ -210,7 +210,7 @@ fn a_human_who_wakes_the_app_is_noticed_without_any_write() {
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     sandbox.set_replicas(2);
-    zpa.expect_log("awake: 2 replicas");
+    zpa.expect_log("scaled from 0 to 2 by somebody else");
     echo(&mut zpa.connect(), "hello");
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
 }

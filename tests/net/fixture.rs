@@ -35,7 +35,7 @@ impl Fixture {
             sandbox,
             network,
         };
-        fixture.zpa.expect_log("asleep: 0 replicas");
+        fixture.zpa.expect_log("found at 0 replicas");
         fixture
     }
 

@@ -6,7 +6,7 @@
 //! half-closes and flow control. Those are the engine's own tests' matter.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use zpa::clock::Time;
@@ -428,6 +428,10 @@ impl Sockets for SimSockets {
             return Counts::default();
         }
         self.counts
+    }
+
+    fn first_waiting(&self) -> Option<IpAddr> {
+        None
     }
 
     fn poll_timeout(&self) -> Option<Time> {

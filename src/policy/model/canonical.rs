@@ -44,7 +44,7 @@ pub fn age(policy: &mut Policy) {
         generation: _,
         lease,
         without_lease: _,
-        awake_reported: _,
+        scale_reported: _,
         in_flight: _,
         next_id: _,
         due,
@@ -132,7 +132,7 @@ pub fn forget_chance(policy: &mut Policy) {
 }
 
 fn forget_what_is_for_the_log(policy: &mut Policy) {
-    policy.awake_reported = true;
+    policy.scale_reported = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
         *since = NOW;
     }

@@ -126,7 +126,7 @@ fn a_deployment_that_is_gone_is_not_taken_to_be_asleep() {
     fixture.passes(POLL);
     fixture.commands();
     fixture.answers(scale(0, "1"));
-    assert_eq!(fixture.said(), [Change::FoundAsleep]);
+    assert_eq!(fixture.said(), [Change::Found { replicas: 0 }]);
 }
 
 #[test]

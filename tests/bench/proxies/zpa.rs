@@ -59,7 +59,7 @@ impl ZpaProxy {
             sandbox.publish_slice(&name, "IPv4", &[Endpoint::ready(&name, server)]);
         }
         let zpa = Zpa::start(program, &sandbox, &[("ZPA_LOG", "info")]);
-        zpa.expect_log("is awake");
+        zpa.expect_log("found at 1 replica");
         ZpaProxy {
             zpa,
             _sandbox: sandbox,
