@@ -29,6 +29,7 @@ const VARYING: &[&str] = &[
     "platform",
     "port",
     "resourceVersion",
+    "storageVersionHash",
     "uid",
 ];
 
@@ -57,6 +58,11 @@ pub fn directory() -> PathBuf {
 }
 
 impl Recording {
+    /// The request with `edit` applied, framed anew.
+    pub fn edited(&self, edit: impl FnOnce(&str) -> String) -> String {
+        with_length(&edit(&self.request))
+    }
+
     pub fn load(name: &str) -> Recording {
         let text = fs::read_to_string(directory().join(name))
             .unwrap_or_else(|error| panic!("recording {name}: {error}"));

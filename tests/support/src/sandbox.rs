@@ -4,8 +4,9 @@
 //! - an API server on loopback, over TLS with a CA and a bearer token of its
 //!   own, that answers as a real one does (`tests/contract` compares it with
 //!   recordings),
-//! - a Deployment with its Service, its controllers, and pods that are real TCP
-//!   servers on loopback addresses of their own,
+//! - a Deployment (or another kind that can be scaled) with its Service, its
+//!   controllers, and pods that are real TCP servers on loopback addresses of their
+//!   own,
 //! - and a directory of credentials, as the kubelet mounts it.
 //!
 //! All of it can misbehave on cue, and everything ends when the [`Sandbox`] is
@@ -16,9 +17,11 @@
 //! server       connections, TLS                        faults    misbehaviour on cue
 //! http         messages                                state     the lock, the log
 //! api, patch   requests to answers                     watch     streams of events
+//! json_patch   RFC 6902                                discovery groups and versions
 //! pages        lists, whole and in pages
 //! store        objects, versions, history              objects   objects as first applied
-//! controller   Deployment and pods over time           endpoints slices and Endpoints
+//! workloads    kinds that have pods                    endpoints slices and Endpoints
+//! controller   an object's pods over time
 //! pods         servers and their addresses             acceptor  listeners, threads
 //! credentials  CA, token, directory
 //! ```
@@ -27,10 +30,12 @@ mod acceptor;
 mod api;
 mod controller;
 mod credentials;
+mod discovery;
 mod endpoints;
 mod faults;
 mod http;
 mod human;
+mod json_patch;
 mod objects;
 mod pages;
 mod patch;
@@ -39,6 +44,7 @@ mod server;
 mod state;
 mod store;
 mod watch;
+mod workloads;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +60,7 @@ use state::Shared;
 use crate::descriptors::raise_to_hard_limit;
 
 pub use {
+    api::Rule,
     controller::Listed,
     endpoints::Endpoint,
     faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
@@ -61,6 +68,7 @@ pub use {
     pods::{App, Manners, PodServer},
     state::{Exchange, Reception, State},
     store::Resource,
+    workloads::Workload,
 };
 
 /// How long the end of a sandbox may take.
@@ -70,9 +78,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub namespace: String,
-    /// The name of the Deployment and of its Service.
+    /// The kind of object that is scaled.
+    pub workload: Workload,
+    /// The name of that object and of its Service.
     pub name: String,
-    /// The Deployment's replicas; the pods start when the sandbox does.
+    /// The object's replicas; the pods start when the sandbox does.
     pub replicas: u32,
     /// What runs in the pods.
     pub app: App,
@@ -89,6 +99,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             namespace: "default".to_owned(),
+            workload: Workload::Deployment,
             name: "myapp".to_owned(),
             replicas: 0,
             app: App::Echo,
@@ -295,6 +306,7 @@ impl Drop for Sandbox {
 
 fn new_state(options: &Options, threads: &Threads, authority: &Authority, token: String) -> State {
     let plan = Plan {
+        workload: options.workload,
         name: options.name.clone(),
         app: options.app,
         start_delay: options.start_delay,
@@ -307,7 +319,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     let mut store = store::Store::new(&namespace);
     let mut controller = Controller::new(plan, threads).expect("a loopback subnet for the pods");
     controller.create_service(&mut store, Instant::now());
-    controller.create_deployment(&mut store, options.replicas);
+    controller.create_workload(&mut store, options.replicas);
     let account = "zpa".to_owned();
     State {
         store,
@@ -316,6 +328,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
             namespace,
             account,
             token,
+            rules: api::Access::usual_rules(),
             denied: Vec::new(),
         },
         faults: faults::Faults::default(),

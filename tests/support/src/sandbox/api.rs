@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::discovery;
 use super::http::{Reply, Request};
 use super::objects::{bookmark, event};
 use super::pages;
@@ -17,17 +18,82 @@ use super::store::{Resource, Store, TooOld, text};
 /// minutes).
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
 
-/// What the service account may do: resource, subresource included, and verbs.
-const RIGHTS: &[(&str, &[&str])] = &[
-    ("deployments", &["get", "list", "watch", "patch"]),
-    ("deployments/scale", &["get", "patch"]),
-    ("deployments/status", &["get", "patch"]),
-    ("endpointslices", &["get", "list", "watch"]),
-    ("endpoints", &["get", "list", "watch"]),
-    ("services", &["get"]),
-    ("events", &["create"]),
-    ("leases", &["get", "create"]),
+/// What the service account may do unless a test says otherwise.
+const RIGHTS: &[(&str, &str, &[&str])] = &[
+    ("apps", "deployments", &["get", "list", "watch", "patch"]),
+    ("apps", "deployments/scale", &["get", "patch"]),
+    ("apps", "deployments/status", &["get", "patch"]),
+    ("apps", "statefulsets", &["get", "list", "watch", "patch"]),
+    ("apps", "statefulsets/scale", &["get", "patch"]),
+    ("apps", "statefulsets/status", &["get", "patch"]),
+    ("apps", "replicasets", &["get", "list", "watch"]),
+    (
+        "argoproj.io",
+        "rollouts",
+        &["get", "list", "watch", "patch"],
+    ),
+    ("argoproj.io", "rollouts/scale", &["get", "patch"]),
+    ("argoproj.io", "rollouts/status", &["get", "patch"]),
+    (
+        "discovery.k8s.io",
+        "endpointslices",
+        &["get", "list", "watch"],
+    ),
+    ("", "endpoints", &["get", "list", "watch"]),
+    ("", "services", &["get"]),
+    ("", "configmaps", &["get", "list", "watch", "patch"]),
+    ("events.k8s.io", "events", &["create"]),
+    ("coordination.k8s.io", "leases", &["get", "create"]),
 ];
+
+/// A rule of a Role. In each list, `*` stands for everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// API groups; the core group is the empty text.
+    pub groups: Vec<String>,
+    /// Resources, and subresources as `deployments/scale`.
+    pub resources: Vec<String>,
+    pub verbs: Vec<String>,
+    /// The names of the objects; empty for all.
+    pub names: Vec<String>,
+}
+
+impl Rule {
+    /// A rule for all objects of some resources of one group.
+    pub fn new(group: &str, resources: &[&str], verbs: &[&str]) -> Rule {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Rule {
+            groups: vec![group.to_owned()],
+            resources: owned(resources),
+            verbs: owned(verbs),
+            names: Vec::new(),
+        }
+    }
+
+    /// The same for the object of that name alone.
+    pub fn named(mut self, name: &str) -> Rule {
+        self.names.push(name.to_owned());
+        self
+    }
+
+    /// Whether the rule grants it. Under `resourceNames`, a list or a watch must
+    /// select its object by name (recordings 35 to 37), and nothing can be
+    /// created, since a new object's name is not in the path.
+    fn grants(&self, target: &Target, selected: Option<&str>) -> bool {
+        let has = |list: &[String], value: &str| list.iter().any(|one| matches(one, value));
+        let name = match target.verb {
+            "create" => None,
+            "list" | "watch" => selected,
+            _ => target.name.as_deref(),
+        };
+        let is_named = self.names.is_empty()
+            || name.is_some_and(|name| self.names.iter().any(|one| one == name));
+        has(&self.groups, &target.group)
+            && has(&self.resources, &target.label())
+            && has(&self.verbs, target.verb)
+            && is_named
+    }
+}
 
 /// Who may come in, and what for.
 pub struct Access {
@@ -36,16 +102,24 @@ pub struct Access {
     pub account: String,
     /// The only token that is valid.
     pub token: String,
+    /// What the service account may do.
+    pub rules: Vec<Rule>,
     /// Verbs on resources that were taken away: `("get", "deployments/scale")`.
     pub denied: Vec<(String, String)>,
 }
 
 impl Access {
-    fn permits(&self, target: &Target) -> bool {
+    /// What the service account may do unless a test says otherwise.
+    pub fn usual_rules() -> Vec<Rule> {
+        let rule =
+            |(group, resource, verbs): &(&str, &str, &[&str])| Rule::new(group, &[resource], verbs);
+        RIGHTS.iter().map(rule).collect()
+    }
+
+    fn permits(&self, target: &Target, selector: &Selector) -> bool {
         let (verb, resource) = (target.verb, target.label());
-        let granted = RIGHTS
-            .iter()
-            .any(|(r, verbs)| *r == resource && verbs.contains(&verb));
+        let selected = selector.name.as_deref();
+        let granted = self.rules.iter().any(|rule| rule.grants(target, selected));
         let denied = self
             .denied
             .iter()
@@ -104,6 +178,11 @@ impl Target {
             Some(subresource) => format!("{}/{subresource}", self.plural),
             None => self.plural.clone(),
         }
+    }
+
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// The name in the path, or an empty one.
@@ -196,19 +275,52 @@ fn is_true(request: &Request, parameter: &str) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     name: Option<String>,
-    labels: Vec<(String, String)>,
+    labels: Vec<Requirement>,
+}
+
+/// One part of a label selector: whether the label is there, and has the value.
+#[derive(Clone, Debug)]
+enum Requirement {
+    Equals(String, String),
+    Differs(String, String),
+    Exists(String),
+    Absent(String),
+}
+
+impl Requirement {
+    /// Reads a part without sets (`in`, `notin`), which the sandbox does not know.
+    fn of(part: &str) -> Requirement {
+        let own = |text: &str| text.trim().to_owned();
+        if let Some((key, value)) = part.split_once("!=") {
+            return Requirement::Differs(own(key), own(value));
+        }
+        if let Some((key, value)) = part.split_once('=') {
+            return Requirement::Equals(own(key), own(value.trim_start_matches('=')));
+        }
+        match part.trim().strip_prefix('!') {
+            Some(key) => Requirement::Absent(own(key)),
+            None => Requirement::Exists(own(part)),
+        }
+    }
+
+    fn is_met(&self, labels: &Value) -> bool {
+        match self {
+            Requirement::Equals(key, value) => labels[key] == value.as_str(),
+            Requirement::Differs(key, value) => labels[key] != value.as_str(),
+            Requirement::Exists(key) => !labels[key].is_null(),
+            Requirement::Absent(key) => labels[key].is_null(),
+        }
+    }
 }
 
 impl Selector {
     fn of(request: &Request) -> Selector {
         let field = request.parameter("fieldSelector").unwrap_or_default();
         let labels = request.parameter("labelSelector").unwrap_or_default();
-        let pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+        let parts = labels.split(',').filter(|part| !part.trim().is_empty());
         Selector {
             name: field.strip_prefix("metadata.name=").map(str::to_owned),
-            labels: pairs
-                .map(|(k, v)| (k.to_owned(), v.trim_matches('=').to_owned()))
-                .collect(),
+            labels: parts.map(Requirement::of).collect(),
         }
     }
 
@@ -221,13 +333,9 @@ impl Selector {
     pub fn selects(&self, object: &Value) -> bool {
         let meta = &object["metadata"];
         let labels = &meta["labels"];
-        self.name
-            .as_ref()
-            .is_none_or(|name| meta["name"] == name.as_str())
-            && self
-                .labels
-                .iter()
-                .all(|(key, value)| labels[key] == value.as_str())
+        let is_named = |name: &String| meta["name"] == name.as_str();
+        self.name.as_ref().is_none_or(is_named)
+            && self.labels.iter().all(|part| part.is_met(labels))
     }
 }
 
@@ -265,9 +373,9 @@ pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Reque
         return Answer::Reply(version());
     }
     let Some(target) = Target::of(request) else {
-        return Answer::Reply(no_such_page());
+        return Answer::Reply(discovery::answer(request).unwrap_or_else(no_such_page));
     };
-    if !access.permits(&target) {
+    if !access.permits(&target, &Selector::of(request)) {
         return Answer::Reply(target.forbidden(access));
     }
     let Some(resource) = Resource::of(&target.group, &target.version, &target.plural) else {
@@ -296,11 +404,24 @@ fn answer_permitted(
         ("watch", None) => return watch(store, resource, request),
         ("list", None) => pages::list(store, resource, &Selector::of(request), request),
         ("create", None) => create(store, resource, target, request),
-        ("get", Some("scale")) => found(store, resource, target, patch::scale_of),
+        (_, Some("scale")) if !resource.is_scalable() => no_such_page(),
+        ("get", Some("scale")) => scale(store, resource, target),
         ("get", _) => found(store, resource, target, Value::clone),
         ("patch", _) => patch::answer(store, resource, target, subresource, request),
         _ => no_such_page(),
     })
+}
+
+/// The scale of an object. A custom kind has no default for a count that is not
+/// there (`scaleFromCustomResource` in apiextensions-apiserver).
+fn scale(store: &Store, resource: Resource, target: &Target) -> Reply {
+    let object = store.get(resource, target.name());
+    if resource.is_custom() && object.is_some_and(|it| it["spec"]["replicas"].is_null()) {
+        let message = "Internal error occurred: the spec replicas field \".spec.replicas\" does \
+                       not exist";
+        return Reply::failure(500, "InternalError", message, None);
+    }
+    found(store, resource, target, patch::scale_of)
 }
 
 fn found(

@@ -1,4 +1,4 @@
-//! The controllers: of the Deployment, of its pods, of its endpoints.
+//! The controllers: of the object that is scaled, of its pods, of its endpoints.
 //!
 //! [`Controller::reconcile`] is called on each change and when a delay has
 //! run out; it brings everything up to date and says when it is next needed.
@@ -8,18 +8,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint};
 use super::objects;
 use super::pods::{App, Manners, PodServer, Subnet};
-use super::store::{Resource, Store, suffix, text, timestamp, uid};
+use super::store::{Resource, Store, suffix, timestamp, uid};
+use super::workloads::{Counts, Workload};
 
 /// What the app is and how long its pods take.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The name of the Deployment and of the Service.
+    /// The kind of object that makes the pods.
+    pub workload: Workload,
+    /// The name of that object and of the Service.
     pub name: String,
     /// What the pods run.
     pub app: App,
@@ -35,11 +38,11 @@ pub struct Plan {
     pub manners: Manners,
 }
 
-/// A pod of the Deployment.
+/// A pod of the object that is scaled.
 pub struct Pod {
     pub name: String,
     pub uid: String,
-    /// The UID of the Deployment that made it.
+    /// The UID of the object that made it.
     owner: Value,
     created: Instant,
     /// Whether its readiness probe has succeeded.
@@ -110,7 +113,7 @@ impl Controller {
         self.subnet.port()
     }
 
-    /// The name of the slice that lists the Deployment's pods.
+    /// The name of the slice that lists the pods.
     pub fn slice(&self) -> &str {
         &self.slice
     }
@@ -120,10 +123,10 @@ impl Controller {
         self.subnet.next_address()
     }
 
-    /// Applies the Deployment's manifest.
-    pub fn create_deployment(&self, store: &mut Store, replicas: u32) {
-        let object = objects::deployment(&self.plan.name, replicas, self.pod_port());
-        store.create(Resource::Deployments, object);
+    /// Applies the manifest of what makes the pods.
+    pub fn create_workload(&self, store: &mut Store, replicas: u32) {
+        let (workload, name) = (self.plan.workload, &self.plan.name);
+        workload.create(store, name, replicas, self.pod_port());
     }
 
     /// Applies the Service's manifest; its Endpoints and slice come along.
@@ -145,17 +148,18 @@ impl Controller {
     /// Brings everything up to date; returns when to be called again at the
     /// latest.
     pub fn reconcile(&mut self, store: &mut Store, now: Instant) -> Option<Instant> {
-        let deployment = store.get(Resource::Deployments, &self.plan.name).cloned();
-        let owner = deployment
+        let (workload, name) = (self.plan.workload, self.plan.name.clone());
+        let object = store.get(workload.resource(), &name).cloned();
+        let owner = object
             .as_ref()
-            .map_or(Value::Null, |d| d["metadata"]["uid"].clone());
-        let desired = deployment.map_or(0, |d| d["spec"]["replicas"].as_u64().unwrap_or(0));
-        self.observe(store, desired);
+            .map_or(Value::Null, |object| object["metadata"]["uid"].clone());
+        let desired = object.map_or(0, |it| it["spec"]["replicas"].as_u64().unwrap_or(0));
+        workload.observe(store, &name, self.counts(desired));
         self.scale(desired, &owner, now);
         let created = self.create_missing(desired, &owner, store, now);
         let opened = self.age(now);
         self.publish(store, now);
-        self.report(store, desired);
+        workload.report(store, &name, self.counts(desired));
         match created.and(opened) {
             Ok(()) => {
                 self.short = false;
@@ -210,14 +214,15 @@ impl Controller {
         });
         if self.pods.len() > before {
             // The kubelet's and the scheduler's writes have versions too.
-            self.report_unavailable(store, desired);
+            let (workload, name) = (self.plan.workload, &self.plan.name);
+            workload.report_unavailable(store, name, self.counts(desired));
             self.note(now, true);
         }
         created
     }
 
     fn create_pod(&mut self, owner: &Value, now: Instant) -> io::Result<Pod> {
-        let name = format!("{}-{}", objects::replica_set(&self.plan.name), suffix());
+        let name = self.new_pod_name();
         let address = self.subnet.next_address();
         let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)?;
         let (uid, owner) = (uid(), owner.clone());
@@ -230,6 +235,18 @@ impl Controller {
             ends: None,
             server,
         })
+    }
+
+    /// A StatefulSet's pods are numbered, and a name comes again; those of a
+    /// ReplicaSet have random ends.
+    fn new_pod_name(&self) -> String {
+        let name = &self.plan.name;
+        if self.plan.workload != Workload::StatefulSet {
+            return format!("{}-{}", objects::replica_set(name), suffix());
+        }
+        let is_free = |name: &String| self.pods.iter().all(|pod| pod.name != *name);
+        let mut numbered = (0..).map(|number| format!("{name}-{number}"));
+        numbered.find(is_free).unwrap_or_default()
     }
 
     /// Pods get ready, and pods end.
@@ -299,7 +316,7 @@ impl Controller {
                 .listed
                 .iter()
                 .rev()
-                .all(|listed| listed.pod != endpoint.pod)
+                .all(|listed| listed.address != endpoint.address)
             {
                 let (pod, address) = (endpoint.pod.clone(), endpoint.address);
                 self.listed.push(Listed { pod, address, at });
@@ -307,43 +324,14 @@ impl Controller {
         }
     }
 
-    /// The Deployment controller's first write after a change of the spec: it
-    /// has seen the generation, and says if too few pods are available.
-    fn observe(&self, store: &mut Store, desired: u64) {
-        let available = self.available();
-        store.update(Resource::Deployments, &self.plan.name, |object| {
-            let generation = object["metadata"]["generation"].clone();
-            if object["status"]["observedGeneration"] != generation {
-                object["status"]["observedGeneration"] = generation;
-                set_available(&mut object["status"]["conditions"], available >= desired);
-            }
-        });
-    }
-
-    fn report_unavailable(&self, store: &mut Store, desired: u64) {
-        let unavailable = desired.saturating_sub(self.available());
-        store.update(Resource::Deployments, &self.plan.name, |object| {
-            set_count(&mut object["status"], "unavailableReplicas", unavailable);
-        });
-    }
-
-    fn report(&self, store: &mut Store, desired: u64) {
-        let (alive, available) = (self.alive() as u64, self.available());
-        let terminating = self.pods.len() as u64 - alive;
-        store.update(Resource::Deployments, &self.plan.name, |object| {
-            let status = &mut object["status"];
-            set_count(status, "replicas", alive);
-            set_count(status, "updatedReplicas", alive);
-            set_count(status, "readyReplicas", available);
-            set_count(status, "availableReplicas", available);
-            set_count(
-                status,
-                "unavailableReplicas",
-                desired.saturating_sub(available),
-            );
-            status["terminatingReplicas"] = terminating.into();
-            set_available(&mut status["conditions"], available >= desired);
-        });
+    fn counts(&self, desired: u64) -> Counts {
+        let alive = self.alive() as u64;
+        Counts {
+            desired,
+            alive,
+            available: self.available(),
+            terminating: self.pods.len() as u64 - alive,
+        }
     }
 
     fn alive(&self) -> usize {
@@ -379,44 +367,4 @@ fn endpoint(pod: &Pod) -> Endpoint {
         serving: pod.ready,
         terminating: pod.is_terminating(),
     }
-}
-
-/// Counts of zero are left out of a Deployment's status.
-fn set_count(status: &mut Value, name: &str, count: u64) {
-    let Some(fields) = status.as_object_mut() else {
-        return;
-    };
-    match count {
-        0 => drop(fields.remove(name)),
-        count => drop(fields.insert(name.to_owned(), count.into())),
-    }
-}
-
-/// As the Deployment controller does: a condition that turns goes to the end
-/// of the list, others (of any type) are left as they are.
-fn set_available(conditions: &mut Value, available: bool) {
-    let Some(conditions) = conditions.as_array_mut() else {
-        return;
-    };
-    let status = if available { "True" } else { "False" };
-    let old = conditions.iter().position(|c| c["type"] == "Available");
-    if old.is_some_and(|old| text(&conditions[old]["status"]) == status) {
-        return;
-    }
-    if let Some(old) = old {
-        conditions.remove(old);
-    }
-    let (reason, verb) = match available {
-        true => ("MinimumReplicasAvailable", "has"),
-        false => ("MinimumReplicasUnavailable", "does not have"),
-    };
-    let now = timestamp();
-    conditions.push(json!({
-        "type": "Available",
-        "status": status,
-        "lastUpdateTime": now,
-        "lastTransitionTime": now,
-        "reason": reason,
-        "message": format!("Deployment {verb} minimum availability."),
-    }));
 }

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Sandbox;
 use super::acceptor::Acceptor;
+use super::api::Rule;
 use super::controller::Plan;
 use super::credentials::{Authority, new_token};
 use super::endpoints::{self, Endpoint};
@@ -13,14 +13,13 @@ use super::objects;
 use super::pods::Manners;
 use super::state::{Connection, Reception, State};
 use super::store::{Resource, Store};
+use super::{Options, Sandbox};
 
-/// The Deployment, its pods and its Service.
+/// The object that is scaled, its pods and its Service.
 impl Sandbox {
     /// Scales without asking anybody, as `kubectl scale` does.
     pub fn set_replicas(&self, replicas: u32) {
-        self.edit(Resource::Deployments, |object| {
-            object["spec"]["replicas"] = replicas.into()
-        });
+        self.edit(|object| object["spec"]["replicas"] = replicas.into());
     }
 
     /// Changes how long pods take from now on; pods that are starting are
@@ -75,8 +74,8 @@ impl Sandbox {
 
     /// Deletes the Deployment; its pods end.
     pub fn delete_deployment(&self) {
-        let name = self.options.name.as_str();
-        self.change_store(|store| store.delete(Resource::Deployments, name));
+        let Options { workload, name, .. } = &self.options;
+        self.change_store(|store| workload.delete(store, name));
     }
 
     /// Makes it again, with a new UID.
@@ -85,7 +84,7 @@ impl Sandbox {
             |State {
                  store, controller, ..
              }| {
-                controller.create_deployment(store, replicas);
+                controller.create_workload(store, replicas);
             },
         );
     }
@@ -142,9 +141,10 @@ impl Sandbox {
         self.change_store(|store| store.delete(Resource::EndpointSlices, name));
     }
 
-    fn edit(&self, resource: Resource, edit: impl FnOnce(&mut serde_json::Value)) {
-        let name = self.options.name.as_str();
-        self.change_store(|store| store.update(resource, name, edit));
+    /// Changes the object that is scaled, as `kubectl edit` does.
+    pub fn edit(&self, edit: impl FnOnce(&mut serde_json::Value)) {
+        let Options { workload, name, .. } = &self.options;
+        self.change_store(|store| store.update(workload.resource(), name, edit));
     }
 
     fn change_store<R>(&self, change: impl FnOnce(&mut Store) -> R) {
@@ -193,7 +193,13 @@ impl Sandbox {
         self.shared.change(|state| state.access.denied.push(right));
     }
 
-    /// Gives back all rights.
+    /// From now on the service account may do what `rules` grant, and nothing
+    /// else.
+    pub fn set_rules(&self, rules: Vec<Rule>) {
+        self.shared.change(|state| state.access.rules = rules);
+    }
+
+    /// Gives back all rights that were taken away.
     pub fn allow_all(&self) {
         self.shared.change(|state| state.access.denied.clear());
     }

@@ -25,7 +25,7 @@ pub fn deployment(name: &str, replicas: u32, port: u16) -> Value {
             "labels": { "app": name },
             "annotations": {
                 "deployment.kubernetes.io/revision": "1",
-                "kubectl.kubernetes.io/last-applied-configuration": manifest(name, port),
+                "kubectl.kubernetes.io/last-applied-configuration": manifest("Deployment", name, port),
             },
         },
         "spec": {
@@ -67,12 +67,18 @@ pub fn deployment(name: &str, replicas: u32, port: u16) -> Value {
     })
 }
 
-/// The name of the Deployment's only ReplicaSet.
-pub fn replica_set(deployment: &str) -> String {
-    format!("{deployment}-74c87c966b")
+/// The name of the only ReplicaSet of a Deployment or of a Rollout.
+pub fn replica_set(owner: &str) -> String {
+    format!("{owner}-{}", revision_hash())
 }
 
-fn template(name: &str, port: u16) -> Value {
+/// What tells the only ReplicaSet from others that an owner might have.
+pub fn revision_hash() -> &'static str {
+    "74c87c966b"
+}
+
+/// The template of the pods.
+pub fn template(name: &str, port: u16) -> Value {
     json!({
         "metadata": { "labels": { "app": name } },
         "spec": {
@@ -102,10 +108,10 @@ fn template(name: &str, port: u16) -> Value {
 }
 
 /// What `kubectl apply` leaves behind.
-fn manifest(name: &str, port: u16) -> String {
+pub fn manifest(kind: &str, name: &str, port: u16) -> String {
     let manifest = json!({
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": kind,
         "metadata": { "annotations": {}, "labels": { "app": name }, "name": name },
         "spec": {
             "replicas": 0,

@@ -109,7 +109,7 @@ pub fn list(
         "kind": format!("{}List", resource.kind()),
         "apiVersion": resource.api_version(),
         "metadata": metadata,
-        "items": items.into_iter().map(|object| without_type(object)).collect::<Vec<_>>(),
+        "items": items.into_iter().map(|object| item(resource, object)).collect::<Vec<_>>(),
     });
     if remaining > 0 {
         store.keep(snapshot);
@@ -130,10 +130,11 @@ fn name_of(object: &Value) -> &str {
     text(&object["metadata"]["name"])
 }
 
-/// Items of a list carry neither kind nor apiVersion.
-fn without_type(object: &Value) -> Value {
+/// Items of a list carry neither kind nor apiVersion, but for those of custom
+/// kinds, which the API server keeps as they are (`UnstructuredList`).
+fn item(resource: Resource, object: &Value) -> Value {
     let mut item = object.clone();
-    if let Some(fields) = item.as_object_mut() {
+    if let Some(fields) = item.as_object_mut().filter(|_| !resource.is_custom()) {
         fields.remove("kind");
         fields.remove("apiVersion");
     }

@@ -1,26 +1,29 @@
-//! PATCH: merge patches, strategic merge patches of a status, and server-side
-//! apply on a scale.
+//! PATCH: merge patches, strategic merge patches of a status, JSON Patch, and
+//! server-side apply on a scale.
 
 use serde_json::{Value, json};
 
 use super::api::Target;
 use super::http::{Reply, Request};
+use super::json_patch;
 use super::store::{Resource, Store, text};
 
-/// The `Scale` of a Deployment. At zero, `spec.replicas` is left out.
-pub fn scale_of(deployment: &Value) -> Value {
-    let meta = &deployment["metadata"];
-    let spec = match deployment["spec"]["replicas"].as_u64() {
+/// The `Scale` of an object. At zero, `spec.replicas` is left out. A custom kind
+/// shows a selector only if its definition says where it is, and the one here
+/// does not (recording 53).
+pub fn scale_of(object: &Value) -> Value {
+    let meta = &object["metadata"];
+    let spec = match object["spec"]["replicas"].as_u64() {
         None | Some(0) => json!({}),
         Some(replicas) => json!({ "replicas": replicas }),
     };
-    let labels = deployment["spec"]["selector"]["matchLabels"]
-        .as_object()
-        .into_iter()
-        .flatten();
-    let selector: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
+    let mut status = json!({ "replicas": object["status"]["replicas"].as_u64().unwrap_or(0) });
+    if let Some(labels) = object["spec"]["selector"]["matchLabels"].as_object() {
+        let pairs = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={}", text(value)));
+        status["selector"] = pairs.collect::<Vec<String>>().join(",").into();
+    }
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -32,11 +35,33 @@ pub fn scale_of(deployment: &Value) -> Value {
             "creationTimestamp": meta["creationTimestamp"],
         },
         "spec": spec,
-        "status": {
-            "replicas": deployment["status"]["replicas"].as_u64().unwrap_or(0),
-            "selector": selector.join(","),
-        },
+        "status": status,
     })
+}
+
+/// How a patch is to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Merge,
+    StrategicMerge,
+    Json,
+    Apply,
+}
+
+impl Form {
+    /// The form of that media type, if the resource takes it. A custom kind has
+    /// no Go type whose tags would tell how to merge strategically.
+    fn of(media_type: &str, resource: Resource, subresource: Option<&str>) -> Option<Form> {
+        match media_type {
+            "application/merge-patch+json" => Some(Form::Merge),
+            "application/json-patch+json" => Some(Form::Json),
+            "application/strategic-merge-patch+json" if !resource.is_custom() => {
+                Some(Form::StrategicMerge)
+            }
+            "application/apply-patch+yaml" if subresource == Some("scale") => Some(Form::Apply),
+            _ => None,
+        }
+    }
 }
 
 /// Answers a PATCH of an object or of one of its subresources.
@@ -48,14 +73,9 @@ pub fn answer(
     request: &Request,
 ) -> Reply {
     let media_type = request.header("content-type").unwrap_or_default();
-    let applies = media_type == "application/apply-patch+yaml" && subresource == Some("scale");
-    let merges = matches!(
-        media_type,
-        "application/merge-patch+json" | "application/strategic-merge-patch+json"
-    );
-    if !applies && !merges {
-        return unsupported_media_type();
-    }
+    let Some(form) = Form::of(media_type, resource, subresource) else {
+        return unsupported_media_type(resource);
+    };
     let Some(current) = store.get(resource, target.name()).cloned() else {
         return target.not_found();
     };
@@ -64,22 +84,47 @@ pub fn answer(
         Err(error) => return undecodable(&error),
     };
     if subresource == Some("scale") {
-        return patch_scale(store, target, &current, &patch);
+        return patch_scale(store, resource, target, form, &patch);
+    }
+    let mut patched = (*current).clone();
+    match (form, subresource) {
+        (Form::Json, _) => match json_patch::apply(&mut patched, &patch) {
+            Ok(()) => keep_what_is_the_servers(&mut patched, &current, subresource.is_some()),
+            Err(_) => return unprocessable(),
+        },
+        (_, Some(_)) => merge_status(&mut patched, &patch["status"], form == Form::StrategicMerge),
+        (_, None) => {
+            merge(&mut patched, &patch);
+            keep_what_is_the_servers(&mut patched, &current, false);
+        }
     }
     if is_stale(&patch, &current) {
         return target.conflict();
     }
-    let strategic = media_type.starts_with("application/strategic");
-    let patched = store.update(resource, target.name(), |object| match subresource {
-        Some(_) => merge_status(object, &patch["status"], strategic),
-        None => merge_object(object, &patch),
-    });
-    patched.map_or_else(|| target.not_found(), |object| Reply::json(200, &object))
+    let replicas = patched["spec"]["replicas"].as_i64().unwrap_or_default();
+    if resource.is_scalable() && replicas < 0 {
+        return negative(target, resource.kind(), replicas);
+    }
+    let written = store.update(resource, target.name(), |object| *object = patched);
+    written.map_or_else(|| target.not_found(), |object| Reply::json(200, &object))
 }
 
-fn patch_scale(store: &mut Store, target: &Target, current: &Value, patch: &Value) -> Reply {
-    let mut scale = scale_of(current);
-    merge(&mut scale, patch);
+fn patch_scale(
+    store: &mut Store,
+    resource: Resource,
+    target: &Target,
+    form: Form,
+    patch: &Value,
+) -> Reply {
+    let Some(current) = store.get(resource, target.name()).cloned() else {
+        return target.not_found();
+    };
+    let mut scale = scale_of(&current);
+    match form {
+        Form::Json if json_patch::apply(&mut scale, patch).is_err() => return unprocessable(),
+        Form::Json => {}
+        _ => merge(&mut scale, patch),
+    }
     let wanted = &scale["spec"]["replicas"];
     let Some(replicas) = (if wanted.is_null() {
         Some(0)
@@ -90,12 +135,12 @@ fn patch_scale(store: &mut Store, target: &Target, current: &Value, patch: &Valu
         return Reply::failure(400, "BadRequest", &message, None);
     };
     if replicas < 0 {
-        return negative(target, replicas);
+        return negative(target, "Scale", replicas);
     }
-    if is_stale(patch, current) {
+    if is_stale(patch, &current) {
         return target.conflict();
     }
-    let scaled = store.update(Resource::Deployments, target.name(), |object| {
+    let scaled = store.update(resource, target.name(), |object| {
         object["spec"]["replicas"] = replicas.into();
     });
     scaled.map_or_else(
@@ -131,15 +176,24 @@ fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-/// Everything but what is the server's own.
-fn merge_object(object: &mut Value, patch: &Value) {
-    let (status, version) = (
-        object["status"].clone(),
-        object["metadata"]["resourceVersion"].clone(),
-    );
-    merge(object, patch);
-    object["status"] = status;
-    object["metadata"]["resourceVersion"] = version;
+/// A write of the object leaves its status, a write of the status everything
+/// else, and no write chooses a version.
+fn keep_what_is_the_servers(patched: &mut Value, current: &Value, writes_status: bool) {
+    if writes_status {
+        let status = patched["status"].take();
+        *patched = current.clone();
+        patched["status"] = status;
+        return;
+    }
+    match current.get("status") {
+        Some(status) => patched["status"] = status.clone(),
+        None => drop(
+            patched
+                .as_object_mut()
+                .and_then(|fields| fields.remove("status")),
+        ),
+    }
+    patched["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
 }
 
 /// The status alone. Strategic: conditions are merged by type, new ones come
@@ -174,9 +228,25 @@ fn merge_conditions(conditions: &mut Value, changes: &[Value]) {
     *conditions = merged.into();
 }
 
-fn unsupported_media_type() -> Reply {
-    let message = "415: Unsupported Media Type";
-    Reply::failure(415, "UnsupportedMediaType", message, Some(json!({})))
+/// 415; the two kinds of API server say it in their own words (recordings 28
+/// and 56).
+fn unsupported_media_type(resource: Resource) -> Reply {
+    let (message, details) = match resource.is_custom() {
+        true => (
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, \
+             application/apply-patch+yaml",
+            None,
+        ),
+        false => ("415: Unsupported Media Type", Some(json!({}))),
+    };
+    Reply::failure(415, "UnsupportedMediaType", message, details)
+}
+
+/// 422, as for a JSON Patch that cannot be applied (recording 43).
+fn unprocessable() -> Reply {
+    let message = "the server rejected our request due to an error in our request";
+    Reply::failure(422, "Invalid", message, Some(json!({})))
 }
 
 fn undecodable(error: &serde_json::Error) -> Reply {
@@ -188,14 +258,19 @@ fn undecodable(error: &serde_json::Error) -> Reply {
     Reply::failure(400, "BadRequest", &message, None)
 }
 
-fn negative(target: &Target, replicas: i64) -> Reply {
+fn negative(target: &Target, kind: &str, replicas: i64) -> Reply {
+    let group = if kind == "Scale" {
+        "autoscaling"
+    } else {
+        target.group()
+    };
     let name = target.name();
     let cause = format!("Invalid value: {replicas}: must be greater than or equal to 0");
-    let message = format!("Scale.autoscaling \"{name}\" is invalid: spec.replicas: {cause}");
+    let message = format!("{kind}.{group} \"{name}\" is invalid: spec.replicas: {cause}");
     let details = json!({
         "name": name,
-        "group": "autoscaling",
-        "kind": "Scale",
+        "group": group,
+        "kind": kind,
         "causes": [{ "reason": "FieldValueInvalid", "message": cause, "field": "spec.replicas" }],
     });
     Reply::failure(422, "Invalid", &message, Some(details))

@@ -110,16 +110,17 @@ pub struct State {
 }
 
 impl State {
-    /// `spec.replicas` of the Deployment; 0 if there is none.
+    /// `spec.replicas` of what is scaled; 0 if there is none.
     pub fn replicas(&self) -> u64 {
         self.deployment()
             .map_or(0, |object| object["spec"]["replicas"].as_u64().unwrap_or(0))
     }
 
-    /// The Deployment.
+    /// The object that is scaled: a Deployment, unless the test has chosen another
+    /// kind.
     pub fn deployment(&self) -> Option<&Arc<Value>> {
-        self.store
-            .get(Resource::Deployments, &self.controller.plan.name)
+        let plan = &self.controller.plan;
+        self.store.get(plan.workload.resource(), &plan.name)
     }
 
     /// How many pods run, ready or not; terminating ones count until they are

@@ -1,5 +1,5 @@
 //! The objects of the cluster and their history: what etcd and the storage
-//! layer of an API server do, for the six kinds that the sandbox knows.
+//! layer of an API server do, for the kinds that the sandbox knows.
 //!
 //! One counter gives every write of every kind its resourceVersion, as in a
 //! real cluster, so that versions of different kinds can be compared.
@@ -27,19 +27,28 @@ const FIRST_VERSION: u64 = 10_290;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     Deployments,
+    StatefulSets,
+    ReplicaSets,
+    /// A custom kind with a scale subresource.
+    Rollouts,
     EndpointSlices,
     Endpoints,
     Services,
+    ConfigMaps,
     Events,
     Leases,
 }
 
 impl Resource {
-    const ALL: [Resource; 6] = [
+    const ALL: [Resource; 10] = [
         Resource::Deployments,
+        Resource::StatefulSets,
+        Resource::ReplicaSets,
+        Resource::Rollouts,
         Resource::EndpointSlices,
         Resource::Endpoints,
         Resource::Services,
+        Resource::ConfigMaps,
         Resource::Events,
         Resource::Leases,
     ];
@@ -52,14 +61,39 @@ impl Resource {
             .find(|r| (r.group(), r.version(), r.plural()) == asked)
     }
 
+    /// The resources of an API group.
+    pub fn in_group(group: &str) -> impl Iterator<Item = Resource> {
+        Self::ALL.into_iter().filter(move |r| r.group() == group)
+    }
+
+    /// Whether it has a scale subresource.
+    pub const fn is_scalable(self) -> bool {
+        matches!(
+            self,
+            Resource::Deployments
+                | Resource::StatefulSets
+                | Resource::ReplicaSets
+                | Resource::Rollouts
+        )
+    }
+
+    /// Whether it is defined by a CustomResourceDefinition.
+    pub const fn is_custom(self) -> bool {
+        matches!(self, Resource::Rollouts)
+    }
+
     const fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Resource::Deployments => ("apps", "v1", "deployments", "Deployment"),
+            Resource::StatefulSets => ("apps", "v1", "statefulsets", "StatefulSet"),
+            Resource::ReplicaSets => ("apps", "v1", "replicasets", "ReplicaSet"),
+            Resource::Rollouts => ("argoproj.io", "v1alpha1", "rollouts", "Rollout"),
             Resource::EndpointSlices => {
                 ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
             }
             Resource::Endpoints => ("", "v1", "endpoints", "Endpoints"),
             Resource::Services => ("", "v1", "services", "Service"),
+            Resource::ConfigMaps => ("", "v1", "configmaps", "ConfigMap"),
             Resource::Events => ("events.k8s.io", "v1", "events", "Event"),
             Resource::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
         }
@@ -315,15 +349,26 @@ fn desired_part(object: &Value) -> (Option<&Value>, Vec<(&String, &Value)>) {
     (annotations, entries.collect())
 }
 
-/// One entry in place of the bookkeeping that a server keeps per writer.
+/// Something in place of the bookkeeping that a server keeps of every field of
+/// every writer, about as long.
 fn managed_fields(resource: Resource) -> Value {
+    let fields = match resource.is_scalable() && !resource.is_custom() {
+        true => json!({ "f:spec": { "f:replicas": {}, "f:selector": {}, "f:template": {
+            "f:metadata": { "f:labels": { ".": {}, "f:app": {} } },
+            "f:spec": { "f:containers": { "k:{\"name\":\"web\"}": { ".": {}, "f:image": {},
+                "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
+                "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {} } },
+                "f:dnsPolicy": {}, "f:restartPolicy": {}, "f:schedulerName": {},
+                "f:securityContext": {}, "f:terminationGracePeriodSeconds": {} } } } }),
+        false => json!({}),
+    };
     json!([{
         "manager": "sandbox",
         "operation": "Update",
         "apiVersion": resource.api_version(),
         "time": timestamp(),
         "fieldsType": "FieldsV1",
-        "fieldsV1": {},
+        "fieldsV1": fields,
     }])
 }
 
