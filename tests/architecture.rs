@@ -406,6 +406,43 @@ fn the_readme_has_numbers_for_every_row_of_the_bench() {
     }
 }
 
+/// cargo reads the manifest of every member of the workspace, whichever it builds,
+/// and a build of the image that copies too few is not part of any test.
+#[test]
+fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copied() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (containerfile, ignored, manifest) = (
+        read("Containerfile"),
+        read(".dockerignore"),
+        read("Cargo.toml"),
+    );
+    let (builder, _) = containerfile.split_once(" AS prebuilt").unwrap();
+    let copies = builder
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "));
+    let sources: Vec<&str> = copies
+        .filter_map(|copy| copy.rsplit_once(' '))
+        .flat_map(|(sources, _)| sources.split(' '))
+        .collect();
+    assert!(sources.contains(&"src"), "the sources are copied");
+    for source in &sources {
+        let admitted = format!("!{source}");
+        assert!(
+            ignored.lines().any(|line| line == admitted),
+            ".dockerignore leaves {source} out"
+        );
+    }
+    let (_, members) = manifest.split_once("\nmembers = [").unwrap();
+    let members = members.split(']').next().unwrap().split(", ");
+    for member in members {
+        let path = format!("{}/Cargo.toml", member.trim_matches('"'));
+        assert!(
+            sources.contains(&&*path),
+            "the Containerfile does not copy {path}"
+        );
+    }
+}
+
 #[test]
 fn the_visible_top_level_is_what_was_agreed() {
     let agreed = [
