@@ -159,7 +159,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_replicas_age_seconds",
         kind: Kind::Gauge,
         labels: &[],
-        help: "How long ago that was; more than a minute means that the API server is out of reach",
+        help: "How long ago that was; more than a minute means that the API server is out of reach, or a right missing",
         read: |it, samples| samples.maybe(it.replicas_age.map(seconds)),
     },
     Metric {

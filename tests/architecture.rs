@@ -344,7 +344,7 @@ fn the_readme_has_the_table_of_metrics_that_the_code_has() {
 }
 
 #[test]
-fn every_metric_that_the_readme_alerts_on_exists() {
+fn every_metric_that_the_readme_names_exists() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let of_histograms = ["_bucket", "_sum", "_count"];
@@ -356,6 +356,20 @@ fn every_metric_that_the_readme_alerts_on_exists() {
         assert!(
             known(word) || family.is_some_and(known),
             "{word} is no metric"
+        );
+    }
+}
+
+#[test]
+fn the_readme_names_every_alert() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let alerts = root().join("manifests/components/monitoring/alerts.yaml");
+    let alerts = fs::read_to_string(alerts).unwrap();
+    let names = alerts.split("- alert: ").skip(1);
+    for name in names.map(|rest| rest.lines().next().unwrap()) {
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "README.md lacks {name}"
         );
     }
 }
@@ -461,7 +475,7 @@ fn the_visible_top_level_is_what_was_agreed() {
         .current_dir(root())
         .output();
     let Some(files) = git.ok().filter(|output| output.status.success()) else {
-        println!("skipped: this is not a git checkout");
+        support::skip("this is not a git checkout");
         return;
     };
     for file in String::from_utf8(files.stdout).unwrap().lines() {

@@ -6,7 +6,7 @@
 //! means of the kernel that an engine would use, which takes root.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ fn in_its_image_the_program_wakes_the_app_and_ends_on_sigterm() {
         return;
     };
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        return skip("running the program in its image takes root");
+        return support::skip("running the program in its image takes root");
     }
     let sandbox = Sandbox::start(Options::default());
     let mut container = Container::start(&image, &sandbox);
@@ -88,7 +88,7 @@ impl Image {
     /// The image that is to be tested, or none if there is none, which is said.
     fn unpack(purpose: &str) -> Option<Image> {
         let Some(archive) = std::env::var_os("ZPA_IMAGE") else {
-            skip("no image to test: ZPA_IMAGE is not set; `make image-test` sets it");
+            support::skip("no image to test: ZPA_IMAGE is not set; `make image-test` sets it");
             return None;
         };
         let name = format!("zpa-image-{}-{purpose}", std::process::id());
@@ -141,11 +141,6 @@ fn untar(archive: &Path, into: &Path) {
         .arg(into)
         .status();
     assert!(tar.unwrap().success(), "tar: {}", archive.display());
-}
-
-fn skip(why: &str) {
-    // Past the test harness, which would swallow it, and in one piece.
-    let _ = io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
 }
 
 /// Makes the root read-only, shows it the credentials, and

@@ -4,6 +4,8 @@
 //! The manifests are checked as `kubectl` renders them; without it only their
 //! text can be.
 
+mod alerts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
@@ -21,7 +23,7 @@ const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
 /// What is copied for an app of one's own.
 const OVERLAY: &str = "manifests/example/proxy";
-const NO_KUBECTL: &str = "skipped: no kubectl to render the manifests with\n";
+const NO_KUBECTL: &str = "no kubectl to render the manifests with";
 
 #[test]
 fn every_variable_in_the_text_of_the_manifests_is_a_setting() {
@@ -125,7 +127,7 @@ fn the_service_selects_the_pods_of_its_own_proxy() {
 
 #[test]
 fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
-    let copy = Scratch::make();
+    let copy = Scratch::make("own");
     let edits = [
         ("- ../../base", "- ../manifests/base"),
         ("my-app", "postgres"),
@@ -162,6 +164,33 @@ fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
         pods["matchLabels"]["app.kubernetes.io/instance"],
         "postgres"
     );
+}
+
+#[test]
+fn the_monitoring_of_an_overlay_is_of_its_own_pods() {
+    let copy = Scratch::make("monitoring");
+    let component = "components:\n  - ../manifests/components/monitoring\n\npatches:";
+    copy.edit(
+        "kustomization.yaml",
+        &[
+            ("- ../../base", "- ../manifests/base"),
+            ("\npatches:", &format!("\n{component}")),
+        ],
+    );
+    let Some(objects) = rendered(&copy.overlay()) else {
+        return;
+    };
+    let monitor = &find(&objects, "PodMonitor", "my-app-zpa")["spec"];
+    let pods = &find(&objects, "Deployment", "my-app-zpa")["spec"]["template"];
+    let selected = monitor["selector"]["matchLabels"].as_object().unwrap();
+    assert!(selected.len() > 1, "the label of the overlay too");
+    for (label, value) in selected {
+        assert_eq!(&pods["metadata"]["labels"][label], value, "{label}");
+    }
+    let port = &monitor["podMetricsEndpoints"][0]["port"];
+    let ports = pods["spec"]["containers"][0]["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|found| found["name"] == *port));
+    find(&objects, "PrometheusRule", "my-app-zpa");
 }
 
 #[test]
@@ -381,8 +410,9 @@ impl Proxy {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn make() -> Scratch {
-        let name = format!("zpa-manifests-{}", std::process::id());
+    /// `label` tells it from those of other tests.
+    fn make(label: &str) -> Scratch {
+        let name = format!("zpa-manifests-{}-{label}", std::process::id());
         let copy = Scratch(std::env::temp_dir().join(name));
         for path in files(&root().join("manifests")) {
             Scratch::place(&path, &copy.0.join(path.strip_prefix(root()).unwrap()));
@@ -461,8 +491,7 @@ fn kubectl(args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
     let mut child = match child {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Past the test harness, which would swallow it, and in one piece.
-            let _ = io::stderr().write_all(NO_KUBECTL.as_bytes());
+            support::skip(NO_KUBECTL);
             return None;
         }
         Err(error) => panic!("kubectl {args:?}: {error}"),
