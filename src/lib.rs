@@ -93,6 +93,7 @@ pub mod duration;
 pub mod engine;
 pub mod kube;
 pub mod kubeconfig_flags;
+pub mod log_queue;
 pub mod metrics;
 pub mod policy;
 pub mod resolve;

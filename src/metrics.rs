@@ -74,6 +74,8 @@ pub struct Snapshot {
     pub fallbacks: Vec<(&'static str, bool)>,
     /// Every right, and whether nothing can be done because it is refused.
     pub forbidden: Vec<(&'static str, bool)>,
+    /// Lines of the log that were lost.
+    pub log_lines_dropped: u64,
 }
 
 /// The type of a metric.
@@ -300,6 +302,13 @@ pub static TABLE: &[Metric] = &[
         labels: &["permission"],
         help: "1 while this right is refused and nothing can be done in place of it",
         read: |it, samples| samples.flags(&it.forbidden),
+    },
+    Metric {
+        name: "zpa_log_lines_dropped_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Lines of the log that were lost because whoever reads stderr was too slow",
+        read: |it, samples| samples.one(it.log_lines_dropped),
     },
 ];
 

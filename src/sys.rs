@@ -2,6 +2,7 @@
 //! of the crate.
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::marker::PhantomData;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -116,6 +117,32 @@ pub fn cap_retransmission(socket: &impl AsRawFd, longest: Duration) -> io::Resul
         )
     };
     check(status).map(drop)
+}
+
+/// Blocks every signal for this thread, and for those that it starts, until the
+/// guard is dropped.
+pub fn block_all_signals() -> SignalsBlocked {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: sigfillset initialises the set before anything reads it, and
+    // pthread_sigmask writes the old mask, which cannot fail with valid pointers
+    // and SIG_SETMASK.
+    let before = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
+    };
+    SignalsBlocked(before, PhantomData)
+}
+
+/// While this lives, its thread receives no signal.
+#[must_use = "the signals are let through when it is dropped"]
+pub struct SignalsBlocked(libc::sigset_t, PhantomData<*const ()>);
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the mask was in force before, and the old one is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
 }
 
 /// The signals that end the program, as a descriptor that becomes readable

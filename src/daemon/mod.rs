@@ -28,6 +28,7 @@ use crate::cluster::Request;
 use crate::duration;
 use crate::engine::{AdminLimits, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
+use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -63,12 +64,12 @@ pub struct Clocks {
     pub wall: WallClock,
 }
 
-/// Runs until told to end by a signal.
+/// Runs until told to end by a signal. `log` is where the lines go that are logged.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &Settings, clocks: Clocks) -> Result<Exit, Error> {
-    let mut daemon = Daemon::start(settings, clocks).map_err(Error::Start)?;
+pub fn run(settings: &Settings, clocks: Clocks, log: LogQueue) -> Result<Exit, Error> {
+    let mut daemon = Daemon::start(settings, clocks, log).map_err(Error::Start)?;
     daemon.serve().map_err(Error::Loop)
 }
 
@@ -121,7 +122,7 @@ impl Api for Outside {
 }
 
 impl Daemon {
-    fn start(settings: &Settings, clocks: Clocks) -> Result<Daemon, String> {
+    fn start(settings: &Settings, clocks: Clocks, log: LogQueue) -> Result<Daemon, String> {
         // It may run kubectl, which a signal is to end.
         let (access, namespace) = discover(settings)?;
         // Before any thread starts: threads inherit what is blocked.
@@ -148,6 +149,7 @@ impl Daemon {
             connections,
             api_server: access.server().to_string(),
             settings: settings.clone(),
+            log,
         };
         let name = format!("{namespace}/{}", deployment(settings)?);
         let outside = start_threads(settings, access, namespace, clocks, post)?;

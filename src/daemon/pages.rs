@@ -11,6 +11,7 @@ use crate::admin::Pages;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
 use crate::engine::Engine;
+use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
 use crate::settings::{self, Settings};
@@ -29,6 +30,8 @@ pub(super) struct About {
     pub(super) api_server: String,
     /// What its user has set.
     pub(super) settings: Settings,
+    /// Where the lines go that are logged.
+    pub(super) log: LogQueue,
 }
 
 /// The program at one moment.
@@ -104,6 +107,7 @@ impl View<'_> {
             requests: proxy.api().api.requests().read(),
             fallbacks: self.rights(|right| self.fallback(right).is_some()),
             forbidden: self.rights(|right| self.is_forbidden(right)),
+            log_lines_dropped: about.log.dropped(),
         }
     }
 

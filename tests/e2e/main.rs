@@ -4,6 +4,7 @@ mod admin;
 mod descriptors;
 mod faults;
 mod large;
+mod log;
 mod settings;
 mod several;
 mod walkthroughs;

@@ -24,6 +24,17 @@ pub struct Zpa {
 struct Log {
     lines: Mutex<(Vec<String>, bool)>,
     changed: Condvar,
+    /// Nobody reads what comes.
+    paused: Mutex<bool>,
+    resumed: Condvar,
+}
+
+impl Log {
+    /// Waits as long as the log is not to be read.
+    fn wait_while_paused(&self) {
+        let paused = self.paused.lock().unwrap();
+        drop(self.resumed.wait_while(paused, |paused| *paused).unwrap());
+    }
 }
 
 impl Zpa {
@@ -56,6 +67,7 @@ impl Zpa {
         let writer = log.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.wait_while_paused();
                 writer.lines.lock().unwrap().0.push(line);
                 writer.changed.notify_all();
             }
@@ -147,6 +159,13 @@ impl Zpa {
             .iter()
             .filter(|line| line.contains(text))
             .count()
+    }
+
+    /// Leaves what is logged from now on in the pipe, which is soon full, or reads
+    /// it again.
+    pub fn pause_log(&self, paused: bool) {
+        *self.log.paused.lock().unwrap() = paused;
+        self.log.resumed.notify_all();
     }
 
     /// Everything logged so far.

@@ -1,0 +1,232 @@
+//! A log queue: a bounded buffer of lines, and the thread that writes them.
+//!
+//! Whoever logs never waits for whoever reads the log: a line that finds no room
+//! is dropped and counted. A pipe that nobody reads is full after 64 KiB
+//! (pipe(7)), and a write to it then blocks for ever. On the event loop that would
+//! stop every connection, and at the end of the program its exit.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::sys;
+
+/// How many bytes of lines may wait; as many more may be in the hands of the
+/// thread. A thousand connections at the level debug are about as much.
+const CAPACITY: usize = 256 * 1024;
+
+/// How many bytes of memory each of the two buffers keeps when it is empty.
+const KEPT: usize = 8 * 1024;
+
+/// Lines on their way to the log. A clone is another handle of the same queue.
+#[derive(Clone)]
+pub struct LogQueue(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Lines have come, or have been written.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The lines that wait, one after the other,
+    bytes: Vec<u8>,
+    /// and how many they are.
+    lines: u64,
+    /// Lines that were lost since the start,
+    dropped: u64,
+    /// and how many of them the log itself speaks of.
+    reported: u64,
+    /// The thread is in the midst of a write.
+    writing: bool,
+}
+
+impl LogQueue {
+    /// Starts the thread that writes to `sink`. It receives no signal.
+    ///
+    /// # Errors
+    /// Only if no thread can be started.
+    pub fn spawn(sink: impl Write + Send + 'static) -> io::Result<LogQueue> {
+        let shared = Arc::new(Shared::default());
+        let ours = shared.clone();
+        // The thread inherits the mask. One that has not blocked the signals that
+        // the program waits for would be ended by them, and the program with it.
+        let _blocked = sys::block_all_signals();
+        thread::Builder::new()
+            .name("zpa-log".to_owned())
+            .spawn(move || ours.write_all(sink))?;
+        Ok(LogQueue(shared))
+    }
+
+    /// Adds a line, with its line feed; drops it if there is no room.
+    pub fn push(&self, line: &[u8]) {
+        let mut state = self.0.state();
+        if state.bytes.len() + line.len() > CAPACITY {
+            state.dropped += 1;
+            return;
+        }
+        state.bytes.extend_from_slice(line);
+        state.lines += 1;
+        // While it writes it waits for nothing: it looks again afterwards.
+        if !state.writing {
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// How many lines were lost since the start: there was no room for them, or
+    /// they could not be written.
+    pub fn dropped(&self) -> u64 {
+        self.0.state().dropped
+    }
+
+    /// Waits until everything is written, `patience` at most.
+    pub fn flush(&self, patience: Duration) {
+        let state = self.0.state();
+        let is_pending = |state: &mut State| state.writing || state.has_news();
+        // Whether it took too long makes no difference: the end cannot wait.
+        drop(
+            self.0
+                .changed
+                .wait_timeout_while(state, patience, is_pending),
+        );
+    }
+}
+
+/// Every write is taken for one line.
+impl Write for LogQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what comes, for ever.
+    fn write_all(&self, mut sink: impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let lines = self.take(&mut batch);
+            let written = sink.write_all(&batch);
+            let mut state = self.state();
+            state.writing = false;
+            if written.is_err() {
+                state.dropped += lines;
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for lines and moves them into `batch`; returns how many they are. Lines
+    /// that were lost follow as one that says so.
+    fn take(&self, batch: &mut Vec<u8>) -> u64 {
+        batch.clear();
+        batch.shrink_to(KEPT);
+        let state = self.state();
+        let is_idle = |state: &mut State| !state.has_news();
+        let mut state = self
+            .changed
+            .wait_while(state, is_idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.bytes, batch);
+        state.writing = true;
+        let lost = state.dropped - state.reported;
+        if lost > 0 {
+            state.reported = state.dropped;
+            batch.extend_from_slice(notice(lost).as_bytes());
+        }
+        std::mem::take(&mut state.lines)
+    }
+}
+
+impl State {
+    /// Whether there is something to be written.
+    fn has_news(&self) -> bool {
+        !self.bytes.is_empty() || self.dropped > self.reported
+    }
+}
+
+/// The line that stands where `lost` others would.
+fn notice(lost: u64) -> String {
+    let lines = if lost == 1 { "line" } else { "lines" };
+    format!("zpa: {lost} {lines} of the log dropped: whoever reads stderr was too slow\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A line that is as long as some are at the level debug.
+    const LINE: &[u8] = b"[2026-11-28T12:00:00.000Z DEBUG] #1234 relaying to 10.0.0.1:80\n";
+
+    #[test]
+    fn lines_are_written_in_the_order_in_which_they_came() {
+        let (reader, writer) = io::pipe().unwrap();
+        let log = LogQueue::spawn(writer).unwrap();
+        let lines = BufReader::new(reader).lines();
+        for number in 0..1000 {
+            log.push(format!("line {number}\n").as_bytes());
+        }
+        for (number, line) in lines.take(1000).enumerate() {
+            assert_eq!(line.unwrap(), format!("line {number}"));
+        }
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_and_what_is_lost_is_counted_and_said_in_its_place() {
+        let (reader, writer) = io::pipe().unwrap();
+        let log = LogQueue::spawn(writer).unwrap();
+        let mut pushed: u64 = 0;
+        while log.dropped() < 10 {
+            log.push(LINE);
+            pushed += 1;
+        }
+        let most = 2 * CAPACITY + (64 << 10) + LINE.len();
+        assert!(pushed as usize <= most / LINE.len() + 10, "{pushed} fit");
+        // It is full: this ends because its time is over.
+        log.flush(Duration::from_millis(1));
+
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let (mut read, mut lost) = (0, 0);
+        while read + lost < pushed {
+            let line = lines.next().unwrap();
+            match line.strip_prefix("zpa: ") {
+                Some(notice) => lost += notice.split(' ').next().unwrap().parse::<u64>().unwrap(),
+                None => read += 1,
+            }
+        }
+        assert_eq!(lost, log.dropped());
+        log.push(b"there is room again\n");
+        assert_eq!(lines.next().unwrap(), "there is room again");
+        log.flush(PATIENCE);
+        let state = log.0.state();
+        assert!(state.bytes.capacity() <= KEPT, "memory is given back");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_nothing_spins() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let log = LogQueue::spawn(writer).unwrap();
+        for number in 1..=3 {
+            log.push(LINE);
+            log.flush(PATIENCE);
+            assert_eq!(log.dropped(), number);
+        }
+    }
+}
