@@ -17,8 +17,8 @@
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
 //! core types  cluster, workload, kubeconfig_flags (what modules share),
-//!               clock, backoff, duration, address, sys (every `unsafe` of the
-//!               crate)
+//!               clock, backoff, duration, address, log_queue, supervisor,
+//!               sys (every `unsafe` of the crate)
 //! ```
 //!
 //! Each module knows the core types and no other module, save that the engine
@@ -33,7 +33,9 @@
 //! blocks but in `epoll_wait`. `zpa-api` executes one request to the API server
 //! at a time, with a stand-by, so that a write is never behind a read that
 //! hangs; `zpa-watch` follows the EndpointSlices. Both post what they learn into
-//! a channel and wake the loop.
+//! a channel and wake the loop. A panic ends none of them for good ([`supervisor`]).
+//! `zpa-log` writes what all of them log ([`log_queue`]), so that none waits for
+//! whoever reads stderr.
 //!
 //! # Four walkthroughs
 //!
@@ -98,5 +100,6 @@ pub mod metrics;
 pub mod policy;
 pub mod resolve;
 pub mod settings;
+pub mod supervisor;
 pub mod sys;
 pub mod workload;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use zpa::daemon::{self, Clocks, Error, Exit};
 use zpa::log_queue::LogQueue;
 use zpa::settings::{self, Invocation, Settings};
-use zpa::sys;
+use zpa::{supervisor, sys};
 
 /// The settings are wrong, or what they name is not there.
 const USAGE: u8 = 2;
@@ -50,6 +50,7 @@ fn with_log(work: impl FnOnce(&LogQueue) -> ExitCode) -> ExitCode {
     work(&log)
 }
 
+/// Also when the event loop panics.
 struct FlushOnDrop(LogQueue);
 
 impl Drop for FlushOnDrop {
@@ -99,4 +100,5 @@ fn set_up_log(filter: &str, queue: &LogQueue) {
         .format_target(false)
         .target(env_logger::Target::Pipe(Box::new(queue.clone())))
         .init();
+    supervisor::log_panics();
 }

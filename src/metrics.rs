@@ -74,6 +74,8 @@ pub struct Snapshot {
     pub fallbacks: Vec<(&'static str, bool)>,
     /// Every right, and whether nothing can be done because it is refused.
     pub forbidden: Vec<(&'static str, bool)>,
+    /// How often a thread has panicked.
+    pub thread_panics: u64,
     /// Lines of the log that were lost.
     pub log_lines_dropped: u64,
 }
@@ -302,6 +304,14 @@ pub static TABLE: &[Metric] = &[
         labels: &["permission"],
         help: "1 while this right is refused and nothing can be done in place of it",
         read: |it, samples| samples.flags(&it.forbidden),
+    },
+    Metric {
+        name: "zpa_thread_panics_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often a thread that speaks with the API server has panicked, which is a bug; \
+               it is started again",
+        read: |it, samples| samples.one(it.thread_panics),
     },
     Metric {
         name: "zpa_log_lines_dropped_total",

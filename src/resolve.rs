@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use log::warn;
 
+use crate::clock::Clock;
 use crate::cluster::HostPort;
+use crate::supervisor::{self, ThreadPanic};
 
 /// How often a name is looked up when nothing is wrong.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -22,18 +24,20 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Resolver(Sender<()>);
 
 impl Resolver {
-    /// Looks `target` up now and every minute, and reports what it finds.
+    /// Looks `target` up now and every minute, and reports what it finds; also if
+    /// the thread has panicked.
     ///
     /// # Errors
     /// Only if no thread can be started.
     pub fn spawn(
         target: HostPort,
+        clock: Clock,
         report: impl Fn(Vec<SocketAddr>) + Send + 'static,
+        panicked: impl Fn(ThreadPanic) + Send + 'static,
     ) -> io::Result<Resolver> {
         let (sender, orders) = mpsc::channel();
-        thread::Builder::new()
-            .name("zpa-resolve".to_owned())
-            .spawn(move || run(&target, &orders, report))?;
+        let run = move || run(&target, &orders, &report);
+        supervisor::spawn("zpa-resolve", clock, run, panicked)?;
         Ok(Resolver(sender))
     }
 
@@ -44,7 +48,7 @@ impl Resolver {
     }
 }
 
-fn run(target: &HostPort, orders: &Receiver<()>, report: impl Fn(Vec<SocketAddr>)) {
+fn run(target: &HostPort, orders: &Receiver<()>, report: &impl Fn(Vec<SocketAddr>)) {
     let mut failing = false;
     loop {
         let found = look_up(target);
@@ -82,6 +86,7 @@ fn look_up(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
 
     #[test]
     fn an_address_resolves_to_itself() {
@@ -90,7 +95,8 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 80,
         };
-        let resolver = Resolver::spawn(target, move |addresses| sender.send(addresses).unwrap());
+        let report = move |addresses| sender.send(addresses).unwrap();
+        let resolver = Resolver::spawn(target, Time::default, report, |_| {});
         let addresses = found.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(addresses, [SocketAddr::from(([127, 0, 0, 1], 80))]);
         drop(resolver);

@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::cluster::{AddressSource, LeaseStore, Outcome, Permission, Refusal};
 use crate::duration;
 use crate::policy;
+use crate::supervisor::ThreadPanic;
 
 /// How long a right must have been refused, with nothing to be done in its
 /// place, until a proxy that was ready is so no more: longer than it takes to
@@ -32,6 +33,17 @@ pub struct Health {
     no_service: Option<String>,
     refused: BTreeMap<Permission, Refused>,
     trouble: Option<(String, Time)>,
+    /// The last panic of each thread that has panicked.
+    panics: BTreeMap<&'static str, Panicked>,
+}
+
+/// A thread has panicked.
+#[derive(Clone, Debug)]
+struct Panicked {
+    why: String,
+    /// Until when it is not trusted to work: the pause before its start, and as
+    /// long again.
+    until: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +101,13 @@ impl Health {
         self.trouble = Some((what, now));
     }
 
+    /// A thread has panicked, and is started again after a pause.
+    pub(super) fn panicked(&mut self, panic: &ThreadPanic, now: Time) {
+        let why = panic.why.replace(char::is_control, " ");
+        let until = now + panic.pause * 2;
+        self.panics.insert(panic.thread, Panicked { why, until });
+    }
+
     /// Where the endpoints were last listed from.
     pub fn source(&self) -> Option<AddressSource> {
         self.source
@@ -136,13 +155,26 @@ impl Health {
         lost.then(|| now.since(refused.since))
     }
 
+    /// The threads that are not trusted to work because they have panicked, a line
+    /// each.
+    fn panicked_threads(&self, now: Time) -> Vec<String> {
+        let recent = self.panics.iter().filter(|(_, panic)| now < panic.until);
+        recent
+            .map(|(thread, panic)| {
+                let why = &panic.why;
+                format!("the thread {thread} has panicked, which is a bug: {why}")
+            })
+            .collect()
+    }
+
     /// Why a proxy that is not draining is not ready, a line each; none if it
     /// is.
     ///
     /// It becomes so once it has seen the Deployment and the endpoints, or
     /// (`blind`) is told to trust a target. The endpoints of a Service that does
     /// not exist are a wrong name's, unless a target is what counts. Then only
-    /// rights end it that are refused for good, without a way round.
+    /// rights end it that are refused for good, without a way round, and a thread
+    /// that panics.
     pub(super) fn unready(
         &self,
         name: &str,
@@ -150,14 +182,15 @@ impl Health {
         blind: bool,
         now: Time,
     ) -> Vec<String> {
-        let mut reasons = Vec::new();
+        let mut reasons = self.panicked_threads(now);
+        let panicked = reasons.len();
         if !self.looked {
             reasons.push(format!("the Deployment {name} was not read yet"));
         }
         if self.source.is_none() && !(context.has_target && blind) {
             reasons.push("the addresses of the pods were not listed yet".to_owned());
         }
-        if !reasons.is_empty() {
+        if reasons.len() > panicked {
             let trouble = self.trouble.as_ref().map(|(what, _)| what.clone());
             reasons.extend(trouble);
             return reasons;
@@ -171,7 +204,8 @@ impl Health {
             })
         });
         let no_service = self.no_service.clone().filter(|_| !context.has_target);
-        no_service.into_iter().chain(refused).collect()
+        reasons.extend(no_service.into_iter().chain(refused));
+        reasons
     }
 }
 
@@ -290,6 +324,32 @@ mod tests {
         assert!(unready(&health, ASLEEP, 1_000_000).is_empty());
         assert_eq!(health.source(), Some(AddressSource::EndpointSlices));
         assert!(!health.is_following());
+    }
+
+    #[test]
+    fn a_thread_that_has_panicked_ends_it_until_it_has_run_for_as_long_as_it_paused() {
+        let mut health = well();
+        let panic = ThreadPanic {
+            thread: "zpa-watch",
+            why: "index out of\nbounds".into(),
+            pause: Duration::from_secs(4),
+        };
+        health.panicked(&panic, at(100));
+        for (label, now, ready) in [
+            ("at once", 100, false),
+            ("while it pauses", 103, false),
+            ("just started", 104, false),
+            ("not for long enough", 107, false),
+            ("for as long as it paused", 108, true),
+        ] {
+            let reasons = unready(&health, ASLEEP, now);
+            assert_eq!(reasons.is_empty(), ready, "{label}: {reasons:?}");
+        }
+        health.panicked(&panic, at(200));
+        assert_eq!(
+            unready(&health, ASLEEP, 200),
+            ["the thread zpa-watch has panicked, which is a bug: index out of bounds"]
+        );
     }
 
     #[test]

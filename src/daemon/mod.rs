@@ -278,6 +278,7 @@ fn message(report: kube::Report) -> Message {
             refusal,
         },
         kube::Report::Trouble(what) => Message::Trouble(what),
+        kube::Report::Panicked(panic) => Message::Panicked(panic),
     }
 }
 
@@ -363,8 +364,13 @@ fn start_threads(
     post: impl Fn(Message) + Send + Clone + 'static,
 ) -> Result<Outside, String> {
     let resolver = settings.target.clone().map(|target| {
-        let post = post.clone();
-        Resolver::spawn(target, move |found| post(Message::Target(found)))
+        let (found, panicked) = (post.clone(), post.clone());
+        Resolver::spawn(
+            target,
+            clocks.monotonic,
+            move |addresses| found(Message::Target(addresses)),
+            move |panic| panicked(Message::Panicked(panic)),
+        )
     });
     let resolver = resolver
         .transpose()

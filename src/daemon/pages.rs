@@ -107,6 +107,7 @@ impl View<'_> {
             requests: proxy.api().api.requests().read(),
             fallbacks: self.rights(|right| self.fallback(right).is_some()),
             forbidden: self.rights(|right| self.is_forbidden(right)),
+            thread_panics: events.thread_panics,
             log_lines_dropped: about.log.dropped(),
         }
     }

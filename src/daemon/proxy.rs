@@ -20,6 +20,7 @@ use crate::engine::Counts;
 use crate::metrics::Histogram;
 use crate::policy::pods::Pods;
 use crate::policy::{self, Change, Command, Connections, Phase, Policy};
+use crate::supervisor::ThreadPanic;
 
 /// With a target set, how long to wait for the first word of the API server
 /// before connections are let through to it all the same.
@@ -93,6 +94,8 @@ pub enum Message {
     },
     /// A request to the API server has failed.
     Trouble(String),
+    /// A thread has panicked, and is started again after a pause.
+    Panicked(ThreadPanic),
 }
 
 /// What the composition keeps to.
@@ -150,6 +153,8 @@ pub struct Events {
     pub wake: Histogram,
     /// How often a connection was handed to a pod without a lease.
     pub without_lease: u64,
+    /// How often a thread has panicked.
+    pub thread_panics: u64,
 }
 
 /// A proxy: all that it knows, between its sockets and the API.
@@ -367,6 +372,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 refusal,
             } => self.health.right(permission, refusal, now),
             Message::Trouble(what) => self.health.trouble(what, now),
+            Message::Panicked(panic) => {
+                self.events.thread_panics += 1;
+                self.health.panicked(&panic, now);
+            }
         }
         self.execute_commands(now);
     }

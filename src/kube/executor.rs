@@ -1,15 +1,14 @@
 //! The executor of the policy's requests.
 
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-
 use super::client::Client;
 use super::deployment::{Deployment, classify};
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
 use super::{Config, Report};
 use crate::clock::Clock;
-use crate::cluster::Request;
+use crate::cluster::{Outcome, Request};
+use crate::supervisor::{self, ThreadPanic};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Where requests are put, and where the workers find them.
 pub(super) struct RequestQueue {
@@ -80,9 +79,10 @@ pub(super) fn spawn(
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
         let (ours, report) = (queue.clone(), report.clone());
-        let started = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(&ours, worker, clock, &report));
+        let panicked = report.clone();
+        let panicked = move |panic: ThreadPanic| panicked(Report::Panicked(panic));
+        let work = move || work(&ours, worker, clock, &report);
+        let started = supervisor::spawn(name, clock, work, panicked);
         if let Err(cause) = started {
             queue.close();
             return Err(cause);
@@ -97,8 +97,15 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
         if cancel_other {
             other.cancel();
         }
+        let mut owed = OwedReply {
+            queue,
+            worker,
+            id,
+            report,
+            is_due: None,
+        };
         let answer = queue.deployment.execute(&client.calls(), &request, clock());
-        if !queue.done(worker) {
+        if !owed.is_due() {
             continue;
         }
         queue.deployment.say(&request, &answer);
@@ -107,6 +114,38 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
         }
         let outcome = classify(&answer);
         report(Report::Reply { id, outcome });
+        owed.is_due = Some(false);
+    }
+}
+
+/// The reply to a request that is being executed. A panic makes it one of unknown
+/// outcome: without any the policy would wait for ever.
+struct OwedReply<'a, R: Fn(Report)> {
+    queue: &'a RequestQueue,
+    worker: Worker,
+    id: u64,
+    report: &'a R,
+    /// Whether somebody still waits for it; `None` while it is executed.
+    is_due: Option<bool>,
+}
+
+impl<R: Fn(Report)> OwedReply<'_, R> {
+    /// It is executed: whether somebody waits for it.
+    fn is_due(&mut self) -> bool {
+        let (queue, worker) = (self.queue, self.worker);
+        *self.is_due.get_or_insert_with(|| queue.done(worker))
+    }
+}
+
+impl<R: Fn(Report)> Drop for OwedReply<'_, R> {
+    fn drop(&mut self) {
+        if self.is_due() {
+            let outcome = Outcome::Unknown { retry_after: None };
+            (self.report)(Report::Reply {
+                id: self.id,
+                outcome,
+            });
+        }
     }
 }
 

@@ -39,6 +39,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, WallClock};
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
+use crate::supervisor::ThreadPanic;
 
 pub mod access;
 mod client;
@@ -121,6 +122,8 @@ pub enum Report {
     /// A request has failed, be that in the log or not, since a fault that
     /// lasts is logged once. In the API server's own words where there are any.
     Trouble(String),
+    /// One of the threads has panicked, and is started again after a pause.
+    Panicked(ThreadPanic),
 }
 
 /// The way to speak to the API threads. They end when it is dropped, each after
@@ -187,7 +190,9 @@ pub fn spawn(
     let requests = Arc::new(Requests::default());
     let client = || client::Client::new(credentials.clone(), requests.clone());
     let queue = executor::spawn(&config, [client(), client()], clock, &report)?;
-    let relist = match reflector::spawn(config, client(), clock, report) {
+    let panicked = report.clone();
+    let panicked = move |panic| panicked(Report::Panicked(panic));
+    let relist = match reflector::spawn(config, client(), clock, report, panicked) {
         Ok(relist) => relist,
         Err(cause) => {
             queue.close();
@@ -205,12 +210,13 @@ pub fn spawn(
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::sync::{Mutex, PoisonError};
 
     use super::testing::{self, DEADLINE, begin_stream, hang, recorded_body, reply, serve};
     use super::*;
 
-    #[test]
-    fn both_threads_report_and_end_with_the_handle() {
+    /// A server that has a Deployment and its slices.
+    fn config() -> Config {
         let server = serve(|asked, stream| {
             if asked.target.contains("&watch=true") {
                 begin_stream(stream);
@@ -227,10 +233,55 @@ mod tests {
             let body = String::from_utf8(recorded_body(name)).unwrap();
             reply(stream, 200, "", &body)
         });
-        let config = Config {
+        Config {
             port: Some(PortRef::Name("http".into())),
             ..testing::config(server)
-        };
+        }
+    }
+
+    /// A panic in either thread, here of whom it reports to.
+    #[test]
+    fn a_thread_that_panics_owes_no_reply_and_works_again() {
+        for panics in [
+            (|report| matches!(report, Report::Reply { .. })) as fn(&Report) -> bool,
+            |report| matches!(report, Report::Pods(_)),
+        ] {
+            let (sender, reports) = mpsc::channel();
+            let first = Arc::new(Mutex::new(true));
+            let report = move |report| {
+                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                if panics(&report) && std::mem::take(&mut *first) {
+                    panic!("by intent");
+                }
+                let _ = sender.send(report);
+            };
+            let handle = spawn(config(), testing::clock, report).unwrap();
+            handle.request(5, Request::Read);
+            let (mut panicked, mut replied, mut listed) = (false, false, false);
+            while !(panicked && replied && listed) {
+                match reports.recv_timeout(DEADLINE).unwrap() {
+                    Report::Panicked(panic) => {
+                        assert_eq!(panic.why, "by intent");
+                        panicked = true;
+                        handle.request(6, Request::Read);
+                    }
+                    Report::Reply { id: 5, outcome } if !panicked => {
+                        let is_lost = outcome == Outcome::Unknown { retry_after: None };
+                        assert!(is_lost || matches!(outcome, Outcome::Scale(_)));
+                    }
+                    Report::Reply { id: 6, outcome } if panicked => {
+                        replied = matches!(outcome, Outcome::Scale(_));
+                    }
+                    Report::Pods(pods) => listed = pods.len() == 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_threads_report_and_end_with_the_handle() {
+        let config = config();
         let (sender, reports) = mpsc::channel();
         let report = move |report| {
             let _ = sender.send(report);
@@ -249,7 +300,8 @@ mod tests {
                 | Report::Following(_)
                 | Report::NoService(_)
                 | Report::Right { .. }
-                | Report::Trouble(_) => {}
+                | Report::Trouble(_)
+                | Report::Panicked(_) => {}
             }
         }
         let counted = |names| {

@@ -7,7 +7,6 @@ mod status;
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use log::Level;
@@ -28,6 +27,7 @@ use super::{Config, Report, paths};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, PortRef};
+use crate::supervisor::{self, ThreadPanic};
 
 /// The largest Service, in bytes.
 const SERVICE_BODY: u64 = 4 * 1024 * 1024;
@@ -54,20 +54,23 @@ pub(super) fn spawn(
     client: Client,
     clock: Clock,
     report: impl Fn(Report) + Send + 'static,
+    panicked: impl Fn(ThreadPanic) + Send + 'static,
 ) -> io::Result<Arc<RelistSignal>> {
     let relist = Arc::new(RelistSignal::new(client));
     // Two proxies that start at the same time differ in their address space.
     let seed = clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(&relist) as u64;
-    start(Reflector::new(config, relist, clock, report, seed))
+    let reflector = Reflector::new(config, relist, clock, report, seed);
+    start(reflector, panicked)
 }
 
 fn start<R: Fn(Report) + Send + 'static>(
     mut reflector: Reflector<R>,
+    panicked: impl Fn(ThreadPanic) + Send + 'static,
 ) -> io::Result<Arc<RelistSignal>> {
     let relist = reflector.relist.clone();
-    thread::Builder::new()
-        .name("zpa-watch".to_owned())
-        .spawn(move || reflector.run())?;
+    let clock = reflector.clock;
+    // It begins with a list, whatever it was at when it panicked.
+    supervisor::spawn("zpa-watch", clock, move || reflector.run(), panicked)?;
     Ok(relist)
 }
 

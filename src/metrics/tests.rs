@@ -36,6 +36,7 @@ fn snapshot() -> Snapshot {
         requests: vec![(["get", "ok"], 12)],
         fallbacks: vec![("patch deployments/status", true)],
         forbidden: vec![("patch deployments/scale", false)],
+        thread_panics: 1,
         log_lines_dropped: 7,
     }
 }

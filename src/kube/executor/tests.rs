@@ -246,7 +246,7 @@ fn cancelling_frees_a_blocked_read_at_once() {
     let credentials = Credentials::new(access(server), testing::clock).unwrap();
     let client = Arc::new(Client::new(Arc::new(credentials), Arc::default()));
     let ours = client.clone();
-    let reader = thread::spawn(move || ours.calls().get("/", 10).is_err());
+    let reader = std::thread::spawn(move || ours.calls().get("/", 10).is_err());
     asked.recv_timeout(DEADLINE).unwrap();
     client.cancel();
     assert!(

@@ -51,7 +51,7 @@ fn reflector_with(
     let relist = Arc::new(RelistSignal::new(client));
     let mut reflector = Reflector::new(config, relist, testing::clock, report, 1);
     reflector.silence = silence;
-    (Closing(start(reflector).unwrap()), receiver)
+    (Closing(start(reflector, |_| {}).unwrap()), receiver)
 }
 
 fn is_service(asked: &Asked) -> bool {

@@ -1,0 +1,168 @@
+//! A supervised thread: a thread that is started again if it panics.
+//!
+//! A panic is a bug of ours. In a thread that speaks with the API server it must
+//! not end the connections that other threads serve: the thread begins anew after
+//! a pause, and whoever has started it is told. The release profile unwinds for
+//! this (`panic` in Cargo.toml).
+
+use std::any::Any;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::thread;
+use std::time::Duration;
+
+use crate::backoff::LONGEST;
+use crate::clock::{Clock, Time};
+
+/// The pause after the first panic; it doubles up to [`LONGEST`].
+const FIRST: Duration = Duration::from_secs(1);
+
+/// A thread that has run for so long since its last start begins with the first
+/// pause again.
+const STEADY: Duration = Duration::from_secs(120);
+
+/// What has become of a supervised thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPanic {
+    /// The thread's name.
+    pub thread: &'static str,
+    /// The message of the panic.
+    pub why: String,
+    /// When the thread is started again, counted from now.
+    pub pause: Duration,
+}
+
+/// Starts a thread that runs `body` until it returns. Whenever `body` panics,
+/// `report` is called, and `body` is called again after a pause that grows.
+///
+/// What `body` owns is seen by its next call as the panic has left it, so it has
+/// to begin with what sets that right. `report` must not panic.
+///
+/// # Errors
+/// Only if no thread can be started.
+pub fn spawn(
+    name: &'static str,
+    clock: Clock,
+    mut body: impl FnMut() + Send + 'static,
+    report: impl Fn(ThreadPanic) + Send + 'static,
+) -> io::Result<()> {
+    let supervise = move || {
+        let mut pauses = Pauses::default();
+        loop {
+            let started = clock();
+            let Err(panic) = panic::catch_unwind(AssertUnwindSafe(&mut body)) else {
+                return;
+            };
+            let pause = pauses.next(started, clock());
+            report(ThreadPanic {
+                thread: name,
+                why: message(&*panic),
+                pause,
+            });
+            thread::sleep(pause);
+        }
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(supervise)
+        .map(drop)
+}
+
+/// Has every panic logged. The default is to write to stderr, and to wait for
+/// whoever reads it.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let text = panic.to_string().replace('\n', " ");
+        log::error!("a bug: the thread {name} {text}");
+    }));
+}
+
+/// How long to wait after each panic.
+#[derive(Default)]
+struct Pauses {
+    last: Option<Duration>,
+}
+
+impl Pauses {
+    /// The pause after a panic at `now` of what was started at `started`.
+    fn next(&mut self, started: Time, now: Time) -> Duration {
+        let last = self.last.filter(|_| now.since(started) < STEADY);
+        let pause = last.map_or(FIRST, |last| (last * 2).min(LONGEST));
+        self.last = Some(pause);
+        pause
+    }
+}
+
+/// The text that a panic was raised with.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a text").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_reported_and_begins_anew_until_it_returns() {
+        let (events, seen) = mpsc::channel();
+        let panics = events.clone();
+        let mut starts = 0;
+        let body = move || {
+            starts += 1;
+            events.send(Ok(starts)).unwrap();
+            assert!(starts > 1, "start number {starts}");
+        };
+        let report = move |panic| panics.send(Err(panic)).unwrap();
+        spawn("zpa-test", Time::default, body, report).unwrap();
+        let panic = ThreadPanic {
+            thread: "zpa-test",
+            why: "start number 1".to_owned(),
+            pause: FIRST,
+        };
+        for expected in [Ok(1), Err(panic), Ok(2)] {
+            assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), expected);
+        }
+        // It has returned and is not started again.
+        let over = seen.recv_timeout(PATIENCE).unwrap_err();
+        assert_eq!(over, mpsc::RecvTimeoutError::Disconnected);
+    }
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute_and_begin_anew_after_a_steady_run() {
+        let mut pauses = Pauses::default();
+        for (started, panicked, seconds) in [
+            (0, 0, 1),
+            (1, 2, 2),
+            (4, 4, 4),
+            (8, 8, 8),
+            (16, 16, 16),
+            (32, 32, 30),
+            (62, 181, 30),
+            (211, 331, 1),
+            (332, 332, 2),
+        ] {
+            let pause = pauses.next(at(started), at(panicked));
+            assert_eq!(pause, Duration::from_secs(seconds), "at {panicked} s");
+        }
+    }
+
+    #[test]
+    fn the_message_is_what_the_panic_says() {
+        let said = |panic: fn()| message(&*panic::catch_unwind(panic).unwrap_err());
+        assert_eq!(said(|| panic!("plain")), "plain");
+        assert_eq!(said(|| panic!("with a {}", 1)), "with a 1");
+        let other = said(|| panic::panic_any(7));
+        assert_eq!(other, "a panic without a text");
+    }
+}
