@@ -70,7 +70,10 @@ image: ## Build the container image with docker, podman or buildah
 	$(ENGINE) build --file Containerfile --tag $(IMAGE) .
 
 image-prebuilt: static ## Build the image around the static binary; needs no registry
+	rm -rf target/image/context
 	install -D $(STATIC) target/image/context/zpa
+	install -d target/image/context/bin
+	ln -s /zpa target/image/context/bin/zero-pod-autoscaler
 	$(ENGINE) build --file Containerfile --build-arg BINARY_FROM=prebuilt --tag $(IMAGE) target/image/context
 
 image-test: ## Test the image that was built last; running the program in it takes root

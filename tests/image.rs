@@ -20,6 +20,8 @@ use support::sandbox::{Options, Sandbox, on};
 
 const USER: u32 = 65532;
 const SIZE_MAX: u64 = 6 << 20;
+/// Where the Go zero-pod-autoscaler is in its image.
+const ANCESTORS_COMMAND: &str = "bin/zero-pod-autoscaler";
 const LIMIT: Duration = Duration::from_secs(10);
 const CREDENTIALS: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -45,8 +47,18 @@ fn the_image_holds_the_program_and_nothing_else() {
         return;
     };
     let entries = fs::read_dir(image.root()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["bin", "zpa"]);
+    let entries = fs::read_dir(image.root().join("bin")).unwrap();
     let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["zpa"]);
+    assert_eq!(
+        names,
+        ["zero-pod-autoscaler"],
+        "for a manifest that names it"
+    );
+    let link = fs::read_link(image.root().join(ANCESTORS_COMMAND)).unwrap();
+    assert_eq!(link, Path::new("/zpa"));
     let program = fs::symlink_metadata(image.root().join("zpa")).unwrap();
     assert!(program.is_file());
     assert_eq!(program.permissions().mode() & 0o7777, 0o755);
@@ -61,8 +73,14 @@ fn in_its_image_the_program_wakes_the_app_and_ends_on_sigterm() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return support::skip("running the program in its image takes root");
     }
+    for program in ["/zpa".to_owned(), format!("/{ANCESTORS_COMMAND}")] {
+        wakes_and_ends(&image, &program);
+    }
+}
+
+fn wakes_and_ends(image: &Image, program: &str) {
     let sandbox = Sandbox::start(Options::default());
-    let mut container = Container::start(&image, &sandbox);
+    let mut container = Container::start(image, &sandbox, program);
     container.expect_confinement();
 
     let mut client = TcpStream::connect(container.address).unwrap();
@@ -147,12 +165,12 @@ fn untar(archive: &Path, into: &Path) {
 /// becomes the program: PID 1 of its namespace, as in a container.
 const ENTER: &str = r#"
 set -eu
-root=$1 credentials=$2 mount_point=$3 user=$4
+root=$1 credentials=$2 mount_point=$3 user=$4 program=$5
 mount --bind "$root" "$root"
 mount --bind "$credentials" "$root/$mount_point"
 mount --options remount,bind,ro "$root/$mount_point"
 mount --options remount,bind,ro "$root"
-exec setpriv --no-new-privs chroot --userspec="$user" "$root" /zpa
+exec setpriv --no-new-privs chroot --userspec="$user" "$root" "$program"
 "#;
 
 /// The program in its image.
@@ -166,8 +184,8 @@ struct Container {
 }
 
 impl Container {
-    /// Returns once it listens.
-    fn start(image: &Image, sandbox: &Sandbox) -> Container {
+    /// Returns once `program` listens.
+    fn start(image: &Image, sandbox: &Sandbox, program: &str) -> Container {
         let root = image.root();
         // The kubelet, too, makes what is missing to mount on.
         fs::create_dir_all(root.join(CREDENTIALS)).unwrap();
@@ -179,6 +197,7 @@ impl Container {
             .args([
                 CREDENTIALS,
                 image.config["config"]["User"].as_str().unwrap(),
+                program,
             ])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
