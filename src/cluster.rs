@@ -95,16 +95,22 @@ pub enum Outcome {
     },
 }
 
-/// One address of one pod behind the Service, as EndpointSlices list it.
+/// One pod behind the Service, as all EndpointSlices together list it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// The pod's UID (`targetRef.uid`); for an endpoint that names no pod, its
     /// address.
     pub uid: String,
-    /// Where to dial it.
-    pub address: SocketAddr,
-    /// Ready, and not terminating.
-    pub ready: bool,
+    /// Where it may be dialled, each address as good as the others, the Service's
+    /// first IP family first. Empty while the pod is not ready, or terminates.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Pod {
+    /// Whether it may be dialled.
+    pub fn is_ready(&self) -> bool {
+        !self.addresses.is_empty()
+    }
 }
 
 /// A Service's port, as a user names it.

@@ -26,7 +26,7 @@ use crate::admin;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::Request;
 use crate::duration;
-use crate::engine::{AdminLimits, Counts, Engine, Limits, MAX_PIPES};
+use crate::engine::{AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
@@ -237,8 +237,8 @@ impl Sockets for Engine {
         Engine::set_gate(self, open);
     }
 
-    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
-        Engine::set_backends(self, addresses, now);
+    fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
+        Engine::set_backends(self, backends, now);
     }
 
     fn set_fallback(&mut self, address: Option<SocketAddr>) {

@@ -16,7 +16,7 @@ use super::messages::{connections, describe};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
 use crate::duration;
-use crate::engine::Counts;
+use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
 use crate::policy::pods::Pods;
 use crate::policy::{self, Change, Command, Connections, Phase, Policy};
@@ -43,8 +43,8 @@ pub trait Sockets {
     fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate.
     fn set_gate(&mut self, open: bool);
-    /// Replaces the addresses that may be dialled.
-    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time);
+    /// Replaces the backends that may be dialled.
+    fn set_backends(&mut self, backends: &[BackendSpec], now: Time);
     /// Replaces the way round when no pod answers.
     fn set_fallback(&mut self, address: Option<SocketAddr>);
     /// Does what the last wait has found.
@@ -391,21 +391,23 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Tells the sockets which addresses there are, and the policy whether
-    /// there are any.
+    /// Tells the sockets which backends there are, and the policy whether there
+    /// are any.
     fn update_backends(&mut self, now: Time) {
         if self.backends_until.is_none_or(|until| now < until) {
             return;
         }
-        let pods = self.pods.dialable(now);
-        let addresses = match self.terms.has_target {
+        let pods: Vec<BackendSpec> = self.pods.dialable(now).map(backend_of_pod).collect();
+        let backends = match self.terms.has_target {
             false => pods,
-            true if !pods.is_empty() || self.trusts_target(now) => self.target.clone(),
+            true if !pods.is_empty() || self.trusts_target(now) => {
+                self.target.iter().map(backend_of_target).collect()
+            }
             true => Vec::new(),
         };
-        self.backends = addresses.len();
-        self.sockets.set_backends(&addresses, now);
-        self.policy.dialable(!addresses.is_empty(), now);
+        self.backends = backends.iter().map(|it| it.addresses.len()).sum();
+        self.sockets.set_backends(&backends, now);
+        self.policy.dialable(!backends.is_empty(), now);
         let deadlines = [self.pods.poll_timeout(now), self.trusts_target_at(now)];
         self.backends_until = deadlines.into_iter().flatten().min();
     }
@@ -531,5 +533,20 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     fn open(&self) -> usize {
         self.sockets.counts().open
+    }
+}
+
+fn backend_of_pod(pod: &Pod) -> BackendSpec {
+    BackendSpec {
+        id: pod.uid.clone(),
+        addresses: pod.addresses.clone(),
+    }
+}
+
+/// A name may stand for several servers, so that each of its addresses is one.
+fn backend_of_target(address: &SocketAddr) -> BackendSpec {
+    BackendSpec {
+        id: address.to_string(),
+        addresses: vec![*address],
     }
 }

@@ -2,6 +2,15 @@
 
 use std::net::SocketAddr;
 
+/// What may be dialled, as the engine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// Names the backend for as long as it lives. Opaque.
+    pub id: String,
+    /// Its addresses, the preferred one first: they all lead to the same place.
+    pub addresses: Vec<SocketAddr>,
+}
+
 /// One address, named so that it can be counted after it has left the list.
 /// Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +36,16 @@ pub struct Backends {
 impl Backends {
     /// Replaces the list. Connections to an address that is no longer on it
     /// live on. Returns whether an address has joined.
-    pub fn set(&mut self, addresses: &[SocketAddr]) -> bool {
+    pub fn set(&mut self, specs: &[BackendSpec]) -> bool {
+        let addresses = specs.iter().flat_map(|spec| &spec.addresses);
+        let addresses: Vec<SocketAddr> = addresses.copied().collect();
         let mut joined = false;
         for backend in &mut self.all {
             let listed = addresses.contains(&backend.address);
             joined |= listed && !backend.listed;
             backend.listed = listed;
         }
-        for &address in addresses {
+        for address in addresses {
             if !self.all.iter().any(|b| b.address == address) {
                 self.add(address, true);
                 joined = true;
@@ -108,10 +119,17 @@ mod tests {
         SocketAddr::from(([127, 0, 0, n], 80))
     }
 
+    fn spec(n: u8) -> BackendSpec {
+        BackendSpec {
+            id: n.to_string(),
+            addresses: vec![address(n)],
+        }
+    }
+
     #[test]
     fn the_address_with_the_fewest_connections_comes_first() {
         let mut backends = Backends::default();
-        assert!(backends.set(&[address(1), address(2)]));
+        assert!(backends.set(&[spec(1), spec(2)]));
         let (first, one) = backends.take(&[]).unwrap();
         let (_, two) = backends.take(&[]).unwrap();
         assert_ne!(one, two);
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn what_was_tried_is_not_tried_again() {
         let mut backends = Backends::default();
-        backends.set(&[address(1), address(2)]);
+        backends.set(&[spec(1), spec(2)]);
         let (first, _) = backends.take(&[]).unwrap();
         let (second, _) = backends.take(&[first]).unwrap();
         assert!(backends.take(&[first, second]).is_none());
@@ -131,7 +149,7 @@ mod tests {
     #[test]
     fn an_address_that_leaves_is_counted_on_but_not_dialled() {
         let mut backends = Backends::default();
-        backends.set(&[address(1)]);
+        backends.set(&[spec(1)]);
         let (id, _) = backends.take(&[]).unwrap();
         assert!(!backends.set(&[]));
         assert!(backends.is_empty() && backends.take(&[]).is_none());
@@ -143,9 +161,9 @@ mod tests {
     #[test]
     fn a_list_without_news_says_so() {
         let mut backends = Backends::default();
-        assert!(backends.set(&[address(1)]));
-        assert!(!backends.set(&[address(1)]));
-        assert!(backends.set(&[address(1), address(2)]));
+        assert!(backends.set(&[spec(1)]));
+        assert!(!backends.set(&[spec(1)]));
+        assert!(backends.set(&[spec(1), spec(2)]));
     }
 
     #[test]

@@ -42,6 +42,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
+pub use self::backends::BackendSpec;
 use self::backends::Backends;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
@@ -219,10 +220,10 @@ impl Engine {
         &mut self.admin
     }
 
-    /// Replaces the addresses that may be dialled. Connections to those that
+    /// Replaces the backends that may be dialled. Connections to those that
     /// are gone live on.
-    pub fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
-        if self.backends.set(addresses) {
+    pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
+        if self.backends.set(backends) {
             self.end_backoffs(now);
         }
     }

@@ -1,12 +1,16 @@
-//! Who is behind the Service: from lists and events to pods.
+//! The store of the endpoint reflector: the objects that list a Service's
+//! endpoints, and the pods that they add up to.
+//!
+//! An EndpointSlice and a `v1` Endpoints object are stored in one form, with all
+//! their TCP ports, so that a change of the Service (another port, another order
+//! of IP families) needs no new list.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 
-use super::objects::{self, Endpoint, EndpointPort, EndpointSlice, Metadata, TargetRef};
-use super::objects::{WatchEvent, is_tcp};
+use super::objects::{self, EndpointPort, EndpointSlice, Metadata, TargetRef, WatchEvent, is_tcp};
 use crate::cluster::{AddressSource, Permission, Pod};
 
 /// Which port of an endpoint to dial.
@@ -19,36 +23,89 @@ pub(super) enum PortChoice {
 }
 
 impl PortChoice {
-    fn pick(&self, ports: &[EndpointPort]) -> Option<u16> {
-        let mut tcp = ports.iter().filter(|port| is_tcp(port.protocol.as_deref()));
-        match self {
-            PortChoice::Named(name) => {
-                tcp.find(|port| port.name.as_deref().unwrap_or_default() == name)?
-                    .port
-            }
-            PortChoice::Only => match (tcp.next(), tcp.next()) {
-                (Some(only), None) => only.port,
-                _ => None,
-            },
+    fn pick(&self, ports: &[Port]) -> Option<u16> {
+        match (self, ports) {
+            (PortChoice::Named(name), _) => ports.iter().find(|it| it.name == *name)?.number,
+            (PortChoice::Only, [only]) => only.number,
+            (PortChoice::Only, _) => None,
         }
     }
 }
 
-/// One address of one pod, as one object lists it.
+/// An IP family, by its name in `spec.ipFamilies` and `addressType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IpFamily {
+    Ipv4,
+    Ipv6,
+}
+
+impl IpFamily {
+    /// None for a name that is neither: the API may gain others, as it has `FQDN`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "IPv4" => Some(IpFamily::Ipv4),
+            "IPv6" => Some(IpFamily::Ipv6),
+            _ => None,
+        }
+    }
+
+    fn of(address: &SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => IpFamily::Ipv4,
+            SocketAddr::V6(_) => IpFamily::Ipv6,
+        }
+    }
+}
+
+/// What the Service says of its endpoints: which port to dial, and which IP
+/// family comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    pub(super) port: PortChoice,
+    /// The family of the Service's first cluster IP (`spec.ipFamilies[0]`).
+    pub(super) first_family: IpFamily,
+}
+
+/// Why endpoints that are listed cannot be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PortMissing {
+    /// There are endpoints, and none has any port. The endpoint controllers leave
+    /// a port out that they do not find in the pod: the Service's `targetPort` is
+    /// a name that no container has.
+    NoPort,
+    /// There are ports, and nowhere the one that is wanted.
+    OtherPorts,
+}
+
+/// A TCP port of endpoints. Its number is absent where it means "all ports".
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+struct Port {
+    name: String,
+    number: Option<u16>,
+}
+
+/// One address of one pod.
+#[derive(Clone, Debug)]
+struct Endpoint {
+    /// The pod's UID, or the address where no pod is named.
     uid: String,
-    address: SocketAddr,
+    ip: IpAddr,
     ready: bool,
     terminating: bool,
 }
 
-/// What one object says.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Content {
-    listed: Vec<Listed>,
-    /// Whether the wanted port is among its ports; None if it has no ports.
-    has_port: Option<bool>,
+/// Endpoints that share their ports.
+#[derive(Clone, Debug)]
+struct Group {
+    ports: Vec<Port>,
+    endpoints: Vec<Endpoint>,
+}
+
+/// An object that lists endpoints, whatever its kind.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    metadata: Metadata,
+    groups: Vec<Group>,
 }
 
 /// A kind of object that lists endpoints: EndpointSlice or Endpoints.
@@ -57,10 +114,10 @@ pub(super) trait Source: DeserializeOwned {
     const RESOURCE: &'static str;
     /// Its name to everybody else.
     const NAME: AddressSource;
-    /// The right to follow it.
+    /// The right to list and watch it.
     const PERMISSION: Permission;
-    fn metadata(&self) -> &Metadata;
-    fn content(&self, port: &PortChoice) -> Content;
+    /// What is stored of it.
+    fn into_object(self) -> Object;
 }
 
 impl Source for EndpointSlice {
@@ -68,39 +125,34 @@ impl Source for EndpointSlice {
     const NAME: AddressSource = AddressSource::EndpointSlices;
     const PERMISSION: Permission = Permission::FollowSlices;
 
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
-    }
-
-    fn content(&self, port: &PortChoice) -> Content {
-        if !matches!(self.address_type.as_str(), "IPv4" | "IPv6") {
-            return Content::default();
-        }
-        let ports = self.ports.as_deref().unwrap_or_default();
-        let Some(number) = port.pick(ports) else {
-            return Content::without_port(ports);
+    fn into_object(self) -> Object {
+        let is_ip = IpFamily::named(&self.address_type).is_some();
+        let listed = self.endpoints.iter().flatten().filter(|_| is_ip);
+        let group = Group {
+            ports: tcp_ports(self.ports.as_deref()),
+            endpoints: listed.filter_map(objects::Endpoint::stored).collect(),
         };
-        let endpoints = self.endpoints.iter().flatten();
-        Content {
-            listed: endpoints.filter_map(|one| one.listed(number)).collect(),
-            has_port: Some(true),
+        Object {
+            metadata: self.metadata,
+            groups: vec![group],
         }
     }
 }
 
-impl Endpoint {
-    fn listed(&self, port: u16) -> Option<Listed> {
+impl objects::Endpoint {
+    /// None if it has no address.
+    fn stored(&self) -> Option<Endpoint> {
         // "No semantics are defined for additional addresses beyond the first,
         // and kube-proxy does not look at them" (discovery/v1 types.go).
         let ip = self.addresses.as_ref()?.first()?;
-        let conditions = self.conditions.as_ref();
-        Listed::new(
-            ip,
-            port,
-            self.target_ref.as_ref(),
-            conditions.and_then(|it| it.ready).unwrap_or(true),
-            conditions.and_then(|it| it.terminating).unwrap_or(false),
-        )
+        let conditions = self.conditions.clone().unwrap_or_default();
+        // `ready` is true for every endpoint of a Service with
+        // `publishNotReadyAddresses`, and `serving` is the pod's own readiness.
+        // An absent `ready` means true, an absent `serving` what `ready` says, an
+        // absent `terminating` false (discovery/v1 types.go).
+        let ready = conditions.ready.unwrap_or(true) && conditions.serving.unwrap_or(true);
+        let terminating = conditions.terminating.unwrap_or(false);
+        Endpoint::new(ip, self.target_ref.as_ref(), ready, terminating)
     }
 }
 
@@ -109,56 +161,52 @@ impl Source for objects::Endpoints {
     const NAME: AddressSource = AddressSource::Endpoints;
     const PERMISSION: Permission = Permission::FollowEndpoints;
 
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
+    /// `v1` Endpoints know neither `serving` nor `terminating`: a Service with
+    /// `publishNotReadyAddresses` lists every address as ready.
+    fn into_object(self) -> Object {
+        let subsets = self.subsets.iter().flatten();
+        Object {
+            groups: subsets.map(objects::Subset::stored).collect(),
+            metadata: self.metadata,
+        }
     }
+}
 
-    fn content(&self, port: &PortChoice) -> Content {
-        let mut content = Content::default();
-        for subset in self.subsets.iter().flatten() {
-            let ports = subset.ports.as_deref().unwrap_or_default();
-            let Some(number) = port.pick(ports) else {
-                content.has_port = content.has_port.or(Content::without_port(ports).has_port);
-                continue;
+impl objects::Subset {
+    fn stored(&self) -> Group {
+        let listed = |addresses: &Option<Vec<objects::EndpointAddress>>, ready| {
+            let addresses = addresses.iter().flatten();
+            let stored = |it: &objects::EndpointAddress| {
+                Endpoint::new(&it.ip, it.target_ref.as_ref(), ready, false)
             };
-            content.has_port = Some(true);
-            for (addresses, ready) in [
-                (&subset.addresses, true),
-                (&subset.not_ready_addresses, false),
-            ] {
-                let listed = addresses.iter().flatten().filter_map(|it| {
-                    Listed::new(&it.ip, number, it.target_ref.as_ref(), ready, false)
-                });
-                content.listed.extend(listed);
-            }
-        }
-        content
-    }
-}
-
-impl Content {
-    fn without_port(ports: &[EndpointPort]) -> Self {
-        Content {
-            listed: Vec::new(),
-            has_port: (!ports.is_empty()).then_some(false),
+            addresses.filter_map(stored).collect::<Vec<_>>()
+        };
+        let mut endpoints = listed(&self.addresses, true);
+        endpoints.extend(listed(&self.not_ready_addresses, false));
+        Group {
+            ports: tcp_ports(self.ports.as_deref()),
+            endpoints,
         }
     }
 }
 
-impl Listed {
-    /// None if the address is none.
-    fn new(
-        ip: &str,
-        port: u16,
-        pod: Option<&TargetRef>,
-        ready: bool,
-        terminating: bool,
-    ) -> Option<Self> {
-        let address = SocketAddr::new(ip.parse::<IpAddr>().ok()?, port);
+fn tcp_ports(ports: Option<&[EndpointPort]>) -> Vec<Port> {
+    let ports = ports.unwrap_or_default().iter();
+    let tcp = ports.filter(|port| is_tcp(port.protocol.as_deref()));
+    tcp.map(|port| Port {
+        name: port.name.clone().unwrap_or_default(),
+        number: port.port,
+    })
+    .collect()
+}
+
+impl Endpoint {
+    /// None if the address is no IP address.
+    fn new(ip: &str, pod: Option<&TargetRef>, ready: bool, terminating: bool) -> Option<Self> {
         let uid = pod.map(|pod| pod.uid.as_str()).unwrap_or_default();
-        Some(Listed {
+        Some(Endpoint {
             uid: if uid.is_empty() { ip } else { uid }.to_owned(),
-            address,
+            ip: ip.parse().ok()?,
             ready,
             terminating,
         })
@@ -182,33 +230,17 @@ pub(super) enum Applied {
 /// One thread writes it, from one source at a time: a list without a
 /// resourceVersion is a consistent read, never older than the watch before it,
 /// so that no versions need comparing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Store {
-    port: PortChoice,
-    objects: BTreeMap<String, Content>,
+    objects: BTreeMap<String, Object>,
 }
 
 impl Store {
-    pub(super) fn new(port: PortChoice) -> Self {
-        Store {
-            port,
-            objects: BTreeMap::new(),
-        }
-    }
-
-    /// Which port to dial from the next list on.
-    pub(super) fn set_port(&mut self, port: PortChoice) {
-        self.port = port;
-    }
-
-    /// The same port, and no objects: what a list begins with.
-    pub(super) fn emptied(&self) -> Self {
-        Store::new(self.port.clone())
-    }
-
     /// Takes in the items of a list, or of a page of one.
-    pub(super) fn add<T: Source>(&mut self, items: &[T]) {
-        items.iter().for_each(|item| self.put(item));
+    pub(super) fn add(&mut self, items: Vec<Object>) {
+        for item in items {
+            self.put(item);
+        }
     }
 
     /// Takes in an event, and moves `version` to where the watch has got.
@@ -217,24 +249,19 @@ impl Store {
         event: WatchEvent<T>,
         version: &mut String,
     ) -> Applied {
-        let (metadata, applied) = match event {
-            WatchEvent::Added(object) => {
-                self.put(&object);
-                (object.metadata().clone(), Applied::Appeared)
-            }
-            WatchEvent::Modified(object) => {
-                self.put(&object);
-                (object.metadata().clone(), Applied::Done)
-            }
+        let (reached, applied) = match event {
+            WatchEvent::Added(object) => (self.put(object.into_object()), Applied::Appeared),
+            WatchEvent::Modified(object) => (self.put(object.into_object()), Applied::Done),
             WatchEvent::Deleted(object) => {
-                self.objects.remove(&object.metadata().name);
-                (object.metadata().clone(), Applied::Done)
+                let metadata = object.into_object().metadata;
+                self.objects.remove(&metadata.name);
+                (metadata.resource_version, Applied::Done)
             }
-            WatchEvent::Bookmark(bookmark) => (bookmark.metadata, Applied::Done),
+            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, Applied::Done),
             WatchEvent::Error(status) => return Applied::Failed(status),
         };
-        if !metadata.resource_version.is_empty() {
-            *version = metadata.resource_version;
+        if !reached.is_empty() {
+            *version = reached;
         }
         applied
     }
@@ -245,282 +272,81 @@ impl Store {
         self.objects.is_empty()
     }
 
-    /// Whether there are ports, but nowhere the wanted one.
-    pub(super) fn port_missing(&self) -> bool {
-        let has = |answer| {
-            let mut contents = self.objects.values();
-            contents.any(|content| content.has_port == Some(answer))
-        };
-        has(false) && !has(true)
+    /// Why nothing of what is listed can be dialled, if that is for want of a
+    /// port. Neither endpoints nor ports is no reason: an app at zero has none.
+    pub(super) fn port_missing(&self, port: &PortChoice) -> Option<PortMissing> {
+        let mut missing = None;
+        for group in self.objects.values().flat_map(|object| &object.groups) {
+            if port.pick(&group.ports).is_some() {
+                return None;
+            }
+            if !group.ports.is_empty() {
+                missing = Some(PortMissing::OtherPorts);
+            } else if !group.endpoints.is_empty() {
+                missing = missing.or(Some(PortMissing::NoPort));
+            }
+        }
+        missing
     }
 
-    /// The union: one entry for each address of each pod, in a stable order.
+    /// The union of all objects: one entry for each pod, ordered by UID.
     ///
     /// While the controller moves endpoints between slices, one may be in two
-    /// of them. It is ready if one says so, unless one has seen it terminate:
-    /// no pod comes back from that.
-    pub(super) fn pods(&self) -> Vec<Pod> {
-        let mut union: BTreeMap<(&str, SocketAddr), (bool, bool)> = BTreeMap::new();
-        for listed in self.objects.values().flat_map(|content| &content.listed) {
-            let (ready, terminating) = union
-                .entry((&listed.uid, listed.address))
-                .or_insert((false, false));
-            *ready |= listed.ready;
-            *terminating |= listed.terminating;
+    /// of them. It is ready if one says so, unless one has seen its pod
+    /// terminate: no pod comes back from that.
+    pub(super) fn pods(&self, selection: &Selection) -> Vec<Pod> {
+        let mut union: BTreeMap<&str, Union> = BTreeMap::new();
+        for group in self.objects.values().flat_map(|object| &object.groups) {
+            let Some(port) = selection.port.pick(&group.ports) else {
+                continue;
+            };
+            for endpoint in &group.endpoints {
+                let pod = union.entry(&endpoint.uid).or_default();
+                pod.terminating |= endpoint.terminating;
+                if endpoint.ready {
+                    pod.ready.push(SocketAddr::new(endpoint.ip, port));
+                }
+            }
         }
         union
             .into_iter()
-            .map(|((uid, address), (ready, terminating))| Pod {
+            .map(|(uid, pod)| Pod {
                 uid: uid.to_owned(),
-                address,
-                ready: ready && !terminating,
+                addresses: pod.addresses(selection.first_family),
             })
             .collect()
     }
 
-    fn put<T: Source>(&mut self, object: &T) {
-        let content = object.content(&self.port);
-        self.objects.insert(object.metadata().name.clone(), content);
+    /// Stores an object; returns its version.
+    fn put(&mut self, object: Object) -> String {
+        let Metadata {
+            name,
+            resource_version,
+        } = object.metadata.clone();
+        self.objects.insert(name, object);
+        resource_version
+    }
+}
+
+/// What all objects say of one pod.
+#[derive(Default)]
+struct Union {
+    ready: Vec<SocketAddr>,
+    terminating: bool,
+}
+
+impl Union {
+    /// Where the pod may be dialled, that family first.
+    fn addresses(mut self, first: IpFamily) -> Vec<SocketAddr> {
+        if self.terminating {
+            return Vec::new();
+        }
+        let rank = |address: &SocketAddr| (IpFamily::of(address) != first, *address);
+        self.ready.sort_unstable_by_key(rank);
+        self.ready.dedup();
+        self.ready
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{recorded_body, recorded_lines};
-    use super::*;
-    use proptest::prelude::*;
-
-    const UID: &str = "743150b8-a861-491f-8c37-de624266f5d9";
-
-    fn pod(uid: &str, address: &str, ready: bool) -> Pod {
-        Pod {
-            uid: uid.into(),
-            address: address.parse().unwrap(),
-            ready,
-        }
-    }
-
-    fn http() -> Store {
-        Store::new(PortChoice::Named("http".into()))
-    }
-
-    fn list<T: Source>(known: &mut Store, json: &[u8]) -> String {
-        let list: objects::List<T> = serde_json::from_slice(json).unwrap();
-        *known = known.emptied();
-        known.add(&list.items.unwrap_or_default());
-        list.metadata.resource_version
-    }
-
-    fn event<T: Source>(known: &mut Store, line: &[u8], version: &mut String) -> Applied {
-        known.apply(
-            serde_json::from_slice::<WatchEvent<T>>(line).unwrap(),
-            version,
-        )
-    }
-
-    /// A slice with one endpoint `uid` at `address`, as the text of an object.
-    fn slice(name: &str, kind: &str, uid: &str, address: &str, conditions: &str) -> String {
-        format!(
-            r#"{{"metadata":{{"name":"{name}","resourceVersion":"5"}},"addressType":"{kind}",
-            "endpoints":[{{"addresses":["{address}"],"conditions":{conditions},
-            "targetRef":{{"kind":"Pod","uid":"{uid}"}}}}],
-            "ports":[{{"name":"http","protocol":"TCP","port":8000}}]}}"#
-        )
-    }
-
-    fn added(known: &mut Store, slice: &str) -> Applied {
-        let line = format!(r#"{{"type":"ADDED","object":{slice}}}"#);
-        event::<EndpointSlice>(known, line.as_bytes(), &mut String::new())
-    }
-
-    #[test]
-    fn an_empty_list_has_no_pods_and_a_version_to_go_on_from() {
-        let mut known = http();
-        let version = list::<EndpointSlice>(&mut known, &recorded_body("05-slices-list-empty"));
-        assert_eq!(version, "10298");
-        assert_eq!(known.pods(), []);
-        assert!(
-            !known.port_missing(),
-            "a slice without endpoints has no ports"
-        );
-    }
-
-    #[test]
-    fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
-        for port in [PortChoice::Named("http".into()), PortChoice::Only] {
-            let mut known = Store::new(port);
-            list::<EndpointSlice>(&mut known, &recorded_body("15-slices-list-ready"));
-            assert_eq!(known.pods(), [pod(UID, "10.244.0.232:8000", true)]);
-        }
-    }
-
-    #[test]
-    fn a_port_that_no_slice_has_is_missed() {
-        let mut known = Store::new(PortChoice::Named("grpc".into()));
-        list::<EndpointSlice>(&mut known, &recorded_body("15-slices-list-ready"));
-        assert_eq!(known.pods(), []);
-        assert!(known.port_missing());
-    }
-
-    #[test]
-    fn a_watch_follows_a_pod_from_unready_to_ready_to_terminating_to_gone() {
-        let mut known = http();
-        let mut version = list::<EndpointSlice>(&mut known, &recorded_body("05-slices-list-empty"));
-        let steps: Vec<(Vec<Pod>, String)> = recorded_lines("07-slices-watch-zero-one-zero")
-            .iter()
-            .map(|line| {
-                let applied = event::<EndpointSlice>(&mut known, line, &mut version);
-                assert!(matches!(applied, Applied::Done));
-                (known.pods(), version.clone())
-            })
-            .collect();
-        let one = |ready| vec![pod(UID, "10.244.0.232:8000", ready)];
-        let expected = [
-            (one(false), "10312"),
-            (one(true), "10318"),
-            (one(false), "10326"),
-            (vec![], "10334"),
-            (vec![], "10334"),
-            (vec![], "10334"),
-        ];
-        assert_eq!(
-            steps,
-            expected.map(|(pods, version)| (pods, version.to_owned()))
-        );
-    }
-
-    #[test]
-    fn endpoints_tell_the_same_story_as_slices() {
-        let (mut known, mut version) = (http(), String::new());
-        let steps: Vec<Vec<Pod>> = recorded_lines("09-endpoints-watch-zero-one-zero")
-            .iter()
-            .map(|line| {
-                event::<objects::Endpoints>(&mut known, line, &mut version);
-                known.pods()
-            })
-            .collect();
-        let one = |ready| vec![pod(UID, "10.244.0.232:8000", ready)];
-        assert_eq!(steps, [one(false), one(true), vec![], vec![]]);
-        assert_eq!(version, "10327");
-    }
-
-    #[test]
-    fn initial_events_say_that_an_object_has_appeared() {
-        let (mut known, mut version) = (http(), String::new());
-        let lines = recorded_lines("21-slices-watch-initial-events");
-        let first = event::<EndpointSlice>(&mut known, &lines[0], &mut version);
-        assert!(matches!(first, Applied::Appeared));
-        event::<EndpointSlice>(&mut known, &lines[1], &mut version);
-        assert_eq!(version, "10341");
-    }
-
-    #[test]
-    fn a_pod_of_two_families_is_listed_once_for_each_until_one_slice_is_emptied() {
-        let mut known = http();
-        added(&mut known, &slice("a-4", "IPv4", "u", "10.0.0.1", "{}"));
-        added(
-            &mut known,
-            &slice("a-6", "IPv6", "u", "fd00::1", r#"{"ready":null}"#),
-        );
-        assert_eq!(
-            known.pods(),
-            [
-                pod("u", "10.0.0.1:8000", true),
-                pod("u", "[fd00::1]:8000", true)
-            ],
-            "an absent ready means ready"
-        );
-        let gone =
-            r#"{"type":"DELETED","object":{"metadata":{"name":"a-4","resourceVersion":"9"}}}"#;
-        let mut version = String::new();
-        event::<EndpointSlice>(&mut known, gone.as_bytes(), &mut version);
-        assert_eq!(known.pods(), [pod("u", "[fd00::1]:8000", true)]);
-        assert_eq!(version, "9");
-    }
-
-    #[test]
-    fn a_pod_that_terminates_is_not_ready_whatever_the_service_publishes() {
-        let mut known = http();
-        let publish_not_ready = r#"{"ready":true,"serving":true,"terminating":true}"#;
-        added(
-            &mut known,
-            &slice("a", "IPv4", "u", "10.0.0.1", publish_not_ready),
-        );
-        added(
-            &mut known,
-            &slice("b", "IPv4", "u", "10.0.0.1", r#"{"ready":true}"#),
-        );
-        assert_eq!(known.pods(), [pod("u", "10.0.0.1:8000", false)]);
-    }
-
-    #[test]
-    fn a_pod_in_two_slices_is_one_and_ready_if_one_says_so() {
-        let mut known = http();
-        added(
-            &mut known,
-            &slice("a", "IPv4", "u", "10.0.0.1", r#"{"ready":false}"#),
-        );
-        added(
-            &mut known,
-            &slice("b", "IPv4", "u", "10.0.0.1", r#"{"ready":true}"#),
-        );
-        assert_eq!(known.pods(), [pod("u", "10.0.0.1:8000", true)]);
-    }
-
-    #[test]
-    fn what_cannot_be_dialled_is_passed_over() {
-        let mut known = http();
-        added(&mut known, &slice("name", "FQDN", "u", "db.example", "{}"));
-        added(&mut known, &slice("bad", "IPv4", "u", "10.0.0", "{}"));
-        let null_port = slice("null", "IPv4", "u", "10.0.0.1", "{}").replace("8000", "null");
-        added(&mut known, &null_port);
-        let udp = slice("udp", "IPv4", "u", "10.0.0.1", "{}").replace("TCP", "UDP");
-        added(&mut known, &udp);
-        added(
-            &mut known,
-            r#"{"metadata":{"name":"x"},"addressType":"IPv4","endpoints":[{"addresses":null}],
-            "ports":[{"name":"http","port":1}]}"#,
-        );
-        assert_eq!(known.pods(), []);
-    }
-
-    #[test]
-    fn an_endpoint_without_a_pod_goes_by_its_address() {
-        let mut known = http();
-        let bare = r#"{"metadata":{"name":"x"},"addressType":"IPv4",
-            "endpoints":[{"addresses":["10.0.0.7","10.0.0.8"]}],"ports":[{"name":"http","port":1}]}"#;
-        added(&mut known, bare);
-        assert_eq!(
-            known.pods(),
-            [pod("10.0.0.7", "10.0.0.7:1", true)],
-            "and by the first of its addresses alone"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn the_union_does_not_depend_on_the_order_of_slices(order in Just((0usize..6).collect::<Vec<_>>()).prop_shuffle()) {
-            let slices: Vec<String> = (0..6)
-                .map(|n| {
-                    let address = format!("10.0.0.{}", n / 2);
-                    let conditions = format!(r#"{{"ready":{},"terminating":{}}}"#, n % 2 == 0, n == 3);
-                    slice(&format!("s{n}"), "IPv4", &format!("u{}", n / 2), &address, &conditions)
-                })
-                .collect();
-            let mut known = http();
-            for index in order {
-                added(&mut known, &slices[index]);
-            }
-            prop_assert_eq!(known.pods(), [
-                pod("u0", "10.0.0.0:8000", true),
-                pod("u1", "10.0.0.1:8000", false),
-                pod("u2", "10.0.0.2:8000", true),
-            ]);
-        }
-
-        #[test]
-        fn no_line_makes_it_panic(line in ".{0,200}") {
-            let _ = serde_json::from_slice::<WatchEvent<EndpointSlice>>(line.as_bytes());
-        }
-    }
-}
+mod tests;

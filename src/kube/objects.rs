@@ -179,10 +179,12 @@ pub(super) struct Endpoint {
 }
 
 /// The conditions of an endpoint.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Conditions {
     /// Absent means true, by the API's own definition.
     pub(super) ready: Option<bool>,
+    /// The pod's own readiness. Absent means what `ready` says.
+    pub(super) serving: Option<bool>,
     /// Absent means false.
     pub(super) terminating: Option<bool>,
 }
@@ -235,10 +237,13 @@ pub(super) struct Service {
 
 /// The spec of a Service.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ServiceSpec {
     /// `None` (the word) for a headless Service.
     #[serde(rename = "clusterIP")]
     pub(super) cluster_ip: Option<String>,
+    /// `IPv4`, `IPv6` or both, that of `clusterIP` first.
+    pub(super) ip_families: Option<Vec<String>>,
     pub(super) ports: Option<Vec<ServicePort>>,
 }
 

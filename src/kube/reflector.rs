@@ -15,10 +15,10 @@ use ureq::BodyReader;
 use self::end::{End, Refused, checked, parsed, refused};
 use self::status::StatusReporter;
 use super::client::{Calls, Client, Opened, Reply};
-use super::endpoints::{Applied, PortChoice, Source, Store};
+use super::endpoints::{Applied, IpFamily, PortChoice, Selection, Source, Store};
 use super::lines::{Lines, TooLong};
 use super::objects::{self, EndpointSlice, Service, WatchEvent};
-use super::pages::{self, Listed};
+use super::pages::{self, Listed, Page};
 use super::relist::RelistSignal;
 use super::service::{self, Resolved};
 use super::text::printable;
@@ -85,6 +85,7 @@ struct Reflector<R> {
     slices_path: String,
     endpoints_path: String,
     store: Store,
+    selection: Selection,
     /// What the server says to a Service that is not there; None if it is, or
     /// if that is not for us to know.
     absent: Option<String>,
@@ -108,7 +109,11 @@ impl<R: Fn(Report)> Reflector<R> {
             service_path: paths::service(namespace, service),
             slices_path: paths::slices(namespace, service),
             endpoints_path: paths::endpoints(namespace, service),
-            store: Store::new(PortChoice::Only),
+            store: Store::default(),
+            selection: Selection {
+                port: PortChoice::Only,
+                first_family: IpFamily::Ipv4,
+            },
             absent: None,
             service: config.service,
             port: config.port,
@@ -170,10 +175,11 @@ impl<R: Fn(Report)> Reflector<R> {
             .calls()
             .get(&self.service_path, SERVICE_BODY)?;
         let absent = (reply.status == 404).then(|| reply.explanation());
-        let (port, fallback) = match checked(reply, Permission::GetService) {
+        let (selection, fallback) = match checked(reply, Permission::GetService) {
             Ok(reply) => {
                 self.absent = None;
-                self.resolve(&reply)?
+                let resolved = self.resolve(&reply)?;
+                (resolved.selection, resolved.cluster_ip)
             }
             Err(End::Refused(refused)) => {
                 self.absent = absent;
@@ -183,7 +189,7 @@ impl<R: Fn(Report)> Reflector<R> {
             Err(End::Failed(_)) if self.status.knows_service() => return Ok(()),
             Err(other) => return Err(other),
         };
-        self.store.set_port(port);
+        self.selection = selection;
         self.status.fallback(fallback);
         Ok(())
     }
@@ -201,7 +207,7 @@ impl<R: Fn(Report)> Reflector<R> {
         Ok(resolved)
     }
 
-    fn port_without_service(&mut self, refused: Refused) -> Result<PortChoice, End> {
+    fn port_without_service(&mut self, refused: Refused) -> Result<Selection, End> {
         let Refused { why, lacking } = refused;
         let Some(port) = service::unread(self.port.as_ref()) else {
             let cure = match self.absent {
@@ -240,12 +246,12 @@ impl<R: Fn(Report)> Reflector<R> {
 
     /// Lists; returns the version to watch from.
     fn list<T: Source>(&mut self, client: &Client, path: &str) -> Result<String, End> {
-        let mut listed = self.store.emptied();
-        let ended = pages::list::<T>(&client.calls(), path, |page| {
+        let mut listed = Store::default();
+        let ended = pages::list(&client.calls(), path, |page: Page<T>| {
             if page.is_first {
-                listed = listed.emptied();
+                listed = Store::default();
             }
-            listed.add(&page.items);
+            listed.add(page.items.into_iter().map(T::into_object).collect());
         })?;
         let version = match ended {
             Listed::Whole { version } => version,
@@ -253,12 +259,13 @@ impl<R: Fn(Report)> Reflector<R> {
         };
         self.store = listed;
         self.list_backoff.reset();
-        self.status.listed(self.store.pods());
+        self.status.listed(self.store.pods(&self.selection));
         // Before anybody takes the list for one of what is wanted.
         self.status
             .check_service(self.absent.as_deref(), self.store.is_empty());
         self.status.found::<T>();
-        self.status.check_port(self.store.port_missing());
+        let missing = self.store.port_missing(&self.selection.port);
+        self.status.check_port(missing);
         Ok(version)
     }
 
@@ -336,9 +343,10 @@ impl<R: Fn(Report)> Reflector<R> {
             Applied::Appeared => true,
             Applied::Failed(status) => return Err(End::Failed(status.explanation())),
         };
-        self.status.seen(self.store.pods());
+        self.status.seen(self.store.pods(&self.selection));
+        let missing = self.store.port_missing(&self.selection.port);
         // The Service may have been changed or made anew: read it again.
-        let needs_relist = appeared || self.store.port_missing() || self.status.has_no_service();
+        let needs_relist = appeared || missing.is_some() || self.status.has_no_service();
         if needs_relist && self.relist_throttle.allow((self.clock)()) {
             return Err(End::Wanted);
         }

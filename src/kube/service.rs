@@ -1,15 +1,21 @@
-//! The Service: which port to dial, and the way round by its cluster IP.
+//! The Service: which port of its endpoints to dial, which IP family first, and
+//! its cluster IP.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::endpoints::PortChoice;
+use super::endpoints::{IpFamily, PortChoice, Selection};
 use super::objects::{Service, ServicePort, is_tcp};
 use crate::cluster::PortRef;
 
-/// Which port to dial, and the way round: the cluster IP and the Service's own
-/// port, or None for a headless Service.
-pub(super) type Resolved = (PortChoice, Option<SocketAddr>);
+/// What a Service says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// What to dial of its endpoints.
+    pub(super) selection: Selection,
+    /// Its cluster IP and its own port; None for a headless Service.
+    pub(super) cluster_ip: Option<SocketAddr>,
+}
 
 /// Finds the wanted port in the Service `name`, or says what to mend.
 pub(super) fn resolve(
@@ -25,21 +31,29 @@ pub(super) fn resolve(
         .filter(|port| is_tcp(port.protocol.as_deref()))
         .collect();
     let port = find(&ports, wanted).ok_or_else(|| complaint(name, &ports, wanted))?;
-    Ok((
-        PortChoice::Named(port.name.clone().unwrap_or_default()),
-        cluster_ip(service).map(|ip| SocketAddr::new(ip, port.port)),
-    ))
+    let selection = Selection {
+        port: PortChoice::Named(port.name.clone().unwrap_or_default()),
+        first_family: first_family(service),
+    };
+    Ok(Resolved {
+        selection,
+        cluster_ip: cluster_ip(service).map(|ip| SocketAddr::new(ip, port.port)),
+    })
 }
 
-/// What is known of the port while the Service cannot be read: the name of a
-/// port is the same in the endpoints, and where none was asked for there should
+/// What is known of the endpoints while the Service cannot be read: the name of
+/// a port is the same in the endpoints, and where none was asked for there should
 /// be only one. A number says nothing: endpoints have the pods' own.
-pub(super) fn unread(wanted: Option<&PortRef>) -> Option<PortChoice> {
-    match wanted {
-        Some(PortRef::Name(name)) => Some(PortChoice::Named(name.clone())),
-        Some(PortRef::Number(_)) => None,
-        None => Some(PortChoice::Only),
-    }
+pub(super) fn unread(wanted: Option<&PortRef>) -> Option<Selection> {
+    let port = match wanted {
+        Some(PortRef::Name(name)) => PortChoice::Named(name.clone()),
+        Some(PortRef::Number(_)) => return None,
+        None => PortChoice::Only,
+    };
+    Some(Selection {
+        port,
+        first_family: IpFamily::Ipv4,
+    })
 }
 
 fn find<'a>(ports: &[&'a ServicePort], wanted: Option<&PortRef>) -> Option<&'a ServicePort> {
@@ -54,6 +68,14 @@ fn find<'a>(ports: &[&'a ServicePort], wanted: Option<&PortRef>) -> Option<&'a S
             _ => None,
         },
     }
+}
+
+/// The family that the Service names first; IPv4 where it names none, as a
+/// Service of a server before 1.20 does.
+fn first_family(service: &Service) -> IpFamily {
+    let mut named = service.spec.ip_families.iter().flatten();
+    let first = named.find_map(|name| IpFamily::named(name));
+    first.unwrap_or(IpFamily::Ipv4)
 }
 
 fn cluster_ip(service: &Service) -> Option<IpAddr> {
@@ -92,7 +114,8 @@ mod tests {
     const TWO: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[
         {"name":"http","port":80,"protocol":"TCP"},{"name":"metrics","port":9090},
         {"name":"dns","port":53,"protocol":"UDP"}]}}"#;
-    const ONE: &str = r#"{"spec":{"clusterIP":"fd00::4","ports":[{"port":80}]}}"#;
+    const ONE: &str = r#"{"spec":{"clusterIP":"fd00::4","ipFamilies":["IPv6","IPv4"],
+        "ports":[{"port":80}]}}"#;
     const HEADLESS: &str = r#"{"spec":{"clusterIP":"None","ports":[{"name":"x","port":1}]}}"#;
 
     #[test]
@@ -116,13 +139,30 @@ mod tests {
             ("only, unnamed, IPv6", ONE, None, "", Some("[fd00::4]:80")),
             ("headless", HEADLESS, None, "x", None),
         ] {
-            let resolved = resolve("app", &service(json), wanted.as_ref());
+            let resolved = resolve("app", &service(json), wanted.as_ref()).unwrap();
             let fallback = fallback.map(|it| it.parse().unwrap());
+            let named = PortChoice::Named(port.into());
             assert_eq!(
-                resolved,
-                Ok((PortChoice::Named(port.into()), fallback)),
+                (resolved.selection.port, resolved.cluster_ip),
+                (named, fallback),
                 "{label}"
             );
+        }
+    }
+
+    #[test]
+    fn the_first_family_is_the_one_that_the_service_names_first() {
+        for (label, families, first) in [
+            ("IPv4 alone", r#"["IPv4"]"#, IpFamily::Ipv4),
+            ("IPv6 alone", r#"["IPv6"]"#, IpFamily::Ipv6),
+            ("IPv6 first", r#"["IPv6","IPv4"]"#, IpFamily::Ipv6),
+            ("IPv4 first", r#"["IPv4","IPv6"]"#, IpFamily::Ipv4),
+            ("one of the future", r#"["IPv8","IPv6"]"#, IpFamily::Ipv6),
+            ("none", "null", IpFamily::Ipv4),
+        ] {
+            let json = format!(r#"{{"spec":{{"ipFamilies":{families},"ports":[{{"port":1}}]}}}}"#);
+            let resolved = resolve("app", &service(&json), None).unwrap();
+            assert_eq!(resolved.selection.first_family, first, "{label}");
         }
     }
 

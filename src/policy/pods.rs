@@ -7,7 +7,6 @@
 //! never loses its pod.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::Time;
@@ -37,7 +36,7 @@ impl Pods {
         if self.awake_since.is_some() {
             self.listed_awake.get_or_insert(now);
         }
-        let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.ready);
+        let is_ready = |uid: &str| listed.iter().any(|pod| pod.uid == uid && pod.is_ready());
         self.quarantined
             .retain(|uid, _| listed.iter().any(|pod| pod.uid == *uid));
         for (uid, ready_since) in &mut self.quarantined {
@@ -52,7 +51,7 @@ impl Pods {
         self.listed_awake = None;
         for pod in &self.listed {
             let ready_since = self.quarantined.entry(pod.uid.clone()).or_default();
-            *ready_since = pod.ready.then(|| ready_since.unwrap_or(now));
+            *ready_since = pod.is_ready().then(|| ready_since.unwrap_or(now));
         }
     }
 
@@ -65,14 +64,10 @@ impl Pods {
         news && !self.quarantined.is_empty()
     }
 
-    /// The addresses that may be dialled.
-    pub fn dialable(&self, now: Time) -> Vec<SocketAddr> {
-        let may_dial = |pod: &&Pod| pod.ready && !self.is_quarantined(pod, now);
-        self.listed
-            .iter()
-            .filter(may_dial)
-            .map(|pod| pod.address)
-            .collect()
+    /// The pods that may be dialled.
+    pub fn dialable(&self, now: Time) -> impl Iterator<Item = &Pod> {
+        let may_dial = move |pod: &&Pod| pod.is_ready() && !self.is_quarantined(pod, now);
+        self.listed.iter().filter(may_dial)
     }
 
     /// When [`Pods::dialable`] changes without any news.
@@ -111,11 +106,16 @@ mod tests {
 
     fn pod(name: &str, ready: bool) -> Pod {
         let last = name.bytes().next_back().unwrap_or(0);
+        let address = ([10, 0, 0, last], 80).into();
         Pod {
             uid: name.to_owned(),
-            address: ([10, 0, 0, last], 80).into(),
-            ready,
+            addresses: ready.then_some(address).into_iter().collect(),
         }
+    }
+
+    /// The UIDs of those that may be dialled.
+    fn dialable(pods: &Pods, now: Time) -> Vec<&str> {
+        pods.dialable(now).map(|pod| pod.uid.as_str()).collect()
     }
 
     fn at(ms: u64) -> Time {
@@ -126,7 +126,7 @@ mod tests {
     fn only_ready_pods_are_dialled() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true), pod("b", false)], at(0));
-        assert_eq!(pods.dialable(at(0)), [pod("a", true).address]);
+        assert_eq!(dialable(&pods, at(0)), ["a"]);
     }
 
     #[test]
@@ -135,11 +135,11 @@ mod tests {
         pods.update(vec![pod("old", true)], at(0));
         pods.quarantine(at(10));
         assert!(
-            pods.dialable(at(9_000_000)).is_empty(),
+            dialable(&pods, at(9_000_000)).is_empty(),
             "while the scale is zero: never"
         );
         pods.begin_release(at(10_000_000));
-        assert!(pods.dialable(at(10_000_000)).is_empty());
+        assert!(dialable(&pods, at(10_000_000)).is_empty());
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         pods.quarantine(at(10));
         pods.begin_release(at(20));
         pods.update(vec![pod("old", true), pod("new", true)], at(30));
-        assert_eq!(pods.dialable(at(30)), [pod("new", true).address]);
+        assert_eq!(dialable(&pods, at(30)), ["new"]);
     }
 
     #[test]
@@ -161,8 +161,8 @@ mod tests {
         assert_eq!(pods.poll_timeout(at(90)), None, "the old one may be stale");
         pods.update(vec![pod("lasting pod", true)], at(100));
         assert_eq!(pods.poll_timeout(at(100)), Some(at(2100)));
-        assert!(pods.dialable(at(2099)).is_empty());
-        assert_eq!(pods.dialable(at(2100)).len(), 1);
+        assert!(dialable(&pods, at(2099)).is_empty());
+        assert_eq!(dialable(&pods, at(2100)).len(), 1);
         assert_eq!(pods.poll_timeout(at(2100)), None);
     }
 
@@ -174,8 +174,8 @@ mod tests {
         pods.begin_release(at(0));
         pods.update(vec![pod("a", false)], at(1000));
         pods.update(vec![pod("a", true)], at(1500));
-        assert!(pods.dialable(at(3499)).is_empty());
-        assert_eq!(pods.dialable(at(3500)).len(), 1);
+        assert!(dialable(&pods, at(3499)).is_empty());
+        assert_eq!(dialable(&pods, at(3500)).len(), 1);
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         pods.update(vec![], at(5));
         pods.begin_release(at(10));
         pods.update(vec![pod("a", true)], at(20));
-        assert_eq!(pods.dialable(at(20)).len(), 1);
+        assert_eq!(dialable(&pods, at(20)).len(), 1);
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         pods.update(vec![pod("a", true)], at(100));
         pods.update(vec![pod("a", false)], at(3_600_000));
         pods.update(vec![pod("a", true)], at(3_601_000));
-        assert_eq!(pods.dialable(at(3_601_000)).len(), 1);
+        assert_eq!(dialable(&pods, at(3_601_000)).len(), 1);
     }
 
     #[test]
@@ -209,6 +209,6 @@ mod tests {
         pods.begin_release(at(90));
         pods.update(vec![pod("a", true)], at(100));
         assert!(!pods.begin_release(at(900)));
-        assert_eq!(pods.dialable(at(2100)).len(), 1);
+        assert_eq!(dialable(&pods, at(2100)).len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use zpa::clock::Time;
-use zpa::engine::{Engine, Limits};
+use zpa::engine::{BackendSpec, Engine, Limits};
 use zpa::sys;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,9 +42,13 @@ impl Rig {
     }
 
     pub fn set_backends(&mut self, backends: &[&TcpListener]) {
-        let addresses: Vec<_> = backends.iter().map(|b| b.local_addr().unwrap()).collect();
+        let spec = |(id, it): (usize, &&TcpListener)| BackendSpec {
+            id: id.to_string(),
+            addresses: vec![it.local_addr().unwrap()],
+        };
+        let backends: Vec<_> = backends.iter().enumerate().map(spec).collect();
         let now = self.now();
-        self.engine.set_backends(&addresses, now);
+        self.engine.set_backends(&backends, now);
     }
 
     pub fn now(&self) -> Time {

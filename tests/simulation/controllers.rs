@@ -228,6 +228,12 @@ impl World<'_> {
 }
 
 fn short(pods: &[Pod]) -> String {
-    let one = |pod: &Pod| format!("{}{}", pod.uid, if pod.ready { "" } else { " (not ready)" });
+    let one = |pod: &Pod| {
+        format!(
+            "{}{}",
+            pod.uid,
+            if pod.is_ready() { "" } else { " (not ready)" }
+        )
+    };
     format!("[{}]", pods.iter().map(one).collect::<Vec<_>>().join(", "))
 }

@@ -106,8 +106,10 @@ impl SimPods {
         listed
             .map(|(id, pod)| Pod {
                 uid: format!("pod-{id}"),
-                address: pod.address,
-                ready: pod.life == Life::Serving,
+                addresses: match pod.life {
+                    Life::Serving => vec![pod.address],
+                    _ => Vec::new(),
+                },
             })
             .collect()
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::daemon::proxy::Sockets;
-use zpa::engine::Counts;
+use zpa::engine::{BackendSpec, Counts};
 
 /// Names a client; they come in the order of their numbers.
 pub type ClientId = usize;
@@ -442,9 +442,11 @@ impl Sockets for SimSockets {
         self.gate_open = open;
     }
 
-    fn set_backends(&mut self, addresses: &[SocketAddr], now: Time) {
+    fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
+        let addresses = backends.iter().flat_map(|it| &it.addresses).copied();
+        let addresses: Vec<SocketAddr> = addresses.collect();
         let joined = addresses.iter().any(|a| !self.backends.contains(a));
-        self.backends = addresses.to_vec();
+        self.backends = addresses;
         let resting = |c: &&mut Connection| matches!(c.stage, Stage::Resting);
         for connection in self.connections.values_mut().filter(resting) {
             if joined {

@@ -180,8 +180,7 @@ impl World<'_> {
                 .slices
                 .1
                 .iter()
-                .find(|pod| pod.ready)
-                .map(|pod| pod.address),
+                .find_map(|pod| pod.addresses.first().copied()),
             pod => Some(pod),
         }
     }

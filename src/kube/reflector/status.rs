@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use log::Level;
 
-use super::super::endpoints::Source;
+use super::super::endpoints::{PortMissing, Source};
 use super::super::objects::EndpointSlice;
 use super::super::rights::Rights;
 use super::super::text::{LogOnce, printable};
@@ -145,9 +145,9 @@ impl<R: Fn(Report)> StatusReporter<R> {
     }
 
     /// Whether the port that is wanted is missing from all that was listed.
-    pub(super) fn check_port(&mut self, missing: bool) {
+    pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
         let service = &self.service;
-        if !missing {
+        if missing.is_none() {
             let text = format!("the endpoints of the Service {service} have the wanted port again");
             return self.port_log.clear(&text);
         }

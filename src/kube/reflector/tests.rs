@@ -110,7 +110,7 @@ fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
         next(),
         Report::Following(Some(AddressSource::EndpointSlices))
     );
-    let ready: Vec<bool> = (0..2).map(|_| next_pods(&reports)[0].ready).collect();
+    let ready: Vec<bool> = (0..2).map(|_| next_pods(&reports)[0].is_ready()).collect();
     assert_eq!(ready, [false, true]);
 }
 
@@ -238,7 +238,12 @@ fn where_slices_may_not_be_read_endpoints_are() {
     let slices = Permission::FollowSlices;
     assert_eq!(fallback(next()), (slices, slices.fallback()));
     let ready: Vec<Vec<bool>> = (0..4)
-        .map(|_| next_pods(&reports).iter().map(|pod| pod.ready).collect())
+        .map(|_| {
+            next_pods(&reports)
+                .iter()
+                .map(|pod| pod.is_ready())
+                .collect()
+        })
         .collect();
     assert_eq!(ready, [vec![], vec![false], vec![true], vec![]]);
 }

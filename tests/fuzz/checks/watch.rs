@@ -14,7 +14,7 @@ mod objects;
 #[path = "../../../src/kube/text.rs"]
 mod text;
 
-use endpoints::{Applied, PortChoice, Source, Store};
+use endpoints::{Applied, IpFamily, PortChoice, Selection, Source, Store};
 use lines::{Lines, TooLong};
 use objects::{EndpointSlice, Endpoints, List, WatchEvent};
 
@@ -29,13 +29,19 @@ pub fn check(input: Input) {
     let whole = lines_of(&[stream]);
     assert_eq!(whole, oracle(stream));
     assert_eq!(whole, lines_of(&pieces(stream, &cuts)));
-    let port = if named {
-        PortChoice::Named("http".to_owned())
+    let selection = if named {
+        Selection {
+            port: PortChoice::Named("http".to_owned()),
+            first_family: IpFamily::Ipv4,
+        }
     } else {
-        PortChoice::Only
+        Selection {
+            port: PortChoice::Only,
+            first_family: IpFamily::Ipv6,
+        }
     };
-    follow::<EndpointSlice>(&whole.0, port.clone());
-    follow::<Endpoints>(&whole.0, port);
+    follow::<EndpointSlice>(&whole.0, &selection);
+    follow::<Endpoints>(&whole.0, &selection);
     for line in &whole.0 {
         let _ = objects::scale(line);
         let _ = serde_json::from_slice::<objects::Service>(line);
@@ -86,23 +92,25 @@ fn pieces<'a>(stream: &'a [u8], cuts: &[u16]) -> Vec<&'a [u8]> {
 }
 
 /// Takes every line in as an event, and as a list.
-fn follow<T: Source>(lines: &[Vec<u8>], port: PortChoice) {
-    let (mut known, mut version) = (Store::new(port), "1".to_owned());
+fn follow<T: Source>(lines: &[Vec<u8>], selection: &Selection) {
+    let (mut store, mut version) = (Store::default(), "1".to_owned());
     for line in lines {
         if let Ok(list) = serde_json::from_slice::<List<T>>(line) {
-            known = known.emptied();
-            known.add(&list.items.unwrap_or_default());
+            let items = list.items.unwrap_or_default().into_iter();
+            store = Store::default();
+            store.add(items.map(T::into_object).collect());
         }
         let Ok(event) = serde_json::from_slice::<WatchEvent<T>>(line) else {
             continue;
         };
-        if let Applied::Failed(status) = known.apply(event, &mut version) {
+        if let Applied::Failed(status) = store.apply(event, &mut version) {
             let said = status.explanation();
             assert!(!said.contains(char::is_control), "{said:?}");
         }
         assert!(!version.is_empty(), "there is nowhere to watch from");
-        let pods = known.pods();
-        assert!(pods.is_sorted_by_key(|pod| (pod.uid.clone(), pod.address)));
-        known.port_missing();
+        let pods = store.pods(selection);
+        assert!(pods.is_sorted_by_key(|pod| pod.uid.clone()));
+        let missing = store.port_missing(&selection.port);
+        assert!(missing.is_none() || pods.is_empty(), "{pods:?}");
     }
 }
