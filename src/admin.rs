@@ -7,6 +7,8 @@
 
 use std::fmt::Write;
 
+use httparse::Status;
+
 /// The longest head of a request that is read, in bytes.
 pub const LONGEST_HEAD: usize = 8 * 1024;
 
@@ -56,59 +58,43 @@ struct Request<'a> {
 enum Refused {
     /// It is no HTTP.
     Malformed,
-    /// Its head is longer than [`LONGEST_HEAD`].
+    /// Its head is longer than [`LONGEST_HEAD`], or has more than [`MAX_FIELDS`].
     TooLong,
     /// It is of another HTTP than 1.0 and 1.1.
     OtherVersion,
 }
 
+/// How many header fields a request may have.
+const MAX_FIELDS: usize = 64;
+
 /// The request at the start of `received`; `None` if it has not ended yet.
 fn parse(received: &[u8]) -> Option<Result<Request<'_>, Refused>> {
-    // "A server SHOULD ignore at least one empty line (CRLF) received prior to
-    // the request-line" (RFC 9112, 2.2).
-    let start = received.iter().position(|byte| !b"\r\n".contains(byte));
-    let head = &received[start.unwrap_or(received.len())..];
-    // Whatever speaks first in another protocol is told at once.
-    if head.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+    // Whatever speaks first in another protocol gets its answer at once.
+    let first = received.iter().find(|byte| !b"\r\n".contains(byte));
+    if first.is_some_and(|byte| !byte.is_ascii_uppercase()) {
         return Some(Err(Refused::Malformed));
     }
-    if received.len() >= LONGEST_HEAD && end_of_head(head).is_none_or(|end| end > LONGEST_HEAD) {
-        return Some(Err(Refused::TooLong));
-    }
-    end_of_head(head)?;
-    Some(parse_line(head))
-}
-
-/// Where the empty line ends that ends a head. A line feed alone ends a line
-/// too, as it may (RFC 9112, 2.2).
-fn end_of_head(head: &[u8]) -> Option<usize> {
-    let mut line = 0;
-    for (at, _) in head.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
-        if matches!(&head[line..at], b"" | b"\r") {
-            return Some(at + 1);
-        }
-        line = at + 1;
-    }
-    None
-}
-
-/// The request line: method, target and version, with one space between.
-fn parse_line(head: &[u8]) -> Result<Request<'_>, Refused> {
-    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let line = str::from_utf8(line).map_err(|_| Refused::Malformed)?;
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(Refused::Malformed);
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut fields);
+    let request = match head.parse(received) {
+        Ok(Status::Complete(length)) if length > LONGEST_HEAD => Err(Refused::TooLong),
+        Ok(Status::Partial) if received.len() >= LONGEST_HEAD => Err(Refused::TooLong),
+        Ok(Status::Partial) => return None,
+        Ok(Status::Complete(_)) => request_of(head.method, head.path),
+        Err(httparse::Error::TooManyHeaders) => Err(Refused::TooLong),
+        Err(httparse::Error::Version) => Err(Refused::OtherVersion),
+        Err(_) => Err(Refused::Malformed),
     };
-    let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    let path = path_of(target).filter(|_| is_visible(method) && is_visible(target));
-    let path = path.ok_or(Refused::Malformed)?;
-    match version {
-        "HTTP/1.1" | "HTTP/1.0" => Ok(Request { method, path }),
-        other if other.starts_with("HTTP/") => Err(Refused::OtherVersion),
+    Some(request)
+}
+
+fn request_of<'a>(
+    method: Option<&'a str>,
+    target: Option<&'a str>,
+) -> Result<Request<'a>, Refused> {
+    let path = target.and_then(path_of).filter(|path| path.is_ascii());
+    match (method, path) {
+        (Some(method), Some(path)) => Ok(Request { method, path }),
         _ => Err(Refused::Malformed),
     }
 }
@@ -176,7 +162,7 @@ impl From<Refused> for Reply {
             Refused::Malformed => ("400 Bad Request", "not a request of HTTP/1.1\n"),
             Refused::TooLong => (
                 "431 Request Header Fields Too Large",
-                "the head of the request is longer than 8 KiB\n",
+                "the head of the request is longer than 8 KiB, or has more than 64 fields\n",
             ),
             Refused::OtherVersion => (
                 "505 HTTP Version Not Supported",
@@ -352,9 +338,9 @@ mod tests {
                 200,
             ),
             (
-                "header fields of any kind",
-                "GET /healthz HTTP/1.1\r\n: \u{1}\r\n\r\n",
-                200,
+                "a header field without a name",
+                "GET /healthz HTTP/1.1\r\n: a\r\n\r\n",
+                400,
             ),
             ("no version", "GET /healthz\r\n\r\n", 400),
             ("two spaces", "GET  /healthz HTTP/1.1\r\n\r\n", 400),
@@ -368,8 +354,8 @@ mod tests {
             ("a control character", "GET /\u{7} HTTP/1.1\r\n\r\n", 400),
             ("a tab", "GET\t/healthz\tHTTP/1.1\r\n\r\n", 400),
             ("a path beyond ASCII", "GET /é HTTP/1.1\r\n\r\n", 400),
-            ("another protocol", "GET / SIP/2.0\r\n\r\n", 400),
-            ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", 400),
+            ("another protocol", "GET / SIP/2.0\r\n\r\n", 505),
+            ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", 505),
             ("an old HTTP", "GET / HTTP/0.9\r\n\r\n", 505),
             ("one to come", "GET / HTTP/1.2\r\n\r\n", 505),
             ("small letters, told before the end", "get", 400),
@@ -381,6 +367,9 @@ mod tests {
         ] {
             assert_eq!(asked(request, &ready()).0, expected, "{label}");
         }
+        let fields = "A: b\r\n".repeat(MAX_FIELDS + 1);
+        let many = format!("GET /healthz HTTP/1.1\r\n{fields}\r\n");
+        assert_eq!(asked(&many, &ready()).0, 431, "too many header fields");
         let latin1 = answer(b"GET /\xe9 HTTP/1.1\r\n\r\n", &ready()).unwrap();
         assert_eq!(taken_apart(latin1).0, 400);
     }
