@@ -60,7 +60,7 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 	        -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- || exit 1; \
 	done
 
-bench: ## Measure beside other proxies: QUICK=1, README=1 to write it there, ONLY="bulk-1 nginx"
+bench: ## Measure beside other proxies: QUICK=1, WRITE=1 to write it down, ONLY="bulk-1 nginx"
 	cargo bench --locked --bench bench -- $(ONLY)
 
 static: ## Build the static binary: TARGET=x86_64-unknown-linux-musl or aarch64-...

@@ -397,12 +397,9 @@ fn the_readme_names_the_limits_that_the_code_has() {
 }
 
 #[test]
-fn the_readme_has_numbers_for_every_row_of_the_bench() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let written = readme
-        .split_once("<!-- Written by make bench README=1 -->")
-        .and_then(|(_, rest)| rest.split_once("<!-- /Written -->"));
-    let (numbers, _) = written.expect("README.md has the marks between which the numbers are");
+fn there_are_numbers_for_every_row_of_the_bench() {
+    let numbers = written_by_the_bench("tests/bench/NUMBERS.md");
+    written_by_the_bench("README.md");
     for file in ["rows.rs", "system_calls.rs"] {
         let source = fs::read_to_string(root().join("tests/bench").join(file)).unwrap();
         let labels = source.lines().filter_map(|line| {
@@ -414,7 +411,7 @@ fn the_readme_has_numbers_for_every_row_of_the_bench() {
         for label in labels {
             assert!(
                 numbers.contains(&format!("\n| {label}")),
-                "README.md has no numbers for {label}; make bench README=1 writes them"
+                "NUMBERS.md has none for {label}; make bench WRITE=1 writes them"
             );
         }
     }
@@ -455,6 +452,16 @@ fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copi
             "the Containerfile does not copy {path}"
         );
     }
+}
+
+/// What stands between the marks of the bench in that file.
+fn written_by_the_bench(file: &str) -> String {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let written = text
+        .split_once("<!-- Written by make bench WRITE=1 -->")
+        .and_then(|(_, rest)| rest.split_once("<!-- /Written -->"));
+    let (numbers, _) = written.unwrap_or_else(|| panic!("{file} has the marks of the bench"));
+    numbers.to_owned()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the proxy costs, as ratios and distributions that one run measures.
 //!
 //! `cargo bench --bench bench` runs everything in less than ten minutes; with
-//! `QUICK=1` in the environment, in less than one; with `README=1`, it writes
-//! what it has found into README.md. Words after `--` choose parts, rows, and
+//! `QUICK=1` in the environment, in less than one; with `WRITE=1`, it writes
+//! what it has found into NUMBERS.md beside this file, and a summary into README.md. Words after `--` choose parts, rows, and
 //! whom to compare with: `cargo bench --bench bench -- wake bulk-1 nginx`.
 //!
 //! The real binary runs as a child process between this process's clients and
@@ -23,17 +23,17 @@
 //! protocol      what they say         turns     who of many is next
 //! cores         which to run on       others    what else the machine did
 //! stats         medians               report    tables
-//! readme        where they go
+//! numbers       where they go
 //! ```
 
 mod cores;
 mod idle;
 mod load;
+mod numbers;
 mod others;
 mod protocol;
 mod proxies;
 mod ratios;
-mod readme;
 mod relay;
 mod report;
 mod rows;
@@ -80,8 +80,8 @@ impl Plan {
         }
     }
 
-    /// Whether there is what was asked for, and it is fit for README.md if it
-    /// is to be there.
+    /// Whether there is what was asked for, and it is fit to be written down
+    /// if it is to be.
     fn check(&self) -> Result<()> {
         let rows = ROWS.iter().map(|row| row.name);
         let known: Vec<&str> = PARTS.into_iter().chain(rows).collect();
@@ -91,7 +91,7 @@ impl Plan {
             let known = known.join(", ");
             return Err(format!("there is no {word}, but {known}; {rivals}").into());
         }
-        match readme::objection(self).filter(|_| readme::is_wanted()) {
+        match numbers::objection(self).filter(|_| numbers::are_wanted()) {
             Some(objection) => Err(objection.into()),
             None => Ok(()),
         }
@@ -143,10 +143,12 @@ fn run(plan: &Plan) -> Result<()> {
         report.add(&wake::measure(plan)?);
     }
     let rows = relay::rows(plan);
+    let mut summary = None;
     if !rows.is_empty() {
-        let (measured, ratios) = relay::measure(plan, &rows)?;
-        report.add_folded("What each way came to", &measured);
-        report.add(&ratios);
+        let tables = relay::measure(plan, &rows)?;
+        report.add_folded("What each way came to", &tables.measured);
+        report.add(&tables.ratios);
+        summary = Some(tables.summary);
     }
     if plan.includes("system-calls") {
         let calls = system_calls::measure(plan)?;
@@ -155,8 +157,8 @@ fn run(plan: &Plan) -> Result<()> {
     if plan.includes("idle") {
         report.add(&idle::measure(plan)?);
     }
-    if readme::is_wanted() {
-        readme::write(report.text())?;
+    if let Some(summary) = summary.filter(|_| numbers::are_wanted()) {
+        numbers::write(report.text(), &summary)?;
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Ratios {
     builds: Vec<usize>,
     names: Vec<String>,
     table: Table,
+    /// One line for each row.
+    summary: Table,
 }
 
 impl Ratios {
@@ -46,6 +48,11 @@ impl Ratios {
             builds,
             names,
             table: Table::new(head),
+            summary: Table::new(
+                ["`zpa` beside the best of the others", "is better by"]
+                    .map(str::to_owned)
+                    .into(),
+            ),
         }
     }
 
@@ -55,16 +62,25 @@ impl Ratios {
             let cells = self.cells(measured, n, metric);
             self.table.add(cells);
         }
+        let row = measured.row;
+        let gains = row.metrics.iter().enumerate().filter_map(|(n, metric)| {
+            let best = self.best(measured, n, metric.better)?;
+            let gain = self.gain(measured, n, metric.better, best).median;
+            Some(format!("{} {}", metric.unit, number(gain)))
+        });
+        let gains = gains.collect::<Vec<_>>().join(" · ");
+        self.summary.add(vec![row.label.to_owned(), gains]);
     }
 
-    pub fn table(mut self) -> Table {
+    /// The table with a line for each metric, and the one with a line for each row.
+    pub fn tables(mut self) -> (Table, Table) {
         self.table.note(
             "\"Better by\" is the median of the rounds' ratios, and in parentheses their \
              quartiles: what `zpa` does to what the best of the others does where more is \
              better, what the best of the others takes to what `zpa` takes where less is. Above \
              1 is in `zpa`'s favour; `<` marks where three quarters of the rounds are against it.",
         );
-        self.table
+        (self.table, self.summary)
     }
 
     fn cells(&self, measured: &Measured, n: usize, metric: &Metric) -> Vec<String> {

@@ -40,8 +40,18 @@ impl Measured {
     }
 }
 
-/// Measures the rows; the table of what was measured, and that of the ratios.
-pub fn measure(plan: &Plan, rows: &[Row]) -> Result<(Table, Table)> {
+/// What the rows have come to.
+pub struct Tables {
+    /// What was measured.
+    pub measured: Table,
+    /// How `zpa` compares, a line for each metric.
+    pub ratios: Table,
+    /// The same, a line for each row.
+    pub summary: Table,
+}
+
+/// Measures the rows.
+pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
     let mut ways = vec![Way::direct()?];
     ways.extend(Way::zpas(1)?);
     let mut missing = Vec::new();
@@ -83,7 +93,12 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<(Table, Table)> {
     for missing in missing {
         table.note(&format!("{} {}.", missing.kind.name(), missing.why));
     }
-    Ok((table, ratios.table()))
+    let (ratios, summary) = ratios.tables();
+    Ok(Tables {
+        measured: table,
+        ratios,
+        summary,
+    })
 }
 
 /// Each way's samples, in rounds that begin with another way each time.

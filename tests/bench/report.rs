@@ -13,7 +13,7 @@ impl Report {
         self.0.push_str(&format!("{part}\n"));
     }
 
-    /// Adds what only some want to see: in README.md it is folded away.
+    /// Adds what only some want to see: in the file of numbers it is folded away.
     pub fn add_folded(&mut self, summary: &str, part: &impl Display) {
         println!("{part}");
         let begin = format!("<details><summary>{summary}</summary>");
