@@ -14,73 +14,84 @@ const PACE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct LimitLog {
     is_full: bool,
-    /// What is to be said next, once the limit was reached.
-    next: Option<Next>,
+    /// From the time at which the limit is reached until it was not for a while.
+    episode: Option<Episode>,
 }
 
 #[derive(Debug)]
-struct Next {
-    at: Time,
-    /// How often the limit was reached since the last line.
+struct Episode {
+    /// When the last line was written,
+    logged: Time,
+    /// and how often the limit was reached since then.
     times: u64,
+    /// When there was last no room.
+    full: Time,
 }
 
-/// Something to be said.
+/// Something that is news to an operator at the time at which it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitChange {
     /// The limit is reached.
     Reached,
-    /// It was so many times since it was last spoken of.
+    /// It is once more, so many times since the last line.
     Again(u64),
-    /// It was not for a while.
-    Over,
+    /// It was not for a while, and before that so many times since the last line.
+    Over(u64),
 }
 
 impl LimitLog {
     /// When [`LimitLog::note`] has something to say even if nothing changes.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.next.as_ref().map(|next| next.at)
+        let episode = self.episode.as_ref().filter(|_| !self.is_full);
+        episode.map(|episode| episode.full + PACE)
     }
 
     /// Notes whether the limit is reached.
     pub(super) fn note(&mut self, is_full: bool, now: Time) -> Option<LimitChange> {
         let is_new = is_full && !self.is_full;
-        self.is_full = is_full;
-        let Some(next) = &mut self.next else {
-            return is_new.then(|| self.line(LimitChange::Reached, now));
+        let was_full = std::mem::replace(&mut self.is_full, is_full);
+        let Some(episode) = &mut self.episode else {
+            return is_new.then(|| self.begin(now));
         };
-        next.times += u64::from(is_new);
-        match next.times {
-            _ if now < next.at => None,
-            0 if is_full => {
-                next.at = now + PACE;
-                None
-            }
-            0 => {
-                self.next = None;
-                Some(LimitChange::Over)
-            }
-            times => Some(self.line(LimitChange::Again(times), now)),
+        if is_full || was_full {
+            episode.full = now;
         }
+        episode.times += u64::from(is_new);
+        if is_new && now >= episode.logged + PACE {
+            episode.logged = now;
+            return Some(LimitChange::Again(std::mem::take(&mut episode.times)));
+        }
+        if is_full || now < episode.full + PACE {
+            return None;
+        }
+        let times = episode.times;
+        self.episode = None;
+        Some(LimitChange::Over(times))
     }
 
-    fn line(&mut self, word: LimitChange, now: Time) -> LimitChange {
-        self.next = Some(Next {
-            at: now + PACE,
+    fn begin(&mut self, now: Time) -> LimitChange {
+        self.episode = Some(Episode {
+            logged: now,
             times: 0,
+            full: now,
         });
-        word
+        LimitChange::Reached
     }
 }
 
 impl fmt::Display for LimitChange {
     /// What follows on "the connection limit of 100 ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WAIT: &str = "further clients wait until one leaves";
         match self {
-            LimitChange::Reached => f.write_str("is reached, more wait in the kernel's queue"),
-            LimitChange::Again(1) => f.write_str("was reached once more"),
-            LimitChange::Again(times) => write!(f, "was reached {times} times more"),
-            LimitChange::Over => f.write_str("was not reached for a minute"),
+            LimitChange::Reached => write!(f, "is reached: {WAIT}"),
+            LimitChange::Again(1) => write!(f, "is reached again: {WAIT}"),
+            LimitChange::Again(times) => write!(f, "is reached again, {times} times now: {WAIT}"),
+            LimitChange::Over(0) => f.write_str("was not reached for a minute"),
+            LimitChange::Over(times) => write!(
+                f,
+                "was not reached for a minute, after it was {times} times more"
+            ),
         }
     }
 }
@@ -96,42 +107,53 @@ mod tests {
     #[test]
     fn a_limit_that_is_reached_all_the_time_is_a_line_a_minute() {
         let mut limit_log = LimitLog::default();
-        let mut said = Vec::new();
+        let mut logged = Vec::new();
         for ms in 0..125_000 {
-            said.extend(limit_log.note(ms % 2 == 0, at(ms)).map(|word| (ms, word)));
+            let change = limit_log.note(ms % 2 == 0, at(ms));
+            logged.extend(change.map(|change| (ms, change)));
         }
         let expected = [
             (0, LimitChange::Reached),
             (60_000, LimitChange::Again(30_000)),
             (120_000, LimitChange::Again(30_000)),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(logged, expected);
     }
 
     #[test]
-    fn it_is_over_a_minute_after_it_was_last_reached_and_then_may_begin_anew() {
+    fn that_it_is_reached_is_said_when_it_is_and_not_later() {
         let mut limit_log = LimitLog::default();
-        for (ms, is_full, word) in [
-            (0, false, None),
-            (1, true, Some(LimitChange::Reached)),
-            (2, false, None),
-            (3, true, None),
-            (60_001, true, Some(LimitChange::Again(1))),
-            (120_001, true, None),
-            (130_000, false, None),
-            (180_001, false, Some(LimitChange::Over)),
-            (180_002, false, None),
-            (180_003, true, Some(LimitChange::Reached)),
+        for (label, ms, is_full, change) in [
+            ("there is room", 0, false, None),
+            ("reached", 1, true, Some(LimitChange::Reached)),
+            ("one has left", 2, false, None),
+            ("again within the minute", 15_000, true, None),
+            ("one has left again", 15_001, false, None),
+            ("a minute after the line: no news", 60_001, false, None),
+            ("just before it is over", 75_000, false, None),
+            ("over", 75_001, false, Some(LimitChange::Over(1))),
+            ("nothing more", 75_002, false, None),
+            ("anew", 75_003, true, Some(LimitChange::Reached)),
+            ("full for long: no news", 500_000, true, None),
+            ("one has left after that", 500_001, false, None),
+            ("again", 500_002, true, Some(LimitChange::Again(1))),
+            ("all have left", 500_003, false, None),
+            ("over again", 560_003, false, Some(LimitChange::Over(0))),
         ] {
-            assert_eq!(limit_log.note(is_full, at(ms)), word, "{ms} ms");
+            assert_eq!(limit_log.note(is_full, at(ms)), change, "{label}");
         }
-        assert_eq!(limit_log.poll_timeout(), Some(at(240_003)));
     }
 
     #[test]
-    fn nothing_is_said_and_nobody_woken_while_there_is_room() {
+    fn nobody_is_woken_but_to_say_that_it_is_over() {
         let mut limit_log = LimitLog::default();
         assert_eq!(limit_log.note(false, at(1)), None);
-        assert_eq!(limit_log.poll_timeout(), None);
+        assert_eq!(limit_log.poll_timeout(), None, "there is room");
+        limit_log.note(true, at(2));
+        assert_eq!(limit_log.poll_timeout(), None, "there is none");
+        limit_log.note(false, at(3));
+        assert_eq!(limit_log.poll_timeout(), Some(at(60_003)));
+        limit_log.note(false, at(60_003));
+        assert_eq!(limit_log.poll_timeout(), None, "it is over");
     }
 }

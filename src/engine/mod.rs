@@ -373,7 +373,7 @@ impl Engine {
         if let Some(word) = self.limit_log.note(is_full, now) {
             let level = match word {
                 LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
-                LimitChange::Over => Level::Info,
+                LimitChange::Over(_) => Level::Info,
             };
             log!(level, "the connection limit of {limit} {word}");
         }
