@@ -3,9 +3,11 @@
 //! pipes for bulk, which is not copied at all.
 
 use std::io;
+use std::time::Duration;
 
 use log::info;
 
+use crate::clock::Time;
 use crate::sys::Pipe;
 
 /// How much one read takes at most, and therefore the size of a block, which
@@ -29,6 +31,11 @@ pub const PIPE_BYTES: usize = 1024 * 1024;
 /// before it hands out tiny ones only (`pipe-user-pages-soft`, 64 MiB).
 pub const MAX_PIPES: usize = 32;
 
+/// A pipe that nobody has used for so long is closed, and a kernel that has refused
+/// one is asked again after it: what it gives to a user it gives to all containers
+/// of a node that run as that user (`pipe-user-pages-soft`).
+const PIPE_PERIOD: Duration = Duration::from_secs(60);
+
 /// A smaller pipe than this is not worth its two system calls.
 const LEAST_PIPE_BYTES: u32 = 64 * 1024;
 
@@ -47,6 +54,16 @@ pub struct Buffers {
     /// Those, and the ones that are lent.
     pipes: usize,
     max_pipes: usize,
+    /// The fewest pipes that were spare since the period began: nobody needs them.
+    least_spare: usize,
+    /// When the period ends; `None` while no pipe is spare.
+    period_ends: Option<Time>,
+    /// Until when the kernel is not asked for another pipe.
+    refused_until: Option<Time>,
+    /// It has refused one, and that was logged.
+    refusal_logged: bool,
+    now: Time,
+    make_pipe: fn() -> io::Result<Pipe>,
 }
 
 impl Buffers {
@@ -61,6 +78,31 @@ impl Buffers {
             spare_pipes: Vec::new(),
             pipes: 0,
             max_pipes,
+            least_spare: 0,
+            period_ends: None,
+            refused_until: None,
+            refusal_logged: false,
+            now: Time::default(),
+            make_pipe,
+        }
+    }
+
+    /// When [`Buffers::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.period_ends
+    }
+
+    /// Takes note of the time, and closes the pipes that nobody has used for a period.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        if self.period_ends.is_some_and(|end| now >= end) {
+            self.pipes -= self.least_spare;
+            self.spare_pipes.drain(..self.least_spare);
+            self.period_ends = None;
+        }
+        if self.period_ends.is_none() && !self.spare_pipes.is_empty() {
+            self.least_spare = self.spare_pipes.len();
+            self.period_ends = Some(now + PIPE_PERIOD);
         }
     }
 
@@ -89,7 +131,9 @@ impl Buffers {
 
     /// Lends an empty pipe, if there is one to be had.
     pub fn lend_pipe(&mut self) -> Option<Pipe> {
-        self.spare_pipes.pop().or_else(|| self.new_pipe())
+        let pipe = self.spare_pipes.pop();
+        self.least_spare = self.least_spare.min(self.spare_pipes.len());
+        pipe.or_else(|| self.new_pipe())
     }
 
     /// Takes a pipe back that is empty.
@@ -110,24 +154,30 @@ impl Buffers {
     }
 
     fn new_pipe(&mut self) -> Option<Pipe> {
-        if self.pipes == self.max_pipes {
+        if self.pipes == self.max_pipes || self.refused_until.is_some_and(|at| self.now < at) {
             return None;
         }
-        match make_pipe() {
+        match (self.make_pipe)() {
             Ok(pipe) => {
                 self.pipes += 1;
+                self.refused_until = None;
+                self.refusal_logged = false;
                 Some(pipe)
             }
             // There may be some again soon.
             Err(why) if is_out_of_descriptors(&why) => None,
             Err(why) => {
-                info!(
-                    "bulk passes through {} pipes and no more: {why}",
-                    self.pipes
-                );
-                self.max_pipes = self.pipes;
+                self.refuse_pipes(&why);
                 None
             }
+        }
+    }
+
+    fn refuse_pipes(&mut self, why: &io::Error) {
+        self.refused_until = Some(self.now + PIPE_PERIOD);
+        if !std::mem::replace(&mut self.refusal_logged, true) {
+            let pipes = self.pipes;
+            info!("bulk passes through {pipes} pipes and no more for now: {why}");
         }
     }
 }
@@ -185,5 +235,56 @@ mod tests {
         assert!(buffers.lend_pipe().is_some());
         assert!(buffers.lend_pipe().is_none());
         drop(first);
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn pipes_that_nobody_has_used_for_a_minute_are_closed() {
+        let mut buffers = Buffers::new(0, 8);
+        buffers.handle_timeout(at(0));
+        assert_eq!(buffers.poll_timeout(), None, "there is none");
+        let lent: Vec<Pipe> = (0..4).map(|_| buffers.lend_pipe().unwrap()).collect();
+        lent.into_iter()
+            .for_each(|pipe| buffers.give_back_pipe(pipe));
+        for (label, seconds, used, spare) in [
+            ("the period begins", 1, 0, 4),
+            ("three are used in it", 30, 3, 4),
+            ("just before its end", 60, 0, 4),
+            ("one was never used", 61, 0, 3),
+            ("one is used in the next", 90, 1, 3),
+            ("two were not", 121, 0, 1),
+            ("nor was the last", 181, 0, 0),
+        ] {
+            buffers.handle_timeout(at(seconds));
+            let lent: Vec<Pipe> = (0..used).map(|_| buffers.lend_pipe().unwrap()).collect();
+            lent.into_iter()
+                .for_each(|pipe| buffers.give_back_pipe(pipe));
+            assert_eq!(
+                (buffers.spare_pipes(), buffers.pipes),
+                (spare, spare),
+                "{label}"
+            );
+        }
+        assert_eq!(buffers.poll_timeout(), None, "and nobody is woken any more");
+        assert!(buffers.lend_pipe().is_some());
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_a_pipe_is_asked_again_after_a_minute() {
+        let mut buffers = Buffers::new(0, 8);
+        buffers.handle_timeout(at(100));
+        let first = buffers.lend_pipe().unwrap();
+        buffers.make_pipe = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        assert!(buffers.lend_pipe().is_none());
+        buffers.make_pipe = make_pipe;
+        buffers.handle_timeout(at(159));
+        assert!(buffers.lend_pipe().is_none(), "it is left alone");
+        buffers.give_back_pipe(first);
+        assert!(buffers.lend_pipe().is_some(), "what is there is used");
+        buffers.handle_timeout(at(160));
+        assert!(buffers.lend_pipe().is_some());
     }
 }

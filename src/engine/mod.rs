@@ -270,10 +270,17 @@ impl Engine {
         let listener = self.listener.as_ref().and_then(Listener::poll_timeout);
         let admin_connections = self.admin.poll_timeout();
         let limit_log = self.limit_log.poll_timeout();
-        [self.timers.next(), listener, admin_connections, limit_log]
-            .into_iter()
-            .flatten()
-            .min()
+        let buffers = self.buffers.poll_timeout();
+        [
+            self.timers.next(),
+            listener,
+            admin_connections,
+            limit_log,
+            buffers,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Waits for events, `timeout` at most; not at all while there is work
@@ -304,6 +311,7 @@ impl Engine {
 
     /// Does what the last [`Engine::wait`] has found, a bounded piece of it.
     pub fn dispatch(&mut self, now: Time) {
+        self.buffers.handle_timeout(now);
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             self.handle_event(event, now);
