@@ -36,9 +36,9 @@ use crate::sys::{self, Signals};
 use crate::workload::WakeReplicas;
 
 /// Descriptors that connections must leave to everybody else: both ends of the
-/// pipes; the API connections, the epoll instance, the credentials files, the log,
-/// admin connections.
-const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + 64;
+/// pipes; admin connections; the API connections, the epoll instance, the credentials
+/// files, the log.
+const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + ADMIN_LIMITS.most as u64 + 48;
 
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
@@ -50,7 +50,7 @@ const DEFAULT_CONNECTIONS: usize = 100_000;
 /// What those are held to who ask about the program itself. They come from
 /// anywhere in the cluster.
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
-    most: 16,
+    most: 64,
     patience: Duration::from_secs(5),
     longest: admin::LONGEST_HEAD,
 };
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn the_connection_limit_leaves_descriptors_to_the_others() {
         for (label, wanted, descriptors, expected) in [
-            ("as many as there is room for", None, 20_000, 9_936),
+            ("as many as there is room for", None, 20_000, 9_912),
             ("a hundred thousand at most", None, 1_000_000_000, 100_000),
             (
                 "more if that is asked for",
@@ -434,7 +434,7 @@ mod tests {
                 200_000,
             ),
             ("fewer if that is asked for", Some(100), 1_000_000, 100),
-            ("no more than there is room for", Some(5000), 1024, 448),
+            ("no more than there is room for", Some(5000), 1024, 424),
             ("one at the very least", None, 3, 1),
         ] {
             assert_eq!(connection_limit(wanted, descriptors), expected, "{label}");

@@ -4,15 +4,18 @@
 //! that the loop turns, and are none of the clients: they are not counted, wake
 //! nothing, and take no place among the connections. They are strangers all the
 //! same. There may be only a few; each has a few seconds for everything and a
-//! few KiB to speak. When one too many comes, the one goes that has been here
-//! longest, so that whoever sits and says nothing keeps nobody out.
+//! few KiB to speak. When one too many comes, one goes of the source that has the
+//! most, the one that has been here longest, so that a flood of silent connections
+//! displaces itself and not the kubelet's probe.
 //!
 //! Only sockets are known here. What an admin connection has said is handed out by
 //! [`AdminConnections::next_request`], and what it is told comes in by
 //! [`AdminConnections::answer`].
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -26,6 +29,9 @@ use crate::clock::Time;
 const FIRST: usize = usize::MAX - 1024;
 const LISTENER: Token = Token(FIRST);
 const LAST: usize = FIRST + 256;
+
+/// How many one turn of the loop accepts.
+const ACCEPTS_PER_TURN: usize = 64;
 
 /// How much is read and thrown away after an answer, in bytes. To close a
 /// socket that has something to read is to reset it (RFC 1122, 4.2.2.13), and
@@ -60,6 +66,7 @@ struct AdminListener {
 /// One of them.
 struct AdminConnection {
     stream: TcpStream,
+    source: Source,
     /// Counts admin connections: the lowest has been here longest.
     serial: u64,
     deadline: Time,
@@ -67,6 +74,10 @@ struct AdminConnection {
     ready: bool,
     stage: Stage,
 }
+
+/// Who may be behind a connection: an IPv4 address, or the first 64 bits of an IPv6
+/// address, of which whoever has one has all that begin so.
+type Source = IpAddr;
 
 enum Stage {
     /// It is speaking.
@@ -185,21 +196,22 @@ impl AdminConnections {
         let Some(AdminListener { listener, limits }) = &mut self.listener else {
             return;
         };
-        for _ in 0..limits.most {
-            if self.inside.len() >= limits.most && longest_here(&self.inside).is_none() {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.inside.len() >= limits.most && displaced(&self.inside).is_none() {
                 return;
             }
-            let Some((stream, _)) = listener.accept(now) else {
+            let Some((stream, peer)) = listener.accept(now) else {
                 return;
             };
             if self.inside.len() >= limits.most
-                && let Some(key) = longest_here(&self.inside)
+                && let Some(key) = displaced(&self.inside)
             {
                 self.inside.remove(key);
             }
             self.came += 1;
-            let mut admin_connection =
-                AdminConnection::new(stream, self.came, now + limits.patience);
+            let deadline = now + limits.patience;
+            let source = source_of(peer.ip());
+            let mut admin_connection = AdminConnection::new(stream, source, self.came, deadline);
             let slot = self.inside.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             let known =
@@ -247,9 +259,13 @@ impl AdminConnections {
     }
 }
 
-/// Who is to go when one too many comes: who has been told everything, else
-/// whoever has been here longest, but nobody who is about to be answered.
-fn longest_here(inside: &Slab<AdminConnection>) -> Option<usize> {
+/// Which one goes when one too many comes: one that was told everything, else the
+/// oldest of the source that has the most; none that is about to be answered.
+fn displaced(inside: &Slab<AdminConnection>) -> Option<usize> {
+    let mut counts: HashMap<Source, usize> = HashMap::new();
+    for (_, admin_connection) in inside {
+        *counts.entry(admin_connection.source).or_default() += 1;
+    }
     let may_go = |admin_connection: &AdminConnection| {
         !matches!(admin_connection.stage, Stage::Speaking { news: true, .. })
     };
@@ -258,13 +274,24 @@ fn longest_here(inside: &Slab<AdminConnection>) -> Option<usize> {
         .filter(|(_, admin_connection)| may_go(admin_connection));
     all.min_by_key(|(_, admin_connection)| {
         let told = matches!(admin_connection.stage, Stage::Leaving { .. });
-        (!told, admin_connection.serial)
+        let of_source = counts.get(&admin_connection.source);
+        (!told, Reverse(of_source), admin_connection.serial)
     })
     .map(|(key, _)| key)
 }
 
+fn source_of(peer: IpAddr) -> Source {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) => {
+            let [a, b, c, d, ..] = peer.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        peer => peer,
+    }
+}
+
 impl AdminConnection {
-    fn new(stream: TcpStream, serial: u64, deadline: Time) -> AdminConnection {
+    fn new(stream: TcpStream, source: Source, serial: u64, deadline: Time) -> AdminConnection {
         let stage = Stage::Speaking {
             said: Vec::new(),
             news: false,
@@ -272,6 +299,7 @@ impl AdminConnection {
         };
         AdminConnection {
             stream,
+            source,
             serial,
             deadline,
             ready: true,
@@ -345,4 +373,116 @@ fn discard(stream: &mut TcpStream, discarded: &mut usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use socket2::{Domain, Socket, Type};
+
+    const LIMITS: AdminLimits = AdminLimits {
+        most: 64,
+        patience: Duration::from_secs(5),
+        longest: 1024,
+    };
+
+    /// The kubelet's address, and the first of the others'.
+    const KUBELET: [u8; 4] = [127, 0, 0, 2];
+    const OTHERS: [u8; 4] = [127, 0, 1, 0];
+
+    struct Port {
+        poll: Poll,
+        admin: AdminConnections,
+    }
+
+    impl Port {
+        fn open() -> Port {
+            let poll = Poll::new().unwrap();
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let admin = AdminConnections::bind(any, LIMITS, poll.registry()).unwrap();
+            Port { poll, admin }
+        }
+
+        fn connect(&self, from: [u8; 4]) -> std::net::TcpStream {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+            let to = self.admin.local_addr().unwrap();
+            socket.connect(&to.into()).unwrap();
+            socket.into()
+        }
+
+        /// Turns the loop until nothing happens any more.
+        fn turn(&mut self) {
+            let mut events = Events::with_capacity(1024);
+            loop {
+                self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                if events.is_empty() && !self.admin.has_work(Time::default()) {
+                    return;
+                }
+                for event in &events {
+                    self.admin.set_ready(event.token());
+                }
+                self.admin.dispatch(self.poll.registry(), Time::default());
+            }
+        }
+
+        /// Whether a probe is heard whose request comes after all these others.
+        fn hears_a_probe_after(
+            &mut self,
+            others: usize,
+            source: impl Fn(usize) -> [u8; 4],
+        ) -> bool {
+            let mut probe = self.connect(KUBELET);
+            self.turn();
+            let mut silent = Vec::new();
+            for number in 0..others {
+                silent.push(self.connect(source(number)));
+                self.turn();
+                assert!(self.admin.len() <= LIMITS.most);
+            }
+            probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+            self.turn();
+            self.admin.next_request().is_some()
+        }
+    }
+
+    #[test]
+    fn a_flood_of_silent_connections_displaces_itself_and_not_the_kubelets_probe() {
+        for (label, others, source) in [
+            (
+                "from one address",
+                500,
+                (|_| OTHERS) as fn(usize) -> [u8; 4],
+            ),
+            ("from twenty", 500, |number| {
+                [127, 0, 1, (number % 20) as u8]
+            }),
+            (
+                "from the kubelet's own, fewer than there is room for",
+                63,
+                |_| KUBELET,
+            ),
+        ] {
+            assert!(Port::open().hears_a_probe_after(others, source), "{label}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_one_host_can_have_are_one_source() {
+        for (label, one, other, same) in [
+            ("IPv4", "10.0.0.1", "10.0.0.2", false),
+            (
+                "IPv4 on a socket of IPv6",
+                "10.0.0.1",
+                "::ffff:10.0.0.1",
+                true,
+            ),
+            ("one network of IPv6", "fd00::1", "fd00::2:3", true),
+            ("two of them", "fd00::1", "fd00:0:0:1::1", false),
+        ] {
+            let source = |ip: &str| source_of(ip.parse().unwrap());
+            assert_eq!(source(one) == source(other), same, "{label}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{Plan, Result};
 const CONNECTIONS: usize = 100_000;
 /// The same for a quick run.
 const FEW: usize = 2_000;
-/// Descriptors that are not connections': the bench's own, or the 128 of `zpa`.
+/// Descriptors that are not connections': the bench's own, or the 176 of `zpa`.
 const RESERVED: u64 = 200;
 /// How many connections to have between two addresses: there are 28,000 ports,
 /// and others need some as well.

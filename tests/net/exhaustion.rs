@@ -93,8 +93,8 @@ fn at_the_limit_of_descriptors_the_api_threads_still_have_theirs() {
     let Some(network) = Network::new() else {
         return;
     };
-    // Room for (164 - 128) / 2 connections.
-    let fixture = Fixture::awake_with_descriptors(network, 164);
+    // Room for (212 - 176) / 2 connections.
+    let fixture = Fixture::awake_with_descriptors(network, 212);
     let _pod = fixture.echo_at(POD);
     let mut clients = fixture.connect_many(30);
     for client in &mut clients {
