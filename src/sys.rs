@@ -294,9 +294,26 @@ mod tests {
 
     #[test]
     fn the_descriptor_limit_is_the_hard_one() {
-        let limit = raise_descriptor_limit().unwrap();
-        assert_eq!(raise_descriptor_limit().unwrap(), limit);
-        assert!(limit >= 256);
+        let before = descriptor_limit();
+        let lowered = libc::rlimit {
+            rlim_cur: before.rlim_max - 1,
+            ..before
+        };
+        // SAFETY: `lowered` is a valid rlimit that outlives the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lowered) }).unwrap();
+        assert_eq!(descriptor_limit().rlim_cur, before.rlim_max - 1);
+        assert_eq!(raise_descriptor_limit().unwrap(), before.rlim_max);
+        assert_eq!(descriptor_limit().rlim_cur, before.rlim_max);
+    }
+
+    fn descriptor_limit() -> libc::rlimit {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: `limit` is a valid rlimit that outlives the call.
+        check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).unwrap();
+        limit
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub fn is_slow() -> bool {
 }
 
 /// Says that a test is not run, and why.
-fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     say("skipped", why);
 }
 

@@ -10,7 +10,7 @@ use support::program::PATIENCE;
 use support::sockets::connected_to;
 
 use crate::fixture::{Fixture, listen};
-use crate::network::{CLIENT, Network, OTHER_POD, POD};
+use crate::network::{CLIENT, Network, OTHER_POD, POD, skipped};
 use crate::resets::expect_reset;
 use crate::{echo, until};
 
@@ -285,7 +285,7 @@ fn peers_that_vanish_and_owe_acknowledgements_are_given_up_in_minutes_by_default
         return;
     };
     if !can_cap_retransmission() {
-        println!("skipped: this kernel has no TCP_RTO_MAX_MS (Linux 6.15)");
+        skipped("this kernel has no TCP_RTO_MAX_MS (Linux 6.15)");
         return;
     }
     let pod = listen(&network);
