@@ -166,18 +166,52 @@ fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
     );
 }
 
-#[test]
-fn the_monitoring_of_an_overlay_is_of_its_own_pods() {
-    let copy = Scratch::make("monitoring");
-    let component = "components:\n  - ../manifests/components/monitoring\n\npatches:";
+/// The overlay with a component of `manifests/components` added.
+fn rendered_with(component: &str) -> Option<Vec<Value>> {
+    let copy = Scratch::make(component);
+    let components = format!("\ncomponents:\n  - ../manifests/components/{component}\n\npatches:");
     copy.edit(
         "kustomization.yaml",
         &[
             ("- ../../base", "- ../manifests/base"),
-            ("\npatches:", &format!("\n{component}")),
+            ("\npatches:", &components),
         ],
     );
-    let Some(objects) = rendered(&copy.overlay()) else {
+    rendered(&copy.overlay())
+}
+
+#[test]
+fn with_the_component_for_openshift_its_restricted_policy_admits_the_pod() {
+    let Some(objects) = rendered_with("openshift") else {
+        return;
+    };
+    let pod = &find(&objects, "Deployment", "my-app-zpa")["spec"]["template"]["spec"];
+    // What restricted-v2 asks for: ids from the namespace's own range, which it
+    // sets itself where none is given (MustRunAsRange, MustRunAs), ...
+    let container = &pod["containers"][0];
+    for context in [&pod["securityContext"], &container["securityContext"]] {
+        for id in ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"] {
+            assert_eq!(context[id], Value::Null, "{id}");
+        }
+        assert_eq!(context["seLinuxOptions"], Value::Null);
+    }
+    // ... the runtime's seccomp profile, no capability and no way to more rights, ...
+    let seccomp = &pod["securityContext"]["seccompProfile"]["type"];
+    assert_eq!(*seccomp, json!("RuntimeDefault"));
+    let context = &container["securityContext"];
+    assert_eq!(context["allowPrivilegeEscalation"], json!(false));
+    assert_eq!(context["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_ne!(context["privileged"], json!(true));
+    // ... and nothing of the host's.
+    for host in ["hostNetwork", "hostPID", "hostIPC", "volumes"] {
+        assert_eq!(pod[host], Value::Null, "{host}");
+    }
+    assert!(!container.to_string().contains("hostPort"));
+}
+
+#[test]
+fn the_monitoring_of_an_overlay_is_of_its_own_pods() {
+    let Some(objects) = rendered_with("monitoring") else {
         return;
     };
     let monitor = &find(&objects, "PodMonitor", "my-app-zpa")["spec"];
