@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zpa::sys; // What is included looks for it here.
+use zpa::{clock, sys}; // What is included looks for them here.
 
 #[path = "../checks/relay.rs"]
 mod check;
