@@ -26,6 +26,9 @@ pub const PATHS: [(&str, &str); 4] = [
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// What traffic-pod-autoscaler answers to a ping.
+const PONG: &str = "{\"response\": \"pong\"}";
+
 /// What there is to tell.
 pub trait Pages {
     /// Why new connections are not welcome, a line each; none if they are.
@@ -34,6 +37,10 @@ pub trait Pages {
     fn metrics(&self) -> (String, &'static str);
     /// The state, in JSON.
     fn status(&self) -> String;
+    /// Where a ping is answered, if anywhere.
+    fn ping_path(&self) -> Option<&str>;
+    /// Where the metrics are beside `/metrics`, if anywhere.
+    fn metrics_path(&self) -> Option<&str>;
 }
 
 /// What is told to somebody who has said `received` so far; `None` if that is
@@ -123,15 +130,14 @@ struct Reply {
 
 fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
     let page = || match request.path {
+        path if pages.ping_path() == Some(path) => Reply::of(JSON, PONG.to_owned()),
+        path if pages.metrics_path() == Some(path) => metrics(pages),
         "/healthz" => Reply::text("200 OK", "ok\n"),
         "/readyz" => match pages.unready() {
             reasons if reasons.is_empty() => Reply::text("200 OK", "ready\n"),
             reasons => Reply::text("503 Service Unavailable", &(reasons.join("\n") + "\n")),
         },
-        "/metrics" => {
-            let (body, content_type) = pages.metrics();
-            Reply::of(content_type, body)
-        }
+        "/metrics" => metrics(pages),
         "/status" => Reply::of(JSON, pages.status()),
         _ => Reply::text("404 Not Found", &list_of_paths()),
     };
@@ -146,6 +152,11 @@ fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
             ..Reply::text("405 Method Not Allowed", "GET and HEAD only\n")
         },
     }
+}
+
+fn metrics(pages: &impl Pages) -> Reply {
+    let (body, content_type) = pages.metrics();
+    Reply::of(content_type, body)
 }
 
 fn list_of_paths() -> String {
@@ -220,11 +231,15 @@ impl Reply {
 mod tests {
     use super::*;
 
-    struct Fake(Vec<String>);
+    struct Fake {
+        unready: Vec<String>,
+        ping_path: Option<&'static str>,
+        metrics_path: Option<&'static str>,
+    }
 
     impl Pages for Fake {
         fn unready(&self) -> Vec<String> {
-            self.0.clone()
+            self.unready.clone()
         }
 
         fn metrics(&self) -> (String, &'static str) {
@@ -234,10 +249,26 @@ mod tests {
         fn status(&self) -> String {
             "{}".to_owned()
         }
+
+        fn ping_path(&self) -> Option<&str> {
+            self.ping_path
+        }
+
+        fn metrics_path(&self) -> Option<&str> {
+            self.metrics_path
+        }
     }
 
     fn ready() -> Fake {
-        Fake(Vec::new())
+        unready(Vec::new())
+    }
+
+    fn unready(unready: Vec<String>) -> Fake {
+        Fake {
+            unready,
+            ping_path: None,
+            metrics_path: None,
+        }
     }
 
     /// The status, the head and the body of an answer.
@@ -278,8 +309,35 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_an_ancestor_are_answered_beside_those_of_our_own() {
+        let pages = Fake {
+            ping_path: Some("/ping"),
+            metrics_path: Some("/numbers"),
+            ..unready(vec!["draining".into()])
+        };
+        for (label, path, status, body) in [
+            (
+                "a ping, ready or not",
+                "/ping",
+                200,
+                "{\"response\": \"pong\"}",
+            ),
+            ("with a query", "/ping?x", 200, "{\"response\": \"pong\"}"),
+            ("the metrics there", "/numbers", 200, "zpa_ready 1\n"),
+            ("and here", "/metrics", 200, "zpa_ready 1\n"),
+            ("our own as ever", "/readyz", 503, "draining\n"),
+        ] {
+            let (found, _, text) = get(path, &pages);
+            assert_eq!((found, text.as_str()), (status, body), "{label}");
+        }
+        assert!(get("/ping", &pages).1.contains("application/json\r\n"));
+        assert!(get("/numbers", &pages).1.contains("version=0.0.4\r\n"));
+        assert_eq!(get("/ping", &ready()).0, 404, "nobody has asked for it");
+    }
+
+    #[test]
     fn who_is_not_ready_says_why_a_line_for_each_reason() {
-        let pages = Fake(vec!["draining".into(), "no scale".into()]);
+        let pages = unready(vec!["draining".into(), "no scale".into()]);
         let (status, _, body) = get("/readyz", &pages);
         assert_eq!((status, body.as_str()), (503, "draining\nno scale\n"));
         assert_eq!(get("/healthz", &pages).0, 200, "it lives all the same");

@@ -120,13 +120,16 @@ pub enum PortRef {
     Name(String),
     /// By its number in the Service.
     Number(u16),
+    /// By its number in the Service, if that may be read; else the only one that
+    /// there is.
+    Likely(u16),
 }
 
 impl fmt::Display for PortRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PortRef::Name(name) => f.write_str(name),
-            PortRef::Number(number) => number.fmt(f),
+            PortRef::Number(number) | PortRef::Likely(number) => number.fmt(f),
         }
     }
 }

@@ -161,9 +161,9 @@ impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Dialect::Zpa => "zpa",
-            Dialect::Go => "the Go zero-pod-autoscaler",
-            Dialect::PythonDeployment => "the Python traffic-pod-autoscaler with --deployment",
-            Dialect::PythonLabels => "the Python traffic-pod-autoscaler with --rs-label-selector",
+            Dialect::Go => "zero-pod-autoscaler (Go)",
+            Dialect::PythonDeployment => "traffic-pod-autoscaler (Python, --deployment)",
+            Dialect::PythonLabels => "traffic-pod-autoscaler (Python, --rs-label-selector)",
         })
     }
 }

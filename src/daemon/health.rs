@@ -59,8 +59,10 @@ struct Refused {
 pub struct Context {
     /// Where renewals go: it is the policy that gives up a way.
     pub store: Option<LeaseStore>,
-    /// Whether a target is dialled in place of the pods.
+    /// Whether there is a target to dial.
     pub has_target: bool,
+    /// Whether the pods are dialled before a target.
+    pub is_pods_first: bool,
     /// Whether the app has replicas.
     pub is_up: bool,
 }
@@ -203,7 +205,7 @@ impl Health {
                 format!("not allowed for {seconds} to {permission}: {why}")
             })
         });
-        let no_service = self.no_service.clone().filter(|_| !context.has_target);
+        let no_service = self.no_service.clone().filter(|_| context.is_pods_first);
         reasons.extend(no_service.into_iter().chain(refused));
         reasons
     }
@@ -235,6 +237,7 @@ mod tests {
     const ASLEEP: Context = Context {
         store: Some(LeaseStore::Status),
         has_target: false,
+        is_pods_first: true,
         is_up: false,
     };
 
@@ -303,6 +306,7 @@ mod tests {
     fn without_a_service_it_is_not_ready_unless_a_target_is_set() {
         let target = Context {
             has_target: true,
+            is_pods_first: false,
             ..ASLEEP
         };
         let mut health = well();
@@ -411,6 +415,7 @@ mod tests {
         health.right(right, Some(refusal(right)), at(1));
         let target = Context {
             has_target: true,
+            is_pods_first: false,
             ..ASLEEP
         };
         assert_eq!(unready(&health, target, 1).len(), 1, "not blind yet");

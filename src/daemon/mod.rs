@@ -6,6 +6,7 @@ pub mod health;
 mod messages;
 mod pages;
 pub mod proxy;
+pub mod route;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -22,16 +23,17 @@ use log::{info, warn};
 use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{Api, Message, Proxy, Sockets, Terms};
+use self::route::Route;
 use crate::admin;
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::Request;
+use crate::cluster::{PortRef, Request};
 use crate::duration;
 use crate::engine::{AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::sys::{self, Signals};
 use crate::workload::WakeReplicas;
 
@@ -139,7 +141,9 @@ impl Daemon {
                 let _ = waker.wake();
             }
         };
-        info!("{}", greeting(settings, &namespace, engine.local_addr()));
+        let route = Route::of(settings, &namespace);
+        let listen = engine.local_addr().unwrap_or(settings.listen);
+        info!("{}", greeting(settings, &route, &namespace, listen));
         if let Some(address) = engine.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
         }
@@ -152,7 +156,7 @@ impl Daemon {
             log,
         };
         let name = format!("{namespace}/{}", deployment(settings)?);
-        let outside = start_threads(settings, access, namespace, clocks, post)?;
+        let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Config {
             idle_ttl: settings.idle_ttl,
@@ -161,7 +165,7 @@ impl Daemon {
         let policy = Policy::new(policy, random_seed(), now);
         let terms = Terms {
             name,
-            has_target: settings.target.is_some(),
+            route: route.clone(),
             hold_timeout: settings.hold_timeout,
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
@@ -277,19 +281,17 @@ fn message(report: kube::Report) -> Message {
             permission,
             refusal,
         },
+        kube::Report::PortMissing(missing) => Message::PortMissing(missing),
         kube::Report::Trouble(what) => Message::Trouble(what),
         kube::Report::Panicked(panic) => Message::Panicked(panic),
     }
 }
 
-fn greeting(settings: &Settings, namespace: &str, listen: Option<SocketAddr>) -> String {
-    let listen = listen.unwrap_or(settings.listen);
-    let through = match &settings.target {
-        Some(target) => target.to_string(),
-        None => match &settings.service {
-            Some(service) => format!("the pods of Service {service}"),
-            None => "the pods of the Service of its name".to_owned(),
-        },
+fn greeting(settings: &Settings, route: &Route, namespace: &str, listen: SocketAddr) -> String {
+    let through = match (route, &settings.service) {
+        (Route::Pods, Some(service)) => format!("the pods of Service {service}"),
+        (Route::Pods, None) => "the pods of the Service of its name".to_owned(),
+        (route, _) => route.to_string(),
     };
     format!(
         "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
@@ -321,18 +323,37 @@ fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
         hold_timeout: settings.hold_timeout,
         connect_timeout: settings.connect_timeout,
     };
-    let mut engine = Engine::new(settings.listen, limits)
-        .map_err(|e| format!("--listen (ZPA_LISTEN) {}: {e}", settings.listen))?;
+    let mut engine = Engine::new(settings.listen, limits).map_err(|e| {
+        let setting = settings::given("listen", settings.dialect);
+        format!("{setting} {}: {e}{}", settings.listen, cure(&e))
+    })?;
     if let Some(address) = settings.admin_listen {
         engine
             .listen_for_admin(address, ADMIN_LIMITS)
             .map_err(|e| {
+                let setting = settings::given("admin-listen", settings.dialect);
                 format!(
-                    "--admin-listen (ZPA_ADMIN_LISTEN) {address}: {e}; use another address, or off"
+                    "{setting} {address}: {e}{}; use another address, or ZPA_ADMIN_LISTEN=off",
+                    cure(&e)
                 )
             })?;
     }
     Ok(engine)
+}
+
+/// What to do where an address may not be bound, as port 80 may not by a user
+/// that is not root. The sysctl is among those that Kubernetes takes for safe
+/// (`pkg/kubelet/sysctl/safe_sysctls.go`), and containerd sets it by itself from
+/// 2.0 on (`enable_unprivileged_ports`).
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 take root, unless the pod's securityContext.sysctls has \
+             net.ipv4.ip_unprivileged_port_start=0, which containerd sets by itself from 2.0 on; \
+             or use another port"
+        }
+        _ => "",
+    }
 }
 
 /// How many connections `descriptors` allow, at most what was asked for.
@@ -358,12 +379,13 @@ fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Waker>,
 
 fn start_threads(
     settings: &Settings,
+    route: &Route,
     access: Access,
     namespace: String,
     clocks: Clocks,
     post: impl Fn(Message) + Send + Clone + 'static,
 ) -> Result<Outside, String> {
-    let resolver = settings.target.clone().map(|target| {
+    let resolver = route.target().cloned().map(|target| {
         let (found, panicked) = (post.clone(), post.clone());
         Resolver::spawn(
             target,
@@ -380,7 +402,7 @@ fn start_threads(
         namespace,
         deployment: deployment(settings)?.to_owned(),
         service: settings.service.clone().unwrap_or_default(),
-        port: settings.port.clone(),
+        port: port(settings, route),
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
     };
@@ -388,6 +410,17 @@ fn start_threads(
     let api = kube::spawn(config, clocks.monotonic, report)
         .map_err(|e| format!("cannot start the API threads: {e}"))?;
     Ok(Outside { api, resolver })
+}
+
+/// Which of the Service's ports to dial. A target that is the Service has its
+/// number; the ancestors' roles do not allow to read what that is in the
+/// endpoints.
+fn port(settings: &Settings, route: &Route) -> Option<PortRef> {
+    let likely = match route {
+        Route::PodsThenTarget(target) => Some(PortRef::Likely(target.port)),
+        Route::Pods | Route::Target(_) => None,
+    };
+    settings.port.clone().or(likely)
 }
 
 /// The name of the Deployment to scale.

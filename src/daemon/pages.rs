@@ -50,6 +50,14 @@ impl Pages for View<'_> {
         (metrics::text(&self.snapshot()), metrics::CONTENT_TYPE)
     }
 
+    fn ping_path(&self) -> Option<&str> {
+        self.about.settings.ping_path.as_deref()
+    }
+
+    fn metrics_path(&self) -> Option<&str> {
+        self.about.settings.metrics_path.as_deref()
+    }
+
     fn status(&self) -> String {
         let text = serde_json::to_string_pretty(&self.state());
         // Nothing in it can fail to be written.
@@ -159,6 +167,7 @@ impl View<'_> {
                 source: health.source().map(|source| source.to_string()),
                 up_to_date: health.is_following(),
                 dialled: proxy.backends(),
+                through: proxy.terms().route.to_string(),
             },
             connections: Connections {
                 limit: about.connections,
@@ -213,6 +222,7 @@ struct Addresses {
     source: Option<String>,
     up_to_date: bool,
     dialled: usize,
+    through: String,
 }
 
 #[derive(Serialize)]

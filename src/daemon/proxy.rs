@@ -13,6 +13,7 @@ use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
 use super::messages::{connections, describe};
+use super::route::Route;
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
 use crate::duration;
@@ -85,6 +86,8 @@ pub enum Message {
     Following(Option<AddressSource>),
     /// Why there is no pod to be found, if the Service does not exist.
     NoService(Option<String>),
+    /// Whether endpoints are listed of which none has the wanted port.
+    PortMissing(bool),
     /// A right is refused, or granted after all.
     Right {
         /// Which right.
@@ -103,8 +106,8 @@ pub enum Message {
 pub struct Terms {
     /// `namespace/deployment`, for the log.
     pub name: String,
-    /// Whether connections go to a target in place of the pods.
-    pub has_target: bool,
+    /// What connections go to.
+    pub route: Route,
     /// The hold limit, for the log; the sockets keep it.
     pub hold_timeout: Duration,
     /// How long to go on accepting once the end has begun.
@@ -169,6 +172,10 @@ pub struct Proxy<S, A> {
     pods_heard: Option<Time>,
     /// The addresses of the target, if one is set.
     target: Vec<SocketAddr>,
+    /// The Service's own address, if it is known.
+    cluster_ip: Option<SocketAddr>,
+    /// Whether endpoints are listed of which none has the wanted port.
+    port_missing: bool,
     /// Until when the sockets' addresses are right; `None` if only news can
     /// change them.
     backends_until: Option<Time>,
@@ -205,6 +212,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             pods: Pods::default(),
             pods_heard: None,
             target: Vec::new(),
+            cluster_ip: None,
+            port_missing: false,
             backends_until: Some(now + TRUST_TARGET_AFTER),
             started: now,
             drain: Drain::No,
@@ -247,7 +256,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let replicas = self.policy.replicas();
         Context {
             store: self.policy.lease_location(),
-            has_target: self.terms.has_target,
+            has_target: self.terms.route.target().is_some(),
+            is_pods_first: self.terms.route.is_pods_first(),
             is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
         }
     }
@@ -361,10 +371,16 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Message::Target(addresses) => {
                 self.target = addresses;
                 self.backends_until = Some(now);
+                self.update_fallback();
             }
-            // A target is what the operator wants everybody to go through.
-            Message::Fallback(_) if self.terms.has_target => {}
-            Message::Fallback(address) => self.sockets.set_fallback(address),
+            Message::Fallback(address) => {
+                self.cluster_ip = address;
+                self.update_fallback();
+            }
+            Message::PortMissing(missing) => {
+                self.port_missing = missing;
+                self.backends_until = Some(now);
+            }
             Message::Following(source) => self.health.following(source),
             Message::NoService(why) => self.health.no_service(why),
             Message::Right {
@@ -398,18 +414,32 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             return;
         }
         let pods: Vec<BackendSpec> = self.pods.dialable(now).map(backend_of_pod).collect();
-        let backends = match self.terms.has_target {
-            false => pods,
-            true if !pods.is_empty() || self.trusts_target(now) => {
-                self.target.iter().map(backend_of_target).collect()
-            }
-            true => Vec::new(),
+        let target = || self.target.iter().map(backend_of_target).collect();
+        let trusts_target = self.trusts_target(now);
+        let backends = match self.terms.route {
+            Route::Pods => pods,
+            Route::PodsThenTarget(_) if self.port_missing || trusts_target => target(),
+            Route::PodsThenTarget(_) => pods,
+            Route::Target(_) if !pods.is_empty() || trusts_target => target(),
+            Route::Target(_) => Vec::new(),
         };
         self.backends = backends.iter().map(|it| it.addresses.len()).sum();
         self.sockets.set_backends(&backends, now);
         self.policy.dialable(!backends.is_empty(), now);
         let deadlines = [self.pods.poll_timeout(now), self.trusts_target_at(now)];
         self.backends_until = deadlines.into_iter().flatten().min();
+    }
+
+    /// Tells the sockets the way round where no pod answers. A target that is
+    /// dialled in place of the pods is what the operator wants everybody to go
+    /// through: there is none then.
+    fn update_fallback(&mut self) {
+        let fallback = match self.terms.route {
+            Route::Pods => self.cluster_ip,
+            Route::PodsThenTarget(_) => self.target.first().copied().or(self.cluster_ip),
+            Route::Target(_) => None,
+        };
+        self.sockets.set_fallback(fallback);
     }
 
     /// Whether nothing was ever heard of the endpoints, so that a target has

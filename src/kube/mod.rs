@@ -111,6 +111,9 @@ pub enum Report {
     /// has endpoints in its name: why no pod can be found, fit for a log. None
     /// once that is over.
     NoService(Option<String>),
+    /// Whether endpoints are listed of which none has the wanted port, so that
+    /// their pods cannot be dialled; at each change.
+    PortMissing(bool),
     /// A right is refused, each time it is; or it is granted after all, once. A
     /// right of which nothing is reported is granted, or was not needed yet.
     Right {
@@ -299,6 +302,7 @@ mod tests {
                 Report::Fallback(_)
                 | Report::Following(_)
                 | Report::NoService(_)
+                | Report::PortMissing(_)
                 | Report::Right { .. }
                 | Report::Trouble(_)
                 | Report::Panicked(_) => {}

@@ -48,7 +48,7 @@ pub(super) fn unread(wanted: Option<&PortRef>) -> Option<Selection> {
     let port = match wanted {
         Some(PortRef::Name(name)) => PortChoice::Named(name.clone()),
         Some(PortRef::Number(_)) => return None,
-        None => PortChoice::Only,
+        Some(PortRef::Likely(_)) | None => PortChoice::Only,
     };
     Some(Selection {
         port,
@@ -62,7 +62,9 @@ fn find<'a>(ports: &[&'a ServicePort], wanted: Option<&PortRef>) -> Option<&'a S
             .iter()
             .find(|port| port.name.as_deref() == Some(name))
             .copied(),
-        Some(PortRef::Number(number)) => ports.iter().find(|port| port.port == *number).copied(),
+        Some(PortRef::Number(number) | PortRef::Likely(number)) => {
+            ports.iter().find(|port| port.port == *number).copied()
+        }
         None => match ports {
             [only] => Some(*only),
             _ => None,
@@ -137,6 +139,13 @@ mod tests {
                 Some("10.96.3.4:9090"),
             ),
             ("only, unnamed, IPv6", ONE, None, "", Some("[fd00::4]:80")),
+            (
+                "likely number",
+                TWO,
+                Some(PortRef::Likely(9090)),
+                "metrics",
+                Some("10.96.3.4:9090"),
+            ),
             ("headless", HEADLESS, None, "x", None),
         ] {
             let resolved = resolve("app", &service(json), wanted.as_ref()).unwrap();
@@ -163,6 +172,27 @@ mod tests {
             let json = format!(r#"{{"spec":{{"ipFamilies":{families},"ports":[{{"port":1}}]}}}}"#);
             let resolved = resolve("app", &service(&json), None).unwrap();
             assert_eq!(resolved.selection.first_family, first, "{label}");
+        }
+    }
+
+    #[test]
+    fn without_the_service_a_port_is_known_by_its_name_or_by_being_the_only_one() {
+        for (label, wanted, expected) in [
+            (
+                "a name is the same in the endpoints",
+                Some(PortRef::Name("http".into())),
+                Some(PortChoice::Named("http".into())),
+            ),
+            ("a number is not", Some(PortRef::Number(80)), None),
+            (
+                "a number that is but likely",
+                Some(PortRef::Likely(80)),
+                Some(PortChoice::Only),
+            ),
+            ("nothing was said", None, Some(PortChoice::Only)),
+        ] {
+            let selection = unread(wanted.as_ref());
+            assert_eq!(selection.map(|it| it.port), expected, "{label}");
         }
     }
 

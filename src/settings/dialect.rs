@@ -2,7 +2,8 @@
 //!
 //! Each flag that was given is known to some dialects. Those that know all of
 //! them are left; `zpa`'s own goes first. If none is left, flags were mixed.
-//! Unknown flags and abbreviations say nothing.
+//! Unknown flags and abbreviations say nothing; but a flag of one dialect that
+//! Python's argparse takes for an abbreviation is known to it, too.
 
 use std::ffi::OsString;
 
@@ -15,7 +16,7 @@ use crate::workload::Dialect;
 /// A line that says which of the flags belongs to which dialect.
 pub(super) fn tell(args: &[OsString]) -> Result<Dialect, String> {
     let flags: Vec<(&str, Vec<Dialect>)> = names(args)
-        .map(|name| (name, table::dialects(name)))
+        .map(|name| (name, dialects(name)))
         .filter(|(_, dialects)| !dialects.is_empty())
         .collect();
     let knows_all = |dialect: &Dialect| {
@@ -24,6 +25,20 @@ pub(super) fn tell(args: &[OsString]) -> Result<Dialect, String> {
     };
     let told = Dialect::ALL.into_iter().find(knows_all);
     told.ok_or_else(|| complaint(&flags))
+}
+
+/// The dialects that understand a flag which at least one of them has.
+fn dialects(name: &str) -> Vec<Dialect> {
+    let exact = table::dialects(name);
+    if exact.is_empty() {
+        return exact;
+    }
+    let all = Dialect::ALL.into_iter();
+    let understand = all.filter(|dialect| {
+        let abbreviated = || dialect.is_python() && table::abbreviated(*dialect, name).is_some();
+        exact.contains(dialect) || abbreviated()
+    });
+    understand.collect()
 }
 
 /// The names of all that looks like a flag, up to a `--`.
@@ -123,6 +138,11 @@ mod tests {
             ),
             ("an unknown flag", "--deployment=a --bogus=b", Zpa),
             ("an abbreviation", "--expiration=600", Zpa),
+            (
+                "an abbreviation that is a flag of zpa",
+                "--deployment=a --endpoint=b --log=INFO",
+                PythonDeployment,
+            ),
             ("a long flag with a dash missing", "-listen=:80", Zpa),
             ("after the end of flags", "-- --endpoints=b", Zpa),
             ("a value", "--deployment --endpoints", Go),
@@ -137,22 +157,22 @@ mod tests {
             (
                 "--namespace=a --listen=:80 --endpoints=b --endpoints=c",
                 "flags of several programs are mixed: --listen is a flag of zpa; --endpoints is \
-                 a flag of the Go zero-pod-autoscaler; use those of one. Variables such as \
+                 a flag of zero-pod-autoscaler (Go); use those of one. Variables such as \
                  ZPA_LISTEN go with the flags of each",
             ),
             (
                 "--endpoint=a -l b",
-                "flags of several programs are mixed: --endpoint is a flag of the Python \
-                 traffic-pod-autoscaler with --deployment and of the Python \
-                 traffic-pod-autoscaler with --rs-label-selector; -l is a flag of the Go \
-                 zero-pod-autoscaler; use those of one",
+                "flags of several programs are mixed: --endpoint is a flag of \
+                 traffic-pod-autoscaler (Python, --deployment) and of traffic-pod-autoscaler \
+                 (Python, --rs-label-selector); -l is a flag of zero-pod-autoscaler (Go); use \
+                 those of one",
             ),
             (
                 "--deployment=a --rs-label-selector=b",
-                "flags of several programs are mixed: --deployment is a flag of zpa and of the \
-                 Go zero-pod-autoscaler and of the Python traffic-pod-autoscaler with \
-                 --deployment; --rs-label-selector is a flag of the Python \
-                 traffic-pod-autoscaler with --rs-label-selector; use those of one",
+                "flags of several programs are mixed: --deployment is a flag of zpa and of \
+                 zero-pod-autoscaler (Go) and of traffic-pod-autoscaler (Python, --deployment); \
+                 --rs-label-selector is a flag of traffic-pod-autoscaler (Python, \
+                 --rs-label-selector); use those of one",
             ),
         ] {
             assert_eq!(told(line), Err(expected.to_owned()), "{line}");

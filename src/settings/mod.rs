@@ -31,7 +31,7 @@ use crate::workload::{Dialect, TargetRef, WakeReplicas};
 pub use help::{help, markdown_table, version};
 use raw::{RawSettings, RawValue};
 use table::Store;
-pub use table::{Column, Fate, Setting, TABLE, Takes, Unset, in_force, variables};
+pub use table::{Column, Fate, Setting, TABLE, Takes, Unset, given, in_force, variables};
 pub use unknown::unknown_variables;
 
 /// What the program is to do, as its user has set it.

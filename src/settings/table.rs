@@ -257,6 +257,13 @@ impl fmt::Display for Setting {
     }
 }
 
+/// How a setting is given in that dialect, for whoever has found out that its
+/// value is of no use: `--listen (ZPA_LISTEN)`.
+pub fn given(flag: &str, dialect: Dialect) -> String {
+    let setting = TABLE.iter().find(|setting| setting.flag == flag);
+    setting.map_or_else(|| dashed(flag), |setting| setting.given(dialect))
+}
+
 /// A flag's name with the dashes that it takes.
 pub(super) fn dashed(name: &str) -> String {
     let dashes = if name.len() == 1 { "-" } else { "--" };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::daemon::proxy::{Message, Proxy, Terms};
+use zpa::daemon::route::Route;
 use zpa::policy::{Config, Policy};
 
 use crate::api::{Outbox, SimApi, Threads};
@@ -150,7 +151,7 @@ impl Process {
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
         let terms = Terms {
             name: format!("default/app at p{pid}"),
-            has_target: false,
+            route: Route::Pods,
             hold_timeout: plan.hold,
             drain_delay: DRAIN_DELAY,
             drain_timeout: DRAIN_TIMEOUT,

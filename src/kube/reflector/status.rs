@@ -23,6 +23,8 @@ pub(super) struct StatusReporter<R> {
     service_seen: bool,
     /// Whether it was last reported that there is no Service.
     no_service: bool,
+    /// Whether it was last reported that the wanted port is nowhere.
+    port_missing: bool,
     /// What was last reported, if anything was.
     pods: Option<Vec<Pod>>,
     fallback: Option<Option<SocketAddr>>,
@@ -43,6 +45,7 @@ impl<R: Fn(Report)> StatusReporter<R> {
             port: config.port.clone(),
             service_seen: false,
             no_service: false,
+            port_missing: false,
             pods: None,
             fallback: None,
             following: None,
@@ -146,6 +149,10 @@ impl<R: Fn(Report)> StatusReporter<R> {
 
     /// Whether the port that is wanted is missing from all that was listed.
     pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
+        let port_missing = missing.is_some();
+        if std::mem::replace(&mut self.port_missing, port_missing) != port_missing {
+            (self.report)(Report::PortMissing(port_missing));
+        }
         let service = &self.service;
         if missing.is_none() {
             let text = format!("the endpoints of the Service {service} have the wanted port again");

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+mod dialects;
 mod values;
 
 fn os(texts: &[&str]) -> Vec<OsString> {

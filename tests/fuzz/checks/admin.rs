@@ -21,6 +21,14 @@ impl Pages for Fake {
     fn status(&self) -> String {
         "{}".to_owned()
     }
+
+    fn ping_path(&self) -> Option<&str> {
+        self.0.then_some("/ping")
+    }
+
+    fn metrics_path(&self) -> Option<&str> {
+        self.0.then_some("/metrics/of/ours")
+    }
 }
 
 pub fn check(said: Input) {

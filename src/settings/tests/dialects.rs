@@ -1,0 +1,540 @@
+//! The flags of the ancestors: what they mean, and what has become of them.
+
+use super::*;
+use crate::kubeconfig_flags::Secret;
+use crate::workload::Resource;
+
+/// The args of zero-pod-autoscaler's own page.
+const GO_PAGE: [&str; 5] = [
+    "--namespace=$(NAMESPACE)",
+    "--address=0.0.0.0:80",
+    "--deployment=myapp",
+    "--endpoints=myapp",
+    "--target=myapp:80",
+];
+
+/// The args of traffic-pod-autoscaler's own page.
+const PYTHON_PAGE: [&str; 10] = [
+    "--namespace=my-app",
+    "--local-port=80",
+    "--deployment=my-app-deployment",
+    "--endpoint=my-app-svc",
+    "--target-address=my-app-svc",
+    "--target-port=80",
+    "--expiration-time=600",
+    "--check-interval=30",
+    "--max-retry=120",
+    "--log-level=INFO",
+];
+
+/// Those of its example.
+const PYTHON_EXAMPLE: [&str; 9] = [
+    "--namespace=webapp",
+    "--local-port=9000",
+    "--rs-label-selector='app=guestbook'",
+    "--endpoint=frontend-svc",
+    "--target-address=frontend-svc",
+    "--target-port=80",
+    "--expiration-time=300",
+    "--check-interval=30",
+    "--log-level=DEBUG",
+];
+
+fn target(text: &str) -> Option<HostPort> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn the_go_page_means_what_it_means_there() {
+    let read = settings(&GO_PAGE, &[]);
+    let expected = Settings {
+        dialect: Dialect::Go,
+        namespace: None,
+        target_ref: TargetRef::deployment("myapp"),
+        service: Some("myapp".into()),
+        target: target("myapp:80"),
+        pods_first: true,
+        listen: "0.0.0.0:80".parse().unwrap(),
+        admin_listen: Some("127.0.0.1:8080".parse().unwrap()),
+        warnings: vec![
+            "--namespace=\"$(NAMESPACE)\" counts as not given: the pod has no variable of that name"
+                .into(),
+        ],
+        ..settings(&["--deployment=myapp"], &[])
+    };
+    assert_eq!(read, expected);
+    assert_eq!(read.idle_ttl, Duration::from_secs(3600));
+}
+
+#[test]
+fn the_python_page_means_what_it_means_there() {
+    let read = settings(&PYTHON_PAGE, &[]);
+    let expected = Settings {
+        dialect: Dialect::PythonDeployment,
+        namespace: Some("my-app".into()),
+        target_ref: TargetRef::deployment("my-app-deployment"),
+        service: Some("my-app-svc".into()),
+        target: target("my-app-svc:80"),
+        pods_first: true,
+        listen: "0.0.0.0:80".parse().unwrap(),
+        idle_ttl: Duration::from_secs(600),
+        hold_timeout: Duration::from_secs(180),
+        warnings: vec![
+            "accepted, but without a meaning here: --check-interval (the end of the expiration \
+             time is kept to the moment, not looked for at intervals)"
+                .into(),
+        ],
+        ..settings(&["--deployment=my-app-deployment", "--service=x"], &[])
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn the_python_example_means_what_it_means_there() {
+    let read = settings(&PYTHON_EXAMPLE, &[]);
+    let expected = Settings {
+        dialect: Dialect::PythonLabels,
+        namespace: Some("webapp".into()),
+        target_ref: TargetRef::ReplicaSetOwner {
+            selector: "app=guestbook".into(),
+        },
+        service: Some("frontend-svc".into()),
+        target: target("frontend-svc:80"),
+        pods_first: true,
+        state_configmap: Some("traffic-pod-autoscaler-cm".into()),
+        listen: "0.0.0.0:9000".parse().unwrap(),
+        admin_listen: Some("0.0.0.0:8080".parse().unwrap()),
+        ping_path: Some("/ping".into()),
+        metrics_path: Some("/metrics".into()),
+        idle_ttl: Duration::from_secs(300),
+        hold_timeout: Duration::from_secs(90),
+        log: "debug".into(),
+        warnings: read.warnings.clone(),
+        ..settings(&["--deployment=x"], &[])
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn what_is_not_said_is_what_that_ancestor_takes() {
+    for (dialect, args, expected) in [
+        (
+            Dialect::Go,
+            &["-l", "app=web"][..],
+            [
+                ("listen", "127.0.0.1:3000"),
+                ("admin-listen", "127.0.0.1:8080"),
+                ("idle-ttl", "1h0m0s"),
+                ("hold-timeout", "5m0s"),
+                ("wake-replicas", "1"),
+                ("log", "info"),
+            ],
+        ),
+        (
+            Dialect::PythonDeployment,
+            &["--deployment=web", "--endpoint=web"],
+            [
+                ("listen", "0.0.0.0:80"),
+                ("admin-listen", "[::]:8081"),
+                ("idle-ttl", "30m0s"),
+                ("hold-timeout", "1m30s"),
+                ("wake-replicas", "1"),
+                ("log", "info"),
+            ],
+        ),
+        (
+            Dialect::PythonLabels,
+            &["--rs-label-selector=app=web"],
+            [
+                ("listen", "0.0.0.0:80"),
+                ("admin-listen", "0.0.0.0:8080"),
+                ("idle-ttl", "30m0s"),
+                ("hold-timeout", "1m30s"),
+                ("wake-replicas", "1"),
+                ("log", "info"),
+            ],
+        ),
+    ] {
+        let read = settings(args, &[]);
+        assert_eq!(read.dialect, dialect);
+        let shown: Vec<_> = in_force(&read).collect();
+        for (flag, value) in expected {
+            let found = (flag, Some(value.to_owned()));
+            assert!(shown.contains(&found), "{dialect}: {found:?} in {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn every_flag_of_the_go_ancestor_is_read() {
+    let args = [
+        "--address=:1",
+        "--admin-address=localhost:2",
+        "-l=app=web",
+        "--endpoints=web",
+        "--target=[::1]:3",
+        "--ttl=2h",
+        "-n",
+        "ns/prod",
+        "--kubeconfig=/config",
+        "--context=a",
+        "--cluster=b",
+        "--user=c",
+        "--server=https://d",
+        "--token=canary",
+        "--certificate-authority=/ca",
+        "--client-certificate=/crt",
+        "--client-key=/key",
+        "--request-timeout=7",
+        "--as=jane",
+        "--as-group=x",
+        "--as-group=CN=y,OU=z",
+        "--insecure-skip-tls-verify=false",
+    ];
+    let read = settings(&args, &[]);
+    assert_eq!(read.dialect, Dialect::Go);
+    assert_eq!(read.listen.to_string(), "[::]:1");
+    assert_eq!(read.admin_listen, Some("127.0.0.1:2".parse().unwrap()));
+    assert_eq!(
+        read.target_ref,
+        TargetRef::Labels {
+            resource: Resource::deployments(),
+            selector: "app=web".into(),
+        }
+    );
+    assert_eq!(read.service.as_deref(), Some("web"));
+    assert_eq!(read.target, target("[::1]:3"));
+    assert_eq!(read.idle_ttl, Duration::from_secs(7200));
+    assert_eq!(read.namespace.as_deref(), Some("prod"));
+    assert_eq!(
+        read.kube,
+        KubeconfigFlags {
+            kubeconfig: Some("/config".into()),
+            context: Some("a".into()),
+            cluster: Some("b".into()),
+            user: Some("c".into()),
+            server: Some("https://d".into()),
+            token: Some(Secret::new("canary")),
+            certificate_authority: Some("/ca".into()),
+            client_certificate: Some("/crt".into()),
+            client_key: Some("/key".into()),
+            request_timeout: Some(Duration::from_secs(7)),
+            impersonate: Some("jane".into()),
+            impersonate_groups: vec!["x".into(), "CN=y,OU=z".into()],
+        }
+    );
+    assert_eq!(read.warnings, [""; 0]);
+}
+
+#[test]
+fn every_flag_of_the_python_ancestor_is_read() {
+    let args = [
+        "--namespace=prod",
+        "--rs-label-selector=\"app=web\"",
+        "--endpoint=web",
+        "--target-address=db",
+        "--target-port=5432",
+        "--target-timeout=120",
+        "--min-replicas=3",
+        "--config-map=my-cm",
+        "--local-address=127.0.0.1",
+        "--local-port=9000",
+        "--sock-max-handle-buffer=200",
+        "--update-annotation-refresh-interval=20",
+        "--check-interval=60",
+        "--pods-check-interval=5",
+        "--expiration-time=900",
+        "--log-level=WARNING",
+        "--max-retry=10",
+        "--waiting-time=500",
+        "--http-server-port=8088",
+        "--metrics-url=/numbers",
+        "--ping-url=alive",
+    ];
+    let read = settings(&args, &[]);
+    assert_eq!(
+        read.target_ref,
+        TargetRef::ReplicaSetOwner {
+            selector: "app=web".into()
+        }
+    );
+    assert_eq!(read.target, target("db:5432"));
+    assert_eq!(read.wake_replicas.to_string(), "3");
+    assert_eq!(read.state_configmap.as_deref(), Some("my-cm"));
+    assert_eq!(read.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(read.idle_ttl, Duration::from_secs(900));
+    assert_eq!(read.log, "warn");
+    assert_eq!(read.hold_timeout, Duration::from_secs(65));
+    assert_eq!(read.admin_listen, Some("0.0.0.0:8088".parse().unwrap()));
+    assert_eq!(read.metrics_path.as_deref(), Some("/numbers"));
+    assert_eq!(read.ping_path.as_deref(), Some("/alive"));
+    let [warning] = &read.warnings[..] else {
+        panic!("one warning lists them all: {:?}", read.warnings);
+    };
+    for flag in [
+        "--target-timeout (",
+        "--sock-max-handle-buffer (",
+        "--update-annotation-refresh-interval (",
+        "--check-interval (",
+        "--pods-check-interval (",
+    ] {
+        assert!(warning.contains(flag), "{flag}: {warning}");
+    }
+}
+
+#[test]
+fn an_abbreviation_is_understood_where_argparse_understands_it() {
+    let python = ["--deployment=app", "--endpoint=app"];
+    let read = settings(
+        &[&python[..], &["--expiration=600", "--local-p", "81"]].concat(),
+        &[],
+    );
+    assert_eq!((read.idle_ttl.as_secs(), read.listen.port()), (600, 81));
+    for (label, args, expected) in [
+        (
+            "several begin so",
+            [&python[..], &["--local=x"]].concat(),
+            "\"--local\": there is no such flag; did you mean --local-address?",
+        ),
+        (
+            "zpa's own flags are never abbreviated",
+            vec!["--deployment=app", "--idle=5m"],
+            "\"--idle\": there is no such flag; did you mean --idle-ttl?",
+        ),
+        (
+            "nor are those of Go",
+            vec!["--deployment=app", "--endpoints=app", "--tt=5m"],
+            "\"--tt\": there is no such flag; did you mean --ttl?",
+        ),
+        (
+            "the newer code has it alone",
+            [&python[..], &["--config=x"]].concat(),
+            "\"--config\": there is no such flag; --help lists them",
+        ),
+    ] {
+        assert_eq!(errors(&args, &[]), [expected], "{label}");
+    }
+}
+
+#[test]
+fn a_variable_is_zpas_own_in_every_dialect() {
+    let env = [
+        ("ZPA_IDLE_TTL", "2s"),
+        ("ZPA_LISTEN", "127.0.0.1:7"),
+        ("ZPA_ADMIN_LISTEN", "off"),
+        ("ZPA_LOG", "warn,zpa=debug"),
+        ("ZPA_DRAIN_DELAY", "1s"),
+        ("ZPA_HOLD_TIMEOUT", "9s"),
+    ];
+    let labels = ["--rs-label-selector=app=web", "--endpoint=web"];
+    for args in [&GO_PAGE[2..], &PYTHON_PAGE[2..6], &labels] {
+        let read = settings(args, &env);
+        assert_eq!(read.idle_ttl, Duration::from_secs(2), "{args:?}");
+        assert_eq!(read.listen.to_string(), "127.0.0.1:7", "{args:?}");
+        assert_eq!(read.admin_listen, None, "{args:?}");
+        assert_eq!(read.log, "warn,zpa=debug", "{args:?}");
+        assert_eq!(read.drain_delay, Duration::from_secs(1), "{args:?}");
+        assert_eq!(read.hold_timeout, Duration::from_secs(9), "{args:?}");
+    }
+    let flags = settings(&PYTHON_PAGE, &env);
+    assert_eq!(flags.idle_ttl, Duration::from_secs(600), "a flag beats it");
+    assert_eq!(flags.listen.to_string(), "127.0.0.1:80", "in its part");
+    assert_eq!(flags.hold_timeout, Duration::from_secs(180));
+}
+
+#[test]
+fn what_kubernetes_has_not_expanded_counts_as_not_given_with_a_warning() {
+    let flag = settings(
+        &["--deployment=app", "--idle-ttl=$(TTL)"],
+        &[("ZPA_IDLE_TTL", "2m")],
+    );
+    assert_eq!(
+        flag.idle_ttl,
+        Duration::from_secs(120),
+        "the variable is next"
+    );
+    let expected =
+        "--idle-ttl=\"$(TTL)\" counts as not given: the pod has no variable of that name";
+    assert_eq!(flag.warnings, [expected]);
+    let variable = settings(&["--deployment=app"], &[("ZPA_NAMESPACE", "$(NS)")]);
+    assert_eq!(variable.namespace, None);
+    assert_eq!(variable.warnings.len(), 1);
+    let needed = errors(&["--deployment=$(APP)"], &[]);
+    assert_eq!(
+        needed,
+        ["--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app"]
+    );
+    for value in ["$(A)b", "$()", "$A", "($(A))", "$(A)$(B)"] {
+        let argument = format!("--target={value}");
+        assert_eq!(
+            errors(&["--deployment=app", &argument], &[]).len(),
+            1,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn quotes_that_survive_yaml_are_taken_away() {
+    for (value, expected) in [("'5m'", 300), ("\"5m\"", 300), ("5m", 300)] {
+        assert_eq!(
+            with("idle-ttl", value).idle_ttl.as_secs(),
+            expected,
+            "{value}"
+        );
+    }
+    for value in ["'5m\"", "'", "''5m''"] {
+        let argument = format!("--idle-ttl={value}");
+        assert_eq!(
+            errors(&["--deployment=app", &argument], &[]).len(),
+            1,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_with_the_reason_and_no_secret_is_shown() {
+    for (argument, expected) in [
+        (
+            "--insecure-skip-tls-verify",
+            "name the certificates to trust",
+        ),
+        (
+            "--insecure-skip-tls-verify=true",
+            "name the certificates to trust",
+        ),
+        (
+            "--username=admin",
+            "know no passwords since Kubernetes 1.19",
+        ),
+        (
+            "--password=canary",
+            "know no passwords since Kubernetes 1.19",
+        ),
+    ] {
+        let errors = errors(&["-l", "app=web", argument], &[]);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let flag = argument.split('=').next().unwrap();
+        assert!(
+            errors[0].starts_with(&format!("{flag}: is refused: ")),
+            "{errors:?}"
+        );
+        assert!(errors[0].contains(expected), "{errors:?}");
+        assert!(!errors[0].contains("canary"), "{errors:?}");
+    }
+    let token = OsStr::from_bytes(b"canary\xff").to_owned();
+    let wrong = parse(os(&["--deployment=app"]), |name| {
+        (name == "ZPA_TOKEN").then(|| token.clone())
+    });
+    let said = wrong.unwrap_err().to_string();
+    assert!(said.starts_with("ZPA_TOKEN: is not UTF-8"), "{said}");
+    let settings = settings(&["--deployment=app", "--token=canary"], &[]);
+    assert!(!format!("{settings:?}").contains("canary"));
+}
+
+#[test]
+fn what_is_scaled_is_named_once() {
+    for (label, args, env, expected) in [
+        (
+            "anything that can be scaled",
+            &["--scale-target=rollouts.argoproj.io/web"][..],
+            &[][..],
+            "rollouts.argoproj.io/web",
+        ),
+        (
+            "by its variable",
+            &[],
+            &[("ZPA_SCALE_TARGET", "statefulsets.apps/web")],
+            "statefulsets.apps/web",
+        ),
+        (
+            "a flag beats a variable of another row",
+            &["--deployment=web"],
+            &[("ZPA_SCALE_TARGET", "statefulsets.apps/db")],
+            "deployments.apps/web",
+        ),
+        (
+            "a name beats labels",
+            &["--deployment=web", "-l", "app=web", "--endpoints=web"],
+            &[],
+            "deployments.apps/web",
+        ),
+        (
+            "labels",
+            &["--selector", "app=web"],
+            &[],
+            "the deployments.apps with the labels app=web",
+        ),
+    ] {
+        let read = settings(args, env);
+        assert_eq!(read.target_ref.to_string(), expected, "{label}");
+    }
+    let lost = settings(&["--deployment=web", "-l", "app=web"], &[]).warnings;
+    assert_eq!(
+        lost,
+        ["accepted, but without a meaning here: -l (the Deployment is found by its name)"]
+    );
+    assert_eq!(
+        errors(&["--deployment=a", "--scale-target=b.c/d"], &[]),
+        ["--deployment and --scale-target: both say what to scale; give one of them"]
+    );
+    assert_eq!(
+        errors(&["--rs-label-selector=''", "--endpoint=a"], &[]),
+        ["--rs-label-selector=\"\\'\\'\": needs a value; use e.g. app=my-app"]
+    );
+    assert_eq!(
+        errors(&["--ping-url=/p", "--endpoint=a"], &[]),
+        ["--rs-label-selector: is not set, and has no default; use e.g. app=my-app"]
+    );
+    for wrong in [
+        "web",
+        "statefulsets/web",
+        "a.b",
+        "a.b/c/d",
+        ".b/c",
+        "a./c",
+        "A.b/c",
+    ] {
+        let argument = format!("--scale-target={wrong}");
+        assert_eq!(errors(&[&argument], &[]).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn groups_are_repeated_flags_or_lines_of_the_variable() {
+    let app = ["--deployment=app"];
+    let env = [("ZPA_AS_GROUP", "a\nCN=b,OU=c\n")];
+    let groups = |args: &[&str]| settings(args, &env).kube.impersonate_groups;
+    assert_eq!(groups(&app), ["a", "CN=b,OU=c"]);
+    assert_eq!(groups(&["--deployment=app", "--as-group=d"]), ["d"]);
+}
+
+#[test]
+fn a_short_flag_takes_its_value_in_each_form() {
+    for args in [&["-n", "web"][..], &["-n=web"], &["-nweb"]] {
+        let read = settings(&[&["--deployment=app"], args].concat(), &[]);
+        assert_eq!(read.namespace.as_deref(), Some("web"), "{args:?}");
+        assert_eq!(read.dialect, Dialect::Zpa, "it is zpa's as well");
+    }
+    for prefixed in ["ns/web", "namespace/web", "namespaces/web"] {
+        assert_eq!(
+            with("namespace", prefixed).namespace.as_deref(),
+            Some("web")
+        );
+    }
+    assert_eq!(
+        errors(&["--deployment=app", "-n"], &[]),
+        ["-n: needs a value; use e.g. default"]
+    );
+}
+
+#[test]
+fn mixed_dialects_are_one_error_whatever_else_is_wrong() {
+    let errors = errors(&["--listen=wrong", "--endpoints=a", "--bogus"], &[]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with("flags of several programs are mixed: "),
+        "{errors:?}"
+    );
+}
