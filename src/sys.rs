@@ -4,7 +4,7 @@
 use std::io::{self, PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Time;
@@ -143,6 +143,44 @@ impl Drop for SignalsBlocked {
         // SAFETY: the mask was in force before, and the old one is not asked for.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
     }
+}
+
+/// Waits until one of the descriptors has bytes or its end to read, for at most
+/// `longest` (poll(2)), and says of each whether it has. None has when the time
+/// is over or a signal came. What is `None` is not waited for.
+///
+/// # Errors
+/// What `poll` says, but for EINTR.
+pub fn wait_readable<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    longest: Duration,
+) -> io::Result<[bool; N]> {
+    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+        // The kernel skips what is below zero.
+        fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let millis = libc::c_int::try_from(longest.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `polled` has N entries and outlives the call, and so do the
+    // descriptors in it, which are borrowed.
+    let status = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, millis) };
+    match check(status) {
+        Err(cause) if cause.kind() != io::ErrorKind::Interrupted => Err(cause),
+        _ => Ok(polled.map(|one| one.revents != 0)),
+    }
+}
+
+/// Kills every process of the group that `leader` leads (SIGKILL, kill(2)).
+/// The group has the leader's number, which is nobody else's until the leader
+/// was waited for.
+pub fn kill_group(leader: &std::process::Child) {
+    let Ok(group) = libc::pid_t::try_from(leader.id()) else {
+        return;
+    };
+    // SAFETY: the call takes no pointer. That the group is gone is no error
+    // here.
+    unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
 /// The signals that end the program, as a descriptor that becomes readable

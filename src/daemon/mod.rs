@@ -13,7 +13,6 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -125,7 +124,6 @@ impl Api for Outside {
 
 impl Daemon {
     fn start(settings: &Settings, clocks: Clocks, log: LogQueue) -> Result<Daemon, String> {
-        // It may run kubectl, which a signal is to end.
         let (access, namespace) = discover(settings)?;
         // Before any thread starts: threads inherit what is blocked.
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
@@ -304,7 +302,7 @@ fn greeting(settings: &Settings, route: &Route, namespace: &str, listen: SocketA
 
 fn discover(settings: &Settings) -> Result<(Access, String), String> {
     let found = Access::discover(
-        settings.kube.kubeconfig.as_deref().map(Path::new),
+        &settings.kube,
         settings.api_server.as_ref(),
         &settings.credentials,
         |name| std::env::var(name).ok(),

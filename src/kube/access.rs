@@ -1,17 +1,23 @@
-//! Where the API server is, and with what to come to it.
+//! [`Access`]: where the API server is, whom to trust there, and who we are.
+//!
+//! Flags come before a kubeconfig, and a kubeconfig before a pod's service
+//! account. Where there is no kubeconfig, the service account is what is meant.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
+use ureq::http::{HeaderName, HeaderValue};
 
+use super::exec::Plugin;
+use super::kubeconfig::{Choice, Kubeconfig, Selected};
 use super::text::printable;
 use super::token::Token;
 use crate::cluster::ApiServer;
+use crate::kubeconfig_flags::KubeconfigFlags;
+
+mod selected;
 
 /// The way to the API server: its address, whom to trust, and who we are.
 ///
@@ -23,27 +29,33 @@ pub struct Access {
     pub(super) prefix: String,
     /// The name in the server's certificate, if it is not its address.
     pub(super) tls_name: Option<String>,
-    pub(super) roots: Roots,
+    /// The certificates that the API server's own must come from; None for
+    /// plain HTTP.
+    pub(super) roots: Option<Pem>,
     pub(super) client: Option<ClientCertificate>,
     pub(super) token: TokenSource,
+    /// Where token and certificate come from if not from those.
+    pub(super) plugin: Option<Plugin>,
+    /// The headers that say whom to act as.
+    pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
+    /// The longest that a request may take; None: as long as it may without.
+    pub(super) request_timeout: Option<Duration>,
 }
 
-/// The certificates that the API server's own must come from.
+/// Certificates or a key, in PEM.
 #[derive(Clone)]
-pub(super) enum Roots {
-    /// None: plain HTTP.
-    None,
-    /// A PEM file, which may be replaced while we run.
+pub(super) enum Pem {
+    /// A file, which may be replaced while we run.
     File(PathBuf),
-    /// PEM.
-    Fixed(Vec<u8>),
+    /// The text itself, and the field of the kubeconfig that has it.
+    Fixed(&'static str, Vec<u8>),
 }
 
-/// A certificate to show, with its key; both PEM.
+/// A certificate to show, with its key.
 #[derive(Clone)]
 pub(super) struct ClientCertificate {
-    pub(super) chain: Vec<u8>,
-    pub(super) key: Vec<u8>,
+    pub(super) chain: Pem,
+    pub(super) key: Pem,
 }
 
 /// The bearer token to send.
@@ -51,8 +63,12 @@ pub(super) struct ClientCertificate {
 pub(super) enum TokenSource {
     /// None.
     None,
-    /// A file, which the kubelet replaces while we run.
-    File(PathBuf),
+    /// A file, which may be replaced while we run.
+    File {
+        path: PathBuf,
+        /// What to send while nothing was read from the file.
+        otherwise: Option<Token>,
+    },
     /// Always the same.
     Fixed(Token),
 }
@@ -73,9 +89,6 @@ fn error<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error(text.into()))
 }
 
-/// What to do where a kubeconfig wants something that this program does not do.
-const USE_PROXY: &str = "run `kubectl proxy` and set --api-server=http://127.0.0.1:8001 instead";
-
 impl Access {
     /// Where the API server answers.
     pub fn server(&self) -> &ApiServer {
@@ -84,39 +97,52 @@ impl Access {
 
     /// Finds the way to the API server, and the namespace that goes with it.
     ///
-    /// In this order: `api_server` if given; `kubeconfig`, or what the
-    /// environment variable `KUBECONFIG` names, read by `kubectl`; the
-    /// environment of a pod. With `api_server` over https and in a pod, the
-    /// files `token`, `ca.crt` and `namespace` in the directory `credentials`
-    /// are used; over plain http, which is for `kubectl proxy` on this machine,
-    /// no token is ever sent.
+    /// In this order:
+    /// 1. `api_server`, with the files `token`, `ca.crt` and `namespace` in the
+    ///    directory `credentials`; over plain http, which is for `kubectl proxy`
+    ///    on this machine, no token is ever sent.
+    /// 2. The kubeconfig that `flags` name, else those that the environment
+    ///    variable `KUBECONFIG` lists, else `~/.kube/config`. One of those that
+    ///    are named has to be there.
+    /// 3. The environment of a pod, with the same files.
+    /// 4. `flags` alone, if they name a server.
+    ///
+    /// In 2 to 4, what `flags` say replaces what is found.
+    ///
+    /// # Errors
+    /// What is missing or cannot be used, where, and what to do.
     pub fn discover(
-        kubeconfig: Option<&Path>,
+        flags: &KubeconfigFlags,
         api_server: Option<&ApiServer>,
         credentials: &Path,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<(Access, Option<String>), Error> {
         let set = |name| env(name).filter(|value| !value.is_empty());
         if let Some(server) = api_server {
-            let access = if server.tls {
-                Self::from_files(server.clone(), credentials)?
+            return if server.tls {
+                from_pod(server, credentials, flags)
             } else {
-                Self::plain(server.clone())?
+                let access = Access {
+                    request_timeout: flags.request_timeout,
+                    ..Self::plain(server.clone())?
+                };
+                Ok((access, namespace_file(credentials)))
             };
-            return Ok((access, namespace_file(credentials)));
         }
-        let from_env = set("KUBECONFIG").map(PathBuf::from);
-        if let Some(path) = kubeconfig.map(Path::to_owned).or(from_env) {
-            return from_kubeconfig(&kubectl_view(&path)?);
+        let named = flags.kubeconfig.clone().or_else(|| set("KUBECONFIG"));
+        let home = set("HOME").map(|home| Path::new(&home).join(".kube/config"));
+        if let Some(found) = from_kubeconfig(named.as_deref(), home, flags)? {
+            return Ok(found);
         }
-        let server = in_cluster(
-            set("KUBERNETES_SERVICE_HOST"),
-            set("KUBERNETES_SERVICE_PORT"),
-        )?;
-        let access = Self::from_files(server, credentials)?;
-        Ok((access, namespace_file(credentials)))
+        let host = set("KUBERNETES_SERVICE_HOST");
+        if host.is_none() && flags.server.is_some() {
+            return from_selected("flags", Selected::default(), flags);
+        }
+        let server = in_cluster(host, set("KUBERNETES_SERVICE_PORT"))?;
+        from_pod(&server, credentials, flags)
     }
 
+    /// For a `kubectl proxy` on this machine, which has credentials of its own.
     fn plain(server: ApiServer) -> Result<Access, Error> {
         let loopback = match server.host.parse::<IpAddr>() {
             Ok(ip) => ip.is_loopback(),
@@ -132,32 +158,99 @@ impl Access {
             server,
             prefix: String::new(),
             tls_name: None,
-            roots: Roots::None,
+            roots: None,
             client: None,
             token: TokenSource::None,
+            plugin: None,
+            impersonation: Vec::new(),
+            request_timeout: None,
         })
     }
+}
 
-    fn from_files(server: ApiServer, credentials: &Path) -> Result<Access, Error> {
-        let (token, ca) = (credentials.join("token"), credentials.join("ca.crt"));
-        for file in [&token, &ca] {
-            if let Err(cause) = std::fs::read(file) {
-                return error(format!(
-                    "credentials file \"{}\": {cause}; in a pod, set automountServiceAccountToken; \
-                     elsewhere, set --kubeconfig, or --credentials to a directory with token and ca.crt",
-                    printable(&file.to_string_lossy())
-                ));
-            }
+/// What the kubeconfigs say, if there are any: those that are `named`, a list
+/// with colons between, else the one in the home directory.
+fn from_kubeconfig(
+    named: Option<&str>,
+    home: Option<PathBuf>,
+    flags: &KubeconfigFlags,
+) -> Result<Option<(Access, Option<String>)>, Error> {
+    let files: Vec<PathBuf> = match named {
+        Some(list) => std::env::split_paths(list).collect(),
+        None => home.into_iter().collect(),
+    };
+    let config = Kubeconfig::load(&files).map_err(Error)?;
+    let place = || {
+        let shown: Vec<_> = files.iter().map(|path| path.to_string_lossy()).collect();
+        format!("kubeconfig \"{}\"", printable(&shown.join(":")))
+    };
+    let config = match (config, named) {
+        (Some(config), _) => config,
+        (None, None) => return Ok(None),
+        (None, Some(_)) => {
+            let place = place();
+            return error(format!(
+                "{place}: No such file or directory; set --kubeconfig (ZPA_KUBECONFIG, \
+                 KUBECONFIG) to one that can be read"
+            ));
         }
-        Ok(Access {
-            server,
-            prefix: String::new(),
-            tls_name: None,
-            roots: Roots::File(ca),
-            client: None,
-            token: TokenSource::File(token),
-        })
+    };
+    // As client-go takes an empty file for none.
+    if config.is_empty() && named.is_none() {
+        return Ok(None);
     }
+    let choice = Choice {
+        context: flags.context.as_deref(),
+        cluster: flags.cluster.as_deref(),
+        user: flags.user.as_deref(),
+    };
+    let selected = config.select(choice);
+    let mut selected = selected.map_err(|why| Error(format!("{}: {why}", place())))?;
+    // What kubectl takes where nobody says.
+    let namespace = selected
+        .namespace
+        .get_or_insert_with(|| "default".to_owned());
+    let namespace = Some(namespace.clone());
+    let (access, _) = from_selected(&place(), selected, flags)?;
+    Ok(Some((access, namespace)))
+}
+
+/// What the files of a service account say, of this server.
+fn from_pod(
+    server: &ApiServer,
+    credentials: &Path,
+    flags: &KubeconfigFlags,
+) -> Result<(Access, Option<String>), Error> {
+    let (token, ca) = (credentials.join("token"), credentials.join("ca.crt"));
+    let (own_token, own_ca) = (flags.token.is_none(), flags.certificate_authority.is_none());
+    for (file, needed) in [(&token, own_token), (&ca, own_ca)] {
+        if needed && let Err(cause) = std::fs::read(file) {
+            return error(format!(
+                "credentials file \"{}\": {cause}; in a pod, set automountServiceAccountToken; \
+                 elsewhere, set --kubeconfig, or --credentials to a directory with token and ca.crt",
+                printable(&file.to_string_lossy())
+            ));
+        }
+    }
+    let mut selected = Selected {
+        namespace: namespace_file(credentials),
+        ..Selected::default()
+    };
+    selected.cluster.server = Some(server.to_string());
+    selected.cluster.certificate_authority = Some(ca);
+    selected.user.token_file = Some(token);
+    from_selected("flags", selected, flags)
+}
+
+fn from_selected(
+    place: &str,
+    selected: Selected,
+    flags: &KubeconfigFlags,
+) -> Result<(Access, Option<String>), Error> {
+    let namespace = selected.namespace.clone();
+    let access = selected::access(selected, flags);
+    let access = access.map_err(|why| Error(format!("{place}: {why}")))?;
+    Ok((access, namespace))
 }
 
 fn namespace_file(credentials: &Path) -> Option<String> {
@@ -193,453 +286,5 @@ fn unbracketed(host: &str) -> &str {
         .unwrap_or(host)
 }
 
-/// The kubeconfig at `path` as JSON, with its files and data taken in. A list
-/// of paths, as `KUBECONFIG` may hold, is merged as kubectl merges it.
-fn kubectl_view(path: &Path) -> Result<Vec<u8>, Error> {
-    let shown = printable(&path.to_string_lossy());
-    if let Some(cause) = none_of(path) {
-        return error(format!(
-            "kubeconfig \"{shown}\": {cause}; set --kubeconfig (ZPA_KUBECONFIG, KUBECONFIG) to one \
-             that can be read"
-        ));
-    }
-    let output = Command::new("kubectl")
-        .args(["config", "view", "--minify", "--flatten", "-o", "json"])
-        .env("KUBECONFIG", path)
-        .output();
-    match output {
-        Ok(output) if output.status.success() => Ok(output.stdout),
-        Ok(output) => {
-            let why = complaint(&String::from_utf8_lossy(&output.stderr));
-            error(format!("kubeconfig \"{shown}\": {why}"))
-        }
-        Err(cause) => error(format!(
-            "kubeconfig \"{shown}\": cannot run kubectl, which reads it: {cause}; install kubectl"
-        )),
-    }
-}
-
-/// Why none of the files in that list can be looked at, if that is so: kubectl
-/// says nothing of those that are missing, and takes them for empty.
-fn none_of(paths: &Path) -> Option<std::io::Error> {
-    let mut causes = std::env::split_paths(paths).map(|path| path.metadata().err());
-    let first = causes.next()??;
-    causes.all(|cause| cause.is_some()).then_some(first)
-}
-
-/// What kubectl's complaint means.
-fn complaint(stderr: &str) -> String {
-    // `clientcmd.MinifyConfig`, and what an empty file leads to.
-    if stderr.contains("current-context must exist") {
-        return "it has no current-context; choose one with `kubectl config use-context`"
-            .to_owned();
-    }
-    format!("kubectl cannot read it: {}", printable(stderr))
-}
-
-#[derive(Deserialize)]
-struct Kubeconfig {
-    clusters: Option<Vec<NamedCluster>>,
-    users: Option<Vec<NamedUser>>,
-    contexts: Option<Vec<NamedContext>>,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    cluster: Cluster,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    user: User,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    context: Context,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    namespace: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-struct Cluster {
-    server: String,
-    certificate_authority_data: Option<String>,
-    insecure_skip_tls_verify: bool,
-    tls_server_name: Option<String>,
-    proxy_url: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-struct User {
-    token: Option<String>,
-    #[serde(rename = "tokenFile")]
-    token_file: Option<PathBuf>,
-    client_certificate_data: Option<String>,
-    client_key_data: Option<String>,
-    exec: Option<serde::de::IgnoredAny>,
-    auth_provider: Option<serde::de::IgnoredAny>,
-    username: Option<String>,
-    #[serde(rename = "as")]
-    impersonate: Option<String>,
-}
-
-fn from_kubeconfig(json: &[u8]) -> Result<(Access, Option<String>), Error> {
-    // The cause is not shown: it could quote a secret.
-    let Ok(config) = serde_json::from_slice::<Kubeconfig>(json) else {
-        return error("kubeconfig: kubectl printed something that is not a kubeconfig");
-    };
-    let cluster = config.clusters.into_iter().flatten().next();
-    let Some(NamedCluster { cluster }) = cluster else {
-        return error(
-            "kubeconfig: the current context names no cluster; choose one with `kubectl config use-context`",
-        );
-    };
-    let user = config.users.into_iter().flatten().next();
-    let user = user.map(|named| named.user).unwrap_or_default();
-    let context = config.contexts.into_iter().flatten().next();
-    let namespace = context.and_then(|named| named.context.namespace);
-    let access = from_cluster_and_user(cluster, user)?;
-    Ok((access, namespace.filter(|name| !name.is_empty())))
-}
-
-fn from_cluster_and_user(cluster: Cluster, user: User) -> Result<Access, Error> {
-    refuse(&cluster, &user)?;
-    let (server, prefix) = parse_server(&cluster.server)?;
-    if !server.tls {
-        let access = Access::plain(server)?;
-        return Ok(Access { prefix, ..access });
-    }
-    let Some(roots) = decoded(
-        "certificate-authority-data",
-        cluster.certificate_authority_data,
-    )?
-    else {
-        return error(format!(
-            "kubeconfig: the cluster {server} has no certificate-authority; name one there, or {USE_PROXY}"
-        ));
-    };
-    let chain = decoded("client-certificate-data", user.client_certificate_data)?;
-    let key = decoded("client-key-data", user.client_key_data)?;
-    let client = match (chain, key) {
-        (Some(chain), Some(key)) => Some(ClientCertificate { chain, key }),
-        (None, None) => None,
-        _ => {
-            return error(
-                "kubeconfig: client-certificate and client-key go together; one is missing",
-            );
-        }
-    };
-    let token = match (user.token.as_deref().and_then(Token::new), user.token_file) {
-        (Some(token), _) => TokenSource::Fixed(token),
-        (None, Some(path)) => TokenSource::File(path),
-        (None, None) => TokenSource::None,
-    };
-    Ok(Access {
-        server,
-        prefix,
-        tls_name: cluster.tls_server_name.filter(|name| !name.is_empty()),
-        roots: Roots::Fixed(roots),
-        client,
-        token,
-    })
-}
-
-fn refuse(cluster: &Cluster, user: &User) -> Result<(), Error> {
-    let refused = [
-        (cluster.insecure_skip_tls_verify, "insecure-skip-tls-verify"),
-        (cluster.proxy_url.is_some(), "proxy-url"),
-        (user.exec.is_some(), "an exec plugin"),
-        (user.auth_provider.is_some(), "an auth-provider"),
-        (user.username.is_some(), "a username and password"),
-        (user.impersonate.is_some(), "impersonation"),
-    ];
-    match refused.into_iter().find(|(present, _)| *present) {
-        Some((_, what)) => error(format!(
-            "kubeconfig: it uses {what}, which zpa does not; {USE_PROXY}"
-        )),
-        None => Ok(()),
-    }
-}
-
-fn decoded(what: &str, data: Option<String>) -> Result<Option<Vec<u8>>, Error> {
-    let Some(data) = data.filter(|data| !data.is_empty()) else {
-        return Ok(None);
-    };
-    match BASE64_STANDARD.decode(data) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(_) => error(format!("kubeconfig: {what} is not base64")),
-    }
-}
-
-/// The server of a kubeconfig, `https://host:port/prefix`, taken apart.
-fn parse_server(url: &str) -> Result<(ApiServer, String), Error> {
-    parse_url(url).ok_or_else(|| {
-        Error(format!(
-            "kubeconfig: server \"{}\": not an address; use e.g. https://10.0.0.1:6443",
-            printable(url)
-        ))
-    })
-}
-
-fn parse_url(url: &str) -> Option<(ApiServer, String)> {
-    let uri: ureq::http::Uri = url.parse().ok()?;
-    let tls = match uri.scheme_str()? {
-        "https" => true,
-        "http" => false,
-        _ => return None,
-    };
-    let server = ApiServer {
-        tls,
-        host: unbracketed(uri.host()?).to_owned(),
-        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-    };
-    Some((server, uri.path().trim_end_matches('/').to_owned()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::testing::Directory;
-    use super::*;
-
-    fn nothing(_: &str) -> Option<String> {
-        None
-    }
-
-    fn message<T>(result: Result<T, Error>) -> String {
-        result
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default()
-    }
-
-    fn pod_directory(name: &str) -> Directory {
-        let directory = Directory::new(name);
-        directory.write("token", "canary");
-        directory.write("ca.crt", "PEM");
-        directory.write("namespace", "shop\n");
-        directory
-    }
-
-    #[test]
-    fn in_a_pod_the_environment_names_the_server_be_it_ipv4_or_ipv6() {
-        let directory = pod_directory("access-pod");
-        for (host, url) in [
-            ("10.96.0.1", "https://10.96.0.1:443"),
-            ("fd00::1", "https://[fd00::1]:443"),
-            ("[fd00::1]", "https://[fd00::1]:443"),
-        ] {
-            let env = |name: &str| match name {
-                "KUBERNETES_SERVICE_HOST" => Some(host.to_owned()),
-                "KUBERNETES_SERVICE_PORT" => Some("443".to_owned()),
-                "KUBECONFIG" => Some(String::new()),
-                _ => None,
-            };
-            let (access, namespace) = Access::discover(None, None, &directory.0, env)
-                .ok()
-                .unwrap();
-            assert_eq!(access.server.to_string(), url);
-            assert_eq!(namespace.as_deref(), Some("shop"));
-            assert!(matches!(access.token, TokenSource::File(_)));
-        }
-    }
-
-    #[test]
-    fn an_https_server_of_ones_own_goes_with_the_same_files() {
-        let directory = pod_directory("access-own");
-        let server = ApiServer {
-            tls: true,
-            host: "api.example".into(),
-            port: 6443,
-        };
-        let (access, namespace) = Access::discover(None, Some(&server), &directory.0, nothing)
-            .ok()
-            .unwrap();
-        assert_eq!(access.server, server);
-        assert_eq!(namespace.as_deref(), Some("shop"));
-    }
-
-    #[test]
-    fn plain_http_is_for_loopback_and_carries_no_token() {
-        let directory = pod_directory("access-plain");
-        let plain = |host: &str| ApiServer {
-            tls: false,
-            host: host.into(),
-            port: 8001,
-        };
-        for host in ["127.0.0.1", "::1", "localhost"] {
-            let (access, _) = Access::discover(None, Some(&plain(host)), &directory.0, nothing)
-                .ok()
-                .unwrap();
-            assert!(matches!(access.token, TokenSource::None), "{host}");
-        }
-        let refused = Access::discover(None, Some(&plain("10.0.0.1")), &directory.0, nothing);
-        assert_eq!(
-            message(refused),
-            "api-server \"http://10.0.0.1:8001\": plain http is for `kubectl proxy` on this machine \
-             only; use an address such as http://127.0.0.1:8001, or https"
-        );
-    }
-
-    #[test]
-    fn what_is_missing_is_named_with_its_cure() {
-        let none = Access::discover(None, None, Path::new("/nonexistent"), nothing);
-        assert!(message(none).contains("KUBERNETES_SERVICE_HOST is not set"));
-        let env = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.0.0.1".to_owned());
-        let none = Access::discover(None, None, Path::new("/nonexistent"), env);
-        assert!(message(none).contains("\"/nonexistent/token\": No such file"));
-        let env = |name: &str| match name {
-            "KUBERNETES_SERVICE_HOST" => Some("10.0.0.1".to_owned()),
-            "KUBERNETES_SERVICE_PORT" => Some("https\n".to_owned()),
-            _ => None,
-        };
-        let none = Access::discover(None, None, Path::new("/nonexistent"), env);
-        assert_eq!(
-            message(none),
-            "KUBERNETES_SERVICE_PORT=\"https\": not a port; use e.g. 443"
-        );
-    }
-
-    fn kubeconfig(cluster: &str, user: &str) -> String {
-        format!(
-            r#"{{"clusters":[{{"cluster":{cluster}}}],"users":[{{"user":{user}}}],
-            "contexts":[{{"context":{{"namespace":"shop"}}}}]}}"#
-        )
-    }
-
-    const CLUSTER: &str = r#"{"server":"https://kube.example:6443/k8s/c-1/",
-        "certificate-authority-data":"Y2E=","tls-server-name":"kube"}"#;
-
-    #[test]
-    fn a_kubeconfig_gives_server_roots_identity_and_namespace() {
-        let user = r#"{"client-certificate-data":"Y2hhaW4=","client-key-data":"a2V5","token":"t"}"#;
-        let (access, namespace) = from_kubeconfig(kubeconfig(CLUSTER, user).as_bytes())
-            .ok()
-            .unwrap();
-        assert_eq!(access.server.to_string(), "https://kube.example:6443");
-        assert_eq!(access.prefix, "/k8s/c-1");
-        assert_eq!(access.tls_name.as_deref(), Some("kube"));
-        assert!(matches!(access.roots, Roots::Fixed(pem) if pem == b"ca"));
-        let client = access.client.unwrap();
-        assert_eq!(
-            (client.chain, client.key),
-            (b"chain".to_vec(), b"key".to_vec())
-        );
-        assert!(matches!(access.token, TokenSource::Fixed(_)));
-        assert_eq!(namespace.as_deref(), Some("shop"));
-    }
-
-    #[test]
-    fn a_kubeconfig_that_wants_what_zpa_does_not_do_is_refused_with_the_way_round() {
-        let skips = r#"{"server":"https://h","insecure-skip-tls-verify":true}"#;
-        let proxied =
-            r#"{"server":"https://h","certificate-authority-data":"Y2E=","proxy-url":"http://p"}"#;
-        for (cluster, user, what) in [
-            (skips, "{}", "insecure-skip-tls-verify"),
-            (proxied, "{}", "proxy-url"),
-            (CLUSTER, r#"{"exec":{"command":"aws"}}"#, "an exec plugin"),
-            (
-                CLUSTER,
-                r#"{"auth-provider":{"name":"x"}}"#,
-                "an auth-provider",
-            ),
-            (
-                CLUSTER,
-                r#"{"username":"u","password":"p"}"#,
-                "a username and password",
-            ),
-            (CLUSTER, r#"{"as":"root"}"#, "impersonation"),
-        ] {
-            let text = message(from_kubeconfig(kubeconfig(cluster, user).as_bytes()));
-            assert!(
-                text.contains(what) && text.contains("kubectl proxy"),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_broken_kubeconfig_is_explained_and_never_quoted() {
-        for (json, text) in [
-            ("{\"users\":canary".to_owned(), "not a kubeconfig"),
-            (r#"{"clusters":null}"#.to_owned(), "names no cluster"),
-            (
-                kubeconfig(r#"{"server":"h"}"#, "{}"),
-                "server \"h\": not an address",
-            ),
-            (
-                kubeconfig(r#"{"server":"https://h"}"#, "{}"),
-                "has no certificate-authority",
-            ),
-            (
-                kubeconfig(
-                    r#"{"server":"https://h","certificate-authority-data":"canary!"}"#,
-                    "{}",
-                ),
-                "certificate-authority-data is not base64",
-            ),
-            (
-                kubeconfig(CLUSTER, r#"{"client-key-data":"a2V5"}"#),
-                "go together",
-            ),
-        ] {
-            let error = message(from_kubeconfig(json.as_bytes()));
-            assert!(error.contains(text), "{error}");
-            assert!(!error.contains("canary"), "{error}");
-        }
-    }
-
-    #[test]
-    fn kubectl_reads_a_kubeconfig_where_there_is_one() {
-        let directory = Directory::new("access-kubectl");
-        let yaml = "
-            {apiVersion: v1, kind: Config, current-context: a,
-            contexts: [{name: a, context: {cluster: c, user: u, namespace: shop}}],
-            clusters: [{name: c, cluster: {server: 'https://h', certificate-authority-data: Y2E=}}],
-            users: [{name: u, user: {token: canary}}]}";
-        let path = directory.write("config", yaml);
-        match Access::discover(Some(&path), None, &directory.0, nothing) {
-            Ok((access, namespace)) => {
-                assert_eq!(access.server.to_string(), "https://h:443");
-                assert_eq!(namespace.as_deref(), Some("shop"));
-                assert!(matches!(access.token, TokenSource::Fixed(_)));
-            }
-            Err(error) => assert!(error.to_string().ends_with("install kubectl"), "{error}"),
-        }
-        let absent = directory.0.join("absent").to_string_lossy().into_owned();
-        let env = |name: &str| (name == "KUBECONFIG").then(|| absent.clone());
-        let error = message(Access::discover(None, None, &directory.0, env));
-        assert!(
-            error.contains("/absent\": No such file or directory"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn of_a_list_of_kubeconfigs_one_is_enough() {
-        let directory = Directory::new("access-list");
-        let (here, absent) = (directory.write("config", ""), directory.0.join("absent"));
-        let list = |paths: [&Path; 2]| PathBuf::from(std::env::join_paths(paths).unwrap());
-        assert!(none_of(&list([&absent, &here])).is_none());
-        assert!(none_of(&list([&here, &absent])).is_none());
-        assert!(none_of(&list([&absent, &absent])).is_some());
-    }
-
-    #[test]
-    fn what_kubectl_says_of_an_empty_kubeconfig_is_put_in_its_readers_words() {
-        let said = "error: current-context must exist in order to minify\n";
-        assert_eq!(
-            complaint(said),
-            "it has no current-context; choose one with `kubectl config use-context`"
-        );
-        assert_eq!(
-            complaint("error: broken\n"),
-            "kubectl cannot read it: error: broken"
-        );
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body, BodyReader};
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, P521_CURE};
 use super::objects::Status;
 use super::patch::Patch;
 use super::requests::{Reaction, Requests, Verb};
@@ -152,6 +152,8 @@ impl Client {
     }
 
     fn agent(&self, connector: impl Connector) -> Agent {
+        let most = self.credentials.request_timeout();
+        let longest = |limit: Duration| most.map_or(limit, |most| most.min(limit));
         let config = Agent::config_builder()
             .proxy(None)
             .https_only(self.credentials.is_tls())
@@ -164,11 +166,11 @@ impl Client {
             .max_idle_age(KEEP_IDLE)
             .max_idle_connections(1)
             // A limit on the whole call would cost a thread for each.
-            .timeout_connect(Some(CONNECT))
-            .timeout_send_request(Some(SEND))
-            .timeout_send_body(Some(SEND))
-            .timeout_recv_response(Some(RECEIVE_HEAD))
-            .timeout_recv_body(Some(RECEIVE_BODY))
+            .timeout_connect(Some(longest(CONNECT)))
+            .timeout_send_request(Some(longest(SEND)))
+            .timeout_send_body(Some(longest(SEND)))
+            .timeout_recv_response(Some(longest(RECEIVE_HEAD)))
+            .timeout_recv_body(Some(longest(RECEIVE_BODY)))
             .build();
         Agent::with_parts(config, connector, DefaultResolver::default())
     }
@@ -179,6 +181,16 @@ impl Client {
 }
 
 impl Failure {
+    /// Nothing was asked.
+    fn unsent(why: &str) -> Self {
+        Failure {
+            sent: false,
+            stale: false,
+            too_large: false,
+            text: printable(why),
+        }
+    }
+
     /// What came back was not what was asked for.
     pub(super) fn malformed(why: &str) -> Self {
         Failure {
@@ -216,7 +228,7 @@ impl Calls<'_> {
     pub(super) fn patch(&self, path: &str, patch: &Patch, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self
-                .request(Method::PATCH, path)
+                .request(Method::PATCH, path)?
                 .header(CONTENT_TYPE, patch.content_type)
                 .body(&patch.body)
                 .map_err(|cause| self.failure(cause.into()))?;
@@ -229,7 +241,7 @@ impl Calls<'_> {
     pub(super) fn watch(&self, path: &str, silence: Duration) -> Result<Opened, Failure> {
         let first = self.watch_once(path, silence)?;
         match first {
-            Opened::Refused(reply) if reply.status == 401 && self.renew_token() => {
+            Opened::Refused(reply) if reply.status == 401 && self.renew() => {
                 self.watch_once(path, silence)
             }
             other => Ok(other),
@@ -238,7 +250,7 @@ impl Calls<'_> {
 
     fn watch_once(&self, path: &str, silence: Duration) -> Result<Opened, Failure> {
         let request = self
-            .request(Method::GET, path)
+            .request(Method::GET, path)?
             .body(())
             .map_err(|cause| self.failure(cause.into()))?;
         let request = self
@@ -257,7 +269,7 @@ impl Calls<'_> {
 
     fn read_once(&self, verb: Verb, path: &str, cap: u64) -> Result<Reply, Failure> {
         let request = self
-            .request(Method::GET, path)
+            .request(Method::GET, path)?
             .body(())
             .map_err(|cause| self.failure(cause.into()))?;
         self.run(verb, request).and_then(|reply| whole(reply, cap))
@@ -265,24 +277,29 @@ impl Calls<'_> {
 
     fn authorized(&self, call: impl Fn() -> Result<Reply, Failure>) -> Result<Reply, Failure> {
         match call() {
-            Ok(reply) if reply.status == 401 && self.renew_token() => call(),
+            Ok(reply) if reply.status == 401 && self.renew() => call(),
             other => other,
         }
     }
 
-    fn renew_token(&self) -> bool {
-        self.client.credentials.renew_token()
+    fn renew(&self) -> bool {
+        self.client.credentials.renew()
     }
 
-    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
-        let request = Request::builder()
+    fn request(&self, method: Method, path: &str) -> Result<ureq::http::request::Builder, Failure> {
+        let credentials = &self.client.credentials;
+        let token = credentials.token().map_err(|why| Failure::unsent(&why))?;
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.client.base))
             .header(ACCEPT, "application/json");
-        match self.client.credentials.token() {
+        for (name, value) in credentials.impersonation() {
+            request = request.header(name, value);
+        }
+        Ok(match token {
             Some(token) => request.header(AUTHORIZATION, token.header()),
             None => request,
-        }
+        })
     }
 
     fn run(
@@ -304,14 +321,20 @@ impl Calls<'_> {
 
     fn failure(&self, cause: ureq::Error) -> Failure {
         let probe = &self.session.probe;
-        if !probe.connected() && is_tls(&cause) {
-            self.client.credentials.renew_roots();
+        let tls = tls_error(&cause);
+        if tls.is_some() {
+            // Before the handshake the roots may be old ones, after it the
+            // client certificate.
+            self.client.credentials.renew_tls();
         }
         Failure {
             sent: probe.sent(),
             stale: probe.sent() && !probe.connected() && is_disconnect(&cause),
             too_large: false,
-            text: printable(&cause.to_string()),
+            text: printable(&match tls.and_then(hint) {
+                Some(hint) => format!("{cause}; {hint}"),
+                None => cause.to_string(),
+            }),
         }
     }
 }
@@ -356,13 +379,29 @@ fn retry_after(reply: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
-fn is_tls(cause: &ureq::Error) -> bool {
+fn tls_error(cause: &ureq::Error) -> Option<&rustls::Error> {
     let ureq::Error::Io(cause) = cause else {
-        return false;
+        return None;
     };
-    cause
-        .get_ref()
-        .is_some_and(|inner| inner.is::<rustls::Error>())
+    cause.get_ref()?.downcast_ref()
+}
+
+/// What an error of TLS may mean that does not say so itself.
+fn hint(error: &rustls::Error) -> Option<String> {
+    use rustls::{AlertDescription::HandshakeFailure, CertificateError, Error};
+    match error {
+        Error::AlertReceived(HandshakeFailure) => Some(format!(
+            "perhaps the server's certificate has a P-521 key: {P521_CURE}"
+        )),
+        Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        ) => Some(format!("perhaps it is one of P-521: {P521_CURE}")),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some("it comes from none of the configured certificate-authority".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Whether a body has met the limit that [`whole`] has set.

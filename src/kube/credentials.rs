@@ -1,72 +1,89 @@
-//! Token and roots, kept fresh while the kubelet replaces their files.
+//! [`Credentials`]: the token to send, and how to speak TLS, kept fresh while
+//! files are replaced and while what an exec plugin has printed runs out.
+
+mod cached;
+mod tls;
+mod verifier;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::Level;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use ureq::http::{HeaderName, HeaderValue};
 
-use super::access::{Access, ClientCertificate, Roots, TokenSource};
+use self::cached::CachedPlugin;
+use self::tls::{Identity, Material};
+pub(super) use self::tls::{P521_CURE, Tls};
+use super::access::{Access, TokenSource};
 use super::text::{LogOnce, printable};
 use super::token::Token;
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, WallClock};
 
 /// How old a file's content may get before the file is read again. The kubelet
 /// replaces a token when a fifth of its life is left, which is minutes at least.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How to speak TLS with the API server.
-#[derive(Clone)]
-pub(super) struct Tls {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
-}
-
-/// Who we are and whom we trust, as the files say now.
+/// Who we are and whom we trust, as files and plugin say now.
 pub(super) struct Credentials {
     access: Access,
     clock: Clock,
+    plugin: Option<Arc<CachedPlugin>>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// The last one that was read from the file, if it is from a file.
     token: Option<Token>,
     token_read: Time,
-    roots: Vec<u8>,
-    roots_read: Time,
-    roots_log: LogOnce,
+    material: Option<Material>,
+    material_read: Time,
+    material_log: LogOnce,
     tls: Option<Tls>,
     /// Counts the changes of `tls`.
     generation: u64,
 }
 
 impl Credentials {
-    /// Reads everything once. Fails if the roots or the client certificate
-    /// cannot be used, and says where they are from.
-    pub(super) fn new(access: Access, clock: Clock) -> Result<Self, String> {
-        let (roots, tls) = read_tls(&access)?;
+    /// Reads every file once. The wall clock only tells how long an exec
+    /// plugin's credential is good.
+    ///
+    /// # Errors
+    /// Why the roots or the client certificate cannot be used, and where they
+    /// are from.
+    pub(super) fn read(
+        access: Access,
+        clock: Clock,
+        wall_clock: WallClock,
+    ) -> Result<Self, String> {
+        let (material, tls) = read_tls(&access, None)?;
         let token = match &access.token {
-            TokenSource::None => None,
-            TokenSource::Fixed(token) => Some(token.clone()),
-            TokenSource::File(path) => read_token(path),
+            TokenSource::File { path, .. } => read_token(path).ok(),
+            TokenSource::None | TokenSource::Fixed(_) => None,
         };
+        let plugin = access.plugin.clone();
+        let plugin = plugin.map(|plugin| CachedPlugin::new(plugin, clock, wall_clock));
         let now = clock();
         Ok(Credentials {
             access,
             clock,
+            plugin,
             state: Mutex::new(State {
                 token,
                 token_read: now,
-                roots,
-                roots_read: now,
-                roots_log: LogOnce::default(),
+                material,
+                material_read: now,
+                material_log: LogOnce::default(),
                 tls,
                 generation: 0,
             }),
         })
+    }
+
+    /// The same at the beginning of 1970.
+    #[cfg(test)]
+    pub(super) fn new(access: Access, clock: Clock) -> Result<Self, String> {
+        Self::read(access, clock, || 0)
     }
 
     /// `scheme://host:port`, with what comes before `/api`.
@@ -79,77 +96,125 @@ impl Credentials {
         self.access.server.tls
     }
 
-    /// The token to send, if one is to be sent, read within the last minute.
-    pub(super) fn token(&self) -> Option<Token> {
-        let mut state = self.state();
-        if (self.clock)().since(state.token_read) >= FRESH {
-            self.read_token_again(&mut state);
+    /// The longest that a request may take, where somebody has said so.
+    pub(super) fn request_timeout(&self) -> Option<Duration> {
+        self.access.request_timeout
+    }
+
+    /// The headers that say whom to act as.
+    pub(super) fn impersonation(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.access.impersonation
+    }
+
+    /// The token to send, read within the last minute; None if none is to be
+    /// sent. May run the exec plugin.
+    ///
+    /// # Errors
+    /// Why there is none where there should be one. Without it the API server
+    /// would take us for `system:anonymous`, and its 403 for a missing right.
+    pub(super) fn token(&self) -> Result<Option<Token>, String> {
+        match (&self.access.token, &self.plugin) {
+            (TokenSource::Fixed(token), _) => Ok(Some(token.clone())),
+            (TokenSource::File { path, otherwise }, _) => {
+                self.token_of(path, otherwise.as_ref()).map(Some)
+            }
+            (TokenSource::None, Some(plugin)) => Ok(plugin.credential()?.token.clone()),
+            (TokenSource::None, None) => Ok(None),
         }
-        state.token.clone()
     }
 
-    /// The server has refused the token: reads it again. Whether there is one
-    /// to try again with.
-    pub(super) fn renew_token(&self) -> bool {
-        self.read_token_again(&mut self.state())
-    }
-
-    /// How to speak TLS, if it is to be spoken, and a number that changes with it.
-    pub(super) fn tls(&self) -> (u64, Option<Tls>) {
+    fn token_of(&self, path: &Path, otherwise: Option<&Token>) -> Result<Token, String> {
         let mut state = self.state();
-        if (self.clock)().since(state.roots_read) >= FRESH {
-            self.read_roots_again(&mut state);
+        let stale = (self.clock)().since(state.token_read) >= FRESH;
+        let missing = match stale || state.token.is_none() {
+            true => self.read_token_again(&mut state, path).err(),
+            false => None,
+        };
+        let token = state.token.as_ref().or(otherwise).cloned();
+        token.ok_or_else(|| {
+            let path = printable(&path.to_string_lossy());
+            let why = missing.unwrap_or_default();
+            format!("nothing is asked without a token: credentials file \"{path}\": {why}")
+        })
+    }
+
+    /// The server has not known us: reads the token again, or runs the exec
+    /// plugin. Whether another try is worth it.
+    pub(super) fn renew(&self) -> bool {
+        match (&self.access.token, &self.plugin) {
+            (TokenSource::File { path, .. }, _) => {
+                let mut state = self.state();
+                let _ = self.read_token_again(&mut state, path);
+                state.token.is_some()
+            }
+            (TokenSource::None, Some(plugin)) => plugin.renew(),
+            (TokenSource::None, None) => {
+                // The client certificate may have run out, and been replaced.
+                self.renew_tls();
+                false
+            }
+            (TokenSource::Fixed(_), _) => false,
+        }
+    }
+
+    /// How to speak TLS, if it is to be spoken, and a number that changes with
+    /// it. May run the exec plugin, which may have a certificate for us.
+    pub(super) fn tls(&self) -> (u64, Option<Tls>) {
+        let identity = self.plugin.as_ref().and_then(identity_of);
+        let mut state = self.state();
+        let stale = (self.clock)().since(state.material_read) >= FRESH;
+        let replaced = state
+            .material
+            .as_ref()
+            .is_some_and(|material| identity.is_some() && !material.shows(identity.as_ref()));
+        if stale || replaced {
+            self.read_tls_again(&mut state, identity);
         }
         (state.generation, state.tls.clone())
     }
 
-    /// A handshake has failed: the roots may have been replaced.
-    pub(super) fn renew_roots(&self) {
-        self.read_roots_again(&mut self.state());
+    /// A handshake has failed: roots or client certificate may have been
+    /// replaced.
+    pub(super) fn renew_tls(&self) {
+        let identity = self.plugin.as_ref().and_then(|plugin| {
+            let current = plugin.current();
+            current.and_then(|current| current.identity.clone())
+        });
+        self.read_tls_again(&mut self.state(), identity);
     }
 
     /// Keeps the old token if the file is empty, missing or unreadable, as it
     /// may be for a moment while it is replaced.
-    fn read_token_again(&self, state: &mut State) -> bool {
-        let TokenSource::File(path) = &self.access.token else {
-            return false;
-        };
+    fn read_token_again(&self, state: &mut State, path: &Path) -> Result<(), String> {
         state.token_read = (self.clock)();
-        if let Some(token) = read_token(path) {
-            state.token = Some(token);
-        }
-        state.token.is_some()
+        state.token = Some(read_token(path)?);
+        Ok(())
     }
 
-    fn read_roots_again(&self, state: &mut State) {
-        let (Roots::File(path), Some(tls)) = (&self.access.roots, &state.tls) else {
-            return;
-        };
-        state.roots_read = (self.clock)();
-        let Ok(pem) = std::fs::read(path) else {
-            return;
-        };
-        if pem == state.roots {
-            return;
-        }
-        let client = self.access.client.as_ref();
-        match root_store(&pem).and_then(|store| client_config(store, client)) {
-            Ok(config) => {
-                let name = tls.name.clone();
-                state.tls = Some(Tls { config, name });
-                state.generation += 1;
-                state.roots = pem;
-                log::info!("the cluster's root certificates have changed: using the new ones");
-                state.roots_log = LogOnce::default();
+    /// Keeps what there is if it cannot be replaced.
+    fn read_tls_again(&self, state: &mut State, identity: Option<Identity>) {
+        state.material_read = (self.clock)();
+        match read_tls(&self.access, identity) {
+            Ok((material, _)) if material == state.material => {
+                state
+                    .material_log
+                    .clear("the credentials can be used again");
             }
-            Err(cause) => state.roots_log.raise(
-                Level::Warn,
-                "roots",
-                &format!(
-                    "{}: {cause}; keeping the old ones",
-                    place_of(&self.access.roots)
-                ),
-            ),
+            Ok((material, tls)) => {
+                if self.plugin.is_none() {
+                    log::info!(
+                        "root certificates or client certificate have changed: using the new ones"
+                    );
+                }
+                state.material = material;
+                state.tls = tls;
+                state.generation += 1;
+                state.material_log = LogOnce::default();
+            }
+            Err(why) => {
+                let why = format!("{why}; keeping what was there before");
+                state.material_log.raise(Level::Warn, "tls", &why);
+            }
         }
     }
 
@@ -158,150 +223,34 @@ impl Credentials {
     }
 }
 
-/// The roots as they are now, and how to speak TLS with whom they vouch for.
-pub(super) fn read_tls(access: &Access) -> Result<(Vec<u8>, Option<Tls>), String> {
-    let place = place_of(&access.roots);
-    let roots = match &access.roots {
-        Roots::None => return Ok((Vec::new(), None)),
-        Roots::Fixed(pem) => pem.clone(),
-        Roots::File(path) => std::fs::read(path).map_err(|cause| format!("{place}: {cause}"))?,
-    };
-    let store = root_store(&roots).map_err(|cause| {
-        format!("{place}: {cause}; what belongs there is the cluster's CA, as PEM")
-    })?;
-    let tls = Tls {
-        config: client_config(store, access.client.as_ref())?,
-        name: server_name(access)?,
-    };
-    Ok((roots, Some(tls)))
+/// The certificate that the plugin has for us, if it has one.
+fn identity_of(plugin: &Arc<CachedPlugin>) -> Option<Identity> {
+    // Why there is none is told by whoever asks for the token.
+    let credential = plugin.credential().ok().or_else(|| plugin.current())?;
+    credential.identity.clone()
 }
 
-/// Where the roots are from, for a log.
-fn place_of(roots: &Roots) -> String {
-    match roots {
-        Roots::File(path) => {
-            let path = printable(&path.to_string_lossy());
-            format!("credentials file \"{path}\"")
-        }
-        Roots::None | Roots::Fixed(_) => "kubeconfig: certificate-authority".to_owned(),
+/// Whether what `access` names can be used, as far as can be told without the
+/// API server.
+pub(super) fn check(access: &Access) -> Result<(), String> {
+    read_tls(access, None).map(drop)
+}
+
+type ReadTls = (Option<Material>, Option<Tls>);
+
+fn read_tls(access: &Access, identity: Option<Identity>) -> Result<ReadTls, String> {
+    let material = Material::read(access, identity)?;
+    let tls = material.as_ref().map(|material| material.tls(access));
+    Ok((material, tls.transpose()?))
+}
+
+fn read_token(path: &Path) -> Result<Token, String> {
+    let text = std::fs::read_to_string(path).map_err(|cause| cause.to_string())?;
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
     }
-}
-
-fn read_token(path: &Path) -> Option<Token> {
-    Token::new(&std::fs::read_to_string(path).ok()?)
-}
-
-fn server_name(access: &Access) -> Result<ServerName<'static>, String> {
-    let name = access.tls_name.as_ref().unwrap_or(&access.server.host);
-    ServerName::try_from(name.clone()).map_err(|_| {
-        format!(
-            "\"{}\": neither a host name nor an address",
-            printable(name)
-        )
-    })
-}
-
-/// The cluster's roots and no others.
-fn root_store(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-    match store.add_parsable_certificates(certificates) {
-        (0, _) => Err("there is no root certificate in it that can be used".to_owned()),
-        _ => Ok(store),
-    }
-}
-
-/// ring alone, named here because a process without a default provider would
-/// panic.
-fn client_config(
-    store: RootCertStore,
-    client: Option<&ClientCertificate>,
-) -> Result<Arc<ClientConfig>, String> {
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|cause| cause.to_string())?
-            .with_root_certificates(store);
-    let config = match client {
-        None => builder.with_no_client_auth(),
-        Some(client) => {
-            let (chain, key) = client_identity(client)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|cause| format!("kubeconfig: client-certificate: {cause}"))?
-        }
-    };
-    Ok(Arc::new(config))
-}
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn client_identity(client: &ClientCertificate) -> Result<Identity, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&client.chain).collect();
-    let chain = chain.map_err(|_| "kubeconfig: client-certificate: it is not PEM")?;
-    // The cause is not shown: it could quote the key.
-    let key = PrivateKeyDer::from_pem_slice(&client.key)
-        .map_err(|_| "kubeconfig: client-key: it is not PEM")?;
-    Ok((chain, key))
+    Token::new(&text).ok_or_else(|| "it has characters that no token has".to_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::super::testing::{self, Directory};
-    use super::*;
-
-    #[test]
-    fn a_token_is_read_again_after_a_minute_and_kept_while_its_file_is_empty_or_gone() {
-        static NOW: AtomicU64 = AtomicU64::new(0);
-        let directory = Directory::new("token-minute");
-        let path = directory.write("token", "first\n");
-        let mut access = testing::access(SocketAddr::from(([127, 0, 0, 1], 1)));
-        access.token = TokenSource::File(path.clone());
-        let clock = || Time::from_millis(NOW.load(Ordering::Relaxed));
-        let credentials = Credentials::new(access, clock).unwrap();
-        let token_at = |ms| {
-            NOW.store(ms, Ordering::Relaxed);
-            let header = credentials.token().unwrap().header();
-            header.to_str().unwrap().to_owned()
-        };
-        directory.write("token", "second");
-        assert_eq!(token_at(59_999), "Bearer first");
-        assert_eq!(token_at(60_000), "Bearer second");
-        directory.write("token", " \n");
-        assert_eq!(token_at(120_000), "Bearer second", "empty");
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(token_at(180_000), "Bearer second", "gone");
-        assert!(credentials.renew_token(), "worth another try all the same");
-        directory.write("token", "third");
-        assert!(credentials.renew_token());
-        assert_eq!(
-            token_at(180_000),
-            "Bearer third",
-            "read at once when refused"
-        );
-    }
-
-    #[test]
-    fn roots_of_no_use_are_named_by_their_file_and_not_shown() {
-        let directory = Directory::new("roots-bad");
-        let mut access = testing::access(SocketAddr::from(([127, 0, 0, 1], 1)));
-        let why = |access: &Access| read_tls(access).err().unwrap_or_default();
-        let path = directory.write("ca.crt", "canary");
-        let named = format!("credentials file \"{}\": ", path.display());
-        access.roots = Roots::File(path.clone());
-        assert_eq!(
-            why(&access),
-            format!(
-                "{named}there is no root certificate in it that can be used; what belongs there \
-                 is the cluster's CA, as PEM"
-            )
-        );
-        std::fs::remove_file(&path).unwrap();
-        assert!(why(&access).starts_with(&format!("{named}No such file")));
-        access.roots = Roots::Fixed(b"canary".to_vec());
-        assert!(why(&access).starts_with("kubeconfig: certificate-authority: there is no"));
-    }
-}
+mod tests;

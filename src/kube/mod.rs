@@ -29,6 +29,13 @@
 //! known of the endpoints stands until a list replaces it. A `Retry-After` is
 //! part of the [`Outcome`]; only the watch, which asks by itself, heeds its own.
 //!
+//! Where the API server is and who we are is found once (`access`), from flags,
+//! a `kubeconfig` or the pod's service account. What those name is read again
+//! while it is replaced (`credentials`), or printed by a command (`exec`), which
+//! the thread that needs it runs, and `zpa-exec` where there is time. Without a
+//! token that should be there nothing is asked: the API server would take us for
+//! anonymous, and its 403 for a missing right.
+//!
 //! A connection is kept warm by the policy's own reads; no request goes through
 //! a proxy from the environment, follows a redirect, or trusts a root other
 //! than the cluster's.
@@ -46,7 +53,9 @@ mod client;
 mod credentials;
 mod deployment;
 mod endpoints;
+mod exec;
 mod executor;
+pub mod kubeconfig;
 mod lines;
 mod objects;
 mod pages;
@@ -176,9 +185,7 @@ impl Drop for Handle {
 /// # Errors
 /// Which file, or which part of a kubeconfig, is of no use, and why.
 pub fn check(access: &Access) -> Result<(), access::Error> {
-    credentials::read_tls(access)
-        .map(drop)
-        .map_err(access::Error)
+    credentials::check(access).map_err(access::Error)
 }
 
 /// Starts the API threads. They call `report` from their own threads.
@@ -188,7 +195,8 @@ pub fn spawn(
     report: impl Fn(Report) + Send + Clone + 'static,
 ) -> io::Result<Handle> {
     let credentials =
-        credentials::Credentials::new(config.access.clone(), clock).map_err(io::Error::other)?;
+        credentials::Credentials::read(config.access.clone(), clock, config.wall_clock)
+            .map_err(io::Error::other)?;
     let credentials = Arc::new(credentials);
     let requests = Arc::new(Requests::default());
     let client = || client::Client::new(credentials.clone(), requests.clone());

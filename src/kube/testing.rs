@@ -12,6 +12,7 @@ use super::Config;
 use super::access::Access;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
+use crate::kubeconfig_flags::KubeconfigFlags;
 
 /// How long a test waits for what must come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -190,8 +191,13 @@ pub(super) fn access(server: SocketAddr) -> Access {
         host: server.ip().to_string(),
         port: server.port(),
     };
-    let (access, _) =
-        Access::discover(None, Some(&server), Path::new("/nonexistent"), |_| None).unwrap();
+    let (access, _) = Access::discover(
+        &KubeconfigFlags::default(),
+        Some(&server),
+        Path::new("/nonexistent"),
+        |_| None,
+    )
+    .unwrap();
     access
 }
 

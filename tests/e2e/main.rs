@@ -3,6 +3,7 @@
 mod admin;
 mod descriptors;
 mod faults;
+mod kubeconfig;
 mod large;
 mod log;
 mod settings;

@@ -257,7 +257,10 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
         (401, recorded_body("22-unauthorized-bad-token"))
     });
     let mut config = testing::config(server);
-    config.access.token = TokenSource::File(path);
+    config.access.token = TokenSource::File {
+        path,
+        otherwise: None,
+    };
     let fixture = Fixture::new(&config);
     assert!(matches!(fixture.read(0), Outcome::Scale(_)));
     assert_eq!(targets(&seen), [OBJECT, OBJECT]);

@@ -33,6 +33,8 @@ pub struct Exchange {
     pub resource: String,
     pub content_type: String,
     pub user_agent: String,
+    /// Whom it was sent in the name of: the user and its groups, in order.
+    pub impersonated: Vec<String>,
     pub body: String,
     /// The status of the reply; `None` while there is none.
     pub status: Option<u16>,
@@ -52,6 +54,7 @@ impl Exchange {
             resource: target.map_or_else(|| request.path.clone(), |target| target.label()),
             content_type: header("content-type"),
             user_agent: header("user-agent"),
+            impersonated: impersonated(request),
             body: String::from_utf8_lossy(&request.body).into_owned(),
             status: None,
         }
@@ -66,6 +69,14 @@ impl Exchange {
     pub fn replicas(&self) -> Option<u64> {
         self.json()["spec"]["replicas"].as_u64()
     }
+}
+
+fn impersonated(request: &Request) -> Vec<String> {
+    let headers = request.headers.iter();
+    let named = headers.filter(|(name, _)| {
+        ["impersonate-user", "impersonate-group"].contains(&&*name.to_ascii_lowercase())
+    });
+    named.map(|(_, value)| value.clone()).collect()
 }
 
 /// How the API server treats those who connect.

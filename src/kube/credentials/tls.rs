@@ -1,0 +1,170 @@
+//! How to speak TLS with the API server, from what the files say now.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::super::access::{Access, Pem};
+use super::super::text::printable;
+use super::verifier::ServerVerifier;
+
+/// How to speak TLS with the API server.
+#[derive(Clone)]
+pub(in super::super) struct Tls {
+    pub(in super::super) config: Arc<ClientConfig>,
+    pub(in super::super) name: ServerName<'static>,
+}
+
+/// A certificate chain and its key, PEM.
+pub(super) type Identity = (Vec<u8>, Vec<u8>);
+
+/// The texts that a [`Tls`] is made of; another text, another `Tls`.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Material {
+    roots: Vec<u8>,
+    identity: Option<Identity>,
+}
+
+/// The curve P-521 (RFC 5480, `secp521r1`) as a key's parameters have it, DER.
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// What to do about a P-521 key.
+pub(in super::super) const P521_CURE: &str = "this program's TLS (ring) cannot verify P-521: use a certificate with a P-256, P-384, RSA or \
+     Ed25519 key";
+
+impl Material {
+    /// Reads what `access` names; None for plain HTTP. `identity` is used where
+    /// `access` names none.
+    ///
+    /// # Errors
+    /// Which file cannot be read, and why.
+    pub(super) fn read(
+        access: &Access,
+        identity: Option<Identity>,
+    ) -> Result<Option<Material>, String> {
+        let Some(roots) = &access.roots else {
+            return Ok(None);
+        };
+        let identity = match &access.client {
+            Some(client) => Some((text(&client.chain)?, text(&client.key)?)),
+            None => identity,
+        };
+        let roots = text(roots)?;
+        Ok(Some(Material { roots, identity }))
+    }
+
+    /// Whether that is the certificate that is shown.
+    pub(super) fn shows(&self, identity: Option<&Identity>) -> bool {
+        self.identity.as_ref() == identity
+    }
+
+    /// Makes a `Tls` of it.
+    ///
+    /// # Errors
+    /// Which of the texts is of no use, where it is from, and why. None of them
+    /// is quoted: one is a key.
+    pub(super) fn tls(&self, access: &Access) -> Result<Tls, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let place = access.roots.as_ref().map(place_of).unwrap_or_default();
+        let roots = roots(&self.roots).map_err(|why| format!("{place}: {why}"))?;
+        let verifier = ServerVerifier::new(roots, provider.clone())?;
+        // The name is danger's for verifiers that verify less than webpki; see
+        // the one here for what it does.
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|cause| cause.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let [chain, key] = places_of(access);
+                let certificates = client_chain(&identity.0);
+                let certificates = certificates.map_err(|why| format!("{chain}: {why}"))?;
+                // The cause is not shown: it could quote the key.
+                let private = PrivateKeyDer::from_pem_slice(&identity.1)
+                    .map_err(|_| format!("{key}: there is no private key in it, as PEM"))?;
+                builder
+                    .with_client_auth_cert(certificates, private)
+                    .map_err(|cause| format!("{chain}: {cause}"))?
+            }
+        };
+        Ok(Tls {
+            config: Arc::new(config),
+            name: server_name(access)?,
+        })
+    }
+}
+
+fn text(pem: &Pem) -> Result<Vec<u8>, String> {
+    match pem {
+        Pem::Fixed(_, text) => Ok(text.clone()),
+        Pem::File(path) => {
+            std::fs::read(path).map_err(|cause| format!("{}: {cause}", place_of(pem)))
+        }
+    }
+}
+
+/// Where a text is from, for a log.
+fn place_of(pem: &Pem) -> String {
+    match pem {
+        Pem::File(path) => {
+            let path = printable(&path.to_string_lossy());
+            format!("credentials file \"{path}\"")
+        }
+        Pem::Fixed(field, _) => format!("kubeconfig: {field}"),
+    }
+}
+
+/// Where the client's certificate and its key are from.
+fn places_of(access: &Access) -> [String; 2] {
+    match &access.client {
+        Some(client) => [place_of(&client.chain), place_of(&client.key)],
+        None => {
+            ["clientCertificateData", "clientKeyData"].map(|field| format!("exec plugin: {field}"))
+        }
+    }
+}
+
+fn server_name(access: &Access) -> Result<ServerName<'static>, String> {
+    let name = access.tls_name.as_ref().unwrap_or(&access.server.host);
+    ServerName::try_from(name.clone()).map_err(|_| {
+        format!(
+            "\"{}\": neither a host name nor an address",
+            printable(name)
+        )
+    })
+}
+
+/// The cluster's roots and no others.
+fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    let certificates: Vec<_> = certificates.collect();
+    let mut store = RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(certificates.iter().cloned());
+    if usable == 0 {
+        return Err(
+            "there is no root certificate in it that can be used; what belongs there is the \
+             cluster's CA, as PEM"
+                .to_owned(),
+        );
+    }
+    let is_p521 = |root: &rustls::pki_types::TrustAnchor<'_>| {
+        let key = root.subject_public_key_info.as_ref();
+        key.windows(P521.len()).any(|window| window == P521)
+    };
+    match store.roots.iter().all(is_p521) {
+        true => Err(format!("its certificate has a P-521 key, and {P521_CURE}")),
+        false => Ok(certificates),
+    }
+}
+
+fn client_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        _ => Err("there is no certificate in it, as PEM"),
+    }
+}

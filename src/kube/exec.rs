@@ -1,0 +1,327 @@
+//! A [`Plugin`]: a command that a kubeconfig names and that prints a credential
+//! (`client.authentication.k8s.io`, v1 and v1beta1).
+//!
+//! It has no terminal, and may take no longer and print no more than stated
+//! here; then its whole process group is killed.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::kubeconfig::ExecConfig;
+use super::rfc3339;
+use super::text::printable;
+use super::token::Token;
+use crate::clock::{Clock, Time};
+use crate::sys;
+
+/// The variable that tells the command what it is called for.
+const INFO: &str = "KUBERNETES_EXEC_INFO";
+/// The versions of the exchange that client-go still speaks.
+const VERSIONS: [&str; 2] = [
+    "client.authentication.k8s.io/v1",
+    "client.authentication.k8s.io/v1beta1",
+];
+/// How long a run may take. A command that asks a cloud takes a second or two.
+const LONGEST_RUN: Duration = Duration::from_secs(30);
+/// How often a command that keeps its output open is asked whether it has ended.
+const TICK: Duration = Duration::from_millis(20);
+/// The most that is taken of what it prints. Bytes.
+const MOST_OUTPUT: usize = 256 * 1024;
+/// The most that is kept of what it complains of. Bytes.
+const MOST_COMPLAINT: usize = 4 * 1024;
+
+/// A command, ready to be run. Has no `Debug`: its environment may have secrets.
+#[derive(Clone)]
+pub(super) struct Plugin {
+    command: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    version: String,
+    install_hint: Option<String>,
+    /// The value of [`INFO`].
+    info: String,
+    longest: Duration,
+}
+
+/// What a command has printed.
+pub(super) struct Credential {
+    /// What to send.
+    pub(super) token: Option<Token>,
+    /// A certificate to show and its key, both PEM.
+    pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// For how long it is good; None: until the server says otherwise.
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl Plugin {
+    /// The command that `config` names. `cluster` is what it is told of the API
+    /// server where it wants to know (`spec.cluster`).
+    ///
+    /// # Errors
+    /// What in `config` cannot be done.
+    pub(super) fn new(
+        config: &ExecConfig,
+        cluster: impl FnOnce() -> Value,
+    ) -> Result<Plugin, String> {
+        let version = config.api_version.as_str();
+        if config.command.is_empty() {
+            return Err("exec: it names no command".to_owned());
+        }
+        if !VERSIONS.contains(&version) {
+            return Err(format!(
+                "exec: its apiVersion is \"{}\"; use {}",
+                printable(version),
+                VERSIONS.join(" or ")
+            ));
+        }
+        let mode = config.interactive_mode.as_deref();
+        match mode {
+            None | Some("Never" | "IfAvailable") => {}
+            Some("Always") => {
+                return Err(
+                    "exec: its interactiveMode is Always, and there is no terminal here; \
+                            use a command that needs none"
+                        .to_owned(),
+                );
+            }
+            Some(other) => {
+                let other = printable(other);
+                return Err(format!("exec: its interactiveMode is \"{other}\""));
+            }
+        }
+        let mut spec = json!({ "interactive": false });
+        if config.provide_cluster_info == Some(true) {
+            spec["cluster"] = cluster();
+        }
+        let info = json!({ "kind": "ExecCredential", "apiVersion": version, "spec": spec });
+        let env = config.env.iter().flatten();
+        Ok(Plugin {
+            command: config.command.clone(),
+            args: config.args.clone().unwrap_or_default(),
+            env: env
+                .map(|it| (it.name.clone(), it.value.clone()))
+                .filter(|(name, value)| is_variable(name, value))
+                .collect(),
+            version: version.to_owned(),
+            install_hint: config.install_hint.clone(),
+            info: info.to_string(),
+            longest: LONGEST_RUN,
+        })
+    }
+
+    /// Runs the command to its end. `wall` is the time of day in seconds since
+    /// 1970, which only tells how long the credential is good.
+    ///
+    /// # Errors
+    /// Why there is no credential, fit for a log. What the command has printed
+    /// is not part of it, what it has complained of is.
+    pub(super) fn run(&self, clock: Clock, wall: u64) -> Result<Credential, String> {
+        let output = self.output(clock)?;
+        parse(&output, &self.version, wall)
+            .map_err(|why| self.named(&format!("what it has printed is of no use: {why}")))
+    }
+
+    fn output(&self, clock: Clock) -> Result<Vec<u8>, String> {
+        let spawned = Command::new(&self.command)
+            .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env(INFO, &self.info)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        let child = spawned.map_err(|cause| match &self.install_hint {
+            Some(hint) => self.named(&format!("{cause}; {}", printable(hint))),
+            None => self.named(&cause.to_string()),
+        })?;
+        let mut run = Run::new(child, clock() + self.longest);
+        match run.finish(clock) {
+            Ok(status) if status.success() => Ok(std::mem::take(&mut run.output.bytes)),
+            Ok(status) => {
+                let said = printable(&String::from_utf8_lossy(&run.complaint.bytes));
+                Err(self.named(&format!("{status}: {said}")))
+            }
+            Err(why) => Err(self.named(&why)),
+        }
+    }
+
+    fn named(&self, why: &str) -> String {
+        format!("exec plugin \"{}\": {why}", printable(&self.command))
+    }
+}
+
+/// Whether it can be in an environment: one that cannot makes every start fail.
+fn is_variable(name: &str, value: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
+/// A command under way.
+struct Run {
+    child: Child,
+    output: Captured<ChildStdout>,
+    complaint: Captured<ChildStderr>,
+    deadline: Time,
+}
+
+/// What has come out of a pipe. The pipe is None once it has ended.
+struct Captured<P> {
+    pipe: Option<P>,
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    fn new(mut child: Child, deadline: Time) -> Self {
+        Run {
+            output: Captured::new(child.stdout.take()),
+            complaint: Captured::new(child.stderr.take()),
+            child,
+            deadline,
+        }
+    }
+
+    /// Takes what it prints until it ends. What it leaves behind in the
+    /// background, with its pipes or without, is not waited for.
+    fn finish(&mut self, clock: Clock) -> Result<ExitStatus, String> {
+        loop {
+            let ended = self.child.try_wait().map_err(|cause| cause.to_string())?;
+            let left = self.deadline.since(clock());
+            // After its end, only what is in the pipes already.
+            let wait = if ended.is_some() {
+                Duration::ZERO
+            } else {
+                TICK
+            };
+            let moved = self.take_some(wait.min(left))?;
+            match ended {
+                Some(status) if !moved => return Ok(status),
+                None if left.is_zero() => {
+                    return Err("it takes too long and was killed".to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether there was anything.
+    fn take_some(&mut self, wait: Duration) -> Result<bool, String> {
+        let pipes = [
+            self.output.pipe.as_ref().map(AsFd::as_fd),
+            self.complaint.pipe.as_ref().map(AsFd::as_fd),
+        ];
+        let ready = sys::wait_readable(pipes, wait).map_err(|cause| cause.to_string())?;
+        if ready[0] {
+            self.output.take_some()?;
+        }
+        if ready[1] {
+            self.complaint.take_some()?;
+            self.complaint.bytes.truncate(MOST_COMPLAINT);
+        }
+        match self.output.bytes.len() > MOST_OUTPUT {
+            true => Err(format!(
+                "it prints more than {MOST_OUTPUT} bytes and was killed"
+            )),
+            false => Ok(ready.contains(&true)),
+        }
+    }
+}
+
+impl<P: Read> Captured<P> {
+    fn new(pipe: Option<P>) -> Self {
+        Captured {
+            pipe,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Reads once, which does not block where there is something to read.
+    fn take_some(&mut self) -> Result<(), String> {
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(());
+        };
+        let mut buffer = [0; 4096];
+        match pipe.read(&mut buffer).map_err(|cause| cause.to_string())? {
+            0 => self.pipe = None,
+            count => self.bytes.extend_from_slice(&buffer[..count]),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // What has ended was waited for, and its number may be another's now.
+        if let Ok(None) = self.child.try_wait() {
+            sys::kill_group(&self.child);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecCredential {
+    api_version: String,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    expiration_timestamp: Option<String>,
+    token: Option<String>,
+    client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
+}
+
+/// Reads an ExecCredential of that version.
+///
+/// # Errors
+/// What is wrong with it; nothing of it is quoted but its version.
+fn parse(output: &[u8], version: &str, wall: u64) -> Result<Credential, String> {
+    // The cause is not shown: it could quote a secret.
+    let credential: ExecCredential =
+        serde_json::from_slice(output).map_err(|_| "it is no ExecCredential in JSON")?;
+    if credential.api_version != version {
+        return Err(format!(
+            "its apiVersion is \"{}\", and that of the kubeconfig {version}",
+            printable(&credential.api_version)
+        ));
+    }
+    let status = credential.status.ok_or("it has no status")?;
+    let present = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let token = match present(status.token) {
+        None => None,
+        Some(token) => Some(Token::new(&token).ok_or("its token cannot be sent")?),
+    };
+    let certificate = present(status.client_certificate_data);
+    let identity = match (certificate, present(status.client_key_data)) {
+        (Some(chain), Some(key)) => Some((chain.into_bytes(), key.into_bytes())),
+        (None, None) => None,
+        _ => return Err("its clientCertificateData and clientKeyData go together".to_owned()),
+    };
+    if token.is_none() && identity.is_none() {
+        return Err("it has neither a token nor a certificate".to_owned());
+    }
+    let lifetime = match present(status.expiration_timestamp) {
+        None => None,
+        Some(time) => {
+            let end = rfc3339::unix(&time).ok_or("its expirationTimestamp is no time")?;
+            Some(Duration::from_secs(end.saturating_sub(wall)))
+        }
+    };
+    Ok(Credential {
+        token,
+        identity,
+        lifetime,
+    })
+}
+
+#[cfg(test)]
+mod tests;
