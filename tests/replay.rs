@@ -16,6 +16,8 @@ use zpa::{clock, cluster, sys}; // What is included looks for them here.
 mod admin;
 #[path = "fuzz/checks/durations.rs"]
 mod durations;
+#[path = "fuzz/checks/kubeconfig.rs"]
+mod kubeconfig;
 #[path = "fuzz/checks/relay.rs"]
 mod relay;
 #[path = "fuzz/checks/settings.rs"]
@@ -32,12 +34,13 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
     ("durations", |bytes| feed(bytes, durations::check)),
     ("admin", |bytes| feed(bytes, admin::check)),
+    ("kubeconfig", |bytes| feed(bytes, kubeconfig::check)),
 ];
 
 fn main() {
