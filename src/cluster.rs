@@ -39,6 +39,21 @@ pub struct Scale {
     pub generation: Option<u64>,
 }
 
+/// What the controller of the scaled object says of its pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// The object's kind, such as `Deployment`.
+    pub kind: String,
+    /// `status.readyReplicas`.
+    pub ready: u32,
+    /// `spec.replicas`.
+    pub wanted: u32,
+    /// Messages of the conditions that say why pods are missing, such as a quota
+    /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), fit for a
+    /// log.
+    pub trouble: Vec<String>,
+}
+
 /// Where a renewal is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStore {

@@ -84,6 +84,11 @@ impl Health {
         self.no_service = why;
     }
 
+    /// Why there is no Service, if there is none and was none.
+    pub fn why_no_service(&self) -> Option<&str> {
+        self.no_service.as_deref()
+    }
+
     /// A right is refused, or granted after all.
     pub(super) fn right(&mut self, right: Permission, refusal: Option<Refusal>, now: Time) {
         let before = self.refused.remove(&right).filter(|it| it.is_fresh(now));

@@ -62,6 +62,11 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
     }
 }
 
+/// `1 client`, `2 clients`.
+pub fn clients(count: u64) -> String {
+    counted(count, "client")
+}
+
 /// `1 connection`, `2 connections`.
 pub fn connections(count: u64) -> String {
     counted(count, "connection")

@@ -7,6 +7,7 @@ mod messages;
 mod pages;
 pub mod proxy;
 pub mod route;
+pub mod waking;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -163,6 +164,7 @@ impl Daemon {
         let policy = Policy::new(policy, random_seed(), now);
         let terms = Terms {
             name,
+            service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),
             hold_timeout: settings.hold_timeout,
             drain_delay: settings.drain_delay,

@@ -151,6 +151,10 @@ impl View<'_> {
                 phase: policy.phase().name(),
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
+                waking: proxy.slow_wake().map(|(since, why)| Waking {
+                    for_seconds: seconds(now.since(since)),
+                    why,
+                }),
             },
             in_use: InUse {
                 lease_location: match store {
@@ -208,6 +212,13 @@ struct App<'a> {
     phase: &'static str,
     replicas: Option<u32>,
     seen_seconds_ago: Option<f64>,
+    waking: Option<Waking>,
+}
+
+#[derive(Serialize)]
+struct Waking {
+    for_seconds: f64,
+    why: String,
 }
 
 #[derive(Serialize)]

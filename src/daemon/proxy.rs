@@ -12,10 +12,11 @@ use std::time::Duration;
 use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
-use super::messages::{connections, describe};
+use super::messages::{clients, connections, describe};
 use super::route::Route;
+use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
-use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request};
+use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request, TargetStatus};
 use crate::duration;
 use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
@@ -32,7 +33,7 @@ const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
 const SILENCE: Duration = policy::POLL_STARTING;
 
 /// How often connections that were closed at the hold limit are reported.
-const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the composition asks of the event loop; see [`crate::engine::Engine`].
 pub trait Sockets {
@@ -95,6 +96,8 @@ pub enum Message {
         /// `None` if it is granted.
         refusal: Option<Refusal>,
     },
+    /// What the controller of the scaled object says of its pods.
+    TargetStatus(TargetStatus),
     /// A request to the API server has failed.
     Trouble(String),
     /// A thread has panicked, and is started again after a pause.
@@ -106,6 +109,8 @@ pub enum Message {
 pub struct Terms {
     /// `namespace/deployment`, for the log.
     pub name: String,
+    /// The Service whose endpoints are followed, for the log.
+    pub service: String,
     /// What connections go to.
     pub route: Route,
     /// The hold limit, for the log; the sockets keep it.
@@ -176,6 +181,9 @@ pub struct Proxy<S, A> {
     cluster_ip: Option<SocketAddr>,
     /// Whether endpoints are listed of which none has the wanted port.
     port_missing: bool,
+    /// What the controller of the scaled object said last.
+    target_status: Option<TargetStatus>,
+    wake_report: WakeReport,
     /// Until when the sockets' addresses are right; `None` if only news can
     /// change them.
     backends_until: Option<Time>,
@@ -214,6 +222,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             target: Vec::new(),
             cluster_ip: None,
             port_missing: false,
+            target_status: None,
+            wake_report: WakeReport::default(),
             backends_until: Some(now + TRUST_TARGET_AFTER),
             started: now,
             drain: Drain::No,
@@ -298,6 +308,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.policy.poll_timeout(),
             self.backends_until,
             losses.then_some(self.losses.next),
+            self.wake_report.poll_timeout(),
             drain,
         ]
         .into_iter()
@@ -323,6 +334,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.execute_commands(now);
         self.sockets.set_gate(self.policy.gate_open(now));
         self.sockets.release(now);
+        self.report_wake(now);
         self.drain(now)
     }
 
@@ -387,6 +399,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 permission,
                 refusal,
             } => self.health.right(permission, refusal, now),
+            Message::TargetStatus(status) => self.target_status = Some(status),
             Message::Trouble(what) => self.health.trouble(what, now),
             Message::Panicked(panic) => {
                 self.events.thread_panics += 1;
@@ -493,6 +506,40 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         log!(level, "{}", describe(&self.terms.name, change, client));
     }
 
+    /// Why the app does not wake, as far as that is known; none while it is not
+    /// waking.
+    pub fn slow_wake(&self) -> Option<(Time, String)> {
+        let since = self.wake_report.since()?;
+        Some((since, self.facts().explain()))
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            service: &self.terms.service,
+            no_address: self.health.why_no_service(),
+            is_following: self.health.is_following(),
+            port_missing: self.port_missing,
+            listed: self.pods.listed(),
+            dialable: self.backends,
+            target: self.target_status.as_ref(),
+        }
+    }
+
+    fn report_wake(&mut self, now: Time) {
+        let phase = self.policy.phase();
+        let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
+        self.wake_report.update(is_waking, now);
+        if self.wake_report.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        let mut report = std::mem::take(&mut self.wake_report);
+        if let Some((took, reason)) = report.report(&self.facts(), now) {
+            let took = duration::display(Duration::from_secs(took.as_secs()));
+            warn!("{} has been waking for {took}: {reason}", self.terms.name);
+        }
+        self.wake_report = report;
+    }
+
     fn report_losses(&mut self, held_too_long: u64, now: Time) {
         let lost = held_too_long - self.losses.logged;
         if lost == 0 || now < self.losses.next {
@@ -503,9 +550,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             next: now + LOSS_REPORT_INTERVAL,
         };
         let limit = duration::display(self.terms.hold_timeout);
-        let name = &self.terms.name;
-        let lost = connections(lost);
-        warn!("{name}: no pod has taken {lost} in {limit}: reset");
+        let (name, reason) = (&self.terms.name, self.facts().explain());
+        let lost = clients(lost);
+        warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }
 
     // --- The end ---

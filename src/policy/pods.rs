@@ -45,6 +45,11 @@ impl Pods {
         self.listed = listed;
     }
 
+    /// How many pods are listed, ready or not.
+    pub fn listed(&self) -> usize {
+        self.listed.len()
+    }
+
     /// The scale was seen at zero: quarantines every pod that is listed.
     pub fn quarantine(&mut self, now: Time) {
         self.awake_since = None;

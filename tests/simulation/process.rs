@@ -151,6 +151,7 @@ impl Process {
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
         let terms = Terms {
             name: format!("default/app at p{pid}"),
+            service: "app".to_owned(),
             route: Route::Pods,
             hold_timeout: plan.hold,
             drain_delay: DRAIN_DELAY,

@@ -1,0 +1,245 @@
+//! A [`WakeReport`] is what an operator is told of a wake that takes long: once
+//! after half a minute, and again when what is known of the reason changes. The
+//! same reason stands in the line about clients that were reset at the hold limit,
+//! and in `/status`.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::cluster::TargetStatus;
+
+/// How long a wake may take before the log says why, as far as it is known. Most
+/// apps are up before; the least patient of their clients have gone.
+pub const REPORT_AFTER: Duration = Duration::from_secs(30);
+
+/// The shortest time between two lines about one wake.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What is known of a wake that has not ended.
+#[derive(Clone, Debug, Default)]
+pub struct Facts<'a> {
+    /// The Service whose endpoints are followed.
+    pub service: &'a str,
+    /// Why there can be no address at all, if that is known.
+    pub no_address: Option<&'a str>,
+    /// Whether the endpoints can be followed.
+    pub is_following: bool,
+    /// Whether endpoints are listed of which none has the wanted port.
+    pub port_missing: bool,
+    /// How many pods the Service lists, ready or not.
+    pub listed: usize,
+    /// How many addresses may be dialled.
+    pub dialable: usize,
+    /// What the controller says of the target, if it was ever read.
+    pub target: Option<&'a TargetStatus>,
+}
+
+impl Facts<'_> {
+    /// Why no pod takes a connection, fit for a log.
+    pub fn explain(&self) -> String {
+        let target = self.target.map(explain_target).into_iter().flatten();
+        let all: Vec<String> = std::iter::once(self.explain_addresses())
+            .chain(target)
+            .collect();
+        all.join("; ")
+    }
+
+    fn explain_addresses(&self) -> String {
+        let service = self.service;
+        match (self.no_address, self.dialable, self.listed) {
+            (Some(why), ..) => why.to_owned(),
+            (None, 0, _) if !self.is_following => {
+                format!("the endpoints of Service {service} cannot be followed")
+            }
+            (None, 0, _) if self.port_missing => {
+                format!("no endpoint of Service {service} has the port; set --port to one that has")
+            }
+            (None, 0, 0) => format!("Service {service} has no endpoint"),
+            (None, 0, listed) => {
+                let endpoints = if listed == 1 { "endpoint" } else { "endpoints" };
+                format!("none of {listed} {endpoints} of Service {service} is ready")
+            }
+            (None, 1, _) => "the one address that is ready takes no connection".to_owned(),
+            (None, ready, _) => format!("none of {ready} ready addresses takes a connection"),
+        }
+    }
+}
+
+fn explain_target(target: &TargetStatus) -> Vec<String> {
+    let TargetStatus {
+        kind,
+        ready,
+        wanted,
+        trouble,
+    } = target;
+    let pods = if *wanted == 1 { "pod" } else { "pods" };
+    let mut all = vec![format!("{kind} has {ready} of {wanted} {pods} ready")];
+    all.extend(trouble.iter().cloned());
+    all
+}
+
+/// What was told of the wake that goes on.
+#[derive(Clone, Debug, Default)]
+pub struct WakeReport {
+    /// Since when the app has been waking.
+    since: Option<Time>,
+    last: Option<(String, Time)>,
+}
+
+impl WakeReport {
+    /// The app is waking, or is not. A wake that clients leave one after the other
+    /// is one wake.
+    pub fn update(&mut self, is_waking: bool, now: Time) {
+        match is_waking {
+            true => drop(self.since.get_or_insert(now)),
+            false => *self = WakeReport::default(),
+        }
+    }
+
+    /// Since when the app has been waking.
+    pub fn since(&self) -> Option<Time> {
+        self.since
+    }
+
+    /// When there may be something to say even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let since = self.since?;
+        Some(match &self.last {
+            None => since + REPORT_AFTER,
+            Some((_, at)) => *at + REPORT_INTERVAL,
+        })
+    }
+
+    /// The reason to be logged now, with how long the wake has taken: the first
+    /// one, and each that differs from the last.
+    pub fn report(&mut self, facts: &Facts<'_>, now: Time) -> Option<(Duration, String)> {
+        let since = self.since?;
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return None;
+        }
+        let reason = facts.explain();
+        let before = self.last.replace((reason.clone(), now));
+        let is_new = before.is_none_or(|(before, _)| before != reason);
+        is_new.then(|| (now.since(since), reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    fn target(ready: u32, wanted: u32, trouble: &[&str]) -> TargetStatus {
+        TargetStatus {
+            kind: "Deployment".to_owned(),
+            ready,
+            wanted,
+            trouble: trouble.iter().map(|&text| text.to_owned()).collect(),
+        }
+    }
+
+    fn facts(listed: usize, dialable: usize) -> Facts<'static> {
+        Facts {
+            service: "shop",
+            no_address: None,
+            is_following: true,
+            port_missing: false,
+            listed,
+            dialable,
+            target: None,
+        }
+    }
+
+    #[test]
+    fn the_reason_is_what_is_known_of_service_and_target() {
+        let starting = target(0, 1, &[]);
+        let quota = target(0, 2, &["pods \"shop-1\" is forbidden: exceeded quota"]);
+        for (label, facts, expected) in [
+            (
+                "a pod that is not ready yet",
+                Facts {
+                    target: Some(&starting),
+                    ..facts(1, 0)
+                },
+                "none of 1 endpoint of Service shop is ready; Deployment has 0 of 1 pod ready",
+            ),
+            (
+                "a quota",
+                Facts {
+                    target: Some(&quota),
+                    ..facts(0, 0)
+                },
+                "Service shop has no endpoint; Deployment has 0 of 2 pods ready; \
+                 pods \"shop-1\" is forbidden: exceeded quota",
+            ),
+            (
+                "a Service that selects nothing",
+                facts(0, 0),
+                "Service shop has no endpoint",
+            ),
+            (
+                "pods that refuse",
+                facts(2, 2),
+                "none of 2 ready addresses takes a connection",
+            ),
+            (
+                "endpoints that may not be read",
+                Facts {
+                    is_following: false,
+                    ..facts(0, 0)
+                },
+                "the endpoints of Service shop cannot be followed",
+            ),
+            (
+                "a port that no container has",
+                Facts {
+                    port_missing: true,
+                    ..facts(1, 0)
+                },
+                "no endpoint of Service shop has the port; set --port to one that has",
+            ),
+            (
+                "no such Service",
+                Facts {
+                    no_address: Some("Service shop does not exist"),
+                    ..facts(0, 0)
+                },
+                "Service shop does not exist",
+            ),
+        ] {
+            assert_eq!(facts.explain(), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_wake_is_explained_after_half_a_minute_and_when_the_reason_changes() {
+        let mut report = WakeReport::default();
+        report.update(true, at(100));
+        let mut said = Vec::new();
+        for second in 100..400 {
+            report.update(true, at(second));
+            let listed = usize::from(second >= 250);
+            if let Some((took, _)) = report.report(&facts(listed, 0), at(second)) {
+                said.push((second, took.as_secs()));
+            }
+        }
+        assert_eq!(said, [(130, 30), (250, 150)]);
+    }
+
+    #[test]
+    fn a_wake_that_ends_in_time_is_not_mentioned_and_the_next_begins_anew() {
+        let mut report = WakeReport::default();
+        report.update(true, at(100));
+        assert_eq!(report.poll_timeout(), Some(at(130)));
+        assert_eq!(report.report(&facts(0, 0), at(129)), None);
+        report.update(false, at(129));
+        assert_eq!(report.poll_timeout(), None);
+        assert_eq!(report.report(&facts(0, 0), at(500)), None);
+        report.update(true, at(500));
+        assert_eq!(report.report(&facts(0, 0), at(529)), None);
+        assert!(report.report(&facts(0, 0), at(530)).is_some());
+    }
+}
