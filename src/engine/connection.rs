@@ -9,7 +9,9 @@ use mio::net::TcpStream;
 use super::backends::BackendId;
 use super::buffers::Buffers;
 use super::end::Phase;
-use super::relay::{Half, Moved, Sink, Source, Stream};
+use super::relay::{Half, Moved};
+use super::relay_state::{ShortRead, Sink, Source};
+use super::stream::Stream;
 use crate::clock::Time;
 use crate::sys;
 
@@ -177,12 +179,12 @@ impl Connection {
 
     /// Whether the client's side has failed.
     pub fn client_broken(&self) -> bool {
-        self.up.source() == Source::Broken || self.down.sink() == Sink::Broken
+        self.up.source() == Source::Broken || self.down.sink().is_broken()
     }
 
     /// Whether the pod's side has failed.
     pub fn backend_broken(&self) -> bool {
-        self.down.source() == Source::Broken || self.up.sink() == Sink::Broken
+        self.down.source() == Source::Broken || self.up.sink().is_broken()
     }
 
     /// Whether either side has failed.
@@ -292,9 +294,9 @@ impl Connection {
             return Moved::default();
         };
         let up = self.up.pump(&mut self.client, upstream, buffers, budget);
-        self.down.heed(&self.up);
+        self.down.handle_error_of(&self.up);
         let down = self.down.pump(upstream, &mut self.client, buffers, budget);
-        self.up.heed(&self.down);
+        self.up.handle_error_of(&self.down);
         pass_on_fins(&mut self.up, upstream, &mut self.down, &mut self.client);
         up + down
     }
@@ -313,11 +315,11 @@ impl Connection {
     /// A failed write says nothing of the bytes that came before it and are
     /// still to be read: makes sure that they are.
     pub fn read_to_the_end(&mut self) {
-        if self.up.sink() == Sink::Broken {
-            self.down.source_ready(true);
+        if self.up.sink().is_broken() {
+            self.down.handle_readable(ShortRead::MayLeaveMore);
         }
-        if self.down.sink() == Sink::Broken {
-            self.up.source_ready(true);
+        if self.down.sink().is_broken() {
+            self.up.handle_readable(ShortRead::MayLeaveMore);
         }
     }
 
@@ -340,7 +342,7 @@ impl Connection {
     /// Whether no byte has gone either way.
     fn is_untouched(&self) -> bool {
         let nothing_came = self.down.delivered() == 0 && self.down.is_flushed();
-        nothing_came && self.down.sink() == Sink::Open && self.up.delivered() == 0
+        nothing_came && self.down.sink().is_open() && self.up.delivered() == 0
     }
 }
 

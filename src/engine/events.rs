@@ -5,6 +5,7 @@ use mio::event::Event;
 use super::connection::{Side, Stage};
 use super::dialing::is_answer;
 use super::end::{End, Phase};
+use super::relay_state::ShortRead;
 use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections};
 use crate::clock::Time;
 
@@ -29,12 +30,12 @@ impl Engine {
     fn handle_client(&mut self, key: usize, event: &Event, now: Time) {
         let connection = &mut self.connections[key];
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.up.source_ready(reads_end_short(event));
+            connection.up.handle_readable(short_read(event));
         }
         if event.is_error() {
-            connection.down.sink_failed();
+            connection.down.handle_sink_failure();
         } else if event.is_writable() {
-            connection.down.sink_ready();
+            connection.down.handle_writable();
         }
         // A FIN alone leaves the socket writable: such a client awaits its
         // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
@@ -71,12 +72,12 @@ impl Engine {
             }
             Stage::Relaying { .. } => {
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    connection.down.source_ready(reads_end_short(event));
+                    connection.down.handle_readable(short_read(event));
                 }
                 if event.is_error() {
-                    connection.up.sink_failed();
+                    connection.up.handle_sink_failure();
                 } else if event.is_writable() {
-                    connection.up.sink_ready();
+                    connection.up.handle_writable();
                 }
                 self.attend(key, now);
             }
@@ -113,8 +114,10 @@ impl Engine {
     }
 }
 
-/// Whether a short read may leave something behind that no further event is
-/// going to report: the peer's end, or what comes after urgent data.
-fn reads_end_short(event: &Event) -> bool {
-    event.is_read_closed() || event.is_priority()
+/// What a short read means after this event.
+fn short_read(event: &Event) -> ShortRead {
+    match event.is_read_closed() || event.is_priority() {
+        true => ShortRead::MayLeaveMore,
+        false => ShortRead::EmptiesQueue,
+    }
 }

@@ -22,8 +22,10 @@ mod limit_log;
 mod listener;
 mod queue;
 mod relay;
+mod relay_state;
 mod relaying;
 mod sockets;
+mod stream;
 mod tally;
 mod timers;
 

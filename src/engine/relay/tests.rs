@@ -58,10 +58,10 @@ fn nothing_is_read_while_the_sink_is_full() {
     let mut source = Scripted::source(&input, Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[Step::Take(10), Step::Block]);
     let mut half = Half::new();
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!((source.read, sink.output.len()), (BLOCK_BYTES, 10));
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!(
         source.read, BLOCK_BYTES,
@@ -75,10 +75,10 @@ fn without_a_block_nothing_is_taken_out_of_the_kernel_that_the_sink_has_not_take
     let mut source = Scripted::source(&[7; 1000], Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[Step::Take(10), Step::Block]);
     let mut half = Half::new();
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!((source.read, sink.output.len()), (10, 10));
-    half.sink_ready();
+    half.handle_writable();
     half.pump(&mut source, &mut sink, &mut buffers, usize::MAX);
     assert_eq!((source.read, sink.output.len()), (1000, 1000));
 }
@@ -90,7 +90,7 @@ fn the_budget_ends_a_turn_and_says_so() {
     let mut source = Scripted::source(&input, Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[]);
     let mut half = Half::new();
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     let mut turn = |budget| half.pump(&mut source, &mut sink, &mut buffers, budget);
     let (bytes, more) = (2 * BLOCK_BYTES, true);
     assert_eq!(turn(2 * BLOCK_BYTES), Moved { bytes, more });
@@ -110,9 +110,9 @@ fn bytes_that_no_sink_has_taken_go_to_the_next_one() {
         ..Scripted::sink(&[])
     };
     let mut half = Half::new();
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     half.pump(&mut source, &mut dead, &mut buffers, usize::MAX);
-    assert_eq!(half.sink(), Sink::Broken);
+    assert!(half.sink().is_broken());
     assert_eq!(half.delivered(), 0);
     half.redirect();
     let mut alive = Scripted::sink(&[]);
@@ -125,7 +125,7 @@ fn bulk(buffers: &mut Buffers, input: &[u8], writes: &[Step]) -> (Half, Scripted
     let mut source = Scripted::source(input, Ending::Fin, &[]);
     let mut sink = Scripted::sink(&[]);
     let mut half = Half::new();
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     let copied = usize::from(BULK_READS) * BLOCK_BYTES;
     half.pump(&mut source, &mut sink, buffers, copied);
     assert!(half.is_bulk() && buffers.spare_pipes() == 0);
@@ -152,10 +152,10 @@ fn a_pipe_is_lent_while_bytes_are_in_it_and_nothing_is_read_meanwhile() {
     half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
     assert!(!half.is_flushed() && buffers.lend_pipe().is_none());
     let read = source.read;
-    half.source_ready(false);
+    half.handle_readable(ShortRead::EmptiesQueue);
     half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
     assert_eq!(source.read, read);
-    half.sink_ready();
+    half.handle_writable();
     run(&mut half, &mut source, &mut sink, &mut buffers);
     assert_eq!(sink.output, input);
     assert!(buffers.lend_pipe().is_some());
@@ -200,7 +200,7 @@ fn before_urgent_data_bulk_is_copied_since_the_kernel_does_not_splice_it() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 5 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
-    half.source_ready(true);
+    half.handle_readable(ShortRead::MayLeaveMore);
     assert!(!half.is_bulk());
     run(&mut half, &mut source, &mut sink, &mut buffers);
     assert_eq!((sink.output, buffers.spare_pipes()), (input, 0));
@@ -253,7 +253,7 @@ proptest! {
         let mut half = Half::new();
         run(&mut half, &mut source, &mut sink, &mut buffers);
         prop_assert!(input.starts_with(&sink.output));
-        prop_assert_eq!(half.sink() == Sink::Broken, fails_after < len);
+        prop_assert_eq!(half.sink().is_broken(), fails_after < len);
         prop_assert_eq!(half.delivered(), sink.output.len() as u64);
         half.release(&mut buffers);
         prop_assert_eq!(buffers.has_block(), blocks == 1);

@@ -14,13 +14,22 @@ mod buffers;
 #[rustfmt::skip]
 #[path = "../../../src/engine/relay.rs"]
 mod half;
+#[allow(dead_code, reason = "the engine uses all of it")]
+#[rustfmt::skip]
+#[path = "../../../src/engine/relay_state.rs"]
+mod relay_state;
 #[rustfmt::skip]
 #[path = "../../../src/engine/relay/tests/scripted.rs"]
 mod scripted;
+#[rustfmt::skip]
+#[path = "../../../src/engine/stream.rs"]
+mod stream;
 
 use buffers::{BLOCK_BYTES, Buffers};
-use half::{Half, Sink, Stream};
+use half::Half;
+use relay_state::ShortRead;
 use scripted::{Ending, Scripted, Step, run};
+use stream::Stream;
 use zpa::sys::Pipe;
 
 /// What happens between the two.
@@ -105,7 +114,7 @@ impl Story {
         sink.fails_after = self.fails_after.as_ref().map(Len::bytes);
         let mut half = Half::new();
         run(&mut half, &mut source, &mut sink, &mut buffers);
-        if self.replaced && half.sink() == Sink::Broken && half.delivered() == 0 {
+        if self.replaced && half.sink().is_broken() && half.delivered() == 0 {
             assert_eq!(sink.output, b"");
             sink = Scripted::sink(&steps(&self.writes));
             half.redirect();
@@ -120,7 +129,7 @@ impl Story {
 
 fn expect(story: &Story, half: &Half, sink: &Scripted, input: &[u8]) {
     assert_eq!(half.delivered(), sink.output.len() as u64);
-    if half.sink() == Sink::Broken {
+    if half.sink().is_broken() {
         assert_eq!(sink.fails_after, Some(sink.output.len()));
         assert!(input.starts_with(&sink.output), "{}", Differ(input, sink));
         assert_eq!(sink.shut, 0, "a FIN after a failure");

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::{BLOCK_BYTES, Buffers, Half, Pipe, Stream};
+use super::{BLOCK_BYTES, Buffers, Half, Pipe, ShortRead, Stream};
 
 /// What one system call on a scripted socket does.
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +176,14 @@ pub fn run(half: &mut Half, source: &mut Scripted, sink: &mut Scripted, buffers:
     for _ in 0..100_000 {
         if source.armed {
             source.armed = false;
-            half.source_ready(source.read == source.input.len());
+            half.handle_readable(match source.read == source.input.len() {
+                true => ShortRead::MayLeaveMore,
+                false => ShortRead::EmptiesQueue,
+            });
         }
         if sink.armed {
             sink.armed = false;
-            half.sink_ready();
+            half.handle_writable();
         }
         let more = half.pump(source, sink, buffers, BLOCK_BYTES).more;
         if half.awaits_fin() {
