@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::clock::Time;
+
 /// What may be dialled, as the engine is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSpec {
@@ -16,6 +18,26 @@ pub struct BackendSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendId(u32);
 
+/// What has become of a dial that failed, or of a pod that broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Somebody is there, who has refused or reset the connection.
+    Answered,
+    /// There was no answer, or no way there.
+    Silent,
+}
+
+/// What one connection has met with in one round through the addresses.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Addresses that failed.
+    tried: Vec<BackendId>,
+    /// Whether one of them answered.
+    answered: bool,
+    /// Whether the fallback is among them.
+    fell_back: bool,
+}
+
 struct Backend {
     id: BackendId,
     address: SocketAddr,
@@ -27,9 +49,15 @@ struct Backend {
 }
 
 /// All addresses that are listed or in use.
+///
+/// A connection picks an address with [`Backends::pick`] and says what has come of
+/// it: [`Backends::failed`], after which it picks again in the same [`Round`], or
+/// [`Backends::succeeded`]. Whatever was picked and has not failed is given back
+/// with [`Backends::release`].
 #[derive(Default)]
 pub struct Backends {
     all: Vec<Backend>,
+    fallback: Option<SocketAddr>,
     next_id: u32,
 }
 
@@ -55,31 +83,48 @@ impl Backends {
         joined
     }
 
-    /// Whether any address may be dialled.
+    /// Sets the address that is tried when no other has given any answer: the
+    /// Service's own.
+    pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
+        self.fallback = address;
+    }
+
+    /// Whether no address may be dialled.
     pub fn is_empty(&self) -> bool {
         self.all.iter().all(|b| !b.listed)
     }
 
-    /// Takes the listed address with the fewest connections that is not among
-    /// `tried`, and counts a connection on it.
-    pub fn take(&mut self, tried: &[BackendId]) -> Option<(BackendId, SocketAddr)> {
+    /// The next address of the round, if one is left, with one connection more.
+    ///
+    /// That is the listed address with the fewest connections. The fallback comes
+    /// last, and only if no pod has given any answer: one that refuses is there,
+    /// and the Service leads to no other.
+    pub fn pick(&mut self, round: &mut Round, _now: Time) -> Option<(BackendId, SocketAddr)> {
         let candidates = self
             .all
             .iter_mut()
-            .filter(|b| b.listed && !tried.contains(&b.id));
-        let backend = candidates.min_by_key(|b| b.connections)?;
-        backend.connections += 1;
-        Some((backend.id, backend.address))
+            .filter(|b| b.listed && !round.tried.contains(&b.id));
+        if let Some(backend) = candidates.min_by_key(|b| b.connections) {
+            backend.connections += 1;
+            return Some((backend.id, backend.address));
+        }
+        if round.answered || round.fell_back || round.tried.is_empty() {
+            return None;
+        }
+        round.fell_back = true;
+        let address = self.fallback?;
+        Some((self.take(address), address))
     }
 
-    /// Takes `address` whether or not it is listed, and counts a connection.
-    pub fn take_unlisted(&mut self, address: SocketAddr) -> BackendId {
-        let at = match self.all.iter().position(|b| b.address == address) {
-            Some(at) => at,
-            None => self.add(address, false),
-        };
-        self.all[at].connections += 1;
-        self.all[at].id
+    /// The pod has taken the connection.
+    pub fn succeeded(&mut self, _id: BackendId, _now: Time) {}
+
+    /// The dial has failed, or the pod has broken off before the first byte. Gives
+    /// the address back.
+    pub fn failed(&mut self, id: BackendId, failure: Failure, round: &mut Round, _now: Time) {
+        round.tried.push(id);
+        round.answered |= failure == Failure::Answered;
+        self.release(id);
     }
 
     /// A connection on `id` has ended.
@@ -96,6 +141,22 @@ impl Backends {
     /// The address of one that is in use.
     pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
         self.all.iter().find(|b| b.id == id).map(|b| b.address)
+    }
+
+    /// How many connections there are on all of them.
+    #[cfg(test)]
+    pub fn in_use(&self) -> u32 {
+        self.all.iter().map(|b| b.connections).sum()
+    }
+
+    /// Counts a connection on `address`, whether or not it is listed.
+    fn take(&mut self, address: SocketAddr) -> BackendId {
+        let at = match self.all.iter().position(|b| b.address == address) {
+            Some(at) => at,
+            None => self.add(address, false),
+        };
+        self.all[at].connections += 1;
+        self.all[at].id
     }
 
     fn add(&mut self, address: SocketAddr, listed: bool) -> usize {
@@ -115,6 +176,8 @@ impl Backends {
 mod tests {
     use super::*;
 
+    const NOW: Time = Time::from_millis(0);
+
     fn address(n: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, n], 80))
     }
@@ -126,33 +189,40 @@ mod tests {
         }
     }
 
+    fn pick(backends: &mut Backends) -> Option<(BackendId, SocketAddr)> {
+        backends.pick(&mut Round::default(), NOW)
+    }
+
     #[test]
     fn the_address_with_the_fewest_connections_comes_first() {
         let mut backends = Backends::default();
         assert!(backends.set(&[spec(1), spec(2)]));
-        let (first, one) = backends.take(&[]).unwrap();
-        let (_, two) = backends.take(&[]).unwrap();
+        let (first, one) = pick(&mut backends).unwrap();
+        let (_, two) = pick(&mut backends).unwrap();
         assert_ne!(one, two);
         backends.release(first);
-        assert_eq!(backends.take(&[]).unwrap().1, one);
+        assert_eq!(pick(&mut backends).unwrap().1, one);
     }
 
     #[test]
     fn what_was_tried_is_not_tried_again() {
         let mut backends = Backends::default();
         backends.set(&[spec(1), spec(2)]);
-        let (first, _) = backends.take(&[]).unwrap();
-        let (second, _) = backends.take(&[first]).unwrap();
-        assert!(backends.take(&[first, second]).is_none());
+        let mut round = Round::default();
+        for _ in 0..2 {
+            let (id, _) = backends.pick(&mut round, NOW).unwrap();
+            backends.failed(id, Failure::Silent, &mut round, NOW);
+        }
+        assert!(backends.pick(&mut round, NOW).is_none());
     }
 
     #[test]
     fn an_address_that_leaves_is_counted_on_but_not_dialled() {
         let mut backends = Backends::default();
         backends.set(&[spec(1)]);
-        let (id, _) = backends.take(&[]).unwrap();
+        let (id, _) = pick(&mut backends).unwrap();
         assert!(!backends.set(&[]));
-        assert!(backends.is_empty() && backends.take(&[]).is_none());
+        assert!(backends.is_empty() && pick(&mut backends).is_none());
         assert_eq!(backends.address(id), Some(address(1)));
         backends.release(id);
         assert_eq!(backends.address(id), None);
@@ -167,10 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn the_fallback_comes_last_and_only_if_nobody_has_answered() {
+        for (label, failure, expected) in [
+            ("no answer", Failure::Silent, Some(address(9))),
+            ("a refusal", Failure::Answered, None),
+        ] {
+            let mut backends = Backends::default();
+            backends.set(&[spec(1)]);
+            backends.set_fallback(Some(address(9)));
+            let mut round = Round::default();
+            let (id, first) = backends.pick(&mut round, NOW).unwrap();
+            assert_eq!(first, address(1), "{label}");
+            backends.failed(id, failure, &mut round, NOW);
+            let second = backends.pick(&mut round, NOW);
+            assert_eq!(second.map(|(_, address)| address), expected, "{label}");
+            if let Some((id, _)) = second {
+                backends.failed(id, failure, &mut round, NOW);
+            }
+            assert!(backends.pick(&mut round, NOW).is_none(), "{label}");
+        }
+    }
+
+    #[test]
     fn the_fallback_is_counted_like_the_others() {
         let mut backends = Backends::default();
-        let id = backends.take_unlisted(address(9));
-        assert_eq!(backends.take_unlisted(address(9)), id);
+        let id = backends.take(address(9));
+        assert_eq!(backends.take(address(9)), id);
         assert!(backends.is_empty());
         backends.release(id);
         backends.release(id);

@@ -1,174 +1,122 @@
-//! One client's connection, from accept to close.
+//! One client's connection, from accept to close: a state machine.
+//!
+//! ```text
+//! Held ─────── Connecting ─────── Relaying ─────── Closing
+//!   └── Backoff ──┘ └───── redial ────┘
+//! ```
+//!
+//! Events of either socket, the deadline, and turns of the run queue come in; each
+//! handler returns a [`Transition`], which tells the engine what to do with the
+//! connection. Sockets are whatever [`Socket`] is implemented for, and time is
+//! passed in, so that tests play every order of events.
 
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
+use log::debug;
 use mio::Token;
-use mio::net::TcpStream;
 
-use super::backends::BackendId;
-use super::buffers::Buffers;
-use super::end::Phase;
+use super::backends::{Failure, Round};
+use super::closing::{Closing, Next};
+use super::context::{Connect, Context, Shared};
+use super::dialing::{Attempt, Dialed, Dialer, Progress, failure};
+use super::end::{End, Phase};
+use super::readiness::Readiness;
 use super::relay::{Half, Moved};
-use super::relay_state::{ShortRead, Sink, Source};
-use super::stream::Stream;
+use super::relaying::{Client, Relay, Verdict};
+use super::sockets::{KEEPALIVE_AFTER, Socket};
+use super::token::{self, Side};
 use crate::clock::Time;
-use crate::sys;
 
-/// So many bytes any peer has room for, whether it reads or not.
-const ANY_WINDOW: u64 = 16 * 1024;
-
-/// Which of a connection's two sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one that was accepted.
-    Client,
-    /// The one that was dialled.
-    Backend,
-}
+/// How many bytes one direction may move at once when an event comes. What is
+/// left waits in the run queue.
+const PROMPT_BYTES: usize = 64 * 1024;
 
 /// A client's connection and all that belongs to it.
-pub struct Connection {
-    /// Counts connections from the start of the process; names this one in
-    /// logs, and tells it from earlier ones in the same slot.
-    pub serial: u64,
-    /// The socket that was accepted.
-    pub client: TcpStream,
+pub struct Connection<S> {
     /// When it was accepted: the start of the hold limit.
-    pub opened: Time,
+    opened: Time,
     /// What [`super::timers::Timers`] holds for it.
-    pub deadline: Option<Time>,
-    /// From the client to the pod.
-    pub up: Half,
-    /// From the pod to the client.
-    pub down: Half,
-    /// How often it has found no address that takes it.
-    pub backoffs: u8,
-    /// How many sockets were dialled for it.
-    dials: u8,
-    /// Once a side is gone: how far the other has come. On the heap, since most
-    /// connections end otherwise.
-    progress: Option<Box<Progress>>,
-    /// Whether it is to have another turn without any event.
-    pub queued: bool,
-    /// How far it has come.
-    pub stage: Stage,
+    deadline: Option<Time>,
+    dialer: Dialer,
+    client: Client<S>,
+    /// Whether it is in the run queue.
+    queued: bool,
+    state: State<S>,
 }
 
 /// How far a connection has come.
-pub enum Stage {
+enum State<S> {
     /// Waits until there is an address to dial and leave to dial it. Nothing
     /// is read: the client's bytes stay in the kernel.
     Held,
     /// A connect is under way.
-    Connecting(Attempt),
-    /// No address took it: waits for its deadline to try again.
+    Connecting(Attempt<S>),
+    /// No address has taken it: waits for its deadline to try again.
     Backoff,
     /// Bytes flow.
-    Relaying {
-        /// The pod's socket.
-        upstream: TcpStream,
-        /// Which address it leads to.
-        backend: BackendId,
-    },
-    /// One side has broken and all that it sent is on its way to the other,
-    /// the remaining side, which is reset as soon as it has acknowledged everything:
-    /// an RST makes the kernel forget what it has not sent yet.
-    Resetting {
-        /// The side that is still there.
-        remaining: Side,
-        /// The pod's socket.
-        upstream: TcpStream,
-        /// Which address it leads to.
-        backend: BackendId,
-    },
+    Relaying(Relay<S>),
+    /// Acknowledgements are still to come.
+    Closing(Closing<S>),
 }
 
-/// How far the remaining side has come with what it is still to get.
-struct Progress {
-    /// How many bytes it has acknowledged,
-    acknowledged: u64,
-    /// and since when it has not acknowledged more.
-    since: Time,
-}
-
-/// One round through the addresses.
-pub struct Attempt {
-    /// The socket that is connecting.
-    pub upstream: TcpStream,
-    /// Which address it leads to.
-    pub backend: BackendId,
-    /// What this round has tried before.
-    pub round: Round,
-}
-
-/// What a round through the addresses has met with.
-#[derive(Default)]
-pub struct Round {
-    /// Addresses that failed.
-    pub tried: Vec<BackendId>,
-    /// Whether one of them answered, if only to refuse.
-    pub answered: bool,
-    /// Whether the way through the Service is among them.
-    pub fell_back: bool,
-}
-
-/// What is to be done with a connection after its halves were pumped.
+/// What the engine is to do after a connection has handled something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Wait for the next event.
-    Continue,
-    /// Both directions have ended in order.
-    Finished,
-    /// The pod broke off before a byte went either way: another can serve.
-    Redial,
-    /// One side broke off and what it sent was passed on: reset the other.
-    Reset {
-        /// The side that is still there.
-        remaining: Side,
-    },
-    /// Both sides broke off.
-    Gone,
+#[must_use]
+pub enum Transition {
+    /// Nothing.
+    Stay,
+    /// Nothing, but to note that a small message was moved.
+    MovedMessage,
+    /// Let it wait, in the order in which connections came, for
+    /// [`Connection::dial`].
+    Hold,
+    /// Let it wait in the run queue for [`Connection::serve`].
+    Queue,
+    /// Remove it; both sockets are closed with it.
+    End(End),
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     /// A connection that was just accepted.
-    pub fn new(serial: u64, client: TcpStream, now: Time) -> Self {
+    pub fn new(serial: u64, client: S, now: Time) -> Self {
         Connection {
-            serial,
-            client,
             opened: now,
             deadline: None,
-            up: Half::new(),
-            down: Half::new(),
-            backoffs: 0,
-            dials: 0,
-            progress: None,
+            dialer: Dialer::new(serial),
+            client: Client {
+                socket: client,
+                up: Half::new(),
+            },
             queued: false,
-            stage: Stage::Held,
+            state: State::Held,
         }
     }
 
-    /// What identifies the pod's socket to the loop. The next socket for the
-    /// same connection has another token, since events of the last one may
-    /// still be in the batch.
-    pub fn backend_token(&self, key: usize) -> Token {
-        let parity = usize::from(self.dials & 1) << 63;
-        Token(token(key, self.serial, Side::Backend).0 | parity)
+    /// Counts connections from the start of the process; names this one in logs,
+    /// and tells it from earlier ones in the same slot.
+    pub fn serial(&self) -> u64 {
+        self.dialer.serial()
     }
 
-    /// The token for another socket to a pod.
-    pub fn next_backend_token(&mut self, key: usize) -> Token {
-        self.dials = self.dials.wrapping_add(1);
-        self.backend_token(key)
+    /// The socket that was accepted.
+    pub fn client(&self) -> &S {
+        &self.client.socket
+    }
+
+    /// Whether `token` names a socket that it has now.
+    pub fn has(&self, key: usize, token: Token) -> bool {
+        let (_, generation, side) = token::parse_token(token);
+        token::generation(self.serial()) == generation
+            && (side == Side::Client || self.dialer.token(key) == token)
     }
 
     /// The phase that a log line or a counter speaks of.
     pub fn phase(&self) -> Phase {
-        match self.stage {
-            Stage::Held => Phase::Holding,
-            Stage::Connecting(_) | Stage::Backoff => Phase::Dialing,
-            Stage::Relaying { .. } | Stage::Resetting { .. } => Phase::Relaying,
+        match self.state {
+            State::Held => Phase::Holding,
+            State::Connecting(_) | State::Backoff => Phase::Dialing,
+            State::Relaying(_) | State::Closing(_) => Phase::Relaying,
         }
     }
 
@@ -177,243 +125,383 @@ impl Connection {
         self.phase() != Phase::Relaying
     }
 
-    /// Whether the client's side has failed.
-    pub fn client_broken(&self) -> bool {
-        self.up.source() == Source::Broken || self.down.sink().is_broken()
-    }
-
-    /// Whether the pod's side has failed.
-    pub fn backend_broken(&self) -> bool {
-        self.down.source() == Source::Broken || self.up.sink().is_broken()
-    }
-
-    /// Whether either side has failed.
-    pub fn is_broken(&self) -> bool {
-        self.client_broken() || self.backend_broken()
-    }
-
-    /// Takes the connect that is under way out, if one is.
-    pub fn take_attempt(&mut self) -> Option<Attempt> {
-        match mem::replace(&mut self.stage, Stage::Backoff) {
-            Stage::Connecting(attempt) => Some(attempt),
-            other => {
-                self.stage = other;
-                None
-            }
-        }
-    }
-
-    /// Takes the pod's socket out, if bytes flow through it.
-    pub fn take_upstream(&mut self) -> Option<(TcpStream, BackendId)> {
-        match mem::replace(&mut self.stage, Stage::Backoff) {
-            Stage::Relaying { upstream, backend } => Some((upstream, backend)),
-            other => {
-                self.stage = other;
-                None
-            }
-        }
-    }
-
-    /// The side that is still there, if the other is gone.
-    pub fn remaining_side(&self) -> Option<Side> {
-        if let Stage::Resetting { remaining, .. } = self.stage {
-            return Some(remaining);
-        }
-        match (self.client_broken(), self.backend_broken()) {
-            (true, false) => Some(Side::Backend),
-            (false, true) => Some(Side::Client),
-            _ => None,
-        }
-    }
-
-    /// How many bytes a side was sent.
-    fn sent_to(&self, side: Side) -> u64 {
-        match side {
-            Side::Client => self.down.delivered(),
-            Side::Backend => self.up.delivered(),
-        }
-    }
-
-    /// Whether a side may lack some of what it was sent, while the kernel still
-    /// has hope of it.
-    pub fn is_wanting(&self) -> bool {
-        let Stage::Relaying { upstream, .. } = &self.stage else {
-            return false;
-        };
-        let wants = |side, socket: &TcpStream| {
-            self.sent_to(side) > ANY_WINDOW
-                && self.owed_by(side) > 0
-                && !sys::is_closed(socket).unwrap_or(true)
-        };
-        wants(Side::Client, &self.client) || wants(Side::Backend, upstream)
-    }
-
-    /// Sends the FINs that were left to close(2).
-    pub fn shut(&self) {
-        if let Stage::Relaying { upstream, .. } = &self.stage {
-            // One that fails has been shut before.
-            let _ = upstream.shutdown(Shutdown::Write);
-            let _ = self.client.shutdown(Shutdown::Write);
-        }
-    }
-
-    /// How many bytes a side was sent and has not acknowledged; 0 if the kernel
-    /// does not know.
-    pub fn owed_by(&self, side: Side) -> u64 {
-        let owed = match (side, &self.stage) {
-            (Side::Client, _) => sys::unacknowledged(&self.client),
-            (
-                Side::Backend,
-                Stage::Relaying { upstream, .. } | Stage::Resetting { upstream, .. },
-            ) => sys::unacknowledged(upstream),
-            _ => Ok(0),
-        };
-        owed.map_or(0, |bytes| bytes as u64)
-    }
-
-    /// Takes note of what the remaining side owes; since when it has acknowledged
-    /// nothing more.
-    pub fn note_owed(&mut self, remaining: Side, owed: u64, now: Time) -> Time {
-        let acknowledged = self.sent_to(remaining).saturating_sub(owed);
-        match &self.progress {
-            Some(seen) if seen.acknowledged >= acknowledged => seen.since,
-            _ => {
-                self.progress = Some(Box::new(Progress {
-                    acknowledged,
-                    since: now,
-                }));
-                now
-            }
-        }
-    }
-
-    /// Moves what can be moved either way, `budget` bytes each at most. Does
-    /// nothing while no pod has taken it.
-    pub fn pump(&mut self, buffers: &mut Buffers, budget: usize) -> Moved {
-        let Stage::Relaying { upstream, .. } = &mut self.stage else {
-            return Moved::default();
-        };
-        let up = self.up.pump(&mut self.client, upstream, buffers, budget);
-        self.down.handle_error_of(&self.up);
-        let down = self.down.pump(upstream, &mut self.client, buffers, budget);
-        self.up.handle_error_of(&self.down);
-        pass_on_fins(&mut self.up, upstream, &mut self.down, &mut self.client);
-        up + down
-    }
-
     /// The token with which it is queued for another turn; none if it is.
     pub fn enqueue(&mut self, key: usize) -> Option<Token> {
-        let queued = mem::replace(&mut self.queued, true);
-        (!queued).then(|| token(key, self.serial, Side::Client))
+        let was_queued = mem::replace(&mut self.queued, true);
+        (!was_queued).then(|| token::token(key, self.serial(), Side::Client))
     }
 
-    /// Whether bulk flows, either way.
-    pub fn is_bulk(&self) -> bool {
-        self.up.is_bulk() || self.down.is_bulk()
-    }
+    // --- What comes in ---
 
-    /// A failed write says nothing of the bytes that came before it and are
-    /// still to be read: makes sure that they are.
-    pub fn read_to_the_end(&mut self) {
-        if self.up.sink().is_broken() {
-            self.down.handle_readable(ShortRead::MayLeaveMore);
+    /// An event of the client's socket.
+    pub fn handle_client_event<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        self.client.handle_event(event);
+        match &mut self.state {
+            State::Relaying(relay) => {
+                relay.handle_client_event(event);
+                self.attend(cx)
+            }
+            State::Closing(closing) => {
+                let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
+                self.go_on_closing(next, cx)
+            }
+            // A FIN alone leaves the socket writable: such a client awaits its
+            // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
+            State::Held | State::Connecting(_) | State::Backoff => {
+                match event.error || event.hang_up {
+                    true => Transition::End(End::ClientGone(self.phase())),
+                    false => Transition::Stay,
+                }
+            }
         }
-        if self.down.sink().is_broken() {
-            self.up.handle_readable(ShortRead::MayLeaveMore);
-        }
     }
 
-    /// What the state of both halves asks for.
-    pub fn verdict(&self) -> Verdict {
-        match (self.client_broken(), self.backend_broken()) {
-            (true, true) => Verdict::Gone,
-            (false, true) if self.is_untouched() => Verdict::Redial,
-            (false, true) if self.down.is_over() => Verdict::Reset {
-                remaining: Side::Client,
+    /// An event of the pod's socket.
+    pub fn handle_upstream_event<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        match &mut self.state {
+            State::Connecting(attempt) => match attempt.handle_event(event) {
+                Progress::Pending => Transition::Stay,
+                Progress::Failed(why) => self.dial_next(failure(&why), &why.to_string(), cx),
+                Progress::Connected => self.handle_connected(event, cx),
             },
-            (true, false) if self.up.is_over() => Verdict::Reset {
-                remaining: Side::Backend,
-            },
-            (false, false) if self.up.is_over() && self.down.is_over() => Verdict::Finished,
-            _ => Verdict::Continue,
+            State::Relaying(relay) => {
+                relay.handle_upstream_event(&mut self.client, event);
+                self.attend(cx)
+            }
+            State::Closing(closing) => {
+                let next = closing.handle_event(Side::Upstream, event, &self.client, cx.now);
+                self.go_on_closing(next, cx)
+            }
+            State::Held | State::Backoff => Transition::Stay,
         }
     }
 
-    /// Whether no byte has gone either way.
-    fn is_untouched(&self) -> bool {
-        let nothing_came = self.down.delivered() == 0 && self.down.is_flushed();
-        nothing_came && self.down.sink().is_open() && self.up.delivered() == 0
+    /// The deadline has passed.
+    pub fn handle_timeout<C: Connect<Socket = S>>(
+        &mut self,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        if self.is_waiting() && cx.now >= self.hold_limit(cx) {
+            cx.shared.counts.held_too_long += 1;
+            let end = End::HeldTooLong(self.phase(), cx.shared.limits.hold_timeout);
+            return self.reset(end);
+        }
+        match &mut self.state {
+            State::Held => self.hold(cx),
+            State::Connecting(_) => self.dial_next(Failure::Silent, "no answer in time", cx),
+            // Those who came before it are served before it.
+            State::Backoff => self.hold(cx),
+            State::Relaying(relay) => match relay.verdict(&self.client) {
+                Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
+                _ => self.enable_keepalive(cx),
+            },
+            State::Closing(closing) => match closing.check(&self.client, cx.now) {
+                Next::Wait => self.enable_keepalive(cx),
+                next => self.go_on_closing(next, cx),
+            },
+        }
+    }
+
+    /// Its turn in the run queue has come: moves up to `budget` bytes each way.
+    /// Returns how many bytes it has moved.
+    pub fn serve<C: Connect<Socket = S>>(
+        &mut self,
+        budget: usize,
+        cx: &mut Context<'_, C>,
+    ) -> (usize, Transition) {
+        self.queued = false;
+        let (moved, transition) = self.pump(budget, cx);
+        (moved.bytes, transition)
+    }
+
+    /// It may be let through: dials the first address.
+    pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.dial_round(Round::default(), cx)
+    }
+
+    /// Waits until it may be let through.
+    pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.state = State::Held;
+        self.schedule(Some(self.hold_limit(cx)), cx);
+        Transition::Hold
+    }
+
+    /// There is a new address: a pause between two rounds is over.
+    pub fn end_backoff(&mut self, key: usize, shared: &mut Shared, now: Time) {
+        if let State::Backoff = self.state {
+            shared.timers.set(key, &mut self.deadline, Some(now));
+        }
+    }
+
+    /// Has both sides see an RST when the sockets are closed: an orderly end would
+    /// tell them that all is well.
+    pub fn reset_on_close(&self) {
+        self.client.socket.reset_on_close();
+        match &self.state {
+            State::Relaying(relay) => relay.socket().reset_on_close(),
+            State::Closing(closing) => closing.socket().reset_on_close(),
+            State::Held | State::Connecting(_) | State::Backoff => {}
+        }
+    }
+
+    /// Gives back what it has borrowed. The last thing that happens to it.
+    pub fn close(mut self, key: usize, shared: &mut Shared) {
+        shared.timers.set(key, &mut self.deadline, None);
+        self.client.up.release(&mut shared.buffers);
+        match self.state {
+            State::Held | State::Backoff => {}
+            State::Connecting(attempt) => {
+                let (backend, _) = attempt.abandon();
+                shared.backends.release(backend);
+            }
+            State::Relaying(relay) => {
+                let (upstream, _) = relay.into_upstream(&mut shared.buffers);
+                shared.backends.release(upstream.backend);
+            }
+            State::Closing(closing) => shared.backends.release(closing.backend()),
+        }
+    }
+
+    // --- Dialling ---
+
+    fn dial_round<C: Connect<Socket = S>>(
+        &mut self,
+        round: Round,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let (state, patience) = match self.dialer.dial(round, cx) {
+            Dialed::GateShut => return self.hold(cx),
+            Dialed::NoneLeft => (State::Backoff, self.dialer.next_pause()),
+            Dialed::Connecting(attempt) => {
+                (State::Connecting(attempt), cx.shared.limits.connect_timeout)
+            }
+        };
+        self.state = state;
+        self.schedule_within(patience, cx);
+        Transition::Stay
+    }
+
+    /// The connect that is under way has failed: on to the next address.
+    fn dial_next<C: Connect<Socket = S>>(
+        &mut self,
+        failure: Failure,
+        why: &str,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let attempt = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt,
+            other => {
+                self.state = other;
+                return Transition::Stay;
+            }
+        };
+        let (backend, mut round) = attempt.abandon();
+        self.dialer
+            .note_failure(backend, failure, why, &mut round, cx);
+        self.dial_round(round, cx)
+    }
+
+    /// A pod has taken the connection: from now on bytes flow. If the gate has been
+    /// shut meanwhile, the pod is left before it gets any.
+    fn handle_connected<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let upstream = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt.into_upstream(),
+            other => {
+                self.state = other;
+                return Transition::Stay;
+            }
+        };
+        if !cx.shared.gate_open {
+            cx.shared.backends.release(upstream.backend);
+            return self.hold(cx);
+        }
+        cx.shared.backends.succeeded(upstream.backend, cx.now);
+        cx.shared.counts.handed_over += 1;
+        let waited = cx.now.since(self.opened);
+        cx.shared.tally.hold.observe(waited);
+        if let Some(address) = cx.shared.backends.address(upstream.backend) {
+            debug!("#{} relaying to {address} after {waited:?}", self.serial());
+        }
+        let mut relay = Relay::new(upstream);
+        relay.handle_upstream_event(&mut self.client, event);
+        self.state = State::Relaying(relay);
+        self.schedule_within(KEEPALIVE_AFTER, cx);
+        self.attend(cx)
+    }
+
+    // --- Relaying ---
+
+    /// There may be bytes to move: small messages are moved at once, bulk waits
+    /// for its share of a turn.
+    fn attend<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        match &self.state {
+            State::Relaying(relay) if relay.is_bulk(&self.client) => Transition::Queue,
+            _ => match self.pump(PROMPT_BYTES, cx) {
+                (moved, Transition::Stay) if moved.bytes > 0 => Transition::MovedMessage,
+                (_, transition) => transition,
+            },
+        }
+    }
+
+    /// Moves up to `budget` bytes each way, and draws the conclusions.
+    fn pump<C: Connect<Socket = S>>(
+        &mut self,
+        budget: usize,
+        cx: &mut Context<'_, C>,
+    ) -> (Moved, Transition) {
+        let State::Relaying(relay) = &mut self.state else {
+            return (Moved::default(), Transition::Stay);
+        };
+        let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
+        let transition = match relay.verdict(&self.client) {
+            Verdict::Continue => Transition::Stay,
+            Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
+            Verdict::Finished => self.finish(cx),
+            Verdict::Gone => Transition::End(End::BackendGone),
+            Verdict::Redial => self.redial(cx),
+            Verdict::Reset { remaining } => self.close_broken(remaining, cx),
+        };
+        match (&self.state, transition) {
+            (State::Relaying(_), Transition::Stay) if moved.more => (moved, Transition::Queue),
+            _ => (moved, transition),
+        }
+    }
+
+    /// The pod broke off before a byte went either way: dials another.
+    fn redial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        if cx.now >= self.hold_limit(cx) {
+            return self.reset(End::BackendGone);
+        }
+        let Some(relay) = self.take_relay() else {
+            return Transition::Stay;
+        };
+        let (upstream, _) = relay.into_upstream(&mut cx.shared.buffers);
+        let backend = upstream.backend;
+        drop(upstream);
+        self.client.up.redirect();
+        let why = "broke off before the first byte";
+        let mut round = Round::default();
+        self.dialer
+            .note_failure(backend, Failure::Answered, why, &mut round, cx);
+        self.dial_round(round, cx)
+    }
+
+    /// One side is gone, and the other has not been sent all yet: resets that one if
+    /// it takes nothing for a while.
+    fn check_remaining<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
+        let State::Relaying(relay) = &mut self.state else {
+            return Transition::Stay;
+        };
+        let next = match relay.check_remaining(&self.client, remaining, cx.now) {
+            Some(at) => Next::WaitUntil(at),
+            None => Next::Reset(End::other_than(remaining)),
+        };
+        self.go_on_closing(next, cx)
+    }
+
+    /// The connection has lived for a while, so it may have a long life before
+    /// it: makes the kernel look after the pod. Most are over before.
+    fn enable_keepalive<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.schedule(None, cx);
+        let kept = match &self.state {
+            State::Relaying(relay) => relay.socket().keep_alive(),
+            State::Closing(closing) => closing.socket().keep_alive(),
+            State::Held | State::Connecting(_) | State::Backoff => Ok(()),
+        };
+        if let Err(why) = kept {
+            debug!("#{} cannot be kept alive: {why}", self.serial());
+        }
+        Transition::Stay
+    }
+
+    // --- Closing ---
+
+    fn reset(&self, end: End) -> Transition {
+        self.reset_on_close();
+        Transition::End(end)
+    }
+
+    /// Both directions have ended in order.
+    fn finish<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        let Some(relay) = self.take_relay() else {
+            return Transition::Stay;
+        };
+        let closing = Closing::finished(relay, &self.client, &mut cx.shared.buffers);
+        self.begin_closing(closing, cx)
+    }
+
+    /// One side has broken off, and what it sent was passed on.
+    fn close_broken<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
+        let Some(relay) = self.take_relay() else {
+            return Transition::Stay;
+        };
+        let buffers = &mut cx.shared.buffers;
+        let closing = Closing::broken(relay, &mut self.client, remaining, buffers);
+        self.begin_closing(closing, cx)
+    }
+
+    fn begin_closing<C>(&mut self, mut closing: Closing<S>, cx: &mut Context<'_, C>) -> Transition {
+        let next = closing.begin(&mut self.client, cx.now);
+        self.state = State::Closing(closing);
+        self.go_on_closing(next, cx)
+    }
+
+    fn go_on_closing<C>(&mut self, next: Next, cx: &mut Context<'_, C>) -> Transition {
+        match next {
+            Next::Wait => Transition::Stay,
+            Next::WaitUntil(at) => {
+                self.schedule(Some(at), cx);
+                Transition::Stay
+            }
+            Next::Close(end) => Transition::End(end),
+            Next::Reset(end) => self.reset(end),
+        }
+    }
+
+    // --- State and deadline ---
+
+    /// Takes the relay out of a state that another one is about to replace.
+    fn take_relay(&mut self) -> Option<Relay<S>> {
+        match mem::replace(&mut self.state, State::Held) {
+            State::Relaying(relay) => Some(relay),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// When it has waited for a pod as long as it may.
+    fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
+        self.opened + cx.shared.limits.hold_timeout
+    }
+
+    fn schedule_within<C>(&mut self, patience: Duration, cx: &mut Context<'_, C>) {
+        self.schedule(Some(cx.now + patience), cx);
+    }
+
+    /// Sets the deadline, but never after the hold limit of one that waits.
+    fn schedule<C>(&mut self, deadline: Option<Time>, cx: &mut Context<'_, C>) {
+        let hold_limit = self.hold_limit(cx);
+        let deadline = match self.is_waiting() {
+            true => deadline.map(|at| at.min(hold_limit)),
+            false => deadline,
+        };
+        cx.shared.timers.set(cx.key, &mut self.deadline, deadline);
     }
 }
-
-/// Shuts the sinks of directions that have ended. Where both have, closing the
-/// sockets says the same.
-fn pass_on_fins<U: Stream, C: Stream>(
-    up: &mut Half,
-    upstream: &mut U,
-    down: &mut Half,
-    client: &mut C,
-) {
-    let ended = |half: &Half| half.awaits_fin() || half.sink() == Sink::Shut;
-    if ended(up) && ended(down) {
-        up.finish_by_close();
-        down.finish_by_close();
-        return;
-    }
-    if up.awaits_fin() {
-        up.finish(upstream);
-    }
-    if down.awaits_fin() {
-        down.finish(client);
-    }
-}
-
-/// What identifies one side of one connection to the loop: the slot, and
-/// enough of the serial number to tell it from the slot's earlier tenants,
-/// whose events may still be in the batch.
-pub fn token(key: usize, serial: u64, side: Side) -> Token {
-    Token((generation(serial) << 33) | (key << 1) | (side == Side::Backend) as usize)
-}
-
-/// The slot, the generation and the side that a token names.
-pub fn parse_token(token: Token) -> (usize, usize, Side) {
-    let side = if token.0 & 1 == 1 {
-        Side::Backend
-    } else {
-        Side::Client
-    };
-    (
-        (token.0 >> 1) & 0xFFFF_FFFF,
-        (token.0 >> 33) & 0x3FFF_FFFF,
-        side,
-    )
-}
-
-/// The part of the serial number that fits into a token, and leaves one bit.
-pub fn generation(serial: u64) -> usize {
-    (serial & 0x3FFF_FFFF) as usize
-}
-
-const _: () = assert!(usize::BITS == 64, "tokens need 64 bits");
-
-/// A place to dial: which address, and where.
-pub type Target = (BackendId, SocketAddr);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_names_slot_generation_and_side() {
-        for (key, serial, side) in [
-            (0, 0, Side::Client),
-            (99_999, 7, Side::Backend),
-            (5, u64::MAX, Side::Client),
-        ] {
-            assert_eq!(
-                parse_token(token(key, serial, side)),
-                (key, generation(serial), side)
-            );
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::token::Side;
 use crate::duration;
 
 /// How far a connection had come.
@@ -48,6 +49,16 @@ pub enum End {
     Drained(Phase),
     /// The kernel refused something that is needed to serve it.
     Refused(Phase),
+}
+
+impl End {
+    /// That of a connection whose other side has gone.
+    pub(super) fn other_than(remaining: Side) -> End {
+        match remaining {
+            Side::Client => End::BackendGone,
+            Side::Upstream => End::ClientGone(Phase::Relaying),
+        }
+    }
 }
 
 impl fmt::Display for End {

@@ -1,13 +1,37 @@
-//! What an event of the kernel's, or a deadline, means to a connection.
+//! How the engine drives its connections: events, deadlines and turns of the run
+//! queue go in, and transitions come out.
 
+use std::io;
+use std::net::SocketAddr;
+
+use log::debug;
 use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Registry, Token};
 
-use super::connection::{Side, Stage};
-use super::dialing::is_answer;
-use super::end::{End, Phase};
-use super::relay_state::ShortRead;
-use super::{DEADLINES_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections};
+use super::connection::{Connection, Transition};
+use super::context::{Connect, Context};
+use super::end::End;
+use super::readiness::Readiness;
+use super::token::{Side, parse_token};
+use super::{
+    DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, INTEREST, LISTENER, SOURCE, WAKER,
+    admin_connections, sockets,
+};
 use crate::clock::Time;
+
+/// Makes sockets whose events the engine gets.
+pub struct Connector<'a>(&'a Registry);
+
+impl Connect for Connector<'_> {
+    type Socket = TcpStream;
+
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
+        let mut socket = sockets::connect(address)?;
+        self.0.register(&mut socket, token, INTEREST)?;
+        Ok(socket)
+    }
+}
 
 impl Engine {
     pub(super) fn handle_event(&mut self, event: &Event, now: Time) {
@@ -19,105 +43,156 @@ impl Engine {
                 }
             }
             token if admin_connections::is_theirs(token) => self.admin.set_ready(token),
-            token => match self.find(token) {
-                Some((key, Side::Client)) => self.handle_client(key, event, now),
-                Some((key, Side::Backend)) => self.handle_backend(key, event, now),
-                None => {}
-            },
-        }
-    }
-
-    fn handle_client(&mut self, key: usize, event: &Event, now: Time) {
-        let connection = &mut self.connections[key];
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.up.handle_readable(short_read(event));
-        }
-        if event.is_error() {
-            connection.down.handle_sink_failure();
-        } else if event.is_writable() {
-            connection.down.handle_writable();
-        }
-        // A FIN alone leaves the socket writable: such a client awaits its
-        // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
-        let gone = event.is_write_closed() || event.is_error();
-        match connection.stage {
-            Stage::Relaying { .. } => self.attend(key, now),
-            Stage::Resetting {
-                remaining: Side::Client,
-                ..
-            } if gone => {
-                self.close(key, End::ClientGone(Phase::Relaying));
+            token => {
+                let Some((key, side)) = self.find(token) else {
+                    return;
+                };
+                let event = Readiness::from(event);
+                self.drive(key, now, |connection, cx| match side {
+                    Side::Client => connection.handle_client_event(event, cx),
+                    Side::Upstream => connection.handle_upstream_event(event, cx),
+                });
             }
-            Stage::Resetting { .. } => self.check_remaining_side(key, now),
-            _ if gone => self.close(key, End::ClientGone(self.connections[key].phase())),
-            _ => {}
-        }
-    }
-
-    fn handle_backend(&mut self, key: usize, event: &Event, now: Time) {
-        let connection = &mut self.connections[key];
-        match &connection.stage {
-            Stage::Connecting(attempt) => {
-                // A socket that is connecting reports nothing until it is
-                // connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
-                if event.is_error() || event.is_write_closed() {
-                    let Ok(Some(why)) = attempt.upstream.take_error() else {
-                        return;
-                    };
-                    self.attempt_failed(key, &why.to_string(), is_answer(&why), now);
-                } else if event.is_writable() {
-                    self.attempt_succeeded(key, now);
-                    self.handle_backend(key, event, now);
-                }
-            }
-            Stage::Relaying { .. } => {
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    connection.down.handle_readable(short_read(event));
-                }
-                if event.is_error() {
-                    connection.up.handle_sink_failure();
-                } else if event.is_writable() {
-                    connection.up.handle_writable();
-                }
-                self.attend(key, now);
-            }
-            Stage::Resetting {
-                remaining: Side::Backend,
-                ..
-            } if event.is_error() => {
-                self.close(key, End::ClientGone(Phase::Relaying));
-            }
-            Stage::Resetting { .. } => self.check_remaining_side(key, now),
-            Stage::Held | Stage::Backoff => {}
         }
     }
 
     pub(super) fn handle_deadlines(&mut self, now: Time) {
         for _ in 0..DEADLINES_PER_TURN {
-            let Some(key) = self.timers.due(now) else {
+            let Some(key) = self.shared.timers.due(now) else {
                 return;
             };
-            let connection = &self.connections[key];
-            let hold_limit = connection.opened + self.limits.hold_timeout;
-            if connection.is_waiting() && now >= hold_limit {
-                self.give_up(key);
-                continue;
+            self.drive(key, now, |connection, cx| connection.handle_timeout(cx));
+        }
+    }
+
+    /// Dials what is held, in the order it came, if the gate is open.
+    pub fn release(&mut self, now: Time) {
+        for _ in 0..DIALS_PER_TURN {
+            if !self.shared.may_dial() {
+                return;
             }
-            match connection.stage {
-                Stage::Connecting(_) => self.attempt_failed(key, "no answer in time", false, now),
-                Stage::Backoff => self.place(key, now),
-                Stage::Resetting { .. } => self.check_remaining_side(key, now),
-                Stage::Relaying { .. } => self.check_after_deadline(key, now),
-                Stage::Held => self.set_deadline(key, None),
+            let Some((_, key)) = self.held.pop_first() else {
+                return;
+            };
+            self.drive(key, now, |connection, cx| connection.dial(cx));
+        }
+    }
+
+    /// Dials a connection that has just come, if nobody has come before it.
+    pub(super) fn place(&mut self, key: usize, now: Time) {
+        let is_next = self.shared.may_dial() && self.held.is_empty();
+        self.drive(key, now, |connection, cx| match is_next {
+            true => connection.dial(cx),
+            false => connection.hold(cx),
+        });
+    }
+
+    /// Serves the run queue, in order, until the turn's bytes are used up.
+    pub(super) fn serve_queue(&mut self, now: Time) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let budget = self.queue.begin_turn();
+        let mut left = budget;
+        // Those that are queued meanwhile wait for the next turn.
+        for _ in 0..self.queue.len() {
+            let moved = self.serve_next(budget, now);
+            left = left.saturating_sub(moved);
+            if left == 0 {
+                return;
             }
         }
     }
-}
 
-/// What a short read means after this event.
-fn short_read(event: &Event) -> ShortRead {
-    match event.is_read_closed() || event.is_priority() {
-        true => ShortRead::MayLeaveMore,
-        false => ShortRead::EmptiesQueue,
+    /// Serves the next of the run queue; returns how many bytes it has moved.
+    fn serve_next(&mut self, budget: usize, now: Time) -> usize {
+        let next = self.queue.pop().and_then(|token| self.find(token));
+        let Some((key, _)) = next else {
+            return 0;
+        };
+        let mut moved = 0;
+        let transition = self.handle(key, now, |connection, cx| {
+            let (bytes, transition) = connection.serve(budget, cx);
+            moved = bytes;
+            transition
+        });
+        match transition {
+            Transition::Queue => {
+                if let Some(token) = self.connections[key].enqueue(key) {
+                    self.queue.push_again(token, moved);
+                }
+            }
+            other => {
+                self.queue.end_row();
+                self.apply(key, other);
+            }
+        }
+        moved
+    }
+
+    /// Has a connection handle something, and does what it asks for.
+    fn drive(
+        &mut self,
+        key: usize,
+        now: Time,
+        handler: impl FnOnce(&mut Connection<TcpStream>, &mut Context<'_, Connector<'_>>) -> Transition,
+    ) {
+        let transition = self.handle(key, now, handler);
+        self.apply(key, transition);
+    }
+
+    fn handle(
+        &mut self,
+        key: usize,
+        now: Time,
+        handler: impl FnOnce(&mut Connection<TcpStream>, &mut Context<'_, Connector<'_>>) -> Transition,
+    ) -> Transition {
+        let connection = &mut self.connections[key];
+        let has_waited = usize::from(connection.is_waiting());
+        let mut cx = Context {
+            now,
+            key,
+            shared: &mut self.shared,
+            connector: Connector(self.poll.registry()),
+        };
+        let transition = handler(connection, &mut cx);
+        let waits = usize::from(connection.is_waiting());
+        let waiting = &mut self.shared.counts.waiting;
+        *waiting = *waiting + waits - has_waited;
+        transition
+    }
+
+    fn apply(&mut self, key: usize, transition: Transition) {
+        match transition {
+            Transition::Stay => {}
+            Transition::MovedMessage => self.queue.note_small_message(),
+            Transition::Hold => {
+                let serial = self.connections[key].serial();
+                self.held.insert(serial, key);
+            }
+            Transition::Queue => {
+                if let Some(token) = self.connections[key].enqueue(key) {
+                    self.queue.push(token);
+                }
+            }
+            Transition::End(end) => self.close(key, end),
+        }
+    }
+
+    pub(super) fn close(&mut self, key: usize, end: End) {
+        let connection = self.connections.remove(key);
+        debug!("#{} {end}", connection.serial());
+        self.held.remove(&connection.serial());
+        let shared = &mut self.shared;
+        shared.tally.ended(end);
+        shared.counts.open -= 1;
+        shared.counts.waiting -= usize::from(connection.is_waiting());
+        connection.close(key, shared);
+    }
+
+    fn find(&self, token: Token) -> Option<(usize, Side)> {
+        let (key, _, side) = parse_token(token);
+        let connection = self.connections.get(key)?;
+        connection.has(key, token).then_some((key, side))
     }
 }

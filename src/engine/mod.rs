@@ -10,24 +10,46 @@
 //! *dialled*, and *relayed*. Until a byte of the client's has been handed to a
 //! pod it may be dialled again and again, up to the hold limit; afterwards it
 //! lives and dies with that pod.
+//!
+//! ```text
+//! events        the engine drives its connections: events in, transitions out
+//! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
+//! ├─ dialing      the connect that is under way, and the pauses between rounds
+//! ├─ relaying     two halves with their ends swapped
+//! │  └─ relay       one direction; relay_state: what is known of its two sockets
+//! ├─ closing      what is kept until it has arrived; remainder: for how long
+//! └─ context      what a connection borrows: backends, buffers, timers, limits
+//! backends      the addresses, and which of them comes next
+//! queue         the run queue: who is served when no event says so
+//! ```
+//!
+//! A connection knows neither `mio` nor a file descriptor but through the traits
+//! in `sockets`, `stream` and `context`, so that tests play it between sockets in
+//! memory.
 
 mod admin_connections;
 mod backends;
 mod buffers;
+mod closing;
 mod connection;
+mod context;
 mod dialing;
 mod end;
 mod events;
 mod limit_log;
+mod limits;
 mod listener;
 mod queue;
+mod readiness;
 mod relay;
 mod relay_state;
 mod relaying;
+mod remainder;
 mod sockets;
 mod stream;
 mod tally;
 mod timers;
+mod token;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -41,20 +63,22 @@ use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
-use socket2::SockRef;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
 pub use self::backends::BackendSpec;
 use self::backends::Backends;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
-use self::connection::{Attempt, Connection, Round, Side, Stage};
+use self::connection::Connection;
+use self::context::Shared;
 pub use self::end::{End, Phase};
 use self::limit_log::{LimitChange, LimitLog};
+pub use self::limits::Limits;
 use self::listener::Listener;
 use self::queue::Queue;
-pub use self::tally::Tally;
+pub use self::tally::{Counts, Tally};
 use self::timers::Timers;
+use self::token::Side;
 use crate::clock::Time;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -77,34 +101,6 @@ const DIALS_PER_TURN: usize = 64;
 /// and for how many a deadline may pass.
 const DEADLINES_PER_TURN: usize = 256;
 
-/// What the engine keeps to.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How many connections may be open at once. More wait in the kernel.
-    pub max_connections: usize,
-    /// How long a connection may wait for a pod, from accept on.
-    pub hold_timeout: Duration,
-    /// How long one address may take to answer a SYN.
-    pub connect_timeout: Duration,
-}
-
-/// What the engine has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Connections open now, in any phase.
-    pub open: usize,
-    /// Those of them that wait for a pod: held, or being dialled.
-    pub waiting: usize,
-    /// Connections that were handed to a pod since the start.
-    pub handed_over: u64,
-    /// Connections closed at the hold limit since the start.
-    pub held_too_long: u64,
-    /// Dials that failed since the start.
-    pub failed_dials: u64,
-}
-
 /// Why [`Engine::wait`] has returned, beside sockets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wakeups {
@@ -118,20 +114,14 @@ pub struct Wakeups {
 pub struct Engine {
     poll: Poll,
     events: Events,
-    limits: Limits,
     listener: Option<Listener>,
-    connections: Slab<Connection>,
+    connections: Slab<Connection<TcpStream>>,
     /// The held ones in the order they came: serial number to slot.
     held: BTreeMap<u64, usize>,
     queue: Queue,
-    timers: Timers,
-    backends: Backends,
-    fallback: Option<SocketAddr>,
-    buffers: Buffers,
-    gate_open: bool,
+    /// What the connections share.
+    shared: Shared,
     limit_log: LimitLog,
-    counts: Counts,
-    tally: Tally,
     admin: AdminConnections,
 }
 
@@ -146,19 +136,20 @@ impl Engine {
         Ok(Engine {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
-            limits,
             listener: Some(listener),
             connections: Slab::new(),
             held: BTreeMap::new(),
             queue: Queue::default(),
-            timers: Timers::default(),
-            backends: Backends::default(),
-            fallback: None,
-            buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
-            gate_open: false,
+            shared: Shared {
+                limits,
+                gate_open: false,
+                backends: Backends::default(),
+                buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
+                timers: Timers::default(),
+                counts: Counts::default(),
+                tally: Tally::default(),
+            },
             limit_log: LimitLog::default(),
-            counts: Counts::default(),
-            tally: Tally::default(),
             admin: AdminConnections::default(),
         })
     }
@@ -191,20 +182,20 @@ impl Engine {
 
     /// What was counted.
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.shared.counts
     }
 
     /// The client that has been held for the longest, unless its socket does not
     /// know it any more.
     pub fn first_waiting(&self) -> Option<IpAddr> {
         let (_, &key) = self.held.first_key_value()?;
-        let peer = self.connections[key].client.peer_addr().ok()?;
+        let peer = self.connections[key].client().peer_addr().ok()?;
         Some(peer.ip().to_canonical())
     }
 
     /// What was counted by kind.
     pub fn tally(&self) -> &Tally {
-        &self.tally
+        &self.shared.tally
     }
 
     /// Lets admin connections in at `address`: connections that ask the program about
@@ -225,7 +216,7 @@ impl Engine {
     /// Replaces the backends that may be dialled. Connections to those that
     /// are gone live on.
     pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
-        if self.backends.set(backends) {
+        if self.shared.backends.set(backends) {
             self.end_backoffs(now);
         }
     }
@@ -233,20 +224,20 @@ impl Engine {
     /// The address that is tried when every other has failed to answer: the
     /// Service's own.
     pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
-        self.fallback = address;
+        self.shared.backends.set_fallback(address);
     }
 
     /// Opens or shuts the gate. While it is shut nothing is dialled; what is
     /// relayed goes on.
     pub fn set_gate(&mut self, open: bool) {
-        self.gate_open = open;
+        self.shared.gate_open = open;
     }
 
     /// Accepts what the kernel has queued, and then no more.
     pub fn stop_accepting(&mut self, now: Time) {
         if let Some(mut listener) = self.listener.take() {
             listener.set_ready();
-            while self.counts.open < self.limits.max_connections {
+            while self.shared.counts.open < self.shared.limits.max_connections {
                 let Some((client, peer)) = listener.accept(now) else {
                     break;
                 };
@@ -257,13 +248,11 @@ impl Engine {
 
     /// Resets every connection.
     pub fn reset_all(&mut self) {
-        let all: Vec<_> = self
-            .connections
-            .iter()
-            .map(|(key, c)| (key, c.phase()))
-            .collect();
-        for (key, phase) in all {
-            self.reset(key, End::Drained(phase));
+        let all: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in all {
+            let end = End::Drained(self.connections[key].phase());
+            self.connections[key].reset_on_close();
+            self.close(key, end);
         }
     }
 
@@ -272,9 +261,9 @@ impl Engine {
         let listener = self.listener.as_ref().and_then(Listener::poll_timeout);
         let admin_connections = self.admin.poll_timeout();
         let limit_log = self.limit_log.poll_timeout();
-        let buffers = self.buffers.poll_timeout();
+        let buffers = self.shared.buffers.poll_timeout();
         [
-            self.timers.next(),
+            self.shared.timers.next(),
             listener,
             admin_connections,
             limit_log,
@@ -313,7 +302,7 @@ impl Engine {
 
     /// Does what the last [`Engine::wait`] has found, a bounded piece of it.
     pub fn dispatch(&mut self, now: Time) {
-        self.buffers.handle_timeout(now);
+        self.shared.buffers.handle_timeout(now);
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             self.handle_event(event, now);
@@ -326,39 +315,14 @@ impl Engine {
         self.serve_queue(now);
     }
 
-    /// Dials what is held, in the order it came, if the gate is open.
-    pub fn release(&mut self, now: Time) {
-        for _ in 0..DIALS_PER_TURN {
-            if !self.may_dial() {
-                return;
-            }
-            let Some((_, key)) = self.held.pop_first() else {
-                return;
-            };
-            self.dial(key, Round::default(), now);
-        }
-    }
-
-    fn may_dial(&self) -> bool {
-        self.gate_open && !self.backends.is_empty()
-    }
-
     fn has_work(&self, now: Time) -> bool {
-        let can_accept = self.counts.open < self.limits.max_connections
+        let can_accept = self.shared.counts.open < self.shared.limits.max_connections
             && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
         let visited = self.admin.has_work(now);
         !self.queue.is_empty()
             || visited
             || can_accept
-            || (self.may_dial() && !self.held.is_empty())
-    }
-
-    fn find(&self, token: Token) -> Option<(usize, Side)> {
-        let (key, generation, side) = connection::parse_token(token);
-        let connection = self.connections.get(key)?;
-        let is_current = connection::generation(connection.serial) == generation
-            && (side == Side::Client || connection.backend_token(key) == token);
-        is_current.then_some((key, side))
+            || (self.shared.may_dial() && !self.held.is_empty())
     }
 
     // --- Accepting ---
@@ -378,8 +342,8 @@ impl Engine {
 
     /// Whether the connection limit is reached; says so when that begins.
     fn is_full(&mut self, now: Time) -> bool {
-        let limit = self.limits.max_connections;
-        let is_full = self.counts.open >= limit;
+        let limit = self.shared.limits.max_connections;
+        let is_full = self.shared.counts.open >= limit;
         if let Some(word) = self.limit_log.note(is_full, now) {
             let level = match word {
                 LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
@@ -391,73 +355,29 @@ impl Engine {
     }
 
     fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {
-        let serial = self.counts.accepted;
-        self.counts.accepted += 1;
+        let serial = self.shared.counts.accepted;
+        self.shared.counts.accepted += 1;
         let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         debug!("#{serial} accepted from {from}");
         let slot = self.connections.vacant_entry();
         let key = slot.key();
-        let token = connection::token(key, serial, Side::Client);
+        let token = token::token(key, serial, Side::Client);
         if let Err(e) = self.poll.registry().register(&mut client, token, INTEREST) {
             let end = End::Refused(Phase::Holding);
             debug!("#{serial} {end}: {e}");
-            self.tally.ended(end);
+            self.shared.tally.ended(end);
             return;
         }
         slot.insert(Connection::new(serial, client, now));
-        self.counts.open += 1;
-        self.counts.waiting += 1;
+        self.shared.counts.open += 1;
+        self.shared.counts.waiting += 1;
         self.place(key, now);
     }
 
-    // --- Ending ---
-
-    /// Closes a connection that has waited for a pod as long as it may.
-    fn give_up(&mut self, key: usize) {
-        self.counts.held_too_long += 1;
-        let phase = self.connections[key].phase();
-        self.reset(key, End::HeldTooLong(phase, self.limits.hold_timeout));
-    }
-
-    /// Closes a connection with an RST to whoever is left: an orderly end
-    /// would tell them that all is well.
-    fn reset(&mut self, key: usize, end: End) {
-        let connection = &self.connections[key];
-        // The socket may be beyond all options; then it is beyond an RST too.
-        let _ = SockRef::from(&connection.client).set_linger(Some(Duration::ZERO));
-        if let Stage::Relaying { upstream, .. } | Stage::Resetting { upstream, .. } =
-            &connection.stage
-        {
-            let _ = SockRef::from(upstream).set_linger(Some(Duration::ZERO));
+    /// There is a new address: those that found none to take them try it now.
+    fn end_backoffs(&mut self, now: Time) {
+        for (key, connection) in &mut self.connections {
+            connection.end_backoff(key, &mut self.shared, now);
         }
-        self.close(key, end);
-    }
-
-    fn close(&mut self, key: usize, end: End) {
-        let mut connection = self.connections.remove(key);
-        debug!("#{} {end}", connection.serial);
-        self.tally.ended(end);
-        self.timers.set(key, &mut connection.deadline, None);
-        self.counts.open -= 1;
-        self.counts.waiting -= usize::from(connection.is_waiting());
-        connection.up.release(&mut self.buffers);
-        connection.down.release(&mut self.buffers);
-        match connection.stage {
-            Stage::Held => drop(self.held.remove(&connection.serial)),
-            Stage::Connecting(Attempt { backend, .. })
-            | Stage::Relaying { backend, .. }
-            | Stage::Resetting { backend, .. } => self.backends.release(backend),
-            Stage::Backoff => {}
-        }
-    }
-
-    /// Sets the deadline of a connection, but never after the hold limit of
-    /// one that waits for a pod.
-    fn set_deadline(&mut self, key: usize, deadline: Option<Time>) {
-        let connection = &mut self.connections[key];
-        let hold_limit = connection.opened + self.limits.hold_timeout;
-        let waiting = connection.is_waiting();
-        let deadline = deadline.map(|d| if waiting { d.min(hold_limit) } else { d });
-        self.timers.set(key, &mut connection.deadline, deadline);
     }
 }

@@ -174,6 +174,11 @@ impl Half {
         self.sink.is_open() && self.source == Source::Ended && self.is_flushed()
     }
 
+    /// Whether everything was passed on, be it with the FIN or not.
+    pub fn has_ended(&self) -> bool {
+        self.awaits_fin() || self.sink == Sink::Shut
+    }
+
     /// Passes the FIN on.
     pub fn finish<D: Stream>(&mut self, sink: &mut D) {
         self.sink = match sink.shut_write() {
@@ -184,7 +189,7 @@ impl Half {
 
     /// Leaves the FIN to close(2), or to a shutdown(2) of both sides.
     pub fn finish_by_close(&mut self) {
-        debug_assert!(self.awaits_fin() || self.sink == Sink::Shut);
+        debug_assert!(self.has_ended());
         self.sink = Sink::Shut;
     }
 

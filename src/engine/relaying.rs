@@ -1,191 +1,225 @@
-//! What a connection does once a pod has taken it: bytes both ways, and what
-//! follows when one side breaks off.
+//! A connection that a pod has taken: two halves with their ends swapped.
 
-use std::time::Duration;
-
-use super::connection::{Round, Side, Stage, Verdict};
-use super::end::{End, Phase};
-use super::relay::Moved;
-use super::{Engine, relay};
+use super::buffers::Buffers;
+use super::dialing::Upstream;
+use super::readiness::Readiness;
+use super::relay::{Half, Moved};
+use super::relay_state::{ShortRead, Source};
+use super::remainder::Remainder;
+use super::sockets::Socket;
+use super::token::Side;
 use crate::clock::Time;
 
-/// How many bytes one direction may move at once when an event comes. What is
-/// left waits in the queue.
-const PROMPT_BYTES: usize = 64 * 1024;
-/// How long a side whose other is gone may take nothing of what that one has
-/// sent.
-const REMAINING_SIDE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How soon to look whether it has; then less and less often.
-const REMAINING_SIDE_CHECK: Duration = Duration::from_millis(10);
+/// The client's socket, and the direction that begins there. What the client has
+/// sent may be read for one pod and, if that takes nothing of it, go to another.
+pub struct Client<S> {
+    /// The socket that was accepted.
+    pub socket: S,
+    /// From the client to the pod.
+    pub up: Half,
+}
 
-impl Engine {
-    /// There may be bytes to move: small messages are moved at once, bulk waits
-    /// for its share of a turn.
-    pub(super) fn attend(&mut self, key: usize, now: Time) {
-        if self.connections[key].is_bulk() {
-            self.queue(key);
-            return;
+/// The pod's socket, and the direction that begins there.
+pub struct Relay<S> {
+    upstream: Upstream<S>,
+    /// From the pod to the client.
+    down: Half,
+    /// Once a side is gone: how far the other has come.
+    remainder: Remainder,
+}
+
+/// What the state of both halves asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wait for the next event.
+    Continue,
+    /// One side broke off, and not all that it sent was passed on yet: see that the
+    /// other side goes on taking it.
+    PassOn {
+        /// The side that is still there.
+        remaining: Side,
+    },
+    /// Both directions have ended in order.
+    Finished,
+    /// The pod broke off before a byte went either way: another can serve.
+    Redial,
+    /// One side broke off and what it sent was passed on: reset the other.
+    Reset {
+        /// The side that is still there.
+        remaining: Side,
+    },
+    /// Both sides broke off.
+    Gone,
+}
+
+impl<S: Socket> Client<S> {
+    /// An event of the client's socket, as far as its own bytes go.
+    pub fn handle_event(&mut self, event: Readiness) {
+        if event.readable {
+            self.up.handle_readable(event.short_read);
         }
-        let moved = self.pump(key, PROMPT_BYTES, now);
-        if moved.more {
-            self.queue(key);
-        } else if moved.bytes > 0 {
-            self.queue.note_small_message();
+    }
+}
+
+impl<S: Socket> Relay<S> {
+    /// A pod that has just taken the connection.
+    pub fn new(upstream: Upstream<S>) -> Self {
+        Relay {
+            upstream,
+            down: Half::new(),
+            remainder: Remainder::default(),
         }
     }
 
-    /// Serves the queue, in order, until the turn's bytes are used up.
-    pub(super) fn serve_queue(&mut self, now: Time) {
-        if self.queue.is_empty() {
-            return;
-        }
-        let budget = self.queue.begin_turn();
-        let mut left = budget;
-        // Those that are queued meanwhile wait for the next turn.
-        for _ in 0..self.queue.len() {
-            let moved = self.serve_next(budget, now);
-            left = left.saturating_sub(moved);
-            if left == 0 {
-                return;
-            }
+    /// The pod's socket.
+    pub fn socket(&self) -> &S {
+        &self.upstream.socket
+    }
+
+    /// Gives back what the direction from the pod was lent, and leaves the pod's
+    /// socket to whoever goes on with it.
+    pub fn into_upstream(mut self, buffers: &mut Buffers) -> (Upstream<S>, Remainder) {
+        self.down.release(buffers);
+        (self.upstream, self.remainder)
+    }
+
+    /// An event of the client's socket, as far as the pod's bytes go.
+    pub fn handle_client_event(&mut self, event: Readiness) {
+        if event.error {
+            self.down.handle_sink_failure();
+        } else if event.writable {
+            self.down.handle_writable();
         }
     }
 
-    /// Serves the next of the queue; returns how many bytes it has moved.
-    fn serve_next(&mut self, budget: usize, now: Time) -> usize {
-        let next = self.queue.pop().and_then(|token| self.find(token));
-        let Some((key, _)) = next else {
-            return 0;
-        };
-        self.connections[key].queued = false;
-        let moved = self.pump(key, budget, now);
-        let again = moved.more.then(|| self.connections[key].enqueue(key));
-        match again.flatten() {
-            Some(token) => self.queue.push_again(token, moved.bytes),
-            None => self.queue.end_row(),
+    /// An event of the pod's socket.
+    pub fn handle_upstream_event(&mut self, client: &mut Client<S>, event: Readiness) {
+        if event.readable {
+            self.down.handle_readable(event.short_read);
         }
-        moved.bytes
+        if event.error {
+            client.up.handle_sink_failure();
+        } else if event.writable {
+            client.up.handle_writable();
+        }
     }
 
-    /// Moves up to `budget` bytes each way.
-    fn pump(&mut self, key: usize, budget: usize, now: Time) -> Moved {
-        let connection = &mut self.connections[key];
-        if !matches!(connection.stage, Stage::Relaying { .. }) {
-            return Moved::default();
+    /// Whether bulk flows, either way.
+    pub fn is_bulk(&self, client: &Client<S>) -> bool {
+        client.up.is_bulk() || self.down.is_bulk()
+    }
+
+    /// Moves what can be moved either way, `budget` bytes each at most.
+    pub fn pump(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
+        let moved = self.pump_once(client, buffers, budget);
+        if !self.is_broken(client) {
+            return moved;
         }
-        let mut moved = connection.pump(&mut self.buffers, budget);
-        if connection.is_broken() {
-            connection.read_to_the_end();
-            moved = moved + connection.pump(&mut self.buffers, budget);
+        // A failed write says nothing of the bytes that came before it and are
+        // still to be read.
+        if client.up.sink().is_broken() {
+            self.down.handle_readable(ShortRead::MayLeaveMore);
         }
-        moved.more &= connection.verdict() == Verdict::Continue;
-        self.apply_verdict(key, now);
-        // The time of a remaining side may have been up.
-        moved.more &= self.connections.contains(key);
+        if self.down.sink().is_broken() {
+            client.up.handle_readable(ShortRead::MayLeaveMore);
+        }
+        moved + self.pump_once(client, buffers, budget)
+    }
+
+    fn pump_once(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
+        let Client { socket, up } = client;
+        let upstream = &mut self.upstream.socket;
+        let moved = up.pump(socket, upstream, buffers, budget);
+        self.down.handle_error_of(up);
+        let moved = moved + self.down.pump(upstream, socket, buffers, budget);
+        up.handle_error_of(&self.down);
+        self.pass_on_fins(client);
         moved
     }
 
-    /// Does what the state of a connection's halves asks for.
-    fn apply_verdict(&mut self, key: usize, now: Time) {
-        let connection = &self.connections[key];
-        let may_redial = now < connection.opened + self.limits.hold_timeout;
-        match connection.verdict() {
-            Verdict::Continue if connection.is_broken() => self.check_remaining_side(key, now),
-            Verdict::Continue => {}
-            Verdict::Finished => self.finish(key),
-            Verdict::Gone => self.close(key, End::BackendGone),
-            Verdict::Redial if may_redial => self.redial(key, now),
-            Verdict::Redial => self.reset(key, End::BackendGone),
-            Verdict::Reset { remaining } => self.start_reset(key, remaining, now),
-        }
-    }
-
-    /// Both directions have ended. Keeps the sockets until both sides have got
-    /// everything: what is closed with bytes still to be sent belongs to nobody. The
-    /// kernel gives such a socket up if its reader pauses (`tcp_orphan_retries`,
-    /// tcp(7)), and forgets it with the network of our own pod.
-    ///
-    /// The last acknowledgement makes the kernel close the socket, which is an event.
-    fn finish(&mut self, key: usize) {
-        let connection = &self.connections[key];
-        if connection.is_wanting() {
-            connection.shut();
-        } else {
-            self.close(key, End::Finished);
-        }
-    }
-
-    /// The deadline of a connection that bytes flow through has passed.
-    pub(super) fn check_after_deadline(&mut self, key: usize, now: Time) {
-        if self.connections[key].is_broken() {
-            self.apply_verdict(key, now);
-        } else {
-            self.set_deadline(key, None);
-            self.enable_keepalive(key);
-        }
-    }
-
-    /// Gives the connection a turn that no event is going to report.
-    fn queue(&mut self, key: usize) {
-        if let Some(token) = self.connections[key].enqueue(key) {
-            self.queue.push(token);
-        }
-    }
-
-    /// The pod broke off before a byte went either way: dials another.
-    fn redial(&mut self, key: usize, now: Time) {
-        let connection = &mut self.connections[key];
-        let Some((upstream, backend)) = connection.take_upstream() else {
+    /// Shuts the sinks of directions that have ended. Where both have, closing the
+    /// sockets says the same.
+    fn pass_on_fins(&mut self, client: &mut Client<S>) {
+        let Client { socket, up } = client;
+        let down = &mut self.down;
+        if up.has_ended() && down.has_ended() {
+            up.finish_by_close();
+            down.finish_by_close();
             return;
-        };
-        drop(upstream);
-        self.counts.waiting += 1;
-        connection.up.redirect();
-        connection.down = relay::Half::new();
-        let mut round = Round {
-            answered: true,
-            ..Round::default()
-        };
-        self.record_failed_dial(key, backend, "broke off before the first byte", &mut round);
-        self.dial(key, round, now);
-    }
-
-    fn start_reset(&mut self, key: usize, remaining: Side, now: Time) {
-        let connection = &mut self.connections[key];
-        let Some((upstream, backend)) = connection.take_upstream() else {
-            return;
-        };
-        // What the broken side has not taken, nobody will.
-        connection.up.release(&mut self.buffers);
-        connection.down.release(&mut self.buffers);
-        connection.stage = Stage::Resetting {
-            remaining,
-            upstream,
-            backend,
-        };
-        self.check_remaining_side(key, now);
-    }
-
-    /// One side is gone, and the other has not got all that it sent. Resets that
-    /// one as soon as it has acknowledged everything, or if it takes nothing for
-    /// a while: it may not read either, and then no event is ever going to come.
-    pub(super) fn check_remaining_side(&mut self, key: usize, now: Time) {
-        let connection = &mut self.connections[key];
-        let Some(remaining) = connection.remaining_side() else {
-            return;
-        };
-        let is_flushed = matches!(connection.stage, Stage::Resetting { .. });
-        let owed = connection.owed_by(remaining);
-        let since = connection.note_owed(remaining, owed, now);
-        let limit = since + REMAINING_SIDE_TIMEOUT;
-        if now >= limit || is_flushed && owed == 0 {
-            let end = match remaining {
-                Side::Client => End::BackendGone,
-                Side::Backend => End::ClientGone(Phase::Relaying),
-            };
-            return self.reset(key, end);
         }
-        let next = now + REMAINING_SIDE_CHECK.max(now.since(since) / 8);
-        self.set_deadline(key, Some(next.min(limit)));
+        if up.awaits_fin() {
+            up.finish(&mut self.upstream.socket);
+        }
+        if down.awaits_fin() {
+            down.finish(socket);
+        }
+    }
+
+    /// What the state of both halves asks for.
+    pub fn verdict(&self, client: &Client<S>) -> Verdict {
+        let (up, down) = (&client.up, &self.down);
+        let (up_over, down_over) = (up.is_over(), down.is_over());
+        match (
+            self.client_is_broken(client),
+            self.upstream_is_broken(client),
+        ) {
+            (true, true) => Verdict::Gone,
+            (false, true) if self.is_untouched(client) => Verdict::Redial,
+            (false, true) => broken_off(Side::Client, down_over),
+            (true, false) => broken_off(Side::Upstream, up_over),
+            (false, false) if up_over && down_over => Verdict::Finished,
+            (false, false) => Verdict::Continue,
+        }
+    }
+
+    fn client_is_broken(&self, client: &Client<S>) -> bool {
+        client.up.source() == Source::Broken || self.down.sink().is_broken()
+    }
+
+    fn upstream_is_broken(&self, client: &Client<S>) -> bool {
+        self.down.source() == Source::Broken || client.up.sink().is_broken()
+    }
+
+    fn is_broken(&self, client: &Client<S>) -> bool {
+        self.client_is_broken(client) || self.upstream_is_broken(client)
+    }
+
+    /// Whether no byte has gone either way, and no FIN to the client.
+    fn is_untouched(&self, client: &Client<S>) -> bool {
+        let nothing_came = self.down.delivered() == 0 && self.down.is_flushed();
+        nothing_came && self.down.sink().is_open() && client.up.delivered() == 0
+    }
+
+    /// How many bytes a side was sent.
+    pub fn sent_to(&self, client: &Client<S>, side: Side) -> u64 {
+        match side {
+            Side::Client => self.down.delivered(),
+            Side::Upstream => client.up.delivered(),
+        }
+    }
+
+    /// Looks how far the remaining side has come. Returns when to look again, or
+    /// nothing if its time is up.
+    pub fn check_remaining(
+        &mut self,
+        client: &Client<S>,
+        remaining: Side,
+        now: Time,
+    ) -> Option<Time> {
+        let socket = match remaining {
+            Side::Client => &client.socket,
+            Side::Upstream => &self.upstream.socket,
+        };
+        let sent = self.sent_to(client, remaining);
+        let acknowledged = sent.saturating_sub(socket.unacknowledged());
+        self.remainder.note(acknowledged, now)
+    }
+}
+
+/// What a side's breaking off asks for, if all that it sent was passed on or not.
+fn broken_off(remaining: Side, is_over: bool) -> Verdict {
+    match is_over {
+        true => Verdict::Reset { remaining },
+        false => Verdict::PassOn { remaining },
     }
 }

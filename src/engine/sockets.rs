@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use log::debug;
 use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use super::stream::Stream;
 use crate::sys;
 
 /// How many connections the kernel may queue before they are accepted. It cuts
@@ -30,7 +31,7 @@ const KEEPALIVE_PROBES: u32 = 6;
 /// but has shut its window, a paused download, as one that does not acknowledge.
 const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 
-/// When [`keep_alive`] is to be called for a pod's socket. Most connections are
+/// When [`Socket::keep_alive`] is to be called for a pod's socket. Most connections are
 /// over by then, which saves them four system calls.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
@@ -97,15 +98,55 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Makes the kernel find out if the pod at the other end vanishes. As this comes
-/// [`KEEPALIVE_AFTER`] the connect, it is that much less patient with silence.
-///
-/// # Errors
-/// What setsockopt(2) says.
-pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
-    // Said once, of the listener.
-    let _ = sys::cap_retransmission(socket, LONGEST_REPEAT);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
+/// What a connection needs of a socket, beside its bytes.
+pub trait Socket: Stream {
+    /// The error of the socket, which is reported once (SO_ERROR, socket(7)).
+    ///
+    /// # Errors
+    /// What getsockopt(2) says.
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
+
+    /// How many bytes written to it its peer has not acknowledged; 0 if the kernel
+    /// does not know.
+    fn unacknowledged(&self) -> u64;
+
+    /// Whether the kernel is done with the connection; see [`sys::is_closed`].
+    fn is_closed(&self) -> bool;
+
+    /// Has close(2) send an RST, and forget what was not sent yet.
+    fn reset_on_close(&self);
+
+    /// Makes the kernel find out if the peer vanishes. As this comes
+    /// [`KEEPALIVE_AFTER`] the connect, it is that much less patient with silence.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    fn keep_alive(&self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        TcpStream::take_error(self)
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        sys::unacknowledged(self).map_or(0, |bytes| bytes as u64)
+    }
+
+    fn is_closed(&self) -> bool {
+        sys::is_closed(self).unwrap_or(true)
+    }
+
+    fn reset_on_close(&self) {
+        // The socket may be beyond all options; then it is beyond an RST too.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn keep_alive(&self) -> io::Result<()> {
+        // A failure was logged once, for the listener.
+        let _ = sys::cap_retransmission(self, LONGEST_REPEAT);
+        SockRef::from(self).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
+    }
 }
 
 fn keepalive(idle: Duration) -> TcpKeepalive {
@@ -116,9 +157,9 @@ fn keepalive(idle: Duration) -> TcpKeepalive {
 }
 
 /// What every socket of ours is: one that does not block nor delay small writes.
-fn open(address: SocketAddr) -> io::Result<Socket> {
+fn open(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     // An urgent byte is a byte of the stream: it is passed on in its place.
     socket.set_out_of_band_inline(true)?;

@@ -15,6 +15,23 @@ const REASONS: [(&str, &[Phase]); 6] = [
     ("refused", &[Phase::Holding]),
 ];
 
+/// What the engine has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections open now, in any phase.
+    pub open: usize,
+    /// Those of them that wait for a pod: held, or being dialled.
+    pub waiting: usize,
+    /// Connections that were handed to a pod since the start.
+    pub handed_over: u64,
+    /// Connections closed at the hold limit since the start.
+    pub held_too_long: u64,
+    /// Dials that failed since the start.
+    pub failed_dials: u64,
+}
+
 /// Counts by kind, since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {

@@ -1,0 +1,170 @@
+//! A connection whose bytes were all passed on, and that is kept until they have
+//! arrived.
+//!
+//! What is closed with bytes still to be sent belongs to nobody. The kernel gives
+//! such a socket up if its reader pauses (`tcp_orphan_retries`, tcp(7)), and
+//! forgets it with the network of our own pod; and an RST makes it forget at once
+//! what it has not sent yet.
+
+use super::backends::BackendId;
+use super::buffers::Buffers;
+use super::dialing::Upstream;
+use super::end::{End, Phase};
+use super::readiness::Readiness;
+use super::relaying::{Client, Relay};
+use super::remainder::Remainder;
+use super::sockets::Socket;
+use super::token::Side;
+use crate::clock::Time;
+
+/// So many bytes any peer has room for, whether it reads or not.
+const ANY_WINDOW: u64 = 16 * 1024;
+
+/// A connection that only acknowledgements are still to come for.
+pub struct Closing<S> {
+    upstream: Upstream<S>,
+    cause: Cause,
+}
+
+enum Cause {
+    /// Both directions have ended in order.
+    Finished {
+        /// How many bytes the client was sent,
+        to_client: u64,
+        /// and how many the pod.
+        to_upstream: u64,
+    },
+    /// One side has broken off. The other one, the remaining side, is reset as soon
+    /// as it has acknowledged everything.
+    Broken {
+        remaining: Side,
+        /// How many bytes it was sent.
+        sent: u64,
+        remainder: Remainder,
+    },
+}
+
+/// What is to be done with a connection that closes.
+pub enum Next {
+    /// Wait for an event.
+    Wait,
+    /// Wait for an event, or until then.
+    WaitUntil(Time),
+    /// Close both sockets.
+    Close(End),
+    /// Reset whoever is left.
+    Reset(End),
+}
+
+impl<S: Socket> Closing<S> {
+    /// Both directions have ended in order.
+    pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
+        let cause = Cause::Finished {
+            to_client: relay.sent_to(client, Side::Client),
+            to_upstream: relay.sent_to(client, Side::Upstream),
+        };
+        let (upstream, _) = relay.into_upstream(buffers);
+        Closing { upstream, cause }
+    }
+
+    /// One side has broken off, and what it sent was passed on to the other. What
+    /// the broken side has not taken, nobody will.
+    pub fn broken(
+        relay: Relay<S>,
+        client: &mut Client<S>,
+        remaining: Side,
+        buffers: &mut Buffers,
+    ) -> Self {
+        let sent = relay.sent_to(client, remaining);
+        client.up.release(buffers);
+        let (upstream, remainder) = relay.into_upstream(buffers);
+        let cause = Cause::Broken {
+            remaining,
+            sent,
+            remainder,
+        };
+        Closing { upstream, cause }
+    }
+
+    /// Which address the pod's socket leads to.
+    pub fn backend(&self) -> BackendId {
+        self.upstream.backend
+    }
+
+    /// The pod's socket.
+    pub fn socket(&self) -> &S {
+        &self.upstream.socket
+    }
+
+    /// The first look. Sends the FINs that were left to close(2), if something is
+    /// to be waited for. The last acknowledgement makes the kernel close the
+    /// socket, which is an event.
+    pub fn begin(&mut self, client: &mut Client<S>, now: Time) -> Next {
+        let next = self.check(client, now);
+        if let (Cause::Finished { .. }, Next::Wait) = (&self.cause, &next) {
+            // One that fails has been shut before.
+            let _ = self.upstream.socket.shut_write();
+            let _ = client.socket.shut_write();
+        }
+        next
+    }
+
+    /// An event of either socket.
+    pub fn handle_event(
+        &mut self,
+        side: Side,
+        event: Readiness,
+        client: &Client<S>,
+        now: Time,
+    ) -> Next {
+        let is_gone = match side {
+            Side::Client => event.error || event.hang_up,
+            Side::Upstream => event.error,
+        };
+        match self.cause {
+            Cause::Broken { remaining, .. } if remaining == side && is_gone => {
+                Next::Close(End::ClientGone(Phase::Relaying))
+            }
+            _ => self.check(client, now),
+        }
+    }
+
+    /// Looks what is still to be acknowledged.
+    pub fn check(&mut self, client: &Client<S>, now: Time) -> Next {
+        let upstream = &self.upstream.socket;
+        match &mut self.cause {
+            Cause::Finished {
+                to_client,
+                to_upstream,
+            } => {
+                let client_lacks = *to_client > ANY_WINDOW && lacks(&client.socket);
+                match client_lacks || *to_upstream > ANY_WINDOW && lacks(upstream) {
+                    true => Next::Wait,
+                    false => Next::Close(End::Finished),
+                }
+            }
+            Cause::Broken {
+                remaining,
+                sent,
+                remainder,
+            } => {
+                let socket = match remaining {
+                    Side::Client => &client.socket,
+                    Side::Upstream => upstream,
+                };
+                let owed = socket.unacknowledged();
+                let next = remainder.note(sent.saturating_sub(owed), now);
+                match next.filter(|_| owed > 0) {
+                    Some(at) => Next::WaitUntil(at),
+                    None => Next::Reset(End::other_than(*remaining)),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a side may lack some of what it was sent, while the kernel still has
+/// hope of it.
+fn lacks<S: Socket>(socket: &S) -> bool {
+    socket.unacknowledged() > 0 && !socket.is_closed()
+}

@@ -1,0 +1,311 @@
+//! One connection, its client, the pods that are dialled for it, and a loop around
+//! them.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::kernel::{Peer, Wire, socket};
+use crate::clock::Time;
+use crate::engine::backends::{BackendSpec, Backends};
+use crate::engine::buffers::Buffers;
+use crate::engine::connection::{Connection, Transition};
+use crate::engine::context::{Connect, Context, Shared};
+use crate::engine::end::End;
+use crate::engine::limits::Limits;
+use crate::engine::tally::{Counts, Tally};
+use crate::engine::timers::Timers;
+
+pub const LIMITS: Limits = Limits {
+    max_connections: 1,
+    hold_timeout: Duration::from_secs(60),
+    connect_timeout: Duration::from_secs(2),
+};
+
+/// The slot of the connection.
+const KEY: usize = 7;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    Client(Act),
+    /// The pod that was dialled last does something.
+    Pod(Act),
+    /// Time passes.
+    Wait(Duration),
+    Gate(bool),
+    /// So many pods are listed.
+    Pods(u8),
+}
+
+/// What a peer does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Act {
+    Send(&'static str),
+    /// So many bytes.
+    Bulk(usize),
+    Fin,
+    Reset,
+    /// Takes so many bytes more.
+    Read(usize),
+    Accept,
+}
+
+/// Dials pods that are scripted.
+struct Pods<'a> {
+    dialled: &'a mut Vec<Peer>,
+    window: usize,
+    /// What connect(2) says to the next ones; nothing at once if there is no more.
+    refusals: &'a mut VecDeque<ErrorKind>,
+}
+
+impl Connect for Pods<'_> {
+    type Socket = Wire;
+
+    fn connect(&mut self, _: SocketAddr, _: Token) -> io::Result<Wire> {
+        if let Some(kind) = self.refusals.pop_front() {
+            return Err(kind.into());
+        }
+        let (wire, peer) = socket(self.window, false);
+        self.dialled.push(peer);
+        Ok(wire)
+    }
+}
+
+pub struct Rig {
+    connection: Option<Connection<Wire>>,
+    pub shared: Shared,
+    pub client: Peer,
+    pub dialled: Vec<Peer>,
+    pub refusals: VecDeque<ErrorKind>,
+    pub now: Time,
+    /// The events of the pods come before those of the client.
+    pub pods_first: bool,
+    window: usize,
+    held: bool,
+    queued: bool,
+    pub end: Option<End>,
+}
+
+impl Rig {
+    /// A connection that has just been accepted, with peers that take `window`
+    /// bytes before they read.
+    pub fn new(window: usize, pods: u8, gate_open: bool) -> Rig {
+        let (wire, client) = socket(window, true);
+        let mut rig = Rig {
+            connection: Some(Connection::new(1, wire, Time::default())),
+            shared: Shared {
+                limits: LIMITS,
+                gate_open,
+                backends: Backends::default(),
+                buffers: Buffers::new(1, 0),
+                timers: Timers::default(),
+                counts: Counts::default(),
+                tally: Tally::default(),
+            },
+            client,
+            dialled: Vec::new(),
+            refusals: VecDeque::new(),
+            now: Time::default(),
+            pods_first: false,
+            window,
+            held: false,
+            queued: false,
+            end: None,
+        };
+        rig.list(pods);
+        rig.drive(|connection, cx| connection.hold(cx));
+        rig
+    }
+
+    /// Plays the steps, and after each of them what follows from it.
+    pub fn play(&mut self, steps: &[Step]) {
+        self.settle();
+        for step in steps {
+            self.take(*step);
+            self.settle();
+        }
+    }
+
+    /// Has something happen, and nothing follow from it yet.
+    pub fn take(&mut self, step: Step) {
+        match step {
+            Step::Client(act) => perform(&self.client, act),
+            Step::Pod(act) => {
+                if let Some(pod) = self.dialled.last() {
+                    perform(pod, act);
+                }
+            }
+            Step::Wait(duration) => self.now = self.now + duration,
+            Step::Gate(open) => self.shared.gate_open = open,
+            Step::Pods(count) => self.list(count),
+        }
+    }
+
+    fn list(&mut self, count: u8) {
+        let pod = |n: u8| BackendSpec {
+            id: n.to_string(),
+            addresses: vec![SocketAddr::from(([10, 0, 0, n], 80))],
+        };
+        let all: Vec<_> = (1..=count).map(pod).collect();
+        if self.shared.backends.set(&all)
+            && let Some(connection) = &mut self.connection
+        {
+            connection.end_backoff(KEY, &mut self.shared, self.now);
+        }
+    }
+
+    /// Turns the loop until there is nothing to do at this time.
+    pub fn settle(&mut self) {
+        for _ in 0..1000 {
+            if !self.turn() {
+                return;
+            }
+        }
+        panic!("the loop never rests: {:?}", self.client);
+    }
+
+    /// One turn of the loop; whether anything was done.
+    fn turn(&mut self) -> bool {
+        let mut busy = false;
+        for is_pod in [self.pods_first, !self.pods_first] {
+            busy |= match is_pod {
+                true => self.pod_event(),
+                false => self.client_event(),
+            };
+        }
+        while self.shared.timers.due(self.now).is_some() {
+            busy = true;
+            self.drive(|connection, cx| connection.handle_timeout(cx));
+        }
+        if self.held && self.shared.may_dial() {
+            (busy, self.held) = (true, false);
+            self.drive(|connection, cx| connection.dial(cx));
+        }
+        if std::mem::take(&mut self.queued) {
+            busy = true;
+            self.drive(|connection, cx| connection.serve(1 << 20, cx).1);
+        }
+        busy
+    }
+
+    fn client_event(&mut self) -> bool {
+        let Some(event) = self.client.event() else {
+            return false;
+        };
+        self.drive(|connection, cx| connection.handle_client_event(event, cx));
+        true
+    }
+
+    fn pod_event(&mut self) -> bool {
+        // The others' sockets are closed, and events of closed sockets are not
+        // reported.
+        let Some(event) = self.dialled.last().and_then(Peer::event) else {
+            return false;
+        };
+        self.drive(|connection, cx| connection.handle_upstream_event(event, cx));
+        true
+    }
+
+    fn drive(
+        &mut self,
+        handler: impl FnOnce(&mut Connection<Wire>, &mut Context<'_, Pods<'_>>) -> Transition,
+    ) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let mut cx = Context {
+            now: self.now,
+            key: KEY,
+            shared: &mut self.shared,
+            connector: Pods {
+                dialled: &mut self.dialled,
+                window: self.window,
+                refusals: &mut self.refusals,
+            },
+        };
+        match handler(connection, &mut cx) {
+            Transition::Stay | Transition::MovedMessage => {}
+            Transition::Hold => self.held = true,
+            Transition::Queue => self.queued = true,
+            Transition::End(end) => self.close(end),
+        }
+    }
+
+    fn close(&mut self, end: End) {
+        if let Some(connection) = self.connection.take() {
+            connection.close(KEY, &mut self.shared);
+            self.held = false;
+            self.end = Some(end);
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// What it has borrowed and not given back.
+    pub fn leftovers(&self) -> Vec<&'static str> {
+        let lent = [
+            (!self.shared.buffers.has_block(), "a block"),
+            (self.shared.timers.next().is_some(), "a deadline"),
+            (self.shared.backends.in_use() > 0, "a backend"),
+        ];
+        let left = lent.into_iter().filter(|(is_left, _)| *is_left);
+        left.map(|(_, what)| what).collect()
+    }
+
+    /// What is wrong with the bytes that have arrived so far.
+    pub fn wrong_bytes(&self) -> Option<&'static str> {
+        let sent = self.client.sent();
+        let served = |pod: &&Peer| !pod.received().is_empty();
+        let came = self.client.received();
+        let is_of_last = |pod: &Peer| pod.sent().starts_with(&came);
+        if !self
+            .dialled
+            .iter()
+            .all(|pod| sent.starts_with(&pod.received()))
+        {
+            Some("a pod has got what the client has not sent")
+        } else if self.dialled.iter().filter(served).count() > 1 {
+            Some("two pods have got the client's bytes")
+        } else if !came.is_empty() && !self.dialled.last().is_some_and(is_of_last) {
+            Some("the client has got what the pod has not sent")
+        } else {
+            None
+        }
+    }
+
+    /// How it stands: what the client sees, what each pod sees, and how it ended.
+    pub fn story(&self) -> String {
+        let pods: Vec<String> = self.dialled.iter().map(Peer::view).collect();
+        let end = match &self.end {
+            Some(end) => end.to_string(),
+            None => self.phase(),
+        };
+        format!(
+            "client: {} | pods: {} | {end}",
+            self.client.view(),
+            pods.join(", ")
+        )
+    }
+
+    fn phase(&self) -> String {
+        let connection = self.connection.as_ref();
+        connection.map_or_else(String::new, |c| format!("open, {}", c.phase()))
+    }
+}
+
+fn perform(peer: &Peer, act: Act) {
+    match act {
+        Act::Send(text) => peer.send(text.as_bytes()),
+        Act::Bulk(len) => peer.send_bulk(len),
+        Act::Fin => peer.fin(),
+        Act::Reset => peer.reset(),
+        Act::Read(len) => peer.read(len),
+        Act::Accept => peer.accept(),
+    }
+}

@@ -1,0 +1,64 @@
+//! What a connection borrows from the engine while it handles something.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::Token;
+
+use super::backends::Backends;
+use super::buffers::Buffers;
+use super::limits::Limits;
+use super::sockets::Socket;
+use super::tally::{Counts, Tally};
+use super::timers::Timers;
+use crate::clock::Time;
+
+/// What all connections share.
+pub struct Shared {
+    /// What they keep to.
+    pub limits: Limits,
+    /// Whether they may be let through to pods.
+    pub gate_open: bool,
+    /// The pods.
+    pub backends: Backends,
+    /// What their bytes pass through.
+    pub buffers: Buffers,
+    /// Their deadlines.
+    pub timers: Timers,
+    /// How many there are.
+    pub counts: Counts,
+    /// What has become of them.
+    pub tally: Tally,
+}
+
+/// What one connection borrows while it handles something.
+pub struct Context<'a, C> {
+    /// What time it is.
+    pub now: Time,
+    /// The slot of the connection.
+    pub key: usize,
+    /// What it shares with the others.
+    pub shared: &'a mut Shared,
+    /// What makes sockets that lead to pods.
+    pub connector: C,
+}
+
+/// Makes sockets that lead to pods.
+pub trait Connect {
+    /// Those sockets.
+    type Socket: Socket;
+
+    /// Begins to connect to `address`; the events of the socket bear the token.
+    ///
+    /// # Errors
+    /// What the kernel says at once.
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+}
+
+impl Shared {
+    /// Whether a connection may be dialled for now: it may be let through, and there
+    /// is an address.
+    pub fn may_dial(&self) -> bool {
+        self.gate_open && !self.backends.is_empty()
+    }
+}

@@ -1,0 +1,14 @@
+//! What the engine keeps to.
+
+use std::time::Duration;
+
+/// What the engine keeps to.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections may be open at once. More wait in the kernel.
+    pub max_connections: usize,
+    /// How long a connection may wait for a pod, from accept on.
+    pub hold_timeout: Duration,
+    /// How long one address may take to answer a SYN.
+    pub connect_timeout: Duration,
+}

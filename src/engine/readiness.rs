@@ -1,0 +1,38 @@
+//! What an event of the kernel's reports of a socket.
+
+use mio::event::Event;
+
+use super::relay_state::ShortRead;
+
+/// An event of one socket. The names are those of epoll_ctl(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// A read finds bytes, the end or an error.
+    pub readable: bool,
+    /// What a read means that gets fewer bytes than it has asked for.
+    pub short_read: ShortRead,
+    /// A write may take bytes.
+    pub writable: bool,
+    /// EPOLLERR: the connection was reset or timed out, or a connect has failed.
+    pub error: bool,
+    /// EPOLLHUP: both directions are shut, be it in order or not.
+    pub hang_up: bool,
+}
+
+impl From<&Event> for Readiness {
+    fn from(event: &Event) -> Self {
+        let (error, read_closed) = (event.is_error(), event.is_read_closed());
+        Readiness {
+            readable: event.is_readable() || read_closed || error,
+            // Behind the peer's end and behind urgent data, before which a read
+            // stops, there may be bytes that no further event reports.
+            short_read: match read_closed || event.is_priority() {
+                true => ShortRead::MayLeaveMore,
+                false => ShortRead::EmptiesQueue,
+            },
+            writable: event.is_writable(),
+            error,
+            hang_up: event.is_write_closed(),
+        }
+    }
+}

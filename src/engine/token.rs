@@ -1,0 +1,67 @@
+//! The tokens that name the sockets of connections to the event loop.
+
+use mio::Token;
+
+/// Which of a connection's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that was accepted.
+    Client,
+    /// The one that was dialled.
+    Upstream,
+}
+
+/// What identifies one side of one connection: the slot, and enough of the serial
+/// number to tell the connection from those that had the slot before, whose events
+/// may still be in the batch.
+pub fn token(key: usize, serial: u64, side: Side) -> Token {
+    Token((generation(serial) << 33) | (key << 1) | (side == Side::Upstream) as usize)
+}
+
+/// The token of the socket that was dialled as the `dials`th. Two that follow each
+/// other differ, since events of the first may still be in the batch.
+pub fn upstream_token(key: usize, serial: u64, dials: u8) -> Token {
+    let parity = usize::from(dials & 1) << 63;
+    Token(token(key, serial, Side::Upstream).0 | parity)
+}
+
+/// The slot, the generation and the side that a token names.
+pub fn parse_token(token: Token) -> (usize, usize, Side) {
+    let side = match token.0 & 1 {
+        1 => Side::Upstream,
+        _ => Side::Client,
+    };
+    let key = (token.0 >> 1) & 0xFFFF_FFFF;
+    (key, (token.0 >> 33) & 0x3FFF_FFFF, side)
+}
+
+/// The part of the serial number that fits into a token beside the parity.
+pub fn generation(serial: u64) -> usize {
+    (serial & 0x3FFF_FFFF) as usize
+}
+
+const _: () = assert!(usize::BITS == 64, "tokens need 64 bits");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_slot_generation_and_side() {
+        for (key, serial, side) in [
+            (0, 0, Side::Client),
+            (99_999, 7, Side::Upstream),
+            (5, u64::MAX, Side::Client),
+        ] {
+            let expected = (key, generation(serial), side);
+            assert_eq!(parse_token(token(key, serial, side)), expected);
+        }
+    }
+
+    #[test]
+    fn the_tokens_of_two_dials_in_a_row_differ_and_name_the_same_connection() {
+        let (one, other) = (upstream_token(3, 7, 255), upstream_token(3, 7, 0));
+        assert_ne!(one, other);
+        assert_eq!(parse_token(one), parse_token(other));
+    }
+}
