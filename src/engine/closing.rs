@@ -117,12 +117,10 @@ impl<S: Socket> Closing<S> {
         client: &Client<S>,
         now: Time,
     ) -> Next {
-        let is_gone = match side {
-            Side::Client => event.error || event.hang_up,
-            Side::Upstream => event.error,
-        };
         match self.cause {
-            Cause::Broken { remaining, .. } if remaining == side && is_gone => {
+            // EPOLLHUP alone is no sign of that: both FINs make it, too, and then
+            // there may be bytes on the way.
+            Cause::Broken { remaining, .. } if remaining == side && event.error => {
                 Next::Close(End::ClientGone(Phase::Relaying))
             }
             _ => self.check(client, now),
@@ -153,8 +151,9 @@ impl<S: Socket> Closing<S> {
                     Side::Upstream => upstream,
                 };
                 let owed = socket.unacknowledged();
+                let is_owed = owed > 0 && !socket.is_closed();
                 let next = remainder.note(sent.saturating_sub(owed), now);
-                match next.filter(|_| owed > 0) {
+                match next.filter(|_| is_owed) {
                     Some(at) => Next::WaitUntil(at),
                     None => Next::Reset(End::other_than(*remaining)),
                 }

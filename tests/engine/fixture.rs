@@ -61,6 +61,16 @@ impl Rig {
         stream
     }
 
+    /// A client that takes next to nothing before it reads.
+    pub fn connect_with_small_window(&self) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let address = self.engine.local_addr().unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.into()
+    }
+
     pub fn turn(&mut self) {
         self.engine
             .wait(Some(Duration::from_millis(2)), self.now())

@@ -266,15 +266,6 @@ impl Peer {
         self.look().incoming.clone()
     }
 
-    /// How many bytes were left to the kernel when the socket was closed in order.
-    pub fn orphaned(&self) -> usize {
-        let tcp = self.look();
-        match tcp.closed {
-            Some(Closed::InOrder) if !tcp.reset => tcp.written.len() - tcp.acknowledged,
-            _ => 0,
-        }
-    }
-
     pub fn has_reset(&self) -> bool {
         self.look().reset
     }
