@@ -80,8 +80,10 @@ pub struct Options {
     pub namespace: String,
     /// The kind of object that is scaled.
     pub workload: Workload,
-    /// The name of that object and of its Service.
+    /// The name of that object.
     pub name: String,
+    /// The name of its Service; `None`: the same.
+    pub service: Option<String>,
     /// The object's replicas; the pods start when the sandbox does.
     pub replicas: u32,
     /// What runs in the pods.
@@ -101,12 +103,19 @@ impl Default for Options {
             namespace: "default".to_owned(),
             workload: Workload::Deployment,
             name: "myapp".to_owned(),
+            service: None,
             replicas: 0,
             app: App::Echo,
             start_delay: Some(Duration::from_millis(20)),
             stop_delay: Duration::from_millis(20),
             endpoint_lag: Duration::ZERO,
         }
+    }
+}
+
+impl Options {
+    fn service_name(&self) -> &str {
+        self.service.as_ref().unwrap_or(&self.name)
     }
 }
 
@@ -156,7 +165,7 @@ impl Sandbox {
         let variables = [
             ("ZPA_NAMESPACE", self.options.namespace.clone()),
             ("ZPA_DEPLOYMENT", self.options.name.clone()),
-            ("ZPA_SERVICE", self.options.name.clone()),
+            ("ZPA_SERVICE", self.options.service_name().to_owned()),
             ("ZPA_API_SERVER", self.url()),
             ("ZPA_CREDENTIALS", self.credentials().display().to_string()),
             // Several may run beside each other.
@@ -308,6 +317,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     let plan = Plan {
         workload: options.workload,
         name: options.name.clone(),
+        service: options.service_name().to_owned(),
         app: options.app,
         start_delay: options.start_delay,
         stop_delay: options.stop_delay,

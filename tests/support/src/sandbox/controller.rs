@@ -22,8 +22,10 @@ use super::workloads::{Counts, Workload};
 pub struct Plan {
     /// The kind of object that makes the pods.
     pub workload: Workload,
-    /// The name of that object and of the Service.
+    /// The name of that object.
     pub name: String,
+    /// The name of its Service.
+    pub service: String,
     /// What the pods run.
     pub app: App,
     /// From a pod's creation until it is ready; `None`: it never is.
@@ -95,7 +97,7 @@ impl Controller {
     /// No pods yet.
     pub fn new(plan: Plan, threads: &Threads) -> io::Result<Controller> {
         let threads = threads.clone();
-        let slice = format!("{}-{}", plan.name, suffix());
+        let slice = format!("{}-{}", plan.service, suffix());
         Ok(Controller {
             plan,
             pods: Vec::new(),
@@ -131,8 +133,9 @@ impl Controller {
 
     /// Applies the Service's manifest; its Endpoints and slice come along.
     pub fn create_service(&mut self, store: &mut Store, now: Instant) {
-        let name = &self.plan.name;
-        let service = objects::service(name, self.subnet.cluster_ip(), self.pod_port());
+        let name = &self.plan.service;
+        let pods = objects::labels(&self.plan.name);
+        let service = objects::service(name, pods, self.subnet.cluster_ip(), self.pod_port());
         let Some(service) = store.create(Resource::Services, service) else {
             return;
         };
@@ -296,7 +299,7 @@ impl Controller {
                 return;
             };
             let stamp = pending.stamped.then(timestamp);
-            let (name, every) = (&self.plan.name, self.plan.publish_not_ready);
+            let (name, every) = (&self.plan.service, self.plan.publish_not_ready);
             store.update(Resource::Endpoints, name, |object| {
                 endpoints::write_endpoints(object, &pending.endpoints, every, stamp.as_deref());
             });

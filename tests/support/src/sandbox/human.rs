@@ -91,7 +91,7 @@ impl Sandbox {
 
     /// Deletes the Service; its Endpoints and all its slices go with it.
     pub fn delete_service(&self) {
-        let name = self.options.name.as_str();
+        let name = self.options.service_name();
         self.change_store(|store| {
             store.delete(Resource::Services, name);
             store.delete(Resource::Endpoints, name);
@@ -117,7 +117,7 @@ impl Sandbox {
     /// Publishes a slice of the Service beside the one of the Deployment's
     /// pods, or changes it. `family` is `IPv4` or `IPv6`.
     pub fn publish_slice(&self, name: &str, family: &str, listed: &[Endpoint]) {
-        let service = self.options.name.as_str();
+        let service = self.options.service_name();
         self.change_store(|store| {
             let owner = store.get(Resource::Services, service);
             let owner = owner.map_or_else(Default::default, |s| s["metadata"]["uid"].clone());

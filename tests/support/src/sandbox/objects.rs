@@ -67,6 +67,11 @@ pub fn deployment(name: &str, replicas: u32, port: u16) -> Value {
     })
 }
 
+/// The labels of an object's pods.
+pub fn labels(owner: &str) -> Value {
+    json!({ "app": owner })
+}
+
 /// The name of the only ReplicaSet of a Deployment or of a Rollout.
 pub fn replica_set(owner: &str) -> String {
     format!("{owner}-{}", revision_hash())
@@ -134,7 +139,7 @@ pub fn manifest(kind: &str, name: &str, port: u16) -> String {
 }
 
 /// A ClusterIP Service with one named port.
-pub fn service(name: &str, cluster_ip: Ipv4Addr, pod_port: u16) -> Value {
+pub fn service(name: &str, pods: Value, cluster_ip: Ipv4Addr, pod_port: u16) -> Value {
     json!({
         "metadata": { "name": name },
         "spec": {
@@ -144,7 +149,7 @@ pub fn service(name: &str, cluster_ip: Ipv4Addr, pod_port: u16) -> Value {
                 "port": SERVICE_PORT,
                 "targetPort": pod_port,
             }],
-            "selector": { "app": name },
+            "selector": pods,
             "clusterIP": cluster_ip.to_string(),
             "clusterIPs": [cluster_ip.to_string()],
             "type": "ClusterIP",
