@@ -81,6 +81,16 @@ impl TargetRef {
         }
     }
 
+    /// What tells it from others of its namespace: its name, or what it is found by.
+    pub fn label(&self) -> &str {
+        match self {
+            TargetRef::Object { name, .. } => name,
+            TargetRef::Labels { selector, .. } | TargetRef::ReplicaSetOwner { selector } => {
+                selector
+            }
+        }
+    }
+
     /// The name of the Deployment, if it is one that the settings name.
     pub fn deployment_name(&self) -> Option<&str> {
         match self {

@@ -154,7 +154,7 @@ impl Daemon {
             settings: settings.clone(),
             log,
         };
-        let name = format!("{namespace}/{}", deployment(settings)?);
+        let name = format!("{namespace}/{}", settings.target_ref.label());
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Config {
@@ -297,7 +297,7 @@ fn greeting(settings: &Settings, route: &Route, namespace: &str, listen: SocketA
         "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
          without a connection",
         env!("CARGO_PKG_VERSION"),
-        settings.target_ref.deployment_name().unwrap_or_default(),
+        settings.target_ref.label(),
         duration::display(settings.idle_ttl),
     )
 }
@@ -400,8 +400,8 @@ fn start_threads(
     let config = kube::Config {
         access,
         namespace,
-        deployment: deployment(settings)?.to_owned(),
-        service: settings.service.clone().unwrap_or_default(),
+        target: settings.target_ref.clone(),
+        service: service(settings)?,
         port: port(settings, route),
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
@@ -423,15 +423,18 @@ fn port(settings: &Settings, route: &Route) -> Option<PortRef> {
     settings.port.clone().or(likely)
 }
 
-/// The name of the Deployment to scale.
+/// The name of the Service whose endpoints to follow.
 ///
 /// # Errors
-/// Where something else is to be scaled, or is to be found by labels.
-fn deployment(settings: &Settings) -> Result<&str, String> {
-    let target = &settings.target_ref;
-    target
-        .deployment_name()
-        .ok_or_else(|| format!("{target}: only a Deployment by its name can be scaled yet"))
+/// Where it is to be that of an object that has yet to be found.
+fn service(settings: &Settings) -> Result<String, String> {
+    settings.service.clone().ok_or_else(|| {
+        format!(
+            "{}: name the Service too (--service, ZPA_SERVICE, --endpoints), since its name \
+             cannot be told from labels",
+            settings.target_ref
+        )
+    })
 }
 
 /// How many replicas to wake the Deployment with.

@@ -69,6 +69,15 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// A 404 in our words, for what the API server does not know that we look for.
+    pub(super) fn not_found(why: &str) -> Reply {
+        Reply {
+            status: 404,
+            retry_after: None,
+            body: serde_json::json!({ "message": why }).to_string().into(),
+        }
+    }
+
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }

@@ -8,26 +8,20 @@ use log::Level;
 use super::client::{Calls, Failure, Reply};
 use super::patch::{self, Patch};
 use super::rights::Rights;
+pub(super) use super::scale_target::Answer;
+use super::scale_target::Target;
 use super::text::{LogOnce, printable};
-use super::{Config, Report, objects, paths};
+use super::{Config, Report, objects};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Request};
 
-/// The largest Deployment, in bytes: etcd takes no object above 1.5 MiB, and
-/// JSON is longer than what it stores.
-const BODY: u64 = 4 * 1024 * 1024;
 /// For how long its scale is read in place of a Deployment that we may not
 /// read, before that is tried again: somebody may have granted it.
 const LEASE_UNREADABLE_FOR: Duration = Duration::from_secs(300);
 
-/// What became of a request.
-pub(super) type Answer = Result<Reply, Failure>;
-
 /// One Deployment, and what is known of our rights to it.
 pub(super) struct Deployment {
-    path: String,
-    scale_path: String,
-    status_path: String,
+    target: Target,
     writer: String,
     wall_clock: WallClock,
     lease_access: Mutex<LeaseAccess>,
@@ -54,11 +48,8 @@ struct Logs {
 
 impl Deployment {
     pub(super) fn new(config: &Config) -> Self {
-        let path = paths::deployment(&config.namespace, &config.deployment);
         Deployment {
-            scale_path: paths::scale(&path),
-            status_path: paths::status(&path),
-            path,
+            target: Target::new(&config.namespace, config.target.clone()),
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
             lease_access: Mutex::default(),
@@ -73,38 +64,43 @@ impl Deployment {
     /// applied a second time, it could put back a token that another proxy has
     /// replaced meanwhile, and hide that one from whoever compares tokens.
     pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request, now: Time) -> Answer {
-        let (path, patch) = match request {
-            Request::Read => return self.read(calls, now),
+        match request {
+            Request::Read => self.read(calls, now),
             Request::WriteScale { replicas, guard } => {
-                (&self.scale_path, Patch::scale(*replicas, guard))
+                self.target.write_replicas(calls, *replicas, guard)
             }
-            Request::RenewLease { nonce, store } => self.renewal(*nonce, *store),
-        };
-        calls.patch(path, &patch, BODY)
+            Request::RenewLease { nonce, store } => self.renew(calls, *nonce, *store),
+        }
     }
 
-    fn renewal(&self, nonce: u64, store: LeaseStore) -> (&String, Patch) {
+    fn renew(&self, calls: &Calls<'_>, nonce: u64, store: LeaseStore) -> Answer {
         let token = patch::token(&self.writer, nonce);
+        if let Err(unfound) = self.target.place(calls) {
+            return unfound;
+        }
         match store {
-            LeaseStore::Status => {
-                let now = (self.wall_clock)();
-                (&self.status_path, Patch::condition(&token, now))
+            LeaseStore::Status if self.target.keeps_conditions() => {
+                let patch = Patch::condition(&token, (self.wall_clock)());
+                self.target.patch_status(calls, &patch)
             }
-            LeaseStore::Annotation => (&self.path, Patch::annotation(&token)),
+            // Where conditions do not last, the annotation is what there is.
+            LeaseStore::Status | LeaseStore::Annotation => {
+                self.target.patch_object(calls, &Patch::annotation(&token))
+            }
         }
     }
 
     /// Reads the Deployment; where that is forbidden, its scale.
     fn read(&self, calls: &Calls<'_>, now: Time) -> Answer {
         if !self.is_lease_unreadable(now) {
-            let reply = calls.get(&self.path, BODY)?;
+            let reply = self.target.read(calls)?;
             if reply.status != 403 {
                 self.has_seen(&reply);
                 return Ok(reply);
             }
             self.is_refused(&reply, now);
         }
-        calls.get(&self.scale_path, BODY)
+        self.target.read_scale(calls)
     }
 
     fn is_lease_unreadable(&self, now: Time) -> bool {

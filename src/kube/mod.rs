@@ -13,6 +13,9 @@
 //! (`scheduler`). A read so superseded gets no reply, and neither does a request that
 //! was still unsent when the next one came.
 //!
+//! What is scaled may be of any kind that has a scale, and may have to be found
+//! first (`discovery`, `scale_target`).
+//!
 //! A read is one of the whole Deployment, which alone shows the renewals
 //! of other proxies. Where that is forbidden its scale is read instead, and the
 //! reply shows no renewal; the Deployment is tried again every five
@@ -47,11 +50,13 @@ use std::sync::Arc;
 use crate::clock::{Clock, WallClock};
 use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
 use crate::supervisor::ThreadPanic;
+use crate::workload::TargetRef;
 
 pub mod access;
 mod client;
 mod credentials;
 mod deployment;
+mod discovery;
 mod endpoints;
 mod exec;
 mod executor;
@@ -64,8 +69,10 @@ mod paths;
 mod reflector;
 mod relist;
 mod requests;
+mod resource;
 mod rfc3339;
 mod rights;
+mod scale_target;
 mod scheduler;
 mod service;
 #[cfg(test)]
@@ -84,8 +91,8 @@ pub struct Config {
     pub access: Access,
     /// The namespace of Deployment and Service.
     pub namespace: String,
-    /// The Deployment to scale.
-    pub deployment: String,
+    /// The object to scale.
+    pub target: TargetRef,
     /// The Service whose endpoints to follow.
     pub service: String,
     /// Which of the Service's ports; None for its only one.

@@ -22,7 +22,8 @@ pub(super) const LEASE_CONDITION: &str = "zero-pod-autoscaler/InUse";
 /// The annotation that says it where the status may not be patched.
 pub(super) const LEASE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
 
-/// A Scale or a Deployment, which call what they share by the same names.
+/// A Scale or an object that is scaled, which call what they share by the same
+/// names.
 #[derive(Debug, Deserialize)]
 struct Scalable {
     kind: String,
@@ -63,26 +64,28 @@ struct Condition {
     message: Option<String>,
 }
 
-/// What a reply shows of the scale, if its body is a Scale or a Deployment.
+/// What a reply shows of the scale, if its body is a Scale or an object that has
+/// its replicas in `spec.replicas`.
 ///
-/// An absent `spec.replicas` means two things. A Scale leaves it out when it
-/// is zero (an integer with `omitempty` in `autoscaling/v1`). A Deployment
-/// shows its zero, and never leaves it out: there it is a pointer, which the
+/// An absent `spec.replicas` means several things. A Scale leaves it out when it
+/// is zero (an integer with `omitempty` in `autoscaling/v1`). The kinds of `apps`
+/// show their zero, and never leave it out: there it is a pointer, which the
 /// server sets to the default of 1 when the object is made (`apps/v1`
-/// `SetDefaults_Deployment`), so that 1 is what its absence would mean.
+/// `SetDefaults_Deployment`), so that 1 is what its absence would mean. A custom
+/// kind may have its count elsewhere, and what is no object has none.
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     let object: Scalable = serde_json::from_slice(body).ok()?;
     let (absent, lease_token) = match object.kind.as_str() {
-        "Scale" => (0, None),
-        "Deployment" => (1, Some(lease_token(&object))),
-        _ => return None,
+        "Scale" => (Some(0), None),
+        "Deployment" | "StatefulSet" | "ReplicaSet" => (Some(1), Some(lease_token(&object))),
+        _ => (None, Some(lease_token(&object))),
     };
     let version = object.metadata.resource_version;
     if version.is_empty() {
         return None;
     }
     Some(Scale {
-        replicas: object.spec.and_then(|spec| spec.replicas).unwrap_or(absent),
+        replicas: object.spec.and_then(|spec| spec.replicas).or(absent)?,
         version: ResourceVersion(version),
         lease_token,
         generation: object.metadata.generation,
@@ -277,6 +280,8 @@ mod tests {
     fn recordings_show_the_scale_and_the_renewal() {
         let none = Some(LeaseToken::default());
         let renewed = Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into()));
+        let (empty, of_condition) = (none.clone(), renewed.clone());
+        let of_annotation = Some(LeaseToken(r#""" "zpa-1 3f2a""#.into()));
         for (name, replicas, version, lease_token) in [
             ("02-scale-get-zero", 0, "10295", None),
             ("10-scale-patch-to-one", 1, "10299", None),
@@ -286,6 +291,21 @@ mod tests {
             ("16-status-patch-condition", 1, "10320", renewed.clone()),
             ("19-annotation-patch", 0, "10341", renewed.clone()),
             ("30-deployment-get-after", 0, "10343", renewed),
+            (
+                "46-deployment-patch-replicas-guarded",
+                1,
+                "9609",
+                empty.clone(),
+            ),
+            (
+                "48-statefulset-status-patch-condition",
+                1,
+                "9643",
+                of_condition,
+            ),
+            ("50-statefulset-get-condition-gone", 0, "9651", empty),
+            ("54-custom-scale-patch-to-zero", 0, "9661", None),
+            ("57-custom-annotation-merge-patch", 0, "9662", of_annotation),
         ] {
             let expected = (replicas, version.to_owned(), lease_token);
             assert_eq!(shown(name), expected, "{name}");
@@ -293,8 +313,8 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_without_replicas_has_the_default_of_1_a_scale_has_0() {
-        for (kind, replicas) in [("Deployment", 1), ("Scale", 0)] {
+    fn a_kind_of_apps_without_replicas_has_the_default_of_1_a_scale_has_0() {
+        for (kind, replicas) in [("Deployment", 1), ("StatefulSet", 1), ("Scale", 0)] {
             for spec in [r#","spec":{}"#, r#","spec":{"replicas":null}"#, ""] {
                 let body =
                     format!(r#"{{"kind":"{kind}","metadata":{{"resourceVersion":"1"}}{spec}}}"#);
@@ -350,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_a_scale_nor_a_deployment_is_none() {
+    fn what_shows_no_replicas_is_none() {
         for name in ["25-not-found", "06-deployment-list-one"] {
             assert_eq!(scale(&recorded_body(name)), None, "{name}");
         }
@@ -360,7 +380,9 @@ mod tests {
             "{}",
             r#"{"kind":"Scale","metadata":{}}"#,
             r#"{"kind":"Scale","metadata":{"resourceVersion":""}}"#,
-            r#"{"kind":"ReplicaSet","metadata":{"resourceVersion":"1"},"spec":{"replicas":1}}"#,
+            r#"{"kind":"Rollout","metadata":{"resourceVersion":"1"},"spec":{}}"#,
+            r#"{"kind":"Rollout","metadata":{"resourceVersion":"1"}}"#,
+            r#"{"kind":"Status","metadata":{},"code":404}"#,
             r#"{"kind":"Scale","metadata":{"resourceVersion":"1"},"spec":{"replicas":-1}}"#,
             r#"{"kind":"Deployment","metadata":{"resourceVersion":"1"},"spec":{"replicas":-1}}"#,
         ] {

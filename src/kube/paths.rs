@@ -2,20 +2,52 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
-/// A Deployment.
-pub(super) fn deployment(namespace: &str, deployment: &str) -> String {
-    let (namespace, deployment) = (escaped(namespace), escaped(deployment));
-    format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}")
+use super::resource::{ApiResource, Object};
+
+/// An object that is scaled.
+pub(super) fn object(namespace: &str, object: &Object) -> String {
+    let (all, name) = (
+        collection(namespace, &object.resource),
+        escaped(&object.name),
+    );
+    format!("{all}/{name}")
 }
 
-/// The scale of the Deployment at `deployment`.
-pub(super) fn scale(deployment: &str) -> String {
-    format!("{deployment}/scale")
+/// The objects of a kind that `selector` selects by their labels.
+pub(super) fn labelled(namespace: &str, resource: &ApiResource, selector: &str) -> String {
+    let (all, selector) = (collection(namespace, resource), escaped(selector));
+    format!("{all}?labelSelector={selector}")
 }
 
-/// The status of the Deployment at `deployment`.
-pub(super) fn status(deployment: &str) -> String {
-    format!("{deployment}/status")
+fn collection(namespace: &str, resource: &ApiResource) -> String {
+    let version = group_version(&resource.group, &resource.version);
+    let (namespace, plural) = (escaped(namespace), escaped(&resource.plural));
+    format!("{version}/namespaces/{namespace}/{plural}")
+}
+
+/// What discovery says of an API group.
+pub(super) fn group(group: &str) -> String {
+    format!("/apis/{}", escaped(group))
+}
+
+/// What discovery says of a version of an API group; the core group is the empty
+/// text.
+pub(super) fn group_version(group: &str, version: &str) -> String {
+    let version = escaped(version);
+    match group {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{}/{version}", escaped(group)),
+    }
+}
+
+/// The scale of the object at `object`.
+pub(super) fn scale(object: &str) -> String {
+    format!("{object}/scale")
+}
+
+/// The status of the object at `object`.
+pub(super) fn status(object: &str) -> String {
+    format!("{object}/status")
 }
 
 /// A Service.
@@ -81,7 +113,15 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_recordings() {
-        let myapp = deployment("default", "myapp");
+        let deployment = |name: &str| Object {
+            resource: resource("apps", "v1", "deployments"),
+            name: name.to_owned(),
+        };
+        let myapp = object("default", &deployment("myapp"));
+        let web = Object {
+            resource: resource("argoproj.io", "v1alpha1", "rollouts"),
+            name: "web".to_owned(),
+        };
         for (path, recording) in [
             (scale(&myapp), "02-scale-get-zero"),
             (status(&myapp), "16-status-patch-condition"),
@@ -94,6 +134,16 @@ mod tests {
                 "40-slices-list-page-two",
             ),
             (myapp, "03-deployment-get-zero"),
+            (group("argoproj.io"), "51-group-discovery"),
+            (
+                group_version("argoproj.io", "v1alpha1"),
+                "52-group-version-discovery",
+            ),
+            (scale(&object("rec2", &web)), "53-custom-scale-get"),
+            (
+                labelled("rec2", &resource("apps", "v1", "replicasets"), "app=myapp"),
+                "47-replicasets-by-label",
+            ),
             (slices("default", "myapp"), "05-slices-list-empty"),
             (
                 watch(&slices("default", "myapp"), "10298", 12),
@@ -106,6 +156,24 @@ mod tests {
         ] {
             assert_eq!(path, recorded_target(recording));
         }
+    }
+
+    fn resource(group: &str, version: &str, plural: &str) -> ApiResource {
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            plural: plural.to_owned(),
+            kind: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_kind_of_the_core_group_has_the_old_path() {
+        let controllers = resource("", "v1", "replicationcontrollers");
+        assert_eq!(
+            labelled("default", &controllers, "a in (b,c)"),
+            "/api/v1/namespaces/default/replicationcontrollers?labelSelector=a%20in%20%28b%2Cc%29"
+        );
     }
 
     #[test]

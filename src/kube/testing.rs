@@ -13,6 +13,7 @@ use super::access::Access;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
 use crate::kubeconfig_flags::KubeconfigFlags;
+use crate::workload::TargetRef;
 
 /// How long a test waits for what must come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -206,7 +207,7 @@ pub(super) fn config(server: SocketAddr) -> Config {
     Config {
         access: access(server),
         namespace: "default".into(),
-        deployment: "myapp".into(),
+        target: TargetRef::deployment("myapp"),
         service: "myapp".into(),
         port: None,
         writer: "zpa-5d9c7".into(),

@@ -8,6 +8,7 @@ mod large;
 mod log;
 mod settings;
 mod several;
+mod targets;
 mod walkthroughs;
 
 use std::io::{ErrorKind, Read, Write};

@@ -162,9 +162,14 @@ impl Sandbox {
 
     /// The environment of a `zpa` that is to serve this cluster.
     pub fn env(&self) -> Vec<(String, String)> {
+        let Options { workload, name, .. } = &self.options;
+        let target = match workload {
+            Workload::Deployment => ("ZPA_DEPLOYMENT", name.clone()),
+            other => ("ZPA_SCALE_TARGET", other.resource().qualified(name)),
+        };
         let variables = [
             ("ZPA_NAMESPACE", self.options.namespace.clone()),
-            ("ZPA_DEPLOYMENT", self.options.name.clone()),
+            target,
             ("ZPA_SERVICE", self.options.service_name().to_owned()),
             ("ZPA_API_SERVER", self.url()),
             ("ZPA_CREDENTIALS", self.credentials().display().to_string()),

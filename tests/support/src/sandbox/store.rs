@@ -119,6 +119,11 @@ impl Resource {
         self.names().3
     }
 
+    /// An object of that name, as kubectl takes it: `statefulsets.apps/db`.
+    pub fn qualified(self, name: &str) -> String {
+        format!("{}.{}/{name}", self.plural(), self.group())
+    }
+
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(self) -> String {
         match self.group() {

@@ -1,0 +1,260 @@
+//! [`Target`]: the object that is scaled, wherever it is, and the calls that read
+//! and write it.
+//!
+//! The object is found at the first call ([`discovery`]) and again when it is gone,
+//! since its name or its version may have changed. What differs from kind to kind
+//! and from Role to Role ends here: whether replicas stand in `spec.replicas` of the
+//! object or only in its Scale, and which of the two may be written.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use super::client::{Calls, Failure, Reply};
+use super::discovery;
+use super::patch::Patch;
+use super::resource::{self, Object};
+use super::text::printable;
+use super::{objects, paths};
+use crate::cluster::ResourceVersion;
+use crate::workload::TargetRef;
+
+/// The largest object, in bytes: etcd takes none above 1.5 MiB, and JSON is longer
+/// than what it stores.
+const BODY: u64 = 4 * 1024 * 1024;
+
+/// What became of a call.
+pub(super) type Answer = Result<Reply, Failure>;
+
+/// The object that is scaled.
+pub(super) struct Target {
+    namespace: String,
+    wanted: TargetRef,
+    found: Mutex<Option<Arc<Place>>>,
+}
+
+/// Where the object is, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) object: Object,
+    path: String,
+    scale_path: String,
+    status_path: String,
+    /// Whether replicas were written last through the object itself, its Scale
+    /// having been refused.
+    writes_object: AtomicBool,
+    /// Whether the object was read and says its replicas somewhere else than in
+    /// `spec.replicas`, as a custom kind may (`specReplicasPath`).
+    counts_elsewhere: AtomicBool,
+    /// Whether its owner has been looked for.
+    owner_checked: AtomicBool,
+}
+
+impl Place {
+    fn new(namespace: &str, object: Object) -> Place {
+        let path = paths::object(namespace, &object);
+        Place {
+            object,
+            scale_path: paths::scale(&path),
+            status_path: paths::status(&path),
+            path,
+            writes_object: AtomicBool::new(false),
+            counts_elsewhere: AtomicBool::new(false),
+            owner_checked: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Target {
+    pub(super) fn new(namespace: &str, wanted: TargetRef) -> Target {
+        let found = match &wanted {
+            TargetRef::Object { resource, name } => resource::well_known(resource, name),
+            _ => None,
+        };
+        Target {
+            namespace: namespace.to_owned(),
+            wanted,
+            found: Mutex::new(found.map(|object| Arc::new(Place::new(namespace, object)))),
+        }
+    }
+
+    /// Where the object is.
+    ///
+    /// # Errors
+    /// What came back instead, if it had to be looked for.
+    pub(super) fn place(&self, calls: &Calls<'_>) -> Result<Arc<Place>, Answer> {
+        if let Some(place) = &*self.found() {
+            return Ok(place.clone());
+        }
+        let object = discovery::find(calls, &self.namespace, &self.wanted)?;
+        let name = object.to_string();
+        if name != self.wanted.to_string() {
+            log::info!(
+                "{}: is {}",
+                printable(&self.wanted.to_string()),
+                printable(&name)
+            );
+        }
+        let place = Arc::new(Place::new(&self.namespace, object));
+        *self.found() = Some(place.clone());
+        Ok(place)
+    }
+
+    /// Reads the object, which shows its replicas and the leases on it.
+    pub(super) fn read(&self, calls: &Calls<'_>) -> Answer {
+        let place = match self.place(calls) {
+            Ok(place) => place,
+            Err(unfound) => return unfound,
+        };
+        let reply = self.noted(calls.get(&place.path, BODY)?);
+        if !reply.is_success() {
+            return Ok(reply);
+        }
+        place.warn_of_owner(&reply.body);
+        place.with_replicas(calls, reply)
+    }
+
+    /// Reads its Scale, which shows no lease.
+    pub(super) fn read_scale(&self, calls: &Calls<'_>) -> Answer {
+        match self.place(calls) {
+            Ok(place) => Ok(self.noted(calls.get(&place.scale_path, BODY)?)),
+            Err(unfound) => unfound,
+        }
+    }
+
+    /// Sets its replicas if it is still at `guard`: in its Scale or, where a Role
+    /// does not allow that, in the object itself. Whichever worked last is tried
+    /// first.
+    pub(super) fn write_replicas(
+        &self,
+        calls: &Calls<'_>,
+        replicas: u32,
+        guard: &ResourceVersion,
+    ) -> Answer {
+        let place = match self.place(calls) {
+            Ok(place) => place,
+            Err(unfound) => return unfound,
+        };
+        // The same patch serves both (recordings 18 and 46).
+        let patch = Patch::scale(replicas, guard);
+        let ways = match place.writes_object.load(Relaxed) {
+            true => [&place.path, &place.scale_path],
+            false => [&place.scale_path, &place.path],
+        };
+        let reply = self.noted(calls.patch(ways[0], &patch, BODY)?);
+        if reply.status != 403 || place.counts_elsewhere.load(Relaxed) {
+            return Ok(reply);
+        }
+        let second = self.noted(calls.patch(ways[1], &patch, BODY)?);
+        if second.status == 403 {
+            return Ok(reply);
+        }
+        place.has_written(ways[1] == &place.path, &reply);
+        Ok(second)
+    }
+
+    /// Whether conditions that are put into its status last. Before it is found
+    /// that is not known, and taken to be so.
+    pub(super) fn keeps_conditions(&self) -> bool {
+        let found = self.found();
+        let object = found.as_ref().map(|place| &place.object);
+        object.is_none_or(|object| object.resource.keeps_conditions())
+    }
+
+    /// Writes to its status.
+    pub(super) fn patch_status(&self, calls: &Calls<'_>, patch: &Patch) -> Answer {
+        match self.place(calls) {
+            Ok(place) => {
+                let reply = self.noted(calls.patch(&place.status_path, patch, BODY)?);
+                place.with_replicas(calls, reply)
+            }
+            Err(unfound) => unfound,
+        }
+    }
+
+    /// Writes to the object itself.
+    pub(super) fn patch_object(&self, calls: &Calls<'_>, patch: &Patch) -> Answer {
+        match self.place(calls) {
+            Ok(place) => {
+                let reply = self.noted(calls.patch(&place.path, patch, BODY)?);
+                place.with_replicas(calls, reply)
+            }
+            Err(unfound) => unfound,
+        }
+    }
+
+    /// An object that is gone is looked for again.
+    fn noted(&self, reply: Reply) -> Reply {
+        if reply.status == 404 {
+            let anew = Target::new(&self.namespace, self.wanted.clone());
+            *self.found() = anew.found().take();
+        }
+        reply
+    }
+
+    fn found(&self) -> MutexGuard<'_, Option<Arc<Place>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn warn_of_owner(&self, body: &[u8]) {
+        if self.owner_checked.swap(true, Relaxed) {
+            return;
+        }
+        if let Some(owner) = discovery::controller(body) {
+            let (kind, name) = (printable(&owner.kind), printable(&owner.name));
+            log::warn!(
+                "{} belongs to {kind} {name}, whose controller decides how many replicas there \
+                 are: it may scale back what is scaled here; scale {kind} {name} instead, if that \
+                 can be scaled",
+                self.object
+            );
+        }
+    }
+
+    fn has_written(&self, through_object: bool, refused: &Reply) {
+        self.writes_object.store(through_object, Relaxed);
+        if through_object {
+            log::info!(
+                "{}: spec.replicas is written to the object itself, since its scale may not be \
+                 patched: {}",
+                self.object,
+                refused.explanation()
+            );
+        }
+    }
+
+    /// `reply`, which shows the object, with the replicas of its Scale put into it
+    /// if it has no `spec.replicas` of its own.
+    fn with_replicas(&self, calls: &Calls<'_>, reply: Reply) -> Answer {
+        let is_plain = !self.object.resource.is_custom() || objects::scale(&reply.body).is_some();
+        if !reply.is_success() || is_plain {
+            return Ok(reply);
+        }
+        let Ok(mut object) = serde_json::from_slice::<Value>(&reply.body) else {
+            return Ok(reply);
+        };
+        let scale = calls.get(&self.scale_path, BODY)?;
+        let Some(shown) = objects::scale(&scale.body).filter(|_| scale.is_success()) else {
+            return Ok(scale);
+        };
+        self.counts_elsewhere.store(true, Relaxed);
+        // Written between the two: the Scale is the younger one, and shows no lease.
+        if object["metadata"]["resourceVersion"] != shown.version.0.as_str() {
+            return Ok(scale);
+        }
+        if !object["spec"].is_object() {
+            return Ok(scale);
+        }
+        object["spec"]["replicas"] = shown.replicas.into();
+        Ok(Reply {
+            body: object.to_string().into(),
+            ..reply
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
