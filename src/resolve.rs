@@ -1,69 +1,96 @@
-//! Addresses of a target that is given by name.
+//! A [`Resolver`]: the addresses of a target that is given by name.
 //!
-//! `getaddrinfo` blocks, in musl for up to five seconds when a name server is
-//! dead, so it has a thread of its own and never runs on the loop.
+//! `getaddrinfo` blocks, in musl for five seconds when a name server is dead, so
+//! it has threads of its own and never runs on the loop: one for IPv4 and one for
+//! IPv6, each at its own pace. A name server that has a fault in one family, or
+//! says nothing, keeps nobody from the addresses of the other.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use log::warn;
+use log::{debug, warn};
 
 use crate::clock::Clock;
 use crate::cluster::HostPort;
 use crate::supervisor::{self, ThreadPanic};
+use crate::sys::{self, Family, LookUp};
 
 /// How often a name is looked up when nothing is wrong.
 const REFRESH: Duration = Duration::from_secs(60);
 /// How often at most when something is.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Asks for a look-up out of turn. The thread ends when it is dropped.
-pub struct Resolver(Sender<()>);
+/// The families and the threads that look up in them.
+const FAMILIES: [(Family, &str); 2] = [
+    (Family::V4, "zpa-resolve-v4"),
+    (Family::V6, "zpa-resolve-v6"),
+];
+
+/// Asks for a look-up out of turn. The threads end when it is dropped.
+pub struct Resolver(Vec<Sender<()>>);
 
 impl Resolver {
-    /// Looks `target` up now and every minute, and reports what it finds; also if
-    /// the thread has panicked.
+    /// Looks `target` up now and every minute, and reports all its addresses
+    /// whenever one of the families has been looked up; also if a thread has
+    /// panicked.
     ///
     /// # Errors
     /// Only if no thread can be started.
     pub fn spawn(
         target: HostPort,
         clock: Clock,
-        report: impl Fn(Vec<SocketAddr>) + Send + 'static,
-        panicked: impl Fn(ThreadPanic) + Send + 'static,
+        report: impl Fn(Vec<SocketAddr>) + Send + Clone + 'static,
+        panicked: impl Fn(ThreadPanic) + Send + Clone + 'static,
     ) -> io::Result<Resolver> {
-        let (sender, orders) = mpsc::channel();
-        let run = move || run(&target, &orders, &report);
-        supervisor::spawn("zpa-resolve", clock, run, panicked)?;
-        Ok(Resolver(sender))
+        let known = Arc::new(Mutex::new(Known::default()));
+        let mut senders = Vec::new();
+        for (family, name) in FAMILIES {
+            let (sender, orders) = mpsc::channel();
+            let (target, known, report) = (target.clone(), known.clone(), report.clone());
+            let run = move || run(&target, family, &known, &orders, &report);
+            supervisor::spawn(name, clock, run, panicked.clone())?;
+            senders.push(sender);
+        }
+        Ok(Resolver(senders))
     }
 
     /// A dial has failed: the name may lead elsewhere by now.
     pub fn refresh(&self) {
-        // The thread lives as long as this sender.
-        let _ = self.0.send(());
+        for sender in &self.0 {
+            // The thread lives as long as this sender.
+            let _ = sender.send(());
+        }
     }
 }
 
-fn run(target: &HostPort, orders: &Receiver<()>, report: &impl Fn(Vec<SocketAddr>)) {
-    let mut failing = false;
+fn run(
+    target: &HostPort,
+    family: Family,
+    known: &Mutex<Known>,
+    orders: &Receiver<()>,
+    report: &impl Fn(Vec<SocketAddr>),
+) {
     loop {
-        let found = look_up(target);
-        let pause = if found.is_ok() { REFRESH } else { RETRY };
-        match found {
-            Ok(addresses) => {
-                failing = false;
+        let answer = sys::look_up(&target.host, target.port, family);
+        if let LookUp::Failed(why) = &answer {
+            debug!("looking up the target {target} in {family:?}: {why}");
+        }
+        let pause = {
+            // Reports are made under the lock, so that the latest comes last.
+            let mut known = lock(known);
+            let news = known.learn(family, answer);
+            if let Some(addresses) = news.addresses {
                 report(addresses);
             }
-            Err(e) if !failing => {
-                failing = true;
-                warn!("cannot look up the target {target}, keeping what is known of it: {e}");
+            if let Some(why) = news.trouble {
+                warn!("cannot look up the target {target}, keeping what is known of it: {why}");
             }
-            Err(_) => {}
-        }
+            known.pause()
+        };
         thread::sleep(RETRY.min(pause));
         match orders.recv_timeout(pause) {
             Ok(()) => orders.try_iter().for_each(drop),
@@ -73,14 +100,111 @@ fn run(target: &HostPort, orders: &Receiver<()>, report: &impl Fn(Vec<SocketAddr
     }
 }
 
-fn look_up(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = (target.host.as_str(), target.port)
-        .to_socket_addrs()?
-        .collect();
-    if found.is_empty() {
-        return Err(io::Error::other("the name has no address"));
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is known of a name, in each family.
+#[derive(Debug, Default)]
+struct Known {
+    families: [OfFamily; FAMILIES.len()],
+    /// Whether it was said that neither family has an answer.
+    failing: bool,
+}
+
+/// What is known of a name in one family.
+#[derive(Debug, Default)]
+struct OfFamily {
+    addresses: Vec<SocketAddr>,
+    /// How the last look-up has ended; None before the first.
+    last: Option<Ended>,
+}
+
+#[derive(Debug)]
+enum Ended {
+    Found,
+    Nothing,
+    Failed(String),
+}
+
+/// What follows from an answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct News {
+    /// Every address of the name, to be reported.
+    addresses: Option<Vec<SocketAddr>>,
+    /// Why there is none in either family, the first time.
+    trouble: Option<String>,
+}
+
+impl Known {
+    /// Takes in an answer. What was found before stays until the same family, or
+    /// the other one where this one has nothing, knows better.
+    fn learn(&mut self, family: Family, answer: LookUp) -> News {
+        let this = &mut self.families[family as usize];
+        let found = matches!(answer, LookUp::Found(_));
+        this.last = Some(match answer {
+            LookUp::Found(addresses) => {
+                this.addresses = addresses;
+                Ended::Found
+            }
+            LookUp::Nothing => Ended::Nothing,
+            LookUp::Failed(why) => Ended::Failed(why),
+        });
+        if !self.has_answer() {
+            return News {
+                addresses: None,
+                trouble: self.trouble(),
+            };
+        }
+        self.failing = false;
+        let dropped = self.drop_what_has_gone();
+        News {
+            addresses: (found || dropped).then(|| self.addresses()),
+            trouble: None,
+        }
     }
-    Ok(found)
+
+    /// Whether some family was looked up well the last time.
+    fn has_answer(&self) -> bool {
+        let mut families = self.families.iter();
+        families.any(|family| matches!(family.last, Some(Ended::Found)))
+    }
+
+    fn drop_what_has_gone(&mut self) -> bool {
+        let gone = |family: &&mut OfFamily| {
+            matches!(family.last, Some(Ended::Nothing)) && !family.addresses.is_empty()
+        };
+        let gone = self.families.iter_mut().filter(gone);
+        gone.map(|family| family.addresses.clear()).count() > 0
+    }
+
+    /// Why there is no answer, once both families have ended without one.
+    fn trouble(&mut self) -> Option<String> {
+        let ended = self.families.iter().all(|family| family.last.is_some());
+        if !ended || self.failing {
+            return None;
+        }
+        self.failing = true;
+        let failed = self.families.iter().find_map(|family| match &family.last {
+            Some(Ended::Failed(why)) => Some(why.clone()),
+            _ => None,
+        });
+        Some(failed.unwrap_or_else(|| "the name has no address".to_owned()))
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let families = self.families.iter();
+        families
+            .flat_map(|family| family.addresses.clone())
+            .collect()
+    }
+
+    fn pause(&self) -> Duration {
+        match self.has_answer() {
+            true => REFRESH,
+            false => RETRY,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -100,5 +224,121 @@ mod tests {
         let addresses = found.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(addresses, [SocketAddr::from(([127, 0, 0, 1], 80))]);
         drop(resolver);
+    }
+
+    fn found(addresses: &[&str]) -> LookUp {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        LookUp::Found(addresses.collect())
+    }
+
+    fn failed() -> LookUp {
+        LookUp::Failed("Try again".to_owned())
+    }
+
+    #[test]
+    fn a_fault_in_one_family_keeps_nobody_from_the_addresses_of_the_other() {
+        const V4: &str = "10.0.0.1:80";
+        const V6: &str = "[fd00::1]:80";
+        use Family::{V4 as A, V6 as AAAA};
+        let told = |addresses: &[&str]| Some(addresses.join(" "));
+        let trouble = |why: &str| Some(format!("trouble: {why}"));
+        for (label, answers, expected) in [
+            (
+                "both",
+                vec![(A, found(&[V4])), (AAAA, found(&[V6]))],
+                vec![told(&[V4]), told(&[V4, V6])],
+            ),
+            (
+                "IPv4 beside nothing",
+                vec![(AAAA, LookUp::Nothing), (A, found(&[V4]))],
+                vec![None, told(&[V4])],
+            ),
+            (
+                "IPv4 beside a fault",
+                vec![(AAAA, failed()), (A, found(&[V4]))],
+                vec![None, told(&[V4])],
+            ),
+            (
+                "IPv6 beside a fault",
+                vec![(A, failed()), (AAAA, found(&[V6]))],
+                vec![None, told(&[V6])],
+            ),
+            (
+                "a fault later: what was found stays",
+                vec![
+                    (A, found(&[V4])),
+                    (AAAA, found(&[V6])),
+                    (AAAA, failed()),
+                    (A, found(&[V4])),
+                ],
+                vec![told(&[V4]), told(&[V4, V6]), None, told(&[V4, V6])],
+            ),
+            (
+                "gone from one family: it goes",
+                vec![
+                    (A, found(&[V4])),
+                    (AAAA, found(&[V6])),
+                    (AAAA, LookUp::Nothing),
+                ],
+                vec![told(&[V4]), told(&[V4, V6]), told(&[V4])],
+            ),
+            (
+                "gone from both: what was found stays, and it is said once",
+                vec![
+                    (A, found(&[V4])),
+                    (A, LookUp::Nothing),
+                    (AAAA, LookUp::Nothing),
+                    (A, LookUp::Nothing),
+                    (AAAA, found(&[V6])),
+                ],
+                vec![
+                    told(&[V4]),
+                    None,
+                    trouble("the name has no address"),
+                    None,
+                    told(&[V6]),
+                ],
+            ),
+            (
+                "a fault in both: the fault is the reason",
+                vec![
+                    (A, LookUp::Nothing),
+                    (AAAA, failed()),
+                    (A, found(&[V4])),
+                    (A, failed()),
+                ],
+                vec![
+                    None,
+                    trouble("Try again"),
+                    told(&[V4]),
+                    trouble("Try again"),
+                ],
+            ),
+        ] {
+            let mut known = Known::default();
+            let said: Vec<_> = answers
+                .into_iter()
+                .map(|(family, answer)| {
+                    let news = known.learn(family, answer);
+                    let addresses = news.addresses.map(|addresses| {
+                        let addresses: Vec<_> =
+                            addresses.iter().map(SocketAddr::to_string).collect();
+                        addresses.join(" ")
+                    });
+                    addresses.or(news.trouble.map(|why| format!("trouble: {why}")))
+                })
+                .collect();
+            assert_eq!(said, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_each_minute_where_one_family_has_it_and_each_second_where_none_has() {
+        let mut known = Known::default();
+        assert_eq!(known.pause(), RETRY);
+        known.learn(Family::V6, failed());
+        assert_eq!(known.pause(), RETRY);
+        known.learn(Family::V4, found(&["10.0.0.1:80"]));
+        assert_eq!(known.pause(), REFRESH);
     }
 }

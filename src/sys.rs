@@ -1,9 +1,11 @@
 //! The few system calls that no library wraps, and with them every `unsafe`
 //! of the crate.
 
+use std::ffi::{CStr, CString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, size_of};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -143,6 +145,106 @@ impl Drop for SignalsBlocked {
         // SAFETY: the mask was in force before, and the old one is not asked for.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
     }
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What a name server says of a name in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// These addresses, one at least.
+    Found(Vec<SocketAddr>),
+    /// That there is none.
+    Nothing,
+    /// Nothing that can be relied on, and why.
+    Failed(String),
+}
+
+/// Looks a host up in one family alone (getaddrinfo(3)), and gives what it finds
+/// that port. Blocks, for many seconds where no name server answers.
+///
+/// In one family, since musl gives up a name altogether for what it is told in
+/// the other: an IPv4 address beside NXDOMAIN for IPv6 is "Name does not
+/// resolve", beside SERVFAIL, REFUSED or silence "Try again" after 5 s
+/// (`name_from_dns` in `lookup_name.c`).
+pub fn look_up(host: &str, port: u16, family: Family) -> LookUp {
+    let Ok(name) = CString::new(host) else {
+        return LookUp::Nothing;
+    };
+    // SAFETY: addrinfo is integers and pointers, of which none needs to be valid.
+    let mut hints: libc::addrinfo = unsafe { MaybeUninit::zeroed().assume_init() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    hints.ai_family = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let mut list = std::ptr::null_mut();
+    // SAFETY: the name ends in a zero, and everything outlives the call. No
+    // service is asked for.
+    let status = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &hints, &mut list) };
+    let last_error = io::Error::last_os_error();
+    match status {
+        0 => {
+            // SAFETY: getaddrinfo has succeeded, and the list is used nowhere else.
+            let found = unsafe { addresses(list, port) };
+            match found.is_empty() {
+                true => LookUp::Nothing,
+                false => LookUp::Found(found),
+            }
+        }
+        libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY => LookUp::Nothing,
+        libc::EAI_SYSTEM => LookUp::Failed(last_error.to_string()),
+        status => {
+            // SAFETY: the text is a constant of the C library.
+            let text = unsafe { CStr::from_ptr(libc::gai_strerror(status)) };
+            LookUp::Failed(text.to_string_lossy().into_owned())
+        }
+    }
+}
+
+/// The name has addresses, and none in this family (glibc's netdb.h).
+const EAI_ADDRFAMILY: libc::c_int = -9;
+
+/// The addresses of a list of getaddrinfo's, which is freed.
+///
+/// # Safety
+/// `list` is one that getaddrinfo has returned, and is not used afterwards.
+unsafe fn addresses(list: *mut libc::addrinfo, port: u16) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: the entries of the list are valid until it is freed, and an
+        // address is of the structure that its family says.
+        unsafe {
+            let entry = &*next;
+            let address = entry.ai_addr;
+            match entry.ai_family {
+                libc::AF_INET => {
+                    let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                    let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+                    found.push(SocketAddr::from((ip, port)));
+                }
+                libc::AF_INET6 => {
+                    let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                    let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                    let (flow, scope) = (0, address.sin6_scope_id);
+                    found.push(SocketAddrV6::new(ip, port, flow, scope).into());
+                }
+                _ => {}
+            }
+            next = entry.ai_next;
+        }
+    }
+    // SAFETY: the list is getaddrinfo's, and not used after this.
+    unsafe { libc::freeaddrinfo(list) };
+    found
 }
 
 /// Waits until one of the descriptors has bytes or its end to read, for at most
@@ -328,6 +430,17 @@ mod tests {
     fn the_clock_never_goes_back() {
         let first = boot_time();
         assert!(boot_time() >= first && first > Time::default());
+    }
+
+    #[test]
+    fn an_address_is_found_in_its_own_family_and_no_name_in_any() {
+        let look_up = |host, family| look_up(host, 80, family);
+        let found = |address: &str| LookUp::Found(vec![address.parse().unwrap()]);
+        assert_eq!(look_up("127.0.0.1", Family::V4), found("127.0.0.1:80"));
+        assert_eq!(look_up("::1", Family::V6), found("[::1]:80"));
+        assert_eq!(look_up("127.0.0.1", Family::V6), LookUp::Nothing);
+        assert_eq!(look_up("::1", Family::V4), LookUp::Nothing);
+        assert_eq!(look_up("a\0b", Family::V4), LookUp::Nothing);
     }
 
     #[test]

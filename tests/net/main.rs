@@ -22,6 +22,7 @@
 //! | beyond the connection limit clients wait and none is killed | `exhaustion` | `engine` |
 //! | an accepted client for whose pod there is no descriptor, or no port, waits | `exhaustion` | |
 //! | a SIGTERM under traffic costs nobody a byte | `ending` | `e2e::faults` |
+//! | a target by name is dialled whatever a name server says of IPv6 | `resolver` | |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
 //! The networks are namespaces, which take root; a test that gets none says
@@ -36,6 +37,7 @@ mod loss;
 mod many;
 mod network;
 mod resets;
+mod resolver;
 mod vanishing;
 
 use std::io::{Read, Write};
