@@ -56,7 +56,12 @@ impl Credentials {
         clock: Clock,
         wall_clock: WallClock,
     ) -> Result<Self, String> {
-        let (material, tls) = read_tls(&access, None)?;
+        let material = Material::read(&access, None)?;
+        let tls = material.as_ref().map(|material| material.tls(&access));
+        let tls = tls.transpose()?;
+        if let Some(remark) = material.as_ref().and_then(|it| it.remark(&access)) {
+            log::warn!("{remark}");
+        }
         let token = match &access.token {
             TokenSource::File { path, .. } => read_token(path).ok(),
             TokenSource::None | TokenSource::Fixed(_) => None,
@@ -194,20 +199,20 @@ impl Credentials {
     /// Keeps what there is if it cannot be replaced.
     fn read_tls_again(&self, state: &mut State, identity: Option<Identity>) {
         state.material_read = (self.clock)();
-        match read_tls(&self.access, identity) {
-            Ok((material, _)) if material == state.material => {
-                state
-                    .material_log
-                    .clear("the credentials can be used again");
-            }
-            Ok((material, tls)) => {
-                if self.plugin.is_none() {
-                    log::info!(
-                        "root certificates or client certificate have changed: using the new ones"
-                    );
+        match self.changed_tls(state, identity) {
+            Ok(None) => state
+                .material_log
+                .clear("the certificates can be used again"),
+            Ok(Some((material, tls))) => {
+                let remark = material.remark(&self.access);
+                match remark {
+                    Some(remark) => log::warn!("the certificates have changed; {remark}"),
+                    // A plugin's change all the time.
+                    None if self.plugin.is_some() => {}
+                    None => log::info!("the certificates have changed: using the new ones"),
                 }
-                state.material = material;
-                state.tls = tls;
+                state.material = Some(material);
+                state.tls = Some(tls);
                 state.generation += 1;
                 state.material_log = LogOnce::default();
             }
@@ -215,6 +220,21 @@ impl Credentials {
                 let why = format!("{why}; keeping what was there before");
                 state.material_log.raise(Level::Warn, "tls", &why);
             }
+        }
+    }
+
+    /// What is there now, if it is not what was there before.
+    fn changed_tls(
+        &self,
+        state: &State,
+        identity: Option<Identity>,
+    ) -> Result<Option<(Material, Tls)>, String> {
+        match Material::read(&self.access, identity)? {
+            Some(material) if state.material.as_ref() != Some(&material) => {
+                let tls = material.tls(&self.access)?;
+                Ok(Some((material, tls)))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -233,15 +253,9 @@ fn identity_of(plugin: &Arc<CachedPlugin>) -> Option<Identity> {
 /// Whether what `access` names can be used, as far as can be told without the
 /// API server.
 pub(super) fn check(access: &Access) -> Result<(), String> {
-    read_tls(access, None).map(drop)
-}
-
-type ReadTls = (Option<Material>, Option<Tls>);
-
-fn read_tls(access: &Access, identity: Option<Identity>) -> Result<ReadTls, String> {
-    let material = Material::read(access, identity)?;
-    let tls = material.as_ref().map(|material| material.tls(access));
-    Ok((material, tls.transpose()?))
+    let material = Material::read(access, None)?;
+    let tls = material.map(|material| material.tls(access));
+    tls.transpose().map(drop)
 }
 
 fn read_token(path: &Path) -> Result<Token, String> {

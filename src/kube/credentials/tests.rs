@@ -259,7 +259,13 @@ fn a_root_of_p521_is_refused_with_the_reason_unless_there_are_others() {
          Ed25519 key"
     );
     let both = format!("{P521_CERTIFICATE}{}", certificate().0);
-    assert_eq!(check(&with(both)), Ok(()));
+    let both = with(both);
+    assert_eq!(check(&both), Ok(()));
+    let remark = Material::read(&both, None).unwrap().unwrap().remark(&both);
+    assert!(remark.is_some_and(|remark| remark.contains("one of its certificates is of no use")));
+    let good = with(certificate().0);
+    let remark = Material::read(&good, None).unwrap().unwrap().remark(&good);
+    assert_eq!(remark, None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::super::access::{Access, Pem};
@@ -58,6 +58,19 @@ impl Material {
     /// Whether that is the certificate that is shown.
     pub(super) fn shows(&self, identity: Option<&Identity>) -> bool {
         self.identity.as_ref() == identity
+    }
+
+    /// What is of no use in it, though the rest is.
+    pub(super) fn remark(&self, access: &Access) -> Option<String> {
+        let certificates = CertificateDer::pem_slice_iter(&self.roots).filter_map(Result::ok);
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates);
+        let place = access.roots.as_ref().map(place_of).unwrap_or_default();
+        store.roots.iter().any(is_p521).then(|| {
+            format!(
+                "{place}: one of its certificates is of no use: it has a P-521 key, and {P521_CURE}"
+            )
+        })
     }
 
     /// Makes a `Tls` of it.
@@ -151,14 +164,15 @@ fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
                 .to_owned(),
         );
     }
-    let is_p521 = |root: &rustls::pki_types::TrustAnchor<'_>| {
-        let key = root.subject_public_key_info.as_ref();
-        key.windows(P521.len()).any(|window| window == P521)
-    };
     match store.roots.iter().all(is_p521) {
         true => Err(format!("its certificate has a P-521 key, and {P521_CURE}")),
         false => Ok(certificates),
     }
+}
+
+fn is_p521(root: &TrustAnchor<'_>) -> bool {
+    let key = root.subject_public_key_info.as_ref();
+    key.windows(P521.len()).any(|window| window == P521)
 }
 
 fn client_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {

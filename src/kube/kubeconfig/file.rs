@@ -232,6 +232,8 @@ pub(super) fn parse(text: &[u8]) -> Result<File, String> {
             max_total_scalar_bytes: MOST_BYTES,
             max_recorded_anchor_bytes: MOST_BYTES,
         },
+        // As in kubectl.
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
         // The cause would quote the text.
         with_snippet: false,
     };

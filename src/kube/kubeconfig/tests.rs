@@ -234,7 +234,6 @@ fn what_is_no_kubeconfig_is_told_by_its_line_and_never_quoted() {
         ("too deep", &deep, "it is not a kubeconfig"),
         ("an alias bomb", bomb, "it is not a kubeconfig"),
         ("a large text, often", &large, "it is not a kubeconfig"),
-        ("a key twice", "users: []\nusers: []\n", "see line 2"),
         (
             "two documents",
             "users: []\n---\nusers: []\n",
@@ -265,6 +264,18 @@ fn what_is_no_kubeconfig_is_told_by_its_line_and_never_quoted() {
         );
     }
     assert!(Kubeconfig::parse(b"\xff\xfe\xff", Path::new("/")).is_err());
+}
+
+#[test]
+fn of_a_key_that_is_there_twice_the_last_counts_as_in_kubectl() {
+    let user = |token: &str| format!("users: [{{name: u, user: {{token: {token}}}}}]\n");
+    let config = parse(&format!("{}{}", user("first"), user("second"))).unwrap();
+    let choice = Choice {
+        user: Some("u"),
+        ..Choice::default()
+    };
+    let user = config.select(choice).ok().unwrap().user;
+    assert_eq!(user.token.as_deref(), Some("second"));
 }
 
 #[test]
