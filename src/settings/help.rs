@@ -1,10 +1,9 @@
 //! The table in prose: `--help`, the README's table, and which flag was meant.
 
+use super::migration;
 use super::table::{Setting, TABLE, Unset};
+use super::wrap::wrap;
 use crate::workload::Dialect;
-
-/// The widest line of the help, in columns.
-const WIDTH: usize = 100;
 
 /// The program's name and version, for `--version`.
 pub fn version() -> &'static str {
@@ -29,7 +28,7 @@ pub fn help() -> String {
     for (head, body) in OTHERS {
         text += &format!("{head:indent$}{body}\n");
     }
-    text + FOOT
+    text + FOOT + "\n" + &migration::help() + END
 }
 
 /// The settings that `zpa` itself has.
@@ -46,7 +45,9 @@ const FOOT: &str = "
 A setting is a flag or a variable of the environment. A flag beats a variable, and an empty
 variable counts as unset. A duration is written as in Go (300ms, 90s, 1h30m), or in plain
 seconds.
+";
 
+const END: &str = "
 Documentation: README.md in the program's source
 ";
 
@@ -62,25 +63,6 @@ fn facts(setting: &Setting) -> String {
     };
     let variables = setting.variables.join(", ");
     format!("[{variables}; {unset}]").replace('`', "")
-}
-
-/// `text` in lines, for a column that begins `indent` from the left. The
-/// first line is to be put where the column begins.
-fn wrap(indent: usize, text: &str) -> String {
-    let mut wrapped = String::new();
-    let mut column = indent;
-    for word in text.split(' ') {
-        if column > indent && column + 1 + word.len() > WIDTH {
-            wrapped += &format!("\n{:indent$}", "");
-            column = indent;
-        } else if column > indent {
-            wrapped.push(' ');
-            column += 1;
-        }
-        wrapped += word;
-        column += word.len();
-    }
-    wrapped + "\n"
 }
 
 /// The README's table of settings, in Markdown.

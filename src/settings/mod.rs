@@ -12,11 +12,13 @@
 mod dialect;
 mod help;
 mod links;
+pub mod migration;
 mod quote;
 mod raw;
 mod table;
 mod unknown;
 mod value;
+mod wrap;
 
 use std::ffi::OsString;
 use std::fmt;

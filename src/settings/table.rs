@@ -61,6 +61,8 @@ pub struct Column {
     pub unset: Unset,
     /// What becomes of the flag.
     pub fate: Fate,
+    /// What it is for, if not the same as for `zpa`.
+    pub help: Option<&'static str>,
     /// How it is read, if not like `zpa`'s own.
     pub(super) store: Option<Store>,
 }
@@ -110,6 +112,7 @@ impl Column {
             names,
             unset,
             fate: Fate::Kept,
+            help: None,
             store: None,
         }
     }
@@ -123,6 +126,14 @@ impl Column {
     const fn read(self, store: Store) -> Column {
         Column {
             store: Some(store),
+            ..self
+        }
+    }
+
+    /// For something else than in `zpa`'s own dialect.
+    const fn meaning(self, help: &'static str) -> Column {
+        Column {
+            help: Some(help),
             ..self
         }
     }

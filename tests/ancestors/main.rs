@@ -1,6 +1,11 @@
 //! The manifests of both ancestors, with nothing changed but the image: that they
-//! run, and that the fixtures are no prettier than the pages they stand for.
+//! run, that the fixtures are no prettier than the pages they stand for, that what
+//! broke the ancestors breaks nothing here, and that `manifests/COMING-FROM.md` says
+//! what is so.
 
+mod case;
+mod coming_from;
+mod flaws;
 mod manifest;
 mod pages;
 mod ports;

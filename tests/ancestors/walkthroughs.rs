@@ -8,50 +8,15 @@
 //! Python manifests the value of `--expiration-time`, and of the Go manifest, which
 //! does not say how long, `ZPA_IDLE_TTL`.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::program::Zpa;
-use support::sandbox::{Options, Sandbox, on};
+use support::sandbox::on;
 
-use crate::manifest::Manifest;
+use crate::case::{Case, GO, PYTHON_EXAMPLE, PYTHON_PAGE, start};
 use crate::{echo, in_a_network_of_its_own};
 
 /// The duration in place of theirs, in seconds.
 const SHORT: &str = "1";
-
-/// A manifest, the app that it is for, and what its args mean.
-struct Case {
-    fixture: &'static str,
-    namespace: &'static str,
-    app: &'static str,
-    service: &'static str,
-    idle_ttl: &'static str,
-    /// What `/status` says of where connections go.
-    through: &'static str,
-    /// A path of the ancestor's on its admin port, and the answer.
-    admin: (&'static str, &'static str),
-}
-
-const GO: Case = Case {
-    fixture: "go.yaml",
-    namespace: "default",
-    app: "myapp",
-    service: "myapp",
-    idle_ttl: "1h0m0s",
-    through: "the pods; the target myapp:80 where no pod can be dialled",
-    admin: ("/healthz", "ok\n"),
-};
-
-const PYTHON_PAGE: Case = Case {
-    fixture: "python-page.yaml",
-    namespace: "my-app",
-    app: "my-app-deployment",
-    service: "my-app-svc",
-    idle_ttl: "10m0s",
-    through: "the pods; the target my-app-svc:80 where no pod can be dialled",
-    admin: ("/healthz", "ok\n"),
-};
 
 #[test]
 fn the_go_page_runs_with_its_args_and_rights() {
@@ -68,48 +33,17 @@ fn the_python_page_runs_with_its_args_and_rights() {
     });
 }
 
-impl Case {
-    fn manifest(&self) -> Manifest {
-        Manifest::fixture(self.fixture)
-    }
-
-    /// Its app asleep, and a cluster that allows what the manifest allows.
-    fn sandbox(&self) -> Sandbox {
-        let sandbox = Sandbox::start(Options {
-            namespace: self.namespace.to_owned(),
-            name: self.app.to_owned(),
-            service: Some(self.service.to_owned()),
-            ..Options::default()
-        });
-        sandbox.set_rules(self.manifest().rules);
-        sandbox
-    }
-}
-
-/// Starts the program as the kubelet would: with those args, the environment of a
-/// container, and the credentials of a service account.
-fn start(sandbox: &Sandbox, args: &[String], env: &[(&str, &str)]) -> Zpa {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
-    command
-        .args(args)
-        .env_clear()
-        .env("HOSTNAME", "zpa-5d9c7")
-        .env(
-            "KUBERNETES_SERVICE_HOST",
-            sandbox.address().ip().to_string(),
-        )
-        .env(
-            "KUBERNETES_SERVICE_PORT",
-            sandbox.address().port().to_string(),
-        )
-        // In a container they are where the program looks by itself.
-        .env("ZPA_CREDENTIALS", sandbox.credentials())
-        .envs(env.iter().copied());
-    Zpa::spawn(command)
+#[test]
+fn the_python_example_runs_with_its_args_and_rights() {
+    in_a_network_of_its_own(|_| {
+        let shortened = PYTHON_EXAMPLE.manifest();
+        let shortened = shortened.args_with("--expiration-time", SHORT);
+        walk(&PYTHON_EXAMPLE, &shortened, &[]);
+    });
 }
 
 fn walk(case: &Case, shortened: &[String], env: &[(&str, &str)]) {
-    let sandbox = case.sandbox();
+    let sandbox = case.sandbox(0);
     let zpa = start(&sandbox, &case.manifest().args, &[]);
     zpa.expect_ready();
     drop(echo(&zpa, "good morning"));

@@ -58,7 +58,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "local-address",
         placeholder: "ADDRESS",
-        help: "The address of --listen",
+        help: "The address of `--listen`",
         examples: &["0.0.0.0", "::"],
         columns: &[Column::new(
             PYTHON,
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "local-port",
         placeholder: "PORT",
-        help: "The port of --listen",
+        help: "The port of `--listen`",
         examples: &["80", "8080"],
         columns: &[Column::new(PYTHON, &["local-port"], Unset::Means("80"))],
         store: |settings, text| {
@@ -86,7 +86,8 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "target-address",
         placeholder: "HOST",
-        help: "The host of --target",
+        help: "The host to dial; if it is the Service of `--endpoint`, its pods, and it only where none of \
+               them answers",
         examples: &["my-app"],
         columns: &[Column::new(
             PYTHON,
@@ -102,7 +103,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "target-port",
         placeholder: "PORT",
-        help: "The port of --target",
+        help: "The port of `--target-address`; of the Service's ports the one that is meant",
         examples: &["80"],
         columns: &[Column::new(PYTHON, &["target-port"], Unset::Means("80"))],
         store: |settings, text| {
@@ -117,7 +118,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "max-retry",
         placeholder: "NUMBER",
-        help: "--hold-timeout is this many --waiting-time and one minute",
+        help: "`--hold-timeout` is this many times `--waiting-time` and one minute",
         examples: &["30"],
         columns: &[Column::new(PYTHON, &["max-retry"], Unset::Means("30"))],
         store: |settings, text| {
@@ -129,7 +130,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "waiting-time",
         placeholder: "MILLISECONDS",
-        help: "See --max-retry",
+        help: "See `--max-retry`",
         examples: &["1000"],
         columns: &[Column::new(PYTHON, &["waiting-time"], Unset::Means("1000"))],
         store: |settings, text| {
@@ -141,7 +142,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "ping-url",
         placeholder: "PATH",
-        help: "The path of the admin port that answers with {\"response\": \"pong\"}",
+        help: "The path of the admin port that answers with `{\"response\": \"pong\"}`",
         examples: &["/ping"],
         columns: &[Column::new(
             PYTHON_LABELS,
@@ -157,7 +158,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "metrics-url",
         placeholder: "PATH",
-        help: "The path of the admin port that has the metrics, beside /metrics",
+        help: "The path of the admin port that has the metrics, beside `/metrics`",
         examples: &["/metrics"],
         columns: &[Column::new(
             PYTHON_LABELS,

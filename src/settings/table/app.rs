@@ -107,7 +107,12 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Means("the pods"),
         help: "Dial this instead of the pods' own addresses, for example the Service",
         examples: &["my-app:80", "10.0.0.7:80"],
-        columns: &[Column::new(GO, &["target"], Unset::Means("the pods"))],
+        columns: &[
+            Column::new(GO, &["target"], Unset::Means("the pods")).meaning(
+                "What to dial; if it is the Service of `--endpoints`, its pods, and it only where \
+                 none of them answers",
+            ),
+        ],
         store: |settings, text| {
             settings.target = Some(text.parse().map_err(reason)?);
             Ok(())

@@ -1,0 +1,23 @@
+//! Lines of the help.
+
+/// The widest line of the help, in columns.
+const WIDTH: usize = 100;
+
+/// `text` in lines, for a column that begins `indent` from the left. The
+/// first line is to be put where the column begins.
+pub(super) fn wrap(indent: usize, text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = indent;
+    for word in text.split(' ') {
+        if column > indent && column + 1 + word.len() > WIDTH {
+            wrapped += &format!("\n{:indent$}", "");
+            column = indent;
+        } else if column > indent {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += word.len();
+    }
+    wrapped + "\n"
+}
