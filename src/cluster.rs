@@ -208,6 +208,28 @@ impl fmt::Display for AddressSource {
     }
 }
 
+/// Why no pod can be dialled although the endpoints can be listed. Each with its
+/// reason and cure, fit for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// There is no such Service, there never was while we looked, and nothing has
+    /// endpoints in its name.
+    NoService(String),
+    /// The Service has no such port, or its port cannot be told.
+    NoSuchPort(String),
+    /// There are endpoints, and none of them has the port.
+    PortMissing(String),
+}
+
+impl NoAddress {
+    /// The reason and the cure.
+    pub fn why(&self) -> &str {
+        let (NoAddress::NoService(why) | NoAddress::NoSuchPort(why) | NoAddress::PortMissing(why)) =
+            self;
+        why
+    }
+}
+
 /// A right that the API server may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{AddressSource, LeaseStore, Outcome, Permission, Refusal};
+use crate::cluster::{AddressSource, LeaseStore, NoAddress, Outcome, Permission, Refusal};
 use crate::duration;
 use crate::policy;
 use crate::supervisor::ThreadPanic;
@@ -29,8 +29,8 @@ pub struct Health {
     source: Option<AddressSource>,
     /// They could be listed when that was last tried.
     following: bool,
-    /// Why there is no Service, if there is none and was none.
-    no_service: Option<String>,
+    /// Why no pod can be dialled although the endpoints can be listed.
+    no_address: Option<NoAddress>,
     refused: BTreeMap<Permission, Refused>,
     trouble: Option<(String, Time)>,
     /// The last panic of each thread that has panicked.
@@ -79,14 +79,28 @@ impl Health {
         self.source = source.or(self.source);
     }
 
-    /// There is no Service, for that reason, or there is one after all.
-    pub(super) fn no_service(&mut self, why: Option<String>) {
-        self.no_service = why;
+    /// No pod can be dialled, for that reason, or the reason is gone.
+    pub(super) fn no_address(&mut self, why: Option<NoAddress>) {
+        self.no_address = why;
     }
 
-    /// Why there is no Service, if there is none and was none.
-    pub fn why_no_service(&self) -> Option<&str> {
-        self.no_service.as_deref()
+    /// Why no pod can be dialled although the endpoints can be listed.
+    pub fn no_address_because(&self) -> Option<&str> {
+        self.no_address.as_ref().map(NoAddress::why)
+    }
+
+    /// Whether there are endpoints, and none of them has the port.
+    pub fn is_port_missing(&self) -> bool {
+        matches!(self.no_address, Some(NoAddress::PortMissing(_)))
+    }
+
+    /// Which setting is wrong, if one is: such a proxy could wake nobody. Endpoints
+    /// without the port are no such reason: the pods of another rollout may have it.
+    fn wrong_setting(&self) -> Option<&str> {
+        match &self.no_address {
+            Some(NoAddress::NoService(why) | NoAddress::NoSuchPort(why)) => Some(why),
+            Some(NoAddress::PortMissing(_)) | None => None,
+        }
     }
 
     /// A right is refused, or granted after all.
@@ -194,7 +208,10 @@ impl Health {
         if !self.looked {
             reasons.push(format!("the Deployment {name} was not read yet"));
         }
-        if self.source.is_none() && !(context.has_target && blind) {
+        let wrong_setting = self.wrong_setting().filter(|_| context.is_pods_first);
+        let has_looked = self.source.is_some() || self.wrong_setting().is_some();
+        let does_without = context.has_target && blind;
+        if !has_looked && !does_without {
             reasons.push("the addresses of the pods were not listed yet".to_owned());
         }
         if reasons.len() > panicked {
@@ -210,8 +227,8 @@ impl Health {
                 format!("not allowed for {seconds} to {permission}: {why}")
             })
         });
-        let no_service = self.no_service.clone().filter(|_| context.is_pods_first);
-        reasons.extend(no_service.into_iter().chain(refused));
+        let wrong_setting = wrong_setting.map(str::to_owned);
+        reasons.extend(wrong_setting.into_iter().chain(refused));
         reasons
     }
 }
@@ -226,7 +243,9 @@ impl Refused {
             Permission::PatchScale if context.is_up => {
                 Some("leaving the app awake: it is not put to sleep")
             }
-            Permission::FollowEndpoints if context.has_target => {
+            Permission::FollowSlices | Permission::FollowEndpoints
+                if context.has_target && self.refusal.fallback.is_none() =>
+            {
                 Some("dialling the target without knowing whether it is there")
             }
             _ => self.refusal.fallback,
@@ -315,13 +334,14 @@ mod tests {
             ..ASLEEP
         };
         let mut health = well();
-        health.no_service(Some("the Service default/typo does not exist".into()));
+        let typo = "the Service default/typo does not exist".to_owned();
+        health.no_address(Some(NoAddress::NoService(typo)));
         assert_eq!(
             unready(&health, ASLEEP, 1),
             ["the Service default/typo does not exist"]
         );
         assert!(unready(&health, target, 1).is_empty());
-        health.no_service(None);
+        health.no_address(None);
         assert!(unready(&health, ASLEEP, 2).is_empty());
     }
 

@@ -115,11 +115,19 @@ impl Api for Outside {
         self.api.request(id, request);
     }
 
-    fn refresh(&mut self) {
-        self.api.refresh();
+    fn relist(&mut self) {
+        self.api.relist();
+    }
+
+    fn relist_unless_newer(&mut self, seen: Time) {
+        self.api.relist_unless_newer(seen);
         if let Some(resolver) = &self.resolver {
             resolver.refresh();
         }
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        self.api.set_waiting(is_waiting);
     }
 }
 
@@ -273,7 +281,7 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Pods(pods) => Message::Pods(pods),
         kube::Report::Fallback(address) => Message::Fallback(address),
         kube::Report::Following(source) => Message::Following(source),
-        kube::Report::NoService(why) => Message::NoService(why),
+        kube::Report::NoAddress(why) => Message::NoAddress(why),
         kube::Report::Right {
             permission,
             refusal,
@@ -281,7 +289,6 @@ fn message(report: kube::Report) -> Message {
             permission,
             refusal,
         },
-        kube::Report::PortMissing(missing) => Message::PortMissing(missing),
         kube::Report::Trouble(what) => Message::Trouble(what),
         kube::Report::Panicked(panic) => Message::Panicked(panic),
     }

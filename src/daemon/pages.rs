@@ -170,6 +170,7 @@ impl View<'_> {
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
                 up_to_date: health.is_following(),
+                problem: health.no_address_because(),
                 dialled: proxy.backends(),
                 through: proxy.terms().route.to_string(),
             },
@@ -198,7 +199,7 @@ struct State<'a> {
     not_ready_because: Vec<String>,
     app: App<'a>,
     in_use: InUse,
-    addresses: Addresses,
+    addresses: Addresses<'a>,
     connections: Connections,
     api_server: ApiServer<'a>,
     fallbacks: Vec<Fallback<'a>>,
@@ -229,9 +230,10 @@ struct InUse {
 }
 
 #[derive(Serialize)]
-struct Addresses {
+struct Addresses<'a> {
     source: Option<String>,
     up_to_date: bool,
+    problem: Option<&'a str>,
     dialled: usize,
     through: String,
 }

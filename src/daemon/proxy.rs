@@ -16,7 +16,9 @@ use super::messages::{clients, connections, describe};
 use super::route::Route;
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
-use crate::cluster::{AddressSource, Outcome, Permission, Pod, Refusal, Request, TargetStatus};
+use crate::cluster::{
+    AddressSource, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
+};
 use crate::duration;
 use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
@@ -31,6 +33,10 @@ const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
 /// How long the endpoints may stay as they are while somebody waits for a pod,
 /// before they are listed afresh.
 const SILENCE: Duration = policy::POLL_STARTING;
+
+/// A watch that has shown something so recently is alive, and a list would show no
+/// more of an address that cannot be dialled.
+const ALIVE: Duration = Duration::from_secs(2);
 
 /// How often connections that were closed at the hold limit are reported.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -63,8 +69,13 @@ pub trait Sockets {
 pub trait Api {
     /// Sends a request, in place of one that is not answered yet.
     fn request(&mut self, id: u64, request: Request);
-    /// What is known of the endpoints has proved wrong.
-    fn refresh(&mut self);
+    /// Has the endpoints listed afresh.
+    fn relist(&mut self);
+    /// What was known of the endpoints at `seen` has proved wrong: has them listed
+    /// afresh, unless the watch has shown something since.
+    fn relist_unless_newer(&mut self, seen: Time);
+    /// Whether somebody waits for an endpoint.
+    fn set_waiting(&mut self, is_waiting: bool);
 }
 
 /// What comes in from outside the loop.
@@ -85,10 +96,8 @@ pub enum Message {
     Target(Vec<SocketAddr>),
     /// Where the endpoints are listed; `None` while they cannot be.
     Following(Option<AddressSource>),
-    /// Why there is no pod to be found, if the Service does not exist.
-    NoService(Option<String>),
-    /// Whether endpoints are listed of which none has the wanted port.
-    PortMissing(bool),
+    /// Why no pod can be dialled although the endpoints can be listed.
+    NoAddress(Option<NoAddress>),
     /// A right is refused, or granted after all.
     Right {
         /// Which right.
@@ -179,8 +188,6 @@ pub struct Proxy<S, A> {
     target: Vec<SocketAddr>,
     /// The Service's own address, if it is known.
     cluster_ip: Option<SocketAddr>,
-    /// Whether endpoints are listed of which none has the wanted port.
-    port_missing: bool,
     /// What the controller of the scaled object said last.
     target_status: Option<TargetStatus>,
     wake_report: WakeReport,
@@ -221,7 +228,6 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             pods_heard: None,
             target: Vec::new(),
             cluster_ip: None,
-            port_missing: false,
             target_status: None,
             wake_report: WakeReport::default(),
             backends_until: Some(now + TRUST_TARGET_AFTER),
@@ -363,8 +369,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
         if counts.failed_dials != self.failed_dials {
             self.failed_dials = counts.failed_dials;
-            self.api.refresh();
+            self.api.relist_unless_newer(now - ALIVE);
         }
+        self.api.set_waiting(waiting > 0);
         self.report_losses(counts.held_too_long, now);
     }
 
@@ -389,12 +396,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.cluster_ip = address;
                 self.update_fallback();
             }
-            Message::PortMissing(missing) => {
-                self.port_missing = missing;
+            Message::NoAddress(why) => {
+                self.health.no_address(why);
                 self.backends_until = Some(now);
             }
             Message::Following(source) => self.health.following(source),
-            Message::NoService(why) => self.health.no_service(why),
             Message::Right {
                 permission,
                 refusal,
@@ -416,7 +422,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if let Phase::Starting { since } = *self.policy.phase()
             && now.since(self.pods_heard.unwrap_or_default().max(since)) >= SILENCE
         {
-            self.api.refresh();
+            self.api.relist_unless_newer(now - SILENCE);
         }
     }
 
@@ -431,7 +437,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let trusts_target = self.trusts_target(now);
         let backends = match self.terms.route {
             Route::Pods => pods,
-            Route::PodsThenTarget(_) if self.port_missing || trusts_target => target(),
+            Route::PodsThenTarget(_) if self.health.is_port_missing() || trusts_target => target(),
             Route::PodsThenTarget(_) => pods,
             Route::Target(_) if !pods.is_empty() || trusts_target => target(),
             Route::Target(_) => Vec::new(),
@@ -476,7 +482,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 }
                 Command::ReleasePods => {
                     if self.pods.begin_release(now) {
-                        self.api.refresh();
+                        self.api.relist();
                     }
                     self.backends_until = Some(now);
                 }
@@ -516,9 +522,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn facts(&self) -> Facts<'_> {
         Facts {
             service: &self.terms.service,
-            no_address: self.health.why_no_service(),
+            no_address: self.health.no_address_because(),
             is_following: self.health.is_following(),
-            port_missing: self.port_missing,
             listed: self.pods.listed(),
             dialable: self.backends,
             target: self.target_status.as_ref(),

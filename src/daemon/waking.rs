@@ -24,8 +24,6 @@ pub struct Facts<'a> {
     pub no_address: Option<&'a str>,
     /// Whether the endpoints can be followed.
     pub is_following: bool,
-    /// Whether endpoints are listed of which none has the wanted port.
-    pub port_missing: bool,
     /// How many pods the Service lists, ready or not.
     pub listed: usize,
     /// How many addresses may be dialled.
@@ -50,9 +48,6 @@ impl Facts<'_> {
             (Some(why), ..) => why.to_owned(),
             (None, 0, _) if !self.is_following => {
                 format!("the endpoints of Service {service} cannot be followed")
-            }
-            (None, 0, _) if self.port_missing => {
-                format!("no endpoint of Service {service} has the port; set --port to one that has")
             }
             (None, 0, 0) => format!("Service {service} has no endpoint"),
             (None, 0, listed) => {
@@ -146,7 +141,6 @@ mod tests {
             service: "shop",
             no_address: None,
             is_following: true,
-            port_missing: false,
             listed,
             dialable,
             target: None,
@@ -194,15 +188,7 @@ mod tests {
                 "the endpoints of Service shop cannot be followed",
             ),
             (
-                "a port that no container has",
-                Facts {
-                    port_missing: true,
-                    ..facts(1, 0)
-                },
-                "no endpoint of Service shop has the port; set --port to one that has",
-            ),
-            (
-                "no such Service",
+                "no such Service, or no such port",
                 Facts {
                     no_address: Some("Service shop does not exist"),
                     ..facts(0, 0)

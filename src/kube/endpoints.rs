@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::de::DeserializeOwned;
 
 use super::objects::{self, EndpointPort, EndpointSlice, Metadata, TargetRef, WatchEvent, is_tcp};
-use crate::cluster::{AddressSource, Permission, Pod};
+use super::watcher::{self, Applied};
+use crate::cluster::{AddressSource, Pod};
 
 /// Which port of an endpoint to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,21 +111,11 @@ pub(super) struct Object {
 
 /// A kind of object that lists endpoints: EndpointSlice or Endpoints.
 pub(super) trait Source: DeserializeOwned {
-    /// Its name in RBAC and in messages.
-    const RESOURCE: &'static str;
-    /// Its name to everybody else.
-    const NAME: AddressSource;
-    /// The right to list and watch it.
-    const PERMISSION: Permission;
     /// What is stored of it.
     fn into_object(self) -> Object;
 }
 
 impl Source for EndpointSlice {
-    const RESOURCE: &'static str = "endpointslices";
-    const NAME: AddressSource = AddressSource::EndpointSlices;
-    const PERMISSION: Permission = Permission::FollowSlices;
-
     fn into_object(self) -> Object {
         let is_ip = IpFamily::named(&self.address_type).is_some();
         let listed = self.endpoints.iter().flatten().filter(|_| is_ip);
@@ -157,10 +148,6 @@ impl objects::Endpoint {
 }
 
 impl Source for objects::Endpoints {
-    const RESOURCE: &'static str = "endpoints";
-    const NAME: AddressSource = AddressSource::Endpoints;
-    const PERMISSION: Permission = Permission::FollowEndpoints;
-
     /// `v1` Endpoints know neither `serving` nor `terminating`: a Service with
     /// `publishNotReadyAddresses` lists every address as ready.
     fn into_object(self) -> Object {
@@ -213,57 +200,88 @@ impl Endpoint {
     }
 }
 
-/// What an event asks for beyond taking it in.
-#[derive(Debug)]
-pub(super) enum Applied {
-    /// Nothing.
-    Done,
-    /// A new object, as there is when a Service is made anew: its ports may
-    /// have changed.
-    Appeared,
-    /// The server has ended the watch: list again.
-    Failed(objects::Status),
-}
-
 /// Every object of the Service that lists endpoints, by name.
 ///
 /// One thread writes it, from one source at a time: a list without a
 /// resourceVersion is a consistent read, never older than the watch before it,
 /// so that no versions need comparing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Store {
+    /// What the objects are.
+    source: AddressSource,
     objects: BTreeMap<String, Object>,
+    /// Those of a list that is not complete yet.
+    incoming: BTreeMap<String, Object>,
+    appeared: bool,
+}
+
+impl watcher::Store for Store {
+    type Object = Object;
+
+    fn add_page(&mut self, items: Vec<Object>, is_first: bool) {
+        if is_first {
+            self.incoming.clear();
+        }
+        let named = items.into_iter();
+        let named = named.map(|item| (item.metadata.name.clone(), item));
+        self.incoming.extend(named);
+    }
+
+    fn replace(&mut self) {
+        self.objects = std::mem::take(&mut self.incoming);
+    }
+
+    fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
+        match self.source {
+            AddressSource::EndpointSlices => self.apply_event::<EndpointSlice>(line),
+            AddressSource::Endpoints => self.apply_event::<objects::Endpoints>(line),
+        }
+    }
 }
 
 impl Store {
-    /// Takes in the items of a list, or of a page of one.
-    pub(super) fn add(&mut self, items: Vec<Object>) {
-        for item in items {
-            self.put(item);
+    /// Nothing is known yet; objects of that kind are to come.
+    pub(super) fn new(source: AddressSource) -> Self {
+        Store {
+            source,
+            objects: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            appeared: false,
         }
     }
 
-    /// Takes in an event, and moves `version` to where the watch has got.
-    pub(super) fn apply<T: Source>(
-        &mut self,
-        event: WatchEvent<T>,
-        version: &mut String,
-    ) -> Applied {
-        let (reached, applied) = match event {
-            WatchEvent::Added(object) => (self.put(object.into_object()), Applied::Appeared),
-            WatchEvent::Modified(object) => (self.put(object.into_object()), Applied::Done),
+    /// What the objects are.
+    pub(super) fn source(&self) -> AddressSource {
+        self.source
+    }
+
+    /// Objects of that kind are to come, beginning with a list.
+    pub(super) fn set_source(&mut self, source: AddressSource) {
+        self.source = source;
+    }
+
+    /// Whether an event has shown a new object since this was last asked, as there
+    /// is when a Service is made anew: its ports may have changed.
+    pub(super) fn take_appeared(&mut self) -> bool {
+        std::mem::take(&mut self.appeared)
+    }
+
+    fn apply_event<T: Source>(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
+        let reached = match serde_json::from_slice::<WatchEvent<T>>(line)? {
+            WatchEvent::Added(object) => {
+                self.appeared = true;
+                self.put(object.into_object())
+            }
+            WatchEvent::Modified(object) => self.put(object.into_object()),
             WatchEvent::Deleted(object) => {
                 let metadata = object.into_object().metadata;
                 self.objects.remove(&metadata.name);
-                (metadata.resource_version, Applied::Done)
+                metadata.resource_version
             }
-            WatchEvent::Bookmark(bookmark) => (bookmark.metadata.resource_version, Applied::Done),
-            WatchEvent::Error(status) => return Applied::Failed(status),
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
         };
-        if !reached.is_empty() {
-            *version = reached;
-        }
-        applied
+        Ok(Applied::Reached(reached))
     }
 
     /// Whether no object at all lists endpoints. A Service with a selector has

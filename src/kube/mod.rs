@@ -22,15 +22,16 @@
 //! minutes (`deployment`).
 //!
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
-//! there, for ever, with a backoff of its own. It is the only writer of what is
-//! known of the endpoints. [`Handle::refresh`] ends its watch (`relist`) and
-//! thereby makes it list again, on a new connection: that costs the connection,
-//! and cures a half-open one.
+//! there, for ever, with a backoff of its own. It is the only writer of the store
+//! of endpoints (`endpoints`). What it does next is decided by a pure state machine
+//! (`reflector::core`, and in it `watcher`), and the thread makes the calls.
+//! [`Handle::relist`] ends its watch (`relist`) and thereby makes it list again, on
+//! a new connection: that costs the connection, and cures a half-open one.
 //!
 //! A refusal is logged once, and again when it changes, but reported each time.
 //! A fault of the API server says nothing of the Deployment, so that what is
 //! known of the endpoints stands until a list replaces it. A `Retry-After` is
-//! part of the [`Outcome`]; only the watch, which asks by itself, heeds its own.
+//! part of the [`Outcome`]; the reflector, which asks by itself, keeps to its own.
 //!
 //! Where the API server is and who we are is found once (`access`), from flags,
 //! a `kubeconfig` or the pod's service account. What those name is read again
@@ -47,12 +48,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::clock::{Clock, WallClock};
-use crate::cluster::{AddressSource, Outcome, Permission, Pod, PortRef, Refusal, Request};
+use crate::clock::{Clock, Time, WallClock};
+use crate::cluster::{
+    AddressSource, NoAddress, Outcome, Permission, Pod, PortRef, Refusal, Request,
+};
 use crate::supervisor::ThreadPanic;
 use crate::workload::TargetRef;
 
 pub mod access;
+mod answers;
 mod client;
 mod credentials;
 mod deployment;
@@ -81,6 +85,7 @@ mod text;
 mod throttle;
 mod token;
 mod transport;
+mod watcher;
 
 pub use access::Access;
 pub use requests::{Reaction, Requests, Verb};
@@ -123,13 +128,9 @@ pub enum Report {
     /// Which objects the endpoints are listed from, at first and at each change;
     /// None while they cannot be. Then the last `Pods` stand.
     Following(Option<AddressSource>),
-    /// There is no such Service, there never was while we looked, and nothing
-    /// has endpoints in its name: why no pod can be found, fit for a log. None
-    /// once that is over.
-    NoService(Option<String>),
-    /// Whether endpoints are listed of which none has the wanted port, so that
-    /// their pods cannot be dialled; at each change.
-    PortMissing(bool),
+    /// Why no pod can be dialled although the endpoints can be listed, at each
+    /// change; None once that is over.
+    NoAddress(Option<NoAddress>),
     /// A right is refused, each time it is; or it is granted after all, once. A
     /// right of which nothing is reported is granted, or was not needed yet.
     Right {
@@ -164,13 +165,25 @@ impl Handle {
         self.queue.put(id, request);
     }
 
-    /// Has the endpoints listed afresh at once, because what is known of them
-    /// has just proved wrong.
+    /// Has the endpoints listed afresh at once.
     ///
     /// Never blocks. At most once a second, and less often while it goes on; a
     /// call that comes too soon does nothing.
-    pub fn refresh(&self) {
+    pub fn relist(&self) {
         self.relist.request((self.clock)());
+    }
+
+    /// Has the endpoints listed afresh, because what was known of them at `seen` has
+    /// proved wrong. Does nothing if the watch has shown something since: it is
+    /// alive, and a list would show no more.
+    pub fn relist_unless_newer(&self, seen: Time) {
+        self.relist.request_unless_newer(seen, (self.clock)());
+    }
+
+    /// Says whether somebody waits for an endpoint. While that is so, no pause after a
+    /// failure is longer than a second, nor any that the server asks for than five.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.relist.set_waiting(is_waiting);
     }
 
     /// The requests that were made since the start.
@@ -316,8 +329,7 @@ mod tests {
                 Report::Pods(pods) => listed = pods.len() == 1,
                 Report::Fallback(_)
                 | Report::Following(_)
-                | Report::NoService(_)
-                | Report::PortMissing(_)
+                | Report::NoAddress(_)
                 | Report::Right { .. }
                 | Report::Trouble(_)
                 | Report::Panicked(_) => {}

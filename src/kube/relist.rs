@@ -1,8 +1,7 @@
-//! How the reflector is called away from what it is at: from a pause, or from a
-//! read of a watch in which nothing happens.
+//! The relist signal: how the reflector is called away from what it is at, be that
+//! a pause, or a read of a watch in which nothing happens.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::client::Client;
 use super::throttle::Throttle;
@@ -10,17 +9,31 @@ use crate::clock::Time;
 
 /// Wakes the reflector.
 pub(super) struct RelistSignal {
-    state: Mutex<Requested>,
+    state: Mutex<State>,
     changed: Condvar,
     /// The reflector's, whose calls a request cancels.
     pub(super) client: Client,
 }
 
 #[derive(Default)]
-struct Requested {
+struct State {
     requested: bool,
     closed: bool,
+    is_waiting: bool,
+    /// What the reflector was told of that.
+    told_waiting: bool,
+    /// When the watch has shown something last.
+    heard: Option<Time>,
     throttle: Throttle,
+}
+
+/// What the reflector is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signalled {
+    /// The endpoints are to be listed.
+    Relist,
+    /// Somebody waits for an endpoint, or nobody does any more.
+    Waiting(bool),
 }
 
 impl RelistSignal {
@@ -46,6 +59,25 @@ impl RelistSignal {
         self.client.cancel();
     }
 
+    /// The same, unless the watch has shown something after `seen`: then what is
+    /// stored is newer than what is doubted, and the watch is alive.
+    pub(super) fn request_unless_newer(&self, seen: Time, now: Time) {
+        let heard = self.state().heard;
+        if heard.is_none_or(|heard| heard <= seen) {
+            self.request(now);
+        }
+    }
+
+    /// Whether somebody waits for an endpoint. It shortens pauses, and ends no watch.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        let mut state = self.state();
+        if state.is_waiting != is_waiting {
+            state.is_waiting = is_waiting;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
     /// Ends the reflector.
     pub(super) fn close(&self) {
         self.state().closed = true;
@@ -57,35 +89,121 @@ impl RelistSignal {
         self.state().closed
     }
 
-    /// Whether it was rung, or closed, since a list last answered it.
-    pub(super) fn is_requested(&self) -> bool {
+    /// The watch has shown something.
+    pub(super) fn heard(&self, now: Time) {
+        self.state().heard = Some(now);
+    }
+
+    /// Whether a list is requested that was not taken up yet. What the calls in
+    /// progress have come to is then of no interest.
+    pub(super) fn take_request(&self) -> bool {
+        std::mem::take(&mut self.state().requested)
+    }
+
+    /// What the reflector was not told yet.
+    pub(super) fn take(&self) -> Option<Signalled> {
+        if self.take_request() {
+            return Some(Signalled::Relist);
+        }
+        let mut state = self.state();
+        if state.is_waiting != state.told_waiting {
+            state.told_waiting = state.is_waiting;
+            return Some(Signalled::Waiting(state.is_waiting));
+        }
+        None
+    }
+
+    /// Waits until `until`, or there is something to tell.
+    pub(super) fn wait(&self, until: Option<Time>, now: Time) {
+        let nothing = |state: &mut State| {
+            !state.closed && !state.requested && state.is_waiting == state.told_waiting
+        };
         let state = self.state();
-        state.requested || state.closed
+        match until {
+            Some(until) => drop(
+                self.changed
+                    .wait_timeout_while(state, until.since(now), nothing),
+            ),
+            None => drop(self.changed.wait_while(state, nothing)),
+        }
     }
 
-    pub(super) fn take(&self) {
-        self.state().requested = false;
-    }
-
-    /// Waits, but no longer than it is not rung.
-    pub(super) fn wait_unless_requested(&self, wait: Duration) {
-        self.wait(wait, |state| !state.requested && !state.closed);
-    }
-
-    /// Waits, rung or not.
-    pub(super) fn wait_in_full(&self, wait: Duration) {
-        self.wait(wait, |state| !state.closed);
-    }
-
-    fn wait(&self, wait: Duration, go_on: impl Fn(&mut Requested) -> bool) {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.state(), wait, go_on)
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(waited);
-    }
-
-    fn state(&self) -> MutexGuard<'_, Requested> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::credentials::Credentials;
+    use super::super::testing;
+    use super::*;
+
+    fn signal() -> RelistSignal {
+        let config = testing::config(([127, 0, 0, 1], 1).into());
+        let credentials = Credentials::new(config.access, testing::clock).unwrap();
+        RelistSignal::new(Client::new(Arc::new(credentials), Arc::default()))
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    #[test]
+    fn a_request_is_told_once_and_one_within_a_second_does_nothing() {
+        let signal = signal();
+        assert_eq!(signal.take(), None);
+        signal.request(at(0));
+        assert_eq!(signal.take(), Some(Signalled::Relist));
+        assert_eq!(signal.take(), None);
+        signal.request(at(999));
+        assert_eq!(signal.take(), None);
+        signal.request(at(1000));
+        assert_eq!(signal.take(), Some(Signalled::Relist));
+    }
+
+    #[test]
+    fn what_the_watch_has_shown_since_makes_a_request_needless() {
+        for (label, heard, requested) in [
+            ("nothing was ever heard", None, true),
+            ("before", Some(49), true),
+            ("at that time", Some(50), true),
+            ("after", Some(51), false),
+        ] {
+            let signal = signal();
+            if let Some(heard) = heard {
+                signal.heard(at(heard));
+            }
+            signal.request_unless_newer(at(50), at(100));
+            assert_eq!(signal.take_request(), requested, "{label}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_told_when_that_changes() {
+        let signal = signal();
+        signal.set_waiting(true);
+        signal.set_waiting(true);
+        assert_eq!(signal.take(), Some(Signalled::Waiting(true)));
+        assert_eq!(signal.take(), None);
+        signal.set_waiting(false);
+        signal.request(at(0));
+        assert_eq!(signal.take(), Some(Signalled::Relist));
+        assert_eq!(signal.take(), Some(Signalled::Waiting(false)));
+    }
+
+    #[test]
+    fn a_wait_ends_at_once_when_there_is_something_to_tell() {
+        let end = |change: fn(&RelistSignal)| {
+            let signal = signal();
+            change(&signal);
+            signal.wait(None, at(0));
+        };
+        end(|signal| signal.request(at(0)));
+        end(|signal| signal.set_waiting(true));
+        end(RelistSignal::close);
+        signal().wait(Some(at(0)), at(0));
     }
 }

@@ -1,9 +1,41 @@
-//! Which rights are refused.
+//! Which rights are refused, and when a refusal is believed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Report;
+use crate::clock::Time;
 use crate::cluster::{Permission, Refusal};
+
+/// For how long a right must be refused until it counts as missing. An API server
+/// that has just started answers 403 to a valid token that has the right, until it
+/// has read the roles.
+const BELIEVED_AFTER: Duration = Duration::from_secs(30);
+
+/// Since when one right has been refused, whenever it was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    since: Option<Time>,
+}
+
+impl Doubt {
+    /// The right was refused; whether that is believed.
+    pub(super) fn refused(&mut self, now: Time) -> bool {
+        self.since.get_or_insert(now);
+        self.is_believed(now)
+    }
+
+    /// Whether what was refused last counts as missing.
+    pub(super) fn is_believed(&self, now: Time) -> bool {
+        self.since
+            .is_some_and(|since| now.since(since) >= BELIEVED_AFTER)
+    }
+
+    /// The right was granted.
+    pub(super) fn granted(&mut self) {
+        self.since = None;
+    }
+}
 
 /// What is known of some rights. One that was never asked for counts as
 /// granted.
@@ -41,6 +73,38 @@ impl Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_believed_when_it_has_lasted_for_30_seconds_without_a_grant() {
+        for (label, refused, granted, now, believed) in [
+            ("the first", &[][..], None, 100, false),
+            ("just before", &[70_001], None, 100_000, false),
+            ("at 30 s", &[70_000], None, 100_000, true),
+            (
+                "as long as it lasts",
+                &[70_000, 80_000, 110_000],
+                None,
+                140_000,
+                true,
+            ),
+            (
+                "granted between",
+                &[70_000, 80_000],
+                Some(90_000),
+                100_000,
+                false,
+            ),
+        ] {
+            let mut doubt = Doubt::default();
+            for &ms in refused {
+                doubt.refused(Time::from_millis(ms));
+            }
+            if granted.is_some() {
+                doubt.granted();
+            }
+            assert_eq!(doubt.refused(Time::from_millis(now)), believed, "{label}");
+        }
+    }
 
     #[test]
     fn every_refusal_is_news_and_a_grant_is_after_a_refusal() {

@@ -29,18 +29,27 @@ pub(super) struct LogOnce {
 impl LogOnce {
     /// There is something of this `kind` to say; at debug if it was said.
     pub(super) fn raise(&mut self, level: Level, kind: &'static str, text: &str) {
-        let level = match self.kind.replace(kind) {
-            Some(said) if said == kind => Level::Debug,
-            _ => level,
-        };
-        log::log!(level, "{text}");
+        log::log!(self.level(level, kind), "{text}");
     }
 
     /// It is over: `text` says so, if there was anything to be over.
     pub(super) fn clear(&mut self, text: &str) {
-        if self.kind.take().is_some() {
+        if self.end() {
             log::info!("{text}");
         }
+    }
+
+    /// At which level something of this `kind` is said now.
+    pub(super) fn level(&mut self, level: Level, kind: &'static str) -> Level {
+        match self.kind.replace(kind) {
+            Some(said) if said == kind => Level::Debug,
+            _ => level,
+        }
+    }
+
+    /// It is over; whether there was anything to be over.
+    pub(super) fn end(&mut self) -> bool {
+        self.kind.take().is_some()
     }
 }
 

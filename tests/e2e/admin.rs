@@ -92,7 +92,7 @@ fn a_wake_shows_in_the_metrics() {
 }
 
 #[test]
-fn without_slices_the_state_shows_that_endpoints_are_followed_in_their_place() {
+fn without_slices_the_state_shows_that_endpoints_are_watched_in_their_place() {
     let sandbox = asleep();
     sandbox.deny("*", "endpointslices");
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
@@ -108,7 +108,7 @@ fn without_slices_the_state_shows_that_endpoints_are_followed_in_their_place() {
     );
     assert_eq!(zpa.metric(&gauge("list,watch endpointslices")), Some(1.0));
     assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(0.0));
-    assert_eq!(zpa.logged("EndpointSlices cannot be followed"), 1);
+    assert_eq!(zpa.logged("EndpointSlices cannot be watched"), 1);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() 
             ["deployments", "deployments/scale"],
             "get deployments/scale",
         ),
-        (["endpointslices", "endpoints"], "list,watch endpoints"),
+        (["endpointslices", "endpoints"], "list,watch endpointslices"),
     ] {
         let sandbox = asleep();
         denied
@@ -215,6 +215,14 @@ fn a_service_that_does_not_exist_keeps_it_from_becoming_ready_until_it_does() {
     assert_eq!(status["ready"], false);
     let last_error = &status["api_server"]["last_error"]["what"];
     assert!(last_error.as_str().unwrap().contains(WHY), "{status}");
+    assert_eq!(status["addresses"]["up_to_date"], false);
+    assert!(
+        status["addresses"]["problem"]
+            .as_str()
+            .unwrap()
+            .contains(WHY),
+        "{status}"
+    );
     sandbox.create_service();
     zpa.expect_ready();
     echo(&mut zpa.connect(), "through the Service");
@@ -231,6 +239,7 @@ fn a_service_that_is_deleted_later_ends_no_readiness() {
     assert!(line.contains("WARN"), "{line}");
     assert_eq!(zpa.get("/readyz").0, 200);
     assert_eq!(zpa.logged("default/myapp does not exist"), 1);
+    assert_eq!(zpa.status()["addresses"]["up_to_date"], false);
 }
 
 #[test]

@@ -33,9 +33,15 @@ impl Api for SimApi {
         self.0.borrow_mut().requests.push((id, request));
     }
 
-    fn refresh(&mut self) {
+    fn relist(&mut self) {
         self.0.borrow_mut().refresh = true;
     }
+
+    fn relist_unless_newer(&mut self, _seen: Time) {
+        self.0.borrow_mut().refresh = true;
+    }
+
+    fn set_waiting(&mut self, _is_waiting: bool) {}
 }
 
 struct Out {

@@ -5,6 +5,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::super::testing::{recorded_body, recorded_lines};
+use super::super::watcher::Store as _;
 use super::*;
 
 const UID: &str = "743150b8-a861-491f-8c37-de624266f5d9";
@@ -23,16 +24,23 @@ fn http() -> Selection {
     }
 }
 
-fn list<T: Source>(store: &mut Store, json: &[u8]) -> String {
-    let list: objects::List<T> = serde_json::from_slice(json).unwrap();
-    let items = list.items.unwrap_or_default().into_iter();
-    store.add(items.map(T::into_object).collect());
-    list.metadata.resource_version
+fn empty() -> Store {
+    Store::new(AddressSource::EndpointSlices)
 }
 
-fn event<T: Source>(store: &mut Store, line: &[u8], version: &mut String) -> Applied {
-    let event = serde_json::from_slice::<WatchEvent<T>>(line).unwrap();
-    store.apply(event, version)
+fn list<T: Source>(store: &mut Store, json: &[u8]) {
+    let list: objects::List<T> = serde_json::from_slice(json).unwrap();
+    let items = list.items.unwrap_or_default().into_iter();
+    store.add_page(items.map(T::into_object).collect(), true);
+    store.replace();
+}
+
+/// Applies a line of a watch; returns the version that it reaches.
+fn event(store: &mut Store, line: &[u8]) -> String {
+    match store.apply(line).unwrap() {
+        Applied::Reached(version) => version,
+        Applied::Failed(status) => panic!("{status:?}"),
+    }
 }
 
 /// A slice with one endpoint of the pod `uid` at `address`.
@@ -51,14 +59,12 @@ fn slice(name: &str, kind: &str, uid: &str, address: &str, conditions: Value) ->
 
 fn happens(store: &mut Store, kind: &str, object: Value) -> String {
     let line = json!({ "type": kind, "object": object }).to_string();
-    let mut version = String::new();
-    event::<EndpointSlice>(store, line.as_bytes(), &mut version);
-    version
+    event(store, line.as_bytes())
 }
 
 /// What these slices add up to.
 fn union(slices: impl IntoIterator<Item = Value>, selection: &Selection) -> Vec<Pod> {
-    let mut store = Store::default();
+    let mut store = empty();
     for slice in slices {
         happens(&mut store, "ADDED", slice);
     }
@@ -66,10 +72,9 @@ fn union(slices: impl IntoIterator<Item = Value>, selection: &Selection) -> Vec<
 }
 
 #[test]
-fn an_empty_list_has_no_pods_and_a_version_to_go_on_from() {
-    let mut store = Store::default();
-    let version = list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
-    assert_eq!(version, "10298");
+fn an_empty_list_has_no_pods() {
+    let mut store = empty();
+    list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
     assert_eq!(store.pods(&http()), []);
     assert_eq!(
         store.port_missing(&http().port),
@@ -80,7 +85,7 @@ fn an_empty_list_has_no_pods_and_a_version_to_go_on_from() {
 
 #[test]
 fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
-    let mut store = Store::default();
+    let mut store = empty();
     list::<EndpointSlice>(&mut store, &recorded_body("15-slices-list-ready"));
     for port in [PortChoice::Named("http".into()), PortChoice::Only] {
         let selection = Selection { port, ..http() };
@@ -94,7 +99,7 @@ fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
 
 #[test]
 fn a_port_that_cannot_be_dialled_is_missed_for_a_reason() {
-    let mut recorded = Store::default();
+    let mut recorded = empty();
     list::<EndpointSlice>(&mut recorded, &recorded_body("15-slices-list-ready"));
     let grpc = PortChoice::Named("grpc".into());
     assert_eq!(recorded.port_missing(&grpc), Some(PortMissing::OtherPorts));
@@ -125,7 +130,7 @@ fn a_port_that_cannot_be_dialled_is_missed_for_a_reason() {
             None,
         ),
     ] {
-        let mut store = Store::default();
+        let mut store = empty();
         for (number, ports) in ports.into_iter().enumerate() {
             let mut slice = with_ports(ports);
             slice["metadata"]["name"] = json!(number.to_string());
@@ -139,14 +144,13 @@ fn a_port_that_cannot_be_dialled_is_missed_for_a_reason() {
 
 #[test]
 fn a_watch_shows_a_pod_from_unready_to_ready_to_terminating_to_gone() {
-    let mut store = Store::default();
-    let mut version = list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
+    let mut store = empty();
+    list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
     let steps: Vec<(Vec<Pod>, String)> = recorded_lines("07-slices-watch-zero-one-zero")
         .iter()
         .map(|line| {
-            let applied = event::<EndpointSlice>(&mut store, line, &mut version);
-            assert!(matches!(applied, Applied::Done));
-            (store.pods(&http()), version.clone())
+            let version = event(&mut store, line);
+            (store.pods(&http()), version)
         })
         .collect();
     let unready = vec![pod(UID, &[])];
@@ -166,11 +170,11 @@ fn a_watch_shows_a_pod_from_unready_to_ready_to_terminating_to_gone() {
 
 #[test]
 fn endpoints_tell_the_same_story_as_slices() {
-    let (mut store, mut version) = (Store::default(), String::new());
+    let (mut store, mut version) = (Store::new(AddressSource::Endpoints), String::new());
     let steps: Vec<Vec<Pod>> = recorded_lines("09-endpoints-watch-zero-one-zero")
         .iter()
         .map(|line| {
-            event::<objects::Endpoints>(&mut store, line, &mut version);
+            version = event(&mut store, line);
             store.pods(&http())
         })
         .collect();
@@ -181,12 +185,12 @@ fn endpoints_tell_the_same_story_as_slices() {
 
 #[test]
 fn initial_events_say_that_an_object_has_appeared() {
-    let (mut store, mut version) = (Store::default(), String::new());
+    let mut store = empty();
     let lines = recorded_lines("21-slices-watch-initial-events");
-    let first = event::<EndpointSlice>(&mut store, &lines[0], &mut version);
-    assert!(matches!(first, Applied::Appeared));
-    event::<EndpointSlice>(&mut store, &lines[1], &mut version);
-    assert_eq!(version, "10341");
+    event(&mut store, &lines[0]);
+    assert!(store.take_appeared());
+    assert_eq!(event(&mut store, &lines[1]), "10341");
+    assert!(!store.take_appeared(), "a bookmark is no object");
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn addresses_of_both_families_are_alternatives_of_one_pod_the_services_first_fam
         };
         assert_eq!(union([four(), six()], &selection), [pod("u", &addresses)]);
     }
-    let mut store = Store::default();
+    let mut store = empty();
     happens(&mut store, "ADDED", four());
     happens(&mut store, "ADDED", six());
     let gone = json!({ "metadata": { "name": "a-4", "resourceVersion": "9" } });
@@ -372,14 +376,11 @@ proptest! {
     }
 
     #[test]
-    fn no_event_makes_it_panic_or_lose_its_version(events in vec(any_event(), 1..20)) {
-        let (mut store, mut version) = (Store::default(), "1".to_owned());
+    fn no_event_makes_it_panic(events in vec(any_event(), 1..20)) {
+        let mut store = empty();
         for event in events {
-            let parsed = serde_json::from_value::<WatchEvent<EndpointSlice>>(event.clone());
-            prop_assert!(parsed.is_ok(), "{event} reaches the store");
-            let applied = store.apply(parsed.unwrap(), &mut version);
-            prop_assert!(!matches!(applied, Applied::Failed(_)));
-            prop_assert!(!version.is_empty());
+            let applied = store.apply(event.to_string().as_bytes());
+            prop_assert!(matches!(applied, Ok(Applied::Reached(_))), "{event} is one");
             let pods = store.pods(&http());
             prop_assert!(pods.is_sorted_by_key(|pod| pod.uid.clone()));
             prop_assert!(store.port_missing(&http().port).is_none() || pods.is_empty());
@@ -396,12 +397,9 @@ proptest! {
             let at = at.index(line.len());
             line[at] = *byte;
         }
-        let parsed = serde_json::from_slice::<WatchEvent<EndpointSlice>>(&line);
-        prop_assert!(parsed.is_ok() || !changes.is_empty(), "an unchanged line is an event");
-        if let Ok(event) = parsed {
-            let mut store = Store::default();
-            store.apply(event, &mut "1".to_owned());
-            store.pods(&http());
-        }
+        let mut store = empty();
+        let applied = store.apply(&line);
+        prop_assert!(applied.is_ok() || !changes.is_empty(), "an unchanged line is an event");
+        store.pods(&http());
     }
 }

@@ -6,29 +6,34 @@ use std::net::SocketAddr;
 
 use log::Level;
 
-use super::super::endpoints::{PortMissing, Source};
-use super::super::objects::EndpointSlice;
+use super::super::endpoints::PortMissing;
 use super::super::rights::Rights;
 use super::super::text::{LogOnce, printable};
 use super::super::{Config, Report};
-use crate::cluster::{AddressSource, Permission, Pod, PortRef};
+use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef};
 
-/// What was said already, and who is told the rest.
-pub(super) struct StatusReporter<R> {
-    report: R,
+/// Something to be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// To the daemon.
+    Report(Report),
+    /// To the log.
+    Log(Level, String),
+}
+
+/// What was said already, and what is to be said now.
+pub(super) struct StatusReporter {
+    outputs: Vec<Output>,
     namespace: String,
     service: String,
     port: Option<PortRef>,
     /// Whether the Service was read, or endpoints were listed in its name.
     service_seen: bool,
-    /// Whether it was last reported that there is no Service.
-    no_service: bool,
-    /// Whether it was last reported that the wanted port is nowhere.
-    port_missing: bool,
     /// What was last reported, if anything was.
     pods: Option<Vec<Pod>>,
-    fallback: Option<Option<SocketAddr>>,
+    cluster_ip: Option<Option<SocketAddr>>,
     following: Option<Option<AddressSource>>,
+    no_address: Option<NoAddress>,
     rights: Rights,
     trouble: LogOnce,
     service_log: LogOnce,
@@ -36,19 +41,18 @@ pub(super) struct StatusReporter<R> {
     port_log: LogOnce,
 }
 
-impl<R: Fn(Report)> StatusReporter<R> {
-    pub(super) fn new(config: &Config, report: R) -> Self {
+impl StatusReporter {
+    pub(super) fn new(config: &Config) -> Self {
         StatusReporter {
-            report,
+            outputs: Vec::new(),
             namespace: printable(&config.namespace),
             service: printable(&config.service),
             port: config.port.clone(),
             service_seen: false,
-            no_service: false,
-            port_missing: false,
             pods: None,
-            fallback: None,
+            cluster_ip: None,
             following: None,
+            no_address: None,
             rights: Rights::default(),
             trouble: LogOnce::default(),
             service_log: LogOnce::default(),
@@ -57,46 +61,68 @@ impl<R: Fn(Report)> StatusReporter<R> {
         }
     }
 
-    /// A list has shown these pods.
-    pub(super) fn listed(&mut self, pods: Vec<Pod>) {
-        self.pods = Some(pods.clone());
-        (self.report)(Report::Pods(pods));
+    /// What has come up since this was last asked, in order.
+    pub(super) fn take(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
     }
 
-    /// An event has left these pods.
-    pub(super) fn seen(&mut self, pods: Vec<Pod>) {
+    /// A list has shown these pods: they are reported though they may be the same.
+    pub(super) fn listed(&mut self, pods: Vec<Pod>) {
+        self.pods = Some(pods.clone());
+        self.report(Report::Pods(pods));
+    }
+
+    /// These pods are stored.
+    pub(super) fn stored(&mut self, pods: Vec<Pod>) {
         if self.pods.as_ref() != Some(&pods) {
             self.listed(pods);
         }
     }
 
-    /// The Service's own address, or that there is none to be had.
-    pub(super) fn fallback(&mut self, fallback: Option<SocketAddr>) {
-        if self.fallback != Some(fallback) {
-            self.fallback = Some(fallback);
-            (self.report)(Report::Fallback(fallback));
+    /// The Service's cluster IP and port, or that there is none to be had.
+    pub(super) fn cluster_ip(&mut self, address: Option<SocketAddr>) {
+        if self.cluster_ip != Some(address) {
+            self.cluster_ip = Some(address);
+            self.report(Report::Fallback(address));
         }
     }
 
     /// Whether the Service was read before, or done without.
-    pub(super) fn knows_service(&self) -> bool {
-        self.fallback.is_some()
+    pub(super) fn knows_cluster_ip(&self) -> bool {
+        self.cluster_ip.is_some()
     }
 
     pub(super) fn service_read(&mut self) {
         self.granted(Permission::GetService);
-        self.service_log.clear("the Service can be read again");
+        if self.service_log.end() {
+            self.log(Level::Info, "the Service can be read again".to_owned());
+        }
         self.service_seen = true;
     }
 
-    pub(super) fn service_refused(&mut self, lacking: Option<Permission>, why: &str) {
-        self.refused(lacking, why, Permission::GetService.fallback());
-        self.do_without_service(why);
+    /// The Service may not be read; `believed` says whether that counts already.
+    pub(super) fn service_refused(&mut self, why: &str, believed: bool) {
+        self.refused(
+            Permission::GetService,
+            why,
+            Permission::GetService.fallback(),
+        );
+        match believed {
+            true => self.do_without_service(why),
+            false => {
+                let text = format!("the Service cannot be read ({why}): trying again");
+                let level = self.service_log.level(Level::Info, "doubted");
+                self.log(level, text);
+            }
+        }
     }
 
     fn do_without_service(&mut self, why: &str) {
-        let text = format!("the Service cannot be read ({why}): no way round by its cluster IP");
-        self.service_log.raise(Level::Warn, "service", &text);
+        let text = format!(
+            "the Service cannot be read ({why}): if no pod answers, its cluster IP will not be tried"
+        );
+        let level = self.service_log.level(Level::Warn, "service");
+        self.log(level, text);
     }
 
     /// Judges a Service that is `absent`, in the server's words, by a list: who
@@ -109,25 +135,34 @@ impl<R: Fn(Report)> StatusReporter<R> {
             Some(why) if !is_list_empty => self.do_without_service(why),
             Some(why) if self.service_seen => {
                 let text = format!("{} any more ({why}): no pod can be found", self.not_there());
-                self.service_log.raise(Level::Warn, "gone", &text);
-                (self.report)(Report::Trouble(text));
+                self.missing_service(Level::Warn, "gone", text);
             }
             Some(why) => {
                 let text = format!(
                     "{} ({why}): no pod can be found through it; set --service (ZPA_SERVICE)",
                     self.not_there()
                 );
-                self.service_log.raise(Level::Error, "never", &text);
-                (self.report)(Report::Trouble(text.clone()));
-                (self.report)(Report::NoService(Some(text)));
-                self.no_service = true;
-                return;
+                self.missing_service(Level::Error, "never", text.clone());
+                return self.no_address(Some(NoAddress::NoService(text)));
             }
             None => {}
         }
-        if std::mem::take(&mut self.no_service) {
-            (self.report)(Report::NoService(None));
+        if self.has_no_service() {
+            self.no_address(None);
         }
+    }
+
+    /// With what the Service says, no port can be dialled.
+    pub(super) fn no_such_port(&mut self, why: &str) {
+        self.lost(Level::Error, "refused", why);
+        self.no_address(Some(NoAddress::NoSuchPort(why.to_owned())));
+    }
+
+    fn missing_service(&mut self, level: Level, kind: &'static str, text: String) {
+        let level = self.service_log.level(level, kind);
+        self.log(level, text.clone());
+        self.report(Report::Trouble(text));
+        self.follow(None);
     }
 
     fn not_there(&self) -> String {
@@ -137,80 +172,145 @@ impl<R: Fn(Report)> StatusReporter<R> {
 
     /// Whether there is no Service and was none.
     pub(super) fn has_no_service(&self) -> bool {
-        self.no_service
+        matches!(self.no_address, Some(NoAddress::NoService(_)))
     }
 
-    pub(super) fn slices_refused(&mut self, why: &str) {
-        let slices = Permission::FollowSlices;
-        self.refused(Some(slices), why, slices.fallback());
-        let text = format!("EndpointSlices cannot be followed ({why}): following v1 Endpoints");
-        self.source_log.raise(Level::Warn, "slices", &text);
-    }
-
-    /// Whether the port that is wanted is missing from all that was listed.
-    pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
-        let port_missing = missing.is_some();
-        if std::mem::replace(&mut self.port_missing, port_missing) != port_missing {
-            (self.report)(Report::PortMissing(port_missing));
-        }
-        let service = &self.service;
-        if missing.is_none() {
-            let text = format!("the endpoints of the Service {service} have the wanted port again");
-            return self.port_log.clear(&text);
-        }
-        let wanted = match &self.port {
-            Some(port) => format!("the port {}", printable(&port.to_string())),
-            None => "exactly one TCP port".to_owned(),
+    /// Endpoints are watched because EndpointSlices may not be.
+    pub(super) fn watching_endpoints_instead(&mut self, why: &str, believed: bool) {
+        let (level, kind, then) = match believed {
+            true => (Level::Warn, "slices", "watching v1 Endpoints"),
+            false => (
+                Level::Info,
+                "doubted",
+                "watching v1 Endpoints until they can be",
+            ),
         };
-        let text = format!(
-            "no endpoint of the Service {service} has {wanted}, so that there is nothing to dial: \
-             set --port to a TCP port of the Service"
+        let level = self.source_log.level(level, kind);
+        self.log(
+            level,
+            format!("EndpointSlices cannot be watched ({why}): {then}"),
         );
-        self.port_log.raise(Level::Warn, "port", &text);
+    }
+
+    /// Whether there are endpoints without a port to dial, and why.
+    pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
+        match missing.map(|missing| self.no_port(missing)) {
+            Some(text) => {
+                let level = self.port_log.level(Level::Warn, "port");
+                if level <= Level::Warn {
+                    self.log(level, text.clone());
+                }
+                self.no_address(Some(NoAddress::PortMissing(text)));
+            }
+            None => {
+                if self.port_log.end() {
+                    let service = &self.service;
+                    let text =
+                        format!("the endpoints of the Service {service} have the port again");
+                    self.log(Level::Info, text);
+                }
+                if !self.has_no_service() {
+                    self.no_address(None);
+                }
+            }
+        }
+    }
+
+    fn no_address(&mut self, why: Option<NoAddress>) {
+        if self.no_address != why {
+            self.no_address.clone_from(&why);
+            self.report(Report::NoAddress(why));
+        }
+    }
+
+    fn no_port(&self, missing: PortMissing) -> String {
+        let service = &self.service;
+        match (missing, &self.port) {
+            (PortMissing::NoPort, _) => format!(
+                "the endpoints of the Service {service} have no port, so that there is nothing to \
+                 dial: its targetPort must be a port that a container of the pods names, or a number"
+            ),
+            (PortMissing::OtherPorts, Some(port)) => format!(
+                "no endpoint of the Service {service} has the port {}, so that there is nothing to \
+                 dial: set --port to a TCP port of the Service, and make its targetPort one of the \
+                 pods' ports",
+                printable(&port.to_string())
+            ),
+            (PortMissing::OtherPorts, None) => format!(
+                "no endpoint of the Service {service} has exactly one TCP port, so that there is \
+                 nothing to dial: set --port to a TCP port of the Service"
+            ),
+        }
     }
 
     /// A list has come.
-    pub(super) fn found<T: Source>(&mut self) {
-        if T::RESOURCE == EndpointSlice::RESOURCE {
-            self.source_log.clear("following EndpointSlices again");
-            // Whether they could be followed too is of no interest any more.
-            self.granted(Permission::FollowEndpoints);
+    pub(super) fn found(&mut self, source: AddressSource) {
+        if self.trouble.end() {
+            self.log(Level::Info, "the endpoints can be listed again".to_owned());
         }
-        self.granted(T::PERMISSION);
-        self.trouble.clear("the endpoints can be followed again");
-        self.follow(Some(T::NAME));
+        self.follow(Some(source));
+    }
+
+    /// What is listed can be watched as well.
+    pub(super) fn watched(&mut self, source: AddressSource) {
+        self.granted(permission(source));
+        if source == AddressSource::EndpointSlices {
+            // Whether Endpoints could be watched too is of no interest any more.
+            self.granted(Permission::FollowEndpoints);
+            if self.source_log.end() {
+                self.log(Level::Info, "watching EndpointSlices again".to_owned());
+            }
+        }
     }
 
     /// No list is to be had.
     pub(super) fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
         let service = &self.service;
-        let text = format!("the endpoints of the Service {service} cannot be followed: {why}");
-        self.trouble.raise(level, kind, &text);
-        (self.report)(Report::Trouble(text));
+        let text = format!("the endpoints of the Service {service} cannot be listed: {why}");
+        let level = self.trouble.level(level, kind);
+        self.log(level, text.clone());
+        self.report(Report::Trouble(text));
         self.follow(None);
     }
 
+    /// A right is refused, and that is done in its place.
     pub(super) fn refused(
         &mut self,
-        lacking: Option<Permission>,
+        permission: Permission,
         why: &str,
         fallback: Option<&'static str>,
     ) {
-        let Some(permission) = lacking else {
-            return;
-        };
-        (self.report)(self.rights.refused(permission, why.to_owned(), fallback));
+        let refused = self.rights.refused(permission, why.to_owned(), fallback);
+        self.report(refused);
     }
 
-    fn granted(&mut self, permission: Permission) {
-        let news = self.rights.granted(permission);
-        news.into_iter().for_each(&self.report);
+    pub(super) fn granted(&mut self, permission: Permission) {
+        if let Some(granted) = self.rights.granted(permission) {
+            self.report(granted);
+        }
+    }
+
+    /// A line for the log.
+    pub(super) fn log(&mut self, level: Level, text: String) {
+        self.outputs.push(Output::Log(level, text));
     }
 
     fn follow(&mut self, following: Option<AddressSource>) {
         if self.following != Some(following) {
             self.following = Some(following);
-            (self.report)(Report::Following(following));
+            self.report(Report::Following(following));
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.outputs.push(Output::Report(report));
+    }
+}
+
+/// The right to list and watch objects of that kind.
+pub(super) fn permission(source: AddressSource) -> Permission {
+    match source {
+        AddressSource::EndpointSlices => Permission::FollowSlices,
+        AddressSource::Endpoints => Permission::FollowEndpoints,
     }
 }

@@ -1,5 +1,6 @@
 //! The stream of a watch, cut anywhere: lines come out as they went in, and
-//! whatever they say is taken in or refused without a panic.
+//! whatever they say is stored or refused without a panic, and to the same end
+//! however it was cut.
 
 #[rustfmt::skip]
 #[path = "../../../src/kube/endpoints.rs"]
@@ -13,10 +14,17 @@ mod objects;
 #[rustfmt::skip]
 #[path = "../../../src/kube/text.rs"]
 mod text;
+#[rustfmt::skip]
+#[path = "../../../src/kube/watcher.rs"]
+mod watcher;
 
-use endpoints::{Applied, IpFamily, PortChoice, Selection, Source, Store};
+use clock::Time;
+use cluster::{AddressSource, Pod};
+use endpoints::{IpFamily, PortChoice, Selection, Source, Store};
 use lines::{Lines, TooLong};
-use objects::{EndpointSlice, Endpoints, List, WatchEvent};
+use objects::{EndpointSlice, Endpoints, List};
+use watcher::{Action, Answer, Event, Outcome, Store as _, Watcher};
+use zpa::{clock, cluster};
 
 /// Short, so that the fuzzer gets there.
 const LONGEST: usize = 4096;
@@ -40,11 +48,15 @@ pub fn check(input: Input) {
             first_family: IpFamily::Ipv6,
         }
     };
-    follow::<EndpointSlice>(&whole.0, &selection);
-    follow::<Endpoints>(&whole.0, &selection);
+    for source in [AddressSource::EndpointSlices, AddressSource::Endpoints] {
+        let at_once = watch(source, &[stream], &selection);
+        assert_eq!(at_once, watch(source, &pieces(stream, &cuts), &selection));
+    }
     for line in &whole.0 {
         let _ = objects::scale(line);
         let _ = serde_json::from_slice::<objects::Service>(line);
+        list::<EndpointSlice>(AddressSource::EndpointSlices, line, &selection);
+        list::<Endpoints>(AddressSource::Endpoints, line, &selection);
     }
 }
 
@@ -91,26 +103,43 @@ fn pieces<'a>(stream: &'a [u8], cuts: &[u16]) -> Vec<&'a [u8]> {
         .collect()
 }
 
-/// Takes every line in as an event, and as a list.
-fn follow<T: Source>(lines: &[Vec<u8>], selection: &Selection) {
-    let (mut store, mut version) = (Store::default(), "1".to_owned());
-    for line in lines {
-        if let Ok(list) = serde_json::from_slice::<List<T>>(line) {
-            let items = list.items.unwrap_or_default().into_iter();
-            store = Store::default();
-            store.add(items.map(T::into_object).collect());
+/// Watches the stream from version 1 on, to its end in order; returns the pods, and
+/// what is done next.
+fn watch(source: AddressSource, pieces: &[&[u8]], selection: &Selection) -> (Vec<Pod>, Action) {
+    let (mut watcher, mut store) = (Watcher::new(1), Store::new(source));
+    let now = Time::from_millis(1_000_000);
+    let mut handle = |event| watcher.handle(event, &mut store, now);
+    handle(Event::Listed(Answer::Ok("1".to_owned())));
+    handle(Event::Opened(Answer::Ok(())));
+    for piece in pieces {
+        if let Outcome::WatchEnded(why) = handle(Event::Bytes(piece)) {
+            assert!(!why.contains(char::is_control), "{why:?}");
         }
-        let Ok(event) = serde_json::from_slice::<WatchEvent<T>>(line) else {
-            continue;
-        };
-        if let Applied::Failed(status) = store.apply(event, &mut version) {
-            let said = status.explanation();
-            assert!(!said.contains(char::is_control), "{said:?}");
-        }
-        assert!(!version.is_empty(), "there is nowhere to watch from");
-        let pods = store.pods(selection);
-        assert!(pods.is_sorted_by_key(|pod| pod.uid.clone()));
-        let missing = store.port_missing(&selection.port);
-        assert!(missing.is_none() || pods.is_empty(), "{pods:?}");
     }
+    handle(Event::Ended);
+    let pods = pods(&store, selection);
+    let next = watcher.action(None, watcher.poll_timeout().unwrap_or(now));
+    if let Action::Watch { version, .. } = &next {
+        assert!(!version.is_empty(), "there is nowhere to watch from");
+    }
+    (pods, next)
+}
+
+/// Stores a line as a list, if it is one.
+fn list<T: Source>(source: AddressSource, line: &[u8], selection: &Selection) {
+    if let Ok(list) = serde_json::from_slice::<List<T>>(line) {
+        let mut store = Store::new(source);
+        let items = list.items.unwrap_or_default().into_iter();
+        store.add_page(items.map(T::into_object).collect(), true);
+        store.replace();
+        pods(&store, selection);
+    }
+}
+
+fn pods(store: &Store, selection: &Selection) -> Vec<Pod> {
+    let pods = store.pods(selection);
+    assert!(pods.is_sorted_by_key(|pod| pod.uid.clone()));
+    let missing = store.port_missing(&selection.port);
+    assert!(missing.is_none() || pods.is_empty(), "{pods:?}");
+    pods
 }

@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zpa::cluster; // What is included looks for it here.
+use zpa::{backoff, clock, cluster}; // What is included looks for them here.
 
 #[allow(dead_code, reason = "the kube module uses all of what is included")]
 #[path = "../checks/watch.rs"]

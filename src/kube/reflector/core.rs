@@ -1,0 +1,478 @@
+//! What the endpoint reflector does next, as a pure state machine: it reads the
+//! Service, has a [`Watcher`] list and watch the endpoints, and decides which
+//! objects to take them from.
+//!
+//! EndpointSlices are the source. Where they are refused (403, or 404 from a server
+//! that does not have them), `v1` Endpoints stand in at once, and the slices are
+//! tried again: soon while the refusal is [doubted](Doubt), every few minutes once
+//! it is believed. Where both are refused, they are tried in turn.
+//!
+//! The Service is read before each list, and again when what is listed does not fit
+//! what is known of it: that needs no new list, since the store has every port.
+
+use std::time::Duration;
+
+use log::Level;
+
+use super::super::Config;
+use super::super::endpoints::{Object, Selection, Store};
+use super::super::objects::Service;
+use super::super::rights::Doubt;
+use super::super::service;
+use super::super::text::printable;
+use super::super::throttle::Throttle;
+use super::super::watcher::{self, Answer, Outcome, Watcher, malformed};
+use super::status::{Output, StatusReporter};
+use crate::backoff::{self, Backoff};
+use crate::clock::Time;
+use crate::cluster::{AddressSource, Permission, PortRef};
+
+/// The longest pause between two lists while a refusal is doubted,
+const PAUSE_DOUBTED: Duration = Duration::from_secs(1);
+/// and once it is believed: the right may come with a human's hand.
+const PAUSE_REFUSED: Duration = Duration::from_secs(5);
+/// How often what is done without is tried again once its refusal is believed.
+const RETRY_REFUSED: Duration = Duration::from_secs(300);
+/// How long to leave the server alone after the Service has turned out wrong.
+const PAUSE_WRONG: Duration = Duration::from_secs(30);
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Event<'a> {
+    /// The Service was read, or not.
+    Service(Answer<Vec<u8>>),
+    /// List and watch.
+    Watcher(watcher::Event<'a, Object>),
+    /// Time has passed.
+    Timeout,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Read the Service.
+    GetService,
+    /// List objects of that kind, and hand over the pages.
+    List(AddressSource),
+    /// Open a watch of them from that version that the server ends after that time.
+    Watch {
+        source: AddressSource,
+        version: String,
+        seconds: u64,
+    },
+    /// Read from the watch that is open.
+    Read,
+    /// Nothing before [`Core::poll_timeout`].
+    Wait,
+}
+
+/// The endpoint reflector without its calls.
+pub(super) struct Core {
+    watcher: Watcher,
+    store: Store,
+    status: StatusReporter,
+    service: String,
+    port: Option<PortRef>,
+    /// What to dial; None while that is not known, so that a list would be useless.
+    selection: Option<Selection>,
+    /// What the server says to a Service that is not there; None if it is, or if
+    /// that is not for us to know.
+    absent: Option<String>,
+    /// When to read the Service next; None if only a list, or news, need it.
+    service_due: Option<Time>,
+    service_doubt: Doubt,
+    service_backoff: Backoff,
+    slices_doubt: Doubt,
+    slices_backoff: Backoff,
+    /// When to try EndpointSlices again, while Endpoints stand in for them.
+    slices_due: Option<Time>,
+    /// What the server has said to the slices and to Endpoints when it last refused
+    /// them.
+    slices_refused: String,
+    endpoints_refused: String,
+    /// Whether EndpointSlices, and Endpoints, could ever be watched.
+    slices_granted: bool,
+    endpoints_granted: bool,
+    /// How many lists and watches in a row were refused.
+    refusals: u32,
+    /// Reads of the Service because of what a watch has shown.
+    throttle: Throttle,
+}
+
+impl Core {
+    /// Nothing is known. The seed makes the jitter.
+    pub(super) fn new(config: &Config, seed: u64, now: Time) -> Self {
+        Core {
+            watcher: Watcher::new(seed),
+            store: Store::new(AddressSource::EndpointSlices),
+            status: StatusReporter::new(config),
+            service: config.service.clone(),
+            port: config.port.clone(),
+            selection: None,
+            absent: None,
+            service_due: Some(now),
+            service_doubt: Doubt::default(),
+            service_backoff: Backoff::new(seed.rotate_left(13)),
+            slices_doubt: Doubt::default(),
+            slices_backoff: Backoff::new(seed.rotate_left(33)),
+            slices_due: None,
+            slices_refused: String::new(),
+            endpoints_refused: String::new(),
+            slices_granted: false,
+            endpoints_granted: false,
+            refusals: 0,
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Begins with a list, whatever it was at.
+    pub(super) fn restart(&mut self, now: Time) -> Action {
+        self.relist(now);
+        self.action(now)
+    }
+
+    /// Takes in what has happened; returns what to do next.
+    pub(super) fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+        match event {
+            Event::Service(answer) => self.service_answered(answer, now),
+            Event::Watcher(watcher::Event::Relist) => self.relist(now),
+            Event::Watcher(event) => {
+                let outcome = self.watcher.handle(event, &mut self.store, now);
+                self.watched(outcome, now);
+            }
+            Event::Timeout => {}
+        }
+        self.action(now)
+    }
+
+    /// When [`Core::handle`] is to be called though nothing has happened, if the
+    /// action was to wait.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.watcher.poll_timeout()
+    }
+
+    /// What there is to be said, in order.
+    pub(super) fn outputs(&mut self) -> Vec<Output> {
+        self.status.take()
+    }
+
+    fn action(&mut self, now: Time) -> Action {
+        if self.watcher.is_watching() {
+            return Action::Read;
+        }
+        if self.watcher.is_pausing(now) {
+            return Action::Wait;
+        }
+        if self.slices_due.is_some_and(|due| due <= now) {
+            self.set_source(AddressSource::EndpointSlices);
+            self.watcher.relist();
+        }
+        if self.service_due.is_some_and(|due| due <= now) {
+            return Action::GetService;
+        }
+        let source = self.store.source();
+        let watch_until = self.service_due.into_iter().chain(self.slices_due).min();
+        match self.watcher.action(watch_until, now) {
+            watcher::Action::List => Action::List(source),
+            watcher::Action::Watch { version, seconds } => Action::Watch {
+                source,
+                version,
+                seconds,
+            },
+            watcher::Action::Read => Action::Read,
+            watcher::Action::Wait => Action::Wait,
+        }
+    }
+
+    /// Lists next, after the Service was read.
+    fn relist(&mut self, now: Time) {
+        self.watcher.relist();
+        self.service_due = Some(now);
+    }
+
+    fn set_source(&mut self, source: AddressSource) {
+        self.store.set_source(source);
+        self.slices_due = None;
+    }
+
+    // --- The Service ---
+
+    fn service_answered(&mut self, answer: Answer<Vec<u8>>, now: Time) {
+        self.service_due = None;
+        match answer {
+            Answer::Ok(body) => self.service_read(&body, now),
+            Answer::Refused {
+                status: 404, why, ..
+            } => self.service_absent(why, now),
+            Answer::Refused {
+                status: 403, why, ..
+            } => self.service_refused(&why, now),
+            Answer::Refused {
+                retry_after, why, ..
+            } => self.service_failed(&why, retry_after, now),
+            Answer::Failed(why) => self.service_failed(&why, None, now),
+        }
+    }
+
+    fn service_read(&mut self, body: &[u8], now: Time) {
+        let service: Service = match serde_json::from_slice(body) {
+            Ok(service) => service,
+            Err(cause) => return self.service_failed(&malformed(&cause), None, now),
+        };
+        self.service_is_readable();
+        self.absent = None;
+        match service::resolve(&self.service, &service, self.port.as_ref()) {
+            Ok(resolved) => {
+                self.status.service_read();
+                self.selection = Some(resolved.selection);
+                self.status.cluster_ip(resolved.cluster_ip);
+                self.look_again();
+            }
+            Err(why) => self.service_wrong(&printable(&why), now),
+        }
+    }
+
+    fn service_absent(&mut self, why: String, now: Time) {
+        self.service_is_readable();
+        self.status.granted(Permission::GetService);
+        match self
+            .selection
+            .take()
+            .or_else(|| service::unread(self.port.as_ref()))
+        {
+            Some(selection) => {
+                self.selection = Some(selection);
+                self.status.cluster_ip(None);
+                self.absent = Some(why);
+                self.look_again();
+            }
+            None => {
+                let cure = "name one that exists (--service, ZPA_SERVICE)";
+                self.service_wrong(&number_needs_service(&why, cure), now);
+            }
+        }
+    }
+
+    fn service_refused(&mut self, why: &str, now: Time) {
+        let believed = self.service_doubt.refused(now);
+        self.selection = self
+            .selection
+            .take()
+            .or_else(|| service::unread(self.port.as_ref()));
+        if self.selection.is_none() {
+            let cure = "allow it, or give the port by its name";
+            let why = number_needs_service(why, cure);
+            self.status.refused(Permission::GetService, &why, None);
+            self.service_due = Some(now);
+            return self.refused(&why, believed, now);
+        }
+        self.status.service_refused(why, believed);
+        if !self.status.knows_cluster_ip() {
+            self.status.cluster_ip(None);
+        }
+        let retry = match believed {
+            true => RETRY_REFUSED,
+            false => self
+                .service_backoff
+                .pause(backoff::LONGEST)
+                .max(PAUSE_DOUBTED),
+        };
+        self.service_due = Some(now + retry);
+    }
+
+    /// The Service, as it was read last, will do if there is one.
+    fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
+        if self.selection.is_some() {
+            let retry = self.service_backoff.pause(backoff::LONGEST);
+            self.service_due = Some(now + retry.max(PAUSE_DOUBTED));
+            return;
+        }
+        self.service_due = Some(now);
+        match retry_after.filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                self.status.lost(Level::Warn, "busy", why);
+                self.watcher.pause(wait, now);
+            }
+            None => {
+                self.status.lost(Level::Warn, "failed", why);
+                self.watcher.back_off(backoff::LONGEST, now);
+            }
+        }
+    }
+
+    /// With this Service nothing can be dialled.
+    fn service_wrong(&mut self, why: &str, now: Time) {
+        self.selection = None;
+        self.relist(now);
+        self.status.no_such_port(why);
+        self.watcher.pause(PAUSE_WRONG, now);
+    }
+
+    fn service_is_readable(&mut self) {
+        self.service_doubt.granted();
+        self.service_backoff.reset();
+    }
+
+    /// What is stored may mean something else, now that the Service was read.
+    fn look_again(&mut self) {
+        if !self.watcher.is_listing() {
+            self.check(false);
+        }
+    }
+
+    // --- The endpoints ---
+
+    fn watched(&mut self, outcome: Outcome, now: Time) {
+        let source = self.store.source();
+        match outcome {
+            Outcome::Quiet => {}
+            Outcome::Listed => self.listed(now),
+            Outcome::Opened => self.granted(source, now),
+            Outcome::Changed => self.changed(now),
+            Outcome::WatchEnded(why) => {
+                let text = format!("the watch of {source} has ended: {why}");
+                self.status.log(Level::Debug, text);
+                self.changed(now);
+                self.read_service_before_list(now);
+            }
+            Outcome::Refused { why, .. } => self.source_refused(source, why, now),
+            Outcome::Busy(why) => self.lost("busy", &why, now),
+            Outcome::Failed(why) => self.lost("failed", &why, now),
+        }
+    }
+
+    fn listed(&mut self, now: Time) {
+        self.check(true);
+        if self.store.source() == AddressSource::Endpoints {
+            let retry = match self.slices_doubt.is_believed(now) {
+                true => RETRY_REFUSED,
+                false => self.slices_backoff.pause(backoff::LONGEST),
+            };
+            self.slices_due = Some(now + retry.max(PAUSE_DOUBTED));
+        }
+        // Rights come together.
+        if self.refusals > 0 && self.service_due.is_some() {
+            self.service_due = Some(now);
+        }
+    }
+
+    /// Reports what is stored.
+    fn check(&mut self, is_list: bool) {
+        let Some(selection) = &self.selection else {
+            return;
+        };
+        let pods = self.store.pods(selection);
+        match is_list {
+            true => self.status.listed(pods),
+            false => self.status.stored(pods),
+        }
+        let is_empty = self.store.is_empty();
+        self.status.check_service(self.absent.as_deref(), is_empty);
+        if self.absent.is_none() || !is_empty {
+            self.status.found(self.store.source());
+        }
+        self.status
+            .check_port(self.store.port_missing(&selection.port));
+    }
+
+    /// Lines of the watch were stored.
+    fn changed(&mut self, now: Time) {
+        let Some(selection) = &self.selection else {
+            return;
+        };
+        let missing = self.store.port_missing(&selection.port);
+        self.status.stored(self.store.pods(selection));
+        self.status.check_port(missing);
+        // The Service may have been changed or made anew: read it again.
+        let is_doubted =
+            self.store.take_appeared() || missing.is_some() || self.status.has_no_service();
+        if is_doubted && self.throttle.allow(now) {
+            self.watcher.rewatch();
+            self.service_due = Some(now);
+        }
+    }
+
+    fn granted(&mut self, source: AddressSource, now: Time) {
+        self.refusals = 0;
+        self.status.watched(source);
+        match source {
+            AddressSource::EndpointSlices => {
+                self.slices_doubt.granted();
+                self.slices_backoff.reset();
+                self.slices_granted = true;
+            }
+            AddressSource::Endpoints => {
+                self.endpoints_granted = true;
+                self.watch_endpoints_instead(now);
+            }
+        }
+    }
+
+    /// Endpoints are watched in place of EndpointSlices.
+    fn watch_endpoints_instead(&mut self, now: Time) {
+        let believed = self.slices_doubt.is_believed(now);
+        let (slices, why) = (Permission::FollowSlices, &self.slices_refused);
+        self.status.refused(slices, why, slices.fallback());
+        self.status.watching_endpoints_instead(why, believed);
+    }
+
+    fn source_refused(&mut self, source: AddressSource, why: String, now: Time) {
+        self.refusals = self.refusals.saturating_add(1);
+        match source {
+            AddressSource::EndpointSlices => {
+                self.set_source(AddressSource::Endpoints);
+                self.slices_doubt.refused(now);
+                self.slices_refused = why;
+                if self.refusals > 1 {
+                    self.both_refused(now);
+                }
+            }
+            AddressSource::Endpoints => {
+                self.set_source(AddressSource::EndpointSlices);
+                self.endpoints_refused = why;
+                self.both_refused(now);
+            }
+        }
+    }
+
+    /// Neither kind of object may be listed. The right that is named is the one that
+    /// the operator has meant to give: to Endpoints only if that alone was there.
+    fn both_refused(&mut self, now: Time) {
+        let (named, why) = match self.endpoints_granted && !self.slices_granted {
+            true => (Permission::FollowEndpoints, self.endpoints_refused.clone()),
+            false => (Permission::FollowSlices, self.slices_refused.clone()),
+        };
+        self.status.refused(named, &why, None);
+        let believed = self.slices_doubt.is_believed(now);
+        self.refused(&why, believed, now);
+    }
+
+    fn refused(&mut self, why: &str, believed: bool, now: Time) {
+        let (level, kind, pause) = match believed {
+            true => (Level::Error, "refused", PAUSE_REFUSED),
+            false => (Level::Warn, "doubted", PAUSE_DOUBTED),
+        };
+        self.status.lost(level, kind, why);
+        self.watcher.back_off(pause, now);
+    }
+
+    fn lost(&mut self, kind: &'static str, why: &str, now: Time) {
+        self.read_service_before_list(now);
+        self.status.lost(Level::Warn, kind, why);
+    }
+
+    fn read_service_before_list(&mut self, now: Time) {
+        // One that is refused, or fails, has a time of its own.
+        if self.watcher.is_listing() {
+            self.service_due.get_or_insert(now);
+        }
+    }
+}
+
+/// Why a port that is given by its number cannot be found.
+fn number_needs_service(why: &str, cure: &str) -> String {
+    format!("the Service cannot be read ({why}), which the number of its port needs: {cure}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,668 @@
+//! What the reflector asks for and what it says, a step at a time: the server's
+//! answers are the recordings, and time passes as the tests have it.
+
+use super::super::super::endpoints::Source;
+use super::super::super::objects::{EndpointSlice, List};
+use super::super::super::testing::{self, recorded_body, recorded_lines};
+use super::*;
+use crate::cluster::{NoAddress, Refusal};
+use crate::kube::Report;
+
+const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
+const SLICES: AddressSource = AddressSource::EndpointSlices;
+const ENDPOINTS: AddressSource = AddressSource::Endpoints;
+
+/// A server as far as rights go, and the core that asks it.
+struct Rig {
+    core: Core,
+    now: Time,
+    action: Action,
+    /// What is answered 403: `services`, or the name of a source.
+    forbidden: Vec<&'static str>,
+    /// What is answered to the Service in place of [`SERVICE`].
+    service: Option<Answer<Vec<u8>>>,
+    /// The recording of the list, or its body.
+    list: String,
+    reports: Vec<Report>,
+    log: Vec<(Level, String)>,
+    /// What was asked, with the second.
+    asked: Vec<(u64, &'static str)>,
+}
+
+impl Rig {
+    fn new(port: Option<PortRef>) -> Self {
+        let config = Config {
+            port,
+            ..testing::config(([127, 0, 0, 1], 1).into())
+        };
+        let now = Time::default();
+        let mut core = Core::new(&config, 1, now);
+        let action = core.restart(now);
+        Rig {
+            core,
+            now,
+            action,
+            forbidden: Vec::new(),
+            service: None,
+            list: String::from_utf8(recorded_body("15-slices-list-ready")).unwrap(),
+            reports: Vec::new(),
+            log: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    fn http() -> Self {
+        Rig::new(Some(PortRef::Name("http".into())))
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.action = self.core.handle(event, self.now);
+        for output in self.core.outputs() {
+            match output {
+                Output::Report(report) => self.reports.push(report),
+                Output::Log(level, text) => self.log.push((level, text)),
+            }
+        }
+    }
+
+    fn watcher(&mut self, event: watcher::Event<'_, Object>) {
+        self.handle(Event::Watcher(event));
+    }
+
+    fn lines(&mut self, lines: &[u8]) {
+        self.watcher(watcher::Event::Bytes(lines));
+    }
+
+    /// What the server says to a request for that.
+    fn refusal<T>(&self, what: &str) -> Option<Answer<T>> {
+        self.forbidden.contains(&what).then(|| Answer::Refused {
+            status: 403,
+            retry_after: None,
+            why: format!("403 {what} is forbidden"),
+        })
+    }
+
+    /// Answers the request that is made, or lets the time pass that is waited.
+    fn step(&mut self) {
+        match self.action.clone() {
+            Action::GetService => {
+                self.ask("services");
+                let answer = self.service.clone();
+                let answer = answer.unwrap_or(Answer::Ok(SERVICE.into()));
+                let answer = self.refusal("services").unwrap_or(answer);
+                self.handle(Event::Service(answer));
+            }
+            Action::List(source) => {
+                let name = name(source);
+                self.ask(name);
+                if let Some(refused) = self.refusal(name) {
+                    return self.watcher(watcher::Event::Listed(refused));
+                }
+                let (items, version) = self.items(source);
+                let is_first = true;
+                self.watcher(watcher::Event::Page { items, is_first });
+                self.watcher(watcher::Event::Listed(Answer::Ok(version)));
+            }
+            Action::Watch { source, .. } => {
+                let answer = self.refusal(name(source)).unwrap_or(Answer::Ok(()));
+                self.watcher(watcher::Event::Opened(answer));
+            }
+            Action::Wait => {
+                let until = self.core.poll_timeout().expect("an end of the pause");
+                self.now = self.now.max(until);
+                self.handle(Event::Timeout);
+            }
+            Action::Read => panic!("a watch is open"),
+        }
+    }
+
+    fn items(&self, source: AddressSource) -> (Vec<Object>, String) {
+        if source == ENDPOINTS {
+            return (Vec::new(), "1".to_owned());
+        }
+        let list: List<EndpointSlice> = serde_json::from_str(&self.list).unwrap();
+        let items = list.items.unwrap_or_default().into_iter();
+        (
+            items.map(Source::into_object).collect(),
+            list.metadata.resource_version,
+        )
+    }
+
+    fn ask(&mut self, what: &'static str) {
+        self.asked.push((self.second(), what));
+    }
+
+    fn second(&self) -> u64 {
+        self.now.since(Time::default()).as_secs()
+    }
+
+    /// Until a watch is open; its source, and for how long it was asked for.
+    fn watch(&mut self) -> (AddressSource, u64) {
+        for _ in 0..1000 {
+            let action = self.action.clone();
+            self.step();
+            if let (
+                Action::Watch {
+                    source, seconds, ..
+                },
+                Action::Read,
+            ) = (action, &self.action)
+            {
+                return (source, seconds);
+            }
+        }
+        panic!("no watch is opened: {:?}", self.action);
+    }
+
+    /// Lives until that second, with watches that end in order at their time.
+    fn live_until(&mut self, second: u64) {
+        while self.second() < second {
+            if self.action == Action::Read {
+                self.now = self.now + Duration::from_secs(1);
+                self.watcher(watcher::Event::Ended);
+            } else {
+                self.step();
+            }
+        }
+    }
+
+    fn rights(&self) -> Vec<(Permission, bool, bool)> {
+        let rights = self.reports.iter().filter_map(|report| match report {
+            Report::Right {
+                permission,
+                refusal,
+            } => {
+                let fallback = refusal.as_ref().is_some_and(|it| it.fallback.is_some());
+                Some((*permission, refusal.is_some(), fallback))
+            }
+            _ => None,
+        });
+        rights.collect()
+    }
+
+    fn following(&self) -> Vec<Option<AddressSource>> {
+        let all = self.reports.iter().filter_map(|report| match report {
+            Report::Following(source) => Some(*source),
+            _ => None,
+        });
+        all.collect()
+    }
+
+    /// What was logged for an operator to read.
+    fn warnings(&self) -> Vec<&str> {
+        let loud = self.log.iter().filter(|(level, _)| *level <= Level::Warn);
+        loud.map(|(_, text)| text.as_str()).collect()
+    }
+}
+
+fn name(source: AddressSource) -> &'static str {
+    match source {
+        AddressSource::EndpointSlices => "endpointslices",
+        AddressSource::Endpoints => "endpoints",
+    }
+}
+
+fn refused<T>(status: u16) -> Answer<T> {
+    Answer::Refused {
+        status,
+        retry_after: None,
+        why: format!("{status} no"),
+    }
+}
+
+fn line(number: usize) -> Vec<u8> {
+    let mut line = recorded_lines("07-slices-watch-zero-one-zero")[number].clone();
+    line.push(b'\n');
+    line
+}
+
+fn pods_of(report: &Report) -> Option<usize> {
+    match report {
+        Report::Pods(pods) => Some(pods.iter().filter(|pod| pod.is_ready()).count()),
+        _ => None,
+    }
+}
+
+#[test]
+fn it_reads_the_service_lists_and_watches_and_reports_each_change_once() {
+    let mut rig = Rig::new(None);
+    rig.list = String::from_utf8(recorded_body("05-slices-list-empty")).unwrap();
+    assert_eq!(rig.watch().0, SLICES);
+    assert_eq!(rig.asked, [(0, "services"), (0, "endpointslices")]);
+    assert_eq!(
+        rig.reports,
+        [
+            Report::Fallback(Some("10.96.3.4:80".parse().unwrap())),
+            Report::Pods(vec![]),
+            Report::Following(Some(SLICES)),
+        ]
+    );
+    rig.reports.clear();
+    for number in 0..6 {
+        rig.lines(&line(number));
+    }
+    let ready: Vec<_> = rig.reports.iter().map(pods_of).collect();
+    let one_more = "unready, ready, terminating, gone, and no news from bookmarks";
+    assert_eq!(ready, [Some(0), Some(1), Some(0), Some(0)], "{one_more}");
+    assert_eq!(rig.log, []);
+}
+
+#[test]
+fn a_refusal_of_a_moment_at_the_start_delays_nobody_and_warns_nobody() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["services", "endpointslices", "endpoints"];
+    rig.step();
+    rig.step();
+    rig.step();
+    rig.forbidden.clear();
+    let start = rig.now;
+    assert_eq!(rig.watch().0, SLICES);
+    assert!(rig.now.since(start) <= Duration::from_secs(1));
+    assert_eq!(rig.following().last(), Some(&Some(SLICES)));
+    assert!(
+        rig.reports
+            .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
+    );
+    let granted = |permission| (permission, false, false);
+    assert!(rig.rights().contains(&granted(Permission::FollowSlices)));
+    assert!(rig.rights().contains(&granted(Permission::GetService)));
+    assert!(
+        !rig.rights()
+            .iter()
+            .any(|it| it.0 == Permission::FollowEndpoints)
+    );
+}
+
+#[test]
+fn with_all_rights_gone_it_names_the_one_that_the_role_has_and_asks_every_few_seconds() {
+    let mut rig = Rig::http();
+    rig.watch();
+    rig.forbidden = vec!["services", "endpointslices", "endpoints"];
+    rig.reports.clear();
+    rig.asked.clear();
+    rig.watcher(watcher::Event::Broken("reset".into()));
+    rig.live_until(29);
+    assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
+    let doubted = rig.asked.len();
+    assert!((30..=60).contains(&doubted), "{doubted} requests in 29 s");
+    rig.live_until(90);
+    let errors: Vec<_> = rig
+        .log
+        .iter()
+        .filter(|(level, _)| *level == Level::Error)
+        .collect();
+    assert_eq!(errors.len(), 1, "once it is believed: {errors:?}");
+    assert!(
+        errors[0].1.contains("403 endpointslices is forbidden"),
+        "{errors:?}"
+    );
+    let asked = rig
+        .asked
+        .iter()
+        .filter(|(second, _)| (31..91).contains(second))
+        .count();
+    assert!((12..=24).contains(&asked), "{asked} requests a minute");
+    let named: Vec<_> = rig.rights();
+    assert!(
+        named.contains(&(Permission::FollowSlices, true, false)),
+        "{named:?}"
+    );
+    assert!(
+        !named.iter().any(|it| it.0 == Permission::FollowEndpoints),
+        "{named:?}"
+    );
+
+    rig.forbidden.clear();
+    let back = rig.now;
+    assert_eq!(rig.watch().0, SLICES);
+    assert!(
+        rig.now.since(back) <= Duration::from_secs(5),
+        "ready within seconds"
+    );
+    let last = rig
+        .rights()
+        .into_iter()
+        .rev()
+        .find(|it| it.0 == Permission::FollowSlices);
+    assert_eq!(last, Some((Permission::FollowSlices, false, false)));
+    let service = rig
+        .rights()
+        .into_iter()
+        .rev()
+        .find(|it| it.0 == Permission::GetService);
+    assert_eq!(
+        service,
+        Some((Permission::GetService, false, false)),
+        "rights come together"
+    );
+}
+
+#[test]
+fn where_slices_are_refused_endpoints_stand_in_at_once_and_slices_are_tried_again() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["endpointslices"];
+    let (source, seconds) = rig.watch();
+    assert_eq!(
+        (source, rig.second()),
+        (ENDPOINTS, 0),
+        "nobody waits for 30 s"
+    );
+    assert!(seconds <= 2, "a refusal of a moment is tried again soon");
+    assert_eq!(rig.warnings(), [""; 0], "and not believed yet");
+    rig.live_until(29);
+    assert_eq!(rig.warnings(), [""; 0]);
+    rig.live_until(70);
+    let told = "EndpointSlices cannot be watched (403 endpointslices is forbidden): \
+                watching v1 Endpoints";
+    assert_eq!(rig.warnings(), [told], "once");
+    let tried = |rig: &Rig, from, to| {
+        let slices = rig
+            .asked
+            .iter()
+            .filter(|(_, what)| *what == "endpointslices");
+        slices
+            .filter(|(second, _)| (from..to).contains(second))
+            .count()
+    };
+    assert!((4..=12).contains(&tried(&rig, 0, 31)), "{:?}", rig.asked);
+    rig.live_until(670);
+    assert!((1..=3).contains(&tried(&rig, 71, 670)), "{:?}", rig.asked);
+    let slices = Permission::FollowSlices;
+    assert_eq!(rig.rights().last(), Some(&(slices, true, true)));
+    assert_eq!(rig.following(), [Some(ENDPOINTS)], "without a break");
+    rig.forbidden.clear();
+    rig.live_until(990);
+    assert_eq!(rig.following(), [Some(ENDPOINTS), Some(SLICES)]);
+    assert_eq!(rig.rights().last(), Some(&(slices, false, false)));
+}
+
+#[test]
+fn where_only_endpoints_were_ever_granted_their_right_is_the_one_that_is_missed() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["endpointslices"];
+    rig.live_until(40);
+    rig.forbidden.push("endpoints");
+    rig.watcher(watcher::Event::Relist);
+    rig.live_until(50);
+    let missing: Vec<_> = rig.rights().into_iter().filter(|it| !it.2).collect();
+    assert!(
+        missing.contains(&(Permission::FollowEndpoints, true, false)),
+        "{missing:?}"
+    );
+    assert!(
+        !missing.iter().any(|it| it.0 == Permission::FollowSlices),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn a_401_is_no_missing_right_and_no_reason_for_endpoints() {
+    let mut rig = Rig::http();
+    rig.service = Some(refused(401));
+    for _ in 0..20 {
+        rig.step();
+    }
+    rig.service = None;
+    rig.watch();
+    let only = |what: &str| {
+        rig.asked
+            .iter()
+            .all(|(_, asked)| *asked == what || *asked == "services")
+    };
+    assert!(only("endpointslices"), "{:?}", rig.asked);
+    rig.watcher(watcher::Event::Relist);
+    rig.step();
+    for _ in 0..20 {
+        match rig.action {
+            Action::List(_) => rig.watcher(watcher::Event::Listed(refused(401))),
+            _ => rig.step(),
+        }
+    }
+    assert_eq!(rig.rights(), []);
+    assert!(rig.asked.iter().all(|(_, what)| *what != "endpoints"));
+    assert_eq!(rig.following(), [None, Some(SLICES), None]);
+}
+
+#[test]
+fn the_service_is_done_without_while_it_may_not_be_read_and_read_once_it_may() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["services"];
+    let (source, seconds) = rig.watch();
+    assert_eq!((source, rig.second()), (SLICES, 0));
+    assert!(seconds <= 2, "tried again soon: {seconds}");
+    rig.live_until(29);
+    assert_eq!(rig.warnings(), [""; 0]);
+    rig.live_until(100);
+    let told = "the Service cannot be read (403 services is forbidden): if no pod answers, its \
+                cluster IP will not be tried";
+    assert_eq!(rig.warnings(), [told], "once it has lasted");
+    let lists = rig
+        .asked
+        .iter()
+        .filter(|(_, what)| *what == "endpointslices")
+        .count();
+    assert_eq!(lists, 1, "reading the Service again takes no list");
+    rig.forbidden.clear();
+    rig.live_until(500);
+    assert!(
+        rig.reports
+            .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
+    );
+    assert_eq!(
+        rig.rights().last(),
+        Some(&(Permission::GetService, false, false))
+    );
+}
+
+#[test]
+fn a_port_by_its_number_needs_the_service_and_waits_for_it() {
+    for (label, answer, cure) in [
+        (
+            "403",
+            refused(403),
+            "allow it, or give the port by its name",
+        ),
+        (
+            "404",
+            refused(404),
+            "name one that exists (--service, ZPA_SERVICE)",
+        ),
+    ] {
+        let mut rig = Rig::new(Some(PortRef::Number(80)));
+        rig.service = Some(answer);
+        for _ in 0..6 {
+            rig.step();
+        }
+        assert!(
+            rig.asked.iter().all(|(_, what)| *what == "services"),
+            "{label}"
+        );
+        assert!(
+            rig.log.iter().any(|(_, text)| text.contains(cure)),
+            "{label}: {:?}",
+            rig.log
+        );
+        rig.service = None;
+        assert_eq!(rig.watch().0, SLICES, "{label}");
+    }
+}
+
+#[test]
+fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
+    let other_port = r#"{"spec":{"ports":[{"name":"grpc","port":80}]}}"#;
+    for (label, answer) in [
+        ("500", refused(500)),
+        ("no reply", Answer::Failed("reset".into())),
+        ("not JSON", Answer::Ok(b"{".to_vec())),
+        ("another port", Answer::Ok(other_port.into())),
+    ] {
+        let mut rig = Rig::http();
+        rig.service = Some(answer.clone());
+        for _ in 0..8 {
+            rig.step();
+        }
+        assert!(rig.asked.len() > 1, "{label}");
+        assert_eq!(rig.following(), [None], "{label}: nothing is listed");
+        rig.service = None;
+        assert_eq!(rig.watch().0, SLICES, "{label}");
+        // What it said last time will do, but for a port that is not there.
+        rig.service = Some(answer);
+        rig.asked.clear();
+        rig.watcher(watcher::Event::Relist);
+        rig.step();
+        rig.step();
+        let lists = rig.asked.iter().any(|(_, what)| *what == "endpointslices");
+        assert_eq!(lists, label != "another port", "{label}");
+    }
+}
+
+fn of_the_service(rig: &Rig) -> Vec<&Report> {
+    let all = rig.reports.iter();
+    all.filter(|it| matches!(it, Report::NoAddress(_) | Report::Trouble(_)))
+        .collect()
+}
+
+#[test]
+fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
+    let mut rig = Rig::new(None);
+    rig.service = Some(refused(404));
+    rig.list = r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#.into();
+    rig.watch();
+    let why = "the Service default/myapp does not exist (404 no): no pod can be found through it; \
+               set --service (ZPA_SERVICE)";
+    assert_eq!(
+        of_the_service(&rig),
+        [
+            &Report::Trouble(why.into()),
+            &Report::NoAddress(Some(NoAddress::NoService(why.into())))
+        ]
+    );
+    assert_eq!(rig.following(), [None]);
+    rig.service = None;
+    rig.reports.clear();
+    let added = String::from_utf8(line(1))
+        .unwrap()
+        .replace("MODIFIED", "ADDED");
+    rig.lines(added.as_bytes());
+    assert_eq!(
+        rig.action,
+        Action::GetService,
+        "its slice shows that it is there"
+    );
+    rig.step();
+    assert!(rig.reports.contains(&Report::NoAddress(None)));
+    assert_eq!(rig.following(), [Some(SLICES)]);
+    assert!(
+        matches!(rig.action, Action::Watch { .. }),
+        "and no new list is needed"
+    );
+
+    rig.service = Some(refused(404));
+    rig.list = r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#.into();
+    rig.reports.clear();
+    rig.watcher(watcher::Event::Relist);
+    rig.watch();
+    assert!(
+        !rig.reports
+            .iter()
+            .any(|it| matches!(it, Report::NoAddress(_))),
+        "no wrong name"
+    );
+    assert_eq!(rig.following(), [None], "but nothing that is up to date");
+}
+
+#[test]
+fn endpoints_made_by_hand_can_do_without_a_service() {
+    let mut rig = Rig::new(None);
+    rig.service = Some(refused(404));
+    rig.list = r#"{"metadata":{"resourceVersion":"1"},"items":[
+        {"metadata":{"name":"by-hand"},"addressType":"IPv4","endpoints":null}]}"#
+        .into();
+    rig.watch();
+    assert!(of_the_service(&rig).is_empty(), "{:?}", rig.reports);
+    assert_eq!(rig.following(), [Some(SLICES)]);
+}
+
+#[test]
+fn endpoints_without_a_port_are_said_once_with_the_cure_and_so_is_their_end() {
+    let mut rig = Rig::http();
+    rig.list = rig.list.replace(
+        r#""ports":[{"name":"http","protocol":"TCP","port":8000}]"#,
+        r#""ports":null"#,
+    );
+    rig.watch();
+    let undialable = |rig: &Rig| {
+        let all = rig.reports.iter().filter_map(|report| match report {
+            Report::NoAddress(why) => Some(why.clone()),
+            _ => None,
+        });
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
+    assert!(
+        rig.warnings()[0].contains("its targetPort must be a port"),
+        "{:?}",
+        rig.log
+    );
+    let text = rig.warnings()[0].to_owned();
+    assert_eq!(undialable(&rig), [Some(NoAddress::PortMissing(text))]);
+    rig.watcher(watcher::Event::Relist);
+    rig.watch();
+    assert_eq!(rig.warnings().len(), 1, "a list later");
+    rig.lines(&line(1));
+    let both = String::from_utf8(line(1)).unwrap();
+    let slice = rig
+        .list
+        .split(r#""name":""#)
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    let recorded = both
+        .split(r#""name":""#)
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_ne!(slice, "");
+    rig.lines(both.replace(&recorded, &slice).as_bytes());
+    assert_eq!(undialable(&rig).last(), Some(&None));
+}
+
+#[test]
+fn every_report_of_a_refusal_says_why_in_the_servers_words() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["services", "endpointslices", "endpoints"];
+    rig.live_until(3);
+    let whys = rig.reports.iter().filter_map(|report| match report {
+        Report::Right {
+            refusal: Some(Refusal { why, .. }),
+            ..
+        } => Some(why.as_str()),
+        _ => None,
+    });
+    let whys: Vec<_> = whys.collect();
+    assert!(whys.len() > 3);
+    assert!(
+        whys.iter().all(|why| why.contains("is forbidden")),
+        "{whys:?}"
+    );
+}
+
+#[test]
+fn endpoints_are_read_from_the_recorded_watch_when_slices_are_refused() {
+    let mut rig = Rig::http();
+    rig.forbidden = vec!["endpointslices"];
+    rig.watch();
+    rig.reports.clear();
+    for mut line in recorded_lines("09-endpoints-watch-zero-one-zero") {
+        line.push(b'\n');
+        rig.lines(&line);
+    }
+    let ready: Vec<_> = rig.reports.iter().filter_map(pods_of).collect();
+    assert_eq!(ready, [0, 1, 0]);
+}

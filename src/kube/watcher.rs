@@ -1,0 +1,454 @@
+//! A watcher: the list and the watch that keep a [`Store`] up to date, as a pure
+//! state machine. Whoever runs it makes the calls that it asks for ([`Action`]) and
+//! tells it what they came to ([`Event`]).
+//!
+//! The states are those of kube-rs' `watcher`:
+//!
+//! ```text
+//!            page                  last page            opened
+//!  Empty ───────────▶ InitPage ───────────▶ InitListed ───────▶ Watching
+//!    ▲                   │                    ▲    │               │ │
+//!    │      failed       │                    └────┼───────────────┘ │
+//!    └───────────────────┴─────────────────────────┴─────────────────┘
+//!                                          ended in order     410, broken, relist
+//! ```
+//!
+//! A watch that ends in order is followed by the next one from the version that it
+//! has reached. Whatever else ends it is followed by a list: 410 as a status or as
+//! an ERROR event, a stream that is cut, a line that is no event, and a request to
+//! list again.
+
+use std::time::Duration;
+
+use super::lines::{Lines, TooLong};
+use super::objects::Status;
+use super::text::printable;
+use crate::backoff::{self, Backoff, Random};
+use crate::clock::Time;
+
+/// The longest line of a watch, in bytes: a full slice of a hundred endpoints
+/// is 40 KiB, and etcd takes no object above 1.5 MiB.
+pub(super) const LONGEST_LINE: usize = 2 * 1024 * 1024;
+/// How long the server is asked to keep a watch open, less up to a tenth. Its own
+/// shortest default is 30 minutes, but what is between may have less patience.
+const WATCH: Duration = Duration::from_secs(300);
+/// A watch that lasted so long was a good one: what comes next comes at once.
+const STEADY: Duration = Duration::from_secs(10);
+/// The longest pause while somebody waits for what is watched,
+pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
+/// and the longest `Retry-After` that is honoured meanwhile.
+const LONGEST_WAITING: Duration = Duration::from_secs(5);
+
+/// What is kept up to date.
+pub(super) trait Store {
+    /// An item of a list.
+    type Object;
+
+    /// Takes in a page of a list. The first page makes everything void that an
+    /// unfinished list has shown.
+    fn add_page(&mut self, items: Vec<Self::Object>, is_first: bool);
+
+    /// The list is complete, and replaces what was stored.
+    fn replace(&mut self);
+
+    /// Takes in a line of a watch.
+    ///
+    /// # Errors
+    /// The line is no event of what is watched.
+    fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error>;
+}
+
+/// What a line of a watch was.
+#[derive(Debug)]
+pub(super) enum Applied {
+    /// A change or a bookmark: the version that the watch has reached, or nothing
+    /// if the line names none.
+    Reached(String),
+    /// An ERROR event: the server has ended the watch.
+    Failed(Status),
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer<T> {
+    /// 2xx.
+    Ok(T),
+    /// Any other status, in the server's own words.
+    Refused {
+        status: u16,
+        retry_after: Option<Duration>,
+        why: String,
+    },
+    /// No reply, or one that makes no sense.
+    Failed(String),
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Event<'a, O> {
+    /// A page of the list has come.
+    Page { items: Vec<O>, is_first: bool },
+    /// The list has ended: the version to watch from.
+    Listed(Answer<String>),
+    /// The watch was opened, or not.
+    Opened(Answer<()>),
+    /// A piece of its stream has come.
+    Bytes(&'a [u8]),
+    /// The stream has ended in order.
+    Ended,
+    /// The stream was broken off.
+    Broken(String),
+    /// What is stored is doubted.
+    Relist,
+    /// Whether somebody waits for what is watched.
+    Waiting(bool),
+}
+
+/// What an event has led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing that anybody else needs to know.
+    Quiet,
+    /// The list is complete and stored.
+    Listed,
+    /// The watch is open: the right to it is there.
+    Opened,
+    /// Lines of the watch were stored.
+    Changed,
+    /// The watch has ended, and a list or another watch follows.
+    WatchEnded(String),
+    /// 403 or 404: the server refuses. No pause was made.
+    Refused { status: u16, why: String },
+    /// The server has asked for a pause.
+    Busy(String),
+    /// Anything else went wrong.
+    Failed(String),
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// List, and hand over the pages.
+    List,
+    /// Open a watch from that version that the server ends after that time.
+    Watch { version: String, seconds: u64 },
+    /// Read from the watch that is open.
+    Read,
+    /// Nothing before [`Watcher::poll_timeout`].
+    Wait,
+}
+
+/// How far list and watch have got.
+#[derive(Debug)]
+enum State {
+    /// Nothing is stored yet, or what is stored cannot be watched any more: a list
+    /// is next.
+    Empty,
+    /// A list is under way, and some of its pages have come.
+    InitPage,
+    /// The list was successful, or a watch has ended in order: a watch from this
+    /// version is next.
+    InitListed { version: String },
+    /// A watch is open.
+    Watching {
+        version: String,
+        lines: Lines,
+        since: Time,
+        /// For how long the server was asked to keep it open.
+        asked: Duration,
+    },
+}
+
+/// A time in which nothing is asked.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Time,
+    /// When it ends if somebody waits.
+    until_if_waiting: Time,
+}
+
+/// One list-and-watch.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    state: State,
+    pause: Option<Pause>,
+    is_waiting: bool,
+    /// For how long the next watch is asked for.
+    watch: Duration,
+    /// Between lists that fail.
+    list_backoff: Backoff,
+    /// Between watches that do not last.
+    watch_backoff: Backoff,
+    random: Random,
+}
+
+impl Watcher {
+    /// Nothing is stored. The seed makes the jitter.
+    pub(super) fn new(seed: u64) -> Self {
+        Watcher {
+            state: State::Empty,
+            pause: None,
+            is_waiting: false,
+            watch: WATCH,
+            list_backoff: Backoff::new(seed),
+            watch_backoff: Backoff::new(seed.rotate_left(20)),
+            random: Random::new(seed.rotate_left(40)),
+        }
+    }
+
+    /// Takes in what has happened.
+    pub(super) fn handle<S: Store>(
+        &mut self,
+        event: Event<'_, S::Object>,
+        store: &mut S,
+        now: Time,
+    ) -> Outcome {
+        match event {
+            Event::Page { items, is_first } => {
+                self.state = State::InitPage;
+                store.add_page(items, is_first);
+                Outcome::Quiet
+            }
+            Event::Listed(Answer::Ok(version)) => {
+                store.replace();
+                self.list_backoff.reset();
+                self.state = State::InitListed { version };
+                Outcome::Listed
+            }
+            Event::Listed(answer) => self.list_failed(answer, now),
+            Event::Opened(Answer::Ok(())) => self.opened(now),
+            Event::Opened(answer) => self.open_failed(answer, now),
+            Event::Bytes(bytes) => self.bytes(bytes, store, now),
+            Event::Ended => self.ended(now),
+            Event::Broken(why) => self.broken(why, now),
+            Event::Relist => {
+                self.relist();
+                Outcome::Quiet
+            }
+            Event::Waiting(is_waiting) => {
+                self.is_waiting = is_waiting;
+                Outcome::Quiet
+            }
+        }
+    }
+
+    /// What to do next. No watch is to last beyond `watch_until`.
+    pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> Action {
+        if let State::Watching { .. } = self.state {
+            return Action::Read;
+        }
+        if self.is_pausing(now) {
+            return Action::Wait;
+        }
+        self.pause = None;
+        match &self.state {
+            State::InitListed { version } => {
+                let version = version.clone();
+                let jitter = (WATCH / 10).mul_f64(self.random.fraction());
+                let left = watch_until.map_or(WATCH, |until| until.since(now));
+                let seconds = (WATCH - jitter).min(left).as_secs().max(1);
+                self.watch = Duration::from_secs(seconds);
+                Action::Watch { version, seconds }
+            }
+            _ => Action::List,
+        }
+    }
+
+    /// When [`Watcher::action`] changes without an event.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.pause_end()
+    }
+
+    /// Whether a list is next, or under way.
+    pub(super) fn is_listing(&self) -> bool {
+        matches!(self.state, State::Empty | State::InitPage)
+    }
+
+    /// Whether nothing is to be asked now.
+    pub(super) fn is_pausing(&self, now: Time) -> bool {
+        self.pause_end().is_some_and(|end| now < end)
+    }
+
+    /// Whether a watch is open.
+    pub(super) fn is_watching(&self) -> bool {
+        matches!(self.state, State::Watching { .. })
+    }
+
+    /// Leaves a watch that is open, and goes on from where it has got.
+    pub(super) fn rewatch(&mut self) {
+        if let State::Watching { version, .. } = &self.state {
+            self.state = State::InitListed {
+                version: version.clone(),
+            };
+        }
+    }
+
+    /// Lists next, at once unless a pause is on that nobody's waiting shortens.
+    pub(super) fn relist(&mut self) {
+        self.state = State::Empty;
+        self.pause = self.pause.map(|pause| Pause {
+            until: pause.until.min(pause.until_if_waiting),
+            ..pause
+        });
+    }
+
+    /// Pauses after one more failure in a row, for `longest` at most.
+    pub(super) fn back_off(&mut self, longest: Duration, now: Time) {
+        let pause = self.list_backoff.pause(longest);
+        self.pause_for(pause, PAUSE_WAITING, now);
+    }
+
+    /// Pauses for that long, as the server may have asked; for 5 s at most while
+    /// somebody waits.
+    pub(super) fn pause(&mut self, pause: Duration, now: Time) {
+        self.pause_for(pause, LONGEST_WAITING, now);
+    }
+
+    fn pause_for(&mut self, pause: Duration, at_most_if_waiting: Duration, now: Time) {
+        self.pause = Some(Pause {
+            until: now + pause,
+            until_if_waiting: now + pause.min(at_most_if_waiting),
+        });
+    }
+
+    fn pause_end(&self) -> Option<Time> {
+        let pause = self.pause?;
+        Some(match self.is_waiting {
+            true => pause.until_if_waiting,
+            false => pause.until,
+        })
+    }
+
+    fn list_failed(&mut self, answer: Answer<String>, now: Time) -> Outcome {
+        self.state = State::Empty;
+        let outcome = self.failed(answer, now);
+        if let Outcome::Failed(_) = outcome {
+            self.back_off(backoff::LONGEST, now);
+        }
+        outcome
+    }
+
+    fn opened(&mut self, now: Time) -> Outcome {
+        let State::InitListed { version } = &self.state else {
+            return Outcome::Quiet;
+        };
+        self.state = State::Watching {
+            version: version.clone(),
+            lines: Lines::new(LONGEST_LINE),
+            since: now,
+            asked: self.watch,
+        };
+        Outcome::Opened
+    }
+
+    fn open_failed(&mut self, answer: Answer<()>, now: Time) -> Outcome {
+        self.state = State::Empty;
+        match self.failed(answer, now) {
+            // 410 among others. The list that follows will tell what is wrong.
+            Outcome::Failed(why) => {
+                self.watch_pause(now);
+                Outcome::WatchEnded(why)
+            }
+            other => other,
+        }
+    }
+
+    fn failed<T>(&mut self, answer: Answer<T>, now: Time) -> Outcome {
+        match answer {
+            Answer::Ok(_) => Outcome::Quiet,
+            Answer::Failed(why) => Outcome::Failed(why),
+            // Not 401: whose token is being replaced may have another one soon.
+            Answer::Refused {
+                status: status @ (403 | 404),
+                why,
+                ..
+            } => Outcome::Refused { status, why },
+            Answer::Refused {
+                retry_after: Some(wait),
+                why,
+                ..
+            } if !wait.is_zero() => {
+                self.pause(wait, now);
+                Outcome::Busy(why)
+            }
+            Answer::Refused { why, .. } => Outcome::Failed(why),
+        }
+    }
+
+    fn bytes<S: Store>(&mut self, bytes: &[u8], store: &mut S, now: Time) -> Outcome {
+        let State::Watching { version, lines, .. } = &mut self.state else {
+            return Outcome::Quiet;
+        };
+        let mut has_line = false;
+        let fed = lines.feed(bytes, |line| {
+            has_line = true;
+            match store.apply(line) {
+                Ok(Applied::Reached(reached)) if !reached.is_empty() => *version = reached,
+                Ok(Applied::Reached(_)) => {}
+                Ok(Applied::Failed(status)) => return Err(status.explanation()),
+                Err(cause) => return Err(malformed(&cause)),
+            }
+            Ok(())
+        });
+        match fed {
+            Ok(()) if has_line => Outcome::Changed,
+            Ok(()) => Outcome::Quiet,
+            Err(why) => self.broken(why, now),
+        }
+    }
+
+    fn ended(&mut self, now: Time) -> Outcome {
+        let State::Watching {
+            version,
+            lines,
+            since,
+            asked,
+        } = &self.state
+        else {
+            return Outcome::Quiet;
+        };
+        if lines.cut() {
+            return self.broken("cut in mid-line".to_owned(), now);
+        }
+        let is_early = now.since(*since) + Duration::from_secs(1) < STEADY.min(*asked);
+        self.state = State::InitListed {
+            version: version.clone(),
+        };
+        match is_early {
+            true => self.watch_pause(now),
+            false => self.watch_backoff.reset(),
+        }
+        Outcome::WatchEnded("its time is up".to_owned())
+    }
+
+    fn broken(&mut self, why: String, now: Time) -> Outcome {
+        let State::Watching { since, .. } = &self.state else {
+            return Outcome::Quiet;
+        };
+        match now.since(*since) >= STEADY {
+            true => self.watch_backoff.reset(),
+            false => self.watch_pause(now),
+        }
+        self.state = State::Empty;
+        Outcome::WatchEnded(why)
+    }
+
+    fn watch_pause(&mut self, now: Time) {
+        let pause = self.watch_backoff.pause(backoff::LONGEST);
+        self.pause_for(pause, PAUSE_WAITING, now);
+    }
+}
+
+impl From<TooLong> for String {
+    fn from(_: TooLong) -> Self {
+        format!("a line of more than {LONGEST_LINE} bytes")
+    }
+}
+
+/// What is wrong with a body or a line that is not what was asked for.
+pub(super) fn malformed(cause: &serde_json::Error) -> String {
+    format!("not what was asked for: {}", printable(&cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! List and watch over the recordings of a real API server, a step at a time.
+
+use super::super::endpoints::{Source, Store as EndpointStore};
+use super::super::objects::{EndpointSlice, List};
+use super::super::testing::{recorded_body, recorded_lines};
+use super::*;
+use crate::cluster::AddressSource;
+
+/// A watcher of slices, with a clock that stands where the test puts it.
+struct Rig {
+    watcher: Watcher,
+    store: EndpointStore,
+    now: Time,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Rig {
+            watcher: Watcher::new(1),
+            store: EndpointStore::new(AddressSource::EndpointSlices),
+            now: Time::from_millis(1_000_000),
+        }
+    }
+
+    /// A watch is open from version 10298.
+    fn watching() -> Self {
+        let mut rig = Rig::new();
+        assert_eq!(rig.list("05-slices-list-empty"), Outcome::Listed);
+        assert_eq!(rig.open(), Outcome::Opened);
+        rig
+    }
+
+    fn event(&mut self, event: Event<'_, <EndpointStore as Store>::Object>) -> Outcome {
+        self.watcher.handle(event, &mut self.store, self.now)
+    }
+
+    fn list(&mut self, recording: &str) -> Outcome {
+        let list: List<EndpointSlice> = serde_json::from_slice(&recorded_body(recording)).unwrap();
+        let items = list.items.unwrap_or_default().into_iter();
+        let page = Event::Page {
+            items: items.map(Source::into_object).collect(),
+            is_first: true,
+        };
+        assert_eq!(self.event(page), Outcome::Quiet);
+        let version = list.metadata.resource_version;
+        self.event(Event::Listed(Answer::Ok(version)))
+    }
+
+    fn open(&mut self) -> Outcome {
+        assert!(matches!(self.action(), Action::Watch { .. }));
+        self.event(Event::Opened(Answer::Ok(())))
+    }
+
+    fn action(&mut self) -> Action {
+        self.watcher.action(None, self.now)
+    }
+
+    /// The version that the next watch begins from.
+    fn watches_from(&mut self) -> Option<String> {
+        match self.after_pause() {
+            Action::Watch { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    fn after_pause(&mut self) -> Action {
+        if let Some(end) = self.watcher.poll_timeout() {
+            self.now = self.now.max(end);
+        }
+        self.action()
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    /// How long nothing is asked now.
+    fn pause(&self) -> Duration {
+        let end = self.watcher.poll_timeout();
+        end.map_or(Duration::ZERO, |end| end.since(self.now))
+    }
+}
+
+fn line(number: usize) -> Vec<u8> {
+    let mut line = recorded_lines("07-slices-watch-zero-one-zero")[number].clone();
+    line.push(b'\n');
+    line
+}
+
+fn refused<T>(status: u16, retry_after: Option<u64>) -> Answer<T> {
+    Answer::Refused {
+        status,
+        retry_after: retry_after.map(Duration::from_secs),
+        why: format!("{status} no"),
+    }
+}
+
+#[test]
+fn it_lists_watches_from_there_and_goes_on_from_where_a_watch_has_got() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.action(), Action::List);
+    assert_eq!(rig.list("05-slices-list-empty"), Outcome::Listed);
+    assert_eq!(rig.watches_from().as_deref(), Some("10298"));
+    assert_eq!(rig.event(Event::Opened(Answer::Ok(()))), Outcome::Opened);
+    for (number, reached) in [(0, "10312"), (1, "10318"), (2, "10326"), (3, "10334")] {
+        assert_eq!(rig.action(), Action::Read);
+        assert_eq!(rig.event(Event::Bytes(&line(number))), Outcome::Changed);
+        rig.pass(20);
+        assert!(matches!(rig.event(Event::Ended), Outcome::WatchEnded(_)));
+        assert_eq!(rig.watches_from().as_deref(), Some(reached), "{number}");
+        rig.event(Event::Opened(Answer::Ok(())));
+    }
+}
+
+#[test]
+fn a_bookmark_moves_the_version_and_a_line_may_come_in_pieces() {
+    let mut rig = Rig::watching();
+    let bookmark = line(4);
+    let (one, other) = bookmark.split_at(30);
+    assert_eq!(rig.event(Event::Bytes(one)), Outcome::Quiet);
+    assert_eq!(rig.event(Event::Bytes(other)), Outcome::Changed);
+    rig.event(Event::Ended);
+    assert_eq!(rig.watches_from().as_deref(), Some("10334"));
+}
+
+#[test]
+fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watch() {
+    let expired = [recorded_body("20-slices-watch-too-old"), b"\n".to_vec()].concat();
+    let half = line(0)[..200].to_vec();
+    let long = vec![b'x'; LONGEST_LINE + 1];
+    for (label, bytes, end, lists) in [
+        ("ended in order", line(0), Some(Event::Ended), false),
+        ("ended in mid-line", half.clone(), Some(Event::Ended), true),
+        (
+            "broken off",
+            line(0),
+            Some(Event::Broken("reset".into())),
+            true,
+        ),
+        (
+            "broken off in mid-line",
+            half,
+            Some(Event::Broken("reset".into())),
+            true,
+        ),
+        ("410 as an ERROR event", expired, None, true),
+        ("a line that is too long", long, None, true),
+        ("not JSON", b"{\"type\":\n".to_vec(), None, true),
+        ("not UTF-8", b"{\"type\":\"\xff\"}\n".to_vec(), None, true),
+        ("no event", b"{\"kind\":\"Pod\"}\n".to_vec(), None, true),
+        (
+            "a request to list again",
+            line(0),
+            Some(Event::Relist),
+            true,
+        ),
+    ] {
+        let mut rig = Rig::watching();
+        rig.event(Event::Bytes(&bytes));
+        if let Some(end) = end {
+            rig.event(end);
+        }
+        assert_ne!(rig.action(), Action::Read, "{label}: the stream is left");
+        assert_eq!(rig.after_pause() == Action::List, lists, "{label}");
+    }
+}
+
+#[test]
+fn a_watch_that_is_refused_is_followed_by_a_list() {
+    for (label, answer, outcome) in [
+        (
+            "410 as a status",
+            refused(410, None),
+            Outcome::WatchEnded("410 no".into()),
+        ),
+        (
+            "500",
+            refused(500, None),
+            Outcome::WatchEnded("500 no".into()),
+        ),
+        (
+            "401: a token that is being replaced",
+            refused(401, None),
+            Outcome::WatchEnded("401 no".into()),
+        ),
+        (
+            "403",
+            refused(403, None),
+            Outcome::Refused {
+                status: 403,
+                why: "403 no".into(),
+            },
+        ),
+        ("429", refused(429, Some(2)), Outcome::Busy("429 no".into())),
+        (
+            "no reply",
+            Answer::Failed("reset".into()),
+            Outcome::WatchEnded("reset".into()),
+        ),
+    ] {
+        let mut rig = Rig::new();
+        rig.list("05-slices-list-empty");
+        assert!(rig.watches_from().is_some());
+        assert_eq!(rig.event(Event::Opened(answer)), outcome, "{label}");
+        assert_eq!(rig.after_pause(), Action::List, "{label}");
+    }
+}
+
+#[test]
+fn a_list_that_fails_is_tried_again_after_a_pause_that_grows() {
+    for (label, answer, outcome) in [
+        ("401", refused(401, None), Outcome::Failed("401 no".into())),
+        ("500", refused(500, None), Outcome::Failed("500 no".into())),
+        (
+            "503 with a Retry-After of 0",
+            refused(503, Some(0)),
+            Outcome::Failed("503 no".into()),
+        ),
+        (
+            "no reply",
+            Answer::Failed("reset".into()),
+            Outcome::Failed("reset".into()),
+        ),
+    ] {
+        let mut rig = Rig::new();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(rig.after_pause(), Action::List, "{label}");
+            assert_eq!(rig.event(Event::Listed(answer.clone())), outcome, "{label}");
+            assert_eq!(rig.action(), Action::Wait, "{label}");
+            pauses.push(rig.pause());
+        }
+        assert!(
+            pauses[0] <= Duration::from_millis(50),
+            "{label}: {pauses:?}"
+        );
+        assert!(pauses[11] >= Duration::from_secs(15), "{label}: {pauses:?}");
+    }
+}
+
+#[test]
+fn a_retry_after_is_kept_to_within_five_seconds_of_whoever_waits() {
+    for (label, asked, waiting, pause) in [
+        ("nobody waits", 60, false, 60),
+        ("somebody waits", 60, true, 5),
+        ("somebody waits for less", 2, true, 2),
+    ] {
+        let mut rig = Rig::new();
+        rig.event(Event::Waiting(waiting));
+        let outcome = rig.event(Event::Listed(refused(429, Some(asked))));
+        assert_eq!(outcome, Outcome::Busy("429 no".into()), "{label}");
+        assert_eq!(rig.pause(), Duration::from_secs(pause), "{label}");
+    }
+}
+
+#[test]
+fn whoever_begins_to_wait_or_asks_for_a_list_shortens_a_pause_that_is_on() {
+    for (label, event) in [
+        ("somebody waits", Event::Waiting(true)),
+        ("a list is requested", Event::Relist),
+    ] {
+        let mut rig = Rig::new();
+        for _ in 0..12 {
+            rig.event(Event::Listed(refused(500, None)));
+        }
+        assert!(rig.pause() > Duration::from_secs(10));
+        rig.event(event);
+        assert_eq!(rig.pause(), PAUSE_WAITING, "{label}");
+        rig.pass(1);
+        assert_eq!(rig.action(), Action::List, "{label}");
+    }
+}
+
+#[test]
+fn the_first_page_of_a_list_that_begins_again_makes_the_others_void() {
+    let mut rig = Rig::new();
+    rig.list("15-slices-list-ready");
+    assert!(!rig.store.is_empty());
+    rig.event(Event::Relist);
+    let empty = |is_first| Event::Page {
+        items: Vec::new(),
+        is_first,
+    };
+    rig.event(empty(true));
+    assert!(
+        !rig.store.is_empty(),
+        "what is stored stands until a list is whole"
+    );
+    rig.event(Event::Listed(Answer::Ok("5".into())));
+    assert!(rig.store.is_empty());
+}
+
+#[test]
+fn watches_that_do_not_last_are_opened_less_and_less_often() {
+    let mut rig = Rig::watching();
+    let mut pauses = Vec::new();
+    for _ in 0..12 {
+        rig.event(Event::Ended);
+        pauses.push(rig.pause());
+        assert!(rig.watches_from().is_some());
+        rig.event(Event::Opened(Answer::Ok(())));
+    }
+    assert!(pauses[11] >= Duration::from_secs(15), "{pauses:?}");
+    rig.pass(10);
+    rig.event(Event::Ended);
+    assert_eq!(rig.pause(), Duration::ZERO, "a steady one");
+}
+
+#[test]
+fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
+    let mut rig = Rig::new();
+    rig.list("05-slices-list-empty");
+    let Action::Watch { seconds, .. } = rig.action() else {
+        panic!("a watch is next")
+    };
+    assert!((270..=300).contains(&seconds), "{seconds}");
+    let until = rig.now + Duration::from_secs(2);
+    let action = rig.watcher.action(Some(until), rig.now);
+    assert!(
+        matches!(action, Action::Watch { seconds: 2, .. }),
+        "{action:?}"
+    );
+    rig.event(Event::Opened(Answer::Ok(())));
+    rig.pass(2);
+    rig.event(Event::Ended);
+    assert_eq!(rig.pause(), Duration::ZERO);
+}
