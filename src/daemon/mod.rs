@@ -328,6 +328,7 @@ fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
     let limits = Limits {
         max_connections,
         hold_timeout: settings.hold_timeout,
+        abort_on_close: settings.abort_on_close,
         connect_timeout: settings.connect_timeout,
     };
     let mut engine = Engine::new(settings.listen, limits).map_err(|e| {

@@ -17,9 +17,6 @@ use super::sockets::Socket;
 use super::token::Side;
 use crate::clock::Time;
 
-/// So many bytes any peer has room for, whether it reads or not.
-const ANY_WINDOW: u64 = 16 * 1024;
-
 /// A connection that only acknowledgements are still to come for.
 pub struct Closing<S> {
     upstream: Upstream<S>,
@@ -29,10 +26,10 @@ pub struct Closing<S> {
 enum Cause {
     /// Both directions have ended in order.
     Finished {
-        /// How many bytes the client was sent,
-        to_client: u64,
-        /// and how many the pod.
-        to_upstream: u64,
+        /// Whether the client was sent any byte,
+        to_client: bool,
+        /// and whether the pod was.
+        to_upstream: bool,
     },
     /// One side has broken off. The other one, the remaining side, is reset as soon
     /// as it has acknowledged everything.
@@ -60,8 +57,8 @@ impl<S: Socket> Closing<S> {
     /// Both directions have ended in order.
     pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
         let cause = Cause::Finished {
-            to_client: relay.sent_to(client, Side::Client),
-            to_upstream: relay.sent_to(client, Side::Upstream),
+            to_client: relay.sent_to(client, Side::Client) > 0,
+            to_upstream: relay.sent_to(client, Side::Upstream) > 0,
         };
         let (upstream, _) = relay.into_upstream(buffers);
         Closing { upstream, cause }
@@ -135,8 +132,8 @@ impl<S: Socket> Closing<S> {
                 to_client,
                 to_upstream,
             } => {
-                let client_lacks = *to_client > ANY_WINDOW && lacks(&client.socket);
-                match client_lacks || *to_upstream > ANY_WINDOW && lacks(upstream) {
+                let client_lacks = *to_client && lacks(&client.socket);
+                match client_lacks || *to_upstream && lacks(upstream) {
                     true => Next::Wait,
                     false => Next::Close(End::Finished),
                 }

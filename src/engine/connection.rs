@@ -26,6 +26,7 @@ use super::relay::{Half, Moved};
 use super::relaying::{Client, Relay, Verdict};
 use super::sockets::{KEEPALIVE_AFTER, Socket};
 use super::token::{self, Side};
+use super::transition::Transition;
 use crate::clock::Time;
 
 /// How many bytes one direction may move at once when an event comes. What is
@@ -60,23 +61,6 @@ enum State<S> {
     Closing(Closing<S>),
 }
 
-/// What the engine is to do after a connection has handled something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Transition {
-    /// Nothing.
-    Stay,
-    /// Nothing, but to note that a small message was moved.
-    MovedMessage,
-    /// Let it wait, in the order in which connections came, for
-    /// [`Connection::dial`].
-    Hold,
-    /// Let it wait in the run queue for [`Connection::serve`].
-    Queue,
-    /// Remove it; both sockets are closed with it.
-    End(End),
-}
-
 impl<S: Socket> Connection<S> {
     /// A connection that was just accepted.
     pub fn new(serial: u64, client: S, now: Time) -> Self {
@@ -87,6 +71,7 @@ impl<S: Socket> Connection<S> {
             client: Client {
                 socket: client,
                 up: Half::new(),
+                has_ended: false,
             },
             queued: false,
             state: State::Held,
@@ -149,14 +134,10 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
                 self.go_on_closing(next, cx)
             }
-            // A FIN alone leaves the socket writable: such a client awaits its
-            // reply. After a reset the kernel reports EPOLLHUP and EPOLLERR.
-            State::Held | State::Connecting(_) | State::Backoff => {
-                match event.error || event.hang_up {
-                    true => Transition::End(End::ClientGone(self.phase())),
-                    false => Transition::Stay,
-                }
-            }
+            // A FIN alone leaves the socket writable. After a reset the kernel
+            // reports EPOLLHUP and EPOLLERR.
+            _ if event.error || event.hang_up => Transition::End(End::ClientGone(self.phase())),
+            _ => self.check_client(Transition::Stay, cx),
         }
     }
 
@@ -231,7 +212,7 @@ impl<S: Socket> Connection<S> {
     pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.state = State::Held;
         self.schedule(Some(self.hold_limit(cx)), cx);
-        Transition::Hold
+        self.check_client(Transition::Hold, cx)
     }
 
     /// There is a new address: a pause between two rounds is over.
@@ -270,7 +251,27 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    // --- Dialling ---
+    // --- Waiting for a pod ---
+
+    /// Ends a connection whose client has gone while it waits; else goes on as said.
+    ///
+    /// A client that has sent bytes and a FIN may await its reply, as `nc -N` does,
+    /// and is dropped only where the operator has said so: one that has given up
+    /// looks the same. One that has sent a FIN alone has nothing to be answered. While
+    /// a pod is being dialled it is served all the same, so that who connects to an
+    /// app that is awake is served whenever its FIN comes.
+    fn check_client<C>(&mut self, otherwise: Transition, cx: &Context<'_, C>) -> Transition {
+        let is_gone = self.client.has_ended
+            && match self.state {
+                _ if cx.shared.limits.abort_on_close => true,
+                State::Held | State::Backoff => self.client.has_sent_nothing(),
+                _ => false,
+            };
+        match is_gone {
+            true => Transition::End(End::ClientGone(self.phase())),
+            false => otherwise,
+        }
+    }
 
     fn dial_round<C: Connect<Socket = S>>(
         &mut self,
@@ -286,7 +287,7 @@ impl<S: Socket> Connection<S> {
         };
         self.state = state;
         self.schedule_within(patience, cx);
-        Transition::Stay
+        self.check_client(Transition::Stay, cx)
     }
 
     /// The connect that is under way has failed: on to the next address.
@@ -370,7 +371,16 @@ impl<S: Socket> Connection<S> {
             Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
             Verdict::Finished => self.finish(cx),
             Verdict::Gone => Transition::End(End::BackendGone),
-            Verdict::Redial => self.redial(cx),
+            Verdict::Redial => self.redial("broke off before the first byte", cx),
+            Verdict::EarlyClose if self.dialer.may_retry_early_close(cx) => {
+                self.dialer.note_early_close();
+                self.redial("closed before the first byte", cx)
+            }
+            // The close may be all that there is to say.
+            Verdict::EarlyClose => {
+                relay.pass_on_fins(&mut self.client);
+                return self.pump(budget.saturating_sub(moved.bytes), cx);
+            }
             Verdict::Reset { remaining } => self.close_broken(remaining, cx),
         };
         match (&self.state, transition) {
@@ -379,8 +389,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The pod broke off before a byte went either way: dials another.
-    fn redial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+    /// The pod has gone before a byte went either way: dials another.
+    fn redial<C: Connect<Socket = S>>(&mut self, why: &str, cx: &mut Context<'_, C>) -> Transition {
         if cx.now >= self.hold_limit(cx) {
             return self.reset(End::BackendGone);
         }
@@ -391,7 +401,6 @@ impl<S: Socket> Connection<S> {
         let backend = upstream.backend;
         drop(upstream);
         self.client.up.redirect();
-        let why = "broke off before the first byte";
         let mut round = Round::default();
         self.dialer
             .note_failure(backend, Failure::Answered, why, &mut round, cx);

@@ -19,6 +19,11 @@ pub struct Shared {
     pub limits: Limits,
     /// Whether they may be let through to pods.
     pub gate_open: bool,
+    /// Since when they may, and there has been an address: the time of the last
+    /// wake, if there was one.
+    pub ready_since: Time,
+    /// Whether that was so when it was last looked at.
+    pub was_ready: bool,
     /// The pods.
     pub backends: Backends,
     /// What their bytes pass through.
@@ -60,5 +65,14 @@ impl Shared {
     /// is an address.
     pub fn may_dial(&self) -> bool {
         self.gate_open && !self.backends.is_empty()
+    }
+
+    /// Takes note of when connections may be dialled after they might not.
+    pub fn note_readiness(&mut self, now: Time) {
+        let is_ready = self.may_dial();
+        if is_ready && !self.was_ready {
+            self.ready_since = now;
+        }
+        self.was_ready = is_ready;
     }
 }

@@ -13,6 +13,14 @@ use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::upstream_token;
 
+/// A pod that accepts and closes in order before the first byte, so soon after the
+/// first pod became ready, is not ready in truth: what stands before the app in the
+/// pod (a sidecar, a forwarded port) accepts earlier than the app.
+const EARLY_CLOSE_WINDOW: Duration = Duration::from_secs(2);
+/// How often a connection tries again for that reason. The pauses between as many
+/// tries come to 1.27 s.
+const MAX_EARLY_CLOSES: u8 = 7;
+
 /// The first pause when no address takes a connection; it doubles up to
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// this one.
@@ -27,6 +35,8 @@ pub struct Dialer {
     dials: u8,
     /// How many rounds have found no address that takes the connection, 255 at most.
     backoffs: u8,
+    /// How many pods have closed in order before the first byte.
+    early_closes: u8,
 }
 
 /// A connect that is under way.
@@ -71,6 +81,7 @@ impl Dialer {
             serial,
             dials: 0,
             backoffs: 0,
+            early_closes: 0,
         }
     }
 
@@ -125,6 +136,18 @@ impl Dialer {
         }
         cx.shared.counts.failed_dials += 1;
         cx.shared.backends.failed(id, failure, round, cx.now);
+    }
+
+    /// Whether a pod that closes in order before the first byte is taken for one
+    /// that has broken off.
+    pub fn may_retry_early_close<C>(&self, cx: &Context<'_, C>) -> bool {
+        let since_wake = cx.now.since(cx.shared.ready_since);
+        since_wake < EARLY_CLOSE_WINDOW && self.early_closes < MAX_EARLY_CLOSES
+    }
+
+    /// A pod has closed in order before the first byte, and another is tried.
+    pub fn note_early_close(&mut self) {
+        self.early_closes += 1;
     }
 
     /// How long to wait before the next round.

@@ -9,11 +9,12 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
-use super::connection::{Connection, Transition};
+use super::connection::Connection;
 use super::context::{Connect, Context};
 use super::end::End;
 use super::readiness::Readiness;
 use super::token::{Side, parse_token};
+use super::transition::Transition;
 use super::{
     DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, INTEREST, LISTENER, SOURCE, WAKER,
     admin_connections, sockets,
@@ -67,6 +68,7 @@ impl Engine {
 
     /// Dials what is held, in the order it came, if the gate is open.
     pub fn release(&mut self, now: Time) {
+        self.shared.note_readiness(now);
         for _ in 0..DIALS_PER_TURN {
             if !self.shared.may_dial() {
                 return;

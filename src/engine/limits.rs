@@ -11,4 +11,7 @@ pub struct Limits {
     pub hold_timeout: Duration,
     /// How long one address may take to answer a SYN.
     pub connect_timeout: Duration,
+    /// Whether a client is dropped that ends its direction, after whatever bytes,
+    /// before a pod has taken it.
+    pub abort_on_close: bool,
 }

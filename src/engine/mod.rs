@@ -50,6 +50,7 @@ mod stream;
 mod tally;
 mod timers;
 mod token;
+mod transition;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -143,6 +144,8 @@ impl Engine {
             shared: Shared {
                 limits,
                 gate_open: false,
+                ready_since: Time::default(),
+                was_ready: false,
                 backends: Backends::default(),
                 buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
                 timers: Timers::default(),

@@ -11,6 +11,8 @@ pub struct Readiness {
     pub readable: bool,
     /// What a read means that gets fewer bytes than it has asked for.
     pub short_read: ShortRead,
+    /// EPOLLRDHUP: the peer's FIN has come, or its RST.
+    pub read_closed: bool,
     /// A write may take bytes.
     pub writable: bool,
     /// EPOLLERR: the connection was reset or timed out, or a connect has failed.
@@ -30,6 +32,7 @@ impl From<&Event> for Readiness {
                 true => ShortRead::MayLeaveMore,
                 false => ShortRead::EmptiesQueue,
             },
+            read_closed,
             writable: event.is_writable(),
             error,
             hang_up: event.is_write_closed(),

@@ -17,6 +17,8 @@ pub struct Client<S> {
     pub socket: S,
     /// From the client to the pod.
     pub up: Half,
+    /// An event has reported its FIN, which may be behind bytes that were not read.
+    pub has_ended: bool,
 }
 
 /// The pod's socket, and the direction that begins there.
@@ -43,6 +45,8 @@ pub enum Verdict {
     Finished,
     /// The pod broke off before a byte went either way: another can serve.
     Redial,
+    /// The pod has closed in order before a byte went either way.
+    EarlyClose,
     /// One side broke off and what it sent was passed on: reset the other.
     Reset {
         /// The side that is still there.
@@ -55,9 +59,16 @@ pub enum Verdict {
 impl<S: Socket> Client<S> {
     /// An event of the client's socket, as far as its own bytes go.
     pub fn handle_event(&mut self, event: Readiness) {
+        self.has_ended |= event.read_closed;
         if event.readable {
             self.up.handle_readable(event.short_read);
         }
+    }
+
+    /// Whether it has ended its direction without a byte.
+    pub fn has_sent_nothing(&mut self) -> bool {
+        let is_unread = self.up.is_flushed() && self.up.delivered() == 0;
+        self.has_ended && is_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
     }
 }
 
@@ -109,8 +120,22 @@ impl<S: Socket> Relay<S> {
         client.up.is_bulk() || self.down.is_bulk()
     }
 
-    /// Moves what can be moved either way, `budget` bytes each at most.
+    /// Moves what can be moved either way, `budget` bytes each at most. What an early
+    /// close of the pod's means is to be decided by the caller.
     pub fn pump(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
+        // A pod that has closed already takes nothing: that is found out before the
+        // client's bytes are given to it, so that another can have them.
+        if client.up.delivered() == 0 && self.down.source().may_leave_more() {
+            let moved = self.down.pump(
+                &mut self.upstream.socket,
+                &mut client.socket,
+                buffers,
+                budget,
+            );
+            if self.has_closed_early(client) {
+                return moved;
+            }
+        }
         let moved = self.pump_once(client, buffers, budget);
         if !self.is_broken(client) {
             return moved;
@@ -127,20 +152,31 @@ impl<S: Socket> Relay<S> {
     }
 
     fn pump_once(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
-        let Client { socket, up } = client;
+        let Client { socket, up, .. } = client;
         let upstream = &mut self.upstream.socket;
         let moved = up.pump(socket, upstream, buffers, budget);
         self.down.handle_error_of(up);
         let moved = moved + self.down.pump(upstream, socket, buffers, budget);
         up.handle_error_of(&self.down);
-        self.pass_on_fins(client);
+        if !self.has_closed_early(client) {
+            self.pass_on_fins(client);
+        }
         moved
+    }
+
+    /// Whether the pod has closed in order before a byte went either way, and the
+    /// client has not, so that the pod's end is no answer to the client's.
+    fn has_closed_early(&self, client: &Client<S>) -> bool {
+        self.down.awaits_fin()
+            && self.is_untouched(client)
+            && client.up.sink().is_open()
+            && matches!(client.up.source(), Source::Open(_))
     }
 
     /// Shuts the sinks of directions that have ended. Where both have, closing the
     /// sockets says the same.
-    fn pass_on_fins(&mut self, client: &mut Client<S>) {
-        let Client { socket, up } = client;
+    pub fn pass_on_fins(&mut self, client: &mut Client<S>) {
+        let Client { socket, up, .. } = client;
         let down = &mut self.down;
         if up.has_ended() && down.has_ended() {
             up.finish_by_close();
@@ -168,6 +204,7 @@ impl<S: Socket> Relay<S> {
             (false, true) => broken_off(Side::Client, down_over),
             (true, false) => broken_off(Side::Upstream, up_over),
             (false, false) if up_over && down_over => Verdict::Finished,
+            (false, false) if self.has_closed_early(client) => Verdict::EarlyClose,
             (false, false) => Verdict::Continue,
         }
     }

@@ -52,7 +52,8 @@ Documentation: README.md in the program's source
 ";
 
 fn head(setting: &Setting) -> String {
-    format!("  --{} {}", setting.flag, setting.placeholder)
+    let flag = format!("  --{} {}", setting.flag, setting.placeholder);
+    flag.trim_end().to_owned()
 }
 
 /// The variables and the default, in brackets.

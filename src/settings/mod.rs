@@ -72,6 +72,8 @@ pub struct Settings {
     pub idle_ttl: Duration,
     /// How long a connection may wait for the app to wake; above zero.
     pub hold_timeout: Duration,
+    /// Whether a waiting client is dropped that ends its direction after bytes.
+    pub abort_on_close: bool,
     /// How long a pod may take to accept a connection; above zero.
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
@@ -322,6 +324,7 @@ impl Settings {
             pods_first: false,
             idle_ttl: Duration::ZERO,
             hold_timeout: Duration::ZERO,
+            abort_on_close: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
             state_configmap: None,

@@ -93,6 +93,15 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     label(name.unwrap_or(text))
 }
 
+/// Yes or no.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
 /// A number of things of which there is at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     whole(text)

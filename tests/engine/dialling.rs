@@ -182,3 +182,17 @@ fn the_pod_with_the_fewest_connections_gets_the_next() {
         served.extend((0..3).map(|_| rig.accept(pod)));
     }
 }
+
+/// What stands before the app in its pod may accept when the app does not yet.
+#[test]
+fn a_pod_that_closes_before_the_first_byte_right_after_a_wake_is_dialled_again() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect();
+    for _ in 0..3 {
+        drop(rig.accept(&pod));
+    }
+    let mut server = rig.accept(&pod);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
+}

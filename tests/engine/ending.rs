@@ -102,11 +102,13 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
 fn the_ends_of_connections_are_counted_by_reason_and_phase() {
     let pod = backend();
     let mut rig = Rig::open(&[&pod]);
-    let client = rig.connect();
+    let mut client = rig.connect();
     let server = rig.accept(&pod);
     rig.until("handed over", |e| e.counts().handed_over == 1);
     reset(server);
-    let server = rig.accept(&pod);
+    let mut server = rig.accept(&pod);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
     drop((client, server));
     rig.until("it is closed", |e| e.counts().open == 0);
     rig.engine.set_gate(false);
@@ -121,4 +123,25 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
     assert!(ends.contains(&(["client_gone", "holding"], 1)), "{ends:?}");
     let held: u64 = rig.engine.tally().hold.buckets().map(|(_, n)| n).sum();
     assert_eq!(held, rig.engine.counts().handed_over);
+}
+
+/// So few bytes that any other peer would have room for them.
+#[test]
+fn a_connection_that_has_ended_is_open_until_a_reader_with_a_small_window_has_everything() {
+    const REST: usize = 12_000;
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    let mut client = rig.connect_with_small_window();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"hello").unwrap();
+    rig.expect(&mut server, b"hello");
+    client.shutdown(Shutdown::Write).unwrap();
+    server.write_all(&[b'x'; REST]).unwrap();
+    rig.expect_fin(&mut server);
+    drop(server);
+    rig.settle();
+    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    rig.expect(&mut client, &[b'x'; REST]);
+    rig.expect_fin(&mut client);
+    rig.until("it is closed", |e| e.counts().open == 0);
 }

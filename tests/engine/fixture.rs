@@ -16,6 +16,7 @@ pub const LIMITS: Limits = Limits {
     max_connections: 100,
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),
+    abort_on_close: false,
 };
 
 /// An engine, and a clock that can be put forward.

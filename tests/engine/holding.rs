@@ -1,8 +1,10 @@
 //! Clients that wait while the gate is shut, and the hold limit.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
+
+use zpa::engine::Limits;
 
 use crate::fixture::{LIMITS, Rig, backend, refusing, reset, silent};
 
@@ -130,4 +132,38 @@ fn a_pod_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_op
     rig.engine.set_gate(true);
     let mut server = rig.accept(&slow);
     rig.expect(&mut server, b"hello");
+}
+
+/// A connect without a byte, as of a port scan or of somebody who has given up.
+#[test]
+fn a_held_client_that_ends_without_a_byte_is_dropped() {
+    let mut rig = Rig::new(LIMITS);
+    let mut client = rig.connect();
+    rig.until("it is held", |e| e.counts().waiting == 1);
+    client.shutdown(Shutdown::Write).unwrap();
+    rig.until("it is gone", |e| e.counts().open == 0);
+    rig.expect_fin(&mut client);
+    assert_eq!(rig.engine.counts().waiting, 0);
+}
+
+/// `curl -m 1`: a request, and a close.
+#[test]
+fn held_clients_that_have_given_up_are_dropped_where_that_was_asked_for() {
+    let pod = backend();
+    let mut rig = Rig::new(Limits {
+        abort_on_close: true,
+        ..LIMITS
+    });
+    for _ in 0..5 {
+        let mut client = rig.connect();
+        client.write_all(b"order").unwrap();
+        rig.until("it is held", |e| e.counts().waiting == 1);
+        drop(client);
+        rig.until("it is gone", |e| e.counts().open == 0);
+    }
+    rig.engine.set_gate(true);
+    rig.set_backends(&[&pod]);
+    rig.settle();
+    pod.set_nonblocking(true).unwrap();
+    assert_eq!(pod.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::End;
 use super::Phase;
+use super::Time;
 
 mod kernel;
 mod rig;
@@ -310,6 +311,205 @@ fn a_connection_that_is_held() {
 }
 
 #[test]
+fn a_client_that_ends_its_direction_while_it_waits() {
+    let served = false;
+    let dropped = true;
+    for (label, abort_on_close, gate_open, steps, expected) in [
+        (
+            "held, without a byte: it has nothing to be answered",
+            served,
+            false,
+            &[Client(Fin)][..],
+            "client: FIN | pods:  | client/holding: reset or gone",
+        ),
+        (
+            "held, after bytes: it may await its reply",
+            served,
+            false,
+            &[Client(Send("ask")), Client(Fin)],
+            "client:  | pods:  | open, holding",
+        ),
+        (
+            "held, after bytes, where such clients are dropped",
+            dropped,
+            false,
+            &[Client(Send("ask")), Client(Fin)],
+            "client: RST | pods:  | client/holding: reset or gone",
+        ),
+        (
+            "held, with bytes and no end, where such clients are dropped",
+            dropped,
+            false,
+            &[Client(Send("ask"))],
+            "client:  | pods:  | open, holding",
+        ),
+        (
+            "while a pod is dialled, without a byte: it may await a greeting",
+            served,
+            true,
+            &[Client(Fin), Pod(Accept), Pod(Send("hello"))],
+            "client: hello | pods: FIN | open, relaying",
+        ),
+        (
+            "while a pod is dialled that then refuses, without a byte",
+            served,
+            true,
+            &[Client(Fin), Pod(Reset)],
+            "client: FIN | pods: (gone) | client/dialing: reset or gone",
+        ),
+        (
+            "while a pod is dialled that then refuses, after bytes",
+            served,
+            true,
+            &[
+                Client(Send("ask")),
+                Client(Fin),
+                Pod(Reset),
+                Wait(SECOND),
+                Pod(Accept),
+            ],
+            "client:  | pods: (gone), ask FIN | open, relaying",
+        ),
+        (
+            "while a pod is dialled, where such clients are dropped",
+            dropped,
+            true,
+            &[Client(Send("ask")), Client(Fin)],
+            "client: RST | pods: (not taken) | client/dialing: reset or gone",
+        ),
+        (
+            "between two rounds, without a byte",
+            served,
+            true,
+            &[Pod(Reset), Client(Fin)],
+            "client: FIN | pods: (gone) | client/dialing: reset or gone",
+        ),
+        (
+            "when a pod has taken it, where such clients are dropped",
+            dropped,
+            true,
+            &[Pod(Accept), Client(Send("ask")), Client(Fin)],
+            "client:  | pods: ask FIN | open, relaying",
+        ),
+    ] {
+        let mut rig = Rig::new(WINDOW, 1, gate_open);
+        rig.shared.limits.abort_on_close = abort_on_close;
+        rig.play(steps);
+        assert_eq!(rig.story(), expected, "{label}");
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_pod_that_closes_in_order_before_the_first_byte() {
+    check(&[
+        (
+            "right after a wake it is tried again",
+            &[
+                Pod(Accept),
+                Pod(Fin),
+                Wait(10 * MS),
+                Pod(Accept),
+                Client(Send("ask")),
+            ],
+            "client:  | pods: FIN, ask | open, relaying",
+        ),
+        (
+            "just before two seconds after a wake, too",
+            &[
+                Pod(Accept),
+                Wait(1999 * MS),
+                Pod(Fin),
+                Wait(10 * MS),
+                Pod(Accept),
+            ],
+            "client:  | pods: FIN,  | open, relaying",
+        ),
+        (
+            "two seconds after a wake it is believed",
+            &[Pod(Accept), Wait(2000 * MS), Pod(Fin)],
+            "client: FIN | pods:  | open, relaying",
+        ),
+        (
+            "two seconds after the last wake",
+            &[
+                Gate(false),
+                Pod(Accept),
+                Wait(10 * SECOND),
+                Gate(true),
+                Pod(Accept),
+                Wait(1999 * MS),
+                Pod(Fin),
+            ],
+            "client:  | pods: FIN, FIN | open, dialing",
+        ),
+        (
+            "after a byte from the client it is believed",
+            &[Pod(Accept), Client(Send("a")), Pod(Fin)],
+            "client: FIN | pods: a | open, relaying",
+        ),
+        (
+            "after a byte of its own it is believed",
+            &[Pod(Accept), Pod(Send("a")), Pod(Fin)],
+            "client: a FIN | pods:  | open, relaying",
+        ),
+        (
+            "after the client's end it is an answer to that",
+            &[Pod(Accept), Client(Fin), Pod(Fin)],
+            "client: FIN | pods: FIN | both/relaying: finished",
+        ),
+    ]);
+}
+
+#[test]
+fn a_pod_that_has_closed_when_it_is_noticed_to_have_accepted_gets_no_byte() {
+    let mut rig = Rig::new(WINDOW, 1, true);
+    rig.play(&[Client(Send("ask"))]);
+    rig.take(Pod(Accept));
+    rig.take(Pod(Fin));
+    rig.play(&[Wait(10 * MS), Pod(Accept)]);
+    assert_eq!(rig.story(), "client:  | pods: FIN, ask | open, relaying");
+}
+
+#[test]
+fn a_pod_that_closes_every_time_is_tried_eight_times_in_all() {
+    let mut rig = Rig::new(WINDOW, 1, true);
+    for tries in 1..8 {
+        rig.play(&[Pod(Accept), Pod(Fin)]);
+        assert_eq!(rig.client.view(), "", "after {tries} tries");
+        while rig.dialled.len() == tries {
+            rig.play(&[Wait(10 * MS)]);
+        }
+    }
+    rig.play(&[Pod(Accept), Pod(Fin)]);
+    assert_eq!(rig.client.view(), "FIN");
+    assert!(rig.now < Time::from_millis(1300), "{:?}", rig.now);
+}
+
+#[test]
+fn a_connection_that_has_ended_is_kept_until_a_small_window_has_taken_everything() {
+    let mut rig = Rig::new(4, 1, true);
+    rig.play(&[
+        Pod(Accept),
+        Client(Send("ask")),
+        Client(Fin),
+        Pod(Send("answer")),
+        Pod(Fin),
+    ]);
+    assert_eq!(
+        rig.story(),
+        "client: answ … | pods: ask FIN | open, relaying"
+    );
+    rig.play(&[Client(Read(2))]);
+    assert_eq!(
+        rig.story(),
+        "client: answer FIN | pods: ask FIN | both/relaying: finished"
+    );
+    assert_eq!((rig.orphaned, rig.leftovers()), (0, Vec::new()));
+}
+
+#[test]
 fn a_pod_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
     check(&[
         (
@@ -334,7 +534,7 @@ fn a_pod_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
             "client: a RST | pods: (gone) | backend/relaying: reset or gone",
         ),
         (
-            "before the first byte of a client that has ended its direction",
+            "before the first byte, and the client has left without one",
             &[
                 Pod(Accept),
                 Client(Fin),
@@ -342,7 +542,7 @@ fn a_pod_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
                 Wait(SECOND),
                 Pod(Accept),
             ],
-            "client:  | pods: (gone), FIN | open, relaying",
+            "client: FIN | pods: (gone) | client/dialing: reset or gone",
         ),
     ]);
 }
@@ -417,9 +617,13 @@ fn wrong_end(rig: &Rig) -> Option<&'static str> {
         (None, Some(pod)) if pod.has_reset() => Some("the pod is gone"),
         (None, Some(_)) if both_ended => Some("both have ended"),
         (None, Some(_)) if !all_arrived => Some("bytes are missing"),
+        (Some(_), _) if rig.orphaned > 0 => Some("bytes were left to the kernel"),
         (Some(End::Finished), _) if !both_ended => Some("not both have ended"),
         (Some(End::Finished), _) if !all_arrived && !any_reset => Some("bytes are missing"),
-        (Some(End::ClientGone(_)), _) if !client.has_reset() => Some("the client is there"),
+        (Some(End::ClientGone(phase)), _) if !client.has_reset() => {
+            let has_left = client.has_ended() && client.sent().is_empty();
+            (phase == Phase::Relaying || !has_left).then_some("the client is there")
+        }
         (Some(End::ClientGone(Phase::Relaying)), Some(pod)) => {
             let is_right =
                 pod.has_reset() || pod.received() == client.sent() && pod.view().ends_with("RST");

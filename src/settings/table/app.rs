@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Unset, reason};
+use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Takes, Unset, reason};
 use crate::cluster::{HostPort, PortRef};
 use crate::duration;
 use crate::settings::value;
@@ -152,6 +152,21 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(duration::display(settings.hold_timeout)),
+        ..ROW
+    },
+    Setting {
+        flag: "abort-on-close",
+        variables: &["ZPA_ABORT_ON_CLOSE"],
+        takes: Takes::Switch,
+        unset: Unset::Default("false"),
+        help: "Drop a client that ends its direction while it waits for the app, even after a \
+               request: it has probably given up, as `curl -m 1` does, but `nc -N` awaits a reply",
+        examples: &["true", "false"],
+        store: |settings, text| {
+            settings.abort_on_close = value::switch(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.abort_on_close.to_string()),
         ..ROW
     },
     Setting {

@@ -58,6 +58,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         pods_first: false,
         idle_ttl: Duration::from_secs(3600),
         hold_timeout: Duration::from_secs(300),
+        abort_on_close: false,
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
         state_configmap: None,

@@ -171,6 +171,7 @@ impl Tcp {
                 true => ShortRead::MayLeaveMore,
                 false => ShortRead::EmptiesQueue,
             },
+            read_closed: read_shut,
             writable,
             error,
             hang_up: hang_up || error && writable,
@@ -264,6 +265,15 @@ impl Peer {
 
     pub fn sent(&self) -> Vec<u8> {
         self.look().incoming.clone()
+    }
+
+    /// How many bytes were left to the kernel when the socket was closed in order.
+    pub fn orphaned(&self) -> usize {
+        let tcp = self.look();
+        match tcp.closed {
+            Some(Closed::InOrder) if !tcp.reset => tcp.written.len() - tcp.acknowledged,
+            _ => 0,
+        }
     }
 
     pub fn has_reset(&self) -> bool {

@@ -12,17 +12,19 @@ use super::kernel::{Peer, Wire, socket};
 use crate::clock::Time;
 use crate::engine::backends::{BackendSpec, Backends};
 use crate::engine::buffers::Buffers;
-use crate::engine::connection::{Connection, Transition};
+use crate::engine::connection::Connection;
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::end::End;
 use crate::engine::limits::Limits;
 use crate::engine::tally::{Counts, Tally};
 use crate::engine::timers::Timers;
+use crate::engine::transition::Transition;
 
 pub const LIMITS: Limits = Limits {
     max_connections: 1,
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),
+    abort_on_close: false,
 };
 
 /// The slot of the connection.
@@ -88,6 +90,8 @@ pub struct Rig {
     held: bool,
     queued: bool,
     pub end: Option<End>,
+    /// How many bytes were left to the kernel when the sockets were closed.
+    pub orphaned: usize,
 }
 
 impl Rig {
@@ -100,6 +104,8 @@ impl Rig {
             shared: Shared {
                 limits: LIMITS,
                 gate_open,
+                ready_since: Time::default(),
+                was_ready: false,
                 backends: Backends::default(),
                 buffers: Buffers::new(1, 0),
                 timers: Timers::default(),
@@ -115,6 +121,7 @@ impl Rig {
             held: false,
             queued: false,
             end: None,
+            orphaned: 0,
         };
         rig.list(pods);
         rig.drive(|connection, cx| connection.hold(cx));
@@ -181,6 +188,7 @@ impl Rig {
             busy = true;
             self.drive(|connection, cx| connection.handle_timeout(cx));
         }
+        self.shared.note_readiness(self.now);
         if self.held && self.shared.may_dial() {
             (busy, self.held) = (true, false);
             self.drive(|connection, cx| connection.dial(cx));
@@ -240,6 +248,8 @@ impl Rig {
             connection.close(KEY, &mut self.shared);
             self.held = false;
             self.end = Some(end);
+            let peers = self.dialled.iter().chain([&self.client]);
+            self.orphaned = peers.map(Peer::orphaned).sum();
         }
     }
 
