@@ -4,7 +4,6 @@
 //! account. Where there is no kubeconfig, the service account is what is meant.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,14 +118,9 @@ impl Access {
     ) -> Result<(Access, Option<String>), Error> {
         let set = |name| env(name).filter(|value| !value.is_empty());
         if let Some(server) = api_server {
-            return if server.tls {
-                from_pod(server, credentials, flags)
-            } else {
-                let access = Access {
-                    request_timeout: flags.request_timeout,
-                    ..Self::plain(server.clone())?
-                };
-                Ok((access, namespace_file(credentials)))
+            return match server.tls {
+                true => from_pod(server, credentials, flags),
+                false => from_proxy(server, credentials, flags),
             };
         }
         let named = flags.kubeconfig.clone().or_else(|| set("KUBECONFIG"));
@@ -136,35 +130,10 @@ impl Access {
         }
         let host = set("KUBERNETES_SERVICE_HOST");
         if host.is_none() && flags.server.is_some() {
-            return from_selected("flags", Selected::default(), flags);
+            return from_selected(None, Selected::default(), flags);
         }
         let server = in_cluster(host, set("KUBERNETES_SERVICE_PORT"))?;
         from_pod(&server, credentials, flags)
-    }
-
-    /// For a `kubectl proxy` on this machine, which has credentials of its own.
-    fn plain(server: ApiServer) -> Result<Access, Error> {
-        let loopback = match server.host.parse::<IpAddr>() {
-            Ok(ip) => ip.is_loopback(),
-            Err(_) => server.host == "localhost",
-        };
-        if !loopback {
-            return error(format!(
-                "api-server \"{server}\": plain http is for `kubectl proxy` on this machine only; \
-                 use an address such as http://127.0.0.1:8001, or https"
-            ));
-        }
-        Ok(Access {
-            server,
-            prefix: String::new(),
-            tls_name: None,
-            roots: None,
-            client: None,
-            token: TokenSource::None,
-            plugin: None,
-            impersonation: Vec::new(),
-            request_timeout: None,
-        })
     }
 }
 
@@ -211,7 +180,7 @@ fn from_kubeconfig(
         .namespace
         .get_or_insert_with(|| "default".to_owned());
     let namespace = Some(namespace.clone());
-    let (access, _) = from_selected(&place(), selected, flags)?;
+    let (access, _) = from_selected(Some(&place()), selected, flags)?;
     Ok(Some((access, namespace)))
 }
 
@@ -239,17 +208,35 @@ fn from_pod(
     selected.cluster.server = Some(server.to_string());
     selected.cluster.certificate_authority = Some(ca);
     selected.user.token_file = Some(token);
-    from_selected("flags", selected, flags)
+    from_selected(None, selected, flags)
 }
 
+/// A `kubectl proxy` on this machine.
+fn from_proxy(
+    server: &ApiServer,
+    credentials: &Path,
+    flags: &KubeconfigFlags,
+) -> Result<(Access, Option<String>), Error> {
+    let mut selected = Selected {
+        namespace: namespace_file(credentials),
+        ..Selected::default()
+    };
+    selected.cluster.server = Some(server.to_string());
+    from_selected(None, selected, flags)
+}
+
+/// `place` is where `selected` is from, if not from flags and pod alone.
 fn from_selected(
-    place: &str,
+    place: Option<&str>,
     selected: Selected,
     flags: &KubeconfigFlags,
 ) -> Result<(Access, Option<String>), Error> {
     let namespace = selected.namespace.clone();
     let access = selected::access(selected, flags);
-    let access = access.map_err(|why| Error(format!("{place}: {why}")))?;
+    let access = access.map_err(|why| match place {
+        Some(place) => Error(format!("{place}: {why}")),
+        None => Error(why),
+    })?;
     Ok((access, namespace))
 }
 

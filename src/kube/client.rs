@@ -406,9 +406,10 @@ fn hint(error: &rustls::Error) -> Option<String> {
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
         ) => Some(format!("perhaps it is one of P-521: {P521_CURE}")),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            Some("it comes from none of the configured certificate-authority".to_owned())
-        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "it was issued by none of the certificates that are configured, and is none of them"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! From a cluster and a user of a kubeconfig to an [`Access`].
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -33,13 +34,9 @@ pub(super) fn access(selected: Selected, flags: &KubeconfigFlags) -> Result<Acce
     override_user(&mut user, flags);
     refuse(&cluster, &user)?;
     let (server, prefix) = server(&cluster)?;
+    let impersonation = impersonation(&user)?;
     if !server.tls {
-        let access = Access::plain(server).map_err(|why| why.0)?;
-        return Ok(Access {
-            prefix,
-            request_timeout: flags.request_timeout,
-            ..access
-        });
+        return plain(server, prefix, impersonation, flags);
     }
     let Some(roots) = roots(&cluster)? else {
         return Err(format!(
@@ -67,7 +64,42 @@ pub(super) fn access(selected: Selected, flags: &KubeconfigFlags) -> Result<Acce
         client,
         token,
         plugin,
-        impersonation: impersonation(&user)?,
+        impersonation,
+        request_timeout: flags.request_timeout,
+    })
+}
+
+/// For a `kubectl proxy` on this machine, which has credentials of its own.
+fn plain(
+    server: ApiServer,
+    prefix: String,
+    impersonation: Vec<(HeaderName, HeaderValue)>,
+    flags: &KubeconfigFlags,
+) -> Result<Access, String> {
+    let loopback = match server.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => server.host == "localhost",
+    };
+    if !loopback {
+        return Err(format!(
+            "api-server \"{server}\": plain http is for `kubectl proxy` on this machine only; \
+             use an address such as http://127.0.0.1:8001, or https"
+        ));
+    }
+    if flags.token.is_some() {
+        return Err(format!(
+            "--token: it is never sent over plain http, as to {server}; leave it out, or use https"
+        ));
+    }
+    Ok(Access {
+        server,
+        prefix,
+        tls_name: None,
+        roots: None,
+        client: None,
+        token: TokenSource::None,
+        plugin: None,
+        impersonation,
         request_timeout: flags.request_timeout,
     })
 }

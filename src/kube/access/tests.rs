@@ -93,6 +93,30 @@ fn plain_http_is_for_loopback_and_carries_no_token() {
 }
 
 #[test]
+fn a_kubectl_proxy_is_told_whom_to_act_as_and_never_a_token_which_is_said() {
+    let server = ApiServer {
+        tls: false,
+        host: "127.0.0.1".into(),
+        port: 8001,
+    };
+    let discover = |flags| Access::discover(&flags, Some(&server), Path::new("/"), nothing);
+    let jane = KubeconfigFlags {
+        impersonate: Some("jane".into()),
+        ..KubeconfigFlags::default()
+    };
+    assert_eq!(discover(jane).ok().unwrap().0.impersonation.len(), 1);
+    let token = KubeconfigFlags {
+        token: Some(Secret::new("canary")),
+        ..KubeconfigFlags::default()
+    };
+    assert_eq!(
+        message(discover(token)),
+        "--token: it is never sent over plain http, as to http://127.0.0.1:8001; leave it out, or \
+         use https"
+    );
+}
+
+#[test]
 fn what_is_missing_is_named_with_its_cure() {
     let flags = KubeconfigFlags::default();
     assert!(message(discover(&flags, nothing)).contains("KUBERNETES_SERVICE_HOST is not set"));

@@ -245,6 +245,13 @@ mod tests {
             ),
             ("at its end", hour(), 3_600_000, Step::Run, false),
             (
+                "just before the last tenth of a short life",
+                vec![(0, printed(Some(100)))],
+                89_999,
+                Step::Use,
+                true,
+            ),
+            (
                 "a tenth of a short life before its end",
                 vec![(0, printed(Some(100)))],
                 90_000,
