@@ -9,7 +9,7 @@
 //! main       arguments, log set-up, exit code
 //! daemon     the composition: counts and reports -> policy -> commands;
 //!            and what /readyz, /metrics and /status say
-//! ├─ settings   one table: flag, variable, default, help, parser
+//! ├─ settings   one table: flag, variable, dialects, default, help, parser
 //! ├─ policy     when to scale, whom to let through: a pure state machine
 //! ├─ engine     listener, connections, relays, buffers, timers: sockets only
 //! ├─ kube       the API threads: credentials, HTTP, requests, the watch

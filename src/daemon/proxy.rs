@@ -13,7 +13,7 @@ use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
 use super::messages::{clients, connections, describe};
-use super::route::Route;
+use super::route::{Destinations, Route};
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
 use crate::cluster::{
@@ -184,10 +184,7 @@ pub struct Proxy<S, A> {
     pods: Pods,
     /// When the endpoints were last heard of, if ever.
     pods_heard: Option<Time>,
-    /// The addresses of the target, if one is set.
-    target: Vec<SocketAddr>,
-    /// The Service's own address, if it is known.
-    cluster_ip: Option<SocketAddr>,
+    destinations: Destinations,
     /// What the controller of the scaled object said last.
     target_status: Option<TargetStatus>,
     wake_report: WakeReport,
@@ -226,8 +223,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             policy,
             pods: Pods::default(),
             pods_heard: None,
-            target: Vec::new(),
-            cluster_ip: None,
+            destinations: Destinations::default(),
             target_status: None,
             wake_report: WakeReport::default(),
             backends_until: Some(now + TRUST_TARGET_AFTER),
@@ -388,12 +384,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.backends_until = Some(now);
             }
             Message::Target(addresses) => {
-                self.target = addresses;
+                self.destinations.target = addresses;
                 self.backends_until = Some(now);
                 self.update_fallback();
             }
             Message::Fallback(address) => {
-                self.cluster_ip = address;
+                self.destinations.cluster_ip = address;
                 self.update_fallback();
             }
             Message::NoAddress(why) => {
@@ -432,16 +428,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if self.backends_until.is_none_or(|until| now < until) {
             return;
         }
-        let pods: Vec<BackendSpec> = self.pods.dialable(now).map(backend_of_pod).collect();
-        let target = || self.target.iter().map(backend_of_target).collect();
+        let pods = self.pods.dialable(now).map(backend_of_pod).collect();
+        let is_port_known = !self.health.is_port_missing();
         let trusts_target = self.trusts_target(now);
-        let backends = match self.terms.route {
-            Route::Pods => pods,
-            Route::PodsThenTarget(_) if self.health.is_port_missing() || trusts_target => target(),
-            Route::PodsThenTarget(_) => pods,
-            Route::Target(_) if !pods.is_empty() || trusts_target => target(),
-            Route::Target(_) => Vec::new(),
-        };
+        let backends =
+            self.destinations
+                .backends(&self.terms.route, pods, is_port_known, trusts_target);
         self.backends = backends.iter().map(|it| it.addresses.len()).sum();
         self.sockets.set_backends(&backends, now);
         self.policy.dialable(!backends.is_empty(), now);
@@ -449,15 +441,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.backends_until = deadlines.into_iter().flatten().min();
     }
 
-    /// Tells the sockets the way round where no pod answers. A target that is
-    /// dialled in place of the pods is what the operator wants everybody to go
-    /// through: there is none then.
+    /// Tells the sockets the way round where no pod answers.
     fn update_fallback(&mut self) {
-        let fallback = match self.terms.route {
-            Route::Pods => self.cluster_ip,
-            Route::PodsThenTarget(_) => self.target.first().copied().or(self.cluster_ip),
-            Route::Target(_) => None,
-        };
+        let fallback = self.destinations.fallback(&self.terms.route);
         self.sockets.set_fallback(fallback);
     }
 
@@ -622,13 +608,5 @@ fn backend_of_pod(pod: &Pod) -> BackendSpec {
     BackendSpec {
         id: pod.uid.clone(),
         addresses: pod.addresses.clone(),
-    }
-}
-
-/// A name may stand for several servers, so that each of its addresses is one.
-fn backend_of_target(address: &SocketAddr) -> BackendSpec {
-    BackendSpec {
-        id: address.to_string(),
-        addresses: vec![*address],
     }
 }

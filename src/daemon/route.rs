@@ -1,8 +1,11 @@
-//! [`Route`]: what connections go to, and how that follows from the settings.
+//! [`Route`]: what connections go to, how that follows from the settings, and which
+//! addresses it means ([`Destinations`]).
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use crate::cluster::HostPort;
+use crate::engine::BackendSpec;
 use crate::settings::Settings;
 
 /// What connections go to.
@@ -58,6 +61,58 @@ impl fmt::Display for Route {
     }
 }
 
+/// What is known of the places, beside the pods, to which a route may lead.
+#[derive(Clone, Debug, Default)]
+pub struct Destinations {
+    /// The addresses of the target, if there is one.
+    pub target: Vec<SocketAddr>,
+    /// The Service's own address.
+    pub cluster_ip: Option<SocketAddr>,
+}
+
+impl Destinations {
+    /// What may be dialled. `pods` are those that may be; `is_port_known` is whether
+    /// it is known which of their ports to dial; and a target is trusted to be there
+    /// (`trusts_target`) where nothing can be heard of the pods.
+    pub fn backends(
+        &self,
+        route: &Route,
+        pods: Vec<BackendSpec>,
+        is_port_known: bool,
+        trusts_target: bool,
+    ) -> Vec<BackendSpec> {
+        let dials_target = match route {
+            Route::Pods => false,
+            Route::PodsThenTarget(_) => !is_port_known || trusts_target,
+            Route::Target(_) if pods.is_empty() && !trusts_target => return Vec::new(),
+            Route::Target(_) => true,
+        };
+        match dials_target {
+            true => self.target.iter().map(backend_of_target).collect(),
+            false => pods,
+        }
+    }
+
+    /// The way round where no backend answers. A target that is dialled in place of
+    /// the pods is what the operator wants everybody to go through: there is none
+    /// then.
+    pub fn fallback(&self, route: &Route) -> Option<SocketAddr> {
+        match route {
+            Route::Pods => self.cluster_ip,
+            Route::PodsThenTarget(_) => self.target.first().copied().or(self.cluster_ip),
+            Route::Target(_) => None,
+        }
+    }
+}
+
+/// A name may stand for several servers, so that each of its addresses is one.
+fn backend_of_target(address: &SocketAddr) -> BackendSpec {
+    BackendSpec {
+        id: address.to_string(),
+        addresses: vec![*address],
+    }
+}
+
 /// Whether a target's host is a DNS name of the Service whose endpoints are
 /// followed: `app`, `app.ns`, `app.ns.svc` or `app.ns.svc.` and the cluster's
 /// domain.
@@ -77,6 +132,102 @@ fn is_service(target: &HostPort, settings: &Settings, namespace: &str) -> bool {
 mod tests {
     use super::*;
     use crate::settings::{self, Invocation};
+
+    /// What is dialled, and the way round, by the ports of the addresses: 1 is a
+    /// pod's, 2 the target's, 3 the cluster IP's.
+    fn dialled(
+        route: &Route,
+        [pods, port_known, trusts, resolved]: [bool; 4],
+    ) -> (Vec<u16>, Option<u16>) {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let destinations = Destinations {
+            target: resolved.then(|| address(2)).into_iter().collect(),
+            cluster_ip: Some(address(3)),
+        };
+        let pod = BackendSpec {
+            id: "pod".to_owned(),
+            addresses: vec![address(1)],
+        };
+        let pods = pods.then_some(pod).into_iter().collect();
+        let backends = destinations.backends(route, pods, port_known, trusts);
+        let addresses = backends.into_iter().flat_map(|backend| backend.addresses);
+        let ports = addresses.map(|address| address.port()).collect();
+        let fallback = destinations.fallback(route);
+        (ports, fallback.map(|address| address.port()))
+    }
+
+    #[test]
+    fn what_is_dialled_and_what_then() {
+        let target = || "app:80".parse().unwrap();
+        let (first, instead) = (Route::PodsThenTarget(target()), Route::Target(target()));
+        let known = [true, true, false, true];
+        let asleep = [false, true, false, true];
+        let many_ports = [false, false, false, true];
+        let api_silent = [false, true, true, true];
+        let unresolved = [true, true, false, false];
+        for (label, route, state, backends, fallback) in [
+            ("pods", &Route::Pods, known, &[1][..], Some(3)),
+            ("no pods", &Route::Pods, asleep, &[], Some(3)),
+            ("no API server", &Route::Pods, api_silent, &[], Some(3)),
+            ("pods before the target", &first, known, &[1], Some(2)),
+            (
+                "no target as long as there are no pods",
+                &first,
+                asleep,
+                &[],
+                Some(2),
+            ),
+            (
+                "the target where the pods' port is not known",
+                &first,
+                many_ports,
+                &[2],
+                Some(2),
+            ),
+            (
+                "the target where the API server is silent",
+                &first,
+                api_silent,
+                &[2],
+                Some(2),
+            ),
+            (
+                "the cluster IP while its name leads nowhere",
+                &first,
+                unresolved,
+                &[1],
+                Some(3),
+            ),
+            (
+                "the target in place of the pods",
+                &instead,
+                known,
+                &[2],
+                None,
+            ),
+            ("but not without pods", &instead, asleep, &[], None),
+            (
+                "unless nothing is heard of them",
+                &instead,
+                api_silent,
+                &[2],
+                None,
+            ),
+            (
+                "nothing while its name leads nowhere",
+                &instead,
+                unresolved,
+                &[],
+                None,
+            ),
+        ] {
+            assert_eq!(
+                dialled(route, state),
+                (backends.to_vec(), fallback),
+                "{label}"
+            );
+        }
+    }
 
     fn route(args: &[&str]) -> String {
         let args = args.iter().map(Into::into);

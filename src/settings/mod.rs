@@ -1,10 +1,11 @@
 //! What the user wants: flags and environment variables, read once at start.
 //!
 //! One table ([`TABLE`]) has every setting: its flag, its variable, its
-//! default, its help and its parser. What the user *said* (`raw.rs`: texts, and
-//! whether a flag or a variable had them) is kept apart from what it
-//! *resolves to* ([`Settings`]: typed and checked). A flag beats a variable, a
-//! variable beats the default, and whatever is wrong is reported all at once.
+//! default, its help, its parser, and how two other programs have it
+//! ([`Column`]). What the user *said* (`raw.rs`: texts, and whether a flag or a
+//! variable had them) is kept apart from what it *resolves to* ([`Settings`]:
+//! typed and checked). A flag beats a variable, a variable beats the default, and
+//! whatever is wrong is reported all at once.
 //!
 //! Nothing here reads the process's arguments or environment, a file or a
 //! clock: both come in as arguments of [`parse`].
@@ -353,8 +354,13 @@ impl Settings {
     }
 
     /// Not every object's name can be a Service's: it may have dots, and may be
-    /// longer. (An object without a name has had its error.)
+    /// longer. (An object without a name has had its error.) Where the object has to
+    /// be found by labels, an ancestor's target names the Service.
     fn name_service_like_target(&mut self) -> Result<(), String> {
+        if self.pods_first && self.service.is_none() && self.target_ref.name().is_none() {
+            let host = self.target.as_ref().map(|target| target.host.as_str());
+            self.service = host.and_then(service_of_host);
+        }
         let name = self.target_ref.name().filter(|name| !name.is_empty());
         let (None, Some(name)) = (&self.service, name) else {
             return Ok(());
@@ -369,6 +375,16 @@ impl Settings {
         self.service = Some(service);
         Ok(())
     }
+}
+
+/// The Service that a host names, if it has the form of one in the cluster's DNS:
+/// `app`, `app.ns.svc`, or the latter with the cluster's domain.
+fn service_of_host(host: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let mut labels = host.split('.');
+    let (name, namespace) = (labels.next()?, labels.next());
+    let is_service = namespace.is_none() || labels.next() == Some("svc");
+    value::label(name).ok().filter(|_| is_service)
 }
 
 /// What traffic-pod-autoscaler says in two flags.

@@ -17,6 +17,8 @@ pub struct Case {
     pub idle_ttl: &'static str,
     /// What `/status` says of where connections go.
     pub through: &'static str,
+    /// What the log warns of at the start.
+    pub warning: &'static str,
     /// A path of the ancestor's on its admin port, and the answer.
     pub admin: (&'static str, &'static str),
 }
@@ -29,6 +31,7 @@ pub const GO: Case = Case {
     service: "myapp",
     idle_ttl: "1h0m0s",
     through: "the pods; the target myapp:80 where no pod can be dialled",
+    warning: "--namespace=\"$(NAMESPACE)\" counts as not given",
     admin: ("/healthz", "ok\n"),
 };
 
@@ -40,6 +43,7 @@ pub const PYTHON_PAGE: Case = Case {
     service: "my-app-svc",
     idle_ttl: "10m0s",
     through: "the pods; the target my-app-svc:80 where no pod can be dialled",
+    warning: "accepted, but without a meaning here: --check-interval (",
     admin: ("/healthz", "ok\n"),
 };
 
@@ -51,6 +55,7 @@ pub const PYTHON_EXAMPLE: Case = Case {
     service: "frontend-svc",
     idle_ttl: "5m0s",
     through: "the pods; the target frontend-svc:80 where no pod can be dialled",
+    warning: "accepted, but without a meaning here: --check-interval (",
     admin: ("/ping", "{\"response\": \"pong\"}"),
 };
 

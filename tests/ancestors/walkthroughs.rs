@@ -45,6 +45,7 @@ fn the_python_example_runs_with_its_args_and_rights() {
 fn walk(case: &Case, shortened: &[String], env: &[(&str, &str)]) {
     let sandbox = case.sandbox(0);
     let zpa = start(&sandbox, &case.manifest().args, &[]);
+    zpa.expect_log(case.warning);
     zpa.expect_ready();
     drop(echo(&zpa, "good morning"));
     assert_eq!(sandbox.state().replicas(), 1, "it was woken");

@@ -502,6 +502,30 @@ fn what_is_scaled_is_named_once() {
 }
 
 #[test]
+fn where_labels_say_what_is_scaled_the_target_names_the_service() {
+    for (target, expected) in [
+        ("web:80", Some("web")),
+        ("WEB:80", Some("web")),
+        ("web.prod.svc:80", Some("web")),
+        ("web.prod.svc.cluster.local:80", Some("web")),
+        ("web.example:80", None),
+        ("web.example.com:80", None),
+        ("web_1:80", None),
+        ("10.0.0.7:80", None),
+        ("[::1]:80", None),
+    ] {
+        let read = settings(&["-l", "app=web", "--target", target], &[]);
+        assert_eq!(read.service.as_deref(), expected, "{target}");
+    }
+    let named = settings(&["-l=app=web", "--endpoints=a", "--target=b:80"], &[]);
+    assert_eq!(
+        named.service.as_deref(),
+        Some("a"),
+        "if no endpoints are named"
+    );
+}
+
+#[test]
 fn groups_are_repeated_flags_or_lines_of_the_variable() {
     let app = ["--deployment=app"];
     let env = [("ZPA_AS_GROUP", "a\nCN=b,OU=c\n")];

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use zpa::settings::{self, Invocation, Settings};
+use zpa::workload::Dialect;
 
 /// Arguments, and values for the variables in the order of the table.
 pub type Input = (Vec<Argument>, Vec<Option<Vec<u8>>>);
@@ -34,7 +35,10 @@ impl Argument {
 }
 
 fn flag(number: u8) -> String {
-    let flags: Vec<&str> = settings::TABLE.iter().map(|setting| setting.flag).collect();
+    let rows = settings::TABLE.iter();
+    let flags: Vec<&str> = rows
+        .flat_map(|row| Dialect::ALL.into_iter().flat_map(|it| row.names(it)))
+        .collect();
     format!("--{}", flags[usize::from(number) % flags.len()])
 }
 
