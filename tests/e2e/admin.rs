@@ -108,7 +108,7 @@ fn without_slices_the_state_shows_that_endpoints_are_watched_in_their_place() {
     );
     assert_eq!(zpa.metric(&gauge("list,watch endpointslices")), Some(1.0));
     assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(0.0));
-    assert_eq!(zpa.logged("EndpointSlices cannot be watched"), 1);
+    zpa.expect_logged("EndpointSlices cannot be watched", 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place
     assert_eq!(fallbacks(&status), ["patch deployments/status"]);
     assert_eq!(zpa.metric(&gauge("patch deployments/status")), Some(1.0));
     assert_eq!(zpa.metric(&gauge("patch deployments")), Some(0.0));
-    assert_eq!(zpa.logged("renewing the lease in an annotation"), 1);
+    zpa.expect_logged("renewing the lease in an annotation", 1);
     zpa.expect_ready();
 }
 
@@ -147,7 +147,7 @@ fn without_status_and_annotations_the_state_shows_that_nothing_is_renewed() {
         None,
         "there is none to be had"
     );
-    assert_eq!(zpa.logged("counting only the connections of this proxy"), 1);
+    zpa.expect_logged("counting only the connections of this proxy", 1);
     zpa.expect_ready();
 }
 
@@ -238,7 +238,7 @@ fn a_service_that_is_deleted_later_ends_no_readiness() {
     let line = zpa.expect_log("the Service default/myapp does not exist any more");
     assert!(line.contains("WARN"), "{line}");
     assert_eq!(zpa.get("/readyz").0, 200);
-    assert_eq!(zpa.logged("default/myapp does not exist"), 1);
+    zpa.expect_logged("default/myapp does not exist", 1);
     assert_eq!(zpa.status()["addresses"]["up_to_date"], false);
 }
 
@@ -332,7 +332,7 @@ fn a_connection_limit_that_is_reached_again_and_again_is_one_line_in_a_minute() 
     for _ in 0..20 {
         echo(&mut zpa.connect(), "and another");
     }
-    assert_eq!(zpa.logged("the connection limit of 1 "), 1, "{}", zpa.log());
+    zpa.expect_logged("the connection limit of 1 ", 1);
 }
 
 #[test]

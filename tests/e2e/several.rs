@@ -125,8 +125,8 @@ fn where_the_status_may_not_be_patched_an_annotation_does_and_one_line_says_so()
     echo(&mut client, "and kept");
     drop(other);
     assert_eq!(patches(&sandbox, 0), 0);
-    assert_eq!(one.logged("renewing the lease in an annotation"), 1);
-    assert_eq!(one.logged("cannot patch resource"), 1, "{}", one.log());
+    one.expect_logged("renewing the lease in an annotation", 1);
+    one.expect_logged("cannot patch resource", 1);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn where_nothing_may_be_renewed_the_own_connections_count_and_one_line_says_so()
     echo(&mut client, "and kept");
     drop(client);
     zpa.expect_log("scaled to 0");
-    assert_eq!(zpa.logged("renewing the lease is forbidden"), 1);
+    zpa.expect_logged("renewing the lease is forbidden", 1);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn where_the_deployment_may_not_be_read_its_scale_is_and_one_line_says_so() {
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
     echo(&mut zpa.connect(), "by its scale");
-    assert_eq!(zpa.logged("only its scale"), 1, "{}", zpa.log());
+    zpa.expect_logged("only its scale", 1);
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn pods_share_the_connections() {
     let mut clients: Vec<_> = (0..9).map(|_| zpa.connect()).collect();
     clients.iter_mut().for_each(|client| echo(client, "hi"));
     for address in sandbox.pod_addresses() {
-        assert_eq!(zpa.logged(&format!("relaying to {address}")), 3);
+        zpa.expect_logged(&format!("relaying to {address}"), 3);
     }
 }
 

@@ -43,9 +43,9 @@ fn an_address_that_swallows_syns_is_followed_by_the_next() {
     let failed = format!("dialling {POD}:80: no answer in time");
     // The first one may have begun with the other; from then on the hole has
     // the fewest connections.
-    assert!(fixture.zpa.logged(&failed) >= 3, "{}", fixture.zpa.log());
+    fixture.zpa.expect_log_times(&failed, 3);
     let served = format!("relaying to {OTHER_POD}:80");
-    assert_eq!(fixture.zpa.logged(&served), clients.len());
+    fixture.zpa.expect_logged(&served, clients.len());
 }
 
 #[test]

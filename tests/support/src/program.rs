@@ -149,7 +149,15 @@ impl Zpa {
         }
     }
 
-    /// How many lines so far contain `text`.
+    /// Waits for so many lines that contain `text`; there must be no more by then.
+    #[track_caller]
+    pub fn expect_logged(&self, text: &str, times: usize) {
+        self.expect_log_times(text, times);
+        assert_eq!(self.logged(text), times, "{text}\n{}", self.log());
+    }
+
+    /// How many lines so far contain `text`. What has just happened may not be among
+    /// them yet: `zpa` writes its log on a thread of its own.
     pub fn logged(&self, text: &str) -> usize {
         self.log
             .lines
