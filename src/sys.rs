@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, size_of};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,48 @@ pub fn unix_time() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// The IP addresses of this machine's interfaces, or of the container's: those of
+/// the network namespace (getifaddrs(3)). Without the scope of link-local ones.
+///
+/// # Errors
+/// What `getifaddrs` says.
+pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: `first` is a valid place for the address of a list.
+    check(unsafe { libc::getifaddrs(&mut first) })?;
+    let (mut found, mut next) = (Vec::new(), first);
+    while !next.is_null() {
+        // SAFETY: `next` is an item of the list, which lives until freeifaddrs.
+        let item = unsafe { &*next };
+        found.extend(ip_address(item.ifa_addr));
+        next = item.ifa_next;
+    }
+    // SAFETY: the list is what getifaddrs has made, and nothing refers to it any more.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
+}
+
+/// The IP address in a socket address; None for another family, or none at all.
+fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel's socket addresses begin with their family.
+    match libc::c_int::from(unsafe { (*address).sa_family }) {
+        libc::AF_INET => {
+            // SAFETY: an address of this family is a sockaddr_in.
+            let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+            Some(Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes()).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: an address of this family is a sockaddr_in6.
+            let address = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
+            Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+        }
+        _ => None,
+    }
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns what
@@ -465,6 +507,15 @@ mod tests {
         // SAFETY: `limit` is a valid rlimit that outlives the call.
         check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }).unwrap();
         limit
+    }
+
+    #[test]
+    fn the_interfaces_have_the_address_from_which_a_connection_is_made() {
+        let all = interface_addresses().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(all.contains(&client.local_addr().unwrap().ip()), "{all:?}");
+        assert!(!all.contains(&"192.0.2.1".parse().unwrap()), "{all:?}");
     }
 
     #[test]

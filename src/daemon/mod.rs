@@ -4,6 +4,7 @@
 
 pub mod health;
 mod messages;
+pub mod own;
 mod pages;
 pub mod proxy;
 pub mod route;
@@ -18,8 +19,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
+use self::own::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{Api, Message, Proxy, Sockets, Terms};
@@ -56,6 +58,10 @@ const ADMIN_LIMITS: AdminLimits = AdminLimits {
     patience: Duration::from_secs(5),
     longest: admin::LONGEST_HEAD,
 };
+
+/// How often the addresses of the interfaces are read, if anything happens: a pod
+/// keeps its own for life, but a machine's come and go.
+const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(60);
 
 /// Where the time comes from.
 #[derive(Clone, Copy)]
@@ -102,6 +108,8 @@ struct Daemon {
     inbox: Receiver<Message>,
     signals: Signals,
     about: About,
+    /// When the addresses of the interfaces are read next.
+    own_addresses_due: Time,
 }
 
 /// The other threads.
@@ -185,6 +193,7 @@ impl Daemon {
             inbox,
             signals,
             about,
+            own_addresses_due: now,
         })
     }
 
@@ -202,10 +211,26 @@ impl Daemon {
             {
                 return Ok(exit);
             }
+            self.read_own_addresses(now);
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
                 return Ok(exit);
             }
             self.answer_admin(now);
+        }
+    }
+
+    fn read_own_addresses(&mut self, now: Time) {
+        if now < self.own_addresses_due {
+            return;
+        }
+        self.own_addresses_due = now + OWN_ADDRESSES_FOR;
+        match sys::interface_addresses() {
+            Ok(interfaces) => {
+                let listen = self.proxy.sockets.local_addr();
+                self.proxy
+                    .set_own_addresses(OwnAddresses::new(listen, interfaces));
+            }
+            Err(why) => debug!("the addresses of the interfaces cannot be read: {why}"),
         }
     }
 

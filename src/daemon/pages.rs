@@ -170,7 +170,7 @@ impl View<'_> {
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
                 up_to_date: health.is_following(),
-                problem: health.no_address_because(),
+                problem: proxy.no_address(),
                 dialled: proxy.backends(),
                 through: proxy.terms().route.to_string(),
             },

@@ -13,6 +13,7 @@ use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
 use super::messages::{clients, connections, describe};
+use super::own::{self, OwnAddresses};
 use super::route::{Destinations, Route};
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
@@ -198,6 +199,9 @@ pub struct Proxy<S, A> {
     handed_over: u64,
     /// How many addresses the sockets have.
     backends: usize,
+    own_addresses: OwnAddresses,
+    /// Why nothing is dialled, if what is to be dialled leads back to this proxy.
+    leads_back: Option<String>,
     health: Health,
     events: Events,
 }
@@ -233,9 +237,16 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             failed_dials: 0,
             handed_over: 0,
             backends: 0,
+            own_addresses: OwnAddresses::default(),
+            leads_back: None,
             health: Health::default(),
             events: Events::default(),
         }
+    }
+
+    /// Where this proxy itself is reached.
+    pub fn set_own_addresses(&mut self, own_addresses: OwnAddresses) {
+        self.own_addresses = own_addresses;
     }
 
     /// What is known of the app and being done about it.
@@ -434,6 +445,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let backends =
             self.destinations
                 .backends(&self.terms.route, pods, is_port_known, trusts_target);
+        let backends = self.refuse_own(backends);
         self.backends = backends.iter().map(|it| it.addresses.len()).sum();
         self.sockets.set_backends(&backends, now);
         self.policy.dialable(!backends.is_empty(), now);
@@ -441,9 +453,42 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.backends_until = deadlines.into_iter().flatten().min();
     }
 
+    /// No backends at all if one of them is this proxy: the others are, or may be,
+    /// other proxies, each of which would hand the connection on for ever. A Service
+    /// whose selector matches the proxies is what leads there.
+    fn refuse_own(&mut self, backends: Vec<BackendSpec>) -> Vec<BackendSpec> {
+        let mut addresses = backends.iter().flat_map(|backend| &backend.addresses);
+        let own = addresses.find(|&&address| self.own_addresses.contains(address));
+        let leads_back = own.map(|&own| own::explain(own, &self.terms.service));
+        if leads_back.is_some() && self.leads_back.is_none() {
+            let why = leads_back.as_deref().unwrap_or_default();
+            warn!("{}: {why}", self.terms.name);
+        } else if leads_back.is_none() && self.leads_back.is_some() {
+            info!(
+                "{} does not lead back to this proxy any more",
+                self.terms.service
+            );
+        }
+        let is_refused = leads_back.is_some();
+        self.leads_back = leads_back;
+        self.update_fallback();
+        match is_refused {
+            true => Vec::new(),
+            false => backends,
+        }
+    }
+
+    /// Why no pod can be dialled although the endpoints can be listed.
+    pub fn no_address(&self) -> Option<&str> {
+        self.leads_back
+            .as_deref()
+            .or_else(|| self.health.no_address_because())
+    }
+
     /// Tells the sockets the way round where no pod answers.
     fn update_fallback(&mut self) {
         let fallback = self.destinations.fallback(&self.terms.route);
+        let fallback = fallback.filter(|_| self.leads_back.is_none());
         self.sockets.set_fallback(fallback);
     }
 
@@ -508,7 +553,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn facts(&self) -> Facts<'_> {
         Facts {
             service: &self.terms.service,
-            no_address: self.health.no_address_because(),
+            no_address: self.no_address(),
             is_following: self.health.is_following(),
             listed: self.pods.listed(),
             dialable: self.backends,

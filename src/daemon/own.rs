@@ -1,0 +1,84 @@
+//! [`OwnAddresses`] are those at which this proxy itself is reached, so that it can
+//! refuse to be its own backend.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Where this proxy itself is reached. Empty where that is not known.
+#[derive(Clone, Debug, Default)]
+pub struct OwnAddresses {
+    listen: Option<SocketAddr>,
+    interfaces: Vec<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// A proxy that listens on `listen`, on a machine with these addresses.
+    pub fn new(listen: Option<SocketAddr>, interfaces: Vec<IpAddr>) -> Self {
+        OwnAddresses { listen, interfaces }
+    }
+
+    /// Whether a connection to `address` would come back to this proxy.
+    ///
+    /// The port counts: in the network of the node (`hostNetwork`) the app may have
+    /// the same IP address.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        let Some(listen) = self.listen else {
+            return false;
+        };
+        let ip = address.ip().to_canonical();
+        let is_here = match listen.ip().is_unspecified() {
+            true => ip.is_loopback() || self.interfaces.contains(&ip),
+            false => ip == listen.ip().to_canonical(),
+        };
+        is_here && address.port() == listen.port()
+    }
+}
+
+/// What is wrong, and the cure, where the addresses that are to be dialled lead back.
+pub fn explain(address: SocketAddr, service: &str) -> String {
+    let whose = match service {
+        "" => "the target".to_owned(),
+        service => format!("Service {service}"),
+    };
+    format!(
+        "{whose} leads back to this proxy ({address} is its own address), so that nothing is \
+         dialled: give the app a Service of its own, whose selector matches no proxy, and name it \
+         with --service (ZPA_SERVICE)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_ones_own_if_both_ip_and_port_are() {
+        let pod: Vec<IpAddr> = ["10.0.0.7", "fd00::7"].map(|ip| ip.parse().unwrap()).into();
+        let any = OwnAddresses::new(Some("[::]:8080".parse().unwrap()), pod.clone());
+        let any4 = OwnAddresses::new(Some("0.0.0.0:8080".parse().unwrap()), pod.clone());
+        let one = OwnAddresses::new(Some("10.0.0.7:8080".parse().unwrap()), pod.clone());
+        let none = OwnAddresses::new(None, pod);
+        for (label, own, address, is_own) in [
+            ("the pod's IPv4 address", &any, "10.0.0.7:8080", true),
+            ("its IPv6 address", &any, "[fd00::7]:8080", true),
+            ("IPv4 in IPv6", &any, "[::ffff:10.0.0.7]:8080", true),
+            ("loopback", &any4, "127.3.2.1:8080", true),
+            ("another port", &any, "10.0.0.7:8081", false),
+            ("another pod", &any, "10.0.0.8:8080", false),
+            ("the one it listens on", &one, "10.0.0.7:8080", true),
+            (
+                "one that it does not listen on",
+                &one,
+                "127.0.0.1:8080",
+                false,
+            ),
+            (
+                "one that has stopped listening",
+                &none,
+                "10.0.0.7:8080",
+                false,
+            ),
+        ] {
+            assert_eq!(own.contains(address.parse().unwrap()), is_own, "{label}");
+        }
+    }
+}
