@@ -2,6 +2,7 @@
 
 mod admin;
 mod descriptors;
+mod endpoints;
 mod faults;
 mod kubeconfig;
 mod large;

@@ -327,7 +327,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         start_delay: options.start_delay,
         stop_delay: options.stop_delay,
         endpoint_lag: options.endpoint_lag,
-        publish_not_ready: false,
+        publishing: endpoints::Publishing::default(),
         manners: Manners::Serve,
     };
     let namespace = options.namespace.clone();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::acceptor::{SHORTAGE_PAUSE, Threads};
-use super::endpoints::{self, Endpoint};
+use super::endpoints::{self, Endpoint, Publishing};
 use super::objects;
 use super::pods::{App, Manners, PodServer, Subnet};
 use super::store::{Resource, Store, suffix, timestamp, uid};
@@ -34,8 +34,8 @@ pub struct Plan {
     pub stop_delay: Duration,
     /// From a change of a pod until the slices and Endpoints tell of it.
     pub endpoint_lag: Duration,
-    /// The Service's `publishNotReadyAddresses`.
-    pub publish_not_ready: bool,
+    /// What the Service says of its endpoints.
+    pub publishing: Publishing,
     /// How new pods treat those who connect.
     pub manners: Manners,
 }
@@ -299,12 +299,17 @@ impl Controller {
                 return;
             };
             let stamp = pending.stamped.then(timestamp);
-            let (name, every) = (&self.plan.service, self.plan.publish_not_ready);
+            let (name, publishing) = (&self.plan.service, self.plan.publishing);
             store.update(Resource::Endpoints, name, |object| {
-                endpoints::write_endpoints(object, &pending.endpoints, every, stamp.as_deref());
+                endpoints::write_endpoints(
+                    object,
+                    &pending.endpoints,
+                    publishing,
+                    stamp.as_deref(),
+                );
             });
             let slice = store.update(Resource::EndpointSlices, &self.slice, |object| {
-                endpoints::write_slice(object, &pending.endpoints, every, stamp.as_deref());
+                endpoints::write_slice(object, &pending.endpoints, publishing, stamp.as_deref());
             });
             if slice.is_some() {
                 self.remember_listed(&pending.endpoints);

@@ -37,13 +37,39 @@ impl Endpoint {
     }
 }
 
-/// Writes the endpoints into a slice; `every`: the Service publishes addresses
-/// that are not ready too.
-pub fn write_slice(slice: &mut Value, endpoints: &[Endpoint], every: bool, stamp: Option<&str>) {
+/// What the Service says of its endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Publishing {
+    /// Its `publishNotReadyAddresses`.
+    pub not_ready: bool,
+    /// Whether its `targetPort` is a port that the pods have. The controllers pass
+    /// over one that they do not find: a slice then has endpoints and no ports
+    /// (`getEndpointPorts`), and Endpoints have no subset.
+    pub has_port: bool,
+}
+
+impl Default for Publishing {
+    fn default() -> Self {
+        Publishing {
+            not_ready: false,
+            has_port: true,
+        }
+    }
+}
+
+/// Writes the endpoints into a slice.
+pub fn write_slice(
+    slice: &mut Value,
+    endpoints: &[Endpoint],
+    service: Publishing,
+    stamp: Option<&str>,
+) {
     set_stamp(slice, stamp);
     let namespace = slice["metadata"]["namespace"].clone();
+    let every = service.not_ready;
     slice["endpoints"] = list(endpoints.iter().map(|e| in_slice(e, every, &namespace)));
-    let port = endpoints.first().map(|e| e.address.port());
+    let first = endpoints.first().filter(|_| service.has_port);
+    let port = first.map(|e| e.address.port());
     slice["ports"] = list(
         port.map(|p| json!({ "name": PORT_NAME, "protocol": "TCP", "port": p }))
             .into_iter(),
@@ -69,10 +95,11 @@ fn in_slice(endpoint: &Endpoint, every: bool, namespace: &Value) -> Value {
 pub fn write_endpoints(
     object: &mut Value,
     endpoints: &[Endpoint],
-    every: bool,
+    service: Publishing,
     stamp: Option<&str>,
 ) {
     set_stamp(object, stamp);
+    let every = service.not_ready;
     let namespace = object["metadata"]["namespace"].clone();
     let address = |endpoint: &&Endpoint| {
         json!({
@@ -90,7 +117,8 @@ pub fn write_endpoints(
         return;
     };
     fields.remove("subsets");
-    let Some(port) = listed().next().map(|e| e.address.port()) else {
+    let first = listed().next().filter(|_| service.has_port);
+    let Some(port) = first.map(|e| e.address.port()) else {
         return;
     };
     let mut subset = json!({ "ports": [{ "name": PORT_NAME, "port": port, "protocol": "TCP" }] });

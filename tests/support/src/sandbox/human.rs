@@ -7,7 +7,7 @@ use super::acceptor::Acceptor;
 use super::api::Rule;
 use super::controller::Plan;
 use super::credentials::{Authority, new_token};
-use super::endpoints::{self, Endpoint};
+use super::endpoints::{self, Endpoint, Publishing};
 use super::faults::{Misbehaviour, Pattern, Times, WatchOrder};
 use super::objects;
 use super::pods::Manners;
@@ -45,7 +45,15 @@ impl Sandbox {
 
     /// Sets the Service's `publishNotReadyAddresses`.
     pub fn publish_not_ready(&self, publish: bool) {
-        self.set_plan(|plan| plan.publish_not_ready = publish);
+        self.set_plan(|plan| plan.publishing.not_ready = publish);
+        self.shared
+            .change(|state| state.controller.note(Instant::now(), false));
+    }
+
+    /// Names a `targetPort` in the Service that no container has, or one that they
+    /// have.
+    pub fn set_has_port(&self, has_port: bool) {
+        self.set_plan(|plan| plan.publishing.has_port = has_port);
         self.shared
             .change(|state| state.controller.note(Instant::now(), false));
     }
@@ -126,7 +134,7 @@ impl Sandbox {
                 objects::slice(service, &owner, Some(name), family),
             );
             store.update(Resource::EndpointSlices, name, |slice| {
-                endpoints::write_slice(slice, listed, false, None);
+                endpoints::write_slice(slice, listed, Publishing::default(), None);
             });
         });
     }
