@@ -1,9 +1,11 @@
-//! [`Access`]: where the API server is, whom to trust there, and who we are.
+//! [`Access`]: the address of the API server, the certificates to trust, and the
+//! identity to show.
 //!
 //! Flags come before a kubeconfig, and a kubeconfig before a pod's service
-//! account. Where there is no kubeconfig, the service account is what is meant.
+//! account, which is what a user means where there is no kubeconfig.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::kubeconfig_flags::KubeconfigFlags;
 
 mod selected;
 
-/// The way to the API server: its address, whom to trust, and who we are.
+/// The API server's address, the certificates to trust, and the identity to show.
 ///
 /// Has no `Debug`: it may hold a token or a private key.
 #[derive(Clone)]
@@ -33,9 +35,9 @@ pub struct Access {
     pub(super) roots: Option<Pem>,
     pub(super) client: Option<ClientCertificate>,
     pub(super) token: TokenSource,
-    /// Where token and certificate come from if not from those.
+    /// The source of token and certificate where `token` and `client` are none.
     pub(super) plugin: Option<Plugin>,
-    /// The headers that say whom to act as.
+    /// The headers of impersonation.
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
     /// The longest that a request may take; None: as long as it may without.
     pub(super) request_timeout: Option<Duration>,
@@ -44,7 +46,7 @@ pub struct Access {
 /// Certificates or a key, in PEM.
 #[derive(Clone)]
 pub(super) enum Pem {
-    /// A file, which may be replaced while we run.
+    /// A file, which may be replaced at any time.
     File(PathBuf),
     /// The text itself, and the field of the kubeconfig that has it.
     Fixed(&'static str, Vec<u8>),
@@ -62,10 +64,10 @@ pub(super) struct ClientCertificate {
 pub(super) enum TokenSource {
     /// None.
     None,
-    /// A file, which may be replaced while we run.
+    /// A file, which may be replaced at any time.
     File {
         path: PathBuf,
-        /// What to send while nothing was read from the file.
+        /// The token to send while none was read from the file.
         otherwise: Option<Token>,
     },
     /// Always the same.
@@ -137,8 +139,8 @@ impl Access {
     }
 }
 
-/// What the kubeconfigs say, if there are any: those that are `named`, a list
-/// with colons between, else the one in the home directory.
+/// The access that kubeconfigs describe, if there are any: those in `named`, a
+/// list separated by colons, else the one in the home directory.
 fn from_kubeconfig(
     named: Option<&str>,
     home: Option<PathBuf>,
@@ -148,6 +150,9 @@ fn from_kubeconfig(
         Some(list) => std::env::split_paths(list).collect(),
         None => home.into_iter().collect(),
     };
+    if named.is_none() && files.iter().all(|path| is_out_of_reach(path)) {
+        return Ok(None);
+    }
     let config = Kubeconfig::load(&files).map_err(Error)?;
     let place = || {
         let shown: Vec<_> = files.iter().map(|path| path.to_string_lossy()).collect();
@@ -175,7 +180,7 @@ fn from_kubeconfig(
     };
     let selected = config.select(choice);
     let mut selected = selected.map_err(|why| Error(format!("{}: {why}", place())))?;
-    // What kubectl takes where nobody says.
+    // As in kubectl.
     let namespace = selected
         .namespace
         .get_or_insert_with(|| "default".to_owned());
@@ -184,7 +189,24 @@ fn from_kubeconfig(
     Ok(Some((access, namespace)))
 }
 
-/// What the files of a service account say, of this server.
+/// Whether the kubeconfig in the home directory, which nobody has named, cannot
+/// be opened. In a pod `HOME` may be another user's directory or none at all.
+fn is_out_of_reach(home: &Path) -> bool {
+    let Err(cause) = std::fs::File::open(home) else {
+        return false;
+    };
+    match cause.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => true,
+        ErrorKind::PermissionDenied => {
+            let shown = printable(&home.to_string_lossy());
+            log::warn!("kubeconfig \"{shown}\": {cause}: going on without it");
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The server with the files of a service account.
 fn from_pod(
     server: &ApiServer,
     credentials: &Path,

@@ -1,5 +1,5 @@
-//! [`Credentials`]: the token to send, and how to speak TLS, kept fresh while
-//! files are replaced and while what an exec plugin has printed runs out.
+//! [`Credentials`]: the token to send and the TLS configuration, kept fresh while
+//! files are replaced and credentials of an exec plugin expire.
 
 mod cached;
 mod tls;
@@ -24,7 +24,7 @@ use crate::clock::{Clock, Time, WallClock};
 /// replaces a token when a fifth of its life is left, which is minutes at least.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Who we are and whom we trust, as files and plugin say now.
+/// Token and TLS configuration as of the files and the plugin now.
 pub(super) struct Credentials {
     access: Access,
     clock: Clock,
@@ -106,7 +106,7 @@ impl Credentials {
         self.access.request_timeout
     }
 
-    /// The headers that say whom to act as.
+    /// The headers of impersonation.
     pub(super) fn impersonation(&self) -> &[(HeaderName, HeaderValue)] {
         &self.access.impersonation
     }
@@ -115,8 +115,9 @@ impl Credentials {
     /// sent. May run the exec plugin.
     ///
     /// # Errors
-    /// Why there is none where there should be one. Without it the API server
-    /// would take us for `system:anonymous`, and its 403 for a missing right.
+    /// Why there is no token though there should be one. A request without it
+    /// would be one of `system:anonymous`, and its 403 would pass for a missing
+    /// right.
     pub(super) fn token(&self) -> Result<Option<Token>, String> {
         match (&self.access.token, &self.plugin) {
             (TokenSource::Fixed(token), _) => Ok(Some(token.clone())),
@@ -143,8 +144,8 @@ impl Credentials {
         })
     }
 
-    /// The server has not known us: reads the token again, or runs the exec
-    /// plugin. Whether another try is worth it.
+    /// Reads the token again, or runs the exec plugin, after a 401. Returns
+    /// whether another try is worth it.
     pub(super) fn renew(&self) -> bool {
         match (&self.access.token, &self.plugin) {
             (TokenSource::File { path, .. }, _) => {
@@ -162,8 +163,8 @@ impl Credentials {
         }
     }
 
-    /// How to speak TLS, if it is to be spoken, and a number that changes with
-    /// it. May run the exec plugin, which may have a certificate for us.
+    /// The TLS configuration, None for plain HTTP, and a number that changes with
+    /// it. May run the exec plugin, which may print a client certificate.
     pub(super) fn tls(&self) -> (u64, Option<Tls>) {
         let identity = self.plugin.as_ref().and_then(identity_of);
         let mut state = self.state();
@@ -243,7 +244,7 @@ impl Credentials {
     }
 }
 
-/// The certificate that the plugin has for us, if it has one.
+/// The client certificate that the plugin has printed, if it has.
 fn identity_of(plugin: &Arc<CachedPlugin>) -> Option<Identity> {
     // Why there is none is told by whoever asks for the token.
     let credential = plugin.credential().ok().or_else(|| plugin.current())?;

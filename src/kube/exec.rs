@@ -31,10 +31,10 @@ const VERSIONS: [&str; 2] = [
 const LONGEST_RUN: Duration = Duration::from_secs(30);
 /// How often a command that keeps its output open is asked whether it has ended.
 const TICK: Duration = Duration::from_millis(20);
-/// The most that is taken of what it prints. Bytes.
+/// The most that it may print to stdout. Bytes.
 const MOST_OUTPUT: usize = 256 * 1024;
-/// The most that is kept of what it complains of. Bytes.
-const MOST_COMPLAINT: usize = 4 * 1024;
+/// The most that is kept of its stderr. Bytes.
+const MOST_STDERR: usize = 4 * 1024;
 
 /// A command, ready to be run. Has no `Debug`: its environment may have secrets.
 #[derive(Clone)]
@@ -119,8 +119,8 @@ impl Plugin {
     /// 1970, which only tells how long the credential is good.
     ///
     /// # Errors
-    /// Why there is no credential, fit for a log. What the command has printed
-    /// is not part of it, what it has complained of is.
+    /// Why there is no credential, fit for a log. The text has the command's
+    /// stderr in it, and nothing of its stdout.
     pub(super) fn run(&self, clock: Clock, wall: u64) -> Result<Credential, String> {
         let output = self.output(clock)?;
         parse(&output, &self.version, wall)
@@ -143,9 +143,9 @@ impl Plugin {
         })?;
         let mut run = Run::new(child, clock() + self.longest);
         match run.finish(clock) {
-            Ok(status) if status.success() => Ok(std::mem::take(&mut run.output.bytes)),
+            Ok(status) if status.success() => Ok(std::mem::take(&mut run.stdout.bytes)),
             Ok(status) => {
-                let said = printable(&String::from_utf8_lossy(&run.complaint.bytes));
+                let said = printable(&String::from_utf8_lossy(&run.stderr.bytes));
                 Err(self.named(&format!("{status}: {said}")))
             }
             Err(why) => Err(self.named(&why)),
@@ -165,8 +165,8 @@ fn is_variable(name: &str, value: &str) -> bool {
 /// A command under way.
 struct Run {
     child: Child,
-    output: Captured<ChildStdout>,
-    complaint: Captured<ChildStderr>,
+    stdout: Captured<ChildStdout>,
+    stderr: Captured<ChildStderr>,
     deadline: Time,
 }
 
@@ -179,8 +179,8 @@ struct Captured<P> {
 impl Run {
     fn new(mut child: Child, deadline: Time) -> Self {
         Run {
-            output: Captured::new(child.stdout.take()),
-            complaint: Captured::new(child.stderr.take()),
+            stdout: Captured::new(child.stdout.take()),
+            stderr: Captured::new(child.stderr.take()),
             child,
             deadline,
         }
@@ -212,18 +212,18 @@ impl Run {
     /// Whether there was anything.
     fn take_some(&mut self, wait: Duration) -> Result<bool, String> {
         let pipes = [
-            self.output.pipe.as_ref().map(AsFd::as_fd),
-            self.complaint.pipe.as_ref().map(AsFd::as_fd),
+            self.stdout.pipe.as_ref().map(AsFd::as_fd),
+            self.stderr.pipe.as_ref().map(AsFd::as_fd),
         ];
         let ready = sys::wait_readable(pipes, wait).map_err(|cause| cause.to_string())?;
         if ready[0] {
-            self.output.take_some()?;
+            self.stdout.take_some()?;
         }
         if ready[1] {
-            self.complaint.take_some()?;
-            self.complaint.bytes.truncate(MOST_COMPLAINT);
+            self.stderr.take_some()?;
+            self.stderr.bytes.truncate(MOST_STDERR);
         }
-        match self.output.bytes.len() > MOST_OUTPUT {
+        match self.stdout.bytes.len() > MOST_OUTPUT {
             true => Err(format!(
                 "it prints more than {MOST_OUTPUT} bytes and was killed"
             )),

@@ -19,7 +19,8 @@ use super::text::printable;
 /// certificates.
 const LARGEST_FILE: u64 = 2 * 1024 * 1024;
 
-/// What the files say together. Has no `Debug`: it holds tokens and keys.
+/// The merged content of kubeconfig files. Has no `Debug`: it holds tokens and
+/// keys.
 #[derive(Clone, Default)]
 pub struct Kubeconfig {
     current_context: String,
@@ -28,8 +29,7 @@ pub struct Kubeconfig {
     contexts: BTreeMap<String, Context>,
 }
 
-/// Which part of a kubeconfig to use, by name, where that is not for the
-/// kubeconfig to say.
+/// The names of the parts to use in place of those that the kubeconfig names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choice<'a> {
     /// In place of `current-context`.
@@ -40,12 +40,12 @@ pub struct Choice<'a> {
     pub user: Option<&'a str>,
 }
 
-/// What a kubeconfig says about one API server and one user.
+/// One API server and one user of a kubeconfig.
 #[derive(Clone, Default)]
 pub struct Selected {
-    /// Where the API server is; empty if neither context nor choice names one.
+    /// The API server; empty if neither context nor choice names one.
     pub cluster: Cluster,
-    /// Who its client is; likewise.
+    /// The client of the API server; likewise.
     pub user: User,
     /// The context's namespace.
     pub namespace: Option<String>,
@@ -98,8 +98,8 @@ impl Kubeconfig {
         Ok(config)
     }
 
-    /// Both together, where this one's entries count and not the later one's of
-    /// the same name.
+    /// The entries of both, where of two with the same name the earlier one's
+    /// counts.
     #[must_use]
     pub fn merged(self, later: Kubeconfig) -> Kubeconfig {
         Kubeconfig {
@@ -113,7 +113,7 @@ impl Kubeconfig {
         }
     }
 
-    /// Whether it says nothing at all.
+    /// Whether it has no entries and no current context.
     pub fn is_empty(&self) -> bool {
         self.current_context.is_empty()
             && self.clusters.is_empty()

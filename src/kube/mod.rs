@@ -33,12 +33,13 @@
 //! known of the endpoints stands until a list replaces it. A `Retry-After` is
 //! part of the [`Outcome`]; the reflector, which asks by itself, keeps to its own.
 //!
-//! Where the API server is and who we are is found once (`access`), from flags,
-//! a `kubeconfig` or the pod's service account. What those name is read again
-//! while it is replaced (`credentials`), or printed by a command (`exec`), which
-//! the thread that needs it runs, and `zpa-exec` where there is time. Without a
-//! token that should be there nothing is asked: the API server would take us for
-//! anonymous, and its 403 for a missing right.
+//! The API server's address and the identity to show are found once (`access`),
+//! from flags, a `kubeconfig` or the pod's service account. Token and certificates
+//! are read again while their files are replaced (`credentials`), or printed by a
+//! command (`exec`): the thread that needs a credential runs it, and `zpa-exec`
+//! renews the credential before it expires. No request is made while a token that
+//! should be there is missing: it would be one of `system:anonymous`, and its 403
+//! would pass for a missing right.
 //!
 //! A connection is kept warm by the policy's own reads; no request goes through
 //! a proxy from the environment, follows a redirect, or trusts a root other

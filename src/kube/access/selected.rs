@@ -16,11 +16,10 @@ use super::{Access, ClientCertificate, Pem, TokenSource, unbracketed};
 use crate::cluster::ApiServer;
 use crate::kubeconfig_flags::KubeconfigFlags;
 
-/// What to do where a kubeconfig wants something that this program does not do.
+/// The advice where a kubeconfig has something that this program does not do.
 const USE_PROXY: &str = "run `kubectl proxy` and set --api-server=http://127.0.0.1:8001 instead";
 
-/// The way to the API server that is `selected`, with what `flags` say in place
-/// of what it says.
+/// The access that `selected` describes, where `flags` replace its parts.
 ///
 /// # Errors
 /// What is missing or cannot be used. No secret is quoted.
@@ -46,7 +45,9 @@ pub(super) fn access(selected: Selected, flags: &KubeconfigFlags) -> Result<Acce
     let token = token(&user)?;
     let plugin = match (&token, &user.exec) {
         // As in client-go, a token goes before a plugin.
-        (TokenSource::None, Some(exec)) => Some(Plugin::new(exec, || told(&cluster, &roots))?),
+        (TokenSource::None, Some(exec)) => {
+            Some(Plugin::new(exec, || exec_cluster(&cluster, &roots))?)
+        }
         _ => None,
     };
     let client = client_certificate(&user)?;
@@ -309,22 +310,21 @@ fn escaped_key(key: &str) -> String {
     out
 }
 
-/// What an exec plugin is told of the cluster (`ExecCredential`'s
-/// `spec.cluster`).
-fn told(cluster: &Cluster, roots: &Pem) -> Value {
-    let mut told = json!({ "server": cluster.server });
+/// The cluster as an exec plugin sees it (`ExecCredential`'s `spec.cluster`).
+fn exec_cluster(cluster: &Cluster, roots: &Pem) -> Value {
+    let mut info = json!({ "server": cluster.server });
     let pem = match roots {
         Pem::Fixed(_, pem) => Some(pem.clone()),
         Pem::File(path) => std::fs::read(path).ok(),
     };
     if let Some(pem) = pem {
-        told["certificate-authority-data"] = BASE64_STANDARD.encode(pem).into();
+        info["certificate-authority-data"] = BASE64_STANDARD.encode(pem).into();
     }
     if let Some(name) = &cluster.tls_server_name {
-        told["tls-server-name"] = name.as_str().into();
+        info["tls-server-name"] = name.as_str().into();
     }
     if let Some(config) = cluster.exec_extension() {
-        told["config"] = config.clone();
+        info["config"] = config.clone();
     }
-    told
+    info
 }

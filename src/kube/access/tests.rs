@@ -233,6 +233,16 @@ fn flags_come_before_the_environment_and_that_before_the_home_and_that_before_th
         "10.96.0.1",
         "an empty file at home"
     );
+    let env = |name: &str| match name {
+        "HOME" => Some(path("empty")),
+        name => self::pod("10.96.0.1")(name),
+    };
+    let found = Access::discover(&KubeconfigFlags::default(), None, &directory.0, env);
+    assert_eq!(
+        found.ok().unwrap().0.server.host,
+        "10.96.0.1",
+        "a home that is no directory"
+    );
 }
 
 /// What becomes of a kubeconfig of one cluster and one user.

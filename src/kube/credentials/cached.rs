@@ -1,7 +1,7 @@
-//! [`CachedPlugin`]: what an exec plugin has printed, for as long as it is good.
+//! [`CachedPlugin`]: an exec plugin and its latest credential.
 //!
-//! The plugin is run by whoever needs a credential and finds none, while the
-//! others wait for it. Before a credential runs out it is renewed on a thread
+//! The thread that needs a credential and finds none runs the plugin, while the
+//! other threads wait for it. Before a credential runs out it is renewed on a thread
 //! of its own, so that no request waits for a plugin that works.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,11 +30,11 @@ pub(super) struct CachedPlugin {
     running: Mutex<()>,
 }
 
-/// The latest credential and when it was made: what to do next follows from it.
+/// The latest credential and the latest run, from which the next step follows.
 #[derive(Default)]
 struct Cache {
     credential: Option<Arc<Cached>>,
-    /// When the last run has ended, and why it failed if it did.
+    /// The end of the last run, and why it failed if it did.
     last: Option<(Time, Result<(), String>)>,
     renewing: bool,
 }
@@ -47,14 +47,14 @@ pub(super) struct Cached {
     life: Option<(Time, Time)>,
 }
 
-/// What to do about a credential.
+/// The next step of whoever needs a credential.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// What there is has to do: it is good, or the plugin has just been run.
+    /// Use the credential: it is good, or the plugin has just been run.
     Use,
-    /// It is good, and not for long: renew it meanwhile.
+    /// Use the credential, which ends soon, and renew it meanwhile.
     UseAndRenew,
-    /// There is none: run the plugin first.
+    /// Run the plugin first: there is no credential, or it has ended.
     Run,
 }
 
@@ -82,13 +82,13 @@ impl Cache {
 
     fn usable(&self, now: Time) -> Result<Arc<Cached>, String> {
         match (&self.credential, &self.last) {
-            (Some(credential), _) if !credential.is_over(now) => Ok(credential.clone()),
+            (Some(credential), _) if !credential.is_expired(now) => Ok(credential.clone()),
             (_, Some((_, Err(why)))) => Err(why.clone()),
-            _ => Err("the exec plugin prints credentials that have run out".to_owned()),
+            _ => Err("the credentials that the exec plugin prints have expired".to_owned()),
         }
     }
 
-    fn take_note(&mut self, ran: Result<Credential, String>, now: Time) {
+    fn record(&mut self, ran: Result<Credential, String>, now: Time) {
         self.renewing = false;
         self.last = Some((now, ran.as_ref().map(|_| ()).map_err(Clone::clone)));
         if let Ok(credential) = ran {
@@ -110,7 +110,7 @@ impl Cached {
         }
     }
 
-    fn is_over(&self, now: Time) -> bool {
+    fn is_expired(&self, now: Time) -> bool {
         self.life.is_some_and(|(_, end)| now >= end)
     }
 }
@@ -148,7 +148,7 @@ impl CachedPlugin {
         matches!(self.state().last, Some((_, Ok(()))))
     }
 
-    /// What was handed out last.
+    /// The latest credential, good or not.
     pub(super) fn current(&self) -> Option<Arc<Cached>> {
         self.state().credential.clone()
     }
@@ -175,7 +175,7 @@ impl CachedPlugin {
         if let Err(why) = &ran {
             log::debug!("{why}");
         }
-        self.state().take_note(ran, (self.clock)());
+        self.state().record(ran, (self.clock)());
     }
 
     fn state(&self) -> MutexGuard<'_, Cache> {
@@ -203,13 +203,13 @@ mod tests {
     fn after(runs: Vec<(u64, Result<Credential, String>)>) -> Cache {
         let mut cache = Cache::default();
         for (second, ran) in runs {
-            cache.take_note(ran, Time::from_millis(second * 1000));
+            cache.record(ran, Time::from_millis(second * 1000));
         }
         cache
     }
 
     #[test]
-    fn a_credential_is_used_renewed_ahead_and_asked_for_when_it_is_over() {
+    fn a_credential_is_used_renewed_ahead_and_asked_for_when_it_is_expired() {
         let failed = || Err("no".to_owned());
         let hour = || vec![(0, printed(Some(3600)))];
         let failed_later = || vec![(0, printed(Some(3600))), (3590, failed())];
