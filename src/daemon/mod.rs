@@ -360,18 +360,26 @@ fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
         let setting = settings::given("listen", settings.dialect);
         format!("{setting} {}: {e}{}", settings.listen, cure(&e))
     })?;
-    if let Some(address) = settings.admin_listen {
-        engine
-            .listen_for_admin(address, ADMIN_LIMITS)
-            .map_err(|e| {
-                let setting = settings::given("admin-listen", settings.dialect);
-                format!(
-                    "{setting} {address}: {e}{}; use another address, or ZPA_ADMIN_LISTEN=off",
-                    cure(&e)
-                )
-            })?;
+    match listen_for_admin(settings, &mut engine) {
+        Err(why) if settings.admin_is_optional => {
+            warn!("{why}; going on without health, readiness, metrics and status");
+        }
+        ended => ended?,
     }
     Ok(engine)
+}
+
+fn listen_for_admin(settings: &Settings, engine: &mut Engine) -> Result<(), String> {
+    let Some(address) = settings.admin_listen else {
+        return Ok(());
+    };
+    engine.listen_for_admin(address, ADMIN_LIMITS).map_err(|e| {
+        let setting = settings::given("admin-listen", settings.dialect);
+        format!(
+            "{setting} {address}: {e}{}; use another address, or ZPA_ADMIN_LISTEN=off",
+            cure(&e)
+        )
+    })
 }
 
 /// What to do where an address may not be bound, as port 80 may not by a user

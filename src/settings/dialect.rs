@@ -60,23 +60,30 @@ pub(super) fn short(word: &str) -> Option<&str> {
     (!table::dialects(letter).is_empty()).then_some(letter)
 }
 
-/// Which flag belongs to which dialect. What is common to all, and repeated, is
-/// left out.
+/// Which flag belongs to which dialect. What most have is left out, as long as the
+/// rest cannot go together anyhow.
 fn complaint(flags: &[(&str, Vec<Dialect>)]) -> String {
-    let mut told: Vec<String> = Vec::new();
-    for (name, dialects) in flags {
-        if dialects.len() == Dialect::ALL.len() {
-            continue;
-        }
-        let owners: Vec<String> = dialects.iter().map(Dialect::to_string).collect();
+    let owned_by = |most: usize| {
+        let owned = flags.iter().filter(move |(_, owners)| owners.len() <= most);
+        owned.collect::<Vec<_>>()
+    };
+    let go_together = |flags: &[&(&str, Vec<Dialect>)]| {
+        let has_all = |dialect| flags.iter().all(|(_, owners)| owners.contains(&dialect));
+        Dialect::ALL.into_iter().any(has_all)
+    };
+    let mut told = (1..Dialect::ALL.len()).map(owned_by);
+    let told = told.find(|flags| !go_together(flags));
+    let mut lines: Vec<String> = Vec::new();
+    for (name, owners) in told.unwrap_or_default() {
+        let owners: Vec<String> = owners.iter().map(Dialect::to_string).collect();
         let line = format!("{} is a flag of {}", dashed(name), owners.join(" and of "));
-        if !told.contains(&line) {
-            told.push(line);
+        if !lines.contains(&line) {
+            lines.push(line);
         }
     }
     let mut text = format!(
         "flags of several programs are mixed: {}; use those of one",
-        told.join("; ")
+        lines.join("; ")
     );
     let own = flags.iter().find_map(|(name, dialects)| {
         let is_own = dialects[..] == [Dialect::Zpa];
@@ -155,7 +162,7 @@ mod tests {
     fn of_mixed_flags_it_is_said_which_belongs_to_which() {
         for (line, expected) in [
             (
-                "--namespace=a --listen=:80 --endpoints=b --endpoints=c",
+                "--namespace=a --deployment=x --listen=:80 --endpoints=b --endpoints=c",
                 "flags of several programs are mixed: --listen is a flag of zpa; --endpoints is \
                  a flag of zero-pod-autoscaler (Go); use those of one. Variables such as \
                  ZPA_LISTEN go with the flags of each",

@@ -58,6 +58,9 @@ pub struct Settings {
     /// Where those connect who ask about the program itself; none means that
     /// nobody can.
     pub admin_listen: Option<SocketAddr>,
+    /// Whether to go on without that port where it cannot be had: an ancestor that
+    /// nobody has told about the port did so, or had no such port.
+    pub admin_is_optional: bool,
     /// A path of that port that answers with `{"response": "pong"}`.
     pub ping_path: Option<String>,
     /// A path of that port that has the metrics, beside `/metrics`.
@@ -180,6 +183,8 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
             Fate::Refused(why) => errors.extend(refuse(given, why)),
         }
     }
+    let is_admin_given = raw.values.contains_key("admin-listen");
+    settings.admin_is_optional = raw.dialect != Dialect::Zpa && !is_admin_given;
     errors.extend(settings.put_parts_together(raw.dialect).err());
     if !errors.is_empty() {
         return Err(Errors(errors));
@@ -209,15 +214,17 @@ fn choose_target(
     }
     match &given(raw)[..] {
         [] => {
-            let flag = match raw.dialect {
-                Dialect::PythonLabels => "rs-label-selector",
-                _ => "deployment",
+            let (flag, other) = match raw.dialect {
+                Dialect::PythonLabels => ("rs-label-selector", ""),
+                Dialect::PythonDeployment => ("deployment", ", nor is --rs-label-selector"),
+                Dialect::Go => ("deployment", ", nor is --selector"),
+                Dialect::Zpa => ("deployment", ", nor is --scale-target"),
             };
             let row = TABLE.iter().find(|setting| setting.flag == flag);
             let examples = row.map_or(&[][..], |row| row.examples).join(", ");
             let given = row.map_or_else(String::new, |row| row.given(raw.dialect));
             Err(format!(
-                "{given}: is not set, and has no default; use e.g. {examples}"
+                "{given}: is not set{other}, and has no default; use e.g. {examples}"
             ))
         }
         [_] => Ok(()),
@@ -319,6 +326,7 @@ impl Settings {
             port: None,
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             admin_listen: None,
+            admin_is_optional: false,
             ping_path: None,
             metrics_path: None,
             target: None,

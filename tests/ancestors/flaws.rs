@@ -3,6 +3,7 @@
 //! `manifests/COMING-FROM.md` has the names of all of these tests.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -59,6 +60,19 @@ fn a_client_that_waits_in_vain_leaves_healthz_alone() {
         assert_eq!(why, Err(ErrorKind::ConnectionReset));
         assert_eq!(zpa.get("/healthz"), (200, "ok\n".to_owned()));
         assert_eq!(zpa.get("/readyz").0, 200);
+    });
+}
+
+/// An ancestor that was not told about the port for probes went on without it: in a
+/// pod beside a container that listens there.
+#[test]
+fn a_port_for_probes_that_nobody_has_asked_for_and_is_taken_is_done_without() {
+    in_a_network_of_its_own(|_| {
+        let _other = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let sandbox = GO.sandbox(0);
+        let zpa = start(&sandbox, &GO.manifest().args, &[]);
+        zpa.expect_log("going on without health, readiness, metrics and status");
+        drop(echo(&zpa, "all the same"));
     });
 }
 

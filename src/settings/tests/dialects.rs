@@ -55,6 +55,7 @@ fn the_go_page_means_what_it_means_there() {
         target: target("myapp:80"),
         pods_first: true,
         listen: "0.0.0.0:80".parse().unwrap(),
+        admin_is_optional: true,
         admin_listen: Some("127.0.0.1:8080".parse().unwrap()),
         warnings: vec![
             "--namespace=\"$(NAMESPACE)\" counts as not given: the pod has no variable of that name"
@@ -77,6 +78,7 @@ fn the_python_page_means_what_it_means_there() {
         target: target("my-app-svc:80"),
         pods_first: true,
         listen: "0.0.0.0:80".parse().unwrap(),
+        admin_is_optional: true,
         idle_ttl: Duration::from_secs(600),
         hold_timeout: Duration::from_secs(180),
         warnings: vec![
@@ -103,6 +105,7 @@ fn the_python_example_means_what_it_means_there() {
         pods_first: true,
         state_configmap: Some("traffic-pod-autoscaler-cm".into()),
         listen: "0.0.0.0:9000".parse().unwrap(),
+        admin_is_optional: true,
         admin_listen: Some("0.0.0.0:8080".parse().unwrap()),
         ping_path: Some("/ping".into()),
         metrics_path: Some("/metrics".into()),
@@ -343,6 +346,25 @@ fn a_variable_is_zpas_own_in_every_dialect() {
 }
 
 #[test]
+fn an_admin_port_that_nobody_has_named_is_optional_in_an_ancestors_dialect() {
+    let labels = ["--rs-label-selector=a=b", "--endpoint=a"];
+    for (label, args, env, optional) in [
+        ("zpa's default", &["--deployment=a"][..], &[][..], false),
+        ("Go's default", &["-l=a=b"], &[], true),
+        ("a flag", &["-l=a=b", "--admin-address=:1"], &[], false),
+        (
+            "a variable",
+            &["-l=a=b"],
+            &[("ZPA_ADMIN_LISTEN", ":1")],
+            false,
+        ),
+        ("Python's default", &labels, &[], true),
+    ] {
+        assert_eq!(settings(args, env).admin_is_optional, optional, "{label}");
+    }
+}
+
+#[test]
 fn what_kubernetes_has_not_expanded_counts_as_not_given_with_a_warning() {
     let flag = settings(
         &["--deployment=app", "--idle-ttl=$(TTL)"],
@@ -362,7 +384,9 @@ fn what_kubernetes_has_not_expanded_counts_as_not_given_with_a_warning() {
     let needed = errors(&["--deployment=$(APP)"], &[]);
     assert_eq!(
         needed,
-        ["--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app"]
+        [
+            "--deployment (ZPA_DEPLOYMENT): is not set, nor is --scale-target, and has no default; use e.g. my-app"
+        ]
     );
     for value in ["$(A)b", "$()", "$A", "($(A))", "$(A)$(B)"] {
         let argument = format!("--target={value}");

@@ -52,6 +52,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         port: None,
         listen: "[::]:8080".parse().unwrap(),
         admin_listen: Some("[::]:8081".parse().unwrap()),
+        admin_is_optional: false,
         ping_path: None,
         metrics_path: None,
         target: None,
@@ -165,7 +166,7 @@ fn all_that_is_wrong_is_said_in_one_run() {
         [
             "\"--idel-ttl\": there is no such flag; did you mean --idle-ttl?",
             "\"stray\": stands alone; every setting is a flag, e.g. --deployment=my-app",
-            "--deployment (ZPA_DEPLOYMENT): is not set, and has no default; use e.g. my-app",
+            "--deployment (ZPA_DEPLOYMENT): is not set, nor is --scale-target, and has no default; use e.g. my-app",
             "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
             "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; \
              use e.g. 1, 3, previous",
