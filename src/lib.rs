@@ -17,8 +17,8 @@
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    the addresses of a target that is given by name
 //! core types  cluster, workload, kubeconfig_flags (what modules share),
-//!               clock, backoff, duration, address, log_queue, supervisor,
-//!               sys (every `unsafe` of the crate)
+//!               cgroup, clock, backoff, duration, address, log_queue,
+//!               supervisor, sys (every `unsafe` of the crate)
 //! ```
 //!
 //! Each module knows the core types and no other module, save that the engine
@@ -90,6 +90,7 @@
 pub mod address;
 pub mod admin;
 pub mod backoff;
+pub mod cgroup;
 pub mod clock;
 pub mod cluster;
 pub mod daemon;

@@ -139,6 +139,29 @@ pub fn is_closed(socket: &impl AsRawFd) -> io::Result<bool> {
     Ok(state == TCP_CLOSE)
 }
 
+/// Freezes the size of a socket's receive buffer, or has the kernel raise it as it
+/// sees fit (`SO_BUF_LOCK`, whose bit 1 is `SOCK_RCVBUF_LOCK`; socket(7) has it with
+/// `SO_RCVBUF`, which sets the bit as well).
+///
+/// # Errors
+/// What `setsockopt` says: the option is unknown before Linux 5.14.
+pub fn freeze_receive_buffer(socket: &impl AsRawFd, frozen: bool) -> io::Result<()> {
+    const SO_BUF_LOCK: libc::c_int = 72; // libc has no name for it yet.
+    let locks = libc::c_int::from(frozen) << 1;
+    // SAFETY: the kernel reads one int from the address given, and `locks`
+    // outlives the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_BUF_LOCK,
+            (&raw const locks).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(status).map(drop)
+}
+
 /// Has the kernel wait at most `longest` before it repeats what a peer has not
 /// acknowledged, or asks again whether its window has opened, in place of two
 /// minutes (`TCP_RTO_MAX_MS`; 1 to 120 seconds). It gives up after as many times

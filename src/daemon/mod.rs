@@ -12,6 +12,7 @@ pub mod waking;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +28,11 @@ pub use self::proxy::Exit;
 use self::proxy::{Api, Message, Proxy, Sockets, Terms};
 use self::route::Route;
 use crate::admin;
+use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{PortRef, Request};
 use crate::duration;
-use crate::engine::{AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
+use crate::engine::{self, AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
@@ -146,8 +148,9 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
-        let connections = connection_limit(settings.max_connections, descriptors);
-        let mut engine = bind(settings, connections)?;
+        let memory = cgroup::memory_limit(|file| fs::read_to_string(file).ok());
+        let connections = connection_limit(settings.max_connections, descriptors, memory);
+        let mut engine = bind(settings, connections, memory)?;
         let (sender, inbox) = mpsc::channel();
         let waker = set_up_wakeups(&engine, &signals)?;
         let post = move |message| {
@@ -349,12 +352,17 @@ fn discover(settings: &Settings) -> Result<(Access, String), String> {
     Ok((access, namespace))
 }
 
-fn bind(settings: &Settings, max_connections: usize) -> Result<Engine, String> {
+fn bind(
+    settings: &Settings,
+    max_connections: usize,
+    memory: Option<u64>,
+) -> Result<Engine, String> {
     let limits = Limits {
         max_connections,
         hold_timeout: settings.hold_timeout,
         abort_on_close: settings.abort_on_close,
         connect_timeout: settings.connect_timeout,
+        memory,
     };
     let mut engine = Engine::new(settings.listen, limits).map_err(|e| {
         let setting = settings::given("listen", settings.dialect);
@@ -397,17 +405,28 @@ fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-/// How many connections `descriptors` allow, at most what was asked for.
-fn connection_limit(wanted: Option<usize>, descriptors: u64) -> usize {
-    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX).max(1);
-    if let Some(wanted) = wanted.filter(|&wanted| wanted > possible) {
+/// How many connections `descriptors` and the limit of `memory`, in bytes, allow; at
+/// most what was asked for.
+fn connection_limit(wanted: Option<usize>, descriptors: u64, memory: Option<u64>) -> usize {
+    let connections = wanted.unwrap_or(DEFAULT_CONNECTIONS);
+    let setting = "--max-connections (ZPA_MAX_CONNECTIONS)";
+    let by_files = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let by_files = usize::try_from(by_files).unwrap_or(usize::MAX).max(1);
+    if wanted.is_some() && connections > by_files {
         warn!(
-            "--max-connections (ZPA_MAX_CONNECTIONS) {wanted}: the limit of {descriptors} open \
-             files allows {possible}; raise it (ulimit -Hn, LimitNOFILE) to have more"
+            "{setting} {connections}: the limit of {descriptors} open files allows {by_files}; \
+             raise it (ulimit -Hn, LimitNOFILE) to have more"
         );
     }
-    wanted.unwrap_or(DEFAULT_CONNECTIONS).min(possible)
+    let by_memory = memory.map_or(usize::MAX, engine::connections_within);
+    if wanted.is_some() && connections > by_memory {
+        let mib = memory.unwrap_or_default() >> 20;
+        warn!(
+            "{setting} {connections}: the memory limit of {mib} MiB has room for {by_memory}; \
+             raise it (resources.limits.memory) to have more"
+        );
+    }
+    connections.min(by_files).min(by_memory)
 }
 
 fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Waker>, String> {
@@ -500,21 +519,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_connection_limit_leaves_descriptors_to_the_others() {
-        for (label, wanted, descriptors, expected) in [
-            ("as many as there is room for", None, 20_000, 9_912),
-            ("a hundred thousand at most", None, 1_000_000_000, 100_000),
+    fn the_connection_limit_leaves_descriptors_to_the_others_and_fits_into_the_memory() {
+        const MIB: u64 = 1 << 20;
+        for (label, wanted, descriptors, memory, expected) in [
+            ("as many as there is room for", None, 20_000, None, 9_912),
+            ("a hundred thousand at most", None, 1 << 30, None, 100_000),
+            ("more on demand", Some(200_000), 1 << 20, None, 200_000),
+            ("fewer on demand", Some(100), 1 << 20, None, 100),
+            ("the files end it", Some(5000), 1024, None, 424),
+            ("one at the very least", None, 3, Some(MIB), 1),
             (
-                "more if that is asked for",
-                Some(200_000),
-                1_000_000,
-                200_000,
+                "memory is no reason",
+                Some(100),
+                1 << 20,
+                Some(256 * MIB),
+                100,
             ),
-            ("fewer if that is asked for", Some(100), 1_000_000, 100),
-            ("no more than there is room for", Some(5000), 1024, 424),
-            ("one at the very least", None, 3, 1),
+            ("the memory ends it", None, 1 << 30, Some(64 * MIB), 2_560),
+            ("also on demand", Some(9000), 1 << 30, Some(64 * MIB), 2_560),
         ] {
-            assert_eq!(connection_limit(wanted, descriptors), expected, "{label}");
+            let limit = connection_limit(wanted, descriptors, memory);
+            assert_eq!(limit, expected, "{label}");
         }
     }
 

@@ -23,6 +23,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::listener::Listener;
+use super::memory::Queues;
 use crate::clock::Time;
 
 /// No connection has a token from here up: its slot would be beyond 4 billion.
@@ -120,7 +121,8 @@ impl AdminConnections {
         registry: &Registry,
     ) -> io::Result<AdminConnections> {
         let most = limits.most.clamp(1, LAST - FIRST);
-        let listener = Listener::bind(address, registry, LISTENER)?;
+        let mut listener = Listener::bind(address, registry, LISTENER)?;
+        listener.set_queues(Queues::receiving(limits.longest));
         Ok(AdminConnections {
             listener: Some(AdminListener {
                 listener,

@@ -21,6 +21,7 @@ use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, Dialed, Dialer, Progress, failure};
 use super::end::{End, Phase};
+use super::memory::Grant;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relaying::{Client, Relay, Verdict};
@@ -43,6 +44,8 @@ pub struct Connection<S> {
     client: Client<S>,
     /// Whether it is in the run queue.
     queued: bool,
+    /// Its part of the memory that is there for bulk.
+    grant: Grant,
     state: State<S>,
 }
 
@@ -74,6 +77,7 @@ impl<S: Socket> Connection<S> {
                 has_ended: false,
             },
             queued: false,
+            grant: Grant::default(),
             state: State::Held,
         }
     }
@@ -199,8 +203,19 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> (usize, Transition) {
         self.queued = false;
+        self.fit_to_memory(cx);
         let (moved, transition) = self.pump(budget, cx);
         (moved.bytes, transition)
+    }
+
+    /// Keeps what bulk leaves in the sockets within its share of the memory.
+    fn fit_to_memory<C>(&mut self, cx: &mut Context<'_, C>) {
+        if let State::Relaying(relay) = &self.state
+            && relay.is_bulk(&self.client)
+        {
+            let sockets = [self.client.socket.options(), relay.socket().options()];
+            cx.shared.memory.fit(&mut self.grant, sockets);
+        }
     }
 
     /// It may be let through: dials the first address.
@@ -236,6 +251,7 @@ impl<S: Socket> Connection<S> {
     /// Gives back what it has borrowed. The last thing that happens to it.
     pub fn close(mut self, key: usize, shared: &mut Shared) {
         shared.timers.set(key, &mut self.deadline, None);
+        shared.memory.release(self.grant);
         self.client.up.release(&mut shared.buffers);
         match self.state {
             State::Held | State::Backoff => {}

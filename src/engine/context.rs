@@ -8,6 +8,7 @@ use mio::Token;
 use super::backends::Backends;
 use super::buffers::Buffers;
 use super::limits::Limits;
+use super::memory::{MemoryBudget, Queues};
 use super::sockets::Socket;
 use super::tally::{Counts, Tally};
 use super::timers::Timers;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub backends: Backends,
     /// What their bytes pass through.
     pub buffers: Buffers,
+    /// How much may wait in their sockets.
+    pub memory: MemoryBudget,
     /// Their deadlines.
     pub timers: Timers,
     /// How many there are.
@@ -53,11 +56,17 @@ pub trait Connect {
     /// Those sockets.
     type Socket: Socket;
 
-    /// Begins to connect to `address`; the events of the socket bear the token.
+    /// Begins to connect to `address`, with so much room for what waits in the socket;
+    /// the events of the socket bear the token.
     ///
     /// # Errors
     /// What the kernel says at once.
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        queues: Queues,
+        token: Token,
+    ) -> io::Result<Self::Socket>;
 }
 
 impl Shared {

@@ -109,7 +109,8 @@ impl Dialer {
                 return Dialed::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);
-            match cx.connector.connect(address, self.token(cx.key)) {
+            let queues = cx.shared.memory.queues(cx.shared.counts.open, false);
+            match cx.connector.connect(address, queues, self.token(cx.key)) {
                 Ok(socket) => {
                     let upstream = Upstream { socket, backend };
                     return Dialed::Connecting(Attempt { upstream, round });

@@ -12,6 +12,7 @@ use mio::{Registry, Token};
 use super::connection::Connection;
 use super::context::{Connect, Context};
 use super::end::End;
+use super::memory::Queues;
 use super::readiness::Readiness;
 use super::token::{Side, parse_token};
 use super::transition::Transition;
@@ -27,8 +28,13 @@ pub struct Connector<'a>(&'a Registry);
 impl Connect for Connector<'_> {
     type Socket = TcpStream;
 
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
-        let mut socket = sockets::connect(address)?;
+    fn connect(
+        &mut self,
+        address: SocketAddr,
+        queues: Queues,
+        token: Token,
+    ) -> io::Result<TcpStream> {
+        let mut socket = sockets::connect(address, queues)?;
         self.0.register(&mut socket, token, INTEREST)?;
         Ok(socket)
     }

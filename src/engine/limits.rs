@@ -14,4 +14,7 @@ pub struct Limits {
     /// Whether a client is dropped that ends its direction, after whatever bytes,
     /// before a pod has taken it.
     pub abort_on_close: bool,
+    /// How many bytes all that belongs to the process may take, what waits in its
+    /// sockets included; `None` if that is not limited.
+    pub memory: Option<u64>,
 }

@@ -4,10 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
+use super::memory::Queues;
 use super::sockets;
 use crate::clock::Time;
 
@@ -23,6 +25,10 @@ pub struct Listener {
     ready: bool,
     /// Out of descriptors or memory until then.
     paused_until: Option<Time>,
+    /// The kernel's default for the receive buffer of what is accepted, in bytes.
+    default_buffer: u64,
+    /// How much may wait in what is accepted.
+    queues: Queues,
 }
 
 impl Listener {
@@ -33,11 +39,26 @@ impl Listener {
     pub fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Listener> {
         let mut socket = sockets::listen(address)?;
         registry.register(&mut socket, token, Interest::READABLE)?;
+        let default_buffer = SockRef::from(&socket).recv_buffer_size()? as u64;
         Ok(Listener {
             socket,
             ready: false,
             paused_until: None,
+            default_buffer,
+            queues: Queues::default(),
         })
+    }
+
+    /// Sets how much may wait in the sockets of those who connect from now on.
+    pub fn set_queues(&mut self, queues: Queues) {
+        if queues == self.queues {
+            return;
+        }
+        // Also if it fails, so that it is not tried again in every turn.
+        self.queues = queues;
+        if let Err(why) = queues.apply(&SockRef::from(&self.socket), self.default_buffer) {
+            debug!("the sockets' queues keep their size: {why}");
+        }
     }
 
     /// Where it listens, with the port that the kernel chose for port 0.

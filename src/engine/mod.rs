@@ -39,6 +39,7 @@ mod events;
 mod limit_log;
 mod limits;
 mod listener;
+mod memory;
 mod queue;
 mod readiness;
 mod relay;
@@ -76,6 +77,8 @@ pub use self::end::{End, Phase};
 use self::limit_log::{LimitChange, LimitLog};
 pub use self::limits::Limits;
 use self::listener::Listener;
+use self::memory::MemoryBudget;
+pub use self::memory::connections_within;
 use self::queue::Queue;
 pub use self::tally::{Counts, Tally};
 use self::timers::Timers;
@@ -134,7 +137,7 @@ impl Engine {
     pub fn new(address: SocketAddr, limits: Limits) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let listener = Listener::bind(address, poll.registry(), LISTENER)?;
-        Ok(Engine {
+        let mut engine = Engine {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             listener: Some(listener),
@@ -148,13 +151,16 @@ impl Engine {
                 was_ready: false,
                 backends: Backends::default(),
                 buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
+                memory: MemoryBudget::new(limits.memory, limits.max_connections),
                 timers: Timers::default(),
                 counts: Counts::default(),
                 tally: Tally::default(),
             },
             limit_log: LimitLog::default(),
             admin: AdminConnections::default(),
-        })
+        };
+        engine.fit_listener();
+        Ok(engine)
     }
 
     /// Where it listens; `None` after [`Engine::stop_accepting`].
@@ -234,6 +240,17 @@ impl Engine {
     /// relayed goes on.
     pub fn set_gate(&mut self, open: bool) {
         self.shared.gate_open = open;
+        self.fit_listener();
+    }
+
+    /// Sets how much may wait in the sockets of those who come next: as much as there
+    /// is memory for, and little while the gate is shut and nobody is going to read.
+    fn fit_listener(&mut self) {
+        let held = !self.shared.gate_open;
+        let queues = self.shared.memory.queues(self.shared.counts.open, held);
+        if let Some(listener) = &mut self.listener {
+            listener.set_queues(queues);
+        }
     }
 
     /// Accepts what the kernel has queued, and then no more.

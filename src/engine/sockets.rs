@@ -9,6 +9,7 @@ use log::debug;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use super::memory::Queues;
 use super::stream::Stream;
 use crate::sys;
 
@@ -85,13 +86,17 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Begins to connect to `address`. Even a pod on the same machine takes it only
-/// after the call: the kernel holds the socket's lock until then.
+/// Begins to connect to `address`, with so much room for what waits in the socket. Even
+/// a pod on the same machine takes the connection only after the call: the kernel holds the socket's lock until then.
 ///
 /// # Errors
 /// What connect(2) says at once.
-pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect(address: SocketAddr, queues: Queues) -> io::Result<TcpStream> {
     let socket = open(address)?;
+    if queues != Queues::default() {
+        // Where the kernel cannot do that, the connection is as good as without.
+        let _ = queues.apply(&socket, socket.recv_buffer_size()? as u64);
+    }
     match socket.connect(&address.into()) {
         Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
         _ => Ok(TcpStream::from_std(socket.into())),
@@ -122,6 +127,9 @@ pub trait Socket: Stream {
     /// # Errors
     /// What setsockopt(2) says.
     fn keep_alive(&self) -> io::Result<()>;
+
+    /// Where its options are set, if it has any.
+    fn options(&self) -> Option<SockRef<'_>>;
 }
 
 impl Socket for TcpStream {
@@ -146,6 +154,10 @@ impl Socket for TcpStream {
         // A failure was logged once, for the listener.
         let _ = sys::cap_retransmission(self, LONGEST_REPEAT);
         SockRef::from(self).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
+    }
+
+    fn options(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(self))
     }
 }
 

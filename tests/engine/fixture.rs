@@ -13,6 +13,7 @@ use zpa::sys;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const LIMITS: Limits = Limits {
+    memory: None,
     max_connections: 100,
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),

@@ -7,5 +7,6 @@ mod dialling;
 mod ending;
 mod fixture;
 mod holding;
+mod memory;
 mod relaying;
 mod resets;

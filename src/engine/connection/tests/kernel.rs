@@ -5,6 +5,8 @@ use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
+use socket2::SockRef;
+
 use crate::engine::readiness::Readiness;
 use crate::engine::relay_state::ShortRead;
 use crate::engine::sockets::Socket;
@@ -382,6 +384,10 @@ impl Stream for Wire {
 }
 
 impl Socket for Wire {
+    fn options(&self) -> Option<SockRef<'_>> {
+        None
+    }
+
     fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.0.borrow_mut().error.take().map(io::Error::from))
     }

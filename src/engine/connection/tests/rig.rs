@@ -16,11 +16,13 @@ use crate::engine::connection::Connection;
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::end::End;
 use crate::engine::limits::Limits;
+use crate::engine::memory::{MemoryBudget, Queues};
 use crate::engine::tally::{Counts, Tally};
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
 
 pub const LIMITS: Limits = Limits {
+    memory: None,
     max_connections: 1,
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),
@@ -67,7 +69,7 @@ struct Pods<'a> {
 impl Connect for Pods<'_> {
     type Socket = Wire;
 
-    fn connect(&mut self, _: SocketAddr, _: Token) -> io::Result<Wire> {
+    fn connect(&mut self, _: SocketAddr, _: Queues, _: Token) -> io::Result<Wire> {
         if let Some(kind) = self.refusals.pop_front() {
             return Err(kind.into());
         }
@@ -108,6 +110,7 @@ impl Rig {
                 was_ready: false,
                 backends: Backends::default(),
                 buffers: Buffers::new(1, 0),
+                memory: MemoryBudget::new(LIMITS.memory, LIMITS.max_connections),
                 timers: Timers::default(),
                 counts: Counts::default(),
                 tally: Tally::default(),
