@@ -376,6 +376,25 @@ fn a_stale_version_is_refused_on_the_deployment_and_on_its_status() {
 }
 
 #[test]
+fn without_a_token_a_request_is_one_of_nobody_and_with_a_wrong_one_it_is_unauthorized() {
+    let sandbox = Sandbox::start(Options::default());
+    for (token, status, message) in [
+        (
+            "",
+            403,
+            "deployments.apps \"myapp\" is forbidden: User \"system:anonymous\" cannot get resource \
+             \"deployments\" in API group \"apps\" in the namespace \"default\"",
+        ),
+        ("wrong", 401, "Unauthorized"),
+    ] {
+        let client = Client::connect(&sandbox).unwrap();
+        let reply = client.with_token(token).get(DEPLOYMENT).unwrap();
+        assert_eq!(reply.status, status, "{token:?}");
+        assert_eq!(json(&reply)["message"], message);
+    }
+}
+
+#[test]
 fn a_service_shows_its_port_by_name_and_number() {
     let sandbox = Sandbox::start(Options::default());
     let mut client = Client::connect(&sandbox).unwrap();

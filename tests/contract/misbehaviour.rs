@@ -349,9 +349,9 @@ fn rotates_the_token_with_a_gap_if_asked() {
     sandbox.revoke_token();
     assert_eq!(get_scale(&sandbox).unwrap().status, 401);
     sandbox.empty_token_file();
-    assert_eq!(get_scale(&sandbox).unwrap().status, 401);
+    assert_eq!(get_scale(&sandbox).unwrap().status, 403, "anonymous");
     sandbox.remove_token_file();
-    assert_eq!(get_scale(&sandbox).unwrap().status, 401);
+    assert_eq!(get_scale(&sandbox).unwrap().status, 403, "anonymous");
     sandbox.write_token();
     assert_eq!(get_scale(&sandbox).unwrap().status, 200);
 }

@@ -207,17 +207,20 @@ impl Target {
         details
     }
 
-    /// 403, in the words of RBAC.
+    /// 403 for the service account, in the words of RBAC.
     pub fn forbidden(&self, access: &Access) -> Reply {
+        let (namespace, account) = (&access.namespace, &access.account);
+        self.forbidden_to(&format!("system:serviceaccount:{namespace}:{account}"))
+    }
+
+    fn forbidden_to(&self, user: &str) -> Reply {
         let object = match &self.name {
             Some(name) => format!("{} \"{name}\"", self.qualified()),
             None => self.qualified(),
         };
         let message = format!(
-            "{object} is forbidden: User \"system:serviceaccount:{}:{}\" cannot {} resource \
-             \"{}\" in API group \"{}\" in the namespace \"{}\"",
-            access.namespace,
-            access.account,
+            "{object} is forbidden: User \"{user}\" cannot {} resource \"{}\" in API group \"{}\" \
+             in the namespace \"{}\"",
             self.verb,
             self.label(),
             self.group,
@@ -360,12 +363,25 @@ pub enum Answer {
     Watch(Watch),
 }
 
+/// Answers a request without a token: the API server takes it for one of
+/// `system:anonymous`, who may see the version and nothing else here.
+fn anonymous(request: &Request) -> Reply {
+    match Target::of(request) {
+        Some(target) => target.forbidden_to("system:anonymous"),
+        None if request.path == "/version" => version(),
+        None => no_such_page(),
+    }
+}
+
 /// Answers one request. `trusted`: it came through the plain listener, where
 /// `kubectl proxy` would have put its own credentials in.
 pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Request) -> Answer {
     let token = request
         .header("authorization")
         .and_then(|v| v.strip_prefix("Bearer "));
+    if !trusted && token.unwrap_or_default().is_empty() {
+        return Answer::Reply(anonymous(request));
+    }
     if !trusted && token != Some(&access.token) {
         return Answer::Reply(unauthorized());
     }
