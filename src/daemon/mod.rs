@@ -8,6 +8,7 @@ pub mod own;
 mod pages;
 pub mod proxy;
 pub mod route;
+mod silence;
 pub mod waking;
 
 use std::collections::hash_map::RandomState;

@@ -15,6 +15,7 @@ use super::health::{Context, Health};
 use super::messages::{clients, connections, describe};
 use super::own::{self, OwnAddresses};
 use super::route::{Destinations, Route};
+use super::silence::{self, Silence};
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
 use crate::cluster::{
@@ -24,16 +25,12 @@ use crate::duration;
 use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
 use crate::policy::pods::Pods;
-use crate::policy::{self, Change, Command, Connections, Phase, Policy};
+use crate::policy::{Change, Command, Connections, Phase, Policy};
 use crate::supervisor::ThreadPanic;
 
 /// With a target set, how long to wait for the first word of the API server
 /// before connections are let through to it all the same.
 const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
-
-/// How long the endpoints may stay as they are while somebody waits for a pod,
-/// before they are listed afresh.
-const SILENCE: Duration = policy::POLL_STARTING;
 
 /// A watch that has shown something so recently is alive, and a list would show no
 /// more of an address that cannot be dialled.
@@ -199,6 +196,7 @@ pub struct Proxy<S, A> {
     handed_over: u64,
     /// How many addresses the sockets have.
     backends: usize,
+    silence: Silence,
     own_addresses: OwnAddresses,
     /// Why nothing is dialled, if what is to be dialled leads back to this proxy.
     leads_back: Option<String>,
@@ -237,6 +235,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             failed_dials: 0,
             handed_over: 0,
             backends: 0,
+            silence: Silence::default(),
             own_addresses: OwnAddresses::default(),
             leads_back: None,
             health: Health::default(),
@@ -322,6 +321,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.backends_until,
             losses.then_some(self.losses.next),
             self.wake_report.poll_timeout(),
+            self.silence.poll_timeout(),
             drain,
         ]
         .into_iter()
@@ -345,6 +345,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.update_backends(now);
         self.policy.handle_timeout(now);
         self.execute_commands(now);
+        self.doubt_silence(now);
         self.sockets.set_gate(self.policy.gate_open(now));
         self.sockets.release(now);
         self.report_wake(now);
@@ -387,10 +388,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Message::Reply { id, outcome } => {
                 self.health.replied(&outcome);
                 self.policy.reply(id, outcome, now);
-                self.doubt_silence(now);
             }
             Message::Pods(pods) => {
                 self.pods_heard = Some(now);
+                self.silence.end();
                 self.pods.update(pods, now);
                 self.backends_until = Some(now);
             }
@@ -422,14 +423,14 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.execute_commands(now);
     }
 
-    /// A pod that starts is in the slices within a second or two, long before
-    /// it is ready. If somebody waits and nothing was heard for longer, the
-    /// watch may hang on a connection that is dead.
+    /// Has the endpoints listed afresh if somebody waits for one in vain, though the
+    /// app has replicas, and nothing is heard of them.
     fn doubt_silence(&mut self, now: Time) {
-        if let Phase::Starting { since } = *self.policy.phase()
-            && now.since(self.pods_heard.unwrap_or_default().max(since)) >= SILENCE
-        {
-            self.api.relist_unless_newer(now - SILENCE);
+        let is_up = self.context().is_up && self.backends == 0;
+        let is_unexplained = is_up && self.no_address().is_none();
+        let is_awaited = is_unexplained && self.sockets.counts().waiting > 0;
+        if self.silence.update(is_awaited, now) {
+            self.api.relist_unless_newer(now - silence::LONGEST);
         }
     }
 
@@ -460,14 +461,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let mut addresses = backends.iter().flat_map(|backend| &backend.addresses);
         let own = addresses.find(|&&address| self.own_addresses.contains(address));
         let leads_back = own.map(|&own| own::explain(own, &self.terms.service));
-        if leads_back.is_some() && self.leads_back.is_none() {
-            let why = leads_back.as_deref().unwrap_or_default();
-            warn!("{}: {why}", self.terms.name);
-        } else if leads_back.is_none() && self.leads_back.is_some() {
-            info!(
-                "{} does not lead back to this proxy any more",
-                self.terms.service
-            );
+        let name = &self.terms.name;
+        match (&leads_back, &self.leads_back) {
+            (Some(why), None) => warn!("{name}: {why}"),
+            (None, Some(_)) => info!("{name}: nothing leads back to this proxy any more"),
+            _ => {}
         }
         let is_refused = leads_back.is_some();
         self.leads_back = leads_back;

@@ -555,6 +555,27 @@ fn a_second_slice_and_addresses_that_are_not_ready_are_published() {
 }
 
 #[test]
+fn a_target_port_that_no_container_has_leaves_endpoints_without_ports() {
+    let (sandbox, address) = awake(Options::default());
+    let published = |has_port| {
+        let version = sandbox.state().store_version();
+        sandbox.set_has_port(has_port);
+        sandbox.expect("the slice and the Endpoints are written", |state| {
+            state.store_version() >= version + 2
+        });
+        let endpoints = client(&sandbox).get("/api/v1/namespaces/default/endpoints/myapp");
+        let endpoints: Value = serde_json::from_slice(&endpoints.unwrap().body).unwrap();
+        (slices(&sandbox).remove(0), endpoints["subsets"].clone())
+    };
+    let (slice, subsets) = published(false);
+    assert_eq!((&slice["ports"], &subsets), (&Value::Null, &Value::Null));
+    assert_eq!(slice["endpoints"][0]["conditions"]["ready"], true);
+    let (slice, subsets) = published(true);
+    assert_eq!(slice["ports"][0]["port"], address.port());
+    assert_eq!(subsets[0]["ports"][0]["port"], address.port());
+}
+
+#[test]
 fn sandboxes_side_by_side_share_no_address_and_leave_none_behind() {
     let all: Vec<(Sandbox, SocketAddr)> = (0..8).map(|_| awake(Options::default())).collect();
     let mut addresses: Vec<SocketAddr> = all.iter().map(|(_, address)| *address).collect();

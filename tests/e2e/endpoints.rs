@@ -35,7 +35,7 @@ fn a_service_that_leads_back_to_the_proxy_is_refused_and_named_with_the_cure() {
         "once, and at the hold limit"
     );
     sandbox.delete_slice("proxies");
-    zpa.expect_log("does not lead back");
+    zpa.expect_log("nothing leads back");
     echo(&mut zpa.connect(), "to the pod");
 }
 
