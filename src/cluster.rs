@@ -18,8 +18,13 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// The token of whoever last renewed a lease: opaque, and
-/// different for each renewal.
+/// For how long a right must be refused, whenever it is asked for, until it counts
+/// as missing. An API server that has just started refuses everything until it has
+/// read the roles (403 for a valid token that has the right).
+pub const REFUSAL_BELIEVED_AFTER: Duration = Duration::from_secs(30);
+
+/// The token of whoever last renewed a lease: opaque, and different for each
+/// renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub String);
 
@@ -33,6 +38,9 @@ pub struct Scale {
     /// The last renewal; `None` if the reply did not show it, as that of
     /// the scale subresource does not.
     pub lease_token: Option<LeaseToken>,
+    /// For how long the writer of that renewal wants it respected, counted from the
+    /// first sight of it; `None` if there is none, or it does not say.
+    pub lease_ttl: Option<Duration>,
     /// `metadata.generation`, which each write of the spec or of an annotation
     /// raises by one, and no write of the status (`deploymentStrategy`); `None`
     /// if the reply did not show it, as that of the scale subresource does not.
@@ -54,6 +62,19 @@ pub struct TargetStatus {
     pub trouble: Vec<String>,
 }
 
+impl Scale {
+    /// Replicas and version alone, as a reply of the scale subresource shows them.
+    pub fn of(replicas: u32, version: &str) -> Scale {
+        Scale {
+            replicas,
+            version: ResourceVersion(version.to_owned()),
+            lease_token: None,
+            lease_ttl: None,
+            generation: None,
+        }
+    }
+}
+
 /// Where a renewal is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStore {
@@ -63,11 +84,29 @@ pub enum LeaseStore {
     Annotation,
 }
 
+/// A renewal of the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Renewal {
+    /// Makes the token different from every other.
+    pub nonce: u64,
+    /// For how long others are to respect it.
+    pub ttl: Duration,
+    /// Whether the writer has connections. A renewal without any is the last one.
+    pub in_use: bool,
+    /// The version at which the object must still be; `None` for any. Without a
+    /// guard, a renewal is never repeated: it could hide one of another proxy.
+    pub guard: Option<ResourceVersion>,
+    /// Where to write it.
+    pub store: LeaseStore,
+}
+
 /// What may be asked of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Read the Deployment afresh.
+    /// Read the Deployment, which shows the scale and the lease.
     Read,
+    /// Read the scale subresource, which shows no lease.
+    ReadScale,
     /// Set `spec.replicas`, provided that the Deployment is still at `guard`.
     WriteScale {
         /// The new `spec.replicas`.
@@ -75,13 +114,15 @@ pub enum Request {
         /// The version on which the decision rests.
         guard: ResourceVersion,
     },
-    /// Renew the lease, whatever the version of the Deployment.
-    RenewLease {
-        /// Makes the token different from every other.
-        nonce: u64,
-        /// Where to write it.
-        store: LeaseStore,
-    },
+    /// Renew the lease.
+    RenewLease(Renewal),
+}
+
+impl Request {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Request::Read | Request::ReadScale)
+    }
 }
 
 /// How a [`Request`] ended.
@@ -91,8 +132,11 @@ pub enum Outcome {
     Scale(Scale),
     /// 409: the Deployment has moved on, and nothing was written.
     Conflict,
-    /// 403 (or 401 after the token was read again): nothing was written.
+    /// 403: nothing was written. The right is missing, if that lasts.
     Forbidden,
+    /// 401, also with the token as it is now: nothing was written. The token is
+    /// being replaced; of rights it says nothing.
+    Unauthorized,
     /// 404: no such Deployment; nothing was written.
     NotFound,
     /// 429: nothing was written; the server may have said when to come again.
@@ -233,7 +277,7 @@ impl NoAddress {
 /// A right that the API server may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {
-    /// To see the renewals of other proxies, and the scale.
+    /// To see the leases of other proxies, and the scale.
     GetDeployment,
     /// To see the scale alone.
     GetScale,
@@ -282,11 +326,11 @@ impl Permission {
     pub fn fallback(self) -> Option<&'static str> {
         match self {
             Permission::GetDeployment => {
-                Some("reading its scale alone: other proxies cannot be seen")
+                Some("reading its scale alone, which shows no leases: it is not put to sleep")
             }
             Permission::PatchStatus => Some("renewing the lease in an annotation"),
             Permission::PatchDeployment => {
-                Some("counting only the connections of this proxy: others may put the app to sleep")
+                Some("letting connections through without a lease: the app is not put to sleep")
             }
             Permission::GetService => Some("doing without the way through the cluster IP"),
             Permission::FollowSlices => Some("following v1 Endpoints"),

@@ -178,7 +178,7 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "For how long no proxy can put the app to sleep, renewed while a connection is \
-               open; absent where renewing is forbidden",
+               open; 0 where renewing is forbidden, absent with `--single-proxy`",
         read: |it, samples| samples.maybe(it.lease.map(seconds)),
     },
     Metric {

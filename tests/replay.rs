@@ -10,7 +10,7 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use zpa::backoff::Random;
-use zpa::{backoff, clock, cluster, sys}; // What is included looks for them here.
+use zpa::{backoff, clock, cluster, duration, sys}; // What is included looks for them here.
 
 #[path = "fuzz/checks/admin.rs"]
 mod admin;

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{AddressSource, LeaseStore, NoAddress, Outcome, Permission, Refusal};
+use crate::cluster::{
+    AddressSource, LeaseStore, NoAddress, Outcome, Permission, REFUSAL_BELIEVED_AFTER, Refusal,
+};
 use crate::duration;
-use crate::policy;
 use crate::supervisor::ThreadPanic;
 
-/// How long a right must have been refused, with nothing to be done in its
-/// place, until a proxy that was ready is so no more: longer than it takes to
-/// ask again. An API server that has just started refuses everything until it
-/// has read the roles, and all proxies would go at once.
-///
-/// A refusal that is older was not tried again, because there is no need for
-/// the right now. It may have been granted meanwhile, and only a proxy that is
-/// ready gets the connection that finds out.
-pub const BELIEVED_AFTER: Duration = policy::POLL_FORBIDDEN.saturating_add(Duration::from_secs(15));
+/// For how long a refusal says something after it was heard. What is older was not
+/// tried again, because there is no need for the right now: it may have been granted
+/// meanwhile, and only a proxy that is ready gets the connection that finds out. A
+/// pause between two attempts is at most 30 s.
+const FRESH: Duration = Duration::from_secs(45);
+
+/// Which right is asked for in place of another one. The first of two is the one of
+/// the Role in `manifests/base`, and the one to be named where both are missing.
+const SUBSTITUTES: [(Permission, Permission); 2] = [
+    (Permission::GetDeployment, Permission::GetScale),
+    (Permission::PatchStatus, Permission::PatchDeployment),
+];
 
 /// What was heard from the API threads.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +73,16 @@ pub struct Context {
 
 impl Health {
     /// A request was answered, or has failed.
-    pub(super) fn replied(&mut self, outcome: &Outcome) {
+    pub(super) fn replied(&mut self, outcome: &Outcome, now: Time) {
         self.looked |= matches!(outcome, Outcome::Scale(_));
+        let is_outage = matches!(
+            outcome,
+            Outcome::Unreachable | Outcome::Unknown { .. } | Outcome::Unauthorized
+        );
+        if is_outage {
+            // Refusals that come next may be those of a server that has just started.
+            self.refused.retain(|_, refused| refused.is_believed(now));
+        }
     }
 
     /// The endpoints are listed from there, or cannot be.
@@ -114,6 +126,9 @@ impl Health {
                 last: now,
             };
             self.refused.insert(right, refused);
+        } else if let Some((_, substitute)) = SUBSTITUTES.iter().find(|(it, _)| *it == right) {
+            // It is not asked for any more.
+            self.refused.remove(substitute);
         }
     }
 
@@ -153,13 +168,13 @@ impl Health {
     /// What is being done because that right is refused, if anything is.
     pub fn fallback(&self, permission: Permission, context: Context) -> Option<&'static str> {
         match permission {
-            Permission::PatchStatus if context.store == Some(LeaseStore::Status) => None,
-            Permission::PatchDeployment if context.store.is_some() => None,
-            Permission::PatchStatus | Permission::PatchDeployment => permission.fallback(),
-            _ => self
-                .refused
-                .get(&permission)?
-                .way_round(permission, context),
+            Permission::PatchStatus => match context.store {
+                Some(LeaseStore::Status) => None,
+                Some(LeaseStore::Annotation) => permission.fallback(),
+                None => Permission::PatchDeployment.fallback(),
+            },
+            _ if is_substitute(permission) => None,
+            _ => self.way_round(permission, self.refused.get(&permission)?, context),
         }
     }
 
@@ -171,9 +186,45 @@ impl Health {
         context: Context,
         now: Time,
     ) -> Option<Duration> {
-        let refused = self.refused.get(&permission)?;
-        let lost = refused.is_fresh(now) && refused.way_round(permission, context).is_none();
-        lost.then(|| now.since(refused.since))
+        let refused = self
+            .refused
+            .get(&permission)
+            .filter(|it| it.is_fresh(now))?;
+        if is_substitute(permission) || permission == Permission::PatchStatus {
+            return None;
+        }
+        let lost = self.way_round(permission, refused, context).is_none();
+        let since = match self.substitute(permission) {
+            Some(substitute) => refused.since.max(substitute.since),
+            None => refused.since,
+        };
+        lost.then(|| now.since(since))
+    }
+
+    /// The right that is asked for in place of that one, if it is refused as well.
+    fn substitute(&self, permission: Permission) -> Option<&Refused> {
+        let pair = SUBSTITUTES.iter().find(|(first, _)| *first == permission)?;
+        self.refused.get(&pair.1)
+    }
+
+    fn way_round(
+        &self,
+        permission: Permission,
+        refused: &Refused,
+        context: Context,
+    ) -> Option<&'static str> {
+        match permission {
+            Permission::PatchScale if context.is_up => {
+                Some("leaving the app awake: it is not put to sleep")
+            }
+            Permission::FollowSlices | Permission::FollowEndpoints
+                if context.has_target && refused.refusal.fallback.is_none() =>
+            {
+                Some("dialling the target without knowing whether it is there")
+            }
+            _ if self.substitute(permission).is_some() => None,
+            _ => refused.refusal.fallback,
+        }
     }
 
     /// The threads that are not trusted to work because they have panicked, a line
@@ -222,7 +273,7 @@ impl Health {
         let refused = Permission::ALL.into_iter().filter_map(|permission| {
             let refused_for = self.forbidden_for(permission, context, now)?;
             let why = self.why_refused(permission)?;
-            (refused_for >= BELIEVED_AFTER).then(|| {
+            (refused_for >= REFUSAL_BELIEVED_AFTER).then(|| {
                 let seconds = duration::display(Duration::from_secs(refused_for.as_secs()));
                 format!("not allowed for {seconds} to {permission}: {why}")
             })
@@ -235,28 +286,22 @@ impl Health {
 
 impl Refused {
     fn is_fresh(&self, now: Time) -> bool {
-        now.since(self.last) <= BELIEVED_AFTER
+        now.since(self.last) <= FRESH
     }
 
-    fn way_round(&self, permission: Permission, context: Context) -> Option<&'static str> {
-        match permission {
-            Permission::PatchScale if context.is_up => {
-                Some("leaving the app awake: it is not put to sleep")
-            }
-            Permission::FollowSlices | Permission::FollowEndpoints
-                if context.has_target && self.refusal.fallback.is_none() =>
-            {
-                Some("dialling the target without knowing whether it is there")
-            }
-            _ => self.refusal.fallback,
-        }
+    fn is_believed(&self, now: Time) -> bool {
+        now.since(self.since) >= REFUSAL_BELIEVED_AFTER
     }
+}
+
+fn is_substitute(permission: Permission) -> bool {
+    SUBSTITUTES.iter().any(|(_, second)| *second == permission)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{ResourceVersion, Scale};
+    use crate::cluster::Scale;
 
     const ASLEEP: Context = Context {
         store: Some(LeaseStore::Status),
@@ -270,12 +315,7 @@ mod tests {
     }
 
     fn scale() -> Outcome {
-        Outcome::Scale(Scale {
-            replicas: 0,
-            version: ResourceVersion("1".into()),
-            lease_token: None,
-            generation: None,
-        })
+        Outcome::Scale(Scale::of(0, "1"))
     }
 
     fn refusal(permission: Permission) -> Refusal {
@@ -288,7 +328,7 @@ mod tests {
     /// What has seen the Deployment and the endpoints.
     fn well() -> Health {
         let mut health = Health::default();
-        health.replied(&scale());
+        health.replied(&scale(), at(0));
         health.following(Some(AddressSource::EndpointSlices));
         health
     }
@@ -309,7 +349,7 @@ mod tests {
     #[test]
     fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before() {
         let mut health = Health::default();
-        health.replied(&Outcome::Unreachable);
+        health.replied(&Outcome::Unreachable, at(0));
         health.following(None);
         health.trouble("cannot be reached".into(), at(1));
         assert_eq!(
@@ -320,7 +360,7 @@ mod tests {
                 "cannot be reached"
             ]
         );
-        health.replied(&scale());
+        health.replied(&scale(), at(0));
         assert_eq!(unready(&health, ASLEEP, 2).len(), 2);
         health.following(Some(AddressSource::EndpointSlices));
         assert!(unready(&health, ASLEEP, 3).is_empty());
@@ -348,7 +388,7 @@ mod tests {
     #[test]
     fn once_ready_no_outage_ends_it() {
         let mut health = well();
-        health.replied(&Outcome::Unreachable);
+        health.replied(&Outcome::Unreachable, at(0));
         health.following(None);
         assert!(unready(&health, ASLEEP, 1_000_000).is_empty());
         assert_eq!(health.source(), Some(AddressSource::EndpointSlices));
@@ -381,40 +421,68 @@ mod tests {
         );
     }
 
+    /// Each right alone, and with the one that is asked for in its place.
     #[test]
     fn a_right_that_is_refused_for_good_and_has_no_way_round_ends_it() {
-        for permission in Permission::ALL {
-            let mut health = refused(permission, &[100, 130, 160]);
-            let ends_it = matches!(
-                permission,
-                Permission::GetScale | Permission::PatchScale | Permission::FollowEndpoints
+        let substitutes = SUBSTITUTES.map(|(first, second)| (first, Some(second)));
+        let alone = Permission::ALL.map(|right| (right, None));
+        for (right, substitute) in alone.into_iter().chain(substitutes) {
+            let mut health = well();
+            for second in [100, 110, 120, 130] {
+                for right in [Some(right), substitute].into_iter().flatten() {
+                    health.right(right, Some(refusal(right)), at(second));
+                }
+            }
+            let named = match right {
+                Permission::PatchScale | Permission::FollowEndpoints => true,
+                Permission::GetDeployment => substitute.is_some(),
+                _ => false,
+            };
+            let label = format!("{right}, {substitute:?}");
+            let expected = format!("not allowed for 30s to {right}: 403 no");
+            let reasons: Vec<_> = named.then_some(expected).into_iter().collect();
+            assert_eq!(unready(&health, ASLEEP, 130), reasons, "{label}");
+            assert_eq!(
+                unready(&health, ASLEEP, 129),
+                Vec::<String>::new(),
+                "{label}"
             );
-            let reasons = unready(&health, ASLEEP, 160).len();
-            assert_eq!(reasons, usize::from(ends_it), "{permission}");
-            health.right(permission, None, at(161));
-            let reasons = unready(&health, ASLEEP, 161);
-            assert!(reasons.is_empty(), "{permission}: granted again");
+            health.right(right, None, at(131));
+            assert!(unready(&health, ASLEEP, 131).is_empty(), "{label}: granted");
         }
-        let health = refused(Permission::PatchScale, &[1, 31, 60]);
-        assert_eq!(
-            unready(&health, ASLEEP, 60),
-            ["not allowed for 59s to patch deployments/scale: 403 no"]
-        );
     }
 
     #[test]
     fn a_refusal_is_believed_when_it_was_repeated_and_forgotten_when_it_is_not() {
         for (label, refusals, now, ready) in [
             ("just now", &[100][..], 100, true),
-            ("for 44 s", &[100, 130], 144, true),
-            ("for 45 s", &[100, 130], 145, false),
+            ("for 29 s", &[100, 129], 129, true),
+            ("for 30 s", &[100, 120], 130, false),
             ("still", &[100, 130, 160], 205, false),
             ("not tried for 46 s", &[100, 130, 160], 206, true),
             ("again after that", &[100, 130, 160, 300], 300, true),
-            ("and again for long enough", &[100, 300, 330], 345, false),
+            ("and again for long enough", &[100, 300, 330], 330, false),
         ] {
             let health = refused(Permission::PatchScale, refusals);
             assert_eq!(unready(&health, ASLEEP, now).is_empty(), ready, "{label}");
+        }
+    }
+
+    #[test]
+    fn an_outage_has_the_time_until_belief_begin_again() {
+        for outage in [
+            Outcome::Unreachable,
+            Outcome::Unauthorized,
+            Outcome::Unknown { retry_after: None },
+        ] {
+            let mut health = refused(Permission::PatchScale, &[100, 120]);
+            health.replied(&outage, at(121));
+            health.right(
+                Permission::PatchScale,
+                Some(refusal(Permission::PatchScale)),
+                at(131),
+            );
+            assert!(unready(&health, ASLEEP, 131).is_empty(), "{outage:?}");
         }
     }
 
@@ -436,7 +504,7 @@ mod tests {
     fn with_a_target_the_endpoints_can_be_done_without() {
         let right = Permission::FollowEndpoints;
         let mut health = Health::default();
-        health.replied(&scale());
+        health.replied(&scale(), at(0));
         health.right(right, Some(refusal(right)), at(1));
         let target = Context {
             has_target: true,
@@ -463,7 +531,7 @@ mod tests {
                 Some(LeaseStore::Annotation),
                 [true, false],
             ),
-            ("nowhere", None, [true, true]),
+            ("nowhere", None, [true, false]),
         ] {
             let context = Context { store, ..ASLEEP };
             let in_force = rights.map(|right| health.fallback(right, context).is_some());

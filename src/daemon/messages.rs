@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::cluster::LeaseStore;
 use crate::duration;
 use crate::policy::Change;
 
@@ -52,12 +53,24 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
              the app to sleep",
             connections(waiting as u64)
         ),
-        Change::LeaseLocation(Some(_)) => {
+        Change::LeaseLocation(Some(LeaseStore::Status)) => {
+            format!("{name}: renewing the lease in the Deployment's status")
+        }
+        Change::LeaseLocation(Some(LeaseStore::Annotation)) => {
             format!("{name}: its status may not be patched; renewing the lease in an annotation")
         }
         Change::LeaseLocation(None) => format!(
-            "{name}: renewing the lease is forbidden; counting only the connections of \
-             this proxy, others may put the app to sleep under them"
+            "{name}: renewing the lease is forbidden; letting connections through without, and \
+             never scaling to 0 from here: another proxy that may renew can put the app to sleep \
+             under them"
+        ),
+        Change::LeasesVisible(true) => format!("{name}: the leases of other proxies can be seen"),
+        Change::LeasesVisible(false) => format!(
+            "{name}: the leases of other proxies cannot be seen; never scaling to 0 from here"
+        ),
+        Change::OtherTtl { theirs } => format!(
+            "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
+            duration::display(theirs)
         ),
     }
 }

@@ -180,6 +180,8 @@ impl Daemon {
         let policy = Config {
             idle_ttl: settings.idle_ttl,
             wake_replicas: wake_replicas(settings)?,
+            single: settings.single_proxy,
+            ..Config::default()
         };
         let policy = Policy::new(policy, random_seed(), now);
         let terms = Terms {

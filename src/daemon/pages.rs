@@ -87,7 +87,7 @@ impl View<'_> {
     fn snapshot(&self) -> Snapshot {
         let View { about, proxy, now } = *self;
         let (policy, engine, events) = (proxy.policy(), &proxy.sockets, proxy.events());
-        let (counts, phase) = (engine.counts(), policy.phase().name());
+        let (counts, phase) = (engine.counts(), policy.phase_name());
         Snapshot {
             version: VERSION,
             started: about.started,
@@ -148,7 +148,7 @@ impl View<'_> {
             not_ready_because: unready,
             app: App {
                 name: &proxy.terms().name,
-                phase: policy.phase().name(),
+                phase: policy.phase_name(),
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
                 waking: proxy.slow_wake().map(|(since, why)| Waking {

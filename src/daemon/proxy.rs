@@ -19,7 +19,7 @@ use super::silence::{self, Silence};
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
 use crate::cluster::{
-    AddressSource, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
+    AddressSource, LeaseStore, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
 };
 use crate::duration;
 use crate::engine::{BackendSpec, Counts};
@@ -308,6 +308,13 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         draining.into_iter().chain(health).collect()
     }
 
+    /// Whether whoever comes after a sleep can be served: nothing is known to stand in
+    /// the way, and the endpoints can be listed, or are not needed.
+    fn can_wake(&self, now: Time) -> bool {
+        let sees_endpoints = self.health.is_following() || self.terms.route.target().is_some();
+        sees_endpoints && self.unready(now).is_empty()
+    }
+
     /// When [`Proxy::turn`] has something to do even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Time> {
         let drain = match self.drain {
@@ -343,6 +350,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.update_backends(now);
         }
         self.update_backends(now);
+        self.policy.can_wake(self.can_wake(now), now);
         self.policy.handle_timeout(now);
         self.execute_commands(now);
         self.doubt_silence(now);
@@ -386,7 +394,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn handle(&mut self, message: Message, now: Time) {
         match message {
             Message::Reply { id, outcome } => {
-                self.health.replied(&outcome);
+                self.health.replied(&outcome, now);
                 self.policy.reply(id, outcome, now);
             }
             Message::Pods(pods) => {
@@ -525,7 +533,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     fn log_change(&self, change: Change) {
         let level = match change {
-            Change::WithoutLease { .. } | Change::LeaseLocation(_) => Level::Warn,
+            Change::WithoutLease { .. }
+            | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
+            | Change::LeasesVisible(false)
+            | Change::OtherTtl { .. } => Level::Warn,
             // Another proxy must have had no lease of this one before it.
             Change::ScaledByOthers {
                 from_zero: false,

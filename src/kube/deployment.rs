@@ -1,46 +1,37 @@
-//! The Deployment: the calls that a request takes, and what their replies mean.
+//! The Deployment: the call that a request takes, and what its reply means.
+//!
+//! Each request is one call, and each right is asked for by one kind of request.
+//! What follows from a refusal is not decided here: the policy decides when a right
+//! counts as missing, and asks for something else from then on.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use log::Level;
 
-use super::client::{Calls, Failure, Reply};
+use super::client::{Calls, Failure};
 use super::patch::{self, Patch};
 use super::rights::Rights;
 pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::text::{LogOnce, printable};
 use super::{Config, Report, objects};
-use crate::clock::{Time, WallClock};
-use crate::cluster::{LeaseStore, Outcome, Permission, Request};
-
-/// For how long its scale is read in place of a Deployment that we may not
-/// read, before that is tried again: somebody may have granted it.
-const LEASE_UNREADABLE_FOR: Duration = Duration::from_secs(300);
+use crate::clock::WallClock;
+use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request};
 
 /// One Deployment, and what is known of our rights to it.
 pub(super) struct Deployment {
     target: Target,
     writer: String,
     wall_clock: WallClock,
-    lease_access: Mutex<LeaseAccess>,
     logs: Mutex<Logs>,
     rights: Mutex<Rights>,
-}
-
-/// Whether we may read the Deployment, and not only its scale.
-#[derive(Default)]
-struct LeaseAccess {
-    /// When it was last refused and why, if that was the last word.
-    refused: Option<(Time, String)>,
-    log: LogOnce,
 }
 
 /// What each kind of request has run into.
 #[derive(Default)]
 struct Logs {
     read: LogOnce,
+    read_scale: LogOnce,
     write: LogOnce,
     status: LogOnce,
     annotation: LogOnce,
@@ -52,82 +43,43 @@ impl Deployment {
             target: Target::new(&config.namespace, config.target.clone()),
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
-            lease_access: Mutex::default(),
             logs: Mutex::default(),
             rights: Mutex::default(),
         }
     }
 
-    /// Makes the calls that `request` takes.
+    /// Makes the call that `request` takes.
     ///
-    /// A renewal is sent once, like a write, though it carries no guard:
-    /// applied a second time, it could put back a token that another proxy has
-    /// replaced meanwhile, and hide that one from whoever compares tokens.
-    pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request, now: Time) -> Answer {
+    /// A renewal is sent once, like a write: applied a second time without a guard,
+    /// it could put back a token that another proxy has replaced meanwhile, and hide
+    /// that one from whoever compares tokens.
+    pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> Answer {
         match request {
-            Request::Read => self.read(calls, now),
+            Request::Read => self.target.read(calls),
+            Request::ReadScale => self.target.read_scale(calls),
             Request::WriteScale { replicas, guard } => {
                 self.target.write_replicas(calls, *replicas, guard)
             }
-            Request::RenewLease { nonce, store } => self.renew(calls, *nonce, *store),
+            Request::RenewLease(renewal) => self.renew(calls, renewal),
         }
     }
 
-    fn renew(&self, calls: &Calls<'_>, nonce: u64, store: LeaseStore) -> Answer {
-        let token = patch::token(&self.writer, nonce);
+    fn renew(&self, calls: &Calls<'_>, renewal: &Renewal) -> Answer {
+        let token = patch::token(&self.writer, renewal);
         if let Err(unfound) = self.target.place(calls) {
             return unfound;
         }
-        match store {
+        match renewal.store {
             LeaseStore::Status if self.target.keeps_conditions() => {
-                let patch = Patch::condition(&token, (self.wall_clock)());
+                let patch = Patch::condition(&token, renewal, (self.wall_clock)());
                 self.target.patch_status(calls, &patch)
             }
             // Where conditions do not last, the annotation is what there is.
             LeaseStore::Status | LeaseStore::Annotation => {
-                self.target.patch_object(calls, &Patch::annotation(&token))
+                let patch = Patch::annotation(&token, renewal);
+                self.target.patch_object(calls, &patch)
             }
         }
-    }
-
-    /// Reads the Deployment; where that is forbidden, its scale.
-    fn read(&self, calls: &Calls<'_>, now: Time) -> Answer {
-        if !self.is_lease_unreadable(now) {
-            let reply = self.target.read(calls)?;
-            if reply.status != 403 {
-                self.has_seen(&reply);
-                return Ok(reply);
-            }
-            self.is_refused(&reply, now);
-        }
-        self.target.read_scale(calls)
-    }
-
-    fn is_lease_unreadable(&self, now: Time) -> bool {
-        let lease_access = self.lease_access();
-        let refused = lease_access.refused.as_ref();
-        refused.is_some_and(|(at, _)| now.since(*at) < LEASE_UNREADABLE_FOR)
-    }
-
-    fn has_seen(&self, reply: &Reply) {
-        if reply.is_success() {
-            let mut lease_access = self.lease_access();
-            lease_access.refused = None;
-            lease_access
-                .log
-                .clear("the Deployment can be read again: other proxies can be seen");
-        }
-    }
-
-    fn is_refused(&self, reply: &Reply, now: Time) {
-        let why = reply.explanation();
-        let text = format!(
-            "the Deployment cannot be read, only its scale, so that other proxies in front of it \
-             cannot be seen: {why}"
-        );
-        let mut lease_access = self.lease_access();
-        lease_access.refused = Some((now, why));
-        lease_access.log.raise(Level::Warn, "forbidden", &text);
     }
 
     /// A line for each change of what comes back; a conflict is everyday.
@@ -140,7 +92,8 @@ impl Deployment {
             Outcome::Conflict => {
                 return log::debug!("{what}: the Deployment has changed meanwhile");
             }
-            Outcome::Forbidden => (Level::Error, "forbidden"),
+            Outcome::Forbidden => (Level::Warn, "forbidden"),
+            Outcome::Unauthorized => (Level::Warn, "unauthorized"),
             Outcome::NotFound => (Level::Error, "not found"),
             Outcome::Busy { .. } => (Level::Warn, "busy"),
             Outcome::Unreachable => (Level::Warn, "unreachable"),
@@ -154,16 +107,7 @@ impl Deployment {
     pub(super) fn news(&self, request: &Request, answer: &Answer) -> Vec<Report> {
         let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
         let mut news = Vec::new();
-        let mut permission = right_to(request);
-        if *request == Request::Read {
-            match &self.lease_access().refused {
-                Some((_, why)) => {
-                    news.push(rights.refused(permission, why.clone(), permission.fallback()));
-                    permission = Permission::GetScale;
-                }
-                None => news.extend(rights.granted(Permission::GetScale)),
-            }
-        }
+        let permission = right_to(request);
         match answer {
             Ok(reply) if reply.status == 403 => {
                 let why = reply.explanation();
@@ -181,20 +125,15 @@ impl Deployment {
         }
         news
     }
-
-    fn lease_access(&self) -> MutexGuard<'_, LeaseAccess> {
-        self.lease_access
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Logs {
     fn of(&mut self, request: &Request) -> &mut LogOnce {
         match request {
             Request::Read => &mut self.read,
+            Request::ReadScale => &mut self.read_scale,
             Request::WriteScale { .. } => &mut self.write,
-            Request::RenewLease { store, .. } => match store {
+            Request::RenewLease(renewal) => match renewal.store {
                 LeaseStore::Status => &mut self.status,
                 LeaseStore::Annotation => &mut self.annotation,
             },
@@ -215,7 +154,8 @@ pub(super) fn classify(answer: &Answer) -> Outcome {
             Some(scale) => Outcome::Scale(scale),
             None => Outcome::Unknown { retry_after },
         },
-        401 | 403 => Outcome::Forbidden,
+        401 => Outcome::Unauthorized,
+        403 => Outcome::Forbidden,
         404 => Outcome::NotFound,
         409 => Outcome::Conflict,
         429 => Outcome::Busy { retry_after },
@@ -227,8 +167,9 @@ pub(super) fn classify(answer: &Answer) -> Outcome {
 fn right_to(request: &Request) -> Permission {
     match request {
         Request::Read => Permission::GetDeployment,
+        Request::ReadScale => Permission::GetScale,
         Request::WriteScale { .. } => Permission::PatchScale,
-        Request::RenewLease { store, .. } => match store {
+        Request::RenewLease(renewal) => match renewal.store {
             LeaseStore::Status => Permission::PatchStatus,
             LeaseStore::Annotation => Permission::PatchDeployment,
         },
@@ -238,9 +179,10 @@ fn right_to(request: &Request) -> Permission {
 fn described(request: &Request) -> String {
     match request {
         Request::Read => "reading the Deployment".to_owned(),
+        Request::ReadScale => "reading the Deployment's scale".to_owned(),
         Request::WriteScale { replicas, .. } => format!("setting the scale to {replicas}"),
-        Request::RenewLease { store, .. } => {
-            let place = match store {
+        Request::RenewLease(renewal) => {
+            let place = match renewal.store {
                 LeaseStore::Status => "the Deployment's status",
                 LeaseStore::Annotation => "an annotation",
             };

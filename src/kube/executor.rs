@@ -104,7 +104,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
             report,
             is_due: None,
         };
-        let answer = queue.deployment.execute(&client.calls(), &request, clock());
+        let answer = queue.deployment.execute(&client.calls(), &request);
         if !owed.is_due() {
             continue;
         }

@@ -4,10 +4,13 @@
 //! not needed may hold anything. Typed, because a tree of JSON values costs ten
 //! times the time.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::text::printable;
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
+use crate::duration;
 
 /// `metadata` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -21,6 +24,12 @@ pub(super) struct Metadata {
 pub(super) const LEASE_CONDITION: &str = "zero-pod-autoscaler/InUse";
 /// The annotation that says it where the status may not be patched.
 pub(super) const LEASE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
+
+/// Which word of a lease's text says for how long it is to be respected.
+const TTL_WORD: usize = 2;
+/// The longest time for which a lease of another proxy is respected, whatever its
+/// text says: anybody who may write the status could keep the app awake for ever.
+const LONGEST_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A Scale or an object that is scaled, which call what they share by the same
 /// names.
@@ -75,27 +84,33 @@ struct Condition {
 /// kind may have its count elsewhere, and what is no object has none.
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     let object: Scalable = serde_json::from_slice(body).ok()?;
-    let (absent, lease_token) = match object.kind.as_str() {
-        "Scale" => (Some(0), None),
-        "Deployment" | "StatefulSet" | "ReplicaSet" => (Some(1), Some(lease_token(&object))),
-        _ => (None, Some(lease_token(&object))),
+    let (absent, shows_lease) = match object.kind.as_str() {
+        "Scale" => (Some(0), false),
+        "Deployment" | "StatefulSet" | "ReplicaSet" => (Some(1), true),
+        _ => (None, true),
     };
-    let version = object.metadata.resource_version;
+    let lease = shows_lease.then(|| lease(&object));
+    let version = &object.metadata.resource_version;
     if version.is_empty() {
         return None;
     }
     Some(Scale {
-        replicas: object.spec.and_then(|spec| spec.replicas).or(absent)?,
-        version: ResourceVersion(version),
-        lease_token,
+        replicas: object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .or(absent)?,
+        version: ResourceVersion(version.clone()),
+        lease_token: lease.map(token),
+        lease_ttl: lease.and_then(ttl),
         generation: object.metadata.generation,
     })
 }
 
-/// The token on a Deployment: that of the condition and that of the annotation
-/// together, because proxies with different rights write to different places.
-/// Quoted, so that no two pairs make the same token.
-fn lease_token(deployment: &Scalable) -> LeaseToken {
+/// The text of the condition and that of the annotation.
+type LeaseTexts<'a> = [&'a str; 2];
+
+fn lease(deployment: &Scalable) -> LeaseTexts<'_> {
     let annotations = deployment.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|annotations| annotations.lease_token.as_deref());
     let status = deployment.status.as_ref();
@@ -103,10 +118,26 @@ fn lease_token(deployment: &Scalable) -> LeaseToken {
         .and_then(|status| status.conditions.as_ref())
         .and_then(|all| all.iter().find(|one| one.r#type == LEASE_CONDITION))
         .and_then(|condition| condition.message.as_deref());
-    match (condition.unwrap_or(""), annotation.unwrap_or("")) {
-        ("", "") => LeaseToken::default(),
-        (condition, annotation) => LeaseToken(format!("{condition:?} {annotation:?}")),
+    [condition.unwrap_or(""), annotation.unwrap_or("")]
+}
+
+/// The token of both texts together, because proxies with different rights write
+/// to different places. Quoted, so that no two pairs make the same token.
+fn token(texts: LeaseTexts<'_>) -> LeaseToken {
+    match texts {
+        ["", ""] => LeaseToken::default(),
+        [condition, annotation] => LeaseToken(format!("{condition:?} {annotation:?}")),
     }
+}
+
+/// The longest time for which either of them wants to be respected: a text of
+/// ours ends with it ([`super::patch::token`]).
+fn ttl(texts: LeaseTexts<'_>) -> Option<Duration> {
+    let ttl = |text: &str| {
+        let word = text.split(' ').nth(TTL_WORD)?;
+        Some(duration::parse(word).ok()?.min(LONGEST_LEASE_TTL))
+    };
+    texts.into_iter().filter_map(ttl).max()
 }
 
 /// A `Status`: what the API server says when it does not do what was asked.
@@ -366,6 +397,29 @@ mod tests {
                 json!({ LEASE_ANNOTATION: annotation }),
             );
             prop_assert_eq!(of(&one) == of(&two), one == two);
+        }
+    }
+
+    #[test]
+    fn a_lease_says_for_how_long_it_is_to_be_respected_and_the_longest_counts() {
+        let seconds = |s| Some(Duration::from_secs(s));
+        for (condition, annotation, ttl) in [
+            ("", "", None),
+            ("zpa-a 3f2a", "", None),
+            ("zpa-a 3f2a 30s", "", seconds(30)),
+            ("zpa-a 3f2a 5m", "zpa-b 1 30s", seconds(300)),
+            ("zpa-a 3f2a 30s", "zpa-b 1 5m", seconds(300)),
+            ("zpa-a 3f2a 30", "", seconds(30)),
+            ("zpa-a 3f2a soon", "zpa-b 1 -5s", None),
+            ("zpa-a 3f2a 2540400h", "", Some(LONGEST_LEASE_TTL)),
+        ] {
+            let body = json!({
+                "kind": "Deployment",
+                "metadata": { "resourceVersion": "1", "annotations": { LEASE_ANNOTATION: annotation } },
+                "status": { "conditions": [{ "type": LEASE_CONDITION, "message": condition }] },
+            });
+            let shown = scale(body.to_string().as_bytes()).unwrap().lease_ttl;
+            assert_eq!(shown, ttl, "{condition:?} {annotation:?}");
         }
     }
 

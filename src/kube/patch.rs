@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::objects::{LEASE_ANNOTATION, LEASE_CONDITION};
 use super::rfc3339;
-use crate::cluster::ResourceVersion;
+use crate::cluster::{Renewal, ResourceVersion};
+use crate::duration;
 
 /// The longest name of a pod, in characters: a DNS subdomain.
 const LONGEST_WRITER: usize = 253;
@@ -32,25 +33,36 @@ impl Patch {
     /// Puts `token` into a condition of the Deployment's status, at `unix`
     /// seconds since 1970. A merge patch would replace the whole list: only a
     /// strategic one knows that conditions are told apart by their type.
-    pub(super) fn condition(token: &str, unix: u64) -> Patch {
+    pub(super) fn condition(token: &str, renewal: &Renewal, unix: u64) -> Patch {
         let now = rfc3339::utc(unix);
+        let (status, reason) = match renewal.in_use {
+            true => ("True", "Connections"),
+            false => ("False", "NoConnections"),
+        };
         let condition = json!({
             "type": LEASE_CONDITION,
-            "status": "True",
-            "reason": "Connections",
+            "status": status,
+            "reason": reason,
             "message": token,
             "lastUpdateTime": now,
             "lastTransitionTime": now,
         });
+        let mut body = json!({ "status": { "conditions": [condition] } });
+        if let Some(guard) = &renewal.guard {
+            body["metadata"] = json!({ "resourceVersion": guard.0 });
+        }
         Patch {
             content_type: "application/strategic-merge-patch+json",
-            body: json!({ "status": { "conditions": [condition] } }).to_string(),
+            body: body.to_string(),
         }
     }
 
     /// Puts `token` into an annotation of the Deployment.
-    pub(super) fn annotation(token: &str) -> Patch {
-        let body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
+    pub(super) fn annotation(token: &str, renewal: &Renewal) -> Patch {
+        let mut body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
+        if let Some(guard) = &renewal.guard {
+            body["metadata"]["resourceVersion"] = json!(guard.0);
+        }
         Patch {
             content_type: "application/merge-patch+json",
             body: body.to_string(),
@@ -58,10 +70,11 @@ impl Patch {
     }
 }
 
-/// What `writer` leaves in a renewal: its name, and what makes this one
-/// different from every other.
-pub(super) fn token(writer: &str, nonce: u64) -> String {
-    format!("{writer} {nonce:x}")
+/// What `writer` leaves in a renewal: its name, what makes this one different from
+/// every other, and for how long others are to respect it.
+pub(super) fn token(writer: &str, renewal: &Renewal) -> String {
+    let ttl = duration::display(renewal.ttl);
+    format!("{writer} {:x} {ttl}", renewal.nonce)
 }
 
 /// `name` as it may stand in a token: what no pod's name has becomes a hyphen.
@@ -79,10 +92,13 @@ pub(super) fn writer(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::Value;
 
     use super::super::testing::{recorded_content_type, recorded_patch};
     use super::*;
+    use crate::cluster::LeaseStore;
 
     fn as_recorded(patch: &Patch, recording: &str, renamed: [&str; 2]) {
         let recorded = recorded_patch(recording).replace(renamed[0], renamed[1]);
@@ -96,17 +112,56 @@ mod tests {
         let guard = ResourceVersion("10320".into());
         let guarded = Patch::scale(0, &guard);
         as_recorded(&guarded, "18-scale-patch-guarded-to-zero", ["", ""]);
-        let condition = Patch::condition("zpa-5d9c7 3f2a", 1_795_313_581);
+        let renewal = renewal(true, None);
+        let condition = Patch::condition("zpa-5d9c7 3f2a", &renewal, 1_795_313_581);
         as_recorded(&condition, "16-status-patch-condition", ["", ""]);
-        let annotation = Patch::annotation("2026-11-22T02:13:01Z");
+        let annotation = Patch::annotation("2026-11-22T02:13:01Z", &renewal);
         let key = ["scale-down-at", "in-use"];
         as_recorded(&annotation, "19-annotation-patch", key);
     }
 
+    fn renewal(in_use: bool, guard: Option<&str>) -> Renewal {
+        Renewal {
+            nonce: 0x3f2a,
+            ttl: Duration::from_secs(300),
+            in_use,
+            guard: guard.map(|version| ResourceVersion(version.to_owned())),
+            store: LeaseStore::Status,
+        }
+    }
+
     #[test]
-    fn a_mark_is_the_writer_and_the_nonce_in_hex() {
-        assert_eq!(token("zpa-5d9c7", 0x3f2a), "zpa-5d9c7 3f2a");
-        assert_eq!(token("zpa", u64::MAX), "zpa ffffffffffffffff");
+    fn the_last_renewal_says_that_nobody_is_there_and_is_guarded_if_asked_for() {
+        for (in_use, guard, status, reason) in [
+            (true, None, "True", "Connections"),
+            (false, None, "False", "NoConnections"),
+            (false, Some("7"), "False", "NoConnections"),
+        ] {
+            let renewal = renewal(in_use, guard);
+            let condition = Patch::condition("t", &renewal, 0);
+            let annotation = Patch::annotation("t", &renewal);
+            for patch in [&condition, &annotation] {
+                let body: Value = serde_json::from_str(&patch.body).unwrap();
+                let version = body["metadata"]["resourceVersion"].as_str();
+                assert_eq!(version, guard, "{}", patch.body);
+            }
+            let body: Value = serde_json::from_str(&condition.body).unwrap();
+            let condition = &body["status"]["conditions"][0];
+            assert_eq!(condition["status"], status);
+            assert_eq!(condition["reason"], reason);
+        }
+    }
+
+    #[test]
+    fn a_token_is_the_writer_the_nonce_in_hex_and_the_ttl() {
+        let renewal = renewal(true, None);
+        assert_eq!(token("zpa-5d9c7", &renewal), "zpa-5d9c7 3f2a 5m0s");
+        let largest = Renewal {
+            nonce: u64::MAX,
+            ttl: Duration::from_millis(1500),
+            ..renewal
+        };
+        assert_eq!(token("zpa", &largest), "zpa ffffffffffffffff 1.5s");
     }
 
     #[test]

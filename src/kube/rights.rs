@@ -1,16 +1,9 @@
 //! Which rights are refused, and when a refusal is believed.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use super::Report;
 use crate::clock::Time;
-use crate::cluster::{Permission, Refusal};
-
-/// For how long a right must be refused until it counts as missing. An API server
-/// that has just started answers 403 to a valid token that has the right, until it
-/// has read the roles.
-const BELIEVED_AFTER: Duration = Duration::from_secs(30);
+use crate::cluster::{Permission, REFUSAL_BELIEVED_AFTER, Refusal};
+use std::collections::BTreeSet;
 
 /// Since when one right has been refused, whenever it was asked for.
 #[derive(Debug, Default)]
@@ -28,7 +21,7 @@ impl Doubt {
     /// Whether what was refused last counts as missing.
     pub(super) fn is_believed(&self, now: Time) -> bool {
         self.since
-            .is_some_and(|since| now.since(since) >= BELIEVED_AFTER)
+            .is_some_and(|since| now.since(since) >= REFUSAL_BELIEVED_AFTER)
     }
 
     /// The right was granted.

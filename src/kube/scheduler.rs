@@ -11,6 +11,11 @@ use crate::cluster::Request;
 /// keeping; but somebody waits for what is urgent.
 pub(super) const PATIENCE: Duration = Duration::from_millis(4);
 
+/// How long anything else must be out before what waits supersedes it. The policy asks
+/// for one thing at a time: if it asks for another, it has given up what is out, which
+/// it does after five seconds at the soonest.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+
 /// Two workers, of which one works and the other stands by.
 pub(super) type Worker = usize;
 pub(super) const WORKERS: usize = 2;
@@ -66,9 +71,12 @@ impl Scheduler {
             None if self.active != worker => return Action::Wait(None),
             None => {}
             Some(other) if other.superseded => {}
-            Some(other) if other.urgent || !is_urgent(&job.request) => return Action::Wait(None),
             Some(other) => {
-                let patience = PATIENCE.saturating_sub(now.since(other.since));
+                let patience = match is_urgent(&job.request) && !other.urgent {
+                    true => PATIENCE,
+                    false => GIVEN_UP_AFTER,
+                };
+                let patience = patience.saturating_sub(now.since(other.since));
                 if !patience.is_zero() {
                     return Action::Wait(Some(patience));
                 }
@@ -102,16 +110,13 @@ impl Scheduler {
 /// Whether somebody waits for it: a write is a cold start, and without an
 /// renewal nobody who has just come is let through.
 fn is_urgent(request: &Request) -> bool {
-    match request {
-        Request::Read => false,
-        Request::WriteScale { .. } | Request::RenewLease { .. } => true,
-    }
+    !request.is_read()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{LeaseStore, ResourceVersion};
+    use crate::cluster::{LeaseStore, Renewal, ResourceVersion};
 
     fn write() -> Request {
         Request::WriteScale {
@@ -121,10 +126,13 @@ mod tests {
     }
 
     fn renewal() -> Request {
-        Request::RenewLease {
+        Request::RenewLease(Renewal {
             nonce: 1,
+            ttl: Duration::from_secs(300),
+            in_use: true,
+            guard: None,
             store: LeaseStore::Status,
-        }
+        })
     }
 
     fn put(scheduler: &mut Scheduler, id: u64, request: Request) {
@@ -177,20 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_supersedes_what_is_urgent_and_no_read_supersedes_a_read() {
+    fn what_was_given_up_is_superseded_after_a_second_by_whatever_comes() {
         let all = [Request::Read, write(), renewal()];
         for out in all.clone() {
             for waiting in all.clone() {
                 if out == Request::Read && waiting != Request::Read {
                     continue;
                 }
+                let label = format!("{waiting:?} behind {out:?}");
                 let mut scheduler = scheduler_with(out.clone());
                 assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
                 put(&mut scheduler, 2, waiting.clone());
-                let action = scheduler.next_action(1, Time::from_millis(60_000));
-                assert_eq!(action, Action::Wait(None), "{waiting:?} behind {out:?}");
-                assert!(scheduler.done(0));
-                assert_eq!(take(&mut scheduler, 0, 60_000), Some((2, false)));
+                let action = scheduler.next_action(1, Time::from_millis(999));
+                let left = Some(Duration::from_millis(1));
+                assert_eq!(action, Action::Wait(left), "{label}");
+                assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
+                assert!(!scheduler.done(0), "{label}");
+                assert!(scheduler.done(1), "{label}");
             }
         }
     }

@@ -67,7 +67,14 @@ pub enum Change {
         /// How many connections waited for it.
         waiting: usize,
     },
-    /// The app's status may not be patched: renewals go elsewhere, or
+    /// Leases are written there from now on; `None`: nowhere, since it is allowed
     /// nowhere.
     LeaseLocation(Option<LeaseStore>),
+    /// The leases of other proxies cannot be seen any more, or can again.
+    LeasesVisible(bool),
+    /// Another proxy renews its lease for another TTL than ours.
+    OtherTtl {
+        /// The TTL of the other proxy.
+        theirs: Duration,
+    },
 }

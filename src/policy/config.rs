@@ -1,7 +1,9 @@
-//! What the policy keeps to: the two numbers that an operator sets, and the pace
-//! of asking, which is fixed or follows from them.
+//! What the policy keeps to: what an operator sets, and the pace of asking, which
+//! is fixed or follows from that.
 
 use std::time::Duration;
+
+use crate::cluster::REFUSAL_BELIEVED_AFTER;
 
 /// How often the Deployment is read when nothing happens: it shows what others
 /// have done, and keeps the API connection warm for the next write.
@@ -16,12 +18,14 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 /// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
 
-/// When to ask again what was forbidden: rights come with a human's hand.
-pub const POLL_FORBIDDEN: Duration = Duration::from_secs(30);
+/// The longest pause between two attempts at what is refused, while nobody waits.
+/// Rights come back when an API server has started, or with a human's hand; until
+/// then a proxy may be unready.
+pub const POLL_FORBIDDEN: Duration = POLL;
 
-/// The longest pause between two attempts while somebody waits for a pod, or
-/// for the lease of a connection that is open.
-pub(super) const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
+/// How long somebody may wait for a single reply, and the longest pause between two
+/// attempts while somebody waits.
+pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// What the policy keeps to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +34,22 @@ pub struct Config {
     pub idle_ttl: Duration,
     /// How many replicas a wake asks for.
     pub wake_replicas: u32,
+    /// Whether the operator has said that there is no other proxy, so that no leases
+    /// are needed.
+    pub single: bool,
+    /// For how long a right must be refused until it counts as missing.
+    pub refusal_believed_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            idle_ttl: Duration::from_secs(3600),
+            wake_replicas: 1,
+            single: false,
+            refusal_believed_after: REFUSAL_BELIEVED_AFTER,
+        }
+    }
 }
 
 impl Config {

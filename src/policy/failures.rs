@@ -1,37 +1,41 @@
 //! What follows from a request that has failed: what it may have done all the
-//! same, and when to ask again.
+//! same, what it says of a right, and when to ask again.
 
 use std::time::Duration;
 
 use super::Policy;
-use super::command::Change;
 use super::config::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
 use super::phase::Phase;
+use super::rights::retry_after;
 use crate::backoff;
 use crate::clock::Time;
-use crate::cluster::{Outcome, Request};
+use crate::cluster::{LeaseStore, Outcome, Request};
+
+/// After how many TTLs a proxy that may not write the scale tries again to write
+/// zero. Each attempt renews its lease, from which the other proxies count a whole
+/// TTL: in the second one they can put the app to sleep.
+const TTLS_BETWEEN_REFUSED_SLEEPS: u32 = 2;
 
 impl Policy {
     /// The request has failed: concludes what it may have done, and when to
     /// ask again.
     pub(super) fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
-        if matches!(asked, Request::RenewLease { .. }) {
-            return self.fail_to_renew(failure, now);
+        match asked {
+            Request::RenewLease(renewal) if renewal.guard.is_none() => {
+                return self.fail_to_renew(renewal.store, failure, now);
+            }
+            _ => self.learn_of_right(asked, failure, now),
         }
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
         }
-        let wrote = *asked != Request::Read;
-        let must_read = !matches!(
-            failure,
-            Outcome::Unreachable | Outcome::Busy { .. } | Outcome::Forbidden
-        );
+        let wrote_scale = matches!(asked, Request::WriteScale { .. });
         match &mut self.phase {
             // Nothing was written, so nobody needs to be held.
-            Phase::ScalingDown if wrote && !matches!(failure, Outcome::Unknown { .. }) => {
+            Phase::ScalingDown if wrote_scale && !matches!(failure, Outcome::Unknown { .. }) => {
                 self.phase = Phase::ConfirmingIdle;
             }
-            Phase::Waking { version, .. } if must_read => *version = None,
+            Phase::Waking { version, .. } if must_read_after(failure) => *version = None,
             Phase::Asleep { .. } if *failure == Outcome::NotFound => {
                 self.phase = Phase::Awake;
                 self.scale_reported = false;
@@ -42,54 +46,101 @@ impl Policy {
             // Whatever comes next under that name is another app.
             self.seen = None;
             self.generation = None;
+            self.is_missing = true;
         }
-        if let Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } = failure {
-            self.not_before = now + retry_after.unwrap_or_default();
-        }
-        self.due = now + self.pause_after(failure);
+        self.due = now + self.pause_after(asked, failure);
     }
 
-    fn fail_to_renew(&mut self, failure: &Outcome, now: Time) {
+    fn fail_to_renew(&mut self, store: LeaseStore, failure: &Outcome, now: Time) {
         // Shorter than what others wait for it: see `seen::POLLS_AFTER_FAILURE`.
         let longest = match self.connections.open {
             0 => backoff::LONGEST,
             _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
         };
-        match failure {
-            Outcome::Forbidden => {
-                if self.lease.forbidden(longest, now) {
-                    self.report(Change::LeaseLocation(self.lease.store()));
-                }
-            }
-            Outcome::NotFound => self.lease.failed(self.config.poll(), longest, now),
+        let at_least = match failure {
+            Outcome::Forbidden => return self.lease.forbidden(store, longest, now),
+            Outcome::NotFound => self.config.poll(),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
-                self.lease
-                    .failed(retry_after.unwrap_or_default(), longest, now);
+                retry_after.unwrap_or_default()
             }
-            _ => self.lease.failed(Duration::ZERO, longest, now),
+            _ => Duration::ZERO,
+        };
+        self.lease.interrupted(store);
+        self.lease.failed(at_least, longest, now);
+    }
+
+    /// What the failure says of the right that the request takes.
+    fn learn_of_right(&mut self, asked: &Request, failure: &Outcome, now: Time) {
+        let believed_after = self.config.refusal_believed_after;
+        let retry = retry_after(believed_after);
+        match (asked, failure) {
+            (Request::Read, Outcome::Forbidden) => {
+                self.reads.refused(believed_after, retry, now);
+            }
+            // Neither can be read: the one that is worth more may be granted first.
+            (Request::ReadScale, Outcome::Forbidden) => self.reads.retry_now(now),
+            (Request::WriteScale { .. }, Outcome::Forbidden) => {
+                let retry = retry.max(self.config.idle_ttl * TTLS_BETWEEN_REFUSED_SLEEPS);
+                self.scale_writes.refused(believed_after, retry, now);
+            }
+            (Request::RenewLease(renewal), Outcome::Forbidden) => {
+                self.lease.refused(renewal.store, now);
+            }
+            // The right is asked for before the object is.
+            (_, Outcome::NotFound | Outcome::Conflict) => self.has_right_to(asked),
+            (Request::Read, _) => self.reads.interrupted(),
+            (Request::ReadScale, _) => {}
+            (Request::WriteScale { .. }, _) => self.scale_writes.interrupted(),
+            (Request::RenewLease(renewal), _) => self.lease.interrupted(renewal.store),
         }
     }
 
-    fn longest_pause(&self) -> Duration {
-        match self.connections.waiting {
-            0 => backoff::LONGEST,
+    /// A reply has shown that the right to ask for this is there.
+    pub(super) fn has_right_to(&mut self, asked: &Request) {
+        match asked {
+            Request::Read => self.reads.granted(),
+            Request::ReadScale => {}
+            Request::WriteScale { .. } => self.scale_writes.granted(),
+            Request::RenewLease(renewal) => self.lease.allowed(renewal.store),
+        }
+    }
+
+    fn longest_pause(&self, failure: &Outcome) -> Duration {
+        match (self.connections.waiting, failure) {
+            (0, Outcome::Forbidden | Outcome::Unauthorized) => POLL_FORBIDDEN,
+            (0, _) => backoff::LONGEST,
             _ => LONGEST_PAUSE_WAITING,
         }
     }
 
-    fn pause_after(&mut self, failure: &Outcome) -> Duration {
-        let longest = self.longest_pause();
+    fn pause_after(&mut self, asked: &Request, failure: &Outcome) -> Duration {
+        let longest = self.longest_pause(failure);
         let first = self.backoff.failures() == 0;
         let pause = self.backoff.pause(longest);
         match failure {
             // Others write as well: nothing is wrong unless it goes on.
             Outcome::Conflict if first => Duration::ZERO,
-            Outcome::Forbidden => POLL_FORBIDDEN.min(longest),
-            Outcome::NotFound => self.config.poll(),
-            Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
-                pause.max(retry_after.unwrap_or_default())
+            Outcome::Forbidden if *asked == Request::Read && self.reads.is_missing() => {
+                Duration::ZERO
             }
-            Outcome::Scale(_) | Outcome::Conflict | Outcome::Unreachable => pause,
+            Outcome::NotFound => self.config.poll().min(longest),
+            Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
+                let at_least = retry_after.unwrap_or_default();
+                match self.connections.waiting {
+                    0 => pause.max(at_least),
+                    _ => pause.max(at_least).min(longest),
+                }
+            }
+            _ => pause,
         }
     }
+}
+
+/// Whether a wake that has failed so may have been applied, or has shown that the
+/// version is not the current one.
+fn must_read_after(failure: &Outcome) -> bool {
+    !matches!(
+        failure,
+        Outcome::Unreachable | Outcome::Busy { .. } | Outcome::Forbidden | Outcome::Unauthorized
+    )
 }

@@ -1,36 +1,99 @@
-//! When to scale, and whether to let connections through.
+//! The policy: a pure state machine that decides when to scale the app and when to let
+//! connections through.
 //!
-//! A pure state machine. It is told how many connections there are, whether
-//! there is an address to dial, what the API server has answered and what time
-//! it is; it answers with [`Command`]s. It sees counts and versions, never an
-//! address, and reads no clock.
+//! Its inputs are how many connections there are, whether there is an address to dial,
+//! whether a wake would lead to one, what the API server has answered, and the time.
+//! Its outputs are [`Command`]s. It sees counts and versions, never an address, and
+//! reads no clock.
 //!
-//! Rules that hold in every phase:
-//! - replicas are written to wake (0 → N) and to sleep (N → 0), each guarded by
-//!   the version at which the other value was read; never at start-up, and
-//!   never from one number above zero to another, which is the HPA's job;
-//! - a write whose outcome is unknown is followed by a read before any other
-//!   write; a conflict too, and what was read is judged anew;
-//! - what is not known counts as awake: only a fresh read leads to a sleep, after
-//!   a whole idle TTL without a connection, in which nobody has scaled the app
-//!   or renewed that it is in use ([`lease`]);
-//! - connections are let through only under a lease: while no other proxy can have
-//!   seen the app unused for a TTL.
+//! # Phases
+//!
+//! ```text
+//!              idle for a TTL            read: still idle,
+//!              and may sleep             last renewal written
+//!   Awake ───────────────► ConfirmingIdle ──────────────► ScalingDown
+//!    ▲  ▲ ◄─────────────────────┘    ▲   conflict, refused     │
+//!    │  │   a connection, a lease    └─────────────────────────┤
+//!    │  │   that is new, a failure                             │ zero written,
+//!    │  └── seen above zero ─────────────────────┐             │ or seen
+//!    │                                           │             ▼
+//!    │  an address,                              └────────── Asleep
+//!    │  and a lease                                            │ a connection
+//!  Starting ◄──────────────── Waking ◄─────────────────────────┘
+//!              wake count written,
+//!              or seen above zero
+//! ```
+//!
+//! - Replicas are written to wake (0 → N) and to sleep (N → 0), each guarded by the
+//!   version at which the other value was read; never at start-up, and never from one
+//!   number above zero to another, which is the HPA's job.
+//! - A write whose outcome is unknown is followed by a read before any other write; a
+//!   conflict too, and what was read is judged anew. While somebody waits, a request
+//!   without a reply is given up after five seconds, and its outcome is unknown.
+//! - What is not known counts as awake.
+//!
+//! # Several proxies
+//!
+//! Any number of proxies may stand before one app. They agree through the object that
+//! is scaled, whose changes the API server puts in one order; there is no leader, and
+//! no clock that they share.
+//!
+//! *Lease.* A proxy that lets connections through has renewed its lease: it has written
+//! a token that nobody has written before onto the object, which moves the object's
+//! version, and the reply has shown replicas. The lease holds for 0.8 TTL from the
+//! sending of that renewal. It is renewed every quarter of the TTL while a connection
+//! lives, and once at the last close ([`lease`]). The token says for how long it is to
+//! be respected: where TTLs differ, the longest that was seen lately counts.
+//!
+//! *Sleep.* A proxy may put the app to sleep if
+//! 1. it has had no connection for a TTL, and has itself seen one and the same token,
+//!    and the scale above zero, for a TTL;
+//! 2. a fresh read shows that token still;
+//! 3. a last renewal, guarded by the version just read, is written. It says that nobody
+//!    is there (`InUse` is False), and shows that leases can be written. Its guard
+//!    keeps it from hiding a newer lease;
+//! 4. zero is written under the version of that renewal. The proxy's own lease ends
+//!    before.
+//!
+//! If anybody renews meanwhile, 3 or 4 meets a conflict, and the judgement begins again.
+//! After a request that failed, a sleep is at least two reads away: a proxy that could
+//! not renew while the API server was gone does so first.
+//!
+//! *Whoever cannot share leases never scales to zero*: a proxy that may not read the
+//! object sees no token, and one that may not write a lease can conclude nothing from
+//! the silence of others, who may be refused as well. Nor does one that could not wake
+//! the app again. Only the operator's word that there is no other proxy
+//! ([`Config::single`]) makes leases unnecessary.
+//!
+//! *Refusals.* A 403 makes a right a missing one once it has lasted for 30 s (`rights`);
+//! until then, and on 401, the request is repeated. What is done in place of a missing
+//! right is the lesser thing, and never the more dangerous one: the scale is read
+//! without its leases, an annotation carries the lease, connections are let through
+//! without one and are counted.
+//!
+//! *No lease to be had.* Two seconds after the first attempt, connections are let
+//! through without a lease: an API server that is down for everybody lets nobody scale
+//! to zero. A proxy that is cut off alone for longer than its lease can lose its
+//! connections to a sleep of another; nothing that the proxy can do prevents that.
 //!
 //! # Modules
 //!
 //! - `config`: what it keeps to, [`Config`] and the pace of asking;
 //! - `phase`: what the app is taken to be doing, its [`Phase`];
 //! - `command`: what the policy has others do, and say: [`Command`], [`Change`];
-//! - `seen`: what is remembered of the Deployment;
-//! - [`lease`]: whether other proxies leave the app awake for us;
+//! - `seen`: what is remembered of the object;
+//! - [`lease`]: whether other proxies leave the app awake for this one;
 //! - [`pods`]: which pods may be dialled, for the daemon;
+//! - `rights`: when a refusal makes a right a missing one;
 //! - `requests`: when the API server is asked, and what;
 //! - `replies` and `failures`: what follows from how a request ended.
 //!
 //! [`Policy`] itself, here, moves on with counts, addresses and time. The last
 //! three are parts of it; the others know nothing of it, nor of one another, but
-//! for the terms in `config`.
+//! for the terms in `config` and `rights`.
+//!
+//! `model` explores the transition function itself, with every order of requests,
+//! replies, refusals and crashes; `tests` has a table for each subject.
 
 mod command;
 mod config;
@@ -40,18 +103,19 @@ mod phase;
 pub mod pods;
 mod replies;
 mod requests;
+mod rights;
 mod seen;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::command::{Change, Command};
-use self::config::LONGEST_PAUSE_WAITING;
-pub use self::config::{Config, POLL, POLL_FORBIDDEN, POLL_STARTING};
+pub use self::config::{Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING};
 use self::lease::Lease;
 pub use self::phase::Phase;
 use self::requests::InFlight;
-use self::seen::Seen;
+use self::rights::Right;
+use self::seen::{LongestLease, Seen};
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Request};
@@ -77,21 +141,33 @@ pub struct Policy {
     /// connection is open.
     idle_since: Option<Time>,
     dialable: bool,
+    /// Whether a wake would lead to an address that can be dialled.
+    can_wake: bool,
     seen: Option<Seen>,
+    /// The longest lease that was seen lately, of whatever proxy.
+    longest_lease: Option<LongestLease>,
+    /// Whether the Deployment was not there when it was last asked for.
+    is_missing: bool,
     /// The generation that was seen last, our own writes since then included.
     generation: Option<u64>,
     lease: Lease,
+    /// The right to read the Deployment.
+    reads: Right,
+    /// The right to write its scale.
+    scale_writes: Right,
     /// Whether connections are being let through without a lease.
     without_lease: bool,
     /// Whether the scale was reported since the start, or since the Deployment
     /// was missing.
     scale_reported: bool,
+    /// What the operator knows of where leases are written and read.
+    leases_reported: (Option<LeaseStore>, bool),
+    /// Whether the operator knows that another proxy has another TTL.
+    other_ttl_reported: bool,
     in_flight: Option<InFlight>,
     next_id: u64,
     /// When the next request is due.
     due: Time,
-    /// Until when the API server has asked to be left alone.
-    not_before: Time,
     backoff: Backoff,
     nonces: Random,
     commands: VecDeque<Command>,
@@ -106,15 +182,21 @@ impl Policy {
             connections: Connections::default(),
             idle_since: Some(now),
             dialable: false,
+            can_wake: true,
             seen: None,
+            longest_lease: None,
+            is_missing: false,
             generation: None,
-            lease: Lease::new(config.idle_ttl, seed.rotate_left(16)),
+            lease: Lease::new(&config, seed.rotate_left(16)),
+            reads: Right::Granted,
+            scale_writes: Right::Granted,
             without_lease: false,
             scale_reported: false,
+            leases_reported: (Some(LeaseStore::Status), true),
+            other_ttl_reported: false,
             in_flight: None,
             next_id: 0,
             due: now,
-            not_before: now,
             backoff: Backoff::new(seed),
             nonces: Random::new(seed.rotate_left(32)),
             commands: VecDeque::new(),
@@ -133,14 +215,27 @@ impl Policy {
         self.seen.as_ref().map(|seen| (seen.replicas, seen.last))
     }
 
-    /// Where the lease is written; `None` where that is
-    /// forbidden everywhere.
+    /// What the app is taken to be doing, in a word: one of [`Phase::NAMES`].
+    pub fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Awake | Phase::Starting { .. } if self.is_missing => Phase::MISSING,
+            Phase::Awake if self.seen.is_none() => Phase::UNKNOWN,
+            _ => self.phase.name(),
+        }
+    }
+
+    /// Where the lease is written; `None` where that is forbidden everywhere.
     pub fn lease_location(&self) -> Option<LeaseStore> {
         self.lease.store()
     }
 
-    /// For how long still nobody can put the app to sleep; `None` where
-    /// renewing is forbidden, so that there is no lease to be had.
+    /// Whether the leases of other proxies can be seen.
+    pub fn sees_leases(&self) -> bool {
+        !self.reads.is_missing()
+    }
+
+    /// For how long still nobody can put the app to sleep; `None` where the operator
+    /// has said that there is nobody else.
     pub fn lease_left(&self, now: Time) -> Option<Duration> {
         self.lease.left(now)
     }
@@ -171,19 +266,17 @@ impl Policy {
     /// When [`Policy::handle_timeout`] has something to do even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Time> {
         let free = self.in_flight.is_none();
-        let lease_token = self.is_up();
-        let sleep = self
-            .unused_since()
-            .map(|since| since + self.config.idle_ttl);
+        let is_up = self.is_up();
         [
             free.then_some(self.due),
+            self.gives_up_at(),
             self.lease
                 .due()
-                .filter(|_| lease_token && self.may_ask_urgently()),
+                .filter(|_| is_up && self.may_ask_urgently()),
             self.lease
                 .fails_open_at()
-                .filter(|_| lease_token && !self.without_lease),
-            sleep.filter(|_| lease_token),
+                .filter(|_| is_up && !self.without_lease),
+            self.sleeps_at().filter(|_| is_up),
         ]
         .into_iter()
         .flatten()
@@ -210,9 +303,9 @@ impl Policy {
             self.idle_since = Some(now);
         }
         if connections.waiting > 0 && before.waiting == 0 && !self.gate_open(now) {
-            // A pause that was long because nobody waited is too long now.
-            let soon = (now + LONGEST_PAUSE_WAITING).max(self.not_before);
-            self.due = self.due.min(soon);
+            // A pause that was long because nobody waited is too long now, also one
+            // that the server has asked for.
+            self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
         }
         if connections.open == 0 && had_some {
             self.lease.last_close(now);
@@ -231,6 +324,16 @@ impl Policy {
         self.settle(now);
     }
 
+    /// A wake would lead to an address that can be dialled, or it would not: the
+    /// endpoints cannot be listed, or the Service has no such port. Whoever cannot wake
+    /// the app does not put it to sleep.
+    pub fn can_wake(&mut self, can_wake: bool, now: Time) {
+        if self.can_wake != can_wake {
+            self.can_wake = can_wake;
+            self.settle(now);
+        }
+    }
+
     /// The API server has answered, or failed to. An answer to anything but
     /// the last request is of no interest: the request was replaced.
     pub fn reply(&mut self, id: u64, outcome: Outcome, now: Time) {
@@ -238,7 +341,7 @@ impl Policy {
             return;
         };
         match outcome {
-            Outcome::Scale(scale) => self.learn(&answered.request, scale, now),
+            Outcome::Scale(scale) => self.learn(&answered, scale, now),
             failure => self.fail(&answered.request, &failure, now),
         }
         self.settle(now);
@@ -248,10 +351,12 @@ impl Policy {
 
     /// Moves on from phases that have been overtaken, then asks what is due.
     fn settle(&mut self, now: Time) {
+        self.give_up_what_is_overdue(now);
         while let Some(next) = self.next_phase(now) {
             self.phase = next;
         }
         self.maintain_lease(now);
+        self.report_leases();
         self.send_due_request(now);
         self.check_invariants();
     }
@@ -311,19 +416,53 @@ impl Policy {
             self.lease.restart_after_absence(now);
         }
         let without_lease = self.is_up() && self.lease.fails_open(now);
-        if without_lease && !self.without_lease {
+        if without_lease && !self.without_lease && self.lease.store().is_some() {
             self.report(Change::WithoutLease { waiting });
         }
         self.without_lease = without_lease;
     }
 
+    /// Tells the operator when leases are written to another place than before, or
+    /// cannot be read any more, or can again.
+    fn report_leases(&mut self) {
+        let (store, visible) = (self.lease.store(), self.sees_leases());
+        let before = std::mem::replace(&mut self.leases_reported, (store, visible));
+        if store != before.0 {
+            self.report(Change::LeaseLocation(store));
+        }
+        if visible != before.1 {
+            self.report(Change::LeasesVisible(visible));
+        }
+    }
+
     fn is_idle(&self, now: Time) -> bool {
-        self.unused_since()
-            .is_some_and(|since| now.since(since) >= self.config.idle_ttl)
+        self.sleeps_at().is_some_and(|at| now >= at)
+    }
+
+    /// When the app has not been used for so long that it may be put to sleep from
+    /// here, if it may be at all.
+    fn sleeps_at(&self) -> Option<Time> {
+        if !self.can_wake || !self.shares_leases() {
+            return None;
+        }
+        let unused_since = self.unused_since()?;
+        let ours = unused_since + self.config.idle_ttl;
+        let at = match &self.longest_lease {
+            Some(longest) => ours.max(longest.ends(unused_since)),
+            None => ours,
+        };
+        Some(at.max(self.scale_writes.next_attempt()))
+    }
+
+    /// Whether the leases of others are seen, and can be answered with one of our
+    /// own, or there are no others. What is seen alone would not do: where nobody may
+    /// write a lease, everybody's silence means nothing.
+    fn shares_leases(&self) -> bool {
+        self.config.single || (self.sees_leases() && self.lease.store().is_some())
     }
 
     /// Since when there has been no sign that anybody uses the app: no
-    /// connection here, no renewal of another proxy, no change of scale.
+    /// connection here, no renewal of another proxy, no wake.
     /// Without a look at the Deployment nothing is known of the others.
     fn unused_since(&self) -> Option<Time> {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))

@@ -38,14 +38,22 @@ pub enum Phase {
 
 impl Phase {
     /// What each phase is called in metrics and in the state that is shown.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 8] = [
         "awake",
         "starting",
         "confirming_idle",
         "scaling_down",
         "asleep",
         "waking",
+        Self::UNKNOWN,
+        Self::MISSING,
     ];
+
+    /// Awake for all that is known, which is nothing yet.
+    pub const UNKNOWN: &'static str = "unknown";
+
+    /// The Deployment does not exist.
+    pub const MISSING: &'static str = "missing";
 
     /// What this one is called.
     pub fn name(&self) -> &'static str {

@@ -5,15 +5,22 @@ use super::Policy;
 use super::command::{Change, Command};
 use super::config::POLL_STARTING;
 use super::phase::Phase;
-use super::seen::Seen;
+use super::requests::InFlight;
+use super::seen::{LongestLease, Seen};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, Request, ResourceVersion, Scale};
+use crate::cluster::{LeaseStore, Renewal, Request, ResourceVersion, Scale};
 
 impl Policy {
     /// The scale is known, by a read or by a write that was applied.
-    pub(super) fn learn(&mut self, asked: &Request, scale: Scale, now: Time) {
-        let before = self.seen.take();
-        self.seen = Some(Seen::after(before, &scale, &self.config, now));
+    pub(super) fn learn(&mut self, answered: &InFlight, scale: Scale, now: Time) {
+        let InFlight {
+            request: asked,
+            sent,
+            ..
+        } = answered;
+        self.has_right_to(asked);
+        self.is_missing = false;
+        self.learn_lease(asked, &scale, now);
         if self.may_have_slept(asked, &scale) {
             self.has_slept_unseen(now);
         }
@@ -26,20 +33,36 @@ impl Policy {
             self.learn_zero(asked, scale.version, now);
         } else {
             match asked {
-                Request::RenewLease { .. } => self.lease.granted(),
+                Request::RenewLease(_) => self.lease.granted(*sent),
                 _ => self.lease.server_is_back(now),
             }
             self.learn_replicas(asked, scale, now);
         }
     }
 
+    /// What the reply shows of leases, and since when nothing has shown any use.
+    fn learn_lease(&mut self, asked: &Request, scale: &Scale, now: Time) {
+        let before = self.seen.take();
+        let token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
+        let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
+        if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {
+            self.longest_lease = Some(LongestLease::after(self.longest_lease, ttl, now));
+            if ttl != self.config.idle_ttl && !self.other_ttl_reported {
+                self.other_ttl_reported = true;
+                self.report(Change::OtherTtl { theirs: ttl });
+            }
+        }
+        let is_ours = is_guarded_renewal(asked);
+        self.seen = Some(Seen::after(before, scale, is_ours, &self.config, now));
+    }
+
     /// Whether the scale may have gone to zero and back since it was seen last:
     /// that takes two writes of the spec.
     fn may_have_slept(&mut self, asked: &Request, scale: &Scale) -> bool {
         let ours = u64::from(match asked {
-            Request::Read => false,
+            Request::Read | Request::ReadScale => false,
             Request::WriteScale { .. } => true,
-            Request::RenewLease { store, .. } => *store == LeaseStore::Annotation,
+            Request::RenewLease(renewal) => renewal.store == LeaseStore::Annotation,
         });
         let expected = self.generation.map(|seen| seen + ours);
         self.generation = scale.generation.or(expected);
@@ -48,14 +71,14 @@ impl Policy {
     }
 
     /// Somebody has woken the app: the idle clock starts again, and the pods of
-    /// before are not to be dialled. Under a lease nobody has put it to sleep, and
+    /// before are not to be dialled. Under a lease no proxy has put it to sleep, and
     /// what wrote twice is something else. To be wrong costs those who come in
     /// the next two seconds a wait until then.
     fn has_slept_unseen(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
         }
-        if !self.lease.holds(now) {
+        if self.config.single || !self.lease.holds(now) {
             self.commands.push_back(Command::QuarantinePods);
         }
     }
@@ -142,24 +165,33 @@ impl Policy {
         });
     }
 
-    /// A fresh read has shown replicas: writes zero if the app has not been
-    /// used for the idle TTL, by anybody.
+    /// A reply has shown replicas while a sleep is prepared. Takes the next step
+    /// towards it if the app has not been used for the idle TTL, by anybody.
+    ///
+    /// A read is followed by a last renewal, guarded by the version just read: it says
+    /// that nobody is there, and shows that leases can be written. If they cannot, the
+    /// silence of the others says nothing. Its reply is followed by the write of zero.
+    /// Our own lease ends with it.
     fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
-        if let Some(seen) = &mut self.seen
-            && seen.lease_token.is_some()
-            && scale.lease_token.is_none()
-        {
-            // The last renewal cannot be seen any more. It may be new.
-            seen.since = now;
-        }
+        let guard = scale.version;
+        let shows_leases = scale.lease_token.is_some();
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
-        } else if *asked == Request::Read {
+        } else if is_guarded_renewal(asked) || (self.config.single && asked.is_read()) {
             self.phase = Phase::ScalingDown;
-            self.ask(Request::WriteScale {
-                replicas: 0,
-                guard: scale.version,
-            });
+            self.lease.void();
+            self.ask(Request::WriteScale { replicas: 0, guard }, now);
+        } else if asked.is_read()
+            && shows_leases
+            && let Some(store) = self.lease.store()
+        {
+            self.phase = Phase::ConfirmingIdle;
+            self.renew(store, Some(guard), now);
         }
     }
+}
+
+/// Whether it is the renewal that comes before a sleep.
+fn is_guarded_renewal(request: &Request) -> bool {
+    matches!(request, Request::RenewLease(Renewal { guard: Some(_), .. }))
 }

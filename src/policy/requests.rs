@@ -1,19 +1,23 @@
 //! When the API server is asked, and what.
 //!
-//! One request is out at a time. A wake and a renewal take the place of a
-//! read that is out; a read waits until it is due and nothing is out.
+//! One request is out at a time. A wake and a renewal take the place of a read that
+//! is out; a read waits until it is due and nothing is out. A request that keeps
+//! somebody waiting for too long is given up: it may still be carried out, and its
+//! reply is of no interest any more.
 
 use super::Policy;
 use super::command::Command;
+use super::config::LONGEST_PAUSE_WAITING;
 use super::phase::Phase;
 use crate::clock::Time;
-use crate::cluster::Request;
+use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 
 /// The request that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct InFlight {
     pub(super) id: u64,
     pub(super) request: Request,
+    pub(super) sent: Time,
 }
 
 impl Policy {
@@ -25,34 +29,67 @@ impl Policy {
         {
             if now >= self.due && self.may_ask_urgently() {
                 let (replicas, guard) = (self.config.wake_replicas, guard.clone());
-                self.ask(Request::WriteScale { replicas, guard });
+                self.ask(Request::WriteScale { replicas, guard }, now);
             }
         } else if self.is_up()
             && self.may_ask_urgently()
             && let Some(store) = self.lease.ask(now)
         {
             self.lease.sent(now);
-            let nonce = self.nonces.bits();
-            self.ask(Request::RenewLease { nonce, store });
+            self.renew(store, None, now);
         } else if now >= self.due && self.in_flight.is_none() {
-            self.ask(Request::Read);
+            let read = match self.reads.may_be_asked(now) {
+                true => Request::Read,
+                false => Request::ReadScale,
+            };
+            self.ask(read, now);
         }
+    }
+
+    pub(super) fn renew(&mut self, store: LeaseStore, guard: Option<ResourceVersion>, now: Time) {
+        let renewal = Renewal {
+            nonce: self.nonces.bits(),
+            ttl: self.config.idle_ttl,
+            in_use: self.connections.open > 0,
+            guard,
+            store,
+        };
+        self.ask(Request::RenewLease(renewal), now);
     }
 
     /// Somebody's cold start does not wait for the end of a poll.
     pub(super) fn may_ask_urgently(&self) -> bool {
         self.in_flight
             .as_ref()
-            .is_none_or(|asked| asked.request == Request::Read)
+            .is_none_or(|asked| asked.request.is_read())
     }
 
-    pub(super) fn ask(&mut self, request: Request) {
+    pub(super) fn ask(&mut self, request: Request, now: Time) {
         let id = self.next_id;
         self.next_id += 1;
         self.in_flight = Some(InFlight {
             id,
             request: request.clone(),
+            sent: now,
         });
         self.commands.push_back(Command::Ask { id, request });
+    }
+
+    /// When the request that is out is given up, if somebody waits.
+    pub(super) fn gives_up_at(&self) -> Option<Time> {
+        let asked = self.in_flight.as_ref()?;
+        (self.connections.waiting > 0).then_some(asked.sent + LONGEST_PAUSE_WAITING)
+    }
+
+    pub(super) fn give_up_what_is_overdue(&mut self, now: Time) {
+        if self.gives_up_at().is_none_or(|at| now < at) {
+            return;
+        }
+        if let Some(asked) = self.in_flight.take() {
+            let unknown = Outcome::Unknown { retry_after: None };
+            self.fail(&asked.request, &unknown, now);
+            // Whoever waits has waited for as long as for the longest pause already.
+            self.due = self.due.min(now);
+        }
     }
 }

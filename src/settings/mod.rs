@@ -82,6 +82,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
+    /// Whether the operator says that there is no other proxy before the app.
+    pub single_proxy: bool,
     /// The ConfigMap on which an ancestor keeps its annotations; none where it
     /// keeps them on the object to scale.
     pub state_configmap: Option<String>,
@@ -336,6 +338,7 @@ impl Settings {
             abort_on_close: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+            single_proxy: false,
             state_configmap: None,
             max_connections: None,
             drain_delay: Duration::ZERO,

@@ -116,7 +116,12 @@ fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-    echo(&mut zpa.connect(), "renewed by an annotation");
+    let mut client = zpa.connect();
+    echo(&mut client, "while the refusal is not believed yet");
+    assert!(zpa.metric("zpa_forwarded_without_lease_total") >= Some(1.0));
+    zpa.expect_status("a lease, once the refusal is believed", |status| {
+        status["in_use"]["lease_left_seconds"].as_f64() > Some(0.0)
+    });
     let status = zpa.status();
     assert_eq!(status["in_use"]["lease_location"], "an annotation");
     assert!(status["in_use"]["lease_left_seconds"].as_f64() > Some(0.0));
@@ -128,26 +133,15 @@ fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place
 }
 
 #[test]
-fn without_status_and_annotations_the_state_shows_that_nothing_is_renewed() {
+fn without_status_and_annotations_what_is_let_through_is_counted_and_the_metric_stays() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     echo(&mut zpa.connect(), "without renewal");
-    let status = zpa.status();
-    assert_eq!(status["in_use"]["lease_location"], "nothing");
-    assert_eq!(status["in_use"]["lease_left_seconds"], Value::Null);
-    assert_eq!(
-        fallbacks(&status),
-        ["patch deployments/status", "patch deployments"]
-    );
-    assert_eq!(zpa.metric(&gauge("patch deployments")), Some(1.0));
-    assert_eq!(
-        zpa.metric("zpa_lease_seconds"),
-        None,
-        "there is none to be had"
-    );
-    zpa.expect_logged("counting only the connections of this proxy", 1);
+    assert_eq!(zpa.status()["in_use"]["lease_left_seconds"], 0.0);
+    assert_eq!(zpa.metric("zpa_lease_seconds"), Some(0.0));
+    assert_eq!(zpa.metric("zpa_forwarded_without_lease_total"), Some(1.0));
     zpa.expect_ready();
 }
 
@@ -160,6 +154,7 @@ fn without_a_look_at_the_deployment_the_state_shows_that_its_scale_is_read() {
     echo(&mut zpa.connect(), "by the scale alone");
     assert_eq!(fallbacks(&zpa.status()), ["get deployments"]);
     assert_eq!(zpa.metric(&gauge("get deployments")), Some(1.0));
+    assert_eq!(warnings(&zpa, "cannot get resource \"deployments\""), 1);
 }
 
 #[test]
@@ -180,10 +175,7 @@ fn a_right_that_comes_back_is_no_fallback_any_more() {
 #[test]
 fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() {
     for (denied, right) in [
-        (
-            ["deployments", "deployments/scale"],
-            "get deployments/scale",
-        ),
+        (["deployments", "deployments/scale"], "get deployments"),
         (["endpointslices", "endpoints"], "list,watch endpointslices"),
     ] {
         let sandbox = asleep();
@@ -248,6 +240,7 @@ fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_
     let forbidden = format!("zpa_api_forbidden{{permission=\"{RIGHT}\"}}");
     let sandbox = awake();
     sandbox.deny("patch", "deployments/scale");
+    sandbox.deny("patch", "deployments");
     let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
     zpa.expect_status("it tried", |status| fallbacks(status) == [RIGHT]);
     assert_eq!(zpa.metric(&forbidden), Some(0.0));

@@ -103,6 +103,13 @@ fn settle_asleep(sandbox: &Sandbox, zpa: &Zpa) {
     sandbox.expect("the pods are gone", |state| state.pods() == 0);
 }
 
+/// How many warnings contain `text`.
+fn warnings(zpa: &Zpa, text: &str) -> usize {
+    let log = zpa.log();
+    let is_one = |line: &&str| line.contains("WARN") && line.contains(text);
+    log.lines().filter(is_one).count()
+}
+
 fn seconds(count: u64) -> Duration {
     assert!(Duration::from_secs(count) <= PATIENCE);
     Duration::from_secs(count)

@@ -120,38 +120,78 @@ fn where_the_status_may_not_be_patched_an_annotation_does_and_one_line_says_so()
     sandbox.deny("patch", "deployments/status");
     let [one, other, _third] = three(&sandbox, &[TWO_SECONDS]);
     let mut client = one.connect();
-    echo(&mut client, "by annotation");
+    echo(
+        &mut client,
+        "without a lease, since the refusal is not believed yet",
+    );
+    one.expect_log("renewing the lease in an annotation");
     let_pass(&sandbox, TTL * 2);
-    echo(&mut client, "and kept");
+    echo(&mut client, "by annotation");
     drop(other);
     assert_eq!(patches(&sandbox, 0), 0);
-    one.expect_logged("renewing the lease in an annotation", 1);
-    one.expect_logged("cannot patch resource", 1);
+    assert_eq!(one.logged("renewing the lease in an annotation"), 1);
+    assert_eq!(warnings(&one, "cannot patch resource"), 1, "{}", one.log());
 }
 
 #[test]
-fn where_nothing_may_be_renewed_the_own_connections_count_and_one_line_says_so() {
+fn where_nothing_may_be_renewed_the_app_is_served_and_stays_awake() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");
     sandbox.deny("patch", "deployments");
-    let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
-    let mut client = zpa.connect();
-    echo(&mut client, "on its own");
+    let [one, _other, _third] = three(&sandbox, &[TWO_SECONDS]);
+    let mut client = one.connect();
+    echo(&mut client, "without a lease");
     let_pass(&sandbox, TTL * 2);
     echo(&mut client, "and kept");
     drop(client);
-    zpa.expect_log("scaled to 0");
-    zpa.expect_logged("renewing the lease is forbidden", 1);
+    let_pass(&sandbox, TTL * 3);
+    assert_eq!(patches(&sandbox, 0), 0, "others may be in use as well");
+    assert_eq!(warnings(&one, "cannot patch resource"), 1, "{}", one.log());
 }
 
+/// Whoever cannot see the leases of others takes nobody's silence for disuse.
 #[test]
-fn where_the_deployment_may_not_be_read_its_scale_is_and_one_line_says_so() {
+fn a_proxy_that_may_not_read_the_deployment_wakes_the_app_and_never_puts_it_to_sleep() {
     let sandbox = asleep();
     sandbox.deny("get", "deployments");
-    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
     settle_asleep(&sandbox, &zpa);
     echo(&mut zpa.connect(), "by its scale");
-    zpa.expect_logged("only its scale", 1);
+    let_pass(&sandbox, TTL * 3);
+    assert_eq!(patches(&sandbox, 0), 0);
+    let line = "the leases of other proxies cannot be seen";
+    assert_eq!(zpa.logged(line), 1, "{}", zpa.log());
+}
+
+/// An API server that has just started refuses everything for a moment
+/// (`starting-up.txt` of the recordings' source).
+#[test]
+fn proxies_that_are_refused_everything_at_their_start_are_ready_soon_and_cut_nobody() {
+    let sandbox = awake();
+    for resource in [
+        "deployments",
+        "deployments/scale",
+        "deployments/status",
+        "endpointslices",
+    ] {
+        sandbox.deny("*", resource);
+    }
+    let [one, other] = [0, 1].map(|_| start_zpa(&sandbox, &[TWO_SECONDS]));
+    one.expect_log("forbidden");
+    other.expect_log("forbidden");
+    sandbox.allow_all();
+    let allowed = Instant::now();
+    one.expect_ready();
+    other.expect_ready();
+    let took = allowed.elapsed();
+    assert!(took < Duration::from_secs(29), "{took:?}: not believed");
+    let mut client = one.connect();
+    for _ in 0..4 {
+        echo(&mut client, "still here");
+        let_pass(&sandbox, TTL / 2);
+    }
+    assert_eq!(patches(&sandbox, 0), 0);
+    assert_eq!(one.metric("zpa_forwarded_without_lease_total"), Some(0.0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::deployment::Who;
 use crate::plan::Action;
 use crate::process::{Process, State};
 use crate::traffic::SERVICE;
-use crate::trouble::Window;
+use crate::trouble::{Restriction, Window};
 use crate::world::{Event, Pid, World};
 
 impl World<'_> {
@@ -54,9 +54,14 @@ impl World<'_> {
                 self.slow_pods = now + time;
                 self.oracle.hit(None, now + time + Duration::from_secs(100));
             }
-            Action::Restrict(rights, time) => {
-                self.rights = (rights, now + time);
-                self.oracle.restricted(now + time);
+            Action::Restrict(slot, rights, time) => {
+                self.restrictions.push(Restriction {
+                    from: now,
+                    until: now + time,
+                    slot,
+                    rights,
+                });
+                self.oracle.hit(slot, now + time);
             }
             Action::Crash => {
                 self.crash();

@@ -13,6 +13,9 @@ use zpa::daemon::proxy::Api;
 /// How long something urgent waits for a read that is out.
 const PATIENCE: Duration = Duration::from_millis(4);
 
+/// How long anything else must be out before what waits supersedes it.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+
 /// A request with its number.
 pub type Job = (u64, Request);
 
@@ -79,12 +82,13 @@ impl Threads {
         let Some((_, request)) = &self.unsent else {
             return Step::Idle;
         };
-        let urgent = *request != Request::Read;
+        let urgent = !request.is_read();
         if let Some(out) = &self.out {
-            if out.urgent || !urgent {
-                return Step::Idle;
-            }
-            let patience = out.since + PATIENCE;
+            let patience = match urgent && !out.urgent {
+                true => PATIENCE,
+                false => GIVEN_UP_AFTER,
+            };
+            let patience = out.since + patience;
             if now < patience {
                 return Step::LookAt(patience);
             }

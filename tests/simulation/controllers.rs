@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::Pod;
+use zpa::cluster::{AddressSource, Pod};
 use zpa::daemon::proxy::Message;
 
-use crate::deployment::{Change, Deployment};
+use crate::deployment::{Change, Deployment, Who};
 use crate::pods::{Cause, Life, PodId};
 use crate::process::State;
 use crate::sockets::Event as OnSocket;
@@ -18,6 +18,9 @@ use crate::world::{Event, Pid, World};
 const REFUSING: Duration = Duration::from_secs(2);
 /// How long a watch takes to notice that its connection is dead.
 pub const SILENCE: Duration = Duration::from_secs(75);
+
+/// How long a right is missing before a proxy that needs it must have noticed.
+const NOTICED: Duration = Duration::from_secs(15);
 
 impl World<'_> {
     /// How long a controller takes.
@@ -42,11 +45,25 @@ impl World<'_> {
                     change.from, change.to, change.by
                 )
             });
-            self.oracle.scaled(change);
+            self.oracle.scaled(change, self.is_blind(change.by));
             let lag = self.lag(50, 500);
             self.later(lag, Event::Reconcile);
         }
         result
+    }
+
+    /// Whether that is a proxy that could neither see leases nor write one for so
+    /// long that it must have noticed.
+    fn is_blind(&self, who: Who) -> bool {
+        let Who::Proxy(pid) = who else {
+            return false;
+        };
+        let slot = self.processes[pid].slot;
+        let lacked = |ago| {
+            let then = self.now - NOTICED * ago / 4;
+            !self.rights_of(slot, then).share_leases()
+        };
+        (0..=4).all(lacked)
     }
 
     /// The Deployment controller looks at replicas and pods, and writes its
@@ -211,11 +228,15 @@ impl World<'_> {
         if self.trouble_for(pid).is_some() {
             let pause = self.rng.between(ms(5000), ms(30_000));
             self.oracle.troubled(pid, self.now + pause, false);
+            self.processes[pid].mailbox.push(Message::Following(None));
             return self.list_later(pid, pause);
         }
         self.follow_request(pid, "list");
         self.follow_request(pid, "watch");
-        self.processes[pid].watch.broken_until = self.now;
+        let process = &mut self.processes[pid];
+        process.watch.broken_until = self.now;
+        let source = Some(AddressSource::EndpointSlices);
+        process.mailbox.push(Message::Following(source));
         let (number, pods) = self.slices.clone();
         let lag = self.rng.around(ms(10), ms(100));
         self.later(lag, Event::Watched(pid, number, pods));

@@ -1,7 +1,9 @@
 //! The Deployment, and what the API server makes of a request that reaches it.
 
+use std::time::Duration;
+
 use zpa::clock::Time;
-use zpa::cluster::{LeaseStore, LeaseToken, Outcome, Request, ResourceVersion, Scale};
+use zpa::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 
 /// Who changes the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,26 +32,77 @@ pub struct Change {
 }
 
 /// What the service account may do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// Patch the Deployment's status.
+    /// Read the Deployment.
+    pub read: bool,
+    /// Read its scale alone.
+    pub read_scale: bool,
+    /// Patch its scale.
+    pub scale: bool,
+    /// Patch its status.
     pub status: bool,
     /// Patch the Deployment itself.
     pub annotation: bool,
-    /// Read the Deployment, and not only its scale.
-    pub read: bool,
-    /// Patch its scale.
-    pub scale: bool,
 }
 
 impl Rights {
-    /// All that zpa asks for.
+    /// All that zpa can make use of.
     pub const ALL: Rights = Rights {
+        read: true,
+        read_scale: true,
+        scale: true,
         status: true,
         annotation: true,
-        read: true,
-        scale: true,
     };
+
+    /// Those of the Role in `manifests/base`.
+    pub const SHIPPED: Rights = Rights {
+        read_scale: false,
+        annotation: false,
+        ..Rights::ALL
+    };
+
+    /// None at all.
+    pub const NONE: Rights = Rights {
+        read: false,
+        read_scale: false,
+        scale: false,
+        status: false,
+        annotation: false,
+    };
+
+    /// All but the one that this request takes.
+    pub fn without(request: &Request) -> Rights {
+        let mut rights = Rights::ALL;
+        let right = match request {
+            Request::Read => &mut rights.read,
+            Request::ReadScale => &mut rights.read_scale,
+            Request::WriteScale { .. } => &mut rights.scale,
+            Request::RenewLease(renewal) => match renewal.store {
+                LeaseStore::Status => &mut rights.status,
+                LeaseStore::Annotation => &mut rights.annotation,
+            },
+        };
+        *right = false;
+        rights
+    }
+
+    /// Those that are in both.
+    pub fn and(self, other: Rights) -> Rights {
+        Rights {
+            read: self.read && other.read,
+            read_scale: self.read_scale && other.read_scale,
+            scale: self.scale && other.scale,
+            status: self.status && other.status,
+            annotation: self.annotation && other.annotation,
+        }
+    }
+
+    /// Whether a lease can be written and the leases of others be read.
+    pub fn share_leases(self) -> bool {
+        self.read && (self.status || self.annotation)
+    }
 }
 
 /// A fault of the world itself, to see that the oracle notices.
@@ -63,6 +116,12 @@ pub struct Flaws {
     pub refuses_wakes: bool,
     /// Writes of zero are not applied.
     pub refuses_sleeps: bool,
+    /// Reads show that nobody has ever renewed, as if a lease that cannot be read were
+    /// none.
+    pub hides_leases: bool,
+    /// What was refused once to a proxy is refused to it for five minutes, as if it
+    /// believed the first refusal.
+    pub believes_at_once: bool,
 }
 
 /// The object.
@@ -74,6 +133,8 @@ pub struct Deployment {
     replicas: u32,
     condition: String,
     annotation: String,
+    /// The TTL of the last renewal.
+    lease_ttl: Option<Duration>,
     flaws: Flaws,
     /// The last change of the number of replicas.
     pub last_change: Option<Change>,
@@ -91,6 +152,7 @@ impl Deployment {
             replicas,
             condition: String::new(),
             annotation: String::new(),
+            lease_ttl: None,
             flaws,
             last_change: None,
             last_lowered: None,
@@ -138,14 +200,14 @@ impl Deployment {
             return Outcome::NotFound;
         }
         match request {
-            Request::Read => self.shown(rights.read),
+            Request::Read if !rights.read => Outcome::Forbidden,
+            Request::ReadScale if !rights.read_scale => Outcome::Forbidden,
+            Request::Read => self.shown(true),
+            Request::ReadScale => self.shown(false),
             Request::WriteScale { .. } if !rights.scale => Outcome::Forbidden,
             Request::WriteScale { replicas, guard } => self.write(*replicas, guard, by, at),
-            Request::RenewLease { store, .. } if !allows(rights, *store) => Outcome::Forbidden,
-            Request::RenewLease { nonce, store } => {
-                self.renew(*store, format!("{by:?} {nonce:x}"));
-                self.shown(true)
-            }
+            Request::RenewLease(renewal) if !allows(rights, renewal.store) => Outcome::Forbidden,
+            Request::RenewLease(renewal) => self.renew(renewal, by),
         }
     }
 
@@ -164,12 +226,21 @@ impl Deployment {
         self.shown(false)
     }
 
-    fn renew(&mut self, store: LeaseStore, token: String) {
-        if self.flaws.forgets_renewals {
-            return;
+    fn renew(&mut self, renewal: &Renewal, by: Who) -> Outcome {
+        let is_stale = |guard: &ResourceVersion| *guard != self.resource_version();
+        if renewal.guard.as_ref().is_some_and(is_stale) && !self.flaws.ignores_guards {
+            return Outcome::Conflict;
         }
+        if !self.flaws.forgets_renewals {
+            self.write_lease(renewal, format!("{by:?} {:x}", renewal.nonce));
+        }
+        self.shown(true)
+    }
+
+    fn write_lease(&mut self, renewal: &Renewal, token: String) {
         self.version += 1;
-        match store {
+        self.lease_ttl = Some(renewal.ttl);
+        match renewal.store {
             LeaseStore::Status => self.condition = token,
             LeaseStore::Annotation => {
                 self.generation += 1;
@@ -179,11 +250,15 @@ impl Deployment {
     }
 
     fn shown(&self, with_marks: bool) -> Outcome {
-        let tokens = || LeaseToken(format!("{:?} {:?}", self.condition, self.annotation));
+        let tokens = || match self.flaws.hides_leases {
+            true => LeaseToken::default(),
+            false => LeaseToken(format!("{:?} {:?}", self.condition, self.annotation)),
+        };
         Outcome::Scale(Scale {
             replicas: self.replicas,
             version: self.resource_version(),
             lease_token: with_marks.then(tokens),
+            lease_ttl: self.lease_ttl.filter(|_| with_marks),
             generation: with_marks.then_some(self.generation),
         })
     }
@@ -205,7 +280,13 @@ pub fn asked(request: &Request) -> String {
     match request {
         Request::Read => "read".to_owned(),
         Request::WriteScale { replicas, guard } => format!("write {replicas} at {guard}"),
-        Request::RenewLease { nonce, store } => format!("renew {nonce:x} by {store:?}"),
+        Request::ReadScale => "read scale".to_owned(),
+        Request::RenewLease(renewal) => {
+            let Renewal { nonce, store, .. } = renewal;
+            let guard = renewal.guard.as_ref();
+            let guard = guard.map_or(String::new(), |guard| format!(" at {guard}"));
+            format!("renew {nonce:x} by {store:?}{guard}")
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod plan;
 mod pods;
 mod process;
 mod queue;
+mod refusals;
 mod requests;
 mod rng;
 mod scenarios;

@@ -78,6 +78,19 @@ fn a_proxy_that_asks_everything_eight_times_is_noticed() {
     assert_noticed(rule, |plan| plan.mutant = Mutant::Eager);
 }
 
+/// As one whose first refusal is believed: it goes on without a lease for minutes.
+#[test]
+fn a_refusal_that_is_believed_at_once_is_noticed() {
+    let rule = "nothing is forwarded without a lease";
+    assert_noticed(rule, |plan| plan.flaws.believes_at_once = true);
+}
+
+#[test]
+fn a_lease_that_cannot_be_read_and_is_taken_for_none_is_noticed() {
+    let rule = "nobody sleeps under the lease of another";
+    assert_noticed(rule, |plan| plan.flaws.hides_leases = true);
+}
+
 #[test]
 fn the_same_seed_makes_the_same_run() {
     let trace = |seed| play(&Plan::draw(seed), true).trace;

@@ -56,16 +56,18 @@ pub enum Told {
     CutOff,
     /// It was let through without a lease, because its proxy could not renew.
     FailedOpen,
-    /// Renewing, or seeing renewals, is forbidden.
-    Forbidden,
     /// The controllers have left a pod listed as ready for longer after a wake
     /// than any pod that is about to die should be.
     SlowControllers,
 }
 
+/// The longest that a proxy with a client that waits may do nothing about it: one
+/// reply, header or hung request, or one pause. The half second is for the
+/// messages themselves.
+const LONGEST_SILENCE: Duration = Duration::from_millis(5_500);
 /// How long after the last trouble a proxy that has connections may be without
 /// lease: the longest pause between two renewals, and their time.
-const RECOVERY: Duration = Duration::from_secs(10);
+const RECOVERY: Duration = Duration::from_secs(11);
 /// How long after it other things may be late: the longest pause there is.
 const AFTERMATH: Duration = Duration::from_secs(45);
 /// How long somebody may wait in a calm world.
@@ -89,6 +91,17 @@ pub struct Dial {
     pub leased: bool,
 }
 
+/// A proxy with a client that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Its process.
+    pub pid: usize,
+    /// Since when the client waits.
+    pub since: Time,
+    /// Whether the client may be dialled, so that it waits for a pod alone.
+    pub gate_open: bool,
+}
+
 /// What is known of one process.
 struct Shadow {
     slot: usize,
@@ -105,6 +118,8 @@ struct Shadow {
     /// Until when it is in trouble that is its own.
     own_trouble: Time,
     last_stop: Option<Time>,
+    /// When it has last asked for something or heard of it, or has gone on.
+    stirred: Time,
     /// The versions that replies have shown since the last write that may have
     /// been done, or was refused because of the version.
     read: Vec<ResourceVersion>,
@@ -125,12 +140,12 @@ pub struct Oracle {
     slots: BTreeMap<usize, Time>,
     /// Until when everybody is.
     world: Time,
-    /// Until when rights are missing that the protocol rests on.
-    rights: Time,
     /// Until when the controllers are slow.
     slow: Time,
     /// The last change of scale.
     last_change: Option<Change>,
+    /// The last change from zero.
+    last_wake: Time,
     /// What each proxy's open connections are excused with, by sleep.
     excuses: BTreeMap<(Time, usize), Told>,
     /// The first rule that was broken.
@@ -156,9 +171,9 @@ impl Oracle {
             shadows: Vec::new(),
             slots: BTreeMap::new(),
             world: Time::default(),
-            rights: Time::default(),
             slow: Time::default(),
             last_change: None,
+            last_wake: Time::default(),
             excuses: BTreeMap::new(),
             violation: None,
             history: Vec::new(),
@@ -188,6 +203,7 @@ impl Oracle {
             trouble: Time::default(),
             own_trouble: Time::default(),
             last_stop: None,
+            stirred: now,
             read: Vec::new(),
             open: 0,
             last_close: None,
@@ -212,8 +228,8 @@ impl Oracle {
 
     /// It goes on.
     pub fn resumed(&mut self, pid: usize, now: Time) {
-        self.shadows[pid].stopped = false;
-        self.shadows[pid].trouble = now;
+        let shadow = &mut self.shadows[pid];
+        (shadow.stopped, shadow.trouble, shadow.stirred) = (false, now, now);
     }
 
     /// One request of that process will have met with trouble; `alone` if not
@@ -239,12 +255,6 @@ impl Oracle {
     pub fn slowed(&mut self, until: Time) {
         self.slow = until;
         self.hit(None, until + Duration::from_secs(30));
-    }
-
-    /// Rights are missing until then; it takes minutes until that is forgotten.
-    pub fn restricted(&mut self, until: Time) {
-        self.rights = self.rights.max(until + Duration::from_secs(310));
-        self.hit(None, self.rights);
     }
 
     /// Since when a process has met with no trouble.
@@ -300,7 +310,7 @@ impl Oracle {
     }
 
     fn may_lack_lease(&self, pid: usize, now: Time) -> bool {
-        now < self.rights || self.is_in_trouble(pid, now)
+        self.is_in_trouble(pid, now)
     }
 
     /// Whether it is in trouble, or has not had the time to get over it.
@@ -317,12 +327,17 @@ impl Oracle {
     /// A request has been sent.
     pub fn sent(&mut self, pid: usize, ticket: u64, request: &Request, now: Time) {
         let shadow = &mut self.shadows[pid];
+        shadow.stirred = now;
         match request {
-            Request::Read => {}
-            Request::RenewLease { .. } => {
+            Request::Read | Request::ReadScale => {}
+            Request::RenewLease(_) => {
                 shadow.renewing.insert(ticket, now);
             }
-            Request::WriteScale { guard, .. } => {
+            Request::WriteScale { guard, replicas } => {
+                if *replicas == 0 {
+                    // Who puts the app to sleep gives its own lease up first.
+                    shadow.lease = None;
+                }
                 if !shadow.read.contains(guard) {
                     let what = format!("p{pid} writes at {guard}, and has not seen that since");
                     self.violated("every write follows a fresh read", what, now);
@@ -377,9 +392,11 @@ impl Oracle {
         asked: &Request,
         outcome: &Outcome,
         rate: f64,
+        now: Time,
     ) {
         let length = Lease::length(self.ttl).div_f64(rate);
         let shadow = &mut self.shadows[pid];
+        shadow.stirred = now;
         let sent = shadow.renewing.remove(&ticket);
         match outcome {
             Outcome::Scale(scale) => {
@@ -391,7 +408,8 @@ impl Oracle {
                 }
             }
             // Nothing was written, so that what was seen still stands.
-            Outcome::Busy { .. } | Outcome::Unreachable | Outcome::Forbidden => {}
+            Outcome::Busy { .. } | Outcome::Unreachable => {}
+            Outcome::Forbidden | Outcome::Unauthorized => {}
             _ if matches!(asked, Request::WriteScale { .. }) => shadow.read.clear(),
             _ => {}
         }
@@ -399,13 +417,22 @@ impl Oracle {
 
     // --- The Deployment ---
 
-    /// The number of replicas has changed.
-    pub fn scaled(&mut self, change: Change) {
+    /// The number of replicas has changed; `blind` if by a proxy that could not
+    /// share leases.
+    pub fn scaled(&mut self, change: Change, blind: bool) {
         if let Who::Proxy(pid) = change.by {
+            if blind && change.to == 0 {
+                let what = format!("p{pid} sleeps, and could not share leases");
+                let rule = "who cannot share leases never scales to zero";
+                self.violated(rule, what, change.at);
+            }
             match change.to {
                 0 => self.slept(pid, change.at),
                 _ => self.woke(pid, change),
             }
+        }
+        if change.from == 0 {
+            self.last_wake = change.at;
         }
         self.last_change = Some(change);
         self.history.push(change);
@@ -440,19 +467,15 @@ impl Oracle {
             let what = format!("p{writer} sleeps, and has started at {started:?}");
             self.violated("a restart needs a whole TTL before it sleeps", what, now);
         }
-        let since = self.last_change.map_or(Time::default(), |change| change.at);
+        let since = self.last_wake;
         let calm = self.calm_since(writer) < since && self.shadows[writer].started < since;
         if calm && now < since + self.whole_ttl() {
-            let what = format!("p{writer} sleeps, and the scale has changed at {since:?}");
-            self.violated("a change of scale starts a whole TTL", what, now);
+            let what = format!("p{writer} sleeps, and somebody has woken the app at {since:?}");
+            self.violated("a wake starts a whole TTL", what, now);
         }
     }
 
     fn check_the_others(&mut self, writer: usize, pid: usize, now: Time) {
-        if now < self.rights {
-            self.excuses.insert((now, pid), Told::Forbidden);
-            return;
-        }
         if self.has_lease(pid, now) {
             let what = format!(
                 "p{writer} sleeps, and p{pid} is leased: {:?}",
@@ -538,7 +561,6 @@ impl Oracle {
     /// about to die.
     fn cut_by_a_sleep(&self, pid: usize, slept: Time, dial: Option<Dial>) -> Option<Told> {
         match (dial, self.excuses.get(&(slept, pid))) {
-            (_, Some(Told::Forbidden)) => Some(Told::Forbidden),
             (Some(dial), _) if !dial.leased => Some(Told::FailedOpen),
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
             (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
@@ -551,17 +573,10 @@ impl Oracle {
     // --- What must come to pass ---
 
     /// Looks whether everything that had to happen has happened.
-    pub fn check(&mut self, replicas: u32, waiting: &[(usize, Option<Time>)], now: Time) {
-        for &(pid, since) in waiting {
-            let Some(since) = since else { continue };
-            let changed = self.last_change.map_or(Time::default(), |change| change.at);
-            let calm = since.max(self.calm_since(pid) + AFTERMATH);
-            let by_others = self.last_change.filter(|c| !matches!(c.by, Who::Proxy(_)));
-            let calm = by_others.map_or(calm, |_| calm.max(changed));
-            if now > calm + LONGEST_WAIT && !self.shadows[pid].stopped {
-                let what = format!("p{pid} holds somebody since {since:?}, {replicas} replicas");
-                self.violated("who is held is served", what, now);
-            }
+    pub fn check(&mut self, replicas: u32, waiting: &[Waiting], now: Time) {
+        for &waiting in waiting {
+            self.check_that_somebody_sees_to(waiting, now);
+            self.check_that_it_is_served(waiting, replicas, now);
         }
         let quiet = self.quiet_since(now);
         let late = quiet + self.ttl.mul_f64(1.3) + SLEEP_SLACK;
@@ -571,9 +586,34 @@ impl Oracle {
         }
     }
 
+    fn check_that_somebody_sees_to(&mut self, waiting: Waiting, now: Time) {
+        let Waiting {
+            pid,
+            since,
+            gate_open,
+        } = waiting;
+        let shadow = &self.shadows[pid];
+        let silent_since = since.max(shadow.stirred);
+        if !gate_open && !shadow.stopped && now > silent_since + LONGEST_SILENCE {
+            let what = format!("p{pid} holds somebody, and does nothing since {silent_since:?}");
+            self.violated("no reply holds a client for longer than 5 s", what, now);
+        }
+    }
+
+    fn check_that_it_is_served(&mut self, waiting: Waiting, replicas: u32, now: Time) {
+        let Waiting { pid, since, .. } = waiting;
+        let changed = self.last_change.map_or(Time::default(), |change| change.at);
+        let calm = since.max(self.calm_since(pid) + AFTERMATH);
+        let by_others = self.last_change.filter(|c| !matches!(c.by, Who::Proxy(_)));
+        let calm = by_others.map_or(calm, |_| calm.max(changed));
+        if now > calm + LONGEST_WAIT && !self.shadows[pid].stopped {
+            let what = format!("p{pid} holds somebody since {since:?}, {replicas} replicas");
+            self.violated("who is held is served", what, now);
+        }
+    }
+
     /// Since when nothing has happened that keeps the app awake.
     fn quiet_since(&self, now: Time) -> Time {
-        let changed = self.last_change.map_or(Time::default(), |change| change.at);
         let alive = self.shadows.iter().enumerate().filter(|(_, s)| s.alive);
         let busy = alive.map(|(pid, shadow)| {
             let calm = match self.has_had_trouble(pid) {
@@ -591,6 +631,6 @@ impl Oracle {
         // What the dead have sent may have arrived after them.
         let dead = self.shadows.iter().filter(|s| !s.alive);
         let dead = dead.map(|s| s.trouble.max(s.last_close.unwrap_or_default()));
-        busy.chain(dead).fold(changed, Time::max)
+        busy.chain(dead).fold(self.last_wake, Time::max)
     }
 }

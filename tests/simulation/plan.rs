@@ -52,8 +52,8 @@ pub enum Action {
     SlowControllers(Duration),
     /// New pods take that long.
     SlowPods(Duration),
-    /// The service account may do only that.
-    Restrict(Rights, Duration),
+    /// The service account of that place, or of all, may do only that.
+    Restrict(Option<usize>, Rights, Duration),
     /// A pod crashes.
     Crash,
 }
@@ -76,7 +76,8 @@ impl Action {
             Action::BreakWatch(..) => "watch half-open",
             Action::SlowControllers(_) => "controllers slow",
             Action::SlowPods(_) => "pods slow to start",
-            Action::Restrict(..) => "403",
+            Action::Restrict(None, ..) => "rights missing for all",
+            Action::Restrict(..) => "rights missing for one",
             Action::Crash => "pod crashes",
         };
         Some(name.to_owned())
@@ -123,6 +124,8 @@ pub struct Plan {
     pub drift: f64,
     /// Whether the Service has an address that leads to its pods.
     pub fallback: bool,
+    /// What the service account may do where nothing restricts it.
+    pub role: Rights,
     /// What is done, and when.
     pub actions: Vec<(Time, Action)>,
     /// What is wrong with the world.
@@ -145,6 +148,7 @@ impl Plan {
             ambush: 0.0,
             drift: 0.0,
             fallback: false,
+            role: Rights::SHIPPED,
             actions: Vec::new(),
             flaws: Flaws::default(),
             mutant: Mutant::No,
@@ -170,6 +174,7 @@ impl Plan {
         plan.ambush = rng.pick(&[0.0, 0.5, 0.9]);
         plan.drift = rng.pick(&[0.0, 0.01]);
         plan.fallback = rng.chance(0.3);
+        plan.role = rng.pick(&[Rights::SHIPPED, Rights::SHIPPED, Rights::ALL]);
         plan.draw_clients(&mut rng);
         plan.draw_faults(&mut rng);
         let end = Time::new(plan.horizon);
@@ -257,7 +262,10 @@ impl Plan {
             ),
             9 => Action::BreakWatch(slot, short.min(Duration::from_secs(75))),
             10 => rng.pick(&[Action::SlowControllers as fn(_) -> _, Action::SlowPods])(long),
-            11 => Action::Restrict(Rights::draw(rng), long),
+            11 => {
+                let whom = rng.pick(&[None, Some(slot)]);
+                Action::Restrict(whom, Rights::draw(rng), rng.pick(&[short, long, ttl * 4]))
+            }
             _ => Action::Crash,
         }
     }
@@ -266,11 +274,13 @@ impl Plan {
 impl Rights {
     fn draw(rng: &mut Rng) -> Rights {
         let mut rights = Rights::ALL;
-        match rng.below(4) {
+        match rng.below(6) {
             0 => rights.status = false,
             1 => (rights.status, rights.annotation) = (false, false),
             2 => rights.read = false,
-            _ => rights.scale = false,
+            3 => (rights.read, rights.read_scale) = (false, false),
+            4 => rights.scale = false,
+            _ => rights = Rights::NONE,
         }
         rights
     }

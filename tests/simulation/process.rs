@@ -147,6 +147,7 @@ impl Process {
         let config = Config {
             idle_ttl: plan.ttl,
             wake_replicas: 1,
+            ..Config::default()
         };
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
         let terms = Terms {

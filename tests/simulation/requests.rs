@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use zpa::clock::Time;
 use zpa::cluster::{Outcome, Request};
 use zpa::daemon::proxy::Message;
 
@@ -9,7 +10,7 @@ use crate::api::{Job, Step};
 use crate::deployment::{Rights, Who, answered, asked};
 use crate::plan::Mutant;
 use crate::process::State;
-use crate::trouble::{Fate, Trouble, Window};
+use crate::trouble::{Fate, Restriction, Trouble, Window};
 use crate::world::{Event, Pid, World};
 
 impl World<'_> {
@@ -81,6 +82,12 @@ impl World<'_> {
         }
     }
 
+    /// What the service account of that place may do.
+    pub(crate) fn rights_of(&self, slot: usize, now: Time) -> Rights {
+        let restrictions = self.restrictions.iter().filter(|it| it.hits(slot, now));
+        restrictions.fold(self.plan.role, |rights, it| rights.and(it.rights))
+    }
+
     fn is_hit_with_all(&self) -> bool {
         let with_all = |window: &Window| window.slot.is_none() && window.hits(0, self.now);
         self.windows.iter().any(with_all)
@@ -94,12 +101,7 @@ impl World<'_> {
         request: Request,
         back: Option<Duration>,
     ) {
-        let (rights, until) = self.rights;
-        let rights = if self.now < until {
-            rights
-        } else {
-            Rights::ALL
-        };
+        let rights = self.rights_of(self.processes[pid].slot, self.now);
         let by = Who::Proxy(pid);
         let outcome =
             self.scale_with(|deployment, now| deployment.execute(&request, rights, by, now));
@@ -127,7 +129,16 @@ impl World<'_> {
             }
             State::Running => {}
         }
-        let id = process.ids.remove(&ticket);
+        let (id, slot) = (process.ids.remove(&ticket), process.slot);
+        if outcome == Outcome::Forbidden && self.plan.flaws.believes_at_once {
+            self.restrictions.push(Restriction {
+                from: self.now,
+                until: self.now + Duration::from_secs(300),
+                slot: Some(slot),
+                rights: Rights::without(&request),
+            });
+        }
+        let process = &mut self.processes[pid];
         if process.threads.done(ticket)
             && let Some(id) = id
         {
@@ -136,7 +147,8 @@ impl World<'_> {
                 id,
                 outcome: outcome.clone(),
             });
-            self.oracle.heard(pid, ticket, &request, &outcome, rate);
+            self.oracle
+                .heard(pid, ticket, &request, &outcome, rate, self.now);
             self.tell(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
             self.wake(pid);
         }

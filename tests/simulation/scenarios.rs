@@ -11,18 +11,18 @@ use crate::shrink::{play, seconds};
 use crate::trouble::Trouble;
 use crate::world::End;
 
-const TTL: Duration = Duration::from_secs(60);
+pub const TTL: Duration = Duration::from_secs(60);
 
-fn ms(ms: u64) -> Duration {
+pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn at(time: Duration) -> Time {
+pub fn at(time: Duration) -> Time {
     Time::new(time)
 }
 
 /// A connection that is used every ten seconds for that long.
-fn for_as_long_as(time: Duration) -> Script {
+pub fn for_as_long_as(time: Duration) -> Script {
     let pause = Duration::from_secs(10);
     let count = (time.as_secs() / pause.as_secs()) as usize;
     let exchange = Exchange { pause, bytes: 1000 };
@@ -32,13 +32,13 @@ fn for_as_long_as(time: Duration) -> Script {
     }
 }
 
-fn once() -> Script {
+pub fn once() -> Script {
     Script::once(ms(1))
 }
 
 /// Plays a plan in which no rule may be broken.
 #[track_caller]
-fn play_well(plan: &Plan) -> End {
+pub fn play_well(plan: &Plan) -> End {
     let end = play(plan, true);
     let lines = end
         .trace
@@ -49,7 +49,7 @@ fn play_well(plan: &Plan) -> End {
     end
 }
 
-fn sleeps(end: &End) -> Vec<&Change> {
+pub fn sleeps(end: &End) -> Vec<&Change> {
     let by_a_proxy = |change: &&Change| change.to == 0 && matches!(change.by, Who::Proxy(_));
     end.history.iter().filter(by_a_proxy).collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::Outcome;
 
+use crate::deployment::Rights;
 use crate::rng::Rng;
 
 /// A kind of fault on the way to the API server.
@@ -26,11 +27,15 @@ pub enum Trouble {
     LostReplies,
     /// Everything takes seconds, sometimes longer than anybody waits.
     Slow,
+    /// 401: the token is being replaced.
+    Unauthorized,
+    /// 403 for everything: the server has just started.
+    Forbidden,
 }
 
 impl Trouble {
     /// All kinds.
-    pub const ALL: [Trouble; 8] = [
+    pub const ALL: [Trouble; 10] = [
         Trouble::Refused,
         Trouble::Swallowed,
         Trouble::Hangs,
@@ -39,6 +44,8 @@ impl Trouble {
         Trouble::LostRequests,
         Trouble::LostReplies,
         Trouble::Slow,
+        Trouble::Unauthorized,
+        Trouble::Forbidden,
     ];
 }
 
@@ -80,6 +87,8 @@ impl Fate {
             Some(Trouble::LostRequests) => Fate::heard(None, back, unknown(None)),
             Some(Trouble::LostReplies) => Fate::heard(Some(there), back, unknown(None)),
             Some(Trouble::Slow) => Fate::slow(rng),
+            Some(Trouble::Unauthorized) => Fate::heard(None, back, Some(Outcome::Unauthorized)),
+            Some(Trouble::Forbidden) => Fate::heard(None, back, Some(Outcome::Forbidden)),
         }
     }
 
@@ -114,6 +123,27 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether it hits that place at that time.
+    pub fn hits(&self, slot: usize, now: Time) -> bool {
+        self.from <= now && now < self.until && self.slot.is_none_or(|hit| hit == slot)
+    }
+}
+
+/// A stretch of time in which the service account of one place, or of all, may do
+/// only that.
+#[derive(Clone, Copy, Debug)]
+pub struct Restriction {
+    /// When it begins.
+    pub from: Time,
+    /// When it is over.
+    pub until: Time,
+    /// Whom it hits; `None`: all.
+    pub slot: Option<usize>,
+    /// What is left.
+    pub rights: Rights,
+}
+
+impl Restriction {
     /// Whether it hits that place at that time.
     pub fn hits(&self, slot: usize, now: Time) -> bool {
         self.from <= now && now < self.until && self.slot.is_none_or(|hit| hit == slot)

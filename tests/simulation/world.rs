@@ -6,8 +6,8 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::{Outcome, Pod, Request};
 
-use crate::deployment::{Change, Deployment, Rights};
-use crate::oracle::{Oracle, Violation};
+use crate::deployment::{Change, Deployment};
+use crate::oracle::{Oracle, Violation, Waiting};
 use crate::plan::{Plan, Script};
 use crate::pods::{PodId, SimPods};
 use crate::process::{Process, State};
@@ -16,10 +16,10 @@ use crate::rng::Rng;
 use crate::sockets::{ClientId, Event as OnSocket};
 use crate::totals::Totals;
 use crate::traffic::Client;
-use crate::trouble::Window;
+use crate::trouble::{Restriction, Window};
 
 /// How often it is checked what must have come to pass.
-const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How many turns in a second are a loop that spins.
 const SPIN: u32 = 2000;
 
@@ -94,7 +94,7 @@ pub struct World<'a> {
     pub(crate) now: Time,
     pub(crate) queue: Queue<Event>,
     pub(crate) deployment: Deployment,
-    pub(crate) rights: (Rights, Time),
+    pub(crate) restrictions: Vec<Restriction>,
     pub(crate) pods: SimPods,
     pub(crate) slices: (u64, Rc<Vec<Pod>>),
     pub(crate) slow_controllers: Time,
@@ -134,7 +134,7 @@ impl<'a> World<'a> {
             now: Time::default(),
             queue: Queue::new(),
             deployment: Deployment::new(plan.replicas, plan.flaws),
-            rights: (Rights::ALL, Time::default()),
+            restrictions: Vec::new(),
             pods: SimPods::default(),
             slices: (0, Rc::new(Vec::new())),
             slow_controllers: Time::default(),
@@ -228,9 +228,14 @@ impl<'a> World<'a> {
             .enumerate()
             .filter(|(_, p)| p.is_alive());
         let waiting: Vec<_> = alive
-            .map(|(pid, process)| {
-                let since = process.proxy.sockets.waiting_since();
-                (pid, since.map(|shown| process.clock.when(shown)))
+            .filter_map(|(pid, process)| {
+                let since = process.proxy.sockets.waiting_since()?;
+                let shown = process.clock.shows(self.now);
+                Some(Waiting {
+                    pid,
+                    since: process.clock.when(since),
+                    gate_open: process.proxy.policy().gate_open(shown),
+                })
             })
             .collect();
         self.oracle

@@ -5,16 +5,21 @@ use std::sync::mpsc::{self, Receiver};
 use serde_json::Value;
 
 use super::super::access::TokenSource;
-use super::super::client::Client;
+use super::super::client::{Client, Reply};
 use super::super::credentials::Credentials;
 use super::super::testing::{
     self, Asked, Directory, recorded_body, recorded_content_type, recorded_patch, recorded_target,
     reply, serve,
 };
 use super::*;
+use std::time::Duration;
+
 use crate::cluster::{LeaseToken, Scale};
 
 const OBJECT: &str = "/apis/apps/v1/namespaces/default/deployments/myapp";
+/// What a renewal writes, and what it wrote when it was recorded.
+const TOKEN: &str = "zpa-5d9c7 3f2a 5m0s";
+const RECORDED_TOKEN: &str = "zpa-5d9c7 3f2a";
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
 
 /// A Deployment and the client to come to it with.
@@ -32,15 +37,14 @@ impl Fixture {
         }
     }
 
-    fn ask(&self, request: &Request, seconds: u64) -> Outcome {
-        let now = Time::new(Duration::from_secs(seconds));
-        let answer = self.deployment.execute(&self.client.calls(), request, now);
+    fn ask(&self, request: &Request) -> Outcome {
+        let answer = self.deployment.execute(&self.client.calls(), request);
         self.deployment.say(request, &answer);
         classify(&answer)
     }
 
-    fn read(&self, seconds: u64) -> Outcome {
-        self.ask(&Request::Read, seconds)
+    fn read(&self) -> Outcome {
+        self.ask(&Request::Read)
     }
 }
 
@@ -74,16 +78,19 @@ fn scale_of(outcome: &Outcome) -> &Scale {
 }
 
 fn renewal(store: LeaseStore) -> Request {
-    Request::RenewLease {
+    Request::RenewLease(Renewal {
         nonce: 0x3f2a,
+        ttl: Duration::from_secs(300),
+        in_use: true,
+        guard: None,
         store,
-    }
+    })
 }
 
 #[test]
 fn a_read_shows_the_deployment_and_what_was_renewed() {
     let (server, seen) = serving(|_| (200, recorded_body("30-deployment-get-after")));
-    let outcome = Fixture::new(&testing::config(server)).read(0);
+    let outcome = Fixture::new(&testing::config(server)).read();
     let scale = scale_of(&outcome);
     assert_eq!((scale.replicas, scale.version.0.as_str()), (0, "10343"));
     let token = LeaseToken(r#""zpa-5d9c7 3f2a" """#.into());
@@ -92,93 +99,33 @@ fn a_read_shows_the_deployment_and_what_was_renewed() {
 }
 
 #[test]
-fn where_the_deployment_may_not_be_read_its_scale_is_and_after_5_minutes_both_are_tried() {
-    let (server, seen) = serving(|asked| match asked.target.as_str() {
-        SCALE => (200, recorded_body("13-scale-get-one")),
-        _ => forbidden(),
-    });
-    let fixture = Fixture::new(&testing::config(server));
-    for (seconds, expected) in [
-        (1000, &[OBJECT, SCALE][..]),
-        (1010, &[SCALE]),
-        (1299, &[SCALE]),
-        (1300, &[OBJECT, SCALE]),
-        (1599, &[SCALE]),
-        (1600, &[OBJECT, SCALE]),
-    ] {
-        let outcome = fixture.read(seconds);
-        let scale = scale_of(&outcome);
-        assert_eq!(
-            (scale.replicas, &scale.lease_token),
-            (1, &None),
-            "{seconds}"
-        );
-        assert_eq!(targets(&seen), expected, "{seconds}");
-    }
+fn a_read_of_the_scale_shows_the_scale_and_no_lease() {
+    let (server, seen) = serving(|_| (200, recorded_body("13-scale-get-one")));
+    let outcome = Fixture::new(&testing::config(server)).ask(&Request::ReadScale);
+    let scale = scale_of(&outcome);
+    assert_eq!((scale.replicas, &scale.lease_token), (1, &None));
+    assert_eq!(targets(&seen), [SCALE]);
 }
 
+/// What follows from a refusal is the policy's matter.
 #[test]
-fn once_the_deployment_may_be_read_its_scale_is_left_alone() {
-    let granted = Arc::new(Mutex::new(false));
-    let ours = granted.clone();
-    let (server, seen) = serving(move |asked| match asked.target.as_str() {
-        SCALE => (200, recorded_body("13-scale-get-one")),
-        _ if *ours.lock().unwrap() => (200, recorded_body("16-status-patch-condition")),
-        _ => forbidden(),
-    });
-    let fixture = Fixture::new(&testing::config(server));
-    fixture.read(1000);
-    *granted.lock().unwrap() = true;
-    targets(&seen);
-    for seconds in [1300, 1310, 1320] {
-        let outcome = fixture.read(seconds);
-        assert!(scale_of(&outcome).lease_token.is_some(), "{seconds}");
-        assert_eq!(targets(&seen), [OBJECT], "{seconds}");
-    }
-}
-
-#[test]
-fn a_failure_of_the_second_attempt_is_no_permission_and_no_refusal() {
-    let (sender, statuses) = mpsc::channel();
-    let statuses = Mutex::new(statuses);
-    let (server, seen) = serving(move |asked| match asked.target.as_str() {
-        SCALE => (200, recorded_body("13-scale-get-one")),
-        _ => (statuses.lock().unwrap().recv().unwrap(), b"{}".to_vec()),
-    });
-    let fixture = Fixture::new(&testing::config(server));
-    for status in [403, 500, 403] {
-        sender.send(status).unwrap();
-    }
-    fixture.read(1000);
-    let unknown = Outcome::Unknown { retry_after: None };
-    assert_eq!(fixture.read(1300), unknown);
-    assert!(matches!(fixture.read(1301), Outcome::Scale(_)));
-    assert_eq!(targets(&seen), [OBJECT, SCALE, OBJECT, OBJECT, SCALE]);
-}
-
-#[test]
-fn nothing_but_a_403_has_the_scale_read_in_place_of_the_deployment() {
+fn each_request_is_one_call_whatever_comes_back() {
     let unknown = Outcome::Unknown { retry_after: None };
     for (status, outcome) in [
-        (401, Outcome::Forbidden),
+        (401, Outcome::Unauthorized),
+        (403, Outcome::Forbidden),
         (404, Outcome::NotFound),
         (429, Outcome::Busy { retry_after: None }),
         (500, unknown.clone()),
         (200, unknown),
     ] {
-        let (server, seen) = serving(move |_| (status, b"{}".to_vec()));
-        let fixture = Fixture::new(&testing::config(server));
-        assert_eq!(fixture.read(0), outcome, "{status}");
-        assert_eq!(targets(&seen), [OBJECT], "{status}");
+        for (request, target) in [(Request::Read, OBJECT), (Request::ReadScale, SCALE)] {
+            let (server, seen) = serving(move |_| (status, b"{}".to_vec()));
+            let fixture = Fixture::new(&testing::config(server));
+            assert_eq!(fixture.ask(&request), outcome, "{status}");
+            assert_eq!(targets(&seen), [target], "{status}");
+        }
     }
-}
-
-#[test]
-fn where_neither_may_be_read_the_read_is_forbidden() {
-    let (server, seen) = serving(|_| forbidden());
-    let fixture = Fixture::new(&testing::config(server));
-    assert_eq!(fixture.read(0), Outcome::Forbidden);
-    assert_eq!(targets(&seen), [OBJECT, SCALE]);
 }
 
 #[test]
@@ -186,7 +133,7 @@ fn a_renewal_in_the_status_is_the_one_that_was_recorded() {
     let recording = "16-status-patch-condition";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
     let fixture = Fixture::new(&testing::config(server));
-    let outcome = fixture.ask(&renewal(LeaseStore::Status), 0);
+    let outcome = fixture.ask(&renewal(LeaseStore::Status));
     assert_eq!(scale_of(&outcome).replicas, 1);
     assert!(scale_of(&outcome).lease_token.is_some());
     let asked = seen.recv_timeout(testing::DEADLINE).unwrap();
@@ -194,7 +141,8 @@ fn a_renewal_in_the_status_is_the_one_that_was_recorded() {
     assert_eq!(asked.method, "PATCH");
     assert_eq!(asked.target, recorded_target(recording));
     assert_eq!(asked.content_type, recorded_content_type(recording));
-    assert_eq!(json(&asked.body), json(&recorded_patch(recording)));
+    let recorded = recorded_patch(recording).replace(RECORDED_TOKEN, TOKEN);
+    assert_eq!(json(&asked.body), json(&recorded));
 }
 
 #[test]
@@ -202,7 +150,7 @@ fn a_renewal_by_annotation_is_a_merge_patch_of_the_deployment() {
     let recording = "19-annotation-patch";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
     let fixture = Fixture::new(&testing::config(server));
-    let outcome = fixture.ask(&renewal(LeaseStore::Annotation), 0);
+    let outcome = fixture.ask(&renewal(LeaseStore::Annotation));
     assert!(scale_of(&outcome).lease_token.is_some());
     let asked = seen.recv_timeout(testing::DEADLINE).unwrap();
     assert_eq!(asked.method, "PATCH");
@@ -210,7 +158,7 @@ fn a_renewal_by_annotation_is_a_merge_patch_of_the_deployment() {
     assert_eq!(asked.content_type, recorded_content_type(recording));
     assert_eq!(
         asked.body,
-        r#"{"metadata":{"annotations":{"zero-pod-autoscaler/in-use":"zpa-5d9c7 3f2a"}}}"#
+        format!(r#"{{"metadata":{{"annotations":{{"zero-pod-autoscaler/in-use":"{TOKEN}"}}}}}}"#)
     );
 }
 
@@ -219,7 +167,7 @@ fn a_refused_renewal_is_forbidden_and_touches_nothing_else() {
     for store in [LeaseStore::Status, LeaseStore::Annotation] {
         let (server, seen) = serving(|_| forbidden());
         let fixture = Fixture::new(&testing::config(server));
-        let outcome = fixture.ask(&renewal(store), 0);
+        let outcome = fixture.ask(&renewal(store));
         assert_eq!(outcome, Outcome::Forbidden, "{store:?}");
         assert_eq!(targets(&seen).len(), 1, "{store:?}");
     }
@@ -262,7 +210,7 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
         otherwise: None,
     };
     let fixture = Fixture::new(&config);
-    assert!(matches!(fixture.read(0), Outcome::Scale(_)));
+    assert!(matches!(fixture.read(), Outcome::Scale(_)));
     assert_eq!(targets(&seen), [OBJECT, OBJECT]);
 }
 
@@ -295,6 +243,8 @@ fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
     };
     let server = serve(|_, _| false);
     for (request, permission) in [
+        (Request::Read, Permission::GetDeployment),
+        (Request::ReadScale, Permission::GetScale),
         (write, Permission::PatchScale),
         (renewal(LeaseStore::Status), Permission::PatchStatus),
         (renewal(LeaseStore::Annotation), Permission::PatchDeployment),
@@ -315,34 +265,4 @@ fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
             assert_eq!(news, (rights, trouble), "{permission}: {label}");
         }
     }
-}
-
-#[test]
-fn where_only_the_scale_may_be_read_the_other_right_is_the_one_that_is_refused() {
-    let status = Arc::new(Mutex::new(200));
-    let ours = status.clone();
-    let (server, _seen) = serving(move |asked| match asked.target.as_str() {
-        SCALE => (*ours.lock().unwrap(), recorded_body("13-scale-get-one")),
-        _ => forbidden(),
-    });
-    let fixture = Fixture::new(&testing::config(server));
-    let read = |seconds| {
-        let now = Time::new(Duration::from_secs(seconds));
-        let calls = fixture.client.calls();
-        let answer = fixture.deployment.execute(&calls, &Request::Read, now);
-        told(fixture.deployment.news(&Request::Read, &answer))
-    };
-    assert_eq!(read(0), (vec![(Permission::GetDeployment, false)], false));
-    *status.lock().unwrap() = 403;
-    let both = vec![
-        (Permission::GetDeployment, false),
-        (Permission::GetScale, false),
-    ];
-    assert_eq!(read(10), (both, true));
-    *status.lock().unwrap() = 200;
-    let one = vec![
-        (Permission::GetDeployment, false),
-        (Permission::GetScale, true),
-    ];
-    assert_eq!(read(20), (one, false));
 }

@@ -10,7 +10,7 @@ use super::super::testing::{
     serve,
 };
 use super::*;
-use crate::cluster::{LeaseStore, LeaseToken, Outcome, ResourceVersion, Scale};
+use crate::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, ResourceVersion, Scale};
 
 fn write_to(replicas: u32) -> Request {
     Request::WriteScale {
@@ -20,10 +20,13 @@ fn write_to(replicas: u32) -> Request {
 }
 
 fn renewal() -> Request {
-    Request::RenewLease {
+    Request::RenewLease(Renewal {
         nonce: 0x3f2a,
+        ttl: Duration::from_secs(300),
+        in_use: true,
+        guard: None,
         store: LeaseStore::Status,
-    }
+    })
 }
 
 /// The executor alone, and what it reports.
@@ -74,7 +77,7 @@ fn every_reply_is_classified_as_documented() {
     let after = "Retry-After: 7\r\n";
     for (status, headers, outcome) in [
         (400, "", unknown(None)),
-        (401, "", Outcome::Forbidden),
+        (401, "", Outcome::Unauthorized),
         (403, "", Outcome::Forbidden),
         (404, "", Outcome::NotFound),
         (409, "", Outcome::Conflict),
@@ -115,12 +118,7 @@ fn a_recorded_scale_comes_back_from_a_guarded_patch() {
         let _ = stream.write_all(&recorded_reply(name));
         false
     });
-    let scale = Scale {
-        replicas: 1,
-        version: ResourceVersion("10299".into()),
-        lease_token: None,
-        generation: None,
-    };
+    let scale = Scale::of(1, "10299");
     assert_eq!(outcome_of(write_to(1), server), Outcome::Scale(scale));
 }
 
@@ -138,10 +136,9 @@ fn a_renewal_shows_the_deployment() {
         false
     });
     let scale = Scale {
-        replicas: 1,
-        version: ResourceVersion("10320".into()),
         lease_token: Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into())),
         generation: Some(2),
+        ..Scale::of(1, "10320")
     };
     assert_eq!(outcome_of(renewal(), server), Outcome::Scale(scale));
 }

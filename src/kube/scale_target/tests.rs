@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use super::super::client::Client;
 use super::super::credentials::Credentials;
 use super::super::testing::{self, Asked, recorded_body, reply, serve};
 use super::*;
-use crate::cluster::{LeaseToken, Scale};
+use crate::cluster::{LeaseStore, LeaseToken, Renewal, Scale};
 use crate::workload::Resource;
 
 /// `METHOD path` of each request, and what to answer it with.
@@ -218,7 +219,14 @@ fn an_object_that_cannot_be_found_fails_every_request_with_that() {
     let selector = "app=guestbook".to_owned();
     let target = Target::new("default", TargetRef::ReplicaSetOwner { selector });
     let calls = server.client.calls();
-    let patch = Patch::annotation("zpa 1");
+    let renewal = Renewal {
+        nonce: 1,
+        ttl: Duration::from_secs(300),
+        in_use: true,
+        guard: None,
+        store: LeaseStore::Annotation,
+    };
+    let patch = Patch::annotation("zpa 1", &renewal);
     for answer in [
         target.read(&calls),
         target.read_scale(&calls),

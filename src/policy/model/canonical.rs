@@ -14,7 +14,9 @@
 
 use std::time::Duration;
 
+use super::super::config::LONGEST_PAUSE_WAITING;
 use super::super::lease::{self, Lease};
+use super::super::rights::Right;
 use super::super::seen::LONGEST_GAP;
 use super::super::{InFlight, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
@@ -24,6 +26,9 @@ use crate::cluster::{LeaseToken, Request, ResourceVersion};
 
 /// The idle TTL.
 pub const TTL: Duration = Duration::from_secs(10);
+
+/// For how long a right is refused until that is believed.
+pub const BELIEVED_AFTER: Duration = Duration::from_secs(4);
 
 /// How far time moves at once: a poll, half a lease's renewal rounded up to
 /// the grid, a quarter of a lease, the fail-open, and a fifth of the TTL.
@@ -40,15 +45,21 @@ pub fn age(policy: &mut Policy) {
         connections: _,
         idle_since,
         dialable: _,
+        can_wake: _,
         seen,
+        longest_lease: _,
+        is_missing: _,
         generation: _,
         lease,
+        reads,
+        scale_writes,
         without_lease: _,
         scale_reported: _,
-        in_flight: _,
+        leases_reported: _,
+        other_ttl_reported: _,
+        in_flight,
         next_id: _,
         due,
-        not_before,
         backoff: _,
         nonces: _,
         commands: _,
@@ -67,23 +78,34 @@ pub fn age(policy: &mut Policy) {
         seen,
         last,
         Some(due),
-        Some(not_before),
+        in_flight.as_mut().map(|asked| &mut asked.sent),
     ];
-    for time in times.into_iter().flatten().chain(times_of(lease)) {
+    let rights = times_of_right(reads).chain(times_of_right(scale_writes));
+    let times = times.into_iter().flatten().chain(rights);
+    for time in times.chain(times_of(lease)) {
         *time = *time - STEP;
     }
+}
+
+fn times_of_right(right: &mut Right) -> impl Iterator<Item = &mut Time> {
+    let times = match right {
+        Right::Granted => [None, None],
+        Right::Refused { since, last } => [Some(since), Some(last)],
+        Right::Missing { retry } => [Some(retry), None],
+    };
+    times.into_iter().flatten()
 }
 
 fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
     let Lease {
         ttl: _,
+        needed: _,
+        believed_after: _,
         until,
         sent,
         due,
-        store: _,
-        retry_ways,
-        proven: _,
-        forbidden_since,
+        status,
+        annotation,
         sought_since,
         somebody_waits: _,
         failed,
@@ -95,13 +117,12 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         until.as_mut(),
         Some(sent),
         due.as_mut(),
-        retry_ways.as_mut(),
-        forbidden_since.as_mut(),
         sought_since.as_mut(),
         Some(failed),
         Some(not_before),
     ];
-    times.into_iter().flatten()
+    let rights = times_of_right(status).chain(times_of_right(annotation));
+    times.into_iter().flatten().chain(rights)
 }
 
 /// Forgets what makes no difference to anything that the policy will do.
@@ -110,14 +131,17 @@ pub fn normalise(policy: &mut Policy) {
     forget_what_is_for_the_log(policy);
     forget_names(policy);
     unify_idleness(policy);
-    policy.not_before = policy.not_before.max(NOW);
+    normalise_right(&mut policy.reads);
+    normalise_right(&mut policy.scale_writes);
     policy.due = match asked(policy) {
         // It is replaced by nothing, and its answer decides what is due next.
         Some(Request::WriteScale { .. }) => NOW,
         _ => on_grid(policy.due),
     };
-    let renews = matches!(asked(policy), Some(Request::RenewLease { .. }));
-    normalise_lease(&mut policy.lease, renews);
+    if let Some(asked) = &mut policy.in_flight {
+        asked.sent = asked.sent.max(NOW - horizon_of(&asked.request));
+    }
+    normalise_lease(&mut policy.lease);
 }
 
 fn asked(policy: &Policy) -> Option<&Request> {
@@ -132,6 +156,7 @@ pub fn forget_chance(policy: &mut Policy) {
 }
 
 fn forget_what_is_for_the_log(policy: &mut Policy) {
+    policy.leases_reported = (None, false);
     policy.scale_reported = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
         *since = NOW;
@@ -144,7 +169,7 @@ fn forget_what_is_for_the_log(policy: &mut Policy) {
 pub fn forget_names(policy: &mut Policy) {
     policy.connections.accepted = 0;
     policy.next_id = 0;
-    if let Some(InFlight { id, request }) = &mut policy.in_flight {
+    if let Some(InFlight { id, request, .. }) = &mut policy.in_flight {
         *id = 0;
         forget_nonce(request);
     }
@@ -189,9 +214,9 @@ pub fn steps_unused(policy: &Policy) -> u8 {
     (NOW.since(since).as_millis() / STEP.as_millis()) as u8
 }
 
-fn normalise_lease(lease: &mut Lease, renews: bool) {
+fn normalise_lease(lease: &mut Lease) {
     lease.until = lease.until.filter(|&until| until > NOW).map(on_grid);
-    lease.sent = lease.sent.max(NOW - horizon_of_sending(lease, renews));
+    lease.sent = lease.sent.max(NOW - horizon_of_sending(lease));
     lease.due = lease.due.map(on_grid);
     lease.not_before = lease.not_before.max(NOW);
     lease.failed = at_most_just_beyond(lease.failed, lease::FRESH);
@@ -200,22 +225,42 @@ fn normalise_lease(lease: &mut Lease, renews: bool) {
         .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
     // Asked only of who seeks a lease, and noted anew when that begins.
     lease.somebody_waits &= lease.sought_since.is_some();
-    // Asked only of who is forbidden to renew, which nobody is here.
-    lease.proven = false;
+    normalise_right(&mut lease.status);
+    normalise_right(&mut lease.annotation);
 }
 
-/// Since when at the latest it makes no difference when a renewal was
-/// sent. On its way, it is one that no lease can follow from any more. Later
-/// on, it is one after which everything is due that is due so long after it:
-/// the renewal of a lease that holds, the next attempt when somebody waits, and
-/// the renewal of the last close, which comes before either.
-fn horizon_of_sending(lease: &Lease, renews: bool) -> Duration {
-    if renews {
-        Lease::length(TTL)
-    } else if lease.until.is_some() {
-        Lease::renewal(TTL).max(lease::FAIL_OPEN_AFTER)
-    } else {
-        lease::FAIL_OPEN_AFTER
+/// Old refusals count as none, and how long others have lasted makes no difference
+/// once they are believed.
+fn normalise_right(right: &mut Right) {
+    if right.is_stale(BELIEVED_AFTER, NOW) {
+        *right = Right::Granted;
+    }
+    match right {
+        Right::Granted => {}
+        Right::Refused { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
+        Right::Missing { retry } => *retry = on_grid(*retry),
+    }
+}
+
+/// Since when at the latest it makes no difference when a request on its way was
+/// sent. Then it is given up as soon as somebody waits; and a renewal is one that no
+/// lease can follow from any more.
+fn horizon_of(request: &Request) -> Duration {
+    let given_up = STEP * LONGEST_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
+    match request {
+        Request::RenewLease(_) => given_up.max(Lease::length(TTL)),
+        Request::Read | Request::ReadScale | Request::WriteScale { .. } => given_up,
+    }
+}
+
+/// Since when at the latest it makes no difference when the last renewal was sent:
+/// everything is due that is due so long after it, be it the renewal of a lease that
+/// holds, the next attempt when somebody waits, or the renewal of the last close,
+/// which comes before either.
+fn horizon_of_sending(lease: &Lease) -> Duration {
+    match lease.until {
+        Some(_) => Lease::renewal(TTL).max(lease::FAIL_OPEN_AFTER),
+        None => lease::FAIL_OPEN_AFTER,
     }
 }
 
@@ -243,8 +288,8 @@ fn same_from_one_failure_on(backoff: &Backoff) -> Backoff {
 
 /// All renewals are alike: it is the server that makes tokens unique.
 pub fn forget_nonce(request: &mut Request) {
-    if let Request::RenewLease { nonce, .. } = request {
-        *nonce = 0;
+    if let Request::RenewLease(renewal) = request {
+        renewal.nonce = 0;
     }
 }
 
@@ -266,7 +311,8 @@ pub fn versions(policy: &mut Policy) -> impl Iterator<Item = &mut ResourceVersio
 pub fn guard(request: &mut Request) -> Option<&mut ResourceVersion> {
     match request {
         Request::WriteScale { guard, .. } => Some(guard),
-        Request::Read | Request::RenewLease { .. } => None,
+        Request::RenewLease(renewal) => renewal.guard.as_mut(),
+        Request::Read | Request::ReadScale => None,
     }
 }
 

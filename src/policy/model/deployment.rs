@@ -1,7 +1,7 @@
 //! The API server with its one Deployment, and the ways in which a broken
 //! protocol would treat it.
 
-use crate::cluster::{LeaseToken, Outcome, Request, ResourceVersion, Scale};
+use crate::cluster::{LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 
 /// How many replicas a wake asks for.
 pub const WAKE_REPLICAS: u32 = 1;
@@ -79,7 +79,13 @@ impl Deployment {
     pub fn apply(&mut self, request: &Request, variant: Variant) -> Result<Outcome, Breach> {
         match request {
             Request::Read => {}
-            Request::RenewLease { .. } => self.renew(variant),
+            Request::ReadScale => return Ok(self.show(None)),
+            Request::RenewLease(Renewal {
+                guard: Some(guard), ..
+            }) if *guard != self.version && variant != Variant::NoGuard => {
+                return Ok(Outcome::Conflict);
+            }
+            Request::RenewLease(_) => self.renew(variant),
             Request::WriteScale { guard, .. }
                 if *guard != self.version && variant != Variant::NoGuard =>
             {
@@ -118,10 +124,8 @@ impl Deployment {
 
     fn show(&self, lease_token: Option<LeaseToken>) -> Outcome {
         Outcome::Scale(Scale {
-            generation: None,
-            replicas: self.replicas,
-            version: self.version.clone(),
             lease_token,
+            ..Scale::of(self.replicas, &self.version.0)
         })
     }
 

@@ -77,6 +77,8 @@ struct Budget {
     faults: u8,
     /// Steps of time that pass while a request or an answer is on its way.
     delays: u8,
+    /// Requests that are answered with 401 or 403.
+    refusals: u8,
     /// Writes by others, that move the version and nothing else.
     touches: u8,
 }
@@ -119,6 +121,10 @@ enum Action {
     GiveUp(usize),
     /// The API server cannot be reached.
     Refuse(usize),
+    /// The API server answers 403.
+    Forbid(usize),
+    /// The API server answers 401.
+    Deny(usize),
     /// A request that was given up is carried out after all.
     ApplyLate(LateRequest),
     /// Somebody else writes to the Deployment.
@@ -185,6 +191,7 @@ impl Storm {
     fn actions_of(&self, world: &World, p: usize, actions: &mut Vec<Action>) {
         let proxy = &world.proxies[p];
         let faults = world.is_stormy() && world.left.faults > 0;
+        let refusals = world.is_stormy() && world.left.refusals > 0;
         let opens = world.is_stormy() && world.left.connections > 0;
         let requests = proxy.request().is_some();
         let pending = proxy.call.is_some();
@@ -197,6 +204,8 @@ impl Storm {
             (runs && proxy.has_answer(), Action::Answer(p)),
             (runs && pending && faults, Action::GiveUp(p)),
             (runs && requests && faults, Action::Refuse(p)),
+            (runs && requests && refusals, Action::Forbid(p)),
+            (runs && requests && refusals, Action::Deny(p)),
             (runs && opens && !proxy.waiting, Action::Open(p)),
             (proxy.may_hand_over(), Action::HandOver(p)),
             (runs && world.is_stormy() && proxy.waiting, Action::Leave(p)),
@@ -235,6 +244,8 @@ impl Storm {
             Action::Answer(p) => world.answer(p, self.variant),
             Action::GiveUp(p) => self.give_up(world, p),
             Action::Refuse(p) => world.hear(p, Outcome::Unreachable),
+            Action::Forbid(p) => world.hear(p, Outcome::Forbidden),
+            Action::Deny(p) => world.hear(p, Outcome::Unauthorized),
             Action::ApplyLate(request) => world.apply_late(request, self.variant),
             Action::Touch => world.deployment.touch(),
             Action::Open(p) => world.at(p, Proxy::opens),
@@ -284,6 +295,7 @@ impl Storm {
         let budget = match action {
             Action::Open(_) => &mut left.connections,
             fault if fault.is_fault() => &mut left.faults,
+            Action::Forbid(_) | Action::Deny(_) => &mut left.refusals,
             Action::Touch => &mut left.touches,
             Action::Pass if is_late => &mut left.delays,
             _ => return,

@@ -1,9 +1,9 @@
 //! One proxy: the real policy, its connections and its one request.
 
 use super::super::{Command, Config, Connections, Phase, Policy};
-use super::canonical::{self, NOW, TTL};
+use super::canonical::{self, BELIEVED_AFTER, NOW, TTL};
 use super::deployment::{Breach, CURRENT, Deployment, WAKE_REPLICAS};
-use crate::cluster::{LeaseToken, Outcome, Request};
+use crate::cluster::{LeaseToken, Outcome, Renewal, Request};
 
 /// Steps in a TTL.
 pub const STEPS_PER_TTL: u8 = (TTL.as_millis() / canonical::STEP.as_millis()) as u8;
@@ -67,6 +67,8 @@ impl Proxy {
         let config = Config {
             idle_ttl: TTL,
             wake_replicas: WAKE_REPLICAS,
+            refusal_believed_after: BELIEVED_AFTER,
+            ..Config::default()
         };
         let mut policy = Policy::new(config, 0, NOW);
         canonical::normalise(&mut policy);
@@ -230,8 +232,8 @@ impl Proxy {
         }
         let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
         self.policy.reply(id, outcome, NOW);
-        if matches!(call.request, Request::RenewLease { .. }) {
-            self.ghost.hindered |= shown.is_none();
+        if matches!(call.request, Request::RenewLease(_)) {
+            self.ghost.hindered |= shown.is_none() && call.renews();
             if self.holds_lease() {
                 (self.ghost.hindered, self.ghost.away) = (false, false);
             }
@@ -255,10 +257,27 @@ impl Proxy {
                 Command::ReleasePods | Command::Report(_) => {}
             }
         }
+        if self.policy.in_flight.is_none() {
+            self.loses_interest(&mut effects);
+        }
         effects
     }
 
+    /// The policy waits no longer for what is on its way: it has given it up, or a
+    /// read was superseded.
+    fn loses_interest(&mut self, effects: &mut Effects) {
+        let Some(call) = self.call.take() else {
+            return;
+        };
+        self.ghost.unread |= call.writes_scale();
+        self.ghost.hindered |= call.renews();
+        if call.outcome.is_none() {
+            effects.replaced = Some(call.request);
+        }
+    }
+
     fn ask(&mut self, mut request: Request, effects: &mut Effects) {
+        self.loses_interest(effects);
         if let Request::WriteScale { replicas, .. } = request {
             if self.ghost.unread {
                 effects.breach = Some(Breach::Blind);
@@ -267,18 +286,17 @@ impl Proxy {
             }
         }
         canonical::forget_nonce(&mut request);
-        let before = self.call.replace(Call {
+        self.call = Some(Call {
             request,
             outcome: None,
         });
-        if let Some(call) = before.filter(|call| call.outcome.is_none()) {
-            effects.replaced = Some(call.request);
-        }
     }
 
     /// Counts the lease that is about to be granted from the reply.
     pub fn counts_from_the_reply(&mut self) {
-        self.policy.lease.sent = NOW;
+        if let Some(asked) = &mut self.policy.in_flight {
+            asked.sent = NOW;
+        }
     }
 
     // --- The canonical form ---
@@ -306,6 +324,14 @@ impl Proxy {
 impl Call {
     pub fn writes_scale(&self) -> bool {
         matches!(self.request, Request::WriteScale { .. })
+    }
+
+    /// Whether it is a renewal under which connections are to be let through.
+    fn renews(&self) -> bool {
+        matches!(
+            self.request,
+            Request::RenewLease(Renewal { guard: None, .. })
+        )
     }
 
     fn versions(&mut self) -> impl Iterator<Item = &mut crate::cluster::ResourceVersion> {

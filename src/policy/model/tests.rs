@@ -18,6 +18,7 @@ const FAIR: Budget = Budget {
     connections: 1,
     faults: 0,
     delays: 0,
+    refusals: 0,
     touches: 0,
 };
 
@@ -106,6 +107,13 @@ fn actions(path: Option<Path<World, Action>>) -> Vec<Action> {
 #[test]
 fn the_rules_hold_at_all_times_while_nothing_goes_wrong() {
     holds("a fair run", from_the_start(FAIR));
+}
+
+#[test]
+fn the_rules_hold_while_anything_is_refused_at_any_time() {
+    for refusals in [1, 2] {
+        holds("refusals", from_the_start(Budget { refusals, ..FAIR }));
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::canonical;
+use super::canonical::{self, TTL};
 use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
 use super::proxy::{Call, Effects, Proxy};
 use super::{Budget, Eras};
-use crate::cluster::{LeaseStore, Outcome, Request, ResourceVersion};
+use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 use crate::policy::Phase;
 
 /// Requests that nobody waits for any more, and that may still be carried out.
@@ -14,6 +14,8 @@ use crate::policy::Phase;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Late {
     pub renewal: bool,
+    /// The renewal before a sleep, which is guarded.
+    pub last_renewal: bool,
     pub sleep: bool,
     pub wake: bool,
 }
@@ -93,10 +95,22 @@ impl Hasher for Folding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateRequest {
     Renewal,
+    /// The one before a sleep.
+    LastRenewal,
     /// A write of zero.
     Sleep,
     /// A write of the wake count.
     Wake,
+}
+
+fn renewal(guard: Option<ResourceVersion>) -> Request {
+    Request::RenewLease(Renewal {
+        nonce: 0,
+        ttl: TTL,
+        in_use: false,
+        guard,
+        store: LeaseStore::Status,
+    })
 }
 
 /// A time-out.
@@ -105,22 +119,29 @@ pub const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 impl Late {
     pub fn add(&mut self, request: &Request) {
         match request {
-            Request::RenewLease { .. } => self.renewal = true,
-            Request::WriteScale { guard, .. } if guard.0 != CURRENT => {}
+            Request::RenewLease(Renewal { guard: None, .. }) => self.renewal = true,
+            Request::RenewLease(Renewal {
+                guard: Some(guard), ..
+            })
+            | Request::WriteScale { guard, .. }
+                if guard.0 != CURRENT => {}
+            Request::RenewLease(_) => self.last_renewal = true,
             Request::WriteScale { replicas: 0, .. } => self.sleep = true,
             Request::WriteScale { .. } => self.wake = true,
-            Request::Read => {}
+            Request::Read | Request::ReadScale => {}
         }
     }
 
     pub fn all(&self) -> impl Iterator<Item = LateRequest> {
         let Late {
             renewal,
+            last_renewal,
             sleep,
             wake,
         } = *self;
         [
             (renewal, LateRequest::Renewal),
+            (last_renewal, LateRequest::LastRenewal),
             (sleep, LateRequest::Sleep),
             (wake, LateRequest::Wake),
         ]
@@ -225,11 +246,9 @@ impl World {
         let request = match request {
             LateRequest::Renewal => {
                 self.late.renewal = false;
-                Request::RenewLease {
-                    nonce: 0,
-                    store: LeaseStore::Status,
-                }
+                renewal(None)
             }
+            LateRequest::LastRenewal => renewal(Some(guard)),
             LateRequest::Sleep => Request::WriteScale { replicas: 0, guard },
             LateRequest::Wake => Request::WriteScale {
                 replicas: WAKE_REPLICAS,
@@ -259,7 +278,11 @@ impl World {
     /// they are opaque, and only ever compared.
     pub fn rename(&mut self) {
         if self.deployment.version.0 != CURRENT {
-            (self.late.sleep, self.late.wake) = (false, false);
+            let renewal = self.late.renewal;
+            self.late = Late {
+                renewal,
+                ..Late::default()
+            };
         }
         for proxy in &mut self.proxies {
             proxy.rename(&self.deployment);

@@ -1,11 +1,11 @@
-//! The stage of the tests: a [`Fixture`] plays the parts of the engine and of the
+//! What the tests share: a [`Fixture`] plays the parts of the engine and of the
 //! API server, and knows the words in which a test says what is asked of it and
 //! what it answers.
 
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, LeaseToken, Outcome, Request, ResourceVersion, Scale};
+use crate::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 use crate::policy::{Change, Command, Config, Connections, Phase, Policy};
 
 pub(super) const TTL: Duration = Duration::from_secs(60);
@@ -32,11 +32,29 @@ pub(super) fn write(replicas: u32, version: &str) -> Request {
     }
 }
 
+/// A renewal while there are connections.
 pub(super) fn renew() -> Request {
-    Request::RenewLease {
+    renewal(true, None)
+}
+
+/// The renewal of the last close.
+pub(super) fn renew_once_more() -> Request {
+    renewal(false, None)
+}
+
+/// The renewal before a sleep.
+pub(super) fn renew_at(version: &str) -> Request {
+    renewal(false, Some(ResourceVersion(version.to_owned())))
+}
+
+fn renewal(in_use: bool, guard: Option<ResourceVersion>) -> Request {
+    Request::RenewLease(Renewal {
         nonce: 0,
+        ttl: TTL,
+        in_use,
+        guard,
         store: LeaseStore::Status,
-    }
+    })
 }
 
 /// The Deployment as a read shows it, with the token that all tests begin with.
@@ -46,22 +64,14 @@ pub(super) fn scale(replicas: u32, version: &str) -> Outcome {
 
 /// The scale alone, as where the Deployment may not be read.
 pub(super) fn without_token(replicas: u32, version: &str) -> Outcome {
-    let version = ResourceVersion(version.to_owned());
-    Outcome::Scale(Scale {
-        replicas,
-        version,
-        lease_token: None,
-        generation: None,
-    })
+    Outcome::Scale(Scale::of(replicas, version))
 }
 
 /// The Deployment as it is after somebody has renewed.
 pub(super) fn with_token(replicas: u32, version: &str, token: &str) -> Outcome {
     Outcome::Scale(Scale {
-        replicas,
-        version: ResourceVersion(version.to_owned()),
         lease_token: Some(LeaseToken(token.to_owned())),
-        generation: None,
+        ..Scale::of(replicas, version)
     })
 }
 
@@ -70,10 +80,14 @@ pub(super) const LOST: Outcome = Outcome::Unknown { retry_after: None };
 impl Fixture {
     /// At the start of the program.
     pub(super) fn start() -> Self {
-        let config = Config {
+        Fixture::start_with(Config {
             idle_ttl: TTL,
             wake_replicas: 2,
-        };
+            ..Config::default()
+        })
+    }
+
+    pub(super) fn start_with(config: Config) -> Self {
         let now = Time::from_millis(1_000_000);
         let mut policy = Policy::new(config, 1, now);
         policy.handle_timeout(now);
@@ -108,9 +122,18 @@ impl Fixture {
         fixture.passes_quietly(TTL);
         fixture.commands();
         fixture.answers(scale(1, "5"));
-        assert_eq!(fixture.policy.phase, Phase::ScalingDown);
-        assert_eq!(fixture.asked(), [write(0, "5")]);
+        fixture.announces_that_nobody_is_there("5", "6");
         fixture
+    }
+
+    /// The renewal before a sleep is on its way and succeeds, so that zero is written.
+    pub(super) fn announces_that_nobody_is_there(&mut self, before: &str, after: &str) {
+        assert_eq!(self.asked(), [renew_at(before)]);
+        self.renewed += 1;
+        let token = format!("ours {}", self.renewed);
+        self.answers(with_token(1, after, &token));
+        assert_eq!(self.policy.phase, Phase::ScalingDown);
+        assert_eq!(self.asked(), [write(0, after)]);
     }
 
     /// A connection has come while asleep, and the wake is on its way.
@@ -162,8 +185,8 @@ impl Fixture {
         let replicas = seen.as_ref().map_or(0, |seen| seen.replicas);
         let token = seen.and_then(|seen| seen.lease_token);
         match self.in_flight() {
-            Some(Request::RenewLease { .. }) => self.grants(replicas),
-            Some(Request::Read) => self.answers(match token {
+            Some(Request::RenewLease(_)) => self.grants(replicas),
+            Some(Request::Read | Request::ReadScale) => self.answers(match token {
                 Some(token) => with_token(replicas, "1", &token.0),
                 None => without_token(replicas, "1"),
             }),
@@ -173,7 +196,7 @@ impl Fixture {
 
     /// The renewal that is on its way succeeds.
     pub(super) fn grants(&mut self, replicas: u32) {
-        assert!(matches!(self.in_flight(), Some(Request::RenewLease { .. })));
+        assert!(matches!(self.in_flight(), Some(Request::RenewLease(_))));
         self.renewed += 1;
         let token = format!("ours {}", self.renewed);
         self.answers(with_token(replicas, "1", &token));
@@ -232,9 +255,12 @@ impl Fixture {
     pub(super) fn asked(&mut self) -> Vec<Request> {
         let asked = |command| match command {
             Command::Ask {
-                request: Request::RenewLease { store, .. },
+                request: Request::RenewLease(renewal),
                 ..
-            } => Some(Request::RenewLease { nonce: 0, store }),
+            } => Some(Request::RenewLease(Renewal {
+                nonce: 0,
+                ..renewal
+            })),
             Command::Ask { request, .. } => Some(request),
             _ => None,
         };

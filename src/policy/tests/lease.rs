@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, MOMENT, TTL, read, renew, scale, with_token, without_token, write};
+use super::fixture::{
+    Fixture, MOMENT, TTL, read, renew, renew_once_more, scale, with_token, without_token, write,
+};
 use crate::cluster::{LeaseStore, Outcome, Request};
 use crate::policy::lease::Lease;
-use crate::policy::{Change, Command, Phase};
+use crate::policy::{Change, POLL, Phase};
 
 #[test]
 fn while_awake_the_first_connection_renews_and_the_next_ask_for_nothing() {
@@ -65,7 +67,7 @@ fn the_last_close_renews_once_more() {
     fixture.passes_quietly(TTL / 5);
     fixture.commands();
     fixture.closes_all();
-    assert_eq!(fixture.asked(), [renew()]);
+    assert_eq!(fixture.asked(), [renew_once_more()]);
     fixture.grants(1);
     fixture.passes_quietly(TTL - MOMENT);
     assert_eq!(fixture.renewed, 2, "and then no more");
@@ -92,59 +94,107 @@ fn a_renewal_that_finds_the_app_asleep_wakes_it() {
     assert_eq!(fixture.asked(), [renew(), write(2, "9")]);
 }
 
-#[test]
-fn where_the_status_may_not_be_patched_an_annotation_serves_and_where_neither_may_nothing_is_held()
-{
-    let mut fixture = Fixture::awake();
-    fixture.opens(1);
-    fixture.commands();
-    fixture.answers(Outcome::Forbidden);
-    let store = LeaseStore::Annotation;
-    assert_eq!(
-        fixture.commands().first(),
-        Some(&Command::Report(Change::LeaseLocation(Some(store))))
-    );
-    assert!(!fixture.gate());
-    fixture.answers(Outcome::Forbidden);
-    assert_eq!(fixture.said(), [Change::LeaseLocation(None)]);
-    assert!(fixture.gate());
+/// Answers what is asked for so long: renewals with a refusal where `refuses` says so,
+/// and the rest as before.
+fn refuses_renewals(fixture: &mut Fixture, time: Duration, refuses: impl Fn(LeaseStore) -> bool) {
+    let end = fixture.now + time;
+    while fixture.now < end {
+        match fixture.in_flight() {
+            Some(Request::RenewLease(renewal)) if refuses(renewal.store) => {
+                fixture.answers(Outcome::Forbidden);
+            }
+            Some(_) => fixture.answers_as_before(),
+            None => fixture.passes(fixture.pause()),
+        }
+    }
 }
 
-fn forbidden_everywhere_and_starting() -> Fixture {
-    let mut fixture = Fixture::asleep();
+const LONG_ENOUGH: Duration = Duration::from_secs(40);
+
+#[test]
+fn where_the_status_may_not_be_patched_for_30_s_an_annotation_serves() {
+    let mut fixture = Fixture::awake();
     fixture.opens(1);
-    fixture.commands();
-    fixture.answers(without_token(2, "8")); // scaled up; now Starting
-    fixture
+    fixture.hands_over();
+    refuses_renewals(&mut fixture, LONG_ENOUGH, |store| {
+        store == LeaseStore::Status
+    });
+    let store = LeaseStore::Annotation;
+    assert_eq!(fixture.said(), [Change::LeaseLocation(Some(store))]);
+    fixture.passes_quietly(MOMENT);
+    assert!(fixture.policy.has_lease(fixture.now));
+    refuses_renewals(&mut fixture, TTL * 20, |store| store == LeaseStore::Status);
+    assert_eq!(fixture.said(), [], "no retry is worth a line");
+    assert!(fixture.policy.has_lease(fixture.now));
+}
+
+#[test]
+fn where_renewing_is_forbidden_connections_are_let_through_without_a_lease_and_none_sleeps() {
+    let mut fixture = Fixture::awake();
+    fixture.opens(1);
+    refuses_renewals(&mut fixture, LONG_ENOUGH * 2, |_| true);
+    let said = fixture.said();
+    assert_eq!(said.last(), Some(&Change::LeaseLocation(None)));
+    assert!(fixture.gate());
+    assert!(!fixture.policy.has_lease(fixture.now), "it is counted");
+    assert_eq!(fixture.policy.lease_left(fixture.now), Some(Duration::ZERO));
+    fixture.hands_over();
+    fixture.closes_all();
+    refuses_renewals(&mut fixture, TTL * 20, |_| true);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert_eq!(fixture.said(), [], "no retry is worth a line");
+    fixture.opens(1);
+    assert!(fixture.gate(), "and none shuts the gate");
+    fixture.hands_over();
+    fixture.closes_all();
+    if fixture.in_flight().is_some() {
+        fixture.answers_as_before();
+    }
+    fixture.passes_quietly(POLL * 2);
+    assert!(fixture.policy.has_lease(fixture.now), "allowed again");
+    fixture.passes_quietly(TTL * 2);
+    assert_eq!(
+        fixture.policy.phase,
+        Phase::ConfirmingIdle,
+        "and it may sleep"
+    );
+}
+
+/// An API server that has just started refuses everything; a token that is being
+/// replaced is answered with 401.
+#[test]
+fn one_refusal_of_the_first_renewal_costs_no_lease() {
+    for refusal in [Outcome::Forbidden, Outcome::Unauthorized] {
+        let mut fixture = Fixture::awake();
+        fixture.opens(1);
+        fixture.commands();
+        fixture.answers(refusal.clone());
+        assert!(!fixture.gate(), "{refusal:?}");
+        fixture.passes(fixture.pause());
+        assert_eq!(fixture.asked(), [renew()], "{refusal:?}");
+        fixture.grants(1);
+        assert!(fixture.policy.has_lease(fixture.now), "{refusal:?}");
+        assert_eq!(fixture.policy.lease_location(), Some(LeaseStore::Status));
+    }
 }
 
 #[test]
 fn where_renewing_is_forbidden_a_cold_start_does_not_spin() {
-    let mut fixture = forbidden_everywhere_and_starting();
+    let mut fixture = Fixture::asleep();
+    fixture.opens(1);
+    fixture.answers(without_token(2, "8")); // scaled up; now Starting
     assert!(matches!(fixture.policy.phase, Phase::Starting { .. }));
-    assert!(matches!(
-        fixture.in_flight(),
-        Some(Request::RenewLease { .. })
-    ));
-    fixture.answers(Outcome::Forbidden);
-    assert!(matches!(
-        fixture.in_flight(),
-        Some(Request::RenewLease { .. })
-    ));
-    fixture.answers(Outcome::Forbidden);
-    for _ in 0..40 {
-        fixture.passes(Duration::from_millis(100));
-        if fixture.in_flight() == Some(read()) {
-            fixture.answers(without_token(2, "8"));
+    let mut turns = 0;
+    let end = fixture.now + TTL * 10;
+    while fixture.now < end {
+        match fixture.in_flight() {
+            Some(Request::RenewLease(_)) => fixture.answers(Outcome::Forbidden),
+            Some(_) => fixture.answers(without_token(2, "8")),
+            None => fixture.passes(fixture.pause()),
         }
-        let next = fixture.policy.poll_timeout().unwrap();
-        assert!(
-            next > fixture.now,
-            "due {:?} ago, phase {:?}",
-            fixture.now.since(next),
-            fixture.policy.phase
-        );
+        turns += 1;
     }
+    assert!(turns < 500, "{turns} in ten minutes");
 }
 
 #[test]
@@ -155,7 +205,7 @@ fn one_refusal_does_not_stand_for_five_minutes_after_renewing_has_worked() {
     fixture.grants(1);
     fixture.hands_over();
     // the renewal meets an API server that has just started (403 until RBAC has synced)
-    while !matches!(fixture.in_flight(), Some(Request::RenewLease { .. })) {
+    while !matches!(fixture.in_flight(), Some(Request::RenewLease(_))) {
         let due = fixture.policy.poll_timeout().unwrap();
         fixture.passes(due.since(fixture.now));
         if fixture.in_flight() == Some(read()) {
@@ -164,7 +214,7 @@ fn one_refusal_does_not_stand_for_five_minutes_after_renewing_has_worked() {
     }
     fixture.answers(Outcome::Forbidden);
     let start = fixture.now;
-    while !matches!(fixture.in_flight(), Some(Request::RenewLease { .. })) {
+    while !matches!(fixture.in_flight(), Some(Request::RenewLease(_))) {
         let due = fixture.policy.poll_timeout().unwrap();
         fixture.passes(due.since(fixture.now));
         if fixture.in_flight() == Some(read()) {

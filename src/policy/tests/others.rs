@@ -4,28 +4,22 @@
 use std::time::Duration;
 
 use super::fixture::{Fixture, MOMENT, TTL, read, scale, with_token, without_token, write};
-use crate::cluster::{Outcome, Scale};
-use crate::policy::{Command, POLL, Phase};
+use crate::cluster::{Outcome, Request, Scale};
+use crate::policy::{Change, Command, POLL, Phase};
 
+/// An HPA takes its steps by the load of the pods, connections or not.
 #[test]
-fn somebody_else_scaling_it_starts_the_clock_again() {
+fn steps_from_one_number_to_another_are_no_sign_of_use() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL - Duration::from_secs(1));
     fixture.policy.due = fixture.now;
     fixture.passes(Duration::ZERO);
     fixture.answers(scale(4, "9"));
-    fixture.passes_quietly(TTL - Duration::from_secs(1));
-    assert_eq!(fixture.policy.phase, Phase::Awake);
-}
-
-#[test]
-fn a_judgement_that_finds_other_replicas_than_before_waits_another_ttl() {
-    let mut fixture = Fixture::awake();
-    fixture.passes_quietly(TTL);
+    fixture.passes_quietly(Duration::from_secs(1));
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
     fixture.commands();
-    fixture.answers(scale(3, "5"));
-    assert_eq!(fixture.asked(), []);
-    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.answers(scale(3, "10"));
+    fixture.announces_that_nobody_is_there("10", "11");
 }
 
 #[test]
@@ -105,23 +99,57 @@ fn a_judgement_that_finds_another_mark_than_before_waits_another_ttl() {
 }
 
 #[test]
-fn a_judgement_that_cannot_see_the_mark_any_more_waits_another_ttl() {
-    let mut fixture = Fixture::awake();
-    fixture.passes_quietly(TTL);
-    fixture.commands();
-    fixture.answers(without_token(1, "5"));
-    assert_eq!(fixture.asked(), []);
-    assert_eq!(fixture.policy.phase, Phase::Awake);
+fn whoever_cannot_see_the_leases_of_others_never_puts_the_app_to_sleep() {
+    let mut fixture = Fixture::start();
+    let end = fixture.now + TTL * 20;
+    while fixture.now < end {
+        match fixture.in_flight() {
+            Some(Request::Read) => fixture.answers(Outcome::Forbidden),
+            Some(_) => fixture.answers(without_token(1, "1")),
+            None => fixture.passes(fixture.pause()),
+        }
+    }
+    let asked = fixture.asked();
+    assert!(asked.contains(&Request::ReadScale));
+    assert!(asked.iter().all(Request::is_read), "{asked:?}");
+}
+
+/// The first refusal of a right is no reason to do without it, whoever meets it.
+#[test]
+fn one_refusal_of_the_first_read_leads_to_another_one() {
+    for refusal in [Outcome::Forbidden, Outcome::Unauthorized] {
+        let mut fixture = Fixture::start();
+        fixture.commands();
+        fixture.answers(refusal);
+        fixture.passes(fixture.pause());
+        assert_eq!(fixture.asked(), [read()]);
+    }
+}
+
+fn with_ttl(token: &str, ttl: Duration) -> Outcome {
+    let Outcome::Scale(shown) = with_token(1, "1", token) else {
+        panic!("a scale");
+    };
+    Outcome::Scale(Scale {
+        lease_ttl: Some(ttl),
+        ..shown
+    })
 }
 
 #[test]
-fn where_marks_can_never_be_seen_the_own_connections_alone_count() {
-    let mut fixture = Fixture::start();
-    fixture.answers(without_token(1, "1"));
-    fixture.passes_quietly(TTL);
-    fixture.commands();
-    fixture.answers(without_token(1, "5"));
-    assert_eq!(fixture.asked(), [write(0, "5")]);
+fn the_longer_lease_of_another_proxy_is_respected_and_the_difference_is_said_once() {
+    let mut fixture = Fixture::awake();
+    for token in ["first", "second"] {
+        fixture.passes(POLL);
+        fixture.answers(with_ttl(token, TTL * 3));
+    }
+    let said = fixture.said();
+    let theirs = TTL * 3;
+    assert_eq!(said, [Change::OtherTtl { theirs }]);
+    fixture.passes_quietly(TTL * 3 - MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.passes_quietly(MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
 }
 
 #[test]

@@ -4,14 +4,20 @@
 use std::time::Duration;
 
 use super::fixture::{Fixture, LOST, MOMENT, TTL, renew, scale};
+use crate::backoff;
 use crate::cluster::Outcome;
-use crate::policy::{Change, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, Phase, lease};
+use crate::policy::{Change, LONGEST_PAUSE_WAITING, POLL, Phase, lease};
 
 #[test]
 fn an_api_server_that_is_down_while_awake_puts_nothing_to_sleep() {
     let mut fixture = Fixture::awake();
-    for outcome in [Outcome::Unreachable, LOST, Outcome::Forbidden] {
-        fixture.passes(POLL_FORBIDDEN);
+    for outcome in [
+        Outcome::Unreachable,
+        LOST,
+        Outcome::Forbidden,
+        Outcome::Unauthorized,
+    ] {
+        fixture.passes(backoff::LONGEST);
         fixture.answers(outcome);
     }
     fixture.passes(TTL);
@@ -34,8 +40,9 @@ fn an_api_server_that_comes_back_as_the_ttl_ends_cuts_nobody_who_could_not_renew
     assert_eq!(fixture.policy.phase, Phase::Awake);
     fixture.passes(MOMENT);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+    fixture.commands();
     fixture.answers(scale(1, "5"));
-    assert_eq!(fixture.policy.phase, Phase::ScalingDown);
+    fixture.announces_that_nobody_is_there("5", "6");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, LOST, TTL, read, renew, scale, with_token, write};
+use super::fixture::{Fixture, LOST, TTL, read, renew, scale, with_token, without_token, write};
 use crate::backoff;
 use crate::cluster::Outcome;
-use crate::policy::{Change, POLL, Phase};
+use crate::policy::{Change, Config, POLL, Phase};
 
 #[test]
 fn just_before_the_idle_ttl_nothing_is_judged() {
@@ -16,15 +16,15 @@ fn just_before_the_idle_ttl_nothing_is_judged() {
 }
 
 #[test]
-fn at_the_idle_ttl_the_scale_is_read_afresh_and_zero_is_written_under_its_version() {
+fn at_the_idle_ttl_it_is_read_and_renewed_once_more_and_zero_is_written_under_that_version() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
     fixture.commands();
     fixture.answers(scale(1, "5"));
-    assert_eq!(fixture.asked(), [write(0, "5")]);
+    fixture.announces_that_nobody_is_there("5", "6");
     assert!(!fixture.gate());
-    fixture.answers(scale(0, "6"));
+    fixture.answers(without_token(0, "7"));
     assert_eq!(fixture.said(), [Change::Slept { idle: TTL }]);
 }
 
@@ -68,7 +68,7 @@ fn whatever_the_hpa_has_made_of_it_the_sleep_is_to_zero() {
     fixture.passes_quietly(TTL);
     fixture.commands();
     fixture.answers(scale(5, "2"));
-    assert_eq!(fixture.asked(), [write(0, "2")]);
+    fixture.announces_that_nobody_is_there("2", "3");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_conflict_is_judged_anew_from_a_fresh_read() {
     let mut fixture = Fixture::scaling_down();
     fixture.answers(Outcome::Conflict);
     assert_eq!(fixture.asked(), [read()]);
-    fixture.answers(scale(1, "9"));
-    assert_eq!(fixture.asked(), [write(0, "9")]);
+    fixture.answers(with_token(1, "9", "ours 1"));
+    fixture.announces_that_nobody_is_there("9", "10");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_conflict_with_a_connection_waiting_lets_it_through_under_a_lease() {
 fn a_storm_of_conflicts_is_met_with_pauses() {
     let mut fixture = Fixture::scaling_down();
     fixture.answers(Outcome::Conflict);
-    fixture.answers(scale(1, "9"));
+    fixture.answers(with_token(1, "9", "ours 1"));
     fixture.commands();
     fixture.answers(Outcome::Conflict);
     assert_eq!(fixture.asked(), []);
@@ -135,7 +135,7 @@ fn after_a_lost_reply_it_reads_before_it_writes() {
     assert_eq!(fixture.asked(), []);
     fixture.passes(backoff::LONGEST);
     assert_eq!(fixture.asked(), [read()]);
-    fixture.answers(scale(1, "6"));
+    fixture.answers(with_token(1, "6", "ours 1"));
     assert_eq!(fixture.asked(), [], "others may have to renew");
     fixture.passes_quietly(POLL * 2);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
@@ -180,4 +180,69 @@ fn a_retry_after_is_waited_for() {
     assert_eq!(fixture.asked(), []);
     fixture.passes(Duration::from_secs(1));
     assert_eq!(fixture.asked(), [read()]);
+}
+
+#[test]
+fn a_last_renewal_that_fails_leaves_the_app_awake() {
+    for (label, failure) in [
+        ("renewed by another", Outcome::Conflict),
+        ("refused", Outcome::Forbidden),
+        ("refused, the token being replaced", Outcome::Unauthorized),
+        ("lost", LOST),
+    ] {
+        let mut fixture = Fixture::awake();
+        fixture.passes_quietly(TTL);
+        fixture.answers(scale(1, "5"));
+        assert_eq!(fixture.in_flight().map(|it| it.is_read()), Some(false));
+        fixture.commands();
+        fixture.answers(failure);
+        fixture.passes(backoff::LONGEST);
+        assert_eq!(fixture.asked(), [read()], "{label}");
+        fixture.answers(with_token(1, "6", "another's"));
+        assert_eq!(fixture.asked(), [], "{label}");
+        assert_eq!(fixture.policy.phase, Phase::Awake, "{label}");
+    }
+}
+
+#[test]
+fn who_comes_during_the_last_renewal_is_let_through_under_it() {
+    let mut fixture = Fixture::awake();
+    fixture.passes_quietly(TTL);
+    fixture.answers(scale(1, "5"));
+    fixture.commands();
+    fixture.opens(1);
+    assert_eq!(fixture.asked(), []);
+    fixture.grants(1);
+    assert!(fixture.gate());
+}
+
+#[test]
+fn whoever_cannot_wake_the_app_does_not_put_it_to_sleep() {
+    let mut fixture = Fixture::awake();
+    fixture.policy.can_wake(false, fixture.now);
+    fixture.passes_quietly(TTL * 3);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.policy.can_wake(true, fixture.now);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+    fixture.policy.can_wake(false, fixture.now);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+}
+
+#[test]
+fn where_there_is_no_other_proxy_zero_is_written_under_the_version_just_read() {
+    let config = Config {
+        idle_ttl: TTL,
+        single: true,
+        ..Config::default()
+    };
+    let mut fixture = Fixture::start_with(config);
+    fixture.answers(without_token(1, "1"));
+    fixture.pods(true);
+    fixture.opens(1);
+    assert!(fixture.gate(), "no lease is needed");
+    fixture.closes_all();
+    fixture.commands();
+    fixture.passes_quietly(TTL);
+    fixture.answers(without_token(1, "5"));
+    assert_eq!(fixture.asked().last(), Some(&write(0, "5")));
 }

@@ -107,6 +107,7 @@ fn when_all_who_waited_have_gone_the_app_still_wakes_and_then_idles_off() {
     fixture.answers_as_before();
     fixture.passes_quietly(TTL);
     fixture.answers_as_before();
+    fixture.answers_as_before();
     assert_eq!(fixture.policy.phase, Phase::ScalingDown);
 }
 
@@ -166,4 +167,49 @@ fn a_wake_that_is_answered_with_zero_is_not_repeated_without_a_pause() {
         fixture.in_flight() != Some(write(2, "8")),
         "again at once, and so on for ever"
     );
+}
+
+#[test]
+fn a_poll_that_is_refused_while_asleep_leaves_the_version_that_a_wake_needs() {
+    for refusal in [Outcome::Forbidden, Outcome::Unauthorized] {
+        let mut fixture = Fixture::asleep();
+        fixture.passes(POLL);
+        fixture.answers(refusal);
+        fixture.commands();
+        fixture.opens(1);
+        assert_eq!(fixture.asked(), [write(2, "7")]);
+    }
+}
+
+#[test]
+fn a_reply_that_does_not_come_is_waited_for_for_5_s_and_then_it_is_read() {
+    let mut fixture = Fixture::waking();
+    fixture.passes(LONGEST_PAUSE_WAITING - Duration::from_millis(1));
+    assert_eq!(fixture.asked(), []);
+    fixture.passes(Duration::from_millis(1));
+    assert_eq!(fixture.asked(), [read()]);
+}
+
+#[test]
+fn a_request_that_hangs_is_waited_for_for_long_if_nobody_waits() {
+    let mut fixture = Fixture::asleep();
+    fixture.passes(POLL);
+    fixture.commands();
+    fixture.passes(backoff::LONGEST);
+    assert_eq!(fixture.asked(), []);
+    assert!(fixture.in_flight().is_some());
+}
+
+#[test]
+fn a_retry_after_holds_nobody_for_longer_than_5_s() {
+    let retry_after = Some(Duration::from_secs(60));
+    for failure in [
+        Outcome::Busy { retry_after },
+        Outcome::Unknown { retry_after },
+    ] {
+        let mut fixture = Fixture::waking();
+        fixture.answers(failure.clone());
+        fixture.passes(LONGEST_PAUSE_WAITING);
+        assert_eq!(fixture.asked().len(), 1, "{failure:?}");
+    }
 }

@@ -198,6 +198,21 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| Some(settings.wake_replicas.to_string()),
         ..ROW
     },
+    Setting {
+        flag: "single-proxy",
+        variables: &["ZPA_SINGLE_PROXY"],
+        takes: Takes::Switch,
+        unset: Unset::Default("false"),
+        help: "There is no other proxy before this app: no leases are written or looked for. \
+               Two proxies that say so cut off each other's users",
+        examples: &["true", "false"],
+        store: |settings, text| {
+            settings.single_proxy = value::switch(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.single_proxy.to_string()),
+        ..ROW
+    },
 ];
 
 const NAMESPACE: Unset = Unset::Means("the service account's");

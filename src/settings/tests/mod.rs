@@ -62,6 +62,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         abort_on_close: false,
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+        single_proxy: false,
         state_configmap: None,
         max_connections: None,
         drain_delay: Duration::from_secs(5),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::Sandbox;
 
 /// How long to wait for what should happen soon.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(75);
 
 /// A running `zpa`. It is killed when dropped; a test that fails shows its log.
 pub struct Zpa {

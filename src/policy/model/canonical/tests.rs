@@ -14,7 +14,7 @@ use super::super::{ANY, Action, Budget, Eras, Storm, properties};
 use super::{NOW, STEP};
 use crate::backoff::Random;
 use crate::clock::Time;
-use crate::cluster::{LeaseToken, Outcome, ResourceVersion, Scale};
+use crate::cluster::{LeaseToken, Outcome, Scale};
 use crate::policy::{Command, Connections, Policy};
 
 // --- Worlds ---
@@ -40,6 +40,7 @@ fn anything(variant: Variant) -> Storm {
             faults: ANY,
             delays: ANY,
             touches: ANY,
+            refusals: ANY,
         },
         eras: None,
         quiet: 0,
@@ -109,6 +110,7 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
         connections: 1,
         faults,
         delays: 0,
+        refusals: 0,
         touches: 1,
     };
     for variant in [Variant::Sound, Variant::NoRenew] {
@@ -245,15 +247,15 @@ impl Twins {
 
     fn answers(&mut self, random: &mut Random) {
         self.token += u64::from(random.bits().is_multiple_of(4));
-        let outcome = match random.bits() % 8 {
+        let outcome = match random.bits() % 12 {
             0 => Outcome::Conflict,
             1 => Outcome::Unreachable,
             2 => Outcome::Unknown { retry_after: None },
+            3 => Outcome::Unauthorized,
+            4..=6 => Outcome::Forbidden,
             other => Outcome::Scale(Scale {
-                generation: None,
-                replicas: u32::from(other != 3),
-                version: ResourceVersion(String::new()),
-                lease_token: (other != 4).then(|| LeaseToken(self.token.to_string())),
+                lease_token: (other != 7).then(|| LeaseToken(self.token.to_string())),
+                ..Scale::of(u32::from(other != 8), "")
             }),
         };
         self.both(|policy, now| {
