@@ -12,6 +12,9 @@ pub const CURRENT: &str = "current";
 /// The name of every version that the Deployment has left behind.
 pub const STALE: &str = "stale";
 
+/// The name of a token that a proxy has seen and that is not the current one.
+pub const SEEN: &str = "seen";
+
 /// The name of whatever the last action has written, until the state is
 /// brought into its canonical form.
 const FRESH: &str = "fresh";
@@ -39,6 +42,9 @@ pub enum Variant {
     NoFreshRead,
     /// A write whose reply is late is taken for one that was never made.
     LateMeansNever,
+    /// A read shows that nobody has ever renewed: a lease that cannot be read is taken
+    /// for none.
+    HiddenLeases,
 }
 
 /// A rule of the design that was broken by the last action.
@@ -78,6 +84,9 @@ impl Deployment {
     /// Carries out a request.
     pub fn apply(&mut self, request: &Request, variant: Variant) -> Result<Outcome, Breach> {
         match request {
+            Request::Read if variant == Variant::HiddenLeases => {
+                return Ok(self.show(Some(LeaseToken(SEEN.to_owned()))));
+            }
             Request::Read => {}
             Request::ReadScale => return Ok(self.show(None)),
             Request::RenewLease(Renewal {

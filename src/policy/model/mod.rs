@@ -11,7 +11,10 @@
 //!   the answer, is still on its way; the request may be carried out at any
 //!   later time ([`world::Late`]), after others of the same proxy and of the other one,
 //!   or never, which is how a request is lost;
-//! - the API server cannot be reached;
+//! - a policy gives a request up by itself, since somebody waits for its reply;
+//! - the API server cannot be reached, or refuses a request with 401 or 403. Any
+//!   request may be refused, to either proxy, any number of times in a row: for a
+//!   moment or until that is believed, one right or several, at start and later;
 //! - a connection comes, is forwarded, leaves before or after that;
 //! - pods appear and vanish with the scale, each proxy hearing of it at any later
 //!   time; before a proxy has heard of a zero, it may be shown the old pods;
@@ -41,8 +44,12 @@
 //! - The generation: no answer shows it, so that a sleep and a wake between two
 //!   looks are noticed by nobody.
 //! - More proxies than two.
-//! - 403, 404, 429 and a human's hand on the scale; these are in the tests of
-//!   the policy.
+//! - 404, 429, a human's hand on the scale, and proxies with unequal TTLs; these are in
+//!   the tests of the policy.
+//! - A refusal is believed after 4 s instead of 30: less than a TTL, as it is with all
+//!   but the shortest TTLs.
+//! - The place of a lease: the status and an annotation are refused separately, and to
+//!   write to either is the same.
 //!
 //! # The rest of it
 //!
