@@ -68,6 +68,12 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
         Change::LeasesVisible(false) => format!(
             "{name}: the leases of other proxies cannot be seen; never scaling to 0 from here"
         ),
+        Change::SetBack { times } => format!(
+            "{name}: something has scaled it up again after {times} sleeps in a row, and nobody \
+             has used it: probably KEDA with a minReplicaCount above 0, or a GitOps tool that applies \
+             spec.replicas (for example Argo CD's selfHeal; ignoreDifferences helps). The time \
+             until the next sleep doubles each time"
+        ),
         Change::OtherTtl { theirs } => format!(
             "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
             duration::display(theirs)

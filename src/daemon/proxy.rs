@@ -536,6 +536,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Change::WithoutLease { .. }
             | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
             | Change::LeasesVisible(false)
+            | Change::SetBack { .. }
             | Change::OtherTtl { .. } => Level::Warn,
             // Another proxy must have had no lease of this one before it.
             Change::ScaledByOthers {

@@ -72,6 +72,11 @@ pub enum Change {
     LeaseLocation(Option<LeaseStore>),
     /// The leases of other proxies cannot be seen any more, or can again.
     LeasesVisible(bool),
+    /// Something scales the app up again after each sleep, and nobody uses it.
+    SetBack {
+        /// How many times in a row.
+        times: u32,
+    },
     /// Another proxy renews its lease for another TTL than ours.
     OtherTtl {
         /// The TTL of the other proxy.

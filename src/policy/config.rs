@@ -39,6 +39,9 @@ pub struct Config {
     pub single: bool,
     /// For how long a right must be refused until it counts as missing.
     pub refusal_believed_after: Duration,
+    /// How many times the idle TTL is doubled at most, for an app that something else
+    /// scales up again after each sleep.
+    pub set_back_doublings: u32,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
             wake_replicas: 1,
             single: false,
             refusal_believed_after: REFUSAL_BELIEVED_AFTER,
+            set_back_doublings: 5,
         }
     }
 }

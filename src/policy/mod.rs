@@ -120,6 +120,9 @@ use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Request};
 
+/// After how many set-backs in a row the operator is told.
+const SET_BACKS_REPORTED: u32 = 2;
+
 /// What the engine has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Connections {
@@ -144,6 +147,11 @@ pub struct Policy {
     /// Whether a wake would lead to an address that can be dialled.
     can_wake: bool,
     seen: Option<Seen>,
+    /// How often something else has scaled the app up again after a sleep, with nobody
+    /// who used it until the next sleep.
+    set_backs: u32,
+    /// Whether something else has scaled the app up, and nobody has used it since.
+    is_set_back: bool,
     /// The longest lease that was seen lately, of whatever proxy.
     longest_lease: Option<LongestLease>,
     /// Whether the Deployment was not there when it was last asked for.
@@ -184,6 +192,8 @@ impl Policy {
             dialable: false,
             can_wake: true,
             seen: None,
+            set_backs: 0,
+            is_set_back: false,
             longest_lease: None,
             is_missing: false,
             generation: None,
@@ -306,6 +316,9 @@ impl Policy {
             // A pause that was long because nobody waited is too long now, also one
             // that the server has asked for.
             self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
+        }
+        if had_some || connections.open > 0 {
+            self.is_used();
         }
         if connections.open == 0 && had_some {
             self.lease.last_close(now);
@@ -446,12 +459,41 @@ impl Policy {
             return None;
         }
         let unused_since = self.unused_since()?;
-        let ours = unused_since + self.config.idle_ttl;
+        let ours = unused_since + self.idle_ttl();
         let at = match &self.longest_lease {
             Some(longest) => ours.max(longest.ends(unused_since)),
             None => ours,
         };
         Some(at.max(self.scale_writes.next_attempt()))
+    }
+
+    /// The idle TTL, doubled for each time that the app was set back, but for the first.
+    fn idle_ttl(&self) -> Duration {
+        let doublings = match self.is_set_back {
+            true => self.set_backs.saturating_sub(1),
+            false => 0,
+        };
+        let doublings = doublings.min(self.config.set_back_doublings);
+        self.config.idle_ttl.saturating_mul(1 << doublings)
+    }
+
+    /// There is a sign that somebody uses the app.
+    fn is_used(&mut self) {
+        (self.set_backs, self.is_set_back) = (0, false);
+    }
+
+    /// The app is at zero again. If nobody has used it since something else has scaled
+    /// it up, there is probably something that always does.
+    fn notice_set_back(&mut self) {
+        if !std::mem::take(&mut self.is_set_back) {
+            return;
+        }
+        self.set_backs = self.set_backs.saturating_add(1);
+        if self.set_backs == SET_BACKS_REPORTED {
+            self.report(Change::SetBack {
+                times: self.set_backs,
+            });
+        }
     }
 
     /// Whether the leases of others are seen, and can be answered with one of our

@@ -45,6 +45,9 @@ impl Policy {
         let before = self.seen.take();
         let token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
+        if is_renewed && scale.replicas > 0 && before.is_some() && !is_guarded_renewal(asked) {
+            self.is_used();
+        }
         if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {
             self.longest_lease = Some(LongestLease::after(self.longest_lease, ttl, now));
             if ttl != self.config.idle_ttl && !self.other_ttl_reported {
@@ -84,6 +87,7 @@ impl Policy {
     }
 
     fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
+        self.notice_set_back();
         self.due = now + self.config.poll();
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
@@ -134,6 +138,7 @@ impl Policy {
             Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
             Phase::ConfirmingIdle | Phase::ScalingDown => self.decide_sleep(asked, scale, now),
             Phase::Asleep { .. } => {
+                self.is_set_back = true;
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }

@@ -579,7 +579,7 @@ impl Oracle {
             self.check_that_it_is_served(waiting, replicas, now);
         }
         let quiet = self.quiet_since(now);
-        let late = quiet + self.ttl.mul_f64(1.3) + SLEEP_SLACK;
+        let late = quiet + self.ttl.mul_f64(1.3) * self.set_back_factor() + SLEEP_SLACK;
         if replicas > 0 && now > late && self.shadows.iter().any(|s| s.alive) {
             let what = format!("{replicas} replicas, and all is quiet since {quiet:?}");
             self.violated("the app sleeps within 1.3 TTL", what, now);
@@ -610,6 +610,14 @@ impl Oracle {
             let what = format!("p{pid} holds somebody since {since:?}, {replicas} replicas");
             self.violated("who is held is served", what, now);
         }
+    }
+
+    /// By how much an app may sleep later that others have scaled up from zero again and
+    /// again: the pauses grow.
+    fn set_back_factor(&self) -> u32 {
+        let by_others = |change: &&Change| change.from == 0 && !matches!(change.by, Who::Proxy(_));
+        let raised = self.history.iter().filter(by_others).count();
+        1 << raised.saturating_sub(2).min(5)
     }
 
     /// Since when nothing has happened that keeps the app awake.

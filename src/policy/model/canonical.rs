@@ -47,6 +47,8 @@ pub fn age(policy: &mut Policy) {
         dialable: _,
         can_wake: _,
         seen,
+        set_backs: _,
+        is_set_back: _,
         longest_lease: _,
         is_missing: _,
         generation: _,
@@ -156,6 +158,8 @@ pub fn forget_chance(policy: &mut Policy) {
 }
 
 fn forget_what_is_for_the_log(policy: &mut Policy) {
+    // Without doublings, they are counted for the log alone.
+    (policy.set_backs, policy.is_set_back) = (0, false);
     policy.leases_reported = (None, false);
     policy.scale_reported = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {

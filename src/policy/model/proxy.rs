@@ -2,7 +2,7 @@
 
 use super::super::{Command, Config, Connections, Phase, Policy};
 use super::canonical::{self, BELIEVED_AFTER, NOW, TTL};
-use super::deployment::{Breach, CURRENT, Deployment, WAKE_REPLICAS};
+use super::deployment::{Breach, CURRENT, Deployment, SEEN, WAKE_REPLICAS};
 use crate::cluster::{LeaseToken, Outcome, Renewal, Request};
 
 /// Steps in a TTL.
@@ -68,6 +68,7 @@ impl Proxy {
             idle_ttl: TTL,
             wake_replicas: WAKE_REPLICAS,
             refusal_believed_after: BELIEVED_AFTER,
+            set_back_doublings: 0,
             ..Config::default()
         };
         let mut policy = Policy::new(config, 0, NOW);
@@ -359,10 +360,10 @@ fn rename_tokens(
 ) {
     let are_same = seen.as_deref() == shown.as_deref();
     if let Some(seen) = seen {
-        rename_token(seen, "seen", current);
+        rename_token(seen, SEEN, current);
     }
     if let Some(shown) = shown {
-        rename_token(shown, if are_same { "seen" } else { "shown" }, current);
+        rename_token(shown, if are_same { SEEN } else { "shown" }, current);
     }
 }
 

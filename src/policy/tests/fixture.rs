@@ -194,6 +194,12 @@ impl Fixture {
         }
     }
 
+    pub(super) fn answers_as_before_if_asked(&mut self) {
+        if self.in_flight().is_some() {
+            self.answers_as_before();
+        }
+    }
+
     /// The renewal that is on its way succeeds.
     pub(super) fn grants(&mut self, replicas: u32) {
         assert!(matches!(self.in_flight(), Some(Request::RenewLease(_))));

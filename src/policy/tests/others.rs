@@ -161,3 +161,51 @@ fn a_conflict_in_which_another_has_renewed_ends_the_sleep() {
     assert_eq!(fixture.asked(), []);
     assert_eq!(fixture.policy.phase, Phase::Awake);
 }
+
+/// KEDA with a minimum of one, or a GitOps tool that applies `spec.replicas`.
+#[test]
+fn an_app_that_is_scaled_up_after_each_sleep_is_told_of_once_and_sleeps_ever_later() {
+    let mut fixture = Fixture::asleep();
+    let mut said = Vec::new();
+    for (round, doublings) in [0, 0, 1, 2, 3, 4, 5, 5].into_iter().enumerate() {
+        fixture.passes_quietly(POLL);
+        fixture.answers(scale(1, "8"));
+        let ttl = TTL * (1 << doublings);
+        fixture.passes_quietly(ttl - MOMENT);
+        assert_eq!(fixture.policy.phase, Phase::Awake, "round {round}");
+        fixture.passes_quietly(MOMENT);
+        assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle, "round {round}");
+        fixture.answers(scale(0, "9"));
+        said.extend(fixture.said());
+    }
+    let set_backs = said
+        .iter()
+        .filter(|change| matches!(change, Change::SetBack { .. }));
+    assert_eq!(
+        set_backs.collect::<Vec<_>>(),
+        [&Change::SetBack { times: 2 }]
+    );
+}
+
+#[test]
+fn a_client_after_a_set_back_ends_the_growing_of_the_pauses() {
+    let mut fixture = Fixture::asleep();
+    for _ in 0..4 {
+        fixture.passes_quietly(POLL);
+        fixture.answers(scale(1, "8"));
+        fixture.passes_quietly(POLL);
+        fixture.answers(scale(0, "9"));
+    }
+    fixture.passes_quietly(POLL);
+    fixture.answers(scale(1, "8"));
+    fixture.pods(true);
+    fixture.answers_as_before_if_asked();
+    fixture.opens(1);
+    fixture.answers_as_before();
+    fixture.closes_all();
+    fixture.answers_as_before_if_asked();
+    fixture.passes_quietly(TTL - MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.passes_quietly(POLL);
+    assert_ne!(fixture.policy.phase, Phase::Awake);
+}
