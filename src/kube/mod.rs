@@ -1,7 +1,7 @@
 //! The API threads: an executor of the policy's requests, and a reflector of
 //! the Service's endpoints.
 //!
-//! this module knows HTTP, TLS, credentials and the objects of Kubernetes. It
+//! This module knows HTTP, TLS, credentials and the objects of Kubernetes. It
 //! knows no client, no policy and no poll: what it learns goes into a closure.
 //!
 //! **`zpa-api`** (`executor`) executes one [`Request`] at a time and says how it
@@ -9,17 +9,18 @@
 //! nothing is retried here, but for a read on a connection that the server had
 //! just closed and for a 401 after the token was read again. There are two
 //! such threads, so that a write or a renewal is never behind a read that
-//! hangs: the second takes it, and the first one's connection is shut down
-//! (`scheduler`). A read so superseded gets no reply, and neither does a request that
-//! was still unsent when the next one came.
+//! hangs, nor anything behind what the policy has given up: the second thread takes
+//! it, and the first one's connection is shut down (`scheduler`). A request so
+//! superseded gets no reply, and neither does one that was still unsent when the next
+//! one came.
 //!
 //! What is scaled may be of any kind that has a scale, and may have to be found
 //! first (`discovery`, `scale_target`).
 //!
-//! A read is one of the whole Deployment, which alone shows the renewals
-//! of other proxies. Where that is forbidden its scale is read instead, and the
-//! reply shows no renewal; the Deployment is tried again every five
-//! minutes (`deployment`).
+//! Each request is one call, and says which right it takes (`deployment`): a read of
+//! the object shows the leases of other proxies, a read of its scale does not. A 403
+//! and a 401 are outcomes of their own; when a refusal is believed is decided by the
+//! policy.
 //!
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store

@@ -1,5 +1,5 @@
-//! Which worker does what, and when: pure, so that the rule is tested without
-//! threads.
+//! [`Scheduler`]: which of the two workers executes which request, and when. A pure
+//! state machine, so that the rule is tested without threads.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct Job {
 struct Out {
     urgent: bool,
     since: Time,
-    /// An urgent one has gone past it: its end interests nobody.
+    /// Another request has gone past it: its end interests nobody.
     superseded: bool,
 }
 
@@ -107,7 +107,7 @@ impl Scheduler {
     }
 }
 
-/// Whether somebody waits for it: a write is a cold start, and without an
+/// Whether somebody may wait for it: a write is a cold start, and without a
 /// renewal nobody who has just come is let through.
 fn is_urgent(request: &Request) -> bool {
     !request.is_read()

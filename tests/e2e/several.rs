@@ -194,6 +194,52 @@ fn proxies_that_are_refused_everything_at_their_start_are_ready_soon_and_cut_nob
     assert_eq!(one.metric("zpa_forwarded_without_lease_total"), Some(0.0));
 }
 
+/// One that could wake nobody: its Service has no such port.
+#[test]
+fn a_proxy_that_cannot_wake_the_app_never_puts_it_to_sleep() {
+    let sandbox = awake();
+    let zpa = start_zpa(&sandbox, &[TWO_SECONDS, ("ZPA_PORT", "65000")]);
+    zpa.expect_page("/readyz", "not ready", |status, _| status == 503);
+    let_pass(&sandbox, TTL * 3);
+    assert_eq!(patches(&sandbox, 0), 0, "{}", zpa.log());
+}
+
+#[test]
+fn a_proxy_with_a_shorter_ttl_respects_the_lease_of_one_with_a_longer_and_says_so_once() {
+    let sandbox = awake();
+    let longer = start_zpa(&sandbox, &[("ZPA_IDLE_TTL", "30s")]);
+    let shorter = start_zpa(&sandbox, &[("ZPA_IDLE_TTL", "1s")]);
+    let mut client = longer.connect();
+    echo(&mut client, "under a lease of 30 s");
+    let line = shorter.expect_log("another proxy has an idle TTL of 30s");
+    assert!(line.contains("WARN"), "{line}");
+    let_pass(&sandbox, Duration::from_secs(4));
+    echo(&mut client, "still here");
+    assert_eq!(patches(&sandbox, 0), 0, "{}", shorter.log());
+    assert_eq!(shorter.logged("another proxy has an idle TTL"), 1);
+}
+
+/// What `kubectl describe` shows of the condition.
+#[test]
+fn in_use_is_true_while_there_are_connections_and_false_after_the_last_close() {
+    let sandbox = awake();
+    let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
+    echo(&mut zpa.connect(), "and leaves");
+    sandbox.expect("it sleeps", |state| state.replicas() == 0);
+    let renewals = sandbox.requests(&on("patch", "deployments/status"));
+    let shown: Vec<_> = renewals
+        .iter()
+        .map(|renewal| {
+            let condition = &renewal.json()["status"]["conditions"][0];
+            let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+            (text("status"), text("reason"))
+        })
+        .collect();
+    let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(shown.first(), Some(&pair("True", "Connections")));
+    assert_eq!(shown.last(), Some(&pair("False", "NoConnections")));
+}
+
 #[test]
 fn a_rollout_of_the_proxy_loses_no_connection_held_ones_included() {
     let sandbox = asleep();
