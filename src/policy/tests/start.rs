@@ -9,9 +9,11 @@ use crate::policy::{Change, Command, Phase};
 fn at_the_start_it_reads_and_writes_nothing() {
     let mut fixture = Fixture::start();
     assert_eq!(fixture.asked(), [read()]);
+    assert_eq!(fixture.policy.phase_name(), "unknown");
     fixture.answers(scale(3, "1"));
     assert_eq!(fixture.asked(), []);
     assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert_eq!(fixture.policy.phase_name(), "awake");
 }
 
 #[test]

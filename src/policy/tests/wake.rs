@@ -124,6 +124,7 @@ fn a_deployment_that_is_gone_is_not_taken_to_be_asleep() {
     fixture.passes(POLL);
     fixture.answers(Outcome::NotFound);
     assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert_eq!(fixture.policy.phase_name(), "missing");
     fixture.passes(POLL);
     fixture.commands();
     fixture.answers(scale(0, "1"));
