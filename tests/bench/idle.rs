@@ -10,6 +10,7 @@ use support::descriptors::raise_open_files;
 use support::process::{Busy, Memory, Process, kernel_memory, watch};
 
 use crate::load::{exchange, probe};
+use crate::network::Place;
 use crate::proxies::{Kind, Way};
 use crate::report::{Table, number};
 use crate::{Plan, Result};
@@ -89,10 +90,10 @@ impl Room {
 pub fn measure(plan: &Plan) -> Result<Table> {
     let room = Room::make(plan)?;
     let time = plan.choose(Duration::from_secs(5), Duration::from_secs(1));
-    let kernel_direct = kernel_of(&Way::direct()?, room.connections)?;
-    let mut ways = Way::zpas(room.servers())?;
+    let kernel_direct = kernel_of(&Way::direct(&Place::Loopback)?, room.connections)?;
+    let mut ways = Way::zpas(&Place::Loopback, room.servers())?;
     for kind in plan.rivals(&[Kind::HaProxy, Kind::Nginx]) {
-        ways.extend(Way::rival(kind, room.servers(), room.connections)?.ok());
+        ways.extend(Way::rival(&Place::Loopback, kind, room.servers(), room.connections)?.ok());
     }
     let all: Result<Vec<Findings>> = ways
         .iter()

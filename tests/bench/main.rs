@@ -1,12 +1,14 @@
 //! What the proxy costs, as ratios and distributions that one run measures.
 //!
-//! `cargo bench --bench bench` runs everything in less than ten minutes; with
-//! `QUICK=1` in the environment, in less than one; with `WRITE=1`, it writes
-//! what it has found into NUMBERS.md beside this file, and a summary into README.md. Words after `--` choose parts, rows, and
-//! whom to compare with: `cargo bench --bench bench -- wake bulk-1 nginx`.
+//! `cargo bench --bench bench` runs everything in some twenty minutes; with
+//! `QUICK=1` in the environment, in two; with `WRITE=1`, it writes what it has found
+//! into NUMBERS.md beside this file, and a summary into README.md. Words after `--`
+//! choose parts, rows, and whom to compare with:
+//! `cargo bench --bench bench -- wake bulk-1 nginx`.
 //!
 //! The real binary runs as a child process between this process's clients and
-//! servers, all on loopback; so do HAProxy, nginx and socat, as far as they are
+//! servers, all on loopback, and for some rows in network namespaces, which take root;
+//! so do HAProxy, nginx and socat, as far as they are
 //! installed, each with one thread, and other builds of `zpa` that
 //! `ZPA_BENCH_ALSO` names, separated by colons. Every byte is checked, by the
 //! client or by the server. Speed is reported, never asserted.
@@ -14,6 +16,8 @@
 //! ```text
 //! wake          sleeping app: connection → PATCH, pod ready → first byte
 //! relay         throughput, round trips, connections on each way: the rows
+//! network       some rows on a network, where connections leave something behind:
+//!               network_rows
 //! ratios        what comes of it for zpa
 //! system_calls  how many for a round trip, a connection, a GiB
 //! idle          memory, descriptors and wake-ups of open connections
@@ -29,6 +33,8 @@
 mod cores;
 mod idle;
 mod load;
+mod network;
+mod network_rows;
 mod numbers;
 mod others;
 mod protocol;
@@ -46,15 +52,18 @@ mod wake;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use network::Network;
+use network_rows::NETWORK_ROWS;
 use proxies::Kind;
 use report::Report;
 use rows::ROWS;
 
 /// Whatever goes wrong ends the run, with words.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Error>;
 
 /// What can be chosen, besides the rows of the relay.
-const PARTS: [&str; 4] = ["wake", "relay", "system-calls", "idle"];
+const PARTS: [&str; 5] = ["wake", "relay", "network", "system-calls", "idle"];
 
 /// How much is to be measured.
 struct Plan {
@@ -83,7 +92,8 @@ impl Plan {
     /// Whether there is what was asked for, and it is fit to be written down
     /// if it is to be.
     fn check(&self) -> Result<()> {
-        let rows = ROWS.iter().map(|row| row.name);
+        let far = NETWORK_ROWS.iter().map(|it| it.row.name);
+        let rows = ROWS.iter().map(|row| row.name).chain(far);
         let known: Vec<&str> = PARTS.into_iter().chain(rows).collect();
         let is_unknown = |word: &&String| !known.contains(&word.as_str());
         if let Some(word) = self.chosen.iter().find(is_unknown) {
@@ -149,6 +159,20 @@ fn run(plan: &Plan) -> Result<()> {
         report.add_folded("What each way came to", &tables.measured);
         report.add(&tables.ratios);
         summary = Some(tables.summary);
+    }
+    let far = relay::network_rows(plan);
+    if !far.is_empty() {
+        match Network::make() {
+            Ok(network) => {
+                let tables = relay::measure_network(plan, network, &far)?;
+                report.add_folded("What each way came to on a network", &tables.measured);
+                report.add(&tables.ratios);
+                if let Some(summary) = &mut summary {
+                    summary.append(tables.summary);
+                }
+            }
+            Err(why) => report.add(&format!("The rows on a network are skipped: {why}.\n")),
+        }
     }
     if plan.includes("system-calls") {
         let calls = system_calls::measure(plan)?;

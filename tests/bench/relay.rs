@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::cores::OneCore;
 use crate::load::Load;
+use crate::network::{Network, Place};
+use crate::network_rows::{NETWORK_ROWS, NetworkRow};
 use crate::others::Others;
-use crate::proxies::{Kind, Role, Way, builds};
+use crate::proxies::{Kind, Missing, Role, Way, builds};
 use crate::ratios::Ratios;
 use crate::report::{Table, number};
 use crate::rows::{ROWS, Row, Sample};
@@ -50,25 +52,70 @@ pub struct Tables {
     pub summary: Table,
 }
 
-/// Measures the rows.
-pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
-    let mut ways = vec![Way::direct()?];
-    ways.extend(Way::zpas(1)?);
+/// The rows on a network that were asked for.
+pub fn network_rows(plan: &Plan) -> Vec<NetworkRow> {
+    let all = plan.includes("network");
+    let wanted = |it: &NetworkRow| all || plan.includes(it.row.name);
+    NETWORK_ROWS.into_iter().filter(wanted).collect()
+}
+
+/// Direct, through `zpa`, and through the others; and which of those are not there.
+fn all_ways(plan: &Plan, place: &Place) -> Result<(Vec<Way>, Vec<Missing>)> {
+    let mut ways = vec![Way::direct(place)?];
+    ways.extend(Way::zpas(place, 1)?);
     let mut missing = Vec::new();
     for kind in plan.rivals(&Kind::ALL) {
-        match Way::rival(kind, 1, CONNECTIONS)? {
+        match Way::rival(place, kind, 1, CONNECTIONS)? {
             Ok(way) => ways.push(way),
             Err(why) => missing.push(why),
         }
     }
+    Ok((ways, missing))
+}
+
+/// Measures the rows on a network.
+pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Result<Tables> {
+    let place = Place::Network(network);
+    let (ways, _) = all_ways(plan, &place)?;
+    let mut head = vec!["on a network, medians of the rounds".to_owned()];
+    head.extend(ways.iter().map(|way| way.name.clone()));
+    let (mut table, mut ratios) = (Table::new(head), Ratios::new(&ways));
+    for it in rows {
+        let name = it.row.name;
+        if let Err(why) = place.set(it.distance) {
+            table.note(&format!("{name} is skipped: {why}"));
+            continue;
+        }
+        let (rounds, time) = plan.choose((it.rounds, it.time), (1, it.time / 15));
+        let measured = run_row(&it.row, &ways, &place, rounds, time);
+        let measured = measured.map_err(|error| format!("{name}: {error}"))?;
+        table.add(cells(&measured));
+        ratios.add(&measured);
+    }
+    table.note(
+        "A minute of connections is one round: what they leave behind at the proxy is there for \
+         a minute. One that gets no reply counts as not served.",
+    );
+    let (ratios, summary) = ratios.tables();
+    Ok(Tables {
+        measured: table,
+        ratios,
+        summary,
+    })
+}
+
+/// Measures the rows.
+pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
+    let place = Place::Loopback;
+    let (ways, missing) = all_ways(plan, &place)?;
     let rounds = plan.choose(10, 2);
     let time = Duration::from_millis(plan.choose(700, 150));
     let mut table = table(&ways, rounds);
     let mut ratios = Ratios::new(&ways);
     let others = Others::watch(&ways)?;
     for row in rows {
-        let measured =
-            run_row(row, &ways, rounds, time).map_err(|error| format!("{}: {error}", row.name))?;
+        let measured = run_row(row, &ways, &place, rounds, time)
+            .map_err(|error| format!("{}: {error}", row.name))?;
         table.add(cells(&measured));
         ratios.add(&measured);
     }
@@ -102,7 +149,13 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
 }
 
 /// Each way's samples, in rounds that begin with another way each time.
-fn run_row(row: &Row, ways: &[Way], rounds: usize, time: Duration) -> Result<Measured> {
+fn run_row(
+    row: &Row,
+    ways: &[Way],
+    place: &Place,
+    rounds: usize,
+    time: Duration,
+) -> Result<Measured> {
     let mut measured = Measured {
         row: *row,
         ways: vec![Vec::new(); ways.len()],
@@ -115,7 +168,7 @@ fn run_row(row: &Row, ways: &[Way], rounds: usize, time: Duration) -> Result<Mea
     for _ in 0..rounds {
         for &n in &order {
             let way = &ways[n];
-            let sample = sample(row, way, time).map_err(|e| format!("{}: {e}", way.name))?;
+            let sample = sample(row, way, place, time).map_err(|e| format!("{}: {e}", way.name))?;
             let values = row.metrics.iter().map(|metric| (metric.of)(&sample));
             measured.ways[n].push(values.collect());
         }
@@ -124,16 +177,19 @@ fn run_row(row: &Row, ways: &[Way], rounds: usize, time: Duration) -> Result<Mea
     Ok(measured)
 }
 
-fn sample(row: &Row, way: &Way, time: Duration) -> Result<Sample> {
+fn sample(row: &Row, way: &Way, place: &Place, time: Duration) -> Result<Sample> {
     let _core = match row.one_core {
         true => Some(OneCore::share(way.process())?),
         false => None,
     };
-    let mut load = Load::open(way.address, row.groups)?;
+    let (address, groups) = (way.address, row.groups);
+    let mut load = place.of_clients(|| Load::open(address, groups))?;
     let before = way.cpu_seconds()?;
-    // For the ports' sake, again.
-    let reconnects = row.groups.iter().any(|group| group.reconnect);
-    let (groups, elapsed) = load.run(if reconnects { time / 2 } else { time })?;
+    // On loopback for the ports' sake, again.
+    let reconnects = groups.iter().any(|group| group.reconnect);
+    let is_short = reconnects && matches!(place, Place::Loopback);
+    let time = if is_short { time / 2 } else { time };
+    let (groups, elapsed) = place.of_clients(|| load.run(time))?;
     let cpu_seconds = way.cpu_seconds()? - before;
     drop(load);
     thread::sleep(REST);

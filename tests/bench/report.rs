@@ -47,6 +47,12 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds the rows of another table with the same head, and what it says.
+    pub fn append(&mut self, other: Table) {
+        self.rows.extend(other.rows);
+        self.notes.extend(other.notes);
+    }
+
     pub fn note(&mut self, text: &str) {
         self.notes.push(text.to_owned());
     }

@@ -4,7 +4,7 @@ use crate::load::{Group, Outcome};
 use crate::proxies::Kind;
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 const GIB: f64 = 1024.0 * MIB as f64;
 const MESSAGE: u64 = crate::load::MESSAGE_BYTES;
 
@@ -56,6 +56,10 @@ impl Sample {
         self.groups[0].requests as f64
     }
 
+    fn failures(&self) -> f64 {
+        self.groups[0].failures as f64
+    }
+
     /// Of the group that moves the most: beside it others don't count.
     fn gib(&self) -> f64 {
         let most = self.groups.iter().map(|group| group.bytes).max();
@@ -79,17 +83,23 @@ const CPU_PER_GIB: Metric = Metric {
     better: Better::Less,
     is_of_the_proxy: true,
 };
-const PER_S: Metric = Metric {
+pub const PER_S: Metric = Metric {
     unit: "per s",
     of: |sample| sample.requests() / sample.seconds,
     better: Better::More,
     is_of_the_proxy: false,
 };
-const CPU_EACH: Metric = Metric {
+pub const CPU_EACH: Metric = Metric {
     unit: "CPU µs",
     of: |sample| sample.cpu_seconds / sample.requests() * 1e6,
     better: Better::Less,
     is_of_the_proxy: true,
+};
+pub const SERVED: Metric = Metric {
+    unit: "% served",
+    of: |sample| sample.requests() / (sample.requests() + sample.failures()) * 100.0,
+    better: Better::More,
+    is_of_the_proxy: false,
 };
 const P50_US: Metric = Metric {
     unit: "p50 µs",
@@ -103,14 +113,14 @@ const P50_MS: Metric = Metric {
     better: Better::Less,
     is_of_the_proxy: false,
 };
-const P99_MS: Metric = Metric {
+pub const P99_MS: Metric = Metric {
     unit: "p99 ms",
     of: |sample| sample.percentile_us(99.0) / 1e3,
     better: Better::Less,
     is_of_the_proxy: false,
 };
 
-const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
+pub const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
 const RATE: &[Metric] = &[PER_S, P99_MS, CPU_EACH];
 
 pub const ROWS: [Row; 10] = [
@@ -138,6 +148,7 @@ pub const ROWS: [Row; 10] = [
             both_ways: true,
             reconnect: false,
             every: None,
+            may_fail: false,
         }],
         metrics: BULK,
         one_core: false,

@@ -25,10 +25,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on a port of its own.
-    pub fn start() -> Result<Server> {
+    /// Serves on a port of its own at that address.
+    pub fn start(ip: Ipv4Addr) -> Result<Server> {
         let poll = Poll::new()?;
-        let mut listener = listen()?;
+        let mut listener = listen(ip)?;
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)?;
         let (address, stop) = (listener.local_addr()?, Waker::new(poll.registry(), STOP)?);
@@ -59,11 +59,11 @@ impl Drop for Server {
     }
 }
 
-fn listen() -> io::Result<TcpListener> {
+fn listen(ip: Ipv4Addr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     // Inherited by what is accepted.
     socket.set_tcp_nodelay(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.bind(&SocketAddr::from((ip, 0)).into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }

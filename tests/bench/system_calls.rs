@@ -11,6 +11,7 @@ use std::time::Duration;
 use support::process::Process;
 
 use crate::load::{Group, Load, MESSAGE_BYTES, Outcome};
+use crate::network::Place;
 use crate::proxies::{Kind, Role, Way};
 use crate::report::{Table, factor, number};
 use crate::{Plan, Result};
@@ -69,9 +70,9 @@ const TASKS: [Task; 6] = [
 
 /// Counts; the table, or why there is none.
 pub fn measure(plan: &Plan) -> Result<Table> {
-    let mut ways = Way::zpas(1)?;
+    let mut ways = Way::zpas(&Place::Loopback, 1)?;
     for kind in plan.rivals(&[Kind::HaProxy, Kind::HaProxyTuned, Kind::Nginx]) {
-        ways.extend(Way::rival(kind, 1, CONNECTIONS)?.ok());
+        ways.extend(Way::rival(&Place::Loopback, kind, 1, CONNECTIONS)?.ok());
     }
     let mut head = vec!["system calls for each".to_owned()];
     head.extend(ways.iter().map(|way| way.name.clone()));

@@ -43,6 +43,8 @@ pub struct Group {
     /// How long it is from one request of a client to its next, if that does not
     /// come right after the reply.
     pub every: Option<Duration>,
+    /// Whether a request that fails is counted, and does not end the run.
+    pub may_fail: bool,
 }
 
 impl Group {
@@ -55,6 +57,7 @@ impl Group {
             both_ways: false,
             reconnect: false,
             every: None,
+            may_fail: false,
         }
     }
 
@@ -70,6 +73,14 @@ impl Group {
     pub const fn every_ms(self, ms: u64) -> Group {
         Group {
             every: Some(Duration::from_millis(ms)),
+            ..self
+        }
+    }
+
+    /// The same, of which some may fail.
+    pub const fn that_may_fail(self) -> Group {
+        Group {
+            may_fail: true,
             ..self
         }
     }
@@ -95,7 +106,10 @@ impl Group {
 /// What a group has come to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// How many got their reply,
     pub requests: u64,
+    /// and how many did not.
+    pub failures: u64,
     /// Of requests and replies.
     pub bytes: u64,
     /// From before the request, or before the connect if each request has its
@@ -124,6 +138,7 @@ pub struct Load {
 struct Team {
     group: Group,
     bytes: u64,
+    failures: u64,
     latencies: Vec<Duration>,
 }
 
@@ -143,6 +158,7 @@ impl Load {
         let teams = groups.iter().map(|&group| Team {
             group,
             bytes: 0,
+            failures: 0,
             latencies: Vec::new(),
         });
         let seats = groups.iter().enumerate().flat_map(|(team, group)| {
@@ -206,6 +222,7 @@ impl Load {
         let elapsed = begin.elapsed();
         let outcomes = self.teams.iter_mut().map(|team| Outcome {
             requests: team.latencies.len() as u64,
+            failures: std::mem::take(&mut team.failures),
             bytes: std::mem::take(&mut team.bytes),
             latencies: Latencies::new(std::mem::take(&mut team.latencies)),
         });
@@ -227,11 +244,47 @@ impl Load {
             }
             self.ask_on_time()?;
             if self.turns.len() == 0 && wait == PATIENCE {
-                return Err(self.stalled().into());
+                self.give_up()?;
             }
             for _ in 0..self.turns.len() {
                 self.take_a_turn()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing happens any more. Where requests may fail it may go on until the end,
+    /// and those that have no reply by then have failed.
+    fn give_up(&mut self) -> Result<()> {
+        if !self.teams.iter().all(|team| team.group.may_fail) {
+            return Err(self.stalled().into());
+        }
+        if Instant::now() < self.until {
+            return Ok(());
+        }
+        for seat in &mut self.seats {
+            if seat.client.take().is_some() {
+                self.teams[seat.team].failures += 1;
+            }
+        }
+        self.busy = 0;
+        Ok(())
+    }
+
+    /// A request has failed. Where that may be, the client asks again soon.
+    fn fail(&mut self, key: usize, error: crate::Error) -> Result<()> {
+        const SOON: Duration = Duration::from_millis(10);
+        let seat = &mut self.seats[key];
+        let team = &mut self.teams[seat.team];
+        if !team.group.may_fail {
+            return Err(error);
+        }
+        seat.client = None;
+        team.failures += 1;
+        self.busy -= 1;
+        let next = Instant::now() + SOON;
+        if next < self.until {
+            self.pace.plan(key, next);
         }
         Ok(())
     }
@@ -255,7 +308,9 @@ impl Load {
         let Some(client) = &mut self.seats[key].client else {
             return Ok(());
         };
-        client.turn(&mut self.buffer, self.poll.registry())?;
+        if let Err(error) = client.turn(&mut self.buffer, self.poll.registry()) {
+            return self.fail(key, error);
+        }
         if let Some((begun, bytes)) = client.finish() {
             return self.finish(key, begun, bytes);
         }
@@ -313,8 +368,13 @@ impl Load {
         self.seats[key].client = None;
         let request = group.request(self.next_serial());
         let registry = self.poll.registry();
-        let client = Client::connect(self.address, registry, Token(key), &request, now)?;
-        self.seats[key].client = Some(client);
+        match Client::connect(self.address, registry, Token(key), &request, now) {
+            Ok(client) => self.seats[key].client = Some(client),
+            Err(error) => {
+                self.busy += 1;
+                return self.fail(key, error);
+            }
+        }
         self.send_first(key)
     }
 
@@ -322,7 +382,9 @@ impl Load {
     fn send_first(&mut self, key: usize) -> Result<()> {
         self.busy += 1;
         if let Some(client) = &mut self.seats[key].client {
-            client.send(self.poll.registry())?;
+            if let Err(error) = client.send(self.poll.registry()) {
+                return self.fail(key, error);
+            }
             if client.has_more_to_do() {
                 self.turns.give(key);
             }

@@ -13,6 +13,7 @@ mod zpa;
 use std::net::SocketAddr;
 
 use crate::Result;
+use crate::network::Place;
 use crate::server::Server;
 
 use rivals::Started;
@@ -53,8 +54,8 @@ trait Proxy {
 
 impl Way {
     /// No proxy.
-    pub fn direct() -> Result<Way> {
-        let server = Server::start()?;
+    pub fn direct(place: &Place) -> Result<Way> {
+        let server = place.of_servers(Server::start)?;
         Ok(Way {
             name: "direct".to_owned(),
             role: Role::Direct,
@@ -68,12 +69,14 @@ impl Way {
     ///
     /// # Panics
     /// If one does not start.
-    pub fn zpas(servers: usize) -> Result<Vec<Way>> {
+    pub fn zpas(place: &Place, servers: usize) -> Result<Vec<Way>> {
         builds()
             .into_iter()
             .map(|build| {
-                let servers = start_servers(servers)?;
-                let proxy = ZpaProxy::start(&build.program, &addresses(&servers));
+                let servers = start_servers(place, servers)?;
+                let (program, addresses) = (&build.program, addresses(&servers));
+                let start = |ip| ZpaProxy::start(program, ip, &addresses);
+                let proxy = place.of_proxies(start);
                 Ok(Way {
                     name: build.name,
                     role: build.role,
@@ -91,23 +94,24 @@ impl Way {
     /// # Errors
     /// If it is there and does not serve.
     pub fn rival(
+        place: &Place,
         kind: Kind,
         servers: usize,
         connections: usize,
     ) -> Result<std::result::Result<Way, Missing>> {
-        let servers = start_servers(servers)?;
-        Ok(
-            match rivals::start(kind, &addresses(&servers), connections)? {
-                Started::Missing(missing) => Err(missing),
-                Started::Serving(rival) => Ok(Way {
-                    name: kind.name().to_owned(),
-                    role: Role::Rival(kind),
-                    address: rival.address(),
-                    proxy: Some(Box::new(rival)),
-                    _servers: servers,
-                }),
-            },
-        )
+        let servers = start_servers(place, servers)?;
+        let addresses = addresses(&servers);
+        let start = |ip| rivals::start(kind, ip, &addresses, connections);
+        Ok(match place.of_proxies(start)? {
+            Started::Missing(missing) => Err(missing),
+            Started::Serving(rival) => Ok(Way {
+                name: kind.name().to_owned(),
+                role: Role::Rival(kind),
+                address: rival.address(),
+                proxy: Some(Box::new(rival)),
+                _servers: servers,
+            }),
+        })
     }
 
     /// Whose cost is measured; `None` on the direct way.
@@ -128,8 +132,9 @@ impl Way {
     }
 }
 
-fn start_servers(count: usize) -> Result<Vec<Server>> {
-    (0..count).map(|_| Server::start()).collect()
+fn start_servers(place: &Place, count: usize) -> Result<Vec<Server>> {
+    let start = |_| place.of_servers(Server::start);
+    (0..count).map(start).collect()
 }
 
 fn addresses(servers: &[Server]) -> Vec<SocketAddr> {

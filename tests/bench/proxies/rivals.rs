@@ -101,12 +101,20 @@ pub struct Rival {
 }
 
 /// Starts one before the servers and waits until it serves.
-pub fn start(kind: Kind, servers: &[SocketAddr], connections: usize) -> Result<Started> {
+///
+/// # Errors
+/// If it is there and does not serve.
+pub fn start(
+    kind: Kind,
+    ip: Ipv4Addr,
+    servers: &[SocketAddr],
+    connections: usize,
+) -> Result<Started> {
     let missing = |why| Ok(Started::Missing(Missing { kind, why }));
     if kind == Kind::Nginx && !nginx_has_streams() {
         return missing("is not installed, or has no stream module");
     }
-    let (reserved, address) = reserve_port()?;
+    let (reserved, address) = reserve_port(ip)?;
     let directory = Directory::create()?;
     let site = Site {
         address,
@@ -171,10 +179,10 @@ impl Drop for Rival {
 
 /// A port that nobody else can take, for a listener with SO_REUSEPORT: this
 /// socket is bound to it too, but does not listen, so that it gets nothing.
-fn reserve_port() -> Result<(Socket, SocketAddr)> {
+fn reserve_port(ip: Ipv4Addr) -> Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.bind(&SocketAddr::from((ip, 0)).into())?;
     let address = socket.local_addr()?.as_socket();
     Ok((socket, address.ok_or("an address that is not one of IP")?))
 }

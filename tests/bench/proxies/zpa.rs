@@ -1,7 +1,7 @@
 //! `zpa`, as it is started for a measurement.
 
 use std::env;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use support::process::Process;
@@ -46,7 +46,7 @@ pub struct ZpaProxy {
 }
 
 impl ZpaProxy {
-    pub fn start(program: &Path, servers: &[SocketAddr]) -> ZpaProxy {
+    pub fn start(program: &Path, ip: Ipv4Addr, servers: &[SocketAddr]) -> ZpaProxy {
         // The sandbox's own pod never gets ready: the servers are all there is.
         let sandbox = Sandbox::start(Options {
             replicas: 1,
@@ -58,8 +58,11 @@ impl ZpaProxy {
             let name = format!("server-{n}");
             sandbox.publish_slice(&name, "IPv4", &[Endpoint::ready(&name, server)]);
         }
-        let zpa = Zpa::start(program, &sandbox, &[("ZPA_LOG", "info")]);
-        zpa.expect_log("found at 1 replica");
+        let listen = format!("{ip}:0");
+        let settings = [("ZPA_LOG", "info"), ("ZPA_LISTEN", listen.as_str())];
+        let zpa = Zpa::start(program, &sandbox, &settings);
+        // Older builds, for comparison, say that it is awake.
+        zpa.expect_log("1 replica");
         ZpaProxy {
             zpa,
             _sandbox: sandbox,
