@@ -1,5 +1,11 @@
 //! The few system calls that no library wraps, and with them every `unsafe`
 //! of the crate.
+//!
+//! rustix was tried (1.1.6): it has safe wrappers for the clock, the limits, poll(2),
+//! kill(2), pipes and splice(2), which are 7 of the 29 uses of `unsafe` here. For
+//! signalfd(2) and the mask of signals, names, interfaces, `SIOCOUTQ`, `TCP_INFO`,
+//! `SO_BUF_LOCK` and `TCP_RTO_MAX_MS` it has none, so that libc would stay, with two
+//! crates more beside it.
 
 use std::ffi::{CStr, CString};
 use std::io::{self, PipeReader, PipeWriter};
