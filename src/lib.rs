@@ -32,7 +32,7 @@
 //! One thread runs the loop ([`daemon`], [`engine`], [`policy`]) and never
 //! blocks but in `epoll_wait`. `zpa-api` executes one request to the API server
 //! at a time, with a stand-by, so that a write is never behind a read that
-//! hangs; `zpa-watch` follows the EndpointSlices. Both post what they learn into
+//! hangs; `zpa-watch` lists and watches the EndpointSlices. Both post what they learn into
 //! a channel and wake the loop. `zpa-resolve-v4` and `-v6` look up a target that is
 //! given by name; `zpa-exec` renews what a kubeconfig's command has printed before
 //! it runs out. A panic ends none of them for good ([`supervisor`]).

@@ -100,7 +100,7 @@ pub struct Config {
     pub namespace: String,
     /// The object to scale.
     pub target: TargetRef,
-    /// The Service whose endpoints to follow.
+    /// The Service whose endpoints to watch.
     pub service: String,
     /// Which of the Service's ports; None for its only one.
     pub port: Option<PortRef>,
@@ -128,7 +128,8 @@ pub enum Report {
     /// a headless Service and where the Service cannot be read.
     Fallback(Option<SocketAddr>),
     /// Which objects the endpoints are listed from, at first and at each change;
-    /// None while they cannot be. Then the last `Pods` stand.
+    /// None while they cannot be, and while there is no Service to have any. Then the
+    /// last `Pods` stand.
     Following(Option<AddressSource>),
     /// Why no pod can be dialled although the endpoints can be listed, at each
     /// change; None once that is over.

@@ -1,17 +1,17 @@
-//! How often something may be done.
+//! A throttle: how often something may be done that is asked for without end.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// The shortest time between two turns.
+/// The shortest time between two times that it is done.
 const SHORTEST_GAP: Duration = Duration::from_secs(1);
 /// The gap at which doubling stops.
 const LONGEST_GAP: Duration = Duration::from_secs(16);
 
 /// Lets something happen at most once a second, and less and less often while
 /// it goes on being asked for: the gap doubles to 16 s, and falls back to 1 s
-/// after four gaps without a turn.
+/// after four gaps in which it was not done.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     last: Option<(Time, Duration)>,

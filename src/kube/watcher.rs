@@ -32,7 +32,8 @@ pub(super) const LONGEST_LINE: usize = 2 * 1024 * 1024;
 /// How long the server is asked to keep a watch open, less up to a tenth. Its own
 /// shortest default is 30 minutes, but what is between may have less patience.
 const WATCH: Duration = Duration::from_secs(300);
-/// A watch that lasted so long was a good one: what comes next comes at once.
+/// A watch that lasted so long, or half of what was asked for if that is less, was a
+/// good one: what comes next comes at once.
 const STEADY: Duration = Duration::from_secs(10);
 /// The longest pause while somebody waits for what is watched,
 pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
@@ -410,7 +411,7 @@ impl Watcher {
         if lines.cut() {
             return self.broken("cut in mid-line".to_owned(), now);
         }
-        let is_early = now.since(*since) + Duration::from_secs(1) < STEADY.min(*asked);
+        let is_early = now.since(*since) < STEADY.min(*asked) / 2;
         self.state = State::InitListed {
             version: version.clone(),
         };
@@ -425,9 +426,9 @@ impl Watcher {
         let State::Watching { since, .. } = &self.state else {
             return Outcome::Quiet;
         };
-        match now.since(*since) >= STEADY {
-            true => self.watch_backoff.reset(),
-            false => self.watch_pause(now),
+        match now.since(*since) < STEADY {
+            true => self.watch_pause(now),
+            false => self.watch_backoff.reset(),
         }
         self.state = State::Empty;
         Outcome::WatchEnded(why)

@@ -321,7 +321,15 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
         "{action:?}"
     );
     rig.event(Event::Opened(Answer::Ok(())));
-    rig.pass(2);
+    rig.pass(1);
     rig.event(Event::Ended);
     assert_eq!(rig.pause(), Duration::ZERO);
+    let action = rig.watcher.action(Some(rig.now), rig.now);
+    assert!(
+        matches!(action, Action::Watch { seconds: 1, .. }),
+        "{action:?}"
+    );
+    rig.event(Event::Opened(Answer::Ok(())));
+    rig.event(Event::Ended);
+    assert!(rig.pause() > Duration::ZERO, "one that ends at once is not");
 }
