@@ -78,7 +78,10 @@ impl Policy {
                 self.reads.refused(believed_after, retry, now);
             }
             // Neither can be read: the one that is worth more may be granted first.
-            (Request::ReadScale, Outcome::Forbidden) => self.reads.retry_now(now),
+            (Request::ReadScale, Outcome::Forbidden) => {
+                self.scale_reads_refused = true;
+                self.reads.retry_now(now);
+            }
             (Request::WriteScale { .. }, Outcome::Forbidden) => {
                 let retry = retry.max(self.config.idle_ttl * TTLS_BETWEEN_REFUSED_SLEEPS);
                 self.scale_writes.refused(believed_after, retry, now);
@@ -98,8 +101,11 @@ impl Policy {
     /// A reply has shown that the right to ask for this is there.
     pub(super) fn has_right_to(&mut self, asked: &Request) {
         match asked {
-            Request::Read => self.reads.granted(),
-            Request::ReadScale => {}
+            Request::Read => {
+                self.reads.granted();
+                self.scale_reads_refused = false;
+            }
+            Request::ReadScale => self.scale_reads_refused = false,
             Request::WriteScale { .. } => self.scale_writes.granted(),
             Request::RenewLease(renewal) => self.lease.allowed(renewal.store),
         }
@@ -120,7 +126,12 @@ impl Policy {
         match failure {
             // Others write as well: nothing is wrong unless it goes on.
             Outcome::Conflict if first => Duration::ZERO,
-            Outcome::Forbidden if *asked == Request::Read && self.reads.is_missing() => {
+            // What is read in its place is read at once, unless that is refused as well.
+            Outcome::Forbidden
+                if *asked == Request::Read
+                    && self.reads.is_missing()
+                    && !self.scale_reads_refused =>
+            {
                 Duration::ZERO
             }
             Outcome::NotFound => self.config.poll().min(longest),

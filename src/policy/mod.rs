@@ -161,6 +161,8 @@ pub struct Policy {
     lease: Lease,
     /// The right to read the Deployment.
     reads: Right,
+    /// Whether its scale, which is read in its place, was refused as well.
+    scale_reads_refused: bool,
     /// The right to write its scale.
     scale_writes: Right,
     /// Whether connections are being let through without a lease.
@@ -199,6 +201,7 @@ impl Policy {
             generation: None,
             lease: Lease::new(&config, seed.rotate_left(16)),
             reads: Right::Granted,
+            scale_reads_refused: false,
             scale_writes: Right::Granted,
             without_lease: false,
             scale_reported: false,

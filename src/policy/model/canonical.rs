@@ -54,6 +54,7 @@ pub fn age(policy: &mut Policy) {
         generation: _,
         lease,
         reads,
+        scale_reads_refused: _,
         scale_writes,
         without_lease: _,
         scale_reported: _,

@@ -114,6 +114,26 @@ fn whoever_cannot_see_the_leases_of_others_never_puts_the_app_to_sleep() {
     assert!(asked.iter().all(Request::is_read), "{asked:?}");
 }
 
+#[test]
+fn where_nothing_may_be_read_each_is_asked_for_in_its_turn_with_a_pause_between() {
+    let mut fixture = Fixture::start();
+    let (minute, end) = (fixture.now + TTL, fixture.now + TTL * 2);
+    let mut asked = Vec::new();
+    while fixture.now < end {
+        match fixture.in_flight() {
+            Some(_) => fixture.answers(Outcome::Forbidden),
+            None => fixture.passes(fixture.pause()),
+        }
+        let now = fixture.asked();
+        if fixture.now > minute {
+            asked.extend(now);
+        }
+    }
+    assert!(asked.len() <= 12, "in a minute: {asked:?}");
+    let alternate = asked.windows(2).all(|two| two[0] != two[1]);
+    assert!(alternate, "{asked:?}");
+}
+
 /// The first refusal of a right is no reason to do without it, whoever meets it.
 #[test]
 fn one_refusal_of_the_first_read_leads_to_another_one() {
