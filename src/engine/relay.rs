@@ -11,9 +11,9 @@
 //! used up, bytes are peeked at, written, and only then consumed: they wait in
 //! the kernel, which has counted them against the receive buffer anyway.
 //!
-//! Bulk: a direction that fills one read after another is spliced through a
-//! pipe in place of the scratch buffer, until it runs dry. The pipe is lent for
-//! as long as bytes are in it. Without one the direction is copied as before.
+//! Bulk: a direction that has had a large read is spliced through a pipe in place
+//! of the scratch buffer, until it runs dry. The pipe is lent for as long as bytes
+//! are in it. Without one the direction is copied as before.
 
 use std::io::{self, ErrorKind};
 use std::ops::Add;
@@ -23,13 +23,14 @@ use super::relay_state::{ReadOutcome, ShortRead, Sink, SocketError, Source, Writ
 use super::stream::Stream;
 use crate::sys::Pipe;
 
-/// Reads of so many bytes, in a row,
+/// A read of so many bytes is bulk: from there on two system calls and no copy cost
+/// less than two system calls and a copy.
 const BULK_READ_BYTES: usize = 32 * 1024;
-/// and so many of them, are bulk: from there on two system calls and no copy
-/// cost less than two system calls and a copy.
-const BULK_READS: u8 = 3;
-/// Bulk that comes in smaller pieces than this has run dry, if more was asked for.
+/// Bulk has run dry that comes in smaller pieces than this, if more was asked for,
 const DRY_BYTES: usize = 16 * 1024;
+/// so many of them in a row. A sender that is slower than the relay for a moment
+/// has not ended its bulk.
+const DRY_PIECES: u8 = 3;
 
 /// One direction of a connection.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub struct Half {
     pending: Option<Box<Pending>>,
     source: Source,
     sink: Sink,
-    /// How many reads in a row were large, [`BULK_READS`] at most.
-    large_reads: u8,
+    /// How many small pieces in a row are still taken for bulk.
+    bulk: u8,
     /// How many bytes the sink has taken.
     delivered: u64,
 }
@@ -72,6 +73,27 @@ pub struct Moved {
     pub more: bool,
 }
 
+/// How many bytes a turn may still read.
+#[derive(Clone, Copy)]
+struct Most {
+    /// What is left of the budget.
+    left: usize,
+    /// The budget with which the turn began.
+    budget: usize,
+}
+
+impl Most {
+    /// How many bytes to splice at once through a pipe of that capacity. A turn that
+    /// may fill the pipe does so, whatever is left: a small rest would cost as many
+    /// system calls.
+    fn for_pipe(self, capacity: usize) -> usize {
+        match self.budget >= capacity {
+            true => capacity,
+            false => self.left,
+        }
+    }
+}
+
 impl Add for Moved {
     type Output = Moved;
 
@@ -91,7 +113,7 @@ impl Half {
             pending: None,
             source: Source::NEW,
             sink: Sink::Writable,
-            large_reads: 0,
+            bulk: 0,
             delivered: 0,
         }
     }
@@ -166,7 +188,7 @@ impl Half {
     /// Whether it moves bulk, for which others should not have to wait.
     pub fn is_bulk(&self) -> bool {
         // The kernel splices nothing past urgent data.
-        self.large_reads == BULK_READS && !self.source.may_leave_more()
+        self.bulk > 0 && !self.source.may_leave_more()
     }
 
     /// Whether everything was passed on but the FIN.
@@ -194,7 +216,8 @@ impl Half {
     }
 
     /// Moves bytes until one side would block, all but the FIN was passed on,
-    /// the direction is over, or `budget` bytes were read.
+    /// the direction is over, or `budget` bytes were read: less than a pipe more, if
+    /// the budget is for a whole one.
     pub fn pump<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
@@ -208,7 +231,13 @@ impl Half {
                 Step::Wait => return Moved { bytes, more: false },
                 Step::Flush => self.flush(sink, buffers),
                 Step::Transfer if bytes >= budget => return Moved { bytes, more: true },
-                Step::Transfer => bytes += self.transfer(source, sink, buffers, budget - bytes),
+                Step::Transfer => {
+                    let most = Most {
+                        left: budget - bytes,
+                        budget,
+                    };
+                    bytes += self.transfer(source, sink, buffers, most);
+                }
             }
         }
     }
@@ -221,21 +250,20 @@ impl Half {
         }
     }
 
-    /// Reads once, `most` bytes, and writes on what came, in the best way that
-    /// there is. Returns how many bytes were consumed.
+    /// Reads once and writes on what came, in the best way that there is. Returns how many bytes were consumed.
     fn transfer<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
-        most: usize,
+        most: Most,
     ) -> usize {
         if self.is_bulk()
             && let Some(pipe) = buffers.lend_pipe()
         {
             return self.splice(source, sink, buffers, pipe, most);
         }
-        let most = most.min(BLOCK_BYTES);
+        let most = most.left.min(BLOCK_BYTES);
         match buffers.has_block() {
             true => self.copy(source, sink, buffers, most),
             false => self.copy_peeked(source, sink, buffers, most),
@@ -248,24 +276,25 @@ impl Half {
         sink: &mut D,
         buffers: &mut Buffers,
         pipe: Pipe,
-        most: usize,
+        most: Most,
     ) -> usize {
-        let asked = most.min(pipe.capacity() as usize);
+        let asked = most.for_pipe(pipe.capacity() as usize);
         match ReadOutcome::from(source.fill(&pipe, asked)) {
             // A pipe may be full of small pieces before it has taken what it was
             // to take, so that only a refusal shows that the source is empty.
             ReadOutcome::Bytes(len) => {
-                if len < DRY_BYTES.min(asked) {
-                    self.large_reads = 0;
-                }
+                self.bulk = match len < DRY_BYTES.min(asked) {
+                    true => self.bulk - 1,
+                    false => DRY_PIECES,
+                };
                 self.drain(sink, buffers, pipe, len as u32);
                 return len;
             }
             // The kernel says so at urgent data too, which it does not splice:
             // a read tells what is left.
-            ReadOutcome::End => self.large_reads = 0,
+            ReadOutcome::End => self.bulk = 0,
             ReadOutcome::Failed(error) => {
-                self.large_reads = 0;
+                self.bulk = 0;
                 if is_of_the_stream(&error) {
                     self.source.handle_error_reported();
                 }
@@ -344,8 +373,8 @@ impl Half {
 
     /// A read into the scratch buffer has got `len` bytes.
     fn note_size(&mut self, len: usize) {
-        self.large_reads = match len {
-            BULK_READ_BYTES.. => BULK_READS.min(self.large_reads + 1),
+        self.bulk = match len {
+            BULK_READ_BYTES.. => DRY_PIECES,
             _ => 0,
         };
     }

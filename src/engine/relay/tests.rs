@@ -126,15 +126,14 @@ fn bulk(buffers: &mut Buffers, input: &[u8], writes: &[Step]) -> (Half, Scripted
     let mut sink = Scripted::sink(&[]);
     let mut half = Half::new();
     half.handle_readable(ShortRead::EmptiesQueue);
-    let copied = usize::from(BULK_READS) * BLOCK_BYTES;
-    half.pump(&mut source, &mut sink, buffers, copied);
+    half.pump(&mut source, &mut sink, buffers, BLOCK_BYTES);
     assert!(half.is_bulk() && buffers.spare_pipes() == 0);
     sink.steps.extend(writes);
     (half, source, sink)
 }
 
 #[test]
-fn bulk_is_spliced_after_a_few_large_reads() {
+fn bulk_is_spliced_after_a_large_read() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 5 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
@@ -164,24 +163,54 @@ fn a_pipe_is_lent_while_bytes_are_in_it_and_nothing_is_read_meanwhile() {
 #[test]
 fn bulk_that_runs_dry_is_copied_again() {
     let mut buffers = Buffers::new(1, 1);
-    let input = vec![7; 3 * BLOCK_BYTES + 100];
+    let input = vec![7; 2 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
-    half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
-    assert_eq!(sink.output.len(), input.len());
-    assert!(!half.is_bulk());
+    let piece = [Step::Take(DRY_BYTES - 1), Step::Block];
+    for (label, is_bulk) in [("one", true), ("two", true), ("three", false)] {
+        source.steps = piece.into();
+        half.handle_readable(ShortRead::EmptiesQueue);
+        half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
+        assert_eq!(half.is_bulk(), is_bulk, "{label} small pieces in a row");
+    }
 }
 
 #[test]
-fn bulk_that_the_budget_cuts_small_has_not_run_dry() {
+fn bulk_whose_sender_pauses_now_and_then_is_spliced_all_the_time() {
     let mut buffers = Buffers::new(1, 1);
-    let input = vec![7; 10 * BLOCK_BYTES];
+    let input = vec![7; 4 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    for len in [100, 100, DRY_BYTES, 100, 100, DRY_BYTES, 100, 100] {
+        source.steps = [Step::Take(len), Step::Block].into();
+        half.handle_readable(ShortRead::EmptiesQueue);
+        half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);
+        assert!(half.is_bulk(), "after a piece of {len}");
+    }
+}
+
+#[test]
+fn a_budget_for_a_whole_pipe_is_not_cut_to_the_byte() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 12 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
     let pipe = buffers.lend_pipe().unwrap();
     let budget = pipe.capacity() as usize + 100;
     buffers.give_back_pipe(pipe);
     let moved = half.pump(&mut source, &mut sink, &mut buffers, budget);
-    assert_eq!((moved.bytes, moved.more), (budget, true));
+    let (bytes, more) = (2 * (budget - 100), true);
+    assert_eq!(moved, Moved { bytes, more });
     assert!(half.is_bulk());
+}
+
+#[test]
+fn a_budget_for_less_than_a_pipe_is_kept_to_the_byte_and_its_end_is_no_drought() {
+    let mut buffers = Buffers::new(1, 1);
+    let input = vec![7; 4 * BLOCK_BYTES];
+    let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
+    for budget in [10, 20, 30, 40] {
+        let moved = half.pump(&mut source, &mut sink, &mut buffers, budget);
+        assert_eq!((moved.bytes, moved.more), (budget, true));
+        assert!(half.is_bulk());
+    }
 }
 
 #[test]
