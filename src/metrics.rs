@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub lease: Option<Duration>,
     /// How many addresses are dialled.
     pub backends: usize,
+    /// How many pods rest after failures.
+    pub backends_resting: usize,
     /// Whether the list of the pods' addresses is being followed.
     pub following: bool,
     /// How many connections may be open.
@@ -60,6 +62,10 @@ pub struct Snapshot {
     pub closed: Vec<([&'static str; 2], u64)>,
     /// How many dials have failed.
     pub failed_dials: u64,
+    /// How many through no fault of a pod, by cause.
+    pub local_errors: Vec<([&'static str; 1], u64)>,
+    /// For how many the kernel had no port left.
+    pub bound_ports: u64,
     /// From accept to a pod.
     pub hold: Histogram,
     /// From the first connection that had to wait to a pod for it.
@@ -189,6 +195,13 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.backends),
     },
     Metric {
+        name: "zpa_backends_resting",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many pods rest after failures: they are dialled where no other is left",
+        read: |it, samples| samples.one(it.backends_resting),
+    },
+    Metric {
         name: "zpa_backends_followed",
         kind: Kind::Gauge,
         labels: &[],
@@ -253,6 +266,23 @@ pub static TABLE: &[Metric] = &[
         labels: &[],
         help: "Dials that a pod has refused, or not answered in time",
         read: |it, samples| samples.one(it.failed_dials),
+    },
+    Metric {
+        name: "zpa_dial_local_errors_total",
+        kind: Kind::Counter,
+        labels: &["error"],
+        help: "Dials that failed through no fault of a pod: `no_port`, `no_descriptor`, \
+               `no_memory`, `forbidden` (by a rule of this machine) or `self_connect` (an \
+               address of this machine where nobody listens)",
+        read: |it, samples| samples.each(&it.local_errors),
+    },
+    Metric {
+        name: "zpa_dials_from_bound_port_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Dials for which the kernel had no local port left, so that one in TIME_WAIT was \
+               used again",
+        read: |it, samples| samples.one(it.bound_ports),
     },
     Metric {
         name: "zpa_hold_seconds",

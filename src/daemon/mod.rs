@@ -300,8 +300,8 @@ impl Sockets for Engine {
         Engine::stop_accepting(self, now);
     }
 
-    fn reset_all(&mut self) {
-        Engine::reset_all(self);
+    fn reset_all(&mut self, now: Time) {
+        Engine::reset_all(self, now);
     }
 }
 
@@ -367,7 +367,7 @@ fn bind(
         connect_timeout: settings.connect_timeout,
         memory,
     };
-    let mut engine = Engine::new(settings.listen, limits).map_err(|e| {
+    let mut engine = Engine::new(settings.listen, limits, random_seed()).map_err(|e| {
         let setting = settings::given("listen", settings.dialect);
         format!("{setting} {}: {e}{}", settings.listen, cure(&e))
     })?;

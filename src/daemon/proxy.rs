@@ -60,7 +60,7 @@ pub trait Sockets {
     /// Accepts what is queued, and then no more.
     fn stop_accepting(&mut self, now: Time);
     /// Resets every connection.
-    fn reset_all(&mut self);
+    fn reset_all(&mut self, now: Time);
 }
 
 /// What the composition asks of the API threads; see [`crate::kube::Handle`].
@@ -192,7 +192,7 @@ pub struct Proxy<S, A> {
     started: Time,
     drain: Drain,
     losses: Losses,
-    failed_dials: u64,
+    exhausted: u64,
     handed_over: u64,
     /// How many addresses the sockets have.
     backends: usize,
@@ -232,7 +232,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             started: now,
             drain: Drain::No,
             losses: Losses::default(),
-            failed_dials: 0,
+            exhausted: 0,
             handed_over: 0,
             backends: 0,
             silence: Silence::default(),
@@ -383,8 +383,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if !self.policy.has_lease(now) {
             self.events.without_lease += handed_over;
         }
-        if counts.failed_dials != self.failed_dials {
-            self.failed_dials = counts.failed_dials;
+        if counts.exhausted != self.exhausted {
+            self.exhausted = counts.exhausted;
             self.api.relist_unless_newer(now - ALIVE);
         }
         self.api.set_waiting(waiting > 0);
@@ -608,7 +608,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if self.is_draining() {
             // Whom the kernel has let in already is cut like everybody else.
             self.sockets.stop_accepting(now);
-            return Some(self.cut(&format!("{signal} again: ending at once")));
+            return Some(self.cut(&format!("{signal} again: ending at once"), now));
         }
         let delay = self.terms.drain_delay;
         info!(
@@ -639,18 +639,18 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if now < until {
             return None;
         }
-        Some(self.cut("the drain deadline has passed"))
+        Some(self.cut("the drain deadline has passed", now))
     }
 
     /// Resets what is open, for that reason.
-    fn cut(&mut self, why: &str) -> Exit {
+    fn cut(&mut self, why: &str, now: Time) -> Exit {
         let open = self.open();
         if open == 0 {
             info!("{why}: nothing is open");
             return Exit::Drained;
         }
         warn!("{why}: {} cut", connections(open as u64));
-        self.sockets.reset_all();
+        self.sockets.reset_all(now);
         Exit::Cut
     }
 

@@ -6,7 +6,7 @@
 //! forgets it with the network of our own pod; and an RST makes it forget at once
 //! what it has not sent yet.
 
-use super::backends::BackendId;
+use super::balancer::BackendId;
 use super::buffers::Buffers;
 use super::dialing::Upstream;
 use super::end::{End, Phase};

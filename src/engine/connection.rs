@@ -16,10 +16,10 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::backends::{Failure, Round};
+use super::balancer::{Cause, Round};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
-use super::dialing::{Attempt, Dialed, Dialer, Progress, failure};
+use super::dialing::{Attempt, Dialed, Dialer, Progress};
 use super::end::{End, Phase};
 use super::memory::Grant;
 use super::readiness::Readiness;
@@ -154,7 +154,7 @@ impl<S: Socket> Connection<S> {
         match &mut self.state {
             State::Connecting(attempt) => match attempt.handle_event(event) {
                 Progress::Pending => Transition::Stay,
-                Progress::Failed(why) => self.dial_next(failure(&why), &why.to_string(), cx),
+                Progress::Failed(why) => self.dial_next(Cause::of(&why), &why.to_string(), cx),
                 Progress::Connected => self.handle_connected(event, cx),
             },
             State::Relaying(relay) => {
@@ -181,7 +181,7 @@ impl<S: Socket> Connection<S> {
         }
         match &mut self.state {
             State::Held => self.hold(cx),
-            State::Connecting(_) => self.dial_next(Failure::Silent, "no answer in time", cx),
+            State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
             // Those who came before it are served before it.
             State::Backoff => self.hold(cx),
             State::Relaying(relay) => match relay.verdict(&self.client) {
@@ -249,7 +249,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Gives back what it has borrowed. The last thing that happens to it.
-    pub fn close(mut self, key: usize, shared: &mut Shared) {
+    pub fn close(mut self, key: usize, shared: &mut Shared, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
         shared.memory.release(self.grant);
         self.client.up.release(&mut shared.buffers);
@@ -257,13 +257,13 @@ impl<S: Socket> Connection<S> {
             State::Held | State::Backoff => {}
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();
-                shared.backends.release(backend);
+                shared.balancer.abandon(backend, now);
             }
             State::Relaying(relay) => {
                 let (upstream, _) = relay.into_upstream(&mut shared.buffers);
-                shared.backends.release(upstream.backend);
+                shared.balancer.release(upstream.backend, now);
             }
-            State::Closing(closing) => shared.backends.release(closing.backend()),
+            State::Closing(closing) => shared.balancer.release(closing.backend(), now),
         }
     }
 
@@ -298,7 +298,8 @@ impl<S: Socket> Connection<S> {
             Dialed::GateShut => return self.hold(cx),
             Dialed::NoneLeft => (State::Backoff, self.dialer.next_pause()),
             Dialed::Connecting(attempt) => {
-                (State::Connecting(attempt), cx.shared.limits.connect_timeout)
+                let patience = attempt.patience(cx.shared.limits.connect_timeout);
+                (State::Connecting(attempt), patience)
             }
         };
         self.state = state;
@@ -309,7 +310,7 @@ impl<S: Socket> Connection<S> {
     /// The connect that is under way has failed: on to the next address.
     fn dial_next<C: Connect<Socket = S>>(
         &mut self,
-        failure: Failure,
+        cause: Cause,
         why: &str,
         cx: &mut Context<'_, C>,
     ) -> Transition {
@@ -322,7 +323,7 @@ impl<S: Socket> Connection<S> {
         };
         let (backend, mut round) = attempt.abandon();
         self.dialer
-            .note_failure(backend, failure, why, &mut round, cx);
+            .note_failure(backend, cause, why, &mut round, cx);
         self.dial_round(round, cx)
     }
 
@@ -341,14 +342,14 @@ impl<S: Socket> Connection<S> {
             }
         };
         if !cx.shared.gate_open {
-            cx.shared.backends.release(upstream.backend);
+            cx.shared.balancer.abandon(upstream.backend, cx.now);
             return self.hold(cx);
         }
-        cx.shared.backends.succeeded(upstream.backend, cx.now);
+        cx.shared.balancer.succeeded(upstream.backend, cx.now);
         cx.shared.counts.handed_over += 1;
         let waited = cx.now.since(self.opened);
         cx.shared.tally.hold.observe(waited);
-        if let Some(address) = cx.shared.backends.address(upstream.backend) {
+        if let Some(address) = cx.shared.balancer.address(upstream.backend) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
         }
         let mut relay = Relay::new(upstream);
@@ -419,7 +420,7 @@ impl<S: Socket> Connection<S> {
         self.client.up.redirect();
         let mut round = Round::default();
         self.dialer
-            .note_failure(backend, Failure::Answered, why, &mut round, cx);
+            .note_failure(backend, Cause::BrokeOff, why, &mut round, cx);
         self.dial_round(round, cx)
     }
 

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use mio::Token;
 
-use super::backends::Backends;
+use super::balancer::Balancer;
 use super::buffers::Buffers;
+use super::dial_log::DialLog;
 use super::limits::Limits;
 use super::memory::{MemoryBudget, Queues};
 use super::sockets::Socket;
@@ -26,7 +27,7 @@ pub struct Shared {
     /// Whether that was so when it was last looked at.
     pub was_ready: bool,
     /// The pods.
-    pub backends: Backends,
+    pub balancer: Balancer,
     /// What their bytes pass through.
     pub buffers: Buffers,
     /// How much may wait in their sockets.
@@ -37,6 +38,8 @@ pub struct Shared {
     pub counts: Counts,
     /// What has become of them.
     pub tally: Tally,
+    /// What is said of dials that fail through no fault of a pod.
+    pub dial_log: DialLog,
 }
 
 /// What one connection borrows while it handles something.
@@ -73,7 +76,7 @@ impl Shared {
     /// Whether a connection may be dialled for now: it may be let through, and there
     /// is an address.
     pub fn may_dial(&self) -> bool {
-        self.gate_open && !self.backends.is_empty()
+        self.gate_open && !self.balancer.is_empty()
     }
 
     /// Takes note of when connections may be dialled after they might not.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::backends::{BackendId, Failure, Round};
+use super::balancer::{BackendId, Cause, Pick, Round};
+use super::connector::SelfConnect;
 use super::context::{Connect, Context};
+use super::local_error::LocalError;
 use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::upstream_token;
@@ -42,6 +44,8 @@ pub struct Dialer {
 /// A connect that is under way.
 pub struct Attempt<S> {
     upstream: Upstream<S>,
+    /// How long it may take, if that is less than usual.
+    patience: Option<Duration>,
     /// What this round has met with before.
     round: Round,
 }
@@ -105,19 +109,36 @@ impl Dialer {
             if !cx.shared.gate_open {
                 return Dialed::GateShut;
             }
-            let Some((backend, address)) = cx.shared.backends.pick(&mut round, cx.now) else {
+            let fell_back = round.has_fallen_back();
+            let pick = cx.shared.balancer.pick(&mut round, cx.now);
+            let has_no_pod = pick.is_none() || round.has_fallen_back();
+            if has_no_pod && !fell_back && round.has_failed() {
+                cx.shared.counts.exhausted += 1;
+            }
+            let Some(pick) = pick else {
                 return Dialed::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);
             let queues = cx.shared.memory.queues(cx.shared.counts.open, false);
+            let Pick {
+                id,
+                address,
+                patience,
+            } = pick;
             match cx.connector.connect(address, queues, self.token(cx.key)) {
                 Ok(socket) => {
-                    let upstream = Upstream { socket, backend };
-                    return Dialed::Connecting(Attempt { upstream, round });
+                    return Dialed::Connecting(Attempt {
+                        upstream: Upstream {
+                            socket,
+                            backend: id,
+                        },
+                        patience,
+                        round,
+                    });
                 }
                 Err(error) => {
-                    let failure = failure(&error);
-                    self.note_failure(backend, failure, &error.to_string(), &mut round, cx);
+                    let cause = Cause::of(&error);
+                    self.note_failure(id, cause, &error.to_string(), &mut round, cx);
                 }
             }
         }
@@ -127,16 +148,20 @@ impl Dialer {
     pub fn note_failure<C>(
         &self,
         id: BackendId,
-        failure: Failure,
+        cause: Cause,
         why: &str,
         round: &mut Round,
         cx: &mut Context<'_, C>,
     ) {
-        if let Some(address) = cx.shared.backends.address(id) {
+        if let Some(address) = cx.shared.balancer.address(id) {
             debug!("#{} dialling {address}: {why}", self.serial);
+            match cause {
+                Cause::Local(error) => cx.shared.dial_log.local_error(address, error, cx.now),
+                Cause::SelfConnect => cx.shared.dial_log.self_connect(address, cx.now),
+                _ => cx.shared.counts.failed_dials += 1,
+            }
         }
-        cx.shared.counts.failed_dials += 1;
-        cx.shared.backends.failed(id, failure, round, cx.now);
+        cx.shared.balancer.failed(id, cause, round, cx.now);
     }
 
     /// Whether a pod that closes in order before the first byte is taken for one
@@ -175,6 +200,11 @@ impl<S: Socket> Attempt<S> {
         }
     }
 
+    /// How long it may take.
+    pub fn patience(&self, usual: Duration) -> Duration {
+        self.patience.unwrap_or(usual).min(usual)
+    }
+
     /// The socket of a connect that has succeeded.
     pub fn into_upstream(self) -> Upstream<S> {
         self.upstream
@@ -187,10 +217,19 @@ impl<S: Socket> Attempt<S> {
     }
 }
 
-/// Whose doing it is that a connect has failed.
-pub fn failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Failure::Answered,
-        _ => Failure::Silent,
+impl Cause {
+    /// What an error of a connect says.
+    pub fn of(error: &io::Error) -> Cause {
+        if let Some(local) = LocalError::of(error) {
+            return Cause::Local(local);
+        }
+        match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Cause::Refused,
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Cause::Unreachable,
+            // Not a kind of its own: the kernel has no such family.
+            _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Cause::Unreachable,
+            _ if SelfConnect::is(error) => Cause::SelfConnect,
+            _ => Cause::Silent,
+        }
     }
 }

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use super::connection::Connection;
+use super::connector::Connector;
 use super::context::{Connect, Context};
 use super::end::End;
 use super::memory::Queues;
@@ -18,14 +19,18 @@ use super::token::{Side, parse_token};
 use super::transition::Transition;
 use super::{
     DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, INTEREST, LISTENER, SOURCE, WAKER,
-    admin_connections, sockets,
+    admin_connections,
 };
 use crate::clock::Time;
 
 /// Makes sockets whose events the engine gets.
-pub struct Connector<'a>(&'a Registry);
+struct Registering<'a> {
+    registry: &'a Registry,
+    connector: &'a mut Connector,
+    now: Time,
+}
 
-impl Connect for Connector<'_> {
+impl Connect for Registering<'_> {
     type Socket = TcpStream;
 
     fn connect(
@@ -34,8 +39,8 @@ impl Connect for Connector<'_> {
         queues: Queues,
         token: Token,
     ) -> io::Result<TcpStream> {
-        let mut socket = sockets::connect(address, queues)?;
-        self.0.register(&mut socket, token, INTEREST)?;
+        let mut socket = self.connector.connect(address, queues, self.now)?;
+        self.registry.register(&mut socket, token, INTEREST)?;
         Ok(socket)
     }
 }
@@ -132,7 +137,7 @@ impl Engine {
             }
             other => {
                 self.queue.end_row();
-                self.apply(key, other);
+                self.apply(key, other, now);
             }
         }
         moved
@@ -143,17 +148,23 @@ impl Engine {
         &mut self,
         key: usize,
         now: Time,
-        handler: impl FnOnce(&mut Connection<TcpStream>, &mut Context<'_, Connector<'_>>) -> Transition,
+        handler: impl FnOnce(
+            &mut Connection<TcpStream>,
+            &mut Context<'_, Registering<'_>>,
+        ) -> Transition,
     ) {
         let transition = self.handle(key, now, handler);
-        self.apply(key, transition);
+        self.apply(key, transition, now);
     }
 
     fn handle(
         &mut self,
         key: usize,
         now: Time,
-        handler: impl FnOnce(&mut Connection<TcpStream>, &mut Context<'_, Connector<'_>>) -> Transition,
+        handler: impl FnOnce(
+            &mut Connection<TcpStream>,
+            &mut Context<'_, Registering<'_>>,
+        ) -> Transition,
     ) -> Transition {
         let connection = &mut self.connections[key];
         let has_waited = usize::from(connection.is_waiting());
@@ -161,7 +172,11 @@ impl Engine {
             now,
             key,
             shared: &mut self.shared,
-            connector: Connector(self.poll.registry()),
+            connector: Registering {
+                registry: self.poll.registry(),
+                connector: &mut self.connector,
+                now,
+            },
         };
         let transition = handler(connection, &mut cx);
         let waits = usize::from(connection.is_waiting());
@@ -170,7 +185,7 @@ impl Engine {
         transition
     }
 
-    fn apply(&mut self, key: usize, transition: Transition) {
+    fn apply(&mut self, key: usize, transition: Transition, now: Time) {
         match transition {
             Transition::Stay => {}
             Transition::MovedMessage => self.queue.note_small_message(),
@@ -183,11 +198,11 @@ impl Engine {
                     self.queue.push(token);
                 }
             }
-            Transition::End(end) => self.close(key, end),
+            Transition::End(end) => self.close(key, end, now),
         }
     }
 
-    pub(super) fn close(&mut self, key: usize, end: End) {
+    pub(super) fn close(&mut self, key: usize, end: End, now: Time) {
         let connection = self.connections.remove(key);
         debug!("#{} {end}", connection.serial());
         self.held.remove(&connection.serial());
@@ -195,7 +210,7 @@ impl Engine {
         shared.tally.ended(end);
         shared.counts.open -= 1;
         shared.counts.waiting -= usize::from(connection.is_waiting());
-        connection.close(key, shared);
+        connection.close(key, shared, now);
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {

@@ -18,8 +18,8 @@
 //! ├─ relaying     two halves with their ends swapped
 //! │  └─ relay       one direction; relay_state: what is known of its two sockets
 //! ├─ closing      what is kept until it has arrived; remainder: for how long
-//! └─ context      what a connection borrows: backends, buffers, timers, limits
-//! backends      the addresses, and which of them comes next
+//! └─ context      what a connection borrows: balancer, buffers, timers, limits
+//! balancer      the pods, and which of their addresses comes next
 //! queue         the run queue: who is served when no event says so
 //! ```
 //!
@@ -28,17 +28,21 @@
 //! memory.
 
 mod admin_connections;
-mod backends;
+mod balancer;
 mod buffers;
 mod closing;
 mod connection;
+mod connector;
 mod context;
+mod dial_log;
 mod dialing;
 mod end;
 mod events;
 mod limit_log;
 mod limits;
 mod listener;
+mod local_error;
+mod local_ports;
 mod memory;
 mod queue;
 mod readiness;
@@ -67,12 +71,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
-pub use self::backends::BackendSpec;
-use self::backends::Backends;
+pub use self::balancer::BackendSpec;
+use self::balancer::Balancer;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::Connection;
+use self::connector::Connector;
 use self::context::Shared;
+use self::dial_log::DialLog;
 pub use self::end::{End, Phase};
 use self::limit_log::{LimitChange, LimitLog};
 pub use self::limits::Limits;
@@ -125,16 +131,18 @@ pub struct Engine {
     queue: Queue,
     /// What the connections share.
     shared: Shared,
+    connector: Connector,
     limit_log: LimitLog,
     admin: AdminConnections,
 }
 
 impl Engine {
-    /// Listens on `address`, with the gate shut and no address to dial.
+    /// Listens on `address`, with the gate shut and no address to dial. The seed, one of
+    /// each process's own, is that of its random choices.
     ///
     /// # Errors
     /// What the kernel says to the address or to another epoll instance.
-    pub fn new(address: SocketAddr, limits: Limits) -> io::Result<Engine> {
+    pub fn new(address: SocketAddr, limits: Limits, seed: u64) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let listener = Listener::bind(address, poll.registry(), LISTENER)?;
         let mut engine = Engine {
@@ -149,13 +157,15 @@ impl Engine {
                 gate_open: false,
                 ready_since: Time::default(),
                 was_ready: false,
-                backends: Backends::default(),
+                balancer: Balancer::new(seed),
                 buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
                 memory: MemoryBudget::new(limits.memory, limits.max_connections),
                 timers: Timers::default(),
                 counts: Counts::default(),
                 tally: Tally::default(),
+                dial_log: DialLog::default(),
             },
+            connector: Connector::new(),
             limit_log: LimitLog::default(),
             admin: AdminConnections::default(),
         };
@@ -207,6 +217,21 @@ impl Engine {
         &self.shared.tally
     }
 
+    /// How many pods rest after failures.
+    pub fn resting_backends(&self) -> usize {
+        self.shared.balancer.resting()
+    }
+
+    /// For how many dials a port was bound, since the kernel had none left.
+    pub fn bound_ports(&self) -> u64 {
+        self.connector.bound()
+    }
+
+    /// How many dials have failed through no fault of a pod, by cause.
+    pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
+        self.shared.dial_log.local_errors()
+    }
+
     /// Lets admin connections in at `address`: connections that ask the program about
     /// itself, and are none to the app.
     ///
@@ -225,7 +250,7 @@ impl Engine {
     /// Replaces the backends that may be dialled. Connections to those that
     /// are gone live on.
     pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
-        if self.shared.backends.set(backends) {
+        if self.shared.balancer.set(backends, now) {
             self.end_backoffs(now);
         }
     }
@@ -233,7 +258,7 @@ impl Engine {
     /// The address that is tried when every other has failed to answer: the
     /// Service's own.
     pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
-        self.shared.backends.set_fallback(address);
+        self.shared.balancer.set_fallback(address);
     }
 
     /// Opens or shuts the gate. While it is shut nothing is dialled; what is
@@ -267,12 +292,12 @@ impl Engine {
     }
 
     /// Resets every connection.
-    pub fn reset_all(&mut self) {
+    pub fn reset_all(&mut self, now: Time) {
         let all: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in all {
             let end = End::Drained(self.connections[key].phase());
             self.connections[key].reset_on_close();
-            self.close(key, end);
+            self.close(key, end, now);
         }
     }
 

@@ -2,7 +2,7 @@
 //! accepted, and those that lead to pods.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use log::debug;
@@ -86,16 +86,33 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Begins to connect to `address`, with so much room for what waits in the socket. Even
-/// a pod on the same machine takes the connection only after the call: the kernel holds the socket's lock until then.
+/// Begins to connect to `address`, with so much room for what waits in the socket, from
+/// that port if one is given. Even a pod on the same machine takes it only after the
+/// call: the kernel holds the socket's lock until then.
 ///
 /// # Errors
-/// What connect(2) says at once.
-pub fn connect(address: SocketAddr, queues: Queues) -> io::Result<TcpStream> {
+/// What bind(2) or connect(2) say at once.
+pub fn connect(
+    address: SocketAddr,
+    queues: Queues,
+    local_port: Option<u16>,
+) -> io::Result<TcpStream> {
     let socket = open(address)?;
     if queues != Queues::default() {
         // Where the kernel cannot do that, the connection is as good as without.
         let _ = queues.apply(&socket, socket.recv_buffer_size()? as u64);
+    }
+    // What allows to bind its port again when it is in TIME_WAIT. Over loopback the
+    // kernel does that by itself (`net.ipv4.tcp_tw_reuse` is 2).
+    if !address.ip().is_loopback() || local_port.is_some() {
+        socket.set_reuse_address(true)?;
+    }
+    if let Some(port) = local_port {
+        let any = match address {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        socket.bind(&SocketAddr::new(any, port).into())?;
     }
     match socket.connect(&address.into()) {
         Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),

@@ -28,8 +28,11 @@ pub struct Counts {
     pub handed_over: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
-    /// Dials that failed since the start.
+    /// Dials that pods have failed since the start.
     pub failed_dials: u64,
+    /// How often no address has taken a connection in a whole round, for other than
+    /// reasons of this machine.
+    pub exhausted: u64,
 }
 
 /// Counts by kind, since the start.

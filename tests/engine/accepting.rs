@@ -40,7 +40,7 @@ fn after_the_last_accept_those_in_the_queue_are_served_and_later_ones_refused() 
     let mut server = rig.accept(&pod);
     client.write_all(b"made it").unwrap();
     rig.expect(&mut server, b"made it");
-    rig.engine.reset_all();
+    rig.engine.reset_all(rig.now());
     rig.expect_reset(&mut client);
     rig.expect_reset(&mut server);
     assert_eq!(rig.engine.counts().open, 0);

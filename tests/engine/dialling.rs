@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use zpa::engine::BackendSpec;
 
 use crate::fixture::{LIMITS, PATIENCE, Rig, backend, refusing, reset, silent};
 
@@ -195,4 +196,35 @@ fn a_pod_that_closes_before_the_first_byte_right_after_a_wake_is_dialled_again()
     let mut server = rig.accept(&pod);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
+}
+
+#[test]
+fn an_app_that_listens_on_the_second_of_its_addresses_costs_one_failed_dial_in_sixty() {
+    let (dead, pod) = (refusing(), backend());
+    let mut rig = Rig::open(&[]);
+    let addresses = [&dead, &pod].map(|it| it.local_addr().unwrap());
+    let both = BackendSpec {
+        id: "pod".to_owned(),
+        addresses: addresses.to_vec(),
+    };
+    rig.engine.set_backends(&[both], rig.now());
+    let connect = |_| (rig.connect(), rig.accept(&pod));
+    let _pairs: Vec<_> = (0..60).map(connect).collect();
+    assert_eq!(rig.engine.counts().failed_dials, 1);
+    assert_eq!(rig.engine.counts().exhausted, 0, "the pod was there");
+}
+
+#[test]
+fn a_round_in_which_no_pod_takes_the_connection_is_counted() {
+    let (dead, pod) = (refusing(), backend());
+    for (label, backends, exhausted) in [
+        ("one of two", vec![&dead, &pod], false),
+        ("all", vec![&dead], true),
+    ] {
+        let mut rig = Rig::open(&backends);
+        let _clients: Vec<_> = (0..2).map(|_| rig.connect()).collect();
+        rig.until("it was refused", |e| e.counts().failed_dials >= 1);
+        rig.settle();
+        assert_eq!(rig.engine.counts().exhausted > 0, exhausted, "{label}");
+    }
 }

@@ -28,7 +28,7 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(limits: Limits) -> Rig {
-        let engine = Engine::new(([127, 0, 0, 1], 0).into(), limits).unwrap();
+        let engine = Engine::new(([127, 0, 0, 1], 0).into(), limits, 1).unwrap();
         Rig {
             engine,
             skew: Duration::ZERO,
@@ -44,11 +44,11 @@ impl Rig {
     }
 
     pub fn set_backends(&mut self, backends: &[&TcpListener]) {
-        let spec = |(id, it): (usize, &&TcpListener)| BackendSpec {
-            id: id.to_string(),
+        let spec = |it: &&TcpListener| BackendSpec {
+            id: it.local_addr().unwrap().to_string(),
             addresses: vec![it.local_addr().unwrap()],
         };
-        let backends: Vec<_> = backends.iter().enumerate().map(spec).collect();
+        let backends: Vec<_> = backends.iter().map(spec).collect();
         let now = self.now();
         self.engine.set_backends(&backends, now);
     }

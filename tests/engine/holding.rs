@@ -100,10 +100,11 @@ fn the_hold_limit_ends_the_dialling_too() {
 fn while_the_gate_is_shut_no_further_address_is_dialled() {
     let (dead, _filling) = silent();
     let pod = backend();
-    let mut rig = Rig::open(&[&dead, &pod]);
+    let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
     rig.until("it is being dialled", |e| e.counts().waiting == 1);
     rig.turn();
+    rig.set_backends(&[&dead, &pod]);
     rig.engine.set_gate(false);
     rig.skew += LIMITS.connect_timeout;
     for _ in 0..50 {

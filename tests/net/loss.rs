@@ -76,13 +76,14 @@ fn byte(at: usize, seed: usize) -> u8 {
     (at * 7 + seed) as u8
 }
 
-fn write_pattern(mut stream: &TcpStream, len: usize, seed: usize) {
+/// Writes so many bytes of the stream with that seed.
+pub fn write_pattern(mut stream: &TcpStream, len: usize, seed: usize) {
     let bytes: Vec<u8> = (0..len).map(|at| byte(at, seed)).collect();
     stream.write_all(&bytes).unwrap();
 }
 
 /// Reads to the end; returns how many bytes came, and the error if it is one.
-fn read_pattern(mut stream: &TcpStream, seed: usize) -> (usize, Option<ErrorKind>) {
+pub fn read_pattern(mut stream: &TcpStream, seed: usize) -> (usize, Option<ErrorKind>) {
     let (mut len, mut buffer) = (0, [0; 65_536]);
     loop {
         match stream.read(&mut buffer) {

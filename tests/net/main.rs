@@ -8,7 +8,10 @@
 //! | a client that resets while it is held frees its slot at once | | `engine`, `e2e::walkthroughs` |
 //! | a client that half-closes while it is held is served | | `engine`, `e2e::walkthroughs` |
 //! | a pod that is ready but refuses, a Service that is not routed yet: pauses that grow | `vanishing` | `engine`, `e2e::walkthroughs` |
-//! | an address that swallows SYNs is followed by the next | `vanishing` | `engine` |
+//! | an address that swallows SYNs is followed by the next, and the first client alone pays | `vanishing` | `engine` |
+//! | those who come one after the other are spread evenly over the pods | `balancing` | `engine::balancer` |
+//! | an address of our own, a socket connected to itself: refused and said | `balancing` | |
+//! | clients who end first use up no ports, and nothing is lost by that | `ports` | |
 //! | a pod that dies before any byte is replaced | | `engine`, `e2e::walkthroughs` |
 //! | a pod that dies with the client's bytes is not replaced | `resets`, `vanishing` | `engine` |
 //! | what a pod sends before its reset arrives, however slowly | `loss` | `engine` |
@@ -29,6 +32,7 @@
 //! `skipped: …`. `make net` runs them with those that take minutes, because that
 //! is how long the kernel waits before it gives up a peer.
 
+mod balancing;
 mod ending;
 mod exhaustion;
 mod fixture;
@@ -36,6 +40,7 @@ mod idle;
 mod loss;
 mod many;
 mod network;
+mod ports;
 mod resets;
 mod resolver;
 mod vanishing;

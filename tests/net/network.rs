@@ -14,6 +14,7 @@ pub const MIDDLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Where pods are.
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 pub const OTHER_POD: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 3);
+pub const THIRD_POD: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 4);
 
 /// Clients, `zpa` and pods, with nothing but cables between them. The addresses
 /// are the same in each network, for none of them sees another.
@@ -61,7 +62,7 @@ impl Network {
             (&network.clients, &[CLIENT][..], "eth0"),
             (&network.middle, &[MIDDLE], "clients"),
             (&network.middle, &[Ipv4Addr::new(10, 0, 1, 1)], "pods"),
-            (&network.pods, &[POD, OTHER_POD], "eth0"),
+            (&network.pods, &[POD, OTHER_POD, THIRD_POD], "eth0"),
         ] {
             for address in addresses {
                 namespace.run("ip", &format!("address add {address}/24 dev {device}"))?;
@@ -130,6 +131,42 @@ impl Network {
                     }}"
                 ),
             );
+        }
+    }
+
+    /// From now on one in so many packets of any kind is lost, each way of both cables.
+    pub fn lose_one_packet_in(&self, number: u32) {
+        for address in [CLIENT, POD] {
+            self.filter(
+                address,
+                &format!(
+                    "table inet lossy {{
+                        chain arriving {{
+                            type filter hook input priority 0;
+                            numgen random mod {number} == 0 drop;
+                        }};
+                        chain leaving {{
+                            type filter hook output priority 0;
+                            numgen random mod {number} == 0 drop;
+                        }};
+                    }}"
+                ),
+            );
+        }
+    }
+
+    /// From now on the machines of `zpa` and of the pods do what nodes with kube-proxy
+    /// do: they track connections, and drop what belongs to none.
+    pub fn track_connections(&self) {
+        const RULES: &str = "table inet tracked {
+            chain arriving {
+                type filter hook input priority 0; ct state invalid drop;
+            };
+        }";
+        for namespace in [&self.middle, &self.pods] {
+            namespace
+                .run("nft", RULES)
+                .expect("connections are tracked");
         }
     }
 

@@ -268,7 +268,12 @@ impl SimSockets {
         if !self.is_open() {
             return self.park(client);
         }
-        let Some(address) = self.next_target(&mut round) else {
+        let fell_back = round.fell_back;
+        let target = self.next_target(&mut round);
+        if (target.is_none() || round.fell_back) && !fell_back && !round.tried.is_empty() {
+            self.counts.exhausted += 1;
+        }
+        let Some(address) = target else {
             return self.rest(client, now);
         };
         self.set(
@@ -495,7 +500,7 @@ impl Sockets for SimSockets {
         self.accepting = false;
     }
 
-    fn reset_all(&mut self) {
+    fn reset_all(&mut self, _: Time) {
         for client in self.clients() {
             self.close(client, End::Drained);
         }

@@ -10,10 +10,11 @@ use mio::Token;
 
 use super::kernel::{Peer, Wire, socket};
 use crate::clock::Time;
-use crate::engine::backends::{BackendSpec, Backends};
+use crate::engine::balancer::{BackendSpec, Balancer};
 use crate::engine::buffers::Buffers;
 use crate::engine::connection::Connection;
 use crate::engine::context::{Connect, Context, Shared};
+use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
 use crate::engine::limits::Limits;
 use crate::engine::memory::{MemoryBudget, Queues};
@@ -108,12 +109,13 @@ impl Rig {
                 gate_open,
                 ready_since: Time::default(),
                 was_ready: false,
-                backends: Backends::default(),
+                balancer: Balancer::new(0),
                 buffers: Buffers::new(1, 0),
                 memory: MemoryBudget::new(LIMITS.memory, LIMITS.max_connections),
                 timers: Timers::default(),
                 counts: Counts::default(),
                 tally: Tally::default(),
+                dial_log: DialLog::default(),
             },
             client,
             dialled: Vec::new(),
@@ -161,7 +163,7 @@ impl Rig {
             addresses: vec![SocketAddr::from(([10, 0, 0, n], 80))],
         };
         let all: Vec<_> = (1..=count).map(pod).collect();
-        if self.shared.backends.set(&all)
+        if self.shared.balancer.set(&all, self.now)
             && let Some(connection) = &mut self.connection
         {
             connection.end_backoff(KEY, &mut self.shared, self.now);
@@ -248,7 +250,7 @@ impl Rig {
 
     fn close(&mut self, end: End) {
         if let Some(connection) = self.connection.take() {
-            connection.close(KEY, &mut self.shared);
+            connection.close(KEY, &mut self.shared, self.now);
             self.held = false;
             self.end = Some(end);
             let peers = self.dialled.iter().chain([&self.client]);
@@ -265,7 +267,7 @@ impl Rig {
         let lent = [
             (!self.shared.buffers.has_block(), "a block"),
             (self.shared.timers.next().is_some(), "a deadline"),
-            (self.shared.backends.in_use() > 0, "a backend"),
+            (self.shared.balancer.in_use() > 0, "a backend"),
         ];
         let left = lent.into_iter().filter(|(is_left, _)| *is_left);
         left.map(|(_, what)| what).collect()

@@ -1,0 +1,77 @@
+//! The order of the pods: who comes next.
+
+use std::collections::BTreeSet;
+
+use super::pod::Place;
+use crate::clock::Time;
+
+/// Pods by their keys, sorted so that the next one is found without a look at
+/// all of them.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// By their connections, and among equals by their turns.
+    ready: BTreeSet<(u32, u64, u32)>,
+    /// Those whose load is not the number of their connections yet.
+    ramping: BTreeSet<u32>,
+    /// By the end of their pauses.
+    resting: BTreeSet<(Time, u32)>,
+}
+
+impl Order {
+    /// Moves a pod.
+    pub fn replace(&mut self, key: u32, old: Place, new: Place) {
+        if old == new {
+            return;
+        }
+        match old {
+            Place::Nowhere => true,
+            Place::Ready { load, turn } => self.ready.remove(&(load, turn, key)),
+            Place::Ramping => self.ramping.remove(&key),
+            Place::Resting { until } => self.resting.remove(&(until, key)),
+        };
+        match new {
+            Place::Nowhere => true,
+            Place::Ready { load, turn } => self.ready.insert((load, turn, key)),
+            Place::Ramping => self.ramping.insert(key),
+            Place::Resting { until } => self.resting.insert((until, key)),
+        };
+    }
+
+    /// Pods that take connections: load, turn, key.
+    pub fn ready(&self) -> impl Iterator<Item = (u32, u64, u32)> {
+        self.ready.iter().copied()
+    }
+
+    /// Pods that have joined others a while ago.
+    pub fn ramping(&self) -> &BTreeSet<u32> {
+        &self.ramping
+    }
+
+    /// Pods that rest, the one first whose pause ends first.
+    pub fn resting(&self) -> impl Iterator<Item = u32> {
+        self.resting.iter().map(|&(_, key)| key)
+    }
+
+    /// A pod whose pause is over.
+    pub fn rested(&self, now: Time) -> Option<u32> {
+        let first = self.resting.first().filter(|(until, _)| *until <= now);
+        first.map(|&(_, key)| key)
+    }
+
+    /// The load of the least loaded pod that is ready.
+    pub fn lowest_load(&self) -> Option<u32> {
+        self.ready.first().map(|&(load, ..)| load)
+    }
+
+    /// The same without these pods.
+    pub fn lowest_load_without(&self, keys: &BTreeSet<u32>) -> Option<u32> {
+        let mut others = self.ready.iter().filter(|(.., key)| !keys.contains(key));
+        others.next().map(|&(load, ..)| load)
+    }
+
+    /// Whether any pod but this one takes connections.
+    pub fn has_others(&self, key: u32) -> bool {
+        let mut ready = self.ready.iter().map(|&(.., key)| key);
+        ready.any(|other| other != key) || self.ramping.iter().any(|&other| other != key)
+    }
+}

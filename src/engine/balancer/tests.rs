@@ -1,0 +1,595 @@
+use super::*;
+use crate::engine::local_error::LocalError;
+
+mod properties;
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n], 80))
+}
+
+fn ipv6(n: u16) -> SocketAddr {
+    SocketAddr::from(([0xfd, 0, 0, 0, 0, 0, 0, n], 80))
+}
+
+fn spec(n: u8) -> BackendSpec {
+    BackendSpec {
+        id: n.to_string(),
+        addresses: vec![address(n)],
+    }
+}
+
+/// A pod of both families, IPv6 first.
+fn dual(n: u8) -> BackendSpec {
+    BackendSpec {
+        id: n.to_string(),
+        addresses: vec![ipv6(n.into()), address(n)],
+    }
+}
+
+fn with(specs: &[BackendSpec]) -> Balancer {
+    let mut balancer = Balancer::new(1);
+    assert_eq!(balancer.set(specs, at(0)), !specs.is_empty());
+    balancer
+}
+
+fn pick(balancer: &mut Balancer, now: Time) -> Pick {
+    balancer.pick(&mut Round::default(), now).unwrap()
+}
+
+/// Picks an address that answers.
+fn connect(balancer: &mut Balancer, now: Time) -> Pick {
+    let pick = pick(balancer, now);
+    balancer.succeeded(pick.id, now);
+    pick
+}
+
+/// Picks an address that fails.
+fn fail(balancer: &mut Balancer, cause: Cause, now: Time) -> SocketAddr {
+    let mut round = Round::default();
+    let pick = balancer.pick(&mut round, now).unwrap();
+    balancer.failed(pick.id, cause, &mut round, now);
+    pick.address
+}
+
+/// The addresses of one round in which all fail.
+fn round_of_failures(balancer: &mut Balancer, cause: Cause, now: Time) -> Vec<SocketAddr> {
+    let mut round = Round::default();
+    let mut tried = Vec::new();
+    while let Some(pick) = balancer.pick(&mut round, now) {
+        balancer.failed(pick.id, cause, &mut round, now);
+        tried.push(pick.address);
+    }
+    tried
+}
+
+/// How many of so many connections, open at once, each address gets.
+fn shares(balancer: &mut Balancer, count: usize, now: Time) -> BTreeMap<SocketAddr, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..count {
+        *shares.entry(connect(balancer, now).address).or_default() += 1;
+    }
+    shares
+}
+
+#[test]
+fn connections_one_after_the_other_take_turns() {
+    let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+    let mut served = BTreeMap::new();
+    for _ in 0..120 {
+        let pick = connect(&mut balancer, at(0));
+        *served.entry(pick.address).or_insert(0) += 1;
+        balancer.release(pick.id, at(0));
+    }
+    assert_eq!(served.into_values().collect::<Vec<_>>(), [40, 40, 40]);
+}
+
+#[test]
+fn the_pod_with_the_fewest_connections_comes_first() {
+    let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+    let picks: Vec<_> = (0..9).map(|_| connect(&mut balancer, at(0))).collect();
+    let left = |pick: &&Pick| pick.address == address(2);
+    for pick in picks.iter().filter(left) {
+        balancer.release(pick.id, at(0));
+    }
+    for _ in 0..3 {
+        assert_eq!(connect(&mut balancer, at(0)).address, address(2));
+    }
+}
+
+#[test]
+fn several_processes_do_not_all_begin_with_the_same_pod() {
+    let specs: Vec<_> = (1..=3).map(spec).collect();
+    let mut first = BTreeMap::new();
+    for seed in 0..300 {
+        let mut balancer = Balancer::new(seed);
+        balancer.set(&specs, at(0));
+        *first.entry(pick(&mut balancer, at(0)).address).or_insert(0) += 1;
+    }
+    assert!(
+        first.len() == 3 && first.values().all(|&n| n > 60),
+        "{first:?}"
+    );
+}
+
+#[test]
+fn a_pod_that_swallows_syns_delays_the_first_client_alone() {
+    let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+    let mut paid = Vec::new();
+    // A client each 100 ms for a minute, one after the other.
+    let mut now = 0;
+    while now < 60_000 {
+        let mut round = Round::default();
+        let start = now;
+        loop {
+            let pick = balancer.pick(&mut round, at(now)).unwrap();
+            if pick.address != address(2) {
+                balancer.succeeded(pick.id, at(now));
+                balancer.release(pick.id, at(now));
+                break;
+            }
+            now += pick
+                .patience
+                .map_or(2000, |patience| patience.as_millis() as u64);
+            balancer.failed(pick.id, Cause::Silent, &mut round, at(now));
+        }
+        paid.push(now - start);
+        now += 100;
+    }
+    paid.retain(|&ms| ms > 0);
+    // The pauses of 1, 2, 4, 8, 16 and 30 s end within the minute.
+    assert_eq!(paid[0], 2000);
+    assert!(paid[1..].iter().all(|&ms| ms == 250), "{paid:?}");
+    assert!((6..=7).contains(&paid.len()), "{paid:?}");
+}
+
+#[test]
+fn clients_who_come_at_once_are_sent_to_a_silent_pod_until_it_is_doubted() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let mut sent = Vec::new();
+    for ms in 0..1000 {
+        let pick = pick(&mut balancer, at(ms));
+        match pick.address == address(2) {
+            true => sent.push(ms),
+            false => {
+                balancer.succeeded(pick.id, at(ms));
+                balancer.release(pick.id, at(ms));
+            }
+        }
+    }
+    // By its load it is left alone even before.
+    assert!(sent.len() == 1 && sent[0] <= 1, "{sent:?}");
+    // With long connections at the other one it is not.
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let mut last = 0;
+    for ms in 0..1000 {
+        let pick = pick(&mut balancer, at(ms));
+        match pick.address == address(2) {
+            true => last = ms,
+            false => balancer.succeeded(pick.id, at(ms)),
+        }
+    }
+    assert!((245..=251).contains(&last), "{last}");
+}
+
+#[test]
+fn a_doubted_pod_that_answers_after_all_gets_its_share_again() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let slow = pick(&mut balancer, at(0));
+    let other = connect(&mut balancer, at(300));
+    balancer.release(other.id, at(300));
+    assert_eq!(connect(&mut balancer, at(300)).address, other.address);
+    balancer.succeeded(slow.id, at(400));
+    balancer.release(slow.id, at(400));
+    assert_eq!(connect(&mut balancer, at(400)).address, slow.address);
+}
+
+/// The end of the pause of the pod at that address, if it rests.
+fn end_of_rest(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
+    let mut pods = balancer.pods.values();
+    let pod = pods.find(|pod| pod.address(0) == Some(address)).unwrap();
+    match pod.place {
+        Place::Resting { until } => Some(until),
+        _ => None,
+    }
+}
+
+#[test]
+fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
+    let mut balancer = with(&[spec(1)]);
+    let mut now = at(0);
+    for full_ms in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+        assert_eq!(fail(&mut balancer, Cause::Refused, now), address(1));
+        let until = end_of_rest(&balancer, address(1)).unwrap();
+        let (pause, full) = (until.since(now), Duration::from_millis(full_ms));
+        assert!(
+            pause > full * 79 / 100 && pause <= full,
+            "{pause:?} of {full:?}"
+        );
+        now = until;
+    }
+    let served = connect(&mut balancer, now);
+    balancer.release(served.id, now);
+    fail(&mut balancer, Cause::Refused, now);
+    let until = end_of_rest(&balancer, address(1)).unwrap();
+    assert!(until.since(now) <= Duration::from_secs(1));
+}
+
+#[test]
+fn a_failure_long_after_the_last_one_is_a_first_one() {
+    for (label, gap_s, longest_s) in [("soon after", 100, 2), ("long after", 120, 1)] {
+        let mut balancer = with(&[spec(1)]);
+        fail(&mut balancer, Cause::Refused, at(0));
+        // It serves on, and none of its connections ends.
+        connect(&mut balancer, at(2000));
+        let now = at(gap_s * 1000);
+        fail(&mut balancer, Cause::Refused, now);
+        let pause = end_of_rest(&balancer, address(1)).unwrap().since(now);
+        let longest = Duration::from_secs(longest_s);
+        assert!(
+            longest * 3 / 4 < pause && pause <= longest,
+            "{label}: {pause:?}"
+        );
+    }
+}
+
+#[test]
+fn dials_that_were_under_way_when_the_first_failed_say_nothing_new() {
+    let mut balancer = with(&[spec(1)]);
+    let mut picks: Vec<_> = (0..100).map(|_| pick(&mut balancer, at(0))).collect();
+    for pick in picks.drain(..) {
+        balancer.failed(pick.id, Cause::Refused, &mut Round::default(), at(10));
+    }
+    let until = end_of_rest(&balancer, address(1)).unwrap();
+    assert!(until.since(at(10)) <= Duration::from_secs(1));
+}
+
+#[test]
+fn an_address_that_rests_is_tried_last_and_never_left_out() {
+    let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+    let first = fail(&mut balancer, Cause::Refused, at(0));
+    let second = fail(&mut balancer, Cause::Refused, at(500));
+    // The third one has the most connections by far.
+    for _ in 0..100 {
+        let served = connect(&mut balancer, at(600)).address;
+        assert!(served != first && served != second);
+    }
+    let tried = round_of_failures(&mut balancer, Cause::Refused, at(600));
+    assert_eq!(
+        tried[1..],
+        [first, second],
+        "the one first whose pause ends first"
+    );
+    assert_eq!(tried.len(), 3);
+}
+
+#[test]
+fn after_a_pause_one_connection_at_a_time_tries_the_address() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let failed = fail(&mut balancer, Cause::Silent, at(0));
+    connect(&mut balancer, at(1000));
+    let trial = pick(&mut balancer, at(1000));
+    assert_eq!(
+        (trial.address, trial.patience),
+        (failed, Some(TRIAL_PATIENCE))
+    );
+    for _ in 0..10 {
+        let pick = connect(&mut balancer, at(1001));
+        assert!(pick.address != failed && pick.patience.is_none());
+    }
+    balancer.succeeded(trial.id, at(1002));
+    assert!(shares(&mut balancer, 10, at(1002))[&failed] >= 5);
+}
+
+#[test]
+fn a_trial_of_the_only_pod_has_the_usual_time() {
+    let mut balancer = with(&[spec(1)]);
+    fail(&mut balancer, Cause::Silent, at(0));
+    assert_eq!(pick(&mut balancer, at(2000)).patience, None);
+}
+
+#[test]
+fn a_trial_whose_client_leaves_is_the_next_ones() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let failed = fail(&mut balancer, Cause::Refused, at(0));
+    connect(&mut balancer, at(0));
+    for (label, start, end, is_next) in [
+        ("at once", 1000, 1010, true),
+        ("when it is overdue", 1010, 1260, false),
+    ] {
+        let trial = pick(&mut balancer, at(start));
+        assert_eq!(trial.address, failed, "{label}");
+        balancer.abandon(trial.id, at(end));
+        let next = pick(&mut balancer, at(end));
+        assert_eq!(next.address == failed, is_next, "{label}");
+        balancer.abandon(next.id, at(end));
+    }
+}
+
+#[test]
+fn a_pod_that_takes_connections_and_breaks_off_rests_for_longer_each_time() {
+    let mut balancer = with(&[spec(1)]);
+    let mut now = at(0);
+    for full_s in [1, 2, 4] {
+        let pick = connect(&mut balancer, now);
+        balancer.failed(pick.id, Cause::BrokeOff, &mut Round::default(), now);
+        let until = end_of_rest(&balancer, address(1)).unwrap();
+        assert!(until.since(now) > Duration::from_secs(full_s) * 3 / 4);
+        now = until;
+    }
+    assert_eq!(balancer.in_use(), 0);
+}
+
+#[test]
+fn errors_of_this_machine_are_blamed_on_no_pod() {
+    for (label, error, tried) in [
+        ("each address has ports of its own", LocalError::NoPort, 3),
+        ("and rules of its own", LocalError::Forbidden, 3),
+        (
+            "a descriptor is needed for any",
+            LocalError::NoDescriptor,
+            1,
+        ),
+        ("memory is too", LocalError::NoMemory, 1),
+    ] {
+        let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+        balancer.set_fallback(Some(address(9)));
+        let cause = Cause::Local(error);
+        assert_eq!(
+            round_of_failures(&mut balancer, cause, at(0)).len(),
+            tried,
+            "{label}"
+        );
+        assert_eq!((balancer.resting(), balancer.in_use()), (0, 0), "{label}");
+        let mut round = Round::default();
+        round.note(BackendId { pod: 0, address: 0 }, cause);
+        assert!(!round.has_failed(), "{label}");
+    }
+}
+
+#[test]
+fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
+    let mut balancer = with(&[dual(1), dual(2)]);
+    let mut round = Round::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
+    assert!(first.address.is_ipv6());
+    balancer.failed(first.id, Cause::Refused, &mut round, at(0));
+    let second = balancer.pick(&mut round, at(0)).unwrap();
+    assert_eq!(
+        second.id.pod, first.id.pod,
+        "the alternative comes before other pods"
+    );
+    balancer.succeeded(second.id, at(0));
+    balancer.set(&[dual(1), dual(2), dual(3)], at(10));
+    let mut ipv6 = 0;
+    for ms in 0..60_000 {
+        let mut round = Round::default();
+        loop {
+            let pick = balancer.pick(&mut round, at(ms)).unwrap();
+            if !pick.address.is_ipv6() {
+                balancer.succeeded(pick.id, at(ms));
+                balancer.release(pick.id, at(ms));
+                break;
+            }
+            ipv6 += 1;
+            balancer.failed(pick.id, Cause::Refused, &mut round, at(ms));
+        }
+    }
+    assert!(ipv6 <= 1, "the pod that was listed with the first: {ipv6}");
+}
+
+#[test]
+fn the_family_of_a_pod_that_has_both_is_the_services_until_another_answers() {
+    let mut balancer = with(&[dual(1)]);
+    assert!(connect(&mut balancer, at(0)).address.is_ipv6());
+    // Neither works for a while,
+    let tried = round_of_failures(&mut balancer, Cause::Silent, at(0));
+    assert_eq!(tried, [ipv6(1), address(1)]);
+    // and IPv4 is the first that answers again.
+    let mut round = Round::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.failed(first.id, Cause::Silent, &mut round, at(0));
+    let second = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.succeeded(second.id, at(0));
+    assert_eq!(pick(&mut balancer, at(0)).address, second.address);
+}
+
+#[test]
+fn a_pod_that_joins_others_gets_its_share_at_once_and_no_flood() {
+    let mut balancer = with(&[spec(1), spec(2), spec(3)]);
+    shares(&mut balancer, 300, at(0));
+    balancer.set(&[spec(1), spec(2), spec(3), spec(4)], at(0));
+    assert_eq!(
+        shares(&mut balancer, 40, at(0))[&address(4)],
+        10,
+        "its share"
+    );
+    // Half of the handicap of 100 has faded, so that it may get 50 more.
+    let shares_later = shares(&mut balancer, 60, at(15_000));
+    assert!(
+        (50..=55).contains(&shares_later[&address(4)]),
+        "{shares_later:?}"
+    );
+    // Then it has as many as the others, but for those 50.
+    let last = shares(&mut balancer, 40, at(30_000));
+    assert_eq!(last[&address(4)], 40, "from now on the number decides");
+}
+
+#[test]
+fn a_handicap_never_makes_a_pod_wait_for_more_than_the_least_loaded() {
+    let mut balancer = with(&[spec(1)]);
+    let old: Vec<_> = (0..100).map(|_| connect(&mut balancer, at(0))).collect();
+    balancer.set(&[spec(1), spec(2)], at(0));
+    // The old pod's connections end.
+    old.iter().for_each(|pick| balancer.release(pick.id, at(0)));
+    assert_eq!(shares(&mut balancer, 40, at(0))[&address(2)], 20);
+    // It leaves the list.
+    balancer.set(&[spec(2)], at(0));
+    assert_eq!(shares(&mut balancer, 40, at(0)).len(), 1);
+}
+
+#[test]
+fn at_a_wake_nobody_is_handicapped() {
+    let mut balancer = with(&[]);
+    assert!(balancer.is_empty() && balancer.pick(&mut Round::default(), at(0)).is_none());
+    balancer.set(&[spec(1), spec(2)], at(0));
+    assert_eq!(
+        shares(&mut balancer, 10, at(0))
+            .into_values()
+            .collect::<Vec<_>>(),
+        [5, 5]
+    );
+}
+
+#[test]
+fn a_pod_that_has_recovered_is_not_flooded_either() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let failed = fail(&mut balancer, Cause::Refused, at(0));
+    for _ in 0..100 {
+        connect(&mut balancer, at(0));
+    }
+    let trial = connect(&mut balancer, at(1000));
+    assert_eq!(trial.address, failed);
+    assert_eq!(shares(&mut balancer, 40, at(1000))[&failed], 20);
+}
+
+#[test]
+fn what_was_tried_is_not_tried_again_in_a_round() {
+    let mut balancer = with(&[dual(1), dual(2)]);
+    let tried = round_of_failures(&mut balancer, Cause::Silent, at(0));
+    let distinct: BTreeSet<_> = tried.iter().collect();
+    assert_eq!((tried.len(), distinct.len()), (4, 4));
+}
+
+#[test]
+fn a_round_ends_before_it_has_tried_thousands() {
+    let specs: Vec<_> = (1..=100).map(spec).collect();
+    let mut balancer = with(&specs);
+    balancer.set_fallback(Some(ipv6(9)));
+    let tried = round_of_failures(&mut balancer, Cause::Silent, at(0));
+    assert_eq!((tried.len(), tried.last()), (17, Some(&ipv6(9))));
+    let again = round_of_failures(&mut balancer, Cause::Silent, at(0));
+    assert!(
+        !again[..16].iter().any(|it| tried[..16].contains(it)),
+        "the next round tries others"
+    );
+}
+
+#[test]
+fn the_fallback_comes_last_and_only_if_nobody_is_there() {
+    for (label, cause, expected) in [
+        ("no answer", Cause::Silent, true),
+        ("a refusal", Cause::Refused, false),
+        ("a pod that breaks off", Cause::BrokeOff, false),
+        (
+            "an own address where nobody listens",
+            Cause::SelfConnect,
+            false,
+        ),
+        ("no port", Cause::Local(LocalError::NoPort), false),
+    ] {
+        let mut balancer = with(&[spec(1)]);
+        balancer.set_fallback(Some(address(9)));
+        let mut round = Round::default();
+        let first = balancer.pick(&mut round, at(0)).unwrap();
+        assert_eq!(first.address, address(1), "{label}");
+        balancer.succeeded(first.id, at(0));
+        balancer.failed(first.id, cause, &mut round, at(0));
+        let second = balancer.pick(&mut round, at(0));
+        assert_eq!(
+            second.map(|pick| pick.address),
+            expected.then(|| address(9)),
+            "{label}"
+        );
+        if let Some(pick) = second {
+            balancer.failed(pick.id, cause, &mut round, at(0));
+            assert_eq!(balancer.pick(&mut round, at(0)), None, "{label}");
+        }
+        assert_eq!(balancer.in_use(), 0, "{label}");
+    }
+}
+
+#[test]
+fn the_fallback_is_counted_and_forgotten_like_a_pod_that_has_left() {
+    let mut balancer = with(&[spec(1)]);
+    balancer.set_fallback(Some(address(9)));
+    let mut round = Round::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.failed(first.id, Cause::Silent, &mut round, at(0));
+    let fallback = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.succeeded(fallback.id, at(0));
+    balancer.set(&[], at(0));
+    assert!(balancer.is_empty());
+    assert_eq!(balancer.address(fallback.id), Some(address(9)));
+    balancer.release(fallback.id, at(0));
+    assert_eq!(
+        (balancer.address(fallback.id), balancer.pods.len()),
+        (None, 0)
+    );
+}
+
+#[test]
+fn a_pod_that_leaves_is_counted_and_not_dialled() {
+    let mut balancer = with(&[spec(1)]);
+    let open = connect(&mut balancer, at(0));
+    assert!(!balancer.set(&[], at(0)));
+    assert!(balancer.is_empty() && balancer.pick(&mut Round::default(), at(0)).is_none());
+    assert_eq!(balancer.address(open.id), Some(address(1)));
+    balancer.release(open.id, at(0));
+    assert_eq!((balancer.address(open.id), balancer.pods.len()), (None, 0));
+}
+
+#[test]
+fn a_pod_that_is_listed_anew_is_well_again() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    let open = connect(&mut balancer, at(0));
+    fail(&mut balancer, Cause::Refused, at(0));
+    assert_eq!(balancer.resting(), 1);
+    balancer.set(&[], at(0));
+    assert_eq!(balancer.resting(), 0);
+    assert!(balancer.set(&[spec(1), spec(2)], at(0)));
+    assert_eq!(balancer.resting(), 0);
+    assert_eq!(balancer.address(open.id), Some(open.address));
+}
+
+#[test]
+fn a_list_without_news_says_so() {
+    let mut balancer = with(&[spec(1)]);
+    let other_address = BackendSpec {
+        addresses: vec![address(1), ipv6(1)],
+        ..spec(1)
+    };
+    let no_address = BackendSpec {
+        addresses: Vec::new(),
+        ..spec(3)
+    };
+    for (label, specs, joined) in [
+        ("the same", vec![spec(1)], false),
+        ("a second pod", vec![spec(1), spec(2)], true),
+        (
+            "a second address",
+            vec![other_address.clone(), spec(2)],
+            true,
+        ),
+        ("the same again", vec![other_address, spec(2)], false),
+        ("an address less, a pod less", vec![spec(1)], false),
+        ("an id twice", vec![spec(1), spec(1)], false),
+        ("a pod without an address", vec![spec(1), no_address], false),
+    ] {
+        assert_eq!(balancer.set(&specs, at(0)), joined, "{label}");
+    }
+    assert_eq!(balancer.pods.len(), 1);
+}
+
+#[test]
+fn an_address_that_a_pod_has_lost_keeps_its_connections_apart() {
+    let mut balancer = with(&[dual(1)]);
+    let open = connect(&mut balancer, at(0));
+    assert_eq!(open.address, ipv6(1));
+    balancer.set(&[spec(1)], at(0));
+    assert_eq!(pick(&mut balancer, at(0)).address, address(1));
+    assert_eq!(balancer.address(open.id), Some(ipv6(1)));
+}

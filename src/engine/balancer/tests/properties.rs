@@ -1,0 +1,194 @@
+//! Any order of events.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Lists the pods whose bits are set, with both families if `true`.
+    List(u8, bool),
+    /// A new connection dials.
+    Dial,
+    /// Something becomes of one of the connections.
+    Connect(usize),
+    Fail(usize, u8),
+    Leave(usize),
+    Wait(u16),
+}
+
+/// One connection.
+struct Client {
+    round: Round,
+    pick: Pick,
+    is_connected: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(pods, dual)| Step::List(pods, dual)),
+        6 => Just(Step::Dial),
+        4 => (0..64usize).prop_map(Step::Connect),
+        3 => (0..64usize, 0..6u8).prop_map(|(at, cause)| Step::Fail(at, cause)),
+        2 => (0..64usize).prop_map(Step::Leave),
+        3 => (0..20_000u16).prop_map(Step::Wait),
+    ]
+}
+
+fn cause(n: u8) -> Cause {
+    [
+        Cause::Refused,
+        Cause::Unreachable,
+        Cause::Silent,
+        Cause::SelfConnect,
+        Cause::Local(LocalError::NoPort),
+        Cause::Local(LocalError::NoMemory),
+    ][usize::from(n)]
+}
+
+fn specs(pods: u8, dual: bool) -> Vec<BackendSpec> {
+    let listed = (0..8u8).filter(|n| pods & (1 << n) != 0);
+    listed
+        .map(|n| if dual { super::dual(n) } else { spec(n) })
+        .collect()
+}
+
+/// What must hold at any time.
+fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
+    assert_eq!(balancer.in_use() as usize, clients.len());
+    for client in clients {
+        assert_eq!(balancer.address(client.pick.id), Some(client.pick.address));
+    }
+    let (mut ready, mut ramping, mut resting) = (0, 0, 0);
+    for (key, pod) in &balancer.pods {
+        match pod.place {
+            Place::Nowhere => assert!(!pod.is_listed && pod.connections > 0),
+            Place::Ready { load, turn } => {
+                ready += 1;
+                assert_eq!((load, turn), (pod.connections, pod.turn));
+                assert!(balancer.order.ready().any(|it| it == (load, turn, *key)));
+            }
+            Place::Ramping => {
+                ramping += 1;
+                assert!(balancer.order.ramping().contains(key));
+            }
+            Place::Resting { .. } => {
+                resting += 1;
+                assert!(balancer.order.resting().any(|it| it == *key));
+            }
+        }
+    }
+    assert_eq!(balancer.order.ready().count(), ready);
+    assert_eq!(balancer.order.ramping().len(), ramping);
+    assert_eq!(balancer.order.resting().count(), resting);
+    assert_eq!(ready + ramping + resting, listed.len());
+}
+
+proptest! {
+    #[test]
+    fn counts_and_order_hold_whatever_happens(
+        seed: u64,
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let mut balancer = Balancer::new(seed);
+        let mut clients: Vec<Client> = Vec::new();
+        let (mut listed, mut now) = (Vec::new(), at(0));
+        for step in steps {
+            match step {
+                Step::List(pods, dual) => {
+                    listed = specs(pods, dual);
+                    balancer.set(&listed, now);
+                }
+                Step::Dial => {
+                    let mut round = Round::default();
+                    let pick = balancer.pick(&mut round, now);
+                    // Whatever rests, somebody is dialled.
+                    prop_assert_eq!(pick.is_some(), !listed.is_empty());
+                    clients.extend(pick.map(|pick| Client { round, pick, is_connected: false }));
+                }
+                Step::Connect(at) => {
+                    let dialling = clients.iter_mut().filter(|it| !it.is_connected);
+                    if let Some(client) = { dialling }.nth(at) {
+                        client.is_connected = true;
+                        balancer.succeeded(client.pick.id, now);
+                    }
+                }
+                Step::Fail(at, n) if at < clients.len() => {
+                    let client = &mut clients[at];
+                    let cause = if client.is_connected { Cause::BrokeOff } else { cause(n) };
+                    balancer.failed(client.pick.id, cause, &mut client.round, now);
+                    client.is_connected = false;
+                    let tried = client.pick;
+                    match balancer.pick(&mut client.round, now) {
+                        Some(pick) => {
+                            prop_assert_ne!(pick.id, tried.id);
+                            client.pick = pick;
+                        }
+                        None => drop(clients.swap_remove(at)),
+                    }
+                }
+                Step::Leave(at) if at < clients.len() => {
+                    let client = clients.swap_remove(at);
+                    match client.is_connected {
+                        true => balancer.release(client.pick.id, now),
+                        false => balancer.abandon(client.pick.id, now),
+                    }
+                }
+                Step::Wait(ms) => now = now + Duration::from_millis(ms.into()),
+                Step::Fail(..) | Step::Leave(_) => {}
+            }
+            check(&balancer, &clients, &listed);
+        }
+    }
+
+    /// Whatever the lengths of connections, no pod of those that answer ever has
+    /// more than one connection more than another when it is picked.
+    #[test]
+    fn the_least_loaded_is_picked(
+        seed: u64,
+        pods in 1..8u8,
+        ends in proptest::collection::vec(proptest::option::of(0..200usize), 1..200),
+    ) {
+        let specs: Vec<_> = (0..pods).map(spec).collect();
+        let mut balancer = Balancer::new(seed);
+        balancer.set(&specs, at(0));
+        let mut open: Vec<Pick> = Vec::new();
+        let mut loads: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        loads.extend(specs.iter().map(|spec| (spec.addresses[0], 0)));
+        for end in ends {
+            match end.filter(|at| *at < open.len()) {
+                Some(at) => {
+                    let pick = open.swap_remove(at);
+                    balancer.release(pick.id, super::at(0));
+                    *loads.get_mut(&pick.address).unwrap() -= 1;
+                }
+                None => {
+                    let pick = connect(&mut balancer, super::at(0));
+                    let least = *loads.values().min().unwrap();
+                    prop_assert_eq!(loads[&pick.address], least);
+                    *loads.get_mut(&pick.address).unwrap() += 1;
+                    open.push(pick);
+                }
+            }
+        }
+    }
+
+    /// Connections one after the other: no pod gets more than one more than another.
+    #[test]
+    fn turns_are_even(seed: u64, pods in 1..40u8, connections in 1..200usize) {
+        let specs: Vec<_> = (0..pods).map(spec).collect();
+        let mut balancer = Balancer::new(seed);
+        balancer.set(&specs, at(0));
+        let mut served: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for _ in 0..connections {
+            let pick = connect(&mut balancer, at(0));
+            balancer.release(pick.id, at(0));
+            *served.entry(pick.address).or_default() += 1;
+        }
+        let least = match served.len() {
+            all if all == usize::from(pods) => *served.values().min().unwrap(),
+            _ => 0,
+        };
+        prop_assert!(served.values().max().unwrap() - least <= 1);
+    }
+}

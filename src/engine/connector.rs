@@ -1,0 +1,164 @@
+//! What makes the sockets that lead to pods.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::local_ports::{self, LocalPorts};
+use super::memory::Queues;
+use super::sockets;
+use crate::clock::Time;
+
+/// The ports of the kernel's choice, for both families.
+const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Dials addresses: finds a local port, and tells a socket that is connected to itself.
+#[derive(Debug)]
+pub struct Connector {
+    ports: LocalPorts,
+    /// The first port of the kernel's choice.
+    first_port: u16,
+    bound: u64,
+}
+
+/// The error of a socket that is connected to itself.
+#[derive(Debug)]
+pub struct SelfConnect;
+
+impl Connector {
+    /// Nothing was dialled yet.
+    pub fn new() -> Self {
+        Connector {
+            ports: LocalPorts::default(),
+            first_port: range().map_or(0, |range| *range.start()),
+            bound: 0,
+        }
+    }
+
+    /// How many sockets were bound here, since the kernel had no port for them.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// Begins to connect to `address`, with so much room for what waits in the socket.
+    ///
+    /// # Errors
+    /// What the kernel says at once, or [`SelfConnect`].
+    pub fn connect(
+        &mut self,
+        address: SocketAddr,
+        queues: Queues,
+        now: Time,
+    ) -> io::Result<TcpStream> {
+        let socket = match self.ports.candidates(address, now) {
+            Some(ports) => match self.connect_bound(address, queues, ports) {
+                Err(e) if is_taken(&e) && self.ports.may_ask_kernel(address, now) => {
+                    sockets::connect(address, queues, None)
+                }
+                connected => connected,
+            },
+            None => match sockets::connect(address, queues, None) {
+                Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                    self.connect_without_port(address, queues, e, now)
+                }
+                connected => connected,
+            },
+        }?;
+        if self.is_loop(&socket, address) {
+            // The port is the app's: no TIME_WAIT.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            return Err(io::Error::other(SelfConnect));
+        }
+        Ok(socket)
+    }
+
+    /// The kernel has no port for `address`, or no address of that family.
+    fn connect_without_port(
+        &mut self,
+        address: SocketAddr,
+        queues: Queues,
+        error: io::Error,
+        now: Time,
+    ) -> io::Result<TcpStream> {
+        // Where there is no address of that family, connect(2) says that there is no port.
+        if address.is_ipv6() && !has_source(address) {
+            return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+        }
+        let Some(range) = range() else {
+            return Err(error);
+        };
+        self.ports.note_scarcity(address, range, now);
+        let ports = self.ports.candidates(address, now).unwrap_or_default();
+        self.connect_bound(address, queues, ports)
+    }
+
+    /// Connects from the first of these ports that is free for `address`, or in
+    /// TIME_WAIT.
+    fn connect_bound(
+        &mut self,
+        address: SocketAddr,
+        queues: Queues,
+        ports: Vec<u16>,
+    ) -> io::Result<TcpStream> {
+        for port in ports {
+            match sockets::connect(address, queues, Some(port)) {
+                Err(e) if is_taken(&e) => {}
+                connected => {
+                    self.bound += u64::from(connected.is_ok());
+                    return connected;
+                }
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
+    }
+
+    /// Whether the socket is connected to itself: where nobody listens at a port of
+    /// this machine, the kernel connects a socket that happens to have that port as its
+    /// own (simultaneous open, RFC 9293, 3.5).
+    fn is_loop(&self, socket: &TcpStream, address: SocketAddr) -> bool {
+        address.port() >= self.first_port && socket.local_addr().is_ok_and(|it| it == address)
+    }
+}
+
+/// The ports of the kernel's choice.
+fn range() -> Option<RangeInclusive<u16>> {
+    local_ports::parse_range(&fs::read_to_string(RANGE).ok()?)
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)
+    )
+}
+
+/// Whether there is an address from which `address` can be reached. A UDP socket that is
+/// connected sends nothing.
+fn has_source(address: SocketAddr) -> bool {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    UdpSocket::bind(any).is_ok_and(|socket| socket.connect(address).is_ok())
+}
+
+impl SelfConnect {
+    /// Whether the error is this one.
+    pub fn is(error: &io::Error) -> bool {
+        error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<SelfConnect>())
+    }
+}
+
+impl fmt::Display for SelfConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the socket was connected to itself")
+    }
+}
+
+impl Error for SelfConnect {}
