@@ -45,6 +45,12 @@ pub struct Scale {
     /// raises by one, and no write of the status (`deploymentStrategy`); `None`
     /// if the reply did not show it, as that of the scale subresource does not.
     pub generation: Option<u64>,
+    /// How much longer the replica of another autoscaler, which knows no leases, takes
+    /// the app to be in use; `None` if there is none, or the reply did not show it.
+    pub others_lease: Option<Duration>,
+    /// How many replicas there were before the last sleep, if that was kept on the
+    /// object.
+    pub previous_replicas: Option<u32>,
 }
 
 /// What the controller of the scaled object says of its pods.
@@ -71,6 +77,8 @@ impl Scale {
             lease_token: None,
             lease_ttl: None,
             generation: None,
+            others_lease: None,
+            previous_replicas: None,
         }
     }
 }
@@ -96,6 +104,8 @@ pub struct Renewal {
     /// The version at which the object must still be; `None` for any. Without a
     /// guard, a renewal is never repeated: it could hide one of another proxy.
     pub guard: Option<ResourceVersion>,
+    /// How many replicas the object is to remember for the next wake.
+    pub keep_replicas: Option<u32>,
     /// Where to write it.
     pub store: LeaseStore,
 }

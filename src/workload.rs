@@ -81,6 +81,17 @@ impl TargetRef {
         }
     }
 
+    /// Whether it is a Deployment for sure: what owns a ReplicaSet may be something
+    /// else.
+    pub fn is_deployment(&self) -> bool {
+        match self {
+            TargetRef::Object { resource, .. } | TargetRef::Labels { resource, .. } => {
+                resource.is_deployments()
+            }
+            TargetRef::ReplicaSetOwner { .. } => false,
+        }
+    }
+
     /// What tells it from others of its namespace: its name, or what it is found by.
     pub fn label(&self) -> &str {
         match self {

@@ -36,6 +36,10 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             )
         }
         Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
+        Change::PreviousUnknown { replicas } => format!(
+            "{name}: how many replicas there were before the sleep is not kept on it; waking it \
+             with {replicas}"
+        ),
         Change::Woke { took, held } => {
             let took = in_ms(took);
             let held = connections(held as u64);

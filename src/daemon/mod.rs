@@ -31,7 +31,7 @@ use self::route::Route;
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{PortRef, Request};
+use crate::cluster::{LeaseStore, PortRef, Request};
 use crate::duration;
 use crate::engine::{self, AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
@@ -40,7 +40,7 @@ use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
 use crate::settings::{self, Settings};
 use crate::sys::{self, Signals};
-use crate::workload::WakeReplicas;
+use crate::workload::{Dialect, WakeReplicas};
 
 /// Descriptors that connections must leave to everybody else: both ends of the
 /// pipes; admin connections; the API connections, the epoll instance, the credentials
@@ -177,13 +177,7 @@ impl Daemon {
         let name = format!("{namespace}/{}", settings.target_ref.label());
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
-        let policy = Config {
-            idle_ttl: settings.idle_ttl,
-            wake_replicas: wake_replicas(settings)?,
-            single: settings.single_proxy,
-            ..Config::default()
-        };
-        let policy = Policy::new(policy, random_seed(), now);
+        let policy = Policy::new(policy_config(settings), random_seed(), now);
         let terms = Terms {
             name,
             service: settings.service.clone().unwrap_or_default(),
@@ -464,6 +458,9 @@ fn start_threads(
         access,
         namespace,
         target: settings.target_ref.clone(),
+        dialect: settings.dialect,
+        state_configmap: settings.state_configmap.clone(),
+        idle_ttl: settings.idle_ttl,
         service: service(settings)?,
         port: port(settings, route),
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
@@ -500,14 +497,29 @@ fn service(settings: &Settings) -> Result<String, String> {
     })
 }
 
-/// How many replicas to wake the Deployment with.
-fn wake_replicas(settings: &Settings) -> Result<u32, String> {
-    match settings.wake_replicas {
-        WakeReplicas::Replicas(count) => Ok(count.get()),
-        WakeReplicas::Previous => Err(
-            "--wake-replicas (ZPA_WAKE_REPLICAS) previous: is not supported yet; name a number"
-                .to_owned(),
-        ),
+/// What the policy keeps to.
+///
+/// Leases go into the status of a Deployment, which keeps the conditions of others.
+/// A StatefulSet's controller wipes them, of other kinds nothing is known, and the
+/// roles of the ancestors' users allow no write of a status: there they go into an
+/// annotation.
+fn policy_config(settings: &Settings) -> Config {
+    let (wake_replicas, wakes_to_previous) = match settings.wake_replicas {
+        WakeReplicas::Replicas(count) => (count.get(), false),
+        WakeReplicas::Previous => (1, true),
+    };
+    let is_deployment = settings.target_ref.is_deployment();
+    Config {
+        idle_ttl: settings.idle_ttl,
+        wake_replicas,
+        wakes_to_previous,
+        lease_store: match is_deployment && settings.dialect == Dialect::Zpa {
+            true => LeaseStore::Status,
+            false => LeaseStore::Annotation,
+        },
+        annotation_moves_generation: is_deployment,
+        single: settings.single_proxy,
+        ..Config::default()
     }
 }
 

@@ -533,7 +533,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     fn log_change(&self, change: Change) {
         let level = match change {
-            Change::WithoutLease { .. }
+            Change::PreviousUnknown { .. }
+            | Change::WithoutLease { .. }
             | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
             | Change::LeasesVisible(false)
             | Change::SetBack { .. }

@@ -9,18 +9,21 @@ use std::sync::{Mutex, PoisonError};
 use log::Level;
 
 use super::client::{Calls, Failure};
+use super::old_replica::OldReplica;
 use super::patch::{self, Patch};
 use super::rights::Rights;
 pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::text::{LogOnce, printable};
 use super::{Config, Report, objects};
-use crate::clock::WallClock;
+use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request};
 
 /// One Deployment, and what is known of our rights to it.
 pub(super) struct Deployment {
     target: Target,
+    /// What may run beside that knows no leases.
+    old_replica: Option<OldReplica>,
     writer: String,
     wall_clock: WallClock,
     logs: Mutex<Logs>,
@@ -41,6 +44,7 @@ impl Deployment {
     pub(super) fn new(config: &Config) -> Self {
         Deployment {
             target: Target::new(&config.namespace, config.target.clone()),
+            old_replica: OldReplica::new(config),
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
             logs: Mutex::default(),
@@ -55,7 +59,7 @@ impl Deployment {
     /// that one from whoever compares tokens.
     pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> Answer {
         match request {
-            Request::Read => self.target.read(calls),
+            Request::Read => self.read(calls),
             Request::ReadScale => self.target.read_scale(calls),
             Request::WriteScale { replicas, guard } => {
                 self.target.write_replicas(calls, *replicas, guard)
@@ -66,20 +70,53 @@ impl Deployment {
 
     fn renew(&self, calls: &Calls<'_>, renewal: &Renewal) -> Answer {
         let token = patch::token(&self.writer, renewal);
-        if let Err(unfound) = self.target.place(calls) {
-            return unfound;
-        }
         match renewal.store {
-            LeaseStore::Status if self.target.keeps_conditions() => {
+            LeaseStore::Status => {
                 let patch = Patch::condition(&token, renewal, (self.wall_clock)());
                 self.target.patch_status(calls, &patch)
             }
-            // Where conditions do not last, the annotation is what there is.
-            LeaseStore::Status | LeaseStore::Annotation => {
-                let patch = Patch::annotation(&token, renewal);
+            LeaseStore::Annotation => {
+                let patch = self.kept_up(calls, renewal, Patch::annotation(&token, renewal));
                 self.target.patch_object(calls, &patch)
             }
         }
+    }
+
+    /// `patch` with what an old replica that may run beside goes by, which may be on
+    /// a ConfigMap too. The renewal before a sleep leaves that as it is.
+    fn kept_up(&self, calls: &Calls<'_>, renewal: &Renewal, patch: Patch) -> Patch {
+        let Some(old) = self
+            .old_replica
+            .as_ref()
+            .filter(|_| renewal.guard.is_none())
+        else {
+            return patch;
+        };
+        let unix = (self.wall_clock)();
+        old.keep_up_config_map(calls, unix);
+        old.kept_up_in(patch, unix)
+    }
+
+    /// Reads the object, and what an old replica says somewhere else.
+    fn read(&self, calls: &Calls<'_>) -> Answer {
+        if let Some(old) = &self.old_replica
+            && let Err(unknown) = old.read(calls)
+        {
+            return unknown;
+        }
+        self.target.read(calls)
+    }
+
+    /// What an answer, or the lack of one, means.
+    pub(super) fn outcome(&self, answer: &Answer, now: Time) -> Outcome {
+        let mut outcome = classify(answer);
+        if let (Some(old), Ok(reply), Outcome::Scale(scale)) =
+            (&self.old_replica, answer, &mut outcome)
+            && scale.lease_token.is_some()
+        {
+            scale.others_lease = old.respect(&reply.body, (self.wall_clock)(), now);
+        }
+        outcome
     }
 
     /// A line for each change of what comes back; a conflict is everyday.
@@ -141,8 +178,8 @@ impl Logs {
     }
 }
 
-/// What an answer, or the lack of one, means.
-pub(super) fn classify(answer: &Answer) -> Outcome {
+/// What the status and the body of an answer mean.
+fn classify(answer: &Answer) -> Outcome {
     let reply = match answer {
         Ok(reply) => reply,
         Err(Failure { sent: false, .. }) => return Outcome::Unreachable,

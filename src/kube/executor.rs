@@ -1,7 +1,7 @@
 //! The executor of the policy's requests.
 
 use super::client::Client;
-use super::deployment::{Deployment, classify};
+use super::deployment::Deployment;
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
 use super::{Config, Report};
 use crate::clock::Clock;
@@ -112,7 +112,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
         for news in queue.deployment.news(&request, &answer) {
             report(news);
         }
-        let outcome = classify(&answer);
+        let outcome = queue.deployment.outcome(&answer, clock());
         report(Report::Reply { id, outcome });
         owed.is_due = Some(false);
     }

@@ -49,15 +49,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{
     AddressSource, NoAddress, Outcome, Permission, Pod, PortRef, Refusal, Request,
 };
 use crate::supervisor::ThreadPanic;
-use crate::workload::TargetRef;
+use crate::workload::{Dialect, TargetRef};
 
 pub mod access;
+mod ancestors;
 mod answers;
 mod client;
 mod credentials;
@@ -69,6 +71,7 @@ mod executor;
 pub mod kubeconfig;
 mod lines;
 mod objects;
+mod old_replica;
 mod pages;
 mod patch;
 mod paths;
@@ -100,6 +103,13 @@ pub struct Config {
     pub namespace: String,
     /// The object to scale.
     pub target: TargetRef,
+    /// Whose flags the settings are made of: whose replicas may run beside.
+    pub dialect: Dialect,
+    /// The ConfigMap on which such a replica keeps its annotations; None where it
+    /// keeps them on the object.
+    pub state_configmap: Option<String>,
+    /// The idle TTL of the app, and of such a replica.
+    pub idle_ttl: Duration,
     /// The Service whose endpoints to watch.
     pub service: String,
     /// Which of the Service's ports; None for its only one.

@@ -4,6 +4,7 @@
 //! not needed may hold anything. Typed, because a tree of JSON values costs ten
 //! times the time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -24,6 +25,13 @@ pub(super) struct Metadata {
 pub(super) const LEASE_CONDITION: &str = "zero-pod-autoscaler/InUse";
 /// The annotation that says it where the status may not be patched.
 pub(super) const LEASE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
+/// The type of the condition that says how many replicas there were before the sleep.
+pub(super) const PREVIOUS_CONDITION: &str = "zero-pod-autoscaler/PreviousReplicas";
+/// The annotation that says it where the status may not be patched.
+pub(super) const PREVIOUS_ANNOTATION: &str = "zero-pod-autoscaler/previous-replicas";
+
+/// The most replicas that an object can have: the field is an `int32`.
+const MOST_REPLICAS: u32 = i32::MAX as u32;
 
 /// Which word of a lease's text says for how long it is to be respected.
 const TTL_WORD: usize = 2;
@@ -54,6 +62,9 @@ struct Annotations {
     /// [`LEASE_ANNOTATION`].
     #[serde(rename = "zero-pod-autoscaler/in-use")]
     lease_token: Option<String>,
+    /// [`PREVIOUS_ANNOTATION`].
+    #[serde(rename = "zero-pod-autoscaler/previous-replicas")]
+    previous_replicas: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,6 +114,8 @@ pub(super) fn scale(body: &[u8]) -> Option<Scale> {
         version: ResourceVersion(version.clone()),
         lease_token: lease.map(token),
         lease_ttl: lease.and_then(ttl),
+        others_lease: None,
+        previous_replicas: previous_replicas(&object),
         generation: object.metadata.generation,
     })
 }
@@ -113,12 +126,45 @@ type LeaseTexts<'a> = [&'a str; 2];
 fn lease(deployment: &Scalable) -> LeaseTexts<'_> {
     let annotations = deployment.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|annotations| annotations.lease_token.as_deref());
-    let status = deployment.status.as_ref();
-    let condition = status
-        .and_then(|status| status.conditions.as_ref())
-        .and_then(|all| all.iter().find(|one| one.r#type == LEASE_CONDITION))
-        .and_then(|condition| condition.message.as_deref());
+    let condition = deployment.message_of(LEASE_CONDITION);
     [condition.unwrap_or(""), annotation.unwrap_or("")]
+}
+
+/// How many replicas there were before the last sleep: the larger of the two, if
+/// proxies with different rights have written to both places.
+fn previous_replicas(object: &Scalable) -> Option<u32> {
+    let annotations = object.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|annotations| annotations.previous_replicas.as_deref());
+    let condition = object.message_of(PREVIOUS_CONDITION);
+    let texts = [condition, annotation].into_iter().flatten();
+    let counts = texts.filter_map(|text| text.parse().ok());
+    counts
+        .filter(|count| (1..=MOST_REPLICAS).contains(count))
+        .max()
+}
+
+/// What an object says in its annotation `key`.
+pub(super) fn annotation(body: &[u8], key: &str) -> Option<String> {
+    let annotated: Annotated = serde_json::from_slice(body).ok()?;
+    annotated.metadata.annotations?.remove(key)
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotated {
+    metadata: AnnotatedMetadata,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnnotatedMetadata {
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Scalable {
+    fn message_of(&self, condition: &str) -> Option<&str> {
+        let conditions = self.status.as_ref()?.conditions.as_ref()?;
+        let condition = conditions.iter().find(|one| one.r#type == condition)?;
+        condition.message.as_deref()
+    }
 }
 
 /// The token of both texts together, because proxies with different rights write
@@ -421,6 +467,46 @@ mod tests {
             let shown = scale(body.to_string().as_bytes()).unwrap().lease_ttl;
             assert_eq!(shown, ttl, "{condition:?} {annotation:?}");
         }
+    }
+
+    #[test]
+    fn the_replicas_before_the_sleep_are_seen_in_either_place_if_they_are_a_count() {
+        for (condition, annotation, previous) in [
+            (Value::Null, Value::Null, None),
+            ("3".into(), Value::Null, Some(3)),
+            (Value::Null, "3".into(), Some(3)),
+            ("3".into(), "5".into(), Some(5)),
+            ("0".into(), "2147483648".into(), None),
+            ("-1".into(), "2147483647".into(), Some(2_147_483_647)),
+            ("three".into(), "".into(), None),
+        ] {
+            let body = json!({
+                "kind": "Deployment",
+                "metadata": {
+                    "resourceVersion": "1",
+                    "annotations": { PREVIOUS_ANNOTATION: annotation },
+                },
+                "status": { "conditions": [{ "type": PREVIOUS_CONDITION, "message": condition }] },
+            });
+            let shown = scale(body.to_string().as_bytes())
+                .unwrap()
+                .previous_replicas;
+            assert_eq!(shown, previous, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_annotation_is_found_by_its_key_on_any_object() {
+        let go = "zero-pod-autoscaler/scale-down-at";
+        let deployment = recorded_body("42-json-patch-replace-missing-key");
+        let time = Some("2026-11-25T03:00:00Z".to_owned());
+        assert_eq!(annotation(&deployment, go), time);
+        assert_eq!(annotation(&deployment, "other"), None);
+        let python = "traffic-pod-autoscaler/last-call-at";
+        let config_map = recorded_body("44-configmap-annotation-merge-patch");
+        let time = Some("2026-11-25T03:00:00.000000+00:00".to_owned());
+        assert_eq!(annotation(&config_map, python), time);
+        assert_eq!(annotation(b"{}", python), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What is written to the Deployment.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::objects::{LEASE_ANNOTATION, LEASE_CONDITION};
+use super::objects::{LEASE_ANNOTATION, LEASE_CONDITION, PREVIOUS_ANNOTATION, PREVIOUS_CONDITION};
 use super::rfc3339;
 use crate::cluster::{Renewal, ResourceVersion};
 use crate::duration;
@@ -47,7 +47,18 @@ impl Patch {
             "lastUpdateTime": now,
             "lastTransitionTime": now,
         });
-        let mut body = json!({ "status": { "conditions": [condition] } });
+        let mut conditions = vec![condition];
+        if let Some(replicas) = renewal.keep_replicas {
+            conditions.push(json!({
+                "type": PREVIOUS_CONDITION,
+                "status": "True",
+                "reason": "Sleep",
+                "message": replicas.to_string(),
+                "lastUpdateTime": now,
+                "lastTransitionTime": now,
+            }));
+        }
+        let mut body = json!({ "status": { "conditions": conditions } });
         if let Some(guard) = &renewal.guard {
             body["metadata"] = json!({ "resourceVersion": guard.0 });
         }
@@ -60,12 +71,36 @@ impl Patch {
     /// Puts `token` into an annotation of the Deployment.
     pub(super) fn annotation(token: &str, renewal: &Renewal) -> Patch {
         let mut body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
+        if let Some(replicas) = renewal.keep_replicas {
+            body["metadata"]["annotations"][PREVIOUS_ANNOTATION] = json!(replicas.to_string());
+        }
         if let Some(guard) = &renewal.guard {
             body["metadata"]["resourceVersion"] = json!(guard.0);
         }
         Patch {
             content_type: "application/merge-patch+json",
             body: body.to_string(),
+        }
+    }
+}
+
+impl Patch {
+    /// Puts `text` into the annotation `key` of any object.
+    pub(super) fn annotate(key: &str, text: &str) -> Patch {
+        let body = json!({ "metadata": { "annotations": { key: text } } });
+        Patch {
+            content_type: "application/merge-patch+json",
+            body: body.to_string(),
+        }
+    }
+
+    /// The same patch of annotations with one more.
+    pub(super) fn and_annotation(self, key: &str, text: &str) -> Patch {
+        let mut body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        body["metadata"]["annotations"][key] = json!(text);
+        Patch {
+            body: body.to_string(),
+            ..self
         }
     }
 }
@@ -93,8 +128,6 @@ pub(super) fn writer(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use serde_json::Value;
 
     use super::super::testing::{recorded_content_type, recorded_patch};
     use super::*;
@@ -125,6 +158,7 @@ mod tests {
             nonce: 0x3f2a,
             ttl: Duration::from_secs(300),
             in_use,
+            keep_replicas: None,
             guard: guard.map(|version| ResourceVersion(version.to_owned())),
             store: LeaseStore::Status,
         }

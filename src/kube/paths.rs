@@ -50,6 +50,12 @@ pub(super) fn status(object: &str) -> String {
     format!("{object}/status")
 }
 
+/// A ConfigMap.
+pub(super) fn config_map(namespace: &str, name: &str) -> String {
+    let (namespace, name) = (escaped(namespace), escaped(name));
+    format!("/api/v1/namespaces/{namespace}/configmaps/{name}")
+}
+
 /// A Service.
 pub(super) fn service(namespace: &str, service: &str) -> String {
     let (namespace, service) = (escaped(namespace), escaped(service));
@@ -134,6 +140,10 @@ mod tests {
                 "40-slices-list-page-two",
             ),
             (myapp, "03-deployment-get-zero"),
+            (
+                config_map("rec2", "plain"),
+                "44-configmap-annotation-merge-patch",
+            ),
             (group("argoproj.io"), "51-group-discovery"),
             (
                 group_version("argoproj.io", "v1alpha1"),

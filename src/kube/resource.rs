@@ -38,13 +38,6 @@ impl ApiResource {
     pub(super) fn is_custom(&self) -> bool {
         !ApiResource::well_known().contains(self)
     }
-
-    /// Whether conditions that others put into the status stay there. The
-    /// controllers of other kinds write their status anew without them
-    /// (StatefulSets), or nothing is known of them.
-    pub(super) fn keeps_conditions(&self) -> bool {
-        self.group == "apps" && self.plural == "deployments"
-    }
 }
 
 /// The object that is scaled.

@@ -154,14 +154,6 @@ impl Target {
         Ok(second)
     }
 
-    /// Whether conditions that are put into its status last. Before it is found
-    /// that is not known, and taken to be so.
-    pub(super) fn keeps_conditions(&self) -> bool {
-        let found = self.found();
-        let object = found.as_ref().map(|place| &place.object);
-        object.is_none_or(|object| object.resource.keeps_conditions())
-    }
-
     /// Writes to its status.
     pub(super) fn patch_status(&self, calls: &Calls<'_>, patch: &Patch) -> Answer {
         match self.place(calls) {

@@ -130,6 +130,7 @@ mod tests {
             nonce: 1,
             ttl: Duration::from_secs(300),
             in_use: true,
+            keep_replicas: None,
             guard: None,
             store: LeaseStore::Status,
         })

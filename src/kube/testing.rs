@@ -13,7 +13,7 @@ use super::access::Access;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
 use crate::kubeconfig_flags::KubeconfigFlags;
-use crate::workload::TargetRef;
+use crate::workload::{Dialect, TargetRef};
 
 /// How long a test waits for what must come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -208,6 +208,9 @@ pub(super) fn config(server: SocketAddr) -> Config {
         access: access(server),
         namespace: "default".into(),
         target: TargetRef::deployment("myapp"),
+        dialect: Dialect::Zpa,
+        state_configmap: None,
+        idle_ttl: Duration::from_secs(300),
         service: "myapp".into(),
         port: None,
         writer: "zpa-5d9c7".into(),

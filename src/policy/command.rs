@@ -50,6 +50,12 @@ pub enum Change {
         /// To how many replicas.
         replicas: u32,
     },
+    /// A wake was to ask for as many replicas as there were before the sleep, and the
+    /// object has not kept how many.
+    PreviousUnknown {
+        /// How many it asks for.
+        replicas: u32,
+    },
     /// There is an address for those who waited.
     Woke {
         /// From the first connection that had to wait to now.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::REFUSAL_BELIEVED_AFTER;
+use crate::cluster::{LeaseStore, REFUSAL_BELIEVED_AFTER};
 
 /// How often the Deployment is read when nothing happens: it shows what others
 /// have done, and keeps the API connection warm for the next write.
@@ -34,6 +34,14 @@ pub struct Config {
     pub idle_ttl: Duration,
     /// How many replicas a wake asks for.
     pub wake_replicas: u32,
+    /// Whether a wake asks for as many as there were before the sleep, as far as the
+    /// object has kept that.
+    pub wakes_to_previous: bool,
+    /// Where leases are written at first. An annotation is the last resort as well.
+    pub lease_store: LeaseStore,
+    /// Whether an annotation raises `metadata.generation`, as it does on Deployments
+    /// alone.
+    pub annotation_moves_generation: bool,
     /// Whether the operator has said that there is no other proxy, so that no leases
     /// are needed.
     pub single: bool,
@@ -49,6 +57,9 @@ impl Default for Config {
         Config {
             idle_ttl: Duration::from_secs(3600),
             wake_replicas: 1,
+            wakes_to_previous: false,
+            lease_store: LeaseStore::Status,
+            annotation_moves_generation: true,
             single: false,
             refusal_believed_after: REFUSAL_BELIEVED_AFTER,
             set_back_doublings: 5,

@@ -43,6 +43,8 @@ pub struct Lease {
     pub(super) ttl: Duration,
     /// Whether one is needed: whether there may be other proxies.
     pub(super) needed: bool,
+    /// Whether it may be written to the status at all.
+    pub(super) uses_status: bool,
     pub(super) believed_after: Duration,
     pub(super) until: Option<Time>,
     /// When the renewal that is on its way, or was the last one, was sent.
@@ -72,6 +74,7 @@ impl Lease {
         Lease {
             ttl: config.idle_ttl,
             needed: !config.single,
+            uses_status: config.lease_store == LeaseStore::Status,
             believed_after: config.refusal_believed_after,
             until: None,
             sent: Time::default(),
@@ -130,7 +133,7 @@ impl Lease {
 
     /// Where it is written now; `None` where that is missing everywhere.
     pub fn store(&self) -> Option<LeaseStore> {
-        if !self.status.is_missing() {
+        if self.uses_status && !self.status.is_missing() {
             Some(LeaseStore::Status)
         } else if !self.annotation.is_missing() {
             Some(LeaseStore::Annotation)
@@ -149,9 +152,10 @@ impl Lease {
     /// Where to try it now: in the first place that is not missing, or missing for so
     /// long that it is tried again. Where all are missing, the one that was tried first.
     fn next_store(&self, now: Time) -> LeaseStore {
-        if self.status.may_be_asked(now) {
+        if self.uses_status && self.status.may_be_asked(now) {
             LeaseStore::Status
-        } else if self.annotation.may_be_asked(now)
+        } else if !self.uses_status
+            || self.annotation.may_be_asked(now)
             || self.annotation.next_attempt() < self.status.next_attempt()
         {
             LeaseStore::Annotation

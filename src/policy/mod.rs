@@ -154,6 +154,12 @@ pub struct Policy {
     is_set_back: bool,
     /// The longest lease that was seen lately, of whatever proxy.
     longest_lease: Option<LongestLease>,
+    /// Until when an autoscaler that knows no leases takes the app to be in use.
+    others_until: Option<Time>,
+    /// How many replicas there were before the last sleep.
+    previous_replicas: Option<u32>,
+    /// Whether the operator knows that this is not known.
+    unknown_previous_reported: bool,
     /// Whether the Deployment was not there when it was last asked for.
     is_missing: bool,
     /// The generation that was seen last, our own writes since then included.
@@ -197,6 +203,9 @@ impl Policy {
             set_backs: 0,
             is_set_back: false,
             longest_lease: None,
+            others_until: None,
+            previous_replicas: None,
+            unknown_previous_reported: false,
             is_missing: false,
             generation: None,
             lease: Lease::new(&config, seed.rotate_left(16)),
@@ -205,7 +214,7 @@ impl Policy {
             scale_writes: Right::Granted,
             without_lease: false,
             scale_reported: false,
-            leases_reported: (Some(LeaseStore::Status), true),
+            leases_reported: (Some(config.lease_store), true),
             other_ttl_reported: false,
             in_flight: None,
             next_id: 0,
@@ -467,7 +476,8 @@ impl Policy {
             Some(longest) => ours.max(longest.ends(unused_since)),
             None => ours,
         };
-        Some(at.max(self.scale_writes.next_attempt()))
+        let others = self.others_until.unwrap_or_default();
+        Some(at.max(others).max(self.scale_writes.next_attempt()))
     }
 
     /// The idle TTL, doubled for each time that the app was set back, but for the first.
@@ -513,6 +523,21 @@ impl Policy {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }
 
+    /// How many replicas a wake asks for.
+    fn wake_replicas(&self) -> u32 {
+        let previous = self
+            .previous_replicas
+            .filter(|_| self.config.wakes_to_previous);
+        previous.unwrap_or(self.config.wake_replicas)
+    }
+
+    fn report_unknown_previous(&mut self, replicas: u32) {
+        let is_unknown = self.config.wakes_to_previous && self.previous_replicas.is_none();
+        if is_unknown && !std::mem::replace(&mut self.unknown_previous_reported, true) {
+            self.report(Change::PreviousUnknown { replicas });
+        }
+    }
+
     fn report(&mut self, change: Change) {
         self.commands.push_back(Command::Report(change));
     }
@@ -528,7 +553,7 @@ impl Policy {
         debug_assert!(
             writes.is_none_or(|n| match self.phase {
                 Phase::ScalingDown => n == 0,
-                Phase::Waking { .. } => n == self.config.wake_replicas,
+                Phase::Waking { .. } => n > 0,
                 _ => false,
             }),
             "{writes:?} is being written in {:?}",

@@ -21,6 +21,7 @@ impl Policy {
         self.has_right_to(asked);
         self.is_missing = false;
         self.learn_lease(asked, &scale, now);
+        self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
         if self.may_have_slept(asked, &scale) {
             self.has_slept_unseen(now);
         }
@@ -55,6 +56,9 @@ impl Policy {
                 self.report(Change::OtherTtl { theirs: ttl });
             }
         }
+        if scale.lease_token.is_some() {
+            self.others_until = scale.others_lease.map(|left| now + left);
+        }
         let is_ours = is_guarded_renewal(asked);
         self.seen = Some(Seen::after(before, scale, is_ours, &self.config, now));
     }
@@ -65,7 +69,9 @@ impl Policy {
         let ours = u64::from(match asked {
             Request::Read | Request::ReadScale => false,
             Request::WriteScale { .. } => true,
-            Request::RenewLease(renewal) => renewal.store == LeaseStore::Annotation,
+            Request::RenewLease(renewal) => {
+                self.config.annotation_moves_generation && renewal.store == LeaseStore::Annotation
+            }
         });
         let expected = self.generation.map(|seen| seen + ours);
         self.generation = scale.generation.or(expected);
@@ -170,6 +176,14 @@ impl Policy {
         });
     }
 
+    /// Whether a sleep needs no renewal before it: there is nobody else to see it, and
+    /// nothing for it to keep, or no place to keep it.
+    fn needs_no_last_renewal(&self, shows_leases: bool) -> bool {
+        let can_keep = shows_leases && self.lease.store().is_some();
+        let keeps = self.config.wakes_to_previous && can_keep;
+        self.config.single && !keeps
+    }
+
     /// A reply has shown replicas while a sleep is prepared. Takes the next step
     /// towards it if the app has not been used for the idle TTL, by anybody.
     ///
@@ -182,7 +196,9 @@ impl Policy {
         let shows_leases = scale.lease_token.is_some();
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
-        } else if is_guarded_renewal(asked) || (self.config.single && asked.is_read()) {
+        } else if is_guarded_renewal(asked)
+            || (asked.is_read() && self.needs_no_last_renewal(shows_leases))
+        {
             self.phase = Phase::ScalingDown;
             self.lease.void();
             self.ask(Request::WriteScale { replicas: 0, guard }, now);

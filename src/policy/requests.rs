@@ -28,7 +28,8 @@ impl Policy {
         } = &self.phase
         {
             if now >= self.due && self.may_ask_urgently() {
-                let (replicas, guard) = (self.config.wake_replicas, guard.clone());
+                let (replicas, guard) = (self.wake_replicas(), guard.clone());
+                self.report_unknown_previous(replicas);
                 self.ask(Request::WriteScale { replicas, guard }, now);
             }
         } else if self.is_up()
@@ -51,10 +52,19 @@ impl Policy {
             nonce: self.nonces.bits(),
             ttl: self.config.idle_ttl,
             in_use: self.connections.open > 0,
+            keep_replicas: self.replicas_to_keep(guard.is_some()),
             guard,
             store,
         };
         self.ask(Request::RenewLease(renewal), now);
+    }
+
+    /// What the renewal before a sleep has the object remember, if it does not
+    /// already.
+    fn replicas_to_keep(&self, before_sleep: bool) -> Option<u32> {
+        let wanted = before_sleep && self.config.wakes_to_previous;
+        let replicas = self.seen.as_ref().filter(|_| wanted)?.replicas;
+        (self.previous_replicas != Some(replicas)).then_some(replicas)
     }
 
     /// Somebody's cold start does not wait for the end of a poll.

@@ -9,6 +9,7 @@ mod large;
 mod log;
 mod settings;
 mod several;
+mod side_by_side;
 mod targets;
 mod walkthroughs;
 

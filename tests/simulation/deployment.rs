@@ -260,6 +260,7 @@ impl Deployment {
             lease_token: with_marks.then(tokens),
             lease_ttl: self.lease_ttl.filter(|_| with_marks),
             generation: with_marks.then_some(self.generation),
+            ..Scale::of(self.replicas, "")
         })
     }
 

@@ -82,6 +82,7 @@ fn renewal(store: LeaseStore) -> Request {
         nonce: 0x3f2a,
         ttl: Duration::from_secs(300),
         in_use: true,
+        keep_replicas: None,
         guard: None,
         store,
     })

@@ -75,14 +75,13 @@ fn rollout(name: &str) -> Object {
 
 #[test]
 fn kinds_of_apps_need_no_request() {
-    for (plural, kind, keeps) in [
-        ("deployments", "Deployment", true),
-        ("statefulsets", "StatefulSet", false),
-        ("replicasets", "ReplicaSet", false),
+    for (plural, kind) in [
+        ("deployments", "Deployment"),
+        ("statefulsets", "StatefulSet"),
+        ("replicasets", "ReplicaSet"),
     ] {
         let found = found(Vec::new(), &object(plural, "apps", "db")).unwrap();
         assert_eq!(found.resource, ApiResource::apps(plural, kind));
-        assert_eq!(found.resource.keeps_conditions(), keeps, "{plural}");
     }
 }
 

@@ -160,7 +160,6 @@ fn a_custom_kind_is_looked_for_once_and_again_when_it_is_gone() {
         target.place(&calls).unwrap().object.to_string(),
         "rollouts.argoproj.io/web"
     );
-    assert!(!target.keeps_conditions());
     assert!(shown(target.read(&calls)).is_err(), "gone");
     assert_eq!(shown(target.read(&calls)).unwrap().lease_token, expected);
 }
@@ -223,6 +222,7 @@ fn an_object_that_cannot_be_found_fails_every_request_with_that() {
         nonce: 1,
         ttl: Duration::from_secs(300),
         in_use: true,
+        keep_replicas: None,
         guard: None,
         store: LeaseStore::Annotation,
     };

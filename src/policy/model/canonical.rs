@@ -50,6 +50,9 @@ pub fn age(policy: &mut Policy) {
         set_backs: _,
         is_set_back: _,
         longest_lease: _,
+        others_until,
+        previous_replicas: _,
+        unknown_previous_reported: _,
         is_missing: _,
         generation: _,
         lease,
@@ -80,6 +83,7 @@ pub fn age(policy: &mut Policy) {
         idle_since.as_mut(),
         seen,
         last,
+        others_until.as_mut(),
         Some(due),
         in_flight.as_mut().map(|asked| &mut asked.sent),
     ];
@@ -103,6 +107,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
     let Lease {
         ttl: _,
         needed: _,
+        uses_status: _,
         believed_after: _,
         until,
         sent,

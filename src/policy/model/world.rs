@@ -108,6 +108,7 @@ fn renewal(guard: Option<ResourceVersion>) -> Request {
         nonce: 0,
         ttl: TTL,
         in_use: false,
+        keep_replicas: None,
         guard,
         store: LeaseStore::Status,
     })

@@ -52,6 +52,7 @@ fn renewal(in_use: bool, guard: Option<ResourceVersion>) -> Request {
         nonce: 0,
         ttl: TTL,
         in_use,
+        keep_replicas: None,
         guard,
         store: LeaseStore::Status,
     })

@@ -2,11 +2,13 @@
 //! `Fixture` plays the parts of the engine and of the API server.
 //!
 //! A day of the app is told in `start`, `sleep` and `wake`. What proxies do for
-//! one another is in `lease` (we renew) and `others` (they do), what is left
+//! one another is in `lease` (we renew) and `others` (they do), what else the object
+//! keeps in `kept`, what is left
 //! without the API server in `outage`, and `anything` plays all of it at random.
 
 mod anything;
 mod fixture;
+mod kept;
 mod lease;
 mod others;
 mod outage;

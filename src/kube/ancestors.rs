@@ -1,0 +1,250 @@
+//! [`Ancestor`]: the annotation with which a replica of an ancestor of this program,
+//! which may still run beside, says that the app is in use.
+//!
+//! During a rolling update old and new replicas serve side by side, for as long as
+//! the old ones' grace period lasts. An old one knows no lease: it puts the app to
+//! sleep when its own annotation has run out. So the annotation is respected, and is
+//! kept up while this proxy has connections. The time in it is a wall clock's, the
+//! only one that the ancestors share. A clock that is wrong can delay a sleep, and
+//! never for longer than [`Sightings`] allow.
+
+use std::time::Duration;
+
+use super::rfc3339;
+use crate::clock::Time;
+use crate::workload::Dialect;
+
+/// Whose annotation it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ancestor {
+    /// zero-pod-autoscaler in Go.
+    Go,
+    /// traffic-pod-autoscaler in Python.
+    Python,
+}
+
+impl Ancestor {
+    /// The one that may run beside a proxy with these flags.
+    pub(super) fn of(dialect: Dialect) -> Option<Ancestor> {
+        match dialect {
+            Dialect::Zpa => None,
+            Dialect::Go => Some(Ancestor::Go),
+            Dialect::PythonDeployment | Dialect::PythonLabels => Some(Ancestor::Python),
+        }
+    }
+
+    /// The key of its annotation.
+    pub(super) fn annotation(self) -> &'static str {
+        match self {
+            Ancestor::Go => "zero-pod-autoscaler/scale-down-at",
+            Ancestor::Python => "traffic-pod-autoscaler/last-call-at",
+        }
+    }
+
+    /// What the ancestor writes at `unix` while the app is in use: Go the time of
+    /// the sleep, Python that of the last call.
+    pub(super) fn text(self, unix: u64, ttl: Duration) -> String {
+        match self {
+            Ancestor::Go => rfc3339::utc(unix.saturating_add(ttl.as_secs())),
+            Ancestor::Python => rfc3339::utc_of_python(unix),
+        }
+    }
+
+    /// For how long from `unix` on the ancestor takes the app to be in use, by what
+    /// it has written. Text that is no time says nothing: the ancestors could not
+    /// read it either.
+    pub(super) fn left(self, text: &str, unix: u64, ttl: Duration) -> Duration {
+        let Some(written) = rfc3339::unix(text) else {
+            return Duration::ZERO;
+        };
+        let end = match self {
+            Ancestor::Go => written,
+            Ancestor::Python => written.saturating_add(ttl.as_secs()),
+        };
+        Duration::from_secs(end.saturating_sub(unix))
+    }
+}
+
+/// What was seen of an ancestor's annotation.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    /// The last text, and when it was first seen.
+    last: Option<(String, Time)>,
+}
+
+impl Sightings {
+    /// For how long still the text is to be respected: for as long as it says, and
+    /// for no longer than two TTLs without a change. An ancestor that is in use
+    /// writes anew at half of its TTL, so that a text that stays is nobody's.
+    pub(super) fn respect(
+        &mut self,
+        ancestor: Ancestor,
+        text: &str,
+        ttl: Duration,
+        unix: u64,
+        now: Time,
+    ) -> Duration {
+        let since = match &self.last {
+            Some((last, since)) if last == text => *since,
+            _ => {
+                self.last = Some((text.to_owned(), now));
+                now
+            }
+        };
+        let longest = ttl.saturating_mul(2).saturating_sub(now.since(since));
+        ancestor.left(text, unix, ttl).min(longest)
+    }
+
+    /// There is none.
+    pub(super) fn absent(&mut self) {
+        self.last = None;
+    }
+
+    /// Whether there is one to be kept up.
+    pub(super) fn is_there(&self) -> bool {
+        self.last.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(600);
+    /// 2026-11-25T03:00:00Z.
+    const NOW: u64 = 1_795_575_600;
+
+    #[test]
+    fn each_ancestor_writes_in_its_own_way() {
+        for (dialect, written) in [
+            (Dialect::Zpa, None),
+            (
+                Dialect::Go,
+                Some(("zero-pod-autoscaler/scale-down-at", "2026-11-25T03:10:00Z")),
+            ),
+            (
+                Dialect::PythonDeployment,
+                Some((
+                    "traffic-pod-autoscaler/last-call-at",
+                    "2026-11-25T03:00:00.000000+00:00",
+                )),
+            ),
+            (
+                Dialect::PythonLabels,
+                Some((
+                    "traffic-pod-autoscaler/last-call-at",
+                    "2026-11-25T03:00:00.000000+00:00",
+                )),
+            ),
+        ] {
+            let ancestor = Ancestor::of(dialect);
+            let text = ancestor.map(|it| (it.annotation(), it.text(NOW, TTL)));
+            let text = text.as_ref().map(|(key, text)| (*key, text.as_str()));
+            assert_eq!(text, written, "{dialect}");
+        }
+    }
+
+    #[test]
+    fn a_text_says_for_how_long_the_app_is_in_use() {
+        for (label, ancestor, text, left) in [
+            (
+                "the time of the sleep",
+                Ancestor::Go,
+                "2026-11-25T03:05:00Z",
+                300,
+            ),
+            ("is over", Ancestor::Go, "2026-11-25T02:59:59Z", 0),
+            (
+                "the last call and a TTL",
+                Ancestor::Python,
+                "2026-11-25T02:55:00.5+00:00",
+                300,
+            ),
+            (
+                "a TTL is over",
+                Ancestor::Python,
+                "2026-11-25T02:50:00.0+00:00",
+                0,
+            ),
+            (
+                "a clock that is fast",
+                Ancestor::Python,
+                "2026-11-25T03:01:00.0+00:00",
+                660,
+            ),
+            ("no time", Ancestor::Go, "soon", 0),
+            ("no offset", Ancestor::Python, "2026-11-25T02:55:00", 0),
+            ("nothing", Ancestor::Go, "", 0),
+        ] {
+            let left_seconds = ancestor.left(text, NOW, TTL).as_secs();
+            assert_eq!(left_seconds, left, "{label}");
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_text_that_does_not_change_is_respected_for_two_ttls_at_most() {
+        let mut seen = Sightings::default();
+        let far = "2099-01-01T00:00:00Z";
+        let mut left = |text: &str, now: u64| {
+            seen.respect(Ancestor::Go, text, TTL, NOW, at(now))
+                .as_secs()
+        };
+        for (label, text, now, expected) in [
+            ("at first", far, 1000, 1200),
+            ("a while later", far, 1700, 500),
+            ("just before", far, 2199, 1),
+            ("two TTLs later", far, 2200, 0),
+            ("a new text begins anew", "2098-01-01T00:00:00Z", 2300, 1200),
+            (
+                "a short one ends when it says",
+                "2026-11-25T03:00:05Z",
+                2301,
+                5,
+            ),
+        ] {
+            assert_eq!(left(text, now), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_kept_up() {
+        let mut seen = Sightings::default();
+        assert!(!seen.is_there());
+        seen.respect(Ancestor::Go, "long ago", TTL, NOW, at(0));
+        assert!(seen.is_there(), "an old replica may still read it");
+        seen.absent();
+        assert!(!seen.is_there());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_in_use_for_a_ttl(unix in 0..4_000_000_000u64, ttl in 1..1_000_000u64) {
+            let ttl = Duration::from_secs(ttl);
+            for ancestor in [Ancestor::Go, Ancestor::Python] {
+                let text = ancestor.text(unix, ttl);
+                prop_assert_eq!(ancestor.left(&text, unix, ttl), ttl);
+                let over = unix + ttl.as_secs();
+                prop_assert_eq!(ancestor.left(&text, over, ttl), Duration::ZERO);
+            }
+        }
+
+        #[test]
+        fn no_text_is_respected_for_longer_than_two_ttls(
+            text in ".{0,40}",
+            unix in any::<u64>(),
+            ttl in any::<u64>(),
+        ) {
+            let ttl = Duration::from_secs(ttl);
+            for ancestor in [Ancestor::Go, Ancestor::Python] {
+                let left = Sightings::default().respect(ancestor, &text, ttl, unix, at(0));
+                prop_assert!(left <= ttl.saturating_mul(2));
+            }
+        }
+    }
+}

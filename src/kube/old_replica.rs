@@ -1,0 +1,145 @@
+//! [`OldReplica`]: a replica of an ancestor that may run beside, and the calls that
+//! respect and keep up its annotation.
+//!
+//! On the object that is scaled that takes no call of its own: its annotation is
+//! read with the object and written with the lease. On a ConfigMap it takes one more
+//! for each read and for each renewal.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::Level;
+
+use super::ancestors::{Ancestor, Sightings};
+use super::client::{Calls, Reply};
+use super::patch::Patch;
+use super::scale_target::Answer;
+use super::text::LogOnce;
+use super::{Config, objects, paths};
+use crate::clock::Time;
+
+/// The largest ConfigMap, in bytes: etcd takes none above 1.5 MiB.
+const BODY: u64 = 4 * 1024 * 1024;
+
+/// A replica of an ancestor, which may run or not.
+pub(super) struct OldReplica {
+    ancestor: Ancestor,
+    ttl: Duration,
+    /// The path of the ConfigMap that has its annotation, if not the object.
+    config_map: Option<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Sightings,
+    /// What the ConfigMap has said.
+    text: Option<String>,
+    log: LogOnce,
+}
+
+impl OldReplica {
+    /// The one that the settings let expect.
+    pub(super) fn new(config: &Config) -> Option<OldReplica> {
+        let config_map = config.state_configmap.as_deref();
+        Some(OldReplica {
+            ancestor: Ancestor::of(config.dialect)?,
+            ttl: config.idle_ttl,
+            config_map: config_map.map(|name| paths::config_map(&config.namespace, name)),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Reads the ConfigMap, if there is one to be read.
+    ///
+    /// # Errors
+    /// What came back instead: as long as that is not known, the app is not to be put
+    /// to sleep. A ConfigMap that is not there or not for us is nobody's.
+    pub(super) fn read(&self, calls: &Calls<'_>) -> Result<(), Answer> {
+        let Some(path) = &self.config_map else {
+            return Ok(());
+        };
+        let reply = calls.get(path, BODY).map_err(Err)?;
+        let mut state = self.state();
+        match reply.status {
+            200..=299 => {
+                state.text = objects::annotation(&reply.body, self.ancestor.annotation());
+                state
+                    .log
+                    .clear("the ConfigMap of the old replicas can be read");
+            }
+            403 => state.refused("read", &reply),
+            404 => {}
+            _ => return Err(Ok(reply)),
+        }
+        if !reply.is_success() {
+            state.text = None;
+        }
+        Ok(())
+    }
+
+    /// For how long still it takes the app to be in use, by what the object in `body`
+    /// or the ConfigMap says; None if nothing does.
+    pub(super) fn respect(&self, body: &[u8], unix: u64, now: Time) -> Option<Duration> {
+        let mut state = self.state();
+        let text = match self.config_map {
+            Some(_) => state.text.clone(),
+            None => objects::annotation(body, self.ancestor.annotation()),
+        };
+        let Some(text) = text else {
+            state.seen.absent();
+            return None;
+        };
+        let seen = &mut state.seen;
+        Some(seen.respect(self.ancestor, &text, self.ttl, unix, now))
+    }
+
+    /// `patch`, which annotates the object, with what keeps up the old replica's
+    /// annotation there.
+    pub(super) fn kept_up_in(&self, patch: Patch, unix: u64) -> Patch {
+        if self.config_map.is_some() || !self.state().seen.is_there() {
+            return patch;
+        }
+        let text = self.ancestor.text(unix, self.ttl);
+        patch.and_annotation(self.ancestor.annotation(), &text)
+    }
+
+    /// Keeps up the annotation on the ConfigMap. That it fails is logged; the lease
+    /// does not depend on it.
+    pub(super) fn keep_up_config_map(&self, calls: &Calls<'_>, unix: u64) {
+        let Some(path) = &self.config_map else {
+            return;
+        };
+        if !self.state().seen.is_there() {
+            return;
+        }
+        let text = self.ancestor.text(unix, self.ttl);
+        let patch = Patch::annotate(self.ancestor.annotation(), &text);
+        let answer = calls.patch(path, &patch, BODY);
+        let mut state = self.state();
+        match answer {
+            Ok(reply) if reply.is_success() => {
+                state
+                    .log
+                    .clear("the ConfigMap of the old replicas can be written");
+            }
+            Ok(reply) => state.refused("annotated", &reply),
+            Err(failure) => log::debug!("the ConfigMap of the old replicas: {}", failure.text),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refused(&mut self, what: &str, reply: &Reply) {
+        let why = reply.explanation();
+        let text = format!(
+            "the ConfigMap of the old replicas cannot be {what}; if one of them still runs, it may \
+             put the app to sleep under connections of this proxy: {why}"
+        );
+        self.log.raise(Level::Warn, "refused", &text);
+    }
+}
