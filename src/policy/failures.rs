@@ -29,6 +29,7 @@ impl Policy {
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
         }
+        self.announced &= *failure == Outcome::Conflict;
         let wrote_scale = matches!(asked, Request::WriteScale { .. });
         match &mut self.phase {
             // Nothing was written, so nobody needs to be held.

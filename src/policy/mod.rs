@@ -171,6 +171,9 @@ pub struct Policy {
     scale_reads_refused: bool,
     /// The right to write its scale.
     scale_writes: Right,
+    /// Whether the last renewal before a sleep has been made, and nobody has renewed
+    /// since.
+    announced: bool,
     /// Whether connections are being let through without a lease.
     without_lease: bool,
     /// Whether the scale was reported since the start, or since the Deployment
@@ -212,6 +215,7 @@ impl Policy {
             reads: Right::Granted,
             scale_reads_refused: false,
             scale_writes: Right::Granted,
+            announced: false,
             without_lease: false,
             scale_reported: false,
             leases_reported: (Some(config.lease_store), true),

@@ -46,6 +46,7 @@ impl Policy {
         let before = self.seen.take();
         let token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
+        self.announced &= !is_renewed;
         if is_renewed && scale.replicas > 0 && before.is_some() && !is_guarded_renewal(asked) {
             self.is_used();
         }
@@ -190,15 +191,19 @@ impl Policy {
     /// A read is followed by a last renewal, guarded by the version just read: it says
     /// that nobody is there, and shows that leases can be written. If they cannot, the
     /// silence of the others says nothing. Its reply is followed by the write of zero.
-    /// Our own lease ends with it.
+    /// Our own lease ends with it. If that write meets a conflict, another read that
+    /// shows our last renewal still is followed by it at once: where a renewal is an
+    /// annotation, the Deployment's controller itself moves the version in answer
+    /// (`status.observedGeneration`), and would do so after each further renewal.
     fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
         let guard = scale.version;
         let shows_leases = scale.lease_token.is_some();
+        self.announced |= is_guarded_renewal(asked);
+        let is_announced = self.announced && shows_leases;
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
-        } else if is_guarded_renewal(asked)
-            || (asked.is_read() && self.needs_no_last_renewal(shows_leases))
-        {
+            self.announced = false;
+        } else if is_announced || (asked.is_read() && self.needs_no_last_renewal(shows_leases)) {
             self.phase = Phase::ScalingDown;
             self.lease.void();
             self.ask(Request::WriteScale { replicas: 0, guard }, now);

@@ -59,6 +59,7 @@ pub fn age(policy: &mut Policy) {
         reads,
         scale_reads_refused: _,
         scale_writes,
+        announced: _,
         without_lease: _,
         scale_reported: _,
         leases_reported: _,

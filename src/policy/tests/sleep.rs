@@ -98,15 +98,6 @@ fn a_connection_while_the_write_of_zero_is_on_its_way_is_held_and_wakes_the_app(
 }
 
 #[test]
-fn a_conflict_is_judged_anew_from_a_fresh_read() {
-    let mut fixture = Fixture::scaling_down();
-    fixture.answers(Outcome::Conflict);
-    assert_eq!(fixture.asked(), [read()]);
-    fixture.answers(with_token(1, "9", "ours 1"));
-    fixture.announces_that_nobody_is_there("9", "10");
-}
-
-#[test]
 fn a_conflict_with_a_connection_waiting_lets_it_through_under_a_lease() {
     let mut fixture = Fixture::scaling_down();
     fixture.opens(1);
@@ -245,4 +236,30 @@ fn where_there_is_no_other_proxy_zero_is_written_under_the_version_just_read() {
     fixture.passes_quietly(TTL);
     fixture.answers(without_token(1, "5"));
     assert_eq!(fixture.asked().last(), Some(&write(0, "5")));
+}
+
+#[test]
+fn a_conflict_after_the_last_renewal_leads_straight_to_zero_if_nobody_has_renewed_since() {
+    for (label, token, is_over) in [
+        ("our last renewal is shown still", "ours 1", true),
+        ("somebody else has renewed", "theirs", false),
+    ] {
+        let mut fixture = Fixture::scaling_down();
+        fixture.answers(Outcome::Conflict);
+        assert_eq!(fixture.asked(), [read()], "{label}");
+        fixture.answers(with_token(1, "8", token));
+        let expected = is_over.then(|| write(0, "8"));
+        assert_eq!(fixture.asked().last(), expected.as_ref(), "{label}");
+    }
+}
+
+#[test]
+fn any_other_failure_of_the_write_has_the_last_renewal_made_once_more() {
+    let mut fixture = Fixture::scaling_down();
+    fixture.answers(LOST);
+    fixture.passes(fixture.pause());
+    fixture.commands();
+    assert_eq!(fixture.in_flight(), Some(read()));
+    fixture.answers(with_token(1, "8", "ours 1"));
+    assert!(!fixture.asked().contains(&write(0, "8")));
 }
