@@ -307,6 +307,7 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Fallback(address) => Message::Fallback(address),
         kube::Report::Following(source) => Message::Following(source),
         kube::Report::NoAddress(why) => Message::NoAddress(why),
+        kube::Report::TargetStatus(status) => Message::TargetStatus(status),
         kube::Report::Right {
             permission,
             refusal,

@@ -14,10 +14,11 @@ use super::patch::{self, Patch};
 use super::rights::Rights;
 pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
+use super::target_status::target_status;
 use super::text::{LogOnce, printable};
 use super::{Config, Report, objects};
 use crate::clock::{Time, WallClock};
-use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request};
+use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetStatus};
 
 /// One Deployment, and what is known of our rights to it.
 pub(super) struct Deployment {
@@ -28,6 +29,8 @@ pub(super) struct Deployment {
     wall_clock: WallClock,
     logs: Mutex<Logs>,
     rights: Mutex<Rights>,
+    /// What was reported last of its pods.
+    status: Mutex<Option<TargetStatus>>,
 }
 
 /// What each kind of request has run into.
@@ -49,6 +52,7 @@ impl Deployment {
             wall_clock: config.wall_clock,
             logs: Mutex::default(),
             rights: Mutex::default(),
+            status: Mutex::default(),
         }
     }
 
@@ -160,7 +164,18 @@ impl Deployment {
             let (what, why) = (described(request), explanation(answer));
             news.push(Report::Trouble(format!("{what}: {why}")));
         }
+        news.extend(self.changed_status(answer).map(Report::TargetStatus));
         news
+    }
+
+    /// What the reply shows of the pods, if that has changed.
+    fn changed_status(&self, answer: &Answer) -> Option<TargetStatus> {
+        let reply = answer.as_ref().ok().filter(|reply| reply.is_success())?;
+        let status = target_status(&reply.body)?;
+        let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = last.as_ref() != Some(&status);
+        *last = Some(status.clone());
+        has_changed.then_some(status)
     }
 }
 

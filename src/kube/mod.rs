@@ -53,7 +53,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{
-    AddressSource, NoAddress, Outcome, Permission, Pod, PortRef, Refusal, Request,
+    AddressSource, NoAddress, Outcome, Permission, Pod, PortRef, Refusal, Request, TargetStatus,
 };
 use crate::supervisor::ThreadPanic;
 use crate::workload::{Dialect, TargetRef};
@@ -84,6 +84,7 @@ mod rights;
 mod scale_target;
 mod scheduler;
 mod service;
+mod target_status;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -144,6 +145,9 @@ pub enum Report {
     /// Why no pod can be dialled although the endpoints can be listed, at each
     /// change; None once that is over.
     NoAddress(Option<NoAddress>),
+    /// What the controller of the scaled object says of its pods, at first and at each
+    /// change.
+    TargetStatus(TargetStatus),
     /// A right is refused, each time it is; or it is granted after all, once. A
     /// right of which nothing is reported is granted, or was not needed yet.
     Right {
@@ -343,6 +347,7 @@ mod tests {
                 Report::Fallback(_)
                 | Report::Following(_)
                 | Report::NoAddress(_)
+                | Report::TargetStatus(_)
                 | Report::Right { .. }
                 | Report::Trouble(_)
                 | Report::Panicked(_) => {}

@@ -46,6 +46,8 @@ const CUSTOM: &[&str] = &[
     "57-custom-annotation-merge-patch.http",
 ];
 
+const REPLICA_FAILURE: &str = "61-deployment-get-replica-failure.http";
+
 /// Every recording that is replayed here, in order.
 pub fn scripted() -> impl Iterator<Item = &'static str> {
     let before = NAMED.iter().chain(PATCHES).copied();
@@ -56,6 +58,7 @@ pub fn scripted() -> impl Iterator<Item = &'static str> {
         .chain(then)
         .chain([STATEFUL_SET_SCALED])
         .chain(last)
+        .chain([REPLICA_FAILURE])
 }
 
 /// Sends the recorded requests and tells what of the replies differs. Versions
@@ -192,6 +195,34 @@ fn a_custom_kind_is_discovered_scaled_and_annotated_as_recorded() {
     });
     sandbox.create(Resource::Rollouts, web);
     assert_replayed(&sandbox, CUSTOM);
+}
+
+#[test]
+fn a_quota_that_allows_no_pod_is_a_condition_of_the_deployment() {
+    let sandbox = sandbox(Options::default());
+    sandbox.set_quota_exceeded(true);
+    sandbox.edit(|it| {
+        it["metadata"]["annotations"]["zero-pod-autoscaler/scale-down-at"] =
+            "2026-11-25T03:00:00Z".into();
+    });
+    // As often as its generation was raised before the recording.
+    for replicas in [1, 0, 1] {
+        sandbox.set_replicas(replicas);
+    }
+    sandbox.expect("the failure is reported", |state| {
+        let deployment = state.deployment();
+        deployment.is_some_and(|it| {
+            let conditions = it["status"]["conditions"].as_array();
+            let fails = |all: &Vec<Value>| all.iter().any(|c| c["type"] == "ReplicaFailure");
+            it["status"]["observedGeneration"] == 5 && conditions.is_some_and(fails)
+        })
+    });
+    assert_replayed(&sandbox, &[REPLICA_FAILURE]);
+    sandbox.set_replicas(0);
+    sandbox.expect("it is over", |state| {
+        let deployment = state.deployment();
+        deployment.is_some_and(|it| it["status"]["conditions"].as_array().unwrap().len() == 2)
+    });
 }
 
 #[test]

@@ -328,6 +328,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         stop_delay: options.stop_delay,
         endpoint_lag: options.endpoint_lag,
         publishing: endpoints::Publishing::default(),
+        quota_exceeded: false,
         manners: Manners::Serve,
     };
     let namespace = options.namespace.clone();

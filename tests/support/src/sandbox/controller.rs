@@ -36,6 +36,8 @@ pub struct Plan {
     pub endpoint_lag: Duration,
     /// What the Service says of its endpoints.
     pub publishing: Publishing,
+    /// Whether a quota allows no pod.
+    pub quota_exceeded: bool,
     /// How new pods treat those who connect.
     pub manners: Manners,
 }
@@ -209,6 +211,9 @@ impl Controller {
         store: &mut Store,
         now: Instant,
     ) -> io::Result<()> {
+        if self.plan.quota_exceeded {
+            return Ok(());
+        }
         let (missing, before) = (desired.saturating_sub(self.alive() as u64), self.pods.len());
         let created = (0..missing).try_for_each(|_| {
             let pod = self.create_pod(owner, now)?;
@@ -339,6 +344,7 @@ impl Controller {
             alive,
             available: self.available(),
             terminating: self.pods.len() as u64 - alive,
+            quota_exceeded: self.plan.quota_exceeded,
         }
     }
 

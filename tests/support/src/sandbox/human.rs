@@ -33,6 +33,11 @@ impl Sandbox {
         self.set_plan(|plan| plan.start_delay = None);
     }
 
+    /// A quota allows no pod from now on, or allows them again.
+    pub fn set_quota_exceeded(&self, exceeded: bool) {
+        self.set_plan(|plan| plan.quota_exceeded = exceeded);
+    }
+
     /// Changes how long a pod takes to end, for pods that are told so later.
     pub fn set_stop_delay(&self, delay: Duration) {
         self.set_plan(|plan| plan.stop_delay = delay);

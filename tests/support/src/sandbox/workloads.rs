@@ -25,6 +25,8 @@ pub struct Counts {
     pub available: u64,
     /// Told to end, and not gone.
     pub terminating: u64,
+    /// Whether a quota stands in the way of new ones.
+    pub quota_exceeded: bool,
 }
 
 impl Workload {
@@ -203,6 +205,7 @@ fn report_of_deployment(object: &mut Value, counts: Counts) {
         alive,
         available,
         terminating,
+        quota_exceeded,
     } = counts;
     set_count(status, "replicas", alive);
     set_count(status, "updatedReplicas", alive);
@@ -212,6 +215,38 @@ fn report_of_deployment(object: &mut Value, counts: Counts) {
     set_count(status, "unavailableReplicas", unavailable);
     status["terminatingReplicas"] = terminating.into();
     set_available(&mut status["conditions"], available >= desired);
+    let fails = quota_exceeded && alive < desired;
+    let name = text(&object["metadata"]["name"]).to_owned();
+    set_failure(&mut object["status"]["conditions"], &name, fails);
+}
+
+/// The condition of a Deployment whose pods cannot be created, as long as that is so
+/// (recording 61).
+fn set_failure(conditions: &mut Value, name: &str, fails: bool) {
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
+    let there = conditions
+        .iter()
+        .position(|c| c["type"] == "ReplicaFailure");
+    match (there, fails) {
+        (Some(place), false) => drop(conditions.remove(place)),
+        (None, true) => {
+            let (now, replica_set) = (timestamp(), objects::replica_set(name));
+            conditions.push(json!({
+                "type": "ReplicaFailure",
+                "status": "True",
+                "lastUpdateTime": now,
+                "lastTransitionTime": now,
+                "reason": "FailedCreate",
+                "message": format!(
+                    "pods \"{replica_set}-dtkln\" is forbidden: exceeded quota: none, requested: \
+                     pods=1, used: pods=0, limited: pods=0"
+                ),
+            }));
+        }
+        _ => {}
+    }
 }
 
 /// The StatefulSet controller computes the whole status anew, and writes it if a

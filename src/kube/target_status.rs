@@ -1,0 +1,156 @@
+//! [`target_status`]: what the controller of the scaled object says of its pods, for
+//! whoever asks why none is ready.
+
+use serde::Deserialize;
+
+use super::text::printable;
+use crate::cluster::TargetStatus;
+
+/// How many messages are passed on at most.
+const MESSAGES: usize = 3;
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    kind: String,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Spec {
+    replicas: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    ready_replicas: Option<u32>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Condition {
+    r#type: String,
+    status: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+impl Condition {
+    /// Whether it says why pods are missing. `Available` says only that they are.
+    fn is_trouble(&self) -> bool {
+        let (status, reason) = (self.status.as_deref(), self.reason.as_deref());
+        match self.r#type.as_str() {
+            "ReplicaFailure" => status == Some("True"),
+            "Progressing" => status == Some("False") && reason == Some("ProgressDeadlineExceeded"),
+            _ => false,
+        }
+    }
+}
+
+/// What `body` says, if it is an object that has its replicas in `spec.replicas`.
+pub(super) fn target_status(body: &[u8]) -> Option<TargetStatus> {
+    let object: Object = serde_json::from_slice(body).ok()?;
+    if object.kind == "Scale" {
+        return None;
+    }
+    let status = object.status.unwrap_or_default();
+    let conditions = status.conditions.into_iter().flatten();
+    let messages = conditions
+        .filter(Condition::is_trouble)
+        .filter_map(|condition| condition.message);
+    Some(TargetStatus {
+        kind: printable(&object.kind),
+        ready: status.ready_replicas.unwrap_or(0),
+        wanted: object.spec?.replicas?,
+        trouble: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::recorded_body;
+    use super::*;
+
+    #[test]
+    fn recordings_show_how_many_pods_are_ready_and_what_stands_in_the_way() {
+        let quota = "pods \"myapp-74c87c966b-dtkln\" is forbidden: exceeded quota: none, \
+                     requested: pods=1, used: pods=0, limited: pods=0";
+        for (name, kind, ready, wanted, trouble) in [
+            ("03-deployment-get-zero", "Deployment", 0, 0, &[][..]),
+            (
+                "61-deployment-get-replica-failure",
+                "Deployment",
+                0,
+                1,
+                &[quota],
+            ),
+            (
+                "48-statefulset-status-patch-condition",
+                "StatefulSet",
+                1,
+                1,
+                &[],
+            ),
+            ("57-custom-annotation-merge-patch", "Rollout", 0, 0, &[]),
+        ] {
+            let expected = TargetStatus {
+                kind: kind.to_owned(),
+                ready,
+                wanted,
+                trouble: trouble.iter().map(|it| (*it).to_owned()).collect(),
+            };
+            assert_eq!(
+                target_status(&recorded_body(name)),
+                Some(expected),
+                "{name}"
+            );
+        }
+        for name in ["02-scale-get-zero", "25-not-found", "05-slices-list-empty"] {
+            assert_eq!(target_status(&recorded_body(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_says_why_pods_are_missing_is_trouble() {
+        let condition = |kind: &str, status: &str, reason: &str| json!({ "type": kind, "status": status, "reason": reason, "message": "a\nb" });
+        for (label, condition, is_trouble) in [
+            (
+                "a quota",
+                condition("ReplicaFailure", "True", "FailedCreate"),
+                true,
+            ),
+            (
+                "over",
+                condition("ReplicaFailure", "False", "FailedCreate"),
+                false,
+            ),
+            (
+                "a deadline",
+                condition("Progressing", "False", "ProgressDeadlineExceeded"),
+                true,
+            ),
+            (
+                "paused",
+                condition("Progressing", "Unknown", "DeploymentPaused"),
+                false,
+            ),
+            (
+                "a consequence",
+                condition("Available", "False", "Minimum"),
+                false,
+            ),
+        ] {
+            let body = json!({
+                "kind": "Deployment",
+                "spec": { "replicas": 2 },
+                "status": { "conditions": [condition] },
+            });
+            let shown = target_status(body.to_string().as_bytes()).unwrap();
+            let expected: &[&str] = if is_trouble { &["a\\nb"] } else { &[] };
+            assert_eq!(shown.trouble, expected, "{label}");
+        }
+    }
+}
