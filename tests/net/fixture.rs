@@ -26,10 +26,15 @@ pub struct Fixture {
 impl Fixture {
     /// The app is asleep.
     pub fn asleep(network: Network, settings: &[(&str, &str)]) -> Fixture {
+        Fixture::asleep_as(program(), network, settings)
+    }
+
+    /// The same with that program for `zpa`.
+    pub fn asleep_as(program: Command, network: Network, settings: &[(&str, &str)]) -> Fixture {
         let sandbox = cluster(&network, 0);
         let zpa = network
             .middle
-            .enter(|| Zpa::spawn(command(program(), &sandbox, settings)));
+            .enter(|| Zpa::spawn(command(program, &sandbox, settings)));
         let fixture = Fixture {
             zpa,
             sandbox,
@@ -52,7 +57,8 @@ impl Fixture {
         Fixture::awake_as(shell, network, &[POD], &[])
     }
 
-    fn awake_as(
+    /// The same with that program for `zpa`.
+    pub fn awake_as(
         program: Command,
         network: Network,
         pods: &[Ipv4Addr],

@@ -26,6 +26,7 @@
 //! | an accepted client for whose pod there is no descriptor, or no port, waits | `exhaustion` | |
 //! | a SIGTERM under traffic costs nobody a byte | `ending` | `e2e::faults` |
 //! | a target by name is dialled whatever a name server says of IPv6 | `resolver` | |
+//! | what waits in sockets kills nobody within the limit of a container | `container`, in `make vm` | `engine` |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
 //! The networks are namespaces, which take root; a test that gets none says
@@ -33,6 +34,7 @@
 //! is how long the kernel waits before it gives up a peer.
 
 mod balancing;
+mod container;
 mod ending;
 mod exhaustion;
 mod fixture;

@@ -8,6 +8,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
+mount -t cgroup2 cgroup /sys/fs/cgroup
 for module in /modules/*; do
     insmod "$module" || echo "vm: $module cannot be loaded"
 done

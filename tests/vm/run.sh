@@ -7,6 +7,7 @@
 #   KERNEL   a package of Debian's with a kernel, or its file (.deb)
 #   MEMORY   of the machine, in MiB
 #   TESTS    arguments for the tests
+#   PROFILE  of cargo's, in place of release: explore is quicker to build
 #   ZPA_*    are handed on to the tests
 set -eu
 
@@ -14,6 +15,7 @@ target=x86_64-unknown-linux-musl
 place=target/vm
 memory=${MEMORY:-8192}
 tests=${TESTS:---test-threads=4}
+profile=${PROFILE:-release}
 PATH=$PATH:/usr/sbin:/sbin
 
 fail() {
@@ -55,7 +57,7 @@ unpack_kernel() {
 # The test binary, linked statically: the machine has no C library for it.
 build_tests() {
     command -v musl-gcc >/dev/null || export CC_x86_64_unknown_linux_musl=gcc
-    cargo test --locked --release --target "$target" --test net --no-run \
+    cargo test --locked --profile "$profile" --target "$target" --test net --no-run \
         --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\/net-[^"]*\)".*/\1/p'
 }
