@@ -59,6 +59,8 @@ fn walk(case: &Case, shortened: &[String], env: &[(&str, &str)]) {
     assert_eq!(zpa.get("/readyz").0, 200);
     drop(zpa);
 
+    // In a cluster of its own: the lease of the page's long time would be respected.
+    let sandbox = case.sandbox(0);
     let zpa = start(&sandbox, shortened, env);
     zpa.expect_ready();
     let client = echo(&zpa, "again");
