@@ -9,6 +9,7 @@ use std::time::Duration;
 use zpa::daemon::{self, Clocks, Error, Exit};
 use zpa::log_queue::LogQueue;
 use zpa::settings::{self, Invocation, Settings};
+use zpa::workload::Dialect;
 use zpa::{supervisor, sys};
 
 /// The settings are wrong, or what they name is not there.
@@ -67,6 +68,9 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
     set_up_log(&settings.log, log);
     for line in settings::unknown_variables(std::env::vars_os()) {
         log::warn!("{line}");
+    }
+    if settings.dialect != Dialect::Zpa {
+        log::info!("the flags are read as those of {}", settings.dialect);
     }
     for warning in &settings.warnings {
         log::warn!("{warning}");

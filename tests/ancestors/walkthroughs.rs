@@ -10,7 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use support::sandbox::on;
+use serde_json::json;
+use support::sandbox::{App, Resource, on};
 
 use crate::case::{Case, GO, PYTHON_EXAMPLE, PYTHON_PAGE, start};
 use crate::{echo, in_a_network_of_its_own};
@@ -42,9 +43,50 @@ fn the_python_example_runs_with_its_args_and_rights() {
     });
 }
 
+/// The Go page's roles do not allow to read the Service, and its endpoints have two
+/// ports: which is meant cannot be known, but the target leads there. (The Service is
+/// called `localhost`, a name that leads somewhere without a name server.)
+#[test]
+fn where_the_port_of_the_service_cannot_be_known_the_target_is_dialled() {
+    in_a_network_of_its_own(|_| {
+        let sandbox = GO.sandbox(0);
+        let pod = sandbox.server_at(([127, 0, 0, 1], 7000).into(), "behind", App::Echo);
+        sandbox.create(
+            Resource::Endpoints,
+            json!({
+                "metadata": { "name": "localhost" },
+                "subsets": [{
+                    "addresses": [{ "ip": "127.0.0.9" }],
+                    "ports": [
+                        { "name": "http", "port": 1, "protocol": "TCP" },
+                        { "name": "metrics", "port": 2, "protocol": "TCP" },
+                    ],
+                }],
+            }),
+        );
+        let args = GO.manifest().args_with("--endpoints", "localhost");
+        let target = format!("localhost:{}", pod.address().port());
+        let args: Vec<String> = args
+            .into_iter()
+            .map(|arg| match arg.starts_with("--target=") {
+                true => format!("--target={target}"),
+                false => arg,
+            })
+            .collect();
+        let zpa = start(&sandbox, &args, &[("ZPA_IDLE_TTL", SHORT)]);
+        drop(echo(&zpa, "through the target"));
+        assert_eq!(sandbox.state().replicas(), 1, "it was woken");
+        let through = format!("the pods; the target {target} where no pod can be dialled");
+        assert_eq!(zpa.status()["addresses"]["through"], through.as_str());
+        sandbox.expect("it sleeps", |state| state.replicas() == 0);
+        drop(echo(&zpa, "again"));
+    });
+}
+
 fn walk(case: &Case, shortened: &[String], env: &[(&str, &str)]) {
     let sandbox = case.sandbox(0);
     let zpa = start(&sandbox, &case.manifest().args, &[]);
+    zpa.expect_log("the flags are read as those of ");
     zpa.expect_log(case.warning);
     zpa.expect_ready();
     drop(echo(&zpa, "good morning"));
