@@ -71,7 +71,7 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
             let here = format!("`--{}`, `{variable}`", setting.flag);
             (default, here, column.help.unwrap_or(setting.help))
         }
-        (Fate::Kept, None) => (default, "under this name alone".to_owned(), setting.help),
+        (Fate::Kept, None) => (default, here_in_part(setting), setting.help),
         (Fate::Lost(why), _) => (String::new(), "without a meaning".to_owned(), why),
         (Fate::Refused(why), _) => (String::new(), "refused".to_owned(), why),
     };
@@ -84,6 +84,15 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
         "| `{}`{age} | {default} | {here} | {what} |\n",
         names.join("`, `")
     )
+}
+
+/// Where a flag has gone that only ancestors have.
+fn here_in_part(setting: &Setting) -> String {
+    let whole = TABLE.iter().find(|row| Some(row.flag) == setting.part_of);
+    match whole.and_then(|row| Some((row.flag, row.variables.first()?))) {
+        Some((flag, variable)) => format!("a part of `--{flag}`, `{variable}`"),
+        None => "under this name alone".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +129,7 @@ mod tests {
             "| `--deployment` (older code) | required | `--deployment`, `ZPA_DEPLOYMENT` | ",
             "| `--ping-url` (newer code) | `/ping` | under this name alone | ",
             "| `--expiration-time` | `30m` | `--idle-ttl`, `ZPA_IDLE_TTL` | ",
+            "| `--local-port` | 80 | a part of `--listen`, `ZPA_LISTEN` | ",
             "| `--check-interval` |  | without a meaning | ",
         ] {
             assert!(table.contains(line), "{line} in {table}");

@@ -31,6 +31,8 @@ pub struct Setting {
     /// The variables, the first that is set counts. The first is `ZPA_` and
     /// the flag's name. A flag that only ancestors have has none.
     pub variables: &'static [&'static str],
+    /// The flag of the setting of which it says a part, if it does.
+    pub part_of: Option<&'static str>,
     /// What stands for the value in the help.
     pub placeholder: &'static str,
     /// What its value is like.
@@ -174,6 +176,7 @@ const ROW: Setting = Setting {
     flag: "",
     aliases: &[],
     variables: &[],
+    part_of: None,
     placeholder: "",
     takes: Takes::Text,
     unset: NOTHING,
@@ -248,16 +251,26 @@ impl Setting {
         column.and_then(|it| it.store).unwrap_or(self.store)
     }
 
-    /// How to give it in that dialect: `--idle-ttl (ZPA_IDLE_TTL)`; by its
-    /// variable alone where the dialect has no such flag.
+    /// How to give it in that dialect: `--idle-ttl (ZPA_IDLE_TTL)`. Where the
+    /// dialect has several flags for its parts, by those; where it has none, by its
+    /// variable alone.
     pub(super) fn given(&self, dialect: Dialect) -> String {
-        let variable = self.variables.first();
-        match (self.names(dialect).next(), variable) {
-            (Some(name), Some(variable)) => format!("{} ({variable})", dashed(name)),
-            (Some(name), None) => dashed(name),
-            (None, Some(variable)) => (*variable).to_owned(),
-            (None, None) => dashed(self.flag),
+        let flags: Vec<String> = match self.names(dialect).next() {
+            Some(name) => vec![dashed(name)],
+            None => self.parts(dialect).map(dashed).collect(),
+        };
+        let flags = flags.join(" and ");
+        match self.variables.first() {
+            Some(variable) if flags.is_empty() => (*variable).to_owned(),
+            Some(variable) => format!("{flags} ({variable})"),
+            None => flags,
         }
+    }
+
+    /// The flags that say a part of it in that dialect.
+    fn parts(&self, dialect: Dialect) -> impl Iterator<Item = &'static str> {
+        let rows = TABLE.iter().filter(|row| row.part_of == Some(self.flag));
+        rows.flat_map(move |row| row.names(dialect))
     }
 }
 

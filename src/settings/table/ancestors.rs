@@ -57,6 +57,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "local-address",
+        part_of: Some("listen"),
         placeholder: "ADDRESS",
         help: "The address of `--listen`",
         examples: &["0.0.0.0", "::"],
@@ -73,6 +74,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "local-port",
+        part_of: Some("listen"),
         placeholder: "PORT",
         help: "The port of `--listen`",
         examples: &["80", "8080"],
@@ -85,6 +87,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "target-address",
+        part_of: Some("target"),
         placeholder: "HOST",
         help: "The host to dial; if it is the Service of `--endpoint`, its pods, and it only where none of \
                them answers",
@@ -102,6 +105,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "target-port",
+        part_of: Some("target"),
         placeholder: "PORT",
         help: "The port of `--target-address`; of the Service's ports the one that is meant",
         examples: &["80"],
@@ -117,6 +121,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "max-retry",
+        part_of: Some("hold-timeout"),
         placeholder: "NUMBER",
         help: "`--hold-timeout` is this many times `--waiting-time` and one minute",
         examples: &["30"],
@@ -129,6 +134,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "waiting-time",
+        part_of: Some("hold-timeout"),
         placeholder: "MILLISECONDS",
         help: "See `--max-retry`",
         examples: &["1000"],

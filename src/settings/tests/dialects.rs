@@ -365,6 +365,33 @@ fn an_admin_port_that_nobody_has_named_is_optional_in_an_ancestors_dialect() {
 }
 
 #[test]
+fn an_error_names_a_setting_as_its_dialect_does() {
+    for (flag, dialect, expected) in [
+        ("listen", Dialect::Zpa, "--listen (ZPA_LISTEN)"),
+        ("listen", Dialect::Go, "--address (ZPA_LISTEN)"),
+        (
+            "listen",
+            Dialect::PythonLabels,
+            "--local-address and --local-port (ZPA_LISTEN)",
+        ),
+        ("drain-delay", Dialect::Go, "ZPA_DRAIN_DELAY"),
+        ("ping-url", Dialect::PythonLabels, "--ping-url"),
+    ] {
+        assert_eq!(given(flag, dialect), expected);
+    }
+}
+
+#[test]
+fn every_part_is_of_a_setting_that_exists() {
+    for (row, whole) in TABLE.iter().filter_map(|row| Some((row, row.part_of?))) {
+        let found = TABLE
+            .iter()
+            .any(|other| other.flag == whole && other.is_own());
+        assert!(found && !row.is_own(), "--{} of --{whole}", row.flag);
+    }
+}
+
+#[test]
 fn what_kubernetes_has_not_expanded_counts_as_not_given_with_a_warning() {
     let flag = settings(
         &["--deployment=app", "--idle-ttl=$(TTL)"],
