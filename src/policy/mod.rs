@@ -401,6 +401,7 @@ impl Policy {
             }
             Phase::Awake | Phase::Starting { .. } if is_idle => {
                 self.due = now;
+                self.announced = false;
                 Some(Phase::ConfirmingIdle)
             }
             &Phase::Starting { since }

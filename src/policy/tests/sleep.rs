@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, LOST, TTL, read, renew, scale, with_token, without_token, write};
+use super::fixture::{
+    Fixture, LOST, TTL, read, renew, renew_at, scale, with_token, without_token, write,
+};
 use crate::backoff;
 use crate::cluster::Outcome;
 use crate::policy::{Change, Config, POLL, Phase};
@@ -251,6 +253,19 @@ fn a_conflict_after_the_last_renewal_leads_straight_to_zero_if_nobody_has_renewe
         let expected = is_over.then(|| write(0, "8"));
         assert_eq!(fixture.asked().last(), expected.as_ref(), "{label}");
     }
+}
+
+#[test]
+fn a_sleep_that_begins_anew_makes_a_last_renewal_of_its_own() {
+    let mut fixture = Fixture::scaling_down();
+    fixture.answers(Outcome::Conflict);
+    fixture.policy.can_wake(false, fixture.now);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.policy.can_wake(true, fixture.now);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+    fixture.commands();
+    fixture.answers(with_token(1, "8", "ours 1"));
+    assert_eq!(fixture.asked(), [renew_at("8")]);
 }
 
 #[test]
