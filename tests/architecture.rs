@@ -1,4 +1,4 @@
-//! The rules of the house: who may know whom, where the clock is read, where
+//! The rules of the architecture: which module may use which, where the clock is read, where
 //! `unsafe` stands, and that the documents say what the code says.
 
 use std::fs;

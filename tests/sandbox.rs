@@ -1,4 +1,4 @@
-//! The show behind `make run` on a machine without a cluster: the real `zpa`
+//! The demo behind `make run` on a machine without a cluster: the real `zpa`
 //! before a sandbox, woken by one request, and then left to the reader.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ Shows zpa waking an app, in a stand-in cluster that lives in this process.
     --reason TEXT      why this is not a real cluster
 ";
 
-/// How often the show looks for a signal while nothing happens.
+/// How often the demo looks for a signal while nothing happens.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long zpa may take to listen; how long to end.

@@ -26,7 +26,7 @@ use log::{debug, info, warn};
 use self::own::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
-use self::proxy::{Api, Message, Proxy, Sockets, Terms};
+use self::proxy::{Api, Message, Proxy, ProxyConfig, Sockets};
 use self::route::Route;
 use crate::admin;
 use crate::cgroup;
@@ -45,7 +45,7 @@ use crate::workload::{Dialect, WakeReplicas};
 /// Descriptors that connections must leave to everybody else: both ends of the
 /// pipes; admin connections; the API connections, the epoll instance, the credentials
 /// files, the log.
-const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + ADMIN_LIMITS.most as u64 + 48;
+const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + ADMIN_LIMITS.max_connections as u64 + 48;
 
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
@@ -57,9 +57,9 @@ const DEFAULT_CONNECTIONS: usize = 100_000;
 /// What those are held to who ask about the program itself. They come from
 /// anywhere in the cluster.
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
-    most: 64,
-    patience: Duration::from_secs(5),
-    longest: admin::LONGEST_HEAD,
+    max_connections: 64,
+    timeout: Duration::from_secs(5),
+    max_request_bytes: admin::LONGEST_HEAD,
 };
 
 /// How often the addresses of the interfaces are read, if anything happens: a pod
@@ -178,7 +178,7 @@ impl Daemon {
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Policy::new(policy_config(settings), random_seed(), now);
-        let terms = Terms {
+        let terms = ProxyConfig {
             name,
             service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),

@@ -113,7 +113,7 @@ pub enum Message {
 
 /// What the composition keeps to.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct ProxyConfig {
     /// `namespace/deployment`, for the log.
     pub name: String,
     /// The Service whose endpoints are followed, for the log.
@@ -152,7 +152,7 @@ enum Drain {
 
 /// What was told of connections that were closed at the hold limit.
 #[derive(Default)]
-struct Losses {
+struct HoldTimeoutLog {
     logged: u64,
     next: Time,
 }
@@ -177,11 +177,11 @@ pub struct Proxy<S, A> {
     /// The event loop.
     pub sockets: S,
     api: A,
-    terms: Terms,
+    terms: ProxyConfig,
     policy: Policy,
     pods: Pods,
     /// When the endpoints were last heard of, if ever.
-    pods_heard: Option<Time>,
+    endpoints_updated: Option<Time>,
     destinations: Destinations,
     /// What the controller of the scaled object said last.
     target_status: Option<TargetStatus>,
@@ -191,7 +191,7 @@ pub struct Proxy<S, A> {
     backends_until: Option<Time>,
     started: Time,
     drain: Drain,
-    losses: Losses,
+    losses: HoldTimeoutLog,
     exhausted: u64,
     handed_over: u64,
     /// How many addresses the sockets have.
@@ -217,21 +217,21 @@ impl Events {
 
 impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Starts with nothing known.
-    pub fn new(sockets: S, api: A, policy: Policy, terms: Terms, now: Time) -> Self {
+    pub fn new(sockets: S, api: A, policy: Policy, terms: ProxyConfig, now: Time) -> Self {
         Proxy {
             sockets,
             api,
             terms,
             policy,
             pods: Pods::default(),
-            pods_heard: None,
+            endpoints_updated: None,
             destinations: Destinations::default(),
             target_status: None,
             wake_report: WakeReport::default(),
             backends_until: Some(now + TRUST_TARGET_AFTER),
             started: now,
             drain: Drain::No,
-            losses: Losses::default(),
+            losses: HoldTimeoutLog::default(),
             exhausted: 0,
             handed_over: 0,
             backends: 0,
@@ -259,7 +259,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     }
 
     /// What it keeps to.
-    pub fn terms(&self) -> &Terms {
+    pub fn terms(&self) -> &ProxyConfig {
         &self.terms
     }
 
@@ -350,10 +350,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.update_backends(now);
         }
         self.update_backends(now);
-        self.policy.can_wake(self.can_wake(now), now);
+        self.policy.set_can_wake(self.can_wake(now), now);
         self.policy.handle_timeout(now);
         self.execute_commands(now);
-        self.doubt_silence(now);
+        self.relist_if_stale(now);
         self.sockets.set_gate(self.policy.gate_open(now));
         self.sockets.release(now);
         self.report_wake(now);
@@ -370,7 +370,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             waiting,
             ..
         } = counts;
-        self.policy.connections(
+        self.policy.update_connections(
             Connections {
                 accepted,
                 open,
@@ -398,7 +398,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.policy.reply(id, outcome, now);
             }
             Message::Pods(pods) => {
-                self.pods_heard = Some(now);
+                self.endpoints_updated = Some(now);
                 self.silence.end();
                 self.pods.update(pods, now);
                 self.backends_until = Some(now);
@@ -433,7 +433,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     /// Has the endpoints listed afresh if somebody waits for one in vain, though the
     /// app has replicas, and nothing is heard of them.
-    fn doubt_silence(&mut self, now: Time) {
+    fn relist_if_stale(&mut self, now: Time) {
         let is_up = self.context().is_up && self.backends == 0;
         let is_unexplained = is_up && self.no_address().is_none();
         let is_awaited = is_unexplained && self.sockets.counts().waiting > 0;
@@ -457,7 +457,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let backends = self.refuse_own(backends);
         self.backends = backends.iter().map(|it| it.addresses.len()).sum();
         self.sockets.set_backends(&backends, now);
-        self.policy.dialable(!backends.is_empty(), now);
+        self.policy.set_dialable(!backends.is_empty(), now);
         let deadlines = [self.pods.poll_timeout(now), self.trusts_target_at(now)];
         self.backends_until = deadlines.into_iter().flatten().min();
     }
@@ -501,7 +501,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Whether nothing was ever heard of the endpoints, so that a target has
     /// to be trusted to be there.
     fn trusts_target(&self, now: Time) -> bool {
-        self.pods_heard.is_none() && self.trusts_target_at(now).is_none()
+        self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
     }
 
     fn trusts_target_at(&self, now: Time) -> Option<Time> {
@@ -592,7 +592,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if lost == 0 || now < self.losses.next {
             return;
         }
-        self.losses = Losses {
+        self.losses = HoldTimeoutLog {
             logged: held_too_long,
             next: now + LOSS_REPORT_INTERVAL,
         };

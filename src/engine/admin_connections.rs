@@ -1,16 +1,14 @@
-//! AdminConnections: connections that ask the program about itself.
+//! [`AdminConnections`] are the connections to the admin port, and its listener.
 //!
-//! They are served by the same loop as the clients, so that an answer proves
-//! that the loop turns, and are none of the clients: they are not counted, wake
-//! nothing, and take no place among the connections. They are strangers all the
-//! same. There may be only a few; each has a few seconds for everything and a
-//! few KiB to speak. When one too many comes, one goes of the source that has the
-//! most, the one that has been here longest, so that a flood of silent connections
-//! displaces itself and not the kubelet's probe.
+//! The event loop serves them beside the clients' connections, so that an answer
+//! proves that the loop turns. They are not counted as clients, wake nothing, and take
+//! no place among the connections. They are untrusted: there may be only a few, and
+//! each has a few seconds and a few KiB for its request. When one too many comes, the
+//! oldest connection of the source that has the most is evicted, so that a flood of
+//! silent connections evicts itself and not the kubelet's probe.
 //!
-//! Only sockets are known here. What an admin connection has said is handed out by
-//! [`AdminConnections::next_request`], and what it is told comes in by
-//! [`AdminConnections::answer`].
+//! Nothing is parsed here: [`AdminConnections::next_request`] hands out the bytes that
+//! were read, and [`AdminConnections::answer`] takes the response.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -39,24 +37,24 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// that may overtake the answer.
 const DISCARDED: usize = 64 * 1024;
 
-/// What admin connections are held to.
+/// The limits of the admin port.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminLimits {
     /// How many there may be at once, at most 256.
-    pub most: usize,
-    /// How long one may stay.
-    pub patience: Duration,
-    /// How many bytes one may say.
-    pub longest: usize,
+    pub max_connections: usize,
+    /// How long one may be open.
+    pub timeout: Duration,
+    /// How long a request may be, in bytes.
+    pub max_request_bytes: usize,
 }
 
-/// The admin connections, and where they come in.
+/// The admin connections and their listener.
 #[derive(Default)]
 pub struct AdminConnections {
     listener: Option<AdminListener>,
-    inside: Slab<AdminConnection>,
+    connections: Slab<AdminConnection>,
     /// How many have come since the start.
-    came: u64,
+    accepted: u64,
 }
 
 struct AdminListener {
@@ -68,41 +66,41 @@ struct AdminListener {
 struct AdminConnection {
     stream: TcpStream,
     source: Source,
-    /// Counts admin connections: the lowest has been here longest.
+    /// Counts admin connections: the lowest is the oldest.
     serial: u64,
     deadline: Time,
     /// The loop has seen something happen to it.
     ready: bool,
-    stage: Stage,
+    state: State,
 }
 
 /// Who may be behind a connection: an IPv4 address, or the first 64 bits of an IPv6
 /// address, of which whoever has one has all that begin so.
 type Source = IpAddr;
 
-enum Stage {
-    /// It is speaking.
-    Speaking {
-        said: Vec<u8>,
-        /// It has said something since it was last listened to.
-        news: bool,
-        /// It will say no more.
-        over: bool,
+enum State {
+    /// The request is being read.
+    Reading {
+        request: Vec<u8>,
+        /// Bytes have come since the request was last handed out.
+        has_new_bytes: bool,
+        /// The peer has sent its FIN, or as many bytes as it may.
+        ended: bool,
     },
-    /// It is being told.
-    Listening { answer: Vec<u8>, heard: usize },
-    /// It was told all, and is expected to go.
-    Leaving { discarded: usize },
+    /// The response is being written.
+    Writing { answer: Vec<u8>, written: usize },
+    /// The response was written; what the peer still sends is discarded.
+    Draining { discarded: usize },
 }
 
-/// Whether an admin connection stays.
-enum Visit {
-    GoesOn,
-    IsOver,
+/// Whether an admin connection is still open.
+enum Status {
+    Open,
+    Closed,
 }
 
 /// Whether an event with that token is one for [`AdminConnections::set_ready`].
-pub fn is_theirs(token: Token) -> bool {
+pub fn is_admin_token(token: Token) -> bool {
     (FIRST..=LAST).contains(&token.0)
 }
 
@@ -111,7 +109,7 @@ fn token(key: usize) -> Token {
 }
 
 impl AdminConnections {
-    /// Lets them in at `address`.
+    /// Listens on `address`.
     ///
     /// # Errors
     /// What the kernel says to the address.
@@ -120,48 +118,51 @@ impl AdminConnections {
         limits: AdminLimits,
         registry: &Registry,
     ) -> io::Result<AdminConnections> {
-        let most = limits.most.clamp(1, LAST - FIRST);
+        let most = limits.max_connections.clamp(1, LAST - FIRST);
         let mut listener = Listener::bind(address, registry, LISTENER)?;
-        listener.set_queues(Queues::receiving(limits.longest));
+        listener.set_queues(Queues::receiving(limits.max_request_bytes));
         Ok(AdminConnections {
             listener: Some(AdminListener {
                 listener,
-                limits: AdminLimits { most, ..limits },
+                limits: AdminLimits {
+                    max_connections: most,
+                    ..limits
+                },
             }),
             ..AdminConnections::default()
         })
     }
 
-    /// Where they come in, if anywhere.
+    /// Where it listens, if anywhere.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref()?.listener.local_addr().ok()
     }
 
-    /// How many are here.
+    /// How many are open.
     pub fn len(&self) -> usize {
-        self.inside.len()
+        self.connections.len()
     }
 
-    /// Whether nobody is here.
+    /// Whether none is open.
     pub fn is_empty(&self) -> bool {
-        self.inside.is_empty()
+        self.connections.is_empty()
     }
 
-    /// Something has happened to one of them, or to the listener.
+    /// An event of one of them, or of the listener.
     pub(super) fn set_ready(&mut self, token: Token) {
         if token == LISTENER {
             if let Some(listener) = &mut self.listener {
                 listener.listener.set_ready();
             }
-        } else if let Some(admin_connection) = self.inside.get_mut(token.0 - FIRST - 1) {
+        } else if let Some(admin_connection) = self.connections.get_mut(token.0 - FIRST - 1) {
             // An event of whoever had the slot before does no harm: what is
             // done about it is a try that finds nothing.
             admin_connection.ready = true;
         }
     }
 
-    /// Whether [`AdminConnections::dispatch`] has something to do that no event is
-    /// going to report.
+    /// Whether [`AdminConnections::dispatch`] has something to do that no event will
+    /// report.
     pub(super) fn has_work(&self, now: Time) -> bool {
         let listener = self.listener.as_ref();
         listener.is_some_and(|listener| listener.listener.is_ready(now))
@@ -173,23 +174,23 @@ impl AdminConnections {
             .listener
             .as_ref()
             .and_then(|it| it.listener.poll_timeout());
-        let inside = self
-            .inside
+        let connections = self
+            .connections
             .iter()
             .map(|(_, admin_connection)| admin_connection.deadline);
-        inside.chain(listener).min()
+        connections.chain(listener).min()
     }
 
-    /// Does what the loop has found: hears out who is here, sees out whose time
-    /// is up, lets in who comes.
+    /// Handles what the loop has found: reads and writes, closes what has expired,
+    /// and accepts.
     pub(super) fn dispatch(&mut self, registry: &Registry, now: Time) {
         let longest = self
             .listener
             .as_ref()
-            .map_or(0, |listener| listener.limits.longest);
-        self.inside.retain(|_, admin_connection| {
+            .map_or(0, |listener| listener.limits.max_request_bytes);
+        self.connections.retain(|_, admin_connection| {
             let in_time = now < admin_connection.deadline;
-            in_time && matches!(admin_connection.go_on(longest), Visit::GoesOn)
+            in_time && matches!(admin_connection.advance(longest), Status::Open)
         });
         self.accept(registry, now);
     }
@@ -199,85 +200,106 @@ impl AdminConnections {
             return;
         };
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.inside.len() >= limits.most && displaced(&self.inside).is_none() {
+            if self.connections.len() >= limits.max_connections
+                && eviction_candidate(&self.connections).is_none()
+            {
                 return;
             }
             let Some((stream, peer)) = listener.accept(now) else {
                 return;
             };
-            if self.inside.len() >= limits.most
-                && let Some(key) = displaced(&self.inside)
+            if self.connections.len() >= limits.max_connections
+                && let Some(key) = eviction_candidate(&self.connections)
             {
-                self.inside.remove(key);
+                self.connections.remove(key);
             }
-            self.came += 1;
-            let deadline = now + limits.patience;
+            self.accepted += 1;
+            let deadline = now + limits.timeout;
             let source = source_of(peer.ip());
-            let mut admin_connection = AdminConnection::new(stream, source, self.came, deadline);
-            let slot = self.inside.vacant_entry();
+            let mut admin_connection =
+                AdminConnection::new(stream, source, self.accepted, deadline);
+            let slot = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             let known =
                 registry.register(&mut admin_connection.stream, token(slot.key()), interest);
-            // Most have said everything before they are let in.
-            if known.is_ok() && matches!(admin_connection.go_on(limits.longest), Visit::GoesOn) {
+            // Most have sent their request before they are accepted.
+            if known.is_ok()
+                && matches!(
+                    admin_connection.advance(limits.max_request_bytes),
+                    Status::Open
+                )
+            {
                 slot.insert(admin_connection);
             }
         }
     }
 
-    /// Somebody who has said something that was not listened to yet, and all
-    /// that they have said. To be followed by [`AdminConnections::answer`].
+    /// A connection with bytes that were not handed out yet, and all bytes of its
+    /// request so far. To be followed by [`AdminConnections::answer`].
     pub fn next_request(&mut self) -> Option<(usize, Vec<u8>)> {
-        self.inside.iter_mut().find_map(|(key, admin_connection)| {
-            let Stage::Speaking { said, news, .. } = &mut admin_connection.stage else {
-                return None;
-            };
-            std::mem::take(news).then(|| (key, said.clone()))
-        })
+        self.connections
+            .iter_mut()
+            .find_map(|(key, admin_connection)| {
+                let State::Reading {
+                    request,
+                    has_new_bytes,
+                    ..
+                } = &mut admin_connection.state
+                else {
+                    return None;
+                };
+                std::mem::take(has_new_bytes).then(|| (key, request.clone()))
+            })
     }
 
-    /// Tells that admin connection `answer`, after which it has to leave; `None`: it has
-    /// not said enough yet. Who has not, and can say no more, leaves at once.
+    /// Writes `answer` to that connection, and then closes it. `None` means that the
+    /// request is not complete yet; if the peer has ended, the connection is closed.
     pub fn answer(&mut self, key: usize, answer: Option<Vec<u8>>) {
         let longest = self
             .listener
             .as_ref()
-            .map_or(0, |listener| listener.limits.longest);
-        let Some(admin_connection) = self.inside.get_mut(key) else {
+            .map_or(0, |listener| listener.limits.max_request_bytes);
+        let Some(admin_connection) = self.connections.get_mut(key) else {
             return;
         };
-        let visit = match (&admin_connection.stage, answer) {
+        let status = match (&admin_connection.state, answer) {
             (_, Some(answer)) => {
-                admin_connection.stage = Stage::Listening { answer, heard: 0 };
+                admin_connection.state = State::Writing { answer, written: 0 };
                 admin_connection.ready = true;
-                admin_connection.go_on(longest)
+                admin_connection.advance(longest)
             }
-            (Stage::Speaking { over: true, .. }, None) => Visit::IsOver,
-            (_, None) => Visit::GoesOn,
+            (State::Reading { ended: true, .. }, None) => Status::Closed,
+            (_, None) => Status::Open,
         };
-        if matches!(visit, Visit::IsOver) {
-            self.inside.remove(key);
+        if matches!(status, Status::Closed) {
+            self.connections.remove(key);
         }
     }
 }
 
-/// Which one goes when one too many comes: one that was told everything, else the
+/// Which connection is closed when one too many comes: one that was answered, else the
 /// oldest of the source that has the most; none that is about to be answered.
-fn displaced(inside: &Slab<AdminConnection>) -> Option<usize> {
+fn eviction_candidate(connections: &Slab<AdminConnection>) -> Option<usize> {
     let mut counts: HashMap<Source, usize> = HashMap::new();
-    for (_, admin_connection) in inside {
+    for (_, admin_connection) in connections {
         *counts.entry(admin_connection.source).or_default() += 1;
     }
     let may_go = |admin_connection: &AdminConnection| {
-        !matches!(admin_connection.stage, Stage::Speaking { news: true, .. })
+        !matches!(
+            admin_connection.state,
+            State::Reading {
+                has_new_bytes: true,
+                ..
+            }
+        )
     };
-    let all = inside
+    let all = connections
         .iter()
         .filter(|(_, admin_connection)| may_go(admin_connection));
     all.min_by_key(|(_, admin_connection)| {
-        let told = matches!(admin_connection.stage, Stage::Leaving { .. });
+        let is_answered = matches!(admin_connection.state, State::Draining { .. });
         let of_source = counts.get(&admin_connection.source);
-        (!told, Reverse(of_source), admin_connection.serial)
+        (!is_answered, Reverse(of_source), admin_connection.serial)
     })
     .map(|(key, _)| key)
 }
@@ -294,10 +316,10 @@ fn source_of(peer: IpAddr) -> Source {
 
 impl AdminConnection {
     fn new(stream: TcpStream, source: Source, serial: u64, deadline: Time) -> AdminConnection {
-        let stage = Stage::Speaking {
-            said: Vec::new(),
-            news: false,
-            over: false,
+        let state = State::Reading {
+            request: Vec::new(),
+            has_new_bytes: false,
+            ended: false,
         };
         AdminConnection {
             stream,
@@ -305,57 +327,61 @@ impl AdminConnection {
             serial,
             deadline,
             ready: true,
-            stage,
+            state,
         }
     }
 
-    /// Goes on with the visit, if anything has happened.
-    fn go_on(&mut self, longest: usize) -> Visit {
+    /// Reads or writes as far as the socket allows, if it had an event.
+    fn advance(&mut self, longest: usize) -> Status {
         if !std::mem::take(&mut self.ready) {
-            return Visit::GoesOn;
+            return Status::Open;
         }
-        let done = match &mut self.stage {
-            Stage::Speaking { said, news, over } => {
-                let before = said.len();
-                let done = read_request(&mut self.stream, said, longest);
-                *over |= done.is_ok();
-                *news |= *over || said.len() > before;
+        let done = match &mut self.state {
+            State::Reading {
+                request,
+                has_new_bytes,
+                ended,
+            } => {
+                let before = request.len();
+                let done = read_request(&mut self.stream, request, longest);
+                *ended |= done.is_ok();
+                *has_new_bytes |= *ended || request.len() > before;
                 done
             }
-            Stage::Listening { answer, heard } => write(&mut self.stream, answer, heard),
-            Stage::Leaving { discarded } => discard(&mut self.stream, discarded),
+            State::Writing { answer, written } => write(&mut self.stream, answer, written),
+            State::Draining { discarded } => discard(&mut self.stream, discarded),
         };
-        match (done, &self.stage) {
-            (Err(e), _) if e.kind() == ErrorKind::WouldBlock => Visit::GoesOn,
-            (Err(_), _) | (Ok(()), Stage::Leaving { .. }) => Visit::IsOver,
-            (Ok(()), Stage::Speaking { .. }) => Visit::GoesOn,
-            (Ok(()), Stage::Listening { .. }) => self.write_answer(longest),
+        match (done, &self.state) {
+            (Err(e), _) if e.kind() == ErrorKind::WouldBlock => Status::Open,
+            (Err(_), _) | (Ok(()), State::Draining { .. }) => Status::Closed,
+            (Ok(()), State::Reading { .. }) => Status::Open,
+            (Ok(()), State::Writing { .. }) => self.begin_draining(longest),
         }
     }
 
-    /// It was told everything.
-    fn write_answer(&mut self, longest: usize) -> Visit {
+    /// The response was written: shuts the sending side.
+    fn begin_draining(&mut self, longest: usize) -> Status {
         if self.stream.shutdown(Shutdown::Write).is_err() {
-            return Visit::IsOver;
+            return Status::Closed;
         }
-        self.stage = Stage::Leaving { discarded: 0 };
+        self.state = State::Draining { discarded: 0 };
         self.ready = true;
-        self.go_on(longest)
+        self.advance(longest)
     }
 }
 
-/// Reads to the end of what is said, or to the end of the room for it.
-fn read_request(stream: &mut TcpStream, said: &mut Vec<u8>, longest: usize) -> io::Result<()> {
-    let room = longest.saturating_sub(said.len()) as u64;
-    Read::take(stream, room).read_to_end(said).map(drop)
+/// Reads to the end of the request, or to the size limit.
+fn read_request(stream: &mut TcpStream, request: &mut Vec<u8>, longest: usize) -> io::Result<()> {
+    let left = longest.saturating_sub(request.len()) as u64;
+    Read::take(stream, left).read_to_end(request).map(drop)
 }
 
-/// Writes what is left of `answer` from `heard` on.
-fn write(stream: &mut TcpStream, answer: &[u8], heard: &mut usize) -> io::Result<()> {
-    while *heard < answer.len() {
-        match stream.write(&answer[*heard..]) {
+/// Writes what is left of `answer` from `written` on.
+fn write(stream: &mut TcpStream, answer: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < answer.len() {
+        match stream.write(&answer[*written..]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => *heard += count,
+            Ok(count) => *written += count,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
@@ -384,9 +410,9 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     const LIMITS: AdminLimits = AdminLimits {
-        most: 64,
-        patience: Duration::from_secs(5),
-        longest: 1024,
+        max_connections: 64,
+        timeout: Duration::from_secs(5),
+        max_request_bytes: 1024,
     };
 
     /// The kubelet's address, and the first of the others'.
@@ -429,7 +455,7 @@ mod tests {
             }
         }
 
-        /// Whether a probe is heard whose request comes after all these others.
+        /// Whether a probe is written whose request comes after all these others.
         fn hears_a_probe_after(
             &mut self,
             others: usize,
@@ -441,7 +467,7 @@ mod tests {
             for number in 0..others {
                 silent.push(self.connect(source(number)));
                 self.turn();
-                assert!(self.admin.len() <= LIMITS.most);
+                assert!(self.admin.len() <= LIMITS.max_connections);
             }
             probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
             self.turn();
@@ -461,7 +487,7 @@ mod tests {
                 [127, 0, 1, (number % 20) as u8]
             }),
             (
-                "from the kubelet's own, fewer than there is room for",
+                "from the kubelet's own, fewer than there is left for",
                 63,
                 |_| KUBELET,
             ),

@@ -54,7 +54,7 @@ impl Engine {
                     listener.set_ready();
                 }
             }
-            token if admin_connections::is_theirs(token) => self.admin.set_ready(token),
+            token if admin_connections::is_admin_token(token) => self.admin.set_ready(token),
             token => {
                 let Some((key, side)) = self.find(token) else {
                     return;

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 /// Since when one right has been refused, whenever it was asked for.
 #[derive(Debug, Default)]
-pub(super) struct Doubt {
+pub(super) struct RefusalClock {
     since: Option<Time>,
 }
 
-impl Doubt {
+impl RefusalClock {
     /// The right was refused; whether that is believed.
     pub(super) fn refused(&mut self, now: Time) -> bool {
         self.since.get_or_insert(now);
@@ -88,7 +88,7 @@ mod tests {
                 false,
             ),
         ] {
-            let mut doubt = Doubt::default();
+            let mut doubt = RefusalClock::default();
             for &ms in refused {
                 doubt.refused(Time::from_millis(ms));
             }

@@ -9,7 +9,7 @@ use crate::cluster::Request;
 /// How long an urgent request waits for a read that is out, before it
 /// supersedes it. A healthy server answers sooner, and its connection is worth
 /// keeping; but somebody waits for what is urgent.
-pub(super) const PATIENCE: Duration = Duration::from_millis(4);
+pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 
 /// How long anything else must be out before what waits supersedes it. The policy asks
 /// for one thing at a time: if it asks for another, it has given up what is out, which
@@ -73,7 +73,7 @@ impl Scheduler {
             Some(other) if other.superseded => {}
             Some(other) => {
                 let patience = match is_urgent(&job.request) && !other.urgent {
-                    true => PATIENCE,
+                    true => PREEMPT_READ_AFTER,
                     false => GIVEN_UP_AFTER,
                 };
                 let patience = patience.saturating_sub(now.since(other.since));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn while_an_superseded_read_lingers_its_successor_goes_on() {
+    fn while_a_superseded_read_lingers_its_successor_goes_on() {
         let mut scheduler = scheduler_with(Request::Read);
         take(&mut scheduler, 0, 0);
         put(&mut scheduler, 2, write());

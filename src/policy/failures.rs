@@ -91,7 +91,7 @@ impl Policy {
                 self.lease.refused(renewal.store, now);
             }
             // The right is asked for before the object is.
-            (_, Outcome::NotFound | Outcome::Conflict) => self.has_right_to(asked),
+            (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(asked),
             (Request::Read, _) => self.reads.interrupted(),
             (Request::ReadScale, _) => {}
             (Request::WriteScale { .. }, _) => self.scale_writes.interrupted(),
@@ -100,7 +100,7 @@ impl Policy {
     }
 
     /// A reply has shown that the right to ask for this is there.
-    pub(super) fn has_right_to(&mut self, asked: &Request) {
+    pub(super) fn record_permission(&mut self, asked: &Request) {
         match asked {
             Request::Read => {
                 self.reads.granted();

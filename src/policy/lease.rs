@@ -56,7 +56,7 @@ pub struct Lease {
     /// The right to write it into an annotation.
     pub(super) annotation: Right,
     /// Since when somebody has waited for a lease that does not come.
-    pub(super) sought_since: Option<Time>,
+    pub(super) unavailable_since: Option<Time>,
     /// Whether somebody waits now.
     pub(super) somebody_waits: bool,
     /// When a renewal has failed last.
@@ -81,7 +81,7 @@ impl Lease {
             due: None,
             status: Right::Granted,
             annotation: Right::Granted,
-            sought_since: None,
+            unavailable_since: None,
             somebody_waits: false,
             failed: Time::default(),
             not_before: Time::default(),
@@ -125,7 +125,7 @@ impl Lease {
 
     /// When [`Lease::fails_open`] becomes true if nothing succeeds until then.
     pub fn fails_open_at(&self) -> Option<Time> {
-        let since = self.sought_since.filter(|_| self.store().is_some());
+        let since = self.unavailable_since.filter(|_| self.store().is_some());
         since.map(|since| since + FAIL_OPEN_AFTER)
     }
 
@@ -190,11 +190,11 @@ impl Lease {
     pub fn wanted(&mut self, waiting: bool, now: Time) {
         self.somebody_waits = waiting;
         if self.holds(now) {
-            self.sought_since = None;
+            self.unavailable_since = None;
         } else if waiting {
-            self.sought_since.get_or_insert(now);
+            self.unavailable_since.get_or_insert(now);
             self.not_before = self.not_before.min(now + LONGEST_PAUSE_WAITING);
-            self.hurry(self.sent + FAIL_OPEN_AFTER);
+            self.advance_retry(self.sent + FAIL_OPEN_AFTER);
         }
     }
 
@@ -205,7 +205,7 @@ impl Lease {
             .fails_open_at()
             .is_some_and(|at| now > at + LATE_WAKEUP)
         {
-            self.sought_since = Some(now);
+            self.unavailable_since = Some(now);
         }
     }
 
@@ -214,19 +214,19 @@ impl Lease {
     pub fn unwanted(&mut self, now: Time) {
         self.somebody_waits = false;
         if !self.unanswered || !self.is_fresh(now) {
-            self.sought_since = None;
+            self.unavailable_since = None;
         }
     }
 
     /// The API server has answered something else: what has failed before is
     /// worth a try at once, instead of after its pause.
     pub fn server_is_back(&mut self, now: Time) {
-        self.hurry(now);
+        self.advance_retry(now);
     }
 
     /// Has what has failed tried again no later than then, or as soon as the
     /// server allows. What is allowed nowhere has a pace of its own.
-    fn hurry(&mut self, at: Time) {
+    fn advance_retry(&mut self, at: Time) {
         if self.unanswered && self.store().is_some() {
             let at = at.max(self.not_before);
             self.due = self.due.map(|due| due.min(at));
@@ -267,7 +267,7 @@ impl Lease {
     pub fn granted(&mut self, sent: Time) {
         self.sent = sent;
         self.until = Some(sent + Self::length(self.ttl));
-        self.sought_since = None;
+        self.unavailable_since = None;
         self.unanswered = false;
         self.backoff.reset();
     }
@@ -277,7 +277,7 @@ impl Lease {
     pub fn void(&mut self) {
         self.until = None;
         self.due = None;
-        self.sought_since = None;
+        self.unavailable_since = None;
         self.unanswered = false;
     }
 

@@ -28,7 +28,7 @@
 //!   version at which the other value was read; never at start-up, and never from one
 //!   number above zero to another, which is the HPA's job.
 //! - A write whose outcome is unknown is followed by a read before any other write; a
-//!   conflict too, and what was read is judged anew. While somebody waits, a request
+//!   conflict too, and what was read is evaluated again. While somebody waits, a request
 //!   without a reply is given up after five seconds, and its outcome is unknown.
 //! - What is not known counts as awake.
 //!
@@ -55,7 +55,7 @@
 //! 4. zero is written under the version of that renewal. The proxy's own lease ends
 //!    before.
 //!
-//! If anybody renews meanwhile, 3 or 4 meets a conflict, and the judgement begins again.
+//! If anybody renews meanwhile, 3 or 4 meets a conflict, and the idle check begins again.
 //! After a request that failed, a sleep is at least two reads away: a proxy that could
 //! not renew while the API server was gone does so first.
 //!
@@ -320,7 +320,7 @@ impl Policy {
     }
 
     /// The engine has counted.
-    pub fn connections(&mut self, connections: Connections, now: Time) {
+    pub fn update_connections(&mut self, connections: Connections, now: Time) {
         let before = std::mem::replace(&mut self.connections, connections);
         let had_some = before.open > 0 || connections.accepted != before.accepted;
         if connections.open > 0 {
@@ -334,7 +334,7 @@ impl Policy {
             self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
         }
         if had_some || connections.open > 0 {
-            self.is_used();
+            self.reset_set_backs();
         }
         if connections.open == 0 && had_some {
             self.lease.last_close(now);
@@ -343,7 +343,7 @@ impl Policy {
     }
 
     /// There is an address that may be dialled, or there is none.
-    pub fn dialable(&mut self, dialable: bool, now: Time) {
+    pub fn set_dialable(&mut self, dialable: bool, now: Time) {
         let appeared = dialable && !self.dialable;
         self.dialable = dialable;
         if appeared && matches!(self.phase, Phase::Asleep { .. }) {
@@ -356,7 +356,7 @@ impl Policy {
     /// A wake would lead to an address that can be dialled, or it would not: the
     /// endpoints cannot be listed, or the Service has no such port. Whoever cannot wake
     /// the app does not put it to sleep.
-    pub fn can_wake(&mut self, can_wake: bool, now: Time) {
+    pub fn set_can_wake(&mut self, can_wake: bool, now: Time) {
         if self.can_wake != can_wake {
             self.can_wake = can_wake;
             self.settle(now);
@@ -496,7 +496,7 @@ impl Policy {
     }
 
     /// There is a sign that somebody uses the app.
-    fn is_used(&mut self) {
+    fn reset_set_backs(&mut self) {
         (self.set_backs, self.is_set_back) = (0, false);
     }
 

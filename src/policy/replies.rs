@@ -18,12 +18,12 @@ impl Policy {
             sent,
             ..
         } = answered;
-        self.has_right_to(asked);
+        self.record_permission(asked);
         self.is_missing = false;
         self.learn_lease(asked, &scale, now);
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
-        if self.may_have_slept(asked, &scale) {
-            self.has_slept_unseen(now);
+        if self.update_generation(asked, &scale) {
+            self.handle_missed_sleep(now);
         }
         let settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
         if settled || matches!(asked, Request::WriteScale { .. }) {
@@ -48,7 +48,7 @@ impl Policy {
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
         self.announced &= !is_renewed;
         if is_renewed && scale.replicas > 0 && before.is_some() && !is_guarded_renewal(asked) {
-            self.is_used();
+            self.reset_set_backs();
         }
         if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {
             self.longest_lease = Some(LongestLease::after(self.longest_lease, ttl, now));
@@ -66,7 +66,7 @@ impl Policy {
 
     /// Whether the scale may have gone to zero and back since it was seen last:
     /// that takes two writes of the spec.
-    fn may_have_slept(&mut self, asked: &Request, scale: &Scale) -> bool {
+    fn update_generation(&mut self, asked: &Request, scale: &Scale) -> bool {
         let ours = u64::from(match asked {
             Request::Read | Request::ReadScale => false,
             Request::WriteScale { .. } => true,
@@ -84,7 +84,7 @@ impl Policy {
     /// before are not to be dialled. Under a lease no proxy has put it to sleep, and
     /// what wrote twice is something else. To be wrong costs those who come in
     /// the next two seconds a wait until then.
-    fn has_slept_unseen(&mut self, now: Time) {
+    fn handle_missed_sleep(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
         }

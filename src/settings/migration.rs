@@ -1,7 +1,7 @@
 //! The columns of the table in prose: what has become of the ancestors' flags, for
 //! `--help` and for `manifests/COMING-FROM.md`.
 
-use super::table::{Column, Fate, Setting, TABLE, Unset, dashed};
+use super::table::{Column, Setting, Support, TABLE, Unset, dashed};
 use super::wrap::wrap;
 use crate::workload::Dialect;
 
@@ -67,13 +67,13 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
         Unset::Means(meaning) => meaning.to_owned(),
     };
     let (default, here, what) = match (column.fate, setting.variables.first()) {
-        (Fate::Kept, Some(variable)) => {
+        (Support::Kept, Some(variable)) => {
             let here = format!("`--{}`, `{variable}`", setting.flag);
             (default, here, column.help.unwrap_or(setting.help))
         }
-        (Fate::Kept, None) => (default, here_in_part(setting), setting.help),
-        (Fate::Lost(why), _) => (String::new(), "without a meaning".to_owned(), why),
-        (Fate::Refused(why), _) => (String::new(), "refused".to_owned(), why),
+        (Support::Kept, None) => (default, here_in_part(setting), setting.help),
+        (Support::Lost(why), _) => (String::new(), "without a meaning".to_owned(), why),
+        (Support::Refused(why), _) => (String::new(), "refused".to_owned(), why),
     };
     let age = match dialects.len() - column.dialects.len() {
         0 => "",

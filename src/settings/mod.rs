@@ -34,7 +34,7 @@ use crate::workload::{Dialect, TargetRef, WakeReplicas};
 pub use help::{help, markdown_table, version};
 use raw::{RawSettings, RawValue};
 use table::Store;
-pub use table::{Column, Fate, Setting, TABLE, Takes, Unset, given, in_force, variables};
+pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables};
 pub use unknown::unknown_variables;
 
 /// What the program is to do, as its user has set it.
@@ -180,9 +180,11 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     for setting in TABLE {
         let given = raw.values.get(setting.flag).map_or(&[][..], Vec::as_slice);
         match setting.fate(raw.dialect) {
-            Fate::Kept => errors.extend(decide(setting, raw.dialect, given, &mut settings).err()),
-            Fate::Lost(why) => lost.extend(given.last().map(|value| (value.name(), why))),
-            Fate::Refused(why) => errors.extend(refuse(given, why)),
+            Support::Kept => {
+                errors.extend(decide(setting, raw.dialect, given, &mut settings).err())
+            }
+            Support::Lost(why) => lost.extend(given.last().map(|value| (value.name(), why))),
+            Support::Refused(why) => errors.extend(refuse(given, why)),
         }
     }
     let is_admin_given = raw.values.contains_key("admin-listen");
@@ -249,7 +251,7 @@ fn decide(
     settings: &mut Settings,
 ) -> Result<(), String> {
     let given = match setting.takes {
-        Takes::Texts => given,
+        ValueKind::Texts => given,
         _ => &given[given.len().saturating_sub(1)..],
     };
     if given.is_empty() {

@@ -8,7 +8,7 @@ use lexopt::{Arg, Parser};
 
 use super::links::is_service_link;
 use super::quote::quote;
-use super::table::{self, Setting, TABLE, Takes, dashed};
+use super::table::{self, Setting, TABLE, ValueKind, dashed};
 use super::{Invocation, dialect, help};
 use crate::workload::Dialect;
 
@@ -74,7 +74,7 @@ impl RawSettings {
         }
     }
 
-    /// Takes in the command line; a `--help` or `--version` in it is returned.
+    /// ValueKind in the command line; a `--help` or `--version` in it is returned.
     pub(super) fn parse_flags(
         &mut self,
         args: impl IntoIterator<Item = OsString>,
@@ -102,7 +102,7 @@ impl RawSettings {
         }
     }
 
-    /// Takes in the environment, where the command line was silent.
+    /// ValueKind in the environment, where the command line was silent.
     pub(super) fn read_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
         for setting in TABLE {
             if self.values.contains_key(setting.flag) {
@@ -131,7 +131,7 @@ impl RawSettings {
         };
         let attached = parser.optional_value();
         let value = match setting.takes {
-            Takes::Switch => attached.or_else(|| Some("true".into())),
+            ValueKind::Switch => attached.or_else(|| Some("true".into())),
             _ => attached.or_else(|| detached_value(parser)),
         };
         self.take(setting, Source::Flag(name), value.unwrap_or_default());
@@ -169,7 +169,7 @@ impl RawSettings {
     /// Keeps a value, unless Kubernetes has left a variable in it that the pod
     /// does not have: then nothing was said.
     fn take(&mut self, setting: &'static Setting, from: Source, value: OsString) {
-        let is_public = setting.takes != Takes::Secret;
+        let is_public = setting.takes != ValueKind::Secret;
         let raw = RawValue {
             from,
             is_public,
@@ -205,7 +205,7 @@ impl RawSettings {
 /// The texts in a variable's value: its lines, where a setting takes several.
 fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
     match value.to_str() {
-        Some(text) if setting.takes == Takes::Texts => {
+        Some(text) if setting.takes == ValueKind::Texts => {
             let lines = text.lines().filter(|line| !line.is_empty());
             lines.map(OsString::from).collect()
         }

@@ -36,7 +36,7 @@ pub struct Setting {
     /// What stands for the value in the help.
     pub placeholder: &'static str,
     /// What its value is like.
-    pub takes: Takes,
+    pub takes: ValueKind,
     /// What holds if nothing is said.
     pub unset: Unset,
     /// What it is for: a sentence or a few, without the full stop at the end.
@@ -62,7 +62,7 @@ pub struct Column {
     /// What holds if nothing is said.
     pub unset: Unset,
     /// What becomes of the flag.
-    pub fate: Fate,
+    pub fate: Support,
     /// What it is for, if not the same as for `zpa`.
     pub help: Option<&'static str>,
     /// How it is read, if not like `zpa`'s own.
@@ -71,7 +71,7 @@ pub struct Column {
 
 /// What a setting's value is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum ValueKind {
     /// A text; of several the last counts.
     Text,
     /// Several texts, one with each flag, or one with each line of the variable.
@@ -93,7 +93,7 @@ pub enum Unset {
 
 /// What becomes of an ancestor's flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Support {
     /// It is stored.
     Kept,
     /// It has lost its meaning, for that reason: a warning.
@@ -113,7 +113,7 @@ impl Column {
             dialects,
             names,
             unset,
-            fate: Fate::Kept,
+            fate: Support::Kept,
             help: None,
             store: None,
         }
@@ -147,7 +147,7 @@ impl Column {
         why: &'static str,
     ) -> Column {
         Column {
-            fate: Fate::Lost(why),
+            fate: Support::Lost(why),
             ..Column::new(dialects, names, NOTHING)
         }
     }
@@ -159,7 +159,7 @@ impl Column {
         why: &'static str,
     ) -> Column {
         Column {
-            fate: Fate::Refused(why),
+            fate: Support::Refused(why),
             ..Column::new(dialects, names, NOTHING)
         }
     }
@@ -178,7 +178,7 @@ const ROW: Setting = Setting {
     variables: &[],
     part_of: None,
     placeholder: "",
-    takes: Takes::Text,
+    takes: ValueKind::Text,
     unset: NOTHING,
     help: "",
     examples: &[],
@@ -241,8 +241,8 @@ impl Setting {
     }
 
     /// What becomes of the flag in that dialect.
-    pub fn fate(&self, dialect: Dialect) -> Fate {
-        self.column(dialect).map_or(Fate::Kept, |it| it.fate)
+    pub fn fate(&self, dialect: Dialect) -> Support {
+        self.column(dialect).map_or(Support::Kept, |it| it.fate)
     }
 
     /// How it is read in that dialect.

@@ -57,13 +57,13 @@ struct Holdings {
 }
 
 /// How many connections there can be, and what allows no more.
-struct Room {
+struct Setup {
     connections: usize,
     limit: Option<String>,
 }
 
-impl Room {
-    fn make(plan: &Plan) -> Result<Room> {
+impl Setup {
+    fn make(plan: &Plan) -> Result<Setup> {
         let wanted = plan.choose(CONNECTIONS, FEW);
         // The client's and the server's end of each connection are here, and
         // the two of a proxy's are there; its limit is inherited from here.
@@ -75,7 +75,7 @@ impl Room {
                  each takes two."
             )
         });
-        Ok(Room {
+        Ok(Setup {
             connections: wanted.min(possible),
             limit,
         })
@@ -88,29 +88,29 @@ impl Room {
 
 /// Measures; the table.
 pub fn measure(plan: &Plan) -> Result<Table> {
-    let room = Room::make(plan)?;
+    let setup = Setup::make(plan)?;
     let time = plan.choose(Duration::from_secs(5), Duration::from_secs(1));
-    let kernel_direct = kernel_of(&Way::direct(&Place::Loopback)?, room.connections)?;
-    let mut ways = Way::zpas(&Place::Loopback, room.servers())?;
+    let kernel_direct = kernel_of(&Way::direct(&Place::Loopback)?, setup.connections)?;
+    let mut ways = Way::zpas(&Place::Loopback, setup.servers())?;
     for kind in plan.rivals(&[Kind::HaProxy, Kind::Nginx]) {
-        ways.extend(Way::rival(&Place::Loopback, kind, room.servers(), room.connections)?.ok());
+        ways.extend(Way::rival(&Place::Loopback, kind, setup.servers(), setup.connections)?.ok());
     }
     let all: Result<Vec<Findings>> = ways
         .iter()
         .map(|way| {
-            let findings = measure_one(way, room.connections, kernel_direct, time);
+            let findings = measure_one(way, setup.connections, kernel_direct, time);
             findings.map_err(|e| format!("idle: {}: {e}", way.name).into())
         })
         .collect();
     let all = all?;
-    let mut head = vec![format!("{} idle connections", room.connections)];
+    let mut head = vec![format!("{} idle connections", setup.connections)];
     head.extend(ways.iter().map(|way| way.name.clone()));
     let mut table = Table::new(head);
     for (label, cell) in lines() {
         let cells = all.iter().map(cell);
         table.add([label.to_owned()].into_iter().chain(cells).collect());
     }
-    if let Some(limit) = &room.limit {
+    if let Some(limit) = &setup.limit {
         table.note(limit);
     }
     Ok(table)

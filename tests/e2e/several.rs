@@ -401,9 +401,9 @@ fn nothing_is_lost_in_outages_of_the_api_server() {
 fn a_proxy_that_is_killed_takes_nothing_with_it_but_its_own() {
     let sandbox = asleep();
     let [one, other, third] = three(&sandbox, &[SHORT_TTL]);
-    let survivors = [one, other];
+    let remaining = [one, other];
     let victim = std::cell::RefCell::new(Some(third));
-    survive(&sandbox, &survivors, 4, |sandbox, round| {
+    survive(&sandbox, &remaining, 4, |sandbox, round| {
         let mut victim = victim.borrow_mut();
         if round % 3 == 2 {
             // Dropping it is a SIGKILL.

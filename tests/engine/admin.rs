@@ -9,9 +9,9 @@ use zpa::engine::AdminLimits;
 use crate::fixture::{LIMITS, PATIENCE, Rig};
 
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
-    most: 3,
-    patience: Duration::from_secs(3600),
-    longest: 64,
+    max_connections: 3,
+    timeout: Duration::from_secs(3600),
+    max_request_bytes: 64,
 };
 
 /// An engine that lets admin connections in.
@@ -35,7 +35,7 @@ impl Rig {
     fn answer(&mut self, answer: &[u8]) {
         self.turn();
         while let Some((admin_connection, said)) = self.engine.admin().next_request() {
-            let whole = said.ends_with(b"\n") || said.len() >= ADMIN_LIMITS.longest;
+            let whole = said.ends_with(b"\n") || said.len() >= ADMIN_LIMITS.max_request_bytes;
             let answer = whole.then(|| answer.to_vec());
             self.engine.admin().answer(admin_connection, answer);
         }
@@ -124,7 +124,7 @@ fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before()
     let (mut silent, mut slow) = (rig.visit(), rig.visit());
     slow.write_all(b"on and ").unwrap();
     rig.until("both are in", |e| e.admin().len() == 2);
-    rig.skew += ADMIN_LIMITS.patience - Duration::from_secs(600);
+    rig.skew += ADMIN_LIMITS.timeout - Duration::from_secs(600);
     slow.write_all(b"on ").unwrap();
     rig.answer(b"?");
     assert_eq!(rig.engine.admin().len(), 2);
@@ -140,8 +140,12 @@ fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before()
 #[test]
 fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
     let mut rig = visited(ADMIN_LIMITS);
-    let mut silent: Vec<_> = (0..ADMIN_LIMITS.most).map(|_| rig.visit()).collect();
-    rig.until("the room is full", |e| e.admin().len() == ADMIN_LIMITS.most);
+    let mut silent: Vec<_> = (0..ADMIN_LIMITS.max_connections)
+        .map(|_| rig.visit())
+        .collect();
+    rig.until("the room is full", |e| {
+        e.admin().len() == ADMIN_LIMITS.max_connections
+    });
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"and me?\n").unwrap();
     assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
@@ -160,7 +164,7 @@ fn a_crowd_of_admin_connections_is_answered_to_the_last() {
     }
     for admin_connection in &mut all {
         assert_eq!(rig.told(admin_connection, b"fine").unwrap(), b"fine");
-        assert!(rig.engine.admin().len() <= ADMIN_LIMITS.most);
+        assert!(rig.engine.admin().len() <= ADMIN_LIMITS.max_connections);
     }
 }
 

@@ -333,10 +333,10 @@ fn fill(mut stream: &TcpStream) -> usize {
 }
 
 /// All of them are reset, and not before the time-out.
-fn expect_resets<'a>(survivors: impl Iterator<Item = &'a TcpStream>) {
+fn expect_resets<'a>(remaining: impl Iterator<Item = &'a TcpStream>) {
     let start = Instant::now();
-    for survivor in survivors {
-        expect_reset(survivor, AT_MOST);
+    for socket in remaining {
+        expect_reset(socket, AT_MOST);
         assert!(start.elapsed() + KEEPALIVE_INTERVAL >= GIVEN_UP);
     }
 }

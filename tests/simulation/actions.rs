@@ -112,13 +112,13 @@ impl World<'_> {
     /// kill -9: what it has sent to the API server may still be executed.
     fn kill(&mut self, slot: usize, back: Duration) {
         if let Some(pid) = self.newest(slot) {
-            self.bury(pid, "killed");
+            self.remove_process(pid, "killed");
             self.later(back, Event::Start(slot));
         }
     }
 
     /// A process has ended.
-    pub(crate) fn bury(&mut self, pid: Pid, why: &str) {
+    pub(crate) fn remove_process(&mut self, pid: Pid, why: &str) {
         self.tell(|| format!("p{pid} ends: {why}"));
         self.reset_clients_of(pid);
         self.oracle.died(pid, self.now);
@@ -171,7 +171,7 @@ impl World<'_> {
         self.tell(|| format!("p{pid} gets SIGTERM"));
         self.after_a_turn(pid);
         match exit {
-            Some(_) => self.bury(pid, "told to end"),
+            Some(_) => self.remove_process(pid, "told to end"),
             None => self.wake(pid),
         }
     }

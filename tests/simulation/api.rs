@@ -1,4 +1,4 @@
-//! The API threads of one proxy, simulated: the rules of `kube::duty`, without
+//! The API threads of one proxy, simulated: the rules of `kube::scheduler`, without
 //! threads. One request at a time, the newest unsent one wins, and something
 //! urgent overtakes a read, which then gets no reply.
 

@@ -32,7 +32,7 @@ pub struct Violation {
 
 /// What a client was told in the end, by the rule that allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Told {
+pub enum ClientResult {
     /// It got every byte.
     Served,
     /// It has reset the connection itself.
@@ -147,13 +147,13 @@ pub struct Oracle {
     /// The last change from zero.
     last_wake: Time,
     /// What each proxy's open connections are excused with, by sleep.
-    excuses: BTreeMap<(Time, usize), Told>,
+    excuses: BTreeMap<(Time, usize), ClientResult>,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
     /// Every change of scale.
     pub history: Vec<Change>,
     /// What the clients were told.
-    pub told: BTreeMap<Told, u64>,
+    pub told: BTreeMap<ClientResult, u64>,
     /// Effective wakes.
     pub wakes: u64,
     /// Sleeps.
@@ -499,23 +499,23 @@ impl Oracle {
     }
 
     /// Why that proxy may have connections open while another one sleeps.
-    fn excuse(&self, pid: usize, now: Time) -> Option<Told> {
+    fn excuse(&self, pid: usize, now: Time) -> Option<ClientResult> {
         let shadow = &self.shadows[pid];
         let lease = shadow.lease.map(|(sent, _)| sent);
         let since = lease.unwrap_or(shadow.started);
         if shadow.stopped || shadow.last_stop.is_some_and(|at| at + self.ttl >= since) {
-            return Some(Told::ProxyStopped);
+            return Some(ClientResult::ProxyStopped);
         }
         let slot = self.slots.get(&shadow.slot).copied().unwrap_or_default();
         let own = shadow.own_trouble.max(slot);
         let is_cut_off = own > shadow.started && now < own + RECOVERY;
-        is_cut_off.then_some(Told::CutOff)
+        is_cut_off.then_some(ClientResult::CutOff)
     }
 
     // --- The clients ---
 
     /// A client was told something that needs no excuse.
-    pub fn told(&mut self, told: Told) {
+    pub fn told(&mut self, told: ClientResult) {
         *self.told.entry(told).or_default() += 1;
     }
 
@@ -532,11 +532,11 @@ impl Oracle {
     ) {
         self.closed(pid, now);
         let told = match (end, cause) {
-            (End::Finished, _) => Some(Told::Served),
-            (End::ClientGone, _) => Some(Told::ResetByItself),
-            (End::HeldTooLong, _) => Some(Told::HoldLimit),
-            (End::Drained, _) => Some(Told::Drained),
-            (End::BackendGone, Some(Cause::Crashed)) => Some(Told::PodCrashed),
+            (End::Finished, _) => Some(ClientResult::Served),
+            (End::ClientGone, _) => Some(ClientResult::ResetByItself),
+            (End::HeldTooLong, _) => Some(ClientResult::HoldLimit),
+            (End::Drained, _) => Some(ClientResult::Drained),
+            (End::BackendGone, Some(Cause::Crashed)) => Some(ClientResult::PodCrashed),
             (
                 End::BackendGone,
                 Some(Cause::Scaled(Change {
@@ -545,7 +545,7 @@ impl Oracle {
                     ..
                 })),
             ) => self.cut_by_a_sleep(pid, at, dial),
-            (End::BackendGone, Some(Cause::Scaled(_))) => Some(Told::ScaledByOthers),
+            (End::BackendGone, Some(Cause::Scaled(_))) => Some(ClientResult::ScaledByOthers),
             (End::BackendGone, None) => None,
         };
         match told {
@@ -559,12 +559,12 @@ impl Oracle {
 
     /// A connection that went to the pod after the sleep went to one that was
     /// about to die.
-    fn cut_by_a_sleep(&self, pid: usize, slept: Time, dial: Option<Dial>) -> Option<Told> {
+    fn cut_by_a_sleep(&self, pid: usize, slept: Time, dial: Option<Dial>) -> Option<ClientResult> {
         match (dial, self.excuses.get(&(slept, pid))) {
-            (Some(dial), _) if !dial.leased => Some(Told::FailedOpen),
+            (Some(dial), _) if !dial.leased => Some(ClientResult::FailedOpen),
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
             (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
-                Some(Told::SlowControllers)
+                Some(ClientResult::SlowControllers)
             }
             _ => None,
         }

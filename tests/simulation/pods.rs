@@ -27,7 +27,7 @@ pub enum Life {
     Starting,
     /// Ready.
     Serving,
-    /// Told to end, and still serving.
+    /// ClientResult to end, and still serving.
     Ending,
     /// No process listens there; the node still answers for the address.
     Refusing,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::daemon::proxy::{Message, Proxy, Terms};
+use zpa::daemon::proxy::{Message, Proxy, ProxyConfig};
 use zpa::daemon::route::Route;
 use zpa::policy::{Config, Policy};
 
@@ -150,7 +150,7 @@ impl Process {
             ..Config::default()
         };
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
-        let terms = Terms {
+        let terms = ProxyConfig {
             name: format!("default/app at p{pid}"),
             service: "app".to_owned(),
             route: Route::Pods,

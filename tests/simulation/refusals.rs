@@ -3,7 +3,7 @@
 //! than it lasts and a pause.
 
 use crate::deployment::{Rights, Who};
-use crate::oracle::Told;
+use crate::oracle::ClientResult;
 use crate::plan::{Action, Plan};
 use crate::scenarios::{TTL, at, for_as_long_as, ms, once, play_well, sleeps};
 use crate::trouble::Trouble;
@@ -14,7 +14,7 @@ const REFUSALS: [Trouble; 2] = [Trouble::Unauthorized, Trouble::Forbidden];
 /// Everybody was served, and nobody without a lease.
 #[track_caller]
 fn assert_all_served(end: &End, clients: u64, label: &str) {
-    assert_eq!(end.totals.told(Told::Served), clients, "{label}");
+    assert_eq!(end.totals.told(ClientResult::Served), clients, "{label}");
     assert_eq!(end.totals.told.len(), 1, "{label}: {:?}", end.totals.told);
 }
 
@@ -133,7 +133,7 @@ fn where_nobody_may_write_a_lease_the_app_stays_awake_and_nobody_is_cut_off() {
         .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 8)))
         .with(gone, Action::Restrict(None, rights, TTL * 12));
     let end = play_well(&plan);
-    assert_eq!(end.totals.told(Told::Served), 1);
+    assert_eq!(end.totals.told(ClientResult::Served), 1);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
     assert!(slept.iter().all(|slept| *slept > at(gone + TTL * 12)));
 }

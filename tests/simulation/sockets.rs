@@ -79,7 +79,7 @@ struct Round {
     fell_back: bool,
 }
 
-enum Stage {
+enum State {
     Parked,
     Dialing { address: SocketAddr, round: Round },
     Resting,
@@ -90,7 +90,7 @@ struct Connection {
     opened: Time,
     /// Since when it has waited for a pod, if it does: it may do so again.
     waits_since: Time,
-    stage: Stage,
+    stage: State,
     deadline: Option<Time>,
     attempts: u32,
     rests: u8,
@@ -102,13 +102,13 @@ struct Connection {
 
 impl Connection {
     fn is_waiting(&self) -> bool {
-        !matches!(self.stage, Stage::Relaying { .. })
+        !matches!(self.stage, State::Relaying { .. })
     }
 
     fn address(&self) -> Option<SocketAddr> {
         match self.stage {
-            Stage::Dialing { address, .. } | Stage::Relaying { address } => Some(address),
-            Stage::Parked | Stage::Resting => None,
+            State::Dialing { address, .. } | State::Relaying { address } => Some(address),
+            State::Parked | State::Resting => None,
         }
     }
 }
@@ -222,7 +222,7 @@ impl SimSockets {
         let connection = Connection {
             opened: now,
             waits_since: now,
-            stage: Stage::Parked,
+            stage: State::Parked,
             deadline: None,
             attempts: 0,
             rests: 0,
@@ -242,7 +242,7 @@ impl SimSockets {
     }
 
     fn first_parked(&self) -> Option<ClientId> {
-        let parked = |(_, c): &(&ClientId, &Connection)| matches!(c.stage, Stage::Parked);
+        let parked = |(_, c): &(&ClientId, &Connection)| matches!(c.stage, State::Parked);
         self.connections
             .iter()
             .find(parked)
@@ -251,7 +251,7 @@ impl SimSockets {
 
     /// Dials a connection that waits, or parks it.
     fn place(&mut self, client: ClientId, now: Time) {
-        self.set(client, Stage::Resting, None);
+        self.set(client, State::Resting, None);
         if self.may_dial() && self.first_parked().is_none() {
             self.dial(client, Round::default(), now);
         } else {
@@ -260,7 +260,7 @@ impl SimSockets {
     }
 
     fn park(&mut self, client: ClientId) {
-        self.set(client, Stage::Parked, Some(Time::new(Duration::MAX)));
+        self.set(client, State::Parked, Some(Time::new(Duration::MAX)));
     }
 
     /// Dials the next address of the round, unless the gate has been shut.
@@ -278,7 +278,7 @@ impl SimSockets {
         };
         self.set(
             client,
-            Stage::Dialing { address, round },
+            State::Dialing { address, round },
             Some(now + CONNECT_TIMEOUT),
         );
         if let Some(connection) = self.connections.get_mut(&client) {
@@ -312,14 +312,14 @@ impl SimSockets {
         let doublings = u32::from(connection.rests.min(7));
         connection.rests = connection.rests.saturating_add(1);
         let pause = LONGEST_REST.min(FIRST_REST * (1 << doublings));
-        self.set(client, Stage::Resting, Some(now + pause));
+        self.set(client, State::Resting, Some(now + pause));
     }
 
     fn attempt_failed(&mut self, client: ClientId, answered: bool, now: Time) {
         let Some(connection) = self.connections.get_mut(&client) else {
             return;
         };
-        let Stage::Dialing { address, round } = &connection.stage else {
+        let State::Dialing { address, round } = &connection.stage else {
             return;
         };
         let mut round = round.clone();
@@ -337,10 +337,10 @@ impl SimSockets {
         let Some(connection) = self.connections.get_mut(&client) else {
             return;
         };
-        let Stage::Dialing { address, .. } = connection.stage else {
+        let State::Dialing { address, .. } = connection.stage else {
             return;
         };
-        connection.stage = Stage::Relaying { address };
+        connection.stage = State::Relaying { address };
         connection.deadline = None;
         self.counts.waiting -= 1;
         self.counts.handed_over += 1;
@@ -392,7 +392,7 @@ impl SimSockets {
     }
 
     /// Never later than the hold limit of one that waits.
-    fn set(&mut self, client: ClientId, stage: Stage, deadline: Option<Time>) {
+    fn set(&mut self, client: ClientId, stage: State, deadline: Option<Time>) {
         if let Some(connection) = self.connections.get_mut(&client) {
             let limit = connection.opened + self.hold_timeout;
             connection.deadline = deadline.map(|d| d.min(limit));
@@ -409,9 +409,9 @@ impl SimSockets {
                 continue;
             }
             match connection.stage {
-                Stage::Dialing { .. } => self.attempt_failed(client, false, now),
-                Stage::Resting => self.place(client, now),
-                Stage::Parked | Stage::Relaying { .. } => return,
+                State::Dialing { .. } => self.attempt_failed(client, false, now),
+                State::Resting => self.place(client, now),
+                State::Parked | State::Relaying { .. } => return,
             }
         }
     }
@@ -452,7 +452,7 @@ impl Sockets for SimSockets {
         let addresses: Vec<SocketAddr> = addresses.collect();
         let joined = addresses.iter().any(|a| !self.backends.contains(a));
         self.backends = addresses;
-        let resting = |c: &&mut Connection| matches!(c.stage, Stage::Resting);
+        let resting = |c: &&mut Connection| matches!(c.stage, State::Resting);
         for connection in self.connections.values_mut().filter(resting) {
             if joined {
                 connection.deadline = connection.deadline.map(|d| d.min(now));

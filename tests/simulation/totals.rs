@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::oracle::Told;
+use crate::oracle::ClientResult;
 
 /// Sums over runs.
 #[derive(Default)]
@@ -28,7 +28,7 @@ pub struct Totals {
     /// Faults by kind.
     pub faults: BTreeMap<String, u64>,
     /// What the clients were told.
-    pub told: BTreeMap<Told, u64>,
+    pub told: BTreeMap<ClientResult, u64>,
 }
 
 impl Totals {
@@ -51,7 +51,7 @@ impl Totals {
     }
 
     /// How many clients were told that.
-    pub fn told(&self, told: Told) -> u64 {
+    pub fn told(&self, told: ClientResult) -> u64 {
         self.told.get(&told).copied().unwrap_or(0)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::policy::Phase;
 
-use crate::oracle::{Dial, Told};
+use crate::oracle::{ClientResult, Dial};
 use crate::plan::Script;
 use crate::pods::Life;
 use crate::process::State;
@@ -56,7 +56,7 @@ impl World<'_> {
         });
         if refused {
             self.tell(|| format!("c{client} finds no proxy"));
-            return self.oracle.told(Told::NoProxy);
+            return self.oracle.told(ClientResult::NoProxy);
         }
         self.tell(|| format!("c{client} connects to p{pid}"));
         self.push_to_socket(pid, client, OnSocket::Arrived);
@@ -239,7 +239,7 @@ impl World<'_> {
             if !self.clients[client].ended {
                 self.tell(|| format!("c{client} is reset with p{pid}"));
                 self.clients[client].ended = true;
-                self.oracle.told(Told::ProxyKilled);
+                self.oracle.told(ClientResult::ProxyKilled);
             }
         }
         self.processes[pid].state = State::Dead;

@@ -299,7 +299,7 @@ impl<'a> World<'a> {
         }
         self.after_a_turn(pid);
         match exit {
-            Some(exit) => self.bury(pid, &format!("{exit:?}")),
+            Some(exit) => self.remove_process(pid, &format!("{exit:?}")),
             None => self.plan_next_turn(pid),
         }
     }

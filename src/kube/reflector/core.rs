@@ -4,7 +4,7 @@
 //!
 //! EndpointSlices are the source. Where they are refused (403, or 404 from a server
 //! that does not have them), `v1` Endpoints stand in at once, and the slices are
-//! tried again: soon while the refusal is [doubted](Doubt), every few minutes once
+//! tried again: soon while the refusal is [doubted](RefusalClock), every few minutes once
 //! it is believed. Where both are refused, they are tried in turn.
 //!
 //! The Service is read before each list, and again when what is listed does not fit
@@ -17,7 +17,7 @@ use log::Level;
 use super::super::Config;
 use super::super::endpoints::{Object, Selection, Store};
 use super::super::objects::Service;
-use super::super::rights::Doubt;
+use super::super::rights::RefusalClock;
 use super::super::service;
 use super::super::text::printable;
 use super::super::throttle::Throttle;
@@ -28,13 +28,13 @@ use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission, PortRef};
 
 /// The longest pause between two lists while a refusal is doubted,
-const PAUSE_DOUBTED: Duration = Duration::from_secs(1);
-/// and once it is believed: the right may come with a human's hand.
-const PAUSE_REFUSED: Duration = Duration::from_secs(5);
+const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
+/// and once it is believed: the right may are granted by people.
+const RETRY_CONFIRMED_REFUSAL: Duration = Duration::from_secs(5);
 /// How often what is done without is tried again once its refusal is believed.
 const RETRY_REFUSED: Duration = Duration::from_secs(300);
 /// How long to leave the server alone after the Service has turned out wrong.
-const PAUSE_WRONG: Duration = Duration::from_secs(30);
+const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 
 /// What has happened.
 #[derive(Debug)]
@@ -80,9 +80,9 @@ pub(super) struct Core {
     absent: Option<String>,
     /// When to read the Service next; None if only a list, or news, need it.
     service_due: Option<Time>,
-    service_doubt: Doubt,
+    service_refusal: RefusalClock,
     service_backoff: Backoff,
-    slices_doubt: Doubt,
+    slices_refusal: RefusalClock,
     slices_backoff: Backoff,
     /// When to try EndpointSlices again, while Endpoints stand in for them.
     slices_due: Option<Time>,
@@ -111,9 +111,9 @@ impl Core {
             selection: None,
             absent: None,
             service_due: Some(now),
-            service_doubt: Doubt::default(),
+            service_refusal: RefusalClock::default(),
             service_backoff: Backoff::new(seed.rotate_left(13)),
-            slices_doubt: Doubt::default(),
+            slices_refusal: RefusalClock::default(),
             slices_backoff: Backoff::new(seed.rotate_left(33)),
             slices_due: None,
             slices_refused: String::new(),
@@ -219,21 +219,21 @@ impl Core {
             Ok(service) => service,
             Err(cause) => return self.service_failed(&malformed(&cause), None, now),
         };
-        self.service_is_readable();
+        self.handle_service_readable();
         self.absent = None;
         match service::resolve(&self.service, &service, self.port.as_ref()) {
             Ok(resolved) => {
                 self.status.service_read();
                 self.selection = Some(resolved.selection);
                 self.status.cluster_ip(resolved.cluster_ip);
-                self.look_again();
+                self.reapply_selection();
             }
-            Err(why) => self.service_wrong(&printable(&why), now),
+            Err(why) => self.handle_invalid_service(&printable(&why), now),
         }
     }
 
     fn service_absent(&mut self, why: String, now: Time) {
-        self.service_is_readable();
+        self.handle_service_readable();
         self.status.granted(Permission::GetService);
         match self
             .selection
@@ -244,17 +244,17 @@ impl Core {
                 self.selection = Some(selection);
                 self.status.cluster_ip(None);
                 self.absent = Some(why);
-                self.look_again();
+                self.reapply_selection();
             }
             None => {
                 let cure = "name one that exists (--service, ZPA_SERVICE)";
-                self.service_wrong(&number_needs_service(&why, cure), now);
+                self.handle_invalid_service(&number_needs_service(&why, cure), now);
             }
         }
     }
 
     fn service_refused(&mut self, why: &str, now: Time) {
-        let believed = self.service_doubt.refused(now);
+        let believed = self.service_refusal.refused(now);
         self.selection = self
             .selection
             .take()
@@ -275,7 +275,7 @@ impl Core {
             false => self
                 .service_backoff
                 .pause(backoff::LONGEST)
-                .max(PAUSE_DOUBTED),
+                .max(RETRY_UNCONFIRMED_REFUSAL),
         };
         self.service_due = Some(now + retry);
     }
@@ -284,7 +284,7 @@ impl Core {
     fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
         if self.selection.is_some() {
             let retry = self.service_backoff.pause(backoff::LONGEST);
-            self.service_due = Some(now + retry.max(PAUSE_DOUBTED));
+            self.service_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
             return;
         }
         self.service_due = Some(now);
@@ -301,20 +301,20 @@ impl Core {
     }
 
     /// With this Service nothing can be dialled.
-    fn service_wrong(&mut self, why: &str, now: Time) {
+    fn handle_invalid_service(&mut self, why: &str, now: Time) {
         self.selection = None;
         self.relist(now);
         self.status.no_such_port(why);
-        self.watcher.pause(PAUSE_WRONG, now);
+        self.watcher.pause(PAUSE_INVALID_SERVICE, now);
     }
 
-    fn service_is_readable(&mut self) {
-        self.service_doubt.granted();
+    fn handle_service_readable(&mut self) {
+        self.service_refusal.granted();
         self.service_backoff.reset();
     }
 
     /// What is stored may mean something else, now that the Service was read.
-    fn look_again(&mut self) {
+    fn reapply_selection(&mut self) {
         if !self.watcher.is_listing() {
             self.check(false);
         }
@@ -344,11 +344,11 @@ impl Core {
     fn listed(&mut self, now: Time) {
         self.check(true);
         if self.store.source() == AddressSource::Endpoints {
-            let retry = match self.slices_doubt.is_believed(now) {
+            let retry = match self.slices_refusal.is_believed(now) {
                 true => RETRY_REFUSED,
                 false => self.slices_backoff.pause(backoff::LONGEST),
             };
-            self.slices_due = Some(now + retry.max(PAUSE_DOUBTED));
+            self.slices_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
         }
         // Rights come together.
         if self.refusals > 0 && self.service_due.is_some() {
@@ -397,7 +397,7 @@ impl Core {
         self.status.watched(source);
         match source {
             AddressSource::EndpointSlices => {
-                self.slices_doubt.granted();
+                self.slices_refusal.granted();
                 self.slices_backoff.reset();
                 self.slices_granted = true;
             }
@@ -410,7 +410,7 @@ impl Core {
 
     /// Endpoints are watched in place of EndpointSlices.
     fn watch_endpoints_instead(&mut self, now: Time) {
-        let believed = self.slices_doubt.is_believed(now);
+        let believed = self.slices_refusal.is_believed(now);
         let (slices, why) = (Permission::FollowSlices, &self.slices_refused);
         self.status.refused(slices, why, slices.fallback());
         self.status.watching_endpoints_instead(why, believed);
@@ -421,7 +421,7 @@ impl Core {
         match source {
             AddressSource::EndpointSlices => {
                 self.set_source(AddressSource::Endpoints);
-                self.slices_doubt.refused(now);
+                self.slices_refusal.refused(now);
                 self.slices_refused = why;
                 if self.refusals > 1 {
                     self.both_refused(now);
@@ -443,14 +443,14 @@ impl Core {
             false => (Permission::FollowSlices, self.slices_refused.clone()),
         };
         self.status.refused(named, &why, None);
-        let believed = self.slices_doubt.is_believed(now);
+        let believed = self.slices_refusal.is_believed(now);
         self.refused(&why, believed, now);
     }
 
     fn refused(&mut self, why: &str, believed: bool, now: Time) {
         let (level, kind, pause) = match believed {
-            true => (Level::Error, "refused", PAUSE_REFUSED),
-            false => (Level::Warn, "doubted", PAUSE_DOUBTED),
+            true => (Level::Error, "refused", RETRY_CONFIRMED_REFUSAL),
+            false => (Level::Warn, "doubted", RETRY_UNCONFIRMED_REFUSAL),
         };
         self.status.lost(level, kind, why);
         self.watcher.back_off(pause, now);

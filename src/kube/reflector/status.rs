@@ -127,7 +127,7 @@ impl StatusReporter {
 
     /// Judges a Service that is `absent`, in the server's words, by a list: who
     /// has endpoints made by hand under its name can do without it. The rest is
-    /// a wrong name if it was never there, and an operator's deed if it was,
+    /// a wrong name if it was never there, and an act of an operator if it was,
     /// which no proxy that is gone from its own Service could make good.
     pub(super) fn check_service(&mut self, absent: Option<&str>, is_list_empty: bool) {
         self.service_seen |= !is_list_empty;

@@ -115,7 +115,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         due,
         status,
         annotation,
-        sought_since,
+        unavailable_since,
         somebody_waits: _,
         failed,
         not_before,
@@ -126,7 +126,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         until.as_mut(),
         Some(sent),
         due.as_mut(),
-        sought_since.as_mut(),
+        unavailable_since.as_mut(),
         Some(failed),
         Some(not_before),
     ];
@@ -231,11 +231,11 @@ fn normalise_lease(lease: &mut Lease) {
     lease.due = lease.due.map(on_grid);
     lease.not_before = lease.not_before.max(NOW);
     lease.failed = at_most_just_beyond(lease.failed, lease::FRESH);
-    lease.sought_since = lease
-        .sought_since
+    lease.unavailable_since = lease
+        .unavailable_since
         .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
     // Asked only of who seeks a lease, and noted anew when that begins.
-    lease.somebody_waits &= lease.sought_since.is_some();
+    lease.somebody_waits &= lease.unavailable_since.is_some();
     normalise_right(&mut lease.status);
     normalise_right(&mut lease.annotation);
 }

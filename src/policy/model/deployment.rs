@@ -37,7 +37,7 @@ pub enum Variant {
     /// A write of zero that meets a conflict is sent again, with the version
     /// that is current by then.
     RetryConflict,
-    /// The read of a judgement shows the current version, and of the rest what
+    /// The read of an idle check shows the current version, and of the rest what
     /// was seen before.
     NoFreshRead,
     /// A write whose reply is late is taken for one that was never made.

@@ -208,12 +208,12 @@ impl Proxy {
             open: usize::from(self.waiting) + usize::from(self.served),
             waiting: self.waiting.into(),
         };
-        self.policy.connections(connections, NOW);
+        self.policy.update_connections(connections, NOW);
         self.execute_commands()
     }
 
     pub fn sees_pods(&mut self, dialable: bool) -> Effects {
-        self.policy.dialable(dialable, NOW);
+        self.policy.set_dialable(dialable, NOW);
         self.execute_commands()
     }
 
@@ -254,7 +254,7 @@ impl Proxy {
         while let Some(command) = self.policy.poll_command() {
             match command {
                 Command::Ask { request, .. } => self.ask(request, &mut effects),
-                Command::QuarantinePods => self.policy.dialable(false, NOW),
+                Command::QuarantinePods => self.policy.set_dialable(false, NOW),
                 Command::ReleasePods | Command::Report(_) => {}
             }
         }

@@ -255,7 +255,7 @@ fn with_a_conflict_that_is_sent_again_unjudged_a_sleep_breaks_a_lease() {
 }
 
 #[test]
-fn with_a_judgement_on_what_was_seen_before_a_sleep_breaks_a_lease() {
+fn with_a_idle_check_on_what_was_seen_before_a_sleep_breaks_a_lease() {
     fails(LEASE, broken(Variant::NoFreshRead));
 }
 

@@ -225,23 +225,23 @@ impl Fixture {
         self.connections.accepted += count as u64;
         self.connections.open += count;
         self.connections.waiting += count;
-        self.policy.connections(self.connections, self.now);
+        self.policy.update_connections(self.connections, self.now);
     }
 
     /// All that wait are handed over.
     pub(super) fn hands_over(&mut self) {
         self.connections.waiting = 0;
-        self.policy.connections(self.connections, self.now);
+        self.policy.update_connections(self.connections, self.now);
     }
 
     pub(super) fn closes_all(&mut self) {
         self.connections.open = 0;
         self.connections.waiting = 0;
-        self.policy.connections(self.connections, self.now);
+        self.policy.update_connections(self.connections, self.now);
     }
 
     pub(super) fn pods(&mut self, dialable: bool) {
-        self.policy.dialable(dialable, self.now);
+        self.policy.set_dialable(dialable, self.now);
     }
 
     pub(super) fn answers(&mut self, outcome: Outcome) {

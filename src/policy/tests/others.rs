@@ -89,7 +89,7 @@ fn a_renewal_of_another_proxy_starts_the_idle_clock_again() {
 }
 
 #[test]
-fn a_judgement_that_finds_another_mark_than_before_waits_another_ttl() {
+fn a_idle_check_that_finds_another_mark_than_before_waits_another_ttl() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL);
     fixture.commands();

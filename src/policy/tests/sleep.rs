@@ -1,4 +1,4 @@
-//! From the last close to zero: the idle clock, the judgement, the write of
+//! From the last close to zero: the idle clock, the idle check, the write of
 //! zero, and all that can come in between or of it.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn whatever_the_hpa_has_made_of_it_the_sleep_is_to_zero() {
 }
 
 #[test]
-fn a_connection_during_the_judgement_ends_it() {
+fn a_connection_during_the_idle_check_ends_it() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL);
     fixture.commands();
@@ -212,12 +212,12 @@ fn who_comes_during_the_last_renewal_is_let_through_under_it() {
 #[test]
 fn whoever_cannot_wake_the_app_does_not_put_it_to_sleep() {
     let mut fixture = Fixture::awake();
-    fixture.policy.can_wake(false, fixture.now);
+    fixture.policy.set_can_wake(false, fixture.now);
     fixture.passes_quietly(TTL * 3);
     assert_eq!(fixture.policy.phase, Phase::Awake);
-    fixture.policy.can_wake(true, fixture.now);
+    fixture.policy.set_can_wake(true, fixture.now);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
-    fixture.policy.can_wake(false, fixture.now);
+    fixture.policy.set_can_wake(false, fixture.now);
     assert_eq!(fixture.policy.phase, Phase::Awake);
 }
 
@@ -259,9 +259,9 @@ fn a_conflict_after_the_last_renewal_leads_straight_to_zero_if_nobody_has_renewe
 fn a_sleep_that_begins_anew_makes_a_last_renewal_of_its_own() {
     let mut fixture = Fixture::scaling_down();
     fixture.answers(Outcome::Conflict);
-    fixture.policy.can_wake(false, fixture.now);
+    fixture.policy.set_can_wake(false, fixture.now);
     assert_eq!(fixture.policy.phase, Phase::Awake);
-    fixture.policy.can_wake(true, fixture.now);
+    fixture.policy.set_can_wake(true, fixture.now);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
     fixture.commands();
     fixture.answers(with_token(1, "8", "ours 1"));

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Column, GO, ROW, Setting, Takes, Unset, reason};
+use super::{Column, GO, ROW, Setting, Unset, ValueKind, reason};
 use crate::cluster::ApiServer;
 use crate::duration;
 use crate::kubeconfig_flags::Secret;
@@ -90,7 +90,7 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "token",
         variables: &["ZPA_TOKEN"],
         placeholder: "TOKEN",
-        takes: Takes::Secret,
+        takes: ValueKind::Secret,
         unset: USERS,
         help: "The bearer token; the variable is safer, since a command line is public",
         examples: &["a-bearer-token"],
@@ -165,7 +165,7 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "as-group",
         variables: &["ZPA_AS_GROUP"],
         placeholder: "GROUP",
-        takes: Takes::Texts,
+        takes: ValueKind::Texts,
         unset: USERS,
         help: "A group to act as; repeat the flag for more, or put one on each line of the variable",
         examples: &["system:masters"],

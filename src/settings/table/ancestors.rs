@@ -1,7 +1,7 @@
 //! The rows of flags that only ancestors have: parts of a setting of `zpa`, and
 //! what has lost its meaning.
 
-use super::{Column, GO, NOTHING, PYTHON, PYTHON_LABELS, ROW, Setting, Takes, Unset};
+use super::{Column, GO, NOTHING, PYTHON, PYTHON_LABELS, ROW, Setting, Unset, ValueKind};
 use crate::settings::value;
 use crate::workload::{Resource, TargetRef};
 
@@ -239,7 +239,7 @@ pub(super) const ROWS: &[Setting] = &[
     },
     Setting {
         flag: "insecure-skip-tls-verify",
-        takes: Takes::Switch,
+        takes: ValueKind::Switch,
         help: "Is refused",
         examples: &["false"],
         columns: &[Column::refused(
@@ -261,7 +261,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "password",
         placeholder: "PASSWORD",
-        takes: Takes::Secret,
+        takes: ValueKind::Secret,
         help: "Is refused",
         examples: &["secret"],
         columns: &[Column::refused(GO, &["password"], NO_BASIC)],

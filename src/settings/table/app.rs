@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Takes, Unset, reason};
+use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Unset, ValueKind, reason};
 use crate::cluster::{HostPort, PortRef};
 use crate::duration;
 use crate::settings::value;
@@ -157,7 +157,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "abort-on-close",
         variables: &["ZPA_ABORT_ON_CLOSE"],
-        takes: Takes::Switch,
+        takes: ValueKind::Switch,
         unset: Unset::Default("false"),
         help: "Drop a client that ends its direction while it waits for the app, even after a \
                request: it has probably given up, as `curl -m 1` does, but `nc -N` awaits a reply",
@@ -201,7 +201,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "single-proxy",
         variables: &["ZPA_SINGLE_PROXY"],
-        takes: Takes::Switch,
+        takes: ValueKind::Switch,
         unset: Unset::Default("false"),
         help: "There is no other proxy before this app: no leases are written or looked for. \
                Two proxies that say so cut off each other's users",

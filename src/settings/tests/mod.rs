@@ -308,7 +308,7 @@ fn every_row_of_the_table_is_in_order() {
 fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
     let shown = TABLE
         .iter()
-        .filter(|setting| setting.is_own() && setting.takes != Takes::Secret);
+        .filter(|setting| setting.is_own() && setting.takes != ValueKind::Secret);
     for setting in shown {
         let flag = setting.flag;
         for text in setting

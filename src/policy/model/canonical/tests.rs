@@ -215,7 +215,7 @@ impl Twins {
             5 => self.counts(|now| (now.open, now.waiting) = (0, 0)),
             6 => {
                 let dialable = random.bits().is_multiple_of(2);
-                self.both(|policy, now| policy.dialable(dialable, now));
+                self.both(|policy, now| policy.set_dialable(dialable, now));
             }
             _ => self.answers(random),
         }
@@ -235,7 +235,7 @@ impl Twins {
         let connections = self.connections;
         self.both(|policy, now| {
             let accepted = policy.connections.accepted + came;
-            policy.connections(
+            policy.update_connections(
                 Connections {
                     accepted,
                     ..connections

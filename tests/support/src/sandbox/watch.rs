@@ -32,14 +32,14 @@ pub struct Stream<'a> {
     deadline: Instant,
     bookmark_at: Option<Instant>,
     /// How many of the orders to all watches this one has followed.
-    obeyed: usize,
+    executed: usize,
     first_order: Option<WatchOrder>,
 }
 
 /// What a watch does next.
 enum Turn {
     Send(String),
-    Obey(WatchOrder),
+    Execute(WatchOrder),
     End,
     Leave,
 }
@@ -55,7 +55,7 @@ impl<'a> Stream<'a> {
         let deadline = Instant::now() + watch.timeout;
         let lead = BOOKMARK_LEAD.min(watch.timeout / 4);
         let bookmark_at = watch.bookmarks.then(|| deadline - lead);
-        let (obeyed, cursor) = (shared.lock().orders.len(), watch.from);
+        let (executed, cursor) = (shared.lock().orders.len(), watch.from);
         let first_order = match watch.start {
             Err(too_old) => Some(expiry(cursor, too_old)),
             Ok(()) => first_order,
@@ -68,7 +68,7 @@ impl<'a> Stream<'a> {
             cursor,
             deadline,
             bookmark_at,
-            obeyed,
+            executed,
             first_order,
         }
     }
@@ -105,7 +105,7 @@ impl<'a> Stream<'a> {
         loop {
             let over = match self.next_turn() {
                 Turn::Send(lines) => self.send(out, lines.as_bytes()).map(|()| None)?,
-                Turn::Obey(order) => self.execute_commands(order, out)?,
+                Turn::Execute(order) => self.execute_commands(order, out)?,
                 Turn::End => Some(self.end(out)?),
                 Turn::Leave => Some(false),
             };
@@ -117,7 +117,7 @@ impl<'a> Stream<'a> {
 
     fn next_turn(&mut self) -> Turn {
         if let Some(order) = self.first_order.take() {
-            return Turn::Obey(order);
+            return Turn::Execute(order);
         }
         let mut state = self.shared.lock();
         loop {
@@ -145,12 +145,12 @@ impl<'a> Stream<'a> {
         if state.is_over(self.id) {
             return Some(Turn::Leave);
         }
-        if let Some(order) = state.orders.get(self.obeyed) {
-            self.obeyed += 1;
-            return Some(Turn::Obey(order.clone()));
+        if let Some(order) = state.orders.get(self.executed) {
+            self.executed += 1;
+            return Some(Turn::Execute(order.clone()));
         }
         match self.news(state) {
-            Err(too_old) => return Some(Turn::Obey(expiry(self.cursor, too_old))),
+            Err(too_old) => return Some(Turn::Execute(expiry(self.cursor, too_old))),
             Ok(Some(lines)) => return Some(Turn::Send(lines)),
             Ok(None) => {}
         }
