@@ -1,91 +1,110 @@
-//! `zpa`: a TCP proxy before a Kubernetes Service. It scales the Deployment
-//! behind it to zero when there have been no connections for a while; when one
-//! comes it scales the Deployment up, holds the connection, and hands it over
-//! as soon as a pod is ready.
+//! `zpa`: a TCP proxy in front of a Kubernetes Service. It scales the Deployment
+//! behind the Service to zero when there have been no connections for a while. When
+//! a connection then arrives, it scales the Deployment up, holds the connection, and
+//! hands it over as soon as a pod is ready.
 //!
 //! # Modules
 //!
 //! ```text
 //! main       arguments, log set-up, exit code
-//! daemon     the composition: counts and reports -> policy -> commands;
-//!            and what /readyz, /metrics and /status say
-//! ├─ settings   one table: flag, variable, dialects, default, help, parser
-//! ├─ policy     when to scale, whom to let through: a pure state machine
-//! ├─ engine     listener, connections, relays, buffers, timers: sockets only
-//! ├─ kube       the API threads: credentials, HTTP, requests, the watch
-//! ├─ metrics    one table: name, type, labels, help; the text of a scrape
+//! daemon     the main loop: connects engine, policy and kube; readiness, /status,
+//!            the drain after a signal
+//! ├─ settings   one table of flags and variables, with the flags of three earlier
+//! │             programs (dialects); help, parsers
+//! ├─ policy     when to scale and when to dial: a pure state machine; leases
+//! ├─ engine     listener, connections, balancer, relays, buffers, timers
+//! ├─ kube       the API threads: credentials, HTTP, requests, list and watch
+//! ├─ metrics    one table of metrics; the text format
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
-//! └─ resolve    the addresses of a target that is given by name
-//! core types  cluster, workload, kubeconfig_flags (what modules share),
-//!               cgroup, clock, backoff, duration, address, log_queue,
-//!               supervisor, sys (every `unsafe` of the crate)
+//! └─ resolve    looks up a dialled target that is given by name
+//! shared     cluster, workload, kubeconfig_flags (types that modules exchange),
+//!            address, backoff, cgroup, clock, duration, log_queue, supervisor,
+//!            sys (every `unsafe` of the crate)
 //! ```
 //!
-//! Each module knows the core types and no other module, save that the engine
-//! counts in `metrics`; only the daemon knows them all. `policy` sees counts and
-//! versions, never an address or a socket. `engine` knows no Kubernetes, `kube`
-//! no client: it reports through a closure. Time is an argument, and only `main`
-//! and the daemon know where it comes from. `tests/architecture.rs` keeps these rules.
+//! A module uses the shared ones and no other, except that the engine uses the
+//! histogram of `metrics`; only the daemon uses them all. The policy sees counts and
+//! versions, never a socket. The engine knows no Kubernetes, and `kube` no client
+//! connection: it reports through a closure. Time is an argument of every state
+//! machine; threads are given a [`clock::Clock`] by `main`.
+//! `tests/architecture.rs` keeps these rules.
+//!
+//! # Words
+//!
+//! - *Asleep*: the scale is zero. *Awake*: it is not.
+//! - *Held*: a connection that was accepted and has no pod yet. No byte is read from
+//!   it, so the kernel keeps them.
+//! - *Gate*: whether the engine may dial. The [`policy`] opens it when there is an
+//!   address and a lease.
+//! - *Lease*: a token in the status (or an annotation) of the scaled object, which says
+//!   that a proxy is using the app; no object of `coordination.k8s.io`. While a proxy
+//!   holds one, no other scales the app to zero. The protocol between several proxies is
+//!   the documentation of [`policy`].
+//! - *Scale target*: the object that is scaled ([`workload`]). *Target* alone: an address
+//!   that is dialled in place of the pods (`--target`).
 //!
 //! # Threads
 //!
-//! One thread runs the loop ([`daemon`], [`engine`], [`policy`]) and never
-//! blocks but in `epoll_wait`. `zpa-api` executes one request to the API server
-//! at a time, with a stand-by, so that a write is never behind a read that
-//! hangs; `zpa-watch` lists and watches the EndpointSlices. Both post what they learn into
-//! a channel and wake the loop. `zpa-resolve-v4` and `-v6` look up a target that is
-//! given by name; `zpa-exec` renews what a kubeconfig's command has printed before
-//! it runs out. A panic ends none of them for good ([`supervisor`]).
-//! `zpa-log` writes what all of them log ([`log_queue`]), so that none waits for
-//! whoever reads stderr.
+//! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]) and blocks in
+//! `epoll_wait` alone. `zpa-api` and `zpa-api-spare` execute the policy's requests, one
+//! at a time: the spare one takes a write that would otherwise wait for a read that
+//! hangs. `zpa-watch` lists and watches the endpoints. They send what they learn through
+//! a channel and wake the loop. `zpa-resolve-v4` and `-v6` look up a target that is given
+//! by name, `zpa-exec` renews the credential of a kubeconfig's command. [`supervisor`]
+//! starts an API or resolver thread again if it panics; a panic of the loop ends the
+//! process. `zpa-log` writes what all of them log ([`log_queue`]), so that no thread
+//! waits for a slow reader of stderr.
 //!
 //! # Four walkthroughs
 //!
-//! **A connection while asleep.** [`engine`] accepts it and parks it: no byte is
-//! read, so the kernel holds them, and a reset frees the slot at once. The next
-//! count tells [`policy`] that somebody waits: `Asleep` becomes `Waking`, and
-//! the scale is written under the version at which it was last seen at zero. The
-//! reply makes it `Starting`. `zpa-watch` sees an address become ready; the
-//! daemon gives it to the engine and the fact to the policy, which opens the
-//! gate, and everybody is dialled in the order they came.
+//! **A connection while asleep.** The engine accepts and holds it; a reset frees its
+//! slot at once. The daemon gives the new counts to the policy: `Asleep` becomes
+//! `Waking`, and the scale is written with the resourceVersion at which it was last seen
+//! at zero as precondition. The reply makes it `Starting`, and the lease is renewed while
+//! the pod starts. `zpa-watch` sees an address become ready; the daemon gives it to the
+//! engine and tells the policy, which opens the gate. Held connections are dialled in
+//! the order in which they came.
 //!
-//! **A connection while awake.** The gate is open: it is accepted and dialled in
-//! the same turn. No API call is on its way. A refusal or a silence leads to the
-//! next address, which is safe because no byte of the client's was consumed.
-//! Then two half-relays with their ends swapped, until both have ended.
+//! **A connection while awake.** The gate is open: the connection is accepted and dialled
+//! in the same iteration of the loop. While the lease holds, no API call is on its path.
+//! A refused or unanswered connect leads to the next address, which is safe because no
+//! byte of the client was read. Then one relay for each direction, until both have ended.
 //!
-//! **Falling asleep.** The last close starts the idle clock. When it runs out the
-//! policy has the scale read afresh, and writes zero under the version just read.
-//! From that moment the gate is shut: whoever comes is parked, and if the write
-//! went through, they wake the app again. The pods known at that time are
-//! quarantined and not dialled any more.
+//! **Falling asleep.** The last close starts the idle clock. When it runs out, the policy
+//! has the object read afresh, renews its lease a last time under the version just read,
+//! and writes zero under the version of that renewal. From the decision on the gate is
+//! shut: a connection that comes is held, and wakes the app again if the write went
+//! through. Pods that are known at that time are quarantined: not dialled until they
+//! leave the endpoints, or turn out to live on.
 //!
-//! **A connection to the admin port.** [`engine`] lets it in beside the connections,
-//! takes what it says, and hands that to the daemon at the end of the same turn.
-//! [`admin`] finds out what was asked; the daemon gathers the answer from where
-//! things are counted and decided. So an answer proves that the loop turns.
+//! **A connection to the admin port.** The engine accepts it outside the connection limit,
+//! reads the request, and hands it to the daemon at the end of the same iteration.
+//! [`admin`] parses it; the daemon gathers the answer from where things are counted and
+//! decided. An answer therefore proves that the loop turns.
 //!
 //! # Decisions
 //!
-//! - *The policy decides every single request* ([`cluster::Request`]); the API
-//!   threads only execute it and say how it ended ([`cluster::Outcome`]). What
-//!   may be written after a lost reply is the hardest question here, and this
-//!   way the answer stands in one pure place (`policy::failures`). There too is
-//!   how long to wait: `kube` reads a `Retry-After` and hands it on.
-//! - *The watch never ends*, also while asleep: an idle watch costs a request
-//!   every few minutes, and a wake finds its connection warm.
-//! - *The service of a pod begins with its first byte.* Until one was handed to
-//!   it, another pod can take the connection; afterwards none ever does.
-//! - *A reset stays a reset.* It is passed on after all that came before it was
-//!   acknowledged, so that nobody takes half an answer for a whole one.
-//! - *An outage of the API server does not end readiness*, once there was any:
-//!   all proxies would leave the Service at once, and what they can still serve
-//!   with them. A right that is refused for good does ([`daemon::health`]).
-//! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and
-//!   beyond it the kernel's own buffers ([`engine`]).
-//! - *Small messages are copied when they come, bulk is spliced in its turn*: bulk
-//!   passes through a bounded pool of pipes, and waits in a queue of which a turn
-//!   of the loop serves a piece, a small one while small messages are about.
+//! - *The policy decides every read and write of the scaled object*
+//!   ([`cluster::Request`]); the API threads execute it and report its
+//!   [`cluster::Outcome`]. What may be written after a lost reply is the hardest question
+//!   here, and `policy::failures` answers it in one pure place.
+//! - *Whoever cannot see or write leases, or could not wake the app, never scales it to
+//!   zero.* Every refusal, crash and lost reply leaves the app awake.
+//! - *The watch never ends*, also while asleep: an idle watch costs a request every few
+//!   minutes, and a wake finds its connection open.
+//! - *A connection is bound to a pod by its first byte.* Before it, the connection may be
+//!   dialled elsewhere; afterwards it never is, so that nothing is sent twice.
+//! - *A reset is passed on as a reset*, after the data before it was acknowledged, so that
+//!   nobody takes half an answer for a whole one.
+//! - *An outage of the API server does not end readiness*, once there was any: all proxies
+//!   would leave the Service at once, and with them what they can still serve. A right
+//!   that stays refused, a Service or port that does not exist, and a thread that panics
+//!   do ([`daemon::health`]).
+//! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and a share of
+//!   the container's limit for what waits in the kernel ([`engine`]).
+//! - *Small messages are copied when they come, bulk is spliced*: bulk passes through a
+//!   bounded pool of pipes in a queue of which each iteration serves a bounded quota, a
+//!   smaller one while there are small messages.
 
 pub mod address;
 pub mod admin;
