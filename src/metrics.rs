@@ -2,7 +2,7 @@
 //!
 //! One table ([`TABLE`]) has every metric: its name, its type, its labels, its
 //! help, and how its samples are read from a [`Snapshot`]. The text of a scrape
-//! ([`text`]) and the README's table ([`markdown_table`]) both come from it.
+//! ([`text`]) and the table of its documentation ([`markdown_table`]) both come from it.
 //!
 //! Nothing here is shared between threads, and nothing is a global: what is
 //! counted lives where it happens, and a snapshot is taken when somebody asks.
@@ -464,7 +464,7 @@ fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-/// The README's table of metrics, in Markdown.
+/// The table of metrics in the documentation (`METRICS.md`), in Markdown.
 pub fn markdown_table() -> String {
     let head = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n";
     TABLE.iter().fold(head.to_owned(), |text, metric| {

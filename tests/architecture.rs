@@ -339,12 +339,13 @@ fn the_readme_has_the_table_of_settings_that_the_code_has() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_metrics_that_the_code_has() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+fn the_page_of_metrics_has_the_table_that_the_code_has() {
+    let page = root().join("manifests/components/monitoring/METRICS.md");
+    let page = fs::read_to_string(page).unwrap();
     let table = zpa::metrics::markdown_table();
     assert!(
-        readme.contains(table.trim()),
-        "README.md lacks this table:\n{table}"
+        page.contains(table.trim()),
+        "METRICS.md lacks this table:\n{table}"
     );
 }
 
