@@ -3,6 +3,7 @@
 //! others, and none but this one is handed the clock.
 
 pub mod health;
+pub mod interface;
 mod messages;
 pub mod own;
 mod pages;
@@ -23,10 +24,11 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
+use self::interface::{Api, Message, Sockets};
 use self::own::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
-use self::proxy::{Api, Message, Proxy, ProxyConfig, Sockets};
+use self::proxy::{Proxy, ProxyConfig};
 use self::route::Route;
 use crate::admin;
 use crate::cgroup;

@@ -1,32 +1,29 @@
-//! The composition itself: what the sockets count and the API threads report
-//! goes to the policy, and what the policy decides goes to the sockets and the
-//! API threads.
+//! A [`Proxy`] connects the event loop, the policy and the API threads: what the
+//! sockets count and the API threads report goes to the policy, and what the policy
+//! decides goes to the sockets and the API threads.
 //!
-//! It knows the loop and the API only by what it asks of them ([`Sockets`],
-//! [`Api`]), so that a simulation can stand for both and play days of faults
-//! in a second with the very code that runs in the cluster.
+//! It knows the loop and the API threads only by what it asks of them ([`Sockets`],
+//! [`Api`]), so that a simulation can stand for both and play days of faults in a second
+//! with the very code that runs in the cluster.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use log::{Level, info, log, warn};
 
 use super::health::{Context, Health};
+use super::interface::{Api, Message, Sockets};
 use super::messages::{clients, connections, describe};
 use super::own::{self, OwnAddresses};
 use super::route::{Destinations, Route};
 use super::silence::{self, Silence};
 use super::waking::{Facts, WakeReport};
 use crate::clock::Time;
-use crate::cluster::{
-    AddressSource, LeaseStore, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
-};
+use crate::cluster::{LeaseStore, Pod, TargetStatus};
 use crate::duration;
 use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
 use crate::policy::pods::Pods;
 use crate::policy::{Change, Command, Connections, Phase, Policy};
-use crate::supervisor::ThreadPanic;
 
 /// With a target set, how long to wait for the first word of the API server
 /// before connections are let through to it all the same.
@@ -39,79 +36,7 @@ const ALIVE: Duration = Duration::from_secs(2);
 /// How often connections that were closed at the hold limit are reported.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the composition asks of the event loop; see [`crate::engine::Engine`].
-pub trait Sockets {
-    /// What was counted.
-    fn counts(&self) -> Counts;
-    /// The client that has waited for a pod for the longest.
-    fn first_waiting(&self) -> Option<IpAddr>;
-    /// When there is something to do even if nothing happens.
-    fn poll_timeout(&self) -> Option<Time>;
-    /// Opens or shuts the gate.
-    fn set_gate(&mut self, open: bool);
-    /// Replaces the backends that may be dialled.
-    fn set_backends(&mut self, backends: &[BackendSpec], now: Time);
-    /// Replaces the way round when no pod answers.
-    fn set_fallback(&mut self, address: Option<SocketAddr>);
-    /// Does what the last wait has found.
-    fn dispatch(&mut self, now: Time);
-    /// Dials what is parked, if the gate is open.
-    fn release(&mut self, now: Time);
-    /// Accepts what is queued, and then no more.
-    fn stop_accepting(&mut self, now: Time);
-    /// Resets every connection.
-    fn reset_all(&mut self, now: Time);
-}
-
-/// What the composition asks of the API threads; see [`crate::kube::Handle`].
-pub trait Api {
-    /// Sends a request, in place of one that is not answered yet.
-    fn request(&mut self, id: u64, request: Request);
-    /// Has the endpoints listed afresh.
-    fn relist(&mut self);
-    /// What was known of the endpoints at `seen` has proved wrong: has them listed
-    /// afresh, unless the watch has shown something since.
-    fn relist_unless_newer(&mut self, seen: Time);
-    /// Whether somebody waits for an endpoint.
-    fn set_waiting(&mut self, is_waiting: bool);
-}
-
-/// What comes in from outside the loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// How the request with that number ended.
-    Reply {
-        /// The number given with the request.
-        id: u64,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Every endpoint of the Service.
-    Pods(Vec<Pod>),
-    /// The Service's own address.
-    Fallback(Option<SocketAddr>),
-    /// The addresses of the target.
-    Target(Vec<SocketAddr>),
-    /// Where the endpoints are listed; `None` while they cannot be.
-    Following(Option<AddressSource>),
-    /// Why no pod can be dialled although the endpoints can be listed.
-    NoAddress(Option<NoAddress>),
-    /// A right is refused, or granted after all.
-    Right {
-        /// Which right.
-        permission: Permission,
-        /// `None` if it is granted.
-        refusal: Option<Refusal>,
-    },
-    /// What the controller of the scaled object says of its pods.
-    TargetStatus(TargetStatus),
-    /// A request to the API server has failed.
-    Trouble(String),
-    /// A thread has panicked, and is started again after a pause.
-    Panicked(ThreadPanic),
-}
-
-/// What the composition keeps to.
+/// The settings of a proxy.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
     /// `namespace/deployment`, for the log.

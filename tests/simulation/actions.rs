@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zpa::daemon::proxy::Message;
+use zpa::daemon::interface::Message;
 
 use crate::controllers::SILENCE;
 use crate::deployment::Who;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::cluster::Request;
-use zpa::daemon::proxy::Api;
+use zpa::daemon::interface::Api;
 
 /// How long something urgent waits for a read that is out.
 const PATIENCE: Duration = Duration::from_millis(4);

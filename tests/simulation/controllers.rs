@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::cluster::{AddressSource, Pod};
-use zpa::daemon::proxy::Message;
+use zpa::daemon::interface::Message;
 
 use crate::deployment::{Change, Deployment, Who};
 use crate::pods::{Cause, Life, PodId};

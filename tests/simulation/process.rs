@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::daemon::proxy::{Message, Proxy, ProxyConfig};
+use zpa::daemon::interface::Message;
+use zpa::daemon::proxy::{Proxy, ProxyConfig};
 use zpa::daemon::route::Route;
 use zpa::policy::{Config, Policy};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::cluster::{Outcome, Request};
-use zpa::daemon::proxy::Message;
+use zpa::daemon::interface::Message;
 
 use crate::api::{Job, Step};
 use crate::deployment::{Rights, Who, answered, asked};

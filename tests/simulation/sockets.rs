@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::daemon::proxy::Sockets;
+use zpa::daemon::interface::Sockets;
 use zpa::engine::{BackendSpec, Counts};
 
 /// Names a client; they come in the order of their numbers.

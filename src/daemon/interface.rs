@@ -1,0 +1,84 @@
+//! What a [`Proxy`](super::proxy::Proxy) stands between: the event loop and the API
+//! threads, by what it asks of them, and the messages that come in. The daemon
+//! implements the traits with the real ones; the simulation with its own.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::clock::Time;
+use crate::cluster::{
+    AddressSource, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
+};
+use crate::engine::{BackendSpec, Counts};
+use crate::supervisor::ThreadPanic;
+
+/// What the proxy asks of the event loop; see [`crate::engine::Engine`].
+pub trait Sockets {
+    /// What was counted.
+    fn counts(&self) -> Counts;
+    /// The client that has waited for a pod for the longest.
+    fn first_waiting(&self) -> Option<IpAddr>;
+    /// When there is something to do even if nothing happens.
+    fn poll_timeout(&self) -> Option<Time>;
+    /// Opens or shuts the gate.
+    fn set_gate(&mut self, open: bool);
+    /// Replaces the backends that may be dialled.
+    fn set_backends(&mut self, backends: &[BackendSpec], now: Time);
+    /// Replaces the address that is dialled when no pod answers.
+    fn set_fallback(&mut self, address: Option<SocketAddr>);
+    /// Does what the last wait has found.
+    fn dispatch(&mut self, now: Time);
+    /// Dials what is held, if the gate is open.
+    fn release(&mut self, now: Time);
+    /// Accepts what is queued, and then no more.
+    fn stop_accepting(&mut self, now: Time);
+    /// Resets every connection.
+    fn reset_all(&mut self, now: Time);
+}
+
+/// What the proxy asks of the API threads; see [`crate::kube::Handle`].
+pub trait Api {
+    /// Sends a request, in place of one that is not answered yet.
+    fn request(&mut self, id: u64, request: Request);
+    /// Has the endpoints listed afresh.
+    fn relist(&mut self);
+    /// What was known of the endpoints at `seen` has proved wrong: has them listed
+    /// afresh, unless the watch has shown something since.
+    fn relist_unless_newer(&mut self, seen: Time);
+    /// Whether somebody waits for an endpoint.
+    fn set_waiting(&mut self, is_waiting: bool);
+}
+
+/// What comes in from outside the loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// How the request with that number ended.
+    Reply {
+        /// The number given with the request.
+        id: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Every endpoint of the Service.
+    Pods(Vec<Pod>),
+    /// The Service's own address.
+    Fallback(Option<SocketAddr>),
+    /// The addresses of the target.
+    Target(Vec<SocketAddr>),
+    /// Where the endpoints are listed; `None` while they cannot be.
+    Following(Option<AddressSource>),
+    /// Why no pod can be dialled although the endpoints can be listed.
+    NoAddress(Option<NoAddress>),
+    /// A right is refused, or granted after all.
+    Right {
+        /// Which right.
+        permission: Permission,
+        /// `None` if it is granted.
+        refusal: Option<Refusal>,
+    },
+    /// What the controller of the scaled object says of its pods.
+    TargetStatus(TargetStatus),
+    /// A request to the API server has failed.
+    Trouble(String),
+    /// A thread has panicked, and is started again after a pause.
+    Panicked(ThreadPanic),
+}
