@@ -88,6 +88,11 @@ impl<S: Socket> Connection<S> {
         self.dialer.serial()
     }
 
+    /// How long ago it was accepted, to the millisecond: a log line shows it.
+    pub fn age(&self, now: Time) -> Duration {
+        Duration::from_millis(now.since(self.opened).as_millis() as u64)
+    }
+
     /// The socket that was accepted.
     pub fn client(&self) -> &S {
         &self.client.socket

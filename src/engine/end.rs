@@ -64,7 +64,7 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Finished => f.write_str("both/relaying: finished"),
+            End::Finished => f.write_str("both sides have ended"),
             End::ClientGone(phase) => write!(f, "client/{phase}: reset or gone"),
             End::BackendGone => f.write_str("backend/relaying: reset or gone"),
             End::HeldTooLong(phase, limit) => {

@@ -22,6 +22,7 @@ use super::{
     admin_connections,
 };
 use crate::clock::Time;
+use crate::duration;
 
 /// Makes sockets whose events the engine gets.
 struct Registering<'a> {
@@ -204,7 +205,8 @@ impl Engine {
 
     pub(super) fn close(&mut self, key: usize, end: End, now: Time) {
         let connection = self.connections.remove(key);
-        debug!("#{} {end}", connection.serial());
+        let age = duration::display(connection.age(now));
+        debug!("#{} ended after {age}: {end}", connection.serial());
         self.held.remove(&connection.serial());
         let shared = &mut self.shared;
         shared.tally.ended(end);

@@ -8,7 +8,7 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{Method, Request, Response};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
-use ureq::{Agent, AsSendBody, Body, BodyReader};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
 
 use super::credentials::{Credentials, P521_CURE};
 use super::objects::Status;
@@ -16,6 +16,7 @@ use super::patch::Patch;
 use super::requests::{Reaction, Requests, Verb};
 use super::text::printable;
 use super::transport::{ConnectionProbe, SecureConnector};
+use crate::duration;
 
 /// Time for the TCP connection, and as much again for the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -160,9 +161,33 @@ impl Client {
         }
     }
 
-    fn agent(&self, connector: impl Connector) -> Agent {
+    /// How long a phase of a request may take that may take `limit` by itself.
+    fn longest(&self, limit: Duration) -> Duration {
         let most = self.credentials.request_timeout();
-        let longest = |limit: Duration| most.map_or(limit, |most| most.min(limit));
+        most.map_or(limit, |most| most.min(limit))
+    }
+
+    /// What has failed, in words: of a phase that took too long, which, with whom and
+    /// how long.
+    fn describe(&self, cause: &ureq::Error) -> String {
+        let (what, limit) = match cause {
+            ureq::Error::Timeout(Timeout::Connect) => ("connecting to", CONNECT),
+            ureq::Error::Timeout(Timeout::SendRequest | Timeout::SendBody) => {
+                ("sending a request to", SEND)
+            }
+            ureq::Error::Timeout(Timeout::RecvResponse) => ("the answer of", RECEIVE_HEAD),
+            ureq::Error::Timeout(Timeout::RecvBody) => ("the rest of an answer of", RECEIVE_BODY),
+            other => return other.to_string(),
+        };
+        let (server, limit) = (self.credentials.base_url(), self.longest(limit));
+        format!(
+            "{what} {server} timed out after {}",
+            duration::display(limit)
+        )
+    }
+
+    fn agent(&self, connector: impl Connector) -> Agent {
+        let longest = |limit| self.longest(limit);
         let config = Agent::config_builder()
             .proxy(None)
             .https_only(self.credentials.is_tls())
@@ -342,7 +367,7 @@ impl Calls<'_> {
             too_large: false,
             text: printable(&match tls.and_then(hint) {
                 Some(hint) => format!("{cause}; {hint}"),
-                None => cause.to_string(),
+                None => self.client.describe(&cause),
             }),
         }
     }
@@ -429,5 +454,28 @@ fn is_disconnect(cause: &ureq::Error) -> bool {
             BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn a_phase_that_took_too_long_is_named_with_the_server_and_the_limit() {
+        let server = "127.0.0.1:6443".parse().unwrap();
+        let credentials = Credentials::new(testing::access(server), testing::clock).unwrap();
+        let client = Client::new(Arc::new(credentials), Arc::default());
+        for (phase, what, limit) in [
+            (Timeout::Connect, "connecting to", CONNECT),
+            (Timeout::RecvResponse, "the answer of", RECEIVE_HEAD),
+        ] {
+            let limit = duration::display(limit);
+            let text = format!("{what} http://127.0.0.1:6443 timed out after {limit}");
+            assert_eq!(client.describe(&ureq::Error::Timeout(phase)), text);
+        }
+        let other = ureq::Error::HostNotFound;
+        assert_eq!(client.describe(&other), other.to_string());
     }
 }

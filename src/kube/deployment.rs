@@ -140,7 +140,14 @@ impl Deployment {
             Outcome::Unreachable => (Level::Warn, "unreachable"),
             Outcome::Unknown { .. } => (Level::Warn, "unknown"),
         };
-        log_once.raise(level, kind, &format!("{what}: {}", explanation(answer)));
+        // Unless the outcome is unknown, nothing was written.
+        let effect = match (request, kind) {
+            (_, "unknown") => "",
+            (Request::WriteScale { replicas: 0, .. }, _) => "; the app stays awake",
+            _ => "",
+        };
+        let text = format!("{what}: {}{effect}", explanation(answer));
+        log_once.raise(level, kind, &text);
     }
 
     /// What is to be told of that answer beside its outcome: rights that were

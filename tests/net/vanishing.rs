@@ -237,7 +237,7 @@ fn a_reader_that_pauses_before_and_after_the_end_of_its_connection_gets_everythi
         client.read_to_end(&mut got).unwrap();
         assert_eq!(got.len(), LEN);
     }
-    fixture.zpa.expect_log_times("both/relaying: finished", 2);
+    fixture.zpa.expect_log_times("both sides have ended", 2);
 }
 
 /// How often the kernel repeats what is not acknowledged, or asks whether a

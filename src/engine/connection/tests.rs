@@ -64,7 +64,7 @@ fn both_directions_end_in_every_order() {
                 Pod(Send("answer")),
                 Pod(Fin),
             ],
-            "client: answer FIN | pods: ask FIN | both/relaying: finished",
+            "client: answer FIN | pods: ask FIN | both sides have ended",
         ),
         (
             "the pod ends first",
@@ -75,12 +75,12 @@ fn both_directions_end_in_every_order() {
                 Client(Send("bye")),
                 Client(Fin),
             ],
-            "client: hello FIN | pods: bye FIN | both/relaying: finished",
+            "client: hello FIN | pods: bye FIN | both sides have ended",
         ),
         (
             "neither has sent a byte",
             &[Pod(Accept), Client(Fin), Pod(Fin)],
-            "client: FIN | pods: FIN | both/relaying: finished",
+            "client: FIN | pods: FIN | both sides have ended",
         ),
     ]);
 }
@@ -457,7 +457,7 @@ fn a_pod_that_closes_in_order_before_the_first_byte() {
         (
             "after the client's end it is an answer to that",
             &[Pod(Accept), Client(Fin), Pod(Fin)],
-            "client: FIN | pods: FIN | both/relaying: finished",
+            "client: FIN | pods: FIN | both sides have ended",
         ),
     ]);
 }
@@ -504,7 +504,7 @@ fn a_connection_that_has_ended_is_kept_until_a_small_window_has_taken_everything
     rig.play(&[Client(Read(2))]);
     assert_eq!(
         rig.story(),
-        "client: answer FIN | pods: ask FIN | both/relaying: finished"
+        "client: answer FIN | pods: ask FIN | both sides have ended"
     );
     assert_eq!((rig.orphaned, rig.leftovers()), (0, Vec::new()));
 }
