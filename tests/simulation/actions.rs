@@ -63,6 +63,10 @@ impl World<'_> {
                 });
                 self.oracle.hit(slot, now + time);
             }
+            Action::Fail(failure, time) => {
+                self.fail_a_pod(failure, time);
+                self.oracle.pod_fails(now + time);
+            }
             Action::Crash => {
                 self.crash();
                 self.oracle.hit(None, now + Duration::from_secs(10));

@@ -9,7 +9,7 @@ use zpa::cluster::{AddressSource, Pod};
 use zpa::daemon::interface::Message;
 
 use crate::deployment::{Change, Deployment, Who};
-use crate::pods::{Cause, Life, PodId};
+use crate::pods::{Cause, Failure, Life, PodId};
 use crate::process::State;
 use crate::sockets::Event as OnSocket;
 use crate::world::{Event, Pid, World};
@@ -148,6 +148,18 @@ impl World<'_> {
         }
         let lag = self.lag(50, 500);
         self.later(lag, Event::Reconcile);
+    }
+
+    /// A pod that is up fails for a while, and stays listed.
+    pub(crate) fn fail_a_pod(&mut self, failure: Failure, time: Duration) {
+        let up = self.pods.wanted();
+        let serving = |&pod: &PodId| self.pods.get(pod).life == Life::Serving;
+        let up: Vec<PodId> = up.into_iter().filter(serving).collect();
+        if !up.is_empty() {
+            let pod = self.rng.pick(&up);
+            self.pods.get(pod).failure = Some((failure, self.now + time));
+            self.tell(|| format!("   pod-{pod} fails: {failure:?}"));
+        }
     }
 
     // --- Slices ---

@@ -15,8 +15,10 @@
 
 mod actions;
 mod api;
+mod balancer;
 mod controllers;
 mod deployment;
+mod detours;
 mod mutants;
 mod oracle;
 mod plan;

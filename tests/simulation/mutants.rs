@@ -78,6 +78,13 @@ fn a_proxy_that_asks_everything_eight_times_is_noticed() {
     assert_noticed(rule, |plan| plan.mutant = Mutant::Eager);
 }
 
+/// A pod that takes no connection has the fewest, so that such a proxy prefers it.
+#[test]
+fn a_choice_that_prefers_the_failing_pod_is_noticed() {
+    let rule = "nobody waits for a pod that has failed beside another";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Forgetful);
+}
+
 /// As one whose first refusal is believed: it goes on without a lease for minutes.
 #[test]
 fn a_refusal_that_is_believed_at_once_is_noticed() {

@@ -142,6 +142,8 @@ pub struct Oracle {
     world: Time,
     /// Until when the controllers are slow.
     slow: Time,
+    /// Until when a pod fails that is listed, which makes proxies list again.
+    pods_fail: Time,
     /// The last change of scale.
     last_change: Option<Change>,
     /// The last change from zero.
@@ -172,6 +174,7 @@ impl Oracle {
             slots: BTreeMap::new(),
             world: Time::default(),
             slow: Time::default(),
+            pods_fail: Time::default(),
             last_change: None,
             last_wake: Time::default(),
             excuses: BTreeMap::new(),
@@ -255,6 +258,17 @@ impl Oracle {
     pub fn slowed(&mut self, until: Time) {
         self.slow = until;
         self.hit(None, until + Duration::from_secs(30));
+    }
+
+    /// A pod that is listed fails until then.
+    pub fn pod_fails(&mut self, until: Time) {
+        self.pods_fail = until.max(self.pods_fail);
+    }
+
+    /// Somebody waits for a pod that fails, and another one would take the connection.
+    pub fn waits_in_vain(&mut self, what: String, now: Time) {
+        let rule = "nobody waits for a pod that has failed beside another";
+        self.violated(rule, what, now);
     }
 
     /// Since when a process has met with no trouble.
@@ -366,6 +380,7 @@ impl Oracle {
         let count = shadow.requests.len();
         self.most_requests = self.most_requests.max(count);
         let quiet = replicas.map_or(Time::default(), |change| change.at);
+        let quiet = quiet.max(self.pods_fail);
         let is_calm = now.since(calm_since.max(quiet)) > MINUTE * 2;
         let asleep = replicas.is_some_and(|change| change.to == 0);
         let ceiling = match (is_calm, asleep) {

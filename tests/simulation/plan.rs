@@ -6,6 +6,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 
 use crate::deployment::{Flaws, Rights, Who};
+use crate::pods::Failure;
 use crate::rng::Rng;
 use crate::trouble::Trouble;
 
@@ -56,6 +57,8 @@ pub enum Action {
     Restrict(Option<usize>, Rights, Duration),
     /// A pod crashes.
     Crash,
+    /// A pod fails for that long although it is listed.
+    Fail(Failure, Duration),
 }
 
 impl Action {
@@ -79,6 +82,8 @@ impl Action {
             Action::Restrict(None, ..) => "rights missing for all",
             Action::Restrict(..) => "rights missing for one",
             Action::Crash => "pod crashes",
+            Action::Fail(Failure::Refuses, _) => "listed pod refuses",
+            Action::Fail(Failure::Swallows, _) => "listed pod swallows",
         };
         Some(name.to_owned())
     }
@@ -98,6 +103,8 @@ pub enum Mutant {
     Fast,
     /// It asks everything eight times.
     Eager,
+    /// It chooses pods without regard to what has failed.
+    Forgetful,
 }
 
 /// A run.
@@ -177,6 +184,7 @@ impl Plan {
         plan.role = rng.pick(&[Rights::SHIPPED, Rights::SHIPPED, Rights::ALL]);
         plan.draw_clients(&mut rng);
         plan.draw_faults(&mut rng);
+        plan.draw_failing_pods(&mut Rng::new(seed, 2));
         let end = Time::new(plan.horizon);
         plan.actions.retain(|(at, _)| *at <= end);
         plan.actions.sort_by_key(|(at, _)| *at);
@@ -239,6 +247,36 @@ impl Plan {
             }
             let action = self.draw_fault(rng.pick(&kinds), rng);
             self.actions.push((Time::new(at), action));
+        }
+    }
+
+    /// Pods that fail beside others, with clients who come meanwhile. A failure is
+    /// short, so that it excuses nobody who waits where there is no other pod.
+    fn draw_failing_pods(&mut self, rng: &mut Rng) {
+        if rng.chance(0.7) {
+            return;
+        }
+        let seconds = Duration::from_secs;
+        let mut at = Duration::ZERO;
+        loop {
+            at += rng.between(self.ttl, self.ttl * 3);
+            if at >= self.horizon {
+                return;
+            }
+            let scale = Action::Adjust(2 + rng.below(3) as u32);
+            self.actions.push((Time::new(at), scale));
+            let fails = at + rng.between(seconds(5), seconds(15));
+            let failure = rng.pick(&[Failure::Refuses, Failure::Swallows, Failure::Swallows]);
+            let time = rng.between(seconds(1), seconds(10));
+            let fault = Action::Fail(failure, time);
+            self.actions.push((Time::new(fails), fault));
+            for _ in 0..4 + rng.below(8) {
+                let slot = rng.below(self.slots);
+                let script = Script::draw(rng, self.ttl);
+                let comes = fails + rng.between(Duration::ZERO, time);
+                let client = Action::Connect(slot, script);
+                self.actions.push((Time::new(comes), client));
+            }
         }
     }
 

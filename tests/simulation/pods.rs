@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use zpa::clock::Time;
 use zpa::cluster::Pod;
 
 use crate::deployment::Change;
@@ -18,6 +19,16 @@ pub enum Cause {
     Scaled(Change),
     /// It has crashed.
     Crashed,
+}
+
+/// What a pod does to new connections that fails while it is listed as ready.
+/// Those that it has go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It refuses them.
+    Refuses,
+    /// It does not answer.
+    Swallows,
 }
 
 /// How far it has come.
@@ -43,6 +54,8 @@ pub struct SimPod {
     pub life: Life,
     /// Why it ends, if it does.
     pub cause: Option<Cause>,
+    /// How it treats new connections although it is listed, and until when.
+    pub failure: Option<(Failure, Time)>,
     /// How long it goes on serving once it was told to end.
     pub grace: Duration,
 }
@@ -75,6 +88,7 @@ impl SimPods {
             address: ([10, 0, high, low], 80).into(),
             life: Life::Starting,
             cause: None,
+            failure: None,
             grace,
         });
         id
@@ -88,6 +102,12 @@ impl SimPods {
     /// The pod with that address.
     pub fn at(&self, address: SocketAddr) -> Option<&SimPod> {
         self.0.iter().find(|pod| pod.address == address)
+    }
+
+    /// How the pod with that address fails at that time, if it does.
+    pub fn failure_at(&self, address: SocketAddr, now: Time) -> Option<Failure> {
+        let (failure, until) = self.at(address)?.failure?;
+        (now < until).then_some(failure)
     }
 
     /// Those that start or serve, the youngest last.

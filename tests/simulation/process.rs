@@ -139,11 +139,7 @@ impl Process {
     pub fn start(slot: usize, plan: &Plan, pid: usize, now: Time) -> Process {
         let mut rng = Rng::new(plan.seed, 1000 + pid as u64);
         let clock = BootClock::draw(plan, &mut rng);
-        let (blind, gateless) = (
-            plan.mutant == Mutant::Blind,
-            plan.mutant == Mutant::Gateless,
-        );
-        let sockets = SimSockets::new(plan.hold, blind, gateless);
+        let sockets = SimSockets::new(plan.hold, plan.mutant);
         let outbox = Rc::new(RefCell::new(Outbox::default()));
         let config = Config {
             idle_ttl: plan.ttl,

@@ -13,6 +13,9 @@ use zpa::clock::Time;
 use zpa::daemon::interface::Sockets;
 use zpa::engine::{BackendSpec, Counts};
 
+use crate::balancer::{Balancer, CONNECT_TIMEOUT, DOUBT_AFTER, Use};
+use crate::plan::Mutant;
+
 /// Names a client; they come in the order of their numbers.
 pub type ClientId = usize;
 
@@ -20,8 +23,6 @@ pub type ClientId = usize;
 /// the engine.
 const FIRST_REST: Duration = Duration::from_millis(10);
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// How long one address may take to answer.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the network does to a proxy.
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +82,15 @@ struct Round {
 
 enum State {
     Parked,
-    Dialing { address: SocketAddr, round: Round },
+    Dialing {
+        address: SocketAddr,
+        since: Time,
+        round: Round,
+    },
     Resting,
-    Relaying { address: SocketAddr },
+    Relaying {
+        address: SocketAddr,
+    },
 }
 
 struct Connection {
@@ -105,6 +112,14 @@ impl Connection {
         !matches!(self.stage, State::Relaying { .. })
     }
 
+    /// The address that owes it an answer, and since when.
+    fn dial(&self) -> Option<(SocketAddr, Time)> {
+        match self.stage {
+            State::Dialing { address, since, .. } => Some((address, since)),
+            State::Parked | State::Resting | State::Relaying { .. } => None,
+        }
+    }
+
     fn address(&self) -> Option<SocketAddr> {
         match self.stage {
             State::Dialing { address, .. } | State::Relaying { address } => Some(address),
@@ -124,6 +139,7 @@ pub struct SimSockets {
     effects: Vec<(ClientId, Effect)>,
     connections: BTreeMap<ClientId, Connection>,
     backends: Vec<SocketAddr>,
+    balancer: Balancer,
     fallback: Option<SocketAddr>,
     gate_open: bool,
     accepting: bool,
@@ -132,15 +148,16 @@ pub struct SimSockets {
 
 impl SimSockets {
     /// Listens, with the gate shut and no address to dial.
-    pub fn new(hold_timeout: Duration, blind: bool, gateless: bool) -> Self {
+    pub fn new(hold_timeout: Duration, mutant: Mutant) -> Self {
         SimSockets {
             hold_timeout,
-            blind,
-            gateless,
+            blind: mutant == Mutant::Blind,
+            gateless: mutant == Mutant::Gateless,
             inbox: Vec::new(),
             effects: Vec::new(),
             connections: BTreeMap::new(),
             backends: Vec::new(),
+            balancer: Balancer::new(mutant == Mutant::Forgetful),
             fallback: None,
             gate_open: false,
             accepting: true,
@@ -179,6 +196,20 @@ impl SimSockets {
         served.map(|(&client, _)| client)
     }
 
+    /// Whom each dial that is under way is for, where it goes, and since when.
+    pub fn dialing(&self) -> impl Iterator<Item = (ClientId, SocketAddr, Time)> + '_ {
+        let dial = |(&client, it): (&ClientId, &Connection)| {
+            let (address, since) = it.dial()?;
+            Some((client, address, since))
+        };
+        self.connections.iter().filter_map(dial)
+    }
+
+    /// The addresses that may be dialled.
+    pub fn backends(&self) -> &[SocketAddr] {
+        &self.backends
+    }
+
     /// Since when the one has waited that has waited longest.
     pub fn waiting_since(&self) -> Option<Time> {
         let waiting = self.connections.values().filter(|c| c.is_waiting());
@@ -205,7 +236,10 @@ impl SimSockets {
                 self.effects.push((client, Effect::ToClient(bytes)));
             }
             Event::Finished => self.close(client, End::Finished),
-            Event::Gone => self.close(client, End::ClientGone),
+            Event::Gone => {
+                self.give_up_the_dial(client, now);
+                self.close(client, End::ClientGone);
+            }
             Event::Connected { attempt } if attempt == attempts => self.connected(client),
             Event::Failed { attempt, answered } if attempt == attempts => {
                 self.attempt_failed(client, answered, now);
@@ -269,18 +303,19 @@ impl SimSockets {
             return self.park(client);
         }
         let fell_back = round.fell_back;
-        let target = self.next_target(&mut round);
+        let target = self.next_target(&mut round, now);
         if (target.is_none() || round.fell_back) && !fell_back && !round.tried.is_empty() {
             self.counts.exhausted += 1;
         }
-        let Some(address) = target else {
+        let Some((address, patience)) = target else {
             return self.rest(client, now);
         };
-        self.set(
-            client,
-            State::Dialing { address, round },
-            Some(now + CONNECT_TIMEOUT),
-        );
+        let stage = State::Dialing {
+            address,
+            since: now,
+            round,
+        };
+        self.set(client, stage, Some(now + patience));
         if let Some(connection) = self.connections.get_mut(&client) {
             connection.attempts += 1;
             let attempt = connection.attempts;
@@ -289,20 +324,35 @@ impl SimSockets {
         }
     }
 
-    fn next_target(&mut self, round: &mut Round) -> Option<SocketAddr> {
-        let load = |address: &SocketAddr| {
-            let all = self.connections.values();
-            all.filter(|c| c.address() == Some(*address)).count()
-        };
-        let untried = self.backends.iter().filter(|a| !round.tried.contains(a));
-        if let Some(&address) = untried.min_by_key(|a| load(a)) {
-            return Some(address);
+    fn next_target(&mut self, round: &mut Round, now: Time) -> Option<(SocketAddr, Duration)> {
+        let untried = self.backends.iter().copied();
+        let untried: Vec<SocketAddr> = untried.filter(|a| !round.tried.contains(a)).collect();
+        let listed = self.uses();
+        if let Some(picked) = self.balancer.pick(&untried, &listed, now) {
+            return Some(picked);
         }
         if round.answered || round.fell_back || round.tried.is_empty() {
             return None;
         }
         round.fell_back = true;
-        self.fallback
+        self.fallback.map(|address| (address, CONNECT_TIMEOUT))
+    }
+
+    /// What the connections do at each address that is listed.
+    fn uses(&self) -> BTreeMap<SocketAddr, Use> {
+        let none = self.backends.iter().map(|&a| (a, Use::default()));
+        let mut uses: BTreeMap<SocketAddr, Use> = none.collect();
+        for connection in self.connections.values() {
+            let address = connection.address();
+            let Some(used) = address.and_then(|address| uses.get_mut(&address)) else {
+                continue;
+            };
+            used.connections += 1;
+            if let Some((_, since)) = connection.dial() {
+                used.unanswered = Some(used.unanswered.map_or(since, |at| at.min(since)));
+            }
+        }
+        uses
     }
 
     fn rest(&mut self, client: ClientId, now: Time) {
@@ -319,18 +369,24 @@ impl SimSockets {
         let Some(connection) = self.connections.get_mut(&client) else {
             return;
         };
-        let State::Dialing { address, round } = &connection.stage else {
+        let State::Dialing { address, round, .. } = &connection.stage else {
             return;
         };
         let mut round = round.clone();
-        round.tried.push(*address);
+        let address = *address;
+        round.tried.push(address);
         round.answered |= answered;
+        self.balancer.failed(address, now);
         self.counts.failed_dials += 1;
         self.dial(client, round, now);
     }
 
     /// A pod has answered. If the gate has been shut meanwhile, it is left.
     fn connected(&mut self, client: ClientId) {
+        let dial = self.connections.get(&client).and_then(Connection::dial);
+        if let Some((address, _)) = dial {
+            self.balancer.succeeded(address);
+        }
         if !self.is_open() {
             return self.park(client);
         }
@@ -375,12 +431,23 @@ impl SimSockets {
         }
         self.counts.waiting += 1;
         self.counts.failed_dials += 1;
+        self.balancer.failed(address, now);
         let round = Round {
             tried: vec![address],
             answered: true,
             fell_back: false,
         };
         self.dial(client, round, now);
+    }
+
+    /// A dial that is given up says something of its address if it was doubted.
+    fn give_up_the_dial(&mut self, client: ClientId, now: Time) {
+        let dial = self.connections.get(&client).and_then(Connection::dial);
+        if let Some((address, since)) = dial
+            && now >= since + DOUBT_AFTER
+        {
+            self.balancer.failed(address, now);
+        }
     }
 
     fn close(&mut self, client: ClientId, end: End) {

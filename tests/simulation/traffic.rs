@@ -8,7 +8,7 @@ use zpa::policy::Phase;
 
 use crate::oracle::{ClientResult, Dial};
 use crate::plan::Script;
-use crate::pods::Life;
+use crate::pods::{Failure, Life};
 use crate::process::State;
 use crate::sockets::{ClientId, Effect, End, Event as OnSocket};
 use crate::world::{Event, Pid, World};
@@ -159,14 +159,21 @@ impl World<'_> {
         self.clients[client].dial = Some(Dial { at, leased });
         let pod = self.pod_behind(address);
         let life = pod.and_then(|pod| self.pods.at(pod)).map(|pod| pod.life);
+        let failure = pod.and_then(|pod| self.pods.failure_at(pod, at));
         self.clients[client].pod = pod;
-        self.tell(|| format!("p{pid} dials {address} for c{client}: {life:?}"));
+        self.tell(|| format!("p{pid} dials {address} for c{client}: {life:?}, {failure:?}"));
         let answered = true;
-        let event = match life {
-            Some(Life::Serving | Life::Ending) => OnSocket::Connected { attempt },
-            Some(Life::Starting | Life::Refusing) => OnSocket::Failed { attempt, answered },
+        let event = match (life, failure) {
             // Nobody answers: the proxy's own time-out ends it.
-            Some(Life::Gone) | None => return,
+            (Some(Life::Gone) | None, _) | (_, Some(Failure::Swallows)) => return,
+            (Some(Life::Serving | Life::Ending), None) => {
+                self.learned.answered(pid, address);
+                OnSocket::Connected { attempt }
+            }
+            _ => {
+                self.learned.failed(pid, address, at);
+                OnSocket::Failed { attempt, answered }
+            }
         };
         let hop = self.hop() * 2;
         self.later(hop, Event::Socket(pid, client, event));

@@ -7,6 +7,7 @@ use zpa::clock::Time;
 use zpa::cluster::{Outcome, Pod, Request};
 
 use crate::deployment::{Change, Deployment};
+use crate::detours::Learned;
 use crate::oracle::{Oracle, Violation, Waiting};
 use crate::plan::{Plan, Script};
 use crate::pods::{PodId, SimPods};
@@ -96,6 +97,7 @@ pub struct World<'a> {
     pub(crate) deployment: Deployment,
     pub(crate) restrictions: Vec<Restriction>,
     pub(crate) pods: SimPods,
+    pub(crate) learned: Learned,
     pub(crate) slices: (u64, Rc<Vec<Pod>>),
     pub(crate) slow_controllers: Time,
     pub(crate) slow_pods: Time,
@@ -136,6 +138,7 @@ impl<'a> World<'a> {
             deployment: Deployment::new(plan.replicas, plan.flaws),
             restrictions: Vec::new(),
             pods: SimPods::default(),
+            learned: Learned::default(),
             slices: (0, Rc::new(Vec::new())),
             slow_controllers: Time::default(),
             slow_pods: Time::default(),
@@ -240,6 +243,7 @@ impl<'a> World<'a> {
             .collect();
         self.oracle
             .check(self.deployment.replicas(), &waiting, self.now);
+        self.check_for_detours();
         self.later(CHECK_INTERVAL, Event::Check);
     }
 
