@@ -11,7 +11,7 @@ use support::program::PATIENCE;
 use support::sandbox::anything;
 
 use crate::fixture::{Fixture, greet, listen};
-use crate::network::{CLIENT, Network, OTHER_POD, POD, is_slow, restricted};
+use crate::network::{CLIENT, Network, OTHER_POD, POD, THIRD_POD, is_slow, restricted};
 
 /// How many connections are opened where that may take minutes,
 const CONNECTIONS: usize = 100_000;
@@ -32,7 +32,7 @@ const FIRST_PORT: usize = 2000;
 const PODS: [Ipv4Addr; 4] = [
     POD,
     OTHER_POD,
-    Ipv4Addr::new(10, 0, 1, 4),
+    THIRD_POD,
     Ipv4Addr::new(10, 0, 1, 5),
 ];
 const PORTS: (&str, &str) = ("ipv4/ip_local_port_range", "1024 65535");
@@ -98,7 +98,6 @@ fn possible() -> usize {
 fn prepare(network: &Network) {
     for (namespace, address) in [
         (&network.clients, CLIENTS[1]),
-        (&network.pods, PODS[2]),
         (&network.pods, PODS[3]),
     ] {
         let more = format!("address add {address}/24 dev eth0");
