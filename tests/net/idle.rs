@@ -29,12 +29,7 @@ const CLIENTS: [Ipv4Addr; 2] = [CLIENT, Ipv4Addr::new(10, 0, 0, 3)];
 const FIRST_PORT: usize = 2000;
 /// The pods, each of which `zpa` can have as many connections with as it has ports.
 /// Once half of them are taken, it takes the kernel long to find a free one.
-const PODS: [Ipv4Addr; 4] = [
-    POD,
-    OTHER_POD,
-    THIRD_POD,
-    Ipv4Addr::new(10, 0, 1, 5),
-];
+const PODS: [Ipv4Addr; 4] = [POD, OTHER_POD, THIRD_POD, Ipv4Addr::new(10, 0, 1, 5)];
 const PORTS: (&str, &str) = ("ipv4/ip_local_port_range", "1024 65535");
 
 /// What is resident of `zpa`, its program included, with all of them open.
@@ -96,10 +91,7 @@ fn possible() -> usize {
 }
 
 fn prepare(network: &Network) {
-    for (namespace, address) in [
-        (&network.clients, CLIENTS[1]),
-        (&network.pods, PODS[3]),
-    ] {
+    for (namespace, address) in [(&network.clients, CLIENTS[1]), (&network.pods, PODS[3])] {
         let more = format!("address add {address}/24 dev eth0");
         namespace.run("ip", &more).unwrap();
     }
