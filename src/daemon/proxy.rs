@@ -356,12 +356,14 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.execute_commands(now);
     }
 
-    /// Has the endpoints listed afresh if somebody waits for one in vain, though the
-    /// app has replicas, and nothing is heard of them.
+    /// Has the endpoints listed afresh if somebody waits for one in vain, and nothing
+    /// is heard of them, though they were never listed, or the app may have replicas:
+    /// it has, or was never read.
     fn relist_if_stale(&mut self, now: Time) {
-        let is_up = self.context().is_up && self.backends == 0;
-        let is_unexplained = is_up && self.no_address().is_none();
-        let is_awaited = is_unexplained && self.sockets.counts().waiting > 0;
+        let is_asleep = self.policy.replicas().is_some_and(|(count, _)| count == 0);
+        let is_expected = !is_asleep || self.endpoints_updated.is_none();
+        let is_unexplained = self.backends == 0 && self.no_address().is_none();
+        let is_awaited = is_expected && is_unexplained && self.sockets.counts().waiting > 0;
         if self.silence.update(is_awaited, now) {
             self.api.relist_unless_newer(now - silence::LONGEST);
         }

@@ -161,6 +161,8 @@ impl<R: Fn(Report)> Reflector<R> {
 
     /// Hands a page of a list over.
     fn page<T: Source>(&mut self, page: Page<T>) {
+        // A long list is alive while its pages come.
+        self.signal.heard((self.clock)());
         let items = page.items.into_iter().map(T::into_object).collect();
         let is_first = page.is_first;
         self.handle(Event::Watcher(watcher::Event::Page { items, is_first }));

@@ -89,7 +89,7 @@ impl RelistSignal {
         self.state().closed
     }
 
-    /// The watch has shown something.
+    /// The watch has shown something, or a page of a list has come.
     pub(super) fn heard(&self, now: Time) {
         self.state().heard = Some(now);
     }

@@ -7,6 +7,7 @@ mod faults;
 mod kubeconfig;
 mod large;
 mod log;
+mod patience;
 mod settings;
 mod several;
 mod side_by_side;
