@@ -46,6 +46,8 @@ pub trait Api {
     fn relist_unless_newer(&mut self, seen: Time);
     /// Whether somebody waits for an endpoint.
     fn set_waiting(&mut self, is_waiting: bool);
+    /// The proxy drains: a right or an object that is gone is no warning any more.
+    fn set_draining(&mut self);
 }
 
 /// What comes in from outside the loop.

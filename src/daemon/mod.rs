@@ -142,6 +142,10 @@ impl Api for Outside {
     fn set_waiting(&mut self, is_waiting: bool) {
         self.api.set_waiting(is_waiting);
     }
+
+    fn set_draining(&mut self) {
+        self.api.set_draining();
+    }
 }
 
 impl Daemon {

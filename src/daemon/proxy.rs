@@ -545,6 +545,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             duration::display(self.terms.drain_timeout)
         );
         self.drain = Drain::Delay { until: now + delay };
+        self.api.set_draining();
         None
     }
 

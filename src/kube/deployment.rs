@@ -36,6 +36,8 @@ pub(super) struct Deployment {
 /// What each kind of request has run into.
 #[derive(Default)]
 struct Logs {
+    /// The proxy drains: a right or an object that is gone is no warning.
+    is_draining: bool,
     read: LogOnce,
     read_scale: LogOnce,
     write: LogOnce,
@@ -123,15 +125,25 @@ impl Deployment {
         outcome
     }
 
+    /// The proxy drains: see [`super::Handle::set_draining`].
+    pub(super) fn set_draining(&self) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.is_draining = true;
+    }
+
     /// A line for each change of what comes back; a conflict is everyday.
     pub(super) fn say(&self, request: &Request, answer: &Answer) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_draining = logs.is_draining;
         let log_once = logs.of(request);
         let what = described(request);
         let (level, kind) = match classify(answer) {
             Outcome::Scale(_) => return log_once.clear(&format!("{what}: works again")),
             Outcome::Conflict => {
                 return log::debug!("{what}: the Deployment has changed meanwhile");
+            }
+            Outcome::Forbidden | Outcome::Unauthorized | Outcome::NotFound if is_draining => {
+                (Level::Debug, "gone")
             }
             Outcome::Forbidden => (Level::Warn, "forbidden"),
             Outcome::Unauthorized => (Level::Warn, "unauthorized"),

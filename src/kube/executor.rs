@@ -25,6 +25,11 @@ impl RequestQueue {
         self.changed.notify_all();
     }
 
+    /// The proxy drains: see [`super::Handle::set_draining`].
+    pub(super) fn set_draining(&self) {
+        self.deployment.set_draining();
+    }
+
     /// Ends the workers.
     pub(super) fn close(&self) {
         self.scheduler().closed = true;

@@ -203,6 +203,14 @@ impl Handle {
         self.relist.set_waiting(is_waiting);
     }
 
+    /// The proxy drains. When everything is deleted at once, the Role and the objects
+    /// go before the proxy does: from now on refusals (401, 403), objects that are not
+    /// found, and whatever keeps endpoints from being listed are logged at debug.
+    pub fn set_draining(&self) {
+        self.queue.set_draining();
+        self.relist.set_draining();
+    }
+
     /// The requests that were made since the start.
     pub fn requests(&self) -> &Requests {
         &self.requests

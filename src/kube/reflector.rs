@@ -194,6 +194,7 @@ impl<R: Fn(Report)> Reflector<R> {
     }
 
     fn handle(&mut self, event: Event<'_>) -> Action {
+        self.core.set_draining(self.signal.is_draining());
         self.core.handle(event, (self.clock)())
     }
 

@@ -19,6 +19,7 @@ pub(super) struct RelistSignal {
 struct State {
     requested: bool,
     closed: bool,
+    is_draining: bool,
     is_waiting: bool,
     /// What the reflector was told of that.
     told_waiting: bool,
@@ -76,6 +77,15 @@ impl RelistSignal {
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// The proxy drains: see [`super::Handle::set_draining`].
+    pub(super) fn set_draining(&self) {
+        self.state().is_draining = true;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.state().is_draining
     }
 
     /// Ends the reflector.

@@ -8,6 +8,7 @@ mod kubeconfig;
 mod large;
 mod log;
 mod patience;
+mod removal;
 mod settings;
 mod several;
 mod side_by_side;

@@ -45,6 +45,8 @@ impl Api for SimApi {
     }
 
     fn set_waiting(&mut self, _is_waiting: bool) {}
+
+    fn set_draining(&mut self) {}
 }
 
 struct Out {

@@ -145,6 +145,11 @@ impl Core {
         self.action(now)
     }
 
+    /// Whether the proxy drains, so that no line about the endpoints is a warning.
+    pub(super) fn set_draining(&mut self, is_draining: bool) {
+        self.status.set_draining(is_draining);
+    }
+
     /// When [`Core::handle`] is to be called though nothing has happened, if the
     /// action was to wait.
     pub(super) fn poll_timeout(&self) -> Option<Time> {

@@ -24,6 +24,7 @@ pub(super) enum Output {
 /// What was said already, and what is to be said now.
 pub(super) struct StatusReporter {
     outputs: Vec<Output>,
+    is_draining: bool,
     namespace: String,
     service: String,
     port: Option<PortRef>,
@@ -45,6 +46,7 @@ impl StatusReporter {
     pub(super) fn new(config: &Config) -> Self {
         StatusReporter {
             outputs: Vec::new(),
+            is_draining: false,
             namespace: printable(&config.namespace),
             service: printable(&config.service),
             port: config.port.clone(),
@@ -64,6 +66,21 @@ impl StatusReporter {
     /// What has come up since this was last asked, in order.
     pub(super) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
+    }
+
+    /// Whether the proxy drains.
+    pub(super) fn set_draining(&mut self, is_draining: bool) {
+        self.is_draining = is_draining;
+    }
+
+    /// The level of a line about endpoints that cannot be had: debug while the proxy
+    /// drains, since rights and objects go before it when everything is deleted at
+    /// once.
+    fn unless_draining(&self, level: Level) -> Level {
+        match self.is_draining {
+            true => Level::Debug,
+            false => level,
+        }
     }
 
     /// A list has shown these pods: they are reported though they may be the same.
@@ -111,7 +128,8 @@ impl StatusReporter {
             true => self.do_without_service(why),
             false => {
                 let text = format!("the Service cannot be read ({why}): trying again");
-                let level = self.service_log.level(Level::Info, "doubted");
+                let level = self.unless_draining(Level::Info);
+                let level = self.service_log.level(level, "doubted");
                 self.log(level, text);
             }
         }
@@ -121,7 +139,8 @@ impl StatusReporter {
         let text = format!(
             "the Service cannot be read ({why}): if no pod answers, its cluster IP will not be tried"
         );
-        let level = self.service_log.level(Level::Warn, "service");
+        let level = self.unless_draining(Level::Warn);
+        let level = self.service_log.level(level, "service");
         self.log(level, text);
     }
 
@@ -159,6 +178,7 @@ impl StatusReporter {
     }
 
     fn missing_service(&mut self, level: Level, kind: &'static str, text: String) {
+        let level = self.unless_draining(level);
         let level = self.service_log.level(level, kind);
         self.log(level, text.clone());
         self.report(Report::Trouble(text));
@@ -185,6 +205,7 @@ impl StatusReporter {
                 "watching v1 Endpoints until they can be",
             ),
         };
+        let level = self.unless_draining(level);
         let level = self.source_log.level(level, kind);
         self.log(
             level,
@@ -267,6 +288,7 @@ impl StatusReporter {
     pub(super) fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
         let service = &self.service;
         let text = format!("the endpoints of the Service {service} cannot be listed: {why}");
+        let level = self.unless_draining(level);
         let level = self.trouble.level(level, kind);
         self.log(level, text.clone());
         self.report(Report::Trouble(text));
