@@ -122,6 +122,21 @@ pub struct Flaws {
     /// What was refused once to a proxy is refused to it for five minutes, as if it
     /// believed the first refusal.
     pub believes_at_once: bool,
+    /// Proxies do not see how long a lease holds, as if each took its own TTL for that
+    /// of all.
+    pub hides_ttls: bool,
+}
+
+impl Flaws {
+    /// What a proxy takes a reply for.
+    pub fn read_by_a_proxy(self, mut outcome: Outcome) -> Outcome {
+        if let Outcome::Scale(scale) = &mut outcome
+            && self.hides_ttls
+        {
+            scale.lease_ttl = None;
+        }
+        outcome
+    }
 }
 
 /// The object.

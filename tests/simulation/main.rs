@@ -34,6 +34,7 @@ mod sockets;
 mod totals;
 mod traffic;
 mod trouble;
+mod ttls;
 mod world;
 
 use std::fmt::Write;

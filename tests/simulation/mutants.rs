@@ -99,6 +99,12 @@ fn a_lease_that_cannot_be_read_and_is_taken_for_none_is_noticed() {
 }
 
 #[test]
+fn a_longer_lease_that_is_taken_for_a_short_one_is_noticed() {
+    let rule = "nobody sleeps under the lease of another";
+    assert_noticed(rule, |plan| plan.flaws.hides_ttls = true);
+}
+
+#[test]
 fn the_same_seed_makes_the_same_run() {
     let trace = |seed| play(&Plan::draw(seed), true).trace;
     for seed in 0..5 {

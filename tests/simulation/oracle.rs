@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{Outcome, Request, ResourceVersion};
+use zpa::cluster::{LeaseToken, Outcome, Request, ResourceVersion, Scale};
 use zpa::policy;
 use zpa::policy::lease::Lease;
 use zpa::policy::pods::RELEASE_AFTER;
 
 use crate::deployment::{self, Change, Who};
+use crate::plan::Plan;
 use crate::pods::Cause;
 use crate::sockets::End;
 
@@ -49,6 +50,9 @@ pub enum ClientResult {
     PodCrashed,
     /// Its pod was killed by a human, or by a controller that is not ours.
     ScaledByOthers,
+    /// A proxy with a shorter TTL has put the app to sleep that has seen no lease of
+    /// its proxy, because other renewals have hidden them.
+    LeaseHidden,
     /// Its proxy was stopped for so long that its lease has run out.
     ProxyStopped,
     /// Its proxy could not renew for longer than its lease, others could:
@@ -123,6 +127,8 @@ struct Shadow {
     /// The versions that replies have shown since the last write that may have
     /// been done, or was refused because of the version.
     read: Vec<ResourceVersion>,
+    /// The leases that replies have shown it.
+    shown: Shown,
     open: usize,
     /// When a connection has ended last.
     last_close: Option<Time>,
@@ -131,9 +137,35 @@ struct Shadow {
     requests: VecDeque<(Time, String)>,
 }
 
+/// What a process was shown of leases.
+#[derive(Default)]
+struct Shown {
+    token: Option<LeaseToken>,
+    /// When a renewal was first shown to it last, by the TTL of who has renewed.
+    renewals: BTreeMap<Duration, Time>,
+}
+
+impl Shown {
+    /// A reply has shown this.
+    fn reply(&mut self, scale: &Scale, now: Time) {
+        if scale.lease_token.is_some() && scale.lease_token != self.token {
+            self.token.clone_from(&scale.lease_token);
+            self.renewals.extend(scale.lease_ttl.map(|ttl| (ttl, now)));
+        }
+    }
+
+    /// Whether it has seen a renewal since then by who has that TTL or a longer one.
+    fn has_seen(&self, ttl: Duration, since: Time) -> bool {
+        self.renewals.range(ttl..).any(|(_, at)| *at >= since)
+    }
+}
+
 /// The watcher.
 pub struct Oracle {
+    /// The longest idle TTL,
     ttl: Duration,
+    /// and that of each place.
+    ttls: Vec<Duration>,
     drift: f64,
     shadows: Vec<Shadow>,
     /// Until when each place is in trouble.
@@ -166,10 +198,11 @@ pub struct Oracle {
 
 impl Oracle {
     /// Knows nobody yet.
-    pub fn new(ttl: Duration, drift: f64) -> Self {
+    pub fn new(plan: &Plan) -> Self {
         Oracle {
-            ttl,
-            drift,
+            ttl: plan.ttl,
+            ttls: (0..plan.slots).map(|slot| plan.ttl_of(slot)).collect(),
+            drift: plan.drift,
             shadows: Vec::new(),
             slots: BTreeMap::new(),
             world: Time::default(),
@@ -208,6 +241,7 @@ impl Oracle {
             last_stop: None,
             stirred: now,
             read: Vec::new(),
+            shown: Shown::default(),
             open: 0,
             last_close: None,
             last_leased: None,
@@ -366,7 +400,7 @@ impl Oracle {
         let calm_since = self.calm_since(pid);
         let replicas = self.last_change;
         let polls = |interval: Duration| MINUTE.as_millis() / interval.as_millis();
-        let short_ttl = polls((self.ttl / 5).min(policy::POLL)) - polls(policy::POLL);
+        let short_ttl = polls((self.ttl_of(pid) / 5).min(policy::POLL)) - polls(policy::POLL);
         let short_ttl = 2 * short_ttl as usize;
         let shadow = &mut self.shadows[pid];
         shadow.requests.push_back((now, kind));
@@ -409,13 +443,14 @@ impl Oracle {
         rate: f64,
         now: Time,
     ) {
-        let length = Lease::length(self.ttl).div_f64(rate);
+        let length = Lease::length(self.ttl_of(pid)).div_f64(rate);
         let shadow = &mut self.shadows[pid];
         shadow.stirred = now;
         let sent = shadow.renewing.remove(&ticket);
         match outcome {
             Outcome::Scale(scale) => {
                 shadow.read.push(scale.version.clone());
+                shadow.shown.reply(scale, now);
                 if scale.replicas == 0 {
                     shadow.lease_ends = true;
                 } else if let Some(sent) = sent {
@@ -471,39 +506,58 @@ impl Oracle {
         }
     }
 
+    fn ttl_of(&self, pid: usize) -> Duration {
+        self.ttls[self.shadows[pid].slot]
+    }
+
     /// Clocks may differ a little in speed.
-    fn whole_ttl(&self) -> Duration {
-        self.ttl.mul_f64(1.0 - 2.0 * self.drift)
+    fn whole_ttl(&self, pid: usize) -> Duration {
+        self.ttl_of(pid).mul_f64(1.0 - 2.0 * self.drift)
+    }
+
+    /// Whether the writer, whose TTL is the shorter one, may have missed every lease of
+    /// that proxy: one that it sees is respected for twice its length.
+    fn is_hidden(&self, writer: usize, pid: usize, now: Time) -> bool {
+        let ttl = self.ttl_of(pid);
+        let since = now - self.whole_ttl(pid) * 2;
+        self.ttl_of(writer) < ttl && !self.shadows[writer].shown.has_seen(ttl, since)
     }
 
     fn check_the_writer(&mut self, writer: usize, now: Time) {
         let started = self.shadows[writer].started;
-        if now < started + self.whole_ttl() {
+        if now < started + self.whole_ttl(writer) {
             let what = format!("p{writer} sleeps, and has started at {started:?}");
             self.violated("a restart needs a whole TTL before it sleeps", what, now);
         }
         let since = self.last_wake;
         let calm = self.calm_since(writer) < since && self.shadows[writer].started < since;
-        if calm && now < since + self.whole_ttl() {
+        if calm && now < since + self.whole_ttl(writer) {
             let what = format!("p{writer} sleeps, and somebody has woken the app at {since:?}");
             self.violated("a wake starts a whole TTL", what, now);
         }
     }
 
     fn check_the_others(&mut self, writer: usize, pid: usize, now: Time) {
-        if self.has_lease(pid, now) {
+        let is_hidden = self.is_hidden(writer, pid, now);
+        if self.has_lease(pid, now) && !is_hidden {
             let what = format!(
                 "p{writer} sleeps, and p{pid} is leased: {:?}",
                 self.shadows[pid].lease
             );
             self.violated("nobody sleeps under the lease of another", what, now);
         }
-        if let Some(told) = self.excuse(pid, now) {
+        let hidden = is_hidden && self.has_lease(pid, now);
+        let hidden = hidden.then_some(ClientResult::LeaseHidden);
+        if let Some(told) = self.excuse(pid, now).or(hidden) {
             self.excuses.insert((now, pid), told);
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
         let last = self.shadows[pid].last_leased;
-        if calm && last.is_some_and(|last| now < last + self.whole_ttl()) {
+        let respected = match is_hidden {
+            true => writer,
+            false => pid,
+        };
+        if calm && last.is_some_and(|last| now < last + self.whole_ttl(respected)) {
             let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");
             self.violated(
                 "the app sleeps no sooner than a TTL after the last connection",
@@ -578,6 +632,8 @@ impl Oracle {
         match (dial, self.excuses.get(&(slept, pid))) {
             (Some(dial), _) if !dial.leased => Some(ClientResult::FailedOpen),
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
+            // It goes on believing in the lease until it hears of the sleep.
+            (Some(_), Some(&excuse @ ClientResult::LeaseHidden)) => Some(excuse),
             (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
                 Some(ClientResult::SlowControllers)
             }

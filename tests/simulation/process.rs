@@ -142,7 +142,7 @@ impl Process {
         let sockets = SimSockets::new(plan.hold, plan.mutant);
         let outbox = Rc::new(RefCell::new(Outbox::default()));
         let config = Config {
-            idle_ttl: plan.ttl,
+            idle_ttl: plan.ttl_of(slot),
             wake_replicas: 1,
             ..Config::default()
         };

@@ -145,7 +145,7 @@ impl World<'_> {
             let rate = process.clock.rate;
             process.mailbox.push(Message::Reply {
                 id,
-                outcome: outcome.clone(),
+                outcome: self.plan.flaws.read_by_a_proxy(outcome.clone()),
             });
             self.oracle
                 .heard(pid, ticket, &request, &outcome, rate, self.now);

@@ -80,11 +80,12 @@ impl Search {
 
     /// Leaves out what is not a action.
     fn simplify(&mut self) {
-        let simplifications: [fn(&mut Plan); 4] = [
+        let simplifications: [fn(&mut Plan); 5] = [
             |plan| plan.noise = 0.0,
             |plan| plan.ambush = 0.0,
             |plan| plan.drift = 0.0,
             |plan| plan.fallback = false,
+            |plan| plan.shorter = None,
         ];
         for simplify in simplifications {
             let mut simpler = self.best.clone();

@@ -146,7 +146,7 @@ impl<'a> World<'a> {
             processes: Vec::new(),
             clients: Vec::new(),
             ambushers: Vec::new(),
-            oracle: Oracle::new(plan.ttl, plan.drift),
+            oracle: Oracle::new(plan),
             totals: Totals::default(),
             rng: Rng::new(plan.seed, 1),
             trace: with_trace.then(Vec::new),
