@@ -206,7 +206,12 @@ impl Engine {
     pub(super) fn close(&mut self, key: usize, end: End, now: Time) {
         let connection = self.connections.remove(key);
         let age = duration::display(connection.age(now));
-        debug!("#{} ended after {age}: {end}", connection.serial());
+        let verb = if end == End::Finished {
+            "finished"
+        } else {
+            "ended"
+        };
+        debug!("#{} {verb} after {age}: {end}", connection.serial());
         self.held.remove(&connection.serial());
         let shared = &mut self.shared;
         shared.tally.ended(end);

@@ -325,7 +325,7 @@ fn a_second_signal_while_nothing_is_open_ends_at_once_and_well() {
     let mut client = zpa.connect();
     echo(&mut client, "before");
     client.shutdown(Shutdown::Write).unwrap();
-    zpa.expect_log("#0 ended after ");
+    zpa.expect_log("#0 finished after ");
     zpa.expect_log(": both sides have ended");
     zpa.signal("TERM");
     zpa.expect_log("SIGTERM");
