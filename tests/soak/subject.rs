@@ -167,8 +167,8 @@ impl Book {
         history
             .unwrap_or_else(|| panic!("it has ended before: {line}"))
             .push_str(line);
-        let ends = ["both/", "client/", "backend/", "zpa/"];
-        if ends.iter().any(|who| what.starts_with(who)) {
+        let ends = ["finished after ", "ended after "];
+        if ends.iter().any(|end| what.starts_with(end)) {
             self.open.remove(&serial);
         }
     }
