@@ -30,6 +30,10 @@ use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
 
+mod backpressure;
+
+use backpressure::Paused;
+
 /// How many bytes one direction may move at once when an event comes. What is
 /// left waits in the run queue.
 const PROMPT_BYTES: usize = 64 * 1024;
@@ -42,6 +46,7 @@ pub struct Connection<S> {
     deadline: Option<Time>,
     dialer: Dialer,
     client: Client<S>,
+    paused: Paused,
     /// Whether it is in the run queue.
     queued: bool,
     /// Its part of the memory that is there for bulk.
@@ -76,6 +81,7 @@ impl<S: Socket> Connection<S> {
                 up: Half::new(),
                 has_ended: false,
             },
+            paused: Paused::default(),
             queued: false,
             grant: Grant::default(),
             state: State::Held,
@@ -137,6 +143,7 @@ impl<S: Socket> Connection<S> {
         match &mut self.state {
             State::Relaying(relay) => {
                 relay.handle_client_event(event);
+                self.pause_input(Side::Client, event, cx);
                 self.attend(cx)
             }
             State::Closing(closing) => {
@@ -164,6 +171,7 @@ impl<S: Socket> Connection<S> {
             },
             State::Relaying(relay) => {
                 relay.handle_upstream_event(&mut self.client, event);
+                self.pause_input(Side::Upstream, event, cx);
                 self.attend(cx)
             }
             State::Closing(closing) => {
@@ -388,7 +396,9 @@ impl<S: Socket> Connection<S> {
             return (Moved::default(), Transition::Stay);
         };
         let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
-        let transition = match relay.verdict(&self.client) {
+        let verdict = relay.verdict(&self.client);
+        self.resume_input(cx);
+        let transition = match verdict {
             Verdict::Continue => Transition::Stay,
             Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
             Verdict::Finished => self.finish(cx),
@@ -400,7 +410,9 @@ impl<S: Socket> Connection<S> {
             }
             // The close may be all that there is to say.
             Verdict::EarlyClose => {
-                relay.pass_on_fins(&mut self.client);
+                if let State::Relaying(relay) = &mut self.state {
+                    relay.pass_on_fins(&mut self.client);
+                }
                 return self.pump(budget.saturating_sub(moved.bytes), cx);
             }
             Verdict::Reset { remaining } => self.close_broken(remaining, cx),
@@ -422,7 +434,9 @@ impl<S: Socket> Connection<S> {
         let (upstream, _) = relay.into_upstream(&mut cx.shared.buffers);
         let backend = upstream.backend;
         drop(upstream);
+        self.paused.upstream = false;
         self.client.up.redirect();
+        self.resume_input(cx);
         let mut round = Round::default();
         self.dialer
             .note_failure(backend, Cause::BrokeOff, why, &mut round, cx);

@@ -10,6 +10,7 @@ use super::buffers::Buffers;
 use super::dial_log::DialLog;
 use super::limits::Limits;
 use super::memory::{MemoryBudget, Queues};
+use super::readiness::Interest;
 use super::sockets::Socket;
 use super::tally::{Counts, Tally};
 use super::timers::Timers;
@@ -54,7 +55,7 @@ pub struct Context<'a, C> {
     pub connector: C,
 }
 
-/// Makes sockets that lead to pods.
+/// Makes sockets that lead to pods, and says what sockets report.
 pub trait Connect {
     /// Those sockets.
     type Socket: Socket;
@@ -70,6 +71,17 @@ pub trait Connect {
         queues: Queues,
         token: Token,
     ) -> io::Result<Self::Socket>;
+
+    /// Changes what events `socket`, whose events bear the token, reports.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says; the socket reports what it did.
+    fn set_interest(
+        &mut self,
+        socket: &mut Self::Socket,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()>;
 }
 
 impl Shared {

@@ -14,12 +14,11 @@ use super::connector::Connector;
 use super::context::{Connect, Context};
 use super::end::End;
 use super::memory::Queues;
-use super::readiness::Readiness;
+use super::readiness::{Interest, Readiness};
 use super::token::{Side, parse_token};
 use super::transition::Transition;
 use super::{
-    DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, INTEREST, LISTENER, SOURCE, WAKER,
-    admin_connections,
+    DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections,
 };
 use crate::clock::Time;
 use crate::duration;
@@ -41,8 +40,18 @@ impl Connect for Registering<'_> {
         token: Token,
     ) -> io::Result<TcpStream> {
         let mut socket = self.connector.connect(address, queues, self.now)?;
-        self.registry.register(&mut socket, token, INTEREST)?;
+        let interest = Interest::Both.into();
+        self.registry.register(&mut socket, token, interest)?;
         Ok(socket)
+    }
+
+    fn set_interest(
+        &mut self,
+        socket: &mut TcpStream,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.registry.reregister(socket, token, interest.into())
     }
 }
 

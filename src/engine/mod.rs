@@ -67,7 +67,7 @@ use std::time::Duration;
 use log::{Level, debug, log};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
@@ -86,6 +86,7 @@ use self::listener::Listener;
 use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
 use self::queue::Queue;
+use self::readiness::Interest;
 pub use self::tally::{Counts, Tally};
 use self::timers::Timers;
 use self::token::Side;
@@ -94,13 +95,6 @@ use crate::clock::Time;
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SOURCE: Token = Token(usize::MAX - 2);
-
-/// Both ways at once: a second epoll_ctl later would cost more than the one event
-/// that a new socket is writable. Urgent data is of interest because a read
-/// stops before it.
-const INTEREST: Interest = Interest::READABLE
-    .add(Interest::WRITABLE)
-    .add(Interest::PRIORITY);
 
 /// How many events one turn takes from the kernel.
 const EVENTS_PER_TURN: usize = 1024;
@@ -196,7 +190,7 @@ impl Engine {
         let fd = source.as_raw_fd();
         self.poll
             .registry()
-            .register(&mut SourceFd(&fd), SOURCE, Interest::READABLE)
+            .register(&mut SourceFd(&fd), SOURCE, mio::Interest::READABLE)
     }
 
     /// What was counted.
@@ -407,7 +401,11 @@ impl Engine {
         let slot = self.connections.vacant_entry();
         let key = slot.key();
         let token = token::token(key, serial, Side::Client);
-        if let Err(e) = self.poll.registry().register(&mut client, token, INTEREST) {
+        if let Err(e) = self
+            .poll
+            .registry()
+            .register(&mut client, token, Interest::Both.into())
+        {
             let end = End::Refused(Phase::Holding);
             debug!("#{serial} {end}: {e}");
             self.shared.tally.ended(end);

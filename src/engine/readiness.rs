@@ -1,4 +1,4 @@
-//! What an event of the kernel's reports of a socket.
+//! What an event of the kernel's reports of a socket, and what is to be reported.
 
 use mio::event::Event;
 
@@ -19,6 +19,27 @@ pub struct Readiness {
     pub error: bool,
     /// EPOLLHUP: both directions are shut, be it in order or not.
     pub hang_up: bool,
+}
+
+/// What a socket of a connection reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Both ways at once: a second epoll_ctl(2) after the connect would cost more than
+    /// the one event that a new socket is writable. Urgent data is of interest because
+    /// a read stops before it.
+    Both,
+    /// No input; EPOLLERR and EPOLLHUP are always reported.
+    Output,
+}
+
+impl From<Interest> for mio::Interest {
+    fn from(interest: Interest) -> Self {
+        let output = mio::Interest::WRITABLE;
+        match interest {
+            Interest::Both => output | mio::Interest::READABLE | mio::Interest::PRIORITY,
+            Interest::Output => output,
+        }
+    }
 }
 
 impl From<&Event> for Readiness {

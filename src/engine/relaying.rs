@@ -4,7 +4,7 @@ use super::buffers::Buffers;
 use super::dialing::Upstream;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
-use super::relay_state::{ShortRead, Source};
+use super::relay_state::{ShortRead, Sink, Source};
 use super::remainder::Remainder;
 use super::sockets::Socket;
 use super::token::Side;
@@ -85,6 +85,16 @@ impl<S: Socket> Relay<S> {
     /// The pod's socket.
     pub fn socket(&self) -> &S {
         &self.upstream.socket
+    }
+
+    /// The pod's socket, to change what it reports.
+    pub fn socket_mut(&mut self) -> &mut S {
+        &mut self.upstream.socket
+    }
+
+    /// What is known of the client's socket, which takes the pod's bytes.
+    pub fn sink_of_upstream(&self) -> Sink {
+        self.down.sink()
     }
 
     /// Gives back what the direction from the pod was lent, and leaves the pod's

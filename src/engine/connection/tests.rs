@@ -582,6 +582,39 @@ fn a_connection_that_lives_for_a_while_is_kept_alive() {
     assert!(rig.dialled[0].is_kept_alive());
 }
 
+#[test]
+fn input_that_nobody_takes_is_one_event_and_not_one_a_segment() {
+    for (label, send, read, receiver_is_pod) in [
+        ("the client sends", Client(Bulk(150)), Pod(Read(1000)), true),
+        ("the pod sends", Pod(Bulk(150)), Client(Read(1000)), false),
+    ] {
+        let mut rig = Rig::new(10, 1, true);
+        rig.play(&[Pod(Accept), send]);
+        let pod = rig.dialled[0].clone();
+        let (sender, receiver) = match receiver_is_pod {
+            true => (rig.client.clone(), pod),
+            false => (pod, rig.client.clone()),
+        };
+        let before = sender.events();
+        rig.play(&[send; 20]);
+        // One shows that there is more, and one is what epoll_ctl(2) asks for.
+        assert_eq!(sender.events() - before, 2, "{label}");
+        for _ in 0..100 {
+            rig.play(&[read]);
+        }
+        assert_eq!(receiver.received(), sender.sent(), "{label}");
+        let before = sender.events();
+        rig.play(&[send, send]);
+        assert_eq!(
+            sender.events() - before,
+            2,
+            "{label}: each is reported again"
+        );
+        rig.play(&[read]);
+        assert_eq!(receiver.received(), sender.sent(), "{label}");
+    }
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (1..400usize).prop_map(Bulk),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
-use crate::engine::readiness::Readiness;
+use crate::engine::readiness::{Interest, Readiness};
 use crate::engine::relay_state::ShortRead;
 use crate::engine::sockets::Socket;
 use crate::engine::stream::Stream;
@@ -40,6 +40,9 @@ pub struct Tcp {
     pub kept_alive: bool,
     /// Something has happened that an event reports.
     edge: bool,
+    interest: Interest,
+    /// How many events it has reported.
+    events: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,6 +98,8 @@ pub fn socket(window: usize, is_connected: bool) -> (Wire, Peer) {
         closed: None,
         kept_alive: false,
         edge: true,
+        interest: Interest::Both,
+        events: 0,
     };
     let tcp = Rc::new(RefCell::new(tcp));
     OPEN.set(OPEN.get() + 1);
@@ -109,6 +114,12 @@ impl Tcp {
         self.window -= len;
         // An acknowledgement makes room, or is the last one.
         self.edge |= len > 0 || self.is_closed();
+    }
+
+    /// Bytes or the FIN have come.
+    fn note_input(&mut self) {
+        let is_closed = self.fin && self.shut;
+        self.edge |= self.interest == Interest::Both || is_closed;
     }
 
     fn has_delivered(&self) -> bool {
@@ -161,14 +172,15 @@ impl Tcp {
     /// tcp_poll(), and what mio makes of it.
     fn readiness(&self) -> Readiness {
         let is_refused = self.state == Connected::NotYet && self.reset;
-        let read_shut = self.fin || self.reset;
         let error = self.error.is_some();
         let hang_up = self.reset || self.fin && self.shut;
+        let is_of_interest = self.interest == Interest::Both || hang_up;
+        let read_shut = is_of_interest && (self.fin || self.reset);
         let has_room = self.written.len() - self.acknowledged < self.send_buffer;
         let writable =
             (self.state == Connected::Yes && (has_room || self.shut)) || self.reset || is_refused;
         Readiness {
-            readable: !self.unread().is_empty() || read_shut || error,
+            readable: is_of_interest && !self.unread().is_empty() || read_shut || error,
             short_read: match read_shut {
                 true => ShortRead::MayLeaveMore,
                 false => ShortRead::EmptiesQueue,
@@ -195,8 +207,14 @@ impl Peer {
         let mut tcp = self.tcp();
         let is_over = tcp.closed.is_some();
         let is_silent = tcp.state == Connected::NotYet && !tcp.reset;
-        let edge = !is_silent && std::mem::take(&mut tcp.edge);
-        (edge && !is_over).then(|| tcp.readiness())
+        let edge = !is_silent && std::mem::take(&mut tcp.edge) && !is_over;
+        tcp.events += usize::from(edge);
+        edge.then(|| tcp.readiness())
+    }
+
+    /// How many events our socket has reported so far.
+    pub fn events(&self) -> usize {
+        self.look().events
     }
 
     /// Whether it can still do anything that we notice.
@@ -216,7 +234,7 @@ impl Peer {
         if self.is_there() && !self.look().fin {
             let mut tcp = self.tcp();
             tcp.incoming.extend(bytes);
-            tcp.edge = true;
+            tcp.note_input();
         }
     }
 
@@ -224,7 +242,7 @@ impl Peer {
         if self.is_there() && self.look().state == Connected::Yes {
             let mut tcp = self.tcp();
             tcp.fin = true;
-            tcp.edge = true;
+            tcp.note_input();
         }
     }
 
@@ -314,6 +332,15 @@ impl Peer {
             None => "",
         };
         format!("{bytes} {end}").trim().to_owned()
+    }
+}
+
+impl Wire {
+    /// epoll_ctl(2), EPOLL_CTL_MOD: what is ready then is reported.
+    pub fn set_interest(&mut self, interest: Interest) {
+        let mut tcp = self.0.borrow_mut();
+        tcp.interest = interest;
+        tcp.edge = true;
     }
 }
 

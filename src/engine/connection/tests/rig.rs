@@ -18,6 +18,7 @@ use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
 use crate::engine::limits::Limits;
 use crate::engine::memory::{MemoryBudget, Queues};
+use crate::engine::readiness::Interest;
 use crate::engine::tally::{Counts, Tally};
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
@@ -77,6 +78,11 @@ impl Connect for Pods<'_> {
         let (wire, peer) = socket(self.window, false);
         self.dialled.push(peer);
         Ok(wire)
+    }
+
+    fn set_interest(&mut self, socket: &mut Wire, _: Token, interest: Interest) -> io::Result<()> {
+        socket.set_interest(interest);
+        Ok(())
     }
 }
 

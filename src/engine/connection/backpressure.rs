@@ -1,0 +1,84 @@
+//! Backpressure on a connection's two sockets: the one whose bytes the other does not
+//! take reports no input until they are taken.
+
+use log::debug;
+
+use super::{Connection, State};
+use crate::engine::context::{Connect, Context};
+use crate::engine::readiness::{Interest, Readiness};
+use crate::engine::relay_state::Sink;
+use crate::engine::sockets::Socket;
+use crate::engine::token::{self, Side};
+
+/// Which sockets report no input, since the other side takes none.
+#[derive(Default)]
+pub(super) struct Paused {
+    client: bool,
+    pub(super) upstream: bool,
+}
+
+impl<S: Socket> Connection<S> {
+    /// A socket has input, and the other side takes none for now. Until it does, each
+    /// further segment would be an event with nothing to do: with one stream on one
+    /// core those cost a tenth of the processor time of each byte. No segment follows
+    /// the peer's end, so that an event that reports it pauses nothing.
+    pub(super) fn pause_input<C: Connect<Socket = S>>(
+        &mut self,
+        side: Side,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) {
+        let has_ended = event.read_closed || event.error;
+        if event.readable && !has_ended && self.sink_of(side) == Some(Sink::Full) {
+            self.set_interest(side, Interest::Output, cx);
+        }
+    }
+
+    /// Has sockets report input again whose bytes are taken, or never will be. What
+    /// has come meanwhile is reported at once (EPOLL_CTL_MOD, `ep_modify`).
+    pub(super) fn resume_input<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) {
+        if self.paused.client && self.client.up.sink() != Sink::Full {
+            self.set_interest(Side::Client, Interest::Both, cx);
+        }
+        if self.paused.upstream && self.sink_of(Side::Upstream) != Some(Sink::Full) {
+            self.set_interest(Side::Upstream, Interest::Both, cx);
+        }
+    }
+
+    /// What is known of the socket that takes a side's bytes.
+    fn sink_of(&self, side: Side) -> Option<Sink> {
+        match (&self.state, side) {
+            (State::Relaying(_), Side::Client) => Some(self.client.up.sink()),
+            (State::Relaying(relay), Side::Upstream) => Some(relay.sink_of_upstream()),
+            _ => None,
+        }
+    }
+
+    fn set_interest<C: Connect<Socket = S>>(
+        &mut self,
+        side: Side,
+        interest: Interest,
+        cx: &mut Context<'_, C>,
+    ) {
+        let serial = self.serial();
+        let (socket, token, paused) = match (side, &mut self.state) {
+            (Side::Client, _) => {
+                let token = token::token(cx.key, serial, Side::Client);
+                (&mut self.client.socket, token, &mut self.paused.client)
+            }
+            (Side::Upstream, State::Relaying(relay)) => {
+                let token = self.dialer.token(cx.key);
+                (relay.socket_mut(), token, &mut self.paused.upstream)
+            }
+            (Side::Upstream, _) => return,
+        };
+        let is_paused = interest == Interest::Output;
+        if *paused == is_paused {
+            return;
+        }
+        match cx.connector.set_interest(socket, token, interest) {
+            Ok(()) => *paused = is_paused,
+            Err(why) => debug!("#{serial} keeps its events: {why}"),
+        }
+    }
+}
