@@ -12,7 +12,7 @@ status=target/$target.status
 # A pipe has the exit status of its last command, tee.
 {
     code=0
-    cargo test --locked --no-fail-fast "$@" || code=$?
+    cargo test --locked --workspace --no-fail-fast "$@" || code=$?
     echo "$code" >"$status"
 } 2>&1 | tee "$log"
 

@@ -2,11 +2,12 @@
 //! an ancestor's own flags, annotations or ports are tested where they belong:
 //! `manifests/COMING-FROM.md` has the names of all of these tests.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::streams::read_some;
 
 use crate::case::{GO, PYTHON_EXAMPLE, PYTHON_PAGE, start};
 use crate::{echo, in_a_network_of_its_own};
@@ -56,7 +57,7 @@ fn a_client_that_waits_in_vain_leaves_healthz_alone() {
         zpa.expect_ready();
         let mut client = zpa.connect();
         client.write_all(b"in vain").unwrap();
-        let why = client.read(&mut [0; 1]).map_err(|error| error.kind());
+        let why = read_some(&client, &mut [0; 1]).map_err(|error| error.kind());
         assert_eq!(why, Err(ErrorKind::ConnectionReset));
         assert_eq!(zpa.get("/healthz"), (200, "ok\n".to_owned()));
         assert_eq!(zpa.get("/readyz").0, 200);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::program::Zpa;
 use support::sandbox::{Endpoint, Exchange, Options, Pattern, Sandbox, State, on};
+use support::streams::read_some;
 
 use crate::protocol::{HEADER_BYTES, Request};
 use crate::report::{Table, number};
@@ -184,7 +185,7 @@ impl Cluster {
         let mut client = TcpStream::connect(self.zpa.address())?;
         client.set_read_timeout(Some(PATIENCE))?;
         client.write_all(&message)?;
-        let first = client.read(&mut reply)?;
+        let first = read_some(&client, &mut reply)?;
         let first_byte = Instant::now();
         client.read_exact(&mut reply[first..])?;
         if reply != message {

@@ -12,6 +12,7 @@ use support::sandbox::{
     self, App, Endpoint, Manners, Misbehaviour, Options, Reception, Resource, Sandbox, Times,
     WatchOrder, anything, on,
 };
+use support::streams::read_some;
 
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
@@ -454,7 +455,7 @@ fn pods_refuse_or_reset_while_listed_as_ready() {
         ErrorKind::ConnectionRefused
     );
     sandbox.set_manners(Manners::Reset);
-    let first = TcpStream::connect(address).and_then(|mut stream| stream.read(&mut [0]));
+    let first = TcpStream::connect(address).and_then(|stream| read_some(&stream, &mut [0]));
     assert_eq!(first.unwrap_err().kind(), ErrorKind::ConnectionReset);
     sandbox.set_manners(Manners::Serve);
     let mut stream = TcpStream::connect(address).unwrap();
@@ -462,7 +463,7 @@ fn pods_refuse_or_reset_while_listed_as_ready() {
     stream.read_exact(&mut [0]).unwrap();
     sandbox.reset_pod_connections();
     assert_eq!(
-        stream.read(&mut [0]).unwrap_err().kind(),
+        read_some(&stream, &mut [0]).unwrap_err().kind(),
         ErrorKind::ConnectionReset
     );
     assert_eq!(

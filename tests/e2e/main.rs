@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use support::program::{PATIENCE, Zpa};
 use support::sandbox::{self, Options, Sandbox, on};
+use support::streams::read_some;
 
 /// A TTL that is over before a test gets impatient.
 const SHORT_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1s");
@@ -73,7 +74,7 @@ fn expect_echo(stream: &mut TcpStream, text: &str) {
 
 #[track_caller]
 fn expect_reset(stream: &mut TcpStream) {
-    match stream.read(&mut [0; 16]) {
+    match read_some(stream, &mut [0; 16]) {
         Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
         Ok(len) => panic!("{len} bytes in place of a reset"),
     }

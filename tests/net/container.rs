@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use support::descriptors::raise_open_files;
 use support::program::Zpa;
+use support::streams::read_some;
 
 use crate::fixture::{Fixture, listen};
 use crate::network::{Network, POD, is_slow, restricted, skipped};
@@ -261,12 +262,12 @@ fn fill_all<'a>(streams: impl Iterator<Item = &'a TcpStream> + Clone) -> Vec<usi
 }
 
 /// Moves bytes from one end to the other, as fast as they go.
-fn transfer(mut sender: &TcpStream, mut receiver: &TcpStream, bytes: usize) {
+fn transfer(mut sender: &TcpStream, receiver: &TcpStream, bytes: usize) {
     let (mut received, mut buffer) = (0, vec![0; 65_536]);
     let start = Instant::now();
     while received < bytes {
         let _ = sender.write(&[BYTE; 65_536]);
-        match receiver.read(&mut buffer) {
+        match read_some(receiver, &mut buffer) {
             Ok(len) => received += len,
             Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
         }

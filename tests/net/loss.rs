@@ -1,11 +1,12 @@
 //! Packets that are lost on the way, so that everything takes longer and comes
 //! in other pieces.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use support::program::PATIENCE;
+use support::streams::read_some;
 use zpa::sys::unacknowledged;
 
 use crate::fixture::{Fixture, listen};
@@ -83,17 +84,16 @@ pub fn write_pattern(mut stream: &TcpStream, len: usize, seed: usize) {
 }
 
 /// Reads to the end; returns how many bytes came, and the error if it is one.
-pub fn read_pattern(mut stream: &TcpStream, seed: usize) -> (usize, Option<ErrorKind>) {
+pub fn read_pattern(stream: &TcpStream, seed: usize) -> (usize, Option<ErrorKind>) {
     let (mut len, mut buffer) = (0, [0; 65_536]);
     loop {
-        match stream.read(&mut buffer) {
+        match read_some(stream, &mut buffer) {
             Ok(0) => return (len, None),
             Ok(more) => {
                 let right = |n: usize| buffer[n] == byte(len + n, seed);
                 assert!((0..more).all(right), "a byte is wrong after {len}");
                 len += more;
             }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return (len, Some(e.kind())),
         }
     }

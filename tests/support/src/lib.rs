@@ -12,6 +12,7 @@
 //! program      the real binary and its log
 //! admin        requests to the binary's admin port
 //! process      what /proc says of a process
+//! streams      reads that a signal does not end
 //! sockets      the sockets and descriptors of another process
 //! descriptors  this process's own limit of open files
 //! memory       how much memory the README promises to keep to
@@ -28,6 +29,7 @@ pub mod program;
 pub mod recording;
 pub mod sandbox;
 pub mod sockets;
+pub mod streams;
 
 use std::io::{self, Write};
 

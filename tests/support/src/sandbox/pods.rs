@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::streams::read_some;
+
 use super::acceptor::{Acceptor, Threads, reset_on_close};
 
 /// What the app in a pod does with a connection.
@@ -181,7 +183,7 @@ fn doomed(stream: &TcpStream) -> bool {
 fn echo(mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16 << 10];
     loop {
-        match stream.read(&mut buffer)? {
+        match read_some(stream, &mut buffer)? {
             0 => return Ok(()),
             n => stream.write_all(&buffer[..n])?,
         }
@@ -211,14 +213,14 @@ fn http(name: &str, mut stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Reads up to the empty line; `None` at the end of the stream.
-fn read_head(mut stream: &TcpStream, pending: &mut Vec<u8>) -> io::Result<Option<String>> {
+fn read_head(stream: &TcpStream, pending: &mut Vec<u8>) -> io::Result<Option<String>> {
     let mut buffer = [0; 4 << 10];
     loop {
         if let Some(end) = pending.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = pending.drain(..end + 4).collect();
             return Ok(Some(String::from_utf8_lossy(&head).into_owned()));
         }
-        match stream.read(&mut buffer)? {
+        match read_some(stream, &mut buffer)? {
             0 => return Ok(None),
             n => pending.extend_from_slice(&buffer[..n]),
         }

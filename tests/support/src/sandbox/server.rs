@@ -14,6 +14,7 @@ use super::faults::{Misbehaviour, WatchOrder, refusal};
 use super::http::{Reply, Request};
 use super::state::{Connection, Reception, Shared, State};
 use super::watch::Stream;
+use crate::streams::read_some;
 
 /// A socket of which the sandbox keeps a second handle.
 struct Socket(Arc<TcpStream>);
@@ -119,7 +120,7 @@ impl Server<'_> {
         loop {
             self.shared.change(|state| self.set_idle(state, true));
             let mut first = [0];
-            if stream.read(&mut first)? == 0 {
+            if read_some(&mut *stream, &mut first)? == 0 {
                 return Ok(());
             }
             self.shared.change(|state| self.set_idle(state, false));
