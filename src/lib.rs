@@ -18,7 +18,7 @@
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    looks up a dialled target that is given by name
 //! shared     cluster, workload, kubeconfig_flags (types that modules exchange),
-//!            address, backoff, cgroup, clock, duration, log_queue, supervisor,
+//!            rules (which clients count, and how they are let through), address, backoff, cgroup, clock, duration, log_queue, supervisor,
 //!            sys (every `unsafe` of the crate)
 //! ```
 //!
@@ -121,6 +121,7 @@ pub mod log_queue;
 pub mod metrics;
 pub mod policy;
 pub mod resolve;
+pub mod rules;
 pub mod settings;
 pub mod supervisor;
 pub mod sys;

@@ -44,14 +44,20 @@ pub struct Snapshot {
     pub backends: usize,
     /// How many pods rest after failures.
     pub backends_resting: usize,
+    /// How many have as many connections as they may have.
+    pub backends_full: usize,
     /// Whether the list of the pods' addresses is being followed.
     pub following: bool,
     /// How many connections may be open.
     pub connections_limit: usize,
     /// How many are.
     pub connections_open: usize,
-    /// How many of them wait for a pod.
+    /// How many of them count as use of the app.
+    pub connections_counted: usize,
+    /// How many of those wait for a pod.
     pub connections_waiting: usize,
+    /// How many connections did not count, by the rule.
+    pub excluded: Vec<([&'static str; 1], u64)>,
     /// How many have been accepted.
     pub accepted: u64,
     /// How often one was handed to a pod.
@@ -202,6 +208,13 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.backends_resting),
     },
     Metric {
+        name: "zpa_backends_full",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many pods have as many connections as `--max-connections-per-pod` allows",
+        read: |it, samples| samples.one(it.backends_full),
+    },
+    Metric {
         name: "zpa_backends_followed",
         kind: Kind::Gauge,
         labels: &[],
@@ -223,6 +236,13 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.connections_open),
     },
     Metric {
+        name: "zpa_connections_counted",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Those of them that count as use of the app and keep it awake",
+        read: |it, samples| samples.one(it.connections_counted),
+    },
+    Metric {
         name: "zpa_connections_waiting",
         kind: Kind::Gauge,
         labels: &[],
@@ -237,11 +257,20 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.accepted),
     },
     Metric {
+        name: "zpa_connections_excluded_total",
+        kind: Kind::Counter,
+        labels: &["rule"],
+        help: "Connections that counted as no use of the app, by the rule: `denied` (not let in) \
+               or `ignored`",
+        read: |it, samples| samples.each(&it.excluded),
+    },
+    Metric {
         name: "zpa_connections_closed_total",
         kind: Kind::Counter,
         labels: &["reason", "phase"],
         help: "Connections that have ended: `finished`, `client_gone`, `backend_gone`, \
-               `held_too_long`, `drained` or `refused` (out of system resources), while \
+               `held_too_long`, `drained`, `refused` (out of system resources) or `excluded` (it \
+               did not count, and no pod was ready), while \
                `holding`, `dialing` or `relaying`",
         read: |it, samples| samples.each(&it.closed),
     },

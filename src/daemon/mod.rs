@@ -372,6 +372,7 @@ fn bind(
         let setting = settings::given("listen", settings.dialect);
         format!("{setting} {}: {e}{}", settings.listen, cure(&e))
     })?;
+    engine.set_rules(settings.rules.clone());
     match listen_for_admin(settings, &mut engine) {
         Err(why) if settings.admin_is_optional => {
             warn!("{why}; going on without health, readiness, metrics and status");

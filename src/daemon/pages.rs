@@ -100,10 +100,13 @@ impl View<'_> {
             lease: policy.lease_left(now),
             backends: proxy.backends(),
             backends_resting: engine.resting_backends(),
+            backends_full: engine.full_backends(),
             following: proxy.health().is_following(),
             connections_limit: about.connections,
             connections_open: counts.open,
             connections_waiting: counts.waiting,
+            connections_counted: counts.counted,
+            excluded: engine.tally().exclusions(),
             accepted: counts.accepted,
             handed_over: counts.handed_over,
             without_lease: events.without_lease,
@@ -180,6 +183,7 @@ impl View<'_> {
             connections: Connections {
                 limit: about.connections,
                 open: counts.open,
+                counted: counts.counted,
                 waiting: counts.waiting,
                 accepted: counts.accepted,
             },
@@ -245,6 +249,7 @@ struct Addresses<'a> {
 struct Connections {
     limit: usize,
     open: usize,
+    counted: usize,
     waiting: usize,
     accepted: u64,
 }

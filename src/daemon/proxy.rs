@@ -290,15 +290,15 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn count(&mut self, now: Time) {
         let counts = self.sockets.counts();
         let Counts {
-            accepted,
-            open,
+            uses,
+            counted,
             waiting,
             ..
         } = counts;
         self.policy.update_connections(
             Connections {
-                accepted,
-                open,
+                accepted: uses,
+                open: counted,
                 waiting,
             },
             now,
@@ -495,6 +495,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             is_following: self.health.is_following(),
             listed: self.pods.listed(),
             dialable: self.backends,
+            is_full: self.sockets.counts().is_full,
             target: self.target_status.as_ref(),
         }
     }

@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub listed: usize,
     /// How many addresses may be dialled.
     pub dialable: usize,
+    /// Whether every pod has as many connections as it may have.
+    pub is_full: bool,
     /// What the controller says of the target, if it was ever read.
     pub target: Option<&'a TargetStatus>,
 }
@@ -53,6 +55,9 @@ impl Facts<'_> {
             (None, 0, listed) => {
                 let endpoints = if listed == 1 { "endpoint" } else { "endpoints" };
                 format!("none of {listed} {endpoints} of Service {service} is ready")
+            }
+            (None, 1.., _) if self.is_full => {
+                "every pod has as many connections as --max-connections-per-pod allows".to_owned()
             }
             (None, 1, _) => "the one address that is ready takes no connection".to_owned(),
             (None, ready, _) => format!("none of {ready} ready addresses takes a connection"),
@@ -143,6 +148,7 @@ mod tests {
             is_following: true,
             listed,
             dialable,
+            is_full: false,
             target: None,
         }
     }
@@ -178,6 +184,14 @@ mod tests {
                 "pods that refuse",
                 facts(2, 2),
                 "none of 2 ready addresses takes a connection",
+            ),
+            (
+                "pods that have no room",
+                Facts {
+                    is_full: true,
+                    ..facts(2, 2)
+                },
+                "every pod has as many connections as --max-connections-per-pod allows",
             ),
             (
                 "endpoints that may not be read",

@@ -31,6 +31,7 @@ mod round;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use self::order::Order;
@@ -91,8 +92,12 @@ pub struct Pick {
 pub struct Balancer {
     pods: BTreeMap<u32, Pod>,
     order: Order,
-    /// How many pods are listed.
+    /// How many pods are listed,
     listed: usize,
+    /// and how many of them have as many connections as they may have.
+    full: usize,
+    /// How many connections a pod may have at a time.
+    most_per_pod: u32,
     fallback: Option<SocketAddr>,
     /// Whether the address that has answered last at a pod of both families is
     /// one of IPv6.
@@ -110,6 +115,8 @@ impl Balancer {
             pods: BTreeMap::new(),
             order: Order::default(),
             listed: 0,
+            full: 0,
+            most_per_pod: u32::MAX,
             fallback: None,
             prefers_ipv6: None,
             random: Random::new(seed),
@@ -161,6 +168,24 @@ impl Balancer {
     /// Whether no address may be dialled.
     pub fn is_empty(&self) -> bool {
         self.listed == 0
+    }
+
+    /// Sets how many connections a pod may have at a time. Those that have more keep
+    /// them.
+    pub fn set_most_per_pod(&mut self, most: Option<NonZeroU32>) {
+        self.most_per_pod = most.map_or(u32::MAX, NonZeroU32::get);
+        let pods = self.pods.values();
+        self.full = pods.filter(|pod| pod.is_full(self.most_per_pod)).count();
+    }
+
+    /// How many pods have as many connections as they may have.
+    pub fn full(&self) -> usize {
+        self.full
+    }
+
+    /// Whether there are pods, and each has as many connections as it may have.
+    pub fn is_full(&self) -> bool {
+        self.listed > 0 && self.full == self.listed
     }
 
     /// How many pods rest after failures.
@@ -280,15 +305,21 @@ impl Balancer {
             self.change(at.pod, now, |pod| pod.doubt(at.address, now));
         }
         self.order.resting().find_map(|key| {
-            let address = self.pods.get(&key)?.next_resting(key, round)?;
+            let address = self.with_room(key)?.next_resting(key, round)?;
             Some(BackendId { pod: key, address })
         })
+    }
+
+    /// The pod of that key, if it may have another connection.
+    fn with_room(&self, key: u32) -> Option<&Pod> {
+        let pod = self.pods.get(&key)?;
+        (pod.connections < self.most_per_pod).then_some(pod)
     }
 
     /// Another address of the pod that has failed last, if that took no time.
     fn next_alternative(&self, round: &Round, now: Time) -> Option<BackendId> {
         let key = round.alternatives_of()?;
-        let pod = self.pods.get(&key).filter(|pod| pod.is_listed)?;
+        let pod = self.with_room(key).filter(|pod| pod.is_listed)?;
         let address = pod.next_address(key, round, now)?;
         Some(BackendId { pod: key, address })
     }
@@ -296,10 +327,12 @@ impl Balancer {
     /// The least loaded pod that does not rest.
     fn next_ready(&self, round: &Round, now: Time) -> Option<BackendId> {
         let at = |key: u32| {
-            let address = self.pods.get(&key)?.next_address(key, round, now)?;
+            let address = self.with_room(key)?.next_address(key, round, now)?;
             Some(BackendId { pod: key, address })
         };
-        let mut ready = self.order.ready();
+        // In the order of their load: behind the first that is full, all are.
+        let most = self.most_per_pod;
+        let mut ready = self.order.ready().take_while(|&(load, ..)| load < most);
         let ready = ready.find_map(|(load, turn, key)| Some(((load, turn), at(key)?)));
         let floor = self.order.lowest_load();
         let ramping = self.order.ramping().iter().filter_map(|&key| {
@@ -321,6 +354,7 @@ impl Balancer {
             Some((&key, _)) => key,
             None => self.add(Pod::fallback(address)),
         };
+        self.with_room(key)?;
         Some(BackendId {
             pod: key,
             address: 0,
@@ -358,7 +392,10 @@ impl Balancer {
     /// neither listed nor in use. Every change of a pod goes through here.
     fn change<T>(&mut self, key: u32, now: Time, change: impl FnOnce(&mut Pod) -> T) -> Option<T> {
         let pod = self.pods.get_mut(&key)?;
+        let was_full = pod.is_full(self.most_per_pod);
         let result = change(pod);
+        let is_full = pod.is_full(self.most_per_pod);
+        self.full = self.full + usize::from(is_full) - usize::from(was_full);
         let place = pod.place_at(now);
         self.order.replace(key, pod.place, place);
         pod.place = place;

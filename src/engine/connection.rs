@@ -26,6 +26,7 @@ use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relaying::{Client, Relay, Verdict};
 use super::sockets::{KEEPALIVE_AFTER, Socket};
+use super::tally::Use;
 use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
@@ -49,6 +50,9 @@ pub struct Connection<S> {
     paused: Paused,
     /// Whether it is in the run queue.
     queued: bool,
+    /// Whether it counts as use of the app. One that does not is dialled whenever there
+    /// is a pod, whatever the gate: it has no lease, and waits for no wake.
+    counts: bool,
     /// Its part of the memory that is there for bulk.
     grant: Grant,
     state: State<S>,
@@ -70,8 +74,8 @@ enum State<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// A connection that was just accepted.
-    pub fn new(serial: u64, client: S, now: Time) -> Self {
+    /// A connection that was just accepted, and counts as use of the app or does not.
+    pub fn new(serial: u64, client: S, counts: bool, now: Time) -> Self {
         Connection {
             opened: now,
             deadline: None,
@@ -83,6 +87,7 @@ impl<S: Socket> Connection<S> {
             },
             paused: Paused::default(),
             queued: false,
+            counts,
             grant: Grant::default(),
             state: State::Held,
         }
@@ -123,6 +128,15 @@ impl<S: Socket> Connection<S> {
     /// Whether it waits for a pod.
     pub fn is_waiting(&self) -> bool {
         self.phase() != Phase::Relaying
+    }
+
+    /// What it means to the app.
+    pub fn use_of_app(&self) -> Use {
+        match (self.counts, self.is_waiting()) {
+            (false, _) => Use::Excluded,
+            (true, true) => Use::Waiting,
+            (true, false) => Use::Served,
+        }
     }
 
     /// The token with which it is queued for another turn; none if it is.
@@ -195,6 +209,7 @@ impl<S: Socket> Connection<S> {
         match &mut self.state {
             State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
+            State::Backoff if !self.counts => self.dial(cx),
             // Those who came before it are served before it.
             State::Backoff => self.hold(cx),
             State::Relaying(relay) => match relay.verdict(&self.client) {
@@ -236,8 +251,12 @@ impl<S: Socket> Connection<S> {
         self.dial_round(Round::default(), cx)
     }
 
-    /// Waits until it may be let through.
+    /// Waits until it may be let through. One that does not count waits for no gate, but
+    /// where every pod is full it tries again after a pause.
     pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        if !self.counts {
+            return self.back_off(cx);
+        }
         self.state = State::Held;
         self.schedule(Some(self.hold_limit(cx)), cx);
         self.check_client(Transition::Hold, cx)
@@ -307,17 +326,34 @@ impl<S: Socket> Connection<S> {
         round: Round,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let (state, patience) = match self.dialer.dial(round, cx) {
-            Dialed::GateShut => return self.hold(cx),
-            Dialed::NoneLeft => (State::Backoff, self.dialer.next_pause()),
+        if !self.counts && cx.shared.balancer.is_empty() {
+            return Transition::End(End::Excluded(self.phase()));
+        }
+        if !self.may_pass(cx) || cx.shared.balancer.is_full() {
+            return self.hold(cx);
+        }
+        match self.dialer.dial(round, cx) {
+            Dialed::NoneLeft => self.back_off(cx),
             Dialed::Connecting(attempt) => {
                 let patience = attempt.patience(cx.shared.limits.connect_timeout);
-                (State::Connecting(attempt), patience)
+                self.state = State::Connecting(attempt);
+                self.schedule_within(patience, cx);
+                self.check_client(Transition::Stay, cx)
             }
-        };
-        self.state = state;
-        self.schedule_within(patience, cx);
+        }
+    }
+
+    /// Waits for a while before the next round.
+    fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.state = State::Backoff;
+        let pause = self.dialer.next_pause();
+        self.schedule_within(pause, cx);
         self.check_client(Transition::Stay, cx)
+    }
+
+    /// Whether the gate lets it through.
+    fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
+        cx.shared.gate_open || !self.counts
     }
 
     /// The connect that is under way has failed: on to the next address.
@@ -354,7 +390,7 @@ impl<S: Socket> Connection<S> {
                 return Transition::Stay;
             }
         };
-        if !cx.shared.gate_open {
+        if !self.may_pass(cx) {
             cx.shared.balancer.abandon(upstream.backend, cx.now);
             return self.hold(cx);
         }

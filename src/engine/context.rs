@@ -15,11 +15,17 @@ use super::sockets::Socket;
 use super::tally::{Counts, Tally};
 use super::timers::Timers;
 use crate::clock::Time;
+use crate::rules::Rules;
+use crate::rules::release::Release;
 
 /// What all connections share.
 pub struct Shared {
     /// What they keep to.
     pub limits: Limits,
+    /// Which of them count, and how they are let through.
+    pub rules: Rules,
+    /// The pace at which those are let through that have waited for a wake.
+    pub release: Release,
     /// Whether they may be let through to pods.
     pub gate_open: bool,
     /// Since when they may, and there has been an address: the time of the last
@@ -85,17 +91,33 @@ pub trait Connect {
 }
 
 impl Shared {
-    /// Whether a connection may be dialled for now: it may be let through, and there
-    /// is an address.
-    pub fn may_dial(&self) -> bool {
+    /// Whether connections may be let through, and there is an address.
+    pub fn is_ready(&self) -> bool {
         self.gate_open && !self.balancer.is_empty()
+    }
+
+    /// Whether a connection may be dialled for now: it may be let through, and there is
+    /// an address whose pod has room.
+    pub fn may_dial(&self) -> bool {
+        self.is_ready() && !self.balancer.is_full()
+    }
+
+    /// Whether the next one that waits may be dialled for now.
+    pub fn may_release(&self, now: Time) -> bool {
+        self.may_dial() && self.release.may_go_on(now)
+    }
+
+    /// When the next one that waits may be dialled, if time alone stands in its way.
+    pub fn next_release(&self) -> Option<Time> {
+        self.release.next().filter(|_| self.may_dial())
     }
 
     /// Takes note of when connections may be dialled after they might not.
     pub fn note_readiness(&mut self, now: Time) {
-        let is_ready = self.may_dial();
+        let is_ready = self.is_ready();
         if is_ready && !self.was_ready {
             self.ready_since = now;
+            self.release.begin(now);
         }
         self.was_ready = is_ready;
     }

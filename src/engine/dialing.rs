@@ -64,8 +64,6 @@ pub enum Dialed<S> {
     Connecting(Attempt<S>),
     /// No address is left in this round.
     NoneLeft,
-    /// The gate has been shut.
-    GateShut,
 }
 
 /// What an event means to a connect that is under way.
@@ -106,9 +104,6 @@ impl Dialer {
         cx: &mut Context<'_, C>,
     ) -> Dialed<S> {
         loop {
-            if !cx.shared.gate_open {
-                return Dialed::GateShut;
-            }
             let fell_back = round.has_fallen_back();
             let pick = cx.shared.balancer.pick(&mut round, cx.now);
             let has_no_pod = pick.is_none() || round.has_fallen_back();

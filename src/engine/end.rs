@@ -49,6 +49,8 @@ pub enum End {
     Drained(Phase),
     /// The kernel refused something that is needed to serve it.
     Refused(Phase),
+    /// It does not count, and there is no pod to serve it.
+    Excluded(Phase),
 }
 
 impl End {
@@ -76,6 +78,7 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            End::Excluded(phase) => write!(f, "zpa/{phase}: does not count, and no pod is ready"),
         }
     }
 }

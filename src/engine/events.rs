@@ -15,6 +15,7 @@ use super::context::{Connect, Context};
 use super::end::End;
 use super::memory::Queues;
 use super::readiness::{Interest, Readiness};
+use super::tally::Use;
 use super::token::{Side, parse_token};
 use super::transition::Transition;
 use super::{
@@ -91,19 +92,23 @@ impl Engine {
     pub fn release(&mut self, now: Time) {
         self.shared.note_readiness(now);
         for _ in 0..DIALS_PER_TURN {
-            if !self.shared.may_dial() {
+            if !self.shared.may_release(now) {
                 return;
             }
             let Some((_, key)) = self.held.pop_first() else {
+                self.shared.release.end();
                 return;
             };
+            self.shared.release.note();
             self.drive(key, now, |connection, cx| connection.dial(cx));
         }
     }
 
-    /// Dials a connection that has just come, if nobody has come before it.
+    /// Dials a connection that has just come, if nobody has come before it whose turn it
+    /// is. One that does not count has no turn.
     pub(super) fn place(&mut self, key: usize, now: Time) {
-        let is_next = self.shared.may_dial() && self.held.is_empty();
+        let has_turn = self.connections[key].use_of_app() != Use::Excluded;
+        let is_next = !has_turn || self.shared.may_release(now) && self.held.is_empty();
         self.drive(key, now, |connection, cx| match is_next {
             true => connection.dial(cx),
             false => connection.hold(cx),
@@ -177,7 +182,7 @@ impl Engine {
         ) -> Transition,
     ) -> Transition {
         let connection = &mut self.connections[key];
-        let has_waited = usize::from(connection.is_waiting());
+        let before = connection.use_of_app();
         let mut cx = Context {
             now,
             key,
@@ -189,9 +194,8 @@ impl Engine {
             },
         };
         let transition = handler(connection, &mut cx);
-        let waits = usize::from(connection.is_waiting());
-        let waiting = &mut self.shared.counts.waiting;
-        *waiting = *waiting + waits - has_waited;
+        let after = connection.use_of_app();
+        self.shared.counts.change_use(before, after);
         transition
     }
 
@@ -225,7 +229,8 @@ impl Engine {
         let shared = &mut self.shared;
         shared.tally.ended(end);
         shared.counts.open -= 1;
-        shared.counts.waiting -= usize::from(connection.is_waiting());
+        let counts = &mut shared.counts;
+        counts.change_use(connection.use_of_app(), Use::Excluded);
         connection.close(key, shared, now);
     }
 

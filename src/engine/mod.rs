@@ -87,10 +87,15 @@ use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
 use self::queue::Queue;
 use self::readiness::Interest;
+use self::sockets::Socket;
 pub use self::tally::{Counts, Tally};
+use self::tally::{Exclusion, Use};
 use self::timers::Timers;
 use self::token::Side;
 use crate::clock::Time;
+use crate::rules::Rules;
+use crate::rules::release::Release;
+use crate::rules::sources::Admission;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -148,6 +153,8 @@ impl Engine {
             queue: Queue::default(),
             shared: Shared {
                 limits,
+                rules: Rules::default(),
+                release: Release::default(),
                 gate_open: false,
                 ready_since: Time::default(),
                 was_ready: false,
@@ -195,7 +202,10 @@ impl Engine {
 
     /// What was counted.
     pub fn counts(&self) -> Counts {
-        self.shared.counts
+        Counts {
+            is_full: self.shared.balancer.is_full(),
+            ..self.shared.counts
+        }
     }
 
     /// The client that has been held for the longest, unless its socket does not
@@ -209,6 +219,11 @@ impl Engine {
     /// What was counted by kind.
     pub fn tally(&self) -> &Tally {
         &self.shared.tally
+    }
+
+    /// How many pods have as many connections as they may have.
+    pub fn full_backends(&self) -> usize {
+        self.shared.balancer.full()
     }
 
     /// How many pods rest after failures.
@@ -239,6 +254,14 @@ impl Engine {
     /// The admin connections.
     pub fn admin(&mut self) -> &mut AdminConnections {
         &mut self.admin
+    }
+
+    /// Replaces the rules for those who come, and for those who wait.
+    pub fn set_rules(&mut self, rules: Rules) {
+        let most = rules.max_connections_per_pod;
+        self.shared.balancer.set_most_per_pod(most);
+        self.shared.release = Release::new(rules.release_rate);
+        self.shared.rules = rules;
     }
 
     /// Replaces the backends that may be dialled. Connections to those that
@@ -301,8 +324,10 @@ impl Engine {
         let admin_connections = self.admin.poll_timeout();
         let limit_log = self.limit_log.poll_timeout();
         let buffers = self.shared.buffers.poll_timeout();
+        let release = self.shared.next_release().filter(|_| !self.held.is_empty());
         [
             self.shared.timers.next(),
+            release,
             listener,
             admin_connections,
             limit_log,
@@ -361,7 +386,7 @@ impl Engine {
         !self.queue.is_empty()
             || visited
             || can_accept
-            || (self.shared.may_dial() && !self.held.is_empty())
+            || (self.shared.may_release(now) && !self.held.is_empty())
     }
 
     // --- Accepting ---
@@ -394,9 +419,22 @@ impl Engine {
     }
 
     fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {
+        let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let counts = match self.shared.rules.sources.admission(from.ip()) {
+            Admission::Counted => true,
+            Admission::Ignored => {
+                self.shared.tally.excluded(Exclusion::Ignored);
+                false
+            }
+            Admission::Denied => {
+                debug!("denied to {from}");
+                self.shared.tally.excluded(Exclusion::Denied);
+                client.reset_on_close();
+                return;
+            }
+        };
         let serial = self.shared.counts.accepted;
         self.shared.counts.accepted += 1;
-        let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         debug!("#{serial} accepted from {from}");
         let slot = self.connections.vacant_entry();
         let key = slot.key();
@@ -411,9 +449,10 @@ impl Engine {
             self.shared.tally.ended(end);
             return;
         }
-        slot.insert(Connection::new(serial, client, now));
+        let connection = slot.insert(Connection::new(serial, client, counts, now));
+        let use_of_app = connection.use_of_app();
         self.shared.counts.open += 1;
-        self.shared.counts.waiting += 1;
+        self.shared.counts.change_use(Use::Excluded, use_of_app);
         self.place(key, now);
     }
 

@@ -6,13 +6,14 @@ use crate::metrics::Histogram;
 const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 6] = [
+const REASONS: [(&str, &[Phase]); 7] = [
     ("finished", &[Phase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[Phase::Relaying]),
     ("held_too_long", &[Phase::Holding, Phase::Dialing]),
     ("drained", ALL),
     ("refused", &[Phase::Holding]),
+    ("excluded", &[Phase::Holding, Phase::Dialing]),
 ];
 
 /// What the engine has counted.
@@ -22,8 +23,12 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections open now, in any phase.
     pub open: usize,
-    /// Those of them that wait for a pod: held, or being dialled.
+    /// Those of them that count as use of the app.
+    pub counted: usize,
+    /// Those of the counted ones that wait for a pod: held, or being dialled.
     pub waiting: usize,
+    /// How often a connection has begun to count since the start.
+    pub uses: u64,
     /// Connections that were handed to a pod since the start.
     pub handed_over: u64,
     /// Connections closed at the hold limit since the start.
@@ -33,6 +38,42 @@ pub struct Counts {
     /// How often no address has taken a connection in a whole round, for other than
     /// reasons of this machine.
     pub exhausted: u64,
+    /// Whether every pod has as many connections as it may have.
+    pub is_full: bool,
+}
+
+/// What a connection means to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing: it neither wakes the app nor keeps it awake.
+    Excluded,
+    /// It waits for a pod.
+    Waiting,
+    /// A pod serves it.
+    Served,
+}
+
+/// The rule by which a connection does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusion {
+    /// Its source is denied.
+    Denied,
+    /// Its source is ignored.
+    Ignored,
+}
+
+/// Every exclusion, as it is called in metrics.
+const EXCLUSIONS: [&str; 2] = ["denied", "ignored"];
+
+impl Counts {
+    /// A connection means something else to the app than before.
+    pub(super) fn change_use(&mut self, before: Use, after: Use) {
+        let counted = |it: Use| usize::from(it != Use::Excluded);
+        let waiting = |it: Use| usize::from(it == Use::Waiting);
+        self.counted = self.counted + counted(after) - counted(before);
+        self.waiting = self.waiting + waiting(after) - waiting(before);
+        self.uses += u64::from(before == Use::Excluded && after != Use::Excluded);
+    }
 }
 
 /// Counts by kind, since the start.
@@ -41,6 +82,7 @@ pub struct Tally {
     /// From accept to a pod.
     pub hold: Histogram,
     ends: [[u64; ALL.len()]; REASONS.len()],
+    exclusions: [u64; EXCLUSIONS.len()],
 }
 
 impl Tally {
@@ -53,8 +95,20 @@ impl Tally {
             End::HeldTooLong(phase, _) => (3, phase),
             End::Drained(phase) => (4, phase),
             End::Refused(phase) => (5, phase),
+            End::Excluded(phase) => (6, phase),
         };
         self.ends[reason][phase as usize] += 1;
+    }
+
+    /// A connection does not count.
+    pub(super) fn excluded(&mut self, exclusion: Exclusion) {
+        self.exclusions[exclusion as usize] += 1;
+    }
+
+    /// How many connections did not count, by the rule: each from zero.
+    pub fn exclusions(&self) -> Vec<([&'static str; 1], u64)> {
+        let names = EXCLUSIONS.iter().zip(&self.exclusions);
+        names.map(|(name, count)| ([*name], *count)).collect()
     }
 
     /// How many connections have ended, by reason and phase: each pair that
@@ -97,6 +151,8 @@ mod tests {
             ),
             (End::Drained(Phase::Relaying), ["drained", "relaying"]),
             (End::Refused(Phase::Holding), ["refused", "holding"]),
+            (End::Excluded(Phase::Holding), ["excluded", "holding"]),
+            (End::Excluded(Phase::Dialing), ["excluded", "dialing"]),
         ] {
             let mut tally = Tally::default();
             tally.ended(end);
@@ -105,6 +161,42 @@ mod tests {
             seen += 1;
         }
         let pairs = Tally::default().ends().len();
-        assert_eq!((seen, pairs), (9, 11), "drained has two phases more");
+        assert_eq!((seen, pairs), (11, 13), "drained has two phases more");
+    }
+
+    #[test]
+    fn every_exclusion_is_counted_under_its_name() {
+        for (exclusion, name) in [
+            (Exclusion::Denied, "denied"),
+            (Exclusion::Ignored, "ignored"),
+        ] {
+            let mut tally = Tally::default();
+            tally.excluded(exclusion);
+            let counted: Vec<_> = tally
+                .exclusions()
+                .into_iter()
+                .filter(|(_, n)| *n > 0)
+                .collect();
+            assert_eq!(counted, [([name], 1)]);
+        }
+    }
+
+    #[test]
+    fn connections_are_counted_by_what_they_mean_to_the_app() {
+        use Use::{Excluded, Served, Waiting};
+        let mut counts = Counts::default();
+        for (label, before, after, expected) in [
+            ("one comes and waits", Excluded, Waiting, (1, 1, 1)),
+            ("another that does not count", Excluded, Excluded, (1, 1, 1)),
+            ("the first is served", Waiting, Served, (1, 0, 1)),
+            ("the second begins to count", Excluded, Served, (2, 0, 2)),
+            ("its pod breaks off", Served, Waiting, (2, 1, 2)),
+            ("it ends", Waiting, Excluded, (1, 0, 2)),
+            ("the first ends", Served, Excluded, (0, 0, 2)),
+        ] {
+            counts.change_use(before, after);
+            let is = (counts.counted, counts.waiting, counts.uses);
+            assert_eq!(is, expected, "{label}");
+        }
     }
 }

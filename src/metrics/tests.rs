@@ -22,6 +22,9 @@ fn snapshot() -> Snapshot {
         connections_limit: 9968,
         connections_open: 5,
         connections_waiting: 1,
+        connections_counted: 1,
+        excluded: vec![(["denied"], 2), (["ignored"], 0)],
+        backends_full: 1,
         accepted: u64::MAX,
         handed_over: 6,
         without_lease: 1,
@@ -131,6 +134,7 @@ fn a_scrape_is_valid_and_has_every_metric_of_the_table() {
             "zpa_connections_closed_total{reason=\"finished\",phase=\"relaying\"}",
             4.0,
         ),
+        ("zpa_connections_excluded_total{rule=\"denied\"}", 2.0),
         (
             "zpa_api_fallback{permission=\"patch deployments/status\"}",
             1.0,

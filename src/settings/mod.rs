@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
+use crate::rules::Rules;
 use crate::workload::{Dialect, TargetRef, WakeReplicas};
 pub use help::{help, markdown_table, version};
 use raw::{RawSettings, RawValue};
@@ -82,6 +83,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
+    /// Which clients count, and how they are let through.
+    pub rules: Rules,
     /// Whether the operator says that there is no other proxy before the app.
     pub single_proxy: bool,
     /// The ConfigMap on which an ancestor keeps its annotations; none where it
@@ -340,6 +343,7 @@ impl Settings {
             abort_on_close: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+            rules: Rules::default(),
             single_proxy: false,
             state_configmap: None,
             max_connections: None,

@@ -8,6 +8,7 @@
 mod access;
 mod ancestors;
 mod app;
+mod clients;
 mod process;
 
 use std::fmt;
@@ -192,9 +193,22 @@ pub static TABLE: &[Setting] = &ROWS;
 
 static ROWS: [Setting; COUNT] = joined();
 
-const PARTS: [&[Setting]; 4] = [app::ROWS, process::ROWS, access::ROWS, ancestors::ROWS];
+const PARTS: [&[Setting]; 5] = [
+    app::ROWS,
+    clients::ROWS,
+    process::ROWS,
+    access::ROWS,
+    ancestors::ROWS,
+];
 
-const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
+const COUNT: usize = {
+    let (mut part, mut rows) = (0, 0);
+    while part < PARTS.len() {
+        rows += PARTS[part].len();
+        part += 1;
+    }
+    rows
+};
 
 /// The parts one after the other.
 const fn joined() -> [Setting; COUNT] {

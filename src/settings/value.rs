@@ -110,6 +110,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "is not a whole number from 1 up".to_owned())
 }
 
+/// The same, as many as 32 bits count.
+pub(super) fn count_u32(text: &str) -> Result<NonZeroU32, String> {
+    whole(text)
+        .and_then(|number| u32::try_from(number).ok())
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| format!("is not a whole number from 1 to {}", u32::MAX))
+}
+
 fn whole(text: &str) -> Option<u64> {
     digits(text)?.parse().ok()
 }

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod admin;
+mod clients;
 mod dialling;
 mod ending;
 mod fixture;

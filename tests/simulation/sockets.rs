@@ -252,6 +252,9 @@ impl SimSockets {
     fn admit(&mut self, client: ClientId, now: Time) {
         self.counts.accepted += 1;
         self.counts.open += 1;
+        // Every client of the simulation counts as use of the app.
+        self.counts.counted += 1;
+        self.counts.uses += 1;
         self.counts.waiting += 1;
         let connection = Connection {
             opened: now,
@@ -453,6 +456,7 @@ impl SimSockets {
     fn close(&mut self, client: ClientId, end: End) {
         if let Some(connection) = self.connections.remove(&client) {
             self.counts.open -= 1;
+            self.counts.counted -= 1;
             self.counts.waiting -= usize::from(connection.is_waiting());
             self.effects.push((client, Effect::Ended(end)));
         }

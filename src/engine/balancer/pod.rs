@@ -163,6 +163,11 @@ impl Pod {
         self.preferred.iter().any(|at| !before.contains(at))
     }
 
+    /// Whether it is listed and has `most` connections or more.
+    pub fn is_full(&self, most: u32) -> bool {
+        self.is_listed && self.connections >= most
+    }
+
     /// It may not be dialled any more.
     pub fn unlist(&mut self) {
         self.is_listed = false;

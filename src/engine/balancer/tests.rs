@@ -593,3 +593,96 @@ fn an_address_that_a_pod_has_lost_keeps_its_connections_apart() {
     assert_eq!(pick(&mut balancer, at(0)).address, address(1));
     assert_eq!(balancer.address(open.id), Some(ipv6(1)));
 }
+
+#[test]
+fn a_pod_gets_no_more_connections_than_it_may_have() {
+    let mut balancer = with(&[spec(1), spec(2)]);
+    balancer.set_most_per_pod(NonZeroU32::new(2));
+    assert_eq!(
+        shares(&mut balancer, 4, at(0)),
+        [(address(1), 2), (address(2), 2)].into()
+    );
+    assert!(balancer.is_full());
+    assert_eq!(balancer.full(), 2);
+    assert_eq!(balancer.pick(&mut Round::default(), at(0)), None);
+}
+
+#[test]
+fn a_full_pod_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
+    type End = fn(&mut Balancer, BackendId);
+    let endings: [(&str, End); 3] = [
+        ("it is over", |balancer, id| balancer.release(id, at(1))),
+        ("its dial is given up", |balancer, id| {
+            balancer.abandon(id, at(1))
+        }),
+        ("its dial has failed", |balancer, id| {
+            balancer.failed(id, Cause::Refused, &mut Round::default(), at(1));
+        }),
+    ];
+    for (label, end) in endings {
+        let mut balancer = with(&[spec(1)]);
+        balancer.set_most_per_pod(NonZeroU32::new(1));
+        let id = pick(&mut balancer, at(0)).id;
+        assert!(balancer.is_full(), "{label}");
+        end(&mut balancer, id);
+        assert!(!balancer.is_full(), "{label}");
+        assert_eq!(pick(&mut balancer, at(1)).address, address(1), "{label}");
+    }
+}
+
+#[test]
+fn pods_are_full_only_as_far_as_they_are_listed() {
+    let mut balancer = with(&[spec(1)]);
+    balancer.set_most_per_pod(NonZeroU32::new(1));
+    let id = pick(&mut balancer, at(0)).id;
+    balancer.set(&[spec(1), spec(2)], at(1));
+    assert!(!balancer.is_full(), "one has joined");
+    balancer.set(&[], at(2));
+    assert!(!balancer.is_full(), "there is none");
+    balancer.set(&[spec(1)], at(3));
+    assert!(balancer.is_full(), "it is back, with its connection");
+    balancer.set(&[], at(4));
+    balancer.release(id, at(5));
+    assert_eq!((balancer.full(), balancer.in_use()), (0, 0));
+}
+
+#[test]
+fn a_limit_that_changes_holds_for_the_connections_that_are_there() {
+    let mut balancer = with(&[spec(1)]);
+    shares(&mut balancer, 3, at(0));
+    for (most, is_full) in [
+        (Some(2), true),
+        (Some(3), true),
+        (Some(4), false),
+        (None, false),
+    ] {
+        balancer.set_most_per_pod(most.and_then(NonZeroU32::new));
+        assert_eq!(balancer.is_full(), is_full, "{most:?}");
+    }
+}
+
+/// A pod that rests, one that joins slowly, the fallback: none is given more.
+#[test]
+fn the_limit_holds_also_where_nothing_else_is_left() {
+    let mut balancer = with(&[spec(1)]);
+    balancer.set_most_per_pod(NonZeroU32::new(1));
+    balancer.set_fallback(Some(address(9)));
+    fail(&mut balancer, Cause::Silent, at(0));
+    let mut round = Round::default();
+    let resting = balancer.pick(&mut round, at(1)).unwrap();
+    assert_eq!(
+        resting.address,
+        address(1),
+        "it rests, and there is no other"
+    );
+    assert_eq!(
+        balancer.pick(&mut Round::default(), at(1)),
+        None,
+        "it is full"
+    );
+    balancer.failed(resting.id, Cause::Silent, &mut round, at(2));
+    let fallback = balancer.pick(&mut round, at(2)).unwrap();
+    assert_eq!(fallback.address, address(9));
+    let tried = round_of_failures(&mut balancer, Cause::Silent, at(2));
+    assert_eq!(tried, [address(1)], "the fallback is full");
+}

@@ -2,12 +2,14 @@
 //! deadline and failed dial.
 
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::End;
 use super::Phase;
+use super::Round;
 use super::Time;
 
 mod kernel;
@@ -307,6 +309,105 @@ fn a_connection_that_is_held() {
         let mut rig = Rig::new(WINDOW, 1, false);
         rig.play(steps);
         assert_eq!(rig.story(), expected, "{label}");
+    }
+}
+
+#[test]
+fn a_connection_that_does_not_count_waits_for_no_gate_and_no_wake() {
+    let (shut, open) = (false, true);
+    for (label, pods, gate_open, steps, expected) in [
+        (
+            "no pod, the gate shut: it sleeps",
+            0,
+            shut,
+            &[][..],
+            "client: FIN | pods:  | zpa/holding: does not count, and no pod is ready",
+        ),
+        (
+            "no pod, the gate open: the last one has just gone",
+            0,
+            open,
+            &[],
+            "client: FIN | pods:  | zpa/holding: does not count, and no pod is ready",
+        ),
+        (
+            "a pod and no lease",
+            1,
+            shut,
+            &[Client(Send("ask")), Pod(Accept), Pod(Send("answer"))],
+            "client: answer | pods: ask | open, relaying",
+        ),
+        (
+            "the gate is shut while a pod is dialled",
+            1,
+            open,
+            &[Client(Send("ask")), Gate(false), Pod(Accept)],
+            "client:  | pods: ask | open, relaying",
+        ),
+        (
+            "the pod refuses, and takes it after a pause",
+            1,
+            shut,
+            &[Client(Send("ask")), Pod(Reset), Wait(SECOND), Pod(Accept)],
+            "client:  | pods: (gone), ask | open, relaying",
+        ),
+        (
+            "the pod refuses and leaves: it sleeps",
+            1,
+            shut,
+            &[Pod(Reset), Pods(0), Wait(SECOND)],
+            "client: FIN | pods: (gone) | zpa/dialing: does not count, and no pod is ready",
+        ),
+        (
+            "at the hold limit",
+            1,
+            shut,
+            &[Wait(LIMITS.hold_timeout)],
+            "client: RST | pods: (not taken) | zpa/dialing: no pod accepted in 1m0s",
+        ),
+    ] {
+        let mut rig = Rig::excluded(WINDOW, pods, gate_open);
+        rig.play(steps);
+        assert_eq!(rig.story(), expected, "{label}");
+        if !rig.is_open() {
+            assert_eq!(rig.leftovers(), [""; 0], "{label}");
+        }
+        let counts = rig.shared.counts;
+        assert_eq!(
+            (counts.counted, counts.waiting, counts.uses),
+            (0, 0, 0),
+            "{label}"
+        );
+    }
+}
+
+/// The limit of the only pod is one connection, which is another's.
+#[test]
+fn a_connection_waits_while_every_pod_is_full() {
+    for (label, is_counted, before, after) in [
+        (
+            "one that counts, in its turn",
+            true,
+            "client:  | pods:  | open, holding",
+            "client:  | pods: ask | open, relaying",
+        ),
+        (
+            "one that does not, after pauses",
+            false,
+            "client:  | pods:  | open, dialing",
+            "client:  | pods: ask | open, relaying",
+        ),
+    ] {
+        let mut rig = Rig::accepted(WINDOW, 1, true, is_counted);
+        rig.shared.balancer.set_most_per_pod(NonZeroU32::new(1));
+        let other = rig.shared.balancer.pick(&mut Round::default(), rig.now);
+        let other = other.expect("the pod has room").id;
+        rig.place();
+        rig.play(&[Client(Send("ask")), Wait(SECOND)]);
+        assert_eq!(rig.story(), before, "{label}");
+        rig.shared.balancer.release(other, rig.now);
+        rig.play(&[Wait(SECOND), Pod(Accept)]);
+        assert_eq!(rig.story(), after, "{label}");
     }
 }
 

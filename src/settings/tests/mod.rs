@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+mod clients;
 mod dialects;
 mod values;
 
@@ -62,6 +63,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         abort_on_close: false,
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+        rules: Rules::default(),
         single_proxy: false,
         state_configmap: None,
         max_connections: None,
@@ -341,6 +343,9 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
         "namespace",
         "port",
         "target",
+        "ignore-sources",
+        "deny-sources",
+        "max-connections-per-pod",
         "max-connections",
         "kubeconfig",
         "context",

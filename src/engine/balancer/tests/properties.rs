@@ -8,6 +8,8 @@ use super::*;
 enum Step {
     /// Lists the pods whose bits are set, with both families if `true`.
     List(u8, bool),
+    /// So many connections are allowed for each pod; 0 for any number.
+    Limit(u32),
     /// A new connection dials.
     Dial,
     /// Something becomes of one of the connections.
@@ -27,6 +29,7 @@ struct Client {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (any::<u8>(), any::<bool>()).prop_map(|(pods, dual)| Step::List(pods, dual)),
+        1 => (0..4u32).prop_map(Step::Limit),
         6 => Just(Step::Dial),
         4 => (0..64usize).prop_map(Step::Connect),
         3 => (0..64usize, 0..6u8).prop_map(|(at, cause)| Step::Fail(at, cause)),
@@ -82,6 +85,9 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     assert_eq!(balancer.order.ramping().len(), ramping);
     assert_eq!(balancer.order.resting().count(), resting);
     assert_eq!(ready + ramping + resting, listed.len());
+    let full = balancer.pods.values();
+    let full = full.filter(|pod| pod.is_full(balancer.most_per_pod));
+    assert_eq!(balancer.full(), full.count());
 }
 
 proptest! {
@@ -99,11 +105,17 @@ proptest! {
                     listed = specs(pods, dual);
                     balancer.set(&listed, now);
                 }
+                Step::Limit(most) => balancer.set_most_per_pod(NonZeroU32::new(most)),
                 Step::Dial => {
                     let mut round = Round::default();
+                    let has_room = !listed.is_empty() && !balancer.is_full();
                     let pick = balancer.pick(&mut round, now);
-                    // Whatever rests, somebody is dialled.
-                    prop_assert_eq!(pick.is_some(), !listed.is_empty());
+                    // Whatever rests, somebody is dialled who has room.
+                    prop_assert_eq!(pick.is_some(), has_room);
+                    if let Some(pick) = pick {
+                        let pod = &balancer.pods[&pick.id.pod];
+                        prop_assert!(pod.connections <= balancer.most_per_pod);
+                    }
                     clients.extend(pick.map(|pick| Client { round, pick, is_connected: false }));
                 }
                 Step::Connect(at) => {

@@ -19,9 +19,11 @@ use crate::engine::end::End;
 use crate::engine::limits::Limits;
 use crate::engine::memory::{MemoryBudget, Queues};
 use crate::engine::readiness::Interest;
-use crate::engine::tally::{Counts, Tally};
+use crate::engine::tally::{Counts, Tally, Use};
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
+use crate::rules::Rules;
+use crate::rules::release::Release;
 
 pub const LIMITS: Limits = Limits {
     memory: None,
@@ -107,11 +109,27 @@ impl Rig {
     /// A connection that has just been accepted, with peers that take `window`
     /// bytes before they read.
     pub fn new(window: usize, pods: u8, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(window, pods, gate_open, true);
+        rig.place();
+        rig
+    }
+
+    /// The same with a connection that does not count as use of the app.
+    pub fn excluded(window: usize, pods: u8, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(window, pods, gate_open, false);
+        rig.place();
+        rig
+    }
+
+    /// The same, not placed yet.
+    pub fn accepted(window: usize, pods: u8, gate_open: bool, counts: bool) -> Rig {
         let (wire, client) = socket(window, true);
         let mut rig = Rig {
-            connection: Some(Connection::new(1, wire, Time::default())),
+            connection: Some(Connection::new(1, wire, counts, Time::default())),
             shared: Shared {
                 limits: LIMITS,
+                rules: Rules::default(),
+                release: Release::default(),
                 gate_open,
                 ready_since: Time::default(),
                 was_ready: false,
@@ -135,8 +153,15 @@ impl Rig {
             orphaned: 0,
         };
         rig.list(pods);
-        rig.drive(|connection, cx| connection.hold(cx));
         rig
+    }
+
+    /// Holds the connection, or dials for one that waits for nothing.
+    pub fn place(&mut self) {
+        self.drive(|connection, cx| match connection.use_of_app() {
+            Use::Excluded => connection.dial(cx),
+            Use::Waiting | Use::Served => connection.hold(cx),
+        });
     }
 
     /// Plays the steps, and after each of them what follows from it.

@@ -1,0 +1,74 @@
+//! The rows about the clients of an app: which of them count, and how those that waited
+//! are let through.
+
+use super::{ROW, Setting, Unset, ValueKind};
+use crate::rules::sources::Networks;
+use crate::settings::value;
+
+pub(super) const ROWS: &[Setting] = &[
+    Setting {
+        flag: "ignore-sources",
+        variables: &["ZPA_IGNORE_SOURCES"],
+        placeholder: "NETWORKS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("nobody"),
+        help: "Clients whose connections never wake the app and never keep it awake, such as \
+               health checks and scrapers: while it sleeps they are accepted and closed, while it \
+               is awake they are served. Networks or addresses with commas between; repeat the \
+               flag for more",
+        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
+        store: |settings, text| settings.rules.sources.ignored.extend(text.parse()?),
+        show: |settings| show_networks(&settings.rules.sources.ignored),
+        ..ROW
+    },
+    Setting {
+        flag: "deny-sources",
+        variables: &["ZPA_DENY_SOURCES"],
+        placeholder: "NETWORKS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("nobody"),
+        help: "Clients that may not connect: they are reset at once, also where they are ignored",
+        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
+        store: |settings, text| settings.rules.sources.denied.extend(text.parse()?),
+        show: |settings| show_networks(&settings.rules.sources.denied),
+        ..ROW
+    },
+    Setting {
+        flag: "max-connections-per-pod",
+        variables: &["ZPA_MAX_CONNECTIONS_PER_POD"],
+        placeholder: "NUMBER",
+        unset: Unset::Means("unlimited"),
+        help: "The most connections that a pod is given at a time, by each proxy; others wait \
+               their turn within the hold limit, also while the app is awake",
+        examples: &["90"],
+        store: |settings, text| {
+            settings.rules.max_connections_per_pod = Some(value::count_u32(text)?);
+            Ok(())
+        },
+        show: |settings| {
+            let most = settings.rules.max_connections_per_pod;
+            most.map(|most| most.to_string())
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "release-rate",
+        variables: &["ZPA_RELEASE_RATE"],
+        placeholder: "RATE",
+        unset: Unset::Default("off"),
+        help: "The pace at which those who waited for a wake are let through: `off`, all at \
+               once; `doubling`, one, then 2, 4, 8 and so on, a batch each 100 ms; or a number \
+               per second",
+        examples: &["off", "doubling", "50"],
+        store: |settings, text| {
+            settings.rules.release_rate = text.parse()?;
+            Ok(())
+        },
+        show: |settings| Some(settings.rules.release_rate.to_string()),
+        ..ROW
+    },
+];
+
+fn show_networks(networks: &Networks) -> Option<String> {
+    (!networks.is_empty()).then(|| networks.to_string())
+}

@@ -1,0 +1,61 @@
+//! The settings about the clients of an app.
+
+use super::*;
+use crate::rules::release::ReleaseRate;
+
+#[test]
+fn networks_come_from_every_flag_or_from_every_line_of_the_variable() {
+    let args = [
+        "--deployment=app",
+        "--ignore-sources=10.0.0.0/8, 192.0.2.1",
+        "--ignore-sources=fd00::/8",
+        "--deny-sources=10.1.0.0/16",
+    ];
+    let shown = |settings: &Settings| {
+        let sources = &settings.rules.sources;
+        (sources.ignored.to_string(), sources.denied.to_string())
+    };
+    let expected = ("10.0.0.0/8,192.0.2.1/32,fd00::/8", "10.1.0.0/16");
+    let expected = (expected.0.to_owned(), expected.1.to_owned());
+    assert_eq!(shown(&settings(&args, &[])), expected);
+    let env = [
+        ("ZPA_IGNORE_SOURCES", "10.0.0.0/8\n192.0.2.1,fd00::/8\n"),
+        ("ZPA_DENY_SOURCES", "10.1.0.0/16"),
+    ];
+    assert_eq!(shown(&settings(&["--deployment=app"], &env)), expected);
+    for flag in ["ignore-sources", "deny-sources"] {
+        let error = error(flag, "10.0.0.0/33");
+        assert!(error.contains("neither a network"), "{error}");
+        assert!(error.ends_with("; use e.g. 10.0.0.0/8, 192.0.2.7,fd00::/8"));
+    }
+}
+
+#[test]
+fn connections_per_pod_are_one_or_more() {
+    let most = |text| {
+        with("max-connections-per-pod", text)
+            .rules
+            .max_connections_per_pod
+    };
+    assert_eq!(most("1"), NonZeroU32::new(1));
+    assert_eq!(most("4294967295"), NonZeroU32::new(u32::MAX));
+    assert_eq!(
+        settings(&["--deployment=app"], &[])
+            .rules
+            .max_connections_per_pod,
+        None
+    );
+    for wrong in ["0", "-1", "4294967296", "many"] {
+        let error = error("max-connections-per-pod", wrong);
+        assert!(error.contains("is not a whole number from 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_release_rate_is_off_unless_it_is_set() {
+    let rate = |text| with("release-rate", text).rules.release_rate;
+    assert_eq!(rate("doubling"), ReleaseRate::Doubling);
+    assert_eq!(rate("off"), ReleaseRate::Off);
+    assert_eq!(settings(&["--deployment=app"], &[]).rules, Rules::default());
+    assert!(error("release-rate", "fast").contains("is neither off, doubling"));
+}

@@ -1,0 +1,282 @@
+//! The rules about clients: whom the engine ignores and denies, and how it lets those
+//! through that have waited.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use zpa::engine::{Counts, Limits};
+use zpa::rules::Rules;
+use zpa::rules::release::ReleaseRate;
+
+use crate::fixture::{LIMITS, PATIENCE, Rig, backend};
+
+/// A client that connects from `source`, an address of the loopback network.
+fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    let address = rig.engine.local_addr().unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+/// Ignores 127.0.0.2 and denies 127.0.0.3.
+fn with_sources() -> Rig {
+    let mut rig = Rig::new(LIMITS);
+    let mut rules = Rules::default();
+    rules.sources.ignored = "127.0.0.2".parse().unwrap();
+    rules.sources.denied = "127.0.0.3".parse().unwrap();
+    rig.engine.set_rules(rules);
+    rig
+}
+
+fn excluded(rig: &Rig) -> Vec<(&'static str, u64)> {
+    let all = rig.engine.tally().exclusions().into_iter();
+    all.map(|([name], count)| (name, count)).collect()
+}
+
+/// What the policy sees of them.
+fn uses(counts: Counts) -> (usize, usize, u64) {
+    (counts.counted, counts.waiting, counts.uses)
+}
+
+#[test]
+fn an_ignored_client_is_accepted_and_closed_while_nothing_can_serve_it_and_counts_nowhere() {
+    let mut rig = with_sources();
+    let mut ignored = connect_from(&rig, [127, 0, 0, 2]);
+    rig.expect_fin(&mut ignored);
+    let counts = rig.engine.counts();
+    assert_eq!((counts.accepted, counts.open), (1, 0));
+    assert_eq!(uses(counts), (0, 0, 0));
+    assert_eq!(excluded(&rig), [("denied", 0), ("ignored", 1)]);
+    let _other = rig.connect();
+    rig.until("another one is held", |e| e.counts().waiting == 1);
+    assert_eq!(uses(rig.engine.counts()), (1, 1, 1));
+}
+
+/// The gate is shut where there is no lease, and an ignored client takes none.
+#[test]
+fn an_ignored_client_is_served_by_a_pod_whatever_the_gate_and_counts_nowhere() {
+    let pod = backend();
+    let mut rig = with_sources();
+    rig.set_backends(&[&pod]);
+    let mut ignored = connect_from(&rig, [127, 0, 0, 2]);
+    ignored.write_all(b"check").unwrap();
+    let mut server = rig.accept(&pod);
+    rig.expect(&mut server, b"check");
+    server.write_all(b"well").unwrap();
+    rig.expect(&mut ignored, b"well");
+    let counts = rig.engine.counts();
+    assert_eq!((counts.open, counts.handed_over), (1, 1));
+    assert_eq!(uses(counts), (0, 0, 0));
+    drop((ignored, server));
+    rig.until("it is closed", |e| e.counts().open == 0);
+    assert_eq!(uses(rig.engine.counts()), (0, 0, 0));
+}
+
+#[test]
+fn a_denied_client_is_reset_and_never_reaches_a_pod() {
+    let pod = backend();
+    let mut rig = with_sources();
+    rig.engine.set_gate(true);
+    rig.set_backends(&[&pod]);
+    let mut denied = connect_from(&rig, [127, 0, 0, 3]);
+    rig.expect_reset(&mut denied);
+    assert_eq!(rig.engine.counts(), Counts::default());
+    assert_eq!(excluded(&rig), [("denied", 1), ("ignored", 0)]);
+    pod.set_nonblocking(true).unwrap();
+    assert_eq!(pod.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// A server that has room for so many clients at a time, and says no to any other, as
+/// PostgreSQL does at `max_connections`. It answers each number with the same number.
+struct Server {
+    listener: TcpListener,
+    room: usize,
+    open: Vec<TcpStream>,
+    /// The most that were open at a time.
+    peak: usize,
+    refused: usize,
+    /// The numbers of the clients, in the order in which they were served.
+    served: Vec<usize>,
+}
+
+impl Server {
+    fn new(room: usize) -> Server {
+        let listener = backend();
+        listener.set_nonblocking(true).unwrap();
+        Server {
+            listener,
+            room,
+            open: Vec::new(),
+            peak: 0,
+            refused: 0,
+            served: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self) {
+        self.open.retain_mut(|stream| {
+            let mut number = [0; 2];
+            match stream.read(&mut number) {
+                Ok(0) => return false,
+                Ok(_) => {
+                    self.served.push(u16::from_be_bytes(number).into());
+                    stream.write_all(&number).unwrap();
+                }
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+            }
+            true
+        });
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.open.len() == self.room {
+                self.refused += 1;
+                // The client may have gone.
+                let _ = (&stream).write(b"E");
+                continue;
+            }
+            stream.set_nonblocking(true).unwrap();
+            self.open.push(stream);
+            self.peak = self.peak.max(self.open.len());
+        }
+    }
+}
+
+const HERD: usize = 500;
+
+/// So many clients that wait for a wake, each with its number.
+fn herd(rules: Rules) -> (Rig, Vec<TcpStream>) {
+    let mut rig = Rig::new(Limits {
+        max_connections: 2 * HERD,
+        ..LIMITS
+    });
+    rig.engine.set_rules(rules);
+    let clients = (0..HERD).map(|n| {
+        let mut client = rig.connect();
+        client.write_all(&(n as u16).to_be_bytes()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client
+    });
+    let clients = clients.collect();
+    rig.until("all are held", |e| e.counts().waiting == HERD);
+    (rig, clients)
+}
+
+/// Serves the clients until each has its number back; returns how many were let down.
+fn serve(rig: &mut Rig, clients: Vec<TcpStream>, server: &mut Server) -> usize {
+    let mut clients: Vec<_> = clients.into_iter().map(Some).collect();
+    let mut let_down = 0;
+    rig.set_backends(&[&server.listener]);
+    rig.engine.set_gate(true);
+    rig.until("all are served or let down", |_| {
+        server.turn();
+        for client in &mut clients {
+            let Some(stream) = client else { continue };
+            match stream.read(&mut [0; 2]) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Ok(2) => *client = None,
+                _ => (*client, let_down) = (None, let_down + 1),
+            }
+        }
+        clients.iter().all(Option::is_none)
+    });
+    let_down
+}
+
+#[test]
+fn five_hundred_held_clients_and_a_server_with_room_for_a_hundred_nobody_is_refused() {
+    let (mut rig, clients) = herd(Rules {
+        max_connections_per_pod: NonZeroU32::new(100),
+        ..Rules::default()
+    });
+    let mut server = Server::new(100);
+    assert_eq!(serve(&mut rig, clients, &mut server), 0);
+    assert_eq!((server.refused, server.peak), (0, 100));
+    assert_eq!(server.served.len(), HERD);
+    for (turn, &client) in server.served.iter().enumerate() {
+        let displaced = turn.abs_diff(client);
+        assert!(displaced < 100, "{client} was served as number {turn}");
+    }
+    assert_eq!(rig.engine.counts().held_too_long, 0);
+}
+
+/// What the limit is for: without it the same server refuses.
+#[test]
+fn without_a_limit_that_server_refuses_some_of_them() {
+    let (mut rig, clients) = herd(Rules::default());
+    let mut server = Server::new(100);
+    serve(&mut rig, clients, &mut server);
+    assert!(server.refused > 0);
+}
+
+#[test]
+fn while_the_app_is_awake_the_next_one_waits_until_a_pod_has_room() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    rig.engine.set_rules(Rules {
+        max_connections_per_pod: NonZeroU32::new(1),
+        ..Rules::default()
+    });
+    let first = rig.connect();
+    let server = rig.accept(&pod);
+    let mut second = rig.connect();
+    second.write_all(b"next").unwrap();
+    rig.until("it waits", |e| {
+        e.counts().handed_over == 1 && e.counts().waiting == 1
+    });
+    rig.settle();
+    assert_eq!(rig.engine.counts().handed_over, 1);
+    assert!(rig.engine.counts().is_full);
+    assert_eq!(rig.engine.full_backends(), 1);
+    drop((first, server));
+    let mut server = rig.accept(&pod);
+    rig.expect(&mut server, b"next");
+}
+
+#[test]
+fn at_the_hold_limit_one_that_waits_for_room_is_reset() {
+    let pod = backend();
+    let mut rig = Rig::open(&[&pod]);
+    rig.engine.set_rules(Rules {
+        max_connections_per_pod: NonZeroU32::new(1),
+        ..Rules::default()
+    });
+    let _first = rig.connect();
+    let _server = rig.accept(&pod);
+    let mut second = rig.connect();
+    rig.until("it waits", |e| {
+        e.counts().handed_over == 1 && e.counts().waiting == 1
+    });
+    rig.skew += LIMITS.hold_timeout;
+    rig.expect_reset(&mut second);
+    assert_eq!(rig.engine.counts().open, 1, "the first lives on");
+}
+
+#[test]
+fn those_who_waited_are_let_through_in_batches_that_double() {
+    let (mut rig, _clients) = herd(Rules {
+        release_rate: ReleaseRate::Doubling,
+        ..Rules::default()
+    });
+    let mut server = Server::new(HERD);
+    rig.set_backends(&[&server.listener]);
+    rig.engine.set_gate(true);
+    let start = rig.now();
+    let mut seen = Vec::new();
+    for batch in 0..9 {
+        let since_start = Duration::from_millis(if batch == 0 { 0 } else { batch * 100 + 99 });
+        // A turn dials 64 at most.
+        for _ in 0..20 {
+            let now = start + since_start;
+            rig.engine.wait(Some(Duration::ZERO), now).unwrap();
+            rig.engine.dispatch(now);
+            server.turn();
+        }
+        seen.push(rig.engine.counts().handed_over);
+    }
+    assert_eq!(seen, [1, 3, 7, 15, 31, 63, 127, 255, 500]);
+    assert_eq!(server.refused, 0);
+}
