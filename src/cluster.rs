@@ -18,9 +18,9 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// For how long a right must be refused, whenever it is asked for, until it counts
+/// For how long a permission must be refused, whenever it is asked for, until it counts
 /// as missing. An API server that has just started refuses everything until it has
-/// read the roles (403 for a valid token that has the right).
+/// read the roles (403 for a valid token that has the permission).
 pub const REFUSAL_BELIEVED_AFTER: Duration = Duration::from_secs(30);
 
 /// The token of whoever last renewed a lease: opaque, and different for each
@@ -142,10 +142,10 @@ pub enum Outcome {
     Scale(Scale),
     /// 409: the Deployment has moved on, and nothing was written.
     Conflict,
-    /// 403: nothing was written. The right is missing, if that lasts.
+    /// 403: nothing was written. The permission is missing, if that lasts.
     Forbidden,
     /// 401, also with the token as it is now: nothing was written. The token is
-    /// being replaced; of rights it says nothing.
+    /// being replaced; of permissions it says nothing.
     Unauthorized,
     /// 404: no such Deployment; nothing was written.
     NotFound,
@@ -284,7 +284,7 @@ impl NoAddress {
     }
 }
 
-/// A right that the API server may refuse.
+/// A permission that the API server may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {
     /// To see the leases of other proxies, and the scale.
@@ -355,7 +355,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// That a right is refused, and what follows from it.
+/// That a permission is refused, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The API server's own words, fit for a log.

@@ -97,7 +97,7 @@
 //! - *A reset is passed on as a reset*, after the data before it was acknowledged, so that
 //!   nobody takes half an answer for a whole one.
 //! - *An outage of the API server does not end readiness*, once there was any: all proxies
-//!   would leave the Service at once, and with them what they can still serve. A right
+//!   would leave the Service at once, and with them what they can still serve. A permission
 //!   that stays refused, a Service or port that does not exist, and a thread that panics
 //!   do ([`daemon::health`]).
 //! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and a share of

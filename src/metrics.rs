@@ -82,9 +82,9 @@ pub struct Snapshot {
     pub sleeps: u64,
     /// Requests to the API server, by verb and outcome.
     pub requests: Vec<([&'static str; 2], u64)>,
-    /// Every right, and whether something else is done because it is refused.
+    /// Every permission, and whether something else is done because it is refused.
     pub fallbacks: Vec<(&'static str, bool)>,
-    /// Every right, and whether nothing can be done because it is refused.
+    /// Every permission, and whether nothing can be done because it is refused.
     pub forbidden: Vec<(&'static str, bool)>,
     /// How often a thread has panicked.
     pub thread_panics: u64,
@@ -175,7 +175,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_replicas_age_seconds",
         kind: Kind::Gauge,
         labels: &[],
-        help: "How long ago that was; more than a minute means that the API server is out of reach, or a right missing",
+        help: "How long ago that was; more than a minute means that the API server is out of reach, or a permission missing",
         read: |it, samples| samples.maybe(it.replicas_age.map(seconds)),
     },
     Metric {
@@ -354,14 +354,14 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_api_fallback",
         kind: Kind::Gauge,
         labels: &["permission"],
-        help: "1 while something else is done in place of what this right would allow",
+        help: "1 while something else is done in place of what this permission would allow",
         read: |it, samples| samples.flags(&it.fallbacks),
     },
     Metric {
         name: "zpa_api_forbidden",
         kind: Kind::Gauge,
         labels: &["permission"],
-        help: "1 while this right is refused and nothing can be done in place of it",
+        help: "1 while this permission is refused and nothing can be done in place of it",
         read: |it, samples| samples.flags(&it.forbidden),
     },
     Metric {

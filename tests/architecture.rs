@@ -201,9 +201,15 @@ fn knows_sibling(text: &str, name: &str) -> bool {
 
 #[test]
 fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_another() {
-    let terms = ["super::config::", "super::rights::"];
+    let terms = ["super::config::", "super::permission::"];
     let made_of = [
-        "command", "config", "lease", "phase", "pods", "rights", "seen",
+        "command",
+        "config",
+        "lease",
+        "phase",
+        "pods",
+        "permission",
+        "seen",
     ];
     let files = made_of.map(|name| format!("policy/{name}.rs"));
     let texts: Vec<(String, String)> = sources()

@@ -1,4 +1,4 @@
-//! What `manifests/` promises: nothing but settings that exist, no right but
+//! What `manifests/` promises: nothing but settings that exist, no permission but
 //! those that are needed, and the restricted Pod Security Standard.
 //!
 //! The manifests are checked as `kubectl` renders them; without it only their
@@ -195,7 +195,7 @@ fn with_the_component_for_openshift_its_restricted_policy_admits_the_pod() {
         }
         assert_eq!(context["seLinuxOptions"], Value::Null);
     }
-    // ... the runtime's seccomp profile, no capability and no way to more rights, ...
+    // ... the runtime's seccomp profile, no capability and no way to more privileges, ...
     let seccomp = &pod["securityContext"]["seccompProfile"]["type"];
     assert_eq!(*seccomp, json!("RuntimeDefault"));
     let context = &container["securityContext"];

@@ -12,12 +12,12 @@ use crate::duration;
 use crate::supervisor::ThreadPanic;
 
 /// For how long a refusal says something after it was heard. What is older was not
-/// tried again, because there is no need for the right now: it may have been granted
+/// tried again, because there is no need for the permission now: it may have been granted
 /// meanwhile, and only a proxy that is ready gets the connection that finds out. A
 /// pause between two attempts is at most 30 s.
 const FRESH: Duration = Duration::from_secs(45);
 
-/// Which right is asked for in place of another one. The first of two is the one of
+/// Which permission is asked for in place of another one. The first of two is the one of
 /// the Role in `manifests/base`, and the one to be named where both are missing.
 const SUBSTITUTES: [(Permission, Permission); 2] = [
     (Permission::GetDeployment, Permission::GetScale),
@@ -58,7 +58,7 @@ struct Refused {
     last: Time,
 }
 
-/// What decides about what can be done where a right is refused.
+/// What decides about what can be done where a permission is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
     /// Where renewals go: it is the policy that gives up a way.
@@ -115,9 +115,17 @@ impl Health {
         }
     }
 
-    /// A right is refused, or granted after all.
-    pub(super) fn right(&mut self, right: Permission, refusal: Option<Refusal>, now: Time) {
-        let before = self.refused.remove(&right).filter(|it| it.is_fresh(now));
+    /// A permission is refused, or granted after all.
+    pub(super) fn permission(
+        &mut self,
+        permission: Permission,
+        refusal: Option<Refusal>,
+        now: Time,
+    ) {
+        let before = self
+            .refused
+            .remove(&permission)
+            .filter(|it| it.is_fresh(now));
         if let Some(refusal) = refusal {
             let since = before.map_or(now, |before| before.since);
             let refused = Refused {
@@ -125,8 +133,8 @@ impl Health {
                 since,
                 last: now,
             };
-            self.refused.insert(right, refused);
-        } else if let Some((_, substitute)) = SUBSTITUTES.iter().find(|(it, _)| *it == right) {
+            self.refused.insert(permission, refused);
+        } else if let Some((_, substitute)) = SUBSTITUTES.iter().find(|(it, _)| *it == permission) {
             // It is not asked for any more.
             self.refused.remove(substitute);
         }
@@ -159,13 +167,13 @@ impl Health {
         self.trouble.as_ref().map(|(what, at)| (what.as_str(), *at))
     }
 
-    /// Why that right was refused, if it was.
+    /// Why that permission was refused, if it was.
     pub fn why_refused(&self, permission: Permission) -> Option<&str> {
         let refused = self.refused.get(&permission);
         refused.map(|refused| refused.refusal.why.as_str())
     }
 
-    /// What is being done because that right is refused, if anything is.
+    /// What is being done because that permission is refused, if anything is.
     pub fn fallback(&self, permission: Permission, context: Context) -> Option<&'static str> {
         match permission {
             Permission::PatchStatus => match context.store {
@@ -178,7 +186,7 @@ impl Health {
         }
     }
 
-    /// For how long that right has been refused without anything that can be
+    /// For how long that permission has been refused without anything that can be
     /// done in its place, if it is.
     pub fn forbidden_for(
         &self,
@@ -201,7 +209,7 @@ impl Health {
         lost.then(|| now.since(since))
     }
 
-    /// The right that is asked for in place of that one, if it is refused as well.
+    /// The permission that is asked for in place of that one, if it is refused as well.
     fn substitute(&self, permission: Permission) -> Option<&Refused> {
         let pair = SUBSTITUTES.iter().find(|(first, _)| *first == permission)?;
         self.refused.get(&pair.1)
@@ -245,7 +253,7 @@ impl Health {
     /// It becomes so once it has seen the Deployment and the endpoints, or
     /// (`blind`) is told to trust a target. The endpoints of a Service that does
     /// not exist are a wrong name's, unless a target is what counts. Then only
-    /// rights end it that are refused for good, without a way round, and a thread
+    /// permissions end it that are refused for good, without a way round, and a thread
     /// that panics.
     pub(super) fn unready(
         &self,
@@ -337,11 +345,11 @@ mod tests {
         health.unready("default/app", context, false, at(seconds))
     }
 
-    /// A right was refused in these seconds.
+    /// A permission was refused in these seconds.
     fn refused(permission: Permission, seconds: &[u64]) -> Health {
         let mut health = well();
         for &second in seconds {
-            health.right(permission, Some(refusal(permission)), at(second));
+            health.permission(permission, Some(refusal(permission)), at(second));
         }
         health
     }
@@ -421,25 +429,25 @@ mod tests {
         );
     }
 
-    /// Each right alone, and with the one that is asked for in its place.
+    /// Each permission alone, and with the one that is asked for in its place.
     #[test]
-    fn a_right_that_is_refused_for_good_and_has_no_way_round_ends_it() {
+    fn a_permission_that_is_refused_for_good_and_has_no_way_round_ends_it() {
         let substitutes = SUBSTITUTES.map(|(first, second)| (first, Some(second)));
-        let alone = Permission::ALL.map(|right| (right, None));
-        for (right, substitute) in alone.into_iter().chain(substitutes) {
+        let alone = Permission::ALL.map(|permission| (permission, None));
+        for (permission, substitute) in alone.into_iter().chain(substitutes) {
             let mut health = well();
             for second in [100, 110, 120, 130] {
-                for right in [Some(right), substitute].into_iter().flatten() {
-                    health.right(right, Some(refusal(right)), at(second));
+                for permission in [Some(permission), substitute].into_iter().flatten() {
+                    health.permission(permission, Some(refusal(permission)), at(second));
                 }
             }
-            let named = match right {
+            let named = match permission {
                 Permission::PatchScale | Permission::FollowEndpoints => true,
                 Permission::GetDeployment => substitute.is_some(),
                 _ => false,
             };
-            let label = format!("{right}, {substitute:?}");
-            let expected = format!("not allowed for 30s to {right}: 403 no");
+            let label = format!("{permission}, {substitute:?}");
+            let expected = format!("not allowed for 30s to {permission}: 403 no");
             let reasons: Vec<_> = named.then_some(expected).into_iter().collect();
             assert_eq!(unready(&health, ASLEEP, 130), reasons, "{label}");
             assert_eq!(
@@ -447,7 +455,7 @@ mod tests {
                 Vec::<String>::new(),
                 "{label}"
             );
-            health.right(right, None, at(131));
+            health.permission(permission, None, at(131));
             assert!(unready(&health, ASLEEP, 131).is_empty(), "{label}: granted");
         }
     }
@@ -477,7 +485,7 @@ mod tests {
         ] {
             let mut health = refused(Permission::PatchScale, &[100, 120]);
             health.replied(&outage, at(121));
-            health.right(
+            health.permission(
                 Permission::PatchScale,
                 Some(refusal(Permission::PatchScale)),
                 at(131),
@@ -487,25 +495,25 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_is_up_can_be_served_without_the_right_to_scale_it() {
-        let right = Permission::PatchScale;
-        let health = refused(right, &[100, 130, 160]);
+    fn an_app_that_is_up_can_be_served_without_the_permission_to_scale_it() {
+        let permission = Permission::PatchScale;
+        let health = refused(permission, &[100, 130, 160]);
         let awake = Context {
             is_up: true,
             ..ASLEEP
         };
         assert!(unready(&health, awake, 160).is_empty());
-        assert!(health.fallback(right, awake).is_some());
+        assert!(health.fallback(permission, awake).is_some());
         assert_eq!(unready(&health, ASLEEP, 160).len(), 1);
-        assert!(health.fallback(right, ASLEEP).is_none());
+        assert!(health.fallback(permission, ASLEEP).is_none());
     }
 
     #[test]
     fn with_a_target_the_endpoints_can_be_done_without() {
-        let right = Permission::FollowEndpoints;
+        let permission = Permission::FollowEndpoints;
         let mut health = Health::default();
         health.replied(&scale(), at(0));
-        health.right(right, Some(refusal(right)), at(1));
+        health.permission(permission, Some(refusal(permission)), at(1));
         let target = Context {
             has_target: true,
             is_pods_first: false,
@@ -513,16 +521,16 @@ mod tests {
         };
         assert_eq!(unready(&health, target, 1).len(), 1, "not blind yet");
         assert!(health.unready("app", target, true, at(9)).is_empty());
-        assert!(health.fallback(right, target).is_some());
-        assert!(health.fallback(right, ASLEEP).is_none());
+        assert!(health.fallback(permission, target).is_some());
+        assert!(health.fallback(permission, ASLEEP).is_none());
     }
 
     #[test]
     fn the_way_of_renewing_is_what_the_policy_says_it_is() {
-        let rights = [Permission::PatchStatus, Permission::PatchDeployment];
+        let permissions = [Permission::PatchStatus, Permission::PatchDeployment];
         let mut health = well();
-        for right in rights {
-            health.right(right, Some(refusal(right)), at(1));
+        for permission in permissions {
+            health.permission(permission, Some(refusal(permission)), at(1));
         }
         for (label, store, fallbacks) in [
             ("not believed yet", Some(LeaseStore::Status), [false, false]),
@@ -534,7 +542,8 @@ mod tests {
             ("nowhere", None, [true, false]),
         ] {
             let context = Context { store, ..ASLEEP };
-            let in_force = rights.map(|right| health.fallback(right, context).is_some());
+            let in_force =
+                permissions.map(|permission| health.fallback(permission, context).is_some());
             assert_eq!(in_force, fallbacks, "{label}");
             assert!(unready(&health, context, 46).is_empty(), "{label}");
         }

@@ -46,7 +46,7 @@ pub trait Api {
     fn relist_unless_newer(&mut self, seen: Time);
     /// Whether somebody waits for an endpoint.
     fn set_waiting(&mut self, is_waiting: bool);
-    /// The proxy drains: a right or an object that is gone is no warning any more.
+    /// The proxy drains: a permission or an object that is gone is no warning any more.
     fn set_draining(&mut self);
 }
 
@@ -70,9 +70,9 @@ pub enum Message {
     Following(Option<AddressSource>),
     /// Why no pod can be dialled although the endpoints can be listed.
     NoAddress(Option<NoAddress>),
-    /// A right is refused, or granted after all.
-    Right {
-        /// Which right.
+    /// A permission is refused, or granted after all.
+    Permission {
+        /// Which permission.
         permission: Permission,
         /// `None` if it is granted.
         refusal: Option<Refusal>,

@@ -314,10 +314,10 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Following(source) => Message::Following(source),
         kube::Report::NoAddress(why) => Message::NoAddress(why),
         kube::Report::TargetStatus(status) => Message::TargetStatus(status),
-        kube::Report::Right {
+        kube::Report::Permission {
             permission,
             refusal,
-        } => Message::Right {
+        } => Message::Permission {
             permission,
             refusal,
         },

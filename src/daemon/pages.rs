@@ -66,8 +66,8 @@ impl Pages for View<'_> {
 }
 
 impl View<'_> {
-    /// Every right, and whether `holds` of it.
-    fn rights(&self, holds: impl Fn(Permission) -> bool) -> Vec<(&'static str, bool)> {
+    /// Every permission, and whether `holds` of it.
+    fn permissions(&self, holds: impl Fn(Permission) -> bool) -> Vec<(&'static str, bool)> {
         let flag = |permission: Permission| (permission.name(), holds(permission));
         Permission::ALL.map(flag).to_vec()
     }
@@ -119,8 +119,8 @@ impl View<'_> {
             wakes: events.wakes,
             sleeps: events.sleeps,
             requests: proxy.api().api.requests().read(),
-            fallbacks: self.rights(|right| self.fallback(right).is_some()),
-            forbidden: self.rights(|right| self.is_forbidden(right)),
+            fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
+            forbidden: self.permissions(|permission| self.is_forbidden(permission)),
             thread_panics: events.thread_panics,
             log_lines_dropped: about.log.dropped(),
         }

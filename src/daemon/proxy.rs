@@ -198,7 +198,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         &self.health
     }
 
-    /// What decides about what can be done where a right is refused.
+    /// What decides about what can be done where a permission is refused.
     pub fn context(&self) -> Context {
         let replicas = self.policy.replicas();
         Context {
@@ -342,10 +342,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.backends_until = Some(now);
             }
             Message::Following(source) => self.health.following(source),
-            Message::Right {
+            Message::Permission {
                 permission,
                 refusal,
-            } => self.health.right(permission, refusal, now),
+            } => self.health.permission(permission, refusal, now),
             Message::TargetStatus(status) => self.target_status = Some(status),
             Message::Trouble(what) => self.health.trouble(what, now),
             Message::Panicked(panic) => {

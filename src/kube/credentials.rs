@@ -117,7 +117,7 @@ impl Credentials {
     /// # Errors
     /// Why there is no token though there should be one. A request without it
     /// would be one of `system:anonymous`, and its 403 would pass for a missing
-    /// right.
+    /// permission.
     pub(super) fn token(&self) -> Result<Option<Token>, String> {
         match (&self.access.token, &self.plugin) {
             (TokenSource::Fixed(token), _) => Ok(Some(token.clone())),

@@ -1,7 +1,7 @@
 //! The Deployment: the call that a request takes, and what its reply means.
 //!
-//! Each request is one call, and each right is asked for by one kind of request.
-//! What follows from a refusal is not decided here: the policy decides when a right
+//! Each request is one call, and each permission is asked for by one kind of request.
+//! What follows from a refusal is not decided here: the policy decides when a permission
 //! counts as missing, and asks for something else from then on.
 
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use log::Level;
 use super::client::{Calls, Failure};
 use super::old_replica::OldReplica;
 use super::patch::{self, Patch};
-use super::rights::Rights;
+use super::permissions::Permissions;
 pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::target_status::target_status;
@@ -20,7 +20,7 @@ use super::{Config, Report, objects};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetStatus};
 
-/// One Deployment, and what is known of our rights to it.
+/// One Deployment, and what is known of our permissions to it.
 pub(super) struct Deployment {
     target: Target,
     /// What may run beside that knows no leases.
@@ -28,7 +28,7 @@ pub(super) struct Deployment {
     writer: String,
     wall_clock: WallClock,
     logs: Mutex<Logs>,
-    rights: Mutex<Rights>,
+    permissions: Mutex<Permissions>,
     /// What was reported last of its pods.
     status: Mutex<Option<TargetStatus>>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Deployment {
 /// What each kind of request has run into.
 #[derive(Default)]
 struct Logs {
-    /// The proxy drains: a right or an object that is gone is no warning.
+    /// The proxy drains: a permission or an object that is gone is no warning.
     is_draining: bool,
     read: LogOnce,
     read_scale: LogOnce,
@@ -53,7 +53,7 @@ impl Deployment {
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
             logs: Mutex::default(),
-            rights: Mutex::default(),
+            permissions: Mutex::default(),
             status: Mutex::default(),
         }
     }
@@ -162,20 +162,23 @@ impl Deployment {
         log_once.raise(level, kind, &text);
     }
 
-    /// What is to be told of that answer beside its outcome: rights that were
+    /// What is to be told of that answer beside its outcome: permissions that were
     /// refused or granted, and what went wrong.
     pub(super) fn news(&self, request: &Request, answer: &Answer) -> Vec<Report> {
-        let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut permissions = self
+            .permissions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut news = Vec::new();
-        let permission = right_to(request);
+        let permission = permission_for(request);
         match answer {
             Ok(reply) if reply.status == 403 => {
                 let why = reply.explanation();
-                news.push(rights.refused(permission, why, permission.fallback()));
+                news.push(permissions.refused(permission, why, permission.fallback()));
             }
-            // The right is asked for before the object is.
+            // The permission is asked for before the object is.
             Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {
-                news.extend(rights.granted(permission));
+                news.extend(permissions.granted(permission));
             }
             _ => {}
         }
@@ -234,8 +237,8 @@ fn classify(answer: &Answer) -> Outcome {
     }
 }
 
-/// The right that a request takes.
-fn right_to(request: &Request) -> Permission {
+/// The permission that a request takes.
+fn permission_for(request: &Request) -> Permission {
     match request {
         Request::Read => Permission::GetDeployment,
         Request::ReadScale => Permission::GetScale,

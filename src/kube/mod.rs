@@ -17,7 +17,7 @@
 //! What is scaled may be of any kind that has a scale, and may have to be found
 //! first (`discovery`, `scale_target`).
 //!
-//! Each request is one call, and says which right it takes (`deployment`): a read of
+//! Each request is one call, and says which permission it takes (`deployment`): a read of
 //! the object shows the leases of other proxies, a read of its scale does not. A 403
 //! and a 401 are outcomes of their own; when a refusal is believed is decided by the
 //! policy.
@@ -40,7 +40,7 @@
 //! command (`exec`): the thread that needs a credential runs it, and `zpa-exec`
 //! renews the credential before it expires. No request is made while a token that
 //! should be there is missing: it would be one of `system:anonymous`, and its 403
-//! would pass for a missing right.
+//! would pass for a missing permission.
 //!
 //! A connection is kept warm by the policy's own reads; no request goes through
 //! a proxy from the environment, follows a redirect, or trusts a root other
@@ -75,12 +75,12 @@ mod old_replica;
 mod pages;
 mod patch;
 mod paths;
+mod permissions;
 mod reflector;
 mod relist;
 mod requests;
 mod resource;
 mod rfc3339;
-mod rights;
 mod scale_target;
 mod scheduler;
 mod service;
@@ -148,10 +148,10 @@ pub enum Report {
     /// What the controller of the scaled object says of its pods, at first and at each
     /// change.
     TargetStatus(TargetStatus),
-    /// A right is refused, each time it is; or it is granted after all, once. A
-    /// right of which nothing is reported is granted, or was not needed yet.
-    Right {
-        /// Which right.
+    /// A permission is refused, each time it is; or it is granted after all, once. A
+    /// permission of which nothing is reported is granted, or was not needed yet.
+    Permission {
+        /// Which permission.
         permission: Permission,
         /// None if it is granted.
         refusal: Option<Refusal>,
@@ -356,7 +356,7 @@ mod tests {
                 | Report::Following(_)
                 | Report::NoAddress(_)
                 | Report::TargetStatus(_)
-                | Report::Right { .. }
+                | Report::Permission { .. }
                 | Report::Trouble(_)
                 | Report::Panicked(_) => {}
             }

@@ -131,7 +131,7 @@ fn lease(deployment: &Scalable) -> LeaseTexts<'_> {
 }
 
 /// How many replicas there were before the last sleep: the larger of the two, if
-/// proxies with different rights have written to both places.
+/// proxies with different permissions have written to both places.
 fn previous_replicas(object: &Scalable) -> Option<u32> {
     let annotations = object.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|annotations| annotations.previous_replicas.as_deref());
@@ -167,7 +167,7 @@ impl Scalable {
     }
 }
 
-/// The token of both texts together, because proxies with different rights write
+/// The token of both texts together, because proxies with different permissions write
 /// to different places. Quoted, so that no two pairs make the same token.
 fn token(texts: LeaseTexts<'_>) -> LeaseToken {
     match texts {

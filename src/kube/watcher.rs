@@ -112,7 +112,7 @@ pub(super) enum Outcome {
     Quiet,
     /// The list is complete and stored.
     Listed,
-    /// The watch is open: the right to it is there.
+    /// The watch is open: the permission to it is there.
     Opened,
     /// Lines of the watch were stored.
     Changed,

@@ -19,7 +19,7 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 const POLLS_PER_TTL: u32 = 5;
 
 /// The longest pause between two attempts at what is refused, while nobody waits.
-/// Rights come back when an API server has started, or with a human's hand; until
+/// Permissions come back when an API server has started, or with a human's hand; until
 /// then a proxy may be unready.
 pub const POLL_FORBIDDEN: Duration = POLL;
 
@@ -45,7 +45,7 @@ pub struct Config {
     /// Whether the operator has said that there is no other proxy, so that no leases
     /// are needed.
     pub single: bool,
-    /// For how long a right must be refused until it counts as missing.
+    /// For how long a permission must be refused until it counts as missing.
     pub refusal_believed_after: Duration,
     /// How many times the idle TTL is doubled at most, for an app that something else
     /// scales up again after each sleep.

@@ -1,12 +1,12 @@
 //! What follows from a request that has failed: what it may have done all the
-//! same, what it says of a right, and when to ask again.
+//! same, what it says of a permission, and when to ask again.
 
 use std::time::Duration;
 
 use super::Policy;
 use super::config::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
+use super::permission::retry_after;
 use super::phase::Phase;
-use super::rights::retry_after;
 use crate::backoff;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Request};
@@ -24,7 +24,7 @@ impl Policy {
             Request::RenewLease(renewal) if renewal.guard.is_none() => {
                 return self.fail_to_renew(renewal.store, failure, now);
             }
-            _ => self.learn_of_right(asked, failure, now),
+            _ => self.learn_of_permission(asked, failure, now),
         }
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
@@ -70,8 +70,8 @@ impl Policy {
         self.lease.failed(at_least, longest, now);
     }
 
-    /// What the failure says of the right that the request takes.
-    fn learn_of_right(&mut self, asked: &Request, failure: &Outcome, now: Time) {
+    /// What the failure says of the permission that the request takes.
+    fn learn_of_permission(&mut self, asked: &Request, failure: &Outcome, now: Time) {
         let believed_after = self.config.refusal_believed_after;
         let retry = retry_after(believed_after);
         match (asked, failure) {
@@ -90,7 +90,7 @@ impl Policy {
             (Request::RenewLease(renewal), Outcome::Forbidden) => {
                 self.lease.refused(renewal.store, now);
             }
-            // The right is asked for before the object is.
+            // The permission is asked for before the object is.
             (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(asked),
             (Request::Read, _) => self.reads.interrupted(),
             (Request::ReadScale, _) => {}
@@ -99,7 +99,7 @@ impl Policy {
         }
     }
 
-    /// A reply has shown that the right to ask for this is there.
+    /// A reply has shown that the permission to ask for this is there.
     pub(super) fn record_permission(&mut self, asked: &Request) {
         match asked {
             Request::Read => {

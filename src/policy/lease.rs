@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use super::config::{Config, LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
-use super::rights::{Right, retry_after};
+use super::permission::{PermissionState, retry_after};
 use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::cluster::LeaseStore;
@@ -51,10 +51,10 @@ pub struct Lease {
     pub(super) sent: Time,
     /// When the next renewal is to be sent, if one is.
     pub(super) due: Option<Time>,
-    /// The right to write it into the status.
-    pub(super) status: Right,
-    /// The right to write it into an annotation.
-    pub(super) annotation: Right,
+    /// The permission to write it into the status.
+    pub(super) status: PermissionState,
+    /// The permission to write it into an annotation.
+    pub(super) annotation: PermissionState,
     /// Since when somebody has waited for a lease that does not come.
     pub(super) unavailable_since: Option<Time>,
     /// Whether somebody waits now.
@@ -79,8 +79,8 @@ impl Lease {
             until: None,
             sent: Time::default(),
             due: None,
-            status: Right::Granted,
-            annotation: Right::Granted,
+            status: PermissionState::Granted,
+            annotation: PermissionState::Granted,
             unavailable_since: None,
             somebody_waits: false,
             failed: Time::default(),
@@ -142,7 +142,7 @@ impl Lease {
         }
     }
 
-    fn right(&mut self, store: LeaseStore) -> &mut Right {
+    fn permission(&mut self, store: LeaseStore) -> &mut PermissionState {
         match store {
             LeaseStore::Status => &mut self.status,
             LeaseStore::Annotation => &mut self.annotation,
@@ -293,7 +293,7 @@ impl Lease {
         self.due = Some(self.not_before.max(now + self.backoff.pause(longest)));
     }
 
-    /// The renewal was refused. If the right is missing, the next place is tried at
+    /// The renewal was refused. If the permission is missing, the next place is tried at
     /// once, and what lease there is holds meanwhile. If there is none left, all are
     /// tried again and again, also while nobody is connected: only a proxy that may
     /// renew may put the app to sleep.
@@ -307,7 +307,7 @@ impl Lease {
         if self.store().is_none() {
             let is_last = store == LeaseStore::Annotation;
             self.due = Some(if is_last { now + POLL_FORBIDDEN } else { now });
-        } else if self.right(store).is_missing() {
+        } else if self.permission(store).is_missing() {
             self.due = Some(now);
             self.unanswered = false;
         }
@@ -316,17 +316,17 @@ impl Lease {
     /// To write there was refused.
     pub(super) fn refused(&mut self, store: LeaseStore, now: Time) {
         let (believed_after, retry) = (self.believed_after, retry_after(self.believed_after));
-        self.right(store).refused(believed_after, retry, now);
+        self.permission(store).refused(believed_after, retry, now);
     }
 
     /// To write there was allowed.
     pub(super) fn allowed(&mut self, store: LeaseStore) {
-        self.right(store).granted();
+        self.permission(store).granted();
     }
 
-    /// To write there has failed in a way that says nothing of rights.
+    /// To write there has failed in a way that says nothing of permissions.
     pub(super) fn interrupted(&mut self, store: LeaseStore) {
-        self.right(store).interrupted();
+        self.permission(store).interrupted();
     }
 }
 
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_is_tried_again_each_minute_and_the_lease_holds_meanwhile() {
+    fn a_missing_permission_is_tried_again_each_minute_and_the_lease_holds_meanwhile() {
         let mut lease = new();
         let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
         lease.sent(at(believed));

@@ -65,9 +65,9 @@
 //! the app again. Only the operator's word that there is no other proxy
 //! ([`Config::single`]) makes leases unnecessary.
 //!
-//! *Refusals.* A 403 makes a right a missing one once it has lasted for 30 s (`rights`);
+//! *Refusals.* A 403 makes a permission a missing one once it has lasted for 30 s (`permission`);
 //! until then, and on 401, the request is repeated. What is done in place of a missing
-//! right is the lesser thing, and never the more dangerous one: the scale is read
+//! permission is the lesser thing, and never the more dangerous one: the scale is read
 //! without its leases, an annotation carries the lease, connections are let through
 //! without one and are counted.
 //!
@@ -84,13 +84,13 @@
 //! - `seen`: what is remembered of the object;
 //! - [`lease`]: whether other proxies leave the app awake for this one;
 //! - [`pods`]: which pods may be dialled, for the daemon;
-//! - `rights`: when a refusal makes a right a missing one;
+//! - `permission`: when a refusal makes a permission a missing one;
 //! - `requests`: when the API server is asked, and what;
 //! - `replies` and `failures`: what follows from how a request ended.
 //!
 //! [`Policy`] itself, here, moves on with counts, addresses and time. The last
 //! three are parts of it; the others know nothing of it, nor of one another, but
-//! for the terms in `config` and `rights`.
+//! for the terms in `config` and `permission`.
 //!
 //! `model` explores the transition function itself, with every order of requests,
 //! replies, refusals and crashes; `tests` has a table for each subject.
@@ -99,11 +99,11 @@ mod command;
 mod config;
 mod failures;
 pub mod lease;
+mod permission;
 mod phase;
 pub mod pods;
 mod replies;
 mod requests;
-mod rights;
 mod seen;
 
 use std::collections::VecDeque;
@@ -112,9 +112,9 @@ use std::time::Duration;
 pub use self::command::{Change, Command};
 pub use self::config::{Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING};
 use self::lease::Lease;
+use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
-use self::rights::Right;
 use self::seen::{LongestLease, Seen};
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
@@ -165,12 +165,12 @@ pub struct Policy {
     /// The generation that was seen last, our own writes since then included.
     generation: Option<u64>,
     lease: Lease,
-    /// The right to read the Deployment.
-    reads: Right,
+    /// The permission to read the Deployment.
+    reads: PermissionState,
     /// Whether its scale, which is read in its place, was refused as well.
     scale_reads_refused: bool,
-    /// The right to write its scale.
-    scale_writes: Right,
+    /// The permission to write its scale.
+    scale_writes: PermissionState,
     /// Whether the last renewal before a sleep has been made, and nobody has renewed
     /// since.
     announced: bool,
@@ -212,9 +212,9 @@ impl Policy {
             is_missing: false,
             generation: None,
             lease: Lease::new(&config, seed.rotate_left(16)),
-            reads: Right::Granted,
+            reads: PermissionState::Granted,
             scale_reads_refused: false,
-            scale_writes: Right::Granted,
+            scale_writes: PermissionState::Granted,
             announced: false,
             without_lease: false,
             scale_reported: false,

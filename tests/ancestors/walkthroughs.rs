@@ -20,14 +20,14 @@ use crate::{echo, in_a_network_of_its_own};
 const SHORT: &str = "1";
 
 #[test]
-fn the_go_page_runs_with_its_args_and_rights() {
+fn the_go_page_runs_with_its_args_and_permissions() {
     in_a_network_of_its_own(|_| {
         walk(&GO, &GO.manifest().args, &[("ZPA_IDLE_TTL", SHORT)]);
     });
 }
 
 #[test]
-fn the_python_page_runs_with_its_args_and_rights() {
+fn the_python_page_runs_with_its_args_and_permissions() {
     in_a_network_of_its_own(|_| {
         let shortened = PYTHON_PAGE.manifest().args_with("--expiration-time", SHORT);
         walk(&PYTHON_PAGE, &shortened, &[]);
@@ -35,7 +35,7 @@ fn the_python_page_runs_with_its_args_and_rights() {
 }
 
 #[test]
-fn the_python_example_runs_with_its_args_and_rights() {
+fn the_python_example_runs_with_its_args_and_permissions() {
     in_a_network_of_its_own(|_| {
         let shortened = PYTHON_EXAMPLE.manifest();
         let shortened = shortened.args_with("--expiration-time", SHORT);

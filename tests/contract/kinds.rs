@@ -1,4 +1,4 @@
-//! The recordings of a second cluster: rights on one object by its name, JSON
+//! The recordings of a second cluster: permissions on one object by its name, JSON
 //! Patch, ReplicaSets, StatefulSets, and a custom kind with its discovery.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use support::sandbox::{Options, Resource, Rule, Sandbox, Workload};
 
 use crate::json as body;
 
-/// Rights by name.
+/// Permissions by name.
 const NAMED: &[&str] = &[
     "35-named-role-list-by-name.http",
     "36-named-role-watch-by-name.http",

@@ -211,7 +211,7 @@ fn refuses_with_any_status_and_a_retry_after() {
 }
 
 #[test]
-fn takes_rights_away_and_gives_them_back() {
+fn takes_permissions_away_and_gives_them_back() {
     let sandbox = sandbox();
     sandbox.deny("list", "endpointslices");
     let mut client = client(&sandbox);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 use support::sandbox::{Misbehaviour, Times};
 
-/// The rights in whose place something else is done, as `/status` has them.
+/// The permissions in whose place something else is done, as `/status` has them.
 fn fallbacks(status: &Value) -> Vec<&str> {
     let all = status["fallbacks"].as_array().unwrap();
     assert!(all.iter().all(|it| it["fallback"].is_string()), "{status}");
@@ -158,7 +158,7 @@ fn without_a_look_at_the_deployment_the_state_shows_that_its_scale_is_read() {
 }
 
 #[test]
-fn a_right_that_comes_back_is_no_fallback_any_more() {
+fn a_permission_that_comes_back_is_no_fallback_any_more() {
     let sandbox = asleep();
     sandbox.deny("*", "endpointslices");
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
@@ -173,8 +173,8 @@ fn a_right_that_comes_back_is_no_fallback_any_more() {
 }
 
 #[test]
-fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() {
-    for (denied, right) in [
+fn where_a_permission_is_missing_that_nothing_can_replace_it_does_not_become_ready() {
+    for (denied, permission) in [
         (["deployments", "deployments/scale"], "get deployments"),
         (["endpointslices", "endpoints"], "list,watch endpointslices"),
     ] {
@@ -183,12 +183,12 @@ fn where_a_right_is_missing_that_nothing_can_replace_it_does_not_become_ready() 
             .iter()
             .for_each(|resource| sandbox.deny("*", resource));
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-        let forbidden = format!("zpa_api_forbidden{{permission=\"{right}\"}} 1\n");
-        zpa.expect_page("/metrics", right, |_, body| body.contains(&forbidden));
-        zpa.expect_page("/readyz", right, |status, body| {
+        let forbidden = format!("zpa_api_forbidden{{permission=\"{permission}\"}} 1\n");
+        zpa.expect_page("/metrics", permission, |_, body| body.contains(&forbidden));
+        zpa.expect_page("/readyz", permission, |status, body| {
             status == 503 && body.contains("is forbidden: User")
         });
-        assert_eq!(zpa.status()["forbidden"][0]["permission"], right);
+        assert_eq!(zpa.status()["forbidden"][0]["permission"], permission);
         assert_eq!(zpa.get("/healthz").0, 200, "a restart would not help");
     }
 }
@@ -235,14 +235,14 @@ fn a_service_that_is_deleted_later_ends_no_readiness() {
 }
 
 #[test]
-fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_not() {
-    const RIGHT: &str = "patch deployments/scale";
-    let forbidden = format!("zpa_api_forbidden{{permission=\"{RIGHT}\"}}");
+fn without_the_permission_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_not() {
+    const PERMISSION: &str = "patch deployments/scale";
+    let forbidden = format!("zpa_api_forbidden{{permission=\"{PERMISSION}\"}}");
     let sandbox = awake();
     sandbox.deny("patch", "deployments/scale");
     sandbox.deny("patch", "deployments");
     let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
-    zpa.expect_status("it tried", |status| fallbacks(status) == [RIGHT]);
+    zpa.expect_status("it tried", |status| fallbacks(status) == [PERMISSION]);
     assert_eq!(zpa.metric(&forbidden), Some(0.0));
     assert_eq!(zpa.get("/readyz").0, 200);
     sandbox.set_replicas(0);
@@ -251,7 +251,7 @@ fn without_the_right_to_scale_an_app_that_is_up_is_served_and_a_sleeping_one_is_
     zpa.expect_page("/metrics", "it cannot be woken", |_, body| {
         body.contains(&format!("{forbidden} 1\n"))
     });
-    assert_eq!(zpa.status()["forbidden"][0]["permission"], RIGHT);
+    assert_eq!(zpa.status()["forbidden"][0]["permission"], PERMISSION);
 }
 
 #[test]

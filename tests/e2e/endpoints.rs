@@ -85,7 +85,7 @@ fn endpoints_without_a_port_are_said_with_the_cure_and_dialled_once_they_have_on
 }
 
 /// What the endpoints need is refused to everybody.
-fn take_rights(sandbox: &Sandbox) {
+fn take_permissions(sandbox: &Sandbox) {
     for resource in ["services", "endpointslices", "endpoints"] {
         sandbox.deny("*", resource);
     }
@@ -99,7 +99,7 @@ fn refused_lists(state: &State) -> usize {
 #[test]
 fn a_proxy_that_starts_into_a_refusal_is_ready_as_soon_as_that_is_over() {
     let sandbox = asleep();
-    take_rights(&sandbox);
+    take_permissions(&sandbox);
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     sandbox.expect("it is refused, and tries again", |state| {
         refused_lists(state) >= 3
@@ -111,13 +111,13 @@ fn a_proxy_that_starts_into_a_refusal_is_ready_as_soon_as_that_is_over() {
 }
 
 #[test]
-fn rights_that_are_gone_for_a_while_are_found_again_within_seconds() {
+fn permissions_that_are_gone_for_a_while_are_found_again_within_seconds() {
     let sandbox = asleep();
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     let is_watching = |state: &State| state.open_watches(Resource::EndpointSlices) == 1;
     sandbox.expect("it is watching", is_watching);
-    take_rights(&sandbox);
+    take_permissions(&sandbox);
     sandbox.order_watches(WatchOrder::End);
     sandbox.expect("it is refused, and tries again", |state| {
         refused_lists(state) >= 3

@@ -45,7 +45,7 @@ fn a_first_call_that_hangs_is_made_again_before_its_time_out_while_somebody_wait
     });
 }
 
-/// Without the right to renew, only a read shows that the app sleeps. It is the attempt
+/// Without the permission to renew, only a read shows that the app sleeps. It is the attempt
 /// at a renewal, which is urgent, that goes past the first one.
 #[test]
 fn a_first_read_that_hangs_is_made_again_before_its_time_out_while_somebody_waits() {

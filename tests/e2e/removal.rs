@@ -1,5 +1,5 @@
 //! Everything is deleted at once, as `kubectl delete -k` does it: the Role goes first,
-//! and the proxy drains without its rights.
+//! and the proxy drains without its permissions.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn refused(state: &State, verb: &str, resource: &str) -> usize {
 }
 
 #[test]
-fn rights_that_go_while_a_proxy_drains_are_no_warnings() {
+fn permissions_that_go_while_a_proxy_drains_are_no_warnings() {
     let sandbox = awake();
     let mut zpa = start_zpa(&sandbox, &[("ZPA_IDLE_TTL", "3s")]);
     let mut client = zpa.connect();

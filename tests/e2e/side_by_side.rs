@@ -19,8 +19,8 @@ const LAST_CALL_AT: &str = "traffic-pod-autoscaler/last-call-at";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/default/deployments/myapp";
 const CONFIG_MAP: &str = "/api/v1/namespaces/default/configmaps/traffic-pod-autoscaler-cm";
 
-/// The rights of both ancestors' pages: no status of a Deployment.
-fn rights() -> Vec<Rule> {
+/// The permissions of both ancestors' pages: no status of a Deployment.
+fn permissions() -> Vec<Rule> {
     let read = &["get", "list", "watch"];
     vec![
         Rule::new("apps", &["deployments", "replicasets"], read),
@@ -66,10 +66,10 @@ const PYTHON: &[&str] = &[
     "--expiration-time=3",
 ];
 
-/// An app that is awake, under the ancestors' rights.
-fn awake_under_their_rights() -> Sandbox {
+/// An app that is awake, under the ancestors' permissions.
+fn awake_under_their_permissions() -> Sandbox {
     let sandbox = awake();
-    sandbox.set_rules(rights());
+    sandbox.set_rules(permissions());
     sandbox
 }
 
@@ -153,7 +153,7 @@ fn hold_a_connection(sandbox: &Sandbox, zpa: &Zpa) {
 
 #[test]
 fn an_old_go_replica_is_kept_from_putting_the_app_to_sleep_under_a_connection() {
-    let sandbox = awake_under_their_rights();
+    let sandbox = awake_under_their_permissions();
     annotate(&sandbox, DEPLOYMENT, SCALE_DOWN_AT, &rfc3339(unix() + 3));
     let zpa = start_with_flags(&sandbox, GO);
     zpa.expect_log("found at 1 replica");
@@ -161,12 +161,12 @@ fn an_old_go_replica_is_kept_from_putting_the_app_to_sleep_under_a_connection() 
         hold_a_connection(&sandbox, &zpa)
     });
     let statuses = sandbox.count(&on("patch", "deployments/status"));
-    assert_eq!(statuses, 0, "nobody has that right");
+    assert_eq!(statuses, 0, "nobody has that permission");
 }
 
 #[test]
 fn an_old_python_replica_is_kept_up_on_its_configmap() {
-    let sandbox = awake_under_their_rights();
+    let sandbox = awake_under_their_permissions();
     sandbox.create(Resource::ConfigMaps, json!({
         "metadata": { "name": "traffic-pod-autoscaler-cm", "annotations": { LAST_CALL_AT: "2026-11-25T03:00:00.000000+00:00" } },
     }));
@@ -189,7 +189,7 @@ fn an_old_python_replica_is_kept_up_on_its_configmap() {
 
 #[test]
 fn an_app_that_an_old_replica_takes_to_be_in_use_is_not_put_to_sleep() {
-    let sandbox = awake_under_their_rights();
+    let sandbox = awake_under_their_permissions();
     let until = unix() + 6;
     annotate(&sandbox, DEPLOYMENT, SCALE_DOWN_AT, &rfc3339(until));
     let zpa = start_with_flags(&sandbox, GO);
@@ -205,7 +205,7 @@ fn an_app_that_an_old_replica_takes_to_be_in_use_is_not_put_to_sleep() {
 #[test]
 fn an_annotation_of_long_ago_or_of_no_sense_does_not_keep_the_app_awake() {
     for text in ["2020-01-01T00:00:00Z", "soon"] {
-        let sandbox = awake_under_their_rights();
+        let sandbox = awake_under_their_permissions();
         annotate(&sandbox, DEPLOYMENT, SCALE_DOWN_AT, text);
         let zpa = start_with_flags(&sandbox, GO);
         zpa.expect_log("scaled to 0 after");

@@ -22,7 +22,7 @@ fn sandbox_of(workload: Workload, replicas: u32) -> Sandbox {
     sandbox
 }
 
-/// The rights to follow the app's endpoints, beside those in `rules`.
+/// The permissions to follow the app's endpoints, beside those in `rules`.
 fn with_endpoints(rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
     let slices = Rule::new("discovery.k8s.io", &["endpointslices"], READ);
     let services = Rule::new("", &["services"], &["get"]);
@@ -132,8 +132,8 @@ fn a_deployment_that_an_operator_owns_is_warned_of_once() {
     assert_eq!(zpa.logged("belongs to"), 1);
 }
 
-/// The rights of the Python ancestor's `example/`.
-fn rights_of_the_example() -> Vec<Rule> {
+/// The permissions of the Python ancestor's `example/`.
+fn permissions_of_the_example() -> Vec<Rule> {
     let write = &["create", "patch", "update"];
     vec![
         Rule::new(
@@ -191,7 +191,7 @@ fn the_owner_of_a_replica_set_is_found_by_labels_be_it_a_deployment_or_a_rollout
         (Workload::Rollout, "rollouts.argoproj.io/myapp"),
     ] {
         let sandbox = sandbox_of(workload, 0);
-        let mut rules = rights_of_the_example();
+        let mut rules = permissions_of_the_example();
         if workload == Workload::Rollout {
             rules.push(Rule::new(
                 "argoproj.io",
@@ -214,7 +214,7 @@ fn the_owner_of_a_replica_set_is_found_by_labels_be_it_a_deployment_or_a_rollout
 fn no_replica_set_with_these_labels_is_said_and_looked_for_again() {
     let sandbox = asleep();
     sandbox.delete_deployment();
-    sandbox.set_rules(rights_of_the_example());
+    sandbox.set_rules(permissions_of_the_example());
     let zpa = start_by_labels(&sandbox, 1);
     let line = zpa.expect_log("there is none: the owner of the ReplicaSet");
     assert!(line.contains("ERROR"), "{line}");

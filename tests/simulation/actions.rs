@@ -54,12 +54,12 @@ impl World<'_> {
                 self.slow_pods = now + time;
                 self.oracle.hit(None, now + time + Duration::from_secs(100));
             }
-            Action::Restrict(slot, rights, time) => {
+            Action::Restrict(slot, permissions, time) => {
                 self.restrictions.push(Restriction {
                     from: now,
                     until: now + time,
                     slot,
-                    rights,
+                    permissions,
                 });
                 self.oracle.hit(slot, now + time);
             }

@@ -19,7 +19,7 @@ const REFUSING: Duration = Duration::from_secs(2);
 /// How long a watch takes to notice that its connection is dead.
 pub const SILENCE: Duration = Duration::from_secs(75);
 
-/// How long a right is missing before a proxy that needs it must have noticed.
+/// How long a permission is missing before a proxy that needs it must have noticed.
 const NOTICED: Duration = Duration::from_secs(15);
 
 impl World<'_> {
@@ -61,7 +61,7 @@ impl World<'_> {
         let slot = self.processes[pid].slot;
         let lacked = |ago| {
             let then = self.now - NOTICED * ago / 4;
-            !self.rights_of(slot, then).share_leases()
+            !self.permissions_of(slot, then).share_leases()
         };
         (0..=4).all(lacked)
     }

@@ -33,7 +33,7 @@ pub struct Change {
 
 /// What the service account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rights {
+pub struct Permissions {
     /// Read the Deployment.
     pub read: bool,
     /// Read its scale alone.
@@ -46,9 +46,9 @@ pub struct Rights {
     pub annotation: bool,
 }
 
-impl Rights {
+impl Permissions {
     /// All that zpa can make use of.
-    pub const ALL: Rights = Rights {
+    pub const ALL: Permissions = Permissions {
         read: true,
         read_scale: true,
         scale: true,
@@ -57,14 +57,14 @@ impl Rights {
     };
 
     /// Those of the Role in `manifests/base`.
-    pub const SHIPPED: Rights = Rights {
+    pub const SHIPPED: Permissions = Permissions {
         read_scale: false,
         annotation: false,
-        ..Rights::ALL
+        ..Permissions::ALL
     };
 
     /// None at all.
-    pub const NONE: Rights = Rights {
+    pub const NONE: Permissions = Permissions {
         read: false,
         read_scale: false,
         scale: false,
@@ -73,24 +73,24 @@ impl Rights {
     };
 
     /// All but the one that this request takes.
-    pub fn without(request: &Request) -> Rights {
-        let mut rights = Rights::ALL;
-        let right = match request {
-            Request::Read => &mut rights.read,
-            Request::ReadScale => &mut rights.read_scale,
-            Request::WriteScale { .. } => &mut rights.scale,
+    pub fn without(request: &Request) -> Permissions {
+        let mut permissions = Permissions::ALL;
+        let permission = match request {
+            Request::Read => &mut permissions.read,
+            Request::ReadScale => &mut permissions.read_scale,
+            Request::WriteScale { .. } => &mut permissions.scale,
             Request::RenewLease(renewal) => match renewal.store {
-                LeaseStore::Status => &mut rights.status,
-                LeaseStore::Annotation => &mut rights.annotation,
+                LeaseStore::Status => &mut permissions.status,
+                LeaseStore::Annotation => &mut permissions.annotation,
             },
         };
-        *right = false;
-        rights
+        *permission = false;
+        permissions
     }
 
     /// Those that are in both.
-    pub fn and(self, other: Rights) -> Rights {
-        Rights {
+    pub fn and(self, other: Permissions) -> Permissions {
+        Permissions {
             read: self.read && other.read,
             read_scale: self.read_scale && other.read_scale,
             scale: self.scale && other.scale,
@@ -210,18 +210,26 @@ impl Deployment {
     }
 
     /// What becomes of a request that has reached the server.
-    pub fn execute(&mut self, request: &Request, rights: Rights, by: Who, at: Time) -> Outcome {
+    pub fn execute(
+        &mut self,
+        request: &Request,
+        permissions: Permissions,
+        by: Who,
+        at: Time,
+    ) -> Outcome {
         if !self.exists {
             return Outcome::NotFound;
         }
         match request {
-            Request::Read if !rights.read => Outcome::Forbidden,
-            Request::ReadScale if !rights.read_scale => Outcome::Forbidden,
+            Request::Read if !permissions.read => Outcome::Forbidden,
+            Request::ReadScale if !permissions.read_scale => Outcome::Forbidden,
             Request::Read => self.shown(true),
             Request::ReadScale => self.shown(false),
-            Request::WriteScale { .. } if !rights.scale => Outcome::Forbidden,
+            Request::WriteScale { .. } if !permissions.scale => Outcome::Forbidden,
             Request::WriteScale { replicas, guard } => self.write(*replicas, guard, by, at),
-            Request::RenewLease(renewal) if !allows(rights, renewal.store) => Outcome::Forbidden,
+            Request::RenewLease(renewal) if !allows(permissions, renewal.store) => {
+                Outcome::Forbidden
+            }
             Request::RenewLease(renewal) => self.renew(renewal, by),
         }
     }
@@ -284,10 +292,10 @@ impl Deployment {
     }
 }
 
-fn allows(rights: Rights, store: LeaseStore) -> bool {
+fn allows(permissions: Permissions, store: LeaseStore) -> bool {
     match store {
-        LeaseStore::Status => rights.status,
-        LeaseStore::Annotation => rights.annotation,
+        LeaseStore::Status => permissions.status,
+        LeaseStore::Annotation => permissions.annotation,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 
-use crate::deployment::{Flaws, Rights, Who};
+use crate::deployment::{Flaws, Permissions, Who};
 use crate::pods::Failure;
 use crate::rng::Rng;
 use crate::trouble::Trouble;
@@ -55,7 +55,7 @@ pub enum Action {
     /// New pods take that long.
     SlowPods(Duration),
     /// The service account of that place, or of all, may do only that.
-    Restrict(Option<usize>, Rights, Duration),
+    Restrict(Option<usize>, Permissions, Duration),
     /// A pod crashes.
     Crash,
     /// A pod fails for that long although it is listed.
@@ -80,8 +80,8 @@ impl Action {
             Action::BreakWatch(..) => "watch half-open",
             Action::SlowControllers(_) => "controllers slow",
             Action::SlowPods(_) => "pods slow to start",
-            Action::Restrict(None, ..) => "rights missing for all",
-            Action::Restrict(..) => "rights missing for one",
+            Action::Restrict(None, ..) => "permissions missing for all",
+            Action::Restrict(..) => "permissions missing for one",
             Action::Crash => "pod crashes",
             Action::Fail(Failure::Refuses, _) => "listed pod refuses",
             Action::Fail(Failure::Swallows, _) => "listed pod swallows",
@@ -135,7 +135,7 @@ pub struct Plan {
     /// Whether the Service has an address that leads to its pods.
     pub fallback: bool,
     /// What the service account may do where nothing restricts it.
-    pub role: Rights,
+    pub role: Permissions,
     /// What is done, and when.
     pub actions: Vec<(Time, Action)>,
     /// What is wrong with the world.
@@ -159,7 +159,7 @@ impl Plan {
             ambush: 0.0,
             drift: 0.0,
             fallback: false,
-            role: Rights::SHIPPED,
+            role: Permissions::SHIPPED,
             actions: Vec::new(),
             flaws: Flaws::default(),
             mutant: Mutant::No,
@@ -192,7 +192,7 @@ impl Plan {
         plan.ambush = rng.pick(&[0.0, 0.5, 0.9]);
         plan.drift = rng.pick(&[0.0, 0.01]);
         plan.fallback = rng.chance(0.3);
-        plan.role = rng.pick(&[Rights::SHIPPED, Rights::SHIPPED, Rights::ALL]);
+        plan.role = rng.pick(&[Permissions::SHIPPED, Permissions::SHIPPED, Permissions::ALL]);
         plan.draw_clients(&mut rng);
         plan.draw_faults(&mut rng);
         plan.draw_failing_pods(&mut Rng::new(seed, 2));
@@ -327,25 +327,29 @@ impl Plan {
             10 => rng.pick(&[Action::SlowControllers as fn(_) -> _, Action::SlowPods])(long),
             11 => {
                 let whom = rng.pick(&[None, Some(slot)]);
-                Action::Restrict(whom, Rights::draw(rng), rng.pick(&[short, long, ttl * 4]))
+                Action::Restrict(
+                    whom,
+                    Permissions::draw(rng),
+                    rng.pick(&[short, long, ttl * 4]),
+                )
             }
             _ => Action::Crash,
         }
     }
 }
 
-impl Rights {
-    fn draw(rng: &mut Rng) -> Rights {
-        let mut rights = Rights::ALL;
+impl Permissions {
+    fn draw(rng: &mut Rng) -> Permissions {
+        let mut permissions = Permissions::ALL;
         match rng.below(6) {
-            0 => rights.status = false,
-            1 => (rights.status, rights.annotation) = (false, false),
-            2 => rights.read = false,
-            3 => (rights.read, rights.read_scale) = (false, false),
-            4 => rights.scale = false,
-            _ => rights = Rights::NONE,
+            0 => permissions.status = false,
+            1 => (permissions.status, permissions.annotation) = (false, false),
+            2 => permissions.read = false,
+            3 => (permissions.read, permissions.read_scale) = (false, false),
+            4 => permissions.scale = false,
+            _ => permissions = Permissions::NONE,
         }
-        rights
+        permissions
     }
 }
 

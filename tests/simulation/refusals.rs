@@ -2,7 +2,7 @@
 //! to one proxy or to all. None cuts anybody off, and none makes anybody wait longer
 //! than it lasts and a pause.
 
-use crate::deployment::{Rights, Who};
+use crate::deployment::{Permissions, Who};
 use crate::oracle::ClientResult;
 use crate::plan::{Action, Plan};
 use crate::scenarios::{TTL, at, for_as_long_as, ms, once, play_well, sleeps};
@@ -49,7 +49,7 @@ fn one_refusal_of_the_first_read_makes_nobody_sleep_under_a_connection_of_anothe
             .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 6)))
             .with(start, Action::Hit(Some(1), trouble, ms(100)))
             .with(start + ms(1), Action::Kill(1, ms(10)));
-        plan.role = Rights::ALL;
+        plan.role = Permissions::ALL;
         assert_all_served(&play_well(&plan), 1, &format!("{trouble:?}"));
     }
 }
@@ -57,7 +57,7 @@ fn one_refusal_of_the_first_read_makes_nobody_sleep_under_a_connection_of_anothe
 #[test]
 fn one_refusal_of_the_first_renewal_makes_nobody_sleep_under_that_connection() {
     for trouble in REFUSALS {
-        for role in [Rights::SHIPPED, Rights::ALL] {
+        for role in [Permissions::SHIPPED, Permissions::ALL] {
             let comes = ms(10_000);
             let mut plan = Plan::quiet(1, 2, TTL)
                 .with(comes - ms(1), Action::Hit(Some(0), trouble, ms(1000)))
@@ -81,31 +81,31 @@ fn a_poll_that_is_refused_while_asleep_costs_the_next_wake_nothing() {
     }
 }
 
-/// The right comes back after minutes, and what it is for is done again within seconds.
+/// The permission comes back after minutes, and what it is for is done again within seconds.
 #[test]
-fn rights_that_come_back_after_minutes_are_used_again_within_seconds() {
-    for (label, rights) in [
-        ("none at all", Rights::NONE),
+fn permissions_that_come_back_after_minutes_are_used_again_within_seconds() {
+    for (label, permissions) in [
+        ("none at all", Permissions::NONE),
         (
             "no leases written",
-            Rights {
+            Permissions {
                 status: false,
                 annotation: false,
-                ..Rights::ALL
+                ..Permissions::ALL
             },
         ),
         (
             "nothing read",
-            Rights {
+            Permissions {
                 read: false,
                 read_scale: false,
-                ..Rights::ALL
+                ..Permissions::ALL
             },
         ),
     ] {
         let (gone, away) = (ms(20_000), TTL * 3);
         let plan = Plan::quiet(1, 2, TTL)
-            .with(gone, Action::Restrict(None, rights, away))
+            .with(gone, Action::Restrict(None, permissions, away))
             .with(
                 gone + away + ms(12_000),
                 Action::Connect(0, for_as_long_as(TTL * 2)),
@@ -123,15 +123,15 @@ fn rights_that_come_back_after_minutes_are_used_again_within_seconds() {
 
 #[test]
 fn where_nobody_may_write_a_lease_the_app_stays_awake_and_nobody_is_cut_off() {
-    let rights = Rights {
+    let permissions = Permissions {
         status: false,
         annotation: false,
-        ..Rights::ALL
+        ..Permissions::ALL
     };
     let gone = ms(20_000);
     let plan = Plan::quiet(1, 3, TTL)
         .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 8)))
-        .with(gone, Action::Restrict(None, rights, TTL * 12));
+        .with(gone, Action::Restrict(None, permissions, TTL * 12));
     let end = play_well(&plan);
     assert_eq!(end.totals.told(ClientResult::Served), 1);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();

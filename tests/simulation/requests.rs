@@ -7,7 +7,7 @@ use zpa::cluster::{Outcome, Request};
 use zpa::daemon::interface::Message;
 
 use crate::api::{Job, Step};
-use crate::deployment::{Rights, Who, answered, asked};
+use crate::deployment::{Permissions, Who, answered, asked};
 use crate::plan::Mutant;
 use crate::process::State;
 use crate::trouble::{Fate, Restriction, Trouble, Window};
@@ -83,9 +83,11 @@ impl World<'_> {
     }
 
     /// What the service account of that place may do.
-    pub(crate) fn rights_of(&self, slot: usize, now: Time) -> Rights {
+    pub(crate) fn permissions_of(&self, slot: usize, now: Time) -> Permissions {
         let restrictions = self.restrictions.iter().filter(|it| it.hits(slot, now));
-        restrictions.fold(self.plan.role, |rights, it| rights.and(it.rights))
+        restrictions.fold(self.plan.role, |permissions, it| {
+            permissions.and(it.permissions)
+        })
     }
 
     fn is_hit_with_all(&self) -> bool {
@@ -101,10 +103,10 @@ impl World<'_> {
         request: Request,
         back: Option<Duration>,
     ) {
-        let rights = self.rights_of(self.processes[pid].slot, self.now);
+        let permissions = self.permissions_of(self.processes[pid].slot, self.now);
         let by = Who::Proxy(pid);
         let outcome =
-            self.scale_with(|deployment, now| deployment.execute(&request, rights, by, now));
+            self.scale_with(|deployment, now| deployment.execute(&request, permissions, by, now));
         self.tell(|| {
             format!(
                 "   server: {} of p{pid}: {}",
@@ -135,7 +137,7 @@ impl World<'_> {
                 from: self.now,
                 until: self.now + Duration::from_secs(300),
                 slot: Some(slot),
-                rights: Rights::without(&request),
+                permissions: Permissions::without(&request),
             });
         }
         let process = &mut self.processes[pid];

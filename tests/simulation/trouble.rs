@@ -5,7 +5,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::Outcome;
 
-use crate::deployment::Rights;
+use crate::deployment::Permissions;
 use crate::rng::Rng;
 
 /// A kind of fault on the way to the API server.
@@ -140,7 +140,7 @@ pub struct Restriction {
     /// Whom it hits; `None`: all.
     pub slot: Option<usize>,
     /// What is left.
-    pub rights: Rights,
+    pub permissions: Permissions,
 }
 
 impl Restriction {

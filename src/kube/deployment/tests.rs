@@ -215,22 +215,22 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
     assert_eq!(targets(&seen), [OBJECT, OBJECT]);
 }
 
-/// The rights that an answer has refused or granted, and whether there was
+/// The permissions that an answer has refused or granted, and whether there was
 /// trouble.
 fn told(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
     let trouble = news.iter().any(|it| matches!(it, Report::Trouble(_)));
-    let right = |report| match report {
-        Report::Right {
+    let permission = |report| match report {
+        Report::Permission {
             permission,
             refusal,
         } => Some((permission, refusal.is_none())),
         _ => None,
     };
-    (news.into_iter().filter_map(right).collect(), trouble)
+    (news.into_iter().filter_map(permission).collect(), trouble)
 }
 
 #[test]
-fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
+fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
     let answer = |status: u16| {
         Ok(Reply {
             status,
@@ -251,19 +251,27 @@ fn a_right_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
         (renewal(LeaseStore::Annotation), Permission::PatchDeployment),
     ] {
         let deployment = Deployment::new(&testing::config(server));
-        for (label, status, right, trouble) in [
+        for (label, status, granted, trouble) in [
             ("refused", 403, Some(false), true),
             ("refused again", 403, Some(false), true),
-            ("an outage says nothing of rights", 503, None, true),
+            ("an outage says nothing of permissions", 503, None, true),
             ("who is not known is not refused", 401, None, true),
-            ("a conflict comes after the right", 409, Some(true), false),
+            (
+                "a conflict comes after the permission",
+                409,
+                Some(true),
+                false,
+            ),
             ("no news: granted", 200, None, false),
             ("refused once more", 403, Some(false), true),
             ("no such Deployment", 404, Some(true), true),
         ] {
             let news = told(deployment.news(&request, &answer(status)));
-            let rights: Vec<_> = right.map(|right| (permission, right)).into_iter().collect();
-            assert_eq!(news, (rights, trouble), "{permission}: {label}");
+            let permissions: Vec<_> = granted
+                .map(|granted| (permission, granted))
+                .into_iter()
+                .collect();
+            assert_eq!(news, (permissions, trouble), "{permission}: {label}");
         }
     }
 }

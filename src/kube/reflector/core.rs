@@ -17,7 +17,7 @@ use log::Level;
 use super::super::Config;
 use super::super::endpoints::{Object, Selection, Store};
 use super::super::objects::Service;
-use super::super::rights::RefusalClock;
+use super::super::permissions::RefusalClock;
 use super::super::service;
 use super::super::text::printable;
 use super::super::throttle::Throttle;
@@ -29,7 +29,7 @@ use crate::cluster::{AddressSource, Permission, PortRef};
 
 /// The longest pause between two lists while a refusal is doubted,
 const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
-/// and once it is believed: the right may are granted by people.
+/// and once it is believed: a person may grant it meanwhile.
 const RETRY_CONFIRMED_REFUSAL: Duration = Duration::from_secs(5);
 /// How often what is done without is tried again once its refusal is believed.
 const RETRY_REFUSED: Duration = Duration::from_secs(300);
@@ -355,7 +355,7 @@ impl Core {
             };
             self.slices_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
         }
-        // Rights come together.
+        // Permissions come together.
         if self.refusals > 0 && self.service_due.is_some() {
             self.service_due = Some(now);
         }
@@ -440,7 +440,7 @@ impl Core {
         }
     }
 
-    /// Neither kind of object may be listed. The right that is named is the one that
+    /// Neither kind of object may be listed. The permission that is named is the one that
     /// the operator has meant to give: to Endpoints only if that alone was there.
     fn both_refused(&mut self, now: Time) {
         let (named, why) = match self.endpoints_granted && !self.slices_granted {

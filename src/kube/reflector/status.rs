@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use log::Level;
 
 use super::super::endpoints::PortMissing;
-use super::super::rights::Rights;
+use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
 use super::super::{Config, Report};
 use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef};
@@ -35,7 +35,7 @@ pub(super) struct StatusReporter {
     cluster_ip: Option<Option<SocketAddr>>,
     following: Option<Option<AddressSource>>,
     no_address: Option<NoAddress>,
-    rights: Rights,
+    permissions: Permissions,
     trouble: LogOnce,
     service_log: LogOnce,
     source_log: LogOnce,
@@ -55,7 +55,7 @@ impl StatusReporter {
             cluster_ip: None,
             following: None,
             no_address: None,
-            rights: Rights::default(),
+            permissions: Permissions::default(),
             trouble: LogOnce::default(),
             service_log: LogOnce::default(),
             source_log: LogOnce::default(),
@@ -74,7 +74,7 @@ impl StatusReporter {
     }
 
     /// The level of a line about endpoints that cannot be had: debug while the proxy
-    /// drains, since rights and objects go before it when everything is deleted at
+    /// drains, since permissions and objects go before it when everything is deleted at
     /// once.
     fn unless_draining(&self, level: Level) -> Level {
         match self.is_draining {
@@ -295,19 +295,21 @@ impl StatusReporter {
         self.follow(None);
     }
 
-    /// A right is refused, and that is done in its place.
+    /// A permission is refused, and that is done in its place.
     pub(super) fn refused(
         &mut self,
         permission: Permission,
         why: &str,
         fallback: Option<&'static str>,
     ) {
-        let refused = self.rights.refused(permission, why.to_owned(), fallback);
+        let refused = self
+            .permissions
+            .refused(permission, why.to_owned(), fallback);
         self.report(refused);
     }
 
     pub(super) fn granted(&mut self, permission: Permission) {
-        if let Some(granted) = self.rights.granted(permission) {
+        if let Some(granted) = self.permissions.granted(permission) {
             self.report(granted);
         }
     }
@@ -329,7 +331,7 @@ impl StatusReporter {
     }
 }
 
-/// The right to list and watch objects of that kind.
+/// The permission to list and watch objects of that kind.
 pub(super) fn permission(source: AddressSource) -> Permission {
     match source {
         AddressSource::EndpointSlices => Permission::FollowSlices,

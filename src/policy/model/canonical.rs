@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::super::config::LONGEST_PAUSE_WAITING;
 use super::super::lease::{self, Lease};
-use super::super::rights::Right;
+use super::super::permission::PermissionState;
 use super::super::seen::LONGEST_GAP;
 use super::super::{InFlight, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
@@ -27,7 +27,7 @@ use crate::cluster::{LeaseToken, Request, ResourceVersion};
 /// The idle TTL.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// For how long a right is refused until that is believed.
+/// For how long a permission is refused until that is believed.
 pub const BELIEVED_AFTER: Duration = Duration::from_secs(4);
 
 /// How far time moves at once: a poll, half a lease's renewal rounded up to
@@ -88,18 +88,18 @@ pub fn age(policy: &mut Policy) {
         Some(due),
         in_flight.as_mut().map(|asked| &mut asked.sent),
     ];
-    let rights = times_of_right(reads).chain(times_of_right(scale_writes));
-    let times = times.into_iter().flatten().chain(rights);
+    let permissions = times_of_permission(reads).chain(times_of_permission(scale_writes));
+    let times = times.into_iter().flatten().chain(permissions);
     for time in times.chain(times_of(lease)) {
         *time = *time - STEP;
     }
 }
 
-fn times_of_right(right: &mut Right) -> impl Iterator<Item = &mut Time> {
-    let times = match right {
-        Right::Granted => [None, None],
-        Right::Refused { since, last } => [Some(since), Some(last)],
-        Right::Missing { retry } => [Some(retry), None],
+fn times_of_permission(permission: &mut PermissionState) -> impl Iterator<Item = &mut Time> {
+    let times = match permission {
+        PermissionState::Granted => [None, None],
+        PermissionState::Refused { since, last } => [Some(since), Some(last)],
+        PermissionState::Missing { retry } => [Some(retry), None],
     };
     times.into_iter().flatten()
 }
@@ -130,8 +130,8 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         Some(failed),
         Some(not_before),
     ];
-    let rights = times_of_right(status).chain(times_of_right(annotation));
-    times.into_iter().flatten().chain(rights)
+    let permissions = times_of_permission(status).chain(times_of_permission(annotation));
+    times.into_iter().flatten().chain(permissions)
 }
 
 /// Forgets what makes no difference to anything that the policy will do.
@@ -140,8 +140,8 @@ pub fn normalise(policy: &mut Policy) {
     forget_what_is_for_the_log(policy);
     forget_names(policy);
     unify_idleness(policy);
-    normalise_right(&mut policy.reads);
-    normalise_right(&mut policy.scale_writes);
+    normalise_permission(&mut policy.reads);
+    normalise_permission(&mut policy.scale_writes);
     policy.due = match asked(policy) {
         // It is replaced by nothing, and its answer decides what is due next.
         Some(Request::WriteScale { .. }) => NOW,
@@ -236,20 +236,20 @@ fn normalise_lease(lease: &mut Lease) {
         .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
     // Asked only of who seeks a lease, and noted anew when that begins.
     lease.somebody_waits &= lease.unavailable_since.is_some();
-    normalise_right(&mut lease.status);
-    normalise_right(&mut lease.annotation);
+    normalise_permission(&mut lease.status);
+    normalise_permission(&mut lease.annotation);
 }
 
 /// Old refusals count as none, and how long others have lasted makes no difference
 /// once they are believed.
-fn normalise_right(right: &mut Right) {
-    if right.is_stale(BELIEVED_AFTER, NOW) {
-        *right = Right::Granted;
+fn normalise_permission(permission: &mut PermissionState) {
+    if permission.is_stale(BELIEVED_AFTER, NOW) {
+        *permission = PermissionState::Granted;
     }
-    match right {
-        Right::Granted => {}
-        Right::Refused { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
-        Right::Missing { retry } => *retry = on_grid(*retry),
+    match permission {
+        PermissionState::Granted => {}
+        PermissionState::Refused { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
+        PermissionState::Missing { retry } => *retry = on_grid(*retry),
     }
 }
 

@@ -14,7 +14,7 @@
 //! - a policy gives a request up by itself, since somebody waits for its reply;
 //! - the API server cannot be reached, or refuses a request with 401 or 403. Any
 //!   request may be refused, to either proxy: for a moment or until that is believed,
-//!   one right or several, at start and later;
+//!   one permission or several, at start and later;
 //! - a connection comes, is forwarded, leaves before or after that;
 //! - pods appear and vanish with the scale, each proxy hearing of it at any later
 //!   time; before a proxy has heard of a zero, it may be shown the old pods;

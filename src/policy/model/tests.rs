@@ -149,7 +149,7 @@ fn peak_memory_mib() -> u64 {
 
 /// The large bound. Each run but the first and the fourth has every kind of fault in
 /// it. Not explored is what takes
-/// - more than three refusals, of which three make a right a missing one;
+/// - more than three refusals, of which three make a permission a missing one;
 /// - a refusal and more than one fault, or a refusal and a late answer or a second
 ///   connection;
 /// - three faults, or two faults and two connections;

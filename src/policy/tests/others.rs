@@ -134,7 +134,7 @@ fn where_nothing_may_be_read_each_is_asked_for_in_its_turn_with_a_pause_between(
     assert!(alternate, "{asked:?}");
 }
 
-/// The first refusal of a right is no reason to do without it, whoever meets it.
+/// The first refusal of a permission is no reason to do without it, whoever meets it.
 #[test]
 fn one_refusal_of_the_first_read_leads_to_another_one() {
     for refusal in [Outcome::Forbidden, Outcome::Unauthorized] {

@@ -156,7 +156,7 @@ pub fn cpu_seconds_of_all() -> Result<f64> {
 }
 
 /// What the kernel holds of sockets and files and to poll them, in bytes; NaN
-/// without the right to know. What sockets hold is not in it: an idle one has
+/// without permission. What sockets hold is not in it: an idle one has
 /// nothing. All of its small objects would be too many: others make them too.
 pub fn kernel_memory() -> f64 {
     const CACHES: [&str; 5] = [

@@ -14,7 +14,7 @@ const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http
 const SLICES: AddressSource = AddressSource::EndpointSlices;
 const ENDPOINTS: AddressSource = AddressSource::Endpoints;
 
-/// A server as far as rights go, and the core that asks it.
+/// A server as far as permissions go, and the core that asks it.
 struct Rig {
     core: Core,
     now: Time,
@@ -168,9 +168,9 @@ impl Rig {
         }
     }
 
-    fn rights(&self) -> Vec<(Permission, bool, bool)> {
-        let rights = self.reports.iter().filter_map(|report| match report {
-            Report::Right {
+    fn permissions(&self) -> Vec<(Permission, bool, bool)> {
+        let permissions = self.reports.iter().filter_map(|report| match report {
+            Report::Permission {
                 permission,
                 refusal,
             } => {
@@ -179,7 +179,7 @@ impl Rig {
             }
             _ => None,
         });
-        rights.collect()
+        permissions.collect()
     }
 
     fn following(&self) -> Vec<Option<AddressSource>> {

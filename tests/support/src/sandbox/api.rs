@@ -1,4 +1,4 @@
-//! From a request to its answer: routes, rights, and what each verb means.
+//! From a request to its answer: routes, permissions, and what each verb means.
 //!
 //! Every rule and every message was read off the recordings of a real API
 //! server in `tests/recordings`. No sockets and no waiting in here.
@@ -19,7 +19,7 @@ use super::store::{Resource, Store, TooOld, text};
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// What the service account may do unless a test says otherwise.
-const RIGHTS: &[(&str, &str, &[&str])] = &[
+const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("apps", "deployments", &["get", "list", "watch", "patch"]),
     ("apps", "deployments/scale", &["get", "patch"]),
     ("apps", "deployments/status", &["get", "patch"]),
@@ -113,7 +113,7 @@ impl Access {
     pub fn usual_rules() -> Vec<Rule> {
         let rule =
             |(group, resource, verbs): &(&str, &str, &[&str])| Rule::new(group, &[resource], verbs);
-        RIGHTS.iter().map(rule).collect()
+        PERMISSIONS.iter().map(rule).collect()
     }
 
     fn permits(&self, target: &Target, selector: &Selector) -> bool {

@@ -188,7 +188,7 @@ impl Sandbox {
         self.shared.change(|state| state.faults.remove(fault));
     }
 
-    /// Ends all faults, gives back all rights, accepts and serves again.
+    /// Ends all faults, gives back all permissions, accepts and serves again.
     pub fn heal(&self) {
         self.shared.change(|state| {
             state.faults.clear();
@@ -199,11 +199,12 @@ impl Sandbox {
         self.open_listeners();
     }
 
-    /// Takes away a right: a verb (`get`, `list`, `watch`, `patch`, `create`,
+    /// Takes away a permission: a verb (`get`, `list`, `watch`, `patch`, `create`,
     /// or `*`) on a resource (`deployments/scale`, or `*`).
     pub fn deny(&self, verb: &str, resource: &str) {
-        let right = (verb.to_owned(), resource.to_owned());
-        self.shared.change(|state| state.access.denied.push(right));
+        let permission = (verb.to_owned(), resource.to_owned());
+        self.shared
+            .change(|state| state.access.denied.push(permission));
     }
 
     /// From now on the service account may do what `rules` grant, and nothing
@@ -212,7 +213,7 @@ impl Sandbox {
         self.shared.change(|state| state.access.rules = rules);
     }
 
-    /// Gives back all rights that were taken away.
+    /// Gives back all permissions that were taken away.
     pub fn allow_all(&self) {
         self.shared.change(|state| state.access.denied.clear());
     }

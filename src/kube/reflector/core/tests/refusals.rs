@@ -1,4 +1,4 @@
-//! Rights that are refused, for a moment and for good.
+//! Permissions that are refused, for a moment and for good.
 
 use super::*;
 
@@ -19,17 +19,20 @@ fn a_refusal_of_a_moment_at_the_start_delays_nobody_and_warns_nobody() {
             .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
     );
     let granted = |permission| (permission, false, false);
-    assert!(rig.rights().contains(&granted(Permission::FollowSlices)));
-    assert!(rig.rights().contains(&granted(Permission::GetService)));
     assert!(
-        !rig.rights()
+        rig.permissions()
+            .contains(&granted(Permission::FollowSlices))
+    );
+    assert!(rig.permissions().contains(&granted(Permission::GetService)));
+    assert!(
+        !rig.permissions()
             .iter()
             .any(|it| it.0 == Permission::FollowEndpoints)
     );
 }
 
 #[test]
-fn with_all_rights_gone_it_names_the_one_that_the_role_has_and_asks_every_few_seconds() {
+fn with_all_permissions_gone_it_names_the_one_that_the_role_has_and_asks_every_few_seconds() {
     let mut rig = Rig::http();
     rig.watch();
     rig.forbidden = vec!["services", "endpointslices", "endpoints"];
@@ -57,7 +60,7 @@ fn with_all_rights_gone_it_names_the_one_that_the_role_has_and_asks_every_few_se
         .filter(|(second, _)| (31..91).contains(second))
         .count();
     assert!((12..=24).contains(&asked), "{asked} requests a minute");
-    let named: Vec<_> = rig.rights();
+    let named: Vec<_> = rig.permissions();
     assert!(
         named.contains(&(Permission::FollowSlices, true, false)),
         "{named:?}"
@@ -75,20 +78,20 @@ fn with_all_rights_gone_it_names_the_one_that_the_role_has_and_asks_every_few_se
         "ready within seconds"
     );
     let last = rig
-        .rights()
+        .permissions()
         .into_iter()
         .rev()
         .find(|it| it.0 == Permission::FollowSlices);
     assert_eq!(last, Some((Permission::FollowSlices, false, false)));
     let service = rig
-        .rights()
+        .permissions()
         .into_iter()
         .rev()
         .find(|it| it.0 == Permission::GetService);
     assert_eq!(
         service,
         Some((Permission::GetService, false, false)),
-        "rights come together"
+        "permissions come together"
     );
 }
 
@@ -123,23 +126,23 @@ fn where_slices_are_refused_endpoints_stand_in_at_once_and_slices_are_tried_agai
     rig.live_until(670);
     assert!((1..=3).contains(&tried(&rig, 71, 670)), "{:?}", rig.asked);
     let slices = Permission::FollowSlices;
-    assert_eq!(rig.rights().last(), Some(&(slices, true, true)));
+    assert_eq!(rig.permissions().last(), Some(&(slices, true, true)));
     assert_eq!(rig.following(), [Some(ENDPOINTS)], "without a break");
     rig.forbidden.clear();
     rig.live_until(990);
     assert_eq!(rig.following(), [Some(ENDPOINTS), Some(SLICES)]);
-    assert_eq!(rig.rights().last(), Some(&(slices, false, false)));
+    assert_eq!(rig.permissions().last(), Some(&(slices, false, false)));
 }
 
 #[test]
-fn where_only_endpoints_were_ever_granted_their_right_is_the_one_that_is_missed() {
+fn where_only_endpoints_were_ever_granted_their_permission_is_the_one_that_is_missed() {
     let mut rig = Rig::http();
     rig.forbidden = vec!["endpointslices"];
     rig.live_until(40);
     rig.forbidden.push("endpoints");
     rig.watcher(watcher::Event::Relist);
     rig.live_until(50);
-    let missing: Vec<_> = rig.rights().into_iter().filter(|it| !it.2).collect();
+    let missing: Vec<_> = rig.permissions().into_iter().filter(|it| !it.2).collect();
     assert!(
         missing.contains(&(Permission::FollowEndpoints, true, false)),
         "{missing:?}"
@@ -151,7 +154,7 @@ fn where_only_endpoints_were_ever_granted_their_right_is_the_one_that_is_missed(
 }
 
 #[test]
-fn a_401_is_no_missing_right_and_no_reason_for_endpoints() {
+fn a_401_is_no_missing_permission_and_no_reason_for_endpoints() {
     let mut rig = Rig::http();
     rig.service = Some(refused(401));
     for _ in 0..20 {
@@ -173,7 +176,7 @@ fn a_401_is_no_missing_right_and_no_reason_for_endpoints() {
             _ => rig.step(),
         }
     }
-    assert_eq!(rig.rights(), []);
+    assert_eq!(rig.permissions(), []);
     assert!(rig.asked.iter().all(|(_, what)| *what != "endpoints"));
     assert_eq!(rig.following(), [None, Some(SLICES), None]);
 }
@@ -204,7 +207,7 @@ fn the_service_is_done_without_while_it_may_not_be_read_and_read_once_it_may() {
             .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
     );
     assert_eq!(
-        rig.rights().last(),
+        rig.permissions().last(),
         Some(&(Permission::GetService, false, false))
     );
 }
@@ -215,7 +218,7 @@ fn every_report_of_a_refusal_says_why_in_the_servers_words() {
     rig.forbidden = vec!["services", "endpointslices", "endpoints"];
     rig.live_until(3);
     let whys = rig.reports.iter().filter_map(|report| match report {
-        Report::Right {
+        Report::Permission {
             refusal: Some(Refusal { why, .. }),
             ..
         } => Some(why.as_str()),

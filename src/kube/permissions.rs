@@ -1,18 +1,18 @@
-//! Which rights are refused, and when a refusal is believed.
+//! Which permissions are refused, and when a refusal is believed.
 
 use super::Report;
 use crate::clock::Time;
 use crate::cluster::{Permission, REFUSAL_BELIEVED_AFTER, Refusal};
 use std::collections::BTreeSet;
 
-/// Since when one right has been refused, whenever it was asked for.
+/// Since when one permission has been refused, whenever it was asked for.
 #[derive(Debug, Default)]
 pub(super) struct RefusalClock {
     since: Option<Time>,
 }
 
 impl RefusalClock {
-    /// The right was refused; whether that is believed.
+    /// The permission was refused; whether that is believed.
     pub(super) fn refused(&mut self, now: Time) -> bool {
         self.since.get_or_insert(now);
         self.is_believed(now)
@@ -24,20 +24,20 @@ impl RefusalClock {
             .is_some_and(|since| now.since(since) >= REFUSAL_BELIEVED_AFTER)
     }
 
-    /// The right was granted.
+    /// The permission was granted.
     pub(super) fn granted(&mut self) {
         self.since = None;
     }
 }
 
-/// What is known of some rights. One that was never asked for counts as
+/// What is known of some permissions. One that was never asked for counts as
 /// granted.
 #[derive(Debug, Default)]
-pub(super) struct Rights {
+pub(super) struct Permissions {
     refused: BTreeSet<Permission>,
 }
 
-impl Rights {
+impl Permissions {
     /// The server has refused `permission`, and said why; `fallback` is done in
     /// its place, if anything can be. To be reported each time: that it still
     /// is refused is news too.
@@ -48,7 +48,7 @@ impl Rights {
         fallback: Option<&'static str>,
     ) -> Report {
         self.refused.insert(permission);
-        Report::Right {
+        Report::Permission {
             permission,
             refusal: Some(Refusal { why, fallback }),
         }
@@ -56,10 +56,12 @@ impl Rights {
 
     /// The server has granted `permission`. To be reported if it was refused.
     pub(super) fn granted(&mut self, permission: Permission) -> Option<Report> {
-        self.refused.remove(&permission).then_some(Report::Right {
-            permission,
-            refusal: None,
-        })
+        self.refused
+            .remove(&permission)
+            .then_some(Report::Permission {
+                permission,
+                refusal: None,
+            })
     }
 }
 
@@ -101,21 +103,22 @@ mod tests {
 
     #[test]
     fn every_refusal_is_news_and_a_grant_is_after_a_refusal() {
-        let mut rights = Rights::default();
-        let right = Permission::GetService;
-        assert_eq!(rights.granted(right), None, "never refused");
+        let mut permissions = Permissions::default();
+        let permission = Permission::GetService;
+        assert_eq!(permissions.granted(permission), None, "never refused");
         for fallback in [None, Some("by its name")] {
-            let Report::Right { refusal, .. } = rights.refused(right, "403".into(), fallback)
+            let Report::Permission { refusal, .. } =
+                permissions.refused(permission, "403".into(), fallback)
             else {
-                panic!("a right is reported");
+                panic!("a permission is reported");
             };
             assert_eq!(refusal.and_then(|refusal| refusal.fallback), fallback);
         }
-        let granted = Report::Right {
-            permission: right,
+        let granted = Report::Permission {
+            permission,
             refusal: None,
         };
-        assert_eq!(rights.granted(right), Some(granted));
-        assert_eq!(rights.granted(right), None, "no news");
+        assert_eq!(permissions.granted(permission), Some(granted));
+        assert_eq!(permissions.granted(permission), None, "no news");
     }
 }

@@ -1,7 +1,7 @@
-//! Whether a right counts as missing.
+//! Whether a permission counts as missing.
 //!
 //! A 403 is no proof: an API server that has just started answers 403 to whoever has
-//! the right, until it has read the roles. So a right counts as missing once it has
+//! the permission, until it has read the roles. So a permission counts as missing once it has
 //! been refused again and again for [`Config::refusal_believed_after`], with nothing
 //! in between but refusals. It is then asked for rarely, until it is granted.
 //!
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How often a right that is missing is asked for again, in times of the time until
+/// How often a permission that is missing is asked for again, in times of the time until
 /// belief: each minute.
 const RETRY: u32 = 2;
 
@@ -19,14 +19,14 @@ const RETRY: u32 = 2;
 /// that lie further apart are two restarts of the API server.
 const REFUSALS: u32 = 2;
 
-/// How long a right that is missing is left alone.
+/// How long a permission that is missing is left alone.
 pub(super) fn retry_after(believed_after: Duration) -> Duration {
     believed_after * RETRY
 }
 
-/// One right, as the replies have shown it.
+/// One permission, as the replies have shown it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Right {
+pub(super) enum PermissionState {
     /// It was granted, or was not asked for yet.
     #[default]
     Granted,
@@ -44,16 +44,16 @@ pub(super) enum Right {
     },
 }
 
-impl Right {
+impl PermissionState {
     pub(super) fn is_missing(&self) -> bool {
-        matches!(self, Right::Missing { .. })
+        matches!(self, PermissionState::Missing { .. })
     }
 
     /// When it may be asked for.
     pub(super) fn next_attempt(&self) -> Time {
         match *self {
-            Right::Granted | Right::Refused { .. } => Time::default(),
-            Right::Missing { retry } => retry,
+            PermissionState::Granted | PermissionState::Refused { .. } => Time::default(),
+            PermissionState::Missing { retry } => retry,
         }
     }
 
@@ -61,43 +61,43 @@ impl Right {
         self.next_attempt() <= now
     }
 
-    /// The reply was a refusal. It makes the right a missing one, asked for again
+    /// The reply was a refusal. It makes the permission a missing one, asked for again
     /// after `retry`, if refusals have lasted for `believed_after`.
     pub(super) fn refused(&mut self, believed_after: Duration, retry: Duration, now: Time) {
         let since = match *self {
-            Right::Refused { since, .. } if !self.is_stale(believed_after, now) => since,
+            PermissionState::Refused { since, .. } if !self.is_stale(believed_after, now) => since,
             _ => now,
         };
         *self = match self.is_missing() || now.since(since) >= believed_after {
-            true => Right::Missing { retry: now + retry },
-            false => Right::Refused { since, last: now },
+            true => PermissionState::Missing { retry: now + retry },
+            false => PermissionState::Refused { since, last: now },
         };
     }
 
     /// Whether the refusals are so old that the next one is a first one again.
     pub(super) fn is_stale(&self, believed_after: Duration, now: Time) -> bool {
         match *self {
-            Right::Refused { last, .. } => now.since(last) > believed_after / REFUSALS,
-            Right::Granted | Right::Missing { .. } => false,
+            PermissionState::Refused { last, .. } => now.since(last) > believed_after / REFUSALS,
+            PermissionState::Granted | PermissionState::Missing { .. } => false,
         }
     }
 
-    /// The reply has shown that the right is there.
+    /// The reply has shown that the permission is there.
     pub(super) fn granted(&mut self) {
-        *self = Right::Granted;
+        *self = PermissionState::Granted;
     }
 
-    /// The request has failed in a way that says nothing of rights: refusals that
+    /// The request has failed in a way that says nothing of permissions: refusals that
     /// come now may be those of a server that has just started.
     pub(super) fn interrupted(&mut self) {
         if !self.is_missing() {
-            *self = Right::Granted;
+            *self = PermissionState::Granted;
         }
     }
 
-    /// Has a missing right asked for at the next occasion.
+    /// Has a missing permission asked for at the next occasion.
     pub(super) fn retry_now(&mut self, now: Time) {
-        if let Right::Missing { retry } = self {
+        if let PermissionState::Missing { retry } = self {
             *retry = now;
         }
     }
@@ -112,9 +112,9 @@ mod tests {
         Time::new(Duration::from_secs(1000 + seconds))
     }
 
-    fn refused(right: &mut Right, seconds: u64) {
+    fn refused(permission: &mut PermissionState, seconds: u64) {
         let retry = retry_after(REFUSAL_BELIEVED_AFTER);
-        right.refused(REFUSAL_BELIEVED_AFTER, retry, at(seconds));
+        permission.refused(REFUSAL_BELIEVED_AFTER, retry, at(seconds));
     }
 
     #[test]
@@ -128,42 +128,45 @@ mod tests {
             ("with a gap of 16 s", &[0, 16, 30], false),
             ("with a gap that lies back", &[0, 16, 26, 36, 46], true),
         ] {
-            let mut right = Right::default();
+            let mut permission = PermissionState::default();
             for &second in refusals {
-                refused(&mut right, second);
+                refused(&mut permission, second);
             }
-            assert_eq!(right.is_missing(), missing, "{label}");
+            assert_eq!(permission.is_missing(), missing, "{label}");
         }
     }
 
     #[test]
     fn whatever_else_comes_back_has_the_30_s_begin_again() {
         for (label, other) in [
-            ("granted", Right::granted as fn(&mut Right)),
-            ("an outage, or 401", Right::interrupted),
+            (
+                "granted",
+                PermissionState::granted as fn(&mut PermissionState),
+            ),
+            ("an outage, or 401", PermissionState::interrupted),
         ] {
-            let mut right = Right::default();
+            let mut permission = PermissionState::default();
             for second in [0, 10, 20] {
-                refused(&mut right, second);
+                refused(&mut permission, second);
             }
-            other(&mut right);
-            refused(&mut right, 30);
-            assert!(!right.is_missing(), "{label}");
+            other(&mut permission);
+            refused(&mut permission, 30);
+            assert!(!permission.is_missing(), "{label}");
         }
     }
 
     #[test]
-    fn a_missing_right_is_asked_for_each_minute_and_no_outage_makes_it_a_granted_one() {
-        let mut right = Right::Missing { retry: at(60) };
-        assert!(!right.may_be_asked(at(59)));
-        assert!(right.may_be_asked(at(60)));
-        refused(&mut right, 60);
-        assert!(!right.may_be_asked(at(119)));
-        right.interrupted();
-        assert!(right.is_missing());
-        right.retry_now(at(70));
-        assert!(right.may_be_asked(at(70)));
-        right.granted();
-        assert_eq!(right, Right::Granted);
+    fn a_missing_permission_is_asked_for_each_minute_and_no_outage_makes_it_a_granted_one() {
+        let mut permission = PermissionState::Missing { retry: at(60) };
+        assert!(!permission.may_be_asked(at(59)));
+        assert!(permission.may_be_asked(at(60)));
+        refused(&mut permission, 60);
+        assert!(!permission.may_be_asked(at(119)));
+        permission.interrupted();
+        assert!(permission.is_missing());
+        permission.retry_now(at(70));
+        assert!(permission.may_be_asked(at(70)));
+        permission.granted();
+        assert_eq!(permission, PermissionState::Granted);
     }
 }
