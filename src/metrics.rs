@@ -466,9 +466,10 @@ fn line<'a>(
     let labels: Vec<String> = labels
         .map(|(label, value)| format!("{label}=\"{}\"", Escaped(value, true)))
         .collect();
-    let labels = match labels.is_empty() {
-        true => String::new(),
-        false => format!("{{{}}}", labels.join(",")),
+    let labels = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", labels.join(","))
     };
     let _ = writeln!(text, "{name}{suffix}{labels} {value}");
 }

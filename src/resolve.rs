@@ -200,10 +200,7 @@ impl Known {
     }
 
     fn pause(&self) -> Duration {
-        match self.has_answer() {
-            true => REFRESH,
-            false => RETRY,
-        }
+        if self.has_answer() { REFRESH } else { RETRY }
     }
 }
 

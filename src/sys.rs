@@ -265,9 +265,10 @@ pub fn look_up(host: &str, port: u16, family: Family) -> LookUp {
         0 => {
             // SAFETY: getaddrinfo has succeeded, and the list is used nowhere else.
             let found = unsafe { addresses(list, port) };
-            match found.is_empty() {
-                true => LookUp::Nothing,
-                false => LookUp::Found(found),
+            if found.is_empty() {
+                LookUp::Nothing
+            } else {
+                LookUp::Found(found)
             }
         }
         libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY => LookUp::Nothing,

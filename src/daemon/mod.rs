@@ -521,9 +521,10 @@ fn policy_config(settings: &Settings) -> Config {
         idle_ttl: settings.idle_ttl,
         wake_replicas,
         wakes_to_previous,
-        lease_store: match is_deployment && settings.dialect == Dialect::Zpa {
-            true => LeaseStore::Status,
-            false => LeaseStore::Annotation,
+        lease_store: if is_deployment && settings.dialect == Dialect::Zpa {
+            LeaseStore::Status
+        } else {
+            LeaseStore::Annotation
         },
         annotation_moves_generation: is_deployment,
         single: settings.single_proxy,

@@ -25,9 +25,10 @@ impl OwnAddresses {
             return false;
         };
         let ip = address.ip().to_canonical();
-        let is_here = match listen.ip().is_unspecified() {
-            true => ip.is_loopback() || self.interfaces.contains(&ip),
-            false => ip == listen.ip().to_canonical(),
+        let is_here = if listen.ip().is_unspecified() {
+            ip.is_loopback() || self.interfaces.contains(&ip)
+        } else {
+            ip == listen.ip().to_canonical()
         };
         is_here && address.port() == listen.port()
     }

@@ -405,10 +405,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let is_refused = leads_back.is_some();
         self.leads_back = leads_back;
         self.update_fallback();
-        match is_refused {
-            true => Vec::new(),
-            false => backends,
-        }
+        if is_refused { Vec::new() } else { backends }
     }
 
     /// Why no pod can be dialled although the endpoints can be listed.

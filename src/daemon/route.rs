@@ -87,9 +87,10 @@ impl Destinations {
             Route::Target(_) if pods.is_empty() && !trusts_target => return Vec::new(),
             Route::Target(_) => true,
         };
-        match dials_target {
-            true => self.target.iter().map(backend_of_target).collect(),
-            false => pods,
+        if dials_target {
+            self.target.iter().map(backend_of_target).collect()
+        } else {
+            pods
         }
     }
 

@@ -90,9 +90,10 @@ impl WakeReport {
     /// The app is waking, or is not. A wake that clients leave one after the other
     /// is one wake.
     pub fn update(&mut self, is_waking: bool, now: Time) {
-        match is_waking {
-            true => drop(self.since.get_or_insert(now)),
-            false => *self = WakeReport::default(),
+        if is_waking {
+            self.since.get_or_insert(now);
+        } else {
+            *self = WakeReport::default();
         }
     }
 

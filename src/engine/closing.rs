@@ -133,9 +133,10 @@ impl<S: Socket> Closing<S> {
                 to_upstream,
             } => {
                 let client_lacks = *to_client && lacks(&client.socket);
-                match client_lacks || *to_upstream && lacks(upstream) {
-                    true => Next::Wait,
-                    false => Next::Close(End::Finished),
+                if client_lacks || *to_upstream && lacks(upstream) {
+                    Next::Wait
+                } else {
+                    Next::Close(End::Finished)
                 }
             }
             Cause::Broken {

@@ -315,9 +315,10 @@ impl<S: Socket> Connection<S> {
                 State::Held | State::Backoff => self.client.has_sent_nothing(),
                 _ => false,
             };
-        match is_gone {
-            true => Transition::End(End::ClientGone(self.phase())),
-            false => otherwise,
+        if is_gone {
+            Transition::End(End::ClientGone(self.phase()))
+        } else {
+            otherwise
         }
     }
 
@@ -576,9 +577,10 @@ impl<S: Socket> Connection<S> {
     /// Sets the deadline, but never after the hold limit of one that waits.
     fn schedule<C>(&mut self, deadline: Option<Time>, cx: &mut Context<'_, C>) {
         let hold_limit = self.hold_limit(cx);
-        let deadline = match self.is_waiting() {
-            true => deadline.map(|at| at.min(hold_limit)),
-            false => deadline,
+        let deadline = if self.is_waiting() {
+            deadline.map(|at| at.min(hold_limit))
+        } else {
+            deadline
         };
         cx.shared.timers.set(cx.key, &mut self.deadline, deadline);
     }

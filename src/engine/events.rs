@@ -107,11 +107,13 @@ impl Engine {
     /// Dials a connection that has just come, if nobody has come before it whose turn it
     /// is. One that does not count has no turn.
     pub(super) fn place(&mut self, key: usize, now: Time) {
-        let has_turn = self.connections[key].use_of_app() != Use::Excluded;
-        let is_next = !has_turn || self.shared.may_release(now) && self.held.is_empty();
-        self.drive(key, now, |connection, cx| match is_next {
-            true => connection.dial(cx),
-            false => connection.hold(cx),
+        let is_next = self.shared.may_dial() && self.held.is_empty();
+        self.drive(key, now, |connection, cx| {
+            if is_next {
+                connection.dial(cx)
+            } else {
+                connection.hold(cx)
+            }
         });
     }
 

@@ -99,9 +99,10 @@ impl LocalPorts {
 impl Scarce {
     fn take(&mut self) -> u16 {
         let port = self.next;
-        self.next = match port < *self.ports.end() {
-            true => port + 1,
-            false => *self.ports.start(),
+        self.next = if port < *self.ports.end() {
+            port + 1
+        } else {
+            *self.ports.start()
         };
         port
     }

@@ -49,9 +49,10 @@ impl From<&Event> for Readiness {
             readable: event.is_readable() || read_closed || error,
             // Behind the peer's end and behind urgent data, before which a read
             // stops, there may be bytes that no further event reports.
-            short_read: match read_closed || event.is_priority() {
-                true => ShortRead::MayLeaveMore,
-                false => ShortRead::EmptiesQueue,
+            short_read: if read_closed || event.is_priority() {
+                ShortRead::MayLeaveMore
+            } else {
+                ShortRead::EmptiesQueue
             },
             read_closed,
             writable: event.is_writable(),

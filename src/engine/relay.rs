@@ -87,9 +87,10 @@ impl Most {
     /// may fill the pipe does so, whatever is left: a small rest would cost as many
     /// system calls.
     fn for_pipe(self, capacity: usize) -> usize {
-        match self.budget >= capacity {
-            true => capacity,
-            false => self.left,
+        if self.budget >= capacity {
+            capacity
+        } else {
+            self.left
         }
     }
 }
@@ -264,9 +265,10 @@ impl Half {
             return self.splice(source, sink, buffers, pipe, most);
         }
         let most = most.left.min(BLOCK_BYTES);
-        match buffers.has_block() {
-            true => self.copy(source, sink, buffers, most),
-            false => self.copy_peeked(source, sink, buffers, most),
+        if buffers.has_block() {
+            self.copy(source, sink, buffers, most)
+        } else {
+            self.copy_peeked(source, sink, buffers, most)
         }
     }
 
@@ -283,9 +285,10 @@ impl Half {
             // A pipe may be full of small pieces before it has taken what it was
             // to take, so that only a refusal shows that the source is empty.
             ReadOutcome::Bytes(len) => {
-                self.bulk = match len < DRY_BYTES.min(asked) {
-                    true => self.bulk - 1,
-                    false => DRY_PIECES,
+                self.bulk = if len < DRY_BYTES.min(asked) {
+                    self.bulk - 1
+                } else {
+                    DRY_PIECES
                 };
                 self.drain(sink, buffers, pipe, len as u32);
                 return len;

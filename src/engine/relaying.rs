@@ -265,8 +265,9 @@ impl<S: Socket> Relay<S> {
 
 /// What a side's breaking off asks for, if all that it sent was passed on or not.
 fn broken_off(remaining: Side, is_over: bool) -> Verdict {
-    match is_over {
-        true => Verdict::Reset { remaining },
-        false => Verdict::PassOn { remaining },
+    if is_over {
+        Verdict::Reset { remaining }
+    } else {
+        Verdict::PassOn { remaining }
     }
 }

@@ -120,9 +120,10 @@ impl Access {
     ) -> Result<(Access, Option<String>), Error> {
         let set = |name| env(name).filter(|value| !value.is_empty());
         if let Some(server) = api_server {
-            return match server.tls {
-                true => from_pod(server, credentials, flags),
-                false => from_proxy(server, credentials, flags),
+            return if server.tls {
+                from_pod(server, credentials, flags)
+            } else {
+                from_proxy(server, credentials, flags)
             };
         }
         let named = flags.kubeconfig.clone().or_else(|| set("KUBECONFIG"));

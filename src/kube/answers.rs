@@ -7,13 +7,14 @@ use super::watcher::Answer;
 /// The body of a reply, or what it says in place of one.
 impl From<Reply> for Answer<Vec<u8>> {
     fn from(reply: Reply) -> Self {
-        match reply.is_success() {
-            true => Answer::Ok(reply.body),
-            false => Answer::Refused {
+        if reply.is_success() {
+            Answer::Ok(reply.body)
+        } else {
+            Answer::Refused {
                 status: reply.status,
                 retry_after: reply.retry_after,
                 why: reply.explanation(),
-            },
+            }
         }
     }
 }

@@ -132,9 +132,10 @@ impl Credentials {
     fn token_of(&self, path: &Path, otherwise: Option<&Token>) -> Result<Token, String> {
         let mut state = self.state();
         let stale = (self.clock)().since(state.token_read) >= FRESH;
-        let missing = match stale || state.token.is_none() {
-            true => self.read_token_again(&mut state, path).err(),
-            false => None,
+        let missing = if stale || state.token.is_none() {
+            self.read_token_again(&mut state, path).err()
+        } else {
+            None
         };
         let token = state.token.as_ref().or(otherwise).cloned();
         token.ok_or_else(|| {

@@ -223,11 +223,12 @@ impl Run {
             self.stderr.take_some()?;
             self.stderr.bytes.truncate(MOST_STDERR);
         }
-        match self.stdout.bytes.len() > MOST_OUTPUT {
-            true => Err(format!(
+        if self.stdout.bytes.len() > MOST_OUTPUT {
+            Err(format!(
                 "it prints more than {MOST_OUTPUT} bytes and was killed"
-            )),
-            false => Ok(ready.contains(&true)),
+            ))
+        } else {
+            Ok(ready.contains(&true))
         }
     }
 }

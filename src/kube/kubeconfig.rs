@@ -103,9 +103,10 @@ impl Kubeconfig {
     #[must_use]
     pub fn merged(self, later: Kubeconfig) -> Kubeconfig {
         Kubeconfig {
-            current_context: match self.current_context.is_empty() {
-                true => later.current_context,
-                false => self.current_context,
+            current_context: if self.current_context.is_empty() {
+                later.current_context
+            } else {
+                self.current_context
             },
             clusters: first_wins(self.clusters, later.clusters),
             users: first_wins(self.users, later.users),
@@ -193,9 +194,10 @@ fn found<T: Clone>(kind: &str, name: &str, all: &BTreeMap<String, T>) -> Result<
     all.get(name).cloned().ok_or_else(|| {
         let shortened = |name: &String| printable(&name.chars().take(64).collect::<String>());
         let known: Vec<_> = all.keys().take(5).map(shortened).collect();
-        let known = match known.is_empty() {
-            true => "none".to_owned(),
-            false => known.join(", "),
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
         };
         let name = printable(name);
         format!("there is no {kind} \"{name}\"; the first ones that there are: {known}")

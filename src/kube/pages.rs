@@ -59,9 +59,10 @@ pub(super) fn list<T: DeserializeOwned>(
             Err(failure) => return Err(failure),
         };
         if !reply.is_success() {
-            match cursor.restart_after(reply.status) {
-                true => continue,
-                false => return Ok(Listed::Refused(reply)),
+            if cursor.restart_after(reply.status) {
+                continue;
+            } else {
+                return Ok(Listed::Refused(reply));
             }
         }
         let list: List<T> = serde_json::from_slice(&reply.body)

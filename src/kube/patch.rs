@@ -35,9 +35,10 @@ impl Patch {
     /// strategic one knows that conditions are told apart by their type.
     pub(super) fn condition(token: &str, renewal: &Renewal, unix: u64) -> Patch {
         let now = rfc3339::utc(unix);
-        let (status, reason) = match renewal.in_use {
-            true => ("True", "Connections"),
-            false => ("False", "NoConnections"),
+        let (status, reason) = if renewal.in_use {
+            ("True", "Connections")
+        } else {
+            ("False", "NoConnections")
         };
         let condition = json!({
             "type": LEASE_CONDITION,

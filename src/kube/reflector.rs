@@ -153,9 +153,10 @@ impl<R: Fn(Report)> Reflector<R> {
                 Event::Timeout
             }
         };
-        match signal.take_request() {
-            true => self.signalled(Signalled::Relist),
-            false => self.handle(event),
+        if signal.take_request() {
+            self.signalled(Signalled::Relist)
+        } else {
+            self.handle(event)
         }
     }
 

@@ -138,9 +138,10 @@ impl Target {
         };
         // The same patch serves both (recordings 18 and 46).
         let patch = Patch::scale(replicas, guard);
-        let ways = match place.writes_object.load(Relaxed) {
-            true => [&place.path, &place.scale_path],
-            false => [&place.scale_path, &place.path],
+        let ways = if place.writes_object.load(Relaxed) {
+            [&place.path, &place.scale_path]
+        } else {
+            [&place.scale_path, &place.path]
         };
         let reply = self.noted(calls.patch(ways[0], &patch, BODY)?);
         if reply.status != 403 || place.counts_elsewhere.load(Relaxed) {

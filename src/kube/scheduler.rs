@@ -72,9 +72,10 @@ impl Scheduler {
             None => {}
             Some(other) if other.superseded => {}
             Some(other) => {
-                let patience = match is_urgent(&job.request) && !other.urgent {
-                    true => PREEMPT_READ_AFTER,
-                    false => GIVEN_UP_AFTER,
+                let patience = if is_urgent(&job.request) && !other.urgent {
+                    PREEMPT_READ_AFTER
+                } else {
+                    GIVEN_UP_AFTER
                 };
                 let patience = patience.saturating_sub(now.since(other.since));
                 if !patience.is_zero() {

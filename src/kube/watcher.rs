@@ -314,9 +314,10 @@ impl Watcher {
 
     fn pause_end(&self) -> Option<Time> {
         let pause = self.pause?;
-        Some(match self.is_waiting {
-            true => pause.until_if_waiting,
-            false => pause.until,
+        Some(if self.is_waiting {
+            pause.until_if_waiting
+        } else {
+            pause.until
         })
     }
 
@@ -415,9 +416,10 @@ impl Watcher {
         self.state = State::InitListed {
             version: version.clone(),
         };
-        match is_early {
-            true => self.watch_pause(now),
-            false => self.watch_backoff.reset(),
+        if is_early {
+            self.watch_pause(now)
+        } else {
+            self.watch_backoff.reset()
         }
         Outcome::WatchEnded("its time is up".to_owned())
     }
@@ -426,9 +428,10 @@ impl Watcher {
         let State::Watching { since, .. } = &self.state else {
             return Outcome::Quiet;
         };
-        match now.since(*since) < STEADY {
-            true => self.watch_pause(now),
-            false => self.watch_backoff.reset(),
+        if now.since(*since) < STEADY {
+            self.watch_pause(now)
+        } else {
+            self.watch_backoff.reset()
         }
         self.state = State::Empty;
         Outcome::WatchEnded(why)

@@ -283,9 +283,10 @@ impl Lease {
 
     /// The renewal has failed; `at_least` is what the server asks for.
     pub fn failed(&mut self, at_least: Duration, longest: Duration, now: Time) {
-        let at_least = match self.somebody_waits {
-            true => at_least.min(LONGEST_PAUSE_WAITING),
-            false => at_least,
+        let at_least = if self.somebody_waits {
+            at_least.min(LONGEST_PAUSE_WAITING)
+        } else {
+            at_least
         };
         self.unanswered = true;
         self.failed = now;

@@ -487,9 +487,10 @@ impl Policy {
 
     /// The idle TTL, doubled for each time that the app was set back, but for the first.
     fn idle_ttl(&self) -> Duration {
-        let doublings = match self.is_set_back {
-            true => self.set_backs.saturating_sub(1),
-            false => 0,
+        let doublings = if self.is_set_back {
+            self.set_backs.saturating_sub(1)
+        } else {
+            0
         };
         let doublings = doublings.min(self.config.set_back_doublings);
         self.config.idle_ttl.saturating_mul(1 << doublings)

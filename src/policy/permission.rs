@@ -68,9 +68,10 @@ impl PermissionState {
             PermissionState::Refused { since, .. } if !self.is_stale(believed_after, now) => since,
             _ => now,
         };
-        *self = match self.is_missing() || now.since(since) >= believed_after {
-            true => PermissionState::Missing { retry: now + retry },
-            false => PermissionState::Refused { since, last: now },
+        *self = if self.is_missing() || now.since(since) >= believed_after {
+            PermissionState::Missing { retry: now + retry }
+        } else {
+            PermissionState::Refused { since, last: now }
         };
     }
 

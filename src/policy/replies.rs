@@ -152,9 +152,10 @@ impl Policy {
             Phase::Waking { since, .. } => {
                 self.due = now + self.config.poll().min(POLL_STARTING);
                 let ours = matches!(asked, Request::WriteScale { .. });
-                match ours {
-                    true => self.report(Change::ScaledUp { replicas }),
-                    false => self.report_found(true, replicas),
+                if ours {
+                    self.report(Change::ScaledUp { replicas })
+                } else {
+                    self.report_found(true, replicas)
                 }
                 self.phase = Phase::Starting { since };
             }
@@ -167,13 +168,14 @@ impl Policy {
     fn report_found(&mut self, from_zero: bool, replicas: u32) {
         let open = self.connections.open;
         let is_first = !std::mem::replace(&mut self.scale_reported, true);
-        self.report(match is_first {
-            true => Change::Found { replicas },
-            false => Change::ScaledByOthers {
+        self.report(if is_first {
+            Change::Found { replicas }
+        } else {
+            Change::ScaledByOthers {
                 from_zero,
                 replicas,
                 open,
-            },
+            }
         });
     }
 

@@ -39,9 +39,10 @@ impl Policy {
             self.lease.sent(now);
             self.renew(store, None, now);
         } else if now >= self.due && self.in_flight.is_none() {
-            let read = match self.reads.may_be_asked(now) {
-                true => Request::Read,
-                false => Request::ReadScale,
+            let read = if self.reads.may_be_asked(now) {
+                Request::Read
+            } else {
+                Request::ReadScale
             };
             self.ask(read, now);
         }

@@ -67,9 +67,12 @@ impl Seen {
             same && still_up && now.since(seen.last) <= longest_gap
         });
         let earliest = now + config.poll() * POLLS_AFTER_FAILURE - config.idle_ttl;
-        let since = unchanged.map_or(now, |seen| match seen.interrupted {
-            true => seen.since.max(earliest),
-            false => seen.since,
+        let since = unchanged.map_or(now, |seen| {
+            if seen.interrupted {
+                seen.since.max(earliest)
+            } else {
+                seen.since
+            }
         });
         let lease_token = scale.lease_token.clone();
         Seen {

@@ -94,9 +94,12 @@ pub(super) fn nearest(dialect: Dialect, name: &str) -> Option<&'static str> {
     let long = flags.filter(|flag| flag.len() > 1);
     let known = long.chain(["help", "version"]);
     let (distance, flag) = known
-        .map(|flag| match flag.starts_with(name) {
-            true => (0, flag),
-            false => (distance(name, flag), flag),
+        .map(|flag| {
+            if flag.starts_with(name) {
+                (0, flag)
+            } else {
+                (distance(name, flag), flag)
+            }
         })
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= flag.len() / 3).then_some(flag)

@@ -268,9 +268,10 @@ fn decide(
     }
     given.iter().try_for_each(|value| {
         // A variable is zpa's own in every dialect.
-        let store = match value.is_variable() {
-            true => setting.store,
-            false => setting.store(dialect),
+        let store = if value.is_variable() {
+            setting.store
+        } else {
+            setting.store(dialect)
         };
         let subject = value.to_string();
         match value.value.to_str() {

@@ -68,9 +68,12 @@ fn where_the_port_of_the_service_cannot_be_known_the_target_is_dialled() {
         let target = format!("localhost:{}", pod.address().port());
         let args: Vec<String> = args
             .into_iter()
-            .map(|arg| match arg.starts_with("--target=") {
-                true => format!("--target={target}"),
-                false => arg,
+            .map(|arg| {
+                if arg.starts_with("--target=") {
+                    format!("--target={target}")
+                } else {
+                    arg
+                }
             })
             .collect();
         let zpa = start(&sandbox, &args, &[]);

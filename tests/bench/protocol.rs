@@ -85,9 +85,10 @@ impl Request {
 
     /// How much of the reply may be sent while the body is incomplete.
     pub fn early_bytes(&self) -> u64 {
-        match self.both_ways {
-            true => self.reply_bytes.saturating_sub(RECEIPT_BYTES),
-            false => 0,
+        if self.both_ways {
+            self.reply_bytes.saturating_sub(RECEIPT_BYTES)
+        } else {
+            0
         }
     }
 }

@@ -96,9 +96,10 @@ impl Ratios {
             }
             None => cells.extend(["–".to_owned(), "–".to_owned()]),
         }
-        cells.push(match metric.is_of_the_proxy {
-            true => "–".to_owned(),
-            false => number(self.gain(measured, n, metric.better, self.direct).median),
+        cells.push(if metric.is_of_the_proxy {
+            "–".to_owned()
+        } else {
+            number(self.gain(measured, n, metric.better, self.direct).median)
         });
         let to_builds = self.builds.iter();
         cells.extend(to_builds.map(|&build| self.ratio(measured, n, metric.better, build)));

@@ -178,9 +178,10 @@ fn run_row(
 }
 
 fn sample(row: &Row, way: &Way, place: &Place, time: Duration) -> Result<Sample> {
-    let _core = match row.one_core {
-        true => Some(OneCore::share(way.process())?),
-        false => None,
+    let _core = if row.one_core {
+        Some(OneCore::share(way.process())?)
+    } else {
+        None
     };
     let (address, groups) = (way.address, row.groups);
     let mut load = place.of_clients(|| Load::open(address, groups))?;
@@ -212,9 +213,10 @@ fn cells(measured: &Measured) -> Vec<String> {
         let summary = |metric| Summary::of(measured.values(way, metric));
         let all = metrics.clone().map(summary).enumerate().filter_map(shown);
         let shown: Vec<String> = all.collect();
-        match shown.is_empty() {
-            true => "–".to_owned(),
-            false => shown.join(" · "),
+        if shown.is_empty() {
+            "–".to_owned()
+        } else {
+            shown.join(" · ")
         }
     };
     let mut cells = vec![measured.row.title()];

@@ -167,9 +167,10 @@ impl Task {
 
     /// How far the reply may go for now.
     fn limit(&self) -> u64 {
-        match self.body.is_complete() {
-            true => self.reply.total,
-            false => self.early_bytes,
+        if self.body.is_complete() {
+            self.reply.total
+        } else {
+            self.early_bytes
         }
     }
 }

@@ -171,9 +171,10 @@ impl Calls {
 impl fmt::Display for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, number(self.each))?;
-        match self.failed * 200.0 > self.each {
-            true => write!(f, " ({})", number(self.failed)),
-            false => Ok(()),
+        if self.failed * 200.0 > self.each {
+            write!(f, " ({})", number(self.failed))
+        } else {
+            Ok(())
         }
     }
 }
@@ -207,9 +208,10 @@ impl Tracer {
         };
         let mut line = String::new();
         tracer.said.read_line(&mut line)?;
-        match line.contains("attached") {
-            true => Ok(Ok(tracer)),
-            false => Ok(Err(format!("strace may not attach: {}.", line.trim()))),
+        if line.contains("attached") {
+            Ok(Ok(tracer))
+        } else {
+            Ok(Err(format!("strace may not attach: {}.", line.trim())))
         }
     }
 

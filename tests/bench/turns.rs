@@ -49,9 +49,10 @@ impl Turns {
         events: &mut Events,
         most: Option<Duration>,
     ) -> io::Result<()> {
-        let wait = match self.queue.is_empty() {
-            true => most,
-            false => Some(Duration::ZERO),
+        let wait = if self.queue.is_empty() {
+            most
+        } else {
+            Some(Duration::ZERO)
         };
         loop {
             match poll.poll(events, wait) {

@@ -213,9 +213,10 @@ impl Cluster {
     }
 
     fn wait(&self, what: &str, over: impl Fn(&State) -> bool) -> Result<()> {
-        match self.sandbox.wait_until(PATIENCE, over) {
-            true => Ok(()),
-            false => Err(format!("not within {PATIENCE:?}: {what}").into()),
+        if self.sandbox.wait_until(PATIENCE, over) {
+            Ok(())
+        } else {
+            Err(format!("not within {PATIENCE:?}: {what}").into())
         }
     }
 }

@@ -86,9 +86,10 @@ impl Threads {
         };
         let urgent = !request.is_read();
         if let Some(out) = &self.out {
-            let patience = match urgent && !out.urgent {
-                true => PATIENCE,
-                false => GIVEN_UP_AFTER,
+            let patience = if urgent && !out.urgent {
+                PATIENCE
+            } else {
+                GIVEN_UP_AFTER
             };
             let patience = out.since + patience;
             if now < patience {

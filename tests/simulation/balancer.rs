@@ -76,9 +76,10 @@ impl Balancer {
         let is_trial = !self.forgets && self.failures(picked) > 0;
         self.turns += 1;
         self.memories.entry(picked).or_default().turn = self.turns;
-        let patience = match is_trial && has_others {
-            true => TRIAL_PATIENCE,
-            false => CONNECT_TIMEOUT,
+        let patience = if is_trial && has_others {
+            TRIAL_PATIENCE
+        } else {
+            CONNECT_TIMEOUT
         };
         Some((picked, patience))
     }

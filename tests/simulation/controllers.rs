@@ -26,9 +26,10 @@ impl World<'_> {
     /// How long a controller takes.
     fn lag(&mut self, usual: u64, longest: u64) -> Duration {
         let ms = Duration::from_millis;
-        match self.now < self.slow_controllers {
-            true => self.rng.between(ms(1000), ms(10_000)),
-            false => self.rng.around(ms(usual), ms(longest)),
+        if self.now < self.slow_controllers {
+            self.rng.between(ms(1000), ms(10_000))
+        } else {
+            self.rng.around(ms(usual), ms(longest))
         }
     }
 
@@ -85,9 +86,10 @@ impl World<'_> {
 
     fn create_pod(&mut self) {
         let seconds = Duration::from_secs;
-        let grace = match self.rng.chance(0.7) {
-            true => Duration::ZERO,
-            false => self.rng.between(Duration::ZERO, seconds(10)),
+        let grace = if self.rng.chance(0.7) {
+            Duration::ZERO
+        } else {
+            self.rng.between(Duration::ZERO, seconds(10))
         };
         let slow = self.now < self.slow_pods;
         let (shortest, longest) = if slow { (20, 100) } else { (1, 8) };

@@ -273,9 +273,12 @@ impl Deployment {
     }
 
     fn shown(&self, with_marks: bool) -> Outcome {
-        let tokens = || match self.flaws.hides_leases {
-            true => LeaseToken::default(),
-            false => LeaseToken(format!("{:?} {:?}", self.condition, self.annotation)),
+        let tokens = || {
+            if self.flaws.hides_leases {
+                LeaseToken::default()
+            } else {
+                LeaseToken(format!("{:?} {:?}", self.condition, self.annotation))
+            }
         };
         Outcome::Scale(Scale {
             replicas: self.replicas,

@@ -553,10 +553,7 @@ impl Oracle {
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
         let last = self.shadows[pid].last_leased;
-        let respected = match is_hidden {
-            true => writer,
-            false => pid,
-        };
+        let respected = if is_hidden { writer } else { pid };
         if calm && last.is_some_and(|last| now < last + self.whole_ttl(respected)) {
             let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");
             self.violated(
@@ -695,9 +692,10 @@ impl Oracle {
     fn quiet_since(&self, now: Time) -> Time {
         let alive = self.shadows.iter().enumerate().filter(|(_, s)| s.alive);
         let busy = alive.map(|(pid, shadow)| {
-            let calm = match self.has_had_trouble(pid) {
-                true => self.calm_since(pid) + AFTERMATH,
-                false => shadow.started,
+            let calm = if self.has_had_trouble(pid) {
+                self.calm_since(pid) + AFTERMATH
+            } else {
+                shadow.started
             };
             let lease_token = shadow.open > 0 || shadow.stopped;
             let used = if lease_token {

@@ -263,9 +263,10 @@ impl<'a> World<'a> {
     /// Has a proxy's loop turn soon: as a rule at once, sometimes a little
     /// later, so that several things come to it in one turn.
     pub(crate) fn wake(&mut self, pid: Pid) {
-        let lag = match self.rng.chance(0.7) {
-            true => Duration::ZERO,
-            false => self.rng.between(Duration::ZERO, Duration::from_millis(5)),
+        let lag = if self.rng.chance(0.7) {
+            Duration::ZERO
+        } else {
+            self.rng.between(Duration::ZERO, Duration::from_millis(5))
         };
         self.turn_at(pid, self.now + lag);
     }

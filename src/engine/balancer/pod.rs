@@ -136,9 +136,10 @@ impl Pod {
     /// Lists it with these addresses, one of the family first that is given; returns
     /// whether one of them has joined.
     pub fn list(&mut self, addresses: &[SocketAddr], prefers_ipv6: Option<bool>) -> bool {
-        let before = match self.is_listed {
-            true => std::mem::take(&mut self.preferred),
-            false => Vec::new(),
+        let before = if self.is_listed {
+            std::mem::take(&mut self.preferred)
+        } else {
+            Vec::new()
         };
         if !self.is_listed {
             // What lists it says that it is well, for the first time or again.

@@ -152,12 +152,11 @@ fn clients_who_come_at_once_are_sent_to_a_silent_pod_until_it_is_doubted() {
     let mut sent = Vec::new();
     for ms in 0..1000 {
         let pick = pick(&mut balancer, at(ms));
-        match pick.address == address(2) {
-            true => sent.push(ms),
-            false => {
-                balancer.succeeded(pick.id, at(ms));
-                balancer.release(pick.id, at(ms));
-            }
+        if pick.address == address(2) {
+            sent.push(ms)
+        } else {
+            balancer.succeeded(pick.id, at(ms));
+            balancer.release(pick.id, at(ms));
         }
     }
     // By its load it is left alone even before.
@@ -167,9 +166,10 @@ fn clients_who_come_at_once_are_sent_to_a_silent_pod_until_it_is_doubted() {
     let mut last = 0;
     for ms in 0..1000 {
         let pick = pick(&mut balancer, at(ms));
-        match pick.address == address(2) {
-            true => last = ms,
-            false => balancer.succeeded(pick.id, at(ms)),
+        if pick.address == address(2) {
+            last = ms
+        } else {
+            balancer.succeeded(pick.id, at(ms))
         }
     }
     assert!((245..=251).contains(&last), "{last}");

@@ -66,10 +66,13 @@ impl Cache {
         match self.credential.as_ref().map(|it| it.life) {
             Some(None) => Step::Use,
             Some(Some((renew, _))) if now < renew => Step::Use,
-            Some(Some((_, end))) if now < end => match self.renewing {
-                true => Step::Use,
-                false => Step::UseAndRenew,
-            },
+            Some(Some((_, end))) if now < end => {
+                if self.renewing {
+                    Step::Use
+                } else {
+                    Step::UseAndRenew
+                }
+            }
             _ => Step::Run,
         }
     }

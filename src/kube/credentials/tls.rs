@@ -164,9 +164,10 @@ fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
                 .to_owned(),
         );
     }
-    match store.roots.iter().all(is_p521) {
-        true => Err(format!("its certificate has a P-521 key, and {P521_CURE}")),
-        false => Ok(certificates),
+    if store.roots.iter().all(is_p521) {
+        Err(format!("its certificate has a P-521 key, and {P521_CURE}"))
+    } else {
+        Ok(certificates)
     }
 }
 

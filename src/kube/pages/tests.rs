@@ -76,9 +76,10 @@ fn the_recorded_pages_are_one_list_and_the_second_is_asked_for_as_recorded() {
         let recorded = recorded_target("40-slices-list-page-two");
         let token = recorded.split("&continue=").nth(1).unwrap();
         assert!(!second || asked.target.ends_with(&format!("&continue={token}")));
-        let name = match second {
-            true => "40-slices-list-page-two",
-            false => "39-slices-list-page-one",
+        let name = if second {
+            "40-slices-list-page-two"
+        } else {
+            "39-slices-list-page-one"
         };
         let _ = std::io::Write::write_all(stream, &recorded_reply(name));
         false

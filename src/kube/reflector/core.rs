@@ -275,12 +275,12 @@ impl Core {
         if !self.status.knows_cluster_ip() {
             self.status.cluster_ip(None);
         }
-        let retry = match believed {
-            true => RETRY_REFUSED,
-            false => self
-                .service_backoff
+        let retry = if believed {
+            RETRY_REFUSED
+        } else {
+            self.service_backoff
                 .pause(backoff::LONGEST)
-                .max(RETRY_UNCONFIRMED_REFUSAL),
+                .max(RETRY_UNCONFIRMED_REFUSAL)
         };
         self.service_due = Some(now + retry);
     }
@@ -349,9 +349,10 @@ impl Core {
     fn listed(&mut self, now: Time) {
         self.check(true);
         if self.store.source() == AddressSource::Endpoints {
-            let retry = match self.slices_refusal.is_believed(now) {
-                true => RETRY_REFUSED,
-                false => self.slices_backoff.pause(backoff::LONGEST),
+            let retry = if self.slices_refusal.is_believed(now) {
+                RETRY_REFUSED
+            } else {
+                self.slices_backoff.pause(backoff::LONGEST)
             };
             self.slices_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
         }
@@ -367,9 +368,10 @@ impl Core {
             return;
         };
         let pods = self.store.pods(selection);
-        match is_list {
-            true => self.status.listed(pods),
-            false => self.status.stored(pods),
+        if is_list {
+            self.status.listed(pods)
+        } else {
+            self.status.stored(pods)
         }
         let is_empty = self.store.is_empty();
         self.status.check_service(self.absent.as_deref(), is_empty);
@@ -443,9 +445,10 @@ impl Core {
     /// Neither kind of object may be listed. The permission that is named is the one that
     /// the operator has meant to give: to Endpoints only if that alone was there.
     fn both_refused(&mut self, now: Time) {
-        let (named, why) = match self.endpoints_granted && !self.slices_granted {
-            true => (Permission::FollowEndpoints, self.endpoints_refused.clone()),
-            false => (Permission::FollowSlices, self.slices_refused.clone()),
+        let (named, why) = if self.endpoints_granted && !self.slices_granted {
+            (Permission::FollowEndpoints, self.endpoints_refused.clone())
+        } else {
+            (Permission::FollowSlices, self.slices_refused.clone())
         };
         self.status.refused(named, &why, None);
         let believed = self.slices_refusal.is_believed(now);
@@ -453,9 +456,10 @@ impl Core {
     }
 
     fn refused(&mut self, why: &str, believed: bool, now: Time) {
-        let (level, kind, pause) = match believed {
-            true => (Level::Error, "refused", RETRY_CONFIRMED_REFUSAL),
-            false => (Level::Warn, "doubted", RETRY_UNCONFIRMED_REFUSAL),
+        let (level, kind, pause) = if believed {
+            (Level::Error, "refused", RETRY_CONFIRMED_REFUSAL)
+        } else {
+            (Level::Warn, "doubted", RETRY_UNCONFIRMED_REFUSAL)
         };
         self.status.lost(level, kind, why);
         self.watcher.back_off(pause, now);

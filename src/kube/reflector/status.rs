@@ -77,9 +77,10 @@ impl StatusReporter {
     /// drains, since permissions and objects go before it when everything is deleted at
     /// once.
     fn unless_draining(&self, level: Level) -> Level {
-        match self.is_draining {
-            true => Level::Debug,
-            false => level,
+        if self.is_draining {
+            Level::Debug
+        } else {
+            level
         }
     }
 
@@ -124,14 +125,13 @@ impl StatusReporter {
             why,
             Permission::GetService.fallback(),
         );
-        match believed {
-            true => self.do_without_service(why),
-            false => {
-                let text = format!("the Service cannot be read ({why}): trying again");
-                let level = self.unless_draining(Level::Info);
-                let level = self.service_log.level(level, "doubted");
-                self.log(level, text);
-            }
+        if believed {
+            self.do_without_service(why)
+        } else {
+            let text = format!("the Service cannot be read ({why}): trying again");
+            let level = self.unless_draining(Level::Info);
+            let level = self.service_log.level(level, "doubted");
+            self.log(level, text);
         }
     }
 
@@ -197,13 +197,14 @@ impl StatusReporter {
 
     /// Endpoints are watched because EndpointSlices may not be.
     pub(super) fn watching_endpoints_instead(&mut self, why: &str, believed: bool) {
-        let (level, kind, then) = match believed {
-            true => (Level::Warn, "slices", "watching v1 Endpoints"),
-            false => (
+        let (level, kind, then) = if believed {
+            (Level::Warn, "slices", "watching v1 Endpoints")
+        } else {
+            (
                 Level::Info,
                 "doubted",
                 "watching v1 Endpoints until they can be",
-            ),
+            )
         };
         let level = self.unless_draining(level);
         let level = self.source_log.level(level, kind);

@@ -212,9 +212,10 @@ fn forget_the_last_read(seen: &mut Seen) {
     let longest = TTL / LONGEST_GAP;
     let is_up = seen.replicas > 0;
     seen.interrupted &= is_up && NOW.since(seen.last) <= longest;
-    seen.last = match is_up {
-        true => at_most_just_beyond(seen.last, longest),
-        false => NOW,
+    seen.last = if is_up {
+        at_most_just_beyond(seen.last, longest)
+    } else {
+        NOW
     };
 }
 
@@ -277,9 +278,10 @@ fn horizon_of_sending(lease: &Lease) -> Duration {
 
 /// What lies back for longer than so much lies back for a step more.
 fn at_most_just_beyond(time: Time, longest: Duration) -> Time {
-    match NOW.since(time) > longest {
-        true => NOW - longest - STEP,
-        false => time,
+    if NOW.since(time) > longest {
+        NOW - longest - STEP
+    } else {
+        time
     }
 }
 

@@ -120,9 +120,10 @@ impl Deployment {
     fn rescale(&mut self, replicas: u32) -> Result<(), Breach> {
         let (from, to) = (std::mem::replace(&mut self.replicas, replicas), replicas);
         self.touch();
-        match (from > 0 && to == 0) || (from == 0 && to == WAKE_REPLICAS) {
-            true => Ok(()),
-            false => Err(Breach::Rescaled),
+        if (from > 0 && to == 0) || (from == 0 && to == WAKE_REPLICAS) {
+            Ok(())
+        } else {
+            Err(Breach::Rescaled)
         }
     }
 

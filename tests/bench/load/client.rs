@@ -132,10 +132,13 @@ impl Client {
         let wrong = match read {
             Ok(None) => return Ok(()),
             Ok(Some(0)) => "the end".to_owned(),
-            Ok(Some(read)) => match task.is_some_and(|task| task.reply.accept(&buffer[..read])) {
-                true => return Ok(()),
-                false => "wrong bytes".to_owned(),
-            },
+            Ok(Some(read)) => {
+                if task.is_some_and(|task| task.reply.accept(&buffer[..read])) {
+                    return Ok(());
+                } else {
+                    "wrong bytes".to_owned()
+                }
+            }
             Err(error) => error.to_string(),
         };
         let place = self.place().unwrap_or("between two requests".to_owned());

@@ -26,8 +26,9 @@ pub fn exchange(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(&request.header())?;
     let mut reply = [0; MESSAGE_BYTES as usize];
     stream.read_exact(&mut reply)?;
-    match request.reply().accept(&reply) {
-        true => Ok(()),
-        false => Err("the reply is not what was asked for".into()),
+    if request.reply().accept(&reply) {
+        Ok(())
+    } else {
+        Err("the reply is not what was asked for".into())
     }
 }

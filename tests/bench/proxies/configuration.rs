@@ -56,9 +56,10 @@ fn haproxy(site: &Site<'_>, global: &str, defaults: &str) -> String {
 /// One process, which is the loop of what else would be its only worker: the
 /// master would have nothing to do, and would have to be told to end it.
 fn nginx(site: &Site<'_>) -> String {
-    let load = match nginx_build().contains("--with-stream=dynamic") {
-        true => "load_module modules/ngx_stream_module.so;\n",
-        false => "",
+    let load = if nginx_build().contains("--with-stream=dynamic") {
+        "load_module modules/ngx_stream_module.so;\n"
+    } else {
+        ""
     };
     let servers = each(site.servers, |_, server| format!("server {server}; "));
     let (address, connections) = (site.address, site.connections * 2 + 100);
@@ -108,9 +109,10 @@ pub fn nginx_has_streams() -> bool {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("--modules-path="));
     let is_file = |path: &str| Path::new(path).join("ngx_stream_module.so").exists();
-    match build.contains("--with-stream=dynamic") {
-        true => path.is_some_and(is_file),
-        false => build.split_whitespace().any(|word| word == "--with-stream"),
+    if build.contains("--with-stream=dynamic") {
+        path.is_some_and(is_file)
+    } else {
+        build.split_whitespace().any(|word| word == "--with-stream")
     }
 }
 

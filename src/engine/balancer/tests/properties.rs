@@ -141,10 +141,7 @@ proptest! {
                 }
                 Step::Leave(at) if at < clients.len() => {
                     let client = clients.swap_remove(at);
-                    match client.is_connected {
-                        true => balancer.release(client.pick.id, now),
-                        false => balancer.abandon(client.pick.id, now),
-                    }
+                    if client.is_connected { balancer.release(client.pick.id, now) } else { balancer.abandon(client.pick.id, now) }
                 }
                 Step::Wait(ms) => now = now + Duration::from_millis(ms.into()),
                 Step::Fail(..) | Step::Leave(_) => {}

@@ -80,9 +80,10 @@ pub fn open_wires() -> usize {
 /// A socket and its peer, connected or not.
 pub fn socket(window: usize, is_connected: bool) -> (Wire, Peer) {
     let tcp = Tcp {
-        state: match is_connected {
-            true => Connected::Yes,
-            false => Connected::NotYet,
+        state: if is_connected {
+            Connected::Yes
+        } else {
+            Connected::NotYet
         },
         incoming: Vec::new(),
         read: 0,
@@ -181,9 +182,10 @@ impl Tcp {
             (self.state == Connected::Yes && (has_room || self.shut)) || self.reset || is_refused;
         Readiness {
             readable: is_of_interest && !self.unread().is_empty() || read_shut || error,
-            short_read: match read_shut {
-                true => ShortRead::MayLeaveMore,
-                false => ShortRead::EmptiesQueue,
+            short_read: if read_shut {
+                ShortRead::MayLeaveMore
+            } else {
+                ShortRead::EmptiesQueue
             },
             read_closed: read_shut,
             writable,
@@ -350,9 +352,10 @@ impl Drop for Wire {
         let mut tcp = self.0.borrow_mut();
         // What was not read makes close(2) send an RST: tcp_close().
         let is_reset = tcp.reset_on_close || !tcp.unread().is_empty();
-        tcp.closed = Some(match is_reset {
-            true => Closed::Reset,
-            false => Closed::InOrder,
+        tcp.closed = Some(if is_reset {
+            Closed::Reset
+        } else {
+            Closed::InOrder
         });
     }
 }
@@ -422,9 +425,10 @@ impl Socket for Wire {
     fn unacknowledged(&self) -> u64 {
         let tcp = self.0.borrow();
         let fin = usize::from(tcp.shut && !tcp.has_delivered());
-        match tcp.reset {
-            true => 0,
-            false => (tcp.written.len() - tcp.acknowledged + fin) as u64,
+        if tcp.reset {
+            0
+        } else {
+            (tcp.written.len() - tcp.acknowledged + fin) as u64
         }
     }
 

@@ -215,9 +215,10 @@ impl Rig {
     fn turn(&mut self) -> bool {
         let mut busy = false;
         for is_pod in [self.pods_first, !self.pods_first] {
-            busy |= match is_pod {
-                true => self.pod_event(),
-                false => self.client_event(),
+            busy |= if is_pod {
+                self.pod_event()
+            } else {
+                self.client_event()
             };
         }
         while self.shared.timers.due(self.now).is_some() {

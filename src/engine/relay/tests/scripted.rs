@@ -176,9 +176,10 @@ pub fn run(half: &mut Half, source: &mut Scripted, sink: &mut Scripted, buffers:
     for _ in 0..100_000 {
         if source.armed {
             source.armed = false;
-            half.handle_readable(match source.read == source.input.len() {
-                true => ShortRead::MayLeaveMore,
-                false => ShortRead::EmptiesQueue,
+            half.handle_readable(if source.read == source.input.len() {
+                ShortRead::MayLeaveMore
+            } else {
+                ShortRead::EmptiesQueue
             });
         }
         if sink.armed {

@@ -231,14 +231,15 @@ fn merge_conditions(conditions: &mut Value, changes: &[Value]) {
 /// 415; the two kinds of API server say it in their own words (recordings 28
 /// and 56).
 fn unsupported_media_type(resource: Resource) -> Reply {
-    let (message, details) = match resource.is_custom() {
-        true => (
+    let (message, details) = if resource.is_custom() {
+        (
             "the body of the request was in an unknown format - accepted media types include: \
              application/json-patch+json, application/merge-patch+json, \
              application/apply-patch+yaml",
             None,
-        ),
-        false => ("415: Unsupported Media Type", Some(json!({}))),
+        )
+    } else {
+        ("415: Unsupported Media Type", Some(json!({})))
     };
     Reply::failure(415, "UnsupportedMediaType", message, details)
 }
@@ -250,9 +251,10 @@ fn unprocessable() -> Reply {
 }
 
 fn undecodable(error: &serde_json::Error) -> Reply {
-    let fault = match error.is_eof() {
-        true => "unexpected end of JSON input".to_owned(),
-        false => format!("invalid JSON: {error}"),
+    let fault = if error.is_eof() {
+        "unexpected end of JSON input".to_owned()
+    } else {
+        format!("invalid JSON: {error}")
     };
     let message = format!("error decoding patch: {fault}");
     Reply::failure(400, "BadRequest", &message, None)

@@ -357,15 +357,16 @@ fn desired_part(object: &Value) -> (Option<&Value>, Vec<(&String, &Value)>) {
 /// Something in place of the bookkeeping that a server keeps of every field of
 /// every writer, about as long.
 fn managed_fields(resource: Resource) -> Value {
-    let fields = match resource.is_scalable() && !resource.is_custom() {
-        true => json!({ "f:spec": { "f:replicas": {}, "f:selector": {}, "f:template": {
+    let fields = if resource.is_scalable() && !resource.is_custom() {
+        json!({ "f:spec": { "f:replicas": {}, "f:selector": {}, "f:template": {
             "f:metadata": { "f:labels": { ".": {}, "f:app": {} } },
             "f:spec": { "f:containers": { "k:{\"name\":\"web\"}": { ".": {}, "f:image": {},
                 "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
                 "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {} } },
                 "f:dnsPolicy": {}, "f:restartPolicy": {}, "f:schedulerName": {},
-                "f:securityContext": {}, "f:terminationGracePeriodSeconds": {} } } } }),
-        false => json!({}),
+                "f:securityContext": {}, "f:terminationGracePeriodSeconds": {} } } } })
+    } else {
+        json!({})
     };
     json!([{
         "manager": "sandbox",

@@ -339,9 +339,10 @@ fn set_available(conditions: &mut Value, available: bool) {
     if let Some(old) = old {
         conditions.remove(old);
     }
-    let (reason, verb) = match available {
-        true => ("MinimumReplicasAvailable", "has"),
-        false => ("MinimumReplicasUnavailable", "does not have"),
+    let (reason, verb) = if available {
+        ("MinimumReplicasAvailable", "has")
+    } else {
+        ("MinimumReplicasUnavailable", "does not have")
     };
     let now = timestamp();
     conditions.push(json!({
