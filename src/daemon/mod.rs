@@ -9,8 +9,8 @@ pub mod own;
 mod pages;
 pub mod proxy;
 pub mod route;
-mod silence;
 pub mod waking;
+mod watch_timeout;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;

@@ -15,8 +15,8 @@ use super::interface::{Api, Message, Sockets};
 use super::messages::{clients, connections, describe};
 use super::own::{self, OwnAddresses};
 use super::route::{Destinations, Route};
-use super::silence::{self, Silence};
 use super::waking::{Facts, WakeReport};
+use super::watch_timeout::{self, WatchTimeout};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Pod, TargetStatus};
 use crate::duration;
@@ -121,7 +121,7 @@ pub struct Proxy<S, A> {
     handed_over: u64,
     /// How many addresses the sockets have.
     backends: usize,
-    silence: Silence,
+    watch_timeout: WatchTimeout,
     own_addresses: OwnAddresses,
     /// Why nothing is dialled, if what is to be dialled leads back to this proxy.
     leads_back: Option<String>,
@@ -160,7 +160,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             exhausted: 0,
             handed_over: 0,
             backends: 0,
-            silence: Silence::default(),
+            watch_timeout: WatchTimeout::default(),
             own_addresses: OwnAddresses::default(),
             leads_back: None,
             health: Health::default(),
@@ -253,7 +253,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.backends_until,
             losses.then_some(self.losses.next),
             self.wake_report.poll_timeout(),
-            self.silence.poll_timeout(),
+            self.watch_timeout.poll_timeout(),
             drain,
         ]
         .into_iter()
@@ -324,7 +324,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             }
             Message::Pods(pods) => {
                 self.endpoints_updated = Some(now);
-                self.silence.end();
+                self.watch_timeout.restart();
                 self.pods.update(pods, now);
                 self.backends_until = Some(now);
             }
@@ -364,8 +364,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let is_expected = !is_asleep || self.endpoints_updated.is_none();
         let is_unexplained = self.backends == 0 && self.no_address().is_none();
         let is_awaited = is_expected && is_unexplained && self.sockets.counts().waiting > 0;
-        if self.silence.update(is_awaited, now) {
-            self.api.relist_unless_newer(now - silence::LONGEST);
+        if self.watch_timeout.update(is_awaited, now) {
+            self.api
+                .relist_unless_newer(now - watch_timeout::WATCH_TIMEOUT);
         }
     }
 
