@@ -200,8 +200,8 @@ fn knows_sibling(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_another() {
-    let terms = ["super::config::", "super::permission::"];
+fn what_the_policy_is_made_of_knows_its_shared_types_and_neither_the_policy_nor_one_another() {
+    let shared = ["super::config::", "super::permission::"];
     let made_of = [
         "command",
         "config",
@@ -218,10 +218,10 @@ fn what_the_policy_is_made_of_knows_its_terms_and_neither_the_policy_nor_one_ano
         .collect();
     assert_eq!(texts.len(), files.len(), "each has a file");
     for (file, text) in texts {
-        let beyond_terms = terms
+        let beyond_shared = shared
             .iter()
-            .fold(text.clone(), |text, term| text.replace(term, ""));
-        assert!(!beyond_terms.contains("super::"), "{file} knows too much");
+            .fold(text.clone(), |text, name| text.replace(name, ""));
+        assert!(!beyond_shared.contains("super::"), "{file} knows too much");
         assert!(!knows(&text, "policy"), "{file} knows the whole policy");
     }
 }

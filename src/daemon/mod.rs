@@ -184,7 +184,7 @@ impl Daemon {
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Policy::new(policy_config(settings), random_seed(), now);
-        let terms = ProxyConfig {
+        let config = ProxyConfig {
             name,
             service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),
@@ -192,7 +192,7 @@ impl Daemon {
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
         };
-        let proxy = Proxy::new(engine, outside, policy, terms, now);
+        let proxy = Proxy::new(engine, outside, policy, config, now);
         Ok(Daemon {
             clock: clocks.monotonic,
             proxy,

@@ -153,7 +153,7 @@ impl View<'_> {
             ready: unready.is_empty(),
             not_ready_because: unready,
             app: App {
-                name: &proxy.terms().name,
+                name: &proxy.config().name,
                 phase: policy.phase_name(),
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
@@ -178,7 +178,7 @@ impl View<'_> {
                 up_to_date: health.is_following(),
                 problem: proxy.no_address(),
                 dialled: proxy.backends(),
-                through: proxy.terms().route.to_string(),
+                through: proxy.config().route.to_string(),
             },
             connections: Connections {
                 limit: about.connections,

@@ -102,7 +102,7 @@ pub struct Proxy<S, A> {
     /// The event loop.
     pub sockets: S,
     api: A,
-    terms: ProxyConfig,
+    config: ProxyConfig,
     policy: Policy,
     pods: Pods,
     /// When the endpoints were last heard of, if ever.
@@ -142,11 +142,11 @@ impl Events {
 
 impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Starts with nothing known.
-    pub fn new(sockets: S, api: A, policy: Policy, terms: ProxyConfig, now: Time) -> Self {
+    pub fn new(sockets: S, api: A, policy: Policy, config: ProxyConfig, now: Time) -> Self {
         Proxy {
             sockets,
             api,
-            terms,
+            config,
             policy,
             pods: Pods::default(),
             endpoints_updated: None,
@@ -184,8 +184,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     }
 
     /// What it keeps to.
-    pub fn terms(&self) -> &ProxyConfig {
-        &self.terms
+    pub fn config(&self) -> &ProxyConfig {
+        &self.config
     }
 
     /// What has happened since the start.
@@ -203,8 +203,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let replicas = self.policy.replicas();
         Context {
             store: self.policy.lease_location(),
-            has_target: self.terms.route.target().is_some(),
-            is_pods_first: self.terms.route.is_pods_first(),
+            has_target: self.config.route.target().is_some(),
+            is_pods_first: self.config.route.is_pods_first(),
             is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
         }
     }
@@ -228,7 +228,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let draining = self
             .is_draining()
             .then(|| "draining after a signal".to_owned());
-        let (name, blind) = (&self.terms.name, self.trusts_target(now));
+        let (name, blind) = (&self.config.name, self.trusts_target(now));
         let health = self.health.unready(name, self.context(), blind, now);
         draining.into_iter().chain(health).collect()
     }
@@ -236,7 +236,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Whether whoever comes after a sleep can be served: nothing is known to stand in
     /// the way, and the endpoints can be listed, or are not needed.
     fn can_wake(&self, now: Time) -> bool {
-        let sees_endpoints = self.health.is_following() || self.terms.route.target().is_some();
+        let sees_endpoints = self.health.is_following() || self.config.route.target().is_some();
         sees_endpoints && self.unready(now).is_empty()
     }
 
@@ -381,7 +381,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let trusts_target = self.trusts_target(now);
         let backends =
             self.destinations
-                .backends(&self.terms.route, pods, is_port_known, trusts_target);
+                .backends(&self.config.route, pods, is_port_known, trusts_target);
         let backends = self.refuse_own(backends);
         self.backends = backends.iter().map(|it| it.addresses.len()).sum();
         self.sockets.set_backends(&backends, now);
@@ -396,8 +396,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     fn refuse_own(&mut self, backends: Vec<BackendSpec>) -> Vec<BackendSpec> {
         let mut addresses = backends.iter().flat_map(|backend| &backend.addresses);
         let own = addresses.find(|&&address| self.own_addresses.contains(address));
-        let leads_back = own.map(|&own| own::explain(own, &self.terms.service));
-        let name = &self.terms.name;
+        let leads_back = own.map(|&own| own::explain(own, &self.config.service));
+        let name = &self.config.name;
         match (&leads_back, &self.leads_back) {
             (Some(why), None) => warn!("{name}: {why}"),
             (None, Some(_)) => info!("{name}: nothing leads back to this proxy any more"),
@@ -418,7 +418,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     /// Tells the sockets the way round where no pod answers.
     fn update_fallback(&mut self) {
-        let fallback = self.destinations.fallback(&self.terms.route);
+        let fallback = self.destinations.fallback(&self.config.route);
         let fallback = fallback.filter(|_| self.leads_back.is_none());
         self.sockets.set_fallback(fallback);
     }
@@ -476,7 +476,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Change::Waking { .. } => self.sockets.first_waiting(),
             _ => None,
         };
-        log!(level, "{}", describe(&self.terms.name, change, client));
+        log!(level, "{}", describe(&self.config.name, change, client));
     }
 
     /// Why the app does not wake, as far as that is known; none while it is not
@@ -488,7 +488,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     fn facts(&self) -> Facts<'_> {
         Facts {
-            service: &self.terms.service,
+            service: &self.config.service,
             no_address: self.no_address(),
             is_following: self.health.is_following(),
             listed: self.pods.listed(),
@@ -508,7 +508,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let mut report = std::mem::take(&mut self.wake_report);
         if let Some((took, reason)) = report.report(&self.facts(), now) {
             let took = duration::display(Duration::from_secs(took.as_secs()));
-            warn!("{} has been waking for {took}: {reason}", self.terms.name);
+            warn!("{} has been waking for {took}: {reason}", self.config.name);
         }
         self.wake_report = report;
     }
@@ -522,8 +522,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             logged: held_too_long,
             next: now + LOSS_REPORT_INTERVAL,
         };
-        let limit = duration::display(self.terms.hold_timeout);
-        let (name, reason) = (&self.terms.name, self.facts().explain());
+        let limit = duration::display(self.config.hold_timeout);
+        let (name, reason) = (&self.config.name, self.facts().explain());
         let lost = clients(lost);
         warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }
@@ -537,11 +537,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.sockets.stop_accepting(now);
             return Some(self.cut(&format!("{signal} again: ending at once"), now));
         }
-        let delay = self.terms.drain_delay;
+        let delay = self.config.drain_delay;
         info!(
             "{signal}: accepting for another {}, then up to {} to finish",
             duration::display(delay),
-            duration::display(self.terms.drain_timeout)
+            duration::display(self.config.drain_timeout)
         );
         self.drain = Drain::Delay { until: now + delay };
         self.api.set_draining();
@@ -554,7 +554,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         {
             self.sockets.stop_accepting(now);
             self.drain = Drain::Finish {
-                until: now + self.terms.drain_timeout,
+                until: now + self.config.drain_timeout,
             };
         }
         let Drain::Finish { until } = self.drain else {

@@ -90,7 +90,7 @@
 //!
 //! [`Policy`] itself, here, moves on with counts, addresses and time. The last
 //! three are parts of it; the others know nothing of it, nor of one another, but
-//! for the terms in `config` and `permission`.
+//! for the types in `config` and `permission`.
 //!
 //! `model` explores the transition function itself, with every order of requests,
 //! replies, refusals and crashes; `tests` has a table for each subject.

@@ -147,7 +147,7 @@ impl Process {
             ..Config::default()
         };
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
-        let terms = ProxyConfig {
+        let config = ProxyConfig {
             name: format!("default/app at p{pid}"),
             service: "app".to_owned(),
             route: Route::Pods,
@@ -156,7 +156,7 @@ impl Process {
             drain_timeout: DRAIN_TIMEOUT,
         };
         let api = SimApi(outbox.clone());
-        let proxy = Proxy::new(sockets, api, policy, terms, clock.shows(now));
+        let proxy = Proxy::new(sockets, api, policy, config, clock.shows(now));
         Process {
             slot,
             proxy,
