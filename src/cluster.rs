@@ -249,7 +249,7 @@ impl fmt::Display for ApiServer {
 pub enum AddressSource {
     /// `discovery.k8s.io/v1`, the usual one.
     EndpointSlices,
-    /// v1 `Endpoints`, where slices cannot be followed.
+    /// v1 `Endpoints`, where slices cannot be watched.
     Endpoints,
 }
 
@@ -300,9 +300,9 @@ pub enum Permission {
     /// To know the port's number and the way through the cluster IP.
     GetService,
     /// To know the pods' addresses.
-    FollowSlices,
+    WatchSlices,
     /// To know them in the old way.
-    FollowEndpoints,
+    WatchEndpoints,
 }
 
 impl Permission {
@@ -314,8 +314,8 @@ impl Permission {
         Permission::PatchStatus,
         Permission::PatchDeployment,
         Permission::GetService,
-        Permission::FollowSlices,
-        Permission::FollowEndpoints,
+        Permission::WatchSlices,
+        Permission::WatchEndpoints,
     ];
 
     /// Verbs and resource, in the words of a Role.
@@ -327,8 +327,8 @@ impl Permission {
             Permission::PatchStatus => "patch deployments/status",
             Permission::PatchDeployment => "patch deployments",
             Permission::GetService => "get services",
-            Permission::FollowSlices => "list,watch endpointslices",
-            Permission::FollowEndpoints => "list,watch endpoints",
+            Permission::WatchSlices => "list,watch endpointslices",
+            Permission::WatchEndpoints => "list,watch endpoints",
         }
     }
 
@@ -343,8 +343,8 @@ impl Permission {
                 Some("letting connections through without a lease: the app is not put to sleep")
             }
             Permission::GetService => Some("doing without the way through the cluster IP"),
-            Permission::FollowSlices => Some("following v1 Endpoints"),
-            Permission::GetScale | Permission::PatchScale | Permission::FollowEndpoints => None,
+            Permission::WatchSlices => Some("watching v1 Endpoints"),
+            Permission::GetScale | Permission::PatchScale | Permission::WatchEndpoints => None,
         }
     }
 }

@@ -44,10 +44,8 @@ pub struct Snapshot {
     pub backends: usize,
     /// How many pods rest after failures.
     pub backends_resting: usize,
-    /// How many have as many connections as they may have.
-    pub backends_full: usize,
-    /// Whether the list of the pods' addresses is being followed.
-    pub following: bool,
+    /// Whether the endpoints were listed, and are watched since.
+    pub endpoints_synced: bool,
     /// How many connections may be open.
     pub connections_limit: usize,
     /// How many are.
@@ -208,18 +206,11 @@ pub static TABLE: &[Metric] = &[
         read: |it, samples| samples.one(it.backends_resting),
     },
     Metric {
-        name: "zpa_backends_full",
-        kind: Kind::Gauge,
-        labels: &[],
-        help: "How many pods have as many connections as `--max-connections-per-pod` allows",
-        read: |it, samples| samples.one(it.backends_full),
-    },
-    Metric {
-        name: "zpa_backends_followed",
+        name: "zpa_endpoints_synced",
         kind: Kind::Gauge,
         labels: &[],
         help: "1 if the list of the pods' addresses is up to date, 0 while it cannot be read",
-        read: |it, samples| samples.one(u8::from(it.following)),
+        read: |it, samples| samples.one(u8::from(it.endpoints_synced)),
     },
     Metric {
         name: "zpa_connections_limit",

@@ -32,7 +32,7 @@ pub struct Health {
     /// Where the endpoints were listed last.
     source: Option<AddressSource>,
     /// They could be listed when that was last tried.
-    following: bool,
+    synced: bool,
     /// Why no pod can be dialled although the endpoints can be listed.
     no_address: Option<NoAddress>,
     refused: BTreeMap<Permission, Refused>,
@@ -86,8 +86,8 @@ impl Health {
     }
 
     /// The endpoints are listed from there, or cannot be.
-    pub(super) fn following(&mut self, source: Option<AddressSource>) {
-        self.following = source.is_some();
+    pub(super) fn synced(&mut self, source: Option<AddressSource>) {
+        self.synced = source.is_some();
         self.source = source.or(self.source);
     }
 
@@ -158,8 +158,8 @@ impl Health {
     }
 
     /// Whether they could be when that was last tried.
-    pub fn is_following(&self) -> bool {
-        self.following
+    pub fn is_synced(&self) -> bool {
+        self.synced
     }
 
     /// What went wrong last, and when.
@@ -225,7 +225,7 @@ impl Health {
             Permission::PatchScale if context.is_up => {
                 Some("leaving the app awake: it is not put to sleep")
             }
-            Permission::FollowSlices | Permission::FollowEndpoints
+            Permission::WatchSlices | Permission::WatchEndpoints
                 if context.has_target && refused.refusal.fallback.is_none() =>
             {
                 Some("dialling the target without knowing whether it is there")
@@ -337,7 +337,7 @@ mod tests {
     fn well() -> Health {
         let mut health = Health::default();
         health.replied(&scale(), at(0));
-        health.following(Some(AddressSource::EndpointSlices));
+        health.synced(Some(AddressSource::EndpointSlices));
         health
     }
 
@@ -358,7 +358,7 @@ mod tests {
     fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before() {
         let mut health = Health::default();
         health.replied(&Outcome::Unreachable, at(0));
-        health.following(None);
+        health.synced(None);
         health.trouble("cannot be reached".into(), at(1));
         assert_eq!(
             unready(&health, ASLEEP, 1),
@@ -370,7 +370,7 @@ mod tests {
         );
         health.replied(&scale(), at(0));
         assert_eq!(unready(&health, ASLEEP, 2).len(), 2);
-        health.following(Some(AddressSource::EndpointSlices));
+        health.synced(Some(AddressSource::EndpointSlices));
         assert!(unready(&health, ASLEEP, 3).is_empty());
     }
 
@@ -397,10 +397,10 @@ mod tests {
     fn once_ready_no_outage_ends_it() {
         let mut health = well();
         health.replied(&Outcome::Unreachable, at(0));
-        health.following(None);
+        health.synced(None);
         assert!(unready(&health, ASLEEP, 1_000_000).is_empty());
         assert_eq!(health.source(), Some(AddressSource::EndpointSlices));
-        assert!(!health.is_following());
+        assert!(!health.is_synced());
     }
 
     #[test]
@@ -442,7 +442,7 @@ mod tests {
                 }
             }
             let named = match permission {
-                Permission::PatchScale | Permission::FollowEndpoints => true,
+                Permission::PatchScale | Permission::WatchEndpoints => true,
                 Permission::GetDeployment => substitute.is_some(),
                 _ => false,
             };
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn with_a_target_the_endpoints_can_be_done_without() {
-        let permission = Permission::FollowEndpoints;
+        let permission = Permission::WatchEndpoints;
         let mut health = Health::default();
         health.replied(&scale(), at(0));
         health.permission(permission, Some(refusal(permission)), at(1));

@@ -67,7 +67,7 @@ pub enum Message {
     /// The addresses of the target.
     Target(Vec<SocketAddr>),
     /// Where the endpoints are listed; `None` while they cannot be.
-    Following(Option<AddressSource>),
+    Synced(Option<AddressSource>),
     /// Why no pod can be dialled although the endpoints can be listed.
     NoAddress(Option<NoAddress>),
     /// A permission is refused, or granted after all.

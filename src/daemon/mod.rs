@@ -311,7 +311,7 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },
         kube::Report::Pods(pods) => Message::Pods(pods),
         kube::Report::Fallback(address) => Message::Fallback(address),
-        kube::Report::Following(source) => Message::Following(source),
+        kube::Report::Synced(source) => Message::Synced(source),
         kube::Report::NoAddress(why) => Message::NoAddress(why),
         kube::Report::TargetStatus(status) => Message::TargetStatus(status),
         kube::Report::Permission {
@@ -491,7 +491,7 @@ fn port(settings: &Settings, route: &Route) -> Option<PortRef> {
     settings.port.clone().or(likely)
 }
 
-/// The name of the Service whose endpoints to follow.
+/// The name of the Service whose endpoints to watch.
 ///
 /// # Errors
 /// Where it is to be that of an object that has yet to be found.

@@ -100,8 +100,7 @@ impl View<'_> {
             lease: policy.lease_left(now),
             backends: proxy.backends(),
             backends_resting: engine.resting_backends(),
-            backends_full: engine.full_backends(),
-            following: proxy.health().is_following(),
+            endpoints_synced: proxy.health().is_synced(),
             connections_limit: about.connections,
             connections_open: counts.open,
             connections_waiting: counts.waiting,
@@ -175,7 +174,7 @@ impl View<'_> {
             },
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
-                up_to_date: health.is_following(),
+                up_to_date: health.is_synced(),
                 problem: proxy.no_address(),
                 dialled: proxy.backends(),
                 through: proxy.config().route.to_string(),

@@ -41,7 +41,7 @@ const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct ProxyConfig {
     /// `namespace/deployment`, for the log.
     pub name: String,
-    /// The Service whose endpoints are followed, for the log.
+    /// The Service whose endpoints are watched, for the log.
     pub service: String,
     /// What connections go to.
     pub route: Route,
@@ -236,7 +236,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Whether whoever comes after a sleep can be served: nothing is known to stand in
     /// the way, and the endpoints can be listed, or are not needed.
     fn can_wake(&self, now: Time) -> bool {
-        let sees_endpoints = self.health.is_following() || self.config.route.target().is_some();
+        let sees_endpoints = self.health.is_synced() || self.config.route.target().is_some();
         sees_endpoints && self.unready(now).is_empty()
     }
 
@@ -341,7 +341,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 self.health.no_address(why);
                 self.backends_until = Some(now);
             }
-            Message::Following(source) => self.health.following(source),
+            Message::Synced(source) => self.health.synced(source),
             Message::Permission {
                 permission,
                 refusal,
@@ -490,7 +490,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         Facts {
             service: &self.config.service,
             no_address: self.no_address(),
-            is_following: self.health.is_following(),
+            is_synced: self.health.is_synced(),
             listed: self.pods.listed(),
             dialable: self.backends,
             is_full: self.sockets.counts().is_full,

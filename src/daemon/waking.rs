@@ -18,12 +18,12 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// What is known of a wake that has not ended.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
-    /// The Service whose endpoints are followed.
+    /// The Service whose endpoints are watched.
     pub service: &'a str,
     /// Why there can be no address at all, if that is known.
     pub no_address: Option<&'a str>,
-    /// Whether the endpoints can be followed.
-    pub is_following: bool,
+    /// Whether the endpoints can be listed.
+    pub is_synced: bool,
     /// How many pods the Service lists, ready or not.
     pub listed: usize,
     /// How many addresses may be dialled.
@@ -48,8 +48,8 @@ impl Facts<'_> {
         let service = self.service;
         match (self.no_address, self.dialable, self.listed) {
             (Some(why), ..) => why.to_owned(),
-            (None, 0, _) if !self.is_following => {
-                format!("the endpoints of Service {service} cannot be followed")
+            (None, 0, _) if !self.is_synced => {
+                format!("the endpoints of Service {service} cannot be listed")
             }
             (None, 0, 0) => format!("Service {service} has no endpoint"),
             (None, 0, listed) => {
@@ -146,7 +146,7 @@ mod tests {
         Facts {
             service: "shop",
             no_address: None,
-            is_following: true,
+            is_synced: true,
             listed,
             dialable,
             is_full: false,
@@ -197,10 +197,10 @@ mod tests {
             (
                 "endpoints that may not be read",
                 Facts {
-                    is_following: false,
+                    is_synced: false,
                     ..facts(0, 0)
                 },
-                "the endpoints of Service shop cannot be followed",
+                "the endpoints of Service shop cannot be listed",
             ),
             (
                 "no such Service, or no such port",

@@ -141,7 +141,7 @@ pub enum Report {
     /// Which objects the endpoints are listed from, at first and at each change;
     /// None while they cannot be, and while there is no Service to have any. Then the
     /// last `Pods` stand.
-    Following(Option<AddressSource>),
+    Synced(Option<AddressSource>),
     /// Why no pod can be dialled although the endpoints can be listed, at each
     /// change; None once that is over.
     NoAddress(Option<NoAddress>),
@@ -353,7 +353,7 @@ mod tests {
                 }
                 Report::Pods(pods) => listed = pods.len() == 1,
                 Report::Fallback(_)
-                | Report::Following(_)
+                | Report::Synced(_)
                 | Report::NoAddress(_)
                 | Report::TargetStatus(_)
                 | Report::Permission { .. }

@@ -18,7 +18,7 @@ fn snapshot() -> Snapshot {
         lease: Some(Duration::from_secs(2880)),
         backends: 2,
         backends_resting: 1,
-        following: true,
+        endpoints_synced: true,
         connections_limit: 9968,
         connections_open: 5,
         connections_waiting: 1,

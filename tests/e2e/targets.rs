@@ -22,7 +22,7 @@ fn sandbox_of(workload: Workload, replicas: u32) -> Sandbox {
     sandbox
 }
 
-/// The permissions to follow the app's endpoints, beside those in `rules`.
+/// The permissions to watch the app's endpoints, beside those in `rules`.
 fn with_endpoints(rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
     let slices = Rule::new("discovery.k8s.io", &["endpointslices"], READ);
     let services = Rule::new("", &["services"], &["get"]);

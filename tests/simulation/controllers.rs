@@ -242,7 +242,7 @@ impl World<'_> {
         if self.trouble_for(pid).is_some() {
             let pause = self.rng.between(ms(5000), ms(30_000));
             self.oracle.troubled(pid, self.now + pause, false);
-            self.processes[pid].mailbox.push(Message::Following(None));
+            self.processes[pid].mailbox.push(Message::Synced(None));
             return self.list_later(pid, pause);
         }
         self.follow_request(pid, "list");
@@ -250,7 +250,7 @@ impl World<'_> {
         let process = &mut self.processes[pid];
         process.watch.broken_until = self.now;
         let source = Some(AddressSource::EndpointSlices);
-        process.mailbox.push(Message::Following(source));
+        process.mailbox.push(Message::Synced(source));
         let (number, pods) = self.slices.clone();
         let lag = self.rng.around(ms(10), ms(100));
         self.later(lag, Event::Watched(pid, number, pods));

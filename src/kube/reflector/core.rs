@@ -418,7 +418,7 @@ impl Core {
     /// Endpoints are watched in place of EndpointSlices.
     fn watch_endpoints_instead(&mut self, now: Time) {
         let believed = self.slices_refusal.is_believed(now);
-        let (slices, why) = (Permission::FollowSlices, &self.slices_refused);
+        let (slices, why) = (Permission::WatchSlices, &self.slices_refused);
         self.status.refused(slices, why, slices.fallback());
         self.status.watching_endpoints_instead(why, believed);
     }
@@ -446,9 +446,9 @@ impl Core {
     /// the operator has meant to give: to Endpoints only if that alone was there.
     fn both_refused(&mut self, now: Time) {
         let (named, why) = if self.endpoints_granted && !self.slices_granted {
-            (Permission::FollowEndpoints, self.endpoints_refused.clone())
+            (Permission::WatchEndpoints, self.endpoints_refused.clone())
         } else {
-            (Permission::FollowSlices, self.slices_refused.clone())
+            (Permission::WatchSlices, self.slices_refused.clone())
         };
         self.status.refused(named, &why, None);
         let believed = self.slices_refusal.is_believed(now);

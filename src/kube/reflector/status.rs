@@ -33,7 +33,7 @@ pub(super) struct StatusReporter {
     /// What was last reported, if anything was.
     pods: Option<Vec<Pod>>,
     cluster_ip: Option<Option<SocketAddr>>,
-    following: Option<Option<AddressSource>>,
+    synced: Option<Option<AddressSource>>,
     no_address: Option<NoAddress>,
     permissions: Permissions,
     trouble: LogOnce,
@@ -53,7 +53,7 @@ impl StatusReporter {
             service_seen: false,
             pods: None,
             cluster_ip: None,
-            following: None,
+            synced: None,
             no_address: None,
             permissions: Permissions::default(),
             trouble: LogOnce::default(),
@@ -182,7 +182,7 @@ impl StatusReporter {
         let level = self.service_log.level(level, kind);
         self.log(level, text.clone());
         self.report(Report::Trouble(text));
-        self.follow(None);
+        self.set_synced(None);
     }
 
     fn not_there(&self) -> String {
@@ -270,7 +270,7 @@ impl StatusReporter {
         if self.trouble.end() {
             self.log(Level::Info, "the endpoints can be listed again".to_owned());
         }
-        self.follow(Some(source));
+        self.set_synced(Some(source));
     }
 
     /// What is listed can be watched as well.
@@ -278,7 +278,7 @@ impl StatusReporter {
         self.granted(permission(source));
         if source == AddressSource::EndpointSlices {
             // Whether Endpoints could be watched too is of no interest any more.
-            self.granted(Permission::FollowEndpoints);
+            self.granted(Permission::WatchEndpoints);
             if self.source_log.end() {
                 self.log(Level::Info, "watching EndpointSlices again".to_owned());
             }
@@ -293,7 +293,7 @@ impl StatusReporter {
         let level = self.trouble.level(level, kind);
         self.log(level, text.clone());
         self.report(Report::Trouble(text));
-        self.follow(None);
+        self.set_synced(None);
     }
 
     /// A permission is refused, and that is done in its place.
@@ -320,10 +320,10 @@ impl StatusReporter {
         self.outputs.push(Output::Log(level, text));
     }
 
-    fn follow(&mut self, following: Option<AddressSource>) {
-        if self.following != Some(following) {
-            self.following = Some(following);
-            self.report(Report::Following(following));
+    fn set_synced(&mut self, synced: Option<AddressSource>) {
+        if self.synced != Some(synced) {
+            self.synced = Some(synced);
+            self.report(Report::Synced(synced));
         }
     }
 
@@ -335,7 +335,7 @@ impl StatusReporter {
 /// The permission to list and watch objects of that kind.
 pub(super) fn permission(source: AddressSource) -> Permission {
     match source {
-        AddressSource::EndpointSlices => Permission::FollowSlices,
-        AddressSource::Endpoints => Permission::FollowEndpoints,
+        AddressSource::EndpointSlices => Permission::WatchSlices,
+        AddressSource::Endpoints => Permission::WatchEndpoints,
     }
 }

@@ -106,10 +106,7 @@ fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
     let fallback = "10.96.3.4:80".parse().unwrap();
     assert_eq!(next(), Report::Fallback(Some(fallback)));
     assert_eq!(next(), Report::Pods(vec![]));
-    assert_eq!(
-        next(),
-        Report::Following(Some(AddressSource::EndpointSlices))
-    );
+    assert_eq!(next(), Report::Synced(Some(AddressSource::EndpointSlices)));
     // Events that come together are reported together.
     while !next_pods(&reports)[0].is_ready() {}
 }

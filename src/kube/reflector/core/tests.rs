@@ -182,9 +182,9 @@ impl Rig {
         permissions.collect()
     }
 
-    fn following(&self) -> Vec<Option<AddressSource>> {
+    fn synced(&self) -> Vec<Option<AddressSource>> {
         let all = self.reports.iter().filter_map(|report| match report {
-            Report::Following(source) => Some(*source),
+            Report::Synced(source) => Some(*source),
             _ => None,
         });
         all.collect()
@@ -236,7 +236,7 @@ fn it_reads_the_service_lists_and_watches_and_reports_each_change_once() {
         [
             Report::Fallback(Some("10.96.3.4:80".parse().unwrap())),
             Report::Pods(vec![]),
-            Report::Following(Some(SLICES)),
+            Report::Synced(Some(SLICES)),
         ]
     );
     rig.reports.clear();
@@ -297,7 +297,7 @@ fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
             rig.step();
         }
         assert!(rig.asked.len() > 1, "{label}");
-        assert_eq!(rig.following(), [None], "{label}: nothing is listed");
+        assert_eq!(rig.synced(), [None], "{label}: nothing is listed");
         rig.service = None;
         assert_eq!(rig.watch().0, SLICES, "{label}");
         // What it said last time will do, but for a port that is not there.
@@ -332,7 +332,7 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
             &Report::NoAddress(Some(NoAddress::NoService(why.into())))
         ]
     );
-    assert_eq!(rig.following(), [None]);
+    assert_eq!(rig.synced(), [None]);
     rig.service = None;
     rig.reports.clear();
     let added = String::from_utf8(line(1))
@@ -346,7 +346,7 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
     );
     rig.step();
     assert!(rig.reports.contains(&Report::NoAddress(None)));
-    assert_eq!(rig.following(), [Some(SLICES)]);
+    assert_eq!(rig.synced(), [Some(SLICES)]);
     assert!(
         matches!(rig.action, Action::Watch { .. }),
         "and no new list is needed"
@@ -363,7 +363,7 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
             .any(|it| matches!(it, Report::NoAddress(_))),
         "no wrong name"
     );
-    assert_eq!(rig.following(), [None], "but nothing that is up to date");
+    assert_eq!(rig.synced(), [None], "but nothing that is up to date");
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn endpoints_made_by_hand_can_do_without_a_service() {
         .into();
     rig.watch();
     assert!(of_the_service(&rig).is_empty(), "{:?}", rig.reports);
-    assert_eq!(rig.following(), [Some(SLICES)]);
+    assert_eq!(rig.synced(), [Some(SLICES)]);
 }
 
 #[test]

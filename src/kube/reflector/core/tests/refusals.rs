@@ -13,7 +13,7 @@ fn a_refusal_of_a_moment_at_the_start_delays_nobody_and_warns_nobody() {
     let start = rig.now;
     assert_eq!(rig.watch().0, SLICES);
     assert!(rig.now.since(start) <= Duration::from_secs(1));
-    assert_eq!(rig.following().last(), Some(&Some(SLICES)));
+    assert_eq!(rig.synced().last(), Some(&Some(SLICES)));
     assert!(
         rig.reports
             .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
@@ -21,13 +21,13 @@ fn a_refusal_of_a_moment_at_the_start_delays_nobody_and_warns_nobody() {
     let granted = |permission| (permission, false, false);
     assert!(
         rig.permissions()
-            .contains(&granted(Permission::FollowSlices))
+            .contains(&granted(Permission::WatchSlices))
     );
     assert!(rig.permissions().contains(&granted(Permission::GetService)));
     assert!(
         !rig.permissions()
             .iter()
-            .any(|it| it.0 == Permission::FollowEndpoints)
+            .any(|it| it.0 == Permission::WatchEndpoints)
     );
 }
 
@@ -62,11 +62,11 @@ fn with_all_permissions_gone_it_names_the_one_that_the_role_has_and_asks_every_f
     assert!((12..=24).contains(&asked), "{asked} requests a minute");
     let named: Vec<_> = rig.permissions();
     assert!(
-        named.contains(&(Permission::FollowSlices, true, false)),
+        named.contains(&(Permission::WatchSlices, true, false)),
         "{named:?}"
     );
     assert!(
-        !named.iter().any(|it| it.0 == Permission::FollowEndpoints),
+        !named.iter().any(|it| it.0 == Permission::WatchEndpoints),
         "{named:?}"
     );
 
@@ -81,8 +81,8 @@ fn with_all_permissions_gone_it_names_the_one_that_the_role_has_and_asks_every_f
         .permissions()
         .into_iter()
         .rev()
-        .find(|it| it.0 == Permission::FollowSlices);
-    assert_eq!(last, Some((Permission::FollowSlices, false, false)));
+        .find(|it| it.0 == Permission::WatchSlices);
+    assert_eq!(last, Some((Permission::WatchSlices, false, false)));
     let service = rig
         .permissions()
         .into_iter()
@@ -125,12 +125,12 @@ fn where_slices_are_refused_endpoints_stand_in_at_once_and_slices_are_tried_agai
     assert!((4..=12).contains(&tried(&rig, 0, 31)), "{:?}", rig.asked);
     rig.live_until(670);
     assert!((1..=3).contains(&tried(&rig, 71, 670)), "{:?}", rig.asked);
-    let slices = Permission::FollowSlices;
+    let slices = Permission::WatchSlices;
     assert_eq!(rig.permissions().last(), Some(&(slices, true, true)));
-    assert_eq!(rig.following(), [Some(ENDPOINTS)], "without a break");
+    assert_eq!(rig.synced(), [Some(ENDPOINTS)], "without a break");
     rig.forbidden.clear();
     rig.live_until(990);
-    assert_eq!(rig.following(), [Some(ENDPOINTS), Some(SLICES)]);
+    assert_eq!(rig.synced(), [Some(ENDPOINTS), Some(SLICES)]);
     assert_eq!(rig.permissions().last(), Some(&(slices, false, false)));
 }
 
@@ -144,11 +144,11 @@ fn where_only_endpoints_were_ever_granted_their_permission_is_the_one_that_is_mi
     rig.live_until(50);
     let missing: Vec<_> = rig.permissions().into_iter().filter(|it| !it.2).collect();
     assert!(
-        missing.contains(&(Permission::FollowEndpoints, true, false)),
+        missing.contains(&(Permission::WatchEndpoints, true, false)),
         "{missing:?}"
     );
     assert!(
-        !missing.iter().any(|it| it.0 == Permission::FollowSlices),
+        !missing.iter().any(|it| it.0 == Permission::WatchSlices),
         "{missing:?}"
     );
 }
@@ -178,7 +178,7 @@ fn a_401_is_no_missing_permission_and_no_reason_for_endpoints() {
     }
     assert_eq!(rig.permissions(), []);
     assert!(rig.asked.iter().all(|(_, what)| *what != "endpoints"));
-    assert_eq!(rig.following(), [None, Some(SLICES), None]);
+    assert_eq!(rig.synced(), [None, Some(SLICES), None]);
 }
 
 #[test]
