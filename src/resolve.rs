@@ -237,28 +237,28 @@ mod tests {
         const V4: &str = "10.0.0.1:80";
         const V6: &str = "[fd00::1]:80";
         use Family::{V4 as A, V6 as AAAA};
-        let told = |addresses: &[&str]| Some(addresses.join(" "));
+        let reported = |addresses: &[&str]| Some(addresses.join(" "));
         let trouble = |why: &str| Some(format!("trouble: {why}"));
         for (label, answers, expected) in [
             (
                 "both",
                 vec![(A, found(&[V4])), (AAAA, found(&[V6]))],
-                vec![told(&[V4]), told(&[V4, V6])],
+                vec![reported(&[V4]), reported(&[V4, V6])],
             ),
             (
                 "IPv4 beside nothing",
                 vec![(AAAA, LookUp::Nothing), (A, found(&[V4]))],
-                vec![None, told(&[V4])],
+                vec![None, reported(&[V4])],
             ),
             (
                 "IPv4 beside a fault",
                 vec![(AAAA, failed()), (A, found(&[V4]))],
-                vec![None, told(&[V4])],
+                vec![None, reported(&[V4])],
             ),
             (
                 "IPv6 beside a fault",
                 vec![(A, failed()), (AAAA, found(&[V6]))],
-                vec![None, told(&[V6])],
+                vec![None, reported(&[V6])],
             ),
             (
                 "a fault later: what was found stays",
@@ -268,7 +268,12 @@ mod tests {
                     (AAAA, failed()),
                     (A, found(&[V4])),
                 ],
-                vec![told(&[V4]), told(&[V4, V6]), None, told(&[V4, V6])],
+                vec![
+                    reported(&[V4]),
+                    reported(&[V4, V6]),
+                    None,
+                    reported(&[V4, V6]),
+                ],
             ),
             (
                 "gone from one family: it goes",
@@ -277,7 +282,7 @@ mod tests {
                     (AAAA, found(&[V6])),
                     (AAAA, LookUp::Nothing),
                 ],
-                vec![told(&[V4]), told(&[V4, V6]), told(&[V4])],
+                vec![reported(&[V4]), reported(&[V4, V6]), reported(&[V4])],
             ),
             (
                 "gone from both: what was found stays, and it is said once",
@@ -289,11 +294,11 @@ mod tests {
                     (AAAA, found(&[V6])),
                 ],
                 vec![
-                    told(&[V4]),
+                    reported(&[V4]),
                     None,
                     trouble("the name has no address"),
                     None,
-                    told(&[V6]),
+                    reported(&[V6]),
                 ],
             ),
             (
@@ -307,7 +312,7 @@ mod tests {
                 vec![
                     None,
                     trouble("Try again"),
-                    told(&[V4]),
+                    reported(&[V4]),
                     trouble("Try again"),
                 ],
             ),

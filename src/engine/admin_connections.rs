@@ -456,7 +456,7 @@ mod tests {
         }
 
         /// Whether a probe is written whose request comes after all these others.
-        fn hears_a_probe_after(
+        fn answers_a_probe_after(
             &mut self,
             others: usize,
             source: impl Fn(usize) -> [u8; 4],
@@ -492,7 +492,10 @@ mod tests {
                 |_| KUBELET,
             ),
         ] {
-            assert!(Port::open().hears_a_probe_after(others, source), "{label}");
+            assert!(
+                Port::open().answers_a_probe_after(others, source),
+                "{label}"
+            );
         }
     }
 

@@ -132,7 +132,7 @@ impl Deployment {
     }
 
     /// A line for each change of what comes back; a conflict is everyday.
-    pub(super) fn say(&self, request: &Request, answer: &Answer) {
+    pub(super) fn log_answer(&self, request: &Request, answer: &Answer) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let is_draining = logs.is_draining;
         let log_once = logs.of(request);

@@ -113,7 +113,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
         if !owed.is_due() {
             continue;
         }
-        queue.deployment.say(&request, &answer);
+        queue.deployment.log_answer(&request, &answer);
         for news in queue.deployment.news(&request, &answer) {
             report(news);
         }

@@ -163,7 +163,7 @@ impl<R: Fn(Report)> Reflector<R> {
     /// Hands a page of a list over.
     fn page<T: Source>(&mut self, page: Page<T>) {
         // A long list is alive while its pages come.
-        self.signal.heard((self.clock)());
+        self.signal.received((self.clock)());
         let items = page.items.into_iter().map(T::into_object).collect();
         let is_first = page.is_first;
         self.handle(Event::Watcher(watcher::Event::Page { items, is_first }));
@@ -178,7 +178,7 @@ impl<R: Fn(Report)> Reflector<R> {
         let event = match read {
             Ok(0) => watcher::Event::Ended,
             Ok(count) => {
-                self.signal.heard((self.clock)());
+                self.signal.received((self.clock)());
                 watcher::Event::Bytes(&buffer[..count])
             }
             Err(_) if self.signal.take_request() => watcher::Event::Relist,

@@ -21,14 +21,14 @@ struct State {
     closed: bool,
     is_draining: bool,
     is_waiting: bool,
-    /// What the reflector was told of that.
-    told_waiting: bool,
+    /// What the reflector has taken last.
+    reported_waiting: bool,
     /// When the watch has shown something last.
-    heard: Option<Time>,
+    last_event: Option<Time>,
     throttle: Throttle,
 }
 
-/// What the reflector is told.
+/// A signal to the reflector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signalled {
     /// The endpoints are to be listed.
@@ -63,8 +63,8 @@ impl RelistSignal {
     /// The same, unless the watch has shown something after `seen`: then what is
     /// stored is newer than what is doubted, and the watch is alive.
     pub(super) fn request_unless_newer(&self, seen: Time, now: Time) {
-        let heard = self.state().heard;
-        if heard.is_none_or(|heard| heard <= seen) {
+        let last_event = self.state().last_event;
+        if last_event.is_none_or(|at| at <= seen) {
             self.request(now);
         }
     }
@@ -100,8 +100,8 @@ impl RelistSignal {
     }
 
     /// The watch has shown something, or a page of a list has come.
-    pub(super) fn heard(&self, now: Time) {
-        self.state().heard = Some(now);
+    pub(super) fn received(&self, now: Time) {
+        self.state().last_event = Some(now);
     }
 
     /// Whether a list is requested that was not taken up yet. What the calls in
@@ -110,23 +110,23 @@ impl RelistSignal {
         std::mem::take(&mut self.state().requested)
     }
 
-    /// What the reflector was not told yet.
+    /// The next signal that the reflector has not taken yet.
     pub(super) fn take(&self) -> Option<Signalled> {
         if self.take_request() {
             return Some(Signalled::Relist);
         }
         let mut state = self.state();
-        if state.is_waiting != state.told_waiting {
-            state.told_waiting = state.is_waiting;
+        if state.is_waiting != state.reported_waiting {
+            state.reported_waiting = state.is_waiting;
             return Some(Signalled::Waiting(state.is_waiting));
         }
         None
     }
 
-    /// Waits until `until`, or there is something to tell.
+    /// Waits until `until`, or until there is a signal to take.
     pub(super) fn wait(&self, until: Option<Time>, now: Time) {
         let nothing = |state: &mut State| {
-            !state.closed && !state.requested && state.is_waiting == state.told_waiting
+            !state.closed && !state.requested && state.is_waiting == state.reported_waiting
         };
         let state = self.state();
         match until {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_once_and_one_within_a_second_does_nothing() {
+    fn a_request_is_taken_once_and_one_within_a_second_does_nothing() {
         let signal = signal();
         assert_eq!(signal.take(), None);
         signal.request(at(0));
@@ -176,15 +176,15 @@ mod tests {
 
     #[test]
     fn what_the_watch_has_shown_since_makes_a_request_needless() {
-        for (label, heard, requested) in [
-            ("nothing was ever heard", None, true),
+        for (label, received, requested) in [
+            ("nothing was ever received", None, true),
             ("before", Some(49), true),
             ("at that time", Some(50), true),
             ("after", Some(51), false),
         ] {
             let signal = signal();
-            if let Some(heard) = heard {
-                signal.heard(at(heard));
+            if let Some(received) = received {
+                signal.received(at(received));
             }
             signal.request_unless_newer(at(50), at(100));
             assert_eq!(signal.take_request(), requested, "{label}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_when_that_changes() {
+    fn a_change_of_waiting_is_taken_once() {
         let signal = signal();
         signal.set_waiting(true);
         signal.set_waiting(true);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_at_once_when_there_is_something_to_tell() {
+    fn a_wait_ends_at_once_when_there_is_a_signal() {
         let end = |change: fn(&RelistSignal)| {
             let signal = signal();
             change(&signal);

@@ -14,7 +14,7 @@ use crate::workload::Dialect;
 ///
 /// # Errors
 /// A line that says which of the flags belongs to which dialect.
-pub(super) fn tell(args: &[OsString]) -> Result<Dialect, String> {
+pub(super) fn detect(args: &[OsString]) -> Result<Dialect, String> {
     let flags: Vec<(&str, Vec<Dialect>)> = names(args)
         .map(|name| (name, dialects(name)))
         .filter(|(_, dialects)| !dialects.is_empty())
@@ -23,8 +23,8 @@ pub(super) fn tell(args: &[OsString]) -> Result<Dialect, String> {
         let mut known = flags.iter().map(|(_, dialects)| dialects);
         known.all(|dialects| dialects.contains(dialect))
     };
-    let told = Dialect::ALL.into_iter().find(knows_all);
-    told.ok_or_else(|| complaint(&flags))
+    let detected = Dialect::ALL.into_iter().find(knows_all);
+    detected.ok_or_else(|| complaint(&flags))
 }
 
 /// The dialects that understand a flag which at least one of them has.
@@ -71,10 +71,10 @@ fn complaint(flags: &[(&str, Vec<Dialect>)]) -> String {
         let has_all = |dialect| flags.iter().all(|(_, owners)| owners.contains(&dialect));
         Dialect::ALL.into_iter().any(has_all)
     };
-    let mut told = (1..Dialect::ALL.len()).map(owned_by);
-    let told = told.find(|flags| !go_together(flags));
+    let mut conflicts = (1..Dialect::ALL.len()).map(owned_by);
+    let conflict = conflicts.find(|flags| !go_together(flags));
     let mut lines: Vec<String> = Vec::new();
-    for (name, owners) in told.unwrap_or_default() {
+    for (name, owners) in conflict.unwrap_or_default() {
         let owners: Vec<String> = owners.iter().map(Dialect::to_string).collect();
         let line = format!("{} is a flag of {}", dashed(name), owners.join(" and of "));
         if !lines.contains(&line) {
@@ -100,13 +100,13 @@ fn complaint(flags: &[(&str, Vec<Dialect>)]) -> String {
 mod tests {
     use super::*;
 
-    fn told(line: &str) -> Result<Dialect, String> {
+    fn detected(line: &str) -> Result<Dialect, String> {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        tell(&args)
+        detect(&args)
     }
 
     #[test]
-    fn flags_tell_the_dialect() {
+    fn the_dialect_is_detected_by_the_flags() {
         use Dialect::{Go, PythonDeployment, PythonLabels, Zpa};
         for (label, line, expected) in [
             ("nothing was said", "", Zpa),
@@ -154,7 +154,7 @@ mod tests {
             ("after the end of flags", "-- --endpoints=b", Zpa),
             ("a value", "--deployment --endpoints", Go),
         ] {
-            assert_eq!(told(line), Ok(expected), "{label}: {line}");
+            assert_eq!(detected(line), Ok(expected), "{label}: {line}");
         }
     }
 
@@ -182,12 +182,12 @@ mod tests {
                  --rs-label-selector); use those of one",
             ),
         ] {
-            assert_eq!(told(line), Err(expected.to_owned()), "{line}");
+            assert_eq!(detected(line), Err(expected.to_owned()), "{line}");
         }
     }
 
     #[test]
-    fn a_short_flag_is_told_from_a_long_one_with_a_dash_missing() {
+    fn a_short_flag_is_distinguished_from_a_long_one_with_a_dash_missing() {
         for (word, expected) in [
             ("n", Some("n")),
             ("n=a", Some("n")),

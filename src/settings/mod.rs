@@ -156,13 +156,13 @@ pub fn parse(
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, Errors> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let told = dialect::tell(&args);
-    let mut raw = RawSettings::new(*told.as_ref().unwrap_or(&Dialect::Zpa));
+    let detected = dialect::detect(&args);
+    let mut raw = RawSettings::new(*detected.as_ref().unwrap_or(&Dialect::Zpa));
     if let Some(shortcut) = raw.parse_flags(args) {
         return Ok(shortcut);
     }
     // Under which rules the values of mixed flags would be judged is not known.
-    told.map_err(|why| Errors(vec![why]))?;
+    detected.map_err(|why| Errors(vec![why]))?;
     raw.read_environment(env);
     resolve(raw).map(|settings| Invocation::Run(Box::new(settings)))
 }
@@ -307,11 +307,16 @@ fn refuse(given: &[RawValue], why: &str) -> Option<String> {
 
 /// The one warning about all flags that change nothing.
 fn lost_meaning(lost: &[(String, &'static str)]) -> Option<String> {
-    let told: Vec<String> = lost
+    let ignored: Vec<String> = lost
         .iter()
         .map(|(name, why)| format!("{name} ({why})"))
         .collect();
-    (!told.is_empty()).then(|| format!("accepted, but without a meaning here: {}", told.join(", ")))
+    (!ignored.is_empty()).then(|| {
+        format!(
+            "accepted, but without a meaning here: {}",
+            ignored.join(", ")
+        )
+    })
 }
 
 /// `text` without the quotes at both its ends, which survive YAML in an argument

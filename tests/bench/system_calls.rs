@@ -182,7 +182,7 @@ impl fmt::Display for Calls {
 /// A running strace.
 struct Tracer {
     child: Child,
-    said: BufReader<ChildStderr>,
+    output: BufReader<ChildStderr>,
 }
 
 impl Tracer {
@@ -201,13 +201,13 @@ impl Tracer {
             }
             spawned => spawned?,
         };
-        let said = child.stderr.take().ok_or("strace says nothing")?;
+        let output = child.stderr.take().ok_or("strace says nothing")?;
         let mut tracer = Tracer {
             child,
-            said: BufReader::new(said),
+            output: BufReader::new(output),
         };
         let mut line = String::new();
-        tracer.said.read_line(&mut line)?;
+        tracer.output.read_line(&mut line)?;
         if line.contains("attached") {
             Ok(Ok(tracer))
         } else {
@@ -219,9 +219,9 @@ impl Tracer {
     fn detach(mut self) -> Result<Vec<Calls>> {
         // SAFETY: it has not been waited for, so that its id is still its own.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
-        let mut said = String::new();
-        self.said.read_to_string(&mut said)?;
-        let mut calls: Vec<Calls> = said.lines().filter_map(Calls::parse).collect();
+        let mut output = String::new();
+        self.output.read_to_string(&mut output)?;
+        let mut calls: Vec<Calls> = output.lines().filter_map(Calls::parse).collect();
         calls.sort_by(|one, other| other.each.total_cmp(&one.each));
         Ok(calls)
     }

@@ -42,15 +42,19 @@ impl Rig {
     }
 
     /// Answers until `stream` has ended, and returns what came.
-    fn told(&mut self, stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
+    fn answered(&mut self, stream: &mut TcpStream, answer: &[u8]) -> std::io::Result<Vec<u8>> {
         stream.set_nonblocking(true).unwrap();
         let start = Instant::now();
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         loop {
-            assert!(start.elapsed() < PATIENCE, "told only {} bytes", told.len());
-            match stream.read_to_end(&mut told) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "received only {} bytes",
+                received.len()
+            );
+            match stream.read_to_end(&mut received) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.answer(answer),
-                other => return other.map(|_| told),
+                other => return other.map(|_| received),
             }
         }
     }
@@ -66,7 +70,10 @@ fn a_admin_connection_is_answered_and_is_no_connection() {
     }
     assert_eq!(rig.engine.admin().len(), 1, "it has not said everything");
     admin_connection.write_all(b"are you?\n").unwrap();
-    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+    assert_eq!(
+        rig.answered(&mut admin_connection, b"fine").unwrap(),
+        b"fine"
+    );
     drop(admin_connection);
     rig.until("it has left", |e| e.admin().is_empty());
     let counts = rig.engine.counts();
@@ -83,7 +90,7 @@ fn an_answer_of_any_length_reaches_a_admin_connection_that_reads_slowly() {
         rig.answer(&all);
     }
     assert_eq!(
-        rig.told(&mut admin_connection, &all).unwrap().len(),
+        rig.answered(&mut admin_connection, &all).unwrap().len(),
         all.len()
     );
 }
@@ -94,7 +101,7 @@ fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit(
     let mut admin_connection = rig.visit();
     admin_connection.write_all(&[b'x'; 4096]).unwrap();
     assert_eq!(
-        rig.told(&mut admin_connection, b"enough").unwrap(),
+        rig.answered(&mut admin_connection, b"enough").unwrap(),
         b"enough"
     );
 }
@@ -105,7 +112,7 @@ fn a_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"ne").unwrap();
     admin_connection.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rig.told(&mut admin_connection, b"?").unwrap(), b"");
+    assert_eq!(rig.answered(&mut admin_connection, b"?").unwrap(), b"");
     assert!(rig.engine.admin().is_empty());
 }
 
@@ -115,7 +122,10 @@ fn a_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"all\n").unwrap();
     admin_connection.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
+    assert_eq!(
+        rig.answered(&mut admin_connection, b"fine").unwrap(),
+        b"fine"
+    );
 }
 
 #[test]
@@ -132,7 +142,7 @@ fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before()
     rig.skew += Duration::from_secs(600);
     rig.until("they are out", |e| e.admin().is_empty());
     for admin_connection in [&mut silent, &mut slow] {
-        assert_eq!(rig.told(admin_connection, b"?").unwrap(), b"");
+        assert_eq!(rig.answered(admin_connection, b"?").unwrap(), b"");
     }
     assert_eq!(rig.engine.poll_timeout(), None, "nothing is left of them");
 }
@@ -148,11 +158,14 @@ fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
     });
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"and me?\n").unwrap();
-    assert_eq!(rig.told(&mut admin_connection, b"fine").unwrap(), b"fine");
-    let first = rig.told(&mut silent[0], b"?").unwrap();
+    assert_eq!(
+        rig.answered(&mut admin_connection, b"fine").unwrap(),
+        b"fine"
+    );
+    let first = rig.answered(&mut silent[0], b"?").unwrap();
     assert_eq!(first, b"", "it was there longest");
     silent[2].write_all(b"me too\n").unwrap();
-    assert_eq!(rig.told(&mut silent[2], b"fine").unwrap(), b"fine");
+    assert_eq!(rig.answered(&mut silent[2], b"fine").unwrap(), b"fine");
 }
 
 #[test]
@@ -163,7 +176,7 @@ fn a_crowd_of_admin_connections_is_answered_to_the_last() {
         admin_connection.write_all(b"hello\n").unwrap();
     }
     for admin_connection in &mut all {
-        assert_eq!(rig.told(admin_connection, b"fine").unwrap(), b"fine");
+        assert_eq!(rig.answered(admin_connection, b"fine").unwrap(), b"fine");
         assert!(rig.engine.admin().len() <= ADMIN_LIMITS.max_connections);
     }
 }
@@ -174,5 +187,5 @@ fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
     rig.engine.stop_accepting(rig.now());
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"still there?\n").unwrap();
-    assert_eq!(rig.told(&mut admin_connection, b"yes").unwrap(), b"yes");
+    assert_eq!(rig.answered(&mut admin_connection, b"yes").unwrap(), b"yes");
 }

@@ -18,7 +18,7 @@ impl World<'_> {
     pub(crate) fn do_action(&mut self, number: usize) {
         let action = self.plan.actions[number].1.clone();
         if let Some(fault) = action.fault() {
-            self.tell(|| format!("=== {action:?}"));
+            self.trace(|| format!("=== {action:?}"));
             *self.totals.faults.entry(fault).or_default() += 1;
         }
         let now = self.now;
@@ -99,7 +99,7 @@ impl World<'_> {
         }
         self.processes.push(process);
         self.oracle.started(slot, self.now);
-        self.tell(|| format!("p{pid} starts at {slot}"));
+        self.trace(|| format!("p{pid} starts at {slot}"));
         self.list(pid);
         self.wake(pid);
     }
@@ -123,7 +123,7 @@ impl World<'_> {
 
     /// A process has ended.
     pub(crate) fn remove_process(&mut self, pid: Pid, why: &str) {
-        self.tell(|| format!("p{pid} ends: {why}"));
+        self.trace(|| format!("p{pid} ends: {why}"));
         self.reset_clients_of(pid);
         self.oracle.died(pid, self.now);
     }
@@ -144,7 +144,7 @@ impl World<'_> {
         if self.processes[pid].state != State::Stopped {
             return;
         }
-        self.tell(|| format!("p{pid} goes on"));
+        self.trace(|| format!("p{pid} goes on"));
         self.processes[pid].state = State::Running;
         self.oracle.resumed(pid, self.now);
         for event in std::mem::take(&mut self.processes[pid].held_back) {
@@ -172,7 +172,7 @@ impl World<'_> {
         }
         let shown = process.clock.shows(self.now);
         let exit = process.proxy.end("SIGTERM", shown);
-        self.tell(|| format!("p{pid} gets SIGTERM"));
+        self.trace(|| format!("p{pid} gets SIGTERM"));
         self.after_a_turn(pid);
         match exit {
             Some(_) => self.remove_process(pid, "told to end"),

@@ -40,7 +40,7 @@ impl World<'_> {
         if self.deployment.replicas() != before
             && let Some(change) = self.deployment.last_change
         {
-            self.tell(|| {
+            self.trace(|| {
                 format!(
                     "   replicas {} → {} by {:?}",
                     change.from, change.to, change.by
@@ -95,13 +95,13 @@ impl World<'_> {
         let (shortest, longest) = if slow { (20, 100) } else { (1, 8) };
         let start = self.rng.between(seconds(shortest), seconds(longest));
         let pod = self.pods.create(grace);
-        self.tell(|| format!("   pod-{pod} starts"));
+        self.trace(|| format!("   pod-{pod} starts"));
         self.later(start, Event::PodReady(pod));
         self.slices_change();
     }
 
     fn end_pod(&mut self, pod: PodId, change: Change) {
-        self.tell(|| format!("   pod-{pod} is told to end"));
+        self.trace(|| format!("   pod-{pod} is told to end"));
         let ending = self.pods.get(pod);
         ending.cause = Some(Cause::Scaled(change));
         let was_up = ending.life == Life::Serving;
@@ -117,14 +117,14 @@ impl World<'_> {
     pub(crate) fn pod_ready(&mut self, pod: PodId) {
         if self.pods.get(pod).life == Life::Starting {
             self.pods.get(pod).life = Life::Serving;
-            self.tell(|| format!("   pod-{pod} is ready"));
+            self.trace(|| format!("   pod-{pod} is ready"));
             self.slices_change();
         }
     }
 
     /// Its process ends, and the kernel resets what is connected to it.
     pub(crate) fn pod_stops(&mut self, pod: PodId) {
-        self.tell(|| format!("   pod-{pod} is gone"));
+        self.trace(|| format!("   pod-{pod} is gone"));
         self.pods.get(pod).life = Life::Refusing;
         let address = self.pods.get(pod).address;
         for pid in 0..self.processes.len() {
@@ -160,7 +160,7 @@ impl World<'_> {
         if !up.is_empty() {
             let pod = self.rng.pick(&up);
             self.pods.get(pod).failure = Some((failure, self.now + time));
-            self.tell(|| format!("   pod-{pod} fails: {failure:?}"));
+            self.trace(|| format!("   pod-{pod} fails: {failure:?}"));
         }
     }
 
@@ -204,7 +204,7 @@ impl World<'_> {
         if number >= process.watch.seen {
             process.watch.seen = number;
             process.mailbox.push(Message::Pods(pods.to_vec()));
-            self.tell(|| format!("p{pid} is shown {}", short(pods)));
+            self.trace(|| format!("p{pid} is shown {}", short(pods)));
             self.wake(pid);
         }
     }

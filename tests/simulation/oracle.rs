@@ -434,7 +434,7 @@ impl Oracle {
     }
 
     /// The reply has come in; `rate` is how fast the proxy's clock runs.
-    pub fn heard(
+    pub fn received(
         &mut self,
         pid: usize,
         ticket: u64,

@@ -31,7 +31,7 @@ impl World<'_> {
         let trouble = self.trouble_for(pid);
         let process = &mut self.processes[pid];
         let fate = Fate::draw(trouble, &mut process.rng);
-        self.tell(|| {
+        self.trace(|| {
             format!(
                 "p{pid} asks #{id}: {}{}",
                 asked(&request),
@@ -40,19 +40,19 @@ impl World<'_> {
         });
         self.count(pid, ticket, &request);
         if trouble.is_some() {
-            let end = fate.heard.max(fate.executed.unwrap_or_default());
+            let end = fate.received.max(fate.executed.unwrap_or_default());
             let alone = !self.is_hit_with_all();
             self.oracle.troubled(pid, self.now + end, alone);
         }
-        let heard = fate.instead.is_none().then_some(fate.heard);
+        let received = fate.instead.is_none().then_some(fate.received);
         if let Some(outcome) = fate.instead {
             self.later(
-                fate.heard,
+                fate.received,
                 Event::Reply(pid, ticket, request.clone(), outcome),
             );
         }
         if let Some(executed) = fate.executed {
-            let back = heard.map(|heard| heard.saturating_sub(executed));
+            let back = received.map(|received| received.saturating_sub(executed));
             self.later(executed, Event::Execute(pid, ticket, request, back));
         }
         self.processes[pid].ids.insert(ticket, id);
@@ -107,7 +107,7 @@ impl World<'_> {
         let by = Who::Proxy(pid);
         let outcome =
             self.scale_with(|deployment, now| deployment.execute(&request, permissions, by, now));
-        self.tell(|| {
+        self.trace(|| {
             format!(
                 "   server: {} of p{pid}: {}",
                 asked(&request),
@@ -150,8 +150,8 @@ impl World<'_> {
                 outcome: self.plan.flaws.read_by_a_proxy(outcome.clone()),
             });
             self.oracle
-                .heard(pid, ticket, &request, &outcome, rate, self.now);
-            self.tell(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
+                .received(pid, ticket, &request, &outcome, rate, self.now);
+            self.trace(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
             self.wake(pid);
         }
         self.work_on_requests(pid);

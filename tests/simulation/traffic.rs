@@ -55,10 +55,10 @@ impl World<'_> {
             ended: refused,
         });
         if refused {
-            self.tell(|| format!("c{client} finds no proxy"));
+            self.trace(|| format!("c{client} finds no proxy"));
             return self.oracle.told(ClientResult::NoProxy);
         }
-        self.tell(|| format!("c{client} connects to p{pid}"));
+        self.trace(|| format!("c{client} connects to p{pid}"));
         self.push_to_socket(pid, client, OnSocket::Arrived);
         self.schedule_next(client);
         if let Some(patience) = patience {
@@ -94,7 +94,7 @@ impl World<'_> {
     /// It gives up.
     pub(crate) fn client_resets(&mut self, client: ClientId) {
         if !self.clients[client].ended {
-            self.tell(|| format!("c{client} resets"));
+            self.trace(|| format!("c{client} resets"));
             self.push_to_socket(self.clients[client].pid, client, OnSocket::Gone);
         }
     }
@@ -161,7 +161,7 @@ impl World<'_> {
         let life = pod.and_then(|pod| self.pods.at(pod)).map(|pod| pod.life);
         let failure = pod.and_then(|pod| self.pods.failure_at(pod, at));
         self.clients[client].pod = pod;
-        self.tell(|| format!("p{pid} dials {address} for c{client}: {life:?}, {failure:?}"));
+        self.trace(|| format!("p{pid} dials {address} for c{client}: {life:?}, {failure:?}"));
         let answered = true;
         let event = match (life, failure) {
             // Nobody answers: the proxy's own time-out ends it.
@@ -229,7 +229,7 @@ impl World<'_> {
     fn client_ended(&mut self, pid: Pid, client: ClientId, end: End) {
         let pod = self.clients[client].pod.and_then(|pod| self.pods.at(pod));
         let cause = pod.and_then(|pod| pod.cause);
-        self.tell(|| format!("c{client} at p{pid}: {end:?}"));
+        self.trace(|| format!("c{client} at p{pid}: {end:?}"));
         let it = &mut self.clients[client];
         it.ended = true;
         let (dial, owed) = (it.dial, it.owed);
@@ -244,7 +244,7 @@ impl World<'_> {
     pub(crate) fn reset_clients_of(&mut self, pid: Pid) {
         for client in self.processes[pid].proxy.sockets.clients() {
             if !self.clients[client].ended {
-                self.tell(|| format!("c{client} is reset with p{pid}"));
+                self.trace(|| format!("c{client} is reset with p{pid}"));
                 self.clients[client].ended = true;
                 self.oracle.told(ClientResult::ProxyKilled);
             }

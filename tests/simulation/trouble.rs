@@ -59,7 +59,7 @@ pub struct Fate {
     /// How long after it was sent it is executed, if ever.
     pub executed: Option<Duration>,
     /// How long after it was sent the proxy hears of it.
-    pub heard: Duration,
+    pub received: Duration,
     /// What it hears, if not how the execution went.
     pub instead: Option<Outcome>,
 }
@@ -73,22 +73,22 @@ impl Fate {
         let retry_after = rng.chance(0.5).then(|| rng.between(ms(1000), ms(5000)));
         let applied = rng.chance(0.5);
         match trouble {
-            None => Fate::heard(Some(there), back, None),
-            Some(Trouble::Refused) => Fate::heard(None, there, Some(Outcome::Unreachable)),
-            Some(Trouble::Swallowed) => Fate::heard(None, CONNECT, Some(Outcome::Unreachable)),
+            None => Fate::received(Some(there), back, None),
+            Some(Trouble::Refused) => Fate::received(None, there, Some(Outcome::Unreachable)),
+            Some(Trouble::Swallowed) => Fate::received(None, CONNECT, Some(Outcome::Unreachable)),
             Some(Trouble::Hangs) => {
                 let late = applied.then(|| rng.between(there, RECEIVE * 3));
-                Fate::heard(late, RECEIVE, unknown(None))
+                Fate::received(late, RECEIVE, unknown(None))
             }
-            Some(Trouble::Busy) => Fate::heard(None, back, Some(Outcome::Busy { retry_after })),
+            Some(Trouble::Busy) => Fate::received(None, back, Some(Outcome::Busy { retry_after })),
             Some(Trouble::Errors) => {
-                Fate::heard(applied.then_some(there), back, unknown(retry_after))
+                Fate::received(applied.then_some(there), back, unknown(retry_after))
             }
-            Some(Trouble::LostRequests) => Fate::heard(None, back, unknown(None)),
-            Some(Trouble::LostReplies) => Fate::heard(Some(there), back, unknown(None)),
+            Some(Trouble::LostRequests) => Fate::received(None, back, unknown(None)),
+            Some(Trouble::LostReplies) => Fate::received(Some(there), back, unknown(None)),
             Some(Trouble::Slow) => Fate::slow(rng),
-            Some(Trouble::Unauthorized) => Fate::heard(None, back, Some(Outcome::Unauthorized)),
-            Some(Trouble::Forbidden) => Fate::heard(None, back, Some(Outcome::Forbidden)),
+            Some(Trouble::Unauthorized) => Fate::received(None, back, Some(Outcome::Unauthorized)),
+            Some(Trouble::Forbidden) => Fate::received(None, back, Some(Outcome::Forbidden)),
         }
     }
 
@@ -97,13 +97,13 @@ impl Fate {
         let back = there + rng.between(ms(200), ms(7000));
         let too_late = back > RECEIVE;
         let instead = too_late.then_some(Outcome::Unknown { retry_after: None });
-        Fate::heard(Some(there), back.min(RECEIVE), instead)
+        Fate::received(Some(there), back.min(RECEIVE), instead)
     }
 
-    fn heard(executed: Option<Duration>, heard: Duration, instead: Option<Outcome>) -> Fate {
+    fn received(executed: Option<Duration>, received: Duration, instead: Option<Outcome>) -> Fate {
         Fate {
             executed,
-            heard,
+            received,
             instead,
         }
     }

@@ -186,8 +186,8 @@ impl<'a> World<'a> {
             Event::Turn(pid) => self.turn_if_due(pid),
             Event::Socket(pid, client, event) => self.push_to_socket(pid, client, event),
             Event::Threads(pid) => self.work_on_requests(pid),
-            Event::Execute(pid, ticket, request, heard) => {
-                self.execute(pid, ticket, request, heard);
+            Event::Execute(pid, ticket, request, received) => {
+                self.execute(pid, ticket, request, received);
             }
             Event::Reply(pid, ticket, request, outcome) => {
                 self.reply(pid, ticket, request, outcome);
@@ -213,7 +213,7 @@ impl<'a> World<'a> {
     }
 
     /// Notes what happens, if anybody wants to read it.
-    pub(crate) fn tell(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn trace(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push((self.now, what()));
         }
@@ -299,7 +299,7 @@ impl<'a> World<'a> {
         let exit = process.proxy.turn(messages, shown);
         let phase = process.proxy.policy().phase().clone();
         if phase != before {
-            self.tell(|| format!("p{pid} {phase:?}"));
+            self.trace(|| format!("p{pid} {phase:?}"));
             self.ambush(&phase);
         }
         self.after_a_turn(pid);

@@ -39,7 +39,7 @@ impl Fixture {
 
     fn ask(&self, request: &Request) -> Outcome {
         let answer = self.deployment.execute(&self.client.calls(), request);
-        self.deployment.say(request, &answer);
+        self.deployment.log_answer(request, &answer);
         classify(&answer)
     }
 
@@ -217,7 +217,7 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
 
 /// The permissions that an answer has refused or granted, and whether there was
 /// trouble.
-fn told(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
+fn permission_changes(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
     let trouble = news.iter().any(|it| matches!(it, Report::Trouble(_)));
     let permission = |report| match report {
         Report::Permission {
@@ -266,7 +266,7 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
             ("refused once more", 403, Some(false), true),
             ("no such Deployment", 404, Some(true), true),
         ] {
-            let news = told(deployment.news(&request, &answer(status)));
+            let news = permission_changes(deployment.news(&request, &answer(status)));
             let permissions: Vec<_> = granted
                 .map(|granted| (permission, granted))
                 .into_iter()

@@ -50,12 +50,12 @@ fn a_command_has_its_arguments_and_environment_and_is_told_what_it_is_for() {
         name: "A".into(),
         value: "b".into(),
     }]);
-    let told = |config: &ExecConfig| token(&plugin(config).run(testing::clock, 0).ok().unwrap());
+    let output = |config: &ExecConfig| token(&plugin(config).run(testing::clock, 0).ok().unwrap());
     let info = format!("{{apiVersion:{V1},kind:ExecCredential,spec:{{interactive:false}}}}");
-    assert_eq!(told(&config), format!("Bearer b-one-{info}"));
+    assert_eq!(output(&config), format!("Bearer b-one-{info}"));
     config.provide_cluster_info = Some(true);
     let spec = "spec:{cluster:{server:https://h},interactive:false}";
-    assert!(told(&config).contains(spec), "{}", told(&config));
+    assert!(output(&config).contains(spec), "{}", output(&config));
 }
 
 #[test]

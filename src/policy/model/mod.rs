@@ -250,9 +250,9 @@ impl Storm {
             Action::Apply(p) => world.apply(p, self.variant),
             Action::Answer(p) => world.answer(p, self.variant),
             Action::GiveUp(p) => self.give_up(world, p),
-            Action::Refuse(p) => world.hear(p, Outcome::Unreachable),
-            Action::Forbid(p) => world.hear(p, Outcome::Forbidden),
-            Action::Deny(p) => world.hear(p, Outcome::Unauthorized),
+            Action::Refuse(p) => world.receive(p, Outcome::Unreachable),
+            Action::Forbid(p) => world.receive(p, Outcome::Forbidden),
+            Action::Deny(p) => world.receive(p, Outcome::Unauthorized),
             Action::ApplyLate(request) => world.apply_late(request, self.variant),
             Action::Touch => world.deployment.touch(),
             Action::Open(p) => world.at(p, Proxy::opens),
@@ -274,9 +274,9 @@ impl Storm {
     fn give_up(&self, world: &mut World, p: usize) {
         self.leave_on_its_way(world, p);
         if self.variant == Variant::LateMeansNever {
-            world.at(p, Proxy::hears_that_it_never_was);
+            world.at(p, Proxy::receives_never_sent);
         } else {
-            world.hear(p, UNKNOWN);
+            world.receive(p, UNKNOWN);
         }
     }
 

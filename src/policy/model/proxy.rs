@@ -218,7 +218,7 @@ impl Proxy {
     }
 
     /// The answer arrives, or the failure to get one.
-    pub fn hears(&mut self, outcome: Outcome) -> Effects {
+    pub fn receives(&mut self, outcome: Outcome) -> Effects {
         let Some(call) = self.call.take() else {
             return Effects::default();
         };
@@ -243,9 +243,9 @@ impl Proxy {
     }
 
     /// The answer is late, and the policy is told that nothing was asked.
-    pub fn hears_that_it_never_was(&mut self) -> Effects {
+    pub fn receives_never_sent(&mut self) -> Effects {
         self.ghost.unread |= self.call.as_ref().is_some_and(Call::writes_scale);
-        self.hears(Outcome::Unreachable)
+        self.receives(Outcome::Unreachable)
     }
 
     /// Carries out what the policy has decided.

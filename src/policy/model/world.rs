@@ -198,8 +198,8 @@ impl World {
         self.breach = self.breach.or(effects.breach);
     }
 
-    pub fn hear(&mut self, p: usize, outcome: Outcome) {
-        self.at(p, |proxy| proxy.hears(outcome));
+    pub fn receive(&mut self, p: usize, outcome: Outcome) {
+        self.at(p, |proxy| proxy.receives(outcome));
     }
 
     pub fn apply(&mut self, p: usize, variant: Variant) {
@@ -238,7 +238,7 @@ impl World {
             proxy.counts_from_the_reply();
         }
         if let Some(outcome) = outcome {
-            self.hear(p, outcome);
+            self.receive(p, outcome);
         }
     }
 

@@ -274,7 +274,7 @@ impl Fixture {
         self.commands().into_iter().filter_map(asked).collect()
     }
 
-    pub(super) fn said(&mut self) -> Vec<Change> {
+    pub(super) fn changes(&mut self) -> Vec<Change> {
         let said = |command| match command {
             Command::Report(change) => Some(change),
             _ => None,

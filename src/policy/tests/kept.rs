@@ -177,7 +177,7 @@ fn where_the_status_keeps_nothing_leases_go_into_the_annotation_from_the_start()
     fixture.answers(scale(1, "1"));
     fixture.pods(true);
     assert_eq!(
-        fixture.said(),
+        fixture.changes(),
         [Change::Found { replicas: 1 }],
         "that is no news"
     );

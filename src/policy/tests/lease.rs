@@ -120,11 +120,11 @@ fn where_the_status_may_not_be_patched_for_30_s_an_annotation_serves() {
         store == LeaseStore::Status
     });
     let store = LeaseStore::Annotation;
-    assert_eq!(fixture.said(), [Change::LeaseLocation(Some(store))]);
+    assert_eq!(fixture.changes(), [Change::LeaseLocation(Some(store))]);
     fixture.passes_quietly(MOMENT);
     assert!(fixture.policy.has_lease(fixture.now));
     refuses_renewals(&mut fixture, TTL * 20, |store| store == LeaseStore::Status);
-    assert_eq!(fixture.said(), [], "no retry is worth a line");
+    assert_eq!(fixture.changes(), [], "no retry is worth a line");
     assert!(fixture.policy.has_lease(fixture.now));
 }
 
@@ -133,7 +133,7 @@ fn where_renewing_is_forbidden_connections_are_let_through_without_a_lease_and_n
     let mut fixture = Fixture::awake();
     fixture.opens(1);
     refuses_renewals(&mut fixture, LONG_ENOUGH * 2, |_| true);
-    let said = fixture.said();
+    let changes = fixture.changes();
     assert_eq!(said.last(), Some(&Change::LeaseLocation(None)));
     assert!(fixture.gate());
     assert!(!fixture.policy.has_lease(fixture.now), "it is counted");
@@ -142,7 +142,7 @@ fn where_renewing_is_forbidden_connections_are_let_through_without_a_lease_and_n
     fixture.closes_all();
     refuses_renewals(&mut fixture, TTL * 20, |_| true);
     assert_eq!(fixture.policy.phase, Phase::Awake);
-    assert_eq!(fixture.said(), [], "no retry is worth a line");
+    assert_eq!(fixture.changes(), [], "no retry is worth a line");
     fixture.opens(1);
     assert!(fixture.gate(), "and none shuts the gate");
     fixture.hands_over();

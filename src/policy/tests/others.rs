@@ -163,7 +163,7 @@ fn the_longer_lease_of_another_proxy_is_respected_and_the_difference_is_said_onc
         fixture.passes(POLL);
         fixture.answers(with_ttl(token, TTL * 3));
     }
-    let said = fixture.said();
+    let changes = fixture.changes();
     let theirs = TTL * 3;
     assert_eq!(said, [Change::OtherTtl { theirs }]);
     fixture.passes_quietly(TTL * 3 - MOMENT);
@@ -196,7 +196,7 @@ fn an_app_that_is_scaled_up_after_each_sleep_is_told_of_once_and_sleeps_ever_lat
         fixture.passes_quietly(MOMENT);
         assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle, "round {round}");
         fixture.answers(scale(0, "9"));
-        said.extend(fixture.said());
+        said.extend(fixture.changes());
     }
     let set_backs = said
         .iter()

@@ -97,7 +97,7 @@ fn when_renewing_fails_for_two_seconds_connections_are_let_through_and_it_is_sai
     fixture.commands();
     fixture.passes(MOMENT);
     assert!(fixture.gate());
-    assert_eq!(fixture.said(), [Change::WithoutLease { waiting: 1 }]);
+    assert_eq!(fixture.changes(), [Change::WithoutLease { waiting: 1 }]);
     fixture.hands_over();
     fixture.opens(1);
     assert!(

@@ -27,7 +27,7 @@ fn at_the_idle_ttl_it_is_read_and_renewed_once_more_and_zero_is_written_under_th
     fixture.announces_that_nobody_is_there("5", "6");
     assert!(!fixture.gate());
     fixture.answers(without_token(0, "7"));
-    assert_eq!(fixture.said(), [Change::Slept { idle: TTL }]);
+    assert_eq!(fixture.changes(), [Change::Slept { idle: TTL }]);
 }
 
 #[test]

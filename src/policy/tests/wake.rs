@@ -45,7 +45,7 @@ fn the_gate_opens_when_a_pod_is_ready_and_says_how_long_it_took() {
     fixture.pods(true);
     assert!(fixture.gate());
     let took = Duration::from_secs(3);
-    assert_eq!(fixture.said(), [Change::Woke { took, held: 3 }]);
+    assert_eq!(fixture.changes(), [Change::Woke { took, held: 3 }]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_deployment_that_is_gone_is_not_taken_to_be_asleep() {
     fixture.passes(POLL);
     fixture.commands();
     fixture.answers(scale(0, "1"));
-    assert_eq!(fixture.said(), [Change::Found { replicas: 0 }]);
+    assert_eq!(fixture.changes(), [Change::Found { replicas: 0 }]);
 }
 
 #[test]

@@ -193,8 +193,8 @@ pub fn versions() -> Vec<String> {
         .into_iter()
         .filter_map(|kind| {
             let (argument, before) = kind.version();
-            let said = output(kind.program(), argument);
-            let version = said.split(before).nth(1)?;
+            let output = output(kind.program(), argument);
+            let version = output.split(before).nth(1)?;
             let is_part = |c: char| c.is_ascii_digit() || c == '.';
             let end = version.find(|c| !is_part(c)).unwrap_or(version.len());
             Some(format!("{} {}", kind.name(), &version[..end]))

@@ -31,18 +31,18 @@ impl Pages for Fake {
     }
 }
 
-pub fn check(said: Input) {
-    let said = &said[..said.len().min(LONGEST_HEAD)];
+pub fn check(received: Input) {
+    let received = &received[..received.len().min(LONGEST_HEAD)];
     for pages in [Fake(false), Fake(true)] {
-        let first = (0..=said.len()).find_map(|end| admin::answer(&said[..end], &pages));
+        let first = (0..=received.len()).find_map(|end| admin::answer(&received[..end], &pages));
         assert_eq!(
-            admin::answer(said, &pages),
+            admin::answer(received, &pages),
             first,
             "what comes after an answer changes nothing"
         );
         match first {
             Some(answer) => expect_http(&answer),
-            None => assert!(said.len() < LONGEST_HEAD, "at its limit it is answered"),
+            None => assert!(received.len() < LONGEST_HEAD, "at its limit it is answered"),
         }
     }
 }

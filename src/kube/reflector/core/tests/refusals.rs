@@ -110,9 +110,9 @@ fn where_slices_are_refused_endpoints_stand_in_at_once_and_slices_are_tried_agai
     rig.live_until(29);
     assert_eq!(rig.warnings(), [""; 0]);
     rig.live_until(70);
-    let told = "EndpointSlices cannot be watched (403 endpointslices is forbidden): \
+    let warning = "EndpointSlices cannot be watched (403 endpointslices is forbidden): \
                 watching v1 Endpoints";
-    assert_eq!(rig.warnings(), [told], "once");
+    assert_eq!(rig.warnings(), [warning], "once");
     let tried = |rig: &Rig, from, to| {
         let slices = rig
             .asked
@@ -191,9 +191,9 @@ fn the_service_is_done_without_while_it_may_not_be_read_and_read_once_it_may() {
     rig.live_until(29);
     assert_eq!(rig.warnings(), [""; 0]);
     rig.live_until(100);
-    let told = "the Service cannot be read (403 services is forbidden): if no pod answers, its \
+    let warning = "the Service cannot be read (403 services is forbidden): if no pod answers, its \
                 cluster IP will not be tried";
-    assert_eq!(rig.warnings(), [told], "once it has lasted");
+    assert_eq!(rig.warnings(), [warning], "once it has lasted");
     let lists = rig
         .asked
         .iter()
