@@ -61,7 +61,7 @@ impl Rig {
 }
 
 #[test]
-fn a_admin_connection_is_answered_and_is_no_connection() {
+fn an_admin_connection_is_answered_and_is_no_connection() {
     let mut rig = visited(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"how ").unwrap();
@@ -81,7 +81,7 @@ fn a_admin_connection_is_answered_and_is_no_connection() {
 }
 
 #[test]
-fn an_answer_of_any_length_reaches_a_admin_connection_that_reads_slowly() {
+fn an_answer_of_any_length_reaches_an_admin_connection_that_reads_slowly() {
     let mut rig = visited(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"tell me all\n").unwrap();
@@ -107,7 +107,7 @@ fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit(
 }
 
 #[test]
-fn a_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
+fn an_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
     let mut rig = visited(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"ne").unwrap();
@@ -117,7 +117,7 @@ fn a_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
 }
 
 #[test]
-fn a_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
+fn an_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
     let mut rig = visited(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"all\n").unwrap();
@@ -129,7 +129,7 @@ fn a_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
 }
 
 #[test]
-fn a_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
+fn an_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
     let mut rig = visited(ADMIN_LIMITS);
     let (mut silent, mut slow) = (rig.visit(), rig.visit());
     slow.write_all(b"on and ").unwrap();

@@ -78,7 +78,7 @@ impl Search {
         self.attempt(shorter);
     }
 
-    /// Leaves out what is not a action.
+    /// Leaves out what is not an action.
     fn simplify(&mut self) {
         let simplifications: [fn(&mut Plan); 5] = [
             |plan| plan.noise = 0.0,

@@ -29,7 +29,7 @@ pub type Pid = usize;
 
 /// Something that happens.
 pub enum Event {
-    /// A action of the plan.
+    /// An action of the plan.
     Action(usize),
     /// A proxy's loop wakes up.
     Turn(Pid),

@@ -22,7 +22,7 @@ impl World {
     fn serves(&self, steps: u8, order: &Order) -> bool {
         let mut world = self.clone();
         world.late = Late::default();
-        world.eras = None;
+        world.steps = None;
         for _ in 0..=steps {
             world.settle(order);
             if !world.somebody_waits() {

@@ -92,9 +92,9 @@ struct Budget {
 
 /// How long a run lasts, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Eras {
+struct Steps {
     /// While anything may happen that the budget allows.
-    storm: u8,
+    faulty: u8,
     /// While everything is answered within the step in which it was asked, and
     /// nothing new happens.
     calm: u8,
@@ -102,11 +102,11 @@ struct Eras {
 
 /// What is explored.
 #[derive(Clone, Debug)]
-struct Storm {
+struct Scenario {
     variant: Variant,
     budget: Budget,
     /// Without a bound on time if there are none.
-    eras: Option<Eras>,
+    steps: Option<Steps>,
     /// How many calm steps lie behind the proxies at the beginning.
     quiet: u8,
     /// Whether reads, too, may be on their way for longer than a step.
@@ -166,10 +166,10 @@ impl Action {
     }
 }
 
-impl Storm {
+impl Scenario {
     /// Whether a step of time may pass.
     fn may_pass(&self, world: &World) -> bool {
-        if !world.is_stormy() {
+        if !world.allows_faults() {
             return world.is_settled();
         }
         let may_be_late = |call: &Call| self.late_reads || call.request != Request::Read;
@@ -185,21 +185,21 @@ impl Storm {
             proxies,
             late: Late::default(),
             left: self.budget,
-            eras: None,
+            steps: None,
             breach: None,
         };
         world.normalise();
         world.stays_calm(self.quiet);
-        world.eras = self.eras;
+        world.steps = self.steps;
         world
     }
 
     /// What can happen around one proxy.
     fn actions_of(&self, world: &World, p: usize, actions: &mut Vec<Action>) {
         let proxy = &world.proxies[p];
-        let faults = world.is_stormy() && world.left.faults > 0;
-        let refusals = world.is_stormy() && world.left.refusals > 0;
-        let opens = world.is_stormy() && world.left.connections > 0;
+        let faults = world.allows_faults() && world.left.faults > 0;
+        let refusals = world.allows_faults() && world.left.refusals > 0;
+        let opens = world.allows_faults() && world.left.connections > 0;
         let requests = proxy.request().is_some();
         let pending = proxy.call.is_some();
         let runs = proxy.runs();
@@ -215,14 +215,20 @@ impl Storm {
             (runs && requests && refusals, Action::Deny(p)),
             (runs && opens && !proxy.waiting, Action::Open(p)),
             (proxy.may_hand_over(), Action::HandOver(p)),
-            (runs && world.is_stormy() && proxy.waiting, Action::Leave(p)),
-            (runs && world.is_stormy() && proxy.served, Action::Close(p)),
+            (
+                runs && world.allows_faults() && proxy.waiting,
+                Action::Leave(p),
+            ),
+            (
+                runs && world.allows_faults() && proxy.served,
+                Action::Close(p),
+            ),
             (runs && pods.contains(&true), Action::Pods(p, true)),
             (runs && pods.contains(&false), Action::Pods(p, false)),
             (up && faults, Action::Crash(p)),
-            (!up && world.is_stormy(), Action::Start(p)),
+            (!up && world.allows_faults(), Action::Start(p)),
             (runs && faults, Action::Stop(p)),
-            (stopped && world.is_stormy(), Action::Continue(p)),
+            (stopped && world.allows_faults(), Action::Continue(p)),
         ];
         actions.extend(
             can.into_iter()
@@ -236,10 +242,10 @@ impl Storm {
     fn pods(&self, world: &World, proxy: &Proxy) -> Vec<bool> {
         let dialable = proxy.policy.dialable;
         let awake = world.deployment.replicas > 0;
-        let listed = awake || (world.is_stormy() && !proxy.has_quarantined());
+        let listed = awake || (world.allows_faults() && !proxy.has_quarantined());
         let next = [
             (!dialable && listed).then_some(true),
-            (dialable && (!awake || (self.free_pods && world.is_stormy()))).then_some(false),
+            (dialable && (!awake || (self.free_pods && world.allows_faults()))).then_some(false),
         ];
         next.into_iter().flatten().collect()
     }
@@ -313,7 +319,7 @@ impl Storm {
     }
 }
 
-impl Model for Storm {
+impl Model for Scenario {
     type State = World;
     type Action = Action;
 
@@ -322,14 +328,14 @@ impl Model for Storm {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.breach.is_some() || matches!(world.eras, Some(Eras { storm: 0, calm: 0 })) {
+        if world.breach.is_some() || matches!(world.steps, Some(Steps { faulty: 0, calm: 0 })) {
             return;
         }
         for p in 0..world.proxies.len() {
             self.actions_of(world, p, actions);
         }
         actions.extend(world.late.all().map(Action::ApplyLate));
-        if world.is_stormy() && world.left.touches > 0 {
+        if world.allows_faults() && world.left.touches > 0 {
             actions.push(Action::Touch);
         }
         if self.may_pass(world) {
@@ -346,14 +352,14 @@ impl Model for Storm {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = properties::rules();
-        if self.eras.is_some() {
+        if self.steps.is_some() {
             properties.push(properties::end());
         }
         if self.budget.faults > 0 && self.variant == Variant::Sound {
-            properties.extend(properties::sights());
+            properties.extend(properties::reachable_states());
         }
-        if self.budget.faults > 0 && self.budget.connections > 1 && self.eras.is_none() {
-            properties.extend(properties::rare_sights());
+        if self.budget.faults > 0 && self.budget.connections > 1 && self.steps.is_none() {
+            properties.extend(properties::rare_reachable_states());
         }
         properties
     }

@@ -5,7 +5,7 @@ use stateright::Property;
 use super::deployment::Breach;
 use super::proxy::{Call, Life, Proxy};
 use super::world::World;
-use super::{Eras, Storm};
+use super::{Scenario, Steps};
 use crate::cluster::{Outcome, Request};
 use crate::policy::Phase;
 
@@ -46,7 +46,7 @@ pub const BLIND: &str = "(6) no write of the scale follows a failed one before a
 const CALM_STEPS: u8 = 2;
 
 /// The invariants.
-pub fn rules() -> Vec<Property<Storm>> {
+pub fn rules() -> Vec<Property<Scenario>> {
     vec![
         Property::always(LEASE, |_, world: &World| {
             world.deployment.replicas > 0 || !world.proxies.iter().any(Proxy::holds_lease)
@@ -68,15 +68,15 @@ fn without(world: &World, breach: Breach) -> bool {
 
 /// (3) where every run ends. It is met in last states only, so that what the
 /// checker remembers of a path does not depend on which path it was.
-pub fn end() -> Property<Storm> {
+pub fn end() -> Property<Scenario> {
     Property::eventually(SERVED_IN_THE_END, |_, world: &World| {
-        matches!(world.eras, Some(Eras { storm: 0, calm: 0 })) && !world.somebody_waits()
+        matches!(world.steps, Some(Steps { faulty: 0, calm: 0 })) && !world.somebody_waits()
     })
 }
 
 /// That the model reaches what the rules are about, where one thing may go
 /// wrong.
-pub fn sights() -> Vec<Property<Storm>> {
+pub fn reachable_states() -> Vec<Property<Scenario>> {
     vec![
         Property::sometimes("the app is put to sleep", |_, world: &World| {
             any_call(world, |call| was_applied(call, 0))
@@ -127,7 +127,7 @@ pub fn sights() -> Vec<Property<Storm>> {
 }
 
 /// What takes two connections and all the time that there is.
-pub fn rare_sights() -> Vec<Property<Storm>> {
+pub fn rare_reachable_states() -> Vec<Property<Scenario>> {
     vec![
         Property::sometimes("both proxies hold a lease", |_, world: &World| {
             world.proxies.iter().all(Proxy::holds_lease)

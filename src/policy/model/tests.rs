@@ -11,7 +11,7 @@ use super::deployment::Variant;
 use super::properties::{BLIND, LEASE};
 use super::proxy::STEPS_PER_TTL;
 use super::world::World;
-use super::{ANY, Action, Budget, Eras, Storm};
+use super::{ANY, Action, Budget, Scenario, Steps};
 
 /// One connection, nothing goes wrong, everything is answered within the step.
 const FAIR: Budget = Budget {
@@ -30,11 +30,11 @@ const ROUGH: Budget = Budget {
 };
 
 /// From the start of both proxies, for as long as it may take.
-fn from_the_start(budget: Budget) -> Storm {
-    Storm {
+fn from_the_start(budget: Budget) -> Scenario {
+    Scenario {
         variant: Variant::Sound,
         budget,
-        eras: None,
+        steps: None,
         quiet: 0,
         late_reads: true,
         free_pods: false,
@@ -43,9 +43,9 @@ fn from_the_start(budget: Budget) -> Storm {
 
 /// From the moment at which both proxies may put the app to sleep, for so many
 /// steps, with calm ones after them.
-fn on_the_verge(storm: u8, budget: Budget) -> Storm {
-    Storm {
-        eras: Some(Eras { storm, calm: 3 }),
+fn on_the_verge(faulty: u8, budget: Budget) -> Scenario {
+    Scenario {
+        steps: Some(Steps { faulty, calm: 3 }),
         quiet: STEPS_PER_TTL,
         ..from_the_start(budget)
     }
@@ -57,9 +57,9 @@ pub fn is_full() -> bool {
 }
 
 /// Explores all of it, and says how much that was.
-fn holds(name: &str, storm: Storm) -> usize {
+fn holds(name: &str, scenario: Scenario) -> usize {
     let started = Instant::now();
-    let checker = storm
+    let checker = scenario
         .checker()
         .threads(thread::available_parallelism().map_or(1, usize::from))
         .finish_when(HasDiscoveries::AnyFailures)
@@ -82,9 +82,9 @@ fn holds(name: &str, storm: Storm) -> usize {
 }
 
 /// Sees to it that the checker finds the shortest way to break the rule.
-fn fails(rule: &'static str, storm: Storm) {
-    let variant = storm.variant;
-    let checker = storm
+fn fails(rule: &'static str, scenario: Scenario) {
+    let variant = scenario.variant;
+    let checker = scenario
         .checker()
         .finish_when(HasDiscoveries::AnyOf(BTreeSet::from([rule])))
         .spawn_bfs()
@@ -131,7 +131,10 @@ fn the_rules_hold_in_the_whole_of_the_large_bound() {
         return;
     }
     let started = Instant::now();
-    let states: usize = large().map(|(name, storm)| holds(name, storm)).iter().sum();
+    let states: usize = large()
+        .map(|(name, scenario)| holds(name, scenario))
+        .iter()
+        .sum();
     println!(
         "in all: {states} states in {:.1} s, in at most {} MiB of memory",
         started.elapsed().as_secs_f32(),
@@ -157,7 +160,7 @@ fn peak_memory_mib() -> u64 {
 ///   connections or a pod that fails;
 /// - writes by others and two faults, or such writes and a second connection,
 ///   save for one write within two steps of a sleep.
-fn large() -> [(&'static str, Storm); 9] {
+fn large() -> [(&'static str, Scenario); 9] {
     let busy = Budget {
         connections: ANY,
         faults: 1,
@@ -186,7 +189,7 @@ fn large() -> [(&'static str, Storm); 9] {
         connections: 2,
         ..ROUGH
     };
-    let with_pods = Storm {
+    let with_pods = Scenario {
         free_pods: true,
         ..from_the_start(Budget {
             delays: 0,
@@ -218,8 +221,8 @@ fn large() -> [(&'static str, Storm); 9] {
 
 // --- The protocol with a rule taken away ---
 
-fn broken(variant: Variant) -> Storm {
-    Storm {
+fn broken(variant: Variant) -> Scenario {
+    Scenario {
         variant,
         quiet: STEPS_PER_TTL,
         ..from_the_start(FAIR)
@@ -243,10 +246,10 @@ fn with_the_nonce_on_another_object_a_sleep_breaks_a_lease() {
 
 #[test]
 fn with_a_lease_that_is_counted_from_the_reply_a_sleep_breaks_it() {
-    let mut storm = broken(Variant::LeaseFromReply);
-    (storm.quiet, storm.late_reads) = (0, false);
-    storm.budget.delays = 2;
-    fails(LEASE, storm);
+    let mut scenario = broken(Variant::LeaseFromReply);
+    (scenario.quiet, scenario.late_reads) = (0, false);
+    scenario.budget.delays = 2;
+    fails(LEASE, scenario);
 }
 
 #[test]
@@ -255,15 +258,15 @@ fn with_a_conflict_that_is_sent_again_unjudged_a_sleep_breaks_a_lease() {
 }
 
 #[test]
-fn with_a_idle_check_on_what_was_seen_before_a_sleep_breaks_a_lease() {
+fn with_an_idle_check_on_what_was_seen_before_a_sleep_breaks_a_lease() {
     fails(LEASE, broken(Variant::NoFreshRead));
 }
 
 #[test]
 fn with_a_late_write_taken_for_none_another_is_sent_blindly() {
-    let mut storm = broken(Variant::LateMeansNever);
-    storm.budget.faults = 1;
-    fails(BLIND, storm);
+    let mut scenario = broken(Variant::LateMeansNever);
+    scenario.budget.faults = 1;
+    fails(BLIND, scenario);
 }
 
 #[test]

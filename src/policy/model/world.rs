@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use super::canonical::{self, TTL};
 use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
 use super::proxy::{Call, Effects, Proxy};
-use super::{Budget, Eras};
+use super::{Budget, Steps};
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 use crate::policy::Phase;
 
@@ -27,7 +27,7 @@ pub struct World {
     pub proxies: [Proxy; 2],
     pub late: Late,
     pub left: Budget,
-    pub eras: Option<Eras>,
+    pub steps: Option<Steps>,
     pub breach: Option<Breach>,
 }
 
@@ -39,7 +39,7 @@ impl Hash for World {
             proxies,
             late,
             left,
-            eras,
+            steps,
             breach,
         } = self;
         let mut hashes = proxies.each_ref().map(|proxy| {
@@ -48,7 +48,7 @@ impl Hash for World {
             hasher.finish()
         });
         hashes.sort_unstable();
-        (deployment, hashes, late, left, eras, breach).hash(state);
+        (deployment, hashes, late, left, steps, breach).hash(state);
     }
 }
 
@@ -153,8 +153,8 @@ impl Late {
 }
 
 impl World {
-    pub fn is_stormy(&self) -> bool {
-        self.eras.is_none_or(|eras| eras.storm > 0)
+    pub fn allows_faults(&self) -> bool {
+        self.steps.is_none_or(|steps| steps.faulty > 0)
     }
 
     /// The requests and answers on their way that a running proxy waits for.
@@ -175,10 +175,10 @@ impl World {
     }
 
     pub fn pass(&mut self) {
-        if let Some(eras) = &mut self.eras {
-            match eras.storm {
-                0 => eras.calm -= 1,
-                _ => eras.storm -= 1,
+        if let Some(steps) = &mut self.steps {
+            match steps.faulty {
+                0 => steps.calm -= 1,
+                _ => steps.faulty -= 1,
             }
         }
         self.proxies.iter_mut().for_each(Proxy::ages);

@@ -275,10 +275,10 @@ impl Fixture {
     }
 
     pub(super) fn changes(&mut self) -> Vec<Change> {
-        let said = |command| match command {
+        let change = |command| match command {
             Command::Report(change) => Some(change),
             _ => None,
         };
-        self.commands().into_iter().filter_map(said).collect()
+        self.commands().into_iter().filter_map(change).collect()
     }
 }

@@ -132,7 +132,7 @@ fn where_nothing_can_be_kept_a_proxy_without_others_sleeps_all_the_same() {
 
 #[test]
 fn a_wake_asks_for_the_count_before_the_sleep_also_after_a_restart() {
-    for (label, wakes_to_previous, shown, expected, is_said) in [
+    for (label, wakes_to_previous, shown, expected, is_logged) in [
         ("as kept", true, with_previous(scale(0, "7"), 3), 3, false),
         ("nothing is kept", true, scale(0, "7"), 1, true),
         (
@@ -148,7 +148,7 @@ fn a_wake_asks_for_the_count_before_the_sleep_also_after_a_restart() {
         fixture.answers(shown);
         fixture.commands();
         fixture.opens(1);
-        let said = Change::PreviousUnknown { replicas: 1 };
+        let expected_change = Change::PreviousUnknown { replicas: 1 };
         let commands = fixture.commands();
         let asked = format!("{:?}", write(expected, "7"));
         assert!(
@@ -156,8 +156,8 @@ fn a_wake_asks_for_the_count_before_the_sleep_also_after_a_restart() {
             "{label}: {commands:?}"
         );
         assert_eq!(
-            format!("{commands:?}").contains(&format!("{said:?}")),
-            is_said,
+            format!("{commands:?}").contains(&format!("{expected_change:?}")),
+            is_logged,
             "{label}"
         );
     }

@@ -134,7 +134,7 @@ fn where_renewing_is_forbidden_connections_are_let_through_without_a_lease_and_n
     fixture.opens(1);
     refuses_renewals(&mut fixture, LONG_ENOUGH * 2, |_| true);
     let changes = fixture.changes();
-    assert_eq!(said.last(), Some(&Change::LeaseLocation(None)));
+    assert_eq!(changes.last(), Some(&Change::LeaseLocation(None)));
     assert!(fixture.gate());
     assert!(!fixture.policy.has_lease(fixture.now), "it is counted");
     assert_eq!(fixture.policy.lease_left(fixture.now), Some(Duration::ZERO));

@@ -89,7 +89,7 @@ fn a_renewal_of_another_proxy_starts_the_idle_clock_again() {
 }
 
 #[test]
-fn a_idle_check_that_finds_another_mark_than_before_waits_another_ttl() {
+fn an_idle_check_that_finds_another_lease_token_than_before_waits_another_ttl() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL);
     fixture.commands();
@@ -165,7 +165,7 @@ fn the_longer_lease_of_another_proxy_is_respected_and_the_difference_is_said_onc
     }
     let changes = fixture.changes();
     let theirs = TTL * 3;
-    assert_eq!(said, [Change::OtherTtl { theirs }]);
+    assert_eq!(changes, [Change::OtherTtl { theirs }]);
     fixture.passes_quietly(TTL * 3 - MOMENT);
     assert_eq!(fixture.policy.phase, Phase::Awake);
     fixture.passes_quietly(MOMENT);
@@ -186,7 +186,7 @@ fn a_conflict_in_which_another_has_renewed_ends_the_sleep() {
 #[test]
 fn an_app_that_is_scaled_up_after_each_sleep_is_told_of_once_and_sleeps_ever_later() {
     let mut fixture = Fixture::asleep();
-    let mut said = Vec::new();
+    let mut changes = Vec::new();
     for (round, doublings) in [0, 0, 1, 2, 3, 4, 5, 5].into_iter().enumerate() {
         fixture.passes_quietly(POLL);
         fixture.answers(scale(1, "8"));
@@ -196,9 +196,9 @@ fn an_app_that_is_scaled_up_after_each_sleep_is_told_of_once_and_sleeps_ever_lat
         fixture.passes_quietly(MOMENT);
         assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle, "round {round}");
         fixture.answers(scale(0, "9"));
-        said.extend(fixture.changes());
+        changes.extend(fixture.changes());
     }
-    let set_backs = said
+    let set_backs = changes
         .iter()
         .filter(|change| matches!(change, Change::SetBack { .. }));
     assert_eq!(

@@ -10,7 +10,7 @@ use super::super::deployment::Variant;
 use super::super::proxy::{Proxy, STEPS_PER_TTL};
 use super::super::tests::is_full;
 use super::super::world::World;
-use super::super::{ANY, Action, Budget, Eras, Storm, properties};
+use super::super::{ANY, Action, Budget, Scenario, Steps, properties};
 use super::{NOW, STEP};
 use crate::backoff::Random;
 use crate::clock::Time;
@@ -32,8 +32,8 @@ fn forgetting_before_an_action_is_the_same_as_forgetting_after_it() {
     }
 }
 
-fn anything(variant: Variant) -> Storm {
-    Storm {
+fn anything(variant: Variant) -> Scenario {
+    Scenario {
         variant,
         budget: Budget {
             connections: ANY,
@@ -42,32 +42,32 @@ fn anything(variant: Variant) -> Storm {
             touches: ANY,
             refusals: ANY,
         },
-        eras: None,
+        steps: None,
         quiet: 0,
         late_reads: true,
         free_pods: true,
     }
 }
 
-fn walk(storm: &Storm, actions: u32, random: &mut Random) {
-    let mut whole = storm.begin((random.bits() % 2) as u32);
+fn walk(scenario: &Scenario, actions: u32, random: &mut Random) {
+    let mut whole = scenario.begin((random.bits() % 2) as u32);
     let mut canonical = whole.clone();
     for _ in 0..actions {
-        let possible = possible(storm, &whole);
+        let possible = possible(scenario, &whole);
         let Some(&action) = pick(&possible, random) else {
             return;
         };
-        remember(storm, &mut whole, action);
-        canonical = storm.next_state(&canonical, action).unwrap();
+        remember(scenario, &mut whole, action);
+        canonical = scenario.next_state(&canonical, action).unwrap();
         assert_eq!(forgetful(&whole), canonical, "after {action:?}");
         assert_eq!(forgetful(&canonical), canonical, "once more");
-        assert_eq!(verdicts(storm, &whole), verdicts(storm, &canonical));
+        assert_eq!(verdicts(scenario, &whole), verdicts(scenario, &canonical));
     }
 }
 
-fn possible(storm: &Storm, world: &World) -> Vec<Action> {
+fn possible(scenario: &Scenario, world: &World) -> Vec<Action> {
     let mut actions = Vec::new();
-    storm.actions(world, &mut actions);
+    scenario.actions(world, &mut actions);
     actions
 }
 
@@ -78,8 +78,8 @@ fn pick<'a>(actions: &'a [Action], random: &mut Random) -> Option<&'a Action> {
 }
 
 /// What becomes of a world that forgets nothing but names and chance.
-fn remember(storm: &Storm, world: &mut World, action: Action) {
-    storm.take(world, action);
+fn remember(scenario: &Scenario, world: &mut World, action: Action) {
+    scenario.take(world, action);
     world.rename();
     for proxy in &mut world.proxies {
         super::forget_chance(&mut proxy.policy);
@@ -94,9 +94,9 @@ fn forgetful(world: &World) -> World {
 }
 
 /// Whether each of the rules holds.
-fn verdicts(storm: &Storm, world: &World) -> Vec<bool> {
+fn verdicts(scenario: &Scenario, world: &World) -> Vec<bool> {
     let rules = properties::rules();
-    let holds = |rule: &stateright::Property<Storm>| (rule.condition)(storm, world);
+    let holds = |rule: &stateright::Property<Scenario>| (rule.condition)(scenario, world);
     rules.iter().map(holds).collect()
 }
 
@@ -114,23 +114,23 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
         touches: 1,
     };
     for variant in [Variant::Sound, Variant::NoRenew] {
-        let storm = Storm {
+        let scenario = Scenario {
             variant,
             budget,
-            eras: Some(Eras {
-                storm: 1,
+            steps: Some(Steps {
+                faulty: 1,
                 calm: 1 + faults,
             }),
             quiet: STEPS_PER_TTL,
             late_reads: true,
             free_pods: false,
         };
-        let canonical = reached(&storm, |world, action| {
-            storm.next_state(world, action).unwrap()
+        let canonical = reached(&scenario, |world, action| {
+            scenario.next_state(world, action).unwrap()
         });
-        let whole = reached(&storm, |world, action| {
+        let whole = reached(&scenario, |world, action| {
             let mut next = world.clone();
-            remember(&storm, &mut next, action);
+            remember(&scenario, &mut next, action);
             next
         });
         println!("{variant:?}: {} states", canonical.len());
@@ -139,13 +139,16 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
 }
 
 /// The canonical form of each state that is reached, and the verdicts on it.
-fn reached(storm: &Storm, next: impl Fn(&World, Action) -> World) -> BTreeSet<(u64, Vec<bool>)> {
-    let mut pending = storm.init_states();
+fn reached(
+    scenario: &Scenario,
+    next: impl Fn(&World, Action) -> World,
+) -> BTreeSet<(u64, Vec<bool>)> {
+    let mut pending = scenario.init_states();
     let mut met = HashSet::new();
     let mut reached = BTreeSet::new();
     while let Some(world) = pending.pop() {
-        reached.insert((hash(&forgetful(&world)), verdicts(storm, &world)));
-        let nexts = possible(storm, &world)
+        reached.insert((hash(&forgetful(&world)), verdicts(scenario, &world)));
+        let nexts = possible(scenario, &world)
             .into_iter()
             .map(|action| next(&world, action));
         pending.extend(nexts.filter(|next| met.insert(hash(next))));
