@@ -19,7 +19,7 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 const POLLS_PER_TTL: u32 = 5;
 
 /// The longest pause between two attempts at what is refused, while nobody waits.
-/// Permissions come back when an API server has started, or with a human's hand; until
+/// Permissions come back when an API server has started, or with an operator; until
 /// then a proxy may be unready.
 pub const POLL_FORBIDDEN: Duration = POLL;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::client::{Client, Reply, request};
 use support::sandbox::{
-    self, App, Endpoint, Manners, Misbehaviour, Options, Reception, Resource, Sandbox, Times,
+    self, App, Endpoint, Misbehaviour, Options, PodBehaviour, Reception, Resource, Sandbox, Times,
     WatchOrder, anything, on,
 };
 use support::streams::read_some;
@@ -449,15 +449,15 @@ fn pods_echo_and_answer_http_on_addresses_of_their_own() {
 #[test]
 fn pods_refuse_or_reset_while_listed_as_ready() {
     let (sandbox, address) = awake(Options::default());
-    sandbox.set_manners(Manners::Refuse);
+    sandbox.set_pod_behaviour(PodBehaviour::Refuse);
     assert_eq!(
         TcpStream::connect(address).unwrap_err().kind(),
         ErrorKind::ConnectionRefused
     );
-    sandbox.set_manners(Manners::Reset);
+    sandbox.set_pod_behaviour(PodBehaviour::Reset);
     let first = TcpStream::connect(address).and_then(|stream| read_some(&stream, &mut [0]));
     assert_eq!(first.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    sandbox.set_manners(Manners::Serve);
+    sandbox.set_pod_behaviour(PodBehaviour::Serve);
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"x").unwrap();
     stream.read_exact(&mut [0]).unwrap();

@@ -196,7 +196,7 @@ fn a_wake_asks_for_the_wake_count_and_a_sleep_takes_back_whatever_the_hpa_has_ma
 }
 
 #[test]
-fn a_human_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one() {
+fn an_operator_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one() {
     let sandbox = awake();
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
@@ -209,7 +209,7 @@ fn a_human_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one()
 }
 
 #[test]
-fn a_human_who_wakes_the_app_is_noticed_without_any_write() {
+fn an_operator_who_wakes_the_app_is_noticed_without_any_write() {
     let sandbox = asleep();
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     settle_asleep(&sandbox, &zpa);
@@ -249,21 +249,21 @@ fn with_a_target_it_goes_through_that_in_place_of_the_pods() {
 #[test]
 fn a_pod_that_is_ready_but_refuses_is_tried_until_it_accepts() {
     let sandbox = asleep();
-    sandbox.set_manners(sandbox::Manners::Refuse);
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Refuse);
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     zpa.expect_log("Connection refused");
-    sandbox.set_manners(sandbox::Manners::Serve);
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Serve);
     echo(&mut client, "at last");
 }
 
 #[test]
 fn a_pod_that_resets_before_any_byte_is_dialled_again() {
     let sandbox = awake();
-    sandbox.set_manners(sandbox::Manners::Reset);
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Reset);
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
     zpa.expect_log("broke off before the first byte");
-    sandbox.set_manners(sandbox::Manners::Serve);
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Serve);
     echo(&mut client, "at last");
 }

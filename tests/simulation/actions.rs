@@ -84,7 +84,7 @@ impl World<'_> {
     }
 
     pub(crate) fn recreate(&mut self, replicas: u32) {
-        self.scale_with(|deployment, now| deployment.scale(replicas, Who::Human, now));
+        self.scale_with(|deployment, now| deployment.scale(replicas, Who::Operator, now));
         self.deployment.exists = true;
     }
 

@@ -11,7 +11,7 @@ pub enum Who {
     /// The proxy with that process number.
     Proxy(usize),
     /// Somebody with kubectl.
-    Human,
+    Operator,
     /// A controller that applies what stands in a repository.
     GitOps,
     /// The HorizontalPodAutoscaler.
@@ -203,7 +203,7 @@ impl Deployment {
 
     /// It is deleted, and its tokens with it.
     pub fn delete(&mut self, at: Time) {
-        self.scale(0, Who::Human, at);
+        self.scale(0, Who::Operator, at);
         self.exists = false;
         self.condition.clear();
         self.annotation.clear();

@@ -48,7 +48,7 @@ pub enum ClientResult {
     Drained,
     /// Its pod has crashed.
     PodCrashed,
-    /// Its pod was killed by a human, or by a controller that is not ours.
+    /// Its pod was killed by an operator, or by a controller that is not ours.
     ScaledByOthers,
     /// A proxy with a shorter TTL has put the app to sleep that has seen no lease of
     /// its proxy, because other renewals have hidden them.

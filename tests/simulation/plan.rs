@@ -68,8 +68,8 @@ impl Action {
         let name = match self {
             Action::Connect(..) => return None,
             Action::Scale(_, Who::GitOps) => "GitOps reverts the scale",
-            Action::Scale(0, _) => "a human scales to 0",
-            Action::Scale(..) => "a human scales up",
+            Action::Scale(0, _) => "an operator scales to 0",
+            Action::Scale(..) => "an operator scales up",
             Action::Adjust(_) => "the HPA changes N",
             Action::Replace(..) => "Deployment deleted and made again",
             Action::Kill(..) => "kill -9 and restart",
@@ -310,7 +310,7 @@ impl Plan {
         let short = rng.between(ttl / 50, ttl / 2);
         let long = rng.between(ttl / 2, ttl * 2);
         match kind {
-            0 => Action::Scale(rng.pick(&[0, 0, 1, 2, 3]), Who::Human),
+            0 => Action::Scale(rng.pick(&[0, 0, 1, 2, 3]), Who::Operator),
             1 => Action::Scale(rng.pick(&[0, 1, 1, 3]), Who::GitOps),
             2 => Action::Adjust(1 + rng.below(5) as u32),
             3 => Action::Replace(short, rng.pick(&[0, 1, 2])),

@@ -74,7 +74,7 @@ fn a_poll_that_is_refused_while_asleep_costs_the_next_wake_nothing() {
         let refused = ms(11_000);
         let mut plan = Plan::quiet(1, 1, TTL)
             .with(TTL, Action::Hit(None, trouble, refused))
-            .with(TTL + refused + ms(1), Action::Scale(0, Who::Human))
+            .with(TTL + refused + ms(1), Action::Scale(0, Who::Operator))
             .with(TTL + refused + ms(2), Action::Connect(0, once()));
         plan.replicas = 0;
         assert_all_served(&play_well(&plan), 1, &format!("{trouble:?}"));

@@ -109,13 +109,13 @@ fn a_restart_needs_a_whole_ttl_before_it_sleeps() {
     }
 }
 
-// --- a human ---
+// --- an operator ---
 
 #[test]
-fn after_a_human_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
+fn after_an_operator_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
     let plan = Plan::quiet(1, 2, TTL)
         .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL)))
-        .with(ms(30_500), Action::Scale(0, Who::Human))
+        .with(ms(30_500), Action::Scale(0, Who::Operator))
         .with(ms(40_000), Action::Connect(1, once()));
     let end = play_well(&plan);
     assert_eq!(end.totals.told(ClientResult::ScaledByOthers), 1);
@@ -124,9 +124,9 @@ fn after_a_human_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
 }
 
 #[test]
-fn an_app_that_a_human_wakes_after_a_long_sleep_stays_awake_for_a_whole_ttl() {
+fn an_app_that_an_operator_wakes_after_a_long_sleep_stays_awake_for_a_whole_ttl() {
     let woken = TTL * 20;
-    let mut plan = Plan::quiet(1, 3, TTL).with(woken, Action::Scale(1, Who::Human));
+    let mut plan = Plan::quiet(1, 3, TTL).with(woken, Action::Scale(1, Who::Operator));
     plan.replicas = 0;
     let end = play_well(&plan);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use support::sandbox::{
-    Endpoint, Manners, Misbehaviour, Options, Sandbox, Times, WatchOrder, anything, on,
+    Endpoint, Misbehaviour, Options, PodBehaviour, Sandbox, Times, WatchOrder, anything, on,
 };
 use zpa::backoff::Random;
 
@@ -84,8 +84,8 @@ impl Faults {
                 sleep_until(until);
                 sandbox.set_start_delay(Options::default().start_delay.unwrap_or_default());
             }
-            Faults::Refusing => behave(sandbox, Manners::Refuse, until),
-            Faults::Resetting => behave(sandbox, Manners::Reset, until),
+            Faults::Refusing => behave(sandbox, PodBehaviour::Refuse, until),
+            Faults::Resetting => behave(sandbox, PodBehaviour::Reset, until),
             Faults::BlackHole => {
                 let hole = Hole::dig();
                 let listed = Endpoint::ready("hole", hole.address);
@@ -127,15 +127,15 @@ impl Faults {
     }
 }
 
-/// Gives the pods bad manners, and good ones again in between.
-fn behave(sandbox: &Sandbox, manners: Manners, until: Instant) {
+/// Gives the pods faulty behaviour, and the normal one in between.
+fn behave(sandbox: &Sandbox, behaviour: PodBehaviour, until: Instant) {
     repeat(until, |time| {
-        sandbox.set_manners(match time % 4 {
-            3 => Manners::Serve,
-            _ => manners,
+        sandbox.set_pod_behaviour(match time % 4 {
+            3 => PodBehaviour::Serve,
+            _ => behaviour,
         });
     });
-    sandbox.set_manners(Manners::Serve);
+    sandbox.set_pod_behaviour(PodBehaviour::Serve);
 }
 
 /// An address that does not answer: its queue is full, so that the kernel drops

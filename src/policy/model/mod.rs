@@ -44,7 +44,7 @@
 //! - The generation: no answer shows it, so that a sleep and a wake between two
 //!   looks are noticed by nobody.
 //! - More proxies than two.
-//! - 404, 429, a human's hand on the scale, and proxies with unequal TTLs; these are in
+//! - 404, 429, an operator on the scale, and proxies with unequal TTLs; these are in
 //!   the tests of the policy.
 //! - A refusal is believed after 4 s instead of 30: less than a TTL, as it is with all
 //!   but the shortest TTLs.

@@ -23,7 +23,7 @@ fn steps_from_one_number_to_another_are_no_sign_of_use() {
 }
 
 #[test]
-fn a_human_scales_to_zero_under_live_connections_and_the_next_one_wakes() {
+fn an_operator_scales_to_zero_under_live_connections_and_the_next_one_wakes() {
     let mut fixture = Fixture::awake();
     fixture.opens(1);
     fixture.grants(1);

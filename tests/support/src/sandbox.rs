@@ -13,7 +13,7 @@
 //! dropped. It knows nothing of the program under test.
 //!
 //! ```text
-//! sandbox      what tests start, wait for and read     human     the levers that tests pull
+//! sandbox      what tests start, wait for and read     controls  the controls of tests
 //! server       connections, TLS                        faults    misbehaviour on cue
 //! http         messages                                state     the lock, the log
 //! api, patch   requests to answers                     watch     streams of events
@@ -29,12 +29,12 @@
 mod acceptor;
 mod api;
 mod controller;
+mod controls;
 mod credentials;
 mod discovery;
 mod endpoints;
 mod faults;
 mod http;
-mod human;
 mod json_patch;
 mod objects;
 mod pages;
@@ -65,7 +65,7 @@ pub use {
     endpoints::Endpoint,
     faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
     objects::{PORT_NAME, SERVICE_PORT},
-    pods::{App, Manners, PodServer},
+    pods::{App, PodBehaviour, PodServer},
     state::{Exchange, Reception, State},
     store::Resource,
     workloads::Workload,
@@ -293,7 +293,7 @@ impl Sandbox {
     pub fn server_at(&self, address: SocketAddr, name: &str, app: App) -> PodServer {
         let server = PodServer::reserve(address, name, app, &self.threads);
         let server = server.and_then(|mut server| {
-            server.open(Manners::Serve)?;
+            server.open(PodBehaviour::Serve)?;
             Ok(server)
         });
         server.unwrap_or_else(|error| panic!("{address} cannot be bound: {error}"))
@@ -329,7 +329,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         endpoint_lag: options.endpoint_lag,
         publishing: endpoints::Publishing::default(),
         quota_exceeded: false,
-        manners: Manners::Serve,
+        behaviour: PodBehaviour::Serve,
     };
     let namespace = options.namespace.clone();
     let mut store = store::Store::new(&namespace);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint, Publishing};
 use super::objects;
-use super::pods::{App, Manners, PodServer, Subnet};
+use super::pods::{App, PodBehaviour, PodServer, Subnet};
 use super::store::{Resource, Store, suffix, timestamp, uid};
 use super::workloads::{Counts, Workload};
 
@@ -39,7 +39,7 @@ pub struct Plan {
     /// Whether a quota allows no pod.
     pub quota_exceeded: bool,
     /// How new pods treat those who connect.
-    pub manners: Manners,
+    pub behaviour: PodBehaviour,
 }
 
 /// A pod of the object that is scaled.
@@ -259,7 +259,7 @@ impl Controller {
 
     /// Pods get ready, and pods end.
     fn age(&mut self, now: Instant) -> io::Result<()> {
-        let (delay, manners) = (self.plan.start_delay, self.plan.manners);
+        let (delay, behaviour) = (self.plan.start_delay, self.plan.behaviour);
         let due = |pod: &Pod| delay.is_some_and(|delay| pod.created + delay <= now);
         let (mut changed, mut opened) = (false, Ok(()));
         for pod in self
@@ -267,7 +267,7 @@ impl Controller {
             .iter_mut()
             .filter(|p| !p.ready && p.ends.is_none() && due(p))
         {
-            let answer = pod.server.open(manners);
+            let answer = pod.server.open(behaviour);
             pod.ready = answer.is_ok();
             changed |= pod.ready;
             opened = opened.and(answer);

@@ -29,7 +29,7 @@ pub enum App {
 
 /// How a pod treats those who connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manners {
+pub enum PodBehaviour {
     /// Accepts and serves.
     Serve,
     /// Refuses, whatever the endpoints say.
@@ -48,7 +48,7 @@ struct Clients {
     name: String,
     app: App,
     threads: Threads,
-    manners: Mutex<Manners>,
+    behaviour: Mutex<PodBehaviour>,
     accepted: AtomicU64,
     open: Mutex<Open>,
 }
@@ -74,7 +74,7 @@ impl PodServer {
             name: name.to_owned(),
             app,
             threads: threads.clone(),
-            manners: Mutex::new(Manners::Serve),
+            behaviour: Mutex::new(PodBehaviour::Serve),
             accepted: AtomicU64::new(0),
             open: Mutex::default(),
         });
@@ -88,14 +88,14 @@ impl PodServer {
         self.acceptor.address()
     }
 
-    /// Starts serving, in the manner given. Fails for want of descriptors.
-    pub fn open(&mut self, manners: Manners) -> io::Result<()> {
+    /// Starts serving, with that behaviour. Fails for want of descriptors.
+    pub fn open(&mut self, behaviour: PodBehaviour) -> io::Result<()> {
         *self
             .clients
-            .manners
+            .behaviour
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = manners;
-        if manners == Manners::Refuse {
+            .unwrap_or_else(PoisonError::into_inner) = behaviour;
+        if behaviour == PodBehaviour::Refuse {
             self.acceptor.close();
             return Ok(());
         }
@@ -140,7 +140,12 @@ impl Clients {
 
     fn admit(self: &Arc<Self>, stream: TcpStream) {
         let id = self.accepted.fetch_add(1, Ordering::SeqCst);
-        if *self.manners.lock().unwrap_or_else(PoisonError::into_inner) == Manners::Reset {
+        if *self
+            .behaviour
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            == PodBehaviour::Reset
+        {
             return reset_on_close(&stream);
         }
         let stream = Arc::new(stream);
@@ -167,14 +172,14 @@ fn serve(app: App, name: &str, stream: &TcpStream) -> io::Result<()> {
         App::Sink => drop(io::copy(&mut &*stream, &mut io::sink())?),
         App::Source(bytes) => drop(io::copy(&mut io::repeat(0).take(bytes), &mut &*stream)?),
     }
-    if doomed(stream) {
+    if is_reset_pending(stream) {
         return Ok(()); // A FIN first would tell the client of an orderly end.
     }
     stream.shutdown(Shutdown::Write)
 }
 
 /// Whether [`PodServer::reset_connections`] has been here.
-fn doomed(stream: &TcpStream) -> bool {
+fn is_reset_pending(stream: &TcpStream) -> bool {
     SockRef::from(stream)
         .linger()
         .is_ok_and(|linger| linger == Some(Duration::ZERO))

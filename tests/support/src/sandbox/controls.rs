@@ -1,5 +1,5 @@
 //! What people and other controllers do to a cluster, and what goes wrong
-//! with it: the levers of a [`Sandbox`].
+//! with it: the controls of a [`Sandbox`].
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::credentials::{Authority, new_token};
 use super::endpoints::{self, Endpoint, Publishing};
 use super::faults::{Misbehaviour, Pattern, Times, WatchOrder};
 use super::objects;
-use super::pods::Manners;
+use super::pods::PodBehaviour;
 use super::state::{Connection, Reception, State};
 use super::store::{Resource, Store};
 use super::{Options, Sandbox};
@@ -65,12 +65,12 @@ impl Sandbox {
 
     /// Changes how pods treat those who connect: the ready ones and all to
     /// come. The endpoints don't tell.
-    pub fn set_manners(&self, manners: Manners) {
+    pub fn set_pod_behaviour(&self, behaviour: PodBehaviour) {
         self.shared.change(|state| {
-            state.controller.plan.manners = manners;
+            state.controller.plan.behaviour = behaviour;
             for pod in state.controller.pods.iter_mut().filter(|pod| pod.ready) {
                 // One that cannot open is not ready, and tried again.
-                pod.ready = pod.server.open(manners).is_ok();
+                pod.ready = pod.server.open(behaviour).is_ok();
             }
         });
     }
