@@ -11,7 +11,7 @@ use support::process::{Busy, Memory, Process, kernel_memory, watch};
 
 use crate::load::{exchange, probe};
 use crate::network::Place;
-use crate::proxies::{Kind, Way};
+use crate::proxies::{Contender, Kind};
 use crate::report::{Table, number};
 use crate::{Plan, Result};
 
@@ -90,21 +90,24 @@ impl Setup {
 pub fn measure(plan: &Plan) -> Result<Table> {
     let setup = Setup::make(plan)?;
     let time = plan.choose(Duration::from_secs(5), Duration::from_secs(1));
-    let kernel_direct = kernel_of(&Way::direct(&Place::Loopback)?, setup.connections)?;
-    let mut ways = Way::zpas(&Place::Loopback, setup.servers())?;
-    for kind in plan.rivals(&[Kind::HaProxy, Kind::Nginx]) {
-        ways.extend(Way::rival(&Place::Loopback, kind, setup.servers(), setup.connections)?.ok());
+    let kernel_direct = kernel_of(&Contender::direct(&Place::Loopback)?, setup.connections)?;
+    let mut contenders = Contender::zpas(&Place::Loopback, setup.servers())?;
+    for kind in plan.other_proxies(&[Kind::HaProxy, Kind::Nginx]) {
+        contenders.extend(
+            Contender::other_proxy(&Place::Loopback, kind, setup.servers(), setup.connections)?
+                .ok(),
+        );
     }
-    let all: Result<Vec<Findings>> = ways
+    let all: Result<Vec<Findings>> = contenders
         .iter()
-        .map(|way| {
-            let findings = measure_one(way, setup.connections, kernel_direct, time);
-            findings.map_err(|e| format!("idle: {}: {e}", way.name).into())
+        .map(|contender| {
+            let findings = measure_one(contender, setup.connections, kernel_direct, time);
+            findings.map_err(|e| format!("idle: {}: {e}", contender.name).into())
         })
         .collect();
     let all = all?;
     let mut head = vec![format!("{} idle connections", setup.connections)];
-    head.extend(ways.iter().map(|way| way.name.clone()));
+    head.extend(contenders.iter().map(|contender| contender.name.clone()));
     let mut table = Table::new(head);
     for (label, cell) in lines() {
         let cells = all.iter().map(cell);
@@ -117,27 +120,27 @@ pub fn measure(plan: &Plan) -> Result<Table> {
 }
 
 /// What the kernel takes for connections without a proxy.
-fn kernel_of(way: &Way, connections: usize) -> Result<f64> {
+fn kernel_of(contender: &Contender, connections: usize) -> Result<f64> {
     let before = kernel_memory();
-    let clients = open(way.address, connections)?;
+    let clients = open(contender.address, connections)?;
     let kernel = kernel_memory() - before;
     close(clients);
     Ok(kernel)
 }
 
 fn measure_one(
-    way: &Way,
+    contender: &Contender,
     connections: usize,
     kernel_direct: f64,
     time: Duration,
 ) -> Result<Findings> {
-    let process = way.process().ok_or("nobody to measure")?;
+    let process = contender.process().ok_or("nobody to measure")?;
     let fresh = process.memory()?;
     let idle_descriptors = process.descriptors()?;
-    drop(probe(way.address)?);
+    drop(probe(contender.address)?);
     let before = holdings_at_rest(process, idle_descriptors)?;
     let kernel_before = kernel_memory();
-    let mut clients = open(way.address, connections)?;
+    let mut clients = open(contender.address, connections)?;
     // First, because to look into /proc makes the kernel remember what was seen.
     let kernel = kernel_memory() - kernel_before;
     let open = Holdings::of(process)?;

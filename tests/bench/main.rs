@@ -25,7 +25,7 @@
 //! rows          what is measured      load      the clients
 //! proxies       who stands between    server    the server
 //! protocol      what they say         turns     who of many is next
-//! cores         which to run on       others    what else the machine did
+//! cores         which to run on       other_load what else the machine did
 //! stats         medians               report    tables
 //! numbers       where they go
 //! ```
@@ -36,7 +36,7 @@ mod load;
 mod network;
 mod network_rows;
 mod numbers;
-mod others;
+mod other_load;
 mod protocol;
 mod proxies;
 mod ratios;
@@ -71,7 +71,7 @@ struct Plan {
     /// Parts and rows; empty: all.
     chosen: Vec<String>,
     /// Whom to compare with; empty: all.
-    rivals: Vec<Kind>,
+    other_proxies: Vec<Kind>,
 }
 
 impl Plan {
@@ -80,12 +80,13 @@ impl Plan {
         let words = std::env::args()
             .skip(1)
             .filter(|word| !word.starts_with("--"));
-        let rival = |word: &String| Kind::ALL.into_iter().find(|kind| kind.word() == word);
-        let (rivals, chosen): (Vec<_>, Vec<_>) = words.partition(|word| rival(word).is_some());
+        let other = |word: &String| Kind::ALL.into_iter().find(|kind| kind.word() == word);
+        let (other_proxies, chosen): (Vec<_>, Vec<_>) =
+            words.partition(|word| other(word).is_some());
         Plan {
             quick: is_set("QUICK"),
             chosen,
-            rivals: rivals.iter().filter_map(rival).collect(),
+            other_proxies: other_proxies.iter().filter_map(other).collect(),
         }
     }
 
@@ -97,9 +98,9 @@ impl Plan {
         let known: Vec<&str> = PARTS.into_iter().chain(rows).collect();
         let is_unknown = |word: &&String| !known.contains(&word.as_str());
         if let Some(word) = self.chosen.iter().find(is_unknown) {
-            let rivals = Kind::ALL.map(Kind::word).join(", ");
+            let other_proxies = Kind::ALL.map(Kind::word).join(", ");
             let known = known.join(", ");
-            return Err(format!("there is no {word}, but {known}; {rivals}").into());
+            return Err(format!("there is no {word}, but {known}; {other_proxies}").into());
         }
         match numbers::objection(self).filter(|_| numbers::are_wanted()) {
             Some(objection) => Err(objection.into()),
@@ -113,8 +114,9 @@ impl Plan {
     }
 
     /// Those of `kinds` that are to be compared with.
-    fn rivals(&self, kinds: &[Kind]) -> Vec<Kind> {
-        let wanted = |kind: &&Kind| self.rivals.is_empty() || self.rivals.contains(kind);
+    fn other_proxies(&self, kinds: &[Kind]) -> Vec<Kind> {
+        let wanted =
+            |kind: &&Kind| self.other_proxies.is_empty() || self.other_proxies.contains(kind);
         kinds.iter().filter(wanted).copied().collect()
     }
 

@@ -23,7 +23,7 @@ pub fn objection(plan: &Plan) -> Option<&'static str> {
     if plan.quick {
         return Some("a quick run is too rough to be written down");
     }
-    if !plan.chosen.is_empty() || !plan.rivals.is_empty() {
+    if !plan.chosen.is_empty() || !plan.other_proxies.is_empty() {
         return Some("what is written down has everything, so everything must be measured");
     }
     (builds().len() > 1).then_some("what is written down has but one build")

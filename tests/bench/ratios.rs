@@ -1,6 +1,6 @@
 //! How `zpa` compares, one line for each thing that is measured.
 
-use crate::proxies::{Role, Way};
+use crate::proxies::{Contender, Role};
 use crate::relay::Measured;
 use crate::report::{Table, number};
 use crate::rows::{Better, Metric};
@@ -11,7 +11,7 @@ pub struct Ratios {
     /// The ways by number.
     direct: usize,
     zpa: usize,
-    rivals: Vec<usize>,
+    other_proxies: Vec<usize>,
     builds: Vec<usize>,
     names: Vec<String>,
     table: Table,
@@ -20,13 +20,19 @@ pub struct Ratios {
 }
 
 impl Ratios {
-    pub fn new(ways: &[Way]) -> Ratios {
+    pub fn new(contenders: &[Contender]) -> Ratios {
         let all = |is: fn(Role) -> bool| {
-            let found = ways.iter().enumerate().filter(move |(_, way)| is(way.role));
+            let found = contenders
+                .iter()
+                .enumerate()
+                .filter(move |(_, contender)| is(contender.role));
             found.map(|(n, _)| n).collect::<Vec<usize>>()
         };
         let builds = all(|role| role == Role::Build);
-        let names: Vec<String> = ways.iter().map(|way| way.name.clone()).collect();
+        let names: Vec<String> = contenders
+            .iter()
+            .map(|contender| contender.name.clone())
+            .collect();
         let mut head: Vec<String> = [
             "`zpa` compared",
             "zpa",
@@ -44,7 +50,7 @@ impl Ratios {
         Ratios {
             direct: all(|role| role == Role::Direct)[0],
             zpa: all(|role| role == Role::Zpa)[0],
-            rivals: all(|role| matches!(role, Role::Rival(_))),
+            other_proxies: all(|role| matches!(role, Role::OtherProxy(_))),
             builds,
             names,
             table: Table::new(head),
@@ -84,7 +90,7 @@ impl Ratios {
     }
 
     fn cells(&self, measured: &Measured, n: usize, metric: &Metric) -> Vec<String> {
-        let median = |way| Summary::of(measured.values(way, n)).median;
+        let median = |contender| Summary::of(measured.values(contender, n)).median;
         let mut cells = vec![
             format!("{}: {}", measured.row.label, metric.unit),
             number(median(self.zpa)),
@@ -106,12 +112,12 @@ impl Ratios {
         cells
     }
 
-    /// The rival against which `zpa` does worst.
+    /// The other proxy against which `zpa` does worst.
     fn best(&self, measured: &Measured, n: usize, better: Better) -> Option<usize> {
-        let gain = |rival: usize| self.gain(measured, n, better, rival).median;
-        let there = self.rivals.iter().copied();
+        let gain = |other: usize| self.gain(measured, n, better, other).median;
+        let there = self.other_proxies.iter().copied();
         there
-            .filter(|&rival| gain(rival).is_finite())
+            .filter(|&other| gain(other).is_finite())
             .min_by(|&a, &b| gain(a).total_cmp(&gain(b)))
     }
 

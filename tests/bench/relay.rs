@@ -8,8 +8,8 @@ use crate::cores::OneCore;
 use crate::load::Load;
 use crate::network::{Network, Place};
 use crate::network_rows::{NETWORK_ROWS, NetworkRow};
-use crate::others::Others;
-use crate::proxies::{Kind, Missing, Role, Way, builds};
+use crate::other_load::OtherLoad;
+use crate::proxies::{Contender, Kind, Missing, Role, builds};
 use crate::ratios::Ratios;
 use crate::report::{Table, number};
 use crate::rows::{ROWS, Row, Sample};
@@ -32,13 +32,15 @@ pub fn rows(plan: &Plan) -> Vec<Row> {
 /// Nothing of a way that does not take part.
 pub struct Measured {
     pub row: Row,
-    pub ways: Vec<Vec<Vec<f64>>>,
+    pub contenders: Vec<Vec<Vec<f64>>>,
 }
 
 impl Measured {
     /// A metric of a way in each round.
-    pub fn values(&self, way: usize, metric: usize) -> impl Iterator<Item = f64> {
-        self.ways[way].iter().map(move |round| round[metric])
+    pub fn values(&self, contender: usize, metric: usize) -> impl Iterator<Item = f64> {
+        self.contenders[contender]
+            .iter()
+            .map(move |round| round[metric])
     }
 }
 
@@ -60,26 +62,26 @@ pub fn network_rows(plan: &Plan) -> Vec<NetworkRow> {
 }
 
 /// Direct, through `zpa`, and through the others; and which of those are not there.
-fn all_ways(plan: &Plan, place: &Place) -> Result<(Vec<Way>, Vec<Missing>)> {
-    let mut ways = vec![Way::direct(place)?];
-    ways.extend(Way::zpas(place, 1)?);
+fn all_contenders(plan: &Plan, place: &Place) -> Result<(Vec<Contender>, Vec<Missing>)> {
+    let mut contenders = vec![Contender::direct(place)?];
+    contenders.extend(Contender::zpas(place, 1)?);
     let mut missing = Vec::new();
-    for kind in plan.rivals(&Kind::ALL) {
-        match Way::rival(place, kind, 1, CONNECTIONS)? {
-            Ok(way) => ways.push(way),
+    for kind in plan.other_proxies(&Kind::ALL) {
+        match Contender::other_proxy(place, kind, 1, CONNECTIONS)? {
+            Ok(contender) => contenders.push(contender),
             Err(why) => missing.push(why),
         }
     }
-    Ok((ways, missing))
+    Ok((contenders, missing))
 }
 
 /// Measures the rows on a network.
 pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Result<Tables> {
     let place = Place::Network(network);
-    let (ways, _) = all_ways(plan, &place)?;
+    let (contenders, _) = all_contenders(plan, &place)?;
     let mut head = vec!["on a network, medians of the rounds".to_owned()];
-    head.extend(ways.iter().map(|way| way.name.clone()));
-    let (mut table, mut ratios) = (Table::new(head), Ratios::new(&ways));
+    head.extend(contenders.iter().map(|contender| contender.name.clone()));
+    let (mut table, mut ratios) = (Table::new(head), Ratios::new(&contenders));
     for it in rows {
         let name = it.row.name;
         if let Err(why) = place.set(it.distance) {
@@ -87,7 +89,7 @@ pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Re
             continue;
         }
         let (rounds, time) = plan.choose((it.rounds, it.time), (1, it.time / 15));
-        let measured = run_row(&it.row, &ways, &place, rounds, time);
+        let measured = run_row(&it.row, &contenders, &place, rounds, time);
         let measured = measured.map_err(|error| format!("{name}: {error}"))?;
         table.add(cells(&measured));
         ratios.add(&measured);
@@ -107,14 +109,14 @@ pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Re
 /// Measures the rows.
 pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
     let place = Place::Loopback;
-    let (ways, missing) = all_ways(plan, &place)?;
+    let (contenders, missing) = all_contenders(plan, &place)?;
     let rounds = plan.choose(10, 2);
     let time = Duration::from_millis(plan.choose(700, 150));
-    let mut table = table(&ways, rounds);
-    let mut ratios = Ratios::new(&ways);
-    let others = Others::watch(&ways)?;
+    let mut table = table(&contenders, rounds);
+    let mut ratios = Ratios::new(&contenders);
+    let others = OtherLoad::watch(&contenders)?;
     for row in rows {
-        let measured = run_row(row, &ways, &place, rounds, time)
+        let measured = run_row(row, &contenders, &place, rounds, time)
             .map_err(|error| format!("{}: {error}", row.name))?;
         table.add(cells(&measured));
         ratios.add(&measured);
@@ -127,7 +129,7 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
     );
     // The kernel counts its own time by ticks and that of processes exactly, so
     // that on a quiet machine the difference may be less than nothing.
-    let share = others.share(&ways)?;
+    let share = others.share(&contenders)?;
     if share > 0.0 {
         let percent = share * 100.0;
         table.note(&format!(
@@ -151,47 +153,48 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
 /// Each way's samples, in rounds that begin with another way each time.
 fn run_row(
     row: &Row,
-    ways: &[Way],
+    contenders: &[Contender],
     place: &Place,
     rounds: usize,
     time: Duration,
 ) -> Result<Measured> {
     let mut measured = Measured {
         row: *row,
-        ways: vec![Vec::new(); ways.len()],
+        contenders: vec![Vec::new(); contenders.len()],
     };
-    let takes_part = |way: &usize| match ways[*way].role {
-        Role::Rival(kind) => row.suits(kind),
+    let takes_part = |contender: &usize| match contenders[*contender].role {
+        Role::OtherProxy(kind) => row.suits(kind),
         _ => true,
     };
-    let mut order: Vec<usize> = (0..ways.len()).filter(takes_part).collect();
+    let mut order: Vec<usize> = (0..contenders.len()).filter(takes_part).collect();
     for _ in 0..rounds {
         for &n in &order {
-            let way = &ways[n];
-            let sample = sample(row, way, place, time).map_err(|e| format!("{}: {e}", way.name))?;
+            let contender = &contenders[n];
+            let sample = sample(row, contender, place, time)
+                .map_err(|e| format!("{}: {e}", contender.name))?;
             let values = row.metrics.iter().map(|metric| (metric.of)(&sample));
-            measured.ways[n].push(values.collect());
+            measured.contenders[n].push(values.collect());
         }
         order.rotate_left(1);
     }
     Ok(measured)
 }
 
-fn sample(row: &Row, way: &Way, place: &Place, time: Duration) -> Result<Sample> {
+fn sample(row: &Row, contender: &Contender, place: &Place, time: Duration) -> Result<Sample> {
     let _core = if row.one_core {
-        Some(OneCore::share(way.process())?)
+        Some(OneCore::share(contender.process())?)
     } else {
         None
     };
-    let (address, groups) = (way.address, row.groups);
+    let (address, groups) = (contender.address, row.groups);
     let mut load = place.of_clients(|| Load::open(address, groups))?;
-    let before = way.cpu_seconds()?;
+    let before = contender.cpu_seconds()?;
     // On loopback for the ports' sake, again.
     let reconnects = groups.iter().any(|group| group.reconnect);
     let is_short = reconnects && matches!(place, Place::Loopback);
     let time = if is_short { time / 2 } else { time };
     let (groups, elapsed) = place.of_clients(|| load.run(time))?;
-    let cpu_seconds = way.cpu_seconds()? - before;
+    let cpu_seconds = contender.cpu_seconds()? - before;
     drop(load);
     thread::sleep(REST);
     Ok(Sample {
@@ -201,16 +204,16 @@ fn sample(row: &Row, way: &Way, place: &Place, time: Duration) -> Result<Sample>
     })
 }
 
-fn table(ways: &[Way], rounds: usize) -> Table {
+fn table(contenders: &[Contender], rounds: usize) -> Table {
     let mut head = vec![format!("relay, medians of {rounds} rounds")];
-    head.extend(ways.iter().map(|way| way.name.clone()));
+    head.extend(contenders.iter().map(|contender| contender.name.clone()));
     Table::new(head)
 }
 
 fn cells(measured: &Measured) -> Vec<String> {
     let metrics = 0..measured.row.metrics.len();
-    let cell = |way| {
-        let summary = |metric| Summary::of(measured.values(way, metric));
+    let cell = |contender| {
+        let summary = |metric| Summary::of(measured.values(contender, metric));
         let all = metrics.clone().map(summary).enumerate().filter_map(shown);
         let shown: Vec<String> = all.collect();
         if shown.is_empty() {
@@ -220,7 +223,7 @@ fn cells(measured: &Measured) -> Vec<String> {
         }
     };
     let mut cells = vec![measured.row.title()];
-    cells.extend((0..measured.ways.len()).map(cell));
+    cells.extend((0..measured.contenders.len()).map(cell));
     cells
 }
 

@@ -91,7 +91,7 @@ pub fn factor(value: f64) -> String {
 }
 
 /// What everything was measured on.
-pub fn machine(quick: bool, rivals: &[String]) -> String {
+pub fn machine(quick: bool, other_proxies: &[String]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease");
     let control = read("/proc/sys/net/ipv4/tcp_congestion_control");
@@ -107,6 +107,9 @@ pub fn machine(quick: bool, rivals: &[String]) -> String {
         ""
     };
     let (kernel, control) = (kernel.trim(), control.trim());
-    let rivals: String = rivals.iter().map(|rival| format!(", {rival}")).collect();
-    format!("Linux {kernel}, {model}, {cores} cores, loopback, {control}{rivals}.{kind}\n")
+    let other_proxies: String = other_proxies
+        .iter()
+        .map(|other| format!(", {other}"))
+        .collect();
+    format!("Linux {kernel}, {model}, {cores} cores, loopback, {control}{other_proxies}.{kind}\n")
 }

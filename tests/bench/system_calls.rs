@@ -12,7 +12,7 @@ use support::process::Process;
 
 use crate::load::{Group, Load, MESSAGE_BYTES, Outcome};
 use crate::network::Place;
-use crate::proxies::{Kind, Role, Way};
+use crate::proxies::{Contender, Kind, Role};
 use crate::report::{Table, factor, number};
 use crate::{Plan, Result};
 
@@ -70,17 +70,17 @@ const TASKS: [Task; 6] = [
 
 /// Counts; the table, or why there is none.
 pub fn measure(plan: &Plan) -> Result<Table> {
-    let mut ways = Way::zpas(&Place::Loopback, 1)?;
-    for kind in plan.rivals(&[Kind::HaProxy, Kind::HaProxyTuned, Kind::Nginx]) {
-        ways.extend(Way::rival(&Place::Loopback, kind, 1, CONNECTIONS)?.ok());
+    let mut contenders = Contender::zpas(&Place::Loopback, 1)?;
+    for kind in plan.other_proxies(&[Kind::HaProxy, Kind::HaProxyTuned, Kind::Nginx]) {
+        contenders.extend(Contender::other_proxy(&Place::Loopback, kind, 1, CONNECTIONS)?.ok());
     }
     let mut head = vec!["system calls for each".to_owned()];
-    head.extend(ways.iter().map(|way| way.name.clone()));
+    head.extend(contenders.iter().map(|contender| contender.name.clone()));
     head.push("`zpa` is better by".to_owned());
     let mut table = Table::new(head);
     let time = Duration::from_millis(plan.choose(500, 100));
     for task in &TASKS {
-        match row(task, &ways, time)? {
+        match row(task, &contenders, time)? {
             Ok(row) => table.add(row),
             Err(why) => {
                 table.note(&why);
@@ -97,18 +97,18 @@ pub fn measure(plan: &Plan) -> Result<Table> {
 }
 
 /// The cells of a task, or why nothing can be counted.
-fn row(task: &Task, ways: &[Way], time: Duration) -> Result<Counted<Vec<String>>> {
+fn row(task: &Task, contenders: &[Contender], time: Duration) -> Result<Counted<Vec<String>>> {
     let mut cells = vec![task.label.to_owned()];
     let (mut zpa, mut best) = (f64::NAN, f64::NAN);
-    for way in ways {
-        let calls = match count(task, way, time)? {
+    for contender in contenders {
+        let calls = match count(task, contender, time)? {
             Ok(calls) => calls,
             Err(why) => return Ok(Err(why)),
         };
         let total = calls.iter().map(|call| call.each).sum();
-        match way.role {
+        match contender.role {
             Role::Zpa => zpa = total,
-            Role::Rival(_) => best = best.min(total),
+            Role::OtherProxy(_) => best = best.min(total),
             Role::Direct | Role::Build => {}
         }
         cells.push(cell(&calls, total));
@@ -118,9 +118,9 @@ fn row(task: &Task, ways: &[Way], time: Duration) -> Result<Counted<Vec<String>>
 }
 
 /// What a way makes for a task, on average, or why nothing can be counted.
-fn count(task: &Task, way: &Way, time: Duration) -> Result<Counted<Vec<Calls>>> {
-    let process = way.process().ok_or("nobody to trace")?;
-    let mut load = Load::open(way.address, &[task.group])?;
+fn count(task: &Task, contender: &Contender, time: Duration) -> Result<Counted<Vec<Calls>>> {
+    let process = contender.process().ok_or("nobody to trace")?;
+    let mut load = Load::open(contender.address, &[task.group])?;
     let tracer = match Tracer::attach(process)? {
         Ok(tracer) => tracer,
         Err(why) => return Ok(Err(why)),

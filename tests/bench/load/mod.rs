@@ -121,8 +121,8 @@ pub struct Outcome {
 /// The clients of several groups, before one address.
 pub struct Load {
     address: SocketAddr,
-    teams: Vec<Team>,
-    seats: Vec<Seat>,
+    groups: Vec<GroupState>,
+    slots: Vec<ClientSlot>,
     poll: Poll,
     turns: Turns,
     pace: Pace,
@@ -135,16 +135,16 @@ pub struct Load {
 }
 
 /// A group, and what it has come to.
-struct Team {
+struct GroupState {
     group: Group,
     bytes: u64,
     failures: u64,
     latencies: Vec<Duration>,
 }
 
-/// Where a client sits.
-struct Seat {
-    team: usize,
+/// A client, or the place of one that connects anew.
+struct ClientSlot {
+    group: usize,
     client: Option<Client>,
 }
 
@@ -155,20 +155,23 @@ impl Load {
     /// # Errors
     /// A connection that breaks or stalls, a byte that is not what was sent.
     pub fn open(address: SocketAddr, groups: &[Group]) -> Result<Load> {
-        let teams = groups.iter().map(|&group| Team {
+        let states = groups.iter().map(|&group| GroupState {
             group,
             bytes: 0,
             failures: 0,
             latencies: Vec::new(),
         });
-        let seats = groups.iter().enumerate().flat_map(|(team, group)| {
-            let seat = move |_| Seat { team, client: None };
-            (0..group.clients).map(seat)
+        let slots = groups.iter().enumerate().flat_map(|(index, group)| {
+            let slot = move |_| ClientSlot {
+                group: index,
+                client: None,
+            };
+            (0..group.clients).map(slot)
         });
         let mut load = Load {
             address,
-            teams: teams.collect(),
-            seats: seats.collect(),
+            groups: states.collect(),
+            slots: slots.collect(),
             poll: Poll::new()?,
             turns: Turns::default(),
             pace: Pace::default(),
@@ -183,18 +186,18 @@ impl Load {
 
     fn greet(&mut self) -> Result<()> {
         let greeting = Group::round_trips(1, MESSAGE_BYTES);
-        for key in 0..self.seats.len() {
-            if !self.team(key).group.reconnect {
+        for key in 0..self.slots.len() {
+            if !self.group_state(key).group.reconnect {
                 self.connect(key, &greeting, self.until)?;
             }
-            if let Some(client) = &self.seats[key].client {
+            if let Some(client) = &self.slots[key].client {
                 client.keep()?;
             }
         }
         self.drive()?;
-        for team in &mut self.teams {
-            team.bytes = 0;
-            team.latencies = Vec::with_capacity(1 << 16);
+        for state in &mut self.groups {
+            state.bytes = 0;
+            state.latencies = Vec::with_capacity(1 << 16);
         }
         Ok(())
     }
@@ -208,11 +211,11 @@ impl Load {
     pub fn run(&mut self, time: Duration) -> Result<(Vec<Outcome>, Duration)> {
         let begin = Instant::now();
         self.until = begin + time;
-        for key in 0..self.seats.len() {
-            match self.team(key).group.every {
+        for key in 0..self.slots.len() {
+            match self.group_state(key).group.every {
                 // One after the other, not all at once.
                 Some(every) => {
-                    let share = key as f64 / self.seats.len() as f64;
+                    let share = key as f64 / self.slots.len() as f64;
                     self.pace.plan(key, begin + every.mul_f64(share));
                 }
                 None => self.ask(key, begin)?,
@@ -220,11 +223,11 @@ impl Load {
         }
         self.drive()?;
         let elapsed = begin.elapsed();
-        let outcomes = self.teams.iter_mut().map(|team| Outcome {
-            requests: team.latencies.len() as u64,
-            failures: std::mem::take(&mut team.failures),
-            bytes: std::mem::take(&mut team.bytes),
-            latencies: Latencies::new(std::mem::take(&mut team.latencies)),
+        let outcomes = self.groups.iter_mut().map(|state| Outcome {
+            requests: state.latencies.len() as u64,
+            failures: std::mem::take(&mut state.failures),
+            bytes: std::mem::take(&mut state.bytes),
+            latencies: Latencies::new(std::mem::take(&mut state.latencies)),
         });
         Ok((outcomes.collect(), elapsed))
     }
@@ -237,7 +240,7 @@ impl Load {
             self.turns.poll(&mut self.poll, &mut events, Some(wait))?;
             for event in &events {
                 let Token(key) = event.token();
-                if let Some(client) = &mut self.seats[key].client {
+                if let Some(client) = &mut self.slots[key].client {
                     client.socket.hear(event);
                     self.turns.give(key);
                 }
@@ -256,15 +259,15 @@ impl Load {
     /// Nothing happens any more. Where requests may fail it may go on until the end,
     /// and those that have no reply by then have failed.
     fn give_up(&mut self) -> Result<()> {
-        if !self.teams.iter().all(|team| team.group.may_fail) {
+        if !self.groups.iter().all(|state| state.group.may_fail) {
             return Err(self.stalled().into());
         }
         if Instant::now() < self.until {
             return Ok(());
         }
-        for seat in &mut self.seats {
-            if seat.client.take().is_some() {
-                self.teams[seat.team].failures += 1;
+        for slot in &mut self.slots {
+            if slot.client.take().is_some() {
+                self.groups[slot.group].failures += 1;
             }
         }
         self.busy = 0;
@@ -274,13 +277,13 @@ impl Load {
     /// A request has failed. Where that may be, the client asks again soon.
     fn fail(&mut self, key: usize, error: crate::Error) -> Result<()> {
         const SOON: Duration = Duration::from_millis(10);
-        let seat = &mut self.seats[key];
-        let team = &mut self.teams[seat.team];
-        if !team.group.may_fail {
+        let slot = &mut self.slots[key];
+        let state = &mut self.groups[slot.group];
+        if !state.group.may_fail {
             return Err(error);
         }
-        seat.client = None;
-        team.failures += 1;
+        slot.client = None;
+        state.failures += 1;
         self.busy -= 1;
         let next = Instant::now() + SOON;
         if next < self.until {
@@ -291,7 +294,7 @@ impl Load {
 
     /// What to say of a load in which nothing happens any more.
     fn stalled(&self) -> String {
-        let clients = self.seats.iter().filter_map(|seat| seat.client.as_ref());
+        let clients = self.slots.iter().filter_map(|slot| slot.client.as_ref());
         let places: Vec<String> = clients.filter_map(Client::place).collect();
         format!(
             "{}: nothing for {PATIENCE:?}; {} clients wait, one of them with {}",
@@ -305,7 +308,7 @@ impl Load {
         let Some(key) = self.turns.take() else {
             return Ok(());
         };
-        let Some(client) = &mut self.seats[key].client else {
+        let Some(client) = &mut self.slots[key].client else {
             return Ok(());
         };
         if let Err(error) = client.turn(&mut self.buffer, self.poll.registry()) {
@@ -323,16 +326,16 @@ impl Load {
     /// Counts a request that is done, and begins the next.
     fn finish(&mut self, key: usize, begun: Instant, bytes: u64) -> Result<()> {
         let now = Instant::now();
-        let seat = &mut self.seats[key];
-        let team = &mut self.teams[seat.team];
-        team.latencies.push(now - begun);
-        team.bytes += bytes;
+        let slot = &mut self.slots[key];
+        let state = &mut self.groups[slot.group];
+        state.latencies.push(now - begun);
+        state.bytes += bytes;
         self.busy -= 1;
         // What should have been asked while the reply was awaited is late.
-        let due = team.group.every.map_or(now, |every| begun + every);
+        let due = state.group.every.map_or(now, |every| begun + every);
         if due >= self.until || now >= self.until {
-            if team.group.reconnect {
-                seat.client = None;
+            if state.group.reconnect {
+                slot.client = None;
             }
             return Ok(());
         }
@@ -352,12 +355,12 @@ impl Load {
     }
 
     fn ask(&mut self, key: usize, now: Instant) -> Result<()> {
-        let group = self.team(key).group;
+        let group = self.group_state(key).group;
         if group.reconnect {
             return self.connect(key, &group, now);
         }
         let request = group.request(self.next_serial());
-        if let Some(client) = &mut self.seats[key].client {
+        if let Some(client) = &mut self.slots[key].client {
             client.begin(&request, now);
         }
         self.send_first(key)
@@ -365,11 +368,11 @@ impl Load {
 
     fn connect(&mut self, key: usize, group: &Group, now: Instant) -> Result<()> {
         // The old one is closed first: at no time are there more than asked.
-        self.seats[key].client = None;
+        self.slots[key].client = None;
         let request = group.request(self.next_serial());
         let registry = self.poll.registry();
         match Client::connect(self.address, registry, Token(key), &request, now) {
-            Ok(client) => self.seats[key].client = Some(client),
+            Ok(client) => self.slots[key].client = Some(client),
             Err(error) => {
                 self.busy += 1;
                 return self.fail(key, error);
@@ -381,7 +384,7 @@ impl Load {
     /// Sends at once what can be sent at once.
     fn send_first(&mut self, key: usize) -> Result<()> {
         self.busy += 1;
-        if let Some(client) = &mut self.seats[key].client {
+        if let Some(client) = &mut self.slots[key].client {
             if let Err(error) = client.send(self.poll.registry()) {
                 return self.fail(key, error);
             }
@@ -392,8 +395,8 @@ impl Load {
         Ok(())
     }
 
-    fn team(&self, key: usize) -> &Team {
-        &self.teams[self.seats[key].team]
+    fn group_state(&self, key: usize) -> &GroupState {
+        &self.groups[self.slots[key].group]
     }
 
     fn next_serial(&mut self) -> u64 {

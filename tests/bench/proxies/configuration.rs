@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::rivals::Kind;
+use super::other_proxies::Kind;
 use crate::Result;
 
 /// Where a proxy stands.

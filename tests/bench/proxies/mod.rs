@@ -1,13 +1,13 @@
-//! Who stands between the client and the server.
+//! What stands between the client and the server.
 //!
 //! ```text
 //! zpa            ours, with a cluster of its own; any number of builds of it
-//! rivals         HAProxy, nginx and socat, if they are installed
+//! other_proxies  HAProxy, nginx and socat, if they are installed
 //! configuration  how these are started
 //! ```
 
 mod configuration;
-mod rivals;
+mod other_proxies;
 mod zpa;
 
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use crate::Result;
 use crate::network::Place;
 use crate::server::Server;
 
-use rivals::Started;
-pub use rivals::{Kind, Missing, versions};
+use other_proxies::Started;
+pub use other_proxies::{Kind, Missing, versions};
 use support::process::Process;
 use zpa::ZpaProxy;
 pub use zpa::builds;
 
-/// What a way is compared as.
+/// What a contender is compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// No proxy.
@@ -32,16 +32,16 @@ pub enum Role {
     /// Another build of it, for comparison.
     Build,
     /// Somebody else's proxy.
-    Rival(Kind),
+    OtherProxy(Kind),
 }
 
-/// A way to servers of its own: to one address there are 28,000 local ports,
+/// A path from the clients to servers of its own, through a proxy or direct: to one address there are 28,000 local ports,
 /// and a closed connection keeps its own for a second at least.
-pub struct Way {
+pub struct Contender {
     pub name: String,
     pub role: Role,
     pub address: SocketAddr,
-    /// Who is on it, if anybody; dropped before the servers that it talks to.
+    /// The proxy on it, if any; dropped before the servers that it talks to.
     proxy: Option<Box<dyn Proxy>>,
     _servers: Vec<Server>,
 }
@@ -52,11 +52,11 @@ trait Proxy {
     fn process(&self) -> Process;
 }
 
-impl Way {
+impl Contender {
     /// No proxy.
-    pub fn direct(place: &Place) -> Result<Way> {
+    pub fn direct(place: &Place) -> Result<Contender> {
         let server = place.of_servers(Server::start)?;
-        Ok(Way {
+        Ok(Contender {
             name: "direct".to_owned(),
             role: Role::Direct,
             address: server.address(),
@@ -69,7 +69,7 @@ impl Way {
     ///
     /// # Panics
     /// If one does not start.
-    pub fn zpas(place: &Place, servers: usize) -> Result<Vec<Way>> {
+    pub fn zpas(place: &Place, servers: usize) -> Result<Vec<Contender>> {
         builds()
             .into_iter()
             .map(|build| {
@@ -77,7 +77,7 @@ impl Way {
                 let (program, addresses) = (&build.program, addresses(&servers));
                 let start = |ip| ZpaProxy::start(program, ip, &addresses);
                 let proxy = place.of_proxies(start);
-                Ok(Way {
+                Ok(Contender {
                     name: build.name,
                     role: build.role,
                     address: proxy.address(),
@@ -93,22 +93,22 @@ impl Way {
     ///
     /// # Errors
     /// If it is there and does not serve.
-    pub fn rival(
+    pub fn other_proxy(
         place: &Place,
         kind: Kind,
         servers: usize,
         connections: usize,
-    ) -> Result<std::result::Result<Way, Missing>> {
+    ) -> Result<std::result::Result<Contender, Missing>> {
         let servers = start_servers(place, servers)?;
         let addresses = addresses(&servers);
-        let start = |ip| rivals::start(kind, ip, &addresses, connections);
+        let start = |ip| other_proxies::start(kind, ip, &addresses, connections);
         Ok(match place.of_proxies(start)? {
             Started::Missing(missing) => Err(missing),
-            Started::Serving(rival) => Ok(Way {
+            Started::Serving(proxy) => Ok(Contender {
                 name: kind.name().to_owned(),
-                role: Role::Rival(kind),
-                address: rival.address(),
-                proxy: Some(Box::new(rival)),
+                role: Role::OtherProxy(kind),
+                address: proxy.address(),
+                proxy: Some(Box::new(proxy)),
                 _servers: servers,
             }),
         })
@@ -126,7 +126,7 @@ impl Way {
             return Process(std::process::id()).cpu_seconds();
         };
         match self.role {
-            Role::Rival(kind) if kind.forks() => process.cpu_seconds_with_children(),
+            Role::OtherProxy(kind) if kind.forks() => process.cpu_seconds_with_children(),
             _ => process.cpu_seconds(),
         }
     }

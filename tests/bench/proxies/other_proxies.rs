@@ -42,7 +42,7 @@ pub struct Missing {
 
 /// What has become of a start.
 pub enum Started {
-    Serving(Rival),
+    Serving(OtherProxy),
     Missing(Missing),
 }
 
@@ -92,7 +92,7 @@ impl Kind {
 }
 
 /// A proxy of somebody else's. It ends when dropped.
-pub struct Rival {
+pub struct OtherProxy {
     child: Child,
     address: SocketAddr,
     _directory: Directory,
@@ -131,17 +131,17 @@ pub fn start(
         Err(e) if e.kind() == ErrorKind::NotFound => return missing("is not installed"),
         child => child.map_err(|e| format!("{}: {e}", kind.program()))?,
     };
-    let mut rival = Rival {
+    let mut proxy = OtherProxy {
         child,
         address,
         _directory: directory,
         _reserved: reserved,
     };
-    rival.wait(kind)?;
-    Ok(Started::Serving(rival))
+    proxy.wait(kind)?;
+    Ok(Started::Serving(proxy))
 }
 
-impl Rival {
+impl OtherProxy {
     /// Waits until it serves.
     fn wait(&mut self, kind: Kind) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
@@ -160,7 +160,7 @@ impl Rival {
     }
 }
 
-impl Proxy for Rival {
+impl Proxy for OtherProxy {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -170,7 +170,7 @@ impl Proxy for Rival {
     }
 }
 
-impl Drop for Rival {
+impl Drop for OtherProxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
