@@ -7,6 +7,7 @@ pub mod interface;
 mod messages;
 pub mod own;
 mod pages;
+pub mod pods;
 pub mod proxy;
 pub mod route;
 pub mod waking;

@@ -14,6 +14,7 @@ use super::health::{Context, Health};
 use super::interface::{Api, Message, Sockets};
 use super::messages::{clients, connections, describe};
 use super::own::{self, OwnAddresses};
+use super::pods::Pods;
 use super::route::{Destinations, Route};
 use super::waking::{Facts, WakeReport};
 use super::watch_timeout::{self, WatchTimeout};
@@ -22,7 +23,6 @@ use crate::cluster::{LeaseStore, Pod, TargetStatus};
 use crate::duration;
 use crate::engine::{BackendSpec, Counts};
 use crate::metrics::Histogram;
-use crate::policy::pods::Pods;
 use crate::policy::{Change, Command, Connections, Phase, Policy};
 
 /// With a target set, how long to wait for the first word of the API server

@@ -83,7 +83,6 @@
 //! - `command`: what the policy has others do, and say: [`Command`], [`Change`];
 //! - `seen`: what is remembered of the object;
 //! - [`lease`]: whether other proxies leave the app awake for this one;
-//! - [`pods`]: which pods may be dialled, for the daemon;
 //! - `permission`: when a refusal makes a permission a missing one;
 //! - `requests`: when the API server is asked, and what;
 //! - `replies` and `failures`: what follows from how a request ended.
@@ -101,7 +100,6 @@ mod failures;
 pub mod lease;
 mod permission;
 mod phase;
-pub mod pods;
 mod replies;
 mod requests;
 mod seen;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::cluster::{LeaseToken, Outcome, Request, ResourceVersion, Scale};
+use zpa::daemon::pods::RELEASE_AFTER;
 use zpa::policy;
 use zpa::policy::lease::Lease;
-use zpa::policy::pods::RELEASE_AFTER;
 
 use crate::deployment::{self, Change, Who};
 use crate::plan::Plan;
