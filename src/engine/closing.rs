@@ -8,7 +8,7 @@
 
 use super::balancer::BackendId;
 use super::buffers::Buffers;
-use super::dialing::Upstream;
+use super::dialing::BackendStream;
 use super::end::{End, Phase};
 use super::readiness::Readiness;
 use super::relaying::{Client, Relay};
@@ -19,7 +19,7 @@ use crate::clock::Time;
 
 /// A connection that only acknowledgements are still to come for.
 pub struct Closing<S> {
-    upstream: Upstream<S>,
+    backend: BackendStream<S>,
     cause: Cause,
 }
 
@@ -28,8 +28,8 @@ enum Cause {
     Finished {
         /// Whether the client was sent any byte,
         to_client: bool,
-        /// and whether the pod was.
-        to_upstream: bool,
+        /// and whether the backend was.
+        to_backend: bool,
     },
     /// One side has broken off. The other one, the remaining side, is reset as soon
     /// as it has acknowledged everything.
@@ -58,10 +58,10 @@ impl<S: Socket> Closing<S> {
     pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
         let cause = Cause::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
-            to_upstream: relay.sent_to(client, Side::Upstream) > 0,
+            to_backend: relay.sent_to(client, Side::Backend) > 0,
         };
-        let (upstream, _) = relay.into_upstream(buffers);
-        Closing { upstream, cause }
+        let (backend, _) = relay.into_backend(buffers);
+        Closing { backend, cause }
     }
 
     /// One side has broken off, and what it sent was passed on to the other. What
@@ -74,23 +74,23 @@ impl<S: Socket> Closing<S> {
     ) -> Self {
         let sent = relay.sent_to(client, remaining);
         client.up.release(buffers);
-        let (upstream, remainder) = relay.into_upstream(buffers);
+        let (backend, remainder) = relay.into_backend(buffers);
         let cause = Cause::Broken {
             remaining,
             sent,
             remainder,
         };
-        Closing { upstream, cause }
+        Closing { backend, cause }
     }
 
-    /// Which address the pod's socket leads to.
-    pub fn backend(&self) -> BackendId {
-        self.upstream.backend
+    /// Which address the backend's socket leads to.
+    pub fn backend_id(&self) -> BackendId {
+        self.backend.id
     }
 
-    /// The pod's socket.
+    /// The backend's socket.
     pub fn socket(&self) -> &S {
-        &self.upstream.socket
+        &self.backend.socket
     }
 
     /// The first look. Sends the FINs that were left to close(2), if something is
@@ -100,7 +100,7 @@ impl<S: Socket> Closing<S> {
         let next = self.check(client, now);
         if let (Cause::Finished { .. }, Next::Wait) = (&self.cause, &next) {
             // One that fails has been shut before.
-            let _ = self.upstream.socket.shut_write();
+            let _ = self.backend.socket.shut_write();
             let _ = client.socket.shut_write();
         }
         next
@@ -126,14 +126,14 @@ impl<S: Socket> Closing<S> {
 
     /// Looks what is still to be acknowledged.
     pub fn check(&mut self, client: &Client<S>, now: Time) -> Next {
-        let upstream = &self.upstream.socket;
+        let backend = &self.backend.socket;
         match &mut self.cause {
             Cause::Finished {
                 to_client,
-                to_upstream,
+                to_backend,
             } => {
                 let client_lacks = *to_client && lacks(&client.socket);
-                if client_lacks || *to_upstream && lacks(upstream) {
+                if client_lacks || *to_backend && lacks(backend) {
                     Next::Wait
                 } else {
                     Next::Close(End::Finished)
@@ -146,7 +146,7 @@ impl<S: Socket> Closing<S> {
             } => {
                 let socket = match remaining {
                     Side::Client => &client.socket,
-                    Side::Upstream => upstream,
+                    Side::Backend => backend,
                 };
                 let owed = socket.unacknowledged();
                 let is_owed = owed > 0 && !socket.is_closed();

@@ -125,7 +125,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether it waits for a pod.
+    /// Whether it waits for a backend.
     pub fn is_waiting(&self) -> bool {
         self.phase() != Phase::Relaying
     }
@@ -171,8 +171,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// An event of the pod's socket.
-    pub fn handle_upstream_event<C: Connect<Socket = S>>(
+    /// An event of the backend's socket.
+    pub fn handle_backend_event<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
         cx: &mut Context<'_, C>,
@@ -184,12 +184,12 @@ impl<S: Socket> Connection<S> {
                 Progress::Connected => self.handle_connected(event, cx),
             },
             State::Relaying(relay) => {
-                relay.handle_upstream_event(&mut self.client, event);
-                self.pause_input(Side::Upstream, event, cx);
+                relay.handle_backend_event(&mut self.client, event);
+                self.pause_input(Side::Backend, event, cx);
                 self.attend(cx)
             }
             State::Closing(closing) => {
-                let next = closing.handle_event(Side::Upstream, event, &self.client, cx.now);
+                let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
                 self.go_on_closing(next, cx)
             }
             State::Held | State::Backoff => Transition::Stay,
@@ -292,21 +292,21 @@ impl<S: Socket> Connection<S> {
                 shared.balancer.abandon(backend, now);
             }
             State::Relaying(relay) => {
-                let (upstream, _) = relay.into_upstream(&mut shared.buffers);
-                shared.balancer.release(upstream.backend, now);
+                let (backend, _) = relay.into_backend(&mut shared.buffers);
+                shared.balancer.release(backend.id, now);
             }
-            State::Closing(closing) => shared.balancer.release(closing.backend(), now),
+            State::Closing(closing) => shared.balancer.release(closing.backend_id(), now),
         }
     }
 
-    // --- Waiting for a pod ---
+    // --- Waiting for a backend ---
 
     /// Ends a connection whose client has gone while it waits; else goes on as said.
     ///
     /// A client that has sent bytes and a FIN may await its reply, as `nc -N` does,
     /// and is dropped only where the operator has said so: one that has given up
     /// looks the same. One that has sent a FIN alone has nothing to be answered. While
-    /// a pod is being dialled it is served all the same, so that who connects to an
+    /// a backend is being dialled it is served all the same, so that who connects to an
     /// app that is awake is served whenever its FIN comes.
     fn check_client<C>(&mut self, otherwise: Transition, cx: &Context<'_, C>) -> Transition {
         let is_gone = self.client.has_ended
@@ -377,33 +377,33 @@ impl<S: Socket> Connection<S> {
         self.dial_round(round, cx)
     }
 
-    /// A pod has taken the connection: from now on bytes flow. If the gate has been
-    /// shut meanwhile, the pod is left before it gets any.
+    /// A backend has taken the connection: from now on bytes flow. If the gate has been
+    /// shut meanwhile, the backend is left before it gets any.
     fn handle_connected<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let upstream = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt.into_upstream(),
+        let backend = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt.into_backend(),
             other => {
                 self.state = other;
                 return Transition::Stay;
             }
         };
-        if !self.may_pass(cx) {
-            cx.shared.balancer.abandon(upstream.backend, cx.now);
+        if !cx.shared.gate_open {
+            cx.shared.balancer.abandon(backend.id, cx.now);
             return self.hold(cx);
         }
-        cx.shared.balancer.succeeded(upstream.backend, cx.now);
+        cx.shared.balancer.succeeded(backend.id, cx.now);
         cx.shared.counts.handed_over += 1;
         let waited = cx.now.since(self.opened);
         cx.shared.tally.hold.observe(waited);
-        if let Some(address) = cx.shared.balancer.address(upstream.backend) {
+        if let Some(address) = cx.shared.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
         }
-        let mut relay = Relay::new(upstream);
-        relay.handle_upstream_event(&mut self.client, event);
+        let mut relay = Relay::new(backend);
+        relay.handle_backend_event(&mut self.client, event);
         self.state = State::Relaying(relay);
         self.schedule_within(KEEPALIVE_AFTER, cx);
         self.attend(cx)
@@ -460,7 +460,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The pod has gone before a byte went either way: dials another.
+    /// The backend has gone before a byte went either way: dials another.
     fn redial<C: Connect<Socket = S>>(&mut self, why: &str, cx: &mut Context<'_, C>) -> Transition {
         if cx.now >= self.hold_limit(cx) {
             return self.reset(End::BackendGone);
@@ -468,15 +468,15 @@ impl<S: Socket> Connection<S> {
         let Some(relay) = self.take_relay() else {
             return Transition::Stay;
         };
-        let (upstream, _) = relay.into_upstream(&mut cx.shared.buffers);
-        let backend = upstream.backend;
-        drop(upstream);
-        self.paused.upstream = false;
+        let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
+        let id = backend.id;
+        drop(backend);
+        self.paused.backend = false;
         self.client.up.redirect();
         self.resume_input(cx);
         let mut round = Round::default();
         self.dialer
-            .note_failure(backend, Cause::BrokeOff, why, &mut round, cx);
+            .note_failure(id, Cause::BrokeOff, why, &mut round, cx);
         self.dial_round(round, cx)
     }
 
@@ -494,7 +494,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The connection has lived for a while, so it may have a long life before
-    /// it: makes the kernel look after the pod. Most are over before.
+    /// it: makes the kernel look after the backend. Most are over before.
     fn enable_keepalive<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.schedule(None, cx);
         let kept = match &self.state {
@@ -565,7 +565,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// When it has waited for a pod as long as it may.
+    /// When it has waited for a backend as long as it may.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
         self.opened + cx.shared.limits.hold_timeout
     }

@@ -1,4 +1,4 @@
-//! What makes the sockets that lead to pods.
+//! What makes the sockets that lead to backends.
 
 use std::error::Error;
 use std::fmt;

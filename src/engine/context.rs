@@ -22,18 +22,14 @@ use crate::rules::release::Release;
 pub struct Shared {
     /// What they keep to.
     pub limits: Limits,
-    /// Which of them count, and how they are let through.
-    pub rules: Rules,
-    /// The pace at which those are let through that have waited for a wake.
-    pub release: Release,
-    /// Whether they may be let through to pods.
+    /// Whether they may be let through to backends.
     pub gate_open: bool,
     /// Since when they may, and there has been an address: the time of the last
     /// wake, if there was one.
     pub ready_since: Time,
     /// Whether that was so when it was last looked at.
     pub was_ready: bool,
-    /// The pods.
+    /// The backends.
     pub balancer: Balancer,
     /// What their bytes pass through.
     pub buffers: Buffers,
@@ -45,7 +41,7 @@ pub struct Shared {
     pub counts: Counts,
     /// What has become of them.
     pub tally: Tally,
-    /// What is said of dials that fail through no fault of a pod.
+    /// What is said of dials that fail through no fault of a backend.
     pub dial_log: DialLog,
 }
 
@@ -57,11 +53,11 @@ pub struct Context<'a, C> {
     pub key: usize,
     /// What it shares with the others.
     pub shared: &'a mut Shared,
-    /// What makes sockets that lead to pods.
+    /// What makes sockets that lead to backends.
     pub connector: C,
 }
 
-/// Makes sockets that lead to pods, and says what sockets report.
+/// Makes sockets that lead to backends, and says what sockets report.
 pub trait Connect {
     /// Those sockets.
     type Socket: Socket;

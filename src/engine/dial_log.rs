@@ -1,4 +1,4 @@
-//! What is said and counted of dials that fail through no fault of a pod: at most a
+//! What is said and counted of dials that fail through no fault of a backend: at most a
 //! line a minute for each cause, however many connections meet with it.
 
 use std::net::SocketAddr;
@@ -42,12 +42,12 @@ impl DialLog {
         if let Some(dials) = self.self_connect.note(now) {
             warn!(
                 "{address} is an address of this machine where nobody listens, so that a dial \
-                 was connected to itself ({dials}); dial the address of a pod or of a Service"
+                 was connected to itself ({dials}); dial the address of a backend or of a Service"
             );
         }
     }
 
-    /// How many dials have failed through no fault of a pod, by cause.
+    /// How many dials have failed through no fault of a backend, by cause.
     pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
         let local = LocalError::ALL.iter();
         let local = local.map(|&error| ([error.name()], self.local[error as usize].total));

@@ -15,9 +15,9 @@ use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::upstream_token;
 
-/// A pod that accepts and closes in order before the first byte, so soon after the
-/// first pod became ready, is not ready in truth: what stands before the app in the
-/// pod (a sidecar, a forwarded port) accepts earlier than the app.
+/// A backend that accepts and closes in order before the first byte, so soon after the
+/// first backend became ready, is not ready in truth: what stands before the app in the
+/// backend (a sidecar, a forwarded port) accepts earlier than the app.
 const EARLY_CLOSE_WINDOW: Duration = Duration::from_secs(2);
 /// How often a connection tries again for that reason. The pauses between as many
 /// tries come to 1.27 s.
@@ -37,25 +37,25 @@ pub struct Dialer {
     dials: u8,
     /// How many rounds have found no address that takes the connection, 255 at most.
     backoffs: u8,
-    /// How many pods have closed in order before the first byte.
+    /// How many backends have closed in order before the first byte.
     early_closes: u8,
 }
 
 /// A connect that is under way.
 pub struct Attempt<S> {
-    upstream: Upstream<S>,
+    backend: BackendStream<S>,
     /// How long it may take, if that is less than usual.
     patience: Option<Duration>,
     /// What this round has met with before.
     round: Round,
 }
 
-/// A pod's socket.
-pub struct Upstream<S> {
+/// A backend's socket.
+pub struct BackendStream<S> {
     /// The socket that was dialled.
     pub socket: S,
     /// Which address it leads to.
-    pub backend: BackendId,
+    pub id: BackendId,
 }
 
 /// What a round through the addresses has come to.
@@ -70,7 +70,7 @@ pub enum Dialed<S> {
 pub enum Progress {
     /// Nothing yet.
     Pending,
-    /// The pod has taken the connection.
+    /// The backend has taken the connection.
     Connected,
     /// The connect has failed.
     Failed(io::Error),
@@ -106,8 +106,8 @@ impl Dialer {
         loop {
             let fell_back = round.has_fallen_back();
             let pick = cx.shared.balancer.pick(&mut round, cx.now);
-            let has_no_pod = pick.is_none() || round.has_fallen_back();
-            if has_no_pod && !fell_back && round.has_failed() {
+            let has_no_backend = pick.is_none() || round.has_fallen_back();
+            if has_no_backend && !fell_back && round.has_failed() {
                 cx.shared.counts.exhausted += 1;
             }
             let Some(pick) = pick else {
@@ -123,10 +123,7 @@ impl Dialer {
             match cx.connector.connect(address, queues, self.token(cx.key)) {
                 Ok(socket) => {
                     return Dialed::Connecting(Attempt {
-                        upstream: Upstream {
-                            socket,
-                            backend: id,
-                        },
+                        backend: BackendStream { socket, id },
                         patience,
                         round,
                     });
@@ -139,7 +136,7 @@ impl Dialer {
         }
     }
 
-    /// An address has failed, or its pod has broken off before the first byte.
+    /// An address has failed, or its backend has broken off before the first byte.
     pub fn note_failure<C>(
         &self,
         id: BackendId,
@@ -159,14 +156,14 @@ impl Dialer {
         cx.shared.balancer.failed(id, cause, round, cx.now);
     }
 
-    /// Whether a pod that closes in order before the first byte is taken for one
+    /// Whether a backend that closes in order before the first byte is taken for one
     /// that has broken off.
     pub fn may_retry_early_close<C>(&self, cx: &Context<'_, C>) -> bool {
         let since_wake = cx.now.since(cx.shared.ready_since);
         since_wake < EARLY_CLOSE_WINDOW && self.early_closes < MAX_EARLY_CLOSES
     }
 
-    /// A pod has closed in order before the first byte, and another is tried.
+    /// A backend has closed in order before the first byte, and another is tried.
     pub fn note_early_close(&mut self) {
         self.early_closes += 1;
     }
@@ -184,7 +181,7 @@ impl<S: Socket> Attempt<S> {
     /// connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
     pub fn handle_event(&self, event: Readiness) -> Progress {
         if event.error || event.hang_up {
-            match self.upstream.socket.take_error() {
+            match self.backend.socket.take_error() {
                 Ok(Some(why)) => Progress::Failed(why),
                 _ => Progress::Pending,
             }
@@ -201,14 +198,14 @@ impl<S: Socket> Attempt<S> {
     }
 
     /// The socket of a connect that has succeeded.
-    pub fn into_upstream(self) -> Upstream<S> {
-        self.upstream
+    pub fn into_backend(self) -> BackendStream<S> {
+        self.backend
     }
 
     /// Gives the connect up; returns the address, and what the round has met with
     /// before it.
     pub fn abandon(self) -> (BackendId, Round) {
-        (self.upstream.backend, self.round)
+        (self.backend.id, self.round)
     }
 }
 

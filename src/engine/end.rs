@@ -41,9 +41,9 @@ pub enum End {
     Finished,
     /// The client reset the connection, or vanished.
     ClientGone(Phase),
-    /// The pod reset the connection, or vanished.
+    /// The backend reset the connection, or vanished.
     BackendGone,
-    /// The hold limit passed and no pod had taken the connection.
+    /// The hold limit passed and no backend had taken the connection.
     HeldTooLong(Phase, Duration),
     /// The drain deadline passed.
     Drained(Phase),
@@ -58,7 +58,7 @@ impl End {
     pub(super) fn other_than(remaining: Side) -> End {
         match remaining {
             Side::Client => End::BackendGone,
-            Side::Upstream => End::ClientGone(Phase::Relaying),
+            Side::Backend => End::ClientGone(Phase::Relaying),
         }
     }
 }
@@ -71,8 +71,8 @@ impl fmt::Display for End {
             End::BackendGone => f.write_str("backend/relaying: reset or gone"),
             End::HeldTooLong(phase, limit) => {
                 let what = match phase {
-                    Phase::Holding => "no pod ready",
-                    _ => "no pod accepted",
+                    Phase::Holding => "no backend ready",
+                    _ => "no backend accepted",
                 };
                 write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))
             }

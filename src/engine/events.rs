@@ -73,7 +73,7 @@ impl Engine {
                 let event = Readiness::from(event);
                 self.drive(key, now, |connection, cx| match side {
                     Side::Client => connection.handle_client_event(event, cx),
-                    Side::Upstream => connection.handle_upstream_event(event, cx),
+                    Side::Backend => connection.handle_backend_event(event, cx),
                 });
             }
         }

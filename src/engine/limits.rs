@@ -7,12 +7,12 @@ use std::time::Duration;
 pub struct Limits {
     /// How many connections may be open at once. More wait in the kernel.
     pub max_connections: usize,
-    /// How long a connection may wait for a pod, from accept on.
+    /// How long a connection may wait for a backend, from accept on.
     pub hold_timeout: Duration,
     /// How long one address may take to answer a SYN.
     pub connect_timeout: Duration,
     /// Whether a client is dropped that ends its direction, after whatever bytes,
-    /// before a pod has taken it.
+    /// before a backend has taken it.
     pub abort_on_close: bool,
     /// How many bytes all that belongs to the process may take, what waits in its
     /// sockets included; `None` if that is not limited.

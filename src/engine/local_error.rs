@@ -1,4 +1,4 @@
-//! Errors of this machine: a dial that fails through no fault of a pod.
+//! Errors of this machine: a dial that fails through no fault of a backend.
 
 use std::fmt;
 use std::io;
@@ -76,7 +76,7 @@ impl fmt::Display for LocalError {
             }
             LocalError::Forbidden => {
                 "this machine forbids it; look for a NetworkPolicy or a firewall rule that drops \
-                 what this pod sends"
+                 what this backend sends"
             }
         })
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_machine_lacks_is_told_from_what_a_pod_says() {
+    fn what_this_machine_lacks_is_told_from_what_a_backend_says() {
         for (errno, expected) in [
             (libc::EADDRNOTAVAIL, Some(LocalError::NoPort)),
             (libc::EMFILE, Some(LocalError::NoDescriptor)),
@@ -100,7 +100,7 @@ mod tests {
             (libc::ECONNRESET, None),
             (libc::ETIMEDOUT, None),
             (libc::EHOSTUNREACH, None),
-            // No route for one family: the other address of the pod may do.
+            // No route for one family: the other address of the backend may do.
             (libc::ENETUNREACH, None),
             (libc::EAFNOSUPPORT, None),
         ] {

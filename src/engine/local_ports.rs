@@ -3,10 +3,10 @@
 //! Whoever sends its FIN first keeps the port for 60 s (TIME_WAIT), and where
 //! clients end first that is the proxy, since it passes their FINs on. The kernel
 //! gives a port away again for connections to other addresses only, so that
-//! 28,232 ports are 470 connections a second to one pod. A close by RST would leave
-//! no TIME_WAIT, but it cannot be used: the kernel enters that state when the pod's
+//! 28,232 ports are 470 connections a second to one backend. A close by RST would leave
+//! no TIME_WAIT, but it cannot be used: the kernel enters that state when the backend's
 //! FIN arrives, whether the program still has the socket or not, and an RST before
-//! that loses what the pod still has to say.
+//! that loses what the backend still has to say.
 //!
 //! A program that binds a port itself may take one that is in TIME_WAIT, if both
 //! sockets have SO_REUSEADDR and the old connection has had timestamps:
@@ -17,7 +17,7 @@
 //!
 //! Ports that were bound are not given away by the kernel while in use, TIME_WAIT
 //! included (`__inet_hash_connect()` skips them). So one half of the range is left
-//! to the kernel: for other pods, and for the API server.
+//! to the kernel: for other backends, and for the API server.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

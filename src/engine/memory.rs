@@ -90,7 +90,7 @@ pub struct Queues {
 pub struct Grant {
     /// It counts as one that moves bulk.
     is_bulk: bool,
-    /// The receive buffers that are frozen: the client's and the pod's.
+    /// The receive buffers that are frozen: the client's and the backend's.
     frozen: [bool; 2],
     /// The logarithm of the share that was last set.
     share: u8,

@@ -4,12 +4,12 @@
 //! [`Engine::dispatch`], and in between tells the engine what Kubernetes has
 //! to say: which addresses may be dialled ([`Engine::set_backends`]) and
 //! whether connections may be let through at all ([`Engine::set_gate`]). The
-//! engine itself knows neither pods nor replicas.
+//! engine itself knows neither backends nor replicas.
 //!
 //! A connection is *held* until the gate is open and there is an address,
 //! *dialled*, and *relayed*. Until a byte of the client's has been handed to a
-//! pod it may be dialled again and again, up to the hold limit; afterwards it
-//! lives and dies with that pod.
+//! backend it may be dialled again and again, up to the hold limit; afterwards it
+//! lives and dies with that backend.
 //!
 //! ```text
 //! events        the engine drives its connections: events in, transitions out
@@ -19,7 +19,7 @@
 //! │  └─ relay       one direction; relay_state: what is known of its two sockets
 //! ├─ closing      what is kept until it has arrived; remainder: for how long
 //! └─ context      what a connection borrows: balancer, buffers, timers, limits
-//! balancer      the pods, and which of their addresses comes next
+//! balancer      the backends, and which of their addresses comes next
 //! queue         the run queue: who is served when no event says so
 //! ```
 //!
@@ -221,12 +221,7 @@ impl Engine {
         &self.shared.tally
     }
 
-    /// How many pods have as many connections as they may have.
-    pub fn full_backends(&self) -> usize {
-        self.shared.balancer.full()
-    }
-
-    /// How many pods rest after failures.
+    /// How many backends rest after failures.
     pub fn resting_backends(&self) -> usize {
         self.shared.balancer.resting()
     }
@@ -236,7 +231,7 @@ impl Engine {
         self.connector.bound()
     }
 
-    /// How many dials have failed through no fault of a pod, by cause.
+    /// How many dials have failed through no fault of a backend, by cause.
     pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
         self.shared.dial_log.local_errors()
     }

@@ -1,7 +1,7 @@
-//! A connection that a pod has taken: two halves with their ends swapped.
+//! A connection that a backend has taken: two halves with their ends swapped.
 
 use super::buffers::Buffers;
-use super::dialing::Upstream;
+use super::dialing::BackendStream;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relay_state::{ShortRead, Sink, Source};
@@ -11,20 +11,20 @@ use super::token::Side;
 use crate::clock::Time;
 
 /// The client's socket, and the direction that begins there. What the client has
-/// sent may be read for one pod and, if that takes nothing of it, go to another.
+/// sent may be read for one backend and, if that takes nothing of it, go to another.
 pub struct Client<S> {
     /// The socket that was accepted.
     pub socket: S,
-    /// From the client to the pod.
+    /// From the client to the backend.
     pub up: Half,
     /// An event has reported its FIN, which may be behind bytes that were not read.
     pub has_ended: bool,
 }
 
-/// The pod's socket, and the direction that begins there.
+/// The backend's socket, and the direction that begins there.
 pub struct Relay<S> {
-    upstream: Upstream<S>,
-    /// From the pod to the client.
+    backend: BackendStream<S>,
+    /// From the backend to the client.
     down: Half,
     /// Once a side is gone: how far the other has come.
     remainder: Remainder,
@@ -43,9 +43,9 @@ pub enum Verdict {
     },
     /// Both directions have ended in order.
     Finished,
-    /// The pod broke off before a byte went either way: another can serve.
+    /// The backend broke off before a byte went either way: another can serve.
     Redial,
-    /// The pod has closed in order before a byte went either way.
+    /// The backend has closed in order before a byte went either way.
     EarlyClose,
     /// One side broke off and what it sent was passed on: reset the other.
     Reset {
@@ -73,38 +73,38 @@ impl<S: Socket> Client<S> {
 }
 
 impl<S: Socket> Relay<S> {
-    /// A pod that has just taken the connection.
-    pub fn new(upstream: Upstream<S>) -> Self {
+    /// A backend that has just taken the connection.
+    pub fn new(backend: BackendStream<S>) -> Self {
         Relay {
-            upstream,
+            backend,
             down: Half::new(),
             remainder: Remainder::default(),
         }
     }
 
-    /// The pod's socket.
+    /// The backend's socket.
     pub fn socket(&self) -> &S {
-        &self.upstream.socket
+        &self.backend.socket
     }
 
-    /// The pod's socket, to change what it reports.
+    /// The backend's socket, to change what it reports.
     pub fn socket_mut(&mut self) -> &mut S {
-        &mut self.upstream.socket
+        &mut self.backend.socket
     }
 
-    /// What is known of the client's socket, which takes the pod's bytes.
-    pub fn sink_of_upstream(&self) -> Sink {
+    /// What is known of the client's socket, which takes the backend's bytes.
+    pub fn sink_of_backend(&self) -> Sink {
         self.down.sink()
     }
 
-    /// Gives back what the direction from the pod was lent, and leaves the pod's
+    /// Gives back what the direction from the backend was lent, and leaves the backend's
     /// socket to whoever goes on with it.
-    pub fn into_upstream(mut self, buffers: &mut Buffers) -> (Upstream<S>, Remainder) {
+    pub fn into_backend(mut self, buffers: &mut Buffers) -> (BackendStream<S>, Remainder) {
         self.down.release(buffers);
-        (self.upstream, self.remainder)
+        (self.backend, self.remainder)
     }
 
-    /// An event of the client's socket, as far as the pod's bytes go.
+    /// An event of the client's socket, as far as the backend's bytes go.
     pub fn handle_client_event(&mut self, event: Readiness) {
         if event.error {
             self.down.handle_sink_failure();
@@ -113,8 +113,8 @@ impl<S: Socket> Relay<S> {
         }
     }
 
-    /// An event of the pod's socket.
-    pub fn handle_upstream_event(&mut self, client: &mut Client<S>, event: Readiness) {
+    /// An event of the backend's socket.
+    pub fn handle_backend_event(&mut self, client: &mut Client<S>, event: Readiness) {
         if event.readable {
             self.down.handle_readable(event.short_read);
         }
@@ -131,13 +131,13 @@ impl<S: Socket> Relay<S> {
     }
 
     /// Moves what can be moved either way, `budget` bytes each at most. What an early
-    /// close of the pod's means is to be decided by the caller.
+    /// close of the backend's means is to be decided by the caller.
     pub fn pump(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
-        // A pod that has closed already takes nothing: that is found out before the
+        // A backend that has closed already takes nothing: that is found out before the
         // client's bytes are given to it, so that another can have them.
         if client.up.delivered() == 0 && self.down.source().may_leave_more() {
             let moved = self.down.pump(
-                &mut self.upstream.socket,
+                &mut self.backend.socket,
                 &mut client.socket,
                 buffers,
                 budget,
@@ -163,10 +163,10 @@ impl<S: Socket> Relay<S> {
 
     fn pump_once(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
         let Client { socket, up, .. } = client;
-        let upstream = &mut self.upstream.socket;
-        let moved = up.pump(socket, upstream, buffers, budget);
+        let backend = &mut self.backend.socket;
+        let moved = up.pump(socket, backend, buffers, budget);
         self.down.handle_error_of(up);
-        let moved = moved + self.down.pump(upstream, socket, buffers, budget);
+        let moved = moved + self.down.pump(backend, socket, buffers, budget);
         up.handle_error_of(&self.down);
         if !self.has_closed_early(client) {
             self.pass_on_fins(client);
@@ -174,8 +174,8 @@ impl<S: Socket> Relay<S> {
         moved
     }
 
-    /// Whether the pod has closed in order before a byte went either way, and the
-    /// client has not, so that the pod's end is no answer to the client's.
+    /// Whether the backend has closed in order before a byte went either way, and the
+    /// client has not, so that the backend's end is no answer to the client's.
     fn has_closed_early(&self, client: &Client<S>) -> bool {
         self.down.awaits_fin()
             && self.is_untouched(client)
@@ -194,7 +194,7 @@ impl<S: Socket> Relay<S> {
             return;
         }
         if up.awaits_fin() {
-            up.finish(&mut self.upstream.socket);
+            up.finish(&mut self.backend.socket);
         }
         if down.awaits_fin() {
             down.finish(socket);
@@ -207,12 +207,12 @@ impl<S: Socket> Relay<S> {
         let (up_over, down_over) = (up.is_over(), down.is_over());
         match (
             self.client_is_broken(client),
-            self.upstream_is_broken(client),
+            self.backend_is_broken(client),
         ) {
             (true, true) => Verdict::Gone,
             (false, true) if self.is_untouched(client) => Verdict::Redial,
             (false, true) => broken_off(Side::Client, down_over),
-            (true, false) => broken_off(Side::Upstream, up_over),
+            (true, false) => broken_off(Side::Backend, up_over),
             (false, false) if up_over && down_over => Verdict::Finished,
             (false, false) if self.has_closed_early(client) => Verdict::EarlyClose,
             (false, false) => Verdict::Continue,
@@ -223,12 +223,12 @@ impl<S: Socket> Relay<S> {
         client.up.source() == Source::Broken || self.down.sink().is_broken()
     }
 
-    fn upstream_is_broken(&self, client: &Client<S>) -> bool {
+    fn backend_is_broken(&self, client: &Client<S>) -> bool {
         self.down.source() == Source::Broken || client.up.sink().is_broken()
     }
 
     fn is_broken(&self, client: &Client<S>) -> bool {
-        self.client_is_broken(client) || self.upstream_is_broken(client)
+        self.client_is_broken(client) || self.backend_is_broken(client)
     }
 
     /// Whether no byte has gone either way, and no FIN to the client.
@@ -241,7 +241,7 @@ impl<S: Socket> Relay<S> {
     pub fn sent_to(&self, client: &Client<S>, side: Side) -> u64 {
         match side {
             Side::Client => self.down.delivered(),
-            Side::Upstream => client.up.delivered(),
+            Side::Backend => client.up.delivered(),
         }
     }
 
@@ -255,7 +255,7 @@ impl<S: Socket> Relay<S> {
     ) -> Option<Time> {
         let socket = match remaining {
             Side::Client => &client.socket,
-            Side::Upstream => &self.upstream.socket,
+            Side::Backend => &self.backend.socket,
         };
         let sent = self.sent_to(client, remaining);
         let acknowledged = sent.saturating_sub(socket.unacknowledged());

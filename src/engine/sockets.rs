@@ -1,5 +1,5 @@
 //! Sockets as the engine wants them: one that listens, those that it has
-//! accepted, and those that lead to pods.
+//! accepted, and those that lead to backends.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES: u32 = 6;
 /// but has shut its window, a paused download, as one that does not acknowledge.
 const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 
-/// When [`Socket::keep_alive`] is to be called for a pod's socket. Most connections are
+/// When [`Socket::keep_alive`] is to be called for a backend's socket. Most connections are
 /// over by then, which saves them four system calls.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
@@ -87,7 +87,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Begins to connect to `address`, with so much room for what waits in the socket, from
-/// that port if one is given. Even a pod on the same machine takes it only after the
+/// that port if one is given. Even a backend on the same machine takes it only after the
 /// call: the kernel holds the socket's lock until then.
 ///
 /// # Errors

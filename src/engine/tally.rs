@@ -23,17 +23,13 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections open now, in any phase.
     pub open: usize,
-    /// Those of them that count as use of the app.
-    pub counted: usize,
-    /// Those of the counted ones that wait for a pod: held, or being dialled.
+    /// Those of them that wait for a backend: held, or being dialled.
     pub waiting: usize,
-    /// How often a connection has begun to count since the start.
-    pub uses: u64,
-    /// Connections that were handed to a pod since the start.
+    /// Connections that were handed to a backend since the start.
     pub handed_over: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
-    /// Dials that pods have failed since the start.
+    /// Dials that backends have failed since the start.
     pub failed_dials: u64,
     /// How often no address has taken a connection in a whole round, for other than
     /// reasons of this machine.
@@ -79,7 +75,7 @@ impl Counts {
 /// Counts by kind, since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// From accept to a pod.
+    /// From accept to a backend.
     pub hold: Histogram,
     ends: [[u64; ALL.len()]; REASONS.len()],
     exclusions: [u64; EXCLUSIONS.len()],

@@ -2,7 +2,7 @@
 //!
 //! A connection waits for at most one thing at a time and a relaying one for
 //! none, so the set is as small as the number of connections on their way,
-//! and a connection that reaches its pod leaves it at once.
+//! and a connection that reaches its backend leaves it at once.
 
 use std::collections::BTreeSet;
 

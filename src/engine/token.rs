@@ -8,27 +8,27 @@ pub enum Side {
     /// The one that was accepted.
     Client,
     /// The one that was dialled.
-    Upstream,
+    Backend,
 }
 
 /// What identifies one side of one connection: the slot, and enough of the serial
 /// number to tell the connection from those that had the slot before, whose events
 /// may still be in the batch.
 pub fn token(key: usize, serial: u64, side: Side) -> Token {
-    Token((generation(serial) << 33) | (key << 1) | (side == Side::Upstream) as usize)
+    Token((generation(serial) << 33) | (key << 1) | (side == Side::Backend) as usize)
 }
 
 /// The token of the socket that was dialled as the `dials`th. Two that follow each
 /// other differ, since events of the first may still be in the batch.
 pub fn upstream_token(key: usize, serial: u64, dials: u8) -> Token {
     let parity = usize::from(dials & 1) << 63;
-    Token(token(key, serial, Side::Upstream).0 | parity)
+    Token(token(key, serial, Side::Backend).0 | parity)
 }
 
 /// The slot, the generation and the side that a token names.
 pub fn parse_token(token: Token) -> (usize, usize, Side) {
     let side = match token.0 & 1 {
-        1 => Side::Upstream,
+        1 => Side::Backend,
         _ => Side::Client,
     };
     let key = (token.0 >> 1) & 0xFFFF_FFFF;
@@ -50,7 +50,7 @@ mod tests {
     fn a_token_names_slot_generation_and_side() {
         for (key, serial, side) in [
             (0, 0, Side::Client),
-            (99_999, 7, Side::Upstream),
+            (99_999, 7, Side::Backend),
             (5, u64::MAX, Side::Client),
         ] {
             let expected = (key, generation(serial), side);

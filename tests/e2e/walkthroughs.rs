@@ -171,7 +171,7 @@ fn an_app_that_is_never_ready_costs_its_clients_a_reset_at_the_hold_limit() {
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     expect_reset(&mut client);
-    zpa.expect_log("zpa/holding: no pod ready in 1s");
+    zpa.expect_log("zpa/holding: no backend ready in 1s");
     let why = "none of 1 endpoint of Service myapp is ready";
     zpa.expect_log(&format!("1 client reset after 1s (hold limit): {why}"));
     let waking = &zpa.status()["app"]["waking"];

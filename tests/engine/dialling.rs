@@ -1,4 +1,4 @@
-//! Which pod is dialled, when, and what follows a pod that fails before the first byte.
+//! Which backend is dialled, when, and what follows a backend that fails before the first byte.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -11,11 +11,11 @@ use crate::fixture::{LIMITS, PATIENCE, Rig, backend, refusing, reset, silent};
 
 #[test]
 fn an_address_that_refuses_is_followed_by_the_next() {
-    let (dead, pod) = (refusing(), backend());
-    let mut rig = Rig::open(&[&dead, &pod]);
+    let (dead, backend) = (refusing(), backend());
+    let mut rig = Rig::open(&[&dead, &backend]);
     let clients: Vec<_> = (0..4).map(|_| rig.connect()).collect();
     for _ in &clients {
-        rig.accept(&pod);
+        rig.accept(&backend);
     }
     rig.until("all are handed over", |e| e.counts().handed_over == 4);
     assert!(rig.engine.counts().failed_dials >= 1);
@@ -23,22 +23,22 @@ fn an_address_that_refuses_is_followed_by_the_next() {
 
 #[test]
 fn an_address_that_swallows_syns_is_given_up_after_the_connect_timeout() {
-    let ((hole, _filling), pod) = (silent(), backend());
+    let ((hole, _filling), backend) = (silent(), backend());
     let mut rig = Rig::open(&[&hole]);
     let _client = rig.connect();
     rig.until("it is being dialled", |e| e.counts().waiting == 1);
-    rig.set_backends(&[&hole, &pod]);
+    rig.set_backends(&[&hole, &backend]);
     for _ in 0..5 {
         rig.turn();
     }
     assert_eq!(rig.engine.counts().failed_dials, 0);
     rig.skew += LIMITS.connect_timeout;
-    rig.accept(&pod);
+    rig.accept(&backend);
     assert_eq!(rig.engine.counts().failed_dials, 1);
 }
 
 #[test]
-fn when_no_pod_answers_at_all_the_way_leads_through_the_service() {
+fn when_no_backend_answers_at_all_the_way_leads_through_the_service() {
     let ((hole, _filling), service) = (silent(), backend());
     let mut rig = Rig::open(&[&hole]);
     rig.engine.set_fallback(Some(service.local_addr().unwrap()));
@@ -49,7 +49,7 @@ fn when_no_pod_answers_at_all_the_way_leads_through_the_service() {
 }
 
 #[test]
-fn a_pod_that_refuses_is_not_sought_through_the_service() {
+fn a_backend_that_refuses_is_not_sought_through_the_service() {
     let (dead, service) = (refusing(), backend());
     let mut rig = Rig::open(&[&dead]);
     rig.engine.set_fallback(Some(service.local_addr().unwrap()));
@@ -60,7 +60,7 @@ fn a_pod_that_refuses_is_not_sought_through_the_service() {
 }
 
 #[test]
-fn a_pod_that_is_ready_before_it_listens_is_dialled_until_it_does() {
+fn a_backend_that_is_ready_before_it_listens_is_dialled_until_it_does() {
     let dead = refusing();
     let mut rig = Rig::open(&[&dead]);
     let mut client = rig.connect();
@@ -91,18 +91,18 @@ fn an_address_that_refuses_is_dialled_with_pauses_that_grow_to_a_second() {
 
 #[test]
 fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
-    let (dead, pod) = (refusing(), backend());
+    let (dead, backend) = (refusing(), backend());
     let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
     rig.until("it was refused often", |e| e.counts().failed_dials >= 8);
-    rig.set_backends(&[&dead, &pod]);
+    rig.set_backends(&[&dead, &backend]);
     let start = Instant::now();
-    rig.accept(&pod);
+    rig.accept(&backend);
     assert!(start.elapsed() < PATIENCE);
 }
 
 #[test]
-fn a_pod_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
+fn a_backend_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
     let (first, second) = (backend(), backend());
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
@@ -117,7 +117,7 @@ fn a_pod_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
 }
 
 #[test]
-fn a_pod_that_dies_with_bytes_of_the_client_is_not_replaced() {
+fn a_backend_that_dies_with_bytes_of_the_client_is_not_replaced() {
     let (first, second) = (backend(), backend());
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
@@ -132,7 +132,7 @@ fn a_pod_that_dies_with_bytes_of_the_client_is_not_replaced() {
 }
 
 #[test]
-fn a_pod_that_breaks_off_as_the_client_first_writes_is_replaced() {
+fn a_backend_that_breaks_off_as_the_client_first_writes_is_replaced() {
     let (first, second) = (backend(), backend());
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
@@ -148,9 +148,9 @@ fn a_pod_that_breaks_off_as_the_client_first_writes_is_replaced() {
     rig.expect(&mut server, b"hello");
 }
 
-/// The client's FIN and the pod's RST share a batch.
+/// The client's FIN and the backend's RST share a batch.
 #[test]
-fn an_event_of_the_old_pod_socket_does_not_fail_the_new_attempt() {
+fn an_event_of_the_old_backend_socket_does_not_fail_the_new_attempt() {
     let (first, second) = (backend(), backend());
     let mut rig = Rig::open(&[&first]);
     let client = rig.connect();
@@ -169,56 +169,56 @@ fn an_event_of_the_old_pod_socket_does_not_fail_the_new_attempt() {
     assert_eq!(
         rig.engine.counts().failed_dials,
         1,
-        "only the first pod has failed"
+        "only the first backend has failed"
     );
 }
 
 #[test]
-fn the_pod_with_the_fewest_connections_gets_the_next() {
+fn the_backend_with_the_fewest_connections_gets_the_next() {
     let (one, other) = (backend(), backend());
     let mut rig = Rig::open(&[&one, &other]);
     let _clients: Vec<_> = (0..6).map(|_| rig.connect()).collect();
     let mut served = Vec::new();
-    for pod in [&one, &other] {
-        served.extend((0..3).map(|_| rig.accept(pod)));
+    for backend in [&one, &other] {
+        served.extend((0..3).map(|_| rig.accept(backend)));
     }
 }
 
-/// What stands before the app in its pod may accept when the app does not yet.
+/// What stands before the app in its backend may accept when the app does not yet.
 #[test]
-fn a_pod_that_closes_before_the_first_byte_right_after_a_wake_is_dialled_again() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn a_backend_that_closes_before_the_first_byte_right_after_a_wake_is_dialled_again() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     for _ in 0..3 {
-        drop(rig.accept(&pod));
+        drop(rig.accept(&backend));
     }
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
 }
 
 #[test]
 fn an_app_that_listens_on_the_second_of_its_addresses_costs_one_failed_dial_in_sixty() {
-    let (dead, pod) = (refusing(), backend());
+    let (dead, backend) = (refusing(), backend());
     let mut rig = Rig::open(&[]);
-    let addresses = [&dead, &pod].map(|it| it.local_addr().unwrap());
+    let addresses = [&dead, &backend].map(|it| it.local_addr().unwrap());
     let both = BackendSpec {
-        id: "pod".to_owned(),
+        id: "backend".to_owned(),
         addresses: addresses.to_vec(),
     };
     rig.engine.set_backends(&[both], rig.now());
-    let connect = |_| (rig.connect(), rig.accept(&pod));
+    let connect = |_| (rig.connect(), rig.accept(&backend));
     let _pairs: Vec<_> = (0..60).map(connect).collect();
     assert_eq!(rig.engine.counts().failed_dials, 1);
-    assert_eq!(rig.engine.counts().exhausted, 0, "the pod was there");
+    assert_eq!(rig.engine.counts().exhausted, 0, "the backend was there");
 }
 
 #[test]
-fn a_round_in_which_no_pod_takes_the_connection_is_counted() {
-    let (dead, pod) = (refusing(), backend());
+fn a_round_in_which_no_backend_takes_the_connection_is_counted() {
+    let (dead, backend) = (refusing(), backend());
     for (label, backends, exhausted) in [
-        ("one of two", vec![&dead, &pod], false),
+        ("one of two", vec![&dead, &backend], false),
         ("all", vec![&dead], true),
     ] {
         let mut rig = Rig::open(&backends);

@@ -53,13 +53,13 @@ fn a_reader_that_resets_after_the_end_of_its_connection_is_let_go() {
 
 #[test]
 fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let address = rig.engine.local_addr().unwrap();
     let serving = thread::spawn(move || {
         for _ in 0..1000 {
-            let (mut stream, _) = pod.accept().unwrap();
+            let (mut stream, _) = backend.accept().unwrap();
             thread::spawn(move || {
                 let mut byte = [0];
                 while stream.read(&mut byte).is_ok_and(|len| len > 0) {
@@ -87,7 +87,7 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
     rig.until("all are closed", |e| {
         e.counts().accepted == 1000 && e.counts().open == 0
     });
-    // A client that is gone before it was dialled is not dialled, so the pod
+    // A client that is gone before it was dialled is not dialled, so the backend
     // may have seen fewer: let it go.
     drop(serving);
     let counts = rig.engine.counts();
@@ -100,13 +100,13 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
 
 #[test]
 fn the_ends_of_connections_are_counted_by_reason_and_phase() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let server = rig.accept(&pod);
+    let server = rig.accept(&backend);
     rig.until("handed over", |e| e.counts().handed_over == 1);
     reset(server);
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
     drop((client, server));
@@ -129,10 +129,10 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
 #[test]
 fn a_connection_that_has_ended_is_open_until_a_reader_with_a_small_window_has_everything() {
     const REST: usize = 12_000;
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect_with_small_window();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
     client.shutdown(Shutdown::Write).unwrap();

@@ -106,11 +106,11 @@ impl Rig {
         handle.join().unwrap()
     }
 
-    /// Turns until a pod has accepted.
+    /// Turns until a backend has accepted.
     pub fn accept(&mut self, listener: &TcpListener) -> TcpStream {
         listener.set_nonblocking(true).unwrap();
         let mut accepted = None;
-        self.until("a pod accepts", |_| {
+        self.until("a backend accepts", |_| {
             accepted = listener.accept().ok();
             accepted.is_some()
         });
@@ -196,12 +196,12 @@ pub fn silent() -> (TcpListener, Vec<TcpStream>) {
     (listener, filling)
 }
 
-/// A client and a pod that have spoken, and a loop that has nothing to do.
+/// A client and a backend that have spoken, and a loop that has nothing to do.
 pub fn in_conversation() -> (Rig, TcpStream, TcpStream) {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
     for _ in 0..5 {

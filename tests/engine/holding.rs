@@ -11,9 +11,9 @@ use support::streams::read_some;
 
 #[test]
 fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::new(LIMITS);
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     let mut clients: Vec<_> = (0..20u8)
         .map(|n| {
             let mut client = rig.connect();
@@ -24,10 +24,10 @@ fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
     rig.until("all are held", |e| e.counts().waiting == 20);
     assert_eq!(rig.engine.counts().handed_over, 0);
     rig.engine.set_gate(true);
-    let mut served: Vec<_> = (0..20).map(|_| rig.accept(&pod)).collect();
-    for (n, (client, pod)) in clients.iter_mut().zip(&mut served).enumerate() {
-        rig.expect(pod, &[n as u8]);
-        pod.write_all(b"hello").unwrap();
+    let mut served: Vec<_> = (0..20).map(|_| rig.accept(&backend)).collect();
+    for (n, (client, backend)) in clients.iter_mut().zip(&mut served).enumerate() {
+        rig.expect(backend, &[n as u8]);
+        backend.write_all(b"hello").unwrap();
         rig.expect(client, b"hello");
     }
     let counts = rig.engine.counts();
@@ -39,7 +39,7 @@ fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
 
 #[test]
 fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_bytes() {
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::new(LIMITS);
     let mut client = rig.connect();
     client.write_all(b"request").unwrap();
@@ -50,8 +50,8 @@ fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_by
     }
     assert_eq!(rig.engine.counts().open, 1, "a FIN is no reason to go");
     rig.engine.set_gate(true);
-    rig.set_backends(&[&pod]);
-    let mut server = rig.accept(&pod);
+    rig.set_backends(&[&backend]);
+    let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"request");
     rig.expect_fin(&mut server);
     server.write_all(b"reply").unwrap();
@@ -100,12 +100,12 @@ fn the_hold_limit_ends_the_dialling_too() {
 #[test]
 fn while_the_gate_is_shut_no_further_address_is_dialled() {
     let (dead, _filling) = silent();
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
     rig.until("it is being dialled", |e| e.counts().waiting == 1);
     rig.turn();
-    rig.set_backends(&[&dead, &pod]);
+    rig.set_backends(&[&dead, &backend]);
     rig.engine.set_gate(false);
     rig.skew += LIMITS.connect_timeout;
     for _ in 0..50 {
@@ -116,7 +116,7 @@ fn while_the_gate_is_shut_no_further_address_is_dialled() {
 
 /// The kernel repeats the SYN after a second.
 #[test]
-fn a_pod_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_opens() {
+fn a_backend_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_it_opens() {
     let (slow, filling) = silent();
     let mut rig = Rig::open(&[&slow]);
     let mut client = rig.connect();
@@ -155,7 +155,7 @@ fn a_held_client_that_ends_without_a_byte_is_dropped() {
 /// `curl -m 1`: a request, and a close.
 #[test]
 fn held_clients_that_have_given_up_are_dropped_where_that_was_asked_for() {
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::new(Limits {
         abort_on_close: true,
         ..LIMITS
@@ -168,8 +168,8 @@ fn held_clients_that_have_given_up_are_dropped_where_that_was_asked_for() {
         rig.until("it is gone", |e| e.counts().open == 0);
     }
     rig.engine.set_gate(true);
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     rig.settle();
-    pod.set_nonblocking(true).unwrap();
-    assert_eq!(pod.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    backend.set_nonblocking(true).unwrap();
+    assert_eq!(backend.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }

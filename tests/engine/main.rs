@@ -1,5 +1,5 @@
 //! The engine over real loopback sockets, without Kubernetes. One thread plays
-//! the client, the pod and the loop; time can be made to pass.
+//! the client, the backend and the loop; time can be made to pass.
 
 mod accepting;
 mod admin;

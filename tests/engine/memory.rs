@@ -35,16 +35,16 @@ fn modest(stream: &TcpStream) {
 
 #[test]
 fn a_held_client_may_send_16_kib_in_advance_and_all_the_rest_once_it_is_served() {
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::new(LIMITS);
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     let mut client = rig.connect();
     modest(&client);
     let held = flood(&mut rig, &client);
     assert!(held <= 32 * 1024, "{held} bytes");
 
     rig.engine.set_gate(true);
-    let server = rig.accept(&pod);
+    let server = rig.accept(&backend);
     client.set_nonblocking(false).unwrap();
     const MORE: usize = 4 << 20;
     let sender = thread::spawn(move || {
@@ -67,13 +67,13 @@ fn with_a_limit_of_memory_bulk_that_stalls_leaves_its_share_in_the_kernel_and_no
         memory: Some(56 << 20),
         ..LIMITS
     };
-    let pod = backend();
+    let backend = backend();
     let mut rig = Rig::new(limits);
     rig.engine.set_gate(true);
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     let mut client = rig.connect();
     client.write_all(b"?").unwrap();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"?");
     // It flows until the kernel has made its buffers as large as it makes them.
     client.set_nonblocking(true).unwrap();
@@ -89,9 +89,9 @@ fn with_a_limit_of_memory_bulk_that_stalls_leaves_its_share_in_the_kernel_and_no
         received > 64 << 20
     });
     sent += flood(&mut rig, &server);
-    let at_the_pod = unacknowledged(&server).unwrap();
+    let at_the_backend = unacknowledged(&server).unwrap();
     let at_the_client = client.peek(&mut vec![0; 64 << 20]).unwrap();
-    let ours = sent - received - at_the_pod - at_the_client;
+    let ours = sent - received - at_the_backend - at_the_client;
     // To be read twice its share, in a pipe and to be sent once.
     assert!(ours <= 6 << 20, "{ours} bytes of {}", sent - received);
 }

@@ -10,10 +10,10 @@ use crate::fixture::{PATIENCE, Rig, backend, fill, in_conversation, reset};
 
 #[test]
 fn a_server_that_speaks_first_is_heard() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     server.write_all(b"220 ready").unwrap();
     rig.expect(&mut client, b"220 ready");
 }
@@ -41,10 +41,10 @@ fn fifty_mebibytes_each_way_and_a_half_close_arrive_byte_by_byte() {
                 .all(|(at, &b)| b == (at % 251) as u8 ^ seed)
         );
     }
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let client = rig.connect();
-    let server = rig.accept(&pod);
+    let server = rig.accept(&backend);
     let handles = [
         (
             client.try_clone().unwrap(),
@@ -68,10 +68,10 @@ fn fifty_mebibytes_each_way_and_a_half_close_arrive_byte_by_byte() {
 
 #[test]
 fn when_both_write_and_neither_reads_nothing_grows_and_nothing_is_lost() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     let mut up = fill(&mut rig, &mut client);
     let down = fill(&mut rig, &mut server);
     up += fill(&mut rig, &mut client);
@@ -86,13 +86,13 @@ fn when_both_write_and_neither_reads_nothing_grows_and_nothing_is_lost() {
 
 #[test]
 fn a_reader_that_stalls_does_not_hold_up_the_others() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let _stalled = rig.connect();
-    let mut flooding = rig.accept(&pod);
+    let mut flooding = rig.accept(&backend);
     fill(&mut rig, &mut flooding);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"ping").unwrap();
     rig.expect(&mut server, b"ping");
     server.write_all(b"pong").unwrap();
@@ -100,11 +100,11 @@ fn a_reader_that_stalls_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn connections_to_a_pod_that_leaves_the_list_live_on() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn connections_to_a_backend_that_leaves_the_list_live_on() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.until("it is handed over", |e| e.counts().handed_over == 1);
     rig.set_backends(&[]);
     rig.engine.set_gate(false);
@@ -114,10 +114,10 @@ fn connections_to_a_pod_that_leaves_the_list_live_on() {
 
 #[test]
 fn bytes_behind_urgent_data_are_not_forgotten() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.until("handed over", |e| e.counts().handed_over == 1);
     for _ in 0..5 {
         rig.turn();
@@ -150,7 +150,7 @@ fn bytes_between_urgent_data_and_a_reset_of_bulk_are_not_forgotten() {
     assert_eq!(end, Some(ErrorKind::ConnectionReset));
 }
 
-/// A client and a pod after bulk from the one to the other.
+/// A client and a backend after bulk from the one to the other.
 fn in_bulk() -> (Rig, TcpStream, TcpStream) {
     const LEN: usize = 8 << 20;
     let (mut rig, client, mut server) = in_conversation();

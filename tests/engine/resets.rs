@@ -11,11 +11,11 @@ use crate::fixture::{Rig, backend, fill, in_conversation, reset};
 use support::streams::read_some;
 
 #[test]
-fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn what_a_backend_sends_before_it_resets_arrives_before_the_reset() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"request").unwrap();
     rig.expect(&mut server, b"request");
     let reply = vec![b'x'; 100_000];
@@ -30,11 +30,11 @@ fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
 /// Both sides have sent their FIN then, which the kernel reports as EPOLLHUP, as it
 /// does when a side is gone.
 #[test]
-fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_has_ended_its_upload() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn what_a_backend_sent_before_it_resets_waits_for_a_client_that_has_ended_its_upload() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect_with_small_window();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
     let answer = [b'x'; 40_000];
@@ -53,7 +53,7 @@ fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_has_ended_its_upload
 }
 
 #[test]
-fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_reads_late() {
+fn what_a_backend_sent_before_it_resets_waits_for_a_client_that_reads_late() {
     let (mut rig, mut client, mut server) = in_conversation();
     let sent = fill(&mut rig, &mut server);
     let on_its_way = sys::unacknowledged(&server).unwrap();
@@ -76,7 +76,7 @@ fn what_a_pod_sent_before_it_resets_waits_for_a_client_that_reads_late() {
 }
 
 #[test]
-fn what_a_pod_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on_reading() {
+fn what_a_backend_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on_reading() {
     const PIECE: usize = 1 << 20;
     let (mut rig, mut client, mut server) = in_conversation();
     // Nearly all of it is to wait on the way there, and not with the client.
@@ -107,11 +107,11 @@ fn what_a_pod_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on_rea
 }
 
 #[test]
-fn a_client_that_resets_takes_the_pods_side_with_it() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn a_client_that_resets_takes_the_backends_side_with_it() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     client.write_all(b"last words").unwrap();
     rig.expect(&mut server, b"last words");
     reset(client);
@@ -122,14 +122,14 @@ fn a_client_that_resets_takes_the_pods_side_with_it() {
 /// A side that does not read before it has written, and one that goes without
 /// having read: nobody reads any more, and no event is ever going to come.
 #[test]
-fn a_client_that_resets_when_neither_reads_takes_the_pods_side_with_it_after_a_while() {
+fn a_client_that_resets_when_neither_reads_takes_the_backends_side_with_it_after_a_while() {
     let (mut rig, client, _server) = full_both_ways();
     reset(client);
     expect_end_after_a_while(&mut rig);
 }
 
 #[test]
-fn a_pod_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_while() {
+fn a_backend_that_resets_when_neither_reads_takes_the_clients_side_with_it_after_a_while() {
     let (mut rig, _client, server) = full_both_ways();
     reset(server);
     expect_end_after_a_while(&mut rig);
@@ -172,10 +172,10 @@ fn a_remaining_side_that_has_room_again_when_its_time_is_up_is_closed_like_any_o
 
 #[test]
 fn a_remaining_side_that_dies_too_is_closed_at_once() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     let client = rig.connect();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.until("handed over", |e| e.counts().handed_over == 1);
     // more than the client's window holds, less than window plus our send buffer
     server.set_nonblocking(true).unwrap();
@@ -230,10 +230,10 @@ fn expect_end_after_a_while(rig: &mut Rig) {
     panic!("it is never closed; {:?}", rig.engine.counts());
 }
 
-/// The client's event comes first in the batch, so that a write to the pod
+/// The client's event comes first in the batch, so that a write to the backend
 /// meets its reset before a read does.
 #[test]
-fn a_pods_reset_noticed_by_a_write_is_not_shown_to_the_client_as_a_fin() {
+fn a_backends_reset_noticed_by_a_write_is_not_shown_to_the_client_as_a_fin() {
     let (mut rig, mut client, mut server) = in_conversation();
     client.write_all(b"more").unwrap();
     server.write_all(b"half a reply").unwrap();
@@ -245,7 +245,7 @@ fn a_pods_reset_noticed_by_a_write_is_not_shown_to_the_client_as_a_fin() {
 }
 
 #[test]
-fn a_clients_reset_noticed_by_a_write_is_not_shown_to_the_pod_as_a_fin() {
+fn a_clients_reset_noticed_by_a_write_is_not_shown_to_the_backend_as_a_fin() {
     let (mut rig, mut client, mut server) = in_conversation();
     server.write_all(b"progress").unwrap();
     client.write_all(b"part").unwrap();

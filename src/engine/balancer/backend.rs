@@ -1,4 +1,4 @@
-//! A pod: its addresses, how they have done, and where it stands in the order.
+//! A backend: its addresses, how they have done, and where it stands in the order.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,12 +22,12 @@ const MEMORY: Duration = Duration::from_secs(120);
 /// at again.
 const AWAITED: Duration = Duration::from_secs(1);
 
-/// How many addresses of a pod are remembered. It has one of each family.
+/// How many addresses of a backend are remembered. It has one of each family.
 const MAX_ADDRESSES: usize = 64;
 
-/// A pod that is listed or in use.
+/// A backend that is listed or in use.
 #[derive(Debug)]
-pub struct Pod {
+pub struct Backend {
     /// What it is called by whoever lists it; empty for the fallback.
     pub id: String,
     /// All that it has had since it was first listed, so that the position of one
@@ -50,7 +50,7 @@ pub struct Pod {
     pub place: Place,
 }
 
-/// The slow start of a pod that has joined others.
+/// The slow start of a backend that has joined others.
 #[derive(Clone, Copy, Debug)]
 pub struct Ramp {
     /// How many connections it counts for more than it has, at first.
@@ -59,7 +59,7 @@ pub struct Ramp {
     pub since: Time,
 }
 
-/// Where a pod stands in the order.
+/// Where a backend stands in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It is not listed.
@@ -99,10 +99,10 @@ enum Health {
     },
 }
 
-impl Pod {
-    /// A pod that is about to be listed.
+impl Backend {
+    /// A backend that is about to be listed.
     pub fn new(id: &str) -> Self {
-        Pod {
+        Backend {
             id: id.to_owned(),
             addresses: Vec::new(),
             preferred: Vec::new(),
@@ -117,9 +117,9 @@ impl Pod {
 
     /// The fallback, which is about to be dialled.
     pub fn fallback(address: SocketAddr) -> Self {
-        Pod {
+        Backend {
             addresses: vec![Address::new(address)],
-            ..Pod::new("")
+            ..Backend::new("")
         }
     }
 
@@ -234,7 +234,7 @@ impl Pod {
         next.map(|(at, _)| at)
     }
 
-    /// Its load among pods of which the least loaded one has `floor` connections.
+    /// Its load among backends of which the least loaded one has `floor` connections.
     pub fn load_within(&self, floor: Option<u32>, now: Time) -> u32 {
         let handicap = self.ramp.map_or(0, |ramp| ramp.left(now));
         let most = self.connections.max(floor.unwrap_or(0));
@@ -266,8 +266,12 @@ impl Pod {
     }
 
     fn untried(&self, key: u32, round: &Round) -> impl Iterator<Item = (u16, &Address)> {
-        self.listed()
-            .filter(move |&(address, _)| !round.has_tried(BackendId { pod: key, address }))
+        self.listed().filter(move |&(address, _)| {
+            !round.has_tried(BackendId {
+                backend: key,
+                address,
+            })
+        })
     }
 
     // --- What has come of it ---
@@ -295,7 +299,7 @@ impl Pod {
         }
     }
 
-    /// A dial has succeeded; returns whether the pod has recovered by that.
+    /// A dial has succeeded; returns whether the backend has recovered by that.
     pub fn connected(&mut self, at: u16, now: Time) -> bool {
         let rested = self.rests_until(now).is_some();
         self.dial_ended(at);
