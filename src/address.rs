@@ -1,6 +1,7 @@
-//! Hosts, ports and the API server's URL, as users and kubeconfigs write them.
+//! Parsers of addresses as users and kubeconfigs write them: [`HostPort`] and the URL
+//! of the [`ApiServer`].
 //!
-//! Nothing is looked up here: a name is checked for its form alone.
+//! No name is resolved here; a name is only checked for its syntax.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -41,8 +42,9 @@ impl FromStr for ApiServer {
     /// Reads `https://10.96.0.1`, `https://api.example.com:6443/` or
     /// `http://127.0.0.1:8001`. The port, if absent, is the scheme's.
     ///
-    /// In the clear only on loopback: elsewhere whoever listens in would have
-    /// the bearer token, or could borrow the authority of `kubectl proxy`.
+    /// Plain HTTP is accepted only for loopback addresses: elsewhere the bearer token
+    /// could be read on the network, and so could the credentials of `kubectl proxy` be
+    /// used by others.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (tls, rest) = split_scheme(text)?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -72,7 +74,7 @@ fn split_scheme(text: &str) -> Result<(bool, &str), ParseError> {
     }
 }
 
-/// A host, with an IPv6 address out of its brackets, and the port after it.
+/// Splits `host:port` and `[ipv6]:port`; the brackets are removed.
 fn split_host(text: &str) -> Result<(String, Option<u16>), ParseError> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (ip, rest) = bracketed
@@ -93,7 +95,7 @@ fn split_host(text: &str) -> Result<(String, Option<u16>), ParseError> {
     Ok((host.to_owned(), port_after(rest)?))
 }
 
-/// The port in `:80`; none in nothing.
+/// Reads `:80`; an empty text is no port.
 fn port_after(rest: &str) -> Result<Option<u16>, ParseError> {
     if rest.is_empty() {
         return Ok(None);
@@ -115,14 +117,14 @@ pub fn port(text: &str) -> Result<u16, ParseError> {
     }
 }
 
-/// `text` if it is digits and nothing else: Rust would take a `+` as well.
+/// `text` if it consists of digits: Rust's parser would accept a `+` too.
 pub fn digits(text: &str) -> Option<&str> {
     let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     all.then_some(text)
 }
 
-/// An IPv4 address, or a name in the form that resolvers take: RFC 1123, plus
-/// the underscore and the final dot that DNS allows.
+/// Accepts an IPv4 address, or a name as resolvers accept it: RFC 1123, with the
+/// underscore and the final dot that DNS allows.
 fn check_host(host: &str) -> Result<(), ParseError> {
     if host.is_empty() {
         return Err(ParseError("has no host"));
@@ -131,7 +133,7 @@ fn check_host(host: &str) -> Result<(), ParseError> {
         return Ok(());
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    // Resolvers take a name that ends in a number for an IPv4 address.
+    // Resolvers read a name that ends in a number as an IPv4 address.
     let last_is_number = name.rsplit('.').next().and_then(digits).is_some();
     if name.len() > 253 || last_is_number || !name.split('.').all(is_label) {
         return Err(ParseError(

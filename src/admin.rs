@@ -1,9 +1,9 @@
-//! What the program says about itself: a little HTTP, bytes in, bytes out.
+//! The HTTP of the admin port: [`answer`] parses the bytes of a request and returns the
+//! bytes of the response.
 //!
-//! Read-only, `GET` and `HEAD`, one answer to a connection. Header fields are
-//! not even looked at, since nothing depends on them; all that comes in is
-//! hostile until it has been parsed. Knows no socket, no clock, and nothing of
-//! what it tells: that is asked of [`Pages`] when a request is complete.
+//! The pages are read-only (`GET` and `HEAD`), and each connection gets one response.
+//! Header fields are ignored. All input is hostile until it has been parsed. The module
+//! uses no socket and no clock; the content of the pages comes from [`Pages`].
 
 use std::fmt::Write;
 
@@ -12,39 +12,39 @@ use httparse::Status;
 /// The longest head of a request that is read, in bytes.
 pub const LONGEST_HEAD: usize = 8 * 1024;
 
-/// Where everything is found.
+/// The paths, each with what it serves.
 pub const PATHS: [(&str, &str); 4] = [
     ("/healthz", "200 while the event loop turns"),
     (
         "/readyz",
-        "200 if new connections are welcome here, else 503 and why not",
+        "200 if the proxy takes new connections, else 503 and the reasons",
     ),
     ("/metrics", "for Prometheus"),
-    ("/status", "what is known and being done, in JSON"),
+    ("/status", "the state of the proxy, in JSON"),
 ];
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// What traffic-pod-autoscaler answers to a ping.
+/// The body with which traffic-pod-autoscaler answers on its ping path.
 const PONG: &str = "{\"response\": \"pong\"}";
 
-/// What there is to tell.
+/// The content of the pages.
 pub trait Pages {
-    /// Why new connections are not welcome, a line each; none if they are.
+    /// The reasons why the proxy is not ready, a line each; none if it is.
     fn unready(&self) -> Vec<String>;
     /// The metrics, and their content type.
     fn metrics(&self) -> (String, &'static str);
     /// The state, in JSON.
     fn status(&self) -> String;
-    /// Where a ping is answered, if anywhere.
+    /// The path that answers [`PONG`], if one is set.
     fn ping_path(&self) -> Option<&str>;
-    /// Where the metrics are beside `/metrics`, if anywhere.
+    /// A path for the metrics beside `/metrics`, if one is set.
     fn metrics_path(&self) -> Option<&str>;
 }
 
-/// What is told to somebody who has said `received` so far; `None` if that is
-/// not a whole request yet.
+/// The response to a connection that has sent `received` so far; `None` while that is
+/// not a complete request.
 pub fn answer(received: &[u8], pages: &impl Pages) -> Option<Vec<u8>> {
     let reply = match parse(received)? {
         Ok(request) => look_up(&request, pages),
@@ -53,30 +53,30 @@ pub fn answer(received: &[u8], pages: &impl Pages) -> Option<Vec<u8>> {
     Some(reply.bytes())
 }
 
-/// A request, as far as it matters.
+/// The parts of a request that are used.
 #[derive(Debug, PartialEq, Eq)]
 struct Request<'a> {
     method: &'a str,
     path: &'a str,
 }
 
-/// Why a request cannot be looked up.
+/// Why a request cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    /// It is no HTTP.
+    /// It is not HTTP.
     Malformed,
     /// Its head is longer than [`LONGEST_HEAD`], or has more than [`MAX_FIELDS`].
     TooLong,
-    /// It is of another HTTP than 1.0 and 1.1.
+    /// Its version is neither 1.0 nor 1.1.
     OtherVersion,
 }
 
-/// How many header fields a request may have.
+/// The most header fields of a request.
 const MAX_FIELDS: usize = 64;
 
-/// The request at the start of `received`; `None` if it has not ended yet.
+/// The request at the start of `received`; `None` while its head is not complete.
 fn parse(received: &[u8]) -> Option<Result<Request<'_>, Refused>> {
-    // Whatever speaks first in another protocol gets its answer at once.
+    // Another protocol, such as TLS, is refused at its first byte.
     let first = received.iter().find(|byte| !b"\r\n".contains(byte));
     if first.is_some_and(|byte| !byte.is_ascii_uppercase()) {
         return Some(Err(Refused::Malformed));
@@ -106,8 +106,8 @@ fn request_of<'a>(
     }
 }
 
-/// The path of a target in origin form, or in the absolute form that a proxy
-/// is asked for (RFC 9112, 3.2).
+/// The path of a request target in origin form, or in the absolute form that is sent to
+/// proxies (RFC 9112, 3.2).
 fn path_of(target: &str) -> Option<&str> {
     let (path, _query) = target.split_once('?').unwrap_or((target, ""));
     let path = match path.strip_prefix("http://") {
@@ -117,14 +117,14 @@ fn path_of(target: &str) -> Option<&str> {
     path.starts_with('/').then_some(path)
 }
 
-/// An answer.
+/// A response.
 struct Reply {
     status: &'static str,
     content_type: &'static str,
-    /// A further header field, with its line's end.
+    /// A further header field, with CR LF; may be empty.
     field: &'static str,
     body: String,
-    /// It answers a HEAD: the body is measured, and not sent.
+    /// Whether the body is only measured and not sent, as for `HEAD`.
     head_only: bool,
 }
 
@@ -211,8 +211,8 @@ impl Reply {
             head_only,
         } = self;
         let mut bytes = String::with_capacity(256 + body.len());
-        // Writing to a String does not fail. What a body quotes may come from
-        // elsewhere: no browser is to take it for anything but what it is.
+        // Writing to a String does not fail. A body may quote texts of others: `nosniff`
+        // keeps browsers from taking it for HTML.
         let _ = write!(
             bytes,
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\

@@ -1,4 +1,4 @@
-//! How long to wait before trying again, and chance.
+//! [`Backoff`]: pauses between attempts that fail. [`Random`]: the source of its jitter.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No failure yet. The seed makes the jitter: one of each process's own.
+    /// No failure yet. `seed` determines the jitter and differs between processes.
     pub fn new(seed: u64) -> Self {
         Backoff {
             failures: 0,
@@ -26,17 +26,17 @@ impl Backoff {
         }
     }
 
-    /// Something worked: the next pause is a short one again.
+    /// An attempt has succeeded: the next pause is the first one again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How many failures there were since the last [`Backoff::reset`].
+    /// The number of failures since the last [`Backoff::reset`].
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Something failed: how long to wait now, at most `longest`.
+    /// An attempt has failed. Returns how long to wait, at most `longest`.
     pub fn pause(&mut self, longest: Duration) -> Duration {
         let doubled = FIRST
             .saturating_mul(1 << self.failures.min(20))
@@ -47,13 +47,13 @@ impl Backoff {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): plenty for spreading waits, of no use
-/// for secrets.
+/// SplitMix64 (Steele, Lea, Flood 2014), a pseudo-random generator. It is good enough
+/// for jitter and not for secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of that seed.
+    /// The sequence of `seed`.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }

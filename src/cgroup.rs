@@ -1,30 +1,29 @@
-//! The memory limit of the container that the process runs in: that of its control
-//! group, or of one that this is in (cgroups(7), version 2).
+//! The memory limit of the container: the least `memory.max` of the process's control
+//! group and of the groups above it (cgroups(7), version 2).
 //!
-//! Version 1 accounts for what waits in sockets apart from all other memory, and
-//! limits it only where somebody has asked for that: there is nothing to keep to.
+//! Version 1 is not read: it accounts for the memory of socket buffers separately, and
+//! does not limit it by default.
 
 use std::path::{Path, PathBuf};
 
 /// Where the hierarchy is mounted in every container.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Where a process finds its place in it: the line `0::/path`.
+/// The file with the control group of this process: the line `0::/path`.
 const OWN: &str = "/proc/self/cgroup";
 
-/// How many bytes the process and all that belongs to it may take, if that is
-/// limited. `read` returns what is in a file, if it is there.
+/// The memory limit in bytes, if there is one. `read` returns the content of a file, if
+/// the file exists.
 ///
-/// A container has its own group for the root of the hierarchy, or sees it at its
-/// full path, or has only its own folder mounted while the path is still the full
-/// one. So the limits of all folders from the path up to the mount's root count, as
-/// far as they are there.
+/// A container sees its own group as the root of the hierarchy; or at its full path; or
+/// only its own folder is mounted while the path is still the full one. So every folder
+/// from the path up to the root is read, and those that exist count.
 pub fn memory_limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = read(Path::new(OWN))?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let limit = |group: &Path| {
         let text = read(&PathBuf::from(ROOT).join(group).join("memory.max"))?;
-        // Without a limit it says `max`.
+        // `max` stands for no limit.
         text.trim().parse::<u64>().ok()
     };
     Path::new(own).ancestors().filter_map(limit).min()

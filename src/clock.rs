@@ -1,25 +1,25 @@
-//! Points in time, as values that are passed in.
+//! [`Time`]: a point in time, which is passed to every state machine as `now`.
 //!
-//! Nothing but `main` and the daemon reads a clock; everyone else is told what
-//! time it is. That is what lets a test, a simulation or a model checker play
-//! an hour in a microsecond.
+//! Only the daemon and the threads call a [`Clock`], which `main` gives them. A test, a
+//! simulation or a model checker passes times of its own, and plays an hour in a
+//! microsecond.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point in time: how long after an arbitrary epoch of this machine.
+/// A point in time: the duration since an arbitrary epoch of this machine.
 ///
-/// The clock behind it counts through suspend and never goes back (see
-/// `sys::boot_time`); the wall clock plays no part in any decision.
+/// It is read from a clock that counts through suspend and never goes back
+/// (`sys::boot_time`). No decision depends on the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);
 
-/// Whatever tells the time: `sys::boot_time` in the program, a
+/// A function that returns the present time: `sys::boot_time` in the program, a
 /// constant or a counter in a test.
 pub type Clock = fn() -> Time;
 
-/// Whatever tells the time of day, in seconds since 1970: `sys::unix_time` in
-/// the program. For what people read, and for no decision.
+/// A function that returns the time of day in seconds since 1970: `sys::unix_time` in
+/// the program. It is used for timestamps, not for decisions.
 pub type WallClock = fn() -> u64;
 
 impl Time {
@@ -42,7 +42,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
-    /// Saturates: a time-out too long to represent is one that never comes.
+    /// Saturates: a timeout too long to represent never expires.
     fn add(self, after: Duration) -> Time {
         Time(self.0.saturating_add(after))
     }

@@ -1,14 +1,15 @@
-//! The words in which the modules speak of the cluster.
+//! The types that the policy, the API threads and the daemon exchange about the
+//! cluster: [`Request`] and [`Outcome`], [`Scale`], [`Pod`], [`Permission`].
 //!
-//! The policy asks, the API thread answers, and neither imports the other:
-//! what passes between them is defined here, free of sockets and of HTTP.
+//! The policy makes requests and the API threads answer them. Neither module imports
+//! the other, so the types that pass between them are defined here, without sockets
+//! and without HTTP.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// The version of an object, opaque as Kubernetes wants it: good for a guard
-/// on a write and for nothing else.
+/// `metadata.resourceVersion`: opaque, and used only as the precondition of a write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceVersion(pub String);
 
@@ -18,42 +19,42 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// For how long a permission must be refused, whenever it is asked for, until it counts
-/// as missing. An API server that has just started refuses everything until it has
-/// read the roles (403 for a valid token that has the permission).
+/// How long every request that takes a permission must be refused until the permission
+/// counts as missing. An API server that has just started answers 403 to everything
+/// until it has read the roles.
 pub const REFUSAL_BELIEVED_AFTER: Duration = Duration::from_secs(30);
 
-/// The token of whoever last renewed a lease: opaque, and different for each
+/// The token that the last renewal of the lease wrote: opaque, and different for each
 /// renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub String);
 
-/// The scale of the Deployment, as one read or one write showed it.
+/// The scale target, as the reply to one read or one write showed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scale {
     /// `spec.replicas`, where an absent field is zero.
     pub replicas: u32,
     /// The version that a guarded write has to name.
     pub version: ResourceVersion,
-    /// The last renewal; `None` if the reply did not show it, as that of
-    /// the scale subresource does not.
+    /// The token of the last renewal; `None` if the reply did not show it. A reply of
+    /// the scale subresource never does.
     pub lease_token: Option<LeaseToken>,
-    /// For how long the writer of that renewal wants it respected, counted from the
-    /// first sight of it; `None` if there is none, or it does not say.
+    /// How long that lease is to be respected, counted from when its token was first
+    /// seen; `None` if there is no lease, or it states no duration.
     pub lease_ttl: Option<Duration>,
     /// `metadata.generation`, which each write of the spec or of an annotation
     /// raises by one, and no write of the status (`deploymentStrategy`); `None`
-    /// if the reply did not show it, as that of the scale subresource does not.
+    /// if the reply did not show it. A reply of the scale subresource never does.
     pub generation: Option<u64>,
-    /// How much longer the replica of another autoscaler, which knows no leases, takes
-    /// the app to be in use; `None` if there is none, or the reply did not show it.
+    /// How much longer the app is in use according to the annotation of an ancestor's
+    /// replica, which knows no leases; `None` if there is none, or the reply did not
+    /// show it.
     pub others_lease: Option<Duration>,
-    /// How many replicas there were before the last sleep, if that was kept on the
-    /// object.
+    /// The number of replicas before the last sleep, if the object keeps it.
     pub previous_replicas: Option<u32>,
 }
 
-/// What the controller of the scaled object says of its pods.
+/// The status of the scale target, as its controller reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetStatus {
     /// The object's kind, such as `Deployment`.
@@ -62,9 +63,9 @@ pub struct TargetStatus {
     pub ready: u32,
     /// `spec.replicas`.
     pub wanted: u32,
-    /// Messages of the conditions that say why pods are missing, such as a quota
-    /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), fit for a
-    /// log.
+    /// The messages of the conditions that explain missing pods, such as a quota
+    /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), in printable
+    /// characters.
     pub trouble: Vec<String>,
 }
 
@@ -86,38 +87,40 @@ impl Scale {
 /// Where a renewal is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStore {
-    /// A condition in the Deployment's status.
+    /// A condition in the status of a Deployment.
     Status,
-    /// An annotation on the Deployment, where its status may not be patched.
+    /// An annotation on the scale target: for kinds whose controller removes foreign
+    /// conditions, and where the status may not be patched.
     Annotation,
 }
 
 /// A renewal of the lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
-    /// Makes the token different from every other.
+    /// A number that makes the token different from every other.
     pub nonce: u64,
-    /// For how long others are to respect it.
+    /// How long other proxies are to respect the lease.
     pub ttl: Duration,
-    /// Whether the writer has connections. A renewal without any is the last one.
+    /// Whether the writer has connections. A renewal without any is the last one
+    /// before a sleep.
     pub in_use: bool,
-    /// The version at which the object must still be; `None` for any. Without a
-    /// guard, a renewal is never repeated: it could hide one of another proxy.
+    /// The version that the object must still have; `None` for any. A renewal without
+    /// a guard is never sent twice: it could replace the token of another proxy.
     pub guard: Option<ResourceVersion>,
-    /// How many replicas the object is to remember for the next wake.
+    /// The number of replicas that the object keeps for the next wake.
     pub keep_replicas: Option<u32>,
-    /// Where to write it.
+    /// Where the renewal is written.
     pub store: LeaseStore,
 }
 
-/// What may be asked of the API server.
+/// A request about the scale target, for the API threads to execute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Read the Deployment, which shows the scale and the lease.
+    /// Read the object, which shows the scale and the lease.
     Read,
     /// Read the scale subresource, which shows no lease.
     ReadScale,
-    /// Set `spec.replicas`, provided that the Deployment is still at `guard`.
+    /// Set `spec.replicas`, provided that the object is still at `guard`.
     WriteScale {
         /// The new `spec.replicas`.
         replicas: u32,
@@ -140,24 +143,25 @@ impl Request {
 pub enum Outcome {
     /// 200: the scale after the read, the write or the renewal.
     Scale(Scale),
-    /// 409: the Deployment has moved on, and nothing was written.
+    /// 409: the object has another version by now, and nothing was written.
     Conflict,
-    /// 403: nothing was written. The permission is missing, if that lasts.
+    /// 403: nothing was written. The permission is missing if every reply is a 403 for
+    /// [`REFUSAL_BELIEVED_AFTER`].
     Forbidden,
-    /// 401, also with the token as it is now: nothing was written. The token is
-    /// being replaced; of permissions it says nothing.
+    /// 401, also after the token was read again: nothing was written. The token is
+    /// being replaced; that is no missing permission.
     Unauthorized,
-    /// 404: no such Deployment; nothing was written.
+    /// 404: the object does not exist; nothing was written.
     NotFound,
-    /// 429: nothing was written; the server may have said when to come again.
+    /// 429: nothing was written.
     Busy {
         /// The reply's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// No connection could be made, so that nothing was asked.
+    /// No connection could be made: the request was not sent.
     Unreachable,
-    /// A time-out, a torn connection, a 5xx, a reply that makes no sense:
-    /// a write *may* have been applied.
+    /// A timeout, a broken connection, a 5xx, a reply that cannot be parsed: a write
+    /// *may* have been applied.
     Unknown {
         /// The reply's `Retry-After`, if there was a reply.
         retry_after: Option<Duration>,
@@ -170,8 +174,8 @@ pub struct Pod {
     /// The pod's UID (`targetRef.uid`); for an endpoint that names no pod, its
     /// address.
     pub uid: String,
-    /// Where it may be dialled, each address as good as the others, the Service's
-    /// first IP family first. Empty while the pod is not ready, or terminates.
+    /// The addresses to dial, which are alternatives, those of the Service's first IP
+    /// family first. Empty while the pod is not ready, or terminates.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -189,8 +193,8 @@ pub enum PortRef {
     Name(String),
     /// By its number in the Service.
     Number(u16),
-    /// By its number in the Service, if that may be read; else the only one that
-    /// there is.
+    /// By its number in the Service, if the Service may be read; else the only port of
+    /// the endpoints.
     Likely(u16),
 }
 
@@ -221,11 +225,10 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Where the API server answers.
+/// The address of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ApiServer {
-    /// Whether to speak TLS, as to everything but a `kubectl proxy` on
-    /// loopback.
+    /// Whether to use TLS: always, except to a `kubectl proxy` on loopback.
     pub tls: bool,
     /// A name or an IP address, without brackets.
     pub host: String,
@@ -244,12 +247,12 @@ impl fmt::Display for ApiServer {
     }
 }
 
-/// Which objects tell the addresses of the pods.
+/// The kind of object that the addresses of the pods are read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressSource {
-    /// `discovery.k8s.io/v1`, the usual one.
+    /// `EndpointSlice` of `discovery.k8s.io/v1`, the default.
     EndpointSlices,
-    /// v1 `Endpoints`, where slices cannot be watched.
+    /// `Endpoints` of v1, where slices cannot be watched.
     Endpoints,
 }
 
@@ -262,16 +265,16 @@ impl fmt::Display for AddressSource {
     }
 }
 
-/// Why no pod can be dialled although the endpoints can be listed. Each with its
-/// reason and cure, fit for a log.
+/// Why no pod can be dialled although the endpoints can be listed. The text is the
+/// reason and the cure, for the log and `/status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAddress {
-    /// There is no such Service, there never was while we looked, and nothing has
-    /// endpoints in its name.
+    /// The Service does not exist, was never seen, and there are no endpoints under its
+    /// name.
     NoService(String),
-    /// The Service has no such port, or its port cannot be told.
+    /// The Service has no such port, or more than one to choose from.
     NoSuchPort(String),
-    /// There are endpoints, and none of them has the port.
+    /// The Service has endpoints, and none of them has the port.
     PortMissing(String),
 }
 
@@ -284,29 +287,29 @@ impl NoAddress {
     }
 }
 
-/// A permission that the API server may refuse.
+/// A permission of the service account, which the API server may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {
-    /// To see the leases of other proxies, and the scale.
+    /// Read the scale target: its scale, and the leases of other proxies.
     GetDeployment,
-    /// To see the scale alone.
+    /// Read its scale subresource, which shows no leases.
     GetScale,
-    /// To wake the app and to put it to sleep.
+    /// Write the scale: wake the app and put it to sleep.
     PatchScale,
-    /// To renew the lease in the Deployment's status.
+    /// Renew the lease in the status of a Deployment.
     PatchStatus,
-    /// To renew the lease in an annotation.
+    /// Renew the lease in an annotation.
     PatchDeployment,
-    /// To know the port's number and the way through the cluster IP.
+    /// Read the Service: the number of its port, and its cluster IP.
     GetService,
-    /// To know the pods' addresses.
+    /// List and watch the EndpointSlices.
     WatchSlices,
-    /// To know them in the old way.
+    /// List and watch the v1 Endpoints, where slices cannot be watched.
     WatchEndpoints,
 }
 
 impl Permission {
-    /// Each of them.
+    /// All permissions.
     pub const ALL: [Permission; 8] = [
         Permission::GetDeployment,
         Permission::GetScale,
@@ -318,7 +321,7 @@ impl Permission {
         Permission::WatchEndpoints,
     ];
 
-    /// Verbs and resource, in the words of a Role.
+    /// Verbs and resource, as a Role names them.
     pub fn name(self) -> &'static str {
         match self {
             Permission::GetDeployment => "get deployments",
@@ -332,17 +335,18 @@ impl Permission {
         }
     }
 
-    /// What can be done where it is refused; `None` where nothing can be.
+    /// What `zpa` does instead where the permission is refused; `None` if it can do
+    /// nothing.
     pub fn fallback(self) -> Option<&'static str> {
         match self {
             Permission::GetDeployment => {
-                Some("reading its scale alone, which shows no leases: it is not put to sleep")
+                Some("reading its scale alone, which shows no leases: the app is not put to sleep")
             }
             Permission::PatchStatus => Some("renewing the lease in an annotation"),
             Permission::PatchDeployment => {
                 Some("letting connections through without a lease: the app is not put to sleep")
             }
-            Permission::GetService => Some("doing without the way through the cluster IP"),
+            Permission::GetService => Some("doing without the cluster IP as a fallback address"),
             Permission::WatchSlices => Some("watching v1 Endpoints"),
             Permission::GetScale | Permission::PatchScale | Permission::WatchEndpoints => None,
         }
@@ -355,11 +359,11 @@ impl fmt::Display for Permission {
     }
 }
 
-/// That a permission is refused, and what follows from it.
+/// A permission that was refused, and what is done instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The API server's own words, fit for a log.
+    /// The message of the API server, in printable characters.
     pub why: String,
-    /// What is done in place of what is refused; `None` if nothing can be.
+    /// What is done instead; `None` if nothing can be done.
     pub fallback: Option<&'static str>,
 }

@@ -1,14 +1,12 @@
-//! [`KubeconfigFlags`]: what the command line says in place of a kubeconfig, or
-//! about which part of it to use; the flags are those of client-go's
-//! `ConfigOverrides`.
+//! [`KubeconfigFlags`]: the flags that override parts of a kubeconfig, or choose among
+//! its entries; those of client-go's `ConfigOverrides`.
 //!
-//! A core type: the settings write it, the API threads read it together with
-//! the kubeconfig itself.
+//! The settings make this value; the API threads use it together with the kubeconfig.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The overrides of a kubeconfig. `None` means that the kubeconfig decides.
+/// The overrides of a kubeconfig. `None` leaves the entry of the kubeconfig.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubeconfigFlags {
     /// `--kubeconfig`: the file to read, or several with colons between, as
@@ -39,7 +37,7 @@ pub struct KubeconfigFlags {
     pub impersonate_groups: Vec<String>,
 }
 
-/// A text that nobody but its reader is to see.
+/// A text that is never logged: its `Debug` output is `(hidden)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -1,9 +1,9 @@
-//! A log queue: a bounded buffer of lines, and the thread that writes them.
+//! A [`LogQueue`] is a bounded buffer of log lines with a thread that writes them.
 //!
-//! Whoever logs never waits for whoever reads the log: a line that finds no room
-//! is dropped and counted. A pipe that nobody reads is full after 64 KiB
-//! (pipe(7)), and a write to it then blocks for ever. On the event loop that would
-//! stop every connection, and at the end of the program its exit.
+//! No thread that logs waits for the reader of the log: a line for which there is no
+//! room is dropped and counted. A pipe that nobody reads is full after 64 KiB
+//! (pipe(7)), and then a write blocks for ever. On the event loop that would stop every
+//! connection, and at the end of the program it would prevent the exit.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,48 +12,49 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// How many bytes of lines may wait; as many more may be in the hands of the
-/// thread. A thousand connections at the level debug are about as much.
+/// The size of the buffer in bytes. The thread may hold as much again, which it is
+/// writing. A thousand connections at level debug log about that much.
 const CAPACITY: usize = 256 * 1024;
 
-/// How many bytes of memory each of the two buffers keeps when it is empty.
+/// The capacity in bytes that each of the two buffers keeps while it is empty.
 const KEPT: usize = 8 * 1024;
 
-/// Lines on their way to the log. A clone is another handle of the same queue.
+/// A handle of the queue; a clone is another handle of the same queue.
 #[derive(Clone)]
 pub struct LogQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Lines have come, or have been written.
+    /// Notified when lines were added or written.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// The lines that wait, one after the other,
+    /// The lines that wait, one after the other.
     bytes: Vec<u8>,
-    /// and how many they are.
+    /// The number of lines in `bytes`.
     lines: u64,
-    /// Lines that were lost since the start,
+    /// The number of lines dropped since the start.
     dropped: u64,
-    /// and how many of them the log itself speaks of.
+    /// The number of dropped lines that a line in the log has reported.
     reported: u64,
-    /// The thread is in the midst of a write.
+    /// Whether the thread is writing.
     writing: bool,
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `sink`. It receives no signal.
+    /// Starts the thread, which writes to `sink` and receives no signal.
     ///
     /// # Errors
-    /// Only if no thread can be started.
+    /// If the thread cannot be started.
     pub fn spawn(sink: impl Write + Send + 'static) -> io::Result<LogQueue> {
         let shared = Arc::new(Shared::default());
         let ours = shared.clone();
-        // The thread inherits the mask. One that has not blocked the signals that
-        // the program waits for would be ended by them, and the program with it.
+        // The thread inherits the signal mask. If it did not block the signals that the
+        // program waits for, the kernel could deliver one to it, whose default action
+        // ends the program.
         let _blocked = sys::block_all_signals();
         thread::Builder::new()
             .name("zpa-log".to_owned())
@@ -61,7 +62,7 @@ impl LogQueue {
         Ok(LogQueue(shared))
     }
 
-    /// Adds a line, with its line feed; drops it if there is no room.
+    /// Adds a line, which ends with a line feed; drops it if there is no room.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.0.state();
         if state.bytes.len() + line.len() > CAPACITY {
@@ -70,14 +71,15 @@ impl LogQueue {
         }
         state.bytes.extend_from_slice(line);
         state.lines += 1;
-        // While it writes it waits for nothing: it looks again afterwards.
+        // A thread that is writing does not wait on `changed`: it looks for more lines
+        // afterwards.
         if !state.writing {
             self.0.changed.notify_all();
         }
     }
 
-    /// How many lines were lost since the start: there was no room for them, or
-    /// they could not be written.
+    /// The number of lines dropped since the start, for want of room or because the
+    /// write failed.
     pub fn dropped(&self) -> u64 {
         self.0.state().dropped
     }
@@ -86,7 +88,7 @@ impl LogQueue {
     pub fn flush(&self, patience: Duration) {
         let state = self.0.state();
         let is_pending = |state: &mut State| state.writing || state.has_news();
-        // Whether it took too long makes no difference: the end cannot wait.
+        // The result does not matter: after `patience` the program ends anyway.
         drop(
             self.0
                 .changed
@@ -95,7 +97,7 @@ impl LogQueue {
     }
 }
 
-/// Every write is taken for one line.
+/// Every write is one line, as `env_logger` makes it.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -112,7 +114,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what comes, for ever.
+    /// The body of the thread: takes the lines that wait and writes them, for ever.
     fn write_all(&self, mut sink: impl Write) {
         let mut batch = Vec::new();
         loop {
@@ -128,8 +130,8 @@ impl Shared {
         }
     }
 
-    /// Waits for lines and moves them into `batch`; returns how many they are. Lines
-    /// that were lost follow as one that says so.
+    /// Waits for lines, moves them into `batch` and returns their number. After them
+    /// follows a line with the number of lines dropped since the last one, if any were.
     fn take(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         batch.shrink_to(KEPT);
@@ -151,13 +153,13 @@ impl Shared {
 }
 
 impl State {
-    /// Whether there is something to be written.
+    /// Whether there is something to write.
     fn has_news(&self) -> bool {
         !self.bytes.is_empty() || self.dropped > self.reported
     }
 }
 
-/// The line that stands where `lost` others would.
+/// The line that replaces `lost` dropped ones.
 fn notice(lost: u64) -> String {
     let lines = if lost == 1 { "line" } else { "lines" };
     format!("zpa: {lost} {lines} of the log dropped: whoever reads stderr was too slow\n")

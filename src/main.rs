@@ -12,10 +12,11 @@ use zpa::settings::{self, Invocation, Settings};
 use zpa::workload::Dialect;
 use zpa::{supervisor, sys};
 
-/// The settings are wrong, or what they name is not there.
+/// The exit code if the settings are wrong, or a file or Service that they name does
+/// not exist.
 const USAGE: u8 = 2;
 
-/// How long the end of the program waits for a log that nobody reads.
+/// How long the program waits at its end until the log is written.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints to a standard output that may be shut or full.
+/// Prints to the standard output, which may be closed or full.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,10 +40,10 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Does `work` with a queue before stderr, and then writes what is left in it.
+/// Calls `work` with a log queue that writes to stderr, and flushes the queue.
 fn with_log(work: impl FnOnce(&LogQueue) -> ExitCode) -> ExitCode {
-    // A descriptor of its own: the lock of `io::stderr` would be held by whoever
-    // is stuck in a write.
+    // A descriptor of its own: a thread that blocks in a write would hold the lock of
+    // `io::stderr`.
     let stderr = io::stderr().as_fd().try_clone_to_owned();
     let Ok(log) = stderr.and_then(|stderr| LogQueue::spawn(File::from(stderr))) else {
         return ExitCode::FAILURE;
@@ -51,7 +52,7 @@ fn with_log(work: impl FnOnce(&LogQueue) -> ExitCode) -> ExitCode {
     work(&log)
 }
 
-/// Also when the event loop panics.
+/// Flushes the queue when it is dropped, also by a panic of the event loop.
 struct FlushOnDrop(LogQueue);
 
 impl Drop for FlushOnDrop {
@@ -92,8 +93,8 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
     }
 }
 
-/// `filter` speaks of this program; the libraries below it are heard only when
-/// something is wrong, unless the filter names them.
+/// Sets the filter of the log. The libraries that the program uses log warnings and
+/// errors only, unless `filter` names them.
 fn set_up_log(filter: &str, queue: &LogQueue) {
     let mut log = env_logger::Builder::new();
     for library in ["ureq", "ureq_proto", "rustls", "mio"] {

@@ -1,9 +1,10 @@
-//! A [`Resolver`]: the addresses of a target that is given by name.
+//! A [`Resolver`] looks up the addresses of a target that is given by name, again and
+//! again.
 //!
-//! `getaddrinfo` blocks, in musl for five seconds when a name server is dead, so
-//! it has threads of its own and never runs on the loop: one for IPv4 and one for
-//! IPv6, each at its own pace. A name server that has a fault in one family, or
-//! says nothing, keeps nobody from the addresses of the other.
+//! `getaddrinfo` blocks, in musl for five seconds if a name server does not answer, so
+//! it never runs on the event loop. One thread looks up IPv4 addresses and one IPv6
+//! addresses: a name server that fails for one family does not delay the addresses of
+//! the other.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,27 +20,27 @@ use crate::cluster::HostPort;
 use crate::supervisor::{self, ThreadPanic};
 use crate::sys::{self, Family, LookUp};
 
-/// How often a name is looked up when nothing is wrong.
+/// The pause after a look-up that succeeded.
 const REFRESH: Duration = Duration::from_secs(60);
-/// How often at most when something is.
+/// The pause after a look-up that failed, and the least pause between two.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The families and the threads that look up in them.
+/// The address families, each with the name of its thread.
 const FAMILIES: [(Family, &str); 2] = [
     (Family::V4, "zpa-resolve-v4"),
     (Family::V6, "zpa-resolve-v6"),
 ];
 
-/// Asks for a look-up out of turn. The threads end when it is dropped.
+/// The handle of the resolver threads, which end when it is dropped.
 pub struct Resolver(Vec<Sender<()>>);
 
 impl Resolver {
-    /// Looks `target` up now and every minute, and reports all its addresses
-    /// whenever one of the families has been looked up; also if a thread has
-    /// panicked.
+    /// Starts the threads. They look `target` up now and every minute, and call `report`
+    /// with the addresses of both families after each look-up that found some.
+    /// `panicked` is called after a panic of a thread.
     ///
     /// # Errors
-    /// Only if no thread can be started.
+    /// If a thread cannot be started.
     pub fn spawn(
         target: HostPort,
         clock: Clock,
@@ -58,7 +59,8 @@ impl Resolver {
         Ok(Resolver(senders))
     }
 
-    /// A dial has failed: the name may lead elsewhere by now.
+    /// Looks the name up before the next minute is over: a dial has failed, so that its
+    /// addresses may have changed.
     pub fn refresh(&self) {
         for sender in &self.0 {
             // The thread lives as long as this sender.
@@ -104,19 +106,19 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is known of a name, in each family.
+/// The results of the look-ups of a name, by family.
 #[derive(Debug, Default)]
 struct Known {
     families: [OfFamily; FAMILIES.len()],
-    /// Whether it was said that neither family has an answer.
+    /// Whether a warning was logged that both families fail.
     failing: bool,
 }
 
-/// What is known of a name in one family.
+/// The results of the look-ups in one family.
 #[derive(Debug, Default)]
 struct OfFamily {
     addresses: Vec<SocketAddr>,
-    /// How the last look-up has ended; None before the first.
+    /// The result of the last look-up; `None` before the first.
     last: Option<Ended>,
 }
 
@@ -127,18 +129,18 @@ enum Ended {
     Failed(String),
 }
 
-/// What follows from an answer.
+/// What to report after a look-up.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct News {
-    /// Every address of the name, to be reported.
+    /// The addresses of both families, to be reported.
     addresses: Option<Vec<SocketAddr>>,
-    /// Why there is none in either family, the first time.
+    /// Why both families have failed, to be logged; only the first time.
     trouble: Option<String>,
 }
 
 impl Known {
-    /// Takes in an answer. What was found before stays until the same family, or
-    /// the other one where this one has nothing, knows better.
+    /// Stores the result of a look-up. The addresses of a family are kept until the same
+    /// family has others, or has none while the other family has some.
     fn learn(&mut self, family: Family, answer: LookUp) -> News {
         let this = &mut self.families[family as usize];
         let found = matches!(answer, LookUp::Found(_));
@@ -164,7 +166,7 @@ impl Known {
         }
     }
 
-    /// Whether some family was looked up well the last time.
+    /// Whether the last look-up of some family found addresses.
     fn has_answer(&self) -> bool {
         let mut families = self.families.iter();
         families.any(|family| matches!(family.last, Some(Ended::Found)))
@@ -178,7 +180,7 @@ impl Known {
         gone.map(|family| family.addresses.clear()).count() > 0
     }
 
-    /// Why there is no answer, once both families have ended without one.
+    /// Why no look-up found addresses, once both families were looked up.
     fn trouble(&mut self) -> Option<String> {
         let ended = self.families.iter().all(|family| family.last.is_some());
         if !ended || self.failing {

@@ -1,9 +1,9 @@
-//! A supervised thread: a thread that is started again if it panics.
+//! A supervised thread: a thread that runs its function again after a panic.
 //!
-//! A panic is a bug of ours. In a thread that speaks with the API server it must
-//! not end the connections that other threads serve: the thread begins anew after
-//! a pause, and whoever has started it is told. The release profile unwinds for
-//! this (`panic` in Cargo.toml).
+//! A panic is a bug in this program. A panic of a thread that talks to the API server
+//! must not end the connections that the event loop serves. The thread therefore runs
+//! again after a pause, and a callback reports the panic. For that the release profile
+//! unwinds (`panic` in Cargo.toml).
 
 use std::any::Any;
 use std::io;
@@ -17,29 +17,28 @@ use crate::clock::{Clock, Time};
 /// The pause after the first panic; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 
-/// A thread that has run for so long since its last start begins with the first
-/// pause again.
+/// After a run of this length, the pauses begin with [`FIRST`] again.
 const STEADY: Duration = Duration::from_secs(120);
 
-/// What has become of a supervised thread.
+/// A panic of a supervised thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadPanic {
     /// The thread's name.
     pub thread: &'static str,
     /// The message of the panic.
     pub why: String,
-    /// When the thread is started again, counted from now.
+    /// The pause until the thread runs again.
     pub pause: Duration,
 }
 
-/// Starts a thread that runs `body` until it returns. Whenever `body` panics,
-/// `report` is called, and `body` is called again after a pause that grows.
+/// Starts a thread that runs `body` until it returns. After a panic in `body`, the
+/// thread calls `report` and, after a pause that grows, `body` again.
 ///
-/// What `body` owns is seen by its next call as the panic has left it, so it has
-/// to begin with what sets that right. `report` must not panic.
+/// The next call of `body` finds the values that `body` owns as the panic left them, so
+/// `body` must reset them at its start. `report` must not panic.
 ///
 /// # Errors
-/// Only if no thread can be started.
+/// If the thread cannot be started.
 pub fn spawn(
     name: &'static str,
     clock: Clock,
@@ -68,8 +67,8 @@ pub fn spawn(
         .map(drop)
 }
 
-/// Has every panic logged. The default is to write to stderr, and to wait for
-/// whoever reads it.
+/// Logs every panic through `log`. The default hook writes to stderr itself, and blocks
+/// while nobody reads it.
 pub fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -79,14 +78,14 @@ pub fn log_panics() {
     }));
 }
 
-/// How long to wait after each panic.
+/// The pauses after panics.
 #[derive(Default)]
 struct Pauses {
     last: Option<Duration>,
 }
 
 impl Pauses {
-    /// The pause after a panic at `now` of what was started at `started`.
+    /// The pause after a panic at `now` in a run that began at `started`.
     fn next(&mut self, started: Time, now: Time) -> Duration {
         let last = self.last.filter(|_| now.since(started) < STEADY);
         let pause = last.map_or(FIRST, |last| (last * 2).min(LONGEST));
@@ -95,7 +94,7 @@ impl Pauses {
     }
 }
 
-/// The text that a panic was raised with.
+/// The message of a panic.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied());

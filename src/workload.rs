@@ -1,8 +1,7 @@
-//! [`TargetRef`]: which object is scaled, with how many replicas it wakes, and
-//! whose command line said so.
+//! [`TargetRef`]: a reference to the scale target. [`WakeReplicas`]: its replicas after
+//! a wake. [`Dialect`]: the program whose flags the settings were given in.
 //!
-//! Core types: the settings write them, the API threads and the daemon read
-//! them, and nothing is looked up here.
+//! The settings make these values; the API threads and the daemon use them.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -39,19 +38,19 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Which object is scaled, as the settings name it.
+/// A reference to the scale target, as the settings name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetRef {
-    /// The object of that name.
+    /// An object by its name.
     Object {
-        /// Of which kind it is.
+        /// The kind of the object.
         resource: Resource,
         /// `metadata.name`.
         name: String,
     },
-    /// The one object of that kind that a label selector matches.
+    /// The one object of a kind that a label selector matches.
     Labels {
-        /// Of which kind it is.
+        /// The kind of the object.
         resource: Resource,
         /// A label selector, as `labelSelector=` takes it: `app=guestbook`.
         selector: String,
@@ -81,8 +80,8 @@ impl TargetRef {
         }
     }
 
-    /// Whether it is a Deployment for sure: what owns a ReplicaSet may be something
-    /// else.
+    /// Whether it certainly is a Deployment. The owner of a ReplicaSet may be of
+    /// another kind.
     pub fn is_deployment(&self) -> bool {
         match self {
             TargetRef::Object { resource, .. } | TargetRef::Labels { resource, .. } => {
@@ -92,7 +91,7 @@ impl TargetRef {
         }
     }
 
-    /// What tells it from others of its namespace: its name, or what it is found by.
+    /// Its name, or the label selector that finds it: unique in its namespace.
     pub fn label(&self) -> &str {
         match self {
             TargetRef::Object { name, .. } => name,
@@ -102,7 +101,7 @@ impl TargetRef {
         }
     }
 
-    /// The name of the Deployment, if it is one that the settings name.
+    /// The name of a Deployment that the settings name; `None` for other kinds.
     pub fn deployment_name(&self) -> Option<&str> {
         match self {
             TargetRef::Object { resource, name } if resource.is_deployments() => Some(name),
@@ -112,7 +111,7 @@ impl TargetRef {
 }
 
 impl fmt::Display for TargetRef {
-    /// `deployments.apps/my-app`, or a selector with what it selects.
+    /// `deployments.apps/my-app`, or the kind with the label selector.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TargetRef::Object { resource, name } => write!(f, "{resource}/{name}"),
@@ -129,9 +128,9 @@ impl fmt::Display for TargetRef {
 /// `spec.replicas` after a wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WakeReplicas {
-    /// That many; at most [`i32::MAX`], Kubernetes' limit.
+    /// A fixed number; at most [`i32::MAX`], the limit of Kubernetes.
     Replicas(NonZeroU32),
-    /// As many as there were before the sleep, which the object itself keeps.
+    /// The number before the sleep, which is kept in an annotation of the object.
     Previous,
 }
 
@@ -144,9 +143,10 @@ impl fmt::Display for WakeReplicas {
     }
 }
 
-/// Whose flags a command line is made of. An ancestor's dialect also says whose
-/// annotations may be fresh on the object, because an old replica of that
-/// ancestor may still run beside.
+/// The program whose flags a command line uses: `zpa`, or one of the *ancestors*, the
+/// earlier autoscalers that `zpa` replaces. With the flags of an ancestor, replicas of
+/// that ancestor may still run for the same app during a rollout, and its annotations
+/// count as signs of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dialect {
     /// `zpa`'s own.
@@ -164,7 +164,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Each of them.
+    /// All dialects.
     pub const ALL: [Dialect; 4] = [
         Dialect::Zpa,
         Dialect::Go,
@@ -172,7 +172,7 @@ impl Dialect {
         Dialect::PythonLabels,
     ];
 
-    /// Whether it is one of the two of traffic-pod-autoscaler.
+    /// Whether it is a dialect of traffic-pod-autoscaler.
     pub fn is_python(self) -> bool {
         matches!(self, Dialect::PythonDeployment | Dialect::PythonLabels)
     }

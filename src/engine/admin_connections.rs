@@ -154,10 +154,10 @@ impl AdminConnections {
             if let Some(listener) = &mut self.listener {
                 listener.listener.set_ready();
             }
-        } else if let Some(admin_connection) = self.connections.get_mut(token.0 - FIRST - 1) {
+        } else if let Some(connection) = self.connections.get_mut(token.0 - FIRST - 1) {
             // An event of whoever had the slot before does no harm: what is
             // done about it is a try that finds nothing.
-            admin_connection.ready = true;
+            connection.ready = true;
         }
     }
 
@@ -177,7 +177,7 @@ impl AdminConnections {
         let connections = self
             .connections
             .iter()
-            .map(|(_, admin_connection)| admin_connection.deadline);
+            .map(|(_, connection)| connection.deadline);
         connections.chain(listener).min()
     }
 
@@ -188,9 +188,9 @@ impl AdminConnections {
             .listener
             .as_ref()
             .map_or(0, |listener| listener.limits.max_request_bytes);
-        self.connections.retain(|_, admin_connection| {
-            let in_time = now < admin_connection.deadline;
-            in_time && matches!(admin_connection.advance(longest), Status::Open)
+        self.connections.retain(|_, connection| {
+            let in_time = now < connection.deadline;
+            in_time && matches!(connection.advance(longest), Status::Open)
         });
         self.accept(registry, now);
     }
@@ -216,20 +216,14 @@ impl AdminConnections {
             self.accepted += 1;
             let deadline = now + limits.timeout;
             let source = source_of(peer.ip());
-            let mut admin_connection =
-                AdminConnection::new(stream, source, self.accepted, deadline);
+            let mut connection = AdminConnection::new(stream, source, self.accepted, deadline);
             let slot = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let known =
-                registry.register(&mut admin_connection.stream, token(slot.key()), interest);
+            let known = registry.register(&mut connection.stream, token(slot.key()), interest);
             // Most have sent their request before they are accepted.
-            if known.is_ok()
-                && matches!(
-                    admin_connection.advance(limits.max_request_bytes),
-                    Status::Open
-                )
+            if known.is_ok() && matches!(connection.advance(limits.max_request_bytes), Status::Open)
             {
-                slot.insert(admin_connection);
+                slot.insert(connection);
             }
         }
     }
@@ -237,19 +231,17 @@ impl AdminConnections {
     /// A connection with bytes that were not handed out yet, and all bytes of its
     /// request so far. To be followed by [`AdminConnections::answer`].
     pub fn next_request(&mut self) -> Option<(usize, Vec<u8>)> {
-        self.connections
-            .iter_mut()
-            .find_map(|(key, admin_connection)| {
-                let State::Reading {
-                    request,
-                    has_new_bytes,
-                    ..
-                } = &mut admin_connection.state
-                else {
-                    return None;
-                };
-                std::mem::take(has_new_bytes).then(|| (key, request.clone()))
-            })
+        self.connections.iter_mut().find_map(|(key, connection)| {
+            let State::Reading {
+                request,
+                has_new_bytes,
+                ..
+            } = &mut connection.state
+            else {
+                return None;
+            };
+            std::mem::take(has_new_bytes).then(|| (key, request.clone()))
+        })
     }
 
     /// Writes `answer` to that connection, and then closes it. `None` means that the
@@ -259,14 +251,14 @@ impl AdminConnections {
             .listener
             .as_ref()
             .map_or(0, |listener| listener.limits.max_request_bytes);
-        let Some(admin_connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let status = match (&admin_connection.state, answer) {
+        let status = match (&connection.state, answer) {
             (_, Some(answer)) => {
-                admin_connection.state = State::Writing { answer, written: 0 };
-                admin_connection.ready = true;
-                admin_connection.advance(longest)
+                connection.state = State::Writing { answer, written: 0 };
+                connection.ready = true;
+                connection.advance(longest)
             }
             (State::Reading { ended: true, .. }, None) => Status::Closed,
             (_, None) => Status::Open,
@@ -281,12 +273,12 @@ impl AdminConnections {
 /// oldest of the source that has the most; none that is about to be answered.
 fn eviction_candidate(connections: &Slab<AdminConnection>) -> Option<usize> {
     let mut counts: HashMap<Source, usize> = HashMap::new();
-    for (_, admin_connection) in connections {
-        *counts.entry(admin_connection.source).or_default() += 1;
+    for (_, connection) in connections {
+        *counts.entry(connection.source).or_default() += 1;
     }
-    let may_go = |admin_connection: &AdminConnection| {
+    let may_go = |connection: &AdminConnection| {
         !matches!(
-            admin_connection.state,
+            connection.state,
             State::Reading {
                 has_new_bytes: true,
                 ..
@@ -295,11 +287,11 @@ fn eviction_candidate(connections: &Slab<AdminConnection>) -> Option<usize> {
     };
     let all = connections
         .iter()
-        .filter(|(_, admin_connection)| may_go(admin_connection));
-    all.min_by_key(|(_, admin_connection)| {
-        let is_answered = matches!(admin_connection.state, State::Draining { .. });
-        let of_source = counts.get(&admin_connection.source);
-        (!is_answered, Reverse(of_source), admin_connection.serial)
+        .filter(|(_, connection)| may_go(connection));
+    all.min_by_key(|(_, connection)| {
+        let is_answered = matches!(connection.state, State::Draining { .. });
+        let of_source = counts.get(&connection.source);
+        (!is_answered, Reverse(of_source), connection.serial)
     })
     .map(|(key, _)| key)
 }
@@ -404,116 +396,4 @@ fn discard(stream: &mut TcpStream, discarded: &mut usize) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mio::{Events, Poll};
-    use socket2::{Domain, Socket, Type};
-
-    const LIMITS: AdminLimits = AdminLimits {
-        max_connections: 64,
-        timeout: Duration::from_secs(5),
-        max_request_bytes: 1024,
-    };
-
-    /// The kubelet's address, and the first of the others'.
-    const KUBELET: [u8; 4] = [127, 0, 0, 2];
-    const OTHERS: [u8; 4] = [127, 0, 1, 0];
-
-    struct Port {
-        poll: Poll,
-        admin: AdminConnections,
-    }
-
-    impl Port {
-        fn open() -> Port {
-            let poll = Poll::new().unwrap();
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let admin = AdminConnections::bind(any, LIMITS, poll.registry()).unwrap();
-            Port { poll, admin }
-        }
-
-        fn connect(&self, from: [u8; 4]) -> std::net::TcpStream {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-            let to = self.admin.local_addr().unwrap();
-            socket.connect(&to.into()).unwrap();
-            socket.into()
-        }
-
-        /// Turns the loop until nothing happens any more.
-        fn turn(&mut self) {
-            let mut events = Events::with_capacity(1024);
-            loop {
-                self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-                if events.is_empty() && !self.admin.has_work(Time::default()) {
-                    return;
-                }
-                for event in &events {
-                    self.admin.set_ready(event.token());
-                }
-                self.admin.dispatch(self.poll.registry(), Time::default());
-            }
-        }
-
-        /// Whether a probe is written whose request comes after all these others.
-        fn answers_a_probe_after(
-            &mut self,
-            others: usize,
-            source: impl Fn(usize) -> [u8; 4],
-        ) -> bool {
-            let mut probe = self.connect(KUBELET);
-            self.turn();
-            let mut silent = Vec::new();
-            for number in 0..others {
-                silent.push(self.connect(source(number)));
-                self.turn();
-                assert!(self.admin.len() <= LIMITS.max_connections);
-            }
-            probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
-            self.turn();
-            self.admin.next_request().is_some()
-        }
-    }
-
-    #[test]
-    fn a_flood_of_silent_connections_displaces_itself_and_not_the_kubelets_probe() {
-        for (label, others, source) in [
-            (
-                "from one address",
-                500,
-                (|_| OTHERS) as fn(usize) -> [u8; 4],
-            ),
-            ("from twenty", 500, |number| {
-                [127, 0, 1, (number % 20) as u8]
-            }),
-            (
-                "from the kubelet's own, fewer than there is left for",
-                63,
-                |_| KUBELET,
-            ),
-        ] {
-            assert!(
-                Port::open().answers_a_probe_after(others, source),
-                "{label}"
-            );
-        }
-    }
-
-    #[test]
-    fn addresses_that_one_host_can_have_are_one_source() {
-        for (label, one, other, same) in [
-            ("IPv4", "10.0.0.1", "10.0.0.2", false),
-            (
-                "IPv4 on a socket of IPv6",
-                "10.0.0.1",
-                "::ffff:10.0.0.1",
-                true,
-            ),
-            ("one network of IPv6", "fd00::1", "fd00::2:3", true),
-            ("two of them", "fd00::1", "fd00:0:0:1::1", false),
-        ] {
-            let source = |ip: &str| source_of(ip.parse().unwrap());
-            assert_eq!(source(one) == source(other), same, "{label}");
-        }
-    }
-}
+mod tests;

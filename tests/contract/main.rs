@@ -5,6 +5,7 @@
 
 mod kinds;
 mod misbehaviour;
+mod pods;
 
 use std::fs;
 use std::sync::Mutex;

@@ -3,8 +3,9 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-mod clients;
+mod command_line;
 mod dialects;
+mod targets;
 mod values;
 
 fn os(texts: &[&str]) -> Vec<OsString> {

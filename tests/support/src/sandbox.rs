@@ -18,6 +18,7 @@
 //! http         messages                                state     the lock, the log
 //! api, patch   requests to answers                     watch     streams of events
 //! json_patch   RFC 6902                                discovery groups and versions
+//! access       RBAC and the token                      selector  fields and labels
 //! pages        lists, whole and in pages
 //! store        objects, versions, history              objects   objects as first applied
 //! workloads    kinds that have pods                    endpoints slices and Endpoints
@@ -27,6 +28,7 @@
 //! ```
 
 mod acceptor;
+mod access;
 mod api;
 mod controller;
 mod controls;
@@ -40,6 +42,7 @@ mod objects;
 mod pages;
 mod patch;
 mod pods;
+mod selector;
 mod server;
 mod state;
 mod store;
@@ -60,7 +63,7 @@ use state::Shared;
 use crate::descriptors::raise_to_hard_limit;
 
 pub use {
-    api::Rule,
+    access::Rule,
     controller::Listed,
     endpoints::Endpoint,
     faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
@@ -340,11 +343,11 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     State {
         store,
         controller,
-        access: api::Access {
+        access: access::Access {
             namespace,
             account,
             token,
-            rules: api::Access::usual_rules(),
+            rules: access::Access::usual_rules(),
             denied: Vec::new(),
         },
         faults: faults::Faults::default(),

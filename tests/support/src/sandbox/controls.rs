@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::acceptor::Acceptor;
-use super::api::Rule;
+use super::access::Rule;
 use super::controller::Plan;
 use super::credentials::{Authority, new_token};
 use super::endpoints::{self, Endpoint, Publishing};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::api::{Target, matches, unauthorized};
+use super::access::{Target, matches};
+use super::api::unauthorized;
 use super::http::{Reply, Request};
 use super::state::Exchange;
 
@@ -188,7 +189,7 @@ pub fn refusal(
     status: u16,
     retry_after: Option<u32>,
     request: &Request,
-    access: &super::api::Access,
+    access: &super::access::Access,
 ) -> Reply {
     let reply = match (status, Target::of(request)) {
         (401, _) => unauthorized(),

@@ -8,8 +8,8 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use serde_json::{Value, json};
 
-use super::api::Selector;
 use super::http::{Reply, Request};
+use super::selector::Selector;
 use super::store::{Resource, Snapshot, Store, text};
 
 /// What a token says where a list may go on with objects of another version.

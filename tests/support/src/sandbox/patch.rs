@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::Target;
+use super::access::Target;
 use super::http::{Reply, Request};
 use super::json_patch;
 use super::store::{Resource, Store, text};

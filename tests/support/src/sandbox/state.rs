@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use serde_json::Value;
 
 use super::acceptor::{reset_on_close, until};
-use super::api::{Access, Target};
+use super::access::{Access, Target};
 use super::controller::{Controller, Listed};
 use super::faults::{Faults, Misbehaviour, Pattern, WatchOrder};
 use super::http::Request;

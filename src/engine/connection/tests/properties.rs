@@ -1,0 +1,104 @@
+//! Any order of events, from both peers and the gate.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (1..400usize).prop_map(Bulk),
+        2 => Just(Fin),
+        1 => Just(Reset),
+        4 => (1..400usize).prop_map(Read),
+        3 => Just(Accept),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => act().prop_map(Client),
+        8 => act().prop_map(Backend),
+        2 => (1..3000u64).prop_map(|ms| Wait(Duration::from_millis(ms))),
+        1 => any::<bool>().prop_map(Gate),
+        1 => (0..3u8).prop_map(Backends),
+    ]
+}
+
+/// What is wrong with how a connection stands after its peers have read everything
+/// and its time is up for whatever it may wait for.
+fn wrong_end(rig: &Rig) -> Option<&'static str> {
+    let (client, backend) = (&rig.client, rig.dialled.last());
+    let backend = backend.filter(|backend| backend.is_connected());
+    let all_arrived = backend.is_some_and(|backend| {
+        client.received() == backend.sent() && backend.received() == client.sent()
+    });
+    let both_ended = backend.is_some_and(|backend| client.has_ended() && backend.has_ended());
+    let any_reset = client.has_reset() || backend.is_some_and(Peer::has_reset);
+    match (rig.end, backend) {
+        (None, _) if client.has_reset() => Some("the client is gone"),
+        (None, None) => Some("no backend has it"),
+        (None, Some(backend)) if backend.has_reset() => Some("the backend is gone"),
+        (None, Some(_)) if both_ended => Some("both have ended"),
+        (None, Some(_)) if !all_arrived => Some("bytes are missing"),
+        (Some(_), _) if rig.orphaned > 0 => Some("bytes were left to the kernel"),
+        (Some(End::Finished), _) if !both_ended => Some("not both have ended"),
+        (Some(End::Finished), _) if !all_arrived && !any_reset => Some("bytes are missing"),
+        (Some(End::ClientGone(phase)), _) if !client.has_reset() => {
+            let has_left = client.has_ended() && client.sent().is_empty();
+            (phase == Phase::Relaying || !has_left).then_some("the client is there")
+        }
+        (Some(End::ClientGone(Phase::Relaying)), Some(backend)) => {
+            let is_right = backend.has_reset()
+                || backend.received() == client.sent() && backend.view().ends_with("RST");
+            (!is_right)
+                .then_some("the backend has not got it all, or takes the end for one in order")
+        }
+        (Some(End::BackendGone), Some(backend)) => {
+            let is_right = client.has_reset()
+                || client.received() == backend.sent() && client.view().ends_with("RST");
+            (!is_right)
+                .then_some("the client has not got it all, or takes the end for one in order")
+        }
+        (Some(End::Drained(_) | End::Refused(_)), _) => Some("nobody has asked for that"),
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// In whatever order the two sides send, end, reset, read or wait, and however
+    /// many events share a turn of the loop: no byte is lost, doubled or given to
+    /// two backends; the end is passed on as it came; whatever was borrowed is given
+    /// back; and a connection that is open waits for something that can come.
+    #[test]
+    fn every_order_of_events_ends_well(
+        steps in prop::collection::vec((step(), any::<bool>()), 0..40),
+        window in 0..200usize,
+        pods_first in any::<bool>(),
+    ) {
+        let mut rig = Rig::new(window, 1, true);
+        rig.pods_first = pods_first;
+        rig.settle();
+        for (step, shares_turn) in steps {
+            rig.take(step);
+            if !shares_turn {
+                rig.settle();
+            }
+        }
+        rig.settle();
+        prop_assert_eq!(rig.wrong_bytes(), None, "{}", rig.story());
+        // Both peers read whatever comes, and the time is up for whoever waits.
+        rig.play(&[Gate(true), Backends(1)]);
+        for _ in 0..100 {
+            rig.play(&[Backend(Accept), Client(Read(100)), Backend(Read(100)), Wait(SECOND)]);
+        }
+        prop_assert_eq!(rig.wrong_bytes(), None, "{}", rig.story());
+        prop_assert_eq!(wrong_end(&rig), None, "{}", rig.story());
+        if !rig.is_open() {
+            prop_assert_eq!(rig.leftovers(), [""; 0], "{}", rig.story());
+        }
+        drop(rig);
+        prop_assert_eq!(open_wires(), 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! A [`Selector`]: the `fieldSelector` and `labelSelector` of a list or a watch.
+
+use serde_json::Value;
+
+use super::http::Request;
+
+/// Which objects a list or a watch is about.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    pub(super) name: Option<String>,
+    labels: Vec<Requirement>,
+}
+
+/// One part of a label selector: whether the label is there, and has the value.
+#[derive(Clone, Debug)]
+enum Requirement {
+    Equals(String, String),
+    Differs(String, String),
+    Exists(String),
+    Absent(String),
+}
+
+impl Requirement {
+    /// Reads a part without sets (`in`, `notin`), which the sandbox does not know.
+    fn of(part: &str) -> Requirement {
+        let own = |text: &str| text.trim().to_owned();
+        if let Some((key, value)) = part.split_once("!=") {
+            return Requirement::Differs(own(key), own(value));
+        }
+        if let Some((key, value)) = part.split_once('=') {
+            return Requirement::Equals(own(key), own(value.trim_start_matches('=')));
+        }
+        match part.trim().strip_prefix('!') {
+            Some(key) => Requirement::Absent(own(key)),
+            None => Requirement::Exists(own(part)),
+        }
+    }
+
+    fn is_met(&self, labels: &Value) -> bool {
+        match self {
+            Requirement::Equals(key, value) => labels[key] == value.as_str(),
+            Requirement::Differs(key, value) => labels[key] != value.as_str(),
+            Requirement::Exists(key) => !labels[key].is_null(),
+            Requirement::Absent(key) => labels[key].is_null(),
+        }
+    }
+}
+
+impl Selector {
+    pub(super) fn of(request: &Request) -> Selector {
+        let field = request.parameter("fieldSelector").unwrap_or_default();
+        let labels = request.parameter("labelSelector").unwrap_or_default();
+        let parts = labels.split(',').filter(|part| !part.trim().is_empty());
+        Selector {
+            name: field.strip_prefix("metadata.name=").map(str::to_owned),
+            labels: parts.map(Requirement::of).collect(),
+        }
+    }
+
+    /// Whether it selects every object.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.labels.is_empty()
+    }
+
+    /// Whether it selects `object`.
+    pub fn selects(&self, object: &Value) -> bool {
+        let meta = &object["metadata"];
+        let labels = &meta["labels"];
+        let is_named = |name: &String| meta["name"] == name.as_str();
+        self.name.as_ref().is_none_or(is_named)
+            && self.labels.iter().all(|part| part.is_met(labels))
+    }
+}
