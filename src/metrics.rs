@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub backends: usize,
     /// How many pods rest after failures.
     pub backends_resting: usize,
+    /// How many have as many connections as they may have.
+    pub backends_full: usize,
     /// Whether the endpoints were listed, and are watched since.
     pub endpoints_synced: bool,
     /// How many connections may be open.
@@ -204,6 +206,13 @@ pub static TABLE: &[Metric] = &[
         labels: &[],
         help: "How many pods rest after failures: they are dialled where no other is left",
         read: |it, samples| samples.one(it.backends_resting),
+    },
+    Metric {
+        name: "zpa_backends_full",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many pods have as many connections as `--max-connections-per-pod` allows",
+        read: |it, samples| samples.one(it.backends_full),
     },
     Metric {
         name: "zpa_endpoints_synced",

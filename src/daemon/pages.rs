@@ -100,6 +100,7 @@ impl View<'_> {
             lease: policy.lease_left(now),
             backends: proxy.backends(),
             backends_resting: engine.resting_backends(),
+            backends_full: engine.full_backends(),
             endpoints_synced: proxy.health().is_synced(),
             connections_limit: about.connections,
             connections_open: counts.open,

@@ -92,12 +92,12 @@ pub struct Pick {
 pub struct Balancer {
     backends: BTreeMap<u32, Backend>,
     order: Order,
-    /// How many backends are listed.
+    /// How many backends are listed,
     listed: usize,
     /// and how many of them have as many connections as they may have.
     full: usize,
-    /// How many connections a pod may have at a time.
-    most_per_pod: u32,
+    /// How many connections a backend may have at a time.
+    most_per_backend: u32,
     fallback: Option<SocketAddr>,
     /// Whether the address that has answered last at a backend of both families is
     /// one of IPv6.
@@ -116,7 +116,7 @@ impl Balancer {
             order: Order::default(),
             listed: 0,
             full: 0,
-            most_per_pod: u32::MAX,
+            most_per_backend: u32::MAX,
             fallback: None,
             prefers_ipv6: None,
             random: Random::new(seed),
@@ -176,6 +176,26 @@ impl Balancer {
     /// Whether no address may be dialled.
     pub fn is_empty(&self) -> bool {
         self.listed == 0
+    }
+
+    /// Sets how many connections a backend may have at a time. Those that have more keep
+    /// them.
+    pub fn set_most_per_backend(&mut self, most: Option<NonZeroU32>) {
+        self.most_per_backend = most.map_or(u32::MAX, NonZeroU32::get);
+        let backends = self.backends.values();
+        self.full = backends
+            .filter(|backend| backend.is_full(self.most_per_backend))
+            .count();
+    }
+
+    /// How many backends have as many connections as they may have.
+    pub fn full(&self) -> usize {
+        self.full
+    }
+
+    /// Whether there are backends, and each has as many connections as it may have.
+    pub fn is_full(&self) -> bool {
+        self.listed > 0 && self.full == self.listed
     }
 
     /// How many backends rest after failures.
@@ -300,7 +320,7 @@ impl Balancer {
             self.change(at.backend, now, |backend| backend.doubt(at.address, now));
         }
         self.order.resting().find_map(|key| {
-            let address = self.backends.get(&key)?.next_resting(key, round)?;
+            let address = self.with_room(key)?.next_resting(key, round)?;
             Some(BackendId {
                 backend: key,
                 address,
@@ -308,13 +328,16 @@ impl Balancer {
         })
     }
 
+    /// The backend of that key, if it may have another connection.
+    fn with_room(&self, key: u32) -> Option<&Backend> {
+        let backend = self.backends.get(&key)?;
+        (backend.connections < self.most_per_backend).then_some(backend)
+    }
+
     /// Another address of the backend that has failed last, if that took no time.
     fn next_alternative(&self, round: &Round, now: Time) -> Option<BackendId> {
         let key = round.alternatives_of()?;
-        let backend = self
-            .backends
-            .get(&key)
-            .filter(|backend| backend.is_listed)?;
+        let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
         let address = backend.next_address(key, round, now)?;
         Some(BackendId {
             backend: key,
@@ -325,14 +348,14 @@ impl Balancer {
     /// The least loaded backend that does not rest.
     fn next_ready(&self, round: &Round, now: Time) -> Option<BackendId> {
         let at = |key: u32| {
-            let address = self.backends.get(&key)?.next_address(key, round, now)?;
+            let address = self.with_room(key)?.next_address(key, round, now)?;
             Some(BackendId {
                 backend: key,
                 address,
             })
         };
         // In the order of their load: behind the first that is full, all are.
-        let most = self.most_per_pod;
+        let most = self.most_per_backend;
         let mut ready = self.order.ready().take_while(|&(load, ..)| load < most);
         let ready = ready.find_map(|(load, turn, key)| Some(((load, turn), at(key)?)));
         let floor = self.order.lowest_load();
@@ -398,7 +421,10 @@ impl Balancer {
         change: impl FnOnce(&mut Backend) -> T,
     ) -> Option<T> {
         let backend = self.backends.get_mut(&key)?;
+        let was_full = backend.is_full(self.most_per_backend);
         let result = change(backend);
+        let is_full = backend.is_full(self.most_per_backend);
+        self.full = self.full + usize::from(is_full) - usize::from(was_full);
         let place = backend.place_at(now);
         self.order.replace(key, backend.place, place);
         backend.place = place;

@@ -1,60 +1,59 @@
-//! A connection whose bytes were all passed on, and that is kept until they have
-//! arrived.
+//! [`Closing`] is the state of a connection that has written all its bytes, and keeps its
+//! sockets until the bytes are acknowledged.
 //!
-//! What is closed with bytes still to be sent belongs to nobody. The kernel gives
-//! such a socket up if its reader pauses (`tcp_orphan_retries`, tcp(7)), and
-//! forgets it with the network of our own pod; and an RST makes it forget at once
-//! what it has not sent yet.
+//! A socket that is closed with unsent bytes becomes an orphan. The kernel gives an
+//! orphan up if the reader pauses (`tcp_orphan_retries`, tcp(7)), and drops it with the
+//! network namespace of the pod. An RST drops unsent bytes at once.
 
+use super::ack_timeout::AckTimeout;
 use super::balancer::BackendId;
 use super::buffers::Buffers;
 use super::dialing::BackendStream;
 use super::end::{End, Phase};
 use super::readiness::Readiness;
 use super::relaying::{Client, Relay};
-use super::remainder::Remainder;
 use super::sockets::Socket;
 use super::token::Side;
 use crate::clock::Time;
 
-/// A connection that only acknowledgements are still to come for.
+/// A connection that waits for acknowledgements: see the [module](self).
 pub struct Closing<S> {
     backend: BackendStream<S>,
     cause: Cause,
 }
 
 enum Cause {
-    /// Both directions have ended in order.
+    /// Both directions have ended with a FIN.
     Finished {
-        /// Whether the client was sent any byte,
+        /// Whether any byte was written to the client.
         to_client: bool,
-        /// and whether the backend was.
+        /// Whether any byte was written to the backend.
         to_backend: bool,
     },
-    /// One side has broken off. The other one, the remaining side, is reset as soon
-    /// as it has acknowledged everything.
+    /// One side is broken. The other one, the remaining side, is reset as soon as it has
+    /// acknowledged everything.
     Broken {
         remaining: Side,
-        /// How many bytes it was sent.
+        /// The number of bytes written to the remaining side.
         sent: u64,
-        remainder: Remainder,
+        ack_timeout: AckTimeout,
     },
 }
 
-/// What is to be done with a connection that closes.
+/// What a closing connection does next.
 pub enum Next {
     /// Wait for an event.
     Wait,
-    /// Wait for an event, or until then.
+    /// Wait for an event, or until this time.
     WaitUntil(Time),
     /// Close both sockets.
     Close(End),
-    /// Reset whoever is left.
+    /// Reset the remaining side.
     Reset(End),
 }
 
 impl<S: Socket> Closing<S> {
-    /// Both directions have ended in order.
+    /// After both directions have ended with a FIN.
     pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
         let cause = Cause::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
@@ -64,8 +63,8 @@ impl<S: Socket> Closing<S> {
         Closing { backend, cause }
     }
 
-    /// One side has broken off, and what it sent was passed on to the other. What
-    /// the broken side has not taken, nobody will.
+    /// After one side has broken, and all that it sent was written to the other. Bytes
+    /// for the broken side are dropped.
     pub fn broken(
         relay: Relay<S>,
         client: &mut Client<S>,
@@ -74,16 +73,16 @@ impl<S: Socket> Closing<S> {
     ) -> Self {
         let sent = relay.sent_to(client, remaining);
         client.up.release(buffers);
-        let (backend, remainder) = relay.into_backend(buffers);
+        let (backend, ack_timeout) = relay.into_backend(buffers);
         let cause = Cause::Broken {
             remaining,
             sent,
-            remainder,
+            ack_timeout,
         };
         Closing { backend, cause }
     }
 
-    /// Which address the backend's socket leads to.
+    /// The address that the backend's socket is connected to.
     pub fn backend_id(&self) -> BackendId {
         self.backend.id
     }
@@ -93,13 +92,13 @@ impl<S: Socket> Closing<S> {
         &self.backend.socket
     }
 
-    /// The first look. Sends the FINs that were left to close(2), if something is
-    /// to be waited for. The last acknowledgement makes the kernel close the
-    /// socket, which is an event.
+    /// The first check. If acknowledgements are missing, it sends the FINs that were left
+    /// to close(2). The last acknowledgement makes the kernel close the socket, which is
+    /// an event.
     pub fn begin(&mut self, client: &mut Client<S>, now: Time) -> Next {
         let next = self.check(client, now);
         if let (Cause::Finished { .. }, Next::Wait) = (&self.cause, &next) {
-            // One that fails has been shut before.
+            // An error means that the FIN was sent before.
             let _ = self.backend.socket.shut_write();
             let _ = client.socket.shut_write();
         }
@@ -115,8 +114,8 @@ impl<S: Socket> Closing<S> {
         now: Time,
     ) -> Next {
         match self.cause {
-            // EPOLLHUP alone is no sign of that: both FINs make it, too, and then
-            // there may be bytes on the way.
+            // EPOLLHUP alone does not mean a reset: both FINs cause it too, and bytes
+            // may still be on the way then.
             Cause::Broken { remaining, .. } if remaining == side && event.error => {
                 Next::Close(End::ClientGone(Phase::Relaying))
             }
@@ -124,7 +123,7 @@ impl<S: Socket> Closing<S> {
         }
     }
 
-    /// Looks what is still to be acknowledged.
+    /// Checks which bytes are not acknowledged yet.
     pub fn check(&mut self, client: &Client<S>, now: Time) -> Next {
         let backend = &self.backend.socket;
         match &mut self.cause {
@@ -142,7 +141,7 @@ impl<S: Socket> Closing<S> {
             Cause::Broken {
                 remaining,
                 sent,
-                remainder,
+                ack_timeout,
             } => {
                 let socket = match remaining {
                     Side::Client => &client.socket,
@@ -150,7 +149,7 @@ impl<S: Socket> Closing<S> {
                 };
                 let owed = socket.unacknowledged();
                 let is_owed = owed > 0 && !socket.is_closed();
-                let next = remainder.note(sent.saturating_sub(owed), now);
+                let next = ack_timeout.note(sent.saturating_sub(owed), now);
                 match next.filter(|_| is_owed) {
                     Some(at) => Next::WaitUntil(at),
                     None => Next::Reset(End::other_than(*remaining)),
@@ -160,8 +159,7 @@ impl<S: Socket> Closing<S> {
     }
 }
 
-/// Whether a side may lack some of what it was sent, while the kernel still has
-/// hope of it.
+/// Whether bytes are unacknowledged that the kernel still tries to deliver.
 fn lacks<S: Socket>(socket: &S) -> bool {
     socket.unacknowledged() > 0 && !socket.is_closed()
 }

@@ -1,14 +1,14 @@
-//! One client's connection, from accept to close: a state machine.
+//! A [`Connection`] is the state machine of one client connection, from accept to close.
 //!
 //! ```text
 //! Held ─────── Connecting ─────── Relaying ─────── Closing
 //!   └── Backoff ──┘ └───── redial ────┘
 //! ```
 //!
-//! Events of either socket, the deadline, and turns of the run queue come in; each
-//! handler returns a [`Transition`], which tells the engine what to do with the
-//! connection. Sockets are whatever [`Socket`] is implemented for, and time is
-//! passed in, so that tests play every order of events.
+//! Its inputs are events of both sockets, its deadline, and its turns in the run queue.
+//! Each handler returns a [`Transition`], which the engine applies. The sockets are a
+//! type parameter ([`Socket`]) and time is an argument, so that tests play every order
+//! of events.
 
 use std::mem;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use mio::Token;
 use super::balancer::{Cause, Round};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
-use super::dialing::{Attempt, Dialed, Dialer, Progress};
+use super::dialing::{Attempt, DialOutcome, Dialer, Progress};
 use super::end::{End, Phase};
 use super::memory::Grant;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
-use super::relaying::{Client, Relay, Verdict};
+use super::relaying::{Client, Relay, RelayStatus};
 use super::sockets::{KEEPALIVE_AFTER, Socket};
 use super::tally::Use;
 use super::token::{self, Side};
@@ -35,15 +35,15 @@ mod backpressure;
 
 use backpressure::Paused;
 
-/// How many bytes one direction may move at once when an event comes. What is
-/// left waits in the run queue.
+/// The most bytes that one direction moves directly after an event. For the rest the
+/// connection waits in the run queue.
 const PROMPT_BYTES: usize = 64 * 1024;
 
-/// A client's connection and all that belongs to it.
+/// A client connection: see the [module](self).
 pub struct Connection<S> {
     /// When it was accepted: the start of the hold limit.
     opened: Time,
-    /// What [`super::timers::Timers`] holds for it.
+    /// Its entry in [`super::timers::Timers`].
     deadline: Option<Time>,
     dialer: Dialer,
     client: Client<S>,
@@ -51,25 +51,25 @@ pub struct Connection<S> {
     /// Whether it is in the run queue.
     queued: bool,
     /// Whether it counts as use of the app. One that does not is dialled whenever there
-    /// is a pod, whatever the gate: it has no lease, and waits for no wake.
+    /// is a backend, whatever the gate: it has no lease, and waits for no wake.
     counts: bool,
     /// Its part of the memory that is there for bulk.
     grant: Grant,
     state: State<S>,
 }
 
-/// How far a connection has come.
+/// The state of a connection.
 enum State<S> {
-    /// Waits until there is an address to dial and leave to dial it. Nothing
-    /// is read: the client's bytes stay in the kernel.
+    /// It waits until the gate is open and there is a backend. Nothing is read: the
+    /// client's bytes stay in the kernel.
     Held,
-    /// A connect is under way.
+    /// A connect is in progress.
     Connecting(Attempt<S>),
-    /// No address has taken it: waits for its deadline to try again.
+    /// No address has accepted it: the next round begins at its deadline.
     Backoff,
-    /// Bytes flow.
+    /// A backend has accepted it: bytes are relayed.
     Relaying(Relay<S>),
-    /// Acknowledgements are still to come.
+    /// All bytes were written; it waits for their acknowledgement.
     Closing(Closing<S>),
 }
 
@@ -93,13 +93,13 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Counts connections from the start of the process; names this one in logs,
-    /// and tells it from earlier ones in the same slot.
+    /// The number of the connection since the start of the process. It identifies the
+    /// connection in logs, and among the connections that had the same slot before.
     pub fn serial(&self) -> u64 {
         self.dialer.serial()
     }
 
-    /// How long ago it was accepted, to the millisecond: a log line shows it.
+    /// The time since it was accepted, in whole milliseconds, for the log.
     pub fn age(&self, now: Time) -> Duration {
         Duration::from_millis(now.since(self.opened).as_millis() as u64)
     }
@@ -109,14 +109,14 @@ impl<S: Socket> Connection<S> {
         &self.client.socket
     }
 
-    /// Whether `token` names a socket that it has now.
+    /// Whether `token` belongs to a socket that the connection has now.
     pub fn has(&self, key: usize, token: Token) -> bool {
         let (_, generation, side) = token::parse_token(token);
         token::generation(self.serial()) == generation
             && (side == Side::Client || self.dialer.token(key) == token)
     }
 
-    /// The phase that a log line or a counter speaks of.
+    /// The phase, for logs and metrics.
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Held => Phase::Holding,
@@ -125,7 +125,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether it waits for a backend.
+    /// Whether no backend has accepted it yet.
     pub fn is_waiting(&self) -> bool {
         self.phase() != Phase::Relaying
     }
@@ -139,13 +139,14 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The token with which it is queued for another turn; none if it is.
+    /// Marks it as queued; returns its token for the run queue, or `None` if it was
+    /// queued before.
     pub fn enqueue(&mut self, key: usize) -> Option<Token> {
         let was_queued = mem::replace(&mut self.queued, true);
         (!was_queued).then(|| token::token(key, self.serial(), Side::Client))
     }
 
-    // --- What comes in ---
+    // --- Inputs ---
 
     /// An event of the client's socket.
     pub fn handle_client_event<C: Connect<Socket = S>>(
@@ -158,11 +159,11 @@ impl<S: Socket> Connection<S> {
             State::Relaying(relay) => {
                 relay.handle_client_event(event);
                 self.pause_input(Side::Client, event, cx);
-                self.attend(cx)
+                self.relay_or_queue(cx)
             }
             State::Closing(closing) => {
                 let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
-                self.go_on_closing(next, cx)
+                self.apply_next(next, cx)
             }
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.
@@ -186,11 +187,11 @@ impl<S: Socket> Connection<S> {
             State::Relaying(relay) => {
                 relay.handle_backend_event(&mut self.client, event);
                 self.pause_input(Side::Backend, event, cx);
-                self.attend(cx)
+                self.relay_or_queue(cx)
             }
             State::Closing(closing) => {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
-                self.go_on_closing(next, cx)
+                self.apply_next(next, cx)
             }
             State::Held | State::Backoff => Transition::Stay,
         }
@@ -210,21 +211,21 @@ impl<S: Socket> Connection<S> {
             State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
             State::Backoff if !self.counts => self.dial(cx),
-            // Those who came before it are served before it.
+            // Back among the held ones, so that connections which came earlier go first.
             State::Backoff => self.hold(cx),
-            State::Relaying(relay) => match relay.verdict(&self.client) {
-                Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
+            State::Relaying(relay) => match relay.status(&self.client) {
+                RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
                 _ => self.enable_keepalive(cx),
             },
             State::Closing(closing) => match closing.check(&self.client, cx.now) {
                 Next::Wait => self.enable_keepalive(cx),
-                next => self.go_on_closing(next, cx),
+                next => self.apply_next(next, cx),
             },
         }
     }
 
-    /// Its turn in the run queue has come: moves up to `budget` bytes each way.
-    /// Returns how many bytes it has moved.
+    /// A turn in the run queue: moves up to `budget` bytes in each direction. Returns
+    /// the number of bytes moved.
     pub fn serve<C: Connect<Socket = S>>(
         &mut self,
         budget: usize,
@@ -236,7 +237,7 @@ impl<S: Socket> Connection<S> {
         (moved.bytes, transition)
     }
 
-    /// Keeps what bulk leaves in the sockets within its share of the memory.
+    /// Fits the socket buffers of a connection that moves bulk to its share of memory.
     fn fit_to_memory<C>(&mut self, cx: &mut Context<'_, C>) {
         if let State::Relaying(relay) = &self.state
             && relay.is_bulk(&self.client)
@@ -246,13 +247,13 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// It may be let through: dials the first address.
+    /// The gate is open: begins a round and dials its first address.
     pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.dial_round(Round::default(), cx)
     }
 
     /// Waits until it may be let through. One that does not count waits for no gate, but
-    /// where every pod is full it tries again after a pause.
+    /// where every backend is full it tries again after a pause.
     pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         if !self.counts {
             return self.back_off(cx);
@@ -262,15 +263,15 @@ impl<S: Socket> Connection<S> {
         self.check_client(Transition::Hold, cx)
     }
 
-    /// There is a new address: a pause between two rounds is over.
+    /// A backend or an address was added: the pause between two rounds is over.
     pub fn end_backoff(&mut self, key: usize, shared: &mut Shared, now: Time) {
         if let State::Backoff = self.state {
             shared.timers.set(key, &mut self.deadline, Some(now));
         }
     }
 
-    /// Has both sides see an RST when the sockets are closed: an orderly end would
-    /// tell them that all is well.
+    /// Makes close(2) send an RST to both sides: a FIN would look like a complete
+    /// stream.
     pub fn reset_on_close(&self) {
         self.client.socket.reset_on_close();
         match &self.state {
@@ -280,7 +281,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Gives back what it has borrowed. The last thing that happens to it.
+    /// Returns what it has borrowed, and closes both sockets.
     pub fn close(mut self, key: usize, shared: &mut Shared, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
         shared.memory.release(self.grant);
@@ -301,13 +302,13 @@ impl<S: Socket> Connection<S> {
 
     // --- Waiting for a backend ---
 
-    /// Ends a connection whose client has gone while it waits; else goes on as said.
+    /// Ends a waiting connection whose client is gone; else returns `otherwise`.
     ///
-    /// A client that has sent bytes and a FIN may await its reply, as `nc -N` does,
-    /// and is dropped only where the operator has said so: one that has given up
-    /// looks the same. One that has sent a FIN alone has nothing to be answered. While
-    /// a backend is being dialled it is served all the same, so that who connects to an
-    /// app that is awake is served whenever its FIN comes.
+    /// A client that has sent bytes and a FIN may await a reply, as `nc -N` does. A
+    /// client that has given up looks the same, so it is dropped only with
+    /// `abort_on_close`. A client that has sent a FIN without bytes awaits no reply: it
+    /// is dropped while it is held or backs off, and served while a backend is being
+    /// dialled, so that with an app that is awake it does not matter when the FIN comes.
     fn check_client<C>(&mut self, otherwise: Transition, cx: &Context<'_, C>) -> Transition {
         let is_gone = self.client.has_ended
             && match self.state {
@@ -334,8 +335,8 @@ impl<S: Socket> Connection<S> {
             return self.hold(cx);
         }
         match self.dialer.dial(round, cx) {
-            Dialed::NoneLeft => self.back_off(cx),
-            Dialed::Connecting(attempt) => {
+            DialOutcome::NoneLeft => self.back_off(cx),
+            DialOutcome::Connecting(attempt) => {
                 let patience = attempt.patience(cx.shared.limits.connect_timeout);
                 self.state = State::Connecting(attempt);
                 self.schedule_within(patience, cx);
@@ -357,7 +358,7 @@ impl<S: Socket> Connection<S> {
         cx.shared.gate_open || !self.counts
     }
 
-    /// The connect that is under way has failed: on to the next address.
+    /// The connect has failed: dials the next address of the round.
     fn dial_next<C: Connect<Socket = S>>(
         &mut self,
         cause: Cause,
@@ -377,8 +378,8 @@ impl<S: Socket> Connection<S> {
         self.dial_round(round, cx)
     }
 
-    /// A backend has taken the connection: from now on bytes flow. If the gate has been
-    /// shut meanwhile, the backend is left before it gets any.
+    /// A backend has accepted the connection: begins to relay. If the gate was shut
+    /// meanwhile, the backend is left before it gets a byte, and the connection is held.
     fn handle_connected<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
@@ -391,7 +392,7 @@ impl<S: Socket> Connection<S> {
                 return Transition::Stay;
             }
         };
-        if !cx.shared.gate_open {
+        if !self.may_pass(cx) {
             cx.shared.balancer.abandon(backend.id, cx.now);
             return self.hold(cx);
         }
@@ -406,14 +407,14 @@ impl<S: Socket> Connection<S> {
         relay.handle_backend_event(&mut self.client, event);
         self.state = State::Relaying(relay);
         self.schedule_within(KEEPALIVE_AFTER, cx);
-        self.attend(cx)
+        self.relay_or_queue(cx)
     }
 
     // --- Relaying ---
 
-    /// There may be bytes to move: small messages are moved at once, bulk waits
-    /// for its share of a turn.
-    fn attend<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+    /// After an event: moves small messages at once; a connection that moves bulk waits
+    /// in the run queue.
+    fn relay_or_queue<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         match &self.state {
             State::Relaying(relay) if relay.is_bulk(&self.client) => Transition::Queue,
             _ => match self.pump(PROMPT_BYTES, cx) {
@@ -423,7 +424,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Moves up to `budget` bytes each way, and draws the conclusions.
+    /// Moves up to `budget` bytes in each direction, and handles what that leads to.
     fn pump<C: Connect<Socket = S>>(
         &mut self,
         budget: usize,
@@ -433,26 +434,26 @@ impl<S: Socket> Connection<S> {
             return (Moved::default(), Transition::Stay);
         };
         let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
-        let verdict = relay.verdict(&self.client);
+        let status = relay.status(&self.client);
         self.resume_input(cx);
-        let transition = match verdict {
-            Verdict::Continue => Transition::Stay,
-            Verdict::PassOn { remaining } => self.check_remaining(remaining, cx),
-            Verdict::Finished => self.finish(cx),
-            Verdict::Gone => Transition::End(End::BackendGone),
-            Verdict::Redial => self.redial("broke off before the first byte", cx),
-            Verdict::EarlyClose if self.dialer.may_retry_early_close(cx) => {
+        let transition = match status {
+            RelayStatus::Continue => Transition::Stay,
+            RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
+            RelayStatus::Finished => self.finish(cx),
+            RelayStatus::Gone => Transition::End(End::BackendGone),
+            RelayStatus::Redial => self.redial("broke off before the first byte", cx),
+            RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
                 self.dialer.note_early_close();
                 self.redial("closed before the first byte", cx)
             }
-            // The close may be all that there is to say.
-            Verdict::EarlyClose => {
+            // The close without a byte may be the whole response.
+            RelayStatus::EarlyClose => {
                 if let State::Relaying(relay) = &mut self.state {
                     relay.pass_on_fins(&mut self.client);
                 }
                 return self.pump(budget.saturating_sub(moved.bytes), cx);
             }
-            Verdict::Reset { remaining } => self.close_broken(remaining, cx),
+            RelayStatus::Reset { remaining } => self.close_broken(remaining, cx),
         };
         match (&self.state, transition) {
             (State::Relaying(_), Transition::Stay) if moved.more => (moved, Transition::Queue),
@@ -460,7 +461,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The backend has gone before a byte went either way: dials another.
+    /// The backend is gone before a byte went in either direction: dials another.
     fn redial<C: Connect<Socket = S>>(&mut self, why: &str, cx: &mut Context<'_, C>) -> Transition {
         if cx.now >= self.hold_limit(cx) {
             return self.reset(End::BackendGone);
@@ -480,8 +481,10 @@ impl<S: Socket> Connection<S> {
         self.dial_round(round, cx)
     }
 
-    /// One side is gone, and the other has not been sent all yet: resets that one if
-    /// it takes nothing for a while.
+    /// One side is gone, and not all that it sent was written to the other. Resets the
+    /// other side if it acknowledges nothing for the time of [`AckTimeout`].
+    ///
+    /// [`AckTimeout`]: super::ack_timeout::AckTimeout
     fn check_remaining<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
         let State::Relaying(relay) = &mut self.state else {
             return Transition::Stay;
@@ -490,11 +493,11 @@ impl<S: Socket> Connection<S> {
             Some(at) => Next::WaitUntil(at),
             None => Next::Reset(End::other_than(remaining)),
         };
-        self.go_on_closing(next, cx)
+        self.apply_next(next, cx)
     }
 
-    /// The connection has lived for a while, so it may have a long life before
-    /// it: makes the kernel look after the backend. Most are over before.
+    /// Turns on keepalive for the backend's socket, some time after the connect: most
+    /// connections have ended before.
     fn enable_keepalive<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.schedule(None, cx);
         let kept = match &self.state {
@@ -524,7 +527,7 @@ impl<S: Socket> Connection<S> {
         self.begin_closing(closing, cx)
     }
 
-    /// One side has broken off, and what it sent was passed on.
+    /// One side is broken, and all that it sent was written to the other.
     fn close_broken<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
         let Some(relay) = self.take_relay() else {
             return Transition::Stay;
@@ -537,10 +540,10 @@ impl<S: Socket> Connection<S> {
     fn begin_closing<C>(&mut self, mut closing: Closing<S>, cx: &mut Context<'_, C>) -> Transition {
         let next = closing.begin(&mut self.client, cx.now);
         self.state = State::Closing(closing);
-        self.go_on_closing(next, cx)
+        self.apply_next(next, cx)
     }
 
-    fn go_on_closing<C>(&mut self, next: Next, cx: &mut Context<'_, C>) -> Transition {
+    fn apply_next<C>(&mut self, next: Next, cx: &mut Context<'_, C>) -> Transition {
         match next {
             Next::Wait => Transition::Stay,
             Next::WaitUntil(at) => {
@@ -554,7 +557,7 @@ impl<S: Socket> Connection<S> {
 
     // --- State and deadline ---
 
-    /// Takes the relay out of a state that another one is about to replace.
+    /// Takes the relay out of the state, which the caller replaces.
     fn take_relay(&mut self) -> Option<Relay<S>> {
         match mem::replace(&mut self.state, State::Held) {
             State::Relaying(relay) => Some(relay),
@@ -565,7 +568,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// When it has waited for a backend as long as it may.
+    /// The time until which it may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
         self.opened + cx.shared.limits.hold_timeout
     }
@@ -574,7 +577,7 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(cx.now + patience), cx);
     }
 
-    /// Sets the deadline, but never after the hold limit of one that waits.
+    /// Sets the deadline, for a waiting connection at the latest to its hold limit.
     fn schedule<C>(&mut self, deadline: Option<Time>, cx: &mut Context<'_, C>) {
         let hold_limit = self.hold_limit(cx);
         let deadline = if self.is_waiting() {

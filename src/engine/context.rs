@@ -22,6 +22,10 @@ use crate::rules::release::Release;
 pub struct Shared {
     /// What they keep to.
     pub limits: Limits,
+    /// Which of them count, and how they are let through.
+    pub rules: Rules,
+    /// The pace at which those are let through that have waited for a wake.
+    pub release: Release,
     /// Whether they may be let through to backends.
     pub gate_open: bool,
     /// Since when they may, and there has been an address: the time of the last
@@ -93,7 +97,7 @@ impl Shared {
     }
 
     /// Whether a connection may be dialled for now: it may be let through, and there is
-    /// an address whose pod has room.
+    /// an address whose backend has room.
     pub fn may_dial(&self) -> bool {
         self.is_ready() && !self.balancer.is_full()
     }

@@ -1,5 +1,5 @@
-//! The dials of one connection: the connect that is under way, and the pauses
-//! between the rounds through the addresses.
+//! The dials of one connection: an [`Attempt`] is a connect in progress, and the
+//! [`Dialer`] begins attempts, round after round through the addresses.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,71 +13,71 @@ use super::context::{Connect, Context};
 use super::local_error::LocalError;
 use super::readiness::Readiness;
 use super::sockets::Socket;
-use super::token::upstream_token;
+use super::token::backend_token;
 
-/// A backend that accepts and closes in order before the first byte, so soon after the
-/// first backend became ready, is not ready in truth: what stands before the app in the
-/// backend (a sidecar, a forwarded port) accepts earlier than the app.
+/// A backend that accepts and closes with a FIN before the first byte, within this time
+/// after the first backend became ready, is taken for one that is not ready: a sidecar
+/// or a forwarded port accepts connections earlier than the app behind it.
 const EARLY_CLOSE_WINDOW: Duration = Duration::from_secs(2);
-/// How often a connection tries again for that reason. The pauses between as many
-/// tries come to 1.27 s.
+/// The most times that a connection is dialled again for that reason. The pauses between
+/// them add up to 1.27 s.
 const MAX_EARLY_CLOSES: u8 = 7;
 
-/// The first pause when no address takes a connection; it doubles up to
+/// The first pause after a round in which no address has accepted; it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// this one.
+/// The longest of these pauses.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// What is kept of a connection's dials from one to the next.
+/// The part of a connection that dials, and counts its dials.
 #[derive(Debug)]
 pub struct Dialer {
-    /// The connection's, for the log and for tokens.
+    /// The serial number of the connection, for the log and for tokens.
     serial: u64,
-    /// How many sockets were dialled, modulo 256.
+    /// The number of sockets dialled, modulo 256.
     dials: u8,
-    /// How many rounds have found no address that takes the connection, 255 at most.
+    /// The number of rounds in which no address has accepted, 255 at most.
     backoffs: u8,
-    /// How many backends have closed in order before the first byte.
+    /// The number of backends that closed with a FIN before the first byte.
     early_closes: u8,
 }
 
-/// A connect that is under way.
+/// A connect in progress.
 pub struct Attempt<S> {
     backend: BackendStream<S>,
-    /// How long it may take, if that is less than usual.
+    /// Its timeout, if that is shorter than the connect timeout.
     patience: Option<Duration>,
-    /// What this round has met with before.
+    /// The round that it belongs to.
     round: Round,
 }
 
-/// A backend's socket.
+/// A socket to a backend.
 pub struct BackendStream<S> {
-    /// The socket that was dialled.
+    /// The socket.
     pub socket: S,
-    /// Which address it leads to.
+    /// The address that it is connected to.
     pub id: BackendId,
 }
 
-/// What a round through the addresses has come to.
-pub enum Dialed<S> {
-    /// A connect is under way.
+/// The result of [`Dialer::dial`].
+pub enum DialOutcome<S> {
+    /// A connect is in progress.
     Connecting(Attempt<S>),
     /// No address is left in this round.
     NoneLeft,
 }
 
-/// What an event means to a connect that is under way.
+/// The state of a connect after an event.
 pub enum Progress {
-    /// Nothing yet.
+    /// Not decided yet.
     Pending,
-    /// The backend has taken the connection.
+    /// The backend has accepted the connection.
     Connected,
     /// The connect has failed.
     Failed(io::Error),
 }
 
 impl Dialer {
-    /// That of a connection for which nothing was dialled yet.
+    /// The dialer of a new connection.
     pub fn new(serial: u64) -> Self {
         Dialer {
             serial,
@@ -92,9 +92,9 @@ impl Dialer {
         self.serial
     }
 
-    /// What names the socket that was dialled last.
+    /// The token of the socket that was dialled last.
     pub fn token(&self, key: usize) -> Token {
-        upstream_token(key, self.serial, self.dials)
+        backend_token(key, self.serial, self.dials)
     }
 
     /// Dials the next address of the round that does not fail at once.
@@ -102,7 +102,7 @@ impl Dialer {
         &mut self,
         mut round: Round,
         cx: &mut Context<'_, C>,
-    ) -> Dialed<S> {
+    ) -> DialOutcome<S> {
         loop {
             let fell_back = round.has_fallen_back();
             let pick = cx.shared.balancer.pick(&mut round, cx.now);
@@ -111,7 +111,7 @@ impl Dialer {
                 cx.shared.counts.exhausted += 1;
             }
             let Some(pick) = pick else {
-                return Dialed::NoneLeft;
+                return DialOutcome::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);
             let queues = cx.shared.memory.queues(cx.shared.counts.open, false);
@@ -122,7 +122,7 @@ impl Dialer {
             } = pick;
             match cx.connector.connect(address, queues, self.token(cx.key)) {
                 Ok(socket) => {
-                    return Dialed::Connecting(Attempt {
+                    return DialOutcome::Connecting(Attempt {
                         backend: BackendStream { socket, id },
                         patience,
                         round,
@@ -136,7 +136,8 @@ impl Dialer {
         }
     }
 
-    /// An address has failed, or its backend has broken off before the first byte.
+    /// Counts and logs an address that has failed, or whose backend broke off before the
+    /// first byte.
     pub fn note_failure<C>(
         &self,
         id: BackendId,
@@ -156,19 +157,19 @@ impl Dialer {
         cx.shared.balancer.failed(id, cause, round, cx.now);
     }
 
-    /// Whether a backend that closes in order before the first byte is taken for one
-    /// that has broken off.
+    /// Whether another backend may be dialled after one has closed with a FIN before the
+    /// first byte.
     pub fn may_retry_early_close<C>(&self, cx: &Context<'_, C>) -> bool {
         let since_wake = cx.now.since(cx.shared.ready_since);
         since_wake < EARLY_CLOSE_WINDOW && self.early_closes < MAX_EARLY_CLOSES
     }
 
-    /// A backend has closed in order before the first byte, and another is tried.
+    /// Counts a backend that has closed with a FIN before the first byte.
     pub fn note_early_close(&mut self) {
         self.early_closes += 1;
     }
 
-    /// How long to wait before the next round.
+    /// The pause before the next round.
     pub fn next_pause(&mut self) -> Duration {
         let doublings = u32::from(self.backoffs.min(7));
         self.backoffs = self.backoffs.saturating_add(1);
@@ -177,8 +178,8 @@ impl Dialer {
 }
 
 impl<S: Socket> Attempt<S> {
-    /// An event of the socket. One that is connecting reports nothing until it is
-    /// connected (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
+    /// An event of the socket. A connecting socket reports nothing until it is connected
+    /// (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
     pub fn handle_event(&self, event: Readiness) -> Progress {
         if event.error || event.hang_up {
             match self.backend.socket.take_error() {
@@ -192,7 +193,7 @@ impl<S: Socket> Attempt<S> {
         }
     }
 
-    /// How long it may take.
+    /// Its timeout, where `usual` is the connect timeout.
     pub fn patience(&self, usual: Duration) -> Duration {
         self.patience.unwrap_or(usual).min(usual)
     }
@@ -202,8 +203,7 @@ impl<S: Socket> Attempt<S> {
         self.backend
     }
 
-    /// Gives the connect up; returns the address, and what the round has met with
-    /// before it.
+    /// Gives the connect up; returns its address and the round.
     pub fn abandon(self) -> (BackendId, Round) {
         (self.backend.id, self.round)
     }

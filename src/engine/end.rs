@@ -6,19 +6,19 @@ use std::time::Duration;
 use super::token::Side;
 use crate::duration;
 
-/// How far a connection had come.
+/// The phase in which a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Accepted and waiting for an address to dial.
     Holding,
     /// An address is being dialled, or is to be dialled again.
     Dialing,
-    /// Bytes flow.
+    /// A backend has accepted it.
     Relaying,
 }
 
 impl Phase {
-    /// What it is called in logs and metrics.
+    /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Holding => "holding",
@@ -37,24 +37,24 @@ impl fmt::Display for Phase {
 /// Why a connection ended. Displayed as `who/phase: why`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Both sides sent their FIN, and all before it was passed on.
+    /// Both sides sent a FIN, and all bytes before it were relayed.
     Finished,
     /// The client reset the connection, or vanished.
     ClientGone(Phase),
     /// The backend reset the connection, or vanished.
     BackendGone,
-    /// The hold limit passed and no backend had taken the connection.
+    /// No backend accepted the connection before the hold limit.
     HeldTooLong(Phase, Duration),
     /// The drain deadline passed.
     Drained(Phase),
-    /// The kernel refused something that is needed to serve it.
+    /// The kernel refused a resource that is needed to serve it.
     Refused(Phase),
-    /// It does not count, and there is no pod to serve it.
+    /// It does not count, and there is no backend to serve it.
     Excluded(Phase),
 }
 
 impl End {
-    /// That of a connection whose other side has gone.
+    /// The end of a connection of which only `remaining` is not broken.
     pub(super) fn other_than(remaining: Side) -> End {
         match remaining {
             Side::Client => End::BackendGone,
@@ -78,7 +78,9 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
-            End::Excluded(phase) => write!(f, "zpa/{phase}: does not count, and no pod is ready"),
+            End::Excluded(phase) => {
+                write!(f, "zpa/{phase}: does not count, and no backend is ready")
+            }
         }
     }
 }

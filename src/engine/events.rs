@@ -1,5 +1,5 @@
-//! How the engine drives its connections: events, deadlines and turns of the run
-//! queue go in, and transitions come out.
+//! The part of [`Engine`] that gives events, deadlines and turns of the run queue to the
+//! connections, and applies the transitions that they return.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use super::{
 use crate::clock::Time;
 use crate::duration;
 
-/// Makes sockets whose events the engine gets.
+/// A [`Connector`] that registers its sockets with the event loop.
 struct Registering<'a> {
     registry: &'a Registry,
     connector: &'a mut Connector,
@@ -71,7 +71,7 @@ impl Engine {
                     return;
                 };
                 let event = Readiness::from(event);
-                self.drive(key, now, |connection, cx| match side {
+                self.handle_and_apply(key, now, |connection, cx| match side {
                     Side::Client => connection.handle_client_event(event, cx),
                     Side::Backend => connection.handle_backend_event(event, cx),
                 });
@@ -84,11 +84,11 @@ impl Engine {
             let Some(key) = self.shared.timers.due(now) else {
                 return;
             };
-            self.drive(key, now, |connection, cx| connection.handle_timeout(cx));
+            self.handle_and_apply(key, now, |connection, cx| connection.handle_timeout(cx));
         }
     }
 
-    /// Dials what is held, in the order it came, if the gate is open.
+    /// Dials the held connections in the order in which they came, if the gate is open.
     pub fn release(&mut self, now: Time) {
         self.shared.note_readiness(now);
         for _ in 0..DIALS_PER_TURN {
@@ -100,31 +100,29 @@ impl Engine {
                 return;
             };
             self.shared.release.note();
-            self.drive(key, now, |connection, cx| connection.dial(cx));
+            self.handle_and_apply(key, now, |connection, cx| connection.dial(cx));
         }
     }
 
     /// Dials a connection that has just come, if nobody has come before it whose turn it
     /// is. One that does not count has no turn.
-    pub(super) fn place(&mut self, key: usize, now: Time) {
-        let is_next = self.shared.may_dial() && self.held.is_empty();
-        self.drive(key, now, |connection, cx| {
-            if is_next {
-                connection.dial(cx)
-            } else {
-                connection.hold(cx)
-            }
+    pub(super) fn dial_or_hold(&mut self, key: usize, now: Time) {
+        let has_turn = self.connections[key].use_of_app() != Use::Excluded;
+        let is_next = !has_turn || self.shared.may_release(now) && self.held.is_empty();
+        self.handle_and_apply(key, now, |connection, cx| match is_next {
+            true => connection.dial(cx),
+            false => connection.hold(cx),
         });
     }
 
-    /// Serves the run queue, in order, until the turn's bytes are used up.
+    /// Serves the run queue in order, until the byte budget of the turn is used up.
     pub(super) fn serve_queue(&mut self, now: Time) {
         if self.queue.is_empty() {
             return;
         }
         let budget = self.queue.begin_turn();
         let mut left = budget;
-        // Those that are queued meanwhile wait for the next turn.
+        // Connections that are queued meanwhile wait for the next turn.
         for _ in 0..self.queue.len() {
             let moved = self.serve_next(budget, now);
             left = left.saturating_sub(moved);
@@ -134,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// Serves the next of the run queue; returns how many bytes it has moved.
+    /// Serves the next connection of the run queue; returns the number of bytes moved.
     fn serve_next(&mut self, budget: usize, now: Time) -> usize {
         let next = self.queue.pop().and_then(|token| self.find(token));
         let Some((key, _)) = next else {
@@ -160,8 +158,8 @@ impl Engine {
         moved
     }
 
-    /// Has a connection handle something, and does what it asks for.
-    fn drive(
+    /// Calls a handler of a connection, and applies the transition.
+    fn handle_and_apply(
         &mut self,
         key: usize,
         now: Time,

@@ -1,32 +1,32 @@
-//! Sockets: the listener, the connections, and the loop that serves them.
+//! The [`Engine`]: an event loop with a listener, connections, and the backends that
+//! they are relayed to.
 //!
-//! One thread, one `mio::Poll`. The daemon calls [`Engine::wait`], then
-//! [`Engine::dispatch`], and in between tells the engine what Kubernetes has
-//! to say: which addresses may be dialled ([`Engine::set_backends`]) and
-//! whether connections may be let through at all ([`Engine::set_gate`]). The
-//! engine itself knows neither backends nor replicas.
+//! It runs on one thread with one `mio::Poll`. The daemon calls [`Engine::wait`] and
+//! [`Engine::dispatch`] in turn. In between it sets the addresses that may be dialled
+//! ([`Engine::set_backends`]) and whether any may be dialled ([`Engine::set_gate`]). A
+//! backend is a backend, a target, or whatever else the daemon puts there: the engine knows
+//! no Kubernetes.
 //!
-//! A connection is *held* until the gate is open and there is an address,
-//! *dialled*, and *relayed*. Until a byte of the client's has been handed to a
-//! backend it may be dialled again and again, up to the hold limit; afterwards it
-//! lives and dies with that backend.
+//! A connection is *held* until the gate is open and there is a backend, then *dialled*,
+//! then *relayed*. Until its first byte has been written to a backend it may be dialled
+//! again, up to the hold limit. After that it ends when the backend does.
 //!
 //! ```text
-//! events        the engine drives its connections: events in, transitions out
+//! events        gives events to the connections and applies their transitions
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
-//! ├─ dialing      the connect that is under way, and the pauses between rounds
-//! ├─ relaying     two halves with their ends swapped
-//! │  └─ relay       one direction; relay_state: what is known of its two sockets
-//! ├─ closing      what is kept until it has arrived; remainder: for how long
+//! ├─ dialing      the connect in progress, and the pauses between rounds
+//! ├─ relaying     both directions of a connection
+//! │  └─ relay       one direction; relay_state: the states of its two sockets
+//! ├─ closing      waits for acknowledgements; ack_timeout: for how long
 //! └─ context      what a connection borrows: balancer, buffers, timers, limits
-//! balancer      the backends, and which of their addresses comes next
-//! queue         the run queue: who is served when no event says so
+//! balancer      the backends, and the choice of the next address
+//! queue         the run queue: connections with work that no event will report
 //! ```
 //!
-//! A connection knows neither `mio` nor a file descriptor but through the traits
-//! in `sockets`, `stream` and `context`, so that tests play it between sockets in
-//! memory.
+//! A connection uses `mio` and file descriptors only through the traits in `sockets`,
+//! `stream` and `context`, so that tests run it between sockets in memory.
 
+mod ack_timeout;
 mod admin_connections;
 mod balancer;
 mod buffers;
@@ -49,7 +49,6 @@ mod readiness;
 mod relay;
 mod relay_state;
 mod relaying;
-mod remainder;
 mod sockets;
 mod stream;
 mod tally;
@@ -101,16 +100,16 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SOURCE: Token = Token(usize::MAX - 2);
 
-/// How many events one turn takes from the kernel.
+/// The most events that one turn of the loop takes from the kernel.
 const EVENTS_PER_TURN: usize = 1024;
-/// How many connections one turn accepts,
+/// The most connections that one turn accepts.
 const ACCEPTS_PER_TURN: usize = 64;
-/// how many held ones it dials,
+/// The most held connections that one turn dials.
 const DIALS_PER_TURN: usize = 64;
-/// and for how many a deadline may pass.
+/// The most deadlines that one turn handles.
 const DEADLINES_PER_TURN: usize = 256;
 
-/// Why [`Engine::wait`] has returned, beside sockets.
+/// The reasons other than sockets for which [`Engine::wait`] has returned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wakeups {
     /// The [`Waker`] was used.
@@ -119,16 +118,15 @@ pub struct Wakeups {
     pub source: bool,
 }
 
-/// The event loop's state.
+/// The event loop: see the [module](self).
 pub struct Engine {
     poll: Poll,
     events: Events,
     listener: Option<Listener>,
     connections: Slab<Connection<TcpStream>>,
-    /// The held ones in the order they came: serial number to slot.
+    /// The held connections in the order in which they came: serial number to slot.
     held: BTreeMap<u64, usize>,
     queue: Queue,
-    /// What the connections share.
     shared: Shared,
     connector: Connector,
     limit_log: LimitLog,
@@ -136,11 +134,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Listens on `address`, with the gate shut and no address to dial. The seed, one of
-    /// each process's own, is that of its random choices.
+    /// Listens on `address`, with the gate shut and no backend. `seed` determines the
+    /// random choices and differs between processes.
     ///
     /// # Errors
-    /// What the kernel says to the address or to another epoll instance.
+    /// Those of bind(2) and epoll_create(2).
     pub fn new(address: SocketAddr, limits: Limits, seed: u64) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let listener = Listener::bind(address, poll.registry(), LISTENER)?;
@@ -179,20 +177,20 @@ impl Engine {
         self.listener.as_ref()?.local_addr().ok()
     }
 
-    /// What ends a [`Engine::wait`] from another thread. There may be only
+    /// A handle with which another thread ends an [`Engine::wait`]. An engine has only
     /// one.
     ///
     /// # Errors
-    /// What eventfd(2) says.
+    /// Those of eventfd(2).
     pub fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), WAKER)
     }
 
-    /// Lets [`Engine::wait`] return when `source` is readable. There may be only
-    /// one, and it has to live as long as the engine.
+    /// Makes [`Engine::wait`] return when `source` is readable. An engine has only one
+    /// such source, which must live as long as the engine.
     ///
     /// # Errors
-    /// What epoll_ctl(2) says.
+    /// Those of epoll_ctl(2).
     pub fn watch(&self, source: &impl AsRawFd) -> io::Result<()> {
         let fd = source.as_raw_fd();
         self.poll
@@ -200,7 +198,7 @@ impl Engine {
             .register(&mut SourceFd(&fd), SOURCE, mio::Interest::READABLE)
     }
 
-    /// What was counted.
+    /// The numbers of connections.
     pub fn counts(&self) -> Counts {
         Counts {
             is_full: self.shared.balancer.is_full(),
@@ -208,17 +206,22 @@ impl Engine {
         }
     }
 
-    /// The client that has been held for the longest, unless its socket does not
-    /// know it any more.
+    /// The address of the client that has been held for the longest; `None` if none is
+    /// held, or its socket has been reset.
     pub fn first_waiting(&self) -> Option<IpAddr> {
         let (_, &key) = self.held.first_key_value()?;
         let peer = self.connections[key].client().peer_addr().ok()?;
         Some(peer.ip().to_canonical())
     }
 
-    /// What was counted by kind.
+    /// The numbers of connections by how they ended.
     pub fn tally(&self) -> &Tally {
         &self.shared.tally
+    }
+
+    /// How many backends have as many connections as they may have.
+    pub fn full_backends(&self) -> usize {
+        self.shared.balancer.full()
     }
 
     /// How many backends rest after failures.
@@ -226,21 +229,20 @@ impl Engine {
         self.shared.balancer.resting()
     }
 
-    /// For how many dials a port was bound, since the kernel had none left.
+    /// The number of dials from a port that was bound here because the kernel had none.
     pub fn bound_ports(&self) -> u64 {
         self.connector.bound()
     }
 
-    /// How many dials have failed through no fault of a backend, by cause.
+    /// The number of dials that failed because of this machine, by cause.
     pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
         self.shared.dial_log.local_errors()
     }
 
-    /// Lets admin connections in at `address`: connections that ask the program about
-    /// itself, and are none to the app.
+    /// Listens on `address` for admin connections: HTTP requests to the program itself.
     ///
     /// # Errors
-    /// What the kernel says to the address, most likely that it is in use.
+    /// Those of bind(2), most likely that the address is in use.
     pub fn listen_for_admin(&mut self, address: SocketAddr, limits: AdminLimits) -> io::Result<()> {
         self.admin = AdminConnections::bind(address, limits, self.poll.registry())?;
         Ok(())
@@ -254,34 +256,34 @@ impl Engine {
     /// Replaces the rules for those who come, and for those who wait.
     pub fn set_rules(&mut self, rules: Rules) {
         let most = rules.max_connections_per_pod;
-        self.shared.balancer.set_most_per_pod(most);
+        self.shared.balancer.set_most_per_backend(most);
         self.shared.release = Release::new(rules.release_rate);
         self.shared.rules = rules;
     }
 
-    /// Replaces the backends that may be dialled. Connections to those that
-    /// are gone live on.
+    /// Replaces the backends that may be dialled. Connections to backends that are gone
+    /// continue.
     pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
         if self.shared.balancer.set(backends, now) {
             self.end_backoffs(now);
         }
     }
 
-    /// The address that is tried when every other has failed to answer: the
-    /// Service's own.
+    /// Sets the address that is dialled when no backend has answered: the cluster IP of
+    /// the Service.
     pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
         self.shared.balancer.set_fallback(address);
     }
 
-    /// Opens or shuts the gate. While it is shut nothing is dialled; what is
-    /// relayed goes on.
+    /// Opens or shuts the gate. While it is shut no connection is dialled; connections
+    /// that are relayed continue.
     pub fn set_gate(&mut self, open: bool) {
         self.shared.gate_open = open;
         self.fit_listener();
     }
 
-    /// Sets how much may wait in the sockets of those who come next: as much as there
-    /// is memory for, and little while the gate is shut and nobody is going to read.
+    /// Sets the queue sizes of the connections that are accepted next: their share of
+    /// the memory, and less while the gate is shut, because nothing reads them then.
     fn fit_listener(&mut self) {
         let held = !self.shared.gate_open;
         let queues = self.shared.memory.queues(self.shared.counts.open, held);
@@ -290,7 +292,7 @@ impl Engine {
         }
     }
 
-    /// Accepts what the kernel has queued, and then no more.
+    /// Accepts the connections in the kernel's queue and closes the listener.
     pub fn stop_accepting(&mut self, now: Time) {
         if let Some(mut listener) = self.listener.take() {
             listener.set_ready();
@@ -313,7 +315,7 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::dispatch`] has something to do even if nothing happens.
+    /// When [`Engine::dispatch`] is to be called even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         let listener = self.listener.as_ref().and_then(Listener::poll_timeout);
         let admin_connections = self.admin.poll_timeout();
@@ -333,11 +335,11 @@ impl Engine {
         .min()
     }
 
-    /// Waits for events, `timeout` at most; not at all while there is work
-    /// left from the last turn.
+    /// Waits for events, at most for `timeout`, and not at all while work is left from
+    /// the last turn.
     ///
     /// # Errors
-    /// What epoll_wait(2) says; an interruption by a signal is none.
+    /// Those of epoll_wait(2) except EINTR.
     pub fn wait(&mut self, timeout: Option<Duration>, now: Time) -> io::Result<Wakeups> {
         let timeout = if self.has_work(now) {
             Some(Duration::ZERO)
@@ -359,7 +361,8 @@ impl Engine {
         Ok(wakeups)
     }
 
-    /// Does what the last [`Engine::wait`] has found, a bounded piece of it.
+    /// One turn: handles the events of the last [`Engine::wait`], the deadlines that
+    /// have passed, and a bounded part of the work that is left.
     pub fn dispatch(&mut self, now: Time) {
         self.shared.buffers.handle_timeout(now);
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
@@ -377,9 +380,9 @@ impl Engine {
     fn has_work(&self, now: Time) -> bool {
         let can_accept = self.shared.counts.open < self.shared.limits.max_connections
             && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
-        let visited = self.admin.has_work(now);
+        let admin_has_work = self.admin.has_work(now);
         !self.queue.is_empty()
-            || visited
+            || admin_has_work
             || can_accept
             || (self.shared.may_release(now) && !self.held.is_empty())
     }
@@ -399,7 +402,7 @@ impl Engine {
         }
     }
 
-    /// Whether the connection limit is reached; says so when that begins.
+    /// Whether the connection limit is reached; logs when that changes.
     fn is_full(&mut self, now: Time) -> bool {
         let limit = self.shared.limits.max_connections;
         let is_full = self.shared.counts.open >= limit;
@@ -448,10 +451,11 @@ impl Engine {
         let use_of_app = connection.use_of_app();
         self.shared.counts.open += 1;
         self.shared.counts.change_use(Use::Excluded, use_of_app);
-        self.place(key, now);
+        self.dial_or_hold(key, now);
     }
 
-    /// There is a new address: those that found none to take them try it now.
+    /// A backend or an address was added: ends the pauses of connections that no address
+    /// has accepted.
     fn end_backoffs(&mut self, now: Time) {
         for (key, connection) in &mut self.connections {
             connection.end_backoff(key, &mut self.shared, now);

@@ -1,63 +1,65 @@
-//! A connection that a backend has taken: two halves with their ends swapped.
+//! Both directions of a connection: the [`Client`] with the direction from it, and the
+//! [`Relay`] with the backend's socket and the direction from there.
 
+use super::ack_timeout::AckTimeout;
 use super::buffers::Buffers;
 use super::dialing::BackendStream;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relay_state::{ShortRead, Sink, Source};
-use super::remainder::Remainder;
 use super::sockets::Socket;
 use super::token::Side;
 use crate::clock::Time;
 
-/// The client's socket, and the direction that begins there. What the client has
-/// sent may be read for one backend and, if that takes nothing of it, go to another.
+/// The client's socket, and the direction from the client to the backend. It exists
+/// before the backend does: bytes that were read for one backend, which took none of
+/// them, go to the next.
 pub struct Client<S> {
     /// The socket that was accepted.
     pub socket: S,
-    /// From the client to the backend.
+    /// The direction from the client to the backend.
     pub up: Half,
-    /// An event has reported its FIN, which may be behind bytes that were not read.
+    /// Whether an event has reported its FIN; unread bytes may come before it.
     pub has_ended: bool,
 }
 
-/// The backend's socket, and the direction that begins there.
+/// The backend's socket, and the direction from the backend to the client.
 pub struct Relay<S> {
     backend: BackendStream<S>,
-    /// From the backend to the client.
+    /// The direction from the backend to the client.
     down: Half,
-    /// Once a side is gone: how far the other has come.
-    remainder: Remainder,
+    /// The timeout of the remaining side, once the other is broken.
+    ack_timeout: AckTimeout,
 }
 
-/// What the state of both halves asks for.
+/// The status of both directions, and so what the connection does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Wait for the next event.
+pub enum RelayStatus {
+    /// Both directions work: wait for the next event.
     Continue,
-    /// One side broke off, and not all that it sent was passed on yet: see that the
-    /// other side goes on taking it.
+    /// One side is broken, and not all that it sent was written to the other: write on
+    /// while the other side acknowledges.
     PassOn {
-        /// The side that is still there.
+        /// The side that is not broken.
         remaining: Side,
     },
-    /// Both directions have ended in order.
+    /// Both directions have ended with a FIN.
     Finished,
-    /// The backend broke off before a byte went either way: another can serve.
+    /// The backend broke before a byte went in either direction: dial another.
     Redial,
-    /// The backend has closed in order before a byte went either way.
+    /// The backend has sent a FIN before a byte went in either direction.
     EarlyClose,
-    /// One side broke off and what it sent was passed on: reset the other.
+    /// One side is broken, and all that it sent was written to the other: reset that.
     Reset {
-        /// The side that is still there.
+        /// The side that is not broken.
         remaining: Side,
     },
-    /// Both sides broke off.
+    /// Both sides are broken.
     Gone,
 }
 
 impl<S: Socket> Client<S> {
-    /// An event of the client's socket, as far as its own bytes go.
+    /// An event of the client's socket, for the direction from the client.
     pub fn handle_event(&mut self, event: Readiness) {
         self.has_ended |= event.read_closed;
         if event.readable {
@@ -65,7 +67,7 @@ impl<S: Socket> Client<S> {
         }
     }
 
-    /// Whether it has ended its direction without a byte.
+    /// Whether it has sent a FIN without any byte.
     pub fn has_sent_nothing(&mut self) -> bool {
         let is_unread = self.up.is_flushed() && self.up.delivered() == 0;
         self.has_ended && is_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
@@ -73,12 +75,12 @@ impl<S: Socket> Client<S> {
 }
 
 impl<S: Socket> Relay<S> {
-    /// A backend that has just taken the connection.
+    /// A relay to a backend that has just accepted the connection.
     pub fn new(backend: BackendStream<S>) -> Self {
         Relay {
             backend,
             down: Half::new(),
-            remainder: Remainder::default(),
+            ack_timeout: AckTimeout::default(),
         }
     }
 
@@ -87,24 +89,24 @@ impl<S: Socket> Relay<S> {
         &self.backend.socket
     }
 
-    /// The backend's socket, to change what it reports.
+    /// The backend's socket, to change its interest.
     pub fn socket_mut(&mut self) -> &mut S {
         &mut self.backend.socket
     }
 
-    /// What is known of the client's socket, which takes the backend's bytes.
+    /// The state of the client's socket as the sink of the backend's bytes.
     pub fn sink_of_backend(&self) -> Sink {
         self.down.sink()
     }
 
-    /// Gives back what the direction from the backend was lent, and leaves the backend's
-    /// socket to whoever goes on with it.
-    pub fn into_backend(mut self, buffers: &mut Buffers) -> (BackendStream<S>, Remainder) {
+    /// Ends the relay: returns its buffers to the pool, and the backend's socket to the
+    /// caller.
+    pub fn into_backend(mut self, buffers: &mut Buffers) -> (BackendStream<S>, AckTimeout) {
         self.down.release(buffers);
-        (self.backend, self.remainder)
+        (self.backend, self.ack_timeout)
     }
 
-    /// An event of the client's socket, as far as the backend's bytes go.
+    /// An event of the client's socket, for the direction to the client.
     pub fn handle_client_event(&mut self, event: Readiness) {
         if event.error {
             self.down.handle_sink_failure();
@@ -125,16 +127,16 @@ impl<S: Socket> Relay<S> {
         }
     }
 
-    /// Whether bulk flows, either way.
+    /// Whether either direction moves bulk.
     pub fn is_bulk(&self, client: &Client<S>) -> bool {
         client.up.is_bulk() || self.down.is_bulk()
     }
 
-    /// Moves what can be moved either way, `budget` bytes each at most. What an early
-    /// close of the backend's means is to be decided by the caller.
+    /// Moves the bytes that can be moved, at most `budget` in each direction. After an
+    /// early close of the backend it stops, and the caller decides what that means.
     pub fn pump(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
-        // A backend that has closed already takes nothing: that is found out before the
-        // client's bytes are given to it, so that another can have them.
+        // If the backend has closed already, that is found before the client's bytes are
+        // written to it, so that they can go to another.
         if client.up.delivered() == 0 && self.down.source().may_leave_more() {
             let moved = self.down.pump(
                 &mut self.backend.socket,
@@ -150,8 +152,7 @@ impl<S: Socket> Relay<S> {
         if !self.is_broken(client) {
             return moved;
         }
-        // A failed write says nothing of the bytes that came before it and are
-        // still to be read.
+        // After a failed write there may still be bytes to read from that side.
         if client.up.sink().is_broken() {
             self.down.handle_readable(ShortRead::MayLeaveMore);
         }
@@ -174,8 +175,8 @@ impl<S: Socket> Relay<S> {
         moved
     }
 
-    /// Whether the backend has closed in order before a byte went either way, and the
-    /// client has not, so that the backend's end is no answer to the client's.
+    /// Whether the backend has sent a FIN before a byte went in either direction. If the
+    /// client has sent its FIN, the backend's is an answer to it and does not count.
     fn has_closed_early(&self, client: &Client<S>) -> bool {
         self.down.awaits_fin()
             && self.is_untouched(client)
@@ -183,8 +184,8 @@ impl<S: Socket> Relay<S> {
             && matches!(client.up.source(), Source::Open(_))
     }
 
-    /// Shuts the sinks of directions that have ended. Where both have, closing the
-    /// sockets says the same.
+    /// Sends the FINs of directions that have ended. If both have ended, that is left to
+    /// close(2), which sends them too.
     pub fn pass_on_fins(&mut self, client: &mut Client<S>) {
         let Client { socket, up, .. } = client;
         let down = &mut self.down;
@@ -201,21 +202,21 @@ impl<S: Socket> Relay<S> {
         }
     }
 
-    /// What the state of both halves asks for.
-    pub fn verdict(&self, client: &Client<S>) -> Verdict {
+    /// The status of both directions.
+    pub fn status(&self, client: &Client<S>) -> RelayStatus {
         let (up, down) = (&client.up, &self.down);
         let (up_over, down_over) = (up.is_over(), down.is_over());
         match (
             self.client_is_broken(client),
             self.backend_is_broken(client),
         ) {
-            (true, true) => Verdict::Gone,
-            (false, true) if self.is_untouched(client) => Verdict::Redial,
+            (true, true) => RelayStatus::Gone,
+            (false, true) if self.is_untouched(client) => RelayStatus::Redial,
             (false, true) => broken_off(Side::Client, down_over),
             (true, false) => broken_off(Side::Backend, up_over),
-            (false, false) if up_over && down_over => Verdict::Finished,
-            (false, false) if self.has_closed_early(client) => Verdict::EarlyClose,
-            (false, false) => Verdict::Continue,
+            (false, false) if up_over && down_over => RelayStatus::Finished,
+            (false, false) if self.has_closed_early(client) => RelayStatus::EarlyClose,
+            (false, false) => RelayStatus::Continue,
         }
     }
 
@@ -231,13 +232,13 @@ impl<S: Socket> Relay<S> {
         self.client_is_broken(client) || self.backend_is_broken(client)
     }
 
-    /// Whether no byte has gone either way, and no FIN to the client.
+    /// Whether no byte has gone in either direction, and no FIN to the client.
     fn is_untouched(&self, client: &Client<S>) -> bool {
         let nothing_came = self.down.delivered() == 0 && self.down.is_flushed();
         nothing_came && self.down.sink().is_open() && client.up.delivered() == 0
     }
 
-    /// How many bytes a side was sent.
+    /// The number of bytes written to a side.
     pub fn sent_to(&self, client: &Client<S>, side: Side) -> u64 {
         match side {
             Side::Client => self.down.delivered(),
@@ -245,8 +246,8 @@ impl<S: Socket> Relay<S> {
         }
     }
 
-    /// Looks how far the remaining side has come. Returns when to look again, or
-    /// nothing if its time is up.
+    /// Checks what the remaining side has acknowledged. Returns when to check again, or
+    /// `None` if its timeout has expired.
     pub fn check_remaining(
         &mut self,
         client: &Client<S>,
@@ -259,15 +260,15 @@ impl<S: Socket> Relay<S> {
         };
         let sent = self.sent_to(client, remaining);
         let acknowledged = sent.saturating_sub(socket.unacknowledged());
-        self.remainder.note(acknowledged, now)
+        self.ack_timeout.note(acknowledged, now)
     }
 }
 
-/// What a side's breaking off asks for, if all that it sent was passed on or not.
-fn broken_off(remaining: Side, is_over: bool) -> Verdict {
+/// The status after a side has broken; `is_over`: all that it sent was written.
+fn broken_off(remaining: Side, is_over: bool) -> RelayStatus {
     if is_over {
-        Verdict::Reset { remaining }
+        RelayStatus::Reset { remaining }
     } else {
-        Verdict::PassOn { remaining }
+        RelayStatus::PassOn { remaining }
     }
 }

@@ -23,8 +23,12 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections open now, in any phase.
     pub open: usize,
-    /// Those of them that wait for a backend: held, or being dialled.
+    /// Those of them that count as use of the app.
+    pub counted: usize,
+    /// Those of the counted ones that wait for a backend: held, or being dialled.
     pub waiting: usize,
+    /// How often a connection has begun to count since the start.
+    pub uses: u64,
     /// Connections that were handed to a backend since the start.
     pub handed_over: u64,
     /// Connections closed at the hold limit since the start.
@@ -34,7 +38,7 @@ pub struct Counts {
     /// How often no address has taken a connection in a whole round, for other than
     /// reasons of this machine.
     pub exhausted: u64,
-    /// Whether every pod has as many connections as it may have.
+    /// Whether every backend has as many connections as it may have.
     pub is_full: bool,
 }
 
@@ -43,9 +47,9 @@ pub struct Counts {
 pub enum Use {
     /// Nothing: it neither wakes the app nor keeps it awake.
     Excluded,
-    /// It waits for a pod.
+    /// It waits for a backend.
     Waiting,
-    /// A pod serves it.
+    /// A backend serves it.
     Served,
 }
 
@@ -186,7 +190,7 @@ mod tests {
             ("another that does not count", Excluded, Excluded, (1, 1, 1)),
             ("the first is served", Waiting, Served, (1, 0, 1)),
             ("the second begins to count", Excluded, Served, (2, 0, 2)),
-            ("its pod breaks off", Served, Waiting, (2, 1, 2)),
+            ("its backend breaks off", Served, Waiting, (2, 1, 2)),
             ("it ends", Waiting, Excluded, (1, 0, 2)),
             ("the first ends", Served, Excluded, (0, 0, 2)),
         ] {

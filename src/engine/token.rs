@@ -20,7 +20,7 @@ pub fn token(key: usize, serial: u64, side: Side) -> Token {
 
 /// The token of the socket that was dialled as the `dials`th. Two that follow each
 /// other differ, since events of the first may still be in the batch.
-pub fn upstream_token(key: usize, serial: u64, dials: u8) -> Token {
+pub fn backend_token(key: usize, serial: u64, dials: u8) -> Token {
     let parity = usize::from(dials & 1) << 63;
     Token(token(key, serial, Side::Backend).0 | parity)
 }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_tokens_of_two_dials_in_a_row_differ_and_name_the_same_connection() {
-        let (one, other) = (upstream_token(3, 7, 255), upstream_token(3, 7, 0));
+        let (one, other) = (backend_token(3, 7, 255), backend_token(3, 7, 0));
         assert_ne!(one, other);
         assert_eq!(parse_token(one), parse_token(other));
     }

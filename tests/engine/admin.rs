@@ -15,7 +15,7 @@ const ADMIN_LIMITS: AdminLimits = AdminLimits {
 };
 
 /// An engine that lets admin connections in.
-fn visited(limits: AdminLimits) -> Rig {
+fn admin_rig(limits: AdminLimits) -> Rig {
     let mut rig = Rig::new(LIMITS);
     let address = ([127, 0, 0, 1], 0).into();
     rig.engine.listen_for_admin(address, limits).unwrap();
@@ -62,7 +62,7 @@ impl Rig {
 
 #[test]
 fn an_admin_connection_is_answered_and_is_no_connection() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"how ").unwrap();
     for _ in 0..5 {
@@ -82,7 +82,7 @@ fn an_admin_connection_is_answered_and_is_no_connection() {
 
 #[test]
 fn an_answer_of_any_length_reaches_an_admin_connection_that_reads_slowly() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"tell me all\n").unwrap();
     let all = vec![b'x'; 8 << 20];
@@ -97,7 +97,7 @@ fn an_answer_of_any_length_reaches_an_admin_connection_that_reads_slowly() {
 
 #[test]
 fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(&[b'x'; 4096]).unwrap();
     assert_eq!(
@@ -108,7 +108,7 @@ fn an_answer_is_not_lost_to_what_the_admin_connection_has_said_beyond_its_limit(
 
 #[test]
 fn an_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"ne").unwrap();
     admin_connection.shutdown(Shutdown::Write).unwrap();
@@ -118,7 +118,7 @@ fn an_admin_connection_that_ends_before_it_has_said_everything_is_let_go() {
 
 #[test]
 fn an_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"all\n").unwrap();
     admin_connection.shutdown(Shutdown::Write).unwrap();
@@ -130,7 +130,7 @@ fn an_admin_connection_that_shuts_its_side_after_its_line_is_answered() {
 
 #[test]
 fn an_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let (mut silent, mut slow) = (rig.visit(), rig.visit());
     slow.write_all(b"on and ").unwrap();
     rig.until("both are in", |e| e.admin().len() == 2);
@@ -149,7 +149,7 @@ fn an_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before(
 
 #[test]
 fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut silent: Vec<_> = (0..ADMIN_LIMITS.max_connections)
         .map(|_| rig.visit())
         .collect();
@@ -170,7 +170,7 @@ fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
 
 #[test]
 fn a_crowd_of_admin_connections_is_answered_to_the_last() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     let mut all: Vec<_> = (0..50).map(|_| rig.visit()).collect();
     for admin_connection in &mut all {
         admin_connection.write_all(b"hello\n").unwrap();
@@ -183,7 +183,7 @@ fn a_crowd_of_admin_connections_is_answered_to_the_last() {
 
 #[test]
 fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
-    let mut rig = visited(ADMIN_LIMITS);
+    let mut rig = admin_rig(ADMIN_LIMITS);
     rig.engine.stop_accepting(rig.now());
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"still there?\n").unwrap();

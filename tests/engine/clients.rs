@@ -59,13 +59,13 @@ fn an_ignored_client_is_accepted_and_closed_while_nothing_can_serve_it_and_count
 
 /// The gate is shut where there is no lease, and an ignored client takes none.
 #[test]
-fn an_ignored_client_is_served_by_a_pod_whatever_the_gate_and_counts_nowhere() {
-    let pod = backend();
+fn an_ignored_client_is_served_by_a_backend_whatever_the_gate_and_counts_nowhere() {
+    let backend = backend();
     let mut rig = with_sources();
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     let mut ignored = connect_from(&rig, [127, 0, 0, 2]);
     ignored.write_all(b"check").unwrap();
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"check");
     server.write_all(b"well").unwrap();
     rig.expect(&mut ignored, b"well");
@@ -79,16 +79,16 @@ fn an_ignored_client_is_served_by_a_pod_whatever_the_gate_and_counts_nowhere() {
 
 #[test]
 fn a_denied_client_is_reset_and_never_reaches_a_pod() {
-    let pod = backend();
+    let backend = backend();
     let mut rig = with_sources();
     rig.engine.set_gate(true);
-    rig.set_backends(&[&pod]);
+    rig.set_backends(&[&backend]);
     let mut denied = connect_from(&rig, [127, 0, 0, 3]);
     rig.expect_reset(&mut denied);
     assert_eq!(rig.engine.counts(), Counts::default());
     assert_eq!(excluded(&rig), [("denied", 1), ("ignored", 0)]);
-    pod.set_nonblocking(true).unwrap();
-    assert_eq!(pod.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    backend.set_nonblocking(true).unwrap();
+    assert_eq!(backend.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 /// A server that has room for so many clients at a time, and says no to any other, as
@@ -213,15 +213,15 @@ fn without_a_limit_that_server_refuses_some_of_them() {
 }
 
 #[test]
-fn while_the_app_is_awake_the_next_one_waits_until_a_pod_has_room() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+fn while_the_app_is_awake_the_next_one_waits_until_a_backend_has_room() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     rig.engine.set_rules(Rules {
         max_connections_per_pod: NonZeroU32::new(1),
         ..Rules::default()
     });
     let first = rig.connect();
-    let server = rig.accept(&pod);
+    let server = rig.accept(&backend);
     let mut second = rig.connect();
     second.write_all(b"next").unwrap();
     rig.until("it waits", |e| {
@@ -232,20 +232,20 @@ fn while_the_app_is_awake_the_next_one_waits_until_a_pod_has_room() {
     assert!(rig.engine.counts().is_full);
     assert_eq!(rig.engine.full_backends(), 1);
     drop((first, server));
-    let mut server = rig.accept(&pod);
+    let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"next");
 }
 
 #[test]
 fn at_the_hold_limit_one_that_waits_for_room_is_reset() {
-    let pod = backend();
-    let mut rig = Rig::open(&[&pod]);
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
     rig.engine.set_rules(Rules {
         max_connections_per_pod: NonZeroU32::new(1),
         ..Rules::default()
     });
     let _first = rig.connect();
-    let _server = rig.accept(&pod);
+    let _server = rig.accept(&backend);
     let mut second = rig.connect();
     rig.until("it waits", |e| {
         e.counts().handed_over == 1 && e.counts().waiting == 1

@@ -373,9 +373,9 @@ fn an_address_that_a_backend_has_lost_keeps_its_connections_apart() {
 }
 
 #[test]
-fn a_pod_gets_no_more_connections_than_it_may_have() {
+fn a_backend_gets_no_more_connections_than_it_may_have() {
     let mut balancer = with(&[spec(1), spec(2)]);
-    balancer.set_most_per_pod(NonZeroU32::new(2));
+    balancer.set_most_per_backend(NonZeroU32::new(2));
     assert_eq!(
         shares(&mut balancer, 4, at(0)),
         [(address(1), 2), (address(2), 2)].into()
@@ -386,7 +386,7 @@ fn a_pod_gets_no_more_connections_than_it_may_have() {
 }
 
 #[test]
-fn a_full_pod_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
+fn a_full_backend_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
     type End = fn(&mut Balancer, BackendId);
     let endings: [(&str, End); 3] = [
         ("it is over", |balancer, id| balancer.release(id, at(1))),
@@ -399,7 +399,7 @@ fn a_full_pod_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
     ];
     for (label, end) in endings {
         let mut balancer = with(&[spec(1)]);
-        balancer.set_most_per_pod(NonZeroU32::new(1));
+        balancer.set_most_per_backend(NonZeroU32::new(1));
         let id = pick(&mut balancer, at(0)).id;
         assert!(balancer.is_full(), "{label}");
         end(&mut balancer, id);
@@ -409,9 +409,9 @@ fn a_full_pod_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
 }
 
 #[test]
-fn pods_are_full_only_as_far_as_they_are_listed() {
+fn backends_are_full_only_as_far_as_they_are_listed() {
     let mut balancer = with(&[spec(1)]);
-    balancer.set_most_per_pod(NonZeroU32::new(1));
+    balancer.set_most_per_backend(NonZeroU32::new(1));
     let id = pick(&mut balancer, at(0)).id;
     balancer.set(&[spec(1), spec(2)], at(1));
     assert!(!balancer.is_full(), "one has joined");
@@ -434,16 +434,16 @@ fn a_limit_that_changes_holds_for_the_connections_that_are_there() {
         (Some(4), false),
         (None, false),
     ] {
-        balancer.set_most_per_pod(most.and_then(NonZeroU32::new));
+        balancer.set_most_per_backend(most.and_then(NonZeroU32::new));
         assert_eq!(balancer.is_full(), is_full, "{most:?}");
     }
 }
 
-/// A pod that rests, one that joins slowly, the fallback: none is given more.
+/// A backend that rests, one that joins slowly, the fallback: none is given more.
 #[test]
 fn the_limit_holds_also_where_nothing_else_is_left() {
     let mut balancer = with(&[spec(1)]);
-    balancer.set_most_per_pod(NonZeroU32::new(1));
+    balancer.set_most_per_backend(NonZeroU32::new(1));
     balancer.set_fallback(Some(address(9)));
     fail(&mut balancer, Cause::Silent, at(0));
     let mut round = Round::default();

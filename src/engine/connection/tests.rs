@@ -2,12 +2,10 @@
 //! deadline and failed dial.
 
 use std::io::ErrorKind;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::End;
 use super::Phase;
-use super::Round;
 use super::Time;
 
 mod kernel;

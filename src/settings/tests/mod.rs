@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+mod clients;
 mod command_line;
 mod dialects;
 mod targets;

@@ -8,7 +8,7 @@ use super::*;
 enum Step {
     /// Lists the backends whose bits are set, with both families if `true`.
     List(u8, bool),
-    /// So many connections are allowed for each pod; 0 for any number.
+    /// So many connections are allowed for each backend; 0 for any number.
     Limit(u32),
     /// A new connection dials.
     Dial,
@@ -29,6 +29,7 @@ struct Client {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (any::<u8>(), any::<bool>()).prop_map(|(backends, dual)| Step::List(backends, dual)),
+        1 => (0..4u32).prop_map(Step::Limit),
         6 => Just(Step::Dial),
         4 => (0..64usize).prop_map(Step::Connect),
         3 => (0..64usize, 0..6u8).prop_map(|(at, cause)| Step::Fail(at, cause)),
@@ -84,8 +85,8 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     assert_eq!(balancer.order.ramping().len(), ramping);
     assert_eq!(balancer.order.resting().count(), resting);
     assert_eq!(ready + ramping + resting, listed.len());
-    let full = balancer.pods.values();
-    let full = full.filter(|pod| pod.is_full(balancer.most_per_pod));
+    let full = balancer.backends.values();
+    let full = full.filter(|backend| backend.is_full(balancer.most_per_backend));
     assert_eq!(balancer.full(), full.count());
 }
 
@@ -104,7 +105,7 @@ proptest! {
                     listed = specs(backends, dual);
                     balancer.set(&listed, now);
                 }
-                Step::Limit(most) => balancer.set_most_per_pod(NonZeroU32::new(most)),
+                Step::Limit(most) => balancer.set_most_per_backend(NonZeroU32::new(most)),
                 Step::Dial => {
                     let mut round = Round::default();
                     let has_room = !listed.is_empty() && !balancer.is_full();
@@ -112,8 +113,8 @@ proptest! {
                     // Whatever rests, somebody is dialled who has room.
                     prop_assert_eq!(pick.is_some(), has_room);
                     if let Some(pick) = pick {
-                        let pod = &balancer.pods[&pick.id.pod];
-                        prop_assert!(pod.connections <= balancer.most_per_pod);
+                        let backend = &balancer.backends[&pick.id.backend];
+                        prop_assert!(backend.connections <= balancer.most_per_backend);
                     }
                     clients.extend(pick.map(|pick| Client { round, pick, is_connected: false }));
                 }

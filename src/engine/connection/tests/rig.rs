@@ -109,6 +109,20 @@ impl Rig {
     /// A connection that has just been accepted, with peers that take `window`
     /// bytes before they read.
     pub fn new(window: usize, backends: u8, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(window, backends, gate_open, true);
+        rig.place();
+        rig
+    }
+
+    /// The same with a connection that does not count as use of the app.
+    pub fn excluded(window: usize, backends: u8, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(window, backends, gate_open, false);
+        rig.place();
+        rig
+    }
+
+    /// The same, not placed yet.
+    pub fn accepted(window: usize, backends: u8, gate_open: bool, counts: bool) -> Rig {
         let (wire, client) = socket(window, true);
         let mut rig = Rig {
             connection: Some(Connection::new(1, wire, counts, Time::default())),
@@ -139,13 +153,12 @@ impl Rig {
             orphaned: 0,
         };
         rig.list(backends);
-        rig.drive(|connection, cx| connection.hold(cx));
         rig
     }
 
     /// Holds the connection, or dials for one that waits for nothing.
     pub fn place(&mut self) {
-        self.drive(|connection, cx| match connection.use_of_app() {
+        self.handle_and_apply(|connection, cx| match connection.use_of_app() {
             Use::Excluded => connection.dial(cx),
             Use::Waiting | Use::Served => connection.hold(cx),
         });
@@ -210,16 +223,16 @@ impl Rig {
         }
         while self.shared.timers.due(self.now).is_some() {
             busy = true;
-            self.drive(|connection, cx| connection.handle_timeout(cx));
+            self.handle_and_apply(|connection, cx| connection.handle_timeout(cx));
         }
         self.shared.note_readiness(self.now);
         if self.held && self.shared.may_dial() {
             (busy, self.held) = (true, false);
-            self.drive(|connection, cx| connection.dial(cx));
+            self.handle_and_apply(|connection, cx| connection.dial(cx));
         }
         if std::mem::take(&mut self.queued) {
             busy = true;
-            self.drive(|connection, cx| connection.serve(1 << 20, cx).1);
+            self.handle_and_apply(|connection, cx| connection.serve(1 << 20, cx).1);
         }
         busy
     }
@@ -228,7 +241,7 @@ impl Rig {
         let Some(event) = self.client.event() else {
             return false;
         };
-        self.drive(|connection, cx| connection.handle_client_event(event, cx));
+        self.handle_and_apply(|connection, cx| connection.handle_client_event(event, cx));
         true
     }
 
@@ -238,11 +251,11 @@ impl Rig {
         let Some(event) = self.dialled.last().and_then(Peer::event) else {
             return false;
         };
-        self.drive(|connection, cx| connection.handle_backend_event(event, cx));
+        self.handle_and_apply(|connection, cx| connection.handle_backend_event(event, cx));
         true
     }
 
-    fn drive(
+    fn handle_and_apply(
         &mut self,
         handler: impl FnOnce(&mut Connection<Wire>, &mut Context<'_, Backends<'_>>) -> Transition,
     ) {

@@ -1,6 +1,9 @@
 //! Connections that no backend has taken yet: held, dialled, refused, or closed before
 //! the first byte.
 
+use std::num::NonZeroU32;
+
+use super::super::Round;
 use super::*;
 
 #[test]
@@ -347,4 +350,111 @@ fn pauses_between_rounds_grow_to_a_second() {
         dials.push(rig.now.since(start).as_millis());
     }
     assert_eq!(dials, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
+}
+#[test]
+fn a_connection_that_does_not_count_waits_for_no_gate_and_no_wake() {
+    let (shut, open) = (false, true);
+    for (label, backends, gate_open, steps, expected) in [
+        (
+            "no backend, the gate shut: it sleeps",
+            0,
+            shut,
+            &[][..],
+            "client: FIN | backends:  | zpa/holding: does not count, and no backend is ready",
+        ),
+        (
+            "no backend, the gate open: the last one has just gone",
+            0,
+            open,
+            &[],
+            "client: FIN | backends:  | zpa/holding: does not count, and no backend is ready",
+        ),
+        (
+            "a backend and no lease",
+            1,
+            shut,
+            &[
+                Client(Send("ask")),
+                Backend(Accept),
+                Backend(Send("answer")),
+            ],
+            "client: answer | backends: ask | open, relaying",
+        ),
+        (
+            "the gate is shut while a backend is dialled",
+            1,
+            open,
+            &[Client(Send("ask")), Gate(false), Backend(Accept)],
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "the backend refuses, and takes it after a pause",
+            1,
+            shut,
+            &[
+                Client(Send("ask")),
+                Backend(Reset),
+                Wait(SECOND),
+                Backend(Accept),
+            ],
+            "client:  | backends: (gone), ask | open, relaying",
+        ),
+        (
+            "the backend refuses and leaves: it sleeps",
+            1,
+            shut,
+            &[Backend(Reset), Backends(0), Wait(SECOND)],
+            "client: FIN | backends: (gone) | zpa/dialing: does not count, and no backend is ready",
+        ),
+        (
+            "at the hold limit",
+            1,
+            shut,
+            &[Wait(LIMITS.hold_timeout)],
+            "client: RST | backends: (not taken) | zpa/dialing: no backend accepted in 1m0s",
+        ),
+    ] {
+        let mut rig = Rig::excluded(WINDOW, backends, gate_open);
+        rig.play(steps);
+        assert_eq!(rig.story(), expected, "{label}");
+        if !rig.is_open() {
+            assert_eq!(rig.leftovers(), [""; 0], "{label}");
+        }
+        let counts = rig.shared.counts;
+        assert_eq!(
+            (counts.counted, counts.waiting, counts.uses),
+            (0, 0, 0),
+            "{label}"
+        );
+    }
+}
+
+/// The limit of the only backend is one connection, which is another's.
+#[test]
+fn a_connection_waits_while_every_backend_is_full() {
+    for (label, is_counted, before, after) in [
+        (
+            "one that counts, in its turn",
+            true,
+            "client:  | backends:  | open, holding",
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "one that does not, after pauses",
+            false,
+            "client:  | backends:  | open, dialing",
+            "client:  | backends: ask | open, relaying",
+        ),
+    ] {
+        let mut rig = Rig::accepted(WINDOW, 1, true, is_counted);
+        rig.shared.balancer.set_most_per_backend(NonZeroU32::new(1));
+        let other = rig.shared.balancer.pick(&mut Round::default(), rig.now);
+        let other = other.expect("the backend has room").id;
+        rig.place();
+        rig.play(&[Client(Send("ask")), Wait(SECOND)]);
+        assert_eq!(rig.story(), before, "{label}");
+        rig.shared.balancer.release(other, rig.now);
+        rig.play(&[Wait(SECOND), Backend(Accept)]);
+        assert_eq!(rig.story(), after, "{label}");
+    }
 }

@@ -16,7 +16,7 @@ const FIRST_CHECK: Duration = Duration::from_millis(10);
 /// What was seen of the remaining side. On the heap, since most connections end
 /// otherwise.
 #[derive(Debug, Default)]
-pub struct Remainder(Option<Box<Seen>>);
+pub struct AckTimeout(Option<Box<Seen>>);
 
 #[derive(Debug)]
 struct Seen {
@@ -26,7 +26,7 @@ struct Seen {
     since: Time,
 }
 
-impl Remainder {
+impl AckTimeout {
     /// It has acknowledged so many bytes. Returns when to look again, or nothing if
     /// its time is up.
     pub fn note(&mut self, acknowledged: u64, now: Time) -> Option<Time> {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_side_is_given_up_a_minute_after_it_has_last_acknowledged_something() {
         let ms = Time::from_millis;
-        let mut remainder = Remainder::default();
+        let mut ack_timeout = AckTimeout::default();
         for (label, acknowledged, now, next) in [
             ("first look", 0, 0, Some(10)),
             ("nothing new", 0, 10, Some(20)),
@@ -65,7 +65,7 @@ mod tests {
             ("its time is up", 1, 119_999, None),
             ("too late", 1, 500_000, None),
         ] {
-            let noted = remainder.note(acknowledged, ms(now));
+            let noted = ack_timeout.note(acknowledged, ms(now));
             assert_eq!(noted, next.map(ms), "{label}");
         }
     }
