@@ -33,6 +33,11 @@ impl Time {
         Time(Duration::from_millis(ms))
     }
 
+    /// How many whole milliseconds after the epoch it is.
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// How long it is from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -260,8 +260,8 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_connections_excluded_total",
         kind: Kind::Counter,
         labels: &["rule"],
-        help: "Connections that counted as no use of the app, by the rule: `denied` (not let in) \
-               or `ignored`",
+        help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
+               `ignored`, or `silent` (not any more; again for each silence)",
         read: |it, samples| samples.each(&it.excluded),
     },
     Metric {
@@ -269,8 +269,9 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["reason", "phase"],
         help: "Connections that have ended: `finished`, `client_gone`, `backend_gone`, \
-               `held_too_long`, `drained`, `refused` (out of system resources) or `excluded` (it \
-               did not count, and no pod was ready), while \
+               `held_too_long`, `drained`, `refused` (out of system resources), `excluded` (it \
+               did not count, and no pod was ready), `asleep` (it did not count, and the app was \
+               put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), while \
                `holding`, `dialing` or `relaying`",
         read: |it, samples| samples.each(&it.closed),
     },

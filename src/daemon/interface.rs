@@ -29,6 +29,8 @@ pub trait Sockets {
     fn dispatch(&mut self, now: Time);
     /// Dials what is held, if the gate is open.
     fn release(&mut self, now: Time);
+    /// The app sleeps: closes what pods have served and does not count as use of it.
+    fn end_uncounted(&mut self, now: Time);
     /// Accepts what is queued, and then no more.
     fn stop_accepting(&mut self, now: Time);
     /// Resets every connection.

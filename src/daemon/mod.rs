@@ -297,6 +297,10 @@ impl Sockets for Engine {
         Engine::release(self, now);
     }
 
+    fn end_uncounted(&mut self, now: Time) {
+        Engine::end_uncounted(self, now);
+    }
+
     fn stop_accepting(&mut self, now: Time) {
         Engine::stop_accepting(self, now);
     }

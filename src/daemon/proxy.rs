@@ -440,6 +440,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
                 Command::Ask { id, request } => self.api.request(id, request),
                 Command::QuarantinePods => {
                     self.pods.quarantine(now);
+                    self.sockets.end_uncounted(now);
                     self.backends_until = Some(now);
                 }
                 Command::ReleasePods => {

@@ -25,14 +25,15 @@ use super::memory::Grant;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relaying::{Client, Relay, RelayStatus};
-use super::sockets::{KEEPALIVE_AFTER, Socket};
-use super::tally::Use;
+use super::sockets::Socket;
 use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
 
+mod activity;
 mod backpressure;
 
+pub use activity::Standing;
 use backpressure::Paused;
 
 /// The most bytes that one direction moves directly after an event. For the rest the
@@ -50,9 +51,15 @@ pub struct Connection<S> {
     paused: Paused,
     /// Whether it is in the run queue.
     queued: bool,
-    /// Whether it counts as use of the app. One that does not is dialled whenever there
-    /// is a backend, whatever the gate: it has no lease, and waits for no wake.
-    counts: bool,
+    /// Whether the backend's socket has keepalive.
+    is_kept_alive: bool,
+    /// Whether a side has ended its direction; known only where a rule asks for it.
+    is_half_closed: bool,
+    /// Whether it counts as use of the app.
+    standing: Standing,
+    /// When the last byte went between client and backend, in milliseconds of [`Time`]: half
+    /// as large, and a connection is to be small.
+    last_traffic_ms: u64,
     /// Its part of the memory that is there for bulk.
     grant: Grant,
     state: State<S>,
@@ -75,7 +82,7 @@ enum State<S> {
 
 impl<S: Socket> Connection<S> {
     /// A connection that was just accepted, and counts as use of the app or does not.
-    pub fn new(serial: u64, client: S, counts: bool, now: Time) -> Self {
+    pub fn new(serial: u64, client: S, standing: Standing, now: Time) -> Self {
         Connection {
             opened: now,
             deadline: None,
@@ -87,7 +94,10 @@ impl<S: Socket> Connection<S> {
             },
             paused: Paused::default(),
             queued: false,
-            counts,
+            is_kept_alive: false,
+            is_half_closed: false,
+            standing,
+            last_traffic_ms: now.as_millis(),
             grant: Grant::default(),
             state: State::Held,
         }
@@ -130,15 +140,6 @@ impl<S: Socket> Connection<S> {
         self.phase() != Phase::Relaying
     }
 
-    /// What it means to the app.
-    pub fn use_of_app(&self) -> Use {
-        match (self.counts, self.is_waiting()) {
-            (false, _) => Use::Excluded,
-            (true, true) => Use::Waiting,
-            (true, false) => Use::Served,
-        }
-    }
-
     /// Marks it as queued; returns its token for the run queue, or `None` if it was
     /// queued before.
     pub fn enqueue(&mut self, key: usize) -> Option<Token> {
@@ -159,7 +160,7 @@ impl<S: Socket> Connection<S> {
             State::Relaying(relay) => {
                 relay.handle_client_event(event);
                 self.pause_input(Side::Client, event, cx);
-                self.relay_or_queue(cx)
+                self.handle_relay_event(event, cx)
             }
             State::Closing(closing) => {
                 let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
@@ -187,7 +188,7 @@ impl<S: Socket> Connection<S> {
             State::Relaying(relay) => {
                 relay.handle_backend_event(&mut self.client, event);
                 self.pause_input(Side::Backend, event, cx);
-                self.relay_or_queue(cx)
+                self.handle_relay_event(event, cx)
             }
             State::Closing(closing) => {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
@@ -207,18 +208,23 @@ impl<S: Socket> Connection<S> {
             let end = End::HeldTooLong(self.phase(), cx.shared.limits.hold_timeout);
             return self.reset(end);
         }
+        let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
             State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
-            State::Backoff if !self.counts => self.dial(cx),
+            State::Backoff if !keeps_to_gate => self.dial(cx),
             // Back among the held ones, so that connections which came earlier go first.
             State::Backoff => self.hold(cx),
             State::Relaying(relay) => match relay.status(&self.client) {
                 RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
-                _ => self.enable_keepalive(cx),
+                _ => self.check_traffic(cx),
             },
             State::Closing(closing) => match closing.check(&self.client, cx.now) {
-                Next::Wait => self.enable_keepalive(cx),
+                Next::Wait => {
+                    self.enable_keepalive();
+                    self.schedule(None, cx);
+                    Transition::Stay
+                }
                 next => self.apply_next(next, cx),
             },
         }
@@ -232,6 +238,9 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> (usize, Transition) {
         self.queued = false;
+        if self.standing == Standing::Resuming {
+            return (0, Transition::Stay);
+        }
         self.fit_to_memory(cx);
         let (moved, transition) = self.pump(budget, cx);
         (moved.bytes, transition)
@@ -255,7 +264,7 @@ impl<S: Socket> Connection<S> {
     /// Waits until it may be let through. One that does not count waits for no gate, but
     /// where every backend is full it tries again after a pause.
     pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        if !self.counts {
+        if !self.keeps_to_gate() {
             return self.back_off(cx);
         }
         self.state = State::Held;
@@ -328,7 +337,7 @@ impl<S: Socket> Connection<S> {
         round: Round,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        if !self.counts && cx.shared.balancer.is_empty() {
+        if !self.keeps_to_gate() && cx.shared.balancer.is_empty() {
             return Transition::End(End::Excluded(self.phase()));
         }
         if !self.may_pass(cx) || cx.shared.balancer.is_full() {
@@ -355,7 +364,7 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the gate lets it through.
     fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
-        cx.shared.gate_open || !self.counts
+        cx.shared.gate_open || !self.keeps_to_gate()
     }
 
     /// The connect has failed: dials the next address of the round.
@@ -406,11 +415,23 @@ impl<S: Socket> Connection<S> {
         let mut relay = Relay::new(backend);
         relay.handle_backend_event(&mut self.client, event);
         self.state = State::Relaying(relay);
-        self.schedule_within(KEEPALIVE_AFTER, cx);
+        self.begin_traffic(cx);
         self.relay_or_queue(cx)
     }
 
     // --- Relaying ---
+
+    /// An event of either socket of a relay, once the relay has noted it.
+    fn handle_relay_event<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        match self.end_silence(event, cx) {
+            Some(transition) => transition,
+            None => self.relay_or_queue(cx),
+        }
+    }
 
     /// After an event: moves small messages at once; a connection that moves bulk waits
     /// in the run queue.
@@ -437,7 +458,10 @@ impl<S: Socket> Connection<S> {
         let status = relay.status(&self.client);
         self.resume_input(cx);
         let transition = match status {
-            RelayStatus::Continue => Transition::Stay,
+            RelayStatus::Continue => {
+                self.note_traffic(moved, cx);
+                Transition::Stay
+            }
             RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
             RelayStatus::Finished => self.finish(cx),
             RelayStatus::Gone => Transition::End(End::BackendGone),
@@ -498,8 +522,10 @@ impl<S: Socket> Connection<S> {
 
     /// Turns on keepalive for the backend's socket, some time after the connect: most
     /// connections have ended before.
-    fn enable_keepalive<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        self.schedule(None, cx);
+    fn enable_keepalive(&mut self) {
+        if mem::replace(&mut self.is_kept_alive, true) {
+            return;
+        }
         let kept = match &self.state {
             State::Relaying(relay) => relay.socket().keep_alive(),
             State::Closing(closing) => closing.socket().keep_alive(),
@@ -508,7 +534,6 @@ impl<S: Socket> Connection<S> {
         if let Err(why) = kept {
             debug!("#{} cannot be kept alive: {why}", self.serial());
         }
-        Transition::Stay
     }
 
     // --- Closing ---

@@ -51,6 +51,12 @@ pub enum End {
     Refused(Phase),
     /// It does not count, and there is no backend to serve it.
     Excluded(Phase),
+    /// A backend has served it, it did not count, and the app sleeps.
+    Asleep,
+    /// No byte has gone for as long as that may last.
+    Idle(Duration),
+    /// Likewise, after a side had ended its direction.
+    HalfClosed(Duration),
 }
 
 impl End {
@@ -78,6 +84,18 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            End::Asleep => f.write_str("zpa/relaying: does not count, and the app sleeps"),
+            End::Idle(limit) => {
+                let limit = duration::display(*limit);
+                write!(f, "zpa/relaying: no byte in {limit}")
+            }
+            End::HalfClosed(limit) => {
+                let limit = duration::display(*limit);
+                write!(
+                    f,
+                    "zpa/relaying: one side has ended, and no byte in {limit}"
+                )
+            }
             End::Excluded(phase) => {
                 write!(f, "zpa/{phase}: does not count, and no backend is ready")
             }

@@ -2,6 +2,7 @@
 //! connections, and applies the transitions that they return.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 
 use log::debug;
@@ -16,7 +17,7 @@ use super::end::End;
 use super::memory::Queues;
 use super::readiness::{Interest, Readiness};
 use super::tally::Use;
-use super::token::{Side, parse_token};
+use super::token::{Side, parse_token, token};
 use super::transition::Transition;
 use super::{
     DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections,
@@ -91,6 +92,7 @@ impl Engine {
     /// Dials the held connections in the order in which they came, if the gate is open.
     pub fn release(&mut self, now: Time) {
         self.shared.note_readiness(now);
+        self.pass_gate(now);
         for _ in 0..DIALS_PER_TURN {
             if !self.shared.may_release(now) {
                 return;
@@ -101,6 +103,29 @@ impl Engine {
             };
             self.shared.release.note();
             self.handle_and_apply(key, now, |connection, cx| connection.dial(cx));
+        }
+    }
+
+    /// Lets those go on which backends have served all the time, and whose next byte
+    /// waits for the gate.
+    fn pass_gate(&mut self, now: Time) {
+        if !self.shared.gate_open {
+            return;
+        }
+        for token in mem::take(&mut self.awaiting_gate) {
+            if let Some((key, _)) = self.find(token) {
+                self.handle_and_apply(key, now, |connection, cx| connection.pass_gate(cx));
+            }
+        }
+    }
+
+    /// The app sleeps: closes what backends serve and does not count.
+    pub fn end_uncounted(&mut self, now: Time) {
+        let all = self.connections.iter();
+        let uncounted = all.filter(|(_, connection)| connection.is_served_uncounted());
+        let keys: Vec<usize> = uncounted.map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, End::Asleep, now);
         }
     }
 
@@ -206,6 +231,10 @@ impl Engine {
             Transition::Hold => {
                 let serial = self.connections[key].serial();
                 self.held.insert(serial, key);
+            }
+            Transition::AwaitGate => {
+                let serial = self.connections[key].serial();
+                self.awaiting_gate.push(token(key, serial, Side::Client));
             }
             Transition::Queue => {
                 if let Some(token) = self.connections[key].enqueue(key) {

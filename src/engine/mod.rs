@@ -74,7 +74,7 @@ pub use self::balancer::BackendSpec;
 use self::balancer::Balancer;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
-use self::connection::Connection;
+use self::connection::{Connection, Standing};
 use self::connector::Connector;
 use self::context::Shared;
 use self::dial_log::DialLog;
@@ -127,6 +127,8 @@ pub struct Engine {
     /// The held connections in the order in which they came: serial number to slot.
     held: BTreeMap<u64, usize>,
     queue: Queue,
+    /// Connections whose next byte waits for the gate: backends serve them.
+    awaiting_gate: Vec<Token>,
     shared: Shared,
     connector: Connector,
     limit_log: LimitLog,
@@ -149,6 +151,7 @@ impl Engine {
             connections: Slab::new(),
             held: BTreeMap::new(),
             queue: Queue::default(),
+            awaiting_gate: Vec::new(),
             shared: Shared {
                 limits,
                 rules: Rules::default(),
@@ -385,6 +388,7 @@ impl Engine {
             || admin_has_work
             || can_accept
             || (self.shared.may_release(now) && !self.held.is_empty())
+            || (self.shared.gate_open && !self.awaiting_gate.is_empty())
     }
 
     // --- Accepting ---
@@ -418,11 +422,11 @@ impl Engine {
 
     fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {
         let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let counts = match self.shared.rules.sources.admission(from.ip()) {
-            Admission::Counted => true,
+        let standing = match self.shared.rules.sources.admission(from.ip()) {
+            Admission::Counted => Standing::Counts,
             Admission::Ignored => {
                 self.shared.tally.excluded(Exclusion::Ignored);
-                false
+                Standing::Excluded
             }
             Admission::Denied => {
                 debug!("denied to {from}");
@@ -447,7 +451,7 @@ impl Engine {
             self.shared.tally.ended(end);
             return;
         }
-        let connection = slot.insert(Connection::new(serial, client, counts, now));
+        let connection = slot.insert(Connection::new(serial, client, standing, now));
         let use_of_app = connection.use_of_app();
         self.shared.counts.open += 1;
         self.shared.counts.change_use(Use::Excluded, use_of_app);

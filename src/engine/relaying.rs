@@ -238,6 +238,25 @@ impl<S: Socket> Relay<S> {
         nothing_came && self.down.sink().is_open() && client.up.delivered() == 0
     }
 
+    /// Whether a side has ended its direction, and that was passed on.
+    pub fn is_half_closed(&self, client: &Client<S>) -> bool {
+        client.up.has_ended() || self.down.has_ended()
+    }
+
+    /// Whether all that was read has been written, either way.
+    pub fn is_flushed(&self, client: &Client<S>) -> bool {
+        client.up.is_flushed() && self.down.is_flushed()
+    }
+
+    /// Whether there are bytes to be moved, either way. To be asked rarely: it looks into
+    /// both sockets.
+    pub fn has_bytes(&mut self, client: &mut Client<S>) -> bool {
+        let mut byte = [0];
+        !self.is_flushed(client)
+            || matches!(client.socket.peek(&mut byte), Ok(1..))
+            || matches!(self.backend.socket.peek(&mut byte), Ok(1..))
+    }
+
     /// The number of bytes written to a side.
     pub fn sent_to(&self, client: &Client<S>, side: Side) -> u64 {
         match side {

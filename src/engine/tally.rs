@@ -6,7 +6,7 @@ use crate::metrics::Histogram;
 const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 7] = [
+const REASONS: [(&str, &[Phase]); 10] = [
     ("finished", &[Phase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[Phase::Relaying]),
@@ -14,6 +14,9 @@ const REASONS: [(&str, &[Phase]); 7] = [
     ("drained", ALL),
     ("refused", &[Phase::Holding]),
     ("excluded", &[Phase::Holding, Phase::Dialing]),
+    ("asleep", &[Phase::Relaying]),
+    ("idle", &[Phase::Relaying]),
+    ("half_closed", &[Phase::Relaying]),
 ];
 
 /// What the engine has counted.
@@ -60,10 +63,12 @@ pub enum Exclusion {
     Denied,
     /// Its source is ignored.
     Ignored,
+    /// No byte has gone over it for so long that it does not count any more.
+    Silent,
 }
 
 /// Every exclusion, as it is called in metrics.
-const EXCLUSIONS: [&str; 2] = ["denied", "ignored"];
+const EXCLUSIONS: [&str; 3] = ["denied", "ignored", "silent"];
 
 impl Counts {
     /// A connection means something else to the app than before.
@@ -96,6 +101,9 @@ impl Tally {
             End::Drained(phase) => (4, phase),
             End::Refused(phase) => (5, phase),
             End::Excluded(phase) => (6, phase),
+            End::Asleep => (7, Phase::Relaying),
+            End::Idle(_) => (8, Phase::Relaying),
+            End::HalfClosed(_) => (9, Phase::Relaying),
         };
         self.ends[reason][phase as usize] += 1;
     }
@@ -153,6 +161,9 @@ mod tests {
             (End::Refused(Phase::Holding), ["refused", "holding"]),
             (End::Excluded(Phase::Holding), ["excluded", "holding"]),
             (End::Excluded(Phase::Dialing), ["excluded", "dialing"]),
+            (End::Asleep, ["asleep", "relaying"]),
+            (End::Idle(limit), ["idle", "relaying"]),
+            (End::HalfClosed(limit), ["half_closed", "relaying"]),
         ] {
             let mut tally = Tally::default();
             tally.ended(end);
@@ -161,7 +172,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Tally::default().ends().len();
-        assert_eq!((seen, pairs), (11, 13), "drained has two phases more");
+        assert_eq!((seen, pairs), (14, 16), "drained has two phases more");
     }
 
     #[test]
@@ -169,6 +180,7 @@ mod tests {
         for (exclusion, name) in [
             (Exclusion::Denied, "denied"),
             (Exclusion::Ignored, "ignored"),
+            (Exclusion::Silent, "silent"),
         ] {
             let mut tally = Tally::default();
             tally.excluded(exclusion);

@@ -13,6 +13,9 @@ pub enum Transition {
     /// Let it wait, in the order in which connections came, for
     /// [`super::connection::Connection::dial`].
     Hold,
+    /// Let it wait for [`super::connection::Connection::pass_gate`]: a backend serves it, and
+    /// its next byte waits for the gate.
+    AwaitGate,
     /// Let it wait in the run queue for [`super::connection::Connection::serve`].
     Queue,
     /// Remove it; both sockets are closed with it.

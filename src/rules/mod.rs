@@ -1,16 +1,18 @@
 //! [`Rules`] are what the operator of an app has set about its clients: which of them may
-//! connect, which of them count as use of the app, and at which pace those that waited
-//! are let through.
+//! connect, which of them count as use of the app and for how long, and at which pace
+//! those that waited are let through.
 //!
 //! Every rule is pure: addresses, bytes and times go in, and what to do comes out. The
 //! settings parse the rules, the engine applies them. With no rule set, a connection
 //! costs what it costs without this module.
 
+pub mod idle;
 pub mod release;
 pub mod sources;
 
 use std::num::NonZeroU32;
 
+use self::idle::IdleRules;
 use self::release::ReleaseRate;
 use self::sources::Sources;
 
@@ -23,4 +25,6 @@ pub struct Rules {
     pub max_connections_per_pod: Option<NonZeroU32>,
     /// The pace at which those that waited for a wake are let through.
     pub release_rate: ReleaseRate,
+    /// What becomes of a connection over which no byte goes.
+    pub idle: IdleRules,
 }

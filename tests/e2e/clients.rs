@@ -45,3 +45,19 @@ fn a_denied_client_is_reset() {
     }
     echo(&mut connect_from(&zpa, [127, 0, 0, 128]), "let in");
 }
+
+#[test]
+fn a_silent_connection_does_not_keep_the_app_awake_and_is_closed_when_it_sleeps() {
+    let sandbox = awake();
+    let silent = ("ZPA_SILENT_AFTER", "500ms");
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, silent]);
+    let mut client = zpa.connect();
+    echo(&mut client, "only this");
+    zpa.expect_log("scaled to 0 after");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("an end in order");
+    assert_eq!(rest, b"");
+    expect_one_patch(&sandbox, 0);
+    let mut client = zpa.connect();
+    echo(&mut client, "it wakes again");
+}

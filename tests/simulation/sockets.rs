@@ -566,6 +566,9 @@ impl Sockets for SimSockets {
         }
     }
 
+    /// Every client of the simulation counts.
+    fn end_uncounted(&mut self, _: Time) {}
+
     fn stop_accepting(&mut self, now: Time) {
         self.dispatch(now);
         self.accepting = false;

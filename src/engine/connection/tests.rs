@@ -8,6 +8,7 @@ use super::End;
 use super::Phase;
 use super::Time;
 
+mod activity;
 mod kernel;
 mod properties;
 mod rig;

@@ -2,6 +2,7 @@
 //! are let through.
 
 use super::{ROW, Setting, Unset, ValueKind};
+use crate::duration;
 use crate::rules::sources::Networks;
 use crate::settings::value;
 
@@ -65,6 +66,56 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(settings.rules.release_rate.to_string()),
+        ..ROW
+    },
+    Setting {
+        flag: "idle-timeout",
+        variables: &["ZPA_IDLE_TIMEOUT"],
+        placeholder: "DURATION",
+        unset: Unset::Means("never"),
+        help: "Close a connection over which no byte has gone for this long, in either direction",
+        examples: &["30m", "12h"],
+        store: |settings, text| {
+            settings.rules.idle.idle_timeout = Some(value::positive_duration(text)?);
+            Ok(())
+        },
+        show: |settings| settings.rules.idle.idle_timeout.map(duration::display),
+        ..ROW
+    },
+    Setting {
+        flag: "half-close-timeout",
+        variables: &["ZPA_HALF_CLOSE_TIMEOUT"],
+        placeholder: "DURATION",
+        unset: Unset::Means("never"),
+        help: "The same for a connection of which one side has ended its direction",
+        examples: &["1m"],
+        store: |settings, text| {
+            settings.rules.idle.half_close_timeout = Some(value::positive_duration(text)?);
+            Ok(())
+        },
+        show: |settings| {
+            settings
+                .rules
+                .idle
+                .half_close_timeout
+                .map(duration::display)
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "silent-after",
+        variables: &["ZPA_SILENT_AFTER"],
+        placeholder: "DURATION",
+        unset: Unset::Means("never"),
+        help: "A connection over which no byte has gone for this long does not keep the app \
+               awake, until its next byte; if the app sleeps meanwhile, it is closed. For pools \
+               that keep silent connections open",
+        examples: &["5m"],
+        store: |settings, text| {
+            settings.rules.idle.silence = Some(value::positive_duration(text)?);
+            Ok(())
+        },
+        show: |settings| settings.rules.idle.silence.map(duration::display),
         ..ROW
     },
 ];

@@ -59,3 +59,16 @@ fn a_release_rate_is_off_unless_it_is_set() {
     assert_eq!(settings(&["--deployment=app"], &[]).rules, Rules::default());
     assert!(error("release-rate", "fast").contains("is neither off, doubling"));
 }
+
+#[test]
+fn silence_has_no_limit_unless_one_is_set() {
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!(with("idle-timeout", "1m").rules.idle.idle_timeout, minute);
+    assert_eq!(with("silent-after", "60").rules.idle.silence, minute);
+    let half_closed = with("half-close-timeout", "60s").rules.idle;
+    assert_eq!(half_closed.half_close_timeout, minute);
+    assert!(settings(&["--deployment=app"], &[]).rules.idle.is_off());
+    for flag in ["idle-timeout", "half-close-timeout", "silent-after"] {
+        assert!(error(flag, "0").contains("must be more than zero"));
+    }
+}

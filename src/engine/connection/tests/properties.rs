@@ -76,8 +76,10 @@ proptest! {
         steps in prop::collection::vec((step(), any::<bool>()), 0..40),
         window in 0..200usize,
         pods_first in any::<bool>(),
+        silence in prop::option::of(1..2000u64),
     ) {
         let mut rig = Rig::new(window, 1, true);
+        rig.shared.rules.idle.silence = silence.map(Duration::from_millis);
         rig.pods_first = pods_first;
         rig.settle();
         for (step, shares_turn) in steps {

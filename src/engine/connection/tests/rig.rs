@@ -12,7 +12,7 @@ use super::kernel::{Peer, Wire, socket};
 use crate::clock::Time;
 use crate::engine::balancer::{BackendSpec, Balancer};
 use crate::engine::buffers::Buffers;
-use crate::engine::connection::Connection;
+use crate::engine::connection::{Connection, Standing};
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
@@ -100,6 +100,7 @@ pub struct Rig {
     window: usize,
     held: bool,
     queued: bool,
+    awaits_gate: bool,
     pub end: Option<End>,
     /// How many bytes were left to the kernel when the sockets were closed.
     pub orphaned: usize,
@@ -109,23 +110,23 @@ impl Rig {
     /// A connection that has just been accepted, with peers that take `window`
     /// bytes before they read.
     pub fn new(window: usize, backends: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, backends, gate_open, true);
+        let mut rig = Rig::accepted(window, backends, gate_open, Standing::Counts);
         rig.place();
         rig
     }
 
     /// The same with a connection that does not count as use of the app.
     pub fn excluded(window: usize, backends: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, backends, gate_open, false);
+        let mut rig = Rig::accepted(window, backends, gate_open, Standing::Excluded);
         rig.place();
         rig
     }
 
     /// The same, not placed yet.
-    pub fn accepted(window: usize, backends: u8, gate_open: bool, counts: bool) -> Rig {
+    pub fn accepted(window: usize, backends: u8, gate_open: bool, standing: Standing) -> Rig {
         let (wire, client) = socket(window, true);
         let mut rig = Rig {
-            connection: Some(Connection::new(1, wire, counts, Time::default())),
+            connection: Some(Connection::new(1, wire, standing, Time::default())),
             shared: Shared {
                 limits: LIMITS,
                 rules: Rules::default(),
@@ -149,10 +150,13 @@ impl Rig {
             window,
             held: false,
             queued: false,
+            awaits_gate: false,
             end: None,
             orphaned: 0,
         };
         rig.list(backends);
+        let use_of_app = rig.use_of_app();
+        rig.shared.counts.change_use(Use::Excluded, use_of_app);
         rig
     }
 
@@ -230,6 +234,10 @@ impl Rig {
             (busy, self.held) = (true, false);
             self.handle_and_apply(|connection, cx| connection.dial(cx));
         }
+        if self.awaits_gate && self.shared.gate_open {
+            (busy, self.awaits_gate) = (true, false);
+            self.handle_and_apply(|connection, cx| connection.pass_gate(cx));
+        }
         if std::mem::take(&mut self.queued) {
             busy = true;
             self.handle_and_apply(|connection, cx| connection.serve(1 << 20, cx).1);
@@ -272,22 +280,40 @@ impl Rig {
                 refusals: &mut self.refusals,
             },
         };
-        match handler(connection, &mut cx) {
+        let before = connection.use_of_app();
+        let transition = handler(connection, &mut cx);
+        let after = connection.use_of_app();
+        self.shared.counts.change_use(before, after);
+        match transition {
             Transition::Stay | Transition::MovedMessage => {}
             Transition::Hold => self.held = true,
             Transition::Queue => self.queued = true,
+            Transition::AwaitGate => self.awaits_gate = true,
             Transition::End(end) => self.close(end),
         }
     }
 
     fn close(&mut self, end: End) {
         if let Some(connection) = self.connection.take() {
+            let before = connection.use_of_app();
+            self.shared.counts.change_use(before, Use::Excluded);
             connection.close(KEY, &mut self.shared, self.now);
             self.held = false;
             self.end = Some(end);
             let peers = self.dialled.iter().chain([&self.client]);
             self.orphaned = peers.map(Peer::orphaned).sum();
         }
+    }
+
+    pub fn is_served_uncounted(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(Connection::is_served_uncounted)
+    }
+
+    /// What it means to the app; nothing once it has ended.
+    pub fn use_of_app(&self) -> Use {
+        let connection = self.connection.as_ref();
+        connection.map_or(Use::Excluded, Connection::use_of_app)
     }
 
     pub fn is_open(&self) -> bool {

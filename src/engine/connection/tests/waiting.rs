@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 
-use super::super::Round;
+use super::super::{Round, Standing};
 use super::*;
 
 #[test]
@@ -432,21 +432,21 @@ fn a_connection_that_does_not_count_waits_for_no_gate_and_no_wake() {
 /// The limit of the only backend is one connection, which is another's.
 #[test]
 fn a_connection_waits_while_every_backend_is_full() {
-    for (label, is_counted, before, after) in [
+    for (label, standing, before, after) in [
         (
             "one that counts, in its turn",
-            true,
+            Standing::Counts,
             "client:  | backends:  | open, holding",
             "client:  | backends: ask | open, relaying",
         ),
         (
             "one that does not, after pauses",
-            false,
+            Standing::Excluded,
             "client:  | backends:  | open, dialing",
             "client:  | backends: ask | open, relaying",
         ),
     ] {
-        let mut rig = Rig::accepted(WINDOW, 1, true, is_counted);
+        let mut rig = Rig::accepted(WINDOW, 1, true, standing);
         rig.shared.balancer.set_most_per_backend(NonZeroU32::new(1));
         let other = rig.shared.balancer.pick(&mut Round::default(), rig.now);
         let other = other.expect("the backend has room").id;

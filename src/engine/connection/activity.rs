@@ -1,0 +1,183 @@
+//! Which connections count as use of the app, and what becomes of one over which no byte
+//! goes.
+
+use log::debug;
+
+use super::{Connection, State};
+use crate::clock::Time;
+use crate::engine::context::{Connect, Context};
+use crate::engine::end::End;
+use crate::engine::readiness::Readiness;
+use crate::engine::relay::Moved;
+use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
+use crate::engine::tally::{Exclusion, Use};
+use crate::engine::transition::Transition;
+use crate::rules::idle::{Idle, Traffic};
+
+/// Whether a connection counts as use of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does: the app is awake for it, and nobody cuts it.
+    Counts,
+    /// It never does. It is dialled whenever there is a backend, whatever the gate: it has no
+    /// lease, and waits for no wake.
+    Excluded,
+    /// A backend serves it, and no byte has gone over it for so long that it does not.
+    Silent,
+    /// It was silent, and a byte has come while the gate is shut: the byte waits until
+    /// there is a lease again.
+    Resuming,
+}
+
+impl<S: Socket> Connection<S> {
+    /// What it means to the app.
+    pub fn use_of_app(&self) -> Use {
+        match self.standing {
+            Standing::Excluded | Standing::Silent => Use::Excluded,
+            Standing::Resuming => Use::Waiting,
+            Standing::Counts if self.is_waiting() => Use::Waiting,
+            Standing::Counts => Use::Served,
+        }
+    }
+
+    /// Whether the gate concerns it.
+    pub(super) fn keeps_to_gate(&self) -> bool {
+        matches!(self.standing, Standing::Counts | Standing::Resuming)
+    }
+
+    /// Whether a backend serves it, though it is no use of the app.
+    pub fn is_served_uncounted(&self) -> bool {
+        matches!(self.state, State::Relaying(_)) && self.standing != Standing::Counts
+    }
+
+    // --- Traffic ---
+
+    /// A backend has taken it: its silence begins.
+    pub(super) fn begin_traffic<C>(&mut self, cx: &mut Context<'_, C>) {
+        self.last_traffic_ms = cx.now.as_millis();
+        self.is_half_closed = false;
+        self.is_kept_alive = false;
+        let idle = cx.shared.rules.idle.next(self.traffic());
+        let keep_alive = cx.now + KEEPALIVE_AFTER;
+        let first = idle.map_or(keep_alive, |at| at.min(keep_alive));
+        self.schedule(Some(first), cx);
+    }
+
+    /// Bytes were moved, or the end of a direction was.
+    pub(super) fn note_traffic<C>(&mut self, moved: Moved, cx: &mut Context<'_, C>) {
+        if moved.bytes > 0 {
+            self.last_traffic_ms = cx.now.as_millis();
+        }
+        let watches_halves = cx.shared.rules.idle.half_close_timeout.is_some();
+        if watches_halves
+            && !self.is_half_closed
+            && let State::Relaying(relay) = &self.state
+            && relay.is_half_closed(&self.client)
+        {
+            self.is_half_closed = true;
+            self.last_traffic_ms = cx.now.as_millis();
+            self.schedule_idle(cx);
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            last: Time::from_millis(self.last_traffic_ms),
+            is_half_closed: self.is_half_closed,
+            counts: self.standing == Standing::Counts,
+        }
+    }
+
+    /// Sets the deadline to when a rule may apply; to none if there is no rule.
+    fn schedule_idle<C>(&mut self, cx: &mut Context<'_, C>) {
+        let next = cx.shared.rules.idle.next(self.traffic());
+        self.schedule(next, cx);
+    }
+
+    // --- Silence ---
+
+    /// A backend has served it for a while: turns on keepalive, and applies the rules about
+    /// silence.
+    pub(super) fn check_traffic<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.enable_keepalive();
+        match cx.shared.rules.idle.check(self.traffic(), cx.now) {
+            Idle::No => {}
+            Idle::Silent => {
+                debug!("#{} is silent and does not count", self.serial());
+                cx.shared.tally.excluded(Exclusion::Silent);
+                self.standing = Standing::Silent;
+            }
+            Idle::Closed(limit) => return self.close_idle(End::Idle(limit)),
+            Idle::ClosedByHalf(limit) => return self.close_idle(End::HalfClosed(limit)),
+        }
+        self.schedule_idle(cx);
+        Transition::Stay
+    }
+
+    /// In order where both sides have everything, so that a pool of connections sees an
+    /// end and no error.
+    fn close_idle(&self, end: End) -> Transition {
+        let State::Relaying(relay) = &self.state else {
+            return Transition::Stay;
+        };
+        let is_owed =
+            self.client.socket.unacknowledged() > 0 || relay.socket().unacknowledged() > 0;
+        if is_owed || !relay.is_flushed(&self.client) {
+            self.reset_on_close();
+        }
+        Transition::End(end)
+    }
+
+    /// An event has come for one that a backend serves. Returns what to do in place of moving
+    /// bytes, if none may be moved: a byte that ends a silence waits for the gate.
+    pub(super) fn end_silence<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Option<Transition> {
+        let is_silent = self.standing == Standing::Silent;
+        if is_silent && (event.error || !self.has_bytes()) {
+            return None;
+        }
+        match self.standing {
+            Standing::Counts | Standing::Excluded => None,
+            // Whose peer has gone needs no lease for what it has sent.
+            Standing::Resuming if event.error => {
+                self.standing = Standing::Excluded;
+                None
+            }
+            Standing::Resuming => Some(Transition::Stay),
+            Standing::Silent if cx.shared.gate_open => {
+                self.count_again(cx);
+                None
+            }
+            Standing::Silent => {
+                self.standing = Standing::Resuming;
+                self.schedule(None, cx);
+                Some(Transition::AwaitGate)
+            }
+        }
+    }
+
+    fn has_bytes(&mut self) -> bool {
+        match &mut self.state {
+            State::Relaying(relay) => relay.has_bytes(&mut self.client),
+            _ => false,
+        }
+    }
+
+    fn count_again<C>(&mut self, cx: &mut Context<'_, C>) {
+        self.standing = Standing::Counts;
+        self.last_traffic_ms = cx.now.as_millis();
+        self.schedule_idle(cx);
+    }
+
+    /// The gate has been opened for a byte that waits.
+    pub fn pass_gate<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        if self.standing != Standing::Resuming {
+            return Transition::Stay;
+        }
+        self.count_again(cx);
+        self.relay_or_queue(cx)
+    }
+}

@@ -1,0 +1,292 @@
+//! What becomes of a connection over which no byte goes.
+
+use super::*;
+use crate::engine::tally::Use;
+use crate::rules::idle::IdleRules;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const IDLE: IdleRules = IdleRules {
+    idle_timeout: Some(MINUTE),
+    half_close_timeout: None,
+    silence: None,
+};
+const HALF_CLOSE: IdleRules = IdleRules {
+    idle_timeout: None,
+    half_close_timeout: Some(MINUTE),
+    silence: None,
+};
+const SILENCE: IdleRules = IdleRules {
+    idle_timeout: None,
+    half_close_timeout: None,
+    silence: Some(MINUTE),
+};
+
+fn rig(idle: IdleRules) -> Rig {
+    let mut rig = Rig::new(WINDOW, 1, true);
+    rig.shared.rules.idle = idle;
+    rig
+}
+
+const ALMOST: Duration = Duration::from_millis(59_999);
+
+#[test]
+fn a_connection_without_a_byte_is_closed_at_its_timeout_and_not_before() {
+    let asked: &[Step] = &[
+        Backend(Accept),
+        Client(Send("ask")),
+        Backend(Send("answer")),
+    ];
+    let ended: &[Step] = &[Backend(Accept), Client(Send("ask")), Client(Fin)];
+    for (label, rules, before, steps, expected) in [
+        (
+            "just before",
+            IDLE,
+            asked,
+            &[Wait(ALMOST)][..],
+            "client: answer | backends: ask | open, relaying",
+        ),
+        (
+            "at it, both sides see an end",
+            IDLE,
+            asked,
+            &[Wait(MINUTE)],
+            "client: answer FIN | backends: ask FIN | zpa/relaying: no byte in 1m0s",
+        ),
+        (
+            "a byte of the client's begins it anew",
+            IDLE,
+            asked,
+            &[Wait(ALMOST), Client(Send("!")), Wait(ALMOST)],
+            "client: answer | backends: ask! | open, relaying",
+        ),
+        (
+            "a byte of the pod's, too",
+            IDLE,
+            asked,
+            &[Wait(ALMOST), Backend(Send("!")), Wait(MINUTE)],
+            "client: answer! FIN | backends: ask FIN | zpa/relaying: no byte in 1m0s",
+        ),
+        (
+            "without any byte it begins when the pod takes it",
+            IDLE,
+            &[Backend(Accept)],
+            &[Wait(MINUTE)],
+            "client: FIN | backends: FIN | zpa/relaying: no byte in 1m0s",
+        ),
+        (
+            "who has not taken everything sees a reset",
+            IDLE,
+            &[Backend(Accept), Backend(Bulk(1050))],
+            &[Wait(MINUTE)],
+            "client: 1000 bytes RST | backends: RST | zpa/relaying: no byte in 1m0s",
+        ),
+        (
+            "closed by half, just before",
+            HALF_CLOSE,
+            ended,
+            &[Wait(ALMOST)],
+            "client:  | backends: ask FIN | open, relaying",
+        ),
+        (
+            "closed by half",
+            HALF_CLOSE,
+            ended,
+            &[Wait(MINUTE)],
+            "client: FIN | backends: ask FIN | zpa/relaying: one side has ended, and no byte in 1m0s",
+        ),
+        (
+            "closed by half later",
+            HALF_CLOSE,
+            asked,
+            &[Wait(MINUTE), Wait(MINUTE), Client(Fin), Wait(ALMOST)],
+            "client: answer | backends: ask FIN | open, relaying",
+        ),
+        (
+            "closed by half, and the other side goes on",
+            HALF_CLOSE,
+            ended,
+            &[Wait(ALMOST), Backend(Send("part")), Wait(ALMOST)],
+            "client: part | backends: ask FIN | open, relaying",
+        ),
+        (
+            "not closed at all",
+            HALF_CLOSE,
+            asked,
+            &[Wait(MINUTE), Wait(MINUTE)],
+            "client: answer | backends: ask | open, relaying",
+        ),
+        (
+            "no rule",
+            IdleRules::default(),
+            ended,
+            &[Wait(MINUTE), Wait(60 * MINUTE)],
+            "client:  | backends: ask FIN | open, relaying",
+        ),
+    ] {
+        let mut rig = rig(rules);
+        rig.play(before);
+        rig.play(steps);
+        assert_eq!(rig.story(), expected, "{label}");
+        if !rig.is_open() {
+            assert_eq!(rig.leftovers(), [""; 0], "{label}");
+        }
+    }
+}
+
+/// How it counts after these steps: as what, and how often it has begun to.
+fn standing(rig: &Rig) -> (usize, usize, u64) {
+    let counts = rig.shared.counts;
+    (counts.counted, counts.waiting, counts.uses)
+}
+
+#[test]
+fn a_silent_connection_does_not_count_until_its_next_byte() {
+    let asked = [Backend(Accept), Client(Send("ask"))];
+    for (label, steps, counted, story) in [
+        (
+            "just before",
+            &[Wait(ALMOST)][..],
+            1,
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "silent",
+            &[Wait(MINUTE)],
+            0,
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "a byte of the client's",
+            &[Wait(MINUTE), Client(Send("!"))],
+            1,
+            "client:  | backends: ask! | open, relaying",
+        ),
+        (
+            "a byte of the pod's",
+            &[Wait(MINUTE), Backend(Send("!"))],
+            1,
+            "client: ! | backends: ask | open, relaying",
+        ),
+        (
+            "silent again",
+            &[Wait(MINUTE), Backend(Send("!")), Wait(MINUTE)],
+            0,
+            "client: ! | backends: ask | open, relaying",
+        ),
+        (
+            "an end is no byte",
+            &[Wait(MINUTE), Client(Fin)],
+            0,
+            "client:  | backends: ask FIN | open, relaying",
+        ),
+        (
+            "both ends",
+            &[Wait(MINUTE), Client(Fin), Backend(Fin)],
+            0,
+            "client: FIN | backends: ask FIN | both sides have ended",
+        ),
+        (
+            "a reset",
+            &[Wait(MINUTE), Backend(Reset)],
+            0,
+            "client: RST | backends: ask (gone) | backend/relaying: reset or gone",
+        ),
+    ] {
+        let mut rig = rig(SILENCE);
+        rig.play(&asked);
+        rig.play(steps);
+        assert_eq!(rig.story(), story, "{label}");
+        assert_eq!(standing(&rig).0, counted, "{label}");
+        let excluded = rig.shared.tally.exclusions();
+        assert_eq!(
+            excluded.iter().any(|(_, n)| *n > 0),
+            label != "just before",
+            "{label}"
+        );
+    }
+}
+
+/// Without a lease nothing is forwarded: the app may be put to sleep at any moment.
+#[test]
+fn a_byte_that_ends_a_silence_waits_for_the_gate_and_wakes_whoever_opens_it() {
+    let silent = [
+        Backend(Accept),
+        Client(Send("ask")),
+        Gate(false),
+        Wait(MINUTE),
+    ];
+    for (label, steps, expected, story) in [
+        (
+            "the client's byte waits",
+            &[Client(Send("!"))][..],
+            (1, 1, 2),
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "so does the pod's",
+            &[Backend(Send("!"))],
+            (1, 1, 2),
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "more bytes wait, too",
+            &[Client(Send("!")), Client(Send("?")), Backend(Send("!"))],
+            (1, 1, 2),
+            "client:  | backends: ask | open, relaying",
+        ),
+        (
+            "the gate opens",
+            &[
+                Client(Send("!")),
+                Client(Send("?")),
+                Backend(Send("!")),
+                Gate(true),
+            ],
+            (1, 0, 2),
+            "client: ! | backends: ask!? | open, relaying",
+        ),
+        (
+            "the client gives up before",
+            &[Client(Send("!")), Client(Reset)],
+            (0, 0, 2),
+            "client: (gone) | backends: ask! RST | client/relaying: reset or gone",
+        ),
+        (
+            "the pod breaks off before",
+            &[Client(Send("!")), Backend(Reset)],
+            (0, 0, 2),
+            "client: RST | backends: ask (gone) | backend/relaying: reset or gone",
+        ),
+        (
+            "the client ends its direction before",
+            &[Client(Send("!")), Client(Fin), Gate(true)],
+            (1, 0, 2),
+            "client:  | backends: ask! FIN | open, relaying",
+        ),
+    ] {
+        let mut rig = rig(SILENCE);
+        rig.play(&silent);
+        assert_eq!(standing(&rig).0, 0, "{label}");
+        rig.play(steps);
+        assert_eq!(rig.story(), story, "{label}");
+        assert_eq!(standing(&rig), expected, "{label}");
+    }
+}
+
+#[test]
+fn what_is_served_and_does_not_count_is_known_when_the_app_sleeps() {
+    let mut rig = rig(SILENCE);
+    rig.play(&[Backend(Accept), Client(Send("ask"))]);
+    assert!(!rig.is_served_uncounted(), "it counts");
+    rig.play(&[Wait(MINUTE)]);
+    assert!(rig.is_served_uncounted(), "it is silent");
+    rig.play(&[Gate(false), Client(Send("!"))]);
+    assert!(rig.is_served_uncounted(), "its byte waits");
+    rig.play(&[Gate(true)]);
+    assert!(!rig.is_served_uncounted(), "it counts again");
+    let mut held = Rig::new(WINDOW, 0, false);
+    held.play(&[]);
+    assert!(!held.is_served_uncounted(), "no pod serves it");
+    assert_eq!(held.use_of_app(), Use::Waiting);
+}

@@ -1,0 +1,163 @@
+//! [`IdleRules`] are what becomes of a connection over which no byte goes.
+//!
+//! Each rule is off unless it is set: there are protocols in which both sides are silent
+//! for hours and mean it.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// How long a connection may be silent, and what follows. The default sets no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleRules {
+    /// A connection without a byte in either direction for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// The same for one of which a side has ended its direction.
+    pub half_close_timeout: Option<Duration>,
+    /// A connection without a byte in either direction for so long does not count as use
+    /// of the app any more, until the next byte.
+    pub silence: Option<Duration>,
+}
+
+/// What is known of a connection that a pod serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// When the last byte went, or the end of a direction, or the pod took the connection.
+    pub last: Time,
+    /// Whether a side has ended its direction.
+    pub is_half_closed: bool,
+    /// Whether the connection counts as use of the app.
+    pub counts: bool,
+}
+
+/// What a rule says of a connection now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Nothing.
+    No,
+    /// It does not count as use of the app any more.
+    Silent,
+    /// It is closed: the idle timeout has passed.
+    Closed(Duration),
+    /// It is closed: the timeout of connections that are closed by half has passed.
+    ClosedByHalf(Duration),
+}
+
+impl IdleRules {
+    /// Whether no rule is set.
+    pub fn is_off(&self) -> bool {
+        *self == IdleRules::default()
+    }
+
+    /// What the rules say of a connection at this time.
+    pub fn check(&self, traffic: Traffic, now: Time) -> Idle {
+        let is_over = |limit: &Duration| now >= traffic.last + *limit;
+        let half_closed = self.half_close_timeout.filter(|_| traffic.is_half_closed);
+        if let Some(limit) = half_closed.filter(is_over) {
+            return Idle::ClosedByHalf(limit);
+        }
+        if let Some(limit) = self.idle_timeout.filter(is_over) {
+            return Idle::Closed(limit);
+        }
+        match self.silence.filter(is_over) {
+            Some(_) if traffic.counts => Idle::Silent,
+            _ => Idle::No,
+        }
+    }
+
+    /// When the rules may say something else though nothing happens.
+    pub fn next(&self, traffic: Traffic) -> Option<Time> {
+        let half_closed = self.half_close_timeout.filter(|_| traffic.is_half_closed);
+        let silence = self.silence.filter(|_| traffic.counts);
+        let limits = [half_closed, self.idle_timeout, silence];
+        let first = limits.into_iter().flatten().min()?;
+        Some(traffic.last + first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    const RULES: IdleRules = IdleRules {
+        idle_timeout: Some(seconds(60)),
+        half_close_timeout: Some(seconds(10)),
+        silence: Some(seconds(30)),
+    };
+
+    /// The last byte went at 100 s.
+    fn traffic(is_half_closed: bool, counts: bool) -> Traffic {
+        Traffic {
+            last: Time::from_millis(100_000),
+            is_half_closed,
+            counts,
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_silent_connection() {
+        let (open, half) = (traffic(false, true), traffic(true, true));
+        let silent = traffic(false, false);
+        for (label, it, at, expected) in [
+            ("just before the silence", open, 129_999, Idle::No),
+            ("the silence", open, 130_000, Idle::Silent),
+            ("silent already", silent, 130_000, Idle::No),
+            ("just before the idle timeout", silent, 159_999, Idle::No),
+            (
+                "the idle timeout",
+                silent,
+                160_000,
+                Idle::Closed(seconds(60)),
+            ),
+            ("both at once", open, 170_000, Idle::Closed(seconds(60))),
+            ("closed by half, just before", half, 109_999, Idle::No),
+            (
+                "closed by half",
+                half,
+                110_000,
+                Idle::ClosedByHalf(seconds(10)),
+            ),
+            ("long before the last byte", open, 0, Idle::No),
+        ] {
+            let check = RULES.check(it, Time::from_millis(at));
+            assert_eq!(check, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn without_a_rule_nothing_becomes_of_it() {
+        let never = Time::new(Duration::MAX);
+        for it in [traffic(false, true), traffic(true, false)] {
+            assert_eq!(IdleRules::default().check(it, never), Idle::No);
+            assert_eq!(IdleRules::default().next(it), None);
+        }
+    }
+
+    /// Nothing is said before the time that was named, and something at it.
+    #[test]
+    fn the_next_time_is_the_first_at_which_a_rule_says_something() {
+        let rule = |limit: bool, length: u64| limit.then_some(seconds(length));
+        for set in 1..8u8 {
+            let rules = IdleRules {
+                idle_timeout: rule(set & 1 > 0, 60),
+                half_close_timeout: rule(set & 2 > 0, 10),
+                silence: rule(set & 4 > 0, 30),
+            };
+            for (is_half_closed, counts) in [(false, false), (false, true), (true, true)] {
+                let it = traffic(is_half_closed, counts);
+                let Some(next) = rules.next(it) else {
+                    let never = Time::new(Duration::MAX);
+                    assert_eq!(rules.check(it, never), Idle::No, "{rules:?} {it:?}");
+                    continue;
+                };
+                let before = next - Duration::from_nanos(1);
+                assert_eq!(rules.check(it, before), Idle::No, "{rules:?} {it:?}");
+                assert_ne!(rules.check(it, next), Idle::No, "{rules:?} {it:?}");
+            }
+        }
+    }
+}
