@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! main       arguments, log set-up, exit code
+//! commands   what it does beside running: prints manifests
 //! daemon     the main loop: connects engine, policy and kube; readiness, /status,
 //!            the drain after a signal
 //! ├─ settings   one table of flags and variables, with the flags of three earlier
@@ -23,9 +24,9 @@
 //! ```
 //!
 //! A module uses the shared ones and no other, except that the engine uses the
-//! histogram of `metrics`; only the daemon uses them all. The policy sees counts and
-//! versions, never a socket. The engine knows no Kubernetes, and `kube` no client
-//! connection: it reports through a closure. Time is an argument of every state
+//! histogram of `metrics`; only the daemon and the commands use several. The policy
+//! sees counts and versions, never a socket. The engine knows no Kubernetes, and `kube`
+//! no client connection: it reports through a closure. Time is an argument of every state
 //! machine; threads are given a [`clock::Clock`] by `main`.
 //! `tests/architecture.rs` keeps these rules.
 //!
@@ -112,6 +113,7 @@ pub mod backoff;
 pub mod cgroup;
 pub mod clock;
 pub mod cluster;
+pub mod commands;
 pub mod daemon;
 pub mod duration;
 pub mod engine;

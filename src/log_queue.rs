@@ -62,6 +62,22 @@ impl LogQueue {
         Ok(LogQueue(shared))
     }
 
+    /// Makes this queue the destination of the `log` macros, and sets their filter. The
+    /// libraries that the program uses log warnings and errors only, unless `filter`
+    /// names them. To be called once.
+    pub fn install_logger(&self, filter: &str) {
+        let mut logger = env_logger::Builder::new();
+        for library in ["ureq", "ureq_proto", "rustls", "mio"] {
+            logger.filter_module(library, log::LevelFilter::Warn);
+        }
+        logger
+            .parse_filters(filter)
+            .format_timestamp_millis()
+            .format_target(false)
+            .target(env_logger::Target::Pipe(Box::new(self.clone())))
+            .init();
+    }
+
     /// Adds a line, which ends with a line feed; drops it if there is no room.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.0.state();

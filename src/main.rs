@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use zpa::commands::{self, Output};
 use zpa::daemon::{self, Clocks, Error, Exit};
 use zpa::log_queue::LogQueue;
 use zpa::settings::{self, Invocation, Settings};
@@ -20,16 +21,28 @@ const USAGE: u8 = 2;
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(output) = commands::run(&args) {
+        return match output {
+            Output::Text(text) => print(&text),
+            Output::Errors(errors) => with_log(|log| refuse(log, &errors)),
+        };
+    }
     let env = |name: &str| std::env::var_os(name);
-    match settings::parse(std::env::args_os().skip(1), env) {
+    match settings::parse(args, env) {
         Ok(Invocation::Run(settings)) => with_log(|log| run(&settings, log)),
         Ok(Invocation::Help) => print(&settings::help()),
         Ok(Invocation::Version) => print(&format!("{}\n", settings::version())),
-        Err(errors) => with_log(|log| {
-            errors.lines().for_each(|error| complain(log, error));
-            ExitCode::from(USAGE)
-        }),
+        Err(errors) => with_log(|log| refuse(log, errors.lines())),
     }
+}
+
+/// Says what is wrong with the arguments.
+fn refuse(log: &LogQueue, errors: impl IntoIterator<Item = impl std::fmt::Display>) -> ExitCode {
+    for error in errors {
+        complain(log, error);
+    }
+    ExitCode::from(USAGE)
 }
 
 /// Prints to the standard output, which may be closed or full.
@@ -66,7 +79,8 @@ fn complain(log: &LogQueue, error: impl std::fmt::Display) {
 }
 
 fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
-    set_up_log(&settings.log, log);
+    log.install_logger(&settings.log);
+    supervisor::log_panics();
     for line in settings::unknown_variables(std::env::vars_os()) {
         log::warn!("{line}");
     }
@@ -91,19 +105,4 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
             }
         }
     }
-}
-
-/// Sets the filter of the log. The libraries that the program uses log warnings and
-/// errors only, unless `filter` names them.
-fn set_up_log(filter: &str, queue: &LogQueue) {
-    let mut log = env_logger::Builder::new();
-    for library in ["ureq", "ureq_proto", "rustls", "mio"] {
-        log.filter_module(library, log::LevelFilter::Warn);
-    }
-    log.parse_filters(filter)
-        .format_timestamp_millis()
-        .format_target(false)
-        .target(env_logger::Target::Pipe(Box::new(queue.clone())))
-        .init();
-    supervisor::log_panics();
 }

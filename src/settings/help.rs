@@ -14,7 +14,8 @@ pub fn version() -> &'static str {
 pub fn help() -> String {
     let mut text = format!("{}\n", version());
     text += &wrap(0, env!("CARGO_PKG_DESCRIPTION"));
-    text += "\nUsage: zpa --deployment NAME [--FLAG VALUE]...\n\n";
+    text += "\nUsage: zpa --deployment NAME [--FLAG VALUE]...\n";
+    text += COMMANDS;
     let heads = own()
         .map(head)
         .chain(OTHERS.map(|(head, _)| head.to_owned()));
@@ -40,6 +41,12 @@ const OTHERS: [(&str, &str); 2] = [
     ("  -h, --help", "Print this text"),
     ("  -V, --version", "Print the version"),
 ];
+
+const COMMANDS: &str = "       zpa manifests --deployment NAME [--FLAG VALUE]...
+           prints what puts it before an app, for kubectl apply -f -; see
+           zpa manifests --help
+
+";
 
 const FOOT: &str = "
 A setting is a flag or a variable of the environment. A flag beats a variable, and an empty

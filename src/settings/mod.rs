@@ -37,6 +37,7 @@ use raw::{RawSettings, RawValue};
 use table::Store;
 pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables};
 pub use unknown::unknown_variables;
+pub use value::label as dns_label;
 
 /// What the program is to do, as its user has set it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -125,7 +125,10 @@ fn whole(text: &str) -> Option<u64> {
 /// A DNS-1123 label, as Kubernetes wants it for a namespace, a Service and a
 /// Service's port (`IsDNS1123Label` in `apimachinery/pkg/util/validation`).
 /// Services were once held to DNS-1035 labels, which these include.
-pub(super) fn label(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// Why it is none, as a clause without its subject.
+pub fn label(text: &str) -> Result<String, String> {
     check_length(text, 63)?;
     check_label(text)?;
     Ok(text.to_owned())

@@ -5,6 +5,7 @@
 //! text can be.
 
 mod alerts;
+mod generated;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -391,11 +392,14 @@ struct Proxy {
     container: Value,
 }
 
-/// The proxies of the base and of the example; none without kubectl.
+/// The proxies of the base, of the example and of `zpa manifests`; none without
+/// kubectl.
 fn proxies() -> impl Iterator<Item = Proxy> {
-    [(BASE, "zpa"), (EXAMPLE, "my-app-zpa")]
-        .into_iter()
-        .filter_map(|(directory, name)| Some(Proxy::new(directory, name, rendered(directory)?)))
+    let directories = [(BASE, "zpa"), (EXAMPLE, "my-app-zpa")].into_iter();
+    let written = directories
+        .filter_map(|(directory, name)| Some(Proxy::new(directory, name, rendered(directory)?)));
+    let generated = generated::objects(&["--deployment=my-app"]);
+    written.chain(generated.map(|objects| Proxy::new(generated::COMMAND, "my-app-zpa", objects)))
 }
 
 impl Proxy {
@@ -501,11 +505,15 @@ fn text(value: &Value) -> &str {
 
 /// The objects of a directory, or none if there is no kubectl, which is said.
 fn rendered(directory: &str) -> Option<Vec<Value>> {
-    let yaml = kubectl(&["kustomize", directory], b"")?;
+    read(&kubectl(&["kustomize", directory], b"")?)
+}
+
+/// The objects as kubectl reads them.
+fn read(yaml: &[u8]) -> Option<Vec<Value>> {
     // Nothing is labelled: this is how kubectl turns YAML into JSON without a
     // server.
     let args = ["label", "--local", "--filename=-", "--output=json", "none-"];
-    let json = kubectl(&args, &yaml)?;
+    let json = kubectl(&args, yaml)?;
     let objects = serde_json::Deserializer::from_slice(&json).into_iter();
     Some(
         objects

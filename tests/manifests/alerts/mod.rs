@@ -13,7 +13,7 @@ use zpa::metrics;
 use crate::root;
 
 const ALERTS: &str = "manifests/components/monitoring/alerts.yaml";
-const TESTS: &str = "tests/alerts/tests.yaml";
+const TESTS: &str = "tests/manifests/alerts/tests.yaml";
 
 /// Labels that Prometheus gives a series when it scrapes a pod.
 const LABELS_OF_SCRAPES: [&str; 3] = ["container", "namespace", "pod"];

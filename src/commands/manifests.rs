@@ -1,0 +1,434 @@
+//! `zpa manifests`: what puts the proxy before one app, as YAML on standard output.
+//!
+//! The objects are those of `manifests/base` as the overlay of `manifests/example`
+//! has them; tests hold both to one another. Same arguments, same output.
+
+mod objects;
+mod rights;
+
+use std::ffi::OsString;
+use std::fmt::Write;
+
+use super::Output;
+use super::options::{CommandOption, Options};
+use super::yaml::{Map, document};
+use crate::engine::connections_within;
+use crate::kubeconfig_flags::KubeconfigFlags;
+use crate::settings::{self, Invocation, Settings};
+use crate::workload::TargetRef;
+
+static OPTIONS: [CommandOption; 10] = [
+    CommandOption {
+        name: "--image",
+        placeholder: "IMAGE",
+        default: "zero-pod-autoscaler:latest",
+        help: "The container image; by default the one that `make image` builds",
+    },
+    CommandOption {
+        name: "--name",
+        placeholder: "NAME",
+        default: "the app's name with -zpa",
+        help: "The name of all objects",
+    },
+    CommandOption {
+        name: "--replicas",
+        placeholder: "NUMBER",
+        default: "2",
+        help: "How many proxies there are to be",
+    },
+    CommandOption {
+        name: "--service-port",
+        placeholder: "PORT",
+        default: "80",
+        help: "Where clients connect: best what they are used to, such as 5432",
+    },
+    CommandOption {
+        name: "--take-over",
+        placeholder: "SELECTOR:PORT",
+        default: "clients change",
+        help: "Give the proxy the Service's own name, so that clients change nothing. The \
+               app's pods get a Service of another name, which needs their labels and their \
+               port, e.g. app=my-app,tier=web:5432",
+    },
+    CommandOption {
+        name: "--network-policy",
+        placeholder: "",
+        default: "none",
+        help: "A NetworkPolicy: clients from anywhere, the admin port from --metrics-from alone",
+    },
+    CommandOption {
+        name: "--metrics-from",
+        placeholder: "NAMESPACE",
+        default: "monitoring",
+        help: "The namespace of Prometheus, for --network-policy",
+    },
+    CommandOption {
+        name: "--pod-monitor",
+        placeholder: "",
+        default: "none",
+        help: "A PodMonitor of the Prometheus operator",
+    },
+    CommandOption {
+        name: "--tcp-route",
+        placeholder: "GATEWAY",
+        default: "none",
+        help: "A TCPRoute from that Gateway to the proxy",
+    },
+    CommandOption {
+        name: "--openshift",
+        placeholder: "",
+        default: "none",
+        help: "No user ids: OpenShift's namespaces have their own",
+    },
+];
+
+/// What a proxy is to be installed as.
+struct Install {
+    settings: Settings,
+    /// The settings that the container is given, by their flags.
+    variables: Vec<(&'static str, String)>,
+    /// The app's name: that of what is scaled.
+    app: String,
+    /// The Service of the app.
+    service: String,
+    name: String,
+    image: String,
+    replicas: i64,
+    service_port: i64,
+    take_over: Option<TakeOver>,
+    /// How many connections are allowed, and for how many there is memory.
+    connections: usize,
+    network_policy: Option<String>,
+    pod_monitor: bool,
+    tcp_route: Option<String>,
+    openshift: bool,
+}
+
+/// What the proxy needs to take over the name of the app's Service.
+struct TakeOver {
+    /// The labels of the app's pods.
+    labels: Vec<(String, String)>,
+    /// The port of the app's pods, by number or name.
+    port: String,
+    /// The name of the Service that the app's pods get.
+    service: String,
+}
+
+/// Carries the command out.
+pub fn run(args: &[OsString]) -> Output {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return Output::Text(help());
+    }
+    match Install::new(args) {
+        Ok(install) => Output::Text(install.render(args)),
+        Err(errors) => Output::Errors(errors),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Prints the objects that put zpa before an app, for `kubectl apply -f -`.\n\n\
+         Usage: zpa manifests --deployment NAME [--FLAG VALUE]...\n\n",
+    );
+    for option in &OPTIONS {
+        let head = format!("{} {}", option.name, option.placeholder);
+        let _ = writeln!(
+            text,
+            "  {}\n      {} [default: {}]",
+            head.trim_end(),
+            option.help,
+            option.default
+        );
+    }
+    text + "\nEvery setting's flag is understood too, and becomes a variable of the proxy's \
+            container:\nsee zpa --help.\n"
+}
+
+impl Install {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    fn new(args: &[OsString]) -> Result<Install, Vec<String>> {
+        let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
+        let settings = parse(options.rest.clone())?;
+        let service = settings.service.clone().unwrap_or_default();
+        let take_over = options.value("--take-over");
+        let take_over = take_over.map(|text| TakeOver::parse(text, &service));
+        let take_over = take_over.transpose().map_err(|why| vec![why])?;
+        let variables = variables(&settings, take_over.as_ref())?;
+        let install = Install::from_options(&options, settings, take_over, variables);
+        install.map_err(|why| vec![why])
+    }
+
+    fn from_options(
+        options: &Options,
+        settings: Settings,
+        take_over: Option<TakeOver>,
+        variables: Vec<(&'static str, String)>,
+    ) -> Result<Install, String> {
+        let Some(app) = settings.target_ref.name().map(str::to_owned) else {
+            return Err("what is scaled has to be given by its name: a Role names it".to_owned());
+        };
+        if let Some(flag) = of_no_pod(&settings) {
+            return Err(format!(
+                "--{flag}: is for use outside a cluster; the proxy has its service account"
+            ));
+        }
+        if settings.admin_listen.is_none() {
+            return Err("--admin-listen: the kubelet's probes need that port".to_owned());
+        }
+        let service = settings.service.clone().unwrap_or_else(|| app.clone());
+        let name = match options.value("--name") {
+            Some(name) => name.to_owned(),
+            None => format!("{}-zpa", app.replace('.', "-")),
+        };
+        Ok(Install {
+            variables,
+            name: dns_label("--name", &name)?,
+            image: options
+                .value("--image")
+                .unwrap_or(OPTIONS[0].default)
+                .to_owned(),
+            replicas: number(options, "--replicas", 2, 1000)?,
+            service_port: number(options, "--service-port", 80, 65_535)?,
+            connections: settings.max_connections.unwrap_or(DEFAULT_CONNECTIONS),
+            network_policy: options.is_given("--network-policy").then(|| {
+                let from = options.value("--metrics-from");
+                from.unwrap_or("monitoring").to_owned()
+            }),
+            pod_monitor: options.is_given("--pod-monitor"),
+            tcp_route: options.value("--tcp-route").map(str::to_owned),
+            openshift: options.is_given("--openshift"),
+            app,
+            service,
+            take_over,
+            settings,
+        })
+    }
+
+    /// The name of the Service that clients connect to.
+    fn client_service(&self) -> &str {
+        match self.take_over {
+            Some(_) => &self.service,
+            None => &self.name,
+        }
+    }
+
+    /// The name of the Service whose pods are dialled.
+    fn dialled_service(&self) -> &str {
+        match &self.take_over {
+            Some(take_over) => &take_over.service,
+            None => &self.service,
+        }
+    }
+
+    /// How much memory the container may take, in MiB: the least power of two that has
+    /// room for all connections.
+    fn memory_limit(&self) -> u64 {
+        let has_room = |mib: &u64| connections_within(mib << 20) >= self.connections;
+        let mut limits = (6..32).map(|power| 1 << power);
+        limits.find(has_room).unwrap_or(1 << 32)
+    }
+
+    fn render(&self, args: &[OsString]) -> String {
+        let mut text = self.head(args);
+        for (comment, object) in self.objects() {
+            text += "---\n";
+            text += &document(comment, &object);
+        }
+        text
+    }
+
+    /// What this is, how to apply it, how to see that it works and how to remove it.
+    fn head(&self, args: &[OsString]) -> String {
+        let args: Vec<String> = args.iter().map(shell_word).collect();
+        let command = format!("zpa manifests {}", args.join(" "));
+        let namespace = self.settings.namespace.as_deref();
+        let in_namespace = namespace.map_or_else(String::new, |it| format!(" -n {it}"));
+        let (name, service) = (&self.name, self.client_service());
+        let mut text = format!(
+            "# {command}\n#\n\
+             # To apply:  {command} | kubectl apply -f -\n\
+             # To watch:  kubectl{in_namespace} port-forward deploy/{name} 8081\n\
+             #            and http://localhost:8081/status\n"
+        );
+        let _ = match &self.take_over {
+            None => writeln!(
+                text,
+                "# Clients connect to the Service {service} in place of {}.\n\
+                 # To remove: point the clients back, delete these objects, and scale {} up.",
+                self.service, self.settings.target_ref
+            ),
+            Some(take_over) => writeln!(
+                text,
+                "# Clients go on connecting to the Service {service}, which now leads to the\n\
+                 # proxy; {} leads to the app's pods.\n\
+                 # To remove: apply your own Service {service} again, delete these objects but\n\
+                 # that one, and scale {} up.",
+                take_over.service, self.settings.target_ref
+            ),
+        };
+        text
+    }
+
+    fn objects(&self) -> Vec<(&'static str, Map)> {
+        let mut all = vec![
+            ("", self.service_account()),
+            (rights::HEAD, self.role()),
+            ("", self.role_binding()),
+            ("", self.deployment()),
+            ("Where clients connect.", self.service()),
+            (
+                "Not all proxies at once when nodes are drained: each takes its connections with \
+                 it, and with none left nobody can wake the app.",
+                self.disruption_budget(),
+            ),
+        ];
+        all.extend(self.app_service().map(|it| (objects::APP_SERVICE, it)));
+        all.extend(self.policy().map(|it| (objects::POLICY, it)));
+        all.extend(self.monitor().map(|it| (objects::MONITOR, it)));
+        all.extend(self.route().map(|it| ("", it)));
+        all
+    }
+}
+
+/// For how many connections there is memory if nobody says: as in `manifests/base`.
+const DEFAULT_CONNECTIONS: usize = 10_000;
+
+impl TakeOver {
+    fn parse(text: &str, service: &str) -> Result<TakeOver, String> {
+        let why = || {
+            format!(
+                "--take-over: {text} is not the labels of the app's pods and their port; use \
+                 e.g. app={service}:5432"
+            )
+        };
+        let (selector, port) = text.rsplit_once(':').ok_or_else(why)?;
+        let labels = selector.split(',').map(|label| {
+            let (key, value) = label.split_once('=')?;
+            let is_given = !key.is_empty() && !value.is_empty();
+            is_given.then(|| (key.to_owned(), value.to_owned()))
+        });
+        let labels: Option<Vec<_>> = labels.collect();
+        match labels {
+            Some(labels) if !port.is_empty() => Ok(TakeOver {
+                labels,
+                port: port.to_owned(),
+                service: dns_label("--service", &format!("{service}-pods"))?,
+            }),
+            _ => Err(why()),
+        }
+    }
+}
+
+/// An argument as a shell takes it for that argument. A line break, which would end a
+/// comment, becomes a blank.
+fn shell_word(arg: &OsString) -> String {
+    let text = arg.to_string_lossy().replace(char::is_control, " ");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+".contains(c);
+    match text.chars().all(is_plain) && !text.is_empty() {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// Reads what is left of the arguments as settings; the environment is not read.
+fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
+    match settings::parse(args, |_| None) {
+        Ok(Invocation::Run(settings)) => Ok(*settings),
+        Ok(_) => Err(vec!["manifests takes settings alone".to_owned()]),
+        Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
+    }
+}
+
+/// The settings that differ from their defaults, and those that whoever reads the
+/// manifests is likely to change; by their flags, in the order of the table.
+fn variables(
+    settings: &Settings,
+    take_over: Option<&TakeOver>,
+) -> Result<Vec<(&'static str, String)>, Vec<String>> {
+    const ALWAYS: [&str; 9] = [
+        "deployment",
+        "scale-target",
+        "service",
+        "idle-ttl",
+        "hold-timeout",
+        "max-connections",
+        "drain-delay",
+        "drain-timeout",
+        "log",
+    ];
+    let defaults = parse(vec!["--deployment=my-app".into()])?;
+    let rows = settings::in_force(settings).zip(settings::in_force(&defaults));
+    let mut variables = Vec::new();
+    for ((flag, value), (_, default)) in rows {
+        let value = match (flag, value) {
+            ("service", value) => take_over.map(|it| it.service.clone()).or(value),
+            ("max-connections", None) => Some(DEFAULT_CONNECTIONS.to_string()),
+            (_, value) => value,
+        };
+        let is_wanted = ALWAYS.contains(&flag) || value != default;
+        // The objects are in the namespace, and the proxy is in theirs.
+        if let Some(value) = value.filter(|_| is_wanted && flag != "namespace") {
+            variables.push((flag, value));
+        }
+    }
+    Ok(variables)
+}
+
+/// The setting that says how the API server is reached, if that is not as in a pod.
+fn of_no_pod(settings: &Settings) -> Option<&'static str> {
+    if settings.kube != KubeconfigFlags::default() {
+        return Some("kubeconfig");
+    }
+    settings.api_server.is_some().then_some("api-server")
+}
+
+fn number(options: &Options, name: &str, default: i64, most: i64) -> Result<i64, String> {
+    let Some(text) = options.value(name) else {
+        return Ok(default);
+    };
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("{name}: {text} is not a number from 1 to {most}"))
+}
+
+/// `text`, if it can be the name of a Service.
+fn dns_label(option: &str, text: &str) -> Result<String, String> {
+    settings::dns_label(text).map_err(|why| format!("{option}: {text:?} {why}"))
+}
+
+impl Install {
+    /// The metadata of each object.
+    fn metadata(&self, name: &str) -> Map {
+        Map::new()
+            .set("name", name)
+            .set_if("namespace", self.settings.namespace.clone())
+            .set("labels", self.labels())
+    }
+
+    /// The labels of the proxy's pods. The second tells this app's proxy from others.
+    fn labels(&self) -> Map {
+        Map::new()
+            .set("app.kubernetes.io/instance", self.instance())
+            .set("app.kubernetes.io/name", "zero-pod-autoscaler")
+    }
+
+    /// A label's value has 63 characters at most.
+    fn instance(&self) -> String {
+        self.app.chars().take(63).collect()
+    }
+
+    /// The resource that is scaled: its group, and its plural.
+    fn resource(&self) -> (&str, &str) {
+        match &self.settings.target_ref {
+            TargetRef::Object { resource, .. } | TargetRef::Labels { resource, .. } => {
+                (&resource.group, &resource.plural)
+            }
+            TargetRef::ReplicaSetOwner { .. } => ("apps", "deployments"),
+        }
+    }
+}

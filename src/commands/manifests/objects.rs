@@ -1,0 +1,292 @@
+//! The proxy's Deployment, and the objects around it.
+
+use std::time::Duration;
+
+use super::{Install, TakeOver};
+use crate::commands::yaml::{Item, Map, Yaml};
+use crate::settings::{self, TABLE};
+
+/// The comment above the Service that the app's pods get.
+pub const APP_SERVICE: &str = "The app's pods, for the proxy: what the Service that it takes \
+                               over has led to.";
+
+/// The comment above the NetworkPolicy.
+pub const POLICY: &str = "Who may connect to the proxy: clients from anywhere, and to the admin \
+                          port only the namespace of Prometheus. The kubelet's probes are let \
+                          through all the same.";
+
+/// The comment above the PodMonitor.
+pub const MONITOR: &str = "Each pod is asked for itself: every proxy counts its own connections.";
+
+/// Below this port a process without privileges needs a sysctl to listen.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+impl Install {
+    pub(super) fn deployment(&self) -> Map {
+        let update = Map::new().set("maxSurge", 1).set("maxUnavailable", 0);
+        let strategy = Map::new()
+            .set("type", "RollingUpdate")
+            .set("rollingUpdate", update);
+        let template = Map::new()
+            .set("metadata", Map::new().set("labels", self.labels()))
+            .set("spec", self.pod());
+        let spec = Map::new()
+            .comment(
+                "Any number: they agree through the object that is scaled, and whichever is \
+                 left keeps the app awake, or wakes it.",
+            )
+            .set("replicas", self.replicas)
+            .set("selector", Map::new().set("matchLabels", self.labels()))
+            .set("strategy", strategy)
+            .set("template", template);
+        Map::new()
+            .set("apiVersion", "apps/v1")
+            .set("kind", "Deployment")
+            .set("metadata", self.metadata(&self.name))
+            .set("spec", spec)
+    }
+
+    fn pod(&self) -> Map {
+        let selector = Map::new().set("matchLabels", self.labels());
+        let spread = Map::new()
+            .set("maxSkew", 1)
+            .set("topologyKey", "kubernetes.io/hostname")
+            .set("whenUnsatisfiable", "ScheduleAnyway")
+            .set("labelSelector", selector);
+        Map::new()
+            .set("serviceAccountName", self.name.clone())
+            .comment("More than ZPA_DRAIN_DELAY and ZPA_DRAIN_TIMEOUT together.")
+            .set("terminationGracePeriodSeconds", self.grace_period())
+            .comment("Where there is more than one node, on more than one.")
+            .set("topologySpreadConstraints", vec![Item::new("", spread)])
+            .comment("The variables of every Service in the namespace are of no use here.")
+            .set("enableServiceLinks", false)
+            .set("securityContext", self.pod_security())
+            .set("containers", vec![Item::new("", self.container())])
+    }
+
+    /// Seconds: what the drain takes at most, and five.
+    fn grace_period(&self) -> i64 {
+        let drain = self.settings.drain_delay + self.settings.drain_timeout;
+        i64::try_from((drain + Duration::from_millis(5_999)).as_secs()).unwrap_or(i64::MAX)
+    }
+
+    fn pod_security(&self) -> Map {
+        let mut security = Map::new().set("runAsNonRoot", true);
+        if !self.openshift {
+            security = security
+                .set("runAsUser", 65_532)
+                .set("runAsGroup", 65_532)
+                .comment("The service account's token is readable by this group.")
+                .set("fsGroup", 65_532);
+        }
+        security = security.set("seccompProfile", Map::new().set("type", "RuntimeDefault"));
+        if self.settings.listen.port() < FIRST_UNPRIVILEGED_PORT {
+            let sysctl = Map::new()
+                .set("name", "net.ipv4.ip_unprivileged_port_start")
+                .set("value", "0");
+            security = security
+                .comment("A safe sysctl: without it only root may listen on a port below 1024.")
+                .set("sysctls", vec![Item::new("", sysctl)]);
+        }
+        security
+    }
+
+    fn container(&self) -> Map {
+        let dropped = Map::new().set("drop", ["ALL"]);
+        let security = Map::new()
+            .set("allowPrivilegeEscalation", false)
+            .set("readOnlyRootFilesystem", true)
+            .set("capabilities", dropped);
+        let readiness = Map::new()
+            .set("httpGet", probe("/readyz"))
+            .set("periodSeconds", 2)
+            .set("timeoutSeconds", 2);
+        let liveness = Map::new()
+            .set("httpGet", probe("/healthz"))
+            .set("periodSeconds", 10)
+            .set("timeoutSeconds", 5)
+            .set("failureThreshold", 6);
+        Map::new()
+            .set("name", "zpa")
+            .set("image", self.image.clone())
+            .comment(
+                "With the tag `latest` the default is Always, which fails for an image that was \
+                 loaded into the node.",
+            )
+            .set("imagePullPolicy", "IfNotPresent")
+            .comment("Every setting is a variable; `zpa --help` lists them.")
+            .set("env", self.environment())
+            .set("ports", self.ports())
+            .comment(
+                "Both on the admin port, which is none of the app's: a probe of the proxy port \
+                 is a client like any other. It would wake the app, and keep it awake for ever.",
+            )
+            .set("readinessProbe", readiness)
+            .comment(
+                "Alive while the event loop turns, whatever the API server does. Not in a hurry: \
+                 a restart ends all connections.",
+            )
+            .set("livenessProbe", liveness)
+            .set("securityContext", security)
+            .set("resources", self.resources())
+    }
+
+    fn environment(&self) -> Vec<Item> {
+        let rows = self.variables.iter().filter_map(|(flag, value)| {
+            let row = TABLE.iter().find(|row| row.flag == *flag)?;
+            let variable = Map::new()
+                .set("name", *row.variables.first()?)
+                .set("value", value.clone());
+            Some(Item::new(&comment_of(row), variable))
+        });
+        rows.collect()
+    }
+
+    fn ports(&self) -> Vec<Item> {
+        let port = |name: &str, number: u16| {
+            let port = Map::new()
+                .set("name", name)
+                .set("containerPort", i32::from(number));
+            Item::new("", port)
+        };
+        let admin = self
+            .settings
+            .admin_listen
+            .map(|at| port("admin", at.port()));
+        let proxy = port("proxy", self.settings.listen.port());
+        [Some(proxy), admin].into_iter().flatten().collect()
+    }
+
+    fn resources(&self) -> Map {
+        let requests = Map::new().set("cpu", "10m").set("memory", "16Mi");
+        let memory = format!("{}Mi", self.memory_limit());
+        Map::new()
+            .set("requests", requests)
+            .comment(
+                "For ZPA_MAX_CONNECTIONS: the kernel's sockets count too. No CPU limit: throttling \
+             would be latency for every client.",
+            )
+            .set("limits", Map::new().set("memory", memory))
+    }
+
+    pub(super) fn service(&self) -> Map {
+        let port = Map::new()
+            .set("name", "proxy")
+            .set("port", self.service_port)
+            .set("targetPort", "proxy");
+        let spec = Map::new()
+            .set("ports", vec![Item::new("", port)])
+            .set("selector", self.labels());
+        Map::new()
+            .set("apiVersion", "v1")
+            .set("kind", "Service")
+            .set("metadata", self.metadata(self.client_service()))
+            .set("spec", spec)
+    }
+
+    pub(super) fn disruption_budget(&self) -> Map {
+        let spec = Map::new()
+            .set("maxUnavailable", 1)
+            .set("selector", Map::new().set("matchLabels", self.labels()));
+        Map::new()
+            .set("apiVersion", "policy/v1")
+            .set("kind", "PodDisruptionBudget")
+            .set("metadata", self.metadata(&self.name))
+            .set("spec", spec)
+    }
+
+    /// The Service that the app's pods get, where the proxy takes over theirs.
+    pub(super) fn app_service(&self) -> Option<Map> {
+        let TakeOver {
+            labels,
+            port,
+            service,
+        } = self.take_over.as_ref()?;
+        let target: Yaml = match port.parse::<i32>() {
+            Ok(number) => number.into(),
+            Err(_) => port.as_str().into(),
+        };
+        let selector = labels.iter();
+        let selector = selector.fold(Map::new(), |map, (key, value)| map.set(key, value.as_str()));
+        let port = Map::new()
+            .set("port", self.service_port)
+            .set("targetPort", target);
+        let spec = Map::new()
+            .set("ports", vec![Item::new("", port)])
+            .set("selector", selector);
+        let object = Map::new()
+            .set("apiVersion", "v1")
+            .set("kind", "Service")
+            .set("metadata", self.metadata(service))
+            .set("spec", spec);
+        Some(object)
+    }
+
+    pub(super) fn policy(&self) -> Option<Map> {
+        let from = self.network_policy.as_deref()?;
+        let on = |port: &str| vec![Item::new("", Map::new().set("port", port))];
+        let names = Map::new().set("kubernetes.io/metadata.name", from);
+        let namespace = Map::new().set("namespaceSelector", Map::new().set("matchLabels", names));
+        let admin = Map::new()
+            .set("ports", on("admin"))
+            .set("from", vec![Item::new("", namespace)]);
+        let ingress = vec![
+            Item::new("", Map::new().set("ports", on("proxy"))),
+            Item::new("", admin),
+        ];
+        let spec = Map::new()
+            .set("podSelector", Map::new().set("matchLabels", self.labels()))
+            .set("policyTypes", ["Ingress"])
+            .set("ingress", ingress);
+        let object = Map::new()
+            .set("apiVersion", "networking.k8s.io/v1")
+            .set("kind", "NetworkPolicy")
+            .set("metadata", self.metadata(&self.name))
+            .set("spec", spec);
+        Some(object)
+    }
+
+    pub(super) fn monitor(&self) -> Option<Map> {
+        let spec = Map::new()
+            .set("selector", Map::new().set("matchLabels", self.labels()))
+            .comment("Which app: becomes the label app_kubernetes_io_instance of every series.")
+            .set("podTargetLabels", ["app.kubernetes.io/instance"])
+            .set(
+                "podMetricsEndpoints",
+                vec![Item::new("", Map::new().set("port", "admin"))],
+            );
+        let object = Map::new()
+            .set("apiVersion", "monitoring.coreos.com/v1")
+            .set("kind", "PodMonitor")
+            .set("metadata", self.metadata(&self.name))
+            .set("spec", spec);
+        self.pod_monitor.then_some(object)
+    }
+
+    pub(super) fn route(&self) -> Option<Map> {
+        let gateway = Map::new().set("name", self.tcp_route.as_deref()?);
+        let backend = Map::new()
+            .set("name", self.client_service())
+            .set("port", self.service_port);
+        let rule = Map::new().set("backendRefs", vec![Item::new("", backend)]);
+        let spec = Map::new()
+            .set("parentRefs", vec![Item::new("", gateway)])
+            .set("rules", vec![Item::new("", rule)]);
+        let object = Map::new()
+            .set("apiVersion", "gateway.networking.k8s.io/v1alpha2")
+            .set("kind", "TCPRoute")
+            .set("metadata", self.metadata(&self.name))
+            .set("spec", spec);
+        Some(object)
+    }
+}
+
+fn probe(path: &str) -> Map {
+    Map::new().set("path", path).set("port", "admin")
+}
+
+/// What a setting is for, from the table.
+fn comment_of(row: &settings::Setting) -> String {
+    format!("{}.", row.help.trim_end_matches('.'))
+}

@@ -1,0 +1,298 @@
+//! `zpa manifests` prints what the base and the overlay of the example come to, and
+//! what its options say; kubectl reads it. The tests of all manifests are for these
+//! too.
+
+use std::ffi::OsString;
+
+use serde_json::{Value, json};
+use zpa::commands::{self, Output};
+use zpa::settings::{self, Invocation};
+
+use crate::{OVERLAY, find, read, rendered, text};
+
+/// The command, where the others have their directory.
+pub const COMMAND: &str = "zpa manifests";
+
+fn run(args: &[&str]) -> Output {
+    let args: Vec<OsString> = [&["manifests"], args]
+        .concat()
+        .iter()
+        .map(OsString::from)
+        .collect();
+    commands::run(&args).expect("it is a command")
+}
+
+fn yaml(args: &[&str]) -> String {
+    match run(args) {
+        Output::Text(yaml) => yaml,
+        Output::Errors(errors) => panic!("{args:?}: {errors:?}"),
+    }
+}
+
+/// What is printed, as kubectl reads it; none without kubectl.
+pub fn objects(args: &[&str]) -> Option<Vec<Value>> {
+    read(yaml(args).as_bytes())
+}
+
+/// The objects in one order, with the variables of the proxy's container replaced by
+/// what they come to: 5m and 5m0s are the same.
+fn comparable(mut objects: Vec<Value>) -> Vec<Value> {
+    for object in &mut objects {
+        let Some(env) = object.pointer_mut("/spec/template/spec/containers/0/env") else {
+            continue;
+        };
+        let value = |name: &str| {
+            let mut variables = env.as_array()?.iter();
+            let variable = variables.find(|it| it["name"] == name)?;
+            Some(OsString::from(text(&variable["value"])))
+        };
+        let Ok(Invocation::Run(settings)) = settings::parse([], value) else {
+            panic!("{env}");
+        };
+        *env = json!(settings::in_force(&settings).collect::<Vec<_>>());
+    }
+    objects.sort_by_key(|it| [&it["kind"], &it["metadata"]["name"]].map(Value::to_string));
+    objects
+}
+
+#[test]
+fn it_prints_what_the_base_with_the_overlay_of_the_example_comes_to() {
+    let Some(written) = rendered(OVERLAY) else {
+        return;
+    };
+    let generated = objects(&["--deployment=my-app", "--idle-ttl=30s"]).unwrap();
+    let (generated, written) = (comparable(generated), comparable(written));
+    for (generated, written) in generated.iter().zip(&written) {
+        assert_eq!(generated, written);
+    }
+    assert_eq!(generated.len(), written.len());
+}
+
+#[test]
+fn every_setting_that_is_given_is_a_variable_of_the_container() {
+    let args = [
+        "--deployment=postgres",
+        "--service=db",
+        "--port=sql",
+        "--idle-ttl=20m",
+        "--wake-replicas=previous",
+        "--abort-on-close",
+        "--namespace=shop",
+        "--connect-timeout=3s",
+    ];
+    let Some(objects) = objects(&args) else {
+        return;
+    };
+    for object in &objects {
+        assert_eq!(
+            object["metadata"]["namespace"], "shop",
+            "{}",
+            object["kind"]
+        );
+    }
+    let deployment = find(&objects, "Deployment", "postgres-zpa");
+    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    let env: Vec<String> = env
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| format!("{}={}", text(&it["name"]), text(&it["value"])))
+        .collect();
+    assert_eq!(
+        env,
+        [
+            "ZPA_DEPLOYMENT=postgres",
+            "ZPA_SERVICE=db",
+            "ZPA_PORT=sql",
+            "ZPA_IDLE_TTL=20m0s",
+            "ZPA_HOLD_TIMEOUT=5m0s",
+            "ZPA_ABORT_ON_CLOSE=true",
+            "ZPA_CONNECT_TIMEOUT=3s",
+            "ZPA_WAKE_REPLICAS=previous",
+            "ZPA_MAX_CONNECTIONS=10000",
+            "ZPA_DRAIN_DELAY=5s",
+            "ZPA_DRAIN_TIMEOUT=20s",
+            "ZPA_LOG=info",
+        ]
+    );
+    let rules = &find(&objects, "Role", "postgres-zpa")["rules"];
+    assert_eq!(rules[2]["resourceNames"], json!(["db"]));
+}
+
+#[test]
+fn the_options_add_what_they_say() {
+    let args = [
+        "--deployment=my-app",
+        "--image=registry.example.com/zpa:1",
+        "--replicas=3",
+        "--service-port=5432",
+        "--network-policy",
+        "--metrics-from=prometheus",
+        "--pod-monitor",
+        "--tcp-route=edge",
+        "--openshift",
+        "--listen=:80",
+        "--max-connections=1000",
+        "--drain-timeout=1m",
+    ];
+    let Some(objects) = objects(&args) else {
+        return;
+    };
+    let deployment = &find(&objects, "Deployment", "my-app-zpa")["spec"];
+    let pod = &deployment["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(deployment["replicas"], 3);
+    assert_eq!(container["image"], "registry.example.com/zpa:1");
+    assert_eq!(container["resources"]["limits"]["memory"], "64Mi");
+    assert_eq!(pod["terminationGracePeriodSeconds"], 70);
+    assert_eq!(
+        pod["securityContext"],
+        json!({
+            "runAsNonRoot": true,
+            "seccompProfile": { "type": "RuntimeDefault" },
+            "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }],
+        })
+    );
+    let service = find(&objects, "Service", "my-app-zpa");
+    assert_eq!(service["spec"]["ports"][0]["port"], 5432);
+    let policy = &find(&objects, "NetworkPolicy", "my-app-zpa")["spec"];
+    let from = &policy["ingress"][1]["from"][0]["namespaceSelector"]["matchLabels"];
+    assert_eq!(
+        *from,
+        json!({ "kubernetes.io/metadata.name": "prometheus" })
+    );
+    let monitor = &find(&objects, "PodMonitor", "my-app-zpa")["spec"];
+    assert_eq!(monitor["selector"], deployment["selector"]);
+    let route = &find(&objects, "TCPRoute", "my-app-zpa")["spec"];
+    assert_eq!(route["parentRefs"], json!([{ "name": "edge" }]));
+    let backend = json!([{ "name": "my-app-zpa", "port": 5432 }]);
+    assert_eq!(route["rules"], json!([{ "backendRefs": backend }]));
+}
+
+#[test]
+fn whoever_takes_over_leaves_clients_as_they_are_and_dials_a_service_of_the_pods() {
+    let args = [
+        "--deployment=my-app",
+        "--take-over=app=my-app,tier=web:http",
+        "--service-port=5432",
+    ];
+    let Some(objects) = objects(&args) else {
+        return;
+    };
+    let clients = &find(&objects, "Service", "my-app")["spec"];
+    let proxy = find(&objects, "Deployment", "my-app-zpa");
+    assert_eq!(
+        clients["selector"],
+        proxy["spec"]["selector"]["matchLabels"]
+    );
+    let pods = &find(&objects, "Service", "my-app-pods")["spec"];
+    assert_eq!(
+        *pods,
+        json!({
+            "ports": [{ "port": 5432, "targetPort": "http" }],
+            "selector": { "app": "my-app", "tier": "web" },
+        })
+    );
+    let env = &proxy["spec"]["template"]["spec"]["containers"][0]["env"];
+    let dialled = json!({ "name": "ZPA_SERVICE", "value": "my-app-pods" });
+    assert!(env.as_array().unwrap().contains(&dialled), "{env}");
+    let rules = &find(&objects, "Role", "my-app-zpa")["rules"];
+    assert_eq!(rules[2]["resourceNames"], json!(["my-app-pods"]));
+    let head = yaml(&args);
+    assert!(
+        head.contains("apply your own Service my-app again"),
+        "{head}"
+    );
+}
+
+#[test]
+fn other_kinds_get_the_rights_that_their_leases_take() {
+    let rules = |args: &[&str]| {
+        let objects = objects(args)?;
+        let rules = find(&objects, "Role", "db-zpa")["rules"]
+            .as_array()?
+            .clone();
+        let of_target = rules
+            .into_iter()
+            .filter(|rule| rule["resourceNames"] == json!(["db"]));
+        let short = of_target.map(|rule| {
+            let part = |name: &str| rule[name].as_array().unwrap().clone();
+            let names = |name: &str| {
+                let names = part(name).into_iter().map(|it| text(&it).to_owned());
+                names.collect::<Vec<_>>().join(",")
+            };
+            format!(
+                "{} {} {}",
+                names("apiGroups"),
+                names("resources"),
+                names("verbs")
+            )
+        });
+        Some(short.collect::<Vec<_>>())
+    };
+    let stateful = ["--scale-target=statefulsets.apps/db", "--service=app"];
+    let Some(several) = rules(&stateful) else {
+        return;
+    };
+    assert_eq!(
+        several,
+        [
+            "apps statefulsets get",
+            "apps statefulsets/scale patch",
+            "apps statefulsets patch",
+        ]
+    );
+    let single = rules(&[&stateful[..], &["--single-proxy"]].concat()).unwrap();
+    assert_eq!(
+        single,
+        ["apps statefulsets get", "apps statefulsets/scale patch"]
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line_each() {
+    for (args, expected) in [
+        (&[][..], "--deployment (ZPA_DEPLOYMENT): is not set"),
+        (&["--deployment=a", "--idle-ttl=soon"], "not a duration"),
+        (
+            &["--deployment=a", "--replicas=0"],
+            "--replicas: 0 is not a number from 1 to 1000",
+        ),
+        (&["--deployment=a", "--name=A"], "--name: \"A\""),
+        (
+            &["--deployment=a", "--take-over=5432"],
+            "--take-over: 5432 is not the labels",
+        ),
+        (
+            &["--deployment=a", "--admin-listen=off"],
+            "--admin-listen: the kubelet's probes",
+        ),
+        (
+            &["--deployment=a", "--token=secret"],
+            "is for use outside a cluster",
+        ),
+        (&["--selector=app=a"], "has to be given by its name"),
+    ] {
+        let Output::Errors(errors) = run(args) else {
+            panic!("{args:?} is taken");
+        };
+        let text = errors.join("\n");
+        assert!(text.contains(expected), "{args:?}: {text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+#[test]
+fn the_head_is_a_comment_and_a_command_whatever_the_arguments_are() {
+    let yaml = yaml(&[
+        "--deployment=a",
+        "--log",
+        "warn,zpa=debug",
+        "--image=x y'z\n- kind: Pod",
+    ]);
+    let head: Vec<&str> = yaml.lines().take_while(|line| *line != "---").collect();
+    assert!(head.iter().all(|line| line.starts_with('#')), "{head:?}");
+    let command =
+        r"zpa manifests --deployment=a --log warn,zpa=debug '--image=x y'\''z - kind: Pod'";
+    assert_eq!(head[0], format!("# {command}"));
+}
