@@ -18,6 +18,16 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 /// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
 
+/// How often the Deployment is read while a watch shows its changes at once: the
+/// connection is kept for a minute without use, here as at the API server, and a read
+/// shows what a watch on a dead connection does not.
+pub const POLL_WATCHED: Duration = Duration::from_secs(30);
+
+/// How many times in a TTL it is read all the same: twice as often as
+/// [`LONGEST_GAP`](super::seen::LONGEST_GAP) requires, so that one slow reply does not
+/// make a sleep later.
+const POLLS_PER_TTL_WATCHED: u32 = 4;
+
 /// The longest pause between two attempts at what is refused, while nobody waits.
 /// Permissions come back when an API server has started, or with an operator; until
 /// then a proxy may be unready.
@@ -68,8 +78,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How often the Deployment is read when nothing happens.
+    /// How often the Deployment is read when nothing happens and no watch shows it.
     pub(super) fn poll(&self) -> Duration {
         POLL.min(self.idle_ttl / POLLS_PER_TTL)
+    }
+
+    /// How often it is read when nothing happens and a watch shows it.
+    pub(super) fn poll_watched(&self) -> Duration {
+        POLL_WATCHED.min(self.idle_ttl / POLLS_PER_TTL_WATCHED)
     }
 }

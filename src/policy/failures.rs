@@ -46,6 +46,7 @@ impl Policy {
         if *failure == Outcome::NotFound {
             // Whatever comes next under that name is another app.
             self.seen = None;
+            self.observed = None;
             self.generation = None;
             self.is_missing = true;
         }

@@ -85,10 +85,11 @@
 //! - [`lease`]: whether other proxies leave the app awake for this one;
 //! - `permission`: when a refusal makes a permission a missing one;
 //! - `requests`: when the API server is asked, and what;
-//! - `replies` and `failures`: what follows from how a request ended.
+//! - `replies` and `failures`: what follows from how a request ended;
+//! - `observations`: what follows from what a watch of the object shows.
 //!
 //! [`Policy`] itself, here, moves on with counts, addresses and time. The last
-//! three are parts of it; the others know nothing of it, nor of one another, but
+//! four are parts of it; the others know nothing of it, nor of one another, but
 //! for the types in `config` and `permission`.
 //!
 //! `model` explores the transition function itself, with every order of requests,
@@ -98,6 +99,7 @@ mod command;
 mod config;
 mod failures;
 pub mod lease;
+mod observations;
 mod permission;
 mod phase;
 mod replies;
@@ -108,7 +110,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::command::{Change, Command};
-pub use self::config::{Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING};
+pub use self::config::{
+    Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING, POLL_WATCHED,
+};
 use self::lease::Lease;
 use self::permission::PermissionState;
 pub use self::phase::Phase;
@@ -116,7 +120,7 @@ use self::requests::InFlight;
 use self::seen::{LongestLease, Seen};
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, Outcome, Request};
+use crate::cluster::{LeaseStore, Observation, Outcome, Request};
 
 /// After how many set-backs in a row the operator is told.
 const SET_BACKS_REPORTED: u32 = 2;
@@ -181,6 +185,10 @@ pub struct Policy {
     leases_reported: (Option<LeaseStore>, bool),
     /// Whether the operator knows that another proxy has another TTL.
     other_ttl_reported: bool,
+    /// Whether a watch shows the changes of the Deployment.
+    watching: bool,
+    /// The newest that it has shown while a request was out.
+    observed: Option<Observation>,
     in_flight: Option<InFlight>,
     next_id: u64,
     /// When the next request is due.
@@ -218,6 +226,8 @@ impl Policy {
             scale_reported: false,
             leases_reported: (Some(config.lease_store), true),
             other_ttl_reported: false,
+            watching: false,
+            observed: None,
             in_flight: None,
             next_id: 0,
             due: now,
@@ -371,6 +381,7 @@ impl Policy {
             Outcome::Scale(scale) => self.learn(&answered, scale, now),
             failure => self.fail(&answered.request, &failure, now),
         }
+        self.take_in_observed(now);
         self.settle(now);
     }
 
@@ -378,7 +389,9 @@ impl Policy {
 
     /// Moves on from phases that have been overtaken, then asks what is due.
     fn settle(&mut self, now: Time) {
-        self.give_up_what_is_overdue(now);
+        if self.give_up_what_is_overdue(now) {
+            self.take_in_observed(now);
+        }
         while let Some(next) = self.next_phase(now) {
             self.phase = next;
         }

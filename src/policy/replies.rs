@@ -19,35 +19,51 @@ impl Policy {
             ..
         } = answered;
         self.record_permission(asked);
-        self.is_missing = false;
-        self.learn_lease(asked, &scale, now);
-        self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
-        if self.update_generation(asked, &scale) {
-            self.handle_missed_sleep(now);
-        }
+        let before = self.learn_lease(Some(asked), &scale, now);
+        let is_ours = is_guarded_renewal(asked);
+        self.seen = Some(Seen::after(before, &scale, is_ours, &self.config, now));
+        self.learn_the_rest(Some(asked), &scale, now);
         let settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
         if settled || matches!(asked, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
-            self.lease.void();
-            self.learn_zero(asked, scale.version, now);
+            self.due = self.next_poll(now);
+            self.learn_zero(Some(asked), scale.version, now);
         } else {
             match asked {
                 Request::RenewLease(_) => self.lease.granted(*sent),
                 _ => self.lease.server_is_back(now),
             }
-            self.learn_replicas(asked, scale, now);
+            self.due = self.next_poll(now);
+            self.learn_replicas(Some(asked), scale, now);
         }
     }
 
-    /// What the reply shows of leases, and since when nothing has shown any use.
-    fn learn_lease(&mut self, asked: &Request, scale: &Scale, now: Time) {
+    /// What the Deployment shows beside its replicas and its lease, by the reply to
+    /// `asked` or by an event of a watch.
+    pub(super) fn learn_the_rest(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
+        self.is_missing = false;
+        self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
+        if self.update_generation(asked, scale) {
+            self.handle_missed_sleep(now);
+        }
+    }
+
+    /// What the reply to `asked`, or an event, shows of leases. Returns what was seen
+    /// before.
+    pub(super) fn learn_lease(
+        &mut self,
+        asked: Option<&Request>,
+        scale: &Scale,
+        now: Time,
+    ) -> Option<Seen> {
         let before = self.seen.take();
         let token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
         self.announced &= !is_renewed;
-        if is_renewed && scale.replicas > 0 && before.is_some() && !is_guarded_renewal(asked) {
+        let is_ours = asked.is_some_and(is_guarded_renewal);
+        if is_renewed && scale.replicas > 0 && before.is_some() && !is_ours {
             self.reset_set_backs();
         }
         if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {
@@ -60,17 +76,16 @@ impl Policy {
         if scale.lease_token.is_some() {
             self.others_until = scale.others_lease.map(|left| now + left);
         }
-        let is_ours = is_guarded_renewal(asked);
-        self.seen = Some(Seen::after(before, scale, is_ours, &self.config, now));
+        before
     }
 
     /// Whether the scale may have gone to zero and back since it was seen last:
     /// that takes two writes of the spec.
-    fn update_generation(&mut self, asked: &Request, scale: &Scale) -> bool {
+    fn update_generation(&mut self, asked: Option<&Request>, scale: &Scale) -> bool {
         let ours = u64::from(match asked {
-            Request::Read | Request::ReadScale => false,
-            Request::WriteScale { .. } => true,
-            Request::RenewLease(renewal) => {
+            None | Some(Request::Read | Request::ReadScale) => false,
+            Some(Request::WriteScale { .. }) => true,
+            Some(Request::RenewLease(renewal)) => {
                 self.config.annotation_moves_generation && renewal.store == LeaseStore::Annotation
             }
         });
@@ -93,15 +108,25 @@ impl Policy {
         }
     }
 
-    fn learn_zero(&mut self, asked: &Request, version: ResourceVersion, now: Time) {
+    /// The scale is zero, by the reply to `asked` or by an event.
+    pub(super) fn learn_zero(
+        &mut self,
+        asked: Option<&Request>,
+        version: ResourceVersion,
+        now: Time,
+    ) {
+        self.lease.void();
         self.notice_set_back();
-        self.due = now + self.config.poll();
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
-                // A wake that is answered with zero was undone by somebody.
-                let undone = matches!(asked, Request::WriteScale { .. });
-                self.due = if undone { now + POLL_STARTING } else { now };
+                match asked {
+                    // The pause after a failure goes on.
+                    None => {}
+                    // A wake that is answered with zero was undone by somebody.
+                    Some(Request::WriteScale { .. }) => self.due = now + POLL_STARTING,
+                    Some(_) => self.due = now,
+                }
                 self.phase = Phase::Waking {
                     since,
                     version: Some(version),
@@ -135,32 +160,45 @@ impl Policy {
         }
     }
 
-    fn learn_replicas(&mut self, asked: &Request, scale: Scale, now: Time) {
+    /// The scale is above zero, by the reply to `asked` or by an event.
+    pub(super) fn learn_replicas(&mut self, asked: Option<&Request>, scale: Scale, now: Time) {
         let replicas = scale.replicas;
-        self.due = now + self.config.poll();
         self.commands.push_back(Command::ReleasePods);
         match self.phase {
             Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
             Phase::Awake => {}
-            Phase::Starting { .. } => self.due = now + self.config.poll().min(POLL_STARTING),
-            Phase::ConfirmingIdle | Phase::ScalingDown => self.decide_sleep(asked, scale, now),
+            Phase::Starting { .. } => self.poll_while_starting(asked, now),
+            // A sleep follows from replies alone.
+            Phase::ConfirmingIdle | Phase::ScalingDown => {
+                if let Some(asked) = asked {
+                    self.decide_sleep(asked, scale, now);
+                }
+            }
             Phase::Asleep { .. } => {
                 self.is_set_back = true;
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
-                self.due = now + self.config.poll().min(POLL_STARTING);
-                let ours = matches!(asked, Request::WriteScale { .. });
+                self.poll_while_starting(asked, now);
+                let ours = matches!(asked, Some(Request::WriteScale { .. }));
                 if ours {
-                    self.report(Change::ScaledUp { replicas })
+                    self.report(Change::ScaledUp { replicas });
                 } else {
-                    self.report_found(true, replicas)
+                    self.report_found(true, replicas);
                 }
                 self.phase = Phase::Starting { since };
             }
         }
         self.scale_reported = true;
+    }
+
+    fn poll_while_starting(&mut self, asked: Option<&Request>, now: Time) {
+        let poll = now + self.config.poll().min(POLL_STARTING);
+        self.due = match asked {
+            Some(_) => poll,
+            None => self.due.min(poll),
+        };
     }
 
     /// Reports a scale that is not this proxy's doing: the first one it sees, or

@@ -9,6 +9,7 @@ use super::Policy;
 use super::command::Command;
 use super::config::LONGEST_PAUSE_WAITING;
 use super::phase::Phase;
+use super::seen::POLLS_AFTER_FAILURE;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 
@@ -92,15 +93,32 @@ impl Policy {
         (self.connections.waiting > 0).then_some(asked.sent + LONGEST_PAUSE_WAITING)
     }
 
-    pub(super) fn give_up_what_is_overdue(&mut self, now: Time) {
+    /// Gives up the request that is out if it keeps somebody waiting for too long;
+    /// whether it did.
+    pub(super) fn give_up_what_is_overdue(&mut self, now: Time) -> bool {
         if self.gives_up_at().is_none_or(|at| now < at) {
-            return;
+            return false;
         }
-        if let Some(asked) = self.in_flight.take() {
-            let unknown = Outcome::Unknown { retry_after: None };
-            self.fail(&asked.request, &unknown, now);
-            // Whoever waits has waited for as long as for the longest pause already.
-            self.due = self.due.min(now);
+        let Some(asked) = self.in_flight.take() else {
+            return false;
+        };
+        let unknown = Outcome::Unknown { retry_after: None };
+        self.fail(&asked.request, &unknown, now);
+        // Whoever waits has waited for as long as for the longest pause already.
+        self.due = self.due.min(now);
+        true
+    }
+
+    /// When the Deployment is read next if nothing happens. Close to a sleep it is read
+    /// as often as without a watch: whether the API server was out of reach of all
+    /// counts most then ([`super::seen`]).
+    pub(super) fn next_poll(&self, now: Time) -> Time {
+        let (poll, watched) = (self.config.poll(), self.config.poll_watched());
+        if !self.watching {
+            return now + poll;
         }
+        let sleeps_at = self.sleeps_at().filter(|_| self.is_up());
+        let closer = sleeps_at.map(|at| (at - poll * POLLS_AFTER_FAILURE).max(now + poll));
+        (now + watched).min(closer.unwrap_or(now + watched))
     }
 }

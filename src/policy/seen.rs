@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use crate::clock::Time;
-use crate::cluster::{LeaseToken, Scale};
+use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 
 /// Which part of a TTL may lie between two answers of the API server. If the API
 /// server was out of reach for longer, it may have been so for all, and the leases
@@ -21,7 +21,7 @@ pub(super) const LONGEST_GAP: u32 = 2;
 /// a lease that ran out meanwhile: that proxy, which asks at least every
 /// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), must have the time
 /// to renew it.
-const POLLS_AFTER_FAILURE: u32 = 2;
+pub(super) const POLLS_AFTER_FAILURE: u32 = 2;
 
 /// For how many times its own length the longest lease is respected after it was
 /// last renewed: a renewal may be hidden by those of a proxy with a shorter TTL.
@@ -31,20 +31,24 @@ const LEASES_REMEMBERED: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
     pub(super) replicas: u32,
+    /// The version that has shown it last.
+    pub(super) version: ResourceVersion,
     pub(super) lease_token: Option<LeaseToken>,
-    /// When the answer came that showed it first. What it showed is older, so
-    /// counting from here can only make a sleep come later.
+    /// When the answer or the event came that showed it first. What it showed is
+    /// older, so counting from here can only make a sleep come later.
     pub(super) since: Time,
-    /// When the answer came that showed it last.
+    /// When the answer came that showed it last. An event of a watch moves it only
+    /// together with `since`: it may have been on its way for long, and a bookmark comes
+    /// though etcd, and with it every renewal, is out of reach.
     pub(super) last: Time,
     /// Whether a request has failed since then.
     pub(super) interrupted: bool,
 }
 
 impl Seen {
-    /// What the Deployment looks like now, and since when. `is_ours` says that the
-    /// reply is to a guarded renewal of our own, which no other renewal can have come
-    /// before.
+    /// What the Deployment looks like by an answer, and since when. `is_ours` says that
+    /// the reply is to a guarded renewal of our own, which no other renewal can have
+    /// come before.
     ///
     /// A number of replicas that changes is a sign of use only if it was or becomes
     /// zero: an HPA takes its steps by the load of the pods, connections or not. A reply
@@ -61,10 +65,7 @@ impl Seen {
     ) -> Seen {
         let longest_gap = config.idle_ttl / LONGEST_GAP;
         let unchanged = before.as_ref().filter(|seen| {
-            let token = &scale.lease_token;
-            let same = token.is_none() || is_ours || config.single || seen.lease_token == *token;
-            let still_up = (seen.replicas > 0) == (scale.replicas > 0);
-            same && still_up && now.since(seen.last) <= longest_gap
+            seen.is_unused(scale, is_ours, config) && now.since(seen.last) <= longest_gap
         });
         let earliest = now + config.poll() * POLLS_AFTER_FAILURE - config.idle_ttl;
         let since = unchanged.map_or(now, |seen| {
@@ -74,14 +75,53 @@ impl Seen {
                 seen.since
             }
         });
+        Seen {
+            since,
+            ..Seen::first(before, scale, now)
+        }
+    }
+
+    /// What it looks like by an event of a watch, and since when: the same, but that no
+    /// event proves that the API server is within reach.
+    pub(super) fn after_event(
+        before: Option<Seen>,
+        scale: &Scale,
+        config: &Config,
+        now: Time,
+    ) -> Seen {
+        let unchanged = before
+            .as_ref()
+            .filter(|seen| seen.is_unused(scale, false, config));
+        let (since, last, interrupted) = match unchanged {
+            Some(seen) => (seen.since, seen.last, seen.interrupted),
+            None => (now, now, false),
+        };
+        Seen {
+            since,
+            last,
+            interrupted,
+            ..Seen::first(before, scale, now)
+        }
+    }
+
+    /// Seen now, and never like this before.
+    fn first(before: Option<Seen>, scale: &Scale, now: Time) -> Seen {
         let lease_token = scale.lease_token.clone();
         Seen {
             replicas: scale.replicas,
+            version: scale.version.clone(),
             lease_token: lease_token.or(before.and_then(|seen| seen.lease_token)),
-            since,
+            since: now,
             last: now,
             interrupted: false,
         }
+    }
+
+    /// Whether `scale` shows no sign of use since then.
+    fn is_unused(&self, scale: &Scale, is_ours: bool, config: &Config) -> bool {
+        let token = &scale.lease_token;
+        let same = token.is_none() || is_ours || config.single || self.lease_token == *token;
+        same && (self.replicas > 0) == (scale.replicas > 0)
     }
 }
 

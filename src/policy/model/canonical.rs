@@ -22,7 +22,7 @@ use super::super::{InFlight, Phase, Policy, Seen};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseToken, Request, ResourceVersion};
+use crate::cluster::{LeaseToken, Observation, Request, ResourceVersion, Scale};
 
 /// The idle TTL.
 pub const TTL: Duration = Duration::from_secs(10);
@@ -64,6 +64,8 @@ pub fn age(policy: &mut Policy) {
         scale_reported: _,
         leases_reported: _,
         other_ttl_reported: _,
+        watching: _,
+        observed: _,
         in_flight,
         next_id: _,
         due,
@@ -140,6 +142,7 @@ pub fn normalise(policy: &mut Policy) {
     forget_what_is_for_the_log(policy);
     forget_names(policy);
     unify_idleness(policy);
+    forget_the_seen_version(policy);
     normalise_permission(&mut policy.reads);
     normalise_permission(&mut policy.scale_writes);
     policy.due = match asked(policy) {
@@ -183,6 +186,13 @@ pub fn forget_names(policy: &mut Policy) {
     if let Some(InFlight { id, request, .. }) = &mut policy.in_flight {
         *id = 0;
         forget_nonce(request);
+    }
+}
+
+/// Without a watch, the version that was seen last is compared with no other.
+fn forget_the_seen_version(policy: &mut Policy) {
+    if let Some(seen) = policy.seen.as_mut().filter(|_| !policy.watching) {
+        STALE.clone_into(&mut seen.version.0);
     }
 }
 
@@ -329,9 +339,34 @@ pub fn guard(request: &mut Request) -> Option<&mut ResourceVersion> {
     }
 }
 
+/// What a policy has seen last, and what it was shown and has not taken in.
+pub fn shown(policy: &mut Policy) -> (Option<&mut Seen>, Option<&mut Scale>) {
+    let observed = match &mut policy.observed {
+        Some(Observation::Scale(scale)) => Some(scale),
+        Some(Observation::Changed) | None => None,
+    };
+    (policy.seen.as_mut(), observed)
+}
+
 /// The token that a policy has seen last.
 pub fn seen_token(policy: &mut Policy) -> Option<&mut LeaseToken> {
     policy.seen.as_mut()?.lease_token.as_mut()
+}
+
+/// Gives versions that are compared their canonical names, which keep their order.
+pub fn rank_versions<'a>(
+    versions: impl Iterator<Item = &'a mut ResourceVersion>,
+    current: &ResourceVersion,
+) {
+    let versions: Vec<_> = versions.collect();
+    let mut stale: Vec<String> = versions.iter().map(|version| version.0.clone()).collect();
+    stale.retain(|version| *version != current.0);
+    stale.sort_unstable();
+    stale.dedup();
+    for version in versions {
+        let rank = stale.iter().position(|stale| *stale == version.0);
+        version.0 = rank.map_or(CURRENT.to_owned(), |rank| (rank + 1).to_string());
+    }
 }
 
 /// Gives a version its canonical name.

@@ -6,18 +6,20 @@ use crate::cluster::{LeaseToken, Outcome, Renewal, Request, ResourceVersion, Sca
 /// How many replicas a wake asks for.
 pub const WAKE_REPLICAS: u32 = 1;
 
-/// The name of the Deployment's version in a canonical state.
-pub const CURRENT: &str = "current";
+/// The name of the Deployment's version, and of its token, in a canonical state.
+/// Versions are numbers, since they are compared; of tokens any text would do.
+pub const CURRENT: &str = "8";
 
-/// The name of every version that the Deployment has left behind.
-pub const STALE: &str = "stale";
+/// The name of a version that the Deployment has left behind, where only that counts.
+/// Where the order of such versions counts, they are called `1`, `2`, and so on.
+pub const STALE: &str = "1";
 
 /// The name of a token that a proxy has seen and that is not the current one.
 pub const SEEN: &str = "seen";
 
 /// The name of whatever the last action has written, until the state is
 /// brought into its canonical form.
-const FRESH: &str = "fresh";
+const FRESH: &str = "9";
 
 /// The protocol as it is, or with one of its rules taken away. The rules are
 /// broken by the server and by the network: the policy is always the real one.
@@ -137,6 +139,14 @@ impl Deployment {
             lease_token,
             ..Scale::of(self.replicas, &self.version.0)
         })
+    }
+
+    /// What a watch shows of it as it is now.
+    pub fn event(&self) -> Scale {
+        Scale {
+            lease_token: Some(self.token.clone()),
+            ..Scale::of(self.replicas, &self.version.0)
+        }
     }
 
     /// Gives what was written last the name that it has in canonical states.

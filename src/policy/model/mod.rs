@@ -22,6 +22,9 @@
 //!   its way; it is stopped (SIGSTOP) and goes on at any later time, while others
 //!   go on and its request may be carried out;
 //! - others write to the Deployment, which moves its version;
+//! - where proxies have a watch, it shows each of them the Deployment as it was at some
+//!   time, at any later time: before or after the replies that show the same or more, or
+//!   never. Events of one watch keep their order; one may be lost, as by a list;
 //! - time passes in steps of a fifth of the TTL, for both proxies at once.
 //!
 //! Time has no horizon: see [`canonical`] for how the space is finite all the
@@ -88,6 +91,8 @@ struct Budget {
     refusals: u8,
     /// Writes by others, that move the version and nothing else.
     touches: u8,
+    /// Events of the proxies' watches.
+    events: u8,
 }
 
 /// How long a run lasts, in steps.
@@ -113,6 +118,8 @@ struct Scenario {
     late_reads: bool,
     /// Whether pods may fail by themselves.
     free_pods: bool,
+    /// Whether the proxies watch the Deployment.
+    watches: bool,
 }
 
 /// What happens next; the number is the proxy's.
@@ -136,6 +143,11 @@ enum Action {
     ApplyLate(LateRequest),
     /// Somebody else writes to the Deployment.
     Touch,
+    /// The watch begins to send the Deployment as it is, in place of an event that it
+    /// has not delivered.
+    Emit(usize),
+    /// The proxy is shown what was sent.
+    Observe(usize),
     /// A connection comes.
     Open(usize),
     /// It is forwarded.
@@ -179,7 +191,8 @@ impl Scenario {
 
     /// Both proxies have just started.
     fn begin(&self, replicas: u32) -> World {
-        let proxies = [Proxy::start().0, Proxy::start().0];
+        let start = || Proxy::start(self.watches).0;
+        let proxies = [start(), start()];
         let mut world = World {
             deployment: Deployment::new(replicas),
             proxies,
@@ -206,6 +219,7 @@ impl Scenario {
         let up = proxy.life != Life::Down;
         let stopped = proxy.life == Life::Stopped;
         let pods = self.pods(world, proxy);
+        let sends = world.allows_faults() && world.left.events > 0;
         let can = [
             (requests, Action::Apply(p)),
             (runs && proxy.has_answer(), Action::Answer(p)),
@@ -225,6 +239,14 @@ impl Scenario {
             ),
             (runs && pods.contains(&true), Action::Pods(p, true)),
             (runs && pods.contains(&false), Action::Pods(p, false)),
+            (
+                up && sends && proxy.lacks_event_of(&world.deployment),
+                Action::Emit(p),
+            ),
+            (
+                runs && world.allows_faults() && proxy.event.is_some(),
+                Action::Observe(p),
+            ),
             (up && faults, Action::Crash(p)),
             (!up && world.allows_faults(), Action::Start(p)),
             (runs && faults, Action::Stop(p)),
@@ -261,6 +283,8 @@ impl Scenario {
             Action::Deny(p) => world.receive(p, Outcome::Unauthorized),
             Action::ApplyLate(request) => world.apply_late(request, self.variant),
             Action::Touch => world.deployment.touch(),
+            Action::Emit(p) => world.proxies[p].event = Some(world.deployment.event()),
+            Action::Observe(p) => world.at(p, Proxy::observes),
             Action::Open(p) => world.at(p, Proxy::opens),
             Action::HandOver(p) => world.at(p, Proxy::hands_over),
             Action::Leave(p) => world.at(p, Proxy::leaves),
@@ -268,7 +292,7 @@ impl Scenario {
             Action::Pods(p, dialable) => world.at(p, |proxy| proxy.sees_pods(dialable)),
             Action::Crash(p) => self.crash(world, p),
             Action::Start(p) => world.at(p, |proxy| {
-                let (started, effects) = Proxy::start();
+                let (started, effects) = Proxy::start(self.watches);
                 *proxy = started;
                 effects
             }),
@@ -310,6 +334,7 @@ impl Scenario {
             fault if fault.is_fault() => &mut left.faults,
             Action::Forbid(_) | Action::Deny(_) => &mut left.refusals,
             Action::Touch => &mut left.touches,
+            Action::Emit(_) => &mut left.events,
             Action::Pass if is_late => &mut left.delays,
             _ => return,
         };
@@ -352,6 +377,9 @@ impl Model for Scenario {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = properties::rules();
+        if self.watches && self.variant == Variant::Sound && self.steps.is_none() {
+            properties.extend(properties::sights_of_a_watch());
+        }
         if self.steps.is_some() {
             properties.push(properties::end());
         }

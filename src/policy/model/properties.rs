@@ -1,12 +1,14 @@
 //! What must hold in every state, and what must be seen in some.
 
+use std::cmp::Ordering;
+
 use stateright::Property;
 
 use super::deployment::Breach;
 use super::proxy::{Call, Life, Proxy};
 use super::world::World;
 use super::{Scenario, Steps};
-use crate::cluster::{Outcome, Request};
+use crate::cluster::{Outcome, Request, Scale};
 use crate::policy::Phase;
 
 /// (1) The Deployment is not at zero while a proxy holds a lease: so no write of
@@ -122,6 +124,41 @@ pub fn reachable_states() -> Vec<Property<Scenario>> {
         }),
         Property::sometimes("a crash while waking", |_, world: &World| {
             can_crash(world, |phase| matches!(phase, Phase::Waking { .. }))
+        }),
+    ]
+}
+
+/// That events come at every time at which they make a difference.
+pub fn sights_of_a_watch() -> Vec<Property<Scenario>> {
+    fn any(world: &World, is_it: fn(&Proxy, &Scale) -> bool) -> bool {
+        let is_it = |proxy: &Proxy| {
+            let event = proxy.event.as_ref().filter(|_| proxy.runs());
+            event.is_some_and(|event| is_it(proxy, event))
+        };
+        world.proxies.iter().any(is_it)
+    }
+    vec![
+        Property::sometimes("an event is older than a reply", |_, world: &World| {
+            any(world, |proxy, event| {
+                proxy.order_of(event) == Some(Ordering::Less)
+            })
+        }),
+        Property::sometimes("an event is newer than every reply", |_, world: &World| {
+            any(world, |proxy, event| {
+                proxy.order_of(event) == Some(Ordering::Greater)
+            })
+        }),
+        Property::sometimes(
+            "an event shows what our write has done",
+            |_, world: &World| {
+                any(world, |proxy, event| {
+                    event.replicas == 0 && proxy.policy.phase == Phase::ScalingDown
+                })
+            },
+        ),
+        Property::sometimes("an event waits for a reply", |_, world: &World| {
+            let waits = |proxy: &Proxy| proxy.policy.observed.is_some();
+            world.proxies.iter().any(waits)
         }),
     ]
 }

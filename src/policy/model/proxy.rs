@@ -1,9 +1,11 @@
 //! One proxy: the real policy, its connections and its one request.
 
+use std::cmp::Ordering;
+
 use super::super::{Command, Config, Connections, Phase, Policy};
 use super::canonical::{self, BELIEVED_AFTER, NOW, TTL};
 use super::deployment::{Breach, CURRENT, Deployment, SEEN, WAKE_REPLICAS};
-use crate::cluster::{LeaseToken, Outcome, Renewal, Request};
+use crate::cluster::{LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale};
 
 /// Steps in a TTL.
 pub const STEPS_PER_TTL: u8 = (TTL.as_millis() / canonical::STEP.as_millis()) as u8;
@@ -54,6 +56,8 @@ pub struct Proxy {
     pub policy: Policy,
     pub life: Life,
     pub call: Option<Call>,
+    /// What its watch has sent and not delivered.
+    pub event: Option<Scale>,
     /// Whether connections wait.
     pub waiting: bool,
     /// Whether connections were handed over and are open.
@@ -77,6 +81,7 @@ impl Proxy {
             policy,
             life: Life::Down,
             call: None,
+            event: None,
             waiting: false,
             served: false,
             ghost: Ghost::default(),
@@ -84,9 +89,10 @@ impl Proxy {
     }
 
     /// One that starts now.
-    pub fn start() -> (Self, Effects) {
+    pub fn start(watches: bool) -> (Self, Effects) {
         let mut proxy = Proxy::down();
         proxy.life = Life::Running;
+        proxy.policy.watching = watches;
         let effects = proxy.wakes_up();
         (proxy, effects)
     }
@@ -113,6 +119,19 @@ impl Proxy {
         )
     }
 
+    /// Whether an event of the Deployment as it is would tell it anything.
+    pub fn lacks_event_of(&self, deployment: &Deployment) -> bool {
+        let lacks = |known: Option<&ResourceVersion>| known != Some(&deployment.version);
+        let sent = self.event.as_ref().map(|event| &event.version);
+        let seen = self.policy.seen.as_ref().map(|seen| &seen.version);
+        self.policy.watching && lacks(sent) && lacks(seen)
+    }
+
+    /// Whether that is older or newer than what it has seen.
+    pub fn order_of(&self, event: &Scale) -> Option<Ordering> {
+        event.version.compare(&self.policy.seen.as_ref()?.version)
+    }
+
     pub fn request(&self) -> Option<&Request> {
         let call = self.call.as_ref()?;
         call.outcome.is_none().then_some(&call.request)
@@ -128,8 +147,7 @@ impl Proxy {
 
     /// Time has passed, or the process runs again.
     pub fn wakes_up(&mut self) -> Effects {
-        self.policy.handle_timeout(NOW);
-        self.execute_commands()
+        self.tells_policy(|policy| policy.handle_timeout(NOW))
     }
 
     /// A step of time lies behind it.
@@ -208,13 +226,11 @@ impl Proxy {
             open: usize::from(self.waiting) + usize::from(self.served),
             waiting: self.waiting.into(),
         };
-        self.policy.update_connections(connections, NOW);
-        self.execute_commands()
+        self.tells_policy(|policy| policy.update_connections(connections, NOW))
     }
 
     pub fn sees_pods(&mut self, dialable: bool) -> Effects {
-        self.policy.set_dialable(dialable, NOW);
-        self.execute_commands()
+        self.tells_policy(|policy| policy.set_dialable(dialable, NOW))
     }
 
     /// The answer arrives, or the failure to get one.
@@ -232,6 +248,7 @@ impl Proxy {
             _ => {}
         }
         let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
+        let before = self.seen_version();
         self.policy.reply(id, outcome, NOW);
         if matches!(call.request, Request::RenewLease(_)) {
             self.ghost.hindered |= shown.is_none() && call.renews();
@@ -239,7 +256,28 @@ impl Proxy {
                 (self.ghost.hindered, self.ghost.away) = (false, false);
             }
         }
-        self.execute_commands()
+        self.execute_commands(self.seen_version() != before)
+    }
+
+    /// It is shown what its watch has sent.
+    pub fn observes(&mut self) -> Effects {
+        let event = self.event.take();
+        self.tells_policy(|policy| {
+            if let Some(event) = event {
+                policy.observe(Observation::Scale(event), NOW);
+            }
+        })
+    }
+
+    fn tells_policy(&mut self, what: impl FnOnce(&mut Policy)) -> Effects {
+        let before = self.seen_version();
+        what(&mut self.policy);
+        self.execute_commands(self.seen_version() != before)
+    }
+
+    fn seen_version(&self) -> Option<ResourceVersion> {
+        let seen = self.policy.seen.as_ref();
+        seen.map(|seen| seen.version.clone())
     }
 
     /// The answer is late, and the policy is told that nothing was asked.
@@ -248,12 +286,13 @@ impl Proxy {
         self.receives(Outcome::Unreachable)
     }
 
-    /// Carries out what the policy has decided.
-    fn execute_commands(&mut self) -> Effects {
+    /// Carries out what the policy has decided; `looked` if it has been shown a newer
+    /// version before that.
+    fn execute_commands(&mut self, looked: bool) -> Effects {
         let mut effects = Effects::default();
         while let Some(command) = self.policy.poll_command() {
             match command {
-                Command::Ask { request, .. } => self.ask(request, &mut effects),
+                Command::Ask { request, .. } => self.ask(request, looked, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
                 Command::ReleasePods | Command::Report(_) => {}
             }
@@ -261,6 +300,7 @@ impl Proxy {
         if self.policy.in_flight.is_none() {
             self.loses_interest(&mut effects);
         }
+        self.ghost.unread &= !looked;
         effects
     }
 
@@ -277,8 +317,9 @@ impl Proxy {
         }
     }
 
-    fn ask(&mut self, mut request: Request, effects: &mut Effects) {
+    fn ask(&mut self, mut request: Request, looked: bool, effects: &mut Effects) {
         self.loses_interest(effects);
+        self.ghost.unread &= !looked;
         if let Request::WriteScale { replicas, .. } = request {
             if self.ghost.unread {
                 effects.breach = Some(Breach::Blind);
@@ -304,12 +345,44 @@ impl Proxy {
 
     /// Gives versions and tokens their canonical names.
     pub fn rename(&mut self, deployment: &Deployment) {
-        let Proxy { policy, call, .. } = self;
-        for version in canonical::versions(policy).chain(call.iter_mut().flat_map(Call::versions)) {
+        let Proxy {
+            policy,
+            call,
+            event,
+            ..
+        } = self;
+        let guards = canonical::versions(policy).chain(call.iter_mut().filter_map(Call::guard));
+        for version in guards {
             canonical::rename_version(version, &deployment.version);
         }
-        let shown = call.as_mut().and_then(Call::token);
-        rename_tokens(canonical::seen_token(policy), shown, &deployment.token);
+        let watches = policy.watching;
+        let (seen, observed) = canonical::shown(policy);
+        let answer = call.as_mut().and_then(Call::shown);
+        let (answered, answered_token) = answer.map_or((None, None), |scale| {
+            (Some(&mut scale.version), scale.lease_token.as_mut())
+        });
+        let (observed, observed_token) = observed.map_or((None, None), |scale| {
+            (Some(&mut scale.version), scale.lease_token.as_mut())
+        });
+        let (sent, sent_token) = event.as_mut().map_or((None, None), |scale| {
+            (Some(&mut scale.version), scale.lease_token.as_mut())
+        });
+        let (seen, seen_token) = seen.map_or((None, None), |seen| {
+            // Without a watch, it is compared with no other.
+            (
+                Some(&mut seen.version).filter(|_| watches),
+                seen.lease_token.as_mut(),
+            )
+        });
+        let shown = [seen, answered, observed, sent];
+        canonical::rank_versions(shown.into_iter().flatten(), &deployment.version);
+        let tokens = [
+            (SEEN, seen_token),
+            ("shown", answered_token),
+            ("waiting", observed_token),
+            ("sent", sent_token),
+        ];
+        rename_tokens(tokens, &deployment.token);
     }
 
     /// Forgets what makes no difference to what it will do. That the process
@@ -335,42 +408,29 @@ impl Call {
         )
     }
 
-    fn versions(&mut self) -> impl Iterator<Item = &mut crate::cluster::ResourceVersion> {
-        let shown = match &mut self.outcome {
-            Some(Outcome::Scale(scale)) => Some(&mut scale.version),
-            _ => None,
-        };
-        canonical::guard(&mut self.request).into_iter().chain(shown)
+    fn guard(&mut self) -> Option<&mut ResourceVersion> {
+        canonical::guard(&mut self.request)
     }
 
-    fn token(&mut self) -> Option<&mut LeaseToken> {
+    fn shown(&mut self) -> Option<&mut Scale> {
         match &mut self.outcome {
-            Some(Outcome::Scale(scale)) => scale.lease_token.as_mut(),
+            Some(Outcome::Scale(scale)) => Some(scale),
             _ => None,
         }
     }
 }
 
-/// What was seen is only ever compared with what an answer shows, and a token
-/// that was overwritten never comes back.
-fn rename_tokens(
-    seen: Option<&mut LeaseToken>,
-    shown: Option<&mut LeaseToken>,
-    current: &LeaseToken,
-) {
-    let are_same = seen.as_deref() == shown.as_deref();
-    if let Some(seen) = seen {
-        rename_token(seen, SEEN, current);
-    }
-    if let Some(shown) = shown {
-        rename_token(shown, if are_same { SEEN } else { "shown" }, current);
-    }
-}
-
-fn rename_token(token: &mut LeaseToken, stale: &str, current: &LeaseToken) {
-    let canonical = if token == current { CURRENT } else { stale };
-    if token.0 != canonical {
-        token.0 = canonical.to_owned();
+/// Tokens are only ever compared with one another, and one that was overwritten never
+/// comes back: each is called after the first place at which it is.
+fn rename_tokens(tokens: [(&str, Option<&mut LeaseToken>); 4], current: &LeaseToken) {
+    let mut names = vec![(current.0.clone(), CURRENT.to_owned())];
+    for (place, token) in tokens {
+        let Some(LeaseToken(token)) = token else {
+            continue;
+        };
+        let name = names.iter().find(|(known, _)| known == token);
+        let name = name.map_or(place.to_owned(), |(_, name)| name.clone());
+        names.push((std::mem::replace(token, name.clone()), name));
     }
 }
 

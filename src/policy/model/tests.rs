@@ -20,6 +20,7 @@ const FAIR: Budget = Budget {
     delays: 0,
     refusals: 0,
     touches: 0,
+    events: 0,
 };
 
 /// One connection, one thing that goes wrong, one late answer.
@@ -38,6 +39,20 @@ fn from_the_start(budget: Budget) -> Scenario {
         quiet: 0,
         late_reads: true,
         free_pods: false,
+        watches: false,
+    }
+}
+
+/// The same, of proxies that watch the Deployment and are shown some of its changes.
+fn watched(events: u8, scenario: Scenario) -> Scenario {
+    let budget = Budget {
+        events,
+        ..scenario.budget
+    };
+    Scenario {
+        budget,
+        watches: true,
+        ..scenario
     }
 }
 
@@ -124,6 +139,11 @@ fn the_rules_hold_and_whoever_waits_is_served_in_the_end_if_something_goes_wrong
     holds("a fault on the verge of sleep", on_the_verge(1, budget));
 }
 
+#[test]
+fn the_rules_hold_while_watches_show_changes_early_late_or_never() {
+    holds("a watch", watched(1, on_the_verge(1, FAIR)));
+}
+
 /// Minutes on one core, some gigabytes.
 #[test]
 fn the_rules_hold_in_the_whole_of_the_large_bound() {
@@ -159,8 +179,10 @@ fn peak_memory_mib() -> u64 {
 /// - two late answers and a fault, or one late answer, a fault and three
 ///   connections or a pod that fails;
 /// - writes by others and two faults, or such writes and a second connection,
-///   save for one write within two steps of a sleep.
-fn large() -> [(&'static str, Scenario); 9] {
+///   save for one write within two steps of a sleep;
+/// - a watch that shows more than one event and a fault, more than two events, or
+///   events and refusals.
+fn large() -> [(&'static str, Scenario); 12] {
     let busy = Budget {
         connections: ANY,
         faults: 1,
@@ -215,6 +237,15 @@ fn large() -> [(&'static str, Scenario); 9] {
         (
             "two connections on the verge",
             on_the_verge(2, touched_once),
+        ),
+        ("a watch, two events", watched(2, from_the_start(FAIR))),
+        (
+            "a watch, one event, one fault, one delay",
+            watched(1, from_the_start(ROUGH)),
+        ),
+        (
+            "a watch, two events, two connections on the verge",
+            watched(2, on_the_verge(2, touched_once)),
         ),
     ]
 }

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
+use crate::cluster::{
+    LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
+};
 use crate::policy::{Change, Command, Config, Connections, Phase, Policy};
 
 pub(super) const TTL: Duration = Duration::from_secs(60);
@@ -252,6 +254,15 @@ impl Fixture {
             .expect("something was asked")
             .id;
         self.policy.reply(id, outcome, self.now);
+    }
+
+    /// The watch shows what a read would be answered with.
+    pub(super) fn observes(&mut self, shown: Outcome) {
+        let Outcome::Scale(scale) = shown else {
+            panic!("a watch shows no {shown:?}");
+        };
+        let observation = Observation::Scale(scale);
+        self.policy.observe(observation, self.now);
     }
 
     pub(super) fn commands(&mut self) -> Vec<Command> {

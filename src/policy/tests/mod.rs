@@ -3,8 +3,8 @@
 //!
 //! A day of the app is told in `start`, `sleep` and `wake`. What proxies do for
 //! one another is in `lease` (we renew) and `others` (they do), what else the object
-//! keeps in `kept`, what is left
-//! without the API server in `outage`, and `anything` plays all of it at random.
+//! keeps in `kept`, what a watch of it adds in `watch`, what is left without the API
+//! server in `outage`, and `anything` plays all of it at random.
 
 mod anything;
 mod fixture;
@@ -15,3 +15,4 @@ mod outage;
 mod sleep;
 mod start;
 mod wake;
+mod watch;

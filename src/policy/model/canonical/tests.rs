@@ -26,13 +26,13 @@ fn forgetting_before_an_action_is_the_same_as_forgetting_after_it() {
     let mut random = Random::new(2);
     let walks = if is_full() { 5_000 } else { 100 };
     for variant in [Variant::Sound, Variant::LeaseFromReply, Variant::NoGuard] {
-        for _ in 0..walks {
-            walk(&anything(variant), 150, &mut random);
+        for walked in 0..walks {
+            walk(&anything(variant, walked % 2 == 0), 150, &mut random);
         }
     }
 }
 
-fn anything(variant: Variant) -> Scenario {
+fn anything(variant: Variant, watches: bool) -> Scenario {
     Scenario {
         variant,
         budget: Budget {
@@ -41,11 +41,13 @@ fn anything(variant: Variant) -> Scenario {
             delays: ANY,
             touches: ANY,
             refusals: ANY,
+            events: ANY,
         },
         steps: None,
         quiet: 0,
         late_reads: true,
         free_pods: true,
+        watches,
     }
 }
 
@@ -112,8 +114,21 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
         delays: 0,
         refusals: 0,
         touches: 1,
+        events: 0,
     };
-    for variant in [Variant::Sound, Variant::NoRenew] {
+    let watched = Budget {
+        touches: 0,
+        events: 1,
+        ..budget
+    };
+    let mut all = vec![
+        (Variant::Sound, false, budget),
+        (Variant::NoRenew, false, budget),
+    ];
+    if is_full() {
+        all.push((Variant::Sound, true, watched));
+    }
+    for (variant, watches, budget) in all {
         let scenario = Scenario {
             variant,
             budget,
@@ -124,6 +139,7 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
             quiet: STEPS_PER_TTL,
             late_reads: true,
             free_pods: false,
+            watches,
         };
         let canonical = reached(&scenario, |world, action| {
             scenario.next_state(world, action).unwrap()
@@ -133,7 +149,7 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
             remember(&scenario, &mut next, action);
             next
         });
-        println!("{variant:?}: {} states", canonical.len());
+        println!("{variant:?}, {watches}: {} states", canonical.len());
         assert!(canonical == whole);
     }
 }

@@ -1,0 +1,260 @@
+//! What a watch of the Deployment adds: changes are known when they happen, and the
+//! Deployment is read less often. Events come in any order with replies.
+
+use std::time::Duration;
+
+use super::fixture::{
+    Fixture, LOST, MOMENT, TTL, read, renew, renew_at, scale, with_token, without_token, write,
+};
+use crate::cluster::{Observation, Outcome};
+use crate::policy::{Change, Command, Config, POLL, POLL_WATCHED, Phase};
+
+/// Asleep at version 7, and watched.
+fn asleep() -> Fixture {
+    let mut fixture = Fixture::asleep();
+    fixture.policy.set_watching(true, fixture.now);
+    fixture
+}
+
+fn awake() -> Fixture {
+    let mut fixture = Fixture::awake();
+    fixture.policy.set_watching(true, fixture.now);
+    fixture
+}
+
+#[test]
+fn an_event_counts_if_its_version_is_newer_than_all_that_was_shown() {
+    for (label, version, awake, asked) in [
+        ("older", "6", false, &[][..]),
+        ("older, with fewer digits than others have", "1", false, &[]),
+        ("the version of the last reply", "7", false, &[]),
+        ("newer", "8", true, &[]),
+        ("newer by a digit", "10", true, &[]),
+        ("not comparable", "v8", false, &[read()]),
+    ] {
+        let mut fixture = asleep();
+        fixture.passes(Duration::from_secs(1));
+        fixture.observes(scale(1, version));
+        assert_eq!(fixture.policy.phase == Phase::Awake, awake, "{label}");
+        assert_eq!(fixture.asked(), asked, "{label}");
+    }
+}
+
+#[test]
+fn an_event_that_must_be_read_is_a_second_after_the_last_reply_at_the_soonest() {
+    let mut fixture = asleep();
+    for _ in 0..3 {
+        fixture.policy.observe(Observation::Changed, fixture.now);
+        assert_eq!(fixture.asked(), []);
+        fixture.passes(Duration::from_secs(1) - MOMENT);
+        assert_eq!(fixture.asked(), []);
+        fixture.passes(MOMENT);
+        assert_eq!(fixture.asked(), [read()]);
+        fixture.answers(scale(0, "7"));
+    }
+}
+
+/// It may show what the request has done, or something older than its reply.
+#[test]
+fn an_event_that_comes_while_a_request_is_out_waits_for_the_reply() {
+    for (label, event, reply, asked) in [
+        (
+            "the wake was made, and the reply is lost",
+            scale(2, "8"),
+            LOST,
+            [renew()],
+        ),
+        (
+            "somebody else has made it",
+            scale(1, "9"),
+            Outcome::Conflict,
+            [renew()],
+        ),
+        (
+            "a touch only: the wake is written at the new version, and nothing read before",
+            scale(0, "8"),
+            Outcome::Conflict,
+            [write(2, "8")],
+        ),
+        (
+            "older than the reply",
+            scale(0, "8"),
+            without_token(2, "9"),
+            [renew()],
+        ),
+    ] {
+        let mut fixture = asleep();
+        fixture.opens(1);
+        assert_eq!(fixture.asked(), [write(2, "7")]);
+        fixture.observes(event);
+        assert_eq!(fixture.asked(), [], "{label}");
+        assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+        fixture.answers(reply);
+        assert_eq!(fixture.asked(), asked, "{label}");
+    }
+}
+
+#[test]
+fn of_events_that_wait_the_newest_counts_also_if_an_older_one_is_repeated_after_it() {
+    let mut fixture = asleep();
+    fixture.opens(1);
+    fixture.commands();
+    fixture.observes(scale(0, "8"));
+    fixture.observes(scale(1, "9"));
+    fixture.observes(scale(0, "8"));
+    fixture.answers(Outcome::Conflict);
+    assert!(matches!(fixture.policy.phase, Phase::Starting { .. }));
+}
+
+#[test]
+fn a_human_scales_to_zero_under_live_connections_and_the_next_one_wakes_without_a_read() {
+    let mut fixture = awake();
+    fixture.opens(1);
+    fixture.grants(1);
+    fixture.hands_over();
+    fixture.commands();
+    fixture.observes(scale(0, "8"));
+    let commands = fixture.commands();
+    assert!(commands.contains(&Command::QuarantinePods), "{commands:?}");
+    assert!(!fixture.policy.has_lease(fixture.now));
+    fixture.opens(1);
+    assert_eq!(fixture.asked(), [write(2, "8")]);
+}
+
+#[test]
+fn the_renewal_of_another_proxy_restarts_the_idle_clock_when_it_is_shown() {
+    let mut fixture = awake();
+    fixture.passes_quietly(TTL - Duration::from_secs(1));
+    fixture.observes(with_token(1, "2", "another"));
+    fixture.answers_as_before_if_asked();
+    fixture.passes_quietly(TTL - MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.passes_quietly(MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+}
+
+#[test]
+fn a_step_of_the_hpa_that_a_watch_shows_is_no_sign_of_use() {
+    let mut fixture = awake();
+    fixture.passes_quietly(TTL - Duration::from_secs(1));
+    fixture.observes(scale(4, "2"));
+    fixture.passes_quietly(Duration::from_secs(1));
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+}
+
+/// Whether the write of zero was made is not known.
+#[test]
+fn no_event_leads_to_a_write_of_zero_and_one_shows_that_it_was_made() {
+    for (label, event, phase) in [
+        ("replicas", scale(1, "8"), "scaling_down"),
+        (
+            "a renewal of another",
+            with_token(1, "8", "theirs"),
+            "scaling_down",
+        ),
+        ("zero", scale(0, "8"), "asleep"),
+    ] {
+        let mut fixture = Fixture::scaling_down();
+        fixture.policy.set_watching(true, fixture.now);
+        fixture.answers(LOST);
+        fixture.observes(event);
+        assert_eq!(fixture.asked(), [], "{label}");
+        assert_eq!(fixture.policy.phase_name(), phase, "{label}");
+    }
+}
+
+#[test]
+fn the_event_of_our_own_last_renewal_ends_no_sleep() {
+    let mut fixture = awake();
+    fixture.passes_quietly(TTL);
+    fixture.commands();
+    fixture.answers(scale(1, "5"));
+    assert_eq!(fixture.asked(), [renew_at("5")]);
+    fixture.observes(with_token(1, "6", "ours 1"));
+    fixture.answers(with_token(1, "6", "ours 1"));
+    assert_eq!(fixture.asked(), [write(0, "6")]);
+    fixture.observes(with_token(1, "6", "ours 1"));
+    fixture.answers(without_token(0, "7"));
+    assert_eq!(fixture.changes(), [Change::Slept { idle: TTL }]);
+}
+
+/// Events may be late by any time, so that they do not show that anybody could renew.
+#[test]
+fn events_are_no_sign_that_the_api_server_is_within_reach() {
+    for (label, silent, sleeps) in [
+        ("for half a TTL", TTL / 2, true),
+        ("for longer", TTL / 2 + MOMENT, false),
+    ] {
+        let mut fixture = awake();
+        fixture.passes_quietly(TTL / 2);
+        let last = fixture.policy.seen.as_ref().unwrap().last;
+        let silent = last + silent;
+        fixture.passes(Duration::ZERO.max(silent.since(fixture.now) / 2));
+        fixture.observes(scale(1, "2"));
+        fixture.passes(silent.since(fixture.now));
+        fixture.answers(scale(1, "3"));
+        fixture.passes_quietly(TTL / 2);
+        let is_idle = fixture.policy.phase == Phase::ConfirmingIdle;
+        assert_eq!(is_idle, sleeps, "{label}");
+    }
+}
+
+#[test]
+fn what_is_watched_is_read_less_often_but_as_often_as_ever_before_a_sleep() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (ttl, watched, otherwise) in [
+        (minutes(60), POLL_WATCHED, POLL),
+        (minutes(2), POLL_WATCHED, POLL),
+        (minutes(1), Duration::from_secs(15), POLL),
+        (
+            Duration::from_secs(20),
+            Duration::from_secs(5),
+            Duration::from_secs(4),
+        ),
+    ] {
+        let config = Config {
+            idle_ttl: ttl,
+            ..Config::default()
+        };
+        for (is_watched, expected) in [(true, watched), (false, otherwise)] {
+            let mut fixture = Fixture::start_with(config.clone());
+            fixture.policy.set_watching(is_watched, fixture.now);
+            fixture.answers(scale(0, "1"));
+            assert_eq!(fixture.pause(), expected, "{ttl:?}, asleep");
+            let mut fixture = Fixture::start_with(config.clone());
+            fixture.policy.set_watching(is_watched, fixture.now);
+            fixture.answers(scale(1, "1"));
+            assert_eq!(fixture.pause(), expected.min(ttl * 3 / 5), "{ttl:?}, awake");
+            fixture.passes_quietly(ttl - otherwise);
+            fixture.answers_as_before_if_asked();
+            let last = fixture.policy.seen.as_ref().unwrap().last;
+            let label = format!("{ttl:?}, before a sleep");
+            assert!(fixture.now.since(last) <= otherwise, "{label}");
+            assert!(fixture.pause() <= otherwise, "{label}");
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_ends_is_followed_by_a_read_as_soon_as_without_one() {
+    let mut fixture = asleep();
+    fixture.passes_quietly(POLL + MOMENT);
+    assert!(fixture.pause() > POLL);
+    fixture.policy.set_watching(false, fixture.now);
+    assert_eq!(fixture.pause(), POLL);
+    fixture.passes_quietly(POLL + MOMENT);
+    assert_eq!(fixture.pause(), POLL - MOMENT, "and so on");
+}
+
+/// An event of before the deletion is not of the object that comes next.
+#[test]
+fn what_has_waited_for_a_reply_that_there_is_no_deployment_is_forgotten() {
+    let mut fixture = asleep();
+    fixture.passes(POLL_WATCHED);
+    assert_eq!(fixture.asked(), [read()]);
+    fixture.observes(scale(1, "8"));
+    fixture.answers(Outcome::NotFound);
+    assert_eq!(fixture.policy.phase_name(), Phase::MISSING);
+    fixture.observes(scale(1, "12"));
+    assert_eq!(fixture.policy.phase_name(), "awake");
+}
