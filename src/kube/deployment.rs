@@ -16,7 +16,7 @@ pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::target_status::target_status;
 use super::text::{LogOnce, printable};
-use super::{Config, Report, objects};
+use super::{Config, Report, scaled};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetStatus};
 
@@ -224,7 +224,7 @@ fn classify(answer: &Answer) -> Outcome {
     };
     let retry_after = reply.retry_after;
     match reply.status {
-        200..=299 => match objects::scale(&reply.body) {
+        200..=299 => match scaled::scale(&reply.body) {
             Some(scale) => Outcome::Scale(scale),
             None => Outcome::Unknown { retry_after },
         },

@@ -81,6 +81,7 @@ mod relist;
 mod requests;
 mod resource;
 mod rfc3339;
+mod scaled;
 mod scale_target;
 mod scheduler;
 mod service;

@@ -15,7 +15,7 @@ use super::client::{Calls, Reply};
 use super::patch::Patch;
 use super::scale_target::Answer;
 use super::text::LogOnce;
-use super::{Config, objects, paths};
+use super::{Config, paths, scaled};
 use crate::clock::Time;
 
 /// The largest ConfigMap, in bytes: etcd takes none above 1.5 MiB.
@@ -63,7 +63,7 @@ impl OldReplica {
         let mut state = self.state();
         match reply.status {
             200..=299 => {
-                state.text = objects::annotation(&reply.body, self.ancestor.annotation());
+                state.text = scaled::annotation(&reply.body, self.ancestor.annotation());
                 state
                     .log
                     .clear("the ConfigMap of the old replicas can be read");
@@ -84,7 +84,7 @@ impl OldReplica {
         let mut state = self.state();
         let text = match self.config_map {
             Some(_) => state.text.clone(),
-            None => objects::annotation(body, self.ancestor.annotation()),
+            None => scaled::annotation(body, self.ancestor.annotation()),
         };
         let Some(text) = text else {
             state.seen.absent();

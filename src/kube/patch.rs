@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::objects::{LEASE_ANNOTATION, LEASE_CONDITION, PREVIOUS_ANNOTATION, PREVIOUS_CONDITION};
 use super::rfc3339;
+use super::scaled::{LEASE_ANNOTATION, LEASE_CONDITION, PREVIOUS_ANNOTATION, PREVIOUS_CONDITION};
 use crate::cluster::{Renewal, ResourceVersion};
 use crate::duration;
 

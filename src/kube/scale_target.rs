@@ -16,7 +16,7 @@ use super::discovery;
 use super::patch::Patch;
 use super::resource::{self, Object};
 use super::text::printable;
-use super::{objects, paths};
+use super::{paths, scaled};
 use crate::cluster::ResourceVersion;
 use crate::workload::TargetRef;
 
@@ -222,7 +222,7 @@ impl Place {
     /// `reply`, which shows the object, with the replicas of its Scale put into it
     /// if it has no `spec.replicas` of its own.
     fn with_replicas(&self, calls: &Calls<'_>, reply: Reply) -> Answer {
-        let is_plain = !self.object.resource.is_custom() || objects::scale(&reply.body).is_some();
+        let is_plain = !self.object.resource.is_custom() || scaled::scale(&reply.body).is_some();
         if !reply.is_success() || is_plain {
             return Ok(reply);
         }
@@ -230,7 +230,7 @@ impl Place {
             return Ok(reply);
         };
         let scale = calls.get(&self.scale_path, BODY)?;
-        let Some(shown) = objects::scale(&scale.body).filter(|_| scale.is_success()) else {
+        let Some(shown) = scaled::scale(&scale.body).filter(|_| scale.is_success()) else {
             return Ok(scale);
         };
         self.counts_elsewhere.store(true, Relaxed);

@@ -68,7 +68,7 @@ fn rollout() -> Target {
 /// What the reply shows, or its status and words.
 fn shown(answer: Answer) -> Result<Scale, String> {
     let reply = answer.map_err(|failure| failure.text)?;
-    match objects::scale(&reply.body).filter(|_| reply.is_success()) {
+    match scaled::scale(&reply.body).filter(|_| reply.is_success()) {
         Some(scale) => Ok(scale),
         None => Err(reply.explanation()),
     }

@@ -12,6 +12,9 @@ mod lines;
 #[path = "../../../src/kube/objects.rs"]
 mod objects;
 #[rustfmt::skip]
+#[path = "../../../src/kube/scaled.rs"]
+mod scaled;
+#[rustfmt::skip]
 #[path = "../../../src/kube/text.rs"]
 mod text;
 #[rustfmt::skip]
@@ -24,7 +27,7 @@ use endpoints::{IpFamily, PortChoice, Selection, Source, Store};
 use lines::{Lines, TooLong};
 use objects::{EndpointSlice, Endpoints, List};
 use watcher::{Action, Answer, Event, Outcome, Store as _, Watcher};
-use zpa::{clock, cluster};
+use zpa::{clock, cluster, duration};
 
 /// Short, so that the fuzzer gets there.
 const LONGEST: usize = 4096;
@@ -53,7 +56,7 @@ pub fn check(input: Input) {
         assert_eq!(at_once, watch(source, &pieces(stream, &cuts), &selection));
     }
     for line in &whole.0 {
-        let _ = objects::scale(line);
+        let _ = scaled::scale(line);
         let _ = serde_json::from_slice::<objects::Service>(line);
         list::<EndpointSlice>(AddressSource::EndpointSlices, line, &selection);
         list::<Endpoints>(AddressSource::Endpoints, line, &selection);
