@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Calls, Failure, Reply};
-use super::pages::{self, Listed};
+use super::list::{self, Listed};
 use super::paths;
 use super::resource::{ApiResource, Object, well_known};
 use super::text::printable;
@@ -144,14 +144,14 @@ fn select(
 ) -> Result<Vec<Item>, Unfound> {
     let mut items = Vec::new();
     let path = paths::labelled(namespace, resource, selector);
-    let listed = pages::list::<Item>(calls, &path, |page| {
+    let listed = list::list::<Item>(calls, &path, |page| {
         if page.is_first {
             items.clear();
         }
         items.extend(page.items);
     });
     match listed {
-        Ok(Listed::Whole { .. }) => Ok(items),
+        Ok(Listed::Whole) => Ok(items),
         Ok(Listed::Refused(reply)) => Err(Ok(reply)),
         Err(failure) => Err(Err(failure)),
     }

@@ -10,8 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 
-use super::objects::{self, EndpointPort, EndpointSlice, Metadata, TargetRef, WatchEvent, is_tcp};
-use super::watcher::{self, Applied};
+use super::list_watch::{self, Applied};
+use super::objects::{
+    self, EndpointPort, EndpointSlice, List, ListMetadata, Metadata, TargetRef, WatchEvent, is_tcp,
+};
 use crate::cluster::{AddressSource, Pod};
 
 /// Which port of an endpoint to dial.
@@ -215,16 +217,15 @@ pub(super) struct Store {
     appeared: bool,
 }
 
-impl watcher::Store for Store {
-    type Object = Object;
-
-    fn add_page(&mut self, items: Vec<Object>, is_first: bool) {
+impl list_watch::Store for Store {
+    fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
         if is_first {
             self.incoming.clear();
         }
-        let named = items.into_iter();
-        let named = named.map(|item| (item.metadata.name.clone(), item));
-        self.incoming.extend(named);
+        match self.source {
+            AddressSource::EndpointSlices => self.add_items::<EndpointSlice>(body),
+            AddressSource::Endpoints => self.add_items::<objects::Endpoints>(body),
+        }
     }
 
     fn replace(&mut self) {
@@ -264,6 +265,14 @@ impl Store {
     /// is when a Service is made anew: its ports may have changed.
     pub(super) fn take_appeared(&mut self) -> bool {
         std::mem::take(&mut self.appeared)
+    }
+
+    fn add_items<T: Source>(&mut self, body: &[u8]) -> Result<ListMetadata, serde_json::Error> {
+        let list: List<T> = serde_json::from_slice(body)?;
+        let items = list.items.into_iter().flatten().map(T::into_object);
+        let named = items.map(|item| (item.metadata.name.clone(), item));
+        self.incoming.extend(named);
+        Ok(list.metadata)
     }
 
     fn apply_event<T: Source>(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {

@@ -70,6 +70,8 @@ mod exec;
 mod executor;
 pub mod kubeconfig;
 mod lines;
+mod list;
+mod list_watch;
 mod objects;
 mod old_replica;
 mod pages;
@@ -81,8 +83,8 @@ mod relist;
 mod requests;
 mod resource;
 mod rfc3339;
-mod scaled;
 mod scale_target;
+mod scaled;
 mod scheduler;
 mod service;
 mod target_status;
@@ -249,7 +251,7 @@ pub fn spawn(
     let queue = executor::spawn(&config, [client(), client()], clock, &report)?;
     let panicked = report.clone();
     let panicked = move |panic| panicked(Report::Panicked(panic));
-    let relist = match reflector::spawn(config, client(), clock, report, panicked) {
+    let relist = match reflector::spawn(&config, client(), clock, report, panicked) {
         Ok(relist) => relist,
         Err(cause) => {
             queue.close();

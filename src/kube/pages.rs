@@ -1,4 +1,4 @@
-//! A list that is read page by page.
+//! [`Pages`]: how far a list that is read page by page has got.
 //!
 //! The API server ends a page after `limit` items and names with `continue`
 //! where the next one begins, so that no reply outgrows the limit on its size,
@@ -6,94 +6,36 @@
 //! resourceVersion of the first one. A token outlives its list by some minutes
 //! (etcd's compaction, 5 min by default); then the list begins again.
 
-use serde::de::DeserializeOwned;
-
-use super::client::{Calls, Failure, Reply};
-use super::objects::{List, ListMetadata};
-use super::paths;
+use super::objects::ListMetadata;
 
 /// How many items to ask for at first. 64 full EndpointSlices of a hundred
 /// endpoints, 40 KiB each, fit [`PAGE_BODY`].
 const ITEMS: u32 = 64;
 /// The largest page, in bytes.
-const PAGE_BODY: u64 = 4 * 1024 * 1024;
+pub(super) const PAGE_BODY: u64 = 4 * 1024 * 1024;
 /// The most requests for one list, whatever the server says: 6.4 million
 /// endpoints in full slices of a hundred.
 const MOST_REQUESTS: u32 = 1000;
 /// How often a list may begin again because its token is no longer good.
 const MOST_RESTARTS: u32 = 3;
 
-/// One page of a list.
-pub(super) struct Page<T> {
-    pub(super) items: Vec<T>,
-    /// Whether it is the first page. After a restart there is another first
-    /// page: what came before it is void.
-    pub(super) is_first: bool,
-}
-
-/// How a list ended.
-pub(super) enum Listed {
-    /// All pages were handed over.
-    Whole {
-        /// The resourceVersion to watch from.
-        version: String,
-    },
-    /// The server has answered with another status than 2xx.
-    Refused(Reply),
-}
-
-/// Lists the objects at `path`, which has a query, and hands over each page.
-///
-/// # Errors
-/// A request without a reply, a reply that is no list, or a list without end.
-pub(super) fn list<T: DeserializeOwned>(
-    calls: &Calls<'_>,
-    path: &str,
-    mut take: impl FnMut(Page<T>),
-) -> Result<Listed, Failure> {
-    let mut cursor = Cursor::new();
-    while cursor.may_ask() {
-        let reply = match calls.list(&cursor.path(path), PAGE_BODY) {
-            Ok(reply) => reply,
-            Err(failure) if failure.too_large && cursor.halve() => continue,
-            Err(failure) => return Err(failure),
-        };
-        if !reply.is_success() {
-            if cursor.restart_after(reply.status) {
-                continue;
-            } else {
-                return Ok(Listed::Refused(reply));
-            }
-        }
-        let list: List<T> = serde_json::from_slice(&reply.body)
-            .map_err(|cause| Failure::malformed(&format!("not what was asked for: {cause}")))?;
-        take(Page {
-            items: list.items.unwrap_or_default(),
-            is_first: cursor.is_first(),
-        });
-        if let Some(version) = cursor.advance(list.metadata) {
-            return Ok(Listed::Whole { version });
-        }
-    }
-    Err(Failure::malformed("a list without an end"))
-}
-
 /// How far a list has got.
 #[derive(Debug)]
-struct Cursor {
+pub(super) struct Pages {
     /// Items of a page.
-    limit: u32,
+    pub(super) limit: u32,
     /// The token of the next page; empty for the first.
-    token: String,
+    pub(super) token: String,
     /// The resourceVersion of the first page.
     version: String,
     requests: u32,
     restarts: u32,
 }
 
-impl Cursor {
-    fn new() -> Self {
-        Cursor {
+impl Pages {
+    /// The first page is next.
+    pub(super) fn new() -> Self {
+        Pages {
             limit: ITEMS,
             token: String::new(),
             version: String::new(),
@@ -103,21 +45,19 @@ impl Cursor {
     }
 
     /// Counts a request; false if there were too many.
-    fn may_ask(&mut self) -> bool {
+    pub(super) fn may_ask(&mut self) -> bool {
         self.requests += 1;
         self.requests <= MOST_REQUESTS
     }
 
-    fn path(&self, list: &str) -> String {
-        paths::page(list, self.limit, &self.token)
-    }
-
-    fn is_first(&self) -> bool {
+    /// Whether the first page is next. After a restart there is another first page:
+    /// what came before it is void.
+    pub(super) fn is_first(&self) -> bool {
         self.token.is_empty()
     }
 
     /// Takes note of a page; after the last one, the resourceVersion of all.
-    fn advance(&mut self, page: ListMetadata) -> Option<String> {
+    pub(super) fn advance(&mut self, page: ListMetadata) -> Option<String> {
         if self.is_first() {
             self.version = page.resource_version;
         }
@@ -128,7 +68,7 @@ impl Cursor {
     /// Begins again with half as many items to a page; false if there is only
     /// one. A token is good only with the `limit` that it was handed out for
     /// (`ListOptions.continue` in `meta/v1` types.go).
-    fn halve(&mut self) -> bool {
+    pub(super) fn halve(&mut self) -> bool {
         let can = self.limit > 1;
         self.limit = (self.limit / 2).max(1);
         self.token.clear();
@@ -137,7 +77,7 @@ impl Cursor {
 
     /// Begins again if `status` says that the token is no longer good: 410, or
     /// 400 from a server that does not understand it, as after an upgrade.
-    fn restart_after(&mut self, status: u16) -> bool {
+    pub(super) fn restart_after(&mut self, status: u16) -> bool {
         let restarts = !self.is_first() && matches!(status, 400 | 410);
         self.restarts += u32::from(restarts);
         self.token.clear();
@@ -146,4 +86,37 @@ impl Cursor {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_says_a_list_comes_to_an_end(
+            says in prop::collection::vec((0u8..4, "[a-c]{0,2}"), 1..8)
+        ) {
+            let mut pages = Pages::new();
+            let mut asked = 0;
+            for (what, token) in says.iter().cycle() {
+                if !pages.may_ask() {
+                    break;
+                }
+                asked += 1;
+                prop_assert!((1..=ITEMS).contains(&pages.limit));
+                let over = match what {
+                    0 => !pages.halve(),
+                    1 => !pages.restart_after(410),
+                    2 => !pages.restart_after(400),
+                    _ => pages
+                        .advance(ListMetadata { resource_version: "7".into(), r#continue: token.clone() })
+                        .is_some(),
+                };
+                if over {
+                    break;
+                }
+            }
+            prop_assert!(asked <= MOST_REQUESTS);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
+use super::list_watch::Event;
 use super::throttle::Throttle;
 use crate::clock::Time;
 
@@ -28,7 +29,16 @@ struct State {
     throttle: Throttle,
 }
 
-/// A signal to the reflector.
+impl From<Signalled> for Event<'_> {
+    fn from(signalled: Signalled) -> Self {
+        match signalled {
+            Signalled::Relist => Event::Relist,
+            Signalled::Waiting(is_waiting) => Event::Waiting(is_waiting),
+        }
+    }
+}
+
+/// What the reflector is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signalled {
     /// The endpoints are to be listed.

@@ -1,6 +1,6 @@
 //! A watcher: the list and the watch that keep a [`Store`] up to date, as a pure
-//! state machine. Whoever runs it makes the calls that it asks for ([`Action`]) and
-//! tells it what they came to ([`Event`]).
+//! state machine. Whoever runs it makes the calls that it asks for ([`Action`]), a page
+//! of a list at a time, and tells it what they came to ([`Event`]).
 //!
 //! The states are those of kube-rs' `watcher`:
 //!
@@ -21,7 +21,8 @@
 use std::time::Duration;
 
 use super::lines::{Lines, TooLong};
-use super::objects::Status;
+use super::list_watch::{Action, Answer, Applied, Event, Outcome, Store};
+use super::pages::Pages;
 use super::text::printable;
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
@@ -40,113 +41,14 @@ pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
 /// and the longest `Retry-After` that is honoured meanwhile.
 const LONGEST_WAITING: Duration = Duration::from_secs(5);
 
-/// What is kept up to date.
-pub(super) trait Store {
-    /// An item of a list.
-    type Object;
-
-    /// Takes in a page of a list. The first page makes everything void that an
-    /// unfinished list has shown.
-    fn add_page(&mut self, items: Vec<Self::Object>, is_first: bool);
-
-    /// The list is complete, and replaces what was stored.
-    fn replace(&mut self);
-
-    /// Takes in a line of a watch.
-    ///
-    /// # Errors
-    /// The line is no event of what is watched.
-    fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error>;
-}
-
-/// What a line of a watch was.
-#[derive(Debug)]
-pub(super) enum Applied {
-    /// A change or a bookmark: the version that the watch has reached, or nothing
-    /// if the line names none.
-    Reached(String),
-    /// An ERROR event: the server has ended the watch.
-    Failed(Status),
-}
-
-/// What a call came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer<T> {
-    /// 2xx.
-    Ok(T),
-    /// Any other status, in the server's own words.
-    Refused {
-        status: u16,
-        retry_after: Option<Duration>,
-        why: String,
-    },
-    /// No reply, or one that makes no sense.
-    Failed(String),
-}
-
-/// What has happened.
-#[derive(Debug)]
-pub(super) enum Event<'a, O> {
-    /// A page of the list has come.
-    Page { items: Vec<O>, is_first: bool },
-    /// The list has ended: the version to watch from.
-    Listed(Answer<String>),
-    /// The watch was opened, or not.
-    Opened(Answer<()>),
-    /// A piece of its stream has come.
-    Bytes(&'a [u8]),
-    /// The stream has ended in order.
-    Ended,
-    /// The stream was broken off.
-    Broken(String),
-    /// What is stored is doubted.
-    Relist,
-    /// Whether somebody waits for what is watched.
-    Waiting(bool),
-}
-
-/// What an event has led to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Nothing that anybody else needs to know.
-    Quiet,
-    /// The list is complete and stored.
-    Listed,
-    /// The watch is open: the permission to it is there.
-    Opened,
-    /// Lines of the watch were stored.
-    Changed,
-    /// The watch has ended, and a list or another watch follows.
-    WatchEnded(String),
-    /// 403 or 404: the server refuses. No pause was made.
-    Refused { status: u16, why: String },
-    /// The server has asked for a pause.
-    Busy(String),
-    /// Anything else went wrong.
-    Failed(String),
-}
-
-/// What is to be done next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// List, and hand over the pages.
-    List,
-    /// Open a watch from that version that the server ends after that time.
-    Watch { version: String, seconds: u64 },
-    /// Read from the watch that is open.
-    Read,
-    /// Nothing before [`Watcher::poll_timeout`].
-    Wait,
-}
-
 /// How far list and watch have got.
 #[derive(Debug)]
 enum State {
     /// Nothing is stored yet, or what is stored cannot be watched any more: a list
     /// is next.
     Empty,
-    /// A list is under way, and some of its pages have come.
-    InitPage,
+    /// A list is under way.
+    InitPage(Pages),
     /// The list was successful, or a watch has ended in order: a watch from this
     /// version is next.
     InitListed { version: String },
@@ -200,23 +102,12 @@ impl Watcher {
     /// Takes in what has happened.
     pub(super) fn handle<S: Store>(
         &mut self,
-        event: Event<'_, S::Object>,
+        event: Event<'_>,
         store: &mut S,
         now: Time,
     ) -> Outcome {
         match event {
-            Event::Page { items, is_first } => {
-                self.state = State::InitPage;
-                store.add_page(items, is_first);
-                Outcome::Quiet
-            }
-            Event::Listed(Answer::Ok(version)) => {
-                store.replace();
-                self.list_backoff.reset();
-                self.state = State::InitListed { version };
-                Outcome::Listed
-            }
-            Event::Listed(answer) => self.list_failed(answer, now),
+            Event::Page(answer) => self.page(answer, store, now),
             Event::Opened(Answer::Ok(())) => self.opened(now),
             Event::Opened(answer) => self.open_failed(answer, now),
             Event::Bytes(bytes) => self.bytes(bytes, store, now),
@@ -230,6 +121,7 @@ impl Watcher {
                 self.is_waiting = is_waiting;
                 Outcome::Quiet
             }
+            Event::Object(_) | Event::Timeout => Outcome::Quiet,
         }
     }
 
@@ -251,7 +143,8 @@ impl Watcher {
                 self.watch = Duration::from_secs(seconds);
                 Action::Watch { version, seconds }
             }
-            _ => Action::List,
+            State::InitPage(pages) => list(pages),
+            _ => list(&Pages::new()),
         }
     }
 
@@ -262,7 +155,7 @@ impl Watcher {
 
     /// Whether a list is next, or under way.
     pub(super) fn is_listing(&self) -> bool {
-        matches!(self.state, State::Empty | State::InitPage)
+        matches!(self.state, State::Empty | State::InitPage(_))
     }
 
     /// Whether nothing is to be asked now.
@@ -321,7 +214,39 @@ impl Watcher {
         })
     }
 
-    fn list_failed(&mut self, answer: Answer<String>, now: Time) -> Outcome {
+    fn page<S: Store>(&mut self, answer: Answer<Vec<u8>>, store: &mut S, now: Time) -> Outcome {
+        let mut pages = match std::mem::replace(&mut self.state, State::Empty) {
+            State::InitPage(pages) => pages,
+            _ => Pages::new(),
+        };
+        match answer {
+            Answer::Ok(body) => match store.add_page(&body, pages.is_first()) {
+                Ok(metadata) => {
+                    if let Some(version) = pages.advance(metadata) {
+                        return self.listed(version, store);
+                    }
+                }
+                Err(cause) => return self.list_failed(Answer::Failed(malformed(&cause)), now),
+            },
+            Answer::TooLarge(_) if pages.halve() => {}
+            Answer::Refused { status, .. } if pages.restart_after(status) => {}
+            answer => return self.list_failed(answer, now),
+        }
+        if !pages.may_ask() {
+            return self.list_failed(Answer::Failed("a list without an end".to_owned()), now);
+        }
+        self.state = State::InitPage(pages);
+        Outcome::Quiet
+    }
+
+    fn listed<S: Store>(&mut self, version: String, store: &mut S) -> Outcome {
+        store.replace();
+        self.list_backoff.reset();
+        self.state = State::InitListed { version };
+        Outcome::Listed
+    }
+
+    fn list_failed(&mut self, answer: Answer<Vec<u8>>, now: Time) -> Outcome {
         self.state = State::Empty;
         let outcome = self.failed(answer, now);
         if let Outcome::Failed(_) = outcome {
@@ -358,10 +283,10 @@ impl Watcher {
     fn failed<T>(&mut self, answer: Answer<T>, now: Time) -> Outcome {
         match answer {
             Answer::Ok(_) => Outcome::Quiet,
-            Answer::Failed(why) => Outcome::Failed(why),
+            Answer::TooLarge(why) | Answer::Failed(why) => Outcome::Failed(why),
             // Not 401: whose token is being replaced may have another one soon.
             Answer::Refused {
-                status: status @ (403 | 404),
+                status: status @ 403..=405,
                 why,
                 ..
             } => Outcome::Refused { status, why },
@@ -440,6 +365,13 @@ impl Watcher {
     fn watch_pause(&mut self, now: Time) {
         let pause = self.watch_backoff.pause(backoff::LONGEST);
         self.pause_for(pause, PAUSE_WAITING, now);
+    }
+}
+
+fn list(pages: &Pages) -> Action {
+    Action::List {
+        limit: pages.limit,
+        token: pages.token.clone(),
     }
 }
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use super::super::list_watch::Store as _;
 use super::super::testing::{recorded_body, recorded_lines};
-use super::super::watcher::Store as _;
 use super::*;
 
 const UID: &str = "743150b8-a861-491f-8c37-de624266f5d9";
@@ -28,10 +28,8 @@ fn empty() -> Store {
     Store::new(AddressSource::EndpointSlices)
 }
 
-fn list<T: Source>(store: &mut Store, json: &[u8]) {
-    let list: objects::List<T> = serde_json::from_slice(json).unwrap();
-    let items = list.items.unwrap_or_default().into_iter();
-    store.add_page(items.map(T::into_object).collect(), true);
+fn list(store: &mut Store, json: &[u8]) {
+    store.add_page(json, true).unwrap();
     store.replace();
 }
 
@@ -74,7 +72,7 @@ fn union(slices: impl IntoIterator<Item = Value>, selection: &Selection) -> Vec<
 #[test]
 fn an_empty_list_has_no_pods() {
     let mut store = empty();
-    list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
+    list(&mut store, &recorded_body("05-slices-list-empty"));
     assert_eq!(store.pods(&http()), []);
     assert_eq!(
         store.port_missing(&http().port),
@@ -86,7 +84,7 @@ fn an_empty_list_has_no_pods() {
 #[test]
 fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
     let mut store = empty();
-    list::<EndpointSlice>(&mut store, &recorded_body("15-slices-list-ready"));
+    list(&mut store, &recorded_body("15-slices-list-ready"));
     for port in [PortChoice::Named("http".into()), PortChoice::Only] {
         let selection = Selection { port, ..http() };
         assert_eq!(
@@ -100,7 +98,7 @@ fn a_list_shows_a_ready_pod_by_its_ports_name_or_by_the_only_port() {
 #[test]
 fn a_port_that_cannot_be_dialled_is_missed_for_a_reason() {
     let mut recorded = empty();
-    list::<EndpointSlice>(&mut recorded, &recorded_body("15-slices-list-ready"));
+    list(&mut recorded, &recorded_body("15-slices-list-ready"));
     let grpc = PortChoice::Named("grpc".into());
     assert_eq!(recorded.port_missing(&grpc), Some(PortMissing::OtherPorts));
     let with_ports = |ports: Value| {
@@ -145,7 +143,7 @@ fn a_port_that_cannot_be_dialled_is_missed_for_a_reason() {
 #[test]
 fn a_watch_shows_a_pod_from_unready_to_ready_to_terminating_to_gone() {
     let mut store = empty();
-    list::<EndpointSlice>(&mut store, &recorded_body("05-slices-list-empty"));
+    list(&mut store, &recorded_body("05-slices-list-empty"));
     let steps: Vec<(Vec<Pod>, String)> = recorded_lines("07-slices-watch-zero-one-zero")
         .iter()
         .map(|line| {

@@ -1,5 +1,5 @@
-//! What the endpoint reflector does next, as a pure state machine: it reads the
-//! Service, has a [`Watcher`] list and watch the endpoints, and decides which
+//! [`Endpoints`]: what the endpoint reflector does next, as a pure state machine. It
+//! reads the Service, has a [`Watcher`] list and watch the endpoints, and decides which
 //! objects to take them from.
 //!
 //! EndpointSlices are the source. Where they are refused (403, or 404 from a server
@@ -15,14 +15,16 @@ use std::time::Duration;
 use log::Level;
 
 use super::super::Config;
-use super::super::endpoints::{Object, Selection, Store};
+use super::super::endpoints::{Selection, Store};
+use super::super::list_watch::{Answer, Event, Outcome};
 use super::super::objects::Service;
 use super::super::permissions::RefusalClock;
-use super::super::service;
 use super::super::text::printable;
 use super::super::throttle::Throttle;
-use super::super::watcher::{self, Answer, Outcome, Watcher, malformed};
-use super::status::{Output, StatusReporter};
+use super::super::watcher::{Watcher, malformed};
+use super::super::{paths, service};
+use super::status::StatusReporter;
+use super::thread::{Action, Core, Output};
 use crate::backoff::{self, Backoff};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission, PortRef};
@@ -36,38 +38,11 @@ const RETRY_REFUSED: Duration = Duration::from_secs(300);
 /// How long to leave the server alone after the Service has turned out wrong.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 
-/// What has happened.
-#[derive(Debug)]
-pub(super) enum Event<'a> {
-    /// The Service was read, or not.
-    Service(Answer<Vec<u8>>),
-    /// List and watch.
-    Watcher(watcher::Event<'a, Object>),
-    /// Time has passed.
-    Timeout,
-}
-
-/// What is to be done next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Read the Service.
-    GetService,
-    /// List objects of that kind, and hand over the pages.
-    List(AddressSource),
-    /// Open a watch of them from that version that the server ends after that time.
-    Watch {
-        source: AddressSource,
-        version: String,
-        seconds: u64,
-    },
-    /// Read from the watch that is open.
-    Read,
-    /// Nothing before [`Core::poll_timeout`].
-    Wait,
-}
-
 /// The endpoint reflector without its calls.
-pub(super) struct Core {
+pub(super) struct Endpoints {
+    service_path: String,
+    slices_path: String,
+    endpoints_path: String,
     watcher: Watcher,
     store: Store,
     status: StatusReporter,
@@ -99,10 +74,14 @@ pub(super) struct Core {
     throttle: Throttle,
 }
 
-impl Core {
+impl Endpoints {
     /// Nothing is known. The seed makes the jitter.
     pub(super) fn new(config: &Config, seed: u64, now: Time) -> Self {
-        Core {
+        let (namespace, service) = (&config.namespace, &config.service);
+        Endpoints {
+            service_path: paths::service(namespace, service),
+            slices_path: paths::slices(namespace, service),
+            endpoints_path: paths::endpoints(namespace, service),
             watcher: Watcher::new(seed),
             store: Store::new(AddressSource::EndpointSlices),
             status: StatusReporter::new(config),
@@ -125,42 +104,6 @@ impl Core {
         }
     }
 
-    /// Begins with a list, whatever it was at.
-    pub(super) fn restart(&mut self, now: Time) -> Action {
-        self.relist(now);
-        self.action(now)
-    }
-
-    /// Takes in what has happened; returns what to do next.
-    pub(super) fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
-        match event {
-            Event::Service(answer) => self.service_answered(answer, now),
-            Event::Watcher(watcher::Event::Relist) => self.relist(now),
-            Event::Watcher(event) => {
-                let outcome = self.watcher.handle(event, &mut self.store, now);
-                self.watched(outcome, now);
-            }
-            Event::Timeout => {}
-        }
-        self.action(now)
-    }
-
-    /// Whether the proxy drains, so that no line about the endpoints is a warning.
-    pub(super) fn set_draining(&mut self, is_draining: bool) {
-        self.status.set_draining(is_draining);
-    }
-
-    /// When [`Core::handle`] is to be called though nothing has happened, if the
-    /// action was to wait.
-    pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.watcher.poll_timeout()
-    }
-
-    /// What there is to be said, in order.
-    pub(super) fn outputs(&mut self) -> Vec<Output> {
-        self.status.take()
-    }
-
     fn action(&mut self, now: Time) -> Action {
         if self.watcher.is_watching() {
             return Action::Read;
@@ -173,20 +116,14 @@ impl Core {
             self.watcher.relist();
         }
         if self.service_due.is_some_and(|due| due <= now) {
-            return Action::GetService;
+            return Action::Get(self.service_path.clone());
         }
-        let source = self.store.source();
         let watch_until = self.service_due.into_iter().chain(self.slices_due).min();
-        match self.watcher.action(watch_until, now) {
-            watcher::Action::List => Action::List(source),
-            watcher::Action::Watch { version, seconds } => Action::Watch {
-                source,
-                version,
-                seconds,
-            },
-            watcher::Action::Read => Action::Read,
-            watcher::Action::Wait => Action::Wait,
-        }
+        let path = match self.store.source() {
+            AddressSource::EndpointSlices => &self.slices_path,
+            AddressSource::Endpoints => &self.endpoints_path,
+        };
+        Action::of(self.watcher.action(watch_until, now), path)
     }
 
     /// Lists next, after the Service was read.
@@ -215,7 +152,7 @@ impl Core {
             Answer::Refused {
                 retry_after, why, ..
             } => self.service_failed(&why, retry_after, now),
-            Answer::Failed(why) => self.service_failed(&why, None, now),
+            Answer::TooLarge(why) | Answer::Failed(why) => self.service_failed(&why, None, now),
         }
     }
 
@@ -475,6 +412,32 @@ impl Core {
         if self.watcher.is_listing() {
             self.service_due.get_or_insert(now);
         }
+    }
+}
+
+impl Core for Endpoints {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+        match event {
+            Event::Object(answer) => self.service_answered(answer, now),
+            Event::Relist => self.relist(now),
+            event => {
+                let outcome = self.watcher.handle(event, &mut self.store, now);
+                self.watched(outcome, now);
+            }
+        }
+        self.action(now)
+    }
+
+    fn set_draining(&mut self, is_draining: bool) {
+        self.status.set_draining(is_draining);
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.watcher.poll_timeout()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        self.status.take()
     }
 }
 

@@ -10,16 +10,8 @@ use super::super::endpoints::PortMissing;
 use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
 use super::super::{Config, Report};
+use super::thread::Output;
 use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef};
-
-/// Something to be passed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Output {
-    /// To the daemon.
-    Report(Report),
-    /// To the log.
-    Log(Level, String),
-}
 
 /// What was said already, and what is to be said now.
 pub(super) struct StatusReporter {

@@ -5,6 +5,7 @@
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use super::super::credentials::Credentials;
 use super::super::testing::{
@@ -12,7 +13,7 @@ use super::super::testing::{
     reply, serve,
 };
 use super::*;
-use crate::cluster::{Pod, PortRef};
+use crate::cluster::{AddressSource, Pod, PortRef};
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
@@ -30,11 +31,11 @@ fn reflector(
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
-    reflector_with(SILENCE, port, answer)
+    reflector_with(None, port, answer)
 }
 
 fn reflector_with(
-    silence: Duration,
+    silence: Option<Duration>,
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
@@ -48,10 +49,12 @@ fn reflector_with(
         let _ = sender.send(report);
     };
     let client = Client::new(Arc::new(credentials), Arc::default());
-    let relist = Arc::new(RelistSignal::new(client));
-    let mut reflector = Reflector::new(&config, relist, testing::clock, report, 1);
-    reflector.silence = silence;
-    (Closing(start(reflector, |_| {}).unwrap()), receiver)
+    let signal = Arc::new(RelistSignal::new(client));
+    let core = Endpoints::new(&config, 1, testing::clock());
+    let mut reflector = Reflector::new(core, signal, testing::clock, report);
+    reflector.silence = silence.unwrap_or(reflector.silence);
+    let signal = reflector.spawn("zpa-watch", |_| {}).unwrap();
+    (Closing(signal), receiver)
 }
 
 fn is_service(asked: &Asked) -> bool {
@@ -138,7 +141,7 @@ fn a_watch_that_ends_well_goes_on_from_its_last_version() {
 #[test]
 fn a_watch_that_falls_silent_is_followed_by_a_list_on_a_new_connection() {
     let (sender, peers) = mpsc::channel();
-    let silence = Duration::from_millis(100);
+    let silence = Some(Duration::from_millis(100));
     let (_relist, reports) = reflector_with(silence, None, move |asked, stream| {
         if !is_watch(asked) {
             return answer_rest(asked, stream, "15-slices-list-ready");

@@ -1,7 +1,6 @@
 //! List and watch over the recordings of a real API server, a step at a time.
 
-use super::super::endpoints::{Source, Store as EndpointStore};
-use super::super::objects::{EndpointSlice, List};
+use super::super::endpoints::Store as EndpointStore;
 use super::super::testing::{recorded_body, recorded_lines};
 use super::*;
 use crate::cluster::AddressSource;
@@ -30,20 +29,12 @@ impl Rig {
         rig
     }
 
-    fn event(&mut self, event: Event<'_, <EndpointStore as Store>::Object>) -> Outcome {
+    fn event(&mut self, event: Event<'_>) -> Outcome {
         self.watcher.handle(event, &mut self.store, self.now)
     }
 
     fn list(&mut self, recording: &str) -> Outcome {
-        let list: List<EndpointSlice> = serde_json::from_slice(&recorded_body(recording)).unwrap();
-        let items = list.items.unwrap_or_default().into_iter();
-        let page = Event::Page {
-            items: items.map(Source::into_object).collect(),
-            is_first: true,
-        };
-        assert_eq!(self.event(page), Outcome::Quiet);
-        let version = list.metadata.resource_version;
-        self.event(Event::Listed(Answer::Ok(version)))
+        self.event(Event::Page(Answer::Ok(recorded_body(recording))))
     }
 
     fn open(&mut self) -> Outcome {
@@ -81,6 +72,13 @@ impl Rig {
     }
 }
 
+fn first_page() -> Action {
+    Action::List {
+        limit: 64,
+        token: String::new(),
+    }
+}
+
 fn line(number: usize) -> Vec<u8> {
     let mut line = recorded_lines("07-slices-watch-zero-one-zero")[number].clone();
     line.push(b'\n');
@@ -98,7 +96,7 @@ fn refused<T>(status: u16, retry_after: Option<u64>) -> Answer<T> {
 #[test]
 fn it_lists_watches_from_there_and_goes_on_from_where_a_watch_has_got() {
     let mut rig = Rig::new();
-    assert_eq!(rig.action(), Action::List);
+    assert_eq!(rig.action(), first_page());
     assert_eq!(rig.list("05-slices-list-empty"), Outcome::Listed);
     assert_eq!(rig.watches_from().as_deref(), Some("10298"));
     assert_eq!(rig.event(Event::Opened(Answer::Ok(()))), Outcome::Opened);
@@ -161,7 +159,7 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
             rig.event(end);
         }
         assert_ne!(rig.action(), Action::Read, "{label}: the stream is left");
-        assert_eq!(rig.after_pause() == Action::List, lists, "{label}");
+        assert_eq!(rig.after_pause() == first_page(), lists, "{label}");
     }
 }
 
@@ -202,7 +200,7 @@ fn a_watch_that_is_refused_is_followed_by_a_list() {
         rig.list("05-slices-list-empty");
         assert!(rig.watches_from().is_some());
         assert_eq!(rig.event(Event::Opened(answer)), outcome, "{label}");
-        assert_eq!(rig.after_pause(), Action::List, "{label}");
+        assert_eq!(rig.after_pause(), first_page(), "{label}");
     }
 }
 
@@ -225,8 +223,8 @@ fn a_list_that_fails_is_tried_again_after_a_pause_that_grows() {
         let mut rig = Rig::new();
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            assert_eq!(rig.after_pause(), Action::List, "{label}");
-            assert_eq!(rig.event(Event::Listed(answer.clone())), outcome, "{label}");
+            assert_eq!(rig.after_pause(), first_page(), "{label}");
+            assert_eq!(rig.event(Event::Page(answer.clone())), outcome, "{label}");
             assert_eq!(rig.action(), Action::Wait, "{label}");
             pauses.push(rig.pause());
         }
@@ -247,7 +245,7 @@ fn a_retry_after_is_kept_to_within_five_seconds_of_whoever_waits() {
     ] {
         let mut rig = Rig::new();
         rig.event(Event::Waiting(waiting));
-        let outcome = rig.event(Event::Listed(refused(429, Some(asked))));
+        let outcome = rig.event(Event::Page(refused(429, Some(asked))));
         assert_eq!(outcome, Outcome::Busy("429 no".into()), "{label}");
         assert_eq!(rig.pause(), Duration::from_secs(pause), "{label}");
     }
@@ -261,13 +259,13 @@ fn whoever_begins_to_wait_or_asks_for_a_list_shortens_a_pause_that_is_on() {
     ] {
         let mut rig = Rig::new();
         for _ in 0..12 {
-            rig.event(Event::Listed(refused(500, None)));
+            rig.event(Event::Page(refused(500, None)));
         }
         assert!(rig.pause() > Duration::from_secs(10));
         rig.event(event);
         assert_eq!(rig.pause(), PAUSE_WAITING, "{label}");
         rig.pass(1);
-        assert_eq!(rig.action(), Action::List, "{label}");
+        assert_eq!(rig.action(), first_page(), "{label}");
     }
 }
 
@@ -277,16 +275,18 @@ fn the_first_page_of_a_list_that_begins_again_makes_the_others_void() {
     rig.list("15-slices-list-ready");
     assert!(!rig.store.is_empty());
     rig.event(Event::Relist);
-    let empty = |is_first| Event::Page {
-        items: Vec::new(),
-        is_first,
+    let page = |token: &str| {
+        let metadata = format!(r#"{{"resourceVersion":"5","continue":"{token}"}}"#);
+        Event::Page(Answer::Ok(
+            format!(r#"{{"metadata":{metadata}}}"#).into_bytes(),
+        ))
     };
-    rig.event(empty(true));
+    rig.event(page("more"));
     assert!(
         !rig.store.is_empty(),
         "what is stored stands until a list is whole"
     );
-    rig.event(Event::Listed(Answer::Ok("5".into())));
+    rig.event(page(""));
     assert!(rig.store.is_empty());
 }
 
@@ -332,4 +332,75 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
     rig.event(Event::Opened(Answer::Ok(())));
     rig.event(Event::Ended);
     assert!(rig.pause() > Duration::ZERO, "one that ends at once is not");
+}
+
+/// A label, the answers to pages, the tokens that are asked for, and what comes of the
+/// last answer.
+type Pages<'a> = (&'a str, Vec<Answer<Vec<u8>>>, &'a [(u32, &'a str)], Outcome);
+
+#[test]
+fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
+    let page = |token: &str| {
+        let metadata = format!(r#"{{"resourceVersion":"7","continue":"{token}"}}"#);
+        Answer::Ok(format!(r#"{{"metadata":{metadata}}}"#).into_bytes())
+    };
+    let too_large = || Answer::TooLarge("4 MiB".into());
+    let no_list = "not what was asked for: expected value at line 1 column 1";
+    let cases: [Pages; 6] = [
+        ("one page", vec![page("")], &[(64, "")], Outcome::Listed),
+        (
+            "two pages",
+            vec![page("t1"), page("")],
+            &[(64, ""), (64, "t1")],
+            Outcome::Listed,
+        ),
+        (
+            "an expired token",
+            vec![page("t1"), refused(410, None), page("")],
+            &[(64, ""), (64, "t1"), (64, "")],
+            Outcome::Listed,
+        ),
+        (
+            "pages that are too large",
+            vec![too_large(), page("t1"), too_large(), page("")],
+            &[(64, ""), (32, ""), (32, "t1"), (16, "")],
+            Outcome::Listed,
+        ),
+        (
+            "400 without a token",
+            vec![refused(400, None)],
+            &[(64, "")],
+            Outcome::Failed("400 no".into()),
+        ),
+        (
+            "no list",
+            vec![page("t1"), Answer::Ok(b"<html>".to_vec())],
+            &[(64, ""), (64, "t1")],
+            Outcome::Failed(no_list.into()),
+        ),
+    ];
+    for (label, answers, asked, outcome) in cases {
+        let mut rig = Rig::new();
+        let mut last = Outcome::Quiet;
+        for (answer, (limit, token)) in answers.into_iter().zip(asked) {
+            let page = Action::List {
+                limit: *limit,
+                token: (*token).to_owned(),
+            };
+            assert_eq!(rig.action(), page, "{label}");
+            last = rig.event(Event::Page(answer));
+        }
+        assert_eq!(last, outcome, "{label}");
+    }
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up() {
+    let mut rig = Rig::new();
+    let page = br#"{"metadata":{"resourceVersion":"7","continue":"again"}}"#;
+    let outcomes = std::iter::from_fn(|| Some(rig.event(Event::Page(Answer::Ok(page.into())))));
+    let ended = outcomes
+        .take(2000)
+        .position(|outcome| outcome != Outcome::Quiet);
+    assert_eq!(ended, Some(1000));
 }

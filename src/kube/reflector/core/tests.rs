@@ -1,8 +1,6 @@
 //! What the reflector asks for and what it says, a step at a time: the server's
 //! answers are the recordings, and time passes as the tests have it.
 
-use super::super::super::endpoints::Source;
-use super::super::super::objects::{EndpointSlice, List};
 use super::super::super::testing::{self, recorded_body, recorded_lines};
 use super::*;
 use crate::cluster::{NoAddress, Refusal};
@@ -11,12 +9,13 @@ use crate::kube::Report;
 mod refusals;
 
 const SERVICE: &str = r#"{"spec":{"clusterIP":"10.96.3.4","ports":[{"name":"http","port":80}]}}"#;
+const SERVICE_PATH: &str = "/api/v1/namespaces/default/services/myapp";
 const SLICES: AddressSource = AddressSource::EndpointSlices;
 const ENDPOINTS: AddressSource = AddressSource::Endpoints;
 
 /// A server as far as permissions go, and the core that asks it.
 struct Rig {
-    core: Core,
+    core: Endpoints,
     now: Time,
     action: Action,
     /// What is answered 403: `services`, or the name of a source.
@@ -38,8 +37,8 @@ impl Rig {
             ..testing::config(([127, 0, 0, 1], 1).into())
         };
         let now = Time::default();
-        let mut core = Core::new(&config, 1, now);
-        let action = core.restart(now);
+        let mut core = Endpoints::new(&config, 1, now);
+        let action = core.handle(Event::Relist, now);
         Rig {
             core,
             now,
@@ -67,12 +66,8 @@ impl Rig {
         }
     }
 
-    fn watcher(&mut self, event: watcher::Event<'_, Object>) {
-        self.handle(Event::Watcher(event));
-    }
-
     fn lines(&mut self, lines: &[u8]) {
-        self.watcher(watcher::Event::Bytes(lines));
+        self.handle(Event::Bytes(lines));
     }
 
     /// What the server says to a request for that.
@@ -87,27 +82,27 @@ impl Rig {
     /// Answers the request that is made, or lets the time pass that is waited.
     fn step(&mut self) {
         match self.action.clone() {
-            Action::GetService => {
+            Action::Get(_) => {
                 self.ask("services");
                 let answer = self.service.clone();
                 let answer = answer.unwrap_or(Answer::Ok(SERVICE.into()));
                 let answer = self.refusal("services").unwrap_or(answer);
-                self.handle(Event::Service(answer));
+                self.handle(Event::Object(answer));
             }
-            Action::List(source) => {
-                let name = name(source);
-                self.ask(name);
-                if let Some(refused) = self.refusal(name) {
-                    return self.watcher(watcher::Event::Listed(refused));
-                }
-                let (items, version) = self.items(source);
-                let is_first = true;
-                self.watcher(watcher::Event::Page { items, is_first });
-                self.watcher(watcher::Event::Listed(Answer::Ok(version)));
+            Action::List(path) => {
+                let source = source(&path);
+                self.ask(name(source));
+                let page = match source {
+                    SLICES => self.list.clone(),
+                    ENDPOINTS => r#"{"metadata":{"resourceVersion":"1"}}"#.to_owned(),
+                };
+                let page = Answer::Ok(page.into());
+                let answer = self.refusal(name(source)).unwrap_or(page);
+                self.handle(Event::Page(answer));
             }
-            Action::Watch { source, .. } => {
-                let answer = self.refusal(name(source)).unwrap_or(Answer::Ok(()));
-                self.watcher(watcher::Event::Opened(answer));
+            Action::Watch(path) => {
+                let answer = self.refusal(name(source(&path)));
+                self.handle(Event::Opened(answer.unwrap_or(Answer::Ok(()))));
             }
             Action::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
@@ -116,18 +111,6 @@ impl Rig {
             }
             Action::Read => panic!("a watch is open"),
         }
-    }
-
-    fn items(&self, source: AddressSource) -> (Vec<Object>, String) {
-        if source == ENDPOINTS {
-            return (Vec::new(), "1".to_owned());
-        }
-        let list: List<EndpointSlice> = serde_json::from_str(&self.list).unwrap();
-        let items = list.items.unwrap_or_default().into_iter();
-        (
-            items.map(Source::into_object).collect(),
-            list.metadata.resource_version,
-        )
     }
 
     fn ask(&mut self, what: &'static str) {
@@ -143,14 +126,8 @@ impl Rig {
         for _ in 0..1000 {
             let action = self.action.clone();
             self.step();
-            if let (
-                Action::Watch {
-                    source, seconds, ..
-                },
-                Action::Read,
-            ) = (action, &self.action)
-            {
-                return (source, seconds);
+            if let (Action::Watch(path), Action::Read) = (action, &self.action) {
+                return (source(&path), seconds(&path));
             }
         }
         panic!("no watch is opened: {:?}", self.action);
@@ -161,7 +138,7 @@ impl Rig {
         while self.second() < second {
             if self.action == Action::Read {
                 self.now = self.now + Duration::from_secs(1);
-                self.watcher(watcher::Event::Ended);
+                self.handle(Event::Ended);
             } else {
                 self.step();
             }
@@ -195,6 +172,20 @@ impl Rig {
         let loud = self.log.iter().filter(|(level, _)| *level <= Level::Warn);
         loud.map(|(_, text)| text.as_str()).collect()
     }
+}
+
+/// What is listed or watched at that path.
+fn source(path: &str) -> AddressSource {
+    match path.contains("/endpointslices?") {
+        true => SLICES,
+        false => ENDPOINTS,
+    }
+}
+
+/// For how long the watch at that path is asked for.
+fn seconds(path: &str) -> u64 {
+    let (_, rest) = path.split_once("&timeoutSeconds=").unwrap();
+    rest.split('&').next().unwrap().parse().unwrap()
 }
 
 fn name(source: AddressSource) -> &'static str {
@@ -303,7 +294,7 @@ fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
         // What it said last time will do, but for a port that is not there.
         rig.service = Some(answer);
         rig.asked.clear();
-        rig.watcher(watcher::Event::Relist);
+        rig.handle(Event::Relist);
         rig.step();
         rig.step();
         let lists = rig.asked.iter().any(|(_, what)| *what == "endpointslices");
@@ -341,21 +332,21 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
     rig.lines(added.as_bytes());
     assert_eq!(
         rig.action,
-        Action::GetService,
+        Action::Get(SERVICE_PATH.to_owned()),
         "its slice shows that it is there"
     );
     rig.step();
     assert!(rig.reports.contains(&Report::NoAddress(None)));
     assert_eq!(rig.synced(), [Some(SLICES)]);
     assert!(
-        matches!(rig.action, Action::Watch { .. }),
+        matches!(rig.action, Action::Watch(_)),
         "and no new list is needed"
     );
 
     rig.service = Some(refused(404));
     rig.list = r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#.into();
     rig.reports.clear();
-    rig.watcher(watcher::Event::Relist);
+    rig.handle(Event::Relist);
     rig.watch();
     assert!(
         !rig.reports
@@ -401,7 +392,7 @@ fn endpoints_without_a_port_are_said_once_with_the_cure_and_so_is_their_end() {
     );
     let text = rig.warnings()[0].to_owned();
     assert_eq!(undialable(&rig), [Some(NoAddress::PortMissing(text))]);
-    rig.watcher(watcher::Event::Relist);
+    rig.handle(Event::Relist);
     rig.watch();
     assert_eq!(rig.warnings().len(), 1, "a list later");
     rig.lines(&line(1));

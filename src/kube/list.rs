@@ -1,0 +1,63 @@
+//! A list that is read by one thread, page after page.
+
+use serde::de::DeserializeOwned;
+
+use super::client::{Calls, Failure, Reply};
+use super::objects::List;
+use super::pages::{PAGE_BODY, Pages};
+use super::paths;
+
+/// One page of a list.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    /// Whether it is the first page. After a restart there is another first
+    /// page: what came before it is void.
+    pub(super) is_first: bool,
+}
+
+/// How a list ended.
+pub(super) enum Listed {
+    /// All pages were handed over.
+    Whole,
+    /// The server has answered with another status than 2xx.
+    Refused(Reply),
+}
+
+/// Lists the objects at `path`, which has a query, and hands over each page.
+///
+/// # Errors
+/// A request without a reply, a reply that is no list, or a list without end.
+pub(super) fn list<T: DeserializeOwned>(
+    calls: &Calls<'_>,
+    path: &str,
+    mut take: impl FnMut(Page<T>),
+) -> Result<Listed, Failure> {
+    let mut pages = Pages::new();
+    while pages.may_ask() {
+        let page = paths::page(path, pages.limit, &pages.token);
+        let reply = match calls.list(&page, PAGE_BODY) {
+            Ok(reply) => reply,
+            Err(failure) if failure.too_large && pages.halve() => continue,
+            Err(failure) => return Err(failure),
+        };
+        if !reply.is_success() {
+            match pages.restart_after(reply.status) {
+                true => continue,
+                false => return Ok(Listed::Refused(reply)),
+            }
+        }
+        let list: List<T> = serde_json::from_slice(&reply.body)
+            .map_err(|cause| Failure::malformed(&format!("not what was asked for: {cause}")))?;
+        take(Page {
+            items: list.items.unwrap_or_default(),
+            is_first: pages.is_first(),
+        });
+        if pages.advance(list.metadata).is_some() {
+            return Ok(Listed::Whole);
+        }
+    }
+    Err(Failure::malformed("a list without an end"))
+}
+
+#[cfg(test)]
+mod tests;
