@@ -1,34 +1,33 @@
-//! How far the remaining side of a broken connection has come with what it is
-//! still to get.
+//! [`AckTimeout`]: the timeout of the remaining side of a broken connection, which has
+//! still to acknowledge bytes.
 //!
-//! The side may not read, and then no event is ever going to come: it is looked at
-//! now and then, and given up when it has acknowledged nothing for a while.
+//! If that side does not read, no event comes. So its acknowledgements are polled, and
+//! it is given up when it has acknowledged nothing for [`TIMEOUT`].
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How long it may acknowledge nothing.
+/// The longest time without an acknowledgement.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How soon to look whether it has; then less and less often.
+/// The first interval between two checks; it grows to an eighth of the time waited.
 const FIRST_CHECK: Duration = Duration::from_millis(10);
 
-/// What was seen of the remaining side. On the heap, since most connections end
-/// otherwise.
+/// The last acknowledgement that was seen; boxed, because few connections break.
 #[derive(Debug, Default)]
 pub struct AckTimeout(Option<Box<Seen>>);
 
 #[derive(Debug)]
 struct Seen {
-    /// How many bytes it has acknowledged,
+    /// The number of bytes acknowledged.
     acknowledged: u64,
-    /// and since when no more.
+    /// When that number was first seen.
     since: Time,
 }
 
 impl AckTimeout {
-    /// It has acknowledged so many bytes. Returns when to look again, or nothing if
-    /// its time is up.
+    /// Notes the number of bytes acknowledged by now. Returns when to check again, or
+    /// `None` if the timeout has expired.
     pub fn note(&mut self, acknowledged: u64, now: Time) -> Option<Time> {
         let since = match &self.0 {
             Some(seen) if seen.acknowledged >= acknowledged => seen.since,

@@ -1,14 +1,14 @@
 //! [`AdminConnections`] are the connections to the admin port, and its listener.
 //!
-//! The event loop serves them beside the clients' connections, so that an answer
-//! proves that the loop turns. They are not counted as clients, wake nothing, and take
-//! no place among the connections. They are untrusted: there may be only a few, and
-//! each has a few seconds and a few KiB for its request. When one too many comes, the
-//! oldest connection of the source that has the most is evicted, so that a flood of
-//! silent connections evicts itself and not the kubelet's probe.
+//! The event loop serves them beside the clients' connections, so that a response proves
+//! that the loop turns. They wake no app and do not count towards the connection limit.
+//! They are untrusted: their number is limited, and each has a few seconds and a few KiB
+//! for its request. If one too many comes, the oldest connection of the source with the
+//! most connections is evicted, so that a flood of idle connections evicts itself and not
+//! the kubelet's probe.
 //!
-//! Nothing is parsed here: [`AdminConnections::next_request`] hands out the bytes that
-//! were read, and [`AdminConnections::answer`] takes the response.
+//! Nothing is parsed here: [`AdminConnections::next_request`] returns the bytes that were
+//! read, and [`AdminConnections::answer`] takes the response.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -24,27 +24,27 @@ use super::listener::Listener;
 use super::memory::Queues;
 use crate::clock::Time;
 
-/// No connection has a token from here up: its slot would be beyond 4 billion.
+/// The tokens from here up belong to the admin port; no other connection has one.
 const FIRST: usize = usize::MAX - 1024;
 const LISTENER: Token = Token(FIRST);
 const LAST: usize = FIRST + 256;
 
-/// How many one turn of the loop accepts.
+/// The most connections that one turn of the loop accepts.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How much is read and thrown away after an answer, in bytes. To close a
-/// socket that has something to read is to reset it (RFC 1122, 4.2.2.13), and
-/// that may overtake the answer.
+/// The most bytes that are read and discarded after a response. A close with unread bytes
+/// sends an RST (RFC 1122, 4.2.2.13), which may reach the peer before it has read the
+/// response.
 const DISCARDED: usize = 64 * 1024;
 
 /// The limits of the admin port.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminLimits {
-    /// How many there may be at once, at most 256.
+    /// The most connections at once, up to 256.
     pub max_connections: usize,
-    /// How long one may be open.
+    /// The longest time that a connection may be open.
     pub timeout: Duration,
-    /// How long a request may be, in bytes.
+    /// The most bytes of a request.
     pub max_request_bytes: usize,
 }
 
@@ -53,7 +53,7 @@ pub struct AdminLimits {
 pub struct AdminConnections {
     listener: Option<AdminListener>,
     connections: Slab<AdminConnection>,
-    /// How many have come since the start.
+    /// The number of connections accepted since the start.
     accepted: u64,
 }
 
@@ -62,29 +62,28 @@ struct AdminListener {
     limits: AdminLimits,
 }
 
-/// One of them.
 struct AdminConnection {
     stream: TcpStream,
     source: Source,
-    /// Counts admin connections: the lowest is the oldest.
+    /// The number of the connection: the oldest has the lowest.
     serial: u64,
     deadline: Time,
-    /// The loop has seen something happen to it.
+    /// Whether it has had an event.
     ready: bool,
     state: State,
 }
 
-/// Who may be behind a connection: an IPv4 address, or the first 64 bits of an IPv6
-/// address, of which whoever has one has all that begin so.
+/// The source of a connection: an IPv4 address, or the first 64 bits of an IPv6 address,
+/// because one host usually has all addresses of such a prefix.
 type Source = IpAddr;
 
 enum State {
     /// The request is being read.
     Reading {
         request: Vec<u8>,
-        /// Bytes have come since the request was last handed out.
+        /// Whether bytes have come since [`AdminConnections::next_request`] returned it.
         has_new_bytes: bool,
-        /// The peer has sent its FIN, or as many bytes as it may.
+        /// Whether the peer has sent its FIN, or the most bytes that a request may have.
         ended: bool,
     },
     /// The response is being written.
@@ -112,7 +111,7 @@ impl AdminConnections {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// What the kernel says to the address.
+    /// Those of bind(2).
     pub(super) fn bind(
         address: SocketAddr,
         limits: AdminLimits,
@@ -133,12 +132,12 @@ impl AdminConnections {
         })
     }
 
-    /// Where it listens, if anywhere.
+    /// The address that it listens on, if any.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref()?.listener.local_addr().ok()
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
@@ -155,20 +154,19 @@ impl AdminConnections {
                 listener.listener.set_ready();
             }
         } else if let Some(connection) = self.connections.get_mut(token.0 - FIRST - 1) {
-            // An event of whoever had the slot before does no harm: what is
-            // done about it is a try that finds nothing.
+            // An event of the connection that had the slot before is harmless: it causes
+            // one read or write that finds nothing to do.
             connection.ready = true;
         }
     }
 
-    /// Whether [`AdminConnections::dispatch`] has something to do that no event will
-    /// report.
+    /// Whether [`AdminConnections::dispatch`] has work that no event will report.
     pub(super) fn has_work(&self, now: Time) -> bool {
         let listener = self.listener.as_ref();
         listener.is_some_and(|listener| listener.listener.is_ready(now))
     }
 
-    /// When it has something to do even if nothing happens.
+    /// When [`AdminConnections::dispatch`] is to be called even without an event.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let listener = self
             .listener
@@ -181,8 +179,8 @@ impl AdminConnections {
         connections.chain(listener).min()
     }
 
-    /// Handles what the loop has found: reads and writes, closes what has expired,
-    /// and accepts.
+    /// Reads and writes after events, closes connections whose time has expired, and
+    /// accepts.
     pub(super) fn dispatch(&mut self, registry: &Registry, now: Time) {
         let longest = self
             .listener
@@ -228,8 +226,8 @@ impl AdminConnections {
         }
     }
 
-    /// A connection with bytes that were not handed out yet, and all bytes of its
-    /// request so far. To be followed by [`AdminConnections::answer`].
+    /// A connection with new bytes, and all bytes of its request so far. The caller then
+    /// calls [`AdminConnections::answer`].
     pub fn next_request(&mut self) -> Option<(usize, Vec<u8>)> {
         self.connections.iter_mut().find_map(|(key, connection)| {
             let State::Reading {
@@ -269,8 +267,8 @@ impl AdminConnections {
     }
 }
 
-/// Which connection is closed when one too many comes: one that was answered, else the
-/// oldest of the source that has the most; none that is about to be answered.
+/// The connection to close if one too many comes: one that was answered, else the oldest of
+/// the source with the most connections. A connection with new bytes is not closed.
 fn eviction_candidate(connections: &Slab<AdminConnection>) -> Option<usize> {
     let mut counts: HashMap<Source, usize> = HashMap::new();
     for (_, connection) in connections {
@@ -323,7 +321,7 @@ impl AdminConnection {
         }
     }
 
-    /// Reads or writes as far as the socket allows, if it had an event.
+    /// Reads or writes until the socket would block, if it has had an event.
     fn advance(&mut self, longest: usize) -> Status {
         if !std::mem::take(&mut self.ready) {
             return Status::Open;
@@ -381,7 +379,7 @@ fn write(stream: &mut TcpStream, answer: &[u8], written: &mut usize) -> io::Resu
     Ok(())
 }
 
-/// Reads to the end, or for as long as it is worth it.
+/// Reads to the end, or up to [`DISCARDED`] bytes.
 fn discard(stream: &mut TcpStream, discarded: &mut usize) -> io::Result<()> {
     let mut scratch = [0; 4096];
     while *discarded < DISCARDED {

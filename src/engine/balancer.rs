@@ -1,21 +1,21 @@
-//! The balancer: which backend a connection is dialled to.
+//! The [`Balancer`] picks the backend and the address that a connection is dialled to.
 //!
-//! - *Fewest connections first; among equals the backend that was picked the longest
-//!   ago.* That is HAProxy's `leastconn`, which takes turns within a group of the
-//!   same load. Backends that were never picked come in an order that each process
-//!   draws at random, so that several proxies do not all begin with the same backend.
-//! - *A failure is remembered.* The address rests for 1 s, doubled by each failure
-//!   that follows up to 30 s, and is picked only where nothing else is left. Then
-//!   one connection at a time tries it again; if another backend could take that
-//!   connection, the address has [`TRIAL_PATIENCE`] to answer.
-//! - *An address that owes an answer for [`DOUBT_AFTER`] is doubted*: only where
-//!   nothing else is left is a further connection dialled to it before that answer.
-//!   So a backend that swallows SYNs delays those who come within that time, not
-//!   those of the whole connect timeout.
+//! - *The backend with the fewest connections first; among equals the one that was
+//!   picked the longest ago.* This is HAProxy's `leastconn`, which is round-robin among
+//!   servers with the same load. Backends that were never picked come in random order,
+//!   so that several proxies do not all begin with the same backend.
+//! - *An address rests after a failure*, for 1 s, doubled by each further failure up to
+//!   30 s. While it rests it is picked only if nothing else is left. After that, one
+//!   connection at a time tries it; if another backend could take the connection, the
+//!   address has [`TRIAL_PATIENCE`] to answer.
+//! - *An address that has not answered a dial for [`DOUBT_AFTER`] is doubted*: until it
+//!   answers, further connections are dialled to it only if nothing else is left. A
+//!   backend that swallows SYNs thus delays the connections of a quarter of a second,
+//!   not those of the whole connect timeout.
 //! - *The addresses of one backend are alternatives.* The one that has answered is
-//!   dialled first from then on, and its family first at backends that come later,
-//!   since they run the same program.
-//! - *Errors of this machine say nothing about a backend* ([`Cause::Local`]).
+//!   dialled first from then on. Backends that join later are dialled first at an address
+//!   of its family, because they run the same program.
+//! - *Errors of this machine are no failures of a backend* ([`Cause::Local`]).
 //! - *A backend that joins others gets its share at once, and no more.* By the number of
 //!   connections alone it would get every new one until it has as many as the
 //!   others: after a scale-up by an HPA that is a flood, at the moment at which the
@@ -40,54 +40,54 @@ pub use self::round::{Cause, Round};
 use crate::backoff::Random;
 use crate::clock::Time;
 
-/// How long an address that has failed may take to answer its first dial after
-/// that, if another backend is there. A SYN within a cluster is answered within a few
-/// milliseconds.
+/// The timeout of the first dial to an address after its rest, if there is another
+/// backend. A SYN within a cluster is answered within a few milliseconds.
 pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long an address may owe an answer before others are preferred to it.
+/// The time without an answer after which other addresses are preferred to one.
 const DOUBT_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a backend that joins others is kept from catching up with them.
+/// The duration of the slow start of a backend that joins others.
 const SLOW_START: Duration = Duration::from_secs(30);
 
-/// Numbers below are turns of backends that were never picked.
+/// The turn of the first pick. Lower numbers are the random turns of backends that were
+/// never picked.
 const FIRST_TURN: u64 = 1 << 32;
 
-/// What may be dialled, as the engine is told.
+/// A backend as the daemon lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSpec {
-    /// Names the backend for as long as it lives. Opaque.
+    /// An opaque name of the backend, which stays the same while it is listed.
     pub id: String,
-    /// Its addresses, the preferred one first: they all lead to the same place.
+    /// Its addresses, which are alternatives, the preferred one first.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// One address of one backend, named so that it can be counted after it has left
-/// the list.
+/// The identity of one address of one backend, which stays valid after the backend has
+/// left the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendId {
-    /// Never that of another backend.
+    /// The key of the backend, which is never reused.
     backend: u32,
     address: u16,
 }
 
-/// What is to be dialled.
+/// A picked address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// What to call it.
+    /// The identity of the address, for the calls that report the result.
     pub id: BackendId,
-    /// Where it is.
+    /// The address to dial.
     pub address: SocketAddr,
-    /// How long it may take to answer, if that is less than usual.
+    /// The timeout of the dial, if it is shorter than the connect timeout.
     pub patience: Option<Duration>,
 }
 
-/// All backends that are listed or in use.
+/// The backends that are listed or in use.
 ///
-/// A connection picks an address with [`Balancer::pick`] and says what has come of
-/// it: [`Balancer::failed`], after which it picks again in the same [`Round`], or
-/// [`Balancer::succeeded`]. What was picked and has not failed is given back with
+/// A connection picks an address with [`Balancer::pick`] and reports the result with
+/// [`Balancer::failed`], after which it picks again in the same [`Round`], or with
+/// [`Balancer::succeeded`]. When a connection that has succeeded ends, it calls
 /// [`Balancer::release`].
 pub struct Balancer {
     backends: BTreeMap<u32, Backend>,
@@ -99,8 +99,8 @@ pub struct Balancer {
     /// How many connections a backend may have at a time.
     most_per_backend: u32,
     fallback: Option<SocketAddr>,
-    /// Whether the address that has answered last at a backend of both families is
-    /// one of IPv6.
+    /// Whether the last address to answer, of a backend with addresses of both families,
+    /// was an IPv6 address; `None` before there was one.
     prefers_ipv6: Option<bool>,
     random: Random,
     next_backend: u32,
@@ -108,8 +108,8 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// No backend yet. The seed makes the order of backends that were never picked, and the
-    /// jitter of pauses: one of each process's own.
+    /// No backend yet. `seed` determines the order of backends that were never picked and
+    /// the jitter of rests, and differs between processes.
     pub fn new(seed: u64) -> Self {
         Balancer {
             backends: BTreeMap::new(),
@@ -125,8 +125,8 @@ impl Balancer {
         }
     }
 
-    /// Replaces the list. Connections to a backend that is no longer on it live on.
-    /// Returns whether a backend or an address has joined.
+    /// Replaces the list. Connections to a backend that has left it continue. Returns
+    /// whether a backend or an address was added.
     pub fn set(&mut self, specs: &[BackendSpec], now: Time) -> bool {
         let known = self
             .backends
@@ -198,18 +198,19 @@ impl Balancer {
         self.listed > 0 && self.full == self.listed
     }
 
-    /// How many backends rest after failures.
+    /// The number of backends that rest: all their addresses do.
     pub fn resting(&self) -> usize {
         self.order.resting().count()
     }
 
-    /// The next address of the round, if one is left, with one connection more.
+    /// Picks the next address of the round, if one is left, and counts a connection to it.
     ///
-    /// Where an address of a backend has failed at once, another one of it comes next: the
-    /// app may listen on one family alone. Where it was silent that one is likely
-    /// to be silent too. Addresses that rest come after all others, the one first
-    /// whose pause ends first. The fallback comes last, and only if no backend has given
-    /// any answer: one that refuses is there, and the Service leads to no other.
+    /// After an address that has refused, or cannot be reached, another address of the
+    /// same backend comes next: the app may listen on one family only. After a timeout it
+    /// does not, because that address would probably time out too. Addresses that rest
+    /// come after all others, in the order in which their rests end. The fallback comes
+    /// last, and only if no backend has answered: if one has refused, the cluster IP
+    /// leads to none that accepts.
     pub fn pick(&mut self, round: &mut Round, now: Time) -> Option<Pick> {
         if round.is_over() {
             return None;
@@ -230,7 +231,7 @@ impl Balancer {
         })
     }
 
-    /// The backend has taken the connection.
+    /// The backend has accepted the connection.
     pub fn succeeded(&mut self, id: BackendId, now: Time) {
         let mut has_recovered = false;
         let mut family = None;
@@ -244,8 +245,8 @@ impl Balancer {
         }
     }
 
-    /// The dial has failed, or the backend has broken off before the first byte. Gives
-    /// the address back.
+    /// The dial has failed, or the backend broke off before the first byte. The
+    /// connection counts no more.
     pub fn failed(&mut self, id: BackendId, cause: Cause, round: &mut Round, now: Time) {
         round.note(id, cause);
         let fraction = self.random.fraction();
@@ -260,7 +261,7 @@ impl Balancer {
         });
     }
 
-    /// A dial is given up, whatever its address would have said.
+    /// The dial was given up before its result. The connection counts no more.
     pub fn abandon(&mut self, id: BackendId, now: Time) {
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
@@ -269,7 +270,7 @@ impl Balancer {
         });
     }
 
-    /// A connection that the backend has taken is over.
+    /// A connection that the backend had accepted has ended.
     pub fn release(&mut self, id: BackendId, now: Time) {
         self.change(id.backend, now, |backend| {
             backend.served(id.address);
@@ -277,7 +278,7 @@ impl Balancer {
         });
     }
 
-    /// The address of one that is in use.
+    /// The address with that identity, while it is listed or in use.
     pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
         self.backends.get(&id.backend)?.address(id.address)
     }
@@ -293,7 +294,7 @@ impl Balancer {
 
     // --- Choice ---
 
-    /// Ends the pauses that are over, and slow starts.
+    /// Ends the rests and the slow starts whose time is over.
     fn refresh(&mut self, now: Time) {
         while let Some(key) = self.order.rested(now) {
             self.change(key, now, |_| ());
@@ -307,7 +308,7 @@ impl Balancer {
         }
     }
 
-    /// The backend's address that comes next, the fallback aside.
+    /// The next address, not counting the fallback.
     fn next(&mut self, round: &Round, now: Time) -> Option<BackendId> {
         if let Some(at) = self.next_alternative(round, now) {
             return Some(at);
@@ -334,7 +335,7 @@ impl Balancer {
         (backend.connections < self.most_per_backend).then_some(backend)
     }
 
-    /// Another address of the backend that has failed last, if that took no time.
+    /// Another address of the backend whose last address has refused or cannot be reached.
     fn next_alternative(&self, round: &Round, now: Time) -> Option<BackendId> {
         let key = round.alternatives_of()?;
         let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
@@ -385,7 +386,8 @@ impl Balancer {
         })
     }
 
-    /// Handicaps backends that join others by what the least loaded of those has.
+    /// Begins the slow start of backends that join others. The handicap is the number of
+    /// connections of the least loaded of those others.
     fn start_slowly(&mut self, newcomers: &BTreeSet<u32>, now: Time) {
         let Some(least) = self.order.lowest_load_without(newcomers) else {
             return;
@@ -403,7 +405,7 @@ impl Balancer {
 
     // --- Keeping the order ---
 
-    /// Takes in a backend that is about to be listed or dialled.
+    /// Adds a backend that is about to be listed or dialled.
     fn add(&mut self, mut backend: Backend) -> u32 {
         let key = self.next_backend;
         self.next_backend = self.next_backend.wrapping_add(1);
@@ -412,8 +414,8 @@ impl Balancer {
         key
     }
 
-    /// Changes a backend, moves it to where it then belongs, and forgets it when it is
-    /// neither listed nor in use. Every change of a backend goes through here.
+    /// Changes a backend, moves it to its new place in the order, and removes it if it is
+    /// neither listed nor in use. Every change of a backend is made here.
     fn change<T>(
         &mut self,
         key: u32,

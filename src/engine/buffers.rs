@@ -10,57 +10,56 @@ use log::info;
 use crate::clock::Time;
 use crate::sys::Pipe;
 
-/// How much one read takes at most, and therefore the size of a block, which
-/// must hold whatever is left of one read. Bytes. Against 64 KiB this made a bulk
-/// stream 41 % faster, and cost a third less of the processor per byte.
+/// The most bytes that one read takes, and the size of a block, which must hold what is
+/// left of one read. Compared with 64 KiB, a bulk stream was 41 % faster and took a third
+/// less processor time per byte.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 
-/// How many blocks may be in use at once: 8 MiB. When they are, directions
-/// whose receiver is slow leave their bytes in the kernel, so nobody waits for
-/// a block.
+/// The most blocks in use at once: 8 MiB. When all are in use, directions with a slow
+/// receiver leave their bytes in the kernel: none waits for a block.
 pub const MAX_BLOCKS: usize = 32;
 
-/// How many unused blocks are kept for the next short write.
+/// The most unused blocks that are kept.
 const SPARE_BLOCKS: usize = 2;
 
-/// What a pipe is to hold. Bytes; the most that the kernel gives to a user
-/// without privileges (`/proc/sys/fs/pipe-max-size`, proc(5)).
+/// The capacity of a pipe in bytes: the most that an unprivileged user gets
+/// (`/proc/sys/fs/pipe-max-size`, proc(5)).
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
-/// How many pipes there may be: half of what the kernel gives to one user
-/// before it hands out tiny ones only (`pipe-user-pages-soft`, 64 MiB).
+/// The most pipes: half of what one user gets before the kernel makes pipes of one page
+/// only (`pipe-user-pages-soft`, 64 MiB).
 pub const MAX_PIPES: usize = 32;
 
-/// A pipe that nobody has used for so long is closed, and a kernel that has refused
-/// one is asked again after it: what it gives to a user it gives to all containers
-/// of a node that run as that user (`pipe-user-pages-soft`).
+/// A pipe that was not used for this time is closed, and after a refusal the kernel is
+/// asked for another one only after this time: its limit holds for all containers of a
+/// node that run as the same user (`pipe-user-pages-soft`).
 const PIPE_PERIOD: Duration = Duration::from_secs(60);
 
-/// A smaller pipe than this is not worth its two system calls.
+/// The least capacity of a pipe that is worth two system calls.
 const LEAST_PIPE_BYTES: u32 = 64 * 1024;
 
-/// A fixed piece of memory from the pool.
+/// A block of memory from the pool.
 pub type Block = Box<[u8; BLOCK_BYTES]>;
 
 /// The scratch buffer and the pools.
 pub struct Buffers {
-    /// Where every read puts its bytes. Nothing stays here between two reads.
+    /// The buffer of every read. No bytes stay in it between two reads.
     pub scratch: Block,
     spare: Vec<Block>,
     in_use: usize,
     max_blocks: usize,
-    /// Empty pipes.
+    /// Empty pipes that are not lent.
     spare_pipes: Vec<Pipe>,
-    /// Those, and the ones that are lent.
+    /// The number of all pipes, lent or spare.
     pipes: usize,
     max_pipes: usize,
-    /// The fewest pipes that were spare since the period began: nobody needs them.
+    /// The least number of spare pipes in this period: so many are closed at its end.
     least_spare: usize,
     /// When the period ends; `None` while no pipe is spare.
     period_ends: Option<Time>,
     /// Until when the kernel is not asked for another pipe.
     refused_until: Option<Time>,
-    /// It has refused one, and that was logged.
+    /// Whether a refusal of the kernel was logged.
     refusal_logged: bool,
     now: Time,
     make_pipe: fn() -> io::Result<Pipe>,
@@ -92,7 +91,7 @@ impl Buffers {
         self.period_ends
     }
 
-    /// Takes note of the time, and closes the pipes that nobody has used for a period.
+    /// Sets the time, and closes the pipes that were not used for a period.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         if self.period_ends.is_some_and(|end| now >= end) {
@@ -106,13 +105,13 @@ impl Buffers {
         }
     }
 
-    /// Whether [`Buffers::keep`] is going to find a block.
+    /// Whether [`Buffers::keep`] may be called.
     pub fn has_block(&self) -> bool {
         self.in_use < self.max_blocks
     }
 
-    /// Moves the first `len` bytes of the scratch buffer into a block of
-    /// their own. The caller has asked [`Buffers::has_block`] before it read.
+    /// Copies the first `len` bytes of the scratch buffer into a block. The caller must
+    /// have checked [`Buffers::has_block`] before its read.
     pub fn keep(&mut self, len: usize) -> Block {
         debug_assert!(self.has_block(), "a read without a block to fall back on");
         self.in_use += 1;
@@ -121,7 +120,7 @@ impl Buffers {
         block
     }
 
-    /// Takes a block back.
+    /// Returns a block to the pool.
     pub fn give_back(&mut self, block: Block) {
         self.in_use -= 1;
         if self.spare.len() < SPARE_BLOCKS {
@@ -129,14 +128,14 @@ impl Buffers {
         }
     }
 
-    /// Lends an empty pipe, if there is one to be had.
+    /// Lends an empty pipe; `None` if the limit is reached or the kernel refuses.
     pub fn lend_pipe(&mut self) -> Option<Pipe> {
         let pipe = self.spare_pipes.pop();
         self.least_spare = self.least_spare.min(self.spare_pipes.len());
         pipe.or_else(|| self.new_pipe())
     }
 
-    /// Takes a pipe back that is empty.
+    /// Returns an empty pipe to the pool.
     pub fn give_back_pipe(&mut self, pipe: Pipe) {
         self.spare_pipes.push(pipe);
     }
@@ -147,7 +146,7 @@ impl Buffers {
         self.spare_pipes.len()
     }
 
-    /// Closes a pipe that bytes are left in.
+    /// Closes a pipe that still holds bytes.
     pub fn discard_pipe(&mut self, pipe: Pipe) {
         drop(pipe);
         self.pipes -= 1;
@@ -164,7 +163,7 @@ impl Buffers {
                 self.refusal_logged = false;
                 Some(pipe)
             }
-            // There may be some again soon.
+            // Descriptors may be free again soon: no pause.
             Err(why) if is_out_of_descriptors(&why) => None,
             Err(why) => {
                 self.refuse_pipes(&why);

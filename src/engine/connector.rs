@@ -1,4 +1,4 @@
-//! What makes the sockets that lead to backends.
+//! The [`Connector`] dials addresses: it makes the sockets to the backends.
 
 use std::error::Error;
 use std::fmt;
@@ -16,15 +16,17 @@ use super::memory::Queues;
 use super::sockets;
 use crate::clock::Time;
 
-/// The ports of the kernel's choice, for both families.
+/// The file with the range of local ports that the kernel chooses from, for both families.
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Dials addresses: finds a local port, and tells a socket that is connected to itself.
+/// Dials addresses. It chooses a local port where the kernel has none, and rejects sockets
+/// that are connected to themselves.
 #[derive(Debug)]
 pub struct Connector {
     ports: LocalPorts,
-    /// The first port of the kernel's choice.
+    /// The first port of the kernel's range.
     first_port: u16,
+    /// The number of sockets that were bound here.
     bound: u64,
 }
 
@@ -42,15 +44,15 @@ impl Connector {
         }
     }
 
-    /// How many sockets were bound here, since the kernel had no port for them.
+    /// The number of sockets that were bound to a port here, because the kernel had none.
     pub fn bound(&self) -> u64 {
         self.bound
     }
 
-    /// Begins to connect to `address`, with so much room for what waits in the socket.
+    /// Begins to connect to `address`; `queues` are the sizes of the socket's queues.
     ///
     /// # Errors
-    /// What the kernel says at once, or [`SelfConnect`].
+    /// Those of connect(2) except EINPROGRESS, or [`SelfConnect`].
     pub fn connect(
         &mut self,
         address: SocketAddr,
@@ -72,14 +74,14 @@ impl Connector {
             },
         }?;
         if self.is_loop(&socket, address) {
-            // The port is the app's: no TIME_WAIT.
+            // No TIME_WAIT: the port is the one that the app is to listen on.
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
             return Err(io::Error::other(SelfConnect));
         }
         Ok(socket)
     }
 
-    /// The kernel has no port for `address`, or no address of that family.
+    /// Connects where the kernel has no port for `address`, or no address of its family.
     fn connect_without_port(
         &mut self,
         address: SocketAddr,
@@ -87,7 +89,7 @@ impl Connector {
         error: io::Error,
         now: Time,
     ) -> io::Result<TcpStream> {
-        // Where there is no address of that family, connect(2) says that there is no port.
+        // connect(2) returns EADDRNOTAVAIL also if this machine has no address of the family.
         if address.is_ipv6() && !has_source(address) {
             return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
         }
@@ -119,15 +121,15 @@ impl Connector {
         Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
     }
 
-    /// Whether the socket is connected to itself: where nobody listens at a port of
-    /// this machine, the kernel connects a socket that happens to have that port as its
-    /// own (simultaneous open, RFC 9293, 3.5).
+    /// Whether the socket is connected to itself. If nothing listens on a port of this
+    /// machine, and the kernel chooses that port as the local port of the dial, the
+    /// connect succeeds (simultaneous open, RFC 9293, 3.5).
     fn is_loop(&self, socket: &TcpStream, address: SocketAddr) -> bool {
         address.port() >= self.first_port && socket.local_addr().is_ok_and(|it| it == address)
     }
 }
 
-/// The ports of the kernel's choice.
+/// The range of local ports that the kernel chooses from.
 fn range() -> Option<RangeInclusive<u16>> {
     local_ports::parse_range(&fs::read_to_string(RANGE).ok()?)
 }
@@ -139,8 +141,7 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
-/// Whether there is an address from which `address` can be reached. A UDP socket that is
-/// connected sends nothing.
+/// Whether this machine has a route to `address`. Connecting a UDP socket sends nothing.
 fn has_source(address: SocketAddr) -> bool {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     UdpSocket::bind(any).is_ok_and(|socket| socket.connect(address).is_ok())

@@ -1,5 +1,5 @@
-//! What is said and counted of dials that fail through no fault of a backend: at most a
-//! line a minute for each cause, however many connections meet with it.
+//! [`DialLog`] counts and logs dials that fail because of this machine: one line a minute
+//! at most for each cause.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,45 +9,46 @@ use log::warn;
 use super::local_error::LocalError;
 use crate::clock::Time;
 
-/// The shortest time between two lines.
+/// The least time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// What has gone wrong on this machine.
+/// The counts of failed dials, by cause.
 #[derive(Clone, Debug, Default)]
 pub struct DialLog {
     local: [Paced; LocalError::ALL.len()],
     self_connect: Paced,
 }
 
-/// One kind of line.
+/// The count of one cause, and the pace of its lines.
 #[derive(Clone, Copy, Debug, Default)]
 struct Paced {
-    /// How often it was met with,
+    /// The number of dials since the start.
     total: u64,
-    /// and how often since the last line.
+    /// The number of dials since the last line.
     since: u64,
+    /// When the next line may be logged.
     next: Time,
 }
 
 impl DialLog {
-    /// This machine could not dial.
+    /// Counts a dial that failed with an error of this machine.
     pub fn local_error(&mut self, address: SocketAddr, error: LocalError, now: Time) {
         if let Some(dials) = self.local[error as usize].note(now) {
             warn!("cannot dial {address}: {error} ({dials})");
         }
     }
 
-    /// An address of this machine was dialled where nobody listens.
+    /// Counts a dial that was connected to itself.
     pub fn self_connect(&mut self, address: SocketAddr, now: Time) {
         if let Some(dials) = self.self_connect.note(now) {
             warn!(
-                "{address} is an address of this machine where nobody listens, so that a dial \
-                 was connected to itself ({dials}); dial the address of a backend or of a Service"
+                "{address} is an address of this machine on which nothing listens, so that a dial \
+                 was connected to itself ({dials}); dial the address of a pod or of a Service"
             );
         }
     }
 
-    /// How many dials have failed through no fault of a backend, by cause.
+    /// The number of dials that failed because of this machine, by cause.
     pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
         let local = LocalError::ALL.iter();
         let local = local.map(|&error| ([error.name()], self.local[error as usize].total));
@@ -57,7 +58,7 @@ impl DialLog {
 }
 
 impl Paced {
-    /// It has happened; how often since the last line, if it is time for one.
+    /// Counts a dial. If a line may be logged, returns the number of dials since the last.
     fn note(&mut self, now: Time) -> Option<String> {
         self.total += 1;
         self.since += 1;
@@ -67,7 +68,7 @@ impl Paced {
         self.next = now + INTERVAL;
         Some(match std::mem::take(&mut self.since) {
             1 => "1 dial".to_owned(),
-            dials => format!("{dials} dials since this was last said"),
+            dials => format!("{dials} dials since the last such line"),
         })
     }
 }
@@ -77,20 +78,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_of_line_comes_once_a_minute_and_says_how_often() {
+    fn a_cause_is_one_line_a_minute_with_the_number_of_dials() {
         let mut paced = Paced::default();
-        let mut said = Vec::new();
+        let mut lines = Vec::new();
         for ms in 0..130_000 {
             let line = paced.note(Time::from_millis(ms));
-            said.extend(line.map(|line| (ms, line)));
+            lines.extend(line.map(|line| (ms, line)));
         }
-        let again = "60000 dials since this was last said";
+        let again = "60000 dials since the last such line";
         let expected = [
             (0, "1 dial".to_owned()),
             (60_000, again.to_owned()),
             (120_000, again.to_owned()),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -1,52 +1,54 @@
-//! What is said of the connection limit. While more come than there is room
-//! for, it is reached again whenever one has left: thousands of times a second.
+//! [`LimitLog`] decides when to log that the connection limit is reached. Under load it
+//! is reached again after each connection that ends, thousands of times a second.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// The shortest time between two lines, and how long the limit must not have
-/// been reached until that is over.
+/// The least time between two lines, and the time below the limit after which an episode
+/// is over.
 const PACE: Duration = Duration::from_secs(60);
 
-/// How the open connections stand to their limit.
+/// Whether the connection limit is reached, and what was logged of that.
 #[derive(Debug, Default)]
 pub(super) struct LimitLog {
     is_full: bool,
-    /// From the time at which the limit is reached until it was not for a while.
+    /// The present episode: it begins when the limit is reached, and ends when it was not
+    /// reached for [`PACE`].
     episode: Option<Episode>,
 }
 
 #[derive(Debug)]
 struct Episode {
-    /// When the last line was written,
+    /// When the last line was logged.
     logged: Time,
-    /// and how often the limit was reached since then.
+    /// The number of times that the limit was reached since then.
     times: u64,
-    /// When there was last no room.
+    /// When the limit was reached last.
     full: Time,
 }
 
-/// Something that is news to an operator at the time at which it happens.
+/// A line to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitChange {
     /// The limit is reached.
     Reached,
-    /// It is once more, so many times since the last line.
+    /// The limit is reached again; the number of times since the last line.
     Again(u64),
-    /// It was not for a while, and before that so many times since the last line.
+    /// The limit was not reached for [`PACE`]; the number of times between the last line
+    /// and then.
     Over(u64),
 }
 
 impl LimitLog {
-    /// When [`LimitLog::note`] has something to say even if nothing changes.
+    /// When [`LimitLog::note`] returns a line even if nothing changes.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let episode = self.episode.as_ref().filter(|_| !self.is_full);
         episode.map(|episode| episode.full + PACE)
     }
 
-    /// Notes whether the limit is reached.
+    /// Notes whether the limit is reached; returns a line to log, if one is due.
     pub(super) fn note(&mut self, is_full: bool, now: Time) -> Option<LimitChange> {
         let is_new = is_full && !self.is_full;
         let was_full = std::mem::replace(&mut self.is_full, is_full);
@@ -80,7 +82,7 @@ impl LimitLog {
 }
 
 impl fmt::Display for LimitChange {
-    /// What follows on "the connection limit of 100 ".
+    /// The part of the line after "the connection limit of 100 ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WAIT: &str = "further clients wait until one leaves";
         match self {
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn that_it_is_reached_is_said_when_it_is_and_not_later() {
+    fn a_limit_is_logged_when_it_is_reached_and_not_later() {
         let mut limit_log = LimitLog::default();
         for (label, ms, is_full, change) in [
             ("there is room", 0, false, None),
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_but_to_say_that_it_is_over() {
+    fn the_only_timeout_is_the_end_of_an_episode() {
         let mut limit_log = LimitLog::default();
         assert_eq!(limit_log.note(false, at(1)), None);
         assert_eq!(limit_log.poll_timeout(), None, "there is room");

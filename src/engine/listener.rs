@@ -1,4 +1,5 @@
-//! Where connections come in.
+//! A [`Listener`] is a listening socket that pauses when the machine has no room for
+//! another connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,21 +14,21 @@ use super::memory::Queues;
 use super::sockets;
 use crate::clock::Time;
 
-/// How long to leave the listener alone when the system has no descriptor or
-/// no memory for another connection. There is no event for "there is room
-/// again", and trying in a loop would only burn the processor.
+/// The pause after accept(2) has found no descriptor or no memory for another connection.
+/// No event reports that there is room again, and a loop without a pause would take a
+/// whole processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket and its readiness.
 pub struct Listener {
     socket: TcpListener,
-    /// The loop has seen connections in the queue, and nobody has emptied it.
+    /// Whether an event has reported connections, and the queue was not emptied since.
     ready: bool,
-    /// Out of descriptors or memory until then.
+    /// The end of the pause.
     paused_until: Option<Time>,
-    /// The kernel's default for the receive buffer of what is accepted, in bytes.
+    /// The kernel's default for the receive buffer of accepted sockets, in bytes.
     default_buffer: u64,
-    /// How much may wait in what is accepted.
+    /// The sizes of the queues of accepted sockets.
     queues: Queues,
 }
 
@@ -35,7 +36,7 @@ impl Listener {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// What the kernel says to the address, most likely that it is in use.
+    /// Those of bind(2), most likely that the address is in use.
     pub fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Listener> {
         let mut socket = sockets::listen(address)?;
         registry.register(&mut socket, token, Interest::READABLE)?;
@@ -49,12 +50,12 @@ impl Listener {
         })
     }
 
-    /// Sets how much may wait in the sockets of those who connect from now on.
+    /// Sets the sizes of the queues of the sockets that are accepted from now on.
     pub fn set_queues(&mut self, queues: Queues) {
         if queues == self.queues {
             return;
         }
-        // Also if it fails, so that it is not tried again in every turn.
+        // Set also after a failure, so that it is not repeated in every turn.
         self.queues = queues;
         if let Err(why) = queues.apply(&SockRef::from(&self.socket), self.default_buffer) {
             debug!("the sockets' queues keep their size: {why}");
@@ -64,12 +65,12 @@ impl Listener {
     /// Where it listens, with the port that the kernel chose for port 0.
     ///
     /// # Errors
-    /// What getsockname(2) says.
+    /// Those of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// The loop has seen connections in the queue.
+    /// An event has reported connections in the queue.
     pub fn set_ready(&mut self) {
         self.ready = true;
     }
@@ -84,8 +85,7 @@ impl Listener {
         self.paused_until.filter(|_| self.ready)
     }
 
-    /// The next connection in the queue, if there is one and the system has
-    /// room for it.
+    /// The next connection in the queue, if there is one, and the machine has room for it.
     pub fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
         while self.is_ready(now) {
             match self.socket.accept() {
@@ -96,8 +96,7 @@ impl Listener {
                     return Some(accepted);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.ready = false,
-                // The client gave up in the queue: the next one is none the
-                // worse for it.
+                // The client has reset the connection while it was in the queue.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => self.pause(now, &e),

@@ -1,9 +1,10 @@
-//! Errors of this machine: a dial that fails through no fault of a backend.
+//! [`LocalError`]: an error of this machine, with which a dial fails before any packet
+//! reaches the backend.
 
 use std::fmt;
 use std::io;
 
-/// What this machine lacks or forbids.
+/// A resource that this machine lacks, or a rule that forbids a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalError {
     /// No port is left for that address.
@@ -25,29 +26,29 @@ impl LocalError {
         LocalError::Forbidden,
     ];
 
-    /// What an error of socket(2), connect(2) or epoll_ctl(2) says of this machine,
-    /// if it does.
+    /// Classifies an error of socket(2), connect(2) or epoll_ctl(2); `None` if it does not
+    /// come from this machine.
     pub fn of(error: &io::Error) -> Option<LocalError> {
         match error.raw_os_error()? {
-            // connect(2): "there are no more free local ports", and for a socket
-            // that is bound, its port is taken.
+            // EADDRNOTAVAIL, EAGAIN: no free local port (connect(2)); EADDRINUSE: the port
+            // that the socket is bound to is in use.
             libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN => Some(LocalError::NoPort),
             libc::EMFILE | libc::ENFILE => Some(LocalError::NoDescriptor),
-            // ENOSPC is of epoll_ctl(2): the user has as many watches as allowed.
+            // ENOSPC of epoll_ctl(2): the user has as many watches as allowed.
             libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC => Some(LocalError::NoMemory),
-            // A rule of nftables that drops what goes out says EPERM.
+            // A rule of nftables that drops outgoing packets causes EPERM.
             libc::EACCES | libc::EPERM => Some(LocalError::Forbidden),
             _ => None,
         }
     }
 
-    /// Whether another address may be dialled all the same: each has ports of its own,
-    /// and rules of its own.
+    /// Whether a dial to another address may succeed: ports and firewall rules are
+    /// specific to an address.
     pub fn is_of_one_address(self) -> bool {
         matches!(self, LocalError::NoPort | LocalError::Forbidden)
     }
 
-    /// What it is called in metrics.
+    /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             LocalError::NoPort => "no_port",
@@ -59,7 +60,7 @@ impl LocalError {
 }
 
 impl fmt::Display for LocalError {
-    /// What is wrong, and the cure.
+    /// The error and its remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             LocalError::NoPort => {
@@ -76,7 +77,7 @@ impl fmt::Display for LocalError {
             }
             LocalError::Forbidden => {
                 "this machine forbids it; look for a NetworkPolicy or a firewall rule that drops \
-                 what this backend sends"
+                 packets to it"
             }
         })
     }

@@ -1,23 +1,23 @@
-//! Local ports where the kernel finds none: a program's own choice.
+//! [`LocalPorts`] chooses local ports for dials to an address for which the kernel has
+//! none left.
 //!
-//! Whoever sends its FIN first keeps the port for 60 s (TIME_WAIT), and where
-//! clients end first that is the proxy, since it passes their FINs on. The kernel
-//! gives a port away again for connections to other addresses only, so that
-//! 28,232 ports are 470 connections a second to one backend. A close by RST would leave
-//! no TIME_WAIT, but it cannot be used: the kernel enters that state when the backend's
-//! FIN arrives, whether the program still has the socket or not, and an RST before
-//! that loses what the backend still has to say.
+//! The side that sends the first FIN keeps its port for 60 s (TIME_WAIT). If clients end
+//! first, that is the proxy, because it relays their FINs. In that time the kernel gives
+//! the port only to connections to other addresses, so that 28,232 ports allow 470
+//! connections a second to one backend. A close by RST would avoid TIME_WAIT, but cannot
+//! be used: the kernel enters TIME_WAIT when the backend's FIN arrives, even if the socket
+//! was closed, and an RST before that loses bytes of the backend.
 //!
-//! A program that binds a port itself may take one that is in TIME_WAIT, if both
-//! sockets have SO_REUSEADDR and the old connection has had timestamps:
-//! `tcp_twsk_unique()` in `net/ipv4/tcp_ipv4.c` then takes the risk for known
-//! (`!twp`), and gives the new connection a sequence number and a timestamp beyond
-//! those of the old one (RFC 6191), so that no segment of that is taken for its own.
-//! So the limit is that of connections open at once.
+//! A program that binds a port itself may use one in TIME_WAIT, if both sockets have
+//! SO_REUSEADDR and the old connection has had timestamps: `tcp_twsk_unique()` in
+//! `net/ipv4/tcp_ipv4.c` then allows it (`!twp`), and gives the new connection a sequence
+//! number and a timestamp beyond those of the old one (RFC 6191), so that no segment of
+//! the old connection is accepted by the new one. The limit is then the number of
+//! connections open at once.
 //!
-//! Ports that were bound are not given away by the kernel while in use, TIME_WAIT
-//! included (`__inet_hash_connect()` skips them). So one half of the range is left
-//! to the kernel: for other backends, and for the API server.
+//! The kernel does not choose ports that a program has bound, TIME_WAIT included
+//! (`__inet_hash_connect()` skips them). So only half of its range is bound here, and the
+//! other half is left to the kernel, for other backends and the API server.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,20 +26,20 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How many ports are tried for one dial. Those that are in use by live connections
-/// cannot be told from the others.
+/// The most ports that are tried for one dial: a port that is in use by an open connection
+/// cannot be distinguished from others before.
 const MAX_TRIES: usize = 16;
 
-/// How long the kernel is not asked for a port, once it had none: TCP_TIMEWAIT_LEN.
-/// It has looked at every port before it says so, which takes it 10 ms for 28,232 of
-/// them (measured: 0.35 µs each).
+/// How long the kernel is not asked for a port after it had none: TCP_TIMEWAIT_LEN. It
+/// searches all ports before it fails, which takes 10 ms for 28,232 ports (measured:
+/// 0.35 µs each).
 const SCARCE: Duration = Duration::from_secs(60);
 
-/// How often it is asked all the same where none of one's own choice is free. Other
-/// connections of the loop wait for its answer.
+/// The least interval between two times that the kernel is asked all the same, because no
+/// port tried here was free. The whole event loop waits for that search.
 const KERNEL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Addresses for which the kernel has had no port.
+/// The addresses for which the kernel has had no port.
 #[derive(Debug, Default)]
 pub struct LocalPorts {
     scarce: BTreeMap<SocketAddr, Scarce>,
@@ -48,28 +48,28 @@ pub struct LocalPorts {
 #[derive(Debug)]
 struct Scarce {
     until: Time,
-    /// When the kernel may be asked.
+    /// When the kernel may be asked again.
     kernel_at: Time,
-    /// Those that are bound here.
+    /// The ports that may be bound here.
     ports: RangeInclusive<u16>,
-    /// The next one to be bound. They come in turn, so that each is left alone for as
-    /// long as there are others.
+    /// The next port to try. Ports are used in turn, so that each is unused for as long as
+    /// possible.
     next: u16,
 }
 
 impl LocalPorts {
-    /// The ports to be tried for `address`, if the kernel is not to be asked.
+    /// The ports to try for `address`; `None` if the kernel is to choose one.
     pub fn candidates(&mut self, address: SocketAddr, now: Time) -> Option<Vec<u16>> {
         self.scarce.retain(|_, scarce| now < scarce.until);
         let scarce = self.scarce.get_mut(&address)?;
         let count = scarce.ports.len().min(MAX_TRIES);
         let next = (0..count).map(|_| scarce.take());
-        // One's own port at one's own address would connect to itself.
+        // With the port of `address`, a dial to this machine would connect to itself.
         Some(next.filter(|&port| port != address.port()).collect())
     }
 
-    /// Whether the kernel is to be asked for a port after all, since none of the
-    /// candidates is free: those are one half of the range.
+    /// Whether the kernel may be asked, because no candidate was free: the candidates are
+    /// only half of its range.
     pub fn may_ask_kernel(&mut self, address: SocketAddr, now: Time) -> bool {
         let scarce = self.scarce.get_mut(&address);
         scarce.is_none_or(|scarce| {
@@ -81,7 +81,7 @@ impl LocalPorts {
         })
     }
 
-    /// The kernel has no port for `address`, among those from `range`.
+    /// Notes that the kernel had no port of `range` for `address`.
     pub fn note_scarcity(&mut self, address: SocketAddr, range: RangeInclusive<u16>, now: Time) {
         let half = range.start() + (range.end() - range.start()).div_ceil(2);
         let ports = half..=*range.end();
@@ -108,7 +108,7 @@ impl Scarce {
     }
 }
 
-/// The range of a `net.ipv4.ip_local_port_range`, which holds for IPv6 as well.
+/// Parses `net.ipv4.ip_local_port_range`, which holds for IPv6 too.
 pub fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut words = text.split_whitespace();
     let (start, end) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);

@@ -1,24 +1,23 @@
-//! The memory budget: how much may wait in the kernel's queues of the sockets.
+//! The [`MemoryBudget`] bounds the bytes in the kernel's queues of the sockets.
 //!
-//! What waits there is charged to the container that the socket belongs to, and
-//! beyond the container's limit (`memory.max` of cgroup v2) a process is killed. By
-//! default a socket takes 128 KiB before anybody reads, and bulk makes the kernel
-//! raise that to 6 MiB to be read and 4 MiB to be sent (`tcp_rmem` and `tcp_wmem`,
-//! tcp(7)). So
+//! Those bytes are charged to the container, and a process beyond the container's limit
+//! (`memory.max` of cgroup v2) is killed. By default a socket takes 128 KiB before it is
+//! read, and under bulk the kernel raises its buffers to 6 MiB for receiving and 4 MiB for
+//! sending (`tcp_rmem` and `tcp_wmem`, tcp(7)). Therefore
 //!
-//! - whoever is *held* may send 16 KiB in advance. The window scale is that of any
-//!   socket, and once somebody reads the kernel raises the buffer as ever.
-//!   [`MemoryBudget::queues`]
-//! - with a limit, each queue of a new connection gets its share of the room, by the
-//!   number of those that are open.
-//! - with a limit, *bulk* gets its share of a part of the room, by the number of
-//!   bulk connections: where the kernel has raised a receive buffer beyond that, it
-//!   is frozen, and no more is written than that beyond what the peer can take
-//!   (`TCP_NOTSENT_LOWAT`). [`MemoryBudget::fit`]
+//! - a *held* connection may send 16 KiB in advance. Its window scale is that of any other
+//!   socket, and once it is read the kernel raises its buffer as usual:
+//!   [`MemoryBudget::queues`].
+//! - with a limit, each queue of a new connection gets a share of the memory for queues,
+//!   by the number of open connections.
+//! - with a limit, a connection that moves *bulk* gets a share of a part of that memory,
+//!   by the number of such connections. A receive buffer that the kernel has raised beyond
+//!   its share is frozen, and no more unsent bytes than a share are written
+//!   (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`].
 //!
-//! The share of the n-th is 1/n, so that all shares together grow with the logarithm
-//! of their number, also if each was given when there were as few as never since.
-//! Without a limit nothing is asked of the kernel on the way of a connection.
+//! The share of the n-th connection is 1/n, so that the sum of all shares grows with the
+//! logarithm of their number, even if each was given while there were fewer connections
+//! than ever since. Without a limit, no socket option is set for a connection.
 
 use std::io;
 
@@ -27,52 +26,51 @@ use socket2::{SockRef, Socket};
 
 use crate::sys;
 
-/// The receive buffer of a connection that is held, in bytes of the kernel's memory;
-/// half of that is window.
+/// The receive buffer of a held connection, in bytes of kernel memory; half of that is
+/// window.
 const HELD_BYTES: u64 = 16 * 1024;
 
-/// The least receive buffer, in bytes: below it the kernel sets its own least one.
+/// The least receive buffer in bytes; the kernel raises smaller ones.
 const LEAST_BYTES: u64 = 8 * 1024;
 
-/// The receive buffer that a socket has at first where nobody has changed the kernel's
-/// defaults (`tcp_rmem`, tcp(7)).
+/// The initial receive buffer of a socket in bytes, with the kernel's defaults
+/// (`tcp_rmem`, tcp(7)).
 const DEFAULT_BYTES: u64 = 128 * 1024;
 
-/// The most that a share is good for: the kernel's own limits are lower.
+/// The largest share in bytes; the kernel's own limits are lower.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// What the process takes beside its connections, in bytes: its own ceiling, its
-/// program, and what the kernel keeps for it.
+/// The memory of the process without its connections, in bytes: its heap at most, its
+/// program, and the kernel's structures for it.
 const FIXED_BYTES: u64 = 24 << 20;
 
-/// What the kernel takes for the two sockets of a connection whose queues are empty,
-/// in bytes: sockets, files and their place in epoll. The bench measures it (`idle`).
+/// The kernel's memory for the two sockets of a connection with empty queues, in bytes:
+/// sockets, files, epoll entries. The bench measures it (`idle`).
 const OBJECT_BYTES: u64 = 8 * 1024;
 
-/// What a connection takes at least that has something in its queues, in bytes.
+/// The least memory of a connection with bytes in its queues.
 const CONNECTION_BYTES: u64 = OBJECT_BYTES + LEAST_BYTES;
 
-/// The part of the room that bulk shares.
+/// The fraction of the memory for queues that bulk connections share: one in this many.
 const BULK_PART: u64 = 32;
 
-/// How many queues a connection has: to be read and to be sent, of both its sockets.
+/// The number of queues of a connection: for receiving and for sending, of two sockets.
 const QUEUES: u64 = 4;
 
-/// How many connections have room within `limit` bytes, each with something in its
-/// queues.
+/// The number of connections that fit into `limit` bytes, each with bytes in its queues.
 pub fn connections_within(limit: u64) -> usize {
     let connections = limit.saturating_sub(FIXED_BYTES) / CONNECTION_BYTES;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }
 
-/// The budget, and who has a share of it.
+/// The budget: see the [module](self).
 #[derive(Debug)]
 pub struct MemoryBudget {
-    /// How many bytes the queues of all sockets may hold, if that is limited.
+    /// The most bytes in the queues of all sockets, if there is a limit.
     room: Option<u64>,
-    /// For how many open connections it is divided: a power of two.
+    /// The number of connections among which it is divided: a power of two.
     level: usize,
-    /// How many connections move bulk, or have moved it.
+    /// The number of connections that move bulk, or have moved it.
     bulk: usize,
 }
 
@@ -85,19 +83,19 @@ pub struct Queues {
     unsent: Option<u64>,
 }
 
-/// What a connection has been given of the budget.
+/// The share that a connection has of the budget.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grant {
-    /// It counts as one that moves bulk.
+    /// Whether it counts as a bulk connection.
     is_bulk: bool,
-    /// The receive buffers that are frozen: the client's and the backend's.
+    /// Whether the receive buffers of client and backend are frozen.
     frozen: [bool; 2],
-    /// The logarithm of the share that was last set.
+    /// The binary logarithm of the share that was set last.
     share: u8,
 }
 
 impl MemoryBudget {
-    /// The budget of so many connections within `limit` bytes.
+    /// The budget of at most `connections` within `limit` bytes.
     pub fn new(limit: Option<u64>, connections: usize) -> Self {
         let objects = OBJECT_BYTES.saturating_mul(connections as u64);
         let taken = FIXED_BYTES.saturating_add(objects);
@@ -108,8 +106,7 @@ impl MemoryBudget {
         }
     }
 
-    /// How much may wait in the next socket. `held`: nobody is going to read from it
-    /// for now.
+    /// The queue sizes of the next socket. `held`: its connection will be held.
     pub fn queues(&mut self, open: usize, held: bool) -> Queues {
         let share = self.room.map(|room| {
             self.set_level(open);
@@ -123,21 +120,21 @@ impl MemoryBudget {
         }
     }
 
-    /// Follows the number of open connections, down not before it is a quarter: a
-    /// number that goes up and down by one changes nothing.
+    /// Adapts the level to the number of open connections. It goes down only at a quarter,
+    /// so that a number that goes up and down by one changes nothing.
     fn set_level(&mut self, open: usize) {
         if open >= self.level || open < self.level / 4 {
             self.level = (open + 1).next_power_of_two();
         }
     }
 
-    /// The share of each connection that moves bulk, for each of its queues.
+    /// The share of each queue of a bulk connection.
     fn bulk_share(&self) -> Option<u64> {
         let share = self.room? / BULK_PART / self.bulk.max(1) as u64;
         Some(share.clamp(LEAST_BYTES, MOST_BYTES))
     }
 
-    /// Keeps a connection that moves bulk within its share.
+    /// Fits the socket buffers of a bulk connection to its share.
     pub fn fit(&mut self, grant: &mut Grant, sockets: [Option<SockRef<'_>>; 2]) {
         if self.room.is_none() {
             return;
@@ -150,7 +147,7 @@ impl MemoryBudget {
             return;
         };
         for (socket, frozen) in sockets.iter().flatten().zip(&mut grant.frozen) {
-            // A socket that is beyond all options is about to be closed.
+            // An error means that the socket is about to be closed.
             if let Err(why) = fit_receive_buffer(socket, share, frozen) {
                 debug!("a receive buffer keeps its size: {why}");
             }
@@ -164,17 +161,17 @@ impl MemoryBudget {
         }
     }
 
-    /// The connection is closed.
+    /// Returns the share of a connection at its end.
     pub fn release(&mut self, grant: Grant) {
         self.bulk -= usize::from(grant.is_bulk);
     }
 }
 
-/// Freezes a receive buffer that the kernel has raised beyond `share`, at most twice
-/// as far, and lets one grow again that is far below.
+/// Freezes a receive buffer that the kernel has raised beyond `share`, shrinks one that is
+/// beyond twice the share, and unfreezes one that is below a quarter of it.
 ///
-/// One that is shrunk may have to drop what is on its way to it, which is sent again:
-/// once, as it is about to be emptied and never grows so far again.
+/// A buffer that is shrunk may drop segments on their way to it, which are sent again.
+/// That happens once: it is about to be read, and does not grow so far again.
 fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Result<()> {
     let bytes = socket.recv_buffer_size()? as u64;
     let freeze = if *frozen {
@@ -193,7 +190,7 @@ fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Res
 }
 
 impl Queues {
-    /// At first `bytes` may wait to be read: twice as much memory.
+    /// Queues with an initial receive window of `bytes`, which is twice as much memory.
     pub fn receiving(bytes: usize) -> Queues {
         Queues {
             received: Some(2 * bytes as u64),
@@ -201,18 +198,18 @@ impl Queues {
         }
     }
 
-    /// Has a socket keep to this, or one that listens those that it accepts. Once
-    /// somebody reads the kernel raises the receive buffer as ever.
+    /// Applies the sizes to a socket; a listening socket passes them to the sockets that
+    /// it accepts. Once a socket is read, the kernel raises its receive buffer as usual.
     ///
     /// # Errors
-    /// The kernel cannot do that: `SO_BUF_LOCK` is unknown before Linux 5.14. The
-    /// receive buffer is left alone then, as a size that is set stays for good there.
+    /// `SO_BUF_LOCK` is unknown before Linux 5.14. The receive buffer is left alone then,
+    /// because without it the kernel never raises a size that was set.
     pub fn apply(self, socket: &Socket, default_buffer: u64) -> io::Result<()> {
-        // To be sent: zero is the kernel's default.
+        // Zero is the kernel's default.
         socket.set_tcp_notsent_lowat(self.unsent.unwrap_or(0) as u32)?;
         sys::freeze_receive_buffer(socket, false)?;
         let received = self.received.unwrap_or(default_buffer).min(default_buffer);
-        // The kernel doubles what it is told (socket(7), SO_RCVBUF).
+        // The kernel doubles the value that is set (socket(7), SO_RCVBUF).
         socket.set_recv_buffer_size(received as usize / 2)?;
         sys::freeze_receive_buffer(socket, false)
     }

@@ -1,51 +1,50 @@
-//! Who is served when no event says so, and how much of it in one turn.
+//! The run [`Queue`]: connections with work that no event will report, mostly bulk.
 //!
-//! Small messages are moved when their event comes. What waits here is bulk, in
-//! pieces that are as large as nobody minds: large ones cost less, since every
-//! wake-up of a peer is for more bytes, but whoever has sent a small message
-//! meanwhile waits for the end of the turn.
+//! Small messages are moved directly after their event. Bulk waits here for its turn. A
+//! turn moves a large piece, because each wake-up of a peer then serves more bytes; but
+//! small messages that come meanwhile wait for the end of the turn.
 
 use std::collections::VecDeque;
 
 use mio::Token;
 
-/// How many bytes one turn moves, each way,
+/// The bytes that one turn of the loop moves in each direction.
 const BYTES_PER_TURN: usize = 1024 * 1024;
-/// and how many while small messages come.
+/// The same while small messages come.
 const BYTES_PER_SHORT_TURN: usize = 128 * 1024;
-/// So many turns after a small message are short.
+/// The number of short turns after a small message.
 const SHORT_TURNS: u32 = 8;
-/// How many bytes one connection moves in turns that follow each other, before
-/// it is another's.
+/// The bytes that one connection moves in consecutive turns, before the next one has its
+/// turn.
 const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
 
-/// Connections that have work left which no event is going to report, in the
-/// order in which they are served.
+/// The run queue, by the tokens of the connections.
 #[derive(Default)]
 pub struct Queue {
     tokens: VecDeque<Token>,
-    /// What the first of them has moved in the last turns.
+    /// The bytes that the first connection has moved in consecutive turns.
     in_a_row: usize,
     short_turns: u32,
 }
 
 impl Queue {
-    /// How many connections wait.
+    /// The number of connections that wait.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether none does.
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// A small message has come by: let the next ones not wait for long.
+    /// A small message was moved: the next turns are short, so that further messages do
+    /// not wait for long.
     pub fn note_small_message(&mut self) {
         self.short_turns = SHORT_TURNS;
     }
 
-    /// Begins a turn; returns how many bytes it may move.
+    /// Begins a turn; returns its byte budget.
     pub fn begin_turn(&mut self) -> usize {
         match self.short_turns {
             0 => BYTES_PER_TURN,
@@ -61,13 +60,13 @@ impl Queue {
         self.tokens.push_back(token);
     }
 
-    /// Whose turn it is.
+    /// Takes the connection whose turn it is.
     pub fn pop(&mut self) -> Option<Token> {
         self.tokens.pop_front()
     }
 
-    /// The one whose turn it was has moved so many bytes and has more: it goes on
-    /// in the next turn unless it has had its share.
+    /// The connection whose turn it was has moved `moved` bytes and has more. It is first
+    /// in the next turn too, until it has moved [`BYTES_IN_A_ROW`].
     pub fn push_again(&mut self, token: Token, moved: usize) {
         self.in_a_row += moved;
         if self.in_a_row < BYTES_IN_A_ROW {
@@ -78,7 +77,7 @@ impl Queue {
         }
     }
 
-    /// The one whose turn it was has no more.
+    /// The connection whose turn it was has no more to move.
     pub fn end_row(&mut self) {
         self.in_a_row = 0;
     }

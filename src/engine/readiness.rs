@@ -1,15 +1,16 @@
-//! What an event of the kernel's reports of a socket, and what is to be reported.
+//! [`Readiness`] is the content of an event of a socket, and [`Interest`] the kind of
+//! events that a socket reports.
 
 use mio::event::Event;
 
 use super::relay_state::ShortRead;
 
-/// An event of one socket. The names are those of epoll_ctl(2).
+/// The content of an event of one socket; epoll_ctl(2) describes each flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
-    /// A read finds bytes, the end or an error.
+    /// A read returns bytes, the end of the stream, or an error.
     pub readable: bool,
-    /// What a read means that gets fewer bytes than it has asked for.
+    /// What a short read means after this event.
     pub short_read: ShortRead,
     /// EPOLLRDHUP: the peer's FIN has come, or its RST.
     pub read_closed: bool,
@@ -17,7 +18,7 @@ pub struct Readiness {
     pub writable: bool,
     /// EPOLLERR: the connection was reset or timed out, or a connect has failed.
     pub error: bool,
-    /// EPOLLHUP: both directions are shut, be it in order or not.
+    /// EPOLLHUP: both directions are shut, by FINs or by a reset.
     pub hang_up: bool,
 }
 
@@ -47,8 +48,8 @@ impl From<&Event> for Readiness {
         let (error, read_closed) = (event.is_error(), event.is_read_closed());
         Readiness {
             readable: event.is_readable() || read_closed || error,
-            // Behind the peer's end and behind urgent data, before which a read
-            // stops, there may be bytes that no further event reports.
+            // A read stops before urgent data and before the end of the stream, and no
+            // further event reports the bytes after that.
             short_read: if read_closed || event.is_priority() {
                 ShortRead::MayLeaveMore
             } else {

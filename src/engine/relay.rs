@@ -1,19 +1,20 @@
-//! One direction of a connection: bytes from a source to a sink.
+//! A [`Half`] is one direction of a connection: it moves bytes from a source to a sink.
 //!
-//! A [`Half`] holds no socket. Events tell it what is known of both
-//! ([`super::relay_state`]), and [`Half::pump`] moves what can be moved without
-//! waiting. A connection is two halves with the ends swapped.
+//! A half holds no socket. It keeps the states of both sockets
+//! ([`super::relay_state`]), which events update, and [`Half::pump`] moves the bytes that
+//! can be moved without waiting. A connection has two halves with source and sink
+//! swapped.
 //!
-//! Memory: a byte is read into the scratch buffer that all connections share
-//! and written on at once. What the sink does not take goes into a block from
-//! the pool, and nothing more is read until it is gone, so that the receiver's
-//! slowness reaches the sender through its own full window. When the pool is
-//! used up, bytes are peeked at, written, and only then consumed: they wait in
-//! the kernel, which has counted them against the receive buffer anyway.
+//! Memory: bytes are read into a scratch buffer that all connections share, and written
+//! at once. Bytes that the sink does not take are kept in a block from a pool, and
+//! nothing more is read until they are written: backpressure reaches the sender through
+//! the full window of the source. When the pool is exhausted, bytes are peeked, written,
+//! and only then consumed: they stay in the kernel, where they count against the receive
+//! buffer.
 //!
-//! Bulk: a direction that has had a large read is spliced through a pipe in place
-//! of the scratch buffer, until it runs dry. The pipe is lent for as long as bytes
-//! are in it. Without one the direction is copied as before.
+//! Bulk: after a large read, a direction is spliced through a pipe instead of copied
+//! through the scratch buffer, until reads are small again. The pipe is lent from a pool
+//! while it holds bytes. If there is none, the direction is copied.
 
 use std::io::{self, ErrorKind};
 use std::ops::Add;
@@ -23,25 +24,26 @@ use super::relay_state::{ReadOutcome, ShortRead, Sink, SocketError, Source, Writ
 use super::stream::Stream;
 use crate::sys::Pipe;
 
-/// A read of so many bytes is bulk: from there on two system calls and no copy cost
-/// less than two system calls and a copy.
+/// A read of this size or more begins bulk: from there on, two system calls without a
+/// copy cost less than two system calls with one.
 const BULK_READ_BYTES: usize = 32 * 1024;
-/// Bulk has run dry that comes in smaller pieces than this, if more was asked for,
+/// A splice of less than this is small, if more was asked for.
 const DRY_BYTES: usize = 16 * 1024;
-/// so many of them in a row. A sender that is slower than the relay for a moment
-/// has not ended its bulk.
+/// Bulk ends after this number of small splices in a row: a sender that is slower than
+/// the relay for a moment has not ended its bulk.
 const DRY_PIECES: u8 = 3;
 
 /// One direction of a connection.
 #[derive(Debug)]
 pub struct Half {
-    /// On the heap, since most directions have none for most of the time.
+    /// Bytes that were read and not written yet; boxed, because most directions have
+    /// none most of the time.
     pending: Option<Box<Pending>>,
     source: Source,
     sink: Sink,
-    /// How many small pieces in a row are still taken for bulk.
+    /// The number of small splices after which bulk ends; 0 while there is no bulk.
     bulk: u8,
-    /// How many bytes the sink has taken.
+    /// The number of bytes that the sink has taken.
     delivered: u64,
 }
 
@@ -50,42 +52,42 @@ pub struct Half {
 enum Pending {
     /// `start..end` of a block.
     Copied { block: Block, start: u32, end: u32 },
-    /// So many bytes in a pipe.
+    /// `len` bytes in a pipe.
     Spliced { pipe: Pipe, len: u32 },
 }
 
-/// What [`Half::pump`] can do next.
+/// The next step of [`Half::pump`].
 enum Step {
-    /// Write what was read.
+    /// Write the pending bytes.
     Flush,
-    /// Read, and write what came.
+    /// Read, and write what was read.
     Transfer,
-    /// Nothing: the direction is over, or an event comes first.
+    /// Nothing: the direction is over, or waits for an event.
     Wait,
 }
 
-/// What a turn has come to.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// How many bytes were read.
+    /// The number of bytes read.
     pub bytes: usize,
-    /// The budget has ended it: there may be more to do, and no event reports it.
+    /// Whether the budget has ended the turn: work may be left that no event reports.
     pub more: bool,
 }
 
-/// How many bytes a turn may still read.
+/// The budget of a turn, in bytes to read.
 #[derive(Clone, Copy)]
 struct Most {
-    /// What is left of the budget.
+    /// What is left of it.
     left: usize,
-    /// The budget with which the turn began.
+    /// What it was at the start of the turn.
     budget: usize,
 }
 
 impl Most {
-    /// How many bytes to splice at once through a pipe of that capacity. A turn that
-    /// may fill the pipe does so, whatever is left: a small rest would cost as many
-    /// system calls.
+    /// The size of a splice through a pipe of `capacity` bytes. If the whole budget is
+    /// enough to fill the pipe, the pipe is filled, whatever is left of the budget: a
+    /// small rest would cost as many system calls.
     fn for_pipe(self, capacity: usize) -> usize {
         if self.budget >= capacity {
             capacity
@@ -107,8 +109,7 @@ impl Add for Moved {
 }
 
 impl Half {
-    /// A direction in which nothing has happened yet. A new socket is taken
-    /// to be writable: the first write shows if it is not.
+    /// A new direction. Its sink counts as writable until a write shows that it is not.
     pub fn new() -> Self {
         Half {
             pending: None,
@@ -119,42 +120,42 @@ impl Half {
         }
     }
 
-    /// An event has reported something to read from the source.
+    /// An event has reported that the source is readable.
     pub fn handle_readable(&mut self, short_read: ShortRead) {
         self.source.handle_readable(short_read);
     }
 
-    /// An event has reported room in the sink.
+    /// An event has reported that the sink is writable.
     pub fn handle_writable(&mut self) {
         self.sink.handle_writable();
     }
 
-    /// An event has reported that the sink was reset or timed out. Without it a
-    /// sink that nothing is written to would seem alive for ever.
+    /// An event has reported that the sink was reset or timed out. A sink to which
+    /// nothing is written shows that in no other way.
     pub fn handle_sink_failure(&mut self) {
         self.sink.handle_failure();
     }
 
-    /// Learns from the opposite direction, whose sink is this one's source, that a
-    /// write has got the error of the socket.
+    /// Takes over from the opposite direction, whose sink is this one's source, that a
+    /// write has consumed the error of the socket.
     pub fn handle_error_of(&mut self, opposite: &Half) {
         if opposite.sink == Sink::Broken(SocketError::Reported) {
             self.source.handle_error_reported();
         }
     }
 
-    /// What is known of the source.
+    /// The state of the source.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// What is known of the sink.
+    /// The state of the sink.
     pub fn sink(&self) -> Sink {
         self.sink
     }
 
-    /// How many bytes the sink has accepted. From the first on nobody can say what
-    /// has become of it, and it is never sent a second time.
+    /// The number of bytes that the sink has taken. Once it has taken the first, nobody
+    /// knows what became of that, so the bytes are never sent to another sink.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
@@ -164,20 +165,20 @@ impl Half {
         self.pending.is_none()
     }
 
-    /// Whether nothing is left to do in this direction: it was ended in order,
-    /// its sink is gone, or its source is gone and what it sent was passed on.
+    /// Whether nothing is left to do: the FIN was sent, the sink is broken, or the source
+    /// is broken and all that it sent was written.
     pub fn is_over(&self) -> bool {
         !self.sink.is_open() || (self.source == Source::Broken && self.is_flushed())
     }
 
-    /// Points the direction at another sink, with what is pending for it.
-    /// Only for a sink that has accepted nothing.
+    /// Replaces the sink, keeping the pending bytes. The old sink must have taken
+    /// nothing.
     pub fn redirect(&mut self) {
         debug_assert_eq!(self.delivered, 0, "a byte would be sent twice");
         self.sink = Sink::Writable;
     }
 
-    /// Gives what was lent back. To be called when the connection ends.
+    /// Returns block and pipe to the pool, at the end of the connection.
     pub fn release(&mut self, buffers: &mut Buffers) {
         match self.pending.take().map(|pending| *pending) {
             Some(Pending::Copied { block, .. }) => buffers.give_back(block),
@@ -186,23 +187,23 @@ impl Half {
         }
     }
 
-    /// Whether it moves bulk, for which others should not have to wait.
+    /// Whether it moves bulk.
     pub fn is_bulk(&self) -> bool {
         // The kernel splices nothing past urgent data.
         self.bulk > 0 && !self.source.may_leave_more()
     }
 
-    /// Whether everything was passed on but the FIN.
+    /// Whether everything was written except the FIN.
     pub fn awaits_fin(&self) -> bool {
         self.sink.is_open() && self.source == Source::Ended && self.is_flushed()
     }
 
-    /// Whether everything was passed on, be it with the FIN or not.
+    /// Whether everything was written, with the FIN or without.
     pub fn has_ended(&self) -> bool {
         self.awaits_fin() || self.sink == Sink::Shut
     }
 
-    /// Passes the FIN on.
+    /// Sends the FIN.
     pub fn finish<D: Stream>(&mut self, sink: &mut D) {
         self.sink = match sink.shut_write() {
             Ok(()) => Sink::Shut,
@@ -216,9 +217,9 @@ impl Half {
         self.sink = Sink::Shut;
     }
 
-    /// Moves bytes until one side would block, all but the FIN was passed on,
-    /// the direction is over, or `budget` bytes were read: less than a pipe more, if
-    /// the budget is for a whole one.
+    /// Moves bytes until source or sink would block, everything except the FIN was
+    /// written, the direction is over, or `budget` bytes were read. A budget for a whole
+    /// pipe may be exceeded by less than a pipe.
     pub fn pump<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
@@ -251,7 +252,8 @@ impl Half {
         }
     }
 
-    /// Reads once and writes on what came, in the best way that there is. Returns how many bytes were consumed.
+    /// Reads once and writes what was read: spliced, copied, or copied after a peek.
+    /// Returns the number of bytes consumed.
     fn transfer<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
@@ -282,8 +284,8 @@ impl Half {
     ) -> usize {
         let asked = most.for_pipe(pipe.capacity() as usize);
         match ReadOutcome::from(source.fill(&pipe, asked)) {
-            // A pipe may be full of small pieces before it has taken what it was
-            // to take, so that only a refusal shows that the source is empty.
+            // A pipe may be full of small pieces before it holds `asked` bytes, so a short
+            // splice does not show that the source is empty.
             ReadOutcome::Bytes(len) => {
                 self.bulk = if len < DRY_BYTES.min(asked) {
                     self.bulk - 1
@@ -293,8 +295,8 @@ impl Half {
                 self.drain(sink, buffers, pipe, len as u32);
                 return len;
             }
-            // The kernel says so at urgent data too, which it does not splice:
-            // a read tells what is left.
+            // The kernel returns 0 before urgent data too, which it does not splice: the
+            // next read shows what is left.
             ReadOutcome::End => self.bulk = 0,
             ReadOutcome::Failed(error) => {
                 self.bulk = 0;
@@ -338,8 +340,8 @@ impl Half {
         len
     }
 
-    /// Peeks, writes, and consumes what the sink took. Returns how many bytes
-    /// were consumed.
+    /// Peeks, writes, and consumes what the sink took. Returns the number of bytes
+    /// consumed.
     fn copy_peeked<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
@@ -354,7 +356,7 @@ impl Half {
         }
         self.note_size(len);
         let written = self.write(sink, &buffers.scratch[..len]);
-        // What is not consumed is still there, and no event reports it.
+        // Bytes that are not consumed stay in the queue, and no event reports them.
         if len < most && written == len {
             self.source.handle_short_read();
         }
@@ -363,8 +365,8 @@ impl Half {
             match source.read(&mut buffers.scratch[..written - consumed]) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => {
-                    // The kernel took back bytes that it had shown us: the
-                    // stream cannot be continued without sending them twice.
+                    // Peeked bytes are gone: the stream cannot continue without sending
+                    // them twice.
                     self.source = Source::Broken;
                     break;
                 }
@@ -374,7 +376,7 @@ impl Half {
         written
     }
 
-    /// A read into the scratch buffer has got `len` bytes.
+    /// Begins or ends bulk, after a read of `len` bytes into the scratch buffer.
     fn note_size(&mut self, len: usize) {
         self.bulk = match len {
             BULK_READ_BYTES.. => DRY_PIECES,
@@ -397,7 +399,7 @@ impl Half {
         }
     }
 
-    /// Empties a pipe with `len` bytes in it, or keeps what the sink leaves.
+    /// Writes the `len` bytes in a pipe, and keeps what the sink does not take.
     fn drain<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers, pipe: Pipe, len: u32) {
         let drained = sink.drain(&pipe, len as usize);
         let len = len - self.handle_write(drained.into()) as u32;
@@ -408,7 +410,7 @@ impl Half {
         }
     }
 
-    /// Writes once; returns how many bytes the sink has taken.
+    /// Writes once; returns the number of bytes that the sink has taken.
     fn write<D: Stream>(&mut self, sink: &mut D, bytes: &[u8]) -> usize {
         self.handle_write(sink.write(bytes).into())
     }
@@ -420,8 +422,8 @@ impl Half {
     }
 }
 
-/// Whether splice(2) has failed because of the socket, and not because it is not
-/// allowed or not to be had here.
+/// Whether splice(2) has failed because of the socket, and not because it is forbidden
+/// or missing here.
 fn is_of_the_stream(error: &io::Error) -> bool {
     let here = [libc::EPERM, libc::EINVAL, libc::ENOSYS, libc::ENOMEM];
     !error

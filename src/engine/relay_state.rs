@@ -1,9 +1,9 @@
-//! The states of a relay's source and sink, and the outcomes of the reads and
-//! writes that change them.
+//! [`Source`] and [`Sink`] are the states of the two sockets of a direction; reads and
+//! writes change them by their [`ReadOutcome`] and [`WriteOutcome`].
 //!
-//! Readiness is edge-triggered (mio's `Poll`, "Draining readiness"): a source is
-//! readable and a sink writable until an operation finds nothing more to do, and
-//! then until the next event.
+//! Readiness is edge-triggered (mio's `Poll`, "Draining readiness"): a source stays
+//! readable, and a sink writable, until an operation would block. Then it is not until
+//! the next event.
 
 use std::io::{self, ErrorKind};
 
@@ -18,7 +18,7 @@ pub enum Source {
     Broken,
 }
 
-/// What is known of the receive queue of an open source.
+/// The receive queue of an open source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Input {
     readiness: Readiness,
@@ -35,53 +35,53 @@ enum Readiness {
     Readable,
 }
 
-/// What a read means that gets fewer bytes than it has asked for.
+/// What a short read means: one that returns fewer bytes than it has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShortRead {
-    /// The queue is empty, and whatever comes later is a new edge (epoll(7),
-    /// question 9).
+    /// The queue is empty, and more bytes will be a new event (epoll(7), question 9).
     EmptiesQueue,
-    /// There may be more. An event has reported the peer's end, or urgent data
-    /// before which a read stops, and no event reports what is behind it.
+    /// There may be more in the queue that no event will report: an event has reported
+    /// the end of the stream, or urgent data, before which a read stops.
     MayLeaveMore,
 }
 
-/// What the end of the stream means.
+/// What a read of 0 bytes means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndOfStream {
     /// The peer's FIN.
     Fin,
-    /// The end of a broken connection. The kernel reports the error of a socket
-    /// once (`sk_err`), and another operation has got it.
+    /// A broken connection. The kernel reports the error of a socket once (`sk_err`),
+    /// and another operation has consumed it.
     Break,
 }
 
 /// The side that bytes go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// It takes bytes, as far as is known.
+    /// It takes bytes, as far as events and writes have shown.
     Writable,
     /// Its send buffer is full; an event reports when that changes.
     Full,
     /// Everything was written, and the FIN after it.
     Shut,
-    /// It takes no byte more.
+    /// It was reset or timed out, and takes no more bytes.
     Broken(SocketError),
 }
 
-/// Who gets the error of a broken socket. The kernel reports it once (`sk_err`).
+/// Whether the error of a broken socket was reported. The kernel reports it once
+/// (`sk_err`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketError {
-    /// The next operation, if nothing else has got it.
+    /// The next operation gets it.
     Unreported,
-    /// A write has got it: a read finds what looks like a FIN.
+    /// A write has got it: a read now returns 0, like after a FIN.
     Reported,
 }
 
-/// What a read, a peek or a fill has come to.
+/// The result of a read, a peek or a fill of a pipe.
 #[derive(Debug)]
 pub enum ReadOutcome {
-    /// So many bytes, at least one.
+    /// The number of bytes, at least one.
     Bytes(usize),
     /// The queue is empty.
     Empty,
@@ -93,16 +93,16 @@ pub enum ReadOutcome {
     Failed(io::Error),
 }
 
-/// What a write or a drain has come to.
+/// The result of a write or a drain of a pipe.
 #[derive(Clone, Copy, Debug)]
 pub enum WriteOutcome {
-    /// The sink has taken so many bytes, at least one.
+    /// The number of bytes taken, at least one.
     Taken(usize),
     /// The send buffer is full.
     Full,
     /// A signal came first.
     Interrupted,
-    /// The sink takes no byte more.
+    /// The sink is broken.
     Failed(SocketError),
 }
 
@@ -127,8 +127,8 @@ impl From<io::Result<usize>> for WriteOutcome {
             Err(e) => match e.kind() {
                 ErrorKind::WouldBlock => WriteOutcome::Full,
                 ErrorKind::Interrupted => WriteOutcome::Interrupted,
-                // EPIPE is no error of the socket but what is left to report of a
-                // reset that came after a FIN, and a read finds that FIN rightly.
+                // EPIPE does not consume the error of the socket: it follows a reset that
+                // came after a FIN, and a read still returns that FIN.
                 ErrorKind::BrokenPipe => WriteOutcome::Failed(SocketError::Unreported),
                 _ => WriteOutcome::Failed(SocketError::Reported),
             },
@@ -137,19 +137,19 @@ impl From<io::Result<usize>> for WriteOutcome {
 }
 
 impl Source {
-    /// A source of which nothing is known: the first event tells.
+    /// A new source, not readable before its first event.
     pub const NEW: Source = Source::Open(Input {
         readiness: Readiness::Empty,
         short_read: ShortRead::EmptiesQueue,
         end: EndOfStream::Fin,
     });
 
-    /// Whether a read may find something.
+    /// Whether a read may return something.
     pub fn is_readable(self) -> bool {
         matches!(self, Source::Open(input) if input.readiness == Readiness::Readable)
     }
 
-    /// Whether a short read may leave something that no event reports.
+    /// Whether a short read may leave bytes that no event reports.
     pub fn may_leave_more(self) -> bool {
         matches!(self, Source::Open(input) if input.short_read == ShortRead::MayLeaveMore)
     }
@@ -164,15 +164,14 @@ impl Source {
         }
     }
 
-    /// Another operation has got the error of the socket, so that a read finds
-    /// only the end.
+    /// Another operation has consumed the error of the socket, so that a read returns 0.
     pub fn handle_error_reported(&mut self) {
         if let Source::Open(input) = self {
             input.end = EndOfStream::Break;
         }
     }
 
-    /// A read has got fewer bytes than it has asked for.
+    /// A read has returned fewer bytes than it has asked for.
     pub fn handle_short_read(&mut self) {
         if let Source::Open(input) = self
             && input.short_read == ShortRead::EmptiesQueue
@@ -181,7 +180,7 @@ impl Source {
         }
     }
 
-    /// What a read has come to; returns how many bytes came.
+    /// Applies the result of a read; returns the number of bytes.
     pub fn handle_read(&mut self, outcome: &ReadOutcome) -> usize {
         let Source::Open(input) = self else {
             return 0;
@@ -203,7 +202,7 @@ impl Sink {
         matches!(self, Sink::Writable | Sink::Full)
     }
 
-    /// Whether it takes no byte more, and no FIN.
+    /// Whether it takes no more bytes and no FIN.
     pub fn is_broken(self) -> bool {
         matches!(self, Sink::Broken(_))
     }
@@ -222,7 +221,7 @@ impl Sink {
         }
     }
 
-    /// What a write has come to; returns how many bytes were taken.
+    /// Applies the result of a write; returns the number of bytes taken.
     pub fn handle_write(&mut self, outcome: WriteOutcome) -> usize {
         match outcome {
             WriteOutcome::Taken(len) => return len,

@@ -1,5 +1,5 @@
-//! Sockets as the engine wants them: one that listens, those that it has
-//! accepted, and those that lead to backends.
+//! The sockets of the engine: functions that make them with their options, and
+//! [`Socket`], the operations that a connection uses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,44 +13,44 @@ use super::memory::Queues;
 use super::stream::Stream;
 use crate::sys;
 
-/// How many connections the kernel may queue before they are accepted. It cuts
-/// this to `net.core.somaxconn` (listen(2)), 4096 by default.
+/// The most connections that the kernel queues before they are accepted, at most
+/// `net.core.somaxconn` (listen(2)), which is 4096 by default.
 const BACKLOG: i32 = 4096;
 
-/// A peer that is silent for so long is asked whether it is still there.
+/// The idle time after which the kernel probes a peer (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// How long it has to answer before it is asked again,
+/// The time between two probes (`TCP_KEEPINTVL`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// and how often, before it is given up.
+/// The number of unanswered probes after which the connection is dropped
+/// (`TCP_KEEPCNT`).
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// A peer that owes an acknowledgement is reminded of it at least so often. It is
-/// given up after `net.ipv4.tcp_retries2` reminders, 15 by default: two minutes.
+/// The longest time between two retransmissions. A peer that does not acknowledge is given
+/// up after `net.ipv4.tcp_retries2` of them, 15 by default: two minutes.
 ///
-/// Where the kernel cannot do that, it takes a quarter of an hour. There is no
-/// `TCP_USER_TIMEOUT` in its place: Linux counts a peer that answers every probe
-/// but has shut its window, a paused download, as one that does not acknowledge.
+/// Where the kernel does not support that limit, it takes a quarter of an hour.
+/// `TCP_USER_TIMEOUT` cannot replace it: Linux applies that also to a peer that answers
+/// every probe with a zero window, which is a paused download.
 const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 
-/// When [`Socket::keep_alive`] is to be called for a backend's socket. Most connections are
-/// over by then, which saves them four system calls.
+/// The time after the connect at which [`Socket::keep_alive`] is called for a backend's
+/// socket. Most connections have ended by then, which saves four system calls for each.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 
-/// A listener on `address`. The IPv6 wildcard takes IPv4 clients as well, and is
-/// the IPv4 wildcard where the kernel has no IPv6, so that one default serves
-/// clusters of either family and of both. Accepted sockets inherit the options
-/// on Linux.
+/// Listens on `address`. The IPv6 wildcard accepts IPv4 clients too, and becomes the IPv4
+/// wildcard where the kernel has no IPv6, so that one default serves clusters of either
+/// family and of both. On Linux, accepted sockets inherit the options.
 ///
 /// # Errors
-/// What the kernel says to the address, most likely that it is in use.
+/// Those of bind(2), most likely that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     of_either_family(address, listen_on)
 }
 
-/// What `listen` makes of `address`, or of the IPv4 wildcard in place of an IPv6
-/// wildcard that the kernel does not know: socket(2) says EAFNOSUPPORT where it
-/// was booted with `ipv6.disable=1`, bind(2) says EADDRNOTAVAIL where the module
-/// is loaded and has no address.
+/// Calls `listen` with `address`, or with the IPv4 wildcard if `address` is the IPv6
+/// wildcard and the kernel has no IPv6: socket(2) fails with EAFNOSUPPORT if the machine
+/// was booted with `ipv6.disable=1`, and bind(2) with EADDRNOTAVAIL if no interface has an
+/// IPv6 address.
 fn of_either_family<T>(
     address: SocketAddr,
     listen: impl Fn(SocketAddr) -> io::Result<T>,
@@ -86,12 +86,12 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Begins to connect to `address`, with so much room for what waits in the socket, from
-/// that port if one is given. Even a backend on the same machine takes it only after the
-/// call: the kernel holds the socket's lock until then.
+/// Begins to connect to `address`, with `queues` as queue sizes, from `local_port` if one
+/// is given. The connection is never established before the call returns, not even to
+/// this machine: the kernel holds the socket's lock until then.
 ///
 /// # Errors
-/// What bind(2) or connect(2) say at once.
+/// Those of bind(2), and of connect(2) except EINPROGRESS.
 pub fn connect(
     address: SocketAddr,
     queues: Queues,
@@ -99,11 +99,11 @@ pub fn connect(
 ) -> io::Result<TcpStream> {
     let socket = open(address)?;
     if queues != Queues::default() {
-        // Where the kernel cannot do that, the connection is as good as without.
+        // An error leaves the default sizes, with which the connection works too.
         let _ = queues.apply(&socket, socket.recv_buffer_size()? as u64);
     }
-    // What allows to bind its port again when it is in TIME_WAIT. Over loopback the
-    // kernel does that by itself (`net.ipv4.tcp_tw_reuse` is 2).
+    // Allows to bind the port again while it is in TIME_WAIT. Over loopback the kernel
+    // reuses such ports by itself (`net.ipv4.tcp_tw_reuse` is 2).
     if !address.ip().is_loopback() || local_port.is_some() {
         socket.set_reuse_address(true)?;
     }
@@ -120,32 +120,31 @@ pub fn connect(
     }
 }
 
-/// What a connection needs of a socket, beside its bytes.
+/// The operations of a socket that a connection uses, in addition to those of a relay.
 pub trait Socket: Stream {
     /// The error of the socket, which is reported once (SO_ERROR, socket(7)).
     ///
     /// # Errors
-    /// What getsockopt(2) says.
+    /// Those of getsockopt(2).
     fn take_error(&self) -> io::Result<Option<io::Error>>;
 
-    /// How many bytes written to it its peer has not acknowledged; 0 if the kernel
-    /// does not know.
+    /// The number of written bytes that the peer has not acknowledged; 0 after an error.
     fn unacknowledged(&self) -> u64;
 
-    /// Whether the kernel is done with the connection; see [`sys::is_closed`].
+    /// Whether the connection is over for the kernel; see [`sys::is_closed`].
     fn is_closed(&self) -> bool;
 
-    /// Has close(2) send an RST, and forget what was not sent yet.
+    /// Makes close(2) send an RST and drop unsent bytes.
     fn reset_on_close(&self);
 
-    /// Makes the kernel find out if the peer vanishes. As this comes
-    /// [`KEEPALIVE_AFTER`] the connect, it is that much less patient with silence.
+    /// Turns keepalive on, [`KEEPALIVE_AFTER`] the connect; the first probe is sent so much
+    /// earlier.
     ///
     /// # Errors
-    /// What setsockopt(2) says.
+    /// Those of setsockopt(2).
     fn keep_alive(&self) -> io::Result<()>;
 
-    /// Where its options are set, if it has any.
+    /// The socket for its options; `None` for a socket of a test.
     fn options(&self) -> Option<SockRef<'_>>;
 }
 
@@ -163,7 +162,7 @@ impl Socket for TcpStream {
     }
 
     fn reset_on_close(&self) {
-        // The socket may be beyond all options; then it is beyond an RST too.
+        // An error means that the connection is over already.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 
@@ -185,7 +184,7 @@ fn keepalive(idle: Duration) -> TcpKeepalive {
         .with_retries(KEEPALIVE_PROBES)
 }
 
-/// What every socket of ours is: one that does not block nor delay small writes.
+/// A non-blocking socket with TCP_NODELAY.
 fn open(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;

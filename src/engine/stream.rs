@@ -1,11 +1,11 @@
-//! What a relay needs of a socket.
+//! [`Stream`]: the operations of a socket that a relay uses.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use crate::sys::Pipe;
 
-/// A socket that does not block, as a [`super::relay::Half`] uses it.
+/// A non-blocking socket, as a [`super::relay::Half`] uses it.
 pub trait Stream: Read + Write {
     /// Reads without consuming.
     ///

@@ -1,8 +1,7 @@
-//! Deadlines of the connections that have one.
+//! [`Timers`] is the set of the connections' deadlines.
 //!
-//! A connection waits for at most one thing at a time and a relaying one for
-//! none, so the set is as small as the number of connections on their way,
-//! and a connection that reaches its backend leaves it at once.
+//! A connection has at most one deadline. An idle relayed connection has none, so that
+//! the set is as small as the number of connections that wait for something.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +14,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Replaces the deadline of `key`, which the caller keeps.
+    /// Replaces the deadline of `key`; the caller keeps a copy in `deadline`.
     pub fn set(&mut self, key: usize, deadline: &mut Option<Time>, new: Option<Time>) {
         if *deadline == new {
             return;
@@ -34,8 +33,8 @@ impl Timers {
         self.set.first().map(|&(time, _)| time)
     }
 
-    /// The key of the earliest deadline that has come, if one has. Its owner
-    /// sets it anew or clears it.
+    /// The key of the earliest deadline, if it has passed. The caller sets a new deadline
+    /// or clears it.
     pub fn due(&self, now: Time) -> Option<usize> {
         self.set
             .first()

@@ -1,25 +1,25 @@
-//! The tokens that name the sockets of connections to the event loop.
+//! Tokens: the numbers by which events name the sockets of connections.
 
 use mio::Token;
 
-/// Which of a connection's two sockets.
+/// A side of a connection, which has one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that was accepted.
+    /// The client, whose socket was accepted.
     Client,
-    /// The one that was dialled.
+    /// The backend, whose socket was dialled.
     Backend,
 }
 
-/// What identifies one side of one connection: the slot, and enough of the serial
-/// number to tell the connection from those that had the slot before, whose events
-/// may still be in the batch.
+/// The token of one side of a connection: its slot, and enough of its serial number to
+/// distinguish it from connections that had the slot before. Their events may still be
+/// in the batch.
 pub fn token(key: usize, serial: u64, side: Side) -> Token {
     Token((generation(serial) << 33) | (key << 1) | (side == Side::Backend) as usize)
 }
 
-/// The token of the socket that was dialled as the `dials`th. Two that follow each
-/// other differ, since events of the first may still be in the batch.
+/// The token of the backend's socket after `dials` dials. The tokens of two dials in a
+/// row differ, because events of the first may still be in the batch.
 pub fn backend_token(key: usize, serial: u64, dials: u8) -> Token {
     let parity = usize::from(dials & 1) << 63;
     Token(token(key, serial, Side::Backend).0 | parity)

@@ -1,22 +1,24 @@
-//! What a connection asks of the engine.
+//! [`Transition`]: what the engine does after a connection has handled an input.
 
 use super::end::End;
 
-/// What the engine is to do after a connection has handled something.
+/// What the engine does after a connection has handled an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Transition {
     /// Nothing.
     Stay,
-    /// Nothing, but to note that a small message was moved.
+    /// Note in the run queue that a small message was moved.
     MovedMessage,
-    /// Let it wait, in the order in which connections came, for
-    /// [`super::connection::Connection::dial`].
+    /// Add it to the held connections, which wait for
+    /// [`super::connection::Connection::dial`] in the order in which they came.
     Hold,
-    /// Let it wait for [`super::connection::Connection::pass_gate`]: a backend serves it, and
-    /// its next byte waits for the gate.
+    /// Add it to the connections that wait for
+    /// [`super::connection::Connection::pass_gate`]: a backend serves it, and its next
+    /// byte waits for the gate.
     AwaitGate,
-    /// Let it wait in the run queue for [`super::connection::Connection::serve`].
+    /// Add it to the run queue, where it waits for
+    /// [`super::connection::Connection::serve`].
     Queue,
     /// Remove it; both sockets are closed with it.
     End(End),

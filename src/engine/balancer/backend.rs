@@ -1,4 +1,5 @@
-//! A backend: its addresses, how they have done, and where it stands in the order.
+//! A [`Backend`]: its addresses with their failures, its connections, and its place in
+//! the order.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,66 +8,63 @@ use super::round::Round;
 use super::{BackendId, DOUBT_AFTER, SLOW_START};
 use crate::clock::Time;
 
-/// How long an address rests after its first failure; doubled by each that
-/// follows, up to
+/// The rest of an address after its first failure; each further failure doubles it.
 const FIRST_REST: Duration = Duration::from_secs(1);
-/// this.
+/// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// By how much of itself a pause is shortened at random, at most, so that several
+/// The part of a rest by which it is shortened at random, at most, so that several
 /// proxies do not come back to an address at the same moment.
 const JITTER: f64 = 0.2;
-/// A failure after so long without one is a first one.
+/// After this time without a failure, a failure counts as the first one.
 const MEMORY: Duration = Duration::from_secs(120);
 
-/// How long others are preferred to an address that is awaited, before it is looked
-/// at again.
+/// How long other addresses are preferred to one that is awaited.
 const AWAITED: Duration = Duration::from_secs(1);
 
-/// How many addresses of a backend are remembered. It has one of each family.
+/// The most addresses of a backend that are kept. A pod has one of each family.
 const MAX_ADDRESSES: usize = 64;
 
 /// A backend that is listed or in use.
 #[derive(Debug)]
 pub struct Backend {
-    /// What it is called by whoever lists it; empty for the fallback.
+    /// [`BackendSpec::id`](super::BackendSpec::id); empty for the fallback.
     pub id: String,
-    /// All that it has had since it was first listed, so that the position of one
-    /// names it.
+    /// All addresses since it was first listed: the position of an address identifies it.
     addresses: Vec<Address>,
-    /// Positions of those that are listed, the preferred one first.
+    /// The positions of the listed addresses, the preferred one first.
     preferred: Vec<u16>,
-    /// Position of the one that is dialled first.
+    /// The position of the address that is dialled first.
     first: u16,
-    /// Connections that are dialling it or relaying to it.
+    /// The number of connections that are dialling it or relaying to it.
     pub connections: u32,
     /// The number of the last pick.
     pub turn: u64,
-    /// Whether it may be dialled. One that may not stays until its last connection
-    /// has ended.
+    /// Whether it may be dialled. A backend that is not listed any more is kept until its
+    /// last connection has ended.
     pub is_listed: bool,
     /// Its slow start.
     pub ramp: Option<Ramp>,
-    /// Where the order has it.
+    /// Its place in the order.
     pub place: Place,
 }
 
 /// The slow start of a backend that has joined others.
 #[derive(Clone, Copy, Debug)]
 pub struct Ramp {
-    /// How many connections it counts for more than it has, at first.
+    /// The number of connections that are added to its own at first.
     pub handicap: u32,
     /// When it joined.
     pub since: Time,
 }
 
-/// Where a backend stands in the order.
+/// The place of a backend in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It is not listed.
     Nowhere,
-    /// Among those that take connections.
+    /// It takes connections.
     Ready { load: u32, turn: u64 },
-    /// Likewise, with a handicap that time changes.
+    /// It takes connections, in its slow start: its load changes with time.
     Ramping,
     /// All its addresses rest.
     Resting { until: Time },
@@ -76,24 +74,24 @@ pub enum Place {
 struct Address {
     address: SocketAddr,
     health: Health,
-    /// How many times it has failed since it last served.
+    /// The number of failures since it last served a connection.
     failures: u8,
     failed_at: Time,
-    /// How many dials are under way,
+    /// The number of dials in progress.
     dialling: u32,
-    /// and since when it owes an answer.
+    /// Since when a dial to it has had no answer.
     owes_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
     Good,
-    /// It has failed: picked only where nothing else is left.
+    /// It has failed: until then it is picked only if nothing else is left.
     Failed {
         until: Time,
     },
-    /// A dial is under way that shows how it is: others only where nothing else
-    /// is left.
+    /// A dial is in progress that will show whether it answers: until then further
+    /// connections are dialled to it only if nothing else is left.
     Awaited {
         until: Time,
     },
@@ -123,7 +121,7 @@ impl Backend {
         }
     }
 
-    /// Whether it is the fallback, of now or of before.
+    /// Whether it is the present or a former fallback.
     pub fn is_fallback(&self) -> bool {
         self.id.is_empty()
     }
@@ -133,8 +131,8 @@ impl Backend {
         self.is_fallback() && self.address(0) == Some(address)
     }
 
-    /// Lists it with these addresses, one of the family first that is given; returns
-    /// whether one of them has joined.
+    /// Lists it with `addresses`. An address of the family that `prefers_ipv6` names is
+    /// dialled first. Returns whether an address was added.
     pub fn list(&mut self, addresses: &[SocketAddr], prefers_ipv6: Option<bool>) -> bool {
         let before = if self.is_listed {
             std::mem::take(&mut self.preferred)
@@ -142,7 +140,7 @@ impl Backend {
             Vec::new()
         };
         if !self.is_listed {
-            // What lists it says that it is well, for the first time or again.
+            // It was not listed before: its failures are forgotten.
             let all = self.addresses.iter_mut();
             all.for_each(|it| it.health = Health::Good);
         }
@@ -196,7 +194,7 @@ impl Backend {
 
     // --- Choice ---
 
-    /// Where it belongs in the order.
+    /// The place in the order that its state leads to.
     pub fn place_at(&self, now: Time) -> Place {
         match self.rests_until(now) {
             _ if !self.is_listed => Place::Nowhere,
@@ -209,7 +207,7 @@ impl Backend {
         }
     }
 
-    /// When the first pause of an address ends, if all of them rest.
+    /// When the first rest of an address ends, if all its addresses rest.
     fn rests_until(&self, now: Time) -> Option<Time> {
         let mut first = None;
         for (_, address) in self.listed() {
@@ -219,36 +217,35 @@ impl Backend {
         first
     }
 
-    /// The address to dial, among those that don't rest and that the round has not
-    /// tried.
+    /// The address to dial among those that do not rest and were not tried in the round.
     pub fn next_address(&self, key: u32, round: &Round, now: Time) -> Option<u16> {
         let mut untried = self.untried(key, round);
         let found = untried.find(|(_, it)| it.rests_until(now).is_none());
         found.map(|(at, _)| at)
     }
 
-    /// The address to dial where all of them rest.
+    /// The address to dial if all addresses rest.
     pub fn next_resting(&self, key: u32, round: &Round) -> Option<u16> {
         let untried = self.untried(key, round);
         let next = untried.min_by_key(|(_, it)| it.end_of_rest());
         next.map(|(at, _)| at)
     }
 
-    /// Its load among backends of which the least loaded one has `floor` connections.
+    /// Its load with the handicap, at most `floor`: the load of the least loaded backend.
     pub fn load_within(&self, floor: Option<u32>, now: Time) -> u32 {
         let handicap = self.ramp.map_or(0, |ramp| ramp.left(now));
         let most = self.connections.max(floor.unwrap_or(0));
         self.connections.saturating_add(handicap).min(most)
     }
 
-    /// Whether its slow start is over: it has as many connections as others, or has
-    /// had the time.
+    /// Whether its slow start is over: it has as many connections as the least loaded
+    /// backend, or the time has passed.
     pub fn has_started(&self, floor: Option<u32>, now: Time) -> bool {
         let is_level = floor.is_none_or(|floor| self.connections >= floor);
         is_level || self.ramp.is_none_or(|ramp| ramp.left(now) == 0)
     }
 
-    /// Whether an address that does not rest has owed an answer for too long.
+    /// Whether an address has not answered a dial for [`DOUBT_AFTER`].
     pub fn is_doubtful(&self, at: u16, now: Time) -> bool {
         let owes_since = self
             .addresses
@@ -257,7 +254,7 @@ impl Backend {
         owes_since.is_some_and(|since| now >= since + DOUBT_AFTER)
     }
 
-    /// The listed addresses with their positions, the one first that is dialled first.
+    /// The listed addresses with their positions, in the order in which they are dialled.
     fn listed(&self) -> impl Iterator<Item = (u16, &Address)> {
         let first = self.preferred.iter().filter(|&&at| at == self.first);
         let others = self.preferred.iter().filter(|&&at| at != self.first);
@@ -274,9 +271,9 @@ impl Backend {
         })
     }
 
-    // --- What has come of it ---
+    // --- Results ---
 
-    /// A dial begins; returns whether it shows if the address has recovered.
+    /// A dial begins; returns whether it is the first one after a rest.
     pub fn dial(&mut self, at: u16, turn: u64, now: Time) -> bool {
         self.connections += 1;
         self.turn = turn;
@@ -292,14 +289,14 @@ impl Backend {
         is_trial
     }
 
-    /// An address has owed an answer for too long.
+    /// An address has not answered for [`DOUBT_AFTER`]: others are preferred to it.
     pub fn doubt(&mut self, at: u16, now: Time) {
         if let Some(address) = self.addresses.get_mut(usize::from(at)) {
             address.await_answer(now);
         }
     }
 
-    /// A dial has succeeded; returns whether the backend has recovered by that.
+    /// A dial has succeeded; returns whether that has ended the rest of the backend.
     pub fn connected(&mut self, at: u16, now: Time) -> bool {
         let rested = self.rests_until(now).is_some();
         self.dial_ended(at);
@@ -307,7 +304,7 @@ impl Backend {
             return false;
         };
         address.health = Health::Good;
-        // It answers, so that those which are still under way are young.
+        // It answers: dials that are still in progress count from now on.
         if let Some(since) = &mut address.owes_since {
             *since = now;
         }
@@ -317,7 +314,8 @@ impl Backend {
         rested
     }
 
-    /// Whether the address that is dialled first is one of IPv6, if there are others.
+    /// Whether the address that is dialled first is an IPv6 address; `None` if all
+    /// addresses are of one family.
     pub fn answering_family(&self) -> Option<bool> {
         let is_ipv6 = |at: u16| self.address(at).map(|address| address.is_ipv6());
         let first = is_ipv6(self.first);
@@ -335,8 +333,8 @@ impl Backend {
         }
     }
 
-    /// An address has failed. Those that fail while it rests were dialled before, or
-    /// because nothing else was left: they say nothing new.
+    /// An address has failed, and rests. Further failures during the rest do not count:
+    /// they were dialled before it, or because nothing else was left.
     pub fn rest(&mut self, at: u16, fraction: f64, now: Time) {
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return;
@@ -354,8 +352,8 @@ impl Backend {
         address.health = Health::Failed { until: now + rest };
     }
 
-    /// A dial is given up by its client. If it was overdue, that is a failure: there
-    /// may be no client with the patience to see the connect timeout.
+    /// A dial was given up by its client. If the address was doubted, that is a failure:
+    /// there may be no client that waits for the connect timeout.
     pub fn abandoned(&mut self, at: u16, fraction: f64, now: Time) {
         let is_overdue = self.is_doubtful(at, now);
         self.dial_ended(at);
@@ -368,7 +366,7 @@ impl Backend {
         }
     }
 
-    /// A connection that it had taken has come to its end.
+    /// A connection that the address had accepted has ended.
     pub fn served(&mut self, at: u16) {
         if let Some(address) = self.addresses.get_mut(usize::from(at))
             && address.health == Health::Good
@@ -379,7 +377,7 @@ impl Backend {
 }
 
 impl Ramp {
-    /// How much of the handicap is left.
+    /// The rest of the handicap.
     fn left(self, now: Time) -> u32 {
         let left = SLOW_START.saturating_sub(now.since(self.since));
         let share = left.as_secs_f64() / SLOW_START.as_secs_f64();

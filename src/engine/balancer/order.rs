@@ -1,24 +1,23 @@
-//! The order of the backends: who comes next.
+//! The [`Order`] of the backends, from which the next one is found in logarithmic time.
 
 use std::collections::BTreeSet;
 
 use super::backend::Place;
 use crate::clock::Time;
 
-/// Backends by their keys, sorted so that the next one is found without a look at
-/// all of them.
+/// The keys of the backends, sorted by their places.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// By their connections, and among equals by their turns.
+    /// By load, and among equals by turn: load, turn, key.
     ready: BTreeSet<(u32, u64, u32)>,
-    /// Those whose load is not the number of their connections yet.
+    /// Those in their slow start.
     ramping: BTreeSet<u32>,
-    /// By the end of their pauses.
+    /// By the end of their rests.
     resting: BTreeSet<(Time, u32)>,
 }
 
 impl Order {
-    /// Moves a backend.
+    /// Moves a backend from its old place to the new one.
     pub fn replace(&mut self, key: u32, old: Place, new: Place) {
         if old == new {
             return;
@@ -42,17 +41,17 @@ impl Order {
         self.ready.iter().copied()
     }
 
-    /// Backends that have joined others a while ago.
+    /// Backends in their slow start.
     pub fn ramping(&self) -> &BTreeSet<u32> {
         &self.ramping
     }
 
-    /// Backends that rest, the one first whose pause ends first.
+    /// Backends that rest, in the order in which their rests end.
     pub fn resting(&self) -> impl Iterator<Item = u32> {
         self.resting.iter().map(|&(_, key)| key)
     }
 
-    /// A backend whose pause is over.
+    /// A backend whose rest is over.
     pub fn rested(&self, now: Time) -> Option<u32> {
         let first = self.resting.first().filter(|(until, _)| *until <= now);
         first.map(|&(_, key)| key)

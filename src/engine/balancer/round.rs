@@ -1,55 +1,56 @@
-//! What one connection has met with in one round through the addresses.
+//! A [`Round`] is one pass of a connection through the addresses: those that it has
+//! tried, and their results.
 
 use super::BackendId;
 use crate::engine::local_error::LocalError;
 
-/// A round ends after so many addresses, and the connection pauses: a Service may
-/// have thousands.
+/// The most addresses of a round, after which the connection pauses: a Service may have
+/// thousands.
 const MAX_TRIES: usize = 16;
 
 /// Why a dial has failed, or a backend was left before the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody is there, who has refused the connection.
+    /// The connection was refused (ECONNREFUSED, ECONNRESET).
     Refused,
-    /// There is no way there, which the kernel knows at once.
+    /// There is no route (ENETUNREACH, EHOSTUNREACH).
     Unreachable,
-    /// There was no answer.
+    /// The dial timed out.
     Silent,
-    /// The backend had taken the connection.
+    /// The backend had accepted the connection, and broke off before the first byte.
     BrokeOff,
-    /// The address is one of this machine's own, where nobody listens.
+    /// The socket was connected to itself: a local address on which nothing listens.
     SelfConnect,
-    /// This machine could not dial.
+    /// An error of this machine.
     Local(LocalError),
 }
 
-/// A round through the addresses.
+/// A pass through the addresses: see the [module](self).
 #[derive(Debug, Default)]
 pub struct Round {
-    /// Addresses that failed.
+    /// The addresses that failed.
     tried: Vec<BackendId>,
-    /// Whether one of them is there.
+    /// Whether one of them has answered.
     answered: bool,
-    /// Whether one of them gave no answer.
+    /// Whether one of them has not answered.
     silent: bool,
-    /// The backend that has failed last, if that took no time.
+    /// The backend of the last address, if that was refused or has no route.
     alternatives_of: Option<u32>,
-    /// Whether the fallback is among them.
+    /// Whether the fallback was picked.
     fell_back: bool,
-    /// This machine can dial nothing.
+    /// Whether this machine can dial nothing.
     is_over: bool,
 }
 
 impl Cause {
-    /// Whether the backend has to do with it.
+    /// Whether it counts as a failure of the backend.
     pub fn is_of_the_backend(self) -> bool {
         !matches!(self, Cause::Local(_))
     }
 }
 
 impl Round {
-    /// Notes what has come of an address.
+    /// Notes the failure of an address.
     pub(super) fn note(&mut self, id: BackendId, cause: Cause) {
         self.tried.push(id);
         let is_of_address = matches!(cause, Cause::Refused | Cause::Unreachable);
@@ -75,20 +76,20 @@ impl Round {
         self.tried.contains(&id)
     }
 
-    /// The backend of which another address comes next, if it has one.
+    /// The backend whose other addresses come next.
     pub(super) fn alternatives_of(&self) -> Option<u32> {
         self.alternatives_of
     }
 
-    /// Whether it is the turn of the fallback, which it is once.
+    /// Whether the fallback comes next; true at most once.
     pub(super) fn falls_back(&mut self) -> bool {
         let falls_back = self.silent && !self.answered && !self.fell_back;
         self.fell_back |= falls_back;
         falls_back
     }
 
-    /// Whether no backend has taken the connection, for other than reasons of this machine.
-    /// To be asked when the round has come to its end, or to the fallback.
+    /// Whether some address has failed for a reason that is not of this machine. To be
+    /// called at the end of the round, or before the fallback.
     pub fn has_failed(&self) -> bool {
         self.answered || self.silent
     }
