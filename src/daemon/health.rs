@@ -33,8 +33,9 @@ pub struct Health {
     source: Option<AddressSource>,
     /// They could be listed when that was last tried.
     synced: bool,
-    /// Why no pod can be dialled although the endpoints can be listed.
-    no_address: Option<NoAddress>,
+    /// Why no pod can be dialled although the endpoints can be listed, by the place of
+    /// the port.
+    no_address: BTreeMap<usize, NoAddress>,
     refused: BTreeMap<Permission, Refused>,
     trouble: Option<(String, Time)>,
     /// The last panic of each thread that has panicked.
@@ -91,28 +92,37 @@ impl Health {
         self.source = source.or(self.source);
     }
 
-    /// No pod can be dialled, for that reason, or the reason is gone.
-    pub(super) fn no_address(&mut self, why: Option<NoAddress>) {
-        self.no_address = why;
+    /// No pod can be dialled for a port, for that reason, or the reason is gone.
+    pub(super) fn no_address(&mut self, port: usize, why: Option<NoAddress>) {
+        match why {
+            Some(why) => drop(self.no_address.insert(port, why)),
+            None => drop(self.no_address.remove(&port)),
+        }
     }
 
-    /// Why no pod can be dialled although the endpoints can be listed.
-    pub fn no_address_because(&self) -> Option<&str> {
-        self.no_address.as_ref().map(NoAddress::why)
+    /// Why no pod can be dialled for a port although the endpoints can be listed.
+    pub fn no_address_because(&self, port: usize) -> Option<&str> {
+        self.no_address.get(&port).map(NoAddress::why)
     }
 
     /// Whether there are endpoints, and none of them has the port.
-    pub fn is_port_missing(&self) -> bool {
-        matches!(self.no_address, Some(NoAddress::PortMissing(_)))
+    pub fn is_port_missing(&self, port: usize) -> bool {
+        matches!(self.no_address.get(&port), Some(NoAddress::PortMissing(_)))
     }
 
-    /// Which setting is wrong, if one is: such a proxy could wake nobody. Endpoints
-    /// without the port are no such reason: the pods of another rollout may have it.
-    fn wrong_setting(&self) -> Option<&str> {
-        match &self.no_address {
-            Some(NoAddress::NoService(why) | NoAddress::NoSuchPort(why)) => Some(why),
-            Some(NoAddress::PortMissing(_)) | None => None,
+    /// Which settings are wrong: with such a one, a proxy could wake nobody who comes
+    /// to that port. Endpoints without the port are no such reason: the pods of
+    /// another rollout may have it.
+    fn wrong_settings(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = Vec::new();
+        for why in self.no_address.values() {
+            if let NoAddress::NoService(why) | NoAddress::NoSuchPort(why) = why
+                && !wrong.contains(why)
+            {
+                wrong.push(why.clone());
+            }
         }
+        wrong
     }
 
     /// A permission is refused, or granted after all.
@@ -267,8 +277,8 @@ impl Health {
         if !self.looked {
             reasons.push(format!("the Deployment {name} was not read yet"));
         }
-        let wrong_setting = self.wrong_setting().filter(|_| context.is_pods_first);
-        let has_looked = self.source.is_some() || self.wrong_setting().is_some();
+        let mut wrong_settings = self.wrong_settings();
+        let has_looked = self.source.is_some() || !wrong_settings.is_empty();
         let does_without = context.has_target && blind;
         if !has_looked && !does_without {
             reasons.push("the addresses of the pods were not listed yet".to_owned());
@@ -286,8 +296,10 @@ impl Health {
                 format!("not allowed for {seconds} to {permission}: {why}")
             })
         });
-        let wrong_setting = wrong_setting.map(str::to_owned);
-        reasons.extend(wrong_setting.into_iter().chain(refused));
+        if !context.is_pods_first {
+            wrong_settings.clear();
+        }
+        reasons.extend(wrong_settings.into_iter().chain(refused));
         reasons
     }
 }
@@ -383,13 +395,13 @@ mod tests {
         };
         let mut health = well();
         let typo = "the Service default/typo does not exist".to_owned();
-        health.no_address(Some(NoAddress::NoService(typo)));
+        health.no_address(0, Some(NoAddress::NoService(typo)));
         assert_eq!(
             unready(&health, ASLEEP, 1),
             ["the Service default/typo does not exist"]
         );
         assert!(unready(&health, target, 1).is_empty());
-        health.no_address(None);
+        health.no_address(0, None);
         assert!(unready(&health, ASLEEP, 2).is_empty());
     }
 

@@ -1,13 +1,30 @@
-//! The program: it starts the threads, turns the loop, and ends on a signal.
-//! What happens in a turn is in [`proxy`]; no module but this one knows the
-//! others, and none but this one is handed the clock.
+//! The program: it starts the threads, turns the loop, and ends on a signal. No module
+//! but this one knows the others, and none but this one is handed the clock.
+//!
+//! What happens in a turn is in [`proxy`], which is all apps of the process. An
+//! [`app`] is one object that owns its policy, what is known of its pods, and its
+//! health, and that is found by an [`AppId`]: the engine's counts and the messages of
+//! the API threads carry it.
+//!
+//! ```text
+//! proxy         the apps, their deadlines, and the end of the process (drain)
+//! └─ app          one app: policy, health, API threads; what follows from a message
+//!    ├─ port        one of its ports: pods, destinations (route), own addresses
+//!    ├─ health      what the API threads have said of themselves
+//!    └─ waking      what an operator is told of a wake that takes long
+//! interface     what the above ask of the event loop and of the API threads
+//! pages         what the admin port shows
+//! ```
 
+pub mod app;
+mod drain;
 pub mod health;
 pub mod interface;
 mod messages;
 pub mod own;
 mod pages;
 pub mod pods;
+mod port;
 pub mod proxy;
 pub mod route;
 pub mod waking;
@@ -25,18 +42,21 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
+use self::app::AppConfig;
 use self::interface::{Api, Message, Sockets};
 use self::own::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
-use self::proxy::{Proxy, ProxyConfig};
+use self::proxy::{DrainConfig, Proxy};
 use self::route::Route;
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{LeaseStore, PortRef, Request};
 use crate::duration;
-use crate::engine::{self, AdminLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES};
+use crate::engine::{
+    self, AdminLimits, AppId, AppLimits, BackendSpec, Counts, Engine, Limits, MAX_PIPES, PortId,
+};
 use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
@@ -64,6 +84,12 @@ const ADMIN_LIMITS: AdminLimits = AdminLimits {
     timeout: Duration::from_secs(5),
     max_request_bytes: admin::LONGEST_HEAD,
 };
+
+/// The app of a process that has one.
+const APP: AppId = AppId(0);
+
+/// Its port.
+const PORT: PortId = PortId { app: APP, index: 0 };
 
 /// How often the addresses of the interfaces are read, if anything happens: a pod
 /// keeps its own for life, but a machine's come and go.
@@ -111,7 +137,7 @@ impl std::error::Error for Error {}
 struct Daemon {
     clock: Clock,
     proxy: Proxy<Engine, Outside>,
-    inbox: Receiver<Message>,
+    inbox: Receiver<(AppId, Message)>,
     signals: Signals,
     about: About,
     /// When the addresses of the interfaces are read next.
@@ -163,12 +189,12 @@ impl Daemon {
         let waker = set_up_wakeups(&engine, &signals)?;
         let post = move |message| {
             // Nobody listens any more once the program is about to end.
-            if sender.send(message).is_ok() {
+            if sender.send((APP, message)).is_ok() {
                 let _ = waker.wake();
             }
         };
         let route = Route::of(settings, &namespace);
-        let listen = engine.local_addr().unwrap_or(settings.listen);
+        let listen = engine.local_addr(PORT).unwrap_or(settings.listen);
         info!("{}", greeting(settings, &route, &namespace, listen));
         if let Some(address) = engine.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
@@ -185,15 +211,19 @@ impl Daemon {
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Policy::new(policy_config(settings), random_seed(), now);
-        let config = ProxyConfig {
+        let app = AppConfig {
             name,
             service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),
+            ports: 1,
             hold_timeout: settings.hold_timeout,
-            drain_delay: settings.drain_delay,
-            drain_timeout: settings.drain_timeout,
         };
-        let proxy = Proxy::new(engine, outside, policy, config, now);
+        let drain = DrainConfig {
+            delay: settings.drain_delay,
+            timeout: settings.drain_timeout,
+        };
+        let mut proxy = Proxy::new(engine, drain);
+        proxy.add(APP, outside, policy, app, now);
         Ok(Daemon {
             clock: clocks.monotonic,
             proxy,
@@ -233,9 +263,9 @@ impl Daemon {
         self.own_addresses_due = now + OWN_ADDRESSES_FOR;
         match sys::interface_addresses() {
             Ok(interfaces) => {
-                let listen = self.proxy.sockets.local_addr();
+                let listeners = self.proxy.sockets.local_addr(PORT).into_iter().collect();
                 self.proxy
-                    .set_own_addresses(OwnAddresses::new(listen, interfaces));
+                    .set_own_addresses(OwnAddresses::new(listeners, interfaces));
             }
             Err(why) => debug!("the addresses of the interfaces cannot be read: {why}"),
         }
@@ -243,9 +273,13 @@ impl Daemon {
 
     fn answer_admin(&mut self, now: Time) {
         while let Some((admin_connection, said)) = self.proxy.sockets.admin().next_request() {
+            let Some(app) = self.proxy.app(APP) else {
+                return;
+            };
             let view = View {
                 about: &self.about,
                 proxy: &self.proxy,
+                app,
                 now,
             };
             let answer = admin::answer(&said, &view);
@@ -265,28 +299,36 @@ impl Daemon {
 }
 
 impl Sockets for Engine {
-    fn counts(&self) -> Counts {
-        Engine::counts(self)
+    fn counts(&self, app: AppId) -> Counts {
+        Engine::counts(self, app)
     }
 
-    fn first_waiting(&self) -> Option<IpAddr> {
-        Engine::first_waiting(self)
+    fn waiting(&self, port: PortId) -> usize {
+        Engine::port_counts(self, port).waiting
+    }
+
+    fn take_changed(&mut self) -> Vec<AppId> {
+        Engine::take_changed(self)
+    }
+
+    fn first_waiting(&self, app: AppId) -> Option<IpAddr> {
+        Engine::first_waiting(self, app)
     }
 
     fn poll_timeout(&self) -> Option<Time> {
         Engine::poll_timeout(self)
     }
 
-    fn set_gate(&mut self, open: bool) {
-        Engine::set_gate(self, open);
+    fn set_gate(&mut self, app: AppId, open: bool, now: Time) {
+        Engine::set_gate(self, app, open, now);
     }
 
-    fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
-        Engine::set_backends(self, backends, now);
+    fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time) {
+        Engine::set_backends(self, port, backends, now);
     }
 
-    fn set_fallback(&mut self, address: Option<SocketAddr>) {
-        Engine::set_fallback(self, address);
+    fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>) {
+        Engine::set_fallback(self, port, address);
     }
 
     fn dispatch(&mut self, now: Time) {
@@ -297,16 +339,16 @@ impl Sockets for Engine {
         Engine::release(self, now);
     }
 
-    fn end_uncounted(&mut self, now: Time) {
-        Engine::end_uncounted(self, now);
+    fn end_uncounted(&mut self, app: AppId, now: Time) {
+        Engine::end_uncounted(self, app, now);
     }
 
-    fn stop_accepting(&mut self, now: Time) {
-        Engine::stop_accepting(self, now);
+    fn stop_accepting(&mut self, app: AppId, now: Time) {
+        Engine::stop_accepting(self, app, now);
     }
 
-    fn reset_all(&mut self, now: Time) {
-        Engine::reset_all(self, now);
+    fn reset_all(&mut self, app: AppId, now: Time) {
+        Engine::reset_all(self, app, now);
     }
 }
 
@@ -314,10 +356,10 @@ impl Sockets for Engine {
 fn message(report: kube::Report) -> Message {
     match report {
         kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },
-        kube::Report::Pods(pods) => Message::Pods(pods),
-        kube::Report::Fallback(address) => Message::Fallback(address),
+        kube::Report::Pods(pods) => Message::Pods { port: 0, pods },
+        kube::Report::Fallback(address) => Message::Fallback { port: 0, address },
         kube::Report::Synced(source) => Message::Synced(source),
-        kube::Report::NoAddress(why) => Message::NoAddress(why),
+        kube::Report::NoAddress(why) => Message::NoAddress { port: 0, why },
         kube::Report::TargetStatus(status) => Message::TargetStatus(status),
         kube::Report::Permission {
             permission,
@@ -368,16 +410,22 @@ fn bind(
 ) -> Result<Engine, String> {
     let limits = Limits {
         max_connections,
+        memory,
+    };
+    let app_limits = AppLimits {
         hold_timeout: settings.hold_timeout,
         abort_on_close: settings.abort_on_close,
         connect_timeout: settings.connect_timeout,
-        memory,
     };
-    let mut engine = Engine::new(settings.listen, limits, random_seed()).map_err(|e| {
-        let setting = settings::given("listen", settings.dialect);
-        format!("{setting} {}: {e}{}", settings.listen, cure(&e))
-    })?;
-    engine.set_rules(settings.rules.clone());
+    let mut engine =
+        Engine::new(limits, random_seed()).map_err(|e| format!("cannot set up epoll: {e}"))?;
+    engine
+        .add_port(APP, settings.listen, app_limits)
+        .map_err(|e| {
+            let setting = settings::given("listen", settings.dialect);
+            format!("{setting} {}: {e}{}", settings.listen, cure(&e))
+        })?;
+    engine.set_rules(APP, &settings.rules);
     match listen_for_admin(settings, &mut engine) {
         Err(why) if settings.admin_is_optional => {
             warn!("{why}; going on without health, readiness, metrics and status");

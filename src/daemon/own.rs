@@ -6,14 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 /// Where this proxy itself is reached. Empty where that is not known.
 #[derive(Clone, Debug, Default)]
 pub struct OwnAddresses {
-    listen: Option<SocketAddr>,
+    listeners: Vec<SocketAddr>,
     interfaces: Vec<IpAddr>,
 }
 
 impl OwnAddresses {
-    /// A proxy that listens on `listen`, on a machine with these addresses.
-    pub fn new(listen: Option<SocketAddr>, interfaces: Vec<IpAddr>) -> Self {
-        OwnAddresses { listen, interfaces }
+    /// A proxy with these listeners, on a machine with these addresses.
+    pub fn new(listeners: Vec<SocketAddr>, interfaces: Vec<IpAddr>) -> Self {
+        OwnAddresses {
+            listeners,
+            interfaces,
+        }
     }
 
     /// Whether a connection to `address` would come back to this proxy.
@@ -21,16 +24,16 @@ impl OwnAddresses {
     /// The port counts: in the network of the node (`hostNetwork`) the app may have
     /// the same IP address.
     pub fn contains(&self, address: SocketAddr) -> bool {
-        let Some(listen) = self.listen else {
-            return false;
-        };
         let ip = address.ip().to_canonical();
-        let is_here = if listen.ip().is_unspecified() {
-            ip.is_loopback() || self.interfaces.contains(&ip)
-        } else {
-            ip == listen.ip().to_canonical()
-        };
-        is_here && address.port() == listen.port()
+        let at_port = self.listeners.iter();
+        let mut at_port = at_port.filter(|listen| listen.port() == address.port());
+        at_port.any(|listen| {
+            if listen.ip().is_unspecified() {
+                ip.is_loopback() || self.interfaces.contains(&ip)
+            } else {
+                ip == listen.ip().to_canonical()
+            }
+        })
     }
 }
 
@@ -54,10 +57,11 @@ mod tests {
     #[test]
     fn an_address_is_ones_own_if_both_ip_and_port_are() {
         let pod: Vec<IpAddr> = ["10.0.0.7", "fd00::7"].map(|ip| ip.parse().unwrap()).into();
-        let any = OwnAddresses::new(Some("[::]:8080".parse().unwrap()), pod.clone());
-        let any4 = OwnAddresses::new(Some("0.0.0.0:8080".parse().unwrap()), pod.clone());
-        let one = OwnAddresses::new(Some("10.0.0.7:8080".parse().unwrap()), pod.clone());
-        let none = OwnAddresses::new(None, pod);
+        let of = |listen: &str| OwnAddresses::new(vec![listen.parse().unwrap()], pod.clone());
+        let any = of("[::]:8080");
+        let any4 = of("0.0.0.0:8080");
+        let one = of("10.0.0.7:8080");
+        let none = OwnAddresses::new(Vec::new(), pod.clone());
         for (label, own, address, is_own) in [
             ("the pod's IPv4 address", &any, "10.0.0.7:8080", true),
             ("its IPv6 address", &any, "[fd00::7]:8080", true),

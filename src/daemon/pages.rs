@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Outside;
+use super::app::App;
 use super::proxy::Proxy;
+use super::{Outside, PORT};
 use crate::admin::Pages;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
@@ -38,6 +39,8 @@ pub(super) struct About {
 pub(super) struct View<'a> {
     pub(super) about: &'a About,
     pub(super) proxy: &'a Proxy<Engine, Outside>,
+    /// The app.
+    pub(super) app: &'a App<Outside>,
     pub(super) now: Time,
 }
 
@@ -73,21 +76,27 @@ impl View<'_> {
     }
 
     fn fallback(&self, permission: Permission) -> Option<&'static str> {
-        let proxy = self.proxy;
-        proxy.health().fallback(permission, proxy.context())
+        let app = self.app;
+        app.health().fallback(permission, app.context())
     }
 
     fn is_forbidden(&self, permission: Permission) -> bool {
-        let (health, context) = (self.proxy.health(), self.proxy.context());
+        let (health, context) = (self.app.health(), self.app.context());
         health
             .forbidden_for(permission, context, self.now)
             .is_some()
     }
 
     fn snapshot(&self) -> Snapshot {
-        let View { about, proxy, now } = *self;
-        let (policy, engine, events) = (proxy.policy(), &proxy.sockets, proxy.events());
-        let (counts, phase) = (engine.counts(), policy.phase_name());
+        let View {
+            about,
+            proxy,
+            app,
+            now,
+        } = *self;
+        let (policy, engine, events) = (app.policy(), &proxy.sockets, app.events());
+        let (counts, phase) = (engine.port_counts(PORT), policy.phase_name());
+        let tally = engine.tally(PORT).cloned().unwrap_or_default();
         Snapshot {
             version: VERSION,
             started: about.started,
@@ -98,27 +107,27 @@ impl View<'_> {
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
             idle_ttl: about.settings.idle_ttl,
             lease: policy.lease_left(now),
-            backends: proxy.backends(),
-            backends_resting: engine.resting_backends(),
-            backends_full: engine.full_backends(),
-            endpoints_synced: proxy.health().is_synced(),
+            backends: app.backends(),
+            backends_resting: engine.resting_backends(PORT),
+            backends_full: engine.full_backends(PORT),
+            endpoints_synced: app.health().is_synced(),
             connections_limit: about.connections,
             connections_open: counts.open,
             connections_waiting: counts.waiting,
             connections_counted: counts.counted,
-            excluded: engine.tally().exclusions(),
+            excluded: tally.exclusions(),
             accepted: counts.accepted,
             handed_over: counts.handed_over,
             without_lease: events.without_lease,
-            closed: engine.tally().ends(),
+            closed: tally.ends(),
             failed_dials: counts.failed_dials,
             local_errors: engine.local_errors(),
             bound_ports: engine.bound_ports(),
-            hold: engine.tally().hold.clone(),
+            hold: tally.hold,
             wake: events.wake.clone(),
             wakes: events.wakes,
             sleeps: events.sleeps,
-            requests: proxy.api().api.requests().read(),
+            requests: app.api().api.requests().read(),
             fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
             forbidden: self.permissions(|permission| self.is_forbidden(permission)),
             thread_panics: events.thread_panics,
@@ -127,9 +136,14 @@ impl View<'_> {
     }
 
     fn state(&self) -> State<'_> {
-        let View { about, proxy, now } = *self;
-        let (policy, health) = (proxy.policy(), proxy.health());
-        let (counts, unready) = (proxy.sockets.counts(), proxy.unready(now));
+        let View {
+            about,
+            proxy,
+            app,
+            now,
+        } = *self;
+        let (policy, health) = (app.policy(), app.health());
+        let (counts, unready) = (proxy.sockets.port_counts(PORT), proxy.unready(now));
         let store = policy.lease_location();
         let trouble = health.last_trouble().map(|(what, at)| Trouble {
             what,
@@ -152,12 +166,12 @@ impl View<'_> {
             version: VERSION,
             ready: unready.is_empty(),
             not_ready_because: unready,
-            app: App {
-                name: &proxy.config().name,
+            app: AppState {
+                name: &app.config().name,
                 phase: policy.phase_name(),
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
-                waking: proxy.slow_wake().map(|(since, why)| Waking {
+                waking: app.slow_wake(&proxy.sockets).map(|(since, why)| Waking {
                     for_seconds: seconds(now.since(since)),
                     why,
                 }),
@@ -171,14 +185,14 @@ impl View<'_> {
                     None => "nothing",
                 },
                 lease_left_seconds: policy.lease_left(now).map(seconds),
-                forwarded_without_lease: proxy.events().without_lease,
+                forwarded_without_lease: app.events().without_lease,
             },
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
                 up_to_date: health.is_synced(),
-                problem: proxy.no_address(),
-                dialled: proxy.backends(),
-                through: proxy.config().route.to_string(),
+                problem: app.no_address(),
+                dialled: app.backends(),
+                through: app.config().route.to_string(),
             },
             connections: Connections {
                 limit: about.connections,
@@ -204,7 +218,7 @@ struct State<'a> {
     version: &'static str,
     ready: bool,
     not_ready_because: Vec<String>,
-    app: App<'a>,
+    app: AppState<'a>,
     in_use: InUse,
     addresses: Addresses<'a>,
     connections: Connections,
@@ -215,7 +229,7 @@ struct State<'a> {
 }
 
 #[derive(Serialize)]
-struct App<'a> {
+struct AppState<'a> {
     name: &'a str,
     phase: &'static str,
     replicas: Option<u32>,

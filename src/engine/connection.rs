@@ -22,6 +22,7 @@ use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, DialOutcome, Dialer, Progress};
 use super::end::{End, Phase};
 use super::memory::Grant;
+use super::port::Port;
 use super::readiness::Readiness;
 use super::relay::{Half, Moved};
 use super::relaying::{Client, Relay, RelayStatus};
@@ -49,6 +50,8 @@ pub struct Connection<S> {
     dialer: Dialer,
     client: Client<S>,
     paused: Paused,
+    /// The slot of the [`Port`] that it came through.
+    port: u16,
     /// Whether it is in the run queue.
     queued: bool,
     /// Whether the backend's socket has keepalive.
@@ -81,8 +84,9 @@ enum State<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// A connection that was just accepted, and counts as use of the app or does not.
-    pub fn new(serial: u64, client: S, standing: Standing, now: Time) -> Self {
+    /// A connection that the listener of that port has just accepted, and that counts as
+    /// use of the app or does not.
+    pub fn new(serial: u64, port: u16, client: S, standing: Standing, now: Time) -> Self {
         Connection {
             opened: now,
             deadline: None,
@@ -93,6 +97,7 @@ impl<S: Socket> Connection<S> {
                 has_ended: false,
             },
             paused: Paused::default(),
+            port,
             queued: false,
             is_kept_alive: false,
             is_half_closed: false,
@@ -107,6 +112,11 @@ impl<S: Socket> Connection<S> {
     /// connection in logs, and among the connections that had the same slot before.
     pub fn serial(&self) -> u64 {
         self.dialer.serial()
+    }
+
+    /// The slot of the [`Port`] that it came through.
+    pub fn port(&self) -> usize {
+        usize::from(self.port)
     }
 
     /// The time since it was accepted, in whole milliseconds, for the log.
@@ -204,17 +214,24 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if self.is_waiting() && cx.now >= self.hold_limit(cx) {
-            cx.shared.counts.held_too_long += 1;
-            let end = End::HeldTooLong(self.phase(), cx.shared.limits.hold_timeout);
+            cx.port.counts.held_too_long += 1;
+            let end = End::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
             return self.reset(end);
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
             State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
-            State::Backoff if !keeps_to_gate => self.dial(cx),
-            // Back among the held ones, so that connections which came earlier go first.
-            State::Backoff => self.hold(cx),
+            State::Backoff => {
+                cx.port.backing_off.remove(&cx.key);
+                if keeps_to_gate {
+                    // Back among the held ones, so that connections which came earlier go
+                    // first.
+                    self.hold(cx)
+                } else {
+                    self.dial(cx)
+                }
+            }
             State::Relaying(relay) => match relay.status(&self.client) {
                 RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
                 _ => self.check_traffic(cx),
@@ -291,21 +308,22 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Returns what it has borrowed, and closes both sockets.
-    pub fn close(mut self, key: usize, shared: &mut Shared, now: Time) {
+    pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
         shared.memory.release(self.grant);
         self.client.up.release(&mut shared.buffers);
         match self.state {
-            State::Held | State::Backoff => {}
+            State::Held => {}
+            State::Backoff => drop(port.backing_off.remove(&key)),
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();
-                shared.balancer.abandon(backend, now);
+                port.balancer.abandon(backend, now);
             }
             State::Relaying(relay) => {
                 let (backend, _) = relay.into_backend(&mut shared.buffers);
-                shared.balancer.release(backend.id, now);
+                port.balancer.release(backend.id, now);
             }
-            State::Closing(closing) => shared.balancer.release(closing.backend_id(), now),
+            State::Closing(closing) => port.balancer.release(closing.backend_id(), now),
         }
     }
 
@@ -321,7 +339,7 @@ impl<S: Socket> Connection<S> {
     fn check_client<C>(&mut self, otherwise: Transition, cx: &Context<'_, C>) -> Transition {
         let is_gone = self.client.has_ended
             && match self.state {
-                _ if cx.shared.limits.abort_on_close => true,
+                _ if cx.port.limits.abort_on_close => true,
                 State::Held | State::Backoff => self.client.has_sent_nothing(),
                 _ => false,
             };
@@ -337,16 +355,16 @@ impl<S: Socket> Connection<S> {
         round: Round,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        if !self.keeps_to_gate() && cx.shared.balancer.is_empty() {
+        if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
             return Transition::End(End::Excluded(self.phase()));
         }
-        if !self.may_pass(cx) || cx.shared.balancer.is_full() {
+        if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);
         }
         match self.dialer.dial(round, cx) {
             DialOutcome::NoneLeft => self.back_off(cx),
             DialOutcome::Connecting(attempt) => {
-                let patience = attempt.patience(cx.shared.limits.connect_timeout);
+                let patience = attempt.patience(cx.port.limits.connect_timeout);
                 self.state = State::Connecting(attempt);
                 self.schedule_within(patience, cx);
                 self.check_client(Transition::Stay, cx)
@@ -357,6 +375,7 @@ impl<S: Socket> Connection<S> {
     /// Waits for a while before the next round.
     fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.state = State::Backoff;
+        cx.port.backing_off.insert(cx.key);
         let pause = self.dialer.next_pause();
         self.schedule_within(pause, cx);
         self.check_client(Transition::Stay, cx)
@@ -364,7 +383,7 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the gate lets it through.
     fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
-        cx.shared.gate_open || !self.keeps_to_gate()
+        cx.port.gate_open || !self.keeps_to_gate()
     }
 
     /// The connect has failed: dials the next address of the round.
@@ -402,14 +421,14 @@ impl<S: Socket> Connection<S> {
             }
         };
         if !self.may_pass(cx) {
-            cx.shared.balancer.abandon(backend.id, cx.now);
+            cx.port.balancer.abandon(backend.id, cx.now);
             return self.hold(cx);
         }
-        cx.shared.balancer.succeeded(backend.id, cx.now);
-        cx.shared.counts.handed_over += 1;
+        cx.port.balancer.succeeded(backend.id, cx.now);
+        cx.port.counts.handed_over += 1;
         let waited = cx.now.since(self.opened);
-        cx.shared.tally.hold.observe(waited);
-        if let Some(address) = cx.shared.balancer.address(backend.id) {
+        cx.port.tally.hold.observe(waited);
+        if let Some(address) = cx.port.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
         }
         let mut relay = Relay::new(backend);
@@ -595,7 +614,7 @@ impl<S: Socket> Connection<S> {
 
     /// The time until which it may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
-        self.opened + cx.shared.limits.hold_timeout
+        self.opened + cx.port.limits.hold_timeout
     }
 
     fn schedule_within<C>(&mut self, patience: Duration, cx: &mut Context<'_, C>) {

@@ -105,16 +105,16 @@ impl Dialer {
     ) -> DialOutcome<S> {
         loop {
             let fell_back = round.has_fallen_back();
-            let pick = cx.shared.balancer.pick(&mut round, cx.now);
+            let pick = cx.port.balancer.pick(&mut round, cx.now);
             let has_no_backend = pick.is_none() || round.has_fallen_back();
             if has_no_backend && !fell_back && round.has_failed() {
-                cx.shared.counts.exhausted += 1;
+                cx.port.counts.exhausted += 1;
             }
             let Some(pick) = pick else {
                 return DialOutcome::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);
-            let queues = cx.shared.memory.queues(cx.shared.counts.open, false);
+            let queues = cx.shared.memory.queues(cx.shared.open, false);
             let Pick {
                 id,
                 address,
@@ -146,21 +146,21 @@ impl Dialer {
         round: &mut Round,
         cx: &mut Context<'_, C>,
     ) {
-        if let Some(address) = cx.shared.balancer.address(id) {
+        if let Some(address) = cx.port.balancer.address(id) {
             debug!("#{} dialling {address}: {why}", self.serial);
             match cause {
                 Cause::Local(error) => cx.shared.dial_log.local_error(address, error, cx.now),
                 Cause::SelfConnect => cx.shared.dial_log.self_connect(address, cx.now),
-                _ => cx.shared.counts.failed_dials += 1,
+                _ => cx.port.counts.failed_dials += 1,
             }
         }
-        cx.shared.balancer.failed(id, cause, round, cx.now);
+        cx.port.balancer.failed(id, cause, round, cx.now);
     }
 
     /// Whether another backend may be dialled after one has closed with a FIN before the
     /// first byte.
     pub fn may_retry_early_close<C>(&self, cx: &Context<'_, C>) -> bool {
-        let since_wake = cx.now.since(cx.shared.ready_since);
+        let since_wake = cx.now.since(cx.port.ready_since);
         since_wake < EARLY_CLOSE_WINDOW && self.early_closes < MAX_EARLY_CLOSES
     }
 

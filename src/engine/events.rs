@@ -2,7 +2,6 @@
 //! connections, and applies the transitions that they return.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 
 use log::debug;
@@ -10,6 +9,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
+use super::apps::{AppId, Apps};
 use super::connection::Connection;
 use super::connector::Connector;
 use super::context::{Connect, Context};
@@ -19,9 +19,7 @@ use super::readiness::{Interest, Readiness};
 use super::tally::Use;
 use super::token::{Side, parse_token, token};
 use super::transition::Transition;
-use super::{
-    DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, LISTENER, SOURCE, WAKER, admin_connections,
-};
+use super::{DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, SOURCE, WAKER, admin_connections};
 use crate::clock::Time;
 use crate::duration;
 
@@ -61,13 +59,11 @@ impl Engine {
     pub(super) fn handle_event(&mut self, event: &Event, now: Time) {
         match event.token() {
             WAKER | SOURCE => {}
-            LISTENER => {
-                if let Some(listener) = &mut self.listener {
-                    listener.set_ready();
-                }
-            }
             token if admin_connections::is_admin_token(token) => self.admin.set_ready(token),
             token => {
+                if let Some(slot) = Apps::listener_of(token) {
+                    return self.apps.set_ready(slot);
+                }
                 let Some((key, side)) = self.find(token) else {
                     return;
                 };
@@ -89,40 +85,37 @@ impl Engine {
         }
     }
 
-    /// Dials the held connections in the order in which they came, if the gate is open.
+    /// Dials the held connections of apps whose gate is open: the apps in turn, and of
+    /// each app in the order in which its connections came.
     pub fn release(&mut self, now: Time) {
-        self.shared.note_readiness(now);
-        self.pass_gate(now);
+        self.pass_gates(now);
         for _ in 0..DIALS_PER_TURN {
-            if !self.shared.may_release(now) {
-                return;
-            }
-            let Some((_, key)) = self.held.pop_first() else {
-                self.shared.release.end();
+            let Some(key) = self.apps.next_held(now) else {
                 return;
             };
-            self.shared.release.note();
             self.handle_and_apply(key, now, |connection, cx| connection.dial(cx));
         }
     }
 
     /// Lets those go on which backends have served all the time, and whose next byte
     /// waits for the gate.
-    fn pass_gate(&mut self, now: Time) {
-        if !self.shared.gate_open {
+    fn pass_gates(&mut self, now: Time) {
+        if !self.apps.can_pass() {
             return;
         }
-        for token in mem::take(&mut self.awaiting_gate) {
+        for token in self.apps.take_passing() {
             if let Some((key, _)) = self.find(token) {
                 self.handle_and_apply(key, now, |connection, cx| connection.pass_gate(cx));
             }
         }
     }
 
-    /// The app sleeps: closes what backends serve and does not count.
-    pub fn end_uncounted(&mut self, now: Time) {
+    /// An app sleeps: closes what backends serve and does not count.
+    pub fn end_uncounted(&mut self, app: AppId, now: Time) {
         let all = self.connections.iter();
-        let uncounted = all.filter(|(_, connection)| connection.is_served_uncounted());
+        let uncounted = all.filter(|(_, connection)| {
+            connection.is_served_uncounted() && self.apps.get(connection.port()).app == app
+        });
         let keys: Vec<usize> = uncounted.map(|(key, _)| key).collect();
         for key in keys {
             self.close(key, End::Asleep, now);
@@ -132,8 +125,14 @@ impl Engine {
     /// Dials a connection that has just come, if nobody has come before it whose turn it
     /// is. One that does not count has no turn.
     pub(super) fn dial_or_hold(&mut self, key: usize, now: Time) {
-        let has_turn = self.connections[key].use_of_app() != Use::Excluded;
-        let is_next = !has_turn || self.shared.may_release(now) && self.held.is_empty();
+        let connection = &self.connections[key];
+        let has_turn = connection.use_of_app() != Use::Excluded;
+        let frontend = self.apps.get_mut(connection.port());
+        let may_pass = frontend.held.is_empty() && frontend.port.may_release(now);
+        if may_pass {
+            frontend.port.release.end();
+        }
+        let is_next = !has_turn || may_pass;
         self.handle_and_apply(key, now, |connection, cx| match is_next {
             true => connection.dial(cx),
             false => connection.hold(cx),
@@ -207,11 +206,14 @@ impl Engine {
         ) -> Transition,
     ) -> Transition {
         let connection = &mut self.connections[key];
-        let before = connection.use_of_app();
+        let slot = connection.port();
+        let port = &mut self.apps.get_mut(slot).port;
+        let (use_before, counts_before) = (connection.use_of_app(), port.counts);
         let mut cx = Context {
             now,
             key,
             shared: &mut self.shared,
+            port: &mut *port,
             connector: Registering {
                 registry: self.poll.registry(),
                 connector: &mut self.connector,
@@ -219,8 +221,12 @@ impl Engine {
             },
         };
         let transition = handler(connection, &mut cx);
-        let after = connection.use_of_app();
-        self.shared.counts.change_use(before, after);
+        port.counts.change_use(use_before, connection.use_of_app());
+        if port.counts != counts_before {
+            self.apps.note_change(slot);
+        }
+        // A backend may have room again.
+        self.apps.queue_release(slot);
         transition
     }
 
@@ -229,12 +235,17 @@ impl Engine {
             Transition::Stay => {}
             Transition::MovedMessage => self.queue.note_small_message(),
             Transition::Hold => {
-                let serial = self.connections[key].serial();
-                self.held.insert(serial, key);
+                let connection = &self.connections[key];
+                let (slot, serial) = (connection.port(), connection.serial());
+                self.apps.get_mut(slot).held.insert(serial, key);
+                self.apps.queue_release(slot);
             }
             Transition::AwaitGate => {
-                let serial = self.connections[key].serial();
-                self.awaiting_gate.push(token(key, serial, Side::Client));
+                let connection = &self.connections[key];
+                let token = token(key, connection.serial(), Side::Client);
+                let slot = connection.port();
+                self.apps.get_mut(slot).awaiting_gate.push(token);
+                self.apps.queue_pass(slot);
             }
             Transition::Queue => {
                 if let Some(token) = self.connections[key].enqueue(key) {
@@ -254,13 +265,19 @@ impl Engine {
             "ended"
         };
         debug!("#{} {verb} after {age}: {end}", connection.serial());
-        self.held.remove(&connection.serial());
-        let shared = &mut self.shared;
-        shared.tally.ended(end);
-        shared.counts.open -= 1;
-        let counts = &mut shared.counts;
-        counts.change_use(connection.use_of_app(), Use::Excluded);
-        connection.close(key, shared, now);
+        let slot = connection.port();
+        self.apps.note_change(slot);
+        let frontend = self.apps.get_mut(slot);
+        frontend.held.remove(&connection.serial());
+        let port = &mut frontend.port;
+        port.tally.ended(end);
+        port.counts.open -= 1;
+        port.counts
+            .change_use(connection.use_of_app(), Use::Excluded);
+        self.shared.open -= 1;
+        connection.close(key, &mut self.shared, port, now);
+        // Its backend has room for another.
+        self.apps.queue_release(slot);
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {

@@ -120,6 +120,15 @@ impl MemoryBudget {
         }
     }
 
+    /// For how many connections the room is divided while so many are open; it never
+    /// changes where there is no limit.
+    pub fn level(&mut self, open: usize) -> usize {
+        if self.room.is_some() {
+            self.set_level(open);
+        }
+        self.level
+    }
+
     /// Adapts the level to the number of open connections. It goes down only at a quarter,
     /// so that a number that goes up and down by one changes nothing.
     fn set_level(&mut self, open: usize) {

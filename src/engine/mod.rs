@@ -1,11 +1,15 @@
-//! The [`Engine`]: an event loop with a listener, connections, and the backends that
+//! The [`Engine`]: an event loop with listeners, connections, and the backends that
 //! they are relayed to.
 //!
 //! It runs on one thread with one `mio::Poll`. The daemon calls [`Engine::wait`] and
 //! [`Engine::dispatch`] in turn. In between it sets the addresses that may be dialled
 //! ([`Engine::set_backends`]) and whether any may be dialled ([`Engine::set_gate`]). A
-//! backend is a backend, a target, or whatever else the daemon puts there: the engine knows
+//! backend is a pod, a target, or whatever else the daemon puts there: the engine knows
 //! no Kubernetes.
+//!
+//! It serves any number of apps ([`AppId`]), each with a gate and limits of its own and
+//! with one or more ports ([`PortId`]): a listener, the backends that connections from
+//! there may be dialled to, and what was counted of them.
 //!
 //! A connection is *held* until the gate is open and there is a backend, then *dialled*,
 //! then *relayed*. Until its first byte has been written to a backend it may be dialled
@@ -13,6 +17,8 @@
 //!
 //! ```text
 //! events        gives events to the connections and applies their transitions
+//! apps          the apps and their listeners, and which app accepts and dials next
+//! ├─ port         what the connections of one listener share
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
 //! ├─ dialing      the connect in progress, and the pauses between rounds
 //! ├─ relaying     both directions of a connection
@@ -28,6 +34,7 @@
 
 mod ack_timeout;
 mod admin_connections;
+mod apps;
 mod balancer;
 mod buffers;
 mod closing;
@@ -44,6 +51,7 @@ mod listener;
 mod local_error;
 mod local_ports;
 mod memory;
+mod port;
 mod queue;
 mod readiness;
 mod relay;
@@ -56,7 +64,6 @@ mod timers;
 mod token;
 mod transition;
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -70,8 +77,9 @@ use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
+pub use self::apps::{AppId, MAX_LISTENERS, PortId};
+use self::apps::{Apps, Frontend};
 pub use self::balancer::BackendSpec;
-use self::balancer::Balancer;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use self::connection::{Connection, Standing};
@@ -80,10 +88,11 @@ use self::context::Shared;
 use self::dial_log::DialLog;
 pub use self::end::{End, Phase};
 use self::limit_log::{LimitChange, LimitLog};
-pub use self::limits::Limits;
+pub use self::limits::{AppLimits, Limits};
 use self::listener::Listener;
 use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
+use self::port::Port;
 use self::queue::Queue;
 use self::readiness::Interest;
 use self::sockets::Socket;
@@ -91,12 +100,11 @@ pub use self::tally::{Counts, Tally};
 use self::tally::{Exclusion, Use};
 use self::timers::Timers;
 use self::token::Side;
+use crate::backoff::Random;
 use crate::clock::Time;
 use crate::rules::Rules;
-use crate::rules::release::Release;
 use crate::rules::sources::Admission;
 
-const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SOURCE: Token = Token(usize::MAX - 2);
 
@@ -122,62 +130,83 @@ pub struct Wakeups {
 pub struct Engine {
     poll: Poll,
     events: Events,
-    listener: Option<Listener>,
+    apps: Apps,
     connections: Slab<Connection<TcpStream>>,
-    /// The held connections in the order in which they came: serial number to slot.
-    held: BTreeMap<u64, usize>,
+    /// How many connections were accepted since the start: the serial number of the
+    /// next one.
+    accepted: u64,
     queue: Queue,
-    /// Connections whose next byte waits for the gate: backends serve them.
-    awaiting_gate: Vec<Token>,
+    limits: Limits,
+    /// What the connections share.
     shared: Shared,
+    /// The level of the memory budget to which the listeners were last fitted.
+    fitted_level: usize,
+    /// Makes the seeds of balancers.
+    random: Random,
     connector: Connector,
     limit_log: LimitLog,
     admin: AdminConnections,
 }
 
 impl Engine {
-    /// Listens on `address`, with the gate shut and no backend. `seed` determines the
-    /// random choices and differs between processes.
+    /// Serves no app yet. The seed, one of each process's own, is that of its random
+    /// choices.
     ///
     /// # Errors
-    /// Those of bind(2) and epoll_create(2).
-    pub fn new(address: SocketAddr, limits: Limits, seed: u64) -> io::Result<Engine> {
-        let poll = Poll::new()?;
-        let listener = Listener::bind(address, poll.registry(), LISTENER)?;
-        let mut engine = Engine {
-            poll,
+    /// What the kernel says to another epoll instance.
+    pub fn new(limits: Limits, seed: u64) -> io::Result<Engine> {
+        Ok(Engine {
+            poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_PER_TURN),
-            listener: Some(listener),
+            apps: Apps::default(),
             connections: Slab::new(),
-            held: BTreeMap::new(),
+            accepted: 0,
             queue: Queue::default(),
-            awaiting_gate: Vec::new(),
+            limits,
             shared: Shared {
-                limits,
-                rules: Rules::default(),
-                release: Release::default(),
-                gate_open: false,
-                ready_since: Time::default(),
-                was_ready: false,
-                balancer: Balancer::new(seed),
+                open: 0,
                 buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
                 memory: MemoryBudget::new(limits.memory, limits.max_connections),
                 timers: Timers::default(),
-                counts: Counts::default(),
-                tally: Tally::default(),
                 dial_log: DialLog::default(),
             },
+            fitted_level: 0,
+            random: Random::new(seed),
             connector: Connector::new(),
             limit_log: LimitLog::default(),
             admin: AdminConnections::default(),
-        };
-        engine.fit_listener();
-        Ok(engine)
+        })
     }
 
-    /// Where it listens; `None` after [`Engine::stop_accepting`].
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.listener.as_ref()?.local_addr().ok()
+    /// Listens on `address` for `app`, with the gate shut and no address to dial. The
+    /// first port of an app is its place 0, the next one 1.
+    ///
+    /// # Errors
+    /// What the kernel says to the address, or that there are too many listeners.
+    pub fn add_port(
+        &mut self,
+        app: AppId,
+        address: SocketAddr,
+        limits: AppLimits,
+    ) -> io::Result<PortId> {
+        if self.apps.len() >= MAX_LISTENERS {
+            return Err(io::Error::other("there are too many listeners"));
+        }
+        let port = Port::new(limits, self.random.bits());
+        let registry = self.poll.registry();
+        let bind = |token| Listener::bind(address, registry, token);
+        let id = self.apps.add(app, port, bind)?;
+        self.fit_listeners(&self.apps.slots(app));
+        Ok(id)
+    }
+
+    /// Where a port listens; `None` after [`Engine::stop_accepting`].
+    pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
+        self.frontend(port)?.listener.as_ref()?.local_addr().ok()
+    }
+
+    fn frontend(&self, port: PortId) -> Option<&Frontend> {
+        Some(self.apps.get(self.apps.slot(port)?))
     }
 
     /// A handle with which another thread ends an [`Engine::wait`]. An engine has only
@@ -201,35 +230,44 @@ impl Engine {
             .register(&mut SourceFd(&fd), SOURCE, mio::Interest::READABLE)
     }
 
-    /// The numbers of connections.
-    pub fn counts(&self) -> Counts {
-        Counts {
-            is_full: self.shared.balancer.is_full(),
-            ..self.shared.counts
-        }
+    /// What was counted at all ports of an app.
+    pub fn counts(&self, app: AppId) -> Counts {
+        self.apps.counts(app)
     }
 
-    /// The address of the client that has been held for the longest; `None` if none is
-    /// held, or its socket has been reset.
-    pub fn first_waiting(&self) -> Option<IpAddr> {
-        let (_, &key) = self.held.first_key_value()?;
+    /// What was counted at a port.
+    pub fn port_counts(&self, port: PortId) -> Counts {
+        self.frontend(port)
+            .map_or_else(Counts::default, |it| it.port.counts())
+    }
+
+    /// The apps of which something was counted since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<AppId> {
+        self.apps.take_changed()
+    }
+
+    /// The client of an app that has been held for the longest, unless its socket does
+    /// not know it any more.
+    pub fn first_waiting(&self, app: AppId) -> Option<IpAddr> {
+        let key = self.apps.first_held(app)?;
         let peer = self.connections[key].client().peer_addr().ok()?;
         Some(peer.ip().to_canonical())
     }
 
-    /// The numbers of connections by how they ended.
-    pub fn tally(&self) -> &Tally {
-        &self.shared.tally
+    /// What was counted at a port by kind.
+    pub fn tally(&self, port: PortId) -> Option<&Tally> {
+        Some(&self.frontend(port)?.port.tally)
     }
 
-    /// How many backends have as many connections as they may have.
-    pub fn full_backends(&self) -> usize {
-        self.shared.balancer.full()
+    /// How many backends of a port have as many connections as they may have.
+    pub fn full_backends(&self, port: PortId) -> usize {
+        self.frontend(port).map_or(0, |it| it.port.balancer.full())
     }
 
-    /// How many backends rest after failures.
-    pub fn resting_backends(&self) -> usize {
-        self.shared.balancer.resting()
+    /// How many backends of a port rest after failures.
+    pub fn resting_backends(&self, port: PortId) -> usize {
+        self.frontend(port)
+            .map_or(0, |it| it.port.balancer.resting())
     }
 
     /// The number of dials from a port that was bound here because the kernel had none.
@@ -256,62 +294,96 @@ impl Engine {
         &mut self.admin
     }
 
-    /// Replaces the rules for those who come, and for those who wait.
-    pub fn set_rules(&mut self, rules: Rules) {
-        let most = rules.max_connections_per_pod;
-        self.shared.balancer.set_most_per_backend(most);
-        self.shared.release = Release::new(rules.release_rate);
-        self.shared.rules = rules;
-    }
-
-    /// Replaces the backends that may be dialled. Connections to backends that are gone
-    /// continue.
-    pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
-        if self.shared.balancer.set(backends, now) {
-            self.end_backoffs(now);
+    /// Replaces the rules of an app for those who come, and for those who wait.
+    pub fn set_rules(&mut self, app: AppId, rules: &Rules) {
+        for slot in self.apps.slots(app) {
+            self.apps.get_mut(slot).port.set_rules(rules.clone());
         }
     }
 
-    /// Sets the address that is dialled when no backend has answered: the cluster IP of
-    /// the Service.
-    pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
-        self.shared.balancer.set_fallback(address);
+    /// Replaces the backends to which connections of a port may be dialled.
+    /// Connections to those that are gone continue.
+    pub fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time) {
+        let Some(slot) = self.apps.slot(port) else {
+            return;
+        };
+        let port = &mut self.apps.get_mut(slot).port;
+        if port.balancer.set(backends, now) {
+            self.end_backoffs(slot, now);
+        }
+        self.note_readiness(slot, now);
     }
 
-    /// Opens or shuts the gate. While it is shut no connection is dialled; connections
-    /// that are relayed continue.
-    pub fn set_gate(&mut self, open: bool) {
-        self.shared.gate_open = open;
-        self.fit_listener();
-    }
-
-    /// Sets the queue sizes of the connections that are accepted next: their share of
-    /// the memory, and less while the gate is shut, because nothing reads them then.
-    fn fit_listener(&mut self) {
-        let held = !self.shared.gate_open;
-        let queues = self.shared.memory.queues(self.shared.counts.open, held);
-        if let Some(listener) = &mut self.listener {
-            listener.set_queues(queues);
+    /// The address that is tried when every other of the port has failed to answer:
+    /// the Service's own.
+    pub fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>) {
+        if let Some(slot) = self.apps.slot(port) {
+            self.apps.get_mut(slot).port.balancer.set_fallback(address);
         }
     }
 
-    /// Accepts the connections in the kernel's queue and closes the listener.
-    pub fn stop_accepting(&mut self, now: Time) {
-        if let Some(mut listener) = self.listener.take() {
-            listener.set_ready();
-            while self.shared.counts.open < self.shared.limits.max_connections {
-                let Some((client, peer)) = listener.accept(now) else {
-                    break;
-                };
-                self.admit(client, peer, now);
+    /// Opens or shuts the gate of an app. While it is shut nothing is dialled; what is
+    /// relayed goes on.
+    pub fn set_gate(&mut self, app: AppId, open: bool, now: Time) {
+        let slots = self.apps.slots(app);
+        for &slot in &slots {
+            self.apps.get_mut(slot).port.gate_open = open;
+            self.note_readiness(slot, now);
+        }
+        self.fit_listeners(&slots);
+    }
+
+    /// The gate, or the addresses, of the frontend in that slot may have changed.
+    fn note_readiness(&mut self, slot: usize, now: Time) {
+        self.apps.get_mut(slot).port.note_readiness(now);
+        self.apps.queue_release(slot);
+        self.apps.queue_pass(slot);
+    }
+
+    /// Sets how much may wait in the sockets of those who come next: as much as there
+    /// is memory for, and little while the gate is shut and nobody is going to read.
+    fn fit_listeners(&mut self, slots: &[usize]) {
+        for &slot in slots {
+            let frontend = self.apps.get_mut(slot);
+            let held = !frontend.port.gate_open;
+            let queues = self.shared.memory.queues(self.shared.open, held);
+            if let Some(listener) = &mut frontend.listener {
+                listener.set_queues(queues);
             }
         }
     }
 
-    /// Resets every connection.
-    pub fn reset_all(&mut self, now: Time) {
-        let all: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in all {
+    /// Fits every listener once there is memory for more, or for fewer, connections.
+    fn follow_memory_level(&mut self) {
+        let level = self.shared.memory.level(self.shared.open);
+        if level != self.fitted_level {
+            self.fitted_level = level;
+            self.fit_listeners(&self.apps.all_slots());
+        }
+    }
+
+    /// Accepts what the kernel has queued for an app, and then no more.
+    pub fn stop_accepting(&mut self, app: AppId, now: Time) {
+        for slot in self.apps.slots(app) {
+            let Some(mut listener) = self.apps.get_mut(slot).listener.take() else {
+                continue;
+            };
+            listener.set_ready();
+            while self.shared.open < self.limits.max_connections {
+                let Some((client, peer)) = listener.accept(now) else {
+                    break;
+                };
+                self.admit(slot, client, peer, now);
+            }
+        }
+    }
+
+    /// Resets every connection of an app.
+    pub fn reset_all(&mut self, app: AppId, now: Time) {
+        let connections = self.connections.iter();
+        let of_app = connections.filter(|(_, it)| self.apps.get(it.port()).app == app);
+        let keys: Vec<usize> = of_app.map(|(key, _)| key).collect();
+        for key in keys {
             let end = End::Drained(self.connections[key].phase());
             self.connections[key].reset_on_close();
             self.close(key, end, now);
@@ -320,15 +392,13 @@ impl Engine {
 
     /// When [`Engine::dispatch`] is to be called even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let listener = self.listener.as_ref().and_then(Listener::poll_timeout);
         let admin_connections = self.admin.poll_timeout();
         let limit_log = self.limit_log.poll_timeout();
         let buffers = self.shared.buffers.poll_timeout();
-        let release = self.shared.next_release().filter(|_| !self.held.is_empty());
         [
             self.shared.timers.next(),
-            release,
-            listener,
+            self.apps.poll_timeout(),
+            self.apps.next_release(),
             admin_connections,
             limit_log,
             buffers,
@@ -378,17 +448,16 @@ impl Engine {
         self.accept(now);
         self.release(now);
         self.serve_queue(now);
+        self.follow_memory_level();
     }
 
     fn has_work(&self, now: Time) -> bool {
-        let can_accept = self.shared.counts.open < self.shared.limits.max_connections
-            && self.listener.as_ref().is_some_and(|l| l.is_ready(now));
-        let admin_has_work = self.admin.has_work(now);
+        let has_room = self.shared.open < self.limits.max_connections;
         !self.queue.is_empty()
-            || admin_has_work
-            || can_accept
-            || (self.shared.may_release(now) && !self.held.is_empty())
-            || (self.shared.gate_open && !self.awaiting_gate.is_empty())
+            || self.admin.has_work(now)
+            || self.apps.can_pass()
+            || (has_room && self.apps.can_accept(now))
+            || self.apps.can_release(now)
     }
 
     // --- Accepting ---
@@ -398,18 +467,17 @@ impl Engine {
             if self.is_full(now) {
                 return;
             }
-            let accepted = self.listener.as_mut().and_then(|l| l.accept(now));
-            let Some((client, peer)) = accepted else {
+            let Some((slot, client, peer)) = self.apps.accept(now) else {
                 return;
             };
-            self.admit(client, peer, now);
+            self.admit(slot, client, peer, now);
         }
     }
 
     /// Whether the connection limit is reached; logs when that changes.
     fn is_full(&mut self, now: Time) -> bool {
-        let limit = self.shared.limits.max_connections;
-        let is_full = self.shared.counts.open >= limit;
+        let limit = self.limits.max_connections;
+        let is_full = self.shared.open >= limit;
         if let Some(word) = self.limit_log.note(is_full, now) {
             let level = match word {
                 LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
@@ -420,26 +488,30 @@ impl Engine {
         is_full
     }
 
-    fn admit(&mut self, mut client: TcpStream, peer: SocketAddr, now: Time) {
+    /// Takes in a client that the listener in that slot has accepted.
+    fn admit(&mut self, slot: usize, mut client: TcpStream, peer: SocketAddr, now: Time) {
         let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let standing = match self.shared.rules.sources.admission(from.ip()) {
+        self.apps.note_change(slot);
+        let port = &mut self.apps.get_mut(slot).port;
+        let standing = match port.rules.sources.admission(from.ip()) {
             Admission::Counted => Standing::Counts,
             Admission::Ignored => {
-                self.shared.tally.excluded(Exclusion::Ignored);
+                port.tally.excluded(Exclusion::Ignored);
                 Standing::Excluded
             }
             Admission::Denied => {
                 debug!("denied to {from}");
-                self.shared.tally.excluded(Exclusion::Denied);
+                port.tally.excluded(Exclusion::Denied);
                 client.reset_on_close();
                 return;
             }
         };
-        let serial = self.shared.counts.accepted;
-        self.shared.counts.accepted += 1;
+        let serial = self.accepted;
+        self.accepted += 1;
+        port.counts.accepted += 1;
         debug!("#{serial} accepted from {from}");
-        let slot = self.connections.vacant_entry();
-        let key = slot.key();
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
         let token = token::token(key, serial, Side::Client);
         if let Err(e) = self
             .poll
@@ -448,21 +520,25 @@ impl Engine {
         {
             let end = End::Refused(Phase::Holding);
             debug!("#{serial} {end}: {e}");
-            self.shared.tally.ended(end);
+            port.tally.ended(end);
             return;
         }
-        let connection = slot.insert(Connection::new(serial, client, standing, now));
-        let use_of_app = connection.use_of_app();
-        self.shared.counts.open += 1;
-        self.shared.counts.change_use(Use::Excluded, use_of_app);
+        // There are at most MAX_LISTENERS.
+        let connection = Connection::new(serial, slot as u16, client, standing, now);
+        let use_of_app = entry.insert(connection).use_of_app();
+        self.shared.open += 1;
+        port.counts.open += 1;
+        port.counts.change_use(Use::Excluded, use_of_app);
         self.dial_or_hold(key, now);
     }
 
-    /// A backend or an address was added: ends the pauses of connections that no address
-    /// has accepted.
-    fn end_backoffs(&mut self, now: Time) {
-        for (key, connection) in &mut self.connections {
-            connection.end_backoff(key, &mut self.shared, now);
+    /// A backend or an address was added at the frontend in that slot: ends the pauses of
+    /// connections that no address has accepted.
+    fn end_backoffs(&mut self, slot: usize, now: Time) {
+        for &key in &self.apps.get(slot).port.backing_off {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.end_backoff(key, &mut self.shared, now);
+            }
         }
     }
 }

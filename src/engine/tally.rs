@@ -1,5 +1,7 @@
 //! What has become of the connections, for those who watch from outside.
 
+use std::iter::Sum;
+
 use super::end::{End, Phase};
 use crate::metrics::Histogram;
 
@@ -78,6 +80,24 @@ impl Counts {
         self.counted = self.counted + counted(after) - counted(before);
         self.waiting = self.waiting + waiting(after) - waiting(before);
         self.uses += u64::from(before == Use::Excluded && after != Use::Excluded);
+    }
+}
+
+impl Sum for Counts {
+    /// What was counted in several places.
+    fn sum<I: Iterator<Item = Counts>>(counts: I) -> Counts {
+        counts.fold(Counts::default(), |sum, it| Counts {
+            accepted: sum.accepted + it.accepted,
+            open: sum.open + it.open,
+            counted: sum.counted + it.counted,
+            waiting: sum.waiting + it.waiting,
+            uses: sum.uses + it.uses,
+            handed_over: sum.handed_over + it.handed_over,
+            held_too_long: sum.held_too_long + it.held_too_long,
+            failed_dials: sum.failed_dials + it.failed_dials,
+            exhausted: sum.exhausted + it.exhausted,
+            is_full: sum.is_full || it.is_full,
+        })
     }
 }
 

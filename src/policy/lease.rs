@@ -123,6 +123,17 @@ impl Lease {
         self.store().is_none() || (in_vain && (self.somebody_waits || self.is_fresh(now)))
     }
 
+    /// Until when connections pass that pass now, under a lease or without, if that
+    /// ends though nothing happens.
+    pub fn passes_until(&self, now: Time) -> Option<Time> {
+        if self.holds(now) {
+            return self.until.filter(|_| self.needed);
+        }
+        let passes_anyway = self.store().is_none() || self.somebody_waits;
+        // The failure is fresh up to and including that time.
+        (!passes_anyway).then(|| self.failed + FRESH + Duration::from_millis(1))
+    }
+
     /// When [`Lease::fails_open`] becomes true if nothing succeeds until then.
     pub fn fails_open_at(&self) -> Option<Time> {
         let since = self.unavailable_since.filter(|_| self.store().is_some());
@@ -434,6 +445,20 @@ mod tests {
             !lease.fails_open(at(1000)),
             "a success ends it, also after the lease has"
         );
+    }
+
+    #[test]
+    fn when_connections_stop_passing_by_themselves_is_known_before() {
+        let mut lease = granted(at(1000));
+        assert_eq!(lease.passes_until(at(1079)), Some(at(1080)), "it ends");
+        lease = new();
+        lease.wanted(true, at(10));
+        lease.failed(Duration::ZERO, TTL, at(10));
+        assert_eq!(lease.passes_until(at(12)), None, "somebody waits");
+        lease.unwanted(at(12));
+        let until = lease.passes_until(at(12)).unwrap();
+        assert!(lease.fails_open(at(10) + FRESH));
+        assert!(until > at(10) + FRESH && !lease.fails_open(until));
     }
 
     #[test]

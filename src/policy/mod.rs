@@ -286,6 +286,12 @@ impl Policy {
         awake && self.dialable && self.may_forward(now)
     }
 
+    /// When [`Policy::gate_open`] becomes false though nothing happens, if it does.
+    pub fn gate_until(&self, now: Time) -> Option<Time> {
+        let until = self.lease.passes_until(now);
+        until.filter(|_| self.gate_open(now))
+    }
+
     /// Whether a connection may be let through as far as other proxies are
     /// concerned.
     fn may_forward(&self, now: Time) -> bool {

@@ -5,16 +5,17 @@ use std::net::TcpStream;
 
 use zpa::engine::Limits;
 
-use crate::fixture::{LIMITS, Rig, backend};
+use crate::fixture::{APP, LIMITS, PROCESS, Rig, backend};
 
 #[test]
 fn beyond_the_limit_connections_wait_in_the_kernel_and_none_is_refused() {
     let backend = backend();
-    let mut rig = Rig::new(Limits {
+    let two = Limits {
         max_connections: 2,
-        ..LIMITS
-    });
-    rig.engine.set_gate(true);
+        ..PROCESS
+    };
+    let mut rig = Rig::within(two, LIMITS);
+    rig.set_gate(true);
     rig.set_backends(&[&backend]);
     let mut clients: Vec<_> = (0..3).map(|_| rig.connect()).collect();
     clients[2].write_all(b"third").unwrap();
@@ -23,7 +24,7 @@ fn beyond_the_limit_connections_wait_in_the_kernel_and_none_is_refused() {
     for _ in 0..5 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().open, 2);
+    assert_eq!(rig.counts().open, 2);
     drop((first, clients.remove(0)));
     let mut third = rig.accept(&backend);
     rig.expect(&mut third, b"third");
@@ -33,15 +34,15 @@ fn beyond_the_limit_connections_wait_in_the_kernel_and_none_is_refused() {
 fn after_the_last_accept_those_in_the_queue_are_served_and_later_ones_refused() {
     let backend = backend();
     let mut rig = Rig::open(&[&backend]);
-    let address = rig.engine.local_addr().unwrap();
+    let address = rig.address();
     let mut client = rig.connect();
-    rig.engine.stop_accepting(rig.now());
+    rig.engine.stop_accepting(APP, rig.now());
     assert!(TcpStream::connect(address).is_err());
     let mut server = rig.accept(&backend);
     client.write_all(b"made it").unwrap();
     rig.expect(&mut server, b"made it");
-    rig.engine.reset_all(rig.now());
+    rig.engine.reset_all(APP, rig.now());
     rig.expect_reset(&mut client);
     rig.expect_reset(&mut server);
-    assert_eq!(rig.engine.counts().open, 0);
+    assert_eq!(rig.counts().open, 0);
 }

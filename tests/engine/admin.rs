@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zpa::engine::AdminLimits;
 
-use crate::fixture::{LIMITS, PATIENCE, Rig};
+use crate::fixture::{APP, LIMITS, PATIENCE, Rig};
 
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_connections: 3,
@@ -76,7 +76,7 @@ fn an_admin_connection_is_answered_and_is_no_connection() {
     );
     drop(admin_connection);
     rig.until("it has left", |e| e.admin().is_empty());
-    let counts = rig.engine.counts();
+    let counts = rig.counts();
     assert_eq!((counts.accepted, counts.open, counts.waiting), (0, 0, 0));
 }
 
@@ -184,7 +184,7 @@ fn a_crowd_of_admin_connections_is_answered_to_the_last() {
 #[test]
 fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
     let mut rig = admin_rig(ADMIN_LIMITS);
-    rig.engine.stop_accepting(rig.now());
+    rig.engine.stop_accepting(APP, rig.now());
     let mut admin_connection = rig.visit();
     admin_connection.write_all(b"still there?\n").unwrap();
     assert_eq!(rig.answered(&mut admin_connection, b"yes").unwrap(), b"yes");

@@ -11,13 +11,13 @@ use zpa::engine::{Counts, Limits};
 use zpa::rules::Rules;
 use zpa::rules::release::ReleaseRate;
 
-use crate::fixture::{LIMITS, PATIENCE, Rig, backend};
+use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
 
 /// A client that connects from `source`, an address of the loopback network.
 fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    let address = rig.engine.local_addr().unwrap();
+    let address = rig.address();
     socket.connect(&address.into()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.into()
@@ -29,13 +29,13 @@ fn with_sources() -> Rig {
     let mut rules = Rules::default();
     rules.sources.ignored = "127.0.0.2".parse().unwrap();
     rules.sources.denied = "127.0.0.3".parse().unwrap();
-    rig.engine.set_rules(rules);
+    rig.engine.set_rules(APP, &rules);
     rig
 }
 
 /// The rules by which connections did not count, and how many.
 fn excluded(rig: &Rig) -> Vec<(&'static str, u64)> {
-    let all = rig.engine.tally().exclusions().into_iter();
+    let all = rig.engine.tally(PORT).unwrap().exclusions().into_iter();
     let counted = all.filter(|(_, count)| *count > 0);
     counted.map(|([name], count)| (name, count)).collect()
 }
@@ -50,13 +50,13 @@ fn an_ignored_client_is_accepted_and_closed_while_nothing_can_serve_it_and_count
     let mut rig = with_sources();
     let mut ignored = connect_from(&rig, [127, 0, 0, 2]);
     rig.expect_fin(&mut ignored);
-    let counts = rig.engine.counts();
+    let counts = rig.counts();
     assert_eq!((counts.accepted, counts.open), (1, 0));
     assert_eq!(uses(counts), (0, 0, 0));
     assert_eq!(excluded(&rig), [("ignored", 1)]);
     let _other = rig.connect();
-    rig.until("another one is held", |e| e.counts().waiting == 1);
-    assert_eq!(uses(rig.engine.counts()), (1, 1, 1));
+    rig.until("another one is held", |e| e.counts(APP).waiting == 1);
+    assert_eq!(uses(rig.counts()), (1, 1, 1));
 }
 
 /// The gate is shut where there is no lease, and an ignored client takes none.
@@ -71,23 +71,23 @@ fn an_ignored_client_is_served_by_a_backend_whatever_the_gate_and_counts_nowhere
     rig.expect(&mut server, b"check");
     server.write_all(b"well").unwrap();
     rig.expect(&mut ignored, b"well");
-    let counts = rig.engine.counts();
+    let counts = rig.counts();
     assert_eq!((counts.open, counts.handed_over), (1, 1));
     assert_eq!(uses(counts), (0, 0, 0));
     drop((ignored, server));
-    rig.until("it is closed", |e| e.counts().open == 0);
-    assert_eq!(uses(rig.engine.counts()), (0, 0, 0));
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
+    assert_eq!(uses(rig.counts()), (0, 0, 0));
 }
 
 #[test]
 fn a_denied_client_is_reset_and_never_reaches_a_pod() {
     let backend = backend();
     let mut rig = with_sources();
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     rig.set_backends(&[&backend]);
     let mut denied = connect_from(&rig, [127, 0, 0, 3]);
     rig.expect_reset(&mut denied);
-    assert_eq!(rig.engine.counts(), Counts::default());
+    assert_eq!(rig.counts(), Counts::default());
     assert_eq!(excluded(&rig), [("denied", 1)]);
     backend.set_nonblocking(true).unwrap();
     assert_eq!(backend.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -151,11 +151,12 @@ const HERD: usize = 500;
 
 /// So many clients that wait for a wake, each with its number.
 fn herd(rules: Rules) -> (Rig, Vec<TcpStream>) {
-    let mut rig = Rig::new(Limits {
+    let limits = Limits {
         max_connections: 2 * HERD,
-        ..LIMITS
-    });
-    rig.engine.set_rules(rules);
+        ..PROCESS
+    };
+    let mut rig = Rig::within(limits, LIMITS);
+    rig.engine.set_rules(APP, &rules);
     let clients = (0..HERD).map(|n| {
         let mut client = rig.connect();
         client.write_all(&(n as u16).to_be_bytes()).unwrap();
@@ -163,7 +164,7 @@ fn herd(rules: Rules) -> (Rig, Vec<TcpStream>) {
         client
     });
     let clients = clients.collect();
-    rig.until("all are held", |e| e.counts().waiting == HERD);
+    rig.until("all are held", |e| e.counts(APP).waiting == HERD);
     (rig, clients)
 }
 
@@ -172,7 +173,7 @@ fn serve(rig: &mut Rig, clients: Vec<TcpStream>, server: &mut Server) -> usize {
     let mut clients: Vec<_> = clients.into_iter().map(Some).collect();
     let mut let_down = 0;
     rig.set_backends(&[&server.listener]);
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     rig.until("all are served or let down", |_| {
         server.turn();
         for client in &mut clients {
@@ -202,7 +203,7 @@ fn five_hundred_held_clients_and_a_server_with_room_for_a_hundred_nobody_is_refu
         let displaced = turn.abs_diff(client);
         assert!(displaced < 100, "{client} was served as number {turn}");
     }
-    assert_eq!(rig.engine.counts().held_too_long, 0);
+    assert_eq!(rig.counts().held_too_long, 0);
 }
 
 /// What the limit is for: without it the same server refuses.
@@ -218,21 +219,22 @@ fn without_a_limit_that_server_refuses_some_of_them() {
 fn while_the_app_is_awake_the_next_one_waits_until_a_backend_has_room() {
     let backend = backend();
     let mut rig = Rig::open(&[&backend]);
-    rig.engine.set_rules(Rules {
+    let rules = Rules {
         max_connections_per_pod: NonZeroU32::new(1),
         ..Rules::default()
-    });
+    };
+    rig.engine.set_rules(APP, &rules);
     let first = rig.connect();
     let server = rig.accept(&backend);
     let mut second = rig.connect();
     second.write_all(b"next").unwrap();
     rig.until("it waits", |e| {
-        e.counts().handed_over == 1 && e.counts().waiting == 1
+        e.counts(APP).handed_over == 1 && e.counts(APP).waiting == 1
     });
     rig.settle();
-    assert_eq!(rig.engine.counts().handed_over, 1);
-    assert!(rig.engine.counts().is_full);
-    assert_eq!(rig.engine.full_backends(), 1);
+    assert_eq!(rig.counts().handed_over, 1);
+    assert!(rig.counts().is_full);
+    assert_eq!(rig.engine.full_backends(PORT), 1);
     drop((first, server));
     let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"next");
@@ -242,19 +244,20 @@ fn while_the_app_is_awake_the_next_one_waits_until_a_backend_has_room() {
 fn at_the_hold_limit_one_that_waits_for_room_is_reset() {
     let backend = backend();
     let mut rig = Rig::open(&[&backend]);
-    rig.engine.set_rules(Rules {
+    let rules = Rules {
         max_connections_per_pod: NonZeroU32::new(1),
         ..Rules::default()
-    });
+    };
+    rig.engine.set_rules(APP, &rules);
     let _first = rig.connect();
     let _server = rig.accept(&backend);
     let mut second = rig.connect();
     rig.until("it waits", |e| {
-        e.counts().handed_over == 1 && e.counts().waiting == 1
+        e.counts(APP).handed_over == 1 && e.counts(APP).waiting == 1
     });
     rig.skew += LIMITS.hold_timeout;
     rig.expect_reset(&mut second);
-    assert_eq!(rig.engine.counts().open, 1, "the first lives on");
+    assert_eq!(rig.counts().open, 1, "the first lives on");
 }
 
 #[test]
@@ -265,7 +268,7 @@ fn those_who_waited_are_let_through_in_batches_that_double() {
     });
     let mut server = Server::new(HERD);
     rig.set_backends(&[&server.listener]);
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     let start = rig.now();
     let mut seen = Vec::new();
     for batch in 0..9 {
@@ -277,7 +280,7 @@ fn those_who_waited_are_let_through_in_batches_that_double() {
             rig.engine.dispatch(now);
             server.turn();
         }
-        seen.push(rig.engine.counts().handed_over);
+        seen.push(rig.counts().handed_over);
     }
     assert_eq!(seen, [1, 3, 7, 15, 31, 63, 127, 255, 500]);
     assert_eq!(server.refused, 0);
@@ -290,27 +293,27 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
     let mut rules = Rules::default();
     rules.sources.ignored = "127.0.0.2".parse().unwrap();
     rules.idle.silence = Some(Duration::from_secs(30));
-    rig.engine.set_rules(rules);
+    rig.engine.set_rules(APP, &rules);
     rig.set_backends(&[&pod]);
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     let mut silent = rig.connect();
     let _pod_of_silent = rig.accept(&pod);
-    rig.until("it is served", |e| e.counts().waiting == 0);
+    rig.until("it is served", |e| e.counts(APP).waiting == 0);
     rig.skew += Duration::from_secs(30);
-    rig.until("it is silent", |e| e.counts().counted == 0);
+    rig.until("it is silent", |e| e.counts(APP).counted == 0);
     let mut ignored = connect_from(&rig, [127, 0, 0, 2]);
     let _pod_of_ignored = rig.accept(&pod);
     let mut client = rig.connect();
     let mut server = rig.accept(&pod);
-    rig.until("all are served", |e| e.counts().handed_over == 3);
+    rig.until("all are served", |e| e.counts(APP).handed_over == 3);
     let now = rig.now();
-    rig.engine.end_uncounted(now);
+    rig.engine.end_uncounted(APP, now);
     rig.expect_fin(&mut silent);
     rig.expect_fin(&mut ignored);
-    assert_eq!(rig.engine.counts().open, 1);
+    assert_eq!(rig.counts().open, 1);
     client.write_all(b"still here").unwrap();
     rig.expect(&mut server, b"still here");
-    let slept = rig.engine.tally().ends().into_iter();
+    let slept = rig.engine.tally(PORT).unwrap().ends().into_iter();
     let slept: Vec<_> = slept.filter(|(_, count)| *count > 0).collect();
     assert_eq!(slept, [(["asleep", "relaying"], 2)]);
 }
@@ -323,22 +326,22 @@ fn a_byte_that_ends_a_silence_is_passed_on_when_the_gate_opens() {
     rules.idle.silence = Some(Duration::from_secs(30));
     // Its only pod is full, of itself: it needs no further room.
     rules.max_connections_per_pod = NonZeroU32::new(1);
-    rig.engine.set_rules(rules);
+    rig.engine.set_rules(APP, &rules);
     let mut client = rig.connect();
     let mut server = rig.accept(&pod);
-    rig.until("it is served", |e| e.counts().waiting == 0);
-    rig.engine.set_gate(false);
+    rig.until("it is served", |e| e.counts(APP).waiting == 0);
+    rig.set_gate(false);
     rig.skew += Duration::from_secs(30);
-    rig.until("it is silent", |e| e.counts().counted == 0);
+    rig.until("it is silent", |e| e.counts(APP).counted == 0);
     client.write_all(b"again").unwrap();
-    rig.until("its byte waits", |e| e.counts().waiting == 1);
+    rig.until("its byte waits", |e| e.counts(APP).waiting == 1);
     rig.settle();
     server.set_nonblocking(true).unwrap();
     assert_eq!(
         server.read(&mut [0]).unwrap_err().kind(),
         ErrorKind::WouldBlock
     );
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     rig.expect(&mut server, b"again");
-    assert_eq!(uses(rig.engine.counts()), (1, 0, 2));
+    assert_eq!(uses(rig.counts()), (1, 0, 2));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use zpa::engine::BackendSpec;
 
-use crate::fixture::{LIMITS, PATIENCE, Rig, backend, refusing, reset, silent};
+use crate::fixture::{APP, LIMITS, PATIENCE, PORT, Rig, backend, refusing, reset, silent};
 
 #[test]
 fn an_address_that_refuses_is_followed_by_the_next() {
@@ -17,8 +17,8 @@ fn an_address_that_refuses_is_followed_by_the_next() {
     for _ in &clients {
         rig.accept(&backend);
     }
-    rig.until("all are handed over", |e| e.counts().handed_over == 4);
-    assert!(rig.engine.counts().failed_dials >= 1);
+    rig.until("all are handed over", |e| e.counts(APP).handed_over == 4);
+    assert!(rig.counts().failed_dials >= 1);
 }
 
 #[test]
@@ -26,24 +26,25 @@ fn an_address_that_swallows_syns_is_given_up_after_the_connect_timeout() {
     let ((hole, _filling), backend) = (silent(), backend());
     let mut rig = Rig::open(&[&hole]);
     let _client = rig.connect();
-    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.until("it is being dialled", |e| e.counts(APP).waiting == 1);
     rig.set_backends(&[&hole, &backend]);
     for _ in 0..5 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().failed_dials, 0);
+    assert_eq!(rig.counts().failed_dials, 0);
     rig.skew += LIMITS.connect_timeout;
     rig.accept(&backend);
-    assert_eq!(rig.engine.counts().failed_dials, 1);
+    assert_eq!(rig.counts().failed_dials, 1);
 }
 
 #[test]
 fn when_no_backend_answers_at_all_the_way_leads_through_the_service() {
     let ((hole, _filling), service) = (silent(), backend());
     let mut rig = Rig::open(&[&hole]);
-    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    rig.engine
+        .set_fallback(PORT, Some(service.local_addr().unwrap()));
     let _client = rig.connect();
-    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.until("it is being dialled", |e| e.counts(APP).waiting == 1);
     rig.skew += LIMITS.connect_timeout;
     rig.accept(&service);
 }
@@ -52,9 +53,10 @@ fn when_no_backend_answers_at_all_the_way_leads_through_the_service() {
 fn a_backend_that_refuses_is_not_sought_through_the_service() {
     let (dead, service) = (refusing(), backend());
     let mut rig = Rig::open(&[&dead]);
-    rig.engine.set_fallback(Some(service.local_addr().unwrap()));
+    rig.engine
+        .set_fallback(PORT, Some(service.local_addr().unwrap()));
     let _client = rig.connect();
-    rig.until("it was refused twice", |e| e.counts().failed_dials >= 2);
+    rig.until("it was refused twice", |e| e.counts(APP).failed_dials >= 2);
     service.set_nonblocking(true).unwrap();
     assert_eq!(service.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -65,7 +67,7 @@ fn a_backend_that_is_ready_before_it_listens_is_dialled_until_it_does() {
     let mut rig = Rig::open(&[&dead]);
     let mut client = rig.connect();
     client.write_all(b"patience").unwrap();
-    rig.until("it was refused", |e| e.counts().failed_dials >= 3);
+    rig.until("it was refused", |e| e.counts(APP).failed_dials >= 3);
     SockRef::from(&dead).listen(16).unwrap();
     let mut server = rig.accept(&dead);
     rig.expect(&mut server, b"patience");
@@ -78,13 +80,13 @@ fn an_address_that_refuses_is_dialled_with_pauses_that_grow_to_a_second() {
     let dead = refusing();
     let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
-    rig.until("it was refused", |e| e.counts().failed_dials >= 1);
+    rig.until("it was refused", |e| e.counts(APP).failed_dials >= 1);
     let start = rig.now();
     while rig.now().since(start) < Duration::from_secs(SECONDS) {
         rig.skew += STEP;
         rig.turn();
     }
-    let dials = rig.engine.counts().failed_dials;
+    let dials = rig.counts().failed_dials;
     // 10, 20, … 640 ms, and then a second each time.
     assert!((7..=8 + SECONDS).contains(&dials), "{dials}");
 }
@@ -94,7 +96,7 @@ fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
     let (dead, backend) = (refusing(), backend());
     let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
-    rig.until("it was refused often", |e| e.counts().failed_dials >= 8);
+    rig.until("it was refused often", |e| e.counts(APP).failed_dials >= 8);
     rig.set_backends(&[&dead, &backend]);
     let start = Instant::now();
     rig.accept(&backend);
@@ -107,13 +109,13 @@ fn a_backend_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("it is handed over", |e| e.counts().handed_over == 1);
+    rig.until("it is handed over", |e| e.counts(APP).handed_over == 1);
     rig.set_backends(&[&second]);
     reset(server);
     let mut server = rig.accept(&second);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
-    assert_eq!(rig.engine.counts().waiting, 0);
+    assert_eq!(rig.counts().waiting, 0);
 }
 
 #[test]
@@ -137,7 +139,7 @@ fn a_backend_that_breaks_off_as_the_client_first_writes_is_replaced() {
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("handed over", |e| e.counts().handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
     for _ in 0..5 {
         rig.turn();
     }
@@ -155,7 +157,7 @@ fn an_event_of_the_old_backend_socket_does_not_fail_the_new_attempt() {
     let mut rig = Rig::open(&[&first]);
     let client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("handed over", |e| e.counts().handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
     for _ in 0..5 {
         rig.turn();
     }
@@ -167,7 +169,7 @@ fn an_event_of_the_old_backend_socket_does_not_fail_the_new_attempt() {
         rig.turn();
     }
     assert_eq!(
-        rig.engine.counts().failed_dials,
+        rig.counts().failed_dials,
         1,
         "only the first backend has failed"
     );
@@ -207,11 +209,11 @@ fn an_app_that_listens_on_the_second_of_its_addresses_costs_one_failed_dial_in_s
         id: "backend".to_owned(),
         addresses: addresses.to_vec(),
     };
-    rig.engine.set_backends(&[both], rig.now());
+    rig.engine.set_backends(PORT, &[both], rig.now());
     let connect = |_| (rig.connect(), rig.accept(&backend));
     let _pairs: Vec<_> = (0..60).map(connect).collect();
-    assert_eq!(rig.engine.counts().failed_dials, 1);
-    assert_eq!(rig.engine.counts().exhausted, 0, "the backend was there");
+    assert_eq!(rig.counts().failed_dials, 1);
+    assert_eq!(rig.counts().exhausted, 0, "the backend was there");
 }
 
 #[test]
@@ -223,8 +225,8 @@ fn a_round_in_which_no_backend_takes_the_connection_is_counted() {
     ] {
         let mut rig = Rig::open(&backends);
         let _clients: Vec<_> = (0..2).map(|_| rig.connect()).collect();
-        rig.until("it was refused", |e| e.counts().failed_dials >= 1);
+        rig.until("it was refused", |e| e.counts(APP).failed_dials >= 1);
         rig.settle();
-        assert_eq!(rig.engine.counts().exhausted > 0, exhausted, "{label}");
+        assert_eq!(rig.counts().exhausted > 0, exhausted, "{label}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::fixture::{Rig, backend, in_conversation, reset};
+use crate::fixture::{APP, PORT, Rig, backend, in_conversation, reset};
 
 /// More than fits into [`ended`]'s reader's window, less than fits into that and our
 /// send buffer.
@@ -34,21 +34,21 @@ fn a_connection_that_has_ended_is_open_until_a_reader_that_pauses_has_everything
     let (mut rig, mut client) = ended();
     rig.skew += Duration::from_secs(3600);
     rig.settle();
-    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    assert_eq!(rig.counts().open, 1, "there is something to deliver");
     let mut got = 0;
     while got < REST {
         got += rig.read(&mut client).unwrap().len();
     }
     rig.expect_fin(&mut client);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
 fn a_reader_that_resets_after_the_end_of_its_connection_is_let_go() {
     let (mut rig, client) = ended();
-    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    assert_eq!(rig.counts().open, 1, "there is something to deliver");
     reset(client);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
     let backend = backend();
     let mut rig = Rig::open(&[&backend]);
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let address = rig.engine.local_addr().unwrap();
+    let address = rig.address();
     let serving = thread::spawn(move || {
         for _ in 0..1000 {
             let (mut stream, _) = backend.accept().unwrap();
@@ -85,12 +85,12 @@ fn a_thousand_connections_that_come_and_go_leave_nothing_behind() {
     });
     rig.join(clients);
     rig.until("all are closed", |e| {
-        e.counts().accepted == 1000 && e.counts().open == 0
+        e.counts(APP).accepted == 1000 && e.counts(APP).open == 0
     });
     // A client that is gone before it was dialled is not dialled, so the backend
     // may have seen fewer: let it go.
     drop(serving);
-    let counts = rig.engine.counts();
+    let counts = rig.counts();
     assert_eq!((counts.waiting, counts.held_too_long), (0, 0));
     assert!(
         descriptors() < before + 50,
@@ -104,25 +104,32 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts().handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
     reset(server);
     let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
     rig.expect(&mut server, b"hello");
     drop((client, server));
-    rig.until("it is closed", |e| e.counts().open == 0);
-    rig.engine.set_gate(false);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
+    rig.set_gate(false);
     let waiting = rig.connect();
-    rig.until("it waits", |e| e.counts().waiting == 1);
+    rig.until("it waits", |e| e.counts(APP).waiting == 1);
     reset(waiting);
-    rig.until("it is closed", |e| e.counts().open == 0);
-    let ends = rig.engine.tally().ends();
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
+    let ends = rig.engine.tally(PORT).unwrap().ends();
     let total: u64 = ends.iter().map(|(_, count)| count).sum();
-    assert_eq!(total, rig.engine.counts().accepted);
+    assert_eq!(total, rig.counts().accepted);
     assert!(ends.contains(&(["finished", "relaying"], 1)), "{ends:?}");
     assert!(ends.contains(&(["client_gone", "holding"], 1)), "{ends:?}");
-    let held: u64 = rig.engine.tally().hold.buckets().map(|(_, n)| n).sum();
-    assert_eq!(held, rig.engine.counts().handed_over);
+    let held: u64 = rig
+        .engine
+        .tally(PORT)
+        .unwrap()
+        .hold
+        .buckets()
+        .map(|(_, n)| n)
+        .sum();
+    assert_eq!(held, rig.counts().handed_over);
 }
 
 /// So few bytes that any other peer would have room for them.
@@ -140,8 +147,8 @@ fn a_connection_that_has_ended_is_open_until_a_reader_with_a_small_window_has_ev
     rig.expect_fin(&mut server);
     drop(server);
     rig.settle();
-    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    assert_eq!(rig.counts().open, 1, "there is something to deliver");
     rig.expect(&mut client, &[b'x'; REST]);
     rig.expect_fin(&mut client);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }

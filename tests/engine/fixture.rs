@@ -7,14 +7,21 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use zpa::clock::Time;
-use zpa::engine::{BackendSpec, Engine, Limits};
+use zpa::engine::{AppId, AppLimits, BackendSpec, Counts, Engine, Limits, PortId};
 use zpa::sys;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-pub const LIMITS: Limits = Limits {
+/// The app of a rig, and its port.
+pub const APP: AppId = AppId(0);
+pub const PORT: PortId = PortId { app: APP, index: 0 };
+
+pub const PROCESS: Limits = Limits {
     memory: None,
     max_connections: 100,
+};
+
+pub const LIMITS: AppLimits = AppLimits {
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),
     abort_on_close: false,
@@ -27,8 +34,14 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(limits: Limits) -> Rig {
-        let engine = Engine::new(([127, 0, 0, 1], 0).into(), limits, 1).unwrap();
+    pub fn new(limits: AppLimits) -> Rig {
+        Rig::within(PROCESS, limits)
+    }
+
+    pub fn within(process: Limits, limits: AppLimits) -> Rig {
+        let mut engine = Engine::new(process, 1).unwrap();
+        let any = ([127, 0, 0, 1], 0).into();
+        assert_eq!(engine.add_port(APP, any, limits).unwrap(), PORT);
         Rig {
             engine,
             skew: Duration::ZERO,
@@ -38,7 +51,7 @@ impl Rig {
     /// The gate is open and these may be dialled.
     pub fn open(backends: &[&TcpListener]) -> Rig {
         let mut rig = Rig::new(LIMITS);
-        rig.engine.set_gate(true);
+        rig.set_gate(true);
         rig.set_backends(backends);
         rig
     }
@@ -50,7 +63,20 @@ impl Rig {
         };
         let backends: Vec<_> = backends.iter().map(spec).collect();
         let now = self.now();
-        self.engine.set_backends(&backends, now);
+        self.engine.set_backends(PORT, &backends, now);
+    }
+
+    pub fn set_gate(&mut self, open: bool) {
+        let now = self.now();
+        self.engine.set_gate(APP, open, now);
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.engine.counts(APP)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.engine.local_addr(PORT).unwrap()
     }
 
     pub fn now(&self) -> Time {
@@ -58,7 +84,7 @@ impl Rig {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.engine.local_addr().unwrap()).unwrap();
+        let stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -67,7 +93,7 @@ impl Rig {
     pub fn connect_with_small_window(&self) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        let address = self.engine.local_addr().unwrap();
+        let address = self.address();
         socket.connect(&address.into()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.into()
@@ -94,7 +120,7 @@ impl Rig {
             assert!(
                 start.elapsed() < PATIENCE,
                 "never: {what}; {:?}",
-                self.engine.counts()
+                self.counts()
             );
             self.turn();
         }

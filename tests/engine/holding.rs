@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use zpa::engine::Limits;
+use zpa::engine::AppLimits;
 
-use crate::fixture::{LIMITS, Rig, backend, refusing, reset, silent};
+use crate::fixture::{APP, LIMITS, Rig, backend, refusing, reset, silent};
 use support::streams::read_some;
 
 #[test]
@@ -21,16 +21,16 @@ fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
             client
         })
         .collect();
-    rig.until("all are held", |e| e.counts().waiting == 20);
-    assert_eq!(rig.engine.counts().handed_over, 0);
-    rig.engine.set_gate(true);
+    rig.until("all are held", |e| e.counts(APP).waiting == 20);
+    assert_eq!(rig.counts().handed_over, 0);
+    rig.set_gate(true);
     let mut served: Vec<_> = (0..20).map(|_| rig.accept(&backend)).collect();
     for (n, (client, backend)) in clients.iter_mut().zip(&mut served).enumerate() {
         rig.expect(backend, &[n as u8]);
         backend.write_all(b"hello").unwrap();
         rig.expect(client, b"hello");
     }
-    let counts = rig.engine.counts();
+    let counts = rig.counts();
     assert_eq!(
         (counts.open, counts.waiting, counts.handed_over),
         (20, 0, 20)
@@ -44,12 +44,12 @@ fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_by
     let mut client = rig.connect();
     client.write_all(b"request").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
     for _ in 0..5 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().open, 1, "a FIN is no reason to go");
-    rig.engine.set_gate(true);
+    assert_eq!(rig.counts().open, 1, "a FIN is no reason to go");
+    rig.set_gate(true);
     rig.set_backends(&[&backend]);
     let mut server = rig.accept(&backend);
     rig.expect(&mut server, b"request");
@@ -58,7 +58,7 @@ fn a_client_that_half_closes_while_held_is_served_and_its_fin_comes_after_its_by
     drop(server);
     rig.expect(&mut client, b"reply");
     rig.expect_fin(&mut client);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -66,24 +66,24 @@ fn a_client_that_resets_while_held_frees_its_slot_at_once() {
     let mut rig = Rig::new(LIMITS);
     let mut client = rig.connect();
     client.write_all(b"unread").unwrap();
-    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
     reset(client);
-    rig.until("it is gone", |e| e.counts().open == 0);
-    assert_eq!(rig.engine.counts().waiting, 0);
+    rig.until("it is gone", |e| e.counts(APP).open == 0);
+    assert_eq!(rig.counts().waiting, 0);
 }
 
 #[test]
 fn at_the_hold_limit_and_not_before_it_the_client_is_reset() {
     let mut rig = Rig::new(LIMITS);
     let mut client = rig.connect();
-    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
     rig.skew += LIMITS.hold_timeout - Duration::from_secs(10);
     rig.turn();
-    assert_eq!(rig.engine.counts().open, 1);
+    assert_eq!(rig.counts().open, 1);
     rig.skew += Duration::from_secs(10);
     rig.expect_reset(&mut client);
-    assert_eq!(rig.engine.counts().held_too_long, 1);
-    assert_eq!(rig.engine.counts().open, 0);
+    assert_eq!(rig.counts().held_too_long, 1);
+    assert_eq!(rig.counts().open, 0);
 }
 
 #[test]
@@ -91,10 +91,10 @@ fn the_hold_limit_ends_the_dialling_too() {
     let dead = refusing();
     let mut rig = Rig::open(&[&dead]);
     let mut client = rig.connect();
-    rig.until("it was refused", |e| e.counts().failed_dials >= 2);
+    rig.until("it was refused", |e| e.counts(APP).failed_dials >= 2);
     rig.skew += LIMITS.hold_timeout;
     rig.expect_reset(&mut client);
-    assert_eq!(rig.engine.counts().held_too_long, 1);
+    assert_eq!(rig.counts().held_too_long, 1);
 }
 
 #[test]
@@ -103,15 +103,15 @@ fn while_the_gate_is_shut_no_further_address_is_dialled() {
     let backend = backend();
     let mut rig = Rig::open(&[&dead]);
     let _client = rig.connect();
-    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.until("it is being dialled", |e| e.counts(APP).waiting == 1);
     rig.turn();
     rig.set_backends(&[&dead, &backend]);
-    rig.engine.set_gate(false);
+    rig.set_gate(false);
     rig.skew += LIMITS.connect_timeout;
     for _ in 0..50 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(rig.counts().handed_over, 0, "through a shut gate");
 }
 
 /// The kernel repeats the SYN after a second.
@@ -121,21 +121,21 @@ fn a_backend_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_i
     let mut rig = Rig::open(&[&slow]);
     let mut client = rig.connect();
     client.write_all(b"hello").unwrap();
-    rig.until("it is being dialled", |e| e.counts().waiting == 1);
+    rig.until("it is being dialled", |e| e.counts(APP).waiting == 1);
     rig.turn();
-    rig.engine.set_gate(false);
+    rig.set_gate(false);
     for _ in &filling {
         drop(slow.accept().unwrap());
     }
     let early = rig.accept(&slow);
     rig.settle();
-    assert_eq!(rig.engine.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(rig.counts().handed_over, 0, "through a shut gate");
     assert_eq!(
         read_some(&early, &mut [0]).unwrap(),
         0,
         "it has got nothing"
     );
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     let mut server = rig.accept(&slow);
     rig.expect(&mut server, b"hello");
 }
@@ -145,29 +145,29 @@ fn a_backend_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_i
 fn a_held_client_that_ends_without_a_byte_is_dropped() {
     let mut rig = Rig::new(LIMITS);
     let mut client = rig.connect();
-    rig.until("it is held", |e| e.counts().waiting == 1);
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
     client.shutdown(Shutdown::Write).unwrap();
-    rig.until("it is gone", |e| e.counts().open == 0);
+    rig.until("it is gone", |e| e.counts(APP).open == 0);
     rig.expect_fin(&mut client);
-    assert_eq!(rig.engine.counts().waiting, 0);
+    assert_eq!(rig.counts().waiting, 0);
 }
 
 /// `curl -m 1`: a request, and a close.
 #[test]
 fn held_clients_that_have_given_up_are_dropped_where_that_was_asked_for() {
     let backend = backend();
-    let mut rig = Rig::new(Limits {
+    let mut rig = Rig::new(AppLimits {
         abort_on_close: true,
         ..LIMITS
     });
     for _ in 0..5 {
         let mut client = rig.connect();
         client.write_all(b"order").unwrap();
-        rig.until("it is held", |e| e.counts().waiting == 1);
+        rig.until("it is held", |e| e.counts(APP).waiting == 1);
         drop(client);
-        rig.until("it is gone", |e| e.counts().open == 0);
+        rig.until("it is gone", |e| e.counts(APP).open == 0);
     }
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     rig.set_backends(&[&backend]);
     rig.settle();
     backend.set_nonblocking(true).unwrap();

@@ -3,6 +3,7 @@
 
 mod accepting;
 mod admin;
+mod apps;
 mod clients;
 mod dialling;
 mod ending;

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use zpa::engine::Limits;
 use zpa::sys::unacknowledged;
 
-use crate::fixture::{LIMITS, Rig, backend};
+use crate::fixture::{LIMITS, PROCESS, Rig, backend};
 
 /// Writes for as long as the other end takes something; returns how much.
 fn flood(rig: &mut Rig, mut stream: &TcpStream) -> usize {
@@ -43,7 +43,7 @@ fn a_held_client_may_send_16_kib_in_advance_and_all_the_rest_once_it_is_served()
     let held = flood(&mut rig, &client);
     assert!(held <= 32 * 1024, "{held} bytes");
 
-    rig.engine.set_gate(true);
+    rig.set_gate(true);
     let server = rig.accept(&backend);
     client.set_nonblocking(false).unwrap();
     const MORE: usize = 4 << 20;
@@ -65,11 +65,11 @@ fn with_a_limit_of_memory_bulk_that_stalls_leaves_its_share_in_the_kernel_and_no
     // Its share of what is left beside the connections is 1 MiB for each queue.
     let limits = Limits {
         memory: Some(56 << 20),
-        ..LIMITS
+        ..PROCESS
     };
     let backend = backend();
-    let mut rig = Rig::new(limits);
-    rig.engine.set_gate(true);
+    let mut rig = Rig::within(limits, LIMITS);
+    rig.set_gate(true);
     rig.set_backends(&[&backend]);
     let mut client = rig.connect();
     client.write_all(b"?").unwrap();

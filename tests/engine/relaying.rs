@@ -6,7 +6,7 @@ use std::thread;
 
 use socket2::SockRef;
 
-use crate::fixture::{PATIENCE, Rig, backend, fill, in_conversation, reset};
+use crate::fixture::{APP, PATIENCE, Rig, backend, fill, in_conversation, reset};
 
 #[test]
 fn a_server_that_speaks_first_is_heard() {
@@ -63,7 +63,7 @@ fn fifty_mebibytes_each_way_and_a_half_close_arrive_byte_by_byte() {
         rig.join(sender);
         rig.join(receiver);
     }
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn connections_to_a_backend_that_leaves_the_list_live_on() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("it is handed over", |e| e.counts().handed_over == 1);
+    rig.until("it is handed over", |e| e.counts(APP).handed_over == 1);
     rig.set_backends(&[]);
-    rig.engine.set_gate(false);
+    rig.set_gate(false);
     client.write_all(b"still here").unwrap();
     rig.expect(&mut server, b"still here");
 }
@@ -118,7 +118,7 @@ fn bytes_behind_urgent_data_are_not_forgotten() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts().handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
     for _ in 0..5 {
         rig.turn();
     }

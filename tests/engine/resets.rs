@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use zpa::sys;
 
-use crate::fixture::{Rig, backend, fill, in_conversation, reset};
+use crate::fixture::{APP, Rig, backend, fill, in_conversation, reset};
 use support::streams::read_some;
 
 #[test]
@@ -24,7 +24,7 @@ fn what_a_backend_sends_before_it_resets_arrives_before_the_reset() {
     reset(server);
     rig.expect(&mut client, &reply);
     rig.expect_reset(&mut client);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 /// Both sides have sent their FIN then, which the kernel reports as EPOLLHUP, as it
@@ -49,7 +49,7 @@ fn what_a_backend_sent_before_it_resets_waits_for_a_client_that_has_ended_its_up
     client.shutdown(Shutdown::Write).unwrap();
     rig.settle();
     rig.expect(&mut client, &answer);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn what_a_backend_sent_before_it_resets_waits_for_a_client_that_reads_late() {
     for _ in 0..20 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().open, 1, "there is something to deliver");
+    assert_eq!(rig.counts().open, 1, "there is something to deliver");
     let mut got = 0;
     let end = loop {
         match rig.read(&mut client) {
@@ -72,7 +72,7 @@ fn what_a_backend_sent_before_it_resets_waits_for_a_client_that_reads_late() {
     };
     assert_eq!(end, ErrorKind::ConnectionReset);
     assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_a_backend_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on
     assert_eq!(end, ErrorKind::ConnectionReset);
     assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
     assert!(pieces >= 2, "it takes more than a minute");
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_client_that_resets_takes_the_backends_side_with_it() {
     rig.expect(&mut server, b"last words");
     reset(client);
     rig.expect_reset(&mut server);
-    rig.until("it is closed", |e| e.counts().open == 0);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
 }
 
 /// A side that does not read before it has written, and one that goes without
@@ -148,7 +148,7 @@ fn a_remaining_side_is_reset_a_minute_after_it_has_last_taken_something() {
     rig.settle();
     rig.skew += Duration::from_secs(50);
     rig.settle();
-    assert_eq!(rig.engine.counts().open, 1, "it has just taken something");
+    assert_eq!(rig.counts().open, 1, "it has just taken something");
     expect_end_after_a_while(&mut rig);
 }
 
@@ -176,7 +176,7 @@ fn a_remaining_side_that_dies_too_is_closed_at_once() {
     let mut rig = Rig::open(&[&backend]);
     let client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts().handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
     // more than the client's window holds, less than window plus our send buffer
     server.set_nonblocking(true).unwrap();
     let mut total = 0;
@@ -200,10 +200,10 @@ fn a_remaining_side_that_dies_too_is_closed_at_once() {
     for _ in 0..50 {
         rig.turn();
     }
-    assert_eq!(rig.engine.counts().open, 1);
+    assert_eq!(rig.counts().open, 1);
     reset(client);
     rig.until("it is closed, long before the lingering ends", |e| {
-        e.counts().open == 0
+        e.counts(APP).open == 0
     });
 }
 
@@ -222,12 +222,12 @@ fn full_both_ways() -> (Rig, TcpStream, TcpStream) {
 fn expect_end_after_a_while(rig: &mut Rig) {
     for _ in 0..100 {
         rig.settle();
-        if rig.engine.counts().open == 0 {
+        if rig.counts().open == 0 {
             return;
         }
         rig.skew += Duration::from_secs(61);
     }
-    panic!("it is never closed; {:?}", rig.engine.counts());
+    panic!("it is never closed; {:?}", rig.counts());
 }
 
 /// The client's event comes first in the batch, so that a write to the backend

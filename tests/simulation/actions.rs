@@ -95,7 +95,10 @@ impl World<'_> {
         let pid = self.processes.len();
         let mut process = Process::start(slot, self.plan, pid, self.now);
         if self.plan.fallback {
-            process.mailbox.push(Message::Fallback(Some(SERVICE)));
+            process.mailbox.push(Message::Fallback {
+                port: 0,
+                address: Some(SERVICE),
+            });
         }
         self.processes.push(process);
         self.oracle.started(slot, self.now);

@@ -203,7 +203,10 @@ impl World<'_> {
         }
         if number >= process.watch.seen {
             process.watch.seen = number;
-            process.mailbox.push(Message::Pods(pods.to_vec()));
+            process.mailbox.push(Message::Pods {
+                port: 0,
+                pods: pods.to_vec(),
+            });
             self.trace(|| format!("p{pid} is shown {}", short(pods)));
             self.wake(pid);
         }

@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
+use zpa::daemon::app::AppConfig;
 use zpa::daemon::interface::Message;
-use zpa::daemon::proxy::{Proxy, ProxyConfig};
+use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
+use zpa::engine::AppId;
 use zpa::policy::{Config, Policy};
 
 use crate::api::{Outbox, SimApi, Threads};
@@ -22,6 +24,9 @@ use crate::world::Event;
 /// connections finish.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The app of a process.
+pub const APP: AppId = AppId(0);
 
 /// A boot-time clock: it has an epoch and a speed of its own, and it runs on
 /// while the process is stopped. There is no wall clock: the composition is
@@ -147,16 +152,20 @@ impl Process {
             ..Config::default()
         };
         let policy = Policy::new(config, rng.bits(), clock.shows(now));
-        let config = ProxyConfig {
+        let app = AppConfig {
             name: format!("default/app at p{pid}"),
             service: "app".to_owned(),
             route: Route::Pods,
+            ports: 1,
             hold_timeout: plan.hold,
-            drain_delay: DRAIN_DELAY,
-            drain_timeout: DRAIN_TIMEOUT,
+        };
+        let drain = DrainConfig {
+            delay: DRAIN_DELAY,
+            timeout: DRAIN_TIMEOUT,
         };
         let api = SimApi(outbox.clone());
-        let proxy = Proxy::new(sockets, api, policy, config, clock.shows(now));
+        let mut proxy = Proxy::new(sockets, drain);
+        proxy.add(APP, api, policy, app, clock.shows(now));
         Process {
             slot,
             proxy,
@@ -173,6 +182,11 @@ impl Process {
             held_back: Vec::new(),
             rng,
         }
+    }
+
+    /// What it decides about the app.
+    pub fn policy(&self) -> &Policy {
+        self.proxy.app(APP).expect("it has the app").policy()
     }
 
     /// Whether it runs or will run on.

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 use zpa::daemon::interface::Sockets;
-use zpa::engine::{BackendSpec, Counts};
+use zpa::engine::{AppId, BackendSpec, Counts, PortId};
 
 use crate::balancer::{Balancer, CONNECT_TIMEOUT, DOUBT_AFTER, Use};
 use crate::plan::Mutant;
+use crate::process::APP;
 
 /// Names a client; they come in the order of their numbers.
 pub type ClientId = usize;
@@ -144,6 +145,8 @@ pub struct SimSockets {
     gate_open: bool,
     accepting: bool,
     counts: Counts,
+    /// What was counted when the proxy last asked whether that has changed.
+    told: Counts,
 }
 
 impl SimSockets {
@@ -162,6 +165,7 @@ impl SimSockets {
             gate_open: false,
             accepting: true,
             counts: Counts::default(),
+            told: Counts::default(),
         }
     }
 
@@ -499,14 +503,24 @@ impl SimSockets {
 }
 
 impl Sockets for SimSockets {
-    fn counts(&self) -> Counts {
+    fn counts(&self, _: AppId) -> Counts {
         if self.blind {
             return Counts::default();
         }
         self.counts
     }
 
-    fn first_waiting(&self) -> Option<IpAddr> {
+    fn waiting(&self, _: PortId) -> usize {
+        self.counts(APP).waiting
+    }
+
+    fn take_changed(&mut self) -> Vec<AppId> {
+        let counts = self.counts(APP);
+        let before = std::mem::replace(&mut self.told, counts);
+        (counts != before).then_some(APP).into_iter().collect()
+    }
+
+    fn first_waiting(&self, _: AppId) -> Option<IpAddr> {
         None
     }
 
@@ -514,11 +528,11 @@ impl Sockets for SimSockets {
         self.connections.values().filter_map(|c| c.deadline).min()
     }
 
-    fn set_gate(&mut self, open: bool) {
+    fn set_gate(&mut self, _: AppId, open: bool, _: Time) {
         self.gate_open = open;
     }
 
-    fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
+    fn set_backends(&mut self, _: PortId, backends: &[BackendSpec], now: Time) {
         let addresses = backends.iter().flat_map(|it| &it.addresses).copied();
         let addresses: Vec<SocketAddr> = addresses.collect();
         let joined = addresses.iter().any(|a| !self.backends.contains(a));
@@ -531,7 +545,7 @@ impl Sockets for SimSockets {
         }
     }
 
-    fn set_fallback(&mut self, address: Option<SocketAddr>) {
+    fn set_fallback(&mut self, _: PortId, address: Option<SocketAddr>) {
         self.fallback = address;
     }
 
@@ -567,14 +581,14 @@ impl Sockets for SimSockets {
     }
 
     /// Every client of the simulation counts.
-    fn end_uncounted(&mut self, _: Time) {}
+    fn end_uncounted(&mut self, _: AppId, _: Time) {}
 
-    fn stop_accepting(&mut self, now: Time) {
+    fn stop_accepting(&mut self, _: AppId, now: Time) {
         self.dispatch(now);
         self.accepting = false;
     }
 
-    fn reset_all(&mut self, _: Time) {
+    fn reset_all(&mut self, _: AppId, _: Time) {
         for client in self.clients() {
             self.close(client, End::Drained);
         }

@@ -11,7 +11,7 @@ use crate::detours::Learned;
 use crate::oracle::{Oracle, Violation, Waiting};
 use crate::plan::{Plan, Script};
 use crate::pods::{PodId, SimPods};
-use crate::process::{Process, State};
+use crate::process::{APP, Process, State};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::sockets::{ClientId, Event as OnSocket};
@@ -237,7 +237,7 @@ impl<'a> World<'a> {
                 Some(Waiting {
                     pid,
                     since: process.clock.when(since),
-                    gate_open: process.proxy.policy().gate_open(shown),
+                    gate_open: process.policy().gate_open(shown),
                 })
             })
             .collect();
@@ -294,10 +294,11 @@ impl<'a> World<'a> {
         self.notice_a_spin(pid);
         let process = &mut self.processes[pid];
         let shown = process.clock.shows(self.now);
-        let before = process.proxy.policy().phase().clone();
+        let before = process.policy().phase().clone();
         let messages = std::mem::take(&mut process.mailbox);
+        let messages = messages.into_iter().map(|message| (APP, message));
         let exit = process.proxy.turn(messages, shown);
-        let phase = process.proxy.policy().phase().clone();
+        let phase = process.policy().phase().clone();
         if phase != before {
             self.trace(|| format!("p{pid} {phase:?}"));
             self.ambush(&phase);

@@ -57,7 +57,7 @@ impl<S: Socket> Connection<S> {
         self.last_traffic_ms = cx.now.as_millis();
         self.is_half_closed = false;
         self.is_kept_alive = false;
-        let idle = cx.shared.rules.idle.next(self.traffic());
+        let idle = cx.port.rules.idle.next(self.traffic());
         let keep_alive = cx.now + KEEPALIVE_AFTER;
         let first = idle.map_or(keep_alive, |at| at.min(keep_alive));
         self.schedule(Some(first), cx);
@@ -68,7 +68,7 @@ impl<S: Socket> Connection<S> {
         if moved.bytes > 0 {
             self.last_traffic_ms = cx.now.as_millis();
         }
-        let watches_halves = cx.shared.rules.idle.half_close_timeout.is_some();
+        let watches_halves = cx.port.rules.idle.half_close_timeout.is_some();
         if watches_halves
             && !self.is_half_closed
             && let State::Relaying(relay) = &self.state
@@ -90,7 +90,7 @@ impl<S: Socket> Connection<S> {
 
     /// Sets the deadline to when a rule may apply; to none if there is no rule.
     fn schedule_idle<C>(&mut self, cx: &mut Context<'_, C>) {
-        let next = cx.shared.rules.idle.next(self.traffic());
+        let next = cx.port.rules.idle.next(self.traffic());
         self.schedule(next, cx);
     }
 
@@ -100,11 +100,11 @@ impl<S: Socket> Connection<S> {
     /// silence.
     pub(super) fn check_traffic<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.enable_keepalive();
-        match cx.shared.rules.idle.check(self.traffic(), cx.now) {
+        match cx.port.rules.idle.check(self.traffic(), cx.now) {
             Idle::No => {}
             Idle::Silent => {
                 debug!("#{} is silent and does not count", self.serial());
-                cx.shared.tally.excluded(Exclusion::Silent);
+                cx.port.tally.excluded(Exclusion::Silent);
                 self.standing = Standing::Silent;
             }
             Idle::Closed(limit) => return self.close_idle(End::Idle(limit)),
@@ -147,7 +147,7 @@ impl<S: Socket> Connection<S> {
                 None
             }
             Standing::Resuming => Some(Transition::Stay),
-            Standing::Silent if cx.shared.gate_open => {
+            Standing::Silent if cx.port.gate_open => {
                 self.count_again(cx);
                 None
             }

@@ -24,7 +24,7 @@ const SILENCE: IdleRules = IdleRules {
 
 fn rig(idle: IdleRules) -> Rig {
     let mut rig = Rig::new(WINDOW, 1, true);
-    rig.shared.rules.idle = idle;
+    rig.port.rules.idle = idle;
     rig
 }
 
@@ -136,7 +136,7 @@ fn a_connection_without_a_byte_is_closed_at_its_timeout_and_not_before() {
 
 /// How it counts after these steps: as what, and how often it has begun to.
 fn standing(rig: &Rig) -> (usize, usize, u64) {
-    let counts = rig.shared.counts;
+    let counts = rig.port.counts;
     (counts.counted, counts.waiting, counts.uses)
 }
 
@@ -198,7 +198,7 @@ fn a_silent_connection_does_not_count_until_its_next_byte() {
         rig.play(steps);
         assert_eq!(rig.story(), story, "{label}");
         assert_eq!(standing(&rig).0, counted, "{label}");
-        let excluded = rig.shared.tally.exclusions();
+        let excluded = rig.port.tally.exclusions();
         assert_eq!(
             excluded.iter().any(|(_, n)| *n > 0),
             label != "just before",

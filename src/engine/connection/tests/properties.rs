@@ -79,7 +79,7 @@ proptest! {
         silence in prop::option::of(1..2000u64),
     ) {
         let mut rig = Rig::new(window, 1, true);
-        rig.shared.rules.idle.silence = silence.map(Duration::from_millis);
+        rig.port.rules.idle.silence = silence.map(Duration::from_millis);
         rig.pods_first = pods_first;
         rig.settle();
         for (step, shares_turn) in steps {

@@ -10,24 +10,21 @@ use mio::Token;
 
 use super::kernel::{Peer, Wire, socket};
 use crate::clock::Time;
-use crate::engine::balancer::{BackendSpec, Balancer};
+use crate::engine::balancer::BackendSpec;
 use crate::engine::buffers::Buffers;
 use crate::engine::connection::{Connection, Standing};
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
-use crate::engine::limits::Limits;
+use crate::engine::limits::AppLimits;
 use crate::engine::memory::{MemoryBudget, Queues};
+use crate::engine::port::Port;
 use crate::engine::readiness::Interest;
-use crate::engine::tally::{Counts, Tally, Use};
+use crate::engine::tally::Use;
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
-use crate::rules::Rules;
-use crate::rules::release::Release;
 
-pub const LIMITS: Limits = Limits {
-    memory: None,
-    max_connections: 1,
+pub const LIMITS: AppLimits = AppLimits {
     hold_timeout: Duration::from_secs(60),
     connect_timeout: Duration::from_secs(2),
     abort_on_close: false,
@@ -91,6 +88,7 @@ impl Connect for Backends<'_> {
 pub struct Rig {
     connection: Option<Connection<Wire>>,
     pub shared: Shared,
+    pub port: Port,
     pub client: Peer,
     pub dialled: Vec<Peer>,
     pub refusals: VecDeque<ErrorKind>,
@@ -126,22 +124,15 @@ impl Rig {
     pub fn accepted(window: usize, backends: u8, gate_open: bool, standing: Standing) -> Rig {
         let (wire, client) = socket(window, true);
         let mut rig = Rig {
-            connection: Some(Connection::new(1, wire, standing, Time::default())),
+            connection: Some(Connection::new(1, 0, wire, standing, Time::default())),
             shared: Shared {
-                limits: LIMITS,
-                rules: Rules::default(),
-                release: Release::default(),
-                gate_open,
-                ready_since: Time::default(),
-                was_ready: false,
-                balancer: Balancer::new(0),
+                open: 1,
                 buffers: Buffers::new(1, 0),
-                memory: MemoryBudget::new(LIMITS.memory, LIMITS.max_connections),
+                memory: MemoryBudget::new(None, 1),
                 timers: Timers::default(),
-                counts: Counts::default(),
-                tally: Tally::default(),
                 dial_log: DialLog::default(),
             },
+            port: Port::new(LIMITS, 0),
             client,
             dialled: Vec::new(),
             refusals: VecDeque::new(),
@@ -154,9 +145,10 @@ impl Rig {
             end: None,
             orphaned: 0,
         };
+        rig.port.gate_open = gate_open;
         rig.list(backends);
         let use_of_app = rig.use_of_app();
-        rig.shared.counts.change_use(Use::Excluded, use_of_app);
+        rig.port.counts.change_use(Use::Excluded, use_of_app);
         rig
     }
 
@@ -187,7 +179,7 @@ impl Rig {
                 }
             }
             Step::Wait(duration) => self.now = self.now + duration,
-            Step::Gate(open) => self.shared.gate_open = open,
+            Step::Gate(open) => self.port.gate_open = open,
             Step::Backends(count) => self.list(count),
         }
     }
@@ -198,7 +190,7 @@ impl Rig {
             addresses: vec![SocketAddr::from(([10, 0, 0, n], 80))],
         };
         let all: Vec<_> = (1..=count).map(backend).collect();
-        if self.shared.balancer.set(&all, self.now)
+        if self.port.balancer.set(&all, self.now)
             && let Some(connection) = &mut self.connection
         {
             connection.end_backoff(KEY, &mut self.shared, self.now);
@@ -229,12 +221,12 @@ impl Rig {
             busy = true;
             self.handle_and_apply(|connection, cx| connection.handle_timeout(cx));
         }
-        self.shared.note_readiness(self.now);
-        if self.held && self.shared.may_dial() {
+        self.port.note_readiness(self.now);
+        if self.held && self.port.may_dial() {
             (busy, self.held) = (true, false);
             self.handle_and_apply(|connection, cx| connection.dial(cx));
         }
-        if self.awaits_gate && self.shared.gate_open {
+        if self.awaits_gate && self.port.gate_open {
             (busy, self.awaits_gate) = (true, false);
             self.handle_and_apply(|connection, cx| connection.pass_gate(cx));
         }
@@ -274,6 +266,7 @@ impl Rig {
             now: self.now,
             key: KEY,
             shared: &mut self.shared,
+            port: &mut self.port,
             connector: Backends {
                 dialled: &mut self.dialled,
                 window: self.window,
@@ -283,7 +276,7 @@ impl Rig {
         let before = connection.use_of_app();
         let transition = handler(connection, &mut cx);
         let after = connection.use_of_app();
-        self.shared.counts.change_use(before, after);
+        self.port.counts.change_use(before, after);
         match transition {
             Transition::Stay | Transition::MovedMessage => {}
             Transition::Hold => self.held = true,
@@ -296,8 +289,8 @@ impl Rig {
     fn close(&mut self, end: End) {
         if let Some(connection) = self.connection.take() {
             let before = connection.use_of_app();
-            self.shared.counts.change_use(before, Use::Excluded);
-            connection.close(KEY, &mut self.shared, self.now);
+            self.port.counts.change_use(before, Use::Excluded);
+            connection.close(KEY, &mut self.shared, &mut self.port, self.now);
             self.held = false;
             self.end = Some(end);
             let peers = self.dialled.iter().chain([&self.client]);
@@ -325,7 +318,7 @@ impl Rig {
         let lent = [
             (!self.shared.buffers.has_block(), "a block"),
             (self.shared.timers.next().is_some(), "a deadline"),
-            (self.shared.balancer.in_use() > 0, "a backend"),
+            (self.port.balancer.in_use() > 0, "a backend"),
         ];
         let left = lent.into_iter().filter(|(is_left, _)| *is_left);
         left.map(|(_, what)| what).collect()

@@ -191,7 +191,7 @@ fn a_client_that_ends_its_direction_while_it_waits() {
         ),
     ] {
         let mut rig = Rig::new(WINDOW, 1, gate_open);
-        rig.shared.limits.abort_on_close = abort_on_close;
+        rig.port.limits.abort_on_close = abort_on_close;
         rig.play(steps);
         assert_eq!(rig.story(), expected, "{label}");
     }
@@ -332,7 +332,7 @@ fn addresses_that_fail_at_once_are_followed_by_the_next() {
     rig.refusals = [ErrorKind::NetworkUnreachable, ErrorKind::ConnectionRefused].into();
     rig.play(&[Gate(true), Backend(Accept), Client(Send("ask"))]);
     assert_eq!(rig.story(), "client:  | backends: ask | open, relaying");
-    assert_eq!(rig.shared.counts.failed_dials, 2);
+    assert_eq!(rig.port.counts.failed_dials, 2);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_connection_that_does_not_count_waits_for_no_gate_and_no_wake() {
         if !rig.is_open() {
             assert_eq!(rig.leftovers(), [""; 0], "{label}");
         }
-        let counts = rig.shared.counts;
+        let counts = rig.port.counts;
         assert_eq!(
             (counts.counted, counts.waiting, counts.uses),
             (0, 0, 0),
@@ -447,13 +447,13 @@ fn a_connection_waits_while_every_backend_is_full() {
         ),
     ] {
         let mut rig = Rig::accepted(WINDOW, 1, true, standing);
-        rig.shared.balancer.set_most_per_backend(NonZeroU32::new(1));
-        let other = rig.shared.balancer.pick(&mut Round::default(), rig.now);
+        rig.port.balancer.set_most_per_backend(NonZeroU32::new(1));
+        let other = rig.port.balancer.pick(&mut Round::default(), rig.now);
         let other = other.expect("the backend has room").id;
         rig.place();
         rig.play(&[Client(Send("ask")), Wait(SECOND)]);
         assert_eq!(rig.story(), before, "{label}");
-        rig.shared.balancer.release(other, rig.now);
+        rig.port.balancer.release(other, rig.now);
         rig.play(&[Wait(SECOND), Backend(Accept)]);
         assert_eq!(rig.story(), after, "{label}");
     }

@@ -1,0 +1,556 @@
+//! An [`App`] is one app between the event loop, the policy and the API threads: what
+//! the sockets count and the API threads report goes to the policy, and what the policy
+//! decides goes to the sockets and the API threads.
+//!
+//! It owns all that belongs to the app alone, and borrows the sockets ([`Process`])
+//! while it handles something.
+
+use std::time::Duration;
+
+use log::{Level, info, log, warn};
+
+use super::health::{Context, Health};
+use super::interface::{Api, Message, Sockets};
+use super::messages::{clients, describe};
+use super::own::OwnAddresses;
+use super::port::{Loop, Port};
+use super::route::Route;
+use super::waking::{Facts, WakeReport};
+use super::watch_timeout::{self, WatchTimeout};
+use crate::clock::Time;
+use crate::cluster::{LeaseStore, TargetStatus};
+use crate::duration;
+use crate::engine::{AppId, Counts, PortId};
+use crate::metrics::Histogram;
+use crate::policy::{Change, Command, Connections, Phase, Policy};
+
+/// With a target set, how long to wait for the first word of the API server
+/// before connections are let through to it all the same.
+const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
+
+/// A watch that has shown something so recently is alive, and a list would show no
+/// more of an address that cannot be dialled.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// How often connections that were closed at the hold limit are reported.
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The settings of an app.
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    /// `namespace/deployment`, for the log.
+    pub name: String,
+    /// The Service whose endpoints are watched, for the log.
+    pub service: String,
+    /// What connections go to.
+    pub route: Route,
+    /// How many ports it has.
+    pub ports: usize,
+    /// The hold limit, for the log; the sockets keep it.
+    pub hold_timeout: Duration,
+}
+
+/// What was told of connections that were closed at the hold limit.
+#[derive(Default)]
+struct HoldTimeoutLog {
+    logged: u64,
+    next: Time,
+}
+
+/// What has happened since the start that nobody else counts.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// How often the app was scaled up from zero from here.
+    pub wakes: u64,
+    /// How often it was scaled to zero from here.
+    pub sleeps: u64,
+    /// From the first connection that had to wait to a pod for it.
+    pub wake: Histogram,
+    /// How often a connection was handed to a pod without a lease.
+    pub without_lease: u64,
+    /// How often a thread has panicked.
+    pub thread_panics: u64,
+}
+
+/// What an app borrows of the process while it handles something.
+pub struct Process<'a, S> {
+    /// The event loop.
+    pub sockets: &'a mut S,
+    /// Where this process itself is reached.
+    pub own_addresses: &'a OwnAddresses,
+    /// What time it is.
+    pub now: Time,
+}
+
+/// An app: all that is known of it, and being done about it.
+pub struct App<A> {
+    id: AppId,
+    api: A,
+    config: AppConfig,
+    policy: Policy,
+    ports: Vec<Port>,
+    /// When the endpoints were last heard of, if ever.
+    endpoints_updated: Option<Time>,
+    /// What the controller of the scaled object said last.
+    target_status: Option<TargetStatus>,
+    wake_report: WakeReport,
+    /// Until when the sockets' addresses are right; `None` if only news can
+    /// change them.
+    backends_until: Option<Time>,
+    /// When the gate, which is open, shuts though nothing happens.
+    gate_until: Option<Time>,
+    started: Time,
+    losses: HoldTimeoutLog,
+    exhausted: u64,
+    handed_over: u64,
+    watch_timeout: WatchTimeout,
+    health: Health,
+    events: Events,
+}
+
+impl Events {
+    fn note(&mut self, change: Change) {
+        match change {
+            Change::ScaledUp { .. } => self.wakes += 1,
+            Change::Slept { .. } => self.sleeps += 1,
+            Change::Woke { took, .. } => self.wake.observe(took),
+            _ => {}
+        }
+    }
+}
+
+impl<A: Api> App<A> {
+    /// Starts with nothing known.
+    pub fn new(id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) -> Self {
+        App {
+            id,
+            api,
+            policy,
+            ports: (0..config.ports).map(|_| Port::default()).collect(),
+            config,
+            endpoints_updated: None,
+            target_status: None,
+            wake_report: WakeReport::default(),
+            backends_until: Some(now + TRUST_TARGET_AFTER),
+            gate_until: None,
+            started: now,
+            losses: HoldTimeoutLog::default(),
+            exhausted: 0,
+            handed_over: 0,
+            watch_timeout: WatchTimeout::default(),
+            health: Health::default(),
+            events: Events::default(),
+        }
+    }
+
+    /// What is known of the app and being done about it.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The API threads.
+    pub fn api(&self) -> &A {
+        &self.api
+    }
+
+    /// What it keeps to.
+    pub fn config(&self) -> &AppConfig {
+        &self.config
+    }
+
+    /// What has happened since the start.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What the API threads have said of themselves.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What decides about what can be done where a permission is refused.
+    pub fn context(&self) -> Context {
+        let replicas = self.policy.replicas();
+        Context {
+            store: self.policy.lease_location(),
+            has_target: self.config.route.target().is_some(),
+            is_pods_first: self.config.route.is_pods_first(),
+            is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
+        }
+    }
+
+    /// How many addresses may be dialled, for all its ports.
+    pub fn backends(&self) -> usize {
+        self.ports.iter().map(|port| port.backends).sum()
+    }
+
+    /// Why the app could not be served from here, a line each; none if it could.
+    pub fn unready(&self, now: Time) -> Vec<String> {
+        let (name, blind) = (&self.config.name, self.trusts_target(now));
+        self.health.unready(name, self.context(), blind, now)
+    }
+
+    /// Whether whoever comes after a sleep can be served: nothing is known to stand in
+    /// the way, and the endpoints can be listed, or are not needed.
+    fn can_wake(&self, is_draining: bool, now: Time) -> bool {
+        let sees_endpoints = self.health.is_synced() || self.config.route.target().is_some();
+        sees_endpoints && !is_draining && self.unready(now).is_empty()
+    }
+
+    /// When there is something to do even if nothing happens.
+    pub fn poll_timeout(&self, sockets: &impl Sockets) -> Option<Time> {
+        let losses = sockets.counts(self.id).held_too_long > self.losses.logged;
+        [
+            self.policy.poll_timeout(),
+            self.gate_until,
+            self.backends_until,
+            losses.then_some(self.losses.next),
+            self.wake_report.poll_timeout(),
+            self.watch_timeout.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // --- A turn of the loop ---
+
+    /// Time has passed, and the sockets are about to be served.
+    pub fn begin<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        self.policy.handle_timeout(process.now);
+        self.set_gate(process);
+    }
+
+    /// Tells the policy how many connections there are, and everybody what
+    /// the failed ones have shown.
+    pub fn count<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        let counts = process.sockets.counts(self.id);
+        let Counts {
+            uses,
+            counted,
+            waiting,
+            ..
+        } = counts;
+        self.policy.update_connections(
+            Connections {
+                accepted: uses,
+                open: counted,
+                waiting,
+            },
+            now,
+        );
+        let handed_over = counts.handed_over - self.handed_over;
+        self.handed_over = counts.handed_over;
+        if !self.policy.has_lease(now) {
+            self.events.without_lease += handed_over;
+        }
+        if counts.exhausted != self.exhausted {
+            self.exhausted = counts.exhausted;
+            self.api.relist_unless_newer(now - ALIVE);
+        }
+        self.api.set_waiting(waiting > 0);
+    }
+
+    /// Something has come in from outside the loop.
+    pub fn handle<S: Sockets>(&mut self, message: Message, process: &mut Process<'_, S>) {
+        let now = process.now;
+        match message {
+            Message::Reply { id, outcome } => {
+                self.health.replied(&outcome, now);
+                self.policy.reply(id, outcome, now);
+            }
+            Message::Pods { port, pods } => {
+                self.endpoints_updated = Some(now);
+                self.watch_timeout.restart();
+                if let Some(port) = self.ports.get_mut(port) {
+                    port.pods.update(pods, now);
+                }
+                self.backends_until = Some(now);
+            }
+            Message::Target(addresses) => {
+                for port in &mut self.ports {
+                    port.destinations.target.clone_from(&addresses);
+                }
+                self.backends_until = Some(now);
+                self.update_fallbacks(process);
+            }
+            Message::Fallback { port, address } => {
+                if let Some(port) = self.ports.get_mut(port) {
+                    port.destinations.cluster_ip = address;
+                }
+                self.update_fallbacks(process);
+            }
+            Message::NoAddress { port, why } => {
+                self.health.no_address(port, why);
+                self.backends_until = Some(now);
+            }
+            Message::Synced(source) => self.health.synced(source),
+            Message::Permission {
+                permission,
+                refusal,
+            } => self.health.permission(permission, refusal, now),
+            Message::TargetStatus(status) => self.target_status = Some(status),
+            Message::Trouble(what) => self.health.trouble(what, now),
+            Message::Panicked(panic) => {
+                self.events.thread_panics += 1;
+                self.health.panicked(&panic, now);
+            }
+        }
+        self.execute_commands(process);
+        self.update_backends(process);
+    }
+
+    /// The end of its turn: draws the conclusions from all that has come in.
+    pub fn finish<S: Sockets>(&mut self, is_draining: bool, process: &mut Process<'_, S>) {
+        let now = process.now;
+        self.update_backends(process);
+        self.policy
+            .set_can_wake(self.can_wake(is_draining, now), now);
+        self.policy.handle_timeout(now);
+        self.execute_commands(process);
+        self.relist_if_stale(process);
+        self.set_gate(process);
+        self.report_losses(process);
+        self.report_wake(process);
+    }
+
+    fn set_gate<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        self.gate_until = self.policy.gate_until(now);
+        let is_open = self.policy.gate_open(now);
+        process.sockets.set_gate(self.id, is_open, now);
+    }
+
+    /// Has the endpoints listed afresh if somebody waits for one in vain, and nothing
+    /// is heard of them, though they were never listed, or the app may have replicas:
+    /// it has, or was never read.
+    fn relist_if_stale<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        let is_asleep = self.policy.replicas().is_some_and(|(count, _)| count == 0);
+        let is_expected = !is_asleep || self.endpoints_updated.is_none();
+        let is_awaited = is_expected && self.awaits_address(process.sockets);
+        if self.watch_timeout.update(is_awaited, now) {
+            self.api
+                .relist_unless_newer(now - watch_timeout::WATCH_TIMEOUT);
+        }
+    }
+
+    /// Whether somebody waits at a port that has no address, for no known reason.
+    fn awaits_address(&self, sockets: &impl Sockets) -> bool {
+        let mut ports = self.ports.iter().enumerate();
+        ports.any(|(index, port)| {
+            let is_unexplained = port.backends == 0 && self.no_address_at(index).is_none();
+            is_unexplained && sockets.waiting(self.port_id(index)) > 0
+        })
+    }
+
+    fn port_id(&self, index: usize) -> PortId {
+        PortId {
+            app: self.id,
+            index,
+        }
+    }
+
+    // --- Addresses ---
+
+    /// Tells the sockets which backends there are, and the policy whether there
+    /// are any.
+    fn update_backends<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        if self.backends_until.is_none_or(|until| now < until) {
+            return;
+        }
+        for index in 0..self.ports.len() {
+            self.update_backends_at(index, process);
+        }
+        self.policy.set_dialable(self.backends() > 0, now);
+        let ports = self.ports.iter();
+        let releases = ports.filter_map(|port| port.pods.poll_timeout(now));
+        self.backends_until = releases.chain(self.trusts_target_at(now)).min();
+    }
+
+    fn update_backends_at<S: Sockets>(&mut self, index: usize, process: &mut Process<'_, S>) {
+        let now = process.now;
+        let (id, trusts_target) = (self.port_id(index), self.trusts_target(now));
+        let is_port_known = !self.health.is_port_missing(index);
+        let AppConfig {
+            name,
+            service,
+            route,
+            ..
+        } = &self.config;
+        let Some(port) = self.ports.get_mut(index) else {
+            return;
+        };
+        let mut backends = port.backends(route, is_port_known, trusts_target, now);
+        match port.refuse_own(&mut backends, process.own_addresses, service) {
+            Loop::Found(why) => warn!("{name}: {why}"),
+            Loop::Gone => info!("{name}: nothing leads back to this proxy any more"),
+            Loop::Unchanged => {}
+        }
+        port.backends = backends.iter().map(|it| it.addresses.len()).sum();
+        process.sockets.set_backends(id, &backends, now);
+        process.sockets.set_fallback(id, port.fallback(route));
+    }
+
+    /// Tells the sockets the way round where no pod answers.
+    fn update_fallbacks<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        for (index, port) in self.ports.iter().enumerate() {
+            let fallback = port.fallback(&self.config.route);
+            process.sockets.set_fallback(self.port_id(index), fallback);
+        }
+    }
+
+    /// Why no pod can be dialled although the endpoints can be listed: of the first
+    /// port that has such a reason.
+    pub fn no_address(&self) -> Option<&str> {
+        (0..self.ports.len()).find_map(|index| self.no_address_at(index))
+    }
+
+    fn no_address_at(&self, index: usize) -> Option<&str> {
+        let port = self.ports.get(index)?;
+        let leads_back = port.leads_back.as_deref();
+        leads_back.or_else(|| self.health.no_address_because(index))
+    }
+
+    /// Whether nothing was ever heard of the endpoints, so that a target has
+    /// to be trusted to be there.
+    fn trusts_target(&self, now: Time) -> bool {
+        self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
+    }
+
+    fn trusts_target_at(&self, now: Time) -> Option<Time> {
+        Some(self.started + TRUST_TARGET_AFTER).filter(|&at| at > now)
+    }
+
+    // --- Commands ---
+
+    /// Carries out what the policy has decided.
+    fn execute_commands<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        while let Some(command) = self.policy.poll_command() {
+            match command {
+                Command::Ask { id, request } => self.api.request(id, request),
+                Command::QuarantinePods => {
+                    self.ports
+                        .iter_mut()
+                        .for_each(|port| port.pods.quarantine(now));
+                    process.sockets.end_uncounted(self.id, now);
+                    self.backends_until = Some(now);
+                }
+                Command::ReleasePods => {
+                    if self.begin_release(now) {
+                        self.api.relist();
+                    }
+                    self.backends_until = Some(now);
+                }
+                Command::Report(change) => {
+                    self.events.note(change);
+                    self.log_change(change, process.sockets);
+                }
+            }
+        }
+    }
+
+    /// The scale was seen above zero; whether a list is wanted for any port.
+    fn begin_release(&mut self, now: Time) -> bool {
+        let mut is_list_wanted = false;
+        for port in &mut self.ports {
+            is_list_wanted |= port.pods.begin_release(now);
+        }
+        is_list_wanted
+    }
+
+    fn log_change(&self, change: Change, sockets: &impl Sockets) {
+        let level = match change {
+            Change::PreviousUnknown { .. }
+            | Change::WithoutLease { .. }
+            | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
+            | Change::LeasesVisible(false)
+            | Change::SetBack { .. }
+            | Change::OtherTtl { .. } => Level::Warn,
+            // Another proxy must have had no lease of this one before it.
+            Change::ScaledByOthers {
+                from_zero: false,
+                open: 1..,
+                ..
+            } => Level::Warn,
+            _ => Level::Info,
+        };
+        let client = match change {
+            Change::Waking { .. } => sockets.first_waiting(self.id),
+            _ => None,
+        };
+        log!(level, "{}", describe(&self.config.name, change, client));
+    }
+
+    // --- What an operator is told ---
+
+    /// Why the app does not wake, as far as that is known; none while it is not
+    /// waking.
+    pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
+        let since = self.wake_report.since()?;
+        let is_full = sockets.counts(self.id).is_full;
+        Some((since, self.facts(is_full).explain()))
+    }
+
+    /// What is known of a wake; `is_full` is whether every pod has as many connections
+    /// as it may have.
+    fn facts(&self, is_full: bool) -> Facts<'_> {
+        let listed = self.ports.iter().map(|port| port.pods.listed());
+        Facts {
+            service: &self.config.service,
+            no_address: self.no_address(),
+            is_synced: self.health.is_synced(),
+            listed: listed.max().unwrap_or_default(),
+            dialable: self.backends(),
+            is_full,
+            target: self.target_status.as_ref(),
+        }
+    }
+
+    fn report_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        let phase = self.policy.phase();
+        let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
+        self.wake_report.update(is_waking, now);
+        if self.wake_report.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        let is_full = process.sockets.counts(self.id).is_full;
+        let mut report = std::mem::take(&mut self.wake_report);
+        if let Some((took, reason)) = report.report(&self.facts(is_full), now) {
+            let took = duration::display(Duration::from_secs(took.as_secs()));
+            warn!("{} has been waking for {took}: {reason}", self.config.name);
+        }
+        self.wake_report = report;
+    }
+
+    fn report_losses<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let now = process.now;
+        let Counts {
+            held_too_long,
+            is_full,
+            ..
+        } = process.sockets.counts(self.id);
+        let lost = held_too_long - self.losses.logged;
+        if lost == 0 || now < self.losses.next {
+            return;
+        }
+        self.losses = HoldTimeoutLog {
+            logged: held_too_long,
+            next: now + LOSS_REPORT_INTERVAL,
+        };
+        let limit = duration::display(self.config.hold_timeout);
+        let (name, reason) = (&self.config.name, self.facts(is_full).explain());
+        let lost = clients(lost);
+        warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
+    }
+
+    /// The process is about to end: a permission or an object that is gone is no warning
+    /// any more.
+    pub fn set_draining(&mut self) {
+        self.api.set_draining();
+    }
+}

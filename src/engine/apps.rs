@@ -1,0 +1,381 @@
+//! [`Apps`] are the apps that the engine serves, with their listeners, and the order in
+//! which they accept and dial.
+//!
+//! Each turn of the loop accepts and dials a bounded number of connections, one of each
+//! app in turn. An app that has nothing to accept and nothing to dial is in neither
+//! queue and costs a turn nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use mio::Token;
+use mio::net::TcpStream;
+use slab::Slab;
+
+use super::listener::Listener;
+use super::port::Port;
+use super::tally::Counts;
+use crate::clock::Time;
+
+/// No connection has a token from here up to those of the admin port: its slot would
+/// be beyond 4 billion.
+const FIRST_LISTENER: usize = usize::MAX - 1024 - MAX_LISTENERS;
+
+/// How many listeners there may be: the slot of one has 16 bits.
+pub const MAX_LISTENERS: usize = 1 << 16;
+
+/// Names an app; never that of another one in the life of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppId(pub u32);
+
+/// Names a port of an app, by its place among the app's ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId {
+    /// The app.
+    pub app: AppId,
+    /// The place, from 0 up.
+    pub index: usize,
+}
+
+/// A listener, and what has come through it.
+pub struct Frontend {
+    pub app: AppId,
+    /// `None` once nothing is accepted any more.
+    pub listener: Option<Listener>,
+    /// The held connections in the order they came: serial number to slot.
+    pub held: BTreeMap<u64, usize>,
+    /// Connections that backends serve, and whose next byte waits for the gate.
+    pub awaiting_gate: Vec<Token>,
+    pub port: Port,
+}
+
+impl Frontend {
+    /// Whether somebody is held who may be dialled at this time.
+    fn can_release(&self, now: Time) -> bool {
+        !self.held.is_empty() && self.port.may_release(now)
+    }
+
+    /// When that is so, if time alone stands in the way.
+    fn next_release(&self) -> Option<Time> {
+        self.port.next_release().filter(|_| !self.held.is_empty())
+    }
+}
+
+/// The apps.
+#[derive(Default)]
+pub struct Apps {
+    apps: BTreeMap<AppId, App>,
+    frontends: Slab<Frontend>,
+    /// Those with listeners at which somebody may wait to be accepted.
+    accepting: VecDeque<AppId>,
+    /// Those with held connections that may be dialled.
+    releasing: VecDeque<AppId>,
+    /// The slots of frontends at which connections have waited for a gate that is open.
+    passing: Vec<usize>,
+    /// Those of which something was counted.
+    changed: Vec<AppId>,
+}
+
+#[derive(Default)]
+struct App {
+    /// The slots of its frontends, by the places of its ports.
+    frontends: Vec<usize>,
+    /// The place of the port that accepts next.
+    next: usize,
+    /// Whether it is in the queue of that name.
+    is_accepting: bool,
+    is_releasing: bool,
+    has_changed: bool,
+}
+
+impl Apps {
+    /// Adds a port to an app, which is new if it has had none; `listener` makes the
+    /// listener from its token.
+    ///
+    /// # Errors
+    /// What `listener` says.
+    pub fn add<E>(
+        &mut self,
+        app: AppId,
+        port: Port,
+        listener: impl FnOnce(Token) -> Result<Listener, E>,
+    ) -> Result<PortId, E> {
+        let slot = self.frontends.vacant_entry();
+        let key = slot.key();
+        let listener = listener(Token(FIRST_LISTENER + key))?;
+        slot.insert(Frontend {
+            app,
+            listener: Some(listener),
+            held: BTreeMap::new(),
+            awaiting_gate: Vec::new(),
+            port,
+        });
+        let frontends = &mut self.apps.entry(app).or_default().frontends;
+        frontends.push(key);
+        Ok(PortId {
+            app,
+            index: frontends.len() - 1,
+        })
+    }
+
+    /// How many listeners there are, those that have stopped included.
+    pub fn len(&self) -> usize {
+        self.frontends.len()
+    }
+
+    /// The slot of the listener that a token names, if it names one.
+    pub fn listener_of(token: Token) -> Option<usize> {
+        let slot = token.0.checked_sub(FIRST_LISTENER)?;
+        (slot < MAX_LISTENERS).then_some(slot)
+    }
+
+    /// The slot of a port's frontend.
+    pub fn slot(&self, id: PortId) -> Option<usize> {
+        self.apps.get(&id.app)?.frontends.get(id.index).copied()
+    }
+
+    /// The slots of an app's frontends.
+    pub fn slots(&self, app: AppId) -> Vec<usize> {
+        let app = self.apps.get(&app);
+        app.map_or_else(Vec::new, |app| app.frontends.clone())
+    }
+
+    /// The slots of all frontends.
+    pub fn all_slots(&self) -> Vec<usize> {
+        self.frontends.iter().map(|(slot, _)| slot).collect()
+    }
+
+    /// The frontend in that slot.
+    pub fn get(&self, slot: usize) -> &Frontend {
+        &self.frontends[slot]
+    }
+
+    /// The frontend in that slot.
+    pub fn get_mut(&mut self, slot: usize) -> &mut Frontend {
+        &mut self.frontends[slot]
+    }
+
+    /// The frontends of an app.
+    pub fn frontends(&self, app: AppId) -> impl Iterator<Item = &Frontend> {
+        let slots = self.apps.get(&app).map_or(&[][..], |app| &app.frontends);
+        slots.iter().map(|&slot| &self.frontends[slot])
+    }
+
+    /// What was counted at all ports of an app.
+    pub fn counts(&self, app: AppId) -> Counts {
+        self.frontends(app).map(|it| it.port.counts()).sum()
+    }
+
+    /// The slot of the connection that an app has held for the longest.
+    pub fn first_held(&self, app: AppId) -> Option<usize> {
+        let first = self
+            .frontends(app)
+            .filter_map(|it| it.held.first_key_value());
+        first
+            .min_by_key(|(serial, _)| **serial)
+            .map(|(_, &key)| key)
+    }
+
+    // --- Accepting ---
+
+    /// Somebody waits at the listener in that slot.
+    pub fn set_ready(&mut self, slot: usize) {
+        let Some(frontend) = self.frontends.get_mut(slot) else {
+            return;
+        };
+        let (Some(listener), Some(app)) =
+            (&mut frontend.listener, self.apps.get_mut(&frontend.app))
+        else {
+            return;
+        };
+        listener.set_ready();
+        if !std::mem::replace(&mut app.is_accepting, true) {
+            self.accepting.push_back(frontend.app);
+        }
+    }
+
+    /// Whether [`Apps::accept`] has something to do now.
+    pub fn can_accept(&self, now: Time) -> bool {
+        self.waiting_listeners().any(|it| it.is_ready(now))
+    }
+
+    /// When a listener accepts again that has paused.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let pauses = self.waiting_listeners().filter_map(Listener::poll_timeout);
+        pauses.min()
+    }
+
+    fn waiting_listeners(&self) -> impl Iterator<Item = &Listener> {
+        let apps = self.accepting.iter();
+        apps.flat_map(|&app| self.frontends(app))
+            .filter_map(|frontend| frontend.listener.as_ref())
+    }
+
+    /// The next connection, of the app whose turn it is, and the slot of its frontend.
+    pub fn accept(&mut self, now: Time) -> Option<(usize, TcpStream, SocketAddr)> {
+        for _ in 0..self.accepting.len() {
+            let id = self.accepting.pop_front()?;
+            let Some(app) = self.apps.get_mut(&id) else {
+                continue;
+            };
+            let accepted = app.accept(&mut self.frontends, now);
+            if accepted.is_some() || app.is_paused(&self.frontends) {
+                self.accepting.push_back(id);
+            } else {
+                app.is_accepting = false;
+            }
+            if accepted.is_some() {
+                return accepted;
+            }
+        }
+        None
+    }
+
+    // --- Dialling ---
+
+    /// Puts the app of the frontend in that slot in the queue of those that dial, if
+    /// it has a connection to dial there, be that now or in a while.
+    pub fn queue_release(&mut self, slot: usize) {
+        let frontend = &self.frontends[slot];
+        if frontend.held.is_empty() || !frontend.port.may_dial() {
+            return;
+        }
+        if let Some(app) = self.apps.get_mut(&frontend.app)
+            && !std::mem::replace(&mut app.is_releasing, true)
+        {
+            self.releasing.push_back(frontend.app);
+        }
+    }
+
+    /// Notes the frontend in that slot for [`Apps::take_passing`] if somebody there has
+    /// waited for the gate, and it is open.
+    pub fn queue_pass(&mut self, slot: usize) {
+        let frontend = &self.frontends[slot];
+        if frontend.port.gate_open && !frontend.awaiting_gate.is_empty() {
+            self.passing.push(slot);
+        }
+    }
+
+    /// Whether [`Apps::take_passing`] has something to return.
+    pub fn can_pass(&self) -> bool {
+        !self.passing.is_empty()
+    }
+
+    /// The connections that have waited for a gate which is open now.
+    pub fn take_passing(&mut self) -> Vec<Token> {
+        let mut all = Vec::new();
+        for slot in std::mem::take(&mut self.passing) {
+            if let Some(frontend) = self.frontends.get_mut(slot)
+                && frontend.port.gate_open
+            {
+                all.append(&mut frontend.awaiting_gate);
+            }
+        }
+        all
+    }
+
+    /// Whether [`Apps::next_held`] has something to return.
+    pub fn can_release(&self, now: Time) -> bool {
+        self.releasing_frontends().any(|it| it.can_release(now))
+    }
+
+    /// When it has, if that is a matter of time alone.
+    pub fn next_release(&self) -> Option<Time> {
+        let times = self
+            .releasing_frontends()
+            .filter_map(Frontend::next_release);
+        times.min()
+    }
+
+    fn releasing_frontends(&self) -> impl Iterator<Item = &Frontend> {
+        self.releasing.iter().flat_map(|&app| self.frontends(app))
+    }
+
+    /// The slot of the connection that is dialled next: the one that has come first
+    /// of the app whose turn it is. It is held no more.
+    pub fn next_held(&mut self, now: Time) -> Option<usize> {
+        for _ in 0..self.releasing.len() {
+            let id = self.releasing.pop_front()?;
+            let Some(app) = self.apps.get_mut(&id) else {
+                continue;
+            };
+            let next = app.next_held(&mut self.frontends, now);
+            if next.is_some() || app.waits_for_its_pace(&self.frontends) {
+                self.releasing.push_back(id);
+            } else {
+                app.is_releasing = false;
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+
+    // --- What was counted ---
+
+    /// Something was counted at the frontend in that slot.
+    pub fn note_change(&mut self, slot: usize) {
+        let id = self.frontends[slot].app;
+        if let Some(app) = self.apps.get_mut(&id)
+            && !std::mem::replace(&mut app.has_changed, true)
+        {
+            self.changed.push(id);
+        }
+    }
+
+    /// The apps of which something was counted since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<AppId> {
+        let changed = std::mem::take(&mut self.changed);
+        for id in &changed {
+            if let Some(app) = self.apps.get_mut(id) {
+                app.has_changed = false;
+            }
+        }
+        changed
+    }
+}
+
+impl App {
+    /// The next connection of its ports, which take turns.
+    fn accept(
+        &mut self,
+        frontends: &mut Slab<Frontend>,
+        now: Time,
+    ) -> Option<(usize, TcpStream, SocketAddr)> {
+        let count = self.frontends.len();
+        (self.next..self.next + count).find_map(|place| {
+            let slot = self.frontends[place % count];
+            let listener = frontends[slot].listener.as_mut()?;
+            let (client, peer) = listener.accept(now)?;
+            self.next = (place + 1) % count;
+            Some((slot, client, peer))
+        })
+    }
+
+    /// Whether somebody waits at one of its ports for the end of a pause.
+    fn is_paused(&self, frontends: &Slab<Frontend>) -> bool {
+        let mut listeners = self.frontends.iter().map(|&slot| &frontends[slot].listener);
+        listeners.any(|it| it.as_ref().is_some_and(|it| it.poll_timeout().is_some()))
+    }
+
+    fn next_held(&self, frontends: &mut Slab<Frontend>, now: Time) -> Option<usize> {
+        let slots = self.frontends.iter().copied();
+        let first = slots
+            .filter(|&slot| frontends[slot].can_release(now))
+            .min_by_key(|&slot| frontends[slot].held.first_key_value().map(|(&it, _)| it))?;
+        let frontend = &mut frontends[first];
+        let (_, key) = frontend.held.pop_first()?;
+        frontend.port.release.note();
+        if frontend.held.is_empty() && frontend.port.may_release(now) {
+            frontend.port.release.end();
+        }
+        Some(key)
+    }
+
+    /// Whether somebody is held who may be dialled later, by the pace alone.
+    fn waits_for_its_pace(&self, frontends: &Slab<Frontend>) -> bool {
+        let mut slots = self.frontends.iter();
+        slots.any(|&slot| frontends[slot].next_release().is_some())
+    }
+}

@@ -1,0 +1,102 @@
+//! A [`Port`] is what the connections of one listener share: whether and where they may
+//! be dialled, their limits, and what was counted of them.
+
+use std::collections::BTreeSet;
+
+use super::balancer::Balancer;
+use super::limits::AppLimits;
+use super::tally::{Counts, Tally};
+use crate::clock::Time;
+use crate::rules::Rules;
+use crate::rules::release::Release;
+
+/// What the connections of one listener share.
+pub struct Port {
+    /// What they keep to.
+    pub limits: AppLimits,
+    /// Which of them count, and how they are let through.
+    pub rules: Rules,
+    /// The pace at which those are let through that have waited for a wake.
+    pub release: Release,
+    /// Whether they may be let through to backends.
+    pub gate_open: bool,
+    /// Since when they may, and there has been an address: the time of the last
+    /// wake, if there was one.
+    pub ready_since: Time,
+    /// Whether that was so when it was last looked at.
+    was_ready: bool,
+    /// The backends.
+    pub balancer: Balancer,
+    /// How many connections there are.
+    pub counts: Counts,
+    /// What has become of them.
+    pub tally: Tally,
+    /// The slots of those that pause before the next round through the addresses.
+    pub backing_off: BTreeSet<usize>,
+}
+
+impl Port {
+    /// No address is known and the gate is shut. The seed is that of the balancer's
+    /// random choices.
+    pub fn new(limits: AppLimits, seed: u64) -> Self {
+        Port {
+            limits,
+            rules: Rules::default(),
+            release: Release::default(),
+            gate_open: false,
+            ready_since: Time::default(),
+            was_ready: false,
+            balancer: Balancer::new(seed),
+            counts: Counts::default(),
+            tally: Tally::default(),
+            backing_off: BTreeSet::new(),
+        }
+    }
+
+    /// Replaces the rules for those who come, and for those who wait.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.balancer
+            .set_most_per_backend(rules.max_connections_per_pod);
+        self.release = Release::new(rules.release_rate);
+        self.rules = rules;
+    }
+
+    /// What was counted, and whether every backend is full.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            is_full: self.balancer.is_full(),
+            ..self.counts
+        }
+    }
+
+    /// Whether connections may be let through, and there is an address.
+    fn is_ready(&self) -> bool {
+        self.gate_open && !self.balancer.is_empty()
+    }
+
+    /// Whether a connection may be dialled for now: it may be let through, and there is
+    /// an address whose backend has room.
+    pub fn may_dial(&self) -> bool {
+        self.is_ready() && !self.balancer.is_full()
+    }
+
+    /// Whether the next one that waits may be dialled for now.
+    pub fn may_release(&self, now: Time) -> bool {
+        self.may_dial() && self.release.may_go_on(now)
+    }
+
+    /// When the next one that waits may be dialled, if time alone stands in its way.
+    pub fn next_release(&self) -> Option<Time> {
+        self.release.next().filter(|_| self.may_dial())
+    }
+
+    /// Takes note of when connections may be dialled after they might not.
+    pub fn note_readiness(&mut self, now: Time) {
+        let is_ready = self.is_ready();
+        if is_ready && !self.was_ready {
+            self.ready_since = now;
+            self.release.begin(now);
+        }
+        self.was_ready = is_ready;
+    }
+}

@@ -1,0 +1,117 @@
+//! Several apps, and several ports of one, on one loop.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use zpa::engine::{AppId, BackendSpec, PortId};
+
+use crate::fixture::{APP, LIMITS, PORT, Rig, backend};
+
+/// Another app, and its port,
+const OTHER: AppId = AppId(7);
+const OTHERS: PortId = PortId {
+    app: OTHER,
+    index: 0,
+};
+/// and a second port of the first.
+const SECOND: PortId = PortId { app: APP, index: 1 };
+
+impl Rig {
+    /// Adds a port, with a backend to dial.
+    fn add(&mut self, port: PortId, backend: &TcpListener) -> SocketAddr {
+        let any = ([127, 0, 0, 1], 0).into();
+        assert_eq!(self.engine.add_port(port.app, any, LIMITS).unwrap(), port);
+        self.list(port, backend);
+        self.engine.local_addr(port).unwrap()
+    }
+
+    fn list(&mut self, port: PortId, backend: &TcpListener) {
+        let spec = BackendSpec {
+            id: "pod".to_owned(),
+            addresses: vec![backend.local_addr().unwrap()],
+        };
+        let now = self.now();
+        self.engine.set_backends(port, &[spec], now);
+    }
+}
+
+#[test]
+fn the_gate_of_one_app_lets_no_client_of_another_through() {
+    let (pod, other_pod) = (backend(), backend());
+    let mut rig = Rig::new(LIMITS);
+    rig.list(PORT, &pod);
+    let address = rig.add(OTHERS, &other_pod);
+    let _held = rig.connect();
+    let mut client = TcpStream::connect(address).unwrap();
+    rig.until("both are held", |e| {
+        e.counts(APP).waiting == 1 && e.counts(OTHER).waiting == 1
+    });
+    rig.engine.set_gate(OTHER, true, rig.now());
+    let mut server = rig.accept(&other_pod);
+    client.write_all(b"for the other").unwrap();
+    rig.expect(&mut server, b"for the other");
+    assert_eq!(rig.counts().waiting, 1, "the first app sleeps on");
+    assert_eq!(rig.counts().handed_over, 0);
+    let changed = rig.engine.take_changed();
+    assert_eq!(changed, [APP, OTHER], "each once");
+    rig.settle();
+    assert_eq!(rig.engine.take_changed(), [], "nothing was counted since");
+}
+
+#[test]
+fn each_port_of_an_app_leads_to_its_own_backends_and_all_count_for_the_app() {
+    let (pod, second_pod) = (backend(), backend());
+    let mut rig = Rig::open(&[&pod]);
+    let address = rig.add(SECOND, &second_pod);
+    rig.set_gate(true);
+    let mut clients = [rig.connect(), TcpStream::connect(address).unwrap()];
+    let servers = [&pod, &second_pod].map(|pod| rig.accept(pod));
+    for (client, mut server) in clients.iter_mut().zip(servers) {
+        client.write_all(b"mine").unwrap();
+        rig.expect(&mut server, b"mine");
+    }
+    assert_eq!(rig.counts().handed_over, 2);
+    for port in [PORT, SECOND] {
+        assert_eq!(rig.engine.port_counts(port).handed_over, 1, "{port:?}");
+    }
+}
+
+#[test]
+fn a_port_without_an_address_does_not_hold_up_those_who_came_later_to_another() {
+    let pod = backend();
+    let mut rig = Rig::new(LIMITS);
+    rig.set_gate(true);
+    let _held = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    let address = rig.add(SECOND, &pod);
+    rig.set_gate(true);
+    let _client = TcpStream::connect(address).unwrap();
+    rig.accept(&pod);
+    assert_eq!(rig.engine.port_counts(PORT).waiting, 1);
+}
+
+#[test]
+fn apps_take_turns_whatever_the_number_of_their_clients() {
+    let (pod, other_pod) = (backend(), backend());
+    let mut rig = Rig::new(LIMITS);
+    rig.list(PORT, &pod);
+    let address = rig.add(OTHERS, &other_pod);
+    let _storm: Vec<_> = (0..90).map(|_| rig.connect()).collect();
+    let _client = TcpStream::connect(address).unwrap();
+    rig.engine.wait(None, rig.now()).unwrap();
+    rig.engine.dispatch(rig.now());
+    let accepted = [APP, OTHER].map(|app| rig.engine.counts(app).accepted);
+    assert_eq!(accepted, [63, 1], "in one turn");
+    rig.until("all are held", |e| e.counts(APP).waiting == 90);
+    for app in [APP, OTHER] {
+        rig.engine.set_gate(app, true, rig.now());
+    }
+    // One turn dials 64, and there are 90 who came before.
+    rig.engine.release(rig.now());
+    rig.engine.wait(None, rig.now()).unwrap();
+    other_pod.set_nonblocking(true).unwrap();
+    assert!(
+        other_pod.accept().is_ok(),
+        "it was dialled in the first turn"
+    );
+}
