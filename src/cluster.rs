@@ -327,7 +327,7 @@ impl NoAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permission {
     /// Read the scale target: its scale, and the leases of other proxies.
-    GetDeployment,
+    GetTarget,
     /// Read its scale subresource, which shows no leases.
     GetScale,
     /// Write the scale: wake the app and put it to sleep.
@@ -335,7 +335,7 @@ pub enum Permission {
     /// Renew the lease in the status of a Deployment.
     PatchStatus,
     /// Renew the lease in an annotation.
-    PatchDeployment,
+    PatchTarget,
     /// Read the Service: the number of its port, and its cluster IP.
     GetService,
     /// List and watch the EndpointSlices.
@@ -347,11 +347,11 @@ pub enum Permission {
 impl Permission {
     /// All permissions.
     pub const ALL: [Permission; 8] = [
-        Permission::GetDeployment,
+        Permission::GetTarget,
         Permission::GetScale,
         Permission::PatchScale,
         Permission::PatchStatus,
-        Permission::PatchDeployment,
+        Permission::PatchTarget,
         Permission::GetService,
         Permission::WatchSlices,
         Permission::WatchEndpoints,
@@ -360,11 +360,11 @@ impl Permission {
     /// Verbs and resource, as a Role names them.
     pub fn name(self) -> &'static str {
         match self {
-            Permission::GetDeployment => "get deployments",
+            Permission::GetTarget => "get deployments",
             Permission::GetScale => "get deployments/scale",
             Permission::PatchScale => "patch deployments/scale",
             Permission::PatchStatus => "patch deployments/status",
-            Permission::PatchDeployment => "patch deployments",
+            Permission::PatchTarget => "patch deployments",
             Permission::GetService => "get services",
             Permission::WatchSlices => "list,watch endpointslices",
             Permission::WatchEndpoints => "list,watch endpoints",
@@ -375,11 +375,11 @@ impl Permission {
     /// nothing.
     pub fn fallback(self) -> Option<&'static str> {
         match self {
-            Permission::GetDeployment => {
+            Permission::GetTarget => {
                 Some("reading its scale alone, which shows no leases: the app is not put to sleep")
             }
             Permission::PatchStatus => Some("renewing the lease in an annotation"),
-            Permission::PatchDeployment => {
+            Permission::PatchTarget => {
                 Some("letting connections through without a lease: the app is not put to sleep")
             }
             Permission::GetService => Some("doing without the cluster IP as a fallback address"),

@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub ready: bool,
     /// Each phase of the app, and whether it is in it.
     pub phases: Vec<(&'static str, bool)>,
-    /// The Deployment's `spec.replicas` as last seen.
+    /// `spec.replicas` of the scale target as last seen.
     pub replicas: Option<u32>,
     /// How long ago that was.
     pub replicas_age: Option<Duration>,
@@ -168,7 +168,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_replicas",
         kind: Kind::Gauge,
         labels: &[],
-        help: "The Deployment's `spec.replicas` as last seen; absent if never seen",
+        help: "`spec.replicas` of the scale target as last seen; absent if never seen",
         read: |it, samples| samples.maybe(it.replicas),
     },
     Metric {

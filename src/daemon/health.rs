@@ -20,8 +20,8 @@ const FRESH: Duration = Duration::from_secs(45);
 /// Which permission is asked for in place of another one. The first of two is the one of
 /// the Role in `manifests/base`, and the one to be named where both are missing.
 const SUBSTITUTES: [(Permission, Permission); 2] = [
-    (Permission::GetDeployment, Permission::GetScale),
-    (Permission::PatchStatus, Permission::PatchDeployment),
+    (Permission::GetTarget, Permission::GetScale),
+    (Permission::PatchStatus, Permission::PatchTarget),
 ];
 
 /// What was heard from the API threads.
@@ -189,7 +189,7 @@ impl Health {
             Permission::PatchStatus => match context.store {
                 Some(LeaseStore::Status) => None,
                 Some(LeaseStore::Annotation) => permission.fallback(),
-                None => Permission::PatchDeployment.fallback(),
+                None => Permission::PatchTarget.fallback(),
             },
             _ if is_substitute(permission) => None,
             _ => self.way_round(permission, self.refused.get(&permission)?, context),
@@ -455,7 +455,7 @@ mod tests {
             }
             let named = match permission {
                 Permission::PatchScale | Permission::WatchEndpoints => true,
-                Permission::GetDeployment => substitute.is_some(),
+                Permission::GetTarget => substitute.is_some(),
                 _ => false,
             };
             let label = format!("{permission}, {substitute:?}");
@@ -539,7 +539,7 @@ mod tests {
 
     #[test]
     fn the_way_of_renewing_is_what_the_policy_says_it_is() {
-        let permissions = [Permission::PatchStatus, Permission::PatchDeployment];
+        let permissions = [Permission::PatchStatus, Permission::PatchTarget];
         let mut health = well();
         for permission in permissions {
             health.permission(permission, Some(refusal(permission)), at(1));

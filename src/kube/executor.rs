@@ -1,8 +1,8 @@
 //! The executor of the policy's requests.
 
 use super::client::Client;
-use super::deployment::Deployment;
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
+use super::target_client::TargetClient;
 use super::{Config, Report};
 use crate::clock::Clock;
 use crate::cluster::{Outcome, Request};
@@ -15,7 +15,7 @@ pub(super) struct RequestQueue {
     scheduler: Mutex<Scheduler>,
     changed: Condvar,
     clients: [Client; WORKERS],
-    deployment: Deployment,
+    target: TargetClient,
 }
 
 impl RequestQueue {
@@ -27,7 +27,7 @@ impl RequestQueue {
 
     /// The proxy drains: see [`super::Handle::set_draining`].
     pub(super) fn set_draining(&self) {
-        self.deployment.set_draining();
+        self.target.set_draining();
     }
 
     /// Ends the workers.
@@ -80,7 +80,7 @@ pub(super) fn spawn(
         scheduler: Mutex::default(),
         changed: Condvar::new(),
         clients,
-        deployment: Deployment::new(config),
+        target: TargetClient::new(config),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
         let (ours, report) = (queue.clone(), report.clone());
@@ -109,15 +109,15 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
             report,
             is_due: None,
         };
-        let answer = queue.deployment.execute(&client.calls(), &request);
+        let answer = queue.target.execute(&client.calls(), &request);
         if !owed.is_due() {
             continue;
         }
-        queue.deployment.log_answer(&request, &answer);
-        for news in queue.deployment.news(&request, &answer) {
+        queue.target.log_answer(&request, &answer);
+        for news in queue.target.news(&request, &answer) {
             report(news);
         }
-        let outcome = queue.deployment.outcome(&answer, clock());
+        let outcome = queue.target.outcome(&answer, clock());
         report(Report::Reply { id, outcome });
         owed.is_due = Some(false);
     }

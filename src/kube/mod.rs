@@ -17,7 +17,7 @@
 //! What is scaled may be of any kind that has a scale, and may have to be found
 //! first (`discovery`, `scale_target`).
 //!
-//! Each request is one call, and says which permission it takes (`deployment`): a read of
+//! Each request is one call, and says which permission it takes (`target_client`): a read of
 //! the object shows the leases of other proxies, a read of its scale does not. A 403
 //! and a 401 are outcomes of their own; when a refusal is believed is decided by the
 //! policy.
@@ -30,7 +30,7 @@
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
 //! A refusal is logged once, and again when it changes, but reported each time.
-//! A fault of the API server says nothing of the Deployment, so that what is
+//! A fault of the API server says nothing of the scale target, so that what is
 //! known of the endpoints stands until a list replaces it. A `Retry-After` is
 //! part of the [`Outcome`]; the reflector, which asks by itself, keeps to its own.
 //!
@@ -63,7 +63,6 @@ mod ancestors;
 mod answers;
 mod client;
 mod credentials;
-mod deployment;
 mod discovery;
 mod endpoints;
 mod exec;
@@ -87,6 +86,7 @@ mod scale_target;
 mod scaled;
 mod scheduler;
 mod service;
+mod target_client;
 mod target_status;
 #[cfg(test)]
 mod testing;
@@ -103,7 +103,7 @@ pub use requests::{Reaction, Requests, Verb};
 pub struct Config {
     /// The way to the API server.
     pub access: Access,
-    /// The namespace of Deployment and Service.
+    /// The namespace of the scale target and the Service.
     pub namespace: String,
     /// The object to scale.
     pub target: TargetRef,

@@ -1,4 +1,4 @@
-//! What is written to the Deployment.
+//! A [`Patch`]: the body of a PATCH of the scale target.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ impl Patch {
         }
     }
 
-    /// Puts `token` into a condition of the Deployment's status, at `unix`
+    /// Puts `token` into a condition of the status, at `unix`
     /// seconds since 1970. A merge patch would replace the whole list: only a
     /// strategic one knows that conditions are told apart by their type.
     pub(super) fn condition(token: &str, renewal: &Renewal, unix: u64) -> Patch {
@@ -69,7 +69,7 @@ impl Patch {
         }
     }
 
-    /// Puts `token` into an annotation of the Deployment.
+    /// Puts `token` into an annotation of the object.
     pub(super) fn annotation(token: &str, renewal: &Renewal) -> Patch {
         let mut body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
         if let Some(replicas) = renewal.keep_replicas {

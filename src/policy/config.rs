@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{LeaseStore, REFUSAL_BELIEVED_AFTER};
 
-/// How often the Deployment is read when nothing happens: it shows what others
+/// How often the scale target is read when nothing happens: it shows what others
 /// have done, and keeps the API connection warm for the next write.
 pub const POLL: Duration = Duration::from_secs(10);
 
@@ -18,7 +18,7 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 /// connection anywhere.
 const POLLS_PER_TTL: u32 = 5;
 
-/// How often the Deployment is read while a watch shows its changes at once: the
+/// How often the scale target is read while a watch shows its changes at once: the
 /// connection is kept for a minute without use, here as at the API server, and a read
 /// shows what a watch on a dead connection does not.
 pub const POLL_WATCHED: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How often the Deployment is read when nothing happens and no watch shows it.
+    /// How often the scale target is read when nothing happens and no watch shows it.
     pub(super) fn poll(&self) -> Duration {
         POLL.min(self.idle_ttl / POLLS_PER_TTL)
     }

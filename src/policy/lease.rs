@@ -1,7 +1,7 @@
 //! The lease: whether other proxies leave the app awake for this one.
 //!
 //! A proxy *renews* its lease by writing a token that nobody has written before onto
-//! the Deployment. Whoever wants to scale to zero must have seen one and the same
+//! the scale target. Whoever wants to scale to zero must have seen one and the same
 //! token for a whole TTL, and must write under the version at which it was seen last.
 //! So a proxy whose renewal was answered, with replicas above zero, is safe for a TTL
 //! from the moment at which the token was written. That moment is not known here, but

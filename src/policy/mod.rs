@@ -162,12 +162,12 @@ pub struct Policy {
     previous_replicas: Option<u32>,
     /// Whether the operator knows that this is not known.
     unknown_previous_reported: bool,
-    /// Whether the Deployment was not there when it was last asked for.
+    /// Whether the scale target was not there when it was last asked for.
     is_missing: bool,
     /// The generation that was seen last, our own writes since then included.
     generation: Option<u64>,
     lease: Lease,
-    /// The permission to read the Deployment.
+    /// The permission to read the scale target.
     reads: PermissionState,
     /// Whether its scale, which is read in its place, was refused as well.
     scale_reads_refused: bool,
@@ -178,14 +178,14 @@ pub struct Policy {
     announced: bool,
     /// Whether connections are being let through without a lease.
     without_lease: bool,
-    /// Whether the scale was reported since the start, or since the Deployment
+    /// Whether the scale was reported since the start, or since the scale target
     /// was missing.
     scale_reported: bool,
     /// What the operator knows of where leases are written and read.
     leases_reported: (Option<LeaseStore>, bool),
     /// Whether the operator knows that another proxy has another TTL.
     other_ttl_reported: bool,
-    /// Whether a watch shows the changes of the Deployment.
+    /// Whether a watch shows the changes of the scale target.
     watching: bool,
     /// The newest that it has shown while a request was out.
     observed: Option<Observation>,
@@ -243,7 +243,7 @@ impl Policy {
         &self.phase
     }
 
-    /// The Deployment's replicas as last seen, and when the answer came that
+    /// The scale target's replicas as last seen, and when the answer came that
     /// showed them.
     pub fn replicas(&self) -> Option<(u32, Time)> {
         self.seen.as_ref().map(|seen| (seen.replicas, seen.last))
@@ -541,7 +541,7 @@ impl Policy {
 
     /// Since when there has been no sign that anybody uses the app: no
     /// connection here, no renewal of another proxy, no wake.
-    /// Without a look at the Deployment nothing is known of the others.
+    /// Without a look at the scale target nothing is known of the others.
     fn unused_since(&self) -> Option<Time> {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }

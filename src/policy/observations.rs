@@ -22,12 +22,12 @@ use super::seen::Seen;
 use crate::clock::Time;
 use crate::cluster::{Observation, ResourceVersion, Scale};
 
-/// How soon after an answer an event that does not say enough has the Deployment read
+/// How soon after an answer an event that does not say enough has the scale target read
 /// again.
 const READ_AFTER_EVENT: Duration = Duration::from_secs(1);
 
 impl Policy {
-    /// A watch shows the changes of the Deployment from now on, or does not any more.
+    /// A watch shows the changes of the scale target from now on, or does not any more.
     pub fn set_watching(&mut self, watching: bool, now: Time) {
         if self.watching && !watching {
             // What has ended the watch may have ended more.
@@ -37,12 +37,12 @@ impl Policy {
         self.settle(now);
     }
 
-    /// Whether a watch shows the changes of the Deployment.
+    /// Whether a watch shows the changes of the scale target.
     pub fn is_watching(&self) -> bool {
         self.watching
     }
 
-    /// The watch has shown the Deployment.
+    /// The watch has shown the scale target.
     pub fn observe(&mut self, observation: Observation, now: Time) {
         if !is_older(&observation, self.observed.as_ref()) {
             self.observed = Some(observation);
@@ -85,7 +85,7 @@ impl Policy {
         }
     }
 
-    /// Has the Deployment read soon. A pause after a failure goes on.
+    /// Has the scale target read soon. A pause after a failure goes on.
     fn read_soon(&mut self, now: Time) {
         if self.backoff.failures() == 0 {
             let last = self.seen.as_ref().map(|seen| seen.last + READ_AFTER_EVENT);

@@ -52,7 +52,7 @@ impl Phase {
     /// Awake for all that is known, which is nothing yet.
     pub const UNKNOWN: &'static str = "unknown";
 
-    /// The Deployment does not exist.
+    /// The scale target does not exist.
     pub const MISSING: &'static str = "missing";
 
     /// What this one is called.

@@ -40,7 +40,7 @@ impl Policy {
         }
     }
 
-    /// What the Deployment shows beside its replicas and its lease, by the reply to
+    /// What the scale target shows beside its replicas and its lease, by the reply to
     /// `asked` or by an event of a watch.
     pub(super) fn learn_the_rest(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
@@ -233,7 +233,7 @@ impl Policy {
     /// silence of the others says nothing. Its reply is followed by the write of zero.
     /// Our own lease ends with it. If that write meets a conflict, another read that
     /// shows our last renewal still is followed by it at once: where a renewal is an
-    /// annotation, the Deployment's controller itself moves the version in answer
+    /// annotation, the controller of the scale target itself moves the version in answer
     /// (`status.observedGeneration`), and would do so after each further renewal.
     fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
         let guard = scale.version;

@@ -109,7 +109,7 @@ impl Policy {
         true
     }
 
-    /// When the Deployment is read next if nothing happens. Close to a sleep it is read
+    /// When the scale target is read next if nothing happens. Close to a sleep it is read
     /// as often as without a watch: whether the API server was out of reach of all
     /// counts most then ([`super::seen`]).
     pub(super) fn next_poll(&self, now: Time) -> Time {

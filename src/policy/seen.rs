@@ -1,4 +1,4 @@
-//! What is remembered of the Deployment: what it has looked like, and since when
+//! What is remembered of the scale target: what it has looked like, and since when
 //! without a sign of use. A sleep is judged by that.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) const POLLS_AFTER_FAILURE: u32 = 2;
 /// last renewed: a renewal may be hidden by those of a proxy with a shorter TTL.
 const LEASES_REMEMBERED: u32 = 2;
 
-/// What the Deployment has looked like, without a sign of use.
+/// What the scale target has looked like, without a sign of use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
     pub(super) replicas: u32,
@@ -46,7 +46,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// What the Deployment looks like by an answer, and since when. `is_ours` says that
+    /// What the scale target looks like by an answer, and since when. `is_ours` says that
     /// the reply is to a guarded renewal of our own, which no other renewal can have
     /// come before.
     ///

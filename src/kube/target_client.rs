@@ -1,8 +1,9 @@
-//! The Deployment: the call that a request takes, and what its reply means.
+//! The [`TargetClient`] executes a [`Request`] about the scale target: it makes the call,
+//! and classifies the reply as an [`Outcome`].
 //!
-//! Each request is one call, and each permission is asked for by one kind of request.
-//! What follows from a refusal is not decided here: the policy decides when a permission
-//! counts as missing, and asks for something else from then on.
+//! Each request is one call, and each kind of request needs one permission. A refusal is
+//! only reported: the policy decides when a permission counts as missing, and what it
+//! requests instead.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,23 +21,24 @@ use super::{Config, Report, scaled};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetStatus};
 
-/// One Deployment, and what is known of our permissions to it.
-pub(super) struct Deployment {
+/// The client of the scale target, with the permissions that were refused.
+pub(super) struct TargetClient {
     target: Target,
-    /// What may run beside that knows no leases.
+    /// The replica of an ancestor that may run for the same app.
     old_replica: Option<OldReplica>,
     writer: String,
     wall_clock: WallClock,
     logs: Mutex<Logs>,
     permissions: Mutex<Permissions>,
-    /// What was reported last of its pods.
+    /// The status that was reported last.
     status: Mutex<Option<TargetStatus>>,
 }
 
-/// What each kind of request has run into.
+/// The last fault of each kind of request that was logged.
 #[derive(Default)]
 struct Logs {
-    /// The proxy drains: a permission or an object that is gone is no warning.
+    /// Whether the proxy drains: permissions and objects that are gone are logged at
+    /// debug then.
     is_draining: bool,
     read: LogOnce,
     read_scale: LogOnce,
@@ -45,9 +47,9 @@ struct Logs {
     annotation: LogOnce,
 }
 
-impl Deployment {
+impl TargetClient {
     pub(super) fn new(config: &Config) -> Self {
-        Deployment {
+        TargetClient {
             target: Target::new(&config.namespace, config.target.clone()),
             old_replica: OldReplica::new(config),
             writer: patch::writer(&config.writer),
@@ -58,11 +60,11 @@ impl Deployment {
         }
     }
 
-    /// Makes the call that `request` takes.
+    /// Makes the call for `request`.
     ///
-    /// A renewal is sent once, like a write: applied a second time without a guard,
-    /// it could put back a token that another proxy has replaced meanwhile, and hide
-    /// that one from whoever compares tokens.
+    /// A renewal is sent once, like a write. Applied a second time without a guard, it
+    /// could overwrite the token of another proxy, and hide that renewal from the proxies
+    /// that compare tokens.
     pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> Answer {
         match request {
             Request::Read => self.read(calls),
@@ -88,8 +90,8 @@ impl Deployment {
         }
     }
 
-    /// `patch` with what an old replica that may run beside goes by, which may be on
-    /// a ConfigMap too. The renewal before a sleep leaves that as it is.
+    /// Adds the annotation of an ancestor's replica to `patch`, or writes it to the
+    /// ConfigMap of that replica. The renewal before a sleep does neither.
     fn kept_up(&self, calls: &Calls<'_>, renewal: &Renewal, patch: Patch) -> Patch {
         let Some(old) = self
             .old_replica
@@ -103,7 +105,7 @@ impl Deployment {
         old.kept_up_in(patch, unix)
     }
 
-    /// Reads the object, and what an old replica says somewhere else.
+    /// Reads the object, and the ConfigMap of an ancestor's replica if there is one.
     fn read(&self, calls: &Calls<'_>) -> Answer {
         if let Some(old) = &self.old_replica
             && let Err(unknown) = old.read(calls)
@@ -113,7 +115,7 @@ impl Deployment {
         self.target.read(calls)
     }
 
-    /// What an answer, or the lack of one, means.
+    /// The outcome of a call.
     pub(super) fn outcome(&self, answer: &Answer, now: Time) -> Outcome {
         let mut outcome = classify(answer);
         if let (Some(old), Ok(reply), Outcome::Scale(scale)) =
@@ -131,7 +133,8 @@ impl Deployment {
         logs.is_draining = true;
     }
 
-    /// A line for each change of what comes back; a conflict is everyday.
+    /// Logs each change between success and failure, and of the kind of failure. A conflict
+    /// is normal.
     pub(super) fn log_answer(&self, request: &Request, answer: &Answer) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let is_draining = logs.is_draining;
@@ -140,7 +143,7 @@ impl Deployment {
         let (level, kind) = match classify(answer) {
             Outcome::Scale(_) => return log_once.clear(&format!("{what}: works again")),
             Outcome::Conflict => {
-                return log::debug!("{what}: the Deployment has changed meanwhile");
+                return log::debug!("{what}: the object has changed meanwhile");
             }
             Outcome::Forbidden | Outcome::Unauthorized | Outcome::NotFound if is_draining => {
                 (Level::Debug, "gone")
@@ -162,8 +165,8 @@ impl Deployment {
         log_once.raise(level, kind, &text);
     }
 
-    /// What is to be told of that answer beside its outcome: permissions that were
-    /// refused or granted, and what went wrong.
+    /// The reports of an answer, in addition to its outcome: a permission that was refused
+    /// or granted, a failure, and a change of the status.
     pub(super) fn news(&self, request: &Request, answer: &Answer) -> Vec<Report> {
         let mut permissions = self
             .permissions
@@ -176,7 +179,7 @@ impl Deployment {
                 let why = reply.explanation();
                 news.push(permissions.refused(permission, why, permission.fallback()));
             }
-            // The permission is asked for before the object is.
+            // The API server checks the permission before it looks for the object.
             Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {
                 news.extend(permissions.granted(permission));
             }
@@ -190,7 +193,7 @@ impl Deployment {
         news
     }
 
-    /// What the reply shows of the pods, if that has changed.
+    /// The status in the reply, if it has changed.
     fn changed_status(&self, answer: &Answer) -> Option<TargetStatus> {
         let reply = answer.as_ref().ok().filter(|reply| reply.is_success())?;
         let status = target_status(&reply.body)?;
@@ -215,7 +218,7 @@ impl Logs {
     }
 }
 
-/// What the status and the body of an answer mean.
+/// The outcome by the status and the body of an answer.
 fn classify(answer: &Answer) -> Outcome {
     let reply = match answer {
         Ok(reply) => reply,
@@ -237,27 +240,27 @@ fn classify(answer: &Answer) -> Outcome {
     }
 }
 
-/// The permission that a request takes.
+/// The permission that a request needs.
 fn permission_for(request: &Request) -> Permission {
     match request {
-        Request::Read => Permission::GetDeployment,
+        Request::Read => Permission::GetTarget,
         Request::ReadScale => Permission::GetScale,
         Request::WriteScale { .. } => Permission::PatchScale,
         Request::RenewLease(renewal) => match renewal.store {
             LeaseStore::Status => Permission::PatchStatus,
-            LeaseStore::Annotation => Permission::PatchDeployment,
+            LeaseStore::Annotation => Permission::PatchTarget,
         },
     }
 }
 
 fn described(request: &Request) -> String {
     match request {
-        Request::Read => "reading the Deployment".to_owned(),
-        Request::ReadScale => "reading the Deployment's scale".to_owned(),
+        Request::Read => "reading the scale target".to_owned(),
+        Request::ReadScale => "reading the scale alone".to_owned(),
         Request::WriteScale { replicas, .. } => format!("setting the scale to {replicas}"),
         Request::RenewLease(renewal) => {
             let place = match renewal.store {
-                LeaseStore::Status => "the Deployment's status",
+                LeaseStore::Status => "the status",
                 LeaseStore::Annotation => "an annotation",
             };
             format!("renewing the lease in {place}")
@@ -270,7 +273,7 @@ fn explanation(answer: &Answer) -> String {
         Ok(reply) if reply.is_success() => {
             let body = printable(&String::from_utf8_lossy(&reply.body));
             let status = reply.status;
-            format!("{status}, but neither a Scale nor a Deployment in the body: {body}")
+            format!("{status}, but no object with a scale in the body: {body}")
         }
         Ok(reply) => reply.explanation(),
         Err(failure) if failure.sent => {

@@ -24,7 +24,7 @@ const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
 
 /// A Deployment and the client to come to it with.
 struct Fixture {
-    deployment: Deployment,
+    target: TargetClient,
     client: Client,
 }
 
@@ -32,14 +32,14 @@ impl Fixture {
     fn new(config: &Config) -> Self {
         let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
         Fixture {
-            deployment: Deployment::new(config),
+            target: TargetClient::new(config),
             client: Client::new(Arc::new(credentials), Arc::default()),
         }
     }
 
     fn ask(&self, request: &Request) -> Outcome {
-        let answer = self.deployment.execute(&self.client.calls(), request);
-        self.deployment.log_answer(request, &answer);
+        let answer = self.target.execute(&self.client.calls(), request);
+        self.target.log_answer(request, &answer);
         classify(&answer)
     }
 
@@ -187,7 +187,7 @@ fn a_refusal_to_renew_names_the_verb_the_resource_and_the_namespace() {
             described(&renewal(LeaseStore::Status)),
             explanation(&answer)
         ),
-        "renewing the lease in the Deployment's status: 403 deployments.apps \
+        "renewing the lease in the status: 403 deployments.apps \
          \"myapp\" is forbidden: User \"system:serviceaccount:default:nobody\" cannot get \
          resource \"deployments/scale\" in API group \"apps\" in the namespace \"default\""
     );
@@ -244,13 +244,13 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
     };
     let server = serve(|_, _| false);
     for (request, permission) in [
-        (Request::Read, Permission::GetDeployment),
+        (Request::Read, Permission::GetTarget),
         (Request::ReadScale, Permission::GetScale),
         (write, Permission::PatchScale),
         (renewal(LeaseStore::Status), Permission::PatchStatus),
-        (renewal(LeaseStore::Annotation), Permission::PatchDeployment),
+        (renewal(LeaseStore::Annotation), Permission::PatchTarget),
     ] {
-        let deployment = Deployment::new(&testing::config(server));
+        let target = TargetClient::new(&testing::config(server));
         for (label, status, granted, trouble) in [
             ("refused", 403, Some(false), true),
             ("refused again", 403, Some(false), true),
@@ -266,7 +266,7 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
             ("refused once more", 403, Some(false), true),
             ("no such Deployment", 404, Some(true), true),
         ] {
-            let news = permission_changes(deployment.news(&request, &answer(status)));
+            let news = permission_changes(target.news(&request, &answer(status)));
             let permissions: Vec<_> = granted
                 .map(|granted| (permission, granted))
                 .into_iter()
