@@ -19,7 +19,8 @@
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    looks up a dialled target that is given by name
 //! shared     cluster, workload, kubeconfig_flags (types that modules exchange),
-//!            rules (which clients count, and how they are let through), address, backoff, cgroup, clock, duration, log_queue, supervisor,
+//!            rules (which clients count, and how they are let through), address,
+//!            backoff, cgroup, clock, duration, log_format, log_queue, supervisor,
 //!            sys (every `unsafe` of the crate)
 //! ```
 //!
@@ -119,6 +120,7 @@ pub mod duration;
 pub mod engine;
 pub mod kube;
 pub mod kubeconfig_flags;
+pub mod log_format;
 pub mod log_queue;
 pub mod metrics;
 pub mod policy;

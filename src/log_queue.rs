@@ -5,11 +5,16 @@
 //! (pipe(7)), and then a write blocks for ever. On the event loop that would stop every
 //! connection, and at the end of the program it would prevent the exit.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use log::Level;
+
+use crate::clock::WallClock;
+use crate::log_format::LogFormat;
 use crate::sys;
 
 /// The size of the buffer in bytes. The thread may hold as much again, which it is
@@ -42,6 +47,23 @@ struct State {
     reported: u64,
     /// Whether the thread is writing.
     writing: bool,
+    style: Style,
+}
+
+/// How lines are written, and what time it is.
+#[derive(Clone, Copy)]
+struct Style {
+    format: LogFormat,
+    clock: WallClock,
+}
+
+impl Default for Style {
+    fn default() -> Style {
+        Style {
+            format: LogFormat::Text,
+            clock: || 0,
+        }
+    }
 }
 
 impl LogQueue {
@@ -62,18 +84,21 @@ impl LogQueue {
         Ok(LogQueue(shared))
     }
 
-    /// Makes this queue the destination of the `log` macros, and sets their filter. The
-    /// libraries that the program uses log warnings and errors only, unless `filter`
-    /// names them. To be called once.
-    pub fn install_logger(&self, filter: &str) {
+    /// Makes this queue the destination of the `log` macros, and sets their filter and
+    /// the format of all lines. The libraries that the program uses log warnings and
+    /// errors only, unless `filter` names them. To be called once.
+    pub fn install_logger(&self, filter: &str, format: LogFormat, clock: WallClock) {
+        self.0.state().style = Style { format, clock };
         let mut logger = env_logger::Builder::new();
         for library in ["ureq", "ureq_proto", "rustls", "mio"] {
             logger.filter_module(library, log::LevelFilter::Warn);
         }
         logger
             .parse_filters(filter)
-            .format_timestamp_millis()
-            .format_target(false)
+            .format(move |line, record| {
+                let time = line.timestamp_millis();
+                line.write_all(format.line(time, record.level(), record.args()).as_bytes())
+            })
             .target(env_logger::Target::Pipe(Box::new(self.clone())))
             .init();
     }
@@ -92,6 +117,16 @@ impl LogQueue {
         if !state.writing {
             self.0.changed.notify_all();
         }
+    }
+
+    /// Adds an error that ends the program.
+    pub fn push_error(&self, error: impl Display) {
+        let Style { format, clock } = self.0.state().style;
+        self.push(
+            format
+                .line_of_program(clock(), Level::Error, error)
+                .as_bytes(),
+        );
     }
 
     /// The number of lines dropped since the start, for want of room or because the
@@ -162,7 +197,7 @@ impl Shared {
         let lost = state.dropped - state.reported;
         if lost > 0 {
             state.reported = state.dropped;
-            batch.extend_from_slice(notice(lost).as_bytes());
+            batch.extend_from_slice(notice(lost, state.style).as_bytes());
         }
         std::mem::take(&mut state.lines)
     }
@@ -176,9 +211,11 @@ impl State {
 }
 
 /// The line that replaces `lost` dropped ones.
-fn notice(lost: u64) -> String {
+fn notice(lost: u64, style: Style) -> String {
     let lines = if lost == 1 { "line" } else { "lines" };
-    format!("zpa: {lost} {lines} of the log dropped: whoever reads stderr was too slow\n")
+    let text = format!("{lost} {lines} of the log dropped: whoever reads stderr was too slow");
+    let Style { format, clock } = style;
+    format.line_of_program(clock(), Level::Warn, text)
 }
 
 #[cfg(test)]

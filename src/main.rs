@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 /// Says what is wrong with the arguments.
 fn refuse(log: &LogQueue, errors: impl IntoIterator<Item = impl std::fmt::Display>) -> ExitCode {
     for error in errors {
-        complain(log, error);
+        log.push_error(error);
     }
     ExitCode::from(USAGE)
 }
@@ -74,12 +74,8 @@ impl Drop for FlushOnDrop {
     }
 }
 
-fn complain(log: &LogQueue, error: impl std::fmt::Display) {
-    log.push(format!("zpa: {error}\n").as_bytes());
-}
-
 fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
-    log.install_logger(&settings.log);
+    log.install_logger(&settings.log, settings.log_format, sys::unix_time);
     supervisor::log_panics();
     for line in settings::unknown_variables(std::env::vars_os()) {
         log::warn!("{line}");
@@ -98,7 +94,7 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
         Ok(Exit::Drained) => ExitCode::SUCCESS,
         Ok(Exit::Cut) => ExitCode::FAILURE,
         Err(error) => {
-            complain(log, &error);
+            log.push_error(&error);
             match error {
                 Error::Start(_) => ExitCode::from(USAGE),
                 Error::Loop(_) => ExitCode::FAILURE,

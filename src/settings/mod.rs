@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
+use crate::log_format::LogFormat;
 use crate::rules::Rules;
 use crate::workload::{Dialect, TargetRef, WakeReplicas};
 pub use help::{help, markdown_table, version};
@@ -107,6 +108,8 @@ pub struct Settings {
     pub credentials: PathBuf,
     /// What to log, in the syntax of env_logger.
     pub log: String,
+    /// How a line of the log is written.
+    pub log_format: LogFormat,
     /// What is to be logged about how the settings were given: values that count
     /// as not given, flags that have lost their meaning.
     pub warnings: Vec<String>,
@@ -360,6 +363,7 @@ impl Settings {
             api_server: None,
             credentials: PathBuf::new(),
             log: String::new(),
+            log_format: LogFormat::Text,
             warnings: Vec::new(),
             parts: Parts::default(),
         }

@@ -10,6 +10,7 @@ use super::quote::quote;
 use crate::address::{self, digits};
 use crate::cluster::{HostPort, PortRef};
 use crate::duration;
+use crate::log_format::LogFormat;
 use crate::workload::{Resource, TargetRef, WakeReplicas};
 
 /// A duration that may be zero.
@@ -91,6 +92,23 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
         .filter_map(|prefix| text.strip_prefix(prefix))
         .next();
     label(name.unwrap_or(text))
+}
+
+/// How a line of the log is written.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("neither text nor json".to_owned()),
+    }
+}
+
+/// The text that [`log_format`] reads as that format.
+pub(super) fn show_log_format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
 }
 
 /// Yes or no.

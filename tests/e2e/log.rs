@@ -52,3 +52,43 @@ fn a_log_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted_and_said() 
     zpa.pause_log(false);
     assert!(zpa.wait().success());
 }
+
+#[test]
+fn as_json_every_line_is_one_object_with_time_level_and_message() {
+    let sandbox = asleep();
+    let json = ("ZPA_LOG_FORMAT", "json");
+    let mut zpa = start_zpa(&sandbox, &[LONG_TTL, json, ("ZPA_IDLE", "a mistake")]);
+    echo(&mut zpa.connect(), "a wake");
+    zpa.signal("TERM");
+    zpa.wait();
+    let mut levels = std::collections::BTreeSet::new();
+    for line in zpa.log().lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["level", "msg", "time"], "{line}");
+        assert!(object["time"].as_str().unwrap().ends_with('Z'), "{line}");
+        levels.insert(object["level"].as_str().unwrap().to_owned());
+    }
+    let expected = ["debug", "info", "warn"].map(str::to_owned);
+    assert_eq!(levels, expected.into());
+}
+
+#[test]
+fn as_json_the_error_that_ends_the_program_is_an_object_too() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_zpa"))
+        .env_clear()
+        .args(["--deployment=app", "--log-format=json"])
+        .args([
+            "--credentials=/nonexistent",
+            "--api-server=https://127.0.0.1:1",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let last = stderr.lines().last().unwrap();
+    let object: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(object["level"], "error");
+    let message = object["msg"].as_str().unwrap();
+    assert!(message.contains("/nonexistent"), "{message}");
+}

@@ -113,4 +113,18 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| Some(settings.log.clone()),
         ..ROW
     },
+    Setting {
+        flag: "log-format",
+        variables: &["ZPA_LOG_FORMAT"],
+        placeholder: "FORMAT",
+        unset: Unset::Default("text"),
+        help: "How a line of the log is written: `text`, or `json`, an object with `time`, `level` and `msg`",
+        examples: &["text", "json"],
+        store: |settings, text| {
+            settings.log_format = value::log_format(text)?;
+            Ok(())
+        },
+        show: |settings| Some(value::show_log_format(settings.log_format).to_owned()),
+        ..ROW
+    },
 ];

@@ -75,6 +75,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         api_server: None,
         credentials: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
         log: "info".into(),
+        log_format: LogFormat::Text,
         warnings: Vec::new(),
         parts: Parts::default(),
     };
