@@ -1,8 +1,8 @@
 //! [`Access`]: the address of the API server, the certificates to trust, and the
 //! identity to show.
 //!
-//! Flags come before a kubeconfig, and a kubeconfig before a pod's service
-//! account, which is what a user means where there is no kubeconfig.
+//! Flags take precedence over a kubeconfig, and a kubeconfig over the service account of
+//! the pod.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -26,20 +26,19 @@ mod selected;
 #[derive(Clone)]
 pub struct Access {
     pub(super) server: ApiServer,
-    /// What comes before `/api` in the path: empty but behind some gateways.
+    /// The part of the path before `/api`, which some gateways need; else empty.
     pub(super) prefix: String,
-    /// The name in the server's certificate, if it is not its address.
+    /// The name in the server's certificate, if it is not the server's address.
     pub(super) tls_name: Option<String>,
-    /// The certificates that the API server's own must come from; None for
-    /// plain HTTP.
+    /// The root certificates to trust; `None` for plain HTTP.
     pub(super) roots: Option<Pem>,
     pub(super) client: Option<ClientCertificate>,
     pub(super) token: TokenSource,
-    /// The source of token and certificate where `token` and `client` are none.
+    /// The source of token and certificate if neither `token` nor `client` is set.
     pub(super) plugin: Option<Plugin>,
     /// The headers of impersonation.
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
-    /// The longest that a request may take; None: as long as it may without.
+    /// The timeout of each phase of a request, if it is shorter than the default.
     pub(super) request_timeout: Option<Duration>,
 }
 
@@ -52,7 +51,7 @@ pub(super) enum Pem {
     Fixed(&'static str, Vec<u8>),
 }
 
-/// A certificate to show, with its key.
+/// A client certificate with its key.
 #[derive(Clone)]
 pub(super) struct ClientCertificate {
     pub(super) chain: Pem,
@@ -70,11 +69,11 @@ pub(super) enum TokenSource {
         /// The token to send while none was read from the file.
         otherwise: Option<Token>,
     },
-    /// Always the same.
+    /// A token that never changes.
     Fixed(Token),
 }
 
-/// Why there is no way to the API server: what, the value, why, what to do.
+/// Why no access was found: the setting, its value, the reason, the remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Error(pub(super) String);
 
@@ -91,27 +90,26 @@ fn error<T>(text: impl Into<String>) -> Result<T, Error> {
 }
 
 impl Access {
-    /// Where the API server answers.
+    /// The address of the API server.
     pub fn server(&self) -> &ApiServer {
         &self.server
     }
 
-    /// Finds the way to the API server, and the namespace that goes with it.
+    /// Finds the API server, the credentials and the namespace.
     ///
     /// In this order:
     /// 1. `api_server`, with the files `token`, `ca.crt` and `namespace` in the
     ///    directory `credentials`; over plain http, which is for `kubectl proxy`
     ///    on this machine, no token is ever sent.
-    /// 2. The kubeconfig that `flags` name, else those that the environment
-    ///    variable `KUBECONFIG` lists, else `~/.kube/config`. One of those that
-    ///    are named has to be there.
-    /// 3. The environment of a pod, with the same files.
+    /// 2. The kubeconfig that `flags` name, else those in the environment variable
+    ///    `KUBECONFIG`, else `~/.kube/config`. At least one of the named files must exist.
+    /// 3. The environment of a pod, with the same files as in 1.
     /// 4. `flags` alone, if they name a server.
     ///
-    /// In 2 to 4, what `flags` say replaces what is found.
+    /// In 2 to 4, `flags` override what is found.
     ///
     /// # Errors
-    /// What is missing or cannot be used, where, and what to do.
+    /// What is missing or cannot be used, and the remedy.
     pub fn discover(
         flags: &KubeconfigFlags,
         api_server: Option<&ApiServer>,
@@ -170,7 +168,7 @@ fn from_kubeconfig(
             ));
         }
     };
-    // As client-go takes an empty file for none.
+    // client-go ignores an empty file too.
     if config.is_empty() && named.is_none() {
         return Ok(None);
     }
@@ -190,8 +188,8 @@ fn from_kubeconfig(
     Ok(Some((access, namespace)))
 }
 
-/// Whether the kubeconfig in the home directory, which nobody has named, cannot
-/// be opened. In a pod `HOME` may be another user's directory or none at all.
+/// Whether the default kubeconfig cannot be opened. In a pod, `HOME` may be the directory
+/// of another user, or not exist.
 fn is_out_of_reach(home: &Path) -> bool {
     let Err(cause) = std::fs::File::open(home) else {
         return false;
@@ -248,7 +246,7 @@ fn from_proxy(
     from_selected(None, selected, flags)
 }
 
-/// `place` is where `selected` is from, if not from flags and pod alone.
+/// Makes the access of `selected`; errors begin with `place`, if there is one.
 fn from_selected(
     place: Option<&str>,
     selected: Selected,

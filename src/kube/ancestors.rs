@@ -1,12 +1,12 @@
-//! [`Ancestor`]: the annotation with which a replica of an ancestor of this program,
-//! which may still run beside, says that the app is in use.
+//! [`Ancestor`]: one of the earlier autoscalers that this program replaces, with the
+//! annotation by which its replicas mark an app as in use.
 //!
-//! During a rolling update old and new replicas serve side by side, for as long as
-//! the old ones' grace period lasts. An old one knows no lease: it puts the app to
-//! sleep when its own annotation has run out. So the annotation is respected, and is
-//! kept up while this proxy has connections. The time in it is a wall clock's, the
-//! only one that the ancestors share. A clock that is wrong can delay a sleep, and
-//! never for longer than [`Sightings`] allow.
+//! During a rolling update, replicas of the ancestor and of this program serve the same
+//! app, for as long as the grace period of the old pods lasts. The ancestor knows no
+//! leases: it puts the app to sleep when its own annotation has expired. So this program
+//! respects that annotation, and renews it while it has connections. The annotation holds
+//! a wall clock time. A wrong clock can delay a sleep, but not for longer than
+//! [`Sightings`] allow.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::rfc3339;
 use crate::clock::Time;
 use crate::workload::Dialect;
 
-/// Whose annotation it is.
+/// An earlier autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ancestor {
     /// zero-pod-autoscaler in Go.
@@ -24,7 +24,7 @@ pub(super) enum Ancestor {
 }
 
 impl Ancestor {
-    /// The one that may run beside a proxy with these flags.
+    /// The ancestor whose replicas may run for the same app, by the flags of this proxy.
     pub(super) fn of(dialect: Dialect) -> Option<Ancestor> {
         match dialect {
             Dialect::Zpa => None,
@@ -41,8 +41,8 @@ impl Ancestor {
         }
     }
 
-    /// What the ancestor writes at `unix` while the app is in use: Go the time of
-    /// the sleep, Python that of the last call.
+    /// The value that the ancestor writes at `unix` while the app is in use: the Go
+    /// ancestor the time of the sleep, the Python ancestor the time of the last call.
     pub(super) fn text(self, unix: u64, ttl: Duration) -> String {
         match self {
             Ancestor::Go => rfc3339::utc(unix.saturating_add(ttl.as_secs())),
@@ -50,9 +50,8 @@ impl Ancestor {
         }
     }
 
-    /// For how long from `unix` on the ancestor takes the app to be in use, by what
-    /// it has written. Text that is no time says nothing: the ancestors could not
-    /// read it either.
+    /// How long from `unix` on the app is in use according to the value `text`. A value
+    /// that is no time counts as zero: the ancestors cannot read it either.
     pub(super) fn left(self, text: &str, unix: u64, ttl: Duration) -> Duration {
         let Some(written) = rfc3339::unix(text) else {
             return Duration::ZERO;
@@ -65,17 +64,17 @@ impl Ancestor {
     }
 }
 
-/// What was seen of an ancestor's annotation.
+/// The values of an ancestor's annotation that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
-    /// The last text, and when it was first seen.
+    /// The last value, and when it was first seen.
     last: Option<(String, Time)>,
 }
 
 impl Sightings {
-    /// For how long still the text is to be respected: for as long as it says, and
-    /// for no longer than two TTLs without a change. An ancestor that is in use
-    /// writes anew at half of its TTL, so that a text that stays is nobody's.
+    /// How long the value `text` is still to be respected: as long as it states, but not
+    /// longer than two TTLs without a change. An ancestor with connections writes a new
+    /// value at half of its TTL, so an unchanged value belongs to no running replica.
     pub(super) fn respect(
         &mut self,
         ancestor: Ancestor,
@@ -95,12 +94,12 @@ impl Sightings {
         ancestor.left(text, unix, ttl).min(longest)
     }
 
-    /// There is none.
+    /// The annotation is absent.
     pub(super) fn absent(&mut self) {
         self.last = None;
     }
 
-    /// Whether there is one to be kept up.
+    /// Whether the annotation is present.
     pub(super) fn is_there(&self) -> bool {
         self.last.is_some()
     }

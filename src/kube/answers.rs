@@ -1,9 +1,9 @@
-//! What a watcher is told of the client's replies.
+//! [`answer`] converts the replies of the client for a watcher.
 
 use super::client::{Failure, Reply};
 use super::list_watch::Answer;
 
-/// What a call came to.
+/// The answer of a call whose reply has a body.
 pub(super) fn answer(ended: Result<Reply, Failure>) -> Answer<Vec<u8>> {
     match ended {
         Ok(reply) if reply.is_success() => Answer::Ok(reply.body),
@@ -12,7 +12,7 @@ pub(super) fn answer(ended: Result<Reply, Failure>) -> Answer<Vec<u8>> {
     }
 }
 
-/// A reply with another status than 2xx.
+/// The answer of a reply with a status other than 2xx.
 pub(super) fn refused<T>(reply: &Reply) -> Answer<T> {
     Answer::Refused {
         status: reply.status,

@@ -1,4 +1,4 @@
-//! One conversation with the API server: calls in, replies or failures out.
+//! A [`Client`] makes calls to the API server, each with a [`Reply`] or a [`Failure`].
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,28 +18,27 @@ use super::text::printable;
 use super::transport::{ConnectionProbe, SecureConnector};
 use crate::duration;
 
-/// Time for the TCP connection, and as much again for the TLS handshake.
+/// The timeout of the TCP connect, and also of the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Time to send a request's head, and its body.
+/// The timeout for sending the head of a request, and also its body.
 const SEND: Duration = Duration::from_secs(5);
-/// Time from the end of the request to the head of the reply.
+/// The timeout from the end of the request to the head of the reply.
 const RECEIVE_HEAD: Duration = Duration::from_secs(10);
-/// Time for the body of a reply that is not a watch.
+/// The timeout for the body of a reply that is not a watch.
 const RECEIVE_BODY: Duration = Duration::from_secs(15);
-/// How long an unused connection is kept: through several of the policy's
-/// reads, which come about every 10 s.
+/// How long an unused connection is kept. The policy reads about every 10 s.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
 /// The size of each of a connection's buffers, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// The largest body of a reply that reports an error, in bytes.
 const ERROR_BODY: u64 = 64 * 1024;
-/// The longest `Retry-After` that is believed.
+/// The longest `Retry-After` that is accepted.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 const USER_AGENT: &str = concat!("zpa/", env!("CARGO_PKG_VERSION"));
 
-/// A client with connections of its own. Calls are made by one thread at a
-/// time; [`Client::cancel`] may come from any.
+/// A client with its own connections. One thread at a time makes calls; any thread may
+/// call [`Client::cancel`].
 pub(super) struct Client {
     credentials: Arc<Credentials>,
     requests: Arc<Requests>,
@@ -55,13 +54,13 @@ struct Session {
     probe: Arc<ConnectionProbe>,
 }
 
-/// Calls that one [`Client::cancel`] ends, made or yet to be made.
+/// A handle for calls, until the next [`Client::cancel`].
 pub(super) struct Calls<'a> {
     client: &'a Client,
     session: Session,
 }
 
-/// A reply that was received whole.
+/// A reply with its complete body.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -70,7 +69,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// A 404 in our words, for what the API server does not know that we look for.
+    /// A 404 that is made here, for an object that was looked for and not found.
     pub(super) fn not_found(why: &str) -> Reply {
         Reply {
             status: 404,
@@ -83,7 +82,7 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// The status and the server's own words, fit for a log.
+    /// The status and the message of the server, in printable characters.
     pub(super) fn explanation(&self) -> String {
         let status: Status = serde_json::from_slice(&self.body).unwrap_or_default();
         Status {
@@ -94,29 +93,29 @@ impl Reply {
     }
 }
 
-/// The answer to a watch.
+/// The reply to a watch.
 pub(super) enum Opened {
-    /// The stream of its events.
+    /// The stream of events.
     Stream(BodyReader<'static>),
-    /// Something else.
+    /// A reply with another status than 200.
     Refused(Reply),
 }
 
-/// A call without a reply.
+/// The failure of a call without a reply.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Some of the request may have reached the server.
+    /// Whether some of the request may have reached the server.
     pub(super) sent: bool,
-    /// It was sent on a connection from the pool, which turned out closed.
+    /// Whether it was sent on a connection from the pool that the server had closed.
     stale: bool,
-    /// The reply was good, and its body larger than allowed.
+    /// Whether the body of a successful reply was larger than allowed.
     pub(super) too_large: bool,
-    /// What went wrong.
+    /// The reason.
     pub(super) text: String,
 }
 
 impl Client {
-    /// Counts its requests in `requests`.
+    /// A client that counts its requests in `requests`.
     pub(super) fn new(credentials: Arc<Credentials>, requests: Arc<Requests>) -> Self {
         Client {
             base: credentials.base_url(),
@@ -126,7 +125,7 @@ impl Client {
         }
     }
 
-    /// Calls that the next [`Client::cancel`] ends.
+    /// A handle for calls. The next [`Client::cancel`] ends them.
     pub(super) fn calls(&self) -> Calls<'_> {
         let (generation, tls) = self.credentials.tls();
         let mut current = self.current();
@@ -152,8 +151,8 @@ impl Client {
         }
     }
 
-    /// Ends what is under way, within a millisecond, but for a name look-up or
-    /// a TCP connect, which run to their end. Closes the connections.
+    /// Ends the calls in progress within a millisecond, and closes the connections. A name
+    /// look-up or a TCP connect runs to its end.
     pub(super) fn cancel(&self) {
         let session = self.current().take();
         if let Some(session) = session {
@@ -161,14 +160,13 @@ impl Client {
         }
     }
 
-    /// How long a phase of a request may take that may take `limit` by itself.
+    /// The timeout of a phase of a request: `limit`, or the request timeout if shorter.
     fn longest(&self, limit: Duration) -> Duration {
         let most = self.credentials.request_timeout();
         most.map_or(limit, |most| most.min(limit))
     }
 
-    /// What has failed, in words: of a phase that took too long, which, with whom and
-    /// how long.
+    /// The text of an error; for a timeout it names the phase, the server and the duration.
     fn describe(&self, cause: &ureq::Error) -> String {
         let (what, limit) = match cause {
             ureq::Error::Timeout(Timeout::Connect) => ("connecting to", CONNECT),
@@ -215,7 +213,7 @@ impl Client {
 }
 
 impl Failure {
-    /// Nothing was asked.
+    /// The failure of a request that was not sent.
     fn unsent(why: &str) -> Self {
         Failure {
             sent: false,
@@ -225,7 +223,7 @@ impl Failure {
         }
     }
 
-    /// What came back was not what was asked for.
+    /// The failure of a request whose reply cannot be parsed.
     pub(super) fn malformed(why: &str) -> Self {
         Failure {
             sent: true,
@@ -237,12 +235,12 @@ impl Failure {
 }
 
 impl Calls<'_> {
-    /// A read of up to `cap` bytes.
+    /// Reads an object; the body may have `cap` bytes.
     pub(super) fn get(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
         self.read(Verb::Get, path, cap)
     }
 
-    /// A read of a list, or of a page of one, of up to `cap` bytes.
+    /// Reads a list, or a page of one; the body may have `cap` bytes.
     pub(super) fn list(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
         self.read(Verb::List, path, cap)
     }
@@ -257,8 +255,8 @@ impl Calls<'_> {
         })
     }
 
-    /// A patch, with a reply of up to `cap` bytes. It is sent once, and once
-    /// more if the server did not know us.
+    /// Sends a patch; the body of the reply may have `cap` bytes. It is sent a second time
+    /// only after a 401.
     pub(super) fn patch(&self, path: &str, patch: &Patch, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self
@@ -271,7 +269,7 @@ impl Calls<'_> {
         })
     }
 
-    /// Opens a watch, which fails when nothing comes for as long as `silence`.
+    /// Opens a watch. A read from it fails after `silence` without bytes.
     pub(super) fn watch(&self, path: &str, silence: Duration) -> Result<Opened, Failure> {
         let first = self.watch_once(path, silence)?;
         match first {
@@ -357,8 +355,7 @@ impl Calls<'_> {
         let probe = &self.session.probe;
         let tls = tls_error(&cause);
         if tls.is_some() {
-            // Before the handshake the roots may be old ones, after it the
-            // client certificate.
+            // The roots or the client certificate may have been replaced.
             self.client.credentials.renew_tls();
         }
         Failure {
@@ -385,7 +382,7 @@ fn whole(reply: Response<Body>, cap: u64) -> Result<Reply, Failure> {
             retry_after,
             body,
         }),
-        // The status alone says what became of the request.
+        // Without a body, the status is enough.
         Err(_) if !success => Ok(Reply {
             status,
             retry_after,
@@ -406,7 +403,7 @@ fn read_all(mut body: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Seconds only, as the API server sends it; a date is taken for nothing.
+/// `Retry-After` in seconds, as the API server sends it; a date is ignored.
 fn retry_after(reply: &Response<Body>) -> Option<Duration> {
     let value = reply.headers().get(RETRY_AFTER)?.to_str().ok()?;
     let seconds = value.trim().parse().ok()?;
@@ -420,7 +417,7 @@ fn tls_error(cause: &ureq::Error) -> Option<&rustls::Error> {
     cause.get_ref()?.downcast_ref()
 }
 
-/// What an error of TLS may mean that does not say so itself.
+/// A hint for TLS errors whose text does not show their likely cause.
 fn hint(error: &rustls::Error) -> Option<String> {
     use rustls::{AlertDescription::HandshakeFailure, CertificateError, Error};
     match error {

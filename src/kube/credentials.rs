@@ -20,11 +20,11 @@ use super::text::{LogOnce, printable};
 use super::token::Token;
 use crate::clock::{Clock, Time, WallClock};
 
-/// How old a file's content may get before the file is read again. The kubelet
-/// replaces a token when a fifth of its life is left, which is minutes at least.
+/// The interval at which files are read again. The kubelet replaces a token when a fifth of
+/// its lifetime is left, which is at least two minutes.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Token and TLS configuration as of the files and the plugin now.
+/// The present token and TLS configuration, from files or a plugin.
 pub(super) struct Credentials {
     access: Access,
     clock: Clock,
@@ -33,7 +33,7 @@ pub(super) struct Credentials {
 }
 
 struct State {
-    /// The last one that was read from the file, if it is from a file.
+    /// The last token that was read from the file.
     token: Option<Token>,
     token_read: Time,
     material: Option<Material>,
@@ -45,12 +45,11 @@ struct State {
 }
 
 impl Credentials {
-    /// Reads every file once. The wall clock only tells how long an exec
-    /// plugin's credential is good.
+    /// Reads every file once. The wall clock is used only for the expiry of credentials of
+    /// an exec plugin.
     ///
     /// # Errors
-    /// Why the roots or the client certificate cannot be used, and where they
-    /// are from.
+    /// Why the roots or the client certificate cannot be used, and their source.
     pub(super) fn read(
         access: Access,
         clock: Clock,

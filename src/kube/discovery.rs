@@ -1,10 +1,9 @@
-//! [`find`]: from what the settings name to the object that is scaled.
+//! [`find`] finds the scale target that the settings name.
 //!
-//! Three things may have to be asked for: in which version the API server has a
-//! kind (discovery, open to everybody who has a token), which object a label
-//! selector matches, and who owns a ReplicaSet. Deployments, StatefulSets and
-//! ReplicaSets have been in `apps/v1` since Kubernetes 1.9, so that nothing is asked
-//! for a Deployment that is given by its name.
+//! It may need three requests: for the version in which the API server has a kind
+//! (discovery, which every token may use), for the object that a label selector matches,
+//! and for the owner of a ReplicaSet. Deployments, StatefulSets and ReplicaSets have been in
+//! `apps/v1` since Kubernetes 1.9, so that a Deployment with a name needs none.
 
 use std::collections::BTreeSet;
 
@@ -18,22 +17,21 @@ use super::resource::{ApiResource, Object, well_known};
 use super::text::printable;
 use crate::workload::{Resource, TargetRef};
 
-/// The largest answer of discovery, in bytes: a version with a hundred resources
-/// has some 30 KiB.
+/// The largest body of a discovery reply, in bytes. A version with a hundred resources has
+/// some 30 KiB.
 const DISCOVERY_BODY: u64 = 1024 * 1024;
 
-/// How many names a message has at most.
+/// The most names in a message.
 const NAMES_SHOWN: usize = 5;
 
-/// Why there is no such object, as far as is known: the API server's own reply, or
-/// one that says 404 in our words.
+/// Why the object was not found: the reply of the API server, or a 404 that is made here.
 pub(super) type Unfound = Result<Reply, Failure>;
 
 /// Finds the object that `wanted` names.
 ///
 /// # Errors
-/// What the API server has answered instead. Where nothing matches, or more than
-/// one object, that is a 404 that says so.
+/// The reply of the API server, or a 404 that is made here if no object matches, or more
+/// than one.
 pub(super) fn find(
     calls: &Calls<'_>,
     namespace: &str,
@@ -55,8 +53,9 @@ pub(super) fn find(
     }
 }
 
-/// Finds the controller of the ReplicaSets that match; a ReplicaSet without one is
-/// scaled itself. Those of a Deployment's former templates have the same owner.
+/// Finds the controller of the ReplicaSets that match. A ReplicaSet without a controller is
+/// the scale target itself. The ReplicaSets of a Deployment's former templates have the same
+/// owner.
 fn find_owner(
     calls: &Calls<'_>,
     namespace: &str,
@@ -85,7 +84,7 @@ fn find_owner(
     Ok(Object { resource, name })
 }
 
-/// The version in which the API server has `wanted`, the preferred one first.
+/// The first version of `wanted` with a scale subresource, beginning with the preferred one.
 fn resolve(calls: &Calls<'_>, wanted: &Resource) -> Result<ApiResource, Unfound> {
     if let Some(known) = well_known(wanted, "") {
         return Ok(known.resource);
@@ -157,7 +156,7 @@ fn select(
     }
 }
 
-/// The only one of `found`, each counted once; `what` was looked for.
+/// The only one of `found`, without duplicates; `what` describes it in errors.
 fn the_only<T: Ord + Named>(found: impl Iterator<Item = T>, what: &str) -> Result<T, Unfound> {
     let mut found: BTreeSet<T> = found.collect();
     let what = printable(what);
@@ -210,7 +209,7 @@ impl Named for OwnerReference {
     }
 }
 
-/// What of an object says which it is, and whose.
+/// The parts of an object that identify it and its owner.
 #[derive(Debug, Deserialize)]
 struct Item {
     metadata: ItemMetadata,
@@ -240,14 +239,14 @@ pub(super) struct OwnerReference {
     pub(super) controller: Option<bool>,
 }
 
-/// The controller that owns the object in `body`, if one does: it decides how many
-/// replicas there are.
+/// The controller that owns the object in `body`, if there is one. It determines the number
+/// of replicas.
 pub(super) fn controller(body: &[u8]) -> Option<OwnerReference> {
     let item: Item = serde_json::from_slice(body).ok()?;
     item.metadata.controller()
 }
 
-/// What discovery says of a group.
+/// An `APIGroup`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ApiGroup {
@@ -272,7 +271,7 @@ impl ApiGroup {
     }
 }
 
-/// What discovery says of a version.
+/// An `APIResourceList`: the resources of a version.
 #[derive(Debug, Deserialize)]
 struct ApiResourceList {
     resources: Vec<ListedResource>,
@@ -288,8 +287,8 @@ struct ListedResource {
 }
 
 impl ApiResourceList {
-    /// Plural and kind of the resource that is wanted, if it is in a namespace and
-    /// has a scale.
+    /// The plural and the kind of the wanted resource, if it is namespaced and has a scale
+    /// subresource.
     fn scalable(&self, is_wanted: impl Fn(&ListedResource) -> bool) -> Option<(String, String)> {
         let is_whole = |it: &&ListedResource| it.namespaced && !it.name.contains('/');
         let mut whole = self.resources.iter().filter(is_whole);

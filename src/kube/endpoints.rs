@@ -1,9 +1,9 @@
-//! The store of the endpoint reflector: the objects that list a Service's
-//! endpoints, and the pods that they add up to.
+//! The [`Store`] of the endpoint reflector: the EndpointSlices or Endpoints of a Service, and
+//! the pods that they list together.
 //!
-//! An EndpointSlice and a `v1` Endpoints object are stored in one form, with all
-//! their TCP ports, so that a change of the Service (another port, another order
-//! of IP families) needs no new list.
+//! EndpointSlices and `v1` Endpoints are stored in one form, with all their TCP ports, so
+//! that a change of the Service (another port, another order of IP families) needs no new
+//! list.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,10 +16,10 @@ use super::objects::{
 };
 use crate::cluster::{AddressSource, Pod};
 
-/// Which port of an endpoint to dial.
+/// The port of an endpoint to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PortChoice {
-    /// The one of this name (empty for a Service with a single, unnamed port).
+    /// The port with this name (empty for a Service with a single, unnamed port).
     Named(String),
     /// The only TCP port, whatever it is called.
     Only,
@@ -43,7 +43,7 @@ pub(super) enum IpFamily {
 }
 
 impl IpFamily {
-    /// None for a name that is neither: the API may gain others, as it has `FQDN`.
+    /// `None` for another name: the API has `FQDN` too, and may get others.
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "IPv4" => Some(IpFamily::Ipv4),
@@ -60,8 +60,7 @@ impl IpFamily {
     }
 }
 
-/// What the Service says of its endpoints: which port to dial, and which IP
-/// family comes first.
+/// The port to dial and the first IP family, as the Service defines them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Selection {
     pub(super) port: PortChoice,
@@ -69,14 +68,13 @@ pub(super) struct Selection {
     pub(super) first_family: IpFamily,
 }
 
-/// Why endpoints that are listed cannot be dialled.
+/// Why listed endpoints cannot be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PortMissing {
-    /// There are endpoints, and none has any port. The endpoint controllers leave
-    /// a port out that they do not find in the pod: the Service's `targetPort` is
-    /// a name that no container has.
+    /// The endpoints have no port. The endpoint controllers leave out a port that they do
+    /// not find in the pod: the Service's `targetPort` is a name that no container has.
     NoPort,
-    /// There are ports, and nowhere the one that is wanted.
+    /// The endpoints have ports, and none of them is the wanted one.
     OtherPorts,
 }
 
@@ -90,7 +88,7 @@ struct Port {
 /// One address of one pod.
 #[derive(Clone, Debug)]
 struct Endpoint {
-    /// The pod's UID, or the address where no pod is named.
+    /// The pod's UID, or the address if no pod is named.
     uid: String,
     ip: IpAddr,
     ready: bool,
@@ -104,16 +102,16 @@ struct Group {
     endpoints: Vec<Endpoint>,
 }
 
-/// An object that lists endpoints, whatever its kind.
+/// An EndpointSlice or an Endpoints object, as it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     metadata: Metadata,
     groups: Vec<Group>,
 }
 
-/// A kind of object that lists endpoints: EndpointSlice or Endpoints.
+/// A kind of object that lists endpoints.
 pub(super) trait Source: DeserializeOwned {
-    /// What is stored of it.
+    /// The parts that are stored.
     fn into_object(self) -> Object;
 }
 
@@ -141,8 +139,8 @@ impl objects::Endpoint {
         let conditions = self.conditions.clone().unwrap_or_default();
         // `ready` is true for every endpoint of a Service with
         // `publishNotReadyAddresses`, and `serving` is the pod's own readiness.
-        // An absent `ready` means true, an absent `serving` what `ready` says, an
-        // absent `terminating` false (discovery/v1 types.go).
+        // An absent `ready` means true, an absent `serving` the value of `ready`, an absent
+        // `terminating` false (discovery/v1 types.go).
         let ready = conditions.ready.unwrap_or(true) && conditions.serving.unwrap_or(true);
         let terminating = conditions.terminating.unwrap_or(false);
         Endpoint::new(ip, self.target_ref.as_ref(), ready, terminating)
@@ -150,8 +148,8 @@ impl objects::Endpoint {
 }
 
 impl Source for objects::Endpoints {
-    /// `v1` Endpoints know neither `serving` nor `terminating`: a Service with
-    /// `publishNotReadyAddresses` lists every address as ready.
+    /// `v1` Endpoints have neither `serving` nor `terminating`: with
+    /// `publishNotReadyAddresses`, every address is listed as ready.
     fn into_object(self) -> Object {
         let subsets = self.subsets.iter().flatten();
         Object {
@@ -202,14 +200,14 @@ impl Endpoint {
     }
 }
 
-/// Every object of the Service that lists endpoints, by name.
+/// The objects that list the Service's endpoints, by name.
 ///
-/// One thread writes it, from one source at a time: a list without a
-/// resourceVersion is a consistent read, never older than the watch before it,
-/// so that no versions need comparing.
+/// One thread writes the store, from one source at a time. A list without a resourceVersion
+/// is a consistent read and never older than the watch before it, so that versions need not
+/// be compared.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// What the objects are.
+    /// The kind of the objects.
     source: AddressSource,
     objects: BTreeMap<String, Object>,
     /// Those of a list that is not complete yet.
@@ -241,7 +239,7 @@ impl list_watch::Store for Store {
 }
 
 impl Store {
-    /// Nothing is known yet; objects of that kind are to come.
+    /// An empty store for objects of that kind.
     pub(super) fn new(source: AddressSource) -> Self {
         Store {
             source,
@@ -251,18 +249,18 @@ impl Store {
         }
     }
 
-    /// What the objects are.
+    /// The kind of the objects.
     pub(super) fn source(&self) -> AddressSource {
         self.source
     }
 
-    /// Objects of that kind are to come, beginning with a list.
+    /// Sets the kind of the objects; a list of them must follow.
     pub(super) fn set_source(&mut self, source: AddressSource) {
         self.source = source;
     }
 
-    /// Whether an event has shown a new object since this was last asked, as there
-    /// is when a Service is made anew: its ports may have changed.
+    /// Whether an event has added an object since the last call. A Service that was created
+    /// again causes that, and its ports may have changed.
     pub(super) fn take_appeared(&mut self) -> bool {
         std::mem::take(&mut self.appeared)
     }
@@ -293,14 +291,13 @@ impl Store {
         Ok(Applied::Reached(reached))
     }
 
-    /// Whether no object at all lists endpoints. A Service with a selector has
-    /// one even if it has no pod.
+    /// Whether there is no object. A Service with a selector has one even without pods.
     pub(super) fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 
-    /// Why nothing of what is listed can be dialled, if that is for want of a
-    /// port. Neither endpoints nor ports is no reason: an app at zero has none.
+    /// Why no endpoint can be dialled, if the reason is a missing port. `None` if there are
+    /// neither endpoints nor ports, as with an app at zero.
     pub(super) fn port_missing(&self, port: &PortChoice) -> Option<PortMissing> {
         let mut missing = None;
         for group in self.objects.values().flat_map(|object| &object.groups) {
@@ -316,11 +313,11 @@ impl Store {
         missing
     }
 
-    /// The union of all objects: one entry for each pod, ordered by UID.
+    /// The pods of all objects: one entry for each pod, ordered by UID.
     ///
-    /// While the controller moves endpoints between slices, one may be in two
-    /// of them. It is ready if one says so, unless one has seen its pod
-    /// terminate: no pod comes back from that.
+    /// While the controller moves endpoints between slices, an endpoint may be in two of
+    /// them. It is ready if one slice lists it as ready, unless one lists it as terminating:
+    /// a pod that terminates never becomes ready again.
     pub(super) fn pods(&self, selection: &Selection) -> Vec<Pod> {
         let mut union: BTreeMap<&str, Union> = BTreeMap::new();
         for group in self.objects.values().flat_map(|object| &object.groups) {
@@ -355,7 +352,7 @@ impl Store {
     }
 }
 
-/// What all objects say of one pod.
+/// One pod, merged from all objects.
 #[derive(Default)]
 struct Union {
     ready: Vec<SocketAddr>,
@@ -363,7 +360,7 @@ struct Union {
 }
 
 impl Union {
-    /// Where the pod may be dialled, that family first.
+    /// The addresses of the pod, those of `first` first.
     fn addresses(mut self, first: IpFamily) -> Vec<SocketAddr> {
         if self.terminating {
             return Vec::new();

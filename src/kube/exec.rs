@@ -1,8 +1,8 @@
-//! A [`Plugin`]: a command that a kubeconfig names and that prints a credential
+//! A [`Plugin`] is a command of a kubeconfig that prints a credential
 //! (`client.authentication.k8s.io`, v1 and v1beta1).
 //!
-//! It has no terminal, and may take no longer and print no more than stated
-//! here; then its whole process group is killed.
+//! It has no terminal. If it runs longer, or prints more, than the limits here, its whole
+//! process group is killed.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -20,20 +20,20 @@ use super::token::Token;
 use crate::clock::{Clock, Time};
 use crate::sys;
 
-/// The variable that tells the command what it is called for.
+/// The variable with the `ExecCredential` that describes the request to the command.
 const INFO: &str = "KUBERNETES_EXEC_INFO";
-/// The versions of the exchange that client-go still speaks.
+/// The API versions that client-go supports.
 const VERSIONS: [&str; 2] = [
     "client.authentication.k8s.io/v1",
     "client.authentication.k8s.io/v1beta1",
 ];
-/// How long a run may take. A command that asks a cloud takes a second or two.
+/// The timeout of a run. A command that calls a cloud API takes a second or two.
 const LONGEST_RUN: Duration = Duration::from_secs(30);
-/// How often a command that keeps its output open is asked whether it has ended.
+/// The interval at which the exit of a command is polled while its output stays open.
 const TICK: Duration = Duration::from_millis(20);
-/// The most that it may print to stdout. Bytes.
+/// The most bytes that it may print to stdout.
 const MOST_OUTPUT: usize = 256 * 1024;
-/// The most that is kept of its stderr. Bytes.
+/// The most bytes of its stderr that are kept.
 const MOST_STDERR: usize = 4 * 1024;
 
 /// A command, ready to be run. Has no `Debug`: its environment may have secrets.
@@ -49,22 +49,22 @@ pub(super) struct Plugin {
     longest: Duration,
 }
 
-/// What a command has printed.
+/// The credential that a command has printed.
 pub(super) struct Credential {
-    /// What to send.
+    /// The bearer token to send.
     pub(super) token: Option<Token>,
-    /// A certificate to show and its key, both PEM.
+    /// A client certificate and its key, both PEM.
     pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// For how long it is good; None: until the server says otherwise.
+    /// Its lifetime; `None`: until the server refuses it.
     pub(super) lifetime: Option<Duration>,
 }
 
 impl Plugin {
-    /// The command that `config` names. `cluster` is what it is told of the API
-    /// server where it wants to know (`spec.cluster`).
+    /// The command of `config`. `cluster` makes the `spec.cluster` that is passed to it if
+    /// `config` demands that.
     ///
     /// # Errors
-    /// What in `config` cannot be done.
+    /// Which part of `config` is not supported.
     pub(super) fn new(
         config: &ExecConfig,
         cluster: impl FnOnce() -> Value,
@@ -115,12 +115,12 @@ impl Plugin {
         })
     }
 
-    /// Runs the command to its end. `wall` is the time of day in seconds since
-    /// 1970, which only tells how long the credential is good.
+    /// Runs the command to its end. `wall` is the time of day in seconds since 1970, from
+    /// which the lifetime is computed.
     ///
     /// # Errors
-    /// Why there is no credential, fit for a log. The text has the command's
-    /// stderr in it, and nothing of its stdout.
+    /// Why there is no credential, in printable characters. The text may contain the
+    /// command's stderr, and nothing of its stdout.
     pub(super) fn run(&self, clock: Clock, wall: u64) -> Result<Credential, String> {
         let output = self.output(clock)?;
         parse(&output, &self.version, wall)
@@ -157,12 +157,12 @@ impl Plugin {
     }
 }
 
-/// Whether it can be in an environment: one that cannot makes every start fail.
+/// Whether it can be in an environment. If not, every start would fail.
 fn is_variable(name: &str, value: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
 
-/// A command under way.
+/// A running command.
 struct Run {
     child: Child,
     stdout: Captured<ChildStdout>,
@@ -170,7 +170,7 @@ struct Run {
     deadline: Time,
 }
 
-/// What has come out of a pipe. The pipe is None once it has ended.
+/// The output of a pipe, which is `None` once it has ended.
 struct Captured<P> {
     pipe: Option<P>,
     bytes: Vec<u8>,
@@ -186,13 +186,13 @@ impl Run {
         }
     }
 
-    /// Takes what it prints until it ends. What it leaves behind in the
-    /// background, with its pipes or without, is not waited for.
+    /// Reads the output until the command ends. Processes that it leaves in the background
+    /// are not waited for, even if they hold its pipes.
     fn finish(&mut self, clock: Clock) -> Result<ExitStatus, String> {
         loop {
             let ended = self.child.try_wait().map_err(|cause| cause.to_string())?;
             let left = self.deadline.since(clock());
-            // After its end, only what is in the pipes already.
+            // After its end, only the bytes that are in the pipes already.
             let wait = if ended.is_some() {
                 Duration::ZERO
             } else {
@@ -209,7 +209,7 @@ impl Run {
         }
     }
 
-    /// Whether there was anything.
+    /// Reads from both pipes; returns whether there was anything.
     fn take_some(&mut self, wait: Duration) -> Result<bool, String> {
         let pipes = [
             self.stdout.pipe.as_ref().map(AsFd::as_fd),
@@ -241,7 +241,7 @@ impl<P: Read> Captured<P> {
         }
     }
 
-    /// Reads once, which does not block where there is something to read.
+    /// Reads once; the caller has checked that this does not block.
     fn take_some(&mut self) -> Result<(), String> {
         let Some(pipe) = &mut self.pipe else {
             return Ok(());
@@ -257,7 +257,7 @@ impl<P: Read> Captured<P> {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // What has ended was waited for, and its number may be another's now.
+        // A process that was waited for may have another process's id now.
         if let Ok(None) = self.child.try_wait() {
             sys::kill_group(&self.child);
             let _ = self.child.wait();
@@ -284,7 +284,7 @@ struct Status {
 /// Reads an ExecCredential of that version.
 ///
 /// # Errors
-/// What is wrong with it; nothing of it is quoted but its version.
+/// What is wrong with it. Only its version is quoted.
 fn parse(output: &[u8], version: &str, wall: u64) -> Result<Credential, String> {
     // The cause is not shown: it could quote a secret.
     let credential: ExecCredential =

@@ -1,4 +1,4 @@
-//! The executor of the policy's requests.
+//! The executor: a [`RequestQueue`], and the two threads that execute its requests.
 
 use super::client::Client;
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
@@ -10,7 +10,7 @@ use crate::supervisor::{self, ThreadPanic};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Where requests are put, and where the workers find them.
+/// The queue of requests for the two workers.
 pub(super) struct RequestQueue {
     scheduler: Mutex<Scheduler>,
     changed: Condvar,
@@ -19,7 +19,7 @@ pub(super) struct RequestQueue {
 }
 
 impl RequestQueue {
-    /// Leaves a request, in place of one that is still unsent.
+    /// Adds a request, which replaces one that is still unsent.
     pub(super) fn put(&self, id: u64, request: Request) {
         self.scheduler().waiting = Some(Job { id, request });
         self.changed.notify_all();
@@ -123,19 +123,20 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
     }
 }
 
-/// The reply to a request that is being executed. A panic makes it one of unknown
-/// outcome: without any the policy would wait for ever.
+/// The guard of a request that is being executed. If the worker panics, it reports an unknown
+/// outcome: without a reply the policy would wait for ever.
 struct OwedReply<'a, R: Fn(Report)> {
     queue: &'a RequestQueue,
     worker: Worker,
     id: u64,
     report: &'a R,
-    /// Whether somebody still waits for it; `None` while it is executed.
+    /// Whether the reply is to be reported, which it is unless the request was superseded;
+    /// `None` while it is executed.
     is_due: Option<bool>,
 }
 
 impl<R: Fn(Report)> OwedReply<'_, R> {
-    /// It is executed: whether somebody waits for it.
+    /// The request was executed: whether its reply is to be reported.
     fn is_due(&mut self) -> bool {
         let (queue, worker) = (self.queue, self.worker);
         *self.is_due.get_or_insert_with(|| queue.done(worker))

@@ -1,10 +1,9 @@
-//! A [`Kubeconfig`]: the clusters, users and contexts that kubeconfig files
-//! name, read and merged as client-go does (`tools/clientcmd`).
+//! A [`Kubeconfig`]: the clusters, users and contexts of kubeconfig files, read and merged as
+//! client-go does (`tools/clientcmd`).
 //!
-//! Of several files the first one that names a cluster, a user or a context
-//! gives all of it; nothing of a later one with that name is used. A file that
-//! is missing is skipped. A relative path is relative to the folder of the file
-//! that it stands in.
+//! If several files have a cluster, a user or a context of the same name, the whole entry is
+//! taken from the first file. A missing file is skipped. Relative paths are relative to the
+//! folder of the file that contains them.
 
 mod file;
 
@@ -29,7 +28,7 @@ pub struct Kubeconfig {
     contexts: BTreeMap<String, Context>,
 }
 
-/// The names of the parts to use in place of those that the kubeconfig names.
+/// Names that override those of the current context.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choice<'a> {
     /// In place of `current-context`.
@@ -98,8 +97,7 @@ impl Kubeconfig {
         Ok(config)
     }
 
-    /// The entries of both, where of two with the same name the earlier one's
-    /// counts.
+    /// The entries of both; of two with the same name, the one of `self`.
     #[must_use]
     pub fn merged(self, later: Kubeconfig) -> Kubeconfig {
         Kubeconfig {
@@ -122,11 +120,11 @@ impl Kubeconfig {
             && self.contexts.is_empty()
     }
 
-    /// The cluster, the user and the namespace that `choice`, else the current
-    /// context names.
+    /// The cluster, the user and the namespace that `choice` names, or else the current
+    /// context.
     ///
     /// # Errors
-    /// Which name leads to nothing.
+    /// Which name does not exist.
     pub fn select(&self, choice: Choice<'_>) -> Result<Selected, String> {
         let context = match (choice.context, self.current_context.as_str()) {
             (Some(name), _) => found("context", name, &self.contexts)?,
@@ -167,8 +165,8 @@ fn folder_of(path: &Path) -> io::Result<PathBuf> {
     Ok(path.parent().map(Path::to_owned).unwrap_or(path))
 }
 
-/// The entries of one file's list; a name that is there twice is an error, as
-/// in client-go (`Convert_Slice_v1_NamedCluster_To_Map`).
+/// The entries of one list of a file by name. A duplicate name is an error, as in client-go
+/// (`Convert_Slice_v1_NamedCluster_To_Map`).
 fn by_name<T>(
     list: &str,
     entries: impl Iterator<Item = (String, T)>,

@@ -1,14 +1,14 @@
-//! Lines out of a stream that is cut anywhere.
+//! [`Lines`] splits a stream into lines.
 
-/// What a buffer may keep between two long lines, in bytes.
+/// The capacity in bytes that the buffer keeps after a long line.
 const KEPT: usize = 64 * 1024;
 
-/// A line is longer than it may be.
+/// The error of a line that is longer than allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Puts lines together again. A watch sends one JSON object a line, but the
-/// borders of chunks, TLS records and reads are not the borders of lines.
+/// Splits a stream into lines. A watch sends one JSON object a line, and chunks, TLS records
+/// and reads end anywhere in a line.
 #[derive(Debug)]
 pub(super) struct Lines {
     partial: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// For lines of up to `longest` bytes, the newline not counted.
+    /// A splitter for lines of up to `longest` bytes without the newline.
     pub(super) fn new(longest: usize) -> Self {
         Lines {
             partial: Vec::new(),
@@ -24,9 +24,8 @@ impl Lines {
         }
     }
 
-    /// Takes in `bytes` and hands every line that they complete to `each`,
-    /// without its newline. Stops at the first error; the stream is then of no
-    /// further use.
+    /// Adds `bytes`, and calls `each` with every line that they complete, without its
+    /// newline. Stops at the first error, after which the stream must not be used.
     pub(super) fn feed<E: From<TooLong>>(
         &mut self,
         mut bytes: &[u8],
@@ -50,7 +49,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether the stream is in the middle of a line.
+    /// Whether the last line is incomplete.
     pub(super) fn cut(&self) -> bool {
         !self.partial.is_empty()
     }

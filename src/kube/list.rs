@@ -1,4 +1,4 @@
-//! A list that is read by one thread, page after page.
+//! [`list`] reads a list page by page on the calling thread.
 
 use serde::de::DeserializeOwned;
 
@@ -10,23 +10,23 @@ use super::paths;
 /// One page of a list.
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
-    /// Whether it is the first page. After a restart there is another first
-    /// page: what came before it is void.
+    /// Whether it is the first page. If the list begins again there is another first page,
+    /// and the pages before it must be dropped.
     pub(super) is_first: bool,
 }
 
 /// How a list ended.
 pub(super) enum Listed {
-    /// All pages were handed over.
+    /// All pages were passed to the callback.
     Whole,
-    /// The server has answered with another status than 2xx.
+    /// The server has replied with another status than 2xx.
     Refused(Reply),
 }
 
-/// Lists the objects at `path`, which has a query, and hands over each page.
+/// Lists the objects at `path`, which has a query, and passes each page to the callback.
 ///
 /// # Errors
-/// A request without a reply, a reply that is no list, or a list without end.
+/// A request without a reply, a body that is no list, or a list with too many pages.
 pub(super) fn list<T: DeserializeOwned>(
     calls: &Calls<'_>,
     path: &str,

@@ -1,26 +1,24 @@
-//! The API threads: an executor of the policy's requests, and a reflector of
-//! the Service's endpoints.
+//! The API threads: an executor of the policy's requests, and reflectors of the
+//! Service's endpoints and of the scale target.
 //!
-//! This module knows HTTP, TLS, credentials and the objects of Kubernetes. It
-//! knows no client, no policy and no poll: what it learns goes into a closure.
+//! This module contains HTTP, TLS, credentials and the objects of Kubernetes. It uses
+//! neither the policy nor the event loop: it reports through a closure.
 //!
-//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and says how it
-//! ended. When to ask, and what to do about a failure, is the policy's matter;
-//! nothing is retried here, but for a read on a connection that the server had
-//! just closed and for a 401 after the token was read again. There are two
-//! such threads, so that a write or a renewal is never behind a read that
-//! hangs, nor anything behind what the policy has given up: the second thread takes
-//! it, and the first one's connection is shut down (`scheduler`). A request so
-//! superseded gets no reply, and neither does one that was still unsent when the next
-//! one came.
+//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and reports its
+//! [`Outcome`]. The policy decides what to request, and what to do after a failure.
+//! Nothing is retried here, except a read on a connection that the server had just
+//! closed, and a request with a 401 after the token was read again. There are two such
+//! threads, so that a write or a renewal never waits for a read that hangs, and no request
+//! waits for one that the policy has given up: the second thread executes it, and the
+//! connection of the first is shut down (`scheduler`). A request that is superseded gets
+//! no reply, and neither does one that was still unsent when the next one came.
 //!
-//! What is scaled may be of any kind that has a scale, and may have to be found
+//! The scale target may be of any kind with a scale subresource, and may have to be found
 //! first (`discovery`, `scale_target`).
 //!
-//! Each request is one call, and says which permission it takes (`target_client`): a read of
-//! the object shows the leases of other proxies, a read of its scale does not. A 403
-//! and a 401 are outcomes of their own; when a refusal is believed is decided by the
-//! policy.
+//! Each request is one call and needs one permission (`target_client`): a read of the
+//! object shows the leases of other proxies, a read of its scale does not. 403 and 401 are
+//! outcomes of their own; the policy decides when a refusal is believed.
 //!
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store
@@ -29,22 +27,19 @@
 //! [`Handle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
-//! A refusal is logged once, and again when it changes, but reported each time.
-//! A fault of the API server says nothing of the scale target, so that what is
-//! known of the endpoints stands until a list replaces it. A `Retry-After` is
-//! part of the [`Outcome`]; the reflector, which asks by itself, keeps to its own.
+//! A refusal is logged once, and again when it changes, but reported each time. After a
+//! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part
+//! of the [`Outcome`]; a reflector waits for its own.
 //!
-//! The API server's address and the identity to show are found once (`access`),
-//! from flags, a `kubeconfig` or the pod's service account. Token and certificates
-//! are read again while their files are replaced (`credentials`), or printed by a
-//! command (`exec`): the thread that needs a credential runs it, and `zpa-exec`
-//! renews the credential before it expires. No request is made while a token that
-//! should be there is missing: it would be one of `system:anonymous`, and its 403
-//! would pass for a missing permission.
+//! The address of the API server and the credentials are found once (`access`), from flags,
+//! a `kubeconfig` or the pod's service account. Token and certificates are read again when
+//! their files are replaced (`credentials`), or printed by a command (`exec`): the thread
+//! that needs a credential runs the command, and `zpa-exec` renews the credential before it
+//! expires. No request is sent while the token is missing: it would be a request of
+//! `system:anonymous`, and its 403 would look like a missing permission.
 //!
-//! A connection is kept warm by the policy's own reads; no request goes through
-//! a proxy from the environment, follows a redirect, or trusts a root other
-//! than the cluster's.
+//! The policy's reads keep a connection open. No request goes through a proxy from the
+//! environment, follows a redirect, or trusts a root certificate other than the cluster's.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! From a cluster and a user of a kubeconfig to an [`Access`].
+//! [`access`] makes an [`Access`] of a cluster and a user of a kubeconfig.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use super::{Access, ClientCertificate, Pem, TokenSource, unbracketed};
 use crate::cluster::ApiServer;
 use crate::kubeconfig_flags::KubeconfigFlags;
 
-/// The advice where a kubeconfig has something that this program does not do.
+/// The remedy if a kubeconfig has a field that this program does not support.
 const USE_PROXY: &str = "run `kubectl proxy` and set --api-server=http://127.0.0.1:8001 instead";
 
-/// The access that `selected` describes, where `flags` replace its parts.
+/// The access that `selected` describes, with the overrides of `flags`.
 ///
 /// # Errors
 /// What is missing or cannot be used. No secret is quoted.
@@ -44,7 +44,7 @@ pub(super) fn access(selected: Selected, flags: &KubeconfigFlags) -> Result<Acce
     };
     let token = token(&user)?;
     let plugin = match (&token, &user.exec) {
-        // As in client-go, a token goes before a plugin.
+        // As in client-go, a token takes precedence over a plugin.
         (TokenSource::None, Some(exec)) => {
             Some(Plugin::new(exec, || exec_cluster(&cluster, &roots))?)
         }
@@ -70,7 +70,7 @@ pub(super) fn access(selected: Selected, flags: &KubeconfigFlags) -> Result<Acce
     })
 }
 
-/// For a `kubectl proxy` on this machine, which has credentials of its own.
+/// The access to a `kubectl proxy` on this machine, which has its own credentials.
 fn plain(
     server: ApiServer,
     prefix: String,
@@ -105,8 +105,8 @@ fn plain(
     })
 }
 
-/// As `DirectClientConfig.getCluster` does: another server has another name in
-/// its certificate, and another file of roots is the only one.
+/// Overrides as in `DirectClientConfig.getCluster`: another server does not keep the TLS
+/// name, and another file of roots replaces roots of any source.
 fn override_cluster(cluster: &mut Cluster, flags: &KubeconfigFlags) {
     if let Some(server) = &flags.server {
         cluster.server = Some(server.clone());
@@ -168,7 +168,7 @@ fn refuse(cluster: &Cluster, user: &User) -> Result<(), String> {
     Ok(())
 }
 
-/// The server, `https://host:port/prefix`, taken apart.
+/// Splits the server's URL, `https://host:port/prefix`.
 fn server(cluster: &Cluster) -> Result<(ApiServer, String), String> {
     let Some(url) = cluster.server.as_deref() else {
         return Err(
@@ -230,7 +230,7 @@ fn client_certificate(user: &User) -> Result<Option<ClientCertificate>, String> 
     }
 }
 
-/// As in client-go, what is in the kubeconfig itself goes before a file.
+/// As in client-go, data in the kubeconfig itself takes precedence over a file.
 fn pem(
     field: &'static str,
     data: Option<&str>,
@@ -246,7 +246,7 @@ fn pem(
     }
 }
 
-/// As in client-go, a file that can be read goes before a token.
+/// As in client-go, a token file that can be read takes precedence over a token.
 fn token(user: &User) -> Result<TokenSource, String> {
     let token = match user.token.as_deref() {
         None => None,
@@ -296,8 +296,8 @@ fn impersonation(user: &User) -> Result<Vec<(HeaderName, HeaderValue)>, String> 
     Ok(headers)
 }
 
-/// A key as the name of a header may have it, `%` and what no name of a header
-/// has percent-encoded (`transport.headerKeyEscape`).
+/// Percent-encodes `%` and all characters that no header name may have
+/// (`transport.headerKeyEscape`).
 fn escaped_key(key: &str) -> String {
     let mut out = String::new();
     for byte in key.bytes() {
@@ -311,7 +311,7 @@ fn escaped_key(key: &str) -> String {
     out
 }
 
-/// The cluster as an exec plugin sees it (`ExecCredential`'s `spec.cluster`).
+/// The cluster as it is passed to an exec plugin (`spec.cluster` of `ExecCredential`).
 fn exec_cluster(cluster: &Cluster, roots: &Pem) -> Value {
     let mut info = json!({ "server": cluster.server });
     let pem = match roots {

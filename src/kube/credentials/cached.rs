@@ -13,11 +13,11 @@ use super::super::token::Token;
 use super::tls::Identity;
 use crate::clock::{Clock, Time, WallClock};
 
-/// How long before its end a credential is renewed, at most; it is a tenth of
-/// its life where that is less.
+/// The time before its expiry at which a credential is renewed, or a tenth of its lifetime
+/// if that is shorter.
 const AHEAD: Duration = Duration::from_secs(60);
-/// How often the plugin is run at most, however often it fails or its
-/// credential is refused.
+/// The least time between two runs of the plugin, however often it fails or its credential
+/// is refused.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A plugin and its latest credential.
@@ -30,7 +30,7 @@ pub(super) struct CachedPlugin {
     running: Mutex<()>,
 }
 
-/// The latest credential and the latest run, from which the next step follows.
+/// The latest credential and the result of the latest run.
 #[derive(Default)]
 struct Cache {
     credential: Option<Arc<Cached>>,
@@ -43,18 +43,18 @@ struct Cache {
 pub(super) struct Cached {
     pub(super) token: Option<Token>,
     pub(super) identity: Option<Identity>,
-    /// When to renew it, and when it ends; None: when it is refused.
+    /// When to renew it, and when it expires; `None` if it does not state an expiry.
     life: Option<(Time, Time)>,
 }
 
-/// The next step of whoever needs a credential.
+/// The next step of a thread that needs a credential.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Use the credential: it is good, or the plugin has just been run.
+    /// Use the credential: it is valid, or the plugin was just run.
     Use,
-    /// Use the credential, which ends soon, and renew it meanwhile.
+    /// Use the credential, which expires soon, and renew it on another thread.
     UseAndRenew,
-    /// Run the plugin first: there is no credential, or it has ended.
+    /// Run the plugin first: there is no credential, or it has expired.
     Run,
 }
 
@@ -77,7 +77,7 @@ impl Cache {
         }
     }
 
-    /// Whether the plugin was run a moment ago.
+    /// Whether the plugin was run within [`PAUSE`].
     fn is_resting(&self, now: Time) -> bool {
         let last = self.last.as_ref();
         last.is_some_and(|(at, _)| now.since(*at) < PAUSE)
@@ -129,11 +129,11 @@ impl CachedPlugin {
         })
     }
 
-    /// The credential to use. Runs the plugin if there is none, which may take
-    /// as long as [`Plugin::run`] says.
+    /// The credential to use. Runs the plugin if there is none; see [`Plugin::run`] for how
+    /// long that may take.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no credential.
     pub(super) fn credential(self: &Arc<Self>) -> Result<Arc<Cached>, String> {
         let step = self.state().step((self.clock)());
         match step {
@@ -144,14 +144,14 @@ impl CachedPlugin {
         self.state().usable((self.clock)())
     }
 
-    /// The server has refused the credential: runs the plugin, unless that was
-    /// done a moment ago. Whether another try is worth it.
+    /// The server has refused the credential: runs the plugin, unless it was run within
+    /// [`PAUSE`]. Returns whether there is a new credential.
     pub(super) fn renew(&self) -> bool {
         self.run_unless(Cache::is_resting);
         matches!(self.state().last, Some((_, Ok(()))))
     }
 
-    /// The latest credential, good or not.
+    /// The latest credential, expired or not.
     pub(super) fn current(&self) -> Option<Arc<Cached>> {
         self.state().credential.clone()
     }
@@ -168,7 +168,7 @@ impl CachedPlugin {
         }
     }
 
-    /// Runs the plugin, unless that is `needless` once it is our turn.
+    /// Runs the plugin, unless that is `needless` after the lock was taken.
     fn run_unless(&self, needless: impl Fn(&Cache, Time) -> bool) {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if needless(&self.state(), (self.clock)()) {

@@ -1,4 +1,4 @@
-//! How to speak TLS with the API server, from what the files say now.
+//! [`Tls`]: the TLS configuration for the API server, made of the present files.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::super::access::{Access, Pem};
 use super::super::text::printable;
 use super::verifier::ServerVerifier;
 
-/// How to speak TLS with the API server.
+/// A TLS configuration, and the name that the server's certificate must have.
 #[derive(Clone)]
 pub(in super::super) struct Tls {
     pub(in super::super) config: Arc<ClientConfig>,
@@ -20,17 +20,17 @@ pub(in super::super) struct Tls {
 /// A certificate chain and its key, PEM.
 pub(super) type Identity = (Vec<u8>, Vec<u8>);
 
-/// The texts that a [`Tls`] is made of; another text, another `Tls`.
+/// The PEM texts that a [`Tls`] is made of. Comparing them shows whether they have changed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Material {
     roots: Vec<u8>,
     identity: Option<Identity>,
 }
 
-/// The curve P-521 (RFC 5480, `secp521r1`) as a key's parameters have it, DER.
+/// The DER of the curve P-521 (RFC 5480, `secp521r1`) in the parameters of a key.
 const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
-/// What to do about a P-521 key.
+/// The remedy for a P-521 key.
 pub(in super::super) const P521_CURE: &str = "this program's TLS (ring) cannot verify P-521: use a certificate with a P-256, P-384, RSA or \
      Ed25519 key";
 
@@ -55,12 +55,12 @@ impl Material {
         Ok(Some(Material { roots, identity }))
     }
 
-    /// Whether that is the certificate that is shown.
+    /// Whether `identity` is the client certificate.
     pub(super) fn shows(&self, identity: Option<&Identity>) -> bool {
         self.identity.as_ref() == identity
     }
 
-    /// What is of no use in it, though the rest is.
+    /// A warning about a root certificate that cannot be used, although another one can.
     pub(super) fn remark(&self, access: &Access) -> Option<String> {
         let certificates = CertificateDer::pem_slice_iter(&self.roots).filter_map(Result::ok);
         let mut store = RootCertStore::empty();
@@ -73,18 +73,16 @@ impl Material {
         })
     }
 
-    /// Makes a `Tls` of it.
+    /// Makes the `Tls`.
     ///
     /// # Errors
-    /// Which of the texts is of no use, where it is from, and why. None of them
-    /// is quoted: one is a key.
+    /// Which text cannot be used, its source, and why. No text is quoted: one is a key.
     pub(super) fn tls(&self, access: &Access) -> Result<Tls, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let place = access.roots.as_ref().map(place_of).unwrap_or_default();
         let roots = roots(&self.roots).map_err(|why| format!("{place}: {why}"))?;
         let verifier = ServerVerifier::new(roots, provider.clone())?;
-        // The name is danger's for verifiers that verify less than webpki; see
-        // the one here for what it does.
+        // rustls calls every custom verifier dangerous; see `verifier` for this one.
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|cause| cause.to_string())?
@@ -120,7 +118,7 @@ fn text(pem: &Pem) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Where a text is from, for a log.
+/// The source of a text, for the log.
 fn place_of(pem: &Pem) -> String {
     match pem {
         Pem::File(path) => {
@@ -131,7 +129,7 @@ fn place_of(pem: &Pem) -> String {
     }
 }
 
-/// Where the client's certificate and its key are from.
+/// The sources of the client certificate and its key.
 fn places_of(access: &Access) -> [String; 2] {
     match &access.client {
         Some(client) => [place_of(&client.chain), place_of(&client.key)],
@@ -151,7 +149,7 @@ fn server_name(access: &Access) -> Result<ServerName<'static>, String> {
     })
 }
 
-/// The cluster's roots and no others.
+/// The root certificates in `pem`, at least one of which can be used.
 fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
     let certificates: Vec<_> = certificates.collect();

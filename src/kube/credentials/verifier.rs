@@ -1,11 +1,11 @@
-//! [`ServerVerifier`]: whether the server that answers is the API server.
+//! [`ServerVerifier`] verifies the certificate of the API server.
 //!
-//! The rules are webpki's, with one exception. kubectl takes a server whose own
-//! certificate is named as root, and webpki refuses two such: one with CA:TRUE,
-//! which `openssl req -x509` makes, and one that another CA has issued. Where
-//! webpki refuses for one of these reasons alone, a certificate that is byte for
-//! byte one of those configured is taken. Its validity and its name are checked
-//! all the same, and the handshake proves that the server has the key.
+//! The rules are webpki's, with one exception. kubectl accepts a server whose own
+//! certificate is configured as a root. webpki refuses it if it has CA:TRUE, as
+//! `openssl req -x509` sets it, or if another CA has issued it. If that is the only reason
+//! of the refusal, a certificate that equals a configured one byte for byte is accepted.
+//! Its validity and its name are checked too, and the handshake proves that the server has
+//! the key.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ pub(super) struct ServerVerifier {
 }
 
 impl ServerVerifier {
-    /// Trusts `roots`, of which one at least is usable.
+    /// A verifier that trusts `roots`.
     ///
     /// # Errors
-    /// That none of them is.
+    /// If none of the roots can be used.
     pub(super) fn new(
         roots: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
