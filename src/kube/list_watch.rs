@@ -1,64 +1,64 @@
-//! The words of a list-and-watch: what its [`Watcher`](super::watcher::Watcher) is
-//! told, what it has done next, and what it keeps up to date.
+//! The inputs and outputs of a [`Watcher`](super::watcher::Watcher): [`Event`] and
+//! [`Action`], and the [`Store`] that it keeps up to date.
 
 use std::time::Duration;
 
 use super::objects::{ListMetadata, Status};
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer<T> {
     /// 2xx.
     Ok(T),
-    /// Any other status, in the server's own words.
+    /// Any other status, with the message of the server.
     Refused {
         status: u16,
         retry_after: Option<Duration>,
         why: String,
     },
-    /// 2xx, with a body that is larger than allowed.
+    /// 2xx with a body that is larger than allowed.
     TooLarge(String),
-    /// No reply, or one that makes no sense.
+    /// No reply, or one that cannot be parsed.
     Failed(String),
 }
 
-/// What has happened.
+/// An input of the watcher.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     /// The reply to a read of one object, which is no matter of the watcher.
     Object(Answer<Vec<u8>>),
-    /// The page of the list that was asked for.
+    /// The page of the list that was requested.
     Page(Answer<Vec<u8>>),
-    /// The watch was opened, or not.
+    /// Whether the watch was opened.
     Opened(Answer<()>),
-    /// A piece of its stream has come.
+    /// Bytes of the stream.
     Bytes(&'a [u8]),
-    /// The stream has ended in order.
+    /// The stream has ended.
     Ended,
-    /// The stream was broken off.
+    /// The stream has failed.
     Broken(String),
-    /// What is stored is doubted.
+    /// A request to list again: the store may be out of date.
     Relist,
-    /// Whether somebody waits for what is watched.
+    /// Whether connections wait for what is watched.
     Waiting(bool),
     /// Time has passed.
     Timeout,
 }
 
-/// What an event has led to.
+/// The result of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing that anybody else needs to know.
+    /// Nothing to report.
     Quiet,
     /// The list is complete and stored.
     Listed,
-    /// The watch is open: the right to it is there.
+    /// The watch is open: the permission is granted.
     Opened,
     /// Lines of the watch were stored.
     Changed,
-    /// The watch has ended, and a list or another watch follows.
+    /// The watch has ended; a list or another watch follows.
     WatchEnded(String),
-    /// 403, 404 or 405: the server refuses. No pause was made.
+    /// 403, 404 or 405: the server refuses. No pause was begun.
     Refused { status: u16, why: String },
     /// The server has asked for a pause.
     Busy(String),
@@ -66,13 +66,13 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// What is to be done next.
+/// The next action of the thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Ask for a page of so many items, from where `token` says, which is empty for the
-    /// first.
+    /// Request a page of at most `limit` items; `token` is the `continue` of the page
+    /// before, and empty for the first one.
     List { limit: u32, token: String },
-    /// Open a watch from that version that the server ends after that time.
+    /// Open a watch from a version; the server ends it after a time.
     Watch { version: String, seconds: u64 },
     /// Read from the watch that is open.
     Read,
@@ -80,30 +80,30 @@ pub(super) enum Action {
     Wait,
 }
 
-/// What is kept up to date.
+/// The store that a watcher keeps up to date.
 pub(super) trait Store {
-    /// Takes in a page of a list, and returns its metadata. The first page makes
-    /// everything void that an unfinished list has shown.
+    /// Adds a page of a list, and returns its metadata. The first page drops the pages of an
+    /// unfinished list.
     ///
     /// # Errors
-    /// The body is no list of what is watched.
+    /// If the body is no list of the watched kind.
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error>;
 
-    /// The list is complete, and replaces what was stored.
+    /// The list is complete: replaces the stored objects by it.
     fn replace(&mut self);
 
-    /// Takes in a line of a watch.
+    /// Applies a line of a watch.
     ///
     /// # Errors
-    /// The line is no event of what is watched.
+    /// If the line is no event of the watched kind.
     fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error>;
 }
 
-/// What a line of a watch was.
+/// The kind of a line of a watch.
 #[derive(Debug)]
 pub(super) enum Applied {
-    /// A change or a bookmark: the version that the watch has reached, or nothing
-    /// if the line names none.
+    /// A change or a bookmark, with the version that the watch has reached; empty if the
+    /// line has none.
     Reached(String),
     /// An ERROR event: the server has ended the watch.
     Failed(Status),

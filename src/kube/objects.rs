@@ -1,8 +1,8 @@
-//! The objects of the Kubernetes API, as far as this program reads them.
+//! The objects of the Kubernetes API, with the fields that this program reads.
 //!
-//! Tolerant where the API is: a list may be `null` or absent, a field that is
-//! not needed may hold anything. Typed, because a tree of JSON values costs ten
-//! times the time.
+//! They are as tolerant as the API: a list may be `null` or absent, and a field that is not
+//! read may have any value. They are typed because a tree of JSON values takes ten times as
+//! long to parse.
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ pub(super) struct Metadata {
     pub(super) resource_version: String,
 }
 
-/// A `Status`: what the API server says when it does not do what was asked.
+/// A `Status`: the body of a reply with an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Status {
@@ -25,7 +25,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// The code and the server's own words, fit for a log.
+    /// The code and the message of the server, in printable characters.
     pub(super) fn explanation(&self) -> String {
         let code = self.code.unwrap_or(0);
         match self.message.as_deref() {
@@ -40,7 +40,7 @@ impl Status {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ListMetadata {
     pub(super) resource_version: String,
-    /// Where the next page begins; empty if there is none.
+    /// The token of the next page; empty after the last one.
     pub(super) r#continue: String,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum WatchEvent<T> {
     Error(Status),
 }
 
-/// What a BOOKMARK carries: how far the watch has got.
+/// The object of a BOOKMARK: the version that the watch has reached.
 #[derive(Debug, Deserialize)]
 pub(super) struct Bookmark {
     pub(super) metadata: Metadata,
@@ -93,7 +93,7 @@ pub(super) struct Endpoint {
 pub(super) struct Conditions {
     /// Absent means true, by the API's own definition.
     pub(super) ready: Option<bool>,
-    /// The pod's own readiness. Absent means what `ready` says.
+    /// The pod's own readiness. Absent means the value of `ready`.
     pub(super) serving: Option<bool>,
     /// Absent means false.
     pub(super) terminating: Option<bool>,

@@ -1,9 +1,9 @@
-//! [`OldReplica`]: a replica of an ancestor that may run beside, and the calls that
-//! respect and keep up its annotation.
+//! [`OldReplica`]: a replica of an ancestor that may run for the same app, and the calls that
+//! read and renew its annotation.
 //!
-//! On the object that is scaled that takes no call of its own: its annotation is
-//! read with the object and written with the lease. On a ConfigMap it takes one more
-//! for each read and for each renewal.
+//! If the annotation is on the scale target, no call is added: it is read with the object and
+//! written with the lease. If it is on a ConfigMap, each read and each renewal makes one more
+//! call.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const BODY: u64 = 4 * 1024 * 1024;
 pub(super) struct OldReplica {
     ancestor: Ancestor,
     ttl: Duration,
-    /// The path of the ConfigMap that has its annotation, if not the object.
+    /// The path of the ConfigMap with its annotation; `None` if that is on the scale target.
     config_map: Option<String>,
     state: Mutex<State>,
 }
@@ -33,13 +33,13 @@ pub(super) struct OldReplica {
 #[derive(Default)]
 struct State {
     seen: Sightings,
-    /// What the ConfigMap has said.
+    /// The annotation on the ConfigMap, as read last.
     text: Option<String>,
     log: LogOnce,
 }
 
 impl OldReplica {
-    /// The one that the settings let expect.
+    /// The replica of the ancestor whose flags the settings were given in, if any.
     pub(super) fn new(config: &Config) -> Option<OldReplica> {
         let config_map = config.state_configmap.as_deref();
         Some(OldReplica {
@@ -50,11 +50,11 @@ impl OldReplica {
         })
     }
 
-    /// Reads the ConfigMap, if there is one to be read.
+    /// Reads the ConfigMap, if the annotation is on one.
     ///
     /// # Errors
-    /// What came back instead: as long as that is not known, the app is not to be put
-    /// to sleep. A ConfigMap that is not there or not for us is nobody's.
+    /// The answer, if it does not show the annotation: then the app must not be put to
+    /// sleep. A ConfigMap that does not exist, or may not be read, counts as no annotation.
     pub(super) fn read(&self, calls: &Calls<'_>) -> Result<(), Answer> {
         let Some(path) = &self.config_map else {
             return Ok(());
@@ -78,8 +78,8 @@ impl OldReplica {
         Ok(())
     }
 
-    /// For how long still it takes the app to be in use, by what the object in `body`
-    /// or the ConfigMap says; None if nothing does.
+    /// How much longer the app is in use according to the annotation, on the object in
+    /// `body` or on the ConfigMap; `None` if there is none.
     pub(super) fn respect(&self, body: &[u8], unix: u64, now: Time) -> Option<Duration> {
         let mut state = self.state();
         let text = match self.config_map {
@@ -94,8 +94,7 @@ impl OldReplica {
         Some(seen.respect(self.ancestor, &text, self.ttl, unix, now))
     }
 
-    /// `patch`, which annotates the object, with what keeps up the old replica's
-    /// annotation there.
+    /// Adds a renewal of the old replica's annotation to `patch`, which annotates the object.
     pub(super) fn kept_up_in(&self, patch: Patch, unix: u64) -> Patch {
         if self.config_map.is_some() || !self.state().seen.is_there() {
             return patch;
@@ -104,7 +103,7 @@ impl OldReplica {
         patch.and_annotation(self.ancestor.annotation(), &text)
     }
 
-    /// Keeps up the annotation on the ConfigMap. That it fails is logged; the lease
+    /// Renews the annotation on the ConfigMap. A failure is only logged, because the lease
     /// does not depend on it.
     pub(super) fn keep_up_config_map(&self, calls: &Calls<'_>, unix: u64) {
         let Some(path) = &self.config_map else {

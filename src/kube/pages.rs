@@ -1,25 +1,23 @@
-//! [`Pages`]: how far a list that is read page by page has got.
+//! [`Pages`]: the progress of a list that is read page by page.
 //!
-//! The API server ends a page after `limit` items and names with `continue`
-//! where the next one begins, so that no reply outgrows the limit on its size,
-//! however many endpoints a Service has. All pages show the cluster at the
-//! resourceVersion of the first one. A token outlives its list by some minutes
-//! (etcd's compaction, 5 min by default); then the list begins again.
+//! The API server ends a page after `limit` items and returns the token of the next one
+//! (`continue`), so that replies are bounded however many endpoints a Service has. All pages
+//! show the cluster at the resourceVersion of the first one. A token is valid for some
+//! minutes (etcd's compaction, 5 min by default); after that the list begins again.
 
 use super::objects::ListMetadata;
 
-/// How many items to ask for at first. 64 full EndpointSlices of a hundred
-/// endpoints, 40 KiB each, fit [`PAGE_BODY`].
+/// The first `limit`. 64 full EndpointSlices of a hundred endpoints, 40 KiB each, fit into
+/// [`PAGE_BODY`].
 const ITEMS: u32 = 64;
 /// The largest page, in bytes.
 pub(super) const PAGE_BODY: u64 = 4 * 1024 * 1024;
-/// The most requests for one list, whatever the server says: 6.4 million
-/// endpoints in full slices of a hundred.
+/// The most requests for one list: 6.4 million endpoints in full slices of a hundred.
 const MOST_REQUESTS: u32 = 1000;
-/// How often a list may begin again because its token is no longer good.
+/// The most times that a list begins again because its token has expired.
 const MOST_RESTARTS: u32 = 3;
 
-/// How far a list has got.
+/// The progress of a list.
 #[derive(Debug)]
 pub(super) struct Pages {
     /// Items of a page.
@@ -33,7 +31,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The first page is next.
+    /// A list whose first page is next.
     pub(super) fn new() -> Self {
         Pages {
             limit: ITEMS,
@@ -44,19 +42,19 @@ impl Pages {
         }
     }
 
-    /// Counts a request; false if there were too many.
+    /// Counts a request; returns false if there were too many.
     pub(super) fn may_ask(&mut self) -> bool {
         self.requests += 1;
         self.requests <= MOST_REQUESTS
     }
 
-    /// Whether the first page is next. After a restart there is another first page:
-    /// what came before it is void.
+    /// Whether the first page is next. If the list has begun again, the pages before must be
+    /// dropped.
     pub(super) fn is_first(&self) -> bool {
         self.token.is_empty()
     }
 
-    /// Takes note of a page; after the last one, the resourceVersion of all.
+    /// Notes a page; returns the resourceVersion of the list after the last one.
     pub(super) fn advance(&mut self, page: ListMetadata) -> Option<String> {
         if self.is_first() {
             self.version = page.resource_version;
@@ -65,9 +63,8 @@ impl Pages {
         self.is_first().then(|| std::mem::take(&mut self.version))
     }
 
-    /// Begins again with half as many items to a page; false if there is only
-    /// one. A token is good only with the `limit` that it was handed out for
-    /// (`ListOptions.continue` in `meta/v1` types.go).
+    /// Begins again with half the `limit`; returns false if that is one already. A token is
+    /// valid only with the same `limit` (`ListOptions.continue` in `meta/v1` types.go).
     pub(super) fn halve(&mut self) -> bool {
         let can = self.limit > 1;
         self.limit = (self.limit / 2).max(1);
@@ -75,8 +72,8 @@ impl Pages {
         can
     }
 
-    /// Begins again if `status` says that the token is no longer good: 410, or
-    /// 400 from a server that does not understand it, as after an upgrade.
+    /// Begins again if `status` shows that the token is not valid: 410, or 400 from a server
+    /// that does not understand it after an upgrade.
     pub(super) fn restart_after(&mut self, status: u16) -> bool {
         let restarts = !self.is_first() && matches!(status, 400 | 410);
         self.restarts += u32::from(restarts);

@@ -30,9 +30,9 @@ impl Patch {
         }
     }
 
-    /// Puts `token` into a condition of the status, at `unix`
-    /// seconds since 1970. A merge patch would replace the whole list: only a
-    /// strategic one knows that conditions are told apart by their type.
+    /// Writes `token` into a condition of the status, with the time `unix` in seconds since
+    /// 1970. A strategic merge patch merges conditions by their type; a merge patch would
+    /// replace the whole list.
     pub(super) fn condition(token: &str, renewal: &Renewal, unix: u64) -> Patch {
         let now = rfc3339::utc(unix);
         let (status, reason) = if renewal.in_use {
@@ -69,7 +69,7 @@ impl Patch {
         }
     }
 
-    /// Puts `token` into an annotation of the object.
+    /// Writes `token` into an annotation of the object.
     pub(super) fn annotation(token: &str, renewal: &Renewal) -> Patch {
         let mut body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
         if let Some(replicas) = renewal.keep_replicas {
@@ -86,7 +86,7 @@ impl Patch {
 }
 
 impl Patch {
-    /// Puts `text` into the annotation `key` of any object.
+    /// Writes `text` into the annotation `key` of any object.
     pub(super) fn annotate(key: &str, text: &str) -> Patch {
         let body = json!({ "metadata": { "annotations": { key: text } } });
         Patch {
@@ -106,14 +106,14 @@ impl Patch {
     }
 }
 
-/// What `writer` leaves in a renewal: its name, what makes this one different from
-/// every other, and for how long others are to respect it.
+/// The token of a renewal: the name of the writer, the nonce, and how long others are to
+/// respect the lease.
 pub(super) fn token(writer: &str, renewal: &Renewal) -> String {
     let ttl = duration::display(renewal.ttl);
     format!("{writer} {:x} {ttl}", renewal.nonce)
 }
 
-/// `name` as it may stand in a token: what no pod's name has becomes a hyphen.
+/// `name` for a token: characters that no pod's name has become hyphens.
 pub(super) fn writer(name: &str) -> String {
     let plain = |char: char| match char {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' => char,

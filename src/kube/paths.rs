@@ -1,10 +1,10 @@
-//! The paths of the API that are asked for.
+//! The paths of the Kubernetes API.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use super::resource::{ApiResource, Object};
 
-/// An object that is scaled.
+/// The scale target.
 pub(super) fn object(namespace: &str, object: &Object) -> String {
     let (all, name) = (
         collection(namespace, &object.resource),
@@ -25,13 +25,12 @@ fn collection(namespace: &str, resource: &ApiResource) -> String {
     format!("{version}/namespaces/{namespace}/{plural}")
 }
 
-/// What discovery says of an API group.
+/// The discovery document of an API group.
 pub(super) fn group(group: &str) -> String {
     format!("/apis/{}", escaped(group))
 }
 
-/// What discovery says of a version of an API group; the core group is the empty
-/// text.
+/// The discovery document of a version of an API group; the core group is the empty text.
 pub(super) fn group_version(group: &str, version: &str) -> String {
     let version = escaped(version);
     match group {
@@ -77,8 +76,8 @@ pub(super) fn endpoints(namespace: &str, service: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/endpoints?fieldSelector=metadata.name%3D{service}")
 }
 
-/// A page of the list at `list`: at most `limit` items, from where the page
-/// before it ended, as its `continue` says; empty for the first page.
+/// A page of the list at `list` with at most `limit` items; `token` is the `continue` of the
+/// page before, and empty for the first page.
 pub(super) fn page(list: &str, limit: u32, token: &str) -> String {
     match token {
         "" => format!("{list}&limit={limit}"),
@@ -86,7 +85,7 @@ pub(super) fn page(list: &str, limit: u32, token: &str) -> String {
     }
 }
 
-/// The watch that goes on where the list at `list` ended.
+/// The watch of the objects of `list`, from a version on.
 pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
     let version = escaped(version);
     format!(
@@ -95,8 +94,8 @@ pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
     )
 }
 
-/// What stands for itself in a path: RFC 3986's unreserved characters, of which the
-/// names of Kubernetes objects consist.
+/// The characters that are not encoded in a path: the unreserved ones of RFC 3986. Names of
+/// Kubernetes objects consist of them.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

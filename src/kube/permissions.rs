@@ -1,24 +1,25 @@
-//! Which permissions are refused, and when a refusal is believed.
+//! [`Permissions`] are the refused permissions of a thread; a [`RefusalClock`] decides when a
+//! refusal is believed.
 
 use super::Report;
 use crate::clock::Time;
 use crate::cluster::{Permission, REFUSAL_BELIEVED_AFTER, Refusal};
 use std::collections::BTreeSet;
 
-/// Since when one permission has been refused, whenever it was asked for.
+/// Since when every request that takes a permission was refused.
 #[derive(Debug, Default)]
 pub(super) struct RefusalClock {
     since: Option<Time>,
 }
 
 impl RefusalClock {
-    /// The permission was refused; whether that is believed.
+    /// The permission was refused; returns whether that is believed.
     pub(super) fn refused(&mut self, now: Time) -> bool {
         self.since.get_or_insert(now);
         self.is_believed(now)
     }
 
-    /// Whether what was refused last counts as missing.
+    /// Whether the permission counts as missing.
     pub(super) fn is_believed(&self, now: Time) -> bool {
         self.since
             .is_some_and(|since| now.since(since) >= REFUSAL_BELIEVED_AFTER)
@@ -30,17 +31,16 @@ impl RefusalClock {
     }
 }
 
-/// What is known of some permissions. One that was never asked for counts as
-/// granted.
+/// The permissions that are refused. One that was never requested counts as granted.
 #[derive(Debug, Default)]
 pub(super) struct Permissions {
     refused: BTreeSet<Permission>,
 }
 
 impl Permissions {
-    /// The server has refused `permission`, and said why; `fallback` is done in
-    /// its place, if anything can be. To be reported each time: that it still
-    /// is refused is news too.
+    /// The server has refused `permission`; `fallback` is done instead, if anything. The
+    /// caller reports it each time, because the daemon needs to know that it is still
+    /// refused.
     pub(super) fn refused(
         &mut self,
         permission: Permission,
@@ -54,7 +54,7 @@ impl Permissions {
         }
     }
 
-    /// The server has granted `permission`. To be reported if it was refused.
+    /// The server has granted `permission`; returns a report if it was refused before.
     pub(super) fn granted(&mut self, permission: Permission) -> Option<Report> {
         self.refused
             .remove(&permission)

@@ -1,5 +1,5 @@
-//! The relist signal: how the reflector is called away from what it is at, be that
-//! a pause, or a read of a watch in which nothing happens.
+//! The [`RelistSignal`] interrupts the thread of a reflector, in a pause or in a read of a
+//! watch, to list again.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -8,11 +8,11 @@ use super::list_watch::Event;
 use super::throttle::Throttle;
 use crate::clock::Time;
 
-/// Wakes the reflector.
+/// The signals to the thread of a reflector.
 pub(super) struct RelistSignal {
     state: Mutex<State>,
     changed: Condvar,
-    /// The reflector's, whose calls a request cancels.
+    /// The client of the reflector: a request cancels its calls.
     pub(super) client: Client,
 }
 
@@ -22,9 +22,9 @@ struct State {
     closed: bool,
     is_draining: bool,
     is_waiting: bool,
-    /// What the reflector has taken last.
+    /// The value of `is_waiting` that the reflector has taken last.
     reported_waiting: bool,
-    /// When the watch has shown something last.
+    /// When the watch has received something last.
     last_event: Option<Time>,
     throttle: Throttle,
 }
@@ -41,9 +41,9 @@ impl From<Signalled> for Event<'_> {
 /// What the reflector is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signalled {
-    /// The endpoints are to be listed.
+    /// List again.
     Relist,
-    /// Somebody waits for an endpoint, or nobody does any more.
+    /// Whether connections wait for an endpoint.
     Waiting(bool),
 }
 
@@ -56,7 +56,7 @@ impl RelistSignal {
         }
     }
 
-    /// Has the endpoints listed at once: ends the watch that is open.
+    /// Requests a list: the calls in progress are cancelled, an open watch included.
     pub(super) fn request(&self, now: Time) {
         let mut state = self.state();
         if !state.throttle.allow(now) {
@@ -65,13 +65,12 @@ impl RelistSignal {
         state.requested = true;
         drop(state);
         self.changed.notify_all();
-        // After the flag: whoever opens a watch on connections that are not
-        // cancelled here sees it.
+        // After the flag is set: a watch that is opened after this cancellation sees it.
         self.client.cancel();
     }
 
-    /// The same, unless the watch has shown something after `seen`: then what is
-    /// stored is newer than what is doubted, and the watch is alive.
+    /// Requests a list, unless the watch has received something after `seen`: then the watch
+    /// works, and the store is newer than `seen`.
     pub(super) fn request_unless_newer(&self, seen: Time, now: Time) {
         let last_event = self.state().last_event;
         if last_event.is_none_or(|at| at <= seen) {
@@ -79,7 +78,8 @@ impl RelistSignal {
         }
     }
 
-    /// Whether somebody waits for an endpoint. It shortens pauses, and ends no watch.
+    /// Sets whether connections wait for an endpoint. That shortens pauses, and ends no
+    /// watch.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         let mut state = self.state();
         if state.is_waiting != is_waiting {
@@ -109,13 +109,13 @@ impl RelistSignal {
         self.state().closed
     }
 
-    /// The watch has shown something, or a page of a list has come.
+    /// The watch, or a list, has received something.
     pub(super) fn received(&self, now: Time) {
         self.state().last_event = Some(now);
     }
 
-    /// Whether a list is requested that was not taken up yet. What the calls in
-    /// progress have come to is then of no interest.
+    /// Takes a request for a list. If there was one, the results of the calls in progress
+    /// are to be ignored.
     pub(super) fn take_request(&self) -> bool {
         std::mem::take(&mut self.state().requested)
     }

@@ -1,8 +1,8 @@
-//! How many requests were made, and what came back.
+//! [`Requests`] counts the requests to the API server by verb and result.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a request asks for, in the words of RBAC.
+/// The verb of a request, as RBAC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// One object.
@@ -15,7 +15,7 @@ pub enum Verb {
     Patch,
 }
 
-/// What came back.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// 2xx.

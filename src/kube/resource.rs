@@ -1,10 +1,10 @@
-//! [`Object`]: what is scaled, as the API server names it.
+//! [`Object`]: the scale target as the API server names it, and its [`ApiResource`].
 
 use std::fmt;
 
 use crate::workload::Resource;
 
-/// A kind of object that can be scaled, as the API server has it.
+/// A kind that can be scaled: group, version, plural and kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiResource {
     /// Empty for the core group.
@@ -25,7 +25,7 @@ impl ApiResource {
         }
     }
 
-    /// The kinds that every API server has, in a version that stays.
+    /// The scalable kinds that every API server has in `apps/v1`.
     pub(super) fn well_known() -> [ApiResource; 3] {
         [
             ApiResource::apps("deployments", "Deployment"),
@@ -34,13 +34,13 @@ impl ApiResource {
         ]
     }
 
-    /// Whether it is none of those that every API server has.
+    /// Whether it is another kind than those that every API server has.
     pub(super) fn is_custom(&self) -> bool {
         !ApiResource::well_known().contains(self)
     }
 }
 
-/// The object that is scaled.
+/// The scale target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) resource: ApiResource,

@@ -1,10 +1,9 @@
-//! Points in time as the API and the annotations of other programs write them.
+//! RFC 3339 timestamps, as the API and the annotations of the ancestors have them.
 
 use jiff::Timestamp;
 
-/// `unix`, which is seconds since 1970, in UTC: `2026-11-22T02:13:01Z`, the form of
-/// `metav1.Time`. What jiff does not know (it ends shortly before the year 10,000)
-/// is its last second.
+/// Formats `unix`, in seconds since 1970, in UTC like `metav1.Time`: `2026-11-22T02:13:01Z`.
+/// Later times than jiff supports (the year 9999) become its last second.
 pub(super) fn utc(unix: u64) -> String {
     timestamp(unix).to_string()
 }
@@ -18,8 +17,8 @@ pub(super) fn utc_of_python(unix: u64) -> String {
     )
 }
 
-/// The second in which `text` lies, since 1970; `None` if it is before that, or no
-/// time with a date and an offset.
+/// Parses `text` as seconds since 1970; `None` if it is earlier, or no timestamp with an
+/// offset.
 pub(super) fn unix(text: &str) -> Option<u64> {
     let time: Timestamp = text.trim().parse().ok()?;
     time.as_second().try_into().ok()

@@ -1,10 +1,9 @@
-//! [`Target`]: the object that is scaled, wherever it is, and the calls that read
-//! and write it.
+//! [`Target`]: the scale target, with the calls that read and write it.
 //!
-//! The object is found at the first call ([`discovery`]) and again when it is gone,
-//! since its name or its version may have changed. What differs from kind to kind
-//! and from Role to Role ends here: whether replicas stand in `spec.replicas` of the
-//! object or only in its Scale, and which of the two may be written.
+//! The object is looked up at the first call ([`discovery`]), and again when it is gone,
+//! because its name or version may have changed. The differences between kinds and between
+//! Roles are handled here: whether the replicas are in `spec.replicas` of the object or only
+//! in its Scale, and which of the two may be written.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,32 +19,32 @@ use super::{paths, scaled};
 use crate::cluster::ResourceVersion;
 use crate::workload::TargetRef;
 
-/// The largest object, in bytes: etcd takes none above 1.5 MiB, and JSON is longer
-/// than what it stores.
+/// The largest object in bytes: etcd stores at most 1.5 MiB, and JSON is longer than the
+/// stored form.
 const BODY: u64 = 4 * 1024 * 1024;
 
-/// What became of a call.
+/// The result of a call.
 pub(super) type Answer = Result<Reply, Failure>;
 
-/// The object that is scaled.
+/// The scale target.
 pub(super) struct Target {
     namespace: String,
     wanted: TargetRef,
     found: Mutex<Option<Arc<Place>>>,
 }
 
-/// Where the object is, and what is known of it.
+/// The paths of the object, and what its replies have shown.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) object: Object,
     path: String,
     scale_path: String,
     status_path: String,
-    /// Whether replicas were written last through the object itself, its Scale
-    /// having been refused.
+    /// Whether the last write of replicas was made to the object itself, because its Scale
+    /// was refused.
     writes_object: AtomicBool,
-    /// Whether the object was read and says its replicas somewhere else than in
-    /// `spec.replicas`, as a custom kind may (`specReplicasPath`).
+    /// Whether the object has its replicas elsewhere than in `spec.replicas`, as a custom
+    /// kind may (`specReplicasPath`).
     counts_elsewhere: AtomicBool,
     /// Whether its owner has been looked for.
     owner_checked: AtomicBool,
@@ -79,10 +78,10 @@ impl Target {
         }
     }
 
-    /// Where the object is.
+    /// The paths of the object, which is looked up if necessary.
     ///
     /// # Errors
-    /// What came back instead, if it had to be looked for.
+    /// The answer of the look-up, if it failed.
     pub(super) fn place(&self, calls: &Calls<'_>) -> Result<Arc<Place>, Answer> {
         if let Some(place) = &*self.found() {
             return Ok(place.clone());
@@ -101,7 +100,7 @@ impl Target {
         Ok(place)
     }
 
-    /// Reads the object, which shows its replicas and the leases on it.
+    /// Reads the object: its replicas and its leases.
     pub(super) fn read(&self, calls: &Calls<'_>) -> Answer {
         let place = match self.place(calls) {
             Ok(place) => place,
@@ -115,7 +114,7 @@ impl Target {
         place.with_replicas(calls, reply)
     }
 
-    /// Reads its Scale, which shows no lease.
+    /// Reads its Scale, which has no leases.
     pub(super) fn read_scale(&self, calls: &Calls<'_>) -> Answer {
         match self.place(calls) {
             Ok(place) => Ok(self.noted(calls.get(&place.scale_path, BODY)?)),
@@ -123,9 +122,8 @@ impl Target {
         }
     }
 
-    /// Sets its replicas if it is still at `guard`: in its Scale or, where a Role
-    /// does not allow that, in the object itself. Whichever worked last is tried
-    /// first.
+    /// Sets its replicas if it is still at `guard`: in its Scale or, if the Role does not
+    /// allow that, in the object itself. The one that worked last is tried first.
     pub(super) fn write_replicas(
         &self,
         calls: &Calls<'_>,
@@ -177,7 +175,7 @@ impl Target {
         }
     }
 
-    /// An object that is gone is looked for again.
+    /// After a 404, the object is looked up again at the next call.
     fn noted(&self, reply: Reply) -> Reply {
         if reply.status == 404 {
             let anew = Target::new(&self.namespace, self.wanted.clone());
@@ -219,8 +217,8 @@ impl Place {
         }
     }
 
-    /// `reply`, which shows the object, with the replicas of its Scale put into it
-    /// if it has no `spec.replicas` of its own.
+    /// Adds the replicas of the Scale to `reply`, if the object in it has no
+    /// `spec.replicas`.
     fn with_replicas(&self, calls: &Calls<'_>, reply: Reply) -> Answer {
         let is_plain = !self.object.resource.is_custom() || scaled::scale(&reply.body).is_some();
         if !reply.is_success() || is_plain {
@@ -234,7 +232,7 @@ impl Place {
             return Ok(scale);
         };
         self.counts_elsewhere.store(true, Relaxed);
-        // Written between the two: the Scale is the younger one, and shows no lease.
+        // Written between the two reads: the Scale is newer, and has no leases.
         if object["metadata"]["resourceVersion"] != shown.version.0.as_str() {
             return Ok(scale);
         }

@@ -1,5 +1,5 @@
-//! The object that is scaled, and its Scale, as far as this program reads them: how
-//! many replicas, at which version, and what is written on it of leases.
+//! [`scale`] reads the scale target, or its Scale: the replicas, the version, and the leases
+//! on it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 use crate::duration;
 
-/// The type of the condition that says that the app is in use.
+/// The type of the condition that holds the lease.
 pub(super) const LEASE_CONDITION: &str = "zero-pod-autoscaler/InUse";
 /// The annotation that says it where the status may not be patched.
 pub(super) const LEASE_ANNOTATION: &str = "zero-pod-autoscaler/in-use";
@@ -21,14 +21,13 @@ pub(super) const PREVIOUS_ANNOTATION: &str = "zero-pod-autoscaler/previous-repli
 /// The most replicas that an object can have: the field is an `int32`.
 const MOST_REPLICAS: u32 = i32::MAX as u32;
 
-/// Which word of a lease's text says for how long it is to be respected.
+/// The position of the duration among the words of a lease token.
 const TTL_WORD: usize = 2;
-/// The longest time for which a lease of another proxy is respected, whatever its
-/// text says: anybody who may write the status could keep the app awake for ever.
+/// The longest time for which a lease is respected, whatever its token states: everybody who
+/// may write the status could keep the app awake for ever.
 const LONGEST_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A Scale or an object that is scaled, which call what they share by the same
-/// names.
+/// A Scale or a scale target; both have the same names for these fields.
 #[derive(Debug, Deserialize)]
 struct Scalable {
     kind: String,
@@ -72,21 +71,19 @@ struct Condition {
     message: Option<String>,
 }
 
-/// What a reply shows of the scale, if its body is a Scale or an object that has
-/// its replicas in `spec.replicas`.
+/// The scale in a reply, if its body is a Scale or an object with `spec.replicas`.
 ///
-/// An absent `spec.replicas` means several things. A Scale leaves it out when it
-/// is zero (an integer with `omitempty` in `autoscaling/v1`). The kinds of `apps`
-/// show their zero, and never leave it out: there it is a pointer, which the
-/// server sets to the default of 1 when the object is made (`apps/v1`
-/// `SetDefaults_Deployment`), so that 1 is what its absence would mean. A custom
-/// kind may have its count elsewhere, and what is no object has none.
+/// An absent `spec.replicas` has several meanings. In a Scale it is zero (an integer with
+/// `omitempty` in `autoscaling/v1`). In the kinds of `apps` it would be one: there it is a
+/// pointer, which the server sets to the default of 1 when the object is created (`apps/v1`
+/// `SetDefaults_Deployment`), and a zero is shown. A custom kind may have its replicas in
+/// another field.
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     let object: Scalable = serde_json::from_slice(body).ok()?;
     object.scale()
 }
 
-/// The text of the condition and that of the annotation.
+/// The tokens in the condition and in the annotation.
 type LeaseTexts<'a> = [&'a str; 2];
 
 fn lease(deployment: &Scalable) -> LeaseTexts<'_> {
@@ -96,8 +93,8 @@ fn lease(deployment: &Scalable) -> LeaseTexts<'_> {
     [condition.unwrap_or(""), annotation.unwrap_or("")]
 }
 
-/// How many replicas there were before the last sleep: the larger of the two, if
-/// proxies with different rights have written to both places.
+/// The number of replicas before the last sleep: the larger one, if proxies with different
+/// permissions have written to both places.
 fn previous_replicas(object: &Scalable) -> Option<u32> {
     let annotations = object.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|annotations| annotations.previous_replicas.as_deref());
@@ -109,7 +106,7 @@ fn previous_replicas(object: &Scalable) -> Option<u32> {
         .max()
 }
 
-/// What an object says in its annotation `key`.
+/// The annotation `key` of an object.
 pub(super) fn annotation(body: &[u8], key: &str) -> Option<String> {
     let annotated: Annotated = serde_json::from_slice(body).ok()?;
     annotated.metadata.annotations?.remove(key)
@@ -159,8 +156,8 @@ impl Scalable {
     }
 }
 
-/// The token of both texts together, because proxies with different rights write
-/// to different places. Quoted, so that no two pairs make the same token.
+/// One token of both, because proxies with different permissions write to different places.
+/// They are quoted, so that no two pairs make the same token.
 fn token(texts: LeaseTexts<'_>) -> LeaseToken {
     match texts {
         ["", ""] => LeaseToken::default(),
@@ -168,8 +165,7 @@ fn token(texts: LeaseTexts<'_>) -> LeaseToken {
     }
 }
 
-/// The longest time for which either of them wants to be respected: a text of
-/// ours ends with it ([`super::patch::token`]).
+/// The longer duration of the two; a token of zpa ends with it ([`super::patch::token`]).
 fn ttl(texts: LeaseTexts<'_>) -> Option<Duration> {
     let ttl = |text: &str| {
         let word = text.split(' ').nth(TTL_WORD)?;

@@ -1,64 +1,63 @@
-//! [`Scheduler`]: which of the two workers executes which request, and when. A pure
-//! state machine, so that the rule is tested without threads.
+//! The [`Scheduler`] assigns requests to the two workers. It is a pure state machine, so that
+//! its rule is tested without threads.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 use crate::cluster::Request;
 
-/// How long an urgent request waits for a read that is out, before it
-/// supersedes it. A healthy server answers sooner, and its connection is worth
-/// keeping; but somebody waits for what is urgent.
+/// How long an urgent request waits for a read in progress, before it supersedes the read. A
+/// healthy server answers sooner, and then the connection is kept.
 pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 
-/// How long anything else must be out before what waits supersedes it. The policy asks
-/// for one thing at a time: if it asks for another, it has given up what is out, which
-/// it does after five seconds at the soonest.
+/// How long any other request must be in progress before the next one supersedes it. The
+/// policy makes one request at a time: a further request means that it has given up the
+/// one in progress, which it does after five seconds at the earliest.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// Two workers, of which one works and the other stands by.
+/// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
 pub(super) const WORKERS: usize = 2;
 
-/// A request on its way.
+/// A request with its number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) request: Request,
 }
 
-/// A request that a worker is at.
+/// A request that a worker is executing.
 #[derive(Debug)]
 struct Out {
     urgent: bool,
     since: Time,
-    /// Another request has gone past it: its end interests nobody.
+    /// Whether another request has superseded it: its outcome is not reported.
     superseded: bool,
 }
 
-/// What is to be done, and who is at what.
+/// The request that waits, and the requests in progress.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     pub(super) waiting: Option<Job>,
     out: [Option<Out>; WORKERS],
-    /// Whose connection is warm.
+    /// The worker with the open connection.
     active: Worker,
     pub(super) closed: bool,
 }
 
-/// What a worker is to do.
+/// The next action of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Execute this; and first, if so said, cancel what the other one is at.
+    /// Execute the request, and first cancel the call of the other worker if told so.
     Execute { job: Job, cancel_other: bool },
-    /// Wait for a change, at most so long.
+    /// Wait for a change, at most for this time.
     Wait(Option<Duration>),
-    /// There is nothing more to do, ever.
+    /// End: the queue is closed.
     End,
 }
 
 impl Scheduler {
-    /// What `worker`, who is at nothing, is to do.
+    /// The next action of `worker`, which is idle.
     pub(super) fn next_action(&mut self, worker: Worker, now: Time) -> Action {
         if self.closed {
             return Action::End;
@@ -101,15 +100,15 @@ impl Scheduler {
         Action::Execute { job, cancel_other }
     }
 
-    /// `worker` is done; whether its reply is to be given.
+    /// `worker` has finished; returns whether its reply is to be reported.
     pub(super) fn done(&mut self, worker: Worker) -> bool {
         let out = self.out[worker].take();
         out.is_some_and(|out| !out.superseded)
     }
 }
 
-/// Whether somebody may wait for it: a write is a cold start, and without a
-/// renewal nobody who has just come is let through.
+/// Whether connections may wait for it: a write may be a wake, and without a renewal the
+/// connections that have just come are held.
 fn is_urgent(request: &Request) -> bool {
     !request.is_read()
 }

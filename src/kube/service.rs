@@ -1,4 +1,4 @@
-//! The Service: which port of its endpoints to dial, which IP family first, and
+//! [`resolve`] reads a Service: the port of its endpoints to dial, the first IP family, and
 //! its cluster IP.
 
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use super::endpoints::{IpFamily, PortChoice, Selection};
 use super::objects::{Service, ServicePort, is_tcp};
 use crate::cluster::PortRef;
 
-/// What a Service says.
+/// The parts of a Service that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolved {
-    /// What to dial of its endpoints.
+    /// The port and the family to dial.
     pub(super) selection: Selection,
     /// Its cluster IP and its own port; None for a headless Service.
     pub(super) cluster_ip: Option<SocketAddr>,
@@ -41,9 +41,9 @@ pub(super) fn resolve(
     })
 }
 
-/// What is known of the endpoints while the Service cannot be read: the name of
-/// a port is the same in the endpoints, and where none was asked for there should
-/// be only one. A number says nothing: endpoints have the pods' own.
+/// The selection while the Service cannot be read. The name of a port is the same in the
+/// endpoints; without a wanted port, the endpoints should have only one. A number is of no
+/// use, because endpoints have the ports of the pods.
 pub(super) fn unread(wanted: Option<&PortRef>) -> Option<Selection> {
     let port = match wanted {
         Some(PortRef::Name(name)) => PortChoice::Named(name.clone()),

@@ -1,12 +1,12 @@
-//! [`target_status`]: what the controller of the scaled object says of its pods, for
-//! whoever asks why none is ready.
+//! [`target_status`] reads the status of the scale target: how many pods are ready, and why
+//! pods are missing.
 
 use serde::Deserialize;
 
 use super::text::printable;
 use crate::cluster::TargetStatus;
 
-/// How many messages are passed on at most.
+/// The most messages that are kept.
 const MESSAGES: usize = 3;
 
 #[derive(Debug, Deserialize)]
@@ -37,7 +37,7 @@ struct Condition {
 }
 
 impl Condition {
-    /// Whether it says why pods are missing. `Available` says only that they are.
+    /// Whether it explains missing pods. `Available` only states that they are missing.
     fn is_trouble(&self) -> bool {
         let (status, reason) = (self.status.as_deref(), self.reason.as_deref());
         match self.r#type.as_str() {
@@ -48,7 +48,7 @@ impl Condition {
     }
 }
 
-/// What `body` says, if it is an object that has its replicas in `spec.replicas`.
+/// The status of the object in `body`, if it has `spec.replicas`.
 pub(super) fn target_status(body: &[u8]) -> Option<TargetStatus> {
     let object: Object = serde_json::from_slice(body).ok()?;
     if object.kind == "Scale" {

@@ -1,12 +1,12 @@
-//! What is said: foreign text made harmless, and nothing said twice.
+//! Log messages: [`printable`] escapes foreign text, and [`LogOnce`] logs a lasting fault once.
 
 use log::Level;
 
-/// The longest piece of foreign text that goes into a line, in characters.
+/// The longest piece of foreign text in a line, in characters.
 const LONGEST: usize = 500;
 
-/// `text` from elsewhere, fit for a log line: control characters escaped, so
-/// that it cannot pretend to be another line or talk to a terminal, and capped.
+/// Escapes the control characters of `text`, so that it can neither pretend to be another
+/// line nor send commands to a terminal, and truncates it.
 pub(super) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len().min(LONGEST));
     for char in text.trim().chars().take(LONGEST) {
@@ -19,27 +19,27 @@ pub(super) fn printable(text: &str) -> String {
     clean
 }
 
-/// Says that something is wrong when it begins to be, and when it changes its
-/// kind, and when it is over: a fault that lasts for hours is one line.
+/// Logs a fault when it begins, when its kind changes, and when it ends: a fault that lasts
+/// for hours is one line.
 #[derive(Debug, Default)]
 pub(super) struct LogOnce {
     kind: Option<&'static str>,
 }
 
 impl LogOnce {
-    /// There is something of this `kind` to say; at debug if it was said.
+    /// Logs a fault of this `kind`; at debug if it was logged before.
     pub(super) fn raise(&mut self, level: Level, kind: &'static str, text: &str) {
         log::log!(self.level(level, kind), "{text}");
     }
 
-    /// It is over: `text` says so, if there was anything to be over.
+    /// Logs `text` if a fault was logged, which is over now.
     pub(super) fn clear(&mut self, text: &str) {
         if self.end() {
             log::info!("{text}");
         }
     }
 
-    /// At which level something of this `kind` is said now.
+    /// The level at which a fault of this `kind` is to be logged now.
     pub(super) fn level(&mut self, level: Level, kind: &'static str) -> Level {
         match self.kind.replace(kind) {
             Some(said) if said == kind => Level::Debug,
@@ -47,7 +47,7 @@ impl LogOnce {
         }
     }
 
-    /// It is over; whether there was anything to be over.
+    /// Ends the fault; returns whether one was logged.
     pub(super) fn end(&mut self) -> bool {
         self.kind.take().is_some()
     }

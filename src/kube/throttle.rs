@@ -1,24 +1,23 @@
-//! A throttle: how often something may be done that is asked for without end.
+//! A [`Throttle`] limits how often an action is done that is requested all the time.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// The shortest time between two times that it is done.
+/// The least gap between two actions.
 const SHORTEST_GAP: Duration = Duration::from_secs(1);
 /// The gap at which doubling stops.
 const LONGEST_GAP: Duration = Duration::from_secs(16);
 
-/// Lets something happen at most once a second, and less and less often while
-/// it goes on being asked for: the gap doubles to 16 s, and falls back to 1 s
-/// after four gaps in which it was not done.
+/// Allows an action once a second at most, and less often while the requests continue: the
+/// gap doubles to 16 s, and falls back to 1 s after four gaps without an action.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     last: Option<(Time, Duration)>,
 }
 
 impl Throttle {
-    /// Whether it may happen now; if so, it is taken to happen.
+    /// Whether the action is allowed now. If so, it counts as done.
     pub(super) fn allow(&mut self, now: Time) -> bool {
         let gap = match self.last {
             None => SHORTEST_GAP,

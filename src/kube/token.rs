@@ -1,4 +1,4 @@
-//! The secret that says who we are.
+//! A [`Token`] is a bearer token.
 
 use ureq::http::HeaderValue;
 
@@ -7,7 +7,8 @@ use ureq::http::HeaderValue;
 pub(super) struct Token(HeaderValue);
 
 impl Token {
-    /// The token in `text`; None if there is nothing that could be one.
+    /// The token in `text` without white space around it; `None` if it is empty or has other
+    /// characters than a header may have.
     pub(super) fn new(text: &str) -> Option<Token> {
         let text = text.trim();
         if text.is_empty() {

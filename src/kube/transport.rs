@@ -1,9 +1,9 @@
-//! TCP and TLS under ureq, watched for two facts that its errors do not tell:
-//! whether a connection was made for a call, and whether anything was sent.
+//! The transport under ureq: TCP and TLS with a [`ConnectionProbe`], which records whether a
+//! call has opened a connection and whether anything was sent. ureq's errors do not tell.
 //!
-//! A write that was never sent may be tried again; one that may have been sent
-//! must be followed by a read. And a read that failed on a connection from the
-//! pool may only have met the server closing it.
+//! A write that was never sent may be repeated; after one that may have been sent, the object
+//! must be read. A read that failed on a connection from the pool may be repeated, because
+//! the server may just have closed that connection.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use ureq::unversioned::transport::{
 
 use super::credentials::Tls;
 
-/// What has happened since the last [`ConnectionProbe::forget`].
+/// The record of a call, since the last [`ConnectionProbe::forget`].
 #[derive(Debug, Default)]
 pub(super) struct ConnectionProbe {
     connected: AtomicBool,
@@ -32,18 +32,18 @@ impl ConnectionProbe {
         self.sent.store(false, Ordering::Relaxed);
     }
 
-    /// A connection was made; if not, the one used came from the pool.
+    /// Whether the call has opened a connection; if not, it has used one from the pool.
     pub(super) fn connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Some of the request may have reached the server.
+    /// Whether some of the request may have reached the server.
     pub(super) fn sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
     }
 }
 
-/// Puts TLS on a connection where it is wanted, and tells the probe.
+/// Adds TLS to a connection if it is configured, and updates the probe.
 pub(super) struct SecureConnector {
     pub(super) tls: Option<Tls>,
     pub(super) probe: Arc<ConnectionProbe>,

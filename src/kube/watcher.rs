@@ -1,6 +1,6 @@
-//! A watcher: the list and the watch that keep a [`Store`] up to date, as a pure
-//! state machine. Whoever runs it makes the calls that it asks for ([`Action`]), a page
-//! of a list at a time, and tells it what they came to ([`Event`]).
+//! A [`Watcher`] keeps a [`Store`] up to date by a list and a watch. It is a pure state
+//! machine: a thread makes the calls that it returns ([`Action`]), and passes their results
+//! to it ([`Event`]).
 //!
 //! The states are those of kube-rs' `watcher`:
 //!
@@ -13,10 +13,9 @@
 //!                                          ended in order     410, broken, relist
 //! ```
 //!
-//! A watch that ends in order is followed by the next one from the version that it
-//! has reached. Whatever else ends it is followed by a list: 410 as a status or as
-//! an ERROR event, a stream that is cut, a line that is no event, and a request to
-//! list again.
+//! After a watch that the server has ended, the next one begins at the version that it has
+//! reached. After any other end there is a list: 410 as a status or as an ERROR event, a
+//! broken stream, a line that is no event, and a request to list again.
 
 use std::time::Duration;
 
@@ -27,66 +26,66 @@ use super::text::printable;
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 
-/// The longest line of a watch, in bytes: a full slice of a hundred endpoints
-/// is 40 KiB, and etcd takes no object above 1.5 MiB.
+/// The longest line of a watch, in bytes. A full slice of a hundred endpoints has 40 KiB, and
+/// etcd stores at most 1.5 MiB for an object.
 pub(super) const LONGEST_LINE: usize = 2 * 1024 * 1024;
-/// How long the server is asked to keep a watch open, less up to a tenth. Its own
-/// shortest default is 30 minutes, but what is between may have less patience.
+/// The `timeoutSeconds` of a watch, less up to a tenth at random. The server's default is 30
+/// minutes or more, but a load balancer may end a watch earlier.
 const WATCH: Duration = Duration::from_secs(300);
-/// A watch that lasted so long, or half of what was asked for if that is less, was a
-/// good one: what comes next comes at once.
+/// A watch that lasted this long, or half of its `timeoutSeconds` if that is less, counts as
+/// a success: the next call is made without a pause.
 const STEADY: Duration = Duration::from_secs(10);
-/// The longest pause while somebody waits for what is watched,
+/// The longest pause while connections wait for what is watched,
 pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
 /// and the longest `Retry-After` that is honoured meanwhile.
 const LONGEST_WAITING: Duration = Duration::from_secs(5);
 
-/// How far list and watch have got.
+/// The state of the list-and-watch.
 #[derive(Debug)]
 enum State {
-    /// Nothing is stored yet, or what is stored cannot be watched any more: a list
-    /// is next.
+    /// Nothing is stored yet, or the stored version cannot be watched any more: a list is
+    /// next.
     Empty,
-    /// A list is under way.
+    /// A list is in progress.
     InitPage(Pages),
-    /// The list was successful, or a watch has ended in order: a watch from this
-    /// version is next.
+    /// The list is complete, or the server has ended a watch: a watch from this version is
+    /// next.
     InitListed { version: String },
     /// A watch is open.
     Watching {
         version: String,
         lines: Lines,
         since: Time,
-        /// For how long the server was asked to keep it open.
+        /// Its `timeoutSeconds`.
         asked: Duration,
     },
 }
 
-/// A time in which nothing is asked.
+/// A pause between calls.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     until: Time,
-    /// When it ends if somebody waits.
+    /// When it ends while connections wait.
     until_if_waiting: Time,
 }
 
-/// One list-and-watch.
+/// The list-and-watch of one kind of object.
 #[derive(Debug)]
 pub(super) struct Watcher {
     state: State,
     pause: Option<Pause>,
     is_waiting: bool,
-    /// For how long the next watch is asked for.
+    /// The `timeoutSeconds` of the next watch.
     watch: Duration,
-    /// Between lists that fail.
+    /// The pauses between lists that fail.
     list_backoff: Backoff,
-    /// Between watches that do not last.
+    /// The pauses between watches that do not last.
     watch_backoff: Backoff,
     random: Random,
 }
 
 impl Watcher {
-    /// Nothing is stored. The seed makes the jitter.
+    /// A watcher with an empty store. `seed` determines the jitter.
     pub(super) fn new(seed: u64) -> Self {
         Watcher {
             state: State::Empty,
@@ -99,7 +98,7 @@ impl Watcher {
         }
     }
 
-    /// Takes in what has happened.
+    /// Handles an event.
     pub(super) fn handle<S: Store>(
         &mut self,
         event: Event<'_>,
@@ -125,7 +124,7 @@ impl Watcher {
         }
     }
 
-    /// What to do next. No watch is to last beyond `watch_until`.
+    /// The next action. No watch lasts beyond `watch_until`.
     pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> Action {
         if let State::Watching { .. } = self.state {
             return Action::Read;
@@ -153,12 +152,12 @@ impl Watcher {
         self.pause_end()
     }
 
-    /// Whether a list is next, or under way.
+    /// Whether a list is next or in progress.
     pub(super) fn is_listing(&self) -> bool {
         matches!(self.state, State::Empty | State::InitPage(_))
     }
 
-    /// Whether nothing is to be asked now.
+    /// Whether it pauses.
     pub(super) fn is_pausing(&self, now: Time) -> bool {
         self.pause_end().is_some_and(|end| now < end)
     }
@@ -168,7 +167,7 @@ impl Watcher {
         matches!(self.state, State::Watching { .. })
     }
 
-    /// Leaves a watch that is open, and goes on from where it has got.
+    /// Ends an open watch; the next one begins at the version that it has reached.
     pub(super) fn rewatch(&mut self) {
         if let State::Watching { version, .. } = &self.state {
             self.state = State::InitListed {
@@ -177,7 +176,7 @@ impl Watcher {
         }
     }
 
-    /// Lists next, at once unless a pause is on that nobody's waiting shortens.
+    /// Lists next, at once or after a pause that the server has asked for.
     pub(super) fn relist(&mut self) {
         self.state = State::Empty;
         self.pause = self.pause.map(|pause| Pause {
@@ -192,8 +191,8 @@ impl Watcher {
         self.pause_for(pause, PAUSE_WAITING, now);
     }
 
-    /// Pauses for that long, as the server may have asked; for 5 s at most while
-    /// somebody waits.
+    /// Pauses for that time, which the server may have asked for; at most for 5 s while
+    /// connections wait.
     pub(super) fn pause(&mut self, pause: Duration, now: Time) {
         self.pause_for(pause, LONGEST_WAITING, now);
     }
@@ -271,7 +270,7 @@ impl Watcher {
     fn open_failed(&mut self, answer: Answer<()>, now: Time) -> Outcome {
         self.state = State::Empty;
         match self.failed(answer, now) {
-            // 410 among others. The list that follows will tell what is wrong.
+            // 410 among others. The next list shows the fault, if there is one.
             Outcome::Failed(why) => {
                 self.watch_pause(now);
                 Outcome::WatchEnded(why)
@@ -284,7 +283,7 @@ impl Watcher {
         match answer {
             Answer::Ok(_) => Outcome::Quiet,
             Answer::TooLarge(why) | Answer::Failed(why) => Outcome::Failed(why),
-            // Not 401: whose token is being replaced may have another one soon.
+            // Not 401: the token is being replaced, and will be read again.
             Answer::Refused {
                 status: status @ 403..=405,
                 why,
@@ -381,7 +380,7 @@ impl From<TooLong> for String {
     }
 }
 
-/// What is wrong with a body or a line that is not what was asked for.
+/// The text of a body or a line that cannot be parsed.
 pub(super) fn malformed(cause: &serde_json::Error) -> String {
     format!("not what was asked for: {}", printable(&cause.to_string()))
 }

@@ -1,14 +1,14 @@
-//! [`Endpoints`]: what the endpoint reflector does next, as a pure state machine. It
-//! reads the Service, has a [`Watcher`] list and watch the endpoints, and decides which
-//! objects to take them from.
+//! [`Endpoints`] is the pure state machine of the endpoint reflector. It reads the Service,
+//! lists and watches the endpoints with a [`Watcher`], and decides which kind of object they
+//! are read from.
 //!
-//! EndpointSlices are the source. Where they are refused (403, or 404 from a server
-//! that does not have them), `v1` Endpoints stand in at once, and the slices are
-//! tried again: soon while the refusal is [doubted](RefusalClock), every few minutes once
-//! it is believed. Where both are refused, they are tried in turn.
+//! The source are EndpointSlices. If they are refused (403, or 404 from a server that does
+//! not have them), `v1` Endpoints are used at once, and the slices are tried again: soon
+//! while the refusal is [doubted](RefusalClock), every few minutes once it is believed. If
+//! both are refused, they are tried in turn.
 //!
-//! The Service is read before each list, and again when what is listed does not fit
-//! what is known of it: that needs no new list, since the store has every port.
+//! The Service is read before each list, and again when the listed endpoints do not fit to
+//! it. That needs no new list, because the store has every port.
 
 use std::time::Duration;
 
@@ -33,12 +33,12 @@ use crate::cluster::{AddressSource, Permission, PortRef};
 const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
 /// and once it is believed: a person may grant it meanwhile.
 const RETRY_CONFIRMED_REFUSAL: Duration = Duration::from_secs(5);
-/// How often what is done without is tried again once its refusal is believed.
+/// The interval at which a permission is tried again once its refusal is believed.
 const RETRY_REFUSED: Duration = Duration::from_secs(300);
-/// How long to leave the server alone after the Service has turned out wrong.
+/// The pause after a Service that has no such port.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 
-/// The endpoint reflector without its calls.
+/// The state machine of the endpoint reflector: see the [module](self).
 pub(super) struct Endpoints {
     service_path: String,
     slices_path: String,
@@ -48,34 +48,34 @@ pub(super) struct Endpoints {
     status: StatusReporter,
     service: String,
     port: Option<PortRef>,
-    /// What to dial; None while that is not known, so that a list would be useless.
+    /// The port and the family to dial; `None` while they are not known, and a list would be
+    /// useless.
     selection: Option<Selection>,
-    /// What the server says to a Service that is not there; None if it is, or if
-    /// that is not for us to know.
+    /// The message of the server if the Service does not exist; `None` if it does, or may not
+    /// be read.
     absent: Option<String>,
-    /// When to read the Service next; None if only a list, or news, need it.
+    /// When to read the Service next; `None`: before the next list.
     service_due: Option<Time>,
     service_refusal: RefusalClock,
     service_backoff: Backoff,
     slices_refusal: RefusalClock,
     slices_backoff: Backoff,
-    /// When to try EndpointSlices again, while Endpoints stand in for them.
+    /// When to try EndpointSlices again, while Endpoints are used.
     slices_due: Option<Time>,
-    /// What the server has said to the slices and to Endpoints when it last refused
-    /// them.
+    /// The messages of the server when it last refused EndpointSlices and Endpoints.
     slices_refused: String,
     endpoints_refused: String,
-    /// Whether EndpointSlices, and Endpoints, could ever be watched.
+    /// Whether EndpointSlices, and Endpoints, were ever watched.
     slices_granted: bool,
     endpoints_granted: bool,
-    /// How many lists and watches in a row were refused.
+    /// The number of lists and watches in a row that were refused.
     refusals: u32,
-    /// Reads of the Service because of what a watch has shown.
+    /// Limits the reads of the Service that changes in the watch cause.
     throttle: Throttle,
 }
 
 impl Endpoints {
-    /// Nothing is known. The seed makes the jitter.
+    /// A reflector that has read nothing yet. `seed` determines the jitter.
     pub(super) fn new(config: &Config, seed: u64, now: Time) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
         Endpoints {
@@ -222,7 +222,7 @@ impl Endpoints {
         self.service_due = Some(now + retry);
     }
 
-    /// The Service, as it was read last, will do if there is one.
+    /// The Service cannot be read. If it was read before, the old one is used.
     fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
         if self.selection.is_some() {
             let retry = self.service_backoff.pause(backoff::LONGEST);
@@ -242,7 +242,7 @@ impl Endpoints {
         }
     }
 
-    /// With this Service nothing can be dialled.
+    /// The Service has no port that can be dialled.
     fn handle_invalid_service(&mut self, why: &str, now: Time) {
         self.selection = None;
         self.relist(now);
@@ -255,7 +255,7 @@ impl Endpoints {
         self.service_backoff.reset();
     }
 
-    /// What is stored may mean something else, now that the Service was read.
+    /// The Service was read: applies its port and family to the stored endpoints.
     fn reapply_selection(&mut self) {
         if !self.watcher.is_listing() {
             self.check(false);
@@ -293,13 +293,13 @@ impl Endpoints {
             };
             self.slices_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
         }
-        // Permissions come together.
+        // One permission was granted, so others may be granted too.
         if self.refusals > 0 && self.service_due.is_some() {
             self.service_due = Some(now);
         }
     }
 
-    /// Reports what is stored.
+    /// Reports the stored pods.
     fn check(&mut self, is_list: bool) {
         let Some(selection) = &self.selection else {
             return;
@@ -327,7 +327,7 @@ impl Endpoints {
         let missing = self.store.port_missing(&selection.port);
         self.status.stored(self.store.pods(selection));
         self.status.check_port(missing);
-        // The Service may have been changed or made anew: read it again.
+        // The Service may have been changed or created again: read it.
         let is_doubted =
             self.store.take_appeared() || missing.is_some() || self.status.has_no_service();
         if is_doubted && self.throttle.allow(now) {
@@ -352,7 +352,7 @@ impl Endpoints {
         }
     }
 
-    /// Endpoints are watched in place of EndpointSlices.
+    /// Watches Endpoints instead of EndpointSlices.
     fn watch_endpoints_instead(&mut self, now: Time) {
         let believed = self.slices_refusal.is_believed(now);
         let (slices, why) = (Permission::WatchSlices, &self.slices_refused);
@@ -379,8 +379,8 @@ impl Endpoints {
         }
     }
 
-    /// Neither kind of object may be listed. The permission that is named is the one that
-    /// the operator has meant to give: to Endpoints only if that alone was there.
+    /// Neither kind of object may be listed. The error names the permission that the operator
+    /// has probably meant to grant: Endpoints if only that was ever granted.
     fn both_refused(&mut self, now: Time) {
         let (named, why) = if self.endpoints_granted && !self.slices_granted {
             (Permission::WatchEndpoints, self.endpoints_refused.clone())
@@ -408,7 +408,7 @@ impl Endpoints {
     }
 
     fn read_service_before_list(&mut self, now: Time) {
-        // One that is refused, or fails, has a time of its own.
+        // After a refusal or a failure, `service_due` is set already.
         if self.watcher.is_listing() {
             self.service_due.get_or_insert(now);
         }
@@ -441,7 +441,7 @@ impl Core for Endpoints {
     }
 }
 
-/// Why a port that is given by its number cannot be found.
+/// The error of a port number while the Service cannot be read.
 fn number_needs_service(why: &str, cure: &str) -> String {
     format!("the Service cannot be read ({why}), which the number of its port needs: {cure}")
 }

@@ -1,6 +1,5 @@
-//! What the reflector has to say: in reports what it has learnt, if it was not
-//! reported before; in the log what an operator must know, a fault that lasts
-//! in one line.
+//! The [`StatusReporter`] of the endpoint reflector: it reports changes to the daemon, and
+//! logs faults, one line for each that lasts.
 
 use std::net::SocketAddr;
 
@@ -13,7 +12,7 @@ use super::super::{Config, Report};
 use super::thread::Output;
 use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef};
 
-/// What was said already, and what is to be said now.
+/// The outputs to make, and what was reported and logged before.
 pub(super) struct StatusReporter {
     outputs: Vec<Output>,
     is_draining: bool,
@@ -55,19 +54,18 @@ impl StatusReporter {
         }
     }
 
-    /// What has come up since this was last asked, in order.
+    /// The outputs since the last call, in order.
     pub(super) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Whether the proxy drains.
+    /// Sets whether the proxy drains.
     pub(super) fn set_draining(&mut self, is_draining: bool) {
         self.is_draining = is_draining;
     }
 
-    /// The level of a line about endpoints that cannot be had: debug while the proxy
-    /// drains, since permissions and objects go before it when everything is deleted at
-    /// once.
+    /// The level of a line about endpoints that cannot be listed: debug while the proxy
+    /// drains, because permissions and objects may be deleted before the proxy.
     fn unless_draining(&self, level: Level) -> Level {
         if self.is_draining {
             Level::Debug
@@ -76,20 +74,20 @@ impl StatusReporter {
         }
     }
 
-    /// A list has shown these pods: they are reported though they may be the same.
+    /// Reports the pods after a list, even if they have not changed.
     pub(super) fn listed(&mut self, pods: Vec<Pod>) {
         self.pods = Some(pods.clone());
         self.report(Report::Pods(pods));
     }
 
-    /// These pods are stored.
+    /// Reports the pods, if they have changed.
     pub(super) fn stored(&mut self, pods: Vec<Pod>) {
         if self.pods.as_ref() != Some(&pods) {
             self.listed(pods);
         }
     }
 
-    /// The Service's cluster IP and port, or that there is none to be had.
+    /// Reports the Service's cluster IP and port, if they have changed; `None` without one.
     pub(super) fn cluster_ip(&mut self, address: Option<SocketAddr>) {
         if self.cluster_ip != Some(address) {
             self.cluster_ip = Some(address);
@@ -97,7 +95,7 @@ impl StatusReporter {
         }
     }
 
-    /// Whether the Service was read before, or done without.
+    /// Whether [`StatusReporter::cluster_ip`] was called.
     pub(super) fn knows_cluster_ip(&self) -> bool {
         self.cluster_ip.is_some()
     }
@@ -110,7 +108,7 @@ impl StatusReporter {
         self.service_seen = true;
     }
 
-    /// The Service may not be read; `believed` says whether that counts already.
+    /// The Service may not be read; `believed`: the permission counts as missing.
     pub(super) fn service_refused(&mut self, why: &str, believed: bool) {
         self.refused(
             Permission::GetService,
@@ -136,10 +134,10 @@ impl StatusReporter {
         self.log(level, text);
     }
 
-    /// Judges a Service that is `absent`, in the server's words, by a list: who
-    /// has endpoints made by hand under its name can do without it. The rest is
-    /// a wrong name if it was never there, and an act of an operator if it was,
-    /// which no proxy that is gone from its own Service could make good.
+    /// Reports an `absent` Service, by the message of the server, after a list. With
+    /// endpoints under its name, which somebody has made by hand, it is not needed. Without,
+    /// its name is wrong if it was never seen; if it was seen, an operator has deleted it,
+    /// and the proxy stays ready, because unreadiness would not help.
     pub(super) fn check_service(&mut self, absent: Option<&str>, is_list_empty: bool) {
         self.service_seen |= !is_list_empty;
         match absent {
@@ -163,7 +161,7 @@ impl StatusReporter {
         }
     }
 
-    /// With what the Service says, no port can be dialled.
+    /// The Service has no port that can be dialled.
     pub(super) fn no_such_port(&mut self, why: &str) {
         self.lost(Level::Error, "refused", why);
         self.no_address(Some(NoAddress::NoSuchPort(why.to_owned())));
@@ -182,12 +180,12 @@ impl StatusReporter {
         format!("the Service {namespace}/{service} does not exist")
     }
 
-    /// Whether there is no Service and was none.
+    /// Whether the Service does not exist and was never seen.
     pub(super) fn has_no_service(&self) -> bool {
         matches!(self.no_address, Some(NoAddress::NoService(_)))
     }
 
-    /// Endpoints are watched because EndpointSlices may not be.
+    /// Endpoints are watched, because EndpointSlices may not be watched.
     pub(super) fn watching_endpoints_instead(&mut self, why: &str, believed: bool) {
         let (level, kind, then) = if believed {
             (Level::Warn, "slices", "watching v1 Endpoints")
@@ -206,7 +204,7 @@ impl StatusReporter {
         );
     }
 
-    /// Whether there are endpoints without a port to dial, and why.
+    /// Reports whether the endpoints lack the port, and why.
     pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
         match missing.map(|missing| self.no_port(missing)) {
             Some(text) => {
@@ -257,7 +255,7 @@ impl StatusReporter {
         }
     }
 
-    /// A list has come.
+    /// A list was received.
     pub(super) fn found(&mut self, source: AddressSource) {
         if self.trouble.end() {
             self.log(Level::Info, "the endpoints can be listed again".to_owned());
@@ -265,11 +263,11 @@ impl StatusReporter {
         self.set_synced(Some(source));
     }
 
-    /// What is listed can be watched as well.
+    /// A watch of these objects was opened.
     pub(super) fn watched(&mut self, source: AddressSource) {
         self.granted(permission(source));
         if source == AddressSource::EndpointSlices {
-            // Whether Endpoints could be watched too is of no interest any more.
+            // A refusal of Endpoints does not matter any more.
             self.granted(Permission::WatchEndpoints);
             if self.source_log.end() {
                 self.log(Level::Info, "watching EndpointSlices again".to_owned());
@@ -277,7 +275,7 @@ impl StatusReporter {
         }
     }
 
-    /// No list is to be had.
+    /// The endpoints cannot be listed.
     pub(super) fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
         let service = &self.service;
         let text = format!("the endpoints of the Service {service} cannot be listed: {why}");
@@ -288,7 +286,7 @@ impl StatusReporter {
         self.set_synced(None);
     }
 
-    /// A permission is refused, and that is done in its place.
+    /// Reports that a permission is refused, and what is done instead.
     pub(super) fn refused(
         &mut self,
         permission: Permission,
@@ -307,7 +305,7 @@ impl StatusReporter {
         }
     }
 
-    /// A line for the log.
+    /// Logs a line.
     pub(super) fn log(&mut self, level: Level, text: String) {
         self.outputs.push(Output::Log(level, text));
     }
