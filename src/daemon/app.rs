@@ -40,12 +40,14 @@ const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct AppConfig {
     /// `namespace/deployment`, for the log.
     pub name: String,
+    /// `namespace/service`, for metrics.
+    pub label: String,
     /// The Service whose endpoints are watched, for the log.
     pub service: String,
     /// What connections go to.
     pub route: Route,
-    /// How many ports it has.
-    pub ports: usize,
+    /// Its ports, as metrics call them.
+    pub ports: Vec<String>,
     /// The hold limit, for the log; the sockets keep it.
     pub hold_timeout: Duration,
 }
@@ -126,7 +128,7 @@ impl<A: Api> App<A> {
             id,
             api,
             policy,
-            ports: (0..config.ports).map(|_| Port::default()).collect(),
+            ports: config.ports.iter().map(|_| Port::default()).collect(),
             config,
             endpoints_updated: None,
             target_status: None,
@@ -182,6 +184,21 @@ impl<A: Api> App<A> {
     /// How many addresses may be dialled, for all its ports.
     pub fn backends(&self) -> usize {
         self.ports.iter().map(|port| port.backends).sum()
+    }
+
+    /// Its ports.
+    pub fn port_ids(&self) -> impl Iterator<Item = PortId> {
+        (0..self.ports.len()).map(|index| self.port_id(index))
+    }
+
+    /// What metrics call a port.
+    pub fn port_name(&self, id: PortId) -> &str {
+        self.config.ports.get(id.index).map_or("", String::as_str)
+    }
+
+    /// How many addresses may be dialled for a port.
+    pub fn backends_at(&self, id: PortId) -> usize {
+        self.ports.get(id.index).map_or(0, |port| port.backends)
     }
 
     /// Why the app could not be served from here, a line each; none if it could.

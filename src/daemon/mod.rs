@@ -208,6 +208,7 @@ impl Daemon {
             log,
         };
         let name = format!("{namespace}/{}", settings.target_ref.label());
+        let label = format!("{namespace}/{}", service(settings)?);
         let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Policy::new(policy_config(settings), random_seed(), now);
@@ -215,7 +216,8 @@ impl Daemon {
             name,
             service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),
-            ports: 1,
+            label,
+            ports: vec![port_name(settings)],
             hold_timeout: settings.hold_timeout,
         };
         let drain = DrainConfig {
@@ -542,6 +544,15 @@ fn port(settings: &Settings, route: &Route) -> Option<PortRef> {
         Route::Pods | Route::Target(_) => None,
     };
     settings.port.clone().or(likely)
+}
+
+/// What metrics call the port: the Service's, or where the settings do not name it, the
+/// one that is listened on.
+fn port_name(settings: &Settings) -> String {
+    match &settings.port {
+        Some(port) => port.to_string(),
+        None => settings.listen.port().to_string(),
+    }
 }
 
 /// The name of the Service whose endpoints to watch.

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::app::App;
 use super::proxy::Proxy;
-use super::{Outside, PORT};
+use super::{APP, Outside};
 use crate::admin::Pages;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
-use crate::engine::Engine;
+use crate::engine::{Engine, PortId};
 use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
@@ -94,44 +94,64 @@ impl View<'_> {
             app,
             now,
         } = *self;
-        let (policy, engine, events) = (app.policy(), &proxy.sockets, app.events());
-        let (counts, phase) = (engine.port_counts(PORT), policy.phase_name());
-        let tally = engine.tally(PORT).cloned().unwrap_or_default();
+        let engine = &proxy.sockets;
         Snapshot {
             version: VERSION,
             started: about.started,
             descriptors: about.descriptors,
             ready: proxy.unready(now).is_empty(),
+            connections_limit: about.connections,
+            local_errors: engine.local_errors(),
+            bound_ports: engine.bound_ports(),
+            requests: app.api().api.requests().read(),
+            thread_panics: app.events().thread_panics,
+            log_lines_dropped: about.log.dropped(),
+            apps: vec![self.app_snapshot()],
+        }
+    }
+
+    fn app_snapshot(&self) -> metrics::App {
+        let View {
+            about, app, now, ..
+        } = *self;
+        let (policy, events) = (app.policy(), app.events());
+        let phase = policy.phase_name();
+        metrics::App {
+            name: app.config().label.clone(),
             phases: Phase::NAMES.map(|name| (name, name == phase)).to_vec(),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
             idle_ttl: about.settings.idle_ttl,
             lease: policy.lease_left(now),
-            backends: app.backends(),
-            backends_resting: engine.resting_backends(PORT),
-            backends_full: engine.full_backends(PORT),
             endpoints_synced: app.health().is_synced(),
-            connections_limit: about.connections,
-            connections_open: counts.open,
-            connections_waiting: counts.waiting,
-            connections_counted: counts.counted,
-            excluded: tally.exclusions(),
-            accepted: counts.accepted,
-            handed_over: counts.handed_over,
             without_lease: events.without_lease,
-            closed: tally.ends(),
-            failed_dials: counts.failed_dials,
-            local_errors: engine.local_errors(),
-            bound_ports: engine.bound_ports(),
-            hold: tally.hold,
             wake: events.wake.clone(),
             wakes: events.wakes,
             sleeps: events.sleeps,
-            requests: app.api().api.requests().read(),
             fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
             forbidden: self.permissions(|permission| self.is_forbidden(permission)),
-            thread_panics: events.thread_panics,
-            log_lines_dropped: about.log.dropped(),
+            ports: app.port_ids().map(|id| self.port_snapshot(id)).collect(),
+        }
+    }
+
+    fn port_snapshot(&self, id: PortId) -> metrics::Port {
+        let (app, engine) = (self.app, &self.proxy.sockets);
+        let counts = engine.port_counts(id);
+        let tally = engine.tally(id).cloned().unwrap_or_default();
+        metrics::Port {
+            name: app.port_name(id).to_owned(),
+            backends: app.backends_at(id),
+            backends_resting: engine.resting_backends(id),
+            backends_full: engine.full_backends(id),
+            connections_open: counts.open,
+            connections_counted: counts.counted,
+            connections_waiting: counts.waiting,
+            excluded: tally.exclusions(),
+            accepted: counts.accepted,
+            handed_over: counts.handed_over,
+            closed: tally.ends(),
+            failed_dials: counts.failed_dials,
+            hold: tally.hold,
         }
     }
 
@@ -143,7 +163,7 @@ impl View<'_> {
             now,
         } = *self;
         let (policy, health) = (app.policy(), app.health());
-        let (counts, unready) = (proxy.sockets.port_counts(PORT), proxy.unready(now));
+        let (counts, unready) = (proxy.sockets.counts(APP), proxy.unready(now));
         let store = policy.lease_location();
         let trouble = health.last_trouble().map(|(what, at)| Trouble {
             what,

@@ -3,49 +3,68 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A snapshot with something in every field.
 fn snapshot() -> Snapshot {
-    let mut hold = Histogram::default();
-    hold.observe(Duration::from_millis(2));
-    hold.observe(Duration::from_secs(7));
     Snapshot {
         version: "0.1.0",
         started: 1_795_000_000,
         descriptors: 20_000,
         ready: true,
+        connections_limit: 9968,
+        local_errors: vec![(["no_port"], 2)],
+        bound_ports: 3,
+        requests: vec![(["get", "ok"], 12)],
+        thread_panics: 1,
+        log_lines_dropped: 7,
+        apps: ["shop/web", "shop/db"].map(app).to_vec(),
+    }
+}
+
+fn app(name: &str) -> App {
+    let mut wake = Histogram::default();
+    wake.observe(Duration::from_secs(7));
+    App {
+        name: name.to_owned(),
         phases: vec![("awake", true), ("asleep", false)],
         replicas: Some(3),
         replicas_age: Some(Duration::from_millis(1500)),
         idle_ttl: Duration::from_secs(3600),
         lease: Some(Duration::from_secs(2880)),
+        endpoints_synced: true,
+        without_lease: 1,
+        wake,
+        wakes: 2,
+        sleeps: 1,
+        fallbacks: vec![("patch deployments/status", true)],
+        forbidden: vec![("patch deployments/scale", false)],
+        ports: ["http", "9090"].map(port).to_vec(),
+    }
+}
+
+fn port(name: &str) -> Port {
+    let mut hold = Histogram::default();
+    hold.observe(Duration::from_millis(2));
+    hold.observe(Duration::from_secs(7));
+    Port {
+        name: name.to_owned(),
         backends: 2,
         backends_resting: 1,
-        endpoints_synced: true,
-        connections_limit: 9968,
-        connections_open: 5,
-        connections_waiting: 1,
-        connections_counted: 1,
-        excluded: vec![(["denied"], 2), (["ignored"], 0)],
         backends_full: 1,
+        connections_open: 5,
+        connections_counted: 1,
+        connections_waiting: 1,
+        excluded: vec![(["denied"], 2), (["ignored"], 0)],
         accepted: u64::MAX,
         handed_over: 6,
-        without_lease: 1,
         closed: vec![
             (["finished", "relaying"], 4),
             (["held_too_long", "holding"], 1),
         ],
         failed_dials: 8,
-        local_errors: vec![(["no_port"], 2)],
-        bound_ports: 3,
-        wake: hold.clone(),
         hold,
-        wakes: 2,
-        sleeps: 1,
-        requests: vec![(["get", "ok"], 12)],
-        fallbacks: vec![("patch deployments/status", true)],
-        forbidden: vec![("patch deployments/scale", false)],
-        thread_panics: 1,
-        log_lines_dropped: 7,
     }
 }
+
+/// The labels of a port.
+const WEB: &str = "app=\"shop/web\",port=\"http\"";
 
 /// The samples of a scrape by name and labels, as a strict reader takes them.
 fn parsed(text: &str) -> BTreeMap<String, f64> {
@@ -127,16 +146,19 @@ fn a_scrape_is_valid_and_has_every_metric_of_the_table() {
     }
     for (series, value) in [
         ("zpa_build_info{version=\"0.1.0\"}", 1.0),
-        ("zpa_phase{phase=\"awake\"}", 1.0),
-        ("zpa_phase{phase=\"asleep\"}", 0.0),
-        ("zpa_replicas_age_seconds", 1.5),
+        ("zpa_phase{app=\"shop/web\",phase=\"awake\"}", 1.0),
+        ("zpa_phase{app=\"shop/db\",phase=\"asleep\"}", 0.0),
+        ("zpa_replicas_age_seconds{app=\"shop/web\"}", 1.5),
         (
-            "zpa_connections_closed_total{reason=\"finished\",phase=\"relaying\"}",
+            "zpa_connections_excluded_total{app=\"shop/web\",port=\"http\",rule=\"denied\"}",
+            2.0,
+        ),
+        (
+            "zpa_connections_closed_total{app=\"shop/db\",port=\"9090\",reason=\"finished\",phase=\"relaying\"}",
             4.0,
         ),
-        ("zpa_connections_excluded_total{rule=\"denied\"}", 2.0),
         (
-            "zpa_api_fallback{permission=\"patch deployments/status\"}",
+            "zpa_api_fallback{app=\"shop/web\",permission=\"patch deployments/status\"}",
             1.0,
         ),
     ] {
@@ -146,7 +168,7 @@ fn a_scrape_is_valid_and_has_every_metric_of_the_table() {
 
 #[test]
 fn counters_are_written_to_the_last_digit() {
-    let expected = "zpa_connections_total 18446744073709551615\n";
+    let expected = "zpa_connections_total{app=\"shop/web\",port=\"http\"} 18446744073709551615\n";
     assert!(text(&snapshot()).contains(expected));
 }
 
@@ -160,24 +182,25 @@ fn a_histogram_is_cumulative_and_ends_with_its_count() {
         ("10", 2.0),
         ("+Inf", 2.0),
     ] {
-        let series = format!("zpa_hold_seconds_bucket{{le=\"{bound}\"}}");
+        let series = format!("zpa_hold_seconds_bucket{{{WEB},le=\"{bound}\"}}");
         assert_eq!(samples.get(&series), Some(&count), "{series}");
     }
-    assert_eq!(samples["zpa_hold_seconds_count"], 2.0);
-    assert_eq!(samples["zpa_hold_seconds_sum"], 7.002);
+    let whole = |suffix: &str| samples[&format!("zpa_hold_seconds_{suffix}{{{WEB}}}")];
+    assert_eq!((whole("count"), whole("sum")), (2.0, 7.002));
 }
 
 #[test]
 fn what_is_not_known_has_no_sample() {
-    let samples = parsed(&text(&Snapshot::default()));
-    for name in [
-        "zpa_replicas",
-        "zpa_replicas_age_seconds",
-        "zpa_lease_seconds",
-    ] {
-        assert!(!samples.contains_key(name), "{name}");
+    let samples = parsed(&text(&Snapshot {
+        apps: vec![App::default()],
+        ..Snapshot::default()
+    }));
+    for name in ["zpa_replicas", "zpa_lease_seconds"] {
+        let has = samples.keys().any(|series| series.starts_with(name));
+        assert!(!has, "{name}");
     }
     assert_eq!(samples["zpa_ready"], 0.0);
+    assert_eq!(samples["zpa_wakes_total{app=\"\"}"], 0.0);
 }
 
 #[test]
@@ -186,10 +209,10 @@ fn labels_and_helps_are_escaped() {
     assert_eq!(Escaped(hostile, true).to_string(), "a\\\\b\\\"c\\nd");
     assert_eq!(Escaped(hostile, false).to_string(), "a\\\\b\"c\\nd");
     let text = text(&Snapshot {
-        fallbacks: vec![("a\"}\n evil 1", true)],
+        apps: vec![app("a\"}\n evil 1")],
         ..snapshot()
     });
-    assert!(text.contains("{permission=\"a\\\"}\\n evil 1\"} 1\n"));
+    assert!(text.contains("zpa_wakes_total{app=\"a\\\"}\\n evil 1\"} 2\n"));
     parsed(&text);
 }
 

@@ -77,6 +77,8 @@ fn a_wake_shows_in_the_metrics() {
         ("zpa_phase{phase=\"asleep\"}", 0.0),
         ("zpa_idle_ttl_seconds", 3600.0),
         ("zpa_backends", 1.0),
+        ("zpa_wakes_total{app=\"default/myapp\"}", 1.0),
+        ("zpa_backends{app=\"default/myapp\",port=\"0\"}", 1.0),
     ] {
         assert_eq!(zpa.metric(series), Some(value), "{series}");
     }
@@ -86,9 +88,7 @@ fn a_wake_shows_in_the_metrics() {
     assert_eq!(patched, Some(2.0), "the scale, and the renewal");
     drop(client);
     let closed = "zpa_connections_closed_total{reason=\"finished\",phase=\"relaying\"}";
-    zpa.expect_page("/metrics", "it is closed", |_, body| {
-        body.contains(&format!("{closed} 1\n"))
-    });
+    zpa.expect_metric(closed, 1.0);
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn where_a_permission_is_missing_that_nothing_can_replace_it_does_not_become_rea
             .iter()
             .for_each(|resource| sandbox.deny("*", resource));
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-        let forbidden = format!("zpa_api_forbidden{{permission=\"{permission}\"}} 1\n");
-        zpa.expect_page("/metrics", permission, |_, body| body.contains(&forbidden));
+        let forbidden = format!("zpa_api_forbidden{{permission=\"{permission}\"}}");
+        zpa.expect_metric(&forbidden, 1.0);
         zpa.expect_page("/readyz", permission, |status, body| {
             status == 503 && body.contains("is forbidden: User")
         });
@@ -248,9 +248,7 @@ fn without_the_permission_to_scale_an_app_that_is_up_is_served_and_a_sleeping_on
     sandbox.set_replicas(0);
     sandbox.expect("the pods are gone", |state| state.pods() == 0);
     let _held = zpa.connect();
-    zpa.expect_page("/metrics", "it cannot be woken", |_, body| {
-        body.contains(&format!("{forbidden} 1\n"))
-    });
+    zpa.expect_metric(&forbidden, 1.0);
     assert_eq!(zpa.status()["forbidden"][0]["permission"], PERMISSION);
 }
 
@@ -264,9 +262,7 @@ fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_lease() {
     });
     sandbox.api_down();
     echo(&mut zpa.connect(), "without a lease");
-    zpa.expect_page("/metrics", "it is counted", |_, body| {
-        body.contains("zpa_forwarded_without_lease_total 1\n")
-    });
+    zpa.expect_metric("zpa_forwarded_without_lease_total", 1.0);
     zpa.expect_status("the error", |status| {
         let what = &status["api_server"]["last_error"]["what"];
         what.as_str().is_some_and(|what| what.contains("renewing"))

@@ -156,7 +156,8 @@ impl Process {
             name: format!("default/app at p{pid}"),
             service: "app".to_owned(),
             route: Route::Pods,
-            ports: 1,
+            label: "default/app".to_owned(),
+            ports: vec!["http".to_owned()],
             hold_timeout: plan.hold,
         };
         let drain = DrainConfig {

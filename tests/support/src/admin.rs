@@ -29,11 +29,19 @@ impl Zpa {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The value of one series, named as in the text format.
+    /// The sum of the series of that name that have at least these labels, written as in
+    /// the text format; none if there is no such series.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let (_, body) = self.get("/metrics");
-        let line = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
-        body.lines().find_map(line)
+        sum(&body, series)
+    }
+
+    /// Asks `/metrics` until [`Program::metric`] is that value.
+    #[track_caller]
+    pub fn expect_metric(&self, series: &str, value: f64) {
+        self.expect_page("/metrics", series, |_, body| {
+            sum(body, series) == Some(value)
+        });
     }
 
     /// Asks `path` until the reply is as wanted.
@@ -73,4 +81,30 @@ pub fn reply(stream: &mut TcpStream) -> (u16, String) {
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).expect("a status line");
     (status.parse().expect("a number"), body.to_owned())
+}
+
+fn sum(page: &str, series: &str) -> Option<f64> {
+    let (name, labels) = parts(series);
+    let of_line = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (of_name, all) = parts(series);
+        let has_all = labels.iter().all(|label| all.contains(label));
+        (name == of_name && has_all).then(|| value.parse::<f64>().ok())?
+    };
+    page.lines()
+        .filter_map(of_line)
+        .reduce(|sum, value| sum + value)
+}
+
+/// The name and the labels of a series. A comma that follows a quote ends a label; those
+/// within a value, as in `list,watch endpoints`, do not.
+fn parts(series: &str) -> (&str, Vec<&str>) {
+    let Some((name, labels)) = series.split_once('{') else {
+        return (series, Vec::new());
+    };
+    let labels = labels.trim_end_matches('}').split_inclusive("\",");
+    (
+        name,
+        labels.map(|label| label.trim_end_matches(',')).collect(),
+    )
 }

@@ -1,0 +1,258 @@
+//! [`TABLE`]: the one table of metrics, a row for each.
+
+use super::{Kind, Metric, Read, seconds};
+
+/// Every metric, in the order in which a scrape has them.
+pub static TABLE: &[Metric] = &[
+    Metric {
+        name: "zpa_build_info",
+        kind: Kind::Gauge,
+        labels: &["version"],
+        help: "1, with the program's version",
+        read: Read::Process(|it, samples| samples.labelled(&[it.version], 1)),
+    },
+    Metric {
+        name: "process_start_time_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "When the process was started, in seconds since 1970",
+        read: Read::Process(|it, samples| samples.one(it.started)),
+    },
+    Metric {
+        name: "process_max_fds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many descriptors it may have open; a connection takes two",
+        read: Read::Process(|it, samples| samples.one(it.descriptors)),
+    },
+    Metric {
+        name: "zpa_ready",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if new connections are welcome here, as `/readyz` says",
+        read: Read::Process(|it, samples| samples.one(u8::from(it.ready))),
+    },
+    Metric {
+        name: "zpa_phase",
+        kind: Kind::Gauge,
+        labels: &["app", "phase"],
+        help: "1 for the phase that the app is in as far as is known here, 0 for each other",
+        read: Read::App(|it, samples| samples.flags(&it.phases)),
+    },
+    Metric {
+        name: "zpa_replicas",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "`spec.replicas` of the scale target as last seen; absent if never seen",
+        read: Read::App(|it, samples| samples.maybe(it.replicas)),
+    },
+    Metric {
+        name: "zpa_replicas_age_seconds",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "How long ago that was; more than a minute means that the API server is out of reach, or a permission missing",
+        read: Read::App(|it, samples| samples.maybe(it.replicas_age.map(seconds))),
+    },
+    Metric {
+        name: "zpa_idle_ttl_seconds",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "The setting `--idle-ttl`",
+        read: Read::App(|it, samples| samples.one(seconds(it.idle_ttl))),
+    },
+    Metric {
+        name: "zpa_lease_seconds",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "For how long no proxy can put the app to sleep, renewed while a connection is \
+               open; 0 where renewing is forbidden, absent with `--single-proxy`",
+        read: Read::App(|it, samples| samples.maybe(it.lease.map(seconds))),
+    },
+    Metric {
+        name: "zpa_backends",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "How many addresses may be dialled",
+        read: Read::Port(|it, samples| samples.one(it.backends)),
+    },
+    Metric {
+        name: "zpa_backends_resting",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "How many pods rest after failures: they are dialled where no other is left",
+        read: Read::Port(|it, samples| samples.one(it.backends_resting)),
+    },
+    Metric {
+        name: "zpa_backends_full",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "How many pods have as many connections as `--max-connections-per-pod` allows",
+        read: Read::Port(|it, samples| samples.one(it.backends_full)),
+    },
+    Metric {
+        name: "zpa_endpoints_synced",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "1 if the list of the pods' addresses is up to date, 0 while it cannot be read",
+        read: Read::App(|it, samples| samples.one(u8::from(it.endpoints_synced))),
+    },
+    Metric {
+        name: "zpa_connections_limit",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many connections may be open; others wait to be accepted",
+        read: Read::Process(|it, samples| samples.one(it.connections_limit)),
+    },
+    Metric {
+        name: "zpa_connections_open",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "Connections open, those that wait included",
+        read: Read::Port(|it, samples| samples.one(it.connections_open)),
+    },
+    Metric {
+        name: "zpa_connections_counted",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "Those of them that count as use of the app and keep it awake",
+        read: Read::Port(|it, samples| samples.one(it.connections_counted)),
+    },
+    Metric {
+        name: "zpa_connections_waiting",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "Connections that wait for a pod",
+        read: Read::Port(|it, samples| samples.one(it.connections_waiting)),
+    },
+    Metric {
+        name: "zpa_connections_total",
+        kind: Kind::Counter,
+        labels: &["app", "port"],
+        help: "Connections accepted",
+        read: Read::Port(|it, samples| samples.one(it.accepted)),
+    },
+    Metric {
+        name: "zpa_connections_excluded_total",
+        kind: Kind::Counter,
+        labels: &["app", "port", "rule"],
+        help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
+               `ignored`, or `silent` (not any more; again for each silence)",
+        read: Read::Port(|it, samples| samples.each(&it.excluded)),
+    },
+    Metric {
+        name: "zpa_connections_closed_total",
+        kind: Kind::Counter,
+        labels: &["app", "port", "reason", "phase"],
+        help: "Connections that have ended: `finished`, `client_gone`, `backend_gone`, \
+               `held_too_long`, `drained`, `refused` (out of system resources), `excluded` (it \
+               did not count, and no pod was ready), `asleep` (it did not count, and the app was \
+               put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), while \
+               `holding`, `dialing` or `relaying`",
+        read: Read::Port(|it, samples| samples.each(&it.closed)),
+    },
+    Metric {
+        name: "zpa_forwarded_total",
+        kind: Kind::Counter,
+        labels: &["app", "port"],
+        help: "How often a connection was handed to a pod; again if that broke off before a byte",
+        read: Read::Port(|it, samples| samples.one(it.handed_over)),
+    },
+    Metric {
+        name: "zpa_forwarded_without_lease_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "How often without a lease, because no renewal succeeded: another proxy may put \
+               the app to sleep under it",
+        read: Read::App(|it, samples| samples.one(it.without_lease)),
+    },
+    Metric {
+        name: "zpa_dials_failed_total",
+        kind: Kind::Counter,
+        labels: &["app", "port"],
+        help: "Dials that a pod has refused, or not answered in time",
+        read: Read::Port(|it, samples| samples.one(it.failed_dials)),
+    },
+    Metric {
+        name: "zpa_dial_local_errors_total",
+        kind: Kind::Counter,
+        labels: &["error"],
+        help: "Dials that failed through no fault of a pod: `no_port`, `no_descriptor`, \
+               `no_memory`, `forbidden` (by a rule of this machine) or `self_connect` (an \
+               address of this machine where nobody listens)",
+        read: Read::Process(|it, samples| samples.each(&it.local_errors)),
+    },
+    Metric {
+        name: "zpa_dials_from_bound_port_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Dials for which the kernel had no local port left, so that one in TIME_WAIT was \
+               used again",
+        read: Read::Process(|it, samples| samples.one(it.bound_ports)),
+    },
+    Metric {
+        name: "zpa_hold_seconds",
+        kind: Kind::Histogram,
+        labels: &["app", "port"],
+        help: "From accepting a connection to handing it to a pod, be the app asleep or awake",
+        read: Read::Port(|it, samples| samples.histogram(&it.hold)),
+    },
+    Metric {
+        name: "zpa_wake_seconds",
+        kind: Kind::Histogram,
+        labels: &["app"],
+        help: "From the first connection that found no pod to a pod for it: the cold starts",
+        read: Read::App(|it, samples| samples.histogram(&it.wake)),
+    },
+    Metric {
+        name: "zpa_wakes_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "How often this proxy has scaled the app up from zero",
+        read: Read::App(|it, samples| samples.one(it.wakes)),
+    },
+    Metric {
+        name: "zpa_sleeps_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "How often this proxy has scaled the app to zero",
+        read: Read::App(|it, samples| samples.one(it.sleeps)),
+    },
+    Metric {
+        name: "zpa_api_requests_total",
+        kind: Kind::Counter,
+        labels: &["verb", "outcome"],
+        help: "Requests to the API server: `get`, `list`, `watch` or `patch`, and what came back: \
+               `ok`, `unauthorized` (401), `forbidden` (403), `not_found` (404), `conflict` (409), \
+               `busy` (429), `error` (any other status), `no_reply` or `unreachable`",
+        read: Read::Process(|it, samples| samples.each(&it.requests)),
+    },
+    Metric {
+        name: "zpa_api_fallback",
+        kind: Kind::Gauge,
+        labels: &["app", "permission"],
+        help: "1 while something else is done in place of what this permission would allow",
+        read: Read::App(|it, samples| samples.flags(&it.fallbacks)),
+    },
+    Metric {
+        name: "zpa_api_forbidden",
+        kind: Kind::Gauge,
+        labels: &["app", "permission"],
+        help: "1 while this permission is refused and nothing can be done in place of it",
+        read: Read::App(|it, samples| samples.flags(&it.forbidden)),
+    },
+    Metric {
+        name: "zpa_thread_panics_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often a thread that speaks with the API server has panicked, which is a bug; \
+               it is started again",
+        read: Read::Process(|it, samples| samples.one(it.thread_panics)),
+    },
+    Metric {
+        name: "zpa_log_lines_dropped_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Lines of the log that were lost because whoever reads stderr was too slow",
+        read: Read::Process(|it, samples| samples.one(it.log_lines_dropped)),
+    },
+];
