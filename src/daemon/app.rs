@@ -52,7 +52,7 @@ pub struct AppConfig {
     pub hold_timeout: Duration,
 }
 
-/// What was told of connections that were closed at the hold limit.
+/// The connections closed at the hold limit that were logged.
 #[derive(Default)]
 struct HoldTimeoutLog {
     logged: u64,
@@ -91,7 +91,7 @@ pub struct App<A> {
     config: AppConfig,
     policy: Policy,
     ports: Vec<Port>,
-    /// When the endpoints were last heard of, if ever.
+    /// When the endpoints were last received, if ever.
     endpoints_updated: Option<Time>,
     /// What the controller of the scaled object said last.
     target_status: Option<TargetStatus>,
@@ -201,14 +201,15 @@ impl<A: Api> App<A> {
         self.ports.get(id.index).map_or(0, |port| port.backends)
     }
 
-    /// Why the app could not be served from here, a line each; none if it could.
+    /// The reasons why the app is not ready, a line each; none if it is.
     pub fn unready(&self, now: Time) -> Vec<String> {
-        let (name, blind) = (&self.config.name, self.trusts_target(now));
-        self.health.unready(name, self.context(), blind, now)
+        let (name, trusts_target) = (&self.config.name, self.trusts_target(now));
+        self.health
+            .unready(name, self.context(), trusts_target, now)
     }
 
-    /// Whether whoever comes after a sleep can be served: nothing is known to stand in
-    /// the way, and the endpoints can be listed, or are not needed.
+    /// Whether this proxy could wake the app again: it is ready, and the endpoints can be
+    /// listed or are not needed.
     fn can_wake(&self, is_draining: bool, now: Time) -> bool {
         let sees_endpoints = self.health.is_synced() || self.config.route.target().is_some();
         sees_endpoints && !is_draining && self.unready(now).is_empty()
@@ -238,8 +239,8 @@ impl<A: Api> App<A> {
         self.set_gate(process);
     }
 
-    /// Tells the policy how many connections there are, and everybody what
-    /// the failed ones have shown.
+    /// Passes the counts of the sockets to the policy, and asks for a list of the endpoints
+    /// if no address has accepted a connection.
     pub fn count<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         let counts = process.sockets.counts(self.id);
@@ -269,7 +270,7 @@ impl<A: Api> App<A> {
         self.api.set_waiting(waiting > 0);
     }
 
-    /// Something has come in from outside the loop.
+    /// Handles a message from outside the loop.
     pub fn handle<S: Sockets>(&mut self, message: Message, process: &mut Process<'_, S>) {
         let now = process.now;
         match message {
@@ -318,7 +319,7 @@ impl<A: Api> App<A> {
         self.update_backends(process);
     }
 
-    /// The end of its turn: draws the conclusions from all that has come in.
+    /// The end of its turn: applies the results of all inputs.
     pub fn finish<S: Sockets>(&mut self, is_draining: bool, process: &mut Process<'_, S>) {
         let now = process.now;
         self.update_backends(process);
@@ -339,9 +340,9 @@ impl<A: Api> App<A> {
         process.sockets.set_gate(self.id, is_open, now);
     }
 
-    /// Has the endpoints listed afresh if somebody waits for one in vain, and nothing
-    /// is heard of them, though they were never listed, or the app may have replicas:
-    /// it has, or was never read.
+    /// Asks for a list of the endpoints if connections wait for an address, the watch has
+    /// shown nothing for [`watch_timeout::WATCH_TIMEOUT`], and there may be endpoints: they
+    /// were never listed, or the app may have replicas.
     fn relist_if_stale<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         let is_asleep = self.policy.replicas().is_some_and(|(count, _)| count == 0);
@@ -353,7 +354,7 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// Whether somebody waits at a port that has no address, for no known reason.
+    /// Whether connections wait at a port without an address, for no known reason.
     fn awaits_address(&self, sockets: &impl Sockets) -> bool {
         let mut ports = self.ports.iter().enumerate();
         ports.any(|(index, port)| {
@@ -371,8 +372,7 @@ impl<A: Api> App<A> {
 
     // --- Addresses ---
 
-    /// Tells the sockets which backends there are, and the policy whether there
-    /// are any.
+    /// Passes the backends to the sockets, and to the policy whether there are any.
     fn update_backends<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         if self.backends_until.is_none_or(|until| now < until) {
@@ -411,7 +411,7 @@ impl<A: Api> App<A> {
         process.sockets.set_fallback(id, port.fallback(route));
     }
 
-    /// Tells the sockets the way round where no pod answers.
+    /// Passes the fallback addresses to the sockets.
     fn update_fallbacks<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         for (index, port) in self.ports.iter().enumerate() {
             let fallback = port.fallback(&self.config.route);
@@ -419,8 +419,8 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// Why no pod can be dialled although the endpoints can be listed: of the first
-    /// port that has such a reason.
+    /// Why no pod can be dialled although the endpoints can be listed; the reason of the
+    /// first port that has one.
     pub fn no_address(&self) -> Option<&str> {
         (0..self.ports.len()).find_map(|index| self.no_address_at(index))
     }
@@ -431,8 +431,7 @@ impl<A: Api> App<A> {
         leads_back.or_else(|| self.health.no_address_because(index))
     }
 
-    /// Whether nothing was ever heard of the endpoints, so that a target has
-    /// to be trusted to be there.
+    /// Whether the target is dialled although the endpoints were never listed.
     fn trusts_target(&self, now: Time) -> bool {
         self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
     }
@@ -443,7 +442,7 @@ impl<A: Api> App<A> {
 
     // --- Commands ---
 
-    /// Carries out what the policy has decided.
+    /// Executes the commands of the policy.
     fn execute_commands<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         while let Some(command) = self.policy.poll_command() {
@@ -470,7 +469,7 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// The scale was seen above zero; whether a list is wanted for any port.
+    /// The scale was seen above zero; returns whether any port needs a new list.
     fn begin_release(&mut self, now: Time) -> bool {
         let mut is_list_wanted = false;
         for port in &mut self.ports {
@@ -502,9 +501,9 @@ impl<A: Api> App<A> {
         log!(level, "{}", describe(&self.config.name, change, client));
     }
 
-    // --- What an operator is told ---
+    // --- Log lines ---
 
-    /// Why the app does not wake, as far as that is known; none while it is not
+    /// Since when the app has been waking, and why it is not ready; `None` while it is not
     /// waking.
     pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
         let since = self.wake_report.since()?;
@@ -512,8 +511,7 @@ impl<A: Api> App<A> {
         Some((since, self.facts(is_full).explain()))
     }
 
-    /// What is known of a wake; `is_full` is whether every pod has as many connections
-    /// as it may have.
+    /// The facts about a wake; `is_full`: every pod has as many connections as it may have.
     fn facts(&self, is_full: bool) -> Facts<'_> {
         let listed = self.ports.iter().map(|port| port.pods.listed());
         Facts {
@@ -565,8 +563,7 @@ impl<A: Api> App<A> {
         warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }
 
-    /// The process is about to end: a permission or an object that is gone is no warning
-    /// any more.
+    /// The process drains: permissions and objects that are gone are logged at debug.
     pub fn set_draining(&mut self) {
         self.api.set_draining();
     }

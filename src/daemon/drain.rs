@@ -1,46 +1,46 @@
-//! [`Drain`]: how far the end of the process has come that a signal has begun.
+//! [`Drain`]: the state of the end of the process, which a signal begins.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How the process ends once it is told to.
+/// The settings of the drain.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainConfig {
-    /// How long to go on accepting once the end has begun.
+    /// How long connections are still accepted after the signal.
     pub delay: Duration,
-    /// How long connections may take to finish after that.
+    /// How long connections may continue after that.
     pub timeout: Duration,
 }
 
-/// How a run ended that could start.
+/// The result of a run that has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Told to end, and there was nothing, or nothing any more, to be reset.
+    /// All connections had ended by themselves.
     Drained,
-    /// Told to end, and connections had to be reset.
+    /// Connections were reset.
     Cut,
 }
 
-/// How far the end has come.
+/// The state of the drain.
 #[derive(Clone, Copy, Debug)]
 pub enum Drain {
-    /// Nobody has asked for it.
+    /// No signal has come.
     No,
-    /// Still accepting: not everybody knows yet that we are leaving.
+    /// Connections are still accepted, until every kube-proxy has removed this pod.
     Delay {
-        /// Until then.
+        /// The end of the delay.
         until: Time,
     },
-    /// Nothing is accepted any more.
+    /// No connections are accepted any more.
     Finish {
-        /// When what is still open is reset.
+        /// When connections that are still open are reset.
         until: Time,
     },
 }
 
 impl Drain {
-    /// Whether the end has begun.
+    /// Whether a signal has come.
     pub fn has_begun(self) -> bool {
         !matches!(self, Drain::No)
     }

@@ -1,5 +1,5 @@
-//! What the API threads say of themselves, and whether that lets a proxy do its
-//! work.
+//! [`Health`]: the state of the API threads as they report it, and the readiness of an app
+//! that follows from it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,27 +11,26 @@ use crate::cluster::{
 use crate::duration;
 use crate::supervisor::ThreadPanic;
 
-/// For how long a refusal says something after it was heard. What is older was not
-/// tried again, because there is no need for the permission now: it may have been granted
-/// meanwhile, and only a proxy that is ready gets the connection that finds out. A
-/// pause between two attempts is at most 30 s.
+/// How long a refusal counts. An older one was not tried again, because the permission is not
+/// needed now. It may have been granted meanwhile, and only a ready proxy gets the
+/// connection that would show that. The pause between two attempts is at most 30 s.
 const FRESH: Duration = Duration::from_secs(45);
 
-/// Which permission is asked for in place of another one. The first of two is the one of
-/// the Role in `manifests/base`, and the one to be named where both are missing.
+/// Permissions with another permission that is requested instead. The first of two is in the
+/// Role of `manifests/base`, and is named in errors if both are missing.
 const SUBSTITUTES: [(Permission, Permission); 2] = [
     (Permission::GetTarget, Permission::GetScale),
     (Permission::PatchStatus, Permission::PatchTarget),
 ];
 
-/// What was heard from the API threads.
+/// The reports of the API threads.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    /// The Deployment, or its scale, was read once.
-    looked: bool,
-    /// Where the endpoints were listed last.
+    /// Whether the scale target, or its scale, was read.
+    is_target_read: bool,
+    /// The kind of object from which the endpoints were listed last.
     source: Option<AddressSource>,
-    /// They could be listed when that was last tried.
+    /// Whether the last attempt to list the endpoints has succeeded.
     synced: bool,
     /// Why no pod can be dialled although the endpoints can be listed, by the place of
     /// the port.
@@ -75,7 +74,7 @@ pub struct Context {
 impl Health {
     /// A request was answered, or has failed.
     pub(super) fn replied(&mut self, outcome: &Outcome, now: Time) {
-        self.looked |= matches!(outcome, Outcome::Scale(_));
+        self.is_target_read |= matches!(outcome, Outcome::Scale(_));
         let is_outage = matches!(
             outcome,
             Outcome::Unreachable | Outcome::Unknown { .. } | Outcome::Unauthorized
@@ -177,13 +176,13 @@ impl Health {
         self.trouble.as_ref().map(|(what, at)| (what.as_str(), *at))
     }
 
-    /// Why that permission was refused, if it was.
+    /// The reason why a permission was refused, if it was.
     pub fn why_refused(&self, permission: Permission) -> Option<&str> {
         let refused = self.refused.get(&permission);
         refused.map(|refused| refused.refusal.why.as_str())
     }
 
-    /// What is being done because that permission is refused, if anything is.
+    /// What is done instead of a refused permission, if anything.
     pub fn fallback(&self, permission: Permission, context: Context) -> Option<&'static str> {
         match permission {
             Permission::PatchStatus => match context.store {
@@ -192,12 +191,11 @@ impl Health {
                 None => Permission::PatchTarget.fallback(),
             },
             _ if is_substitute(permission) => None,
-            _ => self.way_round(permission, self.refused.get(&permission)?, context),
+            _ => self.fallback_of(permission, self.refused.get(&permission)?, context),
         }
     }
 
-    /// For how long that permission has been refused without anything that can be
-    /// done in its place, if it is.
+    /// How long a permission has been refused, if nothing can be done instead.
     pub fn forbidden_for(
         &self,
         permission: Permission,
@@ -211,7 +209,7 @@ impl Health {
         if is_substitute(permission) || permission == Permission::PatchStatus {
             return None;
         }
-        let lost = self.way_round(permission, refused, context).is_none();
+        let lost = self.fallback_of(permission, refused, context).is_none();
         let since = match self.substitute(permission) {
             Some(substitute) => refused.since.max(substitute.since),
             None => refused.since,
@@ -219,13 +217,13 @@ impl Health {
         lost.then(|| now.since(since))
     }
 
-    /// The permission that is asked for in place of that one, if it is refused as well.
+    /// The refusal of the permission that is requested instead, if that is refused too.
     fn substitute(&self, permission: Permission) -> Option<&Refused> {
         let pair = SUBSTITUTES.iter().find(|(first, _)| *first == permission)?;
         self.refused.get(&pair.1)
     }
 
-    fn way_round(
+    fn fallback_of(
         &self,
         permission: Permission,
         refused: &Refused,
@@ -245,8 +243,7 @@ impl Health {
         }
     }
 
-    /// The threads that are not trusted to work because they have panicked, a line
-    /// each.
+    /// The threads that have panicked a short time ago, a line each.
     fn panicked_threads(&self, now: Time) -> Vec<String> {
         let recent = self.panics.iter().filter(|(_, panic)| now < panic.until);
         recent
@@ -257,30 +254,30 @@ impl Health {
             .collect()
     }
 
-    /// Why a proxy that is not draining is not ready, a line each; none if it
-    /// is.
+    /// The reasons why an app is not ready, a line each; none if it is. A drain is another
+    /// reason.
     ///
-    /// It becomes so once it has seen the Deployment and the endpoints, or
-    /// (`blind`) is told to trust a target. The endpoints of a Service that does
-    /// not exist are a wrong name's, unless a target is what counts. Then only
-    /// permissions end it that are refused for good, without a way round, and a thread
-    /// that panics.
+    /// An app becomes ready once the scale target was read and the endpoints were listed, or
+    /// the target is dialled without them (`trusts_target`). A Service or a port that does
+    /// not exist is a wrong setting, except where only a target is dialled. After that, only
+    /// a wrong setting, a permission that is refused for good without a fallback, and a
+    /// thread that panics end readiness.
     pub(super) fn unready(
         &self,
         name: &str,
         context: Context,
-        blind: bool,
+        trusts_target: bool,
         now: Time,
     ) -> Vec<String> {
         let mut reasons = self.panicked_threads(now);
         let panicked = reasons.len();
-        if !self.looked {
-            reasons.push(format!("the Deployment {name} was not read yet"));
+        if !self.is_target_read {
+            reasons.push(format!("the scale target {name} was not read yet"));
         }
         let mut wrong_settings = self.wrong_settings();
-        let has_looked = self.source.is_some() || !wrong_settings.is_empty();
-        let does_without = context.has_target && blind;
-        if !has_looked && !does_without {
+        let are_listed = self.source.is_some() || !wrong_settings.is_empty();
+        let does_without = context.has_target && trusts_target;
+        if !are_listed && !does_without {
             reasons.push("the addresses of the pods were not listed yet".to_owned());
         }
         if reasons.len() > panicked {
@@ -375,7 +372,7 @@ mod tests {
         assert_eq!(
             unready(&health, ASLEEP, 1),
             [
-                "the Deployment default/app was not read yet",
+                "the scale target default/app was not read yet",
                 "the addresses of the pods were not listed yet",
                 "cannot be reached"
             ]
@@ -531,7 +528,7 @@ mod tests {
             is_pods_first: false,
             ..ASLEEP
         };
-        assert_eq!(unready(&health, target, 1).len(), 1, "not blind yet");
+        assert_eq!(unready(&health, target, 1).len(), 1, "not trusted yet");
         assert!(health.unready("app", target, true, at(9)).is_empty());
         assert!(health.fallback(permission, target).is_some());
         assert!(health.fallback(permission, ASLEEP).is_none());

@@ -1,4 +1,4 @@
-//! What an operator reads when something changes.
+//! The log lines about changes of an app.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crate::cluster::LeaseStore;
 use crate::duration;
 use crate::policy::Change;
 
-/// A line for the log about the app called `name`. `woken_by` is the client that
-/// has waited for the longest.
+/// The log line of a change of the app `name`. `woken_by` is the client that has waited for
+/// the longest.
 pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String {
     match change {
         Change::Found { replicas } => {
@@ -58,7 +58,7 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             connections(waiting as u64)
         ),
         Change::LeaseLocation(Some(LeaseStore::Status)) => {
-            format!("{name}: renewing the lease in the Deployment's status")
+            format!("{name}: renewing the lease in its status")
         }
         Change::LeaseLocation(Some(LeaseStore::Annotation)) => {
             format!("{name}: its status may not be patched; renewing the lease in an annotation")
@@ -105,7 +105,7 @@ fn are_open(count: u64) -> String {
     format!("{} {verb}", connections(count))
 }
 
-/// Nobody reads a log for the microseconds of a cold start.
+/// Formats a time in whole milliseconds.
 fn in_ms(time: Duration) -> String {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     duration::display(Duration::from_millis(ms))

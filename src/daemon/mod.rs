@@ -1,19 +1,18 @@
-//! The program: it starts the threads, turns the loop, and ends on a signal. No module
-//! but this one knows the others, and none but this one is handed the clock.
+//! The daemon: it starts the threads, runs the event loop, and ends on a signal. Only this
+//! module uses the others.
 //!
-//! What happens in a turn is in [`proxy`], which is all apps of the process. An
-//! [`app`] is one object that owns its policy, what is known of its pods, and its
-//! health, and that is found by an [`AppId`]: the engine's counts and the messages of
-//! the API threads carry it.
+//! [`proxy`] contains all apps of the process and runs a turn of the loop. An [`app`] owns
+//! its policy, its pods and its health. It is found by an [`AppId`], which the counts of the
+//! engine and the messages of the API threads carry.
 //!
 //! ```text
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
-//!    ├─ health      what the API threads have said of themselves
-//!    └─ waking      what an operator is told of a wake that takes long
-//! interface     what the above ask of the event loop and of the API threads
-//! pages         what the admin port shows
+//!    ├─ health      the reports of the API threads, and readiness
+//!    └─ waking      log lines about a wake that takes long
+//! interface     the event loop and the API threads as traits
+//! pages         the content of the admin pages
 //! ```
 
 pub mod app;
@@ -65,20 +64,18 @@ use crate::settings::{self, Settings};
 use crate::sys::{self, Signals};
 use crate::workload::{Dialect, WakeReplicas};
 
-/// Descriptors that connections must leave to everybody else: both ends of the
-/// pipes; admin connections; the API connections, the epoll instance, the credentials
-/// files, the log.
+/// Descriptors that are not for connections: both ends of the pipes; admin connections; the
+/// API connections, the epoll instance, the credentials files, the log.
 const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + ADMIN_LIMITS.max_connections as u64 + 48;
 
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 
-/// How many connections are allowed if nobody says, however many descriptors
-/// there are: memory is to have a ceiling.
+/// The default of the connection limit, however many descriptors there are: it bounds the
+/// memory.
 const DEFAULT_CONNECTIONS: usize = 100_000;
 
-/// What those are held to who ask about the program itself. They come from
-/// anywhere in the cluster.
+/// The limits of the admin port, which every pod of the cluster can reach.
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_connections: 64,
     timeout: Duration::from_secs(5),
@@ -91,20 +88,20 @@ const APP: AppId = AppId(0);
 /// Its port.
 const PORT: PortId = PortId { app: APP, index: 0 };
 
-/// How often the addresses of the interfaces are read, if anything happens: a pod
-/// keeps its own for life, but a machine's come and go.
+/// The interval at which the addresses of the interfaces are read. A pod keeps its address,
+/// but the addresses of a machine change.
 const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(60);
 
-/// Where the time comes from.
+/// The clocks.
 #[derive(Clone, Copy)]
 pub struct Clocks {
-    /// For everything that is decided.
+    /// The clock for decisions.
     pub monotonic: Clock,
-    /// For what others read.
+    /// The clock for timestamps.
     pub wall: WallClock,
 }
 
-/// Runs until told to end by a signal. `log` is where the lines go that are logged.
+/// Runs until a signal ends the process. `log` is the queue of log lines.
 ///
 /// # Errors
 /// See [`Error`].
@@ -116,8 +113,8 @@ pub fn run(settings: &Settings, clocks: Clocks, log: LogQueue) -> Result<Exit, E
 /// Why the proxy does not run.
 #[derive(Debug)]
 pub enum Error {
-    /// It cannot start: an address is in use, credentials are not there. The
-    /// text says what, why, and what to do.
+    /// It cannot start: an address is in use, credentials are missing. The text has the
+    /// reason and the remedy.
     Start(String),
     /// epoll itself has failed.
     Loop(io::Error),
@@ -144,7 +141,7 @@ struct Daemon {
     own_addresses_due: Time,
 }
 
-/// The other threads.
+/// The handles of the other threads.
 struct Outside {
     api: kube::Handle,
     resolver: Option<Resolver>,
@@ -188,7 +185,7 @@ impl Daemon {
         let (sender, inbox) = mpsc::channel();
         let waker = set_up_wakeups(&engine, &signals)?;
         let post = move |message| {
-            // Nobody listens any more once the program is about to end.
+            // The receiver is gone when the program is about to end.
             if sender.send((APP, message)).is_ok() {
                 let _ = waker.wake();
             }
@@ -274,7 +271,7 @@ impl Daemon {
     }
 
     fn answer_admin(&mut self, now: Time) {
-        while let Some((admin_connection, said)) = self.proxy.sockets.admin().next_request() {
+        while let Some((key, request)) = self.proxy.sockets.admin().next_request() {
             let Some(app) = self.proxy.app(APP) else {
                 return;
             };
@@ -284,8 +281,8 @@ impl Daemon {
                 app,
                 now,
             };
-            let answer = admin::answer(&said, &view);
-            self.proxy.sockets.admin().answer(admin_connection, answer);
+            let answer = admin::answer(&request, &view);
+            self.proxy.sockets.admin().answer(key, answer);
         }
     }
 
@@ -354,7 +351,7 @@ impl Sockets for Engine {
     }
 }
 
-/// What a report means to the proxy.
+/// The message of a report.
 fn message(report: kube::Report) -> Message {
     match report {
         kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },

@@ -1,9 +1,8 @@
-//! [`OwnAddresses`] are those at which this proxy itself is reached, so that it can
-//! refuse to be its own backend.
+//! [`OwnAddresses`] are the addresses of this proxy itself, which it must not dial.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Where this proxy itself is reached. Empty where that is not known.
+/// The addresses of this proxy; empty if they are not known.
 #[derive(Clone, Debug, Default)]
 pub struct OwnAddresses {
     listeners: Vec<SocketAddr>,
@@ -11,7 +10,7 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// A proxy with these listeners, on a machine with these addresses.
+    /// The addresses of a proxy with these listeners, on a machine with these interfaces.
     pub fn new(listeners: Vec<SocketAddr>, interfaces: Vec<IpAddr>) -> Self {
         OwnAddresses {
             listeners,
@@ -19,10 +18,9 @@ impl OwnAddresses {
         }
     }
 
-    /// Whether a connection to `address` would come back to this proxy.
+    /// Whether a connection to `address` would reach this proxy.
     ///
-    /// The port counts: in the network of the node (`hostNetwork`) the app may have
-    /// the same IP address.
+    /// The port is compared too: with `hostNetwork` the app may have the same IP address.
     pub fn contains(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let at_port = self.listeners.iter();
@@ -37,7 +35,7 @@ impl OwnAddresses {
     }
 }
 
-/// What is wrong, and the cure, where the addresses that are to be dialled lead back.
+/// The text for an address that leads back to this proxy: the cause and the remedy.
 pub fn explain(address: SocketAddr, service: &str) -> String {
     let whose = match service {
         "" => "the target".to_owned(),

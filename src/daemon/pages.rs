@@ -1,4 +1,4 @@
-//! What is told to admin connections: the state, gathered when somebody asks.
+//! The content of the admin pages: a [`View`] collects it when a page is requested.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::settings::{self, Settings};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What does not change while the program runs.
+/// The facts that do not change while the program runs.
 pub(super) struct About {
     /// When it was started, in seconds since 1970.
     pub(super) started: u64,
-    /// How many descriptors it may have open.
+    /// The limit of open descriptors.
     pub(super) descriptors: u64,
-    /// How many connections may be open.
+    /// The limit of open connections.
     pub(super) connections: usize,
     /// The address of the API server.
     pub(super) api_server: String,
-    /// What its user has set.
+    /// The settings.
     pub(super) settings: Settings,
-    /// Where the lines go that are logged.
+    /// The log queue, for its counter.
     pub(super) log: LogQueue,
 }
 
-/// The program at one moment.
+/// The state of the program at one time.
 pub(super) struct View<'a> {
     pub(super) about: &'a About,
     pub(super) proxy: &'a Proxy<Engine, Outside>,
@@ -232,7 +232,7 @@ impl View<'_> {
     }
 }
 
-/// What a human reads, and the scripts of humans.
+/// The JSON of `/status`.
 #[derive(Serialize)]
 struct State<'a> {
     version: &'static str,
@@ -313,7 +313,7 @@ struct Forbidden<'a> {
     why: Option<&'a str>,
 }
 
-/// To the millisecond: a human reads it.
+/// Seconds, rounded down to the millisecond.
 fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
 }

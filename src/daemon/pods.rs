@@ -1,10 +1,9 @@
-//! Which pods may be dialled.
+//! [`Pods`] are the pods behind a Service. It decides which of them may be dialled.
 //!
-//! After the scale was seen at zero, EndpointSlices still list the old pods as
-//! ready for a while, although they are about to be killed. They are
-//! *quarantined*: not dialled after a wake, until they leave the list, or turn
-//! out to be lasting pods, since a Deployment that goes 1 → 0 → 1 fast enough
-//! never loses its pod.
+//! After a scale to zero, EndpointSlices list the old pods as ready for a while, although
+//! they will be killed. Those pods are *quarantined*: after a wake they are not dialled until
+//! they leave the list, or have stayed ready for [`RELEASE_AFTER`]. They do stay if the scale
+//! goes from one to zero and back so fast that the controller never deletes the pod.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,9 +11,8 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::cluster::Pod;
 
-/// How long a quarantined pod must have been ready, with the scale above zero,
-/// to count as a lasting pod: several times what the controllers take to mark a
-/// pod as terminating.
+/// How long a quarantined pod must have been ready, with the scale above zero, to be
+/// released: several times as long as the controllers take to mark a pod as terminating.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(2);
 
 /// The pods behind the Service, and those among them that are quarantined.
@@ -23,9 +21,9 @@ pub struct Pods {
     listed: Vec<Pod>,
     /// Quarantined pods by UID, with the time since which each has been ready.
     quarantined: HashMap<String, Option<Time>>,
-    /// Since when the scale has been seen above zero.
+    /// When the scale was first seen above zero.
     awake_since: Option<Time>,
-    /// When the first list since then has come.
+    /// When the first list after that was received.
     listed_awake: Option<Time>,
 }
 
@@ -45,7 +43,7 @@ impl Pods {
         self.listed = listed;
     }
 
-    /// How many pods are listed, ready or not.
+    /// The number of listed pods, ready or not.
     pub fn listed(&self) -> usize {
         self.listed.len()
     }
@@ -60,9 +58,9 @@ impl Pods {
         }
     }
 
-    /// The scale was seen above zero: a quarantined pod that stays ready from
-    /// now on is a lasting pod. Whether a list is wanted that shows if it does: the
-    /// old one may be of a watch that is dead.
+    /// The scale was seen above zero: quarantined pods that stay ready from now on are
+    /// released. Returns whether a new list is needed for that: the old one may come from a
+    /// watch on a dead connection.
     pub fn begin_release(&mut self, now: Time) -> bool {
         let news = self.awake_since.is_none();
         self.awake_since.get_or_insert(now);
@@ -75,7 +73,7 @@ impl Pods {
         self.listed.iter().filter(may_dial)
     }
 
-    /// When [`Pods::dialable`] changes without any news.
+    /// When [`Pods::dialable`] changes without an update.
     pub fn poll_timeout(&self, now: Time) -> Option<Time> {
         let releases = self
             .quarantined
@@ -84,8 +82,7 @@ impl Pods {
         releases.filter(|&at| at > now).min()
     }
 
-    /// Forgets those that have turned out to be lasting pods: they are pods like
-    /// any other from now on.
+    /// Releases the pods whose time has passed.
     fn release(&mut self, now: Time) {
         let listed = self.listed_awake;
         self.quarantined
@@ -99,8 +96,8 @@ impl Pods {
     }
 }
 
-/// When a quarantined pod that has been ready since then is released, if the first
-/// list after the wake has come at `listed_awake`.
+/// When a quarantined pod is released that has been ready since `ready_since`;
+/// `listed_awake` is the time of the first list after the wake.
 fn release_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
     Some(ready_since?.max(listed_awake?) + RELEASE_AFTER)
 }

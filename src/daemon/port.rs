@@ -1,5 +1,4 @@
-//! A [`Port`] is what an app knows of one of its ports: the pods that serve it, and what
-//! may be dialled for it.
+//! A [`Port`] is one port of an app: its pods, and the addresses that are dialled for it.
 
 use super::own::{self, OwnAddresses};
 use super::pods::Pods;
@@ -13,27 +12,27 @@ use crate::engine::BackendSpec;
 pub struct Port {
     /// The pods that the Service lists, with their addresses for this port.
     pub pods: Pods,
-    /// What else may be dialled.
+    /// The addresses other than those of pods.
     pub destinations: Destinations,
-    /// How many addresses the sockets have.
+    /// The number of addresses that the engine has.
     pub backends: usize,
-    /// Why nothing is dialled, if what is to be dialled leads back to this proxy.
+    /// Why nothing is dialled, if an address leads back to this proxy.
     pub leads_back: Option<String>,
 }
 
-/// What has come of a look for addresses that lead back.
+/// The result of the search for addresses that lead back to this proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loop {
-    /// Nothing has changed.
+    /// The result is the same as before.
     Unchanged,
-    /// One of them leads back, for that reason.
+    /// An address leads back; the text explains it.
     Found(String),
-    /// None does any more.
+    /// No address leads back any more.
     Gone,
 }
 
 impl Port {
-    /// What may be dialled, by what is known: see [`Destinations::backends`].
+    /// The backends for the engine: see [`Destinations::backends`].
     pub fn backends(
         &self,
         route: &Route,
@@ -46,9 +45,9 @@ impl Port {
             .backends(route, pods, is_port_known, trusts_target)
     }
 
-    /// Leaves no backend at all if one of them is this proxy: the others are, or may
-    /// be, other proxies, each of which would hand the connection on for ever. A
-    /// Service whose selector matches the proxies is what leads there.
+    /// Removes all backends if one of them is this proxy. The cause is a Service whose
+    /// selector matches the proxies: the other backends may be other proxies, which would
+    /// pass the connection on for ever.
     pub fn refuse_own(
         &mut self,
         backends: &mut Vec<BackendSpec>,
@@ -69,7 +68,7 @@ impl Port {
         }
     }
 
-    /// The way round where no pod answers.
+    /// The address that is dialled if no backend answers.
     pub fn fallback(&self, route: &Route) -> Option<std::net::SocketAddr> {
         let fallback = self.destinations.fallback(route);
         fallback.filter(|_| self.leads_back.is_none())

@@ -1,14 +1,12 @@
-//! A [`Proxy`] is all apps of the process between their sockets and the API: it leads
-//! what the event loop counts, and what the API threads report, to the app that it is
-//! about, and has the apps take their turns.
+//! The [`Proxy`] contains all apps of the process. It gives each app the counts of its
+//! sockets and the messages of its API threads, and calls the apps in turn.
 //!
-//! It knows the loop and the API threads only by what it asks of them ([`Sockets`],
-//! [`Api`]), so that a simulation can stand for both and play days of faults in a second
-//! with the very code that runs in the cluster.
+//! It uses the event loop and the API threads only through traits ([`Sockets`], [`Api`]),
+//! so that the simulation replaces both, and plays days of faults in a second with the same
+//! code that runs in the cluster.
 //!
-//! A turn of the loop is one of the apps for which something has happened: their time
-//! has come, their sockets have counted, or a message is theirs. All others cost it
-//! nothing.
+//! A turn of the loop calls only the apps for which something has happened: a deadline has
+//! passed, their counts have changed, or they have a message. The others cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +28,7 @@ pub struct Proxy<S, A> {
     /// The event loop.
     pub sockets: S,
     apps: BTreeMap<AppId, Entry<A>>,
-    /// When which app has something to do though nothing happens.
+    /// The deadlines of the apps.
     deadlines: BTreeSet<(Time, AppId)>,
     own_addresses: OwnAddresses,
     config: DrainConfig,
@@ -39,12 +37,12 @@ pub struct Proxy<S, A> {
 
 struct Entry<A> {
     app: App<A>,
-    /// What the set of deadlines has of it.
+    /// Its entry in the set of deadlines.
     deadline: Option<Time>,
 }
 
 impl<S: Sockets, A: Api> Proxy<S, A> {
-    /// Has no app yet.
+    /// A proxy without apps.
     pub fn new(sockets: S, config: DrainConfig) -> Self {
         Proxy {
             sockets,
@@ -56,7 +54,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Adds an app, of which nothing is known. The sockets have its ports.
+    /// Adds an app, whose ports the sockets must have.
     pub fn add(&mut self, id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) {
         let app = App::new(id, api, policy, config, now);
         let entry = Entry {
@@ -72,26 +70,26 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.apps.iter().map(|(&id, entry)| (id, &entry.app))
     }
 
-    /// The app of that name.
+    /// The app with that id.
     pub fn app(&self, id: AppId) -> Option<&App<A>> {
         self.apps.get(&id).map(|entry| &entry.app)
     }
 
-    /// Where this proxy itself is reached.
+    /// Sets the addresses of this proxy itself.
     pub fn set_own_addresses(&mut self, own_addresses: OwnAddresses) {
         self.own_addresses = own_addresses;
     }
 
-    /// Whether the end has begun.
+    /// Whether it drains.
     pub fn is_draining(&self) -> bool {
         self.drain.has_begun()
     }
 
-    /// Why new connections are not welcome here, a line each; none if they are.
+    /// The reasons why the proxy is not ready, a line each; none if it is.
     ///
-    /// Once it was ready, no outage of the API server ends that: it would for
-    /// all proxies at once, and the Service would have nobody left to lead to.
-    /// What may end it is in `health.rs`.
+    /// Once it was ready, an outage of the API server does not end readiness: all proxies
+    /// would become unready at once, and the Service would have no endpoint left. See
+    /// `health.rs` for what does.
     pub fn unready(&self, now: Time) -> Vec<String> {
         let draining = self
             .is_draining()
@@ -101,7 +99,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         draining.into_iter().chain(troubles).collect()
     }
 
-    /// When [`Proxy::turn`] has something to do even if nothing happens.
+    /// When [`Proxy::turn`] is to be called even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         [
             self.sockets.poll_timeout(),
@@ -113,14 +111,14 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         .min()
     }
 
-    /// One turn of the loop: a bounded piece of what is to be done.
+    /// One turn of the loop, with a bounded amount of work.
     pub fn turn(
         &mut self,
         messages: impl IntoIterator<Item = (AppId, Message)>,
         now: Time,
     ) -> Option<Exit> {
-        // Gates may have to be shut because time has passed. Connections that are here
-        // already count before an answer that may put the app to sleep.
+        // First the deadlines, which may shut gates; then the sockets, so that connections
+        // that are here already count; then the messages, which may put an app to sleep.
         let mut active = self.due(now);
         for &id in &active {
             self.with(id, now, App::begin);
@@ -141,7 +139,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.drain(now)
     }
 
-    /// The apps whose deadlines have come.
+    /// The apps whose deadlines have passed.
     fn due(&self, now: Time) -> BTreeSet<AppId> {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
         due.map(|&(_, id)| id).collect()
@@ -175,8 +173,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Has an app do something, if it is still there: a message may be older than its
-    /// end.
+    /// Calls `work` with an app, if it still exists: a message may be older than its end.
     fn with(&mut self, id: AppId, now: Time, work: impl FnOnce(&mut App<A>, &mut Process<'_, S>)) {
         if let Some(entry) = self.apps.get_mut(&id) {
             let mut process = Process {
@@ -193,7 +190,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// A signal has come: the first starts the drain, the second ends it.
     pub fn end(&mut self, signal: &str, now: Time) -> Option<Exit> {
         if self.is_draining() {
-            // Whom the kernel has let in already is cut like everybody else.
+            // Connections in the kernel's queue are cut like all others.
             self.stop_accepting(now);
             return Some(self.cut(&format!("{signal} again: ending at once"), now));
         }
@@ -238,7 +235,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Resets what is open, for that reason.
+    /// Resets the open connections, for the reason `why`.
     fn cut(&mut self, why: &str, now: Time) -> Exit {
         let open = self.open();
         if open == 0 {

@@ -1,5 +1,5 @@
-//! [`Route`]: what connections go to, how that follows from the settings, and which
-//! addresses it means ([`Destinations`]).
+//! [`Route`]: what connections are relayed to, as the settings define it.
+//! [`Destinations`]: the addresses for it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use crate::cluster::HostPort;
 use crate::engine::BackendSpec;
 use crate::settings::Settings;
 
-/// What connections go to.
+/// What connections are relayed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The pods of the Service; where none answers, the Service's cluster IP.
+    /// The pods of the Service; if none answers, the Service's cluster IP.
     Pods,
-    /// The pods of the Service; where none answers, or their port is not known,
-    /// the target, which is the Service itself under its name.
+    /// The pods of the Service; if none answers, or their port is not known, the target,
+    /// which is the DNS name of the Service.
     PodsThenTarget(HostPort),
-    /// The target, as long as there are pods.
+    /// The target, while there are ready pods.
     Target(HostPort),
 }
 
 impl Route {
-    /// What the settings say, for an app in that namespace.
+    /// The route of the settings, for an app in that namespace.
     pub fn of(settings: &Settings, namespace: &str) -> Route {
         match settings.target.clone() {
             None => Route::Pods,
@@ -40,7 +40,7 @@ impl Route {
         }
     }
 
-    /// Whether the pods are dialled as long as they can be.
+    /// Whether the pods are dialled, if they can be.
     pub fn is_pods_first(&self) -> bool {
         !matches!(self, Route::Target(_))
     }
@@ -61,19 +61,19 @@ impl fmt::Display for Route {
     }
 }
 
-/// What is known of the places, beside the pods, to which a route may lead.
+/// The addresses that a route may lead to, except those of the pods.
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
     /// The addresses of the target, if there is one.
     pub target: Vec<SocketAddr>,
-    /// The Service's own address.
+    /// The Service's cluster IP and port.
     pub cluster_ip: Option<SocketAddr>,
 }
 
 impl Destinations {
-    /// What may be dialled. `pods` are those that may be; `is_port_known` is whether
-    /// it is known which of their ports to dial; and a target is trusted to be there
-    /// (`trusts_target`) where nothing can be heard of the pods.
+    /// The backends to dial. `pods` are the pods that may be dialled; `is_port_known`
+    /// whether their port is known; `trusts_target` whether the target is dialled without
+    /// knowing that there are ready pods, because the endpoints were never listed.
     pub fn backends(
         &self,
         route: &Route,
@@ -94,9 +94,9 @@ impl Destinations {
         }
     }
 
-    /// The way round where no backend answers. A target that is dialled in place of
-    /// the pods is what the operator wants everybody to go through: there is none
-    /// then.
+    /// The address that is dialled if no backend answers. There is none if a target is
+    /// dialled instead of the pods: then the operator wants all connections to go through
+    /// it.
     pub fn fallback(&self, route: &Route) -> Option<SocketAddr> {
         match route {
             Route::Pods => self.cluster_ip,
@@ -106,7 +106,7 @@ impl Destinations {
     }
 }
 
-/// A name may stand for several servers, so that each of its addresses is one.
+/// A name may stand for several servers, so each of its addresses is a backend.
 fn backend_of_target(address: &SocketAddr) -> BackendSpec {
     BackendSpec {
         id: address.to_string(),
@@ -114,9 +114,8 @@ fn backend_of_target(address: &SocketAddr) -> BackendSpec {
     }
 }
 
-/// Whether a target's host is a DNS name of the Service whose endpoints are
-/// followed: `app`, `app.ns`, `app.ns.svc` or `app.ns.svc.` and the cluster's
-/// domain.
+/// Whether the host of a target is a DNS name of the Service whose endpoints are watched:
+/// `app`, `app.ns`, `app.ns.svc` or `app.ns.svc.` and the cluster's domain.
 fn is_service(target: &HostPort, settings: &Settings, namespace: &str) -> bool {
     let Some(service) = &settings.service else {
         return false;
@@ -208,7 +207,7 @@ mod tests {
             ),
             ("but not without pods", &instead, asleep, &[], None),
             (
-                "unless nothing is heard of them",
+                "unless the endpoints were never listed",
                 &instead,
                 api_silent,
                 &[2],

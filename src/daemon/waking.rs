@@ -1,41 +1,39 @@
-//! A [`WakeReport`] is what an operator is told of a wake that takes long: once
-//! after half a minute, and again when what is known of the reason changes. The
-//! same reason stands in the line about clients that were reset at the hold limit,
-//! and in `/status`.
+//! A [`WakeReport`] decides when to log that a wake takes long: after half a minute, and
+//! again when the reason changes. The same reason ([`Facts::explain`]) is in the log line
+//! about clients that were reset at the hold limit, and in `/status`.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 use crate::cluster::TargetStatus;
 
-/// How long a wake may take before the log says why, as far as it is known. Most
-/// apps are up before; the least patient of their clients have gone.
+/// The duration of a wake after which its reason is logged. Most apps are ready before.
 pub const REPORT_AFTER: Duration = Duration::from_secs(30);
 
-/// The shortest time between two lines about one wake.
+/// The least time between two lines about one wake.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is known of a wake that has not ended.
+/// The facts about a wake that has not ended.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
     /// The Service whose endpoints are watched.
     pub service: &'a str,
-    /// Why there can be no address at all, if that is known.
+    /// Why no pod can be dialled although the endpoints can be listed, if so.
     pub no_address: Option<&'a str>,
     /// Whether the endpoints can be listed.
     pub is_synced: bool,
-    /// How many pods the Service lists, ready or not.
+    /// The number of pods that the Service lists, ready or not.
     pub listed: usize,
-    /// How many addresses may be dialled.
+    /// The number of addresses that may be dialled.
     pub dialable: usize,
     /// Whether every pod has as many connections as it may have.
     pub is_full: bool,
-    /// What the controller says of the target, if it was ever read.
+    /// The status of the scale target, if it was read.
     pub target: Option<&'a TargetStatus>,
 }
 
 impl Facts<'_> {
-    /// Why no pod takes a connection, fit for a log.
+    /// The reason why no pod takes a connection, for the log.
     pub fn explain(&self) -> String {
         let target = self.target.map(explain_target).into_iter().flatten();
         let all: Vec<String> = std::iter::once(self.explain_addresses())
@@ -78,7 +76,7 @@ fn explain_target(target: &TargetStatus) -> Vec<String> {
     all
 }
 
-/// What was told of the wake that goes on.
+/// The present wake, and what was logged of it.
 #[derive(Clone, Debug, Default)]
 pub struct WakeReport {
     /// Since when the app has been waking.
@@ -87,8 +85,7 @@ pub struct WakeReport {
 }
 
 impl WakeReport {
-    /// The app is waking, or is not. A wake that clients leave one after the other
-    /// is one wake.
+    /// Sets whether the app is waking. It is one wake even if its clients change.
     pub fn update(&mut self, is_waking: bool, now: Time) {
         if is_waking {
             self.since.get_or_insert(now);
@@ -102,7 +99,7 @@ impl WakeReport {
         self.since
     }
 
-    /// When there may be something to say even if nothing happens.
+    /// When [`WakeReport::report`] may return a reason even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         let since = self.since?;
         Some(match &self.last {
@@ -111,8 +108,8 @@ impl WakeReport {
         })
     }
 
-    /// The reason to be logged now, with how long the wake has taken: the first
-    /// one, and each that differs from the last.
+    /// The reason to log now, with the duration of the wake: the first reason, and each that
+    /// differs from the last.
     pub fn report(&mut self, facts: &Facts<'_>, now: Time) -> Option<(Duration, String)> {
         let since = self.since?;
         if self.poll_timeout().is_none_or(|at| now < at) {

@@ -30,7 +30,7 @@ fn it_is_alive_from_the_start_and_ready_once_it_has_read_the_deployment() {
     assert_eq!(zpa.get("/healthz"), (200, "ok\n".to_owned()));
     zpa.expect_page("/readyz", "why not", |status, body| {
         status == 503
-            && body.contains("the Deployment default/myapp was not read yet\n")
+            && body.contains("the scale target default/myapp was not read yet\n")
             && body.contains("reading the scale target: 503")
     });
     assert_eq!(zpa.metric("zpa_ready"), Some(0.0));
