@@ -18,6 +18,8 @@ mod admin;
 mod durations;
 #[path = "fuzz/checks/kubeconfig.rs"]
 mod kubeconfig;
+#[path = "fuzz/checks/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "fuzz/checks/relay.rs"]
 mod relay;
 #[path = "fuzz/checks/settings.rs"]
@@ -34,13 +36,14 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
     ("durations", |bytes| feed(bytes, durations::check)),
     ("admin", |bytes| feed(bytes, admin::check)),
     ("kubeconfig", |bytes| feed(bytes, kubeconfig::check)),
+    ("proxy_protocol", |bytes| feed(bytes, proxy_protocol::check)),
 ];
 
 fn main() {

@@ -1,8 +1,8 @@
 //! A [`Connection`] is the state machine of one client connection, from accept to close.
 //!
 //! ```text
-//! Held ─────── Connecting ─────── Relaying ─────── Closing
-//!   └── Backoff ──┘ └───── redial ────┘
+//! Screening ─── Held ─────── Connecting ─────── Relaying ─────── Closing
+//!                └── Backoff ──┘ └───── redial ────┘
 //! ```
 //!
 //! Its inputs are events of both sockets, its deadline, and its turns in the run queue.
@@ -30,9 +30,12 @@ use super::sockets::Socket;
 use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
+use crate::rules::Screening;
+use crate::rules::proxy_protocol::Header;
 
 mod activity;
 mod backpressure;
+mod screening;
 
 pub use activity::Standing;
 use backpressure::Paused;
@@ -63,6 +66,8 @@ pub struct Connection<S> {
     /// When the last byte went between client and backend, in milliseconds of [`Time`]: half
     /// as large, and a connection is to be small.
     last_traffic_ms: u64,
+    /// What a load balancer has said of it, if that is to be passed on.
+    header: Option<Box<Header>>,
     /// Its part of the memory that is there for bulk.
     grant: Grant,
     state: State<S>,
@@ -70,6 +75,8 @@ pub struct Connection<S> {
 
 /// The state of a connection.
 enum State<S> {
+    /// Its first bytes are looked at. It counts as no use of the app yet.
+    Screening(Screening),
     /// It waits until the gate is open and there is a backend. Nothing is read: the
     /// client's bytes stay in the kernel.
     Held,
@@ -103,6 +110,7 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             standing,
             last_traffic_ms: now.as_millis(),
+            header: None,
             grant: Grant::default(),
             state: State::Held,
         }
@@ -139,7 +147,7 @@ impl<S: Socket> Connection<S> {
     /// The phase, for logs and metrics.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Held => Phase::Holding,
+            State::Screening(_) | State::Held => Phase::Holding,
             State::Connecting(_) | State::Backoff => Phase::Dialing,
             State::Relaying(_) | State::Closing(_) => Phase::Relaying,
         }
@@ -179,6 +187,7 @@ impl<S: Socket> Connection<S> {
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.
             _ if event.error || event.hang_up => Transition::End(End::ClientGone(self.phase())),
+            State::Screening(_) => self.screen(cx),
             _ => self.check_client(Transition::Stay, cx),
         }
     }
@@ -204,7 +213,7 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
-            State::Held | State::Backoff => Transition::Stay,
+            State::Screening(_) | State::Held | State::Backoff => Transition::Stay,
         }
     }
 
@@ -213,6 +222,9 @@ impl<S: Socket> Connection<S> {
         &mut self,
         cx: &mut Context<'_, C>,
     ) -> Transition {
+        if let State::Screening(_) = self.state {
+            return self.handle_screening_timeout(cx);
+        }
         if self.is_waiting() && cx.now >= self.hold_limit(cx) {
             cx.port.counts.held_too_long += 1;
             let end = End::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
@@ -220,7 +232,7 @@ impl<S: Socket> Connection<S> {
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
-            State::Held => self.hold(cx),
+            State::Screening(_) | State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
             State::Backoff => {
                 cx.port.backing_off.remove(&cx.key);
@@ -303,7 +315,7 @@ impl<S: Socket> Connection<S> {
         match &self.state {
             State::Relaying(relay) => relay.socket().reset_on_close(),
             State::Closing(closing) => closing.socket().reset_on_close(),
-            State::Held | State::Connecting(_) | State::Backoff => {}
+            State::Screening(_) | State::Held | State::Connecting(_) | State::Backoff => {}
         }
     }
 
@@ -313,7 +325,7 @@ impl<S: Socket> Connection<S> {
         shared.memory.release(self.grant);
         self.client.up.release(&mut shared.buffers);
         match self.state {
-            State::Held => {}
+            State::Screening(_) | State::Held => {}
             State::Backoff => drop(port.backing_off.remove(&key)),
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();
@@ -413,7 +425,7 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let backend = match mem::replace(&mut self.state, State::Held) {
+        let mut backend = match mem::replace(&mut self.state, State::Held) {
             State::Connecting(attempt) => attempt.into_backend(),
             other => {
                 self.state = other;
@@ -425,6 +437,15 @@ impl<S: Socket> Connection<S> {
             return self.hold(cx);
         }
         cx.port.balancer.succeeded(backend.id, cx.now);
+        if let Some(version) = cx.port.rules.send_proxy_protocol
+            && let Err(why) = self.send_header(version, &mut backend.socket)
+        {
+            let mut round = Round::default();
+            let why = format!("takes no PROXY header: {why}");
+            self.dialer
+                .note_failure(backend.id, Cause::BrokeOff, &why, &mut round, cx);
+            return self.dial_round(round, cx);
+        }
         cx.port.counts.handed_over += 1;
         let waited = cx.now.since(self.opened);
         cx.port.tally.hold.observe(waited);
@@ -548,7 +569,7 @@ impl<S: Socket> Connection<S> {
         let kept = match &self.state {
             State::Relaying(relay) => relay.socket().keep_alive(),
             State::Closing(closing) => closing.socket().keep_alive(),
-            State::Held | State::Connecting(_) | State::Backoff => Ok(()),
+            State::Screening(_) | State::Held | State::Connecting(_) | State::Backoff => Ok(()),
         };
         if let Err(why) = kept {
             debug!("#{} cannot be kept alive: {why}", self.serial());

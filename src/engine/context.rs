@@ -7,6 +7,7 @@ use mio::Token;
 
 use super::buffers::Buffers;
 use super::dial_log::DialLog;
+use super::header_log::HeaderLog;
 use super::memory::{MemoryBudget, Queues};
 use super::port::Port;
 use super::readiness::Interest;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub timers: Timers,
     /// What is said of dials that fail through no fault of a backend.
     pub dial_log: DialLog,
+    /// What is said of load balancers that send no PROXY header.
+    pub header_log: HeaderLog,
 }
 
 /// What one connection borrows while it handles something.

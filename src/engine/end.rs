@@ -57,6 +57,10 @@ pub enum End {
     Idle(Duration),
     /// Likewise, after a side had ended its direction.
     HalfClosed(Duration),
+    /// A load balancer has handed on a client that is denied.
+    Denied,
+    /// A load balancer's connection does not begin with a PROXY header, for that reason.
+    NoHeader(&'static str),
 }
 
 impl End {
@@ -84,6 +88,8 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            End::Denied => f.write_str("zpa/holding: its client is denied"),
+            End::NoHeader(why) => write!(f, "client/holding: {why}: no PROXY header"),
             End::Asleep => f.write_str("zpa/relaying: does not count, and the app sleeps"),
             End::Idle(limit) => {
                 let limit = duration::display(*limit);

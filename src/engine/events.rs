@@ -22,6 +22,7 @@ use super::transition::Transition;
 use super::{DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, SOURCE, WAKER, admin_connections};
 use crate::clock::Time;
 use crate::duration;
+use crate::rules::Screening;
 
 /// A [`Connector`] that registers its sockets with the event loop.
 struct Registering<'a> {
@@ -136,6 +137,13 @@ impl Engine {
         self.handle_and_apply(key, now, |connection, cx| match is_next {
             true => connection.dial(cx),
             false => connection.hold(cx),
+        });
+    }
+
+    /// Looks at a connection that has just been accepted, before it is dialled or held.
+    pub(super) fn screen(&mut self, key: usize, screening: Screening, now: Time) {
+        self.handle_and_apply(key, now, |connection, cx| {
+            connection.begin_screening(screening, cx)
         });
     }
 

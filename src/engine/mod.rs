@@ -45,6 +45,7 @@ mod dial_log;
 mod dialing;
 mod end;
 mod events;
+mod header_log;
 mod limit_log;
 mod limits;
 mod listener;
@@ -87,6 +88,7 @@ use self::connector::Connector;
 use self::context::Shared;
 use self::dial_log::DialLog;
 pub use self::end::{End, Phase};
+use self::header_log::HeaderLog;
 use self::limit_log::{LimitChange, LimitLog};
 pub use self::limits::{AppLimits, Limits};
 use self::listener::Listener;
@@ -96,8 +98,8 @@ use self::port::Port;
 use self::queue::Queue;
 use self::readiness::Interest;
 use self::sockets::Socket;
+use self::tally::Use;
 pub use self::tally::{Counts, Tally};
-use self::tally::{Exclusion, Use};
 use self::timers::Timers;
 use self::token::Side;
 use crate::backoff::Random;
@@ -169,6 +171,7 @@ impl Engine {
                 memory: MemoryBudget::new(limits.memory, limits.max_connections),
                 timers: Timers::default(),
                 dial_log: DialLog::default(),
+                header_log: HeaderLog::default(),
             },
             fitted_level: 0,
             random: Random::new(seed),
@@ -493,18 +496,17 @@ impl Engine {
         let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.apps.note_change(slot);
         let port = &mut self.apps.get_mut(slot).port;
-        let standing = match port.rules.sources.admission(from.ip()) {
-            Admission::Counted => Standing::Counts,
-            Admission::Ignored => {
-                port.tally.excluded(Exclusion::Ignored);
-                Standing::Excluded
-            }
-            Admission::Denied => {
-                debug!("denied to {from}");
-                port.tally.excluded(Exclusion::Denied);
-                client.reset_on_close();
-                return;
-            }
+        let admission = port.rules.admission(from.ip());
+        let screening = port.rules.screening(from.ip());
+        port.tally.admitted(admission);
+        if admission == Admission::Denied {
+            debug!("denied to {from}");
+            client.reset_on_close();
+            return;
+        }
+        let standing = match (admission, screening) {
+            (Admission::Counted, None) => Standing::Counts,
+            _ => Standing::Excluded,
         };
         let serial = self.accepted;
         self.accepted += 1;
@@ -529,7 +531,10 @@ impl Engine {
         self.shared.open += 1;
         port.counts.open += 1;
         port.counts.change_use(Use::Excluded, use_of_app);
-        self.dial_or_hold(key, now);
+        match screening {
+            None => self.dial_or_hold(key, now),
+            Some(screening) => self.screen(key, screening, now),
+        }
     }
 
     /// A backend or an address was added at the frontend in that slot: ends the pauses of

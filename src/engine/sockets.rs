@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::memory::Queues;
 use super::stream::Stream;
+use crate::rules::proxy_protocol::Endpoints;
 use crate::sys;
 
 /// The most connections that the kernel queues before they are accepted, at most
@@ -144,6 +145,10 @@ pub trait Socket: Stream {
     /// Those of setsockopt(2).
     fn keep_alive(&self) -> io::Result<()>;
 
+    /// Whose connection it is, and where that one has connected to; `None` once it is
+    /// gone.
+    fn endpoints(&self) -> Option<Endpoints>;
+
     /// The socket for its options; `None` for a socket of a test.
     fn options(&self) -> Option<SockRef<'_>>;
 }
@@ -170,6 +175,13 @@ impl Socket for TcpStream {
         // A failure was logged once, for the listener.
         let _ = sys::cap_retransmission(self, LONGEST_REPEAT);
         SockRef::from(self).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
+    }
+
+    fn endpoints(&self) -> Option<Endpoints> {
+        Some(Endpoints {
+            source: self.peer_addr().ok()?,
+            destination: self.local_addr().ok()?,
+        })
     }
 
     fn options(&self) -> Option<SockRef<'_>> {

@@ -4,11 +4,12 @@ use std::iter::Sum;
 
 use super::end::{End, Phase};
 use crate::metrics::Histogram;
+use crate::rules::sources::Admission;
 
 const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 10] = [
+const REASONS: [(&str, &[Phase]); 12] = [
     ("finished", &[Phase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[Phase::Relaying]),
@@ -19,6 +20,8 @@ const REASONS: [(&str, &[Phase]); 10] = [
     ("asleep", &[Phase::Relaying]),
     ("idle", &[Phase::Relaying]),
     ("half_closed", &[Phase::Relaying]),
+    ("denied", &[Phase::Holding]),
+    ("no_header", &[Phase::Holding]),
 ];
 
 /// What the engine has counted.
@@ -67,10 +70,12 @@ pub enum Exclusion {
     Ignored,
     /// No byte has gone over it for so long that it does not count any more.
     Silent,
+    /// It is a load balancer's own, as its PROXY header says.
+    Local,
 }
 
 /// Every exclusion, as it is called in metrics.
-const EXCLUSIONS: [&str; 3] = ["denied", "ignored", "silent"];
+const EXCLUSIONS: [&str; 4] = ["denied", "ignored", "silent", "local"];
 
 impl Counts {
     /// A connection means something else to the app than before.
@@ -124,8 +129,19 @@ impl Tally {
             End::Asleep => (7, Phase::Relaying),
             End::Idle(_) => (8, Phase::Relaying),
             End::HalfClosed(_) => (9, Phase::Relaying),
+            End::Denied => (10, Phase::Holding),
+            End::NoHeader(_) => (11, Phase::Holding),
         };
         self.ends[reason][phase as usize] += 1;
+    }
+
+    /// A connection was let in, or was not.
+    pub(super) fn admitted(&mut self, admission: Admission) {
+        match admission {
+            Admission::Counted => {}
+            Admission::Ignored => self.excluded(Exclusion::Ignored),
+            Admission::Denied => self.excluded(Exclusion::Denied),
+        }
     }
 
     /// A connection does not count.
@@ -184,6 +200,8 @@ mod tests {
             (End::Asleep, ["asleep", "relaying"]),
             (End::Idle(limit), ["idle", "relaying"]),
             (End::HalfClosed(limit), ["half_closed", "relaying"]),
+            (End::Denied, ["denied", "holding"]),
+            (End::NoHeader("is none"), ["no_header", "holding"]),
         ] {
             let mut tally = Tally::default();
             tally.ended(end);
@@ -192,7 +210,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Tally::default().ends().len();
-        assert_eq!((seen, pairs), (14, 16), "drained has two phases more");
+        assert_eq!((seen, pairs), (16, 18), "drained has two phases more");
     }
 
     #[test]
@@ -201,6 +219,7 @@ mod tests {
             (Exclusion::Denied, "denied"),
             (Exclusion::Ignored, "ignored"),
             (Exclusion::Silent, "silent"),
+            (Exclusion::Local, "local"),
         ] {
             let mut tally = Tally::default();
             tally.excluded(exclusion);

@@ -136,7 +136,8 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["app", "port", "rule"],
         help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
-               `ignored`, or `silent` (not any more; again for each silence)",
+               `ignored`, `silent` (not any more; again for each silence) or `local` (a load \
+               balancer's own)",
         read: Read::Port(|it, samples| samples.each(&it.excluded)),
     },
     Metric {
@@ -146,7 +147,8 @@ pub static TABLE: &[Metric] = &[
         help: "Connections that have ended: `finished`, `client_gone`, `backend_gone`, \
                `held_too_long`, `drained`, `refused` (out of system resources), `excluded` (it \
                did not count, and no pod was ready), `asleep` (it did not count, and the app was \
-               put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), while \
+               put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), \
+               `denied` or `no_header` (handed on by a load balancer), while \
                `holding`, `dialing` or `relaying`",
         read: Read::Port(|it, samples| samples.each(&it.closed)),
     },

@@ -1,20 +1,23 @@
 //! [`Rules`] are what the operator of an app has set about its clients: which of them may
 //! connect, which of them count as use of the app and for how long, and at which pace
-//! those that waited are let through.
+//! those that waited are let through; and who a connection's client is.
 //!
 //! Every rule is pure: addresses, bytes and times go in, and what to do comes out. The
 //! settings parse the rules, the engine applies them. With no rule set, a connection
 //! costs what it costs without this module.
 
 pub mod idle;
+pub mod proxy_protocol;
 pub mod release;
 pub mod sources;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use self::idle::IdleRules;
+use self::proxy_protocol::Version;
 use self::release::ReleaseRate;
-use self::sources::Sources;
+use self::sources::{Admission, Networks, Sources};
 
 /// The rules of one app. The default sets none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,4 +30,32 @@ pub struct Rules {
     pub release_rate: ReleaseRate,
     /// What becomes of a connection over which no byte goes.
     pub idle: IdleRules,
+    /// The version of the PROXY protocol in which a backend is told who the client is.
+    pub send_proxy_protocol: Option<Version>,
+    /// The load balancers whose connections begin with a header of the PROXY protocol.
+    pub accept_proxy_protocol: Networks,
+}
+
+/// What is looked at before a connection is dialled or held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Screening {
+    /// A load balancer is to say first whose connection it is.
+    pub awaits_header: bool,
+}
+
+impl Rules {
+    /// What is to be looked at of a connection from that address; `None` if nothing is.
+    pub fn screening(&self, peer: IpAddr) -> Option<Screening> {
+        let awaits_header = self.accept_proxy_protocol.contains(peer);
+        awaits_header.then_some(Screening { awaits_header })
+    }
+
+    /// What becomes of a connection from that address before anything is read from it. Of
+    /// a load balancer's, all but a denial is decided by whose connection it is.
+    pub fn admission(&self, peer: IpAddr) -> Admission {
+        match self.sources.admission(peer) {
+            Admission::Ignored if self.accept_proxy_protocol.contains(peer) => Admission::Counted,
+            admission => admission,
+        }
+    }
 }

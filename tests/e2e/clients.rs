@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Socket, Type};
 
 /// A client that connects from `source`, an address of the loopback network.
-fn connect_from(zpa: &Zpa, source: [u8; 4]) -> TcpStream {
+pub fn connect_from(zpa: &Zpa, source: [u8; 4]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&zpa.address().into()).unwrap();

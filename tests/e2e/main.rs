@@ -9,6 +9,7 @@ mod kubeconfig;
 mod large;
 mod log;
 mod patience;
+mod proxy_protocol;
 mod removal;
 mod settings;
 mod several;

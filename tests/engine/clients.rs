@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use zpa::engine::{Counts, Limits};
 use zpa::rules::Rules;
+use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
 use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
@@ -344,4 +345,43 @@ fn a_byte_that_ends_a_silence_is_passed_on_when_the_gate_opens() {
     rig.set_gate(true);
     rig.expect(&mut server, b"again");
     assert_eq!(uses(rig.counts()), (1, 0, 2));
+}
+
+#[test]
+fn a_load_balancer_says_whose_connection_it_is_and_the_backend_gets_the_bytes_after_that() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    let rules = Rules {
+        accept_proxy_protocol: "127.0.0.1".parse().unwrap(),
+        send_proxy_protocol: Some(Version::V2),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let mut client = rig.connect();
+    client.write_all(b"PROXY TCP4 192.0.2.7 ").unwrap();
+    rig.until("it is accepted", |e| e.counts(APP).open == 1);
+    rig.settle();
+    assert_eq!(uses(rig.engine.counts(APP)), (0, 0, 0));
+    client.write_all(b"10.0.0.1 1 2\r\nhello").unwrap();
+    let mut server = rig.accept(&backend);
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C\xC0\0\x02\x07\x0A\0\0\x01\0\x01\0\x02";
+    rig.expect(&mut server, &[&header[..], b"hello"].concat());
+    server.write_all(b"good day").unwrap();
+    rig.expect(&mut client, b"good day");
+    assert_eq!(uses(rig.engine.counts(APP)), (1, 0, 1));
+}
+
+#[test]
+fn a_load_balancer_that_is_silent_is_reset_after_five_seconds() {
+    let mut rig = Rig::new(LIMITS);
+    let rules = Rules {
+        accept_proxy_protocol: "127.0.0.1".parse().unwrap(),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let mut client = rig.connect();
+    rig.until("it is accepted", |e| e.counts(APP).open == 1);
+    rig.skew += Duration::from_secs(5);
+    rig.expect_reset(&mut client);
+    assert_eq!(uses(rig.engine.counts(APP)), (0, 0, 0));
 }

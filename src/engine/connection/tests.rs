@@ -12,6 +12,7 @@ mod activity;
 mod kernel;
 mod properties;
 mod rig;
+mod screening;
 mod waiting;
 
 use kernel::{Peer, open_wires};

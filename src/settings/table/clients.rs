@@ -118,6 +118,39 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| settings.rules.idle.silence.map(duration::display),
         ..ROW
     },
+    Setting {
+        flag: "send-proxy-protocol",
+        variables: &["ZPA_SEND_PROXY_PROTOCOL"],
+        placeholder: "VERSION",
+        unset: Unset::Means("no header"),
+        help: "Tell the pods who the client is, with a header of the PROXY protocol, `v1` or \
+               `v2`, before its first byte. The app has to expect it",
+        examples: &["v1", "v2"],
+        store: |settings, text| {
+            settings.rules.send_proxy_protocol = Some(text.parse()?);
+            Ok(())
+        },
+        show: |settings| {
+            let version = settings.rules.send_proxy_protocol;
+            version.map(|version| version.to_string())
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "accept-proxy-protocol",
+        variables: &["ZPA_ACCEPT_PROXY_PROTOCOL"],
+        placeholder: "NETWORKS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("nobody"),
+        help: "The load balancers that say with a header of the PROXY protocol, version 1 or 2, \
+               whose connection it is. Theirs has to begin with one within 5s, else it is reset; \
+               a health check (LOCAL) never wakes the app. From anybody else a header is a \
+               client's bytes",
+        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
+        store: |settings, text| settings.rules.accept_proxy_protocol.extend(text.parse()?),
+        show: |settings| show_networks(&settings.rules.accept_proxy_protocol),
+        ..ROW
+    },
 ];
 
 fn show_networks(networks: &Networks) -> Option<String> {

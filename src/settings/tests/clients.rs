@@ -1,6 +1,7 @@
 //! The settings about the clients of an app.
 
 use super::*;
+use crate::rules::proxy_protocol::Version;
 use crate::rules::release::ReleaseRate;
 
 #[test]
@@ -71,4 +72,18 @@ fn silence_has_no_limit_unless_one_is_set() {
     for flag in ["idle-timeout", "half-close-timeout", "silent-after"] {
         assert!(error(flag, "0").contains("must be more than zero"));
     }
+}
+
+#[test]
+fn the_proxy_protocol_is_spoken_where_it_is_set() {
+    let version = |text| with("send-proxy-protocol", text).rules.send_proxy_protocol;
+    assert_eq!(version("v1"), Some(Version::V1));
+    assert_eq!(version("v2"), Some(Version::V2));
+    assert!(error("send-proxy-protocol", "2").contains("is neither v1 nor v2"));
+    let balancers = with("accept-proxy-protocol", "10.0.0.0/8,fd00::/8").rules;
+    let trusted = |address: &str| balancers.screening(address.parse().unwrap()).is_some();
+    assert!(trusted("10.1.2.3") && trusted("::ffff:10.1.2.3") && trusted("fd00::1"));
+    assert!(!trusted("192.0.2.1"), "nobody else");
+    let rules = settings(&["--deployment=app"], &[]).rules;
+    assert_eq!(rules.screening("10.1.2.3".parse().unwrap()), None);
 }

@@ -352,6 +352,8 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
         "idle-timeout",
         "half-close-timeout",
         "silent-after",
+        "send-proxy-protocol",
+        "accept-proxy-protocol",
         "max-connections",
         "kubeconfig",
         "context",

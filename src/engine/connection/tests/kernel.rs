@@ -11,6 +11,7 @@ use crate::engine::readiness::{Interest, Readiness};
 use crate::engine::relay_state::ShortRead;
 use crate::engine::sockets::Socket;
 use crate::engine::stream::Stream;
+use crate::rules::proxy_protocol::Endpoints;
 use crate::sys::Pipe;
 
 /// One socket of ours, and the peer at its other end.
@@ -438,6 +439,13 @@ impl Socket for Wire {
 
     fn reset_on_close(&self) {
         self.0.borrow_mut().reset_on_close = true;
+    }
+
+    fn endpoints(&self) -> Option<Endpoints> {
+        Some(Endpoints {
+            source: ([192, 0, 2, 1], 1234).into(),
+            destination: ([10, 0, 0, 1], 80).into(),
+        })
     }
 
     fn keep_alive(&self) -> io::Result<()> {

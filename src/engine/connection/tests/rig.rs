@@ -16,6 +16,7 @@ use crate::engine::connection::{Connection, Standing};
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
+use crate::engine::header_log::HeaderLog;
 use crate::engine::limits::AppLimits;
 use crate::engine::memory::{MemoryBudget, Queues};
 use crate::engine::port::Port;
@@ -23,6 +24,7 @@ use crate::engine::readiness::Interest;
 use crate::engine::tally::Use;
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
+use crate::rules::{Rules, Screening};
 
 pub const LIMITS: AppLimits = AppLimits {
     hold_timeout: Duration::from_secs(60),
@@ -131,6 +133,7 @@ impl Rig {
                 memory: MemoryBudget::new(None, 1),
                 timers: Timers::default(),
                 dial_log: DialLog::default(),
+                header_log: HeaderLog::default(),
             },
             port: Port::new(LIMITS, 0),
             client,
@@ -149,6 +152,14 @@ impl Rig {
         rig.list(backends);
         let use_of_app = rig.use_of_app();
         rig.port.counts.change_use(Use::Excluded, use_of_app);
+        rig
+    }
+
+    /// A connection that has just been accepted, and at which something is to be looked at.
+    pub fn screened(rules: Rules, screening: Screening, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(1000, 1, gate_open, Standing::Excluded);
+        rig.port.rules = rules;
+        rig.handle_and_apply(|connection, cx| connection.begin_screening(screening, cx));
         rig
     }
 
