@@ -60,6 +60,7 @@ use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
 use crate::policy::{Config, Policy};
 use crate::resolve::Resolver;
+use crate::rules::Rules;
 use crate::settings::{self, Settings};
 use crate::sys::{self, Signals};
 use crate::workload::{Dialect, WakeReplicas};
@@ -424,7 +425,7 @@ fn bind(
             let setting = settings::given("listen", settings.dialect);
             format!("{setting} {}: {e}{}", settings.listen, cure(&e))
         })?;
-    engine.set_rules(APP, &settings.rules);
+    engine.set_rules(APP, &rules(settings)?);
     match listen_for_admin(settings, &mut engine) {
         Err(why) if settings.admin_is_optional => {
             warn!("{why}; going on without health, readiness, metrics and status");
@@ -432,6 +433,19 @@ fn bind(
         ended => ended?,
     }
     Ok(engine)
+}
+
+/// The rules about clients, with what they have in a file.
+fn rules(settings: &Settings) -> Result<Rules, String> {
+    let mut rules = settings.rules.clone();
+    if let Some(answer) = &settings.rules.hold_answer {
+        let loaded = answer.load(|path| fs::read(path)).map_err(|why| {
+            let setting = settings::given("hold-answer", settings.dialect);
+            format!("{setting} {answer}: {why}; use e.g. postgres, http, or the path of a file")
+        })?;
+        rules.hold_answer = Some(loaded);
+    }
+    Ok(rules)
 }
 
 fn listen_for_admin(settings: &Settings, engine: &mut Engine) -> Result<(), String> {

@@ -34,10 +34,12 @@ use crate::rules::Screening;
 use crate::rules::proxy_protocol::Header;
 
 mod activity;
+mod answering;
 mod backpressure;
 mod screening;
 
 pub use activity::Standing;
+use answering::Answering;
 use backpressure::Paused;
 
 /// The most bytes that one direction moves directly after an event. For the rest the
@@ -86,6 +88,8 @@ enum State<S> {
     Backoff,
     /// A backend has accepted it: bytes are relayed.
     Relaying(Relay<S>),
+    /// It is answered here, and then ends.
+    Answering(Box<Answering>),
     /// All bytes were written; it waits for their acknowledgement.
     Closing(Closing<S>),
 }
@@ -147,7 +151,7 @@ impl<S: Socket> Connection<S> {
     /// The phase, for logs and metrics.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Screening(_) | State::Held => Phase::Holding,
+            State::Screening(_) | State::Held | State::Answering(_) => Phase::Holding,
             State::Connecting(_) | State::Backoff => Phase::Dialing,
             State::Relaying(_) | State::Closing(_) => Phase::Relaying,
         }
@@ -184,6 +188,10 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
+            State::Answering(answering) if event.error || event.hang_up => {
+                Transition::End(answering.end)
+            }
+            State::Answering(_) => self.go_on_answering(cx),
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.
             _ if event.error || event.hang_up => Transition::End(End::ClientGone(self.phase())),
@@ -213,7 +221,9 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
-            State::Screening(_) | State::Held | State::Backoff => Transition::Stay,
+            State::Screening(_) | State::Held | State::Backoff | State::Answering(_) => {
+                Transition::Stay
+            }
         }
     }
 
@@ -222,17 +232,22 @@ impl<S: Socket> Connection<S> {
         &mut self,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        if let State::Screening(_) = self.state {
-            return self.handle_screening_timeout(cx);
+        match &self.state {
+            State::Screening(_) => return self.handle_screening_timeout(cx),
+            State::Answering(answering) => return Transition::End(answering.end),
+            _ => {}
         }
         if self.is_waiting() && cx.now >= self.hold_limit(cx) {
             cx.port.counts.held_too_long += 1;
             let end = End::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
-            return self.reset(end);
+            return match cx.port.rules.hold_answer.clone() {
+                Some(answer) => self.begin_answer(answer, end, cx),
+                None => self.reset(end),
+            };
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
-            State::Screening(_) | State::Held => self.hold(cx),
+            State::Screening(_) | State::Answering(_) | State::Held => self.hold(cx),
             State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
             State::Backoff => {
                 cx.port.backing_off.remove(&cx.key);
@@ -285,8 +300,12 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The gate is open: begins a round and dials its first address.
+    /// The gate is open: begins a round and dials its first address. One that is answered
+    /// here has had its turn.
     pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        if let State::Answering(_) = self.state {
+            return Transition::Stay;
+        }
         self.dial_round(Round::default(), cx)
     }
 
@@ -315,7 +334,11 @@ impl<S: Socket> Connection<S> {
         match &self.state {
             State::Relaying(relay) => relay.socket().reset_on_close(),
             State::Closing(closing) => closing.socket().reset_on_close(),
-            State::Screening(_) | State::Held | State::Connecting(_) | State::Backoff => {}
+            State::Screening(_)
+            | State::Answering(_)
+            | State::Held
+            | State::Connecting(_)
+            | State::Backoff => {}
         }
     }
 
@@ -325,7 +348,7 @@ impl<S: Socket> Connection<S> {
         shared.memory.release(self.grant);
         self.client.up.release(&mut shared.buffers);
         match self.state {
-            State::Screening(_) | State::Held => {}
+            State::Screening(_) | State::Answering(_) | State::Held => {}
             State::Backoff => drop(port.backing_off.remove(&key)),
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();
@@ -569,7 +592,11 @@ impl<S: Socket> Connection<S> {
         let kept = match &self.state {
             State::Relaying(relay) => relay.socket().keep_alive(),
             State::Closing(closing) => closing.socket().keep_alive(),
-            State::Screening(_) | State::Held | State::Connecting(_) | State::Backoff => Ok(()),
+            State::Screening(_)
+            | State::Answering(_)
+            | State::Held
+            | State::Connecting(_)
+            | State::Backoff => Ok(()),
         };
         if let Err(why) = kept {
             debug!("#{} cannot be kept alive: {why}", self.serial());

@@ -57,6 +57,10 @@ pub enum End {
     Idle(Duration),
     /// Likewise, after a side had ended its direction.
     HalfClosed(Duration),
+    /// It is a health check, and was answered.
+    Probe,
+    /// Its first bytes did not come within the hold limit.
+    NoBytes,
     /// A load balancer has handed on a client that is denied.
     Denied,
     /// A load balancer's connection does not begin with a PROXY header, for that reason.
@@ -88,6 +92,8 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            End::Probe => f.write_str("zpa/holding: a health check, answered"),
+            End::NoBytes => f.write_str("client/holding: its first bytes do not come"),
             End::Denied => f.write_str("zpa/holding: its client is denied"),
             End::NoHeader(why) => write!(f, "client/holding: {why}: no PROXY header"),
             End::Asleep => f.write_str("zpa/relaying: does not count, and the app sleeps"),

@@ -9,7 +9,7 @@ use crate::rules::sources::Admission;
 const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 12] = [
+const REASONS: [(&str, &[Phase]); 14] = [
     ("finished", &[Phase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[Phase::Relaying]),
@@ -22,6 +22,8 @@ const REASONS: [(&str, &[Phase]); 12] = [
     ("half_closed", &[Phase::Relaying]),
     ("denied", &[Phase::Holding]),
     ("no_header", &[Phase::Holding]),
+    ("probe", &[Phase::Holding]),
+    ("no_bytes", &[Phase::Holding]),
 ];
 
 /// What the engine has counted.
@@ -72,10 +74,21 @@ pub enum Exclusion {
     Silent,
     /// It is a load balancer's own, as its PROXY header says.
     Local,
+    /// Its first bytes do not look as they must.
+    FirstBytes,
+    /// It is a health check.
+    Probe,
 }
 
 /// Every exclusion, as it is called in metrics.
-const EXCLUSIONS: [&str; 4] = ["denied", "ignored", "silent", "local"];
+const EXCLUSIONS: [&str; 6] = [
+    "denied",
+    "ignored",
+    "silent",
+    "local",
+    "first_bytes",
+    "probe",
+];
 
 impl Counts {
     /// A connection means something else to the app than before.
@@ -131,6 +144,8 @@ impl Tally {
             End::HalfClosed(_) => (9, Phase::Relaying),
             End::Denied => (10, Phase::Holding),
             End::NoHeader(_) => (11, Phase::Holding),
+            End::Probe => (12, Phase::Holding),
+            End::NoBytes => (13, Phase::Holding),
         };
         self.ends[reason][phase as usize] += 1;
     }
@@ -202,6 +217,8 @@ mod tests {
             (End::HalfClosed(limit), ["half_closed", "relaying"]),
             (End::Denied, ["denied", "holding"]),
             (End::NoHeader("is none"), ["no_header", "holding"]),
+            (End::Probe, ["probe", "holding"]),
+            (End::NoBytes, ["no_bytes", "holding"]),
         ] {
             let mut tally = Tally::default();
             tally.ended(end);
@@ -210,7 +227,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Tally::default().ends().len();
-        assert_eq!((seen, pairs), (16, 18), "drained has two phases more");
+        assert_eq!((seen, pairs), (18, 20), "drained has two phases more");
     }
 
     #[test]
@@ -220,6 +237,8 @@ mod tests {
             (Exclusion::Ignored, "ignored"),
             (Exclusion::Silent, "silent"),
             (Exclusion::Local, "local"),
+            (Exclusion::FirstBytes, "first_bytes"),
+            (Exclusion::Probe, "probe"),
         ] {
             let mut tally = Tally::default();
             tally.excluded(exclusion);

@@ -136,8 +136,9 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["app", "port", "rule"],
         help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
-               `ignored`, `silent` (not any more; again for each silence) or `local` (a load \
-               balancer's own)",
+               `ignored`, `silent` (not any more; again for each silence), `local` (a load \
+               balancer's own), `first_bytes` (not those of `--wake-on`) or `probe` (a health \
+               check)",
         read: Read::Port(|it, samples| samples.each(&it.excluded)),
     },
     Metric {
@@ -148,7 +149,8 @@ pub static TABLE: &[Metric] = &[
                `held_too_long`, `drained`, `refused` (out of system resources), `excluded` (it \
                did not count, and no pod was ready), `asleep` (it did not count, and the app was \
                put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), \
-               `denied` or `no_header` (handed on by a load balancer), while \
+               `denied` or `no_header` (handed on by a load balancer), `probe` (answered) or \
+               `no_bytes`, while \
                `holding`, `dialing` or `relaying`",
         read: Read::Port(|it, samples| samples.each(&it.closed)),
     },

@@ -1,11 +1,14 @@
 //! [`Rules`] are what the operator of an app has set about its clients: which of them may
 //! connect, which of them count as use of the app and for how long, and at which pace
-//! those that waited are let through; and who a connection's client is.
+//! those that waited are let through; who a connection's client is; and what a client
+//! is told that has waited in vain.
 //!
 //! Every rule is pure: addresses, bytes and times go in, and what to do comes out. The
 //! settings parse the rules, the engine applies them. With no rule set, a connection
 //! costs what it costs without this module.
 
+pub mod answer;
+pub mod first_bytes;
 pub mod idle;
 pub mod proxy_protocol;
 pub mod release;
@@ -14,6 +17,8 @@ pub mod sources;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+use self::answer::Answer;
+use self::first_bytes::FirstBytes;
 use self::idle::IdleRules;
 use self::proxy_protocol::Version;
 use self::release::ReleaseRate;
@@ -34,20 +39,42 @@ pub struct Rules {
     pub send_proxy_protocol: Option<Version>,
     /// The load balancers whose connections begin with a header of the PROXY protocol.
     pub accept_proxy_protocol: Networks,
+    /// Which connections count, by their first bytes.
+    pub first_bytes: FirstBytes,
+    /// What a client is told at the hold limit; `None` for a reset.
+    pub hold_answer: Option<Answer>,
 }
 
 /// What is looked at before a connection is dialled or held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screening {
     /// A load balancer is to say first whose connection it is.
     pub awaits_header: bool,
+    /// The client is ignored: its bytes tell only whether it is answered.
+    pub is_ignored: bool,
 }
 
 impl Rules {
     /// What is to be looked at of a connection from that address; `None` if nothing is.
     pub fn screening(&self, peer: IpAddr) -> Option<Screening> {
         let awaits_header = self.accept_proxy_protocol.contains(peer);
-        awaits_header.then_some(Screening { awaits_header })
+        let is_ignored = self.admission(peer) == Admission::Ignored;
+        let screening = Screening {
+            awaits_header,
+            is_ignored,
+        };
+        let looks_at_bytes = self.looks_at_bytes(is_ignored);
+        (awaits_header || looks_at_bytes).then_some(screening)
+    }
+
+    /// Whether the first bytes of a connection are looked at. Those of a client that is
+    /// ignored could only be a health check.
+    pub fn looks_at_bytes(&self, is_ignored: bool) -> bool {
+        if is_ignored {
+            !self.first_bytes.probes.is_off()
+        } else {
+            !self.first_bytes.is_off()
+        }
     }
 
     /// What becomes of a connection from that address before anything is read from it. Of

@@ -276,6 +276,16 @@ pub(super) fn url_path(text: &str) -> Result<String, String> {
     Ok(format!("{slash}{text}"))
 }
 
+/// Paths of URLs, with commas between; each begins with a slash.
+pub(super) fn url_paths(text: &str) -> Result<Vec<String>, String> {
+    let paths = text.split(',').map(str::trim);
+    let checked = paths.map(|path| match path.strip_prefix('/') {
+        Some(_) => url_path(path),
+        None => Err("is not a path that begins with a slash".to_owned()),
+    });
+    checked.collect()
+}
+
 /// A level of Python's `logging`, or the TRACE that traffic-pod-autoscaler adds.
 /// It takes every other text for INFO.
 pub(super) fn python_log_level(text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
@@ -60,4 +61,85 @@ fn a_silent_connection_does_not_keep_the_app_awake_and_is_closed_when_it_sleeps(
     expect_one_patch(&sandbox, 0);
     let mut client = zpa.connect();
     echo(&mut client, "it wakes again");
+}
+
+#[test]
+fn checks_and_scans_wake_nothing_and_a_request_does() {
+    let sandbox = asleep();
+    let settings = [
+        LONG_TTL,
+        ("ZPA_WAKE_ON", "http"),
+        ("ZPA_PROBE_ANSWER", "200"),
+        ("ZPA_PROBE_PATHS", "/well"),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    for check in [
+        "GET / HTTP/1.1\r\nUser-Agent: kube-probe/1.34\r\n\r\n",
+        "HEAD /well HTTP/1.0\r\n\r\n",
+    ] {
+        let mut client = zpa.connect();
+        client.write_all(check.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an end in order");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    drop(zpa.connect());
+    let mut scan = zpa.connect();
+    scan.write_all(b"SSH-2.0-scan\r\n").unwrap();
+    assert!(!matches!(scan.read(&mut [0]), Ok(1..)), "it is closed");
+    assert_eq!(patches(&sandbox, 1), 0);
+    let mut client = zpa.connect();
+    echo(&mut client, "GET / HTTP/1.1\r\n\r\n");
+    expect_one_patch(&sandbox, 1);
+}
+
+/// libpq asks for encryption first, and has to be refused that before it takes an error.
+#[test]
+fn psql_shows_why_it_was_held_in_vain() {
+    let sandbox = asleep();
+    sandbox.set_start_delay(PATIENCE);
+    let settings = [
+        LONG_TTL,
+        ("ZPA_WAKE_ON", "postgres"),
+        ("ZPA_HOLD_ANSWER", "postgres"),
+        ("ZPA_HOLD_TIMEOUT", "500ms"),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    let port = zpa.address().port();
+    let target = format!("host=127.0.0.1 port={port} user=u dbname=d sslmode=prefer");
+    let run = Command::new("psql")
+        .args(["-c", "select 1", &target])
+        .output();
+    let Ok(output) = run else {
+        support::skip("psql is not installed");
+        return;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("the database is waking up, try again"),
+        "{stderr}"
+    );
+    expect_one_patch(&sandbox, 1);
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_an_error_that_names_the_setting() {
+    let output = Command::new(env!("CARGO_BIN_EXE_zpa"))
+        .env_clear()
+        .args([
+            "--deployment=app",
+            "--namespace=n",
+            "--api-server=http://127.0.0.1:1",
+            "--listen=127.0.0.1:0",
+            "--admin-listen=off",
+            "--hold-answer=/nonexistent/answer",
+        ])
+        .output()
+        .expect("zpa runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let named = "--hold-answer (ZPA_HOLD_ANSWER) /nonexistent/answer: No such file";
+    assert!(stderr.contains(named), "{stderr}");
 }

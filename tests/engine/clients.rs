@@ -2,13 +2,15 @@
 //! through that have waited.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use zpa::engine::{Counts, Limits};
 use zpa::rules::Rules;
+use zpa::rules::answer::Answer;
+use zpa::rules::first_bytes::WakeOn;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
@@ -384,4 +386,67 @@ fn a_load_balancer_that_is_silent_is_reset_after_five_seconds() {
     rig.skew += Duration::from_secs(5);
     rig.expect_reset(&mut client);
     assert_eq!(uses(rig.engine.counts(APP)), (0, 0, 0));
+}
+
+/// The first bytes are looked at where they are, and a backend gets all of them.
+#[test]
+fn a_connection_is_dialled_and_counts_once_its_first_bytes_are_there() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    let mut rules = Rules::default();
+    rules.first_bytes.wake_on = WakeOn::Tls;
+    rig.engine.set_rules(APP, &rules);
+    let mut client = rig.connect();
+    client.write_all(&[22, 3, 1]).unwrap();
+    rig.until("it is accepted", |e| e.counts(APP).open == 1);
+    rig.settle();
+    assert_eq!(uses(rig.counts()), (0, 0, 0));
+    client.write_all(&[0, 9, 1, 7]).unwrap();
+    let mut server = rig.accept(&backend);
+    rig.expect(&mut server, &[22, 3, 1, 0, 9, 1, 7]);
+    assert_eq!(uses(rig.counts()), (1, 0, 1));
+}
+
+/// A port scan, and a check whether somebody listens.
+#[test]
+fn a_connection_without_a_byte_is_dialled_to_nobody_and_counts_nowhere() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    let mut rules = Rules::default();
+    rules.first_bytes.wake_on = WakeOn::FirstByte;
+    rig.engine.set_rules(APP, &rules);
+    for _ in 0..5 {
+        let mut client = rig.connect();
+        client.shutdown(Shutdown::Write).unwrap();
+        rig.expect_fin(&mut client);
+    }
+    rig.settle();
+    backend.set_nonblocking(true).unwrap();
+    assert_eq!(backend.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(uses(rig.counts()), (0, 0, 0));
+}
+
+#[test]
+fn at_the_hold_limit_a_client_reads_the_whole_answer_though_its_request_was_read_by_nobody() {
+    let mut rig = Rig::new(LIMITS);
+    let rules = Rules {
+        hold_answer: Some(Answer::Http),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let mut client = rig.connect();
+    client.write_all(&[b'x'; 9000]).unwrap();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    rig.skew += LIMITS.hold_timeout;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"soon\n") {
+        let more = rig.read(&mut client).unwrap();
+        assert!(!more.is_empty(), "{answer:?}");
+        answer.extend(more);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 503 "));
+    rig.expect_fin(&mut client);
+    drop(client);
+    rig.until("it is closed", |e| e.counts(APP).open == 0);
+    assert_eq!(rig.counts().held_too_long, 1);
 }

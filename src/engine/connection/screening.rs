@@ -1,6 +1,6 @@
 //! What is looked at of a connection before it is dialled or held: the header of the PROXY
-//! protocol, which a load balancer sends first. Until it is there, the connection counts
-//! as no use of the app.
+//! protocol, which a load balancer sends first, and the first bytes of the client. Until
+//! they have told what it is, the connection counts as no use of the app.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::engine::sockets::Socket;
 use crate::engine::tally::Exclusion;
 use crate::engine::transition::Transition;
 use crate::rules::Screening;
+use crate::rules::answer::Answer;
+use crate::rules::first_bytes::{self, Decision};
 use crate::rules::proxy_protocol::{self, Header, Origin, Parsed, Version};
 use crate::rules::sources::Admission;
 
@@ -28,7 +30,11 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         self.state = State::Screening(screening);
-        self.schedule_within(HEADER_TIMEOUT, cx);
+        if screening.awaits_header {
+            self.schedule_within(HEADER_TIMEOUT, cx);
+        } else {
+            self.schedule(Some(self.hold_limit(cx)), cx);
+        }
         self.screen(cx)
     }
 
@@ -51,25 +57,82 @@ impl<S: Socket> Connection<S> {
                 Err(why) => return self.fail_header(why, cx),
             }
         }
-        self.admit(Standing::Counts, cx)
+        self.screen_bytes(screening.is_ignored, cx)
+    }
+
+    /// Looks at the first bytes, and leaves them where they are.
+    fn screen_bytes<C: Connect<Socket = S>>(
+        &mut self,
+        is_ignored: bool,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let is_served = is_ignored && !cx.port.balancer.is_empty();
+        if is_served || !cx.port.rules.looks_at_bytes(is_ignored) {
+            return self.admit(is_ignored, cx);
+        }
+        let scratch = &mut cx.shared.buffers.scratch[..first_bytes::LOOKED_AT];
+        let bytes = match self.client.socket.peek(scratch) {
+            Ok(len) => &scratch[..len],
+            Err(e) if is_temporary(&e) => &scratch[..0],
+            Err(_) => return Transition::End(End::ClientGone(self.phase())),
+        };
+        let is_gone = bytes.is_empty() && self.client.has_ended;
+        match cx.port.rules.first_bytes.decide(bytes) {
+            _ if is_gone => Transition::End(End::ClientGone(self.phase())),
+            Decision::Undecided if !self.client.has_ended => Transition::Stay,
+            Decision::Counts => self.admit(is_ignored, cx),
+            Decision::Undecided | Decision::Excluded => {
+                self.exclude(is_ignored, Exclusion::FirstBytes, cx);
+                self.admit(true, cx)
+            }
+            Decision::Probe => {
+                self.exclude(is_ignored, Exclusion::Probe, cx);
+                self.answer_probe(cx)
+            }
+        }
+    }
+
+    /// Counts a connection that does not count, once.
+    fn exclude<C>(&self, is_ignored: bool, exclusion: Exclusion, cx: &mut Context<'_, C>) {
+        if !is_ignored {
+            cx.port.tally.excluded(exclusion);
+        }
+    }
+
+    /// A health check is answered while no backend can answer it.
+    fn answer_probe<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        let answer = cx.port.rules.first_bytes.probes.answer;
+        match answer.filter(|_| cx.port.balancer.is_empty()) {
+            Some(answer) => {
+                let answer = Answer::Bytes(answer.to_bytes().into());
+                self.begin_answer(answer, End::Probe, cx)
+            }
+            None => self.admit(true, cx),
+        }
     }
 
     /// The deadline of the screening has passed.
     pub(super) fn handle_screening_timeout<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        self.fail_header("sends no header in time", cx)
+        match self.state {
+            State::Screening(Screening {
+                awaits_header: true,
+                ..
+            }) => self.fail_header("sends no header in time", cx),
+            _ => Transition::End(End::NoBytes),
+        }
     }
 
     /// Lets the connection go on, as use of the app or not.
     fn admit<C: Connect<Socket = S>>(
         &mut self,
-        standing: Standing,
+        is_excluded: bool,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        self.standing = standing;
-        match standing {
-            Standing::Counts => self.hold(cx),
-            _ => self.dial(cx),
+        if is_excluded {
+            return self.dial(cx);
         }
+        self.standing = Standing::Counts;
+        self.hold(cx)
     }
 
     // --- The PROXY protocol ---
@@ -118,11 +181,14 @@ impl<S: Socket> Connection<S> {
         if cx.port.rules.send_proxy_protocol.is_some() {
             self.header = Some(Box::new(header));
         }
-        match admission {
-            Admission::Counted => self.admit(Standing::Counts, cx),
-            Admission::Ignored => self.admit(Standing::Excluded, cx),
-            Admission::Denied => self.reset(End::Denied),
+        if admission == Admission::Denied {
+            return self.reset(End::Denied);
         }
+        let screening = Screening {
+            awaits_header: false,
+            is_ignored: admission == Admission::Ignored,
+        };
+        self.begin_screening(screening, cx)
     }
 
     fn fail_header<C>(&mut self, why: &'static str, cx: &mut Context<'_, C>) -> Transition {

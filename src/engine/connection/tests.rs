@@ -9,6 +9,7 @@ use super::Phase;
 use super::Time;
 
 mod activity;
+mod first_bytes;
 mod kernel;
 mod properties;
 mod rig;

@@ -151,6 +151,83 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| show_networks(&settings.rules.accept_proxy_protocol),
         ..ROW
     },
+    Setting {
+        flag: "wake-on",
+        variables: &["ZPA_WAKE_ON"],
+        placeholder: "BYTES",
+        unset: Unset::Default("accept"),
+        help: "What makes a connection count as use of the app: `accept`, that it is there; \
+               `first-byte`, any byte; `tls`, `http`, `postgres` or `redis`, first bytes that look \
+               like that protocol. Until then it is dialled to no pod, so that all but `accept` \
+               are for protocols in which the client speaks first. Other bytes are passed on while \
+               the app is awake, and closed while it sleeps",
+        examples: &["accept", "first-byte", "tls", "http", "postgres", "redis"],
+        store: |settings, text| {
+            settings.rules.first_bytes.wake_on = text.parse()?;
+            Ok(())
+        },
+        show: |settings| Some(settings.rules.first_bytes.wake_on.to_string()),
+        ..ROW
+    },
+    Setting {
+        flag: "probe-answer",
+        variables: &["ZPA_PROBE_ANSWER"],
+        placeholder: "STATUS",
+        unset: Unset::Means("none"),
+        help: "Answer HTTP health checks with `200` or `503` while the app sleeps, and wake \
+               nothing for them; they are known by the User-Agent of the kubelet, of cloud load \
+               balancers, of Envoy and of Consul, or by `--probe-paths`. The client has to speak \
+               first",
+        examples: &["200", "503"],
+        store: |settings, text| {
+            settings.rules.first_bytes.probes.answer = Some(text.parse()?);
+            Ok(())
+        },
+        show: |settings| {
+            let answer = settings.rules.first_bytes.probes.answer;
+            answer.map(|answer| answer.to_string())
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "probe-paths",
+        variables: &["ZPA_PROBE_PATHS"],
+        placeholder: "PATHS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("none"),
+        help: "Paths whose GET and HEAD requests are health checks too, with commas between",
+        examples: &["/healthz", "/healthz,/livez"],
+        store: |settings, text| {
+            let paths = &mut settings.rules.first_bytes.probes.paths;
+            paths.extend(value::url_paths(text)?);
+            Ok(())
+        },
+        show: |settings| {
+            let paths = &settings.rules.first_bytes.probes.paths;
+            (!paths.is_empty()).then(|| paths.join(","))
+        },
+        ..ROW
+    },
+    Setting {
+        flag: "hold-answer",
+        variables: &["ZPA_HOLD_ANSWER"],
+        placeholder: "PROTOCOL",
+        unset: Unset::Means("a reset"),
+        help: "What a client is told that was held in vain, at the hold limit, in the words of \
+               its protocol: `postgres` (57P03), `mysql` (1040), `redis` (LOADING), `http` (503), \
+               `smtp` or `ftp` (421), `tls` (an alert); or what is in a file, whose path has a \
+               slash",
+        examples: &["postgres", "http", "/etc/zpa/answer"],
+        store: |settings, text| {
+            settings.rules.hold_answer = Some(text.parse()?);
+            Ok(())
+        },
+        show: |settings| {
+            let answer = settings.rules.hold_answer.as_ref();
+            answer.map(|answer| answer.to_string())
+        },
+        ..ROW
+    },
 ];
 
 fn show_networks(networks: &Networks) -> Option<String> {

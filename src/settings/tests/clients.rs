@@ -1,6 +1,8 @@
 //! The settings about the clients of an app.
 
 use super::*;
+use crate::rules::answer::Answer;
+use crate::rules::first_bytes::{FirstBytes, ProbeAnswer, WakeOn};
 use crate::rules::proxy_protocol::Version;
 use crate::rules::release::ReleaseRate;
 
@@ -86,4 +88,39 @@ fn the_proxy_protocol_is_spoken_where_it_is_set() {
     assert!(!trusted("192.0.2.1"), "nobody else");
     let rules = settings(&["--deployment=app"], &[]).rules;
     assert_eq!(rules.screening("10.1.2.3".parse().unwrap()), None);
+}
+
+#[test]
+fn what_wakes_is_said_by_a_name_and_checks_by_their_paths() {
+    let of = |flag, text| with(flag, text).rules.first_bytes;
+    assert_eq!(of("wake-on", "postgres").wake_on, WakeOn::Postgres);
+    assert_eq!(of("wake-on", "accept"), FirstBytes::default());
+    let probes = of("probe-answer", "503").probes;
+    assert_eq!(probes.answer, Some(ProbeAnswer::Unavailable));
+    let probes = of("probe-paths", "/healthz, /livez").probes;
+    assert_eq!((probes.answer, probes.is_off()), (None, false));
+    assert_eq!(probes.paths, ["/healthz", "/livez"]);
+    for (flag, text, expected) in [
+        ("wake-on", "HTTP", "is none of accept, first-byte"),
+        ("probe-answer", "404", "is neither 200 nor 503"),
+        (
+            "probe-paths",
+            "healthz",
+            "is not a path that begins with a slash",
+        ),
+        (
+            "probe-paths",
+            "/a,,/b",
+            "is not a path that begins with a slash",
+        ),
+        ("probe-paths", "/a?b", "is not the path of a URL"),
+        ("hold-answer", "pg", "is none of postgres, mysql"),
+    ] {
+        let error = error(flag, text);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(
+        with("hold-answer", "http").rules.hold_answer,
+        Some(Answer::Http)
+    );
 }

@@ -163,6 +163,14 @@ impl Rig {
         rig
     }
 
+    /// The same, while no backend is there.
+    pub fn asleep(rules: Rules, screening: Screening) -> Rig {
+        let mut rig = Rig::accepted(1000, 0, false, Standing::Excluded);
+        rig.port.rules = rules;
+        rig.handle_and_apply(|connection, cx| connection.begin_screening(screening, cx));
+        rig
+    }
+
     /// Holds the connection, or dials for one that waits for nothing.
     pub fn place(&mut self) {
         self.handle_and_apply(|connection, cx| match connection.use_of_app() {

@@ -8,6 +8,7 @@ use crate::rules::{Rules, Screening};
 
 const HEADER: Screening = Screening {
     awaits_header: true,
+    is_ignored: false,
 };
 
 const OF_A_CLIENT: &str = "PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";

@@ -1,0 +1,176 @@
+//! A client that is answered in place of a backend: a health check while the app sleeps,
+//! and whoever was held in vain.
+//!
+//! What a client has sent and nobody has read would make close(2) send an RST, which makes
+//! many kernels forget an answer that was not read yet. So its bytes are read and dropped
+//! until it ends, for a short while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Connection, Standing, State};
+use crate::engine::context::Context;
+use crate::engine::end::End;
+use crate::engine::relay_state::{ReadOutcome, WriteOutcome};
+use crate::engine::sockets::Socket;
+use crate::engine::transition::Transition;
+use crate::rules::answer::{Answer, Reply};
+use crate::rules::first_bytes::LOOKED_AT;
+
+/// How long a client may take to be answered, and to end its direction after that.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many bytes of a client are read and dropped. What it sends beyond that, it is
+/// reset for.
+const MOST_DROPPED: usize = 256 * 1024;
+
+/// A client that is being answered.
+pub(super) struct Answering {
+    answer: Answer,
+    /// Why the connection ends.
+    pub(super) end: End,
+    /// What is being said, and how much of it was written.
+    said: Arc<[u8]>,
+    written: usize,
+    /// How often the client was refused something.
+    refusals: u8,
+    /// Whether that was the last.
+    is_last: bool,
+    /// How many of its bytes were read and dropped.
+    dropped: usize,
+}
+
+impl<S: Socket> Connection<S> {
+    /// Answers the client, and then ends for that reason. It is no use of the app.
+    pub(super) fn begin_answer<C>(
+        &mut self,
+        answer: Answer,
+        end: End,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let answering = Answering {
+            answer,
+            end,
+            said: Arc::from(&b""[..]),
+            written: 0,
+            refusals: 0,
+            is_last: false,
+            dropped: 0,
+        };
+        let before = std::mem::replace(&mut self.state, State::Answering(Box::new(answering)));
+        match before {
+            State::Connecting(attempt) => {
+                let (backend, _) = attempt.abandon();
+                cx.port.balancer.abandon(backend, cx.now);
+            }
+            State::Backoff => drop(cx.port.backing_off.remove(&cx.key)),
+            _ => {}
+        }
+        self.standing = Standing::Excluded;
+        let until = cx.now + TIMEOUT;
+        cx.shared
+            .timers
+            .set(cx.key, &mut self.deadline, Some(until));
+        self.go_on_answering(cx)
+    }
+
+    /// Goes on where the socket has stopped it.
+    pub(super) fn go_on_answering<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        let State::Answering(answering) = &mut self.state else {
+            return Transition::Stay;
+        };
+        let scratch = &mut cx.shared.buffers.scratch[..];
+        let socket = &mut self.client.socket;
+        loop {
+            match answering.write(socket) {
+                Progress::Done => {}
+                Progress::Blocked => return Transition::Stay,
+                Progress::Failed => return Transition::End(answering.end),
+            }
+            if answering.is_last {
+                break;
+            }
+            match answering.next(socket, scratch) {
+                Progress::Done => {}
+                Progress::Blocked => return Transition::Stay,
+                Progress::Failed => return Transition::End(answering.end),
+            }
+        }
+        let end = answering.end;
+        match answering.drop_input(socket, scratch) {
+            Progress::Blocked => Transition::Stay,
+            Progress::Done => Transition::End(end),
+            Progress::Failed => self.reset(end),
+        }
+    }
+}
+
+/// What has become of a step.
+enum Progress {
+    Done,
+    /// An event comes first.
+    Blocked,
+    Failed,
+}
+
+impl Answering {
+    /// Writes what is to be said, and the FIN behind the last of it.
+    fn write<S: Socket>(&mut self, socket: &mut S) -> Progress {
+        while self.written < self.said.len() {
+            match socket.write(&self.said[self.written..]).into() {
+                WriteOutcome::Taken(len) => self.written += len,
+                WriteOutcome::Interrupted => {}
+                WriteOutcome::Full => return Progress::Blocked,
+                WriteOutcome::Failed(_) => return Progress::Failed,
+            }
+        }
+        if self.is_last && socket.shut_write().is_err() {
+            return Progress::Failed;
+        }
+        Progress::Done
+    }
+
+    /// Finds what is to be said next.
+    fn next<S: Socket>(&mut self, socket: &mut S, scratch: &mut [u8]) -> Progress {
+        let received = match socket.peek(&mut scratch[..LOOKED_AT]).into() {
+            ReadOutcome::Bytes(len) => &scratch[..len],
+            ReadOutcome::Failed(_) => return Progress::Failed,
+            // The client has ended, and may await its answer all the same.
+            ReadOutcome::Empty | ReadOutcome::Interrupted | ReadOutcome::End => &scratch[..0],
+        };
+        match self.answer.reply(received, self.refusals) {
+            Reply::Wait => return Progress::Blocked,
+            Reply::Refuse(len, bytes) => {
+                self.refusals += 1;
+                self.said = bytes.into();
+                self.written = 0;
+                // The kernel has just shown as many bytes.
+                if socket.read(&mut scratch[..len]).is_err() {
+                    return Progress::Failed;
+                }
+            }
+            Reply::Last(bytes) => {
+                self.is_last = true;
+                self.said = bytes;
+                self.written = 0;
+            }
+        }
+        Progress::Done
+    }
+
+    /// Reads what the client has sent, up to its end.
+    fn drop_input<S: Socket>(&mut self, socket: &mut S, scratch: &mut [u8]) -> Progress {
+        loop {
+            match socket.read(scratch).into() {
+                ReadOutcome::End => return Progress::Done,
+                ReadOutcome::Empty => return Progress::Blocked,
+                ReadOutcome::Interrupted => {}
+                ReadOutcome::Failed(_) => return Progress::Done,
+                ReadOutcome::Bytes(len) => self.dropped += len,
+            }
+            if self.dropped > MOST_DROPPED {
+                return Progress::Failed;
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! [`Answer`] is what a client is told that was held in vain, in the words of its
+//! protocol, in place of a reset.
+//!
+//! A driver that understands why it was turned away tries again; after a reset, many
+//! report a network failure.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::first_bytes::{GSS_REQUEST, SSL_REQUEST};
+
+/// The longest answer of an operator's own, in bytes.
+pub const LONGEST: usize = 16 * 1024;
+
+/// How often a client is told that there is no encryption before it is told that there is
+/// no server: libpq asks for GSSAPI, then for TLS.
+const MOST_REFUSALS: u8 = 2;
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// FATAL 57P03 (`cannot_connect_now`), on which libpq tries its next host, and pools
+    /// try again.
+    Postgres,
+    /// Error 1040 in place of the greeting.
+    Mysql,
+    /// `-LOADING`, which clients know from a server that reads its data set.
+    Redis,
+    /// 503 with `Retry-After`.
+    Http,
+    /// 421 in place of the greeting.
+    Smtp,
+    /// Likewise.
+    Ftp,
+    /// A fatal alert, `internal_error`.
+    Tls,
+    /// What is in that file.
+    File(PathBuf),
+    /// These bytes.
+    Bytes(Arc<[u8]>),
+}
+
+/// Every answer that has a name.
+const NAMES: [(&str, Answer); 7] = [
+    ("postgres", Answer::Postgres),
+    ("mysql", Answer::Mysql),
+    ("redis", Answer::Redis),
+    ("http", Answer::Http),
+    ("smtp", Answer::Smtp),
+    ("ftp", Answer::Ftp),
+    ("tls", Answer::Tls),
+];
+
+impl FromStr for Answer {
+    type Err = String;
+
+    /// Reads a protocol's name, or the path of a file, which has a slash.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, answer)) = NAMES.iter().find(|(name, _)| *name == text) {
+            return Ok(answer.clone());
+        }
+        if text.contains('/') {
+            return Ok(Answer::File(text.into()));
+        }
+        let names = NAMES.map(|(name, _)| name).join(", ");
+        Err(format!(
+            "is none of {names}, nor the path of a file, which has a slash"
+        ))
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::File(path) => path.display().fmt(f),
+            Answer::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            named => {
+                let found = NAMES.iter().find(|(_, answer)| answer == named);
+                f.write_str(found.map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
+/// The next thing to do for a client that is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Wait for more bytes.
+    Wait,
+    /// Take so many of its bytes, say this, and go on.
+    Refuse(usize, &'static [u8]),
+    /// Say this, and end.
+    Last(Arc<[u8]>),
+}
+
+impl Answer {
+    /// What follows when the client has sent these bytes, and was refused something so
+    /// many times before.
+    ///
+    /// Who has begun with TLS is told so in TLS, whatever the protocol within.
+    pub fn reply(&self, received: &[u8], refusals: u8) -> Reply {
+        let begins_with_tls = received.starts_with(&[22, 3]);
+        match self {
+            _ if begins_with_tls => Reply::Last(Arc::from(TLS_ALERT)),
+            Answer::Postgres => reply_postgres(received, refusals),
+            other => Reply::Last(other.to_bytes()),
+        }
+    }
+
+    /// The answer with its file read, if it is in one.
+    ///
+    /// # Errors
+    /// Why the file cannot be read, or is no answer.
+    pub fn load(&self, read: impl FnOnce(&Path) -> io::Result<Vec<u8>>) -> Result<Answer, String> {
+        let Answer::File(path) = self else {
+            return Ok(self.clone());
+        };
+        let bytes = read(path).map_err(|error| error.to_string())?;
+        match bytes.len() {
+            0 => Err("is empty".to_owned()),
+            1..=LONGEST => Ok(Answer::Bytes(bytes.into())),
+            len => Err(format!("has {len} bytes, which is more than {LONGEST}")),
+        }
+    }
+
+    fn to_bytes(&self) -> Arc<[u8]> {
+        match self {
+            Answer::Postgres => postgres_error(),
+            Answer::Mysql => mysql_error(),
+            Answer::Redis => Arc::from(&b"-LOADING the server is waking up, try again\r\n"[..]),
+            Answer::Http => Arc::from(HTTP_503),
+            Answer::Smtp => Arc::from(&b"421 4.3.2 Waking up, try again later\r\n"[..]),
+            Answer::Ftp => Arc::from(&b"421 Waking up, try again later\r\n"[..]),
+            Answer::Tls => Arc::from(TLS_ALERT),
+            Answer::Bytes(bytes) => Arc::clone(bytes),
+            // The daemon has read it by now.
+            Answer::File(_) => Arc::from(&b""[..]),
+        }
+    }
+}
+
+/// A record of type alert (RFC 8446, 5.1 and 6): fatal, `internal_error`.
+const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+
+const HTTP_503: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Content-Type: text/plain\r\nContent-Length: 26\r\nConnection: close\r\n\r\n\
+    Waking up, try again soon\n";
+
+/// A request for encryption is refused with `N` first: the error would be taken for an
+/// answer to it, and since PostgreSQL 17 not be shown (CVE-2024-10977).
+fn reply_postgres(received: &[u8], refusals: u8) -> Reply {
+    let code = received.get(4..8).and_then(|code| code.try_into().ok());
+    match code.map(u32::from_be_bytes) {
+        Some(SSL_REQUEST | GSS_REQUEST) if refusals < MOST_REFUSALS => Reply::Refuse(8, b"N"),
+        // What it asks for next is on its way.
+        None if refusals > 0 => Reply::Wait,
+        _ => Reply::Last(postgres_error()),
+    }
+}
+
+/// ErrorResponse (protocol 3.0, "Message Formats").
+fn postgres_error() -> Arc<[u8]> {
+    let fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database is waking up, try again\0\0";
+    let len = fields.len() as u32 + 4;
+    [&b"E"[..], &len.to_be_bytes(), fields].concat().into()
+}
+
+/// ERR_Packet in place of the greeting: the length in three bytes, the number of the
+/// packet, 0xFF, the code. Before the greeting there is no SQL state in it.
+fn mysql_error() -> Arc<[u8]> {
+    const CON_COUNT_ERROR: u16 = 1040;
+    let text = b"The database is waking up, try again";
+    let [low, high, top, _] = (text.len() as u32 + 3).to_le_bytes();
+    let head = [low, high, top, 0, 0xFF];
+    let code = CON_COUNT_ERROR.to_le_bytes();
+    [&head[..], &code, text].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last(answer: &Answer, received: &[u8]) -> Vec<u8> {
+        match answer.reply(received, 0) {
+            Reply::Last(bytes) => bytes.to_vec(),
+            other => panic!("{answer}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_protocol_has_its_own_words() {
+        for (name, start, end) in [
+            ("postgres", &b"E\0\0\0"[..], &b"again\0\0"[..]),
+            ("mysql", &[39, 0, 0, 0, 0xFF, 0x10, 0x04], b"again"),
+            ("redis", b"-LOADING ", b"\r\n"),
+            ("http", b"HTTP/1.1 503 ", b"\n"),
+            ("smtp", b"421 4.3.2 ", b"\r\n"),
+            ("ftp", b"421 ", b"\r\n"),
+            ("tls", &[21, 3, 3, 0, 2, 2], &[80]),
+        ] {
+            let answer: Answer = name.parse().unwrap();
+            assert_eq!(answer.to_string(), name);
+            let bytes = last(&answer, b"");
+            assert!(bytes.starts_with(start), "{name}: {bytes:?}");
+            assert!(bytes.ends_with(end), "{name}: {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_are_said_are_right() {
+        let bytes = last(&Answer::Postgres, b"");
+        let said = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
+        assert_eq!(said as usize, bytes.len() - 1);
+        let bytes = last(&Answer::Mysql, b"");
+        assert_eq!(usize::from(bytes[0]), bytes.len() - 4);
+        let mut fields = [httparse::EMPTY_HEADER; 8];
+        let mut response = httparse::Response::new(&mut fields);
+        let head = response.parse(HTTP_503).unwrap().unwrap();
+        let length = response
+            .headers
+            .iter()
+            .find(|it| it.name == "Content-Length");
+        let length = str::from_utf8(length.unwrap().value).unwrap();
+        assert_eq!(length, (HTTP_503.len() - head).to_string());
+    }
+
+    #[test]
+    fn postgres_is_refused_encryption_before_it_is_told_why() {
+        let packet = |code: u32| [&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat();
+        let startup = [&40u32.to_be_bytes()[..], &0x0003_0000u32.to_be_bytes()].concat();
+        let refused = Reply::Refuse(8, b"N");
+        let told = Reply::Last(postgres_error());
+        for (label, received, refusals, expected) in [
+            ("nothing was sent", vec![], 0, told.clone()),
+            ("half a packet", vec![0, 0, 0], 0, told.clone()),
+            ("GSSAPI", packet(GSS_REQUEST), 0, refused.clone()),
+            ("and then TLS", packet(SSL_REQUEST), 1, refused.clone()),
+            ("and then nothing yet", vec![], 1, Reply::Wait),
+            (
+                "and then half a packet",
+                vec![0, 0, 0, 8, 4],
+                2,
+                Reply::Wait,
+            ),
+            ("and then the startup", startup.clone(), 2, told.clone()),
+            ("TLS a third time", packet(SSL_REQUEST), 2, told.clone()),
+            ("a startup at once", startup, 0, told),
+        ] {
+            let reply = Answer::Postgres.reply(&received, refusals);
+            assert_eq!(reply, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn who_has_begun_with_tls_is_told_in_tls() {
+        for (_, answer) in NAMES {
+            assert_eq!(last(&answer, &[22, 3, 1, 2, 0, 1]), TLS_ALERT, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_a_file_is_read_once() {
+        let file: Answer = "/etc/zpa/answer".parse().unwrap();
+        let with = |bytes: Vec<u8>| {
+            file.load(|path| {
+                assert_eq!(path, Path::new("/etc/zpa/answer"));
+                Ok(bytes)
+            })
+        };
+        assert_eq!(last(&with(b"later".to_vec()).unwrap(), b""), b"later");
+        assert!(with(vec![b'x'; LONGEST]).is_ok());
+        let long = with(vec![b'x'; LONGEST + 1]).unwrap_err();
+        assert_eq!(long, "has 16385 bytes, which is more than 16384");
+        assert_eq!(with(Vec::new()).unwrap_err(), "is empty");
+        let missing = file.load(|_| Err(io::ErrorKind::NotFound.into()));
+        assert_eq!(missing.unwrap_err(), "entity not found");
+        let named = Answer::Http.load(|_| panic!("it has no file"));
+        assert_eq!(named, Ok(Answer::Http));
+    }
+
+    #[test]
+    fn an_answer_is_named_or_a_file() {
+        let file: Answer = "/etc/zpa/answer".parse().unwrap();
+        assert_eq!(file, Answer::File("/etc/zpa/answer".into()));
+        assert_eq!(file.to_string(), "/etc/zpa/answer");
+        let error = "pg".parse::<Answer>().unwrap_err();
+        assert!(error.starts_with("is none of postgres, mysql"), "{error}");
+        let own = Answer::Bytes(Arc::from(&b"later"[..]));
+        assert_eq!(last(&own, b"x"), b"later");
+    }
+}
