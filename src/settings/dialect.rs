@@ -1,9 +1,9 @@
-//! Whose flags a command line is made of.
+//! [`detect`] finds the dialect of a command line: the program whose flags it uses.
 //!
-//! Each flag that was given is known to some dialects. Those that know all of
-//! them are left; `zpa`'s own goes first. If none is left, flags were mixed.
-//! Unknown flags and abbreviations say nothing; but a flag of one dialect that
-//! Python's argparse takes for an abbreviation is known to it, too.
+//! That is the dialect which has all the given flags; if several have, `zpa`'s own goes
+//! first. If none has, flags of several programs were mixed. Unknown flags and abbreviations
+//! are ignored; but a flag of another dialect that Python's argparse accepts as an
+//! abbreviation counts for the Python dialects too.
 
 use std::ffi::OsString;
 
@@ -13,7 +13,7 @@ use crate::workload::Dialect;
 /// The dialect of a command line.
 ///
 /// # Errors
-/// A line that says which of the flags belongs to which dialect.
+/// A line with the dialects of the mixed flags.
 pub(super) fn detect(args: &[OsString]) -> Result<Dialect, String> {
     let flags: Vec<(&str, Vec<Dialect>)> = names(args)
         .map(|name| (name, dialects(name)))
@@ -27,7 +27,7 @@ pub(super) fn detect(args: &[OsString]) -> Result<Dialect, String> {
     detected.ok_or_else(|| complaint(&flags))
 }
 
-/// The dialects that understand a flag which at least one of them has.
+/// The dialects that accept a flag, if at least one has it.
 fn dialects(name: &str) -> Vec<Dialect> {
     let exact = table::dialects(name);
     if exact.is_empty() {
@@ -41,7 +41,7 @@ fn dialects(name: &str) -> Vec<Dialect> {
     understand.collect()
 }
 
-/// The names of all that looks like a flag, up to a `--`.
+/// The names of all arguments that look like flags, up to a `--`.
 fn names(args: &[OsString]) -> impl Iterator<Item = &str> {
     let texts = args.iter().filter_map(|arg| arg.to_str());
     let flags = texts.take_while(|text| *text != "--");
@@ -51,8 +51,8 @@ fn names(args: &[OsString]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The letter of a short flag in a word that came after one dash, which may have
-/// the value as well; `None` where the word is a long flag with a dash missing.
+/// The letter of a short flag in the text after one dash, which may contain the value too;
+/// `None` if the text is a long flag with a missing dash.
 pub(super) fn short(word: &str) -> Option<&str> {
     let name = word.split('=').next().unwrap_or_default();
     let is_long = name.len() > 1 && !table::dialects(name).is_empty();
@@ -60,8 +60,8 @@ pub(super) fn short(word: &str) -> Option<&str> {
     (!table::dialects(letter).is_empty()).then_some(letter)
 }
 
-/// Which flag belongs to which dialect. What most have is left out, as long as the
-/// rest cannot go together anyhow.
+/// The error about mixed flags: which flag belongs to which dialect. Flags that most dialects
+/// have are left out, if the others contradict each other without them.
 fn complaint(flags: &[(&str, Vec<Dialect>)]) -> String {
     let owned_by = |most: usize| {
         let owned = flags.iter().filter(move |(_, owners)| owners.len() <= most);

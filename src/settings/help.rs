@@ -1,4 +1,4 @@
-//! The table in prose: `--help`, the README's table, and which flag was meant.
+//! The text of `--help`, the README's table of settings, and suggestions for unknown flags.
 
 use super::migration;
 use super::table::{Setting, TABLE, Unset};
@@ -32,7 +32,7 @@ pub fn help() -> String {
     text + FOOT + "\n" + &migration::help() + END
 }
 
-/// The settings that `zpa` itself has.
+/// The settings of `zpa` itself.
 fn own() -> impl Iterator<Item = &'static Setting> {
     TABLE.iter().filter(|setting| setting.is_own())
 }
@@ -89,11 +89,11 @@ fn markdown_row(setting: &Setting) -> String {
     format!("| `--{flag}` | `{variables}` | {unset} | {help} |\n")
 }
 
-/// The flag that was probably meant: one that `name` begins, or one that a few
-/// slips of the finger turn into `name`.
+/// The flag that was probably meant by `name`: one that begins with it, or the one with the
+/// least edit distance.
 pub(super) fn nearest(dialect: Dialect, name: &str) -> Option<&'static str> {
     let name = name.trim_start_matches('-');
-    // Nobody means a flag by a novel, and the distance takes quadratic time.
+    // A longer text is no misspelt flag, and the distance takes quadratic time.
     if name.len() < 2 || name.len() > 40 {
         return None;
     }

@@ -1,10 +1,10 @@
-//! The variables that Kubernetes makes of a Service's name.
+//! [`is_service_link`] recognises the variables that Kubernetes sets for each Service.
 
 use std::ffi::OsStr;
 
 use crate::address::digits;
 
-/// Whether that variable describes a Service, and nobody has set it for us.
+/// Whether a variable is a service link of Kubernetes, and no setting.
 ///
 /// For each Service of its namespace the kubelet gives every container, after
 /// Docker's links of old (`pkg/kubelet/envvars/envvars.go`), and under `ZPA_`
@@ -14,7 +14,7 @@ use crate::address::digits;
 /// ZPA_SERVICE_PORT=80          ZPA_PORT_80_TCP=tcp://10.0.0.1:80
 /// ZPA_SERVICE_PORT_HTTP=80     ZPA_PORT_80_TCP_PROTO, _PORT and _ADDR
 /// ```
-/// Of these only `ZPA_PORT` is a setting's name too, and told by its value.
+/// Of these only `ZPA_PORT` is also the variable of a setting; its value decides.
 pub(super) fn is_service_link(name: &str, value: &OsStr) -> bool {
     let is_service = name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")

@@ -1,11 +1,11 @@
-//! The columns of the table in prose: what has become of the ancestors' flags, for
-//! `--help` and for `manifests/COMING-FROM.md`.
+//! The texts about the flags of the ancestors, for `--help` and
+//! `manifests/COMING-FROM.md`.
 
 use super::table::{Column, Setting, Support, TABLE, Unset, dashed};
 use super::wrap::wrap;
 use crate::workload::Dialect;
 
-/// The dialects of one ancestor, and what it is called.
+/// The names and dialects of the ancestors.
 const ANCESTORS: [(&str, &[Dialect]); 2] = [
     ("zero-pod-autoscaler in Go", &[Dialect::Go]),
     (
@@ -14,10 +14,9 @@ const ANCESTORS: [(&str, &[Dialect]); 2] = [
     ),
 ];
 
-/// What `--help` says of the ancestors' flags: which there are, and how they are
-/// told from our own.
+/// The part of `--help` about the ancestors' flags.
 pub(super) fn help() -> String {
-    let mut text = wrap(0, HOW_A_DIALECT_IS_TOLD);
+    let mut text = wrap(0, DIALECTS);
     for (name, dialects) in ANCESTORS {
         let flags: Vec<String> = rows(dialects)
             .flat_map(|(_, column)| column.names)
@@ -29,14 +28,14 @@ pub(super) fn help() -> String {
     text
 }
 
-/// How the dialect of a command line is told.
-const HOW_A_DIALECT_IS_TOLD: &str = "The flags of two other programs are read as well, with their \
-     defaults. Which program's flags a command line has is told by the flags: one program has to \
-     know all of them; where several do, they are zpa's own. Mixing them is an error, but the \
-     variables go with the flags of each. What has become of each flag: manifests/COMING-FROM.md";
+/// How the dialect of a command line is detected.
+const DIALECTS: &str = "The flags of two other programs are accepted too, with their defaults. A \
+     command line uses the flags of the program that has all of them; if several have, they are \
+     zpa's own. Mixed flags are an error, but the variables can be combined with the flags of \
+     each. The effect of each flag here: manifests/COMING-FROM.md";
 
-/// A table in Markdown of what has become of each flag of that ancestor: `Go` or
-/// one of the two of `Python`, which share a table.
+/// The Markdown table of the flags of an ancestor: `Go`, or one of the two dialects of
+/// `Python`, which share a table.
 pub fn markdown(dialect: Dialect) -> String {
     let (_, dialects) = ANCESTORS
         .into_iter()
@@ -50,7 +49,7 @@ pub fn markdown(dialect: Dialect) -> String {
         })
 }
 
-/// Every row that one of the dialects has, with the column that it has.
+/// Every row with a column of one of the dialects, and that column.
 fn rows(dialects: &[Dialect]) -> impl Iterator<Item = (&'static Setting, &'static Column)> {
     TABLE.iter().filter_map(move |setting| {
         let column = dialects
@@ -66,13 +65,13 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
         Unset::Default(value) => format!("`{value}`"),
         Unset::Means(meaning) => meaning.to_owned(),
     };
-    let (default, here, what) = match (column.fate, setting.variables.first()) {
+    let (default, here, what) = match (column.support, setting.variables.first()) {
         (Support::Kept, Some(variable)) => {
             let here = format!("`--{}`, `{variable}`", setting.flag);
             (default, here, column.help.unwrap_or(setting.help))
         }
         (Support::Kept, None) => (default, here_in_part(setting), setting.help),
-        (Support::Lost(why), _) => (String::new(), "without a meaning".to_owned(), why),
+        (Support::Lost(why), _) => (String::new(), "without effect".to_owned(), why),
         (Support::Refused(why), _) => (String::new(), "refused".to_owned(), why),
     };
     let age = match dialects.len() - column.dialects.len() {
@@ -86,7 +85,7 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
     )
 }
 
-/// Where a flag has gone that only ancestors have.
+/// The cell about a flag that only ancestors have.
 fn here_in_part(setting: &Setting) -> String {
     let whole = TABLE.iter().find(|row| Some(row.flag) == setting.part_of);
     match whole.and_then(|row| Some((row.flag, row.variables.first()?))) {
@@ -130,7 +129,7 @@ mod tests {
             "| `--ping-url` (newer code) | `/ping` | under this name alone | ",
             "| `--expiration-time` | `30m` | `--idle-ttl`, `ZPA_IDLE_TTL` | ",
             "| `--local-port` | 80 | a part of `--listen`, `ZPA_LISTEN` | ",
-            "| `--check-interval` |  | without a meaning | ",
+            "| `--check-interval` |  | without effect | ",
         ] {
             assert!(table.contains(line), "{line} in {table}");
         }

@@ -1,14 +1,13 @@
-//! What the user wants: flags and environment variables, read once at start.
+//! The [`Settings`]: flags and environment variables, parsed once at start.
 //!
-//! One table ([`TABLE`]) has every setting: its flag, its variable, its
-//! default, its help, its parser, and how two other programs have it
-//! ([`Column`]). What the user *said* (`raw.rs`: texts, and whether a flag or a
-//! variable had them) is kept apart from what it *resolves to* ([`Settings`]:
-//! typed and checked). A flag beats a variable, a variable beats the default, and
-//! whatever is wrong is reported all at once.
+//! One table ([`TABLE`]) has every setting: its flag, its variable, its default, its help,
+//! its parser, and its flags in the dialects of the ancestors ([`Column`]). The raw values
+//! (`raw.rs`: texts with their flags or variables) are kept apart from the resolved
+//! [`Settings`], which are typed and checked. A flag overrides a variable, a variable
+//! overrides the default, and all errors are reported in one run.
 //!
-//! Nothing here reads the process's arguments or environment, a file or a
-//! clock: both come in as arguments of [`parse`].
+//! This module reads neither the arguments nor the environment of the process, no file and
+//! no clock: arguments and environment are arguments of [`parse`].
 
 mod dialect;
 mod help;
@@ -40,83 +39,80 @@ pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_for
 pub use unknown::unknown_variables;
 pub use value::label as dns_label;
 
-/// What the program is to do, as its user has set it.
+/// The resolved settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whose flags the command line is made of.
+    /// The program whose flags the command line uses.
     pub dialect: Dialect,
-    /// The namespace of what is scaled and of the Service; none means the one of
-    /// the credentials.
+    /// The namespace of the scale target and the Service; `None`: the namespace of the
+    /// credentials.
     pub namespace: Option<String>,
-    /// The object to scale.
+    /// The scale target.
     pub target_ref: TargetRef,
-    /// The name of the Service whose pods are dialled; none means the name of
-    /// the object to scale, where that has to be found by labels.
+    /// The name of the Service whose pods are dialled; `None`: the name of the scale target,
+    /// which is found by labels.
     pub service: Option<String>,
     /// Which of the Service's ports; none means that it has only one.
     pub port: Option<PortRef>,
-    /// Where clients connect. Port 0 lets the kernel choose one. An
-    /// unspecified IPv6 address (`[::]`) stands for IPv4 as well.
+    /// The address to listen on for clients. The kernel chooses the port if it is 0. `[::]`
+    /// includes IPv4.
     pub listen: SocketAddr,
-    /// Where those connect who ask about the program itself; none means that
-    /// nobody can.
+    /// The address of the admin port; `None`: there is none.
     pub admin_listen: Option<SocketAddr>,
-    /// Whether to go on without that port where it cannot be had: an ancestor that
-    /// nobody has told about the port did so, or had no such port.
+    /// Whether the program runs without the admin port if it cannot listen on it. So it does
+    /// with the flags of an ancestor that do not name the port, because the ancestor did so,
+    /// or had no such port.
     pub admin_is_optional: bool,
-    /// A path of that port that answers with `{"response": "pong"}`.
+    /// A path of the admin port that responds with `{"response": "pong"}`.
     pub ping_path: Option<String>,
-    /// A path of that port that has the metrics, beside `/metrics`.
+    /// A path of the admin port for the metrics, in addition to `/metrics`.
     pub metrics_path: Option<String>,
-    /// What to dial in place of the pods' addresses; but see `pods_first`.
+    /// The target that is dialled instead of the pods; but see `pods_first`.
     pub target: Option<HostPort>,
-    /// Whether a target that is the Service itself stands for its pods, as in
-    /// the dialects of the ancestors: they are dialled, and the target only where
-    /// no pod can be.
+    /// Whether, if the target is the Service itself, its pods are dialled, and the target
+    /// only if no pod can be: so in the dialects of the ancestors.
     pub pods_first: bool,
-    /// How long there has to be no connection before the Deployment is scaled
-    /// to zero; a second or more.
+    /// The time without a connection after which the app is scaled to zero; at least a
+    /// second.
     pub idle_ttl: Duration,
-    /// How long a connection may wait for the app to wake; above zero.
+    /// The longest time that a connection waits for the app to wake; above zero.
     pub hold_timeout: Duration,
-    /// Whether a waiting client is dropped that ends its direction after bytes.
+    /// Whether a waiting client that has sent bytes and a FIN is dropped.
     pub abort_on_close: bool,
-    /// How long a pod may take to accept a connection; above zero.
+    /// The timeout of a dial; above zero.
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
     /// Which clients count, and how they are let through.
     pub rules: Rules,
-    /// Whether the operator says that there is no other proxy before the app.
+    /// Whether there is certainly no other proxy for the app.
     pub single_proxy: bool,
-    /// The ConfigMap on which an ancestor keeps its annotations; none where it
-    /// keeps them on the object to scale.
+    /// The ConfigMap with the annotations of an ancestor; `None`: they are on the scale
+    /// target.
     pub state_configmap: Option<String>,
-    /// The most client connections at a time, one or more; none means as many
-    /// as the limit of open files allows.
+    /// The most client connections at a time; `None`: as many as the limit of open files
+    /// allows.
     pub max_connections: Option<usize>,
-    /// How long to go on accepting after SIGTERM; may be zero.
+    /// How long connections are accepted after SIGTERM; may be zero.
     pub drain_delay: Duration,
-    /// How long connections may go on once nothing is accepted any more; may
-    /// be zero.
+    /// How long connections may continue after that; may be zero.
     pub drain_timeout: Duration,
-    /// A kubeconfig, for use outside a cluster, and what is to be used of it.
+    /// The kubeconfig, for use outside a cluster, and its overrides.
     pub kube: KubeconfigFlags,
-    /// The API server; none means the cluster's own, or the kubeconfig's.
+    /// The API server; `None`: the one of the kubeconfig or the cluster.
     pub api_server: Option<ApiServer>,
-    /// The directory that has `token`, `ca.crt` and `namespace`.
+    /// The directory with `token`, `ca.crt` and `namespace`.
     pub credentials: PathBuf,
-    /// What to log, in the syntax of env_logger.
+    /// The filter of the log, in the syntax of env_logger.
     pub log: String,
     /// How a line of the log is written.
     pub log_format: LogFormat,
-    /// What is to be logged about how the settings were given: values that count
-    /// as not given, flags that have lost their meaning.
+    /// Warnings about the settings: values that count as unset, flags without effect.
     pub warnings: Vec<String>,
     parts: Parts,
 }
 
-/// What the command line asks for.
+/// What the command line demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// To run.
@@ -127,12 +123,12 @@ pub enum Invocation {
     Version,
 }
 
-/// Everything that is wrong with the settings, a line for each.
+/// The errors of the settings, a line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors(Vec<String>);
 
 impl Errors {
-    /// The lines, one for each thing that is wrong; never none.
+    /// The lines, at least one.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -148,13 +144,11 @@ impl std::error::Error for Errors {}
 
 /// Resolves the arguments (without the program's name) and the environment.
 ///
-/// `--help` and `--version` are obeyed whatever else is wrong. Of a repeated
-/// flag the last one counts, as in Go's `flag` package, so that appending to a
-/// list of arguments overrides what is in it.
+/// `--help` and `--version` take precedence over all errors. Of a repeated flag the last one
+/// counts, as in Go's `flag` package, so that an appended argument overrides an earlier one.
 ///
 /// # Errors
-/// All that is wrong: flags that do not exist, flags of several dialects, values
-/// that cannot be, and nothing to scale.
+/// All errors: unknown flags, flags of several dialects, invalid values, no scale target.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
@@ -165,13 +159,13 @@ pub fn parse(
     if let Some(shortcut) = raw.parse_flags(args) {
         return Ok(shortcut);
     }
-    // Under which rules the values of mixed flags would be judged is not known.
+    // Without a dialect, the values cannot be parsed.
     detected.map_err(|why| Errors(vec![why]))?;
     raw.read_environment(env);
     resolve(raw).map(|settings| Invocation::Run(Box::new(settings)))
 }
 
-/// The rows that name what is scaled, of which one is to be given.
+/// The rows that name the scale target, of which one must be given.
 const TARGETS: [&str; 4] = [
     "deployment",
     "scale-target",
@@ -186,7 +180,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     errors.extend(choose_target(&mut raw, &mut lost).err());
     for setting in TABLE {
         let given = raw.values.get(setting.flag).map_or(&[][..], Vec::as_slice);
-        match setting.fate(raw.dialect) {
+        match setting.support(raw.dialect) {
             Support::Kept => {
                 errors.extend(decide(setting, raw.dialect, given, &mut settings).err())
             }
@@ -205,8 +199,8 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     Ok(settings)
 }
 
-/// Leaves one way of naming what is scaled. A flag beats a variable also where
-/// they are of different rows.
+/// Chooses one row that names the scale target. A flag overrides a variable of another row
+/// too.
 fn choose_target(
     raw: &mut RawSettings,
     lost: &mut Vec<(String, &'static str)>,
@@ -250,7 +244,7 @@ fn choose_target(
     }
 }
 
-/// Puts one setting in its place, from what was said or from its default.
+/// Stores one setting, from its raw values or its default.
 fn decide(
     setting: &Setting,
     dialect: Dialect,
@@ -302,25 +296,20 @@ fn complaint(setting: &Setting, subject: &str, why: &str) -> String {
     format!("{subject}: {why}; use e.g. {}", setting.examples.join(", "))
 }
 
-/// The error of a flag that cannot be had. A switch that is off asks for
-/// nothing.
+/// The error of an ancestor's flag that is refused. A switch that is off is no error.
 fn refuse(given: &[RawValue], why: &str) -> Option<String> {
     let value = given.last().filter(|value| value.value != "false")?;
     Some(format!("{}: is refused: {why}", value.name()))
 }
 
-/// The one warning about all flags that change nothing.
+/// The warning about all flags without effect.
 fn lost_meaning(lost: &[(String, &'static str)]) -> Option<String> {
     let ignored: Vec<String> = lost
         .iter()
         .map(|(name, why)| format!("{name} ({why})"))
         .collect();
-    (!ignored.is_empty()).then(|| {
-        format!(
-            "accepted, but without a meaning here: {}",
-            ignored.join(", ")
-        )
-    })
+    (!ignored.is_empty())
+        .then(|| format!("accepted, but without effect here: {}", ignored.join(", ")))
 }
 
 /// `text` without the quotes at both its ends, which survive YAML in an argument
@@ -332,8 +321,8 @@ fn unquoted(text: &str) -> &str {
 }
 
 impl Settings {
-    /// Where [`resolve`] starts from: what stays of it is the meaning of
-    /// [`Unset::Means`], everything else is overwritten or ends in an error.
+    /// The initial value of [`resolve`]. Fields that it does not overwrite have the meaning
+    /// of [`Unset::Means`].
     fn undecided() -> Settings {
         Settings {
             dialect: Dialect::Zpa,
@@ -369,8 +358,7 @@ impl Settings {
         }
     }
 
-    /// Makes settings of what rows have said in part, and of what is given by
-    /// others.
+    /// Computes the settings that depend on several rows.
     fn put_parts_together(&mut self, dialect: Dialect) -> Result<(), String> {
         self.dialect = dialect;
         self.pods_first = dialect != Dialect::Zpa;
@@ -381,9 +369,9 @@ impl Settings {
         self.name_service_like_target()
     }
 
-    /// Not every object's name can be a Service's: it may have dots, and may be
-    /// longer. (An object without a name has had its error.) Where the object has to
-    /// be found by labels, an ancestor's target names the Service.
+    /// Sets the default name of the Service: the name of the scale target, if a Service can
+    /// have it (no dots, not too long). If the scale target is found by labels, it is the
+    /// host of an ancestor's target.
     fn name_service_like_target(&mut self) -> Result<(), String> {
         if self.pods_first && self.service.is_none() && self.target_ref.name().is_none() {
             let host = self.target.as_ref().map(|target| target.host.as_str());
@@ -405,8 +393,8 @@ impl Settings {
     }
 }
 
-/// The Service that a host names, if it has the form of one in the cluster's DNS:
-/// `app`, `app.ns.svc`, or the latter with the cluster's domain.
+/// The name of the Service in a DNS name of the cluster: `app`, `app.ns.svc`, or the latter
+/// with the cluster's domain.
 fn service_of_host(host: &str) -> Option<String> {
     let host = host.to_ascii_lowercase();
     let mut labels = host.split('.');
@@ -415,7 +403,7 @@ fn service_of_host(host: &str) -> Option<String> {
     value::label(name).ok().filter(|_| is_service)
 }
 
-/// What traffic-pod-autoscaler says in two flags.
+/// A setting that traffic-pod-autoscaler has in two flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Parts {
     max_retry: Option<u32>,
@@ -423,9 +411,9 @@ struct Parts {
 }
 
 impl Parts {
-    /// How long one attempt of traffic-pod-autoscaler holds a connection: it
-    /// waits for Endpoints that many times, and then tries to connect for up to
-    /// 60 s. `None` if neither part was said.
+    /// How long one attempt of traffic-pod-autoscaler holds a connection: it waits for
+    /// Endpoints for the given number of tries, and then tries to connect for up to 60 s.
+    /// `None` if neither flag was given.
     fn hold_timeout(&self) -> Option<Duration> {
         if *self == Parts::default() {
             return None;

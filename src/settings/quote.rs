@@ -1,12 +1,12 @@
-//! How what the user has said is shown to him again.
+//! [`quote`] quotes a value for an error.
 
 use std::ffi::OsStr;
 
-/// How much of a value an error shows, in characters.
+/// The most characters of a value in an error.
 const SHOWN: usize = 60;
 
-/// A value in quotes, escaped and cut, so that it can do no harm to a terminal
-/// or a log.
+/// Quotes a value, with its control characters escaped for terminals and logs, and
+/// truncated.
 pub(super) fn quote(value: &OsStr) -> String {
     let Some(text) = value.to_str() else {
         let bytes = value.as_encoded_bytes();

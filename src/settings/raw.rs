@@ -1,4 +1,4 @@
-//! What the user said: texts, and where they came from.
+//! [`RawSettings`]: the texts of flags and variables, before they are parsed.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use super::table::{self, Setting, TABLE, ValueKind, dashed};
 use super::{Invocation, dialect, help};
 use crate::workload::Dialect;
 
-/// What the user said, by the setting's flag, and what could not be understood.
+/// The raw values by the flag of their setting, and the errors of the command line.
 #[derive(Debug)]
 pub(super) struct RawSettings {
     pub(super) dialect: Dialect,
@@ -21,7 +21,7 @@ pub(super) struct RawSettings {
     pub(super) warnings: Vec<String>,
 }
 
-/// One setting's value, as the user gave it.
+/// A value of a setting as text.
 #[derive(Debug)]
 pub(super) struct RawValue {
     from: Source,
@@ -37,7 +37,7 @@ enum Source {
 }
 
 impl RawValue {
-    /// Whether it comes from the environment, and not from a flag.
+    /// Whether it comes from a variable, and not from a flag.
     pub(super) fn is_variable(&self) -> bool {
         matches!(self.from, Source::Variable(_))
     }
@@ -52,8 +52,8 @@ impl RawValue {
 }
 
 impl fmt::Display for RawValue {
-    /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`; `--idle-ttl` if it was given no
-    /// value, or one that nobody is to see.
+    /// `--idle-ttl="5x"` or `ZPA_IDLE_TTL="5x"`; only `--idle-ttl` if the value is empty or
+    /// secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
         if self.value.is_empty() || !self.is_public {
@@ -64,7 +64,7 @@ impl fmt::Display for RawValue {
 }
 
 impl RawSettings {
-    /// Nothing yet, in that dialect.
+    /// No values yet, for that dialect.
     pub(super) fn new(dialect: Dialect) -> RawSettings {
         RawSettings {
             dialect,
@@ -74,7 +74,7 @@ impl RawSettings {
         }
     }
 
-    /// ValueKind in the command line; a `--help` or `--version` in it is returned.
+    /// Parses the command line; returns a `--help` or `--version` in it.
     pub(super) fn parse_flags(
         &mut self,
         args: impl IntoIterator<Item = OsString>,
@@ -96,13 +96,13 @@ impl RawSettings {
                 }
                 Ok(Some(Arg::Short(letter))) => self.take_short(letter, &mut parser),
                 Ok(Some(Arg::Value(value))) => self.refuse_positional(&value),
-                // A value for `--help` or `--version`, which goes first.
+                // A value of `--help` or `--version`, which take precedence.
                 Err(_) => {}
             }
         }
     }
 
-    /// ValueKind in the environment, where the command line was silent.
+    /// Reads the variables of settings that the command line does not have.
     pub(super) fn read_environment(&mut self, env: impl Fn(&str) -> Option<OsString>) {
         for setting in TABLE {
             if self.values.contains_key(setting.flag) {
@@ -121,8 +121,7 @@ impl RawSettings {
         }
     }
 
-    /// A flag without a value is kept as one with an empty value: both are
-    /// the same mistake.
+    /// A flag without a value counts as one with an empty value: both are the same error.
     fn take_long(&mut self, name: String, parser: &mut Parser) {
         let Some((setting, name)) = self.find(&name) else {
             self.refuse("--", name);
@@ -145,9 +144,8 @@ impl RawSettings {
         }
     }
 
-    /// `-n a`, `-n=a` or `-na`. Go's older programs take `-idle-ttl` for
-    /// `--idle-ttl`; here it is a mistake, and one to be mentioned once, not
-    /// letter by letter.
+    /// Parses `-n a`, `-n=a` or `-na`. Go's `flag` accepts `-idle-ttl` for `--idle-ttl`; here
+    /// it is an error, which is reported once and not for each letter.
     fn take_short(&mut self, letter: char, parser: &mut Parser) {
         let rest = parser.optional_value();
         let word = format!(
@@ -166,8 +164,8 @@ impl RawSettings {
         }
     }
 
-    /// Keeps a value, unless Kubernetes has left a variable in it that the pod
-    /// does not have: then nothing was said.
+    /// Stores a value. If it is a reference to a variable that Kubernetes has not expanded,
+    /// it counts as unset.
     fn take(&mut self, setting: &'static Setting, from: Source, value: OsString) {
         let is_public = setting.takes != ValueKind::Secret;
         let raw = RawValue {
@@ -202,7 +200,7 @@ impl RawSettings {
     }
 }
 
-/// The texts in a variable's value: its lines, where a setting takes several.
+/// The texts in the value of a variable: its lines, for a setting that takes several.
 fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
     match value.to_str() {
         Some(text) if setting.takes == ValueKind::Texts => {
@@ -213,8 +211,8 @@ fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
     }
 }
 
-/// Whether a value is one reference to a variable, as Kubernetes leaves it in
-/// `args` and `env` where the container has no such variable (`expand` in
+/// Whether a value is a reference to a variable, which Kubernetes leaves in `args` and `env`
+/// if the container has no such variable (`expand` in
 /// `third_party/forked/golang/expansion`).
 fn is_unexpanded(value: &OsStr) -> bool {
     let name = value
@@ -223,14 +221,14 @@ fn is_unexpanded(value: &OsStr) -> bool {
     name.is_some_and(|name| !name.is_empty() && !name.contains(['(', ')']))
 }
 
-/// The next argument, unless it looks like a flag: then a value was forgotten.
-/// (One dash is no flag of ours: `-5s` is a wrong value, and better said so.)
+/// The next argument, unless it begins with two dashes: then the value is missing. An
+/// argument with one dash, such as `-5s`, is a value.
 fn detached_value(parser: &mut Parser) -> Option<OsString> {
     let mut rest = parser.try_raw_args()?;
     rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"--"))
 }
 
-/// Drops the value of an unknown flag, which would else be a second mistake.
+/// Drops the value of an unknown flag, which would be a second error otherwise.
 fn skip_value(parser: &mut Parser) {
     if parser.optional_value().is_some() {
         return;
@@ -240,8 +238,7 @@ fn skip_value(parser: &mut Parser) {
     }
 }
 
-/// An empty variable counts as unset, and so does a service link: the user has
-/// said nothing there.
+/// Whether a variable is set: an empty one is not, nor is a service link of Kubernetes.
 fn is_set(name: &str, value: &OsStr) -> bool {
     !value.is_empty() && !is_service_link(name, value)
 }

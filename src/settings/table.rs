@@ -1,9 +1,8 @@
-//! [`TABLE`]: the one table of settings, a row for each and a column for each
+//! [`TABLE`]: the table of settings, with a row for each setting and a column for each
 //! dialect.
 //!
-//! A row is a setting of `zpa`, or a flag that only ancestors have. Its columns
-//! ([`Column`]) say how an ancestor names it, what holds there if nothing is
-//! said, and what becomes of it.
+//! A row is a setting of `zpa`, or a flag that only ancestors have. Its columns ([`Column`])
+//! have the names of the ancestors' flags, their defaults, and whether they are supported.
 
 mod access;
 mod ancestors;
@@ -16,95 +15,93 @@ use std::fmt;
 use super::Settings;
 use crate::workload::Dialect;
 
-/// Reads a text that is not empty and stores what it means, or says in a clause
-/// why it means nothing.
+/// Parses a text that is not empty and stores the value. An error is a clause with the reason.
 pub(super) type Store = fn(&mut Settings, &str) -> Result<(), String>;
 
-/// A setting: how it is given, what it means, and how it is read.
+/// A row of the table: a setting.
 #[derive(Clone, Copy)]
 pub struct Setting {
-    /// The flag's name, without its dashes: that of `zpa`, or of the ancestors
-    /// where only they have it.
+    /// The name of the flag without dashes: `zpa`'s, or the ancestors' if only they have it.
     pub flag: &'static str,
-    /// Other names of `zpa`'s flag, of which one letter is a short flag. They
-    /// are understood, but not advertised.
+    /// Other names of `zpa`'s flag, which the help does not show. A name of one letter is a
+    /// short flag.
     pub aliases: &'static [&'static str],
-    /// The variables, the first that is set counts. The first is `ZPA_` and
-    /// the flag's name. A flag that only ancestors have has none.
+    /// The variables, of which the first that is set counts. The first is `ZPA_` and the name
+    /// of the flag. A flag that only ancestors have has none.
     pub variables: &'static [&'static str],
-    /// The flag of the setting of which it says a part, if it does.
+    /// The flag of the setting that this row is a part of, if it is.
     pub part_of: Option<&'static str>,
-    /// What stands for the value in the help.
+    /// The placeholder of the value in the help.
     pub placeholder: &'static str,
-    /// What its value is like.
+    /// The kind of the value.
     pub takes: ValueKind,
-    /// What holds if nothing is said.
+    /// The default.
     pub unset: Unset,
-    /// What it is for: a sentence or a few, without the full stop at the end.
+    /// The help text, without the full stop at its end.
     pub help: &'static str,
-    /// Values that are right, for the errors; at least one.
+    /// Valid values, for error messages; at least one.
     pub examples: &'static [&'static str],
-    /// How the ancestors have it; a dialect is in one column at most.
+    /// The flags of the ancestors; a dialect is in one column at most.
     pub columns: &'static [Column],
     pub(super) store: Store,
-    /// What is stored, as a text that would be read as the same; `None` if that
-    /// is [`Unset::Means`].
+    /// The stored value as a text that would be parsed to the same value; `None` if it is
+    /// [`Unset::Means`].
     pub(super) show: fn(&Settings) -> Option<String>,
 }
 
 /// A setting in the dialects of ancestors.
 #[derive(Clone, Copy)]
 pub struct Column {
-    /// In which.
+    /// The dialects of the column.
     pub dialects: &'static [Dialect],
-    /// The flag's names, of which one letter is a short flag; none where the
-    /// ancestor has no such flag.
+    /// The names of the flag; none if the ancestor has no such flag. A name of one letter is a
+    /// short flag.
     pub names: &'static [&'static str],
-    /// What holds if nothing is said.
+    /// The default.
     pub unset: Unset,
-    /// What becomes of the flag.
-    pub fate: Support,
-    /// What it is for, if not the same as for `zpa`.
+    /// Whether the flag is supported.
+    pub support: Support,
+    /// The help text, if it differs from `zpa`'s.
     pub help: Option<&'static str>,
-    /// How it is read, if not like `zpa`'s own.
+    /// The parser, if it differs from `zpa`'s.
     pub(super) store: Option<Store>,
 }
 
-/// What a setting's value is like.
+/// The kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// A text; of several the last counts.
+    /// A text; if given several times, the last counts.
     Text,
     /// Several texts, one with each flag, or one with each line of the variable.
     Texts,
-    /// A text that is not to be shown.
+    /// A text that is never shown.
     Secret,
     /// Nothing, or `=true` or `=false`.
     Switch,
 }
 
-/// What holds if a setting is not given.
+/// The default of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unset {
-    /// This value, read like a user's.
+    /// A value, which is parsed like a given one.
     Default(&'static str),
-    /// No value; the text says what that means.
+    /// No value; the text explains the effect.
     Means(&'static str),
 }
 
-/// What becomes of an ancestor's flag.
+/// Whether an ancestor's flag is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It is stored.
+    /// It is.
     Kept,
-    /// It has lost its meaning, for that reason: a warning.
+    /// It is accepted without effect, with a warning; the text is the reason.
     Lost(&'static str),
-    /// It cannot be had, for that reason: an error.
+    /// It is an error; the text is the reason.
     Refused(&'static str),
 }
 
 impl Column {
-    /// A flag that means what `zpa`'s own means.
+    /// A flag with the meaning of `zpa`'s own.
     const fn new(
         dialects: &'static [Dialect],
         names: &'static [&'static str],
@@ -114,18 +111,18 @@ impl Column {
             dialects,
             names,
             unset,
-            fate: Support::Kept,
+            support: Support::Kept,
             help: None,
             store: None,
         }
     }
 
-    /// A value of the ancestor's where it has no flag.
+    /// The ancestor's fixed value, if it has no flag.
     const fn value(dialects: &'static [Dialect], unset: Unset) -> Column {
         Column::new(dialects, &[], unset)
     }
 
-    /// Read in another way than `zpa`'s own.
+    /// With another parser than `zpa`'s own.
     const fn read(self, store: Store) -> Column {
         Column {
             store: Some(store),
@@ -133,7 +130,7 @@ impl Column {
         }
     }
 
-    /// For something else than in `zpa`'s own dialect.
+    /// With another help text than `zpa`'s own.
     const fn meaning(self, help: &'static str) -> Column {
         Column {
             help: Some(help),
@@ -141,14 +138,14 @@ impl Column {
         }
     }
 
-    /// A flag that is accepted, and changes nothing.
+    /// A flag that is accepted without effect.
     const fn lost(
         dialects: &'static [Dialect],
         names: &'static [&'static str],
         why: &'static str,
     ) -> Column {
         Column {
-            fate: Support::Lost(why),
+            support: Support::Lost(why),
             ..Column::new(dialects, names, NOTHING)
         }
     }
@@ -160,7 +157,7 @@ impl Column {
         why: &'static str,
     ) -> Column {
         Column {
-            fate: Support::Refused(why),
+            support: Support::Refused(why),
             ..Column::new(dialects, names, NOTHING)
         }
     }
@@ -172,7 +169,7 @@ const PYTHON: &[Dialect] = &[Dialect::PythonDeployment, Dialect::PythonLabels];
 const PYTHON_DEPLOYMENT: &[Dialect] = &[Dialect::PythonDeployment];
 const PYTHON_LABELS: &[Dialect] = &[Dialect::PythonLabels];
 
-/// What a row has if it does not say otherwise.
+/// The defaults of the fields of a row.
 const ROW: Setting = Setting {
     flag: "",
     aliases: &[],
@@ -188,7 +185,7 @@ const ROW: Setting = Setting {
     show: |_| None,
 };
 
-/// Every setting, in the order in which the help has them.
+/// Every setting, in the order of the help.
 pub static TABLE: &[Setting] = &ROWS;
 
 static ROWS: [Setting; COUNT] = joined();
@@ -210,7 +207,7 @@ const COUNT: usize = {
     rows
 };
 
-/// The parts one after the other.
+/// The rows of all parts.
 const fn joined() -> [Setting; COUNT] {
     let mut rows = [ROW; COUNT];
     let (mut part, mut at) = (0, 0);
@@ -227,19 +224,19 @@ const fn joined() -> [Setting; COUNT] {
 }
 
 impl Setting {
-    /// Whether `zpa` itself has it, and not only an ancestor.
+    /// Whether `zpa` has it, and not only ancestors.
     pub fn is_own(&self) -> bool {
         !self.variables.is_empty()
     }
 
-    /// How that ancestor has it, if it does.
+    /// The column of a dialect, if there is one.
     pub fn column(&self, dialect: Dialect) -> Option<&'static Column> {
         self.columns
             .iter()
             .find(|column| column.dialects.contains(&dialect))
     }
 
-    /// The flag's names in that dialect, the one to show first.
+    /// The names of the flag in that dialect, first the one to show.
     pub fn names(&self, dialect: Dialect) -> impl Iterator<Item = &'static str> {
         let (flag, names) = match dialect {
             Dialect::Zpa if self.is_own() => (Some(self.flag), self.aliases),
@@ -249,25 +246,24 @@ impl Setting {
         flag.into_iter().chain(names.iter().copied())
     }
 
-    /// What holds in that dialect if nothing is said.
+    /// The default in that dialect.
     pub fn unset(&self, dialect: Dialect) -> Unset {
         self.column(dialect).map_or(self.unset, |it| it.unset)
     }
 
-    /// What becomes of the flag in that dialect.
-    pub fn fate(&self, dialect: Dialect) -> Support {
-        self.column(dialect).map_or(Support::Kept, |it| it.fate)
+    /// Whether the flag is supported in that dialect.
+    pub fn support(&self, dialect: Dialect) -> Support {
+        self.column(dialect).map_or(Support::Kept, |it| it.support)
     }
 
-    /// How it is read in that dialect.
+    /// The parser in that dialect.
     pub(super) fn store(&self, dialect: Dialect) -> Store {
         let column = self.column(dialect);
         column.and_then(|it| it.store).unwrap_or(self.store)
     }
 
-    /// How to give it in that dialect: `--idle-ttl (ZPA_IDLE_TTL)`. Where the
-    /// dialect has several flags for its parts, by those; where it has none, by its
-    /// variable alone.
+    /// How to give it in that dialect, for messages: `--idle-ttl (ZPA_IDLE_TTL)`. If the
+    /// dialect has flags for its parts, those; if it has none, the variable alone.
     pub(super) fn given(&self, dialect: Dialect) -> String {
         let flags: Vec<String> = match self.names(dialect).next() {
             Some(name) => vec![dashed(name)],
@@ -281,7 +277,7 @@ impl Setting {
         }
     }
 
-    /// The flags that say a part of it in that dialect.
+    /// The flags of its parts in that dialect.
     fn parts(&self, dialect: Dialect) -> impl Iterator<Item = &'static str> {
         let rows = TABLE.iter().filter(|row| row.part_of == Some(self.flag));
         rows.flat_map(move |row| row.names(dialect))
@@ -295,21 +291,19 @@ impl fmt::Display for Setting {
     }
 }
 
-/// How a setting is given in that dialect, for whoever has found out that its
-/// value is of no use: `--listen (ZPA_LISTEN)`.
+/// How to give a setting in that dialect, for messages: `--listen (ZPA_LISTEN)`.
 pub fn given(flag: &str, dialect: Dialect) -> String {
     let setting = TABLE.iter().find(|setting| setting.flag == flag);
     setting.map_or_else(|| dashed(flag), |setting| setting.given(dialect))
 }
 
-/// A flag's name with the dashes that it takes.
+/// The name of a flag with its dashes.
 pub(super) fn dashed(name: &str) -> String {
     let dashes = if name.len() == 1 { "-" } else { "--" };
     format!("{dashes}{name}")
 }
 
-/// The setting of a flag in that dialect, and the flag's name as the table has
-/// it.
+/// The setting of a flag in that dialect, with the name of the flag from the table.
 pub(super) fn find(dialect: Dialect, flag: &str) -> Option<(&'static Setting, &'static str)> {
     TABLE.iter().find_map(|setting| {
         let name = setting.names(dialect).find(|name| *name == flag)?;
@@ -317,8 +311,8 @@ pub(super) fn find(dialect: Dialect, flag: &str) -> Option<(&'static Setting, &'
     })
 }
 
-/// The setting whose flag, of all that the dialect has, is the only one to begin
-/// with `start`: Python's argparse takes that for the flag.
+/// The setting whose flag is the only one of the dialect that begins with `start`: Python's
+/// argparse accepts that as the flag.
 pub(super) fn abbreviated(
     dialect: Dialect,
     start: &str,
@@ -346,9 +340,8 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|setting| setting.variables).copied()
 }
 
-/// Every setting of `zpa` by its flag, with what is in force; `None` for what
-/// was not said and has no default, and for what is secret. An ancestor's flags
-/// are here as the settings that they have set.
+/// Every setting of `zpa` by its flag, with its value; `None` if it has no value, or a secret
+/// one. An ancestor's flags appear as the settings that they have set.
 pub fn in_force(settings: &Settings) -> impl Iterator<Item = (&'static str, Option<String>)> {
     let own = TABLE.iter().filter(|setting| setting.is_own());
     own.map(|row| (row.flag, (row.show)(settings)))

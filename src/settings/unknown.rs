@@ -1,4 +1,4 @@
-//! Variables that look like settings and are none.
+//! [`unknown_variables`]: warnings about `ZPA_` variables that are no settings.
 
 use std::ffi::OsString;
 
@@ -8,12 +8,11 @@ use super::quote::quote;
 use super::table::{self, variables};
 use crate::workload::Dialect;
 
-/// What the names of our variables begin with.
+/// The prefix of the variables.
 const PREFIX: &str = "ZPA_";
 
-/// A line for each variable of `environment` that begins as ours do and is none,
-/// but for those that Kubernetes sets. Their values are not shown: a name that is
-/// not known may hold anything.
+/// A line for each variable of `environment` with the prefix that is no setting, except
+/// those that Kubernetes sets. Values are not shown: an unknown variable may be a secret.
 pub fn unknown_variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Vec<String> {
@@ -26,7 +25,7 @@ pub fn unknown_variables(
     lines.collect()
 }
 
-/// The flag that was probably meant has the variable that was.
+/// The variable that was probably meant: that of the nearest flag.
 fn complaint(name: &str, rest: &str) -> String {
     let flag = rest.to_ascii_lowercase().replace('_', "-");
     let flag = help::nearest(Dialect::Zpa, &flag);

@@ -1,4 +1,4 @@
-//! The parsers of single values. Each error is a clause that says why.
+//! The parsers of single values. Each error is a clause with the reason.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -66,8 +66,7 @@ pub(super) fn target_ref(text: &str) -> Result<TargetRef, String> {
     })
 }
 
-/// A label selector. Whether it is one is for the API server to say, which has
-/// the grammar; the characters are those of a URL's query all the same.
+/// A label selector. Only its characters are checked; the API server checks its grammar.
 pub(super) fn selector(text: &str) -> Result<String, String> {
     let text = text.trim_start_matches(['"', '\'']);
     let text = text.trim_end_matches(['"', '\'']).trim();
@@ -182,8 +181,8 @@ fn check_label(label: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A Service's port. What is all digits is a number, although Kubernetes would
-/// take it for a name as well.
+/// A port of a Service. A text of digits is a number, although Kubernetes allows it as a name
+/// too.
 pub(super) fn port_ref(text: &str) -> Result<PortRef, String> {
     if digits(text).is_some() {
         return port(text).map(PortRef::Number);
@@ -242,7 +241,7 @@ pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// A host to dial, with port 80 as long as no other is said.
+/// A host to dial, with port 80 unless another flag sets one.
 pub(super) fn host(text: &str) -> Result<HostPort, String> {
     let bracketed = match text.parse::<Ipv6Addr>() {
         Ok(ip) => format!("[{ip}]:80"),
@@ -253,7 +252,7 @@ pub(super) fn host(text: &str) -> Result<HostPort, String> {
         .map_err(|error: address::ParseError| error.to_string())
 }
 
-/// How often to try again.
+/// A number of retries.
 pub(super) fn retries(text: &str) -> Result<u32, String> {
     whole(text)
         .and_then(|number| u32::try_from(number).ok())
@@ -286,8 +285,8 @@ pub(super) fn url_paths(text: &str) -> Result<Vec<String>, String> {
     checked.collect()
 }
 
-/// A level of Python's `logging`, or the TRACE that traffic-pod-autoscaler adds.
-/// It takes every other text for INFO.
+/// A level of Python's `logging`, or the TRACE that traffic-pod-autoscaler adds. Every other
+/// text counts as INFO there.
 pub(super) fn python_log_level(text: &str) -> String {
     let level = match text.to_ascii_uppercase().as_str() {
         "TRACE" | "DEBUG" => "debug",
@@ -298,9 +297,9 @@ pub(super) fn python_log_level(text: &str) -> String {
     level.to_owned()
 }
 
-/// The part of env_logger's syntax that this build has: `level` or
-/// `module=level`, with commas between. Left alone, env_logger would take a
-/// misspelt level for the name of a module, and be silent.
+/// A filter of env_logger, as far as this build supports its syntax: `level` or
+/// `module=level`, separated by commas. env_logger itself would take a misspelt level for the
+/// name of a module, and log nothing.
 pub(super) fn log(text: &str) -> Result<String, String> {
     for directive in text.split(',') {
         match directive.split_once('=') {
@@ -320,8 +319,8 @@ fn is_module(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(inner)
 }
 
-/// The levels that the build has. At `trace` the HTTP client would print the
-/// bearer token, so that level is compiled out.
+/// A level of this build. The HTTP client logs the bearer token at `trace`, so that level is
+/// compiled out.
 fn check_level(level: &str) -> Result<(), String> {
     match level.parse::<LevelFilter>() {
         Ok(LevelFilter::Trace) => {

@@ -1,10 +1,10 @@
-//! Lines of the help.
+//! [`wrap`] breaks the lines of the help.
 
 /// The widest line of the help, in columns.
 const WIDTH: usize = 100;
 
-/// `text` in lines, for a column that begins `indent` from the left. The
-/// first line is to be put where the column begins.
+/// Breaks `text` into lines for a column that begins at `indent`. The first line is not
+/// indented: the caller writes it where the column begins.
 pub(super) fn wrap(indent: usize, text: &str) -> String {
     let mut wrapped = String::new();
     let mut column = indent;

@@ -43,7 +43,7 @@ pub const PYTHON_PAGE: Case = Case {
     service: "my-app-svc",
     idle_ttl: "10m0s",
     through: "the pods; the target my-app-svc:80 where no pod can be dialled",
-    warning: "accepted, but without a meaning here: --check-interval (",
+    warning: "accepted, but without effect here: --check-interval (",
     admin: ("/healthz", "ok\n"),
 };
 
@@ -55,7 +55,7 @@ pub const PYTHON_EXAMPLE: Case = Case {
     service: "frontend-svc",
     idle_ttl: "5m0s",
     through: "the pods; the target frontend-svc:80 where no pod can be dialled",
-    warning: "accepted, but without a meaning here: --check-interval (",
+    warning: "accepted, but without effect here: --check-interval (",
     admin: ("/ping", "{\"response\": \"pong\"}"),
 };
 

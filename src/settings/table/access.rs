@@ -1,5 +1,5 @@
-//! The rows that say where the API server is, and who we are to it. Those beside
-//! `api-server` and `credentials` are client-go's.
+//! The rows about the API server and the credentials. All except `api-server` and
+//! `credentials` are client-go's.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The rows of flags that only ancestors have: parts of a setting of `zpa`, and
-//! what has lost its meaning.
+//! The rows of flags that only ancestors have: parts of a setting of `zpa`, and flags without
+//! effect.
 
 use super::{Column, GO, NOTHING, PYTHON, PYTHON_LABELS, ROW, Setting, Unset, ValueKind};
 use crate::settings::value;

@@ -1,4 +1,4 @@
-//! The rows that say which app it is about, and when it sleeps and wakes.
+//! The rows about the app: its scale target, its Service, and when it sleeps and wakes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The rows about the clients of an app: which of them count, and how those that waited
-//! are let through.
+//! The rows about the clients of an app: which of them count as use, and at which pace held
+//! connections are dialled.
 
 use super::{ROW, Setting, Unset, ValueKind};
 use crate::duration;

@@ -1,5 +1,4 @@
-//! The rows that say where the process listens, what it may take, and how it
-//! ends.
+//! The rows about the process: its addresses, its limits, its log, and its drain.
 
 use super::{Column, GO, PYTHON, PYTHON_LABELS, ROW, Setting, Unset};
 use crate::duration;

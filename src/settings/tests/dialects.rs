@@ -82,7 +82,7 @@ fn the_python_page_means_what_it_means_there() {
         idle_ttl: Duration::from_secs(600),
         hold_timeout: Duration::from_secs(180),
         warnings: vec![
-            "accepted, but without a meaning here: --check-interval (the end of the expiration \
+            "accepted, but without effect here: --check-interval (the end of the expiration \
              time is kept to the moment, not looked for at intervals)"
                 .into(),
         ],

@@ -42,7 +42,7 @@ fn what_is_scaled_is_named_once() {
     let lost = settings(&["--deployment=web", "-l", "app=web"], &[]).warnings;
     assert_eq!(
         lost,
-        ["accepted, but without a meaning here: -l (the Deployment is found by its name)"]
+        ["accepted, but without effect here: -l (the Deployment is found by its name)"]
     );
     assert_eq!(
         errors(&["--deployment=a", "--scale-target=b.c/d"], &[]),
