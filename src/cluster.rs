@@ -77,6 +77,9 @@ pub struct Scale {
     pub others_lease: Option<Duration>,
     /// The number of replicas before the last sleep, if the object keeps it.
     pub previous_replicas: Option<u32>,
+    /// Whether the last renewal is the one before a sleep: its proxy has found nobody who
+    /// uses the app.
+    pub announces_sleep: bool,
 }
 
 /// The status of the scale target, as its controller reports it.
@@ -105,6 +108,7 @@ impl Scale {
             generation: None,
             others_lease: None,
             previous_replicas: None,
+            announces_sleep: false,
         }
     }
 }
@@ -330,6 +334,8 @@ pub enum Permission {
     GetTarget,
     /// Read its scale subresource, which shows no leases.
     GetScale,
+    /// Watch the Deployment, instead of reading it again and again.
+    WatchTarget,
     /// Write the scale: wake the app and put it to sleep.
     PatchScale,
     /// Renew the lease in the status of a Deployment.
@@ -346,9 +352,10 @@ pub enum Permission {
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Permission; 8] = [
+    pub const ALL: [Permission; 9] = [
         Permission::GetTarget,
         Permission::GetScale,
+        Permission::WatchTarget,
         Permission::PatchScale,
         Permission::PatchStatus,
         Permission::PatchTarget,
@@ -362,6 +369,7 @@ impl Permission {
         match self {
             Permission::GetTarget => "get deployments",
             Permission::GetScale => "get deployments/scale",
+            Permission::WatchTarget => "list,watch deployments",
             Permission::PatchScale => "patch deployments/scale",
             Permission::PatchStatus => "patch deployments/status",
             Permission::PatchTarget => "patch deployments",
@@ -378,6 +386,7 @@ impl Permission {
             Permission::GetTarget => {
                 Some("reading its scale alone, which shows no leases: the app is not put to sleep")
             }
+            Permission::WatchTarget => Some("reading it every 10s"),
             Permission::PatchStatus => Some("renewing the lease in an annotation"),
             Permission::PatchTarget => {
                 Some("letting connections through without a lease: the app is not put to sleep")

@@ -50,8 +50,8 @@
 //! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]) and blocks in
 //! `epoll_wait` alone. `zpa-api` and `zpa-api-spare` execute the policy's requests, one
 //! at a time: the spare one takes a write that would otherwise wait for a read that
-//! hangs. `zpa-watch` lists and watches the endpoints. They send what they learn through
-//! a channel and wake the loop. `zpa-resolve-v4` and `-v6` look up a target that is given
+//! hangs. `zpa-watch` lists and watches the endpoints, `zpa-watch-app` the scaled
+//! object. They send what they learn through a channel and wake the loop. `zpa-resolve-v4` and `-v6` look up a target that is given
 //! by name, `zpa-exec` renews the credential of a kubeconfig's command. [`supervisor`]
 //! starts an API or resolver thread again if it panics; a panic of the loop ends the
 //! process. `zpa-log` writes what all of them log ([`log_queue`]), so that no thread
@@ -92,8 +92,9 @@
 //!   here, and `policy::failures` answers it in one pure place.
 //! - *Whoever cannot see or write leases, or could not wake the app, never scales it to
 //!   zero.* Every refusal, crash and lost reply leaves the app awake.
-//! - *The watch never ends*, also while asleep: an idle watch costs a request every few
-//!   minutes, and a wake finds its connection open.
+//! - *The watches never end*, also while asleep: an idle watch costs a request every few
+//!   minutes, and a wake finds its connection open. What they show may be late, so that
+//!   nothing is scaled to zero but under a version that was just read.
 //! - *A connection is bound to a pod by its first byte.* Before it, the connection may be
 //!   dialled elsewhere; afterwards it never is, so that nothing is sent twice.
 //! - *A reset is passed on as a reset*, after the data before it was acknowledged, so that

@@ -309,6 +309,8 @@ impl<A: Api> App<A> {
                 refusal,
             } => self.health.permission(permission, refusal, now),
             Message::TargetStatus(status) => self.target_status = Some(status),
+            Message::Observed(observation) => self.policy.observe(observation, now),
+            Message::Watching(is_watching) => self.policy.set_watching(is_watching, now),
             Message::Trouble(what) => self.health.trouble(what, now),
             Message::Panicked(panic) => {
                 self.events.thread_panics += 1;

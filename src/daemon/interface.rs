@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Time;
 use crate::cluster::{
-    AddressSource, NoAddress, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
+    AddressSource, NoAddress, Observation, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
 };
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
 use crate::supervisor::ThreadPanic;
@@ -104,6 +104,10 @@ pub enum Message {
     },
     /// What the controller of the scaled object says of its pods.
     TargetStatus(TargetStatus),
+    /// What the watch of the scaled object shows.
+    Observed(Observation),
+    /// Whether there is such a watch.
+    Watching(bool),
     /// A request to the API server has failed.
     Trouble(String),
     /// A thread has panicked, and is started again after a pause.

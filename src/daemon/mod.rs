@@ -361,6 +361,8 @@ fn message(report: kube::Report) -> Message {
         kube::Report::Synced(source) => Message::Synced(source),
         kube::Report::NoAddress(why) => Message::NoAddress { port: 0, why },
         kube::Report::TargetStatus(status) => Message::TargetStatus(status),
+        kube::Report::Observed(observation) => Message::Observed(observation),
+        kube::Report::Watching(is_watching) => Message::Watching(is_watching),
         kube::Report::Permission {
             permission,
             refusal,

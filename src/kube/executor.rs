@@ -1,6 +1,8 @@
 //! The executor: a [`RequestQueue`], and the two threads that execute its requests.
 
 use super::client::Client;
+use super::relist::RelistSignal;
+use super::scale_target::Target;
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
 use super::target_client::TargetClient;
 use super::{Config, Report};
@@ -8,7 +10,7 @@ use crate::clock::Clock;
 use crate::cluster::{Outcome, Request};
 use crate::supervisor::{self, ThreadPanic};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The queue of requests for the two workers.
 pub(super) struct RequestQueue {
@@ -16,6 +18,8 @@ pub(super) struct RequestQueue {
     changed: Condvar,
     clients: [Client; WORKERS],
     target: TargetClient,
+    /// Of whoever watches the scale target.
+    watch: OnceLock<Arc<RelistSignal>>,
 }
 
 impl RequestQueue {
@@ -23,6 +27,17 @@ impl RequestQueue {
     pub(super) fn put(&self, id: u64, request: Request) {
         self.scheduler().waiting = Some(Job { id, request });
         self.changed.notify_all();
+    }
+
+    /// The object that is scaled.
+    pub(super) fn target(&self) -> &Arc<Target> {
+        self.target.target()
+    }
+
+    /// Has `watch` told when the object is found elsewhere.
+    pub(super) fn set_watch(&self, watch: Arc<RelistSignal>) {
+        // There is one for the life of the queue.
+        let _ = self.watch.set(watch);
     }
 
     /// The proxy drains: see [`super::Handle::set_draining`].
@@ -81,6 +96,7 @@ pub(super) fn spawn(
         changed: Condvar::new(),
         clients,
         target: TargetClient::new(config),
+        watch: OnceLock::new(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
         let (ours, report) = (queue.clone(), report.clone());
@@ -109,7 +125,13 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
             report,
             is_due: None,
         };
+        let before = queue.target.target().collection();
         let answer = queue.target.execute(&client.calls(), &request);
+        if let Some(watch) = queue.watch.get()
+            && queue.target.target().collection() != before
+        {
+            watch.relocate();
+        }
         if !owed.is_due() {
             continue;
         }

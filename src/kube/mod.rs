@@ -27,6 +27,11 @@
 //! [`Handle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
+//! **`zpa-watch-app`** (`target_reflector`) lists and watches the scale target in the same
+//! way, on a connection of its own, since a watch blocks the thread that reads it. It
+//! reports each state that the object is shown in. Where the object may not be watched,
+//! the policy's reads are all there is.
+//!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part
 //! of the [`Outcome`]; a reflector waits for its own.
@@ -48,7 +53,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{
-    AddressSource, NoAddress, Outcome, Permission, Pod, PortRef, Refusal, Request, TargetStatus,
+    AddressSource, NoAddress, Observation, Outcome, Permission, Pod, PortRef, Refusal, Request,
+    TargetStatus,
 };
 use crate::supervisor::ThreadPanic;
 use crate::workload::{Dialect, TargetRef};
@@ -82,7 +88,9 @@ mod scaled;
 mod scheduler;
 mod service;
 mod target_client;
+mod target_reflector;
 mod target_status;
+mod target_store;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -146,6 +154,10 @@ pub enum Report {
     /// What the controller of the scaled object says of its pods, at first and at each
     /// change.
     TargetStatus(TargetStatus),
+    /// What the watch of the scaled object shows, at each change.
+    Observed(Observation),
+    /// Whether there is such a watch, at each change; at first there is none.
+    Watching(bool),
     /// A permission is refused, each time it is; or it is granted after all, once. A
     /// permission of which nothing is reported is granted, or was not needed yet.
     Permission {
@@ -166,6 +178,8 @@ pub enum Report {
 pub struct Handle {
     queue: Arc<executor::RequestQueue>,
     relist: Arc<relist::RelistSignal>,
+    /// Of the reflector of the scaled object, if there is one.
+    watch: Option<Arc<relist::RelistSignal>>,
     requests: Arc<Requests>,
     clock: Clock,
 }
@@ -206,19 +220,27 @@ impl Handle {
     /// found, and whatever keeps endpoints from being listed are logged at debug.
     pub fn set_draining(&self) {
         self.queue.set_draining();
-        self.relist.set_draining();
+        self.signals().for_each(|signal| signal.set_draining());
     }
 
     /// The requests that were made since the start.
     pub fn requests(&self) -> &Requests {
         &self.requests
     }
+
+    /// Those of all reflectors.
+    fn signals(&self) -> impl Iterator<Item = &relist::RelistSignal> {
+        [Some(&self.relist), self.watch.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Arc::as_ref)
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.queue.close();
-        self.relist.close();
+        self.signals().for_each(|signal| signal.close());
     }
 }
 
@@ -244,21 +266,40 @@ pub fn spawn(
     let requests = Arc::new(Requests::default());
     let client = || client::Client::new(credentials.clone(), requests.clone());
     let queue = executor::spawn(&config, [client(), client()], clock, &report)?;
-    let panicked = report.clone();
-    let panicked = move |panic| panicked(Report::Panicked(panic));
-    let relist = match reflector::spawn(&config, client(), clock, report, panicked) {
-        Ok(relist) => relist,
-        Err(cause) => {
-            queue.close();
-            return Err(cause);
-        }
-    };
-    Ok(Handle {
+    let relist = reflector::spawn(
+        &config,
+        client(),
+        clock,
+        report.clone(),
+        panicked(report.clone()),
+    );
+    let relist = relist.inspect_err(|_| queue.close())?;
+    let mut handle = Handle {
         queue,
         relist,
-        requests,
+        watch: None,
+        requests: requests.clone(),
         clock,
-    })
+    };
+    if watches_target(&config) {
+        let target = handle.queue.target().clone();
+        let panicked = panicked(report.clone());
+        let watch = target_reflector::spawn(target, client(), clock, report, panicked)?;
+        handle.queue.set_watch(watch.clone());
+        handle.watch = Some(watch);
+    }
+    Ok(handle)
+}
+
+fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
+    move |panic| report(Report::Panicked(panic))
+}
+
+/// Whether the scaled object is watched. Not with the flags of an ancestor: what a
+/// replica of it says, maybe on a ConfigMap, is read together with the object
+/// (`old_replica`), so that polling goes on as before.
+fn watches_target(config: &Config) -> bool {
+    config.dialect == Dialect::Zpa
 }
 
 #[cfg(test)]
@@ -354,6 +395,8 @@ mod tests {
                 | Report::Synced(_)
                 | Report::NoAddress(_)
                 | Report::TargetStatus(_)
+                | Report::Observed(_)
+                | Report::Watching(_)
                 | Report::Permission { .. }
                 | Report::Trouble(_)
                 | Report::Panicked(_) => {}

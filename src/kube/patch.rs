@@ -106,11 +106,16 @@ impl Patch {
     }
 }
 
-/// The token of a renewal: the name of the writer, the nonce, and how long others are to
-/// respect the lease.
+/// The token of a renewal: the name of the writer, the nonce, how long others are to respect
+/// the lease, and `sleep` if a sleep follows.
 pub(super) fn token(writer: &str, renewal: &Renewal) -> String {
     let ttl = duration::display(renewal.ttl);
-    format!("{writer} {:x} {ttl}", renewal.nonce)
+    let sleep = if renewal.guard.is_some() {
+        " sleep"
+    } else {
+        ""
+    };
+    format!("{writer} {:x} {ttl}{sleep}", renewal.nonce)
 }
 
 /// `name` for a token: characters that no pod's name has become hyphens.
@@ -191,6 +196,12 @@ mod tests {
     fn a_token_is_the_writer_the_nonce_in_hex_and_the_ttl() {
         let renewal = renewal(true, None);
         assert_eq!(token("zpa-5d9c7", &renewal), "zpa-5d9c7 3f2a 5m0s");
+        let before_sleep = Renewal {
+            guard: Some(ResourceVersion("5".to_owned())),
+            ..renewal.clone()
+        };
+        let announces = "zpa-5d9c7 3f2a 5m0s sleep";
+        assert_eq!(token("zpa-5d9c7", &before_sleep), announces);
         let largest = Renewal {
             nonce: u64::MAX,
             ttl: Duration::from_millis(1500),

@@ -39,6 +39,16 @@ pub(super) fn group_version(group: &str, version: &str) -> String {
     }
 }
 
+/// The object as a list of at most one, so that it can be watched: a Role with
+/// `resourceNames` allows a list and a watch that select by name (recordings 35 to 37).
+pub(super) fn named(namespace: &str, object: &Object) -> String {
+    let (all, name) = (
+        collection(namespace, &object.resource),
+        escaped(&object.name),
+    );
+    format!("{all}?fieldSelector=metadata.name%3D{name}")
+}
+
 /// The scale of the object at `object`.
 pub(super) fn scale(object: &str) -> String {
     format!("{object}/scale")
@@ -154,6 +164,14 @@ mod tests {
                 "47-replicasets-by-label",
             ),
             (slices("default", "myapp"), "05-slices-list-empty"),
+            (
+                named("default", &deployment("myapp")),
+                "06-deployment-list-one",
+            ),
+            (
+                watch(&named("default", &deployment("myapp")), "10298", 12),
+                "08-deployment-watch-zero-one-zero",
+            ),
             (
                 watch(&slices("default", "myapp"), "10298", 12),
                 "07-slices-watch-zero-one-zero",

@@ -78,6 +78,13 @@ impl RelistSignal {
         }
     }
 
+    /// Has the listed objects, whose place has changed, listed at once, however often.
+    pub(super) fn relocate(&self) {
+        self.state().requested = true;
+        self.changed.notify_all();
+        self.client.cancel();
+    }
+
     /// Sets whether connections wait for an endpoint. That shortens pauses, and ends no
     /// watch.
     pub(super) fn set_waiting(&self, is_waiting: bool) {

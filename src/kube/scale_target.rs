@@ -16,7 +16,7 @@ use super::patch::Patch;
 use super::resource::{self, Object};
 use super::text::printable;
 use super::{paths, scaled};
-use crate::cluster::ResourceVersion;
+use crate::cluster::{ResourceVersion, TargetStatus};
 use crate::workload::TargetRef;
 
 /// The largest object in bytes: etcd stores at most 1.5 MiB, and JSON is longer than the
@@ -31,6 +31,15 @@ pub(super) struct Target {
     namespace: String,
     wanted: TargetRef,
     found: Mutex<Option<Arc<Place>>>,
+    /// What was reported last of its pods.
+    status: Mutex<Option<TargetStatus>>,
+}
+
+/// Where an object is listed and watched, and its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Collection {
+    pub(super) path: String,
+    pub(super) kind: String,
 }
 
 /// The paths of the object, and what its replies have shown.
@@ -75,7 +84,25 @@ impl Target {
             namespace: namespace.to_owned(),
             wanted,
             found: Mutex::new(found.map(|object| Arc::new(Place::new(namespace, object)))),
+            status: Mutex::default(),
         }
+    }
+
+    /// The collection in which the object can be watched, if it was found.
+    pub(super) fn collection(&self) -> Option<Collection> {
+        let place = self.found().clone()?;
+        Some(Collection {
+            path: paths::named(&self.namespace, &place.object),
+            kind: place.object.resource.kind.clone(),
+        })
+    }
+
+    /// `status`, if it differs from the status that was reported last.
+    pub(super) fn changed_status(&self, status: TargetStatus) -> Option<TargetStatus> {
+        let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = last.as_ref() != Some(&status);
+        *last = Some(status.clone());
+        has_changed.then_some(status)
     }
 
     /// The paths of the object, which is looked up if necessary.

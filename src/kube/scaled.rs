@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 use crate::duration;
@@ -23,6 +24,8 @@ const MOST_REPLICAS: u32 = i32::MAX as u32;
 
 /// The position of the duration among the words of a lease token.
 const TTL_WORD: usize = 2;
+/// The position of the word that announces a sleep.
+const SLEEP_WORD: usize = 3;
 /// The longest time for which a lease is respected, whatever its token states: everybody who
 /// may write the status could keep the app awake for ever.
 const LONGEST_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -81,6 +84,11 @@ struct Condition {
 pub(super) fn scale(body: &[u8]) -> Option<Scale> {
     let object: Scalable = serde_json::from_slice(body).ok()?;
     object.scale()
+}
+
+/// The scale of an object that was parsed already.
+pub(super) fn scale_of(object: &Value) -> Option<Scale> {
+    Scalable::deserialize(object).ok()?.scale()
 }
 
 /// The tokens in the condition and in the annotation.
@@ -143,6 +151,7 @@ impl Scalable {
             version: ResourceVersion(version.clone()),
             lease_token: lease.map(token),
             lease_ttl: lease.and_then(ttl),
+            announces_sleep: lease.is_some_and(announces_sleep),
             others_lease: None,
             previous_replicas: previous_replicas(self),
             generation: self.metadata.generation,
@@ -165,7 +174,15 @@ fn token(texts: LeaseTexts<'_>) -> LeaseToken {
     }
 }
 
-/// The longer duration of the two; a token of zpa ends with it ([`super::patch::token`]).
+/// Whether the renewal announces a sleep: in both places, if there is a token in both.
+fn announces_sleep(texts: LeaseTexts<'_>) -> bool {
+    let announces = |text: &str| text.split(' ').nth(SLEEP_WORD) == Some("sleep");
+    let mut there = texts.into_iter().filter(|text| !text.is_empty()).peekable();
+    there.peek().is_some() && there.all(announces)
+}
+
+/// The longer duration of the two; it is the third word of a token of zpa
+/// ([`super::patch::token`]).
 fn ttl(texts: LeaseTexts<'_>) -> Option<Duration> {
     let ttl = |text: &str| {
         let word = text.split(' ').nth(TTL_WORD)?;
@@ -177,7 +194,7 @@ fn ttl(texts: LeaseTexts<'_>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::testing::recorded_body;
     use super::*;
@@ -300,6 +317,30 @@ mod tests {
             });
             let shown = scale(body.to_string().as_bytes()).unwrap().lease_ttl;
             assert_eq!(shown, ttl, "{condition:?} {annotation:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_announces_a_sleep_does_so_wherever_there_is_one() {
+        for (condition, annotation, announces) in [
+            ("", "", false),
+            ("zpa-a 3f2a 30s", "", false),
+            ("zpa-a 3f2a 30s sleep", "", true),
+            ("", "zpa-a 3f2a 30s sleep", true),
+            ("zpa-a 3f2a 30s sleep", "zpa-b 1 30s", false),
+            ("zpa-a 3f2a 30s sleep", "zpa-b 1 30s sleep", true),
+            ("zpa-a sleep 30s", "", false),
+        ] {
+            let body = json!({
+                "kind": "Deployment",
+                "metadata": { "resourceVersion": "1", "annotations": { LEASE_ANNOTATION: annotation } },
+                "status": { "conditions": [{ "type": LEASE_CONDITION, "message": condition }] },
+            });
+            let shown = scale(body.to_string().as_bytes()).unwrap();
+            assert_eq!(
+                shown.announces_sleep, announces,
+                "{condition:?} {annotation:?}"
+            );
         }
     }
 

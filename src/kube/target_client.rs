@@ -5,7 +5,7 @@
 //! only reported: the policy decides when a permission counts as missing, and what it
 //! requests instead.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::Level;
 
@@ -23,15 +23,13 @@ use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetSt
 
 /// The client of the scale target, with the permissions that were refused.
 pub(super) struct TargetClient {
-    target: Target,
+    target: Arc<Target>,
     /// The replica of an ancestor that may run for the same app.
     old_replica: Option<OldReplica>,
     writer: String,
     wall_clock: WallClock,
     logs: Mutex<Logs>,
     permissions: Mutex<Permissions>,
-    /// The status that was reported last.
-    status: Mutex<Option<TargetStatus>>,
 }
 
 /// The last fault of each kind of request that was logged.
@@ -49,15 +47,20 @@ struct Logs {
 
 impl TargetClient {
     pub(super) fn new(config: &Config) -> Self {
+        let target = Target::new(&config.namespace, config.target.clone());
         TargetClient {
-            target: Target::new(&config.namespace, config.target.clone()),
+            target: Arc::new(target),
             old_replica: OldReplica::new(config),
             writer: patch::writer(&config.writer),
             wall_clock: config.wall_clock,
             logs: Mutex::default(),
             permissions: Mutex::default(),
-            status: Mutex::default(),
         }
+    }
+
+    /// The object that is scaled.
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 
     /// Makes the call for `request`.
@@ -196,11 +199,7 @@ impl TargetClient {
     /// The status in the reply, if it has changed.
     fn changed_status(&self, answer: &Answer) -> Option<TargetStatus> {
         let reply = answer.as_ref().ok().filter(|reply| reply.is_success())?;
-        let status = target_status(&reply.body)?;
-        let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_changed = last.as_ref() != Some(&status);
-        *last = Some(status.clone());
-        has_changed.then_some(status)
+        self.target.changed_status(target_status(&reply.body)?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! pods are missing.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::text::printable;
 use crate::cluster::TargetStatus;
@@ -50,7 +51,15 @@ impl Condition {
 
 /// The status of the object in `body`, if it has `spec.replicas`.
 pub(super) fn target_status(body: &[u8]) -> Option<TargetStatus> {
-    let object: Object = serde_json::from_slice(body).ok()?;
+    shown(serde_json::from_slice(body).ok()?)
+}
+
+/// The same of an object that was parsed already.
+pub(super) fn target_status_of(object: &Value) -> Option<TargetStatus> {
+    shown(Object::deserialize(object).ok()?)
+}
+
+fn shown(object: Object) -> Option<TargetStatus> {
     if object.kind == "Scale" {
         return None;
     }

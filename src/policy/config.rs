@@ -12,10 +12,10 @@ pub const POLL: Duration = Duration::from_secs(10);
 /// How often it is read while somebody waits for a pod.
 pub const POLL_STARTING: Duration = Duration::from_secs(5);
 
-/// How many times in a TTL it is read at least: another proxy's last
-/// renewal is seen a fifth of a TTL late at most. It was made a tenth late
-/// at most, and so the app sleeps between 1 and 1.3 TTL after the last
-/// connection anywhere.
+/// How many times in a TTL it is read at least where no watch shows it: another proxy's
+/// last renewal is seen a fifth of a TTL late at most. It was made a tenth late at most,
+/// and so the app sleeps between 1 and 1.3 TTL after the last connection anywhere, and
+/// with a watch between 1 and 1.1.
 const POLLS_PER_TTL: u32 = 5;
 
 /// How often the scale target is read while a watch shows its changes at once: the

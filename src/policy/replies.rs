@@ -63,7 +63,8 @@ impl Policy {
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
         self.announced &= !is_renewed;
         let is_ours = asked.is_some_and(is_guarded_renewal);
-        if is_renewed && scale.replicas > 0 && before.is_some() && !is_ours {
+        let is_use = is_renewed && !is_ours && !scale.announces_sleep;
+        if is_use && scale.replicas > 0 && before.is_some() {
             self.reset_set_backs();
         }
         if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {

@@ -112,6 +112,21 @@ fn without_slices_the_state_shows_that_endpoints_are_watched_in_their_place() {
 }
 
 #[test]
+fn where_the_deployment_may_not_be_watched_the_state_shows_that_it_is_read_instead() {
+    let sandbox = asleep();
+    sandbox.deny("watch", "deployments");
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    echo(&mut zpa.connect(), "all the same");
+    zpa.expect_status("a fallback", |status| {
+        fallbacks(status) == ["list,watch deployments"]
+    });
+    assert_eq!(zpa.metric(&gauge("list,watch deployments")), Some(1.0));
+    sandbox.allow_all();
+    zpa.expect_status("none any more", |status| fallbacks(status).is_empty());
+}
+
+#[test]
 fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/status");

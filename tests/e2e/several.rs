@@ -153,7 +153,9 @@ fn where_nothing_may_be_renewed_the_app_is_served_and_stays_awake() {
 #[test]
 fn a_proxy_that_may_not_read_the_deployment_wakes_the_app_and_never_puts_it_to_sleep() {
     let sandbox = asleep();
-    sandbox.deny("get", "deployments");
+    for verb in ["get", "list"] {
+        sandbox.deny(verb, "deployments");
+    }
     let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
     settle_asleep(&sandbox, &zpa);
     echo(&mut zpa.connect(), "by its scale");
@@ -422,33 +424,40 @@ mod cost {
 
     const WINDOW: Duration = Duration::from_secs(31);
 
-    fn requests_in_a_window(sandbox: &Sandbox) -> usize {
+    fn expect_watches(sandbox: &Sandbox) {
         sandbox.expect("it watches", |state| {
-            state.open_watches(sandbox::Resource::EndpointSlices) == 1
+            let open = |resource| state.open_watches(resource);
+            open(sandbox::Resource::EndpointSlices) == 1
+                && open(sandbox::Resource::Deployments) == 1
         });
+    }
+
+    fn requests_in_a_window(sandbox: &Sandbox) -> usize {
         let before = sandbox.count(&anything());
         let_pass(sandbox, WINDOW);
         sandbox.count(&anything()) - before
     }
 
     #[test]
-    fn an_app_asleep_costs_at_most_ten_requests_a_minute() {
+    fn an_app_asleep_costs_at_most_four_requests_a_minute() {
         let sandbox = asleep();
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         settle_asleep(&sandbox, &zpa);
+        expect_watches(&sandbox);
         let requests = requests_in_a_window(&sandbox);
-        assert!((3..=5).contains(&requests), "{}", sandbox.summary());
+        assert!((1..=2).contains(&requests), "{}", sandbox.summary());
     }
 
     #[test]
-    fn an_app_awake_costs_at_most_twenty_busy_or_not() {
+    fn an_app_awake_costs_at_most_four_busy_or_not() {
         let sandbox = awake();
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         zpa.expect_log("found at 1 replica");
         let mut client = zpa.connect();
         echo(&mut client, "busy");
+        expect_watches(&sandbox);
         let requests = requests_in_a_window(&sandbox);
-        assert!((3..=5).contains(&requests), "{}", sandbox.summary());
+        assert!((1..=2).contains(&requests), "{}", sandbox.summary());
     }
 
     #[test]
@@ -456,9 +465,7 @@ mod cost {
         let sandbox = asleep();
         let zpa = start_zpa(&sandbox, &[LONG_TTL]);
         settle_asleep(&sandbox, &zpa);
-        sandbox.expect("it watches", |state| {
-            state.open_watches(sandbox::Resource::EndpointSlices) == 1
-        });
+        expect_watches(&sandbox);
         let before = sandbox.count(&anything());
         echo(&mut zpa.connect(), "wake up");
         let requests = sandbox.count(&anything()) - before;

@@ -237,7 +237,7 @@ fn other_kinds_get_the_rights_that_their_leases_take() {
     assert_eq!(
         several,
         [
-            "apps statefulsets get",
+            "apps statefulsets get,list,watch",
             "apps statefulsets/scale patch",
             "apps statefulsets patch",
         ]
@@ -245,7 +245,10 @@ fn other_kinds_get_the_rights_that_their_leases_take() {
     let single = rules(&[&stateful[..], &["--single-proxy"]].concat()).unwrap();
     assert_eq!(
         single,
-        ["apps statefulsets get", "apps statefulsets/scale patch"]
+        [
+            "apps statefulsets get,list,watch",
+            "apps statefulsets/scale patch"
+        ]
     );
 }
 

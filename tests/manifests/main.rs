@@ -72,7 +72,7 @@ fn the_role_grants_what_is_asked_of_the_api_server_and_no_more() {
                     "apiGroups": ["apps"],
                     "resources": ["deployments"],
                     "resourceNames": [settings.target_ref.deployment_name()],
-                    "verbs": ["get"],
+                    "verbs": ["get", "list", "watch"],
                 },
                 {
                     "apiGroups": ["apps"],

@@ -8,6 +8,9 @@ use crate::workload::WakeReplicas;
 pub const HEAD: &str = "All that zpa may do: scale one object, say there that it is in use, and \
                         learn where its pods are.";
 
+const READ: &str = "Read the number of replicas, and who has renewed last, and watch both change, \
+                    selected by name. With `get` alone the object is read every 10 s instead.";
+
 const STATUS: &str = "Write the number of replicas, and the condition zero-pod-autoscaler/InUse. \
                       Neither subresource reaches the pod template. By `status` one could change \
                       the Deployment's annotations, finalizers and owner references as well.";
@@ -63,11 +66,8 @@ impl Install {
         };
         let texts = |texts: &[&str]| texts.iter().map(|text| Item::new("", *text)).collect();
         let scale = format!("{plural}/scale");
-        let read = target(texts(&[plural]), texts(&["get"]));
-        let mut rules = vec![Item::new(
-            "Read the number of replicas, and who has renewed last.",
-            read,
-        )];
+        let read = target(texts(&[plural]), texts(&["get", "list", "watch"]));
+        let mut rules = vec![Item::new(READ, read)];
         if self.settings.target_ref.is_deployment() {
             let status = format!("{plural}/status");
             let write = target(texts(&[&scale, &status]), texts(&["patch"]));

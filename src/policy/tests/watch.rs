@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fixture::{
     Fixture, LOST, MOMENT, TTL, read, renew, renew_at, scale, with_token, without_token, write,
 };
-use crate::cluster::{Observation, Outcome};
+use crate::cluster::{Observation, Outcome, Scale};
 use crate::policy::{Change, Command, Config, POLL, POLL_WATCHED, Phase};
 
 /// Asleep at version 7, and watched.
@@ -140,6 +140,25 @@ fn a_step_of_the_hpa_that_a_watch_shows_is_no_sign_of_use() {
     fixture.observes(scale(4, "2"));
     fixture.passes_quietly(Duration::from_secs(1));
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+}
+
+/// It says that nobody is there, and is seen by all that have found the same.
+#[test]
+fn the_renewal_of_another_proxy_before_a_sleep_is_no_sign_of_use() {
+    for (label, announces_sleep, set_backs) in [("a renewal", false, 0), ("the last one", true, 2)]
+    {
+        let mut fixture = awake();
+        fixture.policy.set_backs = 2;
+        let Outcome::Scale(scale) = with_token(1, "2", "another") else {
+            unreachable!("a scale is shown");
+        };
+        let observation = Observation::Scale(Scale {
+            announces_sleep,
+            ..scale
+        });
+        fixture.policy.observe(observation, fixture.now);
+        assert_eq!(fixture.policy.set_backs, set_backs, "{label}");
+    }
 }
 
 /// Whether the write of zero was made is not known.

@@ -1,0 +1,316 @@
+//! What the target reflector asks for and what it says, a step at a time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::super::list_watch::Answer;
+use super::super::testing::{recorded_body, recorded_lines, recorded_target};
+use super::*;
+use crate::cluster::Observation;
+
+/// Where the object is, as far as is known.
+#[derive(Clone, Default)]
+struct Place(Rc<RefCell<Option<Collection>>>);
+
+impl Locate for Place {
+    fn collection(&self) -> Option<Collection> {
+        self.0.borrow().clone()
+    }
+
+    fn changed_status(&self, status: TargetStatus) -> Option<TargetStatus> {
+        Some(status)
+    }
+}
+
+struct Rig {
+    place: Place,
+    core: TargetReflector<Place>,
+    now: Time,
+    action: Action,
+    reports: Vec<Report>,
+    log: Vec<(Level, String)>,
+}
+
+/// The list of recording 6.
+fn path() -> String {
+    recorded_target("06-deployment-list-one")
+}
+
+impl Rig {
+    /// The object was not found yet.
+    fn lost() -> Self {
+        let place = Place::default();
+        let mut core = TargetReflector::new(place.clone(), 1);
+        let now = Time::from_millis(1_000_000);
+        let action = core.handle(Event::Relist, now);
+        Rig {
+            place,
+            core,
+            now,
+            action,
+            reports: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// The object is that of the recordings.
+    fn found() -> Self {
+        let mut rig = Rig::lost();
+        rig.moves(&path(), "Deployment");
+        rig
+    }
+
+    /// A watch is open.
+    fn watching() -> Self {
+        let mut rig = Rig::found();
+        rig.list();
+        rig.open(Answer::Ok(()));
+        rig.take_reports();
+        rig
+    }
+
+    fn moves(&mut self, path: &str, kind: &str) {
+        *self.place.0.borrow_mut() = Some(Collection {
+            path: path.to_owned(),
+            kind: kind.to_owned(),
+        });
+        self.handle(Event::Relist);
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.action = self.core.handle(event, self.now);
+        for output in self.core.outputs() {
+            match output {
+                Output::Report(report) => self.reports.push(report),
+                Output::Log(level, text) => self.log.push((level, text)),
+            }
+        }
+    }
+
+    fn list(&mut self) {
+        let list = recorded_body("06-deployment-list-one");
+        self.handle(Event::Page(Answer::Ok(list)));
+    }
+
+    fn open(&mut self, answer: Answer<()>) {
+        assert!(matches!(self.action, Action::Watch(_)), "{:?}", self.action);
+        self.handle(Event::Opened(answer));
+    }
+
+    /// Waits to the end of the pause; how long that was.
+    fn pauses(&mut self) -> Duration {
+        assert_eq!(self.action, Action::Wait);
+        let end = self.core.poll_timeout().expect("an end of the pause");
+        let pause = end.since(self.now);
+        self.now = end;
+        self.handle(Event::Timeout);
+        pause
+    }
+
+    fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// The replicas that were observed, in order.
+    fn observed(&mut self) -> Vec<Option<u32>> {
+        let reports = self.take_reports();
+        let observed = reports.into_iter().filter_map(|report| match report {
+            Report::Observed(Observation::Scale(scale)) => Some(Some(scale.replicas)),
+            Report::Observed(Observation::Changed) => Some(None),
+            _ => None,
+        });
+        observed.collect()
+    }
+
+    fn lines_above_debug(&self) -> Vec<&str> {
+        let loud = self.log.iter().filter(|(level, _)| *level < Level::Debug);
+        loud.map(|(_, text)| text.as_str()).collect()
+    }
+}
+
+fn line(number: usize) -> Vec<u8> {
+    let mut line = recorded_lines("08-deployment-watch-zero-one-zero")[number].clone();
+    line.push(b'\n');
+    line
+}
+
+fn refused<T>(status: u16) -> Answer<T> {
+    Answer::Refused {
+        status,
+        retry_after: None,
+        why: format!("{status} no"),
+    }
+}
+
+#[test]
+fn it_waits_until_the_object_is_found_and_then_lists_and_watches_it_as_recorded() {
+    let mut rig = Rig::lost();
+    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(
+        rig.core.poll_timeout(),
+        None,
+        "nothing but the signal ends it"
+    );
+    rig.handle(Event::Timeout);
+    assert_eq!(rig.action, Action::Wait);
+    rig.moves(&path(), "Deployment");
+    assert_eq!(rig.action, Action::List(format!("{}&limit=64", path())));
+    rig.list();
+    let Action::Watch(watch) = rig.action.clone() else {
+        panic!("{:?}", rig.action);
+    };
+    let recorded = recorded_target("08-deployment-watch-zero-one-zero");
+    let (before, after) = recorded.split_once("&timeoutSeconds=12").unwrap();
+    assert!(
+        watch.starts_with(before) && watch.ends_with(after),
+        "{watch}"
+    );
+    assert_eq!(rig.observed(), [Some(0)]);
+    rig.open(Answer::Ok(()));
+    assert_eq!(rig.take_reports(), [Report::Watching(true)]);
+}
+
+#[test]
+fn every_state_is_reported_in_order_though_lines_come_together() {
+    let mut rig = Rig::watching();
+    let both = [line(0), line(6), line(8)].concat();
+    rig.handle(Event::Bytes(&both));
+    assert_eq!(rig.observed(), [Some(1), Some(0), Some(0)]);
+    rig.handle(Event::Bytes(&line(10)));
+    assert_eq!(rig.take_reports(), [], "a bookmark");
+}
+
+#[test]
+fn only_a_watch_that_goes_on_where_it_has_ended_counts_as_one_all_the_time() {
+    let expired = [recorded_body("20-slices-watch-too-old"), b"\n".to_vec()].concat();
+    for (label, event, lasts) in [
+        ("ended in order", Event::Ended, true),
+        ("broken off", Event::Broken("reset".into()), false),
+        ("410", Event::Bytes(&expired), false),
+        ("the object is elsewhere", Event::Relist, false),
+    ] {
+        let mut rig = Rig::watching();
+        rig.now = rig.now + Duration::from_secs(60);
+        rig.handle(event);
+        let ended = match lasts {
+            true => vec![],
+            false => vec![Report::Watching(false)],
+        };
+        assert_eq!(rig.take_reports(), ended, "{label}");
+        assert_eq!(matches!(rig.action, Action::Watch(_)), lasts, "{label}");
+        if !lasts {
+            rig.list();
+        }
+        rig.open(Answer::Ok(()));
+        let again = rig.take_reports().contains(&Report::Watching(true));
+        assert_eq!(again, !lasts, "{label}");
+        assert_eq!(rig.lines_above_debug(), Vec::<&str>::new(), "{label}");
+    }
+}
+
+#[test]
+fn a_next_watch_that_fails_ends_it() {
+    let mut rig = Rig::watching();
+    rig.now = rig.now + Duration::from_secs(60);
+    rig.handle(Event::Ended);
+    rig.open(Answer::Failed("no connection".into()));
+    assert_eq!(rig.take_reports(), [Report::Watching(false)]);
+}
+
+/// Lists or watches are refused for that long; the time of each attempt, in seconds.
+fn refused_for(rig: &mut Rig, seconds: u64, status: u16) -> Vec<u64> {
+    let start = rig.now;
+    let mut attempts = Vec::new();
+    while rig.now.since(start) < Duration::from_secs(seconds) {
+        attempts.push(rig.now.since(start).as_secs());
+        match &rig.action {
+            Action::List(_) => rig.handle(Event::Page(refused(status))),
+            other => panic!("{other:?}"),
+        }
+        rig.pauses();
+    }
+    attempts
+}
+
+#[test]
+fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_believed() {
+    let mut rig = Rig::found();
+    let attempts = refused_for(&mut rig, 29, 403);
+    assert!((6..=16).contains(&attempts.len()), "{attempts:?}");
+    assert_eq!(rig.lines_above_debug(), Vec::<&str>::new());
+    refused_for(&mut rig, 30, 403);
+    assert_eq!(
+        rig.lines_above_debug(),
+        ["the Deployment cannot be watched (403 no): reading it every 10s"]
+    );
+    refused_for(&mut rig, 3600, 403);
+    let later = refused_for(&mut rig, 3600, 403);
+    assert!((12..=24).contains(&later.len()), "{later:?}");
+    assert_eq!(rig.lines_above_debug().len(), 1);
+    let refusals = rig.take_reports().into_iter().all(|report| {
+        matches!(
+            report,
+            Report::Permission {
+                permission: Permission::WatchTarget,
+                refusal: Some(refusal),
+            } if refusal.fallback.is_some()
+        )
+    });
+    assert!(refusals);
+
+    rig.list();
+    rig.open(Answer::Ok(()));
+    assert_eq!(
+        rig.lines_above_debug()[1..],
+        ["the Deployment can be watched"]
+    );
+    let granted = Report::Permission {
+        permission: Permission::WatchTarget,
+        refusal: None,
+    };
+    let reports = rig.take_reports();
+    assert!(reports.contains(&granted) && reports.contains(&Report::Watching(true)));
+}
+
+#[test]
+fn a_watch_that_is_refused_though_the_list_is_not_counts_as_a_refusal() {
+    let mut rig = Rig::found();
+    rig.list();
+    rig.open(refused(403));
+    assert_eq!(rig.action, Action::Wait);
+    let is_refusal = |report: &Report| matches!(report, Report::Permission { .. });
+    assert!(rig.take_reports().iter().any(is_refusal));
+}
+
+#[test]
+fn a_kind_without_a_watch_is_no_missing_permission() {
+    for status in [404, 405] {
+        let mut rig = Rig::found();
+        refused_for(&mut rig, 60, status);
+        assert_eq!(rig.take_reports(), [], "{status}");
+        assert_eq!(rig.lines_above_debug().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn an_outage_is_no_line_of_the_watch_and_neither_is_a_refusal_while_the_proxy_drains() {
+    let mut rig = Rig::found();
+    for _ in 0..20 {
+        rig.handle(Event::Page(refused(500)));
+        rig.pauses();
+    }
+    rig.core.set_draining(true);
+    refused_for(&mut rig, 60, 403);
+    assert_eq!(rig.lines_above_debug(), Vec::<&str>::new());
+}
+
+#[test]
+fn an_object_that_is_found_elsewhere_is_listed_there() {
+    let mut rig = Rig::watching();
+    rig.moves("/apis/argoproj.io/v1/rollouts?a=b", "Rollout");
+    let list = "/apis/argoproj.io/v1/rollouts?a=b&limit=64";
+    assert_eq!(rig.action, Action::List(list.to_owned()));
+    *rig.place.0.borrow_mut() = None;
+    rig.handle(Event::Relist);
+    assert_eq!(rig.action, Action::Wait);
+}
