@@ -44,6 +44,7 @@ impl World<'_> {
                 });
                 // A watch that finds no server tries again at most 30 s later.
                 self.oracle.hit(slot, now + time);
+                self.break_some_target_watches(slot);
             }
             Action::BreakWatch(slot, time) => self.break_watch(slot, time),
             Action::SlowControllers(time) => {
@@ -86,6 +87,8 @@ impl World<'_> {
     pub(crate) fn recreate(&mut self, replicas: u32) {
         self.scale_with(|deployment, now| deployment.scale(replicas, Who::Operator, now));
         self.deployment.exists = true;
+        self.deployment.touch();
+        self.show_target();
     }
 
     // --- Processes ---
@@ -104,6 +107,7 @@ impl World<'_> {
         self.oracle.started(slot, self.now);
         self.trace(|| format!("p{pid} starts at {slot}"));
         self.list(pid);
+        self.watch_target(pid, 0);
         self.wake(pid);
     }
 
@@ -183,12 +187,23 @@ impl World<'_> {
         }
     }
 
+    /// What hits requests may also end the watches that are open.
+    fn break_some_target_watches(&mut self, slot: Option<usize>) {
+        for pid in 0..self.processes.len() {
+            let is_hit = slot.is_none_or(|slot| slot == self.processes[pid].slot);
+            if is_hit && self.rng.chance(0.5) {
+                self.break_target_watch(pid, Duration::ZERO);
+            }
+        }
+    }
+
     fn break_watch(&mut self, slot: usize, time: Duration) {
         if let Some(pid) = self.newest(slot) {
             let until = self.now + time.min(SILENCE);
             self.processes[pid].watch.broken_until = until;
             self.oracle.troubled(pid, until, false);
             self.list_later(pid, until.since(self.now));
+            self.break_target_watch(pid, until.since(self.now));
         }
     }
 }

@@ -50,6 +50,7 @@ impl World<'_> {
             let lag = self.lag(50, 500);
             self.later(lag, Event::Reconcile);
         }
+        self.show_target();
         result
     }
 
@@ -73,6 +74,7 @@ impl World<'_> {
         let wanted = self.deployment.replicas() as usize;
         let there = self.pods.wanted();
         self.deployment.touch();
+        self.show_target();
         for _ in there.len()..wanted {
             self.create_pod();
         }
@@ -175,6 +177,7 @@ impl World<'_> {
         let listed = self.pods.listed();
         // Ready and available replicas are in the Deployment's status.
         self.deployment.touch();
+        self.show_target();
         if *self.slices.1 == listed {
             return;
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
+use zpa::cluster::{
+    LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
+};
 
 /// Who changes the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Permissions {
     pub status: bool,
     /// Patch the Deployment itself.
     pub annotation: bool,
+    /// List and watch the Deployment by its name.
+    pub watch: bool,
 }
 
 impl Permissions {
@@ -54,6 +58,7 @@ impl Permissions {
         scale: true,
         status: true,
         annotation: true,
+        watch: true,
     };
 
     /// Those of the Role in `manifests/base`.
@@ -70,6 +75,13 @@ impl Permissions {
         scale: false,
         status: false,
         annotation: false,
+        watch: false,
+    };
+
+    /// Those of the Role before the Deployment was watched.
+    pub const UNWATCHED: Permissions = Permissions {
+        watch: false,
+        ..Permissions::SHIPPED
     };
 
     /// All but the one that this request takes.
@@ -96,6 +108,7 @@ impl Permissions {
             scale: self.scale && other.scale,
             status: self.status && other.status,
             annotation: self.annotation && other.annotation,
+            watch: self.watch && other.watch,
         }
     }
 
@@ -122,6 +135,8 @@ pub struct Flaws {
     /// What was refused once to a proxy is refused to it for five minutes, as if it
     /// believed the first refusal.
     pub believes_at_once: bool,
+    /// Watches of the Deployment show nothing, and do not break either.
+    pub hides_events: bool,
     /// Proxies do not see how long a lease holds, as if each took its own TTL for that
     /// of all.
     pub hides_ttls: bool,
@@ -150,6 +165,8 @@ pub struct Deployment {
     annotation: String,
     /// The TTL of the last renewal.
     lease_ttl: Option<Duration>,
+    /// Whether it is one before a sleep.
+    announces_sleep: bool,
     flaws: Flaws,
     /// The last change of the number of replicas.
     pub last_change: Option<Change>,
@@ -168,6 +185,7 @@ impl Deployment {
             condition: String::new(),
             annotation: String::new(),
             lease_ttl: None,
+            announces_sleep: false,
             flaws,
             last_change: None,
             last_lowered: None,
@@ -177,6 +195,19 @@ impl Deployment {
     /// How many replicas are wanted; none of an object that is not there.
     pub fn replicas(&self) -> u32 {
         if self.exists { self.replicas } else { 0 }
+    }
+
+    /// The number of its version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What a watch shows of it now.
+    pub fn observation(&self) -> Observation {
+        match self.shown(true) {
+            Outcome::Scale(scale) if self.exists => Observation::Scale(scale),
+            _ => Observation::Changed,
+        }
     }
 
     /// The controller writes its status.
@@ -263,6 +294,7 @@ impl Deployment {
     fn write_lease(&mut self, renewal: &Renewal, token: String) {
         self.version += 1;
         self.lease_ttl = Some(renewal.ttl);
+        self.announces_sleep = renewal.guard.is_some();
         match renewal.store {
             LeaseStore::Status => self.condition = token,
             LeaseStore::Annotation => {
@@ -286,6 +318,7 @@ impl Deployment {
             lease_token: with_marks.then(tokens),
             lease_ttl: self.lease_ttl.filter(|_| with_marks),
             generation: with_marks.then_some(self.generation),
+            announces_sleep: with_marks && self.announces_sleep,
             ..Scale::of(self.replicas, "")
         })
     }

@@ -4,8 +4,9 @@
 //!
 //! What is real: `zpa::daemon::proxy` and `zpa::policy`, as they run in the
 //! cluster. What is simulated, after the rules of the real thing: the engine
-//! (`sockets`), the API threads (`api`, `requests`), the watch and the
-//! controllers (`controllers`), the Deployment (`deployment`), clients
+//! (`sockets`), the API threads (`api`, `requests`), the watch of the endpoints and the
+//! controllers (`controllers`), the Deployment (`deployment`) and the watches of it
+//! (`target_watch`), clients
 //! (`traffic`) and whoever else has a hand in it (`actions`). What must be true
 //! is in `oracle`.
 //!
@@ -31,6 +32,7 @@ mod rng;
 mod scenarios;
 mod shrink;
 mod sockets;
+mod target_watch;
 mod totals;
 mod traffic;
 mod trouble;

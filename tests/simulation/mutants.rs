@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::deployment::Flaws;
+use crate::oracle::SLEEPS;
 use crate::plan::{Mutant, Plan};
 use crate::shrink::play;
 
@@ -46,7 +47,7 @@ fn an_app_that_cannot_be_woken_is_noticed() {
 
 #[test]
 fn an_app_that_never_sleeps_is_noticed() {
-    let rule = "the app sleeps within 1.3 TTL";
+    let rule = SLEEPS;
     let flaws = Flaws {
         refuses_sleeps: true,
         ..Flaws::default()

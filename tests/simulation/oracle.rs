@@ -76,14 +76,23 @@ const RECOVERY: Duration = Duration::from_secs(11);
 const AFTERMATH: Duration = Duration::from_secs(45);
 /// How long somebody may wait in a calm world.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How late beyond 1.3 TTL an app may fall asleep: replies, and a conflict.
+/// The rule about how soon an app falls asleep.
+pub const SLEEPS: &str = "the app sleeps within 1.1 TTL, or 1.3 where it is not watched";
+/// After how many TTLs without a connection it does if every proxy watches it: a renewal
+/// at the last close is a tenth late at most.
+const WATCHED_SLEEP: f64 = 1.1;
+/// Otherwise such a renewal is seen a fifth late at most.
+const UNWATCHED_SLEEP: f64 = 1.3;
+/// How late beyond that an app may fall asleep: replies, and a conflict.
 const SLEEP_SLACK: Duration = Duration::from_secs(5);
 /// Requests in a minute, at most: asleep, awake, and under whatever faults.
 /// Where the TTL is so short that a fifth of it is below the poll interval, as
 /// many more as that makes.
 const ASLEEP: usize = 10;
+const ASLEEP_WATCHED: usize = 4;
 const AWAKE: usize = 20;
-const STORM: usize = 90;
+/// Where neither place takes a lease, renewals alternate between them.
+const STORM: usize = 120;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A dial.
@@ -127,6 +136,10 @@ struct Shadow {
     /// The versions that replies have shown since the last write that may have
     /// been done, or was refused because of the version.
     read: Vec<ResourceVersion>,
+    /// The newest version that it was shown.
+    newest: u64,
+    /// Since when it watches the Deployment, as far as it knows.
+    watches_since: Option<Time>,
     /// The leases that replies have shown it.
     shown: Shown,
     open: usize,
@@ -241,6 +254,8 @@ impl Oracle {
             last_stop: None,
             stirred: now,
             read: Vec::new(),
+            newest: 0,
+            watches_since: None,
             shown: Shown::default(),
             open: 0,
             last_close: None,
@@ -402,6 +417,8 @@ impl Oracle {
         let polls = |interval: Duration| MINUTE.as_millis() / interval.as_millis();
         let short_ttl = polls((self.ttl_of(pid) / 5).min(policy::POLL)) - polls(policy::POLL);
         let short_ttl = 2 * short_ttl as usize;
+        let watched_poll = (self.ttl_of(pid) / 4).min(policy::POLL_WATCHED);
+        let watched_short_ttl = (polls(watched_poll) - polls(policy::POLL_WATCHED)) as usize;
         let shadow = &mut self.shadows[pid];
         shadow.requests.push_back((now, kind));
         while shadow
@@ -417,11 +434,14 @@ impl Oracle {
         let quiet = quiet.max(self.pods_fail);
         let is_calm = now.since(calm_since.max(quiet)) > MINUTE * 2;
         let asleep = replicas.is_some_and(|change| change.to == 0);
+        let watches_since = shadow.watches_since;
+        let is_watched = watches_since.is_some_and(|since| now.since(since) > MINUTE);
         let ceiling = match (is_calm, asleep) {
-            (true, true) if shadow.open == 0 => ASLEEP,
-            (true, false) => AWAKE,
-            _ => STORM,
-        } + short_ttl;
+            (true, true) if shadow.open == 0 && is_watched => ASLEEP_WATCHED + watched_short_ttl,
+            (true, true) if shadow.open == 0 => ASLEEP + short_ttl,
+            (true, false) => AWAKE + short_ttl,
+            _ => STORM + short_ttl,
+        };
         if count > ceiling {
             let all: Vec<_> = shadow
                 .requests
@@ -450,6 +470,7 @@ impl Oracle {
         match outcome {
             Outcome::Scale(scale) => {
                 shadow.read.push(scale.version.clone());
+                shadow.newest = shadow.newest.max(number(&scale.version));
                 shadow.shown.reply(scale, now);
                 if scale.replicas == 0 {
                     shadow.lease_ends = true;
@@ -460,9 +481,35 @@ impl Oracle {
             // Nothing was written, so that what was seen still stands.
             Outcome::Busy { .. } | Outcome::Unreachable => {}
             Outcome::Forbidden | Outcome::Unauthorized => {}
-            _ if matches!(asked, Request::WriteScale { .. }) => shadow.read.clear(),
-            _ => {}
+            // What a watch has shown meanwhile is newer than what the write may have done,
+            // or is what it has done: under its guard it is not done any more.
+            _ => {
+                if let Request::WriteScale { guard, .. } = asked {
+                    shadow.read.retain(|seen| number(seen) > number(guard));
+                }
+            }
         }
+    }
+
+    /// A watch has shown the Deployment. What is older than a reply says nothing.
+    pub fn observed(&mut self, pid: usize, scale: &Scale, now: Time) {
+        let shadow = &mut self.shadows[pid];
+        if number(&scale.version) > shadow.newest {
+            shadow.newest = number(&scale.version);
+            shadow.read.push(scale.version.clone());
+            shadow.shown.reply(scale, now);
+        }
+    }
+
+    /// Since when a process watches the Deployment, as far as it knows.
+    pub fn watches(&mut self, pid: usize, since: Option<Time>) {
+        self.shadows[pid].watches_since = since;
+    }
+
+    /// Whether everybody who lives has watched the Deployment since then.
+    fn have_all_watched_since(&self, since: Time) -> bool {
+        let mut alive = self.shadows.iter().filter(|shadow| shadow.alive);
+        alive.all(|shadow| shadow.watches_since.is_some_and(|began| began <= since))
     }
 
     // --- The Deployment ---
@@ -647,10 +694,15 @@ impl Oracle {
             self.check_that_it_is_served(waiting, replicas, now);
         }
         let quiet = self.quiet_since(now);
-        let late = quiet + self.ttl.mul_f64(1.3) * self.set_back_factor() + SLEEP_SLACK;
+        let longest = if self.have_all_watched_since(quiet) {
+            WATCHED_SLEEP
+        } else {
+            UNWATCHED_SLEEP
+        };
+        let late = quiet + self.ttl.mul_f64(longest) * self.set_back_factor() + SLEEP_SLACK;
         if replicas > 0 && now > late && self.shadows.iter().any(|s| s.alive) {
             let what = format!("{replicas} replicas, and all is quiet since {quiet:?}");
-            self.violated("the app sleeps within 1.3 TTL", what, now);
+            self.violated(SLEEPS, what, now);
         }
     }
 
@@ -710,4 +762,9 @@ impl Oracle {
         let dead = dead.map(|s| s.trouble.max(s.last_close.unwrap_or_default()));
         busy.chain(dead).fold(self.last_wake, Time::max)
     }
+}
+
+/// The number that a version is.
+fn number(version: &ResourceVersion) -> u64 {
+    version.0.parse().unwrap_or_default()
 }

@@ -192,7 +192,12 @@ impl Plan {
         plan.ambush = rng.pick(&[0.0, 0.5, 0.9]);
         plan.drift = rng.pick(&[0.0, 0.01]);
         plan.fallback = rng.chance(0.3);
-        plan.role = rng.pick(&[Permissions::SHIPPED, Permissions::SHIPPED, Permissions::ALL]);
+        plan.role = rng.pick(&[
+            Permissions::SHIPPED,
+            Permissions::SHIPPED,
+            Permissions::UNWATCHED,
+            Permissions::ALL,
+        ]);
         plan.draw_clients(&mut rng);
         plan.draw_faults(&mut rng);
         plan.draw_failing_pods(&mut Rng::new(seed, 2));
@@ -341,12 +346,13 @@ impl Plan {
 impl Permissions {
     fn draw(rng: &mut Rng) -> Permissions {
         let mut permissions = Permissions::ALL;
-        match rng.below(6) {
+        match rng.below(7) {
             0 => permissions.status = false,
             1 => (permissions.status, permissions.annotation) = (false, false),
             2 => permissions.read = false,
             3 => (permissions.read, permissions.read_scale) = (false, false),
             4 => permissions.scale = false,
+            5 => permissions.watch = false,
             _ => permissions = Permissions::NONE,
         }
         permissions

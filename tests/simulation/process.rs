@@ -18,6 +18,7 @@ use crate::api::{Outbox, SimApi, Threads};
 use crate::plan::{Mutant, Plan};
 use crate::rng::Rng;
 use crate::sockets::SimSockets;
+use crate::target_watch::TargetWatch;
 use crate::world::Event;
 
 /// How long a proxy goes on accepting after SIGTERM, and how long it lets
@@ -121,6 +122,8 @@ pub struct Process {
     pub threads: Threads,
     /// The watch.
     pub watch: Watch,
+    /// The watch of the Deployment.
+    pub target_watch: TargetWatch,
     /// Whether it runs.
     pub state: State,
     /// Whether it was told to end.
@@ -174,6 +177,7 @@ impl Process {
             mailbox: Vec::new(),
             threads: Threads::default(),
             watch: Watch::default(),
+            target_watch: TargetWatch::default(),
             state: State::Running,
             ending: false,
             clock,

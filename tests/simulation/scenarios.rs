@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 
-use crate::deployment::{Change, Who};
+use crate::deployment::{Change, Permissions, Who};
 use crate::oracle::ClientResult;
 use crate::plan::{Action, Exchange, Plan, Script};
 use crate::shrink::{play, seconds};
@@ -356,4 +356,34 @@ fn a_rollout_at_any_moment_loses_nobody_who_is_done_before_the_deadline() {
             "rolled out after {moment} ms"
         );
     }
+}
+
+// --- The watch of the Deployment ---
+
+/// How long after the last close the app sleeps, if the proxy that served is killed
+/// just after it, in so many runs: another one has to have seen the last renewal.
+fn sleeps_after_a_kill(change: impl Fn(&mut Plan)) -> Vec<Duration> {
+    let play_one = |seed| {
+        let closes = TTL / 2 + ms(137 * seed);
+        let mut plan = Plan::quiet(seed, 2, TTL)
+            .with(closes - ms(2), Action::Connect(0, once()))
+            .with(closes + ms(1500), Action::Kill(0, TTL * 20));
+        plan.horizon = TTL * 5;
+        change(&mut plan);
+        let end = play(&plan, false);
+        sleeps(&end)[0].at.since(at(closes))
+    };
+    (0..40).map(play_one).collect()
+}
+
+#[test]
+fn a_watched_app_sleeps_a_ttl_after_the_last_close_whoever_has_died_and_an_unwatched_one_later() {
+    let longest = |all: &[Duration]| all.iter().max().copied().unwrap_or_default();
+    let watched = sleeps_after_a_kill(|_| {});
+    assert!(watched.iter().all(|after| *after >= TTL), "{watched:?}");
+    assert!(longest(&watched) < TTL + ms(3000), "{watched:?}");
+    let unwatched = sleeps_after_a_kill(|plan| plan.role = Permissions::UNWATCHED);
+    assert!(longest(&unwatched) > TTL + ms(6000), "{unwatched:?}");
+    let blind = sleeps_after_a_kill(|plan| plan.flaws.hides_events = true);
+    assert!(longest(&blind) > TTL + ms(6000), "{blind:?}");
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{Outcome, Pod, Request};
+use zpa::cluster::{Observation, Outcome, Pod, Request};
 
 use crate::deployment::{Change, Deployment};
 use crate::detours::Learned;
@@ -63,6 +63,14 @@ pub enum Event {
     Watched(Pid, u64, Rc<Vec<Pod>>),
     /// A proxy lists the slices, if it has not done so since that list.
     List(Pid, u64),
+    /// A proxy lists the Deployment and watches it, unless it does so already.
+    WatchTarget(Pid, u64),
+    /// The watch with that number shows the Deployment.
+    Observed(Pid, u64, Box<Observation>),
+    /// It has ended at its time.
+    RenewTargetWatch(Pid, u64),
+    /// Its proxy notices that it is broken.
+    TargetWatchEnds(Pid, u64),
     /// A client does what comes next in its script.
     Client(ClientId),
     /// A client loses patience.
@@ -95,6 +103,8 @@ pub struct World<'a> {
     pub(crate) now: Time,
     pub(crate) queue: Queue<Event>,
     pub(crate) deployment: Deployment,
+    /// The version of it that watches were shown last.
+    pub(crate) shown_version: u64,
     pub(crate) restrictions: Vec<Restriction>,
     pub(crate) pods: SimPods,
     pub(crate) learned: Learned,
@@ -136,6 +146,7 @@ impl<'a> World<'a> {
             now: Time::default(),
             queue: Queue::new(),
             deployment: Deployment::new(plan.replicas, plan.flaws),
+            shown_version: 0,
             restrictions: Vec::new(),
             pods: SimPods::default(),
             learned: Learned::default(),
@@ -203,6 +214,10 @@ impl<'a> World<'a> {
             Event::Slices => self.write_slices(),
             Event::Watched(pid, number, pods) => self.watched(pid, number, &pods),
             Event::List(pid, round) => self.list_if_still_due(pid, round),
+            Event::WatchTarget(pid, round) => self.watch_target(pid, round),
+            Event::Observed(pid, round, observation) => self.observed(pid, round, *observation),
+            Event::RenewTargetWatch(pid, round) => self.renew_target_watch(pid, round),
+            Event::TargetWatchEnds(pid, round) => self.target_watch_ends(pid, round),
             Event::Client(client) => self.client_acts(client),
             Event::Impatience(client) => self.client_resets(client),
             Event::AtPod(pid, client, bytes) => self.at_pod(pid, client, bytes),
