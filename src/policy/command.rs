@@ -1,29 +1,28 @@
-//! What the policy has others do: requests, orders about pods, and what an
-//! operator is to be told.
+//! The outputs of the policy: [`Command`], and [`Change`] for the log and metrics.
 
 use std::time::Duration;
 
 use crate::cluster::{LeaseStore, Request};
 
-/// What is to be done.
+/// An output of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Ask the API server. A request replaces one that was not answered yet.
+    /// Make a request to the API server. It replaces one without a reply.
     Ask {
-        /// Names the reply.
+        /// The number of the request, which its reply carries.
         id: u64,
-        /// What to ask.
+        /// The request.
         request: Request,
     },
-    /// The scale is zero: the pods that are known now are about to die.
+    /// The scale is zero: quarantine the pods that are listed now.
     QuarantinePods,
-    /// The scale is above zero: pods that stay ready from now on are alive.
+    /// The scale is above zero: release pods that stay ready from now on.
     ReleasePods,
-    /// Tell the operator.
+    /// Log the change, and count it.
     Report(Change),
 }
 
-/// A change that an operator wants to hear of.
+/// A change of the app, for the log and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// The scale was seen for the first time.
@@ -31,59 +30,58 @@ pub enum Change {
         /// The replicas seen.
         replicas: u32,
     },
-    /// Somebody else has scaled the app: another proxy, or a person.
+    /// Something else has scaled the app: another proxy, or a person.
     ScaledByOthers {
         /// From zero, or else to zero.
         from_zero: bool,
         /// The replicas seen.
         replicas: u32,
-        /// How many connections are open here.
+        /// The number of open connections here.
         open: usize,
     },
     /// A connection has come while the scale is zero.
     Waking {
-        /// How many connections wait.
+        /// The number of connections that wait.
         waiting: usize,
     },
-    /// Our write has raised the scale.
+    /// This proxy has scaled the app up.
     ScaledUp {
-        /// To how many replicas.
+        /// The replicas written.
         replicas: u32,
     },
-    /// A wake was to ask for as many replicas as there were before the sleep, and the
-    /// object has not kept how many.
+    /// A wake is to restore the replicas before the sleep, and the object does not keep their
+    /// number.
     PreviousUnknown {
-        /// How many it asks for.
+        /// The replicas written instead.
         replicas: u32,
     },
-    /// There is an address for those who waited.
+    /// A wake has ended: there is an address.
     Woke {
-        /// From the first connection that had to wait to now.
+        /// The time since the first connection that had to wait.
         took: Duration,
-        /// How many connections were held.
+        /// The number of connections that were held.
         held: usize,
     },
-    /// Our write has put the app to sleep.
+    /// This proxy has scaled the app to zero.
     Slept {
-        /// How long there had been no connection.
+        /// The time without a connection before.
         idle: Duration,
     },
-    /// No renewal succeeds: connections are let through without a lease.
+    /// No renewal succeeds: the gate opens without a lease.
     WithoutLease {
-        /// How many connections waited for it.
+        /// The number of connections that waited for it.
         waiting: usize,
     },
-    /// Leases are written there from now on; `None`: nowhere, since it is allowed
-    /// nowhere.
+    /// The place where leases are written has changed; `None`: it is allowed nowhere.
     LeaseLocation(Option<LeaseStore>),
-    /// The leases of other proxies cannot be seen any more, or can again.
+    /// Whether the leases of other proxies can be seen has changed.
     LeasesVisible(bool),
-    /// Something scales the app up again after each sleep, and nobody uses it.
+    /// Something scales the app up again after each sleep, without a connection.
     SetBack {
-        /// How many times in a row.
+        /// The number of times in a row.
         times: u32,
     },
-    /// Another proxy renews its lease for another TTL than ours.
+    /// Another proxy has another TTL than this one.
     OtherTtl {
         /// The TTL of the other proxy.
         theirs: Duration,

@@ -1,64 +1,58 @@
-//! What the policy keeps to: what an operator sets, and the pace of asking, which
-//! is fixed or follows from that.
+//! The [`Config`] of the policy, and the intervals between its requests.
 
 use std::time::Duration;
 
 use crate::cluster::{LeaseStore, REFUSAL_BELIEVED_AFTER};
 
-/// How often the scale target is read when nothing happens: it shows what others
-/// have done, and keeps the API connection warm for the next write.
+/// The interval at which the scale target is read when nothing happens. A read shows the
+/// writes of others, and keeps the connection open for the next write.
 pub const POLL: Duration = Duration::from_secs(10);
 
-/// How often it is read while somebody waits for a pod.
+/// The interval at which it is read while connections wait for a pod.
 pub const POLL_STARTING: Duration = Duration::from_secs(5);
 
-/// How many times in a TTL it is read at least where no watch shows it: another proxy's
-/// last renewal is seen a fifth of a TTL late at most. It was made a tenth late at most,
-/// and so the app sleeps between 1 and 1.3 TTL after the last connection anywhere, and
-/// with a watch between 1 and 1.1.
+/// The least number of reads in a TTL without a watch. The last renewal of another proxy is
+/// seen a fifth of a TTL late at most, and was made a tenth late at most. So the app sleeps
+/// between 1 and 1.3 TTL after the last connection at any proxy, and with a watch between 1
+/// and 1.1.
 const POLLS_PER_TTL: u32 = 5;
 
-/// How often the scale target is read while a watch shows its changes at once: the
-/// connection is kept for a minute without use, here as at the API server, and a read
-/// shows what a watch on a dead connection does not.
+/// The interval at which the scale target is read while a watch shows its changes. A read
+/// keeps the connection open, which both sides close after a minute without use, and shows
+/// changes that a watch on a dead connection does not.
 pub const POLL_WATCHED: Duration = Duration::from_secs(30);
 
-/// How many times in a TTL it is read all the same: twice as often as
+/// The least number of reads in a TTL with a watch: twice as many as
 /// [`LONGEST_GAP`](super::seen::LONGEST_GAP) requires, so that one slow reply does not
 /// make a sleep later.
 const POLLS_PER_TTL_WATCHED: u32 = 4;
 
-/// The longest pause between two attempts at what is refused, while nobody waits.
-/// Permissions come back when an API server has started, or with an operator; until
-/// then a proxy may be unready.
+/// The longest pause between two attempts at a refused request, while no connection waits. A
+/// permission comes back when an API server has started, or an operator grants it; until then
+/// the proxy may be unready.
 pub const POLL_FORBIDDEN: Duration = POLL;
 
-/// How long somebody may wait for a single reply, and the longest pause between two
-/// attempts while somebody waits.
+/// The timeout of a reply, and the longest pause between two attempts, while connections wait.
 pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
-/// What the policy keeps to.
+/// The configuration of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// How long the app must have been without a connection before it sleeps.
+    /// The time without a connection after which the app is put to sleep.
     pub idle_ttl: Duration,
-    /// How many replicas a wake asks for.
+    /// The number of replicas after a wake.
     pub wake_replicas: u32,
-    /// Whether a wake asks for as many as there were before the sleep, as far as the
-    /// object has kept that.
+    /// Whether a wake restores the number before the sleep, if the object keeps it.
     pub wakes_to_previous: bool,
-    /// Where leases are written at first. An annotation is the last resort as well.
+    /// Where leases are written first. An annotation is the fallback too.
     pub lease_store: LeaseStore,
-    /// Whether an annotation raises `metadata.generation`, as it does on Deployments
-    /// alone.
+    /// Whether an annotation raises `metadata.generation`, which is so for Deployments only.
     pub annotation_moves_generation: bool,
-    /// Whether the operator has said that there is no other proxy, so that no leases
-    /// are needed.
+    /// Whether there is certainly no other proxy, so that no leases are needed.
     pub single: bool,
-    /// For how long a permission must be refused until it counts as missing.
+    /// How long a permission must be refused until it counts as missing.
     pub refusal_believed_after: Duration,
-    /// How many times the idle TTL is doubled at most, for an app that something else
-    /// scales up again after each sleep.
+    /// The most times that the idle TTL is doubled because of set-backs.
     pub set_back_doublings: u32,
 }
 
@@ -78,12 +72,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How often the scale target is read when nothing happens and no watch shows it.
+    /// The interval between reads when nothing happens and no watch shows the object.
     pub(super) fn poll(&self) -> Duration {
         POLL.min(self.idle_ttl / POLLS_PER_TTL)
     }
 
-    /// How often it is read when nothing happens and a watch shows it.
+    /// The interval between reads when nothing happens and a watch shows the object.
     pub(super) fn poll_watched(&self) -> Duration {
         POLL_WATCHED.min(self.idle_ttl / POLLS_PER_TTL_WATCHED)
     }

@@ -1,5 +1,5 @@
-//! What follows from a request that has failed: what it may have done all the
-//! same, what it says of a permission, and when to ask again.
+//! The transitions of the policy after a failed request: what the request may have done, what
+//! the failure shows about a permission, and when the next request is made.
 
 use std::time::Duration;
 
@@ -11,14 +11,13 @@ use crate::backoff;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Request};
 
-/// After how many TTLs a proxy that may not write the scale tries again to write
-/// zero. Each attempt renews its lease, from which the other proxies count a whole
-/// TTL: in the second one they can put the app to sleep.
+/// The number of TTLs after which a proxy that may not write the scale tries again to write
+/// zero. Each attempt renews its lease, from which the other proxies count a whole TTL: in the
+/// second one they can put the app to sleep.
 const TTLS_BETWEEN_REFUSED_SLEEPS: u32 = 2;
 
 impl Policy {
-    /// The request has failed: concludes what it may have done, and when to
-    /// ask again.
+    /// The request has failed.
     pub(super) fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
         match asked {
             Request::RenewLease(renewal) if renewal.guard.is_none() => {
@@ -32,7 +31,7 @@ impl Policy {
         self.announced &= *failure == Outcome::Conflict;
         let wrote_scale = matches!(asked, Request::WriteScale { .. });
         match &mut self.phase {
-            // Nothing was written, so nobody needs to be held.
+            // Nothing was written, so no connection needs to be held.
             Phase::ScalingDown if wrote_scale && !matches!(failure, Outcome::Unknown { .. }) => {
                 self.phase = Phase::ConfirmingIdle;
             }
@@ -44,7 +43,7 @@ impl Policy {
             _ => {}
         }
         if *failure == Outcome::NotFound {
-            // Whatever comes next under that name is another app.
+            // An object that is created under that name later is another app.
             self.seen = None;
             self.observed = None;
             self.generation = None;
@@ -54,7 +53,7 @@ impl Policy {
     }
 
     fn fail_to_renew(&mut self, store: LeaseStore, failure: &Outcome, now: Time) {
-        // Shorter than what others wait for it: see `seen::POLLS_AFTER_FAILURE`.
+        // Shorter than the time that other proxies wait: see `seen::POLLS_AFTER_FAILURE`.
         let longest = match self.connections.open {
             0 => backoff::LONGEST,
             _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
@@ -71,7 +70,7 @@ impl Policy {
         self.lease.failed(at_least, longest, now);
     }
 
-    /// What the failure says of the permission that the request takes.
+    /// Updates the permission that the request needs.
     fn learn_of_permission(&mut self, asked: &Request, failure: &Outcome, now: Time) {
         let believed_after = self.config.refusal_believed_after;
         let retry = retry_after(believed_after);
@@ -79,7 +78,7 @@ impl Policy {
             (Request::Read, Outcome::Forbidden) => {
                 self.reads.refused(believed_after, retry, now);
             }
-            // Neither can be read: the one that is worth more may be granted first.
+            // Neither may be read: the more valuable permission may be granted first.
             (Request::ReadScale, Outcome::Forbidden) => {
                 self.scale_reads_refused = true;
                 self.reads.retry_now(now);
@@ -91,7 +90,7 @@ impl Policy {
             (Request::RenewLease(renewal), Outcome::Forbidden) => {
                 self.lease.refused(renewal.store, now);
             }
-            // The permission is asked for before the object is.
+            // The API server checks the permission before it looks for the object.
             (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(asked),
             (Request::Read, _) => self.reads.interrupted(),
             (Request::ReadScale, _) => {}
@@ -100,7 +99,7 @@ impl Policy {
         }
     }
 
-    /// A reply has shown that the permission to ask for this is there.
+    /// A reply has shown that the permission for this request is granted.
     pub(super) fn record_permission(&mut self, asked: &Request) {
         match asked {
             Request::Read => {
@@ -126,9 +125,9 @@ impl Policy {
         let first = self.backoff.failures() == 0;
         let pause = self.backoff.pause(longest);
         match failure {
-            // Others write as well: nothing is wrong unless it goes on.
+            // Other writers cause conflicts: only repeated ones are a fault.
             Outcome::Conflict if first => Duration::ZERO,
-            // What is read in its place is read at once, unless that is refused as well.
+            // The fallback is read at once, unless that is refused too.
             Outcome::Forbidden
                 if *asked == Request::Read
                     && self.reads.is_missing()
@@ -149,8 +148,8 @@ impl Policy {
     }
 }
 
-/// Whether a wake that has failed so may have been applied, or has shown that the
-/// version is not the current one.
+/// Whether a wake with this outcome may have been applied, or has shown that its version is
+/// not the present one.
 fn must_read_after(failure: &Outcome) -> bool {
     !matches!(
         failure,

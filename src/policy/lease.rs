@@ -1,17 +1,15 @@
-//! The lease: whether other proxies leave the app awake for this one.
+//! The [`Lease`] of this proxy: while it holds, no other proxy scales the app to zero.
 //!
-//! A proxy *renews* its lease by writing a token that nobody has written before onto
-//! the scale target. Whoever wants to scale to zero must have seen one and the same
-//! token for a whole TTL, and must write under the version at which it was seen last.
-//! So a proxy whose renewal was answered, with replicas above zero, is safe for a TTL
-//! from the moment at which the token was written. That moment is not known here, but
-//! it is not before the request was sent: the lease is counted from there, and ends
-//! at 0.8 TTL, which leaves the rest to clocks that run at different speeds.
+//! A proxy *renews* its lease by writing a new token onto the scale target. A proxy that
+//! scales to zero must have seen the same token for a whole TTL, and guards its write with the
+//! version at which it was seen last. So after a successful renewal that shows replicas above
+//! zero, no proxy scales to zero for a TTL from the write of the token. The time of that write
+//! is not known, but it is not before the request was sent. The lease is counted from there,
+//! and ends after 0.8 TTL: the rest allows for clocks of different speeds.
 //!
-//! Where no renewal succeeds, connections are let through without a lease after two
-//! seconds: an API server that is down for everybody lets nobody scale to zero.
-//! Where renewing is not allowed in any place, they are let through at once. Either
-//! is counted by the daemon, which asks [`Lease::holds`].
+//! If no renewal has succeeded for two seconds, connections are let through without a lease,
+//! because no proxy can scale to zero while the API server is down. If renewing is forbidden in
+//! every place, they are let through at once. The daemon counts both by [`Lease::holds`].
 
 use std::time::Duration;
 
@@ -21,33 +19,32 @@ use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::cluster::LeaseStore;
 
-/// How long no renewal may have succeeded before connections are let
-/// through all the same.
+/// The time without a successful renewal after which connections are let through without a
+/// lease.
 pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 
-/// How late the end of these two seconds may be noticed. Later than this the
-/// process did not run (SIGSTOP, suspend, starvation), and the answer may have
-/// come meanwhile.
+/// The most by which the end of that time may be noticed late. If it is later, the process did
+/// not run (SIGSTOP, suspend, starvation), and the reply may have come meanwhile.
 const LATE_WAKEUP: Duration = Duration::from_millis(200);
 
-/// How many renewals a proxy may make in a TTL, beside those that fail.
+/// The most renewals of a proxy in a TTL, not counting those that fail.
 const RENEWALS_PER_TTL: u32 = 10;
 
-/// For how long a failed renewal shows that the next one is going to fail
-/// as well, so that those who come later need not wait for that.
+/// How long after a failed renewal the next one is expected to fail too, so that later
+/// connections need not wait for it.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
 
 /// The state of a proxy's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub(super) ttl: Duration,
-    /// Whether one is needed: whether there may be other proxies.
+    /// Whether a lease is needed: there may be other proxies.
     pub(super) needed: bool,
     /// Whether it may be written to the status at all.
     pub(super) uses_status: bool,
     pub(super) believed_after: Duration,
     pub(super) until: Option<Time>,
-    /// When the renewal that is on its way, or was the last one, was sent.
+    /// When the renewal in flight, or the last one, was sent.
     pub(super) sent: Time,
     /// When the next renewal is to be sent, if one is.
     pub(super) due: Option<Time>,
@@ -55,21 +52,21 @@ pub struct Lease {
     pub(super) status: PermissionState,
     /// The permission to write it into an annotation.
     pub(super) annotation: PermissionState,
-    /// Since when somebody has waited for a lease that does not come.
+    /// Since when connections have waited for a lease.
     pub(super) unavailable_since: Option<Time>,
-    /// Whether somebody waits now.
+    /// Whether connections wait now.
     pub(super) somebody_waits: bool,
     /// When a renewal has failed last.
     pub(super) failed: Time,
-    /// What the server has asked for when it refused the last one.
+    /// The `Retry-After` of the last refusal.
     pub(super) not_before: Time,
-    /// Whether the last renewal has failed, or is not answered yet.
+    /// Whether the last renewal has failed, or has no reply yet.
     pub(super) unanswered: bool,
     pub(super) backoff: Backoff,
 }
 
 impl Lease {
-    /// No lease, and nobody who needs one.
+    /// No lease, and no connections.
     pub fn new(config: &Config, seed: u64) -> Self {
         Lease {
             ttl: config.idle_ttl,
@@ -90,31 +87,29 @@ impl Lease {
         }
     }
 
-    /// How long a lease lasts from the moment of sending.
+    /// The duration of a lease, from the moment at which the renewal is sent.
     pub fn length(ttl: Duration) -> Duration {
         ttl * 4 / 5
     }
 
-    /// How long after a renewal the next one is sent while there is a
-    /// connection.
+    /// The interval between renewals while a connection is open.
     pub fn renewal(ttl: Duration) -> Duration {
         ttl / 4
     }
 
-    /// Whether nobody can put the app to sleep at this moment, or there is nobody
-    /// else.
+    /// Whether there is a lease now, or none is needed.
     pub fn holds(&self, now: Time) -> bool {
         !self.needed || self.until.is_some_and(|until| now < until)
     }
 
-    /// How long it holds still; `None` where none is needed.
+    /// The rest of the lease; `None` if none is needed.
     pub fn left(&self, now: Time) -> Option<Duration> {
         let until = self.until.unwrap_or_default();
         self.needed.then(|| until.since(now))
     }
 
-    /// Whether connections are to be let through without a lease: one was sought in
-    /// vain for long enough, or there is none to be had.
+    /// Whether connections are to be let through without a lease: renewals have failed for
+    /// long enough, or are forbidden.
     pub fn fails_open(&self, now: Time) -> bool {
         if self.holds(now) {
             return false;
@@ -123,14 +118,14 @@ impl Lease {
         self.store().is_none() || (in_vain && (self.somebody_waits || self.is_fresh(now)))
     }
 
-    /// Until when connections pass that pass now, under a lease or without, if that
-    /// ends though nothing happens.
+    /// Until when connections may pass that may pass now, with a lease or without, if that
+    /// ends without an event.
     pub fn passes_until(&self, now: Time) -> Option<Time> {
         if self.holds(now) {
             return self.until.filter(|_| self.needed);
         }
         let passes_anyway = self.store().is_none() || self.somebody_waits;
-        // The failure is fresh up to and including that time.
+        // The failure is recent up to and including that time.
         (!passes_anyway).then(|| self.failed + FRESH + Duration::from_millis(1))
     }
 
@@ -142,7 +137,7 @@ impl Lease {
 
     // --- Where it is written ---
 
-    /// Where it is written now; `None` where that is missing everywhere.
+    /// Where it is written now; `None` if that is forbidden everywhere.
     pub fn store(&self) -> Option<LeaseStore> {
         if self.uses_status && !self.status.is_missing() {
             Some(LeaseStore::Status)
@@ -160,8 +155,8 @@ impl Lease {
         }
     }
 
-    /// Where to try it now: in the first place that is not missing, or missing for so
-    /// long that it is tried again. Where all are missing, the one that was tried first.
+    /// The place to try now: the first one whose permission is not missing, or is due to be
+    /// tried again. If all are missing, the first one.
     fn next_store(&self, now: Time) -> LeaseStore {
         if self.uses_status && self.status.may_be_asked(now) {
             LeaseStore::Status
@@ -182,22 +177,21 @@ impl Lease {
         self.due
     }
 
-    /// Where the renewal that is due is to be written.
+    /// The place for the renewal, if one is due.
     pub fn ask(&self, now: Time) -> Option<LeaseStore> {
         let is_due = self.due.is_some_and(|due| due <= now);
         is_due.then(|| self.next_store(now))
     }
 
-    /// A renewal is on its way.
+    /// A renewal was sent.
     pub fn sent(&mut self, now: Time) {
         self.sent = now;
         self.due = None;
         self.unanswered = true;
     }
 
-    /// Connections are open; some of them may wait. Nobody is let through
-    /// without a lease before it was tried to get it: a pause that began when
-    /// nobody waited is over.
+    /// Connections are open; some of them may wait. No connection is let through without a
+    /// lease before a renewal was tried: a pause that began while none waited is over.
     pub fn wanted(&mut self, waiting: bool, now: Time) {
         self.somebody_waits = waiting;
         if self.holds(now) {
@@ -209,8 +203,8 @@ impl Lease {
         }
     }
 
-    /// Starts the two seconds again if nobody was there to see them end: what
-    /// failed then was this process, not the API server.
+    /// Starts the two seconds again if this process did not run when they ended: then the
+    /// process has failed, not the API server.
     pub fn restart_after_absence(&mut self, now: Time) {
         if self
             .fails_open_at()
@@ -220,8 +214,8 @@ impl Lease {
         }
     }
 
-    /// Nobody waits any more. Whoever comes next is let through like those
-    /// before, for as long as the failure is fresh.
+    /// No connection waits any more. While the failure is recent, the next ones are let
+    /// through without a lease too.
     pub fn unwanted(&mut self, now: Time) {
         self.somebody_waits = false;
         if !self.unanswered || !self.is_fresh(now) {
@@ -229,14 +223,14 @@ impl Lease {
         }
     }
 
-    /// The API server has answered something else: what has failed before is
-    /// worth a try at once, instead of after its pause.
+    /// The API server has answered another request: a renewal that has failed is tried again
+    /// at once.
     pub fn server_is_back(&mut self, now: Time) {
         self.advance_retry(now);
     }
 
-    /// Has what has failed tried again no later than then, or as soon as the
-    /// server allows. What is allowed nowhere has a pace of its own.
+    /// Tries a failed renewal again at that time, or as soon as the server allows. A renewal
+    /// that is forbidden everywhere has its own interval.
     fn advance_retry(&mut self, at: Time) {
         if self.unanswered && self.store().is_some() {
             let at = at.max(self.not_before);
@@ -244,14 +238,14 @@ impl Lease {
         }
     }
 
-    /// Whether a renewal has failed just now.
+    /// Whether a renewal has failed recently.
     fn is_fresh(&self, now: Time) -> bool {
         now.since(self.failed) <= FRESH
     }
 
-    /// Our last connection has ended: the other proxies' clocks are to start
-    /// here, or a little later if the last renewal is young. Clients that
-    /// come one after the other would else cost one each.
+    /// The last connection has ended: renews, so that the idle clocks of the other proxies
+    /// start here, or a little later if the last renewal is recent. Otherwise each short
+    /// connection would cost a renewal.
     pub fn last_close(&mut self, now: Time) {
         let paused = self.unanswered && self.due.is_some();
         if self.needed && !paused {
@@ -259,7 +253,7 @@ impl Lease {
         }
     }
 
-    /// Keeps the lease up while a connection lives.
+    /// Schedules the next renewal while a connection is open.
     pub fn keep_up(&mut self, now: Time) {
         if self.unanswered || !self.needed {
             return;
@@ -274,7 +268,7 @@ impl Lease {
 
     // --- How a renewal ended ---
 
-    /// The renewal that was sent then was written, and the app is awake.
+    /// The renewal that was sent at `sent` was written, and the app is awake.
     pub fn granted(&mut self, sent: Time) {
         self.sent = sent;
         self.until = Some(sent + Self::length(self.ttl));
@@ -283,8 +277,7 @@ impl Lease {
         self.backoff.reset();
     }
 
-    /// The app is at zero, or about to be put there from here: there is nothing that
-    /// needs a lease, and none is held.
+    /// The app is at zero, or is being put there from here: ends the lease.
     pub fn void(&mut self) {
         self.until = None;
         self.due = None;
@@ -292,7 +285,7 @@ impl Lease {
         self.unanswered = false;
     }
 
-    /// The renewal has failed; `at_least` is what the server asks for.
+    /// The renewal has failed; `at_least` is the `Retry-After`.
     pub fn failed(&mut self, at_least: Duration, longest: Duration, now: Time) {
         let at_least = if self.somebody_waits {
             at_least.min(LONGEST_PAUSE_WAITING)
@@ -305,15 +298,14 @@ impl Lease {
         self.due = Some(self.not_before.max(now + self.backoff.pause(longest)));
     }
 
-    /// The renewal was refused. If the permission is missing, the next place is tried at
-    /// once, and what lease there is holds meanwhile. If there is none left, all are
-    /// tried again and again, also while nobody is connected: only a proxy that may
-    /// renew may put the app to sleep.
+    /// The renewal was refused. If the permission is missing, the next place is tried at once;
+    /// an existing lease holds meanwhile. If no place is left, all are tried again and again,
+    /// even without connections, because only a proxy that may renew may put the app to sleep.
     pub fn forbidden(&mut self, store: LeaseStore, longest: Duration, now: Time) {
         self.refused(store, now);
         self.failed(Duration::ZERO, longest, now);
         if store == LeaseStore::Annotation {
-            // Neither is allowed: the one that is worth more may be granted first.
+            // Neither is allowed: the more valuable permission may be granted first.
             self.status.retry_now(now);
         }
         if self.store().is_none() {
@@ -325,18 +317,18 @@ impl Lease {
         }
     }
 
-    /// To write there was refused.
+    /// The permission for that place was refused.
     pub(super) fn refused(&mut self, store: LeaseStore, now: Time) {
         let (believed_after, retry) = (self.believed_after, retry_after(self.believed_after));
         self.permission(store).refused(believed_after, retry, now);
     }
 
-    /// To write there was allowed.
+    /// The permission for that place was granted.
     pub(super) fn allowed(&mut self, store: LeaseStore) {
         self.permission(store).granted();
     }
 
-    /// To write there has failed in a way that says nothing of permissions.
+    /// A renewal in that place has failed for another reason than its permission.
     pub(super) fn interrupted(&mut self, store: LeaseStore) {
         self.permission(store).interrupted();
     }

@@ -1,10 +1,9 @@
-//! The policy: a pure state machine that decides when to scale the app and when to let
-//! connections through.
+//! The [`Policy`] is the pure state machine of an app: it decides when to scale it, and when
+//! connections may be dialled (the *gate*).
 //!
-//! Its inputs are how many connections there are, whether there is an address to dial,
-//! whether a wake would lead to one, what the API server has answered, and the time.
-//! Its outputs are [`Command`]s. It sees counts and versions, never an address, and
-//! reads no clock.
+//! Its inputs are the number of connections, whether there is an address to dial, whether a
+//! wake would lead to one, the outcomes of requests, and the time. Its outputs are
+//! [`Command`]s. It sees counts and versions, never an address, and reads no clock.
 //!
 //! # Phases
 //!
@@ -27,73 +26,71 @@
 //! - Replicas are written to wake (0 → N) and to sleep (N → 0), each guarded by the
 //!   version at which the other value was read; never at start-up, and never from one
 //!   number above zero to another, which is the HPA's job.
-//! - A write whose outcome is unknown is followed by a read before any other write; a
-//!   conflict too, and what was read is evaluated again. While somebody waits, a request
-//!   without a reply is given up after five seconds, and its outcome is unknown.
-//! - What is not known counts as awake.
+//! - After a write with an unknown outcome, or a conflict, the object is read before any
+//!   other write. While connections wait, a request without a reply is given up after five
+//!   seconds, and its outcome is unknown.
+//! - An app whose scale is not known counts as awake.
 //!
 //! # Several proxies
 //!
-//! Any number of proxies may stand before one app. They agree through the object that
-//! is scaled, whose changes the API server puts in one order; there is no leader, and
-//! no clock that they share.
+//! Any number of proxies may serve one app. They coordinate through the scale target, whose
+//! changes the API server puts in one order. There is no leader and no common clock.
 //!
-//! *Lease.* A proxy that lets connections through has renewed its lease: it has written
-//! a token that nobody has written before onto the object, which moves the object's
-//! version, and the reply has shown replicas. The lease holds for 0.8 TTL from the
-//! sending of that renewal. It is renewed every quarter of the TTL while a connection
-//! lives, and once at the last close ([`lease`]). The token says for how long it is to
-//! be respected: where TTLs differ, the longest that was seen lately counts.
+//! *Lease.* A proxy opens its gate under a lease. To get one, it renews it: it writes a new
+//! token onto the object, which changes the object's version, and the reply must show
+//! replicas. The lease lasts for 0.8 TTL from the moment at which the renewal was sent. It is
+//! renewed every quarter of the TTL while a connection is open, and once at the last close
+//! ([`lease`]). The token states how long it is to be respected: if the proxies have
+//! different TTLs, the longest that was seen lately counts.
 //!
 //! *Sleep.* A proxy may put the app to sleep if
 //! 1. it has had no connection for a TTL, and has itself seen one and the same token,
 //!    and the scale above zero, for a TTL;
 //! 2. a fresh read shows that token still;
-//! 3. a last renewal, guarded by the version just read, is written. It says that nobody
-//!    is there (`InUse` is False), and shows that leases can be written. Its guard
-//!    keeps it from hiding a newer lease;
-//! 4. zero is written under the version of that renewal. The proxy's own lease ends
+//! 3. a last renewal, guarded by the version just read, is written. It states that the proxy
+//!    has no connections (`InUse` is False), and shows that leases can be written. Its guard
+//!    keeps it from replacing a newer lease;
+//! 4. zero is written, guarded by the version of that renewal. The proxy's own lease ends
 //!    before.
 //!
-//! If anybody renews meanwhile, 3 or 4 meets a conflict, and the idle check begins again.
-//! After a request that failed, a sleep is at least two reads away: a proxy that could
-//! not renew while the API server was gone does so first.
+//! If another proxy renews meanwhile, 3 or 4 fails with a conflict, and the idle check begins
+//! again. After a failed request, at least two more reads come before a sleep, so that
+//! another proxy that could not renew during an outage does so first.
 //!
-//! *Whoever cannot share leases never scales to zero*: a proxy that may not read the
-//! object sees no token, and one that may not write a lease can conclude nothing from
-//! the silence of others, who may be refused as well. Nor does one that could not wake
-//! the app again. Only the operator's word that there is no other proxy
-//! ([`Config::single`]) makes leases unnecessary.
+//! *A proxy that cannot share leases never scales to zero.* Without permission to read the
+//! object it sees no tokens. Without permission to write a lease it cannot rely on the absence
+//! of renewals, because the other proxies may be refused too. A proxy that could not wake the
+//! app again does not scale it to zero either. Leases are unnecessary only if the operator has
+//! declared that there is no other proxy ([`Config::single`]).
 //!
-//! *Refusals.* A 403 makes a permission a missing one once it has lasted for 30 s (`permission`);
-//! until then, and on 401, the request is repeated. What is done in place of a missing
-//! permission is the lesser thing, and never the more dangerous one: the scale is read
-//! without its leases, an annotation carries the lease, connections are let through
-//! without one and are counted.
+//! *Refusals.* A permission counts as missing once every reply was a 403 for 30 s
+//! (`permission`). Until then, and after a 401, the request is repeated. The fallbacks for a
+//! missing permission are never less safe: the scale is read without the leases, the lease is
+//! written into an annotation, connections are dialled without a lease and counted.
 //!
-//! *No lease to be had.* Two seconds after the first attempt, connections are let
-//! through without a lease: an API server that is down for everybody lets nobody scale
-//! to zero. A proxy that is cut off alone for longer than its lease can lose its
-//! connections to a sleep of another; nothing that the proxy can do prevents that.
+//! *Fail-open.* If no renewal has succeeded for two seconds, the gate opens without a lease:
+//! while the API server is down, no proxy can scale to zero. A proxy that alone has lost the
+//! API server for longer than its lease may lose its connections to another proxy's sleep,
+//! which it cannot prevent.
 //!
 //! # Modules
 //!
-//! - `config`: what it keeps to, [`Config`] and the pace of asking;
-//! - `phase`: what the app is taken to be doing, its [`Phase`];
-//! - `command`: what the policy has others do, and say: [`Command`], [`Change`];
-//! - `seen`: what is remembered of the object;
-//! - [`lease`]: whether other proxies leave the app awake for this one;
-//! - `permission`: when a refusal makes a permission a missing one;
-//! - `requests`: when the API server is asked, and what;
-//! - `replies` and `failures`: what follows from how a request ended;
-//! - `observations`: what follows from what a watch of the object shows.
+//! - `config`: [`Config`], and the intervals between requests;
+//! - `phase`: the [`Phase`] of the app;
+//! - `command`: the outputs, [`Command`] and [`Change`];
+//! - `seen`: the last state of the object, and since when it shows no use;
+//! - [`lease`]: the lease of this proxy;
+//! - `permission`: when a refused permission counts as missing;
+//! - `requests`: which request is made when;
+//! - `replies` and `failures`: the transitions after a reply and after a failure;
+//! - `observations`: the transitions after an event of the watch of the object.
 //!
-//! [`Policy`] itself, here, moves on with counts, addresses and time. The last
-//! four are parts of it; the others know nothing of it, nor of one another, but
-//! for the types in `config` and `permission`.
+//! [`Policy`], in this file, has the transitions after changes of counts, addresses and time.
+//! The last four modules are parts of it. The others use neither it nor one another, except
+//! the types in `config` and `permission`.
 //!
-//! `model` explores the transition function itself, with every order of requests,
-//! replies, refusals and crashes; `tests` has a table for each subject.
+//! `model` explores the transition function with every order of requests, replies, refusals
+//! and crashes. `tests` has a table of cases for each subject.
 
 mod command;
 mod config;
@@ -122,10 +119,11 @@ use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Observation, Outcome, Request};
 
-/// After how many set-backs in a row the operator is told.
+/// The number of set-backs in a row after which a warning is logged. A *set-back* is a sleep
+/// that something else has undone although no connection came.
 const SET_BACKS_REPORTED: u32 = 2;
 
-/// What the engine has counted.
+/// The counts of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Connections {
     /// Connections accepted since the start.
@@ -142,52 +140,50 @@ pub struct Policy {
     config: Config,
     phase: Phase,
     connections: Connections,
-    /// When our last connection ended, or the program started; `None` while a
-    /// connection is open.
+    /// When the last connection ended, or the program started; `None` while a connection is
+    /// open.
     idle_since: Option<Time>,
     dialable: bool,
     /// Whether a wake would lead to an address that can be dialled.
     can_wake: bool,
     seen: Option<Seen>,
-    /// How often something else has scaled the app up again after a sleep, with nobody
-    /// who used it until the next sleep.
+    /// The number of set-backs in a row.
     set_backs: u32,
-    /// Whether something else has scaled the app up, and nobody has used it since.
+    /// Whether something else has scaled the app up, and it was not used since.
     is_set_back: bool,
-    /// The longest lease that was seen lately, of whatever proxy.
+    /// The longest lease of any proxy that was seen lately.
     longest_lease: Option<LongestLease>,
-    /// Until when an autoscaler that knows no leases takes the app to be in use.
+    /// Until when the app is in use according to an ancestor's replica, which knows no leases.
     others_until: Option<Time>,
-    /// How many replicas there were before the last sleep.
+    /// The number of replicas before the last sleep.
     previous_replicas: Option<u32>,
-    /// Whether the operator knows that this is not known.
+    /// Whether a warning was logged that this number is not known.
     unknown_previous_reported: bool,
-    /// Whether the scale target was not there when it was last asked for.
+    /// Whether the last request found no scale target.
     is_missing: bool,
-    /// The generation that was seen last, our own writes since then included.
+    /// The generation that was seen last, with this proxy's own writes since then added.
     generation: Option<u64>,
     lease: Lease,
     /// The permission to read the scale target.
     reads: PermissionState,
-    /// Whether its scale, which is read in its place, was refused as well.
+    /// Whether reading its scale, which is the fallback, was refused too.
     scale_reads_refused: bool,
     /// The permission to write its scale.
     scale_writes: PermissionState,
-    /// Whether the last renewal before a sleep has been made, and nobody has renewed
-    /// since.
+    /// Whether the last renewal before a sleep was written, and no proxy has renewed since.
     announced: bool,
-    /// Whether connections are being let through without a lease.
+    /// Whether the gate is open without a lease.
     without_lease: bool,
     /// Whether the scale was reported since the start, or since the scale target
     /// was missing.
     scale_reported: bool,
-    /// What the operator knows of where leases are written and read.
+    /// The places of the leases that were logged.
     leases_reported: (Option<LeaseStore>, bool),
-    /// Whether the operator knows that another proxy has another TTL.
+    /// Whether a warning was logged that another proxy has another TTL.
     other_ttl_reported: bool,
     /// Whether a watch shows the changes of the scale target.
     watching: bool,
-    /// The newest that it has shown while a request was out.
+    /// The newest event of the watch while a request was in flight.
     observed: Option<Observation>,
     in_flight: Option<InFlight>,
     next_id: u64,
@@ -199,8 +195,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Starts out with an app that is taken to be awake: what is unknown does
-    /// not sleep before a whole idle TTL.
+    /// The policy of an app at the start of the proxy. The app counts as awake, and is not
+    /// put to sleep before a whole idle TTL.
     pub fn new(config: Config, seed: u64, now: Time) -> Self {
         Policy {
             phase: Phase::Awake,
@@ -238,18 +234,17 @@ impl Policy {
         }
     }
 
-    /// What is known and being done.
+    /// The phase of the app.
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
 
-    /// The scale target's replicas as last seen, and when the answer came that
-    /// showed them.
+    /// The replicas of the scale target as last seen, and when the reply came.
     pub fn replicas(&self) -> Option<(u32, Time)> {
         self.seen.as_ref().map(|seen| (seen.replicas, seen.last))
     }
 
-    /// What the app is taken to be doing, in a word: one of [`Phase::NAMES`].
+    /// The name of the phase: one of [`Phase::NAMES`].
     pub fn phase_name(&self) -> &'static str {
         match self.phase {
             Phase::Awake | Phase::Starting { .. } if self.is_missing => Phase::MISSING,
@@ -258,7 +253,7 @@ impl Policy {
         }
     }
 
-    /// Where the lease is written; `None` where that is forbidden everywhere.
+    /// Where the lease is written; `None` if that is forbidden everywhere.
     pub fn lease_location(&self) -> Option<LeaseStore> {
         self.lease.store()
     }
@@ -268,42 +263,39 @@ impl Policy {
         !self.reads.is_missing()
     }
 
-    /// For how long still nobody can put the app to sleep; `None` where the operator
-    /// has said that there is nobody else.
+    /// The rest of the lease; `None` if none is needed.
     pub fn lease_left(&self, now: Time) -> Option<Duration> {
         self.lease.left(now)
     }
 
-    /// Whether what is let through at this moment is let through under a lease,
-    /// or needs none.
+    /// Whether there is a lease now, or none is needed.
     pub fn has_lease(&self, now: Time) -> bool {
         self.lease.holds(now)
     }
 
-    /// Whether connections may be dialled at this moment.
+    /// Whether connections may be dialled now.
     pub fn gate_open(&self, now: Time) -> bool {
         let awake = matches!(self.phase, Phase::Awake | Phase::ConfirmingIdle);
         awake && self.dialable && self.may_forward(now)
     }
 
-    /// When [`Policy::gate_open`] becomes false though nothing happens, if it does.
+    /// When [`Policy::gate_open`] becomes false without another input, if it does.
     pub fn gate_until(&self, now: Time) -> Option<Time> {
         let until = self.lease.passes_until(now);
         until.filter(|_| self.gate_open(now))
     }
 
-    /// Whether a connection may be let through as far as other proxies are
-    /// concerned.
+    /// Whether other proxies leave the app awake, or the policy fails open.
     fn may_forward(&self, now: Time) -> bool {
         self.lease.holds(now) || self.lease.fails_open(now)
     }
 
-    /// The next thing to do, until there is nothing left.
+    /// The next command; `None` after the last one.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// When [`Policy::handle_timeout`] has something to do even if nothing happens.
+    /// When [`Policy::handle_timeout`] is to be called even without another input.
     pub fn poll_timeout(&self) -> Option<Time> {
         let free = self.in_flight.is_none();
         let is_up = self.is_up();
@@ -323,7 +315,7 @@ impl Policy {
         .min()
     }
 
-    /// Whether the app is taken to be up and no sleep is being prepared.
+    /// Whether the app counts as awake and no sleep is being prepared.
     fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Awake | Phase::Starting { .. })
     }
@@ -333,7 +325,7 @@ impl Policy {
         self.settle(now);
     }
 
-    /// The engine has counted.
+    /// The counts of the engine have changed.
     pub fn update_connections(&mut self, connections: Connections, now: Time) {
         let before = std::mem::replace(&mut self.connections, connections);
         let had_some = before.open > 0 || connections.accepted != before.accepted;
@@ -343,8 +335,8 @@ impl Policy {
             self.idle_since = Some(now);
         }
         if connections.waiting > 0 && before.waiting == 0 && !self.gate_open(now) {
-            // A pause that was long because nobody waited is too long now, also one
-            // that the server has asked for.
+            // A pause is shortened now that connections wait, also one that the server has
+            // asked for.
             self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
         }
         if had_some || connections.open > 0 {
@@ -356,20 +348,19 @@ impl Policy {
         self.settle(now);
     }
 
-    /// There is an address that may be dialled, or there is none.
+    /// Sets whether there is an address that may be dialled.
     pub fn set_dialable(&mut self, dialable: bool, now: Time) {
         let appeared = dialable && !self.dialable;
         self.dialable = dialable;
         if appeared && matches!(self.phase, Phase::Asleep { .. }) {
-            // A pod of a new generation: somebody else has scaled up.
+            // A pod that is not quarantined: something else has scaled up.
             self.due = now;
         }
         self.settle(now);
     }
 
-    /// A wake would lead to an address that can be dialled, or it would not: the
-    /// endpoints cannot be listed, or the Service has no such port. Whoever cannot wake
-    /// the app does not put it to sleep.
+    /// Sets whether a wake would lead to an address. It would not if the endpoints cannot be
+    /// listed, or the Service has no such port. Then the app is not put to sleep.
     pub fn set_can_wake(&mut self, can_wake: bool, now: Time) {
         if self.can_wake != can_wake {
             self.can_wake = can_wake;
@@ -377,8 +368,8 @@ impl Policy {
         }
     }
 
-    /// The API server has answered, or failed to. An answer to anything but
-    /// the last request is of no interest: the request was replaced.
+    /// The outcome of a request. It is ignored unless it belongs to the last request, because
+    /// earlier ones were replaced.
     pub fn reply(&mut self, id: u64, outcome: Outcome, now: Time) {
         let Some(answered) = self.in_flight.take_if(|asked| asked.id == id) else {
             return;
@@ -391,9 +382,9 @@ impl Policy {
         self.settle(now);
     }
 
-    // --- What follows from what is known ---
+    // --- Transitions ---
 
-    /// Moves on from phases that have been overtaken, then asks what is due.
+    /// Makes the transitions that need no reply, then the request that is due.
     fn settle(&mut self, now: Time) {
         if self.give_up_what_is_overdue(now) {
             self.take_in_observed(now);
@@ -407,7 +398,7 @@ impl Policy {
         self.check_invariants();
     }
 
-    /// The phase that follows without any answer from the API server.
+    /// The next phase, if the transition needs no reply.
     fn next_phase(&mut self, now: Time) -> Option<Phase> {
         let Connections { waiting, .. } = self.connections;
         let is_idle = self.is_idle(now);
@@ -431,9 +422,9 @@ impl Policy {
                 Some(Phase::Awake)
             }
             Phase::ConfirmingIdle if !is_idle => Some(Phase::Awake),
-            // Whether the write was applied is not known, and who waits must
-            // not wait for that alone: a renewal shows it as well, and
-            // bars the write if it is still on its way.
+            // The outcome of the write is unknown. Connections that wait need not wait for
+            // it: a renewal shows the scale too, and makes the write fail if it is still in
+            // flight.
             Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
             Phase::Asleep { version } if waiting > 0 => {
                 let version = Some(version.clone());
@@ -448,8 +439,8 @@ impl Policy {
         }
     }
 
-    /// Sees to it that there is a lease while there are connections, and notices
-    /// when there is none to be had.
+    /// Renews the lease while there are connections, and opens the gate without one if that
+    /// fails.
     fn maintain_lease(&mut self, now: Time) {
         let Connections { open, waiting, .. } = self.connections;
         if self.is_up() && open > 0 {
@@ -469,8 +460,7 @@ impl Policy {
         self.without_lease = without_lease;
     }
 
-    /// Tells the operator when leases are written to another place than before, or
-    /// cannot be read any more, or can again.
+    /// Reports changes of where leases are written, and of whether they can be read.
     fn report_leases(&mut self) {
         let (store, visible) = (self.lease.store(), self.sees_leases());
         let before = std::mem::replace(&mut self.leases_reported, (store, visible));
@@ -486,8 +476,7 @@ impl Policy {
         self.sleeps_at().is_some_and(|at| now >= at)
     }
 
-    /// When the app has not been used for so long that it may be put to sleep from
-    /// here, if it may be at all.
+    /// When the app may be put to sleep from here, if at all.
     fn sleeps_at(&self) -> Option<Time> {
         if !self.can_wake || !self.shares_leases() {
             return None;
@@ -502,7 +491,7 @@ impl Policy {
         Some(at.max(others).max(self.scale_writes.next_attempt()))
     }
 
-    /// The idle TTL, doubled for each time that the app was set back, but for the first.
+    /// The idle TTL, doubled for each set-back in a row after the first.
     fn idle_ttl(&self) -> Duration {
         let doublings = if self.is_set_back {
             self.set_backs.saturating_sub(1)
@@ -513,13 +502,13 @@ impl Policy {
         self.config.idle_ttl.saturating_mul(1 << doublings)
     }
 
-    /// There is a sign that somebody uses the app.
+    /// There is a sign of use.
     fn reset_set_backs(&mut self) {
         (self.set_backs, self.is_set_back) = (0, false);
     }
 
-    /// The app is at zero again. If nobody has used it since something else has scaled
-    /// it up, there is probably something that always does.
+    /// The app is at zero again. If it was not used since something else has scaled it up,
+    /// that is a set-back.
     fn notice_set_back(&mut self) {
         if !std::mem::take(&mut self.is_set_back) {
             return;
@@ -532,21 +521,19 @@ impl Policy {
         }
     }
 
-    /// Whether the leases of others are seen, and can be answered with one of our
-    /// own, or there are no others. What is seen alone would not do: where nobody may
-    /// write a lease, everybody's silence means nothing.
+    /// Whether leases can be read and written, or are not needed. To read them is not enough:
+    /// if no proxy may write a lease, the absence of renewals means nothing.
     fn shares_leases(&self) -> bool {
         self.config.single || (self.sees_leases() && self.lease.store().is_some())
     }
 
-    /// Since when there has been no sign that anybody uses the app: no
-    /// connection here, no renewal of another proxy, no wake.
-    /// Without a look at the scale target nothing is known of the others.
+    /// Since when there has been no sign of use: no connection here, no renewal of another
+    /// proxy, no wake. `None` if the scale target was not read.
     fn unused_since(&self) -> Option<Time> {
         Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }
 
-    /// How many replicas a wake asks for.
+    /// The number of replicas that a wake writes.
     fn wake_replicas(&self) -> u32 {
         let previous = self
             .previous_replicas

@@ -1,18 +1,18 @@
-//! What follows from what a watch of the scaled object shows.
+//! The transitions of the policy after an event of the watch of the scale target.
 //!
-//! Events and replies come on different connections, in any order. Three rules make
-//! one history of them:
-//! - an event is taken in while no request is out. One that comes meanwhile waits for
-//!   the reply, since it may show what that request has done, or something older than
-//!   its reply;
-//! - an event is taken in if its version is newer than every one that was shown before
-//!   ([`ResourceVersion::compare`]). Where versions cannot be compared, an event is a
-//!   reason to read;
-//! - no event leads to a write of zero: that takes the reply to a read, and a version
-//!   that nobody has written after.
+//! Events and replies come on different connections, in any order. Three rules make one
+//! history of them:
+//! - an event is applied while no request is in flight. An event that comes meanwhile waits for
+//!   the reply, because it may show the effect of that request, or a state older than the
+//!   reply;
+//! - an event is applied if its version is newer than all versions seen before
+//!   ([`ResourceVersion::compare`]). If versions cannot be compared, the object is read
+//!   instead;
+//! - no event leads to a write of zero: that needs the reply to a read, and a version after
+//!   which nothing was written.
 //!
-//! An event proves nothing about the API server at the time at which it comes, so that
-//! reads go on, less often ([`Policy::next_poll`](super::Policy)).
+//! An event does not prove that the API server can be reached when it comes, so that reads go
+//! on, less often ([`Policy::next_poll`](super::Policy)).
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -22,15 +22,14 @@ use super::seen::Seen;
 use crate::clock::Time;
 use crate::cluster::{Observation, ResourceVersion, Scale};
 
-/// How soon after an answer an event that does not say enough has the scale target read
-/// again.
+/// The least time between a reply and the read that an incomplete event causes.
 const READ_AFTER_EVENT: Duration = Duration::from_secs(1);
 
 impl Policy {
-    /// A watch shows the changes of the scale target from now on, or does not any more.
+    /// Sets whether a watch shows the changes of the scale target.
     pub fn set_watching(&mut self, watching: bool, now: Time) {
         if self.watching && !watching {
-            // What has ended the watch may have ended more.
+            // The cause of the end of the watch may affect requests too.
             self.due = self.due.min(now + self.config.poll());
         }
         self.watching = watching;
@@ -42,7 +41,7 @@ impl Policy {
         self.watching
     }
 
-    /// The watch has shown the scale target.
+    /// An event of the watch.
     pub fn observe(&mut self, observation: Observation, now: Time) {
         if !is_older(&observation, self.observed.as_ref()) {
             self.observed = Some(observation);
@@ -51,7 +50,7 @@ impl Policy {
         self.settle(now);
     }
 
-    /// Takes in what the watch has shown, if no request is out.
+    /// Applies the newest event, if no request is in flight.
     pub(super) fn take_in_observed(&mut self, now: Time) {
         if self.in_flight.is_some() {
             return;
@@ -67,7 +66,7 @@ impl Policy {
         }
     }
 
-    /// Whether that version is newer than what is known; so is any if nothing is.
+    /// Whether a version is newer than the last one seen. `true` if none was seen.
     fn compare_with_seen(&self, version: &ResourceVersion) -> Option<Ordering> {
         match &self.seen {
             Some(seen) => version.compare(&seen.version),
@@ -85,7 +84,8 @@ impl Policy {
         }
     }
 
-    /// Has the scale target read soon. A pause after a failure goes on.
+    /// Schedules a read of the scale target soon, but not before the end of a pause after a
+    /// failure.
     fn read_soon(&mut self, now: Time) {
         if self.backoff.failures() == 0 {
             let last = self.seen.as_ref().map(|seen| seen.last + READ_AFTER_EVENT);
@@ -94,8 +94,7 @@ impl Policy {
     }
 }
 
-/// Whether that is known to be older than what waits to be taken in already, as what a
-/// list repeats may be.
+/// Whether an event is known to be older than the one that waits, as after a list.
 fn is_older(observation: &Observation, waiting: Option<&Observation>) -> bool {
     match (observation, waiting) {
         (Observation::Scale(scale), Some(Observation::Scale(waiting))) => {

@@ -1,9 +1,8 @@
-//! Whether a permission counts as missing.
+//! [`PermissionState`]: whether a permission counts as missing.
 //!
-//! A 403 is no proof: an API server that has just started answers 403 to whoever has
-//! the permission, until it has read the roles. So a permission counts as missing once it has
-//! been refused again and again for [`Config::refusal_believed_after`], with nothing
-//! in between but refusals. It is then asked for rarely, until it is granted.
+//! A 403 is no proof: an API server that has just started answers 403 until it has read the
+//! roles. So a permission counts as missing once all replies were refusals for
+//! [`Config::refusal_believed_after`]. After that it is tried rarely, until it is granted.
 //!
 //! [`Config::refusal_believed_after`]: super::Config::refusal_believed_after
 
@@ -11,35 +10,36 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How often a permission that is missing is asked for again, in times of the time until
-/// belief: each minute.
+/// The interval at which a missing permission is tried again, in multiples of
+/// [`Config::refusal_believed_after`](super::Config::refusal_believed_after): a minute.
 const RETRY: u32 = 2;
 
-/// Into how many parts the time until belief is divided by refusals at least: two
-/// that lie further apart are two restarts of the API server.
+/// Two refusals that are further apart than this fraction of
+/// [`Config::refusal_believed_after`](super::Config::refusal_believed_after) may be of two
+/// restarts of the API server.
 const REFUSALS: u32 = 2;
 
-/// How long a permission that is missing is left alone.
+/// The interval at which a missing permission is tried again.
 pub(super) fn retry_after(believed_after: Duration) -> Duration {
     believed_after * RETRY
 }
 
-/// One permission, as the replies have shown it.
+/// The state of one permission, as the replies have shown it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum PermissionState {
-    /// It was granted, or was not asked for yet.
+    /// It was granted, or not needed yet.
     #[default]
     Granted,
-    /// It is being refused, and that is not believed yet.
+    /// It is refused, and does not count as missing yet.
     Refused {
-        /// The first of the refusals in a row.
+        /// The first refusal in a row.
         since: Time,
-        /// The last one.
+        /// The last refusal.
         last: Time,
     },
     /// It is missing.
     Missing {
-        /// When it is asked for again.
+        /// When it is tried again.
         retry: Time,
     },
 }
@@ -49,7 +49,7 @@ impl PermissionState {
         matches!(self, PermissionState::Missing { .. })
     }
 
-    /// When it may be asked for.
+    /// When it may be tried.
     pub(super) fn next_attempt(&self) -> Time {
         match *self {
             PermissionState::Granted | PermissionState::Refused { .. } => Time::default(),
@@ -61,8 +61,8 @@ impl PermissionState {
         self.next_attempt() <= now
     }
 
-    /// The reply was a refusal. It makes the permission a missing one, asked for again
-    /// after `retry`, if refusals have lasted for `believed_after`.
+    /// The reply was a refusal. If refusals have lasted for `believed_after`, the permission
+    /// counts as missing and is tried again after `retry`.
     pub(super) fn refused(&mut self, believed_after: Duration, retry: Duration, now: Time) {
         let since = match *self {
             PermissionState::Refused { since, .. } if !self.is_stale(believed_after, now) => since,
@@ -75,7 +75,7 @@ impl PermissionState {
         };
     }
 
-    /// Whether the refusals are so old that the next one is a first one again.
+    /// Whether the last refusal is so old that the next one counts as the first.
     pub(super) fn is_stale(&self, believed_after: Duration, now: Time) -> bool {
         match *self {
             PermissionState::Refused { last, .. } => now.since(last) > believed_after / REFUSALS,
@@ -83,20 +83,20 @@ impl PermissionState {
         }
     }
 
-    /// The reply has shown that the permission is there.
+    /// The reply has shown that the permission is granted.
     pub(super) fn granted(&mut self) {
         *self = PermissionState::Granted;
     }
 
-    /// The request has failed in a way that says nothing of permissions: refusals that
-    /// come now may be those of a server that has just started.
+    /// The request has failed for another reason than a permission: refusals that come next
+    /// may be of a server that has just started.
     pub(super) fn interrupted(&mut self) {
         if !self.is_missing() {
             *self = PermissionState::Granted;
         }
     }
 
-    /// Has a missing permission asked for at the next occasion.
+    /// Lets a missing permission be tried at once.
     pub(super) fn retry_now(&mut self, now: Time) {
         if let PermissionState::Missing { retry } = self {
             *retry = now;

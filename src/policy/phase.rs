@@ -1,43 +1,43 @@
-//! What the app is taken to be doing, and what is being done about it.
+//! The [`Phase`] of an app.
 
 use crate::clock::Time;
 use crate::cluster::ResourceVersion;
 
-/// What is known of the app, and what is being done about it.
+/// The phase of an app: what is known of its scale, and what the policy is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// It has replicas, as far as is known, and nothing is to be done.
+    /// It has replicas, or its scale is not known.
     Awake,
-    /// Somebody waits and there is no address to dial, though the scale is not
-    /// known to be zero.
+    /// Connections wait and there is no address to dial, but the scale is not known to be
+    /// zero.
     Starting {
-        /// Since when somebody has waited.
+        /// Since when connections have waited.
         since: Time,
     },
-    /// The idle TTL has passed. The scale is being read afresh; nothing was
-    /// written yet, and a connection ends the matter.
+    /// The idle TTL has passed, and the object is read again. Nothing was written yet; a
+    /// connection makes it awake.
     ConfirmingIdle,
-    /// The write of zero is on its way, or its outcome is unknown and nobody
-    /// waits. Connections are held while it is on its way.
+    /// The write of zero is in flight, or its outcome is unknown and no connection waits.
+    /// While it is in flight, connections are held.
     ScalingDown,
     /// The scale is zero, at that version.
     Asleep {
-        /// The version that a wake is guarded by.
+        /// The version that guards a wake.
         version: ResourceVersion,
     },
-    /// The scale is zero and was found so while somebody waited: it is raised
-    /// even if they have gone by now.
+    /// The scale was zero while connections waited. It is raised even if they have left by
+    /// now.
     Waking {
-        /// Since when somebody has waited.
+        /// Since when connections have waited.
         since: Time,
-        /// The version at which the scale was zero; `None` if that must be
-        /// read again before anything is written.
+        /// The version at which the scale was zero; `None` if it must be read again before
+        /// the write.
         version: Option<ResourceVersion>,
     },
 }
 
 impl Phase {
-    /// What each phase is called in metrics and in the state that is shown.
+    /// The names of the phases in metrics and `/status`.
     pub const NAMES: [&'static str; 8] = [
         "awake",
         "starting",
@@ -49,13 +49,13 @@ impl Phase {
         Self::MISSING,
     ];
 
-    /// Awake for all that is known, which is nothing yet.
+    /// The scale was not read yet.
     pub const UNKNOWN: &'static str = "unknown";
 
     /// The scale target does not exist.
     pub const MISSING: &'static str = "missing";
 
-    /// What this one is called.
+    /// Its name.
     pub fn name(&self) -> &'static str {
         Self::NAMES[match self {
             Phase::Awake => 0,

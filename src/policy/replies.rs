@@ -1,5 +1,5 @@
-//! What follows from an answer: the scale is known, by a read or by a write that
-//! was applied, and so is what that makes of the phase.
+//! The transitions of the policy after a reply that shows the scale: a read, or a write that
+//! was applied.
 
 use super::Policy;
 use super::command::{Change, Command};
@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::cluster::{LeaseStore, Renewal, Request, ResourceVersion, Scale};
 
 impl Policy {
-    /// The scale is known, by a read or by a write that was applied.
+    /// A reply has shown the scale.
     pub(super) fn learn(&mut self, answered: &InFlight, scale: Scale, now: Time) {
         let InFlight {
             request: asked,
@@ -40,8 +40,8 @@ impl Policy {
         }
     }
 
-    /// What the scale target shows beside its replicas and its lease, by the reply to
-    /// `asked` or by an event of a watch.
+    /// Stores the other fields of the scale target, from the reply to `asked` or an event of
+    /// the watch.
     pub(super) fn learn_the_rest(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
@@ -50,8 +50,8 @@ impl Policy {
         }
     }
 
-    /// What the reply to `asked`, or an event, shows of leases. Returns what was seen
-    /// before.
+    /// Stores the leases in the reply to `asked` or in an event. Returns the state that was
+    /// seen before.
     pub(super) fn learn_lease(
         &mut self,
         asked: Option<&Request>,
@@ -80,8 +80,8 @@ impl Policy {
         before
     }
 
-    /// Whether the scale may have gone to zero and back since it was seen last:
-    /// that takes two writes of the spec.
+    /// Whether the scale may have gone to zero and back since it was seen last, which takes
+    /// two writes of the spec.
     fn update_generation(&mut self, asked: Option<&Request>, scale: &Scale) -> bool {
         let ours = u64::from(match asked {
             None | Some(Request::Read | Request::ReadScale) => false,
@@ -96,10 +96,10 @@ impl Policy {
         shown_and_expected.is_some_and(|(shown, expected)| shown >= expected + 2)
     }
 
-    /// Somebody has woken the app: the idle clock starts again, and the pods of
-    /// before are not to be dialled. Under a lease no proxy has put it to sleep, and
-    /// what wrote twice is something else. To be wrong costs those who come in
-    /// the next two seconds a wait until then.
+    /// The app may have slept and been woken by something else: the idle clock starts again,
+    /// and the pods are quarantined. Not under a lease: then no proxy has put it to sleep, and
+    /// the two writes were others. If that is wrong, connections of the next two seconds wait
+    /// until then.
     fn handle_missed_sleep(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
@@ -124,7 +124,7 @@ impl Policy {
                 match asked {
                     // The pause after a failure goes on.
                     None => {}
-                    // A wake that is answered with zero was undone by somebody.
+                    // The reply to the wake shows zero: something has undone it.
                     Some(Request::WriteScale { .. }) => self.due = now + POLL_STARTING,
                     Some(_) => self.due = now,
                 }
@@ -169,7 +169,7 @@ impl Policy {
             Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
             Phase::Awake => {}
             Phase::Starting { .. } => self.poll_while_starting(asked, now),
-            // A sleep follows from replies alone.
+            // Only replies lead to a sleep.
             Phase::ConfirmingIdle | Phase::ScalingDown => {
                 if let Some(asked) = asked {
                     self.decide_sleep(asked, scale, now);
@@ -202,8 +202,8 @@ impl Policy {
         };
     }
 
-    /// Reports a scale that is not this proxy's doing: the first one it sees, or
-    /// one that somebody else has written.
+    /// Reports a scale that this proxy has not written: the first one that it sees, or one
+    /// that something else has written.
     fn report_found(&mut self, from_zero: bool, replicas: u32) {
         let open = self.connections.open;
         let is_first = !std::mem::replace(&mut self.scale_reported, true);
@@ -218,23 +218,23 @@ impl Policy {
         });
     }
 
-    /// Whether a sleep needs no renewal before it: there is nobody else to see it, and
-    /// nothing for it to keep, or no place to keep it.
+    /// Whether a sleep needs no renewal before it: there is no other proxy, and no number of
+    /// replicas to keep, or no place to keep it.
     fn needs_no_last_renewal(&self, shows_leases: bool) -> bool {
         let can_keep = shows_leases && self.lease.store().is_some();
         let keeps = self.config.wakes_to_previous && can_keep;
         self.config.single && !keeps
     }
 
-    /// A reply has shown replicas while a sleep is prepared. Takes the next step
-    /// towards it if the app has not been used for the idle TTL, by anybody.
+    /// A reply has shown replicas while a sleep is prepared. Takes the next step towards it,
+    /// if the app was not used by any proxy for the idle TTL.
     ///
-    /// A read is followed by a last renewal, guarded by the version just read: it says
-    /// that nobody is there, and shows that leases can be written. If they cannot, the
-    /// silence of the others says nothing. Its reply is followed by the write of zero.
-    /// Our own lease ends with it. If that write meets a conflict, another read that
-    /// shows our last renewal still is followed by it at once: where a renewal is an
-    /// annotation, the controller of the scale target itself moves the version in answer
+    /// After a read comes the last renewal, guarded by the version just read. It states that
+    /// this proxy has no connections, and shows that leases can be written; if they cannot,
+    /// the absence of renewals means nothing. After its reply comes the write of zero, with
+    /// which this proxy's lease ends. If that write fails with a conflict, and another read
+    /// still shows the last renewal, the write is repeated at once: after a renewal in an
+    /// annotation, the controller of the scale target changes the version
     /// (`status.observedGeneration`), and would do so after each further renewal.
     fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
         let guard = scale.version;
@@ -258,7 +258,7 @@ impl Policy {
     }
 }
 
-/// Whether it is the renewal that comes before a sleep.
+/// Whether it is the last renewal before a sleep.
 fn is_guarded_renewal(request: &Request) -> bool {
     matches!(request, Request::RenewLease(Renewal { guard: Some(_), .. }))
 }

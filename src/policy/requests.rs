@@ -1,9 +1,8 @@
-//! When the API server is asked, and what.
+//! The requests of the policy: which one is made when.
 //!
-//! One request is out at a time. A wake and a renewal take the place of a read that
-//! is out; a read waits until it is due and nothing is out. A request that keeps
-//! somebody waiting for too long is given up: it may still be carried out, and its
-//! reply is of no interest any more.
+//! One request is in flight at a time. A wake and a renewal replace a read in flight; a read
+//! waits until it is due and no request is in flight. A request for which connections have
+//! waited too long is given up: it may still be applied, and its reply is ignored.
 
 use super::Policy;
 use super::command::Command;
@@ -13,7 +12,7 @@ use super::seen::POLLS_AFTER_FAILURE;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 
-/// The request that is on its way.
+/// The request in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct InFlight {
     pub(super) id: u64,
@@ -61,15 +60,15 @@ impl Policy {
         self.ask(Request::RenewLease(renewal), now);
     }
 
-    /// What the renewal before a sleep has the object remember, if it does not
-    /// already.
+    /// The number of replicas that the last renewal before a sleep stores on the object, if it
+    /// is not stored yet.
     fn replicas_to_keep(&self, before_sleep: bool) -> Option<u32> {
         let wanted = before_sleep && self.config.wakes_to_previous;
         let replicas = self.seen.as_ref().filter(|_| wanted)?.replicas;
         (self.previous_replicas != Some(replicas)).then_some(replicas)
     }
 
-    /// Somebody's cold start does not wait for the end of a poll.
+    /// Whether a wake or a renewal may be requested now: it does not wait for a read.
     pub(super) fn may_ask_urgently(&self) -> bool {
         self.in_flight
             .as_ref()
@@ -87,13 +86,13 @@ impl Policy {
         self.commands.push_back(Command::Ask { id, request });
     }
 
-    /// When the request that is out is given up, if somebody waits.
+    /// When the request in flight is given up, if connections wait.
     pub(super) fn gives_up_at(&self) -> Option<Time> {
         let asked = self.in_flight.as_ref()?;
         (self.connections.waiting > 0).then_some(asked.sent + LONGEST_PAUSE_WAITING)
     }
 
-    /// Gives up the request that is out if it keeps somebody waiting for too long;
+    /// Gives up the request in flight if connections have waited for it too long; returns
     /// whether it did.
     pub(super) fn give_up_what_is_overdue(&mut self, now: Time) -> bool {
         if self.gives_up_at().is_none_or(|at| now < at) {
@@ -104,14 +103,14 @@ impl Policy {
         };
         let unknown = Outcome::Unknown { retry_after: None };
         self.fail(&asked.request, &unknown, now);
-        // Whoever waits has waited for as long as for the longest pause already.
+        // The connections have waited for as long as the longest pause already.
         self.due = self.due.min(now);
         true
     }
 
-    /// When the scale target is read next if nothing happens. Close to a sleep it is read
-    /// as often as without a watch: whether the API server was out of reach of all
-    /// counts most then ([`super::seen`]).
+    /// When the scale target is read next if nothing happens. Close to a sleep it is read as
+    /// often as without a watch, because it matters then whether the API server was out of
+    /// reach for all proxies ([`super::seen`]).
     pub(super) fn next_poll(&self, now: Time) -> Time {
         let (poll, watched) = (self.config.poll(), self.config.poll_watched());
         if !self.watching {

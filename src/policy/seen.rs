@@ -1,5 +1,5 @@
-//! What is remembered of the scale target: what it has looked like, and since when
-//! without a sign of use. A sleep is judged by that.
+//! [`Seen`]: the last state of the scale target, and since when it has shown no sign of use.
+//! A sleep depends on that.
 
 use std::time::Duration;
 
@@ -7,55 +7,53 @@ use super::config::Config;
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 
-/// Which part of a TTL may lie between two answers of the API server. If the API
-/// server was out of reach for longer, it may have been so for all, and the leases
-/// of others may have run out: they must have the time to renew. For up to half a
-/// TTL no lease that was kept up has ([`Lease::renewal`], [`Lease::length`]).
+/// The largest gap between two replies, as a fraction of the TTL. If the API server was out of
+/// reach for longer, it may have been so for all proxies, and their leases may have expired:
+/// they must have time to renew them. Within half a TTL no lease expires that was renewed in
+/// time ([`Lease::renewal`], [`Lease::length`]).
 ///
 /// [`Lease::renewal`]: super::lease::Lease::renewal
 /// [`Lease::length`]: super::lease::Lease::length
 pub(super) const LONGEST_GAP: u32 = 2;
 
-/// How many polls must pass before a sleep once a request has failed. If the API
-/// server was out of reach for all, a connection may have come to another proxy under
-/// a lease that ran out meanwhile: that proxy, which asks at least every
-/// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), must have the time
-/// to renew it.
+/// The number of polls between a failed request and a sleep. If the API server was out of
+/// reach for all proxies, another proxy may have got a connection under a lease that has
+/// expired meanwhile. That proxy tries at least every
+/// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), and must have time to renew
+/// it.
 pub(super) const POLLS_AFTER_FAILURE: u32 = 2;
 
-/// For how many times its own length the longest lease is respected after it was
-/// last renewed: a renewal may be hidden by those of a proxy with a shorter TTL.
+/// How long the longest lease is respected after it was last renewed, in multiples of its
+/// duration: its renewals may be replaced by those of a proxy with a shorter TTL.
 const LEASES_REMEMBERED: u32 = 2;
 
-/// What the scale target has looked like, without a sign of use.
+/// A state of the scale target, unchanged since a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
     pub(super) replicas: u32,
-    /// The version that has shown it last.
+    /// The version of the last reply or event that has shown it.
     pub(super) version: ResourceVersion,
     pub(super) lease_token: Option<LeaseToken>,
-    /// When the answer or the event came that showed it first. What it showed is
-    /// older, so counting from here can only make a sleep come later.
+    /// When the first reply or event that has shown it came. The state itself is older, so
+    /// counting from here can only delay a sleep.
     pub(super) since: Time,
-    /// When the answer came that showed it last. An event of a watch moves it only
-    /// together with `since`: it may have been on its way for long, and a bookmark comes
-    /// though etcd, and with it every renewal, is out of reach.
+    /// When the last reply that has shown it came. An event of a watch changes it only
+    /// together with `since`: an event may be late, and bookmarks come even while etcd is out
+    /// of reach and no renewal succeeds.
     pub(super) last: Time,
     /// Whether a request has failed since then.
     pub(super) interrupted: bool,
 }
 
 impl Seen {
-    /// What the scale target looks like by an answer, and since when. `is_ours` says that
-    /// the reply is to a guarded renewal of our own, which no other renewal can have
-    /// come before.
+    /// The state after a reply. `is_ours`: the reply belongs to a guarded renewal of this
+    /// proxy, so that no other renewal can have come between.
     ///
-    /// A number of replicas that changes is a sign of use only if it was or becomes
-    /// zero: an HPA takes its steps by the load of the pods, connections or not. A reply
-    /// that does not show the lease says nothing about it; a lease that is the same when
-    /// it is seen again was not renewed meanwhile. After a long time without an answer,
-    /// it is as if seen for the first time; after a failure, as if seen no earlier than
-    /// that a sleep is still some polls away.
+    /// A change of the replicas is a sign of use only if they were or become zero: an HPA
+    /// scales by the load of the pods, with or without connections. A reply without the lease
+    /// shows nothing about it; a lease with the same token was not renewed meanwhile. After a
+    /// long time without a reply, the state counts as new. After a failure, `since` is moved
+    /// so that a sleep is still some polls away.
     pub(super) fn after(
         before: Option<Seen>,
         scale: &Scale,
@@ -81,8 +79,8 @@ impl Seen {
         }
     }
 
-    /// What it looks like by an event of a watch, and since when: the same, but that no
-    /// event proves that the API server is within reach.
+    /// The state after an event of a watch: the same, except that an event does not prove that
+    /// the API server is within reach.
     pub(super) fn after_event(
         before: Option<Seen>,
         scale: &Scale,
@@ -104,7 +102,7 @@ impl Seen {
         }
     }
 
-    /// Seen now, and never like this before.
+    /// A state that is new now.
     fn first(before: Option<Seen>, scale: &Scale, now: Time) -> Seen {
         let lease_token = scale.lease_token.clone();
         Seen {
@@ -117,7 +115,7 @@ impl Seen {
         }
     }
 
-    /// Whether `scale` shows no sign of use since then.
+    /// Whether `scale` shows no sign of use since `since`.
     fn is_unused(&self, scale: &Scale, is_ours: bool, config: &Config) -> bool {
         let token = &scale.lease_token;
         let same = token.is_none() || is_ours || config.single || self.lease_token == *token;
@@ -133,8 +131,8 @@ pub(super) struct LongestLease {
 }
 
 impl LongestLease {
-    /// The longer of the two: what was `before`, if it is respected still, or that of
-    /// a renewal that was seen just now.
+    /// The longer lease: `before`, if it is still respected, or that of a renewal that was
+    /// just seen.
     pub(super) fn after(before: Option<Self>, ttl: Duration, now: Time) -> Self {
         let renewed = LongestLease {
             ttl,
@@ -144,8 +142,7 @@ impl LongestLease {
         before.unwrap_or(renewed)
     }
 
-    /// When the app has been unused for so long since then that no such lease can be
-    /// in force.
+    /// The time after `since` from which on no such lease can be in force.
     pub(super) fn ends(&self, unused_since: Time) -> Time {
         (unused_since + self.ttl).min(self.until)
     }
