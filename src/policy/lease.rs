@@ -27,7 +27,8 @@ pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 /// not run (SIGSTOP, suspend, starvation), and the reply may have come meanwhile.
 const LATE_WAKEUP: Duration = Duration::from_millis(200);
 
-/// The most renewals of a proxy in a TTL, not counting those that fail.
+/// The most renewals of a proxy in a TTL, not counting those that fail and those that
+/// show a hidden lease again.
 const RENEWALS_PER_TTL: u32 = 10;
 
 /// How long after a failed renewal the next one is expected to fail too, so that later
@@ -62,6 +63,8 @@ pub struct Lease {
     pub(super) not_before: Time,
     /// Whether the last renewal has failed, or has no reply yet.
     pub(super) unanswered: bool,
+    /// Whether the next renewal shows what is left of the lease, and lengthens it not.
+    pub(super) only_shown: bool,
     pub(super) backoff: Backoff,
 }
 
@@ -83,6 +86,7 @@ impl Lease {
             failed: Time::default(),
             not_before: Time::default(),
             unanswered: false,
+            only_shown: false,
             backoff: Backoff::new(seed),
         }
     }
@@ -247,14 +251,27 @@ impl Lease {
     /// start here, or a little later if the last renewal is recent. Otherwise each short
     /// connection would cost a renewal.
     pub fn last_close(&mut self, now: Time) {
+        self.only_shown = false;
         let paused = self.unanswered && self.due.is_some();
         if self.needed && !paused {
             self.due = Some(now.max(self.sent + self.ttl / RENEWALS_PER_TTL));
         }
     }
 
+    /// The last renewal on the object is that of a proxy with a shorter TTL, which hides this
+    /// lease from every proxy that has not seen it before. The lease is renewed, `pace` after
+    /// its last renewal at the soonest. While no connection is open that does not extend it:
+    /// two unused proxies would otherwise answer each other for ever.
+    pub fn hidden(&mut self, is_used: bool, pace: Duration, now: Time) {
+        if self.needed && !self.unanswered && (is_used || self.holds(now)) {
+            self.due = Some(now.max(self.sent + pace));
+            self.only_shown = !is_used;
+        }
+    }
+
     /// Schedules the next renewal while a connection is open.
     pub fn keep_up(&mut self, now: Time) {
+        self.only_shown = false;
         if self.unanswered || !self.needed {
             return;
         }
@@ -271,7 +288,9 @@ impl Lease {
     /// The renewal that was sent at `sent` was written, and the app is awake.
     pub fn granted(&mut self, sent: Time) {
         self.sent = sent;
-        self.until = Some(sent + Self::length(self.ttl));
+        if !std::mem::take(&mut self.only_shown) {
+            self.until = Some(sent + Self::length(self.ttl));
+        }
         self.unavailable_since = None;
         self.unanswered = false;
         self.backoff.reset();
@@ -372,6 +391,31 @@ mod tests {
         let lease = granted(at(1000));
         assert!(lease.holds(at(1079)));
         assert!(!lease.holds(at(1080)));
+    }
+
+    #[test]
+    fn one_that_a_shorter_one_hides_is_shown_again_and_lengthened_by_use_alone() {
+        for (label, is_used, second, due, until) in [
+            ("in use", true, 1060, Some(1060), Some(1140)),
+            ("just renewed", true, 1003, Some(1005), Some(1085)),
+            ("in use, and lapsed", true, 1090, Some(1090), Some(1170)),
+            ("not in use", false, 1060, Some(1060), Some(1080)),
+            ("neither in use nor in force", false, 1080, None, Some(1080)),
+        ] {
+            let mut lease = granted(at(1000));
+            lease.hidden(is_used, Duration::from_secs(5), at(second));
+            assert_eq!(lease.due(), due.map(at), "{label}");
+            if let Some(due) = due.map(at) {
+                lease.sent(due);
+                lease.granted(due);
+            }
+            assert_eq!(lease.until, until.map(at), "{label}");
+        }
+        let mut lease = granted(at(1000));
+        lease.hidden(false, Duration::from_secs(5), at(1060));
+        lease.keep_up(at(1061));
+        lease.granted(at(1060));
+        assert_eq!(lease.until, Some(at(1140)), "somebody has come meanwhile");
     }
 
     #[test]

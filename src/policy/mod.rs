@@ -40,8 +40,15 @@
 //! token onto the object, which changes the object's version, and the reply must show
 //! replicas. The lease lasts for 0.8 TTL from the moment at which the renewal was sent. It is
 //! renewed every quarter of the TTL while a connection is open, and once at the last close
-//! ([`lease`]). The token states how long it is to be respected: if the proxies have
-//! different TTLs, the longest that was seen lately counts.
+//! ([`lease`]).
+//!
+//! *Unequal TTLs.* The token states how long it is to be respected, and every proxy respects
+//! each lease that it has seen lately for that long. But the object shows the last renewal
+//! only: that of a proxy with a shorter TTL hides a longer lease from every proxy that did not
+//! look in between. A proxy that finds a shorter lease than its own on the object therefore
+//! renews again while it has a connection or a lease. It reads the object, and renews, twice
+//! within the shorter TTL. A proxy with that TTL may sleep only after a whole TTL without a
+//! connection, in which the longer lease is then shown.
 //!
 //! *Sleep.* A proxy may put the app to sleep if
 //! 1. it has had no connection for a TTL, and has itself seen one and the same token,
@@ -114,7 +121,7 @@ use self::lease::Lease;
 use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
-use self::seen::{LongestLease, Seen};
+use self::seen::{LongerLeases, Seen, SeenTtl};
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Observation, Outcome, Request};
@@ -151,8 +158,10 @@ pub struct Policy {
     set_backs: u32,
     /// Whether something else has scaled the app up, and it was not used since.
     is_set_back: bool,
-    /// The longest lease of any proxy that was seen lately.
-    longest_lease: Option<LongestLease>,
+    /// The leases longer than this proxy's TTL that were seen lately.
+    longer_leases: LongerLeases,
+    /// The shortest TTL below this proxy's own that was seen lately.
+    shorter_ttl: Option<SeenTtl>,
     /// Until when the app is in use according to an ancestor's replica, which knows no leases.
     others_until: Option<Time>,
     /// The number of replicas before the last sleep.
@@ -207,7 +216,8 @@ impl Policy {
             seen: None,
             set_backs: 0,
             is_set_back: false,
-            longest_lease: None,
+            longer_leases: LongerLeases::default(),
+            shorter_ttl: None,
             others_until: None,
             previous_replicas: None,
             unknown_previous_reported: false,
@@ -483,12 +493,10 @@ impl Policy {
         }
         let unused_since = self.unused_since()?;
         let ours = unused_since + self.idle_ttl();
-        let at = match &self.longest_lease {
-            Some(longest) => ours.max(longest.ends(unused_since)),
-            None => ours,
-        };
+        let longer = self.longer_leases.end(unused_since);
         let others = self.others_until.unwrap_or_default();
-        Some(at.max(others).max(self.scale_writes.next_attempt()))
+        let at = ours.max(longer).max(others);
+        Some(at.max(self.scale_writes.next_attempt()))
     }
 
     /// The idle TTL, doubled for each set-back in a row after the first.

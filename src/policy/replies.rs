@@ -1,12 +1,14 @@
 //! The transitions of the policy after a reply that shows the scale: a read, or a write that
 //! was applied.
 
+use std::time::Duration;
+
 use super::Policy;
 use super::command::{Change, Command};
 use super::config::POLL_STARTING;
 use super::phase::Phase;
 use super::requests::InFlight;
-use super::seen::{LongestLease, Seen};
+use super::seen::{LongerLeases, SHOWN_PER_SHORTER_TTL, Seen, SeenTtl};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Renewal, Request, ResourceVersion, Scale};
 
@@ -67,17 +69,31 @@ impl Policy {
         if is_use && scale.replicas > 0 && before.is_some() {
             self.reset_set_backs();
         }
-        if let Some(ttl) = scale.lease_ttl.filter(|_| is_renewed) {
-            self.longest_lease = Some(LongestLease::after(self.longest_lease, ttl, now));
-            if ttl != self.config.idle_ttl && !self.other_ttl_reported {
-                self.other_ttl_reported = true;
-                self.report(Change::OtherTtl { theirs: ttl });
+        if let Some(ttl) = scale.lease_ttl.filter(|ttl| *ttl != self.config.idle_ttl) {
+            self.learn_other_ttl(ttl, is_renewed, now);
+            if ttl < self.config.idle_ttl && scale.replicas > 0 {
+                let pace = ttl / SHOWN_PER_SHORTER_TTL;
+                self.lease.hidden(self.connections.open > 0, pace, now);
             }
         }
         if scale.lease_token.is_some() {
             self.others_until = scale.others_lease.map(|left| now + left);
         }
         before
+    }
+
+    /// The last renewal is that of a proxy with another TTL than ours.
+    fn learn_other_ttl(&mut self, ttl: Duration, is_renewed: bool, now: Time) {
+        if !std::mem::replace(&mut self.other_ttl_reported, true) {
+            self.report(Change::OtherTtl { theirs: ttl });
+        }
+        if ttl < self.config.idle_ttl {
+            let shorter = self.shorter_ttl.filter(|it| now < it.until && it.ttl < ttl);
+            let seen = SeenTtl::new(ttl, self.config.idle_ttl, now);
+            self.shorter_ttl = shorter.or(Some(seen));
+        } else if is_renewed {
+            self.longer_leases.renewed(ttl, now);
+        }
     }
 
     /// Whether the scale may have gone to zero and back since it was seen last, which takes
@@ -118,6 +134,7 @@ impl Policy {
     ) {
         self.lease.void();
         self.notice_set_back();
+        self.longer_leases = LongerLeases::default();
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {

@@ -4,11 +4,13 @@
 //! waits until it is due and no request is in flight. A request for which connections have
 //! waited too long is given up: it may still be applied, and its reply is ignored.
 
+use std::time::Duration;
+
 use super::Policy;
 use super::command::Command;
 use super::config::LONGEST_PAUSE_WAITING;
 use super::phase::Phase;
-use super::seen::POLLS_AFTER_FAILURE;
+use super::seen::{POLLS_AFTER_FAILURE, SHOWN_PER_SHORTER_TTL};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 
@@ -113,11 +115,22 @@ impl Policy {
     /// reach for all proxies ([`super::seen`]).
     pub(super) fn next_poll(&self, now: Time) -> Time {
         let (poll, watched) = (self.config.poll(), self.config.poll_watched());
+        let hidden = self.poll_hidden(now).unwrap_or(watched);
         if !self.watching {
-            return now + poll;
+            return now + poll.min(hidden);
         }
         let sleeps_at = self.sleeps_at().filter(|_| self.is_up());
         let closer = sleeps_at.map(|at| (at - poll * POLLS_AFTER_FAILURE).max(now + poll));
-        (now + watched).min(closer.unwrap_or(now + watched))
+        let watched = now + watched.min(hidden);
+        watched.min(closer.unwrap_or(watched))
+    }
+
+    /// How often the Deployment is read while a proxy with a shorter TTL may hide our
+    /// lease: a renewal that does must be answered before it can have been idle for
+    /// its TTL.
+    fn poll_hidden(&self, now: Time) -> Option<Duration> {
+        let is_leased = self.connections.open > 0 || self.lease.holds(now);
+        let shorter = self.shorter_ttl.filter(|it| now < it.until && is_leased)?;
+        Some(shorter.ttl / SHOWN_PER_SHORTER_TTL)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::config::Config;
+use super::config::{Config, LONGEST_PAUSE_WAITING};
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 
@@ -23,9 +23,23 @@ pub(super) const LONGEST_GAP: u32 = 2;
 /// it.
 pub(super) const POLLS_AFTER_FAILURE: u32 = 2;
 
-/// How long the longest lease is respected after it was last renewed, in multiples of its
-/// duration: its renewals may be replaced by those of a proxy with a shorter TTL.
-const LEASES_REMEMBERED: u32 = 2;
+/// The time between an outage of the API server and a sleep at least, even where the TTL is
+/// shorter: the other proxies, whose TTLs may be longer, try to renew at least every
+/// [`LONGEST_PAUSE_WAITING`].
+const AFTER_OUTAGE: Duration = LONGEST_PAUSE_WAITING.saturating_mul(2);
+
+/// How long a TTL that differs from this proxy's is remembered after it was last seen, in
+/// multiples of the longer one: renewals of a longer lease may be hidden for a while by those
+/// of a proxy with a shorter TTL.
+const TTLS_REMEMBERED: u32 = 2;
+
+/// How often, within the shorter TTL of another proxy, the scale target is read and a hidden
+/// lease is renewed.
+pub(super) const SHOWN_PER_SHORTER_TTL: u32 = 2;
+
+/// The most leases that are remembered. If there are more, two become one with the longer TTL
+/// and the later end.
+const MOST_LEASES: usize = 4;
 
 /// A state of the scale target, unchanged since a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,17 +76,17 @@ impl Seen {
         now: Time,
     ) -> Seen {
         let longest_gap = config.idle_ttl / LONGEST_GAP;
-        let unchanged = before.as_ref().filter(|seen| {
-            seen.is_unused(scale, is_ours, config) && now.since(seen.last) <= longest_gap
-        });
-        let earliest = now + config.poll() * POLLS_AFTER_FAILURE - config.idle_ttl;
-        let since = unchanged.map_or(now, |seen| {
-            if seen.interrupted {
-                seen.since.max(earliest)
-            } else {
-                seen.since
+        let is_gap = |seen: &Seen| now.since(seen.last) > longest_gap;
+        let after = |pause| now + pause - config.idle_ttl;
+        let since = match &before {
+            Some(seen) if is_gap(seen) => now.max(after(AFTER_OUTAGE)),
+            Some(seen) if !seen.is_unused(scale, is_ours, config) => now,
+            Some(seen) if seen.interrupted => {
+                seen.since.max(after(config.poll() * POLLS_AFTER_FAILURE))
             }
-        });
+            Some(seen) => seen.since,
+            None => now,
+        };
         Seen {
             since,
             ..Seen::first(before, scale, now)
@@ -123,28 +137,54 @@ impl Seen {
     }
 }
 
-/// The longest lease that was seen lately.
+/// A TTL that was seen in a renewal, and until when that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct LongestLease {
-    ttl: Duration,
-    until: Time,
+pub(super) struct SeenTtl {
+    pub(super) ttl: Duration,
+    pub(super) until: Time,
 }
 
-impl LongestLease {
-    /// The longer lease: `before`, if it is still respected, or that of a renewal that was
-    /// just seen.
-    pub(super) fn after(before: Option<Self>, ttl: Duration, now: Time) -> Self {
-        let renewed = LongestLease {
-            ttl,
-            until: now + ttl.saturating_mul(LEASES_REMEMBERED),
-        };
-        let before = before.filter(|longest| longest.until > now && longest.ttl > ttl);
-        before.unwrap_or(renewed)
+impl SeenTtl {
+    /// Seen now, and remembered for twice the longer TTL.
+    pub(super) fn new(ttl: Duration, longer: Duration, now: Time) -> Self {
+        let until = now + longer.saturating_mul(TTLS_REMEMBERED);
+        SeenTtl { ttl, until }
+    }
+}
+
+/// The leases longer than our own TTL that were seen lately, of whatever proxies.
+///
+/// The object shows the last renewal alone, so that each one is remembered for twice its
+/// length. Of two, the one that is shorter and forgotten sooner makes no difference and
+/// is left out: the longest comes first, and is forgotten first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct LongerLeases {
+    pub(super) seen: Vec<SeenTtl>,
+}
+
+impl LongerLeases {
+    /// A renewal of a lease of that length was seen.
+    pub(super) fn renewed(&mut self, ttl: Duration, now: Time) {
+        let renewed = SeenTtl::new(ttl, ttl, now);
+        let is_longer = |lease: &SeenTtl| lease.until > now && lease.ttl > ttl;
+        self.seen.retain(is_longer);
+        if self.seen.iter().all(|lease| lease.until < renewed.until) {
+            self.seen.push(renewed);
+        }
+        if self.seen.len() > MOST_LEASES
+            && let Some(shortest) = self.seen.pop()
+            && let Some(last) = self.seen.last_mut()
+        {
+            last.until = shortest.until;
+        }
     }
 
-    /// The time after `since` from which on no such lease can be in force.
-    pub(super) fn ends(&self, unused_since: Time) -> Time {
-        (unused_since + self.ttl).min(self.until)
+    /// When the app has been unused for so long since then that no such lease can be
+    /// in force.
+    pub(super) fn end(&self, unused_since: Time) -> Time {
+        let ends = self.seen.iter();
+        let ends = ends.map(|lease| (unused_since + lease.ttl).min(lease.until));
+        ends.max().unwrap_or_default()
     }
 }
 
@@ -152,17 +192,62 @@ impl LongestLease {
 mod tests {
     use super::*;
 
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    /// What was seen of leases: how long, and when.
+    fn seen(renewals: &[(u64, u64)]) -> LongerLeases {
+        let mut leases = LongerLeases::default();
+        for &(ttl, second) in renewals {
+            leases.renewed(Duration::from_secs(ttl), at(second));
+        }
+        leases
+    }
+
     #[test]
-    fn the_longest_lease_is_respected_for_twice_its_length_after_its_last_renewal() {
-        let at = |seconds| Time::new(Duration::from_secs(seconds));
-        let seconds = Duration::from_secs;
-        let long = LongestLease::after(None, seconds(30), at(100));
-        let both = LongestLease::after(Some(long), seconds(3), at(110));
-        assert_eq!(both.ends(at(120)), at(150));
-        assert_eq!(both.ends(at(140)), at(160));
-        let later = LongestLease::after(Some(both), seconds(3), at(160));
-        assert_eq!(later.ends(at(160)), at(163));
-        let renewed = LongestLease::after(Some(both), seconds(30), at(150));
-        assert_eq!(renewed.ends(at(160)), at(190));
+    fn each_lease_is_respected_for_twice_its_length_after_its_last_renewal() {
+        for (label, renewals, unused_since, end) in [
+            ("none was seen", &[][..], 120, 0),
+            ("from the last sign of use", &[(30, 100)], 120, 150),
+            ("for 60 s at most", &[(30, 100)], 140, 160),
+            ("renewed", &[(30, 100), (30, 150)], 160, 190),
+            ("a shorter one before", &[(3, 100), (30, 101)], 120, 150),
+            ("a shorter one after", &[(30, 100), (3, 110)], 120, 150),
+            (
+                "the longest is forgotten first",
+                &[(300, 0), (100, 590)],
+                600,
+                700,
+            ),
+            (
+                "and was the longest until then",
+                &[(300, 0), (100, 590)],
+                490,
+                600,
+            ),
+            (
+                "which a shorter one that was seen before is not",
+                &[(100, 0), (300, 1)],
+                500,
+                601,
+            ),
+        ] {
+            assert_eq!(seen(renewals).end(at(unused_since)), at(end), "{label}");
+        }
+    }
+
+    #[test]
+    fn many_ttls_take_bounded_memory_and_none_of_them_ends_too_early() {
+        let renewals: Vec<_> = (0..100).map(|n| (10_000 - n * 50, n * 120)).collect();
+        let leases = seen(&renewals);
+        assert_eq!(leases.seen.len(), MOST_LEASES);
+        for (ttl, second) in renewals {
+            let unused_since = second + 1;
+            assert!(
+                leases.end(at(unused_since)) >= at(unused_since + ttl),
+                "{ttl}"
+            );
+        }
     }
 }

@@ -17,15 +17,18 @@ use std::time::Duration;
 use super::super::config::LONGEST_PAUSE_WAITING;
 use super::super::lease::{self, Lease};
 use super::super::permission::PermissionState;
-use super::super::seen::LONGEST_GAP;
-use super::super::{InFlight, Phase, Policy, Seen};
+use super::super::seen::{LONGEST_GAP, SHOWN_PER_SHORTER_TTL};
+use super::super::{InFlight, Phase, Policy, Seen, SeenTtl};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, Observation, Request, ResourceVersion, Scale};
 
-/// The idle TTL.
+/// The idle TTL, and the shorter one where the proxies have unequal ones.
 pub const TTL: Duration = Duration::from_secs(10);
+
+/// The longer one.
+pub const LONGER_TTL: Duration = Duration::from_secs(20);
 
 /// For how long a permission is refused until that is believed.
 pub const BELIEVED_AFTER: Duration = Duration::from_secs(4);
@@ -49,7 +52,8 @@ pub fn age(policy: &mut Policy) {
         seen,
         set_backs: _,
         is_set_back: _,
-        longest_lease: _,
+        longer_leases,
+        shorter_ttl,
         others_until,
         previous_replicas: _,
         unknown_previous_reported: _,
@@ -91,7 +95,9 @@ pub fn age(policy: &mut Policy) {
         in_flight.as_mut().map(|asked| &mut asked.sent),
     ];
     let permissions = times_of_permission(reads).chain(times_of_permission(scale_writes));
-    let times = times.into_iter().flatten().chain(permissions);
+    let ttls = longer_leases.seen.iter_mut().chain(shorter_ttl);
+    let ttls = ttls.map(|seen| &mut seen.until);
+    let times = times.into_iter().flatten().chain(permissions).chain(ttls);
     for time in times.chain(times_of(lease)) {
         *time = *time - STEP;
     }
@@ -122,6 +128,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         failed,
         not_before,
         unanswered: _,
+        only_shown: _,
         backoff: _,
     } = lease;
     let times = [
@@ -141,6 +148,7 @@ pub fn normalise(policy: &mut Policy) {
     forget_chance(policy);
     forget_what_is_for_the_log(policy);
     forget_names(policy);
+    forget_the_last_look(policy);
     unify_idleness(policy);
     forget_the_seen_version(policy);
     normalise_permission(&mut policy.reads);
@@ -151,7 +159,8 @@ pub fn normalise(policy: &mut Policy) {
         _ => on_grid(policy.due),
     };
     if let Some(asked) = &mut policy.in_flight {
-        asked.sent = asked.sent.max(NOW - horizon_of(&asked.request));
+        let horizon = horizon_of(&asked.request, policy.config.idle_ttl);
+        asked.sent = asked.sent.max(NOW - horizon);
     }
     normalise_lease(&mut policy.lease);
 }
@@ -205,28 +214,45 @@ fn unify_idleness(policy: &mut Policy) {
     let Policy {
         idle_since, seen, ..
     } = policy;
-    let up = seen.as_mut().filter(|seen| seen.replicas > 0);
+    let ttl = policy.config.idle_ttl;
+    let longest = policy.longer_leases.seen.first().map_or(ttl, |it| it.ttl);
+    let up = seen.as_ref().filter(|seen| seen.replicas > 0);
     let later = up.and_then(|seen| Some(seen.since.max((*idle_since)?)));
-    let since = later.map_or(NOW, |later| later.max(NOW - TTL));
+    let since = later.map_or(NOW, |later| later.max(NOW - longest));
     *idle_since = idle_since.map(|_| since);
     if let Some(seen) = seen {
         seen.since = since;
-        forget_the_last_read(seen);
     }
 }
 
 /// When the Deployment was seen last, and whether a look has failed since,
 /// decides whether it counts as unchanged at the next one. That makes no
 /// difference to one at zero, nor the failure after too long a gap.
-fn forget_the_last_read(seen: &mut Seen) {
-    let longest = TTL / LONGEST_GAP;
+fn forget_the_last_look(policy: &mut Policy) {
+    let Policy {
+        seen: Some(seen),
+        longer_leases,
+        shorter_ttl,
+        config,
+        watching,
+        ..
+    } = policy
+    else {
+        return;
+    };
+    let longest = config.idle_ttl / LONGEST_GAP;
     let is_up = seen.replicas > 0;
-    seen.interrupted &= is_up && NOW.since(seen.last) <= longest;
-    seen.last = if is_up {
+    let last = if is_up {
         at_most_just_beyond(seen.last, longest)
     } else {
         NOW
     };
+    longer_leases.seen.retain(|lease| lease.until > NOW);
+    seen.interrupted &= is_up && NOW.since(last) <= longest;
+    seen.last = last;
+    // Twice in a TTL of that length, it is read anyway.
+    let is_slower = |it: &SeenTtl| it.ttl / SHOWN_PER_SHORTER_TTL < config.poll();
+    *shorter_ttl = shorter_ttl.filter(|it| *watching || is_slower(it));
 }
 
 /// For how many steps there has been no sign of use that a canonical policy
@@ -267,10 +293,10 @@ fn normalise_permission(permission: &mut PermissionState) {
 /// Since when at the latest it makes no difference when a request on its way was
 /// sent. Then it is given up as soon as somebody waits; and a renewal is one that no
 /// lease can follow from any more.
-fn horizon_of(request: &Request) -> Duration {
+fn horizon_of(request: &Request, ttl: Duration) -> Duration {
     let given_up = STEP * LONGEST_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
     match request {
-        Request::RenewLease(_) => given_up.max(Lease::length(TTL)),
+        Request::RenewLease(_) => given_up.max(Lease::length(ttl)),
         Request::Read | Request::ReadScale | Request::WriteScale { .. } => given_up,
     }
 }
@@ -281,18 +307,15 @@ fn horizon_of(request: &Request) -> Duration {
 /// which comes before either.
 fn horizon_of_sending(lease: &Lease) -> Duration {
     match lease.until {
-        Some(_) => Lease::renewal(TTL).max(lease::FAIL_OPEN_AFTER),
+        Some(_) => Lease::renewal(lease.ttl).max(lease::FAIL_OPEN_AFTER),
         None => lease::FAIL_OPEN_AFTER,
     }
 }
 
-/// What lies back for longer than so much lies back for a step more.
+/// What lies back for longer than so much lies back for the next step beyond.
 fn at_most_just_beyond(time: Time, longest: Duration) -> Time {
-    if NOW.since(time) > longest {
-        NOW - longest - STEP
-    } else {
-        time
-    }
+    let steps = longest.as_millis() / STEP.as_millis() + 1;
+    time.max(NOW - STEP * steps as u32)
 }
 
 /// What is due later is due at a tick; what was due earlier is due now.

@@ -1,6 +1,9 @@
 //! The API server with its one Deployment, and the ways in which a broken
 //! protocol would treat it.
 
+use std::time::Duration;
+
+use super::canonical::TTL;
 use crate::cluster::{LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 
 /// How many replicas a wake asks for.
@@ -47,6 +50,13 @@ pub enum Variant {
     /// A read shows that nobody has ever renewed: a lease that cannot be read is taken
     /// for none.
     HiddenLeases,
+    /// Nothing shows for how long a lease is to be respected: each proxy takes its own
+    /// TTL for that of all.
+    HiddenTtls,
+    /// A first refusal is believed.
+    BelievesAtOnce,
+    /// A proxy does not know that a wake would lead nowhere.
+    HiddenPort,
 }
 
 /// A rule of the design that was broken by the last action.
@@ -64,6 +74,8 @@ pub enum Breach {
     /// (6) A write of the scale came after one that has failed, with nothing
     /// read in between.
     Blind,
+    /// (7) A proxy has put the app to sleep that could not wake it.
+    Unwakeable,
 }
 
 /// What the API server stores.
@@ -72,6 +84,8 @@ pub struct Deployment {
     pub replicas: u32,
     pub version: ResourceVersion,
     pub token: LeaseToken,
+    /// For how long the last renewal is to be respected.
+    pub lease_ttl: Option<Duration>,
 }
 
 impl Deployment {
@@ -80,6 +94,7 @@ impl Deployment {
             replicas,
             version: ResourceVersion(CURRENT.to_owned()),
             token: LeaseToken(CURRENT.to_owned()),
+            lease_ttl: Some(TTL),
         }
     }
 
@@ -96,7 +111,7 @@ impl Deployment {
             }) if *guard != self.version && variant != Variant::NoGuard => {
                 return Ok(Outcome::Conflict);
             }
-            Request::RenewLease(_) => self.renew(variant),
+            Request::RenewLease(renewal) => self.renew(renewal, variant),
             Request::WriteScale { guard, .. }
                 if *guard != self.version && variant != Variant::NoGuard =>
             {
@@ -110,9 +125,10 @@ impl Deployment {
         Ok(self.show(Some(self.token.clone())))
     }
 
-    fn renew(&mut self, variant: Variant) {
+    fn renew(&mut self, renewal: &Renewal, variant: Variant) {
         if variant != Variant::NoRenew {
             self.token = LeaseToken(FRESH.to_owned());
+            self.lease_ttl = Some(renewal.ttl).filter(|_| variant != Variant::HiddenTtls);
         }
         if !matches!(variant, Variant::NoRenew | Variant::NonceElsewhere) {
             self.touch();
@@ -136,6 +152,7 @@ impl Deployment {
 
     fn show(&self, lease_token: Option<LeaseToken>) -> Outcome {
         Outcome::Scale(Scale {
+            lease_ttl: self.lease_ttl.filter(|_| lease_token.is_some()),
             lease_token,
             ..Scale::of(self.replicas, &self.version.0)
         })

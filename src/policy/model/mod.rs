@@ -25,6 +25,8 @@
 //! - where proxies have a watch, it shows each of them the Deployment as it was at some
 //!   time, at any later time: before or after the replies that show the same or more, or
 //!   never. Events of one watch keep their order; one may be lost, as by a list;
+//! - a proxy is told that a wake would lead nowhere (the Service has lost its port), or
+//!   that it would;
 //! - time passes in steps of a fifth of the TTL, for both proxies at once.
 //!
 //! Time has no horizon: see [`canonical`] for how the space is finite all the
@@ -47,8 +49,8 @@
 //! - The generation: no answer shows it, so that a sleep and a wake between two
 //!   looks are noticed by nobody.
 //! - More proxies than two.
-//! - 404, 429, an operator on the scale, and proxies with unequal TTLs; these are in
-//!   the tests of the policy.
+//! - 404, 429, and an operator on the scale; these are in the tests of the policy.
+//! - Of unequal TTLs, all but one that is twice as long as the other.
 //! - A refusal is believed after 4 s instead of 30: less than a TTL, as it is with all
 //!   but the shortest TTLs.
 //! - The place of a lease: the status and an annotation are refused separately, and to
@@ -68,11 +70,15 @@ mod proxy;
 mod tests;
 mod world;
 
+use std::time::Duration;
+
 use stateright::{Model, Property};
 
-use self::deployment::{Deployment, Variant};
+use self::canonical::BELIEVED_AFTER;
+use self::deployment::{Deployment, Variant, WAKE_REPLICAS};
 use self::proxy::{Call, Life, Proxy};
 use self::world::{Late, LateRequest, UNKNOWN, World};
+use super::Config;
 use crate::cluster::{Outcome, Request};
 
 /// No bound: the budget does not shrink.
@@ -93,6 +99,8 @@ struct Budget {
     touches: u8,
     /// Events of the proxies' watches.
     events: u8,
+    /// Ports of the Service that come or go for a proxy.
+    ports: u8,
 }
 
 /// How long a run lasts, in steps.
@@ -109,6 +117,8 @@ struct Steps {
 #[derive(Clone, Debug)]
 struct Scenario {
     variant: Variant,
+    /// The idle TTL of each proxy.
+    ttls: [Duration; 2],
     budget: Budget,
     /// Without a bound on time if there are none.
     steps: Option<Steps>,
@@ -158,6 +168,8 @@ enum Action {
     Close(usize),
     /// A pod may be dialled, or none any more.
     Pods(usize, bool),
+    /// The Service has the proxy's port, or has it no more.
+    Port(usize, bool),
     /// The process is killed.
     Crash(usize),
     /// It is started anew.
@@ -189,10 +201,20 @@ impl Scenario {
             || (world.left.delays > 0 && world.awaited().all(may_be_late))
     }
 
+    fn config(ttl: Duration) -> Config {
+        Config {
+            idle_ttl: ttl,
+            wake_replicas: WAKE_REPLICAS,
+            refusal_believed_after: BELIEVED_AFTER,
+            set_back_doublings: 0,
+            ..Config::default()
+        }
+    }
+
     /// Both proxies have just started.
     fn begin(&self, replicas: u32) -> World {
-        let start = || Proxy::start(self.watches).0;
-        let proxies = [start(), start()];
+        let start = |ttl| Proxy::start(Self::config(ttl), self.watches);
+        let proxies = self.ttls.map(start);
         let mut world = World {
             deployment: Deployment::new(replicas),
             proxies,
@@ -212,6 +234,7 @@ impl Scenario {
         let proxy = &world.proxies[p];
         let faults = world.allows_faults() && world.left.faults > 0;
         let refusals = world.allows_faults() && world.left.refusals > 0;
+        let ports = world.allows_faults() && world.left.ports > 0;
         let opens = world.allows_faults() && world.left.connections > 0;
         let requests = proxy.request().is_some();
         let pending = proxy.call.is_some();
@@ -247,6 +270,7 @@ impl Scenario {
                 runs && world.allows_faults() && proxy.event.is_some(),
                 Action::Observe(p),
             ),
+            (runs && ports, Action::Port(p, !proxy.can_wake)),
             (up && faults, Action::Crash(p)),
             (!up && world.allows_faults(), Action::Start(p)),
             (runs && faults, Action::Stop(p)),
@@ -279,7 +303,12 @@ impl Scenario {
             Action::Answer(p) => world.answer(p, self.variant),
             Action::GiveUp(p) => self.give_up(world, p),
             Action::Refuse(p) => world.receive(p, Outcome::Unreachable),
-            Action::Forbid(p) => world.receive(p, Outcome::Forbidden),
+            Action::Forbid(p) => {
+                if self.variant == Variant::BelievesAtOnce {
+                    world.proxies[p].believes_a_refusal();
+                }
+                world.receive(p, Outcome::Forbidden);
+            }
             Action::Deny(p) => world.receive(p, Outcome::Unauthorized),
             Action::ApplyLate(request) => world.apply_late(request, self.variant),
             Action::Touch => world.deployment.touch(),
@@ -291,11 +320,10 @@ impl Scenario {
             Action::Close(p) => world.at(p, Proxy::closes),
             Action::Pods(p, dialable) => world.at(p, |proxy| proxy.sees_pods(dialable)),
             Action::Crash(p) => self.crash(world, p),
-            Action::Start(p) => world.at(p, |proxy| {
-                let (started, effects) = Proxy::start(self.watches);
-                *proxy = started;
-                effects
-            }),
+            Action::Port(p, can_wake) => {
+                world.at(p, |proxy| proxy.sees_port(can_wake, self.variant));
+            }
+            Action::Start(p) => world.at(p, |proxy| proxy.starts(self.variant, self.watches)),
             Action::Stop(p) => world.proxies[p].stops(),
             Action::Continue(p) => world.at(p, Proxy::goes_on),
         }
@@ -312,7 +340,7 @@ impl Scenario {
 
     fn crash(&self, world: &mut World, p: usize) {
         self.leave_on_its_way(world, p);
-        world.proxies[p] = Proxy::down();
+        world.proxies[p].crashes();
     }
 
     fn leave_on_its_way(&self, world: &mut World, p: usize) {
@@ -335,6 +363,7 @@ impl Scenario {
             Action::Forbid(_) | Action::Deny(_) => &mut left.refusals,
             Action::Touch => &mut left.touches,
             Action::Emit(_) => &mut left.events,
+            Action::Port(..) => &mut left.ports,
             Action::Pass if is_late => &mut left.delays,
             _ => return,
         };

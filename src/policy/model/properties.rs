@@ -21,7 +21,8 @@ pub const LEASE: &str = "(1) while a proxy holds a lease the app is not at zero"
 pub const CUT: &str = "(1') no sleep cuts a connection whose proxy was not hindered";
 
 /// (2) The fail-open is one only if the policy counts it, and if its proxy has
-/// seen that it is hindered: a process that was away itself has seen nothing.
+/// seen that it is hindered, for two seconds: a process that was away itself has seen
+/// nothing.
 pub const FORWARDED: &str = "(2) nothing is forwarded without a lease but by the fail-open";
 
 /// (3) From every state in which somebody waits, with everything that is late
@@ -42,6 +43,9 @@ pub const HASTY: &str = "(5) no proxy writes zero within a TTL of its start";
 /// answer to a renewal shows the Deployment as well as a read.
 pub const BLIND: &str = "(6) no write of the scale follows a failed one before a look";
 
+/// (7) Judged when zero is sent: what is on its way cannot be called back.
+pub const UNWAKEABLE: &str = "(7) who could not wake the app does not put it to sleep";
+
 /// How many calm steps it takes: one for the pause after a failure, and one
 /// more if the wake that follows it meets the conflict that a touch of before
 /// has left for it.
@@ -61,6 +65,7 @@ pub fn rules() -> Vec<Property<Scenario>> {
         Property::always(RESCALED, |_, world| without(world, Breach::Rescaled)),
         Property::always(HASTY, |_, world| without(world, Breach::Hasty)),
         Property::always(BLIND, |_, world| without(world, Breach::Blind)),
+        Property::always(UNWAKEABLE, |_, world| without(world, Breach::Unwakeable)),
     ]
 }
 

@@ -1,18 +1,26 @@
 //! One proxy: the real policy, its connections and its one request.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
+use super::super::permission::PermissionState;
 use super::super::{Command, Config, Connections, Phase, Policy};
-use super::canonical::{self, BELIEVED_AFTER, NOW, TTL};
-use super::deployment::{Breach, CURRENT, Deployment, SEEN, WAKE_REPLICAS};
-use crate::cluster::{LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale};
+use super::canonical::{self, BELIEVED_AFTER, NOW, STEP, TTL};
+use super::deployment::{Breach, CURRENT, Deployment, SEEN, Variant};
+use crate::cluster::{
+    LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
+};
 
-/// Steps in a TTL.
-pub const STEPS_PER_TTL: u8 = (TTL.as_millis() / canonical::STEP.as_millis()) as u8;
+/// Steps in a TTL, the shorter one where they differ.
+pub const STEPS_PER_TTL: u8 = steps_in(TTL);
 
 /// Steps in which a process is away so long that it cannot be mistaken for the
 /// API server's being slow.
 const LONG_AWAY: u8 = 2;
+
+const fn steps_in(time: Duration) -> u8 {
+    (time.as_millis() / STEP.as_millis()) as u8
+}
 
 /// Whether the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +52,9 @@ pub struct Ghost {
     /// Since a renewal of its was last answered in time, one has failed
     /// or was not answered within a step.
     pub hindered: bool,
+    /// How many steps ago the first of its renewals was sent that has not led to a lease,
+    /// with none since that has; at most one.
+    pub in_vain: Option<u8>,
     /// Since then, the process was stopped for a step or more.
     pub away: bool,
     /// How many steps it has been stopped for by now, at most two.
@@ -62,19 +73,14 @@ pub struct Proxy {
     pub waiting: bool,
     /// Whether connections were handed over and are open.
     pub served: bool,
+    /// Whether a wake would lead to an address that it may dial.
+    pub can_wake: bool,
     pub ghost: Ghost,
 }
 
 impl Proxy {
     /// One that was never started.
-    pub fn down() -> Self {
-        let config = Config {
-            idle_ttl: TTL,
-            wake_replicas: WAKE_REPLICAS,
-            refusal_believed_after: BELIEVED_AFTER,
-            set_back_doublings: 0,
-            ..Config::default()
-        };
+    pub fn down(config: Config) -> Self {
         let mut policy = Policy::new(config, 0, NOW);
         canonical::normalise(&mut policy);
         Proxy {
@@ -84,17 +90,48 @@ impl Proxy {
             event: None,
             waiting: false,
             served: false,
+            can_wake: true,
             ghost: Ghost::default(),
         }
     }
 
     /// One that starts now.
-    pub fn start(watches: bool) -> (Self, Effects) {
-        let mut proxy = Proxy::down();
-        proxy.life = Life::Running;
-        proxy.policy.watching = watches;
-        let effects = proxy.wakes_up();
-        (proxy, effects)
+    pub fn start(config: Config, watches: bool) -> Self {
+        let mut proxy = Proxy::down(config);
+        proxy.starts(Variant::Sound, watches);
+        proxy
+    }
+
+    /// It is started, and told what stands in the way of a wake.
+    pub fn starts(&mut self, variant: Variant, watches: bool) -> Effects {
+        self.life = Life::Running;
+        self.policy.watching = watches;
+        if variant != Variant::HiddenPort {
+            self.policy.can_wake = self.can_wake;
+        }
+        self.wakes_up()
+    }
+
+    /// It is killed.
+    pub fn crashes(&mut self) {
+        *self = Proxy {
+            can_wake: self.can_wake,
+            ..Proxy::down(self.policy.config.clone())
+        };
+    }
+
+    /// A wake would lead to an address that it may dial, or would not.
+    pub fn sees_port(&mut self, can_wake: bool, variant: Variant) -> Effects {
+        self.can_wake = can_wake;
+        self.tells_policy(|policy| {
+            if variant != Variant::HiddenPort {
+                policy.set_can_wake(can_wake, NOW);
+            }
+        })
+    }
+
+    pub fn ttl(&self) -> Duration {
+        self.policy.config.idle_ttl
     }
 
     pub fn runs(&self) -> bool {
@@ -160,7 +197,8 @@ impl Proxy {
             self.ghost.away = true;
             self.ghost.absent = LONG_AWAY.min(self.ghost.absent + 1);
         }
-        self.ghost.steps = STEPS_PER_TTL.min(self.ghost.steps + 1);
+        self.ghost.in_vain = self.ghost.in_vain.map(|_| 1);
+        self.ghost.steps = steps_in(self.ttl()).min(self.ghost.steps + 1);
         if self
             .call
             .as_ref()
@@ -209,7 +247,8 @@ impl Proxy {
 
     /// Whoever waits is forwarded to a pod.
     pub fn hands_over(&mut self) -> Effects {
-        let fails_open = self.policy.without_lease && self.ghost.hindered;
+        let in_vain = self.ghost.in_vain == Some(1);
+        let fails_open = self.policy.without_lease && self.ghost.hindered && in_vain;
         let allowed = self.holds_lease() || fails_open;
         self.waiting = false;
         self.served = true;
@@ -254,6 +293,7 @@ impl Proxy {
             self.ghost.hindered |= shown.is_none() && call.renews();
             if self.holds_lease() {
                 (self.ghost.hindered, self.ghost.away) = (false, false);
+                self.ghost.in_vain = None;
             }
         }
         self.execute_commands(self.seen_version() != before)
@@ -323,21 +363,52 @@ impl Proxy {
         if let Request::WriteScale { replicas, .. } = request {
             if self.ghost.unread {
                 effects.breach = Some(Breach::Blind);
-            } else if replicas == 0 && self.ghost.steps < STEPS_PER_TTL {
+            } else if replicas == 0 && self.ghost.steps < steps_in(self.ttl()) {
                 effects.breach = Some(Breach::Hasty);
+            } else if replicas == 0 && !self.can_wake {
+                effects.breach = Some(Breach::Unwakeable);
             }
         }
         canonical::forget_nonce(&mut request);
-        self.call = Some(Call {
+        let call = Call {
             request,
             outcome: None,
-        });
+        };
+        if call.renews() {
+            self.ghost.in_vain.get_or_insert(0);
+        }
+        self.call = Some(call);
     }
 
     /// Counts the lease that is about to be granted from the reply.
     pub fn counts_from_the_reply(&mut self) {
         if let Some(asked) = &mut self.policy.in_flight {
             asked.sent = NOW;
+        }
+    }
+
+    /// Takes the refusal that is about to come for the last one of many.
+    pub fn believes_a_refusal(&mut self) {
+        let refused = PermissionState::Refused {
+            since: NOW - BELIEVED_AFTER,
+            last: NOW,
+        };
+        let Policy {
+            lease,
+            reads,
+            scale_writes,
+            ..
+        } = &mut self.policy;
+        let right = match self.call.as_ref().map(|call| &call.request) {
+            Some(Request::RenewLease(renewal)) => match renewal.store {
+                LeaseStore::Status => &mut lease.status,
+                LeaseStore::Annotation => &mut lease.annotation,
+            },
+            Some(Request::WriteScale { .. }) => scale_writes,
+            _ => reads,
+        };
+        if !right.is_missing() {
+            *right = refused;
         }
     }
 

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
+use super::canonical::{LONGER_TTL, TTL};
 use super::deployment::Variant;
-use super::properties::{BLIND, LEASE};
+use super::properties::{BLIND, FORWARDED, LEASE, UNWAKEABLE};
 use super::proxy::STEPS_PER_TTL;
 use super::world::World;
 use super::{ANY, Action, Budget, Scenario, Steps};
@@ -21,6 +22,7 @@ const FAIR: Budget = Budget {
     refusals: 0,
     touches: 0,
     events: 0,
+    ports: 0,
 };
 
 /// One connection, one thing that goes wrong, one late answer.
@@ -34,6 +36,7 @@ const ROUGH: Budget = Budget {
 fn from_the_start(budget: Budget) -> Scenario {
     Scenario {
         variant: Variant::Sound,
+        ttls: [TTL; 2],
         budget,
         steps: None,
         quiet: 0,
@@ -53,6 +56,14 @@ fn watched(events: u8, scenario: Scenario) -> Scenario {
         budget,
         watches: true,
         ..scenario
+    }
+}
+
+/// The same, where one proxy has twice the TTL of the other.
+fn unequal(budget: Budget) -> Scenario {
+    Scenario {
+        ttls: [TTL, LONGER_TTL],
+        ..from_the_start(budget)
     }
 }
 
@@ -131,6 +142,17 @@ fn the_rules_hold_while_any_one_request_is_refused() {
         ..FAIR
     };
     holds("one refusal", from_the_start(budget));
+}
+
+#[test]
+fn the_rules_hold_while_a_port_comes_and_goes() {
+    let budget = Budget { ports: 2, ..FAIR };
+    holds("two changes of a port", from_the_start(budget));
+}
+
+#[test]
+fn the_rules_hold_between_proxies_with_unequal_ttls() {
+    holds("unequal TTLs", unequal(FAIR));
 }
 
 #[test]
@@ -303,4 +325,25 @@ fn with_a_late_write_taken_for_none_another_is_sent_blindly() {
 #[test]
 fn with_leases_that_are_taken_for_none_a_sleep_breaks_a_lease() {
     fails(LEASE, broken(Variant::HiddenLeases));
+}
+
+#[test]
+fn with_leases_whose_length_is_not_shown_a_sleep_breaks_a_longer_one() {
+    let mut scenario = unequal(FAIR);
+    scenario.variant = Variant::HiddenTtls;
+    fails(LEASE, scenario);
+}
+
+#[test]
+fn with_a_first_refusal_believed_a_connection_is_forwarded_at_once() {
+    let mut scenario = broken(Variant::BelievesAtOnce);
+    scenario.budget.refusals = 2;
+    fails(FORWARDED, scenario);
+}
+
+#[test]
+fn without_news_of_its_port_a_proxy_puts_an_app_to_sleep_that_it_cannot_wake() {
+    let mut scenario = broken(Variant::HiddenPort);
+    scenario.budget.ports = 1;
+    fails(UNWAKEABLE, scenario);
 }

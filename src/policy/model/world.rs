@@ -1,8 +1,9 @@
 //! The state of the model, and what its parts do to one another.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
-use super::canonical::{self, TTL};
+use super::canonical;
 use super::deployment::{Breach, CURRENT, Deployment, Variant, WAKE_REPLICAS};
 use super::proxy::{Call, Effects, Proxy};
 use super::{Budget, Steps};
@@ -13,9 +14,10 @@ use crate::policy::Phase;
 /// A write whose guard is stale never will be, and is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Late {
-    pub renewal: bool,
-    /// The renewal before a sleep, which is guarded.
-    pub last_renewal: bool,
+    /// For how long a renewal is to be respected.
+    pub renewal: Option<Duration>,
+    /// The same of a renewal before a sleep, which is guarded.
+    pub last_renewal: Option<Duration>,
     pub sleep: bool,
     pub wake: bool,
 }
@@ -94,19 +96,20 @@ impl Hasher for Folding {
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateRequest {
-    Renewal,
+    /// To be respected for that long.
+    Renewal(Duration),
     /// The one before a sleep.
-    LastRenewal,
+    LastRenewal(Duration),
     /// A write of zero.
     Sleep,
     /// A write of the wake count.
     Wake,
 }
 
-fn renewal(guard: Option<ResourceVersion>) -> Request {
+fn renewal(ttl: Duration, guard: Option<ResourceVersion>) -> Request {
     Request::RenewLease(Renewal {
         nonce: 0,
-        ttl: TTL,
+        ttl,
         in_use: false,
         keep_replicas: None,
         guard,
@@ -120,13 +123,15 @@ pub const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 impl Late {
     pub fn add(&mut self, request: &Request) {
         match request {
-            Request::RenewLease(Renewal { guard: None, .. }) => self.renewal = true,
+            Request::RenewLease(Renewal {
+                guard: None, ttl, ..
+            }) => self.renewal = Some(*ttl),
             Request::RenewLease(Renewal {
                 guard: Some(guard), ..
             })
             | Request::WriteScale { guard, .. }
                 if guard.0 != CURRENT => {}
-            Request::RenewLease(_) => self.last_renewal = true,
+            Request::RenewLease(renewal) => self.last_renewal = Some(renewal.ttl),
             Request::WriteScale { replicas: 0, .. } => self.sleep = true,
             Request::WriteScale { .. } => self.wake = true,
             Request::Read | Request::ReadScale => {}
@@ -141,14 +146,13 @@ impl Late {
             wake,
         } = *self;
         [
-            (renewal, LateRequest::Renewal),
-            (last_renewal, LateRequest::LastRenewal),
-            (sleep, LateRequest::Sleep),
-            (wake, LateRequest::Wake),
+            renewal.map(LateRequest::Renewal),
+            last_renewal.map(LateRequest::LastRenewal),
+            sleep.then_some(LateRequest::Sleep),
+            wake.then_some(LateRequest::Wake),
         ]
         .into_iter()
-        .filter(|(is_there, _)| *is_there)
-        .map(|(_, request)| request)
+        .flatten()
     }
 }
 
@@ -245,11 +249,11 @@ impl World {
     pub fn apply_late(&mut self, request: LateRequest, variant: Variant) {
         let guard = ResourceVersion(CURRENT.to_owned());
         let request = match request {
-            LateRequest::Renewal => {
-                self.late.renewal = false;
-                renewal(None)
+            LateRequest::Renewal(ttl) => {
+                self.late.renewal = None;
+                renewal(ttl, None)
             }
-            LateRequest::LastRenewal => renewal(Some(guard)),
+            LateRequest::LastRenewal(ttl) => renewal(ttl, Some(guard)),
             LateRequest::Sleep => Request::WriteScale { replicas: 0, guard },
             LateRequest::Wake => Request::WriteScale {
                 replicas: WAKE_REPLICAS,

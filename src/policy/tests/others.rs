@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, MOMENT, TTL, read, scale, with_token, without_token, write};
+use super::fixture::{
+    Fixture, MOMENT, TTL, read, renew, renew_once_more, scale, with_token, without_token, write,
+};
+use crate::clock::Time;
 use crate::cluster::{Outcome, Request, Scale};
-use crate::policy::{Change, Command, POLL, Phase};
+use crate::policy::{Change, Command, Config, LONGEST_PAUSE_WAITING, POLL, Phase};
 
 /// An HPA takes its steps by the load of the pods, connections or not.
 #[test]
@@ -170,6 +173,134 @@ fn the_longer_lease_of_another_proxy_is_respected_and_the_difference_is_said_onc
     assert_eq!(fixture.policy.phase, Phase::Awake);
     fixture.passes_quietly(MOMENT);
     assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+}
+
+/// Time passes up to `end`, in which each read shows what the object shows then.
+fn passes_with(fixture: &mut Fixture, end: Time, shown: impl Fn(Time) -> Outcome) {
+    while fixture.now < end && fixture.policy.phase == Phase::Awake {
+        match fixture.in_flight() {
+            Some(_) => fixture.answers(shown(fixture.now)),
+            None => fixture.passes(fixture.pause().min(end.since(fixture.now))),
+        }
+    }
+}
+
+/// One proxy has fifteen times our TTL and renews once; another has five times our TTL,
+/// and has a connection until the longest lease is forgotten.
+#[test]
+fn of_three_ttls_the_one_between_is_respected_when_the_longest_is_forgotten() {
+    let (middle, longest) = (TTL * 5, TTL * 15);
+    for (label, closes) in [
+        ("a moment before", longest * 2 - MOMENT),
+        ("a while before", longest * 2 - TTL),
+        ("long after", longest * 2 + TTL),
+    ] {
+        let mut fixture = Fixture::awake();
+        fixture.passes(POLL);
+        let start = fixture.now;
+        fixture.answers(with_ttl("longest", longest));
+        let shown = |now: Time| {
+            let used = now.since(start);
+            let renewals = if used < closes {
+                used.as_secs() / (middle / 4).as_secs()
+            } else {
+                u64::MAX
+            };
+            with_ttl(&format!("middle {renewals}"), middle)
+        };
+        passes_with(&mut fixture, start + closes, shown);
+        assert_eq!(fixture.policy.phase, Phase::Awake, "{label}: in use");
+        passes_with(&mut fixture, start + closes + middle * 4 / 5, shown);
+        assert_eq!(fixture.policy.phase, Phase::Awake, "{label}: leased");
+        passes_with(&mut fixture, start + closes + longest, shown);
+        assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle, "{label}");
+    }
+}
+
+/// Others, whose TTLs may be longer, ask at least every five seconds while somebody
+/// waits: they must have the time to renew.
+#[test]
+fn after_an_outage_a_short_ttl_is_no_reason_to_sleep_before_others_can_have_renewed() {
+    let second = Duration::from_secs(1);
+    for (ttl, expected) in [
+        (second * 3, LONGEST_PAUSE_WAITING * 2),
+        (second * 10, second * 10),
+        (second * 60, second * 60),
+    ] {
+        let mut fixture = Fixture::start_with(Config {
+            idle_ttl: ttl,
+            ..Config::default()
+        });
+        fixture.answers(scale(1, "1"));
+        fixture.pods(true);
+        fixture.passes_unanswered(ttl);
+        fixture.answers(scale(1, "1"));
+        let sleeps_at = fixture.policy.sleeps_at().unwrap();
+        assert_eq!(sleeps_at.since(fixture.now), expected, "{ttl:?}");
+    }
+}
+
+/// A proxy with a shorter TTL respects our lease only if it has seen it.
+#[test]
+fn a_shorter_lease_than_ours_is_answered_by_a_renewal_while_the_app_is_used_from_here() {
+    let (used, closed) = (renew(), renew_once_more());
+    for (label, ttl, closes, waits, expected) in [
+        ("with a connection", TTL / 3, false, TTL * 2, Some(&used)),
+        (
+            "soon after the last one",
+            TTL / 3,
+            true,
+            TTL / 2,
+            Some(&closed),
+        ),
+        ("a TTL after the last one", TTL / 3, true, TTL * 5 / 4, None),
+        ("an equal lease", TTL, false, TTL * 2, None),
+        ("a longer lease", TTL * 3, false, TTL * 2, None),
+    ] {
+        let mut fixture = Fixture::awake();
+        // Else it would be idle after a TTL.
+        fixture.policy.set_can_wake(false, fixture.now);
+        fixture.opens(1);
+        fixture.grants(1);
+        fixture.hands_over();
+        if closes {
+            fixture.closes_all();
+        }
+        fixture.passes_quietly(waits);
+        while fixture.in_flight() != Some(read()) {
+            fixture.answers_as_before_if_asked();
+            fixture.passes(fixture.pause());
+        }
+        fixture.commands();
+        fixture.answers(with_ttl("theirs", ttl));
+        assert_eq!(fixture.asked().first(), expected, "{label}");
+    }
+}
+
+#[test]
+fn the_deployment_is_read_twice_within_a_shorter_ttl_while_the_app_is_used_from_here() {
+    let second = Duration::from_secs(1);
+    for (label, ttl, opens, expected) in [
+        ("much shorter", second * 3, true, second * 3 / 2),
+        ("a little shorter", second * 40, true, POLL),
+        ("with no connection for a TTL", second * 3, false, POLL),
+    ] {
+        let mut fixture = Fixture::awake();
+        fixture.policy.set_can_wake(false, fixture.now);
+        fixture.passes_quietly(TTL);
+        if opens {
+            fixture.opens(1);
+            fixture.grants(1);
+            fixture.hands_over();
+        }
+        fixture.answers_as_before_if_asked();
+        while fixture.in_flight() != Some(read()) {
+            fixture.passes(fixture.pause());
+        }
+        fixture.answers(with_ttl("theirs", ttl));
+        fixture.answers_as_before_if_asked();
+        assert_eq!(fixture.policy.due.since(fixture.now), expected, "{label}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use stateright::Model;
 
@@ -11,7 +12,7 @@ use super::super::proxy::{Proxy, STEPS_PER_TTL};
 use super::super::tests::is_full;
 use super::super::world::World;
 use super::super::{ANY, Action, Budget, Scenario, Steps, properties};
-use super::{NOW, STEP};
+use super::{LONGER_TTL, NOW, STEP, TTL};
 use crate::backoff::Random;
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, Outcome, Scale};
@@ -26,15 +27,18 @@ fn forgetting_before_an_action_is_the_same_as_forgetting_after_it() {
     let mut random = Random::new(2);
     let walks = if is_full() { 5_000 } else { 100 };
     for variant in [Variant::Sound, Variant::LeaseFromReply, Variant::NoGuard] {
-        for walked in 0..walks {
-            walk(&anything(variant, walked % 2 == 0), 150, &mut random);
+        for ttls in [[TTL; 2], [TTL, LONGER_TTL]] {
+            for walked in 0..walks {
+                walk(&anything(variant, ttls, walked % 2 == 0), 150, &mut random);
+            }
         }
     }
 }
 
-fn anything(variant: Variant, watches: bool) -> Scenario {
+fn anything(variant: Variant, ttls: [Duration; 2], watches: bool) -> Scenario {
     Scenario {
         variant,
+        ttls,
         budget: Budget {
             connections: ANY,
             faults: ANY,
@@ -42,6 +46,7 @@ fn anything(variant: Variant, watches: bool) -> Scenario {
             touches: ANY,
             refusals: ANY,
             events: ANY,
+            ports: ANY,
         },
         steps: None,
         quiet: 0,
@@ -115,22 +120,26 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
         refusals: 0,
         touches: 1,
         events: 0,
+        ports: 0,
     };
     let watched = Budget {
         touches: 0,
         events: 1,
         ..budget
     };
+    let equal = [TTL; 2];
     let mut all = vec![
-        (Variant::Sound, false, budget),
-        (Variant::NoRenew, false, budget),
+        (Variant::Sound, equal, false, budget),
+        (Variant::NoRenew, equal, false, budget),
+        (Variant::Sound, [TTL, LONGER_TTL], false, budget),
     ];
     if is_full() {
-        all.push((Variant::Sound, true, watched));
+        all.push((Variant::Sound, equal, true, watched));
     }
-    for (variant, watches, budget) in all {
+    for (variant, ttls, watches, budget) in all {
         let scenario = Scenario {
             variant,
+            ttls,
             budget,
             steps: Some(Steps {
                 faulty: 1,
@@ -149,7 +158,10 @@ fn worlds_that_remember_everything_reach_what_canonical_ones_reach() {
             remember(&scenario, &mut next, action);
             next
         });
-        println!("{variant:?}, {watches}: {} states", canonical.len());
+        println!(
+            "{variant:?} {ttls:?}, {watches}: {} states",
+            canonical.len()
+        );
         assert!(canonical == whole);
     }
 }
@@ -186,10 +198,12 @@ fn hash(world: &World) -> u64 {
 #[test]
 fn a_canonical_policy_behaves_like_one_that_remembers_everything() {
     let mut random = Random::new(1);
-    for _ in 0..300 {
-        let mut twins = Twins::start();
-        for _ in 0..100 {
-            twins.live(&mut random);
+    for ttl in [TTL, LONGER_TTL] {
+        for _ in 0..300 {
+            let mut twins = Twins::start(ttl);
+            for _ in 0..100 {
+                twins.live(&mut random);
+            }
         }
     }
 }
@@ -203,8 +217,9 @@ struct Twins {
 }
 
 impl Twins {
-    fn start() -> Self {
-        let policies = [Proxy::down().policy, Proxy::down().policy];
+    fn start(ttl: Duration) -> Self {
+        let config = Scenario::config(ttl);
+        let policies = [(); 2].map(|()| Proxy::down(config.clone()).policy);
         let mut twins = Twins {
             policies,
             now: [NOW; 2],
@@ -274,6 +289,7 @@ impl Twins {
             4..=6 => Outcome::Forbidden,
             other => Outcome::Scale(Scale {
                 lease_token: (other != 7).then(|| LeaseToken(self.token.to_string())),
+                lease_ttl: (other != 7).then_some([TTL, LONGER_TTL][self.token as usize % 2]),
                 ..Scale::of(u32::from(other != 8), "")
             }),
         };
