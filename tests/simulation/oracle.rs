@@ -51,7 +51,8 @@ pub enum ClientResult {
     /// Its pod was killed by an operator, or by a controller that is not ours.
     ScaledByOthers,
     /// A proxy with a shorter TTL has put the app to sleep that has seen no lease of
-    /// its proxy, because other renewals have hidden them.
+    /// its proxy: other renewals have hidden them, and its proxy was stopped or in
+    /// trouble, so that it could not renew again.
     LeaseHidden,
     /// Its proxy was stopped for so long that its lease has run out.
     ProxyStopped,
@@ -85,6 +86,8 @@ const WATCHED_SLEEP: f64 = 1.1;
 const UNWATCHED_SLEEP: f64 = 1.3;
 /// How late beyond that an app may fall asleep: replies, and a conflict.
 const SLEEP_SLACK: Duration = Duration::from_secs(5);
+/// How far a time may be off that was converted from one clock to another.
+const ROUNDING: Duration = Duration::from_millis(1);
 /// Requests in a minute, at most: asleep, awake, and under whatever faults.
 /// Where the TTL is so short that a fifth of it is below the poll interval, as
 /// many more as that makes.
@@ -358,11 +361,17 @@ impl Oracle {
     }
 
     /// It has read all replies. What it has dialled before it did was under the
-    /// lease that it knew of.
-    pub fn turned(&mut self, pid: usize) {
+    /// lease that it knew of. It may claim less of a lease than its renewals would give,
+    /// here until `claimed`: it lets nothing through without one.
+    pub fn turned(&mut self, pid: usize, claimed: Time) {
         let shadow = &mut self.shadows[pid];
         if std::mem::take(&mut shadow.lease_ends) {
             shadow.lease = None;
+        }
+        if let Some((_, until)) = &mut shadow.lease
+            && claimed + ROUNDING < *until
+        {
+            *until = claimed;
         }
     }
 
@@ -563,11 +572,26 @@ impl Oracle {
     }
 
     /// Whether the writer, whose TTL is the shorter one, may have missed every lease of
-    /// that proxy: one that it sees is respected for twice its length.
+    /// that proxy: one that it sees is respected for twice its length, and one that it
+    /// does not see is shown again by a proxy that is not hindered.
     fn is_hidden(&self, writer: usize, pid: usize, now: Time) -> bool {
         let ttl = self.ttl_of(pid);
         let since = now - self.whole_ttl(pid) * 2;
-        self.ttl_of(writer) < ttl && !self.shadows[writer].shown.has_seen(ttl, since)
+        let has_missed =
+            self.ttl_of(writer) < ttl && !self.shadows[writer].shown.has_seen(ttl, since);
+        has_missed && self.is_hindered(pid)
+    }
+
+    /// Whether that proxy has been stopped or in trouble since it has sent the renewal
+    /// of its lease.
+    fn is_hindered(&self, pid: usize) -> bool {
+        let shadow = &self.shadows[pid];
+        let sent = shadow.lease.map(|(sent, _)| sent).unwrap_or_default();
+        shadow.stopped
+            || self
+                .calm_since(pid)
+                .max(shadow.last_stop.unwrap_or_default())
+                >= sent
     }
 
     fn check_the_writer(&mut self, writer: usize, now: Time) {
@@ -599,7 +623,9 @@ impl Oracle {
             self.excuses.insert((now, pid), told);
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
+        // At zero no lease is in force, and a wake starts the TTL of whoever sees it.
         let last = self.shadows[pid].last_leased;
+        let last = last.filter(|last| *last > self.last_wake);
         let respected = if is_hidden { writer } else { pid };
         if calm && last.is_some_and(|last| now < last + self.whole_ttl(respected)) {
             let what = format!("p{writer} sleeps, and p{pid} had a connection until {last:?}");

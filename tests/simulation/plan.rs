@@ -1,7 +1,7 @@
 //! What is to happen in a run: drawn from a seed, and data, so that a smaller
 //! plan can be made of one that fails.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use zpa::clock::Time;
@@ -117,8 +117,8 @@ pub struct Plan {
     pub slots: usize,
     /// The idle TTL, and the longest where they differ.
     pub ttl: Duration,
-    /// The shorter idle TTL of the proxies in some places.
-    pub shorter: Option<(Duration, BTreeSet<usize>)>,
+    /// The shorter idle TTLs of the proxies in some places.
+    pub shorter: BTreeMap<usize, Duration>,
     /// The hold limit.
     pub hold: Duration,
     /// The replicas at first.
@@ -151,7 +151,7 @@ impl Plan {
             seed,
             slots,
             ttl,
-            shorter: None,
+            shorter: BTreeMap::new(),
             hold: Duration::from_secs(300),
             replicas: 1,
             horizon: Duration::ZERO,
@@ -175,9 +175,7 @@ impl Plan {
 
     /// The idle TTL of the proxies in that place.
     pub fn ttl_of(&self, slot: usize) -> Duration {
-        let shorter = self.shorter.as_ref();
-        let shorter = shorter.filter(|(_, slots)| slots.contains(&slot));
-        shorter.map_or(self.ttl, |(ttl, _)| *ttl)
+        self.shorter.get(&slot).copied().unwrap_or(self.ttl)
     }
 
     /// The run of that seed.
@@ -201,7 +199,7 @@ impl Plan {
         plan.draw_clients(&mut rng);
         plan.draw_faults(&mut rng);
         plan.draw_failing_pods(&mut Rng::new(seed, 2));
-        plan.draw_shorter_ttl(&mut Rng::new(seed, 3));
+        plan.draw_shorter_ttls(&mut Rng::new(seed, 3));
         let end = Time::new(plan.horizon);
         plan.actions.retain(|(at, _)| *at <= end);
         plan.actions.sort_by_key(|(at, _)| *at);
@@ -267,17 +265,18 @@ impl Plan {
         }
     }
 
-    /// At least one place keeps the longer one. With a TTL below 10 s the renewals that
-    /// are allowed in one are more than the ceiling of requests in a minute.
-    fn draw_shorter_ttl(&mut self, rng: &mut Rng) {
+    /// At least one place keeps the longest one.
+    fn draw_shorter_ttls(&mut self, rng: &mut Rng) {
         if self.slots == 1 || rng.chance(0.7) {
             return;
         }
-        let ttl = (self.ttl / rng.pick(&[2, 3, 5])).max(Duration::from_secs(10));
-        let longer = rng.below(self.slots);
-        let others = (0..self.slots).filter(|slot| *slot != longer);
-        let slots = others.filter(|_| rng.chance(0.7)).collect();
-        self.shorter = Some((ttl, slots));
+        let longest = rng.below(self.slots);
+        for slot in (0..self.slots).filter(|slot| *slot != longest) {
+            let ttl = (self.ttl / rng.pick(&[2, 3, 5])).max(Duration::from_secs(10));
+            if rng.chance(0.7) {
+                self.shorter.insert(slot, ttl);
+            }
+        }
     }
 
     /// Pods that fail beside others, with clients who come meanwhile. A failure is

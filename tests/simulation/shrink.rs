@@ -85,7 +85,7 @@ impl Search {
             |plan| plan.ambush = 0.0,
             |plan| plan.drift = 0.0,
             |plan| plan.fallback = false,
-            |plan| plan.shorter = None,
+            |plan| plan.shorter.clear(),
         ];
         for simplify in simplifications {
             let mut simpler = self.best.clone();

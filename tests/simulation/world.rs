@@ -331,7 +331,11 @@ impl<'a> World<'a> {
         for (client, effect) in effects {
             self.carry_out(pid, client, effect);
         }
-        self.oracle.turned(pid);
+        let process = &self.processes[pid];
+        let shown = process.clock.shows(self.now);
+        let left = process.policy().lease_left(shown);
+        let claimed = process.clock.when(shown + left.unwrap_or_default());
+        self.oracle.turned(pid, claimed);
         let open = self.processes[pid].proxy.sockets.clients().len();
         self.oracle.open(pid, open);
         let outbox = std::mem::take(&mut *self.processes[pid].outbox.borrow_mut());
