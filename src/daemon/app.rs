@@ -258,8 +258,10 @@ impl<A: Api> App<A> {
             },
             now,
         );
-        let handed_over = counts.handed_over - self.handed_over;
-        self.handed_over = counts.handed_over;
+        // What is no use of the app needs no lease.
+        let under_lease = counts.handed_over - counts.handed_over_uncounted;
+        let handed_over = under_lease - self.handed_over;
+        self.handed_over = under_lease;
         if !self.policy.has_lease(now) {
             self.events.without_lease += handed_over;
         }

@@ -31,16 +31,17 @@ use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
 use crate::rules::Screening;
-use crate::rules::proxy_protocol::Header;
 
 mod activity;
 mod answering;
 mod backpressure;
+mod client_info;
 mod screening;
 
 pub use activity::Standing;
 use answering::Answering;
 use backpressure::Paused;
+use client_info::ClientInfo;
 
 /// The most bytes that one direction moves directly after an event. For the rest the
 /// connection waits in the run queue.
@@ -68,8 +69,8 @@ pub struct Connection<S> {
     /// When the last byte went between client and backend, in milliseconds of [`Time`]: half
     /// as large, and a connection is to be small.
     last_traffic_ms: u64,
-    /// What a load balancer has said of it, if that is to be passed on.
-    header: Option<Box<Header>>,
+    /// What is known of its client, where a rule asks for it.
+    client_info: Option<Box<ClientInfo>>,
     /// Its part of the memory that is there for bulk.
     grant: Grant,
     state: State<S>,
@@ -114,7 +115,7 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             standing,
             last_traffic_ms: now.as_millis(),
-            header: None,
+            client_info: None,
             grant: Grant::default(),
             state: State::Held,
         }
@@ -346,6 +347,9 @@ impl<S: Socket> Connection<S> {
     pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
         shared.memory.release(self.grant);
+        if let Some(entry) = self.client_info.and_then(|info| info.source) {
+            port.per_source.leave(entry);
+        }
         self.client.up.release(&mut shared.buffers);
         match self.state {
             State::Screening(_) | State::Answering(_) | State::Held => {}
@@ -470,6 +474,7 @@ impl<S: Socket> Connection<S> {
             return self.dial_round(round, cx);
         }
         cx.port.counts.handed_over += 1;
+        cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
         let waited = cx.now.since(self.opened);
         cx.port.tally.hold.observe(waited);
         if let Some(address) = cx.port.balancer.address(backend.id) {

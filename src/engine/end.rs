@@ -61,6 +61,9 @@ pub enum End {
     Probe,
     /// Its first bytes did not come within the hold limit.
     NoBytes,
+    /// A load balancer has handed on a client whose source has as many connections as it
+    /// may have.
+    SourceLimit,
     /// A load balancer has handed on a client that is denied.
     Denied,
     /// A load balancer's connection does not begin with a PROXY header, for that reason.
@@ -92,6 +95,7 @@ impl fmt::Display for End {
             }
             End::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             End::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            End::SourceLimit => f.write_str("zpa/holding: its source is at its limit"),
             End::Probe => f.write_str("zpa/holding: a health check, answered"),
             End::NoBytes => f.write_str("client/holding: its first bytes do not come"),
             End::Denied => f.write_str("zpa/holding: its client is denied"),

@@ -98,8 +98,8 @@ use self::port::Port;
 use self::queue::Queue;
 use self::readiness::Interest;
 use self::sockets::Socket;
-use self::tally::Use;
 pub use self::tally::{Counts, Tally};
+use self::tally::{Exclusion, Use};
 use self::timers::Timers;
 use self::token::Side;
 use crate::backoff::Random;
@@ -504,6 +504,15 @@ impl Engine {
             client.reset_on_close();
             return;
         }
+        // Of a load balancer's connections, the source is known later.
+        let is_limited = screening.is_none_or(|screening| !screening.awaits_header);
+        let limited = is_limited.then(|| port.per_source.enter(from.ip()));
+        let Ok(source) = limited.unwrap_or(Ok(None)) else {
+            debug!("{from} has as many connections as it may have");
+            port.tally.excluded(Exclusion::SourceLimit);
+            client.reset_on_close();
+            return;
+        };
         let standing = match (admission, screening) {
             (Admission::Counted, None) => Standing::Counts,
             _ => Standing::Excluded,
@@ -523,10 +532,12 @@ impl Engine {
             let end = End::Refused(Phase::Holding);
             debug!("#{serial} {end}: {e}");
             port.tally.ended(end);
+            source.into_iter().for_each(|it| port.per_source.leave(it));
             return;
         }
         // There are at most MAX_LISTENERS.
-        let connection = Connection::new(serial, slot as u16, client, standing, now);
+        let mut connection = Connection::new(serial, slot as u16, client, standing, now);
+        source.into_iter().for_each(|it| connection.set_source(it));
         let use_of_app = entry.insert(connection).use_of_app();
         self.shared.open += 1;
         port.counts.open += 1;

@@ -8,6 +8,7 @@ use super::limits::AppLimits;
 use super::tally::{Counts, Tally};
 use crate::clock::Time;
 use crate::rules::Rules;
+use crate::rules::per_source::PerSource;
 use crate::rules::release::Release;
 
 /// What the connections of one listener share.
@@ -31,6 +32,8 @@ pub struct Port {
     pub counts: Counts,
     /// What has become of them.
     pub tally: Tally,
+    /// How many each source has.
+    pub per_source: PerSource,
     /// The slots of those that pause before the next round through the addresses.
     pub backing_off: BTreeSet<usize>,
 }
@@ -49,6 +52,7 @@ impl Port {
             balancer: Balancer::new(seed),
             counts: Counts::default(),
             tally: Tally::default(),
+            per_source: PerSource::default(),
             backing_off: BTreeSet::new(),
         }
     }
@@ -58,6 +62,7 @@ impl Port {
         self.balancer
             .set_most_per_backend(rules.max_connections_per_pod);
         self.release = Release::new(rules.release_rate);
+        self.per_source.set_limit(rules.max_per_source);
         self.rules = rules;
     }
 

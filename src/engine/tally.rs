@@ -9,7 +9,7 @@ use crate::rules::sources::Admission;
 const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 14] = [
+const REASONS: [(&str, &[Phase]); 15] = [
     ("finished", &[Phase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[Phase::Relaying]),
@@ -24,6 +24,7 @@ const REASONS: [(&str, &[Phase]); 14] = [
     ("no_header", &[Phase::Holding]),
     ("probe", &[Phase::Holding]),
     ("no_bytes", &[Phase::Holding]),
+    ("source_limit", &[Phase::Holding]),
 ];
 
 /// What the engine has counted.
@@ -41,6 +42,8 @@ pub struct Counts {
     pub uses: u64,
     /// Connections that were handed to a backend since the start.
     pub handed_over: u64,
+    /// Those of them that counted as no use of the app, and need no lease.
+    pub handed_over_uncounted: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
     /// Dials that backends have failed since the start.
@@ -78,16 +81,19 @@ pub enum Exclusion {
     FirstBytes,
     /// It is a health check.
     Probe,
+    /// Its source has as many connections as it may have.
+    SourceLimit,
 }
 
 /// Every exclusion, as it is called in metrics.
-const EXCLUSIONS: [&str; 6] = [
+const EXCLUSIONS: [&str; 7] = [
     "denied",
     "ignored",
     "silent",
     "local",
     "first_bytes",
     "probe",
+    "source_limit",
 ];
 
 impl Counts {
@@ -111,6 +117,7 @@ impl Sum for Counts {
             waiting: sum.waiting + it.waiting,
             uses: sum.uses + it.uses,
             handed_over: sum.handed_over + it.handed_over,
+            handed_over_uncounted: sum.handed_over_uncounted + it.handed_over_uncounted,
             held_too_long: sum.held_too_long + it.held_too_long,
             failed_dials: sum.failed_dials + it.failed_dials,
             exhausted: sum.exhausted + it.exhausted,
@@ -146,6 +153,7 @@ impl Tally {
             End::NoHeader(_) => (11, Phase::Holding),
             End::Probe => (12, Phase::Holding),
             End::NoBytes => (13, Phase::Holding),
+            End::SourceLimit => (14, Phase::Holding),
         };
         self.ends[reason][phase as usize] += 1;
     }
@@ -219,6 +227,7 @@ mod tests {
             (End::NoHeader("is none"), ["no_header", "holding"]),
             (End::Probe, ["probe", "holding"]),
             (End::NoBytes, ["no_bytes", "holding"]),
+            (End::SourceLimit, ["source_limit", "holding"]),
         ] {
             let mut tally = Tally::default();
             tally.ended(end);
@@ -227,7 +236,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Tally::default().ends().len();
-        assert_eq!((seen, pairs), (18, 20), "drained has two phases more");
+        assert_eq!((seen, pairs), (19, 21), "drained has two phases more");
     }
 
     #[test]
@@ -239,6 +248,7 @@ mod tests {
             (Exclusion::Local, "local"),
             (Exclusion::FirstBytes, "first_bytes"),
             (Exclusion::Probe, "probe"),
+            (Exclusion::SourceLimit, "source_limit"),
         ] {
             let mut tally = Tally::default();
             tally.excluded(exclusion);

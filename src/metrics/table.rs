@@ -137,8 +137,8 @@ pub static TABLE: &[Metric] = &[
         labels: &["app", "port", "rule"],
         help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
                `ignored`, `silent` (not any more; again for each silence), `local` (a load \
-               balancer's own), `first_bytes` (not those of `--wake-on`) or `probe` (a health \
-               check)",
+               balancer's own), `first_bytes` (not those of `--wake-on`), `probe` (a health \
+               check) or `source_limit` (not let in)",
         read: Read::Port(|it, samples| samples.each(&it.excluded)),
     },
     Metric {

@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod first_bytes;
 pub mod idle;
+pub mod per_source;
 pub mod proxy_protocol;
 pub mod release;
 pub mod sources;
@@ -29,6 +30,8 @@ use self::sources::{Admission, Networks, Sources};
 pub struct Rules {
     /// Which clients count, by their addresses.
     pub sources: Sources,
+    /// The most connections of one source at a time; `None` if that is not limited.
+    pub max_per_source: Option<NonZeroU32>,
     /// The most connections of one pod at a time; `None` if that is not limited.
     pub max_connections_per_pod: Option<NonZeroU32>,
     /// The pace at which those that waited for a wake are let through.

@@ -143,3 +143,18 @@ fn an_answer_that_cannot_be_read_is_an_error_that_names_the_setting() {
     let named = "--hold-answer (ZPA_HOLD_ANSWER) /nonexistent/answer: No such file";
     assert!(stderr.contains(named), "{stderr}");
 }
+
+/// It needs no lease, since anybody may put the app to sleep under it; what is let through
+/// without one is an alarm otherwise.
+#[test]
+fn an_ignored_client_is_served_without_a_lease_and_that_is_no_alarm() {
+    let sandbox = awake();
+    let ignored = ("ZPA_IGNORE_SOURCES", "127.0.0.2");
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ignored]);
+    zpa.expect_metric("zpa_backends", 1.0);
+    echo(&mut connect_from(&zpa, [127, 0, 0, 2]), "well?");
+    zpa.expect_metric("zpa_forwarded_total", 1.0);
+    assert_eq!(zpa.metric("zpa_forwarded_without_lease_total"), Some(0.0));
+    let rule = "zpa_connections_excluded_total{rule=\"ignored\"}";
+    assert_eq!(zpa.metric(rule), Some(1.0));
+}

@@ -14,7 +14,7 @@ use zpa::rules::first_bytes::WakeOn;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
-use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
+use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend, reset};
 
 /// A client that connects from `source`, an address of the loopback network.
 fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
@@ -449,4 +449,57 @@ fn at_the_hold_limit_a_client_reads_the_whole_answer_though_its_request_was_read
     drop(client);
     rig.until("it is closed", |e| e.counts(APP).open == 0);
     assert_eq!(rig.counts().held_too_long, 1);
+}
+
+#[test]
+fn a_source_at_its_limit_is_reset_until_one_of_its_connections_ends() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    let rules = Rules {
+        max_per_source: NonZeroU32::new(2),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let first = rig.connect();
+    let _second = rig.connect();
+    rig.until("both are served", |e| e.counts(APP).handed_over == 2);
+    let mut third = rig.connect();
+    rig.expect_reset(&mut third);
+    assert_eq!(excluded(&rig), [("source_limit", 1)]);
+    let _other = connect_from(&rig, [127, 0, 0, 2]);
+    rig.until("another source has room", |e| {
+        e.counts(APP).handed_over == 3
+    });
+    reset(first);
+    rig.until("one has left", |e| e.counts(APP).open == 2);
+    let _fourth = rig.connect();
+    rig.until("there is room again", |e| e.counts(APP).handed_over == 4);
+}
+
+/// The limit is about the clients that a load balancer hands on, not about itself.
+#[test]
+fn a_client_that_is_handed_on_is_counted_for_its_own_source() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    let rules = Rules {
+        max_per_source: NonZeroU32::new(1),
+        accept_proxy_protocol: "127.0.0.1".parse().unwrap(),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let hand_on = |rig: &Rig, client: &str| {
+        let mut stream = rig.connect();
+        let header = format!("PROXY TCP4 {client} 10.0.0.1 1 2\r\n");
+        stream.write_all(header.as_bytes()).unwrap();
+        stream
+    };
+    let first = hand_on(&rig, "192.0.2.1");
+    let _other = hand_on(&rig, "192.0.2.2");
+    rig.until("both are served", |e| e.counts(APP).handed_over == 2);
+    let mut second = hand_on(&rig, "192.0.2.1");
+    rig.expect_reset(&mut second);
+    reset(first);
+    rig.until("it has left", |e| e.counts(APP).open == 1);
+    let _third = hand_on(&rig, "192.0.2.1");
+    rig.until("there is room again", |e| e.counts(APP).handed_over == 3);
 }

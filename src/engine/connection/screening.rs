@@ -16,6 +16,7 @@ use crate::engine::transition::Transition;
 use crate::rules::Screening;
 use crate::rules::answer::Answer;
 use crate::rules::first_bytes::{self, Decision};
+use crate::rules::per_source::OverLimit;
 use crate::rules::proxy_protocol::{self, Header, Origin, Parsed, Version};
 use crate::rules::sources::Admission;
 
@@ -175,14 +176,21 @@ impl<S: Socket> Connection<S> {
                 debug!("#{} is a connection of {source}", self.serial());
                 let admission = cx.port.rules.sources.admission(source.ip());
                 cx.port.tally.admitted(admission);
+                if admission == Admission::Denied {
+                    return self.reset(End::Denied);
+                }
+                match cx.port.per_source.enter(source.ip()) {
+                    Ok(entry) => entry.into_iter().for_each(|entry| self.set_source(entry)),
+                    Err(OverLimit) => {
+                        cx.port.tally.excluded(Exclusion::SourceLimit);
+                        return self.reset(End::SourceLimit);
+                    }
+                }
                 admission
             }
         };
         if cx.port.rules.send_proxy_protocol.is_some() {
-            self.header = Some(Box::new(header));
-        }
-        if admission == Admission::Denied {
-            return self.reset(End::Denied);
+            self.client_info().header = Some(header);
         }
         let screening = Screening {
             awaits_header: false,
@@ -209,7 +217,9 @@ impl<S: Socket> Connection<S> {
     /// Tells the backend who the client is, before the first byte.
     pub(super) fn send_header(&self, version: Version, backend: &mut S) -> io::Result<()> {
         let own = || Header::of(self.client.socket.endpoints());
-        let header = self.header.as_deref().cloned().unwrap_or_else(own);
+        let info = self.client_info.as_ref();
+        let header = info.and_then(|info| info.header.clone());
+        let header = header.unwrap_or_else(own);
         let bytes = header.to_bytes(version);
         // A new socket has room for 4 KiB at the least (SOCK_MIN_SNDBUF), and no header is
         // longer.

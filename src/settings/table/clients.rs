@@ -35,6 +35,22 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "max-per-source",
+        variables: &["ZPA_MAX_PER_SOURCE"],
+        placeholder: "NUMBER",
+        unset: Unset::Means("unlimited"),
+        help: "The most connections of one client address at a time, or of one /64 of IPv6; \
+               further ones are reset at once. Behind a load balancer that hides the clients' \
+               addresses, all of them are one source",
+        examples: &["100"],
+        store: |settings, text| {
+            settings.rules.max_per_source = Some(value::count_u32(text)?);
+            Ok(())
+        },
+        show: |settings| settings.rules.max_per_source.map(|most| most.to_string()),
+        ..ROW
+    },
+    Setting {
         flag: "max-connections-per-pod",
         variables: &["ZPA_MAX_CONNECTIONS_PER_POD"],
         placeholder: "NUMBER",

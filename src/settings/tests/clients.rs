@@ -34,7 +34,7 @@ fn networks_come_from_every_flag_or_from_every_line_of_the_variable() {
 }
 
 #[test]
-fn connections_per_pod_are_one_or_more() {
+fn connections_per_pod_and_per_source_are_one_or_more() {
     let most = |text| {
         with("max-connections-per-pod", text)
             .rules
@@ -48,9 +48,13 @@ fn connections_per_pod_are_one_or_more() {
             .max_connections_per_pod,
         None
     );
-    for wrong in ["0", "-1", "4294967296", "many"] {
-        let error = error("max-connections-per-pod", wrong);
-        assert!(error.contains("is not a whole number from 1"), "{error}");
+    let most = |text| with("max-per-source", text).rules.max_per_source;
+    assert_eq!(most("100"), NonZeroU32::new(100));
+    for flag in ["max-connections-per-pod", "max-per-source"] {
+        for wrong in ["0", "-1", "4294967296", "many"] {
+            let error = error(flag, wrong);
+            assert!(error.contains("is not a whole number from 1"), "{error}");
+        }
     }
 }
 

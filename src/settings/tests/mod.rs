@@ -348,6 +348,7 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
         "target",
         "ignore-sources",
         "deny-sources",
+        "max-per-source",
         "max-connections-per-pod",
         "idle-timeout",
         "half-close-timeout",

@@ -1,0 +1,25 @@
+//! [`ClientInfo`] is what is known of a connection's client, where a rule asks for it.
+
+use super::Connection;
+use crate::rules::per_source::Entry;
+use crate::rules::proxy_protocol::Header;
+
+/// On the heap, since most connections have none.
+#[derive(Debug, Default)]
+pub(super) struct ClientInfo {
+    /// What a load balancer has said of it, if that is to be passed on.
+    pub(super) header: Option<Header>,
+    /// Its place among the connections of its source, if these are limited.
+    pub(super) source: Option<Entry>,
+}
+
+impl<S> Connection<S> {
+    /// It is counted for its source, until it is closed.
+    pub fn set_source(&mut self, entry: Entry) {
+        self.client_info().source = Some(entry);
+    }
+
+    pub(super) fn client_info(&mut self) -> &mut ClientInfo {
+        self.client_info.get_or_insert_default()
+    }
+}
