@@ -1,7 +1,7 @@
 //! [`answer`] converts the replies of the client for a watcher.
 
-use super::client::{Failure, Reply};
 use super::list_watch::Answer;
+use super::reply::{Failure, Reply};
 
 /// The answer of a call whose reply has a body.
 pub(super) fn answer(ended: Result<Reply, Failure>) -> Answer<Vec<u8>> {

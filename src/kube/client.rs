@@ -1,18 +1,17 @@
 //! A [`Client`] makes calls to the API server, each with a [`Reply`] or a [`Failure`].
 
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{Method, Request, Response};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
 
 use super::credentials::{Credentials, P521_CURE};
-use super::objects::Status;
 use super::patch::Patch;
+use super::reply::{ERROR_BODY, Failure, Reply, whole};
 use super::requests::{Reaction, Requests, Verb};
 use super::text::printable;
 use super::transport::{ConnectionProbe, SecureConnector};
@@ -26,14 +25,10 @@ const SEND: Duration = Duration::from_secs(5);
 const RECEIVE_HEAD: Duration = Duration::from_secs(10);
 /// The timeout for the body of a reply that is not a watch.
 const RECEIVE_BODY: Duration = Duration::from_secs(15);
-/// How long an unused connection is kept. The policy reads about every 10 s.
+/// How long an unused connection is kept. The policy reads every 30 s at least.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
 /// The size of each of a connection's buffers, in bytes.
 const BUFFER: usize = 16 * 1024;
-/// The largest body of a reply that reports an error, in bytes.
-const ERROR_BODY: u64 = 64 * 1024;
-/// The longest `Retry-After` that is accepted.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 const USER_AGENT: &str = concat!("zpa/", env!("CARGO_PKG_VERSION"));
 
@@ -60,58 +55,12 @@ pub(super) struct Calls<'a> {
     session: Session,
 }
 
-/// A reply with its complete body.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: Vec<u8>,
-}
-
-impl Reply {
-    /// A 404 that is made here, for an object that was looked for and not found.
-    pub(super) fn not_found(why: &str) -> Reply {
-        Reply {
-            status: 404,
-            retry_after: None,
-            body: serde_json::json!({ "message": why }).to_string().into(),
-        }
-    }
-
-    pub(super) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// The status and the message of the server, in printable characters.
-    pub(super) fn explanation(&self) -> String {
-        let status: Status = serde_json::from_slice(&self.body).unwrap_or_default();
-        Status {
-            code: Some(self.status),
-            ..status
-        }
-        .explanation()
-    }
-}
-
 /// The reply to a watch.
 pub(super) enum Opened {
     /// The stream of events.
     Stream(BodyReader<'static>),
     /// A reply with another status than 200.
     Refused(Reply),
-}
-
-/// The failure of a call without a reply.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Whether some of the request may have reached the server.
-    pub(super) sent: bool,
-    /// Whether it was sent on a connection from the pool that the server had closed.
-    stale: bool,
-    /// Whether the body of a successful reply was larger than allowed.
-    pub(super) too_large: bool,
-    /// The reason.
-    pub(super) text: String,
 }
 
 impl Client {
@@ -209,28 +158,6 @@ impl Client {
 
     fn current(&self) -> MutexGuard<'_, Option<Session>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Failure {
-    /// The failure of a request that was not sent.
-    fn unsent(why: &str) -> Self {
-        Failure {
-            sent: false,
-            stale: false,
-            too_large: false,
-            text: printable(why),
-        }
-    }
-
-    /// The failure of a request whose reply cannot be parsed.
-    pub(super) fn malformed(why: &str) -> Self {
-        Failure {
-            sent: true,
-            stale: false,
-            too_large: false,
-            text: printable(why),
-        }
     }
 }
 
@@ -370,46 +297,6 @@ impl Calls<'_> {
     }
 }
 
-fn whole(reply: Response<Body>, cap: u64) -> Result<Reply, Failure> {
-    let status = reply.status().as_u16();
-    let retry_after = retry_after(&reply);
-    let success = reply.status().is_success();
-    let cap = if success { cap } else { ERROR_BODY };
-    let body = reply.into_body().into_with_config().limit(cap).reader();
-    match read_all(body) {
-        Ok(body) => Ok(Reply {
-            status,
-            retry_after,
-            body,
-        }),
-        // Without a body, the status is enough.
-        Err(_) if !success => Ok(Reply {
-            status,
-            retry_after,
-            body: Vec::new(),
-        }),
-        Err(cause) => Err(Failure {
-            sent: true,
-            stale: false,
-            too_large: is_too_large(&cause),
-            text: printable(&cause.to_string()),
-        }),
-    }
-}
-
-fn read_all(mut body: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    body.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// `Retry-After` in seconds, as the API server sends it; a date is ignored.
-fn retry_after(reply: &Response<Body>) -> Option<Duration> {
-    let value = reply.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    let seconds = value.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
-}
-
 fn tls_error(cause: &ureq::Error) -> Option<&rustls::Error> {
     let ureq::Error::Io(cause) = cause else {
         return None;
@@ -434,13 +321,6 @@ fn hint(error: &rustls::Error) -> Option<String> {
         ),
         _ => None,
     }
-}
-
-/// Whether a body has met the limit that [`whole`] has set.
-fn is_too_large(cause: &std::io::Error) -> bool {
-    let inner = cause.get_ref();
-    let inner = inner.and_then(|inner| inner.downcast_ref::<ureq::Error>());
-    matches!(inner, Some(ureq::Error::BodyExceedsLimit(_)))
 }
 
 fn is_disconnect(cause: &ureq::Error) -> bool {

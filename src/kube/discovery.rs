@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{Calls, Failure, Reply};
+use super::client::Calls;
 use super::list::{self, Listed};
 use super::paths;
+use super::reply::{Failure, Reply};
 use super::resource::{ApiResource, Object, well_known};
 use super::text::printable;
 use crate::workload::{Resource, TargetRef};

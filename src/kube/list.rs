@@ -2,10 +2,11 @@
 
 use serde::de::DeserializeOwned;
 
-use super::client::{Calls, Failure, Reply};
+use super::client::Calls;
 use super::objects::List;
 use super::pages::{PAGE_BODY, Pages};
 use super::paths;
+use super::reply::{Failure, Reply};
 
 /// One page of a list.
 pub(super) struct Page<T> {

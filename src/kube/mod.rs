@@ -80,6 +80,7 @@ mod paths;
 mod permissions;
 mod reflector;
 mod relist;
+mod reply;
 mod requests;
 mod resource;
 mod rfc3339;

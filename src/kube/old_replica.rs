@@ -11,8 +11,9 @@ use std::time::Duration;
 use log::Level;
 
 use super::ancestors::{Ancestor, Sightings};
-use super::client::{Calls, Reply};
+use super::client::Calls;
 use super::patch::Patch;
+use super::reply::Reply;
 use super::scale_target::Answer;
 use super::text::LogOnce;
 use super::{Config, paths, scaled};

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::client::{Calls, Failure, Reply};
+use super::client::Calls;
 use super::discovery;
 use super::patch::Patch;
+use super::reply::{Failure, Reply};
 use super::resource::{self, Object};
 use super::text::printable;
 use super::{paths, scaled};

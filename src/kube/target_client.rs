@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::Level;
 
-use super::client::{Calls, Failure};
+use super::client::Calls;
 use super::old_replica::OldReplica;
 use super::patch::{self, Patch};
 use super::permissions::Permissions;
+use super::reply::Failure;
 pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::target_status::target_status;

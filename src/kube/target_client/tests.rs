@@ -5,8 +5,9 @@ use std::sync::mpsc::{self, Receiver};
 use serde_json::Value;
 
 use super::super::access::TokenSource;
-use super::super::client::{Client, Reply};
+use super::super::client::Client;
 use super::super::credentials::Credentials;
+use super::super::reply::Reply;
 use super::super::testing::{
     self, Asked, Directory, recorded_body, recorded_content_type, recorded_patch, recorded_target,
     reply, serve,
