@@ -18,6 +18,10 @@ use super::store::{Resource, TooOld};
 /// How long before the end of a watch its BOOKMARK comes, at most.
 const BOOKMARK_LEAD: Duration = Duration::from_secs(2);
 
+/// How long after one BOOKMARK the next one comes (`defaultBookmarkFrequency` in the API
+/// server's cacher).
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often a silent watch looks whether its client is still there.
 const CLIENT_CHECK: Duration = Duration::from_millis(200);
 
@@ -53,8 +57,7 @@ impl<'a> Stream<'a> {
         first_order: Option<WatchOrder>,
     ) -> Self {
         let deadline = Instant::now() + watch.timeout;
-        let lead = BOOKMARK_LEAD.min(watch.timeout / 4);
-        let bookmark_at = watch.bookmarks.then(|| deadline - lead);
+        let bookmark_at = next_bookmark(&watch, deadline, Instant::now());
         let (executed, cursor) = (shared.lock().orders.len(), watch.from);
         let first_order = match watch.start {
             Err(too_old) => Some(expiry(cursor, too_old)),
@@ -156,7 +159,7 @@ impl<'a> Stream<'a> {
         }
         let now = Instant::now();
         if self.bookmark_at.is_some_and(|at| at <= now) {
-            self.bookmark_at = None;
+            self.bookmark_at = next_bookmark(&self.watch, self.deadline, now);
             let object = bookmark(self.watch.resource, state.store.version());
             return Some(Turn::Send(event("BOOKMARK", &object)));
         }
@@ -248,6 +251,13 @@ impl<'a> Stream<'a> {
         out.flush()?;
         Ok(true)
     }
+}
+
+/// When the BOOKMARK after `now` is sent to a watch that ends at `deadline`.
+fn next_bookmark(watch: &Watch, deadline: Instant, now: Instant) -> Option<Instant> {
+    let last = deadline - BOOKMARK_LEAD.min(watch.timeout / 4);
+    let is_due = watch.bookmarks && now < last;
+    is_due.then(|| last.min(now + BOOKMARK_INTERVAL))
 }
 
 fn expiry(asked: u64, too_old: TooOld) -> WatchOrder {
