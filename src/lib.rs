@@ -13,7 +13,7 @@
 //! ├─ settings   one table of flags and variables, with the flags of three earlier
 //! │             programs (dialects); help, parsers
 //! ├─ policy     when to scale and when to dial: a pure state machine; leases
-//! ├─ engine     listener, connections, balancer, relays, buffers, timers
+//! ├─ engine     apps and listeners, connections, balancer, relays, buffers, timers
 //! ├─ kube       the API threads: credentials, HTTP, requests, list and watch
 //! ├─ metrics    one table of metrics; the text format
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
@@ -33,6 +33,9 @@
 //!
 //! # Words
 //!
+//! - *App*: one scale target with its Service; an object of its own in [`daemon`] and in
+//!   [`engine`], found by an id. *Port*: one of its listeners, and the Service's port that
+//!   connections from there are led to.
 //! - *Asleep*: the scale is zero. *Awake*: it is not.
 //! - *Held*: a connection that was accepted and has no pod yet. No byte is read from
 //!   it, so the kernel keeps them.

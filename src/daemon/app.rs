@@ -362,8 +362,9 @@ impl<A: Api> App<A> {
     fn awaits_address(&self, sockets: &impl Sockets) -> bool {
         let mut ports = self.ports.iter().enumerate();
         ports.any(|(index, port)| {
-            let is_unexplained = port.backends == 0 && self.no_address_at(index).is_none();
-            is_unexplained && sockets.waiting(self.port_id(index)) > 0
+            let id = self.port_id(index);
+            let is_unexplained = port.backends == 0 && self.no_address_at(id).is_none();
+            is_unexplained && sockets.waiting(id) > 0
         })
     }
 
@@ -426,13 +427,14 @@ impl<A: Api> App<A> {
     /// Why no pod can be dialled although the endpoints can be listed; the reason of the
     /// first port that has one.
     pub fn no_address(&self) -> Option<&str> {
-        (0..self.ports.len()).find_map(|index| self.no_address_at(index))
+        self.port_ids().find_map(|id| self.no_address_at(id))
     }
 
-    fn no_address_at(&self, index: usize) -> Option<&str> {
-        let port = self.ports.get(index)?;
+    /// Why no pod can be dialled for a port although the endpoints can be listed.
+    pub fn no_address_at(&self, id: PortId) -> Option<&str> {
+        let port = self.ports.get(id.index)?;
         let leads_back = port.leads_back.as_deref();
-        leads_back.or_else(|| self.health.no_address_because(index))
+        leads_back.or_else(|| self.health.no_address_because(id.index))
     }
 
     /// Whether the target is dialled although the endpoints were never listed.
@@ -511,22 +513,29 @@ impl<A: Api> App<A> {
     /// waking.
     pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
         let since = self.wake_report.since()?;
-        let is_full = sockets.counts(self.id).is_full;
-        Some((since, self.facts(is_full).explain()))
+        Some((since, self.facts(sockets).explain()))
     }
 
-    /// The facts about a wake; `is_full`: every pod has as many connections as it may have.
-    fn facts(&self, is_full: bool) -> Facts<'_> {
+    /// The facts about a wake.
+    fn facts(&self, sockets: &impl Sockets) -> Facts<'_> {
         let listed = self.ports.iter().map(|port| port.pods.listed());
         Facts {
             service: &self.config.service,
-            no_address: self.no_address(),
+            no_address: self.no_address_for_waiting(sockets),
             is_synced: self.health.is_synced(),
             listed: listed.max().unwrap_or_default(),
             dialable: self.backends(),
-            is_full,
+            is_full: sockets.counts(self.id).is_full,
             target: self.target_status.as_ref(),
         }
+    }
+
+    /// Why those who wait cannot be dialled, or nobody could be: a port that is missing
+    /// concerns nobody at another.
+    fn no_address_for_waiting(&self, sockets: &impl Sockets) -> Option<&str> {
+        let awaited = self.port_ids().filter(|&id| sockets.waiting(id) > 0);
+        let reason = awaited.filter_map(|id| self.no_address_at(id)).next();
+        reason.or_else(|| self.no_address().filter(|_| self.backends() == 0))
     }
 
     fn report_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
@@ -537,9 +546,8 @@ impl<A: Api> App<A> {
         if self.wake_report.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        let is_full = process.sockets.counts(self.id).is_full;
         let mut report = std::mem::take(&mut self.wake_report);
-        if let Some((took, reason)) = report.report(&self.facts(is_full), now) {
+        if let Some((took, reason)) = report.report(&self.facts(process.sockets), now) {
             let took = duration::display(Duration::from_secs(took.as_secs()));
             warn!("{} has been waking for {took}: {reason}", self.config.name);
         }
@@ -548,11 +556,7 @@ impl<A: Api> App<A> {
 
     fn report_losses<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
-        let Counts {
-            held_too_long,
-            is_full,
-            ..
-        } = process.sockets.counts(self.id);
+        let held_too_long = process.sockets.counts(self.id).held_too_long;
         let lost = held_too_long - self.losses.logged;
         if lost == 0 || now < self.losses.next {
             return;
@@ -562,7 +566,7 @@ impl<A: Api> App<A> {
             next: now + LOSS_REPORT_INTERVAL,
         };
         let limit = duration::display(self.config.hold_timeout);
-        let (name, reason) = (&self.config.name, self.facts(is_full).explain());
+        let (name, reason) = (&self.config.name, self.facts(process.sockets).explain());
         let lost = clients(lost);
         warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }

@@ -86,9 +86,6 @@ const ADMIN_LIMITS: AdminLimits = AdminLimits {
 /// The app of a process that has one.
 const APP: AppId = AppId(0);
 
-/// Its port.
-const PORT: PortId = PortId { app: APP, index: 0 };
-
 /// The interval at which the addresses of the interfaces are read. A pod keeps its address,
 /// but the addresses of a machine change.
 const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(60);
@@ -192,8 +189,8 @@ impl Daemon {
             }
         };
         let route = Route::of(settings, &namespace);
-        let listen = engine.local_addr(PORT).unwrap_or(settings.listen);
-        info!("{}", greeting(settings, &route, &namespace, listen));
+        let listen = listeners(&engine);
+        info!("{}", greeting(settings, &route, &namespace, &listen));
         if let Some(address) = engine.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
         }
@@ -215,7 +212,7 @@ impl Daemon {
             service: settings.service.clone().unwrap_or_default(),
             route: route.clone(),
             label,
-            ports: vec![port_name(settings)],
+            ports: port_names(settings),
             hold_timeout: settings.hold_timeout,
         };
         let drain = DrainConfig {
@@ -263,7 +260,7 @@ impl Daemon {
         self.own_addresses_due = now + OWN_ADDRESSES_FOR;
         match sys::interface_addresses() {
             Ok(interfaces) => {
-                let listeners = self.proxy.sockets.local_addr(PORT).into_iter().collect();
+                let listeners = listeners(&self.proxy.sockets);
                 self.proxy
                     .set_own_addresses(OwnAddresses::new(listeners, interfaces));
             }
@@ -356,10 +353,10 @@ impl Sockets for Engine {
 fn message(report: kube::Report) -> Message {
     match report {
         kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },
-        kube::Report::Pods(pods) => Message::Pods { port: 0, pods },
-        kube::Report::Fallback(address) => Message::Fallback { port: 0, address },
+        kube::Report::Pods { port, pods } => Message::Pods { port, pods },
+        kube::Report::Fallback { port, address } => Message::Fallback { port, address },
         kube::Report::Synced(source) => Message::Synced(source),
-        kube::Report::NoAddress(why) => Message::NoAddress { port: 0, why },
+        kube::Report::NoAddress { port, why } => Message::NoAddress { port, why },
         kube::Report::TargetStatus(status) => Message::TargetStatus(status),
         kube::Report::Observed(observation) => Message::Observed(observation),
         kube::Report::Watching(is_watching) => Message::Watching(is_watching),
@@ -375,12 +372,20 @@ fn message(report: kube::Report) -> Message {
     }
 }
 
-fn greeting(settings: &Settings, route: &Route, namespace: &str, listen: SocketAddr) -> String {
+/// Where the app's ports listen.
+fn listeners(engine: &Engine) -> Vec<SocketAddr> {
+    let ports = (0..).map(|index| PortId { app: APP, index });
+    ports.map_while(|port| engine.local_addr(port)).collect()
+}
+
+fn greeting(settings: &Settings, route: &Route, namespace: &str, listen: &[SocketAddr]) -> String {
     let through = match (route, &settings.service) {
         (Route::Pods, Some(service)) => format!("the pods of Service {service}"),
         (Route::Pods, None) => "the pods of the Service of its name".to_owned(),
         (route, _) => route.to_string(),
     };
+    let listen: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
+    let listen = listen.join(" and ");
     format!(
         "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
          without a connection",
@@ -421,12 +426,13 @@ fn bind(
     };
     let mut engine =
         Engine::new(limits, random_seed()).map_err(|e| format!("cannot set up epoll: {e}"))?;
-    engine
-        .add_port(APP, settings.listen, app_limits)
-        .map_err(|e| {
+    for listener in &settings.listen {
+        let address = listener.address;
+        engine.add_port(APP, address, app_limits).map_err(|e| {
             let setting = settings::given("listen", settings.dialect);
-            format!("{setting} {}: {e}{}", settings.listen, cure(&e))
+            format!("{setting} {address}: {e}{}", cure(&e))
         })?;
+    }
     engine.set_rules(APP, &rules(settings)?);
     match listen_for_admin(settings, &mut engine) {
         Err(why) if settings.admin_is_optional => {
@@ -538,7 +544,8 @@ fn start_threads(
         state_configmap: settings.state_configmap.clone(),
         idle_ttl: settings.idle_ttl,
         service: service(settings)?,
-        port: port(settings, route),
+        ports: ports(settings, route),
+        port_flag: port_flag(settings),
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
     };
@@ -548,24 +555,35 @@ fn start_threads(
     Ok(Outside { api, resolver })
 }
 
-/// Which of the Service's ports to dial. A target that is the Service has its
-/// number; the ancestors' roles do not allow to read what that is in the
+/// Which of the Service's ports to dial for each listener. A target that is the Service
+/// has its number; the ancestors' roles do not allow to read what that is in the
 /// endpoints.
-fn port(settings: &Settings, route: &Route) -> Option<PortRef> {
+fn ports(settings: &Settings, route: &Route) -> Vec<Option<PortRef>> {
     let likely = match route {
         Route::PodsThenTarget(target) => Some(PortRef::Likely(target.port)),
         Route::Pods | Route::Target(_) => None,
     };
-    settings.port.clone().or(likely)
+    let of_all = settings.port.clone().or(likely);
+    let listeners = settings.listen.iter();
+    let ports = listeners.map(|listener| listener.port.clone().or(of_all.clone()));
+    ports.collect()
 }
 
-/// What metrics call the port: the Service's, or where the settings do not name it, the
-/// one that is listened on.
-fn port_name(settings: &Settings) -> String {
-    match &settings.port {
-        Some(port) => port.to_string(),
-        None => settings.listen.port().to_string(),
+/// The flag that says so.
+fn port_flag(settings: &Settings) -> &'static str {
+    let mut listeners = settings.listen.iter();
+    if listeners.any(|listener| listener.port.is_some()) {
+        "--listen"
+    } else {
+        "--port"
     }
+}
+
+/// What metrics call the ports.
+fn port_names(settings: &Settings) -> Vec<String> {
+    let listeners = settings.listen.iter();
+    let names = listeners.map(|listener| listener.label(settings.port.as_ref()));
+    names.collect()
 }
 
 /// The name of the Service whose endpoints to watch.

@@ -1,6 +1,7 @@
 //! The content of the admin pages: a [`View`] collects it when a page is requested.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -155,6 +156,19 @@ impl View<'_> {
         }
     }
 
+    fn port_state(&self, id: PortId) -> PortState<'_> {
+        let counts = self.proxy.sockets.port_counts(id);
+        PortState {
+            name: self.app.port_name(id),
+            listen: self.proxy.sockets.local_addr(id),
+            problem: self.app.no_address_at(id),
+            dialled: self.app.backends_at(id),
+            open: counts.open,
+            waiting: counts.waiting,
+            accepted: counts.accepted,
+        }
+    }
+
     fn state(&self) -> State<'_> {
         let View {
             about,
@@ -214,6 +228,7 @@ impl View<'_> {
                 dialled: app.backends(),
                 through: app.config().route.to_string(),
             },
+            ports: app.port_ids().map(|id| self.port_state(id)).collect(),
             connections: Connections {
                 limit: about.connections,
                 open: counts.open,
@@ -242,6 +257,7 @@ struct State<'a> {
     in_use: InUse,
     addresses: Addresses<'a>,
     connections: Connections,
+    ports: Vec<PortState<'a>>,
     api_server: ApiServer<'a>,
     fallbacks: Vec<Fallback<'a>>,
     forbidden: Vec<Forbidden<'a>>,
@@ -277,6 +293,18 @@ struct Addresses<'a> {
     problem: Option<&'a str>,
     dialled: usize,
     through: String,
+}
+
+/// One listener, and the Service's port that it leads to.
+#[derive(Serialize)]
+struct PortState<'a> {
+    name: &'a str,
+    listen: Option<SocketAddr>,
+    problem: Option<&'a str>,
+    dialled: usize,
+    open: usize,
+    waiting: usize,
+    accepted: u64,
 }
 
 #[derive(Serialize)]

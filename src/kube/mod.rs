@@ -120,8 +120,11 @@ pub struct Config {
     pub idle_ttl: Duration,
     /// The Service whose endpoints to watch.
     pub service: String,
-    /// Which of the Service's ports; None for its only one.
-    pub port: Option<PortRef>,
+    /// Which of the Service's ports, one or more; None for its only one. Reports name
+    /// them by their place here.
+    pub ports: Vec<Option<PortRef>>,
+    /// The flag that names them, for messages.
+    pub port_flag: &'static str,
     /// Who we are in our renewals: the pod's name. Any text will do; what
     /// no pod's name has becomes a hyphen.
     pub writer: String,
@@ -139,19 +142,34 @@ pub enum Report {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Every endpoint of the Service, over all slices: after each list, and at
-    /// each change.
-    Pods(Vec<Pod>),
+    /// Every endpoint of the Service, over all slices, with its addresses for a port:
+    /// after each list, and at each change.
+    Pods {
+        /// The place of the port in [`Config::ports`].
+        port: usize,
+        /// The endpoints.
+        pods: Vec<Pod>,
+    },
     /// The Service's cluster IP and port, at first and at each change; None for
     /// a headless Service and where the Service cannot be read.
-    Fallback(Option<SocketAddr>),
+    Fallback {
+        /// The place of the port in [`Config::ports`].
+        port: usize,
+        /// The address.
+        address: Option<SocketAddr>,
+    },
     /// Which objects the endpoints are listed from, at first and at each change;
     /// None while they cannot be, and while there is no Service to have any. Then the
     /// last `Pods` stand.
     Synced(Option<AddressSource>),
-    /// Why no pod can be dialled although the endpoints can be listed, at each
-    /// change; None once that is over.
-    NoAddress(Option<NoAddress>),
+    /// Why no pod can be dialled for a port although the endpoints can be listed, at each
+    /// change.
+    NoAddress {
+        /// The place of the port in [`Config::ports`].
+        port: usize,
+        /// The reason; None once it is over.
+        why: Option<NoAddress>,
+    },
     /// What the controller of the scaled object says of its pods, at first and at each
     /// change.
     TargetStatus(TargetStatus),
@@ -330,7 +348,7 @@ mod tests {
             reply(stream, 200, "", &body)
         });
         Config {
-            port: Some(PortRef::Name("http".into())),
+            ports: vec![Some(PortRef::Name("http".into()))],
             ..testing::config(server)
         }
     }
@@ -340,7 +358,7 @@ mod tests {
     fn a_thread_that_panics_owes_no_reply_and_works_again() {
         for panics in [
             (|report| matches!(report, Report::Reply { .. })) as fn(&Report) -> bool,
-            |report| matches!(report, Report::Pods(_)),
+            |report| matches!(report, Report::Pods { .. }),
         ] {
             let (sender, reports) = mpsc::channel();
             let first = Arc::new(Mutex::new(true));
@@ -368,7 +386,7 @@ mod tests {
                     Report::Reply { id: 6, outcome } if panicked => {
                         replied = matches!(outcome, Outcome::Scale(_));
                     }
-                    Report::Pods(pods) => listed = pods.len() == 1,
+                    Report::Pods { pods, .. } => listed = pods.len() == 1,
                     _ => {}
                 }
             }
@@ -391,10 +409,10 @@ mod tests {
                     assert_eq!(id, 5);
                     replied = matches!(outcome, Outcome::Scale(_));
                 }
-                Report::Pods(pods) => listed = pods.len() == 1,
-                Report::Fallback(_)
+                Report::Pods { pods, .. } => listed = pods.len() == 1,
+                Report::Fallback { .. }
                 | Report::Synced(_)
-                | Report::NoAddress(_)
+                | Report::NoAddress { .. }
                 | Report::TargetStatus(_)
                 | Report::Observed(_)
                 | Report::Watching(_)

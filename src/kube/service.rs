@@ -22,6 +22,7 @@ pub(super) fn resolve(
     name: &str,
     service: &Service,
     wanted: Option<&PortRef>,
+    flag: &str,
 ) -> Result<Resolved, String> {
     let ports: Vec<&ServicePort> = service
         .spec
@@ -30,7 +31,7 @@ pub(super) fn resolve(
         .flatten()
         .filter(|port| is_tcp(port.protocol.as_deref()))
         .collect();
-    let port = find(&ports, wanted).ok_or_else(|| complaint(name, &ports, wanted))?;
+    let port = find(&ports, wanted).ok_or_else(|| complaint(name, &ports, wanted, flag))?;
     let selection = Selection {
         port: PortChoice::Named(port.name.clone().unwrap_or_default()),
         first_family: first_family(service),
@@ -84,7 +85,7 @@ fn cluster_ip(service: &Service) -> Option<IpAddr> {
     service.spec.cluster_ip.as_ref()?.parse().ok()
 }
 
-fn complaint(name: &str, ports: &[&ServicePort], wanted: Option<&PortRef>) -> String {
+fn complaint(name: &str, ports: &[&ServicePort], wanted: Option<&PortRef>, flag: &str) -> String {
     let mut text = match wanted {
         Some(wanted) => format!("the Service {name} has no TCP port {wanted}"),
         None if ports.is_empty() => format!("the Service {name} has no TCP port"),
@@ -97,12 +98,11 @@ fn complaint(name: &str, ports: &[&ServicePort], wanted: Option<&PortRef>) -> St
             let _ = write!(text, " ({name})");
         }
     }
-    text.push_str(if ports.is_empty() {
-        ": add one to the Service"
+    text + &if ports.is_empty() {
+        ": add one to the Service".to_owned()
     } else {
-        ": set --port to one of them"
-    });
-    text
+        format!(": set {flag} to one of them")
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
             ),
             ("headless", HEADLESS, None, "x", None),
         ] {
-            let resolved = resolve("app", &service(json), wanted.as_ref()).unwrap();
+            let resolved = resolve("app", &service(json), wanted.as_ref(), "--port").unwrap();
             let fallback = fallback.map(|it| it.parse().unwrap());
             let named = PortChoice::Named(port.into());
             assert_eq!(
@@ -170,7 +170,7 @@ mod tests {
             ("none", "null", IpFamily::Ipv4),
         ] {
             let json = format!(r#"{{"spec":{{"ipFamilies":{families},"ports":[{{"port":1}}]}}}}"#);
-            let resolved = resolve("app", &service(&json), None).unwrap();
+            let resolved = resolve("app", &service(&json), None, "--port").unwrap();
             assert_eq!(resolved.selection.first_family, first, "{label}");
         }
     }
@@ -215,7 +215,7 @@ mod tests {
                 "the Service app has no TCP port: add one to the Service",
             ),
         ] {
-            let resolved = resolve("app", &service(json), wanted.as_ref());
+            let resolved = resolve("app", &service(json), wanted.as_ref(), "--port");
             assert_eq!(resolved, Err(text.to_owned()));
         }
     }

@@ -212,7 +212,8 @@ pub(super) fn config(server: SocketAddr) -> Config {
         state_configmap: None,
         idle_ttl: Duration::from_secs(300),
         service: "myapp".into(),
-        port: None,
+        ports: vec![None],
+        port_flag: "--port",
         writer: "zpa-5d9c7".into(),
         wall_clock: || 1_795_313_581,
     }

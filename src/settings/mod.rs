@@ -12,6 +12,7 @@
 mod dialect;
 mod help;
 mod links;
+mod listen;
 pub mod migration;
 mod quote;
 mod raw;
@@ -33,6 +34,7 @@ use crate::log_format::LogFormat;
 use crate::rules::Rules;
 use crate::workload::{Dialect, TargetRef, WakeReplicas};
 pub use help::{help, markdown_table, version};
+pub use listen::Listener;
 use raw::{RawSettings, RawValue};
 use table::Store;
 pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables};
@@ -54,9 +56,8 @@ pub struct Settings {
     pub service: Option<String>,
     /// Which of the Service's ports; none means that it has only one.
     pub port: Option<PortRef>,
-    /// The address to listen on for clients. The kernel chooses the port if it is 0. `[::]`
-    /// includes IPv4.
-    pub listen: SocketAddr,
+    /// The addresses to listen on for clients, one or more.
+    pub listen: Vec<Listener>,
     /// The address of the admin port; `None`: there is none.
     pub admin_listen: Option<SocketAddr>,
     /// Whether the program runs without the admin port if it cannot listen on it. So it does
@@ -191,6 +192,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     let is_admin_given = raw.values.contains_key("admin-listen");
     settings.admin_is_optional = raw.dialect != Dialect::Zpa && !is_admin_given;
     errors.extend(settings.put_parts_together(raw.dialect).err());
+    errors.extend(settings.check_listeners().err());
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
@@ -330,7 +332,10 @@ impl Settings {
             target_ref: TargetRef::deployment(""),
             service: None,
             port: None,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            listen: vec![Listener {
+                address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+                port: None,
+            }],
             admin_listen: None,
             admin_is_optional: false,
             ping_path: None,
@@ -367,6 +372,23 @@ impl Settings {
             self.hold_timeout = hold_timeout;
         }
         self.name_service_like_target()
+    }
+
+    /// Which of the Service's ports a listener leads to is said once.
+    fn check_listeners(&self) -> Result<(), String> {
+        if self.listen.iter().all(|listener| listener.port.is_none()) {
+            return Ok(());
+        }
+        let listen = given("listen", self.dialect);
+        let other = match (&self.port, &self.target) {
+            (Some(_), _) => given("port", self.dialect),
+            (None, Some(_)) => given("target", self.dialect),
+            (None, None) => return Ok(()),
+        };
+        Err(format!(
+            "{listen} and {other}: both say which port connections lead to; give one of them, \
+             e.g. {listen} alone as 8080=http"
+        ))
     }
 
     /// Sets the default name of the Service: the name of the scale target, if a Service can

@@ -9,6 +9,7 @@ mod kubeconfig;
 mod large;
 mod log;
 mod patience;
+mod ports;
 mod proxy_protocol;
 mod removal;
 mod settings;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::memory;
 use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
-use zpa::settings::{self, Invocation, Settings};
+use zpa::settings::{self, Invocation, Listener, Settings};
 
 const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
@@ -53,7 +53,7 @@ fn the_environment_of_the_proxy_is_accepted_as_settings() {
         assert_eq!(
             proxy.container["ports"],
             json!([
-                { "name": "proxy", "containerPort": settings.listen.port() },
+                { "name": "proxy", "containerPort": settings.listen[0].address.port() },
                 { "name": "admin", "containerPort": admin_port(&settings) },
             ])
         );
@@ -208,6 +208,50 @@ fn with_the_component_for_openshift_its_restricted_policy_admits_the_pod() {
         assert_eq!(pod[host], Value::Null, "{host}");
     }
     assert!(!container.to_string().contains("hostPort"));
+}
+
+#[test]
+fn with_the_component_for_two_ports_each_listener_has_a_port_of_pod_and_service() {
+    let Some(objects) = rendered_with("two-ports") else {
+        return;
+    };
+    let deployment = find(&objects, "Deployment", "my-app-zpa");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let environment = container["env"].as_array().unwrap();
+    let variable = |name: &str| {
+        let found = environment.iter().find(|it| it["name"] == name)?;
+        found["value"].as_str().map(OsString::from)
+    };
+    let settings = match settings::parse([], variable) {
+        Ok(Invocation::Run(settings)) => settings,
+        other => panic!("{other:?}"),
+    };
+    let listeners: Vec<String> = settings.listen.iter().map(Listener::to_string).collect();
+    assert_eq!(listeners, ["[::]:8080=http", "[::]:5432=postgres"]);
+    let numbers = |ports: &Value, key: &str| -> Vec<(String, u64)> {
+        let ports = ports.as_array().unwrap().iter();
+        let number = |port: &Value| {
+            let name = port["name"].as_str().unwrap().to_owned();
+            (name, port[key].as_u64().unwrap())
+        };
+        ports.map(number).collect()
+    };
+    let mut ports = numbers(&container["ports"], "containerPort");
+    ports.sort();
+    let named = |name: &str, number| (name.to_owned(), number);
+    assert_eq!(
+        ports,
+        [
+            named("admin", 8081),
+            named("postgres", 5432),
+            named("proxy", 8080)
+        ]
+    );
+    let service = &find(&objects, "Service", "my-app-zpa")["spec"]["ports"];
+    assert_eq!(
+        numbers(service, "port"),
+        [named("proxy", 80), named("postgres", 5432)]
+    );
 }
 
 #[test]
@@ -369,7 +413,7 @@ fn the_show_on_kind_asks_for_the_pods_and_ports_of_the_example() {
     }
     for proxy in proxies() {
         let settings = proxy.settings();
-        let (port, admin) = (settings.listen.port(), admin_port(&settings));
+        let (port, admin) = (settings.listen[0].address.port(), admin_port(&settings));
         let forwarded = format!("deployment/my-app-zpa \"$port:{port}\" :{admin} ");
         assert!(
             script.contains(&forwarded),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Install, TakeOver};
+use crate::cluster::PortRef;
 use crate::commands::yaml::{Item, Map, Yaml};
 use crate::settings::{self, TABLE};
 
@@ -20,6 +21,15 @@ pub const MONITOR: &str = "Each pod is asked for itself: every proxy counts its 
 
 /// Below this port a process without privileges needs a sysctl to listen.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+/// A port where clients connect.
+struct ClientPort {
+    name: String,
+    /// Its number in the container,
+    container: u16,
+    /// and in the Service.
+    service: i64,
+}
 
 impl Install {
     pub(super) fn deployment(&self) -> Map {
@@ -81,7 +91,8 @@ impl Install {
                 .set("fsGroup", 65_532);
         }
         security = security.set("seccompProfile", Map::new().set("type", "RuntimeDefault"));
-        if self.settings.listen.port() < FIRST_UNPRIVILEGED_PORT {
+        let mut ports = self.client_ports().into_iter();
+        if ports.any(|port| port.container < FIRST_UNPRIVILEGED_PORT) {
             let sysctl = Map::new()
                 .set("name", "net.ipv4.ip_unprivileged_port_start")
                 .set("value", "0");
@@ -154,8 +165,38 @@ impl Install {
             .settings
             .admin_listen
             .map(|at| port("admin", at.port()));
-        let proxy = port("proxy", self.settings.listen.port());
-        [Some(proxy), admin].into_iter().flatten().collect()
+        let clients = self.client_ports().into_iter();
+        let clients = clients.map(|it| port(&it.name, it.container));
+        clients.chain(admin).collect()
+    }
+
+    /// Where clients connect. One alone is called `proxy`; several are called what the
+    /// app's Service calls them, as far as the name may be that of a port of a container
+    /// (IANA_SVC_NAME: 15 characters), and have the numbers that they have there.
+    fn client_ports(&self) -> Vec<ClientPort> {
+        if let [only] = &self.settings.listen[..] {
+            return vec![ClientPort {
+                name: "proxy".to_owned(),
+                container: only.address.port(),
+                service: self.service_port,
+            }];
+        }
+        let ports = self.settings.listen.iter().map(|listener| {
+            let container = listener.address.port();
+            let (name, service) = match &listener.port {
+                Some(PortRef::Name(name)) if name.len() <= 15 && name != "admin" => {
+                    (name.clone(), container)
+                }
+                Some(PortRef::Number(number)) => (format!("proxy-{container}"), *number),
+                _ => (format!("proxy-{container}"), container),
+            };
+            ClientPort {
+                name,
+                container,
+                service: service.into(),
+            }
+        });
+        ports.collect()
     }
 
     fn resources(&self) -> Map {
@@ -171,12 +212,16 @@ impl Install {
     }
 
     pub(super) fn service(&self) -> Map {
-        let port = Map::new()
-            .set("name", "proxy")
-            .set("port", self.service_port)
-            .set("targetPort", "proxy");
+        let port = |port: ClientPort| {
+            let port = Map::new()
+                .set("name", port.name.as_str())
+                .set("port", port.service)
+                .set("targetPort", port.name.as_str());
+            Item::new("", port)
+        };
+        let ports: Vec<Item> = self.client_ports().into_iter().map(port).collect();
         let spec = Map::new()
-            .set("ports", vec![Item::new("", port)])
+            .set("ports", ports)
             .set("selector", self.labels());
         Map::new()
             .set("apiVersion", "v1")
@@ -225,14 +270,20 @@ impl Install {
 
     pub(super) fn policy(&self) -> Option<Map> {
         let from = self.network_policy.as_deref()?;
-        let on = |port: &str| vec![Item::new("", Map::new().set("port", port))];
+        let item = |port: &str| Item::new("", Map::new().set("port", port));
+        let on = |port: &str| vec![item(port)];
+        let clients: Vec<Item> = self
+            .client_ports()
+            .iter()
+            .map(|it| item(&it.name))
+            .collect();
         let names = Map::new().set("kubernetes.io/metadata.name", from);
         let namespace = Map::new().set("namespaceSelector", Map::new().set("matchLabels", names));
         let admin = Map::new()
             .set("ports", on("admin"))
             .set("from", vec![Item::new("", namespace)]);
         let ingress = vec![
-            Item::new("", Map::new().set("ports", on("proxy"))),
+            Item::new("", Map::new().set("ports", clients)),
             Item::new("", admin),
         ];
         let spec = Map::new()

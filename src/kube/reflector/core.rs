@@ -47,10 +47,9 @@ pub(super) struct Endpoints {
     store: Store,
     status: StatusReporter,
     service: String,
-    port: Option<PortRef>,
-    /// The port and the family to dial; `None` while they are not known, and a list would be
-    /// useless.
-    selection: Option<Selection>,
+    ports: Vec<Port>,
+    /// The flag that names them.
+    port_flag: &'static str,
     /// The message of the server if the Service does not exist; `None` if it does, or may not
     /// be read.
     absent: Option<String>,
@@ -74,6 +73,29 @@ pub(super) struct Endpoints {
     throttle: Throttle,
 }
 
+/// One of the ports that are dialled.
+struct Port {
+    name: Option<PortRef>,
+    /// The port and the family to dial; `None` while they are not known, or the Service has
+    /// no such port.
+    selection: Option<Selection>,
+}
+
+impl Port {
+    fn new(name: &Option<PortRef>) -> Self {
+        Port {
+            name: name.clone(),
+            selection: None,
+        }
+    }
+
+    /// What is known of it while the Service cannot be read.
+    fn do_without_service(&mut self) {
+        let known = self.selection.take();
+        self.selection = known.or_else(|| service::unread(self.name.as_ref()));
+    }
+}
+
 impl Endpoints {
     /// A reflector that has read nothing yet. `seed` determines the jitter.
     pub(super) fn new(config: &Config, seed: u64, now: Time) -> Self {
@@ -86,8 +108,8 @@ impl Endpoints {
             store: Store::new(AddressSource::EndpointSlices),
             status: StatusReporter::new(config),
             service: config.service.clone(),
-            port: config.port.clone(),
-            selection: None,
+            ports: config.ports.iter().map(Port::new).collect(),
+            port_flag: config.port_flag,
             absent: None,
             service_due: Some(now),
             service_refusal: RefusalClock::default(),
@@ -163,55 +185,80 @@ impl Endpoints {
         };
         self.handle_service_readable();
         self.absent = None;
-        match service::resolve(&self.service, &service, self.port.as_ref()) {
-            Ok(resolved) => {
-                self.status.service_read();
-                self.selection = Some(resolved.selection);
-                self.status.cluster_ip(resolved.cluster_ip);
-                self.reapply_selection();
+        let mut missing = Vec::new();
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let wanted = port.name.as_ref();
+            match service::resolve(&self.service, &service, wanted, self.port_flag) {
+                Ok(resolved) => {
+                    port.selection = Some(resolved.selection);
+                    self.status.cluster_ip(index, resolved.cluster_ip);
+                }
+                Err(why) => {
+                    port.selection = None;
+                    missing.push((index, printable(&why)));
+                }
             }
-            Err(why) => self.handle_invalid_service(&printable(&why), now),
         }
+        if !self.is_any_port_known() {
+            return self.handle_invalid_service(&missing, now);
+        }
+        self.status.service_read();
+        self.note_missing(&missing, now);
+        self.reapply_selection();
+    }
+
+    /// Whether a list is of use: there is a port to dial.
+    fn is_any_port_known(&self) -> bool {
+        self.ports.iter().any(|port| port.selection.is_some())
+    }
+
+    /// The Service has some of the ports, and lacks these: it is read again after a
+    /// while, because no change of its endpoints shows that it has them.
+    fn note_missing(&mut self, missing: &[(usize, String)], now: Time) {
+        for (port, why) in missing {
+            self.status.no_such_port(*port, why);
+        }
+        if !missing.is_empty() {
+            self.service_due = Some(now + PAUSE_INVALID_SERVICE);
+        }
+    }
+
+    /// Does without the Service; returns the ports of which nothing is known then, with
+    /// the reason.
+    fn do_without_service(&mut self, why: &str) -> Vec<(usize, String)> {
+        self.ports.iter_mut().for_each(Port::do_without_service);
+        let ports = self.ports.iter().enumerate();
+        let unknown = ports.filter(|(_, port)| port.selection.is_none());
+        unknown.map(|(index, _)| (index, why.to_owned())).collect()
     }
 
     fn service_absent(&mut self, why: String, now: Time) {
         self.handle_service_readable();
         self.status.granted(Permission::GetService);
-        match self
-            .selection
-            .take()
-            .or_else(|| service::unread(self.port.as_ref()))
-        {
-            Some(selection) => {
-                self.selection = Some(selection);
-                self.status.cluster_ip(None);
-                self.absent = Some(why);
-                self.reapply_selection();
-            }
-            None => {
-                let cure = "name one that exists (--service, ZPA_SERVICE)";
-                self.handle_invalid_service(&number_needs_service(&why, cure), now);
-            }
+        let cure = "name one that exists (--service, ZPA_SERVICE)";
+        let unknown = self.do_without_service(&number_needs_service(&why, cure));
+        if !self.is_any_port_known() {
+            return self.handle_invalid_service(&unknown, now);
         }
+        self.status.no_cluster_ip(false);
+        self.absent = Some(why);
+        self.note_missing(&unknown, now);
+        self.reapply_selection();
     }
 
     fn service_refused(&mut self, why: &str, now: Time) {
         let believed = self.service_refusal.refused(now);
-        self.selection = self
-            .selection
-            .take()
-            .or_else(|| service::unread(self.port.as_ref()));
-        if self.selection.is_none() {
-            let cure = "allow it, or give the port by its name";
-            let why = number_needs_service(why, cure);
-            self.status.refused(Permission::GetService, &why, None);
+        let cure = "allow it, or give the port by its name";
+        let need = number_needs_service(why, cure);
+        let unknown = self.do_without_service(&need);
+        if !self.is_any_port_known() {
+            self.status.refused(Permission::GetService, &need, None);
             self.service_due = Some(now);
-            return self.refused(&why, believed, now);
+            return self.refused(&need, believed, now);
         }
         self.status.service_refused(why, believed);
-        if !self.status.knows_cluster_ip() {
-            self.status.cluster_ip(None);
-        }
+        self.status.no_cluster_ip(true);
+        self.note_missing(&unknown, now);
         let retry = if believed {
             RETRY_REFUSED
         } else {
@@ -224,7 +271,7 @@ impl Endpoints {
 
     /// The Service cannot be read. If it was read before, the old one is used.
     fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
-        if self.selection.is_some() {
+        if self.is_any_port_known() {
             let retry = self.service_backoff.pause(backoff::LONGEST);
             self.service_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
             return;
@@ -242,11 +289,10 @@ impl Endpoints {
         }
     }
 
-    /// The Service has no port that can be dialled.
-    fn handle_invalid_service(&mut self, why: &str, now: Time) {
-        self.selection = None;
+    /// The Service has none of the ports, for these reasons.
+    fn handle_invalid_service(&mut self, reasons: &[(usize, String)], now: Time) {
         self.relist(now);
-        self.status.no_such_port(why);
+        self.status.no_such_ports(reasons);
         self.watcher.pause(PAUSE_INVALID_SERVICE, now);
     }
 
@@ -301,35 +347,57 @@ impl Endpoints {
 
     /// Reports the stored pods.
     fn check(&mut self, is_list: bool) {
-        let Some(selection) = &self.selection else {
+        if !self.is_any_port_known() {
             return;
-        };
-        let pods = self.store.pods(selection);
-        if is_list {
-            self.status.listed(pods)
-        } else {
-            self.status.stored(pods)
         }
+        self.report_pods(is_list);
         let is_empty = self.store.is_empty();
         self.status.check_service(self.absent.as_deref(), is_empty);
         if self.absent.is_none() || !is_empty {
             self.status.found(self.store.source());
         }
-        self.status
-            .check_port(self.store.port_missing(&selection.port));
+        self.check_ports();
+    }
+
+    /// Reports the stored pods of each port: after a list also if they have not changed.
+    fn report_pods(&mut self, is_list: bool) {
+        for (index, port) in self.ports.iter().enumerate() {
+            let Some(selection) = &port.selection else {
+                continue;
+            };
+            let pods = self.store.pods(selection);
+            if is_list {
+                self.status.listed(index, pods);
+            } else {
+                self.status.stored(index, pods);
+            }
+        }
+    }
+
+    /// Reports ports that no endpoint has; returns whether there is any.
+    fn check_ports(&mut self) -> bool {
+        let mut is_any_missing = false;
+        for (index, port) in self.ports.iter().enumerate() {
+            let Some(selection) = &port.selection else {
+                continue;
+            };
+            let missing = self.store.port_missing(&selection.port);
+            is_any_missing |= missing.is_some();
+            self.status.check_port(index, missing);
+        }
+        is_any_missing
     }
 
     /// Lines of the watch were stored.
     fn changed(&mut self, now: Time) {
-        let Some(selection) = &self.selection else {
+        if !self.is_any_port_known() {
             return;
-        };
-        let missing = self.store.port_missing(&selection.port);
-        self.status.stored(self.store.pods(selection));
-        self.status.check_port(missing);
+        }
+        self.report_pods(false);
+        let is_port_missing = self.check_ports();
         // The Service may have been changed or created again: read it.
         let is_doubted =
-            self.store.take_appeared() || missing.is_some() || self.status.has_no_service();
+            self.store.take_appeared() || is_port_missing || self.status.has_no_service();
         if is_doubted && self.throttle.allow(now) {
             self.watcher.rewatch();
             self.service_due = Some(now);

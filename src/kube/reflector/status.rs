@@ -18,19 +18,26 @@ pub(super) struct StatusReporter {
     is_draining: bool,
     namespace: String,
     service: String,
-    port: Option<PortRef>,
+    ports: Vec<Port>,
+    /// The flag that names them.
+    port_flag: &'static str,
     /// Whether the Service was read, or endpoints were listed in its name.
     service_seen: bool,
     /// What was last reported, if anything was.
-    pods: Option<Vec<Pod>>,
-    cluster_ip: Option<Option<SocketAddr>>,
     synced: Option<Option<AddressSource>>,
-    no_address: Option<NoAddress>,
     permissions: Permissions,
     trouble: LogOnce,
     service_log: LogOnce,
     source_log: LogOnce,
-    port_log: LogOnce,
+}
+
+/// What was reported and logged of one of the Service's ports.
+struct Port {
+    name: Option<PortRef>,
+    pods: Option<Vec<Pod>>,
+    cluster_ip: Option<Option<SocketAddr>>,
+    no_address: Option<NoAddress>,
+    log: LogOnce,
 }
 
 impl StatusReporter {
@@ -40,17 +47,14 @@ impl StatusReporter {
             is_draining: false,
             namespace: printable(&config.namespace),
             service: printable(&config.service),
-            port: config.port.clone(),
+            ports: config.ports.iter().map(Port::new).collect(),
+            port_flag: config.port_flag,
             service_seen: false,
-            pods: None,
-            cluster_ip: None,
             synced: None,
-            no_address: None,
             permissions: Permissions::default(),
             trouble: LogOnce::default(),
             service_log: LogOnce::default(),
             source_log: LogOnce::default(),
-            port_log: LogOnce::default(),
         }
     }
 
@@ -74,30 +78,36 @@ impl StatusReporter {
         }
     }
 
-    /// Reports the pods after a list, even if they have not changed.
-    pub(super) fn listed(&mut self, pods: Vec<Pod>) {
-        self.pods = Some(pods.clone());
-        self.report(Report::Pods(pods));
+    /// Reports the pods of a port after a list, even if they have not changed.
+    pub(super) fn listed(&mut self, port: usize, pods: Vec<Pod>) {
+        self.ports[port].pods = Some(pods.clone());
+        self.report(Report::Pods { port, pods });
     }
 
-    /// Reports the pods, if they have changed.
-    pub(super) fn stored(&mut self, pods: Vec<Pod>) {
-        if self.pods.as_ref() != Some(&pods) {
-            self.listed(pods);
+    /// Reports the pods of a port, if they have changed.
+    pub(super) fn stored(&mut self, port: usize, pods: Vec<Pod>) {
+        if self.ports[port].pods.as_ref() != Some(&pods) {
+            self.listed(port, pods);
         }
     }
 
     /// Reports the Service's cluster IP and port, if they have changed; `None` without one.
-    pub(super) fn cluster_ip(&mut self, address: Option<SocketAddr>) {
-        if self.cluster_ip != Some(address) {
-            self.cluster_ip = Some(address);
-            self.report(Report::Fallback(address));
+    pub(super) fn cluster_ip(&mut self, port: usize, address: Option<SocketAddr>) {
+        let known = &mut self.ports[port].cluster_ip;
+        if *known != Some(address) {
+            *known = Some(address);
+            self.report(Report::Fallback { port, address });
         }
     }
 
-    /// Whether [`StatusReporter::cluster_ip`] was called.
-    pub(super) fn knows_cluster_ip(&self) -> bool {
-        self.cluster_ip.is_some()
+    /// Reports that there is no cluster IP for any port; those that are known stand if
+    /// `keep`.
+    pub(super) fn no_cluster_ip(&mut self, keep: bool) {
+        for port in 0..self.ports.len() {
+            if !keep || self.ports[port].cluster_ip.is_none() {
+                self.cluster_ip(port, None);
+            }
+        }
     }
 
     pub(super) fn service_read(&mut self) {
@@ -152,19 +162,39 @@ impl StatusReporter {
                     self.not_there()
                 );
                 self.missing_service(Level::Error, "never", text.clone());
-                return self.no_address(Some(NoAddress::NoService(text)));
+                return self.no_service(&text);
             }
             None => {}
         }
-        if self.has_no_service() {
-            self.no_address(None);
+        for port in 0..self.ports.len() {
+            if matches!(self.ports[port].no_address, Some(NoAddress::NoService(_))) {
+                self.no_address(port, None);
+            }
         }
     }
 
-    /// The Service has no port that can be dialled.
-    pub(super) fn no_such_port(&mut self, why: &str) {
-        self.lost(Level::Error, "refused", why);
-        self.no_address(Some(NoAddress::NoSuchPort(why.to_owned())));
+    fn no_service(&mut self, why: &str) {
+        for port in 0..self.ports.len() {
+            self.no_address(port, Some(NoAddress::NoService(why.to_owned())));
+        }
+    }
+
+    /// The Service has none of the ports, for these reasons.
+    pub(super) fn no_such_ports(&mut self, reasons: &[(usize, String)]) {
+        let mut distinct: Vec<&str> = reasons.iter().map(|(_, why)| why.as_str()).collect();
+        distinct.dedup();
+        self.lost(Level::Error, "refused", &distinct.join("; "));
+        for (port, why) in reasons {
+            self.no_address(*port, Some(NoAddress::NoSuchPort(why.clone())));
+        }
+    }
+
+    /// The Service lacks that port, and has others.
+    pub(super) fn no_such_port(&mut self, port: usize, why: &str) {
+        let level = self.unless_draining(Level::Error);
+        let level = self.ports[port].log.level(level, "missing");
+        self.log(level, why.to_owned());
+        self.no_address(port, Some(NoAddress::NoSuchPort(why.to_owned())));
     }
 
     fn missing_service(&mut self, level: Level, kind: &'static str, text: String) {
@@ -182,7 +212,8 @@ impl StatusReporter {
 
     /// Whether the Service does not exist and was never seen.
     pub(super) fn has_no_service(&self) -> bool {
-        matches!(self.no_address, Some(NoAddress::NoService(_)))
+        let mut ports = self.ports.iter();
+        ports.any(|port| matches!(port.no_address, Some(NoAddress::NoService(_))))
     }
 
     /// Endpoints are watched, because EndpointSlices may not be watched.
@@ -205,52 +236,52 @@ impl StatusReporter {
     }
 
     /// Reports whether the endpoints lack the port, and why.
-    pub(super) fn check_port(&mut self, missing: Option<PortMissing>) {
-        match missing.map(|missing| self.no_port(missing)) {
+    pub(super) fn check_port(&mut self, port: usize, missing: Option<PortMissing>) {
+        match missing.map(|missing| self.no_port(port, missing)) {
             Some(text) => {
-                let level = self.port_log.level(Level::Warn, "port");
+                let level = self.ports[port].log.level(Level::Warn, "port");
                 if level <= Level::Warn {
                     self.log(level, text.clone());
                 }
-                self.no_address(Some(NoAddress::PortMissing(text)));
+                self.no_address(port, Some(NoAddress::PortMissing(text)));
             }
             None => {
-                if self.port_log.end() {
+                if self.ports[port].log.end() {
                     let service = &self.service;
                     let text =
                         format!("the endpoints of the Service {service} have the port again");
                     self.log(Level::Info, text);
                 }
                 if !self.has_no_service() {
-                    self.no_address(None);
+                    self.no_address(port, None);
                 }
             }
         }
     }
 
-    fn no_address(&mut self, why: Option<NoAddress>) {
-        if self.no_address != why {
-            self.no_address.clone_from(&why);
-            self.report(Report::NoAddress(why));
+    fn no_address(&mut self, port: usize, why: Option<NoAddress>) {
+        if self.ports[port].no_address != why {
+            self.ports[port].no_address.clone_from(&why);
+            self.report(Report::NoAddress { port, why });
         }
     }
 
-    fn no_port(&self, missing: PortMissing) -> String {
-        let service = &self.service;
-        match (missing, &self.port) {
+    fn no_port(&self, port: usize, missing: PortMissing) -> String {
+        let (service, flag) = (&self.service, self.port_flag);
+        match (missing, &self.ports[port].name) {
             (PortMissing::NoPort, _) => format!(
                 "the endpoints of the Service {service} have no port, so that there is nothing to \
                  dial: its targetPort must be a port that a container of the pods names, or a number"
             ),
             (PortMissing::OtherPorts, Some(port)) => format!(
                 "no endpoint of the Service {service} has the port {}, so that there is nothing to \
-                 dial: set --port to a TCP port of the Service, and make its targetPort one of the \
+                 dial: set {flag} to a TCP port of the Service, and make its targetPort one of the \
                  pods' ports",
                 printable(&port.to_string())
             ),
             (PortMissing::OtherPorts, None) => format!(
                 "no endpoint of the Service {service} has exactly one TCP port, so that there is \
-                 nothing to dial: set --port to a TCP port of the Service"
+                 nothing to dial: set {flag} to a TCP port of the Service"
             ),
         }
     }
@@ -319,6 +350,18 @@ impl StatusReporter {
 
     fn report(&mut self, report: Report) {
         self.outputs.push(Output::Report(report));
+    }
+}
+
+impl Port {
+    fn new(name: &Option<PortRef>) -> Self {
+        Port {
+            name: name.clone(),
+            pods: None,
+            cluster_ip: None,
+            no_address: None,
+            log: LogOnce::default(),
+        }
     }
 }
 

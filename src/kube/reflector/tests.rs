@@ -40,7 +40,7 @@ fn reflector_with(
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
     let config = Config {
-        port,
+        ports: vec![port],
         ..testing::config(serve(answer))
     };
     let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
@@ -80,7 +80,7 @@ fn answer_rest(asked: &Asked, stream: &mut TcpStream, list: &str) -> bool {
 
 fn next_pods(reports: &Receiver<Report>) -> Vec<Pod> {
     loop {
-        if let Report::Pods(pods) = reports.recv_timeout(DEADLINE).unwrap() {
+        if let Report::Pods { pods, .. } = reports.recv_timeout(DEADLINE).unwrap() {
             return pods;
         }
     }
@@ -107,8 +107,20 @@ fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
     });
     let next = || reports.recv_timeout(DEADLINE).unwrap();
     let fallback = "10.96.3.4:80".parse().unwrap();
-    assert_eq!(next(), Report::Fallback(Some(fallback)));
-    assert_eq!(next(), Report::Pods(vec![]));
+    assert_eq!(
+        next(),
+        Report::Fallback {
+            port: 0,
+            address: Some(fallback),
+        }
+    );
+    assert_eq!(
+        next(),
+        Report::Pods {
+            port: 0,
+            pods: vec![],
+        }
+    );
     assert_eq!(next(), Report::Synced(Some(AddressSource::EndpointSlices)));
     // Events that come together are reported together.
     while !next_pods(&reports)[0].is_ready() {}

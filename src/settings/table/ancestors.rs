@@ -67,7 +67,10 @@ pub(super) const ROWS: &[Setting] = &[
             Unset::Means("every address of IPv4"),
         )],
         store: |settings, text| {
-            settings.listen.set_ip(value::ip(text)?);
+            let ip = value::ip(text)?;
+            for listener in &mut settings.listen {
+                listener.address.set_ip(ip);
+            }
             Ok(())
         },
         ..ROW
@@ -80,7 +83,10 @@ pub(super) const ROWS: &[Setting] = &[
         examples: &["80", "8080"],
         columns: &[Column::new(PYTHON, &["local-port"], Unset::Means("80"))],
         store: |settings, text| {
-            settings.listen.set_port(value::port(text)?);
+            let port = value::port(text)?;
+            for listener in &mut settings.listen {
+                listener.address.set_port(port);
+            }
             Ok(())
         },
         ..ROW

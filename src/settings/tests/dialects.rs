@@ -54,7 +54,7 @@ fn the_go_page_means_what_it_means_there() {
         service: Some("myapp".into()),
         target: target("myapp:80"),
         pods_first: true,
-        listen: "0.0.0.0:80".parse().unwrap(),
+        listen: listener("0.0.0.0:80"),
         admin_is_optional: true,
         admin_listen: Some("127.0.0.1:8080".parse().unwrap()),
         warnings: vec![
@@ -77,7 +77,7 @@ fn the_python_page_means_what_it_means_there() {
         service: Some("my-app-svc".into()),
         target: target("my-app-svc:80"),
         pods_first: true,
-        listen: "0.0.0.0:80".parse().unwrap(),
+        listen: listener("0.0.0.0:80"),
         admin_is_optional: true,
         idle_ttl: Duration::from_secs(600),
         hold_timeout: Duration::from_secs(180),
@@ -104,7 +104,7 @@ fn the_python_example_means_what_it_means_there() {
         target: target("frontend-svc:80"),
         pods_first: true,
         state_configmap: Some("traffic-pod-autoscaler-cm".into()),
-        listen: "0.0.0.0:9000".parse().unwrap(),
+        listen: listener("0.0.0.0:9000"),
         admin_is_optional: true,
         admin_listen: Some("0.0.0.0:8080".parse().unwrap()),
         ping_path: Some("/ping".into()),
@@ -196,7 +196,7 @@ fn every_flag_of_the_go_ancestor_is_read() {
     ];
     let read = settings(&args, &[]);
     assert_eq!(read.dialect, Dialect::Go);
-    assert_eq!(read.listen.to_string(), "[::]:1");
+    assert_eq!(read.listen[0].to_string(), "[::]:1");
     assert_eq!(read.admin_listen, Some("127.0.0.1:2".parse().unwrap()));
     assert_eq!(
         read.target_ref,
@@ -264,7 +264,7 @@ fn every_flag_of_the_python_ancestor_is_read() {
     assert_eq!(read.target, target("db:5432"));
     assert_eq!(read.wake_replicas.to_string(), "3");
     assert_eq!(read.state_configmap.as_deref(), Some("my-cm"));
-    assert_eq!(read.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(read.listen[0].to_string(), "127.0.0.1:9000");
     assert_eq!(read.idle_ttl, Duration::from_secs(900));
     assert_eq!(read.log, "warn");
     assert_eq!(read.hold_timeout, Duration::from_secs(65));
@@ -292,7 +292,10 @@ fn an_abbreviation_is_understood_where_argparse_understands_it() {
         &[&python[..], &["--expiration=600", "--local-p", "81"]].concat(),
         &[],
     );
-    assert_eq!((read.idle_ttl.as_secs(), read.listen.port()), (600, 81));
+    assert_eq!(
+        (read.idle_ttl.as_secs(), read.listen[0].address.port()),
+        (600, 81)
+    );
     for (label, args, expected) in [
         (
             "several begin so",
@@ -333,7 +336,7 @@ fn a_variable_is_zpas_own_in_every_dialect() {
     for args in [&GO_PAGE[2..], &PYTHON_PAGE[2..6], &labels] {
         let read = settings(args, &env);
         assert_eq!(read.idle_ttl, Duration::from_secs(2), "{args:?}");
-        assert_eq!(read.listen.to_string(), "127.0.0.1:7", "{args:?}");
+        assert_eq!(read.listen[0].to_string(), "127.0.0.1:7", "{args:?}");
         assert_eq!(read.admin_listen, None, "{args:?}");
         assert_eq!(read.log, "warn,zpa=debug", "{args:?}");
         assert_eq!(read.drain_delay, Duration::from_secs(1), "{args:?}");
@@ -341,7 +344,7 @@ fn a_variable_is_zpas_own_in_every_dialect() {
     }
     let flags = settings(&PYTHON_PAGE, &env);
     assert_eq!(flags.idle_ttl, Duration::from_secs(600), "a flag beats it");
-    assert_eq!(flags.listen.to_string(), "127.0.0.1:80", "in its part");
+    assert_eq!(flags.listen[0].to_string(), "127.0.0.1:80", "in its part");
     assert_eq!(flags.hold_timeout, Duration::from_secs(180));
 }
 

@@ -45,6 +45,14 @@ fn error(flag: &str, value: &str) -> String {
     errors[0].clone()
 }
 
+/// The only address that is listened on.
+fn listener(address: &str) -> Vec<Listener> {
+    vec![Listener {
+        address: address.parse().unwrap(),
+        port: None,
+    }]
+}
+
 #[test]
 fn a_deployment_is_all_that_has_to_be_said() {
     let expected = Settings {
@@ -53,7 +61,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         target_ref: TargetRef::deployment("app"),
         service: Some("app".into()),
         port: None,
-        listen: "[::]:8080".parse().unwrap(),
+        listen: listener("[::]:8080"),
         admin_listen: Some("[::]:8081".parse().unwrap()),
         admin_is_optional: false,
         ping_path: None,
@@ -177,7 +185,7 @@ fn all_that_is_wrong_is_said_in_one_run() {
             "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; \
              use e.g. 1, 3, previous",
             "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
-             use e.g. :8080, 0.0.0.0:8080, [::1]:8080",
+             use e.g. :8080, 0.0.0.0:8080, [::1]:8080, 8080=http,5432=postgres",
         ]
     );
 }

@@ -78,7 +78,7 @@ fn a_listen_address_is_an_ip_address_and_a_port_or_a_port_after_a_colon() {
         ("[::1]:65535", "[::1]:65535"),
     ];
     for (text, expected) in cases {
-        assert_eq!(with("listen", text).listen.to_string(), expected);
+        assert_eq!(with("listen", text).listen[0].to_string(), expected);
     }
     for wrong in [
         "8080",
@@ -92,6 +92,93 @@ fn a_listen_address_is_an_ip_address_and_a_port_or_a_port_after_a_colon() {
         "127.0.0.1",
     ] {
         assert!(error("listen", wrong).starts_with("--listen="), "{wrong}");
+    }
+}
+
+#[test]
+fn a_list_of_listen_addresses_says_where_each_leads() {
+    for (label, text, expected) in [
+        (
+            "by name and by number",
+            "8080=http,5432=5432",
+            &["[::]:8080=http", "[::]:5432=5432"][..],
+        ),
+        ("one alone", ":8080=http", &["[::]:8080=http"]),
+        (
+            "addresses of each family, and blanks",
+            "127.0.0.1:80=http, [::1]:80=grpc",
+            &["127.0.0.1:80=http", "[::1]:80=grpc"],
+        ),
+        (
+            "ports of the kernel's choice",
+            "127.0.0.1:0=a,127.0.0.1:0=b",
+            &["127.0.0.1:0=a", "127.0.0.1:0=b"],
+        ),
+    ] {
+        let listeners = with("listen", text).listen;
+        let listeners: Vec<String> = listeners.iter().map(Listener::to_string).collect();
+        assert_eq!(listeners, expected, "{label}");
+    }
+    let many: Vec<String> = (1..=65).map(|port| format!("{port}=p{port}")).collect();
+    for (label, wrong, expected) in [
+        (
+            "an address without its port",
+            "8080=http,5432",
+            "\"5432\" does not say which",
+        ),
+        (
+            "no port after the sign",
+            "8080=",
+            "\"8080=\": does not begin and end",
+        ),
+        ("no address", "=http", "\"=http\": is not an IP address"),
+        ("a comma too many", "8080=http,", "\"\" does not say which"),
+        (
+            "an address twice",
+            "8080=http,:8080=db",
+            "has the address [::]:8080 twice",
+        ),
+        (
+            "a port twice",
+            "8080=http,8081=http",
+            "has the Service's port http twice",
+        ),
+        (
+            "a port that is none",
+            "8080=70000",
+            "\"8080=70000\": is not a port",
+        ),
+        ("too many", &many.join(","), "has more than 64 addresses"),
+    ] {
+        let error = error("listen", wrong);
+        assert!(error.contains(expected), "{label}: {error}");
+        let example = "; use e.g. :8080, 0.0.0.0:8080, [::1]:8080, 8080=http,5432=postgres";
+        assert!(error.ends_with(example), "{label}: {error}");
+    }
+}
+
+#[test]
+fn which_port_a_listener_leads_to_is_said_once() {
+    for (other, flag) in [("--port=http", "--port"), ("--target=db:1", "--target")] {
+        let args = ["--deployment=app", "--listen=8080=http", other];
+        let errors = errors(&args, &[]);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("both say which port"), "{errors:?}");
+        assert!(errors[0].contains(flag), "{errors:?}");
+    }
+}
+
+#[test]
+fn metrics_call_a_port_by_the_services_and_else_by_its_own_number() {
+    for (args, expected) in [
+        (&["--listen=8080=http,1=2"][..], &["http", "2"][..]),
+        (&["--listen=:8080"], &["8080"]),
+        (&["--listen=:8080", "--port=web"], &["web"]),
+    ] {
+        let settings = settings(&[&["--deployment=app"], args].concat(), &[]);
+        let port = settings.port.as_ref();
+        let labels: Vec<String> = settings.listen.iter().map(|it| it.label(port)).collect();
+        assert_eq!(labels, expected, "{args:?}");
     }
 }
 

@@ -103,7 +103,12 @@ impl Zpa {
 
     /// A client, with time-outs so that no test hangs.
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("zpa accepts");
+        self.connect_to(self.address)
+    }
+
+    /// A client of another of its ports.
+    pub fn connect_to(&self, address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).expect("zpa accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream

@@ -64,7 +64,7 @@ use crate::descriptors::raise_to_hard_limit;
 
 pub use {
     access::Rule,
-    controller::Listed,
+    controller::{Listed, OtherPort},
     endpoints::Endpoint,
     faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
     objects::{PORT_NAME, SERVICE_PORT},
@@ -91,6 +91,8 @@ pub struct Options {
     pub replicas: u32,
     /// What runs in the pods.
     pub app: App,
+    /// Further ports of the Service and of its pods.
+    pub other_ports: Vec<OtherPort>,
     /// From a pod's creation until it is ready; `None`: it never is.
     pub start_delay: Option<Duration>,
     /// From the decision to end a pod until it is gone. It serves until then.
@@ -109,6 +111,7 @@ impl Default for Options {
             service: None,
             replicas: 0,
             app: App::Echo,
+            other_ports: Vec::new(),
             start_delay: Some(Duration::from_millis(20)),
             stop_delay: Duration::from_millis(20),
             endpoint_lag: Duration::ZERO,
@@ -327,6 +330,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         name: options.name.clone(),
         service: options.service_name().to_owned(),
         app: options.app,
+        other_ports: options.other_ports.clone(),
         start_delay: options.start_delay,
         stop_delay: options.stop_delay,
         endpoint_lag: options.endpoint_lag,

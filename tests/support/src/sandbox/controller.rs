@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint, Publishing};
-use super::objects;
+use super::objects::{self, PORT_NAME, SERVICE_PORT, ServicePort};
 use super::pods::{App, PodBehaviour, PodServer, Subnet};
 use super::store::{Resource, Store, suffix, timestamp, uid};
 use super::workloads::{Counts, Workload};
@@ -28,6 +28,8 @@ pub struct Plan {
     pub service: String,
     /// What the pods run.
     pub app: App,
+    /// The Service's other ports.
+    pub other_ports: Vec<OtherPort>,
     /// From a pod's creation until it is ready; `None`: it never is.
     pub start_delay: Option<Duration>,
     /// From the decision to end a pod until it is gone.
@@ -42,6 +44,17 @@ pub struct Plan {
     pub behaviour: PodBehaviour,
 }
 
+/// A further port of the Service and of its pods.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherPort {
+    /// Its name.
+    pub name: &'static str,
+    /// Its number in the Service; the pods' own differs.
+    pub number: u16,
+    /// What the pods run there.
+    pub app: App,
+}
+
 /// A pod of the object that is scaled.
 pub struct Pod {
     pub name: String,
@@ -54,6 +67,8 @@ pub struct Pod {
     /// When it will be gone, once it has been told to end.
     ends: Option<Instant>,
     pub server: PodServer,
+    /// Those of its other ports.
+    pub other_servers: Vec<PodServer>,
 }
 
 impl Pod {
@@ -100,11 +115,15 @@ impl Controller {
     pub fn new(plan: Plan, threads: &Threads) -> io::Result<Controller> {
         let threads = threads.clone();
         let slice = format!("{}-{}", plan.service, suffix());
+        let subnet = Subnet::claim(1 + plan.other_ports.len())?;
+        let mut plan = plan;
+        let others = plan.other_ports.iter().zip(subnet.other_ports());
+        plan.publishing.others = others.map(|(port, &target)| (port.name, target)).collect();
         Ok(Controller {
             plan,
             pods: Vec::new(),
             listed: Vec::new(),
-            subnet: Subnet::claim()?,
+            subnet,
             threads,
             pending: VecDeque::new(),
             short: false,
@@ -137,7 +156,7 @@ impl Controller {
     pub fn create_service(&mut self, store: &mut Store, now: Instant) {
         let name = &self.plan.service;
         let pods = objects::labels(&self.plan.name);
-        let service = objects::service(name, pods, self.subnet.cluster_ip(), self.pod_port());
+        let service = objects::service(name, pods, self.subnet.cluster_ip(), &self.service_ports());
         let Some(service) = store.create(Resource::Services, service) else {
             return;
         };
@@ -148,6 +167,21 @@ impl Controller {
         if !self.pods.is_empty() {
             self.note(now, false);
         }
+    }
+
+    fn service_ports(&self) -> Vec<ServicePort> {
+        let first = ServicePort {
+            name: PORT_NAME,
+            number: SERVICE_PORT,
+            target: self.pod_port(),
+        };
+        let others = self.plan.other_ports.iter().zip(self.subnet.other_ports());
+        let others = others.map(|(port, &target)| ServicePort {
+            name: port.name,
+            number: port.number,
+            target,
+        });
+        std::iter::once(first).chain(others).collect()
     }
 
     /// Brings everything up to date; returns when to be called again at the
@@ -233,6 +267,12 @@ impl Controller {
         let name = self.new_pod_name();
         let address = self.subnet.next_address();
         let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)?;
+        let others = self.plan.other_ports.iter().zip(self.subnet.other_ports());
+        let other_servers = others.map(|(port, &number)| {
+            let address = SocketAddr::new(address.ip(), number);
+            PodServer::reserve(address, &name, port.app, &self.threads)
+        });
+        let other_servers = other_servers.collect::<io::Result<_>>()?;
         let (uid, owner) = (uid(), owner.clone());
         Ok(Pod {
             name,
@@ -242,6 +282,7 @@ impl Controller {
             ready: false,
             ends: None,
             server,
+            other_servers,
         })
     }
 
@@ -267,7 +308,8 @@ impl Controller {
             .iter_mut()
             .filter(|p| !p.ready && p.ends.is_none() && due(p))
         {
-            let answer = pod.server.open(behaviour);
+            let mut servers = std::iter::once(&mut pod.server).chain(&mut pod.other_servers);
+            let answer = servers.try_for_each(|server| server.open(behaviour));
             pod.ready = answer.is_ok();
             changed |= pod.ready;
             opened = opened.and(answer);
@@ -304,7 +346,7 @@ impl Controller {
                 return;
             };
             let stamp = pending.stamped.then(timestamp);
-            let (name, publishing) = (&self.plan.service, self.plan.publishing);
+            let (name, publishing) = (&self.plan.service, &self.plan.publishing);
             store.update(Resource::Endpoints, name, |object| {
                 endpoints::write_endpoints(
                     object,

@@ -139,7 +139,7 @@ impl Sandbox {
                 objects::slice(service, &owner, Some(name), family),
             );
             store.update(Resource::EndpointSlices, name, |slice| {
-                endpoints::write_slice(slice, listed, Publishing::default(), None);
+                endpoints::write_slice(slice, listed, &Publishing::default(), None);
             });
         });
     }

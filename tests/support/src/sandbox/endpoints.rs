@@ -38,7 +38,7 @@ impl Endpoint {
 }
 
 /// What the Service says of its endpoints.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Publishing {
     /// Its `publishNotReadyAddresses`.
     pub not_ready: bool,
@@ -46,6 +46,18 @@ pub struct Publishing {
     /// over one that they do not find: a slice then has endpoints and no ports
     /// (`getEndpointPorts`), and Endpoints have no subset.
     pub has_port: bool,
+    /// Its other ports: their names, and the pods' own ports.
+    pub others: Vec<(&'static str, u16)>,
+}
+
+impl Publishing {
+    /// The ports, as a slice has them, of endpoints with that first port.
+    fn ports(&self, first: u16) -> Vec<Value> {
+        let first = std::iter::once((PORT_NAME, first));
+        let all = first.chain(self.others.iter().copied());
+        let port = |(name, port)| json!({ "name": name, "protocol": "TCP", "port": port });
+        all.map(port).collect()
+    }
 }
 
 impl Default for Publishing {
@@ -53,6 +65,7 @@ impl Default for Publishing {
         Publishing {
             not_ready: false,
             has_port: true,
+            others: Vec::new(),
         }
     }
 }
@@ -61,7 +74,7 @@ impl Default for Publishing {
 pub fn write_slice(
     slice: &mut Value,
     endpoints: &[Endpoint],
-    service: Publishing,
+    service: &Publishing,
     stamp: Option<&str>,
 ) {
     set_stamp(slice, stamp);
@@ -69,11 +82,8 @@ pub fn write_slice(
     let every = service.not_ready;
     slice["endpoints"] = list(endpoints.iter().map(|e| in_slice(e, every, &namespace)));
     let first = endpoints.first().filter(|_| service.has_port);
-    let port = first.map(|e| e.address.port());
-    slice["ports"] = list(
-        port.map(|p| json!({ "name": PORT_NAME, "protocol": "TCP", "port": p }))
-            .into_iter(),
-    );
+    let ports = first.map(|e| service.ports(e.address.port()));
+    slice["ports"] = list(ports.into_iter().flatten());
 }
 
 fn in_slice(endpoint: &Endpoint, every: bool, namespace: &Value) -> Value {
@@ -95,7 +105,7 @@ fn in_slice(endpoint: &Endpoint, every: bool, namespace: &Value) -> Value {
 pub fn write_endpoints(
     object: &mut Value,
     endpoints: &[Endpoint],
-    service: Publishing,
+    service: &Publishing,
     stamp: Option<&str>,
 ) {
     set_stamp(object, stamp);
@@ -121,7 +131,7 @@ pub fn write_endpoints(
     let Some(port) = first.map(|e| e.address.port()) else {
         return;
     };
-    let mut subset = json!({ "ports": [{ "name": PORT_NAME, "port": port, "protocol": "TCP" }] });
+    let mut subset = json!({ "ports": service.ports(port) });
     if ready.is_array() {
         subset["addresses"] = ready;
     }

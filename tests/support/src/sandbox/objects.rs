@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::store::{Resource, timestamp};
 
-/// The name of the only port, in the Service and in the slices.
+/// The name of the first port, which is usually the only one, in the Service and in the
+/// slices.
 pub const PORT_NAME: &str = "http";
 
-/// The port of the Service (the pods' own port differs).
+/// The number of that port in the Service (the pods' own differs).
 pub const SERVICE_PORT: u16 = 80;
 
 /// The annotation with which the endpoint controllers say what set them off.
@@ -138,17 +139,31 @@ pub fn manifest(kind: &str, name: &str, port: u16) -> String {
     format!("{manifest}\n")
 }
 
-/// A ClusterIP Service with one named port.
-pub fn service(name: &str, pods: Value, cluster_ip: Ipv4Addr, pod_port: u16) -> Value {
+/// A port of a Service.
+#[derive(Clone, Debug)]
+pub struct ServicePort {
+    pub name: &'static str,
+    /// Its number in the Service,
+    pub number: u16,
+    /// and in the pods.
+    pub target: u16,
+}
+
+/// A ClusterIP Service with these ports.
+pub fn service(name: &str, pods: Value, cluster_ip: Ipv4Addr, ports: &[ServicePort]) -> Value {
+    let port = |port: &ServicePort| {
+        json!({
+            "name": port.name,
+            "protocol": "TCP",
+            "port": port.number,
+            "targetPort": port.target,
+        })
+    };
+    let ports: Vec<Value> = ports.iter().map(port).collect();
     json!({
         "metadata": { "name": name },
         "spec": {
-            "ports": [{
-                "name": PORT_NAME,
-                "protocol": "TCP",
-                "port": SERVICE_PORT,
-                "targetPort": pod_port,
-            }],
+            "ports": ports,
             "selector": pods,
             "clusterIP": cluster_ip.to_string(),
             "clusterIPs": [cluster_ip.to_string()],

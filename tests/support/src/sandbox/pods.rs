@@ -247,39 +247,48 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Loopback addresses that belong to one sandbox: `127.a.b.1` to `127.a.b.253`,
-/// all with one port.
+/// all with the same ports.
 ///
-/// The last address of the subnet is bound for as long as the sandbox lives.
-/// The kernel gives that address and port to nobody else, so two sandboxes
-/// differ in subnet or in port, in this process and in others.
+/// The last address of the subnet is bound, with each port, for as long as the sandbox
+/// lives. The kernel gives that address and port to nobody else, so two sandboxes
+/// differ in subnet or in ports, in this process and in others.
 pub struct Subnet {
     prefix: [u8; 3],
-    port: u16,
+    /// The first one of the pods, and the others.
+    ports: Vec<u16>,
     next_host: u8,
-    _claim: TcpListener,
+    _claims: Vec<TcpListener>,
 }
 
 impl Subnet {
-    /// Claims a subnet, by process and by count within the process.
-    pub fn claim() -> io::Result<Subnet> {
+    /// Claims a subnet, by process and by count within the process, for pods with so
+    /// many ports.
+    pub fn claim(ports: usize) -> io::Result<Subnet> {
         static CLAIMED: AtomicU32 = AtomicU32::new(0);
         let count = CLAIMED.fetch_add(1, Ordering::Relaxed);
         let number = std::process::id().wrapping_mul(61).wrapping_add(count);
         // 127.64.0 to 127.127.255: clear of the addresses that people use.
         let prefix = [127, 64 + (number >> 8 & 63) as u8, number as u8];
-        let claim = TcpListener::bind((Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254), 0))?;
-        let port = claim.local_addr()?.port();
+        let address = Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 254);
+        let claims = (0..ports).map(|_| TcpListener::bind((address, 0)));
+        let claims: Vec<TcpListener> = claims.collect::<io::Result<_>>()?;
+        let ports = claims.iter().map(|it| Ok(it.local_addr()?.port()));
         Ok(Subnet {
             prefix,
-            port,
+            ports: ports.collect::<io::Result<_>>()?,
             next_host: 1,
-            _claim: claim,
+            _claims: claims,
         })
     }
 
-    /// The port of every pod.
+    /// The first port of every pod.
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports[0]
+    }
+
+    /// The other ports of every pod.
+    pub fn other_ports(&self) -> &[u16] {
+        &self.ports[1..]
     }
 
     /// An address on which nothing ever listens: the Service's own.
@@ -291,7 +300,7 @@ impl Subnet {
     pub fn next_address(&mut self) -> SocketAddr {
         let host = self.next_host;
         self.next_host = if host == 253 { 1 } else { host + 1 };
-        SocketAddr::new(IpAddr::V4(self.ip(host)), self.port)
+        SocketAddr::new(IpAddr::V4(self.ip(host)), self.port())
     }
 
     fn ip(&self, host: u8) -> Ipv4Addr {

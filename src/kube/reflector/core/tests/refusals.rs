@@ -14,10 +14,7 @@ fn a_refusal_of_a_moment_at_the_start_delays_nobody_and_warns_nobody() {
     assert_eq!(rig.watch().0, SLICES);
     assert!(rig.now.since(start) <= Duration::from_secs(1));
     assert_eq!(rig.synced().last(), Some(&Some(SLICES)));
-    assert!(
-        rig.reports
-            .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
-    );
+    assert!(rig.reports.contains(&fallback("10.96.3.4:80")));
     let granted = |permission| (permission, false, false);
     assert!(
         rig.permissions()
@@ -202,10 +199,7 @@ fn the_service_is_done_without_while_it_may_not_be_read_and_read_once_it_may() {
     assert_eq!(lists, 1, "reading the Service again takes no list");
     rig.forbidden.clear();
     rig.live_until(500);
-    assert!(
-        rig.reports
-            .contains(&Report::Fallback(Some("10.96.3.4:80".parse().unwrap())))
-    );
+    assert!(rig.reports.contains(&fallback("10.96.3.4:80")));
     assert_eq!(
         rig.permissions().last(),
         Some(&(Permission::GetService, false, false))
