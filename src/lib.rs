@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! main       arguments, log set-up, exit code
-//! commands   what it does beside running: prints manifests
+//! commands   what it does beside running: prints manifests, checks an installation
 //! daemon     the main loop: connects engine, policy and kube; readiness, /status,
 //!            the drain after a signal
 //! ├─ settings   one table of flags and variables, with the flags of three earlier

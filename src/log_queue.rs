@@ -6,7 +6,10 @@
 //! connection, and at the end of the program it would prevent the exit.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +26,9 @@ const CAPACITY: usize = 256 * 1024;
 
 /// The capacity in bytes that each of the two buffers keeps while it is empty.
 const KEPT: usize = 8 * 1024;
+
+/// How long the program waits at its end until the log is written.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A handle of the queue; a clone is another handle of the same queue.
 #[derive(Clone)]
@@ -145,6 +151,28 @@ impl LogQueue {
                 .changed
                 .wait_timeout_while(state, patience, is_pending),
         );
+    }
+}
+
+/// Calls `work` with a queue that writes to stderr, and flushes the queue. Fails if stderr
+/// is closed.
+pub fn with_stderr(work: impl FnOnce(&LogQueue) -> ExitCode) -> ExitCode {
+    // A descriptor of its own: a thread that blocks in a write would hold the lock of
+    // `io::stderr`.
+    let stderr = io::stderr().as_fd().try_clone_to_owned();
+    let Ok(log) = stderr.and_then(|stderr| LogQueue::spawn(File::from(stderr))) else {
+        return ExitCode::FAILURE;
+    };
+    let _flushed = FlushOnDrop(log.clone());
+    work(&log)
+}
+
+/// Flushes the queue when it is dropped, also by a panic of the event loop.
+struct FlushOnDrop(LogQueue);
+
+impl Drop for FlushOnDrop {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_PATIENCE);
     }
 }
 

@@ -1,14 +1,11 @@
 //! Arguments, log set-up, exit code; everything else is in the library.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use zpa::commands::{self, Output};
+use zpa::commands::{self, Output, World};
 use zpa::daemon::{self, Clocks, Error, Exit};
-use zpa::log_queue::LogQueue;
+use zpa::log_queue::{self, LogQueue};
 use zpa::settings::{self, Invocation, Settings};
 use zpa::workload::Dialect;
 use zpa::{supervisor, sys};
@@ -17,23 +14,27 @@ use zpa::{supervisor, sys};
 /// not exist.
 const USAGE: u8 = 2;
 
-/// How long the program waits at its end until the log is written.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
-
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(output) = commands::run(&args) {
+    let env = |name: &str| std::env::var_os(name);
+    let world = World {
+        env: &env,
+        clock: sys::boot_time,
+        wall: sys::unix_time,
+        is_terminal: io::stdout().is_terminal(),
+    };
+    if let Some(output) = commands::run(&args, &world) {
         return match output {
-            Output::Text(text) => print(&text),
-            Output::Errors(errors) => with_log(|log| refuse(log, &errors)),
+            Output::Text(text) => print(&text, 0),
+            Output::Report { text, code } => print(&text, code),
+            Output::Errors(errors) => log_queue::with_stderr(|log| refuse(log, &errors)),
         };
     }
-    let env = |name: &str| std::env::var_os(name);
     match settings::parse(args, env) {
-        Ok(Invocation::Run(settings)) => with_log(|log| run(&settings, log)),
-        Ok(Invocation::Help) => print(&settings::help()),
-        Ok(Invocation::Version) => print(&format!("{}\n", settings::version())),
-        Err(errors) => with_log(|log| refuse(log, errors.lines())),
+        Ok(Invocation::Run(settings)) => log_queue::with_stderr(|log| run(&settings, log)),
+        Ok(Invocation::Help) => print(&settings::help(), 0),
+        Ok(Invocation::Version) => print(&format!("{}\n", settings::version()), 0),
+        Err(errors) => log_queue::with_stderr(|log| refuse(log, errors.lines())),
     }
 }
 
@@ -46,31 +47,10 @@ fn refuse(log: &LogQueue, errors: impl IntoIterator<Item = impl std::fmt::Displa
 }
 
 /// Prints to the standard output, which may be closed or full.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str, code: u8) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(code),
         Err(_) => ExitCode::FAILURE,
-    }
-}
-
-/// Calls `work` with a log queue that writes to stderr, and flushes the queue.
-fn with_log(work: impl FnOnce(&LogQueue) -> ExitCode) -> ExitCode {
-    // A descriptor of its own: a thread that blocks in a write would hold the lock of
-    // `io::stderr`.
-    let stderr = io::stderr().as_fd().try_clone_to_owned();
-    let Ok(log) = stderr.and_then(|stderr| LogQueue::spawn(File::from(stderr))) else {
-        return ExitCode::FAILURE;
-    };
-    let _flushed = FlushOnDrop(log.clone());
-    work(&log)
-}
-
-/// Flushes the queue when it is dropped, also by a panic of the event loop.
-struct FlushOnDrop(LogQueue);
-
-impl Drop for FlushOnDrop {
-    fn drop(&mut self) {
-        self.0.flush(FLUSH_PATIENCE);
     }
 }
 

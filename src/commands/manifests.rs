@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fmt::Write;
 
 use super::Output;
-use super::options::{CommandOption, Options};
+use super::options::{self, CommandOption, Options};
 use super::yaml::{Map, document};
 use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
@@ -130,16 +130,7 @@ fn help() -> String {
         "Prints the objects that put zpa before an app, for `kubectl apply -f -`.\n\n\
          Usage: zpa manifests --deployment NAME [--FLAG VALUE]...\n\n",
     );
-    for option in &OPTIONS {
-        let head = format!("{} {}", option.name, option.placeholder);
-        let _ = writeln!(
-            text,
-            "  {}\n      {} [default: {}]",
-            head.trim_end(),
-            option.help,
-            option.default
-        );
-    }
+    text += &options::help(&OPTIONS);
     text + "\nEvery setting's flag is understood too, and becomes a variable of the proxy's \
             container:\nsee zpa --help.\n"
 }

@@ -1,6 +1,7 @@
 //! [`Options`]: the options that a command has beside the settings.
 
 use std::ffi::OsString;
+use std::fmt::Write;
 
 /// An option of a command.
 pub struct CommandOption {
@@ -12,6 +13,21 @@ pub struct CommandOption {
     pub default: &'static str,
     /// What it is for: a sentence, without the full stop.
     pub help: &'static str,
+}
+
+/// The options for the help of their command.
+pub fn help(options: &[CommandOption]) -> String {
+    let mut text = String::new();
+    for option in options {
+        let head = format!("{} {}", option.name, option.placeholder);
+        let (help, default) = (option.help, option.default);
+        let _ = writeln!(
+            text,
+            "  {}\n      {help} [default: {default}]",
+            head.trim_end()
+        );
+    }
+    text
 }
 
 /// What was given of a command's options, and the arguments that are left.

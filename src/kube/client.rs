@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{Method, Request, Response};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -192,6 +193,21 @@ impl Calls<'_> {
                 .body(&patch.body)
                 .map_err(|cause| self.failure(cause.into()))?;
             self.run(Verb::Patch, request)
+                .and_then(|reply| whole(reply, cap))
+        })
+    }
+
+    /// Creates an object that the API server answers and does not keep, such as an
+    /// access review, with a reply of up to `cap` bytes. It is counted as a read, since it
+    /// changes nothing.
+    pub(super) fn create(&self, path: &str, object: &Value, cap: u64) -> Result<Reply, Failure> {
+        self.authorized(|| {
+            let request = self
+                .request(Method::POST, path)?
+                .header(CONTENT_TYPE, "application/json")
+                .body(object.to_string())
+                .map_err(|cause| self.failure(cause.into()))?;
+            self.run(Verb::Get, request)
                 .and_then(|reply| whole(reply, cap))
         })
     }

@@ -68,6 +68,7 @@ mod discovery;
 mod endpoints;
 mod exec;
 mod executor;
+pub mod inspect;
 pub mod kubeconfig;
 mod lines;
 mod list;

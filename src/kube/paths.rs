@@ -106,7 +106,7 @@ pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
 
 /// The characters that are not encoded in a path: the unreserved ones of RFC 3986. Names of
 /// Kubernetes objects consist of them.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -43,8 +43,12 @@ const OTHERS: [(&str, &str); 2] = [
 ];
 
 const COMMANDS: &str = "       zpa manifests --deployment NAME [--FLAG VALUE]...
-           prints what puts it before an app, for kubectl apply -f -; see
-           zpa manifests --help
+           prints what puts it before an app, for kubectl apply -f -
+       zpa check --deployment NAME [--FLAG VALUE]...
+           looks whether what it needs is there, and what would disturb it
+       zpa explain CODE
+           says more about what the check has found
+       Each of the first two has a --help of its own.
 
 ";
 

@@ -39,7 +39,7 @@ use raw::{RawSettings, RawValue};
 use table::Store;
 pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables};
 pub use unknown::unknown_variables;
-pub use value::label as dns_label;
+pub use value::{label as dns_label, subdomain as dns_subdomain};
 
 /// The resolved settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

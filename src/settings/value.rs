@@ -152,7 +152,10 @@ pub fn label(text: &str) -> Result<String, String> {
 }
 
 /// A DNS-1123 subdomain, as for a Deployment (`IsDNS1123Subdomain`, there too).
-pub(super) fn subdomain(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// Why it is none, as a clause without its subject.
+pub fn subdomain(text: &str) -> Result<String, String> {
     check_length(text, 253)?;
     text.split('.').try_for_each(check_label)?;
     Ok(text.to_owned())

@@ -16,6 +16,8 @@ const NAMED: &[&str] = &[
     "36-named-role-watch-by-name.http",
     "37-named-role-watch-without-name.http",
     "38-named-role-scale-forbidden.http",
+    "58-self-subject-access-review.http",
+    "59-local-subject-access-review.http",
 ];
 
 /// JSON Patch, and replicas by a patch of the object itself.

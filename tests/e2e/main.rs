@@ -1,6 +1,7 @@
 //! The real binary between real clients and the sandbox's cluster.
 
 mod admin;
+mod check;
 mod clients;
 mod descriptors;
 mod endpoints;

@@ -5,7 +5,8 @@
 use std::ffi::OsString;
 
 use serde_json::{Value, json};
-use zpa::commands::{self, Output};
+use zpa::clock::Time;
+use zpa::commands::{self, Output, World};
 use zpa::settings::{self, Invocation};
 
 use crate::{OVERLAY, find, read, rendered, text};
@@ -19,13 +20,20 @@ fn run(args: &[&str]) -> Output {
         .iter()
         .map(OsString::from)
         .collect();
-    commands::run(&args).expect("it is a command")
+    let world = World {
+        env: &|_| None,
+        clock: Time::default,
+        wall: || 0,
+        is_terminal: false,
+    };
+    commands::run(&args, &world).expect("it is a command")
 }
 
 fn yaml(args: &[&str]) -> String {
     match run(args) {
         Output::Text(yaml) => yaml,
         Output::Errors(errors) => panic!("{args:?}: {errors:?}"),
+        Output::Report { .. } => panic!("{args:?}: a report"),
     }
 }
 

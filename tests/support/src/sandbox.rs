@@ -42,6 +42,7 @@ mod objects;
 mod pages;
 mod patch;
 mod pods;
+mod review;
 mod selector;
 mod server;
 mod state;

@@ -13,6 +13,7 @@ use super::http::{Reply, Request};
 use super::objects::{bookmark, event};
 use super::pages;
 use super::patch;
+use super::review;
 use super::selector::Selector;
 use super::store::{Resource, Store, TooOld, text};
 
@@ -65,6 +66,9 @@ pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Reque
     }
     if request.path == "/version" && request.method == "GET" {
         return Answer::Reply(version());
+    }
+    if let Some(reply) = review::answer(access, request) {
+        return Answer::Reply(reply);
     }
     let Some(target) = Target::of(request) else {
         return Answer::Reply(discovery::answer(request).unwrap_or_else(no_such_page));

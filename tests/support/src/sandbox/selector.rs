@@ -47,6 +47,14 @@ impl Requirement {
 }
 
 impl Selector {
+    /// The object of that name; all objects if the name is empty.
+    pub(super) fn by_name(name: &str) -> Selector {
+        Selector {
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            labels: Vec::new(),
+        }
+    }
+
     pub(super) fn of(request: &Request) -> Selector {
         let field = request.parameter("fieldSelector").unwrap_or_default();
         let labels = request.parameter("labelSelector").unwrap_or_default();

@@ -1,0 +1,183 @@
+//! [`Facts`]: what the API server says of the app, of the proxy and of its permissions.
+
+use serde_json::Value;
+
+use super::{Run, Who};
+use crate::kube::inspect::{Attributes, Fault, Inspector, segment};
+use crate::settings::Settings;
+use crate::workload::{Resource, TargetRef, WakeReplicas};
+
+/// What was asked, and what came back.
+pub struct Facts {
+    /// `/version`.
+    pub version: Result<Value, Fault>,
+    /// The object to scale.
+    pub target: Result<Value, Fault>,
+    /// The app's Service.
+    pub service: Result<Value, Fault>,
+    /// The Deployments of proxies before this app.
+    pub proxies: Result<Vec<Value>, Fault>,
+    /// The HPAs of the namespace.
+    pub autoscalers: Result<Vec<Value>, Fault>,
+    /// Whose permissions were asked for: a service account, or nobody in particular.
+    pub account: Option<String>,
+    /// What the proxy has to be allowed; empty if nobody is known to ask for.
+    pub permissions: Vec<(Need, Result<bool, Fault>)>,
+}
+
+/// Something that the proxy has to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// In the words of RBAC.
+    pub attributes: Attributes,
+    /// Whether the proxy is of use without it.
+    pub is_optional: bool,
+}
+
+impl Facts {
+    pub(super) fn gather(run: &Run) -> Facts {
+        let (inspector, settings) = (&run.inspector, &run.settings);
+        let namespace = segment(&run.namespace);
+        let version = inspector.get("/version");
+        let service = settings.service.as_deref().unwrap_or_default();
+        let service = format!(
+            "/api/v1/namespaces/{namespace}/services/{}",
+            segment(service)
+        );
+        let proxies = proxies(inspector, &namespace, settings);
+        let account = match &run.who {
+            Who::Ourselves => None,
+            Who::Account(name) => Some(name.clone()),
+            Who::OfTheProxy => proxies.as_ref().ok().and_then(|it| account_of(it)),
+        };
+        let is_known = account.is_some() || run.who == Who::Ourselves;
+        let needs = if is_known {
+            needs(settings)
+        } else {
+            Vec::new()
+        };
+        let namespace_name = &run.namespace;
+        let user = account
+            .as_ref()
+            .map(|name| format!("system:serviceaccount:{namespace_name}:{name}"));
+        let ask = |need: Need| {
+            let user = user.as_deref();
+            let answer = inspector.is_allowed(namespace_name, user, &need.attributes);
+            (need, answer)
+        };
+        Facts {
+            target: target(inspector, &namespace, &settings.target_ref),
+            service: inspector.get(&service),
+            autoscalers: items(inspector.get(&format!(
+                "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+            ))),
+            permissions: needs.into_iter().map(ask).collect(),
+            version,
+            proxies,
+            account,
+        }
+    }
+}
+
+fn target(inspector: &Inspector, namespace: &str, target: &TargetRef) -> Result<Value, Fault> {
+    let TargetRef::Object { resource, name } = target else {
+        return Err(Fault::NotFound);
+    };
+    let version = match resource.group.as_str() {
+        "apps" => "apps/v1".to_owned(),
+        group => {
+            let group = inspector.get(&format!("/apis/{}", segment(group)))?;
+            let preferred = group["preferredVersion"]["groupVersion"].as_str();
+            preferred.ok_or(Fault::NotFound)?.to_owned()
+        }
+    };
+    let (plural, name) = (segment(&resource.plural), segment(name));
+    inspector.get(&format!(
+        "/apis/{version}/namespaces/{namespace}/{plural}/{name}"
+    ))
+}
+
+/// The Deployments of proxies that are before this app.
+fn proxies(
+    inspector: &Inspector,
+    namespace: &str,
+    settings: &Settings,
+) -> Result<Vec<Value>, Fault> {
+    let labelled = format!(
+        "/apis/apps/v1/namespaces/{namespace}/deployments\
+         ?labelSelector=app.kubernetes.io%2Fname%3Dzero-pod-autoscaler"
+    );
+    let all = items(inspector.get(&labelled))?;
+    let target = settings.target_ref.name();
+    let is_before = |proxy: &Value| {
+        let name = variable(proxy, "ZPA_DEPLOYMENT");
+        let other = variable(proxy, "ZPA_SCALE_TARGET");
+        let other = other.and_then(|it| it.rsplit_once('/').map(|(_, name)| name));
+        target.is_some() && (name == target || other == target)
+    };
+    Ok(all.into_iter().filter(is_before).collect())
+}
+
+fn items(list: Result<Value, Fault>) -> Result<Vec<Value>, Fault> {
+    let list = list?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn account_of(proxies: &[Value]) -> Option<String> {
+    let pod = &proxies.first()?["spec"]["template"]["spec"];
+    Some(pod["serviceAccountName"].as_str()?.to_owned())
+}
+
+/// The value of a variable of the first container.
+pub fn variable<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
+    let containers = &deployment["spec"]["template"]["spec"]["containers"];
+    let mut env = containers[0]["env"].as_array()?.iter();
+    env.find(|variable| variable["name"] == name)?["value"].as_str()
+}
+
+/// What the Role of `zpa manifests` grants, one verb and resource after the other.
+fn needs(settings: &Settings) -> Vec<Need> {
+    let (resource, name) = match &settings.target_ref {
+        TargetRef::Object { resource, name } => (resource.clone(), name.clone()),
+        TargetRef::Labels { resource, .. } => (resource.clone(), String::new()),
+        TargetRef::ReplicaSetOwner { .. } => (Resource::deployments(), String::new()),
+    };
+    let need = |verb, subresource, is_optional| Need {
+        attributes: Attributes {
+            verb,
+            group: resource.group.clone(),
+            resource: resource.plural.clone(),
+            subresource,
+            name: name.clone(),
+        },
+        is_optional,
+    };
+    // Without a watch it is read every few seconds.
+    let mut needs = vec![
+        need("get", "", false),
+        need("list", "", true),
+        need("watch", "", true),
+        need("patch", "scale", false),
+    ];
+    if settings.target_ref.is_deployment() {
+        needs.push(need("patch", "status", false));
+    } else if !settings.single_proxy || settings.wake_replicas == WakeReplicas::Previous {
+        needs.push(need("patch", "", false));
+    }
+    let other = |verb, group: &str, resource: &str, name: &str, is_optional| Need {
+        attributes: Attributes {
+            verb,
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            subresource: "",
+            name: name.to_owned(),
+        },
+        is_optional,
+    };
+    let service = settings.service.as_deref().unwrap_or_default();
+    needs.push(other("get", "", "services", service, true));
+    for verb in ["list", "watch"] {
+        needs.push(other(verb, "discovery.k8s.io", "endpointslices", "", false));
+    }
+    needs
+}
