@@ -5,15 +5,17 @@
 //! It owns all that belongs to the app alone, and borrows the sockets ([`Process`])
 //! while it handles something.
 
+mod addresses;
+
 use std::time::Duration;
 
-use log::{Level, info, log, warn};
+use log::{Level, log, warn};
 
 use super::health::{Context, Health};
 use super::interface::{Api, Message, Sockets};
 use super::messages::{clients, describe};
 use super::own::OwnAddresses;
-use super::port::{Loop, Port};
+use super::port::Port;
 use super::route::Route;
 use super::waking::{Facts, WakeReport};
 use super::watch_timeout::{self, WatchTimeout};
@@ -373,77 +375,6 @@ impl<A: Api> App<A> {
             app: self.id,
             index,
         }
-    }
-
-    // --- Addresses ---
-
-    /// Passes the backends to the sockets, and to the policy whether there are any.
-    fn update_backends<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let now = process.now;
-        if self.backends_until.is_none_or(|until| now < until) {
-            return;
-        }
-        for index in 0..self.ports.len() {
-            self.update_backends_at(index, process);
-        }
-        self.policy.set_dialable(self.backends() > 0, now);
-        let ports = self.ports.iter();
-        let releases = ports.filter_map(|port| port.pods.poll_timeout(now));
-        self.backends_until = releases.chain(self.trusts_target_at(now)).min();
-    }
-
-    fn update_backends_at<S: Sockets>(&mut self, index: usize, process: &mut Process<'_, S>) {
-        let now = process.now;
-        let (id, trusts_target) = (self.port_id(index), self.trusts_target(now));
-        let is_port_known = !self.health.is_port_missing(index);
-        let AppConfig {
-            name,
-            service,
-            route,
-            ..
-        } = &self.config;
-        let Some(port) = self.ports.get_mut(index) else {
-            return;
-        };
-        let mut backends = port.backends(route, is_port_known, trusts_target, now);
-        match port.refuse_own(&mut backends, process.own_addresses, service) {
-            Loop::Found(why) => warn!("{name}: {why}"),
-            Loop::Gone => info!("{name}: nothing leads back to this proxy any more"),
-            Loop::Unchanged => {}
-        }
-        port.backends = backends.iter().map(|it| it.addresses.len()).sum();
-        process.sockets.set_backends(id, &backends, now);
-        process.sockets.set_fallback(id, port.fallback(route));
-    }
-
-    /// Passes the fallback addresses to the sockets.
-    fn update_fallbacks<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        for (index, port) in self.ports.iter().enumerate() {
-            let fallback = port.fallback(&self.config.route);
-            process.sockets.set_fallback(self.port_id(index), fallback);
-        }
-    }
-
-    /// Why no pod can be dialled although the endpoints can be listed; the reason of the
-    /// first port that has one.
-    pub fn no_address(&self) -> Option<&str> {
-        self.port_ids().find_map(|id| self.no_address_at(id))
-    }
-
-    /// Why no pod can be dialled for a port although the endpoints can be listed.
-    pub fn no_address_at(&self, id: PortId) -> Option<&str> {
-        let port = self.ports.get(id.index)?;
-        let leads_back = port.leads_back.as_deref();
-        leads_back.or_else(|| self.health.no_address_because(id.index))
-    }
-
-    /// Whether the target is dialled although the endpoints were never listed.
-    fn trusts_target(&self, now: Time) -> bool {
-        self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
-    }
-
-    fn trusts_target_at(&self, now: Time) -> Option<Time> {
-        Some(self.started + TRUST_TARGET_AFTER).filter(|&at| at > now)
     }
 
     // --- Commands ---

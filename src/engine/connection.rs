@@ -13,18 +13,17 @@
 use std::mem;
 use std::time::Duration;
 
-use log::debug;
 use mio::Token;
 
 use super::balancer::{Cause, Round};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
-use super::dialing::{Attempt, DialOutcome, Dialer, Progress};
+use super::dialing::{Attempt, Dialer, Progress};
 use super::end::{End, Phase};
 use super::memory::Grant;
 use super::port::Port;
 use super::readiness::Readiness;
-use super::relay::{Half, Moved};
+use super::relay::Half;
 use super::relaying::{Client, Relay, RelayStatus};
 use super::sockets::Socket;
 use super::token::{self, Side};
@@ -36,16 +35,14 @@ mod activity;
 mod answering;
 mod backpressure;
 mod client_info;
+mod pumping;
 mod screening;
+mod waiting;
 
 pub use activity::Standing;
 use answering::Answering;
 use backpressure::Paused;
 use client_info::ClientInfo;
-
-/// The most bytes that one direction moves directly after an event. For the rest the
-/// connection waits in the run queue.
-const PROMPT_BYTES: usize = 64 * 1024;
 
 /// A client connection: see the [module](self).
 pub struct Connection<S> {
@@ -363,248 +360,6 @@ impl<S: Socket> Connection<S> {
                 port.balancer.release(backend.id, now);
             }
             State::Closing(closing) => port.balancer.release(closing.backend_id(), now),
-        }
-    }
-
-    // --- Waiting for a backend ---
-
-    /// Ends a waiting connection whose client is gone; else returns `otherwise`.
-    ///
-    /// A client that has sent bytes and a FIN may await a reply, as `nc -N` does. A
-    /// client that has given up looks the same, so it is dropped only with
-    /// `abort_on_close`. A client that has sent a FIN without bytes awaits no reply: it
-    /// is dropped while it is held or backs off, and served while a backend is being
-    /// dialled, so that with an app that is awake it does not matter when the FIN comes.
-    fn check_client<C>(&mut self, otherwise: Transition, cx: &Context<'_, C>) -> Transition {
-        let is_gone = self.client.has_ended
-            && match self.state {
-                _ if cx.port.limits.abort_on_close => true,
-                State::Held | State::Backoff => self.client.has_sent_nothing(),
-                _ => false,
-            };
-        if is_gone {
-            Transition::End(End::ClientGone(self.phase()))
-        } else {
-            otherwise
-        }
-    }
-
-    fn dial_round<C: Connect<Socket = S>>(
-        &mut self,
-        round: Round,
-        cx: &mut Context<'_, C>,
-    ) -> Transition {
-        if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
-            return Transition::End(End::Excluded(self.phase()));
-        }
-        if !self.may_pass(cx) || cx.port.balancer.is_full() {
-            return self.hold(cx);
-        }
-        match self.dialer.dial(round, cx) {
-            DialOutcome::NoneLeft => self.back_off(cx),
-            DialOutcome::Connecting(attempt) => {
-                let patience = attempt.patience(cx.port.limits.connect_timeout);
-                self.state = State::Connecting(attempt);
-                self.schedule_within(patience, cx);
-                self.check_client(Transition::Stay, cx)
-            }
-        }
-    }
-
-    /// Waits for a while before the next round.
-    fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        self.state = State::Backoff;
-        cx.port.backing_off.insert(cx.key);
-        let pause = self.dialer.next_pause();
-        self.schedule_within(pause, cx);
-        self.check_client(Transition::Stay, cx)
-    }
-
-    /// Whether the gate lets it through.
-    fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
-        cx.port.gate_open || !self.keeps_to_gate()
-    }
-
-    /// The connect has failed: dials the next address of the round.
-    fn dial_next<C: Connect<Socket = S>>(
-        &mut self,
-        cause: Cause,
-        why: &str,
-        cx: &mut Context<'_, C>,
-    ) -> Transition {
-        let attempt = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt,
-            other => {
-                self.state = other;
-                return Transition::Stay;
-            }
-        };
-        let (backend, mut round) = attempt.abandon();
-        self.dialer
-            .note_failure(backend, cause, why, &mut round, cx);
-        self.dial_round(round, cx)
-    }
-
-    /// A backend has accepted the connection: begins to relay. If the gate was shut
-    /// meanwhile, the backend is left before it gets a byte, and the connection is held.
-    fn handle_connected<C: Connect<Socket = S>>(
-        &mut self,
-        event: Readiness,
-        cx: &mut Context<'_, C>,
-    ) -> Transition {
-        let mut backend = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt.into_backend(),
-            other => {
-                self.state = other;
-                return Transition::Stay;
-            }
-        };
-        if !self.may_pass(cx) {
-            cx.port.balancer.abandon(backend.id, cx.now);
-            return self.hold(cx);
-        }
-        cx.port.balancer.succeeded(backend.id, cx.now);
-        if let Some(version) = cx.port.rules.send_proxy_protocol
-            && let Err(why) = self.send_header(version, &mut backend.socket)
-        {
-            let mut round = Round::default();
-            let why = format!("takes no PROXY header: {why}");
-            self.dialer
-                .note_failure(backend.id, Cause::BrokeOff, &why, &mut round, cx);
-            return self.dial_round(round, cx);
-        }
-        cx.port.counts.handed_over += 1;
-        cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
-        let waited = cx.now.since(self.opened);
-        cx.port.tally.hold.observe(waited);
-        if let Some(address) = cx.port.balancer.address(backend.id) {
-            debug!("#{} relaying to {address} after {waited:?}", self.serial());
-        }
-        let mut relay = Relay::new(backend);
-        relay.handle_backend_event(&mut self.client, event);
-        self.state = State::Relaying(relay);
-        self.begin_traffic(cx);
-        self.relay_or_queue(cx)
-    }
-
-    // --- Relaying ---
-
-    /// An event of either socket of a relay, once the relay has noted it.
-    fn handle_relay_event<C: Connect<Socket = S>>(
-        &mut self,
-        event: Readiness,
-        cx: &mut Context<'_, C>,
-    ) -> Transition {
-        match self.end_silence(event, cx) {
-            Some(transition) => transition,
-            None => self.relay_or_queue(cx),
-        }
-    }
-
-    /// After an event: moves small messages at once; a connection that moves bulk waits
-    /// in the run queue.
-    fn relay_or_queue<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        match &self.state {
-            State::Relaying(relay) if relay.is_bulk(&self.client) => Transition::Queue,
-            _ => match self.pump(PROMPT_BYTES, cx) {
-                (moved, Transition::Stay) if moved.bytes > 0 => Transition::MovedMessage,
-                (_, transition) => transition,
-            },
-        }
-    }
-
-    /// Moves up to `budget` bytes in each direction, and handles what that leads to.
-    fn pump<C: Connect<Socket = S>>(
-        &mut self,
-        budget: usize,
-        cx: &mut Context<'_, C>,
-    ) -> (Moved, Transition) {
-        let State::Relaying(relay) = &mut self.state else {
-            return (Moved::default(), Transition::Stay);
-        };
-        let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
-        let status = relay.status(&self.client);
-        self.resume_input(cx);
-        let transition = match status {
-            RelayStatus::Continue => {
-                self.note_traffic(moved, cx);
-                Transition::Stay
-            }
-            RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
-            RelayStatus::Finished => self.finish(cx),
-            RelayStatus::Gone => Transition::End(End::BackendGone),
-            RelayStatus::Redial => self.redial("broke off before the first byte", cx),
-            RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
-                self.dialer.note_early_close();
-                self.redial("closed before the first byte", cx)
-            }
-            // The close without a byte may be the whole response.
-            RelayStatus::EarlyClose => {
-                if let State::Relaying(relay) = &mut self.state {
-                    relay.pass_on_fins(&mut self.client);
-                }
-                return self.pump(budget.saturating_sub(moved.bytes), cx);
-            }
-            RelayStatus::Reset { remaining } => self.close_broken(remaining, cx),
-        };
-        match (&self.state, transition) {
-            (State::Relaying(_), Transition::Stay) if moved.more => (moved, Transition::Queue),
-            _ => (moved, transition),
-        }
-    }
-
-    /// The backend is gone before a byte went in either direction: dials another.
-    fn redial<C: Connect<Socket = S>>(&mut self, why: &str, cx: &mut Context<'_, C>) -> Transition {
-        if cx.now >= self.hold_limit(cx) {
-            return self.reset(End::BackendGone);
-        }
-        let Some(relay) = self.take_relay() else {
-            return Transition::Stay;
-        };
-        let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
-        let id = backend.id;
-        drop(backend);
-        self.paused.backend = false;
-        self.client.up.redirect();
-        self.resume_input(cx);
-        let mut round = Round::default();
-        self.dialer
-            .note_failure(id, Cause::BrokeOff, why, &mut round, cx);
-        self.dial_round(round, cx)
-    }
-
-    /// One side is gone, and not all that it sent was written to the other. Resets the
-    /// other side if it acknowledges nothing for the time of [`AckTimeout`].
-    ///
-    /// [`AckTimeout`]: super::ack_timeout::AckTimeout
-    fn check_remaining<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
-        let State::Relaying(relay) = &mut self.state else {
-            return Transition::Stay;
-        };
-        let next = match relay.check_remaining(&self.client, remaining, cx.now) {
-            Some(at) => Next::WaitUntil(at),
-            None => Next::Reset(End::other_than(remaining)),
-        };
-        self.apply_next(next, cx)
-    }
-
-    /// Turns on keepalive for the backend's socket, some time after the connect: most
-    /// connections have ended before.
-    fn enable_keepalive(&mut self) {
-        if mem::replace(&mut self.is_kept_alive, true) {
-            return;
-        }
-        let kept = match &self.state {
-            State::Relaying(relay) => relay.socket().keep_alive(),
-            State::Closing(closing) => closing.socket().keep_alive(),
-            State::Screening(_)
-            | State::Answering(_)
-            | State::Held
-            | State::Connecting(_)
-            | State::Backoff => Ok(()),
-        };
-        if let Err(why) = kept {
-            debug!("#{} cannot be kept alive: {why}", self.serial());
         }
     }
 

@@ -32,6 +32,7 @@
 //! A connection uses `mio` and file descriptors only through the traits in `sockets`,
 //! `stream` and `context`, so that tests run it between sockets in memory.
 
+mod accepting;
 mod ack_timeout;
 mod admin_connections;
 mod apps;
@@ -71,7 +72,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use log::{Level, debug, log};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token, Waker};
@@ -83,29 +83,24 @@ use self::apps::{Apps, Frontend};
 pub use self::balancer::BackendSpec;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
-use self::connection::{Connection, Standing};
+use self::connection::Connection;
 use self::connector::Connector;
 use self::context::Shared;
 use self::dial_log::DialLog;
 pub use self::end::{End, Phase};
 use self::header_log::HeaderLog;
-use self::limit_log::{LimitChange, LimitLog};
+use self::limit_log::LimitLog;
 pub use self::limits::{AppLimits, Limits};
 use self::listener::Listener;
 use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
 use self::port::Port;
 use self::queue::Queue;
-use self::readiness::Interest;
-use self::sockets::Socket;
 pub use self::tally::{Counts, Tally};
-use self::tally::{Exclusion, Use};
 use self::timers::Timers;
-use self::token::Side;
 use crate::backoff::Random;
 use crate::clock::Time;
 use crate::rules::Rules;
-use crate::rules::sources::Admission;
 
 const WAKER: Token = Token(usize::MAX - 1);
 const SOURCE: Token = Token(usize::MAX - 2);
@@ -461,100 +456,5 @@ impl Engine {
             || self.apps.can_pass()
             || (has_room && self.apps.can_accept(now))
             || self.apps.can_release(now)
-    }
-
-    // --- Accepting ---
-
-    fn accept(&mut self, now: Time) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.is_full(now) {
-                return;
-            }
-            let Some((slot, client, peer)) = self.apps.accept(now) else {
-                return;
-            };
-            self.admit(slot, client, peer, now);
-        }
-    }
-
-    /// Whether the connection limit is reached; logs when that changes.
-    fn is_full(&mut self, now: Time) -> bool {
-        let limit = self.limits.max_connections;
-        let is_full = self.shared.open >= limit;
-        if let Some(word) = self.limit_log.note(is_full, now) {
-            let level = match word {
-                LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
-                LimitChange::Over(_) => Level::Info,
-            };
-            log!(level, "the connection limit of {limit} {word}");
-        }
-        is_full
-    }
-
-    /// Takes in a client that the listener in that slot has accepted.
-    fn admit(&mut self, slot: usize, mut client: TcpStream, peer: SocketAddr, now: Time) {
-        let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        self.apps.note_change(slot);
-        let port = &mut self.apps.get_mut(slot).port;
-        let admission = port.rules.admission(from.ip());
-        let screening = port.rules.screening(from.ip());
-        port.tally.admitted(admission);
-        if admission == Admission::Denied {
-            debug!("denied to {from}");
-            client.reset_on_close();
-            return;
-        }
-        // Of a load balancer's connections, the source is known later.
-        let is_limited = screening.is_none_or(|screening| !screening.awaits_header);
-        let limited = is_limited.then(|| port.per_source.enter(from.ip()));
-        let Ok(source) = limited.unwrap_or(Ok(None)) else {
-            debug!("{from} has as many connections as it may have");
-            port.tally.excluded(Exclusion::SourceLimit);
-            client.reset_on_close();
-            return;
-        };
-        let standing = match (admission, screening) {
-            (Admission::Counted, None) => Standing::Counts,
-            _ => Standing::Excluded,
-        };
-        let serial = self.accepted;
-        self.accepted += 1;
-        port.counts.accepted += 1;
-        debug!("#{serial} accepted from {from}");
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
-        let token = token::token(key, serial, Side::Client);
-        if let Err(e) = self
-            .poll
-            .registry()
-            .register(&mut client, token, Interest::Both.into())
-        {
-            let end = End::Refused(Phase::Holding);
-            debug!("#{serial} {end}: {e}");
-            port.tally.ended(end);
-            source.into_iter().for_each(|it| port.per_source.leave(it));
-            return;
-        }
-        // There are at most MAX_LISTENERS.
-        let mut connection = Connection::new(serial, slot as u16, client, standing, now);
-        source.into_iter().for_each(|it| connection.set_source(it));
-        let use_of_app = entry.insert(connection).use_of_app();
-        self.shared.open += 1;
-        port.counts.open += 1;
-        port.counts.change_use(Use::Excluded, use_of_app);
-        match screening {
-            None => self.dial_or_hold(key, now),
-            Some(screening) => self.screen(key, screening, now),
-        }
-    }
-
-    /// A backend or an address was added at the frontend in that slot: ends the pauses of
-    /// connections that no address has accepted.
-    fn end_backoffs(&mut self, slot: usize, now: Time) {
-        for &key in &self.apps.get(slot).port.backing_off {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.end_backoff(key, &mut self.shared, now);
-            }
-        }
     }
 }

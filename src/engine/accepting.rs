@@ -1,0 +1,118 @@
+//! How the [`Engine`] accepts connections.
+
+use std::net::SocketAddr;
+
+use log::{Level, debug, log};
+use mio::net::TcpStream;
+
+use super::connection::{Connection, Standing};
+use super::end::{End, Phase};
+use super::limit_log::LimitChange;
+use super::readiness::Interest;
+use super::sockets::Socket;
+use super::tally::{Exclusion, Use};
+use super::token::{self, Side};
+use super::{ACCEPTS_PER_TURN, Engine};
+use crate::clock::Time;
+use crate::rules::sources::Admission;
+
+impl Engine {
+    pub(super) fn accept(&mut self, now: Time) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.is_full(now) {
+                return;
+            }
+            let Some((slot, client, peer)) = self.apps.accept(now) else {
+                return;
+            };
+            self.admit(slot, client, peer, now);
+        }
+    }
+
+    /// Whether the connection limit is reached; logs when that changes.
+    fn is_full(&mut self, now: Time) -> bool {
+        let limit = self.limits.max_connections;
+        let is_full = self.shared.open >= limit;
+        if let Some(word) = self.limit_log.note(is_full, now) {
+            let level = match word {
+                LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
+                LimitChange::Over(_) => Level::Info,
+            };
+            log!(level, "the connection limit of {limit} {word}");
+        }
+        is_full
+    }
+
+    /// Takes in a client that the listener in that slot has accepted.
+    pub(super) fn admit(
+        &mut self,
+        slot: usize,
+        mut client: TcpStream,
+        peer: SocketAddr,
+        now: Time,
+    ) {
+        let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        self.apps.note_change(slot);
+        let port = &mut self.apps.get_mut(slot).port;
+        let admission = port.rules.admission(from.ip());
+        let screening = port.rules.screening(from.ip());
+        port.tally.admitted(admission);
+        if admission == Admission::Denied {
+            debug!("denied to {from}");
+            client.reset_on_close();
+            return;
+        }
+        // Of a load balancer's connections, the source is known later.
+        let is_limited = screening.is_none_or(|screening| !screening.awaits_header);
+        let limited = is_limited.then(|| port.per_source.enter(from.ip()));
+        let Ok(source) = limited.unwrap_or(Ok(None)) else {
+            debug!("{from} has as many connections as it may have");
+            port.tally.excluded(Exclusion::SourceLimit);
+            client.reset_on_close();
+            return;
+        };
+        let standing = match (admission, screening) {
+            (Admission::Counted, None) => Standing::Counts,
+            _ => Standing::Excluded,
+        };
+        let serial = self.accepted;
+        self.accepted += 1;
+        port.counts.accepted += 1;
+        debug!("#{serial} accepted from {from}");
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let token = token::token(key, serial, Side::Client);
+        if let Err(e) = self
+            .poll
+            .registry()
+            .register(&mut client, token, Interest::Both.into())
+        {
+            let end = End::Refused(Phase::Holding);
+            debug!("#{serial} {end}: {e}");
+            port.tally.ended(end);
+            source.into_iter().for_each(|it| port.per_source.leave(it));
+            return;
+        }
+        // There are at most MAX_LISTENERS.
+        let mut connection = Connection::new(serial, slot as u16, client, standing, now);
+        source.into_iter().for_each(|it| connection.set_source(it));
+        let use_of_app = entry.insert(connection).use_of_app();
+        self.shared.open += 1;
+        port.counts.open += 1;
+        port.counts.change_use(Use::Excluded, use_of_app);
+        match screening {
+            None => self.dial_or_hold(key, now),
+            Some(screening) => self.screen(key, screening, now),
+        }
+    }
+
+    /// A backend or an address was added at the frontend in that slot: ends the pauses of
+    /// connections that no address has accepted.
+    pub(super) fn end_backoffs(&mut self, slot: usize, now: Time) {
+        for &key in &self.apps.get(slot).port.backing_off {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.end_backoff(key, &mut self.shared, now);
+            }
+        }
+    }
+}

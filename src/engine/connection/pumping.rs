@@ -1,0 +1,154 @@
+//! A connection that relays: it moves bytes between client and backend, until a side ends or
+//! breaks.
+
+use std::mem;
+
+use log::debug;
+
+use super::super::balancer::{Cause, Round};
+use super::super::closing::Next;
+use super::super::context::{Connect, Context};
+use super::super::end::End;
+use super::super::readiness::Readiness;
+use super::super::relay::Moved;
+use super::super::relaying::RelayStatus;
+use super::super::sockets::Socket;
+use super::super::token::Side;
+use super::super::transition::Transition;
+use super::{Connection, State};
+
+/// The most bytes that one direction moves directly after an event. For the rest the
+/// connection waits in the run queue.
+const PROMPT_BYTES: usize = 64 * 1024;
+
+impl<S: Socket> Connection<S> {
+    /// An event of either socket of a relay, once the relay has noted it.
+    pub(super) fn handle_relay_event<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        match self.end_silence(event, cx) {
+            Some(transition) => transition,
+            None => self.relay_or_queue(cx),
+        }
+    }
+
+    /// After an event: moves small messages at once; a connection that moves bulk waits
+    /// in the run queue.
+    pub(super) fn relay_or_queue<C: Connect<Socket = S>>(
+        &mut self,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        match &self.state {
+            State::Relaying(relay) if relay.is_bulk(&self.client) => Transition::Queue,
+            _ => match self.pump(PROMPT_BYTES, cx) {
+                (moved, Transition::Stay) if moved.bytes > 0 => Transition::MovedMessage,
+                (_, transition) => transition,
+            },
+        }
+    }
+
+    /// Moves up to `budget` bytes in each direction, and handles what that leads to.
+    pub(super) fn pump<C: Connect<Socket = S>>(
+        &mut self,
+        budget: usize,
+        cx: &mut Context<'_, C>,
+    ) -> (Moved, Transition) {
+        let State::Relaying(relay) = &mut self.state else {
+            return (Moved::default(), Transition::Stay);
+        };
+        let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
+        let status = relay.status(&self.client);
+        self.resume_input(cx);
+        let transition = match status {
+            RelayStatus::Continue => {
+                self.note_traffic(moved, cx);
+                Transition::Stay
+            }
+            RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
+            RelayStatus::Finished => self.finish(cx),
+            RelayStatus::Gone => Transition::End(End::BackendGone),
+            RelayStatus::Redial => self.redial("broke off before the first byte", cx),
+            RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
+                self.dialer.note_early_close();
+                self.redial("closed before the first byte", cx)
+            }
+            // The close without a byte may be the whole response.
+            RelayStatus::EarlyClose => {
+                if let State::Relaying(relay) = &mut self.state {
+                    relay.pass_on_fins(&mut self.client);
+                }
+                return self.pump(budget.saturating_sub(moved.bytes), cx);
+            }
+            RelayStatus::Reset { remaining } => self.close_broken(remaining, cx),
+        };
+        match (&self.state, transition) {
+            (State::Relaying(_), Transition::Stay) if moved.more => (moved, Transition::Queue),
+            _ => (moved, transition),
+        }
+    }
+
+    /// The backend is gone before a byte went in either direction: dials another.
+    pub(super) fn redial<C: Connect<Socket = S>>(
+        &mut self,
+        why: &str,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        if cx.now >= self.hold_limit(cx) {
+            return self.reset(End::BackendGone);
+        }
+        let Some(relay) = self.take_relay() else {
+            return Transition::Stay;
+        };
+        let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
+        let id = backend.id;
+        drop(backend);
+        self.paused.backend = false;
+        self.client.up.redirect();
+        self.resume_input(cx);
+        let mut round = Round::default();
+        self.dialer
+            .note_failure(id, Cause::BrokeOff, why, &mut round, cx);
+        self.dial_round(round, cx)
+    }
+
+    /// One side is gone, and not all that it sent was written to the other. Resets the
+    /// other side if it acknowledges nothing for the time of [`AckTimeout`].
+    ///
+    /// [`AckTimeout`]: super::ack_timeout::AckTimeout
+    pub(super) fn check_remaining<C>(
+        &mut self,
+        remaining: Side,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let State::Relaying(relay) = &mut self.state else {
+            return Transition::Stay;
+        };
+        let next = match relay.check_remaining(&self.client, remaining, cx.now) {
+            Some(at) => Next::WaitUntil(at),
+            None => Next::Reset(End::other_than(remaining)),
+        };
+        self.apply_next(next, cx)
+    }
+
+    /// Turns on keepalive for the backend's socket, some time after the connect: most
+    /// connections have ended before.
+    pub(super) fn enable_keepalive(&mut self) {
+        if mem::replace(&mut self.is_kept_alive, true) {
+            return;
+        }
+        let kept = match &self.state {
+            State::Relaying(relay) => relay.socket().keep_alive(),
+            State::Closing(closing) => closing.socket().keep_alive(),
+            State::Screening(_)
+            | State::Answering(_)
+            | State::Held
+            | State::Connecting(_)
+            | State::Backoff => Ok(()),
+        };
+        if let Err(why) = kept {
+            debug!("#{} cannot be kept alive: {why}", self.serial());
+        }
+    }
+}

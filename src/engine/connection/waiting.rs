@@ -1,0 +1,141 @@
+//! A connection that waits for a backend: it is held, is dialling, or backs off between two
+//! rounds.
+
+use std::mem;
+
+use log::debug;
+
+use super::super::balancer::{Cause, Round};
+use super::super::context::{Connect, Context};
+use super::super::dialing::DialOutcome;
+use super::super::end::End;
+use super::super::readiness::Readiness;
+use super::super::relaying::Relay;
+use super::super::sockets::Socket;
+use super::super::transition::Transition;
+use super::{Connection, State};
+
+impl<S: Socket> Connection<S> {
+    /// Ends a waiting connection whose client is gone; else returns `otherwise`.
+    ///
+    /// A client that has sent bytes and a FIN may await a reply, as `nc -N` does. A
+    /// client that has given up looks the same, so it is dropped only with
+    /// `abort_on_close`. A client that has sent a FIN without bytes awaits no reply: it
+    /// is dropped while it is held or backs off, and served while a backend is being
+    /// dialled, so that with an app that is awake it does not matter when the FIN comes.
+    pub(super) fn check_client<C>(
+        &mut self,
+        otherwise: Transition,
+        cx: &Context<'_, C>,
+    ) -> Transition {
+        let is_gone = self.client.has_ended
+            && match self.state {
+                _ if cx.port.limits.abort_on_close => true,
+                State::Held | State::Backoff => self.client.has_sent_nothing(),
+                _ => false,
+            };
+        if is_gone {
+            Transition::End(End::ClientGone(self.phase()))
+        } else {
+            otherwise
+        }
+    }
+
+    pub(super) fn dial_round<C: Connect<Socket = S>>(
+        &mut self,
+        round: Round,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
+            return Transition::End(End::Excluded(self.phase()));
+        }
+        if !self.may_pass(cx) || cx.port.balancer.is_full() {
+            return self.hold(cx);
+        }
+        match self.dialer.dial(round, cx) {
+            DialOutcome::NoneLeft => self.back_off(cx),
+            DialOutcome::Connecting(attempt) => {
+                let patience = attempt.patience(cx.port.limits.connect_timeout);
+                self.state = State::Connecting(attempt);
+                self.schedule_within(patience, cx);
+                self.check_client(Transition::Stay, cx)
+            }
+        }
+    }
+
+    /// Waits for a while before the next round.
+    pub(super) fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        self.state = State::Backoff;
+        cx.port.backing_off.insert(cx.key);
+        let pause = self.dialer.next_pause();
+        self.schedule_within(pause, cx);
+        self.check_client(Transition::Stay, cx)
+    }
+
+    /// Whether the gate lets it through.
+    pub(super) fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
+        cx.port.gate_open || !self.keeps_to_gate()
+    }
+
+    /// The connect has failed: dials the next address of the round.
+    pub(super) fn dial_next<C: Connect<Socket = S>>(
+        &mut self,
+        cause: Cause,
+        why: &str,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let attempt = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt,
+            other => {
+                self.state = other;
+                return Transition::Stay;
+            }
+        };
+        let (backend, mut round) = attempt.abandon();
+        self.dialer
+            .note_failure(backend, cause, why, &mut round, cx);
+        self.dial_round(round, cx)
+    }
+
+    /// A backend has accepted the connection: begins to relay. If the gate was shut
+    /// meanwhile, the backend is left before it gets a byte, and the connection is held.
+    pub(super) fn handle_connected<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let mut backend = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt.into_backend(),
+            other => {
+                self.state = other;
+                return Transition::Stay;
+            }
+        };
+        if !self.may_pass(cx) {
+            cx.port.balancer.abandon(backend.id, cx.now);
+            return self.hold(cx);
+        }
+        cx.port.balancer.succeeded(backend.id, cx.now);
+        if let Some(version) = cx.port.rules.send_proxy_protocol
+            && let Err(why) = self.send_header(version, &mut backend.socket)
+        {
+            let mut round = Round::default();
+            let why = format!("takes no PROXY header: {why}");
+            self.dialer
+                .note_failure(backend.id, Cause::BrokeOff, &why, &mut round, cx);
+            return self.dial_round(round, cx);
+        }
+        cx.port.counts.handed_over += 1;
+        cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
+        let waited = cx.now.since(self.opened);
+        cx.port.tally.hold.observe(waited);
+        if let Some(address) = cx.port.balancer.address(backend.id) {
+            debug!("#{} relaying to {address} after {waited:?}", self.serial());
+        }
+        let mut relay = Relay::new(backend);
+        relay.handle_backend_event(&mut self.client, event);
+        self.state = State::Relaying(relay);
+        self.begin_traffic(cx);
+        self.relay_or_queue(cx)
+    }
+}
