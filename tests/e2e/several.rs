@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use support::sandbox::{Misbehaviour, Times, anything};
+use support::sandbox::{Misbehaviour, Times, anything, on};
 use zpa::backoff::Random;
 
 const TTL: Duration = Duration::from_secs(2);
@@ -62,6 +62,25 @@ fn a_wake_through_any_is_seen_by_all() {
         echo(&mut zpa.connect(), "good morning");
     }
     expect_one_patch(&sandbox, 1);
+}
+
+/// By its watch: nothing can be read.
+#[test]
+fn what_somebody_else_scales_is_known_at_once_and_without_a_read() {
+    let sandbox = awake();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    zpa.expect_log("found at 1 replica");
+    cost::expect_watches(&sandbox);
+    for resource in ["deployments", "deployments/scale"] {
+        sandbox.deny("get", resource);
+    }
+    sandbox.set_replicas(0);
+    zpa.expect_log("scaled to 0 by somebody else");
+    sandbox.set_replicas(1);
+    zpa.expect_log("scaled from 0 to 1 by somebody else");
+    let reads = |path: &'static str| sandbox.count(&on("get", path));
+    assert!(reads("deployments") <= 2, "{}", sandbox.summary());
+    assert_eq!(reads("deployments/scale"), 0, "{}", sandbox.summary());
 }
 
 #[test]
@@ -424,7 +443,7 @@ mod cost {
 
     const WINDOW: Duration = Duration::from_secs(31);
 
-    fn expect_watches(sandbox: &Sandbox) {
+    pub fn expect_watches(sandbox: &Sandbox) {
         sandbox.expect("it watches", |state| {
             let open = |resource| state.open_watches(resource);
             open(sandbox::Resource::EndpointSlices) == 1

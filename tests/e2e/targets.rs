@@ -68,6 +68,28 @@ fn a_stateful_set_and_a_rollout_wake_serve_and_sleep_with_their_lease_in_an_anno
     }
 }
 
+/// Under a Role that names the object: nothing of the kind may be listed but by its name.
+#[test]
+fn every_kind_is_watched_by_its_name() {
+    for (workload, resource) in [
+        (Workload::Deployment, Resource::Deployments),
+        (Workload::StatefulSet, Resource::StatefulSets),
+        (Workload::Rollout, Resource::Rollouts),
+    ] {
+        let sandbox = sandbox_of(workload, 1);
+        let plural = resource.plural();
+        let named = Rule::new(resource.group(), &[plural], READ).named("myapp");
+        sandbox.set_rules(with_endpoints([named]));
+        let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+        sandbox.expect("a watch", |state| state.open_watches(resource) == 1);
+        zpa.expect_log("found at 1 replica");
+        sandbox.deny("get", plural);
+        sandbox.set_replicas(0);
+        zpa.expect_log("scaled to 0 by somebody else");
+        assert_eq!(zpa.logged("cannot be watched"), 0, "{plural}");
+    }
+}
+
 #[test]
 fn a_stateful_set_that_one_proxy_uses_is_not_put_to_sleep_by_another() {
     let sandbox = sandbox_of(Workload::StatefulSet, 1);

@@ -78,11 +78,13 @@ const AFTERMATH: Duration = Duration::from_secs(45);
 /// How long somebody may wait in a calm world.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The rule about how soon an app falls asleep.
-pub const SLEEPS: &str = "the app sleeps within 1.1 TTL, or 1.3 where it is not watched";
-/// After how many TTLs without a connection it does if every proxy watches it: a renewal
-/// at the last close is a tenth late at most.
+pub const SLEEPS: &str =
+    "the app sleeps within 1.1 TTL, or 1.3 where it is not watched or TTLs differ";
+/// After how many TTLs without a connection it does if every proxy watches it, and all have
+/// one TTL: a renewal at the last close is a tenth late at most.
 const WATCHED_SLEEP: f64 = 1.1;
-/// Otherwise such a renewal is seen a fifth late at most.
+/// Otherwise such a renewal is seen a fifth late at most, or made once more within half of a
+/// shorter TTL, if it was hidden.
 const UNWATCHED_SLEEP: f64 = 1.3;
 /// How late beyond that an app may fall asleep: replies, and a conflict.
 const SLEEP_SLACK: Duration = Duration::from_secs(5);
@@ -720,7 +722,8 @@ impl Oracle {
             self.check_that_it_is_served(waiting, replicas, now);
         }
         let quiet = self.quiet_since(now);
-        let longest = if self.have_all_watched_since(quiet) {
+        let are_equal = self.ttls.iter().all(|ttl| *ttl == self.ttl);
+        let longest = if are_equal && self.have_all_watched_since(quiet) {
             WATCHED_SLEEP
         } else {
             UNWATCHED_SLEEP

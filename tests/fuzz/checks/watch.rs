@@ -21,6 +21,12 @@ mod pages;
 #[path = "../../../src/kube/scaled.rs"]
 mod scaled;
 #[rustfmt::skip]
+#[path = "../../../src/kube/target_status.rs"]
+mod target_status;
+#[rustfmt::skip]
+#[path = "../../../src/kube/target_store.rs"]
+mod target_store;
+#[rustfmt::skip]
 #[path = "../../../src/kube/text.rs"]
 mod text;
 #[rustfmt::skip]
@@ -32,6 +38,7 @@ use cluster::{AddressSource, Pod};
 use endpoints::{IpFamily, PortChoice, Selection, Store};
 use lines::{Lines, TooLong};
 use list_watch::{Action, Answer, Event, Outcome, Store as _};
+use target_store::{Change, Store as Targets};
 use watcher::Watcher;
 use zpa::{clock, cluster};
 
@@ -61,9 +68,12 @@ pub fn check(input: Input) {
         let at_once = watch(source, &[stream], &selection);
         assert_eq!(at_once, watch(source, &pieces(stream, &cuts), &selection));
     }
+    let targets = watch_targets(&[stream]);
+    assert_eq!(targets, watch_targets(&pieces(stream, &cuts)));
     for line in &whole.0 {
         let _ = scaled::scale(line);
         let _ = serde_json::from_slice::<objects::Service>(line);
+        list_targets(line);
         list(AddressSource::EndpointSlices, line, &selection);
         list(AddressSource::Endpoints, line, &selection);
     }
@@ -133,6 +143,34 @@ fn watch(source: AddressSource, pieces: &[&[u8]], selection: &Selection) -> (Vec
         assert!(!version.is_empty(), "there is nowhere to watch from");
     }
     (pods, next)
+}
+
+/// What the stream shows of scale targets.
+fn watch_targets(pieces: &[&[u8]]) -> Vec<Change> {
+    let (mut watcher, mut store) = (Watcher::new(1), Targets::default());
+    store.set_kind("Deployment");
+    let now = Time::from_millis(1_000_000);
+    let list = br#"{"metadata":{"resourceVersion":"1"}}"#;
+    watcher.handle(Event::Page(Answer::Ok(list.to_vec())), &mut store, now);
+    watcher.handle(Event::Opened(Answer::Ok(())), &mut store, now);
+    for piece in pieces {
+        watcher.handle(Event::Bytes(piece), &mut store, now);
+    }
+    store.take_changes()
+}
+
+/// Stores a line as a list of scale targets, if it is one: listed again, it shows nothing
+/// new.
+fn list_targets(line: &[u8]) {
+    let mut store = Targets::default();
+    store.set_kind("Rollout");
+    for first in [true, false] {
+        if store.add_page(line, true).is_ok() {
+            store.replace();
+            assert!(first || store.take_changes().is_empty());
+            store.take_changes();
+        }
+    }
 }
 
 /// Stores a line as a list, if it is one.
