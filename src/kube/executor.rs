@@ -25,8 +25,14 @@ pub(super) struct RequestQueue {
 impl RequestQueue {
     /// Adds a request, which replaces one that is still unsent.
     pub(super) fn put(&self, id: u64, request: Request) {
-        self.scheduler().waiting = Some(Job { id, request });
+        let mut scheduler = self.scheduler();
+        scheduler.waiting = Some(Job { id, request });
+        let gives_up = scheduler.give_up_both();
+        drop(scheduler);
         self.changed.notify_all();
+        if gives_up {
+            self.clients.iter().for_each(Client::cancel);
+        }
     }
 
     /// The object that is scaled.
@@ -55,7 +61,11 @@ impl RequestQueue {
         let mut scheduler = self.scheduler();
         loop {
             match scheduler.next_action(worker, clock()) {
-                Action::Execute { job, cancel_other } => return Some((job, cancel_other)),
+                Action::Execute { job, cancel_other } => {
+                    // The other worker may have to repeat it later.
+                    self.changed.notify_all();
+                    return Some((job, cancel_other));
+                }
                 Action::End => return None,
                 Action::Wait(None) => {
                     scheduler = self
@@ -71,10 +81,10 @@ impl RequestQueue {
         }
     }
 
-    fn done(&self, worker: Worker) -> bool {
-        let wanted = self.scheduler().done(worker);
+    fn done(&self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
+        let reported = self.scheduler().done(worker, outcome);
         self.changed.notify_all();
-        wanted
+        reported
     }
 
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
@@ -123,7 +133,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
             worker,
             id,
             report,
-            is_due: None,
+            is_due: true,
         };
         let before = queue.target.target().collection();
         let answer = queue.target.execute(&client.calls(), &request);
@@ -132,16 +142,14 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Rep
         {
             watch.relocate();
         }
-        if !owed.is_due() {
+        if !queue.scheduler().is_wanted(worker) {
             continue;
         }
         queue.target.log_answer(&request, &answer);
         for news in queue.target.news(&request, &answer) {
             report(news);
         }
-        let outcome = queue.target.outcome(&answer, clock());
-        report(Report::Reply { id, outcome });
-        owed.is_due = Some(false);
+        owed.reply(queue.target.outcome(&answer, clock()));
     }
 }
 
@@ -152,27 +160,25 @@ struct OwedReply<'a, R: Fn(Report)> {
     worker: Worker,
     id: u64,
     report: &'a R,
-    /// Whether the reply is to be reported, which it is unless the request was superseded;
-    /// `None` while it is executed.
-    is_due: Option<bool>,
+    /// Whether the scheduler does not know the outcome yet.
+    is_due: bool,
 }
 
 impl<R: Fn(Report)> OwedReply<'_, R> {
-    /// The request was executed: whether its reply is to be reported.
-    fn is_due(&mut self) -> bool {
-        let (queue, worker) = (self.queue, self.worker);
-        *self.is_due.get_or_insert_with(|| queue.done(worker))
+    /// Reports the outcome, unless the request was superseded.
+    fn reply(&mut self, outcome: Outcome) {
+        self.is_due = false;
+        if let Some(outcome) = self.queue.done(self.worker, outcome) {
+            let id = self.id;
+            (self.report)(Report::Reply { id, outcome });
+        }
     }
 }
 
 impl<R: Fn(Report)> Drop for OwedReply<'_, R> {
     fn drop(&mut self) {
-        if self.is_due() {
-            let outcome = Outcome::Unknown { retry_after: None };
-            (self.report)(Report::Reply {
-                id: self.id,
-                outcome,
-            });
+        if self.is_due {
+            self.reply(Outcome::Unknown { retry_after: None });
         }
     }
 }

@@ -1,10 +1,15 @@
 //! The [`Scheduler`] assigns requests to the two workers. It is a pure state machine, so that
 //! its rule is tested without threads.
+//!
+//! A wake that has no reply after a second is sent on the other connection as well, since
+//! connections are held until it is answered: the first connection may be dead. Its guard
+//! allows one of the two to be applied only, and the first reply that shows the scale is
+//! reported.
 
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::Request;
+use crate::cluster::{Outcome, Request};
 
 /// How long an urgent request waits for a read in progress, before it supersedes the read. A
 /// healthy server answers sooner, and then the connection is kept.
@@ -14,6 +19,9 @@ pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 /// policy makes one request at a time: a further request means that it has given up the
 /// one in progress, which it does after five seconds at the earliest.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a wake is in progress before it is sent on the other connection as well.
+const REPEATED_AFTER: Duration = Duration::from_secs(1);
 
 /// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
@@ -33,6 +41,20 @@ struct Out {
     since: Time,
     /// Whether another request has superseded it: its outcome is not reported.
     superseded: bool,
+    /// The request, if it may be sent once more.
+    repeatable: Option<Job>,
+    repetition: Repetition,
+}
+
+/// Whether a request is sent on both connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    /// It is not.
+    No,
+    /// It is, and the other one is in progress, unless that is superseded.
+    Both,
+    /// It was, and the other one has failed. That one may have been applied (`true`).
+    OtherFailed(bool),
 }
 
 /// The request that waits, and the requests in progress.
@@ -63,7 +85,7 @@ impl Scheduler {
             return Action::End;
         }
         let Some(job) = &self.waiting else {
-            return Action::Wait(None);
+            return self.repeat(worker, now);
         };
         let mut cancel_other = false;
         match &mut self.out[1 - worker] {
@@ -96,14 +118,103 @@ impl Scheduler {
             urgent: is_urgent(&job.request),
             since: now,
             superseded: false,
+            repeatable: job.repeatable(),
+            repetition: Repetition::No,
         });
         Action::Execute { job, cancel_other }
     }
 
-    /// `worker` has finished; returns whether its reply is to be reported.
-    pub(super) fn done(&mut self, worker: Worker) -> bool {
-        let out = self.out[worker].take();
+    /// The action of `worker` while no request waits: sends the wake of the other worker too,
+    /// once that has been in progress for long enough.
+    fn repeat(&mut self, worker: Worker, now: Time) -> Action {
+        let Some(other) = &mut self.out[1 - worker] else {
+            return Action::Wait(None);
+        };
+        if other.superseded || other.repeatable.is_none() {
+            return Action::Wait(None);
+        }
+        let patience = REPEATED_AFTER.saturating_sub(now.since(other.since));
+        if !patience.is_zero() {
+            return Action::Wait(Some(patience));
+        }
+        let Some(job) = other.repeatable.take() else {
+            return Action::Wait(None);
+        };
+        other.repetition = Repetition::Both;
+        self.active = worker;
+        self.out[worker] = Some(Out {
+            urgent: true,
+            since: now,
+            superseded: false,
+            repeatable: None,
+            repetition: Repetition::Both,
+        });
+        Action::Execute {
+            job,
+            cancel_other: false,
+        }
+    }
+
+    /// Supersedes a request that is in progress on both connections; returns whether there was
+    /// one. Without an idle worker, nothing else would do so for the next request.
+    pub(super) fn give_up_both(&mut self) -> bool {
+        let is_both = |out: &Option<Out>| {
+            let repetition = out.as_ref().map(|out| out.repetition);
+            repetition == Some(Repetition::Both)
+        };
+        let gives_up = self.out.iter().all(is_both);
+        if gives_up {
+            self.out
+                .iter_mut()
+                .flatten()
+                .for_each(|out| out.superseded = true);
+        }
+        gives_up
+    }
+
+    /// Whether the reply to the request of `worker` may have to be reported.
+    pub(super) fn is_wanted(&self, worker: Worker) -> bool {
+        let out = self.out[worker].as_ref();
         out.is_some_and(|out| !out.superseded)
+    }
+
+    /// `worker` has finished with that outcome; returns the outcome to report, if any.
+    pub(super) fn done(&mut self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
+        let out = self.out[worker].take().filter(|out| !out.superseded)?;
+        let other = self.out[1 - worker].as_mut();
+        let is_shown = matches!(outcome, Outcome::Scale(_));
+        match (out.repetition, other) {
+            (Repetition::Both, Some(other)) if is_shown => {
+                other.superseded = true;
+                Some(outcome)
+            }
+            // The other one may be what the object has changed by.
+            (Repetition::Both, Some(other)) if outcome == Outcome::Conflict => {
+                other.superseded = true;
+                Some(UNKNOWN)
+            }
+            (Repetition::Both, Some(other)) => {
+                let is_unknown = matches!(outcome, Outcome::Unknown { .. });
+                other.repetition = Repetition::OtherFailed(is_unknown);
+                None
+            }
+            (Repetition::OtherFailed(true), _) if !is_shown => Some(UNKNOWN),
+            _ => Some(outcome),
+        }
+    }
+}
+
+const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
+
+impl Job {
+    /// The request, if it may be sent once more: a wake, whose guard allows one of two to be
+    /// applied only.
+    fn repeatable(&self) -> Option<Job> {
+        let is_wake = matches!(self.request, Request::WriteScale { replicas, .. } if replicas > 0);
+        is_wake.then(|| Job {
+            id: self.id,
+            request: self.request.clone(),
+        })
     }
 }
 
@@ -116,7 +227,7 @@ fn is_urgent(request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{LeaseStore, Renewal, ResourceVersion};
+    use crate::cluster::{LeaseStore, Renewal, ResourceVersion, Scale};
 
     fn write() -> Request {
         Request::WriteScale {
@@ -140,6 +251,15 @@ mod tests {
         scheduler.waiting = Some(Job { id, request });
     }
 
+    /// Whether the reply of `worker` is reported.
+    fn done(scheduler: &mut Scheduler, worker: Worker) -> bool {
+        scheduler.done(worker, shown()).is_some()
+    }
+
+    fn shown() -> Outcome {
+        Outcome::Scale(Scale::of(1, "10296"))
+    }
+
     fn scheduler_with(request: Request) -> Scheduler {
         let mut scheduler = Scheduler::default();
         put(&mut scheduler, 1, request);
@@ -161,7 +281,7 @@ mod tests {
             Action::Wait(None)
         );
         assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
-        assert!(scheduler.done(0));
+        assert!(done(&mut scheduler, 0));
     }
 
     #[test]
@@ -176,8 +296,8 @@ mod tests {
                 Action::Wait(left)
             );
             assert_eq!(take(&mut scheduler, 1, 104), Some((2, true)));
-            assert!(!scheduler.done(0), "the read is superseded");
-            assert!(scheduler.done(1));
+            assert!(!done(&mut scheduler, 0), "the read is superseded");
+            assert!(done(&mut scheduler, 1));
             put(&mut scheduler, 3, Request::Read);
             let moved = take(&mut scheduler, 0, 160);
             assert_eq!(moved, None, "the warm connection is the other's");
@@ -201,8 +321,8 @@ mod tests {
                 let left = Some(Duration::from_millis(1));
                 assert_eq!(action, Action::Wait(left), "{label}");
                 assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
-                assert!(!scheduler.done(0), "{label}");
-                assert!(scheduler.done(1), "{label}");
+                assert!(!done(&mut scheduler, 0), "{label}");
+                assert!(done(&mut scheduler, 1), "{label}");
             }
         }
     }
@@ -213,8 +333,104 @@ mod tests {
         take(&mut scheduler, 0, 0);
         put(&mut scheduler, 2, write());
         assert_eq!(take(&mut scheduler, 1, 50), Some((2, true)));
-        assert!(scheduler.done(1));
+        assert!(done(&mut scheduler, 1));
         put(&mut scheduler, 3, Request::Read);
         assert_eq!(take(&mut scheduler, 1, 60), Some((3, false)));
+    }
+
+    #[test]
+    fn a_wake_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
+        let to_zero = Request::WriteScale {
+            replicas: 0,
+            guard: ResourceVersion("10295".into()),
+        };
+        for (label, request, is_repeated) in [
+            ("a wake", write(), true),
+            ("a sleep", to_zero, false),
+            ("a renewal, which could hide another", renewal(), false),
+            ("a read", Request::Read, false),
+        ] {
+            let mut scheduler = scheduler_with(request);
+            assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)), "{label}");
+            let action = scheduler.next_action(1, Time::from_millis(999));
+            let left = is_repeated.then_some(Duration::from_millis(1));
+            assert_eq!(action, Action::Wait(left), "{label}");
+            let repeated = is_repeated.then_some((1, false));
+            assert_eq!(take(&mut scheduler, 1, 1000), repeated, "{label}");
+            assert!(
+                done(&mut scheduler, 0),
+                "{label}: the first may reply as well"
+            );
+            assert_eq!(
+                take(&mut scheduler, 0, 3000),
+                None,
+                "{label}: not once more"
+            );
+        }
+    }
+
+    #[test]
+    fn of_two_replies_to_a_wake_the_one_that_shows_the_scale_is_reported() {
+        let (conflict, busy) = (Outcome::Conflict, Outcome::Busy { retry_after: None });
+        for (label, first, reported, second, last) in [
+            ("applied", shown(), Some(shown()), conflict.clone(), None),
+            (
+                "by the other one, perhaps",
+                conflict.clone(),
+                Some(UNKNOWN),
+                shown(),
+                None,
+            ),
+            (
+                "refused, then applied",
+                busy.clone(),
+                None,
+                shown(),
+                Some(shown()),
+            ),
+            (
+                "refused twice",
+                busy.clone(),
+                None,
+                busy.clone(),
+                Some(busy.clone()),
+            ),
+            (
+                "perhaps applied, then not",
+                UNKNOWN,
+                None,
+                conflict.clone(),
+                Some(UNKNOWN),
+            ),
+            (
+                "refused, then too late",
+                busy,
+                None,
+                conflict.clone(),
+                Some(conflict),
+            ),
+        ] {
+            for workers in [[0, 1], [1, 0]] {
+                let mut scheduler = scheduler_with(write());
+                take(&mut scheduler, 0, 0);
+                take(&mut scheduler, 1, 1000);
+                let [one, other] = workers;
+                assert_eq!(scheduler.done(one, first.clone()), reported, "{label}");
+                assert_eq!(scheduler.is_wanted(other), reported.is_none(), "{label}");
+                assert_eq!(scheduler.done(other, second.clone()), last, "{label}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wake_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
+        let mut scheduler = scheduler_with(write());
+        take(&mut scheduler, 0, 0);
+        assert!(!scheduler.give_up_both(), "a worker is idle");
+        take(&mut scheduler, 1, 1000);
+        put(&mut scheduler, 2, Request::Read);
+        assert!(scheduler.give_up_both());
+        assert!(!done(&mut scheduler, 0));
+        assert_eq!(take(&mut scheduler, 0, 5000), Some((2, false)));
     }
 }

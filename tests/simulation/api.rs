@@ -1,13 +1,14 @@
 //! The API threads of one proxy, simulated: the rules of `kube::scheduler`, without
 //! threads. One request at a time, the newest unsent one wins, and something
-//! urgent overtakes a read, which then gets no reply.
+//! urgent overtakes a read, which then gets no reply. A wake without a reply for a
+//! second is sent once more, beside the first one.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::Request;
+use zpa::cluster::{Outcome, Request};
 use zpa::daemon::interface::Api;
 
 /// How long something urgent waits for a read that is out.
@@ -53,7 +54,13 @@ struct Out {
     ticket: u64,
     urgent: bool,
     since: Time,
+    /// What is to be sent once more if there is no reply.
+    repeatable: Option<Job>,
 }
+
+/// How long a wake is out before it is sent on the other connection as well.
+const REPEATED_AFTER: Duration = Duration::from_secs(1);
+const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 
 /// What the threads do next.
 pub enum Step {
@@ -70,6 +77,10 @@ pub enum Step {
 pub struct Threads {
     unsent: Option<Job>,
     out: Option<Out>,
+    /// The ticket of the same wake on the other connection.
+    twin: Option<u64>,
+    /// Whether one of two has failed that may have been applied.
+    is_doubtful: bool,
     tickets: u64,
 }
 
@@ -82,7 +93,7 @@ impl Threads {
     /// What to do now.
     pub fn step(&mut self, now: Time) -> Step {
         let Some((_, request)) = &self.unsent else {
-            return Step::Idle;
+            return self.repeat(now);
         };
         let urgent = !request.is_read();
         if let Some(out) = &self.out {
@@ -100,10 +111,13 @@ impl Threads {
             return Step::Idle;
         };
         self.tickets += 1;
+        (self.twin, self.is_doubtful) = (None, false);
+        let is_wake = matches!(job.1, Request::WriteScale { replicas, .. } if replicas > 0);
         self.out = Some(Out {
             ticket: self.tickets,
             urgent,
             since: now,
+            repeatable: is_wake.then(|| job.clone()),
         });
         Step::Send {
             ticket: self.tickets,
@@ -111,8 +125,47 @@ impl Threads {
         }
     }
 
-    /// A reply has come in; whether anybody still waits for it.
-    pub fn done(&mut self, ticket: u64) -> bool {
-        self.out.take_if(|out| out.ticket == ticket).is_some()
+    /// Sends a wake on the other connection as well.
+    fn repeat(&mut self, now: Time) -> Step {
+        let Some(out) = self.out.as_mut().filter(|out| out.repeatable.is_some()) else {
+            return Step::Idle;
+        };
+        let due = out.since + REPEATED_AFTER;
+        if now < due {
+            return Step::LookAt(due);
+        }
+        let Some(job) = out.repeatable.take() else {
+            return Step::Idle;
+        };
+        self.tickets += 1;
+        self.twin = Some(self.tickets);
+        Step::Send {
+            ticket: self.tickets,
+            job,
+        }
+    }
+
+    /// A reply has come in; what is reported of it, if anybody still waits for it.
+    pub fn done(&mut self, ticket: u64, outcome: Outcome) -> Option<Outcome> {
+        let first = self.out.as_ref()?.ticket;
+        let twin = self.twin.filter(|_| ticket == first);
+        let other = twin.or((self.twin == Some(ticket)).then_some(first));
+        let is_shown = matches!(outcome, Outcome::Scale(_));
+        if let Some(other) = other {
+            let is_over = is_shown || outcome == Outcome::Conflict;
+            if is_over {
+                (self.out, self.twin) = (None, None);
+                return Some(if is_shown { outcome } else { UNKNOWN });
+            }
+            self.is_doubtful = matches!(outcome, Outcome::Unknown { .. });
+            self.twin = None;
+            if let Some(out) = &mut self.out {
+                out.ticket = other;
+            }
+            return None;
+        }
+        self.out.take_if(|out| out.ticket == ticket)?;
+        let is_doubtful = std::mem::take(&mut self.is_doubtful) && !is_shown;
+        Some(if is_doubtful { UNKNOWN } else { outcome })
     }
 }

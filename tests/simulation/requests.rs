@@ -141,7 +141,7 @@ impl World<'_> {
             });
         }
         let process = &mut self.processes[pid];
-        if process.threads.done(ticket)
+        if let Some(outcome) = process.threads.done(ticket, outcome)
             && let Some(id) = id
         {
             let rate = process.clock.rate;

@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -251,4 +252,49 @@ fn cancelling_frees_a_blocked_read_at_once() {
         reader.join().unwrap(),
         "the server would never have answered"
     );
+}
+
+/// A server on which the first requests hang, and what was sent to it.
+fn hanging(requests: usize) -> (SocketAddr, Receiver<String>) {
+    let (sender, asked) = mpsc::channel();
+    let left = AtomicUsize::new(requests);
+    let server = serve(move |one: &Asked, stream| {
+        let _ = sender.send(one.body.clone());
+        let hangs = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if hangs.is_ok() {
+            return hang(stream);
+        }
+        let body = String::from_utf8(recorded_body("10-scale-patch-to-one")).unwrap();
+        reply(stream, 200, "", &body)
+    });
+    (server, asked)
+}
+
+#[test]
+fn a_wake_that_hangs_on_one_connection_is_answered_on_the_other() {
+    let (server, asked) = hanging(1);
+    let (queue, replies) = executor(server);
+    queue.0.put(1, write_to(1));
+    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(id, 1);
+    assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
+    let sent: Vec<_> = asked.try_iter().collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], sent[1], "under the same version");
+    queue.0.put(2, Request::Read);
+    assert_eq!(replies.recv_timeout(DEADLINE).unwrap().0, 2);
+}
+
+#[test]
+fn a_wake_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
+    let (server, asked) = hanging(2);
+    let (queue, replies) = executor(server);
+    queue.0.put(1, write_to(1));
+    for _ in 0..2 {
+        asked.recv_timeout(DEADLINE).unwrap();
+    }
+    queue.0.put(2, Request::Read);
+    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(id, 2);
+    assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
 }
