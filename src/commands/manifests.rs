@@ -169,6 +169,17 @@ impl Install {
         if settings.admin_listen.is_none() {
             return Err("--admin-listen: the kubelet's probes need that port".to_owned());
         }
+        let of_one_port = [
+            ("--service-port", options.is_given("--service-port")),
+            ("--take-over", take_over.is_some()),
+        ];
+        let of_one_port = of_one_port.into_iter().find(|(_, is_given)| *is_given);
+        if let (Some((option, _)), [_, _, ..]) = (of_one_port, &settings.listen[..]) {
+            return Err(format!(
+                "{option}: is for one port, and --listen has several; with those, the Service's \
+                 ports follow from the list"
+            ));
+        }
         let service = settings.service.clone().unwrap_or_else(|| app.clone());
         let name = match options.value("--name") {
             Some(name) => name.to_owned(),

@@ -178,6 +178,42 @@ fn the_options_add_what_they_say() {
 }
 
 #[test]
+fn each_listener_of_a_list_has_a_port_of_pod_service_policy_and_route() {
+    let args = [
+        "--deployment=my-app",
+        "--listen=8080=http,5432=postgres,9000=9090",
+        "--network-policy",
+        "--tcp-route=edge",
+    ];
+    let Some(objects) = objects(&args) else {
+        return;
+    };
+    let pod = &find(&objects, "Deployment", "my-app-zpa")["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["containers"][0]["ports"],
+        json!([
+            { "name": "http", "containerPort": 8080 },
+            { "name": "postgres", "containerPort": 5432 },
+            { "name": "proxy-9000", "containerPort": 9000 },
+            { "name": "admin", "containerPort": 8081 },
+        ])
+    );
+    assert_eq!(
+        find(&objects, "Service", "my-app-zpa")["spec"]["ports"],
+        json!([
+            { "name": "http", "port": 8080, "targetPort": "http" },
+            { "name": "postgres", "port": 5432, "targetPort": "postgres" },
+            { "name": "proxy-9000", "port": 9090, "targetPort": "proxy-9000" },
+        ])
+    );
+    let policy = &find(&objects, "NetworkPolicy", "my-app-zpa")["spec"];
+    let admitted = json!([{ "port": "http" }, { "port": "postgres" }, { "port": "proxy-9000" }]);
+    assert_eq!(policy["ingress"][0]["ports"], admitted);
+    let route = &find(&objects, "TCPRoute", "my-app-zpa")["spec"];
+    assert_eq!(route["rules"][0]["backendRefs"][0]["port"], 8080);
+}
+
+#[test]
 fn whoever_takes_over_leaves_clients_as_they_are_and_dials_a_service_of_the_pods() {
     let args = [
         "--deployment=my-app",
@@ -283,6 +319,14 @@ fn what_cannot_be_is_refused_in_one_line_each() {
             "is for use outside a cluster",
         ),
         (&["--selector=app=a"], "has to be given by its name"),
+        (
+            &["--deployment=a", "--listen=1=a,2=b", "--service-port=5"],
+            "--service-port: is for one port",
+        ),
+        (
+            &["--deployment=a", "--listen=1=a,2=b", "--take-over=app=a:1"],
+            "--take-over: is for one port",
+        ),
     ] {
         let Output::Errors(errors) = run(args) else {
             panic!("{args:?} is taken");

@@ -319,7 +319,7 @@ impl Install {
         let gateway = Map::new().set("name", self.tcp_route.as_deref()?);
         let backend = Map::new()
             .set("name", self.client_service())
-            .set("port", self.service_port);
+            .set("port", self.client_ports().first()?.service);
         let rule = Map::new().set("backendRefs", vec![Item::new("", backend)]);
         let spec = Map::new()
             .set("parentRefs", vec![Item::new("", gateway)])
