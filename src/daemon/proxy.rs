@@ -254,3 +254,6 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         open.sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -79,7 +80,7 @@ pub struct Apps {
 #[derive(Default)]
 struct App {
     /// The slots of its frontends, by the places of its ports.
-    frontends: Vec<usize>,
+    frontends: Rc<[usize]>,
     /// The place of the port that accepts next.
     next: usize,
     /// Whether it is in the queue of that name.
@@ -111,7 +112,7 @@ impl Apps {
             port,
         });
         let frontends = &mut self.apps.entry(app).or_default().frontends;
-        frontends.push(key);
+        *frontends = frontends.iter().copied().chain([key]).collect();
         Ok(PortId {
             app,
             index: frontends.len() - 1,
@@ -135,9 +136,9 @@ impl Apps {
     }
 
     /// The slots of an app's frontends.
-    pub fn slots(&self, app: AppId) -> Vec<usize> {
+    pub fn slots(&self, app: AppId) -> Rc<[usize]> {
         let app = self.apps.get(&app);
-        app.map_or_else(Vec::new, |app| app.frontends.clone())
+        app.map_or_else(Rc::default, |app| app.frontends.clone())
     }
 
     /// The slots of all frontends.
@@ -157,7 +158,10 @@ impl Apps {
 
     /// The frontends of an app.
     pub fn frontends(&self, app: AppId) -> impl Iterator<Item = &Frontend> {
-        let slots = self.apps.get(&app).map_or(&[][..], |app| &app.frontends);
+        let slots = self
+            .apps
+            .get(&app)
+            .map_or(&[][..], |app| &app.frontends[..]);
         slots.iter().map(|&slot| &self.frontends[slot])
     }
 

@@ -294,7 +294,7 @@ impl Engine {
 
     /// Replaces the rules of an app for those who come, and for those who wait.
     pub fn set_rules(&mut self, app: AppId, rules: &Rules) {
-        for slot in self.apps.slots(app) {
+        for &slot in self.apps.slots(app).iter() {
             self.apps.get_mut(slot).port.set_rules(rules.clone());
         }
     }
@@ -324,7 +324,7 @@ impl Engine {
     /// relayed goes on.
     pub fn set_gate(&mut self, app: AppId, open: bool, now: Time) {
         let slots = self.apps.slots(app);
-        for &slot in &slots {
+        for &slot in slots.iter() {
             self.apps.get_mut(slot).port.gate_open = open;
             self.note_readiness(slot, now);
         }
@@ -362,7 +362,7 @@ impl Engine {
 
     /// Accepts what the kernel has queued for an app, and then no more.
     pub fn stop_accepting(&mut self, app: AppId, now: Time) {
-        for slot in self.apps.slots(app) {
+        for &slot in self.apps.slots(app).iter() {
             let Some(mut listener) = self.apps.get_mut(slot).listener.take() else {
                 continue;
             };

@@ -1,0 +1,313 @@
+//! Two apps in one process, over sockets and API threads that only write down what they
+//! are asked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::route::Route;
+use super::*;
+use crate::cluster::{Outcome, Pod, Request, Scale};
+use crate::engine::{BackendSpec, Counts, PortId};
+use crate::policy::Config;
+
+const SHOP: AppId = AppId(1);
+const BLOG: AppId = AppId(2);
+
+/// What was asked, of which app.
+type Calls = Rc<RefCell<Vec<(AppId, String)>>>;
+
+struct FakeSockets {
+    calls: Calls,
+    counts: BTreeMap<AppId, Counts>,
+    changed: Vec<AppId>,
+    gates: BTreeMap<AppId, bool>,
+}
+
+impl FakeSockets {
+    fn note(&self, app: AppId, call: impl Into<String>) {
+        self.calls.borrow_mut().push((app, call.into()));
+    }
+}
+
+impl Sockets for FakeSockets {
+    fn counts(&self, app: AppId) -> Counts {
+        self.counts.get(&app).copied().unwrap_or_default()
+    }
+
+    fn waiting(&self, port: PortId) -> usize {
+        self.counts(port.app).waiting
+    }
+
+    fn take_changed(&mut self) -> Vec<AppId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn first_waiting(&self, _: AppId) -> Option<IpAddr> {
+        None
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        None
+    }
+
+    fn set_gate(&mut self, app: AppId, open: bool, _: Time) {
+        self.note(app, "gate");
+        self.gates.insert(app, open);
+    }
+
+    fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], _: Time) {
+        let PortId { app, index } = port;
+        self.note(app, format!("{} backends at port {index}", backends.len()));
+    }
+
+    fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            self.note(
+                port.app,
+                format!("fallback {address} at port {}", port.index),
+            );
+        }
+    }
+
+    fn dispatch(&mut self, _: Time) {}
+
+    fn end_uncounted(&mut self, app: AppId, _: Time) {
+        self.note(app, "end uncounted");
+    }
+
+    fn release(&mut self, _: Time) {}
+
+    fn stop_accepting(&mut self, app: AppId, _: Time) {
+        self.note(app, "stop accepting");
+    }
+
+    fn reset_all(&mut self, app: AppId, _: Time) {
+        self.note(app, "reset all");
+    }
+}
+
+struct FakeApi(AppId, Calls);
+
+impl FakeApi {
+    fn note(&self, call: impl Into<String>) {
+        self.1.borrow_mut().push((self.0, call.into()));
+    }
+}
+
+impl Api for FakeApi {
+    fn request(&mut self, id: u64, request: Request) {
+        let what = match request {
+            Request::Read => "read",
+            Request::ReadScale => "read scale",
+            Request::WriteScale { .. } => "write",
+            Request::RenewLease(_) => "renew",
+        };
+        self.note(format!("{what} #{id}"));
+    }
+
+    fn relist(&mut self) {
+        self.note("relist");
+    }
+
+    fn relist_unless_newer(&mut self, _: Time) {
+        self.note("relist unless newer");
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        self.note(format!("waiting: {is_waiting}"));
+    }
+
+    fn set_draining(&mut self) {
+        self.note("draining");
+    }
+}
+
+fn at(seconds: u64) -> Time {
+    Time::new(Duration::from_secs(seconds))
+}
+
+struct Rig {
+    proxy: Proxy<FakeSockets, FakeApi>,
+    calls: Calls,
+}
+
+impl Rig {
+    /// Two apps with two ports each, both read at one replica.
+    fn new() -> Rig {
+        let calls = Calls::default();
+        let sockets = FakeSockets {
+            calls: calls.clone(),
+            counts: BTreeMap::new(),
+            changed: Vec::new(),
+            gates: BTreeMap::new(),
+        };
+        let drain = DrainConfig {
+            delay: Duration::from_secs(5),
+            timeout: Duration::from_secs(20),
+        };
+        let mut proxy = Proxy::new(sockets, drain);
+        for (id, name) in [(SHOP, "shop"), (BLOG, "blog")] {
+            let config = AppConfig {
+                name: name.to_owned(),
+                label: format!("default/{name}"),
+                service: name.to_owned(),
+                route: Route::Pods,
+                ports: vec!["http".to_owned(), "db".to_owned()],
+                hold_timeout: Duration::from_secs(300),
+            };
+            let policy = Policy::new(Config::default(), u64::from(id.0), at(0));
+            let api = FakeApi(id, calls.clone());
+            proxy.add(id, api, policy, config, at(0));
+        }
+        let mut rig = Rig { proxy, calls };
+        rig.turn(&[], 0);
+        for id in [SHOP, BLOG] {
+            rig.reply(id, Outcome::Scale(Scale::of(1, "1")), 0);
+        }
+        rig.take_calls();
+        rig
+    }
+
+    fn turn(&mut self, messages: &[(AppId, Message)], second: u64) -> Option<Exit> {
+        self.proxy.turn(messages.to_vec(), at(second))
+    }
+
+    /// Answers the last request of an app.
+    fn reply(&mut self, app: AppId, outcome: Outcome, second: u64) {
+        let calls = self.calls.borrow().clone();
+        let requests = calls.iter().rev().filter(|(of, _)| *of == app);
+        let mut ids = requests.filter_map(|(_, call)| call.split_once(" #")?.1.parse().ok());
+        let id = ids.next().expect("a request");
+        self.turn(&[(app, Message::Reply { id, outcome })], second);
+    }
+
+    fn take_calls(&self) -> Vec<(AppId, String)> {
+        std::mem::take(&mut self.calls.borrow_mut())
+    }
+
+    /// The apps that were called since then, each once.
+    fn called(&self) -> Vec<AppId> {
+        let mut apps: Vec<AppId> = self.take_calls().into_iter().map(|(app, _)| app).collect();
+        apps.sort();
+        apps.dedup();
+        apps
+    }
+
+    fn count(&mut self, app: AppId, waiting: usize) {
+        let counts = Counts {
+            accepted: 1,
+            open: waiting,
+            counted: waiting,
+            waiting,
+            uses: 1,
+            ..Counts::default()
+        };
+        self.proxy.sockets.counts.insert(app, counts);
+        self.proxy.sockets.changed.push(app);
+    }
+}
+
+fn pods(port: usize) -> Message {
+    let pod = Pod {
+        uid: "pod".to_owned(),
+        addresses: vec![([10, 0, 0, 1], 80).into()],
+    };
+    Message::Pods {
+        port,
+        pods: vec![pod],
+    }
+}
+
+#[test]
+fn a_turn_in_which_nothing_happens_calls_no_app() {
+    let mut rig = Rig::new();
+    rig.turn(&[], 0);
+    assert_eq!(rig.called(), []);
+}
+
+#[test]
+fn counts_and_messages_lead_to_the_app_that_they_are_about_and_to_no_other() {
+    let mut rig = Rig::new();
+    rig.count(BLOG, 1);
+    rig.turn(&[], 0);
+    let calls = rig.take_calls();
+    assert!(
+        calls.contains(&(BLOG, "waiting: true".to_owned())),
+        "{calls:?}"
+    );
+    assert!(calls.iter().all(|(app, _)| *app == BLOG), "{calls:?}");
+    rig.turn(&[(SHOP, pods(1))], 0);
+    let calls = rig.take_calls();
+    assert!(
+        calls.contains(&(SHOP, "1 backends at port 1".to_owned())),
+        "{calls:?}"
+    );
+    assert!(
+        calls.contains(&(SHOP, "0 backends at port 0".to_owned())),
+        "{calls:?}"
+    );
+    assert!(calls.iter().all(|(app, _)| *app == SHOP), "{calls:?}");
+    assert_eq!(rig.proxy.app(SHOP).unwrap().backends(), 1);
+    assert_eq!(rig.proxy.app(BLOG).unwrap().backends(), 0);
+}
+
+#[test]
+fn a_message_for_an_app_that_is_not_there_any_more_is_dropped() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.turn(&[(AppId(9), pods(0))], 0), None);
+    assert_eq!(rig.called(), []);
+}
+
+#[test]
+fn each_app_has_its_turn_at_its_own_deadline() {
+    let mut rig = Rig::new();
+    // Past what both have in common: for so long a target is not trusted.
+    rig.turn(&[], 3);
+    // Somebody waits at one of them, for which its lease is renewed and given up sooner.
+    rig.count(SHOP, 1);
+    rig.turn(&[], 4);
+    rig.take_calls();
+    let first = rig.proxy.poll_timeout().expect("a deadline");
+    rig.proxy.turn([], first);
+    assert_eq!(rig.called(), [SHOP]);
+}
+
+#[test]
+fn what_is_refused_to_one_app_is_the_trouble_of_that_app_alone() {
+    let mut rig = Rig::new();
+    for id in [SHOP, BLOG] {
+        rig.count(id, 1);
+        rig.turn(&[(id, pods(0))], 1);
+    }
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "2")), 1);
+    rig.reply(BLOG, Outcome::Unreachable, 1);
+    let gates = &rig.proxy.sockets.gates;
+    assert_eq!((gates[&SHOP], gates[&BLOG]), (true, false));
+}
+
+#[test]
+fn a_signal_drains_every_app_and_the_end_waits_for_the_last_connection_of_any() {
+    let mut rig = Rig::new();
+    rig.count(BLOG, 1);
+    rig.turn(&[], 1);
+    rig.take_calls();
+    assert_eq!(rig.proxy.end("SIGTERM", at(10)), None);
+    assert_eq!(
+        rig.called(),
+        [SHOP, BLOG],
+        "a permission that is gone is no warning"
+    );
+    assert_eq!(rig.turn(&[], 15), None);
+    let calls = rig.take_calls();
+    for id in [SHOP, BLOG] {
+        assert!(
+            calls.contains(&(id, "stop accepting".to_owned())),
+            "{calls:?}"
+        );
+    }
+    rig.count(BLOG, 0);
+    assert_eq!(rig.turn(&[], 16), Some(Exit::Drained));
+}
