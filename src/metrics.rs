@@ -76,6 +76,8 @@ pub struct App {
     pub wakes: u64,
     /// How often it was scaled to zero from here.
     pub sleeps: u64,
+    /// How often a wake had to wait for the limit of wakes.
+    pub wakes_delayed: u64,
     /// Every permission, and whether something else is done because it is refused.
     pub fallbacks: Vec<(&'static str, bool)>,
     /// Every permission, and whether nothing can be done because it is refused.

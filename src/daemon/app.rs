@@ -68,6 +68,8 @@ pub struct Events {
     pub wakes: u64,
     /// How often it was scaled to zero from here.
     pub sleeps: u64,
+    /// The wakes that had to wait for the limit of wakes per minute.
+    pub wakes_delayed: u64,
     /// From the first connection that had to wait to a pod for it.
     pub wake: Histogram,
     /// How often a connection was handed to a pod without a lease.
@@ -117,6 +119,7 @@ impl Events {
         match change {
             Change::ScaledUp { .. } => self.wakes += 1,
             Change::Slept { .. } => self.sleeps += 1,
+            Change::WakeDelayed { .. } => self.wakes_delayed += 1,
             Change::Woke { took, .. } => self.wake.observe(took),
             _ => {}
         }

@@ -35,6 +35,11 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
                 connections(waiting as u64)
             )
         }
+        Change::WakeDelayed { wait } => format!(
+            "{name}: a connection waits, and the wakes of this minute are used up \
+             (--wakes-per-minute); waking it in {}",
+            in_ms(wait)
+        ),
         Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
         Change::PreviousUnknown { replicas } => format!(
             "{name}: how many replicas there were before the sleep is not kept on it; waking it \

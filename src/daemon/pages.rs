@@ -129,6 +129,7 @@ impl View<'_> {
             wake: events.wake.clone(),
             wakes: events.wakes,
             sleeps: events.sleeps,
+            wakes_delayed: events.wakes_delayed,
             fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
             forbidden: self.permissions(|permission| self.is_forbidden(permission)),
             ports: app.port_ids().map(|id| self.port_snapshot(id)).collect(),

@@ -249,6 +249,8 @@ pub fn policy_config(settings: &Settings) -> Config {
     let is_deployment = settings.target_ref.is_deployment();
     Config {
         idle_ttl: settings.idle_ttl,
+        min_awake: settings.min_awake,
+        wakes_per_minute: settings.wakes_per_minute,
         wake_replicas,
         wakes_to_previous,
         lease_store: if is_deployment && settings.dialect == Dialect::Zpa {

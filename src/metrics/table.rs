@@ -215,6 +215,14 @@ pub static TABLE: &[Metric] = &[
         read: Read::App(|it, samples| samples.one(it.wakes)),
     },
     Metric {
+        name: "zpa_wakes_delayed_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "How often a wake had to wait, since there were as many in a minute as \
+               `--wakes-per-minute` allows",
+        read: Read::App(|it, samples| samples.one(it.wakes_delayed)),
+    },
+    Metric {
         name: "zpa_sleeps_total",
         kind: Kind::Counter,
         labels: &["app"],

@@ -33,6 +33,7 @@ fn app(name: &str) -> App {
         wake,
         wakes: 2,
         sleeps: 1,
+        wakes_delayed: 1,
         fallbacks: vec![("patch deployments/status", true)],
         forbidden: vec![("patch deployments/scale", false)],
         ports: ["http", "9090"].map(port).to_vec(),

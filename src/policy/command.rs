@@ -44,6 +44,11 @@ pub enum Change {
         /// The number of connections that wait.
         waiting: usize,
     },
+    /// A connection has come while the scale is zero, and the app may not be woken yet.
+    WakeDelayed {
+        /// The time until it may.
+        wait: Duration,
+    },
     /// This proxy has scaled the app up.
     ScaledUp {
         /// The replicas written.

@@ -1,5 +1,6 @@
 //! The [`Config`] of the policy, and the intervals between its requests.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::cluster::{LeaseStore, REFUSAL_BELIEVED_AFTER};
@@ -40,6 +41,10 @@ pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The time without a connection after which the app is put to sleep.
     pub idle_ttl: Duration,
+    /// The least time that the app stays awake after a wake.
+    pub min_awake: Duration,
+    /// The most wakes in a minute; `None`: no limit.
+    pub wakes_per_minute: Option<NonZeroU32>,
     /// The number of replicas after a wake.
     pub wake_replicas: u32,
     /// Whether a wake restores the number before the sleep, if the object keeps it.
@@ -60,6 +65,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             idle_ttl: Duration::from_secs(3600),
+            min_awake: Duration::ZERO,
+            wakes_per_minute: None,
             wake_replicas: 1,
             wakes_to_previous: false,
             lease_store: LeaseStore::Status,

@@ -104,6 +104,7 @@ mod config;
 mod failures;
 pub mod lease;
 mod observations;
+mod pace;
 mod permission;
 mod phase;
 mod replies;
@@ -118,6 +119,7 @@ pub use self::config::{
     Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING, POLL_WATCHED,
 };
 use self::lease::Lease;
+use self::pace::Pace;
 use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
@@ -164,6 +166,8 @@ pub struct Policy {
     shorter_ttl: Option<SeenTtl>,
     /// Until when the app is in use according to an ancestor's replica, which knows no leases.
     others_until: Option<Time>,
+    /// How often the app is woken, and how soon it sleeps after that.
+    pace: Pace,
     /// The number of replicas before the last sleep.
     previous_replicas: Option<u32>,
     /// Whether a warning was logged that this number is not known.
@@ -219,6 +223,7 @@ impl Policy {
             longer_leases: LongerLeases::default(),
             shorter_ttl: None,
             others_until: None,
+            pace: Pace::new(config.min_awake, config.wakes_per_minute),
             previous_replicas: None,
             unknown_previous_reported: false,
             is_missing: false,
@@ -319,6 +324,7 @@ impl Policy {
                 .fails_open_at()
                 .filter(|_| is_up && !self.without_lease),
             self.sleeps_at().filter(|_| is_up),
+            self.delayed_wake(),
         ]
         .into_iter()
         .flatten()
@@ -408,6 +414,21 @@ impl Policy {
         self.check_invariants();
     }
 
+    /// When a wake is due that connections wait for and that the pace does not allow yet.
+    fn delayed_wake(&self) -> Option<Time> {
+        let is_asleep = matches!(self.phase, Phase::Asleep { .. });
+        let is_delayed = is_asleep && self.connections.waiting > 0;
+        is_delayed.then(|| self.pace.wakes_at())
+    }
+
+    /// Whether the pace allows a wake; reports it if not.
+    fn may_wake(&mut self, now: Time) -> bool {
+        if let Some(wait) = self.pace.report_delay(now) {
+            self.report(Change::WakeDelayed { wait });
+        }
+        self.pace.wakes_at() <= now
+    }
+
     /// The next phase, if the transition needs no reply.
     fn next_phase(&mut self, now: Time) -> Option<Phase> {
         let Connections { waiting, .. } = self.connections;
@@ -425,6 +446,7 @@ impl Policy {
             &Phase::Starting { since }
                 if self.dialable && (self.may_forward(now) || waiting == 0) =>
             {
+                self.pace.note_awake(now);
                 self.report(Change::Woke {
                     took: now.since(since),
                     held: waiting,
@@ -438,6 +460,10 @@ impl Policy {
             Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
             Phase::Asleep { version } if waiting > 0 => {
                 let version = Some(version.clone());
+                if !self.may_wake(now) {
+                    return None;
+                }
+                self.pace.note_wake(now);
                 self.due = now;
                 self.report(Change::Waking { waiting });
                 Some(Phase::Waking {
@@ -495,7 +521,7 @@ impl Policy {
         let ours = unused_since + self.idle_ttl();
         let longer = self.longer_leases.end(unused_since);
         let others = self.others_until.unwrap_or_default();
-        let at = ours.max(longer).max(others);
+        let at = ours.max(longer).max(others).max(self.pace.sleeps_at());
         Some(at.max(self.scale_writes.next_attempt()))
     }
 

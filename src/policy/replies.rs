@@ -164,7 +164,8 @@ impl Policy {
             Phase::Asleep { .. } => {}
             _ => self.report_found(false, 0),
         }
-        if self.connections.waiting > 0 {
+        if self.connections.waiting > 0 && self.may_wake(now) {
+            self.pace.note_wake(now);
             self.due = now;
             self.report(Change::Waking {
                 waiting: self.connections.waiting,
@@ -194,6 +195,7 @@ impl Policy {
             }
             Phase::Asleep { .. } => {
                 self.is_set_back = true;
+                self.pace.note_awake(now);
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }

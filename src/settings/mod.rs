@@ -84,6 +84,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
+    /// The least time that the app stays awake after a wake.
+    pub min_awake: Duration,
+    /// The most wakes in a minute; `None`: no limit.
+    pub wakes_per_minute: Option<NonZeroU32>,
     /// Which clients count, and how they are let through.
     pub rules: Rules,
     /// Whether there is certainly no other proxy for the app.
@@ -347,6 +351,8 @@ impl Settings {
             abort_on_close: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+            min_awake: Duration::ZERO,
+            wakes_per_minute: None,
             rules: Rules::default(),
             single_proxy: false,
             state_configmap: None,

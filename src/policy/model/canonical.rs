@@ -55,6 +55,7 @@ pub fn age(policy: &mut Policy) {
         longer_leases,
         shorter_ttl,
         others_until,
+        pace,
         previous_replicas: _,
         unknown_previous_reported: _,
         is_missing: _,
@@ -98,7 +99,7 @@ pub fn age(policy: &mut Policy) {
     let ttls = longer_leases.seen.iter_mut().chain(shorter_ttl);
     let ttls = ttls.map(|seen| &mut seen.until);
     let times = times.into_iter().flatten().chain(permissions).chain(ttls);
-    for time in times.chain(times_of(lease)) {
+    for time in times.chain(times_of(lease)).chain(pace.times()) {
         *time = *time - STEP;
     }
 }

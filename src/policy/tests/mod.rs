@@ -3,7 +3,7 @@
 //!
 //! A day of the app is told in `start`, `sleep` and `wake`. What proxies do for
 //! one another is in `lease` (we renew) and `others` (they do), what else the object
-//! keeps in `kept`, what a watch of it adds in `watch`, what is left without the API
+//! keeps in `kept`, how often it wakes at most in `pace`, what a watch of it adds in `watch`, what is left without the API
 //! server in `outage`, and `anything` plays all of it at random.
 
 mod anything;
@@ -12,6 +12,7 @@ mod kept;
 mod lease;
 mod others;
 mod outage;
+mod pace;
 mod sleep;
 mod start;
 mod wake;

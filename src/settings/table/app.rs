@@ -199,6 +199,36 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "min-awake",
+        variables: &["ZPA_MIN_AWAKE"],
+        placeholder: "DURATION",
+        unset: Unset::Default("0"),
+        help: "Never scale to zero sooner than this after a wake, for an app whose start is \
+               costly",
+        examples: &["0", "10m"],
+        store: |settings, text| {
+            settings.min_awake = value::duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.min_awake)),
+        ..ROW
+    },
+    Setting {
+        flag: "wakes-per-minute",
+        variables: &["ZPA_WAKES_PER_MINUTE"],
+        placeholder: "NUMBER",
+        unset: Unset::Means("unlimited"),
+        help: "How many times in a minute a proxy wakes the app at most; a further connection \
+               waits for its turn, within the hold limit",
+        examples: &["1", "4"],
+        store: |settings, text| {
+            settings.wakes_per_minute = Some(value::count_u32(text)?);
+            Ok(())
+        },
+        show: |settings| settings.wakes_per_minute.map(|most| most.to_string()),
+        ..ROW
+    },
+    Setting {
         flag: "single-proxy",
         variables: &["ZPA_SINGLE_PROXY"],
         takes: ValueKind::Switch,

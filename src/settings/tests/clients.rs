@@ -128,3 +128,20 @@ fn what_wakes_is_said_by_a_name_and_checks_by_their_paths() {
         Some(Answer::Http)
     );
 }
+
+#[test]
+fn wakes_and_sleeps_have_no_pace_unless_it_is_set() {
+    let ten_minutes = Duration::from_secs(600);
+    assert_eq!(with("min-awake", "10m").min_awake, ten_minutes);
+    assert_eq!(
+        with("wakes-per-minute", "4").wakes_per_minute,
+        NonZeroU32::new(4)
+    );
+    let settings = settings(&["--deployment=app"], &[]);
+    assert_eq!(
+        (settings.min_awake, settings.wakes_per_minute),
+        (Duration::ZERO, None)
+    );
+    assert!(error("wakes-per-minute", "0").contains("is not a whole number from 1"));
+    assert!(error("min-awake", "soon").contains("--min-awake"));
+}

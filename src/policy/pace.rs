@@ -1,0 +1,130 @@
+//! A [`Pace`] limits how often the app is woken, and how soon after a wake it sleeps.
+//!
+//! A limit of wakes is for what connects again and again and may not be told apart by its
+//! address or its bytes; a least time awake for apps whose start costs more than their
+//! running.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::clock::Time;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The wakes of the last minute, and until when the app stays awake.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pace {
+    /// How long the app stays awake after a wake, at least.
+    min_awake: Duration,
+    /// How many times it is woken from here in a minute, at most.
+    wakes_per_minute: Option<NonZeroU32>,
+    awake_until: Option<Time>,
+    /// The times of the last wakes, as many as the limit allows.
+    wakes: VecDeque<Time>,
+    /// Whether the operator knows that a wake waits.
+    is_delay_reported: bool,
+}
+
+impl Pace {
+    /// No wake yet.
+    pub fn new(min_awake: Duration, wakes_per_minute: Option<NonZeroU32>) -> Self {
+        Pace {
+            min_awake,
+            wakes_per_minute,
+            ..Pace::default()
+        }
+    }
+
+    /// The app is awake after it was asleep.
+    pub fn note_awake(&mut self, now: Time) {
+        if !self.min_awake.is_zero() {
+            self.awake_until = Some(now + self.min_awake);
+        }
+    }
+
+    /// The earliest time at which the app may be put to sleep.
+    pub fn sleeps_at(&self) -> Time {
+        self.awake_until.unwrap_or_default()
+    }
+
+    /// The app is being woken from here.
+    pub fn note_wake(&mut self, now: Time) {
+        self.is_delay_reported = false;
+        let Some(limit) = self.wakes_per_minute else {
+            return;
+        };
+        self.wakes.push_back(now);
+        while self.wakes.len() > limit.get() as usize {
+            self.wakes.pop_front();
+        }
+    }
+
+    /// The earliest time at which the app may be woken.
+    pub fn wakes_at(&self) -> Time {
+        let is_full = |limit: NonZeroU32| self.wakes.len() >= limit.get() as usize;
+        let first = self
+            .wakes
+            .front()
+            .filter(|_| self.wakes_per_minute.is_some_and(is_full));
+        first.map_or(Time::default(), |&first| first + MINUTE)
+    }
+
+    /// How long a wake has to wait, if it has to and that was not said yet.
+    pub fn report_delay(&mut self, now: Time) -> Option<Duration> {
+        let wait = self.wakes_at().since(now);
+        let is_news = !wait.is_zero() && !self.is_delay_reported;
+        self.is_delay_reported |= is_news;
+        is_news.then_some(wait)
+    }
+
+    /// Everything that depends on the time, for the model checker.
+    #[cfg(test)]
+    pub fn times(&mut self) -> impl Iterator<Item = &mut Time> {
+        self.awake_until.iter_mut().chain(&mut self.wakes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Time = Time::from_millis;
+
+    #[test]
+    fn the_third_wake_within_a_minute_of_the_first_waits_for_that_minute_to_end() {
+        let mut pace = Pace::new(Duration::ZERO, NonZeroU32::new(2));
+        assert_eq!(pace.wakes_at(), MS(0));
+        pace.note_wake(MS(1_000));
+        assert_eq!(pace.wakes_at(), MS(0), "there is one left");
+        pace.note_wake(MS(5_000));
+        assert_eq!(pace.wakes_at(), MS(61_000));
+        pace.note_wake(MS(61_000));
+        assert_eq!(pace.wakes_at(), MS(65_000), "a minute after the second");
+        pace.note_wake(MS(300_000));
+        assert_eq!(pace.wakes_at(), MS(121_000), "long over");
+    }
+
+    #[test]
+    fn a_delay_is_said_once_for_each_wake_that_waits() {
+        let mut pace = Pace::new(Duration::ZERO, NonZeroU32::new(1));
+        assert_eq!(pace.report_delay(MS(0)), None);
+        pace.note_wake(MS(0));
+        assert_eq!(pace.report_delay(MS(20_000)), Some(Duration::from_secs(40)));
+        assert_eq!(pace.report_delay(MS(30_000)), None);
+        assert_eq!(pace.report_delay(MS(60_000)), None, "it need not wait");
+        pace.note_wake(MS(60_000));
+        assert_eq!(pace.report_delay(MS(61_000)), Some(Duration::from_secs(59)));
+    }
+
+    #[test]
+    fn without_limits_nothing_waits_and_nothing_is_kept() {
+        let mut pace = Pace::new(Duration::ZERO, None);
+        for ms in 0..100 {
+            pace.note_wake(MS(ms));
+            pace.note_awake(MS(ms));
+            assert_eq!((pace.wakes_at(), pace.sleeps_at()), (MS(0), MS(0)));
+        }
+        assert_eq!(pace, Pace::default());
+    }
+}

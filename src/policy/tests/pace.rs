@@ -1,0 +1,93 @@
+//! The limit of wakes in a minute, and the least time awake.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
+use crate::policy::{Change, Config, Phase};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An app that is asleep, with these limits.
+fn asleep(min_awake: Duration, wakes_per_minute: Option<u32>) -> Fixture {
+    let mut fixture = Fixture::start_with(Config {
+        idle_ttl: TTL,
+        wake_replicas: 2,
+        min_awake,
+        wakes_per_minute: wakes_per_minute.and_then(NonZeroU32::new),
+        ..Config::default()
+    });
+    fixture.answers(scale(0, "7"));
+    fixture.commands();
+    fixture
+}
+
+/// Wakes it, and something else scales it to zero again when nobody waits any more.
+fn wake_and_undo(fixture: &mut Fixture) {
+    fixture.opens(1);
+    assert_eq!(fixture.asked(), [write(2, "7")]);
+    fixture.answers(scale(2, "8"));
+    fixture.closes_all();
+    while fixture.in_flight() != Some(read()) {
+        fixture.answers_as_before_if_asked();
+        fixture.passes(fixture.pause());
+    }
+    fixture.answers(scale(0, "9"));
+    fixture.commands();
+    assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
+}
+
+#[test]
+fn a_wake_over_the_limit_waits_until_a_minute_after_the_first_and_is_said_once() {
+    let mut fixture = asleep(Duration::ZERO, Some(1));
+    let start = fixture.now;
+    wake_and_undo(&mut fixture);
+    fixture.opens(1);
+    assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
+    let changes = fixture.changes();
+    assert!(
+        matches!(changes[..], [Change::WakeDelayed { wait }] if wait <= MINUTE),
+        "{changes:?}"
+    );
+    let before = (start + MINUTE).since(fixture.now) - MOMENT;
+    fixture.passes_quietly(before);
+    assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
+    assert_eq!(fixture.changes(), [], "it was said");
+    assert!(
+        fixture.pause() <= MOMENT,
+        "it is known when the wake is due"
+    );
+    fixture.passes(MOMENT);
+    assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+}
+
+#[test]
+fn without_a_limit_a_wake_follows_another_at_once() {
+    let mut fixture = asleep(Duration::ZERO, None);
+    wake_and_undo(&mut fixture);
+    fixture.opens(1);
+    assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+}
+
+/// What the first read of a proxy shows is no wake: its idle clock starts anyway.
+#[test]
+fn after_a_wake_it_stays_awake_for_its_least_time_and_sleeps_then() {
+    for (label, min_awake, sleeps_after) in [
+        ("shorter than the idle TTL", TTL / 2, TTL),
+        ("longer", TTL * 3, TTL * 3),
+    ] {
+        let mut fixture = asleep(min_awake, None);
+        fixture.opens(1);
+        fixture.commands();
+        fixture.answers(scale(2, "8"));
+        fixture.answers_as_before_if_asked();
+        fixture.pods(true);
+        fixture.answers_as_before_if_asked();
+        assert!(fixture.gate(), "{label}");
+        let woken = fixture.now;
+        fixture.closes_all();
+        fixture.answers_as_before_if_asked();
+        let sleeps_at = fixture.policy.sleeps_at();
+        assert_eq!(sleeps_at, Some(woken + sleeps_after), "{label}");
+    }
+}
