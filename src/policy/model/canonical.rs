@@ -24,10 +24,7 @@ use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, Observation, Request, ResourceVersion, Scale};
 
-/// The idle TTL, and the shorter one where the proxies have unequal ones.
-pub const TTL: Duration = Duration::from_secs(10);
-
-/// The longer one.
+/// The longer idle TTL where the proxies have unequal ones.
 pub const LONGER_TTL: Duration = Duration::from_secs(20);
 
 /// For how long a permission is refused until that is believed.

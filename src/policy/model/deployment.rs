@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use super::canonical::TTL;
 use crate::cluster::{LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 
 /// How many replicas a wake asks for.
 pub const WAKE_REPLICAS: u32 = 1;
+
+/// The idle TTL, and the shorter one where the proxies have unequal ones.
+pub const TTL: Duration = Duration::from_secs(10);
 
 /// The name of the Deployment's version, and of its token, in a canonical state.
 /// Versions are numbers, since they are compared; of tokens any text would do.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::permission::PermissionState;
 use super::super::{Command, Config, Connections, Phase, Policy};
-use super::canonical::{self, BELIEVED_AFTER, NOW, STEP, TTL};
-use super::deployment::{Breach, CURRENT, Deployment, SEEN, Variant};
+use super::canonical::{self, BELIEVED_AFTER, NOW, STEP};
+use super::deployment::{Breach, CURRENT, Deployment, SEEN, TTL, Variant};
 use crate::cluster::{
     LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
 };

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
-use super::canonical::{LONGER_TTL, TTL};
+use super::canonical::LONGER_TTL;
+use super::deployment::TTL;
 use super::deployment::Variant;
 use super::properties::{BLIND, FORWARDED, LEASE, UNWAKEABLE};
 use super::proxy::STEPS_PER_TTL;

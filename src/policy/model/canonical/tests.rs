@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use stateright::Model;
 
+use super::super::deployment::TTL;
 use super::super::deployment::Variant;
 use super::super::proxy::{Proxy, STEPS_PER_TTL};
 use super::super::tests::is_full;
 use super::super::world::World;
 use super::super::{ANY, Action, Budget, Scenario, Steps, properties};
-use super::{LONGER_TTL, NOW, STEP, TTL};
+use super::{LONGER_TTL, NOW, STEP};
 use crate::backoff::Random;
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, Outcome, Scale};
