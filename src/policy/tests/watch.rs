@@ -205,14 +205,13 @@ fn events_are_no_sign_that_the_api_server_is_within_reach() {
         ("for longer", TTL / 2 + MOMENT, false),
     ] {
         let mut fixture = awake();
-        fixture.passes_quietly(TTL / 2);
-        let last = fixture.policy.seen.as_ref().unwrap().last;
-        let silent = last + silent;
-        fixture.passes(Duration::ZERO.max(silent.since(fixture.now) / 2));
+        fixture.passes_quietly(POLL + MOMENT);
+        fixture.passes(Duration::from_secs(14));
+        assert_eq!(fixture.in_flight(), None, "the event is taken in at once");
         fixture.observes(scale(1, "2"));
-        fixture.passes(silent.since(fixture.now));
+        fixture.passes((silent - Duration::from_secs(14)).saturating_sub(MOMENT));
         fixture.answers(scale(1, "3"));
-        fixture.passes_quietly(TTL / 2);
+        fixture.passes_quietly(TTL - POLL - silent);
         let is_idle = fixture.policy.phase == Phase::ConfirmingIdle;
         assert_eq!(is_idle, sleeps, "{label}");
     }
