@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_method_is_told_which_there_are() {
+    fn every_other_method_gets_those_that_there_are() {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "G", "GETS"] {
             let request = format!("{method} /healthz HTTP/1.1\r\n\r\n");
             let (status, head, _) = asked(&request, &ready());
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_so() {
+    fn what_is_no_request_is_refused() {
         for (label, request, expected) in [
             (
                 "an empty line before it",
@@ -416,9 +416,9 @@ mod tests {
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", 505),
             ("an old HTTP", "GET / HTTP/0.9\r\n\r\n", 505),
             ("one to come", "GET / HTTP/1.2\r\n\r\n", 505),
-            ("small letters, told before the end", "get", 400),
+            ("small letters, refused before the end", "get", 400),
             (
-                "the hello of TLS, told before the end",
+                "the hello of TLS, refused before the end",
                 "\u{16}\u{3}\u{1}",
                 400,
             ),

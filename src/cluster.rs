@@ -17,7 +17,7 @@ pub struct ResourceVersion(pub String);
 
 impl ResourceVersion {
     /// The order in which two versions of one object were written; `None` if that
-    /// cannot be told.
+    /// is not known.
     ///
     /// Kubernetes promises since 1.35 that versions of one resource are decimal numbers
     /// which only grow, without leading zeros and of any length (KEP-5504,

@@ -284,6 +284,72 @@ fn nothing_that_comes_from_outside_can_reach_a_panic() {
     }
 }
 
+/// The most lines of a file.
+const MOST_LINES: usize = 600;
+
+/// Files that are longer still, until they are split.
+const LONG_FILES: &[&str] = &["tests/simulation/oracle.rs"];
+
+/// Words that this project once used as a private language, with those in their place.
+const PRIVATE_WORDS: &[(&str, &str)] = &[
+    ("blind", "what is not known, or not read"),
+    ("condemned", "refused"),
+    ("doomed", "about to end"),
+    ("hear", "see, receive"),
+    ("heard", "seen, received"),
+    ("manners", "behaviour"),
+    ("obeys", "keeps to"),
+    ("pardoned", "used again"),
+    ("rights", "permissions"),
+    ("rivals", "other proxies"),
+    ("told", "sent, set, or what it gets"),
+    ("visitor", "client"),
+    ("whom", "a noun"),
+];
+
+#[test]
+fn no_file_is_long() {
+    let mut files = Vec::new();
+    collect(&root().join("src"), &mut files);
+    collect(&root().join("tests"), &mut files);
+    let long: Vec<String> = files
+        .iter()
+        .filter(|path| !LONG_FILES.iter().any(|known| path.ends_with(known)))
+        .map(|path| {
+            (
+                path.display(),
+                fs::read_to_string(path).unwrap().lines().count(),
+            )
+        })
+        .filter(|(_, lines)| *lines > MOST_LINES)
+        .map(|(path, lines)| format!("{path}: {lines} lines"))
+        .collect();
+    assert!(
+        long.is_empty(),
+        "a file has one subject, and at most {MOST_LINES} lines: {long:#?}"
+    );
+}
+
+#[test]
+fn the_sources_use_no_private_word() {
+    let mut files = Vec::new();
+    collect(&root().join("src"), &mut files);
+    let mut found = Vec::new();
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
+        for (line, number) in text.lines().zip(1..) {
+            let words = line.split(|c: char| !c.is_alphanumeric());
+            for word in words.map(str::to_lowercase) {
+                if let Some((_, better)) = PRIVATE_WORDS.iter().find(|(it, _)| *it == word) {
+                    let path = path.display();
+                    found.push(format!("{path}:{number}: \"{word}\": write {better}"));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn no_async_runtime_is_in_the_tree() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();

@@ -4,7 +4,7 @@
 //! has them; tests hold both to one another. Same arguments, same output.
 
 mod objects;
-mod rights;
+mod permissions;
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -277,7 +277,7 @@ impl Install {
     fn objects(&self) -> Vec<(&'static str, Map)> {
         let mut all = vec![
             ("", self.service_account()),
-            (rights::HEAD, self.role()),
+            (permissions::HEAD, self.role()),
             ("", self.role_binding()),
             ("", self.deployment()),
             ("Where clients connect.", self.service()),

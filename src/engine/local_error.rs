@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_machine_lacks_is_told_from_what_a_backend_says() {
+    fn an_error_of_this_machine_is_no_error_of_a_backend() {
         for (errno, expected) in [
             (libc::EADDRNOTAVAIL, Some(LocalError::NoPort)),
             (libc::EMFILE, Some(LocalError::NoDescriptor)),

@@ -246,12 +246,12 @@ impl Credentials {
 
 /// The client certificate that the plugin has printed, if it has.
 fn identity_of(plugin: &Arc<CachedPlugin>) -> Option<Identity> {
-    // Why there is none is told by whoever asks for the token.
+    // If there is none, the request for the token reports why.
     let credential = plugin.credential().ok().or_else(|| plugin.current())?;
     credential.identity.clone()
 }
 
-/// Whether what `access` names can be used, as far as can be told without the
+/// Whether what `access` names can be used, as far as that is known without the
 /// API server.
 pub(super) fn check(access: &Access) -> Result<(), String> {
     let material = Material::read(access, None)?;

@@ -40,7 +40,7 @@ impl RequestQueue {
         self.target.target()
     }
 
-    /// Has `watch` told when the object is found elsewhere.
+    /// Sets the signal that is sent when the object is found elsewhere.
     pub(super) fn set_watch(&self, watch: Arc<RelistSignal>) {
         // There is one for the life of the queue.
         let _ = self.watch.set(watch);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_and_what_is_refused_are_told_apart() {
+    fn what_is_not_there_is_not_what_is_refused() {
         for (status, expected) in [
             (404, Fault::NotFound),
             (403, Fault::Refused("403 no".to_owned())),

@@ -265,7 +265,7 @@ impl Drop for Handle {
 }
 
 /// Whether the certificates that `access` takes are there and can be used, as
-/// far as can be told without the API server.
+/// far as that is known without the API server.
 ///
 /// # Errors
 /// Which file, or which part of a kubeconfig, is of no use, and why.
@@ -354,7 +354,7 @@ mod tests {
         }
     }
 
-    /// A panic in either thread, here of whom it reports to.
+    /// A panic in either thread; here it is the receiver of the reports that panics.
     #[test]
     fn a_thread_that_panics_owes_no_reply_and_works_again() {
         for panics in [

@@ -38,7 +38,7 @@ impl From<Signalled> for Event<'_> {
     }
 }
 
-/// What the reflector is told.
+/// A signal to the reflector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signalled {
     /// List again.

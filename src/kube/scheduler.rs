@@ -70,7 +70,7 @@ pub(super) struct Scheduler {
 /// The next action of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Execute the request, and first cancel the call of the other worker if told so.
+    /// Execute the request, and first cancel the call of the other worker if `cancel_other`.
     Execute { job: Job, cancel_other: bool },
     /// Wait for a change, at most for this time.
     Wait(Option<Duration>),

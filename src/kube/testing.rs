@@ -1,5 +1,5 @@
 //! What the tests of this module share: recordings, a clock, and a server that
-//! says what it is told to say.
+//! answers as the test says.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! A [`Pace`] limits how often the app is woken, and how soon after a wake it sleeps.
 //!
-//! A limit of wakes is for what connects again and again and may not be told apart by its
-//! address or its bytes; a least time awake for apps whose start costs more than their
-//! running.
+//! A limit of wakes is for clients that connect again and again and that neither their
+//! addresses nor their first bytes identify; a least time awake is for apps whose start costs
+//! more than their running.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;

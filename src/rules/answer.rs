@@ -1,5 +1,5 @@
-//! [`Answer`] is what a client is told that was held in vain, in the words of its
-//! protocol, in place of a reset.
+//! An [`Answer`] is what a client gets at the hold limit in place of a reset: an error
+//! message of its protocol.
 //!
 //! A driver that understands why it was turned away tries again; after a reset, many
 //! report a network failure.
@@ -15,11 +15,10 @@ use super::first_bytes::{GSS_REQUEST, SSL_REQUEST};
 /// The longest answer of an operator's own, in bytes.
 pub const LONGEST: usize = 16 * 1024;
 
-/// How often a client is told that there is no encryption before it is told that there is
-/// no server: libpq asks for GSSAPI, then for TLS.
+/// How often a client gets the answer "no encryption" before it gets the error: libpq asks for GSSAPI, then for TLS.
 const MOST_REFUSALS: u8 = 2;
 
-/// What a client is told.
+/// The answer to a client at the hold limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// FATAL 57P03 (`cannot_connect_now`), on which libpq tries its next host, and pools
@@ -100,7 +99,7 @@ impl Answer {
     /// What follows when the client has sent these bytes, and was refused something so
     /// many times before.
     ///
-    /// Who has begun with TLS is told so in TLS, whatever the protocol within.
+    /// A client that has begun with TLS gets a TLS alert, whatever the protocol within.
     pub fn reply(&self, received: &[u8], refusals: u8) -> Reply {
         let begins_with_tls = received.starts_with(&[22, 3]);
         match self {
@@ -228,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn postgres_is_refused_encryption_before_it_is_told_why() {
+    fn postgres_is_refused_encryption_before_it_gets_the_error() {
         let packet = |code: u32| [&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat();
         let startup = [&40u32.to_be_bytes()[..], &0x0003_0000u32.to_be_bytes()].concat();
         let refused = Reply::Refuse(8, b"N");
-        let told = Reply::Last(postgres_error());
+        let error = Reply::Last(postgres_error());
         for (label, received, refusals, expected) in [
-            ("nothing was sent", vec![], 0, told.clone()),
-            ("half a packet", vec![0, 0, 0], 0, told.clone()),
+            ("nothing was sent", vec![], 0, error.clone()),
+            ("half a packet", vec![0, 0, 0], 0, error.clone()),
             ("GSSAPI", packet(GSS_REQUEST), 0, refused.clone()),
             ("and then TLS", packet(SSL_REQUEST), 1, refused.clone()),
             ("and then nothing yet", vec![], 1, Reply::Wait),
@@ -245,9 +244,9 @@ mod tests {
                 2,
                 Reply::Wait,
             ),
-            ("and then the startup", startup.clone(), 2, told.clone()),
-            ("TLS a third time", packet(SSL_REQUEST), 2, told.clone()),
-            ("a startup at once", startup, 0, told),
+            ("and then the startup", startup.clone(), 2, error.clone()),
+            ("TLS a third time", packet(SSL_REQUEST), 2, error.clone()),
+            ("a startup at once", startup, 0, error),
         ] {
             let reply = Answer::Postgres.reply(&received, refusals);
             assert_eq!(reply, expected, "{label}");
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_begun_with_tls_is_told_in_tls() {
+    fn a_client_that_has_begun_with_tls_is_answered_in_tls() {
         for (_, answer) in NAMES {
             assert_eq!(last(&answer, &[22, 3, 1, 2, 0, 1]), TLS_ALERT, "{answer}");
         }

@@ -1,7 +1,6 @@
-//! [`Rules`] are what the operator of an app has set about its clients: which of them may
-//! connect, which of them count as use of the app and for how long, and at which pace
-//! those that waited are let through; who a connection's client is; and what a client
-//! is told that has waited in vain.
+//! The [`Rules`] of an app are the settings about its clients: which of them may connect,
+//! which count as use of the app and for how long, at which pace they are connected after
+//! a wake, where the address of the client comes from, and the answer at the hold limit.
 //!
 //! Every rule is pure: addresses, bytes and times go in, and what to do comes out. The
 //! settings parse the rules, the engine applies them. With no rule set, a connection
@@ -34,17 +33,17 @@ pub struct Rules {
     pub max_per_source: Option<NonZeroU32>,
     /// The most connections of one pod at a time; `None` if that is not limited.
     pub max_connections_per_pod: Option<NonZeroU32>,
-    /// The pace at which those that waited for a wake are let through.
+    /// The pace at which connections that waited for a wake are dialled.
     pub release_rate: ReleaseRate,
-    /// What becomes of a connection over which no byte goes.
+    /// When a connection over which no byte goes stops counting, or ends.
     pub idle: IdleRules,
-    /// The version of the PROXY protocol in which a backend is told who the client is.
+    /// The version of the PROXY protocol in which backends get the address of the client.
     pub send_proxy_protocol: Option<Version>,
     /// The load balancers whose connections begin with a header of the PROXY protocol.
     pub accept_proxy_protocol: Networks,
     /// Which connections count, by their first bytes.
     pub first_bytes: FirstBytes,
-    /// What a client is told at the hold limit; `None` for a reset.
+    /// The answer to a client at the hold limit; `None` for a reset.
     pub hold_answer: Option<Answer>,
 }
 

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_told_with_what_to_write_in_its_place() {
+    fn what_is_no_network_is_refused_with_what_to_write_in_its_place() {
         for (text, expected) in [
             ("10.0.0.0/33", "\"10.0.0.0/33\" is neither a network"),
             ("10.0.0/8", "\"10.0.0/8\" is neither a network"),

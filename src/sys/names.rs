@@ -72,8 +72,8 @@ pub enum LookUp {
 /// Looks a host up in one family alone (getaddrinfo(3)), and gives what it finds
 /// that port. Blocks, for many seconds where no name server answers.
 ///
-/// In one family, since musl gives up a name altogether for what it is told in
-/// the other: an IPv4 address beside NXDOMAIN for IPv6 is "Name does not
+/// In one family, since musl gives up a name altogether for the answer in the
+/// other: an IPv4 address beside NXDOMAIN for IPv6 is "Name does not
 /// resolve", beside SERVFAIL, REFUSED or silence "Try again" after 5 s
 /// (`name_from_dns` in `lookup_name.c`).
 pub fn look_up(host: &str, port: u16, family: Family) -> LookUp {

@@ -30,7 +30,7 @@ pub enum Verdict {
     Good,
     /// Not as it should be, and why.
     Bad(String),
-    /// Could not be told, and why.
+    /// Could not be found out, and why.
     Unknown(String),
     /// Not asked, and why.
     Skipped(&'static str),
@@ -137,7 +137,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Warning,
         hint: "take replicas out of the manifest; for Argo CD see ignoreDifferences",
         about: "Where a manifest with replicas is applied again, by hand or by a GitOps tool, the \
-                app wakes. Who has written the field is told by the object's managedFields.",
+                app wakes. The object's managedFields say who has written the field.",
         may_pass: false,
         examine: |_, facts| with(&facts.target, is_not_applied),
     },
@@ -212,7 +212,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Warning,
         hint: "give all of them the same ZPA_IDLE_TTL",
         about: "A lease holds for the TTL of the proxy that renews it. Proxies with shorter ones \
-                respect it, and find the app asleep later than they were told.",
+                respect it, and put the app to sleep later than set.",
         may_pass: false,
         examine: |subject, facts| one_of(subject, facts, "ZPA_IDLE_TTL"),
     },

@@ -24,7 +24,7 @@ pub enum Format {
 const GOOD: u8 = 0;
 /// Something is not as it should be.
 const FOUND: u8 = 1;
-/// It could not be told.
+/// It could not be found out.
 const UNKNOWN: u8 = 2;
 
 /// The exit code of the command.

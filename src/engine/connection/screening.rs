@@ -1,6 +1,6 @@
-//! What is looked at of a connection before it is dialled or held: the header of the PROXY
-//! protocol, which a load balancer sends first, and the first bytes of the client. Until
-//! they have told what it is, the connection counts as no use of the app.
+//! The part of [`Connection`] that reads its first bytes, before it is held or dialled: the
+//! header of the PROXY protocol, which a load balancer sends first, and the first bytes of
+//! the client. Until they are complete, the connection does not count as use of the app.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;

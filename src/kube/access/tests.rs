@@ -93,7 +93,7 @@ fn plain_http_is_for_loopback_and_carries_no_token() {
 }
 
 #[test]
-fn a_kubectl_proxy_is_told_whom_to_act_as_and_never_a_token_which_is_said() {
+fn a_kubectl_proxy_gets_the_user_to_act_as_and_never_a_token_and_that_is_logged() {
     let server = ApiServer {
         tls: false,
         host: "127.0.0.1".into(),

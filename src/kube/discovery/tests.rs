@@ -255,7 +255,7 @@ fn replica_sets_of_two_owners_or_of_one_that_cannot_be_scaled_are_refused() {
 }
 
 #[test]
-fn the_controller_of_an_object_is_told_from_its_other_owners() {
+fn the_controller_of_an_object_is_found_among_its_owners() {
     let owned = item("myapp", Some(("db.example.org/v1", "Database", "shop")));
     let owner = controller(owned.to_string().as_bytes()).unwrap();
     assert_eq!(

@@ -37,7 +37,7 @@ fn printing(token: &str) -> String {
 }
 
 #[test]
-fn a_command_has_its_arguments_and_environment_and_is_told_what_it_is_for() {
+fn a_command_has_its_arguments_and_environment_and_gets_what_it_is_for() {
     let mut config = config(&printing(
         r#""$A-$1-$(printf %s "$KUBERNETES_EXEC_INFO" | tr -d '"')""#,
     ));
@@ -59,7 +59,7 @@ fn a_command_has_its_arguments_and_environment_and_is_told_what_it_is_for() {
 }
 
 #[test]
-fn a_command_that_fails_is_told_by_its_complaint_and_never_by_its_output() {
+fn a_command_that_fails_is_reported_with_its_complaint_and_never_by_its_output() {
     for (label, script, why) in [
         (
             "exits",
@@ -103,7 +103,7 @@ fn a_command_that_fails_is_told_by_its_complaint_and_never_by_its_output() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_told_with_the_way_to_have_it() {
+fn a_command_that_is_not_there_is_reported_with_the_way_to_have_it() {
     let config = ExecConfig {
         command: "/nonexistent/aws".into(),
         install_hint: Some("install\nit".into()),

@@ -50,7 +50,7 @@ struct NamedContext {
     context: Option<Context>,
 }
 
-/// Where an API server is, and whom to trust there.
+/// Where an API server is, and which certificates to trust there.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Cluster {
@@ -141,7 +141,7 @@ pub struct ExecConfig {
     /// How to install it.
     #[serde(deserialize_with = "non_empty")]
     pub install_hint: Option<String>,
-    /// Whether it is told where the API server is.
+    /// Whether it gets the address of the API server.
     pub provide_cluster_info: Option<bool>,
     /// Whether it needs a terminal: `Never`, `IfAvailable` or `Always`.
     #[serde(deserialize_with = "non_empty")]

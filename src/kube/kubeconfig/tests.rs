@@ -204,7 +204,7 @@ fn missing_files_are_skipped_and_each_has_its_own_folder() {
 }
 
 #[test]
-fn what_is_no_kubeconfig_is_told_by_its_line_and_never_quoted() {
+fn what_is_no_kubeconfig_is_reported_by_its_line_and_never_quoted() {
     let deep = format!("users: {}", "[".repeat(40));
     let bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\n\
                 c: &c [*b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\n\

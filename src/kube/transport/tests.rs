@@ -1,4 +1,4 @@
-//! TLS with the API server: whom it trusts, what it shows, and when it reads
+//! TLS with the API server: which certificates it trusts, what it shows, and when it reads
 //! its files again.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

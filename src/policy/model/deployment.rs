@@ -75,7 +75,7 @@ pub enum Breach {
     Hasty,
     /// (6) A write of the scale came after one that has failed, with nothing
     /// read in between.
-    Blind,
+    Unread,
     /// (7) A proxy has put the app to sleep that could not wake it.
     Unwakeable,
 }

@@ -7,7 +7,7 @@
 //! renewal. There is no second copy of the rules. The model plays all that
 //! is around the policy, and everything of that may happen in every order:
 //! - a request is carried out, its answer arrives, each at any later time;
-//! - the client gives up and is told [`Outcome::Unknown`], while its request, or
+//! - the client gives up and reports [`Outcome::Unknown`], while its request, or
 //!   the answer, is still on its way; the request may be carried out at any
 //!   later time ([`world::Late`]), after others of the same proxy and of the other one,
 //!   or never, which is how a request is lost;
@@ -16,8 +16,8 @@
 //!   request may be refused, to either proxy: for a moment or until that is believed,
 //!   one permission or several, at start and later;
 //! - a connection comes, is forwarded, leaves before or after that;
-//! - pods appear and vanish with the scale, each proxy hearing of it at any later
-//!   time; before a proxy has heard of a zero, it may be shown the old pods;
+//! - pods appear and vanish with the scale, each proxy seeing that at any later
+//!   time; before a proxy has seen a zero, it may be shown the old pods;
 //! - a proxy crashes, and starts again at any later time; its request stays on
 //!   its way; it is stopped (SIGSTOP) and goes on at any later time, while others
 //!   go on and its request may be carried out;
@@ -25,7 +25,7 @@
 //! - where proxies have a watch, it shows each of them the Deployment as it was at some
 //!   time, at any later time: before or after the replies that show the same or more, or
 //!   never. Events of one watch keep their order; one may be lost, as by a list;
-//! - a proxy is told that a wake would lead nowhere (the Service has lost its port), or
+//! - a proxy learns that a wake would lead nowhere (the Service has lost its port), or
 //!   that it would;
 //! - time passes in steps of a fifth of the TTL, for both proxies at once.
 //!
@@ -283,7 +283,7 @@ impl Scenario {
         );
     }
 
-    /// What the proxy may hear next of its pods. The old ones may still be
+    /// What the proxy may see next of its pods. The old ones may still be
     /// listed after the app was put to sleep.
     fn pods(&self, world: &World, proxy: &Proxy) -> Vec<bool> {
         let dialable = proxy.policy.dialable;

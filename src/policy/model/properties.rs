@@ -41,7 +41,7 @@ pub const HASTY: &str = "(5) no proxy writes zero within a TTL of its start";
 
 /// (6) Conflicts are included: what was refused is not sent again either. The
 /// answer to a renewal shows the Deployment as well as a read.
-pub const BLIND: &str = "(6) no write of the scale follows a failed one before a look";
+pub const UNREAD: &str = "(6) no write of the scale follows a failed one before a look";
 
 /// (7) Judged when zero is sent: what is on its way cannot be called back.
 pub const UNWAKEABLE: &str = "(7) who could not wake the app does not put it to sleep";
@@ -64,7 +64,7 @@ pub fn rules() -> Vec<Property<Scenario>> {
         }),
         Property::always(RESCALED, |_, world| without(world, Breach::Rescaled)),
         Property::always(HASTY, |_, world| without(world, Breach::Hasty)),
-        Property::always(BLIND, |_, world| without(world, Breach::Blind)),
+        Property::always(UNREAD, |_, world| without(world, Breach::Unread)),
         Property::always(UNWAKEABLE, |_, world| without(world, Breach::Unwakeable)),
     ]
 }

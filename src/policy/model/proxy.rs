@@ -102,7 +102,7 @@ impl Proxy {
         proxy
     }
 
-    /// It is started, and told what stands in the way of a wake.
+    /// It is started, with what stands in the way of a wake.
     pub fn starts(&mut self, variant: Variant, watches: bool) -> Effects {
         self.life = Life::Running;
         self.policy.watching = watches;
@@ -320,7 +320,7 @@ impl Proxy {
         seen.map(|seen| seen.version.clone())
     }
 
-    /// The answer is late, and the policy is told that nothing was asked.
+    /// The answer is late, and the client reports that nothing was sent.
     pub fn receives_never_sent(&mut self) -> Effects {
         self.ghost.unread |= self.call.as_ref().is_some_and(Call::writes_scale);
         self.receives(Outcome::Unreachable)
@@ -362,7 +362,7 @@ impl Proxy {
         self.ghost.unread &= !looked;
         if let Request::WriteScale { replicas, .. } = request {
             if self.ghost.unread {
-                effects.breach = Some(Breach::Blind);
+                effects.breach = Some(Breach::Unread);
             } else if replicas == 0 && self.ghost.steps < steps_in(self.ttl()) {
                 effects.breach = Some(Breach::Hasty);
             } else if replicas == 0 && !self.can_wake {

@@ -10,7 +10,7 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 use super::canonical::LONGER_TTL;
 use super::deployment::TTL;
 use super::deployment::Variant;
-use super::properties::{BLIND, FORWARDED, LEASE, UNWAKEABLE};
+use super::properties::{FORWARDED, LEASE, UNREAD, UNWAKEABLE};
 use super::proxy::STEPS_PER_TTL;
 use super::world::World;
 use super::{ANY, Action, Budget, Scenario, Steps};
@@ -320,7 +320,7 @@ fn with_an_idle_check_on_what_was_seen_before_a_sleep_breaks_a_lease() {
 fn with_a_late_write_taken_for_none_another_is_sent_blindly() {
     let mut scenario = broken(Variant::LateMeansNever);
     scenario.budget.faults = 1;
-    fails(BLIND, scenario);
+    fails(UNREAD, scenario);
 }
 
 #[test]

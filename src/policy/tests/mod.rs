@@ -1,7 +1,7 @@
 //! The policy as a table of what it does when. Each test is a sentence; a
 //! `Fixture` plays the parts of the engine and of the API server.
 //!
-//! A day of the app is told in `start`, `sleep` and `wake`. What proxies do for
+//! `start`, `sleep` and `wake` follow a day of the app. What proxies do for
 //! one another is in `lease` (we renew) and `others` (they do), what else the object
 //! keeps in `kept`, how often it wakes at most in `pace`, what a watch of it adds in `watch`, what is left without the API
 //! server in `outage`, and `anything` plays all of it at random.

@@ -315,7 +315,7 @@ fn a_conflict_in_which_another_has_renewed_ends_the_sleep() {
 
 /// KEDA with a minimum of one, or a GitOps tool that applies `spec.replicas`.
 #[test]
-fn an_app_that_is_scaled_up_after_each_sleep_is_told_of_once_and_sleeps_ever_later() {
+fn an_app_that_is_scaled_up_after_each_sleep_is_reported_once_and_sleeps_ever_later() {
     let mut fixture = Fixture::asleep();
     let mut changes = Vec::new();
     for (round, doublings) in [0, 0, 1, 2, 3, 4, 5, 5].into_iter().enumerate() {

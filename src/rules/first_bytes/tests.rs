@@ -103,7 +103,7 @@ fn probes() -> Probes {
 }
 
 #[test]
-fn a_check_is_told_by_its_agent_or_its_path_once_its_head_is_there() {
+fn a_check_is_recognised_by_its_agent_or_its_path_once_its_head_is_there() {
     let agent = |name: &str| format!("GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: {name}\r\n\r\n");
     for (label, head, expected) in [
         ("the kubelet", agent("kube-probe/1.34"), Match::Yes),

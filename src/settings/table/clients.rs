@@ -229,10 +229,9 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_HOLD_ANSWER"],
         placeholder: "PROTOCOL",
         unset: Unset::Means("a reset"),
-        help: "What a client is told that was held in vain, at the hold limit, in the words of \
-               its protocol: `postgres` (57P03), `mysql` (1040), `redis` (LOADING), `http` (503), \
-               `smtp` or `ftp` (421), `tls` (an alert); or what is in a file, whose path has a \
-               slash",
+        help: "The answer to a client at the hold limit, an error of its protocol: `postgres` \
+               (57P03), `mysql` (1040), `redis` (LOADING), `http` (503), `smtp` or `ftp` (421), \
+               `tls` (an alert); or the content of a file, whose path has a slash",
         examples: &["postgres", "http", "/etc/zpa/answer"],
         store: |settings, text| {
             settings.rules.hold_answer = Some(text.parse()?);

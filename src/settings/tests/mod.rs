@@ -453,7 +453,7 @@ fn unknown(environment: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_variable_with_a_slip_of_the_finger_is_told_with_the_one_that_was_meant() {
+fn a_misspelt_variable_is_reported_with_the_one_that_was_meant() {
     for (name, cure) in [
         ("ZPA_IDLE_TLL", "did you mean ZPA_IDLE_TTL?"),
         ("ZPA_IDLE", "did you mean ZPA_IDLE_TTL?"),

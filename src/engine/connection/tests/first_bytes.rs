@@ -1,5 +1,5 @@
-//! Connections that count by their first bytes, health checks that are answered, and what
-//! a client is told that was held in vain.
+//! Connections that count by their first bytes, health checks that are answered, and the
+//! answer to a client that has reached the hold limit.
 
 use super::*;
 use crate::engine::tally::Use;
@@ -215,7 +215,7 @@ fn held_in_vain(answer: &str, before: &[Step]) -> Rig {
 }
 
 #[test]
-fn a_client_that_was_held_in_vain_is_told_so_and_counts_no_more() {
+fn a_client_at_the_hold_limit_is_answered_and_counts_no_more() {
     for (label, before) in [
         ("held", &[Client(Send("ask"))][..]),
         ("dialled in vain", &[Client(Send("ask")), Gate(true)]),
@@ -238,7 +238,7 @@ fn a_client_that_was_held_in_vain_is_told_so_and_counts_no_more() {
 
 /// libpq asks for encryption first, and shows no error that comes in answer to that.
 #[test]
-fn postgres_is_refused_encryption_before_it_is_told() {
+fn postgres_is_refused_encryption_before_it_gets_the_error() {
     let mut rig = Rig::new(WINDOW, 1, false);
     rig.port.rules.hold_answer = Some(Answer::Postgres);
     rig.client.send(&[0, 0, 0, 8, 4, 210, 22, 47]);

@@ -1,5 +1,5 @@
-//! Connections of load balancers that say first whose they are, and backends that are
-//! told.
+//! Connections of load balancers, which begin with a PROXY header, and the header that is
+//! sent to backends.
 
 use super::*;
 use crate::engine::tally::Use;
@@ -174,7 +174,7 @@ fn a_health_check_of_a_load_balancer_wakes_nothing() {
 
 /// The client of the tests is 192.0.2.1:1234, and has connected to 10.0.0.1:80.
 #[test]
-fn a_backend_is_told_who_the_client_is_before_the_first_byte() {
+fn a_backend_gets_the_address_of_the_client_before_the_first_byte() {
     let own = "PROXY TCP4 192.0.2.1 10.0.0.1 1234 80\r\n";
     for (label, is_handed_on, steps, expected) in [
         (

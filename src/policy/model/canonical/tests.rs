@@ -303,7 +303,7 @@ impl Twins {
 }
 
 /// All that can be seen of a policy: what it asks and says, its phase, its
-/// gate, its lease, and when it wants to be heard again, as far as a step goes.
+/// gate, its lease, and its next deadline, as far as a step goes.
 fn actions_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> {
     let commands: Vec<_> = std::iter::from_fn(|| policy.poll_command())
         .filter_map(|command| match command {
