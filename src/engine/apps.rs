@@ -25,25 +25,25 @@ const FIRST_LISTENER: usize = usize::MAX - 1024 - MAX_LISTENERS;
 /// How many listeners there may be: the slot of one has 16 bits.
 pub const MAX_LISTENERS: usize = 1 << 16;
 
-/// Names an app; never that of another one in the life of the process.
+/// The id of an app. No other app gets it while the process lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppId(pub u32);
 
-/// Names a port of an app, by its place among the app's ports.
+/// The id of a port: its app, and its index among the ports of that app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId {
     /// The app.
     pub app: AppId,
-    /// The place, from 0 up.
+    /// The index, from 0 up.
     pub index: usize,
 }
 
-/// A listener, and what has come through it.
+/// A [`Port`] with its listener, and its connections that wait.
 pub struct Frontend {
     pub app: AppId,
     /// `None` once nothing is accepted any more.
     pub listener: Option<Listener>,
-    /// The held connections in the order they came: serial number to slot.
+    /// The held connections in the order in which they came: serial number to slot.
     pub held: BTreeMap<u64, usize>,
     /// Connections that backends serve, and whose next byte waits for the gate.
     pub awaiting_gate: Vec<Token>,
@@ -51,12 +51,12 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Whether somebody is held who may be dialled at this time.
+    /// Whether a connection is held that may be dialled now.
     fn can_release(&self, now: Time) -> bool {
         !self.held.is_empty() && self.port.may_release(now)
     }
 
-    /// When that is so, if time alone stands in the way.
+    /// When a held connection may be dialled, if only the release rate delays it.
     fn next_release(&self) -> Option<Time> {
         self.port.next_release().filter(|_| !self.held.is_empty())
     }
@@ -67,23 +67,23 @@ impl Frontend {
 pub struct Apps {
     apps: BTreeMap<AppId, App>,
     frontends: Slab<Frontend>,
-    /// Those with listeners at which somebody may wait to be accepted.
+    /// The apps with listeners at which connections may wait to be accepted.
     accepting: VecDeque<AppId>,
-    /// Those with held connections that may be dialled.
+    /// The apps with held connections that may be dialled.
     releasing: VecDeque<AppId>,
-    /// The slots of frontends at which connections have waited for a gate that is open.
+    /// The slots of frontends whose gate has opened and where relayed connections wait for it.
     passing: Vec<usize>,
-    /// Those of which something was counted.
+    /// The apps whose counts have changed.
     changed: Vec<AppId>,
 }
 
 #[derive(Default)]
 struct App {
-    /// The slots of its frontends, by the places of its ports.
+    /// The slots of its frontends, by the index of the port.
     frontends: Rc<[usize]>,
-    /// The place of the port that accepts next.
+    /// The index of the port that accepts next.
     next: usize,
-    /// Whether it is in the queue of that name.
+    /// Whether it is in [`Apps::accepting`]; the next two likewise.
     is_accepting: bool,
     is_releasing: bool,
     has_changed: bool,
@@ -94,7 +94,7 @@ impl Apps {
     /// listener from its token.
     ///
     /// # Errors
-    /// What `listener` says.
+    /// The error of `listener`.
     pub fn add<E>(
         &mut self,
         app: AppId,
@@ -182,7 +182,7 @@ impl Apps {
 
     // --- Accepting ---
 
-    /// Somebody waits at the listener in that slot.
+    /// A connection waits at the listener in that slot.
     pub fn set_ready(&mut self, slot: usize) {
         let Some(frontend) = self.frontends.get_mut(slot) else {
             return;
@@ -203,7 +203,7 @@ impl Apps {
         self.waiting_listeners().any(|it| it.is_ready(now))
     }
 
-    /// When a listener accepts again that has paused.
+    /// When the first listener that has paused accepts again.
     pub fn poll_timeout(&self) -> Option<Time> {
         let pauses = self.waiting_listeners().filter_map(Listener::poll_timeout);
         pauses.min()
@@ -251,8 +251,8 @@ impl Apps {
         }
     }
 
-    /// Notes the frontend in that slot for [`Apps::take_passing`] if somebody there has
-    /// waited for the gate, and it is open.
+    /// Notes the frontend in that slot for [`Apps::take_passing`] if connections
+    /// there have waited for the gate, and it is open.
     pub fn queue_pass(&mut self, slot: usize) {
         let frontend = &self.frontends[slot];
         if frontend.port.gate_open && !frontend.awaiting_gate.is_empty() {
@@ -283,7 +283,7 @@ impl Apps {
         self.releasing_frontends().any(|it| it.can_release(now))
     }
 
-    /// When it has, if that is a matter of time alone.
+    /// When it has, if only the release rate delays it.
     pub fn next_release(&self) -> Option<Time> {
         let times = self
             .releasing_frontends()
@@ -296,7 +296,7 @@ impl Apps {
     }
 
     /// The slot of the connection that is dialled next: the one that has come first
-    /// of the app whose turn it is. It is held no more.
+    /// of the app whose turn it is. It is no longer held.
     pub fn next_held(&mut self, now: Time) -> Option<usize> {
         for _ in 0..self.releasing.len() {
             let id = self.releasing.pop_front()?;
@@ -357,7 +357,7 @@ impl App {
         })
     }
 
-    /// Whether somebody waits at one of its ports for the end of a pause.
+    /// Whether a connection waits at one of its ports for the end of a pause.
     fn is_paused(&self, frontends: &Slab<Frontend>) -> bool {
         let mut listeners = self.frontends.iter().map(|&slot| &frontends[slot].listener);
         listeners.any(|it| it.as_ref().is_some_and(|it| it.poll_timeout().is_some()))
@@ -377,7 +377,7 @@ impl App {
         Some(key)
     }
 
-    /// Whether somebody is held who may be dialled later, by the pace alone.
+    /// Whether a connection is held that only the release rate delays.
     fn waits_for_its_pace(&self, frontends: &Slab<Frontend>) -> bool {
         let mut slots = self.frontends.iter();
         slots.any(|&slot| frontends[slot].next_release().is_some())

@@ -106,8 +106,8 @@ impl Patch {
     }
 }
 
-/// The token of a renewal: the name of the writer, the nonce, how long others are to respect
-/// the lease, and `sleep` if a sleep follows.
+/// The token of a renewal: the name of the writer (the pod of this proxy), the nonce, the TTL
+/// that other proxies add to the time at which they see it, and `sleep` if a sleep follows.
 pub(super) fn token(writer: &str, renewal: &Renewal) -> String {
     let ttl = duration::display(renewal.ttl);
     let sleep = if renewal.guard.is_some() {
@@ -118,7 +118,8 @@ pub(super) fn token(writer: &str, renewal: &Renewal) -> String {
     format!("{writer} {:x} {ttl}{sleep}", renewal.nonce)
 }
 
-/// `name` for a token: characters that no pod's name has become hyphens.
+/// The writer's name in a token: `name`, in which characters that are not allowed in the name
+/// of a pod are replaced by hyphens.
 pub(super) fn writer(name: &str) -> String {
     let plain = |char: char| match char {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' => char,

@@ -17,12 +17,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Pace {
     /// How long the app stays awake after a wake, at least.
     min_awake: Duration,
-    /// How many times it is woken from here in a minute, at most.
+    /// How many times this proxy wakes it in a minute, at most.
     wakes_per_minute: Option<NonZeroU32>,
     awake_until: Option<Time>,
     /// The times of the last wakes, as many as the limit allows.
     wakes: VecDeque<Time>,
-    /// Whether the operator knows that a wake waits.
+    /// Whether the delay of the next wake was logged.
     is_delay_reported: bool,
 }
 
@@ -36,7 +36,7 @@ impl Pace {
         }
     }
 
-    /// The app is awake after it was asleep.
+    /// Notes that the app, which was asleep, is awake.
     pub fn note_awake(&mut self, now: Time) {
         if !self.min_awake.is_zero() {
             self.awake_until = Some(now + self.min_awake);
@@ -48,7 +48,7 @@ impl Pace {
         self.awake_until.unwrap_or_default()
     }
 
-    /// The app is being woken from here.
+    /// Notes that this proxy wakes the app.
     pub fn note_wake(&mut self, now: Time) {
         self.is_delay_reported = false;
         let Some(limit) = self.wakes_per_minute else {
@@ -70,7 +70,7 @@ impl Pace {
         first.map_or(Time::default(), |&first| first + MINUTE)
     }
 
-    /// How long a wake has to wait, if it has to and that was not said yet.
+    /// How long a wake has to wait; `None` if it need not wait or that was logged before.
     pub fn report_delay(&mut self, now: Time) -> Option<Duration> {
         let wait = self.wakes_at().since(now);
         let is_news = !wait.is_zero() && !self.is_delay_reported;

@@ -3,7 +3,7 @@
 use crate::clock::Time;
 use crate::cluster::ResourceVersion;
 
-/// The phase of an app: what is known of its scale, and what the policy is doing.
+/// The phase of an app: what is known of its scale, and what the policy does about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It has replicas, or its scale is not known.
@@ -14,8 +14,8 @@ pub enum Phase {
         /// Since when connections have waited.
         since: Time,
     },
-    /// The idle TTL has passed, and the object is read again. Nothing was written yet; a
-    /// connection makes it awake.
+    /// The idle TTL has passed, and the object is read again. Nothing was written yet; with
+    /// a connection the phase is `Awake` again.
     ConfirmingIdle,
     /// The write of zero is in flight, or its outcome is unknown and no connection waits.
     /// While it is in flight, connections are held.
@@ -25,8 +25,8 @@ pub enum Phase {
         /// The version that guards a wake.
         version: ResourceVersion,
     },
-    /// The scale was zero while connections waited. It is raised even if they have left by
-    /// now.
+    /// The scale was zero while connections waited: the wake count is to be written, even if
+    /// they have left meanwhile.
     Waking {
         /// Since when connections have waited.
         since: Time,

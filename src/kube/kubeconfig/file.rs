@@ -1,4 +1,4 @@
-//! One kubeconfig file: its YAML, within limits, and what its fields are.
+//! A [`File`] is one parsed kubeconfig file. The size and the nesting of its YAML are limited.
 //!
 //! Fields that this program has no use for are skipped. A field that is empty
 //! counts as absent, as in client-go.
@@ -14,7 +14,7 @@ const DEEPEST: usize = 32;
 const MOST_NODES: usize = 200_000;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
-/// One file, with its lists as they stand there.
+/// A kubeconfig file, with its lists in the order of the file.
 pub(super) struct File {
     pub(super) current_context: Option<String>,
     pub(super) clusters: std::vec::IntoIter<(String, Cluster)>,
@@ -57,15 +57,15 @@ pub struct Cluster {
     /// The URL.
     #[serde(deserialize_with = "non_empty")]
     pub server: Option<String>,
-    /// The name in the server's certificate, if it is not its address.
+    /// The name that the server's certificate must have, if not that of the URL.
     #[serde(deserialize_with = "non_empty")]
     pub tls_server_name: Option<String>,
     /// Whether not to verify the server's certificate.
     pub insecure_skip_tls_verify: Option<bool>,
-    /// The roots, a PEM file.
+    /// A PEM file with the root certificates.
     #[serde(deserialize_with = "non_empty_path")]
     pub certificate_authority: Option<PathBuf>,
-    /// The roots themselves, PEM in base64; before the file.
+    /// The root certificates, PEM in base64; takes precedence over the file.
     #[serde(deserialize_with = "non_empty")]
     pub certificate_authority_data: Option<String>,
     /// A proxy on the way to the server.
@@ -80,26 +80,27 @@ struct NamedExtension {
     extension: Option<serde_json::Value>,
 }
 
-/// Who a client is.
+/// The credentials of a client.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct User {
     /// A bearer token.
     #[serde(deserialize_with = "non_empty")]
     pub token: Option<String>,
-    /// A file with a bearer token, which may be replaced; before the token.
+    /// A file with a bearer token, read again from time to time; takes precedence over the
+    /// token.
     #[serde(rename = "tokenFile", deserialize_with = "non_empty_path")]
     pub token_file: Option<PathBuf>,
-    /// A certificate to show, a PEM file.
+    /// A PEM file with the client certificate.
     #[serde(deserialize_with = "non_empty_path")]
     pub client_certificate: Option<PathBuf>,
-    /// The certificate itself, PEM in base64; before the file.
+    /// The certificate, PEM in base64; takes precedence over the file.
     #[serde(deserialize_with = "non_empty")]
     pub client_certificate_data: Option<String>,
-    /// The certificate's key, a PEM file.
+    /// A PEM file with the key of the certificate.
     #[serde(deserialize_with = "non_empty_path")]
     pub client_key: Option<PathBuf>,
-    /// The key itself, PEM in base64; before the file.
+    /// The key, PEM in base64; takes precedence over the file.
     #[serde(deserialize_with = "non_empty")]
     pub client_key_data: Option<String>,
     /// For basic authentication.
@@ -110,7 +111,7 @@ pub struct User {
     pub password: Option<String>,
     /// A command that prints a credential.
     pub exec: Option<ExecConfig>,
-    /// How clients got their credentials before there were such commands.
+    /// The predecessor of `exec`.
     pub auth_provider: Option<AuthProvider>,
     /// The user to act as.
     #[serde(rename = "as", deserialize_with = "non_empty")]
@@ -121,7 +122,7 @@ pub struct User {
     /// The groups to act as.
     #[serde(rename = "as-groups")]
     pub impersonate_groups: Option<Vec<String>>,
-    /// What else to act as, each with its values.
+    /// Further attributes to act with, each with its values.
     #[serde(rename = "as-user-extra")]
     pub impersonate_extra: Option<BTreeMap<String, Vec<String>>>,
 }
@@ -158,7 +159,7 @@ pub struct ExecVariable {
     pub value: String,
 }
 
-/// What is left of `auth-provider`, which client-go dropped in 1.26.
+/// `auth-provider`, which client-go dropped in 1.26: only its name is read, for the error.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct AuthProvider {
@@ -181,8 +182,8 @@ pub struct Context {
     pub namespace: Option<String>,
 }
 
-/// What the extension of this name says goes to an exec plugin
-/// (`ExecCredential`'s `spec.cluster.config`).
+/// The extension whose content is passed to an exec plugin (`ExecCredential`'s
+/// `spec.cluster.config`).
 const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 
 impl Cluster {
@@ -190,7 +191,7 @@ impl Cluster {
         resolve(&mut self.certificate_authority, folder);
     }
 
-    /// What the cluster has to tell an exec plugin.
+    /// The cluster's configuration for an exec plugin.
     pub fn exec_extension(&self) -> Option<&serde_json::Value> {
         let mut extensions = self.extensions.iter().flatten();
         let extension = extensions.find(|extension| extension.name == EXEC_EXTENSION);

@@ -1,5 +1,5 @@
-//! The rows of flags that only ancestors have: parts of a setting of `zpa`, and flags without
-//! effect.
+//! The rows of flags that `zpa` itself does not have, but an ancestor (a program that it
+//! replaces) does: parts of a setting of `zpa`, and flags without effect.
 
 use super::{Column, GO, NOTHING, PYTHON, PYTHON_LABELS, ROW, Setting, Unset, ValueKind};
 use crate::settings::value;
