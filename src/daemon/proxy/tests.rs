@@ -12,6 +12,7 @@ use super::*;
 use crate::cluster::{Outcome, Pod, Request, Scale};
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
+use crate::policy::lease::Lease;
 
 const SHOP: AppId = AppId(1);
 const BLOG: AppId = AppId(2);
@@ -273,6 +274,29 @@ fn each_app_has_its_turn_at_its_own_deadline() {
     let first = rig.proxy.poll_timeout().expect("a deadline");
     rig.proxy.turn([], first);
     assert_eq!(rig.called(), [SHOP]);
+}
+
+/// No other deadline falls on the end of a lease, and the API server says nothing.
+#[test]
+fn a_gate_is_shut_when_the_lease_ends_though_nothing_happens() {
+    let mut rig = Rig::new();
+    rig.count(SHOP, 1);
+    rig.turn(&[(SHOP, pods(0))], 1);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "2")), 1);
+    let served = Counts {
+        waiting: 0,
+        ..rig.proxy.sockets.counts[&SHOP]
+    };
+    rig.proxy.sockets.counts.insert(SHOP, served);
+    rig.proxy.sockets.changed.push(SHOP);
+    let mut now = at(1);
+    rig.proxy.turn([], now);
+    assert!(rig.proxy.sockets.gates[&SHOP], "under a lease");
+    while rig.proxy.sockets.gates[&SHOP] {
+        now = rig.proxy.poll_timeout().expect("a deadline");
+        rig.proxy.turn([], now);
+    }
+    assert_eq!(now, at(1) + Lease::length(Config::default().idle_ttl));
 }
 
 #[test]
