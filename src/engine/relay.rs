@@ -144,6 +144,19 @@ impl Half {
         }
     }
 
+    /// Whether there are bytes to be read. A peek consumes the error of a socket that was
+    /// reset, and a read after it would take the end for one in order.
+    pub fn has_input<S: Stream>(&mut self, source: &mut S) -> bool {
+        match ReadOutcome::from(source.peek(&mut [0])) {
+            ReadOutcome::Bytes(_) => true,
+            ReadOutcome::Failed(_) => {
+                self.source.handle_error_reported();
+                false
+            }
+            ReadOutcome::End | ReadOutcome::Empty | ReadOutcome::Interrupted => false,
+        }
+    }
+
     /// The state of the source.
     pub fn source(&self) -> Source {
         self.source

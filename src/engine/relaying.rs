@@ -251,10 +251,9 @@ impl<S: Socket> Relay<S> {
     /// Whether there are bytes to be moved, either way. To be asked rarely: it looks into
     /// both sockets.
     pub fn has_bytes(&mut self, client: &mut Client<S>) -> bool {
-        let mut byte = [0];
         !self.is_flushed(client)
-            || matches!(client.socket.peek(&mut byte), Ok(1..))
-            || matches!(self.backend.socket.peek(&mut byte), Ok(1..))
+            || client.up.has_input(&mut client.socket)
+            || self.down.has_input(&mut self.backend.socket)
     }
 
     /// The number of bytes written to a side.

@@ -308,3 +308,24 @@ fn input_that_nobody_takes_is_one_event_and_not_one_a_segment() {
         assert_eq!(receiver.received(), sender.sent(), "{label}");
     }
 }
+
+/// Both have happened before the loop looks, and the client's event comes first. Whether
+/// it ends the silence is found out by a look into both sockets.
+#[test]
+fn a_look_into_a_backend_that_has_reset_does_not_make_its_end_one_in_order() {
+    let mut rig = Rig::new(WINDOW, 1, true);
+    rig.port.rules.idle.silence = Some(Duration::from_millis(1));
+    rig.play(&[
+        Backend(Accept),
+        Backend(Send("half")),
+        Client(Fin),
+        Wait(SECOND),
+    ]);
+    rig.take(Backend(Reset));
+    rig.take(Client(Fin));
+    rig.settle();
+    assert_eq!(
+        rig.story(),
+        "client: half RST | backends: (gone) | backend/relaying: reset or gone"
+    );
+}

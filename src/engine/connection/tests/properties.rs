@@ -65,7 +65,7 @@ fn wrong_end(rig: &Rig) -> Option<&'static str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// In whatever order the two sides send, end, reset, read or wait, and however
     /// many events share a turn of the loop: no byte is lost, doubled or given to
