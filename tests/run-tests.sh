@@ -6,6 +6,8 @@ set -eu
 
 target=$1
 shift
+# More than there are processors: most tests wait for something most of the time.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}"
 mkdir -p target
 log=target/$target.log
 status=target/$target.status
