@@ -21,6 +21,7 @@
 //! ratios        what comes of it for zpa
 //! system_calls  how many for a round trip, a connection, a GiB
 //! idle          memory, descriptors and wake-ups of open connections
+//! stalled       memory of connections whose bytes nobody takes
 //!
 //! rows          what is measured      load      the clients
 //! proxies       who stands between    server    the server
@@ -44,6 +45,7 @@ mod relay;
 mod report;
 mod rows;
 mod server;
+mod stalled;
 mod stats;
 mod system_calls;
 mod turns;
@@ -63,7 +65,14 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// What can be chosen, besides the rows of the relay.
-const PARTS: [&str; 5] = ["wake", "relay", "network", "system-calls", "idle"];
+const PARTS: [&str; 6] = [
+    "wake",
+    "relay",
+    "network",
+    "system-calls",
+    "idle",
+    "stalled",
+];
 
 /// How much is to be measured.
 struct Plan {
@@ -182,6 +191,11 @@ fn run(plan: &Plan) -> Result<()> {
     }
     if plan.includes("idle") {
         report.add(&idle::measure(plan)?);
+    }
+    if plan.includes("stalled") {
+        for table in stalled::measure(plan)? {
+            report.add(&table);
+        }
     }
     if let Some(summary) = summary.filter(|_| numbers::are_wanted()) {
         numbers::write(report.text(), &summary)?;

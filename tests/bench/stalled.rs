@@ -5,13 +5,14 @@
 //! uploads to an app without a ready pod; HAProxy has such a queue for servers that
 //! have as many connections as they may have (`maxconn`), nginx has none.
 
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use support::process::Process;
+use support::sockets::queue_bytes;
 
 use crate::network::Place;
 use crate::protocol::{Request, Run};
@@ -45,22 +46,13 @@ pub fn measure(plan: &Plan) -> Result<Vec<Table>> {
 
 fn stopped(plan: &Plan) -> Result<Table> {
     let count = plan.choose(STOPPED, 10);
-    let direct = Contender::direct(&Place::Loopback)?;
-    // The client's queue and the server's are there without a proxy too.
-    let without = holdings(&direct, count, ask)?.queues;
     let mut contenders = Contender::zpas(&Place::Loopback, 1)?;
     let kinds = [Kind::HaProxy, Kind::HaProxyTuned, Kind::Nginx];
     for kind in plan.other_proxies(&kinds) {
         let other = Contender::other_proxy(&Place::Loopback, kind, 1, count)?;
         contenders.extend(other.ok());
     }
-    let of = |contender: &Contender| {
-        let holdings = holdings(contender, count, ask)?;
-        Ok(Holdings {
-            queues: holdings.queues - without,
-            ..holdings
-        })
-    };
+    let of = |contender: &Contender| holdings(contender, count, ask);
     table(
         &format!("{count} receivers that have stopped"),
         &contenders,
@@ -109,24 +101,24 @@ fn holdings(
     count: usize,
     begin: fn(SocketAddr) -> Result<TcpStream>,
 ) -> Result<Holdings> {
-    let own = || match contender.process() {
-        Some(process) => Ok::<_, crate::Error>(process.memory()?.anonymous as f64),
-        None => Ok(0.0),
+    let process = contender.process().ok_or("nobody to measure")?;
+    let look = || -> Result<[f64; 2]> {
+        wait_for_still_queues(process)?;
+        let own = process.memory()?.anonymous;
+        Ok([own, queue_bytes(process.0)?].map(|bytes| bytes as f64))
     };
     // What the first one needs is there for all others.
     let first = begin(contender.address)?;
-    wait_for_still_queues(&[&first])?;
-    let before = (own()?, queue_bytes()?);
+    let before = look()?;
     let streams: Result<Vec<TcpStream>> = (0..count).map(|_| begin(contender.address)).collect();
     let streams = streams?;
-    wait_for_still_queues(&streams.iter().collect::<Vec<_>>())?;
-    let after = (own()?, queue_bytes()?);
+    let after = look()?;
     for stream in streams.iter().chain([&first]) {
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
     Ok(Holdings {
-        own: (after.0 - before.0) / count as f64,
-        queues: (after.1 - before.1) / count as f64,
+        own: (after[0] - before[0]) / count as f64,
+        queues: (after[1] - before[1]) / count as f64,
     })
 }
 
@@ -167,33 +159,19 @@ fn fill(mut stream: &TcpStream, mut body: Run) -> Result<()> {
     }
 }
 
-/// Waits until the queues of the machine do not change any more.
-fn wait_for_still_queues(streams: &[&TcpStream]) -> Result<()> {
+/// Waits until the queues do not change any more.
+fn wait_for_still_queues(process: Process) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let mut last = (queue_bytes()?, Instant::now());
+    let mut last = (queue_bytes(process.0)?, Instant::now());
     while last.1.elapsed() < STILL {
         if Instant::now() > deadline {
-            return Err(format!("{} queues still move after {PATIENCE:?}", streams.len()).into());
+            return Err(format!("the queues still move after {PATIENCE:?}").into());
         }
-        thread::sleep(Duration::from_millis(20));
-        let now = queue_bytes()?;
+        thread::sleep(Duration::from_millis(50));
+        let now = queue_bytes(process.0)?;
         if now != last.0 {
             last = (now, Instant::now());
         }
     }
     Ok(())
-}
-
-/// What waits in all TCP sockets of this network namespace's machine, in bytes: `mem`
-/// of `/proc/net/sockstat`, in pages (proc(5)).
-fn queue_bytes() -> Result<f64> {
-    const PAGE: f64 = 4096.0;
-    let text = fs::read_to_string("/proc/net/sockstat")?;
-    let line = text.lines().find(|line| line.starts_with("TCP:"));
-    let mut words = line
-        .unwrap_or_default()
-        .split(' ')
-        .skip_while(|it| *it != "mem");
-    let pages = words.nth(1).ok_or("/proc/net/sockstat has no mem of TCP")?;
-    Ok(pages.parse::<f64>()? * PAGE)
 }

@@ -8,12 +8,21 @@ use std::process::Command;
 use super::other_proxies::Kind;
 use crate::Result;
 
+/// How many connections there are to be.
+#[derive(Clone, Copy)]
+pub struct Capacity {
+    /// The most that the proxy is to have.
+    pub connections: usize,
+    /// The most that it is to have with a server, of those that can limit that;
+    /// further ones wait.
+    pub of_server: Option<usize>,
+}
+
 /// Where a proxy stands.
 pub struct Site<'a> {
     pub address: SocketAddr,
     pub servers: &'a [SocketAddr],
-    /// The most that it is to have.
-    pub connections: usize,
+    pub capacity: Capacity,
     pub directory: &'a Path,
 }
 
@@ -41,12 +50,13 @@ pub fn command(kind: Kind, site: &Site<'_>) -> Result<Command> {
 }
 
 fn haproxy(site: &Site<'_>, global: &str, defaults: &str) -> String {
-    let servers = each(site.servers, |n, server| {
-        format!("  server s{n} {server}\n")
+    let servers = each(site.servers, |n, server| match site.capacity.of_server {
+        Some(most) => format!("  server s{n} {server} maxconn {most}\n"),
+        None => format!("  server s{n} {server}\n"),
     });
     format!(
         "global\n  nbthread 1\n{global}\
-         defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n{defaults}\
+         defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  timeout queue 1h\n{defaults}\
          frontend in\n  bind {}\n  default_backend out\n\
          backend out\n{servers}",
         site.address
@@ -62,7 +72,8 @@ fn nginx(site: &Site<'_>) -> String {
         ""
     };
     let servers = each(site.servers, |_, server| format!("server {server}; "));
-    let (address, connections) = (site.address, site.connections * 2 + 100);
+    let connections = site.capacity.connections * 2 + 100;
+    let address = site.address;
     let pid = site.directory.join("pid");
     format!(
         "{load}daemon off; master_process off; worker_processes 1; pid {};\n\

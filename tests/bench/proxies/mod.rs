@@ -16,6 +16,7 @@ use crate::Result;
 use crate::network::Place;
 use crate::server::Server;
 
+use configuration::Capacity;
 use other_proxies::Started;
 pub use other_proxies::{Kind, Missing, versions};
 use support::process::Process;
@@ -101,8 +102,42 @@ impl Contender {
     ) -> Result<std::result::Result<Contender, Missing>> {
         let servers = start_servers(place, servers)?;
         let addresses = addresses(&servers);
-        let start = |ip| other_proxies::start(kind, ip, &addresses, connections);
-        Ok(match place.of_proxies(start)? {
+        let capacity = Capacity {
+            connections,
+            of_server: None,
+        };
+        let start = |ip| other_proxies::start(kind, ip, &addresses, capacity);
+        let started = place.of_proxies(start)?;
+        Ok(Contender::started(kind, started, servers))
+    }
+
+    /// Through somebody else's proxy whose only server takes one connection at a time,
+    /// so that further ones wait.
+    ///
+    /// # Errors
+    /// If it is there and does not serve.
+    pub fn queue(
+        place: &Place,
+        kind: Kind,
+        connections: usize,
+    ) -> Result<std::result::Result<Contender, Missing>> {
+        let servers = start_servers(place, 1)?;
+        let addresses = addresses(&servers);
+        let capacity = Capacity {
+            connections,
+            of_server: Some(1),
+        };
+        let start = |ip| other_proxies::start(kind, ip, &addresses, capacity);
+        let started = place.of_proxies(start)?;
+        Ok(Contender::started(kind, started, servers))
+    }
+
+    fn started(
+        kind: Kind,
+        started: Started,
+        servers: Vec<Server>,
+    ) -> std::result::Result<Contender, Missing> {
+        match started {
             Started::Missing(missing) => Err(missing),
             Started::Serving(proxy) => Ok(Contender {
                 name: kind.name().to_owned(),
@@ -111,7 +146,7 @@ impl Contender {
                 proxy: Some(Box::new(proxy)),
                 _servers: servers,
             }),
-        })
+        }
     }
 
     /// Whose cost is measured; `None` on the direct way.

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use support::process::Process;
 
 use super::Proxy;
-use super::configuration::{Site, command, nginx_has_streams, output};
+use super::configuration::{Capacity, Site, command, nginx_has_streams, output};
 use crate::Result;
 use crate::load;
 
@@ -108,7 +108,7 @@ pub fn start(
     kind: Kind,
     ip: Ipv4Addr,
     servers: &[SocketAddr],
-    connections: usize,
+    capacity: Capacity,
 ) -> Result<Started> {
     let missing = |why| Ok(Started::Missing(Missing { kind, why }));
     if kind == Kind::Nginx && !nginx_has_streams() {
@@ -119,7 +119,7 @@ pub fn start(
     let site = Site {
         address,
         servers,
-        connections,
+        capacity,
         directory: &directory.0,
     };
     let child = command(kind, &site)?

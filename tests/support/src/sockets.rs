@@ -10,6 +10,45 @@ use socket2::Socket;
 /// Second handles of the TCP sockets that a process has connected to `peer`.
 /// They keep a connection open that the process closes; drop them soon.
 pub fn connected_to(peer: IpAddr, process: u32) -> io::Result<Vec<Socket>> {
+    let is_peer = |socket: &Socket| {
+        let at = socket.peer_addr().ok().and_then(|at| at.as_socket());
+        at.is_some_and(|at| at.ip() == peer)
+    };
+    Ok(sockets(process)?.into_iter().filter(is_peer).collect())
+}
+
+/// What the kernel has charged to the queues of all TCP sockets of a process, in bytes:
+/// the memory of what waits to be read and to be acknowledged, and what was taken in
+/// advance (`SO_MEMINFO`, `sk_get_meminfo`).
+pub fn queue_bytes(process: u32) -> io::Result<u64> {
+    let sockets = sockets(process)?;
+    let is_tcp = |socket: &&Socket| socket.peer_addr().is_ok_and(|it| it.as_socket().is_some());
+    sockets.iter().filter(is_tcp).map(memory_of).sum()
+}
+
+fn memory_of(socket: &Socket) -> io::Result<u64> {
+    /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_FWD_ALLOC` and `SK_MEMINFO_WMEM_QUEUED`.
+    const QUEUES: [usize; 3] = [0, 4, 5];
+    let mut fields = [0u32; 9];
+    let mut length = size_of_val(&fields) as libc::socklen_t;
+    // SAFETY: the pointers are to `fields` and to its length, and outlive the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            fields.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if status == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(QUEUES.iter().map(|field| u64::from(fields[*field])).sum())
+}
+
+/// Second handles of all sockets of a process.
+fn sockets(process: u32) -> io::Result<Vec<Socket>> {
     let pidfd = open_process(process)?;
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
@@ -22,11 +61,7 @@ pub fn connected_to(peer: IpAddr, process: u32) -> io::Result<Vec<Socket>> {
         let (true, Some(number)) = (is_socket, number) else {
             continue;
         };
-        let socket = duplicate(&pidfd, number)?;
-        let at = socket.peer_addr().ok().and_then(|at| at.as_socket());
-        if at.is_some_and(|at| at.ip() == peer) {
-            found.push(socket);
-        }
+        found.push(duplicate(&pidfd, number)?);
     }
     Ok(found)
 }
