@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::command::{Change, Command};
-use super::config::POLL_STARTING;
+use super::config::{POLL, POLL_STARTING};
 use super::phase::Phase;
 use super::requests::InFlight;
 use super::seen::{LongerLeases, SHOWN_PER_SHORTER_TTL, Seen, SeenTtl};
@@ -72,7 +72,7 @@ impl Policy {
         if let Some(ttl) = scale.lease_ttl.filter(|ttl| *ttl != self.config.idle_ttl) {
             self.learn_other_ttl(ttl, is_renewed, now);
             if ttl < self.config.idle_ttl && scale.replicas > 0 {
-                let pace = ttl / SHOWN_PER_SHORTER_TTL;
+                let pace = POLL.min(ttl / SHOWN_PER_SHORTER_TTL);
                 self.lease.hidden(self.connections.open > 0, pace, now);
             }
         }
