@@ -52,8 +52,8 @@ pub struct Ghost {
     /// Since a renewal of its was last answered in time, one has failed
     /// or was not answered within a step.
     pub hindered: bool,
-    /// How many steps ago the first of its renewals was sent that has not led to a lease,
-    /// with none since that has; at most one.
+    /// How many steps ago the first write was sent that has not
+    /// succeeded, with none since that has; at most one.
     pub in_vain: Option<u8>,
     /// Since then, the process was stopped for a step or more.
     pub away: bool,
@@ -289,6 +289,9 @@ impl Proxy {
         let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
         let before = self.seen_version();
         self.policy.reply(id, outcome, NOW);
+        if shown.is_some() && call.writes_scale() {
+            self.ghost.in_vain = None;
+        }
         if matches!(call.request, Request::RenewLease(_)) {
             self.ghost.hindered |= shown.is_none() && call.renews();
             if self.holds_lease() {
@@ -374,7 +377,7 @@ impl Proxy {
             request,
             outcome: None,
         };
-        if call.renews() {
+        if !call.request.is_read() {
             self.ghost.in_vain.get_or_insert(0);
         }
         self.call = Some(call);
