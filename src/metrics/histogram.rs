@@ -1,4 +1,4 @@
-//! Counts of how long something took.
+//! A [`Histogram`] counts durations in buckets, as Prometheus does.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ pub const BOUNDS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// How many observations there were, by how long they were.
+/// The number of observed durations by bucket, and their sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// Up to each bound, and not up to the one before it; the last is what is
-    /// beyond all bounds.
+    /// The number in each bucket, not cumulative; the last one is for what is beyond all
+    /// bounds.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
@@ -26,13 +26,13 @@ impl Histogram {
         self.sum = self.sum.saturating_add(took);
     }
 
-    /// How many fell into each bucket, with its upper bound; the last has none.
+    /// The number in each bucket, with its upper bound; the last has none.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
         let bounds = BOUNDS.iter().copied().map(Some).chain([None]);
         bounds.zip(self.counts)
     }
 
-    /// How long they were together.
+    /// The sum of the durations.
     pub fn sum(&self) -> Duration {
         self.sum
     }
