@@ -46,8 +46,9 @@ use client_info::ClientInfo;
 
 /// A client connection: see the [module](self).
 pub struct Connection<S> {
-    /// When it was accepted: the start of the hold limit.
-    opened: Time,
+    /// When it was accepted, the start of the hold limit, in milliseconds of [`Time`]: half
+    /// as large, and a connection is to be small.
+    opened_ms: u64,
     /// Its entry in [`super::timers::Timers`].
     deadline: Option<Time>,
     dialer: Dialer,
@@ -63,8 +64,7 @@ pub struct Connection<S> {
     is_half_closed: bool,
     /// Whether it counts as use of the app.
     standing: Standing,
-    /// When the last byte went between client and backend, in milliseconds of [`Time`]: half
-    /// as large, and a connection is to be small.
+    /// When the last byte went between client and backend, in milliseconds of [`Time`].
     last_traffic_ms: u64,
     /// What is known of its client, where a rule asks for it.
     client_info: Option<Box<ClientInfo>>,
@@ -97,7 +97,7 @@ impl<S: Socket> Connection<S> {
     /// use of the app or does not.
     pub fn new(serial: u64, port: u16, client: S, standing: Standing, now: Time) -> Self {
         Connection {
-            opened: now,
+            opened_ms: now.as_millis(),
             deadline: None,
             dialer: Dialer::new(serial),
             client: Client {
@@ -129,9 +129,14 @@ impl<S: Socket> Connection<S> {
         usize::from(self.port)
     }
 
+    /// When it was accepted.
+    fn opened(&self) -> Time {
+        Time::from_millis(self.opened_ms)
+    }
+
     /// The time since it was accepted, in whole milliseconds, for the log.
     pub fn age(&self, now: Time) -> Duration {
-        Duration::from_millis(now.since(self.opened).as_millis() as u64)
+        Duration::from_millis(now.since(self.opened()).as_millis() as u64)
     }
 
     /// The socket that was accepted.
@@ -422,7 +427,7 @@ impl<S: Socket> Connection<S> {
 
     /// The time until which it may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
-        self.opened + cx.port.limits.hold_timeout
+        self.opened() + cx.port.limits.hold_timeout
     }
 
     fn schedule_within<C>(&mut self, patience: Duration, cx: &mut Context<'_, C>) {
