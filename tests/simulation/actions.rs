@@ -68,6 +68,7 @@ impl World<'_> {
                 self.fail_a_pod(failure, time);
                 self.oracle.pod_fails(now + time);
             }
+            Action::LosePort(slot, time) => self.lose_port(slot, time),
             Action::Crash => {
                 self.crash();
                 self.oracle.hit(None, now + Duration::from_secs(10));
@@ -194,6 +195,15 @@ impl World<'_> {
             if is_hit && self.rng.chance(0.5) {
                 self.break_target_watch(pid, Duration::ZERO);
             }
+        }
+    }
+
+    fn lose_port(&mut self, slot: usize, time: Duration) {
+        let until = self.now + time;
+        self.lost_ports.push((slot, until));
+        self.oracle.hit(Some(slot), until);
+        if let Some(pid) = self.newest(slot) {
+            self.list(pid);
         }
     }
 

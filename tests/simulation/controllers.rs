@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{AddressSource, Pod};
+use zpa::cluster::{AddressSource, NoAddress, Pod};
 use zpa::daemon::interface::Message;
 
 use crate::deployment::{Change, Deployment, Who};
@@ -249,6 +249,7 @@ impl World<'_> {
             let pause = self.rng.between(ms(5000), ms(30_000));
             self.oracle.troubled(pid, self.now + pause, false);
             self.processes[pid].mailbox.push(Message::Synced(None));
+            self.processes[pid].lacks_endpoints = true;
             return self.list_later(pid, pause);
         }
         self.follow_request(pid, "list");
@@ -257,9 +258,26 @@ impl World<'_> {
         process.watch.broken_until = self.now;
         let source = Some(AddressSource::EndpointSlices);
         process.mailbox.push(Message::Synced(source));
+        self.tell_of_port(pid);
         let (number, pods) = self.slices.clone();
         let lag = self.rng.around(ms(10), ms(100));
         self.later(lag, Event::Watched(pid, number, pods));
+    }
+
+    /// A proxy learns whether the Service has its port, and lists again once it is back.
+    fn tell_of_port(&mut self, pid: Pid) {
+        let process = &mut self.processes[pid];
+        let lost = self.lost_ports.iter().filter(|it| it.0 == process.slot);
+        let until = lost.map(|it| it.1).filter(|until| self.now < *until).max();
+        process.lacks_endpoints = until.is_some();
+        let why = || NoAddress::NoSuchPort("the Service has no such port".to_owned());
+        let why = process.lacks_endpoints.then(why);
+        if !self.plan.flaws.hides_ports {
+            process.mailbox.push(Message::NoAddress { port: 0, why });
+        }
+        if let Some(until) = until {
+            self.list_later(pid, until.since(self.now));
+        }
     }
 
     fn follow_request(&mut self, pid: Pid, kind: &str) {

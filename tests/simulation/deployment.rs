@@ -140,6 +140,8 @@ pub struct Flaws {
     /// Proxies do not see how long a lease holds, as if each took its own TTL for that
     /// of all.
     pub hides_ttls: bool,
+    /// Proxies do not hear that the Service has lost their port.
+    pub hides_ports: bool,
 }
 
 impl Flaws {

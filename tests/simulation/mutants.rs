@@ -106,6 +106,12 @@ fn a_longer_lease_that_is_taken_for_a_short_one_is_noticed() {
 }
 
 #[test]
+fn a_port_that_is_lost_and_not_heard_of_is_noticed() {
+    let rule = "who could not wake the app does not put it to sleep";
+    assert_noticed(rule, |plan| plan.flaws.hides_ports = true);
+}
+
+#[test]
 fn the_same_seed_makes_the_same_run() {
     let trace = |seed| play(&Plan::draw(seed), true).trace;
     for seed in 0..5 {

@@ -319,6 +319,12 @@ impl Oracle {
         self.pods_fail = until.max(self.pods_fail);
     }
 
+    /// A process that has been told that a wake would lead nowhere writes zero.
+    pub fn sleeps_without_a_way_back(&mut self, pid: usize, now: Time) {
+        let rule = "who could not wake the app does not put it to sleep";
+        self.violated(rule, format!("p{pid} writes zero"), now);
+    }
+
     /// Somebody waits for a pod that fails, and another one would take the connection.
     pub fn waits_in_vain(&mut self, what: String, now: Time) {
         let rule = "nobody waits for a pod that has failed beside another";

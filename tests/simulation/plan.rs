@@ -56,6 +56,8 @@ pub enum Action {
     SlowPods(Duration),
     /// The service account of that place, or of all, may do only that.
     Restrict(Option<usize>, Permissions, Duration),
+    /// The Service does not have the port of the proxies in that place, for that long.
+    LosePort(usize, Duration),
     /// A pod crashes.
     Crash,
     /// A pod fails for that long although it is listed.
@@ -82,6 +84,7 @@ impl Action {
             Action::SlowPods(_) => "pods slow to start",
             Action::Restrict(None, ..) => "permissions missing for all",
             Action::Restrict(..) => "permissions missing for one",
+            Action::LosePort(..) => "port missing",
             Action::Crash => "pod crashes",
             Action::Fail(Failure::Refuses, _) => "listed pod refuses",
             Action::Fail(Failure::Swallows, _) => "listed pod swallows",
@@ -200,6 +203,7 @@ impl Plan {
         plan.draw_faults(&mut rng);
         plan.draw_failing_pods(&mut Rng::new(seed, 2));
         plan.draw_shorter_ttls(&mut Rng::new(seed, 3));
+        plan.draw_lost_ports(&mut Rng::new(seed, 4));
         let end = Time::new(plan.horizon);
         plan.actions.retain(|(at, _)| *at <= end);
         plan.actions.sort_by_key(|(at, _)| *at);
@@ -276,6 +280,23 @@ impl Plan {
             if rng.chance(0.7) {
                 self.shorter.insert(slot, ttl);
             }
+        }
+    }
+
+    /// Ports that the Service loses, for less than a TTL or more.
+    fn draw_lost_ports(&mut self, rng: &mut Rng) {
+        if rng.chance(0.8) {
+            return;
+        }
+        let mut at = Duration::ZERO;
+        loop {
+            at += rng.between(self.ttl, self.ttl * 4);
+            if at >= self.horizon {
+                return;
+            }
+            let time = rng.between(self.ttl / 4, self.ttl * 2);
+            let action = Action::LosePort(rng.below(self.slots), time);
+            self.actions.push((Time::new(at), action));
         }
     }
 

@@ -124,6 +124,10 @@ pub struct Process {
     pub watch: Watch,
     /// The watch of the Deployment.
     pub target_watch: TargetWatch,
+    /// Whether the last messages for it say that a wake would lead nowhere,
+    pub lacks_endpoints: bool,
+    /// and whether it has been told so.
+    pub cannot_wake: bool,
     /// Whether it runs.
     pub state: State,
     /// Whether it was told to end.
@@ -178,6 +182,8 @@ impl Process {
             threads: Threads::default(),
             watch: Watch::default(),
             target_watch: TargetWatch::default(),
+            lacks_endpoints: false,
+            cannot_wake: false,
             state: State::Running,
             ending: false,
             clock,

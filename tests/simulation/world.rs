@@ -106,6 +106,8 @@ pub struct World<'a> {
     /// The version of it that watches were shown last.
     pub(crate) shown_version: u64,
     pub(crate) restrictions: Vec<Restriction>,
+    /// The places for which the Service has no port, each until then.
+    pub(crate) lost_ports: Vec<(usize, Time)>,
     pub(crate) pods: SimPods,
     pub(crate) learned: Learned,
     pub(crate) slices: (u64, Rc<Vec<Pod>>),
@@ -148,6 +150,7 @@ impl<'a> World<'a> {
             deployment: Deployment::new(plan.replicas, plan.flaws),
             shown_version: 0,
             restrictions: Vec::new(),
+            lost_ports: Vec::new(),
             pods: SimPods::default(),
             learned: Learned::default(),
             slices: (0, Rc::new(Vec::new())),
@@ -339,8 +342,16 @@ impl<'a> World<'a> {
         let open = self.processes[pid].proxy.sockets.clients().len();
         self.oracle.open(pid, open);
         let outbox = std::mem::take(&mut *self.processes[pid].outbox.borrow_mut());
+        let process = &mut self.processes[pid];
         for job in outbox.requests {
-            self.processes[pid].threads.put(job);
+            let sleeps = matches!(job.1, Request::WriteScale { replicas: 0, .. });
+            if sleeps && process.cannot_wake {
+                self.oracle.sleeps_without_a_way_back(pid, self.now);
+            }
+            process.threads.put(job);
+        }
+        if process.mailbox.is_empty() {
+            process.cannot_wake = process.lacks_endpoints;
         }
         self.work_on_requests(pid);
         if outbox.refresh {
