@@ -37,7 +37,7 @@ pub trait Pages {
     fn metrics(&self) -> (String, &'static str);
     /// The state, in JSON.
     fn status(&self) -> String;
-    /// The path that answers [`PONG`], if one is set.
+    /// The path that answers `{"response": "pong"}`, if one is set.
     fn ping_path(&self) -> Option<&str>;
     /// A path for the metrics beside `/metrics`, if one is set.
     fn metrics_path(&self) -> Option<&str>;

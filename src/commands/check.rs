@@ -1,7 +1,7 @@
 //! `zpa check`: whether what the proxy needs is there, and what would disturb it.
 //!
-//! All that is asked of the API server is gathered first ([`facts`]); the checks are
-//! data and pure functions of that ([`checks`]), so that tests give them objects.
+//! All that is asked of the API server is gathered first (`facts`); the checks are
+//! data and pure functions of that (`checks`), so that tests give them objects.
 
 mod checks;
 mod facts;
