@@ -293,8 +293,17 @@ fn a_wake_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
     for _ in 0..2 {
         asked.recv_timeout(DEADLINE).unwrap();
     }
-    queue.0.put(2, Request::Read);
-    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(id, 2);
-    assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
+    // The first may be made on the connection that is shut down for it; the policy asks
+    // again.
+    let read = |id| {
+        queue.0.put(id, Request::Read);
+        let (replied, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(replied, id);
+        outcome
+    };
+    let outcomes = [read(2), read(3)];
+    assert!(
+        outcomes.iter().any(|it| matches!(it, Outcome::Scale(_))),
+        "{outcomes:?}"
+    );
 }
