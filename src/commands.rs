@@ -6,11 +6,13 @@
 pub mod check;
 pub mod manifests;
 mod options;
+mod permissions;
 mod yaml;
 
 use std::ffi::OsString;
 
 use crate::clock::{Clock, WallClock};
+use crate::settings::{self, Invocation, Settings};
 
 /// What a command may use of the world.
 pub struct World<'a> {
@@ -49,6 +51,22 @@ pub fn run(args: &[OsString], world: &World<'_>) -> Option<Output> {
         "check" => Some(check::run(args, world)),
         "explain" => Some(explain(args)),
         _ => None,
+    }
+}
+
+/// The settings that the arguments of `command` are, once its own options are taken out.
+///
+/// # Errors
+/// All that is wrong with them, a line each.
+fn settings(
+    command: &str,
+    args: Vec<OsString>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Settings, Vec<String>> {
+    match settings::parse(args, env) {
+        Ok(Invocation::Run(settings)) => Ok(*settings),
+        Ok(_) => Err(vec![format!("{command} takes settings alone")]),
+        Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Output, World};
 use crate::duration;
 use crate::kube::Access;
 use crate::kube::inspect::Inspector;
-use crate::settings::{self, Invocation, Settings};
+use crate::settings::{self, Settings};
 
 use checks::{Finding, Subject, examine};
 pub use checks::{codes, explain};
@@ -99,11 +99,7 @@ struct Run {
 impl Run {
     fn new(args: &[OsString], world: &World<'_>) -> Result<Run, Vec<String>> {
         let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
-        let settings = match settings::parse(options.rest.clone(), world.env) {
-            Ok(Invocation::Run(settings)) => *settings,
-            Ok(_) => return Err(vec!["check takes settings alone".to_owned()]),
-            Err(errors) => return Err(errors.lines().map(str::to_owned).collect()),
-        };
+        let settings = super::settings("check", options.rest.clone(), world.env)?;
         Run::from_options(&options, settings, world).map_err(|why| vec![why])
     }
 

@@ -14,8 +14,7 @@ use super::options::{self, CommandOption, Options};
 use super::yaml::{Map, document};
 use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
-use crate::settings::{self, Invocation, Settings};
-use crate::workload::TargetRef;
+use crate::settings::{self, Settings};
 
 static OPTIONS: [CommandOption; 10] = [
     CommandOption {
@@ -337,11 +336,7 @@ fn shell_word(arg: &OsString) -> String {
 
 /// Reads what is left of the arguments as settings; the environment is not read.
 fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
-    match settings::parse(args, |_| None) {
-        Ok(Invocation::Run(settings)) => Ok(*settings),
-        Ok(_) => Err(vec!["manifests takes settings alone".to_owned()]),
-        Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
-    }
+    super::settings("manifests", args, &|_| None)
 }
 
 /// The settings that differ from their defaults, and those that whoever reads the
@@ -422,15 +417,5 @@ impl Install {
     /// A label's value has 63 characters at most.
     fn instance(&self) -> String {
         self.app.chars().take(63).collect()
-    }
-
-    /// The resource that is scaled: its group, and its plural.
-    fn resource(&self) -> (&str, &str) {
-        match &self.settings.target_ref {
-            TargetRef::Object { resource, .. } | TargetRef::Labels { resource, .. } => {
-                (&resource.group, &resource.plural)
-            }
-            TargetRef::ReplicaSetOwner { .. } => ("apps", "deployments"),
-        }
     }
 }

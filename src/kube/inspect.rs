@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::access::Access;
 use super::client::Client;
 use super::credentials::Credentials;
-use super::paths::UNRESERVED;
+use super::discovery;
+use super::paths::{self, UNRESERVED};
 use super::reply::{Failure, Reply};
 use crate::clock::{Clock, WallClock};
+use crate::workload::TargetRef;
 
 /// The largest reply, in bytes.
 const CAP: u64 = 4 << 20;
@@ -42,7 +44,7 @@ pub struct Attributes {
     /// The plural.
     pub resource: String,
     /// The subresource; empty for the object itself.
-    pub subresource: &'static str,
+    pub subresource: String,
     /// The object's name; empty for all objects.
     pub name: String,
 }
@@ -64,6 +66,26 @@ impl Inspector {
     /// See [`Fault`].
     pub fn get(&self, path: &str) -> Result<Value, Fault> {
         read(self.client.calls().get(path, CAP))
+    }
+
+    /// Reads the scale target, which is found as the proxy finds it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn target(&self, namespace: &str, target: &TargetRef) -> Result<Value, Fault> {
+        let found = discovery::find(&self.client.calls(), namespace, target);
+        match found {
+            Ok(object) => self.get(&paths::object(namespace, &object)),
+            Err(unfound) => read(unfound),
+        }
+    }
+
+    /// Reads a Service.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn service(&self, namespace: &str, name: &str) -> Result<Value, Fault> {
+        self.get(&paths::service(namespace, name))
     }
 
     /// Whether something is allowed: to `user`, or without one to the credentials that
@@ -113,7 +135,7 @@ impl Attributes {
             "group": self.group,
             "resource": self.resource,
         });
-        for (key, value) in [("subresource", self.subresource), ("name", &*self.name)] {
+        for (key, value) in [("subresource", &*self.subresource), ("name", &*self.name)] {
             if !value.is_empty() {
                 attributes[key] = json!(value);
             }
@@ -143,12 +165,12 @@ mod tests {
     use super::super::testing::{self, recorded_body, serve};
     use super::*;
 
-    fn attributes(verb: &'static str, subresource: &'static str) -> Attributes {
+    fn attributes(verb: &'static str, subresource: &str) -> Attributes {
         Attributes {
             verb,
             group: "apps".to_owned(),
             resource: "deployments".to_owned(),
-            subresource,
+            subresource: subresource.to_owned(),
             name: "myapp".to_owned(),
         }
     }

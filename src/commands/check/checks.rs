@@ -287,7 +287,7 @@ fn permissions(facts: &Facts) -> Vec<Finding> {
 fn phrase(need: &Need) -> String {
     let it = &need.attributes;
     let mut text = format!("{} {}", it.verb, it.resource);
-    for (separator, part) in [("/", it.subresource), (" ", &*it.name)] {
+    for (separator, part) in [("/", &*it.subresource), (" ", &*it.name)] {
         if !part.is_empty() {
             text += separator;
             text += part;

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{Run, Who};
+use crate::commands::permissions;
 use crate::kube::inspect::{Attributes, Fault, Inspector, segment};
 use crate::settings::Settings;
-use crate::workload::{Resource, TargetRef, WakeReplicas};
 
 /// What was asked, and what came back.
 pub struct Facts {
@@ -40,10 +40,6 @@ impl Facts {
         let namespace = segment(&run.namespace);
         let version = inspector.get("/version");
         let service = settings.service.as_deref().unwrap_or_default();
-        let service = format!(
-            "/api/v1/namespaces/{namespace}/services/{}",
-            segment(service)
-        );
         let proxies = proxies(inspector, &namespace, settings);
         let account = match &run.who {
             Who::Ourselves => None,
@@ -66,8 +62,8 @@ impl Facts {
             (need, answer)
         };
         Facts {
-            target: target(inspector, &namespace, &settings.target_ref),
-            service: inspector.get(&service),
+            target: inspector.target(namespace_name, &settings.target_ref),
+            service: inspector.service(namespace_name, service),
             autoscalers: items(inspector.get(&format!(
                 "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
             ))),
@@ -77,24 +73,6 @@ impl Facts {
             account,
         }
     }
-}
-
-fn target(inspector: &Inspector, namespace: &str, target: &TargetRef) -> Result<Value, Fault> {
-    let TargetRef::Object { resource, name } = target else {
-        return Err(Fault::NotFound);
-    };
-    let version = match resource.group.as_str() {
-        "apps" => "apps/v1".to_owned(),
-        group => {
-            let group = inspector.get(&format!("/apis/{}", segment(group)))?;
-            let preferred = group["preferredVersion"]["groupVersion"].as_str();
-            preferred.ok_or(Fault::NotFound)?.to_owned()
-        }
-    };
-    let (plural, name) = (segment(&resource.plural), segment(name));
-    inspector.get(&format!(
-        "/apis/{version}/namespaces/{namespace}/{plural}/{name}"
-    ))
 }
 
 /// The Deployments of proxies that are before this app.
@@ -135,49 +113,24 @@ pub fn variable<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
     env.find(|variable| variable["name"] == name)?["value"].as_str()
 }
 
-/// What the Role of `zpa manifests` grants, one verb and resource after the other.
+/// What the Role grants, one verb and resource after the other.
 fn needs(settings: &Settings) -> Vec<Need> {
-    let (resource, name) = match &settings.target_ref {
-        TargetRef::Object { resource, name } => (resource.clone(), name.clone()),
-        TargetRef::Labels { resource, .. } => (resource.clone(), String::new()),
-        TargetRef::ReplicaSetOwner { .. } => (Resource::deployments(), String::new()),
-    };
-    let need = |verb, subresource, is_optional| Need {
-        attributes: Attributes {
-            verb,
-            group: resource.group.clone(),
-            resource: resource.plural.clone(),
-            subresource,
-            name: name.clone(),
-        },
-        is_optional,
-    };
-    // Without a watch it is read every few seconds.
-    let mut needs = vec![
-        need("get", "", false),
-        need("list", "", true),
-        need("watch", "", true),
-        need("patch", "scale", false),
-    ];
-    if settings.target_ref.is_deployment() {
-        needs.push(need("patch", "status", false));
-    } else if !settings.single_proxy || settings.wake_replicas == WakeReplicas::Previous {
-        needs.push(need("patch", "", false));
-    }
-    let other = |verb, group: &str, resource: &str, name: &str, is_optional| Need {
-        attributes: Attributes {
-            verb,
-            group: group.to_owned(),
-            resource: resource.to_owned(),
-            subresource: "",
-            name: name.to_owned(),
-        },
-        is_optional,
-    };
     let service = settings.service.as_deref().unwrap_or_default();
-    needs.push(other("get", "", "services", service, true));
-    for verb in ["list", "watch"] {
-        needs.push(other(verb, "discovery.k8s.io", "endpointslices", "", false));
+    let mut needs = Vec::new();
+    for rule in permissions::rules(settings, service) {
+        for resource in &rule.resources {
+            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+            needs.extend(rule.verbs.iter().map(|verb| Need {
+                attributes: Attributes {
+                    verb,
+                    group: rule.group.clone(),
+                    resource: resource.to_owned(),
+                    subresource: subresource.to_owned(),
+                    name: rule.name.clone().unwrap_or_default(),
+                },
+                is_optional: rule.optional.contains(verb),
+            }));
+        }
     }
     needs
 }

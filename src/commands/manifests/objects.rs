@@ -32,6 +32,11 @@ struct ClientPort {
 }
 
 impl Install {
+    /// What selects the proxy's pods.
+    fn selector(&self) -> Map {
+        Map::new().set("matchLabels", self.labels())
+    }
+
     pub(super) fn deployment(&self) -> Map {
         let update = Map::new().set("maxSurge", 1).set("maxUnavailable", 0);
         let strategy = Map::new()
@@ -46,7 +51,7 @@ impl Install {
                  left keeps the app awake, or wakes it.",
             )
             .set("replicas", self.replicas)
-            .set("selector", Map::new().set("matchLabels", self.labels()))
+            .set("selector", self.selector())
             .set("strategy", strategy)
             .set("template", template);
         Map::new()
@@ -57,7 +62,7 @@ impl Install {
     }
 
     fn pod(&self) -> Map {
-        let selector = Map::new().set("matchLabels", self.labels());
+        let selector = self.selector();
         let spread = Map::new()
             .set("maxSkew", 1)
             .set("topologyKey", "kubernetes.io/hostname")
@@ -68,7 +73,7 @@ impl Install {
             .comment("More than ZPA_DRAIN_DELAY and ZPA_DRAIN_TIMEOUT together.")
             .set("terminationGracePeriodSeconds", self.grace_period())
             .comment("Where there is more than one node, on more than one.")
-            .set("topologySpreadConstraints", vec![Item::new("", spread)])
+            .set("topologySpreadConstraints", [spread])
             .comment("The variables of every Service in the namespace are of no use here.")
             .set("enableServiceLinks", false)
             .set("securityContext", self.pod_security())
@@ -98,7 +103,7 @@ impl Install {
                 .set("value", "0");
             security = security
                 .comment("A safe sysctl: without it only root may listen on a port below 1024.")
-                .set("sysctls", vec![Item::new("", sysctl)]);
+                .set("sysctls", [sysctl]);
         }
         security
     }
@@ -233,7 +238,7 @@ impl Install {
     pub(super) fn disruption_budget(&self) -> Map {
         let spec = Map::new()
             .set("maxUnavailable", 1)
-            .set("selector", Map::new().set("matchLabels", self.labels()));
+            .set("selector", self.selector());
         Map::new()
             .set("apiVersion", "policy/v1")
             .set("kind", "PodDisruptionBudget")
@@ -257,9 +262,7 @@ impl Install {
         let port = Map::new()
             .set("port", self.service_port)
             .set("targetPort", target);
-        let spec = Map::new()
-            .set("ports", vec![Item::new("", port)])
-            .set("selector", selector);
+        let spec = Map::new().set("ports", [port]).set("selector", selector);
         let object = Map::new()
             .set("apiVersion", "v1")
             .set("kind", "Service")
@@ -281,13 +284,13 @@ impl Install {
         let namespace = Map::new().set("namespaceSelector", Map::new().set("matchLabels", names));
         let admin = Map::new()
             .set("ports", on("admin"))
-            .set("from", vec![Item::new("", namespace)]);
+            .set("from", [namespace]);
         let ingress = vec![
             Item::new("", Map::new().set("ports", clients)),
             Item::new("", admin),
         ];
         let spec = Map::new()
-            .set("podSelector", Map::new().set("matchLabels", self.labels()))
+            .set("podSelector", self.selector())
             .set("policyTypes", ["Ingress"])
             .set("ingress", ingress);
         let object = Map::new()
@@ -300,7 +303,7 @@ impl Install {
 
     pub(super) fn monitor(&self) -> Option<Map> {
         let spec = Map::new()
-            .set("selector", Map::new().set("matchLabels", self.labels()))
+            .set("selector", self.selector())
             .comment("Which app: becomes the label app_kubernetes_io_instance of every series.")
             .set("podTargetLabels", ["app.kubernetes.io/instance"])
             .set(
@@ -320,10 +323,8 @@ impl Install {
         let backend = Map::new()
             .set("name", self.client_service())
             .set("port", self.client_ports().first()?.service);
-        let rule = Map::new().set("backendRefs", vec![Item::new("", backend)]);
-        let spec = Map::new()
-            .set("parentRefs", vec![Item::new("", gateway)])
-            .set("rules", vec![Item::new("", rule)]);
+        let rule = Map::new().set("backendRefs", [backend]);
+        let spec = Map::new().set("parentRefs", [gateway]).set("rules", [rule]);
         let object = Map::new()
             .set("apiVersion", "gateway.networking.k8s.io/v1alpha2")
             .set("kind", "TCPRoute")

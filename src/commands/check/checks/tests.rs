@@ -49,7 +49,7 @@ fn need() -> Need {
             verb: "patch",
             group: "apps".to_owned(),
             resource: "deployments".to_owned(),
-            subresource: "scale",
+            subresource: "scale".to_owned(),
             name: "my-app".to_owned(),
         },
         is_optional: false,
