@@ -1,14 +1,16 @@
 //! The types that the policy, the API threads and the daemon exchange about the
-//! cluster: [`Request`] and [`Outcome`], [`Scale`], [`Pod`], [`Permission`].
+//! cluster: [`Request`] and [`Outcome`], [`Scale`], [`Pod`], [`Permission`], [`Report`].
 //!
-//! The policy makes requests and the API threads answer them. Neither module imports
-//! the other, so the types that pass between them are defined here, without sockets
-//! and without HTTP.
+//! The policy makes requests, the API threads answer them, and the daemon passes on both.
+//! None of these modules imports another, so the types that pass between them are defined
+//! here, without sockets and without HTTP.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use crate::supervisor::ThreadPanic;
 
 /// The version of an object: the guard of a write, and, between two states of one
 /// object, what tells the older from the newer.
@@ -411,6 +413,69 @@ pub struct Refusal {
     pub why: String,
     /// What is done instead; `None` if nothing can be done.
     pub fallback: Option<&'static str>,
+}
+
+/// What another thread reports to the event loop, about one app. A `port` is the place of
+/// a port among the app's ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// How the request with that number ended.
+    Reply {
+        /// The number given with the request.
+        id: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Every endpoint of the Service, over all slices, with its addresses for a port:
+    /// after each list, and at each change.
+    Pods {
+        /// The port.
+        port: usize,
+        /// The endpoints.
+        pods: Vec<Pod>,
+    },
+    /// The Service's cluster IP and port, at first and at each change.
+    Fallback {
+        /// The port.
+        port: usize,
+        /// The address; `None` for a headless Service, and where the Service cannot be
+        /// read.
+        address: Option<SocketAddr>,
+    },
+    /// The addresses of a target that is given by name, at first and at each change.
+    Target(Vec<SocketAddr>),
+    /// Which objects the endpoints are listed from, at first and at each change; `None`
+    /// while they cannot be listed, and while there is no Service to have any. Then the
+    /// last [`Report::Pods`] stand.
+    Synced(Option<AddressSource>),
+    /// Why no pod can be dialled for a port although the endpoints can be listed, at each
+    /// change.
+    NoAddress {
+        /// The port.
+        port: usize,
+        /// The reason; `None` once it is over.
+        why: Option<NoAddress>,
+    },
+    /// What the controller of the scaled object says of its pods, at first and at each
+    /// change.
+    TargetStatus(TargetStatus),
+    /// What the watch of the scaled object shows, at each change.
+    Observed(Observation),
+    /// Whether there is such a watch, at each change; at first there is none.
+    Watching(bool),
+    /// A permission is refused, each time it is; or it is granted after all, once. A
+    /// permission of which nothing is reported is granted, or was not needed yet.
+    Permission {
+        /// Which permission.
+        permission: Permission,
+        /// `None` if it is granted.
+        refusal: Option<Refusal>,
+    },
+    /// A request to the API server has failed, whether the log says so or not: a fault
+    /// that lasts is logged once. In the API server's own words where there are any.
+    Trouble(String),
+    /// A thread has panicked, and is started again after a pause.
+    Panicked(ThreadPanic),
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::{Level, log, warn};
 
 use super::health::{Context, Health};
-use super::interface::{Api, Message, Sockets};
+use super::interface::{Api, Sockets};
 use super::messages::{clients, describe};
 use super::own::OwnAddresses;
 use super::port::Port;
@@ -20,7 +20,7 @@ use super::route::Route;
 use super::waking::{Facts, WakeReport};
 use super::watch_timeout::{self, WatchTimeout};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, TargetStatus};
+use crate::cluster::{LeaseStore, Report, TargetStatus};
 use crate::duration;
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
@@ -277,15 +277,15 @@ impl<A: Api> App<A> {
         self.api.set_waiting(waiting > 0);
     }
 
-    /// Handles a message from outside the loop.
-    pub fn handle<S: Sockets>(&mut self, message: Message, process: &mut Process<'_, S>) {
+    /// Handles a report of another thread.
+    pub fn handle<S: Sockets>(&mut self, report: Report, process: &mut Process<'_, S>) {
         let now = process.now;
-        match message {
-            Message::Reply { id, outcome } => {
+        match report {
+            Report::Reply { id, outcome } => {
                 self.health.replied(&outcome, now);
                 self.policy.reply(id, outcome, now);
             }
-            Message::Pods { port, pods } => {
+            Report::Pods { port, pods } => {
                 self.endpoints_updated = Some(now);
                 self.watch_timeout.restart();
                 if let Some(port) = self.ports.get_mut(port) {
@@ -293,33 +293,33 @@ impl<A: Api> App<A> {
                 }
                 self.backends_until = Some(now);
             }
-            Message::Target(addresses) => {
+            Report::Target(addresses) => {
                 for port in &mut self.ports {
                     port.destinations.target.clone_from(&addresses);
                 }
                 self.backends_until = Some(now);
                 self.update_fallbacks(process);
             }
-            Message::Fallback { port, address } => {
+            Report::Fallback { port, address } => {
                 if let Some(port) = self.ports.get_mut(port) {
                     port.destinations.cluster_ip = address;
                 }
                 self.update_fallbacks(process);
             }
-            Message::NoAddress { port, why } => {
+            Report::NoAddress { port, why } => {
                 self.health.no_address(port, why);
                 self.backends_until = Some(now);
             }
-            Message::Synced(source) => self.health.synced(source),
-            Message::Permission {
+            Report::Synced(source) => self.health.synced(source),
+            Report::Permission {
                 permission,
                 refusal,
             } => self.health.permission(permission, refusal, now),
-            Message::TargetStatus(status) => self.target_status = Some(status),
-            Message::Observed(observation) => self.policy.observe(observation, now),
-            Message::Watching(is_watching) => self.policy.set_watching(is_watching, now),
-            Message::Trouble(what) => self.health.trouble(what, now),
-            Message::Panicked(panic) => {
+            Report::TargetStatus(status) => self.target_status = Some(status),
+            Report::Observed(observation) => self.policy.observe(observation, now),
+            Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),
+            Report::Trouble(what) => self.health.trouble(what, now),
+            Report::Panicked(panic) => {
                 self.events.thread_panics += 1;
                 self.health.panicked(&panic, now);
             }

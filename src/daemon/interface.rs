@@ -1,6 +1,6 @@
-//! What a [`Proxy`](super::proxy::Proxy) stands between: the event loop and the API
-//! threads, by what it asks of them, and the messages that come in. The daemon
-//! implements the traits with the real ones; the simulation with its own.
+//! [`Sockets`] and [`Api`] are the event loop and the API threads as a
+//! [`Proxy`](super::proxy::Proxy) uses them. The daemon implements both traits with the
+//! real ones, the simulation with its own.
 //!
 //! There is one event loop for all apps, so that what is asked of it names the app or
 //! the port. Each app has its own [`Api`].
@@ -8,11 +8,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Time;
-use crate::cluster::{
-    AddressSource, NoAddress, Observation, Outcome, Permission, Pod, Refusal, Request, TargetStatus,
-};
+use crate::cluster::Request;
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
-use crate::supervisor::ThreadPanic;
 
 /// What the proxy asks of the event loop; see [`crate::engine::Engine`].
 pub trait Sockets {
@@ -57,59 +54,4 @@ pub trait Api {
     fn set_waiting(&mut self, is_waiting: bool);
     /// The proxy drains: a permission or an object that is gone is no warning any more.
     fn set_draining(&mut self);
-}
-
-/// What comes in for an app from outside the loop. A `port` is the place of one among
-/// the app's ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// How the request with that number ended.
-    Reply {
-        /// The number given with the request.
-        id: u64,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Every endpoint of the Service, with its addresses for a port.
-    Pods {
-        /// The port.
-        port: usize,
-        /// The endpoints.
-        pods: Vec<Pod>,
-    },
-    /// The Service's own address for a port.
-    Fallback {
-        /// The port.
-        port: usize,
-        /// Its address.
-        address: Option<SocketAddr>,
-    },
-    /// The addresses of the target.
-    Target(Vec<SocketAddr>),
-    /// Where the endpoints are listed; `None` while they cannot be.
-    Synced(Option<AddressSource>),
-    /// Why no pod can be dialled for a port although the endpoints can be listed.
-    NoAddress {
-        /// The port.
-        port: usize,
-        /// The reason; `None` once it is over.
-        why: Option<NoAddress>,
-    },
-    /// A permission is refused, or granted after all.
-    Permission {
-        /// Which permission.
-        permission: Permission,
-        /// `None` if it is granted.
-        refusal: Option<Refusal>,
-    },
-    /// What the controller of the scaled object says of its pods.
-    TargetStatus(TargetStatus),
-    /// What the watch of the scaled object shows.
-    Observed(Observation),
-    /// Whether there is such a watch.
-    Watching(bool),
-    /// A request to the API server has failed.
-    Trouble(String),
-    /// A thread has panicked, and is started again after a pause.
-    Panicked(ThreadPanic),
 }

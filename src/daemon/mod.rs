@@ -3,7 +3,7 @@
 //!
 //! [`proxy`] contains all apps of the process and runs a turn of the loop. An [`app`] owns
 //! its policy, its pods and its health. It is found by an [`AppId`], which the counts of the
-//! engine and the messages of the API threads carry.
+//! engine and the reports of the other threads carry.
 //!
 //! ```text
 //! proxy         the apps, their deadlines, and the end of the process (drain)
@@ -40,7 +40,7 @@ use std::time::Duration;
 use log::{debug, info};
 
 use self::app::AppConfig;
-use self::interface::{Api, Message, Sockets};
+use self::interface::{Api, Sockets};
 use self::own::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
@@ -49,7 +49,7 @@ use self::route::Route;
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::Request;
+use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
 use crate::kube::{self, Access};
 use crate::log_queue::LogQueue;
@@ -107,7 +107,7 @@ impl std::error::Error for Error {}
 struct Daemon {
     clock: Clock,
     proxy: Proxy<Engine, Outside>,
-    inbox: Receiver<(AppId, Message)>,
+    inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
     /// When the addresses of the interfaces are read next.
@@ -157,9 +157,9 @@ impl Daemon {
         let mut engine = start::bind(settings, connections, memory)?;
         let (sender, inbox) = mpsc::channel();
         let waker = start::set_up_wakeups(&engine, &signals)?;
-        let post = move |message| {
+        let post = move |report| {
             // The receiver is gone when the program is about to end.
-            if sender.send((APP, message)).is_ok() {
+            if sender.send((APP, report)).is_ok() {
                 let _ = waker.wake();
             }
         };
@@ -324,29 +324,6 @@ impl Sockets for Engine {
     }
 }
 
-/// The message of a report.
-fn message(report: kube::Report) -> Message {
-    match report {
-        kube::Report::Reply { id, outcome } => Message::Reply { id, outcome },
-        kube::Report::Pods { port, pods } => Message::Pods { port, pods },
-        kube::Report::Fallback { port, address } => Message::Fallback { port, address },
-        kube::Report::Synced(source) => Message::Synced(source),
-        kube::Report::NoAddress { port, why } => Message::NoAddress { port, why },
-        kube::Report::TargetStatus(status) => Message::TargetStatus(status),
-        kube::Report::Observed(observation) => Message::Observed(observation),
-        kube::Report::Watching(is_watching) => Message::Watching(is_watching),
-        kube::Report::Permission {
-            permission,
-            refusal,
-        } => Message::Permission {
-            permission,
-            refusal,
-        },
-        kube::Report::Trouble(what) => Message::Trouble(what),
-        kube::Report::Panicked(panic) => Message::Panicked(panic),
-    }
-}
-
 /// Where the app's ports listen.
 fn listeners(engine: &Engine) -> Vec<SocketAddr> {
     let ports = (0..).map(|index| PortId { app: APP, index });
@@ -359,15 +336,15 @@ fn start_threads(
     access: Access,
     namespace: String,
     clocks: Clocks,
-    post: impl Fn(Message) + Send + Clone + 'static,
+    post: impl Fn(Report) + Send + Clone + 'static,
 ) -> Result<Outside, String> {
     let resolver = route.target().cloned().map(|target| {
         let (found, panicked) = (post.clone(), post.clone());
         Resolver::spawn(
             target,
             clocks.monotonic,
-            move |addresses| found(Message::Target(addresses)),
-            move |panic| panicked(Message::Panicked(panic)),
+            move |addresses| found(Report::Target(addresses)),
+            move |panic| panicked(Report::Panicked(panic)),
         )
     });
     let resolver = resolver
@@ -386,8 +363,7 @@ fn start_threads(
         writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
         wall_clock: clocks.wall,
     };
-    let report = move |report| post(message(report));
-    let api = kube::spawn(config, clocks.monotonic, report)
+    let api = kube::spawn(config, clocks.monotonic, post)
         .map_err(|e| format!("cannot start the API threads: {e}"))?;
     Ok(Outside { api, resolver })
 }

@@ -1,12 +1,12 @@
 //! The [`Proxy`] contains all apps of the process. It gives each app the counts of its
-//! sockets and the messages of its API threads, and calls the apps in turn.
+//! sockets and the reports of its API threads, and calls the apps in turn.
 //!
 //! It uses the event loop and the API threads only through traits ([`Sockets`], [`Api`]),
 //! so that the simulation replaces both, and plays days of faults in a second with the same
 //! code that runs in the cluster.
 //!
 //! A turn of the loop calls only the apps for which something has happened: a deadline has
-//! passed, their counts have changed, or they have a message. The others cost nothing.
+//! passed, their counts have changed, or another thread has reported something about them. The others cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,11 @@ use log::{info, warn};
 use super::app::{App, AppConfig, Process};
 use super::drain::Drain;
 pub use super::drain::{DrainConfig, Exit};
-use super::interface::{Api, Message, Sockets};
+use super::interface::{Api, Sockets};
 use super::messages::connections;
 use super::own::OwnAddresses;
 use crate::clock::Time;
+use crate::cluster::Report;
 use crate::duration;
 use crate::engine::AppId;
 use crate::policy::Policy;
@@ -114,11 +115,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// One turn of the loop, with a bounded amount of work.
     pub fn turn(
         &mut self,
-        messages: impl IntoIterator<Item = (AppId, Message)>,
+        reports: impl IntoIterator<Item = (AppId, Report)>,
         now: Time,
     ) -> Option<Exit> {
         // First the deadlines, which may shut gates; then the sockets, so that connections
-        // that are here already count; then the messages, which may put an app to sleep.
+        // that are here already count; then the reports, which may put an app to sleep.
         let mut active = self.due(now);
         for &id in &active {
             self.with(id, now, App::begin);
@@ -128,9 +129,9 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             active.insert(id);
             self.with(id, now, App::count);
         }
-        for (id, message) in messages {
+        for (id, report) in reports {
             active.insert(id);
-            self.with(id, now, |app, process| app.handle(message, process));
+            self.with(id, now, |app, process| app.handle(report, process));
         }
         for &id in &active {
             self.finish(id, now);

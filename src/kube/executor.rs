@@ -1,13 +1,13 @@
 //! The executor: a [`RequestQueue`], and the two threads that execute its requests.
 
+use super::Config;
 use super::client::Client;
 use super::relist::RelistSignal;
 use super::scale_target::Target;
 use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
 use super::target_client::TargetClient;
-use super::{Config, Report};
 use crate::clock::Clock;
-use crate::cluster::{Outcome, Request};
+use crate::cluster::{Outcome, Report, Request};
 use crate::supervisor::{self, ThreadPanic};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -4,8 +4,8 @@
 //! This module contains HTTP, TLS, credentials and the objects of Kubernetes. It uses
 //! neither the policy nor the event loop: it reports through a closure.
 //!
-//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and reports its
-//! [`Outcome`]. The policy decides what to request, and what to do after a failure.
+//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and reports its outcome
+//! ([`Report::Reply`]). The policy decides what to request, and what to do after a failure.
 //! Nothing is retried here, except a read on a connection that the server had just
 //! closed, and a request with a 401 after the token was read again. There are two such
 //! threads, so that a write or a renewal never waits for a read that hangs, and no request
@@ -34,7 +34,7 @@
 //!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part
-//! of the [`Outcome`]; a reflector waits for its own.
+//! of the outcome; a reflector waits for its own.
 //!
 //! The address of the API server and the credentials are found once (`access`), from flags,
 //! a `kubeconfig` or the pod's service account. Token and certificates are read again when
@@ -47,15 +47,11 @@
 //! environment, follows a redirect, or trusts a root certificate other than the cluster's.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{
-    AddressSource, NoAddress, Observation, Outcome, Permission, Pod, PortRef, Refusal, Request,
-    TargetStatus,
-};
+use crate::cluster::{PortRef, Report, Request};
 use crate::supervisor::ThreadPanic;
 use crate::workload::{Dialect, TargetRef};
 
@@ -131,66 +127,6 @@ pub struct Config {
     pub writer: String,
     /// What time a renewal says that it is.
     pub wall_clock: WallClock,
-}
-
-/// What the API threads have to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// How the request with that number ended.
-    Reply {
-        /// The number given with the request.
-        id: u64,
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// Every endpoint of the Service, over all slices, with its addresses for a port:
-    /// after each list, and at each change.
-    Pods {
-        /// The place of the port in [`Config::ports`].
-        port: usize,
-        /// The endpoints.
-        pods: Vec<Pod>,
-    },
-    /// The Service's cluster IP and port, at first and at each change; None for
-    /// a headless Service and where the Service cannot be read.
-    Fallback {
-        /// The place of the port in [`Config::ports`].
-        port: usize,
-        /// The address.
-        address: Option<SocketAddr>,
-    },
-    /// Which objects the endpoints are listed from, at first and at each change;
-    /// None while they cannot be, and while there is no Service to have any. Then the
-    /// last `Pods` stand.
-    Synced(Option<AddressSource>),
-    /// Why no pod can be dialled for a port although the endpoints can be listed, at each
-    /// change.
-    NoAddress {
-        /// The place of the port in [`Config::ports`].
-        port: usize,
-        /// The reason; None once it is over.
-        why: Option<NoAddress>,
-    },
-    /// What the controller of the scaled object says of its pods, at first and at each
-    /// change.
-    TargetStatus(TargetStatus),
-    /// What the watch of the scaled object shows, at each change.
-    Observed(Observation),
-    /// Whether there is such a watch, at each change; at first there is none.
-    Watching(bool),
-    /// A permission is refused, each time it is; or it is granted after all, once. A
-    /// permission of which nothing is reported is granted, or was not needed yet.
-    Permission {
-        /// Which permission.
-        permission: Permission,
-        /// None if it is granted.
-        refusal: Option<Refusal>,
-    },
-    /// A request has failed, be that in the log or not, since a fault that
-    /// lasts is logged once. In the API server's own words where there are any.
-    Trouble(String),
-    /// One of the threads has panicked, and is started again after a pause.
-    Panicked(ThreadPanic),
 }
 
 /// The way to speak to the API threads. They end when it is dropped, each after
@@ -329,6 +265,7 @@ mod tests {
 
     use super::testing::{self, DEADLINE, begin_stream, hang, recorded_body, reply, serve};
     use super::*;
+    use crate::cluster::Outcome;
 
     /// A server that has a Deployment and its slices.
     fn config() -> Config {
@@ -414,6 +351,7 @@ mod tests {
                 Report::Fallback { .. }
                 | Report::Synced(_)
                 | Report::NoAddress { .. }
+                | Report::Target(_)
                 | Report::TargetStatus(_)
                 | Report::Observed(_)
                 | Report::Watching(_)

@@ -1,9 +1,8 @@
 //! [`Permissions`] are the refused permissions of a thread; a [`RefusalClock`] decides when a
 //! refusal is believed.
 
-use super::Report;
 use crate::clock::Time;
-use crate::cluster::{Permission, REFUSAL_BELIEVED_AFTER, Refusal};
+use crate::cluster::{Permission, REFUSAL_BELIEVED_AFTER, Refusal, Report};
 use std::collections::BTreeSet;
 
 /// Since when every request that takes a permission was refused.

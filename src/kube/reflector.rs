@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use self::core::Endpoints;
 use self::thread::Reflector;
+use super::Config;
 use super::client::Client;
 use super::relist::RelistSignal;
-use super::{Config, Report};
 use crate::clock::Clock;
+use crate::cluster::Report;
 use crate::supervisor::ThreadPanic;
 
 /// Starts the reflector.

@@ -18,9 +18,9 @@ pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::target_status::target_status;
 use super::text::{LogOnce, printable};
-use super::{Config, Report, scaled};
+use super::{Config, scaled};
 use crate::clock::{Time, WallClock};
-use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Request, TargetStatus};
+use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Report, Request, TargetStatus};
 
 /// The client of the scale target, with the permissions that were refused.
 pub(super) struct TargetClient {

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::Report;
 use super::client::Client;
 use super::list_watch::{Event, Outcome};
 use super::permissions::{Permissions, RefusalClock};
@@ -27,7 +26,7 @@ use super::text::LogOnce;
 use super::watcher::Watcher;
 use crate::backoff::Backoff;
 use crate::clock::{Clock, Time};
-use crate::cluster::{Permission, TargetStatus};
+use crate::cluster::{Permission, Report, TargetStatus};
 use crate::supervisor::ThreadPanic;
 
 /// The shortest pause after a refusal,

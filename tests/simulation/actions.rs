@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use zpa::daemon::interface::Message;
+use zpa::cluster::Report;
 
 use crate::controllers::SILENCE;
 use crate::deployment::Who;
@@ -99,7 +99,7 @@ impl World<'_> {
         let pid = self.processes.len();
         let mut process = Process::start(slot, self.plan, pid, self.now);
         if self.plan.fallback {
-            process.mailbox.push(Message::Fallback {
+            process.mailbox.push(Report::Fallback {
                 port: 0,
                 address: Some(SERVICE),
             });

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{AddressSource, NoAddress, Pod};
-use zpa::daemon::interface::Message;
+use zpa::cluster::{AddressSource, NoAddress, Pod, Report};
 
 use crate::deployment::{Change, Deployment, Who};
 use crate::pods::{Cause, Failure, Life, PodId};
@@ -206,7 +205,7 @@ impl World<'_> {
         }
         if number >= process.watch.seen {
             process.watch.seen = number;
-            process.mailbox.push(Message::Pods {
+            process.mailbox.push(Report::Pods {
                 port: 0,
                 pods: pods.to_vec(),
             });
@@ -248,7 +247,7 @@ impl World<'_> {
         if self.trouble_for(pid).is_some() {
             let pause = self.rng.between(ms(5000), ms(30_000));
             self.oracle.troubled(pid, self.now + pause, false);
-            self.processes[pid].mailbox.push(Message::Synced(None));
+            self.processes[pid].mailbox.push(Report::Synced(None));
             self.processes[pid].lacks_endpoints = true;
             return self.list_later(pid, pause);
         }
@@ -257,7 +256,7 @@ impl World<'_> {
         let process = &mut self.processes[pid];
         process.watch.broken_until = self.now;
         let source = Some(AddressSource::EndpointSlices);
-        process.mailbox.push(Message::Synced(source));
+        process.mailbox.push(Report::Synced(source));
         self.tell_of_port(pid);
         let (number, pods) = self.slices.clone();
         let lag = self.rng.around(ms(10), ms(100));
@@ -273,7 +272,7 @@ impl World<'_> {
         let why = || NoAddress::NoSuchPort("the Service has no such port".to_owned());
         let why = process.lacks_endpoints.then(why);
         if !self.plan.flaws.hides_ports {
-            process.mailbox.push(Message::NoAddress { port: 0, why });
+            process.mailbox.push(Report::NoAddress { port: 0, why });
         }
         if let Some(until) = until {
             self.list_later(pid, until.since(self.now));

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::clock::Time;
+use zpa::cluster::Report;
 use zpa::daemon::app::AppConfig;
-use zpa::daemon::interface::Message;
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
 use zpa::engine::AppId;
@@ -117,7 +117,7 @@ pub struct Process {
     /// What it has asked the API threads for.
     pub outbox: Rc<RefCell<Outbox>>,
     /// What the threads have for it.
-    pub mailbox: Vec<Message>,
+    pub mailbox: Vec<Report>,
     /// The threads.
     pub threads: Threads,
     /// The watch.

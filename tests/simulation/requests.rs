@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{Outcome, Request};
-use zpa::daemon::interface::Message;
+use zpa::cluster::{Outcome, Report, Request};
 
 use crate::api::{Job, Step};
 use crate::deployment::{Permissions, Who, answered, asked};
@@ -145,7 +144,7 @@ impl World<'_> {
             && let Some(id) = id
         {
             let rate = process.clock.rate;
-            process.mailbox.push(Message::Reply {
+            process.mailbox.push(Report::Reply {
                 id,
                 outcome: self.plan.flaws.read_by_a_proxy(outcome.clone()),
             });

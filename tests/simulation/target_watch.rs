@@ -9,8 +9,7 @@
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::cluster::{Observation, Outcome};
-use zpa::daemon::interface::Message;
+use zpa::cluster::{Observation, Outcome, Report};
 
 use crate::deployment::answered;
 use crate::process::State;
@@ -100,8 +99,8 @@ impl World<'_> {
             }
             Observation::Changed => Observation::Changed,
         };
-        let message = Message::Observed(observation);
-        self.processes[pid].mailbox.push(message);
+        let report = Report::Observed(observation);
+        self.processes[pid].mailbox.push(report);
         self.wake(pid);
     }
 
@@ -189,8 +188,8 @@ impl World<'_> {
     fn say_whether_watched(&mut self, pid: Pid, is_watched: bool) {
         self.trace(|| format!("p{pid} watches the Deployment: {is_watched}"));
         self.oracle.watches(pid, is_watched.then_some(self.now));
-        let message = Message::Watching(is_watched);
-        self.processes[pid].mailbox.push(message);
+        let report = Report::Watching(is_watched);
+        self.processes[pid].mailbox.push(report);
         self.wake(pid);
     }
 

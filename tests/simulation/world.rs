@@ -313,9 +313,9 @@ impl<'a> World<'a> {
         let process = &mut self.processes[pid];
         let shown = process.clock.shows(self.now);
         let before = process.policy().phase().clone();
-        let messages = std::mem::take(&mut process.mailbox);
-        let messages = messages.into_iter().map(|message| (APP, message));
-        let exit = process.proxy.turn(messages, shown);
+        let reports = std::mem::take(&mut process.mailbox);
+        let reports = reports.into_iter().map(|report| (APP, report));
+        let exit = process.proxy.turn(reports, shown);
         let phase = process.policy().phase().clone();
         if phase != before {
             self.trace(|| format!("p{pid} {phase:?}"));

@@ -172,8 +172,8 @@ impl Rig {
         rig
     }
 
-    fn turn(&mut self, messages: &[(AppId, Message)], second: u64) -> Option<Exit> {
-        self.proxy.turn(messages.to_vec(), at(second))
+    fn turn(&mut self, reports: &[(AppId, Report)], second: u64) -> Option<Exit> {
+        self.proxy.turn(reports.to_vec(), at(second))
     }
 
     /// Answers the last request of an app.
@@ -182,7 +182,7 @@ impl Rig {
         let requests = calls.iter().rev().filter(|(of, _)| *of == app);
         let mut ids = requests.filter_map(|(_, call)| call.split_once(" #")?.1.parse().ok());
         let id = ids.next().expect("a request");
-        self.turn(&[(app, Message::Reply { id, outcome })], second);
+        self.turn(&[(app, Report::Reply { id, outcome })], second);
     }
 
     fn take_calls(&self) -> Vec<(AppId, String)> {
@@ -211,12 +211,12 @@ impl Rig {
     }
 }
 
-fn pods(port: usize) -> Message {
+fn pods(port: usize) -> Report {
     let pod = Pod {
         uid: "pod".to_owned(),
         addresses: vec![([10, 0, 0, 1], 80).into()],
     };
-    Message::Pods {
+    Report::Pods {
         port,
         pods: vec![pod],
     }
@@ -230,7 +230,7 @@ fn a_turn_in_which_nothing_happens_calls_no_app() {
 }
 
 #[test]
-fn counts_and_messages_lead_to_the_app_that_they_are_about_and_to_no_other() {
+fn counts_and_reports_lead_to_the_app_that_they_are_about_and_to_no_other() {
     let mut rig = Rig::new();
     rig.count(BLOG, 1);
     rig.turn(&[], 0);
@@ -256,7 +256,7 @@ fn counts_and_messages_lead_to_the_app_that_they_are_about_and_to_no_other() {
 }
 
 #[test]
-fn a_message_for_an_app_that_is_not_there_any_more_is_dropped() {
+fn a_report_about_an_app_that_is_not_there_any_more_is_dropped() {
     let mut rig = Rig::new();
     assert_eq!(rig.turn(&[(AppId(9), pods(0))], 0), None);
     assert_eq!(rig.called(), []);

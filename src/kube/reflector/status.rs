@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use log::Level;
 
+use super::super::Config;
 use super::super::endpoints::PortMissing;
 use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
-use super::super::{Config, Report};
 use super::thread::Output;
-use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef};
+use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef, Report};
 
 /// The outputs to make, and what was reported and logged before.
 pub(super) struct StatusReporter {

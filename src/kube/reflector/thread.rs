@@ -16,7 +16,7 @@ use super::super::paths;
 use super::super::relist::RelistSignal;
 use super::super::text::printable;
 use crate::clock::{Clock, Time};
-use crate::kube::Report;
+use crate::cluster::Report;
 use crate::supervisor::{self, ThreadPanic};
 
 /// The largest object that is read by itself, in bytes: etcd takes none above 1.5 MiB.

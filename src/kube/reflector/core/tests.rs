@@ -4,8 +4,7 @@
 use super::super::super::list_watch::Answer;
 use super::super::super::testing::{self, recorded_body, recorded_lines};
 use super::*;
-use crate::cluster::{NoAddress, Refusal};
-use crate::kube::Report;
+use crate::cluster::{NoAddress, Refusal, Report};
 
 mod refusals;
 
