@@ -146,6 +146,12 @@ impl Buffers {
         self.spare_pipes.len()
     }
 
+    /// How many pipes are lent.
+    #[cfg(test)]
+    pub fn lent_pipes(&self) -> usize {
+        self.pipes - self.spare_pipes.len()
+    }
+
     /// Closes a pipe that still holds bytes.
     pub fn discard_pipe(&mut self, pipe: Pipe) {
         drop(pipe);

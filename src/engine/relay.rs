@@ -412,14 +412,23 @@ impl Half {
         }
     }
 
-    /// Writes the `len` bytes in a pipe, and keeps what the sink does not take.
+    /// Writes the `len` bytes in a pipe, and keeps what the sink does not take. What one
+    /// drain leaves is the next one's at once: if the sink was reset, only that one fails.
     fn drain<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers, pipe: Pipe, len: u32) {
-        let drained = sink.drain(&pipe, len as usize);
-        let len = len - self.handle_write(drained.into()) as u32;
-        if len == 0 {
+        let mut left = len;
+        while left > 0 && self.sink == Sink::Writable {
+            let drained = WriteOutcome::from(sink.drain(&pipe, left as usize));
+            let outcome = if left < len {
+                drained.after_part()
+            } else {
+                drained
+            };
+            left -= self.handle_write(outcome) as u32;
+        }
+        if left == 0 {
             buffers.give_back_pipe(pipe);
         } else {
-            self.pending = Some(Box::new(Pending::Spliced { pipe, len }));
+            self.pending = Some(Box::new(Pending::Spliced { pipe, len: left }));
         }
     }
 

@@ -136,6 +136,19 @@ impl From<io::Result<usize>> for WriteOutcome {
     }
 }
 
+impl WriteOutcome {
+    /// The outcome of a drain that follows one which has taken a part of the pipe. splice(2)
+    /// writes what a pipe holds piece by piece, and returns the bytes taken in place of the
+    /// error that has stopped it (`splice_to_socket` in the kernel's `fs/splice.c`). That
+    /// error is consumed: this drain fails with EPIPE, and a read returns 0 without a FIN.
+    pub fn after_part(self) -> Self {
+        match self {
+            WriteOutcome::Failed(_) => WriteOutcome::Failed(SocketError::Reported),
+            outcome => outcome,
+        }
+    }
+}
+
 impl Source {
     /// A new source, not readable before its first event.
     pub const NEW: Source = Source::Open(Input {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::End;
 use super::Phase;
+use super::Standing;
 use super::Time;
 
 mod activity;
@@ -19,7 +20,7 @@ mod waiting;
 use kernel::{Peer, open_wires};
 use rig::{Act, LIMITS, Rig, Step};
 
-use Act::{Accept, Bulk, Fin, Read, Reset, Send};
+use Act::{Accept, Bulk, Fin, Read, Reset, ResetAfter, Send};
 use Step::{Backend, Backends, Client, Gate, Wait};
 
 /// What a peer takes without reading, unless a test says otherwise.
@@ -328,4 +329,20 @@ fn a_look_into_a_backend_that_has_reset_does_not_make_its_end_one_in_order() {
         rig.story(),
         "client: half RST | backends: (gone) | backend/relaying: reset or gone"
     );
+}
+
+/// The RST comes while splice(2) writes what the pipe holds: splice(2) returns the bytes
+/// before it, and has consumed the error. The next write fails with EPIPE, as after a FIN.
+#[test]
+fn a_backend_that_resets_while_bulk_is_spliced_to_it_has_not_ended_in_order() {
+    let mut rig = Rig::scaled(400, WINDOW, 1, true, Standing::Counts);
+    rig.place();
+    rig.play(&[Backend(Accept), Backend(Send("half")), Client(Bulk(90))]);
+    rig.take(Backend(ResetAfter(10)));
+    rig.play(&[Client(Bulk(90))]);
+    assert_eq!(
+        rig.story(),
+        "client: half RST | backends: 40000 bytes (gone) | backend/relaying: reset or gone"
+    );
+    assert_eq!(rig.leftovers(), [""; 0]);
 }

@@ -34,6 +34,8 @@ pub struct Tcp {
     window: usize,
     /// How many bytes may be written that are not acknowledged.
     send_buffer: usize,
+    /// The peer's RST comes amid a write, when so many bytes more were taken.
+    resets_after: Option<usize>,
     /// Our FIN is behind the last byte.
     shut: bool,
     reset_on_close: bool,
@@ -78,8 +80,11 @@ pub fn open_wires() -> usize {
     OPEN.get()
 }
 
+/// How many bytes may be written that are not acknowledged.
+pub const SEND_BUFFER: usize = 100;
+
 /// A socket and its peer, connected or not.
-pub fn socket(window: usize, is_connected: bool) -> (Wire, Peer) {
+pub fn socket(window: usize, send_buffer: usize, is_connected: bool) -> (Wire, Peer) {
     let tcp = Tcp {
         state: if is_connected {
             Connected::Yes
@@ -94,7 +99,8 @@ pub fn socket(window: usize, is_connected: bool) -> (Wire, Peer) {
         written: Vec::new(),
         acknowledged: 0,
         window,
-        send_buffer: 100,
+        send_buffer,
+        resets_after: None,
         shut: false,
         reset_on_close: false,
         closed: None,
@@ -166,9 +172,33 @@ impl Tcp {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// How many of `len` bytes a write takes.
+    fn takes(&mut self, len: usize) -> io::Result<usize> {
+        let most = self.room()?.min(len);
+        Ok(self.resets_after.map_or(most, |after| after.min(most)))
+    }
+
+    /// Takes these bytes; returns whether the RST came with the last of them.
+    fn take(&mut self, bytes: &[u8]) -> bool {
         self.written.extend(bytes);
         self.deliver();
+        self.resets_after = self.resets_after.map(|after| after - bytes.len());
+        let is_reset = self.resets_after == Some(0);
+        if is_reset {
+            self.break_off();
+        }
+        is_reset
+    }
+
+    /// tcp_reset(): the error is EPIPE after a FIN.
+    fn break_off(&mut self) {
+        self.error = Some(match self.state {
+            Connected::NotYet => ErrorKind::ConnectionRefused,
+            Connected::Yes if self.fin => ErrorKind::BrokenPipe,
+            Connected::Yes => ErrorKind::ConnectionReset,
+        });
+        self.reset = true;
+        self.edge = true;
     }
 
     /// tcp_poll(), and what mio makes of it.
@@ -249,18 +279,16 @@ impl Peer {
         }
     }
 
-    /// tcp_reset(): the error is EPIPE after a FIN.
     pub fn reset(&self) {
         if self.is_there() {
-            let error = match self.look() {
-                tcp if tcp.state == Connected::NotYet => ErrorKind::ConnectionRefused,
-                tcp if tcp.fin => ErrorKind::BrokenPipe,
-                _ => ErrorKind::ConnectionReset,
-            };
-            let mut tcp = self.tcp();
-            tcp.reset = true;
-            tcp.error = Some(error);
-            tcp.edge = true;
+            self.tcp().break_off();
+        }
+    }
+
+    /// Resets amid the write with which our socket has taken `len` bytes more, at least one.
+    pub fn reset_after(&self, len: usize) {
+        if self.is_there() {
+            self.tcp().resets_after = Some(len);
         }
     }
 
@@ -373,8 +401,8 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut tcp = self.0.borrow_mut();
-        let len = tcp.room()?.min(bytes.len());
-        tcp.write(&bytes[..len]);
+        let len = tcp.takes(bytes.len())?;
+        tcp.take(&bytes[..len]);
         Ok(len)
     }
 
@@ -397,9 +425,13 @@ impl Stream for Wire {
 
     fn drain(&mut self, pipe: &Pipe, len: usize) -> io::Result<usize> {
         let mut tcp = self.0.borrow_mut();
-        let mut bytes = vec![0; tcp.room()?.min(len)];
+        let mut bytes = vec![0; tcp.takes(len)?];
         (&pipe.reader).read_exact(&mut bytes)?;
-        tcp.write(&bytes);
+        if tcp.take(&bytes) && bytes.len() < len {
+            // splice_to_socket() writes what the pipe holds piece by piece. The piece after
+            // the RST has met the error, and the bytes before it are what is reported.
+            tcp.error = None;
+        }
         Ok(bytes.len())
     }
 

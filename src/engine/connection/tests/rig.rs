@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::kernel::{Peer, Wire, socket};
+use super::kernel::{Peer, SEND_BUFFER, Wire, socket};
 use crate::clock::Time;
 use crate::engine::balancer::BackendSpec;
 use crate::engine::buffers::Buffers;
@@ -56,6 +56,8 @@ pub enum Act {
     Bulk(usize),
     Fin,
     Reset,
+    /// Resets amid a write, when our socket has taken so many bytes more.
+    ResetAfter(usize),
     /// Takes so many bytes more.
     Read(usize),
     Accept,
@@ -65,6 +67,7 @@ pub enum Act {
 struct Backends<'a> {
     dialled: &'a mut Vec<Peer>,
     window: usize,
+    send_buffer: usize,
     /// What connect(2) says to the next ones; nothing at once if there is no more.
     refusals: &'a mut VecDeque<ErrorKind>,
 }
@@ -76,7 +79,7 @@ impl Connect for Backends<'_> {
         if let Some(kind) = self.refusals.pop_front() {
             return Err(kind.into());
         }
-        let (wire, peer) = socket(self.window, false);
+        let (wire, peer) = socket(self.window, self.send_buffer, false);
         self.dialled.push(peer);
         Ok(wire)
     }
@@ -98,6 +101,8 @@ pub struct Rig {
     /// The events of the backends come before those of the client.
     pub pods_first: bool,
     window: usize,
+    /// What all numbers of bytes are multiplied by: some hundred bytes are no bulk.
+    scale: usize,
     held: bool,
     queued: bool,
     awaits_gate: bool,
@@ -124,12 +129,23 @@ impl Rig {
 
     /// The same, not placed yet.
     pub fn accepted(window: usize, backends: u8, gate_open: bool, standing: Standing) -> Rig {
-        let (wire, client) = socket(window, true);
+        Rig::scaled(1, window, backends, gate_open, standing)
+    }
+
+    /// The same with all numbers of bytes multiplied.
+    pub fn scaled(
+        scale: usize,
+        window: usize,
+        backends: u8,
+        gate_open: bool,
+        standing: Standing,
+    ) -> Rig {
+        let (wire, client) = socket(window * scale, SEND_BUFFER * scale, true);
         let mut rig = Rig {
             connection: Some(Connection::new(1, 0, wire, standing, Time::default())),
             shared: Shared {
                 open: 1,
-                buffers: Buffers::new(1, 0),
+                buffers: Buffers::new(1, 1),
                 memory: MemoryBudget::new(None, 1),
                 timers: Timers::default(),
                 dial_log: DialLog::default(),
@@ -142,6 +158,7 @@ impl Rig {
             now: Time::default(),
             pods_first: false,
             window,
+            scale,
             held: false,
             queued: false,
             awaits_gate: false,
@@ -191,10 +208,10 @@ impl Rig {
     /// Has something happen, and nothing follow from it yet.
     pub fn take(&mut self, step: Step) {
         match step {
-            Step::Client(act) => perform(&self.client, act),
+            Step::Client(act) => perform(&self.client, act, self.scale),
             Step::Backend(act) => {
                 if let Some(backend) = self.dialled.last() {
-                    perform(backend, act);
+                    perform(backend, act, self.scale);
                 }
             }
             Step::Wait(duration) => self.now = self.now + duration,
@@ -288,7 +305,8 @@ impl Rig {
             port: &mut self.port,
             connector: Backends {
                 dialled: &mut self.dialled,
-                window: self.window,
+                window: self.window * self.scale,
+                send_buffer: SEND_BUFFER * self.scale,
                 refusals: &mut self.refusals,
             },
         };
@@ -336,6 +354,7 @@ impl Rig {
     pub fn leftovers(&self) -> Vec<&'static str> {
         let lent = [
             (!self.shared.buffers.has_block(), "a block"),
+            (self.shared.buffers.lent_pipes() > 0, "a pipe"),
             (self.shared.timers.next().is_some(), "a deadline"),
             (self.port.balancer.in_use() > 0, "a backend"),
         ];
@@ -384,13 +403,14 @@ impl Rig {
     }
 }
 
-fn perform(peer: &Peer, act: Act) {
+fn perform(peer: &Peer, act: Act, scale: usize) {
     match act {
         Act::Send(text) => peer.send(text.as_bytes()),
-        Act::Bulk(len) => peer.send_bulk(len),
+        Act::Bulk(len) => peer.send_bulk(len * scale),
         Act::Fin => peer.fin(),
         Act::Reset => peer.reset(),
-        Act::Read(len) => peer.read(len),
+        Act::ResetAfter(len) => peer.reset_after(len * scale),
+        Act::Read(len) => peer.read(len * scale),
         Act::Accept => peer.accept(),
     }
 }
