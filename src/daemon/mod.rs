@@ -51,7 +51,7 @@ use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
-use crate::kube::{self, Access};
+use crate::kube::{self, Hub, Scope};
 use crate::log_queue::LogQueue;
 use crate::policy::Policy;
 use crate::resolve::Resolver;
@@ -107,6 +107,7 @@ impl std::error::Error for Error {}
 struct Daemon {
     clock: Clock,
     proxy: Proxy<Engine, Outside>,
+    hub: Hub,
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
@@ -179,7 +180,14 @@ impl Daemon {
         };
         let name = format!("{namespace}/{}", settings.target_ref.label());
         let label = format!("{namespace}/{}", start::service(settings)?);
-        let outside = start_threads(settings, &route, access, namespace, clocks, post)?;
+        let hub = kube::HubConfig {
+            access,
+            writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
+            wall_clock: clocks.wall,
+            scope: Scope::Named,
+        };
+        let hub = Hub::new(hub, clocks.monotonic).map_err(no_threads)?;
+        let outside = start_threads(settings, &route, &hub, namespace, clocks, post)?;
         let now = (clocks.monotonic)();
         let policy = Policy::new(start::policy_config(settings), start::random_seed(), now);
         let app = AppConfig {
@@ -199,6 +207,7 @@ impl Daemon {
         Ok(Daemon {
             clock: clocks.monotonic,
             proxy,
+            hub,
             inbox,
             signals,
             about,
@@ -250,6 +259,7 @@ impl Daemon {
             };
             let view = View {
                 about: &self.about,
+                requests: self.hub.requests(),
                 proxy: &self.proxy,
                 app,
                 now,
@@ -330,13 +340,17 @@ fn listeners(engine: &Engine) -> Vec<SocketAddr> {
     ports.map_while(|port| engine.local_addr(port)).collect()
 }
 
+fn no_threads(why: io::Error) -> String {
+    format!("cannot start the API threads: {why}")
+}
+
 fn start_threads(
     settings: &Settings,
     route: &Route,
-    access: Access,
+    hub: &Hub,
     namespace: String,
     clocks: Clocks,
-    post: impl Fn(Report) + Send + Clone + 'static,
+    post: impl Fn(Report) + Send + Sync + Clone + 'static,
 ) -> Result<Outside, String> {
     let resolver = route.target().cloned().map(|target| {
         let (found, panicked) = (post.clone(), post.clone());
@@ -350,8 +364,7 @@ fn start_threads(
     let resolver = resolver
         .transpose()
         .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
-    let config = kube::Config {
-        access,
+    let config = kube::AppConfig {
         namespace,
         target: settings.target_ref.clone(),
         dialect: settings.dialect,
@@ -360,10 +373,7 @@ fn start_threads(
         service: start::service(settings)?,
         ports: start::ports(settings, route),
         port_flag: start::port_flag(settings),
-        writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
-        wall_clock: clocks.wall,
     };
-    let api = kube::spawn(config, clocks.monotonic, post)
-        .map_err(|e| format!("cannot start the API threads: {e}"))?;
+    let api = hub.add(config, post).map_err(no_threads)?;
     Ok(Outside { api, resolver })
 }

@@ -13,6 +13,7 @@ use crate::admin::Pages;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
 use crate::engine::{Engine, PortId};
+use crate::kube::Requests;
 use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
@@ -39,6 +40,8 @@ pub(super) struct About {
 /// The state of the program at one time.
 pub(super) struct View<'a> {
     pub(super) about: &'a About,
+    /// The requests to the API server.
+    pub(super) requests: &'a Requests,
     pub(super) proxy: &'a Proxy<Engine, Outside>,
     /// The app.
     pub(super) app: &'a App<Outside>,
@@ -91,6 +94,7 @@ impl View<'_> {
     fn snapshot(&self) -> Snapshot {
         let View {
             about,
+            requests,
             proxy,
             app,
             now,
@@ -104,7 +108,7 @@ impl View<'_> {
             connections_limit: about.connections,
             local_errors: engine.local_errors(),
             bound_ports: engine.bound_ports(),
-            requests: app.api().api.requests().read(),
+            requests: requests.read(),
             thread_panics: app.events().thread_panics,
             log_lines_dropped: about.log.dropped(),
             apps: vec![self.app_snapshot()],
@@ -176,6 +180,7 @@ impl View<'_> {
             proxy,
             app,
             now,
+            ..
         } = *self;
         let (policy, health) = (app.policy(), app.health());
         let (counts, unready) = (proxy.sockets.counts(APP), proxy.unready(now));

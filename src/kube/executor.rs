@@ -1,6 +1,5 @@
 //! The executor: a [`RequestQueue`], and the two threads that execute its requests.
 
-use super::Config;
 use super::client::Client;
 use super::relist::RelistSignal;
 use super::scale_target::Target;
@@ -96,7 +95,7 @@ impl RequestQueue {
 
 /// Starts the workers.
 pub(super) fn spawn(
-    config: &Config,
+    target: TargetClient,
     clients: [Client; WORKERS],
     clock: Clock,
     report: &(impl Fn(Report) + Send + Clone + 'static),
@@ -105,7 +104,7 @@ pub(super) fn spawn(
         scheduler: Mutex::default(),
         changed: Condvar::new(),
         clients,
-        target: TargetClient::new(config),
+        target,
         watch: OnceLock::new(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {

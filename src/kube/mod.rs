@@ -46,13 +46,9 @@
 //! The policy's reads keep a connection open. No request goes through a proxy from the
 //! environment, follows a redirect, or trusts a root certificate other than the cluster's.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{PortRef, Report, Request};
-use crate::supervisor::ThreadPanic;
+use crate::cluster::PortRef;
 use crate::workload::{Dialect, TargetRef};
 
 pub mod access;
@@ -64,6 +60,7 @@ mod discovery;
 mod endpoints;
 mod exec;
 mod executor;
+mod hub;
 pub mod inspect;
 pub mod kubeconfig;
 mod lines;
@@ -98,12 +95,11 @@ mod transport;
 mod watcher;
 
 pub use access::Access;
+pub use hub::{Handle, Hub, HubConfig, Scope};
 pub use requests::{Reaction, Requests, Verb};
 
-/// What the API threads work for.
-pub struct Config {
-    /// The way to the API server.
-    pub access: Access,
+/// What the API threads work for: one app.
+pub struct AppConfig {
     /// The namespace of the scale target and the Service.
     pub namespace: String,
     /// The object to scale.
@@ -122,82 +118,6 @@ pub struct Config {
     pub ports: Vec<Option<PortRef>>,
     /// The flag that names them, for messages.
     pub port_flag: &'static str,
-    /// Who we are in our renewals: the pod's name. Any text will do; what
-    /// no pod's name has becomes a hyphen.
-    pub writer: String,
-    /// What time a renewal says that it is.
-    pub wall_clock: WallClock,
-}
-
-/// The way to speak to the API threads. They end when it is dropped, each after
-/// the request that it is at.
-pub struct Handle {
-    queue: Arc<executor::RequestQueue>,
-    relist: Arc<relist::RelistSignal>,
-    /// Of the reflector of the scaled object, if there is one.
-    watch: Option<Arc<relist::RelistSignal>>,
-    requests: Arc<Requests>,
-    clock: Clock,
-}
-
-impl Handle {
-    /// Has `request` executed, at once or after the one that is out; its
-    /// [`Report::Reply`] carries `id`.
-    ///
-    /// Never blocks. A request that is still unsent is replaced and gets no
-    /// reply, nor does a read that something urgent has to supersede.
-    pub fn request(&self, id: u64, request: Request) {
-        self.queue.put(id, request);
-    }
-
-    /// Has the endpoints listed afresh at once.
-    ///
-    /// Never blocks. At most once a second, and less often while it goes on; a
-    /// call that comes too soon does nothing.
-    pub fn relist(&self) {
-        self.relist.request((self.clock)());
-    }
-
-    /// Has the endpoints listed afresh, because what was known of them at `seen` has
-    /// proved wrong. Does nothing if the watch has shown something since: it is
-    /// alive, and a list would show no more.
-    pub fn relist_unless_newer(&self, seen: Time) {
-        self.relist.request_unless_newer(seen, (self.clock)());
-    }
-
-    /// Says whether somebody waits for an endpoint. While that is so, no pause after a
-    /// failure is longer than a second, nor any that the server asks for than five.
-    pub fn set_waiting(&self, is_waiting: bool) {
-        self.relist.set_waiting(is_waiting);
-    }
-
-    /// The proxy drains. When everything is deleted at once, the Role and the objects
-    /// go before the proxy does: from now on refusals (401, 403), objects that are not
-    /// found, and whatever keeps endpoints from being listed are logged at debug.
-    pub fn set_draining(&self) {
-        self.queue.set_draining();
-        self.signals().for_each(|signal| signal.set_draining());
-    }
-
-    /// The requests that were made since the start.
-    pub fn requests(&self) -> &Requests {
-        &self.requests
-    }
-
-    /// Those of all reflectors.
-    fn signals(&self) -> impl Iterator<Item = &relist::RelistSignal> {
-        [Some(&self.relist), self.watch.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(Arc::as_ref)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.queue.close();
-        self.signals().for_each(|signal| signal.close());
-    }
 }
 
 /// Whether the certificates that `access` takes are there and can be used, as
@@ -207,175 +127,4 @@ impl Drop for Handle {
 /// Which file, or which part of a kubeconfig, is of no use, and why.
 pub fn check(access: &Access) -> Result<(), access::Error> {
     credentials::check(access).map_err(access::Error)
-}
-
-/// Starts the API threads. They call `report` from their own threads.
-pub fn spawn(
-    config: Config,
-    clock: Clock,
-    report: impl Fn(Report) + Send + Clone + 'static,
-) -> io::Result<Handle> {
-    let credentials =
-        credentials::Credentials::read(config.access.clone(), clock, config.wall_clock)
-            .map_err(io::Error::other)?;
-    let credentials = Arc::new(credentials);
-    let requests = Arc::new(Requests::default());
-    let client = || client::Client::new(credentials.clone(), requests.clone());
-    let queue = executor::spawn(&config, [client(), client()], clock, &report)?;
-    let relist = reflector::spawn(
-        &config,
-        client(),
-        clock,
-        report.clone(),
-        panicked(report.clone()),
-    );
-    let relist = relist.inspect_err(|_| queue.close())?;
-    let mut handle = Handle {
-        queue,
-        relist,
-        watch: None,
-        requests: requests.clone(),
-        clock,
-    };
-    if watches_target(&config) {
-        let target = handle.queue.target().clone();
-        let panicked = panicked(report.clone());
-        let watch = target_reflector::spawn(target, client(), clock, report, panicked)?;
-        handle.queue.set_watch(watch.clone());
-        handle.watch = Some(watch);
-    }
-    Ok(handle)
-}
-
-fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
-    move |panic| report(Report::Panicked(panic))
-}
-
-/// Whether the scaled object is watched. Not with the flags of an ancestor: what a
-/// replica of it says, maybe on a ConfigMap, is read together with the object
-/// (`old_replica`), so that polling goes on as before.
-fn watches_target(config: &Config) -> bool {
-    config.dialect == Dialect::Zpa
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::sync::{Mutex, PoisonError};
-
-    use super::testing::{self, DEADLINE, begin_stream, hang, recorded_body, reply, serve};
-    use super::*;
-    use crate::cluster::Outcome;
-
-    /// A server that has a Deployment and its slices.
-    fn config() -> Config {
-        let server = serve(|asked, stream| {
-            if asked.target.contains("&watch=true") {
-                begin_stream(stream);
-                return hang(stream);
-            }
-            if asked.target.contains("/services/") {
-                return reply(stream, 403, "", "{}");
-            }
-            let name = if asked.target.ends_with("/deployments/myapp") {
-                "30-deployment-get-after"
-            } else {
-                "15-slices-list-ready"
-            };
-            let body = String::from_utf8(recorded_body(name)).unwrap();
-            reply(stream, 200, "", &body)
-        });
-        Config {
-            ports: vec![Some(PortRef::Name("http".into()))],
-            ..testing::config(server)
-        }
-    }
-
-    /// A panic in either thread; here it is the receiver of the reports that panics.
-    #[test]
-    fn a_thread_that_panics_owes_no_reply_and_works_again() {
-        for panics in [
-            (|report| matches!(report, Report::Reply { .. })) as fn(&Report) -> bool,
-            |report| matches!(report, Report::Pods { .. }),
-        ] {
-            let (sender, reports) = mpsc::channel();
-            let first = Arc::new(Mutex::new(true));
-            let report = move |report| {
-                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-                if panics(&report) && std::mem::take(&mut *first) {
-                    panic!("by intent");
-                }
-                let _ = sender.send(report);
-            };
-            let handle = spawn(config(), testing::clock, report).unwrap();
-            handle.request(5, Request::Read);
-            let (mut panicked, mut replied, mut listed) = (false, false, false);
-            while !(panicked && replied && listed) {
-                match reports.recv_timeout(DEADLINE).unwrap() {
-                    Report::Panicked(panic) => {
-                        assert_eq!(panic.why, "by intent");
-                        panicked = true;
-                        handle.request(6, Request::Read);
-                    }
-                    Report::Reply { id: 5, outcome } if !panicked => {
-                        let is_lost = outcome == Outcome::Unknown { retry_after: None };
-                        assert!(is_lost || matches!(outcome, Outcome::Scale(_)));
-                    }
-                    Report::Reply { id: 6, outcome } if panicked => {
-                        replied = matches!(outcome, Outcome::Scale(_));
-                    }
-                    Report::Pods { pods, .. } => listed = pods.len() == 1,
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn both_threads_report_and_end_with_the_handle() {
-        let config = config();
-        let (sender, reports) = mpsc::channel();
-        let report = move |report| {
-            let _ = sender.send(report);
-        };
-        let handle = spawn(config, testing::clock, report).unwrap();
-        handle.request(5, Request::Read);
-        let (mut replied, mut listed) = (false, false);
-        while !(replied && listed) {
-            match reports.recv_timeout(DEADLINE).unwrap() {
-                Report::Reply { id, outcome } => {
-                    assert_eq!(id, 5);
-                    replied = matches!(outcome, Outcome::Scale(_));
-                }
-                Report::Pods { pods, .. } => listed = pods.len() == 1,
-                Report::Fallback { .. }
-                | Report::Synced(_)
-                | Report::NoAddress { .. }
-                | Report::Target(_)
-                | Report::TargetStatus(_)
-                | Report::Observed(_)
-                | Report::Watching(_)
-                | Report::Permission { .. }
-                | Report::Trouble(_)
-                | Report::Panicked(_) => {}
-            }
-        }
-        let counted = |names| {
-            let counts = handle.requests().read();
-            counts
-                .iter()
-                .any(|(these, count)| *these == names && *count > 0)
-        };
-        for names in [["get", "ok"], ["get", "forbidden"], ["list", "ok"]] {
-            assert!(counted(names), "{names:?}");
-        }
-        drop(handle);
-        let ended = loop {
-            match reports.recv_timeout(DEADLINE) {
-                Ok(_) => {}
-                Err(cause) => break cause,
-            }
-        };
-        assert_eq!(ended, mpsc::RecvTimeoutError::Disconnected);
-    }
 }

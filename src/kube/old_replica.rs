@@ -16,7 +16,7 @@ use super::patch::Patch;
 use super::reply::Reply;
 use super::scale_target::Answer;
 use super::text::LogOnce;
-use super::{Config, paths, scaled};
+use super::{AppConfig, paths, scaled};
 use crate::clock::Time;
 
 /// The largest ConfigMap, in bytes: etcd takes none above 1.5 MiB.
@@ -41,7 +41,7 @@ struct State {
 
 impl OldReplica {
     /// The replica of the ancestor whose flags the settings were given in, if any.
-    pub(super) fn new(config: &Config) -> Option<OldReplica> {
+    pub(super) fn new(config: &AppConfig) -> Option<OldReplica> {
         let config_map = config.state_configmap.as_deref();
         Some(OldReplica {
             ancestor: Ancestor::of(config.dialect)?,

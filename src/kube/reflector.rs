@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use self::core::Endpoints;
 use self::thread::Reflector;
-use super::Config;
+use super::AppConfig;
 use super::client::Client;
 use super::relist::RelistSignal;
 use crate::clock::Clock;
@@ -19,7 +19,7 @@ use crate::supervisor::ThreadPanic;
 
 /// Starts the reflector.
 pub(super) fn spawn(
-    config: &Config,
+    config: &AppConfig,
     client: Client,
     clock: Clock,
     report: impl Fn(Report) + Send + 'static,

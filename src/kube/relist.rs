@@ -169,8 +169,8 @@ mod tests {
     use super::*;
 
     fn signal() -> RelistSignal {
-        let config = testing::config(([127, 0, 0, 1], 1).into());
-        let credentials = Credentials::new(config.access, testing::clock).unwrap();
+        let access = testing::access(([127, 0, 0, 1], 1).into());
+        let credentials = Credentials::new(access, testing::clock).unwrap();
         RelistSignal::new(Client::new(Arc::new(credentials), Arc::default()))
     }
 

@@ -18,7 +18,7 @@ pub(super) use super::scale_target::Answer;
 use super::scale_target::Target;
 use super::target_status::target_status;
 use super::text::{LogOnce, printable};
-use super::{Config, scaled};
+use super::{AppConfig, scaled};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Report, Request, TargetStatus};
 
@@ -27,10 +27,26 @@ pub(super) struct TargetClient {
     target: Arc<Target>,
     /// The replica of an ancestor that may run for the same app.
     old_replica: Option<OldReplica>,
-    writer: String,
-    wall_clock: WallClock,
+    writer: Writer,
     logs: Mutex<Logs>,
     permissions: Mutex<Permissions>,
+}
+
+/// Who writes leases, and by which clock.
+#[derive(Clone)]
+pub(super) struct Writer {
+    name: String,
+    wall_clock: WallClock,
+}
+
+impl Writer {
+    /// A writer of that name, in characters that a token has.
+    pub(super) fn new(name: &str, wall_clock: WallClock) -> Self {
+        Writer {
+            name: patch::writer(name),
+            wall_clock,
+        }
+    }
 }
 
 /// The last fault of each kind of request that was logged.
@@ -47,13 +63,12 @@ struct Logs {
 }
 
 impl TargetClient {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &AppConfig, writer: Writer) -> Self {
         let target = Target::new(&config.namespace, config.target.clone());
         TargetClient {
             target: Arc::new(target),
             old_replica: OldReplica::new(config),
-            writer: patch::writer(&config.writer),
-            wall_clock: config.wall_clock,
+            writer,
             logs: Mutex::default(),
             permissions: Mutex::default(),
         }
@@ -81,10 +96,10 @@ impl TargetClient {
     }
 
     fn renew(&self, calls: &Calls<'_>, renewal: &Renewal) -> Answer {
-        let token = patch::token(&self.writer, renewal);
+        let token = patch::token(&self.writer.name, renewal);
         match renewal.store {
             LeaseStore::Status => {
-                let patch = Patch::condition(&token, renewal, (self.wall_clock)());
+                let patch = Patch::condition(&token, renewal, (self.writer.wall_clock)());
                 self.target.patch_status(calls, &patch)
             }
             LeaseStore::Annotation => {
@@ -104,7 +119,7 @@ impl TargetClient {
         else {
             return patch;
         };
-        let unix = (self.wall_clock)();
+        let unix = (self.writer.wall_clock)();
         old.keep_up_config_map(calls, unix);
         old.kept_up_in(patch, unix)
     }
@@ -126,7 +141,7 @@ impl TargetClient {
             (&self.old_replica, answer, &mut outcome)
             && scale.lease_token.is_some()
         {
-            scale.others_lease = old.respect(&reply.body, (self.wall_clock)(), now);
+            scale.others_lease = old.respect(&reply.body, (self.writer.wall_clock)(), now);
         }
         outcome
     }

@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Config;
+use super::AppConfig;
 use super::access::Access;
+use super::target_client::Writer;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
 use crate::kubeconfig_flags::KubeconfigFlags;
@@ -202,10 +203,14 @@ pub(super) fn access(server: SocketAddr) -> Access {
     access
 }
 
-/// What the API threads need to work for the recorded app by way of `server`.
-pub(super) fn config(server: SocketAddr) -> Config {
-    Config {
-        access: access(server),
+/// Who writes the leases.
+pub(super) fn writer() -> Writer {
+    Writer::new("zpa-5d9c7", || 1_795_313_581)
+}
+
+/// The recorded app.
+pub(super) fn config() -> AppConfig {
+    AppConfig {
         namespace: "default".into(),
         target: TargetRef::deployment("myapp"),
         dialect: Dialect::Zpa,
@@ -214,8 +219,6 @@ pub(super) fn config(server: SocketAddr) -> Config {
         service: "myapp".into(),
         ports: vec![None],
         port_flag: "--port",
-        writer: "zpa-5d9c7".into(),
-        wall_clock: || 1_795_313_581,
     }
 }
 

@@ -33,8 +33,8 @@ fn renewal() -> Request {
 
 /// The executor alone, and what it reports.
 fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
-    let config = testing::config(server);
-    let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+    let target = TargetClient::new(&testing::config(), testing::writer());
+    let credentials = Credentials::new(access(server), testing::clock).unwrap();
     let (sender, receiver) = mpsc::channel();
     let report = move |report| {
         if let Report::Reply { id, outcome } = report {
@@ -43,7 +43,7 @@ fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
     };
     let credentials = Arc::new(credentials);
     let client = || Client::new(credentials.clone(), Arc::default());
-    let queue = spawn(&config, [client(), client()], testing::clock, &report).unwrap();
+    let queue = spawn(target, [client(), client()], testing::clock, &report).unwrap();
     (Closing(queue), receiver)
 }
 

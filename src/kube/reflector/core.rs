@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::super::Config;
+use super::super::AppConfig;
 use super::super::endpoints::{Selection, Store};
 use super::super::list_watch::{Event, Outcome};
 use super::super::permissions::RefusalClock;
@@ -96,7 +96,7 @@ impl Port {
 
 impl Endpoints {
     /// A reflector that has read nothing yet. `seed` determines the jitter.
-    pub(super) fn new(config: &Config, seed: u64, now: Time) -> Self {
+    pub(super) fn new(config: &AppConfig, seed: u64, now: Time) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
         Endpoints {
             service_path: paths::service(namespace, service),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use log::Level;
 
-use super::super::Config;
+use super::super::AppConfig;
 use super::super::endpoints::PortMissing;
 use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
@@ -41,7 +41,7 @@ struct Port {
 }
 
 impl StatusReporter {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &AppConfig) -> Self {
         StatusReporter {
             outputs: Vec::new(),
             is_draining: false,

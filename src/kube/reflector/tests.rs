@@ -39,11 +39,11 @@ fn reflector_with(
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
-    let config = Config {
+    let config = AppConfig {
         ports: vec![port],
-        ..testing::config(serve(answer))
+        ..testing::config()
     };
-    let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+    let credentials = Credentials::new(testing::access(serve(answer)), testing::clock).unwrap();
     let (sender, receiver) = mpsc::channel();
     let report = move |report| {
         let _ = sender.send(report);

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use serde_json::Value;
 
-use super::super::access::TokenSource;
+use super::super::access::{Access, TokenSource};
 use super::super::client::Client;
 use super::super::credentials::Credentials;
 use super::super::reply::Reply;
@@ -30,10 +30,10 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(config: &Config) -> Self {
-        let credentials = Credentials::new(config.access.clone(), testing::clock).unwrap();
+    fn new(access: Access) -> Self {
+        let credentials = Credentials::new(access, testing::clock).unwrap();
         Fixture {
-            target: TargetClient::new(config),
+            target: TargetClient::new(&testing::config(), testing::writer()),
             client: Client::new(Arc::new(credentials), Arc::default()),
         }
     }
@@ -92,7 +92,7 @@ fn renewal(store: LeaseStore) -> Request {
 #[test]
 fn a_read_shows_the_deployment_and_what_was_renewed() {
     let (server, seen) = serving(|_| (200, recorded_body("30-deployment-get-after")));
-    let outcome = Fixture::new(&testing::config(server)).read();
+    let outcome = Fixture::new(testing::access(server)).read();
     let scale = scale_of(&outcome);
     assert_eq!((scale.replicas, scale.version.0.as_str()), (0, "10343"));
     let token = LeaseToken(r#""zpa-5d9c7 3f2a" """#.into());
@@ -103,7 +103,7 @@ fn a_read_shows_the_deployment_and_what_was_renewed() {
 #[test]
 fn a_read_of_the_scale_shows_the_scale_and_no_lease() {
     let (server, seen) = serving(|_| (200, recorded_body("13-scale-get-one")));
-    let outcome = Fixture::new(&testing::config(server)).ask(&Request::ReadScale);
+    let outcome = Fixture::new(testing::access(server)).ask(&Request::ReadScale);
     let scale = scale_of(&outcome);
     assert_eq!((scale.replicas, &scale.lease_token), (1, &None));
     assert_eq!(targets(&seen), [SCALE]);
@@ -123,7 +123,7 @@ fn each_request_is_one_call_whatever_comes_back() {
     ] {
         for (request, target) in [(Request::Read, OBJECT), (Request::ReadScale, SCALE)] {
             let (server, seen) = serving(move |_| (status, b"{}".to_vec()));
-            let fixture = Fixture::new(&testing::config(server));
+            let fixture = Fixture::new(testing::access(server));
             assert_eq!(fixture.ask(&request), outcome, "{status}");
             assert_eq!(targets(&seen), [target], "{status}");
         }
@@ -134,7 +134,7 @@ fn each_request_is_one_call_whatever_comes_back() {
 fn a_renewal_in_the_status_is_the_one_that_was_recorded() {
     let recording = "16-status-patch-condition";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
-    let fixture = Fixture::new(&testing::config(server));
+    let fixture = Fixture::new(testing::access(server));
     let outcome = fixture.ask(&renewal(LeaseStore::Status));
     assert_eq!(scale_of(&outcome).replicas, 1);
     assert!(scale_of(&outcome).lease_token.is_some());
@@ -151,7 +151,7 @@ fn a_renewal_in_the_status_is_the_one_that_was_recorded() {
 fn a_renewal_by_annotation_is_a_merge_patch_of_the_deployment() {
     let recording = "19-annotation-patch";
     let (server, seen) = serving(move |_| (200, recorded_body(recording)));
-    let fixture = Fixture::new(&testing::config(server));
+    let fixture = Fixture::new(testing::access(server));
     let outcome = fixture.ask(&renewal(LeaseStore::Annotation));
     assert!(scale_of(&outcome).lease_token.is_some());
     let asked = seen.recv_timeout(testing::DEADLINE).unwrap();
@@ -168,7 +168,7 @@ fn a_renewal_by_annotation_is_a_merge_patch_of_the_deployment() {
 fn a_refused_renewal_is_forbidden_and_touches_nothing_else() {
     for store in [LeaseStore::Status, LeaseStore::Annotation] {
         let (server, seen) = serving(|_| forbidden());
-        let fixture = Fixture::new(&testing::config(server));
+        let fixture = Fixture::new(testing::access(server));
         let outcome = fixture.ask(&renewal(store));
         assert_eq!(outcome, Outcome::Forbidden, "{store:?}");
         assert_eq!(targets(&seen).len(), 1, "{store:?}");
@@ -206,12 +206,12 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
         std::fs::write(&rotated, "new\n").unwrap();
         (401, recorded_body("22-unauthorized-bad-token"))
     });
-    let mut config = testing::config(server);
-    config.access.token = TokenSource::File {
+    let mut access = testing::access(server);
+    access.token = TokenSource::File {
         path,
         otherwise: None,
     };
-    let fixture = Fixture::new(&config);
+    let fixture = Fixture::new(access);
     assert!(matches!(fixture.read(), Outcome::Scale(_)));
     assert_eq!(targets(&seen), [OBJECT, OBJECT]);
 }
@@ -243,7 +243,6 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
         replicas: 0,
         guard: crate::cluster::ResourceVersion("1".into()),
     };
-    let server = serve(|_, _| false);
     for (request, permission) in [
         (Request::Read, Permission::GetTarget),
         (Request::ReadScale, Permission::GetScale),
@@ -251,7 +250,7 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
         (renewal(LeaseStore::Status), Permission::PatchStatus),
         (renewal(LeaseStore::Annotation), Permission::PatchTarget),
     ] {
-        let target = TargetClient::new(&testing::config(server));
+        let target = TargetClient::new(&testing::config(), testing::writer());
         for (label, status, granted, trouble) in [
             ("refused", 403, Some(false), true),
             ("refused again", 403, Some(false), true),

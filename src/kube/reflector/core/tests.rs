@@ -36,9 +36,9 @@ impl Rig {
     }
 
     fn with_ports(ports: Vec<Option<PortRef>>) -> Self {
-        let config = Config {
+        let config = AppConfig {
             ports,
-            ..testing::config(([127, 0, 0, 1], 1).into())
+            ..testing::config()
         };
         let now = Time::default();
         let mut core = Endpoints::new(&config, 1, now);
