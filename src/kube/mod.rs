@@ -49,6 +49,8 @@
 use std::time::Duration;
 
 use crate::cluster::PortRef;
+#[cfg(doc)]
+use crate::cluster::{Report, Request};
 use crate::workload::{Dialect, TargetRef};
 
 pub mod access;
