@@ -37,7 +37,9 @@ pub use help::{help, markdown_table, version};
 pub use listen::Listener;
 use raw::{RawSettings, RawValue};
 use table::Store;
-pub use table::{Column, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables};
+pub use table::{
+    Column, Scope, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables,
+};
 pub use unknown::unknown_variables;
 pub use value::{label as dns_label, subdomain as dns_subdomain};
 

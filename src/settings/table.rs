@@ -33,6 +33,8 @@ pub struct Setting {
     pub part_of: Option<&'static str>,
     /// The placeholder of the value in the help.
     pub placeholder: &'static str,
+    /// Whether each app has its own.
+    pub scope: Scope,
     /// The kind of the value.
     pub takes: ValueKind,
     /// The default.
@@ -65,6 +67,15 @@ pub struct Column {
     pub help: Option<&'static str>,
     /// The parser, if it differs from `zpa`'s.
     pub(super) store: Option<Store>,
+}
+
+/// What a setting belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One app.
+    App,
+    /// The process, and so all of its apps.
+    Process,
 }
 
 /// The kind of a setting's value.
@@ -169,13 +180,14 @@ const PYTHON: &[Dialect] = &[Dialect::PythonDeployment, Dialect::PythonLabels];
 const PYTHON_DEPLOYMENT: &[Dialect] = &[Dialect::PythonDeployment];
 const PYTHON_LABELS: &[Dialect] = &[Dialect::PythonLabels];
 
-/// The defaults of the fields of a row.
+/// The defaults of the fields of a row of an app.
 const ROW: Setting = Setting {
     flag: "",
     aliases: &[],
     variables: &[],
     part_of: None,
     placeholder: "",
+    scope: Scope::App,
     takes: ValueKind::Text,
     unset: NOTHING,
     help: "",
@@ -183,6 +195,12 @@ const ROW: Setting = Setting {
     columns: &[],
     store: |_, _| Ok(()),
     show: |_| None,
+};
+
+/// The same for a row of the process.
+const PROCESS_ROW: Setting = Setting {
+    scope: Scope::Process,
+    ..ROW
 };
 
 /// Every setting, in the order of the help.

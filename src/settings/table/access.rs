@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Column, GO, ROW, Setting, Unset, ValueKind, reason};
+use super::{Column, GO, PROCESS_ROW, Setting, Unset, ValueKind, reason};
 use crate::cluster::ApiServer;
 use crate::duration;
 use crate::kubeconfig_flags::Secret;
@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.kubeconfig.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "context",
@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.context.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "cluster",
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.cluster.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "user",
@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.user.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "server",
@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.server.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "token",
@@ -99,7 +99,7 @@ pub(super) const ROWS: &[Setting] = &[
             settings.kube.token = Some(Secret::new(text));
             Ok(())
         },
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "certificate-authority",
@@ -114,7 +114,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.certificate_authority.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "client-certificate",
@@ -129,7 +129,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.client_certificate.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "client-key",
@@ -144,7 +144,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.client_key.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "as",
@@ -159,7 +159,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.impersonate.clone(),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "as-group",
@@ -178,7 +178,7 @@ pub(super) const ROWS: &[Setting] = &[
             let groups = &settings.kube.impersonate_groups;
             (!groups.is_empty()).then(|| groups.join("\n"))
         },
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "request-timeout",
@@ -194,7 +194,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.kube.request_timeout.map(duration::display),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "api-server",
@@ -208,7 +208,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.api_server.as_ref().map(ApiServer::to_string),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "credentials",
@@ -222,7 +222,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(path(&settings.credentials)),
-        ..ROW
+        ..PROCESS_ROW
     },
 ];
 

@@ -1,7 +1,9 @@
 //! The rows of flags that `zpa` itself does not have, but an ancestor (a program that it
 //! replaces) does: parts of a setting of `zpa`, and flags without effect.
 
-use super::{Column, GO, NOTHING, PYTHON, PYTHON_LABELS, ROW, Setting, Unset, ValueKind};
+use super::{
+    Column, GO, NOTHING, PROCESS_ROW, PYTHON, PYTHON_LABELS, ROW, Setting, Unset, ValueKind,
+};
 use crate::settings::value;
 use crate::workload::{Resource, TargetRef};
 
@@ -165,7 +167,7 @@ pub(super) const ROWS: &[Setting] = &[
             settings.ping_path = Some(value::url_path(text)?);
             Ok(())
         },
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "metrics-url",
@@ -181,7 +183,7 @@ pub(super) const ROWS: &[Setting] = &[
             settings.metrics_path = Some(value::url_path(text)?);
             Ok(())
         },
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "check-interval",

@@ -1,10 +1,12 @@
-//! The rows about the app: its scale target, its Service, and when it sleeps and wakes.
+//! The rows about an app: its scale target, its Service, where its clients connect, and when
+//! it sleeps and wakes.
 
 use std::time::Duration;
 
 use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Unset, ValueKind, reason};
 use crate::cluster::{HostPort, PortRef};
 use crate::duration;
+use crate::settings::listen::{self, Listener};
 use crate::settings::value;
 use crate::workload::TargetRef;
 
@@ -84,6 +86,35 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.service.clone(),
+        ..ROW
+    },
+    Setting {
+        flag: "listen",
+        variables: &["ZPA_LISTEN"],
+        placeholder: "ADDRESS[=PORT],...",
+        unset: Unset::Default(":8080"),
+        help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the \
+               kernel has them. For several of the Service's ports a list such as \
+               `8080=http,5432=postgres`: where clients connect, and the port that leads to, by \
+               name or number",
+        examples: &[
+            ":8080",
+            "0.0.0.0:8080",
+            "[::1]:8080",
+            "8080=http,5432=postgres",
+        ],
+        columns: &[
+            Column::new(GO, &["address"], Unset::Default("localhost:3000")),
+            Column::value(PYTHON, Unset::Default("0.0.0.0:80")),
+        ],
+        store: |settings, text| {
+            settings.listen = listen::parse(text)?;
+            Ok(())
+        },
+        show: |settings| {
+            let listeners = settings.listen.iter().map(Listener::to_string);
+            Some(listeners.collect::<Vec<_>>().join(","))
+        },
         ..ROW
     },
     Setting {

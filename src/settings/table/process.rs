@@ -1,39 +1,10 @@
-//! The rows about the process: its addresses, its limits, its log, and its drain.
+//! The rows about the process: its admin port, its limits, its log, and its drain.
 
-use super::{Column, GO, PYTHON, PYTHON_LABELS, ROW, Setting, Unset};
+use super::{Column, GO, PROCESS_ROW, PYTHON, PYTHON_LABELS, Setting, Unset};
 use crate::duration;
-use crate::settings::listen::{self, Listener};
 use crate::settings::value;
 
 pub(super) const ROWS: &[Setting] = &[
-    Setting {
-        flag: "listen",
-        variables: &["ZPA_LISTEN"],
-        placeholder: "ADDRESS[=PORT],...",
-        unset: Unset::Default(":8080"),
-        help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the kernel has them. \
-               For several of the Service's ports a list such as `8080=http,5432=postgres`: where clients \
-               connect, and the port that leads to, by name or number",
-        examples: &[
-            ":8080",
-            "0.0.0.0:8080",
-            "[::1]:8080",
-            "8080=http,5432=postgres",
-        ],
-        columns: &[
-            Column::new(GO, &["address"], Unset::Default("localhost:3000")),
-            Column::value(PYTHON, Unset::Default("0.0.0.0:80")),
-        ],
-        store: |settings, text| {
-            settings.listen = listen::parse(text)?;
-            Ok(())
-        },
-        show: |settings| {
-            let listeners = settings.listen.iter().map(Listener::to_string);
-            Some(listeners.collect::<Vec<_>>().join(","))
-        },
-        ..ROW
-    },
     Setting {
         flag: "admin-listen",
         variables: &["ZPA_ADMIN_LISTEN"],
@@ -59,7 +30,7 @@ pub(super) const ROWS: &[Setting] = &[
             let address = settings.admin_listen.map(|address| address.to_string());
             Some(address.unwrap_or_else(|| "off".to_owned()))
         },
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "max-connections",
@@ -73,7 +44,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| settings.max_connections.map(|most| most.to_string()),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "drain-delay",
@@ -87,7 +58,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(duration::display(settings.drain_delay)),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "drain-timeout",
@@ -101,7 +72,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(duration::display(settings.drain_timeout)),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "log",
@@ -121,7 +92,7 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(settings.log.clone()),
-        ..ROW
+        ..PROCESS_ROW
     },
     Setting {
         flag: "log-format",
@@ -135,6 +106,6 @@ pub(super) const ROWS: &[Setting] = &[
             Ok(())
         },
         show: |settings| Some(value::show_log_format(settings.log_format).to_owned()),
-        ..ROW
+        ..PROCESS_ROW
     },
 ];

@@ -183,11 +183,11 @@ fn all_that_is_wrong_is_said_in_one_run() {
             "\"--idel-ttl\": there is no such flag; did you mean --idle-ttl?",
             "\"stray\": stands alone; every setting is a flag, e.g. --deployment=my-app",
             "--deployment (ZPA_DEPLOYMENT): is not set, nor is --scale-target, and has no default; use e.g. my-app",
+            "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
+             use e.g. :8080, 0.0.0.0:8080, [::1]:8080, 8080=http,5432=postgres",
             "ZPA_IDLE_TTL=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
             "ZPA_WAKE_REPLICAS=\"0\": is not a whole number from 1 to 2147483647; \
              use e.g. 1, 3, previous",
-            "--listen=\"8080\": is a port alone; put a colon before it, :8080; \
-             use e.g. :8080, 0.0.0.0:8080, [::1]:8080, 8080=http,5432=postgres",
         ]
     );
 }
@@ -429,6 +429,23 @@ fn help_and_readme_have_every_flag_variable_and_default() {
         help.trim_end()
             .ends_with("Documentation: README.md in the program's source")
     );
+}
+
+#[test]
+fn the_settings_of_an_app_come_before_those_of_the_process() {
+    let scopes: Vec<Scope> = TABLE
+        .iter()
+        .filter(|setting| setting.is_own())
+        .map(|setting| setting.scope)
+        .collect();
+    assert!(scopes.is_sorted_by_key(|scope| *scope == Scope::Process));
+    let scope = |flag| table::find(Dialect::Zpa, flag).map(|(setting, _)| setting.scope);
+    for flag in ["deployment", "listen", "idle-ttl", "max-per-source"] {
+        assert_eq!(scope(flag), Some(Scope::App), "{flag}");
+    }
+    for flag in ["admin-listen", "max-connections", "drain-delay", "server"] {
+        assert_eq!(scope(flag), Some(Scope::Process), "{flag}");
+    }
 }
 
 proptest! {
