@@ -29,7 +29,7 @@
 //! sees counts and versions, never a socket. The engine knows no Kubernetes, and `kube`
 //! no client connection: it reports through a closure. Time is an argument of every state
 //! machine; threads are given a [`clock::Clock`] by `main`.
-//! `tests/architecture.rs` keeps these rules.
+//! `tests/architecture` keeps these rules.
 //!
 //! # Words
 //!

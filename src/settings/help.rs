@@ -1,4 +1,4 @@
-//! The text of `--help`, the README's table of settings, and suggestions for unknown flags.
+//! The text of `--help`, the table of settings in SETTINGS.md, and suggestions for unknown flags.
 
 use super::migration;
 use super::table::{Setting, TABLE, Unset};
@@ -77,7 +77,7 @@ fn facts(setting: &Setting) -> String {
     format!("[{variables}; {unset}]").replace('`', "")
 }
 
-/// The README's table of settings, in Markdown.
+/// The table of settings in `manifests/SETTINGS.md`.
 pub fn markdown_table() -> String {
     let head = "| Flag | Variable | Default | Meaning |\n|---|---|---|---|\n";
     own().fold(head.to_owned(), |text, row| text + &markdown_row(row))

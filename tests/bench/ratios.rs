@@ -55,7 +55,7 @@ impl Ratios {
             names,
             table: Table::new(head),
             summary: Table::new(
-                ["`zpa` beside the best of the others", "is better by"]
+                ["`zpa` beside the best of the others", "better by (above 1)"]
                     .map(str::to_owned)
                     .into(),
             ),
@@ -72,7 +72,7 @@ impl Ratios {
         let gains = row.metrics.iter().enumerate().filter_map(|(n, metric)| {
             let best = self.best(measured, n, metric.better)?;
             let gain = self.gain(measured, n, metric.better, best).median;
-            Some(format!("{} {}", metric.unit, number(gain)))
+            Some(format!("{} × {}", metric.name, number(gain)))
         });
         let gains = gains.collect::<Vec<_>>().join(" · ");
         self.summary.add(vec![row.label.to_owned(), gains]);

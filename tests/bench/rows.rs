@@ -27,6 +27,8 @@ pub struct Row {
 /// Something that is measured.
 #[derive(Clone, Copy)]
 pub struct Metric {
+    /// What it is, without its unit, for ratios.
+    pub name: &'static str,
     pub unit: &'static str,
     /// What it is in a sample.
     pub of: fn(&Sample) -> f64,
@@ -72,48 +74,56 @@ impl Sample {
 }
 
 const GIB_PER_S: Metric = Metric {
+    name: "throughput",
     unit: "GiB/s",
     of: |sample| sample.gib() / sample.seconds,
     better: Better::More,
     is_of_the_proxy: false,
 };
 const CPU_PER_GIB: Metric = Metric {
+    name: "CPU",
     unit: "CPU s/GiB",
     of: |sample| sample.cpu_seconds / sample.gib(),
     better: Better::Less,
     is_of_the_proxy: true,
 };
 pub const PER_S: Metric = Metric {
+    name: "rate",
     unit: "per s",
     of: |sample| sample.requests() / sample.seconds,
     better: Better::More,
     is_of_the_proxy: false,
 };
 pub const CPU_EACH: Metric = Metric {
+    name: "CPU",
     unit: "CPU µs",
     of: |sample| sample.cpu_seconds / sample.requests() * 1e6,
     better: Better::Less,
     is_of_the_proxy: true,
 };
 pub const SERVED: Metric = Metric {
+    name: "served",
     unit: "% served",
     of: |sample| sample.requests() / (sample.requests() + sample.failures()) * 100.0,
     better: Better::More,
     is_of_the_proxy: false,
 };
 const P50_US: Metric = Metric {
+    name: "p50",
     unit: "p50 µs",
     of: |sample| sample.percentile_us(50.0),
     better: Better::Less,
     is_of_the_proxy: false,
 };
 const P50_MS: Metric = Metric {
+    name: "p50",
     unit: "p50 ms",
     of: |sample| sample.percentile_us(50.0) / 1e3,
     better: Better::Less,
     is_of_the_proxy: false,
 };
 pub const P99_MS: Metric = Metric {
+    name: "p99",
     unit: "p99 ms",
     of: |sample| sample.percentile_us(99.0) / 1e3,
     better: Better::Less,

@@ -437,7 +437,7 @@ fn a_proxy_that_is_killed_takes_nothing_with_it_but_its_own() {
     });
 }
 
-/// The README states these as the cost to the API server.
+/// OPERATING.md states these as the cost to the API server.
 mod cost {
     use super::*;
 

@@ -31,7 +31,8 @@ fn every_variable_in_the_text_of_the_manifests_is_a_setting() {
     let mut seen = 0;
     for path in files(&root().join("manifests")) {
         let text = fs::read_to_string(&path).unwrap();
-        for variable in variables_in(&text) {
+        // The prefix alone is what the page of settings calls them by.
+        for variable in variables_in(&text).filter(|it| *it != "ZPA_") {
             assert!(
                 known.contains(variable),
                 "{}: {variable} is not a setting",

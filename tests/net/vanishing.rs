@@ -15,7 +15,7 @@ use crate::network::{CLIENT, Network, OTHER_POD, POD, skipped};
 use crate::resets::expect_reset;
 use crate::{echo, until};
 
-/// What every socket of `zpa` is set to; see the README.
+/// What every socket of `zpa` is set to; see manifests/FAILURES.md.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;

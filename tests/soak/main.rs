@@ -4,7 +4,7 @@
 //! seconds in faults of one kind, and leave; then the app has to fall asleep
 //! and `zpa` has to hold what it held after the first rounds: no connection, as
 //! many descriptors and threads, as much memory. In between it may never hold
-//! more than the README says. Every byte is verified, and but in rough faults no
+//! more than OPERATING.md says. Every byte is verified, and but in rough faults no
 //! connection may end but as its client ends it.
 //!
 //! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`

@@ -423,7 +423,7 @@ fn help_and_readme_have_every_flag_variable_and_default() {
     let flags = own().map(|setting| setting.flag);
     for text in flags.chain(variables()).chain(defaults) {
         assert!(flat.contains(&text.replace('`', "")), "{text} in the help");
-        assert!(markdown.contains(text), "{text} in the README's table");
+        assert!(markdown.contains(text), "{text} in the table of settings");
     }
     assert!(
         help.trim_end()

@@ -15,7 +15,7 @@
 //! streams      reads that a signal does not end
 //! sockets      the sockets and descriptors of another process
 //! descriptors  this process's own limit of open files
-//! memory       how much memory the README promises to keep to
+//! memory       the ceiling of memory that OPERATING.md states
 //! namespace    networks of their own
 //! ```
 

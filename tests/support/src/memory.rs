@@ -1,4 +1,4 @@
-//! What the README says `zpa` may hold in memory of its own.
+//! What OPERATING.md says `zpa` may hold in memory of its own.
 
 /// What every connection may cost, held or served, idle or busy: a slot, its
 /// place in the queue, its timer, and what the allocator adds.

@@ -1,11 +1,10 @@
 //! The rules of the architecture: which module may use which, where the clock is read, where
-//! `unsafe` stands, and that the documents say what the code says.
+//! `unsafe` stands, and that the documents ([`pages`]) say what the code says.
+
+mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use support::memory;
-use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 
 /// The modules that only the daemon, the commands and `main` may know.
 const MODULES: &[&str] = &[
@@ -389,103 +388,6 @@ fn the_fuzz_package_has_the_dependencies_of_the_sources_that_it_includes() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_settings_that_the_code_has() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let table = zpa::settings::markdown_table();
-    assert!(
-        readme.contains(table.trim()),
-        "README.md lacks this table:\n{table}"
-    );
-}
-
-#[test]
-fn the_page_of_metrics_has_the_table_that_the_code_has() {
-    let page = root().join("manifests/components/monitoring/METRICS.md");
-    let page = fs::read_to_string(page).unwrap();
-    let table = zpa::metrics::markdown_table();
-    assert!(
-        page.contains(table.trim()),
-        "METRICS.md lacks this table:\n{table}"
-    );
-}
-
-#[test]
-fn every_metric_that_the_readme_names_exists() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let of_histograms = ["_bucket", "_sum", "_count"];
-    for word in words.filter(|word| word.starts_with("zpa_")) {
-        let family = of_histograms
-            .iter()
-            .find_map(|suffix| word.strip_suffix(suffix));
-        let known = |name: &str| zpa::metrics::TABLE.iter().any(|metric| metric.name == name);
-        assert!(
-            known(word) || family.is_some_and(known),
-            "{word} is no metric"
-        );
-    }
-}
-
-#[test]
-fn the_readme_names_every_alert() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let alerts = root().join("manifests/components/monitoring/alerts.yaml");
-    let alerts = fs::read_to_string(alerts).unwrap();
-    let names = alerts.split("- alert: ").skip(1);
-    for name in names.map(|rest| rest.lines().next().unwrap()) {
-        assert!(
-            readme.contains(&format!("`{name}`")),
-            "README.md lacks {name}"
-        );
-    }
-}
-
-#[test]
-fn the_readme_names_every_path_that_is_answered() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for (path, _) in zpa::admin::PATHS {
-        assert!(
-            readme.contains(&format!("`{path}`")),
-            "README.md lacks {path}"
-        );
-    }
-}
-
-#[test]
-fn the_readme_names_the_limits_that_the_code_has() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let each = format!("{} bytes × connections", memory::PER_CONNECTION);
-    let blocks = format!("{} × {} KiB", MAX_BLOCKS, BLOCK_BYTES / 1024);
-    let pipes = format!("{} × {} MiB in pipes", MAX_PIPES, PIPE_BYTES / 1024 / 1024);
-    for term in [each, blocks, pipes] {
-        assert!(readme.contains(&term), "README.md lacks: {term}");
-    }
-}
-
-#[test]
-fn there_are_numbers_for_every_row_of_the_bench() {
-    let numbers = written_by_the_bench("tests/bench/NUMBERS.md");
-    written_by_the_bench("README.md");
-    for file in ["rows.rs", "system_calls.rs"] {
-        let source = fs::read_to_string(root().join("tests/bench").join(file)).unwrap();
-        let labels = source.lines().filter_map(|line| {
-            let label = line.trim().strip_prefix("label: \"")?;
-            label.strip_suffix("\",")
-        });
-        let labels: Vec<&str> = labels.collect();
-        assert!(labels.len() > 5, "the rows of {file} were found");
-        for label in labels {
-            assert!(
-                numbers.contains(&format!("\n| {label}")),
-                "NUMBERS.md has none for {label}; make bench WRITE=1 writes them"
-            );
-        }
-    }
-}
-
-/// cargo reads the manifest of every member of the workspace, whichever it builds,
-/// and a build of the image that copies too few is not part of any test.
-#[test]
 fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copied() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let (containerfile, ignored, manifest) = (
@@ -521,15 +423,6 @@ fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copi
 }
 
 /// What stands between the marks of the bench in that file.
-fn written_by_the_bench(file: &str) -> String {
-    let text = fs::read_to_string(root().join(file)).unwrap();
-    let written = text
-        .split_once("<!-- Written by make bench WRITE=1 -->")
-        .and_then(|(_, rest)| rest.split_once("<!-- /Written -->"));
-    let (numbers, _) = written.unwrap_or_else(|| panic!("{file} has the marks of the bench"));
-    numbers.to_owned()
-}
-
 #[test]
 fn the_visible_top_level_is_what_was_agreed() {
     let agreed = [
