@@ -9,6 +9,7 @@ mod faults;
 mod kubeconfig;
 mod large;
 mod log;
+mod panics;
 mod patience;
 mod ports;
 mod proxy_protocol;
