@@ -22,6 +22,8 @@ struct State {
     closed: bool,
     is_draining: bool,
     is_waiting: bool,
+    /// Whether the reflector is in [`RelistSignal::wait`].
+    is_paused: bool,
     /// The value of `is_waiting` that the reflector has taken last.
     reported_waiting: bool,
     /// When the watch has received something last.
@@ -89,9 +91,13 @@ impl RelistSignal {
     /// watch.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         let mut state = self.state();
-        if state.is_waiting != is_waiting {
-            state.is_waiting = is_waiting;
-            drop(state);
+        let is_change = state.is_waiting != is_waiting;
+        state.is_waiting = is_waiting;
+        let is_paused = state.is_paused;
+        drop(state);
+        // Each connection of an app that is awake waits for a moment: two changes, which
+        // cost a system call each if a thread was notified that reads a watch.
+        if is_change && is_paused {
             self.changed.notify_all();
         }
     }
@@ -145,14 +151,21 @@ impl RelistSignal {
         let nothing = |state: &mut State| {
             !state.closed && !state.requested && state.is_waiting == state.reported_waiting
         };
-        let state = self.state();
-        match until {
-            Some(until) => drop(
-                self.changed
-                    .wait_timeout_while(state, until.since(now), nothing),
-            ),
-            None => drop(self.changed.wait_while(state, nothing)),
-        }
+        let mut state = self.state();
+        state.is_paused = true;
+        let mut state = match until {
+            Some(until) => {
+                let waited = self
+                    .changed
+                    .wait_timeout_while(state, until.since(now), nothing);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.changed.wait_while(state, nothing);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        state.is_paused = false;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,5 +245,18 @@ mod tests {
         end(|signal| signal.set_waiting(true));
         end(RelistSignal::close);
         signal().wait(Some(at(0)), at(0));
+    }
+
+    #[test]
+    fn a_change_of_waiting_ends_a_wait_that_has_begun() {
+        let signal = Arc::new(signal());
+        let waiting = signal.clone();
+        let thread = std::thread::spawn(move || waiting.wait(None, at(0)));
+        while !signal.state().is_paused {
+            std::thread::yield_now();
+        }
+        signal.set_waiting(true);
+        thread.join().unwrap();
+        assert!(!signal.state().is_paused);
     }
 }
