@@ -17,17 +17,15 @@ use support::program::Zpa;
 use support::streams::read_some;
 
 use crate::fixture::{Fixture, listen};
-use crate::network::{Network, POD, is_slow, restricted, skipped};
+use crate::network::{Network, POD, restricted, skipped};
 use crate::until;
 
 /// `resources.limits.memory` in `manifests/base`.
 const LIMIT: u64 = 256 << 20;
 /// `ZPA_MAX_CONNECTIONS` there.
 const CONNECTIONS: usize = 10_000;
-/// How many receivers stop where that may take minutes,
+/// How many receivers stop.
 const STALLED: usize = 2_000;
-/// and elsewhere: an emulated machine takes long for each.
-const FEWER_STALLED: usize = 500;
 /// Descriptors of the test that are not connections'.
 const RESERVED: usize = 500;
 /// How many of the held ones stay to be served.
@@ -180,8 +178,7 @@ fn receivers_that_stop_amid_bulk_kill_nobody_and_the_others_flow() {
     let Some(container) = Container::new() else {
         return;
     };
-    let wanted = if is_slow() { STALLED } else { FEWER_STALLED };
-    let count = possible(wanted, 2);
+    let count = possible(STALLED, 2);
     let pod = listen(&network);
     let fixture = Fixture::awake_as(container.program(), network, &[POD], &SETTINGS);
     let mut echoing = Echo::start(&fixture, &pod);
