@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::thread::{self, JoinHandle};
 
 use mio::net::TcpListener;
@@ -16,6 +17,9 @@ use crate::turns::{Socket, Turns};
 const LISTENER: Token = Token(usize::MAX);
 const STOP: Token = Token(usize::MAX - 1);
 const BACKLOG: i32 = 4096;
+/// Where servers listen, like pods: below the ports that the kernel chooses for dials, at
+/// which `zpa` looks whether a socket is connected to itself.
+const PORTS: RangeInclusive<u16> = 8080..=9999;
 
 /// A server that runs until it is dropped.
 pub struct Server {
@@ -63,9 +67,20 @@ fn listen(ip: Ipv4Addr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     // Inherited by what is accepted.
     socket.set_tcp_nodelay(true)?;
-    socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    bind(&socket, ip)?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Binds to the first port that is free.
+fn bind(socket: &socket2::Socket, ip: Ipv4Addr) -> io::Result<()> {
+    for port in PORTS {
+        match socket.bind(&SocketAddr::from((ip, port)).into()) {
+            Err(e) if e.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    Err(ErrorKind::AddrInUse.into())
 }
 
 /// What the thread has.
