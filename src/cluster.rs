@@ -46,11 +46,6 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// How long every request that takes a permission must be refused until the permission
-/// counts as missing. An API server that has just started answers 403 to everything
-/// until it has read the roles.
-pub const REFUSAL_BELIEVED_AFTER: Duration = Duration::from_secs(30);
-
 /// The token that the last renewal of the lease wrote: opaque, and different for each
 /// renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -178,6 +173,19 @@ impl Request {
     pub fn is_read(&self) -> bool {
         matches!(self, Request::Read | Request::ReadScale)
     }
+
+    /// The permission that it takes.
+    pub fn permission(&self) -> Permission {
+        match self {
+            Request::Read => Permission::GetTarget,
+            Request::ReadScale => Permission::GetScale,
+            Request::WriteScale { .. } => Permission::PatchScale,
+            Request::RenewLease(renewal) => match renewal.store {
+                LeaseStore::Status => Permission::PatchStatus,
+                LeaseStore::Annotation => Permission::PatchTarget,
+            },
+        }
+    }
 }
 
 /// How a [`Request`] ended.
@@ -187,8 +195,8 @@ pub enum Outcome {
     Scale(Scale),
     /// 409: the object has another version by now, and nothing was written.
     Conflict,
-    /// 403: nothing was written. The permission is missing if every reply is a 403 for
-    /// [`REFUSAL_BELIEVED_AFTER`].
+    /// 403: nothing was written. The permission is missing if that lasts
+    /// ([`crate::refusal`]).
     Forbidden,
     /// 401, also after the token was read again: nothing was written. The token is
     /// being replaced; that is no missing permission.

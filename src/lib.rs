@@ -19,8 +19,8 @@
 //! ├─ admin      the HTTP of the admin port: bytes in, bytes out
 //! └─ resolve    looks up a dialled target that is given by name
 //! shared     cluster, workload, kubeconfig_flags (types that modules exchange),
-//!            rules (which clients count, and how fast they are dialled), address,
-//!            backoff, cgroup, clock, duration, log_format, log_queue, supervisor,
+//!            rules (which clients count, and how fast they are dialled), refusal (when
+//!            a refusal is believed), address, backoff, cgroup, clock, duration, log_format, log_queue, supervisor,
 //!            sys (every `unsafe` of the crate)
 //! ```
 //!
@@ -132,6 +132,7 @@ pub mod log_format;
 pub mod log_queue;
 pub mod metrics;
 pub mod policy;
+pub mod refusal;
 pub mod resolve;
 pub mod rules;
 pub mod settings;

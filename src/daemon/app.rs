@@ -282,7 +282,8 @@ impl<A: Api> App<A> {
         let now = process.now;
         match report {
             Report::Reply { id, outcome } => {
-                self.health.replied(&outcome, now);
+                let permission = self.policy.asked_permission(id);
+                self.health.replied(permission, &outcome);
                 self.policy.reply(id, outcome, now);
             }
             Report::Pods { port, pods } => {
@@ -388,6 +389,7 @@ impl<A: Api> App<A> {
         while let Some(command) = self.policy.poll_command() {
             match command {
                 Command::Ask { id, request } => self.api.request(id, request),
+                Command::GaveUp(permission) => self.health.interrupted(permission),
                 Command::QuarantinePods => {
                     self.ports
                         .iter_mut()

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{
-    AddressSource, LeaseStore, NoAddress, Outcome, Permission, REFUSAL_BELIEVED_AFTER, Refusal,
-};
+use crate::cluster::{AddressSource, LeaseStore, NoAddress, Outcome, Permission, Refusal};
 use crate::duration;
+use crate::refusal::{BELIEVED_AFTER, RefusalClock};
 use crate::supervisor::ThreadPanic;
 
 /// How long a refusal counts. An older one was not tried again, because the permission is not
 /// needed now. It may have been granted meanwhile, and only a ready proxy gets the
-/// connection that would show that. The pause between two attempts is at most 30 s.
+/// connection that would show that. Several times the longest pause between two attempts
+/// ([`crate::refusal::LONGEST_PAUSE`]).
 const FRESH: Duration = Duration::from_secs(45);
 
 /// Permissions with another permission that is requested instead. The first of two is in the
@@ -53,7 +53,7 @@ struct Panicked {
 #[derive(Clone, Debug)]
 struct Refused {
     refusal: Refusal,
-    since: Time,
+    clock: RefusalClock,
     /// When it was refused last.
     last: Time,
 }
@@ -72,16 +72,26 @@ pub struct Context {
 }
 
 impl Health {
-    /// A request was answered, or has failed.
-    pub(super) fn replied(&mut self, outcome: &Outcome, now: Time) {
+    /// A request that takes `permission` was answered, or has failed. Whether the permission
+    /// was refused or granted is reported by itself ([`Health::permission`]).
+    pub(super) fn replied(&mut self, permission: Option<Permission>, outcome: &Outcome) {
         self.is_target_read |= matches!(outcome, Outcome::Scale(_));
-        let is_outage = matches!(
+        let shows_nothing = matches!(
             outcome,
-            Outcome::Unreachable | Outcome::Unknown { .. } | Outcome::Unauthorized
+            Outcome::Unreachable
+                | Outcome::Unknown { .. }
+                | Outcome::Busy { .. }
+                | Outcome::Unauthorized
         );
-        if is_outage {
-            // Refusals that come next may be those of a server that has just started.
-            self.refused.retain(|_, refused| refused.is_believed(now));
+        if let Some(permission) = permission.filter(|_| shows_nothing) {
+            self.interrupted(permission);
+        }
+    }
+
+    /// A request that takes `permission` had no reply, or one that shows nothing about it.
+    pub(super) fn interrupted(&mut self, permission: Permission) {
+        if let Some(refused) = self.refused.get_mut(&permission) {
+            refused.clock.interrupted();
         }
     }
 
@@ -136,10 +146,11 @@ impl Health {
             .remove(&permission)
             .filter(|it| it.is_fresh(now));
         if let Some(refusal) = refusal {
-            let since = before.map_or(now, |before| before.since);
+            let mut clock = before.map(|before| before.clock).unwrap_or_default();
+            clock.refused(BELIEVED_AFTER, now);
             let refused = Refused {
                 refusal,
-                since,
+                clock,
                 last: now,
             };
             self.refused.insert(permission, refused);
@@ -195,26 +206,39 @@ impl Health {
         }
     }
 
-    /// How long a permission has been refused, if nothing can be done instead.
-    pub fn forbidden_for(
+    /// Whether a permission is refused, and nothing can be done instead.
+    pub fn is_forbidden(&self, permission: Permission, context: Context, now: Time) -> bool {
+        self.refusals(permission, context, now).is_some()
+    }
+
+    /// How long a permission has been missing that nothing can replace.
+    fn missing_for(&self, permission: Permission, context: Context, now: Time) -> Option<Duration> {
+        let mut since = Time::default();
+        for refused in self
+            .refusals(permission, context, now)?
+            .into_iter()
+            .flatten()
+        {
+            since = since.max(refused.clock.believed_since()?);
+        }
+        Some(now.since(since))
+    }
+
+    /// The refusal of a permission that nothing can replace, and that of the permission that
+    /// is requested instead, if there is one.
+    fn refusals(
         &self,
         permission: Permission,
         context: Context,
         now: Time,
-    ) -> Option<Duration> {
-        let refused = self
-            .refused
-            .get(&permission)
-            .filter(|it| it.is_fresh(now))?;
+    ) -> Option<[Option<&Refused>; 2]> {
+        let refused = self.refused.get(&permission);
+        let refused = refused.filter(|it| it.is_fresh(now))?;
         if is_substitute(permission) || permission == Permission::PatchStatus {
             return None;
         }
         let lost = self.fallback_of(permission, refused, context).is_none();
-        let since = match self.substitute(permission) {
-            Some(substitute) => refused.since.max(substitute.since),
-            None => refused.since,
-        };
-        lost.then(|| now.since(since))
+        lost.then(|| [Some(refused), self.substitute(permission)])
     }
 
     /// The refusal of the permission that is requested instead, if that is refused too.
@@ -286,12 +310,10 @@ impl Health {
             return reasons;
         }
         let refused = Permission::ALL.into_iter().filter_map(|permission| {
-            let refused_for = self.forbidden_for(permission, context, now)?;
+            let missing_for = self.missing_for(permission, context, now)?;
             let why = self.why_refused(permission)?;
-            (refused_for >= REFUSAL_BELIEVED_AFTER).then(|| {
-                let seconds = duration::display(Duration::from_secs(refused_for.as_secs()));
-                format!("not allowed for {seconds} to {permission}: {why}")
-            })
+            let seconds = duration::display(Duration::from_secs(missing_for.as_secs()));
+            Some(format!("not allowed for {seconds} to {permission}: {why}"))
         });
         if !context.is_pods_first {
             wrong_settings.clear();
@@ -304,10 +326,6 @@ impl Health {
 impl Refused {
     fn is_fresh(&self, now: Time) -> bool {
         now.since(self.last) <= FRESH
-    }
-
-    fn is_believed(&self, now: Time) -> bool {
-        now.since(self.since) >= REFUSAL_BELIEVED_AFTER
     }
 }
 

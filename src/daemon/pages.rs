@@ -86,9 +86,7 @@ impl View<'_> {
 
     fn is_forbidden(&self, permission: Permission) -> bool {
         let (health, context) = (self.app.health(), self.app.context());
-        health
-            .forbidden_for(permission, context, self.now)
-            .is_some()
+        health.is_forbidden(permission, context, self.now)
     }
 
     fn snapshot(&self) -> Snapshot {

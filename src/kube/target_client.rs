@@ -20,7 +20,7 @@ use super::target_status::target_status;
 use super::text::{LogOnce, printable};
 use super::{AppConfig, scaled};
 use crate::clock::{Time, WallClock};
-use crate::cluster::{LeaseStore, Outcome, Permission, Renewal, Report, Request, TargetStatus};
+use crate::cluster::{LeaseStore, Outcome, Renewal, Report, Request, TargetStatus};
 
 /// The client of the scale target, with the permissions that were refused.
 pub(super) struct TargetClient {
@@ -192,7 +192,7 @@ impl TargetClient {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut news = Vec::new();
-        let permission = permission_for(request);
+        let permission = request.permission();
         match answer {
             Ok(reply) if reply.status == 403 => {
                 let why = reply.explanation();
@@ -252,19 +252,6 @@ fn classify(answer: &Answer) -> Outcome {
         409 => Outcome::Conflict,
         429 => Outcome::Busy { retry_after },
         _ => Outcome::Unknown { retry_after },
-    }
-}
-
-/// The permission that a request needs.
-fn permission_for(request: &Request) -> Permission {
-    match request {
-        Request::Read => Permission::GetTarget,
-        Request::ReadScale => Permission::GetScale,
-        Request::WriteScale { .. } => Permission::PatchScale,
-        Request::RenewLease(renewal) => match renewal.store {
-            LeaseStore::Status => Permission::PatchStatus,
-            LeaseStore::Annotation => Permission::PatchTarget,
-        },
     }
 }
 

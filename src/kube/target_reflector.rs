@@ -4,7 +4,7 @@
 //!
 //! The watch is a convenience: where it is refused, or the kind has none, the object is
 //! read instead. A refusal is tried again after pauses that grow to 5 min, and is worth
-//! a line once it is [believed](RefusalClock).
+//! a line once it is [believed](crate::refusal).
 //!
 //! The object is found by whoever reads and writes it (`scale_target`); a relist signal
 //! says that it was found elsewhere.
@@ -17,7 +17,7 @@ use log::Level;
 
 use super::client::Client;
 use super::list_watch::{Event, Outcome};
-use super::permissions::{Permissions, RefusalClock};
+use super::permissions::Permissions;
 use super::reflector::thread::{self, Action, Core, Output, Reflector};
 use super::relist::RelistSignal;
 use super::scale_target::{Collection, Target};
@@ -27,11 +27,12 @@ use super::watcher::Watcher;
 use crate::backoff::Backoff;
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, Report, TargetStatus};
+use crate::refusal::{self, RefusalClock};
 use crate::supervisor::ThreadPanic;
 
 /// The shortest pause after a refusal,
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// and the longest: a permission is granted by people.
+/// and the longest once it is believed: a permission is granted by people.
 const RETRY_LAST: Duration = Duration::from_secs(300);
 
 /// Starts the thread that watches `target`.
@@ -122,8 +123,9 @@ impl<L: Locate> TargetReflector<L> {
             Outcome::Quiet => {}
             Outcome::Listed | Outcome::Changed => {}
             Outcome::Opened => self.opened(),
-            Outcome::WatchEnded(why) => self.lost(&why),
-            Outcome::Busy(why) | Outcome::Failed(why) => self.lost(&why),
+            Outcome::WatchEnded(why) | Outcome::Busy(why) | Outcome::Failed(why) => {
+                self.lost(&why);
+            }
             Outcome::Refused { status, why } => self.refused(status, &why, now),
         }
         for change in self.store.take_changes() {
@@ -146,6 +148,7 @@ impl<L: Locate> TargetReflector<L> {
     /// The watch has ended, or a list has failed. What is wrong with the API server is
     /// said by whoever must have an answer.
     fn lost(&mut self, why: &str) {
+        self.refusal.interrupted();
         let text = format!("the watch of the Deployment has ended: {why}");
         self.outputs.push(Output::Log(Level::Debug, text));
         // Otherwise the next watch goes on where this one has ended.
@@ -156,8 +159,13 @@ impl<L: Locate> TargetReflector<L> {
 
     fn refused(&mut self, status: u16, why: &str, now: Time) {
         self.set_watching(false);
-        let believed = self.refusal.refused(now);
-        let pause = self.backoff.pause(RETRY_LAST).max(RETRY_FIRST);
+        let believed = self.refusal.refused(refusal::BELIEVED_AFTER, now);
+        let longest = if believed {
+            RETRY_LAST
+        } else {
+            refusal::LONGEST_PAUSE
+        };
+        let pause = self.backoff.pause(longest).max(RETRY_FIRST);
         self.watcher.pause(pause, now);
         let permission = Permission::WatchTarget;
         if status == 403 {

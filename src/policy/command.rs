@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{LeaseStore, Request};
+use crate::cluster::{LeaseStore, Permission, Request};
 
 /// An output of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +14,9 @@ pub enum Command {
         /// The request.
         request: Request,
     },
+    /// A request for which connections have waited too long was given up: it counts as one
+    /// without a reply. It takes that permission.
+    GaveUp(Permission),
     /// The scale is zero: quarantine the pods that are listed now.
     QuarantinePods,
     /// The scale is above zero: release pods that stay ready from now on.

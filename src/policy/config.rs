@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::cluster::{LeaseStore, REFUSAL_BELIEVED_AFTER};
+use crate::cluster::LeaseStore;
+use crate::refusal;
 
 /// The interval at which the scale target is read when nothing happens. A read shows the
 /// writes of others, and keeps the connection open for the next write.
@@ -31,7 +32,7 @@ const POLLS_PER_TTL_WATCHED: u32 = 4;
 /// The longest pause between two attempts at a refused request, while no connection waits. A
 /// permission comes back when an API server has started, or an operator grants it; until then
 /// the proxy may be unready.
-pub const POLL_FORBIDDEN: Duration = POLL;
+pub const POLL_FORBIDDEN: Duration = refusal::LONGEST_PAUSE;
 
 /// The timeout of a reply, and the longest pause between two attempts, while connections wait.
 pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
@@ -72,7 +73,7 @@ impl Default for Config {
             lease_store: LeaseStore::Status,
             annotation_moves_generation: true,
             single: false,
-            refusal_believed_after: REFUSAL_BELIEVED_AFTER,
+            refusal_believed_after: refusal::BELIEVED_AFTER,
             set_back_doublings: 5,
         }
     }

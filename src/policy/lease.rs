@@ -79,8 +79,8 @@ impl Lease {
             until: None,
             sent: Time::default(),
             due: None,
-            status: PermissionState::Granted,
-            annotation: PermissionState::Granted,
+            status: PermissionState::default(),
+            annotation: PermissionState::default(),
             unavailable_since: None,
             somebody_waits: false,
             failed: Time::default(),
@@ -322,7 +322,7 @@ impl Lease {
     /// even without connections, because only a proxy that may renew may put the app to sleep.
     pub fn forbidden(&mut self, store: LeaseStore, longest: Duration, now: Time) {
         self.refused(store, now);
-        self.failed(Duration::ZERO, longest, now);
+        self.failed(Duration::ZERO, longest.min(POLL_FORBIDDEN), now);
         if store == LeaseStore::Annotation {
             // Neither is allowed: the more valuable permission may be granted first.
             self.status.retry_now(now);

@@ -71,7 +71,7 @@
 //! declared that there is no other proxy ([`Config::single`]).
 //!
 //! *Refusals.* A permission counts as missing once every reply was a 403 for 30 s
-//! (`permission`). Until then, and after a 401, the request is repeated. The fallbacks for a
+//! ([`crate::refusal`]). Until then, and after a 401, the request is repeated. The fallbacks for a
 //! missing permission are never less safe: the scale is read without the leases, the lease is
 //! written into an annotation, connections are dialled without a lease and counted.
 //!
@@ -87,7 +87,7 @@
 //! - `command`: the outputs, [`Command`] and [`Change`];
 //! - `seen`: the last state of the object, and since when it shows no use;
 //! - [`lease`]: the lease of this proxy;
-//! - `permission`: when a refused permission counts as missing;
+//! - `permission`: whether a permission is missing, and when it is tried again;
 //! - `idle`: since when the app has been unused, and when it may sleep;
 //! - `requests`: which request is made when;
 //! - `replies` and `failures`: the transitions after a reply and after a failure;
@@ -128,7 +128,7 @@ use self::requests::InFlight;
 use self::seen::{LongerLeases, Seen, SeenTtl};
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, Observation, Outcome, Request};
+use crate::cluster::{LeaseStore, Observation, Outcome, Permission, Request};
 
 /// The counts of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -227,9 +227,9 @@ impl Policy {
             is_missing: false,
             generation: None,
             lease: Lease::new(&config, seed.rotate_left(16)),
-            reads: PermissionState::Granted,
+            reads: PermissionState::default(),
             scale_reads_refused: false,
-            scale_writes: PermissionState::Granted,
+            scale_writes: PermissionState::default(),
             announced: false,
             without_lease: false,
             scale_reported: false,
@@ -290,6 +290,12 @@ impl Policy {
     pub fn gate_open(&self, now: Time) -> bool {
         let awake = matches!(self.phase, Phase::Awake | Phase::ConfirmingIdle);
         awake && self.dialable && self.may_forward(now)
+    }
+
+    /// The permission that the request with that number takes, if its reply is awaited.
+    pub fn asked_permission(&self, id: u64) -> Option<Permission> {
+        let asked = self.in_flight.as_ref().filter(|asked| asked.id == id);
+        asked.map(|asked| asked.request.permission())
     }
 
     /// When [`Policy::gate_open`] becomes false without another input, if it does.

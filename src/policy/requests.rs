@@ -105,6 +105,8 @@ impl Policy {
         };
         let unknown = Outcome::Unknown { retry_after: None };
         self.fail(&asked.request, &unknown, now);
+        let permission = asked.request.permission();
+        self.commands.push_back(Command::GaveUp(permission));
         // The connections have waited for as long as the longest pause already.
         self.due = self.due.min(now);
         true

@@ -26,7 +26,7 @@ fn refusal(permission: Permission) -> Refusal {
 /// What has seen the Deployment and the endpoints.
 fn well() -> Health {
     let mut health = Health::default();
-    health.replied(&scale(), at(0));
+    health.replied(None, &scale());
     health.synced(Some(AddressSource::EndpointSlices));
     health
 }
@@ -47,7 +47,7 @@ fn refused(permission: Permission, seconds: &[u64]) -> Health {
 #[test]
 fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before() {
     let mut health = Health::default();
-    health.replied(&Outcome::Unreachable, at(0));
+    health.replied(None, &Outcome::Unreachable);
     health.synced(None);
     health.trouble("cannot be reached".into(), at(1));
     assert_eq!(
@@ -58,7 +58,7 @@ fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before(
             "cannot be reached"
         ]
     );
-    health.replied(&scale(), at(0));
+    health.replied(None, &scale());
     assert_eq!(unready(&health, ASLEEP, 2).len(), 2);
     health.synced(Some(AddressSource::EndpointSlices));
     assert!(unready(&health, ASLEEP, 3).is_empty());
@@ -86,7 +86,7 @@ fn without_a_service_it_is_not_ready_unless_a_target_is_set() {
 #[test]
 fn once_ready_no_outage_ends_it() {
     let mut health = well();
-    health.replied(&Outcome::Unreachable, at(0));
+    health.replied(None, &Outcome::Unreachable);
     health.synced(None);
     assert!(unready(&health, ASLEEP, 1_000_000).is_empty());
     assert_eq!(health.source(), Some(AddressSource::EndpointSlices));
@@ -127,6 +127,7 @@ fn a_permission_that_is_refused_for_good_and_has_no_way_round_ends_it() {
     for (permission, substitute) in alone.into_iter().chain(substitutes) {
         let mut health = well();
         for second in [100, 110, 120, 130] {
+            assert!(unready(&health, ASLEEP, second).is_empty(), "{permission}");
             for permission in [Some(permission), substitute].into_iter().flatten() {
                 health.permission(permission, Some(refusal(permission)), at(second));
             }
@@ -140,11 +141,6 @@ fn a_permission_that_is_refused_for_good_and_has_no_way_round_ends_it() {
         let expected = format!("not allowed for 30s to {permission}: 403 no");
         let reasons: Vec<_> = named.then_some(expected).into_iter().collect();
         assert_eq!(unready(&health, ASLEEP, 130), reasons, "{label}");
-        assert_eq!(
-            unready(&health, ASLEEP, 129),
-            Vec::<String>::new(),
-            "{label}"
-        );
         health.permission(permission, None, at(131));
         assert!(unready(&health, ASLEEP, 131).is_empty(), "{label}: granted");
     }
@@ -155,11 +151,18 @@ fn a_refusal_is_believed_when_it_was_repeated_and_forgotten_when_it_is_not() {
     for (label, refusals, now, ready) in [
         ("just now", &[100][..], 100, true),
         ("for 29 s", &[100, 129], 129, true),
-        ("for 30 s", &[100, 120], 130, false),
-        ("still", &[100, 130, 160], 205, false),
-        ("not tried for 46 s", &[100, 130, 160], 206, true),
-        ("again after that", &[100, 130, 160, 300], 300, true),
-        ("and again for long enough", &[100, 300, 330], 330, false),
+        ("for 30 s", &[100, 115, 130], 130, false),
+        ("not tried again at 30 s", &[100, 115], 130, true),
+        ("with a gap between", &[100, 130], 130, true),
+        ("still", &[100, 115, 130], 175, false),
+        ("not tried for 46 s", &[100, 115, 130], 176, true),
+        ("again after that", &[100, 115, 130, 300], 300, true),
+        (
+            "and again for long enough",
+            &[100, 300, 315, 330],
+            330,
+            false,
+        ),
     ] {
         let health = refused(Permission::PatchScale, refusals);
         assert_eq!(unready(&health, ASLEEP, now).is_empty(), ready, "{label}");
@@ -167,34 +170,60 @@ fn a_refusal_is_believed_when_it_was_repeated_and_forgotten_when_it_is_not() {
 }
 
 #[test]
-fn an_outage_has_the_time_until_belief_begin_again() {
-    for outage in [
-        Outcome::Unreachable,
-        Outcome::Unauthorized,
-        Outcome::Unknown { retry_after: None },
+fn an_outage_has_the_time_until_belief_begin_again_for_the_permission_it_was_met_with() {
+    let (scale, status) = (Permission::PatchScale, Permission::PatchStatus);
+    for (label, met_with, outcome, ready) in [
+        ("unreachable", Some(scale), Outcome::Unreachable, true),
+        ("401", Some(scale), Outcome::Unauthorized, true),
+        (
+            "no reply",
+            Some(scale),
+            Outcome::Unknown { retry_after: None },
+            true,
+        ),
+        (
+            "429",
+            Some(scale),
+            Outcome::Busy { retry_after: None },
+            true,
+        ),
+        ("refused", Some(scale), Outcome::Forbidden, false),
+        ("a reply too late", None, Outcome::Unreachable, false),
+        (
+            "a renewal that hangs",
+            Some(status),
+            Outcome::Unreachable,
+            false,
+        ),
     ] {
-        let mut health = refused(Permission::PatchScale, &[100, 120]);
-        health.replied(&outage, at(121));
-        health.permission(
-            Permission::PatchScale,
-            Some(refusal(Permission::PatchScale)),
-            at(131),
-        );
-        assert!(unready(&health, ASLEEP, 131).is_empty(), "{outage:?}");
+        let mut health = refused(scale, &[100, 115]);
+        health.replied(met_with, &outcome);
+        health.permission(scale, Some(refusal(scale)), at(130));
+        assert_eq!(unready(&health, ASLEEP, 130).is_empty(), ready, "{label}");
+        health.permission(scale, Some(refusal(scale)), at(145));
+        health.permission(scale, Some(refusal(scale)), at(160));
+        assert!(!unready(&health, ASLEEP, 160).is_empty(), "{label}");
     }
+}
+
+#[test]
+fn what_is_believed_outlasts_an_outage() {
+    let mut health = refused(Permission::PatchScale, &[100, 115, 130]);
+    health.interrupted(Permission::PatchScale);
+    assert!(!unready(&health, ASLEEP, 131).is_empty());
 }
 
 #[test]
 fn an_app_that_is_up_can_be_served_without_the_permission_to_scale_it() {
     let permission = Permission::PatchScale;
-    let health = refused(permission, &[100, 130, 160]);
+    let health = refused(permission, &[100, 115, 130]);
     let awake = Context {
         is_up: true,
         ..ASLEEP
     };
-    assert!(unready(&health, awake, 160).is_empty());
+    assert!(unready(&health, awake, 130).is_empty());
     assert!(health.fallback(permission, awake).is_some());
-    assert_eq!(unready(&health, ASLEEP, 160).len(), 1);
+    assert_eq!(unready(&health, ASLEEP, 130).len(), 1);
     assert!(health.fallback(permission, ASLEEP).is_none());
 }
 
@@ -202,7 +231,7 @@ fn an_app_that_is_up_can_be_served_without_the_permission_to_scale_it() {
 fn with_a_target_the_endpoints_can_be_done_without() {
     let permission = Permission::WatchEndpoints;
     let mut health = Health::default();
-    health.replied(&scale(), at(0));
+    health.replied(None, &scale());
     health.permission(permission, Some(refusal(permission)), at(1));
     let target = Context {
         has_target: true,

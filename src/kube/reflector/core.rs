@@ -4,7 +4,7 @@
 //!
 //! The source are EndpointSlices. If they are refused (403, or 404 from a server that does
 //! not have them), `v1` Endpoints are used at once, and the slices are tried again: soon
-//! while the refusal is [doubted](RefusalClock), every few minutes once it is believed. If
+//! while the refusal is [doubted](crate::refusal), every few minutes once it is believed. If
 //! both are refused, they are tried in turn.
 //!
 //! The Service is read before each list, and again when the listed endpoints do not fit to
@@ -19,15 +19,15 @@ use log::Level;
 use super::super::AppConfig;
 use super::super::endpoints::{Selection, Store};
 use super::super::list_watch::{Event, Outcome};
-use super::super::permissions::RefusalClock;
 use super::super::throttle::Throttle;
 use super::super::watcher::Watcher;
 use super::super::{paths, service};
 use super::status::StatusReporter;
 use super::thread::{Action, Core, Output};
-use crate::backoff::{self, Backoff};
+use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission, PortRef};
+use crate::refusal::{self, RefusalClock};
 
 /// The longest pause between two lists while a refusal is doubted,
 const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
@@ -162,29 +162,26 @@ impl Endpoints {
         match outcome {
             Outcome::Quiet => {}
             Outcome::Listed => self.listed(now),
-            Outcome::Opened => self.granted(source, now),
+            Outcome::Opened => self.granted(source),
             Outcome::Changed => self.changed(now),
             Outcome::WatchEnded(why) => {
                 let text = format!("the watch of {source} has ended: {why}");
                 self.status.log(Level::Debug, text);
+                self.interrupted(source);
                 self.changed(now);
                 self.read_service_before_list(now);
             }
             Outcome::Refused { why, .. } => self.source_refused(source, why, now),
-            Outcome::Busy(why) => self.lost("busy", &why, now),
-            Outcome::Failed(why) => self.lost("failed", &why, now),
+            Outcome::Busy(why) => self.source_lost(source, "busy", &why, now),
+            Outcome::Failed(why) => self.source_lost(source, "failed", &why, now),
         }
     }
 
     fn listed(&mut self, now: Time) {
         self.check(true);
         if self.store.source() == AddressSource::Endpoints {
-            let retry = if self.slices_refusal.is_believed(now) {
-                RETRY_REFUSED
-            } else {
-                self.slices_backoff.pause(backoff::LONGEST)
-            };
-            self.slices_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
+            let retry = retry_after(&self.slices_refusal, &mut self.slices_backoff);
+            self.slices_due = Some(now + retry);
         }
         // One permission was granted, so others may be granted too.
         if self.refusals > 0 && self.service_due.is_some() {
@@ -251,7 +248,7 @@ impl Endpoints {
         }
     }
 
-    fn granted(&mut self, source: AddressSource, now: Time) {
+    fn granted(&mut self, source: AddressSource) {
         self.refusals = 0;
         self.status.watched(source);
         match source {
@@ -262,14 +259,14 @@ impl Endpoints {
             }
             AddressSource::Endpoints => {
                 self.endpoints_granted = true;
-                self.watch_endpoints_instead(now);
+                self.watch_endpoints_instead();
             }
         }
     }
 
     /// Watches Endpoints instead of EndpointSlices.
-    fn watch_endpoints_instead(&mut self, now: Time) {
-        let believed = self.slices_refusal.is_believed(now);
+    fn watch_endpoints_instead(&mut self) {
+        let believed = self.slices_refusal.is_believed();
         let (slices, why) = (Permission::WatchSlices, &self.slices_refused);
         self.status.refused(slices, why, slices.fallback());
         self.status.watching_endpoints_instead(why, believed);
@@ -280,7 +277,7 @@ impl Endpoints {
         match source {
             AddressSource::EndpointSlices => {
                 self.set_source(AddressSource::Endpoints);
-                self.slices_refusal.refused(now);
+                self.slices_refusal.refused(refusal::BELIEVED_AFTER, now);
                 self.slices_refused = why;
                 if self.refusals > 1 {
                     self.both_refused(now);
@@ -303,7 +300,7 @@ impl Endpoints {
             (Permission::WatchSlices, self.slices_refused.clone())
         };
         self.status.refused(named, &why, None);
-        let believed = self.slices_refusal.is_believed(now);
+        let believed = self.slices_refusal.is_believed();
         self.refused(&why, believed, now);
     }
 
@@ -317,7 +314,16 @@ impl Endpoints {
         self.watcher.back_off(pause, now);
     }
 
-    fn lost(&mut self, kind: &'static str, why: &str, now: Time) {
+    /// A list has failed, or a watch could not be opened, for another reason than the
+    /// permission.
+    fn interrupted(&mut self, source: AddressSource) {
+        if source == AddressSource::EndpointSlices {
+            self.slices_refusal.interrupted();
+        }
+    }
+
+    fn source_lost(&mut self, source: AddressSource, kind: &'static str, why: &str, now: Time) {
+        self.interrupted(source);
         self.read_service_before_list(now);
         self.status.lost(Level::Warn, kind, why);
     }
@@ -327,6 +333,16 @@ impl Endpoints {
         if self.watcher.is_listing() {
             self.service_due.get_or_insert(now);
         }
+    }
+}
+
+/// The pause before a permission is tried again.
+fn retry_after(refusal: &RefusalClock, backoff: &mut Backoff) -> Duration {
+    if refusal.is_believed() {
+        RETRY_REFUSED
+    } else {
+        let pause = backoff.pause(refusal::LONGEST_PAUSE);
+        pause.max(RETRY_UNCONFIRMED_REFUSAL)
     }
 }
 

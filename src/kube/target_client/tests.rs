@@ -15,7 +15,7 @@ use super::super::testing::{
 use super::*;
 use std::time::Duration;
 
-use crate::cluster::{LeaseToken, Scale};
+use crate::cluster::{LeaseToken, Permission, Scale};
 
 const OBJECT: &str = "/apis/apps/v1/namespaces/default/deployments/myapp";
 /// What a renewal writes, and what it wrote when it was recorded.

@@ -273,6 +273,18 @@ fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_believed
 }
 
 #[test]
+fn an_outage_between_has_the_time_until_a_refusal_is_believed_begin_again() {
+    let mut rig = Rig::found();
+    refused_for(&mut rig, 20, 403);
+    rig.handle(Event::Page(refused(503)));
+    rig.pauses();
+    refused_for(&mut rig, 25, 403);
+    assert_eq!(rig.lines_above_debug(), Vec::<&str>::new());
+    refused_for(&mut rig, 30, 403);
+    assert_eq!(rig.lines_above_debug().len(), 1);
+}
+
+#[test]
 fn a_watch_that_is_refused_though_the_list_is_not_counts_as_a_refusal() {
     let mut rig = Rig::found();
     rig.list();

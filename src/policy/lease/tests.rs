@@ -1,4 +1,5 @@
 use super::*;
+use crate::backoff;
 
 const TTL: Duration = Duration::from_secs(100);
 
@@ -157,6 +158,20 @@ fn one_refusal_moves_it_nowhere() {
     lease.forbidden(LeaseStore::Status, TTL, at(10));
     assert_eq!(lease.store(), Some(LeaseStore::Status));
     assert!(!lease.holds(at(10)));
+}
+
+/// With growing pauses, as where nobody is connected.
+#[test]
+fn a_refusal_is_repeated_soon_enough_to_be_believed() {
+    for seed in 0..20 {
+        let mut lease = Lease::new(&Config::default(), seed);
+        let mut now = at(10);
+        while !lease.status.is_missing() {
+            lease.forbidden(LeaseStore::Status, backoff::LONGEST, now);
+            now = lease.due().expect("it is tried again");
+            assert!(now.since(at(10)) < Duration::from_secs(45), "{seed}");
+        }
+    }
 }
 
 #[test]

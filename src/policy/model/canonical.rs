@@ -23,6 +23,7 @@ use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, Observation, Request, ResourceVersion, Scale};
+use crate::refusal::RefusalClock;
 
 /// The longer idle TTL where the proxies have unequal ones.
 pub const LONGER_TTL: Duration = Duration::from_secs(20);
@@ -102,12 +103,13 @@ pub fn age(policy: &mut Policy) {
 }
 
 fn times_of_permission(permission: &mut PermissionState) -> impl Iterator<Item = &mut Time> {
-    let times = match permission {
-        PermissionState::Granted => [None, None],
-        PermissionState::Refused { since, last } => [Some(since), Some(last)],
-        PermissionState::Missing { retry } => [Some(retry), None],
+    let PermissionState { clock, retry } = permission;
+    let (since, last) = match clock {
+        RefusalClock::Granted => (None, None),
+        RefusalClock::Doubted { since, last } => (Some(since), Some(last)),
+        RefusalClock::Believed { since } => (Some(since), None),
     };
-    times.into_iter().flatten()
+    [since, last, retry.as_mut()].into_iter().flatten()
 }
 
 fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
@@ -278,14 +280,16 @@ fn normalise_lease(lease: &mut Lease) {
 /// Old refusals count as none, and how long others have lasted makes no difference
 /// once they are believed.
 fn normalise_permission(permission: &mut PermissionState) {
-    if permission.is_stale(BELIEVED_AFTER, NOW) {
-        *permission = PermissionState::Granted;
+    let PermissionState { clock, retry } = permission;
+    if clock.is_stale(BELIEVED_AFTER, NOW) {
+        clock.granted();
     }
-    match permission {
-        PermissionState::Granted => {}
-        PermissionState::Refused { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
-        PermissionState::Missing { retry } => *retry = on_grid(*retry),
+    match clock {
+        RefusalClock::Granted => {}
+        RefusalClock::Doubted { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
+        RefusalClock::Believed { since } => *since = NOW,
     }
+    *retry = retry.map(on_grid);
 }
 
 /// Since when at the latest it makes no difference when a request on its way was

@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::super::permission::PermissionState;
 use super::super::{Command, Config, Connections, Phase, Policy};
 use super::canonical::{self, BELIEVED_AFTER, NOW, STEP};
 use super::deployment::{Breach, CURRENT, Deployment, SEEN, TTL, Variant};
 use crate::cluster::{
     LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
 };
+use crate::refusal::RefusalClock;
 
 /// Steps in a TTL, the shorter one where they differ.
 pub const STEPS_PER_TTL: u8 = steps_in(TTL);
@@ -337,7 +337,7 @@ impl Proxy {
             match command {
                 Command::Ask { request, .. } => self.ask(request, looked, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
-                Command::ReleasePods | Command::Report(_) => {}
+                Command::ReleasePods | Command::GaveUp(_) | Command::Report(_) => {}
             }
         }
         if self.policy.in_flight.is_none() {
@@ -392,7 +392,7 @@ impl Proxy {
 
     /// Takes the refusal that is about to come for the last one of many.
     pub fn believes_a_refusal(&mut self) {
-        let refused = PermissionState::Refused {
+        let refused = RefusalClock::Doubted {
             since: NOW - BELIEVED_AFTER,
             last: NOW,
         };
@@ -411,7 +411,7 @@ impl Proxy {
             _ => reads,
         };
         if !right.is_missing() {
-            *right = refused;
+            right.clock = refused;
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, LOST, TTL, read, renew, scale, without_token, write};
 use crate::backoff;
-use crate::cluster::Outcome;
-use crate::policy::{Change, LONGEST_PAUSE_WAITING, POLL, Phase};
+use crate::cluster::{Outcome, Permission};
+use crate::policy::{Change, Command, LONGEST_PAUSE_WAITING, POLL, Phase};
 
 #[test]
 fn the_first_connection_wakes_the_app_at_once_and_the_next_thousand_ask_for_nothing() {
@@ -188,7 +188,9 @@ fn a_reply_that_does_not_come_is_waited_for_for_5_s_and_then_it_is_read() {
     fixture.passes(LONGEST_PAUSE_WAITING - Duration::from_millis(1));
     assert_eq!(fixture.asked(), []);
     fixture.passes(Duration::from_millis(1));
-    assert_eq!(fixture.asked(), [read()]);
+    let commands = fixture.commands();
+    assert_eq!(commands[0], Command::GaveUp(Permission::PatchScale));
+    assert_eq!(fixture.in_flight(), Some(read()));
 }
 
 #[test]

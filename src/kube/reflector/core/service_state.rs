@@ -10,10 +10,11 @@ use super::super::super::objects::Service;
 use super::super::super::service;
 use super::super::super::text::printable;
 use super::super::super::watcher::malformed;
-use super::{Endpoints, Port, RETRY_REFUSED, RETRY_UNCONFIRMED_REFUSAL};
+use super::{Endpoints, Port, RETRY_UNCONFIRMED_REFUSAL, retry_after};
 use crate::backoff;
 use crate::clock::Time;
 use crate::cluster::Permission;
+use crate::refusal;
 
 /// The pause after a Service that has no such port.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
@@ -105,7 +106,7 @@ impl Endpoints {
     }
 
     fn service_refused(&mut self, why: &str, now: Time) {
-        let believed = self.service_refusal.refused(now);
+        let believed = self.service_refusal.refused(refusal::BELIEVED_AFTER, now);
         let cure = "allow it, or give the port by its name";
         let need = number_needs_service(why, cure);
         let unknown = self.do_without_service(&need);
@@ -117,18 +118,13 @@ impl Endpoints {
         self.status.service_refused(why, believed);
         self.status.no_cluster_ip(true);
         self.note_missing(&unknown, now);
-        let retry = if believed {
-            RETRY_REFUSED
-        } else {
-            self.service_backoff
-                .pause(backoff::LONGEST)
-                .max(RETRY_UNCONFIRMED_REFUSAL)
-        };
+        let retry = retry_after(&self.service_refusal, &mut self.service_backoff);
         self.service_due = Some(now + retry);
     }
 
     /// The Service cannot be read. If it was read before, the old one is used.
     fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
+        self.service_refusal.interrupted();
         if self.is_any_port_known() {
             let retry = self.service_backoff.pause(backoff::LONGEST);
             self.service_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));

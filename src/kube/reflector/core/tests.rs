@@ -28,6 +28,8 @@ struct Rig {
     log: Vec<(Level, String)>,
     /// What was asked, with the second.
     asked: Vec<(u64, &'static str)>,
+    /// When the server ends the watch that was opened last.
+    watch_ends: Time,
 }
 
 impl Rig {
@@ -53,6 +55,7 @@ impl Rig {
             reports: Vec::new(),
             log: Vec::new(),
             asked: Vec::new(),
+            watch_ends: now,
         }
     }
 
@@ -105,6 +108,7 @@ impl Rig {
                 self.handle(Event::Page(answer));
             }
             Action::Watch(path) => {
+                self.watch_ends = self.now + Duration::from_secs(seconds(&path));
                 let answer = self.refusal(name(source(&path)));
                 self.handle(Event::Opened(answer.unwrap_or(Answer::Ok(()))));
             }
@@ -139,12 +143,15 @@ impl Rig {
 
     /// Lives until that second, with watches that end in order at their time.
     fn live_until(&mut self, second: u64) {
-        while self.second() < second {
-            if self.action == Action::Read {
-                self.now = self.now + Duration::from_secs(1);
+        let end = Time::new(Duration::from_secs(second));
+        while self.now < end {
+            if self.action != Action::Read {
+                self.step();
+            } else if self.watch_ends < end {
+                self.now = self.watch_ends;
                 self.handle(Event::Ended);
             } else {
-                self.step();
+                self.now = end;
             }
         }
     }

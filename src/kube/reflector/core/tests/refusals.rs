@@ -225,3 +225,53 @@ fn every_report_of_a_refusal_says_why_in_the_servers_words() {
         "{whys:?}"
     );
 }
+
+/// The permission is refused until that second and then there is an outage; refused again
+/// afterwards.
+fn outage_at(rig: &mut Rig, what: &'static str, second: u64) {
+    rig.forbidden = vec![what];
+    rig.live_until(second);
+    rig.forbidden.clear();
+    let asked = rig.asked.len();
+    let is_due = |rig: &Rig| match &rig.action {
+        Action::Get(_) => what == "services",
+        Action::List(path) => what == name(source(path)),
+        _ => false,
+    };
+    while !is_due(rig) {
+        assert!(rig.asked.len() < asked + 10, "{:?}", rig.asked);
+        match rig.action {
+            Action::Read => rig.handle(Event::Ended),
+            _ => rig.step(),
+        }
+    }
+    match rig.action {
+        Action::Get(_) => rig.handle(Event::Object(refused(503))),
+        _ => rig.handle(Event::Page(refused(503))),
+    }
+    rig.forbidden = vec![what];
+}
+
+#[test]
+fn an_outage_between_has_the_time_until_a_refusal_is_believed_begin_again() {
+    for what in ["services", "endpointslices"] {
+        let mut rig = Rig::http();
+        outage_at(&mut rig, what, 8);
+        let outage = rig.second();
+        let unbelieved = rig.log.len();
+        rig.live_until(outage + 30);
+        let since: Vec<_> = rig.log[unbelieved..]
+            .iter()
+            .map(|(level, _)| level)
+            .collect();
+        assert!(
+            since.iter().all(|level| **level > Level::Warn),
+            "{what}: {:?}",
+            rig.log
+        );
+        rig.live_until(90);
+        let since = &rig.log[unbelieved..];
+        let warned = since.iter().filter(|(level, _)| *level == Level::Warn);
+        assert_eq!(warned.count(), 1, "{what}: {:?}", rig.log);
+    }
+}
