@@ -5,6 +5,7 @@
 
 mod checks;
 mod facts;
+mod proxy;
 mod report;
 
 use std::ffi::OsString;

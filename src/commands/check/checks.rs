@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::facts::{Facts, Need, variable};
+use super::facts::{Facts, Need};
+use super::proxy::settings_of;
+use crate::duration;
 use crate::kube::inspect::Fault;
 use crate::settings::Settings;
 
@@ -210,11 +212,11 @@ static CHECKS: [Check; 13] = [
         category: "proxy",
         description: "all proxies before the app have one idle TTL",
         severity: Severity::Warning,
-        hint: "give all of them the same ZPA_IDLE_TTL",
+        hint: "give all of them the same --idle-ttl",
         about: "A lease holds for the TTL of the proxy that renews it. Proxies with shorter ones \
                 respect it, and put the app to sleep later than set.",
         may_pass: false,
-        examine: |subject, facts| one_of(subject, facts, "ZPA_IDLE_TTL"),
+        examine: one_idle_ttl,
     },
     Check {
         code: "IMAGE",
@@ -503,14 +505,17 @@ fn is_ready(_: &Subject<'_>, facts: &Facts) -> Verdict {
     })
 }
 
-fn one_of(_: &Subject<'_>, facts: &Facts, name: &str) -> Verdict {
+fn one_idle_ttl(_: &Subject<'_>, facts: &Facts) -> Verdict {
     let Ok(proxies) = &facts.proxies else {
         return Verdict::Skipped("the proxies could not be read");
     };
-    let values = proxies
-        .iter()
-        .map(|proxy| variable(proxy, name).unwrap_or("the default"));
-    same(values.map(str::to_owned).collect())
+    let mut ttls: Vec<_> = proxies.iter().filter_map(settings_of).collect();
+    ttls.sort_by_key(|settings| settings.idle_ttl);
+    same(
+        ttls.iter()
+            .map(|it| duration::display(it.idle_ttl))
+            .collect(),
+    )
 }
 
 fn one_image(_: &Subject<'_>, facts: &Facts) -> Verdict {
@@ -521,11 +526,12 @@ fn one_image(_: &Subject<'_>, facts: &Facts) -> Verdict {
         let containers = &proxy["spec"]["template"]["spec"]["containers"];
         text(&containers[0]["image"]).to_owned()
     };
-    same(proxies.iter().map(image).collect())
+    let mut images: Vec<_> = proxies.iter().map(image).collect();
+    images.sort();
+    same(images)
 }
 
 fn same(mut values: Vec<String>) -> Verdict {
-    values.sort();
     values.dedup();
     good_if(values.len() <= 1, || values.join(", "))
 }

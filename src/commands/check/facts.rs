@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::proxy::{account_of, settings_of};
 use super::{Run, Who};
 use crate::commands::permissions;
 use crate::kube::inspect::{Attributes, Fault, Inspector, segment};
@@ -44,7 +45,10 @@ impl Facts {
         let account = match &run.who {
             Who::Ourselves => None,
             Who::Account(name) => Some(name.clone()),
-            Who::OfTheProxy => proxies.as_ref().ok().and_then(|it| account_of(it)),
+            Who::OfTheProxy => {
+                let first = proxies.as_ref().ok().and_then(|it| it.first());
+                first.map(|proxy| account_of(proxy).to_owned())
+            }
         };
         let is_known = account.is_some() || run.who == Who::Ourselves;
         let needs = if is_known {
@@ -86,12 +90,8 @@ fn proxies(
          ?labelSelector=app.kubernetes.io%2Fname%3Dzero-pod-autoscaler"
     );
     let all = items(inspector.get(&labelled))?;
-    let target = settings.target_ref.name();
     let is_before = |proxy: &Value| {
-        let name = variable(proxy, "ZPA_DEPLOYMENT");
-        let other = variable(proxy, "ZPA_SCALE_TARGET");
-        let other = other.and_then(|it| it.rsplit_once('/').map(|(_, name)| name));
-        target.is_some() && (name == target || other == target)
+        settings_of(proxy).is_some_and(|other| other.target_ref == settings.target_ref)
     };
     Ok(all.into_iter().filter(is_before).collect())
 }
@@ -99,18 +99,6 @@ fn proxies(
 fn items(list: Result<Value, Fault>) -> Result<Vec<Value>, Fault> {
     let list = list?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
-}
-
-fn account_of(proxies: &[Value]) -> Option<String> {
-    let pod = &proxies.first()?["spec"]["template"]["spec"];
-    Some(pod["serviceAccountName"].as_str()?.to_owned())
-}
-
-/// The value of a variable of the first container.
-pub fn variable<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
-    let containers = &deployment["spec"]["template"]["spec"]["containers"];
-    let mut env = containers[0]["env"].as_array()?.iter();
-    env.find(|variable| variable["name"] == name)?["value"].as_str()
 }
 
 /// What the Role grants, one verb and resource after the other.

@@ -234,7 +234,7 @@ fn each_trouble_of_the_proxies_is_found() {
     let ttl = "/spec/template/spec/containers/0/env/1/value";
     assert_eq!(
         verdict("TTL", &[], another(ttl, json!("5m"))),
-        bad("1h, 5m")
+        bad("5m0s, 1h0m0s")
     );
     let image = "/spec/template/spec/containers/0/image";
     assert_eq!(
