@@ -1,5 +1,5 @@
 //! A [`WakeReport`] decides when to log that a wake takes long: after half a minute, and
-//! again when the reason changes. The same reason ([`Facts::explain`]) is in the log line
+//! then once a minute if the reason has changed. The same reason ([`Facts::explain`]) is in the log line
 //! about clients that were reset at the hold limit, and in `/status`.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::cluster::TargetStatus;
 /// The duration of a wake after which its reason is logged. Most apps are ready before.
 pub const REPORT_AFTER: Duration = Duration::from_secs(30);
 
-/// The least time between two lines about one wake.
+/// The interval at which the reason is compared with the one that was logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The facts about a wake that has not ended.
@@ -213,13 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_is_explained_after_half_a_minute_and_when_the_reason_changes() {
+    fn a_wake_is_explained_after_half_a_minute_and_within_a_minute_of_a_new_reason() {
         let mut report = WakeReport::default();
         report.update(true, at(100));
         let mut said = Vec::new();
         for second in 100..400 {
             report.update(true, at(second));
-            let listed = usize::from(second >= 250);
+            let listed = usize::from(second >= 200);
             if let Some((took, _)) = report.report(&facts(listed, 0), at(second)) {
                 said.push((second, took.as_secs()));
             }
