@@ -137,18 +137,15 @@ impl<S: Socket> Relay<S> {
     pub fn pump(&mut self, client: &mut Client<S>, buffers: &mut Buffers, budget: usize) -> Moved {
         // If the backend has closed already, that is found before the client's bytes are
         // written to it, so that they can go to another.
+        let mut early = Moved::default();
         if client.up.delivered() == 0 && self.down.source().may_leave_more() {
-            let moved = self.down.pump(
-                &mut self.backend.socket,
-                &mut client.socket,
-                buffers,
-                budget,
-            );
+            let backend = &mut self.backend.socket;
+            early = self.down.pump(backend, &mut client.socket, buffers, budget);
             if self.has_closed_early(client) {
-                return moved;
+                return early;
             }
         }
-        let moved = self.pump_once(client, buffers, budget);
+        let moved = early + self.pump_once(client, buffers, budget);
         if !self.is_broken(client) {
             return moved;
         }
