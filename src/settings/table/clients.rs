@@ -211,7 +211,8 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "PATHS",
         takes: ValueKind::Texts,
         unset: Unset::Means("none"),
-        help: "Paths whose GET and HEAD requests are health checks too, with commas between",
+        help: "Paths whose GET and HEAD requests are health checks too, with commas between. \
+               Without `--probe-answer` checks are closed while the app sleeps",
         examples: &["/healthz", "/healthz,/livez"],
         store: |settings, text| {
             let paths = &mut settings.rules.first_bytes.probes.paths;
