@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_USER"],
         placeholder: "NAME",
         unset: CONTEXTS,
-        help: "The kubeconfig's user to be",
+        help: "The kubeconfig's user to use",
         examples: &["kind-kind"],
         columns: &[Column::new(GO, &["user"], CONTEXTS)],
         store: |settings, text| {
@@ -76,7 +76,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_SERVER"],
         placeholder: "URL",
         unset: CLUSTERS,
-        help: "The API server, with everything else as the kubeconfig has it",
+        help: "The API server to use in place of the kubeconfig's",
         examples: &["https://api.example.com:6443"],
         columns: &[Column::new(GO, &["server"], CLUSTERS)],
         store: |settings, text| {
@@ -92,7 +92,8 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "TOKEN",
         takes: ValueKind::Secret,
         unset: USERS,
-        help: "The bearer token; the variable is safer, since a command line is public",
+        help: "The bearer token; the variable is safer, since every user of the machine sees a \
+               command line",
         examples: &["a-bearer-token"],
         columns: &[Column::new(GO, &["token"], USERS)],
         store: |settings, text| {
@@ -167,7 +168,8 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "GROUP",
         takes: ValueKind::Texts,
         unset: USERS,
-        help: "A group to act as; repeat the flag for more, or put one on each line of the variable",
+        help: "A group to act as; repeat the flag for more, or put one on each line of the \
+               variable",
         examples: &["system:masters"],
         columns: &[Column::new(GO, &["as-group"], USERS)],
         store: |settings, text| {
@@ -184,8 +186,9 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "request-timeout",
         variables: &["ZPA_REQUEST_TIMEOUT"],
         placeholder: "DURATION",
-        unset: Unset::Means("5s for whatever somebody waits for"),
-        help: "The longest that a request to the API server may take; 0 changes nothing",
+        unset: Unset::Means("at most 5s where a connection may wait for it"),
+        help: "The longest that each step of a request to the API server (connect, send, receive) \
+               may take, if that is less than the default; 0 is the default",
         examples: &["5s", "0"],
         columns: &[Column::new(GO, &["request-timeout"], Unset::Default("0"))],
         store: |settings, text| {
@@ -201,7 +204,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_API_SERVER"],
         placeholder: "URL",
         unset: Unset::Means("the cluster's own"),
-        help: "The API server; http:// on a loopback address only, for `kubectl proxy`",
+        help: "The API server to use with `--credentials`, without a kubeconfig; http:// on a \
+               loopback address only, for `kubectl proxy`",
         examples: &["https://10.96.0.1:443", "http://127.0.0.1:8001"],
         store: |settings, text| {
             settings.api_server = Some(text.parse().map_err(reason)?);

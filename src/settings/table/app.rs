@@ -38,7 +38,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_SCALE_TARGET"],
         placeholder: "PLURAL.GROUP/NAME",
         unset: Unset::Means("the Deployment"),
-        help: "What to scale, if it is no Deployment: anything with a scale subresource",
+        help: "What to scale instead of a Deployment, as PLURAL.GROUP/NAME: anything with a scale \
+               subresource",
         examples: &["statefulsets.apps/my-app", "rollouts.argoproj.io/my-app"],
         store: |settings, text| {
             settings.target_ref = value::target_ref(text)?;
@@ -95,8 +96,8 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Default(":8080"),
         help: "Where clients connect; `:8080` is every address, of IPv4 and of IPv6 as far as the \
                kernel has them. For several of the Service's ports a list such as \
-               `8080=http,5432=postgres`: where clients connect, and the port that leads to, by \
-               name or number",
+               `8080=http,5432=postgres`: where clients connect, and the Service's port that they \
+               reach, by name or number",
         examples: &[
             ":8080",
             "0.0.0.0:8080",
@@ -121,7 +122,7 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "port",
         variables: &["ZPA_PORT"],
         placeholder: "PORT",
-        unset: Unset::Means("the only one"),
+        unset: Unset::Means("the Service's only port"),
         help: "Which of the Service's ports, by name or number, if it has several",
         examples: &["http", "80"],
         store: |settings, text| {
@@ -136,7 +137,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_TARGET"],
         placeholder: "HOST:PORT",
         unset: Unset::Means("the pods"),
-        help: "Dial this instead of the pods' own addresses, for example the Service",
+        help: "The host and port to dial instead of the pods' own addresses, for example the \
+               Service",
         examples: &["my-app:80", "10.0.0.7:80"],
         columns: &[
             Column::new(GO, &["target"], Unset::Means("the pods")).meaning(
@@ -174,7 +176,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_HOLD_TIMEOUT"],
         placeholder: "DURATION",
         unset: Unset::Default("5m"),
-        help: "Close a connection that has waited this long for the app to wake",
+        help: "Reset a connection that has waited this long for the app to wake",
         examples: &["90s", "5m"],
         // One attempt of theirs with 30 retries a second apart, and 60 connects.
         columns: &[Column::value(PYTHON, Unset::Default("1m30s"))],
@@ -190,8 +192,9 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_ABORT_ON_CLOSE"],
         takes: ValueKind::Switch,
         unset: Unset::Default("false"),
-        help: "Drop a client that ends its direction while it waits for the app, even after a \
-               request: it has probably given up, as `curl -m 1` does, but `nc -N` awaits a reply",
+        help: "Drop a client that half-closes (sends a FIN) while it waits for the app, even \
+               after a request: it has probably given up, as `curl -m 1` does, but `nc -N` awaits \
+               a reply",
         examples: &["true", "false"],
         store: |settings, text| {
             settings.abort_on_close = value::switch(text)?;
@@ -219,7 +222,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_WAKE_REPLICAS"],
         placeholder: "NUMBER",
         unset: Unset::Default("1"),
-        help: "How many replicas to wake it with; or `previous`, as many as before the sleep",
+        help: "How many replicas to wake the app with; or `previous`, as many as before the sleep",
         examples: &["1", "3", "previous"],
         columns: &[Column::new(PYTHON, &["min-replicas"], Unset::Default("1"))],
         store: |settings, text| {
@@ -234,8 +237,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_MIN_AWAKE"],
         placeholder: "DURATION",
         unset: Unset::Default("0"),
-        help: "Never scale to zero sooner than this after a wake, for an app whose start is \
-               costly",
+        help: "Never scale to zero sooner than this after a wake, for an app whose start is costly",
         examples: &["0", "10m"],
         store: |settings, text| {
             settings.min_awake = value::duration(text)?;
@@ -249,8 +251,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_WAKES_PER_MINUTE"],
         placeholder: "NUMBER",
         unset: Unset::Means("unlimited"),
-        help: "How many times in a minute a proxy wakes the app at most; a further connection \
-               waits for its turn, within the hold limit",
+        help: "The most wakes of the app in a minute, by each proxy; a further connection waits \
+               for its turn, within the hold limit",
         examples: &["1", "4"],
         store: |settings, text| {
             settings.wakes_per_minute = Some(value::count_u32(text)?);
@@ -264,8 +266,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_SINGLE_PROXY"],
         takes: ValueKind::Switch,
         unset: Unset::Default("false"),
-        help: "There is no other proxy before this app: no leases are written or looked for. \
-               Two proxies that say so cut off each other's users",
+        help: "No other proxy is in front of this app, and no leases are written or read. Never \
+               for two proxies of one app: they would cut off each other's users",
         examples: &["true", "false"],
         store: |settings, text| {
             settings.single_proxy = value::switch(text)?;

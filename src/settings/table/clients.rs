@@ -15,8 +15,8 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Means("nobody"),
         help: "Clients whose connections never wake the app and never keep it awake, such as \
                health checks and scrapers: while it sleeps they are accepted and closed, while it \
-               is awake they are served. Networks or addresses with commas between; repeat the \
-               flag for more",
+               is awake they are served. Networks (CIDR) or addresses, separated by commas; \
+               repeat the flag for more",
         examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
         store: |settings, text| settings.rules.sources.ignored.extend(text.parse()?),
         show: |settings| show_networks(&settings.rules.sources.ignored),
@@ -28,7 +28,8 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "NETWORKS",
         takes: ValueKind::Texts,
         unset: Unset::Means("nobody"),
-        help: "Clients that may not connect: they are reset at once, also where they are ignored",
+        help: "Clients that may not connect: they are reset at once, also if `--ignore-sources` \
+               has them",
         examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
         store: |settings, text| settings.rules.sources.denied.extend(text.parse()?),
         show: |settings| show_networks(&settings.rules.sources.denied),
@@ -55,8 +56,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_MAX_CONNECTIONS_PER_POD"],
         placeholder: "NUMBER",
         unset: Unset::Means("unlimited"),
-        help: "The most connections that a pod is given at a time, by each proxy; others wait \
-               their turn within the hold limit, also while the app is awake",
+        help: "The most connections that each proxy has with a pod at a time; others wait their \
+               turn within the hold limit, also while the app is awake",
         examples: &["90"],
         store: |settings, text| {
             settings.rules.max_connections_per_pod = Some(value::count_u32(text)?);
@@ -73,7 +74,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_RELEASE_RATE"],
         placeholder: "RATE",
         unset: Unset::Default("off"),
-        help: "The pace at which those who waited for a wake are let through: `off`, all at \
+        help: "How fast the connections that were held are dialled after a wake: `off`, all at \
                once; `doubling`, one, then 2, 4, 8 and so on, a batch each 100 ms; or a number \
                per second",
         examples: &["off", "doubling", "50"],
@@ -103,7 +104,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_HALF_CLOSE_TIMEOUT"],
         placeholder: "DURATION",
         unset: Unset::Means("never"),
-        help: "The same for a connection of which one side has ended its direction",
+        help: "The same for a half-closed connection, of which one side has sent its FIN",
         examples: &["1m"],
         store: |settings, text| {
             settings.rules.idle.half_close_timeout = Some(value::positive_duration(text)?);
@@ -158,10 +159,10 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "NETWORKS",
         takes: ValueKind::Texts,
         unset: Unset::Means("nobody"),
-        help: "The load balancers that say with a header of the PROXY protocol, version 1 or 2, \
-               whose connection it is. Theirs has to begin with one within 5s, else it is reset; \
-               a health check (LOCAL) never wakes the app. From anybody else a header is a \
-               client's bytes",
+        help: "The addresses of load balancers whose connections begin with a header of the PROXY \
+               protocol, version 1 or 2, which says who the client is. Without a header within 5s \
+               such a connection is reset; a health check (LOCAL) never wakes the app. From any \
+               other address a header is a client's bytes",
         examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
         store: |settings, text| settings.rules.accept_proxy_protocol.extend(text.parse()?),
         show: |settings| show_networks(&settings.rules.accept_proxy_protocol),
@@ -172,11 +173,11 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_WAKE_ON"],
         placeholder: "BYTES",
         unset: Unset::Default("accept"),
-        help: "What makes a connection count as use of the app: `accept`, that it is there; \
-               `first-byte`, any byte; `tls`, `http`, `postgres` or `redis`, first bytes that look \
-               like that protocol. Until then it is dialled to no pod, so that all but `accept` \
-               are for protocols in which the client speaks first. Other bytes are passed on while \
-               the app is awake, and closed while it sleeps",
+        help: "What makes a connection count as use of the app: `accept`, that it is accepted; \
+               `first-byte`, any byte; `tls`, `http`, `postgres` or `redis`, first bytes that \
+               look like that protocol. No pod is dialled before that, so all but `accept` need a \
+               protocol in which the client speaks first. A connection with other bytes is passed \
+               on while the app is awake, and closed while it sleeps",
         examples: &["accept", "first-byte", "tls", "http", "postgres", "redis"],
         store: |settings, text| {
             settings.rules.first_bytes.wake_on = text.parse()?;
@@ -190,10 +191,10 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_PROBE_ANSWER"],
         placeholder: "STATUS",
         unset: Unset::Means("none"),
-        help: "Answer HTTP health checks with `200` or `503` while the app sleeps, and wake \
-               nothing for them; they are known by the User-Agent of the kubelet, of cloud load \
-               balancers, of Envoy and of Consul, or by `--probe-paths`. The client has to speak \
-               first",
+        help: "Answer HTTP health checks with `200` or `503` while the app sleeps, and do not \
+               wake it for them; they are recognised by the User-Agent of the kubelet, of cloud \
+               load balancers, of Envoy and of Consul, or by `--probe-paths`. The client has to \
+               speak first",
         examples: &["200", "503"],
         store: |settings, text| {
             settings.rules.first_bytes.probes.answer = Some(text.parse()?);
@@ -232,7 +233,7 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Means("a reset"),
         help: "The answer to a client at the hold limit, an error of its protocol: `postgres` \
                (57P03), `mysql` (1040), `redis` (LOADING), `http` (503), `smtp` or `ftp` (421), \
-               `tls` (an alert); or the content of a file, whose path has a slash",
+               `tls` (an alert); or the content of a file, if the value has a slash",
         examples: &["postgres", "http", "/etc/zpa/answer"],
         store: |settings, text| {
             settings.rules.hold_answer = Some(text.parse()?);

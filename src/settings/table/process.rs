@@ -10,7 +10,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_ADMIN_LISTEN"],
         placeholder: "ADDRESS",
         unset: Unset::Default(":8081"),
-        help: "Where probes and Prometheus connect: health, readiness, metrics and status; or `off`",
+        help: "Where probes and Prometheus connect: health, readiness, metrics and status; or \
+               `off`",
         examples: &[":8081", "0.0.0.0:8081", "127.0.0.1:9090", "off"],
         columns: &[
             Column::new(GO, &["admin-address"], Unset::Default("localhost:8080")),
@@ -37,7 +38,7 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_MAX_CONNECTIONS"],
         placeholder: "NUMBER",
         unset: Unset::Means("from RLIMIT_NOFILE, at most 100000"),
-        help: "How many clients may be connected at a time; others wait to be accepted",
+        help: "How many clients may be connected at a time; others wait in the kernel's backlog",
         examples: &["1000"],
         store: |settings, text| {
             settings.max_connections = Some(value::count(text)?);
@@ -51,7 +52,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_DRAIN_DELAY"],
         placeholder: "DURATION",
         unset: Unset::Default("5s"),
-        help: "Go on accepting for this long after SIGTERM, until the Service has forgotten us; may be 0",
+        help: "Go on accepting for this long after SIGTERM, until no client is led to this pod \
+               any more; may be 0",
         examples: &["5s", "0"],
         store: |settings, text| {
             settings.drain_delay = value::duration(text)?;
@@ -65,7 +67,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_DRAIN_TIMEOUT"],
         placeholder: "DURATION",
         unset: Unset::Default("20s"),
-        help: "Then let connections finish for this long before they are reset; may be 0",
+        help: "After the drain delay, let connections finish for this long before they are \
+               reset; may be 0",
         examples: &["20s", "0"],
         store: |settings, text| {
             settings.drain_timeout = value::duration(text)?;
@@ -99,7 +102,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_LOG_FORMAT"],
         placeholder: "FORMAT",
         unset: Unset::Default("text"),
-        help: "How a line of the log is written: `text`, or `json`, an object with `time`, `level` and `msg`",
+        help: "How a line of the log is written: `text`, or `json`, an object with `time`, \
+               `level` and `msg`",
         examples: &["text", "json"],
         store: |settings, text| {
             settings.log_format = value::log_format(text)?;
