@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -104,6 +105,39 @@ fn what_a_backend_sent_before_it_resets_waits_for_a_client_as_long_as_it_goes_on
     assert!(got >= sent - on_its_way, "{got} of {sent} - {on_its_way}");
     assert!(pieces >= 2, "it takes more than a minute");
     rig.until("it is closed", |e| e.counts(APP).open == 0);
+}
+
+/// Most of the upload is spliced, and the RST may come while splice(2) is at work, which then
+/// says nothing of it.
+#[test]
+fn a_backend_that_resets_amid_an_upload_never_seems_to_have_ended_in_order() {
+    let backend = backend();
+    let mut rig = Rig::open(&[&backend]);
+    for round in 0..100 {
+        let mut client = rig.connect();
+        let mut server = rig.accept(&backend);
+        let upload = thread::spawn(move || {
+            loop {
+                if let Err(why) = client.write_all(&[b'x'; 1 << 20]) {
+                    return why.kind();
+                }
+            }
+        });
+        let some = 500_000 + round * 10_000;
+        let taken = thread::spawn(move || {
+            let mut buffer = [0; 65_536];
+            let mut taken = 0;
+            while taken < some {
+                taken += read_some(&mut server, &mut buffer).unwrap();
+            }
+            reset(server);
+        });
+        rig.until("it is closed", |e| e.counts(APP).open == 0);
+        taken.join().unwrap();
+        // After a FIN the kernel reports the reset as EPIPE: tcp_reset().
+        let end = upload.join().unwrap();
+        assert_eq!(end, ErrorKind::ConnectionReset, "in round {round}");
+    }
 }
 
 #[test]
