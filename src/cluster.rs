@@ -74,9 +74,9 @@ pub struct Scale {
     pub others_lease: Option<Duration>,
     /// The number of replicas before the last sleep, if the object keeps it.
     pub previous_replicas: Option<u32>,
-    /// Whether the last renewal is the one before a sleep: its proxy has found nobody who
+    /// Whether that renewal is the final one before a sleep: its proxy has found nobody who
     /// uses the app.
-    pub announces_sleep: bool,
+    pub is_final_renewal: bool,
 }
 
 /// The status of the scale target, as its controller reports it.
@@ -105,7 +105,7 @@ impl Scale {
             generation: None,
             others_lease: None,
             previous_replicas: None,
-            announces_sleep: false,
+            is_final_renewal: false,
         }
     }
 }

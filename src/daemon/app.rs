@@ -397,13 +397,13 @@ impl<A: Api> App<A> {
                     process.sockets.end_uncounted(self.id, now);
                     self.backends_until = Some(now);
                 }
-                Command::ReleasePods => {
+                Command::EndQuarantine => {
                     if self.begin_release(now) {
                         self.api.relist();
                     }
                     self.backends_until = Some(now);
                 }
-                Command::Report(change) => {
+                Command::Log(change) => {
                     self.events.note(change);
                     self.log_change(change, process.sockets);
                 }
@@ -426,7 +426,7 @@ impl<A: Api> App<A> {
             | Change::WithoutLease { .. }
             | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
             | Change::LeasesVisible(false)
-            | Change::SetBack { .. }
+            | Change::SleepUndone { .. }
             | Change::OtherTtl { .. } => Level::Warn,
             // Another proxy must have had no lease of this one before it.
             Change::ScaledByOthers {

@@ -77,7 +77,7 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
         Change::LeasesVisible(false) => format!(
             "{name}: the leases of other proxies cannot be seen; never scaling to 0 from here"
         ),
-        Change::SetBack { times } => format!(
+        Change::SleepUndone { times } => format!(
             "{name}: something has scaled it up again after {times} sleeps in a row, and nobody \
              has used it: probably KEDA with a minReplicaCount above 0, or a GitOps tool that applies \
              spec.replicas (for example Argo CD's selfHeal; ignoreDifferences helps). The time \

@@ -151,7 +151,7 @@ impl Scalable {
             version: ResourceVersion(version.clone()),
             lease_token: lease.map(token),
             lease_ttl: lease.and_then(ttl),
-            announces_sleep: lease.is_some_and(announces_sleep),
+            is_final_renewal: lease.is_some_and(is_final_renewal),
             others_lease: None,
             previous_replicas: previous_replicas(self),
             generation: self.metadata.generation,
@@ -175,7 +175,7 @@ fn token(texts: LeaseTexts<'_>) -> LeaseToken {
 }
 
 /// Whether the renewal announces a sleep: in both places, if there is a token in both.
-fn announces_sleep(texts: LeaseTexts<'_>) -> bool {
+fn is_final_renewal(texts: LeaseTexts<'_>) -> bool {
     let announces = |text: &str| text.split(' ').nth(SLEEP_WORD) == Some("sleep");
     let mut there = texts.into_iter().filter(|text| !text.is_empty()).peekable();
     there.peek().is_some() && there.all(announces)
@@ -338,7 +338,7 @@ mod tests {
             });
             let shown = scale(body.to_string().as_bytes()).unwrap();
             assert_eq!(
-                shown.announces_sleep, announces,
+                shown.is_final_renewal, announces,
                 "{condition:?} {annotation:?}"
             );
         }

@@ -19,10 +19,10 @@ pub enum Command {
     GaveUp(Permission),
     /// The scale is zero: quarantine the pods that are listed now.
     QuarantinePods,
-    /// The scale is above zero: release pods that stay ready from now on.
-    ReleasePods,
+    /// The scale is above zero: end the quarantine of pods that stay ready from now on.
+    EndQuarantine,
     /// Log the change, and count it.
-    Report(Change),
+    Log(Change),
 }
 
 /// A change of the app, for the log and metrics.
@@ -85,7 +85,7 @@ pub enum Change {
     /// Whether the leases of other proxies can be seen has changed.
     LeasesVisible(bool),
     /// Something scales the app up again after each sleep, without a connection.
-    SetBack {
+    SleepUndone {
         /// The number of times in a row.
         times: u32,
     },

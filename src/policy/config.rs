@@ -58,8 +58,8 @@ pub struct Config {
     pub single: bool,
     /// How long a permission must be refused until it counts as missing.
     pub refusal_believed_after: Duration,
-    /// The most times that the idle TTL is doubled because of set-backs.
-    pub set_back_doublings: u32,
+    /// The most times that the idle TTL is doubled because of undone sleeps.
+    pub undone_sleep_doublings: u32,
 }
 
 impl Default for Config {
@@ -74,7 +74,7 @@ impl Default for Config {
             annotation_moves_generation: true,
             single: false,
             refusal_believed_after: refusal::BELIEVED_AFTER,
-            set_back_doublings: 5,
+            undone_sleep_doublings: 5,
         }
     }
 }

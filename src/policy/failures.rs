@@ -28,7 +28,7 @@ impl Policy {
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
         }
-        self.announced &= *failure == Outcome::Conflict;
+        self.final_renewal_written &= *failure == Outcome::Conflict;
         let wrote_scale = matches!(asked, Request::WriteScale { .. });
         match &mut self.phase {
             // Nothing was written, so no connection needs to be held.
@@ -59,15 +59,15 @@ impl Policy {
             _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
         };
         let at_least = match failure {
-            Outcome::Forbidden => return self.lease.forbidden(store, longest, now),
+            Outcome::Forbidden => return self.lease.on_forbidden(store, longest, now),
             Outcome::NotFound => self.config.poll(),
             Outcome::Busy { retry_after } | Outcome::Unknown { retry_after } => {
                 retry_after.unwrap_or_default()
             }
             _ => Duration::ZERO,
         };
-        self.lease.interrupted(store);
-        self.lease.failed(at_least, longest, now);
+        self.lease.on_inconclusive(store);
+        self.lease.on_failed(at_least, longest, now);
     }
 
     /// Updates the permission that the request needs.
@@ -88,14 +88,14 @@ impl Policy {
                 self.scale_writes.refused(believed_after, retry, now);
             }
             (Request::RenewLease(renewal), Outcome::Forbidden) => {
-                self.lease.refused(renewal.store, now);
+                self.lease.on_permission_refused(renewal.store, now);
             }
             // The API server checks the permission before it looks for the object.
             (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(asked),
             (Request::Read, _) => self.reads.interrupted(),
             (Request::ReadScale, _) => {}
             (Request::WriteScale { .. }, _) => self.scale_writes.interrupted(),
-            (Request::RenewLease(renewal), _) => self.lease.interrupted(renewal.store),
+            (Request::RenewLease(renewal), _) => self.lease.on_inconclusive(renewal.store),
         }
     }
 
@@ -108,7 +108,7 @@ impl Policy {
             }
             Request::ReadScale => self.scale_reads_refused = false,
             Request::WriteScale { .. } => self.scale_writes.granted(),
-            Request::RenewLease(renewal) => self.lease.allowed(renewal.store),
+            Request::RenewLease(renewal) => self.lease.on_permission_granted(renewal.store),
         }
     }
 

@@ -7,9 +7,9 @@ use super::Policy;
 use super::command::Change;
 use crate::clock::Time;
 
-/// The number of set-backs in a row after which a warning is logged. A *set-back* is a sleep
-/// that something else has undone although no connection came.
-const SET_BACKS_REPORTED: u32 = 2;
+/// The number of undone sleeps in a row after which a warning is logged. A sleep is *undone*
+/// if something else scales the app up again although no connection came.
+const UNDONE_SLEEPS_REPORTED: u32 = 2;
 
 impl Policy {
     pub(super) fn is_idle(&self, now: Time) -> bool {
@@ -25,36 +25,39 @@ impl Policy {
         let ours = unused_since + self.idle_ttl();
         let longer = self.longer_leases.end(unused_since);
         let others = self.others_until.unwrap_or_default();
-        let at = ours.max(longer).max(others).max(self.pace.sleeps_at());
+        let at = ours
+            .max(longer)
+            .max(others)
+            .max(self.wake_limits.sleeps_at());
         Some(at.max(self.scale_writes.next_attempt()))
     }
 
-    /// The idle TTL, doubled for each set-back in a row after the first.
+    /// The idle TTL, doubled for each undone sleep in a row after the first.
     pub(super) fn idle_ttl(&self) -> Duration {
-        let doublings = if self.is_set_back {
-            self.set_backs.saturating_sub(1)
+        let doublings = if self.woken_by_others {
+            self.undone_sleeps.saturating_sub(1)
         } else {
             0
         };
-        let doublings = doublings.min(self.config.set_back_doublings);
+        let doublings = doublings.min(self.config.undone_sleep_doublings);
         self.config.idle_ttl.saturating_mul(1 << doublings)
     }
 
-    /// There is a sign of use.
-    pub(super) fn reset_set_backs(&mut self) {
-        (self.set_backs, self.is_set_back) = (0, false);
+    /// To be called at a sign of use: the sleeps are counted from zero again.
+    pub(super) fn forget_undone_sleeps(&mut self) {
+        (self.undone_sleeps, self.woken_by_others) = (0, false);
     }
 
-    /// The app is at zero again. If it was not used since something else has scaled it up,
-    /// that is a set-back.
-    pub(super) fn notice_set_back(&mut self) {
-        if !std::mem::take(&mut self.is_set_back) {
+    /// To be called when the scale is zero: counts the sleep before as undone if something
+    /// else had scaled the app up and it was not used since.
+    pub(super) fn count_undone_sleep(&mut self) {
+        if !std::mem::take(&mut self.woken_by_others) {
             return;
         }
-        self.set_backs = self.set_backs.saturating_add(1);
-        if self.set_backs == SET_BACKS_REPORTED {
-            self.report(Change::SetBack {
-                times: self.set_backs,
+        self.undone_sleeps = self.undone_sleeps.saturating_add(1);
+        if self.undone_sleeps == UNDONE_SLEEPS_REPORTED {
+            self.report(Change::SleepUndone {
+                times: self.undone_sleeps,
             });
         }
     }

@@ -1,15 +1,17 @@
-//! The [`Lease`] of this proxy: while it holds, no other proxy scales the app to zero.
+//! The [`Lease`] of this proxy: while it is valid, no other proxy scales the app to zero.
 //!
-//! A proxy *renews* its lease by writing a new token onto the scale target. A proxy that
-//! scales to zero must have seen the same token for a whole TTL, and guards its write with the
-//! version at which it was seen last. So after a successful renewal that shows replicas above
-//! zero, no proxy scales to zero for a TTL from the write of the token. The time of that write
-//! is not known, but it is not before the request was sent. The lease is counted from there,
-//! and ends after 0.8 TTL: the rest allows for clocks of different speeds.
+//! A proxy *renews* its lease by writing a new token onto the scale target. The target has
+//! room for one token: each renewal, of whatever proxy, replaces the last one. A proxy that
+//! scales to zero must have seen the same token for a whole TTL, and its write has the
+//! resourceVersion at which it has seen that token last as a precondition. So after a
+//! successful renewal that shows replicas above zero, no proxy scales to zero for a TTL from
+//! the write of the token. The time of that write is not known, but it is not before the
+//! request was sent. The lease is counted from there, and ends after 0.8 TTL: the rest allows
+//! for clocks of different speeds.
 //!
 //! If no renewal has succeeded for two seconds, connections are let through without a lease,
 //! because no proxy can scale to zero while the API server is down. If renewing is forbidden in
-//! every place, they are let through at once. The daemon counts both by [`Lease::holds`].
+//! every store, they are let through at once.
 
 use std::time::Duration;
 
@@ -23,48 +25,51 @@ use crate::cluster::LeaseStore;
 /// lease.
 pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 
-/// The most by which the end of that time may be noticed late. If it is later, the process did
-/// not run (SIGSTOP, suspend, starvation), and the reply may have come meanwhile.
-const LATE_WAKEUP: Duration = Duration::from_millis(200);
+/// How late the event loop may notice that [`FAIL_OPEN_AFTER`] has passed. If it is later, the
+/// process did not run (SIGSTOP, suspend, starvation), and the reply may have come meanwhile.
+const LONGEST_DELAY: Duration = Duration::from_millis(200);
 
-/// The most renewals of a proxy in a TTL, not counting those that fail and those that
-/// show a hidden lease again.
+/// The most renewals of a proxy in a TTL, not counting those that fail and those of a hidden
+/// lease ([`Lease::on_hidden`]).
 const RENEWALS_PER_TTL: u32 = 10;
 
-/// How long after a failed renewal the next one is expected to fail too, so that later
-/// connections need not wait for it.
-pub(super) const FRESH: Duration = Duration::from_secs(10);
+/// How long a failed renewal is *recent*. While it is, the next one is expected to fail too,
+/// so that later connections need not wait for it.
+pub(super) const RECENT: Duration = Duration::from_secs(10);
 
 /// The state of a proxy's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
+    /// The idle TTL of this proxy.
     pub(super) ttl: Duration,
     /// Whether a lease is needed: there may be other proxies.
     pub(super) needed: bool,
-    /// Whether it may be written to the status at all.
+    /// Whether the status is to be written, and an annotation only where that is forbidden.
     pub(super) uses_status: bool,
+    /// How long a permission must be refused until it counts as missing.
     pub(super) believed_after: Duration,
-    pub(super) until: Option<Time>,
+    /// When the lease ends; `None` if there is none.
+    pub(super) valid_until: Option<Time>,
     /// When the renewal in flight, or the last one, was sent.
-    pub(super) sent: Time,
+    pub(super) sent_at: Time,
     /// When the next renewal is to be sent, if one is.
-    pub(super) due: Option<Time>,
+    pub(super) due_at: Option<Time>,
     /// The permission to write it into the status.
-    pub(super) status: PermissionState,
+    pub(super) status_permission: PermissionState,
     /// The permission to write it into an annotation.
-    pub(super) annotation: PermissionState,
+    pub(super) annotation_permission: PermissionState,
     /// Since when connections have waited for a lease.
-    pub(super) unavailable_since: Option<Time>,
+    pub(super) waiting_since: Option<Time>,
     /// Whether connections wait now.
-    pub(super) somebody_waits: bool,
-    /// When a renewal has failed last.
-    pub(super) failed: Time,
-    /// The `Retry-After` of the last refusal.
-    pub(super) not_before: Time,
-    /// Whether the last renewal has failed, or has no reply yet.
-    pub(super) unanswered: bool,
-    /// Whether the next renewal shows what is left of the lease, and lengthens it not.
-    pub(super) only_shown: bool,
+    pub(super) has_waiting: bool,
+    /// When a renewal failed last.
+    pub(super) failed_at: Time,
+    /// The earliest time of the next attempt, by the `Retry-After` of the last reply.
+    pub(super) earliest: Time,
+    /// Whether the last renewal is in flight, or has failed.
+    pub(super) is_unconfirmed: bool,
+    /// Whether the next renewal shows a hidden lease again without extending it.
+    pub(super) shows_only: bool,
     pub(super) backoff: Backoff,
 }
 
@@ -76,76 +81,77 @@ impl Lease {
             needed: !config.single,
             uses_status: config.lease_store == LeaseStore::Status,
             believed_after: config.refusal_believed_after,
-            until: None,
-            sent: Time::default(),
-            due: None,
-            status: PermissionState::default(),
-            annotation: PermissionState::default(),
-            unavailable_since: None,
-            somebody_waits: false,
-            failed: Time::default(),
-            not_before: Time::default(),
-            unanswered: false,
-            only_shown: false,
+            valid_until: None,
+            sent_at: Time::default(),
+            due_at: None,
+            status_permission: PermissionState::default(),
+            annotation_permission: PermissionState::default(),
+            waiting_since: None,
+            has_waiting: false,
+            failed_at: Time::default(),
+            earliest: Time::default(),
+            is_unconfirmed: false,
+            shows_only: false,
             backoff: Backoff::new(seed),
         }
     }
 
-    /// The duration of a lease, from the moment at which the renewal is sent.
-    pub fn length(ttl: Duration) -> Duration {
+    /// The duration of a lease, from the moment at which its renewal is sent.
+    pub fn duration(ttl: Duration) -> Duration {
         ttl * 4 / 5
     }
 
     /// The interval between renewals while a connection is open.
-    pub fn renewal(ttl: Duration) -> Duration {
+    pub fn renew_interval(ttl: Duration) -> Duration {
         ttl / 4
     }
 
-    /// Whether there is a lease now, or none is needed.
-    pub fn holds(&self, now: Time) -> bool {
-        !self.needed || self.until.is_some_and(|until| now < until)
+    /// Whether the lease is valid now, or none is needed.
+    pub fn is_valid(&self, now: Time) -> bool {
+        !self.needed || self.valid_until.is_some_and(|until| now < until)
     }
 
     /// The rest of the lease; `None` if none is needed.
-    pub fn left(&self, now: Time) -> Option<Duration> {
-        let until = self.until.unwrap_or_default();
+    pub fn remaining(&self, now: Time) -> Option<Duration> {
+        let until = self.valid_until.unwrap_or_default();
         self.needed.then(|| until.since(now))
     }
 
     /// Whether connections are to be let through without a lease: renewals have failed for
     /// long enough, or are forbidden.
     pub fn fails_open(&self, now: Time) -> bool {
-        if self.holds(now) {
+        if self.is_valid(now) {
             return false;
         }
-        let in_vain = self.fails_open_at().is_some_and(|at| now >= at);
-        self.store().is_none() || (in_vain && (self.somebody_waits || self.is_fresh(now)))
+        let has_lasted = self.fails_open_at().is_some_and(|at| now >= at);
+        self.store().is_none()
+            || (has_lasted && (self.has_waiting || self.has_failed_recently(now)))
     }
 
-    /// Until when connections may pass that may pass now, with a lease or without, if that
-    /// ends without an event.
-    pub fn passes_until(&self, now: Time) -> Option<Time> {
-        if self.holds(now) {
-            return self.until.filter(|_| self.needed);
+    /// If connections may be let through now: when that ends by the time alone. `None` if only
+    /// an event ends it.
+    pub fn permitted_until(&self, now: Time) -> Option<Time> {
+        if self.is_valid(now) {
+            return self.valid_until.filter(|_| self.needed);
         }
-        let passes_anyway = self.store().is_none() || self.somebody_waits;
-        // The failure is recent up to and including that time.
-        (!passes_anyway).then(|| self.failed + FRESH + Duration::from_millis(1))
+        let ends_by_event = self.store().is_none() || self.has_waiting;
+        // The failure is recent up to and including `RECENT`.
+        (!ends_by_event).then(|| self.failed_at + RECENT + Duration::from_millis(1))
     }
 
     /// When [`Lease::fails_open`] becomes true if nothing succeeds until then.
     pub fn fails_open_at(&self) -> Option<Time> {
-        let since = self.unavailable_since.filter(|_| self.store().is_some());
+        let since = self.waiting_since.filter(|_| self.store().is_some());
         since.map(|since| since + FAIL_OPEN_AFTER)
     }
 
-    // --- Where it is written ---
+    // --- The store ---
 
-    /// Where it is written now; `None` if that is forbidden everywhere.
+    /// Where the lease is written; `None` if that is forbidden everywhere.
     pub fn store(&self) -> Option<LeaseStore> {
-        if self.uses_status && !self.status.is_missing() {
+        if self.uses_status && !self.status_permission.is_missing() {
             Some(LeaseStore::Status)
-        } else if !self.annotation.is_missing() {
+        } else if !self.annotation_permission.is_missing() {
             Some(LeaseStore::Annotation)
         } else {
             None
@@ -154,19 +160,19 @@ impl Lease {
 
     fn permission(&mut self, store: LeaseStore) -> &mut PermissionState {
         match store {
-            LeaseStore::Status => &mut self.status,
-            LeaseStore::Annotation => &mut self.annotation,
+            LeaseStore::Status => &mut self.status_permission,
+            LeaseStore::Annotation => &mut self.annotation_permission,
         }
     }
 
-    /// The place to try now: the first one whose permission is not missing, or is due to be
-    /// tried again. If all are missing, the first one.
+    /// The store to try now: the first one whose permission is not missing, or is due to be
+    /// tried again. If none is, the one that is due first.
     fn next_store(&self, now: Time) -> LeaseStore {
-        if self.uses_status && self.status.may_be_asked(now) {
+        if self.uses_status && self.status_permission.may_be_asked(now) {
             LeaseStore::Status
         } else if !self.uses_status
-            || self.annotation.may_be_asked(now)
-            || self.annotation.next_attempt() < self.status.next_attempt()
+            || self.annotation_permission.may_be_asked(now)
+            || self.annotation_permission.next_attempt() < self.status_permission.next_attempt()
         {
             LeaseStore::Annotation
         } else {
@@ -174,181 +180,192 @@ impl Lease {
         }
     }
 
-    // --- When it is renewed ---
+    // --- The next renewal ---
 
     /// When the next renewal is to be sent, if one is.
     pub fn due(&self) -> Option<Time> {
-        self.due
+        self.due_at
     }
 
-    /// The place for the renewal, if one is due.
-    pub fn ask(&self, now: Time) -> Option<LeaseStore> {
-        let is_due = self.due.is_some_and(|due| due <= now);
+    /// The store to renew in, if a renewal is due.
+    pub fn due_store(&self, now: Time) -> Option<LeaseStore> {
+        let is_due = self.due_at.is_some_and(|due| due <= now);
         is_due.then(|| self.next_store(now))
     }
 
-    /// A renewal was sent.
-    pub fn sent(&mut self, now: Time) {
-        self.sent = now;
-        self.due = None;
-        self.unanswered = true;
+    /// To be called when a renewal is sent.
+    pub fn on_sent(&mut self, now: Time) {
+        self.sent_at = now;
+        self.due_at = None;
+        self.is_unconfirmed = true;
     }
 
-    /// Connections are open; some of them may wait. No connection is let through without a
-    /// lease before a renewal was tried: a pause that began while none waited is over.
-    pub fn wanted(&mut self, waiting: bool, now: Time) {
-        self.somebody_waits = waiting;
-        if self.holds(now) {
-            self.unavailable_since = None;
+    /// To be called while connections are open, with whether some of them wait. If they wait
+    /// for a lease, a longer pause after a failure is shortened: a renewal is to be tried
+    /// before connections are let through without a lease.
+    pub fn on_open_connections(&mut self, waiting: bool, now: Time) {
+        self.has_waiting = waiting;
+        if self.is_valid(now) {
+            self.waiting_since = None;
         } else if waiting {
-            self.unavailable_since.get_or_insert(now);
-            self.not_before = self.not_before.min(now + LONGEST_PAUSE_WAITING);
-            self.advance_retry(self.sent + FAIL_OPEN_AFTER);
+            self.waiting_since.get_or_insert(now);
+            self.earliest = self.earliest.min(now + LONGEST_PAUSE_WAITING);
+            self.retry_by(self.sent_at + FAIL_OPEN_AFTER);
         }
     }
 
-    /// Starts the two seconds again if this process did not run when they ended: then the
-    /// process has failed, not the API server.
-    pub fn restart_after_absence(&mut self, now: Time) {
+    /// Starts [`FAIL_OPEN_AFTER`] again if this process did not run when it ended: then the
+    /// process has stalled, and not the API server.
+    pub fn restart_after_stall(&mut self, now: Time) {
         if self
             .fails_open_at()
-            .is_some_and(|at| now > at + LATE_WAKEUP)
+            .is_some_and(|at| now > at + LONGEST_DELAY)
         {
-            self.unavailable_since = Some(now);
+            self.waiting_since = Some(now);
         }
     }
 
-    /// No connection waits any more. While the failure is recent, the next ones are let
-    /// through without a lease too.
-    pub fn unwanted(&mut self, now: Time) {
-        self.somebody_waits = false;
-        if !self.unanswered || !self.is_fresh(now) {
-            self.unavailable_since = None;
+    /// To be called while no connection waits. After a recent failure the next connections
+    /// are let through without a lease, too.
+    pub fn on_none_waiting(&mut self, now: Time) {
+        self.has_waiting = false;
+        if !self.is_unconfirmed || !self.has_failed_recently(now) {
+            self.waiting_since = None;
         }
     }
 
-    /// The API server has answered another request: a renewal that has failed is tried again
-    /// at once.
-    pub fn server_is_back(&mut self, now: Time) {
-        self.advance_retry(now);
+    /// To be called when the API server has answered another request: a renewal that has
+    /// failed is tried again at once.
+    pub fn on_server_reachable(&mut self, now: Time) {
+        self.retry_by(now);
     }
 
-    /// Tries a failed renewal again at that time, or as soon as the server allows. A renewal
+    /// Tries a failed renewal again by that time, or as soon as the server allows. A renewal
     /// that is forbidden everywhere has its own interval.
-    fn advance_retry(&mut self, at: Time) {
-        if self.unanswered && self.store().is_some() {
-            let at = at.max(self.not_before);
-            self.due = self.due.map(|due| due.min(at));
+    fn retry_by(&mut self, at: Time) {
+        if self.is_unconfirmed && self.store().is_some() {
+            let at = at.max(self.earliest);
+            self.due_at = self.due_at.map(|due| due.min(at));
         }
     }
 
-    /// Whether a renewal has failed recently.
-    fn is_fresh(&self, now: Time) -> bool {
-        now.since(self.failed) <= FRESH
+    /// Whether the last failure is recent.
+    fn has_failed_recently(&self, now: Time) -> bool {
+        now.since(self.failed_at) <= RECENT
     }
 
-    /// The last connection has ended: renews, so that the idle clocks of the other proxies
-    /// start here, or a little later if the last renewal is recent. Otherwise each short
-    /// connection would cost a renewal.
-    pub fn last_close(&mut self, now: Time) {
-        self.only_shown = false;
-        let paused = self.unanswered && self.due.is_some();
-        if self.needed && !paused {
-            self.due = Some(now.max(self.sent + self.ttl / RENEWALS_PER_TTL));
+    /// To be called when the last connection has ended. Schedules a renewal, from which the
+    /// other proxies count their idle time: at once, or a tenth of a TTL after the last one, so
+    /// that not every short connection costs a renewal.
+    pub fn on_last_close(&mut self, now: Time) {
+        self.shows_only = false;
+        let is_retry_due = self.is_unconfirmed && self.due_at.is_some();
+        if self.needed && !is_retry_due {
+            self.due_at = Some(now.max(self.sent_at + self.ttl / RENEWALS_PER_TTL));
         }
     }
 
-    /// The last renewal on the object is that of a proxy with a shorter TTL, which hides this
-    /// lease from every proxy that has not seen it before. The lease is renewed, `pace` after
-    /// its last renewal at the soonest. While no connection is open that does not extend it:
-    /// two unused proxies would otherwise answer each other for ever.
-    pub fn hidden(&mut self, is_used: bool, pace: Duration, now: Time) {
-        if self.needed && !self.unanswered && (is_used || self.holds(now)) {
-            self.due = Some(now.max(self.sent + pace));
-            self.only_shown = !is_used;
+    /// To be called when the token on the scale target is that of a proxy with a shorter TTL,
+    /// which has replaced this proxy's and *hides* this lease from every proxy that has not
+    /// seen it before. Schedules a renewal, `interval` after the last one at the soonest.
+    /// While no connection is open the renewal does not extend the lease: two unused proxies
+    /// would otherwise renew in turn for ever.
+    pub fn on_hidden(&mut self, is_used: bool, interval: Duration, now: Time) {
+        if self.needed && !self.is_unconfirmed && (is_used || self.is_valid(now)) {
+            self.due_at = Some(now.max(self.sent_at + interval));
+            self.shows_only = !is_used;
         }
     }
 
     /// Schedules the next renewal while a connection is open.
-    pub fn keep_up(&mut self, now: Time) {
-        self.only_shown = false;
-        if self.unanswered || !self.needed {
+    pub fn schedule_renewal(&mut self, now: Time) {
+        self.shows_only = false;
+        if self.is_unconfirmed || !self.needed {
             return;
         }
-        let at = if self.until.is_some_and(|until| now < until) {
-            self.sent + Self::renewal(self.ttl)
+        let at = if self.valid_until.is_some_and(|until| now < until) {
+            self.sent_at + Self::renew_interval(self.ttl)
         } else {
             now
         };
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
     }
 
-    // --- How a renewal ended ---
+    // --- The outcome of a renewal ---
 
-    /// The renewal that was sent at `sent` was written, and the app is awake.
-    pub fn granted(&mut self, sent: Time) {
-        self.sent = sent;
-        if !std::mem::take(&mut self.only_shown) {
-            self.until = Some(sent + Self::length(self.ttl));
+    /// To be called when the renewal that was sent at `sent` is written, and the scale is above
+    /// zero.
+    pub fn on_renewed(&mut self, sent: Time) {
+        self.sent_at = sent;
+        if !std::mem::take(&mut self.shows_only) {
+            self.valid_until = Some(sent + Self::duration(self.ttl));
         }
-        self.unavailable_since = None;
-        self.unanswered = false;
+        self.waiting_since = None;
+        self.is_unconfirmed = false;
         self.backoff.reset();
     }
 
-    /// The app is at zero, or is being put there from here: ends the lease.
-    pub fn void(&mut self) {
-        self.until = None;
-        self.due = None;
-        self.unavailable_since = None;
-        self.unanswered = false;
+    /// Ends the lease: the scale is zero, or this proxy is about to write zero.
+    pub fn end(&mut self) {
+        self.valid_until = None;
+        self.due_at = None;
+        self.waiting_since = None;
+        self.is_unconfirmed = false;
     }
 
-    /// The renewal has failed; `at_least` is the `Retry-After`.
-    pub fn failed(&mut self, at_least: Duration, longest: Duration, now: Time) {
-        let at_least = if self.somebody_waits {
-            at_least.min(LONGEST_PAUSE_WAITING)
+    /// To be called when a renewal has failed. `retry_after` is what the reply asks for, and
+    /// `longest` the longest pause.
+    pub fn on_failed(&mut self, retry_after: Duration, longest: Duration, now: Time) {
+        let retry_after = if self.has_waiting {
+            retry_after.min(LONGEST_PAUSE_WAITING)
         } else {
-            at_least
+            retry_after
         };
-        self.unanswered = true;
-        self.failed = now;
-        self.not_before = now + at_least;
-        self.due = Some(self.not_before.max(now + self.backoff.pause(longest)));
+        self.is_unconfirmed = true;
+        self.failed_at = now;
+        self.earliest = now + retry_after;
+        self.due_at = Some(self.earliest.max(now + self.backoff.pause(longest)));
     }
 
-    /// The renewal was refused. If the permission is missing, the next place is tried at once;
-    /// an existing lease holds meanwhile. If no place is left, all are tried again and again,
-    /// even without connections, because only a proxy that may renew may put the app to sleep.
-    pub fn forbidden(&mut self, store: LeaseStore, longest: Duration, now: Time) {
-        self.refused(store, now);
-        self.failed(Duration::ZERO, longest.min(POLL_FORBIDDEN), now);
+    /// To be called when a renewal is forbidden (403). If the permission counts as missing, the
+    /// next store is tried at once; an existing lease stays valid meanwhile. If no store is
+    /// left, all are tried again and again, even without connections, because only a proxy that
+    /// may renew may put the app to sleep.
+    pub fn on_forbidden(&mut self, store: LeaseStore, longest: Duration, now: Time) {
+        self.on_permission_refused(store, now);
+        self.on_failed(Duration::ZERO, longest.min(POLL_FORBIDDEN), now);
         if store == LeaseStore::Annotation {
-            // Neither is allowed: the more valuable permission may be granted first.
-            self.status.retry_now(now);
+            // Neither is allowed. The Role of `manifests/base` grants the status, so that its
+            // permission is the more likely one to be granted.
+            self.status_permission.retry_now(now);
         }
         if self.store().is_none() {
-            let is_last = store == LeaseStore::Annotation;
-            self.due = Some(if is_last { now + POLL_FORBIDDEN } else { now });
+            let all_were_tried = store == LeaseStore::Annotation;
+            self.due_at = Some(if all_were_tried {
+                now + POLL_FORBIDDEN
+            } else {
+                now
+            });
         } else if self.permission(store).is_missing() {
-            self.due = Some(now);
-            self.unanswered = false;
+            self.due_at = Some(now);
+            self.is_unconfirmed = false;
         }
     }
 
-    /// The permission for that place was refused.
-    pub(super) fn refused(&mut self, store: LeaseStore, now: Time) {
+    /// To be called when the permission for that store is refused.
+    pub(super) fn on_permission_refused(&mut self, store: LeaseStore, now: Time) {
         let (believed_after, retry) = (self.believed_after, retry_after(self.believed_after));
         self.permission(store).refused(believed_after, retry, now);
     }
 
-    /// The permission for that place was granted.
-    pub(super) fn allowed(&mut self, store: LeaseStore) {
+    /// To be called when the permission for that store is granted.
+    pub(super) fn on_permission_granted(&mut self, store: LeaseStore) {
         self.permission(store).granted();
     }
 
-    /// A renewal in that place has failed for another reason than its permission.
-    pub(super) fn interrupted(&mut self, store: LeaseStore) {
+    /// To be called when a renewal in that store has failed for another reason than its
+    /// permission.
+    pub(super) fn on_inconclusive(&mut self, store: LeaseStore) {
         self.permission(store).interrupted();
     }
 }

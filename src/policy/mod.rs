@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!              idle for a TTL            read: still idle,
-//!              and may sleep             last renewal written
+//!              and may sleep             final renewal written
 //!   Awake ───────────────► ConfirmingIdle ──────────────► ScalingDown
 //!    ▲  ▲ ◄─────────────────────┘    ▲   conflict, refused     │
 //!    │  │   a connection, a lease    └─────────────────────────┤
@@ -54,9 +54,9 @@
 //! 1. it has had no connection for a TTL, and has itself seen one and the same token,
 //!    and the scale above zero, for a TTL;
 //! 2. a fresh read shows that token still;
-//! 3. a last renewal, guarded by the version just read, is written. It states that the proxy
-//!    has no connections (`InUse` is False), and shows that leases can be written. Its guard
-//!    keeps it from replacing a newer lease;
+//! 3. the *final renewal*, guarded by the version just read, is written. It states that the
+//!    proxy has no connections (`InUse` is False), and shows that leases can be written. Its
+//!    guard keeps it from replacing a newer lease;
 //! 4. zero is written, guarded by the version of that renewal. The proxy's own lease ends
 //!    before.
 //!
@@ -106,12 +106,12 @@ mod failures;
 mod idle;
 pub mod lease;
 mod observations;
-mod pace;
 mod permission;
 mod phase;
 mod replies;
 mod requests;
 mod seen;
+mod wake_limits;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -121,11 +121,11 @@ pub use self::config::{
     Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING, POLL_WATCHED,
 };
 use self::lease::Lease;
-use self::pace::Pace;
 use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
 use self::seen::{LongerLeases, Seen, SeenTtl};
+use self::wake_limits::WakeLimits;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Observation, Outcome, Permission, Request};
@@ -154,18 +154,18 @@ pub struct Policy {
     /// Whether a wake would lead to an address that can be dialled.
     can_wake: bool,
     seen: Option<Seen>,
-    /// The number of set-backs in a row.
-    set_backs: u32,
+    /// The number of sleeps in a row that something else has undone (`idle`).
+    undone_sleeps: u32,
     /// Whether something else has scaled the app up, and it was not used since.
-    is_set_back: bool,
+    woken_by_others: bool,
     /// The leases longer than this proxy's TTL that were seen lately.
     longer_leases: LongerLeases,
     /// The shortest TTL below this proxy's own that was seen lately.
     shorter_ttl: Option<SeenTtl>,
     /// Until when the app is in use according to an ancestor's replica, which knows no leases.
     others_until: Option<Time>,
-    /// How often the app is woken, and how soon it sleeps after that.
-    pace: Pace,
+    /// How often the app may be woken, and how soon it may sleep after that.
+    wake_limits: WakeLimits,
     /// The number of replicas before the last sleep.
     previous_replicas: Option<u32>,
     /// Whether a warning was logged that this number is not known.
@@ -181,8 +181,8 @@ pub struct Policy {
     scale_reads_refused: bool,
     /// The permission to write its scale.
     scale_writes: PermissionState,
-    /// Whether the last renewal before a sleep was written, and no proxy has renewed since.
-    announced: bool,
+    /// Whether the final renewal was written, and no proxy has renewed since.
+    final_renewal_written: bool,
     /// Whether the gate is open without a lease.
     without_lease: bool,
     /// Whether the scale was reported since the start, or since the scale target
@@ -216,12 +216,12 @@ impl Policy {
             dialable: false,
             can_wake: true,
             seen: None,
-            set_backs: 0,
-            is_set_back: false,
+            undone_sleeps: 0,
+            woken_by_others: false,
             longer_leases: LongerLeases::default(),
             shorter_ttl: None,
             others_until: None,
-            pace: Pace::new(config.min_awake, config.wakes_per_minute),
+            wake_limits: WakeLimits::new(config.min_awake, config.wakes_per_minute),
             previous_replicas: None,
             unknown_previous_reported: false,
             is_missing: false,
@@ -230,7 +230,7 @@ impl Policy {
             reads: PermissionState::default(),
             scale_reads_refused: false,
             scale_writes: PermissionState::default(),
-            announced: false,
+            final_renewal_written: false,
             without_lease: false,
             scale_reported: false,
             leases_reported: (Some(config.lease_store), true),
@@ -278,12 +278,12 @@ impl Policy {
 
     /// The rest of the lease; `None` if none is needed.
     pub fn lease_left(&self, now: Time) -> Option<Duration> {
-        self.lease.left(now)
+        self.lease.remaining(now)
     }
 
     /// Whether there is a lease now, or none is needed.
     pub fn has_lease(&self, now: Time) -> bool {
-        self.lease.holds(now)
+        self.lease.is_valid(now)
     }
 
     /// Whether connections may be dialled now.
@@ -300,13 +300,13 @@ impl Policy {
 
     /// When [`Policy::gate_open`] becomes false without another input, if it does.
     pub fn gate_until(&self, now: Time) -> Option<Time> {
-        let until = self.lease.passes_until(now);
+        let until = self.lease.permitted_until(now);
         until.filter(|_| self.gate_open(now))
     }
 
     /// Whether other proxies leave the app awake, or the policy fails open.
     fn may_forward(&self, now: Time) -> bool {
-        self.lease.holds(now) || self.lease.fails_open(now)
+        self.lease.is_valid(now) || self.lease.fails_open(now)
     }
 
     /// The next command; `None` after the last one.
@@ -360,10 +360,10 @@ impl Policy {
             self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
         }
         if had_some || connections.open > 0 {
-            self.reset_set_backs();
+            self.forget_undone_sleeps();
         }
         if connections.open == 0 && had_some {
-            self.lease.last_close(now);
+            self.lease.on_last_close(now);
         }
         self.settle(now);
     }
@@ -398,7 +398,7 @@ impl Policy {
             Outcome::Scale(scale) => self.learn(&answered, scale, now),
             failure => self.fail(&answered.request, &failure, now),
         }
-        self.take_in_observed(now);
+        self.apply_observed(now);
         self.settle(now);
     }
 
@@ -407,7 +407,7 @@ impl Policy {
     /// Makes the transitions that need no reply, then the request that is due.
     fn settle(&mut self, now: Time) {
         if self.give_up_what_is_overdue(now) {
-            self.take_in_observed(now);
+            self.apply_observed(now);
         }
         while let Some(next) = self.next_phase(now) {
             self.phase = next;
@@ -418,19 +418,19 @@ impl Policy {
         self.check_invariants();
     }
 
-    /// When a wake is due that connections wait for and that the pace does not allow yet.
+    /// When a wake is due that connections wait for and that the limits do not allow yet.
     fn delayed_wake(&self) -> Option<Time> {
         let is_asleep = matches!(self.phase, Phase::Asleep { .. });
         let is_delayed = is_asleep && self.connections.waiting > 0;
-        is_delayed.then(|| self.pace.wakes_at())
+        is_delayed.then(|| self.wake_limits.wakes_at())
     }
 
-    /// Whether the pace allows a wake; reports it if not.
+    /// Whether the limits allow a wake now; logs it if not.
     fn may_wake(&mut self, now: Time) -> bool {
-        if let Some(wait) = self.pace.report_delay(now) {
+        if let Some(wait) = self.wake_limits.report_delay(now) {
             self.report(Change::WakeDelayed { wait });
         }
-        self.pace.wakes_at() <= now
+        self.wake_limits.wakes_at() <= now
     }
 
     /// The next phase, if the transition needs no reply.
@@ -444,13 +444,13 @@ impl Policy {
             }
             Phase::Awake | Phase::Starting { .. } if is_idle => {
                 self.due = now;
-                self.announced = false;
+                self.final_renewal_written = false;
                 Some(Phase::ConfirmingIdle)
             }
             &Phase::Starting { since }
                 if self.dialable && (self.may_forward(now) || waiting == 0) =>
             {
-                self.pace.note_awake(now);
+                self.wake_limits.record_awake(now);
                 self.report(Change::Woke {
                     took: now.since(since),
                     held: waiting,
@@ -467,7 +467,7 @@ impl Policy {
                 if !self.may_wake(now) {
                     return None;
                 }
-                self.pace.note_wake(now);
+                self.wake_limits.record_wake(now);
                 self.due = now;
                 self.report(Change::Waking { waiting });
                 Some(Phase::Waking {
@@ -484,14 +484,14 @@ impl Policy {
     fn maintain_lease(&mut self, now: Time) {
         let Connections { open, waiting, .. } = self.connections;
         if self.is_up() && open > 0 {
-            self.lease.keep_up(now);
-            self.lease.wanted(waiting > 0, now);
+            self.lease.schedule_renewal(now);
+            self.lease.on_open_connections(waiting > 0, now);
         }
         if waiting == 0 {
-            self.lease.unwanted(now);
+            self.lease.on_none_waiting(now);
         }
         if !self.without_lease {
-            self.lease.restart_after_absence(now);
+            self.lease.restart_after_stall(now);
         }
         let without_lease = self.is_up() && self.lease.fails_open(now);
         if without_lease && !self.without_lease && self.lease.store().is_some() {
@@ -528,7 +528,7 @@ impl Policy {
     }
 
     fn report(&mut self, change: Change) {
-        self.commands.push_back(Command::Report(change));
+        self.commands.push_back(Command::Log(change));
     }
 
     fn check_invariants(&self) {

@@ -46,12 +46,12 @@ impl Policy {
         if !is_older(&observation, self.observed.as_ref()) {
             self.observed = Some(observation);
         }
-        self.take_in_observed(now);
+        self.apply_observed(now);
         self.settle(now);
     }
 
     /// Applies the newest event, if no request is in flight.
-    pub(super) fn take_in_observed(&mut self, now: Time) {
+    pub(super) fn apply_observed(&mut self, now: Time) {
         if self.in_flight.is_some() {
             return;
         }
@@ -77,7 +77,7 @@ impl Policy {
     fn learn_observed(&mut self, scale: Scale, now: Time) {
         let before = self.learn_lease(None, &scale, now);
         self.seen = Some(Seen::after_event(before, &scale, &self.config, now));
-        self.learn_the_rest(None, &scale, now);
+        self.learn_generation(None, &scale, now);
         match scale.replicas {
             0 => self.learn_zero(None, scale.version, now),
             _ => self.learn_replicas(None, scale, now),

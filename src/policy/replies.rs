@@ -1,5 +1,5 @@
-//! The transitions of the policy after a reply that shows the scale: a read, or a write that
-//! was applied.
+//! The transitions of the policy when a reply (to a read, or to a write that was applied) or an
+//! event of the watch shows the scale.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::command::{Change, Command};
 use super::config::{POLL, POLL_STARTING};
 use super::phase::Phase;
 use super::requests::InFlight;
-use super::seen::{LongerLeases, SHOWN_PER_SHORTER_TTL, Seen, SeenTtl};
+use super::seen::{LongerLeases, RENEWALS_PER_SHORTER_TTL, Seen, SeenTtl};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Renewal, Request, ResourceVersion, Scale};
 
 impl Policy {
-    /// A reply has shown the scale.
+    /// Applies a reply that shows the scale.
     pub(super) fn learn(&mut self, answered: &InFlight, scale: Scale, now: Time) {
         let InFlight {
             request: asked,
@@ -22,11 +22,13 @@ impl Policy {
         } = answered;
         self.record_permission(asked);
         let before = self.learn_lease(Some(asked), &scale, now);
-        let is_ours = is_guarded_renewal(asked);
-        self.seen = Some(Seen::after(before, &scale, is_ours, &self.config, now));
-        self.learn_the_rest(Some(asked), &scale, now);
-        let settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
-        if settled || matches!(asked, Request::WriteScale { .. }) {
+        let is_final = is_final_renewal(asked);
+        self.seen = Some(Seen::after(before, &scale, is_final, &self.config, now));
+        self.learn_generation(Some(asked), &scale, now);
+        // While a wake or a sleep is under way, a read in between does not end the pauses
+        // between its failed writes.
+        let is_settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
+        if is_settled || matches!(asked, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
@@ -34,26 +36,28 @@ impl Policy {
             self.learn_zero(Some(asked), scale.version, now);
         } else {
             match asked {
-                Request::RenewLease(_) => self.lease.granted(*sent),
-                _ => self.lease.server_is_back(now),
+                Request::RenewLease(_) => self.lease.on_renewed(*sent),
+                _ => self.lease.on_server_reachable(now),
             }
+            // After the lease, on which the interval depends.
             self.due = self.next_poll(now);
             self.learn_replicas(Some(asked), scale, now);
         }
     }
 
-    /// Stores the other fields of the scale target, from the reply to `asked` or an event of
-    /// the watch.
-    pub(super) fn learn_the_rest(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
+    /// Stores the generation and the number of replicas before the last sleep, from the reply
+    /// to `asked` or from an event. Handles a sleep that was missed.
+    pub(super) fn learn_generation(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
-        if self.update_generation(asked, scale) {
+        if self.skips_a_sleep(asked, scale) {
             self.handle_missed_sleep(now);
         }
     }
 
-    /// Stores the leases in the reply to `asked` or in an event. Returns the state that was
-    /// seen before.
+    /// Stores what the reply to `asked`, or an event, shows of leases, and draws the
+    /// conclusions: whether the app is used, and whether this proxy's lease is hidden. Takes
+    /// the state that was seen before, and returns it: the caller sets the new one.
     pub(super) fn learn_lease(
         &mut self,
         asked: Option<&Request>,
@@ -61,19 +65,20 @@ impl Policy {
         now: Time,
     ) -> Option<Seen> {
         let before = self.seen.take();
-        let token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
-        let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != token;
-        self.announced &= !is_renewed;
-        let is_ours = asked.is_some_and(is_guarded_renewal);
-        let is_use = is_renewed && !is_ours && !scale.announces_sleep;
-        if is_use && scale.replicas > 0 && before.is_some() {
-            self.reset_set_backs();
+        let last_token = before.as_ref().and_then(|seen| seen.lease_token.as_ref());
+        let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != last_token;
+        // The reply to this proxy's own final renewal sets it again (`decide_sleep`).
+        self.final_renewal_written &= !is_renewed;
+        let is_final = scale.is_final_renewal || asked.is_some_and(is_final_renewal);
+        if is_renewed && !is_final && scale.replicas > 0 && before.is_some() {
+            self.forget_undone_sleeps();
         }
         if let Some(ttl) = scale.lease_ttl.filter(|ttl| *ttl != self.config.idle_ttl) {
             self.learn_other_ttl(ttl, is_renewed, now);
             if ttl < self.config.idle_ttl && scale.replicas > 0 {
-                let pace = POLL.min(ttl / SHOWN_PER_SHORTER_TTL);
-                self.lease.hidden(self.connections.open > 0, pace, now);
+                let interval = POLL.min(ttl / RENEWALS_PER_SHORTER_TTL);
+                self.lease
+                    .on_hidden(self.connections.open > 0, interval, now);
             }
         }
         if scale.lease_token.is_some() {
@@ -82,7 +87,7 @@ impl Policy {
         before
     }
 
-    /// The last renewal is that of a proxy with another TTL than ours.
+    /// Remembers the TTL of another proxy that differs from this proxy's own.
     fn learn_other_ttl(&mut self, ttl: Duration, is_renewed: bool, now: Time) {
         if !std::mem::replace(&mut self.other_ttl_reported, true) {
             self.report(Change::OtherTtl { theirs: ttl });
@@ -96,52 +101,53 @@ impl Policy {
         }
     }
 
-    /// Whether the scale may have gone to zero and back since it was seen last, which takes
-    /// two writes of the spec.
-    fn update_generation(&mut self, asked: Option<&Request>, scale: &Scale) -> bool {
-        let ours = u64::from(match asked {
+    /// Stores the generation. Returns whether the scale may have gone to zero and back since it
+    /// was seen last, which takes two writes of the spec beside this proxy's own.
+    fn skips_a_sleep(&mut self, asked: Option<&Request>, scale: &Scale) -> bool {
+        let own_writes = u64::from(match asked {
             None | Some(Request::Read | Request::ReadScale) => false,
             Some(Request::WriteScale { .. }) => true,
             Some(Request::RenewLease(renewal)) => {
                 self.config.annotation_moves_generation && renewal.store == LeaseStore::Annotation
             }
         });
-        let expected = self.generation.map(|seen| seen + ours);
+        let expected = self.generation.map(|seen| seen + own_writes);
         self.generation = scale.generation.or(expected);
         let shown_and_expected = scale.generation.zip(expected);
         shown_and_expected.is_some_and(|(shown, expected)| shown >= expected + 2)
     }
 
-    /// The app may have slept and been woken by something else: the idle clock starts again,
-    /// and the pods are quarantined. Not under a lease: then no proxy has put it to sleep, and
-    /// the two writes were others. If that is wrong, connections of the next two seconds wait
-    /// until then.
+    /// To be called when the app may have slept and been woken by something else. The idle
+    /// time starts again, and the pods are quarantined, which makes new connections wait for
+    /// up to two seconds. While this proxy's lease is valid they are not: no proxy has put the
+    /// app to sleep, so that the two writes of the spec were something else.
     fn handle_missed_sleep(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
         }
-        if self.config.single || !self.lease.holds(now) {
+        if self.config.single || !self.lease.is_valid(now) {
             self.commands.push_back(Command::QuarantinePods);
         }
     }
 
-    /// The scale is zero, by the reply to `asked` or by an event.
+    /// Makes the transition to a scale of zero, which the reply to `asked` or an event shows.
     pub(super) fn learn_zero(
         &mut self,
         asked: Option<&Request>,
         version: ResourceVersion,
         now: Time,
     ) {
-        self.lease.void();
-        self.notice_set_back();
+        self.lease.end();
+        self.count_undone_sleep();
         self.longer_leases = LongerLeases::default();
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
                 match asked {
-                    // The pause after a failure goes on.
+                    // An event does not end the pause after a failed write.
                     None => {}
-                    // The reply to the wake shows zero: something has undone it.
+                    // The reply to the write of a wake shows zero: an admission webhook, for
+                    // example, has changed it.
                     Some(Request::WriteScale { .. }) => self.due = now + POLL_STARTING,
                     Some(_) => self.due = now,
                 }
@@ -165,7 +171,7 @@ impl Policy {
             _ => self.report_found(false, 0),
         }
         if self.connections.waiting > 0 && self.may_wake(now) {
-            self.pace.note_wake(now);
+            self.wake_limits.record_wake(now);
             self.due = now;
             self.report(Change::Waking {
                 waiting: self.connections.waiting,
@@ -179,30 +185,30 @@ impl Policy {
         }
     }
 
-    /// The scale is above zero, by the reply to `asked` or by an event.
+    /// Makes the transition to a scale above zero, which the reply to `asked` or an event shows.
     pub(super) fn learn_replicas(&mut self, asked: Option<&Request>, scale: Scale, now: Time) {
         let replicas = scale.replicas;
-        self.commands.push_back(Command::ReleasePods);
+        self.commands.push_back(Command::EndQuarantine);
         match self.phase {
             Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
             Phase::Awake => {}
-            Phase::Starting { .. } => self.poll_while_starting(asked, now),
-            // Only replies lead to a sleep.
+            Phase::Starting { .. } => self.schedule_poll_while_starting(asked, now),
+            // An event may be late, so that only a reply leads on to a sleep.
             Phase::ConfirmingIdle | Phase::ScalingDown => {
                 if let Some(asked) = asked {
                     self.decide_sleep(asked, scale, now);
                 }
             }
             Phase::Asleep { .. } => {
-                self.is_set_back = true;
-                self.pace.note_awake(now);
+                self.woken_by_others = true;
+                self.wake_limits.record_awake(now);
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
-                self.poll_while_starting(asked, now);
-                let ours = matches!(asked, Some(Request::WriteScale { .. }));
-                if ours {
+                self.schedule_poll_while_starting(asked, now);
+                let is_own_write = matches!(asked, Some(Request::WriteScale { .. }));
+                if is_own_write {
                     self.report(Change::ScaledUp { replicas });
                 } else {
                     self.report_found(true, replicas);
@@ -213,7 +219,7 @@ impl Policy {
         self.scale_reported = true;
     }
 
-    fn poll_while_starting(&mut self, asked: Option<&Request>, now: Time) {
+    fn schedule_poll_while_starting(&mut self, asked: Option<&Request>, now: Time) {
         let poll = now + self.config.poll().min(POLL_STARTING);
         self.due = match asked {
             Some(_) => poll,
@@ -237,35 +243,37 @@ impl Policy {
         });
     }
 
-    /// Whether a sleep needs no renewal before it: there is no other proxy, and no number of
-    /// replicas to keep, or no place to keep it.
-    fn needs_no_last_renewal(&self, shows_leases: bool) -> bool {
+    /// Whether zero may be written without a final renewal before it: there is no other proxy,
+    /// and there is no number of replicas to keep for the next wake, or nowhere to keep it.
+    fn may_skip_final_renewal(&self, shows_leases: bool) -> bool {
         let can_keep = shows_leases && self.lease.store().is_some();
         let keeps = self.config.wakes_to_previous && can_keep;
         self.config.single && !keeps
     }
 
-    /// A reply has shown replicas while a sleep is prepared. Takes the next step towards it,
-    /// if the app was not used by any proxy for the idle TTL.
+    /// Takes the next step towards a sleep, after a reply that shows replicas in the phase
+    /// `ConfirmingIdle` or `ScalingDown`. Ends the sleep if a proxy has used the app within
+    /// the idle TTL.
     ///
-    /// After a read comes the last renewal, guarded by the version just read. It states that
+    /// After a read comes the final renewal, guarded by the version just read. It states that
     /// this proxy has no connections, and shows that leases can be written; if they cannot,
-    /// the absence of renewals means nothing. After its reply comes the write of zero, with
-    /// which this proxy's lease ends. If that write fails with a conflict, and another read
-    /// still shows the last renewal, the write is repeated at once: after a renewal in an
-    /// annotation, the controller of the scale target changes the version
-    /// (`status.observedGeneration`), and would do so after each further renewal.
+    /// the absence of the other proxies' renewals means nothing. After its reply comes the
+    /// write of zero, with which this proxy's lease ends. If that write fails with a conflict,
+    /// and another read still shows the final renewal, the write is repeated at once: after a
+    /// renewal in an annotation, the controller of the scale target writes
+    /// `status.observedGeneration`, which changes the version, and would do so after each
+    /// further renewal. A read that shows no leases leads nowhere: the next one follows.
     fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
         let guard = scale.version;
         let shows_leases = scale.lease_token.is_some();
-        self.announced |= is_guarded_renewal(asked);
-        let is_announced = self.announced && shows_leases;
+        self.final_renewal_written |= is_final_renewal(asked);
+        let is_written = self.final_renewal_written && shows_leases;
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
-            self.announced = false;
-        } else if is_announced || (asked.is_read() && self.needs_no_last_renewal(shows_leases)) {
+            self.final_renewal_written = false;
+        } else if is_written || (asked.is_read() && self.may_skip_final_renewal(shows_leases)) {
             self.phase = Phase::ScalingDown;
-            self.lease.void();
+            self.lease.end();
             self.ask(Request::WriteScale { replicas: 0, guard }, now);
         } else if asked.is_read()
             && shows_leases
@@ -277,7 +285,7 @@ impl Policy {
     }
 }
 
-/// Whether it is the last renewal before a sleep.
-fn is_guarded_renewal(request: &Request) -> bool {
+/// Whether a request is a final renewal: no other renewal has a guard.
+fn is_final_renewal(request: &Request) -> bool {
     matches!(request, Request::RenewLease(Renewal { guard: Some(_), .. }))
 }

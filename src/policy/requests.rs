@@ -10,7 +10,7 @@ use super::Policy;
 use super::command::Command;
 use super::config::LONGEST_PAUSE_WAITING;
 use super::phase::Phase;
-use super::seen::{POLLS_AFTER_FAILURE, SHOWN_PER_SHORTER_TTL};
+use super::seen::{POLLS_AFTER_FAILURE, RENEWALS_PER_SHORTER_TTL};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 
@@ -36,9 +36,9 @@ impl Policy {
             }
         } else if self.is_up()
             && self.may_ask_urgently()
-            && let Some(store) = self.lease.ask(now)
+            && let Some(store) = self.lease.due_store(now)
         {
-            self.lease.sent(now);
+            self.lease.on_sent(now);
             self.renew(store, None, now);
         } else if now >= self.due && self.in_flight.is_none() {
             let read = if self.reads.may_be_asked(now) {
@@ -62,7 +62,7 @@ impl Policy {
         self.ask(Request::RenewLease(renewal), now);
     }
 
-    /// The number of replicas that the last renewal before a sleep stores on the object, if it
+    /// The number of replicas that the final renewal stores on the object, if it
     /// is not stored yet.
     fn replicas_to_keep(&self, before_sleep: bool) -> Option<u32> {
         let wanted = before_sleep && self.config.wakes_to_previous;
@@ -131,8 +131,8 @@ impl Policy {
     /// lease: a renewal that does must be answered before it can have been idle for
     /// its TTL.
     fn poll_hidden(&self, now: Time) -> Option<Duration> {
-        let is_leased = self.connections.open > 0 || self.lease.holds(now);
+        let is_leased = self.connections.open > 0 || self.lease.is_valid(now);
         let shorter = self.shorter_ttl.filter(|it| now < it.until && is_leased)?;
-        Some(shorter.ttl / SHOWN_PER_SHORTER_TTL)
+        Some(shorter.ttl / RENEWALS_PER_SHORTER_TTL)
     }
 }

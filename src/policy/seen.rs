@@ -10,10 +10,10 @@ use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 /// The largest gap between two replies, as a fraction of the TTL. If the API server was out of
 /// reach for longer, it may have been so for all proxies, and their leases may have expired:
 /// they must have time to renew them. Within half a TTL no lease expires that was renewed in
-/// time ([`Lease::renewal`], [`Lease::length`]).
+/// time ([`Lease::renew_interval`], [`Lease::duration`]).
 ///
-/// [`Lease::renewal`]: super::lease::Lease::renewal
-/// [`Lease::length`]: super::lease::Lease::length
+/// [`Lease::renew_interval`]: super::lease::Lease::renew_interval
+/// [`Lease::duration`]: super::lease::Lease::duration
 pub(super) const LONGEST_GAP: u32 = 2;
 
 /// The number of polls between a failed request and a sleep. If the API server was out of
@@ -35,7 +35,7 @@ const TTLS_REMEMBERED: u32 = 2;
 
 /// How often, within the shorter TTL of another proxy, the scale target is read and a hidden
 /// lease is renewed.
-pub(super) const SHOWN_PER_SHORTER_TTL: u32 = 2;
+pub(super) const RENEWALS_PER_SHORTER_TTL: u32 = 2;
 
 /// The most leases that are remembered. If there are more, two become one with the longer TTL
 /// and the later end.
@@ -60,8 +60,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The state after a reply. `is_ours`: the reply belongs to a guarded renewal of this
-    /// proxy, so that no other renewal can have come between.
+    /// The state after a reply. `is_final`: it is the reply to a final renewal, whose guard
+    /// shows that no other renewal has come between.
     ///
     /// A change of the replicas is a sign of use only if they were or become zero: an HPA
     /// scales by the load of the pods, with or without connections. A reply without the lease
@@ -71,7 +71,7 @@ impl Seen {
     pub(super) fn after(
         before: Option<Seen>,
         scale: &Scale,
-        is_ours: bool,
+        is_final: bool,
         config: &Config,
         now: Time,
     ) -> Seen {
@@ -80,7 +80,7 @@ impl Seen {
         let after = |pause| now + pause - config.idle_ttl;
         let since = match &before {
             Some(seen) if is_gap(seen) => now.max(after(AFTER_OUTAGE)),
-            Some(seen) if !seen.is_unused(scale, is_ours, config) => now,
+            Some(seen) if !seen.is_unused(scale, is_final, config) => now,
             Some(seen) if seen.interrupted => {
                 seen.since.max(after(config.poll() * POLLS_AFTER_FAILURE))
             }
@@ -130,9 +130,9 @@ impl Seen {
     }
 
     /// Whether `scale` shows no sign of use since `since`.
-    fn is_unused(&self, scale: &Scale, is_ours: bool, config: &Config) -> bool {
+    fn is_unused(&self, scale: &Scale, is_final: bool, config: &Config) -> bool {
         let token = &scale.lease_token;
-        let same = token.is_none() || is_ours || config.single || self.lease_token == *token;
+        let same = token.is_none() || is_final || config.single || self.lease_token == *token;
         same && (self.replicas > 0) == (scale.replicas > 0)
     }
 }

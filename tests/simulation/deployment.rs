@@ -168,7 +168,7 @@ pub struct Deployment {
     /// The TTL of the last renewal.
     lease_ttl: Option<Duration>,
     /// Whether it is one before a sleep.
-    announces_sleep: bool,
+    is_final_renewal: bool,
     flaws: Flaws,
     /// The last change of the number of replicas.
     pub last_change: Option<Change>,
@@ -187,7 +187,7 @@ impl Deployment {
             condition: String::new(),
             annotation: String::new(),
             lease_ttl: None,
-            announces_sleep: false,
+            is_final_renewal: false,
             flaws,
             last_change: None,
             last_lowered: None,
@@ -296,7 +296,7 @@ impl Deployment {
     fn write_lease(&mut self, renewal: &Renewal, token: String) {
         self.version += 1;
         self.lease_ttl = Some(renewal.ttl);
-        self.announces_sleep = renewal.guard.is_some();
+        self.is_final_renewal = renewal.guard.is_some();
         match renewal.store {
             LeaseStore::Status => self.condition = token,
             LeaseStore::Annotation => {
@@ -320,7 +320,7 @@ impl Deployment {
             lease_token: with_marks.then(tokens),
             lease_ttl: self.lease_ttl.filter(|_| with_marks),
             generation: with_marks.then_some(self.generation),
-            announces_sleep: with_marks && self.announces_sleep,
+            is_final_renewal: with_marks && self.is_final_renewal,
             ..Scale::of(self.replicas, "")
         })
     }

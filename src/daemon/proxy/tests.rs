@@ -296,7 +296,7 @@ fn a_gate_is_shut_when_the_lease_ends_though_nothing_happens() {
         now = rig.proxy.poll_timeout().expect("a deadline");
         rig.proxy.turn([], now);
     }
-    assert_eq!(now, at(1) + Lease::length(Config::default().idle_ttl));
+    assert_eq!(now, at(1) + Lease::duration(Config::default().idle_ttl));
 }
 
 #[test]

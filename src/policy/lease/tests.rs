@@ -17,15 +17,15 @@ fn new() -> Lease {
 
 fn granted(sent: Time) -> Lease {
     let mut lease = new();
-    lease.sent(sent);
-    lease.granted(sent);
+    lease.on_sent(sent);
+    lease.on_renewed(sent);
     lease
 }
 
 /// Refused in that place for as long as it takes to be believed, and a moment.
 fn refused_for_good(lease: &mut Lease, store: LeaseStore, from: u64) -> u64 {
     for second in 0..=30 {
-        lease.forbidden(store, TTL, at(from + second));
+        lease.on_forbidden(store, TTL, at(from + second));
     }
     from + 30
 }
@@ -33,8 +33,8 @@ fn refused_for_good(lease: &mut Lease, store: LeaseStore, from: u64) -> u64 {
 #[test]
 fn lease_is_counted_from_the_sending_and_ends_at_four_fifths_of_the_ttl() {
     let lease = granted(at(1000));
-    assert!(lease.holds(at(1079)));
-    assert!(!lease.holds(at(1080)));
+    assert!(lease.is_valid(at(1079)));
+    assert!(!lease.is_valid(at(1080)));
 }
 
 #[test]
@@ -47,51 +47,55 @@ fn one_that_a_shorter_one_hides_is_shown_again_and_lengthened_by_use_alone() {
         ("neither in use nor in force", false, 1080, None, Some(1080)),
     ] {
         let mut lease = granted(at(1000));
-        lease.hidden(is_used, Duration::from_secs(5), at(second));
+        lease.on_hidden(is_used, Duration::from_secs(5), at(second));
         assert_eq!(lease.due(), due.map(at), "{label}");
         if let Some(due) = due.map(at) {
-            lease.sent(due);
-            lease.granted(due);
+            lease.on_sent(due);
+            lease.on_renewed(due);
         }
-        assert_eq!(lease.until, until.map(at), "{label}");
+        assert_eq!(lease.valid_until, until.map(at), "{label}");
     }
     let mut lease = granted(at(1000));
-    lease.hidden(false, Duration::from_secs(5), at(1060));
-    lease.keep_up(at(1061));
-    lease.granted(at(1060));
-    assert_eq!(lease.until, Some(at(1140)), "somebody has come meanwhile");
+    lease.on_hidden(false, Duration::from_secs(5), at(1060));
+    lease.schedule_renewal(at(1061));
+    lease.on_renewed(at(1060));
+    assert_eq!(
+        lease.valid_until,
+        Some(at(1140)),
+        "somebody has come meanwhile"
+    );
 }
 
 #[test]
 fn what_is_left_of_it_ends_with_it_and_is_nothing_where_none_is_needed() {
     let lease = granted(at(1000));
-    assert_eq!(lease.left(at(1020)), Some(Duration::from_secs(60)));
-    assert_eq!(lease.left(at(1081)), Some(Duration::ZERO));
-    assert_eq!(new().left(at(5)), Some(Duration::ZERO));
+    assert_eq!(lease.remaining(at(1020)), Some(Duration::from_secs(60)));
+    assert_eq!(lease.remaining(at(1081)), Some(Duration::ZERO));
+    assert_eq!(new().remaining(at(5)), Some(Duration::ZERO));
     let single = Config {
         single: true,
         ..Config::default()
     };
-    assert_eq!(Lease::new(&single, 1).left(at(11)), None);
+    assert_eq!(Lease::new(&single, 1).remaining(at(11)), None);
 }
 
 #[test]
 fn there_is_none_before_the_answer_and_none_once_the_app_is_at_zero() {
     let mut lease = new();
-    lease.sent(at(1000));
-    assert!(!lease.holds(at(1001)));
-    lease.granted(at(1000));
-    lease.void();
-    assert!(!lease.holds(at(1001)));
+    lease.on_sent(at(1000));
+    assert!(!lease.is_valid(at(1001)));
+    lease.on_renewed(at(1000));
+    lease.end();
+    assert!(!lease.is_valid(at(1001)));
 }
 
 #[test]
 fn it_is_renewed_at_a_quarter_of_the_ttl_while_a_connection_lives() {
     let mut lease = granted(at(1000));
-    lease.keep_up(at(1001));
+    lease.schedule_renewal(at(1001));
     assert_eq!(lease.due(), Some(at(1025)));
-    assert_eq!(lease.ask(at(1024)), None);
-    assert_eq!(lease.ask(at(1025)), Some(LeaseStore::Status));
+    assert_eq!(lease.due_store(at(1024)), None);
+    assert_eq!(lease.due_store(at(1025)), Some(LeaseStore::Status));
 }
 
 #[test]
@@ -99,11 +103,11 @@ fn clients_that_come_one_after_the_other_cost_ten_renewals_a_ttl() {
     let mut lease = granted(at(1000));
     let mut sent = 0;
     for now in (1000..1100).map(at) {
-        lease.keep_up(now);
-        lease.last_close(now);
-        if lease.ask(now).is_some() {
-            lease.sent(now);
-            lease.granted(now);
+        lease.schedule_renewal(now);
+        lease.on_last_close(now);
+        if lease.due_store(now).is_some() {
+            lease.on_sent(now);
+            lease.on_renewed(now);
             sent += 1;
         }
     }
@@ -113,14 +117,14 @@ fn clients_that_come_one_after_the_other_cost_ten_renewals_a_ttl() {
 #[test]
 fn two_seconds_in_vain_let_connections_through_and_not_a_moment_less() {
     let mut lease = new();
-    lease.wanted(true, at(10));
-    lease.failed(Duration::ZERO, TTL, at(10));
+    lease.on_open_connections(true, at(10));
+    lease.on_failed(Duration::ZERO, TTL, at(10));
     assert!(!lease.fails_open(at(11)));
     assert!(lease.fails_open(at(12)));
-    lease.unwanted(at(12));
+    lease.on_none_waiting(at(12));
     assert!(lease.fails_open(at(13)), "the next one need not wait anew");
-    lease.sent(at(14));
-    lease.granted(at(14));
+    lease.on_sent(at(14));
+    lease.on_renewed(at(14));
     assert!(
         !lease.fails_open(at(1000)),
         "a success ends it, also after the lease has"
@@ -130,24 +134,24 @@ fn two_seconds_in_vain_let_connections_through_and_not_a_moment_less() {
 #[test]
 fn when_connections_stop_passing_by_themselves_is_known_before() {
     let mut lease = granted(at(1000));
-    assert_eq!(lease.passes_until(at(1079)), Some(at(1080)), "it ends");
+    assert_eq!(lease.permitted_until(at(1079)), Some(at(1080)), "it ends");
     lease = new();
-    lease.wanted(true, at(10));
-    lease.failed(Duration::ZERO, TTL, at(10));
-    assert_eq!(lease.passes_until(at(12)), None, "somebody waits");
-    lease.unwanted(at(12));
-    let until = lease.passes_until(at(12)).unwrap();
-    assert!(lease.fails_open(at(10) + FRESH));
-    assert!(until > at(10) + FRESH && !lease.fails_open(until));
+    lease.on_open_connections(true, at(10));
+    lease.on_failed(Duration::ZERO, TTL, at(10));
+    assert_eq!(lease.permitted_until(at(12)), None, "somebody waits");
+    lease.on_none_waiting(at(12));
+    let until = lease.permitted_until(at(12)).unwrap();
+    assert!(lease.fails_open(at(10) + RECENT));
+    assert!(until > at(10) + RECENT && !lease.fails_open(until));
 }
 
 #[test]
 fn two_seconds_whose_end_nobody_was_there_to_see_begin_again() {
     let mut lease = new();
-    lease.wanted(true, at(10));
-    lease.restart_after_absence(at(12));
+    lease.on_open_connections(true, at(10));
+    lease.restart_after_stall(at(12));
     assert!(lease.fails_open(at(12)));
-    lease.restart_after_absence(at(30));
+    lease.restart_after_stall(at(30));
     assert!(!lease.fails_open(at(30)));
     assert!(lease.fails_open(at(32)));
 }
@@ -155,9 +159,9 @@ fn two_seconds_whose_end_nobody_was_there_to_see_begin_again() {
 #[test]
 fn one_refusal_moves_it_nowhere() {
     let mut lease = new();
-    lease.forbidden(LeaseStore::Status, TTL, at(10));
+    lease.on_forbidden(LeaseStore::Status, TTL, at(10));
     assert_eq!(lease.store(), Some(LeaseStore::Status));
-    assert!(!lease.holds(at(10)));
+    assert!(!lease.is_valid(at(10)));
 }
 
 /// With growing pauses, as where nobody is connected.
@@ -166,8 +170,8 @@ fn a_refusal_is_repeated_soon_enough_to_be_believed() {
     for seed in 0..20 {
         let mut lease = Lease::new(&Config::default(), seed);
         let mut now = at(10);
-        while !lease.status.is_missing() {
-            lease.forbidden(LeaseStore::Status, backoff::LONGEST, now);
+        while !lease.status_permission.is_missing() {
+            lease.on_forbidden(LeaseStore::Status, backoff::LONGEST, now);
             now = lease.due().expect("it is tried again");
             assert!(now.since(at(10)) < Duration::from_secs(45), "{seed}");
         }
@@ -177,33 +181,36 @@ fn a_refusal_is_repeated_soon_enough_to_be_believed() {
 #[test]
 fn what_is_forbidden_in_one_place_for_good_is_written_to_another_and_in_the_end_nowhere() {
     let mut lease = new();
-    lease.last_close(at(10));
+    lease.on_last_close(at(10));
     let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
     assert_eq!(lease.store(), Some(LeaseStore::Annotation));
-    assert_eq!(lease.ask(at(believed)), Some(LeaseStore::Annotation));
-    assert!(!lease.holds(at(believed)) && !lease.fails_open(at(believed)));
+    assert_eq!(lease.due_store(at(believed)), Some(LeaseStore::Annotation));
+    assert!(!lease.is_valid(at(believed)) && !lease.fails_open(at(believed)));
     let believed = refused_for_good(&mut lease, LeaseStore::Annotation, believed);
     assert_eq!(lease.store(), None);
-    assert!(!lease.holds(at(believed)), "what is let through is counted");
+    assert!(
+        !lease.is_valid(at(believed)),
+        "what is let through is counted"
+    );
     assert!(lease.fails_open(at(believed)), "nobody waits for nothing");
-    assert_eq!(lease.left(at(believed)), Some(Duration::ZERO));
+    assert_eq!(lease.remaining(at(believed)), Some(Duration::ZERO));
 }
 
 #[test]
 fn a_missing_permission_is_tried_again_each_minute_and_the_lease_holds_meanwhile() {
     let mut lease = new();
     let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
-    lease.sent(at(believed));
-    lease.granted(at(believed));
+    lease.on_sent(at(believed));
+    lease.on_renewed(at(believed));
     let retry = believed + 60;
-    lease.last_close(at(retry - 1));
-    assert_eq!(lease.ask(at(retry - 1)), Some(LeaseStore::Annotation));
-    assert_eq!(lease.ask(at(retry)), Some(LeaseStore::Status));
-    lease.sent(at(retry));
-    lease.forbidden(LeaseStore::Status, TTL, at(retry));
-    assert!(lease.holds(at(retry)), "no gate is shut for it");
-    assert_eq!(lease.ask(at(retry)), Some(LeaseStore::Annotation));
-    lease.allowed(LeaseStore::Status);
+    lease.on_last_close(at(retry - 1));
+    assert_eq!(lease.due_store(at(retry - 1)), Some(LeaseStore::Annotation));
+    assert_eq!(lease.due_store(at(retry)), Some(LeaseStore::Status));
+    lease.on_sent(at(retry));
+    lease.on_forbidden(LeaseStore::Status, TTL, at(retry));
+    assert!(lease.is_valid(at(retry)), "no gate is shut for it");
+    assert_eq!(lease.due_store(at(retry)), Some(LeaseStore::Annotation));
+    lease.on_permission_granted(LeaseStore::Status);
     assert_eq!(lease.store(), Some(LeaseStore::Status));
 }
 
@@ -214,10 +221,10 @@ fn where_there_is_no_other_proxy_none_is_needed_and_none_is_renewed() {
         ..Config::default()
     };
     let mut lease = Lease::new(&config, 1);
-    lease.keep_up(at(1));
-    lease.last_close(at(2));
+    lease.schedule_renewal(at(1));
+    lease.on_last_close(at(2));
     assert_eq!(lease.due(), None);
-    assert!(lease.holds(at(1_000_000)));
+    assert!(lease.is_valid(at(1_000_000)));
 }
 
 #[test]
@@ -225,12 +232,12 @@ fn a_retry_after_is_waited_for_unless_somebody_waits() {
     let minute = Duration::from_secs(60);
     for (waiting, due) in [(false, 70), (true, 15)] {
         let mut lease = new();
-        lease.wanted(waiting, at(10));
-        lease.failed(minute, Duration::from_secs(1), at(10));
+        lease.on_open_connections(waiting, at(10));
+        lease.on_failed(minute, Duration::from_secs(1), at(10));
         assert_eq!(lease.due(), Some(at(due)), "{waiting}");
     }
     let mut lease = new();
-    lease.failed(minute, Duration::from_secs(1), at(10));
-    lease.wanted(true, at(20));
+    lease.on_failed(minute, Duration::from_secs(1), at(10));
+    lease.on_open_connections(true, at(20));
     assert_eq!(lease.due(), Some(at(25)), "also who comes later");
 }

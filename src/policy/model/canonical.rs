@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::super::config::LONGEST_PAUSE_WAITING;
 use super::super::lease::{self, Lease};
 use super::super::permission::PermissionState;
-use super::super::seen::{LONGEST_GAP, SHOWN_PER_SHORTER_TTL};
+use super::super::seen::{LONGEST_GAP, RENEWALS_PER_SHORTER_TTL};
 use super::super::{InFlight, Phase, Policy, Seen, SeenTtl};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
@@ -48,12 +48,12 @@ pub fn age(policy: &mut Policy) {
         dialable: _,
         can_wake: _,
         seen,
-        set_backs: _,
-        is_set_back: _,
+        undone_sleeps: _,
+        woken_by_others: _,
         longer_leases,
         shorter_ttl,
         others_until,
-        pace,
+        wake_limits,
         previous_replicas: _,
         unknown_previous_reported: _,
         is_missing: _,
@@ -62,7 +62,7 @@ pub fn age(policy: &mut Policy) {
         reads,
         scale_reads_refused: _,
         scale_writes,
-        announced: _,
+        final_renewal_written: _,
         without_lease: _,
         scale_reported: _,
         leases_reported: _,
@@ -97,7 +97,7 @@ pub fn age(policy: &mut Policy) {
     let ttls = longer_leases.seen.iter_mut().chain(shorter_ttl);
     let ttls = ttls.map(|seen| &mut seen.until);
     let times = times.into_iter().flatten().chain(permissions).chain(ttls);
-    for time in times.chain(times_of(lease)).chain(pace.times()) {
+    for time in times.chain(times_of(lease)).chain(wake_limits.times()) {
         *time = *time - STEP;
     }
 }
@@ -118,28 +118,29 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         needed: _,
         uses_status: _,
         believed_after: _,
-        until,
-        sent,
-        due,
-        status,
-        annotation,
-        unavailable_since,
-        somebody_waits: _,
-        failed,
-        not_before,
-        unanswered: _,
-        only_shown: _,
+        valid_until,
+        sent_at,
+        due_at,
+        status_permission,
+        annotation_permission,
+        waiting_since,
+        has_waiting: _,
+        failed_at,
+        earliest,
+        is_unconfirmed: _,
+        shows_only: _,
         backoff: _,
     } = lease;
     let times = [
-        until.as_mut(),
-        Some(sent),
-        due.as_mut(),
-        unavailable_since.as_mut(),
-        Some(failed),
-        Some(not_before),
+        valid_until.as_mut(),
+        Some(sent_at),
+        due_at.as_mut(),
+        waiting_since.as_mut(),
+        Some(failed_at),
+        Some(earliest),
     ];
-    let permissions = times_of_permission(status).chain(times_of_permission(annotation));
+    let permissions =
+        times_of_permission(status_permission).chain(times_of_permission(annotation_permission));
     times.into_iter().flatten().chain(permissions)
 }
 
@@ -178,7 +179,7 @@ pub fn forget_chance(policy: &mut Policy) {
 
 fn forget_what_is_for_the_log(policy: &mut Policy) {
     // Without doublings, they are counted for the log alone.
-    (policy.set_backs, policy.is_set_back) = (0, false);
+    (policy.undone_sleeps, policy.woken_by_others) = (0, false);
     policy.leases_reported = (None, false);
     policy.scale_reported = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
@@ -251,7 +252,7 @@ fn forget_the_last_look(policy: &mut Policy) {
     seen.interrupted &= is_up && NOW.since(last) <= longest;
     seen.last = last;
     // Twice in a TTL of that length, it is read anyway.
-    let is_slower = |it: &SeenTtl| it.ttl / SHOWN_PER_SHORTER_TTL < config.poll();
+    let is_slower = |it: &SeenTtl| it.ttl / RENEWALS_PER_SHORTER_TTL < config.poll();
     *shorter_ttl = shorter_ttl.filter(|it| *watching || is_slower(it));
 }
 
@@ -263,18 +264,18 @@ pub fn steps_unused(policy: &Policy) -> u8 {
 }
 
 fn normalise_lease(lease: &mut Lease) {
-    lease.until = lease.until.filter(|&until| until > NOW).map(on_grid);
-    lease.sent = lease.sent.max(NOW - horizon_of_sending(lease));
-    lease.due = lease.due.map(on_grid);
-    lease.not_before = lease.not_before.max(NOW);
-    lease.failed = at_most_just_beyond(lease.failed, lease::FRESH);
-    lease.unavailable_since = lease
-        .unavailable_since
+    lease.valid_until = lease.valid_until.filter(|&until| until > NOW).map(on_grid);
+    lease.sent_at = lease.sent_at.max(NOW - horizon_of_sending(lease));
+    lease.due_at = lease.due_at.map(on_grid);
+    lease.earliest = lease.earliest.max(NOW);
+    lease.failed_at = at_most_just_beyond(lease.failed_at, lease::RECENT);
+    lease.waiting_since = lease
+        .waiting_since
         .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
     // Asked only of who seeks a lease, and noted anew when that begins.
-    lease.somebody_waits &= lease.unavailable_since.is_some();
-    normalise_permission(&mut lease.status);
-    normalise_permission(&mut lease.annotation);
+    lease.has_waiting &= lease.waiting_since.is_some();
+    normalise_permission(&mut lease.status_permission);
+    normalise_permission(&mut lease.annotation_permission);
 }
 
 /// Old refusals count as none, and how long others have lasted makes no difference
@@ -298,7 +299,7 @@ fn normalise_permission(permission: &mut PermissionState) {
 fn horizon_of(request: &Request, ttl: Duration) -> Duration {
     let given_up = STEP * LONGEST_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
     match request {
-        Request::RenewLease(_) => given_up.max(Lease::length(ttl)),
+        Request::RenewLease(_) => given_up.max(Lease::duration(ttl)),
         Request::Read | Request::ReadScale | Request::WriteScale { .. } => given_up,
     }
 }
@@ -308,8 +309,8 @@ fn horizon_of(request: &Request, ttl: Duration) -> Duration {
 /// holds, the next attempt when somebody waits, or the renewal of the last close,
 /// which comes before either.
 fn horizon_of_sending(lease: &Lease) -> Duration {
-    match lease.until {
-        Some(_) => Lease::renewal(lease.ttl).max(lease::FAIL_OPEN_AFTER),
+    match lease.valid_until {
+        Some(_) => Lease::renew_interval(lease.ttl).max(lease::FAIL_OPEN_AFTER),
         None => lease::FAIL_OPEN_AFTER,
     }
 }

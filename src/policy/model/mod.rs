@@ -206,7 +206,7 @@ impl Scenario {
             idle_ttl: ttl,
             wake_replicas: WAKE_REPLICAS,
             refusal_believed_after: BELIEVED_AFTER,
-            set_back_doublings: 0,
+            undone_sleep_doublings: 0,
             ..Config::default()
         }
     }

@@ -140,7 +140,7 @@ impl Proxy {
 
     /// Whether its connections are protected, as far as it knows.
     pub fn holds_lease(&self) -> bool {
-        self.life != Life::Down && self.policy.lease.holds(NOW)
+        self.life != Life::Down && self.policy.lease.is_valid(NOW)
     }
 
     pub fn may_hand_over(&self) -> bool {
@@ -337,7 +337,7 @@ impl Proxy {
             match command {
                 Command::Ask { request, .. } => self.ask(request, looked, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
-                Command::ReleasePods | Command::GaveUp(_) | Command::Report(_) => {}
+                Command::EndQuarantine | Command::GaveUp(_) | Command::Log(_) => {}
             }
         }
         if self.policy.in_flight.is_none() {
@@ -404,8 +404,8 @@ impl Proxy {
         } = &mut self.policy;
         let right = match self.call.as_ref().map(|call| &call.request) {
             Some(Request::RenewLease(renewal)) => match renewal.store {
-                LeaseStore::Status => &mut lease.status,
-                LeaseStore::Annotation => &mut lease.annotation,
+                LeaseStore::Status => &mut lease.status_permission,
+                LeaseStore::Annotation => &mut lease.annotation_permission,
             },
             Some(Request::WriteScale { .. }) => scale_writes,
             _ => reads,

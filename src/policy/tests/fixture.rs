@@ -287,7 +287,7 @@ impl Fixture {
 
     pub(super) fn changes(&mut self) -> Vec<Change> {
         let change = |command| match command {
-            Command::Report(change) => Some(change),
+            Command::Log(change) => Some(change),
             _ => None,
         };
         self.commands().into_iter().filter_map(change).collect()

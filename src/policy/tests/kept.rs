@@ -64,7 +64,7 @@ fn a_reply_that_shows_no_lease_says_nothing_of_others() {
     fixture.passes_quietly(TTL / 2);
     let until = fixture.now + TTL * 2;
     fixture.policy.others_until = Some(until);
-    fixture.policy.lease.last_close(fixture.now);
+    fixture.policy.lease.on_last_close(fixture.now);
     fixture.policy.handle_timeout(fixture.now);
     fixture.answers(without_token(1, "6"));
     assert_eq!(fixture.policy.others_until, Some(until));

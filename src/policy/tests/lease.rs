@@ -31,7 +31,7 @@ fn the_gate_shuts_at_the_end_of_the_lease_and_a_new_renewal_opens_it() {
     fixture.opens(1);
     fixture.grants(1);
     fixture.hands_over();
-    let (renewal, lease) = (Lease::renewal(TTL), Lease::length(TTL));
+    let (renewal, lease) = (Lease::renew_interval(TTL), Lease::duration(TTL));
     fixture.passes(renewal);
     assert_eq!(
         fixture.asked().last(),

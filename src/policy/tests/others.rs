@@ -329,17 +329,17 @@ fn an_app_that_is_scaled_up_after_each_sleep_is_reported_once_and_sleeps_ever_la
         fixture.answers(scale(0, "9"));
         changes.extend(fixture.changes());
     }
-    let set_backs = changes
+    let undone_sleeps = changes
         .iter()
-        .filter(|change| matches!(change, Change::SetBack { .. }));
+        .filter(|change| matches!(change, Change::SleepUndone { .. }));
     assert_eq!(
-        set_backs.collect::<Vec<_>>(),
-        [&Change::SetBack { times: 2 }]
+        undone_sleeps.collect::<Vec<_>>(),
+        [&Change::SleepUndone { times: 2 }]
     );
 }
 
 #[test]
-fn a_client_after_a_set_back_ends_the_growing_of_the_pauses() {
+fn a_client_after_an_undone_sleep_ends_the_growing_of_the_pauses() {
     let mut fixture = Fixture::asleep();
     for _ in 0..4 {
         fixture.passes_quietly(POLL);

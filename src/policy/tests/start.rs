@@ -25,7 +25,7 @@ fn at_the_start_an_app_at_zero_is_asleep_without_any_write() {
         fixture.commands(),
         [
             Command::QuarantinePods,
-            Command::Report(Change::Found { replicas: 0 })
+            Command::Log(Change::Found { replicas: 0 })
         ]
     );
     assert!(!fixture.gate());

@@ -145,19 +145,20 @@ fn a_step_of_the_hpa_that_a_watch_shows_is_no_sign_of_use() {
 /// It says that nobody is there, and is seen by all that have found the same.
 #[test]
 fn the_renewal_of_another_proxy_before_a_sleep_is_no_sign_of_use() {
-    for (label, announces_sleep, set_backs) in [("a renewal", false, 0), ("the last one", true, 2)]
+    for (label, is_final_renewal, undone_sleeps) in
+        [("a renewal", false, 0), ("the last one", true, 2)]
     {
         let mut fixture = awake();
-        fixture.policy.set_backs = 2;
+        fixture.policy.undone_sleeps = 2;
         let Outcome::Scale(scale) = with_token(1, "2", "another") else {
             unreachable!("a scale is shown");
         };
         let observation = Observation::Scale(Scale {
-            announces_sleep,
+            is_final_renewal,
             ..scale
         });
         fixture.policy.observe(observation, fixture.now);
-        assert_eq!(fixture.policy.set_backs, set_backs, "{label}");
+        assert_eq!(fixture.policy.undone_sleeps, undone_sleeps, "{label}");
     }
 }
 

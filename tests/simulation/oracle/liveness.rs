@@ -52,7 +52,7 @@ impl Oracle {
         } else {
             UNWATCHED_SLEEP
         };
-        let late = quiet + self.ttl.mul_f64(longest) * self.set_back_factor() + SLEEP_SLACK;
+        let late = quiet + self.ttl.mul_f64(longest) * self.undone_sleeps_factor() + SLEEP_SLACK;
         if replicas > 0 && now > late && self.shadows.iter().any(|s| s.alive) {
             let what = format!("{replicas} replicas, and all is quiet since {quiet:?}");
             self.violated(SLEEPS, what, now);
@@ -87,7 +87,7 @@ impl Oracle {
 
     /// By how much an app may sleep later that others have scaled up from zero again and
     /// again: the pauses grow.
-    fn set_back_factor(&self) -> u32 {
+    fn undone_sleeps_factor(&self) -> u32 {
         let by_others = |change: &&Change| change.from == 0 && !matches!(change.by, Who::Proxy(_));
         let raised = self.history.iter().filter(by_others).count();
         1 << raised.saturating_sub(2).min(5)

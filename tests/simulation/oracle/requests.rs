@@ -98,7 +98,7 @@ impl Oracle {
         rate: f64,
         now: Time,
     ) {
-        let length = Lease::length(self.ttl_of(pid)).div_f64(rate);
+        let length = Lease::duration(self.ttl_of(pid)).div_f64(rate);
         let shadow = &mut self.shadows[pid];
         shadow.stirred = now;
         let sent = shadow.renewing.remove(&ticket);

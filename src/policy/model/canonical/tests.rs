@@ -311,7 +311,7 @@ fn actions_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> 
                 super::forget_nonce(&mut request);
                 Some(Command::Ask { id: 0, request })
             }
-            Command::Report(_) => None,
+            Command::Log(_) => None,
             command => Some(command),
         })
         .collect();
@@ -321,7 +321,7 @@ fn actions_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> 
         commands,
         phase,
         gate,
-        policy.lease.holds(now),
+        policy.lease.is_valid(now),
         policy.without_lease,
     )
 }

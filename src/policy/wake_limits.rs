@@ -1,4 +1,4 @@
-//! A [`Pace`] limits how often the app is woken, and how soon after a wake it sleeps.
+//! A [`WakeLimits`] limits how often the app is woken, and how soon after a wake it sleeps.
 //!
 //! A limit of wakes is for clients that connect again and again and that neither their
 //! addresses nor their first bytes identify; a least time awake is for apps whose start costs
@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The wakes of the last minute, and until when the app stays awake.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Pace {
+pub struct WakeLimits {
     /// How long the app stays awake after a wake, at least.
     min_awake: Duration,
     /// How many times this proxy wakes it in a minute, at most.
@@ -26,18 +26,18 @@ pub struct Pace {
     is_delay_reported: bool,
 }
 
-impl Pace {
+impl WakeLimits {
     /// No wake yet.
     pub fn new(min_awake: Duration, wakes_per_minute: Option<NonZeroU32>) -> Self {
-        Pace {
+        WakeLimits {
             min_awake,
             wakes_per_minute,
-            ..Pace::default()
+            ..WakeLimits::default()
         }
     }
 
     /// Notes that the app, which was asleep, is awake.
-    pub fn note_awake(&mut self, now: Time) {
+    pub fn record_awake(&mut self, now: Time) {
         if !self.min_awake.is_zero() {
             self.awake_until = Some(now + self.min_awake);
         }
@@ -49,7 +49,7 @@ impl Pace {
     }
 
     /// Notes that this proxy wakes the app.
-    pub fn note_wake(&mut self, now: Time) {
+    pub fn record_wake(&mut self, now: Time) {
         self.is_delay_reported = false;
         let Some(limit) = self.wakes_per_minute else {
             return;
@@ -93,38 +93,44 @@ mod tests {
 
     #[test]
     fn the_third_wake_within_a_minute_of_the_first_waits_for_that_minute_to_end() {
-        let mut pace = Pace::new(Duration::ZERO, NonZeroU32::new(2));
-        assert_eq!(pace.wakes_at(), MS(0));
-        pace.note_wake(MS(1_000));
-        assert_eq!(pace.wakes_at(), MS(0), "there is one left");
-        pace.note_wake(MS(5_000));
-        assert_eq!(pace.wakes_at(), MS(61_000));
-        pace.note_wake(MS(61_000));
-        assert_eq!(pace.wakes_at(), MS(65_000), "a minute after the second");
-        pace.note_wake(MS(300_000));
-        assert_eq!(pace.wakes_at(), MS(121_000), "long over");
+        let mut limits = WakeLimits::new(Duration::ZERO, NonZeroU32::new(2));
+        assert_eq!(limits.wakes_at(), MS(0));
+        limits.record_wake(MS(1_000));
+        assert_eq!(limits.wakes_at(), MS(0), "there is one left");
+        limits.record_wake(MS(5_000));
+        assert_eq!(limits.wakes_at(), MS(61_000));
+        limits.record_wake(MS(61_000));
+        assert_eq!(limits.wakes_at(), MS(65_000), "a minute after the second");
+        limits.record_wake(MS(300_000));
+        assert_eq!(limits.wakes_at(), MS(121_000), "long over");
     }
 
     #[test]
     fn a_delay_is_said_once_for_each_wake_that_waits() {
-        let mut pace = Pace::new(Duration::ZERO, NonZeroU32::new(1));
-        assert_eq!(pace.report_delay(MS(0)), None);
-        pace.note_wake(MS(0));
-        assert_eq!(pace.report_delay(MS(20_000)), Some(Duration::from_secs(40)));
-        assert_eq!(pace.report_delay(MS(30_000)), None);
-        assert_eq!(pace.report_delay(MS(60_000)), None, "it need not wait");
-        pace.note_wake(MS(60_000));
-        assert_eq!(pace.report_delay(MS(61_000)), Some(Duration::from_secs(59)));
+        let mut limits = WakeLimits::new(Duration::ZERO, NonZeroU32::new(1));
+        assert_eq!(limits.report_delay(MS(0)), None);
+        limits.record_wake(MS(0));
+        assert_eq!(
+            limits.report_delay(MS(20_000)),
+            Some(Duration::from_secs(40))
+        );
+        assert_eq!(limits.report_delay(MS(30_000)), None);
+        assert_eq!(limits.report_delay(MS(60_000)), None, "it need not wait");
+        limits.record_wake(MS(60_000));
+        assert_eq!(
+            limits.report_delay(MS(61_000)),
+            Some(Duration::from_secs(59))
+        );
     }
 
     #[test]
     fn without_limits_nothing_waits_and_nothing_is_kept() {
-        let mut pace = Pace::new(Duration::ZERO, None);
+        let mut limits = WakeLimits::new(Duration::ZERO, None);
         for ms in 0..100 {
-            pace.note_wake(MS(ms));
-            pace.note_awake(MS(ms));
-            assert_eq!((pace.wakes_at(), pace.sleeps_at()), (MS(0), MS(0)));
+            limits.record_wake(MS(ms));
+            limits.record_awake(MS(ms));
+            assert_eq!((limits.wakes_at(), limits.sleeps_at()), (MS(0), MS(0)));
         }
-        assert_eq!(pace, Pace::default());
+        assert_eq!(limits, WakeLimits::default());
     }
 }
