@@ -141,8 +141,7 @@ pub struct Renewal {
     /// Whether the writer has connections. A renewal without any is the last one
     /// before a sleep.
     pub in_use: bool,
-    /// The version that the object must still have; `None` for any. A renewal without
-    /// a guard is never sent twice: it could replace the token of another proxy.
+    /// The version that the object must still have; `None` for any.
     pub guard: Option<ResourceVersion>,
     /// The number of replicas that the object keeps for the next wake.
     pub keep_replicas: Option<u32>,
@@ -172,6 +171,26 @@ impl Request {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         matches!(self, Request::Read | Request::ReadScale)
+    }
+
+    /// What may be sent on another connection while this has no reply; `None` for a read,
+    /// which nobody is let through by.
+    ///
+    /// Of two writes with one guard, one is applied at most. A renewal without a guard has
+    /// another nonce, because a token must be written once at most: to another proxy, a token
+    /// that it has seen before proves that nobody has renewed since. If one could be written
+    /// twice, it could come back after the renewal of a third proxy, and hide that.
+    pub fn repetition(&self) -> Option<Request> {
+        match self {
+            Request::Read | Request::ReadScale => None,
+            Request::RenewLease(renewal) if renewal.guard.is_none() => {
+                Some(Request::RenewLease(Renewal {
+                    nonce: renewal.nonce ^ 1,
+                    ..renewal.clone()
+                }))
+            }
+            write => Some(write.clone()),
+        }
     }
 
     /// The permission that it takes.
@@ -514,6 +533,35 @@ mod tests {
                 order,
                 "{older}, {newer}"
             );
+        }
+    }
+
+    fn renewal(nonce: u64, guard: Option<&str>) -> Request {
+        Request::RenewLease(Renewal {
+            nonce,
+            ttl: Duration::from_secs(300),
+            in_use: true,
+            guard: guard.map(|version| ResourceVersion(version.to_owned())),
+            keep_replicas: None,
+            store: LeaseStore::Status,
+        })
+    }
+
+    #[test]
+    fn a_write_is_repeated_under_its_guard_or_with_another_token_and_a_read_is_not() {
+        let write = |replicas| Request::WriteScale {
+            replicas,
+            guard: ResourceVersion("7".to_owned()),
+        };
+        for (request, repetition) in [
+            (Request::Read, None),
+            (Request::ReadScale, None),
+            (write(0), Some(write(0))),
+            (write(2), Some(write(2))),
+            (renewal(4, Some("7")), Some(renewal(4, Some("7")))),
+            (renewal(4, None), Some(renewal(5, None))),
+        ] {
+            assert_eq!(request.repetition(), repetition, "{request:?}");
         }
     }
 }

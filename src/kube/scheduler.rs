@@ -1,10 +1,13 @@
 //! The [`Scheduler`] assigns requests to the two workers. It is a pure state machine, so that
 //! its rule is tested without threads.
 //!
-//! A wake that has no reply after a second is sent on the other connection as well, since
-//! connections are held until it is answered: the first connection may be dead. Its guard
-//! allows one of the two to be applied only, and the first reply that shows the scale is
-//! reported.
+//! A write that has no reply after a second is sent on the other connection as well
+//! ([`Request::repetition`]): the first connection may be dead, and connections may be held
+//! until it is answered. They are for each kind of write: for a wake; for a write of zero or
+//! the renewal before it, when they come as the app falls asleep; for a renewal, which they
+//! would go without if it took two seconds. The first reply that shows the scale is reported.
+//! A read is not repeated. One for which connections wait follows a reply, so that its
+//! connection has just worked, and is given up after five seconds.
 
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 /// one in progress, which it does after five seconds at the earliest.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a wake is in progress before it is sent on the other connection as well.
+/// How long a write is in progress before it is sent on the other connection as well.
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
 
 /// One of two workers; usually one works and the other is a spare.
@@ -124,7 +127,7 @@ impl Scheduler {
         Action::Execute { job, cancel_other }
     }
 
-    /// The action of `worker` while no request waits: sends the wake of the other worker too,
+    /// The action of `worker` while no request waits: sends the write of the other worker too,
     /// once that has been in progress for long enough.
     fn repeat(&mut self, worker: Worker, now: Time) -> Action {
         let Some(other) = &mut self.out[1 - worker] else {
@@ -207,14 +210,11 @@ impl Scheduler {
 const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 
 impl Job {
-    /// The request, if it may be sent once more: a wake, whose guard allows one of two to be
-    /// applied only.
+    /// What is sent on the other connection if this has no reply.
     fn repeatable(&self) -> Option<Job> {
-        let is_wake = matches!(self.request, Request::WriteScale { replicas, .. } if replicas > 0);
-        is_wake.then(|| Job {
-            id: self.id,
-            request: self.request.clone(),
-        })
+        let id = self.id;
+        let repetition = self.request.repetition();
+        repetition.map(|request| Job { id, request })
     }
 }
 
@@ -339,15 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
+    fn a_write_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
         let to_zero = Request::WriteScale {
             replicas: 0,
             guard: ResourceVersion("10295".into()),
         };
         for (label, request, is_repeated) in [
             ("a wake", write(), true),
-            ("a sleep", to_zero, false),
-            ("a renewal, which could hide another", renewal(), false),
+            ("a sleep", to_zero, true),
+            ("a renewal", renewal(), true),
             ("a read", Request::Read, false),
         ] {
             let mut scheduler = scheduler_with(request);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_replies_to_a_wake_the_one_that_shows_the_scale_is_reported() {
+    fn of_two_replies_to_a_write_the_one_that_shows_the_scale_is_reported() {
         let (conflict, busy) = (Outcome::Conflict, Outcome::Busy { retry_after: None });
         for (label, first, reported, second, last) in [
             ("applied", shown(), Some(shown()), conflict.clone(), None),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
+    fn a_write_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
         let mut scheduler = scheduler_with(write());
         take(&mut scheduler, 0, 0);
         assert!(!scheduler.give_up_both(), "a worker is idle");

@@ -79,11 +79,8 @@ impl TargetClient {
         &self.target
     }
 
-    /// Makes the call for `request`.
-    ///
-    /// A renewal is sent once, like a write. Applied a second time without a guard, it
-    /// could overwrite the token of another proxy, and hide that renewal from the proxies
-    /// that compare tokens.
+    /// Makes the call for `request`. A write is sent once: it may have been applied though
+    /// there is no reply.
     pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> Answer {
         match request {
             Request::Read => self.read(calls),

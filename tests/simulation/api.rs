@@ -1,6 +1,6 @@
 //! The API threads of one proxy, simulated: the rules of `kube::scheduler`, without
 //! threads. One request at a time, the newest unsent one wins, and something
-//! urgent overtakes a read, which then gets no reply. A wake without a reply for a
+//! urgent overtakes a read, which then gets no reply. A write without a reply for a
 //! second is sent once more, beside the first one.
 
 use std::cell::RefCell;
@@ -58,7 +58,7 @@ struct Out {
     repeatable: Option<Job>,
 }
 
-/// How long a wake is out before it is sent on the other connection as well.
+/// How long a write is out before it is sent on the other connection as well.
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
 const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 
@@ -77,7 +77,7 @@ pub enum Step {
 pub struct Threads {
     unsent: Option<Job>,
     out: Option<Out>,
-    /// The ticket of the same wake on the other connection.
+    /// The ticket of the same write on the other connection.
     twin: Option<u64>,
     /// Whether one of two has failed that may have been applied.
     is_doubtful: bool,
@@ -112,12 +112,12 @@ impl Threads {
         };
         self.tickets += 1;
         (self.twin, self.is_doubtful) = (None, false);
-        let is_wake = matches!(job.1, Request::WriteScale { replicas, .. } if replicas > 0);
+        let repetition = job.1.repetition();
         self.out = Some(Out {
             ticket: self.tickets,
             urgent,
             since: now,
-            repeatable: is_wake.then(|| job.clone()),
+            repeatable: repetition.map(|request| (job.0, request)),
         });
         Step::Send {
             ticket: self.tickets,
@@ -125,7 +125,7 @@ impl Threads {
         }
     }
 
-    /// Sends a wake on the other connection as well.
+    /// Sends a write on the other connection as well.
     fn repeat(&mut self, now: Time) -> Step {
         let Some(out) = self.out.as_mut().filter(|out| out.repeatable.is_some()) else {
             return Step::Idle;

@@ -271,31 +271,55 @@ fn hanging(requests: usize) -> (SocketAddr, Receiver<String>) {
     (server, asked)
 }
 
-#[test]
-fn a_wake_that_hangs_on_one_connection_is_answered_on_the_other() {
-    let (server, asked) = hanging(1);
-    let (queue, replies) = executor(server);
-    queue.0.put(1, write_to(1));
-    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(id, 1);
-    assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
-    let sent: Vec<_> = asked.try_iter().collect();
-    assert_eq!(sent.len(), 2);
-    assert_eq!(sent[0], sent[1], "under the same version");
-    queue.0.put(2, Request::Read);
-    assert_eq!(replies.recv_timeout(DEADLINE).unwrap().0, 2);
+/// The renewal before a sleep.
+fn last_renewal() -> Request {
+    let Request::RenewLease(renewal) = renewal() else {
+        panic!("a renewal");
+    };
+    Request::RenewLease(Renewal {
+        guard: Some(ResourceVersion("10295".into())),
+        ..renewal
+    })
 }
 
 #[test]
-fn a_wake_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
-    let (server, asked) = hanging(2);
-    let (queue, replies) = executor(server);
-    queue.0.put(1, write_to(1));
-    for _ in 0..2 {
-        asked.recv_timeout(DEADLINE).unwrap();
+fn a_write_that_hangs_on_one_connection_is_answered_on_the_other() {
+    for (label, request, is_same) in [
+        ("a wake", write_to(1), true),
+        ("a sleep", write_to(0), true),
+        ("the renewal before it", last_renewal(), true),
+        (
+            "a renewal, whose token must not come back",
+            renewal(),
+            false,
+        ),
+    ] {
+        let (server, asked) = hanging(1);
+        let (queue, replies) = executor(server);
+        queue.0.put(1, request);
+        let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(id, 1, "{label}");
+        assert!(matches!(outcome, Outcome::Scale(_)), "{label}: {outcome:?}");
+        let sent: Vec<_> = asked.try_iter().collect();
+        assert_eq!(sent.len(), 2, "{label}");
+        assert_eq!(sent[0] == sent[1], is_same, "{label}: {sent:?}");
+        queue.0.put(2, Request::Read);
+        assert_eq!(replies.recv_timeout(DEADLINE).unwrap().0, 2, "{label}");
     }
-    queue.0.put(2, Request::Read);
-    let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(id, 2);
-    assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
+}
+
+#[test]
+fn a_write_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
+    for request in [write_to(1), write_to(0), last_renewal(), renewal()] {
+        let (server, asked) = hanging(2);
+        let (queue, replies) = executor(server);
+        queue.0.put(1, request);
+        for _ in 0..2 {
+            asked.recv_timeout(DEADLINE).unwrap();
+        }
+        queue.0.put(2, Request::Read);
+        let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(id, 2);
+        assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
+    }
 }
