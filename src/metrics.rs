@@ -94,7 +94,7 @@ pub struct Port {
     /// How many addresses are dialled.
     pub backends: usize,
     /// How many pods rest after failures.
-    pub backends_resting: usize,
+    pub backends_ejected: usize,
     /// How many have as many connections as they may have.
     pub backends_full: usize,
     /// How many connections are open.

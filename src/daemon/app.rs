@@ -437,7 +437,7 @@ impl<A: Api> App<A> {
             _ => Level::Info,
         };
         let client = match change {
-            Change::Waking { .. } => sockets.first_waiting(self.id),
+            Change::Waking { .. } => sockets.longest_waiting(self.id),
             _ => None,
         };
         log!(level, "{}", describe(&self.config.name, change, client));

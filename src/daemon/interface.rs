@@ -18,9 +18,9 @@ pub trait Sockets {
     /// How many connections wait for a pod at a port.
     fn waiting(&self, port: PortId) -> usize;
     /// The apps of which something was counted since this was last asked.
-    fn take_changed(&mut self) -> Vec<AppId>;
+    fn take_changed_apps(&mut self) -> Vec<AppId>;
     /// The client of an app that has waited for a pod for the longest.
-    fn first_waiting(&self, app: AppId) -> Option<IpAddr>;
+    fn longest_waiting(&self, app: AppId) -> Option<IpAddr>;
     /// When there is something to do even if nothing happens.
     fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate of an app.

@@ -289,12 +289,12 @@ impl Sockets for Engine {
         Engine::port_counts(self, port).waiting
     }
 
-    fn take_changed(&mut self) -> Vec<AppId> {
-        Engine::take_changed(self)
+    fn take_changed_apps(&mut self) -> Vec<AppId> {
+        Engine::take_changed_apps(self)
     }
 
-    fn first_waiting(&self, app: AppId) -> Option<IpAddr> {
-        Engine::first_waiting(self, app)
+    fn longest_waiting(&self, app: AppId) -> Option<IpAddr> {
+        Engine::longest_waiting(self, app)
     }
 
     fn poll_timeout(&self) -> Option<Time> {

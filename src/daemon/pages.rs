@@ -145,7 +145,7 @@ impl View<'_> {
         metrics::Port {
             name: app.port_name(id).to_owned(),
             backends: app.backends_at(id),
-            backends_resting: engine.resting_backends(id),
+            backends_ejected: engine.ejected_backends(id),
             backends_full: engine.full_backends(id),
             connections_open: counts.open,
             connections_counted: counts.counted,

@@ -125,7 +125,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             self.with(id, now, App::begin);
         }
         self.sockets.dispatch(now);
-        for id in self.sockets.take_changed() {
+        for id in self.sockets.take_changed_apps() {
             active.insert(id);
             self.with(id, now, App::count);
         }

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use log::{Level, debug, log};
 use mio::net::TcpStream;
 
-use super::connection::{Connection, Standing};
+use super::connection::{Connection, Usage};
 use super::end::{End, Phase};
 use super::limit_log::LimitChange;
 use super::readiness::Interest;
 use super::sockets::Socket;
-use super::tally::{Exclusion, Use};
+use super::tally::{CountedAs, Exclusion};
 use super::token::{self, Side};
 use super::{ACCEPTS_PER_TURN, Engine};
 use crate::clock::Time;
@@ -55,7 +55,7 @@ impl Engine {
         self.apps.note_change(slot);
         let port = &mut self.apps.get_mut(slot).port;
         let admission = port.rules.admission(from.ip());
-        let screening = port.rules.screening(from.ip());
+        let preread = port.rules.preread(from.ip());
         port.tally.admitted(admission);
         if admission == Admission::Denied {
             debug!("denied to {from}");
@@ -63,7 +63,7 @@ impl Engine {
             return;
         }
         // Of a load balancer's connections, the source is known later.
-        let is_limited = screening.is_none_or(|screening| !screening.awaits_header);
+        let is_limited = preread.is_none_or(|preread| !preread.awaits_header);
         let limited = is_limited.then(|| port.per_source.enter(from.ip()));
         let Ok(source) = limited.unwrap_or(Ok(None)) else {
             debug!("{from} has as many connections as it may have");
@@ -71,9 +71,9 @@ impl Engine {
             client.reset_on_close();
             return;
         };
-        let standing = match (admission, screening) {
-            (Admission::Counted, None) => Standing::Counts,
-            _ => Standing::Excluded,
+        let usage = match (admission, preread) {
+            (Admission::Counted, None) => Usage::Counted,
+            _ => Usage::Uncounted,
         };
         let serial = self.accepted;
         self.accepted += 1;
@@ -94,19 +94,19 @@ impl Engine {
             return;
         }
         // There are at most MAX_LISTENERS.
-        let mut connection = Connection::new(serial, slot as u16, client, standing, now);
+        let mut connection = Connection::new(serial, slot as u16, client, usage, now);
         source.into_iter().for_each(|it| connection.set_source(it));
-        let use_of_app = entry.insert(connection).use_of_app();
+        let counted_as = entry.insert(connection).counted_as();
         self.shared.open += 1;
         port.counts.open += 1;
-        port.counts.change_use(Use::Excluded, use_of_app);
-        match screening {
+        port.counts.recount(CountedAs::Nothing, counted_as);
+        match preread {
             None => self.dial_or_hold(key, now),
-            Some(screening) => self.screen(key, screening, now),
+            Some(preread) => self.preread(key, preread, now),
         }
     }
 
-    /// A backend or an address was added at the frontend in that slot: ends the pauses of
+    /// A backend or an address was added at the entry in that slot: ends the pauses of
     /// connections that no address has accepted.
     pub(super) fn end_backoffs(&mut self, slot: usize, now: Time) {
         for &key in &self.apps.get(slot).port.backing_off {

@@ -39,7 +39,7 @@ pub struct PortId {
 }
 
 /// A [`Port`] with its listener, and its connections that wait.
-pub struct Frontend {
+pub struct PortEntry {
     pub app: AppId,
     /// `None` once nothing is accepted any more.
     pub listener: Option<Listener>,
@@ -50,7 +50,7 @@ pub struct Frontend {
     pub port: Port,
 }
 
-impl Frontend {
+impl PortEntry {
     /// Whether a connection is held that may be dialled now.
     fn can_release(&self, now: Time) -> bool {
         !self.held.is_empty() && self.port.may_release(now)
@@ -66,12 +66,12 @@ impl Frontend {
 #[derive(Default)]
 pub struct Apps {
     apps: BTreeMap<AppId, App>,
-    frontends: Slab<Frontend>,
+    ports: Slab<PortEntry>,
     /// The apps with listeners at which connections may wait to be accepted.
     accepting: VecDeque<AppId>,
     /// The apps with held connections that may be dialled.
     releasing: VecDeque<AppId>,
-    /// The slots of frontends whose gate has opened and where relayed connections wait for it.
+    /// The slots of ports whose gate has opened and where relayed connections wait for it.
     passing: Vec<usize>,
     /// The apps whose counts have changed.
     changed: Vec<AppId>,
@@ -79,8 +79,8 @@ pub struct Apps {
 
 #[derive(Default)]
 struct App {
-    /// The slots of its frontends, by the index of the port.
-    frontends: Rc<[usize]>,
+    /// The slots of its ports, by the index of the port.
+    ports: Rc<[usize]>,
     /// The index of the port that accepts next.
     next: usize,
     /// Whether it is in [`Apps::accepting`]; the next two likewise.
@@ -101,27 +101,27 @@ impl Apps {
         port: Port,
         listener: impl FnOnce(Token) -> Result<Listener, E>,
     ) -> Result<PortId, E> {
-        let slot = self.frontends.vacant_entry();
+        let slot = self.ports.vacant_entry();
         let key = slot.key();
         let listener = listener(Token(FIRST_LISTENER + key))?;
-        slot.insert(Frontend {
+        slot.insert(PortEntry {
             app,
             listener: Some(listener),
             held: BTreeMap::new(),
             awaiting_gate: Vec::new(),
             port,
         });
-        let frontends = &mut self.apps.entry(app).or_default().frontends;
-        *frontends = frontends.iter().copied().chain([key]).collect();
+        let ports = &mut self.apps.entry(app).or_default().ports;
+        *ports = ports.iter().copied().chain([key]).collect();
         Ok(PortId {
             app,
-            index: frontends.len() - 1,
+            index: ports.len() - 1,
         })
     }
 
     /// How many listeners there are, those that have stopped included.
     pub fn len(&self) -> usize {
-        self.frontends.len()
+        self.ports.len()
     }
 
     /// The slot of the listener that a token names, if it names one.
@@ -130,51 +130,46 @@ impl Apps {
         (slot < MAX_LISTENERS).then_some(slot)
     }
 
-    /// The slot of a port's frontend.
+    /// The slot of a port's entry.
     pub fn slot(&self, id: PortId) -> Option<usize> {
-        self.apps.get(&id.app)?.frontends.get(id.index).copied()
+        self.apps.get(&id.app)?.ports.get(id.index).copied()
     }
 
-    /// The slots of an app's frontends.
+    /// The slots of an app's ports.
     pub fn slots(&self, app: AppId) -> Rc<[usize]> {
         let app = self.apps.get(&app);
-        app.map_or_else(Rc::default, |app| app.frontends.clone())
+        app.map_or_else(Rc::default, |app| app.ports.clone())
     }
 
-    /// The slots of all frontends.
+    /// The slots of all ports.
     pub fn all_slots(&self) -> Vec<usize> {
-        self.frontends.iter().map(|(slot, _)| slot).collect()
+        self.ports.iter().map(|(slot, _)| slot).collect()
     }
 
-    /// The frontend in that slot.
-    pub fn get(&self, slot: usize) -> &Frontend {
-        &self.frontends[slot]
+    /// The entry in that slot.
+    pub fn get(&self, slot: usize) -> &PortEntry {
+        &self.ports[slot]
     }
 
-    /// The frontend in that slot.
-    pub fn get_mut(&mut self, slot: usize) -> &mut Frontend {
-        &mut self.frontends[slot]
+    /// The entry in that slot.
+    pub fn get_mut(&mut self, slot: usize) -> &mut PortEntry {
+        &mut self.ports[slot]
     }
 
-    /// The frontends of an app.
-    pub fn frontends(&self, app: AppId) -> impl Iterator<Item = &Frontend> {
-        let slots = self
-            .apps
-            .get(&app)
-            .map_or(&[][..], |app| &app.frontends[..]);
-        slots.iter().map(|&slot| &self.frontends[slot])
+    /// The ports of an app.
+    pub fn ports(&self, app: AppId) -> impl Iterator<Item = &PortEntry> {
+        let slots = self.apps.get(&app).map_or(&[][..], |app| &app.ports[..]);
+        slots.iter().map(|&slot| &self.ports[slot])
     }
 
     /// What was counted at all ports of an app.
     pub fn counts(&self, app: AppId) -> Counts {
-        self.frontends(app).map(|it| it.port.counts()).sum()
+        self.ports(app).map(|it| it.port.counts()).sum()
     }
 
     /// The slot of the connection that an app has held for the longest.
-    pub fn first_held(&self, app: AppId) -> Option<usize> {
-        let first = self
-            .frontends(app)
-            .filter_map(|it| it.held.first_key_value());
+    pub fn oldest_held(&self, app: AppId) -> Option<usize> {
+        let first = self.ports(app).filter_map(|it| it.held.first_key_value());
         first
             .min_by_key(|(serial, _)| **serial)
             .map(|(_, &key)| key)
@@ -184,17 +179,16 @@ impl Apps {
 
     /// A connection waits at the listener in that slot.
     pub fn set_ready(&mut self, slot: usize) {
-        let Some(frontend) = self.frontends.get_mut(slot) else {
+        let Some(entry) = self.ports.get_mut(slot) else {
             return;
         };
-        let (Some(listener), Some(app)) =
-            (&mut frontend.listener, self.apps.get_mut(&frontend.app))
+        let (Some(listener), Some(app)) = (&mut entry.listener, self.apps.get_mut(&entry.app))
         else {
             return;
         };
         listener.set_ready();
         if !std::mem::replace(&mut app.is_accepting, true) {
-            self.accepting.push_back(frontend.app);
+            self.accepting.push_back(entry.app);
         }
     }
 
@@ -211,19 +205,19 @@ impl Apps {
 
     fn waiting_listeners(&self) -> impl Iterator<Item = &Listener> {
         let apps = self.accepting.iter();
-        apps.flat_map(|&app| self.frontends(app))
-            .filter_map(|frontend| frontend.listener.as_ref())
+        apps.flat_map(|&app| self.ports(app))
+            .filter_map(|entry| entry.listener.as_ref())
     }
 
-    /// The next connection, of the app whose turn it is, and the slot of its frontend.
+    /// The next connection, of the app whose turn it is, and the slot of its entry.
     pub fn accept(&mut self, now: Time) -> Option<(usize, TcpStream, SocketAddr)> {
         for _ in 0..self.accepting.len() {
             let id = self.accepting.pop_front()?;
             let Some(app) = self.apps.get_mut(&id) else {
                 continue;
             };
-            let accepted = app.accept(&mut self.frontends, now);
-            if accepted.is_some() || app.is_paused(&self.frontends) {
+            let accepted = app.accept(&mut self.ports, now);
+            if accepted.is_some() || app.is_paused(&self.ports) {
                 self.accepting.push_back(id);
             } else {
                 app.is_accepting = false;
@@ -237,25 +231,25 @@ impl Apps {
 
     // --- Dialling ---
 
-    /// Puts the app of the frontend in that slot in the queue of those that dial, if
+    /// Puts the app of the entry in that slot in the queue of those that dial, if
     /// it has a connection to dial there, be that now or in a while.
     pub fn queue_release(&mut self, slot: usize) {
-        let frontend = &self.frontends[slot];
-        if frontend.held.is_empty() || !frontend.port.may_dial() {
+        let entry = &self.ports[slot];
+        if entry.held.is_empty() || !entry.port.may_dial() {
             return;
         }
-        if let Some(app) = self.apps.get_mut(&frontend.app)
+        if let Some(app) = self.apps.get_mut(&entry.app)
             && !std::mem::replace(&mut app.is_releasing, true)
         {
-            self.releasing.push_back(frontend.app);
+            self.releasing.push_back(entry.app);
         }
     }
 
-    /// Notes the frontend in that slot for [`Apps::take_passing`] if connections
+    /// Notes the entry in that slot for [`Apps::take_passing`] if connections
     /// there have waited for the gate, and it is open.
     pub fn queue_pass(&mut self, slot: usize) {
-        let frontend = &self.frontends[slot];
-        if frontend.port.gate_open && !frontend.awaiting_gate.is_empty() {
+        let entry = &self.ports[slot];
+        if entry.port.gate_open && !entry.awaiting_gate.is_empty() {
             self.passing.push(slot);
         }
     }
@@ -269,10 +263,10 @@ impl Apps {
     pub fn take_passing(&mut self) -> Vec<Token> {
         let mut all = Vec::new();
         for slot in std::mem::take(&mut self.passing) {
-            if let Some(frontend) = self.frontends.get_mut(slot)
-                && frontend.port.gate_open
+            if let Some(entry) = self.ports.get_mut(slot)
+                && entry.port.gate_open
             {
-                all.append(&mut frontend.awaiting_gate);
+                all.append(&mut entry.awaiting_gate);
             }
         }
         all
@@ -287,12 +281,12 @@ impl Apps {
     pub fn next_release(&self) -> Option<Time> {
         let times = self
             .releasing_frontends()
-            .filter_map(Frontend::next_release);
+            .filter_map(PortEntry::next_release);
         times.min()
     }
 
-    fn releasing_frontends(&self) -> impl Iterator<Item = &Frontend> {
-        self.releasing.iter().flat_map(|&app| self.frontends(app))
+    fn releasing_frontends(&self) -> impl Iterator<Item = &PortEntry> {
+        self.releasing.iter().flat_map(|&app| self.ports(app))
     }
 
     /// The slot of the connection that is dialled next: the one that has come first
@@ -303,8 +297,8 @@ impl Apps {
             let Some(app) = self.apps.get_mut(&id) else {
                 continue;
             };
-            let next = app.next_held(&mut self.frontends, now);
-            if next.is_some() || app.waits_for_its_pace(&self.frontends) {
+            let next = app.next_held(&mut self.ports, now);
+            if next.is_some() || app.waits_for_its_pace(&self.ports) {
                 self.releasing.push_back(id);
             } else {
                 app.is_releasing = false;
@@ -318,9 +312,9 @@ impl Apps {
 
     // --- What was counted ---
 
-    /// Something was counted at the frontend in that slot.
+    /// Something was counted at the entry in that slot.
     pub fn note_change(&mut self, slot: usize) {
-        let id = self.frontends[slot].app;
+        let id = self.ports[slot].app;
         if let Some(app) = self.apps.get_mut(&id)
             && !std::mem::replace(&mut app.has_changed, true)
         {
@@ -329,7 +323,7 @@ impl Apps {
     }
 
     /// The apps of which something was counted since this was last asked.
-    pub fn take_changed(&mut self) -> Vec<AppId> {
+    pub fn take_changed_apps(&mut self) -> Vec<AppId> {
         let changed = std::mem::take(&mut self.changed);
         for id in &changed {
             if let Some(app) = self.apps.get_mut(id) {
@@ -344,13 +338,13 @@ impl App {
     /// The next connection of its ports, which take turns.
     fn accept(
         &mut self,
-        frontends: &mut Slab<Frontend>,
+        ports: &mut Slab<PortEntry>,
         now: Time,
     ) -> Option<(usize, TcpStream, SocketAddr)> {
-        let count = self.frontends.len();
+        let count = self.ports.len();
         (self.next..self.next + count).find_map(|place| {
-            let slot = self.frontends[place % count];
-            let listener = frontends[slot].listener.as_mut()?;
+            let slot = self.ports[place % count];
+            let listener = ports[slot].listener.as_mut()?;
             let (client, peer) = listener.accept(now)?;
             self.next = (place + 1) % count;
             Some((slot, client, peer))
@@ -358,28 +352,28 @@ impl App {
     }
 
     /// Whether a connection waits at one of its ports for the end of a pause.
-    fn is_paused(&self, frontends: &Slab<Frontend>) -> bool {
-        let mut listeners = self.frontends.iter().map(|&slot| &frontends[slot].listener);
+    fn is_paused(&self, ports: &Slab<PortEntry>) -> bool {
+        let mut listeners = self.ports.iter().map(|&slot| &ports[slot].listener);
         listeners.any(|it| it.as_ref().is_some_and(|it| it.poll_timeout().is_some()))
     }
 
-    fn next_held(&self, frontends: &mut Slab<Frontend>, now: Time) -> Option<usize> {
-        let slots = self.frontends.iter().copied();
+    fn next_held(&self, ports: &mut Slab<PortEntry>, now: Time) -> Option<usize> {
+        let slots = self.ports.iter().copied();
         let first = slots
-            .filter(|&slot| frontends[slot].can_release(now))
-            .min_by_key(|&slot| frontends[slot].held.first_key_value().map(|(&it, _)| it))?;
-        let frontend = &mut frontends[first];
-        let (_, key) = frontend.held.pop_first()?;
-        frontend.port.release.note();
-        if frontend.held.is_empty() && frontend.port.may_release(now) {
-            frontend.port.release.end();
+            .filter(|&slot| ports[slot].can_release(now))
+            .min_by_key(|&slot| ports[slot].held.first_key_value().map(|(&it, _)| it))?;
+        let entry = &mut ports[first];
+        let (_, key) = entry.held.pop_first()?;
+        entry.port.release.note();
+        if entry.held.is_empty() && entry.port.may_release(now) {
+            entry.port.release.end();
         }
         Some(key)
     }
 
     /// Whether a connection is held that only the release rate delays.
-    fn waits_for_its_pace(&self, frontends: &Slab<Frontend>) -> bool {
-        let mut slots = self.frontends.iter();
-        slots.any(|&slot| frontends[slot].next_release().is_some())
+    fn waits_for_its_pace(&self, ports: &Slab<PortEntry>) -> bool {
+        let mut slots = self.ports.iter();
+        slots.any(|&slot| ports[slot].next_release().is_some())
     }
 }

@@ -4,10 +4,10 @@
 //!   picked the longest ago.* This is HAProxy's `leastconn`, which is round-robin among
 //!   servers with the same load. Backends that were never picked come in random order,
 //!   so that several proxies do not all begin with the same backend.
-//! - *An address rests after a failure*, for 1 s, doubled by each further failure up to
-//!   30 s. While it rests it is picked only if nothing else is left. After that, one
-//!   connection at a time tries it; if another backend could take the connection, the
-//!   address has [`TRIAL_PATIENCE`] to answer.
+//! - *An address is ejected after a failure* (Envoy's outlier ejection), for 1 s, doubled by
+//!   each further failure up to 30 s. While it is ejected it is picked only if nothing else is
+//!   left. After that, one connection at a time tries it; if another backend could take the
+//!   connection, the address has [`TRIAL_PATIENCE`] to answer.
 //! - *An address that has not answered a dial for [`DOUBT_AFTER`] is doubted*: until it
 //!   answers, further connections are dialled to it only if nothing else is left. A
 //!   backend that swallows SYNs thus delays the connections of a quarter of a second,
@@ -15,7 +15,7 @@
 //! - *The addresses of one backend are alternatives.* The one that has answered is
 //!   dialled first from then on. Backends that join later are dialled first at an address
 //!   of its family, because they run the same program.
-//! - *Errors of this machine are no failures of a backend* ([`Cause::Local`]).
+//! - *Errors of this machine are no failures of a backend* ([`DialFailure::Local`]).
 //! - *A backend that joins others gets its share at once, and no more.* By the number of
 //!   connections alone it would get every new one until it has as many as the
 //!   others: after a scale-up by an HPA that is a flood, at the moment at which the
@@ -25,22 +25,22 @@
 //!   it catches up. At a wake there is nobody to be handicapped against. A backend that
 //!   has recovered from failures joins in the same way.
 
+mod attempts;
 mod backend;
 mod order;
-mod round;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub use self::attempts::{Attempts, DialFailure};
 use self::backend::{Backend, Place, Ramp};
 use self::order::Order;
-pub use self::round::{Cause, Round};
 use crate::backoff::Random;
 use crate::clock::Time;
 
-/// The timeout of the first dial to an address after its rest, if there is another
+/// The timeout of the first dial to an address after its ejection, if there is another
 /// backend. A SYN within a cluster is answered within a few milliseconds.
 pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -86,7 +86,7 @@ pub struct Pick {
 /// The backends that are listed or in use.
 ///
 /// A connection picks an address with [`Balancer::pick`] and reports the result with
-/// [`Balancer::failed`], after which it picks again in the same [`Round`], or with
+/// [`Balancer::failed`], after which it picks again in the same [`Attempts`], or with
 /// [`Balancer::succeeded`]. When a connection that has succeeded ends, it calls
 /// [`Balancer::release`].
 pub struct Balancer {
@@ -109,7 +109,7 @@ pub struct Balancer {
 
 impl Balancer {
     /// No backend yet. `seed` determines the order of backends that were never picked and
-    /// the jitter of rests, and differs between processes.
+    /// the jitter of ejections, and differs between processes.
     pub fn new(seed: u64) -> Self {
         Balancer {
             backends: BTreeMap::new(),
@@ -198,26 +198,29 @@ impl Balancer {
         self.listed > 0 && self.full == self.listed
     }
 
-    /// The number of backends that rest: all their addresses do.
-    pub fn resting(&self) -> usize {
-        self.order.resting().count()
+    /// The number of ejected backends: those of which all addresses are ejected.
+    pub fn ejected(&self) -> usize {
+        self.order.ejected().count()
     }
 
-    /// Picks the next address of the round, if one is left, and counts a connection to it.
+    /// Picks the next address for a connection, if one is left, and counts a connection to it.
     ///
     /// After an address that has refused, or cannot be reached, another address of the
     /// same backend comes next: the app may listen on one family only. After a timeout it
-    /// does not, because that address would probably time out too. Addresses that rest
-    /// come after all others, in the order in which their rests end. The fallback comes
+    /// does not, because that address would probably time out too. Ejected addresses
+    /// come after all others, in the order in which their ejections end. The fallback comes
     /// last, and only if no backend has answered: if one has refused, the cluster IP
     /// leads to none that accepts.
-    pub fn pick(&mut self, round: &mut Round, now: Time) -> Option<Pick> {
-        if round.is_over() {
+    pub fn pick(&mut self, attempts: &mut Attempts, now: Time) -> Option<Pick> {
+        if attempts.has_local_error() {
             return None;
         }
         self.refresh(now);
-        let next = round.may_go_on().then(|| self.next(round, now)).flatten();
-        let at = next.or_else(|| self.next_fallback(round))?;
+        let next = attempts
+            .has_tries_left()
+            .then(|| self.next(attempts, now))
+            .flatten();
+        let at = next.or_else(|| self.next_fallback(attempts))?;
         let has_others = self.order.has_others(at.backend);
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -247,15 +250,21 @@ impl Balancer {
 
     /// The dial has failed, or the backend broke off before the first byte. The
     /// connection counts no more.
-    pub fn failed(&mut self, id: BackendId, cause: Cause, round: &mut Round, now: Time) {
-        round.note(id, cause);
+    pub fn failed(
+        &mut self,
+        id: BackendId,
+        cause: DialFailure,
+        attempts: &mut Attempts,
+        now: Time,
+    ) {
+        attempts.record(id, cause);
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
-            if cause != Cause::BrokeOff {
+            if cause != DialFailure::BrokeOff {
                 backend.dial_ended(id.address);
             }
             if cause.is_of_the_backend() {
-                backend.rest(id.address, fraction, now);
+                backend.eject(id.address, fraction, now);
             }
             backend.connections -= 1;
         });
@@ -294,9 +303,9 @@ impl Balancer {
 
     // --- Choice ---
 
-    /// Ends the rests and the slow starts whose time is over.
+    /// Ends the ejections and the slow starts whose time is over.
     fn refresh(&mut self, now: Time) {
-        while let Some(key) = self.order.rested(now) {
+        while let Some(key) = self.order.readmitted(now) {
             self.change(key, now, |_| ());
         }
         let floor = self.order.lowest_load();
@@ -309,19 +318,19 @@ impl Balancer {
     }
 
     /// The next address, not counting the fallback.
-    fn next(&mut self, round: &Round, now: Time) -> Option<BackendId> {
-        if let Some(at) = self.next_alternative(round, now) {
+    fn next(&mut self, attempts: &Attempts, now: Time) -> Option<BackendId> {
+        if let Some(at) = self.next_alternative(attempts, now) {
             return Some(at);
         }
-        while let Some(at) = self.next_ready(round, now) {
+        while let Some(at) = self.next_ready(attempts, now) {
             let is_doubtful = |backend: &Backend| backend.is_doubtful(at.address, now);
             if !self.backends.get(&at.backend).is_some_and(is_doubtful) {
                 return Some(at);
             }
             self.change(at.backend, now, |backend| backend.doubt(at.address, now));
         }
-        self.order.resting().find_map(|key| {
-            let address = self.with_room(key)?.next_resting(key, round)?;
+        self.order.ejected().find_map(|key| {
+            let address = self.with_room(key)?.next_ejected(key, attempts)?;
             Some(BackendId {
                 backend: key,
                 address,
@@ -336,20 +345,20 @@ impl Balancer {
     }
 
     /// Another address of the backend whose last address has refused or cannot be reached.
-    fn next_alternative(&self, round: &Round, now: Time) -> Option<BackendId> {
-        let key = round.alternatives_of()?;
+    fn next_alternative(&self, attempts: &Attempts, now: Time) -> Option<BackendId> {
+        let key = attempts.alternatives_of()?;
         let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
-        let address = backend.next_address(key, round, now)?;
+        let address = backend.next_address(key, attempts, now)?;
         Some(BackendId {
             backend: key,
             address,
         })
     }
 
-    /// The least loaded backend that does not rest.
-    fn next_ready(&self, round: &Round, now: Time) -> Option<BackendId> {
+    /// The least loaded backend that is not ejected.
+    fn next_ready(&self, attempts: &Attempts, now: Time) -> Option<BackendId> {
         let at = |key: u32| {
-            let address = self.with_room(key)?.next_address(key, round, now)?;
+            let address = self.with_room(key)?.next_address(key, attempts, now)?;
             Some(BackendId {
                 backend: key,
                 address,
@@ -371,8 +380,8 @@ impl Balancer {
         least.map(|(_, at)| at)
     }
 
-    fn next_fallback(&mut self, round: &mut Round) -> Option<BackendId> {
-        let address = self.fallback.filter(|_| round.falls_back())?;
+    fn next_fallback(&mut self, attempts: &mut Attempts) -> Option<BackendId> {
+        let address = self.fallback.filter(|_| attempts.take_fallback())?;
         let found = self.backends.iter();
         let mut found = found.filter(|(_, backend)| backend.is_fallback_at(address));
         let key = match found.next() {

@@ -19,10 +19,10 @@ use crate::clock::Time;
 /// A connection that waits for acknowledgements: see the [module](self).
 pub struct Closing<S> {
     backend: BackendStream<S>,
-    cause: Cause,
+    cause: DialFailure,
 }
 
-enum Cause {
+enum DialFailure {
     /// Both directions have ended with a FIN.
     Finished {
         /// Whether any byte was written to the client.
@@ -55,7 +55,7 @@ pub enum Next {
 impl<S: Socket> Closing<S> {
     /// After both directions have ended with a FIN.
     pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
-        let cause = Cause::Finished {
+        let cause = DialFailure::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
             to_backend: relay.sent_to(client, Side::Backend) > 0,
         };
@@ -74,7 +74,7 @@ impl<S: Socket> Closing<S> {
         let sent = relay.sent_to(client, remaining);
         client.up.release(buffers);
         let (backend, ack_timeout) = relay.into_backend(buffers);
-        let cause = Cause::Broken {
+        let cause = DialFailure::Broken {
             remaining,
             sent,
             ack_timeout,
@@ -97,7 +97,7 @@ impl<S: Socket> Closing<S> {
     /// an event.
     pub fn begin(&mut self, client: &mut Client<S>, now: Time) -> Next {
         let next = self.check(client, now);
-        if let (Cause::Finished { .. }, Next::Wait) = (&self.cause, &next) {
+        if let (DialFailure::Finished { .. }, Next::Wait) = (&self.cause, &next) {
             // An error means that the FIN was sent before.
             let _ = self.backend.socket.shut_write();
             let _ = client.socket.shut_write();
@@ -116,7 +116,7 @@ impl<S: Socket> Closing<S> {
         match self.cause {
             // EPOLLHUP alone does not mean a reset: both FINs cause it too, and bytes
             // may still be on the way then.
-            Cause::Broken { remaining, .. } if remaining == side && event.error => {
+            DialFailure::Broken { remaining, .. } if remaining == side && event.error => {
                 Next::Close(End::ClientGone(Phase::Relaying))
             }
             _ => self.check(client, now),
@@ -127,7 +127,7 @@ impl<S: Socket> Closing<S> {
     pub fn check(&mut self, client: &Client<S>, now: Time) -> Next {
         let backend = &self.backend.socket;
         match &mut self.cause {
-            Cause::Finished {
+            DialFailure::Finished {
                 to_client,
                 to_backend,
             } => {
@@ -138,7 +138,7 @@ impl<S: Socket> Closing<S> {
                     Next::Close(End::Finished)
                 }
             }
-            Cause::Broken {
+            DialFailure::Broken {
                 remaining,
                 sent,
                 ack_timeout,

@@ -1,7 +1,7 @@
 //! A [`Connection`] is the state machine of one client connection, from accept to close.
 //!
 //! ```text
-//! Screening ─── Held ─────── Connecting ─────── Relaying ─────── Closing
+//! Preread ─── Held ─────── Connecting ─────── Relaying ─────── Closing
 //!                └── Backoff ──┘ └───── redial ────┘
 //! ```
 //!
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::balancer::{Cause, Round};
+use super::balancer::{Attempts, DialFailure};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, Dialer, Progress};
@@ -29,17 +29,17 @@ use super::sockets::Socket;
 use super::token::{self, Side};
 use super::transition::Transition;
 use crate::clock::Time;
-use crate::rules::Screening;
+use crate::rules::Preread;
 
 mod activity;
 mod answering;
 mod backpressure;
 mod client_info;
+mod preread;
 mod pumping;
-mod screening;
 mod waiting;
 
-pub use activity::Standing;
+pub use activity::Usage;
 use answering::Answering;
 use backpressure::Paused;
 use client_info::ClientInfo;
@@ -63,7 +63,7 @@ pub struct Connection<S> {
     /// Whether a side has ended its direction; known only where a rule asks for it.
     is_half_closed: bool,
     /// Whether it counts as use of the app.
-    standing: Standing,
+    usage: Usage,
     /// When the last byte went between client and backend, in milliseconds of [`Time`].
     last_traffic_ms: u64,
     /// What is known of its client, where a rule asks for it.
@@ -76,7 +76,7 @@ pub struct Connection<S> {
 /// The state of a connection.
 enum State<S> {
     /// Its first bytes are looked at. It counts as no use of the app yet.
-    Screening(Screening),
+    Preread(Preread),
     /// It waits until the gate is open and there is a backend. Nothing is read: the
     /// client's bytes stay in the kernel.
     Held,
@@ -95,7 +95,7 @@ enum State<S> {
 impl<S: Socket> Connection<S> {
     /// A connection that the listener of that port has just accepted, and that counts as
     /// use of the app or does not.
-    pub fn new(serial: u64, port: u16, client: S, standing: Standing, now: Time) -> Self {
+    pub fn new(serial: u64, port: u16, client: S, usage: Usage, now: Time) -> Self {
         Connection {
             opened_ms: now.as_millis(),
             deadline: None,
@@ -110,7 +110,7 @@ impl<S: Socket> Connection<S> {
             queued: false,
             is_kept_alive: false,
             is_half_closed: false,
-            standing,
+            usage,
             last_traffic_ms: now.as_millis(),
             client_info: None,
             grant: Grant::default(),
@@ -154,7 +154,7 @@ impl<S: Socket> Connection<S> {
     /// The phase, for logs and metrics.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Screening(_) | State::Held | State::Answering(_) => Phase::Holding,
+            State::Preread(_) | State::Held | State::Answering(_) => Phase::Holding,
             State::Connecting(_) | State::Backoff => Phase::Dialing,
             State::Relaying(_) | State::Closing(_) => Phase::Relaying,
         }
@@ -198,7 +198,7 @@ impl<S: Socket> Connection<S> {
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.
             _ if event.error || event.hang_up => Transition::End(End::ClientGone(self.phase())),
-            State::Screening(_) => self.screen(cx),
+            State::Preread(_) => self.preread(cx),
             _ => self.check_client(Transition::Stay, cx),
         }
     }
@@ -212,7 +212,9 @@ impl<S: Socket> Connection<S> {
         match &mut self.state {
             State::Connecting(attempt) => match attempt.handle_event(event) {
                 Progress::Pending => Transition::Stay,
-                Progress::Failed(why) => self.dial_next(Cause::of(&why), &why.to_string(), cx),
+                Progress::Failed(why) => {
+                    self.dial_next(DialFailure::of(&why), &why.to_string(), cx)
+                }
                 Progress::Connected => self.handle_connected(event, cx),
             },
             State::Relaying(relay) => {
@@ -224,7 +226,7 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
-            State::Screening(_) | State::Held | State::Backoff | State::Answering(_) => {
+            State::Preread(_) | State::Held | State::Backoff | State::Answering(_) => {
                 Transition::Stay
             }
         }
@@ -236,7 +238,7 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         match &self.state {
-            State::Screening(_) => return self.handle_screening_timeout(cx),
+            State::Preread(_) => return self.handle_preread_timeout(cx),
             State::Answering(answering) => return Transition::End(answering.end),
             _ => {}
         }
@@ -250,8 +252,8 @@ impl<S: Socket> Connection<S> {
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
-            State::Screening(_) | State::Answering(_) | State::Held => self.hold(cx),
-            State::Connecting(_) => self.dial_next(Cause::Silent, "no answer in time", cx),
+            State::Preread(_) | State::Answering(_) | State::Held => self.hold(cx),
+            State::Connecting(_) => self.dial_next(DialFailure::Silent, "no answer in time", cx),
             State::Backoff => {
                 cx.port.backing_off.remove(&cx.key);
                 if keeps_to_gate {
@@ -285,7 +287,7 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> (usize, Transition) {
         self.queued = false;
-        if self.standing == Standing::Resuming {
+        if self.usage == Usage::Resuming {
             return (0, Transition::Stay);
         }
         self.fit_to_memory(cx);
@@ -309,7 +311,7 @@ impl<S: Socket> Connection<S> {
         if let State::Answering(_) = self.state {
             return Transition::Stay;
         }
-        self.dial_round(Round::default(), cx)
+        self.dial_round(Attempts::default(), cx)
     }
 
     /// Waits until it may be let through. One that does not count waits for no gate, but
@@ -337,7 +339,7 @@ impl<S: Socket> Connection<S> {
         match &self.state {
             State::Relaying(relay) => relay.socket().reset_on_close(),
             State::Closing(closing) => closing.socket().reset_on_close(),
-            State::Screening(_)
+            State::Preread(_)
             | State::Answering(_)
             | State::Held
             | State::Connecting(_)
@@ -354,7 +356,7 @@ impl<S: Socket> Connection<S> {
         }
         self.client.up.release(&mut shared.buffers);
         match self.state {
-            State::Screening(_) | State::Answering(_) | State::Held => {}
+            State::Preread(_) | State::Answering(_) | State::Held => {}
             State::Backoff => drop(port.backing_off.remove(&key)),
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::balancer::{BackendId, Cause, Pick, Round};
+use super::balancer::{Attempts, BackendId, DialFailure, Pick};
 use super::connector::SelfConnect;
 use super::context::{Connect, Context};
 use super::local_error::LocalError;
@@ -47,7 +47,7 @@ pub struct Attempt<S> {
     /// Its timeout, if that is shorter than the connect timeout.
     patience: Option<Duration>,
     /// The round that it belongs to.
-    round: Round,
+    attempts: Attempts,
 }
 
 /// A socket to a backend.
@@ -100,14 +100,14 @@ impl Dialer {
     /// Dials the next address of the round that does not fail at once.
     pub fn dial<S: Socket, C: Connect<Socket = S>>(
         &mut self,
-        mut round: Round,
+        mut attempts: Attempts,
         cx: &mut Context<'_, C>,
     ) -> DialOutcome<S> {
         loop {
-            let fell_back = round.has_fallen_back();
-            let pick = cx.port.balancer.pick(&mut round, cx.now);
-            let has_no_backend = pick.is_none() || round.has_fallen_back();
-            if has_no_backend && !fell_back && round.has_failed() {
+            let fell_back = attempts.has_fallen_back();
+            let pick = cx.port.balancer.pick(&mut attempts, cx.now);
+            let has_no_backend = pick.is_none() || attempts.has_fallen_back();
+            if has_no_backend && !fell_back && attempts.has_failed() {
                 cx.port.counts.exhausted += 1;
             }
             let Some(pick) = pick else {
@@ -125,12 +125,12 @@ impl Dialer {
                     return DialOutcome::Connecting(Attempt {
                         backend: BackendStream { socket, id },
                         patience,
-                        round,
+                        attempts,
                     });
                 }
                 Err(error) => {
-                    let cause = Cause::of(&error);
-                    self.note_failure(id, cause, &error.to_string(), &mut round, cx);
+                    let cause = DialFailure::of(&error);
+                    self.note_failure(id, cause, &error.to_string(), &mut attempts, cx);
                 }
             }
         }
@@ -141,20 +141,20 @@ impl Dialer {
     pub fn note_failure<C>(
         &self,
         id: BackendId,
-        cause: Cause,
+        cause: DialFailure,
         why: &str,
-        round: &mut Round,
+        attempts: &mut Attempts,
         cx: &mut Context<'_, C>,
     ) {
         if let Some(address) = cx.port.balancer.address(id) {
             debug!("#{} dialling {address}: {why}", self.serial);
             match cause {
-                Cause::Local(error) => cx.shared.dial_log.local_error(address, error, cx.now),
-                Cause::SelfConnect => cx.shared.dial_log.self_connect(address, cx.now),
+                DialFailure::Local(error) => cx.shared.dial_log.local_error(address, error, cx.now),
+                DialFailure::SelfConnect => cx.shared.dial_log.self_connect(address, cx.now),
                 _ => cx.port.counts.failed_dials += 1,
             }
         }
-        cx.port.balancer.failed(id, cause, round, cx.now);
+        cx.port.balancer.failed(id, cause, attempts, cx.now);
     }
 
     /// Whether another backend may be dialled after one has closed with a FIN before the
@@ -204,24 +204,24 @@ impl<S: Socket> Attempt<S> {
     }
 
     /// Gives the connect up; returns its address and the round.
-    pub fn abandon(self) -> (BackendId, Round) {
-        (self.backend.id, self.round)
+    pub fn abandon(self) -> (BackendId, Attempts) {
+        (self.backend.id, self.attempts)
     }
 }
 
-impl Cause {
+impl DialFailure {
     /// What an error of a connect says.
-    pub fn of(error: &io::Error) -> Cause {
+    pub fn of(error: &io::Error) -> DialFailure {
         if let Some(local) = LocalError::of(error) {
-            return Cause::Local(local);
+            return DialFailure::Local(local);
         }
         match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Cause::Refused,
-            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Cause::Unreachable,
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => DialFailure::Refused,
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => DialFailure::Unreachable,
             // Not a kind of its own: the kernel has no such family.
-            _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Cause::Unreachable,
-            _ if SelfConnect::is(error) => Cause::SelfConnect,
-            _ => Cause::Silent,
+            _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => DialFailure::Unreachable,
+            _ if SelfConnect::is(error) => DialFailure::SelfConnect,
+            _ => DialFailure::Silent,
         }
     }
 }

@@ -16,13 +16,13 @@ use super::context::{Connect, Context};
 use super::end::End;
 use super::memory::Queues;
 use super::readiness::{Interest, Readiness};
-use super::tally::Use;
+use super::tally::CountedAs;
 use super::token::{Side, parse_token, token};
 use super::transition::Transition;
 use super::{DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, SOURCE, WAKER, admin_connections};
 use crate::clock::Time;
 use crate::duration;
-use crate::rules::Screening;
+use crate::rules::Preread;
 
 /// A [`Connector`] that registers its sockets with the event loop.
 struct Registering<'a> {
@@ -127,11 +127,11 @@ impl Engine {
     /// is. One that does not count has no turn.
     pub(super) fn dial_or_hold(&mut self, key: usize, now: Time) {
         let connection = &self.connections[key];
-        let has_turn = connection.use_of_app() != Use::Excluded;
-        let frontend = self.apps.get_mut(connection.port());
-        let may_pass = frontend.held.is_empty() && frontend.port.may_release(now);
+        let has_turn = connection.counted_as() != CountedAs::Nothing;
+        let entry = self.apps.get_mut(connection.port());
+        let may_pass = entry.held.is_empty() && entry.port.may_release(now);
         if may_pass {
-            frontend.port.release.end();
+            entry.port.release.end();
         }
         let is_next = !has_turn || may_pass;
         self.handle_and_apply(key, now, |connection, cx| match is_next {
@@ -141,9 +141,9 @@ impl Engine {
     }
 
     /// Looks at a connection that has just been accepted, before it is dialled or held.
-    pub(super) fn screen(&mut self, key: usize, screening: Screening, now: Time) {
+    pub(super) fn preread(&mut self, key: usize, preread: Preread, now: Time) {
         self.handle_and_apply(key, now, |connection, cx| {
-            connection.begin_screening(screening, cx)
+            connection.begin_preread(preread, cx)
         });
     }
 
@@ -216,7 +216,7 @@ impl Engine {
         let connection = &mut self.connections[key];
         let slot = connection.port();
         let port = &mut self.apps.get_mut(slot).port;
-        let (use_before, counts_before) = (connection.use_of_app(), port.counts);
+        let (use_before, counts_before) = (connection.counted_as(), port.counts);
         let mut cx = Context {
             now,
             key,
@@ -229,7 +229,7 @@ impl Engine {
             },
         };
         let transition = handler(connection, &mut cx);
-        port.counts.change_use(use_before, connection.use_of_app());
+        port.counts.recount(use_before, connection.counted_as());
         if port.counts != counts_before {
             self.apps.note_change(slot);
         }
@@ -275,13 +275,13 @@ impl Engine {
         debug!("#{} {verb} after {age}: {end}", connection.serial());
         let slot = connection.port();
         self.apps.note_change(slot);
-        let frontend = self.apps.get_mut(slot);
-        frontend.held.remove(&connection.serial());
-        let port = &mut frontend.port;
+        let entry = self.apps.get_mut(slot);
+        entry.held.remove(&connection.serial());
+        let port = &mut entry.port;
         port.tally.ended(end);
         port.counts.open -= 1;
         port.counts
-            .change_use(connection.use_of_app(), Use::Excluded);
+            .recount(connection.counted_as(), CountedAs::Nothing);
         self.shared.open -= 1;
         connection.close(key, &mut self.shared, port, now);
         // Its backend has room for another.

@@ -20,7 +20,8 @@
 //! apps          the apps and their listeners, and which app accepts and dials next
 //! ├─ port         what the connections of one listener share
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
-//! ├─ dialing      the connect in progress, and the pauses between rounds
+//! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
+//! ├─ dialing      the connect in progress, and the pauses between the attempts
 //! ├─ relaying     both directions of a connection
 //! │  └─ relay       one direction; relay_state: the states of its two sockets
 //! ├─ closing      waits for acknowledgements; ack_timeout: for how long
@@ -79,7 +80,7 @@ use slab::Slab;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
 pub use self::apps::{AppId, MAX_LISTENERS, PortId};
-use self::apps::{Apps, Frontend};
+use self::apps::{Apps, PortEntry};
 pub use self::balancer::BackendSpec;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
@@ -200,10 +201,10 @@ impl Engine {
 
     /// Where a port listens; `None` after [`Engine::stop_accepting`].
     pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
-        self.frontend(port)?.listener.as_ref()?.local_addr().ok()
+        self.entry(port)?.listener.as_ref()?.local_addr().ok()
     }
 
-    fn frontend(&self, port: PortId) -> Option<&Frontend> {
+    fn entry(&self, port: PortId) -> Option<&PortEntry> {
         Some(self.apps.get(self.apps.slot(port)?))
     }
 
@@ -235,37 +236,36 @@ impl Engine {
 
     /// What was counted at a port.
     pub fn port_counts(&self, port: PortId) -> Counts {
-        self.frontend(port)
+        self.entry(port)
             .map_or_else(Counts::default, |it| it.port.counts())
     }
 
     /// The apps of which something was counted since this was last asked.
-    pub fn take_changed(&mut self) -> Vec<AppId> {
-        self.apps.take_changed()
+    pub fn take_changed_apps(&mut self) -> Vec<AppId> {
+        self.apps.take_changed_apps()
     }
 
     /// The client of an app that has been held for the longest, unless its socket does
     /// not know it any more.
-    pub fn first_waiting(&self, app: AppId) -> Option<IpAddr> {
-        let key = self.apps.first_held(app)?;
+    pub fn longest_waiting(&self, app: AppId) -> Option<IpAddr> {
+        let key = self.apps.oldest_held(app)?;
         let peer = self.connections[key].client().peer_addr().ok()?;
         Some(peer.ip().to_canonical())
     }
 
     /// What was counted at a port by kind.
     pub fn tally(&self, port: PortId) -> Option<&Tally> {
-        Some(&self.frontend(port)?.port.tally)
+        Some(&self.entry(port)?.port.tally)
     }
 
     /// How many backends of a port have as many connections as they may have.
     pub fn full_backends(&self, port: PortId) -> usize {
-        self.frontend(port).map_or(0, |it| it.port.balancer.full())
+        self.entry(port).map_or(0, |it| it.port.balancer.full())
     }
 
-    /// How many backends of a port rest after failures.
-    pub fn resting_backends(&self, port: PortId) -> usize {
-        self.frontend(port)
-            .map_or(0, |it| it.port.balancer.resting())
+    /// How many backends of a port are ejected after failures.
+    pub fn ejected_backends(&self, port: PortId) -> usize {
+        self.entry(port).map_or(0, |it| it.port.balancer.ejected())
     }
 
     /// The number of dials from a port that was bound here because the kernel had none.
@@ -331,7 +331,7 @@ impl Engine {
         self.fit_listeners(&slots);
     }
 
-    /// The gate, or the addresses, of the frontend in that slot may have changed.
+    /// The gate, or the addresses, of the entry in that slot may have changed.
     fn note_readiness(&mut self, slot: usize, now: Time) {
         self.apps.get_mut(slot).port.note_readiness(now);
         self.apps.queue_release(slot);
@@ -342,10 +342,10 @@ impl Engine {
     /// is memory for, and little while the gate is shut and nobody is going to read.
     fn fit_listeners(&mut self, slots: &[usize]) {
         for &slot in slots {
-            let frontend = self.apps.get_mut(slot);
-            let held = !frontend.port.gate_open;
+            let entry = self.apps.get_mut(slot);
+            let held = !entry.port.gate_open;
             let queues = self.shared.memory.queues(self.shared.open, held);
-            if let Some(listener) = &mut frontend.listener {
+            if let Some(listener) = &mut entry.listener {
                 listener.set_queues(queues);
             }
         }

@@ -1,4 +1,5 @@
-//! What has become of the connections, for those who watch from outside.
+//! The counters of connections: [`Counts`], on which the policy decides, and [`Tally`] with
+//! the counters by label for `/metrics`. A connection *counts* as use of the app, or does not.
 
 use std::iter::Sum;
 
@@ -48,18 +49,18 @@ pub struct Counts {
     pub held_too_long: u64,
     /// Dials that backends have failed since the start.
     pub failed_dials: u64,
-    /// How often no address has taken a connection in a whole round, for other than
-    /// reasons of this machine.
+    /// How often a connection has tried all addresses and none has accepted it, not counting
+    /// errors of this machine.
     pub exhausted: u64,
-    /// Whether every backend has as many connections as it may have.
+    /// Whether every backend of a port has as many connections as it may have.
     pub is_full: bool,
 }
 
-/// What a connection means to the app.
+/// How a connection counts as use of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum CountedAs {
     /// Nothing: it neither wakes the app nor keeps it awake.
-    Excluded,
+    Nothing,
     /// It waits for a backend.
     Waiting,
     /// A backend serves it.
@@ -97,18 +98,18 @@ const EXCLUSIONS: [&str; 7] = [
 ];
 
 impl Counts {
-    /// A connection means something else to the app than before.
-    pub(super) fn change_use(&mut self, before: Use, after: Use) {
-        let counted = |it: Use| usize::from(it != Use::Excluded);
-        let waiting = |it: Use| usize::from(it == Use::Waiting);
+    /// Counts a connection as something else than before.
+    pub(super) fn recount(&mut self, before: CountedAs, after: CountedAs) {
+        let counted = |it: CountedAs| usize::from(it != CountedAs::Nothing);
+        let waiting = |it: CountedAs| usize::from(it == CountedAs::Waiting);
         self.counted = self.counted + counted(after) - counted(before);
         self.waiting = self.waiting + waiting(after) - waiting(before);
-        self.uses += u64::from(before == Use::Excluded && after != Use::Excluded);
+        self.uses += u64::from(before == CountedAs::Nothing && after != CountedAs::Nothing);
     }
 }
 
 impl Sum for Counts {
-    /// What was counted in several places.
+    /// The sum over several ports.
     fn sum<I: Iterator<Item = Counts>>(counts: I) -> Counts {
         counts.fold(Counts::default(), |sum, it| Counts {
             accepted: sum.accepted + it.accepted,
@@ -262,19 +263,19 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_by_what_they_mean_to_the_app() {
-        use Use::{Excluded, Served, Waiting};
+    fn connections_are_counted_as_use_of_the_app_while_they_count() {
+        use CountedAs::{Nothing, Served, Waiting};
         let mut counts = Counts::default();
         for (label, before, after, expected) in [
-            ("one comes and waits", Excluded, Waiting, (1, 1, 1)),
-            ("another that does not count", Excluded, Excluded, (1, 1, 1)),
+            ("one comes and waits", Nothing, Waiting, (1, 1, 1)),
+            ("another that does not count", Nothing, Nothing, (1, 1, 1)),
             ("the first is served", Waiting, Served, (1, 0, 1)),
-            ("the second begins to count", Excluded, Served, (2, 0, 2)),
+            ("the second begins to count", Nothing, Served, (2, 0, 2)),
             ("its backend breaks off", Served, Waiting, (2, 1, 2)),
-            ("it ends", Waiting, Excluded, (1, 0, 2)),
-            ("the first ends", Served, Excluded, (0, 0, 2)),
+            ("it ends", Waiting, Nothing, (1, 0, 2)),
+            ("the first ends", Served, Nothing, (0, 0, 2)),
         ] {
-            counts.change_use(before, after);
+            counts.recount(before, after);
             let is = (counts.counted, counts.waiting, counts.uses);
             assert_eq!(is, expected, "{label}");
         }

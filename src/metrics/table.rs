@@ -76,11 +76,11 @@ pub static TABLE: &[Metric] = &[
         read: Read::Port(|it, samples| samples.one(it.backends)),
     },
     Metric {
-        name: "zpa_backends_resting",
+        name: "zpa_backends_ejected",
         kind: Kind::Gauge,
         labels: &["app", "port"],
-        help: "How many pods rest after failures: they are dialled where no other is left",
-        read: Read::Port(|it, samples| samples.one(it.backends_resting)),
+        help: "How many pods are ejected after failures: they are dialled only where no other is left",
+        read: Read::Port(|it, samples| samples.one(it.backends_ejected)),
     },
     Metric {
         name: "zpa_backends_full",

@@ -47,7 +47,7 @@ fn port(name: &str) -> Port {
     Port {
         name: name.to_owned(),
         backends: 2,
-        backends_resting: 1,
+        backends_ejected: 1,
         backends_full: 1,
         connections_open: 5,
         connections_counted: 1,

@@ -29,13 +29,13 @@ pub struct FirstBytes {
 /// What a connection is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// More bytes decide.
+    /// It takes more bytes to decide.
     Undecided,
-    /// Use of the app.
-    Counts,
-    /// None.
-    Excluded,
-    /// A health check.
+    /// It counts as use of the app.
+    Counted,
+    /// It does not count as use of the app.
+    Uncounted,
+    /// It is a health check, which does not count either.
     Probe,
 }
 
@@ -53,9 +53,9 @@ impl FirstBytes {
             Match::No => {}
         }
         match self.wake_on.matches(bytes) {
-            Match::Yes => Decision::Counts,
+            Match::Yes => Decision::Counted,
             Match::Undecided if bytes.len() < LOOKED_AT => Decision::Undecided,
-            Match::Undecided | Match::No => Decision::Excluded,
+            Match::Undecided | Match::No => Decision::Uncounted,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Rules {
 
 /// What is looked at before a connection is dialled or held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Screening {
+pub struct Preread {
     /// A load balancer is to say first whose connection it is.
     pub awaits_header: bool,
     /// The client is ignored: its bytes tell only whether it is answered.
@@ -58,15 +58,15 @@ pub struct Screening {
 
 impl Rules {
     /// What is to be looked at of a connection from that address; `None` if nothing is.
-    pub fn screening(&self, peer: IpAddr) -> Option<Screening> {
+    pub fn preread(&self, peer: IpAddr) -> Option<Preread> {
         let awaits_header = self.accept_proxy_protocol.contains(peer);
         let is_ignored = self.admission(peer) == Admission::Ignored;
-        let screening = Screening {
+        let preread = Preread {
             awaits_header,
             is_ignored,
         };
         let looks_at_bytes = self.looks_at_bytes(is_ignored);
-        (awaits_header || looks_at_bytes).then_some(screening)
+        (awaits_header || looks_at_bytes).then_some(preread)
     }
 
     /// Whether the first bytes of a connection are looked at. Those of a client that is

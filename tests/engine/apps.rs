@@ -52,10 +52,14 @@ fn the_gate_of_one_app_lets_no_client_of_another_through() {
     rig.expect(&mut server, b"for the other");
     assert_eq!(rig.counts().waiting, 1, "the first app sleeps on");
     assert_eq!(rig.counts().handed_over, 0);
-    let changed = rig.engine.take_changed();
+    let changed = rig.engine.take_changed_apps();
     assert_eq!(changed, [APP, OTHER], "each once");
     rig.settle();
-    assert_eq!(rig.engine.take_changed(), [], "nothing was counted since");
+    assert_eq!(
+        rig.engine.take_changed_apps(),
+        [],
+        "nothing was counted since"
+    );
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub enum End {
 }
 
 #[derive(Clone, Default)]
-struct Round {
+struct Attempts {
     tried: Vec<SocketAddr>,
     answered: bool,
     fell_back: bool,
@@ -86,7 +86,7 @@ enum State {
     Dialing {
         address: SocketAddr,
         since: Time,
-        round: Round,
+        round: Attempts,
     },
     Resting,
     Relaying {
@@ -294,7 +294,7 @@ impl SimSockets {
     fn place(&mut self, client: ClientId, now: Time) {
         self.set(client, State::Resting, None);
         if self.may_dial() && self.first_parked().is_none() {
-            self.dial(client, Round::default(), now);
+            self.dial(client, Attempts::default(), now);
         } else {
             self.park(client);
         }
@@ -305,7 +305,7 @@ impl SimSockets {
     }
 
     /// Dials the next address of the round, unless the gate has been shut.
-    fn dial(&mut self, client: ClientId, mut round: Round, now: Time) {
+    fn dial(&mut self, client: ClientId, mut round: Attempts, now: Time) {
         if !self.is_open() {
             return self.park(client);
         }
@@ -331,7 +331,7 @@ impl SimSockets {
         }
     }
 
-    fn next_target(&mut self, round: &mut Round, now: Time) -> Option<(SocketAddr, Duration)> {
+    fn next_target(&mut self, round: &mut Attempts, now: Time) -> Option<(SocketAddr, Duration)> {
         let untried = self.backends.iter().copied();
         let untried: Vec<SocketAddr> = untried.filter(|a| !round.tried.contains(a)).collect();
         let listed = self.uses();
@@ -439,7 +439,7 @@ impl SimSockets {
         self.counts.waiting += 1;
         self.counts.failed_dials += 1;
         self.balancer.failed(address, now);
-        let round = Round {
+        let round = Attempts {
             tried: vec![address],
             answered: true,
             fell_back: false,
@@ -514,13 +514,13 @@ impl Sockets for SimSockets {
         self.counts(APP).waiting
     }
 
-    fn take_changed(&mut self) -> Vec<AppId> {
+    fn take_changed_apps(&mut self) -> Vec<AppId> {
         let counts = self.counts(APP);
         let before = std::mem::replace(&mut self.told, counts);
         (counts != before).then_some(APP).into_iter().collect()
     }
 
-    fn first_waiting(&self, _: AppId) -> Option<IpAddr> {
+    fn longest_waiting(&self, _: AppId) -> Option<IpAddr> {
         None
     }
 
@@ -576,7 +576,7 @@ impl Sockets for SimSockets {
         while self.may_dial()
             && let Some(client) = self.first_parked()
         {
-            self.dial(client, Round::default(), now);
+            self.dial(client, Attempts::default(), now);
         }
     }
 

@@ -42,11 +42,11 @@ impl Sockets for FakeSockets {
         self.counts(port.app).waiting
     }
 
-    fn take_changed(&mut self) -> Vec<AppId> {
+    fn take_changed_apps(&mut self) -> Vec<AppId> {
         std::mem::take(&mut self.changed)
     }
 
-    fn first_waiting(&self, _: AppId) -> Option<IpAddr> {
+    fn longest_waiting(&self, _: AppId) -> Option<IpAddr> {
         None
     }
 

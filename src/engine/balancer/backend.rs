@@ -4,15 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::round::Round;
+use super::attempts::Attempts;
 use super::{BackendId, DOUBT_AFTER, SLOW_START};
 use crate::clock::Time;
 
-/// The rest of an address after its first failure; each further failure doubles it.
-const FIRST_REST: Duration = Duration::from_secs(1);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(30);
-/// The part of a rest by which it is shortened at random, at most, so that several
+/// How long an address is ejected after its first failure; each further failure doubles it.
+const FIRST_EJECTION: Duration = Duration::from_secs(1);
+/// The longest ejection.
+const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+/// The part of an ejection by which it is shortened at random, at most, so that several
 /// proxies do not come back to an address at the same moment.
 const JITTER: f64 = 0.2;
 /// After this time without a failure, a failure counts as the first one.
@@ -66,8 +66,8 @@ pub enum Place {
     Ready { load: u32, turn: u64 },
     /// It takes connections, in its slow start: its load changes with time.
     Ramping,
-    /// All its addresses rest.
-    Resting { until: Time },
+    /// All its addresses are ejected.
+    Ejected { until: Time },
 }
 
 #[derive(Debug)]
@@ -196,9 +196,9 @@ impl Backend {
 
     /// The place in the order that its state leads to.
     pub fn place_at(&self, now: Time) -> Place {
-        match self.rests_until(now) {
+        match self.ejected_until(now) {
             _ if !self.is_listed => Place::Nowhere,
-            Some(until) => Place::Resting { until },
+            Some(until) => Place::Ejected { until },
             None if self.ramp.is_some() => Place::Ramping,
             None => Place::Ready {
                 load: self.connections,
@@ -207,27 +207,27 @@ impl Backend {
         }
     }
 
-    /// When the first rest of an address ends, if all its addresses rest.
-    fn rests_until(&self, now: Time) -> Option<Time> {
+    /// When the first ejection of an address ends, if all its addresses are ejected.
+    fn ejected_until(&self, now: Time) -> Option<Time> {
         let mut first = None;
         for (_, address) in self.listed() {
-            let until = address.rests_until(now)?;
+            let until = address.ejected_until(now)?;
             first = Some(first.map_or(until, |first: Time| first.min(until)));
         }
         first
     }
 
-    /// The address to dial among those that do not rest and were not tried in the round.
-    pub fn next_address(&self, key: u32, round: &Round, now: Time) -> Option<u16> {
-        let mut untried = self.untried(key, round);
-        let found = untried.find(|(_, it)| it.rests_until(now).is_none());
+    /// The address to dial among those that are not ejected and were not tried.
+    pub fn next_address(&self, key: u32, attempts: &Attempts, now: Time) -> Option<u16> {
+        let mut untried = self.untried(key, attempts);
+        let found = untried.find(|(_, it)| it.ejected_until(now).is_none());
         found.map(|(at, _)| at)
     }
 
-    /// The address to dial if all addresses rest.
-    pub fn next_resting(&self, key: u32, round: &Round) -> Option<u16> {
-        let untried = self.untried(key, round);
-        let next = untried.min_by_key(|(_, it)| it.end_of_rest());
+    /// The address to dial if all addresses are ejected.
+    pub fn next_ejected(&self, key: u32, attempts: &Attempts) -> Option<u16> {
+        let untried = self.untried(key, attempts);
+        let next = untried.min_by_key(|(_, it)| it.ejection_end());
         next.map(|(at, _)| at)
     }
 
@@ -262,9 +262,9 @@ impl Backend {
         all.filter_map(|&at| Some((at, self.addresses.get(usize::from(at))?)))
     }
 
-    fn untried(&self, key: u32, round: &Round) -> impl Iterator<Item = (u16, &Address)> {
+    fn untried(&self, key: u32, attempts: &Attempts) -> impl Iterator<Item = (u16, &Address)> {
         self.listed().filter(move |&(address, _)| {
-            !round.has_tried(BackendId {
+            !attempts.has_tried(BackendId {
                 backend: key,
                 address,
             })
@@ -273,7 +273,7 @@ impl Backend {
 
     // --- Results ---
 
-    /// A dial begins; returns whether it is the first one after a rest.
+    /// A dial begins; returns whether it is the first one after an ejection.
     pub fn dial(&mut self, at: u16, turn: u64, now: Time) -> bool {
         self.connections += 1;
         self.turn = turn;
@@ -296,9 +296,9 @@ impl Backend {
         }
     }
 
-    /// A dial has succeeded; returns whether that has ended the rest of the backend.
+    /// A dial has succeeded; returns whether that has ended the ejection of the backend.
     pub fn connected(&mut self, at: u16, now: Time) -> bool {
-        let rested = self.rests_until(now).is_some();
+        let was_ejected = self.ejected_until(now).is_some();
         self.dial_ended(at);
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return false;
@@ -311,7 +311,7 @@ impl Backend {
         if self.preferred.contains(&at) {
             self.first = at;
         }
-        rested
+        was_ejected
     }
 
     /// Whether the address that is dialled first is an IPv6 address; `None` if all
@@ -333,9 +333,9 @@ impl Backend {
         }
     }
 
-    /// An address has failed, and rests. Further failures during the rest do not count:
+    /// Ejects an address that has failed. Further failures during the ejection do not count:
     /// they were dialled before it, or because nothing else was left.
-    pub fn rest(&mut self, at: u16, fraction: f64, now: Time) {
+    pub fn eject(&mut self, at: u16, fraction: f64, now: Time) {
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return;
         };
@@ -345,11 +345,15 @@ impl Backend {
         if now >= address.failed_at + MEMORY {
             address.failures = 0;
         }
-        let doubled = FIRST_REST * (1 << address.failures.min(5));
-        let rest = doubled.min(LONGEST_REST).mul_f64(1.0 - JITTER * fraction);
+        let doubled = FIRST_EJECTION * (1 << address.failures.min(5));
+        let ejection = doubled
+            .min(LONGEST_EJECTION)
+            .mul_f64(1.0 - JITTER * fraction);
         address.failures = address.failures.saturating_add(1);
         address.failed_at = now;
-        address.health = Health::Failed { until: now + rest };
+        address.health = Health::Failed {
+            until: now + ejection,
+        };
     }
 
     /// A dial was given up by its client. If the address was doubted, that is a failure:
@@ -358,7 +362,7 @@ impl Backend {
         let is_overdue = self.is_doubtful(at, now);
         self.dial_ended(at);
         if is_overdue {
-            self.rest(at, fraction, now);
+            self.eject(at, fraction, now);
         } else if let Some(address) = self.addresses.get_mut(usize::from(at))
             && matches!(address.health, Health::Awaited { .. })
         {
@@ -403,12 +407,12 @@ impl Address {
         };
     }
 
-    /// When its rest ends, if it rests.
-    fn rests_until(&self, now: Time) -> Option<Time> {
-        Some(self.end_of_rest()).filter(|&until| until > now)
+    /// When its ejection ends, if it is ejected.
+    fn ejected_until(&self, now: Time) -> Option<Time> {
+        Some(self.ejection_end()).filter(|&until| until > now)
     }
 
-    fn end_of_rest(&self) -> Time {
+    fn ejection_end(&self) -> Time {
         match self.health {
             Health::Good => Time::default(),
             Health::Failed { until } | Health::Awaited { until } => until,

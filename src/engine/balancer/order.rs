@@ -12,8 +12,8 @@ pub struct Order {
     ready: BTreeSet<(u32, u64, u32)>,
     /// Those in their slow start.
     ramping: BTreeSet<u32>,
-    /// By the end of their rests.
-    resting: BTreeSet<(Time, u32)>,
+    /// By the end of their ejections.
+    ejected: BTreeSet<(Time, u32)>,
 }
 
 impl Order {
@@ -26,13 +26,13 @@ impl Order {
             Place::Nowhere => true,
             Place::Ready { load, turn } => self.ready.remove(&(load, turn, key)),
             Place::Ramping => self.ramping.remove(&key),
-            Place::Resting { until } => self.resting.remove(&(until, key)),
+            Place::Ejected { until } => self.ejected.remove(&(until, key)),
         };
         match new {
             Place::Nowhere => true,
             Place::Ready { load, turn } => self.ready.insert((load, turn, key)),
             Place::Ramping => self.ramping.insert(key),
-            Place::Resting { until } => self.resting.insert((until, key)),
+            Place::Ejected { until } => self.ejected.insert((until, key)),
         };
     }
 
@@ -46,14 +46,14 @@ impl Order {
         &self.ramping
     }
 
-    /// Backends that rest, in the order in which their rests end.
-    pub fn resting(&self) -> impl Iterator<Item = u32> {
-        self.resting.iter().map(|&(_, key)| key)
+    /// Ejected backends, in the order in which their ejections end.
+    pub fn ejected(&self) -> impl Iterator<Item = u32> {
+        self.ejected.iter().map(|&(_, key)| key)
     }
 
-    /// A backend whose rest is over.
-    pub fn rested(&self, now: Time) -> Option<u32> {
-        let first = self.resting.first().filter(|(until, _)| *until <= now);
+    /// A backend whose ejection is over.
+    pub fn readmitted(&self, now: Time) -> Option<u32> {
+        let first = self.ejected.first().filter(|(until, _)| *until <= now);
         first.map(|&(_, key)| key)
     }
 

@@ -1,5 +1,5 @@
-//! Which connections count as use of the app, and what becomes of one over which no byte
-//! goes.
+//! The [`Usage`] of a connection, whether it counts as use of the app, and what becomes of a
+//! connection over which no byte goes.
 
 use log::debug;
 
@@ -10,19 +10,19 @@ use crate::engine::end::End;
 use crate::engine::readiness::Readiness;
 use crate::engine::relay::Moved;
 use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
-use crate::engine::tally::{Exclusion, Use};
+use crate::engine::tally::{CountedAs, Exclusion};
 use crate::engine::transition::Transition;
 use crate::rules::idle::{Idle, Traffic};
 
 /// Whether a connection counts as use of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It does: the app is awake for it, and nobody cuts it.
-    Counts,
-    /// It never does. It is dialled whenever there is a backend, whatever the gate: it has no
-    /// lease, and waits for no wake.
-    Excluded,
-    /// A backend serves it, and no byte has gone over it for so long that it does not.
+pub enum Usage {
+    /// It counts: the app is kept awake for it.
+    Counted,
+    /// It never counts. It is dialled whenever there is a backend, whether the gate is open or
+    /// not: it needs no lease, and waits for no wake.
+    Uncounted,
+    /// A backend serves it, and no byte has gone over it for so long that it does not count.
     Silent,
     /// It was silent, and a byte has come while the gate is shut: the byte waits until
     /// there is a lease again.
@@ -30,24 +30,24 @@ pub enum Standing {
 }
 
 impl<S: Socket> Connection<S> {
-    /// What it means to the app.
-    pub fn use_of_app(&self) -> Use {
-        match self.standing {
-            Standing::Excluded | Standing::Silent => Use::Excluded,
-            Standing::Resuming => Use::Waiting,
-            Standing::Counts if self.is_waiting() => Use::Waiting,
-            Standing::Counts => Use::Served,
+    /// How it counts as use of the app.
+    pub fn counted_as(&self) -> CountedAs {
+        match self.usage {
+            Usage::Uncounted | Usage::Silent => CountedAs::Nothing,
+            Usage::Resuming => CountedAs::Waiting,
+            Usage::Counted if self.is_waiting() => CountedAs::Waiting,
+            Usage::Counted => CountedAs::Served,
         }
     }
 
     /// Whether the gate concerns it.
     pub(super) fn keeps_to_gate(&self) -> bool {
-        matches!(self.standing, Standing::Counts | Standing::Resuming)
+        matches!(self.usage, Usage::Counted | Usage::Resuming)
     }
 
     /// Whether a backend serves it, though it is no use of the app.
     pub fn is_served_uncounted(&self) -> bool {
-        matches!(self.state, State::Relaying(_)) && self.standing != Standing::Counts
+        matches!(self.state, State::Relaying(_)) && self.usage != Usage::Counted
     }
 
     // --- Traffic ---
@@ -84,7 +84,7 @@ impl<S: Socket> Connection<S> {
         Traffic {
             last: Time::from_millis(self.last_traffic_ms),
             is_half_closed: self.is_half_closed,
-            counts: self.standing == Standing::Counts,
+            counts: self.usage == Usage::Counted,
         }
     }
 
@@ -105,7 +105,7 @@ impl<S: Socket> Connection<S> {
             Idle::Silent => {
                 debug!("#{} is silent and does not count", self.serial());
                 cx.port.tally.excluded(Exclusion::Silent);
-                self.standing = Standing::Silent;
+                self.usage = Usage::Silent;
             }
             Idle::Closed(limit) => return self.close_idle(End::Idle(limit)),
             Idle::ClosedByHalf(limit) => return self.close_idle(End::HalfClosed(limit)),
@@ -135,24 +135,24 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Option<Transition> {
-        let is_silent = self.standing == Standing::Silent;
+        let is_silent = self.usage == Usage::Silent;
         if is_silent && (event.error || !self.has_bytes()) {
             return None;
         }
-        match self.standing {
-            Standing::Counts | Standing::Excluded => None,
+        match self.usage {
+            Usage::Counted | Usage::Uncounted => None,
             // Whose peer has gone needs no lease for what it has sent.
-            Standing::Resuming if event.error => {
-                self.standing = Standing::Excluded;
+            Usage::Resuming if event.error => {
+                self.usage = Usage::Uncounted;
                 None
             }
-            Standing::Resuming => Some(Transition::Stay),
-            Standing::Silent if cx.port.gate_open => {
+            Usage::Resuming => Some(Transition::Stay),
+            Usage::Silent if cx.port.gate_open => {
                 self.count_again(cx);
                 None
             }
-            Standing::Silent => {
-                self.standing = Standing::Resuming;
+            Usage::Silent => {
+                self.usage = Usage::Resuming;
                 self.schedule(None, cx);
                 Some(Transition::AwaitGate)
             }
@@ -167,14 +167,14 @@ impl<S: Socket> Connection<S> {
     }
 
     fn count_again<C>(&mut self, cx: &mut Context<'_, C>) {
-        self.standing = Standing::Counts;
+        self.usage = Usage::Counted;
         self.last_traffic_ms = cx.now.as_millis();
         self.schedule_idle(cx);
     }
 
     /// The gate has been opened for a byte that waits.
     pub fn pass_gate<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        if self.standing != Standing::Resuming {
+        if self.usage != Usage::Resuming {
             return Transition::Stay;
         }
         self.count_again(cx);

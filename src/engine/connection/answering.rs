@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Connection, Standing, State};
+use super::{Connection, State, Usage};
 use crate::engine::context::Context;
 use crate::engine::end::End;
 use crate::engine::relay_state::{ReadOutcome, WriteOutcome};
@@ -66,7 +66,7 @@ impl<S: Socket> Connection<S> {
             State::Backoff => drop(cx.port.backing_off.remove(&cx.key)),
             _ => {}
         }
-        self.standing = Standing::Excluded;
+        self.usage = Usage::Uncounted;
         let until = cx.now + TIMEOUT;
         cx.shared
             .timers

@@ -5,7 +5,7 @@ use std::mem;
 
 use log::debug;
 
-use super::super::balancer::{Cause, Round};
+use super::super::balancer::{Attempts, DialFailure};
 use super::super::closing::Next;
 use super::super::context::{Connect, Context};
 use super::super::end::End;
@@ -107,10 +107,10 @@ impl<S: Socket> Connection<S> {
         self.paused.backend = false;
         self.client.up.redirect();
         self.resume_input(cx);
-        let mut round = Round::default();
+        let mut attempts = Attempts::default();
         self.dialer
-            .note_failure(id, Cause::BrokeOff, why, &mut round, cx);
-        self.dial_round(round, cx)
+            .note_failure(id, DialFailure::BrokeOff, why, &mut attempts, cx);
+        self.dial_round(attempts, cx)
     }
 
     /// One side is gone, and not all that it sent was written to the other. Resets the
@@ -141,7 +141,7 @@ impl<S: Socket> Connection<S> {
         let kept = match &self.state {
             State::Relaying(relay) => relay.socket().keep_alive(),
             State::Closing(closing) => closing.socket().keep_alive(),
-            State::Screening(_)
+            State::Preread(_)
             | State::Answering(_)
             | State::Held
             | State::Connecting(_)

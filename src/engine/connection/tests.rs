@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::End;
 use super::Phase;
-use super::Standing;
 use super::Time;
+use super::Usage;
 
 mod activity;
 mod first_bytes;
 mod kernel;
+mod preread;
 mod properties;
 mod rig;
-mod screening;
 mod waiting;
 
 use kernel::{Peer, open_wires};
@@ -335,7 +335,7 @@ fn a_look_into_a_backend_that_has_reset_does_not_make_its_end_one_in_order() {
 /// before it, and has consumed the error. The next write fails with EPIPE, as after a FIN.
 #[test]
 fn a_backend_that_resets_while_bulk_is_spliced_to_it_has_not_ended_in_order() {
-    let mut rig = Rig::scaled(400, WINDOW, 1, true, Standing::Counts);
+    let mut rig = Rig::scaled(400, WINDOW, 1, true, Usage::Counted);
     rig.place();
     rig.play(&[Backend(Accept), Backend(Send("half")), Client(Bulk(90))]);
     rig.take(Backend(ResetAfter(10)));

@@ -5,7 +5,7 @@ use std::mem;
 
 use log::debug;
 
-use super::super::balancer::{Cause, Round};
+use super::super::balancer::{Attempts, DialFailure};
 use super::super::context::{Connect, Context};
 use super::super::dialing::DialOutcome;
 use super::super::end::End;
@@ -43,7 +43,7 @@ impl<S: Socket> Connection<S> {
 
     pub(super) fn dial_round<C: Connect<Socket = S>>(
         &mut self,
-        round: Round,
+        attempts: Attempts,
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
@@ -52,7 +52,7 @@ impl<S: Socket> Connection<S> {
         if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);
         }
-        match self.dialer.dial(round, cx) {
+        match self.dialer.dial(attempts, cx) {
             DialOutcome::NoneLeft => self.back_off(cx),
             DialOutcome::Connecting(attempt) => {
                 let patience = attempt.patience(cx.port.limits.connect_timeout);
@@ -80,7 +80,7 @@ impl<S: Socket> Connection<S> {
     /// The connect has failed: dials the next address of the round.
     pub(super) fn dial_next<C: Connect<Socket = S>>(
         &mut self,
-        cause: Cause,
+        cause: DialFailure,
         why: &str,
         cx: &mut Context<'_, C>,
     ) -> Transition {
@@ -91,10 +91,10 @@ impl<S: Socket> Connection<S> {
                 return Transition::Stay;
             }
         };
-        let (backend, mut round) = attempt.abandon();
+        let (backend, mut attempts) = attempt.abandon();
         self.dialer
-            .note_failure(backend, cause, why, &mut round, cx);
-        self.dial_round(round, cx)
+            .note_failure(backend, cause, why, &mut attempts, cx);
+        self.dial_round(attempts, cx)
     }
 
     /// A backend has accepted the connection: begins to relay. If the gate was shut
@@ -119,11 +119,11 @@ impl<S: Socket> Connection<S> {
         if let Some(version) = cx.port.rules.send_proxy_protocol
             && let Err(why) = self.send_header(version, &mut backend.socket)
         {
-            let mut round = Round::default();
+            let mut attempts = Attempts::default();
             let why = format!("takes no PROXY header: {why}");
             self.dialer
-                .note_failure(backend.id, Cause::BrokeOff, &why, &mut round, cx);
-            return self.dial_round(round, cx);
+                .note_failure(backend.id, DialFailure::BrokeOff, &why, &mut attempts, cx);
+            return self.dial_round(attempts, cx);
         }
         cx.port.counts.handed_over += 1;
         cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());

@@ -147,14 +147,14 @@ fn a_check_is_recognised_by_its_agent_or_its_path_once_its_head_is_there() {
 
 #[test]
 fn a_check_never_counts_and_what_is_none_counts_by_the_rule() {
-    use Decision::{Counts, Excluded, Probe, Undecided};
+    use Decision::{Counted, Probe, Uncounted, Undecided};
     let rules = |wake_on, probes| FirstBytes { wake_on, probes };
     let check = "GET /healthz HTTP/1.1\r\n\r\n";
     let kubelet = "GET / HTTP/1.1\r\nUser-Agent: kube-probe/1\r\n\r\n";
     let other = "GET / HTTP/1.1\r\n\r\n";
     for (label, rules, bytes, expected) in [
-        ("no rule", FirstBytes::default(), "", Counts),
-        ("no rule, a check", FirstBytes::default(), check, Counts),
+        ("no rule", FirstBytes::default(), "", Counted),
+        ("no rule, a check", FirstBytes::default(), check, Counted),
         (
             "a check, known by its agent alone",
             rules(
@@ -177,7 +177,7 @@ fn a_check_never_counts_and_what_is_none_counts_by_the_rule() {
                 },
             ),
             check,
-            Counts,
+            Counted,
         ),
         (
             "nothing yet",
@@ -192,18 +192,18 @@ fn a_check_never_counts_and_what_is_none_counts_by_the_rule() {
             Undecided,
         ),
         ("a check", rules(WakeOn::Http, probes()), check, Probe),
-        ("a request", rules(WakeOn::Http, probes()), other, Counts),
+        ("a request", rules(WakeOn::Http, probes()), other, Counted),
         (
             "no request",
             rules(WakeOn::Http, probes()),
             "\x16\x03",
-            Excluded,
+            Uncounted,
         ),
         (
             "no request, where any byte counts",
             rules(WakeOn::FirstByte, probes()),
             "\x16",
-            Counts,
+            Counted,
         ),
         (
             "nothing, where any byte counts",

@@ -87,11 +87,11 @@ fn the_proxy_protocol_is_spoken_where_it_is_set() {
     assert_eq!(version("v2"), Some(Version::V2));
     assert!(error("send-proxy-protocol", "2").contains("is neither v1 nor v2"));
     let balancers = with("accept-proxy-protocol", "10.0.0.0/8,fd00::/8").rules;
-    let trusted = |address: &str| balancers.screening(address.parse().unwrap()).is_some();
+    let trusted = |address: &str| balancers.preread(address.parse().unwrap()).is_some();
     assert!(trusted("10.1.2.3") && trusted("::ffff:10.1.2.3") && trusted("fd00::1"));
     assert!(!trusted("192.0.2.1"), "nobody else");
     let rules = settings(&["--deployment=app"], &[]).rules;
-    assert_eq!(rules.screening("10.1.2.3".parse().unwrap()), None);
+    assert_eq!(rules.preread("10.1.2.3".parse().unwrap()), None);
 }
 
 #[test]

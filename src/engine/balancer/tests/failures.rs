@@ -10,10 +10,10 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
     // A client each 100 ms for a minute, one after the other.
     let mut now = 0;
     while now < 60_000 {
-        let mut round = Round::default();
+        let mut attempts = Attempts::default();
         let start = now;
         loop {
-            let pick = balancer.pick(&mut round, at(now)).unwrap();
+            let pick = balancer.pick(&mut attempts, at(now)).unwrap();
             if pick.address != address(2) {
                 balancer.succeeded(pick.id, at(now));
                 balancer.release(pick.id, at(now));
@@ -22,7 +22,7 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
             now += pick
                 .patience
                 .map_or(2000, |patience| patience.as_millis() as u64);
-            balancer.failed(pick.id, Cause::Silent, &mut round, at(now));
+            balancer.failed(pick.id, DialFailure::Silent, &mut attempts, at(now));
         }
         paid.push(now - start);
         now += 100;
@@ -76,13 +76,13 @@ fn a_doubted_backend_that_answers_after_all_gets_its_share_again() {
 }
 
 /// The end of the pause of the backend at that address, if it rests.
-fn end_of_rest(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
+fn ejection_end(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
     let mut backends = balancer.backends.values();
     let backend = backends
         .find(|backend| backend.address(0) == Some(address))
         .unwrap();
     match backend.place {
-        Place::Resting { until } => Some(until),
+        Place::Ejected { until } => Some(until),
         _ => None,
     }
 }
@@ -92,8 +92,8 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
     let mut balancer = with(&[spec(1)]);
     let mut now = at(0);
     for full_ms in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
-        assert_eq!(fail(&mut balancer, Cause::Refused, now), address(1));
-        let until = end_of_rest(&balancer, address(1)).unwrap();
+        assert_eq!(fail(&mut balancer, DialFailure::Refused, now), address(1));
+        let until = ejection_end(&balancer, address(1)).unwrap();
         let (pause, full) = (until.since(now), Duration::from_millis(full_ms));
         assert!(
             pause > full * 79 / 100 && pause <= full,
@@ -103,8 +103,8 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
     }
     let served = connect(&mut balancer, now);
     balancer.release(served.id, now);
-    fail(&mut balancer, Cause::Refused, now);
-    let until = end_of_rest(&balancer, address(1)).unwrap();
+    fail(&mut balancer, DialFailure::Refused, now);
+    let until = ejection_end(&balancer, address(1)).unwrap();
     assert!(until.since(now) <= Duration::from_secs(1));
 }
 
@@ -112,12 +112,12 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
 fn a_failure_long_after_the_last_one_is_a_first_one() {
     for (label, gap_s, longest_s) in [("soon after", 100, 2), ("long after", 120, 1)] {
         let mut balancer = with(&[spec(1)]);
-        fail(&mut balancer, Cause::Refused, at(0));
+        fail(&mut balancer, DialFailure::Refused, at(0));
         // It serves on, and none of its connections ends.
         connect(&mut balancer, at(2000));
         let now = at(gap_s * 1000);
-        fail(&mut balancer, Cause::Refused, now);
-        let pause = end_of_rest(&balancer, address(1)).unwrap().since(now);
+        fail(&mut balancer, DialFailure::Refused, now);
+        let pause = ejection_end(&balancer, address(1)).unwrap().since(now);
         let longest = Duration::from_secs(longest_s);
         assert!(
             longest * 3 / 4 < pause && pause <= longest,
@@ -131,23 +131,28 @@ fn dials_that_were_under_way_when_the_first_failed_say_nothing_new() {
     let mut balancer = with(&[spec(1)]);
     let mut picks: Vec<_> = (0..100).map(|_| pick(&mut balancer, at(0))).collect();
     for pick in picks.drain(..) {
-        balancer.failed(pick.id, Cause::Refused, &mut Round::default(), at(10));
+        balancer.failed(
+            pick.id,
+            DialFailure::Refused,
+            &mut Attempts::default(),
+            at(10),
+        );
     }
-    let until = end_of_rest(&balancer, address(1)).unwrap();
+    let until = ejection_end(&balancer, address(1)).unwrap();
     assert!(until.since(at(10)) <= Duration::from_secs(1));
 }
 
 #[test]
 fn an_address_that_rests_is_tried_last_and_never_left_out() {
     let mut balancer = with(&[spec(1), spec(2), spec(3)]);
-    let first = fail(&mut balancer, Cause::Refused, at(0));
-    let second = fail(&mut balancer, Cause::Refused, at(500));
+    let first = fail(&mut balancer, DialFailure::Refused, at(0));
+    let second = fail(&mut balancer, DialFailure::Refused, at(500));
     // The third one has the most connections by far.
     for _ in 0..100 {
         let served = connect(&mut balancer, at(600)).address;
         assert!(served != first && served != second);
     }
-    let tried = round_of_failures(&mut balancer, Cause::Refused, at(600));
+    let tried = round_of_failures(&mut balancer, DialFailure::Refused, at(600));
     assert_eq!(
         tried[1..],
         [first, second],
@@ -159,7 +164,7 @@ fn an_address_that_rests_is_tried_last_and_never_left_out() {
 #[test]
 fn after_a_pause_one_connection_at_a_time_tries_the_address() {
     let mut balancer = with(&[spec(1), spec(2)]);
-    let failed = fail(&mut balancer, Cause::Silent, at(0));
+    let failed = fail(&mut balancer, DialFailure::Silent, at(0));
     connect(&mut balancer, at(1000));
     let trial = pick(&mut balancer, at(1000));
     assert_eq!(
@@ -177,14 +182,14 @@ fn after_a_pause_one_connection_at_a_time_tries_the_address() {
 #[test]
 fn a_trial_of_the_only_backend_has_the_usual_time() {
     let mut balancer = with(&[spec(1)]);
-    fail(&mut balancer, Cause::Silent, at(0));
+    fail(&mut balancer, DialFailure::Silent, at(0));
     assert_eq!(pick(&mut balancer, at(2000)).patience, None);
 }
 
 #[test]
 fn a_trial_whose_client_leaves_is_the_next_ones() {
     let mut balancer = with(&[spec(1), spec(2)]);
-    let failed = fail(&mut balancer, Cause::Refused, at(0));
+    let failed = fail(&mut balancer, DialFailure::Refused, at(0));
     connect(&mut balancer, at(0));
     for (label, start, end, is_next) in [
         ("at once", 1000, 1010, true),
@@ -205,8 +210,13 @@ fn a_backend_that_takes_connections_and_breaks_off_rests_for_longer_each_time() 
     let mut now = at(0);
     for full_s in [1, 2, 4] {
         let pick = connect(&mut balancer, now);
-        balancer.failed(pick.id, Cause::BrokeOff, &mut Round::default(), now);
-        let until = end_of_rest(&balancer, address(1)).unwrap();
+        balancer.failed(
+            pick.id,
+            DialFailure::BrokeOff,
+            &mut Attempts::default(),
+            now,
+        );
+        let until = ejection_end(&balancer, address(1)).unwrap();
         assert!(until.since(now) > Duration::from_secs(full_s) * 3 / 4);
         now = until;
     }
@@ -227,21 +237,21 @@ fn errors_of_this_machine_are_blamed_on_no_backend() {
     ] {
         let mut balancer = with(&[spec(1), spec(2), spec(3)]);
         balancer.set_fallback(Some(address(9)));
-        let cause = Cause::Local(error);
+        let cause = DialFailure::Local(error);
         assert_eq!(
             round_of_failures(&mut balancer, cause, at(0)).len(),
             tried,
             "{label}"
         );
-        assert_eq!((balancer.resting(), balancer.in_use()), (0, 0), "{label}");
-        let mut round = Round::default();
-        round.note(
+        assert_eq!((balancer.ejected(), balancer.in_use()), (0, 0), "{label}");
+        let mut attempts = Attempts::default();
+        attempts.record(
             BackendId {
                 backend: 0,
                 address: 0,
             },
             cause,
         );
-        assert!(!round.has_failed(), "{label}");
+        assert!(!attempts.has_failed(), "{label}");
     }
 }

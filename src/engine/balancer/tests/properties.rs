@@ -21,7 +21,7 @@ enum Step {
 
 /// One connection.
 struct Client {
-    round: Round,
+    attempts: Attempts,
     pick: Pick,
     is_connected: bool,
 }
@@ -38,14 +38,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn cause(n: u8) -> Cause {
+fn cause(n: u8) -> DialFailure {
     [
-        Cause::Refused,
-        Cause::Unreachable,
-        Cause::Silent,
-        Cause::SelfConnect,
-        Cause::Local(LocalError::NoPort),
-        Cause::Local(LocalError::NoMemory),
+        DialFailure::Refused,
+        DialFailure::Unreachable,
+        DialFailure::Silent,
+        DialFailure::SelfConnect,
+        DialFailure::Local(LocalError::NoPort),
+        DialFailure::Local(LocalError::NoMemory),
     ][usize::from(n)]
 }
 
@@ -62,7 +62,7 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     for client in clients {
         assert_eq!(balancer.address(client.pick.id), Some(client.pick.address));
     }
-    let (mut ready, mut ramping, mut resting) = (0, 0, 0);
+    let (mut ready, mut ramping, mut ejected) = (0, 0, 0);
     for (key, backend) in &balancer.backends {
         match backend.place {
             Place::Nowhere => assert!(!backend.is_listed && backend.connections > 0),
@@ -75,16 +75,16 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
                 ramping += 1;
                 assert!(balancer.order.ramping().contains(key));
             }
-            Place::Resting { .. } => {
-                resting += 1;
-                assert!(balancer.order.resting().any(|it| it == *key));
+            Place::Ejected { .. } => {
+                ejected += 1;
+                assert!(balancer.order.ejected().any(|it| it == *key));
             }
         }
     }
     assert_eq!(balancer.order.ready().count(), ready);
     assert_eq!(balancer.order.ramping().len(), ramping);
-    assert_eq!(balancer.order.resting().count(), resting);
-    assert_eq!(ready + ramping + resting, listed.len());
+    assert_eq!(balancer.order.ejected().count(), ejected);
+    assert_eq!(ready + ramping + ejected, listed.len());
     let full = balancer.backends.values();
     let full = full.filter(|backend| backend.is_full(balancer.most_per_backend));
     assert_eq!(balancer.full(), full.count());
@@ -107,16 +107,16 @@ proptest! {
                 }
                 Step::Limit(most) => balancer.set_most_per_backend(NonZeroU32::new(most)),
                 Step::Dial => {
-                    let mut round = Round::default();
+                    let mut attempts = Attempts::default();
                     let has_room = !listed.is_empty() && !balancer.is_full();
-                    let pick = balancer.pick(&mut round, now);
+                    let pick = balancer.pick(&mut attempts, now);
                     // Whatever rests, somebody is dialled who has room.
                     prop_assert_eq!(pick.is_some(), has_room);
                     if let Some(pick) = pick {
                         let backend = &balancer.backends[&pick.id.backend];
                         prop_assert!(backend.connections <= balancer.most_per_backend);
                     }
-                    clients.extend(pick.map(|pick| Client { round, pick, is_connected: false }));
+                    clients.extend(pick.map(|pick| Client { attempts, pick, is_connected: false }));
                 }
                 Step::Connect(at) => {
                     let dialling = clients.iter_mut().filter(|it| !it.is_connected);
@@ -127,11 +127,11 @@ proptest! {
                 }
                 Step::Fail(at, n) if at < clients.len() => {
                     let client = &mut clients[at];
-                    let cause = if client.is_connected { Cause::BrokeOff } else { cause(n) };
-                    balancer.failed(client.pick.id, cause, &mut client.round, now);
+                    let cause = if client.is_connected { DialFailure::BrokeOff } else { cause(n) };
+                    balancer.failed(client.pick.id, cause, &mut client.attempts, now);
                     client.is_connected = false;
                     let tried = client.pick;
-                    match balancer.pick(&mut client.round, now) {
+                    match balancer.pick(&mut client.attempts, now) {
                         Some(pick) => {
                             prop_assert_ne!(pick.id, tried.id);
                             client.pick = pick;

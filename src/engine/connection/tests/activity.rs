@@ -1,7 +1,7 @@
 //! What becomes of a connection over which no byte goes.
 
 use super::*;
-use crate::engine::tally::Use;
+use crate::engine::tally::CountedAs;
 use crate::rules::idle::IdleRules;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -135,7 +135,7 @@ fn a_connection_without_a_byte_is_closed_at_its_timeout_and_not_before() {
 }
 
 /// How it counts after these steps: as what, and how often it has begun to.
-fn standing(rig: &Rig) -> (usize, usize, u64) {
+fn usage(rig: &Rig) -> (usize, usize, u64) {
     let counts = rig.port.counts;
     (counts.counted, counts.waiting, counts.uses)
 }
@@ -197,7 +197,7 @@ fn a_silent_connection_does_not_count_until_its_next_byte() {
         rig.play(&asked);
         rig.play(steps);
         assert_eq!(rig.story(), story, "{label}");
-        assert_eq!(standing(&rig).0, counted, "{label}");
+        assert_eq!(usage(&rig).0, counted, "{label}");
         let excluded = rig.port.tally.exclusions();
         assert_eq!(
             excluded.iter().any(|(_, n)| *n > 0),
@@ -267,10 +267,10 @@ fn a_byte_that_ends_a_silence_waits_for_the_gate_and_wakes_whoever_opens_it() {
     ] {
         let mut rig = rig(SILENCE);
         rig.play(&silent);
-        assert_eq!(standing(&rig).0, 0, "{label}");
+        assert_eq!(usage(&rig).0, 0, "{label}");
         rig.play(steps);
         assert_eq!(rig.story(), story, "{label}");
-        assert_eq!(standing(&rig), expected, "{label}");
+        assert_eq!(usage(&rig), expected, "{label}");
     }
 }
 
@@ -288,5 +288,5 @@ fn what_is_served_and_does_not_count_is_known_when_the_app_sleeps() {
     let mut held = Rig::new(WINDOW, 0, false);
     held.play(&[]);
     assert!(!held.is_served_uncounted(), "no pod serves it");
-    assert_eq!(held.use_of_app(), Use::Waiting);
+    assert_eq!(held.counted_as(), CountedAs::Waiting);
 }

@@ -2,12 +2,12 @@
 //! answer to a client that has reached the hold limit.
 
 use super::*;
-use crate::engine::tally::Use;
+use crate::engine::tally::CountedAs;
 use crate::rules::answer::Answer;
 use crate::rules::first_bytes::ProbeAnswer;
-use crate::rules::{Rules, Screening};
+use crate::rules::{Preread, Rules};
 
-const BYTES: Screening = Screening {
+const BYTES: Preread = Preread {
     awaits_header: false,
     is_ignored: false,
 };
@@ -39,12 +39,12 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
     let closed = |how: &str| {
         format!("client: {how} | backends:  | zpa/holding: does not count, and no backend is ready")
     };
-    for (label, backends, steps, use_of_app, rule, expected) in [
+    for (label, backends, steps, counted_as, rule, expected) in [
         (
             "a bare connect",
             awake,
             &[][..],
-            Use::Excluded,
+            CountedAs::Nothing,
             None,
             held.clone(),
         ),
@@ -52,7 +52,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "a bare check whether somebody listens",
             asleep,
             &[Client(Fin)],
-            Use::Excluded,
+            CountedAs::Nothing,
             None,
             "client: FIN | backends:  | client/holding: reset or gone".to_owned(),
         ),
@@ -60,7 +60,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "the start of a request",
             awake,
             &[Client(Send("GET /"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             None,
             held.clone(),
         ),
@@ -68,7 +68,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "a request, while the app sleeps",
             asleep,
             &[Client(Send(REQUEST))],
-            Use::Waiting,
+            CountedAs::Waiting,
             None,
             held.clone(),
         ),
@@ -80,7 +80,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
                 Client(Send(" HTTP/1.1\r\n\r\n")),
                 Backend(Accept),
             ],
-            Use::Served,
+            CountedAs::Served,
             None,
             served(REQUEST.trim()),
         ),
@@ -88,7 +88,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "a request whose client has ended its direction",
             awake,
             &[Client(Send(REQUEST)), Client(Fin), Backend(Accept)],
-            Use::Served,
+            CountedAs::Served,
             None,
             served("GET / HTTP/1.1\r\n\r\n FIN"),
         ),
@@ -96,7 +96,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "other bytes, while the app sleeps",
             asleep,
             &[Client(Send("EHLO x\r\n"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             Some("first_bytes"),
             closed("RST"),
         ),
@@ -104,7 +104,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "other bytes, while a backend is there",
             awake,
             &[Client(Send("EHLO x\r\n")), Backend(Accept)],
-            Use::Excluded,
+            CountedAs::Nothing,
             Some("first_bytes"),
             served("EHLO x"),
         ),
@@ -112,7 +112,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "too few bytes, and the end",
             asleep,
             &[Client(Send("GE")), Client(Fin)],
-            Use::Excluded,
+            CountedAs::Nothing,
             Some("first_bytes"),
             closed("RST"),
         ),
@@ -120,7 +120,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "a check, while a backend is there",
             awake,
             &[Client(Send(CHECK)), Backend(Accept)],
-            Use::Excluded,
+            CountedAs::Nothing,
             Some("probe"),
             format!(
                 "client:  | backends: {} bytes | open, relaying",
@@ -131,7 +131,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "just before the hold limit",
             awake,
             &[Wait(Duration::from_millis(59_999))],
-            Use::Excluded,
+            CountedAs::Nothing,
             None,
             held,
         ),
@@ -139,7 +139,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
             "the hold limit",
             awake,
             &[Wait(LIMITS.hold_timeout)],
-            Use::Excluded,
+            CountedAs::Nothing,
             None,
             "client: FIN | backends:  | client/holding: its first bytes do not come".to_owned(),
         ),
@@ -148,7 +148,7 @@ fn a_connection_counts_once_its_first_bytes_look_as_they_must() {
         rig.play(&[Backends(backends)]);
         rig.play(steps);
         assert_eq!(rig.story(), expected, "{label}");
-        assert_eq!(rig.use_of_app(), use_of_app, "{label}");
+        assert_eq!(rig.counted_as(), counted_as, "{label}");
         assert_eq!(excluded(&rig), Vec::from_iter(rule), "{label}");
         if let Some(backend) = rig.dialled.last() {
             assert_eq!(backend.received(), rig.client.sent(), "{label}: every byte");
@@ -173,11 +173,11 @@ fn a_check_is_answered_while_the_app_sleeps_and_its_bytes_are_taken() {
         for is_ignored in [false, true] {
             let mut rules = rules();
             rules.first_bytes.probes.answer = Some(probe);
-            let screening = Screening {
+            let preread = Preread {
                 is_ignored,
                 ..BYTES
             };
-            let mut rig = Rig::asleep(rules, screening);
+            let mut rig = Rig::asleep(rules, preread);
             rig.play(&[Client(Send(CHECK)), Client(Send("more"))]);
             let answer = String::from_utf8(rig.client.received()).unwrap();
             assert!(answer.starts_with(status), "{label}: {answer}");
@@ -228,7 +228,7 @@ fn a_client_at_the_hold_limit_is_answered_and_counts_no_more() {
         let mut rig = held_in_vain("redis", before);
         let said = String::from_utf8(rig.client.received()).unwrap();
         assert!(said.starts_with("-LOADING"), "{label}: {}", rig.story());
-        assert_eq!(rig.use_of_app(), Use::Excluded, "{label}");
+        assert_eq!(rig.counted_as(), CountedAs::Nothing, "{label}");
         assert_eq!(rig.port.counts.held_too_long, 1, "{label}");
         rig.play(&[Gate(true), Client(Fin)]);
         assert!(matches!(rig.end, Some(End::HeldTooLong(..))), "{label}");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::connection::Standing;
+use crate::engine::connection::Usage;
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
@@ -90,7 +90,7 @@ proptest! {
     ) {
         // Some hundred bytes at a time are copied, some ten thousand are spliced.
         let scale = if is_large { 400 } else { 1 };
-        let mut rig = Rig::scaled(scale, window, 1, true, Standing::Counts);
+        let mut rig = Rig::scaled(scale, window, 1, true, Usage::Counted);
         rig.place();
         rig.port.rules.idle.silence = silence.map(Duration::from_millis);
         rig.pods_first = pods_first;

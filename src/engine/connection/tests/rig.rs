@@ -12,7 +12,7 @@ use super::kernel::{Peer, SEND_BUFFER, Wire, socket};
 use crate::clock::Time;
 use crate::engine::balancer::BackendSpec;
 use crate::engine::buffers::Buffers;
-use crate::engine::connection::{Connection, Standing};
+use crate::engine::connection::{Connection, Usage};
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::dial_log::DialLog;
 use crate::engine::end::End;
@@ -21,10 +21,10 @@ use crate::engine::limits::AppLimits;
 use crate::engine::memory::{MemoryBudget, Queues};
 use crate::engine::port::Port;
 use crate::engine::readiness::Interest;
-use crate::engine::tally::Use;
+use crate::engine::tally::CountedAs;
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
-use crate::rules::{Rules, Screening};
+use crate::rules::{Preread, Rules};
 
 pub const LIMITS: AppLimits = AppLimits {
     hold_timeout: Duration::from_secs(60),
@@ -115,34 +115,28 @@ impl Rig {
     /// A connection that has just been accepted, with peers that take `window`
     /// bytes before they read.
     pub fn new(window: usize, backends: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, backends, gate_open, Standing::Counts);
+        let mut rig = Rig::accepted(window, backends, gate_open, Usage::Counted);
         rig.place();
         rig
     }
 
     /// The same with a connection that does not count as use of the app.
     pub fn excluded(window: usize, backends: u8, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(window, backends, gate_open, Standing::Excluded);
+        let mut rig = Rig::accepted(window, backends, gate_open, Usage::Uncounted);
         rig.place();
         rig
     }
 
     /// The same, not placed yet.
-    pub fn accepted(window: usize, backends: u8, gate_open: bool, standing: Standing) -> Rig {
-        Rig::scaled(1, window, backends, gate_open, standing)
+    pub fn accepted(window: usize, backends: u8, gate_open: bool, usage: Usage) -> Rig {
+        Rig::scaled(1, window, backends, gate_open, usage)
     }
 
     /// The same with all numbers of bytes multiplied.
-    pub fn scaled(
-        scale: usize,
-        window: usize,
-        backends: u8,
-        gate_open: bool,
-        standing: Standing,
-    ) -> Rig {
+    pub fn scaled(scale: usize, window: usize, backends: u8, gate_open: bool, usage: Usage) -> Rig {
         let (wire, client) = socket(window * scale, SEND_BUFFER * scale, true);
         let mut rig = Rig {
-            connection: Some(Connection::new(1, 0, wire, standing, Time::default())),
+            connection: Some(Connection::new(1, 0, wire, usage, Time::default())),
             shared: Shared {
                 open: 1,
                 buffers: Buffers::new(1, 1),
@@ -167,32 +161,32 @@ impl Rig {
         };
         rig.port.gate_open = gate_open;
         rig.list(backends);
-        let use_of_app = rig.use_of_app();
-        rig.port.counts.change_use(Use::Excluded, use_of_app);
+        let counted_as = rig.counted_as();
+        rig.port.counts.recount(CountedAs::Nothing, counted_as);
         rig
     }
 
     /// A connection that has just been accepted, and at which something is to be looked at.
-    pub fn screened(rules: Rules, screening: Screening, gate_open: bool) -> Rig {
-        let mut rig = Rig::accepted(1000, 1, gate_open, Standing::Excluded);
+    pub fn screened(rules: Rules, preread: Preread, gate_open: bool) -> Rig {
+        let mut rig = Rig::accepted(1000, 1, gate_open, Usage::Uncounted);
         rig.port.rules = rules;
-        rig.handle_and_apply(|connection, cx| connection.begin_screening(screening, cx));
+        rig.handle_and_apply(|connection, cx| connection.begin_preread(preread, cx));
         rig
     }
 
     /// The same, while no backend is there.
-    pub fn asleep(rules: Rules, screening: Screening) -> Rig {
-        let mut rig = Rig::accepted(1000, 0, false, Standing::Excluded);
+    pub fn asleep(rules: Rules, preread: Preread) -> Rig {
+        let mut rig = Rig::accepted(1000, 0, false, Usage::Uncounted);
         rig.port.rules = rules;
-        rig.handle_and_apply(|connection, cx| connection.begin_screening(screening, cx));
+        rig.handle_and_apply(|connection, cx| connection.begin_preread(preread, cx));
         rig
     }
 
     /// Holds the connection, or dials for one that waits for nothing.
     pub fn place(&mut self) {
-        self.handle_and_apply(|connection, cx| match connection.use_of_app() {
-            Use::Excluded => connection.dial(cx),
-            Use::Waiting | Use::Served => connection.hold(cx),
+        self.handle_and_apply(|connection, cx| match connection.counted_as() {
+            CountedAs::Nothing => connection.dial(cx),
+            CountedAs::Waiting | CountedAs::Served => connection.hold(cx),
         });
     }
 
@@ -310,10 +304,10 @@ impl Rig {
                 refusals: &mut self.refusals,
             },
         };
-        let before = connection.use_of_app();
+        let before = connection.counted_as();
         let transition = handler(connection, &mut cx);
-        let after = connection.use_of_app();
-        self.port.counts.change_use(before, after);
+        let after = connection.counted_as();
+        self.port.counts.recount(before, after);
         match transition {
             Transition::Stay | Transition::MovedMessage => {}
             Transition::Hold => self.held = true,
@@ -325,8 +319,8 @@ impl Rig {
 
     fn close(&mut self, end: End) {
         if let Some(connection) = self.connection.take() {
-            let before = connection.use_of_app();
-            self.port.counts.change_use(before, Use::Excluded);
+            let before = connection.counted_as();
+            self.port.counts.recount(before, CountedAs::Nothing);
             connection.close(KEY, &mut self.shared, &mut self.port, self.now);
             self.held = false;
             self.end = Some(end);
@@ -341,9 +335,9 @@ impl Rig {
     }
 
     /// What it means to the app; nothing once it has ended.
-    pub fn use_of_app(&self) -> Use {
+    pub fn counted_as(&self) -> CountedAs {
         let connection = self.connection.as_ref();
-        connection.map_or(Use::Excluded, Connection::use_of_app)
+        connection.map_or(CountedAs::Nothing, Connection::counted_as)
     }
 
     pub fn is_open(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 
-use super::super::{Round, Standing};
+use super::super::{Attempts, Usage};
 use super::*;
 
 #[test]
@@ -432,23 +432,23 @@ fn a_connection_that_does_not_count_waits_for_no_gate_and_no_wake() {
 /// The limit of the only backend is one connection, which is another's.
 #[test]
 fn a_connection_waits_while_every_backend_is_full() {
-    for (label, standing, before, after) in [
+    for (label, usage, before, after) in [
         (
             "one that counts, in its turn",
-            Standing::Counts,
+            Usage::Counted,
             "client:  | backends:  | open, holding",
             "client:  | backends: ask | open, relaying",
         ),
         (
             "one that does not, after pauses",
-            Standing::Excluded,
+            Usage::Uncounted,
             "client:  | backends:  | open, dialing",
             "client:  | backends: ask | open, relaying",
         ),
     ] {
-        let mut rig = Rig::accepted(WINDOW, 1, true, standing);
+        let mut rig = Rig::accepted(WINDOW, 1, true, usage);
         rig.port.balancer.set_most_per_backend(NonZeroU32::new(1));
-        let other = rig.port.balancer.pick(&mut Round::default(), rig.now);
+        let other = rig.port.balancer.pick(&mut Attempts::default(), rig.now);
         let other = other.expect("the backend has room").id;
         rig.place();
         rig.play(&[Client(Send("ask")), Wait(SECOND)]);

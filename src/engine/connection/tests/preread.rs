@@ -2,11 +2,11 @@
 //! sent to backends.
 
 use super::*;
-use crate::engine::tally::Use;
+use crate::engine::tally::CountedAs;
 use crate::rules::proxy_protocol::Version;
-use crate::rules::{Rules, Screening};
+use crate::rules::{Preread, Rules};
 
-const HEADER: Screening = Screening {
+const HEADER: Preread = Preread {
     awaits_header: true,
     is_ignored: false,
 };
@@ -30,20 +30,26 @@ fn a_connection_counts_once_a_load_balancer_has_said_whose_it_is() {
         |why: &str| format!("client: RST | backends:  | client/holding: {why}: no PROXY header");
     let held = "client:  | backends:  | open, holding".to_owned();
     let served = "client:  | backends: ask | open, relaying".to_owned();
-    for (label, gate_open, steps, use_of_app, expected) in [
-        ("nothing yet", open, &[][..], Use::Excluded, held.clone()),
+    for (label, gate_open, steps, counted_as, expected) in [
+        (
+            "nothing yet",
+            open,
+            &[][..],
+            CountedAs::Nothing,
+            held.clone(),
+        ),
         (
             "half of the header",
             open,
             &[Client(Send("PROXY TCP4 192"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             held.clone(),
         ),
         (
             "all of it, while the gate is shut",
             shut,
             &[Client(Send(OF_A_CLIENT))],
-            Use::Waiting,
+            CountedAs::Waiting,
             held.clone(),
         ),
         (
@@ -54,7 +60,7 @@ fn a_connection_counts_once_a_load_balancer_has_said_whose_it_is() {
                 Client(Send("ask")),
                 Backend(Accept),
             ],
-            Use::Served,
+            CountedAs::Served,
             served.clone(),
         ),
         (
@@ -65,14 +71,14 @@ fn a_connection_counts_once_a_load_balancer_has_said_whose_it_is() {
                 Client(Send("0.0.1 1 2\r\nask")),
                 Backend(Accept),
             ],
-            Use::Served,
+            CountedAs::Served,
             served.clone(),
         ),
         (
             "a client that nobody knows",
             shut,
             &[Client(Send("PROXY UNKNOWN\r\n"))],
-            Use::Waiting,
+            CountedAs::Waiting,
             held.clone(),
         ),
         (
@@ -82,77 +88,77 @@ fn a_connection_counts_once_a_load_balancer_has_said_whose_it_is() {
                 Client(Send("PROXY TCP4 192.0.2.8 10.0.0.1 1 2\r\nask")),
                 Backend(Accept),
             ],
-            Use::Excluded,
+            CountedAs::Nothing,
             served.clone(),
         ),
         (
             "a client that is denied",
             open,
             &[Client(Send("PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             "client: RST | backends:  | zpa/holding: its client is denied".to_owned(),
         ),
         (
             "a health check, while a backend is there",
             shut,
             &[Client(Send(LOCAL)), Client(Send("ask")), Backend(Accept)],
-            Use::Excluded,
+            CountedAs::Nothing,
             served,
         ),
         (
             "no header",
             open,
             &[Client(Send("GET / HTTP/1.1"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             no_header("does not begin like a header"),
         ),
         (
             "a wrong one",
             open,
             &[Client(Send("PROXY TCP4 1 2 3 4\r\n"))],
-            Use::Excluded,
+            CountedAs::Nothing,
             no_header("has a wrong address"),
         ),
         (
             "an end within it",
             open,
             &[Client(Send("PROXY TCP4")), Client(Fin)],
-            Use::Excluded,
+            CountedAs::Nothing,
             no_header("ends before the header does"),
         ),
         (
             "a bare check whether somebody listens",
             open,
             &[Client(Fin)],
-            Use::Excluded,
+            CountedAs::Nothing,
             "client: FIN | backends:  | client/holding: reset or gone".to_owned(),
         ),
         (
             "a reset",
             open,
             &[Client(Reset)],
-            Use::Excluded,
+            CountedAs::Nothing,
             "client: (gone) | backends:  | client/holding: reset or gone".to_owned(),
         ),
         (
             "just before its time is up",
             open,
             &[Client(Send("PROXY ")), Wait(Duration::from_millis(4_999))],
-            Use::Excluded,
+            CountedAs::Nothing,
             held,
         ),
         (
             "its time is up",
             open,
             &[Client(Send("PROXY ")), Wait(Duration::from_secs(5))],
-            Use::Excluded,
+            CountedAs::Nothing,
             no_header("sends no header in time"),
         ),
     ] {
         let mut rig = Rig::screened(rules(), HEADER, gate_open);
         rig.play(steps);
         assert_eq!(rig.story(), expected, "{label}");
-        assert_eq!(rig.use_of_app(), use_of_app, "{label}");
+        assert_eq!(rig.counted_as(), counted_as, "{label}");
         if !rig.is_open() {
             assert_eq!(rig.leftovers(), [""; 0], "{label}");
         }

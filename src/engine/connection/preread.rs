@@ -1,53 +1,58 @@
-//! The part of [`Connection`] that reads its first bytes, before it is held or dialled: the
-//! header of the PROXY protocol, which a load balancer sends first, and the first bytes of
-//! the client. Until they are complete, the connection does not count as use of the app.
+//! The preread of a [`Connection`] (nginx has that name for it), before the connection is held
+//! or dialled. It reads the header of the PROXY protocol, which a load balancer sends first,
+//! and peeks at the first bytes of the client, without consuming them. Until both are
+//! decided, the connection does not count as use of the app.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use log::{debug, warn};
 
-use super::{Connection, Standing, State};
+use super::{Connection, State, Usage};
 use crate::engine::context::{Connect, Context};
 use crate::engine::end::End;
 use crate::engine::sockets::Socket;
 use crate::engine::tally::Exclusion;
 use crate::engine::transition::Transition;
-use crate::rules::Screening;
+use crate::rules::Preread;
 use crate::rules::answer::Answer;
 use crate::rules::first_bytes::{self, Decision};
 use crate::rules::per_source::OverLimit;
 use crate::rules::proxy_protocol::{self, Header, Origin, Parsed, Version};
 use crate::rules::sources::Admission;
 
-/// How long a load balancer may take to send the header. It has it when it connects.
+/// How long a load balancer may take to send the header, which it sends at once. The PROXY
+/// protocol recommends at least 3 s, for a retransmission.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<S: Socket> Connection<S> {
-    /// Begins to look at a connection that was just accepted.
-    pub fn begin_screening<C: Connect<Socket = S>>(
+    /// Begins the preread, after the accept and again after the header.
+    pub fn begin_preread<C: Connect<Socket = S>>(
         &mut self,
-        screening: Screening,
+        preread: Preread,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        self.state = State::Screening(screening);
-        if screening.awaits_header {
+        self.state = State::Preread(preread);
+        if preread.awaits_header {
             self.schedule_within(HEADER_TIMEOUT, cx);
         } else {
             self.schedule(Some(self.hold_limit(cx)), cx);
         }
-        self.screen(cx)
+        self.preread(cx)
     }
 
-    /// Looks at what has come.
-    pub(super) fn screen<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        let State::Screening(screening) = self.state else {
+    /// Inspects what the socket has received.
+    pub(super) fn preread<C: Connect<Socket = S>>(
+        &mut self,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let State::Preread(preread) = self.state else {
             return Transition::Stay;
         };
-        if screening.awaits_header {
+        if preread.awaits_header {
             match self.read_header(cx) {
                 Ok(Some(header)) => return self.apply_header(header, cx),
-                // A bare check whether somebody listens.
+                // A TCP health check: it connects and closes.
                 Ok(None) if self.client.has_sent_nothing() => {
                     return Transition::End(End::ClientGone(self.phase()));
                 }
@@ -58,15 +63,16 @@ impl<S: Socket> Connection<S> {
                 Err(why) => return self.fail_header(why, cx),
             }
         }
-        self.screen_bytes(screening.is_ignored, cx)
+        self.preread_first_bytes(preread.is_ignored, cx)
     }
 
-    /// Looks at the first bytes, and leaves them where they are.
-    fn screen_bytes<C: Connect<Socket = S>>(
+    /// Inspects the first bytes, without consuming them.
+    fn preread_first_bytes<C: Connect<Socket = S>>(
         &mut self,
         is_ignored: bool,
         cx: &mut Context<'_, C>,
     ) -> Transition {
+        // An ignored connection is served while there is a backend, whatever its first bytes.
         let is_served = is_ignored && !cx.port.balancer.is_empty();
         if is_served || !cx.port.rules.looks_at_bytes(is_ignored) {
             return self.admit(is_ignored, cx);
@@ -77,30 +83,31 @@ impl<S: Socket> Connection<S> {
             Err(e) if is_temporary(&e) => &scratch[..0],
             Err(_) => return Transition::End(End::ClientGone(self.phase())),
         };
-        let is_gone = bytes.is_empty() && self.client.has_ended;
+        if bytes.is_empty() && self.client.has_ended {
+            return Transition::End(End::ClientGone(self.phase()));
+        }
         match cx.port.rules.first_bytes.decide(bytes) {
-            _ if is_gone => Transition::End(End::ClientGone(self.phase())),
             Decision::Undecided if !self.client.has_ended => Transition::Stay,
-            Decision::Counts => self.admit(is_ignored, cx),
-            Decision::Undecided | Decision::Excluded => {
-                self.exclude(is_ignored, Exclusion::FirstBytes, cx);
+            Decision::Counted => self.admit(is_ignored, cx),
+            Decision::Undecided | Decision::Uncounted => {
+                self.record_exclusion(is_ignored, Exclusion::FirstBytes, cx);
                 self.admit(true, cx)
             }
             Decision::Probe => {
-                self.exclude(is_ignored, Exclusion::Probe, cx);
+                self.record_exclusion(is_ignored, Exclusion::Probe, cx);
                 self.answer_probe(cx)
             }
         }
     }
 
-    /// Counts a connection that does not count, once.
-    fn exclude<C>(&self, is_ignored: bool, exclusion: Exclusion, cx: &mut Context<'_, C>) {
+    /// Adds a connection to the metric of those that do not count, unless it is there already.
+    fn record_exclusion<C>(&self, is_ignored: bool, exclusion: Exclusion, cx: &mut Context<'_, C>) {
         if !is_ignored {
             cx.port.tally.excluded(exclusion);
         }
     }
 
-    /// A health check is answered while no backend can answer it.
+    /// Answers a health check while no backend can answer it.
     fn answer_probe<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         let answer = cx.port.rules.first_bytes.probes.answer;
         match answer.filter(|_| cx.port.balancer.is_empty()) {
@@ -112,10 +119,10 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The deadline of the screening has passed.
-    pub(super) fn handle_screening_timeout<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+    /// Ends the connection: the deadline of the preread has passed.
+    pub(super) fn handle_preread_timeout<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         match self.state {
-            State::Screening(Screening {
+            State::Preread(Preread {
                 awaits_header: true,
                 ..
             }) => self.fail_header("sends no header in time", cx),
@@ -126,20 +133,19 @@ impl<S: Socket> Connection<S> {
     /// Lets the connection go on, as use of the app or not.
     fn admit<C: Connect<Socket = S>>(
         &mut self,
-        is_excluded: bool,
+        is_uncounted: bool,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        if is_excluded {
+        if is_uncounted {
             return self.dial(cx);
         }
-        self.standing = Standing::Counts;
+        self.usage = Usage::Counted;
         self.hold(cx)
     }
 
     // --- The PROXY protocol ---
 
-    /// Takes the header from the start of the stream, and no byte more, once all of it is
-    /// there.
+    /// Consumes exactly the header once all of it has come; `None` until then.
     fn read_header<C>(&mut self, cx: &mut Context<'_, C>) -> Result<Option<Header>, &'static str> {
         let scratch = &mut cx.shared.buffers.scratch[..proxy_protocol::LONGEST];
         let socket = &mut self.client.socket;
@@ -153,7 +159,7 @@ impl<S: Socket> Connection<S> {
             Parsed::Invalid(why) => return Err(why),
             Parsed::Complete(header, len) => (header, len),
         };
-        // The kernel has just shown as many bytes.
+        // The peek has returned these bytes, so that the read is not short.
         match socket.read(&mut scratch[..len]) {
             Ok(read) if read == len => Ok(Some(header)),
             _ => Err("cannot be read"),
@@ -170,6 +176,7 @@ impl<S: Socket> Connection<S> {
                 cx.port.tally.excluded(Exclusion::Local);
                 Admission::Ignored
             }
+            // A client whose address the load balancer does not know.
             Origin::Unknown => Admission::Counted,
             Origin::Client(endpoints) => {
                 let source = endpoints.source;
@@ -192,11 +199,11 @@ impl<S: Socket> Connection<S> {
         if cx.port.rules.send_proxy_protocol.is_some() {
             self.client_info().header = Some(header);
         }
-        let screening = Screening {
+        let preread = Preread {
             awaits_header: false,
             is_ignored: admission == Admission::Ignored,
         };
-        self.begin_screening(screening, cx)
+        self.begin_preread(preread, cx)
     }
 
     fn fail_header<C>(&mut self, why: &'static str, cx: &mut Context<'_, C>) -> Transition {
@@ -214,15 +221,15 @@ impl<S: Socket> Connection<S> {
         self.reset(End::NoHeader(why))
     }
 
-    /// Tells the backend who the client is, before the first byte.
+    /// Sends the PROXY header to the backend, before the first byte: the one that a load
+    /// balancer has sent, or else one with the addresses of the client's socket.
     pub(super) fn send_header(&self, version: Version, backend: &mut S) -> io::Result<()> {
         let own = || Header::of(self.client.socket.endpoints());
         let info = self.client_info.as_ref();
         let header = info.and_then(|info| info.header.clone());
         let header = header.unwrap_or_else(own);
         let bytes = header.to_bytes(version);
-        // A new socket has room for 4 KiB at the least (SOCK_MIN_SNDBUF), and no header is
-        // longer.
+        // A new socket has room for 4 KiB at least (SOCK_MIN_SNDBUF), and no header is longer.
         match backend.write(&bytes)? {
             len if len == bytes.len() => Ok(()),
             _ => Err(ErrorKind::WriteZero.into()),

@@ -1,0 +1,104 @@
+//! [`Attempts`] are one round of a connection's dials, until it pauses: the addresses that it
+//! has tried, and how each has failed. (HAProxy: `retries` with `option redispatch`; nginx:
+//! `proxy_next_upstream_tries`.)
+
+use super::BackendId;
+use crate::engine::local_error::LocalError;
+
+/// The most addresses that are tried before the connection pauses: a Service may have
+/// thousands.
+const MAX_TRIES: usize = 16;
+
+/// Why a dial has failed, or why a connected backend was abandoned before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The connection was refused (ECONNREFUSED, ECONNRESET).
+    Refused,
+    /// There is no route (ENETUNREACH, EHOSTUNREACH).
+    Unreachable,
+    /// The dial timed out.
+    Silent,
+    /// The backend has accepted the connection, and reset or closed it before the first byte.
+    BrokeOff,
+    /// The socket was connected to itself: a local address on which nothing listens.
+    SelfConnect,
+    /// An error of this machine, such as EMFILE or EADDRNOTAVAIL.
+    Local(LocalError),
+}
+
+/// The dials of a connection until it pauses: see the [module](self).
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// The addresses that failed.
+    tried: Vec<BackendId>,
+    /// Whether a host has answered at one of them, be it with a refusal.
+    answered: bool,
+    /// Whether one of them could not be reached, or has not answered in time.
+    unreached: bool,
+    /// The backend of the last address, if that was refused or has no route.
+    alternatives_of: Option<u32>,
+    /// Whether the fallback, the Service's cluster IP, was picked.
+    fell_back: bool,
+    /// Whether this machine can dial no address at all.
+    has_local_error: bool,
+}
+
+impl DialFailure {
+    /// Whether it counts as a failure of the backend, and not of this machine.
+    pub fn is_of_the_backend(self) -> bool {
+        !matches!(self, DialFailure::Local(_))
+    }
+}
+
+impl Attempts {
+    /// Records the failure of an address.
+    pub(super) fn record(&mut self, id: BackendId, cause: DialFailure) {
+        self.tried.push(id);
+        let is_of_address = matches!(cause, DialFailure::Refused | DialFailure::Unreachable);
+        self.alternatives_of = is_of_address.then_some(id.backend);
+        match cause {
+            DialFailure::Refused | DialFailure::BrokeOff | DialFailure::SelfConnect => {
+                self.answered = true
+            }
+            DialFailure::Unreachable | DialFailure::Silent => self.unreached = true,
+            DialFailure::Local(error) => self.has_local_error |= !error.is_of_one_address(),
+        }
+    }
+
+    /// Whether this machine can dial no address at all.
+    pub(super) fn has_local_error(&self) -> bool {
+        self.has_local_error
+    }
+
+    /// Whether another address may be tried.
+    pub(super) fn has_tries_left(&self) -> bool {
+        self.tried.len() < MAX_TRIES
+    }
+
+    pub(super) fn has_tried(&self, id: BackendId) -> bool {
+        self.tried.contains(&id)
+    }
+
+    /// The backend whose other addresses come next.
+    pub(super) fn alternatives_of(&self) -> Option<u32> {
+        self.alternatives_of
+    }
+
+    /// Picks the fallback, at most once. It is of use only if no host has answered: it may
+    /// then be reachable where the pods' own addresses are not.
+    pub(super) fn take_fallback(&mut self) -> bool {
+        let is_picked = self.unreached && !self.answered && !self.fell_back;
+        self.fell_back |= is_picked;
+        is_picked
+    }
+
+    /// Whether some address has failed for another reason than an error of this machine.
+    pub fn has_failed(&self) -> bool {
+        self.answered || self.unreached
+    }
+
+    /// Whether the fallback was picked.
+    pub fn has_fallen_back(&self) -> bool {
+        self.fell_back
+    }
+}
