@@ -469,8 +469,8 @@ pub enum Report {
         /// read.
         address: Option<SocketAddr>,
     },
-    /// The addresses of a target that is given by name, at first and at each change.
-    Target(Vec<SocketAddr>),
+    /// The addresses of the static backend, which is given by name, at first and at each change.
+    StaticBackends(Vec<SocketAddr>),
     /// Which objects the endpoints are listed from, at first and at each change; `None`
     /// while they cannot be listed, and while there is no Service to have any. Then the
     /// last [`Report::Pods`] stand.

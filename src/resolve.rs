@@ -1,4 +1,4 @@
-//! A [`Resolver`] looks up the addresses of a target that is given by name, again and
+//! A [`Resolver`] looks up the addresses of a static backend that is given by name, again and
 //! again.
 //!
 //! `getaddrinfo` blocks, in musl for five seconds if a name server does not answer, so

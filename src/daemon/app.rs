@@ -26,9 +26,9 @@ use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
 use crate::policy::{Change, Command, Connections, Phase, Policy};
 
-/// With a target set, how long to wait for the first word of the API server
-/// before connections are let through to it all the same.
-const TRUST_TARGET_AFTER: Duration = Duration::from_secs(2);
+/// How long the first report of the API threads may take until connections are let through
+/// to a static backend (`--target`) without it.
+const TRUST_STATIC_AFTER: Duration = Duration::from_secs(2);
 
 /// A watch that has shown something so recently is alive, and a list would show no
 /// more of an address that cannot be dialled.
@@ -138,7 +138,7 @@ impl<A: Api> App<A> {
             endpoints_updated: None,
             target_status: None,
             wake_report: WakeReport::default(),
-            backends_until: Some(now + TRUST_TARGET_AFTER),
+            backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
             losses: HoldTimeoutLog::default(),
@@ -180,7 +180,7 @@ impl<A: Api> App<A> {
         let replicas = self.policy.replicas();
         Context {
             store: self.policy.lease_location(),
-            has_target: self.config.route.target().is_some(),
+            has_static_backend: self.config.route.static_backend().is_some(),
             is_pods_first: self.config.route.is_pods_first(),
             is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
         }
@@ -208,15 +208,16 @@ impl<A: Api> App<A> {
 
     /// The reasons why the app is not ready, a line each; none if it is.
     pub fn unready(&self, now: Time) -> Vec<String> {
-        let (name, trusts_target) = (&self.config.name, self.trusts_target(now));
+        let (name, trusts_static_backend) = (&self.config.name, self.trusts_static_backend(now));
         self.health
-            .unready(name, self.context(), trusts_target, now)
+            .unready(name, self.context(), trusts_static_backend, now)
     }
 
     /// Whether this proxy could wake the app again: it is ready, and the endpoints can be
     /// listed or are not needed.
     fn can_wake(&self, is_draining: bool, now: Time) -> bool {
-        let sees_endpoints = self.health.is_synced() || self.config.route.target().is_some();
+        let sees_endpoints =
+            self.health.is_synced() || self.config.route.static_backend().is_some();
         sees_endpoints && !is_draining && self.unready(now).is_empty()
     }
 
@@ -294,9 +295,9 @@ impl<A: Api> App<A> {
                 }
                 self.backends_until = Some(now);
             }
-            Report::Target(addresses) => {
+            Report::StaticBackends(addresses) => {
                 for port in &mut self.ports {
-                    port.destinations.target.clone_from(&addresses);
+                    port.destinations.static_backends.clone_from(&addresses);
                 }
                 self.backends_until = Some(now);
                 self.update_fallbacks(process);

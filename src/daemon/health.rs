@@ -63,9 +63,9 @@ struct Refused {
 pub struct Context {
     /// Where renewals go: it is the policy that gives up a way.
     pub store: Option<LeaseStore>,
-    /// Whether there is a target to dial.
-    pub has_target: bool,
-    /// Whether the pods are dialled before a target.
+    /// Whether there is a static backend (`--target`).
+    pub has_static_backend: bool,
+    /// Whether the pods are dialled before a static backend.
     pub is_pods_first: bool,
     /// Whether the app has replicas.
     pub is_up: bool,
@@ -258,7 +258,7 @@ impl Health {
                 Some("leaving the app awake: it is not put to sleep")
             }
             Permission::WatchSlices | Permission::WatchEndpoints
-                if context.has_target && refused.refusal.fallback.is_none() =>
+                if context.has_static_backend && refused.refusal.fallback.is_none() =>
             {
                 Some("dialling the target without knowing whether it is there")
             }
@@ -282,15 +282,15 @@ impl Health {
     /// reason.
     ///
     /// An app becomes ready once the scale target was read and the endpoints were listed, or
-    /// the target is dialled without them (`trusts_target`). A Service or a port that does
-    /// not exist is a wrong setting, except where only a target is dialled. After that, only
+    /// the static backend is dialled without them (`trusts_static_backend`). A Service or a port that does
+    /// not exist is a wrong setting, except where only a static backend is dialled. After that, only
     /// a wrong setting, a permission that is refused for good without a fallback, and a
     /// thread that panics end readiness.
     pub(super) fn unready(
         &self,
         name: &str,
         context: Context,
-        trusts_target: bool,
+        trusts_static_backend: bool,
         now: Time,
     ) -> Vec<String> {
         let mut reasons = self.panicked_threads(now);
@@ -300,7 +300,7 @@ impl Health {
         }
         let mut wrong_settings = self.wrong_settings();
         let are_listed = self.source.is_some() || !wrong_settings.is_empty();
-        let does_without = context.has_target && trusts_target;
+        let does_without = context.has_static_backend && trusts_static_backend;
         if !are_listed && !does_without {
             reasons.push("the addresses of the pods were not listed yet".to_owned());
         }

@@ -352,12 +352,12 @@ fn start_threads(
     clocks: Clocks,
     post: impl Fn(Report) + Send + Sync + Clone + 'static,
 ) -> Result<Outside, String> {
-    let resolver = route.target().cloned().map(|target| {
+    let resolver = route.static_backend().cloned().map(|target| {
         let (found, panicked) = (post.clone(), post.clone());
         Resolver::spawn(
             target,
             clocks.monotonic,
-            move |addresses| found(Report::Target(addresses)),
+            move |addresses| found(Report::StaticBackends(addresses)),
             move |panic| panicked(Report::Panicked(panic)),
         )
     });

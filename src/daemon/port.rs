@@ -37,12 +37,12 @@ impl Port {
         &self,
         route: &Route,
         is_port_known: bool,
-        trusts_target: bool,
+        trusts_static_backend: bool,
         now: Time,
     ) -> Vec<BackendSpec> {
         let pods = self.pods.dialable(now).map(backend_of_pod).collect();
         self.destinations
-            .backends(route, pods, is_port_known, trusts_target)
+            .backends(route, pods, is_port_known, trusts_static_backend)
     }
 
     /// Removes all backends if one of them is this proxy. The cause is a Service whose

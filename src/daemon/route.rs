@@ -1,5 +1,5 @@
-//! [`Route`]: what connections are relayed to, as the settings define it.
-//! [`Destinations`]: the addresses for it.
+//! [`Route`]: what connections are relayed to, as the settings define it: the pods, or the
+//! *static backend* of `--target`. [`Destinations`]: the addresses for it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use crate::settings::Settings;
 pub enum Route {
     /// The pods of the Service; if none answers, the Service's cluster IP.
     Pods,
-    /// The pods of the Service; if none answers, or their port is not known, the target,
+    /// The pods of the Service; if none answers, or their port is not known, the static backend,
     /// which is the DNS name of the Service.
-    PodsThenTarget(HostPort),
-    /// The target, while there are ready pods.
-    Target(HostPort),
+    PodsThenStatic(HostPort),
+    /// The static backend, while there are ready pods.
+    Static(HostPort),
 }
 
 impl Route {
@@ -26,23 +26,23 @@ impl Route {
         match settings.target.clone() {
             None => Route::Pods,
             Some(target) if settings.pods_first && is_service(&target, settings, namespace) => {
-                Route::PodsThenTarget(target)
+                Route::PodsThenStatic(target)
             }
-            Some(target) => Route::Target(target),
+            Some(target) => Route::Static(target),
         }
     }
 
-    /// The target, if there is any.
-    pub fn target(&self) -> Option<&HostPort> {
+    /// The static backend, if there is one.
+    pub fn static_backend(&self) -> Option<&HostPort> {
         match self {
             Route::Pods => None,
-            Route::PodsThenTarget(target) | Route::Target(target) => Some(target),
+            Route::PodsThenStatic(target) | Route::Static(target) => Some(target),
         }
     }
 
     /// Whether the pods are dialled, if they can be.
     pub fn is_pods_first(&self) -> bool {
-        !matches!(self, Route::Target(_))
+        !matches!(self, Route::Static(_))
     }
 }
 
@@ -50,13 +50,13 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Route::Pods => f.write_str("the pods"),
-            Route::PodsThenTarget(target) => {
+            Route::PodsThenStatic(target) => {
                 write!(
                     f,
                     "the pods; the target {target} where no pod can be dialled"
                 )
             }
-            Route::Target(target) => write!(f, "the target {target}"),
+            Route::Static(target) => write!(f, "the target {target}"),
         }
     }
 }
@@ -64,57 +64,58 @@ impl fmt::Display for Route {
 /// The addresses that a route may lead to, except those of the pods.
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
-    /// The addresses of the target, if there is one.
-    pub target: Vec<SocketAddr>,
+    /// The addresses of the static backend, if there is one.
+    pub static_backends: Vec<SocketAddr>,
     /// The Service's cluster IP and port.
     pub cluster_ip: Option<SocketAddr>,
 }
 
 impl Destinations {
-    /// The backends to dial. `pods` are the pods that may be dialled; `is_port_known`
-    /// whether their port is known; `trusts_target` whether the target is dialled without
-    /// knowing that there are ready pods, because the endpoints were never listed.
+    /// The backends to dial. `pods` are the pods that may be dialled; `is_port_known` says
+    /// whether their port is known; `trusts_static_backend` whether the static backend is
+    /// dialled without knowing that there are ready pods, because the endpoints were never
+    /// listed.
     pub fn backends(
         &self,
         route: &Route,
         pods: Vec<BackendSpec>,
         is_port_known: bool,
-        trusts_target: bool,
+        trusts_static_backend: bool,
     ) -> Vec<BackendSpec> {
-        let dials_target = match route {
+        let dials_static = match route {
             Route::Pods => false,
-            Route::PodsThenTarget(_) => !is_port_known || trusts_target,
-            Route::Target(_) if pods.is_empty() && !trusts_target => return Vec::new(),
-            Route::Target(_) => true,
+            Route::PodsThenStatic(_) => !is_port_known || trusts_static_backend,
+            Route::Static(_) if pods.is_empty() && !trusts_static_backend => return Vec::new(),
+            Route::Static(_) => true,
         };
-        if dials_target {
-            self.target.iter().map(backend_of_target).collect()
+        if dials_static {
+            self.static_backends.iter().map(static_backend).collect()
         } else {
             pods
         }
     }
 
-    /// The address that is dialled if no backend answers. There is none if a target is
+    /// The address that is dialled if no backend answers. There is none if a static backend is
     /// dialled instead of the pods: then the operator wants all connections to go through
     /// it.
     pub fn fallback(&self, route: &Route) -> Option<SocketAddr> {
         match route {
             Route::Pods => self.cluster_ip,
-            Route::PodsThenTarget(_) => self.target.first().copied().or(self.cluster_ip),
-            Route::Target(_) => None,
+            Route::PodsThenStatic(_) => self.static_backends.first().copied().or(self.cluster_ip),
+            Route::Static(_) => None,
         }
     }
 }
 
 /// A name may stand for several servers, so each of its addresses is a backend.
-fn backend_of_target(address: &SocketAddr) -> BackendSpec {
+fn static_backend(address: &SocketAddr) -> BackendSpec {
     BackendSpec {
         id: address.to_string(),
         addresses: vec![*address],
     }
 }
 
-/// Whether the host of a target is a DNS name of the Service whose endpoints are watched:
+/// Whether the host of a static backend is a DNS name of the Service whose endpoints are watched:
 /// `app`, `app.ns`, `app.ns.svc` or `app.ns.svc.` and the cluster's domain.
 fn is_service(target: &HostPort, settings: &Settings, namespace: &str) -> bool {
     let Some(service) = &settings.service else {
@@ -141,7 +142,7 @@ mod tests {
     ) -> (Vec<u16>, Option<u16>) {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let destinations = Destinations {
-            target: resolved.then(|| address(2)).into_iter().collect(),
+            static_backends: resolved.then(|| address(2)).into_iter().collect(),
             cluster_ip: Some(address(3)),
         };
         let pod = BackendSpec {
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_dialled_and_what_then() {
         let target = || "app:80".parse().unwrap();
-        let (first, instead) = (Route::PodsThenTarget(target()), Route::Target(target()));
+        let (first, instead) = (Route::PodsThenStatic(target()), Route::Static(target()));
         let known = [true, true, false, true];
         let asleep = [false, true, false, true];
         let many_ports = [false, false, false, true];

@@ -195,8 +195,8 @@ pub fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Wak
 /// endpoints.
 pub fn ports(settings: &Settings, route: &Route) -> Vec<Option<PortRef>> {
     let likely = match route {
-        Route::PodsThenTarget(target) => Some(PortRef::Likely(target.port)),
-        Route::Pods | Route::Target(_) => None,
+        Route::PodsThenStatic(target) => Some(PortRef::Likely(target.port)),
+        Route::Pods | Route::Static(_) => None,
     };
     let of_all = settings.port.clone().or(likely);
     let listeners = settings.listen.iter();

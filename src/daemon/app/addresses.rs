@@ -4,7 +4,7 @@ use log::{info, warn};
 
 use super::super::interface::{Api, Sockets};
 use super::super::port::Loop;
-use super::{App, AppConfig, Process, TRUST_TARGET_AFTER};
+use super::{App, AppConfig, Process, TRUST_STATIC_AFTER};
 use crate::clock::Time;
 use crate::engine::PortId;
 
@@ -26,7 +26,7 @@ impl<A: Api> App<A> {
 
     fn update_backends_at<S: Sockets>(&mut self, index: usize, process: &mut Process<'_, S>) {
         let now = process.now;
-        let (id, trusts_target) = (self.port_id(index), self.trusts_target(now));
+        let (id, trusts_static_backend) = (self.port_id(index), self.trusts_static_backend(now));
         let is_port_known = !self.health.is_port_missing(index);
         let AppConfig {
             name,
@@ -37,7 +37,7 @@ impl<A: Api> App<A> {
         let Some(port) = self.ports.get_mut(index) else {
             return;
         };
-        let mut backends = port.backends(route, is_port_known, trusts_target, now);
+        let mut backends = port.backends(route, is_port_known, trusts_static_backend, now);
         match port.refuse_own(&mut backends, process.own_addresses, service) {
             Loop::Found(why) => warn!("{name}: {why}"),
             Loop::Gone => info!("{name}: nothing leads back to this proxy any more"),
@@ -69,12 +69,12 @@ impl<A: Api> App<A> {
         leads_back.or_else(|| self.health.no_address_because(id.index))
     }
 
-    /// Whether the target is dialled although the endpoints were never listed.
-    pub(super) fn trusts_target(&self, now: Time) -> bool {
+    /// Whether the static backend is dialled although the endpoints were never listed.
+    pub(super) fn trusts_static_backend(&self, now: Time) -> bool {
         self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
     }
 
     fn trusts_target_at(&self, now: Time) -> Option<Time> {
-        Some(self.started + TRUST_TARGET_AFTER).filter(|&at| at > now)
+        Some(self.started + TRUST_STATIC_AFTER).filter(|&at| at > now)
     }
 }

@@ -3,7 +3,7 @@ use crate::cluster::Scale;
 
 const ASLEEP: Context = Context {
     store: Some(LeaseStore::Status),
-    has_target: false,
+    has_static_backend: false,
     is_pods_first: true,
     is_up: false,
 };
@@ -67,7 +67,7 @@ fn it_is_ready_once_it_has_seen_the_deployment_and_the_endpoints_and_not_before(
 #[test]
 fn without_a_service_it_is_not_ready_unless_a_target_is_set() {
     let target = Context {
-        has_target: true,
+        has_static_backend: true,
         is_pods_first: false,
         ..ASLEEP
     };
@@ -234,7 +234,7 @@ fn with_a_target_the_endpoints_can_be_done_without() {
     health.replied(None, &scale());
     health.permission(permission, Some(refusal(permission)), at(1));
     let target = Context {
-        has_target: true,
+        has_static_backend: true,
         is_pods_first: false,
         ..ASLEEP
     };

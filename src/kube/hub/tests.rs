@@ -100,7 +100,7 @@ fn both_threads_report_and_end_with_the_handle() {
             Report::Fallback { .. }
             | Report::Synced(_)
             | Report::NoAddress { .. }
-            | Report::Target(_)
+            | Report::StaticBackends(_)
             | Report::TargetStatus(_)
             | Report::Observed(_)
             | Report::Watching(_)
