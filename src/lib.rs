@@ -1,120 +1,148 @@
-//! `zpa`: a TCP proxy in front of a Kubernetes Service. It scales the Deployment (or another
-//! object with a scale) behind the Service to zero when there have been no connections for a
-//! while. When a connection then arrives, it scales the Deployment up, holds the connection,
-//! and dials a pod for it as soon as one is ready.
+//! `zpa`: a TCP proxy in front of a Kubernetes Service. It scales the Deployment behind the
+//! Service (or another resource with the scale subresource) to zero when there have been no
+//! connections for a while. When a connection then arrives, it scales the Deployment up,
+//! holds the connection, and connects it to a pod as soon as one is ready.
 //!
 //! # Modules
 //!
+//! `main` parses the arguments, sets up the log and ends with the exit code. It calls one of
+//! two modules, which use the others:
+//!
 //! ```text
-//! main       arguments, log set-up, exit code
-//! commands   `zpa manifests` (prints manifests), `zpa check` (checks an installation)
-//! daemon     the main loop: connects engine, policy and kube; readiness, /status,
-//!            the drain after a signal
-//! ├─ settings   one table of flags and variables, with those of the three programs that
-//! │             zpa replaces (one dialect each); help, parsers
-//! ├─ policy     when to scale and when to dial: a pure state machine; leases
-//! ├─ engine     apps and listeners, connections, balancer, relays, buffers, timers
-//! ├─ kube       the API threads: credentials, HTTP, requests, list and watch
-//! ├─ metrics    one table of metrics; the text format
-//! ├─ admin      the HTTP of the admin port: bytes in, bytes out
-//! └─ resolve    looks up a dialled target that is given by name
-//! shared     cluster, workload, kubeconfig_flags (types that modules exchange),
-//!            rules (which clients count, and how fast they are dialled), refusal (when
-//!            a refusal is believed), address, backoff, cgroup, clock, duration, log_format, log_queue, supervisor,
-//!            sys (every `unsafe` of the crate)
+//! daemon     runs the proxy: wires engine, policy and kube together, and drains
+//! commands   `zpa manifests` prints manifests, `zpa check` checks an installation,
+//!            `zpa explain` says more about a finding
+//!
+//! settings   one table of flags and variables, with those of the two programs that zpa
+//!            replaces (one dialect for each form of them); help, parsers
+//! policy     decides when to scale and when to dial, and holds the lease: pure state
+//!            machines. `replies`, `failures` and `observations` are its transitions
+//! engine     the event loop: listeners, `connection` (preread, dialing, relaying,
+//!            closing), `balancer`, buffers, timers
+//! kube       the API threads: credentials, HTTP, an executor of requests, reflectors
+//!            (list and watch) of the endpoints and of the scale target
+//! metrics    one table of metrics; the text format
+//! admin      the HTTP of the admin port: bytes in, bytes out
+//! resolve    resolves the host name of `--target`
+//!
+//! cluster    the types that policy, kube and daemon exchange: requests, outcomes, reports
+//! workload   references to the scale target, and its kinds
+//! rules      which connections are admitted and count, and how fast they are dialled
+//! sys        system calls; every `unsafe` of the crate
+//! address, backoff, cgroup, clock, duration, kubeconfig_flags, log_format, log_queue,
+//! refusal, supervisor: one small subject each
 //! ```
 //!
-//! A module uses the shared ones and no other, except that the engine uses the
-//! histogram of `metrics`; only the daemon and the commands use several. The policy
-//! sees counts and versions, never a socket. The engine knows no Kubernetes, and `kube`
-//! no client connection: it reports through a closure. Time is an argument of every state
-//! machine; threads are given a [`clock::Clock`] by `main`.
-//! `tests/architecture` keeps these rules.
+//! A module of the second group depends only on those of the third, except that the engine
+//! uses the histogram of `metrics`. The policy sees counts and versions, never a socket or an
+//! address. The engine knows nothing of Kubernetes, and `kube` nothing of client connections.
+//! State machines are passed the time; threads are passed a [`clock::Clock`] by `main`.
+//! `tests/architecture` holds these rules.
 //!
-//! # Words
+//! # Terms
 //!
-//! - *App*: one scale target with its Service; an object of its own in [`daemon`] and in
-//!   [`engine`], found by an id. *Port*: one of its listeners, and the port of the Service
-//!   to whose pods its connections go.
-//! - *Asleep*: the scale is zero. *Awake*: it is not.
-//! - *Held*: a connection that was accepted and has no pod yet. No byte is read from
-//!   it, so the kernel keeps them.
-//! - *Gate*: whether the engine may dial. The [`policy`] opens it when there is an
-//!   address and a lease.
-//! - *Lease*: a token in the status (or an annotation) of the scaled object, which states
-//!   that a proxy is using the app; it is not an object of `coordination.k8s.io`. While a
-//!   proxy holds one, no other scales the app to zero. [`policy`] documents the protocol
-//!   between several proxies.
-//! - *Hold limit*: how long a connection is held at most.
-//! - *Quarantine*: pods of an app that was just put to sleep are not dialled, until they
-//!   leave the endpoints or turn out to stay.
-//! - *Scale target*: the object that is scaled ([`workload`]). *Target* alone: an address
-//!   that is dialled in place of the pods (`--target`).
+//! - *App*: a scale target with its Service. [`daemon`] and [`engine`] each have an object for
+//!   it, found by an [`AppId`](engine::AppId). *Port* of an app: an address that the proxy
+//!   listens on, with the port of the Service to whose pods connections from there go.
+//! - *Scale target*, or *target*: the object that is scaled ([`workload`]). *Static backend*:
+//!   the address that `--target` names, which is dialled in place of the pods.
+//! - *Asleep*: `spec.replicas` is 0. *Awake*: it is not. *Wake* and *sleep*: the writes that
+//!   change that. The [`policy::Phase`] is finer: `Awake → ConfirmingIdle → ScalingDown →
+//!   Asleep → Waking → Starting → Awake`.
+//! - *Counted*: a connection counts as use of the app: it wakes the app and keeps it awake. A
+//!   setting may make it *uncounted*, by its source, its first bytes or its silence ([`rules`]).
+//! - *Preread*: the inspection of a connection's first bytes before it is held or dialled: the
+//!   PROXY header is read, the client's own bytes are only peeked at.
+//! - *Held*: a connection that was accepted and is not connected to a pod yet. What the client
+//!   sends stays in the kernel's receive buffer. *Hold limit* (`--hold-timeout`): how long a
+//!   connection is held at most. *Released*: dialled, after it was held.
+//! - *Gate*: a flag of an app. While it is open the engine may dial for counted connections.
+//!   The policy opens it when there is an address to dial and a lease, or when it fails open.
+//! - *Lease*: a proxy's claim that it uses the app. It is a *token* in the status (or an
+//!   annotation) of the scale target, which the proxy *renews*; several proxies have one at the
+//!   same time, and it is no object of `coordination.k8s.io`. While a proxy has one, no other
+//!   proxy scales the app to zero. [`policy`] documents the protocol.
+//! - *Version*: a resourceVersion. *Guard*: the version that is the precondition of a write.
+//! - *Quarantine*: pods that are known when the scale is zero are not dialled, until they leave
+//!   the endpoints, or have stayed ready for two seconds after a wake.
+//! - *Backend*: what the engine dials: a pod, or a static backend; it has one or more
+//!   *addresses*. *Fallback address*: the cluster IP, dialled if no backend answers. *Ejected*:
+//!   avoided for a while after a failure.
+//! - *Relay*: moves the bytes of a connection between client and backend, in two *halves*, one
+//!   for each direction. *Bulk*: a half whose reads are large, so that it is spliced.
+//! - *Refused*: a permission, with a 403. It counts as missing once that has lasted
+//!   ([`refusal`]).
+//! - *Ancestors*: zero-pod-autoscaler (Go) and traffic-pod-autoscaler (Python), which zpa
+//!   replaces.
 //!
 //! # Threads
 //!
-//! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]) and blocks in
-//! `epoll_wait` alone. `zpa-api` and `zpa-api-spare` execute the policy's requests, one
-//! at a time: the spare one takes a write that would otherwise wait for a read that
-//! hangs. `zpa-watch` lists and watches the endpoints, `zpa-watch-app` the scaled
-//! object. They send what they learn through a channel and wake the loop. `zpa-resolve-v4`
-//! and `-v6` look up a target that is given by name, `zpa-exec` runs the credential plugin of
-//! a kubeconfig. [`supervisor`]
-//! starts an API or resolver thread again if it panics; a panic of the loop ends the
-//! process. `zpa-log` writes what all of them log ([`log_queue`]), so that no thread
-//! waits for a slow reader of stderr.
+//! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]), and waits nowhere but
+//! in `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the policy's requests, each of them
+//! one at a time: the spare one takes a write while the other is stuck in a read, and repeats a
+//! write that has no reply after a second. `zpa-watch` lists and watches the endpoints,
+//! `zpa-watch-app` the scale target. `zpa-resolve-v4` and `-v6` resolve a static backend that is
+//! given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
+//! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a
+//! channel and wakes the loop.
+//!
+//! [`supervisor`] starts a thread of these again if it panics; a panic of the loop ends the
+//! process. `zpa-log` writes what all of them log ([`log_queue`]), so that no thread waits for
+//! a slow reader of stderr.
 //!
 //! # Four walkthroughs
 //!
-//! **A connection while asleep.** The engine accepts and holds it; a reset frees its
-//! slot at once. The daemon gives the new counts to the policy: `Asleep` becomes
-//! `Waking`, and the scale is written with the resourceVersion at which it was last seen
-//! at zero as a precondition. The reply makes it `Starting`, and the lease is renewed while
-//! the pod starts. `zpa-watch` sees an address become ready; the daemon gives it to the
-//! engine and its number to the policy, which opens the gate. Held connections are dialled in
-//! the order in which they came.
+//! **A connection while asleep.** The engine accepts the connection, prereads it where a rule
+//! asks for that, and holds it; if the client resets it, its place is free at once. The daemon
+//! passes the new counts to the policy. Its phase goes from `Asleep` to `Waking`, and it
+//! requests a write of the scale, guarded by the version of the last reply that showed zero.
+//! The reply to the write moves the phase to `Starting`, and the lease is renewed while the pod
+//! starts. `zpa-watch` sees a ready address. The daemon passes the address to the engine, and
+//! the fact that there is one to the policy, which opens the gate. The held connections are
+//! dialled in the order in which they came.
 //!
 //! **A connection while awake.** The gate is open: the connection is accepted and dialled
-//! in the same iteration of the loop. While the lease holds, no API call is on its path.
-//! A refused or unanswered connect leads to the next address, which is safe because no
-//! byte of the client was read. Then there is one relay for each direction, until both have ended.
+//! in the same turn of the loop. While the lease is valid, no API call is on its path. If a
+//! backend refuses or does not answer, the next address is dialled, which is safe because no
+//! byte of the client has been delivered. Once a backend has accepted, the relay runs until
+//! both halves have ended.
 //!
-//! **Falling asleep.** The last close starts the idle clock. When it runs out, the policy
-//! has the object read afresh, renews its lease a last time under the version just read,
-//! and writes zero under the version of that renewal. From the decision on the gate is
-//! shut: a connection that comes is held, and wakes the app again if the write went
-//! through. Pods that are known at that time are quarantined: not dialled until they
-//! leave the endpoints, or turn out to live on.
+//! **Falling asleep.** The last close starts the idle time. When the idle TTL is over, the
+//! policy requests a fresh read of the scale target, then writes a *final renewal* guarded by
+//! the version just read, then writes zero guarded by the version that the renewal has
+//! returned. The final renewal states that this proxy has no connections, and fails if another
+//! proxy has renewed. The gate is shut from the moment at which the policy requests the write
+//! of zero: a connection that comes then is held, and wakes the app again if zero was written.
 //!
-//! **A connection to the admin port.** The engine accepts it outside the connection limit,
-//! reads the request, and hands it to the daemon at the end of the same iteration.
-//! [`admin`] parses it; the daemon fills the page from the engine, the policy and its own
-//! state. An answer therefore proves that the loop turns.
+//! **The end.** After SIGTERM the proxy is unready at once and goes on accepting for the drain
+//! delay. Then it stops accepting, and the connections that are open may finish until the
+//! drain timeout, when those that are left are reset ([`daemon::proxy`]).
 //!
 //! # Decisions
 //!
-//! - *The policy decides every read and write of the scaled object*
-//!   ([`cluster::Request`]); the API threads execute it and report its
-//!   [`cluster::Outcome`]. What may be written after a lost reply is the hardest question
-//!   here, and `policy::failures` answers it in one pure place.
+//! - *The policy decides every read and write of the scale target* ([`cluster::Request`]); the
+//!   API threads execute it and report its [`cluster::Outcome`]. What may be written after a
+//!   lost reply is the hardest question here, and `policy::failures` alone answers it.
 //! - *A proxy that cannot read or write leases, or could not wake the app, never scales it
-//!   to zero.* Every refusal, crash and lost reply leaves the app awake.
-//! - *The watches never end*, also while asleep: an idle watch costs a request every few
-//!   minutes, and a wake finds its connection open. What they show may be late. An
-//!   app is therefore scaled to zero only under a version that was just read.
-//! - *A connection is bound to a pod by its first byte.* Before it, the connection may be
-//!   dialled elsewhere; afterwards it never is, so that nothing is sent twice.
-//! - *A reset is passed on as a reset*, after the data before it was acknowledged, so that
-//!   no client takes half an answer for a whole one.
-//! - *An outage of the API server does not end the readiness of a proxy that was ready*: all
-//!   proxies would leave the Service at once, though they can serve an app that is awake. A permission
-//!   that stays refused, a Service or port that does not exist, and a thread that panics
-//!   do ([`daemon::health`]).
-//! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and a share of
-//!   the container's limit for what waits in the kernel ([`engine`]).
-//! - *Small messages are copied when they come, bulk is spliced*: bulk passes through a
-//!   bounded pool of pipes in a queue of which each iteration serves a bounded quota, a
-//!   smaller one while there are small messages.
+//!   to zero.* Whatever is refused, crashes or is lost, an app that is awake stays awake.
+//! - *The watches are kept open*, also while the app is asleep: an idle watch costs a request
+//!   every few minutes, and a wake finds its connection to the API server open. What a watch
+//!   shows may be late. So the app is scaled to zero only under a version that a reply to a
+//!   read or a renewal has just shown.
+//! - *A connection is bound to a pod by the first byte that is delivered to it.* Before, the
+//!   connection may be dialled elsewhere; afterwards it never is, so that nothing is sent
+//!   twice.
+//! - *A reset is passed on as a reset*, once the receiver has acknowledged all data that came
+//!   before it, so that no client takes half an answer for a whole one.
+//! - *An outage of the API server does not make a ready proxy unready*: all proxies would leave
+//!   the Service at once, though they can serve an app that is awake. What makes one unready is
+//!   a permission that stays refused and has no fallback, a Service or a port that never
+//!   existed, or a thread that has just panicked ([`daemon::health`]).
+//! - *Memory has a ceiling*: one scratch buffer, a bounded pool of blocks, and socket buffers
+//!   that are kept within a share of the container's limit ([`engine`]).
+//! - *Small messages are copied at once, bulk is spliced*: halves with bulk wait in a queue for
+//!   a bounded pool of pipes, and each turn of the loop moves a bounded number of their bytes,
+//!   fewer while there are small messages.
 
 pub mod address;
 pub mod admin;
