@@ -51,6 +51,16 @@ impl fmt::Display for ResourceVersion {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub String);
 
+impl LeaseToken {
+    /// The names of the pods that have written it: one, or two if it stands in two places.
+    /// None if there is no lease. They are in printable characters, and nothing is decided by
+    /// them: anybody who may write the object can write such a name.
+    pub fn writers(&self) -> impl Iterator<Item = &str> {
+        let quoted = self.0.split('"').skip(1).step_by(2);
+        quoted.filter_map(|text| text.split(' ').next().filter(|name| !name.is_empty()))
+    }
+}
+
 /// The scale target, as the reply to one read or one write showed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scale {
@@ -508,6 +518,22 @@ pub enum Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_names_its_writers_and_a_hostile_one_does_no_harm() {
+        for (token, writers) in [
+            ("", &[][..]),
+            (r#""zpa-5d9c7 3f2a 1h" """#, &["zpa-5d9c7"]),
+            (r#""" "zpa-1 3f2a""#, &["zpa-1"]),
+            (r#""zpa-1 1" "zpa-2 2""#, &["zpa-1", "zpa-2"]),
+            (r#"" 1" """#, &[]),
+            (r#"""#, &[]),
+            (r#""\"a b\"" """#, &["\\"]),
+        ] {
+            let token = LeaseToken(token.to_owned());
+            assert_eq!(token.writers().collect::<Vec<_>>(), writers, "{token:?}");
+        }
+    }
 
     #[test]
     fn versions_that_are_numbers_of_any_length_are_in_order_and_others_are_not() {

@@ -63,6 +63,9 @@ pub struct App {
     pub replicas_age: Option<Duration>,
     /// After how long without a connection the app is put to sleep.
     pub idle_ttl: Duration,
+    /// When the app may be put to sleep from here, in seconds since 1970; none while it
+    /// sleeps, and while something other than time keeps it awake.
+    pub sleep_due: Option<u64>,
     /// For how long nobody can put the app to sleep; none where renewing is
     /// forbidden, so that there is no lease to be had.
     pub lease: Option<Duration>,

@@ -6,6 +6,7 @@
 //! while it handles something.
 
 mod addresses;
+mod sight;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use log::{Level, log, warn};
 
 use super::health::{Context, Health};
 use super::interface::{Api, Sockets};
+use super::journal::Journal;
 use super::messages::{clients, describe};
 use super::own::OwnAddresses;
 use super::port::Port;
@@ -112,6 +114,7 @@ pub struct App<A> {
     watch_timeout: WatchTimeout,
     health: Health,
     events: Events,
+    journal: Journal,
 }
 
 impl Events {
@@ -147,6 +150,7 @@ impl<A: Api> App<A> {
             watch_timeout: WatchTimeout::default(),
             health: Health::default(),
             events: Events::default(),
+            journal: Journal::new(now),
         }
     }
 
@@ -342,6 +346,7 @@ impl<A: Api> App<A> {
         self.set_gate(process);
         self.report_losses(process);
         self.report_wake(process);
+        self.update_journal(process);
     }
 
     fn set_gate<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
@@ -406,6 +411,7 @@ impl<A: Api> App<A> {
                 }
                 Command::Log(change) => {
                     self.events.note(change);
+                    self.journal.note(change, now);
                     self.log_change(change, process.sockets);
                 }
             }

@@ -10,7 +10,8 @@
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
 //!    ├─ health      the reports of the API threads, and readiness
-//!    └─ waking      log lines about a wake that takes long
+//!    ├─ waking      log lines about a wake that takes long
+//!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
 //! pages         the content of the admin pages
 //! ```
@@ -19,6 +20,7 @@ pub mod app;
 mod drain;
 pub mod health;
 pub mod interface;
+pub mod journal;
 mod messages;
 pub mod own;
 mod pages;
@@ -106,6 +108,7 @@ impl std::error::Error for Error {}
 
 struct Daemon {
     clock: Clock,
+    wall_clock: WallClock,
     proxy: Proxy<Engine, Outside>,
     hub: Hub,
     inbox: Receiver<(AppId, Report)>,
@@ -206,6 +209,7 @@ impl Daemon {
         proxy.add(APP, outside, policy, app, now);
         Ok(Daemon {
             clock: clocks.monotonic,
+            wall_clock: clocks.wall,
             proxy,
             hub,
             inbox,
@@ -263,6 +267,7 @@ impl Daemon {
                 proxy: &self.proxy,
                 app,
                 now,
+                unix: (self.wall_clock)(),
             };
             let answer = admin::answer(&request, &view);
             self.proxy.sockets.admin().answer(key, answer);

@@ -1,11 +1,14 @@
 //! The content of the admin pages: a [`View`] collects it when a page is requested.
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
 use super::app::App;
 use super::proxy::Proxy;
 use super::{APP, Outside};
@@ -46,6 +49,8 @@ pub(super) struct View<'a> {
     /// The app.
     pub(super) app: &'a App<Outside>,
     pub(super) now: Time,
+    /// The time of day, in seconds since 1970.
+    pub(super) unix: u64,
 }
 
 impl Pages for View<'_> {
@@ -96,6 +101,7 @@ impl View<'_> {
             proxy,
             app,
             now,
+            ..
         } = *self;
         let engine = &proxy.sockets;
         Snapshot {
@@ -125,6 +131,7 @@ impl View<'_> {
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
             idle_ttl: about.settings.idle_ttl,
+            sleep_due: self.sleep_due(),
             lease: policy.lease_left(now),
             endpoints_synced: app.health().is_synced(),
             without_lease: events.without_lease,
@@ -166,6 +173,7 @@ impl View<'_> {
             listen: self.proxy.sockets.local_addr(id),
             problem: self.app.no_address_at(id),
             dialled: self.app.backends_at(id),
+            addresses: self.addresses(id),
             open: counts.open,
             waiting: counts.waiting,
             accepted: counts.accepted,
@@ -207,12 +215,18 @@ impl View<'_> {
             app: AppState {
                 name: &app.config().name,
                 phase: policy.phase_name(),
+                for_seconds: seconds(now.since(app.journal().phase_since())),
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
+                pods: self.pods(),
                 waking: app.slow_wake(&proxy.sockets).map(|(since, why)| Waking {
                     for_seconds: seconds(now.since(since)),
                     why,
                 }),
+                sleep: self.sleep(),
+                last_scaled: self.last_scaled(),
+                last_wake: self.last_wake(),
+                longest_wait_seconds: self.longest_wait(),
             },
             in_use: InUse {
                 lease_location: match store {
@@ -224,6 +238,7 @@ impl View<'_> {
                 },
                 lease_left_seconds: policy.lease_left(now).map(seconds),
                 forwarded_without_lease: app.events().without_lease,
+                last_lease: self.last_lease(),
             },
             addresses: Addresses {
                 source: health.source().map(|source| source.to_string()),
@@ -272,9 +287,15 @@ struct State<'a> {
 struct AppState<'a> {
     name: &'a str,
     phase: &'static str,
+    for_seconds: f64,
     replicas: Option<u32>,
     seen_seconds_ago: Option<f64>,
+    pods: Option<Replicas>,
     waking: Option<Waking>,
+    sleep: Option<Sleep>,
+    last_scaled: Option<LastScaled>,
+    last_wake: Option<LastWake>,
+    longest_wait_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -288,6 +309,7 @@ struct InUse {
     lease_location: &'static str,
     lease_left_seconds: Option<f64>,
     forwarded_without_lease: u64,
+    last_lease: Option<LastLease>,
 }
 
 #[derive(Serialize)]
@@ -306,6 +328,8 @@ struct PortState<'a> {
     listen: Option<SocketAddr>,
     problem: Option<&'a str>,
     dialled: usize,
+    /// The first of those that are dialled.
+    addresses: Vec<String>,
     open: usize,
     waiting: usize,
     accepted: u64,

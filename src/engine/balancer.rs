@@ -198,6 +198,12 @@ impl Balancer {
         self.listed > 0 && self.full == self.listed
     }
 
+    /// The listed addresses, of each backend the one that is dialled first at its head.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let listed = self.backends.values().filter(|backend| backend.is_listed);
+        listed.flat_map(Backend::listed_addresses)
+    }
+
     /// The number of ejected backends: those of which all addresses are ejected.
     pub fn ejected(&self) -> usize {
         self.order.ejected().count()

@@ -258,6 +258,12 @@ impl Engine {
         Some(&self.entry(port)?.port.tally)
     }
 
+    /// The addresses that may be dialled for a port.
+    pub fn addresses(&self, port: PortId) -> impl Iterator<Item = SocketAddr> {
+        let entry = self.entry(port).into_iter();
+        entry.flat_map(|it| it.port.balancer.addresses())
+    }
+
     /// How many backends of a port have as many connections as they may have.
     pub fn full_backends(&self, port: PortId) -> usize {
         self.entry(port).map_or(0, |it| it.port.balancer.full())

@@ -61,6 +61,14 @@ pub static TABLE: &[Metric] = &[
         read: Read::App(|it, samples| samples.one(seconds(it.idle_ttl))),
     },
     Metric {
+        name: "zpa_sleep_due_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "When the app may be put to sleep, in seconds since 1970; absent while it sleeps, \
+               and while connections or a fault keep it awake",
+        read: Read::App(|it, samples| samples.maybe(it.sleep_due)),
+    },
+    Metric {
         name: "zpa_lease_seconds",
         kind: Kind::Gauge,
         labels: &["app"],

@@ -27,6 +27,7 @@ fn app(name: &str) -> App {
         replicas: Some(3),
         replicas_age: Some(Duration::from_millis(1500)),
         idle_ttl: Duration::from_secs(3600),
+        sleep_due: Some(1_795_003_600),
         lease: Some(Duration::from_secs(2880)),
         endpoints_synced: true,
         without_lease: 1,

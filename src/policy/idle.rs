@@ -18,18 +18,7 @@ impl Policy {
 
     /// When the app may be put to sleep from here, if at all.
     pub(super) fn sleeps_at(&self) -> Option<Time> {
-        if !self.can_wake || !self.shares_leases() {
-            return None;
-        }
-        let unused_since = self.unused_since()?;
-        let ours = unused_since + self.idle_ttl();
-        let longer = self.longer_leases.end(unused_since);
-        let others = self.others_until.unwrap_or_default();
-        let at = ours
-            .max(longer)
-            .max(others)
-            .max(self.wake_limits.sleeps_at());
-        Some(at.max(self.scale_writes.next_attempt()))
+        self.kept_awake().at
     }
 
     /// The idle TTL, doubled for each undone sleep in a row after the first.
@@ -66,11 +55,5 @@ impl Policy {
     /// if no proxy may write a lease, the absence of renewals means nothing.
     pub(super) fn shares_leases(&self) -> bool {
         self.config.single || (self.sees_leases() && self.lease.store().is_some())
-    }
-
-    /// Since when there has been no sign of use: no connection here, no renewal of another
-    /// proxy, no wake. `None` if the scale target was not read.
-    pub(super) fn unused_since(&self) -> Option<Time> {
-        Some(self.idle_since?.max(self.seen.as_ref()?.since))
     }
 }

@@ -88,13 +88,14 @@
 //! - `seen`: the last state of the object, and since when it shows no use;
 //! - [`lease`]: the lease of this proxy;
 //! - `permission`: whether a permission is missing, and when it is tried again;
-//! - `idle`: since when the app has been unused, and when it may sleep;
+//! - `idle`: since when the app has been unused, and whether something keeps scaling it up;
+//! - `sleep_due`: when it may sleep, and what keeps it awake until then;
 //! - `requests`: which request is made when;
 //! - `replies` and `failures`: the transitions after a reply and after a failure;
 //! - `observations`: the transitions after an event of the watch of the object.
 //!
 //! [`Policy`], in this file, has the transitions after changes of counts, addresses and time.
-//! The last five modules are parts of it. The others use neither it nor one another, except
+//! The last six modules are parts of it. The others use neither it nor one another, except
 //! the types in `config` and `permission`.
 //!
 //! `model` explores the transition function with every order of requests, replies, refusals
@@ -111,6 +112,7 @@ mod phase;
 mod replies;
 mod requests;
 mod seen;
+mod sleep_due;
 mod wake_limits;
 
 use std::collections::VecDeque;
@@ -125,10 +127,11 @@ use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
 use self::seen::{LongerLeases, Seen, SeenTtl};
+pub use self::sleep_due::{KeptAwake, SleepDue};
 use self::wake_limits::WakeLimits;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, Observation, Outcome, Permission, Request};
+use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission, Request};
 
 /// The counts of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -269,6 +272,11 @@ impl Policy {
     /// Where the lease is written; `None` if that is forbidden everywhere.
     pub fn lease_location(&self) -> Option<LeaseStore> {
         self.lease.store()
+    }
+
+    /// The token of the last renewal that was seen, whoever wrote it.
+    pub fn lease_token(&self) -> Option<&LeaseToken> {
+        self.seen.as_ref()?.lease_token.as_ref()
     }
 
     /// Whether the leases of other proxies can be seen.

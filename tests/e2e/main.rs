@@ -17,6 +17,7 @@ mod removal;
 mod settings;
 mod several;
 mod side_by_side;
+mod status;
 mod targets;
 mod walkthroughs;
 

@@ -254,6 +254,11 @@ impl Backend {
         owes_since.is_some_and(|since| now >= since + DOUBT_AFTER)
     }
 
+    /// The listed addresses, in the order in which they are dialled.
+    pub fn listed_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listed().map(|(_, address)| address.address)
+    }
+
     /// The listed addresses with their positions, in the order in which they are dialled.
     fn listed(&self) -> impl Iterator<Item = (u16, &Address)> {
         let first = self.preferred.iter().filter(|&&at| at == self.first);

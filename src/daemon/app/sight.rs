@@ -1,0 +1,52 @@
+//! What an [`App`] shows its journal.
+
+use super::super::interface::{Api, Sockets};
+use super::super::journal::{Journal, Sight, State};
+use super::{App, Process};
+use crate::cluster::TargetStatus;
+use crate::policy::{Phase, Policy};
+
+impl<A: Api> App<A> {
+    /// What has become of the app.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What the controller of the scale target has said last.
+    pub fn target_status(&self) -> Option<&TargetStatus> {
+        self.target_status.as_ref()
+    }
+
+    /// The end of a turn: what there is to see goes to the journal.
+    pub(super) fn update_journal<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let counts = process.sockets.counts(self.id);
+        let policy = &self.policy;
+        let waiting_since = match *policy.phase() {
+            Phase::Waking { since, .. } | Phase::Starting { since } => Some(since),
+            _ => None,
+        };
+        let lease = policy.lease_token().map(|token| token.0.as_str());
+        let sight = Sight {
+            phase: policy.phase_name(),
+            state: state(policy),
+            waiting_since,
+            from_zero: matches!(policy.phase(), Phase::Waking { .. }),
+            replicas: policy.replicas().map(|(replicas, _)| replicas),
+            waiting: counts.waiting,
+            handed_over: counts.handed_over - counts.handed_over_uncounted,
+            held_too_long: counts.held_too_long,
+            lease: lease.filter(|token| !token.is_empty()),
+        };
+        self.journal.update(&sight, process.now);
+    }
+}
+
+/// The state of an app, for its timeline.
+fn state(policy: &Policy) -> State {
+    match policy.phase() {
+        _ if policy.replicas().is_none() => State::Unknown,
+        Phase::Asleep { .. } => State::Asleep,
+        Phase::Waking { .. } | Phase::Starting { .. } => State::Waking,
+        Phase::Awake | Phase::ConfirmingIdle | Phase::ScalingDown => State::Awake,
+    }
+}

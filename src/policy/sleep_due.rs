@@ -1,0 +1,125 @@
+//! [`SleepDue`]: when the app may be put to sleep from here, and by which rule not before.
+
+use super::Policy;
+use super::phase::Phase;
+use crate::clock::Time;
+
+/// What keeps an app awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SleepDue {
+    /// When the app may be put to sleep from here; `None` if no passing of time leads there.
+    pub at: Option<Time>,
+    /// What the app stays awake for until then.
+    pub rule: KeptAwake,
+}
+
+/// The rule that keeps an app awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptAwake {
+    /// Connections are open that count as use.
+    Connections,
+    /// The scale target was not read yet.
+    Unread,
+    /// This proxy could not wake the app again.
+    CannotWake,
+    /// Leases cannot be read, or cannot be written.
+    NoLeases,
+    /// The idle TTL since the last sign of use: a connection here, a renewal of any proxy, a
+    /// wake, or the first look at the scale target.
+    IdleTtl,
+    /// The lease of another proxy, whose TTL is longer.
+    LongerLease,
+    /// A replica of the program that zpa replaces.
+    OtherReplica,
+    /// The least time awake after a wake.
+    MinAwake,
+    /// The write of the scale was refused, and is not tried again before.
+    ScaleRefused,
+    /// Something scales the app up again after each sleep, so that the TTL is doubled.
+    UndoneSleeps,
+}
+
+impl KeptAwake {
+    /// Its name in `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeptAwake::Connections => "connections",
+            KeptAwake::Unread => "unread",
+            KeptAwake::CannotWake => "cannot_wake",
+            KeptAwake::NoLeases => "no_leases",
+            KeptAwake::IdleTtl => "idle_ttl",
+            KeptAwake::LongerLease => "longer_lease",
+            KeptAwake::OtherReplica => "other_replica",
+            KeptAwake::MinAwake => "min_awake",
+            KeptAwake::ScaleRefused => "scale_refused",
+            KeptAwake::UndoneSleeps => "undone_sleeps",
+        }
+    }
+
+    /// What it is, in plain words.
+    pub fn explain(self) -> &'static str {
+        match self {
+            KeptAwake::Connections => "connections are open that count as use",
+            KeptAwake::Unread => "the scale target was not read yet",
+            KeptAwake::CannotWake => "this proxy could not wake the app again",
+            KeptAwake::NoLeases => "the leases of the proxies cannot be read or written",
+            KeptAwake::IdleTtl => {
+                "the idle TTL since the last connection, wake or lease of a proxy has not passed"
+            }
+            KeptAwake::LongerLease => "another proxy, whose idle TTL is longer, may be using it",
+            KeptAwake::OtherReplica => "a replica of the program that zpa replaces is using it",
+            KeptAwake::MinAwake => "--min-awake since the last wake has not passed",
+            KeptAwake::ScaleRefused => "writing the scale was refused, and is tried again then",
+            KeptAwake::UndoneSleeps => {
+                "something scales it up again after each sleep, so the idle TTL is doubled"
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// What keeps the app awake; `None` while it sleeps, is being put to sleep, or is being
+    /// woken.
+    pub fn sleep_due(&self) -> Option<SleepDue> {
+        let is_awake = matches!(
+            self.phase,
+            Phase::Awake | Phase::Starting { .. } | Phase::ConfirmingIdle
+        );
+        is_awake.then(|| self.kept_awake())
+    }
+
+    /// The rule that applies for the longest.
+    pub(super) fn kept_awake(&self) -> SleepDue {
+        let never = |rule| SleepDue { at: None, rule };
+        let (idle_since, seen) = match (self.idle_since, &self.seen) {
+            (None, _) => return never(KeptAwake::Connections),
+            (Some(_), None) => return never(KeptAwake::Unread),
+            (Some(_), Some(_)) if !self.can_wake => return never(KeptAwake::CannotWake),
+            (Some(_), Some(_)) if !self.shares_leases() => return never(KeptAwake::NoLeases),
+            (Some(idle_since), Some(seen)) => (idle_since, seen),
+        };
+        let unused_since = idle_since.max(seen.since);
+        let idle = if self.idle_ttl() > self.config.idle_ttl {
+            KeptAwake::UndoneSleeps
+        } else {
+            KeptAwake::IdleTtl
+        };
+        let rules = [
+            (self.scale_writes.next_attempt(), KeptAwake::ScaleRefused),
+            (self.wake_limits.sleeps_at(), KeptAwake::MinAwake),
+            (
+                self.others_until.unwrap_or_default(),
+                KeptAwake::OtherReplica,
+            ),
+            (self.longer_leases.end(unused_since), KeptAwake::LongerLease),
+        ];
+        let ours = SleepDue {
+            at: Some(unused_since + self.idle_ttl()),
+            rule: idle,
+        };
+        rules.into_iter().fold(ours, |last, (at, rule)| match at {
+            at if Some(at) > last.at => SleepDue { at: Some(at), rule },
+            _ => last,
+        })
+    }
+}

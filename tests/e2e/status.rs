@@ -1,0 +1,67 @@
+//! What `/status` says of the app: since when, until when, by whom, and for how long.
+
+use super::*;
+
+use serde_json::Value;
+
+fn number(value: &Value) -> f64 {
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn the_status_follows_an_app_from_its_sleep_to_its_next_one() {
+    let sandbox = asleep();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    zpa.expect_status("asleep, and due to nothing", |status| {
+        let app = &status["app"];
+        app["phase"] == "asleep" && app["sleep"].is_null() && app["last_wake"].is_null()
+    });
+    assert_eq!(zpa.metric("zpa_sleep_due_timestamp_seconds"), None);
+
+    let mut client = zpa.connect();
+    echo(&mut client, "good morning");
+    zpa.expect_status(
+        "what keeps it awake, and what it took to wake it",
+        |status| {
+            let app = &status["app"];
+            app["sleep"]["kept_awake_by"] == "connections"
+                && app["last_wake"]["result"] == "served"
+                && app["pods"]["ready"] == 1
+        },
+    );
+    let status = zpa.status();
+    let app = &status["app"];
+    assert_eq!(app["last_scaled"]["by"], "this proxy");
+    assert_eq!(app["last_scaled"]["replicas"], 1);
+    let wake = &app["last_wake"];
+    let parts = ["api_seconds", "pod_seconds", "dial_seconds"].map(|part| number(&wake[part]));
+    let sum: f64 = parts.iter().sum();
+    let took = number(&wake["took_seconds"]);
+    assert!(
+        (took - sum).abs() < 0.01,
+        "{took} s is the sum of {parts:?}"
+    );
+    assert!(number(&app["longest_wait_seconds"]) > 0.0);
+    assert!(number(&app["for_seconds"]) < PATIENCE.as_secs_f64());
+    let addresses = status["ports"][0]["addresses"].as_array().unwrap();
+    assert_eq!(addresses.len(), 1, "{status}");
+    let lease = &status["in_use"]["last_lease"];
+    assert_eq!(lease["by"].as_array().unwrap().len(), 1, "{status}");
+
+    drop(client);
+    zpa.expect_status("when it sleeps", |status| {
+        status["app"]["sleep"]["kept_awake_by"] == "idle_ttl"
+    });
+    let left = number(&zpa.status()["app"]["sleep"]["in_seconds"]);
+    assert!(left > 3_000.0 && left <= 3_600.0, "{left}");
+    assert!(zpa.metric("zpa_sleep_due_timestamp_seconds") > Some(1_600_000_000.0));
+
+    sandbox.set_replicas(0);
+    zpa.expect_status("somebody else has scaled it", |status| {
+        let scaled = &status["app"]["last_scaled"];
+        scaled["replicas"] == 0 && scaled["by"] == "somebody else (another proxy, kubectl)"
+    });
+}
