@@ -33,9 +33,9 @@
 //! refusal, supervisor: one small subject each
 //! ```
 //!
-//! A module of the second group depends only on those of the third, except that the engine
-//! uses the histogram of `metrics`. The policy sees counts and versions, never a socket or an
-//! address. The engine knows nothing of Kubernetes, and `kube` nothing of client connections.
+//! A module of the second group depends only on those of the third, except that engine
+//! and `kube` use the histogram of `metrics`. The policy sees counts and versions, never a
+//! socket or an address. The engine knows nothing of Kubernetes, and `kube` nothing of client connections.
 //! State machines are passed the time; threads are passed a [`clock::Clock`] by `main`.
 //! `tests/architecture` holds these rules.
 //!

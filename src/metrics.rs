@@ -32,6 +32,14 @@ pub struct Snapshot {
     pub started: u64,
     /// How many descriptors the process may have open.
     pub descriptors: u64,
+    /// The processor time that it has used.
+    pub cpu: Option<Duration>,
+    /// The memory that it has in RAM, in bytes.
+    pub resident: Option<u64>,
+    /// The address space that it uses, in bytes.
+    pub address_space: Option<u64>,
+    /// How many descriptors it has open.
+    pub open_descriptors: Option<u64>,
     /// Whether new connections are welcome here.
     pub ready: bool,
     /// How many connections may be open.
@@ -42,6 +50,8 @@ pub struct Snapshot {
     pub bound_ports: u64,
     /// Requests to the API server, by verb and outcome.
     pub requests: Vec<([&'static str; 2], u64)>,
+    /// The durations up to its replies, by verb.
+    pub replies: Vec<([&'static str; 1], Histogram)>,
     /// How often a thread has panicked.
     pub thread_panics: u64,
     /// Lines of the log that were lost.
@@ -75,6 +85,14 @@ pub struct App {
     pub without_lease: u64,
     /// From the first connection that had to wait to a pod for it.
     pub wake: Histogram,
+    /// The durations of the parts of wakes.
+    pub wake_parts: Vec<([&'static str; 1], Histogram)>,
+    /// The wakes that have ended, by result.
+    pub wake_results: Vec<([&'static str; 1], u64)>,
+    /// How long the app has been seen asleep.
+    pub asleep: Duration,
+    /// The same in seconds, times the replicas before each sleep.
+    pub replica_seconds_saved: f64,
     /// How often the app was scaled up from zero from here.
     pub wakes: u64,
     /// How often it was scaled to zero from here.
@@ -110,6 +128,8 @@ pub struct Port {
     pub excluded: Vec<([&'static str; 1], u64)>,
     /// How many have been accepted.
     pub accepted: u64,
+    /// The bytes that were passed on, by direction.
+    pub bytes: Vec<([&'static str; 1], u64)>,
     /// How often one was handed to a pod.
     pub handed_over: u64,
     /// How many have ended, by reason and phase.
@@ -242,16 +262,28 @@ impl<'a> Samples<'a> {
         self.line("", labels, None, &value);
     }
 
-    /// Cumulative counts, as the format wants them.
+    /// A histogram for each label.
+    fn histograms(&mut self, histograms: &[([&'static str; 1], Histogram)]) {
+        for (labels, histogram) in histograms {
+            self.labelled_histogram(labels, histogram);
+        }
+    }
+
+    /// The only histogram.
     fn histogram(&mut self, histogram: &Histogram) {
+        self.labelled_histogram(&[], histogram);
+    }
+
+    /// Cumulative counts, as the format wants them.
+    fn labelled_histogram(&mut self, labels: &[&str], histogram: &Histogram) {
         let mut below = 0;
         for (bound, count) in histogram.buckets() {
             below += count;
             let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
-            self.line("_bucket", &[], Some(("le", &bound)), &below);
+            self.line("_bucket", labels, Some(("le", &bound)), &below);
         }
-        self.line("_sum", &[], None, &seconds(histogram.sum()));
-        self.line("_count", &[], None, &below);
+        self.line("_sum", labels, None, &seconds(histogram.sum()));
+        self.line("_count", labels, None, &below);
     }
 
     /// One sample: a line.

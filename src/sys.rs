@@ -1,7 +1,7 @@
 //! The system calls that no library wraps, and with them every `unsafe` of the crate.
 //!
-//! rustix was tried (1.1.6). It has safe wrappers for the clock, the limits, poll(2),
-//! kill(2), pipes and splice(2), which are 7 of the 29 uses of `unsafe` here. It has none
+//! rustix was tried (1.1.6). It has safe wrappers for the clocks, the page size, the limits, poll(2),
+//! kill(2), pipes and splice(2), which are 9 of the 31 uses of `unsafe` here. It has none
 //! for signalfd(2) and the signal mask, names, interfaces, `SIOCOUTQ`, `TCP_INFO`,
 //! `SO_BUF_LOCK` and `TCP_RTO_MAX_MS`. So libc would stay, and two more crates would come.
 
@@ -11,6 +11,7 @@ mod pipe;
 mod process;
 mod signals;
 mod sockets;
+mod usage;
 
 use std::io;
 
@@ -20,6 +21,7 @@ pub use self::pipe::Pipe;
 pub use self::process::{kill_group, raise_descriptor_limit, wait_readable};
 pub use self::signals::{Signals, SignalsBlocked, block_all_signals};
 pub use self::sockets::{cap_retransmission, freeze_receive_buffer, is_closed, unacknowledged};
+pub use self::usage::{Usage, usage};
 
 /// The error of a system call that returned -1.
 fn check(status: libc::c_int) -> io::Result<libc::c_int> {

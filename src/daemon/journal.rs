@@ -142,6 +142,15 @@ pub struct WakeParts {
     pub dial: Histogram,
 }
 
+impl WakeParts {
+    /// Each with its name in metrics.
+    pub fn named(&self) -> Vec<([&'static str; 1], Histogram)> {
+        let WakeParts { api, pod, dial } = self;
+        let parts = [("api", api), ("pod", pod), ("dial", dial)];
+        parts.map(|(name, part)| ([name], part.clone())).to_vec()
+    }
+}
+
 /// The last lease that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenLease {

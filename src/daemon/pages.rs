@@ -21,6 +21,7 @@ use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
 use crate::settings::{self, Settings};
+use crate::sys;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -103,16 +104,21 @@ impl View<'_> {
             now,
             ..
         } = *self;
-        let engine = &proxy.sockets;
+        let (engine, usage) = (&proxy.sockets, sys::usage());
         Snapshot {
             version: VERSION,
             started: about.started,
             descriptors: about.descriptors,
+            cpu: usage.cpu,
+            resident: usage.resident,
+            address_space: usage.address_space,
+            open_descriptors: usage.descriptors,
             ready: proxy.unready(now).is_empty(),
             connections_limit: about.connections,
             local_errors: engine.local_errors(),
             bound_ports: engine.bound_ports(),
             requests: requests.read(),
+            replies: requests.replies(),
             thread_panics: app.events().thread_panics,
             log_lines_dropped: about.log.dropped(),
             apps: vec![self.app_snapshot()],
@@ -123,7 +129,7 @@ impl View<'_> {
         let View {
             about, app, now, ..
         } = *self;
-        let (policy, events) = (app.policy(), app.events());
+        let (policy, events, journal) = (app.policy(), app.events(), app.journal());
         let phase = policy.phase_name();
         metrics::App {
             name: app.config().label.clone(),
@@ -136,6 +142,10 @@ impl View<'_> {
             endpoints_synced: app.health().is_synced(),
             without_lease: events.without_lease,
             wake: events.wake.clone(),
+            wake_parts: journal.parts().named(),
+            wake_results: journal.results(),
+            asleep: journal.timeline().asleep(now),
+            replica_seconds_saved: journal.timeline().replica_seconds_saved(now),
             wakes: events.wakes,
             sleeps: events.sleeps,
             wakes_delayed: events.wakes_delayed,
@@ -159,6 +169,7 @@ impl View<'_> {
             connections_waiting: counts.waiting,
             excluded: tally.exclusions(),
             accepted: counts.accepted,
+            bytes: tally.bytes(),
             handed_over: counts.handed_over,
             closed: tally.ends(),
             failed_dials: counts.failed_dials,

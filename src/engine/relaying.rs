@@ -32,6 +32,15 @@ pub struct Relay<S> {
     ack_timeout: AckTimeout,
 }
 
+/// The number of bytes written in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// To the backend.
+    pub up: u64,
+    /// To the client.
+    pub down: u64,
+}
+
 /// The status of both directions, and so what the connection does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayStatus {
@@ -251,6 +260,14 @@ impl<S: Socket> Relay<S> {
         !self.is_flushed(client)
             || client.up.has_input(&mut client.socket)
             || self.down.has_input(&mut self.backend.socket)
+    }
+
+    /// The number of bytes written to each side.
+    pub fn sent(&self, client: &Client<S>) -> Sent {
+        Sent {
+            up: client.up.delivered(),
+            down: self.down.delivered(),
+        }
     }
 
     /// The number of bytes written to a side.

@@ -132,6 +132,10 @@ impl Sum for Counts {
 pub struct Tally {
     /// From accept to a backend.
     pub hold: Histogram,
+    /// The bytes that backends have taken of clients.
+    pub bytes_up: u64,
+    /// The bytes that clients have taken of backends.
+    pub bytes_down: u64,
     ends: [[u64; ALL.len()]; REASONS.len()],
     exclusions: [u64; EXCLUSIONS.len()],
 }
@@ -177,6 +181,14 @@ impl Tally {
     pub fn exclusions(&self) -> Vec<([&'static str; 1], u64)> {
         let names = EXCLUSIONS.iter().zip(&self.exclusions);
         names.map(|(name, count)| ([*name], *count)).collect()
+    }
+
+    /// How many bytes were passed on, by direction.
+    pub fn bytes(&self) -> Vec<([&'static str; 1], u64)> {
+        vec![
+            (["to_pods"], self.bytes_up),
+            (["to_clients"], self.bytes_down),
+        ]
     }
 
     /// How many connections have ended, by reason and phase: each pair that

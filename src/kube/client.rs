@@ -283,14 +283,16 @@ impl Calls<'_> {
         request: Request<impl AsSendBody>,
     ) -> Result<Response<Body>, Failure> {
         self.session.probe.forget();
+        let sent = self.client.credentials.now();
         let reply = self.session.agent.run(request);
+        let took = self.client.credentials.now().since(sent);
         let reply = reply.map_err(|cause| self.failure(cause));
         let reaction = match &reply {
             Ok(reply) => Reaction::to(reply.status().as_u16()),
             Err(failure) if failure.sent => Reaction::NoReply,
             Err(_) => Reaction::Unreachable,
         };
-        self.client.requests.count(verb, reaction);
+        self.client.requests.count(verb, reaction, took);
         reply
     }
 

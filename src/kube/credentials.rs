@@ -95,6 +95,11 @@ impl Credentials {
         format!("{}{}", self.access.server, self.access.prefix)
     }
 
+    /// What time it is.
+    pub(super) fn now(&self) -> Time {
+        (self.clock)()
+    }
+
     /// Whether the API server is spoken to over TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.access.server.tls

@@ -1,6 +1,10 @@
 //! [`Requests`] counts the requests to the API server by verb and result.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::metrics::Histogram;
 
 /// The verb of a request, as RBAC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +81,24 @@ impl Reaction {
 #[derive(Debug, Default)]
 pub struct Requests {
     counts: [[AtomicU64; REACTIONS.len()]; VERBS.len()],
+    /// The durations up to the head of the reply, of the requests that had one.
+    replies: Mutex<[Histogram; VERBS.len()]>,
 }
 
 impl Requests {
-    pub(super) fn count(&self, verb: Verb, reaction: Reaction) {
+    pub(super) fn count(&self, verb: Verb, reaction: Reaction, took: Duration) {
         self.counts[verb as usize][reaction as usize].fetch_add(1, Relaxed);
+        if !matches!(reaction, Reaction::NoReply | Reaction::Unreachable) {
+            let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+            replies[verb as usize].observe(took);
+        }
+    }
+
+    /// How long the API server took for the head of its reply, by the name of the verb.
+    pub fn replies(&self) -> Vec<([&'static str; 1], Histogram)> {
+        let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(verb, name): (Verb, &'static str)| ([name], replies[verb as usize].clone());
+        VERBS.into_iter().map(of).collect()
     }
 
     /// How many there were, by the names of verb and reaction.
@@ -115,9 +132,10 @@ mod tests {
     #[test]
     fn what_was_counted_is_read_under_its_names() {
         let requests = Requests::default();
-        requests.count(Verb::Watch, Reaction::to(200));
-        requests.count(Verb::Patch, Reaction::to(409));
-        requests.count(Verb::Patch, Reaction::to(409));
+        let took = Duration::from_millis(3);
+        requests.count(Verb::Watch, Reaction::to(200), took);
+        requests.count(Verb::Patch, Reaction::to(409), took);
+        requests.count(Verb::Patch, Reaction::to(409), took);
         let counted: Vec<_> = requests
             .read()
             .into_iter()
@@ -128,6 +146,23 @@ mod tests {
             requests.read().len(),
             36,
             "zeros too, so that rates begin at zero"
+        );
+        requests.count(Verb::Patch, Reaction::NoReply, took);
+        let replies = requests.replies();
+        let sums: Vec<_> = replies
+            .iter()
+            .map(|(name, it)| (name[0], it.sum()))
+            .collect();
+        let none = Duration::ZERO;
+        assert_eq!(
+            sums,
+            [
+                ("get", none),
+                ("list", none),
+                ("watch", took),
+                ("patch", took * 2)
+            ],
+            "what had no reply took no time for one"
         );
     }
 }

@@ -19,6 +19,34 @@ pub static TABLE: &[Metric] = &[
         read: Read::Process(|it, samples| samples.one(it.started)),
     },
     Metric {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "The processor time of all threads, in user and kernel mode",
+        read: Read::Process(|it, samples| samples.maybe(it.cpu.map(seconds))),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The memory that it has in RAM",
+        read: Read::Process(|it, samples| samples.maybe(it.resident)),
+    },
+    Metric {
+        name: "process_virtual_memory_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The address space that it uses",
+        read: Read::Process(|it, samples| samples.maybe(it.address_space)),
+    },
+    Metric {
+        name: "process_open_fds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many descriptors it has open; absent for more than 1,023 where Linux is older than 6.2, and counting them is slow",
+        read: Read::Process(|it, samples| samples.maybe(it.open_descriptors)),
+    },
+    Metric {
         name: "process_max_fds",
         kind: Kind::Gauge,
         labels: &[],
@@ -140,6 +168,13 @@ pub static TABLE: &[Metric] = &[
         read: Read::Port(|it, samples| samples.one(it.accepted)),
     },
     Metric {
+        name: "zpa_bytes_total",
+        kind: Kind::Counter,
+        labels: &["app", "port", "direction"],
+        help: "Bytes passed on, `to_pods` or `to_clients`, counted when the other side has taken them",
+        read: Read::Port(|it, samples| samples.each(&it.bytes)),
+    },
+    Metric {
         name: "zpa_connections_excluded_total",
         kind: Kind::Counter,
         labels: &["app", "port", "rule"],
@@ -216,6 +251,20 @@ pub static TABLE: &[Metric] = &[
         read: Read::App(|it, samples| samples.histogram(&it.wake)),
     },
     Metric {
+        name: "zpa_wake_part_seconds",
+        kind: Kind::Histogram,
+        labels: &["app", "part"],
+        help: "The parts of a wake from zero: `api`, until replicas were written, `pod`, until an address is ready, and `dial`, until a pod has taken a connection",
+        read: Read::App(|it, samples| samples.histograms(&it.wake_parts)),
+    },
+    Metric {
+        name: "zpa_wake_results_total",
+        kind: Kind::Counter,
+        labels: &["app", "result"],
+        help: "Wakes from zero that have ended: `served` (a pod has taken a connection), `timed_out` (none was served, one was reset at the hold limit) or `abandoned` (all that waited have left)",
+        read: Read::App(|it, samples| samples.each(&it.wake_results)),
+    },
+    Metric {
         name: "zpa_wakes_total",
         kind: Kind::Counter,
         labels: &["app"],
@@ -238,6 +287,20 @@ pub static TABLE: &[Metric] = &[
         read: Read::App(|it, samples| samples.one(it.sleeps)),
     },
     Metric {
+        name: "zpa_asleep_seconds_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "How long the app has been seen asleep since the start of this proxy",
+        read: Read::App(|it, samples| samples.one(seconds(it.asleep))),
+    },
+    Metric {
+        name: "zpa_saved_replica_seconds_total",
+        kind: Kind::Counter,
+        labels: &["app"],
+        help: "The same, times the replicas before each sleep (1 where their number is not known); each proxy of an app counts all of it",
+        read: Read::App(|it, samples| samples.one(it.replica_seconds_saved)),
+    },
+    Metric {
         name: "zpa_api_requests_total",
         kind: Kind::Counter,
         labels: &["verb", "outcome"],
@@ -245,6 +308,13 @@ pub static TABLE: &[Metric] = &[
                `ok`, `unauthorized` (401), `forbidden` (403), `not_found` (404), `conflict` (409), \
                `busy` (429), `error` (any other status), `no_reply` or `unreachable`",
         read: Read::Process(|it, samples| samples.each(&it.requests)),
+    },
+    Metric {
+        name: "zpa_api_request_seconds",
+        kind: Kind::Histogram,
+        labels: &["verb"],
+        help: "From a request to the API server to the head of its reply, if there was one",
+        read: Read::Process(|it, samples| samples.histograms(&it.replies)),
     },
     Metric {
         name: "zpa_api_fallback",

@@ -7,15 +7,27 @@ fn snapshot() -> Snapshot {
         version: "0.1.0",
         started: 1_795_000_000,
         descriptors: 20_000,
+        cpu: Some(Duration::from_millis(12_500)),
+        resident: Some(10 << 20),
+        address_space: Some(40 << 20),
+        open_descriptors: Some(21),
         ready: true,
         connections_limit: 9968,
         local_errors: vec![(["no_port"], 2)],
         bound_ports: 3,
         requests: vec![(["get", "ok"], 12)],
+        replies: vec![(["get"], histogram(3)), (["patch"], histogram(40))],
         thread_panics: 1,
         log_lines_dropped: 7,
         apps: ["shop/web", "shop/db"].map(app).to_vec(),
     }
+}
+
+/// A histogram of one duration.
+fn histogram(ms: u64) -> Histogram {
+    let mut histogram = Histogram::default();
+    histogram.observe(Duration::from_millis(ms));
+    histogram
 }
 
 fn app(name: &str) -> App {
@@ -32,6 +44,10 @@ fn app(name: &str) -> App {
         endpoints_synced: true,
         without_lease: 1,
         wake,
+        wake_parts: vec![(["api"], histogram(4)), (["pod"], histogram(6_900))],
+        wake_results: vec![(["served"], 2), (["timed_out"], 1)],
+        asleep: Duration::from_secs(5400),
+        replica_seconds_saved: 16_200.0,
         wakes: 2,
         sleeps: 1,
         wakes_delayed: 1,
@@ -55,6 +71,7 @@ fn port(name: &str) -> Port {
         connections_waiting: 1,
         excluded: vec![(["denied"], 2), (["ignored"], 0)],
         accepted: u64::MAX,
+        bytes: vec![(["to_pods"], 1 << 30), (["to_clients"], 1 << 40)],
         handed_over: 6,
         closed: vec![
             (["finished", "relaying"], 4),

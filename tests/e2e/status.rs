@@ -2,6 +2,8 @@
 
 use super::*;
 
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 fn number(value: &Value) -> f64 {
@@ -64,4 +66,58 @@ fn the_status_follows_an_app_from_its_sleep_to_its_next_one() {
         let scaled = &status["app"]["last_scaled"];
         scaled["replicas"] == 0 && scaled["by"] == "somebody else (another proxy, kubectl)"
     });
+}
+
+#[test]
+fn a_wake_and_its_traffic_show_in_metrics_that_promtool_accepts() {
+    let sandbox = asleep();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    echo(&mut client, "hello");
+    zpa.expect_metric("zpa_wake_results_total{result=\"served\"}", 1.0);
+    drop(client);
+    for (series, value) in [
+        ("zpa_bytes_total{direction=\"to_pods\"}", 5.0),
+        ("zpa_bytes_total{direction=\"to_clients\"}", 5.0),
+        ("zpa_wake_part_seconds_count{part=\"api\"}", 1.0),
+        ("zpa_wake_part_seconds_count{part=\"pod\"}", 1.0),
+        ("zpa_wake_part_seconds_count{part=\"dial\"}", 1.0),
+        ("zpa_wake_results_total{result=\"timed_out\"}", 0.0),
+    ] {
+        assert_eq!(zpa.metric(series), Some(value), "{series}");
+    }
+    for series in [
+        "zpa_asleep_seconds_total",
+        "zpa_saved_replica_seconds_total",
+        "zpa_api_request_seconds_sum{verb=\"patch\"}",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(zpa.metric(series) > Some(0.0), "{series}");
+    }
+    check_with_promtool(&zpa.get("/metrics").1);
+}
+
+/// Has promtool read a scrape and judge its names.
+fn check_with_promtool(scrape: &str) {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        return support::skip("no promtool to check the metrics with");
+    };
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(scrape.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && complaints.is_empty(),
+        "{complaints}"
+    );
 }

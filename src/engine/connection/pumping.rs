@@ -58,7 +58,12 @@ impl<S: Socket> Connection<S> {
         let State::Relaying(relay) = &mut self.state else {
             return (Moved::default(), Transition::Stay);
         };
+        let before = relay.sent(&self.client);
         let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
+        let after = relay.sent(&self.client);
+        // Once in a turn of the connection, however many bytes it moves.
+        cx.port.tally.bytes_up += after.up - before.up;
+        cx.port.tally.bytes_down += after.down - before.down;
         let status = relay.status(&self.client);
         self.resume_input(cx);
         let transition = match status {
