@@ -258,6 +258,7 @@ impl<A: Api> App<A> {
             uses,
             counted,
             waiting,
+            resuming,
             ..
         } = counts;
         self.policy.update_connections(
@@ -265,6 +266,7 @@ impl<A: Api> App<A> {
                 accepted: uses,
                 open: counted,
                 waiting,
+                resuming,
             },
             now,
         );

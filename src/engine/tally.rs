@@ -39,6 +39,8 @@ pub struct Counts {
     pub counted: usize,
     /// Those of the counted ones that wait for a backend: held, or being dialled.
     pub waiting: usize,
+    /// Those of the waiting ones that a backend serves, and whose next byte waits for the gate.
+    pub resuming: usize,
     /// How often a connection has begun to count since the start.
     pub uses: u64,
     /// Connections that were handed to a backend since the start.
@@ -63,6 +65,8 @@ pub enum CountedAs {
     Nothing,
     /// It waits for a backend.
     Waiting,
+    /// A backend serves it, and its next byte waits for the gate.
+    Resuming,
     /// A backend serves it.
     Served,
 }
@@ -101,9 +105,12 @@ impl Counts {
     /// Counts a connection as something else than before.
     pub(super) fn recount(&mut self, before: CountedAs, after: CountedAs) {
         let counted = |it: CountedAs| usize::from(it != CountedAs::Nothing);
-        let waiting = |it: CountedAs| usize::from(it == CountedAs::Waiting);
+        let waiting =
+            |it: CountedAs| usize::from(matches!(it, CountedAs::Waiting | CountedAs::Resuming));
+        let resuming = |it: CountedAs| usize::from(it == CountedAs::Resuming);
         self.counted = self.counted + counted(after) - counted(before);
         self.waiting = self.waiting + waiting(after) - waiting(before);
+        self.resuming = self.resuming + resuming(after) - resuming(before);
         self.uses += u64::from(before == CountedAs::Nothing && after != CountedAs::Nothing);
     }
 }
@@ -116,6 +123,7 @@ impl Sum for Counts {
             open: sum.open + it.open,
             counted: sum.counted + it.counted,
             waiting: sum.waiting + it.waiting,
+            resuming: sum.resuming + it.resuming,
             uses: sum.uses + it.uses,
             handed_over: sum.handed_over + it.handed_over,
             handed_over_uncounted: sum.handed_over_uncounted + it.handed_over_uncounted,
@@ -276,7 +284,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_as_use_of_the_app_while_they_count() {
-        use CountedAs::{Nothing, Served, Waiting};
+        use CountedAs::{Nothing, Resuming, Served, Waiting};
         let mut counts = Counts::default();
         for (label, before, after, expected) in [
             ("one comes and waits", Nothing, Waiting, (1, 1, 1)),
@@ -285,11 +293,15 @@ mod tests {
             ("the second begins to count", Nothing, Served, (2, 0, 2)),
             ("its backend breaks off", Served, Waiting, (2, 1, 2)),
             ("it ends", Waiting, Nothing, (1, 0, 2)),
-            ("the first ends", Served, Nothing, (0, 0, 2)),
+            ("the first falls silent", Served, Nothing, (0, 0, 2)),
+            ("its next byte waits", Nothing, Resuming, (1, 1, 3)),
+            ("the lease is there", Resuming, Served, (1, 0, 3)),
+            ("it ends too", Served, Nothing, (0, 0, 3)),
         ] {
             counts.recount(before, after);
             let is = (counts.counted, counts.waiting, counts.uses);
             assert_eq!(is, expected, "{label}");
+            assert_eq!(counts.resuming, usize::from(after == Resuming), "{label}");
         }
     }
 }

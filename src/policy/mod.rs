@@ -140,8 +140,11 @@ pub struct Connections {
     pub accepted: u64,
     /// Connections open now.
     pub open: usize,
-    /// Those of them that wait for a pod.
+    /// Those of them that wait for a pod, or for the lease alone.
     pub waiting: usize,
+    /// Those of the waiting ones that a pod serves, and whose next byte waits for the lease.
+    /// A sleep ends them.
+    pub resuming: usize,
 }
 
 /// The state machine.

@@ -170,6 +170,7 @@ impl Policy {
             Phase::Asleep { .. } => {}
             _ => self.report_found(false, 0),
         }
+        self.end_resuming(now);
         if self.connections.waiting > 0 && self.may_wake(now) {
             self.wake_limits.record_wake(now);
             self.due = now;
@@ -182,6 +183,17 @@ impl Policy {
             };
         } else {
             self.phase = Phase::Asleep { version };
+        }
+    }
+
+    /// The quarantine ends what the pods of before still served. That wakes nothing: whoever
+    /// was served comes again, and the byte may have been the pod's own.
+    fn end_resuming(&mut self, now: Time) {
+        let ended = std::mem::take(&mut self.connections.resuming);
+        self.connections.waiting -= ended;
+        self.connections.open -= ended;
+        if self.connections.open == 0 {
+            self.idle_since.get_or_insert(now);
         }
     }
 

@@ -63,6 +63,28 @@ fn a_silent_connection_does_not_keep_the_app_awake_and_is_closed_when_it_sleeps(
     echo(&mut client, "it wakes again");
 }
 
+/// The pod of its connection is ending, and may well be what has sent the byte: a server
+/// that is stopped takes its leave.
+#[test]
+fn a_byte_on_a_silent_connection_wakes_nothing_once_the_scale_is_zero() {
+    let sandbox = awake();
+    let silent = ("ZPA_SILENT_AFTER", "500ms");
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, silent]);
+    let mut client = zpa.connect();
+    echo(&mut client, "only this");
+    sandbox.set_stop_delay(seconds(5));
+    let zero = on("patch", "deployments/scale").with(|e| e.replicas() == Some(0));
+    let late = sandbox::Misbehaviour::Delay(seconds(2));
+    sandbox.fault(zero, sandbox::Times::First(1), late);
+    sandbox.expect("it sleeps", |state| state.replicas() == 0);
+    client.write_all(b"and this").unwrap();
+    let ended = client.read(&mut [0]);
+    assert!(!matches!(ended, Ok(1..)), "the sleep ends it: {ended:?}");
+    zpa.expect_metric("zpa_phase{phase=\"asleep\"}", 1.0);
+    assert_eq!(zpa.logged("waking"), 0, "{}", zpa.log());
+    assert_eq!(patches(&sandbox, 1), 0);
+}
+
 #[test]
 fn checks_and_scans_wake_nothing_and_a_request_does() {
     let sandbox = asleep();

@@ -34,7 +34,7 @@ impl<S: Socket> Connection<S> {
     pub fn counted_as(&self) -> CountedAs {
         match self.usage {
             Usage::Uncounted | Usage::Silent => CountedAs::Nothing,
-            Usage::Resuming => CountedAs::Waiting,
+            Usage::Resuming => CountedAs::Resuming,
             Usage::Counted if self.is_waiting() => CountedAs::Waiting,
             Usage::Counted => CountedAs::Served,
         }

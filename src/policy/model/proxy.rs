@@ -264,6 +264,7 @@ impl Proxy {
             accepted: self.policy.connections.accepted + accepted,
             open: usize::from(self.waiting) + usize::from(self.served),
             waiting: self.waiting.into(),
+            resuming: 0,
         };
         self.tells_policy(|policy| policy.update_connections(connections, NOW))
     }

@@ -186,7 +186,7 @@ impl Rig {
     pub fn place(&mut self) {
         self.handle_and_apply(|connection, cx| match connection.counted_as() {
             CountedAs::Nothing => connection.dial(cx),
-            CountedAs::Waiting | CountedAs::Served => connection.hold(cx),
+            CountedAs::Waiting | CountedAs::Resuming | CountedAs::Served => connection.hold(cx),
         });
     }
 
