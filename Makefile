@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim net vm idle soak fuzz bench static image image-prebuilt image-test
+.PHONY: help run test model sim net protocols vm idle soak fuzz bench static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ sim: ## Play SEEDS=n runs of faults over simulated time
 
 net: ## Test on networks on which packets vanish, for minutes; takes root
 	@ZPA_SLOW=1 sh tests/run-tests.sh net --test net -- --test-threads=6
+
+protocols: ## Test with the real servers and clients that are installed
+	@sh tests/run-tests.sh protocols --test protocols -- --include-ignored
 
 vm: ## Run the network tests in an emulated machine: KERNEL=package, TESTS=words
 	@sh tests/vm/run.sh

@@ -9,11 +9,12 @@ use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use super::root;
 
 /// The pages for operators.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "manifests/COMING-FROM.md",
     "manifests/FAILURES.md",
     "manifests/OPERATING.md",
+    "manifests/PROTOCOLS.md",
     "manifests/SETTINGS.md",
 ];
 

@@ -24,6 +24,7 @@
 //! workloads    kinds that have pods                    endpoints slices and Endpoints
 //! controller   an object's pods over time
 //! pods         servers and their addresses             acceptor  listeners, threads
+//! programs     real servers, as processes
 //! credentials  CA, token, directory
 //! ```
 
@@ -42,6 +43,7 @@ mod objects;
 mod pages;
 mod patch;
 mod pods;
+mod programs;
 mod review;
 mod selector;
 mod server;
@@ -70,6 +72,7 @@ pub use {
     faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
     objects::{PORT_NAME, SERVICE_PORT},
     pods::{App, PodBehaviour, PodServer},
+    programs::Program,
     state::{Exchange, Reception, State},
     store::Resource,
     workloads::Workload,
@@ -218,6 +221,16 @@ impl Sandbox {
         self.shared.lock().controller.pod_port()
     }
 
+    /// The other ports of every pod.
+    pub fn other_pod_ports(&self) -> Vec<u16> {
+        self.shared.lock().controller.other_pod_ports().to_vec()
+    }
+
+    /// A loopback address that no pod has, at which this sandbox's ports are free.
+    pub fn spare_address(&self) -> SocketAddr {
+        self.shared.lock().controller.next_address()
+    }
+
     /// The addresses of the pods that are ready and not terminating.
     pub fn pod_addresses(&self) -> Vec<SocketAddr> {
         let state = self.state();
@@ -301,6 +314,7 @@ impl Sandbox {
         let server = PodServer::reserve(address, name, app, &self.threads);
         let server = server.and_then(|mut server| {
             server.open(PodBehaviour::Serve)?;
+            server.run(&[]);
             Ok(server)
         });
         server.unwrap_or_else(|error| panic!("{address} cannot be bound: {error}"))
@@ -330,7 +344,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         workload: options.workload,
         name: options.name.clone(),
         service: options.service_name().to_owned(),
-        app: options.app,
+        app: options.app.clone(),
         other_ports: options.other_ports.clone(),
         start_delay: options.start_delay,
         stop_delay: options.stop_delay,

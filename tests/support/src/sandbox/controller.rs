@@ -14,6 +14,7 @@ use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint, Publishing};
 use super::objects::{self, PORT_NAME, SERVICE_PORT, ServicePort};
 use super::pods::{App, PodBehaviour, PodServer, Subnet};
+use super::programs::LOOK_PAUSE;
 use super::store::{Resource, Store, suffix, timestamp, uid};
 use super::workloads::{Counts, Workload};
 
@@ -45,7 +46,7 @@ pub struct Plan {
 }
 
 /// A further port of the Service and of its pods.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OtherPort {
     /// Its name.
     pub name: &'static str,
@@ -136,6 +137,11 @@ impl Controller {
         self.subnet.port()
     }
 
+    /// The other ports of every pod.
+    pub fn other_pod_ports(&self) -> &[u16] {
+        self.subnet.other_ports()
+    }
+
     /// The name of the slice that lists the pods.
     pub fn slice(&self) -> &str {
         &self.slice
@@ -202,7 +208,7 @@ impl Controller {
         match created.and(opened) {
             Ok(()) => {
                 self.short = false;
-                self.poll_timeout()
+                self.poll_timeout(now)
             }
             Err(cause) => Some(self.try_again(&cause, now)),
         }
@@ -266,11 +272,11 @@ impl Controller {
     fn create_pod(&mut self, owner: &Value, now: Instant) -> io::Result<Pod> {
         let name = self.new_pod_name();
         let address = self.subnet.next_address();
-        let server = PodServer::reserve(address, &name, self.plan.app, &self.threads)?;
+        let server = PodServer::reserve(address, &name, self.plan.app.clone(), &self.threads)?;
         let others = self.plan.other_ports.iter().zip(self.subnet.other_ports());
         let other_servers = others.map(|(port, &number)| {
             let address = SocketAddr::new(address.ip(), number);
-            PodServer::reserve(address, &name, port.app, &self.threads)
+            PodServer::reserve(address, &name, port.app.clone(), &self.threads)
         });
         let other_servers = other_servers.collect::<io::Result<_>>()?;
         let (uid, owner) = (uid(), owner.clone());
@@ -310,7 +316,8 @@ impl Controller {
         {
             let mut servers = std::iter::once(&mut pod.server).chain(&mut pod.other_servers);
             let answer = servers.try_for_each(|server| server.open(behaviour));
-            pod.ready = answer.is_ok();
+            pod.server.run(self.subnet.other_ports());
+            pod.ready = answer.is_ok() && pod.server.is_ready();
             changed |= pod.ready;
             opened = opened.and(answer);
         }
@@ -319,7 +326,7 @@ impl Controller {
         }
         let before = self.pods.len();
         self.pods
-            .retain(|pod| pod.ends.is_none_or(|ends| ends > now));
+            .retain(|pod| pod.ends.is_none_or(|ends| ends > now) || !pod.server.end());
         if self.pods.len() != before {
             self.note(now, false);
         }
@@ -401,11 +408,14 @@ impl Controller {
             .count() as u64
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let look = now + LOOK_PAUSE;
         let pod_times = self.pods.iter().filter_map(|pod| match pod.ends {
+            // What is due and there is a program that ends, or is not ready, that starts.
+            Some(ends) if ends <= now => Some(look),
             Some(ends) => Some(ends),
             None if pod.ready => None,
-            None => self.plan.start_delay.map(|delay| pod.created + delay),
+            None => (self.plan.start_delay).map(|delay| look.max(pod.created + delay)),
         });
         pod_times
             .chain(self.pending.iter().map(|pending| pending.due))

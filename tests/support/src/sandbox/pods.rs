@@ -12,9 +12,10 @@ use socket2::SockRef;
 use crate::streams::read_some;
 
 use super::acceptor::{Acceptor, Threads, reset_on_close};
+use super::programs::{Program, Running};
 
 /// What the app in a pod does with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum App {
     /// Sends back what it gets; ends its side when the client has ended.
     Echo,
@@ -25,6 +26,10 @@ pub enum App {
     Sink,
     /// Sends that many zero bytes, then ends its side.
     Source(u64),
+    /// A process of its own, which listens itself, also at the pod's other ports.
+    Program(Arc<dyn Program>),
+    /// Nothing that the sandbox runs: an other port of a program.
+    OfProgram,
 }
 
 /// How a pod treats those who connect.
@@ -42,6 +47,8 @@ pub enum PodBehaviour {
 pub struct PodServer {
     acceptor: Acceptor,
     clients: Arc<Clients>,
+    /// The process in place of the acceptor, once it has been started.
+    running: Option<Running>,
 }
 
 struct Clients {
@@ -80,7 +87,11 @@ impl PodServer {
         });
         let welcome = clients.clone();
         let acceptor = Acceptor::reserve(address, threads, move |stream| welcome.admit(stream))?;
-        Ok(PodServer { acceptor, clients })
+        Ok(PodServer {
+            acceptor,
+            clients,
+            running: None,
+        })
     }
 
     /// Where it listens, or will.
@@ -97,9 +108,40 @@ impl PodServer {
             .unwrap_or_else(PoisonError::into_inner) = behaviour;
         if behaviour == PodBehaviour::Refuse {
             self.acceptor.close();
+            self.running = None;
             return Ok(());
         }
-        self.acceptor.open()
+        match self.clients.app {
+            App::Program(_) | App::OfProgram => Ok(()),
+            _ => self.acceptor.open(),
+        }
+    }
+
+    /// Starts the program, if it is one and does not run, with the pod's other ports.
+    pub fn run(&mut self, other_ports: &[u16]) {
+        let App::Program(program) = &self.clients.app else {
+            return;
+        };
+        if self.running.is_none() {
+            let address = self.address();
+            let others = other_ports.iter().map(|&port| (address.ip(), port).into());
+            let all = std::iter::once(address).chain(others).collect();
+            let threads = &self.clients.threads;
+            self.running = Some(Running::start(program.clone(), all, threads));
+        }
+    }
+
+    /// Has the program end, if it is one; tells whether nothing of it runs any longer.
+    pub fn end(&self) -> bool {
+        self.running.as_ref().is_none_or(Running::end)
+    }
+
+    /// Whether a readiness probe finds it ready, once it is open.
+    pub fn is_ready(&self) -> bool {
+        match self.clients.app {
+            App::Program(_) => self.running.as_ref().is_some_and(Running::is_ready),
+            _ => true,
+        }
     }
 
     /// How many connections it has accepted so far.
@@ -158,19 +200,20 @@ impl Clients {
         let clients = self.clone();
         self.threads.spawn("pod", move || {
             // An error is the client's way of leaving.
-            let _ = serve(clients.app, &clients.name, &stream);
+            let _ = serve(&clients.app, &clients.name, &stream);
             clients.lock().streams.remove(&id);
         });
     }
 }
 
-fn serve(app: App, name: &str, stream: &TcpStream) -> io::Result<()> {
+fn serve(app: &App, name: &str, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match app {
         App::Echo => echo(stream)?,
         App::Http => http(name, stream)?,
         App::Sink => drop(io::copy(&mut &*stream, &mut io::sink())?),
-        App::Source(bytes) => drop(io::copy(&mut io::repeat(0).take(bytes), &mut &*stream)?),
+        App::Source(bytes) => drop(io::copy(&mut io::repeat(0).take(*bytes), &mut &*stream)?),
+        App::Program(_) | App::OfProgram => {} // Its process has the listener.
     }
     if is_reset_pending(stream) {
         return Ok(()); // A FIN first would tell the client of an orderly end.

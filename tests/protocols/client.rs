@@ -1,0 +1,41 @@
+//! Commands that use a server.
+
+use std::process::Command;
+
+use support::program::PATIENCE;
+
+/// What a command has printed, and whether it was content.
+#[derive(Debug)]
+pub struct Said {
+    pub success: bool,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a command to its end, and no longer than a test has patience.
+pub fn run(command: &Command) -> Said {
+    let mut limited = Command::new("timeout");
+    limited.args(["-s", "KILL", &PATIENCE.as_secs().to_string()]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    let output = limited
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("timeout of coreutils runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said {
+        success: output.status.success(),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
+}
+
+/// Runs a command that has to be content; returns what it has printed.
+#[track_caller]
+pub fn succeed(command: &Command) -> String {
+    let said = run(command);
+    assert!(said.success, "{command:?}: {said:?}");
+    said.out
+}
