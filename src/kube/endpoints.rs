@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::list_watch::{self, Applied};
 use super::objects::{
-    self, EndpointPort, EndpointSlice, List, ListMetadata, Metadata, TargetRef, WatchEvent, is_tcp,
+    self, EndpointPort, EndpointSlice, List, ListMetadata, Metadata, SliceMetadata, TargetRef,
+    WatchEvent, is_tcp,
 };
 use crate::cluster::{AddressSource, Pod};
 
@@ -105,17 +106,24 @@ struct Group {
 /// An EndpointSlice or an Endpoints object, as it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
-    metadata: Metadata,
+    pub(super) metadata: Metadata,
     groups: Vec<Group>,
 }
 
 /// A kind of object that lists endpoints.
 pub(super) trait Source: DeserializeOwned {
+    /// The Service whose endpoints it has.
+    fn service(&self) -> Option<&str>;
+
     /// The parts that are stored.
     fn into_object(self) -> Object;
 }
 
 impl Source for EndpointSlice {
+    fn service(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.service_name.as_deref()
+    }
+
     fn into_object(self) -> Object {
         let is_ip = IpFamily::named(&self.address_type).is_some();
         let listed = self.endpoints.iter().flatten().filter(|_| is_ip);
@@ -123,8 +131,16 @@ impl Source for EndpointSlice {
             ports: tcp_ports(self.ports.as_deref()),
             endpoints: listed.filter_map(objects::Endpoint::stored).collect(),
         };
+        let SliceMetadata {
+            name,
+            resource_version,
+            ..
+        } = self.metadata;
         Object {
-            metadata: self.metadata,
+            metadata: Metadata {
+                name,
+                resource_version,
+            },
             groups: vec![group],
         }
     }
@@ -148,6 +164,10 @@ impl objects::Endpoint {
 }
 
 impl Source for objects::Endpoints {
+    fn service(&self) -> Option<&str> {
+        Some(&self.metadata.name)
+    }
+
     /// `v1` Endpoints have neither `serving` nor `terminating`: with
     /// `publishNotReadyAddresses`, every address is listed as ready.
     fn into_object(self) -> Object {
@@ -209,10 +229,10 @@ impl Endpoint {
 pub(super) struct Store {
     /// The kind of the objects.
     source: AddressSource,
-    objects: BTreeMap<String, Object>,
+    pub(super) objects: BTreeMap<String, Object>,
     /// Those of a list that is not complete yet.
-    incoming: BTreeMap<String, Object>,
-    appeared: bool,
+    pub(super) incoming: BTreeMap<String, Object>,
+    pub(super) appeared: bool,
 }
 
 impl list_watch::Store for Store {
@@ -342,7 +362,7 @@ impl Store {
     }
 
     /// Stores an object; returns its version.
-    fn put(&mut self, object: Object) -> String {
+    pub(super) fn put(&mut self, object: Object) -> String {
         let Metadata {
             name,
             resource_version,

@@ -1,53 +1,122 @@
-//! The executor: a [`RequestQueue`], and the two threads that execute its requests.
+//! The executor: a [`RequestQueue`] for the requests of all apps, and the two threads that
+//! execute them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::client::Client;
-use super::relist::RelistSignal;
 use super::scale_target::Target;
-use super::scheduler::{Action, Job, Scheduler, WORKERS, Worker};
-use super::target_client::TargetClient;
+use super::scheduler::{Action, AppKey, Job, Scheduler, WORKERS, Worker};
+use super::target_client::{Answer, TargetClient};
 use crate::clock::Clock;
 use crate::cluster::{Outcome, Report, Request};
 use crate::supervisor::{self, ThreadPanic};
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The queue of requests for the two workers.
 pub(super) struct RequestQueue {
     scheduler: Mutex<Scheduler>,
     changed: Condvar,
     clients: [Client; WORKERS],
-    target: TargetClient,
-    /// Of whoever watches the scale target.
-    watch: OnceLock<Arc<RelistSignal>>,
+    members: Mutex<Members>,
 }
 
-impl RequestQueue {
-    /// Adds a request, which replaces one that is still unsent.
-    pub(super) fn put(&self, id: u64, request: Request) {
-        let mut scheduler = self.scheduler();
-        scheduler.waiting = Some(Job { id, request });
-        let gives_up = scheduler.give_up_both();
-        drop(scheduler);
-        self.changed.notify_all();
-        if gives_up {
-            self.clients.iter().for_each(Client::cancel);
-        }
-    }
+/// The apps whose requests are executed.
+#[derive(Default)]
+struct Members {
+    last: AppKey,
+    by_key: BTreeMap<AppKey, Arc<Member>>,
+}
 
+/// An app, as the workers know it.
+pub(super) struct Member {
+    target: TargetClient,
+    report: Box<dyn Fn(Report) + Send + Sync>,
+    /// What is called when the object is found elsewhere.
+    relocated: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Member {
     /// The object that is scaled.
     pub(super) fn target(&self) -> &Arc<Target> {
         self.target.target()
     }
 
-    /// Sets the signal that is sent when the object is found elsewhere.
-    pub(super) fn set_watch(&self, watch: Arc<RelistSignal>) {
-        // There is one for the life of the queue.
-        let _ = self.watch.set(watch);
+    /// Sets what is called, on the thread of a worker, when the object is found elsewhere.
+    pub(super) fn on_relocation(&self, relocated: impl Fn() + Send + Sync + 'static) {
+        // It is set once, when the app is added.
+        let _ = self.relocated.set(Box::new(relocated));
     }
 
     /// The proxy drains: see [`super::Handle::set_draining`].
     pub(super) fn set_draining(&self) {
         self.target.set_draining();
+    }
+
+    fn execute(&self, client: &Client, request: &Request) -> Answer {
+        let before = self.target().collection();
+        let answer = self.target.execute(&client.calls(), request);
+        if let Some(relocated) = self.relocated.get()
+            && self.target().collection() != before
+        {
+            relocated();
+        }
+        answer
+    }
+}
+
+impl RequestQueue {
+    /// Adds an app, with what takes its reports.
+    pub(super) fn add(
+        &self,
+        target: TargetClient,
+        report: impl Fn(Report) + Send + Sync + 'static,
+    ) -> (AppKey, Arc<Member>) {
+        let member = Arc::new(Member {
+            target,
+            report: Box::new(report),
+            relocated: OnceLock::new(),
+        });
+        let mut members = self.members();
+        members.last += 1;
+        let key = members.last;
+        members.by_key.insert(key, member.clone());
+        (key, member)
+    }
+
+    /// Removes an app. What is in progress for it comes to its end, without a report.
+    pub(super) fn remove(&self, app: AppKey) {
+        self.scheduler().remove(app);
+        self.members().by_key.remove(&app);
+    }
+
+    /// Adds a request, which replaces one of its app that is still unsent.
+    pub(super) fn put(&self, app: AppKey, id: u64, request: Request) {
+        let cancelled = self.scheduler().put(Job { app, id, request });
+        self.change(cancelled);
+    }
+
+    /// Sets whether connections of an app wait: then its requests come first. The workers are
+    /// woken only if it has one that is unsent: each connection of an app that is awake waits
+    /// for a moment.
+    pub(super) fn set_awaited(&self, app: AppKey, is_awaited: bool) {
+        let mut scheduler = self.scheduler();
+        if scheduler.is_awaited(app) == is_awaited {
+            return;
+        }
+        let cancelled = scheduler.set_awaited(app, is_awaited);
+        if scheduler.has_unsent(app) || cancelled != [false; WORKERS] {
+            drop(scheduler);
+            self.change(cancelled);
+        }
+    }
+
+    fn change(&self, cancelled: [bool; WORKERS]) {
+        self.changed.notify_all();
+        let clients = self.clients.iter().zip(cancelled);
+        for (client, _) in clients.filter(|(_, is_cancelled)| *is_cancelled) {
+            client.cancel();
+        }
     }
 
     /// Ends the workers.
@@ -86,33 +155,48 @@ impl RequestQueue {
         reported
     }
 
+    fn member(&self, app: AppKey) -> Option<Arc<Member>> {
+        self.members().by_key.get(&app).cloned()
+    }
+
+    /// Reports something to an app, if it is still there.
+    pub(super) fn report(&self, app: AppKey, report: Report) {
+        if let Some(member) = self.member(app) {
+            (member.report)(report);
+        }
+    }
+
+    /// Reports something to every app.
+    pub(super) fn report_to_all(&self, report: &Report) {
+        let members: Vec<_> = self.members().by_key.values().cloned().collect();
+        for member in members {
+            (member.report)(report.clone());
+        }
+    }
+
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Starts the workers.
-pub(super) fn spawn(
-    target: TargetClient,
-    clients: [Client; WORKERS],
-    clock: Clock,
-    report: &(impl Fn(Report) + Send + Clone + 'static),
-) -> io::Result<Arc<RequestQueue>> {
+pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<RequestQueue>> {
     let queue = Arc::new(RequestQueue {
         scheduler: Mutex::default(),
         changed: Condvar::new(),
         clients,
-        target,
-        watch: OnceLock::new(),
+        members: Mutex::default(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
-        let (ours, report) = (queue.clone(), report.clone());
-        let panicked = report.clone();
-        let panicked = move |panic: ThreadPanic| panicked(Report::Panicked(panic));
-        let work = move || work(&ours, worker, clock, &report);
-        let started = supervisor::spawn(name, clock, work, panicked);
+        let (ours, panicked) = (queue.clone(), queue.clone());
+        let panicked = move |panic: ThreadPanic| panicked.report_to_all(&Report::Panicked(panic));
+        let started = supervisor::spawn(name, clock, move || work(&ours, worker, clock), panicked);
         if let Err(cause) = started {
             queue.close();
             return Err(cause);
@@ -121,49 +205,47 @@ pub(super) fn spawn(
     Ok(queue)
 }
 
-fn work(queue: &RequestQueue, worker: Worker, clock: Clock, report: &impl Fn(Report)) {
+fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
     let (client, other) = (&queue.clients[worker], &queue.clients[1 - worker]);
-    while let Some((Job { id, request }, cancel_other)) = queue.next(worker, clock) {
+    while let Some((Job { app, id, request }, cancel_other)) = queue.next(worker, clock) {
         if cancel_other {
             other.cancel();
         }
+        let Some(member) = queue.member(app) else {
+            queue.done(worker, Outcome::Unreachable);
+            continue;
+        };
         let mut owed = OwedReply {
             queue,
             worker,
             id,
-            report,
+            report: &member.report,
             is_due: true,
         };
-        let before = queue.target.target().collection();
-        let answer = queue.target.execute(&client.calls(), &request);
-        if let Some(watch) = queue.watch.get()
-            && queue.target.target().collection() != before
-        {
-            watch.relocate();
-        }
+        let answer = member.execute(client, &request);
         if !queue.scheduler().is_wanted(worker) {
             continue;
         }
-        queue.target.log_answer(&request, &answer);
-        for news in queue.target.news(&request, &answer) {
-            report(news);
+        member.target.log_answer(&request, &answer);
+        for news in member.target.news(&request, &answer) {
+            (member.report)(news);
         }
-        owed.reply(queue.target.outcome(&answer, clock()));
+        owed.reply(member.target.outcome(&answer, clock()));
     }
 }
 
 /// The guard of a request that is being executed. If the worker panics, it reports an unknown
 /// outcome: without a reply the policy would wait for ever.
-struct OwedReply<'a, R: Fn(Report)> {
+struct OwedReply<'a> {
     queue: &'a RequestQueue,
     worker: Worker,
     id: u64,
-    report: &'a R,
+    report: &'a dyn Fn(Report),
     /// Whether the scheduler does not know the outcome yet.
     is_due: bool,
 }
 
-impl<R: Fn(Report)> OwedReply<'_, R> {
+impl OwedReply<'_> {
     /// Reports the outcome, unless the request was superseded.
     fn reply(&mut self, outcome: Outcome) {
         self.is_due = false;
@@ -174,7 +256,7 @@ impl<R: Fn(Report)> OwedReply<'_, R> {
     }
 }
 
-impl<R: Fn(Report)> Drop for OwedReply<'_, R> {
+impl Drop for OwedReply<'_> {
     fn drop(&mut self) {
         if self.is_due {
             self.reply(Outcome::Unknown { retry_after: None });

@@ -4,14 +4,19 @@
 //! This module contains HTTP, TLS, credentials and the objects of Kubernetes. It uses
 //! neither the policy nor the event loop: it reports through a closure.
 //!
-//! **`zpa-api`** (`executor`) executes one [`Request`] at a time and reports its outcome
-//! ([`Report::Reply`]). The policy decides what to request, and what to do after a failure.
+//! The apps of a process share a [`Hub`], which gives each of them a [`Handle`].
+//!
+//! **`zpa-api`** (`executor`) executes the requests of all apps, one [`Request`] at a time, and
+//! reports each outcome ([`Report::Reply`]). The policy decides what to request, and what to do
+//! after a failure.
 //! Nothing is retried here, except a read on a connection that the server had just
-//! closed, and a request with a 401 after the token was read again. There are two such
+//! closed, a write that has no reply after a second, and a request with a 401 after the token
+//! was read again. There are two such
 //! threads, so that a write or a renewal never waits for a read that hangs, and no request
 //! waits for one that the policy has given up: the second thread executes it, and the
 //! connection of the first is shut down (`scheduler`). A request that is superseded gets
-//! no reply, and neither does one that was still unsent when the next one came.
+//! no reply, and neither does one that was still unsent when the next one of its app came.
+//! Requests for which connections wait come first.
 //!
 //! The scale target may be of any kind with a scale subresource, and may have to be found
 //! first (`discovery`, `scale_target`).
@@ -23,14 +28,20 @@
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store
 //! of endpoints (`endpoints`). What it does next is decided by a pure state machine
-//! (`reflector::core`, and in it `watcher`), and the thread makes the calls.
+//! (`reflector::core` for one Service, `reflector::namespace` for all those of a namespace,
+//! and in both `watcher`), and the thread makes the calls.
 //! [`Handle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
 //! **`zpa-watch-app`** (`target_reflector`) lists and watches the scale target in the same
-//! way, on a connection of its own, since a watch blocks the thread that reads it. It
+//! way, or all those of its kind in the namespace, on a connection of its own, since a watch
+//! blocks the thread that reads it. It
 //! reports each state that the object is shown in. Where the object may not be watched,
 //! the policy's reads are all there is.
+//!
+//! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
+//! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
+//! and one `zpa-watch-app` for each kind in it, whatever the number of apps (`informers`).
 //!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part
@@ -63,11 +74,13 @@ mod endpoints;
 mod exec;
 mod executor;
 mod hub;
+mod informers;
 pub mod inspect;
 pub mod kubeconfig;
 mod lines;
 mod list;
 mod list_watch;
+mod namespace_store;
 mod objects;
 mod old_replica;
 mod pages;

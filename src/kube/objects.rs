@@ -72,11 +72,28 @@ pub(super) struct Bookmark {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointSlice {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: SliceMetadata,
     #[serde(default)]
     pub(super) address_type: String,
     pub(super) endpoints: Option<Vec<Endpoint>>,
     pub(super) ports: Option<Vec<EndpointPort>>,
+}
+
+/// `metadata` of a slice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct SliceMetadata {
+    pub(super) name: String,
+    pub(super) resource_version: String,
+    pub(super) labels: Option<SliceLabels>,
+}
+
+/// The labels of a slice.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SliceLabels {
+    /// The Service whose endpoints it has.
+    #[serde(rename = "kubernetes.io/service-name")]
+    pub(super) service_name: Option<String>,
 }
 
 /// One endpoint of a slice.
@@ -142,6 +159,8 @@ pub(super) struct EndpointAddress {
 /// `v1` Service.
 #[derive(Debug, Deserialize)]
 pub(super) struct Service {
+    #[serde(default)]
+    pub(super) metadata: Metadata,
     pub(super) spec: ServiceSpec,
 }
 

@@ -19,7 +19,8 @@ pub(super) fn labelled(namespace: &str, resource: &ApiResource, selector: &str) 
     format!("{all}?labelSelector={selector}")
 }
 
-fn collection(namespace: &str, resource: &ApiResource) -> String {
+/// The objects of a kind in a namespace.
+pub(super) fn collection(namespace: &str, resource: &ApiResource) -> String {
     let version = group_version(&resource.group, &resource.version);
     let (namespace, plural) = (escaped(namespace), escaped(&resource.plural));
     format!("{version}/namespaces/{namespace}/{plural}")
@@ -86,22 +87,45 @@ pub(super) fn endpoints(namespace: &str, service: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/endpoints?fieldSelector=metadata.name%3D{service}")
 }
 
+/// The EndpointSlices of a namespace.
+pub(super) fn all_slices(namespace: &str) -> String {
+    let namespace = escaped(namespace);
+    format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+}
+
+/// The Endpoints of a namespace.
+pub(super) fn all_endpoints(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{}/endpoints", escaped(namespace))
+}
+
+/// The Services of a namespace.
+pub(super) fn all_services(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{}/services", escaped(namespace))
+}
+
 /// A page of the list at `list` with at most `limit` items; `token` is the `continue` of the
 /// page before, and empty for the first page.
 pub(super) fn page(list: &str, limit: u32, token: &str) -> String {
+    let first = with(list);
     match token {
-        "" => format!("{list}&limit={limit}"),
-        token => format!("{list}&limit={limit}&continue={}", escaped(token)),
+        "" => format!("{first}limit={limit}"),
+        token => format!("{first}limit={limit}&continue={}", escaped(token)),
     }
 }
 
 /// The watch of the objects of `list`, from a version on.
 pub(super) fn watch(list: &str, version: &str, seconds: u64) -> String {
-    let version = escaped(version);
+    let (version, first) = (escaped(version), with(list));
     format!(
-        "{list}&watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}\
+        "{first}watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}\
          &resourceVersion={version}"
     )
+}
+
+/// `list`, which may have a query, before a further parameter of its query.
+fn with(list: &str) -> String {
+    let separator = if list.contains('?') { '&' } else { '?' };
+    format!("{list}{separator}")
 }
 
 /// The characters that are not encoded in a path: the unreserved ones of RFC 3986. Names of

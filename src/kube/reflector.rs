@@ -2,13 +2,17 @@
 //! has.
 
 mod core;
+mod namespace;
+mod source;
 mod status;
 pub(super) mod thread;
+mod view;
 
 use std::io;
 use std::sync::Arc;
 
 use self::core::Endpoints;
+pub(super) use self::namespace::NamespaceEndpoints;
 use self::thread::Reflector;
 use super::AppConfig;
 use super::client::Client;

@@ -98,6 +98,18 @@ impl Target {
         })
     }
 
+    /// The collection of the namespace that has the object, and its name there, if it was
+    /// found.
+    pub(super) fn in_namespace(&self) -> Option<(Collection, String)> {
+        let place = self.found().clone()?;
+        let Object { resource, name } = &place.object;
+        let collection = Collection {
+            path: paths::collection(&self.namespace, resource),
+            kind: resource.kind.clone(),
+        };
+        Some((collection, name.clone()))
+    }
+
     /// `status`, if it differs from the status that was reported last.
     pub(super) fn changed_status(&self, status: TargetStatus) -> Option<TargetStatus> {
         let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);

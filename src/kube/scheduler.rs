@@ -1,5 +1,18 @@
-//! The [`Scheduler`] assigns requests to the two workers. It is a pure state machine, so that
-//! its rule is tested without threads.
+//! The [`Scheduler`] assigns the requests of all apps to the two workers. It is a pure state
+//! machine, so that its rules are tested without threads.
+//!
+//! An app has at most one request that waits; a newer one replaces it. Requests of apps
+//! whose connections wait come first, then writes and renewals, then reads; among equals the
+//! oldest.
+//!
+//! One worker executes them, on its open connection. The other one is a spare, which takes
+//! over while the first is at work:
+//! - a request of the same app. The policy makes one at a time, so that it has given up the
+//!   one in progress, which is superseded: after 4 ms if that is a read and the new one is
+//!   urgent, else after a second;
+//! - after 4 ms, a request of another app for which somebody waits, and a write or a renewal.
+//!   Other reads never occupy both workers, so that no number of them that hang is in the way
+//!   of a wake.
 //!
 //! A write that has no reply after a second is sent on the other connection as well
 //! ([`Request::repetition`]): the first connection may be dead, and connections may be held
@@ -9,18 +22,20 @@
 //! A read is not repeated. One for which connections wait follows a reply, so that its
 //! connection has just worked, and is given up after five seconds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request};
 
-/// How long an urgent request waits for a read in progress, before it supersedes the read. A
-/// healthy server answers sooner, and then the connection is kept.
+/// How long an urgent request waits for a read in progress, before it supersedes the read; and
+/// for a request of another app, before the spare worker takes it. A healthy server answers
+/// sooner, and then one connection is enough.
 pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 
-/// How long any other request must be in progress before the next one supersedes it. The
-/// policy makes one request at a time: a further request means that it has given up the
-/// one in progress, which it does after five seconds at the earliest.
+/// How long any other request must be in progress before the next one of its app supersedes
+/// it. The policy makes one request at a time: a further request means that it has given up
+/// the one in progress, which it does after five seconds at the earliest.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a write is in progress before it is sent on the other connection as well.
@@ -30,9 +45,13 @@ const REPEATED_AFTER: Duration = Duration::from_secs(1);
 pub(super) type Worker = usize;
 pub(super) const WORKERS: usize = 2;
 
-/// A request with its number.
-#[derive(Debug, PartialEq, Eq)]
+/// The number of an app, which no other app ever has.
+pub(super) type AppKey = u64;
+
+/// A request of an app, with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Job {
+    pub(super) app: AppKey,
     pub(super) id: u64,
     pub(super) request: Request,
 }
@@ -40,12 +59,15 @@ pub(super) struct Job {
 /// A request that a worker is executing.
 #[derive(Debug)]
 struct Out {
+    app: AppKey,
     urgent: bool,
     since: Time,
     /// Whether another request has superseded it: its outcome is not reported.
     superseded: bool,
     /// The request, if it may be sent once more.
     repeatable: Option<Job>,
+    /// The request, if nobody waits for it.
+    routine: Option<Job>,
     repetition: Repetition,
 }
 
@@ -60,10 +82,14 @@ enum Repetition {
     OtherFailed(bool),
 }
 
-/// The request that waits, and the requests in progress.
+/// The requests that wait, and the requests in progress.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
-    pub(super) waiting: Option<Job>,
+    /// The request of each app that has one, with its place in the order in which they came.
+    waiting: BTreeMap<AppKey, (u64, Job)>,
+    places: u64,
+    /// The apps whose connections wait.
+    awaited: BTreeSet<AppKey>,
     out: [Option<Out>; WORKERS],
     /// The worker with the open connection.
     active: Worker,
@@ -81,54 +107,166 @@ pub(super) enum Action {
     End,
 }
 
+/// When a worker may take a request.
+enum Turn {
+    Now {
+        supersedes_other: bool,
+    },
+    After(Duration),
+    /// Only after a change.
+    Later,
+}
+
 impl Scheduler {
+    /// Adds a request, in place of one of its app that still waits. Returns the workers whose
+    /// calls are to be cancelled.
+    pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
+        self.places += 1;
+        let place = self.places;
+        let waiting = self.waiting.entry(job.app);
+        waiting
+            .and_modify(|(_, waiting)| waiting.clone_from(&job))
+            .or_insert((place, job));
+        self.make_room()
+    }
+
+    /// Sets whether connections of an app wait; returns what [`Scheduler::put`] does.
+    pub(super) fn set_awaited(&mut self, app: AppKey, is_awaited: bool) -> [bool; WORKERS] {
+        match is_awaited {
+            true => self.awaited.insert(app),
+            false => self.awaited.remove(&app),
+        };
+        self.make_room()
+    }
+
+    /// Whether connections of an app wait.
+    pub(super) fn is_awaited(&self, app: AppKey) -> bool {
+        self.awaited.contains(&app)
+    }
+
+    /// Whether a request of an app waits.
+    pub(super) fn has_unsent(&self, app: AppKey) -> bool {
+        self.waiting.contains_key(&app)
+    }
+
+    /// Forgets an app. A request of it that is in progress comes to its end.
+    pub(super) fn remove(&mut self, app: AppKey) {
+        self.waiting.remove(&app);
+        self.awaited.remove(&app);
+        for out in self.out.iter_mut().flatten().filter(|out| out.app == app) {
+            out.repeatable = None;
+            out.routine = None;
+        }
+    }
+
     /// The next action of `worker`, which is idle.
     pub(super) fn next_action(&mut self, worker: Worker, now: Time) -> Action {
         if self.closed {
             return Action::End;
         }
-        let Some(job) = &self.waiting else {
-            return self.repeat(worker, now);
-        };
-        let mut cancel_other = false;
-        match &mut self.out[1 - worker] {
-            None if self.active != worker => return Action::Wait(None),
-            None => {}
-            Some(other) if other.superseded => {}
-            Some(other) => {
-                let patience = if is_urgent(&job.request) && !other.urgent {
-                    PREEMPT_READ_AFTER
-                } else {
-                    GIVEN_UP_AFTER
-                };
-                let patience = patience.saturating_sub(now.since(other.since));
-                if !patience.is_zero() {
-                    return Action::Wait(Some(patience));
+        let mut soonest: Option<Duration> = None;
+        let mut supersedes_soon = false;
+        for app in self.in_order() {
+            match self.turn(app, worker, now) {
+                Turn::Now { supersedes_other } => {
+                    return self.begin(app, worker, supersedes_other, now);
                 }
-                other.superseded = true;
-                cancel_other = true;
+                Turn::After(patience) => {
+                    soonest = Some(soonest.map_or(patience, |other| other.min(patience)));
+                    supersedes_soon |= self.is_executed(app, 1 - worker);
+                }
+                Turn::Later => {}
             }
         }
-        self.begin(worker, now, cancel_other)
+        if supersedes_soon {
+            return Action::Wait(soonest);
+        }
+        match self.repeat(worker, now) {
+            Action::Wait(patience) => Action::Wait(soonest.into_iter().chain(patience).min()),
+            repeated => repeated,
+        }
     }
 
-    fn begin(&mut self, worker: Worker, now: Time, cancel_other: bool) -> Action {
-        let Some(job) = self.waiting.take() else {
+    /// The apps whose requests wait, by their turn.
+    fn in_order(&self) -> Vec<AppKey> {
+        let rank = |job: &Job| match self.is_awaited(job.app) {
+            true => 0,
+            false => 1 + u8::from(!is_urgent(&job.request)),
+        };
+        let waiting = self.waiting.values();
+        let mut ranked: Vec<_> = waiting
+            .map(|(place, job)| (rank(job), *place, job.app))
+            .collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, _, app)| app).collect()
+    }
+
+    /// When `worker`, which is idle, may take the request of `app`.
+    fn turn(&self, app: AppKey, worker: Worker, now: Time) -> Turn {
+        let now_without_superseding = Turn::Now {
+            supersedes_other: false,
+        };
+        let Some((_, job)) = self.waiting.get(&app) else {
+            return Turn::Later;
+        };
+        let other = match &self.out[1 - worker] {
+            None if self.active != worker => return Turn::Later,
+            None => return now_without_superseding,
+            Some(other) if other.superseded => return now_without_superseding,
+            Some(other) => other,
+        };
+        let is_own = other.app == app;
+        if !is_own && self.is_routine(job) {
+            return Turn::Later;
+        }
+        let patience = match is_own && (other.urgent || !is_urgent(&job.request)) {
+            true => GIVEN_UP_AFTER,
+            false => PREEMPT_READ_AFTER,
+        };
+        let patience = patience.saturating_sub(now.since(other.since));
+        match patience.is_zero() {
+            true => Turn::Now {
+                supersedes_other: is_own,
+            },
+            false => Turn::After(patience),
+        }
+    }
+
+    /// Whether a request is one for which nobody waits.
+    fn is_routine(&self, job: &Job) -> bool {
+        !is_urgent(&job.request) && !self.is_awaited(job.app)
+    }
+
+    fn is_executed(&self, app: AppKey, worker: Worker) -> bool {
+        let out = self.out[worker].as_ref();
+        out.is_some_and(|out| out.app == app)
+    }
+
+    fn begin(&mut self, app: AppKey, worker: Worker, supersedes_other: bool, now: Time) -> Action {
+        let Some((_, job)) = self.waiting.remove(&app) else {
             return Action::Wait(None);
         };
+        if supersedes_other && let Some(other) = &mut self.out[1 - worker] {
+            other.superseded = true;
+        }
         self.active = worker;
         self.out[worker] = Some(Out {
+            app,
             urgent: is_urgent(&job.request),
             since: now,
             superseded: false,
             repeatable: job.repeatable(),
+            routine: self.is_routine(&job).then(|| job.clone()),
             repetition: Repetition::No,
         });
-        Action::Execute { job, cancel_other }
+        Action::Execute {
+            job,
+            cancel_other: supersedes_other,
+        }
     }
 
-    /// The action of `worker` while no request waits: sends the write of the other worker too,
-    /// once that has been in progress for long enough.
+    /// The action of `worker` while it may take no request: sends the write of the other worker
+    /// too, once that has been in progress for long enough.
     fn repeat(&mut self, worker: Worker, now: Time) -> Action {
         let Some(other) = &mut self.out[1 - worker] else {
             return Action::Wait(None);
@@ -146,10 +284,12 @@ impl Scheduler {
         other.repetition = Repetition::Both;
         self.active = worker;
         self.out[worker] = Some(Out {
+            app: job.app,
             urgent: true,
             since: now,
             superseded: false,
             repeatable: None,
+            routine: None,
             repetition: Repetition::Both,
         });
         Action::Execute {
@@ -158,21 +298,64 @@ impl Scheduler {
         }
     }
 
-    /// Supersedes a request that is in progress on both connections; returns whether there was
-    /// one. Without an idle worker, nothing else would do so for the next request.
-    pub(super) fn give_up_both(&mut self) -> bool {
-        let is_both = |out: &Option<Out>| {
-            let repetition = out.as_ref().map(|out| out.repetition);
-            repetition == Some(Repetition::Both)
+    /// Frees a worker for a request that would otherwise wait for both of them; returns whose
+    /// calls are to be cancelled. Without an idle worker, nothing else would.
+    fn make_room(&mut self) -> [bool; WORKERS] {
+        let [Some(one), Some(two)] = &self.out else {
+            return [false; WORKERS];
         };
-        let gives_up = self.out.iter().all(is_both);
-        if gives_up {
-            self.out
-                .iter_mut()
-                .flatten()
-                .for_each(|out| out.superseded = true);
+        if one.superseded || two.superseded {
+            return [false; WORKERS];
         }
-        gives_up
+        let is_one_write = [one, two].map(|out| out.repetition) == [Repetition::Both; WORKERS];
+        let first = usize::from(two.since < one.since);
+        let urgent = self.first_urgent();
+        if is_one_write && self.waiting.contains_key(&one.app) {
+            // The app has given up its write.
+            return self.supersede([true; WORKERS]);
+        }
+        if urgent.is_none() {
+            return [false; WORKERS];
+        }
+        if is_one_write {
+            return self.supersede([first == 0, first == 1]);
+        }
+        let reads = [one, two].map(|out| out.routine.is_some() && urgent != Some(out.app));
+        match reads {
+            [true, _] => self.postpone(0),
+            [false, true] => self.postpone(1),
+            [false, false] => [false; WORKERS],
+        }
+    }
+
+    /// Supersedes one of the calls of a write that is sent on both connections, or both calls.
+    fn supersede(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
+        for (out, superseded) in self.out.iter_mut().flatten().zip(superseded) {
+            out.superseded = superseded;
+            // The call that is cancelled may have been applied.
+            out.repetition = Repetition::OtherFailed(true);
+        }
+        superseded
+    }
+
+    /// The routine read that `worker` executes waits again.
+    fn postpone(&mut self, worker: Worker) -> [bool; WORKERS] {
+        if let Some(out) = &mut self.out[worker] {
+            out.superseded = true;
+            if let Some(job) = out.routine.take() {
+                self.places += 1;
+                let place = self.places;
+                self.waiting.entry(job.app).or_insert((place, job));
+            }
+        }
+        [worker == 0, worker == 1]
+    }
+
+    /// The app of the first request that is no routine.
+    fn first_urgent(&self) -> Option<AppKey> {
+        let first = *self.in_order().first()?;
+        let (_, job) = self.waiting.get(&first)?;
+        (!self.is_routine(job)).then_some(first)
     }
 
     /// Whether the reply to the request of `worker` may have to be reported.
@@ -212,9 +395,9 @@ const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 impl Job {
     /// What is sent on the other connection if this has no reply.
     fn repeatable(&self) -> Option<Job> {
-        let id = self.id;
+        let (app, id) = (self.app, self.id);
         let repetition = self.request.repetition();
-        repetition.map(|request| Job { id, request })
+        repetition.map(|request| Job { app, id, request })
     }
 }
 
@@ -225,212 +408,4 @@ fn is_urgent(request: &Request) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::{LeaseStore, Renewal, ResourceVersion, Scale};
-
-    fn write() -> Request {
-        Request::WriteScale {
-            replicas: 1,
-            guard: ResourceVersion("10295".into()),
-        }
-    }
-
-    fn renewal() -> Request {
-        Request::RenewLease(Renewal {
-            nonce: 1,
-            ttl: Duration::from_secs(300),
-            in_use: true,
-            keep_replicas: None,
-            guard: None,
-            store: LeaseStore::Status,
-        })
-    }
-
-    fn put(scheduler: &mut Scheduler, id: u64, request: Request) {
-        scheduler.waiting = Some(Job { id, request });
-    }
-
-    /// Whether the reply of `worker` is reported.
-    fn done(scheduler: &mut Scheduler, worker: Worker) -> bool {
-        scheduler.done(worker, shown()).is_some()
-    }
-
-    fn shown() -> Outcome {
-        Outcome::Scale(Scale::of(1, "10296"))
-    }
-
-    fn scheduler_with(request: Request) -> Scheduler {
-        let mut scheduler = Scheduler::default();
-        put(&mut scheduler, 1, request);
-        scheduler
-    }
-
-    fn take(scheduler: &mut Scheduler, worker: Worker, ms: u64) -> Option<(u64, bool)> {
-        match scheduler.next_action(worker, Time::from_millis(ms)) {
-            Action::Execute { job, cancel_other } => Some((job.id, cancel_other)),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn the_worker_with_the_warm_connection_works_and_the_other_stands_by() {
-        let mut scheduler = scheduler_with(Request::Read);
-        assert_eq!(
-            scheduler.next_action(1, Time::from_millis(0)),
-            Action::Wait(None)
-        );
-        assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
-        assert!(done(&mut scheduler, 0));
-    }
-
-    #[test]
-    fn what_is_urgent_waits_4_ms_for_a_read_and_then_supersedes_it() {
-        for urgent in [write(), renewal()] {
-            let mut scheduler = scheduler_with(Request::Read);
-            assert_eq!(take(&mut scheduler, 0, 100), Some((1, false)));
-            put(&mut scheduler, 2, urgent);
-            let left = Some(Duration::from_millis(1));
-            assert_eq!(
-                scheduler.next_action(1, Time::from_millis(103)),
-                Action::Wait(left)
-            );
-            assert_eq!(take(&mut scheduler, 1, 104), Some((2, true)));
-            assert!(!done(&mut scheduler, 0), "the read is superseded");
-            assert!(done(&mut scheduler, 1));
-            put(&mut scheduler, 3, Request::Read);
-            let moved = take(&mut scheduler, 0, 160);
-            assert_eq!(moved, None, "the warm connection is the other's");
-            assert_eq!(take(&mut scheduler, 1, 160), Some((3, false)));
-        }
-    }
-
-    #[test]
-    fn what_was_given_up_is_superseded_after_a_second_by_whatever_comes() {
-        let all = [Request::Read, write(), renewal()];
-        for out in all.clone() {
-            for waiting in all.clone() {
-                if out == Request::Read && waiting != Request::Read {
-                    continue;
-                }
-                let label = format!("{waiting:?} behind {out:?}");
-                let mut scheduler = scheduler_with(out.clone());
-                assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
-                put(&mut scheduler, 2, waiting.clone());
-                let action = scheduler.next_action(1, Time::from_millis(999));
-                let left = Some(Duration::from_millis(1));
-                assert_eq!(action, Action::Wait(left), "{label}");
-                assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
-                assert!(!done(&mut scheduler, 0), "{label}");
-                assert!(done(&mut scheduler, 1), "{label}");
-            }
-        }
-    }
-
-    #[test]
-    fn while_a_superseded_read_lingers_its_successor_goes_on() {
-        let mut scheduler = scheduler_with(Request::Read);
-        take(&mut scheduler, 0, 0);
-        put(&mut scheduler, 2, write());
-        assert_eq!(take(&mut scheduler, 1, 50), Some((2, true)));
-        assert!(done(&mut scheduler, 1));
-        put(&mut scheduler, 3, Request::Read);
-        assert_eq!(take(&mut scheduler, 1, 60), Some((3, false)));
-    }
-
-    #[test]
-    fn a_write_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
-        let to_zero = Request::WriteScale {
-            replicas: 0,
-            guard: ResourceVersion("10295".into()),
-        };
-        for (label, request, is_repeated) in [
-            ("a wake", write(), true),
-            ("a sleep", to_zero, true),
-            ("a renewal", renewal(), true),
-            ("a read", Request::Read, false),
-        ] {
-            let mut scheduler = scheduler_with(request);
-            assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)), "{label}");
-            let action = scheduler.next_action(1, Time::from_millis(999));
-            let left = is_repeated.then_some(Duration::from_millis(1));
-            assert_eq!(action, Action::Wait(left), "{label}");
-            let repeated = is_repeated.then_some((1, false));
-            assert_eq!(take(&mut scheduler, 1, 1000), repeated, "{label}");
-            assert!(
-                done(&mut scheduler, 0),
-                "{label}: the first may reply as well"
-            );
-            assert_eq!(
-                take(&mut scheduler, 0, 3000),
-                None,
-                "{label}: not once more"
-            );
-        }
-    }
-
-    #[test]
-    fn of_two_replies_to_a_write_the_one_that_shows_the_scale_is_reported() {
-        let (conflict, busy) = (Outcome::Conflict, Outcome::Busy { retry_after: None });
-        for (label, first, reported, second, last) in [
-            ("applied", shown(), Some(shown()), conflict.clone(), None),
-            (
-                "by the other one, perhaps",
-                conflict.clone(),
-                Some(UNKNOWN),
-                shown(),
-                None,
-            ),
-            (
-                "refused, then applied",
-                busy.clone(),
-                None,
-                shown(),
-                Some(shown()),
-            ),
-            (
-                "refused twice",
-                busy.clone(),
-                None,
-                busy.clone(),
-                Some(busy.clone()),
-            ),
-            (
-                "perhaps applied, then not",
-                UNKNOWN,
-                None,
-                conflict.clone(),
-                Some(UNKNOWN),
-            ),
-            (
-                "refused, then too late",
-                busy,
-                None,
-                conflict.clone(),
-                Some(conflict),
-            ),
-        ] {
-            for workers in [[0, 1], [1, 0]] {
-                let mut scheduler = scheduler_with(write());
-                take(&mut scheduler, 0, 0);
-                take(&mut scheduler, 1, 1000);
-                let [one, other] = workers;
-                assert_eq!(scheduler.done(one, first.clone()), reported, "{label}");
-                assert_eq!(scheduler.is_wanted(other), reported.is_none(), "{label}");
-                assert_eq!(scheduler.done(other, second.clone()), last, "{label}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_write_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
-        let mut scheduler = scheduler_with(write());
-        take(&mut scheduler, 0, 0);
-        assert!(!scheduler.give_up_both(), "a worker is idle");
-        take(&mut scheduler, 1, 1000);
-        put(&mut scheduler, 2, Request::Read);
-        assert!(scheduler.give_up_both());
-        assert!(!done(&mut scheduler, 0));
-        assert_eq!(take(&mut scheduler, 0, 5000), Some((2, false)));
-    }
-}
+mod tests;

@@ -1,14 +1,16 @@
-//! [`TargetReflector`]: what the reflector of the scaled object does next, as a pure
-//! state machine. It has a [`Watcher`] list and watch the object, and says what it was
-//! shown, so that the object need not be read again and again.
+//! [`TargetReflector`]: what the reflector of scaled objects does next, as a pure
+//! state machine. It has a [`Watcher`] list and watch one object by its name, or those of
+//! a kind in a namespace, and says what it was shown, so that the objects need not be
+//! read again and again.
 //!
 //! The watch is a convenience: where it is refused, or the kind has none, the object is
 //! read instead. A refusal is tried again after pauses that grow to 5 min, and is worth
 //! a line once it is [believed](crate::refusal).
 //!
-//! The object is found by whoever reads and writes it (`scale_target`); a relist signal
+//! An object is found by whoever reads and writes it (`scale_target`); a relist signal
 //! says that it was found elsewhere.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::permissions::Permissions;
 use super::reflector::thread::{self, Action, Core, Output, Reflector};
 use super::relist::RelistSignal;
 use super::scale_target::{Collection, Target};
+use super::scheduler::AppKey;
 use super::target_store::{Change, Store};
 use super::text::LogOnce;
 use super::watcher::Watcher;
@@ -35,6 +38,12 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// and the longest once it is believed: a permission is granted by people.
 const RETRY_LAST: Duration = Duration::from_secs(300);
 
+/// The app of a reflector that has one.
+const ONLY: AppKey = 0;
+
+/// What is done for an app of many whose object cannot be watched.
+const READING_IN_TURN: &str = "reading each object in turn";
+
 /// Starts the thread that watches `target`.
 pub(super) fn spawn(
     target: Arc<Target>,
@@ -45,6 +54,7 @@ pub(super) fn spawn(
 ) -> io::Result<Arc<RelistSignal>> {
     let signal = Arc::new(RelistSignal::new(client));
     let core = TargetReflector::new(target, thread::seed(&signal, clock));
+    let report = move |(_, reported)| report(reported);
     Reflector::new(core, signal, clock, report).spawn("zpa-watch-app", panicked)
 }
 
@@ -69,8 +79,15 @@ impl Locate for Arc<Target> {
 
 /// The target reflector without its calls.
 pub(super) struct TargetReflector<L> {
-    target: L,
-    /// Where it was when that was last asked.
+    /// The one object that is watched by its name; `None` for those of a namespace.
+    named: Option<L>,
+    /// The apps, with their objects.
+    apps: BTreeMap<AppKey, App<L>>,
+    /// What is watched, for messages.
+    subject: String,
+    /// What is done where it may not be watched.
+    fallback: Option<&'static str>,
+    /// Where the objects were when that was last asked.
     collection: Option<Collection>,
     watcher: Watcher,
     store: Store,
@@ -79,16 +96,51 @@ pub(super) struct TargetReflector<L> {
     permissions: Permissions,
     log: LogOnce,
     is_draining: bool,
-    /// Whether the watch was last said to show the object.
+    /// Whether the watch was last said to show the objects.
     is_watching: bool,
-    outputs: Vec<Output>,
+    outputs: Vec<Output<(AppKey, Report)>>,
+}
+
+/// An app and its object.
+struct App<L> {
+    target: L,
+    /// The name of the object; `None`: the only one that is listed.
+    name: Option<String>,
+}
+
+impl<L: Locate + Clone> TargetReflector<L> {
+    /// A reflector of one object; nothing is known. The seed makes the jitter.
+    pub(super) fn new(target: L, seed: u64) -> Self {
+        let app = App {
+            target: target.clone(),
+            name: None,
+        };
+        TargetReflector {
+            named: Some(target),
+            apps: BTreeMap::from([(ONLY, app)]),
+            ..TargetReflector::unknown("the Deployment".to_owned(), seed)
+        }
+    }
 }
 
 impl<L: Locate> TargetReflector<L> {
-    /// Nothing is known. The seed makes the jitter.
-    pub(super) fn new(target: L, seed: u64) -> Self {
+    /// A reflector of the objects of a kind in a namespace, without apps.
+    pub(super) fn of_namespace(collection: Collection, seed: u64) -> Self {
+        let subject = format!("the {}s of the namespace", collection.kind);
         TargetReflector {
-            target,
+            fallback: Some(READING_IN_TURN),
+            store: Store::of_wanted(&collection.kind),
+            collection: Some(collection),
+            ..TargetReflector::unknown(subject, seed)
+        }
+    }
+
+    fn unknown(subject: String, seed: u64) -> Self {
+        TargetReflector {
+            named: None,
+            apps: BTreeMap::new(),
+            subject,
+            fallback: Permission::WatchTarget.fallback(),
             collection: None,
             watcher: Watcher::new(seed),
             store: Store::default(),
@@ -102,10 +154,37 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
+    /// Adds an app, whose object has that name. A request to list again must follow.
+    pub(super) fn add(&mut self, app: AppKey, name: &str, target: L) {
+        self.store.want(name);
+        let name = Some(name.to_owned());
+        self.apps.insert(app, App { target, name });
+        if self.is_watching {
+            self.outputs
+                .push(Output::Report((app, Report::Watching(true))));
+        }
+    }
+
+    /// Removes an app.
+    pub(super) fn remove(&mut self, app: AppKey) {
+        let Some(App {
+            name: Some(name), ..
+        }) = self.apps.remove(&app)
+        else {
+            return;
+        };
+        let mut others = self.apps.values();
+        if !others.any(|other| other.name.as_ref() == Some(&name)) {
+            self.store.forget(&name);
+        }
+    }
+
     fn relist(&mut self) {
         self.set_watching(false);
-        self.collection = self.target.collection();
-        if let Some(collection) = &self.collection {
+        if let Some(target) = &self.named {
+            self.collection = target.collection();
+        }
+        if let (Some(_), Some(collection)) = (&self.named, &self.collection) {
             self.store.set_kind(&collection.kind);
         }
         self.watcher.relist();
@@ -129,7 +208,7 @@ impl<L: Locate> TargetReflector<L> {
             Outcome::Refused { status, why } => self.refused(status, &why, now),
         }
         for change in self.store.take_changes() {
-            self.report_change(change);
+            self.report_change(&change);
         }
     }
 
@@ -137,9 +216,11 @@ impl<L: Locate> TargetReflector<L> {
         self.refusal.granted();
         self.backoff.reset();
         let granted = self.permissions.granted(Permission::WatchTarget);
-        self.outputs.extend(granted.map(Output::Report));
+        granted
+            .into_iter()
+            .for_each(|granted| self.report(&granted));
         if self.log.end() {
-            let text = "the Deployment can be watched".to_owned();
+            let text = format!("{} can be watched", self.subject);
             self.outputs.push(Output::Log(Level::Info, text));
         }
         self.set_watching(true);
@@ -149,7 +230,7 @@ impl<L: Locate> TargetReflector<L> {
     /// said by whoever must have an answer.
     fn lost(&mut self, why: &str) {
         self.refusal.interrupted();
-        let text = format!("the watch of the Deployment has ended: {why}");
+        let text = format!("the watch of {} has ended: {why}", self.subject);
         self.outputs.push(Output::Log(Level::Debug, text));
         // Otherwise the next watch goes on where this one has ended.
         if self.watcher.is_listing() {
@@ -169,37 +250,50 @@ impl<L: Locate> TargetReflector<L> {
         self.watcher.pause(pause, now);
         let permission = Permission::WatchTarget;
         if status == 403 {
-            let (why, fallback) = (why.to_owned(), permission.fallback());
+            let (why, fallback) = (why.to_owned(), self.fallback);
             let refused = self.permissions.refused(permission, why, fallback);
-            self.outputs.push(Output::Report(refused));
+            self.report(&refused);
         }
         let level = match believed && !self.is_draining {
             true => self.log.level(Level::Warn, "refused"),
             false => Level::Debug,
         };
-        let instead = permission.fallback().unwrap_or_default();
-        let text = format!("the Deployment cannot be watched ({why}): {instead}");
+        let (subject, instead) = (&self.subject, self.fallback.unwrap_or_default());
+        let text = format!("{subject} cannot be watched ({why}): {instead}");
         self.outputs.push(Output::Log(level, text));
     }
 
     fn set_watching(&mut self, is_watching: bool) {
         if std::mem::replace(&mut self.is_watching, is_watching) != is_watching {
-            let report = Report::Watching(is_watching);
-            self.outputs.push(Output::Report(report));
+            self.report(&Report::Watching(is_watching));
         }
     }
 
-    fn report_change(&mut self, change: Change) {
-        let status = change.status;
-        let status = status.and_then(|status| self.target.changed_status(status));
-        let status = status.map(Report::TargetStatus);
-        let observed = Report::Observed(change.observation);
-        let reports = [observed].into_iter().chain(status);
-        self.outputs.extend(reports.map(Output::Report));
+    /// Reports something to every app.
+    fn report(&mut self, report: &Report) {
+        let apps = self.apps.keys();
+        let reports = apps.map(|&app| Output::Report((app, report.clone())));
+        self.outputs.extend(reports);
+    }
+
+    fn report_change(&mut self, change: &Change) {
+        let is_its = |app: &App<L>| app.name.as_ref().is_none_or(|name| *name == change.name);
+        for (&app, its) in self.apps.iter().filter(|(_, app)| is_its(app)) {
+            let status = change.status.clone();
+            let status = status.and_then(|status| its.target.changed_status(status));
+            let observed = Report::Observed(change.observation.clone());
+            let reports = [observed]
+                .into_iter()
+                .chain(status.map(Report::TargetStatus));
+            let reports = reports.map(|report| Output::Report((app, report)));
+            self.outputs.extend(reports);
+        }
     }
 }
 
 impl<L: Locate> Core for TargetReflector<L> {
+    type Report = (AppKey, Report);
+
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
         match event {
             Event::Relist => self.relist(),
@@ -220,7 +314,7 @@ impl<L: Locate> Core for TargetReflector<L> {
         self.is_draining = is_draining;
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    fn outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
         std::mem::take(&mut self.outputs)
     }
 }

@@ -1,10 +1,10 @@
 //! The store of the target reflector: which version of each scaled object was shown
 //! last, and what was shown that has not been taken yet.
 //!
-//! It holds any number of objects, by name. Only their versions are kept: whoever takes
-//! a change has it from then on.
+//! It holds any number of objects, by name: all that are listed, or those that are wanted.
+//! Only their versions are kept: whoever takes a change has it from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -60,9 +60,11 @@ impl Object {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     kind: String,
+    /// The objects that are wanted; `None`: all.
+    wanted: Option<BTreeSet<String>>,
     versions: BTreeMap<String, String>,
-    /// Those of a list that is not complete yet.
-    incoming: BTreeMap<String, Object>,
+    /// The versions and states of a list that is not complete yet.
+    incoming: BTreeMap<String, (String, Change)>,
     changes: Vec<Change>,
 }
 
@@ -75,6 +77,35 @@ impl Store {
         }
     }
 
+    /// A store of that kind for the objects that are wanted.
+    pub(super) fn of_wanted(kind: &str) -> Self {
+        Store {
+            kind: kind.to_owned(),
+            wanted: Some(BTreeSet::new()),
+            ..Store::default()
+        }
+    }
+
+    /// Wants an object, whose state counts as new the next time that it is listed.
+    pub(super) fn want(&mut self, name: &str) {
+        self.versions.remove(name);
+        self.wanted.get_or_insert_default().insert(name.to_owned());
+    }
+
+    /// Does not want an object any more.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.versions.remove(name);
+        if let Some(wanted) = &mut self.wanted {
+            wanted.remove(name);
+        }
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(name))
+    }
+
     /// What was shown since this was last asked, in order. Of a list, only what has
     /// changed since then.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
@@ -82,16 +113,19 @@ impl Store {
     }
 
     fn put(&mut self, object: Object) -> String {
-        let (name, version) = (
-            object.metadata.name.clone(),
-            object.metadata.resource_version.clone(),
-        );
-        self.versions.insert(name, version.clone());
-        self.changes.push(object.change(&self.kind));
+        let version = object.metadata.resource_version.clone();
+        if self.is_wanted(&object.metadata.name) {
+            let change = object.change(&self.kind);
+            self.versions.insert(change.name.clone(), version.clone());
+            self.changes.push(change);
+        }
         version
     }
 
     fn remove(&mut self, name: &str) {
+        if !self.is_wanted(name) {
+            return;
+        }
         self.versions.remove(name);
         self.changes.push(Change {
             name: name.to_owned(),
@@ -107,9 +141,13 @@ impl list_watch::Store for Store {
             self.incoming.clear();
         }
         let list: List<Object> = serde_json::from_slice(body)?;
-        let items = list.items.into_iter().flatten();
-        let named = items.map(|item| (item.metadata.name.clone(), item));
-        self.incoming.extend(named);
+        for item in list.items.into_iter().flatten() {
+            if self.is_wanted(&item.metadata.name) {
+                let version = item.metadata.resource_version.clone();
+                let change = item.change(&self.kind);
+                self.incoming.insert(change.name.clone(), (version, change));
+            }
+        }
         Ok(list.metadata)
     }
 
@@ -119,9 +157,10 @@ impl list_watch::Store for Store {
         for name in names.iter().filter(|name| !listed.contains_key(*name)) {
             self.remove(name);
         }
-        for (name, object) in listed {
-            if self.versions.get(&name) != Some(&object.metadata.resource_version) {
-                self.put(object);
+        for (name, (version, change)) in listed {
+            if self.versions.get(&name) != Some(&version) {
+                self.versions.insert(name, version);
+                self.changes.push(change);
             }
         }
     }

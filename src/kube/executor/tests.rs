@@ -43,21 +43,31 @@ fn executor(server: SocketAddr) -> (Closing, Receiver<(u64, Outcome)>) {
     };
     let credentials = Arc::new(credentials);
     let client = || Client::new(credentials.clone(), Arc::default());
-    let queue = spawn(target, [client(), client()], testing::clock, &report).unwrap();
-    (Closing(queue), receiver)
+    let queue = spawn([client(), client()], testing::clock).unwrap();
+    let (app, _) = queue.add(target, report);
+    (Closing { queue, app }, receiver)
 }
 
-struct Closing(Arc<RequestQueue>);
+struct Closing {
+    queue: Arc<RequestQueue>,
+    app: AppKey,
+}
+
+impl Closing {
+    fn put(&self, id: u64, request: Request) {
+        self.queue.put(self.app, id, request);
+    }
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.close();
+        self.queue.close();
     }
 }
 
 fn outcome_of(request: Request, server: SocketAddr) -> Outcome {
     let (queue, replies) = executor(server);
-    queue.0.put(7, request);
+    queue.put(7, request);
     let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
     assert_eq!(id, 7);
     outcome
@@ -195,7 +205,7 @@ fn on_a_connection_that_the_server_closed_a_read_is_tried_again_and_nothing_else
     });
     let (queue, replies) = executor(server);
     let ask = |request| {
-        queue.0.put(1, request);
+        queue.put(1, request);
         replies.recv_timeout(DEADLINE).unwrap().1
     };
     assert!(matches!(ask(Request::Read), Outcome::Scale(_)));
@@ -219,7 +229,7 @@ fn what_is_urgent_supersedes_a_read_that_hangs_and_the_read_gets_no_reply() {
     });
     let (queue, replies) = executor(server);
     for round in 0..20 {
-        queue.0.put(round * 2, Request::Read);
+        queue.put(round * 2, Request::Read);
         assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "GET");
         let early = asked.recv_timeout(PREEMPT_READ_AFTER);
         assert!(
@@ -227,7 +237,7 @@ fn what_is_urgent_supersedes_a_read_that_hangs_and_the_read_gets_no_reply() {
             "the read is out for as long as a read may be"
         );
         let urgent = [write_to(1), renewal()][round as usize % 2].clone();
-        queue.0.put(round * 2 + 1, urgent);
+        queue.put(round * 2 + 1, urgent);
         assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "PATCH");
         let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
         assert_eq!(id, round * 2 + 1);
@@ -296,14 +306,14 @@ fn a_write_that_hangs_on_one_connection_is_answered_on_the_other() {
     ] {
         let (server, asked) = hanging(1);
         let (queue, replies) = executor(server);
-        queue.0.put(1, request);
+        queue.put(1, request);
         let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
         assert_eq!(id, 1, "{label}");
         assert!(matches!(outcome, Outcome::Scale(_)), "{label}: {outcome:?}");
         let sent: Vec<_> = asked.try_iter().collect();
         assert_eq!(sent.len(), 2, "{label}");
         assert_eq!(sent[0] == sent[1], is_same, "{label}: {sent:?}");
-        queue.0.put(2, Request::Read);
+        queue.put(2, Request::Read);
         assert_eq!(replies.recv_timeout(DEADLINE).unwrap().0, 2, "{label}");
     }
 }
@@ -313,11 +323,11 @@ fn a_write_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
     for request in [write_to(1), write_to(0), last_renewal(), renewal()] {
         let (server, asked) = hanging(2);
         let (queue, replies) = executor(server);
-        queue.0.put(1, request);
+        queue.put(1, request);
         for _ in 0..2 {
             asked.recv_timeout(DEADLINE).unwrap();
         }
-        queue.0.put(2, Request::Read);
+        queue.put(2, Request::Read);
         let (id, outcome) = replies.recv_timeout(DEADLINE).unwrap();
         assert_eq!(id, 2);
         assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");

@@ -1,9 +1,12 @@
-use crate::cluster::{Outcome, PortRef};
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::json;
+
 use super::super::testing::{self, DEADLINE, begin_stream, hang, recorded_body, reply, serve};
 use super::*;
+use crate::cluster::{Observation, Outcome, PortRef};
+use crate::workload::TargetRef;
 
 /// The hub of a server that has a Deployment and its slices.
 fn hub() -> Hub {
@@ -126,4 +129,114 @@ fn both_threads_report_and_end_with_the_handle() {
         }
     };
     assert_eq!(ended, mpsc::RecvTimeoutError::Disconnected);
+}
+
+/// A server that has two apps, and every request that it has seen.
+fn namespace() -> (Hub, mpsc::Receiver<String>) {
+    let (sender, seen) = mpsc::channel();
+    let server = serve(move |asked, stream| {
+        let _ = sender.send(asked.target.clone());
+        if asked.target.contains("watch=true") {
+            begin_stream(stream);
+            return hang(stream);
+        }
+        let item = |kind: &str, name: &str| match kind {
+            "services" => json!({
+                "metadata": { "name": name },
+                "spec": { "ports": [{ "name": "http", "port": 80 }] }
+            }),
+            "deployments" => json!({
+                "kind": "Deployment",
+                "metadata": { "name": name, "resourceVersion": "7" },
+                "spec": { "replicas": name.len() }
+            }),
+            _ => json!({
+                "metadata": {
+                    "name": format!("{name}-x"),
+                    "labels": { "kubernetes.io/service-name": name }
+                },
+                "addressType": "IPv4",
+                "ports": [{ "name": "http", "port": 80 }],
+                "endpoints": [{ "addresses": [format!("10.0.0.{}", name.len())] }]
+            }),
+        };
+        let path = asked.target.split('?').next().unwrap_or_default();
+        let body = match path.rsplit('/').next() {
+            Some(kind @ ("services" | "deployments" | "endpointslices")) => json!({
+                "metadata": { "resourceVersion": "9" },
+                "items": [item(kind, "a"), item(kind, "bb")]
+            }),
+            name => item("deployments", name.unwrap_or_default()),
+        };
+        reply(stream, 200, "", &body.to_string())
+    });
+    let config = HubConfig {
+        access: testing::access(server),
+        writer: "zpa-5d9c7".to_owned(),
+        wall_clock: || 1_795_313_581,
+        scope: Scope::Namespace,
+    };
+    (Hub::new(config, testing::clock).unwrap(), seen)
+}
+
+/// Adds an app of that name; what is reported to it.
+fn add(hub: &Hub, name: &str) -> (Handle, mpsc::Receiver<Report>) {
+    let (sender, reports) = mpsc::channel();
+    let report = move |report| {
+        let _ = sender.send(report);
+    };
+    let app = AppConfig {
+        service: name.to_owned(),
+        target: TargetRef::deployment(name),
+        ..testing::config()
+    };
+    (hub.add(app, report).unwrap(), reports)
+}
+
+/// Until an app has its pods, its object and the reply to its read: the address, and the
+/// replicas that were watched and read.
+fn served(reports: &mpsc::Receiver<Report>) -> (String, u32, u32) {
+    let (mut address, mut watched, mut read, mut watching) = (None, None, None, false);
+    loop {
+        match reports.recv_timeout(DEADLINE).unwrap() {
+            Report::Pods { pods, .. } => address = Some(pods[0].addresses[0].ip().to_string()),
+            Report::Observed(Observation::Scale(scale)) => watched = Some(scale.replicas),
+            Report::Watching(is_watching) => watching = is_watching,
+            Report::Reply {
+                outcome: Outcome::Scale(scale),
+                ..
+            } => read = Some(scale.replicas),
+            _ => {}
+        }
+        if let (Some(address), Some(watched), Some(read), true) =
+            (&address, watched, read, watching)
+        {
+            return (address.clone(), watched, read);
+        }
+    }
+}
+
+#[test]
+fn the_apps_of_a_namespace_share_its_watches_and_each_is_served_its_own() {
+    let (hub, seen) = namespace();
+    let (a, of_a) = add(&hub, "a");
+    a.request(1, Request::Read);
+    assert_eq!(served(&of_a), ("10.0.0.1".to_owned(), 1, 1));
+    let (bb, of_bb) = add(&hub, "bb");
+    bb.request(1, Request::Read);
+    assert_eq!(served(&of_bb), ("10.0.0.2".to_owned(), 2, 2));
+    let named = |target: &String| target.contains("fieldSelector");
+    assert!(!seen.try_iter().any(|target| named(&target)));
+    drop(a);
+    // What was reported before the end is still there.
+    let ended = loop {
+        match of_a.recv_timeout(DEADLINE) {
+            Ok(_) => {}
+            Err(cause) => break cause,
+        }
+    };
+    assert_eq!(ended, mpsc::RecvTimeoutError::Disconnected);
+    bb.request(2, Request::Read);
+    let is_reply = |report: Report| matches!(report, Report::Reply { id: 2, .. });
+    assert!(std::iter::from_fn(|| of_bb.recv_timeout(DEADLINE).ok()).any(is_reply));
 }

@@ -16,6 +16,8 @@ use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef, Report}
 pub(super) struct StatusReporter {
     outputs: Vec<Output>,
     is_draining: bool,
+    /// Whose endpoints they are: `the Service myapp`.
+    subject: String,
     namespace: String,
     service: String,
     ports: Vec<Port>,
@@ -45,10 +47,31 @@ impl StatusReporter {
         StatusReporter {
             outputs: Vec::new(),
             is_draining: false,
+            subject: format!("the Service {}", printable(&config.service)),
             namespace: printable(&config.namespace),
             service: printable(&config.service),
             ports: config.ports.iter().map(Port::new).collect(),
             port_flag: config.port_flag,
+            service_seen: false,
+            synced: None,
+            permissions: Permissions::default(),
+            trouble: LogOnce::default(),
+            service_log: LogOnce::default(),
+            source_log: LogOnce::default(),
+        }
+    }
+
+    /// One for what concerns all Services of a namespace.
+    pub(super) fn of_namespace(namespace: &str) -> Self {
+        let namespace = printable(namespace);
+        StatusReporter {
+            outputs: Vec::new(),
+            is_draining: false,
+            subject: format!("the Services of the namespace {namespace}"),
+            namespace,
+            service: String::new(),
+            ports: Vec::new(),
+            port_flag: "",
             service_seen: false,
             synced: None,
             permissions: Permissions::default(),
@@ -235,6 +258,17 @@ impl StatusReporter {
         );
     }
 
+    /// Endpoints are listed by their names, because those of the namespace may not be.
+    pub(super) fn listing_by_name(&mut self, why: &str) {
+        let level = self.unless_draining(Level::Warn);
+        let level = self.source_log.level(level, "by name");
+        let text = format!(
+            "neither EndpointSlices nor Endpoints of the namespace can be listed ({why}): listing \
+             the Endpoints of each Service by name, one after the other"
+        );
+        self.log(level, text);
+    }
+
     /// Reports whether the endpoints lack the port, and why.
     pub(super) fn check_port(&mut self, port: usize, missing: Option<PortMissing>) {
         match missing.map(|missing| self.no_port(port, missing)) {
@@ -308,8 +342,8 @@ impl StatusReporter {
 
     /// The endpoints cannot be listed.
     pub(super) fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
-        let service = &self.service;
-        let text = format!("the endpoints of the Service {service} cannot be listed: {why}");
+        let subject = &self.subject;
+        let text = format!("the endpoints of {subject} cannot be listed: {why}");
         let level = self.unless_draining(level);
         let level = self.trouble.level(level, kind);
         self.log(level, text.clone());

@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_secs(75);
 
 /// A reflector without its calls.
 pub(in crate::kube) trait Core {
+    /// What it reports.
+    type Report;
+
     /// Takes in what has happened; returns what to do next. The first event, also after
     /// a panic, is [`Event::Relist`].
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action;
@@ -41,7 +44,7 @@ pub(in crate::kube) trait Core {
     fn set_draining(&mut self, is_draining: bool);
 
     /// What there is to be said, in order.
-    fn outputs(&mut self) -> Vec<Output>;
+    fn outputs(&mut self) -> Vec<Output<Self::Report>>;
 }
 
 /// What is to be done next.
@@ -77,9 +80,9 @@ impl Action {
 
 /// Something to be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::kube) enum Output {
+pub(in crate::kube) enum Output<R = Report> {
     /// To the daemon.
-    Report(Report),
+    Report(R),
     /// To the log.
     Log(Level, String),
 }
@@ -101,7 +104,7 @@ pub(in crate::kube) fn seed(signal: &Arc<RelistSignal>, clock: Clock) -> u64 {
     clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(signal) as u64
 }
 
-impl<C: Core + Send + 'static, R: Fn(Report) + Send + 'static> Reflector<C, R> {
+impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R> {
     pub(in crate::kube) fn new(
         core: C,
         signal: Arc<RelistSignal>,

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use serde_json::{Value, json};
+
 use super::super::list_watch::Answer;
 use super::super::testing::{recorded_body, recorded_lines, recorded_target};
 use super::*;
@@ -81,7 +83,7 @@ impl Rig {
         self.action = self.core.handle(event, self.now);
         for output in self.core.outputs() {
             match output {
-                Output::Report(report) => self.reports.push(report),
+                Output::Report((_, report)) => self.reports.push(report),
                 Output::Log(level, text) => self.log.push((level, text)),
             }
         }
@@ -325,4 +327,150 @@ fn an_object_that_is_found_elsewhere_is_listed_there() {
     *rig.place.0.borrow_mut() = None;
     rig.handle(Event::Relist);
     assert_eq!(rig.action, Action::Wait);
+}
+
+const SHOP: AppKey = 1;
+const BLOG: AppKey = 2;
+
+/// The Deployments of a namespace, of which two belong to apps.
+fn of_namespace() -> Rig {
+    let collection = Collection {
+        path: "/apis/apps/v1/namespaces/default/deployments".to_owned(),
+        kind: "Deployment".to_owned(),
+    };
+    let mut core = TargetReflector::of_namespace(collection, 1);
+    core.add(SHOP, "shop", Place::default());
+    core.add(BLOG, "blog", Place::default());
+    let now = Time::from_millis(1_000_000);
+    let action = core.handle(Event::Relist, now);
+    Rig {
+        place: Place::default(),
+        core,
+        now,
+        action,
+        reports: Vec::new(),
+        log: Vec::new(),
+    }
+}
+
+fn deployment(name: &str, replicas: u32, version: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "resourceVersion": version },
+        "spec": { "replicas": replicas },
+        "status": {}
+    })
+}
+
+/// The whole list; what was reported for it.
+fn lists(rig: &mut Rig, items: &[Value]) -> Vec<(AppKey, Report)> {
+    let list = json!({ "metadata": { "resourceVersion": "20" }, "items": items });
+    let page = Answer::Ok(list.to_string().into_bytes());
+    rig.action = rig.core.handle(Event::Page(page), rig.now);
+    reported(rig)
+}
+
+fn shows(rig: &mut Rig, event: &str, object: &Value) -> Vec<(AppKey, Report)> {
+    let line = format!("{}\n", json!({ "type": event, "object": object }));
+    rig.action = rig.core.handle(Event::Bytes(line.as_bytes()), rig.now);
+    reported(rig)
+}
+
+fn reported(rig: &mut Rig) -> Vec<(AppKey, Report)> {
+    let outputs = rig.core.outputs().into_iter();
+    let reports = outputs.filter_map(|output| match output {
+        Output::Report(report) => Some(report),
+        Output::Log(..) => None,
+    });
+    reports.collect()
+}
+
+/// Who was shown how many replicas.
+fn replicas(reports: &[(AppKey, Report)]) -> Vec<(AppKey, Option<u32>)> {
+    let observed = reports.iter().filter_map(|(app, report)| match report {
+        Report::Observed(Observation::Scale(scale)) => Some((*app, Some(scale.replicas))),
+        Report::Observed(Observation::Changed) => Some((*app, None)),
+        _ => None,
+    });
+    observed.collect()
+}
+
+#[test]
+fn one_list_and_one_watch_show_each_app_its_own_object() {
+    let mut rig = of_namespace();
+    let path = "/apis/apps/v1/namespaces/default/deployments?limit=64";
+    assert_eq!(rig.action, Action::List(path.to_owned()));
+    let all = [
+        deployment("blog", 0, "11"),
+        deployment("other", 5, "12"),
+        deployment("shop", 2, "13"),
+    ];
+    let reports = lists(&mut rig, &all);
+    assert_eq!(replicas(&reports), [(BLOG, Some(0)), (SHOP, Some(2))]);
+    rig.action = rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    let watching = [SHOP, BLOG].map(|app| (app, Report::Watching(true)));
+    assert_eq!(reported(&mut rig), watching);
+
+    let reports = shows(&mut rig, "MODIFIED", &deployment("shop", 0, "21"));
+    assert_eq!(replicas(&reports), [(SHOP, Some(0))]);
+    for event in ["ADDED", "MODIFIED", "DELETED"] {
+        let reports = shows(&mut rig, event, &deployment("other", 1, "22"));
+        assert_eq!(reports, [], "{event}");
+    }
+    let reports = shows(&mut rig, "DELETED", &deployment("blog", 0, "23"));
+    assert_eq!(replicas(&reports), [(BLOG, None)]);
+}
+
+#[test]
+fn an_app_that_is_added_is_shown_its_object_and_one_that_is_gone_nothing() {
+    let mut rig = of_namespace();
+    let all = [
+        deployment("blog", 0, "11"),
+        deployment("new", 3, "12"),
+        deployment("shop", 2, "13"),
+    ];
+    lists(&mut rig, &all);
+    rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    reported(&mut rig);
+    rig.core.remove(SHOP);
+    rig.core.add(3, "new", Place::default());
+    rig.core.add(4, "blog", Place::default());
+    assert_eq!(
+        reported(&mut rig),
+        [3, 4].map(|app| (app, Report::Watching(true)))
+    );
+    rig.action = rig.core.handle(Event::Relist, rig.now);
+    reported(&mut rig);
+    let reports = lists(&mut rig, &all);
+    let shown = [(BLOG, Some(0)), (4, Some(0)), (3, Some(3))];
+    assert_eq!(replicas(&reports), shown, "two apps may share an object");
+}
+
+#[test]
+fn a_refusal_is_reported_to_every_app_and_logged_once() {
+    let mut rig = of_namespace();
+    let start = rig.now;
+    let mut warnings = Vec::new();
+    while rig.now.since(start) < Duration::from_secs(60) {
+        assert!(matches!(rig.action, Action::List(_)), "{:?}", rig.action);
+        rig.action = rig.core.handle(Event::Page(refused(403)), rig.now);
+        for output in rig.core.outputs() {
+            match output {
+                Output::Report(report) => rig.reports.push(report.1),
+                Output::Log(level, text) if level <= Level::Warn => warnings.push(text),
+                Output::Log(..) => {}
+            }
+        }
+        rig.now = rig.core.poll_timeout().expect("an end of the pause");
+        rig.action = rig.core.handle(Event::Timeout, rig.now);
+    }
+    assert_eq!(
+        warnings,
+        [
+            "the Deployments of the namespace cannot be watched (403 no): reading each object in \
+             turn"
+        ]
+    );
+    let is_refusal = |report: &&Report| matches!(report, Report::Permission { .. });
+    let refusals = rig.take_reports().iter().filter(is_refusal).count();
+    assert!(refusals >= 20 && refusals % 2 == 0, "{refusals}");
 }

@@ -1,10 +1,12 @@
 //! What the reflector asks for and what it says, a step at a time: the server's
 //! answers are the recordings, and time passes as the tests have it.
 
+use std::time::Duration;
+
 use super::super::super::list_watch::Answer;
 use super::super::super::testing::{self, recorded_body, recorded_lines};
 use super::*;
-use crate::cluster::{NoAddress, Refusal, Report};
+use crate::cluster::{NoAddress, PortRef, Refusal, Report};
 
 mod refusals;
 

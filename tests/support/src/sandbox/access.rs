@@ -28,7 +28,7 @@ const PERMISSIONS: &[(&str, &str, &[&str])] = &[
         &["get", "list", "watch"],
     ),
     ("", "endpoints", &["get", "list", "watch"]),
-    ("", "services", &["get"]),
+    ("", "services", &["get", "list", "watch"]),
     ("", "configmaps", &["get", "list", "watch", "patch"]),
     ("events.k8s.io", "events", &["create"]),
     ("coordination.k8s.io", "leases", &["get", "create"]),

@@ -1,0 +1,165 @@
+//! [`NamespaceStore`]: the endpoints of those Services of a namespace that the apps use, kept
+//! up to date by one list and one watch of all objects of the namespace.
+//!
+//! An EndpointSlice names its Service in the label `kubernetes.io/service-name`; `v1` Endpoints
+//! have the Service's name. Objects of other Services are not kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::endpoints::{Source, Store};
+use super::list_watch::{self, Applied};
+use super::objects::{self, EndpointSlice, List, ListMetadata, WatchEvent};
+use crate::cluster::AddressSource;
+
+/// The stores of the Services, by their names.
+#[derive(Debug)]
+pub(super) struct NamespaceStore {
+    source: AddressSource,
+    stores: BTreeMap<String, Store>,
+    /// The Service of each stored object: a label may change.
+    services: BTreeMap<String, String>,
+    /// The Services of which something was stored or removed.
+    changed: BTreeSet<String>,
+}
+
+impl NamespaceStore {
+    /// A store without a Service.
+    pub(super) fn new(source: AddressSource) -> Self {
+        NamespaceStore {
+            source,
+            stores: BTreeMap::new(),
+            services: BTreeMap::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// The kind of the objects.
+    pub(super) fn source(&self) -> AddressSource {
+        self.source
+    }
+
+    /// Sets the kind of the objects; a list of them must follow.
+    pub(super) fn set_source(&mut self, source: AddressSource) {
+        self.source = source;
+        for store in self.stores.values_mut() {
+            store.set_source(source);
+        }
+    }
+
+    /// Keeps the endpoints of a Service from now on; a list must follow.
+    pub(super) fn add(&mut self, service: &str) {
+        let store = || Store::new(self.source);
+        self.stores.entry(service.to_owned()).or_insert_with(store);
+    }
+
+    /// Forgets the endpoints of a Service.
+    pub(super) fn remove(&mut self, service: &str) {
+        self.stores.remove(service);
+        self.services.retain(|_, its| its != service);
+        self.changed.remove(service);
+    }
+
+    /// The endpoints of a Service that was added.
+    pub(super) fn of(&mut self, service: &str) -> Option<&mut Store> {
+        self.stores.get_mut(service)
+    }
+
+    /// The Services of which something was stored or removed since the last call.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn add_items<T: Source>(&mut self, body: &[u8]) -> Result<ListMetadata, serde_json::Error> {
+        let list: List<T> = serde_json::from_slice(body)?;
+        for item in list.items.into_iter().flatten() {
+            let store = item.service().and_then(|it| self.stores.get_mut(it));
+            if let Some(store) = store {
+                let object = item.into_object();
+                store.incoming.insert(object.metadata.name.clone(), object);
+            }
+        }
+        Ok(list.metadata)
+    }
+
+    fn apply_event<T: Source>(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
+        let reached = match serde_json::from_slice::<WatchEvent<T>>(line)? {
+            WatchEvent::Added(item) => self.put(item, true),
+            WatchEvent::Modified(item) => self.put(item, false),
+            WatchEvent::Deleted(item) => {
+                let metadata = item.into_object().metadata;
+                self.take_away(&metadata.name);
+                metadata.resource_version
+            }
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
+        };
+        Ok(Applied::Reached(reached))
+    }
+
+    /// Stores an object if its Service was added; returns its version.
+    fn put<T: Source>(&mut self, item: T, is_new: bool) -> String {
+        let service = item.service().map(str::to_owned);
+        let object = item.into_object();
+        let (name, version) = (
+            object.metadata.name.clone(),
+            object.metadata.resource_version.clone(),
+        );
+        if self.services.get(&name) != service.as_ref() {
+            self.take_away(&name);
+        }
+        let store = service.and_then(|service| {
+            let store = self.stores.get_mut(&service)?;
+            Some((service, store))
+        });
+        if let Some((service, store)) = store {
+            store.appeared |= is_new;
+            store.put(object);
+            self.changed.insert(service.clone());
+            self.services.insert(name, service);
+        }
+        version
+    }
+
+    fn take_away(&mut self, name: &str) {
+        let Some(service) = self.services.remove(name) else {
+            return;
+        };
+        if let Some(store) = self.stores.get_mut(&service) {
+            store.objects.remove(name);
+        }
+        self.changed.insert(service);
+    }
+}
+
+impl list_watch::Store for NamespaceStore {
+    fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
+        if is_first {
+            let stores = self.stores.values_mut();
+            stores.for_each(|store| store.incoming.clear());
+        }
+        match self.source {
+            AddressSource::EndpointSlices => self.add_items::<EndpointSlice>(body),
+            AddressSource::Endpoints => self.add_items::<objects::Endpoints>(body),
+        }
+    }
+
+    fn replace(&mut self) {
+        self.services.clear();
+        for (service, store) in &mut self.stores {
+            list_watch::Store::replace(store);
+            let names = store.objects.keys().cloned();
+            let of_service = names.map(|name| (name, service.clone()));
+            self.services.extend(of_service);
+        }
+    }
+
+    fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
+        match self.source {
+            AddressSource::EndpointSlices => self.apply_event::<EndpointSlice>(line),
+            AddressSource::Endpoints => self.apply_event::<objects::Endpoints>(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

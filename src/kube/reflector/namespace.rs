@@ -1,0 +1,355 @@
+//! [`NamespaceEndpoints`]: the state machine of the endpoint reflector of a namespace. One list
+//! and one watch serve all apps of the namespace, and one list of the Services in place of a
+//! read of each.
+//!
+//! What concerns all apps is reported to each of them, and logged once. A doubt about one
+//! Service, such as endpoints without its port, is cleared by a read of that Service alone.
+//!
+//! Where neither EndpointSlices nor Endpoints of the namespace may be listed, the Role may name
+//! each object: then the Endpoints of one Service after the other are listed by their name, at
+//! most one a second, or four while connections wait, whose apps come first. So the cost does
+//! not grow with the number of apps; the age of what is known does.
+
+mod by_name;
+mod services;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use log::Level;
+
+use self::by_name::Rounds;
+use self::services::Services;
+use super::super::AppConfig;
+use super::super::list_watch::{Event, Outcome};
+use super::super::namespace_store::NamespaceStore;
+use super::super::paths;
+use super::super::scheduler::AppKey;
+use super::super::throttle::Throttle;
+use super::super::watcher::Watcher;
+use super::source::{self, RETRY_UNCONFIRMED_REFUSAL, SourceChoice};
+use super::status::StatusReporter;
+use super::thread::{Action, Core, Output};
+use super::view::ServiceView;
+use crate::clock::Time;
+use crate::cluster::{AddressSource, Permission, Report};
+
+/// The state machine of the endpoint reflector of a namespace: see the [module](self).
+pub(in crate::kube) struct NamespaceEndpoints {
+    namespace: String,
+    watcher: Watcher,
+    store: NamespaceStore,
+    source: SourceChoice,
+    services: Services,
+    rounds: Rounds,
+    apps: BTreeMap<AppKey, Entry>,
+    /// The calls whose reply is not for the watcher.
+    asked: Option<Asked>,
+    /// What is logged about all apps.
+    status: StatusReporter,
+    outputs: Vec<Output<(AppKey, Report)>>,
+}
+
+/// An app.
+struct Entry {
+    view: ServiceView,
+    /// When to read its Service by itself.
+    service_due: Option<Time>,
+    /// Whether its Service was looked for.
+    is_service_read: bool,
+    /// Limits the reads of the Service that changes in the watch cause.
+    throttle: Throttle,
+}
+
+/// A call whose reply is not for the watcher.
+enum Asked {
+    /// A page of the list of Services.
+    Services,
+    /// The Service of an app.
+    Service(AppKey),
+    /// The Endpoints of an app's Service, by name.
+    Endpoints(AppKey),
+    /// What was asked for before there was another app: the reply is ignored.
+    Outdated,
+}
+
+impl NamespaceEndpoints {
+    /// A reflector without apps. `seed` determines the jitter.
+    pub(in crate::kube) fn new(namespace: &str, seed: u64) -> Self {
+        NamespaceEndpoints {
+            namespace: namespace.to_owned(),
+            watcher: Watcher::new(seed),
+            store: NamespaceStore::new(AddressSource::EndpointSlices),
+            source: SourceChoice::new(seed),
+            services: Services::new(seed),
+            rounds: Rounds::default(),
+            apps: BTreeMap::new(),
+            asked: None,
+            status: StatusReporter::of_namespace(namespace),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Adds an app. A request to list again must follow.
+    pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
+        self.store.add(&config.service);
+        self.services.restart();
+        self.asked = self.asked.take().map(|_| Asked::Outdated);
+        let entry = Entry {
+            view: ServiceView::new(config),
+            service_due: None,
+            is_service_read: false,
+            throttle: Throttle::default(),
+        };
+        self.apps.insert(app, entry);
+    }
+
+    /// Removes an app.
+    pub(in crate::kube) fn remove(&mut self, app: AppKey) {
+        self.rounds.set_waiting(app, false);
+        let Some(Entry { view, .. }) = self.apps.remove(&app) else {
+            return;
+        };
+        let mut others = self.apps.values();
+        if !others.any(|other| other.view.service == view.service) {
+            self.store.remove(&view.service);
+        }
+    }
+
+    /// Sets whether connections of an app wait for an endpoint.
+    pub(in crate::kube) fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
+        self.rounds.set_waiting(app, is_waiting);
+    }
+
+    /// The proxy, or this app, drains.
+    pub(in crate::kube) fn set_app_draining(&mut self, app: AppKey) {
+        if let Some(entry) = self.apps.get_mut(&app) {
+            entry.view.status.set_draining(true);
+        }
+    }
+
+    fn action(&mut self, now: Time) -> Action {
+        self.asked = None;
+        if self.watcher.is_watching() {
+            return Action::Read;
+        }
+        if self.watcher.is_pausing(now) {
+            return Action::Wait;
+        }
+        if self.source.take_due(now) {
+            self.store.set_source(AddressSource::EndpointSlices);
+            self.watcher.relist();
+        }
+        if let Some(action) = self.service_action(now) {
+            return action;
+        }
+        if let Some(source) = self.rounds.take_over(now) {
+            self.store.set_source(source);
+            self.watcher.relist();
+        }
+        if self.rounds.has_begun() {
+            return self.next_by_name(now);
+        }
+        let watch_until = self.next_service_read().into_iter();
+        let watch_until = watch_until.chain(self.source.slices_due()).min();
+        let path = match self.store.source() {
+            AddressSource::EndpointSlices => paths::all_slices(&self.namespace),
+            AddressSource::Endpoints => paths::all_endpoints(&self.namespace),
+        };
+        Action::of(self.watcher.action(watch_until, now), &path)
+    }
+
+    /// Lists next, and before that the Services, if they were not listed just now.
+    fn relist(&mut self, now: Time) {
+        self.asked = None;
+        self.watcher.relist();
+        self.services.relist(now);
+    }
+
+    fn watched(&mut self, outcome: Outcome, now: Time) {
+        let source = self.store.source();
+        match outcome {
+            Outcome::Quiet => {}
+            Outcome::Listed => self.listed(now),
+            Outcome::Opened => self.granted(source),
+            Outcome::Changed => self.changed(now),
+            Outcome::WatchEnded(why) => {
+                let text = format!("the watch of {source} has ended: {why}");
+                self.log(Level::Debug, text);
+                self.source.interrupted(source);
+                self.changed(now);
+                if self.watcher.is_listing() {
+                    self.services.relist(now);
+                }
+            }
+            Outcome::Refused { why, .. } => self.source_refused(source, why, now),
+            Outcome::Busy(why) => self.source_lost(source, "busy", &why),
+            Outcome::Failed(why) => self.source_lost(source, "failed", &why),
+        }
+    }
+
+    fn listed(&mut self, now: Time) {
+        self.rounds.end();
+        self.source.listed(self.store.source(), now);
+        for entry in self.apps.values_mut() {
+            if let Some(store) = self.store.of(&entry.view.service) {
+                entry.view.check(store, true);
+            }
+        }
+        self.collect();
+    }
+
+    /// Lines of the watch were stored.
+    fn changed(&mut self, now: Time) {
+        let changed = self.store.take_changed();
+        let concerned = |entry: &&mut Entry| changed.contains(&entry.view.service);
+        let mut is_any_doubted = false;
+        for entry in self.apps.values_mut().filter(concerned) {
+            let Some(store) = self.store.of(&entry.view.service) else {
+                continue;
+            };
+            // The Service may have been changed or created again: read it.
+            if entry.view.changed(store) && entry.throttle.allow(now) {
+                entry.service_due = Some(now);
+                is_any_doubted = true;
+            }
+        }
+        if is_any_doubted {
+            self.watcher.rewatch();
+        }
+        self.collect();
+    }
+
+    fn granted(&mut self, source: AddressSource) {
+        let instead = self.source.granted(source);
+        self.each(|status| {
+            status.watched(source);
+            if let Some((why, believed)) = &instead {
+                let slices = Permission::WatchSlices;
+                status.refused(slices, why, slices.fallback());
+                status.watching_endpoints_instead(why, *believed);
+            }
+        });
+    }
+
+    fn source_refused(&mut self, source: AddressSource, why: String, now: Time) {
+        self.store.set_source(source::other(source));
+        let Some(both) = self.source.refused(source, why, now) else {
+            return;
+        };
+        if both.is_believed {
+            // The Endpoints of each Service may be granted by their names.
+            self.store.set_source(AddressSource::Endpoints);
+            self.rounds.begin(source::other(source), now);
+            return self.each(|status| {
+                let slices = Permission::WatchSlices;
+                status.refused(slices, &both.why, slices.fallback());
+                status.listing_by_name(&both.why);
+            });
+        }
+        self.each(|status| status.refused(both.permission, &both.why, None));
+        self.lost(Level::Warn, "doubted", &both.why);
+        self.watcher.back_off(RETRY_UNCONFIRMED_REFUSAL, now);
+    }
+
+    fn source_lost(&mut self, source: AddressSource, kind: &'static str, why: &str) {
+        self.source.interrupted(source);
+        self.lost(Level::Warn, kind, why);
+    }
+
+    fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
+        self.each(|status| status.lost(level, kind, why));
+    }
+
+    /// Reports something to every app, and logs it once.
+    fn each(&mut self, mut say: impl FnMut(&mut StatusReporter)) {
+        self.collect();
+        for (&app, entry) in &mut self.apps {
+            say(&mut entry.view.status);
+            let reports = reports_of(app, &mut entry.view.status);
+            self.outputs.extend(reports);
+        }
+        say(&mut self.status);
+        let logged = self.status.take().into_iter().filter_map(log_line);
+        self.outputs.extend(logged);
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.outputs.push(Output::Log(level, text));
+    }
+
+    /// Collects what there is to be said of single apps.
+    fn collect(&mut self) {
+        for (&app, entry) in &mut self.apps {
+            for output in entry.view.status.take() {
+                self.outputs.push(match output {
+                    Output::Report(report) => Output::Report((app, report)),
+                    Output::Log(level, text) => Output::Log(level, text),
+                });
+            }
+        }
+    }
+
+    /// The Services of the apps.
+    fn service_names(&self) -> BTreeSet<&str> {
+        let apps = self.apps.values();
+        apps.map(|entry| entry.view.service.as_str()).collect()
+    }
+}
+
+fn reports_of(
+    app: AppKey,
+    status: &mut StatusReporter,
+) -> impl Iterator<Item = Output<(AppKey, Report)>> + use<> {
+    let said = status.take().into_iter();
+    said.filter_map(move |output| match output {
+        Output::Report(report) => Some(Output::Report((app, report))),
+        Output::Log(..) => None,
+    })
+}
+
+fn log_line<R>(output: Output) -> Option<Output<R>> {
+    match output {
+        Output::Report(_) => None,
+        Output::Log(level, text) => Some(Output::Log(level, text)),
+    }
+}
+
+impl Core for NamespaceEndpoints {
+    type Report = (AppKey, Report);
+
+    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+        match (event, self.asked.take()) {
+            (Event::Page(answer), Some(Asked::Services)) => self.services_answered(answer, now),
+            (Event::Page(answer), Some(Asked::Endpoints(app))) => {
+                self.endpoints_answered(app, answer, now);
+            }
+            (Event::Object(answer), Some(Asked::Service(app))) => {
+                self.service_answered(app, answer, now);
+            }
+            (Event::Page(_) | Event::Object(_), Some(Asked::Outdated)) => {}
+            (Event::Relist, _) => self.relist(now),
+            (event, _) => {
+                let outcome = self.watcher.handle(event, &mut self.store, now);
+                self.watched(outcome, now);
+            }
+        }
+        self.action(now)
+    }
+
+    fn set_draining(&mut self, is_draining: bool) {
+        self.status.set_draining(is_draining);
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let next = [self.watcher.poll_timeout(), self.rounds.poll_timeout()];
+        next.into_iter().flatten().max()
+    }
+
+    fn outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
+        self.collect();
+        std::mem::take(&mut self.outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests;

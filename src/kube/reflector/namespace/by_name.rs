@@ -1,0 +1,143 @@
+//! The Endpoints of one Service after the other, where those of the namespace may not be
+//! listed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use log::Level;
+
+use super::super::super::list_watch::{Answer, Store as _};
+use super::super::super::paths;
+use super::super::super::scheduler::AppKey;
+use super::super::super::watcher::malformed;
+use super::super::source::RETRY_REFUSED;
+use super::super::thread::Action;
+use super::{Asked, NamespaceEndpoints};
+use crate::clock::Time;
+use crate::cluster::{AddressSource, Permission};
+
+/// The time between two lists,
+const INTERVAL: Duration = Duration::from_secs(1);
+/// and while connections wait.
+const INTERVAL_WAITING: Duration = Duration::from_millis(250);
+
+/// The items of a list of one object by its name.
+const ONE: u32 = 1;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// Until when no list of the namespace is tried again, if objects are listed by their
+    /// names; and the source to try first then.
+    until: Option<(Time, AddressSource)>,
+    /// When the last list was.
+    last: Option<Time>,
+    /// The app that had the last turn.
+    last_app: AppKey,
+    /// The apps whose connections wait.
+    waiting: BTreeSet<AppKey>,
+}
+
+impl Rounds {
+    /// The namespace may not be listed; `next` is tried again after a while.
+    pub(super) fn begin(&mut self, next: AddressSource, now: Time) {
+        self.until = Some((now + RETRY_REFUSED, next));
+    }
+
+    /// The namespace was listed.
+    pub(super) fn end(&mut self) {
+        self.until = None;
+    }
+
+    /// Whether objects are listed by their names.
+    pub(super) fn has_begun(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// The source of which a list of the namespace is to be tried again; once.
+    pub(super) fn take_over(&mut self, now: Time) -> Option<AddressSource> {
+        let over = self.until.take_if(|(until, _)| *until <= now)?;
+        Some(over.1)
+    }
+
+    pub(super) fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
+        match is_waiting {
+            true => self.waiting.insert(app),
+            false => self.waiting.remove(&app),
+        };
+    }
+
+    /// When the next turn is.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.until?;
+        let interval = match self.waiting.is_empty() {
+            true => INTERVAL,
+            false => INTERVAL_WAITING,
+        };
+        self.last.map(|last| last + interval)
+    }
+
+    /// The app whose turn it is: those that wait come first, each in turn.
+    fn next(&mut self, apps: impl Iterator<Item = AppKey> + Clone, now: Time) -> Option<AppKey> {
+        if self.poll_timeout().is_some_and(|next| now < next) {
+            return None;
+        }
+        let waiting = apps.clone().filter(|app| self.waiting.contains(app));
+        let next = after(self.last_app, waiting).or_else(|| after(self.last_app, apps))?;
+        self.last = Some(now);
+        self.last_app = next;
+        Some(next)
+    }
+}
+
+/// The app after `last`, in a circle.
+fn after(last: AppKey, mut apps: impl Iterator<Item = AppKey> + Clone) -> Option<AppKey> {
+    let mut later = apps.clone().filter(|&app| app > last);
+    later.next().or_else(|| apps.next())
+}
+
+impl NamespaceEndpoints {
+    /// Lists the Endpoints of the app whose turn it is.
+    pub(super) fn next_by_name(&mut self, now: Time) -> Action {
+        let Some(app) = self.rounds.next(self.apps.keys().copied(), now) else {
+            return Action::Wait;
+        };
+        let Some(entry) = self.apps.get(&app) else {
+            return Action::Wait;
+        };
+        self.asked = Some(Asked::Endpoints(app));
+        let path = paths::endpoints(&self.namespace, &entry.view.service);
+        Action::List(paths::page(&path, ONE, ""))
+    }
+
+    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>, now: Time) {
+        let _ = now;
+        let Some(entry) = self.apps.get_mut(&app) else {
+            return;
+        };
+        let Some(store) = self.store.of(&entry.view.service) else {
+            return;
+        };
+        let status = &mut entry.view.status;
+        match answer {
+            Answer::Ok(body) => match store.add_page(&body, true) {
+                Ok(_) => {
+                    store.replace();
+                    status.granted(Permission::WatchEndpoints);
+                    entry.view.check(store, true);
+                }
+                Err(cause) => status.lost(Level::Warn, "failed", &malformed(&cause)),
+            },
+            Answer::Refused {
+                status: 403, why, ..
+            } => {
+                status.refused(Permission::WatchEndpoints, &why, None);
+                status.lost(Level::Error, "refused", &why);
+            }
+            Answer::Refused { why, .. } | Answer::TooLarge(why) | Answer::Failed(why) => {
+                status.lost(Level::Warn, "failed", &why);
+            }
+        }
+        self.collect();
+    }
+}

@@ -1,0 +1,310 @@
+//! How the reflector of a namespace reads the Services: all of them by one list, which is read
+//! again at most once a minute; each by itself where there is a doubt about it, and where a
+//! list is refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use log::Level;
+
+use super::super::super::list_watch::Answer;
+use super::super::super::objects::{List, Service};
+use super::super::super::pages::Pages;
+use super::super::super::paths;
+use super::super::super::scheduler::AppKey;
+use super::super::super::watcher::malformed;
+use super::super::source::{RETRY_UNCONFIRMED_REFUSAL, retry_after};
+use super::super::thread::Action;
+use super::{Asked, Entry, NamespaceEndpoints};
+use crate::backoff::{self, Backoff};
+use crate::clock::Time;
+use crate::refusal::{self, RefusalClock};
+
+/// How long a list of the Services counts as new, for a list of the endpoints after it.
+const NEW_FOR: Duration = Duration::from_secs(60);
+/// The pause after a Service that has no such port.
+const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
+/// The most Services that are read one by one where they can be listed.
+const MOST_SINGLE: usize = 4;
+/// The least time between two reads of single Services, on average, that are refused or in
+/// vain, where they cannot be listed.
+const BETWEEN_REFUSALS: Duration = Duration::from_secs(2);
+
+/// The list of the Services.
+pub(super) struct Services {
+    /// When to list them.
+    due: Option<Time>,
+    pages: Pages,
+    /// Those that were listed so far.
+    incoming: BTreeMap<String, Service>,
+    /// When they were listed last.
+    listed: Option<Time>,
+    list_refusal: RefusalClock,
+    read_refusal: RefusalClock,
+    backoff: Backoff,
+}
+
+impl Services {
+    pub(super) fn new(seed: u64) -> Self {
+        Services {
+            due: None,
+            pages: Pages::new(),
+            incoming: BTreeMap::new(),
+            listed: None,
+            list_refusal: RefusalClock::default(),
+            read_refusal: RefusalClock::default(),
+            backoff: Backoff::new(seed.rotate_left(13)),
+        }
+    }
+
+    /// What was listed, also so far, does not do for an app that is new.
+    pub(super) fn restart(&mut self) {
+        self.listed = None;
+        self.pages = Pages::new();
+        self.incoming.clear();
+    }
+
+    /// The endpoints are to be listed: so are the Services, unless they were just now, or a
+    /// list that was refused is not to be tried again yet.
+    pub(super) fn relist(&mut self, now: Time) {
+        let is_new = self.listed.is_some_and(|at| now.since(at) < NEW_FOR);
+        if !is_new && self.due.is_none() {
+            self.list_at(now);
+        }
+    }
+
+    /// Lists them at that time, unless a list is due sooner or in progress.
+    fn list_at(&mut self, at: Time) {
+        if self.due.is_none_or(|due| at < due) {
+            self.put_off(at);
+        }
+    }
+
+    /// Lists them at that time, from the first page on.
+    fn put_off(&mut self, until: Time) {
+        self.due = Some(until);
+        self.pages = Pages::new();
+        self.incoming.clear();
+    }
+
+    /// Whether a list was not refused.
+    fn may_list(&self) -> bool {
+        self.list_refusal == RefusalClock::Granted
+    }
+
+    fn retry(&mut self) -> Duration {
+        let pause = self.backoff.pause(backoff::LONGEST);
+        pause.max(RETRY_UNCONFIRMED_REFUSAL)
+    }
+}
+
+impl NamespaceEndpoints {
+    /// The next read of Services, if one is due.
+    pub(super) fn service_action(&mut self, now: Time) -> Option<Action> {
+        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
+        let single = self.apps.values();
+        let single = single.filter(|entry| is_due(entry.service_due)).count();
+        if single > MOST_SINGLE && self.services.may_list() {
+            self.services.list_at(now);
+        }
+        if is_due(self.services.due) {
+            let pages = &self.services.pages;
+            let all = paths::all_services(&self.namespace);
+            let path = paths::page(&all, pages.limit, &pages.token);
+            self.asked = Some(Asked::Services);
+            return Some(Action::List(path));
+        }
+        let mut apps = self.apps.iter();
+        let (&app, entry) = apps.find(|(_, entry)| is_due(entry.service_due))?;
+        self.asked = Some(Asked::Service(app));
+        let path = paths::service(&self.namespace, &entry.view.service);
+        Some(Action::Get(path))
+    }
+
+    /// When Services are read next.
+    pub(super) fn next_service_read(&self) -> Option<Time> {
+        let single = self.apps.values().filter_map(|entry| entry.service_due);
+        single.chain(self.services.due).min()
+    }
+
+    // --- The list ---
+
+    pub(super) fn services_answered(&mut self, answer: Answer<Vec<u8>>, now: Time) {
+        let pages = &mut self.services.pages;
+        match answer {
+            Answer::Ok(body) => return self.services_page(&body, now),
+            Answer::TooLarge(_) if pages.halve() => {}
+            Answer::Refused {
+                status: 403, why, ..
+            } => return self.services_refused(&why, now),
+            Answer::Refused { status, .. } if pages.restart_after(status) => {}
+            Answer::Refused {
+                why, retry_after, ..
+            } => return self.services_failed(&why, retry_after, now),
+            Answer::TooLarge(why) | Answer::Failed(why) => {
+                return self.services_failed(&why, None, now);
+            }
+        }
+        self.services.incoming.clear();
+    }
+
+    fn services_page(&mut self, body: &[u8], now: Time) {
+        let list: List<Service> = match serde_json::from_slice(body) {
+            Ok(list) => list,
+            Err(cause) => return self.services_failed(&malformed(&cause), None, now),
+        };
+        let names = self.service_names();
+        let items = list.items.into_iter().flatten();
+        let ours = items.filter(|item| names.contains(item.metadata.name.as_str()));
+        let named: Vec<_> = ours
+            .map(|item| (item.metadata.name.clone(), item))
+            .collect();
+        self.services.incoming.extend(named);
+        let is_whole = self.services.pages.advance(list.metadata).is_some();
+        if is_whole {
+            self.services_listed(now);
+        } else if !self.services.pages.may_ask() {
+            self.services_failed("a list without an end", None, now);
+        }
+    }
+
+    fn services_listed(&mut self, now: Time) {
+        let services = &mut self.services;
+        services.due = None;
+        services.listed = Some(now);
+        services.list_refusal.granted();
+        services.backoff.reset();
+        let found = std::mem::take(&mut services.incoming);
+        let apps: Vec<AppKey> = self.apps.keys().copied().collect();
+        for app in apps {
+            self.handle_service(app, now, |entry| match found.get(&entry.view.service) {
+                Some(service) => entry.view.read(service),
+                None => {
+                    let why = format!("404 services \"{}\" not found", entry.view.service);
+                    entry.view.absent(why)
+                }
+            });
+        }
+    }
+
+    /// The Services may not be listed: each is read by its name.
+    fn services_refused(&mut self, why: &str, now: Time) {
+        let services = &mut self.services;
+        services.list_refusal.refused(refusal::BELIEVED_AFTER, now);
+        let retry = retry_after(&services.list_refusal, &mut services.backoff);
+        services.put_off(now + retry);
+        let text = format!("the Services cannot be listed ({why}): reading each by its name");
+        self.log(Level::Debug, text);
+        for entry in self
+            .apps
+            .values_mut()
+            .filter(|entry| !entry.is_service_read)
+        {
+            entry.service_due.get_or_insert(now);
+        }
+    }
+
+    /// The Services cannot be listed. What was read before is used.
+    fn services_failed(&mut self, why: &str, busy_for: Option<Duration>, now: Time) {
+        self.services.list_refusal.interrupted();
+        let retry = self.services.retry();
+        self.services.put_off(now + retry);
+        let mut apps = self.apps.values();
+        if apps.all(|entry| entry.is_service_read) {
+            return;
+        }
+        self.services.put_off(now);
+        match busy_for.filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                self.lost(Level::Warn, "busy", why);
+                self.watcher.pause(wait, now);
+            }
+            None => {
+                self.lost(Level::Warn, "failed", why);
+                self.watcher.back_off(backoff::LONGEST, now);
+            }
+        }
+    }
+
+    // --- A Service by itself ---
+
+    pub(super) fn service_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>, now: Time) {
+        let parsed = match answer {
+            Answer::Ok(body) => match serde_json::from_slice::<Service>(&body) {
+                Ok(service) => Ok(service),
+                Err(cause) => Err(Answer::Failed(malformed(&cause))),
+            },
+            other => Err(other),
+        };
+        match parsed {
+            Ok(service) => {
+                self.services.read_refusal.granted();
+                self.handle_service(app, now, |entry| entry.view.read(&service));
+            }
+            Err(Answer::Refused {
+                status: 404, why, ..
+            }) => {
+                self.services.read_refusal.granted();
+                self.handle_service(app, now, |entry| entry.view.absent(why));
+            }
+            Err(Answer::Refused {
+                status: 403, why, ..
+            }) => self.service_refused(app, &why, now),
+            Err(_) => self.service_failed(app, now),
+        }
+    }
+
+    /// The Service of an app was looked for; `take` returns the ports that are missing, for
+    /// which it is looked for again after a while: no change of its endpoints shows them.
+    fn handle_service(
+        &mut self,
+        app: AppKey,
+        now: Time,
+        take: impl FnOnce(&mut Entry) -> Vec<(usize, String)>,
+    ) {
+        let spread = match self.services.may_list() {
+            true => Duration::ZERO,
+            false => BETWEEN_REFUSALS * self.apps.len() as u32,
+        };
+        let Some(entry) = self.apps.get_mut(&app) else {
+            return;
+        };
+        let missing = take(entry);
+        let again = now + PAUSE_INVALID_SERVICE.max(spread);
+        entry.is_service_read = true;
+        entry.service_due = (!missing.is_empty()).then_some(again);
+        if !entry.view.is_any_port_known() {
+            entry.view.status.no_such_ports(&missing);
+        } else if !self.watcher.is_listing()
+            && let Some(store) = self.store.of(&entry.view.service)
+        {
+            // The port and the family may be others: applied to what is stored.
+            entry.view.check(store, false);
+        }
+        self.collect();
+    }
+
+    fn service_refused(&mut self, app: AppKey, why: &str, now: Time) {
+        let services = &mut self.services;
+        let believed = services.read_refusal.refused(refusal::BELIEVED_AFTER, now);
+        let retry = retry_after(&services.read_refusal, &mut services.backoff);
+        let spread = match believed {
+            true => BETWEEN_REFUSALS * self.apps.len() as u32,
+            false => Duration::ZERO,
+        };
+        if let Some(entry) = self.apps.get_mut(&app) {
+            entry.view.refused(why, believed);
+            entry.is_service_read = true;
+            entry.service_due = Some(now + retry.max(spread));
+        }
+        self.collect();
+    }
+
+    fn service_failed(&mut self, app: AppKey, now: Time) {
+        self.services.read_refusal.interrupted();
+        let retry = self.services.retry();
+        if let Some(entry) = self.apps.get_mut(&app) {
+            entry.service_due = Some(now + retry);
+        }
+    }
+}

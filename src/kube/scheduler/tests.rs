@@ -1,0 +1,345 @@
+use super::*;
+use crate::cluster::{LeaseStore, Renewal, ResourceVersion, Scale};
+
+fn write() -> Request {
+    Request::WriteScale {
+        replicas: 1,
+        guard: ResourceVersion("10295".into()),
+    }
+}
+
+fn renewal() -> Request {
+    Request::RenewLease(Renewal {
+        nonce: 1,
+        ttl: Duration::from_secs(300),
+        in_use: true,
+        keep_replicas: None,
+        guard: None,
+        store: LeaseStore::Status,
+    })
+}
+
+const APP: AppKey = 1;
+
+/// Returns the workers whose calls are cancelled.
+fn put_for(scheduler: &mut Scheduler, app: AppKey, id: u64, request: Request) -> [bool; 2] {
+    scheduler.put(Job { app, id, request })
+}
+
+fn put(scheduler: &mut Scheduler, id: u64, request: Request) {
+    put_for(scheduler, APP, id, request);
+}
+
+/// Whether the reply of `worker` is reported.
+fn done(scheduler: &mut Scheduler, worker: Worker) -> bool {
+    scheduler.done(worker, shown()).is_some()
+}
+
+fn shown() -> Outcome {
+    Outcome::Scale(Scale::of(1, "10296"))
+}
+
+fn scheduler_with(request: Request) -> Scheduler {
+    let mut scheduler = Scheduler::default();
+    put(&mut scheduler, 1, request);
+    scheduler
+}
+
+fn take(scheduler: &mut Scheduler, worker: Worker, ms: u64) -> Option<(u64, bool)> {
+    match scheduler.next_action(worker, Time::from_millis(ms)) {
+        Action::Execute { job, cancel_other } => Some((job.id, cancel_other)),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_worker_with_the_warm_connection_works_and_the_other_stands_by() {
+    let mut scheduler = scheduler_with(Request::Read);
+    assert_eq!(
+        scheduler.next_action(1, Time::from_millis(0)),
+        Action::Wait(None)
+    );
+    assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+    assert!(done(&mut scheduler, 0));
+}
+
+#[test]
+fn what_is_urgent_waits_4_ms_for_a_read_and_then_supersedes_it() {
+    for urgent in [write(), renewal()] {
+        let mut scheduler = scheduler_with(Request::Read);
+        assert_eq!(take(&mut scheduler, 0, 100), Some((1, false)));
+        put(&mut scheduler, 2, urgent);
+        let left = Some(Duration::from_millis(1));
+        assert_eq!(
+            scheduler.next_action(1, Time::from_millis(103)),
+            Action::Wait(left)
+        );
+        assert_eq!(take(&mut scheduler, 1, 104), Some((2, true)));
+        assert!(!done(&mut scheduler, 0), "the read is superseded");
+        assert!(done(&mut scheduler, 1));
+        put(&mut scheduler, 3, Request::Read);
+        let moved = take(&mut scheduler, 0, 160);
+        assert_eq!(moved, None, "the warm connection is the other's");
+        assert_eq!(take(&mut scheduler, 1, 160), Some((3, false)));
+    }
+}
+
+#[test]
+fn what_was_given_up_is_superseded_after_a_second_by_whatever_comes() {
+    let all = [Request::Read, write(), renewal()];
+    for out in all.clone() {
+        for waiting in all.clone() {
+            if out == Request::Read && waiting != Request::Read {
+                continue;
+            }
+            let label = format!("{waiting:?} behind {out:?}");
+            let mut scheduler = scheduler_with(out.clone());
+            assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+            put(&mut scheduler, 2, waiting.clone());
+            let action = scheduler.next_action(1, Time::from_millis(999));
+            let left = Some(Duration::from_millis(1));
+            assert_eq!(action, Action::Wait(left), "{label}");
+            assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
+            assert!(!done(&mut scheduler, 0), "{label}");
+            assert!(done(&mut scheduler, 1), "{label}");
+        }
+    }
+}
+
+#[test]
+fn while_a_superseded_read_lingers_its_successor_goes_on() {
+    let mut scheduler = scheduler_with(Request::Read);
+    take(&mut scheduler, 0, 0);
+    put(&mut scheduler, 2, write());
+    assert_eq!(take(&mut scheduler, 1, 50), Some((2, true)));
+    assert!(done(&mut scheduler, 1));
+    put(&mut scheduler, 3, Request::Read);
+    assert_eq!(take(&mut scheduler, 1, 60), Some((3, false)));
+}
+
+#[test]
+fn a_write_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
+    let to_zero = Request::WriteScale {
+        replicas: 0,
+        guard: ResourceVersion("10295".into()),
+    };
+    for (label, request, is_repeated) in [
+        ("a wake", write(), true),
+        ("a sleep", to_zero, true),
+        ("a renewal", renewal(), true),
+        ("a read", Request::Read, false),
+    ] {
+        let mut scheduler = scheduler_with(request);
+        assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)), "{label}");
+        let action = scheduler.next_action(1, Time::from_millis(999));
+        let left = is_repeated.then_some(Duration::from_millis(1));
+        assert_eq!(action, Action::Wait(left), "{label}");
+        let repeated = is_repeated.then_some((1, false));
+        assert_eq!(take(&mut scheduler, 1, 1000), repeated, "{label}");
+        assert!(
+            done(&mut scheduler, 0),
+            "{label}: the first may reply as well"
+        );
+        assert_eq!(
+            take(&mut scheduler, 0, 3000),
+            None,
+            "{label}: not once more"
+        );
+    }
+}
+
+#[test]
+fn of_two_replies_to_a_write_the_one_that_shows_the_scale_is_reported() {
+    let (conflict, busy) = (Outcome::Conflict, Outcome::Busy { retry_after: None });
+    for (label, first, reported, second, last) in [
+        ("applied", shown(), Some(shown()), conflict.clone(), None),
+        (
+            "by the other one, perhaps",
+            conflict.clone(),
+            Some(UNKNOWN),
+            shown(),
+            None,
+        ),
+        (
+            "refused, then applied",
+            busy.clone(),
+            None,
+            shown(),
+            Some(shown()),
+        ),
+        (
+            "refused twice",
+            busy.clone(),
+            None,
+            busy.clone(),
+            Some(busy.clone()),
+        ),
+        (
+            "perhaps applied, then not",
+            UNKNOWN,
+            None,
+            conflict.clone(),
+            Some(UNKNOWN),
+        ),
+        (
+            "refused, then too late",
+            busy,
+            None,
+            conflict.clone(),
+            Some(conflict),
+        ),
+    ] {
+        for workers in [[0, 1], [1, 0]] {
+            let mut scheduler = scheduler_with(write());
+            take(&mut scheduler, 0, 0);
+            take(&mut scheduler, 1, 1000);
+            let [one, other] = workers;
+            assert_eq!(scheduler.done(one, first.clone()), reported, "{label}");
+            assert_eq!(scheduler.is_wanted(other), reported.is_none(), "{label}");
+            assert_eq!(scheduler.done(other, second.clone()), last, "{label}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
+    let mut scheduler = scheduler_with(write());
+    take(&mut scheduler, 0, 0);
+    take(&mut scheduler, 1, 1000);
+    let cancelled = put_for(&mut scheduler, APP, 2, Request::Read);
+    assert_eq!(cancelled, [true, true]);
+    assert!(!done(&mut scheduler, 0));
+    assert_eq!(take(&mut scheduler, 0, 5000), Some((2, false)));
+}
+
+const OTHER: AppKey = 2;
+const THIRD: AppKey = 3;
+
+/// The requests of one worker, in the order in which it takes them.
+fn taken_by(scheduler: &mut Scheduler, worker: Worker) -> Vec<u64> {
+    let mut taken = Vec::new();
+    while let Some((id, _)) = take(scheduler, worker, 0) {
+        done(scheduler, worker);
+        taken.push(id);
+    }
+    taken
+}
+
+#[test]
+fn who_waits_comes_first_then_who_writes_and_each_in_order() {
+    let mut scheduler = Scheduler::default();
+    for (app, id, request) in [
+        (1, 10, Request::Read),
+        (2, 20, renewal()),
+        (3, 30, Request::Read),
+        (4, 40, write()),
+        (5, 50, Request::Read),
+        (6, 60, write()),
+    ] {
+        put_for(&mut scheduler, app, id, request);
+    }
+    scheduler.set_awaited(5, true);
+    scheduler.set_awaited(6, true);
+    scheduler.set_awaited(3, true);
+    scheduler.set_awaited(3, false);
+    assert_eq!(taken_by(&mut scheduler, 0), [50, 60, 20, 40, 10, 30]);
+}
+
+#[test]
+fn a_newer_request_of_an_app_takes_the_place_of_its_older_one() {
+    let mut scheduler = Scheduler::default();
+    for (app, id) in [(1, 10), (2, 20), (1, 11)] {
+        put_for(&mut scheduler, app, id, Request::Read);
+    }
+    assert_eq!(taken_by(&mut scheduler, 0), [11, 20]);
+}
+
+#[test]
+fn the_spare_takes_after_4_ms_what_is_urgent_or_awaited_and_cancels_nothing() {
+    for (label, request, is_awaited, is_taken) in [
+        ("a wake", write(), true, true),
+        ("a renewal", renewal(), false, true),
+        ("a read that somebody waits for", Request::Read, true, true),
+        ("a routine read", Request::Read, false, false),
+    ] {
+        for out in [Request::Read, write(), renewal()] {
+            let mut scheduler = scheduler_with(out);
+            take(&mut scheduler, 0, 0);
+            let cancelled = put_for(&mut scheduler, OTHER, 2, request.clone());
+            assert_eq!(cancelled, [false, false], "{label}");
+            scheduler.set_awaited(OTHER, is_awaited);
+            assert_eq!(take(&mut scheduler, 1, 3), None, "{label}");
+            let taken = is_taken.then_some((2, false));
+            assert_eq!(take(&mut scheduler, 1, 4), taken, "{label}");
+            assert!(done(&mut scheduler, 0), "{label}: the first one goes on");
+        }
+    }
+}
+
+#[test]
+fn routine_reads_that_hang_leave_a_worker_for_a_wake() {
+    let mut scheduler = scheduler_with(Request::Read);
+    take(&mut scheduler, 0, 0);
+    put_for(&mut scheduler, OTHER, 2, Request::Read);
+    assert_eq!(take(&mut scheduler, 1, 9000), None);
+    put_for(&mut scheduler, THIRD, 3, write());
+    assert_eq!(take(&mut scheduler, 1, 9000), Some((3, false)));
+}
+
+#[test]
+fn a_third_app_that_is_urgent_has_a_routine_read_wait_again() {
+    let mut scheduler = scheduler_with(Request::Read);
+    take(&mut scheduler, 0, 0);
+    put_for(&mut scheduler, OTHER, 2, write());
+    take(&mut scheduler, 1, 4);
+    let routine = put_for(&mut scheduler, THIRD, 3, Request::Read);
+    assert_eq!(routine, [false, false]);
+    let awaited = scheduler.set_awaited(THIRD, true);
+    assert_eq!(awaited, [true, false]);
+    assert!(!done(&mut scheduler, 0), "its call is cancelled");
+    assert_eq!(take(&mut scheduler, 0, 8), Some((3, false)));
+    assert!(done(&mut scheduler, 0));
+    assert!(done(&mut scheduler, 1));
+    assert_eq!(take(&mut scheduler, 0, 10), Some((1, false)));
+    assert!(done(&mut scheduler, 0));
+}
+
+#[test]
+fn a_wake_on_both_connections_gives_one_to_an_app_that_needs_it() {
+    let mut scheduler = scheduler_with(write());
+    take(&mut scheduler, 0, 0);
+    take(&mut scheduler, 1, 1000);
+    let routine = put_for(&mut scheduler, OTHER, 2, Request::Read);
+    assert_eq!(routine, [false, false], "nobody waits for a routine read");
+    let urgent = put_for(&mut scheduler, THIRD, 3, write());
+    assert_eq!(
+        urgent,
+        [true, false],
+        "the first one, which hangs for longer"
+    );
+    assert!(!done(&mut scheduler, 0));
+    assert_eq!(take(&mut scheduler, 0, 1004), Some((3, false)));
+    let reported = scheduler.done(1, Outcome::Conflict);
+    assert_eq!(reported, Some(UNKNOWN), "the first one may be what it met");
+}
+
+#[test]
+fn a_wake_is_repeated_while_others_have_nothing_but_routine() {
+    let mut scheduler = scheduler_with(write());
+    take(&mut scheduler, 0, 0);
+    put_for(&mut scheduler, OTHER, 2, Request::Read);
+    let action = scheduler.next_action(1, Time::from_millis(400));
+    assert_eq!(action, Action::Wait(Some(Duration::from_millis(600))));
+    assert_eq!(take(&mut scheduler, 1, 1000), Some((1, false)));
+}
+
+#[test]
+fn of_an_app_that_is_gone_nothing_more_is_sent() {
+    let mut scheduler = scheduler_with(write());
+    take(&mut scheduler, 0, 0);
+    put_for(&mut scheduler, OTHER, 2, write());
+    scheduler.remove(APP);
+    scheduler.remove(OTHER);
+    assert_eq!(take(&mut scheduler, 1, 5000), None);
+    assert!(done(&mut scheduler, 0));
+}
