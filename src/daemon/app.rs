@@ -159,6 +159,11 @@ impl<A: Api> App<A> {
         &self.policy
     }
 
+    /// Sets how many apps the process has.
+    pub fn set_apps(&mut self, apps: usize) {
+        self.policy.set_apps(apps);
+    }
+
     /// The API threads.
     pub fn api(&self) -> &A {
         &self.api

@@ -64,6 +64,15 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         };
         self.apps.insert(id, entry);
         self.schedule(id, Some(now));
+        self.count_apps();
+    }
+
+    /// Lets every app know how many there are.
+    fn count_apps(&mut self) {
+        let count = self.apps.len();
+        for entry in self.apps.values_mut() {
+            entry.app.set_apps(count);
+        }
     }
 
     /// Every app.

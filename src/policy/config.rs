@@ -17,7 +17,7 @@ pub const POLL_STARTING: Duration = Duration::from_secs(5);
 /// seen a fifth of a TTL late at most, and was made a tenth late at most. So the app sleeps
 /// between 1 and 1.3 TTL after the last connection at any proxy, and with a watch between 1
 /// and 1.1.
-const POLLS_PER_TTL: u32 = 5;
+pub(super) const POLLS_PER_TTL: u32 = 5;
 
 /// The interval at which the scale target is read while a watch shows its changes. A read
 /// keeps the connection open, which both sides close after a minute without use, and shows
@@ -27,7 +27,11 @@ pub const POLL_WATCHED: Duration = Duration::from_secs(30);
 /// The least number of reads in a TTL with a watch: twice as many as
 /// [`LONGEST_GAP`](super::seen::LONGEST_GAP) requires, so that one slow reply does not
 /// make a sleep later.
-const POLLS_PER_TTL_WATCHED: u32 = 4;
+pub(super) const POLLS_PER_TTL_WATCHED: u32 = 4;
+
+/// The longest interval between reads of one app among several, as a multiple of their number:
+/// so the reads of all of them are 50 a minute at most, while nothing happens.
+pub const POLL_AMONG_APPS: Duration = Duration::from_millis(2400);
 
 /// The longest pause between two attempts at a refused request, while no connection waits. A
 /// permission comes back when an API server has started, or an operator grants it; until then

@@ -120,7 +120,8 @@ use std::time::Duration;
 
 pub use self::command::{Change, Command};
 pub use self::config::{
-    Config, LONGEST_PAUSE_WAITING, POLL, POLL_FORBIDDEN, POLL_STARTING, POLL_WATCHED,
+    Config, LONGEST_PAUSE_WAITING, POLL, POLL_AMONG_APPS, POLL_FORBIDDEN, POLL_STARTING,
+    POLL_WATCHED,
 };
 use self::lease::Lease;
 use self::permission::PermissionState;
@@ -204,6 +205,9 @@ pub struct Policy {
     observed: Option<Observation>,
     in_flight: Option<InFlight>,
     next_id: u64,
+    /// The longest interval between reads while nothing happens, if the apps of the process
+    /// take their turns.
+    spread: Duration,
     /// When the next request is due.
     due: Time,
     backoff: Backoff,
@@ -245,6 +249,7 @@ impl Policy {
             observed: None,
             in_flight: None,
             next_id: 0,
+            spread: Duration::ZERO,
             due: now,
             backoff: Backoff::new(seed),
             nonces: Random::new(seed.rotate_left(32)),
@@ -397,6 +402,13 @@ impl Policy {
             self.can_wake = can_wake;
             self.settle(now);
         }
+    }
+
+    /// Sets how many apps the process has, which take turns at being read while nothing
+    /// happens.
+    pub fn set_apps(&mut self, apps: usize) {
+        let others = u32::try_from(apps.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.spread = POLL_AMONG_APPS.saturating_mul(others);
     }
 
     /// The outcome of a request. It is ignored unless it belongs to the last request, because

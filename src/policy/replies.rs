@@ -32,7 +32,7 @@ impl Policy {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
-            self.due = self.next_poll(now);
+            self.due = self.next_poll(true, now);
             self.learn_zero(Some(asked), scale.version, now);
         } else {
             match asked {
@@ -40,7 +40,7 @@ impl Policy {
                 _ => self.lease.on_server_reachable(now),
             }
             // After the lease, on which the interval depends.
-            self.due = self.next_poll(now);
+            self.due = self.next_poll(false, now);
             self.learn_replicas(Some(asked), scale, now);
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::command::Command;
-use super::config::LONGEST_PAUSE_WAITING;
+use super::config::{LONGEST_PAUSE_WAITING, POLLS_PER_TTL, POLLS_PER_TTL_WATCHED};
 use super::phase::Phase;
 use super::seen::{POLLS_AFTER_FAILURE, RENEWALS_PER_SHORTER_TTL};
 use crate::clock::Time;
@@ -115,16 +115,32 @@ impl Policy {
     /// When the scale target is read next if nothing happens. Close to a sleep it is read as
     /// often as without a watch, because it matters then whether the API server was out of
     /// reach for all proxies ([`super::seen`]).
-    pub(super) fn next_poll(&self, now: Time) -> Time {
-        let (poll, watched) = (self.config.poll(), self.config.poll_watched());
-        let hidden = self.poll_hidden(now).unwrap_or(watched);
-        if !self.watching {
-            return now + poll.min(hidden);
-        }
+    /// `is_asleep`: it has no replicas.
+    pub(super) fn next_poll(&mut self, is_asleep: bool, now: Time) -> Time {
+        let poll = self.config.poll();
+        let pause = match self.watching {
+            true => self.spread_out(self.config.poll_watched(), POLLS_PER_TTL_WATCHED, is_asleep),
+            false => self.spread_out(poll, POLLS_PER_TTL, is_asleep),
+        };
+        let pause = pause.min(self.poll_hidden(now).unwrap_or(pause));
         let sleeps_at = self.sleeps_at().filter(|_| self.is_up());
         let closer = sleeps_at.map(|at| (at - poll * POLLS_AFTER_FAILURE).max(now + poll));
-        let watched = now + watched.min(hidden);
-        watched.min(closer.unwrap_or(watched))
+        (now + pause).min(closer.unwrap_or(now + pause))
+    }
+
+    /// The pause `poll`, or a longer one where several apps take their turns: of half of it at
+    /// random, so that apps that start together do not read together. While the app is awake
+    /// it is still read so many times in a TTL; while it sleeps no sleep depends on a read.
+    fn spread_out(&mut self, poll: Duration, per_ttl: u32, is_asleep: bool) -> Duration {
+        let longest = match is_asleep {
+            true => self.spread,
+            false => self.spread.min(self.config.idle_ttl / per_ttl),
+        };
+        if longest <= poll {
+            return poll;
+        }
+        let half = longest / 2;
+        poll.max(half + half.mul_f64(self.nonces.fraction()))
     }
 
     /// How often the Deployment is read while a proxy with a shorter TTL may hide our

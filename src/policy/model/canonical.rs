@@ -42,6 +42,7 @@ pub const NOW: Time = Time::from_millis(1_000_000);
 pub fn age(policy: &mut Policy) {
     let Policy {
         config: _,
+        spread: _,
         phase,
         connections: _,
         idle_since,

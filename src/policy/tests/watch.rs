@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fixture::{
     Fixture, LOST, MOMENT, TTL, read, renew, renew_at, scale, with_token, without_token, write,
 };
+use crate::clock::Time;
 use crate::cluster::{Observation, Outcome, Scale};
 use crate::policy::{Change, Command, Config, POLL, POLL_WATCHED, Phase};
 
@@ -276,4 +277,52 @@ fn what_has_waited_for_a_reply_that_there_is_no_deployment_is_forgotten() {
     assert_eq!(fixture.policy.phase_name(), Phase::MISSING);
     fixture.observes(scale(1, "12"));
     assert_eq!(fixture.policy.phase_name(), "awake");
+}
+
+/// When something is asked in that time, while nothing happens and all is answered as before.
+fn asked_in(fixture: &mut Fixture, time: Duration) -> Vec<Time> {
+    let end = fixture.now + time;
+    let mut asked = Vec::new();
+    while let Some(next) = fixture.policy.poll_timeout().filter(|&at| at < end) {
+        fixture.passes(next.since(fixture.now));
+        if fixture.in_flight().is_some() {
+            asked.push(fixture.now);
+            fixture.answers_as_before();
+        }
+    }
+    asked
+}
+
+#[test]
+fn apps_that_sleep_take_turns_so_that_their_reads_do_not_grow_with_their_number() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for (apps, is_watching) in [(1, true), (10, true), (50, true), (500, true), (500, false)] {
+        let mut fixture = asleep();
+        fixture.policy.set_watching(is_watching, fixture.now);
+        fixture.policy.set_apps(apps);
+        let asked = asked_in(&mut fixture, DAY);
+        let each_minute = asked.len() as f64 * apps as f64 / (24.0 * 60.0);
+        let label = format!("{apps} apps: {each_minute} a minute");
+        match apps {
+            // TTL / 4 is 15 s.
+            1 => assert!((3.9..4.1).contains(&each_minute), "{label}"),
+            _ => assert!((25.0..45.0).contains(&each_minute), "{label}"),
+        }
+        let gaps = asked.windows(2).map(|pair| pair[1].since(pair[0]));
+        let shortest = gaps.min().unwrap() * apps as u32;
+        assert!(
+            apps == 1 || shortest > Duration::from_secs(apps as u64),
+            "{label}"
+        );
+    }
+}
+
+#[test]
+fn an_app_that_is_awake_among_many_is_read_as_often_as_its_sleep_requires() {
+    let mut fixture = awake();
+    fixture.policy.set_apps(500);
+    let slept = asked_in(&mut fixture, TTL + TTL / 10);
+    let gaps = slept.windows(2).map(|pair| pair[1].since(pair[0]));
+    assert!(gaps.max().unwrap() <= TTL / 4);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle, "after one TTL");
 }
