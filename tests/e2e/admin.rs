@@ -1,11 +1,15 @@
 //! What the program says about itself: health, readiness, metrics, status.
 
 use super::*;
-use std::net::Shutdown;
+use std::collections::VecDeque;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use support::admin::reply;
 use support::sandbox::{Misbehaviour, Times};
 
 /// The permissions in whose place something else is done, as `/status` has them.
@@ -314,6 +318,62 @@ fn seventeen_who_sit_and_say_nothing_keep_no_probe_out() {
         "sooner than they are shown out"
     );
     drop(silent);
+}
+
+/// The kubelet's probes come from an address of their own; its request may come some time
+/// after its connect.
+#[test]
+fn a_probe_is_answered_amid_a_flood_of_connections_that_say_nothing() {
+    const PROBES: usize = 10;
+    // More than there is room for.
+    const FLOOD: usize = 80;
+    let sandbox = asleep();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    let line = zpa.expect_log("status on http://");
+    let address: SocketAddr = line.rsplit_once("http://").unwrap().1.parse().unwrap();
+    let (is_over, displaced) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut open = VecDeque::new();
+            while !is_over.load(Ordering::Relaxed) {
+                open.push_back(connect_from([127, 0, 0, 2], address));
+                if open.len() > FLOOD {
+                    let mut oldest = open.pop_front().unwrap();
+                    let _ = oldest.read(&mut [0]); // Until it is closed.
+                    displaced.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let _end = SetOnDrop(&is_over);
+        for number in 0..PROBES {
+            let mut probe = zpa.visit();
+            // Between the connect and the request more come and go than there is room for.
+            let enough = displaced.load(Ordering::Relaxed) + 2 * FLOOD;
+            while displaced.load(Ordering::Relaxed) < enough {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let request = b"GET /healthz HTTP/1.1\r\nHost: zpa\r\n\r\n";
+            probe.write_all(request).unwrap();
+            assert_eq!(reply(&mut probe).0, 200, "probe {number}");
+        }
+    });
+}
+
+/// Also ends the flood when a probe fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
 }
 
 #[test]
