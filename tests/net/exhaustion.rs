@@ -53,6 +53,7 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
     clients.iter_mut().for_each(|client| echo(client, "before"));
     fixture.settle();
     leave_descriptors(fixture.zpa.id(), 1).unwrap();
+    let lists = fixture.sandbox.count(&on("list", "endpointslices"));
 
     let mut waiting = fixture.connect();
     waiting.write_all(b"patience").unwrap();
@@ -61,6 +62,7 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
     echo(&mut clients[0], "those that have a pod are served");
     drop(clients);
     expect(&mut waiting, b"patience");
+    expect_nobody_blamed(&fixture, "descriptor", lists);
 }
 
 #[test]
@@ -77,6 +79,7 @@ fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
     fixture.network.middle.set(range).unwrap();
     let mut clients = fixture.connect_many(PORTS);
     clients.iter_mut().for_each(|client| echo(client, "before"));
+    let lists = fixture.sandbox.count(&on("list", "endpointslices"));
 
     let mut waiting = fixture.connect();
     waiting.write_all(b"patience").unwrap();
@@ -87,6 +90,29 @@ fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
     echo(&mut clients[0], "those that have a pod are served");
     reset(clients.swap_remove(0));
     expect(&mut waiting, b"patience");
+    expect_nobody_blamed(&fixture, "port", lists);
+}
+
+/// Asserts that dials which failed for want of something of this machine were counted and
+/// said as that, in one line, and neither as failures of the pod nor as a reason to list
+/// the endpoints again.
+#[track_caller]
+fn expect_nobody_blamed(fixture: &Fixture, lacks: &str, lists: usize) {
+    let metric = |series: &str| {
+        let zpa = &fixture.zpa;
+        fixture.network.middle.enter(|| zpa.metric(series)).unwrap()
+    };
+    assert!(metric("zpa_dial_local_errors_total") >= 5.0);
+    assert_eq!(metric("zpa_dials_failed_total"), 0.0);
+    assert_eq!(metric("zpa_backends_ejected"), 0.0);
+    assert_eq!(
+        fixture.sandbox.count(&on("list", "endpointslices")),
+        lists,
+        "the endpoints are what they were"
+    );
+    let log = fixture.zpa.log();
+    let is_line = |line: &&str| line.contains("cannot dial") && line.contains(lacks);
+    assert_eq!(log.lines().filter(is_line).count(), 1, "{log}");
 }
 
 #[test]
