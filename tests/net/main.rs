@@ -27,6 +27,7 @@
 //! | a SIGTERM under traffic costs nobody a byte | `ending` | `e2e::faults` |
 //! | a target by name is dialled whatever a name server says of IPv6 | `resolver` | |
 //! | what waits in sockets kills nobody within the limit of a container | `container`, in `make vm` | `engine` |
+//! | pipes are given back when there is no bulk | `pipes` | `engine::buffers` |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
 //! The networks are namespaces, which take root; a test that gets none says
@@ -42,6 +43,7 @@ mod idle;
 mod loss;
 mod many;
 mod network;
+mod pipes;
 mod ports;
 mod resets;
 mod resolver;
