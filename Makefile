@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim net protocols vm idle soak fuzz bench static image image-prebuilt image-test
+.PHONY: help run test model sim net protocols vm idle soak fuzz bench bench-vm static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
 
 bench: ## Measure beside other proxies: QUICK=1, WRITE=1 to write it down, ONLY="bulk-1 nginx"
 	cargo bench --locked --bench bench -- $(ONLY)
+
+bench-vm: ## Measure the rows far away in an emulated machine, which has netem: WRITE=1
+	@WRITE=$(WRITE) sh tests/vm/bench.sh
 
 static: ## Build the static binary: TARGET=x86_64-unknown-linux-musl or aarch64-...
 	@sh tests/build-static.sh $(TARGET)

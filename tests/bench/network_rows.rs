@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::load::Group;
 use crate::network::Distance;
-use crate::rows::{BULK, CPU_EACH, MIB, P99_MS, PER_S, Row, SERVED};
+use crate::rows::{BULK_FROM_AFAR, CPU_EACH, MIB, P99_MS, PER_S, Row, SERVED};
 
 /// A row that is measured on a network.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub const NETWORK_ROWS: [NetworkRow; 3] = [
             name: "far-1",
             label: "1 stream down, 20 ms away, 0.1 % lost",
             groups: &[Group::streams_down(1, MIB)],
-            metrics: BULK,
+            metrics: BULK_FROM_AFAR,
             one_core: false,
         },
         distance: Distance::FarAndLossy,
@@ -35,7 +35,7 @@ pub const NETWORK_ROWS: [NetworkRow; 3] = [
             name: "far-16",
             label: "16 streams down, 20 ms away, 0.1 % lost",
             groups: &[Group::streams_down(16, MIB)],
-            metrics: BULK,
+            metrics: BULK_FROM_AFAR,
             one_core: false,
         },
         distance: Distance::FarAndLossy,

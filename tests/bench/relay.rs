@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cores::OneCore;
 use crate::load::Load;
-use crate::network::{Network, Place};
+use crate::network::{Distance, Network, Place};
 use crate::network_rows::{NETWORK_ROWS, NetworkRow};
 use crate::other_load::OtherLoad;
 use crate::proxies::{Contender, Kind, Missing, Role, builds};
@@ -79,7 +79,7 @@ fn all_contenders(plan: &Plan, place: &Place) -> Result<(Vec<Contender>, Vec<Mis
 pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Result<Tables> {
     let place = Place::Network(network);
     let (contenders, _) = all_contenders(plan, &place)?;
-    let mut head = vec!["on a network, medians of the rounds".to_owned()];
+    let mut head = vec!["relay on a network, medians of the rounds".to_owned()];
     head.extend(contenders.iter().map(|contender| contender.name.clone()));
     let (mut table, mut ratios) = (Table::new(head), Ratios::new(&contenders));
     for it in rows {
@@ -94,10 +94,12 @@ pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Re
         table.add(cells(&measured));
         ratios.add(&measured);
     }
-    table.note(
-        "A minute of connections is one round: what they leave behind at the proxy is there for \
-         a minute. One that gets no reply counts as not served.",
-    );
+    if rows.iter().any(|it| it.distance == Distance::None) {
+        table.note(
+            "A minute of connections is one round: what they leave behind at the proxy is there \
+             for a minute. One that gets no reply counts as not served.",
+        );
+    }
     let (ratios, summary) = ratios.tables();
     Ok(Tables {
         measured: table,
@@ -205,7 +207,7 @@ fn sample(row: &Row, contender: &Contender, place: &Place, time: Duration) -> Re
 }
 
 fn table(contenders: &[Contender], rounds: usize) -> Table {
-    let mut head = vec![format!("relay, medians of {rounds} rounds")];
+    let mut head = vec![format!("relay on loopback, medians of {rounds} rounds")];
     head.extend(contenders.iter().map(|contender| contender.name.clone()));
     Table::new(head)
 }

@@ -111,5 +111,5 @@ pub fn machine(quick: bool, other_proxies: &[String]) -> String {
         .iter()
         .map(|other| format!(", {other}"))
         .collect();
-    format!("Linux {kernel}, {model}, {cores} cores, loopback, {control}{other_proxies}.{kind}\n")
+    format!("Linux {kernel}, {model}, {cores} cores, {control}{other_proxies}.{kind}\n")
 }

@@ -80,6 +80,13 @@ const GIB_PER_S: Metric = Metric {
     better: Better::More,
     is_of_the_proxy: false,
 };
+const MIB_PER_S: Metric = Metric {
+    name: "throughput",
+    unit: "MiB/s",
+    of: |sample| sample.gib() * 1024.0 / sample.seconds,
+    better: Better::More,
+    is_of_the_proxy: false,
+};
 const CPU_PER_GIB: Metric = Metric {
     name: "CPU",
     unit: "CPU s/GiB",
@@ -130,7 +137,8 @@ pub const P99_MS: Metric = Metric {
     is_of_the_proxy: false,
 };
 
-pub const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
+const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
+pub const BULK_FROM_AFAR: &[Metric] = &[MIB_PER_S, CPU_PER_GIB];
 const RATE: &[Metric] = &[PER_S, P99_MS, CPU_EACH];
 
 pub const ROWS: [Row; 10] = [

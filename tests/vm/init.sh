@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The first process of the machine: prepares it, runs the tests, switches it off.
+# The first process of the machine: prepares it, runs the program, switches it off.
 # What stands before this was written by run.sh.
 /bin/busybox --install -s /bin
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -18,7 +18,7 @@ echo 2097152 >/proc/sys/fs/file-max
 ulimit -n 1048576
 echo "vm: Linux $(uname -r)"
 # shellcheck disable=SC2086,SC2154
-if /net $tests; then
+if /program $arguments; then
     echo 'vm: passed'
 else
     echo 'vm: FAILED'

@@ -1,20 +1,22 @@
 #!/bin/sh
-# Runs network tests in a virtual machine of their own, in which there is no limit
-# of open files that only the host's administrator can raise, and on a kernel that
-# may be another than the host's. It takes no root and no virtualization by the
-# processor: the machine is emulated, and some thirty times as slow.
+# Runs network tests, or rows of the bench, in a virtual machine of their own, in which
+# there is no limit of open files that only the host's administrator can raise, and on a
+# kernel that may be another than the host's. It takes no root and no virtualization by
+# the processor: the machine is emulated, and some thirty times as slow.
 #
 #   KERNEL   a package of Debian's with a kernel, or its file (.deb)
 #   MEMORY   of the machine, in MiB
 #   TESTS    arguments for the tests
+#   BENCH    arguments for the bench, which runs in place of the tests
 #   PROFILE  of cargo's, in place of release: explore is quicker to build
-#   ZPA_*    are handed on to the tests
+#   ZPA_*    are handed on to what runs
 set -eu
 
 target=x86_64-unknown-linux-musl
 place=target/vm
 memory=${MEMORY:-8192}
-tests=${TESTS:---test-threads=4}
+bench=${BENCH:-}
+arguments=${bench:-${TESTS:---test-threads=4}}
 profile=${PROFILE:-release}
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -54,20 +56,40 @@ unpack_kernel() {
     echo "$place/$name"
 }
 
-# The test binary, linked statically: the machine has no C library for it.
-build_tests() {
+# The tests or the bench, linked statically: the machine has no C library for them.
+build() {
     command -v musl-gcc >/dev/null || export CC_x86_64_unknown_linux_musl=gcc
-    cargo test --locked --profile "$profile" --target "$target" --test net --no-run \
+    [ -n "$bench" ] && what='bench --bench bench' || what='test --test net'
+    # shellcheck disable=SC2086
+    cargo $what --locked --profile "$profile" --target "$target" --no-run \
         --message-format=json-render-diagnostics |
-        sed -n 's/.*"executable":"\([^"]*\/net-[^"]*\)".*/\1/p'
+        sed -n 's/.*"executable":"\([^"]*\/\(net\|bench\)-[^"]*\)".*/\1/p'
+}
+
+# Copies files to where they are here.
+copy_files() {
+    for file in "$@"; do
+        mkdir -p "$root$(dirname "$file")"
+        cp -L "$file" "$root$file"
+    done
 }
 
 # Copies a program with the libraries that it asks for to where it is here.
 copy_program() {
     program=$(command -v "$1")
-    for file in "$program" $(ldd "$program" | grep -o '/[^ ]*'); do
-        mkdir -p "$root$(dirname "$file")"
-        cp -L "$file" "$root$file"
+    # shellcheck disable=SC2046
+    copy_files "$program" $(ldd "$program" | grep -o '/[^ ]*')
+}
+
+# Copies those proxies with which the bench compares, as far as they are installed.
+copy_other_proxies() {
+    for program in haproxy nginx; do
+        ! command -v "$program" >/dev/null || copy_program "$program"
+    done
+    # nginx looks up the user whom it would become, and loads its stream module.
+    for file in /etc/passwd /etc/group /usr/lib/nginx/modules/ngx_stream_module.so \
+        /usr/share/nginx/modules/ngx_stream_module.so; do
+        [ ! -e "$file" ] || copy_files "$file"
     done
 }
 
@@ -77,7 +99,7 @@ copy_modules() {
     release=$(ls "$kernel/lib/modules")
     mkdir -p "$root/modules"
     modprobe --dirname "$kernel" --set-version "$release" --show-depends --all \
-        veth nft_reject_inet nft_numgen | awk '{ print $2 }' | awk '!seen[$0]++' |
+        veth nft_reject_inet nft_numgen sch_netem | awk '{ print $2 }' | awk '!seen[$0]++' |
         while read -r module; do
             number=$(printf '%02d' "$(ls "$root/modules" | wc -l)")
             case $module in
@@ -92,7 +114,7 @@ write_init() {
     {
         echo '#!/bin/busybox sh'
         env | sed -n "s/^\(ZPA_[A-Z_]*\)=\(.*\)/export \1='\2'/p"
-        echo "tests='$tests'"
+        echo "arguments='$arguments'"
         cat "$(dirname "$0")/init.sh"
     } >"$root/init"
     chmod +x "$root/init"
@@ -100,21 +122,20 @@ write_init() {
 
 mkdir -p "$place"
 kernel=$(unpack_kernel)
-net=$(build_tests)
-[ -n "$net" ] || fail 'the tests were not built'
+program_to_run=$(build)
+[ -n "$program_to_run" ] || fail 'what is to run was not built'
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run"
 cp "$(command -v busybox)" "$root/bin/busybox"
-for program in ip nft ss; do
-    copy_program "$program"
+for name in ip tc nft ss; do
+    copy_program "$name"
 done
-# Where the test expects it.
-zpa=$(dirname "$(dirname "$net")")/zpa
-mkdir -p "$root$(dirname "$zpa")"
-cp "$zpa" "$root$zpa"
-cp "$net" "$root/net"
+[ -z "$bench" ] || copy_other_proxies
+# Where it is expected.
+copy_files "$(dirname "$(dirname "$program_to_run")")/zpa"
+cp "$program_to_run" "$root/program"
 copy_modules
 write_init
 (cd "$root" && find . | cpio --quiet --create --format=newc --owner=0:0) >"$place/initramfs.part"

@@ -17,8 +17,8 @@ use super::configuration::{Capacity, Site, command, nginx_has_streams, output};
 use crate::Result;
 use crate::load;
 
-/// How long one may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one may take until it serves: in an emulated machine, long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What there is to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
