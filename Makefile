@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model sim net protocols vm idle soak fuzz bench bench-vm static image image-prebuilt image-test
+.PHONY: help run test page model sim net protocols vm idle soak fuzz bench bench-vm static image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ run: ## Show an app being woken, on kind or in a sandbox of one process: PORT=80
 test: ## Run all tests that take no cluster and no patience
 	@cargo run --locked --quiet --example replay
 	@sh tests/run-tests.sh test
+
+page: ## Test the page in Chromium, with pictures in target/page
+	ZPA_SCREENSHOTS=$(CURDIR)/target/page cargo test --locked --test page
 
 model: ## Explore the protocol between two proxies within its full bounds
 	ZPA_MODEL=full cargo test --locked --profile explore --lib policy::model -- --nocapture --test-threads 1

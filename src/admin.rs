@@ -5,15 +5,20 @@
 //! Header fields are ignored. All input is hostile until it has been parsed. The module
 //! uses no socket and no clock; the content of the pages comes from [`Pages`].
 
+pub mod page;
+
 use std::fmt::Write;
 
 use httparse::Status;
+
+use self::page::Page;
 
 /// The longest head of a request that is read, in bytes.
 pub const LONGEST_HEAD: usize = 8 * 1024;
 
 /// The paths, each with what it serves.
-pub const PATHS: [(&str, &str); 4] = [
+pub const PATHS: [(&str, &str); 5] = [
+    ("/", "the page: what the apps do, and what they have saved"),
     ("/healthz", "200 while the event loop turns"),
     (
         "/readyz",
@@ -24,6 +29,7 @@ pub const PATHS: [(&str, &str); 4] = [
 ];
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The body with which traffic-pod-autoscaler answers on its ping path.
@@ -37,6 +43,8 @@ pub trait Pages {
     fn metrics(&self) -> (String, &'static str);
     /// The state, in JSON.
     fn status(&self) -> String;
+    /// The state, for people.
+    fn page(&self) -> Page;
     /// The path that answers `{"response": "pong"}`, if one is set.
     fn ping_path(&self) -> Option<&str>;
     /// A path for the metrics beside `/metrics`, if one is set.
@@ -121,8 +129,8 @@ fn path_of(target: &str) -> Option<&str> {
 struct Reply {
     status: &'static str,
     content_type: &'static str,
-    /// A further header field, with CR LF; may be empty.
-    field: &'static str,
+    /// Further header fields, each with CR LF; may be empty.
+    fields: &'static str,
     body: String,
     /// Whether the body is only measured and not sent, as for `HEAD`.
     head_only: bool,
@@ -132,6 +140,10 @@ fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
     let page = || match request.path {
         path if pages.ping_path() == Some(path) => Reply::of(JSON, PONG.to_owned()),
         path if pages.metrics_path() == Some(path) => metrics(pages),
+        "/" => Reply {
+            fields: page::HEADERS,
+            ..Reply::of(HTML, page::render(&pages.page()))
+        },
         "/healthz" => Reply::text("200 OK", "ok\n"),
         "/readyz" => match pages.unready() {
             reasons if reasons.is_empty() => Reply::text("200 OK", "ready\n"),
@@ -148,7 +160,7 @@ fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
             ..page()
         },
         _ => Reply {
-            field: "Allow: GET, HEAD\r\n",
+            fields: "Allow: GET, HEAD\r\n",
             ..Reply::text("405 Method Not Allowed", "GET and HEAD only\n")
         },
     }
@@ -189,7 +201,7 @@ impl Reply {
         Reply {
             status: "200 OK",
             content_type,
-            field: "",
+            fields: "",
             body,
             head_only: false,
         }
@@ -206,7 +218,7 @@ impl Reply {
         let Reply {
             status,
             content_type,
-            field,
+            fields,
             body,
             head_only,
         } = self;
@@ -217,7 +229,7 @@ impl Reply {
             bytes,
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-             {field}Connection: close\r\n\r\n",
+             {fields}Connection: close\r\n\r\n",
             body.len()
         );
         if !head_only {
@@ -248,6 +260,10 @@ mod tests {
 
         fn status(&self) -> String {
             "{}".to_owned()
+        }
+
+        fn page(&self) -> Page {
+            Page::default()
         }
 
         fn ping_path(&self) -> Option<&str> {
@@ -336,6 +352,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_html_that_may_load_nothing_from_elsewhere() {
+        for path in ["/", "/?from=here", "http://zpa", "http://zpa/"] {
+            let (status, head, body) = get(path, &ready());
+            assert_eq!(status, 200, "{path}");
+            assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"));
+            assert!(head.contains("\r\nContent-Security-Policy: default-src 'none'; "));
+            assert!(body.starts_with("<!doctype html>\n"), "{body}");
+        }
+    }
+
+    #[test]
     fn who_is_not_ready_says_why_a_line_for_each_reason() {
         let pages = unready(vec!["draining".into(), "no scale".into()]);
         let (status, _, body) = get("/readyz", &pages);
@@ -346,11 +373,10 @@ mod tests {
     #[test]
     fn a_path_that_leads_nowhere_lists_those_that_do() {
         for path in [
-            "/",
             "/healthz/",
             "/HEALTHZ",
             "//healthz",
-            "http://zpa",
+            "/index.html",
             "/../etc",
         ] {
             let (status, _, body) = get(path, &ready());

@@ -114,6 +114,11 @@ impl Health {
         self.no_address.get(&port).map(NoAddress::why)
     }
 
+    /// The reason itself.
+    pub fn no_address_of(&self, port: usize) -> Option<&NoAddress> {
+        self.no_address.get(&port)
+    }
+
     /// Whether there are endpoints, and none of them has the port.
     pub fn is_port_missing(&self, port: usize) -> bool {
         matches!(self.no_address.get(&port), Some(NoAddress::PortMissing(_)))

@@ -1,6 +1,7 @@
 //! The content of the admin pages: a [`View`] collects it when a page is requested.
 
 mod history;
+mod page;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use super::app::App;
 use super::proxy::Proxy;
 use super::{APP, Outside};
 use crate::admin::Pages;
+use crate::admin::page::Page;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
 use crate::engine::{Engine, PortId};
@@ -69,6 +71,10 @@ impl Pages for View<'_> {
 
     fn metrics_path(&self) -> Option<&str> {
         self.about.settings.metrics_path.as_deref()
+    }
+
+    fn page(&self) -> Page {
+        self.page_state()
     }
 
     fn status(&self) -> String {

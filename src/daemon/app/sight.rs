@@ -3,7 +3,8 @@
 use super::super::interface::{Api, Sockets};
 use super::super::journal::{Journal, Sight, State};
 use super::{App, Process};
-use crate::cluster::TargetStatus;
+use crate::cluster::{NoAddress, TargetStatus};
+use crate::engine::PortId;
 use crate::policy::{Phase, Policy};
 
 impl<A: Api> App<A> {
@@ -15,6 +16,19 @@ impl<A: Api> App<A> {
     /// What the controller of the scale target has said last.
     pub fn target_status(&self) -> Option<&TargetStatus> {
         self.target_status.as_ref()
+    }
+
+    /// The code with which `zpa explain` says more about a port without an address.
+    pub fn code_of_no_address(&self, id: PortId) -> &'static str {
+        let leads_back = self
+            .ports
+            .get(id.index)
+            .map(|port| port.leads_back.is_some());
+        match self.health.no_address_of(id.index) {
+            _ if leads_back == Some(true) => "LOOP",
+            Some(NoAddress::NoService(_)) => "SERVICE",
+            _ => "PORT",
+        }
     }
 
     /// The end of a turn: what there is to see goes to the journal.

@@ -1,6 +1,7 @@
 //! Requests of any content, however they are cut: an answer in HTTP, the same
 //! one whatever comes after it, or none yet.
 
+use zpa::admin::page::Page;
 use zpa::admin::{self, LONGEST_HEAD, Pages};
 
 /// What an admin connection says.
@@ -20,6 +21,10 @@ impl Pages for Fake {
 
     fn status(&self) -> String {
         "{}".to_owned()
+    }
+
+    fn page(&self) -> Page {
+        Page::default()
     }
 
     fn ping_path(&self) -> Option<&str> {

@@ -1,0 +1,216 @@
+//! The content of the page at `/`.
+
+use std::time::Duration;
+
+use super::View;
+use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
+use crate::cluster::Permission;
+use crate::daemon::journal::{self, SLOT};
+use crate::daemon::waking::REPORT_AFTER;
+use crate::policy::{KeptAwake, Phase};
+
+/// A reply of the API server that is older than this is worth a word: the app is read at
+/// least every half a minute.
+const OLD: Duration = Duration::from_secs(75);
+
+impl View<'_> {
+    pub(super) fn page_state(&self) -> Page {
+        Page {
+            version: super::VERSION,
+            is_ready: self.proxy.unready(self.now).is_empty(),
+            uptime: Duration::from_secs(self.unix.saturating_sub(self.about.started)),
+            unix: self.unix,
+            problems: self.process_problems(),
+            apps: vec![self.page_app()],
+        }
+    }
+
+    fn page_app(&self) -> App {
+        let View { app, now, .. } = *self;
+        let (policy, journal) = (app.policy(), app.journal());
+        let counts = self.proxy.sockets.counts(super::APP);
+        let timeline = journal.timeline();
+        let day = timeline.slots(now).into_iter().map(|(_, slot)| Slot {
+            asleep: slot.fraction(journal::State::Asleep),
+            waking: slot.fraction(journal::State::Waking),
+            awake: slot.fraction(journal::State::Awake),
+        });
+        let wakes = journal.wakes().rev().map(|wake| Wake {
+            ago: now.since(wake.since),
+            took: wake.took,
+            api: wake.api,
+            pod: wake.pod,
+            dial: wake.dial,
+            result: wake.result.name(),
+        });
+        App {
+            name: app.config().name.clone(),
+            state: self.page_phase(),
+            state_for: now.since(journal.phase_since()),
+            next: self.next(),
+            replicas: policy.replicas().map(|(replicas, _)| replicas),
+            ready_pods: app.target_status().map(|status| status.ready),
+            counted: counts.counted,
+            waiting: counts.waiting,
+            uncounted: counts.open.saturating_sub(counts.counted),
+            excluded: self.excluded(),
+            scaled: journal
+                .scaled()
+                .map(|it| (it.by.name(), it.replicas, now.since(it.at))),
+            day: day.collect(),
+            slot: SLOT,
+            wakes: wakes.collect(),
+            asleep: timeline.asleep(now),
+            replica_hours_saved: timeline.replica_seconds_saved(now) / 3600.0,
+            problems: self.app_problems(),
+        }
+    }
+
+    fn page_phase(&self) -> State {
+        let policy = self.app.policy();
+        match policy.phase() {
+            _ if policy.replicas().is_none() => State::Unknown,
+            Phase::Asleep { .. } => State::Asleep,
+            Phase::Waking { .. } | Phase::Starting { .. } => State::Waking,
+            Phase::ScalingDown => State::FallingAsleep,
+            Phase::Awake | Phase::ConfirmingIdle => State::Awake,
+        }
+    }
+
+    fn next(&self) -> Next {
+        let (app, now) = (self.app, self.now);
+        if let Some((_, why)) = app.slow_wake(&self.proxy.sockets) {
+            return Next::Wakes(why);
+        }
+        match app.policy().sleep_due() {
+            Some(due) if due.rule == KeptAwake::Unread => Next::Nothing,
+            Some(due) => match due.at {
+                Some(at) => Next::SleepsIn(at.since(now), due.rule.explain()),
+                None => Next::StaysAwake(due.rule.explain()),
+            },
+            None => Next::Nothing,
+        }
+    }
+
+    /// The connections that did not count, by the rule, at all ports.
+    fn excluded(&self) -> Vec<(&'static str, u64)> {
+        let mut all: Vec<(&'static str, u64)> = Vec::new();
+        let tallies = self.app.port_ids().map(|id| self.proxy.sockets.tally(id));
+        for ([rule], count) in tallies.flatten().flat_map(|tally| tally.exclusions()) {
+            match all.iter_mut().find(|(name, _)| *name == rule) {
+                Some((_, sum)) => *sum += count,
+                None => all.push((rule, count)),
+            }
+        }
+        all
+    }
+
+    fn process_problems(&self) -> Vec<Problem> {
+        let draining = self.proxy.is_draining().then(|| Problem {
+            is_severe: false,
+            text: "The proxy drains after a signal.".to_owned(),
+            code: None,
+        });
+        let panics = self.app.events().thread_panics;
+        let panicked = (panics > 0).then(|| Problem {
+            is_severe: false,
+            text: format!("A thread has panicked and was started again, {panics} times."),
+            code: None,
+        });
+        draining.into_iter().chain(panicked).collect()
+    }
+
+    fn app_problems(&self) -> Vec<Problem> {
+        let problems = self.permission_problems().chain(self.address_problems());
+        let problems: Vec<_> = problems.chain(self.policy_problems()).collect();
+        if !problems.is_empty() {
+            return problems;
+        }
+        // What has no words of its own yet.
+        let unready = self.app.unready(self.now).into_iter();
+        let severe = unready.map(|text| Problem {
+            is_severe: true,
+            text,
+            code: None,
+        });
+        severe.collect()
+    }
+
+    fn permission_problems(&self) -> impl Iterator<Item = Problem> {
+        Permission::ALL.into_iter().filter_map(|permission| {
+            let is_severe = self.is_forbidden(permission);
+            let instead = self
+                .fallback(permission)
+                .map(|it| format!(" Instead: {it}."));
+            if !is_severe && instead.is_none() {
+                return None;
+            }
+            let why = self.app.health().why_refused(permission);
+            Some(Problem {
+                is_severe,
+                text: format!(
+                    "The proxy may not {permission}.{} {}",
+                    instead.unwrap_or_default(),
+                    why.unwrap_or_default()
+                ),
+                code: Some("PERMISSION"),
+            })
+        })
+    }
+
+    fn address_problems(&self) -> impl Iterator<Item = Problem> {
+        let app = self.app;
+        app.port_ids().filter_map(move |id| {
+            Some(Problem {
+                is_severe: true,
+                text: app.no_address_at(id)?.to_owned(),
+                code: Some(app.code_of_no_address(id)),
+            })
+        })
+    }
+
+    fn policy_problems(&self) -> Vec<Problem> {
+        let (app, now) = (self.app, self.now);
+        let policy = app.policy();
+        let severe = |text: String, code| Problem {
+            is_severe: true,
+            text,
+            code,
+        };
+        let mut problems = Vec::new();
+        if let Some((since, why)) = app.slow_wake(&self.proxy.sockets)
+            && now.since(since) >= REPORT_AFTER
+        {
+            let text = format!("Waking takes unusually long: {why}.");
+            problems.push(severe(text, Some("PROBE")));
+        }
+        if let Some((_, seen)) = policy.replicas()
+            && now.since(seen) >= OLD
+        {
+            let last = app.health().last_trouble().map(|(what, _)| what);
+            let text = format!(
+                "The API server has not shown the scale for {} s: {}",
+                now.since(seen).as_secs(),
+                last.unwrap_or("no reply")
+            );
+            problems.push(severe(text, Some("API")));
+        }
+        if policy.phase_name() == Phase::MISSING {
+            let text = "The object to scale does not exist.".to_owned();
+            problems.push(severe(text, Some("TARGET")));
+        }
+        match policy.sleep_due().map(|due| due.rule) {
+            Some(rule @ KeptAwake::UndoneSleeps) => problems.push(Problem {
+                is_severe: false,
+                text: format!("It sleeps later than it could: {}.", rule.explain()),
+                code: Some("REPLICAS"),
+            }),
+            Some(rule @ (KeptAwake::NoLeases | KeptAwake::ScaleRefused)) => {
+                let text = format!("It is not put to sleep: {}.", rule.explain());
+                problems.push(severe(text, Some("PERMISSION")));
+            }
+            _ => {}
+        }
+        problems
+    }
+}
