@@ -5,6 +5,7 @@
 //! text can be.
 
 mod alerts;
+mod dashboard;
 mod generated;
 mod rendering;
 
