@@ -35,8 +35,9 @@ test: ## Run all tests that take no cluster and no patience
 page: ## Test the page in Chromium, with pictures in target/page
 	ZPA_SCREENSHOTS=$(CURDIR)/target/page cargo test --locked --test page
 
-model: ## Explore the protocol between two proxies within its full bounds
-	ZPA_MODEL=full cargo test --locked --profile explore --lib policy::model -- --nocapture --test-threads 1
+model: ## Explore the protocol between two proxies within its full bounds: RUN="a watch" for some runs
+	ZPA_MODEL=full ZPA_MODEL_RUN="$(RUN)" cargo test --locked --profile explore --lib policy::model -- \
+	    --nocapture --test-threads 1
 
 sim: ## Play SEEDS=n runs of faults over simulated time
 	ZPA_SIM_SEEDS=$(SEEDS) cargo test --locked --profile explore --test simulation -- --nocapture

@@ -305,10 +305,12 @@ impl Lease {
         self.backoff.reset();
     }
 
-    /// Ends the lease: the scale is zero, or this proxy is about to write zero.
+    /// Ends the lease: the scale is zero, or this proxy is about to write zero. Where renewing
+    /// is forbidden everywhere, it stays due: the gate is open until it is found to be allowed
+    /// again, and the app may be awake next without a connection here.
     pub fn end(&mut self) {
         self.valid_until = None;
-        self.due_at = None;
+        self.due_at = self.due_at.filter(|_| self.store().is_none());
         self.waiting_since = None;
         self.is_unconfirmed = false;
     }

@@ -215,6 +215,19 @@ fn a_missing_permission_is_tried_again_each_minute_and_the_lease_holds_meanwhile
 }
 
 #[test]
+fn where_it_is_forbidden_everywhere_it_is_tried_again_also_after_a_sleep() {
+    let mut lease = new();
+    let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
+    let believed = refused_for_good(&mut lease, LeaseStore::Annotation, believed);
+    lease.end();
+    assert_eq!(lease.due_store(at(believed + 10)), Some(LeaseStore::Status));
+    let mut lease = granted(at(1000));
+    lease.schedule_renewal(at(1001));
+    lease.end();
+    assert_eq!(lease.due_at, None, "a lease that may be had is over");
+}
+
+#[test]
 fn where_there_is_no_other_proxy_none_is_needed_and_none_is_renewed() {
     let config = Config {
         single: true,

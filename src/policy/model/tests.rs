@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
@@ -78,6 +78,9 @@ fn on_the_verge(faulty: u8, budget: Budget) -> Scenario {
     }
 }
 
+/// How often the size of a long run is printed.
+const PROGRESS: Duration = Duration::from_secs(60);
+
 /// Whether the whole space is to be explored, as `make model` does.
 pub fn is_full() -> bool {
     std::env::var_os("ZPA_MODEL").is_some_and(|bound| bound == "full")
@@ -90,8 +93,17 @@ fn holds(name: &str, scenario: Scenario) -> usize {
         .checker()
         .threads(thread::available_parallelism().map_or(1, usize::from))
         .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+        .spawn_bfs();
+    let mut printed = started;
+    while !checker.is_done() {
+        thread::sleep(Duration::from_millis(5));
+        if printed.elapsed() >= PROGRESS {
+            printed = Instant::now();
+            let (states, seconds) = (checker.unique_state_count(), started.elapsed().as_secs());
+            println!("{name}: {states} states after {seconds} s");
+        }
+    }
+    let checker = checker.join();
     println!(
         "{name}: {} states, up to {} actions deep, in {:.1} s",
         checker.unique_state_count(),
@@ -174,9 +186,13 @@ fn the_rules_hold_in_the_whole_of_the_large_bound() {
         return;
     }
     let started = Instant::now();
-    let states: usize = large()
+    let wanted = std::env::var("ZPA_MODEL_RUN").unwrap_or_default();
+    let runs = large().into_iter();
+    let runs: Vec<_> = runs.filter(|(name, _)| name.contains(&wanted)).collect();
+    assert!(!runs.is_empty(), "no run is called {wanted}");
+    let states: usize = runs
+        .into_iter()
         .map(|(name, scenario)| holds(name, scenario))
-        .iter()
         .sum();
     println!(
         "in all: {states} states in {:.1} s, in at most {} MiB of memory",
