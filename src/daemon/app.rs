@@ -372,8 +372,10 @@ impl<A: Api> App<A> {
         let is_expected = !is_asleep || self.endpoints_updated.is_none();
         let is_awaited = is_expected && self.awaits_address(process.sockets);
         if self.watch_timeout.update(is_awaited, now) {
-            self.api
-                .relist_unless_newer(now - watch_timeout::WATCH_TIMEOUT);
+            let seen = now - watch_timeout::WATCH_TIMEOUT;
+            if !self.api.relist_unless_newer(seen) {
+                self.watch_timeout.look_again(now);
+            }
         }
     }
 

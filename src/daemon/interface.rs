@@ -48,8 +48,8 @@ pub trait Api {
     /// Has the endpoints listed afresh.
     fn relist(&mut self);
     /// What was known of the endpoints at `seen` has proved wrong: has them listed
-    /// afresh, unless the watch has shown something since.
-    fn relist_unless_newer(&mut self, seen: Time);
+    /// afresh, unless something of them was received since. Returns whether they are listed.
+    fn relist_unless_newer(&mut self, seen: Time) -> bool;
     /// Whether somebody waits for an endpoint.
     fn set_waiting(&mut self, is_waiting: bool);
     /// The proxy drains: a permission or an object that is gone is no warning any more.

@@ -133,11 +133,12 @@ impl Api for Outside {
         self.api.relist();
     }
 
-    fn relist_unless_newer(&mut self, seen: Time) {
-        self.api.relist_unless_newer(seen);
+    fn relist_unless_newer(&mut self, seen: Time) -> bool {
+        let is_relisted = self.api.relist_unless_newer(seen);
         if let Some(resolver) = &self.resolver {
             resolver.refresh();
         }
+        is_relisted
     }
 
     fn set_waiting(&mut self, is_waiting: bool) {

@@ -11,6 +11,10 @@ use crate::clock::Time;
 /// that hangs. No reply is waited for longer than that while connections wait.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// When a timeout that something was received before is looked at again: what is received next
+/// has the whole of it.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// A timeout of the endpoint watch that runs only while connections wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WatchTimeout {
@@ -39,6 +43,12 @@ impl WatchTimeout {
         self.due = None;
     }
 
+    /// It has expired, but something of the endpoints was received meanwhile, and nothing is
+    /// done about it yet.
+    pub fn look_again(&mut self, now: Time) {
+        self.due = Some(now + LOOK_AGAIN);
+    }
+
     /// When [`WatchTimeout::update`] returns true though nothing happens.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.due
@@ -54,11 +64,12 @@ mod tests {
         Awaited(u64),
         Unawaited(u64),
         Received,
+        LookedAgain(u64),
     }
 
     #[test]
     fn it_expires_after_five_seconds_in_which_connections_wait_and_nothing_is_received() {
-        use At::{Awaited, Received, Unawaited};
+        use At::{Awaited, LookedAgain, Received, Unawaited};
         for (label, before, now, expected) in [
             ("nobody has waited before", &[][..], 90_000, false),
             ("just before", &[Awaited(1)], 5_000, false),
@@ -88,6 +99,12 @@ mod tests {
                 5_009,
                 true,
             ),
+            (
+                "not yet, and looked at again",
+                &[Awaited(0), Awaited(5_000), LookedAgain(5_000)],
+                5_250,
+                true,
+            ),
         ] {
             let mut watch_timeout = WatchTimeout::default();
             for event in before {
@@ -95,6 +112,7 @@ mod tests {
                     Awaited(ms) => drop(watch_timeout.update(true, Time::from_millis(*ms))),
                     Unawaited(ms) => drop(watch_timeout.update(false, Time::from_millis(*ms))),
                     Received => watch_timeout.restart(),
+                    LookedAgain(ms) => watch_timeout.look_again(Time::from_millis(*ms)),
                 }
             }
             let now = Time::from_millis(now);

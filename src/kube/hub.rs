@@ -239,13 +239,13 @@ impl Handle {
     }
 
     /// Has the endpoints listed afresh, because what was known of them at `seen` has
-    /// proved wrong. Does nothing if the watch has shown something since: it is
-    /// alive, and a list would show no more.
-    pub fn relist_unless_newer(&self, seen: Time) {
+    /// proved wrong. Does nothing, and returns false, if something was received since: the
+    /// watch is alive, and a list would show no more, or a list is on its way.
+    pub fn relist_unless_newer(&self, seen: Time) -> bool {
         match &self.watches {
-            Watches::None => {}
+            Watches::None => true,
             Watches::Named { endpoints, .. } => {
-                endpoints.request_unless_newer(seen, (self.clock)());
+                endpoints.request_unless_newer(seen, (self.clock)())
             }
             Watches::Namespace {
                 informers,

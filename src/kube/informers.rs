@@ -344,10 +344,10 @@ impl Informers {
     }
 
     /// The same, unless the watch has shown something since `seen`.
-    pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) {
-        if let Some(informer) = self.state().endpoints.get(namespace) {
-            informer.signal.request_unless_newer(seen, (self.clock)());
-        }
+    pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) -> bool {
+        let state = self.state();
+        let informer = state.endpoints.get(namespace);
+        informer.is_none_or(|it| it.signal.request_unless_newer(seen, (self.clock)()))
     }
 
     /// Sets whether connections of an app wait for an endpoint.

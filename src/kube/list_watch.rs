@@ -22,6 +22,13 @@ pub(super) enum Answer<T> {
     Failed(String),
 }
 
+impl<T> Answer<T> {
+    /// Whether the server has replied.
+    fn is_reply(&self) -> bool {
+        !matches!(self, Answer::Failed(_))
+    }
+}
+
 /// An input of the watcher.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
@@ -43,6 +50,19 @@ pub(super) enum Event<'a> {
     Waiting(bool),
     /// Time has passed.
     Timeout,
+}
+
+impl Event<'_> {
+    /// Whether the server has sent something, be it a refusal: it is at work, and what it is
+    /// asked next has its own time.
+    pub(super) fn is_from_server(&self) -> bool {
+        match self {
+            Event::Object(answer) | Event::Page(answer) => answer.is_reply(),
+            Event::Opened(answer) => answer.is_reply(),
+            Event::Bytes(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// The result of an event.

@@ -26,7 +26,7 @@ struct State {
     is_paused: bool,
     /// The value of `is_waiting` that the reflector has taken last.
     reported_waiting: bool,
-    /// When the watch has received something last.
+    /// When something was received last.
     last_event: Option<Time>,
     throttle: Throttle,
 }
@@ -71,13 +71,18 @@ impl RelistSignal {
         self.client.cancel();
     }
 
-    /// Requests a list, unless the watch has received something after `seen`: then the watch
-    /// works, and the store is newer than `seen`.
-    pub(super) fn request_unless_newer(&self, seen: Time, now: Time) {
+    /// Requests a list, unless something was received after `seen`: then the watch works, so
+    /// that the store is newer than `seen`, or a list is on its way, each of whose calls is
+    /// given its own time.
+    ///
+    /// Returns whether that is so.
+    pub(super) fn request_unless_newer(&self, seen: Time, now: Time) -> bool {
         let last_event = self.state().last_event;
-        if last_event.is_none_or(|at| at <= seen) {
+        let is_silent = last_event.is_none_or(|at| at <= seen);
+        if is_silent {
             self.request(now);
         }
+        is_silent
     }
 
     /// Has the listed objects, whose place has changed, listed at once, however often.
@@ -122,7 +127,7 @@ impl RelistSignal {
         self.state().closed
     }
 
-    /// The watch, or a list, has received something.
+    /// A reply, or something of the watch, was received.
     pub(super) fn received(&self, now: Time) {
         self.state().last_event = Some(now);
     }
@@ -216,7 +221,8 @@ mod tests {
             if let Some(received) = received {
                 signal.received(at(received));
             }
-            signal.request_unless_newer(at(50), at(100));
+            let is_requested = signal.request_unless_newer(at(50), at(100));
+            assert_eq!(is_requested, requested, "{label}");
             assert_eq!(signal.take_request(), requested, "{label}");
         }
     }

@@ -106,3 +106,17 @@ fn a_long_list_goes_on_while_its_pages_come() {
     let pages = sandbox.requests(&on("list", "endpointslices"));
     assert_eq!(pages.len(), 3, "{}", sandbox.summary());
 }
+
+/// The same of the Service and the list after it.
+#[test]
+fn a_list_goes_on_that_follows_a_slow_read_of_the_service() {
+    let sandbox = awake();
+    let (service, list) = (on("get", "services"), on("list", "endpointslices"));
+    for slow in [service, list] {
+        sandbox.fault(slow, Times::Always, Misbehaviour::Delay(seconds(3)));
+    }
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    echo(&mut zpa.connect(), "after both");
+    let lists = sandbox.requests(&on("list", "endpointslices"));
+    assert_eq!(lists.len(), 1, "{}", sandbox.summary());
+}

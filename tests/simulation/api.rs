@@ -41,8 +41,9 @@ impl Api for SimApi {
         self.0.borrow_mut().refresh = true;
     }
 
-    fn relist_unless_newer(&mut self, _seen: Time) {
+    fn relist_unless_newer(&mut self, _seen: Time) -> bool {
         self.0.borrow_mut().refresh = true;
+        true
     }
 
     fn set_waiting(&mut self, _is_waiting: bool) {}

@@ -113,8 +113,9 @@ impl Api for FakeApi {
         self.note("relist");
     }
 
-    fn relist_unless_newer(&mut self, _: Time) {
+    fn relist_unless_newer(&mut self, _: Time) -> bool {
         self.note("relist unless newer");
+        true
     }
 
     fn set_waiting(&mut self, is_waiting: bool) {

@@ -167,7 +167,7 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
         if signal.take_request() {
             return self.handle(Event::Relist);
         }
-        if let Event::Bytes(_) | Event::Page(Answer::Ok(_)) = event {
+        if event.is_from_server() {
             signal.received((self.clock)());
         }
         self.handle(event)
