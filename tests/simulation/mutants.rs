@@ -112,6 +112,12 @@ fn a_port_that_is_lost_and_not_heard_of_is_noticed() {
 }
 
 #[test]
+fn a_proxy_that_waits_for_a_reply_for_too_long_is_noticed() {
+    let rule = "no reply holds a client for longer than 5 s";
+    assert_noticed(rule, |plan| plan.mutant = Mutant::Late);
+}
+
+#[test]
 fn the_same_seed_makes_the_same_run() {
     let trace = |seed| play(&Plan::draw(seed), true).trace;
     for seed in 0..5 {

@@ -109,6 +109,8 @@ pub enum Mutant {
     Eager,
     /// It chooses pods without regard to what has failed.
     Forgetful,
+    /// It notices ten seconds late what is due.
+    Late,
 }
 
 /// A run.

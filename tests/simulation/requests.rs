@@ -37,7 +37,7 @@ impl World<'_> {
                 trouble.map_or(String::new(), |t| format!(" ({t:?})"))
             )
         });
-        self.count(pid, ticket, &request);
+        self.count(pid, id, &request);
         if trouble.is_some() {
             let end = fate.received.max(fate.executed.unwrap_or_default());
             let alone = !self.is_hit_with_all();
@@ -57,14 +57,14 @@ impl World<'_> {
         self.processes[pid].ids.insert(ticket, id);
     }
 
-    fn count(&mut self, pid: Pid, ticket: u64, request: &Request) {
+    fn count(&mut self, pid: Pid, id: u64, request: &Request) {
         let times = if self.plan.mutant == Mutant::Eager {
             8
         } else {
             1
         };
         self.totals.requests += times;
-        self.oracle.sent(pid, ticket, request, self.now);
+        self.oracle.sent(pid, id, request, self.now);
         for _ in 1..times {
             self.oracle.counted(pid, "again".to_owned(), self.now);
         }
@@ -149,7 +149,7 @@ impl World<'_> {
                 outcome: self.plan.flaws.read_by_a_proxy(outcome.clone()),
             });
             self.oracle
-                .received(pid, ticket, &request, &outcome, rate, self.now);
+                .received(pid, id, &request, &outcome, rate, self.now);
             self.trace(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
             self.wake(pid);
         }

@@ -387,3 +387,28 @@ fn a_watched_app_sleeps_a_ttl_after_the_last_close_whoever_has_died_and_an_unwat
     let blind = sleeps_after_a_kill(|plan| plan.flaws.hides_events = true);
     assert!(longest(&blind) > TTL + ms(6000), "{blind:?}");
 }
+
+// --- What short TTLs cost ---
+
+/// Ten renewals in a TTL if connections come and go, five reads, and what endpoints and
+/// watches take.
+#[test]
+fn a_short_ttl_costs_fifteen_requests_in_each_ttl_at_most_whoever_comes_and_goes() {
+    for (seconds, is_watched) in [(1, true), (1, false), (3, true), (3, false), (9, false)] {
+        let ttl = Duration::from_secs(seconds);
+        let mut plan = Plan::quiet(seconds, 1, ttl);
+        plan.role.watch = is_watched;
+        let mut comes = ms(1_000);
+        while comes < Duration::from_secs(150) {
+            plan = plan.with(comes, Action::Connect(0, once()));
+            comes += ms(70);
+        }
+        let end = play_well(&plan);
+        let ceiling = 15 * 60 / seconds as usize + 10;
+        let most = end.totals.most_requests;
+        let label = format!("{ttl:?}, watched: {is_watched}: {most} of {ceiling}");
+        println!("{label}");
+        assert!(most <= ceiling, "{label}");
+        assert!(most > ceiling / 2, "{label}: nobody has come and gone");
+    }
+}

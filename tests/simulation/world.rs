@@ -9,7 +9,7 @@ use zpa::cluster::{Observation, Outcome, Pod, Request};
 use crate::deployment::{Change, Deployment};
 use crate::detours::Learned;
 use crate::oracle::{Oracle, Violation, Waiting};
-use crate::plan::{Plan, Script};
+use crate::plan::{Mutant, Plan, Script};
 use crate::pods::{PodId, SimPods};
 use crate::process::{APP, Process, State};
 use crate::queue::Queue;
@@ -338,7 +338,7 @@ impl<'a> World<'a> {
         let shown = process.clock.shows(self.now);
         let left = process.policy().lease_left(shown);
         let claimed = process.clock.when(shown + left.unwrap_or_default());
-        self.oracle.turned(pid, claimed);
+        self.oracle.turned(pid, claimed, self.now);
         let open = self.processes[pid].proxy.sockets.clients().len();
         self.oracle.open(pid, open);
         let outbox = std::mem::take(&mut *self.processes[pid].outbox.borrow_mut());
@@ -362,7 +362,10 @@ impl<'a> World<'a> {
     fn plan_next_turn(&mut self, pid: Pid) {
         let process = &self.processes[pid];
         if let Some(shown) = process.proxy.poll_timeout() {
-            let at = process.clock.when(shown);
+            let mut at = process.clock.when(shown);
+            if self.plan.mutant == Mutant::Late {
+                at = at + Duration::from_secs(10);
+            }
             self.turn_at(pid, at.max(self.now));
         }
     }

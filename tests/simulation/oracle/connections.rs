@@ -17,7 +17,8 @@ pub struct Dial {
 
 /// How far a time may be off that was converted from one clock to another.
 const ROUNDING: Duration = Duration::from_millis(1);
-
+/// How much later than it is asked for a renewal may be sent: it waits so long for a read.
+const SENT_LATER: Duration = Duration::from_millis(4);
 impl Oracle {
     /// What it has open now.
     pub fn open(&mut self, pid: usize, open: usize) {
@@ -47,17 +48,26 @@ impl Oracle {
     }
 
     /// It has read all replies. What it has dialled before it did was under the
-    /// lease that it knew of. It may claim less of a lease than its renewals would give,
-    /// here until `claimed`: it lets nothing through without one.
-    pub fn turned(&mut self, pid: usize, claimed: Time) {
+    /// lease that it knew of. It claims a lease until `claimed`: less than its renewals would
+    /// give only if it has no connection, so that a renewal shows what is left of its lease
+    /// and lengthens it not, or has been shown that the app is at zero.
+    pub fn turned(&mut self, pid: usize, claimed: Time, now: Time) {
         let shadow = &mut self.shadows[pid];
         if std::mem::take(&mut shadow.lease_ends) {
             shadow.lease = None;
         }
-        if let Some((_, until)) = &mut shadow.lease
-            && claimed + ROUNDING < *until
-        {
-            *until = claimed;
+        let Some((sent, until)) = shadow.lease else {
+            return;
+        };
+        if claimed + ROUNDING >= until {
+            return;
+        }
+        shadow.lease = Some((sent, claimed));
+        let is_over = shadow.zero_shown.is_some_and(|shown| shown >= sent);
+        if shadow.open > 0 && !is_over && claimed + SENT_LATER + ROUNDING < until {
+            let what = format!("p{pid} claims a lease until {claimed:?}, and has one to {until:?}");
+            let rule = "a proxy with connections uses the lease that it has renewed";
+            self.violated(rule, what, now);
         }
     }
 

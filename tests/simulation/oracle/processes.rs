@@ -19,6 +19,7 @@ impl Oracle {
             renewing: BTreeMap::new(),
             lease: None,
             lease_ends: false,
+            zero_shown: None,
             trouble: Time::default(),
             own_trouble: Time::default(),
             last_stop: None,

@@ -11,9 +11,9 @@ use super::Oracle;
 use super::shadow::number;
 use crate::deployment;
 
-/// Requests in a minute, at most: asleep, awake, and under whatever faults.
-/// Where the TTL is so short that a fifth of it is below the poll interval, as
-/// many more as that makes.
+/// Requests in a minute, at most: asleep, awake, and under whatever faults. Where reads and
+/// renewals come more often than once in [`policy::POLL`], as many more of each as that
+/// makes ([`Oracle::more_than_polls`]).
 const ASLEEP: usize = 10;
 const ASLEEP_WATCHED: usize = 4;
 const AWAKE: usize = 20;
@@ -23,13 +23,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl Oracle {
     /// A request has been sent.
-    pub fn sent(&mut self, pid: usize, ticket: u64, request: &Request, now: Time) {
+    pub fn sent(&mut self, pid: usize, id: u64, request: &Request, now: Time) {
         let shadow = &mut self.shadows[pid];
         shadow.stirred = now;
         match request {
             Request::Read | Request::ReadScale => {}
             Request::RenewLease(_) => {
-                shadow.renewing.insert(ticket, now);
+                // A repetition counts from the first one.
+                shadow.renewing.entry(id).or_insert(now);
             }
             Request::WriteScale { guard, replicas } => {
                 if *replicas == 0 {
@@ -49,11 +50,9 @@ impl Oracle {
     pub fn counted(&mut self, pid: usize, kind: String, now: Time) {
         let calm_since = self.calm_since(pid);
         let replicas = self.last_change;
-        let polls = |interval: Duration| MINUTE.as_millis() / interval.as_millis();
-        let short_ttl = polls((self.ttl_of(pid) / 5).min(policy::POLL)) - polls(policy::POLL);
-        let short_ttl = 2 * short_ttl as usize;
+        let short_ttl = 2 * self.more_than_polls(pid);
         let watched_poll = (self.ttl_of(pid) / 4).min(policy::POLL_WATCHED);
-        let watched_short_ttl = (polls(watched_poll) - polls(policy::POLL_WATCHED)) as usize;
+        let watched_short_ttl = polls(watched_poll) - polls(policy::POLL_WATCHED);
         let shadow = &mut self.shadows[pid];
         shadow.requests.push_back((now, kind));
         while shadow
@@ -88,11 +87,20 @@ impl Oracle {
         }
     }
 
+    /// How many more reads in a minute than polls a process may make: five in its TTL, and two
+    /// in the shortest TTL of all if its own is longer, since that one may hide its lease.
+    fn more_than_polls(&self, pid: usize) -> usize {
+        let own = self.ttl_of(pid);
+        let shorter = self.ttls.iter().copied().min().filter(|ttl| *ttl < own);
+        let interval = (own / 5).min(shorter.map_or(own, |ttl| ttl / 2));
+        polls(interval.min(policy::POLL)) - polls(policy::POLL)
+    }
+
     /// The reply has come in; `rate` is how fast the proxy's clock runs.
     pub fn received(
         &mut self,
         pid: usize,
-        ticket: u64,
+        id: u64,
         asked: &Request,
         outcome: &Outcome,
         rate: f64,
@@ -101,7 +109,7 @@ impl Oracle {
         let length = Lease::duration(self.ttl_of(pid)).div_f64(rate);
         let shadow = &mut self.shadows[pid];
         shadow.stirred = now;
-        let sent = shadow.renewing.remove(&ticket);
+        let sent = shadow.renewing.remove(&id);
         match outcome {
             Outcome::Scale(scale) => {
                 shadow.read.push(scale.version.clone());
@@ -133,6 +141,9 @@ impl Oracle {
             shadow.newest = number(&scale.version);
             shadow.read.push(scale.version.clone());
             shadow.shown.reply(scale, now);
+            if scale.replicas == 0 {
+                shadow.zero_shown = Some(now);
+            }
         }
     }
 
@@ -140,4 +151,9 @@ impl Oracle {
     pub fn watches(&mut self, pid: usize, since: Option<Time>) {
         self.shadows[pid].watches_since = since;
     }
+}
+
+/// How often something comes in a minute that comes once in that interval.
+fn polls(interval: Duration) -> usize {
+    (MINUTE.as_millis() / interval.as_millis()) as usize
 }

@@ -59,19 +59,17 @@ impl Oracle {
         let since = now - self.whole_ttl(pid) * 2;
         let has_missed =
             self.ttl_of(writer) < ttl && !self.shadows[writer].shown.has_seen(ttl, since);
-        has_missed && self.is_hindered(pid)
+        has_missed && self.is_hindered(writer, pid, now)
     }
 
-    /// Whether that proxy has been stopped or in trouble since it has sent the renewal
-    /// of its lease.
-    fn is_hindered(&self, pid: usize) -> bool {
+    /// Whether that proxy has been stopped or in trouble since it has sent the renewal of its
+    /// lease, and so lately that the writer can have been idle for its TTL meanwhile.
+    fn is_hindered(&self, writer: usize, pid: usize, now: Time) -> bool {
         let shadow = &self.shadows[pid];
         let sent = shadow.lease.map(|(sent, _)| sent).unwrap_or_default();
-        shadow.stopped
-            || self
-                .calm_since(pid)
-                .max(shadow.last_stop.unwrap_or_default())
-                >= sent
+        let calm_since = self.calm_since(pid);
+        let is_recent = now < calm_since + RECOVERY + self.ttl_of(writer);
+        shadow.stopped || (calm_since >= sent && is_recent)
     }
 
     fn check_the_writer(&mut self, writer: usize, now: Time) {

@@ -12,12 +12,14 @@ pub(super) struct Shadow {
     pub(super) started: Time,
     pub(super) alive: bool,
     pub(super) stopped: bool,
-    /// The send times of renewals that are out.
+    /// When the renewals that are out were sent first, by number.
     pub(super) renewing: BTreeMap<u64, Time>,
     /// Its lease: from when to when, by our clock.
     pub(super) lease: Option<(Time, Time)>,
     /// Whether a reply has ended it that is going to be read in its next turn.
     pub(super) lease_ends: bool,
+    /// When a watch has shown it last that the app is at zero.
+    pub(super) zero_shown: Option<Time>,
     pub(super) trouble: Time,
     /// Until when it is in trouble that is its own.
     pub(super) own_trouble: Time,
