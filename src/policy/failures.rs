@@ -55,6 +55,8 @@ impl Policy {
     fn fail_to_renew(&mut self, store: LeaseStore, failure: &Outcome, now: Time) {
         // Shorter than the time that other proxies wait: see `seen::POLLS_AFTER_FAILURE`.
         let longest = match self.connections.open {
+            // The gate is open without a lease until one can be renewed.
+            0 if self.lease.store().is_none() => POLL_FORBIDDEN,
             0 => backoff::LONGEST,
             _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
         };

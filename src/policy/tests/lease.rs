@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Fixture, MOMENT, TTL, read, renew, renew_once_more, scale, with_token, without_token, write,
+    Fixture, LOST, MOMENT, TTL, read, renew, renew_once_more, scale, with_token, without_token,
+    write,
 };
 use crate::cluster::{LeaseStore, Outcome, Request};
 use crate::policy::lease::Lease;
@@ -158,6 +159,29 @@ fn where_renewing_is_forbidden_connections_are_let_through_without_a_lease_and_n
         Phase::ConfirmingIdle,
         "and it may sleep"
     );
+}
+
+#[test]
+fn where_renewing_is_forbidden_it_is_tried_each_ten_seconds_also_through_an_outage() {
+    let mut fixture = Fixture::awake();
+    fixture.opens(1);
+    refuses_renewals(&mut fixture, LONG_ENOUGH * 2, |_| true);
+    assert_eq!(fixture.policy.lease_location(), None);
+    fixture.hands_over();
+    fixture.closes_all();
+    let (mut last, end) = (fixture.now, fixture.now + TTL * 10);
+    while fixture.now < end {
+        match fixture.in_flight() {
+            Some(Request::RenewLease(_)) => {
+                let pause = fixture.now.since(last);
+                assert!(pause <= POLL, "{pause:?}");
+                last = fixture.now;
+                fixture.answers(LOST);
+            }
+            Some(_) => fixture.answers(LOST),
+            None => fixture.passes(fixture.pause()),
+        }
+    }
 }
 
 /// An API server that has just started refuses everything; a token that is being
