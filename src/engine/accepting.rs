@@ -64,7 +64,7 @@ impl Engine {
         }
         // Of a load balancer's connections, the source is known later.
         let is_limited = preread.is_none_or(|preread| !preread.awaits_header);
-        let limited = is_limited.then(|| port.per_source.enter(from.ip()));
+        let limited = is_limited.then(|| port.per_source.acquire(from.ip()));
         let Ok(source) = limited.unwrap_or(Ok(None)) else {
             debug!("{from} has as many connections as it may have");
             port.tally.excluded(Exclusion::SourceLimit);
@@ -90,7 +90,9 @@ impl Engine {
             let end = End::Refused(Phase::Holding);
             debug!("#{serial} {end}: {e}");
             port.tally.ended(end);
-            source.into_iter().for_each(|it| port.per_source.leave(it));
+            source
+                .into_iter()
+                .for_each(|it| port.per_source.release(it));
             return;
         }
         // There are at most MAX_LISTENERS.

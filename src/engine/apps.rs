@@ -364,7 +364,7 @@ impl App {
             .min_by_key(|&slot| ports[slot].held.first_key_value().map(|(&it, _)| it))?;
         let entry = &mut ports[first];
         let (_, key) = entry.held.pop_first()?;
-        entry.port.release.note();
+        entry.port.release.record_released();
         if entry.held.is_empty() && entry.port.may_release(now) {
             entry.port.release.end();
         }

@@ -11,7 +11,7 @@ use super::buffers::Buffers;
 use super::dialing::BackendStream;
 use super::end::{End, Phase};
 use super::readiness::Readiness;
-use super::relaying::{Client, Relay};
+use super::relay::{ClientSide, Relay};
 use super::sockets::Socket;
 use super::token::Side;
 use crate::clock::Time;
@@ -54,7 +54,7 @@ pub enum Next {
 
 impl<S: Socket> Closing<S> {
     /// After both directions have ended with a FIN.
-    pub fn finished(relay: Relay<S>, client: &Client<S>, buffers: &mut Buffers) -> Self {
+    pub fn finished(relay: Relay<S>, client: &ClientSide<S>, buffers: &mut Buffers) -> Self {
         let cause = DialFailure::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
             to_backend: relay.sent_to(client, Side::Backend) > 0,
@@ -67,7 +67,7 @@ impl<S: Socket> Closing<S> {
     /// for the broken side are dropped.
     pub fn broken(
         relay: Relay<S>,
-        client: &mut Client<S>,
+        client: &mut ClientSide<S>,
         remaining: Side,
         buffers: &mut Buffers,
     ) -> Self {
@@ -95,7 +95,7 @@ impl<S: Socket> Closing<S> {
     /// The first check. If acknowledgements are missing, it sends the FINs that were left
     /// to close(2). The last acknowledgement makes the kernel close the socket, which is
     /// an event.
-    pub fn begin(&mut self, client: &mut Client<S>, now: Time) -> Next {
+    pub fn begin(&mut self, client: &mut ClientSide<S>, now: Time) -> Next {
         let next = self.check(client, now);
         if let (DialFailure::Finished { .. }, Next::Wait) = (&self.cause, &next) {
             // An error means that the FIN was sent before.
@@ -110,7 +110,7 @@ impl<S: Socket> Closing<S> {
         &mut self,
         side: Side,
         event: Readiness,
-        client: &Client<S>,
+        client: &ClientSide<S>,
         now: Time,
     ) -> Next {
         match self.cause {
@@ -124,7 +124,7 @@ impl<S: Socket> Closing<S> {
     }
 
     /// Checks which bytes are not acknowledged yet.
-    pub fn check(&mut self, client: &Client<S>, now: Time) -> Next {
+    pub fn check(&mut self, client: &ClientSide<S>, now: Time) -> Next {
         let backend = &self.backend.socket;
         match &mut self.cause {
             DialFailure::Finished {

@@ -20,11 +20,11 @@ use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, Dialer, Progress};
 use super::end::{End, Phase};
+use super::half::Half;
 use super::memory::Grant;
 use super::port::Port;
 use super::readiness::Readiness;
-use super::relay::Half;
-use super::relaying::{Client, Relay, RelayStatus};
+use super::relay::{ClientSide, Relay, RelayStatus};
 use super::sockets::Socket;
 use super::token::{self, Side};
 use super::transition::Transition;
@@ -46,64 +46,63 @@ use client_info::ClientInfo;
 
 /// A client connection: see the [module](self).
 pub struct Connection<S> {
-    /// When it was accepted, the start of the hold limit, in milliseconds of [`Time`]: half
-    /// as large, and a connection is to be small.
+    /// When the connection was accepted, the start of the hold limit, in milliseconds of
+    /// [`Time`]: that is half as large as a `Time`, and a connection is to be small.
     opened_ms: u64,
-    /// Its entry in [`super::timers::Timers`].
+    /// The entry of the connection in [`super::timers::Timers`].
     deadline: Option<Time>,
     dialer: Dialer,
-    client: Client<S>,
+    client: ClientSide<S>,
     paused: Paused,
-    /// The slot of the [`Port`] that it came through.
+    /// The slot of the [`Port`] whose listener has accepted the connection.
     port: u16,
-    /// Whether it is in the run queue.
+    /// Whether the connection is in the run queue.
     queued: bool,
     /// Whether the backend's socket has keepalive.
     is_kept_alive: bool,
-    /// Whether a side has ended its direction; known only where a rule asks for it.
+    /// Whether a side has sent its FIN; known only where a rule asks for it.
     is_half_closed: bool,
-    /// Whether it counts as use of the app.
+    /// Whether the connection counts as use of the app.
     usage: Usage,
-    /// When the last byte went between client and backend, in milliseconds of [`Time`].
+    /// When the last byte was passed on, in milliseconds of [`Time`].
     last_traffic_ms: u64,
-    /// What is known of its client, where a rule asks for it.
+    /// What is known of the client, where a rule asks for it.
     client_info: Option<Box<ClientInfo>>,
-    /// Its part of the memory that is there for bulk.
+    /// The share of the memory for bulk that the connection has.
     grant: Grant,
     state: State<S>,
 }
 
 /// The state of a connection.
 enum State<S> {
-    /// Its first bytes are looked at. It counts as no use of the app yet.
+    /// The first bytes are inspected. The connection does not count as use of the app yet.
     Preread(Preread),
-    /// It waits until the gate is open and there is a backend. Nothing is read: the
-    /// client's bytes stay in the kernel.
+    /// The connection waits until the gate is open and there is a backend. Nothing is read:
+    /// the client's bytes stay in the kernel.
     Held,
     /// A connect is in progress.
     Connecting(Attempt<S>),
-    /// No address has accepted it: the next round begins at its deadline.
+    /// No address has accepted: the next round of attempts begins at the deadline.
     Backoff,
-    /// A backend has accepted it: bytes are relayed.
+    /// A backend has accepted: bytes are relayed.
     Relaying(Relay<S>),
-    /// It is answered here, and then ends.
+    /// The client is answered here, and then the connection ends.
     Answering(Box<Answering>),
-    /// All bytes were written; it waits for their acknowledgement.
+    /// All bytes were written; their acknowledgement is awaited.
     Closing(Closing<S>),
 }
 
 impl<S: Socket> Connection<S> {
-    /// A connection that the listener of that port has just accepted, and that counts as
-    /// use of the app or does not.
+    /// A connection that the listener of that port has just accepted.
     pub fn new(serial: u64, port: u16, client: S, usage: Usage, now: Time) -> Self {
         Connection {
             opened_ms: now.as_millis(),
             deadline: None,
             dialer: Dialer::new(serial),
-            client: Client {
+            client: ClientSide {
                 socket: client,
                 up: Half::new(),
-                has_ended: false,
+                fin_seen: false,
             },
             paused: Paused::default(),
             port,
@@ -124,17 +123,17 @@ impl<S: Socket> Connection<S> {
         self.dialer.serial()
     }
 
-    /// The slot of the [`Port`] that it came through.
+    /// The slot of the [`Port`] whose listener has accepted the connection.
     pub fn port(&self) -> usize {
         usize::from(self.port)
     }
 
-    /// When it was accepted.
+    /// When the connection was accepted.
     fn opened(&self) -> Time {
         Time::from_millis(self.opened_ms)
     }
 
-    /// The time since it was accepted, in whole milliseconds, for the log.
+    /// The time since the accept, in whole milliseconds, for the log.
     pub fn age(&self, now: Time) -> Duration {
         Duration::from_millis(now.since(self.opened()).as_millis() as u64)
     }
@@ -160,12 +159,12 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether no backend has accepted it yet.
+    /// Whether no backend has accepted the connection yet.
     pub fn is_waiting(&self) -> bool {
         self.phase() != Phase::Relaying
     }
 
-    /// Marks it as queued; returns its token for the run queue, or `None` if it was
+    /// Marks the connection as queued. Returns its token for the run queue; `None` if it was
     /// queued before.
     pub fn enqueue(&mut self, key: usize) -> Option<Token> {
         let was_queued = mem::replace(&mut self.queued, true);
@@ -174,7 +173,7 @@ impl<S: Socket> Connection<S> {
 
     // --- Inputs ---
 
-    /// An event of the client's socket.
+    /// Handles an event of the client's socket.
     pub fn handle_client_event<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
@@ -203,7 +202,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// An event of the backend's socket.
+    /// Handles an event of the backend's socket.
     pub fn handle_backend_event<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
@@ -232,7 +231,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The deadline has passed.
+    /// Handles the deadline, which has passed.
     pub fn handle_timeout<C: Connect<Socket = S>>(
         &mut self,
         cx: &mut Context<'_, C>,
@@ -265,7 +264,7 @@ impl<S: Socket> Connection<S> {
                 }
             }
             State::Relaying(relay) => match relay.status(&self.client) {
-                RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
+                RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),
                 _ => self.check_traffic(cx),
             },
             State::Closing(closing) => match closing.check(&self.client, cx.now) {
@@ -279,7 +278,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// A turn in the run queue: moves up to `budget` bytes in each direction. Returns
+    /// Takes a turn in the run queue: moves up to `budget` bytes in each direction. Returns
     /// the number of bytes moved.
     pub fn serve<C: Connect<Socket = S>>(
         &mut self,
@@ -305,8 +304,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The gate is open: begins a round and dials its first address. One that is answered
-    /// here has had its turn.
+    /// Begins a round of attempts, and dials the first address. To be called when the gate is
+    /// open. A connection that is being answered stays as it is.
     pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         if let State::Answering(_) = self.state {
             return Transition::Stay;
@@ -314,8 +313,8 @@ impl<S: Socket> Connection<S> {
         self.dial_round(Attempts::default(), cx)
     }
 
-    /// Waits until it may be let through. One that does not count waits for no gate, but
-    /// where every backend is full it tries again after a pause.
+    /// Holds the connection until it may be dialled. An uncounted one does not wait for the
+    /// gate, but tries again after a pause where every backend is full.
     pub fn hold<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         if !self.keeps_to_gate() {
             return self.back_off(cx);
@@ -325,7 +324,7 @@ impl<S: Socket> Connection<S> {
         self.check_client(Transition::Hold, cx)
     }
 
-    /// A backend or an address was added: the pause between two rounds is over.
+    /// Ends the pause between two rounds of attempts: a backend or an address was added.
     pub fn end_backoff(&mut self, key: usize, shared: &mut Shared, now: Time) {
         if let State::Backoff = self.state {
             shared.timers.set(key, &mut self.deadline, Some(now));
@@ -347,12 +346,12 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Returns what it has borrowed, and closes both sockets.
+    /// Gives back what the connection has borrowed, and closes both sockets.
     pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
         shared.memory.release(self.grant);
         if let Some(entry) = self.client_info.and_then(|info| info.source) {
-            port.per_source.leave(entry);
+            port.per_source.release(entry);
         }
         self.client.up.release(&mut shared.buffers);
         match self.state {
@@ -377,7 +376,7 @@ impl<S: Socket> Connection<S> {
         Transition::End(end)
     }
 
-    /// Both directions have ended in order.
+    /// Begins to close: both directions have ended with a FIN.
     fn finish<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         let Some(relay) = self.take_relay() else {
             return Transition::Stay;
@@ -386,7 +385,7 @@ impl<S: Socket> Connection<S> {
         self.begin_closing(closing, cx)
     }
 
-    /// One side is broken, and all that it sent was written to the other.
+    /// Begins to close: one side is broken, and all that it sent was written to the other.
     fn close_broken<C>(&mut self, remaining: Side, cx: &mut Context<'_, C>) -> Transition {
         let Some(relay) = self.take_relay() else {
             return Transition::Stay;
@@ -427,7 +426,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The time until which it may wait for a backend.
+    /// The time until which the connection may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
         self.opened() + cx.port.limits.hold_timeout
     }
@@ -436,7 +435,7 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(cx.now + patience), cx);
     }
 
-    /// Sets the deadline, for a waiting connection at the latest to its hold limit.
+    /// Sets the deadline. That of a waiting connection is the hold limit at the latest.
     fn schedule<C>(&mut self, deadline: Option<Time>, cx: &mut Context<'_, C>) {
         let hold_limit = self.hold_limit(cx);
         let deadline = if self.is_waiting() {

@@ -107,6 +107,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_says_what_happens_to_further_clients() {
+        for (change, text) in [
+            (
+                LimitChange::Reached,
+                "is reached: further clients wait until one leaves",
+            ),
+            (
+                LimitChange::Again(1),
+                "is reached again: further clients wait until one leaves",
+            ),
+            (
+                LimitChange::Again(7),
+                "is reached again, 7 times now: further clients wait until one leaves",
+            ),
+            (LimitChange::Over(0), "was not reached for a minute"),
+        ] {
+            assert_eq!(change.to_string(), text);
+        }
+    }
+
+    #[test]
     fn a_limit_that_is_reached_all_the_time_is_a_line_a_minute() {
         let mut limit_log = LimitLog::default();
         let mut logged = Vec::new();

@@ -38,7 +38,7 @@ const LEAST_BYTES: u64 = 8 * 1024;
 const DEFAULT_BYTES: u64 = 128 * 1024;
 
 /// The largest share in bytes; the kernel's own limits are lower.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// The memory of the process without its connections, in bytes: its heap at most, its
 /// program, and the kernel's structures for it.
@@ -110,7 +110,7 @@ impl MemoryBudget {
     pub fn queues(&mut self, open: usize, held: bool) -> Queues {
         let share = self.room.map(|room| {
             self.set_level(open);
-            (room / QUEUES / self.level as u64).clamp(LEAST_BYTES, MOST_BYTES)
+            (room / QUEUES / self.level as u64).clamp(LEAST_BYTES, MAX_BYTES)
         });
         let share = share.filter(|&share| share < DEFAULT_BYTES);
         let held = held.then_some(HELD_BYTES);
@@ -140,7 +140,7 @@ impl MemoryBudget {
     /// The share of each queue of a bulk connection.
     fn bulk_share(&self) -> Option<u64> {
         let share = self.room? / BULK_PART / self.bulk.max(1) as u64;
-        Some(share.clamp(LEAST_BYTES, MOST_BYTES))
+        Some(share.clamp(LEAST_BYTES, MAX_BYTES))
     }
 
     /// Fits the socket buffers of a bulk connection to its share.

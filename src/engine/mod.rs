@@ -22,8 +22,8 @@
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
 //! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
 //! ├─ dialing      the connect in progress, and the pauses between the attempts
-//! ├─ relaying     both directions of a connection
-//! │  └─ relay       one direction; relay_state: the states of its two sockets
+//! ├─ relay        both directions of a connection
+//! │  └─ half        one direction; half_state: the states of its two sockets
 //! ├─ closing      waits for acknowledgements; ack_timeout: for how long
 //! └─ context      what a connection borrows: balancer, buffers, timers, limits
 //! balancer      the backends, and the choice of the next address
@@ -47,6 +47,8 @@ mod dial_log;
 mod dialing;
 mod end;
 mod events;
+mod half;
+mod half_state;
 mod header_log;
 mod limit_log;
 mod limits;
@@ -58,8 +60,6 @@ mod port;
 mod queue;
 mod readiness;
 mod relay;
-mod relay_state;
-mod relaying;
 mod sockets;
 mod stream;
 mod tally;
@@ -315,7 +315,7 @@ impl Engine {
         if port.balancer.set(backends, now) {
             self.end_backoffs(slot, now);
         }
-        self.note_readiness(slot, now);
+        self.update_readiness(slot, now);
     }
 
     /// The address that is tried when every other of the port has failed to answer:
@@ -332,14 +332,14 @@ impl Engine {
         let slots = self.apps.slots(app);
         for &slot in slots.iter() {
             self.apps.get_mut(slot).port.gate_open = open;
-            self.note_readiness(slot, now);
+            self.update_readiness(slot, now);
         }
         self.fit_listeners(&slots);
     }
 
     /// The gate, or the addresses, of the entry in that slot may have changed.
-    fn note_readiness(&mut self, slot: usize, now: Time) {
-        self.apps.get_mut(slot).port.note_readiness(now);
+    fn update_readiness(&mut self, slot: usize, now: Time) {
+        self.apps.get_mut(slot).port.update_readiness(now);
         self.apps.queue_release(slot);
         self.apps.queue_pass(slot);
     }

@@ -13,18 +13,18 @@ use crate::rules::release::Release;
 
 /// What the connections of one listener share.
 pub struct Port {
-    /// What they keep to.
+    /// Their timeouts and limits.
     pub limits: AppLimits,
-    /// Which of them count, and how they are let through.
+    /// Which of them count, and how fast they are dialled.
     pub rules: Rules,
-    /// The pace at which those are let through that have waited for a wake.
+    /// How fast those that were held are dialled after a wake.
     pub release: Release,
-    /// Whether they may be let through to backends.
+    /// Whether counted connections may be dialled.
     pub gate_open: bool,
-    /// Since when they may, and there has been an address: the time of the last
-    /// wake, if there was one.
+    /// Since when the gate is open and there is an address: the time of the last wake, if
+    /// there was one.
     pub ready_since: Time,
-    /// Whether that was so when it was last looked at.
+    /// Whether that was so at the last call of [`Port::update_readiness`].
     was_ready: bool,
     /// The backends.
     pub balancer: Balancer,
@@ -87,16 +87,16 @@ impl Port {
 
     /// Whether the next one that waits may be dialled for now.
     pub fn may_release(&self, now: Time) -> bool {
-        self.may_dial() && self.release.may_go_on(now)
+        self.may_dial() && self.release.is_due(now)
     }
 
     /// When the next one that waits may be dialled, if time alone stands in its way.
     pub fn next_release(&self) -> Option<Time> {
-        self.release.next().filter(|_| self.may_dial())
+        self.release.next_at().filter(|_| self.may_dial())
     }
 
-    /// Takes note of when connections may be dialled after they might not.
-    pub fn note_readiness(&mut self, now: Time) {
+    /// Begins a release if connections may be dialled and could not before.
+    pub fn update_readiness(&mut self, now: Time) {
         let is_ready = self.is_ready();
         if is_ready && !self.was_ready {
             self.ready_since = now;

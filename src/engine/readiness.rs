@@ -3,7 +3,7 @@
 
 use mio::event::Event;
 
-use super::relay_state::ShortRead;
+use super::half_state::ShortRead;
 
 /// The content of an event of one socket; epoll_ctl(2) describes each flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

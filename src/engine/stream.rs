@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use crate::sys::Pipe;
 
-/// A non-blocking socket, as a [`super::relay::Half`] uses it.
+/// A non-blocking socket, as a [`super::half::Half`] uses it.
 pub trait Stream: Read + Write {
     /// Reads without consuming.
     ///

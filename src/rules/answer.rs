@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::first_bytes::{GSS_REQUEST, SSL_REQUEST};
+use super::first_bytes::{GSSENC_REQUEST, SSL_REQUEST};
 
 /// The longest answer of an operator's own, in bytes.
-pub const LONGEST: usize = 16 * 1024;
+pub const MAX_LEN: usize = 16 * 1024;
 
-/// How often a client gets the answer "no encryption" before it gets the error: libpq asks for GSSAPI, then for TLS.
-const MOST_REFUSALS: u8 = 2;
+/// How often a client gets the answer "no encryption" before it gets the error: libpq asks
+/// for GSSAPI, then for TLS.
+const MAX_REFUSALS: u8 = 2;
 
 /// The answer to a client at the hold limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub enum Answer {
     Http,
     /// 421 in place of the greeting.
     Smtp,
-    /// Likewise.
+    /// 421 in place of the greeting, of FTP.
     Ftp,
     /// A fatal alert, `internal_error`.
     Tls,
@@ -56,7 +57,7 @@ const NAMES: [(&str, Answer); 7] = [
 impl FromStr for Answer {
     type Err = String;
 
-    /// Reads a protocol's name, or the path of a file, which has a slash.
+    /// Parses a protocol's name, or the path of a file, which has a slash.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some((_, answer)) = NAMES.iter().find(|(name, _)| *name == text) {
             return Ok(answer.clone());
@@ -89,15 +90,15 @@ impl fmt::Display for Answer {
 pub enum Reply {
     /// Wait for more bytes.
     Wait,
-    /// Take so many of its bytes, say this, and go on.
+    /// Consume that many of its bytes, send this, and go on.
     Refuse(usize, &'static [u8]),
-    /// Say this, and end.
+    /// Send this, and end.
     Last(Arc<[u8]>),
 }
 
 impl Answer {
-    /// What follows when the client has sent these bytes, and was refused something so
-    /// many times before.
+    /// The reply to these bytes of the client, whose requests for encryption were refused
+    /// `refusals` times before.
     ///
     /// A client that has begun with TLS gets a TLS alert, whatever the protocol within.
     pub fn reply(&self, received: &[u8], refusals: u8) -> Reply {
@@ -120,8 +121,8 @@ impl Answer {
         let bytes = read(path).map_err(|error| error.to_string())?;
         match bytes.len() {
             0 => Err("is empty".to_owned()),
-            1..=LONGEST => Ok(Answer::Bytes(bytes.into())),
-            len => Err(format!("has {len} bytes, which is more than {LONGEST}")),
+            1..=MAX_LEN => Ok(Answer::Bytes(bytes.into())),
+            len => Err(format!("has {len} bytes, which is more than {MAX_LEN}")),
         }
     }
 
@@ -153,7 +154,7 @@ const HTTP_503: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n
 fn reply_postgres(received: &[u8], refusals: u8) -> Reply {
     let code = received.get(4..8).and_then(|code| code.try_into().ok());
     match code.map(u32::from_be_bytes) {
-        Some(SSL_REQUEST | GSS_REQUEST) if refusals < MOST_REFUSALS => Reply::Refuse(8, b"N"),
+        Some(SSL_REQUEST | GSSENC_REQUEST) if refusals < MAX_REFUSALS => Reply::Refuse(8, b"N"),
         // What it asks for next is on its way.
         None if refusals > 0 => Reply::Wait,
         _ => Reply::Last(postgres_error()),
@@ -235,7 +236,7 @@ mod tests {
         for (label, received, refusals, expected) in [
             ("nothing was sent", vec![], 0, error.clone()),
             ("half a packet", vec![0, 0, 0], 0, error.clone()),
-            ("GSSAPI", packet(GSS_REQUEST), 0, refused.clone()),
+            ("GSSAPI", packet(GSSENC_REQUEST), 0, refused.clone()),
             ("and then TLS", packet(SSL_REQUEST), 1, refused.clone()),
             ("and then nothing yet", vec![], 1, Reply::Wait),
             (
@@ -270,8 +271,8 @@ mod tests {
             })
         };
         assert_eq!(last(&with(b"later".to_vec()).unwrap(), b""), b"later");
-        assert!(with(vec![b'x'; LONGEST]).is_ok());
-        let long = with(vec![b'x'; LONGEST + 1]).unwrap_err();
+        assert!(with(vec![b'x'; MAX_LEN]).is_ok());
+        let long = with(vec![b'x'; MAX_LEN + 1]).unwrap_err();
         assert_eq!(long, "has 16385 bytes, which is more than 16384");
         assert_eq!(with(Vec::new()).unwrap_err(), "is empty");
         let missing = file.load(|_| Err(io::ErrorKind::NotFound.into()));

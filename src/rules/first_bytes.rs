@@ -1,28 +1,28 @@
-//! [`FirstBytes`] says by the first bytes of a connection whether it counts as use of the
-//! app: what they must look like ([`WakeOn`]), and which HTTP requests are health checks
-//! that never do ([`Probes`]).
+//! [`FirstBytes`] decides from the first bytes of a connection whether it counts as use of
+//! the app: what they must look like ([`WakeOn`]), and which HTTP requests are health checks,
+//! which never count ([`Probes`]).
 //!
-//! The bytes are looked at, not taken: a pod gets them all. Every decision is made on a
-//! prefix, as soon as one can be, and is the same however the bytes are cut.
+//! The bytes are peeked at and not consumed: a pod gets them all. Every decision is made on a
+//! prefix, as soon as one is possible, and does not depend on how the bytes are segmented.
 
 use std::fmt;
 use std::str::FromStr;
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// How many of the first bytes are looked at: the head of an HTTP request with a
-/// `User-Agent` fits. What is not decided by then is no match.
-pub const LOOKED_AT: usize = 4096;
+/// The most bytes that are peeked at: the head of an HTTP request with a `User-Agent` fits.
+/// What they do not decide is no match.
+pub const MAX_PEEK: usize = 4096;
 
-/// How many header fields of a request are read. One with more is no check.
-const MOST_FIELDS: usize = 64;
+/// The most header fields of a request. One with more is not a health check.
+const MAX_FIELDS: usize = 64;
 
-/// The rules about the first bytes of a connection. The default looks at none.
+/// The rules about the first bytes of a connection. By default no byte is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirstBytes {
     /// What makes a connection count.
     pub wake_on: WakeOn,
-    /// What is a health check, and never counts.
+    /// Which requests are health checks, which never count.
     pub probes: Probes,
 }
 
@@ -40,7 +40,7 @@ pub enum Decision {
 }
 
 impl FirstBytes {
-    /// Whether no byte is looked at.
+    /// Whether every connection counts, so that no byte need be looked at.
     pub fn is_off(&self) -> bool {
         self.wake_on == WakeOn::Accept && self.probes.is_off()
     }
@@ -54,7 +54,7 @@ impl FirstBytes {
         }
         match self.wake_on.matches(bytes) {
             Match::Yes => Decision::Counted,
-            Match::Undecided if bytes.len() < LOOKED_AT => Decision::Undecided,
+            Match::Undecided if bytes.len() < MAX_PEEK => Decision::Undecided,
             Match::Undecided | Match::No => Decision::Uncounted,
         }
     }
@@ -63,23 +63,24 @@ impl FirstBytes {
 /// What makes a connection count as use of the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WakeOn {
-    /// That it is there: right where the server speaks first.
+    /// That it is accepted: the only choice for a protocol in which the server speaks first.
     #[default]
     Accept,
     /// A byte, whatever it is.
     FirstByte,
     /// A TLS ClientHello.
     Tls,
-    /// A request of HTTP/1 or the preface of HTTP/2, not in TLS.
+    /// A request of HTTP/1, or the preface of HTTP/2, in plaintext.
     Http,
-    /// A startup packet of PostgreSQL, or a request for TLS or GSSAPI before one; a
-    /// CancelRequest is none.
+    /// PostgreSQL: a StartupMessage, or an SSLRequest or a GSSENCRequest before one. A
+    /// CancelRequest does not match.
     Postgres,
-    /// A command of Redis as a client library sends it, an array (RESP).
+    /// Redis: a RESP array, as client libraries send commands. An inline command does not
+    /// match.
     Redis,
 }
 
-/// Every value as a setting has it.
+/// Every value by its spelling in the setting.
 const NAMES: [(&str, WakeOn); 6] = [
     ("accept", WakeOn::Accept),
     ("first-byte", WakeOn::FirstByte),
@@ -108,14 +109,14 @@ impl fmt::Display for WakeOn {
     }
 }
 
-/// Whether bytes look like something.
+/// The result of matching a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// More bytes decide.
+    /// It takes more bytes to decide.
     Undecided,
-    /// They do.
+    /// The bytes match.
     Yes,
-    /// They do not, whatever follows.
+    /// The bytes do not match, whatever follows.
     No,
 }
 
@@ -154,7 +155,7 @@ fn matches_tls(bytes: &[u8]) -> Match {
     matches_each(bytes, &rules)
 }
 
-/// Whether each of the first bytes keeps to its rule.
+/// Whether each of the first bytes satisfies its rule.
 fn matches_each(bytes: &[u8], rules: &[fn(u8) -> bool]) -> Match {
     match bytes.iter().zip(rules).all(|(&byte, rule)| rule(byte)) {
         true if bytes.len() < rules.len() => Match::Undecided,
@@ -162,28 +163,28 @@ fn matches_each(bytes: &[u8], rules: &[fn(u8) -> bool]) -> Match {
     }
 }
 
-/// A method, a space, and the start of a target: a path, an asterisk, a URL, or for
-/// CONNECT an authority (RFC 9112, 3.2). That tells a request from a command of SMTP. The
-/// preface of HTTP/2 begins with `PRI *`.
+/// A method, a space, and the start of a request target: in origin-form, asterisk-form or
+/// absolute-form, or for CONNECT in authority-form (RFC 9112, 3.2). The target tells a request
+/// from a command of SMTP. The preface of HTTP/2 begins with `PRI *` (RFC 9113, 3.4).
 fn matches_http(bytes: &[u8]) -> Match {
-    const LONGEST_METHOD: usize = 20;
+    const MAX_METHOD: usize = 20;
     let is_of_method = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
     let method = bytes.iter().take_while(|byte| is_of_method(byte)).count();
     let (method, rest) = bytes.split_at(method);
-    if !(1..=LONGEST_METHOD).contains(&method.len()) {
+    if !(1..=MAX_METHOD).contains(&method.len()) {
         return Match::No;
     }
     match rest {
         [] | [b' '] => Match::Undecided,
         [b' ', ..] if method == b"CONNECT" => Match::Yes,
         [b' ', b'/' | b'*', ..] => Match::Yes,
-        [b' ', url @ ..] => matches_start(url, b"http"),
+        [b' ', url @ ..] => matches_prefix(url, b"http"),
         _ => Match::No,
     }
 }
 
-/// Whether the bytes begin like this, in capitals or not.
-fn matches_start(bytes: &[u8], start: &[u8]) -> Match {
+/// Whether the bytes begin with `start`, whatever the case of letters.
+fn matches_prefix(bytes: &[u8], start: &[u8]) -> Match {
     let len = bytes.len().min(start.len());
     match bytes[..len].eq_ignore_ascii_case(&start[..len]) {
         true if len < start.len() => Match::Undecided,
@@ -191,7 +192,7 @@ fn matches_start(bytes: &[u8], start: &[u8]) -> Match {
     }
 }
 
-/// The length and the code of a packet of PostgreSQL that has no type before them
+/// The length and the code of a packet of PostgreSQL's startup phase, which has no type byte
 /// (`src/include/libpq/pqcomm.h`).
 fn matches_postgres(bytes: &[u8]) -> Match {
     // A client that begins with TLS at once (`sslnegotiation=direct`, PostgreSQL 17).
@@ -211,18 +212,18 @@ fn matches_postgres(bytes: &[u8]) -> Match {
     };
     matches!(
         u32::from_be_bytes([a, b, c, d]),
-        SSL_REQUEST | GSS_REQUEST | 0x0003_0000..=0x0003_FFFF
+        SSL_REQUEST | GSSENC_REQUEST | 0x0003_0000..=0x0003_FFFF
     )
     .into()
 }
 
-/// The codes of requests for TLS and for GSSAPI.
+/// The codes of SSLRequest (1234 << 16 | 5679) and GSSENCRequest (1234 << 16 | 5680).
 pub(super) const SSL_REQUEST: u32 = 80_877_103;
-pub(super) const GSS_REQUEST: u32 = 80_877_104;
+pub(super) const GSSENC_REQUEST: u32 = 80_877_104;
 
-/// `*`, the number of a command's parts, a line's end, and `$` before the first part.
+/// The header of a RESP array, which ends with CRLF, and the `$` of a bulk string.
 fn matches_redis(bytes: &[u8]) -> Match {
-    const MOST_DIGITS: usize = 7;
+    const MAX_DIGITS: usize = 7;
     let Some(rest) = bytes.strip_prefix(b"*") else {
         return Match::No;
     };
@@ -230,14 +231,15 @@ fn matches_redis(bytes: &[u8]) -> Match {
     let (digits, end) = rest.split_at(digits);
     match (digits, end) {
         ([b'0', ..], _) => Match::No,
-        _ if digits.len() > MOST_DIGITS => Match::No,
+        _ if digits.len() > MAX_DIGITS => Match::No,
         (_, []) => Match::Undecided,
         ([], _) => Match::No,
-        _ => matches_start(end, b"\r\n$"),
+        _ => matches_prefix(end, b"\r\n$"),
     }
 }
 
-/// The `User-Agent` of those who check over HTTP whether a server is well, by its start.
+/// How the `User-Agent` of a health checker begins: of the kubelet, Google Cloud, AWS, Envoy,
+/// Consul and Azure.
 const CHECKERS: [&str; 6] = [
     "kube-probe/",
     "GoogleHC/",
@@ -253,16 +255,16 @@ const CHECKERS: [&str; 6] = [
 pub struct Probes {
     /// The answer; `None` closes the connection.
     pub answer: Option<ProbeAnswer>,
-    /// The paths of checks, beside those that a known `User-Agent` tells.
+    /// The paths of health checks, in addition to the requests with a known `User-Agent`.
     pub paths: Vec<String>,
 }
 
-/// What answers a check.
+/// The answer to a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeAnswer {
-    /// All is well: the app would wake for a client.
+    /// 200: the app would wake for a client.
     Ok,
-    /// The app does not run.
+    /// 503: the app does not run.
     Unavailable,
 }
 
@@ -304,12 +306,12 @@ impl ProbeAnswer {
 }
 
 impl Probes {
-    /// Whether no request is taken for a check.
+    /// Whether there are no health checks.
     pub fn is_off(&self) -> bool {
         *self == Probes::default()
     }
 
-    /// Whether the bytes are the head of a check's request.
+    /// Whether the bytes are the head of a health check.
     pub fn matches(&self, bytes: &[u8]) -> Match {
         if self.is_off() {
             return Match::No;
@@ -317,16 +319,17 @@ impl Probes {
         if bytes.is_empty() {
             return Match::Undecided;
         }
-        // Also decides for what httparse does not take, as long as it may be a request.
+        // Bytes that are surely no request are decided here at once. httparse would accept
+        // more bytes of some.
         let is_request = matches_http(bytes);
         if is_request != Match::Yes {
             return is_request;
         }
-        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
+        let mut fields = [EMPTY_HEADER; MAX_FIELDS];
         let mut request = Request::new(&mut fields);
         match request.parse(bytes) {
             Ok(Status::Complete(_)) => self.is_check(&request).into(),
-            Ok(Status::Partial) if bytes.len() < LOOKED_AT => Match::Undecided,
+            Ok(Status::Partial) if bytes.len() < MAX_PEEK => Match::Undecided,
             _ => Match::No,
         }
     }

@@ -1,46 +1,45 @@
-//! [`IdleRules`] are what becomes of a connection over which no byte goes.
+//! [`IdleRules`] decide what becomes of a connection over which no byte goes.
 //!
-//! Each rule is off unless it is set: there are protocols in which both sides are silent
-//! for hours and mean it.
+//! Each rule is off unless it is set: in some protocols both sides are silent for hours.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How long a connection may be silent, and what follows. The default sets no limit.
+/// The limits of silence, and what follows each. By default there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdleRules {
-    /// A connection without a byte in either direction for so long is closed.
+    /// A connection without a byte in either direction is closed after this time.
     pub idle_timeout: Option<Duration>,
-    /// The same for one of which a side has ended its direction.
+    /// The same for a half-closed connection.
     pub half_close_timeout: Option<Duration>,
-    /// A connection without a byte in either direction for so long does not count as use
-    /// of the app any more, until the next byte.
+    /// A connection without a byte in either direction stops counting as use of the app after
+    /// this time, until the next byte.
     pub silence: Option<Duration>,
 }
 
-/// What is known of a connection that a pod serves.
+/// The traffic of a connection that a pod serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
-    /// When the last byte went, or the end of a direction, or the pod took the connection.
+    /// When the last byte or FIN was passed on, or else the pod has accepted the connection.
     pub last: Time,
-    /// Whether a side has ended its direction.
+    /// Whether a side has sent its FIN.
     pub is_half_closed: bool,
     /// Whether the connection counts as use of the app.
     pub counts: bool,
 }
 
-/// What a rule says of a connection now.
+/// What the rules decide about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// Nothing.
+    /// Nothing changes.
     No,
-    /// It does not count as use of the app any more.
+    /// It stops counting as use of the app.
     Silent,
     /// It is closed: the idle timeout has passed.
     Closed(Duration),
-    /// It is closed: the timeout of connections that are closed by half has passed.
-    ClosedByHalf(Duration),
+    /// It is closed: the half-close timeout has passed.
+    HalfClosed(Duration),
 }
 
 impl IdleRules {
@@ -49,12 +48,12 @@ impl IdleRules {
         *self == IdleRules::default()
     }
 
-    /// What the rules say of a connection at this time.
+    /// What the rules decide about a connection at this time.
     pub fn check(&self, traffic: Traffic, now: Time) -> Idle {
         let is_over = |limit: &Duration| now >= traffic.last + *limit;
         let half_closed = self.half_close_timeout.filter(|_| traffic.is_half_closed);
         if let Some(limit) = half_closed.filter(is_over) {
-            return Idle::ClosedByHalf(limit);
+            return Idle::HalfClosed(limit);
         }
         if let Some(limit) = self.idle_timeout.filter(is_over) {
             return Idle::Closed(limit);
@@ -65,7 +64,7 @@ impl IdleRules {
         }
     }
 
-    /// When the rules may say something else though nothing happens.
+    /// When the decision changes by the time alone.
     pub fn next(&self, traffic: Traffic) -> Option<Time> {
         let half_closed = self.half_close_timeout.filter(|_| traffic.is_half_closed);
         let silence = self.silence.filter(|_| traffic.counts);
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_a_silent_connection() {
+    fn a_silent_connection_stops_counting_and_is_closed_at_its_limits() {
         let (open, half) = (traffic(false, true), traffic(true, true));
         let silent = traffic(false, false);
         for (label, it, at, expected) in [
@@ -119,7 +118,7 @@ mod tests {
                 "closed by half",
                 half,
                 110_000,
-                Idle::ClosedByHalf(seconds(10)),
+                Idle::HalfClosed(seconds(10)),
             ),
             ("long before the last byte", open, 0, Idle::No),
         ] {
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rule_nothing_becomes_of_it() {
+    fn without_a_rule_nothing_is_decided() {
         let never = Time::new(Duration::MAX);
         for it in [traffic(false, true), traffic(true, false)] {
             assert_eq!(IdleRules::default().check(it, never), Idle::No);
@@ -137,9 +136,9 @@ mod tests {
         }
     }
 
-    /// Nothing is said before the time that was named, and something at it.
+    /// Nothing is decided before the time that was given, and something at it.
     #[test]
-    fn the_next_time_is_the_first_at_which_a_rule_says_something() {
+    fn the_next_time_is_the_first_at_which_a_rule_decides_something() {
         let rule = |limit: bool, length: u64| limit.then_some(seconds(length));
         for set in 1..8u8 {
             let rules = IdleRules {

@@ -1,10 +1,9 @@
-//! The [`Rules`] of an app are the settings about its clients: which of them may connect,
-//! which count as use of the app and for how long, at which pace they are connected after
-//! a wake, where the address of the client comes from, and the answer at the hold limit.
+//! The [`Rules`] of an app are the settings about its connections: which of them are
+//! admitted, which count as use of the app and for how long, how fast they are dialled after a
+//! wake, where the address of the client comes from, and the answer at the hold limit.
 //!
-//! Every rule is pure: addresses, bytes and times go in, and what to do comes out. The
-//! settings parse the rules, the engine applies them. With no rule set, a connection
-//! costs what it costs without this module.
+//! Every rule is pure: addresses, bytes and times go in, and a decision comes out. The settings
+//! parse the rules, the engine applies them. A rule that is not set costs a connection nothing.
 
 pub mod answer;
 pub mod first_bytes;
@@ -33,7 +32,7 @@ pub struct Rules {
     pub max_per_source: Option<NonZeroU32>,
     /// The most connections of one pod at a time; `None` if that is not limited.
     pub max_connections_per_pod: Option<NonZeroU32>,
-    /// The pace at which connections that waited for a wake are dialled.
+    /// How fast the connections that were held are dialled after a wake.
     pub release_rate: ReleaseRate,
     /// When a connection over which no byte goes stops counting, or ends.
     pub idle: IdleRules,
@@ -47,17 +46,17 @@ pub struct Rules {
     pub hold_answer: Option<Answer>,
 }
 
-/// What is looked at before a connection is dialled or held.
+/// What the preread of a connection inspects, before it is dialled or held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Preread {
-    /// A load balancer is to say first whose connection it is.
+    /// Whether the PROXY header of a load balancer comes first.
     pub awaits_header: bool,
-    /// The client is ignored: its bytes tell only whether it is answered.
+    /// Whether the client is ignored: its bytes decide only whether it is answered.
     pub is_ignored: bool,
 }
 
 impl Rules {
-    /// What is to be looked at of a connection from that address; `None` if nothing is.
+    /// What the preread of a connection from that address inspects; `None` if nothing.
     pub fn preread(&self, peer: IpAddr) -> Option<Preread> {
         let awaits_header = self.accept_proxy_protocol.contains(peer);
         let is_ignored = self.admission(peer) == Admission::Ignored;
@@ -65,13 +64,13 @@ impl Rules {
             awaits_header,
             is_ignored,
         };
-        let looks_at_bytes = self.looks_at_bytes(is_ignored);
-        (awaits_header || looks_at_bytes).then_some(preread)
+        let needs_first_bytes = self.needs_first_bytes(is_ignored);
+        (awaits_header || needs_first_bytes).then_some(preread)
     }
 
-    /// Whether the first bytes of a connection are looked at. Those of a client that is
-    /// ignored could only be a health check.
-    pub fn looks_at_bytes(&self, is_ignored: bool) -> bool {
+    /// Whether the first bytes of a connection are needed. Those of an ignored client could
+    /// only be a health check.
+    pub fn needs_first_bytes(&self, is_ignored: bool) -> bool {
         if is_ignored {
             !self.first_bytes.probes.is_off()
         } else {
@@ -79,8 +78,8 @@ impl Rules {
         }
     }
 
-    /// What becomes of a connection from that address before anything is read from it. Of
-    /// a load balancer's, all but a denial is decided by whose connection it is.
+    /// The admission of a connection from that address, before anything is read from it. A
+    /// load balancer may be denied; else the client that its PROXY header names decides.
     pub fn admission(&self, peer: IpAddr) -> Admission {
         match self.sources.admission(peer) {
             Admission::Ignored if self.accept_proxy_protocol.contains(peer) => Admission::Counted,

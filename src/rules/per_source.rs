@@ -11,12 +11,12 @@ use std::num::NonZeroU32;
 #[derive(Debug, Default)]
 pub struct PerSource {
     limit: Option<NonZeroU32>,
-    /// Sources that have any, and how many.
+    /// The number of open connections of each source that has any.
     open: HashMap<IpAddr, u32>,
 }
 
-/// A connection that is counted for its source. It is given back with
-/// [`PerSource::leave`].
+/// The place of a connection in the count of its source. It is given back with
+/// [`PerSource::release`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Entry(IpAddr);
@@ -35,7 +35,7 @@ impl PerSource {
     ///
     /// # Errors
     /// If its source is at the limit: the connection is not counted.
-    pub fn enter(&mut self, address: IpAddr) -> Result<Option<Entry>, OverLimit> {
+    pub fn acquire(&mut self, address: IpAddr) -> Result<Option<Entry>, OverLimit> {
         let Some(limit) = self.limit else {
             return Ok(None);
         };
@@ -49,7 +49,7 @@ impl PerSource {
     }
 
     /// The connection has ended.
-    pub fn leave(&mut self, entry: Entry) {
+    pub fn release(&mut self, entry: Entry) {
         if let Some(open) = self.open.get_mut(&entry.0) {
             *open -= 1;
             if *open == 0 {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn enter(counts: &mut PerSource, address: &str) -> Result<Option<Entry>, OverLimit> {
-        counts.enter(address.parse().unwrap())
+        counts.acquire(address.parse().unwrap())
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             let mut counts = limited(1);
             let entry = enter(&mut counts, first).unwrap();
             assert_eq!(enter(&mut counts, then).is_err(), is_over, "{label}");
-            counts.leave(entry.unwrap());
+            counts.release(entry.unwrap());
             assert!(enter(&mut counts, first).is_ok(), "{label}: it has left");
         }
     }
@@ -122,13 +122,13 @@ mod tests {
             .collect();
         assert_eq!(enter(&mut counts, "192.0.2.1"), Err(OverLimit));
         counts.set_limit(NonZeroU32::new(2));
-        counts.leave(entries.pop().unwrap());
+        counts.release(entries.pop().unwrap());
         assert_eq!(
             enter(&mut counts, "192.0.2.1"),
             Err(OverLimit),
             "two are left"
         );
-        entries.into_iter().for_each(|entry| counts.leave(entry));
+        entries.into_iter().for_each(|entry| counts.release(entry));
         assert!(counts.open.is_empty());
     }
 }

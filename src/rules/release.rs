@@ -1,8 +1,9 @@
-//! [`ReleaseRate`] is the pace at which the connections that waited for a wake are let
-//! through, and [`Release`] is one such release.
+//! A [`Release`] limits how fast the connections that were held during a wake are dialled once
+//! the app is ready. [`ReleaseRate`] is the setting. (HAProxy's `slowstart` and nginx's
+//! `slow_start` serve the same purpose.)
 //!
-//! An app that has just started is at its slowest: caches are empty, a pool to its own
-//! database is not filled, code is not compiled yet. Without a pace, all that waited
+//! An app that has just started is at its slowest: its caches are empty, its pool of database
+//! connections too, and its code is not compiled yet. Without a limit, all held connections
 //! reach it in the same millisecond.
 
 use std::fmt;
@@ -12,28 +13,28 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How long a batch has before the next one, which is twice as large.
+/// The interval between two batches. Each is twice as large as the one before.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The pace of a release.
+/// How fast held connections are dialled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReleaseRate {
-    /// All at once.
+    /// All at once: there is no limit.
     #[default]
     Off,
-    /// One first, then 2, then 4, then 8, a batch each 100 ms: 500 within 800 ms.
+    /// 1, then 2, then 4, then 8 and so on, a batch every 100 ms: 500 within 800 ms.
     Doubling,
-    /// So many in a second, evenly, the first at once.
+    /// That many per second, evenly spaced, the first one at once.
     PerSecond(NonZeroU32),
 }
 
 impl ReleaseRate {
-    /// How long after the start of a release the connection goes that follows
-    /// `released` others.
-    fn due_after(self, released: u64) -> Duration {
+    /// The delay, from the start of the release, of the connection after the first
+    /// `released` ones.
+    fn delay_of(self, released: u64) -> Duration {
         match self {
             ReleaseRate::Off => Duration::ZERO,
-            // The n-th is of the batch whose size is the largest power of two up to n.
+            // Connection n is in the batch whose size is the largest power of two up to n.
             ReleaseRate::Doubling => {
                 let batch = released.saturating_add(1).ilog2();
                 BATCH_INTERVAL * batch
@@ -49,7 +50,8 @@ impl ReleaseRate {
 impl FromStr for ReleaseRate {
     type Err = String;
 
-    /// Reads `off`, `doubling`, or a number of connections per second.
+    /// Parses `off`, `doubling`, or a number of connections per second. The error is a clause
+    /// without its subject, the setting.
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(ReleaseRate::Off),
@@ -73,49 +75,51 @@ impl fmt::Display for ReleaseRate {
     }
 }
 
-/// The release that goes on, if one does: from a wake until nobody is left who waited.
+/// The release in progress, if there is one: from the moment at which the app is ready until
+/// no held connection is left.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Release {
     rate: ReleaseRate,
-    /// When it began; `None` if none goes on.
-    since: Option<Time>,
+    /// When the release began; `None` if none is in progress.
+    started: Option<Time>,
+    /// The connections that it has released.
     released: u64,
 }
 
 impl Release {
-    /// None goes on yet.
+    /// No release is in progress.
     pub fn new(rate: ReleaseRate) -> Self {
         Release {
             rate,
-            since: None,
+            started: None,
             released: 0,
         }
     }
 
-    /// The app has become ready.
+    /// Begins a release. To be called when the app is ready.
     pub fn begin(&mut self, now: Time) {
-        self.since = (self.rate != ReleaseRate::Off).then_some(now);
+        self.started = (self.rate != ReleaseRate::Off).then_some(now);
         self.released = 0;
     }
 
-    /// Nobody waits any more.
+    /// Ends the release. To be called when no connection is held.
     pub fn end(&mut self) {
-        self.since = None;
+        self.started = None;
     }
 
-    /// One that waited was let through.
-    pub fn note(&mut self) {
+    /// Counts a held connection that is dialled.
+    pub fn record_released(&mut self) {
         self.released += 1;
     }
 
-    /// When the next one may be let through; `None` if it need not wait.
-    pub fn next(&self) -> Option<Time> {
-        Some(self.since? + self.rate.due_after(self.released))
+    /// When the next held connection may be dialled; `None` if it need not wait.
+    pub fn next_at(&self) -> Option<Time> {
+        Some(self.started? + self.rate.delay_of(self.released))
     }
 
-    /// Whether the next one may be let through now.
-    pub fn may_go_on(&self, now: Time) -> bool {
-        self.next().is_none_or(|at| at <= now)
+    /// Whether the next held connection may be dialled now.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.next_at().is_none_or(|at| at <= now)
     }
 }
 
@@ -132,8 +136,8 @@ mod tests {
         let mut left = waiting;
         let at = |ms: &u64| {
             let before = left;
-            while left > 0 && release.may_go_on(MS(1000 + ms)) {
-                release.note();
+            while left > 0 && release.is_due(MS(1000 + ms)) {
+                release.record_released();
                 left -= 1;
             }
             before - left
@@ -168,7 +172,7 @@ mod tests {
                 &[1, 0, 1, 3],
             ),
             (
-                "more per second than there are turns",
+                "more per second than there are turns of the loop",
                 "1000",
                 500,
                 &[0, 10, 100],
@@ -180,35 +184,35 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_the_next_one_is_the_time_at_which_it_may_go() {
+    fn the_next_connection_is_due_at_the_time_that_is_given_and_not_before() {
         for rate in ["doubling", "3", "1000000"] {
             let mut release = Release::new(rate.parse().unwrap());
             release.begin(MS(7));
             for _ in 0..100 {
-                let next = release.next().unwrap();
-                assert!(release.may_go_on(next), "{rate}");
+                let next = release.next_at().unwrap();
+                assert!(release.is_due(next), "{rate}");
                 let before = next - Duration::from_nanos(1);
-                assert!(before < MS(7) || !release.may_go_on(before), "{rate}");
-                release.note();
+                assert!(before < MS(7) || !release.is_due(before), "{rate}");
+                release.record_released();
             }
         }
     }
 
     #[test]
-    fn who_comes_after_those_who_waited_need_not_wait() {
+    fn connections_after_the_release_are_not_delayed() {
         let mut release = Release::new(ReleaseRate::Doubling);
-        assert_eq!(release.next(), None, "before any wake");
+        assert_eq!(release.next_at(), None, "before any wake");
         release.begin(MS(0));
-        release.note();
-        assert!(!release.may_go_on(MS(0)));
+        release.record_released();
+        assert!(!release.is_due(MS(0)));
         release.end();
-        assert!(release.may_go_on(MS(0)));
+        assert!(release.is_due(MS(0)));
         release.begin(MS(0));
-        assert!(release.may_go_on(MS(0)), "the next wake begins with one");
+        assert!(release.is_due(MS(0)), "the next wake begins with one");
     }
 
     #[test]
-    fn a_rate_is_read_as_it_is_shown() {
+    fn a_rate_is_parsed_from_the_text_that_shows_it() {
         for text in ["off", "doubling", "1", "50", "4294967295"] {
             let rate: ReleaseRate = text.parse().unwrap();
             assert_eq!(rate.to_string(), text);

@@ -10,35 +10,35 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// How many networks a list may have.
-const MOST_NETWORKS: usize = 4096;
+/// The most networks of a list.
+const MAX_NETWORKS: usize = 4096;
 
 /// The first 96 bits of an IPv4 address that is written as one of IPv6 (`::ffff:0:0/96`,
 /// RFC 4291, 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
-/// The networks whose clients are treated in a way of their own.
+/// The networks whose clients are ignored or denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Those whose clients count as no use of the app.
+    /// Those whose clients do not count as use of the app.
     pub ignored: Networks,
     /// Those whose clients are not let in, also if they are ignored.
     pub denied: Networks,
 }
 
-/// What becomes of a client's connection.
+/// Whether a client's connection is admitted, and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It wakes the app and keeps it awake.
     Counted,
-    /// It does neither.
+    /// It neither wakes the app nor keeps it awake.
     Ignored,
-    /// It is closed at once.
+    /// It is reset at once.
     Denied,
 }
 
 impl Sources {
-    /// What becomes of a connection from that address.
+    /// The admission of a connection from that address.
     pub fn admission(&self, address: IpAddr) -> Admission {
         if self.denied.contains(address) {
             Admission::Denied
@@ -88,9 +88,9 @@ impl Networks {
 
     fn check_size(&self) -> Result<(), String> {
         match self.sorted.len() {
-            ..=MOST_NETWORKS => Ok(()),
+            ..=MAX_NETWORKS => Ok(()),
             count => Err(format!(
-                "has {count} networks, which is more than {MOST_NETWORKS}"
+                "has {count} networks, which is more than {MAX_NETWORKS}"
             )),
         }
     }
@@ -99,7 +99,7 @@ impl Networks {
 impl FromStr for Networks {
     type Err = String;
 
-    /// Reads networks and addresses with commas or spaces between:
+    /// Parses networks and addresses, separated by commas or spaces:
     /// `10.0.0.0/8, fd00::/8, 192.0.2.7`.
     fn from_str(text: &str) -> Result<Self, String> {
         let words = text.split([',', ' ']).filter(|word| !word.is_empty());
@@ -242,8 +242,8 @@ mod tests {
                 .map(|n| format!("10.{}.{}.1", n / 256, n % 256))
                 .collect()
         };
-        let most = networks(&apart(MOST_NETWORKS).join(","));
-        let one_more = apart(MOST_NETWORKS + 1).join(",").parse::<Networks>();
+        let most = networks(&apart(MAX_NETWORKS).join(","));
+        let one_more = apart(MAX_NETWORKS + 1).join(",").parse::<Networks>();
         assert!(one_more.is_err_and(|why| why.contains("more than 4096")));
         let mut both = most.clone();
         assert!(both.extend(networks("192.0.2.1")).is_err());

@@ -284,7 +284,7 @@ fn nothing_that_comes_from_outside_can_reach_a_panic() {
 }
 
 /// The most lines of a file.
-const MOST_LINES: usize = 600;
+const MAX_LINES: usize = 600;
 
 /// Words that this project once used as a private language, with those in their place.
 const PRIVATE_WORDS: &[(&str, &str)] = &[
@@ -316,12 +316,12 @@ fn no_file_is_long() {
                 fs::read_to_string(path).unwrap().lines().count(),
             )
         })
-        .filter(|(_, lines)| *lines > MOST_LINES)
+        .filter(|(_, lines)| *lines > MAX_LINES)
         .map(|(path, lines)| format!("{path}: {lines} lines"))
         .collect();
     assert!(
         long.is_empty(),
-        "a file has one subject, and at most {MOST_LINES} lines: {long:#?}"
+        "a file has one subject, and at most {MAX_LINES} lines: {long:#?}"
     );
 }
 

@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_secs(3);
 /// After so many rounds everything that is needed once is there.
 const WARM_UP: usize = 3;
 /// More connections than may be there at a time.
-const MOST_AT_ONCE: usize = 1000;
+const MAX_AT_ONCE: usize = 1000;
 /// How long the app may take to fall asleep, and `zpa` to let go of everything.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a pod that does not read is left when its client has gone.
@@ -92,7 +92,7 @@ fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Rand
 fn watch(subject: &Subject, until: Instant) {
     while Instant::now() < until {
         let bytes = subject.traces().bytes;
-        let most = memory::ceiling(MOST_AT_ONCE, MAX_BLOCKS, BLOCK_BYTES);
+        let most = memory::ceiling(MAX_AT_ONCE, MAX_BLOCKS, BLOCK_BYTES);
         assert!(bytes <= most, "{bytes} bytes, and {most} are allowed");
         thread::sleep(Duration::from_millis(50));
     }

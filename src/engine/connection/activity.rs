@@ -7,8 +7,8 @@ use super::{Connection, State};
 use crate::clock::Time;
 use crate::engine::context::{Connect, Context};
 use crate::engine::end::End;
+use crate::engine::half::Moved;
 use crate::engine::readiness::Readiness;
-use crate::engine::relay::Moved;
 use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
 use crate::engine::tally::{CountedAs, Exclusion};
 use crate::engine::transition::Transition;
@@ -40,19 +40,19 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Whether the gate concerns it.
+    /// Whether the connection may be served only while the gate is open.
     pub(super) fn keeps_to_gate(&self) -> bool {
         matches!(self.usage, Usage::Counted | Usage::Resuming)
     }
 
-    /// Whether a backend serves it, though it is no use of the app.
+    /// Whether a backend serves the connection though it does not count.
     pub fn is_served_uncounted(&self) -> bool {
         matches!(self.state, State::Relaying(_)) && self.usage != Usage::Counted
     }
 
     // --- Traffic ---
 
-    /// A backend has taken it: its silence begins.
+    /// Begins to measure the silence: a backend has accepted the connection.
     pub(super) fn begin_traffic<C>(&mut self, cx: &mut Context<'_, C>) {
         self.last_traffic_ms = cx.now.as_millis();
         self.is_half_closed = false;
@@ -63,8 +63,8 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(first), cx);
     }
 
-    /// Bytes were moved, or the end of a direction was.
-    pub(super) fn note_traffic<C>(&mut self, moved: Moved, cx: &mut Context<'_, C>) {
+    /// Records that bytes, or a FIN, were passed on.
+    pub(super) fn record_traffic<C>(&mut self, moved: Moved, cx: &mut Context<'_, C>) {
         if moved.bytes > 0 {
             self.last_traffic_ms = cx.now.as_millis();
         }
@@ -88,7 +88,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sets the deadline to when a rule may apply; to none if there is no rule.
+    /// Sets the deadline to the time at which a rule applies next, if one does.
     fn schedule_idle<C>(&mut self, cx: &mut Context<'_, C>) {
         let next = cx.port.rules.idle.next(self.traffic());
         self.schedule(next, cx);
@@ -96,8 +96,8 @@ impl<S: Socket> Connection<S> {
 
     // --- Silence ---
 
-    /// A backend has served it for a while: turns on keepalive, and applies the rules about
-    /// silence.
+    /// Handles the deadline of a connection that a backend serves: turns on keepalive, and
+    /// applies the rules about silence.
     pub(super) fn check_traffic<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.enable_keepalive();
         match cx.port.rules.idle.check(self.traffic(), cx.now) {
@@ -108,14 +108,14 @@ impl<S: Socket> Connection<S> {
                 self.usage = Usage::Silent;
             }
             Idle::Closed(limit) => return self.close_idle(End::Idle(limit)),
-            Idle::ClosedByHalf(limit) => return self.close_idle(End::HalfClosed(limit)),
+            Idle::HalfClosed(limit) => return self.close_idle(End::HalfClosed(limit)),
         }
         self.schedule_idle(cx);
         Transition::Stay
     }
 
-    /// In order where both sides have everything, so that a pool of connections sees an
-    /// end and no error.
+    /// Closes a silent connection: with FINs where both sides have everything, so that a pool
+    /// of connections sees an end and no error, else with resets.
     fn close_idle(&self, end: End) -> Transition {
         let State::Relaying(relay) = &self.state else {
             return Transition::Stay;
@@ -128,8 +128,8 @@ impl<S: Socket> Connection<S> {
         Transition::End(end)
     }
 
-    /// An event has come for one that a backend serves. Returns what to do in place of moving
-    /// bytes, if none may be moved: a byte that ends a silence waits for the gate.
+    /// Handles an event of a silent connection. Returns what to do in place of moving bytes, if
+    /// none may be moved: a byte that ends a silence waits for the gate.
     pub(super) fn end_silence<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
@@ -141,7 +141,7 @@ impl<S: Socket> Connection<S> {
         }
         match self.usage {
             Usage::Counted | Usage::Uncounted => None,
-            // Whose peer has gone needs no lease for what it has sent.
+            // What a peer has sent that is gone needs no lease.
             Usage::Resuming if event.error => {
                 self.usage = Usage::Uncounted;
                 None
@@ -172,7 +172,7 @@ impl<S: Socket> Connection<S> {
         self.schedule_idle(cx);
     }
 
-    /// The gate has been opened for a byte that waits.
+    /// Passes on the byte that has waited for the gate, which is open now.
     pub fn pass_gate<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         if self.usage != Usage::Resuming {
             return Transition::Stay;

@@ -1,9 +1,9 @@
-//! A client that is answered in place of a backend: a health check while the app sleeps,
-//! and whoever was held in vain.
+//! The state [`Answering`], in which the proxy itself answers a client: a health check while
+//! the app sleeps, or a client at the hold limit.
 //!
-//! What a client has sent and nobody has read would make close(2) send an RST, which makes
-//! many kernels forget an answer that was not read yet. So its bytes are read and dropped
-//! until it ends, for a short while.
+//! Bytes of a client that nobody has read would make close(2) send an RST, upon which many
+//! kernels discard an answer that was not read yet. So the client's bytes are read and dropped
+//! until its FIN, for a short while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,37 +11,37 @@ use std::time::Duration;
 use super::{Connection, State, Usage};
 use crate::engine::context::Context;
 use crate::engine::end::End;
-use crate::engine::relay_state::{ReadOutcome, WriteOutcome};
+use crate::engine::half_state::{ReadOutcome, WriteOutcome};
 use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
 use crate::rules::answer::{Answer, Reply};
-use crate::rules::first_bytes::LOOKED_AT;
+use crate::rules::first_bytes::MAX_PEEK;
 
-/// How long a client may take to be answered, and to end its direction after that.
+/// How long a client may take to be answered, and to send its FIN after that.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of a client are read and dropped. What it sends beyond that, it is
-/// reset for.
-const MOST_DROPPED: usize = 256 * 1024;
+/// The most bytes of a client that are read and dropped. It is reset if it sends more.
+const MAX_DROPPED: usize = 256 * 1024;
 
 /// A client that is being answered.
 pub(super) struct Answering {
     answer: Answer,
     /// Why the connection ends.
     pub(super) end: End,
-    /// What is being said, and how much of it was written.
+    /// What is being sent, and how much of it was written.
     said: Arc<[u8]>,
     written: usize,
-    /// How often the client was refused something.
+    /// How many requests of the client for encryption were refused.
     refusals: u8,
     /// Whether that was the last.
     is_last: bool,
-    /// How many of its bytes were read and dropped.
+    /// How many bytes of the client were read and dropped.
     dropped: usize,
 }
 
 impl<S: Socket> Connection<S> {
-    /// Answers the client, and then ends for that reason. It is no use of the app.
+    /// Answers the client, and then ends the connection for that reason. The connection does
+    /// not count as use of the app.
     pub(super) fn begin_answer<C>(
         &mut self,
         answer: Answer,
@@ -74,7 +74,7 @@ impl<S: Socket> Connection<S> {
         self.go_on_answering(cx)
     }
 
-    /// Goes on where the socket has stopped it.
+    /// Continues the answer after an event of the socket.
     pub(super) fn go_on_answering<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         let State::Answering(answering) = &mut self.state else {
             return Transition::Stay;
@@ -105,16 +105,16 @@ impl<S: Socket> Connection<S> {
     }
 }
 
-/// What has become of a step.
+/// The result of a step.
 enum Progress {
     Done,
-    /// An event comes first.
+    /// An event has to come first.
     Blocked,
     Failed,
 }
 
 impl Answering {
-    /// Writes what is to be said, and the FIN behind the last of it.
+    /// Writes what is to be sent, and a FIN behind the last of it.
     fn write<S: Socket>(&mut self, socket: &mut S) -> Progress {
         while self.written < self.said.len() {
             match socket.write(&self.said[self.written..]).into() {
@@ -130,12 +130,12 @@ impl Answering {
         Progress::Done
     }
 
-    /// Finds what is to be said next.
+    /// Finds what is to be sent next.
     fn next<S: Socket>(&mut self, socket: &mut S, scratch: &mut [u8]) -> Progress {
-        let received = match socket.peek(&mut scratch[..LOOKED_AT]).into() {
+        let received = match socket.peek(&mut scratch[..MAX_PEEK]).into() {
             ReadOutcome::Bytes(len) => &scratch[..len],
             ReadOutcome::Failed(_) => return Progress::Failed,
-            // The client has ended, and may await its answer all the same.
+            // The client has sent its FIN, and may await the answer all the same.
             ReadOutcome::Empty | ReadOutcome::Interrupted | ReadOutcome::End => &scratch[..0],
         };
         match self.answer.reply(received, self.refusals) {
@@ -144,7 +144,7 @@ impl Answering {
                 self.refusals += 1;
                 self.said = bytes.into();
                 self.written = 0;
-                // The kernel has just shown as many bytes.
+                // The peek has returned these bytes, so that the read is not short.
                 if socket.read(&mut scratch[..len]).is_err() {
                     return Progress::Failed;
                 }
@@ -158,7 +158,7 @@ impl Answering {
         Progress::Done
     }
 
-    /// Reads what the client has sent, up to its end.
+    /// Reads and drops what the client has sent, up to its FIN.
     fn drop_input<S: Socket>(&mut self, socket: &mut S, scratch: &mut [u8]) -> Progress {
         loop {
             match socket.read(scratch).into() {
@@ -168,7 +168,7 @@ impl Answering {
                 ReadOutcome::Failed(_) => return Progress::Done,
                 ReadOutcome::Bytes(len) => self.dropped += len,
             }
-            if self.dropped > MOST_DROPPED {
+            if self.dropped > MAX_DROPPED {
                 return Progress::Failed;
             }
         }

@@ -1,16 +1,16 @@
-//! Backpressure on a connection's two sockets: the one whose bytes the other does not
-//! take reports no input until they are taken.
+//! Backpressure on the two sockets of a connection: a socket reports no input while the other
+//! one does not take its bytes.
 
 use log::debug;
 
 use super::{Connection, State};
 use crate::engine::context::{Connect, Context};
+use crate::engine::half_state::Sink;
 use crate::engine::readiness::{Interest, Readiness};
-use crate::engine::relay_state::Sink;
 use crate::engine::sockets::Socket;
 use crate::engine::token::{self, Side};
 
-/// Which sockets report no input, since the other side takes none.
+/// The sockets that report no input, since the other side takes none.
 #[derive(Default)]
 pub(super) struct Paused {
     client: bool,
@@ -18,10 +18,10 @@ pub(super) struct Paused {
 }
 
 impl<S: Socket> Connection<S> {
-    /// A socket has input, and the other side takes none for now. Until it does, each
-    /// further segment would be an event with nothing to do: with one stream on one
-    /// core those cost a tenth of the processor time of each byte. No segment follows
-    /// the peer's end, so that an event that reports it pauses nothing.
+    /// Has a socket report no input while the other side takes none. Each further segment would
+    /// be an event with nothing to do: with one stream on one core those cost a tenth of the
+    /// processor time of each byte. No segment follows a FIN, so that an event that reports one
+    /// pauses nothing.
     pub(super) fn pause_input<C: Connect<Socket = S>>(
         &mut self,
         side: Side,
@@ -34,8 +34,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Has sockets report input again whose bytes are taken, or never will be. What
-    /// has come meanwhile is reported at once (EPOLL_CTL_MOD, `ep_modify`).
+    /// Has a socket report input again once its bytes are taken, or never will be. What has
+    /// come meanwhile is reported at once (EPOLL_CTL_MOD, `ep_modify`).
     pub(super) fn resume_input<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) {
         if self.paused.client && self.client.up.sink() != Sink::Full {
             self.set_interest(Side::Client, Interest::Both, cx);
@@ -45,11 +45,11 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// What is known of the socket that takes a side's bytes.
+    /// The state of the socket that takes the bytes of a side.
     fn sink_of(&self, side: Side) -> Option<Sink> {
         match (&self.state, side) {
             (State::Relaying(_), Side::Client) => Some(self.client.up.sink()),
-            (State::Relaying(relay), Side::Backend) => Some(relay.sink_of_backend()),
+            (State::Relaying(relay), Side::Backend) => Some(relay.client_sink()),
             _ => None,
         }
     }

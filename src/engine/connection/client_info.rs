@@ -4,17 +4,17 @@ use super::Connection;
 use crate::rules::per_source::Entry;
 use crate::rules::proxy_protocol::Header;
 
-/// On the heap, since most connections have none.
+/// What is known of a client. On the heap, since most connections have none.
 #[derive(Debug, Default)]
 pub(super) struct ClientInfo {
-    /// What a load balancer has said of it, if that is to be passed on.
+    /// The PROXY header of a load balancer, if it is to be passed on.
     pub(super) header: Option<Header>,
-    /// Its place among the connections of its source, if these are limited.
+    /// The place of the connection in the count of its source, if that is limited.
     pub(super) source: Option<Entry>,
 }
 
 impl<S> Connection<S> {
-    /// It is counted for its source, until it is closed.
+    /// Counts the connection for its source until it is closed.
     pub fn set_source(&mut self, entry: Entry) {
         self.client_info().source = Some(entry);
     }

@@ -53,10 +53,10 @@ impl<S: Socket> Connection<S> {
             match self.read_header(cx) {
                 Ok(Some(header)) => return self.apply_header(header, cx),
                 // A TCP health check: it connects and closes.
-                Ok(None) if self.client.has_sent_nothing() => {
+                Ok(None) if self.client.has_closed_without_data() => {
                     return Transition::End(End::ClientGone(self.phase()));
                 }
-                Ok(None) if self.client.has_ended => {
+                Ok(None) if self.client.fin_seen => {
                     return self.fail_header("ends before the header does", cx);
                 }
                 Ok(None) => return Transition::Stay,
@@ -74,20 +74,20 @@ impl<S: Socket> Connection<S> {
     ) -> Transition {
         // An ignored connection is served while there is a backend, whatever its first bytes.
         let is_served = is_ignored && !cx.port.balancer.is_empty();
-        if is_served || !cx.port.rules.looks_at_bytes(is_ignored) {
+        if is_served || !cx.port.rules.needs_first_bytes(is_ignored) {
             return self.admit(is_ignored, cx);
         }
-        let scratch = &mut cx.shared.buffers.scratch[..first_bytes::LOOKED_AT];
+        let scratch = &mut cx.shared.buffers.scratch[..first_bytes::MAX_PEEK];
         let bytes = match self.client.socket.peek(scratch) {
             Ok(len) => &scratch[..len],
             Err(e) if is_temporary(&e) => &scratch[..0],
             Err(_) => return Transition::End(End::ClientGone(self.phase())),
         };
-        if bytes.is_empty() && self.client.has_ended {
+        if bytes.is_empty() && self.client.fin_seen {
             return Transition::End(End::ClientGone(self.phase()));
         }
         match cx.port.rules.first_bytes.decide(bytes) {
-            Decision::Undecided if !self.client.has_ended => Transition::Stay,
+            Decision::Undecided if !self.client.fin_seen => Transition::Stay,
             Decision::Counted => self.admit(is_ignored, cx),
             Decision::Undecided | Decision::Uncounted => {
                 self.record_exclusion(is_ignored, Exclusion::FirstBytes, cx);
@@ -186,7 +186,7 @@ impl<S: Socket> Connection<S> {
                 if admission == Admission::Denied {
                     return self.reset(End::Denied);
                 }
-                match cx.port.per_source.enter(source.ip()) {
+                match cx.port.per_source.acquire(source.ip()) {
                     Ok(entry) => entry.into_iter().for_each(|entry| self.set_source(entry)),
                     Err(OverLimit) => {
                         cx.port.tally.excluded(Exclusion::SourceLimit);

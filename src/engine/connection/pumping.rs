@@ -1,5 +1,5 @@
-//! A connection that relays: it moves bytes between client and backend, until a side ends or
-//! breaks.
+//! The state `Relaying`: bytes are moved between client and backend, until both sides have sent
+//! a FIN or one is broken.
 
 use std::mem;
 
@@ -9,9 +9,9 @@ use super::super::balancer::{Attempts, DialFailure};
 use super::super::closing::Next;
 use super::super::context::{Connect, Context};
 use super::super::end::End;
+use super::super::half::Moved;
 use super::super::readiness::Readiness;
-use super::super::relay::Moved;
-use super::super::relaying::RelayStatus;
+use super::super::relay::RelayStatus;
 use super::super::sockets::Socket;
 use super::super::token::Side;
 use super::super::transition::Transition;
@@ -22,7 +22,7 @@ use super::{Connection, State};
 const PROMPT_BYTES: usize = 64 * 1024;
 
 impl<S: Socket> Connection<S> {
-    /// An event of either socket of a relay, once the relay has noted it.
+    /// Handles an event of either socket, after the relay has recorded it.
     pub(super) fn handle_relay_event<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
@@ -34,8 +34,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// After an event: moves small messages at once; a connection that moves bulk waits
-    /// in the run queue.
+    /// Moves small messages at once after an event; a connection that moves bulk waits in the
+    /// run queue.
     pub(super) fn relay_or_queue<C: Connect<Socket = S>>(
         &mut self,
         cx: &mut Context<'_, C>,
@@ -68,12 +68,12 @@ impl<S: Socket> Connection<S> {
         self.resume_input(cx);
         let transition = match status {
             RelayStatus::Continue => {
-                self.note_traffic(moved, cx);
+                self.record_traffic(moved, cx);
                 Transition::Stay
             }
-            RelayStatus::PassOn { remaining } => self.check_remaining(remaining, cx),
+            RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),
             RelayStatus::Finished => self.finish(cx),
-            RelayStatus::Gone => Transition::End(End::BackendGone),
+            RelayStatus::BothBroken => Transition::End(End::BackendGone),
             RelayStatus::Redial => self.redial("broke off before the first byte", cx),
             RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
                 self.dialer.note_early_close();
@@ -94,7 +94,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The backend is gone before a byte went in either direction: dials another.
+    /// Dials another backend: this one is broken, and no byte has gone in either direction.
     pub(super) fn redial<C: Connect<Socket = S>>(
         &mut self,
         why: &str,
@@ -118,8 +118,8 @@ impl<S: Socket> Connection<S> {
         self.dial_round(attempts, cx)
     }
 
-    /// One side is gone, and not all that it sent was written to the other. Resets the
-    /// other side if it acknowledges nothing for the time of [`AckTimeout`].
+    /// Resets the remaining side if it acknowledges nothing for the time of [`AckTimeout`],
+    /// after the other one has broken and not all that it sent was written.
     ///
     /// [`AckTimeout`]: super::ack_timeout::AckTimeout
     pub(super) fn check_remaining<C>(

@@ -1,5 +1,5 @@
-//! A connection that waits for a backend: it is held, is dialling, or backs off between two
-//! rounds.
+//! The states in which a connection waits for a backend: `Held`, `Connecting`, and `Backoff`
+//! between two rounds of attempts.
 
 use std::mem;
 
@@ -10,7 +10,7 @@ use super::super::context::{Connect, Context};
 use super::super::dialing::DialOutcome;
 use super::super::end::End;
 use super::super::readiness::Readiness;
-use super::super::relaying::Relay;
+use super::super::relay::Relay;
 use super::super::sockets::Socket;
 use super::super::transition::Transition;
 use super::{Connection, State};
@@ -28,10 +28,10 @@ impl<S: Socket> Connection<S> {
         otherwise: Transition,
         cx: &Context<'_, C>,
     ) -> Transition {
-        let is_gone = self.client.has_ended
+        let is_gone = self.client.fin_seen
             && match self.state {
                 _ if cx.port.limits.abort_on_close => true,
-                State::Held | State::Backoff => self.client.has_sent_nothing(),
+                State::Held | State::Backoff => self.client.has_closed_without_data(),
                 _ => false,
             };
         if is_gone {
@@ -63,7 +63,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Waits for a while before the next round.
+    /// Pauses before the next round of attempts.
     pub(super) fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.state = State::Backoff;
         cx.port.backing_off.insert(cx.key);
@@ -72,12 +72,12 @@ impl<S: Socket> Connection<S> {
         self.check_client(Transition::Stay, cx)
     }
 
-    /// Whether the gate lets it through.
+    /// Whether the gate allows the connection to be served.
     pub(super) fn may_pass<C>(&self, cx: &Context<'_, C>) -> bool {
         cx.port.gate_open || !self.keeps_to_gate()
     }
 
-    /// The connect has failed: dials the next address of the round.
+    /// Dials the next address of the round: the connect has failed.
     pub(super) fn dial_next<C: Connect<Socket = S>>(
         &mut self,
         cause: DialFailure,
@@ -97,8 +97,8 @@ impl<S: Socket> Connection<S> {
         self.dial_round(attempts, cx)
     }
 
-    /// A backend has accepted the connection: begins to relay. If the gate was shut
-    /// meanwhile, the backend is left before it gets a byte, and the connection is held.
+    /// Begins to relay: a backend has accepted the connection. If the gate was shut meanwhile,
+    /// the backend is abandoned before it gets a byte, and the connection is held.
     pub(super) fn handle_connected<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,

@@ -55,7 +55,7 @@ fn a_connection_counts_by_its_first_bytes_as_soon_as_they_tell() {
             startup(SSL_REQUEST),
             (Yes, 8),
         ),
-        ("for GSSAPI", Postgres, startup(GSS_REQUEST), (Yes, 8)),
+        ("for GSSAPI", Postgres, startup(GSSENC_REQUEST), (Yes, 8)),
         ("a CancelRequest", Postgres, startup(80_877_102), (No, 8)),
         ("version 2", Postgres, startup(0x0002_0000), (No, 8)),
         ("TLS at once", Postgres, hello.to_vec(), (Yes, 6)),
@@ -219,11 +219,11 @@ fn a_check_never_counts_and_what_is_none_counts_by_the_rule() {
 #[test]
 fn a_head_that_does_not_end_is_no_check() {
     let mut head = b"GET /healthz HTTP/1.1\r\nUser-Agent: kube-probe/1".to_vec();
-    head.resize(LOOKED_AT - 1, b'1');
+    head.resize(MAX_PEEK - 1, b'1');
     assert_eq!(probes().matches(&head), Match::Undecided);
     head.push(b'1');
     assert_eq!(probes().matches(&head), Match::No);
-    let fields = "X: y\r\n".repeat(MOST_FIELDS + 1);
+    let fields = "X: y\r\n".repeat(MAX_FIELDS + 1);
     let many = format!("GET /healthz HTTP/1.1\r\n{fields}\r\n");
     assert_eq!(probes().matches(many.as_bytes()), Match::No);
 }

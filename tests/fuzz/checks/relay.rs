@@ -12,14 +12,14 @@ use arbitrary::Arbitrary;
 mod buffers;
 #[allow(dead_code, reason = "the engine uses all of it")]
 #[rustfmt::skip]
-#[path = "../../../src/engine/relay.rs"]
+#[path = "../../../src/engine/half.rs"]
 mod half;
 #[allow(dead_code, reason = "the engine uses all of it")]
 #[rustfmt::skip]
-#[path = "../../../src/engine/relay_state.rs"]
-mod relay_state;
+#[path = "../../../src/engine/half_state.rs"]
+mod half_state;
 #[rustfmt::skip]
-#[path = "../../../src/engine/relay/tests/scripted.rs"]
+#[path = "../../../src/engine/half/tests/scripted.rs"]
 mod scripted;
 #[rustfmt::skip]
 #[path = "../../../src/engine/stream.rs"]
@@ -27,7 +27,7 @@ mod stream;
 
 use buffers::{BLOCK_BYTES, Buffers};
 use half::Half;
-use relay_state::ShortRead;
+use half_state::ShortRead;
 use scripted::{Ending, Scripted, Step, run};
 use stream::Stream;
 use zpa::sys::Pipe;

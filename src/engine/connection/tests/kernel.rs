@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
+use crate::engine::half_state::ShortRead;
 use crate::engine::readiness::{Interest, Readiness};
-use crate::engine::relay_state::ShortRead;
 use crate::engine::sockets::Socket;
 use crate::engine::stream::Stream;
 use crate::rules::proxy_protocol::Endpoints;

@@ -251,7 +251,7 @@ impl Rig {
             busy = true;
             self.handle_and_apply(|connection, cx| connection.handle_timeout(cx));
         }
-        self.port.note_readiness(self.now);
+        self.port.update_readiness(self.now);
         if self.held && self.port.may_dial() {
             (busy, self.held) = (true, false);
             self.handle_and_apply(|connection, cx| connection.dial(cx));
