@@ -92,11 +92,14 @@
 //! - `sleep_due`: when it may sleep, and what keeps it awake until then;
 //! - `requests`: which request is made when;
 //! - `replies` and `failures`: the transitions after a reply and after a failure;
-//! - `observations`: the transitions after an event of the watch of the object.
+//! - `observations`: the transitions after an event of the watch of the object;
+//! - `transitions`: the transitions that need no reply.
 //!
-//! [`Policy`], in this file, has the transitions after changes of counts, addresses and time.
-//! The last six modules are parts of it. The others use neither it nor one another, except
-//! the types in `config` and `permission`.
+//! - `transitions`: the transitions that need no reply.
+//!
+//! [`Policy`], in this file, has the inputs and the outputs. The last seven modules are parts of
+//! it. The others use neither it nor one another, except the types in `config` and
+//! `permission`.
 //!
 //! `model` explores the transition function with every order of requests, replies, refusals
 //! and crashes. `tests` has a table of cases for each subject.
@@ -113,6 +116,7 @@ mod replies;
 mod requests;
 mod seen;
 mod sleep_due;
+mod transitions;
 mod wake_limits;
 
 use std::collections::VecDeque;
@@ -132,7 +136,7 @@ pub use self::sleep_due::{KeptAwake, SleepDue};
 use self::wake_limits::WakeLimits;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission, Request};
+use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission};
 
 /// The counts of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -297,7 +301,7 @@ impl Policy {
         self.lease.remaining(now)
     }
 
-    /// Whether there is a lease now, or none is needed.
+    /// Whether there is a valid lease now, or none is needed.
     pub fn has_lease(&self, now: Time) -> bool {
         self.lease.is_valid(now)
     }
@@ -308,7 +312,7 @@ impl Policy {
         awake && self.dialable && self.may_forward(now)
     }
 
-    /// The permission that the request with that number takes, if its reply is awaited.
+    /// The permission that the request in flight takes, if it has that number.
     pub fn asked_permission(&self, id: u64) -> Option<Permission> {
         let asked = self.in_flight.as_ref().filter(|asked| asked.id == id);
         asked.map(|asked| asked.request.permission())
@@ -356,12 +360,12 @@ impl Policy {
         matches!(self.phase, Phase::Awake | Phase::Starting { .. })
     }
 
-    /// Time has passed.
+    /// Makes the transitions that are due. To be called at [`Policy::poll_timeout`] or later.
     pub fn handle_timeout(&mut self, now: Time) {
         self.settle(now);
     }
 
-    /// The counts of the engine have changed.
+    /// Sets the counts of the engine.
     pub fn update_connections(&mut self, connections: Connections, now: Time) {
         let before = std::mem::replace(&mut self.connections, connections);
         let had_some = before.open > 0 || connections.accepted != before.accepted;
@@ -411,8 +415,8 @@ impl Policy {
         self.spread = POLL_AMONG_APPS.saturating_mul(others);
     }
 
-    /// The outcome of a request. It is ignored unless it belongs to the last request, because
-    /// earlier ones were replaced.
+    /// Handles the outcome of a request. It is ignored unless it belongs to the last request,
+    /// because earlier ones were replaced.
     pub fn reply(&mut self, id: u64, outcome: Outcome, now: Time) {
         let Some(answered) = self.in_flight.take_if(|asked| asked.id == id) else {
             return;
@@ -423,155 +427,6 @@ impl Policy {
         }
         self.apply_observed(now);
         self.settle(now);
-    }
-
-    // --- Transitions ---
-
-    /// Makes the transitions that need no reply, then the request that is due.
-    fn settle(&mut self, now: Time) {
-        if self.give_up_what_is_overdue(now) {
-            self.apply_observed(now);
-        }
-        while let Some(next) = self.next_phase(now) {
-            self.phase = next;
-        }
-        self.maintain_lease(now);
-        self.report_leases();
-        self.send_due_request(now);
-        self.check_invariants();
-    }
-
-    /// When a wake is due that connections wait for and that the limits do not allow yet.
-    fn delayed_wake(&self) -> Option<Time> {
-        let is_asleep = matches!(self.phase, Phase::Asleep { .. });
-        let is_delayed = is_asleep && self.connections.waiting > 0;
-        is_delayed.then(|| self.wake_limits.wakes_at())
-    }
-
-    /// Whether the limits allow a wake now; logs it if not.
-    fn may_wake(&mut self, now: Time) -> bool {
-        if let Some(wait) = self.wake_limits.report_delay(now) {
-            self.report(Change::WakeDelayed { wait });
-        }
-        self.wake_limits.wakes_at() <= now
-    }
-
-    /// The next phase, if the transition needs no reply.
-    fn next_phase(&mut self, now: Time) -> Option<Phase> {
-        let Connections { waiting, .. } = self.connections;
-        let is_idle = self.is_idle(now);
-        match &self.phase {
-            Phase::Awake if waiting > 0 && !self.dialable => {
-                self.due = now;
-                Some(Phase::Starting { since: now })
-            }
-            Phase::Awake | Phase::Starting { .. } if is_idle => {
-                self.due = now;
-                self.final_renewal_written = false;
-                Some(Phase::ConfirmingIdle)
-            }
-            &Phase::Starting { since }
-                if self.dialable && (self.may_forward(now) || waiting == 0) =>
-            {
-                self.wake_limits.record_awake(now);
-                self.report(Change::Woke {
-                    took: now.since(since),
-                    held: waiting,
-                });
-                Some(Phase::Awake)
-            }
-            Phase::ConfirmingIdle if !is_idle => Some(Phase::Awake),
-            // The outcome of the write is unknown. Connections that wait need not wait for
-            // it: a renewal shows the scale too, and makes the write fail if it is still in
-            // flight.
-            Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
-            Phase::Asleep { version } if waiting > 0 => {
-                let version = Some(version.clone());
-                if !self.may_wake(now) {
-                    return None;
-                }
-                self.wake_limits.record_wake(now);
-                self.due = now;
-                self.report(Change::Waking { waiting });
-                Some(Phase::Waking {
-                    since: now,
-                    version,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// Renews the lease while there are connections, and opens the gate without one if that
-    /// fails.
-    fn maintain_lease(&mut self, now: Time) {
-        let Connections { open, waiting, .. } = self.connections;
-        if self.is_up() && open > 0 {
-            self.lease.schedule_renewal(now);
-            self.lease.on_open_connections(waiting > 0, now);
-        }
-        if waiting == 0 {
-            self.lease.on_none_waiting(now);
-        }
-        if !self.without_lease {
-            self.lease.restart_after_stall(now);
-        }
-        let without_lease = self.is_up() && self.lease.fails_open(now);
-        if without_lease && !self.without_lease && self.lease.store().is_some() {
-            self.report(Change::WithoutLease { waiting });
-        }
-        self.without_lease = without_lease;
-    }
-
-    /// Reports changes of where leases are written, and of whether they can be read.
-    fn report_leases(&mut self) {
-        let (store, visible) = (self.lease.store(), self.sees_leases());
-        let before = std::mem::replace(&mut self.leases_reported, (store, visible));
-        if store != before.0 {
-            self.report(Change::LeaseLocation(store));
-        }
-        if visible != before.1 {
-            self.report(Change::LeasesVisible(visible));
-        }
-    }
-
-    /// The number of replicas that a wake writes.
-    fn wake_replicas(&self) -> u32 {
-        let previous = self
-            .previous_replicas
-            .filter(|_| self.config.wakes_to_previous);
-        previous.unwrap_or(self.config.wake_replicas)
-    }
-
-    fn report_unknown_previous(&mut self, replicas: u32) {
-        let is_unknown = self.config.wakes_to_previous && self.previous_replicas.is_none();
-        if is_unknown && !std::mem::replace(&mut self.unknown_previous_reported, true) {
-            self.report(Change::PreviousUnknown { replicas });
-        }
-    }
-
-    fn report(&mut self, change: Change) {
-        self.commands.push_back(Command::Log(change));
-    }
-
-    fn check_invariants(&self) {
-        let writes = match &self.in_flight {
-            Some(InFlight {
-                request: Request::WriteScale { replicas, .. },
-                ..
-            }) => Some(*replicas),
-            _ => None,
-        };
-        debug_assert!(
-            writes.is_none_or(|n| match self.phase {
-                Phase::ScalingDown => n == 0,
-                Phase::Waking { .. } => n > 0,
-                _ => false,
-            }),
-            "{writes:?} is being written in {:?}",
-            self.phase
-        );
-        debug_assert_eq!(self.idle_since.is_none(), self.connections.open > 0);
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) const RENEWALS_PER_SHORTER_TTL: u32 = 2;
 
 /// The most leases that are remembered. If there are more, two become one with the longer TTL
 /// and the later end.
-const MOST_LEASES: usize = 4;
+const MAX_LEASES: usize = 4;
 
 /// A state of the scale target, unchanged since a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -171,7 +171,7 @@ impl LongerLeases {
         if self.seen.iter().all(|lease| lease.until < renewed.until) {
             self.seen.push(renewed);
         }
-        if self.seen.len() > MOST_LEASES
+        if self.seen.len() > MAX_LEASES
             && let Some(shortest) = self.seen.pop()
             && let Some(last) = self.seen.last_mut()
         {
@@ -241,7 +241,7 @@ mod tests {
     fn many_ttls_take_bounded_memory_and_none_of_them_ends_too_early() {
         let renewals: Vec<_> = (0..100).map(|n| (10_000 - n * 50, n * 120)).collect();
         let leases = seen(&renewals);
-        assert_eq!(leases.seen.len(), MOST_LEASES);
+        assert_eq!(leases.seen.len(), MAX_LEASES);
         for (ttl, second) in renewals {
             let unused_since = second + 1;
             assert!(

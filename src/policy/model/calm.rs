@@ -1,4 +1,4 @@
-//! What becomes of a state if nothing goes wrong from now on.
+//! Runs in which nothing goes wrong any more: whoever waits has to be forwarded in them.
 
 use super::deployment::Variant;
 use super::proxy::{Life, Proxy};

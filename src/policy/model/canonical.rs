@@ -1,4 +1,4 @@
-//! One state for all policies that behave alike.
+//! The canonical form of a policy: one state for all policies that behave alike.
 //!
 //! Time only ever matters as a distance from now, a version only as the current
 //! one or not, a token only as the same as another or not. So the model's clock
@@ -6,11 +6,10 @@
 //! action what a policy remembers is replaced by the canonical form of it. That
 //! makes the state space finite without a horizon: the model runs for ever.
 //!
-//! Nothing is lost by it but this: chance is fixed, and every pause after a
-//! failure ends at the next [`STEP`], as the first five do. For all else the
-//! functions give the reason, and `tests` try it: a world that is canonical all
-//! the time and one that remembers everything, and is made canonical in the end,
-//! come out the same.
+//! Two things are lost by it: chance is fixed, and every pause after a failure ends at the next
+//! [`STEP`], as the first five do. For everything else the functions give the reason, and
+//! `tests` try it: a world that is made canonical after each action and one that is made
+//! canonical at the end come out the same.
 
 use std::time::Duration;
 

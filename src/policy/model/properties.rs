@@ -1,4 +1,4 @@
-//! What must hold in every state, and what must be seen in some.
+//! The properties: what must hold in every state, and what must occur in some state.
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! One proxy: the real policy, its connections and its one request.
+//! A [`Proxy`] of the model: the real policy with its connections and its request in flight.
 
 use std::cmp::Ordering;
 use std::time::Duration;

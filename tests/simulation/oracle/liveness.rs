@@ -102,8 +102,8 @@ impl Oracle {
             } else {
                 shadow.started
             };
-            let lease_token = shadow.open > 0 || shadow.stopped;
-            let used = if lease_token {
+            let is_in_use = shadow.open > 0 || shadow.stopped;
+            let used = if is_in_use {
                 Some(now)
             } else {
                 shadow.last_close

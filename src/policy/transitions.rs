@@ -1,0 +1,158 @@
+//! The transitions of the policy that need no reply: those of the phase, the renewals of the
+//! lease, and what is logged of both.
+
+use super::command::{Change, Command};
+use super::phase::Phase;
+use super::requests::InFlight;
+use super::{Connections, Policy};
+use crate::clock::Time;
+use crate::cluster::Request;
+
+impl Policy {
+    /// Makes the transitions that need no reply, then the request that is due.
+    pub(super) fn settle(&mut self, now: Time) {
+        if self.give_up_what_is_overdue(now) {
+            self.apply_observed(now);
+        }
+        while let Some(next) = self.next_phase(now) {
+            self.phase = next;
+        }
+        self.maintain_lease(now);
+        self.report_leases();
+        self.send_due_request(now);
+        self.check_invariants();
+    }
+
+    /// When a wake is due that connections wait for and that the limits do not allow yet.
+    pub(super) fn delayed_wake(&self) -> Option<Time> {
+        let is_asleep = matches!(self.phase, Phase::Asleep { .. });
+        let is_delayed = is_asleep && self.connections.waiting > 0;
+        is_delayed.then(|| self.wake_limits.wakes_at())
+    }
+
+    /// Whether the limits allow a wake now; logs it if not.
+    pub(super) fn may_wake(&mut self, now: Time) -> bool {
+        if let Some(wait) = self.wake_limits.report_delay(now) {
+            self.report(Change::WakeDelayed { wait });
+        }
+        self.wake_limits.wakes_at() <= now
+    }
+
+    /// The next phase, if the transition needs no reply.
+    fn next_phase(&mut self, now: Time) -> Option<Phase> {
+        let Connections { waiting, .. } = self.connections;
+        let is_idle = self.is_idle(now);
+        match &self.phase {
+            Phase::Awake if waiting > 0 && !self.dialable => {
+                self.due = now;
+                Some(Phase::Starting { since: now })
+            }
+            Phase::Awake | Phase::Starting { .. } if is_idle => {
+                self.due = now;
+                self.final_renewal_written = false;
+                Some(Phase::ConfirmingIdle)
+            }
+            &Phase::Starting { since }
+                if self.dialable && (self.may_forward(now) || waiting == 0) =>
+            {
+                self.wake_limits.record_awake(now);
+                self.report(Change::Woke {
+                    took: now.since(since),
+                    held: waiting,
+                });
+                Some(Phase::Awake)
+            }
+            Phase::ConfirmingIdle if !is_idle => Some(Phase::Awake),
+            // The outcome of the write is unknown. Connections that wait need not wait for
+            // it: a renewal shows the scale too, and makes the write fail if it is still in
+            // flight.
+            Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
+            Phase::Asleep { version } if waiting > 0 => {
+                let version = Some(version.clone());
+                if !self.may_wake(now) {
+                    return None;
+                }
+                self.wake_limits.record_wake(now);
+                self.due = now;
+                self.report(Change::Waking { waiting });
+                Some(Phase::Waking {
+                    since: now,
+                    version,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Renews the lease while there are connections, and opens the gate without one if that
+    /// fails.
+    fn maintain_lease(&mut self, now: Time) {
+        let Connections { open, waiting, .. } = self.connections;
+        if self.is_up() && open > 0 {
+            self.lease.schedule_renewal(now);
+            self.lease.on_open_connections(waiting > 0, now);
+        }
+        if waiting == 0 {
+            self.lease.on_none_waiting(now);
+        }
+        if !self.without_lease {
+            self.lease.restart_after_stall(now);
+        }
+        let without_lease = self.is_up() && self.lease.fails_open(now);
+        if without_lease && !self.without_lease && self.lease.store().is_some() {
+            self.report(Change::WithoutLease { waiting });
+        }
+        self.without_lease = without_lease;
+    }
+
+    /// Reports changes of where leases are written, and of whether they can be read.
+    fn report_leases(&mut self) {
+        let (store, visible) = (self.lease.store(), self.sees_leases());
+        let before = std::mem::replace(&mut self.leases_reported, (store, visible));
+        if store != before.0 {
+            self.report(Change::LeaseLocation(store));
+        }
+        if visible != before.1 {
+            self.report(Change::LeasesVisible(visible));
+        }
+    }
+
+    /// The number of replicas that a wake writes.
+    pub(super) fn wake_replicas(&self) -> u32 {
+        let previous = self
+            .previous_replicas
+            .filter(|_| self.config.wakes_to_previous);
+        previous.unwrap_or(self.config.wake_replicas)
+    }
+
+    pub(super) fn report_unknown_previous(&mut self, replicas: u32) {
+        let is_unknown = self.config.wakes_to_previous && self.previous_replicas.is_none();
+        if is_unknown && !std::mem::replace(&mut self.unknown_previous_reported, true) {
+            self.report(Change::PreviousUnknown { replicas });
+        }
+    }
+
+    pub(super) fn report(&mut self, change: Change) {
+        self.commands.push_back(Command::Log(change));
+    }
+
+    fn check_invariants(&self) {
+        let writes = match &self.in_flight {
+            Some(InFlight {
+                request: Request::WriteScale { replicas, .. },
+                ..
+            }) => Some(*replicas),
+            _ => None,
+        };
+        debug_assert!(
+            writes.is_none_or(|n| match self.phase {
+                Phase::ScalingDown => n == 0,
+                Phase::Waking { .. } => n > 0,
+                _ => false,
+            }),
+            "{writes:?} is being written in {:?}",
+            self.phase
+        );
+        debug_assert_eq!(self.idle_since.is_none(), self.connections.open > 0);
+    }
+}
