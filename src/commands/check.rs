@@ -1,7 +1,7 @@
-//! `zpa check`: whether what the proxy needs is there, and what would disturb it.
+//! `zpa check` reports whether what the proxy needs is there, and what would disturb it.
 //!
-//! All that is asked of the API server is gathered first (`facts`); the checks are
-//! data and pure functions of that (`checks`), so that tests give them objects.
+//! Everything is read from the API server first (`facts`). The checks are a table of pure
+//! functions of that (`checks`), so that tests pass them objects.
 
 mod checks;
 mod facts;
@@ -24,7 +24,7 @@ pub use checks::{codes, explain};
 use facts::Facts;
 use report::Format;
 
-/// How long to wait before everything is looked at again, with `--wait`.
+/// The interval between two checks with `--wait`.
 const PAUSE: Duration = Duration::from_secs(1);
 
 static OPTIONS: [CommandOption; 4] = [
@@ -54,18 +54,18 @@ static OPTIONS: [CommandOption; 4] = [
     },
 ];
 
-/// Whose permissions are asked for.
+/// The user whose permissions are reviewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Who {
-    /// Of the credentials that are used.
-    Ourselves,
-    /// Of a service account of the namespace.
-    Account(String),
-    /// Of the service account of the proxy, if one is found.
+enum Account {
+    /// The user whose credentials are used.
+    Caller,
+    /// A service account of the namespace.
+    Named(String),
+    /// The service account of the proxy, if one is found.
     OfTheProxy,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(args: &[OsString], world: &World<'_>) -> Output {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Output::Text(help());
@@ -93,7 +93,7 @@ struct Run {
     namespace: String,
     before_install: bool,
     wait: Duration,
-    who: Who,
+    account: Account,
     format: Format,
 }
 
@@ -125,13 +125,13 @@ impl Run {
             Some(other) => return Err(format!("--output: {other} is not table, short or json")),
         };
         let in_a_pod = (world.env)("KUBERNETES_SERVICE_HOST").is_some();
-        let who = match options.value("--service-account") {
-            Some(name) => Who::Account(
+        let account = match options.value("--service-account") {
+            Some(name) => Account::Named(
                 settings::dns_subdomain(name)
                     .map_err(|why| format!("--service-account: {name:?} {why}"))?,
             ),
-            None if in_a_pod => Who::Ourselves,
-            None => Who::OfTheProxy,
+            None if in_a_pod => Account::Caller,
+            None => Account::OfTheProxy,
         };
         let env = |name: &str| (world.env)(name)?.into_string().ok();
         let (access, namespace) = Access::discover(
@@ -148,7 +148,7 @@ impl Run {
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             before_install: options.is_given("--pre"),
             wait,
-            who,
+            account,
             format,
             settings,
         })

@@ -1,7 +1,7 @@
-//! `zpa manifests`: what puts the proxy before one app, as YAML on standard output.
+//! `zpa manifests` prints the objects that put the proxy in front of one app, as YAML.
 //!
 //! The objects are those of `manifests/base` as the overlay of `manifests/example`
-//! has them; tests hold both to one another. Same arguments, same output.
+//! has them; tests hold both to one another. The same arguments give the same output.
 
 mod objects;
 mod permissions;
@@ -81,12 +81,12 @@ static OPTIONS: [CommandOption; 10] = [
     },
 ];
 
-/// What a proxy is to be installed as.
+/// The installation of a proxy: the content of its manifests.
 struct Install {
     settings: Settings,
     /// The settings that the container is given, by their flags.
     variables: Vec<(&'static str, String)>,
-    /// The app's name: that of what is scaled.
+    /// The app's name, which is that of the scale target.
     app: String,
     /// The Service of the app.
     service: String,
@@ -113,7 +113,7 @@ struct TakeOver {
     service: String,
 }
 
-/// Carries the command out.
+/// Runs the command.
 pub fn run(args: &[OsString]) -> Output {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Output::Text(help());
@@ -135,10 +135,10 @@ fn help() -> String {
 }
 
 impl Install {
-    /// Reads the arguments.
+    /// Parses the arguments.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// Everything that is wrong with them.
     fn new(args: &[OsString]) -> Result<Install, Vec<String>> {
         let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
         let settings = parse(options.rest.clone())?;
@@ -241,7 +241,7 @@ impl Install {
         text
     }
 
-    /// What this is, how to apply it, how to see that it works and how to remove it.
+    /// The comment at the top: what this is, and how to apply, check and remove it.
     fn head(&self, args: &[OsString]) -> String {
         let args: Vec<String> = args.iter().map(shell_word).collect();
         let command = format!("zpa manifests {}", args.join(" "));
@@ -294,7 +294,7 @@ impl Install {
     }
 }
 
-/// For how many connections there is memory if nobody says: as in `manifests/base`.
+/// The number of connections for which there is memory by default, as in `manifests/base`.
 const DEFAULT_CONNECTIONS: usize = 10_000;
 
 impl TakeOver {
@@ -323,7 +323,7 @@ impl TakeOver {
     }
 }
 
-/// An argument as a shell takes it for that argument. A line break, which would end a
+/// An argument quoted for a shell. A line break, which would end a
 /// comment, becomes a blank.
 fn shell_word(arg: &OsString) -> String {
     let text = arg.to_string_lossy().replace(char::is_control, " ");
@@ -334,7 +334,7 @@ fn shell_word(arg: &OsString) -> String {
     }
 }
 
-/// Reads what is left of the arguments as settings; the environment is not read.
+/// Parses the remaining arguments as settings, without the environment.
 fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
     super::settings("manifests", args, &|_| None)
 }

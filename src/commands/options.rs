@@ -1,4 +1,4 @@
-//! [`Options`]: the options that a command has beside the settings.
+//! [`Options`]: the options of a command in addition to the settings.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -7,11 +7,11 @@ use std::fmt::Write;
 pub struct CommandOption {
     /// Its name, with the dashes.
     pub name: &'static str,
-    /// What stands for the value in the help; empty for a switch.
+    /// The placeholder of the value in the help; empty for a switch.
     pub placeholder: &'static str,
-    /// What holds if it is not given: the value, or what that means.
+    /// The default: the value, or what its absence means.
     pub default: &'static str,
-    /// What it is for: a sentence, without the full stop.
+    /// The help: a sentence without the full stop.
     pub help: &'static str,
 }
 
@@ -30,10 +30,10 @@ pub fn help(options: &[CommandOption]) -> String {
     text
 }
 
-/// What was given of a command's options, and the arguments that are left.
+/// The given options of a command, and the remaining arguments.
 pub struct Options {
     given: Vec<(&'static str, String)>,
-    /// The arguments that are none of the command's own.
+    /// The arguments that are not the command's own.
     pub rest: Vec<OsString>,
 }
 

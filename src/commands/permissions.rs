@@ -1,5 +1,5 @@
-//! What the proxy has to be allowed: the rules of its Role, which `zpa manifests` prints
-//! and `zpa check` asks for.
+//! The permissions that the proxy needs: the rules of its Role, which `zpa manifests` prints
+//! and `zpa check` reviews.
 
 use crate::settings::Settings;
 use crate::workload::{Resource, TargetRef, WakeReplicas};
@@ -15,9 +15,9 @@ pub struct Rule {
     pub resources: Vec<String>,
     /// The name of the object; `None` for all objects.
     pub name: Option<String>,
-    /// What may be done, in the words of RBAC.
+    /// The verbs of RBAC.
     pub verbs: &'static [&'static str],
-    /// Those of the verbs without which the proxy is of use all the same.
+    /// Those of the verbs without which the proxy works, too.
     pub optional: &'static [&'static str],
 }
 
@@ -91,7 +91,7 @@ pub fn rules(settings: &Settings, service: &str) -> Vec<Rule> {
 }
 
 /// Whether the lease, or the number of replicas before the sleep, is kept in an
-/// annotation of an object that is no Deployment.
+/// annotation of an object that is not a Deployment.
 fn writes_the_object(settings: &Settings) -> bool {
     !settings.single_proxy || settings.wake_replicas == WakeReplicas::Previous
 }

@@ -1,6 +1,6 @@
-//! [`Yaml`]: a value to be written as YAML, in its order and with its comments.
+//! [`Yaml`] is a value that is written as YAML, in its order and with its comments.
 //!
-//! What is written is the same for the same value, so that two versions can be
+//! The same value is always written in the same way, so that two versions can be
 //! compared. No library does this: those that write YAML keep no comments.
 
 use std::fmt::Write;
@@ -98,7 +98,7 @@ impl From<String> for Yaml {
     }
 }
 
-/// What a literal is.
+/// The kinds of literals.
 impl From<i32> for Yaml {
     fn from(number: i32) -> Yaml {
         Yaml::Number(number.into())
@@ -247,7 +247,7 @@ fn scalar(text: &str) -> String {
     }
 }
 
-/// The words that YAML 1.1, which kubectl reads, takes for no text.
+/// The words that YAML 1.1, which kubectl reads, does not take for a text.
 fn is_special(text: &str) -> bool {
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     WORDS.contains(&text.to_ascii_lowercase().as_str())

@@ -1,5 +1,5 @@
 //! [`Access`]: the address of the API server, the certificates to trust, and the
-//! identity to show.
+//! credentials (client-go's `rest.Config`).
 //!
 //! Flags take precedence over a kubeconfig, and a kubeconfig over the service account of
 //! the pod.
@@ -20,15 +20,16 @@ use crate::kubeconfig_flags::KubeconfigFlags;
 
 mod selected;
 
-/// The API server's address, the certificates to trust, and the identity to show.
+/// The API server's address, the certificates to trust, and the credentials.
 ///
 /// Has no `Debug`: it may hold a token or a private key.
 #[derive(Clone)]
 pub struct Access {
     pub(super) server: ApiServer,
-    /// The part of the path before `/api`, which some gateways need; else empty.
+    /// The path of the server's URL, which comes before `/api` (as behind Rancher); else empty.
     pub(super) prefix: String,
-    /// The name in the server's certificate, if it is not the server's address.
+    /// The name in the server's certificate (`tls-server-name`), if it is not the server's
+    /// address.
     pub(super) tls_name: Option<String>,
     /// The root certificates to trust; `None` for plain HTTP.
     pub(super) roots: Option<Pem>,
@@ -38,16 +39,17 @@ pub struct Access {
     pub(super) plugin: Option<Plugin>,
     /// The headers of impersonation.
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
-    /// The timeout of each phase of a request, if it is shorter than the default.
+    /// The timeout of each step of a request (connect, send, receive), if it is shorter than
+    /// the default.
     pub(super) request_timeout: Option<Duration>,
 }
 
 /// Certificates or a key, in PEM.
 #[derive(Clone)]
 pub(super) enum Pem {
-    /// A file, which may be replaced at any time.
+    /// A file, which is read again when it is replaced.
     File(PathBuf),
-    /// The text itself, and the field of the kubeconfig that has it.
+    /// The field of a kubeconfig that has the text, and the text.
     Fixed(&'static str, Vec<u8>),
 }
 
@@ -67,7 +69,7 @@ pub(super) enum TokenSource {
     File {
         path: PathBuf,
         /// The token to send while none was read from the file.
-        otherwise: Option<Token>,
+        fallback: Option<Token>,
     },
     /// A token that never changes.
     Fixed(Token),

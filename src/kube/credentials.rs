@@ -125,15 +125,15 @@ impl Credentials {
     pub(super) fn token(&self) -> Result<Option<Token>, String> {
         match (&self.access.token, &self.plugin) {
             (TokenSource::Fixed(token), _) => Ok(Some(token.clone())),
-            (TokenSource::File { path, otherwise }, _) => {
-                self.token_of(path, otherwise.as_ref()).map(Some)
+            (TokenSource::File { path, fallback }, _) => {
+                self.token_of(path, fallback.as_ref()).map(Some)
             }
             (TokenSource::None, Some(plugin)) => Ok(plugin.credential()?.token.clone()),
             (TokenSource::None, None) => Ok(None),
         }
     }
 
-    fn token_of(&self, path: &Path, otherwise: Option<&Token>) -> Result<Token, String> {
+    fn token_of(&self, path: &Path, fallback: Option<&Token>) -> Result<Token, String> {
         let mut state = self.state();
         let stale = (self.clock)().since(state.token_read) >= FRESH;
         let missing = if stale || state.token.is_none() {
@@ -141,7 +141,7 @@ impl Credentials {
         } else {
             None
         };
-        let token = state.token.as_ref().or(otherwise).cloned();
+        let token = state.token.as_ref().or(fallback).cloned();
         token.ok_or_else(|| {
             let path = printable(&path.to_string_lossy());
             let why = missing.unwrap_or_default();

@@ -1,9 +1,9 @@
 //! [`detect`] finds the dialect of a command line: the program whose flags it uses.
 //!
-//! That is the dialect which has all the given flags; if several have, `zpa`'s own goes
-//! first. If none has, flags of several programs were mixed. Unknown flags and abbreviations
-//! are ignored; but a flag of another dialect that Python's argparse accepts as an
-//! abbreviation counts for the Python dialects too.
+//! The dialect is the one that has all the given flags; of several, `zpa`'s own goes first. If
+//! no dialect has all of them, flags of several programs were mixed. Unknown flags and
+//! abbreviations are ignored; but a flag of another dialect that Python's argparse accepts as
+//! an abbreviation counts for the Python dialects too.
 
 use std::ffi::OsString;
 

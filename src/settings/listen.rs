@@ -17,8 +17,8 @@ pub struct Listener {
     /// The address. Port 0 lets the kernel choose one. An unspecified IPv6 address (`[::]`)
     /// stands for IPv4 as well.
     pub address: SocketAddr,
-    /// The Service's port that it leads to; none where that is said elsewhere
-    /// (`--port`), or the Service has only one.
+    /// The Service's port that it leads to; `None` if `--port` names it, or the Service has only
+    /// one.
     pub port: Option<PortRef>,
 }
 
@@ -43,7 +43,7 @@ impl Listener {
     }
 }
 
-/// An address alone, or a list of `ADDRESS=PORT` with commas between, where an address of
+/// Parses an address alone, or a list of `ADDRESS=PORT` separated by commas. An address of
 /// digits alone is a port of every address.
 pub(super) fn parse(text: &str) -> Result<Vec<Listener>, String> {
     if !text.contains(['=', ',']) {
@@ -80,8 +80,8 @@ fn entry(text: &str) -> Result<Listener, String> {
     })
 }
 
-/// Two listeners of one address cannot be, and metrics tell them apart by the Service's
-/// port.
+/// Checks that no other listener has the same address, or the same port of the Service, by
+/// which metrics tell them apart.
 fn check_unique(listener: &Listener, others: &[Listener]) -> Result<(), String> {
     let Listener { address, port } = listener;
     let is_chosen_by_kernel = address.port() == 0;

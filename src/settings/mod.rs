@@ -56,7 +56,7 @@ pub struct Settings {
     /// The name of the Service whose pods are dialled; `None`: the name of the scale target,
     /// which is found by labels.
     pub service: Option<String>,
-    /// Which of the Service's ports; none means that it has only one.
+    /// Which of the Service's ports; `None` means that it has only one.
     pub port: Option<PortRef>,
     /// The addresses to listen on for clients, one or more.
     pub listen: Vec<Listener>,
@@ -70,10 +70,10 @@ pub struct Settings {
     pub ping_path: Option<String>,
     /// A path of the admin port for the metrics, in addition to `/metrics`.
     pub metrics_path: Option<String>,
-    /// The target that is dialled instead of the pods; but see `pods_first`.
+    /// The static backend, which is dialled instead of the pods; but see `pods_first`.
     pub target: Option<HostPort>,
-    /// Whether, if the target is the Service itself, its pods are dialled, and the target
-    /// only if no pod can be: so in the dialects of the ancestors.
+    /// Whether a static backend that is the Service itself is dialled only if none of its pods
+    /// can be: so in the dialects of the ancestors.
     pub pods_first: bool,
     /// The time without a connection after which the app is scaled to zero; at least a
     /// second.
@@ -90,7 +90,7 @@ pub struct Settings {
     pub min_awake: Duration,
     /// The most wakes in a minute; `None`: no limit.
     pub wakes_per_minute: Option<NonZeroU32>,
-    /// Which clients count, and how they are let through.
+    /// The rules about connections.
     pub rules: Rules,
     /// Whether there is certainly no other proxy for the app.
     pub single_proxy: bool,
@@ -119,7 +119,7 @@ pub struct Settings {
     parts: Parts,
 }
 
-/// What the command line demands.
+/// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// To run.
@@ -382,7 +382,7 @@ impl Settings {
         self.name_service_like_target()
     }
 
-    /// Which of the Service's ports a listener leads to is said once.
+    /// Checks that one setting alone says which of the Service's ports a listener leads to.
     fn check_listeners(&self) -> Result<(), String> {
         if self.listen.iter().all(|listener| listener.port.is_none()) {
             return Ok(());

@@ -1,14 +1,16 @@
-//! The checks, as data, and what they come to.
+//! The checks of `zpa check` as a table, and their [`Finding`]s. `verdict` judges.
 
-use serde_json::Value;
+mod verdict;
 
-use super::facts::{Facts, Need};
-use super::proxy::settings_of;
-use crate::duration;
-use crate::kube::inspect::Fault;
+pub use self::verdict::Verdict;
+use self::verdict::{
+    does_not_lead_back, exists, has_no_owner, has_probe, has_the_port, is_not_applied, is_ready,
+    no_autoscaler_at_zero, one_idle_ttl, one_image, selects_the_pods, with, words,
+};
+use super::facts::{Facts, RequiredPermission};
 use crate::settings::Settings;
 
-/// What is checked.
+/// The proxy that is checked.
 pub struct Subject<'a> {
     /// The settings of the proxy.
     pub settings: &'a Settings,
@@ -16,7 +18,7 @@ pub struct Subject<'a> {
     pub before_install: bool,
 }
 
-/// How much it matters that something is not as it should be.
+/// The severity of a check that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The proxy does not work.
@@ -25,20 +27,7 @@ pub enum Severity {
     Warning,
 }
 
-/// What a check has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// As it should be.
-    Good,
-    /// Not as it should be, and why.
-    Bad(String),
-    /// Could not be found out, and why.
-    Unknown(String),
-    /// Not asked, and why.
-    Skipped(&'static str),
-}
-
-/// A check, and what it has come to.
+/// A check with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Names the check in [`explain`]; it stays the same from version to version.
@@ -47,11 +36,11 @@ pub struct Finding {
     pub category: &'static str,
     /// What should be true.
     pub description: String,
-    /// How much it matters.
+    /// The severity if it is not true.
     pub severity: Severity,
-    /// What it has come to.
+    /// Whether it is true.
     pub verdict: Verdict,
-    /// What mends it.
+    /// How to mend it.
     pub hint: &'static str,
     /// Whether it may become true by itself.
     pub may_pass: bool,
@@ -230,7 +219,7 @@ static CHECKS: [Check; 13] = [
     },
 ];
 
-/// Carries out all checks.
+/// Runs all checks.
 pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<Finding> {
     let finding = |check: &Check| Finding {
         code: check.code,
@@ -286,7 +275,7 @@ fn permissions(facts: &Facts) -> Vec<Finding> {
 }
 
 /// `patch deployments/scale my-app`.
-fn phrase(need: &Need) -> String {
+fn phrase(need: &RequiredPermission) -> String {
     let it = &need.attributes;
     let mut text = format!("{} {}", it.verb, it.resource);
     for (separator, part) in [("/", &*it.subresource), (" ", &*it.name)] {
@@ -298,7 +287,7 @@ fn phrase(need: &Need) -> String {
     text
 }
 
-/// More about the check with that code; None if there is none.
+/// The explanation of the check with that code; `None` if there is none.
 pub fn explain(code: &str) -> Option<String> {
     let code = code.to_ascii_uppercase();
     if code == "PERMISSION" {
@@ -317,227 +306,6 @@ pub fn explain(code: &str) -> Option<String> {
 pub fn codes() -> Vec<&'static str> {
     let codes = CHECKS.iter().map(|check| check.code);
     codes.chain(["PERMISSION"]).collect()
-}
-
-fn words(fault: &Fault) -> String {
-    match fault {
-        Fault::NotFound => "not found".to_owned(),
-        Fault::Refused(why) | Fault::Failed(why) => why.clone(),
-    }
-}
-
-fn exists(object: &Result<Value, Fault>) -> Verdict {
-    match object {
-        Ok(_) => Verdict::Good,
-        Err(Fault::NotFound) => Verdict::Bad("not found".to_owned()),
-        Err(fault) => Verdict::Unknown(words(fault)),
-    }
-}
-
-/// The verdict of `judge` on an object, if there is one.
-fn with(object: &Result<Value, Fault>, judge: fn(&Value) -> Verdict) -> Verdict {
-    match object {
-        Ok(object) => judge(object),
-        Err(_) => Verdict::Skipped("it could not be read"),
-    }
-}
-
-fn good_if(is_good: bool, why: impl FnOnce() -> String) -> Verdict {
-    match is_good {
-        true => Verdict::Good,
-        false => Verdict::Bad(why()),
-    }
-}
-
-fn has_probe(target: &Value) -> Verdict {
-    let Some(containers) = target["spec"]["template"]["spec"]["containers"].as_array() else {
-        return Verdict::Skipped("it has no pod template");
-    };
-    let probed = containers.iter().any(|it| !it["readinessProbe"].is_null());
-    good_if(probed, || "no container has one".to_owned())
-}
-
-fn has_no_owner(target: &Value) -> Verdict {
-    let mut owners = target["metadata"]["ownerReferences"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    match owners.find(|owner| owner["controller"] == true) {
-        None => Verdict::Good,
-        Some(owner) => Verdict::Bad(format!(
-            "{} {} does",
-            text(&owner["kind"]),
-            text(&owner["name"])
-        )),
-    }
-}
-
-/// Those that write a field again and again. Whoever has created or scaled the object
-/// once is not among them.
-const APPLIERS: [&str; 7] = [
-    "apply",
-    "helm",
-    "argocd",
-    "kustomize",
-    "flux",
-    "terraform",
-    "pulumi",
-];
-
-fn is_not_applied(target: &Value) -> Verdict {
-    let mut writers = target["metadata"]["managedFields"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let applies = |entry: &&Value| {
-        let manager = text(&entry["manager"]);
-        let again = entry["operation"] == "Apply" || APPLIERS.iter().any(|it| manager.contains(it));
-        again && !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null() && manager != "zpa"
-    };
-    match writers.find(applies) {
-        None => Verdict::Good,
-        Some(entry) => Verdict::Bad(format!("{} does", text(&entry["manager"]))),
-    }
-}
-
-fn no_autoscaler_at_zero(subject: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(autoscalers) = &facts.autoscalers else {
-        return Verdict::Skipped("HPAs cannot be listed");
-    };
-    let name = subject.settings.target_ref.name();
-    let mut of_it = autoscalers
-        .iter()
-        .filter(|it| it["spec"]["scaleTargetRef"]["name"].as_str() == name);
-    match of_it.find(|it| it["spec"]["minReplicas"] == 0) {
-        None => Verdict::Good,
-        Some(it) => Verdict::Bad(format!(
-            "{} has minReplicas 0",
-            text(&it["metadata"]["name"])
-        )),
-    }
-}
-
-fn selects_the_pods(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let (Ok(service), Ok(target)) = (&facts.service, &facts.target) else {
-        return Verdict::Skipped("the Service or what is scaled could not be read");
-    };
-    let labels = &target["spec"]["template"]["metadata"]["labels"];
-    if labels.is_null() {
-        return Verdict::Skipped("what is scaled has no pod template");
-    }
-    good_if(selects(service, labels), || {
-        format!(
-            "it selects {}, and the pods have {labels}",
-            service["spec"]["selector"]
-        )
-    })
-}
-
-/// Whether a Service selects pods with these labels.
-fn selects(service: &Value, labels: &Value) -> bool {
-    let Some(selector) = service["spec"]["selector"].as_object() else {
-        return false;
-    };
-    !selector.is_empty()
-        && selector
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-}
-
-fn does_not_lead_back(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let (Ok(service), Ok(proxies)) = (&facts.service, &facts.proxies) else {
-        return Verdict::Skipped("the Service or the proxies could not be read");
-    };
-    let led_to = proxies
-        .iter()
-        .find(|proxy| selects(service, &proxy["spec"]["template"]["metadata"]["labels"]));
-    match led_to {
-        None => Verdict::Good,
-        Some(proxy) => Verdict::Bad(format!(
-            "it selects the pods of {}",
-            text(&proxy["metadata"]["name"])
-        )),
-    }
-}
-
-fn has_the_port(subject: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(service) = &facts.service else {
-        return Verdict::Skipped("the Service could not be read");
-    };
-    let ports = service["spec"]["ports"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let names = || {
-        let name = |port: &Value| match text(&port["name"]) {
-            "" => port["port"].to_string(),
-            name => format!("{name} ({})", port["port"]),
-        };
-        ports.iter().map(name).collect::<Vec<_>>().join(", ")
-    };
-    let Some(wanted) = &subject.settings.port else {
-        return good_if(ports.len() == 1, || {
-            format!("it has {}: {}", ports.len(), names())
-        });
-    };
-    let wanted = wanted.to_string();
-    let number = wanted.parse::<u64>().ok();
-    let is_it = |port: &Value| {
-        port["name"] == *wanted || number.is_some() && port["port"].as_u64() == number
-    };
-    good_if(ports.iter().any(is_it), || {
-        format!("it has no {wanted}, but {}", names())
-    })
-}
-
-fn is_ready(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let proxies = match &facts.proxies {
-        Ok(proxies) => proxies,
-        Err(Fault::Refused(_)) => return Verdict::Skipped("Deployments may not be listed"),
-        Err(fault) => return Verdict::Unknown(words(fault)),
-    };
-    if proxies.is_empty() {
-        return Verdict::Bad("there is none".to_owned());
-    }
-    let ready = |proxy: &Value| proxy["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0;
-    good_if(proxies.iter().any(ready), || {
-        let names = proxies.iter().map(|it| text(&it["metadata"]["name"]));
-        format!("none of {} is", names.collect::<Vec<_>>().join(", "))
-    })
-}
-
-fn one_idle_ttl(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(proxies) = &facts.proxies else {
-        return Verdict::Skipped("the proxies could not be read");
-    };
-    let mut ttls: Vec<_> = proxies.iter().filter_map(settings_of).collect();
-    ttls.sort_by_key(|settings| settings.idle_ttl);
-    same(
-        ttls.iter()
-            .map(|it| duration::display(it.idle_ttl))
-            .collect(),
-    )
-}
-
-fn one_image(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(proxies) = &facts.proxies else {
-        return Verdict::Skipped("the proxies could not be read");
-    };
-    let image = |proxy: &Value| {
-        let containers = &proxy["spec"]["template"]["spec"]["containers"];
-        text(&containers[0]["image"]).to_owned()
-    };
-    let mut images: Vec<_> = proxies.iter().map(image).collect();
-    images.sort();
-    same(images)
-}
-
-fn same(mut values: Vec<String>) -> Verdict {
-    values.dedup();
-    good_if(values.len() <= 1, || values.join(", "))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 #[cfg(test)]

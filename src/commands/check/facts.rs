@@ -1,37 +1,40 @@
-//! [`Facts`]: what the API server says of the app, of the proxy and of its permissions.
+//! [`Facts`]: what `zpa check` reads from the API server about the app, the proxy and its
+//! permissions. `checks` judges them.
 
 use serde_json::Value;
 
 use super::proxy::{account_of, settings_of};
-use super::{Run, Who};
+use super::{Account, Run};
 use crate::commands::permissions;
 use crate::kube::inspect::{Attributes, Fault, Inspector, segment};
 use crate::settings::Settings;
 
-/// What was asked, and what came back.
+/// The replies of the API server. Each of them may be an error by itself.
 pub struct Facts {
     /// `/version`.
     pub version: Result<Value, Fault>,
-    /// The object to scale.
+    /// The scale target.
     pub target: Result<Value, Fault>,
     /// The app's Service.
     pub service: Result<Value, Fault>,
-    /// The Deployments of proxies before this app.
+    /// The Deployments of proxies in front of this app.
     pub proxies: Result<Vec<Value>, Fault>,
     /// The HPAs of the namespace.
     pub autoscalers: Result<Vec<Value>, Fault>,
-    /// Whose permissions were asked for: a service account, or nobody in particular.
+    /// The service account whose permissions were reviewed; `None` if they are those of the
+    /// caller, or if the account of the proxy is not known.
     pub account: Option<String>,
-    /// What the proxy has to be allowed; empty if nobody is known to ask for.
-    pub permissions: Vec<(Need, Result<bool, Fault>)>,
+    /// The permissions that the proxy needs, with the answers of the reviews; empty if the
+    /// account of the proxy is not known.
+    pub permissions: Vec<(RequiredPermission, Result<bool, Fault>)>,
 }
 
-/// Something that the proxy has to be allowed.
+/// A permission that the proxy needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// In the words of RBAC.
+pub struct RequiredPermission {
+    /// The attributes of an access review. An empty name is any name.
     pub attributes: Attributes,
-    /// Whether the proxy is of use without it.
+    /// Whether the proxy works without it.
     pub is_optional: bool,
 }
 
@@ -42,15 +45,15 @@ impl Facts {
         let version = inspector.get("/version");
         let service = settings.service.as_deref().unwrap_or_default();
         let proxies = proxies(inspector, &namespace, settings);
-        let account = match &run.who {
-            Who::Ourselves => None,
-            Who::Account(name) => Some(name.clone()),
-            Who::OfTheProxy => {
+        let account = match &run.account {
+            Account::Caller => None,
+            Account::Named(name) => Some(name.clone()),
+            Account::OfTheProxy => {
                 let first = proxies.as_ref().ok().and_then(|it| it.first());
                 first.map(|proxy| account_of(proxy).to_owned())
             }
         };
-        let is_known = account.is_some() || run.who == Who::Ourselves;
+        let is_known = account.is_some() || run.account == Account::Caller;
         let needs = if is_known {
             needs(settings)
         } else {
@@ -60,7 +63,7 @@ impl Facts {
         let user = account
             .as_ref()
             .map(|name| format!("system:serviceaccount:{namespace_name}:{name}"));
-        let ask = |need: Need| {
+        let ask = |need: RequiredPermission| {
             let user = user.as_deref();
             let answer = inspector.is_allowed(namespace_name, user, &need.attributes);
             (need, answer)
@@ -79,7 +82,7 @@ impl Facts {
     }
 }
 
-/// The Deployments of proxies that are before this app.
+/// The Deployments of proxies in front of this app.
 fn proxies(
     inspector: &Inspector,
     namespace: &str,
@@ -90,10 +93,10 @@ fn proxies(
          ?labelSelector=app.kubernetes.io%2Fname%3Dzero-pod-autoscaler"
     );
     let all = items(inspector.get(&labelled))?;
-    let is_before = |proxy: &Value| {
+    let is_in_front = |proxy: &Value| {
         settings_of(proxy).is_some_and(|other| other.target_ref == settings.target_ref)
     };
-    Ok(all.into_iter().filter(is_before).collect())
+    Ok(all.into_iter().filter(is_in_front).collect())
 }
 
 fn items(list: Result<Value, Fault>) -> Result<Vec<Value>, Fault> {
@@ -101,14 +104,14 @@ fn items(list: Result<Value, Fault>) -> Result<Vec<Value>, Fault> {
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// What the Role grants, one verb and resource after the other.
-fn needs(settings: &Settings) -> Vec<Need> {
+/// The permissions of the Role, one for each verb and resource.
+fn needs(settings: &Settings) -> Vec<RequiredPermission> {
     let service = settings.service.as_deref().unwrap_or_default();
     let mut needs = Vec::new();
     for rule in permissions::rules(settings, service) {
         for resource in &rule.resources {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-            needs.extend(rule.verbs.iter().map(|verb| Need {
+            needs.extend(rule.verbs.iter().map(|verb| RequiredPermission {
                 attributes: Attributes {
                     verb,
                     group: rule.group.clone(),

@@ -1,4 +1,4 @@
-//! Reads the settings of an installed proxy from its Deployment.
+//! The settings of an installed proxy, as its Deployment shows them.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,4 @@
-//! Findings as text.
+//! The report of `zpa check`: the findings in one of several formats.
 
 use std::fmt::Write;
 
@@ -14,17 +14,17 @@ pub enum Format {
         /// Whether the marks are coloured.
         colours: bool,
     },
-    /// A line for each that is not as it should be.
+    /// A line for each finding that is not as it should be.
     Short,
-    /// A list of objects.
+    /// A JSON array of objects.
     Json,
 }
 
-/// Everything works, be it with warnings.
+/// The exit code if everything works, be it with warnings.
 const GOOD: u8 = 0;
-/// Something is not as it should be.
+/// The exit code if something is not as it should be.
 const FOUND: u8 = 1;
-/// It could not be found out.
+/// The exit code if that could not be found out.
 const UNKNOWN: u8 = 2;
 
 /// The exit code of the command.
@@ -54,7 +54,7 @@ const YELLOW: u8 = 33;
 const RED: u8 = 31;
 const GREY: u8 = 90;
 
-/// What a finding is: a word for machines, a mark for people, and its colour.
+/// The result of a finding: a word for machines, a mark for people, and its colour.
 fn mark(finding: &Finding) -> (&'static str, char, u8) {
     match (&finding.verdict, finding.severity) {
         (Verdict::Good, _) => ("good", '√', GREEN),

@@ -1,4 +1,4 @@
-//! The proxy's service account, and what it may do.
+//! The proxy's service account and its Role.
 
 use super::Install;
 use crate::commands::permissions;

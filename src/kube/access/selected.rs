@@ -253,9 +253,9 @@ fn token(user: &User) -> Result<TokenSource, String> {
         Some(text) => Some(Token::new(text).ok_or("token: it has characters that no token has")?),
     };
     Ok(match (&user.token_file, token) {
-        (Some(path), otherwise) => TokenSource::File {
+        (Some(path), fallback) => TokenSource::File {
             path: path.clone(),
-            otherwise,
+            fallback,
         },
         (None, Some(token)) => TokenSource::Fixed(token),
         (None, None) => TokenSource::None,

@@ -306,11 +306,11 @@ fn files_are_named_from_the_folder_of_the_kubeconfig_and_data_goes_before_a_file
     let client = access.client.unwrap();
     assert!(matches!(client.chain, Pem::Fixed(..)));
     assert!(is_file(&client.key, "sub/key"));
-    let TokenSource::File { path, otherwise } = access.token else {
+    let TokenSource::File { path, fallback } = access.token else {
         panic!("tokenFile goes before token");
     };
     assert_eq!(path, directory.0.join("token"));
-    assert!(otherwise.is_some(), "until the file can be read");
+    assert!(fallback.is_some(), "until the file can be read");
 }
 
 #[test]

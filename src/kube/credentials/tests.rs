@@ -16,7 +16,7 @@ fn access() -> Access {
 fn file(path: &Path) -> TokenSource {
     TokenSource::File {
         path: path.to_owned(),
-        otherwise: None,
+        fallback: None,
     }
 }
 
@@ -84,7 +84,7 @@ fn a_token_file_goes_before_a_token_as_soon_as_it_can_be_read() {
     let path = directory.0.join("token");
     let token = TokenSource::File {
         path,
-        otherwise: Token::new("inline"),
+        fallback: Token::new("inline"),
     };
     let credentials = Credentials::new(Access { token, ..access() }, testing::clock).unwrap();
     assert_eq!(sent(&credentials), Ok("Bearer inline".to_owned()));

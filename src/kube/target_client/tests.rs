@@ -209,7 +209,7 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
     let mut access = testing::access(server);
     access.token = TokenSource::File {
         path,
-        otherwise: None,
+        fallback: None,
     };
     let fixture = Fixture::new(access);
     assert!(matches!(fixture.read(), Outcome::Scale(_)));

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kube::inspect::Attributes;
+use crate::kube::inspect::{Attributes, Fault};
 use crate::settings::{self, Invocation};
 
 /// An app, its Service and its proxy, all as they should be.
@@ -43,8 +43,8 @@ fn facts() -> Facts {
     }
 }
 
-fn need() -> Need {
-    Need {
+fn need() -> RequiredPermission {
+    RequiredPermission {
         attributes: Attributes {
             verb: "patch",
             group: "apps".to_owned(),
