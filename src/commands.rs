@@ -1,4 +1,4 @@
-//! What `zpa` does beside running: commands, named by the first argument.
+//! The commands of `zpa`, beside running the proxy. The first argument names one.
 //!
 //! A command prints to standard output and ends. It reads its own options and every
 //! setting's flag, which it hands to [`crate::settings`].
@@ -14,22 +14,22 @@ use std::ffi::OsString;
 use crate::clock::{Clock, WallClock};
 use crate::settings::{self, Invocation, Settings};
 
-/// What a command may use of the world.
+/// What a command is passed from outside: environment, clocks, terminal.
 pub struct World<'a> {
     /// The variables of the environment.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
-    /// For what is waited for.
+    /// The clock for waiting.
     pub clock: Clock,
-    /// For credentials that expire.
+    /// The clock for credentials that expire.
     pub wall: WallClock,
     /// Whether standard output is a terminal.
     pub is_terminal: bool,
 }
 
-/// What a command has come to.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// To print on standard output.
+    /// A text for standard output.
     Text(String),
     /// The same, with an exit code.
     Report {
@@ -42,8 +42,7 @@ pub enum Output {
     Errors(Vec<String>),
 }
 
-/// Carries out the command that the first argument names, with the arguments behind
-/// it; `None` if the first argument names none.
+/// Runs the command that the first argument names; `None` if it names none.
 pub fn run(args: &[OsString], world: &World<'_>) -> Option<Output> {
     let (command, args) = args.split_first()?;
     match command.to_str()? {
@@ -54,10 +53,10 @@ pub fn run(args: &[OsString], world: &World<'_>) -> Option<Output> {
     }
 }
 
-/// The settings that the arguments of `command` are, once its own options are taken out.
+/// Parses the arguments of `command`, without its own options, as settings.
 ///
 /// # Errors
-/// All that is wrong with them, a line each.
+/// Everything that is wrong with them, a line each.
 fn settings(
     command: &str,
     args: Vec<OsString>,

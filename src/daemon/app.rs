@@ -16,10 +16,10 @@ use super::health::{Context, Health};
 use super::interface::{Api, Sockets};
 use super::journal::Journal;
 use super::messages::{clients, describe};
-use super::own::OwnAddresses;
+use super::own_addresses::OwnAddresses;
 use super::port::Port;
 use super::route::Route;
-use super::waking::{Facts, WakeReport};
+use super::slow_wake::{Facts, SlowWakeLog};
 use super::watch_timeout::{self, WatchTimeout};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Report, TargetStatus};
@@ -101,7 +101,7 @@ pub struct App<A> {
     endpoints_updated: Option<Time>,
     /// What the controller of the scaled object said last.
     target_status: Option<TargetStatus>,
-    wake_report: WakeReport,
+    slow_wake_log: SlowWakeLog,
     /// Until when the sockets' addresses are right; `None` if only news can
     /// change them.
     backends_until: Option<Time>,
@@ -140,7 +140,7 @@ impl<A: Api> App<A> {
             config,
             endpoints_updated: None,
             target_status: None,
-            wake_report: WakeReport::default(),
+            slow_wake_log: SlowWakeLog::default(),
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
@@ -238,7 +238,7 @@ impl<A: Api> App<A> {
             self.gate_until,
             self.backends_until,
             losses.then_some(self.losses.next),
-            self.wake_report.poll_timeout(),
+            self.slow_wake_log.poll_timeout(),
             self.watch_timeout.poll_timeout(),
         ]
         .into_iter()
@@ -464,7 +464,7 @@ impl<A: Api> App<A> {
     /// Since when the app has been waking, and why it is not ready; `None` while it is not
     /// waking.
     pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
-        let since = self.wake_report.since()?;
+        let since = self.slow_wake_log.since()?;
         Some((since, self.facts(sockets).explain()))
     }
 
@@ -494,16 +494,16 @@ impl<A: Api> App<A> {
         let now = process.now;
         let phase = self.policy.phase();
         let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
-        self.wake_report.update(is_waking, now);
-        if self.wake_report.poll_timeout().is_none_or(|at| now < at) {
+        self.slow_wake_log.update(is_waking, now);
+        if self.slow_wake_log.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        let mut report = std::mem::take(&mut self.wake_report);
+        let mut report = std::mem::take(&mut self.slow_wake_log);
         if let Some((took, reason)) = report.report(&self.facts(process.sockets), now) {
             let took = duration::display(Duration::from_secs(took.as_secs()));
             warn!("{} has been waking for {took}: {reason}", self.config.name);
         }
-        self.wake_report = report;
+        self.slow_wake_log = report;
     }
 
     fn report_losses<S: Sockets>(&mut self, process: &mut Process<'_, S>) {

@@ -153,6 +153,16 @@ mod tests {
     }
 
     #[test]
+    fn connections_without_a_lease_are_said_to_be_served_all_the_same() {
+        assert_eq!(
+            line(Change::WithoutLease { waiting: 1 }),
+            "app: cannot tell the other proxies that the app is in use (no lease renewed for 2s); \
+             serving 1 connection all the same: another proxy that can reach the API server may \
+             put the app to sleep"
+        );
+    }
+
+    #[test]
     fn what_somebody_else_has_done_is_said_to_be_that() {
         for (from_zero, replicas, open, text) in [
             (

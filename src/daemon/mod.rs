@@ -10,7 +10,7 @@
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
 //!    ├─ health      the reports of the API threads, and readiness
-//!    ├─ waking      log lines about a wake that takes long
+//!    ├─ slow_wake   log lines about a wake that takes long
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
 //! pages         the content of the admin pages
@@ -22,14 +22,14 @@ pub mod health;
 pub mod interface;
 pub mod journal;
 mod messages;
-pub mod own;
+pub mod own_addresses;
 mod pages;
 pub mod pods;
 mod port;
 pub mod proxy;
 pub mod route;
+pub mod slow_wake;
 mod start;
-pub mod waking;
 mod watch_timeout;
 
 use std::fmt;
@@ -43,7 +43,7 @@ use log::{debug, info};
 
 use self::app::AppConfig;
 use self::interface::{Api, Sockets};
-use self::own::OwnAddresses;
+use self::own_addresses::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};

@@ -1,6 +1,8 @@
-//! A [`Port`] is one port of an app: its pods, and the addresses that are dialled for it.
+//! A [`Port`] is one port of an app in the daemon: the pods of the Service's port and the other
+//! addresses, of which it makes the list of backends for the engine. It detects a list that
+//! leads back to the proxy.
 
-use super::own::{self, OwnAddresses};
+use super::own_addresses::{self, OwnAddresses};
 use super::pods::Pods;
 use super::route::{Destinations, Route};
 use crate::clock::Time;
@@ -14,20 +16,20 @@ pub struct Port {
     pub pods: Pods,
     /// The addresses other than those of pods.
     pub destinations: Destinations,
-    /// The number of addresses that the engine has.
+    /// The number of backends that the engine was given.
     pub backends: usize,
-    /// Why nothing is dialled, if an address leads back to this proxy.
+    /// The reason why nothing is dialled, if a backend leads back to this proxy.
     pub leads_back: Option<String>,
 }
 
-/// The result of the search for addresses that lead back to this proxy.
+/// The change that a search for a forwarding loop has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loop {
-    /// The result is the same as before.
+pub enum LoopChange {
+    /// There is a loop as before, or none as before.
     Unchanged,
-    /// An address leads back; the text explains it.
+    /// A backend leads back to this proxy now; the text explains it.
     Found(String),
-    /// No address leads back any more.
+    /// No backend leads back any more.
     Gone,
 }
 
@@ -48,23 +50,23 @@ impl Port {
     /// Removes all backends if one of them is this proxy. The cause is a Service whose
     /// selector matches the proxies: the other backends may be other proxies, which would
     /// pass the connection on for ever.
-    pub fn refuse_own(
+    pub fn clear_if_looping(
         &mut self,
         backends: &mut Vec<BackendSpec>,
         own_addresses: &OwnAddresses,
         service: &str,
-    ) -> Loop {
+    ) -> LoopChange {
         let mut addresses = backends.iter().flat_map(|backend| &backend.addresses);
         let own = addresses.find(|&&address| own_addresses.contains(address));
-        let leads_back = own.map(|&own| own::explain(own, service));
+        let leads_back = own.map(|&own| own_addresses::explain(own, service));
         if leads_back.is_some() {
             backends.clear();
         }
         let before = std::mem::replace(&mut self.leads_back, leads_back.clone());
         match (leads_back, before) {
-            (Some(why), None) => Loop::Found(why),
-            (None, Some(_)) => Loop::Gone,
-            _ => Loop::Unchanged,
+            (Some(why), None) => LoopChange::Found(why),
+            (None, Some(_)) => LoopChange::Gone,
+            _ => LoopChange::Unchanged,
         }
     }
 

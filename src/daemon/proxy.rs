@@ -17,7 +17,7 @@ use super::drain::Drain;
 pub use super::drain::{DrainConfig, Exit};
 use super::interface::{Api, Sockets};
 use super::messages::connections;
-use super::own::OwnAddresses;
+use super::own_addresses::OwnAddresses;
 use crate::clock::Time;
 use crate::cluster::Report;
 use crate::duration;

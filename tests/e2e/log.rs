@@ -92,3 +92,15 @@ fn as_json_the_error_that_ends_the_program_is_an_object_too() {
     let message = object["msg"].as_str().unwrap();
     assert!(message.contains("/nonexistent"), "{message}");
 }
+
+/// `spec.replicas` is written by somebody else while a client is connected here.
+#[test]
+fn a_sleep_that_somebody_else_causes_under_a_connection_is_a_warning() {
+    let sandbox = awake();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    let mut client = zpa.connect();
+    echo(&mut client, "connected");
+    sandbox.set_replicas(0);
+    let line = zpa.expect_log("scaled to 0 by somebody else while 1 connection is open here");
+    assert!(line.contains("WARN"), "{line}");
+}

@@ -172,7 +172,7 @@ fn an_app_that_is_never_ready_costs_its_clients_a_reset_at_the_hold_limit() {
     let mut client = zpa.connect();
     expect_reset(&mut client);
     zpa.expect_log("zpa/holding: no backend ready in 1s");
-    let why = "none of 1 endpoint of Service myapp is ready";
+    let why = "0 of 1 endpoints of Service myapp are ready";
     zpa.expect_log(&format!("1 client reset after 1s (hold limit): {why}"));
     let waking = &zpa.status()["app"]["waking"];
     assert!(waking["for_seconds"].as_f64() > Some(0.0), "{waking}");

@@ -3,7 +3,7 @@
 use log::{info, warn};
 
 use super::super::interface::{Api, Sockets};
-use super::super::port::Loop;
+use super::super::port::LoopChange;
 use super::{App, AppConfig, Process, TRUST_STATIC_AFTER};
 use crate::clock::Time;
 use crate::engine::PortId;
@@ -38,10 +38,10 @@ impl<A: Api> App<A> {
             return;
         };
         let mut backends = port.backends(route, is_port_known, trusts_static_backend, now);
-        match port.refuse_own(&mut backends, process.own_addresses, service) {
-            Loop::Found(why) => warn!("{name}: {why}"),
-            Loop::Gone => info!("{name}: nothing leads back to this proxy any more"),
-            Loop::Unchanged => {}
+        match port.clear_if_looping(&mut backends, process.own_addresses, service) {
+            LoopChange::Found(why) => warn!("{name}: {why}"),
+            LoopChange::Gone => info!("{name}: nothing leads back to this proxy any more"),
+            LoopChange::Unchanged => {}
         }
         port.backends = backends.iter().map(|it| it.addresses.len()).sum();
         process.sockets.set_backends(id, &backends, now);

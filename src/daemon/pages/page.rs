@@ -6,7 +6,7 @@ use super::View;
 use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use crate::cluster::Permission;
 use crate::daemon::journal::{self, SLOT};
-use crate::daemon::waking::REPORT_AFTER;
+use crate::daemon::slow_wake::REPORT_AFTER;
 use crate::policy::{KeptAwake, Phase};
 
 /// A reply of the API server that is older than this is worth a word: the app is read at

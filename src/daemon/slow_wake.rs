@@ -1,6 +1,6 @@
-//! A [`WakeReport`] decides when to log that a wake takes long: after half a minute, and
-//! then once a minute if the reason has changed. The same reason ([`Facts::explain`]) is in the log line
-//! about clients that were reset at the hold limit, and in `/status`.
+//! A [`SlowWakeLog`] decides when to log that a wake takes long: after half a minute, and
+//! then once a minute if the reason has changed. The same reason ([`Facts::explain`]) is in
+//! the log line about clients that were reset at the hold limit, and in `/status`.
 
 use std::time::Duration;
 
@@ -13,16 +13,17 @@ pub const REPORT_AFTER: Duration = Duration::from_secs(30);
 /// The interval at which the reason is compared with the one that was logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The facts about a wake that has not ended.
+/// What is known about a wake that has not ended.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
     /// The Service whose endpoints are watched.
     pub service: &'a str,
-    /// Why no pod can be dialled although the endpoints can be listed, if so.
+    /// The reason why no pod can be dialled although the endpoints can be listed; `None` if
+    /// there is none.
     pub no_address: Option<&'a str>,
-    /// Whether the endpoints can be listed.
+    /// Whether the endpoints can be listed at present.
     pub is_synced: bool,
-    /// The number of pods that the Service lists, ready or not.
+    /// The number of endpoints of the Service, ready or not.
     pub listed: usize,
     /// The number of addresses that may be dialled.
     pub dialable: usize,
@@ -33,7 +34,7 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// The reason why no pod takes a connection, for the log.
+    /// The reason why no pod accepts a connection, in words.
     pub fn explain(&self) -> String {
         let target = self.target.map(explain_target).into_iter().flatten();
         let all: Vec<String> = std::iter::once(self.explain_addresses())
@@ -49,16 +50,15 @@ impl Facts<'_> {
             (None, 0, _) if !self.is_synced => {
                 format!("the endpoints of Service {service} cannot be listed")
             }
-            (None, 0, 0) => format!("Service {service} has no endpoint"),
+            (None, 0, 0) => format!("Service {service} has no endpoints"),
             (None, 0, listed) => {
-                let endpoints = if listed == 1 { "endpoint" } else { "endpoints" };
-                format!("none of {listed} {endpoints} of Service {service} is ready")
+                format!("0 of {listed} endpoints of Service {service} are ready")
             }
             (None, 1.., _) if self.is_full => {
                 "every pod has as many connections as --max-connections-per-pod allows".to_owned()
             }
-            (None, 1, _) => "the one address that is ready takes no connection".to_owned(),
-            (None, ready, _) => format!("none of {ready} ready addresses takes a connection"),
+            (None, 1, _) => "the one ready address does not accept connections".to_owned(),
+            (None, ready, _) => format!("none of {ready} ready addresses accepts connections"),
         }
     }
 }
@@ -70,27 +70,27 @@ fn explain_target(target: &TargetStatus) -> Vec<String> {
         wanted,
         trouble,
     } = target;
-    let pods = if *wanted == 1 { "pod" } else { "pods" };
-    let mut all = vec![format!("{kind} has {ready} of {wanted} {pods} ready")];
+    let mut all = vec![format!("{kind} has {ready} of {wanted} pods ready")];
     all.extend(trouble.iter().cloned());
     all
 }
 
-/// The present wake, and what was logged of it.
+/// The current wake, and the reason that was logged.
 #[derive(Clone, Debug, Default)]
-pub struct WakeReport {
+pub struct SlowWakeLog {
     /// Since when the app has been waking.
     since: Option<Time>,
+    /// The last reason, and when it was looked at.
     last: Option<(String, Time)>,
 }
 
-impl WakeReport {
-    /// Sets whether the app is waking. It is one wake even if its clients change.
+impl SlowWakeLog {
+    /// Sets whether the app is waking. A wake goes on while its clients come and go.
     pub fn update(&mut self, is_waking: bool, now: Time) {
         if is_waking {
             self.since.get_or_insert(now);
         } else {
-            *self = WakeReport::default();
+            *self = SlowWakeLog::default();
         }
     }
 
@@ -99,7 +99,7 @@ impl WakeReport {
         self.since
     }
 
-    /// When [`WakeReport::report`] may return a reason even without an event.
+    /// When [`SlowWakeLog::report`] may return a reason even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         let since = self.since?;
         Some(match &self.last {
@@ -162,7 +162,7 @@ mod tests {
                     target: Some(&starting),
                     ..facts(1, 0)
                 },
-                "none of 1 endpoint of Service shop is ready; Deployment has 0 of 1 pod ready",
+                "0 of 1 endpoints of Service shop are ready; Deployment has 0 of 1 pods ready",
             ),
             (
                 "a quota",
@@ -170,18 +170,18 @@ mod tests {
                     target: Some(&quota),
                     ..facts(0, 0)
                 },
-                "Service shop has no endpoint; Deployment has 0 of 2 pods ready; \
+                "Service shop has no endpoints; Deployment has 0 of 2 pods ready; \
                  pods \"shop-1\" is forbidden: exceeded quota",
             ),
             (
                 "a Service that selects nothing",
                 facts(0, 0),
-                "Service shop has no endpoint",
+                "Service shop has no endpoints",
             ),
             (
                 "pods that refuse",
                 facts(2, 2),
-                "none of 2 ready addresses takes a connection",
+                "none of 2 ready addresses accepts connections",
             ),
             (
                 "pods that have no room",
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_wake_is_explained_after_half_a_minute_and_within_a_minute_of_a_new_reason() {
-        let mut report = WakeReport::default();
+        let mut report = SlowWakeLog::default();
         report.update(true, at(100));
         let mut said = Vec::new();
         for second in 100..400 {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_wake_that_ends_in_time_is_not_mentioned_and_the_next_begins_anew() {
-        let mut report = WakeReport::default();
+        let mut report = SlowWakeLog::default();
         report.update(true, at(100));
         assert_eq!(report.poll_timeout(), Some(at(130)));
         assert_eq!(report.report(&facts(0, 0), at(129)), None);
