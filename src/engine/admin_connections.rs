@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use super::listener::Listener;
+use super::listener::{BoundListener, Listener};
 use super::memory::Queues;
 use crate::clock::Time;
 
@@ -118,7 +118,7 @@ impl AdminConnections {
         registry: &Registry,
     ) -> io::Result<AdminConnections> {
         let most = limits.max_connections.clamp(1, LAST - FIRST);
-        let mut listener = Listener::bind(address, registry, LISTENER)?;
+        let mut listener = Listener::new(BoundListener::bind(address)?, registry, LISTENER)?;
         listener.set_queues(Queues::receiving(limits.max_request_bytes));
         Ok(AdminConnections {
             listener: Some(AdminListener {

@@ -119,6 +119,21 @@ impl Apps {
         })
     }
 
+    /// Removes an app, which must have no connection any more.
+    pub fn remove(&mut self, app: AppId) {
+        let Some(removed) = self.apps.remove(&app) else {
+            return;
+        };
+        for &slot in removed.ports.iter() {
+            self.ports.remove(slot);
+        }
+        // Another app may get the slots.
+        self.passing.retain(|slot| !removed.ports.contains(slot));
+        self.accepting.retain(|id| *id != app);
+        self.releasing.retain(|id| *id != app);
+        self.changed.retain(|id| *id != app);
+    }
+
     /// How many listeners there are, those that have stopped included.
     pub fn len(&self) -> usize {
         self.ports.len()

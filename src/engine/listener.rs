@@ -19,6 +19,38 @@ use crate::clock::Time;
 /// whole processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A listening socket that no event loop watches. Who connects meanwhile waits in the kernel's
+/// queue.
+#[derive(Debug)]
+pub struct BoundListener {
+    socket: TcpListener,
+    /// The kernel's default for the receive buffer of accepted sockets, in bytes.
+    default_buffer: u64,
+}
+
+impl BoundListener {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// Those of bind(2), most likely that the address is in use.
+    pub fn bind(address: SocketAddr) -> io::Result<BoundListener> {
+        let socket = sockets::listen(address)?;
+        let default_buffer = SockRef::from(&socket).recv_buffer_size()? as u64;
+        Ok(BoundListener {
+            socket,
+            default_buffer,
+        })
+    }
+
+    /// Where it listens, with the port that the kernel chose for port 0.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
 /// A listening socket and its readiness.
 pub struct Listener {
     socket: TcpListener,
@@ -33,20 +65,34 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `address`.
+    /// Has an event loop report who connects.
     ///
     /// # Errors
-    /// Those of bind(2), most likely that the address is in use.
-    pub fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Listener> {
-        let mut socket = sockets::listen(address)?;
+    /// Those of epoll_ctl(2).
+    pub fn new(bound: BoundListener, registry: &Registry, token: Token) -> io::Result<Listener> {
+        let BoundListener {
+            mut socket,
+            default_buffer,
+        } = bound;
         registry.register(&mut socket, token, Interest::READABLE)?;
-        let default_buffer = SockRef::from(&socket).recv_buffer_size()? as u64;
         Ok(Listener {
             socket,
             ready: false,
             paused_until: None,
             default_buffer,
             queues: Queues::default(),
+        })
+    }
+
+    /// Ends the reports; who has connected meanwhile waits in the queue.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn into_bound(mut self, registry: &Registry) -> io::Result<BoundListener> {
+        registry.deregister(&mut self.socket)?;
+        Ok(BoundListener {
+            socket: self.socket,
+            default_buffer: self.default_buffer,
         })
     }
 

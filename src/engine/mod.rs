@@ -92,6 +92,7 @@ pub use self::end::{End, Phase};
 use self::header_log::HeaderLog;
 use self::limit_log::LimitLog;
 pub use self::limits::{AppLimits, Limits};
+pub use self::listener::BoundListener;
 use self::listener::Listener;
 use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
@@ -188,15 +189,42 @@ impl Engine {
         address: SocketAddr,
         limits: AppLimits,
     ) -> io::Result<PortId> {
+        self.add_bound_port(app, BoundListener::bind(address)?, limits)
+    }
+
+    /// The same with a listener that is there already.
+    ///
+    /// # Errors
+    /// What the kernel says to watching another socket, or that there are too many listeners.
+    pub fn add_bound_port(
+        &mut self,
+        app: AppId,
+        listener: BoundListener,
+        limits: AppLimits,
+    ) -> io::Result<PortId> {
         if self.apps.len() >= MAX_LISTENERS {
             return Err(io::Error::other("there are too many listeners"));
         }
         let port = Port::new(limits, self.random.bits());
         let registry = self.poll.registry();
-        let bind = |token| Listener::bind(address, registry, token);
-        let id = self.apps.add(app, port, bind)?;
+        let listen = |token| Listener::new(listener, registry, token);
+        let id = self.apps.add(app, port, listen)?;
         self.fit_listeners(&self.apps.slots(app));
         Ok(id)
+    }
+
+    /// Takes the listener of a port away, for another app: who waits in its queue is not lost.
+    pub fn take_listener(&mut self, port: PortId) -> Option<BoundListener> {
+        let slot = self.apps.slot(port)?;
+        let listener = self.apps.get_mut(slot).listener.take()?;
+        listener.into_bound(self.poll.registry()).ok()
+    }
+
+    /// Resets every connection of an app, and forgets it. Nothing is left of it but the
+    /// kernel's memory of its connections.
+    pub fn remove_app(&mut self, app: AppId, now: Time) {
+        self.reset_all(app, now);
+        self.apps.remove(app);
     }
 
     /// Where a port listens; `None` after [`Engine::stop_accepting`].
@@ -296,6 +324,13 @@ impl Engine {
     /// The admin connections.
     pub fn admin(&mut self) -> &mut AdminConnections {
         &mut self.admin
+    }
+
+    /// Replaces the limits of an app: for those who wait, too, at their next deadline.
+    pub fn set_limits(&mut self, app: AppId, limits: AppLimits) {
+        for &slot in self.apps.slots(app).iter() {
+            self.apps.get_mut(slot).port.limits = limits;
+        }
     }
 
     /// Replaces the rules of an app for those who come, and for those who wait.

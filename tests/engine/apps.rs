@@ -1,11 +1,11 @@
 //! Several apps, and several ports of one, on one loop.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use zpa::engine::{AppId, BackendSpec, PortId};
+use zpa::engine::{AppId, BackendSpec, Limits, PortId};
 
-use crate::fixture::{APP, LIMITS, PORT, Rig, backend};
+use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
 
 /// Another app, and its port,
 const OTHER: AppId = AppId(7);
@@ -118,4 +118,84 @@ fn apps_take_turns_whatever_the_number_of_their_clients() {
         other_pod.accept().is_ok(),
         "it was dialled in the first turn"
     );
+}
+
+/// An engine with room for two connections, and one app which has both: one is relayed, one
+/// held, and a third client waits to be accepted.
+#[test]
+fn nothing_is_left_of_an_app_that_is_removed() {
+    let (pod, other_pod) = (backend(), backend());
+    let two = Limits {
+        max_connections: 2,
+        ..PROCESS
+    };
+    let mut rig = Rig::within(two, LIMITS);
+    let first = rig.address();
+    rig.list(PORT, &pod);
+    rig.set_gate(true);
+    let mut relayed = rig.connect();
+    let mut server = rig.accept(&pod);
+    relayed.write_all(b"relayed").unwrap();
+    rig.expect(&mut server, b"relayed");
+    rig.set_gate(false);
+    let mut held = rig.connect();
+    rig.until("one is held", |e| e.counts(APP).waiting == 1);
+    let mut queued = rig.connect();
+    rig.settle();
+
+    rig.engine.remove_app(APP, rig.now());
+    for client in [&mut relayed, &mut held, &mut queued] {
+        let end = client.read(&mut [0]).unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+    let end = server.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    let refused = TcpStream::connect(first).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(rig.engine.counts(APP), Default::default());
+    assert_eq!(rig.engine.local_addr(PORT), None);
+    assert_eq!(rig.engine.poll_timeout(), None, "no timer is left");
+    rig.settle();
+    assert_eq!(rig.engine.take_changed_apps(), [], "nor any news of it");
+
+    // Another app has the room, and the slot.
+    let address = rig.add(OTHERS, &other_pod);
+    rig.engine.set_gate(OTHER, true, rig.now());
+    let mut clients = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+    for client in &mut clients {
+        client.write_all(b"new").unwrap();
+        let mut server = rig.accept(&other_pod);
+        rig.expect(&mut server, b"new");
+    }
+}
+
+#[test]
+fn a_listener_goes_to_another_app_with_those_who_wait_there() {
+    let (pod, other_pod) = (backend(), backend());
+    let mut rig = Rig::new(LIMITS);
+    rig.list(PORT, &pod);
+    rig.set_gate(true);
+    let address = rig.address();
+    let mut before = rig.connect();
+    let mut server = rig.accept(&pod);
+    let listener = rig.engine.take_listener(PORT).unwrap();
+    assert_eq!(rig.engine.local_addr(PORT), None);
+    assert_eq!(listener.local_addr().unwrap(), address);
+    // In the queue of a listener that nobody serves.
+    let mut between = TcpStream::connect(address).unwrap();
+    let added = rig.engine.add_bound_port(OTHER, listener, LIMITS).unwrap();
+    assert_eq!(added, OTHERS);
+    rig.list(OTHERS, &other_pod);
+    rig.engine.set_gate(OTHER, true, rig.now());
+    between.write_all(b"between").unwrap();
+    let mut other_server = rig.accept(&other_pod);
+    rig.expect(&mut other_server, b"between");
+    before.write_all(b"before").unwrap();
+    rig.expect(&mut server, b"before");
+    rig.engine.remove_app(APP, rig.now());
+    before.set_read_timeout(Some(PATIENCE)).unwrap();
+    let end = before.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    between.write_all(b", still").unwrap();
+    rig.expect(&mut other_server, b", still");
 }
