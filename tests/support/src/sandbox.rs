@@ -97,6 +97,9 @@ pub struct Options {
     pub app: App,
     /// Further ports of the Service and of its pods.
     pub other_ports: Vec<OtherPort>,
+    /// Further Deployments of the namespace, each with a Service of its name. All else about
+    /// them is as with the first.
+    pub other_apps: Vec<OtherApp>,
     /// From a pod's creation until it is ready; `None`: it never is.
     pub start_delay: Option<Duration>,
     /// From the decision to end a pod until it is gone. It serves until then.
@@ -116,9 +119,26 @@ impl Default for Options {
             replicas: 0,
             app: App::Echo,
             other_ports: Vec::new(),
+            other_apps: Vec::new(),
             start_delay: Some(Duration::from_millis(20)),
             stop_delay: Duration::from_millis(20),
             endpoint_lag: Duration::ZERO,
+        }
+    }
+}
+
+/// A further Deployment, with a Service of its name.
+#[derive(Clone, Debug)]
+pub struct OtherApp {
+    pub name: String,
+    pub replicas: u32,
+}
+
+impl OtherApp {
+    pub fn new(name: &str, replicas: u32) -> OtherApp {
+        OtherApp {
+            name: name.to_owned(),
+            replicas,
         }
     }
 }
@@ -329,7 +349,9 @@ impl Drop for Sandbox {
         self.shared.change(|state| {
             state.stopping = true;
             state.end_connections(true, |_| true);
-            state.controller.pods.clear();
+            state
+                .all_controllers()
+                .for_each(|controller| controller.pods.clear());
         });
         let ended = self.threads.wait_for_all(STOP_LIMIT);
         assert!(
@@ -358,10 +380,25 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     let mut controller = Controller::new(plan, threads).expect("a loopback subnet for the pods");
     controller.create_service(&mut store, Instant::now());
     controller.create_workload(&mut store, options.replicas);
+    let others = options.other_apps.iter().map(|other| {
+        let plan = Plan {
+            workload: Workload::Deployment,
+            name: other.name.clone(),
+            service: other.name.clone(),
+            other_ports: Vec::new(),
+            ..controller.plan.clone()
+        };
+        let mut controller = Controller::new(plan, threads).expect("a subnet for its pods");
+        controller.create_service(&mut store, Instant::now());
+        controller.create_workload(&mut store, other.replicas);
+        controller
+    });
+    let others = others.collect();
     let account = "zpa".to_owned();
     State {
         store,
         controller,
+        others,
         access: access::Access {
             namespace,
             account,

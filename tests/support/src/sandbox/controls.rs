@@ -160,6 +160,16 @@ impl Sandbox {
         self.change_store(|store| store.update(workload.resource(), name, edit));
     }
 
+    /// Lets the pods of another app get ready after that time from now on, or never.
+    pub fn set_start_delay_of(&self, name: &str, delay: Option<Duration>) {
+        self.shared.change(|state| {
+            let others = state.others.iter_mut();
+            others
+                .filter(|it| it.plan.name == name)
+                .for_each(|it| it.plan.start_delay = delay);
+        });
+    }
+
     fn change_store<R>(&self, change: impl FnOnce(&mut Store) -> R) {
         self.shared.change(|state| drop(change(&mut state.store)));
     }

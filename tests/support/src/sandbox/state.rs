@@ -103,6 +103,8 @@ pub struct Connection {
 pub struct State {
     pub store: Store,
     pub controller: Controller,
+    /// Those of the other apps.
+    pub others: Vec<Controller>,
     pub access: Access,
     pub faults: Faults,
     pub log: Vec<Exchange>,
@@ -121,6 +123,24 @@ pub struct State {
 }
 
 impl State {
+    pub(super) fn all_controllers(&mut self) -> impl Iterator<Item = &mut Controller> {
+        std::iter::once(&mut self.controller).chain(&mut self.others)
+    }
+
+    /// `spec.replicas` of another app; 0 if there is none of that name.
+    pub fn replicas_of(&self, name: &str) -> u64 {
+        let object = self.store.get(Resource::Deployments, name);
+        object.map_or(0, |object| object["spec"]["replicas"].as_u64().unwrap_or(0))
+    }
+
+    /// The pods of another app that are ready.
+    pub fn ready_pods_of(&self, name: &str) -> usize {
+        let other = self.others.iter().find(|it| it.plan.name == name);
+        let pods = other.map_or(&[][..], |it| &it.pods);
+        let ready = pods.iter().filter(|pod| pod.ready && !pod.is_terminating());
+        ready.count()
+    }
+
     /// `spec.replicas` of what is scaled; 0 if there is none.
     pub fn replicas(&self) -> u64 {
         self.deployment()
@@ -279,10 +299,14 @@ impl Shared {
         let mut state = self.lock();
         while !state.stopping {
             let State {
-                controller, store, ..
+                controller,
+                others,
+                store,
+                ..
             } = &mut *state;
-            let before = store.version();
-            let due = controller.reconcile(store, Instant::now());
+            let (before, now) = (store.version(), Instant::now());
+            let all = std::iter::once(controller).chain(others);
+            let due = all.filter_map(|it| it.reconcile(store, now)).min();
             if store.version() != before {
                 self.changed.notify_all();
             }
