@@ -14,6 +14,8 @@ use zpa::{backoff, clock, cluster, duration, sys}; // What is included looks for
 
 #[path = "fuzz/checks/admin.rs"]
 mod admin;
+#[path = "fuzz/checks/apps.rs"]
+mod apps;
 #[path = "fuzz/checks/durations.rs"]
 mod durations;
 #[path = "fuzz/checks/kubeconfig.rs"]
@@ -36,10 +38,11 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
+    ("apps", |bytes| feed(bytes, apps::check)),
     ("durations", |bytes| feed(bytes, durations::check)),
     ("admin", |bytes| feed(bytes, admin::check)),
     ("kubeconfig", |bytes| feed(bytes, kubeconfig::check)),

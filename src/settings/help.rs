@@ -1,7 +1,7 @@
 //! The text of `--help`, the table of settings in SETTINGS.md, and suggestions for unknown flags.
 
 use super::migration;
-use super::table::{Setting, TABLE, Unset};
+use super::table::{Scope, Setting, TABLE, Unset};
 use super::wrap::wrap;
 use crate::workload::Dialect;
 
@@ -75,6 +75,14 @@ fn facts(setting: &Setting) -> String {
     };
     let variables = setting.variables.join(", ");
     format!("[{variables}; {unset}]").replace('`', "")
+}
+
+/// The sentence of `manifests/SETTINGS.md` about what a setting belongs to. In the table, those of an app
+/// come before those of the process.
+pub fn scopes() -> String {
+    let first = own().find(|setting| setting.scope == Scope::Process);
+    let first = first.map_or("", |setting| setting.flag);
+    format!("Those from `--{first}` on belong to the process, and those before it to an app.")
 }
 
 /// The table of settings in `manifests/SETTINGS.md`.

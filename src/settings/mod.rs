@@ -9,8 +9,10 @@
 //! This module reads neither the arguments nor the environment of the process, no file and
 //! no clock: arguments and environment are arguments of [`parse`].
 
+pub mod apps;
 mod dialect;
 mod help;
+mod json;
 mod links;
 mod listen;
 pub mod migration;
@@ -33,12 +35,14 @@ use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
 use crate::rules::Rules;
 use crate::workload::{Dialect, TargetRef, WakeReplicas};
-pub use help::{help, markdown_table, version};
+use apps::Defaults;
+pub use help::{help, markdown_table, scopes, version};
 pub use listen::Listener;
 use raw::{RawSettings, RawValue};
 use table::Store;
 pub use table::{
-    Column, Scope, Setting, Support, TABLE, Unset, ValueKind, given, in_force, variables,
+    Column, Scope, Setting, Support, TABLE, Unset, ValueKind, given, in_force, in_force_of,
+    variables,
 };
 pub use unknown::unknown_variables;
 pub use value::{label as dns_label, subdomain as dns_subdomain};
@@ -114,8 +118,13 @@ pub struct Settings {
     pub log: String,
     /// How a line of the log is written.
     pub log_format: LogFormat,
+    /// The file with the list of apps, in place of the one app that the settings describe.
+    pub apps: Option<PathBuf>,
     /// Warnings about the settings: values that count as unset, flags without effect.
     pub warnings: Vec<String>,
+    /// Whether they are those of an app of a list.
+    is_entry: bool,
+    defaults: Defaults,
     parts: Parts,
 }
 
@@ -182,9 +191,16 @@ const TARGETS: [&str; 4] = [
 
 fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     let mut settings = Settings::undecided();
+    settings.is_entry = raw.is_entry;
+    settings.dialect = raw.dialect;
     let mut errors = std::mem::take(&mut raw.errors);
     let mut lost = Vec::new();
-    errors.extend(choose_target(&mut raw, &mut lost).err());
+    let has_list = raw.values.contains_key("apps") && !raw.is_entry;
+    if has_list {
+        errors.extend(apps::refuse_beside_list(&raw));
+    } else {
+        errors.extend(choose_target(&mut raw, &mut lost).err());
+    }
     for setting in TABLE {
         let given = raw.values.get(setting.flag).map_or(&[][..], Vec::as_slice);
         match setting.support(raw.dialect) {
@@ -204,6 +220,9 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     }
     settings.warnings = raw.warnings;
     settings.warnings.extend(lost_meaning(&lost));
+    if has_list {
+        settings.defaults = Defaults::new(raw.values);
+    }
     Ok(settings)
 }
 
@@ -235,7 +254,10 @@ fn choose_target(
             };
             let row = TABLE.iter().find(|setting| setting.flag == flag);
             let examples = row.map_or(&[][..], |row| row.examples).join(", ");
-            let given = row.map_or_else(String::new, |row| row.given(raw.dialect));
+            let (given, other) = match raw.is_entry {
+                true => (flag.to_owned(), ", nor is scale-target"),
+                false => (table::given(flag, raw.dialect), other),
+            };
             Err(format!(
                 "{given}: is not set{other}, and has no default; use e.g. {examples}"
             ))
@@ -366,8 +388,25 @@ impl Settings {
             credentials: PathBuf::new(),
             log: String::new(),
             log_format: LogFormat::Text,
+            apps: None,
             warnings: Vec::new(),
+            is_entry: false,
+            defaults: Defaults::default(),
             parts: Parts::default(),
+        }
+    }
+
+    /// Whether they are those of an app of a list.
+    pub fn is_of_list(&self) -> bool {
+        self.is_entry
+    }
+
+    /// How to give a setting, for messages: `--listen (ZPA_LISTEN)`, or `listen` in a list of
+    /// apps.
+    pub fn given(&self, flag: &str) -> String {
+        match self.is_entry {
+            true => flag.to_owned(),
+            false => given(flag, self.dialect),
         }
     }
 
@@ -387,10 +426,10 @@ impl Settings {
         if self.listen.iter().all(|listener| listener.port.is_none()) {
             return Ok(());
         }
-        let listen = given("listen", self.dialect);
+        let listen = self.given("listen");
         let other = match (&self.port, &self.target) {
-            (Some(_), _) => given("port", self.dialect),
-            (None, Some(_)) => given("target", self.dialect),
+            (Some(_), _) => self.given("port"),
+            (None, Some(_)) => self.given("target"),
             (None, None) => return Ok(()),
         };
         Err(format!(
@@ -413,8 +452,9 @@ impl Settings {
         };
         let service = value::label(name).map_err(|why| {
             let name = quote::quote(name.as_ref());
+            let service = self.given("service");
             format!(
-                "--service (ZPA_SERVICE): is not set, and the name {name} of what is scaled cannot \
+                "{service}: is not set, and the name {name} of what is scaled cannot \
                  be a Service's: {why}; name the Service"
             )
         })?;

@@ -12,17 +12,23 @@ use super::table::{self, Setting, TABLE, ValueKind, dashed};
 use super::{Invocation, dialect, help};
 use crate::workload::Dialect;
 
-/// The raw values by the flag of their setting, and the errors of the command line.
+/// Raw values by the flag of their setting.
+pub(super) type Values = BTreeMap<&'static str, Vec<RawValue>>;
+
+/// The raw values, and the errors of the command line.
 #[derive(Debug)]
 pub(super) struct RawSettings {
     pub(super) dialect: Dialect,
-    pub(super) values: BTreeMap<&'static str, Vec<RawValue>>,
+    /// Whether they are those of an entry of a list of apps, where a setting has its name
+    /// alone.
+    pub(super) is_entry: bool,
+    pub(super) values: Values,
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
 /// A value of a setting as text.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct RawValue {
     from: Source,
     /// Whether the value may be shown.
@@ -30,13 +36,29 @@ pub(super) struct RawValue {
     pub(super) value: OsString,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Flag(&'static str),
     Variable(&'static str),
+    /// A key of an entry in a list of apps.
+    Key(&'static str),
 }
 
 impl RawValue {
+    /// The value of a key in a list of apps.
+    pub(super) fn of_key(flag: &'static str, value: String) -> RawValue {
+        RawValue {
+            from: Source::Key(flag),
+            is_public: true,
+            value: value.into(),
+        }
+    }
+
+    /// Whether it may be shown.
+    pub(super) fn is_public(&self) -> bool {
+        self.is_public
+    }
+
     /// Whether it comes from a variable, and not from a flag.
     pub(super) fn is_variable(&self) -> bool {
         matches!(self.from, Source::Variable(_))
@@ -46,8 +68,15 @@ impl RawValue {
     pub(super) fn name(&self) -> String {
         match self.from {
             Source::Flag(name) => dashed(name),
-            Source::Variable(name) => name.to_owned(),
+            Source::Variable(name) | Source::Key(name) => name.to_owned(),
         }
+    }
+}
+
+impl fmt::Debug for RawValue {
+    /// Without a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -68,6 +97,7 @@ impl RawSettings {
     pub(super) fn new(dialect: Dialect) -> RawSettings {
         RawSettings {
             dialect,
+            is_entry: false,
             values: BTreeMap::new(),
             errors: Vec::new(),
             warnings: Vec::new(),

@@ -365,6 +365,16 @@ pub fn in_force(settings: &Settings) -> impl Iterator<Item = (&'static str, Opti
     own.map(|row| (row.flag, (row.show)(settings)))
 }
 
+/// Those of them that belong to an app, or to the process.
+pub fn in_force_of(
+    scope: Scope,
+    settings: &Settings,
+) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let own = TABLE.iter().filter(|setting| setting.is_own());
+    let of_scope = own.filter(move |row| row.scope == scope);
+    of_scope.map(|row| (row.flag, (row.show)(settings)))
+}
+
 fn reason(error: crate::address::ParseError) -> String {
     error.to_string()
 }

@@ -9,8 +9,9 @@ use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
 use super::root;
 
 /// The pages for operators.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
+    "manifests/APPS.md",
     "manifests/COMING-FROM.md",
     "manifests/FAILURES.md",
     "manifests/OPERATING.md",
@@ -30,6 +31,8 @@ fn the_page_of_settings_has_the_table_that_the_code_has() {
         page.contains(table.trim()),
         "SETTINGS.md lacks this table:\n{table}"
     );
+    let scopes = zpa::settings::scopes();
+    assert!(page.contains(&scopes), "SETTINGS.md lacks: {scopes}");
 }
 
 /// README has some of them, with their variables and defaults.

@@ -6,6 +6,26 @@ use crate::settings::value;
 
 pub(super) const ROWS: &[Setting] = &[
     Setting {
+        flag: "apps",
+        variables: &["ZPA_APPS"],
+        placeholder: "FILE",
+        unset: Unset::Means("one app"),
+        help: "A JSON file with a list of apps, each an object whose keys are settings, such as \
+               `[{\"deployment\": \"my-app\", \"listen\": \":8080\"}]`. It is read again when it \
+               changes. An app's settings that are given as flags or variables are the defaults of \
+               all",
+        examples: &["/etc/zpa/apps.json"],
+        store: |settings, text| {
+            settings.apps = Some(text.into());
+            Ok(())
+        },
+        show: |settings| {
+            let file = settings.apps.as_ref();
+            file.map(|file| file.display().to_string())
+        },
+        ..PROCESS_ROW
+    },
+    Setting {
         flag: "admin-listen",
         variables: &["ZPA_ADMIN_LISTEN"],
         placeholder: "ADDRESS",

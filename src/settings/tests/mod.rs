@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+mod apps;
 mod clients;
 mod command_line;
 mod dialects;
@@ -86,7 +87,10 @@ fn a_deployment_is_all_that_has_to_be_said() {
         credentials: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
         log: "info".into(),
         log_format: LogFormat::Text,
+        apps: None,
         warnings: Vec::new(),
+        is_entry: false,
+        defaults: Defaults::default(),
         parts: Parts::default(),
     };
     assert_eq!(settings(&["--deployment", "app"], &[]), expected);
@@ -369,6 +373,7 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
         "probe-answer",
         "probe-paths",
         "hold-answer",
+        "apps",
         "max-connections",
         "kubeconfig",
         "context",

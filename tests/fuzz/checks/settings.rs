@@ -64,7 +64,7 @@ pub fn check(input: Input) {
 }
 
 fn expect_bounds(settings: &Settings) {
-    assert!(settings.target_ref.name() != Some(""));
+    assert!(settings.target_ref.name() != Some("") || settings.apps.is_some());
     assert!(settings.service.as_deref() != Some(""));
     assert!(settings.idle_ttl >= Duration::from_secs(1));
     assert!(!settings.hold_timeout.is_zero() && !settings.connect_timeout.is_zero());

@@ -1,0 +1,286 @@
+//! The list of apps ([`Settings::read_apps`]): a JSON list of objects, whose keys are the
+//! names of settings.
+//!
+//! An object is read like a command line, by the same table and the same parsers. What the
+//! process was given of an app's settings is the default of every object.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::json::Json;
+use super::listen::Listener;
+use super::quote::quote;
+use super::raw::{RawSettings, RawValue, Values};
+use super::table::{self, Scope, Setting, ValueKind};
+use super::{Errors, Settings, TARGETS, help, resolve};
+use crate::workload::Dialect;
+
+/// The longest list. A ConfigMap has at most as many bytes.
+pub const LONGEST: usize = 1 << 20;
+
+/// The most apps of a list.
+pub const MOST: usize = 4096;
+
+/// The most errors that are reported of one list.
+const MOST_ERRORS: usize = 100;
+
+/// The settings that one app alone can have: beside a list they are no default.
+pub(super) const OF_ONE_APP: [&str; 5] =
+    ["deployment", "scale-target", "service", "listen", "target"];
+
+/// The values that a process with a list was given: the defaults of its apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Defaults(Arc<Values>);
+
+impl Defaults {
+    /// Keeps no secret: none is an app's.
+    pub(super) fn new(mut values: Values) -> Defaults {
+        values.retain(|_, given| given.iter().all(RawValue::is_public));
+        Defaults(Arc::new(values))
+    }
+}
+
+/// The errors about settings that are no default of the apps of a list.
+pub(super) fn refuse_beside_list(raw: &RawSettings) -> Vec<String> {
+    let mut errors = Vec::new();
+    if raw.dialect != Dialect::Zpa {
+        errors.push(format!(
+            "--apps (ZPA_APPS): goes with zpa's own flags, and these are of {}",
+            raw.dialect
+        ));
+    }
+    for flag in OF_ONE_APP {
+        let given = raw.values.get(flag).and_then(|values| values.last());
+        errors.extend(given.map(|value| {
+            format!(
+                "{value}: is of one app, and cannot be the default of those of a list (--apps, \
+                 ZPA_APPS); write it into the list"
+            )
+        }));
+    }
+    errors
+}
+
+impl Settings {
+    /// The settings of each app of a list. `namespace` is that of apps for which none is
+    /// given. The settings of the process are in those of each app too.
+    ///
+    /// # Errors
+    /// All that is wrong in the list, a line each: with the app, the key, the value, the
+    /// reason and an example.
+    pub fn read_apps(&self, text: &[u8], namespace: &str) -> Result<Vec<Settings>, Errors> {
+        let mut errors = Vec::new();
+        let mut apps = Vec::new();
+        for (place, entry) in entries(text)?.into_iter().enumerate() {
+            let name = name(place, &entry);
+            match self.read_app(entry) {
+                Ok(app) => apps.push((name, in_namespace(app, namespace))),
+                Err(Errors(lines)) => {
+                    errors.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
+                }
+            }
+        }
+        errors.extend(clashes(&apps, self.admin_listen));
+        if !errors.is_empty() {
+            return Err(Errors(shortened(errors)));
+        }
+        Ok(apps.into_iter().map(|(_, app)| app).collect())
+    }
+
+    fn read_app(&self, entry: Json) -> Result<Settings, Errors> {
+        let Json::Object(pairs) = entry else {
+            return Err(Errors(vec![format!(
+                "is {}, and no object with settings; use e.g. {EXAMPLE_APP}",
+                entry.kind()
+            )]));
+        };
+        let mut entry = Entry::new((*self.defaults.0).clone());
+        for (key, value) in pairs {
+            entry.take(key, value);
+        }
+        entry.resolve()
+    }
+}
+
+fn entries(text: &[u8]) -> Result<Vec<Json>, Errors> {
+    if text.len() > LONGEST {
+        let size = text.len();
+        return Err(Errors(vec![format!(
+            "the list has {size} bytes, and may have {LONGEST}"
+        )]));
+    }
+    match serde_json::from_slice(text) {
+        Ok(Json::List(entries)) if entries.len() > MOST => Err(Errors(vec![format!(
+            "the list has {} apps, and may have {MOST}",
+            entries.len()
+        )])),
+        Ok(Json::List(entries)) => Ok(entries),
+        Ok(other) => Err(Errors(vec![format!(
+            "is {} and no list of apps; use e.g. {EXAMPLE}",
+            other.kind()
+        )])),
+        Err(why) => Err(Errors(vec![format!(
+            "is no JSON: {why}; use e.g. {EXAMPLE}"
+        )])),
+    }
+}
+
+const EXAMPLE: &str = r#"[{"deployment": "my-app", "listen": ":8080"}]"#;
+const EXAMPLE_APP: &str = r#"{"deployment": "my-app", "listen": ":8080"}"#;
+
+/// What messages call an entry: its place, and what it scales, if that is said.
+fn name(place: usize, entry: &Json) -> String {
+    let number = place + 1;
+    let Json::Object(pairs) = entry else {
+        return format!("app {number}");
+    };
+    let target = pairs.iter().find_map(|(key, value)| match value {
+        Json::Text(text) if TARGETS.contains(&key.as_str()) => Some(text),
+        _ => None,
+    });
+    match target {
+        Some(target) => format!("app {number} ({})", quote(target.as_ref())),
+        None => format!("app {number}"),
+    }
+}
+
+fn shortened(mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(MOST_ERRORS);
+    if more > 0 {
+        errors.truncate(MOST_ERRORS);
+        errors.push(format!("and {more} more errors"));
+    }
+    errors
+}
+
+fn in_namespace(mut app: Settings, default: &str) -> Settings {
+    app.namespace.get_or_insert_with(|| default.to_owned());
+    app
+}
+
+/// One entry of the list, while it is read.
+struct Entry {
+    raw: RawSettings,
+    /// The keys that it has.
+    keys: Vec<String>,
+}
+
+impl Entry {
+    fn new(defaults: Values) -> Entry {
+        let mut raw = RawSettings::new(Dialect::Zpa);
+        raw.is_entry = true;
+        raw.values = defaults;
+        Entry {
+            raw,
+            keys: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, key: String, value: Json) {
+        let shown = quote(key.as_ref());
+        let is_again = self.keys.contains(&key);
+        let found = table::find(Dialect::Zpa, &key).filter(|(setting, _)| setting.flag == key);
+        let error = match found {
+            _ if is_again => Some(format!("{shown}: is there twice")),
+            None => Some(match help::nearest(Dialect::Zpa, &key) {
+                Some(known) => format!("{shown}: there is no such setting; did you mean {known}?"),
+                None => format!("{shown}: there is no such setting; zpa --help lists them"),
+            }),
+            Some((setting, _)) if setting.scope == Scope::Process => Some(format!(
+                "{key}: belongs to the process and not to an app; give it as {setting}"
+            )),
+            Some((setting, _)) => self.take_value(setting, value).err(),
+        };
+        self.raw.errors.extend(error);
+        self.keys.push(key);
+    }
+
+    fn take_value(&mut self, setting: &'static Setting, value: Json) -> Result<(), String> {
+        let wrong = |value: &Json| {
+            let several = match setting.takes {
+                ValueKind::Texts => " or a list of texts",
+                _ => "",
+            };
+            format!(
+                "{}: is {}, where a text, a number, true or false{several} may be; use e.g. {}",
+                setting.flag,
+                value.kind(),
+                setting.examples.join(", ")
+            )
+        };
+        let values = match value {
+            Json::List(values) if setting.takes == ValueKind::Texts => values,
+            value => vec![value],
+        };
+        let texts = values.into_iter().map(|value| match value {
+            Json::Text(text) | Json::Number(text) => Ok(text),
+            Json::Bool(value) => Ok(value.to_string()),
+            other => Err(wrong(&other)),
+        });
+        let values = texts.map(|text| Ok(RawValue::of_key(setting.flag, text?)));
+        let values: Vec<RawValue> = values.collect::<Result<_, String>>()?;
+        self.raw.values.insert(setting.flag, values);
+        Ok(())
+    }
+
+    fn resolve(mut self) -> Result<Settings, Errors> {
+        if !self.keys.iter().any(|key| key == "listen") {
+            let why = "listen: is not set, and each app of a list has its own; use e.g. :8080";
+            self.raw.errors.push(why.to_owned());
+        }
+        resolve(self.raw)
+    }
+}
+
+// --- What several apps cannot have in common ---
+
+fn clashes(apps: &[(String, Settings)], admin: Option<SocketAddr>) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (place, (name, app)) in apps.iter().enumerate() {
+        for listener in &app.listen {
+            if admin.is_some_and(|admin| overlap(listener.address, admin)) {
+                errors.push(format!(
+                    "{name}: listen={listener}: is where the admin port is, which belongs to the \
+                     process; use another port, or give --admin-listen another"
+                ));
+            }
+        }
+        for (other_name, other) in &apps[..place] {
+            errors.extend(clash(app, other).map(|why| format!("{name}: {why} {other_name} too")));
+        }
+    }
+    errors
+}
+
+/// What two apps have in common that they cannot, up to the name of the other.
+fn clash(app: &Settings, other: &Settings) -> Option<String> {
+    if app.namespace == other.namespace && app.target_ref == other.target_ref {
+        return Some(format!("{}: is what is scaled by", app.target_ref));
+    }
+    if app.namespace == other.namespace && app.service == other.service {
+        let service = app.service.as_deref().unwrap_or_default();
+        return Some(format!("service={service}: is the Service of"));
+    }
+    let mut listeners = app.listen.iter();
+    let shared = listeners.find(|listener| listens_at(other, listener))?;
+    Some(format!(
+        "listen={shared}: needs another port, since that is of"
+    ))
+}
+
+fn listens_at(app: &Settings, listener: &Listener) -> bool {
+    let mut listeners = app.listen.iter();
+    listeners.any(|it| overlap(it.address, listener.address))
+}
+
+/// Whether a kernel refuses the second of two addresses to listen on. An unspecified address
+/// of IPv6 stands for IPv4 too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, ip: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || ip.is_ipv4())
+    };
+    let is_same = one.ip().to_canonical() == other.ip().to_canonical();
+    one.port() != 0
+        && one.port() == other.port()
+        && (is_same || covers(one, other) || covers(other, one))
+}
