@@ -63,6 +63,10 @@ fn settings(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, Vec<String>> {
     match settings::parse(args, env) {
+        Ok(Invocation::Run(settings)) if settings.apps.is_some() => Err(vec![format!(
+            "--apps (ZPA_APPS): {command} takes one app; give it as --deployment, with the other \
+             settings that it has in the list"
+        )]),
         Ok(Invocation::Run(settings)) => Ok(*settings),
         Ok(_) => Err(vec![format!("{command} takes settings alone")]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),

@@ -74,7 +74,10 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
         Ok(Exit::Drained) => ExitCode::SUCCESS,
         Ok(Exit::Cut) => ExitCode::FAILURE,
         Err(error) => {
-            log.push_error(&error);
+            error
+                .to_string()
+                .lines()
+                .for_each(|line| log.push_error(line));
             match error {
                 Error::Start(_) => ExitCode::from(USAGE),
                 Error::Loop(_) => ExitCode::FAILURE,

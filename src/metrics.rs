@@ -56,6 +56,11 @@ pub struct Snapshot {
     pub thread_panics: u64,
     /// Lines of the log that were lost.
     pub log_lines_dropped: u64,
+    /// Whether the list of apps is wrong, so that the one before is in force; none without a
+    /// list.
+    pub list_wrong: Option<bool>,
+    /// How many lists were taken and refused since the start; none without a list.
+    pub lists: Option<Vec<([&'static str; 1], u64)>>,
     /// The apps.
     pub apps: Vec<App>,
 }
@@ -65,6 +70,8 @@ pub struct Snapshot {
 pub struct App {
     /// `namespace/service`.
     pub name: String,
+    /// Whether it could be woken and served.
+    pub ready: bool,
     /// Each phase of the app, and whether it is in it.
     pub phases: Vec<(&'static str, bool)>,
     /// `spec.replicas` of the scale target as last seen.

@@ -26,7 +26,7 @@ use crate::cluster::{LeaseStore, Report, TargetStatus};
 use crate::duration;
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
-use crate::policy::{Change, Command, Connections, Phase, Policy};
+use crate::policy::{self, Change, Command, Connections, Phase, Policy};
 
 /// How long the first report of the API threads may take until connections are let through
 /// to a static backend (`--target`) without it.
@@ -54,6 +54,15 @@ pub struct AppConfig {
     pub ports: Vec<String>,
     /// The hold limit, for the log; the sockets keep it.
     pub hold_timeout: Duration,
+}
+
+/// What changes of an app while it runs.
+#[derive(Clone, Debug)]
+pub struct Reconfigured {
+    /// The hold limit, for the log.
+    pub hold_timeout: Duration,
+    /// What its policy keeps to, if that changes, and the seed of its random choices.
+    pub policy: Option<(policy::Config, u64)>,
 }
 
 /// The connections closed at the hold limit that were logged.
@@ -244,6 +253,15 @@ impl<A: Api> App<A> {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Takes in what changes while it runs. Another policy begins as at a start of the
+    /// program, with the connections that there are.
+    pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
+        self.config.hold_timeout = change.hold_timeout;
+        if let Some((config, seed)) = change.policy {
+            self.policy = self.policy.restarted(config, seed, process.now);
+        }
     }
 
     // --- A turn of the loop ---

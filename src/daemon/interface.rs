@@ -39,6 +39,8 @@ pub trait Sockets {
     fn stop_accepting(&mut self, app: AppId, now: Time);
     /// Resets every connection of an app.
     fn reset_all(&mut self, app: AppId, now: Time);
+    /// Forgets an app that has no connection.
+    fn remove_app(&mut self, app: AppId, now: Time);
 }
 
 /// What the proxy asks of the API threads; see [`crate::kube::Handle`].

@@ -6,6 +6,8 @@
 //! engine and the reports of the other threads carry.
 //!
 //! ```text
+//! roster        what the apps are to be (plan), and the start and end of each
+//! list          the list of apps, which a thread watches (list_file)
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
@@ -21,12 +23,16 @@ mod drain;
 pub mod health;
 pub mod interface;
 pub mod journal;
+mod list;
+mod list_file;
 mod messages;
 pub mod own_addresses;
 mod pages;
+mod plan;
 pub mod pods;
 mod port;
 pub mod proxy;
+mod roster;
 pub mod route;
 pub mod slow_wake;
 mod start;
@@ -36,18 +42,21 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use log::{debug, info};
 
-use self::app::AppConfig;
 use self::interface::{Api, Sockets};
+use self::list::List;
+use self::list_file::ListFile;
 use self::own_addresses::OwnAddresses;
 use self::pages::{About, View};
+use self::plan::Plan;
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
-use self::route::Route;
+use self::roster::{Post, Roster};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
@@ -55,13 +64,9 @@ use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
 use crate::kube::{self, Hub, Scope};
 use crate::log_queue::LogQueue;
-use crate::policy::Policy;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
 use crate::sys::{self, Signals};
-
-/// The app of a process that has one.
-const APP: AppId = AppId(0);
 
 /// The interval at which the addresses of the interfaces are read. A pod keeps its address,
 /// but the addresses of a machine change.
@@ -110,7 +115,9 @@ struct Daemon {
     clock: Clock,
     wall_clock: WallClock,
     proxy: Proxy<Engine, Outside>,
-    hub: Hub,
+    roster: Roster,
+    /// The list of apps, if there is one.
+    list: Option<List>,
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
@@ -157,23 +164,13 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
+        let (plans, list) = plans(settings, &namespace)?;
         let memory = cgroup::memory_limit(|file| fs::read_to_string(file).ok());
-        let connections = start::connection_limit(settings.max_connections, descriptors, memory);
-        let mut engine = start::bind(settings, connections, memory)?;
+        let wanted = settings.max_connections;
+        let connections = start::connection_limit(wanted, plans.len(), descriptors, memory);
+        let engine = start::engine(settings, connections, memory)?;
         let (sender, inbox) = mpsc::channel();
         let waker = start::set_up_wakeups(&engine, &signals)?;
-        let post = move |report| {
-            // The receiver is gone when the program is about to end.
-            if sender.send((APP, report)).is_ok() {
-                let _ = waker.wake();
-            }
-        };
-        let route = Route::of(settings, &namespace);
-        let listen = listeners(&engine);
-        info!("{}", start::greeting(settings, &route, &namespace, &listen));
-        if let Some(address) = engine.admin().local_addr() {
-            info!("health, readiness, metrics and status on http://{address}");
-        }
         let about = About {
             started: (clocks.wall)(),
             descriptors,
@@ -182,51 +179,72 @@ impl Daemon {
             settings: settings.clone(),
             log,
         };
-        let name = format!("{namespace}/{}", settings.target_ref.label());
-        let label = format!("{namespace}/{}", start::service(settings)?);
         let hub = kube::HubConfig {
             access,
             writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
             wall_clock: clocks.wall,
-            scope: Scope::Named,
+            scope: match list {
+                None => Scope::Named,
+                Some(_) => Scope::Namespace,
+            },
         };
         let hub = Hub::new(hub, clocks.monotonic).map_err(no_threads)?;
-        let outside = start_threads(settings, &route, &hub, namespace, clocks, post)?;
-        let now = (clocks.monotonic)();
-        let policy = Policy::new(start::policy_config(settings), start::random_seed(), now);
-        let app = AppConfig {
-            name,
-            service: settings.service.clone().unwrap_or_default(),
-            route: route.clone(),
-            label,
-            ports: start::port_names(settings),
-            hold_timeout: settings.hold_timeout,
-        };
         let drain = DrainConfig {
             delay: settings.drain_delay,
             timeout: settings.drain_timeout,
         };
-        let mut proxy = Proxy::new(engine, drain);
-        proxy.add(APP, outside, policy, app, now);
-        Ok(Daemon {
+        let mut daemon = Daemon {
             clock: clocks.monotonic,
             wall_clock: clocks.wall,
-            proxy,
-            hub,
+            proxy: Proxy::new(engine, drain),
+            roster: Roster::new(hub, clocks.monotonic, Post::new(sender, waker.clone())),
+            list: None,
             inbox,
             signals,
             about,
-            own_addresses_due: now,
-        })
+            own_addresses_due: (clocks.monotonic)(),
+        };
+        daemon.start_apps(plans)?;
+        if let Some(file) = list {
+            daemon.watch_list(file, waker)?;
+        }
+        if let Some(address) = daemon.proxy.sockets.admin().local_addr() {
+            info!("health, readiness, metrics and status on http://{address}");
+        }
+        Ok(daemon)
+    }
+
+    fn start_apps(&mut self, plans: Vec<Plan>) -> Result<(), String> {
+        if let Some(file) = &self.about.settings.apps {
+            let (version, file) = (env!("CARGO_PKG_VERSION"), file.display());
+            let count = plans.len();
+            info!("zpa {version} has the apps of the list {file}: {count}");
+            self.proxy.set_list();
+        }
+        let now = (self.clock)();
+        let started = self.roster.follow(plans, &mut self.proxy, now);
+        started.map_err(|lines| lines.join("\n"))
+    }
+
+    /// Follows the changes of the list.
+    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) -> Result<(), String> {
+        let (sender, news) = mpsc::channel();
+        self.list = Some(List::new(file.path.clone(), news));
+        let report = move |list| {
+            if sender.send(list).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        list_file::watch(file, self.clock, report)
+            .map_err(|e| format!("cannot start the thread that watches the list of apps: {e}"))
     }
 
     fn serve(&mut self) -> io::Result<Exit> {
         let mut now = (self.clock)();
         loop {
-            let timeout = self
-                .proxy
-                .poll_timeout()
-                .map(|deadline| deadline.since(now));
+            let list = self.list.as_ref().and_then(List::poll_timeout);
+            let deadlines = [self.proxy.poll_timeout(), list].into_iter().flatten();
+            let timeout = deadlines.min().map(|deadline| deadline.since(now));
             let wakeups = self.proxy.sockets.wait(timeout, now)?;
             now = (self.clock)();
             if wakeups.source
@@ -238,8 +256,24 @@ impl Daemon {
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
                 return Ok(exit);
             }
+            self.follow_list(now);
             self.answer_admin(now);
         }
+    }
+
+    /// Puts a new list of apps into force.
+    fn follow_list(&mut self, now: Time) {
+        let Some(list) = &mut self.list else {
+            return;
+        };
+        let Some(plans) = list.next(now).filter(|_| !self.proxy.is_draining()) else {
+            return;
+        };
+        match self.roster.follow(plans.clone(), &mut self.proxy, now) {
+            Ok(()) => list.take(),
+            Err(lines) => list.put_off(plans, lines, now),
+        }
+        self.own_addresses_due = now;
     }
 
     fn read_own_addresses(&mut self, now: Time) {
@@ -249,7 +283,7 @@ impl Daemon {
         self.own_addresses_due = now + OWN_ADDRESSES_FOR;
         match sys::interface_addresses() {
             Ok(interfaces) => {
-                let listeners = listeners(&self.proxy.sockets);
+                let listeners = listeners(&self.proxy);
                 self.proxy
                     .set_own_addresses(OwnAddresses::new(listeners, interfaces));
             }
@@ -259,14 +293,11 @@ impl Daemon {
 
     fn answer_admin(&mut self, now: Time) {
         while let Some((key, request)) = self.proxy.sockets.admin().next_request() {
-            let Some(app) = self.proxy.app(APP) else {
-                return;
-            };
             let view = View {
                 about: &self.about,
-                requests: self.hub.requests(),
+                roster: &self.roster,
+                list: self.list.as_ref(),
                 proxy: &self.proxy,
-                app,
                 now,
                 unix: (self.wall_clock)(),
             };
@@ -338,48 +369,38 @@ impl Sockets for Engine {
     fn reset_all(&mut self, app: AppId, now: Time) {
         Engine::reset_all(self, app, now);
     }
+
+    fn remove_app(&mut self, app: AppId, now: Time) {
+        Engine::remove_app(self, app, now);
+    }
 }
 
-/// Where the app's ports listen.
-fn listeners(engine: &Engine) -> Vec<SocketAddr> {
-    let ports = (0..).map(|index| PortId { app: APP, index });
-    ports.map_while(|port| engine.local_addr(port)).collect()
+/// The plans of the apps that the settings of a process describe; with a list of apps, its
+/// file.
+fn plans(process: &Settings, namespace: &str) -> Result<(Vec<Plan>, Option<ListFile>), String> {
+    let Some(path) = process.apps.clone() else {
+        return Ok((vec![plan::of_only_app(process, namespace)?], None));
+    };
+    let joined = |lines: Vec<String>| lines.join("\n");
+    let text = plan::read_list(&path).map_err(joined)?;
+    let plans = plan::of_list(process, &text, namespace).map_err(joined)?;
+    let file = ListFile {
+        path,
+        process: process.clone(),
+        namespace: namespace.to_owned(),
+        text,
+    };
+    Ok((plans, Some(file)))
+}
+
+/// Where the ports of all apps listen.
+fn listeners(proxy: &Proxy<Engine, Outside>) -> Vec<SocketAddr> {
+    let ports = proxy.apps().flat_map(|(_, app)| app.port_ids());
+    ports
+        .filter_map(|port| proxy.sockets.local_addr(port))
+        .collect()
 }
 
 fn no_threads(why: io::Error) -> String {
     format!("cannot start the API threads: {why}")
-}
-
-fn start_threads(
-    settings: &Settings,
-    route: &Route,
-    hub: &Hub,
-    namespace: String,
-    clocks: Clocks,
-    post: impl Fn(Report) + Send + Sync + Clone + 'static,
-) -> Result<Outside, String> {
-    let resolver = route.static_backend().cloned().map(|target| {
-        let (found, panicked) = (post.clone(), post.clone());
-        Resolver::spawn(
-            target,
-            clocks.monotonic,
-            move |addresses| found(Report::StaticBackends(addresses)),
-            move |panic| panicked(Report::Panicked(panic)),
-        )
-    });
-    let resolver = resolver
-        .transpose()
-        .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
-    let config = kube::AppConfig {
-        namespace,
-        target: settings.target_ref.clone(),
-        dialect: settings.dialect,
-        state_configmap: settings.state_configmap.clone(),
-        idle_ttl: settings.idle_ttl,
-        service: start::service(settings)?,
-        ports: start::ports(settings, route),
-        port_flag: start::port_flag(settings),
-    };
-    let api = hub.add(config, post).map_err(no_threads)?;
-    Ok(Outside { api, resolver })
 }

@@ -10,19 +10,20 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
+use super::Outside;
 use super::app::App;
+use super::list::List;
 use super::proxy::Proxy;
-use super::{APP, Outside};
+use super::roster::Roster;
 use crate::admin::Pages;
 use crate::admin::page::Page;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
-use crate::engine::{Engine, PortId};
-use crate::kube::Requests;
+use crate::engine::{AppId, Counts, Engine, PortId};
 use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Scope, Settings};
 use crate::sys;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,14 +47,23 @@ pub(super) struct About {
 /// The state of the program at one time.
 pub(super) struct View<'a> {
     pub(super) about: &'a About,
-    /// The requests to the API server.
-    pub(super) requests: &'a Requests,
+    pub(super) roster: &'a Roster,
+    /// The list of apps, if there is one.
+    pub(super) list: Option<&'a List>,
     pub(super) proxy: &'a Proxy<Engine, Outside>,
-    /// The app.
-    pub(super) app: &'a App<Outside>,
     pub(super) now: Time,
     /// The time of day, in seconds since 1970.
     pub(super) unix: u64,
+}
+
+/// The state of one app at that time.
+struct AppView<'a> {
+    roster: &'a Roster,
+    proxy: &'a Proxy<Engine, Outside>,
+    id: AppId,
+    app: &'a App<Outside>,
+    now: Time,
+    unix: u64,
 }
 
 impl Pages for View<'_> {
@@ -84,7 +94,94 @@ impl Pages for View<'_> {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn of(&self, id: AppId, app: &'a App<Outside>) -> AppView<'a> {
+        let View {
+            roster,
+            proxy,
+            now,
+            unix,
+            ..
+        } = *self;
+        AppView {
+            roster,
+            proxy,
+            id,
+            app,
+            now,
+            unix,
+        }
+    }
+
+    fn apps(&self) -> impl Iterator<Item = AppView<'a>> {
+        self.proxy.apps().map(|(id, app)| self.of(id, app))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let View {
+            about, proxy, now, ..
+        } = *self;
+        let (engine, usage) = (&proxy.sockets, sys::usage());
+        let requests = self.roster.requests();
+        let panics = proxy.apps().map(|(_, app)| app.events().thread_panics);
+        // Of those that leave, another app may have the name.
+        let apps = self.apps().filter(|it| !proxy.is_leaving(it.id));
+        Snapshot {
+            version: VERSION,
+            started: about.started,
+            descriptors: about.descriptors,
+            cpu: usage.cpu,
+            resident: usage.resident,
+            address_space: usage.address_space,
+            open_descriptors: usage.descriptors,
+            ready: proxy.unready(now).is_empty(),
+            connections_limit: about.connections,
+            local_errors: engine.local_errors(),
+            bound_ports: engine.bound_ports(),
+            requests: requests.read(),
+            replies: requests.replies(),
+            // A thread that serves all apps reports a panic to each.
+            thread_panics: panics.max().unwrap_or_default(),
+            log_lines_dropped: about.log.dropped(),
+            list_wrong: self.list.map(|list| !list.wrong().is_empty()),
+            lists: self.list.map(|list| list.counts().to_vec()),
+            apps: apps.map(|app| app.app_snapshot()).collect(),
+        }
+    }
+
+    fn state(&self) -> State<'a> {
+        let View {
+            about, proxy, now, ..
+        } = *self;
+        let unready = proxy.unready(now);
+        let only = self.apps().next().filter(|_| self.list.is_none());
+        let counts = proxy.apps().map(|(id, _)| proxy.sockets.counts(id)).sum();
+        let troubles = self.apps().filter_map(|app| app.trouble());
+        let settings = &about.settings;
+        State {
+            version: VERSION,
+            ready: unready.is_empty(),
+            not_ready_because: unready,
+            only: only.map(|app| app.state()),
+            connections: Connections::of(counts, Some(about.connections)),
+            api_server: ApiServer {
+                address: &about.api_server,
+                last_error: troubles.min_by(|a, b| a.seconds_ago.total_cmp(&b.seconds_ago)),
+            },
+            list: self.list.map(|list| ListState {
+                file: list.path().display().to_string(),
+                wrong: list.wrong(),
+            }),
+            apps: self.apps().map(|app| app.entry()).collect(),
+            settings: match self.list {
+                None => settings::in_force(settings).collect(),
+                Some(_) => settings::in_force_of(Scope::Process, settings).collect(),
+            },
+        }
+    }
+}
+
+impl<'a> AppView<'a> {
     /// Every permission, and whether `holds` of it.
     fn permissions(&self, holds: impl Fn(Permission) -> bool) -> Vec<(&'static str, bool)> {
         let flag = |permission: Permission| (permission.name(), holds(permission));
@@ -101,48 +198,18 @@ impl View<'_> {
         health.is_forbidden(permission, context, self.now)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let View {
-            about,
-            requests,
-            proxy,
-            app,
-            now,
-            ..
-        } = *self;
-        let (engine, usage) = (&proxy.sockets, sys::usage());
-        Snapshot {
-            version: VERSION,
-            started: about.started,
-            descriptors: about.descriptors,
-            cpu: usage.cpu,
-            resident: usage.resident,
-            address_space: usage.address_space,
-            open_descriptors: usage.descriptors,
-            ready: proxy.unready(now).is_empty(),
-            connections_limit: about.connections,
-            local_errors: engine.local_errors(),
-            bound_ports: engine.bound_ports(),
-            requests: requests.read(),
-            replies: requests.replies(),
-            thread_panics: app.events().thread_panics,
-            log_lines_dropped: about.log.dropped(),
-            apps: vec![self.app_snapshot()],
-        }
-    }
-
     fn app_snapshot(&self) -> metrics::App {
-        let View {
-            about, app, now, ..
-        } = *self;
+        let AppView { app, now, .. } = *self;
+        let plan = self.roster.plan(self.id);
         let (policy, events, journal) = (app.policy(), app.events(), app.journal());
         let phase = policy.phase_name();
         metrics::App {
             name: app.config().label.clone(),
+            ready: app.unready(now).is_empty(),
             phases: Phase::NAMES.map(|name| (name, name == phase)).to_vec(),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
-            idle_ttl: about.settings.idle_ttl,
+            idle_ttl: plan.map_or(Duration::ZERO, |plan| plan.settings.idle_ttl),
             sleep_due: self.sleep_due(),
             lease: policy.lease_left(now),
             endpoints_synced: app.health().is_synced(),
@@ -183,7 +250,7 @@ impl View<'_> {
         }
     }
 
-    fn port_state(&self, id: PortId) -> PortState<'_> {
+    fn port_state(&self, id: PortId) -> PortState<'a> {
         let counts = self.proxy.sockets.port_counts(id);
         PortState {
             name: self.app.port_name(id),
@@ -197,21 +264,19 @@ impl View<'_> {
         }
     }
 
-    fn state(&self) -> State<'_> {
-        let View {
-            about,
-            proxy,
-            app,
-            now,
-            ..
+    fn trouble(&self) -> Option<Trouble<'a>> {
+        let (what, at) = self.app.health().last_trouble()?;
+        let seconds_ago = seconds(self.now.since(at));
+        Some(Trouble { what, seconds_ago })
+    }
+
+    /// What is known of the app. Where a process has one app without a list, this is the top
+    /// of the page too.
+    fn state(&self) -> AppState<'a> {
+        let AppView {
+            proxy, app, now, ..
         } = *self;
         let (policy, health) = (app.policy(), app.health());
-        let (counts, unready) = (proxy.sockets.counts(APP), proxy.unready(now));
-        let store = policy.lease_location();
-        let trouble = health.last_trouble().map(|(what, at)| Trouble {
-            what,
-            seconds_ago: seconds(now.since(at)),
-        });
         let fallbacks = Permission::ALL.into_iter().filter_map(|permission| {
             Some(Fallback {
                 permission: permission.name(),
@@ -225,11 +290,8 @@ impl View<'_> {
                 why: health.why_refused(permission),
             })
         });
-        State {
-            version: VERSION,
-            ready: unready.is_empty(),
-            not_ready_because: unready,
-            app: AppState {
+        AppState {
+            app: Scaled {
                 name: &app.config().name,
                 phase: policy.phase_name(),
                 for_seconds: seconds(now.since(app.journal().phase_since())),
@@ -246,7 +308,7 @@ impl View<'_> {
                 longest_wait_seconds: self.longest_wait(),
             },
             in_use: InUse {
-                lease_location: match store {
+                lease_location: match policy.lease_location() {
                     Some(LeaseStore::Status) => {
                         "the condition zero-pod-autoscaler/InUse in the status"
                     }
@@ -265,20 +327,22 @@ impl View<'_> {
                 through: app.config().route.to_string(),
             },
             ports: app.port_ids().map(|id| self.port_state(id)).collect(),
-            connections: Connections {
-                limit: about.connections,
-                open: counts.open,
-                counted: counts.counted,
-                waiting: counts.waiting,
-                accepted: counts.accepted,
-            },
-            api_server: ApiServer {
-                address: &about.api_server,
-                last_error: trouble,
-            },
             fallbacks: fallbacks.collect(),
             forbidden: forbidden.collect(),
-            settings: settings::in_force(&about.settings).collect(),
+        }
+    }
+
+    fn entry(&self) -> Entry<'a> {
+        let unready = self.app.unready(self.now);
+        let plan = self.roster.plan(self.id);
+        Entry {
+            ready: unready.is_empty(),
+            not_ready_because: unready,
+            leaving: self.proxy.is_leaving(self.id),
+            state: self.state(),
+            connections: Connections::of(self.proxy.sockets.counts(self.id), None),
+            last_error: self.trouble(),
+            settings: plan.map(|it| settings::in_force_of(Scope::App, &it.settings).collect()),
         }
     }
 }
@@ -289,19 +353,51 @@ struct State<'a> {
     version: &'static str,
     ready: bool,
     not_ready_because: Vec<String>,
-    app: AppState<'a>,
-    in_use: InUse,
-    addresses: Addresses<'a>,
+    /// Of a process with one app, without a list.
+    #[serde(flatten)]
+    only: Option<AppState<'a>>,
     connections: Connections,
-    ports: Vec<PortState<'a>>,
     api_server: ApiServer<'a>,
-    fallbacks: Vec<Fallback<'a>>,
-    forbidden: Vec<Forbidden<'a>>,
+    list: Option<ListState<'a>>,
+    apps: Vec<Entry<'a>>,
     settings: BTreeMap<&'static str, Option<String>>,
 }
 
+/// The list of apps.
+#[derive(Serialize)]
+struct ListState<'a> {
+    file: String,
+    /// What is wrong in it, so that it is not in force.
+    wrong: &'a [String],
+}
+
+/// One app.
+#[derive(Serialize)]
+struct Entry<'a> {
+    ready: bool,
+    not_ready_because: Vec<String>,
+    /// Whether it is not in the list any more, and drains.
+    leaving: bool,
+    #[serde(flatten)]
+    state: AppState<'a>,
+    connections: Connections,
+    last_error: Option<Trouble<'a>>,
+    settings: Option<BTreeMap<&'static str, Option<String>>>,
+}
+
+/// What is known of an app.
 #[derive(Serialize)]
 struct AppState<'a> {
+    app: Scaled<'a>,
+    in_use: InUse,
+    addresses: Addresses<'a>,
+    ports: Vec<PortState<'a>>,
+    fallbacks: Vec<Fallback<'a>>,
+    forbidden: Vec<Forbidden<'a>>,
+}
+
+#[derive(Serialize)]
+struct Scaled<'a> {
     name: &'a str,
     phase: &'static str,
     for_seconds: f64,
@@ -354,11 +450,24 @@ struct PortState<'a> {
 
 #[derive(Serialize)]
 struct Connections {
-    limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
     open: usize,
     counted: usize,
     waiting: usize,
     accepted: u64,
+}
+
+impl Connections {
+    fn of(counts: Counts, limit: Option<usize>) -> Connections {
+        Connections {
+            limit,
+            open: counts.open,
+            counted: counts.counted,
+            waiting: counts.waiting,
+            accepted: counts.accepted,
+        }
+    }
 }
 
 #[derive(Serialize)]

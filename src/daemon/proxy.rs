@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use log::{info, warn};
 
-use super::app::{App, AppConfig, Process};
+use super::app::{App, AppConfig, Process, Reconfigured};
 use super::drain::Drain;
 pub use super::drain::{DrainConfig, Exit};
 use super::interface::{Api, Sockets};
@@ -24,6 +24,9 @@ use crate::duration;
 use crate::engine::AppId;
 use crate::policy::Policy;
 
+/// The most troubles that are said of a process none of whose apps was ready yet.
+const MOST_TROUBLES: usize = 10;
+
 /// The apps, their sockets, and the end of the process.
 pub struct Proxy<S, A> {
     /// The event loop.
@@ -34,10 +37,22 @@ pub struct Proxy<S, A> {
     own_addresses: OwnAddresses,
     config: DrainConfig,
     drain: Drain,
+    readiness: Readiness,
+}
+
+/// Whose readiness is the process's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Its only app's.
+    OfApp,
+    /// That of a process with a list, some app of which was ready (`true`), or none yet.
+    OfList(bool),
 }
 
 struct Entry<A> {
     app: App<A>,
+    /// The drain of an app that is to be removed.
+    leaving: Drain,
     /// Its entry in the set of deadlines.
     deadline: Option<Time>,
 }
@@ -52,7 +67,13 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             own_addresses: OwnAddresses::default(),
             config,
             drain: Drain::No,
+            readiness: Readiness::OfApp,
         }
+    }
+
+    /// Its apps are those of a list, so that the troubles of one are not the process's.
+    pub fn set_list(&mut self) {
+        self.readiness = Readiness::OfList(false);
     }
 
     /// Adds an app, whose ports the sockets must have.
@@ -60,6 +81,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let app = App::new(id, api, policy, config, now);
         let entry = Entry {
             app,
+            leaving: Drain::No,
             deadline: None,
         };
         self.apps.insert(id, entry);
@@ -75,6 +97,36 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
+    /// Has an app drain as the process does at a signal, and removes it then.
+    pub fn leave(&mut self, id: AppId, now: Time) {
+        let Some(entry) = self.apps.get_mut(&id) else {
+            return;
+        };
+        if entry.leaving.has_begun() {
+            return;
+        }
+        entry.app.set_draining();
+        entry.leaving = Drain::Delay {
+            until: now + self.config.delay,
+        };
+        self.finish(id, now);
+    }
+
+    /// Removes an app. Its connections are reset, and its API threads end.
+    pub fn remove(&mut self, id: AppId, now: Time) {
+        self.schedule(id, None);
+        self.apps.remove(&id);
+        self.count_apps();
+        self.sockets.remove_app(id, now);
+    }
+
+    /// Replaces the settings of an app that do not lead elsewhere, and its policy if that is
+    /// given; its connections, pods and API threads stay.
+    pub fn reconfigure(&mut self, id: AppId, change: Reconfigured, now: Time) {
+        self.with(id, now, |app, process| app.reconfigure(change, process));
+        self.finish(id, now);
+    }
+
     /// Every app.
     pub fn apps(&self) -> impl Iterator<Item = (AppId, &App<A>)> {
         self.apps.iter().map(|(&id, entry)| (id, &entry.app))
@@ -83,6 +135,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// The app with that id.
     pub fn app(&self, id: AppId) -> Option<&App<A>> {
         self.apps.get(&id).map(|entry| &entry.app)
+    }
+
+    /// Whether an app drains, and is removed then.
+    pub fn is_leaving(&self, id: AppId) -> bool {
+        let entry = self.apps.get(&id);
+        entry.is_some_and(|entry| entry.leaving.has_begun())
     }
 
     /// Sets the addresses of this proxy itself.
@@ -100,12 +158,20 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Once it was ready, an outage of the API server does not end readiness: all proxies
     /// would become unready at once, and the Service would have no endpoint left. See
     /// `health.rs` for what does.
+    ///
+    /// With a list of apps, an app's troubles are its own, once any app was ready: before,
+    /// what they have in common may be wrong, such as the way to the API server.
     pub fn unready(&self, now: Time) -> Vec<String> {
         let draining = self
             .is_draining()
             .then(|| "draining after a signal".to_owned());
         let apps = self.apps.values();
         let troubles = apps.flat_map(|entry| entry.app.unready(now));
+        let troubles: Vec<String> = match self.readiness {
+            Readiness::OfApp => troubles.collect(),
+            Readiness::OfList(true) => Vec::new(),
+            Readiness::OfList(false) => troubles.take(MOST_TROUBLES).collect(),
+        };
         draining.into_iter().chain(troubles).collect()
     }
 
@@ -158,13 +224,53 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// The end of an app's turn.
     fn finish(&mut self, id: AppId, now: Time) {
         let is_draining = self.is_draining();
-        self.with(id, now, |app, process| app.finish(is_draining, process));
-        let sockets = &self.sockets;
-        let deadline = self
-            .apps
-            .get(&id)
-            .and_then(|it| it.app.poll_timeout(sockets));
-        self.schedule(id, deadline);
+        let Some(entry) = self.apps.get(&id) else {
+            return;
+        };
+        let is_leaving = entry.leaving.has_begun();
+        self.with(id, now, |app, process| {
+            app.finish(is_draining || is_leaving, process);
+        });
+        if is_leaving && self.has_left(id, now) {
+            return self.remove(id, now);
+        }
+        let Some(entry) = self.apps.get(&id) else {
+            return;
+        };
+        if self.readiness == Readiness::OfList(false) && entry.app.unready(now).is_empty() {
+            self.readiness = Readiness::OfList(true);
+        }
+        let deadlines = [
+            entry.app.poll_timeout(&self.sockets),
+            entry.leaving.poll_timeout(),
+        ];
+        self.schedule(id, deadlines.into_iter().flatten().min());
+    }
+
+    /// Whether the drain of an app is over; resets its connections at the end of its time.
+    fn has_left(&mut self, id: AppId, now: Time) -> bool {
+        let Some(entry) = self.apps.get_mut(&id) else {
+            return true;
+        };
+        let name = entry.app.config().name.clone();
+        if let Drain::Delay { until } = entry.leaving
+            && now >= until
+        {
+            entry.leaving = Drain::Finish {
+                until: now + self.config.timeout,
+            };
+            self.sockets.stop_accepting(id, now);
+        }
+        let Drain::Finish { until } = entry.leaving else {
+            return false;
+        };
+        let open = self.sockets.counts(id).open;
+        if open == 0 {
+            info!("{name}: drained, and removed");
+        } else if now >= until {
+            warn!("{name}: removed, with {} cut", connections(open as u64));
+        }
+        open == 0 || now >= until
     }
 
     fn schedule(&mut self, id: AppId, deadline: Option<Time>) {

@@ -2,7 +2,6 @@
 //! threads.
 
 use std::collections::hash_map::RandomState;
-use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -11,22 +10,24 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::APP;
+use super::app::AppConfig;
 use super::route::Route;
 use crate::admin;
 use crate::cluster::{LeaseStore, PortRef};
 use crate::duration;
-use crate::engine::{self, AdminLimits, AppLimits, Engine, Limits, MAX_PIPES};
+use crate::engine::{self, AdminLimits, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::policy::Config;
-use crate::rules::Rules;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::sys::Signals;
 use crate::workload::{Dialect, WakeReplicas};
 
 /// Descriptors that are not for connections: both ends of the pipes; admin connections; the
 /// API connections, the epoll instance, the credentials files, the log.
 const RESERVED_DESCRIPTORS: u64 = 2 * MAX_PIPES as u64 + ADMIN_LIMITS.max_connections as u64 + 48;
+
+/// Descriptors that each further app takes: its listener, and its API connections.
+const DESCRIPTORS_PER_APP: u64 = 6;
 
 /// Descriptors that one connection takes: the client's and the pod's.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
@@ -42,26 +43,22 @@ const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_request_bytes: admin::LONGEST_HEAD,
 };
 
-/// The line that is logged at the start.
-pub fn greeting(
-    settings: &Settings,
-    route: &Route,
-    namespace: &str,
-    listen: &[SocketAddr],
-) -> String {
-    let through = match (route, &settings.service) {
-        (Route::Pods, Some(service)) => format!("the pods of Service {service}"),
-        (Route::Pods, None) => "the pods of the Service of its name".to_owned(),
-        (route, _) => route.to_string(),
+/// The line that is logged at the start of an app.
+pub fn greeting(settings: &Settings, config: &AppConfig, listen: &[SocketAddr]) -> String {
+    let through = match &config.route {
+        Route::Pods => format!("the pods of Service {}", config.service),
+        route => route.to_string(),
     };
     let listen: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
-    let listen = listen.join(" and ");
+    let (listen, name) = (listen.join(" and "), &config.name);
+    let who = match settings.is_of_list() {
+        true => String::new(),
+        false => format!("zpa {} ", env!("CARGO_PKG_VERSION")),
+    };
+    let idle_ttl = duration::display(settings.idle_ttl);
     format!(
-        "zpa {} listens on {listen} for {namespace}/{}, through {through}; to sleep after {} \
-         without a connection",
-        env!("CARGO_PKG_VERSION"),
-        settings.target_ref.label(),
-        duration::display(settings.idle_ttl),
+        "{who}listens on {listen} for {name}, through {through}; to sleep after {idle_ttl} \
+         without a connection"
     )
 }
 
@@ -81,9 +78,9 @@ pub fn discover(settings: &Settings) -> Result<(Access, String), String> {
     Ok((access, namespace))
 }
 
-/// The engine with its listeners and limits. It has room for `max_connections`;
+/// The engine with its admin port and limits. It has room for `max_connections`;
 /// `memory`, in bytes, is the limit of the container.
-pub fn bind(
+pub fn engine(
     settings: &Settings,
     max_connections: usize,
     memory: Option<u64>,
@@ -92,21 +89,8 @@ pub fn bind(
         max_connections,
         memory,
     };
-    let app_limits = AppLimits {
-        hold_timeout: settings.hold_timeout,
-        abort_on_close: settings.abort_on_close,
-        connect_timeout: settings.connect_timeout,
-    };
     let mut engine =
         Engine::new(limits, random_seed()).map_err(|e| format!("cannot set up epoll: {e}"))?;
-    for listener in &settings.listen {
-        let address = listener.address;
-        engine.add_port(APP, address, app_limits).map_err(|e| {
-            let setting = settings::given("listen", settings.dialect);
-            format!("{setting} {address}: {e}{}", cure(&e))
-        })?;
-    }
-    engine.set_rules(APP, &rules(settings)?);
     match listen_for_admin(settings, &mut engine) {
         Err(why) if settings.admin_is_optional => {
             warn!("{why}; going on without health, readiness, metrics and status");
@@ -116,17 +100,10 @@ pub fn bind(
     Ok(engine)
 }
 
-/// The rules about clients, with what they have in a file.
-fn rules(settings: &Settings) -> Result<Rules, String> {
-    let mut rules = settings.rules.clone();
-    if let Some(answer) = &settings.rules.hold_answer {
-        let loaded = answer.load(|path| fs::read(path)).map_err(|why| {
-            let setting = settings::given("hold-answer", settings.dialect);
-            format!("{setting} {answer}: {why}; use e.g. postgres, http, or the path of a file")
-        })?;
-        rules.hold_answer = Some(loaded);
-    }
-    Ok(rules)
+/// Why an address of an app cannot be listened on.
+pub fn explain_bind(settings: &Settings, address: SocketAddr, error: &io::Error) -> String {
+    let setting = settings.given("listen");
+    format!("{setting} {address}: {error}{}", cure(error))
 }
 
 fn listen_for_admin(settings: &Settings, engine: &mut Engine) -> Result<(), String> {
@@ -134,7 +111,7 @@ fn listen_for_admin(settings: &Settings, engine: &mut Engine) -> Result<(), Stri
         return Ok(());
     };
     engine.listen_for_admin(address, ADMIN_LIMITS).map_err(|e| {
-        let setting = settings::given("admin-listen", settings.dialect);
+        let setting = settings.given("admin-listen");
         format!(
             "{setting} {address}: {e}{}; use another address, or ZPA_ADMIN_LISTEN=off",
             cure(&e)
@@ -157,12 +134,19 @@ fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-/// How many connections `descriptors` and the limit of `memory`, in bytes, allow; at
-/// most what was asked for.
-pub fn connection_limit(wanted: Option<usize>, descriptors: u64, memory: Option<u64>) -> usize {
+/// How many connections of so many apps `descriptors` and the limit of `memory`, in bytes,
+/// allow; at most what was asked for.
+pub fn connection_limit(
+    wanted: Option<usize>,
+    apps: usize,
+    descriptors: u64,
+    memory: Option<u64>,
+) -> usize {
     let connections = wanted.unwrap_or(DEFAULT_CONNECTIONS);
     let setting = "--max-connections (ZPA_MAX_CONNECTIONS)";
-    let by_files = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let of_apps = DESCRIPTORS_PER_APP * apps.saturating_sub(1) as u64;
+    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + of_apps);
+    let by_files = left / DESCRIPTORS_PER_CONNECTION;
     let by_files = usize::try_from(by_files).unwrap_or(usize::MAX).max(1);
     if wanted.is_some() && connections > by_files {
         warn!(
@@ -294,9 +278,11 @@ mod tests {
             ("the memory ends it", None, 1 << 30, Some(64 * MIB), 2_560),
             ("also on demand", Some(9000), 1 << 30, Some(64 * MIB), 2_560),
         ] {
-            let limit = connection_limit(wanted, descriptors, memory);
+            let limit = connection_limit(wanted, 1, descriptors, memory);
             assert_eq!(limit, expected, "{label}");
         }
+        let of_many = connection_limit(None, 101, 20_000, None);
+        assert_eq!(of_many, 9_912 - 100 * 6 / 2, "further apps take some");
     }
 
     #[test]

@@ -61,6 +61,39 @@ pub static TABLE: &[Metric] = &[
         read: Read::Process(|it, samples| samples.one(u8::from(it.ready))),
     },
     Metric {
+        name: "zpa_apps",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many apps it serves",
+        read: Read::Process(|it, samples| samples.one(it.apps.len())),
+    },
+    Metric {
+        name: "zpa_apps_list_wrong",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if the list of apps as it is now is wrong, so that an older one is in force; \
+               absent without `--apps`",
+        read: Read::Process(|it, samples| samples.maybe(it.list_wrong.map(u8::from))),
+    },
+    Metric {
+        name: "zpa_apps_lists_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Lists of apps that were read since the start, after the first: `taken`, or \
+               `refused` because something in them is wrong; absent without `--apps`",
+        read: Read::Process(|it, samples| {
+            samples.each(it.lists.as_deref().unwrap_or_default());
+        }),
+    },
+    Metric {
+        name: "zpa_app_ready",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "1 if nothing is known that keeps the app from being woken and served; \
+               `/status` has the reasons",
+        read: Read::App(|it, samples| samples.one(u8::from(it.ready))),
+    },
+    Metric {
         name: "zpa_phase",
         kind: Kind::Gauge,
         labels: &["app", "phase"],

@@ -19,6 +19,8 @@ fn snapshot() -> Snapshot {
         replies: vec![(["get"], histogram(3)), (["patch"], histogram(40))],
         thread_panics: 1,
         log_lines_dropped: 7,
+        list_wrong: Some(false),
+        lists: Some(vec![(["taken"], 2), (["refused"], 1)]),
         apps: ["shop/web", "shop/db"].map(app).to_vec(),
     }
 }
@@ -35,6 +37,7 @@ fn app(name: &str) -> App {
     wake.observe(Duration::from_secs(7));
     App {
         name: name.to_owned(),
+        ready: true,
         phases: vec![("awake", true), ("asleep", false)],
         replicas: Some(3),
         replicas_age: Some(Duration::from_millis(1500)),

@@ -262,6 +262,22 @@ impl Policy {
         }
     }
 
+    /// The policy that takes the place of this one because the settings have changed: that of
+    /// a start of the proxy, with the connections that there are. A reply to a request of this
+    /// one is none to a request of the other.
+    pub fn restarted(&self, config: Config, seed: u64, now: Time) -> Self {
+        Policy {
+            connections: self.connections,
+            idle_since: (self.connections.open == 0).then_some(now),
+            dialable: self.dialable,
+            can_wake: self.can_wake,
+            watching: self.watching,
+            spread: self.spread,
+            next_id: self.next_id,
+            ..Policy::new(config, seed, now)
+        }
+    }
+
     /// The phase of the app.
     pub fn phase(&self) -> &Phase {
         &self.phase

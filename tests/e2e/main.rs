@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod kubeconfig;
 mod large;
+mod list;
 mod log;
 mod panics;
 mod patience;

@@ -7,6 +7,7 @@
 mod alerts;
 mod dashboard;
 mod generated;
+mod list;
 mod rendering;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -588,6 +588,10 @@ impl Sockets for SimSockets {
         self.accepting = false;
     }
 
+    fn remove_app(&mut self, _: AppId, _: Time) {
+        unreachable!("no app leaves the simulation");
+    }
+
     fn reset_all(&mut self, _: AppId, _: Time) {
         for client in self.clients() {
             self.close(client, End::Drained);

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{View, seconds};
+use super::{AppView, seconds};
 use crate::cluster::LeaseToken;
 use crate::daemon::journal::Wake;
 use crate::engine::PortId;
@@ -54,7 +54,7 @@ pub(super) struct LastWake {
     result: &'static str,
 }
 
-impl View<'_> {
+impl AppView<'_> {
     pub(super) fn sleep(&self) -> Option<Sleep> {
         let due = self.app.policy().sleep_due()?;
         Some(Sleep {

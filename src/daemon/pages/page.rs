@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::View;
+use super::{AppView, View};
 use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use crate::cluster::Permission;
 use crate::daemon::journal::{self, SLOT};
@@ -21,14 +21,33 @@ impl View<'_> {
             uptime: Duration::from_secs(self.unix.saturating_sub(self.about.started)),
             unix: self.unix,
             problems: self.process_problems(),
-            apps: vec![self.page_app()],
+            apps: self.apps().map(|app| app.page_app()).collect(),
         }
     }
 
+    fn process_problems(&self) -> Vec<Problem> {
+        let draining = self.proxy.is_draining().then(|| Problem {
+            is_severe: false,
+            text: "The proxy drains after a signal.".to_owned(),
+            code: None,
+        });
+        // A thread that serves all apps reports a panic to each.
+        let panics = self.proxy.apps().map(|(_, app)| app.events().thread_panics);
+        let panics = panics.max().unwrap_or_default();
+        let panicked = (panics > 0).then(|| Problem {
+            is_severe: false,
+            text: format!("A thread has panicked and was started again, {panics} times."),
+            code: None,
+        });
+        draining.into_iter().chain(panicked).collect()
+    }
+}
+
+impl AppView<'_> {
     fn page_app(&self) -> App {
-        let View { app, now, .. } = *self;
+        let AppView { app, now, .. } = *self;
         let (policy, journal) = (app.policy(), app.journal());
-        let counts = self.proxy.sockets.counts(super::APP);
+        let counts = self.proxy.sockets.counts(self.id);
         let timeline = journal.timeline();
         let day = timeline.slots(now).into_iter().map(|(_, slot)| Slot {
             asleep: slot.fraction(journal::State::Asleep),
@@ -103,21 +122,6 @@ impl View<'_> {
             }
         }
         all
-    }
-
-    fn process_problems(&self) -> Vec<Problem> {
-        let draining = self.proxy.is_draining().then(|| Problem {
-            is_severe: false,
-            text: "The proxy drains after a signal.".to_owned(),
-            code: None,
-        });
-        let panics = self.app.events().thread_panics;
-        let panicked = (panics > 0).then(|| Problem {
-            is_severe: false,
-            text: format!("A thread has panicked and was started again, {panics} times."),
-            code: None,
-        });
-        draining.into_iter().chain(panicked).collect()
     }
 
     fn app_problems(&self) -> Vec<Problem> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::super::route::Route;
 use super::*;
-use crate::cluster::{Outcome, Pod, Request, Scale};
+use crate::cluster::{AddressSource, NoAddress, Outcome, Pod, Request, Scale};
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
 use crate::policy::lease::Lease;
@@ -87,6 +87,10 @@ impl Sockets for FakeSockets {
 
     fn reset_all(&mut self, app: AppId, _: Time) {
         self.note(app, "reset all");
+    }
+
+    fn remove_app(&mut self, app: AppId, _: Time) {
+        self.note(app, "remove");
     }
 }
 
@@ -335,4 +339,132 @@ fn a_signal_drains_every_app_and_the_end_waits_for_the_last_connection_of_any() 
     }
     rig.count(BLOG, 0);
     assert_eq!(rig.turn(&[], 16), Some(Exit::Drained));
+}
+
+impl Rig {
+    fn is_there(&self, app: AppId) -> bool {
+        self.proxy.app(app).is_some()
+    }
+}
+
+#[test]
+fn an_app_that_leaves_drains_and_the_others_notice_nothing() {
+    let mut rig = Rig::new();
+    rig.count(SHOP, 1);
+    rig.turn(&[], 1);
+    rig.take_calls();
+    rig.proxy.leave(SHOP, at(10));
+    assert!(rig.proxy.is_leaving(SHOP) && !rig.proxy.is_leaving(BLOG));
+    let calls = rig.take_calls();
+    assert!(calls.contains(&(SHOP, "draining".to_owned())), "{calls:?}");
+    // It is not put to sleep any more, though it goes on accepting.
+    assert_eq!(rig.turn(&[], 14), None);
+    let calls = rig.take_calls();
+    let stops = (SHOP, "stop accepting".to_owned());
+    assert!(!calls.contains(&stops), "{calls:?}");
+    let until = rig.proxy.poll_timeout().expect("a deadline");
+    assert!(until <= at(15), "{until:?}");
+    assert_eq!(rig.turn(&[], 15), None, "the process does not end");
+    let calls = rig.take_calls();
+    assert!(calls.contains(&stops), "{calls:?}");
+    assert!(rig.is_there(SHOP), "a connection is open");
+    rig.count(SHOP, 0);
+    rig.turn(&[], 16);
+    let calls = rig.take_calls();
+    assert_eq!(calls.last(), Some(&(SHOP, "remove".to_owned())));
+    assert!(calls.iter().all(|(app, _)| *app == SHOP), "{calls:?}");
+    assert!(!rig.is_there(SHOP) && rig.is_there(BLOG));
+    rig.turn(&[(SHOP, pods(0))], 17);
+    assert_eq!(rig.called(), [], "a late report");
+}
+
+#[test]
+fn an_app_that_leaves_is_removed_at_its_deadline_though_connections_are_open() {
+    let mut rig = Rig::new();
+    rig.count(SHOP, 3);
+    rig.turn(&[], 1);
+    rig.proxy.leave(SHOP, at(10));
+    rig.proxy.leave(SHOP, at(12));
+    rig.turn(&[], 15);
+    rig.turn(&[], 34);
+    assert!(rig.is_there(SHOP));
+    rig.turn(&[], 35);
+    assert!(!rig.is_there(SHOP));
+    let calls = rig.take_calls();
+    assert_eq!(calls.last(), Some(&(SHOP, "remove".to_owned())));
+}
+
+#[test]
+fn nothing_of_an_app_is_left_once_it_is_removed() {
+    let mut rig = Rig::new();
+    rig.turn(&[], 3);
+    rig.proxy.remove(SHOP, at(3));
+    rig.proxy.remove(BLOG, at(3));
+    assert_eq!(rig.proxy.poll_timeout(), None);
+    assert_eq!(rig.proxy.apps().count(), 0);
+    assert_eq!(rig.turn(&[], 100), None);
+}
+
+#[test]
+fn with_a_list_the_troubles_of_an_app_are_its_own_once_any_was_ready() {
+    let mut rig = Rig::new();
+    rig.proxy.set_list();
+    let synced = |app| (app, Report::Synced(Some(AddressSource::EndpointSlices)));
+    assert_eq!(rig.proxy.unready(at(0)).len(), 2, "one of each app");
+    rig.turn(&[synced(SHOP)], 0);
+    assert_eq!(rig.proxy.unready(at(0)), [] as [&str; 0]);
+    let gone = Report::NoAddress {
+        port: 0,
+        why: Some(NoAddress::NoService("there is no such Service".to_owned())),
+    };
+    rig.turn(&[(SHOP, gone)], 1);
+    let shop = rig.proxy.app(SHOP).unwrap();
+    assert_eq!(shop.unready(at(1)), ["there is no such Service"]);
+    assert_eq!(rig.proxy.unready(at(1)), [] as [&str; 0]);
+    rig.proxy.end("SIGTERM", at(2));
+    assert_eq!(rig.proxy.unready(at(2)), ["draining after a signal"]);
+}
+
+/// The policy begins anew, and what is relayed is none of its business.
+#[test]
+fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
+    let mut rig = Rig::new();
+    rig.count(SHOP, 1);
+    rig.turn(&[(SHOP, pods(0))], 1);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "2")), 1);
+    assert!(rig.proxy.sockets.gates[&SHOP], "under a lease");
+    let last = rig.calls.borrow().clone();
+    rig.take_calls();
+    let change = Reconfigured {
+        hold_timeout: Duration::from_secs(1),
+        policy: Some((
+            Config {
+                idle_ttl: Duration::from_secs(60),
+                ..Config::default()
+            },
+            7,
+        )),
+    };
+    rig.proxy.reconfigure(SHOP, change, at(2));
+    assert!(!rig.proxy.sockets.gates[&SHOP], "its lease is not known");
+    let calls = rig.take_calls();
+    assert!(calls.iter().all(|(app, _)| *app == SHOP), "{calls:?}");
+    let ids = |calls: &[(AppId, String)]| -> Vec<u64> {
+        let ids = calls
+            .iter()
+            .filter_map(|(_, call)| call.split_once(" #")?.1.parse().ok());
+        ids.collect()
+    };
+    let asked = ids(&calls);
+    assert!(!asked.is_empty(), "{calls:?}");
+    assert!(ids(&last).iter().all(|id| !asked.contains(id)), "{last:?}");
+    rig.calls.borrow_mut().extend(calls);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "3")), 2);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "4")), 2);
+    assert!(rig.proxy.sockets.gates[&SHOP], "under a lease of its own");
+    let policy = rig.proxy.app(SHOP).unwrap().policy();
+    assert_eq!(
+        policy.lease_left(at(2)),
+        Some(Lease::duration(Duration::from_secs(60)))
+    );
 }

@@ -1,0 +1,96 @@
+use super::*;
+use crate::settings::{self, Invocation};
+
+fn process() -> Settings {
+    let args = ["--apps=/apps.json"].map(Into::into);
+    match settings::parse(args, |_| None) {
+        Ok(Invocation::Run(settings)) => *settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn plans(list: &str) -> Vec<Plan> {
+    of_list(&process(), list.as_bytes(), "default").unwrap()
+}
+
+/// The apps of a list, by the places in it.
+fn present(list: &str) -> BTreeMap<AppId, Plan> {
+    (0..).map(AppId).zip(plans(list)).collect()
+}
+
+fn names(plans: &[Plan]) -> Vec<&str> {
+    plans
+        .iter()
+        .map(|it| it.settings.target_ref.label())
+        .collect()
+}
+
+const BEFORE: &str = r#"[{"deployment": "a", "listen": ":1"},
+    {"deployment": "b", "listen": ":2", "idle-ttl": "5m"},
+    {"deployment": "c", "listen": ":3"}]"#;
+
+#[test]
+fn a_list_with_the_same_apps_in_another_order_and_words_changes_nothing() {
+    let after = r#"[{"listen": ":3", "deployment": "c", "idle-ttl": "1h"},
+        {"scale-target": "deployments.apps/a", "listen": ":1", "service": "a"},
+        {"deployment": "b", "listen": "[::]:2", "idle-ttl": 300, "namespace": "default"}]"#;
+    assert_eq!(changes(&present(BEFORE), plans(after)), Changes::default());
+}
+
+#[test]
+fn an_app_is_gone_or_new_by_what_is_scaled() {
+    let after = r#"[{"deployment": "a", "listen": ":1"},
+        {"deployment": "d", "listen": ":3"},
+        {"deployment": "b", "listen": ":2", "namespace": "other", "idle-ttl": "5m"}]"#;
+    let changes = changes(&present(BEFORE), plans(after));
+    assert_eq!(changes.gone, [AppId(1), AppId(2)]);
+    assert_eq!(names(&changes.new), ["d", "b"]);
+    assert_eq!(changes.live, []);
+}
+
+#[test]
+fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() {
+    for (setting, is_anew, has_other_policy) in [
+        (r#""listen": ":9""#, true, false),
+        (r#""listen": ":1=http""#, true, false),
+        (r#""listen": ":1", "port": "http""#, true, false),
+        (r#""listen": ":1", "service": "web""#, true, false),
+        (r#""listen": ":1", "target": "a:80""#, true, false),
+        (r#""listen": ":1", "idle-ttl": "2m""#, false, true),
+        (r#""listen": ":1", "single-proxy": true"#, false, true),
+        (r#""listen": ":1", "min-awake": "2m""#, false, true),
+        (r#""listen": ":1", "wake-replicas": 2"#, false, true),
+        (r#""listen": ":1", "wakes-per-minute": 2"#, false, true),
+        (r#""listen": ":1", "hold-timeout": "2m""#, false, false),
+        (r#""listen": ":1", "abort-on-close": true"#, false, false),
+        (r#""listen": ":1", "max-per-source": 2"#, false, false),
+        (r#""listen": ":1", "hold-answer": "http""#, false, false),
+    ] {
+        let after = format!(r#"[{{"deployment": "a", {setting}}}]"#);
+        let present = present(r#"[{"deployment": "a", "listen": ":1"}]"#);
+        let changes = changes(&present, plans(&after));
+        assert_eq!(changes.gone.len(), usize::from(is_anew), "{setting}");
+        assert_eq!(changes.new.len(), usize::from(is_anew), "{setting}");
+        let live: Vec<bool> = changes.live.iter().map(|it| it.has_other_policy).collect();
+        let expected: &[bool] = if is_anew { &[] } else { &[has_other_policy] };
+        assert_eq!(live, expected, "{setting}");
+    }
+}
+
+#[test]
+fn what_is_wrong_names_the_file() {
+    let wrong = of_list(&process(), b"[{}]", "default").unwrap_err();
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    for line in wrong {
+        assert!(
+            line.starts_with("--apps (ZPA_APPS) /apps.json: app 1: "),
+            "{line}"
+        );
+    }
+    let answer = r#"[{"deployment": "a", "listen": ":1", "hold-answer": "/nowhere/answer"}]"#;
+    let wrong = of_list(&process(), answer.as_bytes(), "default").unwrap_err();
+    assert!(
+        wrong[0].contains("a: hold-answer /nowhere/answer: "),
+        "{wrong:?}"
+    );
+}
