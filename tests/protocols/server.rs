@@ -205,6 +205,8 @@ impl Beside {
     /// Starts it, and waits until it accepts at `at`.
     pub fn start(mut command: Command, at: SocketAddr) -> Beside {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        // So that what it starts itself, as nginx does, ends with it.
+        command.process_group(0);
         let mut beside = Beside(command.stderr(Stdio::null()).spawn().expect("it runs"));
         while std::net::TcpStream::connect(at).is_err() {
             let ended = beside.0.try_wait().unwrap();
@@ -217,7 +219,11 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            // SAFETY: the call takes numbers alone; the group's leader was started here and
+            // has not been waited for.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
         let _ = self.0.wait();
     }
 }
