@@ -256,6 +256,9 @@ pub struct Pod {
     /// The addresses to dial, which are alternatives, those of the Service's first IP
     /// family first. Empty while the pod is not ready, or terminates.
     pub addresses: Vec<SocketAddr>,
+    /// Those of a pod that is not ready, and does not terminate, in the same order. Empty
+    /// for others.
+    pub unready_addresses: Vec<SocketAddr>,
 }
 
 impl Pod {
@@ -463,6 +466,8 @@ pub enum Report {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The pod with that UID was not ready, and has accepted a connection at that port.
+    Accepts(usize, String),
     /// Every endpoint of the Service, over all slices, with its addresses for a port:
     /// after each list, and at each change.
     Pods {

@@ -24,6 +24,7 @@
 //! metrics    one table of metrics; the text format
 //! admin      the HTTP of the admin port: bytes in, bytes out
 //! resolve    resolves the host name of `--target`
+//! accept_probe  dials pods that start, until one accepts (`--ready-gate accept`)
 //!
 //! cluster    the types that policy, kube and daemon exchange: requests, outcomes, reports
 //! workload   references to the scale target, and its kinds
@@ -145,6 +146,7 @@
 //!   a bounded pool of pipes, and each turn of the loop moves a bounded number of their bytes,
 //!   fewer while there are small messages.
 
+pub mod accept_probe;
 pub mod address;
 pub mod admin;
 pub mod backoff;

@@ -21,6 +21,7 @@ use super::port::Port;
 use super::route::Route;
 use super::slow_wake::{Facts, SlowWakeLog};
 use super::watch_timeout::{self, WatchTimeout};
+use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Report, TargetStatus};
 use crate::duration;
@@ -52,6 +53,8 @@ pub struct AppConfig {
     pub route: Route,
     /// Its ports, as metrics call them.
     pub ports: Vec<String>,
+    /// What has to be so before a pod is dialled.
+    pub ready_gate: ReadyGate,
     /// The hold limit, for the log; the sockets keep it.
     pub hold_timeout: Duration,
 }
@@ -118,6 +121,8 @@ pub struct App<A> {
     gate_until: Option<Time>,
     started: Time,
     losses: HoldTimeoutLog,
+    /// The pods that are dialled until one accepts.
+    candidates: Vec<Candidate>,
     exhausted: u64,
     handed_over: u64,
     watch_timeout: WatchTimeout,
@@ -154,6 +159,7 @@ impl<A: Api> App<A> {
             gate_until: None,
             started: now,
             losses: HoldTimeoutLog::default(),
+            candidates: Vec::new(),
             exhausted: 0,
             handed_over: 0,
             watch_timeout: WatchTimeout::default(),
@@ -324,6 +330,12 @@ impl<A: Api> App<A> {
                 }
                 self.backends_until = Some(now);
             }
+            Report::Accepts(port, uid) => {
+                if let Some(port) = self.ports.get_mut(port) {
+                    port.pods.accepts(uid);
+                }
+                self.backends_until = Some(now);
+            }
             Report::StaticBackends(addresses) => {
                 for port in &mut self.ports {
                     port.destinations.static_backends.clone_from(&addresses);
@@ -368,6 +380,7 @@ impl<A: Api> App<A> {
         self.policy.handle_timeout(now);
         self.execute_commands(process);
         self.relist_if_stale(process);
+        self.probe_starting_pods(process);
         self.set_gate(process);
         self.report_losses(process);
         self.report_wake(process);

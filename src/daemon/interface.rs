@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::accept_probe::Candidate;
 use crate::clock::Time;
 use crate::cluster::Request;
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
@@ -54,6 +55,8 @@ pub trait Api {
     fn relist_unless_newer(&mut self, seen: Time) -> bool;
     /// Whether somebody waits for an endpoint.
     fn set_waiting(&mut self, is_waiting: bool);
+    /// Replaces the pods that are dialled until one accepts.
+    fn probe(&mut self, candidates: Vec<Candidate>);
     /// The proxy drains: a permission or an object that is gone is no warning any more.
     fn set_draining(&mut self);
 }

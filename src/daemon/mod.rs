@@ -57,6 +57,7 @@ use self::plan::Plan;
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
 use self::roster::{Post, Roster};
+use crate::accept_probe::{AcceptProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
@@ -129,6 +130,7 @@ struct Daemon {
 struct Outside {
     api: kube::Handle,
     resolver: Option<Resolver>,
+    accept_probe: Option<AcceptProbe>,
 }
 
 impl Api for Outside {
@@ -150,6 +152,12 @@ impl Api for Outside {
 
     fn set_waiting(&mut self, is_waiting: bool) {
         self.api.set_waiting(is_waiting);
+    }
+
+    fn probe(&mut self, candidates: Vec<Candidate>) {
+        if let Some(probe) = &self.accept_probe {
+            probe.set(candidates);
+        }
     }
 
     fn set_draining(&mut self) {

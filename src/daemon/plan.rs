@@ -144,7 +144,7 @@ fn key(plan: &Plan) -> (Option<String>, String) {
     (settings.namespace.clone(), settings.target_ref.to_string())
 }
 
-/// Where an app's connections come from and go to.
+/// Where an app's connections come from and go to, and the thread that its gate takes.
 fn place(plan: &Plan) -> impl PartialEq + use<> {
     let settings = plan.settings.clone();
     (
@@ -152,6 +152,7 @@ fn place(plan: &Plan) -> impl PartialEq + use<> {
         settings.port,
         settings.target,
         settings.listen,
+        settings.ready_gate,
     )
 }
 

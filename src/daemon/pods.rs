@@ -5,7 +5,7 @@
 //! they leave the list, or have stayed ready for [`RELEASE_AFTER`]. They do stay if the scale
 //! goes from one to zero and back so fast that the controller never deletes the pod.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::clock::Time;
@@ -21,6 +21,10 @@ pub struct Pods {
     listed: Vec<Pod>,
     /// Quarantined pods by UID, with the time since which each has been ready.
     quarantined: HashMap<String, Option<Time>>,
+    /// The UIDs of those that were listed as ready: if they are not now, they do not start.
+    were_ready: HashSet<String>,
+    /// The UIDs of pods that were never ready and have accepted a connection.
+    accepting: HashSet<String>,
     /// When the scale was first seen above zero.
     awake_since: Option<Time>,
     /// When the first list after that was received.
@@ -40,7 +44,28 @@ impl Pods {
         for (uid, ready_since) in &mut self.quarantined {
             *ready_since = is_ready(uid).then(|| ready_since.unwrap_or(now));
         }
+        let is_listed = |uid: &str| listed.iter().any(|pod| pod.uid == uid);
+        self.were_ready.retain(|uid| is_listed(uid));
+        let ready = listed.iter().filter(|pod| pod.is_ready());
+        self.were_ready.extend(ready.map(|pod| pod.uid.clone()));
+        let were_ready = &self.were_ready;
+        let starts = |uid: &str| {
+            let is_it = |pod: &Pod| pod.uid == uid && !pod.unready_addresses.is_empty();
+            !were_ready.contains(uid) && listed.iter().any(is_it)
+        };
+        self.accepting.retain(|uid| starts(uid));
         self.listed = listed;
+    }
+
+    /// A pod has accepted a connection.
+    pub fn accepts(&mut self, uid: String) {
+        if self
+            .listed
+            .iter()
+            .any(|pod| pod.uid == uid && self.is_starting(pod))
+        {
+            self.accepting.insert(uid);
+        }
     }
 
     /// The number of listed pods, ready or not.
@@ -52,6 +77,7 @@ impl Pods {
     pub fn quarantine(&mut self, now: Time) {
         self.awake_since = None;
         self.listed_awake = None;
+        self.accepting.clear();
         for pod in &self.listed {
             let ready_since = self.quarantined.entry(pod.uid.clone()).or_default();
             *ready_since = pod.is_ready().then(|| ready_since.unwrap_or(now));
@@ -67,10 +93,36 @@ impl Pods {
         news && !self.quarantined.is_empty()
     }
 
-    /// The pods that may be dialled.
+    /// The pods that may be dialled: those that are ready, or where none is, those that accept.
     pub fn dialable(&self, now: Time) -> impl Iterator<Item = &Pod> {
-        let may_dial = move |pod: &&Pod| pod.is_ready() && !self.is_quarantined(pod, now);
+        let has_ready = self.has_ready(now);
+        let may_dial = move |pod: &&Pod| match has_ready {
+            true => self.is_ready(pod, now),
+            false => self.accepting.contains(&pod.uid),
+        };
         self.listed.iter().filter(may_dial)
+    }
+
+    /// The pods that start, if no pod may be dialled. None of before the sleep is among them.
+    pub fn starting(&self, now: Time) -> impl Iterator<Item = &Pod> {
+        let is_awaited = !self.has_ready(now) && self.accepting.is_empty();
+        let may_try = move |pod: &&Pod| self.is_starting(pod) && !self.is_quarantined(pod, now);
+        self.listed
+            .iter()
+            .filter(move |_| is_awaited)
+            .filter(may_try)
+    }
+
+    fn is_starting(&self, pod: &Pod) -> bool {
+        !pod.unready_addresses.is_empty() && !self.were_ready.contains(&pod.uid)
+    }
+
+    fn has_ready(&self, now: Time) -> bool {
+        self.listed.iter().any(|pod| self.is_ready(pod, now))
+    }
+
+    fn is_ready(&self, pod: &Pod, now: Time) -> bool {
+        pod.is_ready() && !self.is_quarantined(pod, now)
     }
 
     /// When [`Pods::dialable`] changes without an update.
@@ -112,7 +164,13 @@ mod tests {
         Pod {
             uid: name.to_owned(),
             addresses: ready.then_some(address).into_iter().collect(),
+            unready_addresses: (!ready).then_some(address).into_iter().collect(),
         }
+    }
+
+    /// The UIDs of those that are tried.
+    fn starting(pods: &Pods, now: Time) -> Vec<&str> {
+        pods.starting(now).map(|pod| pod.uid.as_str()).collect()
     }
 
     /// The UIDs of those that may be dialled.
@@ -129,6 +187,60 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true), pod("b", false)], at(0));
         assert_eq!(dialable(&pods, at(0)), ["a"]);
+    }
+
+    #[test]
+    fn a_pod_that_accepts_is_dialled_as_long_as_none_is_ready() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", false), pod("b", false)], at(0));
+        assert_eq!(starting(&pods, at(0)), ["a", "b"]);
+        pods.accepts("b".to_owned());
+        assert_eq!(dialable(&pods, at(0)), ["b"]);
+        assert!(starting(&pods, at(0)).is_empty(), "one is enough");
+        pods.update(vec![pod("a", true), pod("b", false)], at(1));
+        assert_eq!(
+            dialable(&pods, at(1)),
+            ["a"],
+            "the kubelet's word goes first"
+        );
+        assert!(starting(&pods, at(1)).is_empty());
+    }
+
+    #[test]
+    fn once_a_pod_was_ready_what_it_accepted_before_counts_no_more() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", false)], at(0));
+        pods.accepts("a".to_owned());
+        pods.update(vec![pod("a", true)], at(1));
+        pods.update(vec![pod("a", false)], at(2));
+        assert!(dialable(&pods, at(2)).is_empty());
+        assert!(starting(&pods, at(2)).is_empty(), "it wants no connections");
+    }
+
+    #[test]
+    fn no_pod_of_before_the_sleep_is_tried() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("a", false), pod("b", false)], at(0));
+        pods.accepts("a".to_owned());
+        pods.quarantine(at(1));
+        pods.begin_release(at(2));
+        pods.update(
+            vec![pod("a", false), pod("b", false), pod("c", false)],
+            at(3),
+        );
+        assert!(dialable(&pods, at(3)).is_empty());
+        assert_eq!(starting(&pods, at(3)), ["c"]);
+    }
+
+    #[test]
+    fn a_pod_that_has_left_or_terminates_accepts_in_vain() {
+        let mut pods = Pods::default();
+        let mut ending = pod("a", false);
+        ending.unready_addresses.clear();
+        pods.update(vec![ending], at(0));
+        pods.accepts("a".to_owned());
+        pods.accepts("gone".to_owned());
+        assert!(dialable(&pods, at(0)).is_empty() && starting(&pods, at(0)).is_empty());
     }
 
     #[test]

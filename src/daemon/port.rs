@@ -80,6 +80,9 @@ impl Port {
 fn backend_of_pod(pod: &Pod) -> BackendSpec {
     BackendSpec {
         id: pod.uid.clone(),
-        addresses: pod.addresses.clone(),
+        addresses: match pod.is_ready() {
+            true => pod.addresses.clone(),
+            false => pod.unready_addresses.clone(),
+        },
     }
 }

@@ -13,6 +13,7 @@ use super::plan::{self, Live, Plan};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
+use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::{Clock, Time};
 use crate::cluster::Report;
 use crate::engine::{AppId, AppLimits, BoundListener, Engine, PortId};
@@ -194,6 +195,17 @@ impl Roster {
         let resolver = resolver
             .transpose()
             .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
+        let accept_probe = (settings.ready_gate == ReadyGate::Accept).then(|| {
+            let (found, panicked) = (post.clone(), post.clone());
+            AcceptProbe::spawn(
+                self.clock,
+                move |Candidate { port, uid, .. }| found(Report::Accepts(port, uid)),
+                move |panic| panicked(Report::Panicked(panic)),
+            )
+        });
+        let accept_probe = accept_probe
+            .transpose()
+            .map_err(|e| format!("cannot start the thread that dials starting pods: {e}"))?;
         let app = kube::AppConfig {
             namespace: namespace(plan).to_owned(),
             target: settings.target_ref.clone(),
@@ -208,7 +220,11 @@ impl Roster {
             .hub
             .add(app, post)
             .map_err(|e| format!("cannot start the API threads: {e}"))?;
-        Ok(Outside { api, resolver })
+        Ok(Outside {
+            api,
+            resolver,
+            accept_probe,
+        })
     }
 
     fn start(
@@ -245,6 +261,7 @@ impl Roster {
             service: settings.service.clone().unwrap_or_default(),
             route: route(&plan),
             ports: start::port_names(settings),
+            ready_gate: settings.ready_gate,
             hold_timeout: settings.hold_timeout,
         };
         let ports = (0..).map(|index| PortId { app: id, index });

@@ -347,17 +347,16 @@ impl Store {
             for endpoint in &group.endpoints {
                 let pod = union.entry(&endpoint.uid).or_default();
                 pod.terminating |= endpoint.terminating;
-                if endpoint.ready {
-                    pod.ready.push(SocketAddr::new(endpoint.ip, port));
+                let address = SocketAddr::new(endpoint.ip, port);
+                match endpoint.ready {
+                    true => pod.ready.push(address),
+                    false => pod.unready.push(address),
                 }
             }
         }
         union
             .into_iter()
-            .map(|(uid, pod)| Pod {
-                uid: uid.to_owned(),
-                addresses: pod.addresses(selection.first_family),
-            })
+            .map(|(uid, pod)| pod.merged(uid, selection.first_family))
             .collect()
     }
 
@@ -376,19 +375,29 @@ impl Store {
 #[derive(Default)]
 struct Union {
     ready: Vec<SocketAddr>,
+    unready: Vec<SocketAddr>,
     terminating: bool,
 }
 
 impl Union {
-    /// The addresses of the pod, those of `first` first.
-    fn addresses(mut self, first: IpFamily) -> Vec<SocketAddr> {
-        if self.terminating {
-            return Vec::new();
+    /// The pod, with the addresses of `first` first.
+    fn merged(self, uid: &str, first: IpFamily) -> Pod {
+        let in_order = |mut addresses: Vec<SocketAddr>| {
+            let rank = |address: &SocketAddr| (IpFamily::of(address) != first, *address);
+            addresses.sort_unstable_by_key(rank);
+            addresses.dedup();
+            addresses
+        };
+        let (addresses, unready_addresses) = match (self.terminating, self.ready.is_empty()) {
+            (true, _) => (Vec::new(), Vec::new()),
+            (false, false) => (in_order(self.ready), Vec::new()),
+            (false, true) => (Vec::new(), in_order(self.unready)),
+        };
+        Pod {
+            uid: uid.to_owned(),
+            addresses,
+            unready_addresses,
         }
-        let rank = |address: &SocketAddr| (IpFamily::of(address) != first, *address);
-        self.ready.sort_unstable_by_key(rank);
-        self.ready.dedup();
-        self.ready
     }
 }
 

@@ -30,6 +30,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::accept_probe::ReadyGate;
 use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
@@ -90,6 +91,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
+    /// What has to be so before connections are released to a pod.
+    pub ready_gate: ReadyGate,
     /// The least time that the app stays awake after a wake.
     pub min_awake: Duration,
     /// The most wakes in a minute; `None`: no limit.
@@ -375,6 +378,7 @@ impl Settings {
             abort_on_close: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+            ready_gate: ReadyGate::Probe,
             min_awake: Duration::ZERO,
             wakes_per_minute: None,
             rules: Rules::default(),

@@ -195,6 +195,26 @@ fn a_wake_asks_for_the_wake_count_and_a_sleep_takes_back_whatever_the_hpa_has_ma
     expect_one_patch(&sandbox, 0);
 }
 
+/// The kubelet looks at it a minute after its start, and it listens after a third of a second.
+#[test]
+fn with_the_gate_of_accepting_pods_nobody_waits_for_the_kubelet() {
+    let sandbox = Sandbox::start(Options {
+        start_delay: Some(Duration::from_millis(300)),
+        probe_period: seconds(60),
+        ..Options::default()
+    });
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, ("ZPA_READY_GATE", "accept")]);
+    settle_asleep(&sandbox, &zpa);
+    for wake in 1..=2 {
+        let mut client = zpa.connect();
+        echo(&mut client, "already there");
+        assert_eq!(sandbox.state().ready_pods(), 0);
+        drop(client);
+        zpa.expect_log_times("scaled to 0 after", wake);
+    }
+    assert_eq!(zpa.logged("Connection refused"), 0, "{}", zpa.log());
+}
+
 #[test]
 fn an_operator_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one() {
     let sandbox = awake();

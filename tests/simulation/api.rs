@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use zpa::accept_probe::Candidate;
 use zpa::clock::Time;
 use zpa::cluster::{Outcome, Request};
 use zpa::daemon::interface::Api;
@@ -47,6 +48,8 @@ impl Api for SimApi {
     }
 
     fn set_waiting(&mut self, _is_waiting: bool) {}
+
+    fn probe(&mut self, _: Vec<Candidate>) {}
 
     fn set_draining(&mut self) {}
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
 use zpa::cluster::Report;
 use zpa::daemon::app::AppConfig;
@@ -165,6 +166,7 @@ impl Process {
             route: Route::Pods,
             label: "default/app".to_owned(),
             ports: vec!["http".to_owned()],
+            ready_gate: ReadyGate::Probe,
             hold_timeout: plan.hold,
         };
         let drain = DrainConfig {

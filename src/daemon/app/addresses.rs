@@ -5,6 +5,7 @@ use log::{info, warn};
 use super::super::interface::{Api, Sockets};
 use super::super::port::LoopChange;
 use super::{App, AppConfig, Process, TRUST_STATIC_AFTER};
+use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::engine::PortId;
 
@@ -46,6 +47,27 @@ impl<A: Api> App<A> {
         port.backends = backends.iter().map(|it| it.addresses.len()).sum();
         process.sockets.set_backends(id, &backends, now);
         process.sockets.set_fallback(id, port.fallback(route));
+    }
+
+    /// Has the pods dialled that start, while connections wait and no other pod can serve them.
+    pub(super) fn probe_starting_pods<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        if self.config.ready_gate != ReadyGate::Accept {
+            return;
+        }
+        let mut candidates = Vec::new();
+        if process.sockets.counts(self.id).waiting > 0 {
+            for (index, port) in self.ports.iter().enumerate() {
+                candidates.extend(port.pods.starting(process.now).map(|pod| Candidate {
+                    port: index,
+                    uid: pod.uid.clone(),
+                    addresses: pod.unready_addresses.clone(),
+                }));
+            }
+        }
+        if candidates != self.candidates {
+            self.candidates.clone_from(&candidates);
+            self.api.probe(candidates);
+        }
     }
 
     /// Passes the fallback addresses to the sockets.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::route::Route;
 use super::*;
+use crate::accept_probe::{Candidate, ReadyGate};
 use crate::cluster::{AddressSource, NoAddress, Outcome, Pod, Request, Scale};
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
@@ -126,6 +127,11 @@ impl Api for FakeApi {
         self.note(format!("waiting: {is_waiting}"));
     }
 
+    fn probe(&mut self, candidates: Vec<Candidate>) {
+        let uids: Vec<String> = candidates.into_iter().map(|it| it.uid).collect();
+        self.note(format!("probe: {uids:?}"));
+    }
+
     fn set_draining(&mut self) {
         self.note("draining");
     }
@@ -162,6 +168,7 @@ impl Rig {
                 service: name.to_owned(),
                 route: Route::Pods,
                 ports: vec!["http".to_owned(), "db".to_owned()],
+                ready_gate: ReadyGate::Accept,
                 hold_timeout: Duration::from_secs(300),
             };
             let policy = Policy::new(Config::default(), u64::from(id.0), at(0));
@@ -220,6 +227,7 @@ fn pods(port: usize) -> Report {
     let pod = Pod {
         uid: "pod".to_owned(),
         addresses: vec![([10, 0, 0, 1], 80).into()],
+        unready_addresses: Vec::new(),
     };
     Report::Pods {
         port,
@@ -467,4 +475,30 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
         policy.lease_left(at(2)),
         Some(Lease::duration(Duration::from_secs(60)))
     );
+}
+
+#[test]
+fn pods_that_start_are_tried_while_connections_wait_and_no_longer_once_one_accepts() {
+    let mut rig = Rig::new();
+    let starting = |uid: &str| Pod {
+        uid: uid.to_owned(),
+        addresses: Vec::new(),
+        unready_addresses: vec![([10, 0, 0, 1], 80).into()],
+    };
+    let pods = vec![starting("a"), starting("b")];
+    rig.turn(&[(SHOP, Report::Pods { port: 0, pods })], 0);
+    let probed = |calls: &[(AppId, String)]| {
+        let probes = calls.iter().filter(|(_, call)| call.starts_with("probe"));
+        probes.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(probed(&rig.take_calls()), [], "nobody waits");
+    rig.count(SHOP, 1);
+    rig.turn(&[], 0);
+    let both = (SHOP, r#"probe: ["a", "b"]"#.to_owned());
+    assert_eq!(probed(&rig.take_calls()), [both]);
+    let (port, uid) = (0, "b".to_owned());
+    rig.turn(&[(SHOP, Report::Accepts(port, uid))], 0);
+    let nothing = (SHOP, "probe: []".to_owned());
+    assert_eq!(probed(&rig.take_calls()), [nothing]);
+    assert_eq!(rig.proxy.app(SHOP).unwrap().backends(), 1);
 }

@@ -14,6 +14,17 @@ fn pod(uid: &str, addresses: &[&str]) -> Pod {
     Pod {
         uid: uid.into(),
         addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        unready_addresses: Vec::new(),
+    }
+}
+
+/// One that is not ready, and does not terminate.
+fn unready(uid: &str, addresses: &[&str]) -> Pod {
+    let ready = pod(uid, addresses);
+    Pod {
+        addresses: Vec::new(),
+        unready_addresses: ready.addresses,
+        ..ready
     }
 }
 
@@ -151,11 +162,10 @@ fn a_watch_shows_a_pod_from_unready_to_ready_to_terminating_to_gone() {
             (store.pods(&http()), version)
         })
         .collect();
-    let unready = vec![pod(UID, &[])];
     let expected = [
-        (unready.clone(), "10312"),
+        (vec![unready(UID, &["10.244.0.232:8000"])], "10312"),
         (vec![pod(UID, &["10.244.0.232:8000"])], "10318"),
-        (unready, "10326"),
+        (vec![pod(UID, &[])], "10326"),
         (vec![], "10334"),
         (vec![], "10334"),
         (vec![], "10334"),
@@ -176,8 +186,9 @@ fn endpoints_tell_the_same_story_as_slices() {
             store.pods(&http())
         })
         .collect();
-    let (unready, ready) = (pod(UID, &[]), pod(UID, &["10.244.0.232:8000"]));
-    assert_eq!(steps, [vec![unready], vec![ready], vec![], vec![]]);
+    let address = ["10.244.0.232:8000"];
+    let (starting, ready) = (unready(UID, &address), pod(UID, &address));
+    assert_eq!(steps, [vec![starting], vec![ready], vec![], vec![]]);
     assert_eq!(version, "10327");
 }
 
@@ -259,22 +270,29 @@ fn addresses_of_both_families_are_alternatives_of_one_pod_the_services_first_fam
 #[test]
 fn a_pod_in_two_slices_is_one_ready_if_one_says_so_unless_one_has_seen_it_terminate() {
     let conditions = |ready, terminating| json!({ "ready": ready, "terminating": terminating });
-    let (ready, unready) = (conditions(true, false), conditions(false, false));
+    let (ready, starting) = (conditions(true, false), conditions(false, false));
     let terminating = conditions(true, true);
-    for (label, first, second, dialled) in [
-        ("one says so", &unready, &ready, true),
-        ("both say so", &ready, &ready, true),
-        ("none says so", &unready, &unready, false),
-        ("one has seen it terminate", &terminating, &ready, false),
+    let (address, none) = (&["10.0.0.1:8000"][..], &[][..]);
+    for (label, first, second, expected) in [
+        ("one says so", &starting, &ready, pod("u", address)),
+        ("both say so", &ready, &ready, pod("u", address)),
+        ("none says so", &starting, &starting, unready("u", address)),
+        (
+            "one has seen it terminate",
+            &terminating,
+            &ready,
+            pod("u", none),
+        ),
+        (
+            "also before it was ready",
+            &terminating,
+            &starting,
+            pod("u", none),
+        ),
     ] {
         let one = slice("a", "IPv4", "u", "10.0.0.1", first.clone());
         let other = slice("b", "IPv4", "u", "10.0.0.1", second.clone());
-        let addresses: &[&str] = if dialled { &["10.0.0.1:8000"] } else { &[] };
-        assert_eq!(
-            union([one, other], &http()),
-            [pod("u", addresses)],
-            "{label}"
-        );
+        assert_eq!(union([one, other], &http()), [expected], "{label}");
     }
     let one = slice("a", "IPv4", "u", "10.0.0.1", terminating);
     let other = slice("b", "IPv6", "u", "fd00::1", ready);

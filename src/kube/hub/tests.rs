@@ -100,7 +100,8 @@ fn both_threads_report_and_end_with_the_handle() {
                 replied = matches!(outcome, Outcome::Scale(_));
             }
             Report::Pods { pods, .. } => listed = pods.len() == 1,
-            Report::Fallback { .. }
+            Report::Accepts(..)
+            | Report::Fallback { .. }
             | Report::Synced(_)
             | Report::NoAddress { .. }
             | Report::StaticBackends(_)

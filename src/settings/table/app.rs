@@ -233,6 +233,23 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "ready-gate",
+        variables: &["ZPA_READY_GATE"],
+        placeholder: "GATE",
+        unset: Unset::Default("probe"),
+        help: "What a waiting connection waits for: `probe`, that the kubelet's probe has found \
+               a pod ready; `accept`, that a pod accepts a connection, which may be a whole \
+               period of the probe sooner. For apps that listen only once they can serve; each \
+               start gets a connection that says nothing",
+        examples: &["probe", "accept"],
+        store: |settings, text| {
+            settings.ready_gate = text.parse()?;
+            Ok(())
+        },
+        show: |settings| Some(settings.ready_gate.to_string()),
+        ..ROW
+    },
+    Setting {
         flag: "min-awake",
         variables: &["ZPA_MIN_AWAKE"],
         placeholder: "DURATION",

@@ -74,6 +74,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         abort_on_close: false,
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
+        ready_gate: ReadyGate::Probe,
         min_awake: Duration::ZERO,
         wakes_per_minute: None,
         rules: Rules::default(),

@@ -100,8 +100,10 @@ pub struct Options {
     /// Further Deployments of the namespace, each with a Service of its name. All else about
     /// them is as with the first.
     pub other_apps: Vec<OtherApp>,
-    /// From a pod's creation until it is ready; `None`: it never is.
+    /// From a pod's creation until it listens, and a probe succeeds; `None`: it never does.
     pub start_delay: Option<Duration>,
+    /// How often a pod's readiness probe is made, from its creation on; zero: all the time.
+    pub probe_period: Duration,
     /// From the decision to end a pod until it is gone. It serves until then.
     pub stop_delay: Duration,
     /// From a change of a pod until the slices and Endpoints tell of it.
@@ -121,6 +123,7 @@ impl Default for Options {
             other_ports: Vec::new(),
             other_apps: Vec::new(),
             start_delay: Some(Duration::from_millis(20)),
+            probe_period: Duration::ZERO,
             stop_delay: Duration::from_millis(20),
             endpoint_lag: Duration::ZERO,
         }
@@ -369,6 +372,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         app: options.app.clone(),
         other_ports: options.other_ports.clone(),
         start_delay: options.start_delay,
+        probe_period: options.probe_period,
         stop_delay: options.stop_delay,
         endpoint_lag: options.endpoint_lag,
         publishing: endpoints::Publishing::default(),

@@ -31,8 +31,10 @@ pub struct Plan {
     pub app: App,
     /// The Service's other ports.
     pub other_ports: Vec<OtherPort>,
-    /// From a pod's creation until it is ready; `None`: it never is.
+    /// From a pod's creation until it listens; `None`: it never does.
     pub start_delay: Option<Duration>,
+    /// How often a readiness probe is made, from the creation on; zero: all the time.
+    pub probe_period: Duration,
     /// From the decision to end a pod until it is gone.
     pub stop_delay: Duration,
     /// From a change of a pod until the slices and Endpoints tell of it.
@@ -43,6 +45,18 @@ pub struct Plan {
     pub quota_exceeded: bool,
     /// How new pods treat those who connect.
     pub behaviour: PodBehaviour,
+}
+
+impl Plan {
+    /// From a pod's creation until the first probe that finds it listening.
+    fn probe_delay(&self) -> Option<Duration> {
+        let (delay, period) = (self.start_delay?, self.probe_period);
+        if period.is_zero() {
+            return Some(delay);
+        }
+        let probes = delay.as_nanos().div_ceil(period.as_nanos());
+        Some(period.saturating_mul(u32::try_from(probes).unwrap_or(u32::MAX)))
+    }
 }
 
 /// A further port of the Service and of its pods.
@@ -308,6 +322,8 @@ impl Controller {
     fn age(&mut self, now: Instant) -> io::Result<()> {
         let (delay, behaviour) = (self.plan.start_delay, self.plan.behaviour);
         let due = |pod: &Pod| delay.is_some_and(|delay| pod.created + delay <= now);
+        let probe_delay = self.plan.probe_delay();
+        let is_probed = |pod: &Pod| probe_delay.is_some_and(|it| pod.created + it <= now);
         let (mut changed, mut opened) = (false, Ok(()));
         for pod in self
             .pods
@@ -317,7 +333,7 @@ impl Controller {
             let mut servers = std::iter::once(&mut pod.server).chain(&mut pod.other_servers);
             let answer = servers.try_for_each(|server| server.open(behaviour));
             pod.server.run(self.subnet.other_ports());
-            pod.ready = answer.is_ok() && pod.server.is_ready();
+            pod.ready = answer.is_ok() && is_probed(pod) && pod.server.is_ready();
             changed |= pod.ready;
             opened = opened.and(answer);
         }
@@ -415,7 +431,11 @@ impl Controller {
             Some(ends) if ends <= now => Some(look),
             Some(ends) => Some(ends),
             None if pod.ready => None,
-            None => (self.plan.start_delay).map(|delay| look.max(pod.created + delay)),
+            None => {
+                let steps = [self.plan.start_delay, self.plan.probe_delay()];
+                let mut steps = steps.into_iter().flatten().map(|it| pod.created + it);
+                (self.plan.start_delay).map(|_| steps.find(|&at| at > now).unwrap_or(look))
+            }
         });
         pod_times
             .chain(self.pending.iter().map(|pending| pending.due))
