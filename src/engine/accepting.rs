@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use log::{Level, debug, log};
 use mio::net::TcpStream;
 
+use super::apps::PortEntry;
 use super::connection::{Connection, Usage};
 use super::end::{End, Phase};
 use super::limit_log::LimitChange;
@@ -19,28 +20,29 @@ use crate::rules::sources::Admission;
 impl Engine {
     pub(super) fn accept(&mut self, now: Time) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.is_full(now) {
-                return;
-            }
-            let Some((slot, client, peer)) = self.apps.accept(now) else {
+            self.log_limit(now);
+            let Some((slot, client, peer)) = self.apps.accept(&self.open, now) else {
                 return;
             };
             self.admit(slot, client, peer, now);
         }
     }
 
-    /// Whether the connection limit is reached; logs when that changes.
-    fn is_full(&mut self, now: Time) -> bool {
-        let limit = self.limits.max_connections;
-        let is_full = self.shared.open >= limit;
+    /// Logs when the connection limit is reached, or what an app may have of it.
+    fn log_limit(&mut self, now: Time) {
+        let is_full = self.open.is_exhausted() || self.apps.waits_for_room(&self.open);
+        let (limit, part) = (self.limits.max_connections, self.open.part());
+        let kept = match part == limit {
+            true => String::new(),
+            false => format!(", of which {part} are kept for each app,"),
+        };
         if let Some(word) = self.limit_log.note(is_full, now) {
             let level = match word {
                 LimitChange::Reached | LimitChange::Again(_) => Level::Warn,
                 LimitChange::Over(_) => Level::Info,
             };
-            log!(level, "the connection limit of {limit} {word}");
+            log!(level, "the connection limit of {limit}{kept} {word}");
         }
-        is_full
     }
 
     /// Takes in a client that the listener in that slot has accepted.
@@ -53,7 +55,8 @@ impl Engine {
     ) {
         let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.apps.note_change(slot);
-        let port = &mut self.apps.get_mut(slot).port;
+        let PortEntry { app, port, .. } = self.apps.get_mut(slot);
+        let app = *app;
         let admission = port.rules.admission(from.ip());
         let preread = port.rules.preread(from.ip());
         port.tally.admitted(admission);
@@ -100,6 +103,7 @@ impl Engine {
         source.into_iter().for_each(|it| connection.set_source(it));
         let counted_as = entry.insert(connection).counted_as();
         self.shared.open += 1;
+        self.open.take(app);
         port.counts.open += 1;
         port.counts.recount(CountedAs::Nothing, counted_as);
         match preread {

@@ -13,8 +13,10 @@ use mio::Token;
 use mio::net::TcpStream;
 use slab::Slab;
 
+pub use super::ids::{AppId, PortId};
 use super::listener::Listener;
 use super::port::Port;
+use super::shares::Shares;
 use super::tally::Counts;
 use crate::clock::Time;
 
@@ -24,19 +26,6 @@ const FIRST_LISTENER: usize = usize::MAX - 1024 - MAX_LISTENERS;
 
 /// How many listeners there may be: the slot of one has 16 bits.
 pub const MAX_LISTENERS: usize = 1 << 16;
-
-/// The id of an app. No other app gets it while the process lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppId(pub u32);
-
-/// The id of a port: its app, and its index among the ports of that app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId {
-    /// The app.
-    pub app: AppId,
-    /// The index, from 0 up.
-    pub index: usize,
-}
 
 /// A [`Port`] with its listener, and its connections that wait.
 pub struct PortEntry {
@@ -134,6 +123,11 @@ impl Apps {
         self.changed.retain(|id| *id != app);
     }
 
+    /// How many apps there are.
+    pub fn count(&self) -> usize {
+        self.apps.len()
+    }
+
     /// How many listeners there are, those that have stopped included.
     pub fn len(&self) -> usize {
         self.ports.len()
@@ -208,26 +202,34 @@ impl Apps {
     }
 
     /// Whether [`Apps::accept`] has something to do now.
-    pub fn can_accept(&self, now: Time) -> bool {
-        self.waiting_listeners().any(|it| it.is_ready(now))
+    pub fn can_accept(&self, open: &Shares, now: Time) -> bool {
+        self.waiting_listeners(open).any(|it| it.is_ready(now))
     }
 
     /// When the first listener that has paused accepts again.
-    pub fn poll_timeout(&self) -> Option<Time> {
-        let pauses = self.waiting_listeners().filter_map(Listener::poll_timeout);
+    pub fn poll_timeout(&self, open: &Shares) -> Option<Time> {
+        let pauses = self
+            .waiting_listeners(open)
+            .filter_map(Listener::poll_timeout);
         pauses.min()
     }
 
-    fn waiting_listeners(&self) -> impl Iterator<Item = &Listener> {
-        let apps = self.accepting.iter();
+    /// Those at which connections may wait for which their app has room.
+    fn waiting_listeners(&self, open: &Shares) -> impl Iterator<Item = &Listener> {
+        let apps = self.accepting.iter().filter(|app| open.has_room(**app));
         apps.flat_map(|&app| self.ports(app))
             .filter_map(|entry| entry.listener.as_ref())
     }
 
-    /// The next connection, of the app whose turn it is, and the slot of its entry.
-    pub fn accept(&mut self, now: Time) -> Option<(usize, TcpStream, SocketAddr)> {
+    /// The next connection, of the app whose turn it is among those that have room, and the
+    /// slot of its entry.
+    pub fn accept(&mut self, open: &Shares, now: Time) -> Option<(usize, TcpStream, SocketAddr)> {
         for _ in 0..self.accepting.len() {
             let id = self.accepting.pop_front()?;
+            if !open.has_room(id) {
+                self.accepting.push_back(id);
+                continue;
+            }
             let Some(app) = self.apps.get_mut(&id) else {
                 continue;
             };
@@ -242,6 +244,11 @@ impl Apps {
             }
         }
         None
+    }
+
+    /// Whether an app waits for room.
+    pub fn waits_for_room(&self, open: &Shares) -> bool {
+        self.accepting.iter().any(|app| !open.has_room(*app))
     }
 
     // --- Dialling ---

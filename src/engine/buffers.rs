@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use log::info;
 
+use super::ids::AppId;
+use super::shares::Shares;
 use crate::clock::Time;
 use crate::sys::Pipe;
 
@@ -46,8 +48,12 @@ pub struct Buffers {
     /// The buffer of every read. No bytes stay in it between two reads.
     pub scratch: Block,
     spare: Vec<Block>,
-    in_use: usize,
-    max_blocks: usize,
+    /// The app whose connection borrows and gives back.
+    app: AppId,
+    /// The blocks that are in use.
+    blocks: Shares,
+    /// The pipes that are lent.
+    lent_pipes: Shares,
     /// Empty pipes that are not lent.
     spare_pipes: Vec<Pipe>,
     /// The number of all pipes, lent or spare.
@@ -72,8 +78,9 @@ impl Buffers {
         Buffers {
             scratch: new_block(),
             spare: Vec::new(),
-            in_use: 0,
-            max_blocks,
+            app: AppId::default(),
+            blocks: Shares::new(max_blocks),
+            lent_pipes: Shares::new(max_pipes),
             spare_pipes: Vec::new(),
             pipes: 0,
             max_pipes,
@@ -84,6 +91,17 @@ impl Buffers {
             now: Time::default(),
             make_pipe,
         }
+    }
+
+    /// Divides the pools among so many apps.
+    pub fn set_apps(&mut self, apps: usize) {
+        self.blocks.set_apps(apps);
+        self.lent_pipes.set_apps(apps);
+    }
+
+    /// Sets the app whose connection borrows and gives back next.
+    pub fn set_app(&mut self, app: AppId) {
+        self.app = app;
     }
 
     /// When [`Buffers::handle_timeout`] has something to do.
@@ -107,14 +125,14 @@ impl Buffers {
 
     /// Whether [`Buffers::keep`] may be called.
     pub fn has_block(&self) -> bool {
-        self.in_use < self.max_blocks
+        self.blocks.has_room(self.app)
     }
 
     /// Copies the first `len` bytes of the scratch buffer into a block. The caller must
     /// have checked [`Buffers::has_block`] before its read.
     pub fn keep(&mut self, len: usize) -> Block {
         debug_assert!(self.has_block(), "a read without a block to fall back on");
-        self.in_use += 1;
+        self.blocks.take(self.app);
         let mut block = self.spare.pop().unwrap_or_else(new_block);
         block[..len].copy_from_slice(&self.scratch[..len]);
         block
@@ -122,7 +140,7 @@ impl Buffers {
 
     /// Returns a block to the pool.
     pub fn give_back(&mut self, block: Block) {
-        self.in_use -= 1;
+        self.blocks.give_back(self.app);
         if self.spare.len() < SPARE_BLOCKS {
             self.spare.push(block);
         }
@@ -130,13 +148,19 @@ impl Buffers {
 
     /// Lends an empty pipe; `None` if the limit is reached or the kernel refuses.
     pub fn lend_pipe(&mut self) -> Option<Pipe> {
+        if !self.lent_pipes.has_room(self.app) {
+            return None;
+        }
         let pipe = self.spare_pipes.pop();
         self.least_spare = self.least_spare.min(self.spare_pipes.len());
-        pipe.or_else(|| self.new_pipe())
+        let pipe = pipe.or_else(|| self.new_pipe())?;
+        self.lent_pipes.take(self.app);
+        Some(pipe)
     }
 
     /// Returns an empty pipe to the pool.
     pub fn give_back_pipe(&mut self, pipe: Pipe) {
+        self.lent_pipes.give_back(self.app);
         self.spare_pipes.push(pipe);
     }
 
@@ -155,6 +179,7 @@ impl Buffers {
     /// Closes a pipe that still holds bytes.
     pub fn discard_pipe(&mut self, pipe: Pipe) {
         drop(pipe);
+        self.lent_pipes.give_back(self.app);
         self.pipes -= 1;
     }
 
@@ -223,9 +248,8 @@ mod tests {
         assert!(!buffers.has_block());
         buffers.give_back(first);
         assert!(buffers.has_block());
-        assert_eq!(buffers.in_use, 1);
         buffers.give_back(second);
-        assert_eq!(buffers.in_use, 0);
+        assert!(buffers.has_block());
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Engine {
         match transition {
             Transition::Queue => {
                 if let Some(token) = self.connections[key].enqueue(key) {
-                    self.queue.push_again(token, moved);
+                    let app = self.apps.get(self.connections[key].port()).app;
+                    self.queue.push_again(app, token, moved);
                 }
             }
             other => {
@@ -215,7 +216,9 @@ impl Engine {
     ) -> Transition {
         let connection = &mut self.connections[key];
         let slot = connection.port();
-        let port = &mut self.apps.get_mut(slot).port;
+        let entry = self.apps.get_mut(slot);
+        self.shared.buffers.set_app(entry.app);
+        let port = &mut entry.port;
         let (use_before, counts_before) = (connection.counted_as(), port.counts);
         let mut cx = Context {
             now,
@@ -257,7 +260,8 @@ impl Engine {
             }
             Transition::Queue => {
                 if let Some(token) = self.connections[key].enqueue(key) {
-                    self.queue.push(token);
+                    let app = self.apps.get(self.connections[key].port()).app;
+                    self.queue.push(app, token);
                 }
             }
             Transition::End(end) => self.close(key, end, now),
@@ -277,12 +281,15 @@ impl Engine {
         self.apps.note_change(slot);
         let entry = self.apps.get_mut(slot);
         entry.held.remove(&connection.serial());
+        let app = entry.app;
         let port = &mut entry.port;
         port.tally.ended(end);
         port.counts.open -= 1;
         port.counts
             .recount(connection.counted_as(), CountedAs::Nothing);
         self.shared.open -= 1;
+        self.open.give_back(app);
+        self.shared.buffers.set_app(app);
         connection.close(key, &mut self.shared, port, now);
         // Its backend has room for another.
         self.apps.queue_release(slot);

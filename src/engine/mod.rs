@@ -27,6 +27,7 @@
 //! ├─ closing      waits for acknowledgements; ack_timeout: for how long
 //! └─ context      what a connection borrows: balancer, buffers, timers, limits
 //! balancer      the backends, and the choice of the next address
+//! shares        what each app has of connections, blocks and pipes
 //! queue         the run queue: connections with work that no event will report
 //! ```
 //!
@@ -50,6 +51,7 @@ mod events;
 mod half;
 mod half_state;
 mod header_log;
+mod ids;
 mod limit_log;
 mod limits;
 mod listener;
@@ -60,6 +62,7 @@ mod port;
 mod queue;
 mod readiness;
 mod relay;
+mod shares;
 mod sockets;
 mod stream;
 mod tally;
@@ -98,6 +101,7 @@ use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
 use self::port::Port;
 use self::queue::Queue;
+use self::shares::Shares;
 pub use self::tally::{Counts, Tally};
 use self::timers::Timers;
 use crate::backoff::Random;
@@ -136,6 +140,8 @@ pub struct Engine {
     accepted: u64,
     queue: Queue,
     limits: Limits,
+    /// How many connections each app has open.
+    open: Shares,
     /// What the connections share.
     shared: Shared,
     /// The level of the memory budget to which the listeners were last fitted.
@@ -162,6 +168,7 @@ impl Engine {
             accepted: 0,
             queue: Queue::default(),
             limits,
+            open: Shares::new(limits.max_connections),
             shared: Shared {
                 open: 0,
                 buffers: Buffers::new(buffers::MAX_BLOCKS, buffers::MAX_PIPES),
@@ -209,6 +216,7 @@ impl Engine {
         let registry = self.poll.registry();
         let listen = |token| Listener::new(listener, registry, token);
         let id = self.apps.add(app, port, listen)?;
+        self.divide_among_apps();
         self.fit_listeners(&self.apps.slots(app));
         Ok(id)
     }
@@ -225,6 +233,14 @@ impl Engine {
     pub fn remove_app(&mut self, app: AppId, now: Time) {
         self.reset_all(app, now);
         self.apps.remove(app);
+        self.divide_among_apps();
+    }
+
+    /// Divides what the apps share among as many as there are.
+    fn divide_among_apps(&mut self) {
+        let apps = self.apps.count();
+        self.open.set_apps(apps);
+        self.shared.buffers.set_apps(apps);
     }
 
     /// Where a port listens; `None` after [`Engine::stop_accepting`].
@@ -408,7 +424,7 @@ impl Engine {
                 continue;
             };
             listener.set_ready();
-            while self.shared.open < self.limits.max_connections {
+            while self.open.has_room(app) {
                 let Some((client, peer)) = listener.accept(now) else {
                     break;
                 };
@@ -436,7 +452,7 @@ impl Engine {
         let buffers = self.shared.buffers.poll_timeout();
         [
             self.shared.timers.next(),
-            self.apps.poll_timeout(),
+            self.apps.poll_timeout(&self.open),
             self.apps.next_release(),
             admin_connections,
             limit_log,
@@ -491,11 +507,10 @@ impl Engine {
     }
 
     fn has_work(&self, now: Time) -> bool {
-        let has_room = self.shared.open < self.limits.max_connections;
         !self.queue.is_empty()
             || self.admin.has_work(now)
             || self.apps.can_pass()
-            || (has_room && self.apps.can_accept(now))
+            || self.apps.can_accept(&self.open, now)
             || self.apps.can_release(now)
     }
 }

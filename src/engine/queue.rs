@@ -4,9 +4,11 @@
 //! turn moves a large piece, because each wake-up of a peer then serves more bytes; but
 //! small messages that come meanwhile wait for the end of the turn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use mio::Token;
+
+use super::ids::AppId;
 
 /// The bytes that one turn of the loop moves in each direction. Four times as much, also in
 /// a row, took no less processor time for each byte: on two busy cores a splice finds a
@@ -20,10 +22,13 @@ const SHORT_TURNS: u32 = 8;
 /// turn.
 const BYTES_IN_A_ROW: usize = 4 * 1024 * 1024;
 
-/// The run queue, by the tokens of the connections.
+/// The run queue, by the tokens of the connections: one for each app, which take turns.
 #[derive(Default)]
 pub struct Queue {
-    tokens: VecDeque<Token>,
+    /// The apps whose connections wait, in the order of their turns.
+    apps: VecDeque<AppId>,
+    tokens: BTreeMap<AppId, VecDeque<Token>>,
+    len: usize,
     /// The bytes that the first connection has moved in consecutive turns.
     in_a_row: usize,
     short_turns: u32,
@@ -32,12 +37,12 @@ pub struct Queue {
 impl Queue {
     /// The number of connections that wait.
     pub fn len(&self) -> usize {
-        self.tokens.len()
+        self.len
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.len == 0
     }
 
     /// A small message was moved: the next turns are short, so that further messages do
@@ -57,31 +62,63 @@ impl Queue {
         }
     }
 
-    /// Adds a connection at the end.
-    pub fn push(&mut self, token: Token) {
-        self.tokens.push_back(token);
+    /// Adds a connection at the end of those of its app.
+    pub fn push(&mut self, app: AppId, token: Token) {
+        self.of_app(app).push_back(token);
+        self.len += 1;
     }
 
-    /// Takes the connection whose turn it is.
+    /// Takes the connection whose turn it is, of the app whose turn it is.
     pub fn pop(&mut self) -> Option<Token> {
-        self.tokens.pop_front()
+        while let Some(&app) = self.apps.front() {
+            if let Some(token) = self.of_app(app).pop_front() {
+                self.len -= 1;
+                return Some(token);
+            }
+            self.end_turn_of_app();
+        }
+        None
     }
 
     /// The connection whose turn it was has moved `moved` bytes and has more. It is first
     /// in the next turn too, until it has moved [`BYTES_IN_A_ROW`].
-    pub fn push_again(&mut self, token: Token, moved: usize) {
+    pub fn push_again(&mut self, app: AppId, token: Token, moved: usize) {
         self.in_a_row += moved;
+        self.len += 1;
         if self.in_a_row < BYTES_IN_A_ROW {
-            self.tokens.push_front(token);
+            self.of_app(app).push_front(token);
         } else {
-            self.in_a_row = 0;
-            self.tokens.push_back(token);
+            self.of_app(app).push_back(token);
+            self.end_row();
         }
     }
 
-    /// The connection whose turn it was has no more to move.
+    /// The connection whose turn it was has no more to move: it is the next app's turn.
     pub fn end_row(&mut self) {
         self.in_a_row = 0;
+        self.end_turn_of_app();
+    }
+
+    fn of_app(&mut self, app: AppId) -> &mut VecDeque<Token> {
+        self.tokens.entry(app).or_insert_with(|| {
+            self.apps.push_back(app);
+            VecDeque::new()
+        })
+    }
+
+    fn end_turn_of_app(&mut self) {
+        let Some(app) = self.apps.pop_front() else {
+            return;
+        };
+        if self
+            .tokens
+            .get(&app)
+            .is_some_and(|tokens| !tokens.is_empty())
+        {
+            self.apps.push_back(app);
+        } else {
+            self.tokens.remove(&app);
+        }
     }
 }
 
@@ -89,18 +126,53 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const ONE: AppId = AppId(1);
+    const OTHER: AppId = AppId(2);
+
     #[test]
     fn the_first_goes_on_until_it_has_had_its_share() {
         let mut queue = Queue::default();
-        queue.push(Token(1));
-        queue.push(Token(2));
+        queue.push(ONE, Token(1));
+        queue.push(ONE, Token(2));
         for _ in 0..BYTES_IN_A_ROW / BYTES_PER_TURN {
             assert_eq!(queue.pop(), Some(Token(1)));
-            queue.push_again(Token(1), BYTES_PER_TURN);
+            queue.push_again(ONE, Token(1), BYTES_PER_TURN);
         }
         assert_eq!(queue.pop(), Some(Token(2)));
         queue.end_row();
         assert_eq!(queue.pop(), Some(Token(1)));
+        assert!(queue.is_empty());
+    }
+
+    /// Those of one app take turns among themselves.
+    #[test]
+    fn an_app_with_many_connections_has_as_many_turns_as_one_with_one() {
+        let mut queue = Queue::default();
+        (1..=3).for_each(|token| queue.push(ONE, Token(token)));
+        queue.push(OTHER, Token(9));
+        let mut turns = Vec::new();
+        for _ in 0..8 {
+            let token = queue.pop().unwrap();
+            let app = if token == Token(9) { OTHER } else { ONE };
+            queue.push_again(app, token, BYTES_IN_A_ROW);
+            turns.push(token.0);
+        }
+        assert_eq!(turns, [1, 9, 2, 9, 3, 9, 1, 9]);
+        assert_eq!(queue.len(), 4);
+    }
+
+    #[test]
+    fn an_app_without_connections_has_no_turn() {
+        let mut queue = Queue::default();
+        queue.push(ONE, Token(1));
+        queue.push(OTHER, Token(9));
+        // A connection that has ended meanwhile ends no row.
+        assert_eq!(queue.pop(), Some(Token(1)));
+        assert_eq!(queue.pop(), Some(Token(9)));
+        queue.end_row();
+        assert_eq!((queue.pop(), queue.len()), (None, 0));
+        queue.push(ONE, Token(2));
+        assert_eq!(queue.pop(), Some(Token(2)));
         assert!(queue.is_empty());
     }
 

@@ -97,7 +97,12 @@ fn a_port_without_an_address_does_not_hold_up_those_who_came_later_to_another() 
 #[test]
 fn apps_take_turns_whatever_the_number_of_their_clients() {
     let (pod, other_pod) = (backend(), backend());
-    let mut rig = Rig::new(LIMITS);
+    // Of which an app of two can have 150.
+    let two_hundred = Limits {
+        max_connections: 200,
+        ..PROCESS
+    };
+    let mut rig = Rig::within(two_hundred, LIMITS);
     rig.list(PORT, &pod);
     let address = rig.add(OTHERS, &other_pod);
     let _storm: Vec<_> = (0..90).map(|_| rig.connect()).collect();

@@ -7,6 +7,7 @@ mod apps;
 mod clients;
 mod dialling;
 mod ending;
+mod fairness;
 mod fixture;
 mod holding;
 mod memory;

@@ -10,6 +10,12 @@ use arbitrary::Arbitrary;
 #[rustfmt::skip]
 #[path = "../../../src/engine/buffers.rs"]
 mod buffers;
+#[path = "../../../src/engine/ids.rs"]
+#[allow(dead_code, reason = "no port is needed")]
+mod ids;
+#[path = "../../../src/engine/shares.rs"]
+#[allow(dead_code, reason = "one app has all")]
+mod shares;
 #[allow(dead_code, reason = "the engine uses all of it")]
 #[rustfmt::skip]
 #[path = "../../../src/engine/half.rs"]
