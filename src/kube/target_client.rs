@@ -171,13 +171,7 @@ impl TargetClient {
             Outcome::Unreachable => (Level::Warn, "unreachable"),
             Outcome::Unknown { .. } => (Level::Warn, "unknown"),
         };
-        // Unless the outcome is unknown, nothing was written.
-        let effect = match (request, kind) {
-            (_, "unknown") => "",
-            (Request::WriteScale { replicas: 0, .. }, _) => "; the app stays awake",
-            _ => "",
-        };
-        let text = format!("{what}: {}{effect}", explanation(answer));
+        let text = failure(request, answer);
         log_once.raise(level, kind, &text);
     }
 
@@ -250,6 +244,18 @@ fn classify(answer: &Answer) -> Outcome {
         429 => Outcome::Busy { retry_after },
         _ => Outcome::Unknown { retry_after },
     }
+}
+
+/// The log line about a request that has failed.
+fn failure(request: &Request, answer: &Answer) -> String {
+    let (what, why) = (described(request), explanation(answer));
+    let is_unknown = matches!(classify(answer), Outcome::Unknown { .. });
+    let effect = match request {
+        // Unless it is not known what was written.
+        Request::WriteScale { replicas: 0, .. } if !is_unknown => "; the app stays awake",
+        _ => "",
+    };
+    format!("{what}: {why}{effect}")
 }
 
 fn described(request: &Request) -> String {

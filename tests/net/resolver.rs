@@ -30,7 +30,7 @@ const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n
 fn a_target_that_has_an_ipv4_address_is_dialled_whatever_is_said_of_ipv6() {
     let namespace = match Namespace::new() {
         Ok(namespace) => namespace,
-        Err(why) => return println!("skipped: no network namespace: {why}"),
+        Err(why) => return support::skip(&format!("no network namespace: {why}")),
     };
     let directory = std::env::temp_dir().join(format!("zpa-resolver-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory of our own");

@@ -275,3 +275,41 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
         }
     }
 }
+
+/// A sleep that has failed leaves the app awake, unless it is not known what was written.
+#[test]
+fn the_line_about_a_sleep_that_has_failed_says_what_becomes_of_the_app() {
+    let write = |replicas| Request::WriteScale {
+        replicas,
+        guard: crate::cluster::ResourceVersion("1".into()),
+    };
+    let refused = || {
+        Ok(Reply {
+            status: 403,
+            retry_after: None,
+            body: b"no such permission".to_vec(),
+        })
+    };
+    let lost = |sent| {
+        Err(Failure {
+            sent,
+            stale: false,
+            too_large: false,
+            text: "reset".to_owned(),
+        })
+    };
+    for (label, request, answer, is_said) in [
+        ("a sleep that is refused", write(0), refused(), true),
+        ("a sleep that was not sent", write(0), lost(false), true),
+        ("a sleep whose reply is lost", write(0), lost(true), false),
+        ("a wake that is refused", write(1), refused(), false),
+        ("a read that is refused", Request::Read, refused(), false),
+    ] {
+        let line = failure(&request, &answer);
+        assert_eq!(
+            line.ends_with("; the app stays awake"),
+            is_said,
+            "{label}: {line}"
+        );
+    }
+}
