@@ -113,7 +113,11 @@ fn its_metrics_do_not_grow_with_the_connections() {
         let sandbox = PYTHON_EXAMPLE.sandbox(0);
         let zpa = start(&sandbox, &PYTHON_EXAMPLE.manifest().args, &[]);
         drop(echo(&zpa, "the first"));
-        let lines = || zpa.get("/metrics").1.lines().count();
+        // Some are there while no connection is open alone.
+        let lines = || {
+            zpa.expect_metric("zpa_connections_open", 0.0);
+            zpa.get("/metrics").1.lines().count()
+        };
         let after_one = lines();
         for count in 0..50 {
             drop(echo(&zpa, &format!("number {count}")));
