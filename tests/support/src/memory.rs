@@ -4,7 +4,7 @@
 /// place in the queue, its timer, and what the allocator adds.
 pub const PER_CONNECTION: u64 = 300;
 /// Threads, TLS, what is known of the cluster, and what the allocator keeps.
-const FIXED: u64 = 2 << 20;
+const FIXED: u64 = 5 << 19;
 
 /// The most that `zpa` may hold with so many connections, whatever they do: it has
 /// one block to read into, and a pool of at most `blocks` for what slow receivers
