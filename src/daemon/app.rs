@@ -13,6 +13,7 @@ use std::time::Duration;
 use log::{Level, log, warn};
 
 use super::health::{Context, Health};
+use super::hold_timeout_log::HoldTimeoutLog;
 use super::interface::{Api, Sockets};
 use super::journal::Journal;
 use super::messages::{clients, describe};
@@ -36,9 +37,6 @@ const TRUST_STATIC_AFTER: Duration = Duration::from_secs(2);
 /// A watch that has shown something so recently is alive, and a list would show no
 /// more of an address that cannot be dialled.
 const ALIVE: Duration = Duration::from_secs(2);
-
-/// How often connections that were closed at the hold limit are reported.
-const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The settings of an app.
 #[derive(Clone, Debug)]
@@ -66,13 +64,6 @@ pub struct Reconfigured {
     pub hold_timeout: Duration,
     /// What its policy keeps to, if that changes, and the seed of its random choices.
     pub policy: Option<(policy::Config, u64)>,
-}
-
-/// The connections closed at the hold limit that were logged.
-#[derive(Default)]
-struct HoldTimeoutLog {
-    logged: u64,
-    next: Time,
 }
 
 /// What has happened since the start that nobody else counts.
@@ -247,12 +238,12 @@ impl<A: Api> App<A> {
 
     /// When there is something to do even if nothing happens.
     pub fn poll_timeout(&self, sockets: &impl Sockets) -> Option<Time> {
-        let losses = sockets.counts(self.id).held_too_long > self.losses.logged;
+        let lost = sockets.counts(self.id).held_too_long;
         [
             self.policy.poll_timeout(),
             self.gate_until,
             self.backends_until,
-            losses.then_some(self.losses.next),
+            self.losses.poll_timeout(lost),
             self.slow_wake_log.poll_timeout(),
             self.watch_timeout.poll_timeout(),
         ]
@@ -538,15 +529,9 @@ impl<A: Api> App<A> {
     }
 
     fn report_losses<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let now = process.now;
         let held_too_long = process.sockets.counts(self.id).held_too_long;
-        let lost = held_too_long - self.losses.logged;
-        if lost == 0 || now < self.losses.next {
+        let Some(lost) = self.losses.due(held_too_long, process.now) else {
             return;
-        }
-        self.losses = HoldTimeoutLog {
-            logged: held_too_long,
-            next: now + LOSS_REPORT_INTERVAL,
         };
         let limit = duration::display(self.config.hold_timeout);
         let (name, reason) = (&self.config.name, self.facts(process.sockets).explain());

@@ -12,7 +12,8 @@
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
 //!    ├─ health      the reports of the API threads, and readiness
-//!    ├─ slow_wake   log lines about a wake that takes long
+//!    ├─ slow_wake   log lines about a wake that takes long; hold_timeout_log: about
+//!    │              clients that were reset
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
 //! pages         the content of the admin pages
@@ -21,6 +22,7 @@
 pub mod app;
 mod drain;
 pub mod health;
+mod hold_timeout_log;
 pub mod interface;
 pub mod journal;
 mod list;
