@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test page model sim net protocols vm idle soak fuzz bench bench-vm static image image-prebuilt image-test
+.PHONY: help run test page model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-vm: ## Measure the rows far away in an emulated machine, which has netem: 
 
 static: ## Build the static binary: TARGET=x86_64-unknown-linux-musl or aarch64-...
 	@sh tests/build-static.sh $(TARGET)
+
+static-test: static ## Test what the C library of the static binary does by itself: names
+	ZPA_BINARY=$(CURDIR)/$(STATIC) cargo test --locked --test net resolver
 
 image: ## Build the container image with docker, podman or buildah
 	$(ENGINE) build --file Containerfile --tag $(IMAGE) .
