@@ -50,6 +50,9 @@ impl Facts<'_> {
             (None, 0, _) if !self.is_synced => {
                 format!("the endpoints of Service {service} cannot be listed")
             }
+            (None, 0, 0) if self.target.is_some_and(|target| target.ready > 0) => {
+                format!("Service {service} has no endpoints: its selector matches no ready pod")
+            }
             (None, 0, 0) => format!("Service {service} has no endpoints"),
             (None, 0, listed) => {
                 format!("0 of {listed} endpoints of Service {service} are ready")
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_reason_is_what_is_known_of_service_and_target() {
-        let starting = target(0, 1, &[]);
+        let (starting, ready) = (target(0, 1, &[]), target(1, 1, &[]));
         let quota = target(0, 2, &["pods \"shop-1\" is forbidden: exceeded quota"]);
         for (label, facts, expected) in [
             (
@@ -174,9 +177,18 @@ mod tests {
                  pods \"shop-1\" is forbidden: exceeded quota",
             ),
             (
-                "a Service that selects nothing",
+                "a Service without a pod",
                 facts(0, 0),
                 "Service shop has no endpoints",
+            ),
+            (
+                "a selector that matches other pods",
+                Facts {
+                    target: Some(&ready),
+                    ..facts(0, 0)
+                },
+                "Service shop has no endpoints: its selector matches no ready pod; Deployment has \
+                 1 of 1 pods ready",
             ),
             (
                 "pods that refuse",
