@@ -44,32 +44,28 @@ struct Port {
 
 impl StatusReporter {
     pub(super) fn new(config: &AppConfig) -> Self {
+        let service = printable(&config.service);
         StatusReporter {
-            outputs: Vec::new(),
-            is_draining: false,
-            subject: format!("the Service {}", printable(&config.service)),
-            namespace: printable(&config.namespace),
-            service: printable(&config.service),
             ports: config.ports.iter().map(Port::new).collect(),
             port_flag: config.port_flag,
-            service_seen: false,
-            synced: None,
-            permissions: Permissions::default(),
-            trouble: LogOnce::default(),
-            service_log: LogOnce::default(),
-            source_log: LogOnce::default(),
+            ..StatusReporter::about(format!("the Service {service}"), &config.namespace, service)
         }
     }
 
     /// One for what concerns all Services of a namespace.
     pub(super) fn of_namespace(namespace: &str) -> Self {
-        let namespace = printable(namespace);
+        let subject = format!("the Services of the namespace {}", printable(namespace));
+        StatusReporter::about(subject, namespace, String::new())
+    }
+
+    /// One that has reported nothing, without ports.
+    fn about(subject: String, namespace: &str, service: String) -> Self {
         StatusReporter {
             outputs: Vec::new(),
             is_draining: false,
-            subject: format!("the Services of the namespace {namespace}"),
-            namespace,
-            service: String::new(),
+            subject,
+            namespace: printable(namespace),
+            service,
             ports: Vec::new(),
             port_flag: "",
             service_seen: false,
