@@ -6,7 +6,7 @@
 //! while it handles something.
 
 mod addresses;
-mod sight;
+mod journal_inputs;
 
 use std::time::Duration;
 

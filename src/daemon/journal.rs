@@ -1,8 +1,8 @@
 //! The [`Journal`] of an app: what has become of it, for those who watch from outside. It
 //! decides nothing.
 //!
-//! At the end of each of the app's turns it is shown a [`Sight`], and between them the changes
-//! that the policy reports. It keeps the phase, who has scaled last, the last wakes with the
+//! It is updated with [`Inputs`] at the end of each of the app's turns, and in between with the
+//! changes that the policy reports. It keeps the phase, who has scaled last, the last wakes with the
 //! durations of their parts, and a day of sleeping and waking. Its memory is bounded: some
 //! 7 KB for an app, however often that wakes.
 
@@ -19,9 +19,9 @@ use crate::policy::Change;
 /// The wakes that are kept.
 pub const WAKES_KEPT: usize = 20;
 
-/// What there is to see of an app at the end of its turn.
+/// The state of an app at the end of its turn.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sight<'a> {
+pub struct Inputs<'a> {
     /// The name of its phase.
     pub phase: &'static str,
     /// Its state, for the timeline.
@@ -222,11 +222,11 @@ impl Journal {
     }
 
     /// The end of a turn.
-    pub fn update(&mut self, sight: &Sight<'_>, now: Time) {
-        if sight.phase != self.phase {
-            (self.phase, self.phase_since) = (sight.phase, now);
+    pub fn update(&mut self, inputs: &Inputs<'_>, now: Time) {
+        if inputs.phase != self.phase {
+            (self.phase, self.phase_since) = (inputs.phase, now);
         }
-        if let Some(token) = sight.lease
+        if let Some(token) = inputs.lease
             && self.lease.as_ref().is_none_or(|seen| seen.token != token)
         {
             self.lease = Some(SeenLease {
@@ -234,25 +234,25 @@ impl Journal {
                 at: now,
             });
         }
-        self.timeline.update(sight.state, self.replicas, now);
-        self.replicas = sight.replicas.filter(|&count| count > 0).or(self.replicas);
-        self.update_wake(sight, now);
+        self.timeline.update(inputs.state, self.replicas, now);
+        self.replicas = inputs.replicas.filter(|&count| count > 0).or(self.replicas);
+        self.update_wake(inputs, now);
     }
 
-    fn update_wake(&mut self, sight: &Sight<'_>, now: Time) {
+    fn update_wake(&mut self, inputs: &Inputs<'_>, now: Time) {
         let Some(mut waking) = self.waking.take() else {
-            self.waking = sight.waiting_since.map(|since| Waking {
+            self.waking = inputs.waiting_since.map(|since| Waking {
                 since,
-                from_zero: sight.from_zero,
+                from_zero: inputs.from_zero,
                 scaled: None,
                 ready: None,
-                handed_over: sight.handed_over,
-                held_too_long: sight.held_too_long,
+                handed_over: inputs.handed_over,
+                held_too_long: inputs.held_too_long,
             });
             return;
         };
-        waking.from_zero |= sight.from_zero;
-        if let Some(result) = waking.result(sight) {
+        waking.from_zero |= inputs.from_zero;
+        if let Some(result) = waking.result(inputs) {
             self.end_wake(waking, result, now);
         } else {
             self.waking = Some(waking);
@@ -333,18 +333,18 @@ impl Journal {
 
 impl Waking {
     /// How it has ended, if it has.
-    fn result(&self, sight: &Sight<'_>) -> Option<WakeResult> {
+    fn result(&self, inputs: &Inputs<'_>) -> Option<WakeResult> {
         let is_over = match self.ready {
             // The gate is open.
-            Some(_) => sight.waiting == 0 || sight.handed_over > self.handed_over,
-            None => sight.waiting_since.is_none(),
+            Some(_) => inputs.waiting == 0 || inputs.handed_over > self.handed_over,
+            None => inputs.waiting_since.is_none(),
         };
         if !is_over {
             return None;
         }
-        Some(if sight.handed_over > self.handed_over {
+        Some(if inputs.handed_over > self.handed_over {
             WakeResult::Served
-        } else if sight.held_too_long > self.held_too_long {
+        } else if inputs.held_too_long > self.held_too_long {
             WakeResult::TimedOut
         } else {
             WakeResult::Abandoned

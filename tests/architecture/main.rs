@@ -298,6 +298,7 @@ const PRIVATE_WORDS: &[(&str, &str)] = &[
     ("pardoned", "used again"),
     ("rights", "permissions"),
     ("rivals", "other proxies"),
+    ("sight", "inputs, or what is known"),
     ("told", "sent, set, or what it gets"),
     ("visitor", "client"),
     ("whom", "a noun"),
@@ -424,7 +425,6 @@ fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copi
     }
 }
 
-/// What stands between the marks of the bench in that file.
 #[test]
 fn the_visible_top_level_is_what_was_agreed() {
     let agreed = [

@@ -1,7 +1,7 @@
-//! What an [`App`] shows its journal.
+//! The inputs of the journal of an [`App`].
 
 use super::super::interface::{Api, Sockets};
-use super::super::journal::{Journal, Sight, State};
+use super::super::journal::{Inputs, Journal, State};
 use super::{App, Process};
 use crate::cluster::{NoAddress, TargetStatus};
 use crate::engine::PortId;
@@ -31,7 +31,7 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// The end of a turn: what there is to see goes to the journal.
+    /// Updates the journal at the end of a turn.
     pub(super) fn update_journal<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let counts = process.sockets.counts(self.id);
         let policy = &self.policy;
@@ -40,7 +40,7 @@ impl<A: Api> App<A> {
             _ => None,
         };
         let lease = policy.lease_token().map(|token| token.0.as_str());
-        let sight = Sight {
+        let inputs = Inputs {
             phase: policy.phase_name(),
             state: state(policy),
             waiting_since,
@@ -51,7 +51,7 @@ impl<A: Api> App<A> {
             held_too_long: counts.held_too_long,
             lease: lease.filter(|token| !token.is_empty()),
         };
-        self.journal.update(&sight, process.now);
+        self.journal.update(&inputs, process.now);
     }
 }
 

@@ -9,7 +9,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 /// A sleeping app.
-const ASLEEP: Sight<'_> = Sight {
+const ASLEEP: Inputs<'_> = Inputs {
     phase: "asleep",
     state: State::Asleep,
     waiting_since: None,
@@ -22,8 +22,8 @@ const ASLEEP: Sight<'_> = Sight {
 };
 
 /// A connection has come.
-fn waking(since: u64) -> Sight<'static> {
-    Sight {
+fn waking(since: u64) -> Inputs<'static> {
+    Inputs {
         phase: "waking",
         state: State::Waking,
         waiting_since: Some(at(since)),
@@ -34,8 +34,8 @@ fn waking(since: u64) -> Sight<'static> {
 }
 
 /// Replicas were written, and no pod is ready yet.
-fn starting(since: u64) -> Sight<'static> {
-    Sight {
+fn starting(since: u64) -> Inputs<'static> {
+    Inputs {
         phase: "starting",
         from_zero: false,
         replicas: Some(1),
@@ -44,8 +44,8 @@ fn starting(since: u64) -> Sight<'static> {
 }
 
 /// A pod is ready.
-fn awake() -> Sight<'static> {
-    Sight {
+fn awake() -> Inputs<'static> {
+    Inputs {
         phase: "awake",
         state: State::Awake,
         replicas: Some(1),
@@ -75,7 +75,7 @@ fn woken() -> Journal {
 fn a_wake_has_the_duration_of_each_of_its_parts() {
     let mut journal = woken();
     assert_eq!(journal.wakes().count(), 0, "nobody is served yet");
-    let served = Sight {
+    let served = Inputs {
         waiting: 0,
         handed_over: 6,
         ..awake()
@@ -108,7 +108,7 @@ fn a_wake_for_which_nobody_waits_any_more_was_abandoned_or_has_timed_out() {
         ("one was reset at the limit", 3, WakeResult::TimedOut),
     ] {
         let mut journal = woken();
-        let gone = Sight {
+        let gone = Inputs {
             waiting: 0,
             held_too_long,
             ..awake()
@@ -126,14 +126,14 @@ fn a_wake_that_never_leads_to_a_pod_has_the_parts_that_it_came_to() {
     journal.update(&waking(1_000), at(1_000));
     journal.note(Change::ScaledUp { replicas: 1 }, at(1_200));
     journal.update(&starting(1_000), at(1_200));
-    let lost = Sight {
+    let lost = Inputs {
         waiting: 0,
         held_too_long: 3,
         ..starting(1_000)
     };
     journal.update(&lost, at(61_000));
     assert_eq!(journal.wakes().count(), 0, "the app is still being woken");
-    let over = Sight {
+    let over = Inputs {
         phase: "confirming_idle",
         waiting_since: None,
         ..lost
@@ -150,7 +150,7 @@ fn an_app_that_has_no_ready_pod_for_a_moment_is_not_woken() {
     let mut journal = Journal::new(at(0));
     journal.update(&starting(1_000), at(1_000));
     journal.note(WOKE, at(1_300));
-    let served = Sight {
+    let served = Inputs {
         waiting: 0,
         handed_over: 6,
         ..awake()
@@ -167,18 +167,18 @@ fn the_last_wakes_are_kept_and_all_are_counted() {
         journal.update(&waking(n * 10_000), at(n * 10_000));
         journal.note(Change::ScaledUp { replicas: 1 }, at(n * 10_000));
         journal.note(WOKE, at(n * 10_000));
-        let served = Sight {
+        let served = Inputs {
             handed_over: 6 + n,
             ..awake()
         };
         journal.update(&served, at(n * 10_000 + 1));
-        let closed = Sight {
+        let closed = Inputs {
             handed_over: 6 + n,
             ..ASLEEP
         };
         journal.update(&closed, at(n * 10_000 + 2));
     }
-    // The count at the beginning of each wake is that of the sight before.
+    // The count at the beginning of each wake is that of the inputs before.
     assert_eq!(journal.wakes().count(), WAKES_KEPT);
     assert_eq!(journal.wakes().next_back().unwrap().since, at(990_000));
     assert_eq!(journal.results()[0], (["served"], 100));
@@ -216,7 +216,7 @@ fn who_has_scaled_last_is_known() {
 #[test]
 fn the_phase_and_the_lease_have_the_time_since_which_they_are_so() {
     let mut journal = Journal::new(at(0));
-    let leased = |lease| Sight {
+    let leased = |lease| Inputs {
         lease: Some(lease),
         ..ASLEEP
     };

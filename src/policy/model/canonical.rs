@@ -209,7 +209,7 @@ fn forget_the_seen_version(policy: &mut Policy) {
 /// Of our last connection and of the last change of the Deployment, only the
 /// later one counts, as either is only ever followed by one that is now.
 /// - While a connection is open, its end is going to be the later one.
-/// - While the Deployment is at zero, or was not seen yet, the first sight of
+/// - While the Deployment is at zero, or was not seen yet, the first inputs of
 ///   replicas will be: it is a change.
 fn unify_idleness(policy: &mut Policy) {
     let Policy {
