@@ -44,7 +44,7 @@ pub trait Sockets {
     fn remove_app(&mut self, app: AppId, now: Time);
 }
 
-/// What the proxy asks of the API threads; see [`crate::kube::Handle`].
+/// What the proxy asks of the API threads; see [`crate::kube::AppHandle`].
 pub trait Api {
     /// Sends a request, in place of one that is not answered yet.
     fn request(&mut self, id: u64, request: Request);

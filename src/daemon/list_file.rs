@@ -1,10 +1,10 @@
-//! The thread `zpa-apps` watches the file with the list of apps.
+//! The thread `zpa-apps`, which watches the file with the list of apps.
 //!
-//! It looks at the file each second, by its name, and reads it when it looks different. A
+//! The thread calls stat(2) on the path each second, and reads the file when the result differs. A
 //! ConfigMap is mounted as a symbolic link, which the kubelet points to another directory when
-//! the ConfigMap changes (`AtomicWriter` in `pkg/volume/util`): the file behind the name is
-//! another one then. inotify reports that only to who watches the directory and each link on
-//! the way, has a limit of watches for all processes of a user on the node, and reports nothing
+//! the ConfigMap changes (`AtomicWriter` in `pkg/volume/util`): then the path
+//! leads to another file. inotify reports that only to a process that watches the directory and
+//! each link of the path, has a limit of watches for all processes of a user on the node, and reports nothing
 //! on several file systems. A stat(2) each second costs nothing that can be measured, and the
 //! kubelet takes up to two minutes to bring a change.
 
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::plan::{self, Plan};
+use super::app_spec::{self, AppSpec};
 use crate::clock::Clock;
 use crate::settings::Settings;
 use crate::supervisor;
@@ -23,8 +23,8 @@ use crate::supervisor;
 /// The interval at which the file is looked at.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The plans of a list, or all that is wrong with it, a line each.
-pub type List = Result<Vec<Plan>, Vec<String>>;
+/// The specs of a changed list, or all its errors, a line each.
+pub type Update = Result<Vec<AppSpec>, Vec<String>>;
 
 /// A file with a list of apps.
 pub struct ListFile {
@@ -45,7 +45,7 @@ pub struct ListFile {
 pub fn watch(
     file: ListFile,
     clock: Clock,
-    report: impl Fn(List) + Send + Clone + 'static,
+    report: impl Fn(Update) + Send + Clone + 'static,
 ) -> io::Result<()> {
     let ListFile {
         path,
@@ -63,8 +63,8 @@ pub fn watch(
         if !seen.looks_different(stamp(&path)) {
             continue;
         }
-        if let Some(read) = seen.take(plan::read_list(&path)) {
-            report(read.and_then(|text| plan::of_list(&process, &text, &namespace)));
+        if let Some(read) = seen.take(app_spec::read_list(&path)) {
+            report(read.and_then(|text| app_spec::of_list(&process, &text, &namespace)));
         }
     };
     supervisor::spawn("zpa-apps", clock, body, move |panic| {
@@ -76,7 +76,7 @@ pub fn watch(
     })
 }
 
-/// What tells one state of a file from another: device, inode, size, and the nanoseconds of
+/// The identity of a state of a file: device, inode, size, and the nanoseconds of
 /// its last change and of its inode's. None if there is no file.
 type Stamp = Option<(u64, u64, u64, i128, i128)>;
 
@@ -94,13 +94,13 @@ fn stamp(path: &Path) -> Stamp {
     ))
 }
 
-/// What was seen of the file.
+/// The last stat and the last text of the file.
 struct Seen {
     stamp: Stamp,
-    /// Whether it looked the same twice in a row. A file that is written twice within a tick
-    /// of the kernel's clock may look the same.
+    /// Whether the last two stats were equal. A file that is written twice within a tick of the
+    /// kernel's clock may have equal ones.
     is_settled: bool,
-    /// What was read last.
+    /// The last text, or why it could not be read.
     text: Result<Vec<u8>, Vec<String>>,
 }
 
@@ -124,11 +124,11 @@ impl Seen {
         !is_known
     }
 
-    /// What was read, if it is something else than before.
+    /// Stores `read`, and returns it if it differs from the one before.
     fn take(&mut self, read: Result<Vec<u8>, Vec<String>>) -> Option<Result<Vec<u8>, Vec<String>>> {
-        let is_news = self.text != read;
+        let is_new = self.text != read;
         self.text.clone_from(&read);
-        is_news.then_some(read)
+        is_new.then_some(read)
     }
 }
 
@@ -160,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn only_another_text_is_news_and_a_text_that_is_back_is_one() {
+    fn only_another_text_is_new_and_a_text_that_is_back_is_one() {
         let mut seen = Seen::default();
         let (good, wrong) = (Ok(b"[]".to_vec()), Ok(b"{".to_vec()));
         let gone = Err(vec!["gone".to_owned()]);
-        for (label, read, is_news) in [
+        for (label, read, is_new) in [
             ("the first", &good, true),
             ("the same", &good, false),
             ("another", &wrong, true),
@@ -172,7 +172,7 @@ mod tests {
             ("none still", &gone, false),
             ("the first again", &good, true),
         ] {
-            assert_eq!(seen.take(read.clone()).is_some(), is_news, "{label}");
+            assert_eq!(seen.take(read.clone()).is_some(), is_new, "{label}");
         }
     }
 

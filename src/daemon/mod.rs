@@ -1,13 +1,14 @@
-//! The daemon: it starts the threads, runs the event loop, and ends on a signal. Only this
-//! module uses the others.
+//! The daemon: starts the threads, runs the event loop, and ends on a signal. Except for
+//! `commands`, only this module uses the others.
 //!
 //! [`proxy`] contains all apps of the process and runs a turn of the loop. An [`app`] owns
 //! its policy, its pods and its health. It is found by an [`AppId`], which the counts of the
 //! engine and the reports of the other threads carry.
 //!
 //! ```text
-//! roster        what the apps are to be (plan), and the start and end of each
-//! list          the list of apps, which a thread watches (list_file)
+//! reconciler    starts, changes and ends apps, so that those that run are those of the list
+//! app_spec      the desired state of an app
+//! app_list      the list of apps, whose file a thread watches (list_file)
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
@@ -20,21 +21,21 @@
 //! ```
 
 pub mod app;
+mod app_list;
+mod app_spec;
 mod drain;
 pub mod health;
 mod hold_timeout_log;
 pub mod interface;
 pub mod journal;
-mod list;
 mod list_file;
 mod messages;
 pub mod own_addresses;
 mod pages;
-mod plan;
 pub mod pods;
 mod port;
 pub mod proxy;
-mod roster;
+mod reconciler;
 pub mod route;
 pub mod slow_wake;
 mod start;
@@ -50,22 +51,22 @@ use std::time::Duration;
 
 use log::{debug, info};
 
+use self::app_list::AppList;
+use self::app_spec::AppSpec;
 use self::interface::{Api, Sockets};
-use self::list::List;
 use self::list_file::ListFile;
 use self::own_addresses::OwnAddresses;
 use self::pages::{About, View};
-use self::plan::Plan;
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
-use self::roster::{Post, Roster};
+use self::reconciler::{Reconciler, ReportSender};
 use crate::accept_probe::{AcceptProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
-use crate::kube::{self, Hub, Scope};
+use crate::kube::{self, ApiThreads, Scope};
 use crate::log_queue::LogQueue;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -117,10 +118,10 @@ impl std::error::Error for Error {}
 struct Daemon {
     clock: Clock,
     wall_clock: WallClock,
-    proxy: Proxy<Engine, Outside>,
-    roster: Roster,
+    proxy: Proxy<Engine, AppThreads>,
+    reconciler: Reconciler,
     /// The list of apps, if there is one.
-    list: Option<List>,
+    list: Option<AppList>,
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
@@ -128,14 +129,14 @@ struct Daemon {
     own_addresses_due: Time,
 }
 
-/// The handles of the other threads.
-struct Outside {
-    api: kube::Handle,
+/// The handles of the threads that work for one app.
+struct AppThreads {
+    api: kube::AppHandle,
     resolver: Option<Resolver>,
     accept_probe: Option<AcceptProbe>,
 }
 
-impl Api for Outside {
+impl Api for AppThreads {
     fn request(&mut self, id: u64, request: Request) {
         self.api.request(id, request);
     }
@@ -174,10 +175,10 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
-        let (plans, list) = plans(settings, &namespace)?;
+        let (specs, list) = specs(settings, &namespace)?;
         let memory = cgroup::memory_limit(|file| fs::read_to_string(file).ok());
         let wanted = settings.max_connections;
-        let connections = start::connection_limit(wanted, plans.len(), descriptors, memory);
+        let connections = start::connection_limit(wanted, specs.len(), descriptors, memory);
         let engine = start::engine(settings, connections, memory)?;
         let (sender, inbox) = mpsc::channel();
         let waker = start::set_up_wakeups(&engine, &signals)?;
@@ -189,7 +190,7 @@ impl Daemon {
             settings: settings.clone(),
             log,
         };
-        let hub = kube::HubConfig {
+        let api = kube::ApiConfig {
             access,
             writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
             wall_clock: clocks.wall,
@@ -198,7 +199,7 @@ impl Daemon {
                 Some(_) => Scope::Namespace,
             },
         };
-        let hub = Hub::new(hub, clocks.monotonic).map_err(no_threads)?;
+        let api = ApiThreads::new(api, clocks.monotonic).map_err(no_threads)?;
         let drain = DrainConfig {
             delay: settings.drain_delay,
             timeout: settings.drain_timeout,
@@ -207,14 +208,18 @@ impl Daemon {
             clock: clocks.monotonic,
             wall_clock: clocks.wall,
             proxy: Proxy::new(engine, drain),
-            roster: Roster::new(hub, clocks.monotonic, Post::new(sender, waker.clone())),
+            reconciler: Reconciler::new(
+                api,
+                clocks.monotonic,
+                ReportSender::new(sender, waker.clone()),
+            ),
             list: None,
             inbox,
             signals,
             about,
             own_addresses_due: (clocks.monotonic)(),
         };
-        daemon.start_apps(plans)?;
+        daemon.start_apps(specs)?;
         if let Some(file) = list {
             daemon.watch_list(file, waker)?;
         }
@@ -224,22 +229,22 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn start_apps(&mut self, plans: Vec<Plan>) -> Result<(), String> {
+    fn start_apps(&mut self, specs: Vec<AppSpec>) -> Result<(), String> {
         if let Some(file) = &self.about.settings.apps {
             let (version, file) = (env!("CARGO_PKG_VERSION"), file.display());
-            let count = plans.len();
+            let count = specs.len();
             info!("zpa {version} has the apps of the list {file}: {count}");
             self.proxy.set_list();
         }
         let now = (self.clock)();
-        let started = self.roster.follow(plans, &mut self.proxy, now);
+        let started = self.reconciler.reconcile(specs, &mut self.proxy, now);
         started.map_err(|lines| lines.join("\n"))
     }
 
     /// Follows the changes of the list.
     fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) -> Result<(), String> {
-        let (sender, news) = mpsc::channel();
-        self.list = Some(List::new(file.path.clone(), news));
+        let (sender, updates) = mpsc::channel();
+        self.list = Some(AppList::new(file.path.clone(), updates));
         let report = move |list| {
             if sender.send(list).is_ok() {
                 let _ = waker.wake();
@@ -252,7 +257,7 @@ impl Daemon {
     fn serve(&mut self) -> io::Result<Exit> {
         let mut now = (self.clock)();
         loop {
-            let list = self.list.as_ref().and_then(List::poll_timeout);
+            let list = self.list.as_ref().and_then(AppList::poll_timeout);
             let deadlines = [self.proxy.poll_timeout(), list].into_iter().flatten();
             let timeout = deadlines.min().map(|deadline| deadline.since(now));
             let wakeups = self.proxy.sockets.wait(timeout, now)?;
@@ -266,22 +271,25 @@ impl Daemon {
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
                 return Ok(exit);
             }
-            self.follow_list(now);
+            self.update_list(now);
             self.answer_admin(now);
         }
     }
 
-    /// Puts a new list of apps into force.
-    fn follow_list(&mut self, now: Time) {
+    /// Puts a new list of apps into force, if there is one.
+    fn update_list(&mut self, now: Time) {
         let Some(list) = &mut self.list else {
             return;
         };
-        let Some(plans) = list.next(now).filter(|_| !self.proxy.is_draining()) else {
+        let Some(specs) = list.next(now).filter(|_| !self.proxy.is_draining()) else {
             return;
         };
-        match self.roster.follow(plans.clone(), &mut self.proxy, now) {
-            Ok(()) => list.take(),
-            Err(lines) => list.put_off(plans, lines, now),
+        match self
+            .reconciler
+            .reconcile(specs.clone(), &mut self.proxy, now)
+        {
+            Ok(()) => list.set_in_force(),
+            Err(lines) => list.retry_later(specs, lines, now),
         }
         self.own_addresses_due = now;
     }
@@ -305,7 +313,7 @@ impl Daemon {
         while let Some((key, request)) = self.proxy.sockets.admin().next_request() {
             let view = View {
                 about: &self.about,
-                roster: &self.roster,
+                reconciler: &self.reconciler,
                 list: self.list.as_ref(),
                 proxy: &self.proxy,
                 now,
@@ -385,26 +393,26 @@ impl Sockets for Engine {
     }
 }
 
-/// The plans of the apps that the settings of a process describe; with a list of apps, its
+/// The specs of the apps that the settings of a process describe; with a list of apps, its
 /// file.
-fn plans(process: &Settings, namespace: &str) -> Result<(Vec<Plan>, Option<ListFile>), String> {
+fn specs(process: &Settings, namespace: &str) -> Result<(Vec<AppSpec>, Option<ListFile>), String> {
     let Some(path) = process.apps.clone() else {
-        return Ok((vec![plan::of_only_app(process, namespace)?], None));
+        return Ok((vec![app_spec::of_only_app(process, namespace)?], None));
     };
     let joined = |lines: Vec<String>| lines.join("\n");
-    let text = plan::read_list(&path).map_err(joined)?;
-    let plans = plan::of_list(process, &text, namespace).map_err(joined)?;
+    let text = app_spec::read_list(&path).map_err(joined)?;
+    let specs = app_spec::of_list(process, &text, namespace).map_err(joined)?;
     let file = ListFile {
         path,
         process: process.clone(),
         namespace: namespace.to_owned(),
         text,
     };
-    Ok((plans, Some(file)))
+    Ok((specs, Some(file)))
 }
 
 /// Where the ports of all apps listen.
-fn listeners(proxy: &Proxy<Engine, Outside>) -> Vec<SocketAddr> {
+fn listeners(proxy: &Proxy<Engine, AppThreads>) -> Vec<SocketAddr> {
     let ports = proxy.apps().flat_map(|(_, app)| app.port_ids());
     ports
         .filter_map(|port| proxy.sockets.local_addr(port))

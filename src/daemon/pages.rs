@@ -10,11 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
-use super::Outside;
+use super::AppThreads;
 use super::app::App;
-use super::list::List;
+use super::app_list::AppList;
 use super::proxy::Proxy;
-use super::roster::Roster;
+use super::reconciler::Reconciler;
 use crate::admin::Pages;
 use crate::admin::page::Page;
 use crate::clock::Time;
@@ -47,10 +47,10 @@ pub(super) struct About {
 /// The state of the program at one time.
 pub(super) struct View<'a> {
     pub(super) about: &'a About,
-    pub(super) roster: &'a Roster,
+    pub(super) reconciler: &'a Reconciler,
     /// The list of apps, if there is one.
-    pub(super) list: Option<&'a List>,
-    pub(super) proxy: &'a Proxy<Engine, Outside>,
+    pub(super) list: Option<&'a AppList>,
+    pub(super) proxy: &'a Proxy<Engine, AppThreads>,
     pub(super) now: Time,
     /// The time of day, in seconds since 1970.
     pub(super) unix: u64,
@@ -58,10 +58,10 @@ pub(super) struct View<'a> {
 
 /// The state of one app at that time.
 struct AppView<'a> {
-    roster: &'a Roster,
-    proxy: &'a Proxy<Engine, Outside>,
+    reconciler: &'a Reconciler,
+    proxy: &'a Proxy<Engine, AppThreads>,
     id: AppId,
-    app: &'a App<Outside>,
+    app: &'a App<AppThreads>,
     now: Time,
     unix: u64,
 }
@@ -95,16 +95,16 @@ impl Pages for View<'_> {
 }
 
 impl<'a> View<'a> {
-    fn of(&self, id: AppId, app: &'a App<Outside>) -> AppView<'a> {
+    fn of(&self, id: AppId, app: &'a App<AppThreads>) -> AppView<'a> {
         let View {
-            roster,
+            reconciler,
             proxy,
             now,
             unix,
             ..
         } = *self;
         AppView {
-            roster,
+            reconciler,
             proxy,
             id,
             app,
@@ -122,7 +122,7 @@ impl<'a> View<'a> {
             about, proxy, now, ..
         } = *self;
         let (engine, usage) = (&proxy.sockets, sys::usage());
-        let requests = self.roster.requests();
+        let requests = self.reconciler.requests();
         let panics = proxy.apps().map(|(_, app)| app.events().thread_panics);
         // Of those that leave, another app may have the name.
         let apps = self.apps().filter(|it| !proxy.is_leaving(it.id));
@@ -143,7 +143,7 @@ impl<'a> View<'a> {
             // A thread that serves all apps reports a panic to each.
             thread_panics: panics.max().unwrap_or_default(),
             log_lines_dropped: about.log.dropped(),
-            list_wrong: self.list.map(|list| !list.wrong().is_empty()),
+            list_wrong: self.list.map(|list| !list.errors().is_empty()),
             lists: self.list.map(|list| list.counts().to_vec()),
             apps: apps.map(|app| app.app_snapshot()).collect(),
         }
@@ -170,7 +170,7 @@ impl<'a> View<'a> {
             },
             list: self.list.map(|list| ListState {
                 file: list.path().display().to_string(),
-                wrong: list.wrong(),
+                wrong: list.errors(),
             }),
             apps: self.apps().map(|app| app.entry()).collect(),
             settings: match self.list {
@@ -200,7 +200,7 @@ impl<'a> AppView<'a> {
 
     fn app_snapshot(&self) -> metrics::App {
         let AppView { app, now, .. } = *self;
-        let plan = self.roster.plan(self.id);
+        let spec = self.reconciler.spec(self.id);
         let (policy, events, journal) = (app.policy(), app.events(), app.journal());
         let phase = policy.phase_name();
         metrics::App {
@@ -209,7 +209,7 @@ impl<'a> AppView<'a> {
             phases: Phase::NAMES.map(|name| (name, name == phase)).to_vec(),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             replicas_age: policy.replicas().map(|(_, seen)| now.since(seen)),
-            idle_ttl: plan.map_or(Duration::ZERO, |plan| plan.settings.idle_ttl),
+            idle_ttl: spec.map_or(Duration::ZERO, |spec| spec.settings.idle_ttl),
             sleep_due: self.sleep_due(),
             lease: policy.lease_left(now),
             endpoints_synced: app.health().is_synced(),
@@ -334,7 +334,7 @@ impl<'a> AppView<'a> {
 
     fn entry(&self) -> Entry<'a> {
         let unready = self.app.unready(self.now);
-        let plan = self.roster.plan(self.id);
+        let spec = self.reconciler.spec(self.id);
         Entry {
             ready: unready.is_empty(),
             not_ready_because: unready,
@@ -342,7 +342,7 @@ impl<'a> AppView<'a> {
             state: self.state(),
             connections: Connections::of(self.proxy.sockets.counts(self.id), None),
             last_error: self.trouble(),
-            settings: plan.map(|it| settings::in_force_of(Scope::App, &it.settings).collect()),
+            settings: spec.map(|it| settings::in_force_of(Scope::App, &it.settings).collect()),
         }
     }
 }

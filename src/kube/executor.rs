@@ -48,7 +48,7 @@ impl Member {
         let _ = self.relocated.set(Box::new(relocated));
     }
 
-    /// The proxy drains: see [`super::Handle::set_draining`].
+    /// The proxy drains: see [`super::AppHandle::set_draining`].
     pub(super) fn set_draining(&self) {
         self.target.set_draining();
     }

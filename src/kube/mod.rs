@@ -4,7 +4,7 @@
 //! This module contains HTTP, TLS, credentials and the objects of Kubernetes. It uses
 //! neither the policy nor the event loop: it reports through a closure.
 //!
-//! The apps of a process share a [`Hub`], which gives each of them a [`Handle`].
+//! The apps of a process share the [`ApiThreads`]. Each app has an [`AppHandle`].
 //!
 //! **`zpa-api`** (`executor`) executes the requests of all apps, one [`Request`] at a time, and
 //! reports each outcome ([`Report::Reply`]). The policy decides what to request, and what to do
@@ -30,7 +30,7 @@
 //! of endpoints (`endpoints`). What it does next is decided by a pure state machine
 //! (`reflector::core` for one Service, `reflector::namespace` for all those of a namespace,
 //! and in both `watcher`), and the thread makes the calls.
-//! [`Handle::relist`] ends its watch (`relist`) and thereby makes it list again, on
+//! [`AppHandle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
 //! **`zpa-watch-app`** (`target_reflector`) lists and watches the scale target in the same
@@ -67,13 +67,13 @@ use crate::workload::{Dialect, TargetRef};
 pub mod access;
 mod ancestors;
 mod answers;
+mod api_threads;
 mod client;
 mod credentials;
 mod discovery;
 mod endpoints;
 mod exec;
 mod executor;
-mod hub;
 mod informers;
 pub mod inspect;
 pub mod kubeconfig;
@@ -110,7 +110,7 @@ mod transport;
 mod watcher;
 
 pub use access::Access;
-pub use hub::{Handle, Hub, HubConfig, Scope};
+pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
 pub use requests::{Reaction, Requests, Verb};
 
 /// What the API threads work for: one app.

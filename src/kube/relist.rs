@@ -107,7 +107,7 @@ impl RelistSignal {
         }
     }
 
-    /// The proxy drains: see [`super::Handle::set_draining`].
+    /// The proxy drains: see [`super::AppHandle::set_draining`].
     pub(super) fn set_draining(&self) {
         self.state().is_draining = true;
     }

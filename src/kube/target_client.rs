@@ -143,7 +143,7 @@ impl TargetClient {
         outcome
     }
 
-    /// The proxy drains: see [`super::Handle::set_draining`].
+    /// The proxy drains: see [`super::AppHandle::set_draining`].
     pub(super) fn set_draining(&self) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         logs.is_draining = true;

@@ -1,5 +1,5 @@
-//! A [`List`] is the list of apps while the process runs: what is to be put into force of it,
-//! and what is wrong with it.
+//! [`AppList`]: the list of apps while the process runs: the version that is still to be put into
+//! force, and the errors of the last one.
 
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
@@ -7,36 +7,36 @@ use std::time::Duration;
 
 use log::{info, warn};
 
+use super::app_spec::AppSpec;
 use super::list_file;
-use super::plan::Plan;
 use crate::clock::Time;
 
-/// The interval at which it is tried to put a list into force again that could not be: an
-/// address may be free by then.
+/// The interval of the attempts to put a list into force after a failure: an address may be
+/// free by then.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The list of apps.
-pub(super) struct List {
+pub(super) struct AppList {
     path: PathBuf,
-    news: Receiver<list_file::List>,
-    /// What is to be put into force, and when.
-    pending: Option<(Vec<Plan>, Time)>,
-    /// Why the last list is not in force, a line each; none if it is.
-    wrong: Vec<String>,
+    updates: Receiver<list_file::Update>,
+    /// The list that is to be put into force, and when.
+    pending: Option<(Vec<AppSpec>, Time)>,
+    /// Why the last list is not in force, a line each; empty if it is.
+    errors: Vec<String>,
     /// How many lists were put into force since the start.
     taken: u64,
-    /// How many were not.
+    /// How many were refused.
     refused: u64,
 }
 
-impl List {
+impl AppList {
     /// The list at `path`, which is in force.
-    pub(super) fn new(path: PathBuf, news: Receiver<list_file::List>) -> List {
-        List {
+    pub(super) fn new(path: PathBuf, updates: Receiver<list_file::Update>) -> AppList {
+        AppList {
             path,
-            news,
+            updates,
             pending: None,
-            wrong: Vec::new(),
+            errors: Vec::new(),
             taken: 0,
             refused: 0,
         }
@@ -46,9 +46,9 @@ impl List {
         &self.path
     }
 
-    /// Why the last list is not in force, a line each; none if it is.
-    pub(super) fn wrong(&self) -> &[String] {
-        &self.wrong
+    /// Why the last list is not in force, a line each; empty if it is.
+    pub(super) fn errors(&self) -> &[String] {
+        &self.errors
     }
 
     /// How many lists were put into force since the start, and how many not.
@@ -56,48 +56,48 @@ impl List {
         [(["taken"], self.taken), (["refused"], self.refused)]
     }
 
-    /// When [`List::next`] may return something though nothing is reported.
+    /// When [`AppList::next`] returns a list without a new update.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.pending.as_ref().map(|(_, at)| *at)
     }
 
-    /// What is to be put into force now.
-    pub(super) fn next(&mut self, now: Time) -> Option<Vec<Plan>> {
-        while let Ok(list) = self.news.try_recv() {
+    /// The list that is to be put into force now.
+    pub(super) fn next(&mut self, now: Time) -> Option<Vec<AppSpec>> {
+        while let Ok(list) = self.updates.try_recv() {
             match list {
-                Ok(plans) => self.pending = Some((plans, now)),
+                Ok(specs) => self.pending = Some((specs, now)),
                 Err(lines) => {
                     self.pending = None;
                     self.refuse(lines);
                 }
             }
         }
-        let (plans, _) = self.pending.take_if(|(_, at)| *at <= now)?;
-        Some(plans)
+        let (specs, _) = self.pending.take_if(|(_, at)| *at <= now)?;
+        Some(specs)
     }
 
-    /// A list is in force.
-    pub(super) fn take(&mut self) {
+    /// The list was put into force.
+    pub(super) fn set_in_force(&mut self) {
         self.taken += 1;
-        self.wrong.clear();
+        self.errors.clear();
         info!("the list of apps {} is in force", self.path.display());
     }
 
-    /// A list cannot be put into force, and is tried again.
-    pub(super) fn put_off(&mut self, plans: Vec<Plan>, lines: Vec<String>, now: Time) {
-        self.pending = Some((plans, now + RETRY));
+    /// The list cannot be put into force now; it is tried again.
+    pub(super) fn retry_later(&mut self, specs: Vec<AppSpec>, lines: Vec<String>, now: Time) {
+        self.pending = Some((specs, now + RETRY));
         self.refuse(lines);
     }
 
-    /// Logs what is wrong, unless it was said already.
+    /// Logs the errors, unless they are those that were logged last.
     fn refuse(&mut self, lines: Vec<String>) {
-        if self.wrong == lines {
+        if self.errors == lines {
             return;
         }
         self.refused += 1;
         warn!("the list of apps is wrong, and the apps stay as they are:");
         lines.iter().for_each(|line| warn!("{line}"));
-        self.wrong = lines;
+        self.errors = lines;
     }
 }
 
@@ -112,34 +112,34 @@ mod tests {
 
     #[test]
     fn a_list_is_taken_at_once_and_one_that_is_wrong_changes_nothing() {
-        let (sender, news) = mpsc::channel();
-        let mut list = List::new("/apps.json".into(), news);
+        let (sender, updates) = mpsc::channel();
+        let mut list = AppList::new("/apps.json".into(), updates);
         assert_eq!(list.next(at(1)), None);
         sender.send(Err(vec!["wrong".to_owned()])).unwrap();
         assert_eq!(list.next(at(2)), None);
-        assert_eq!(list.wrong(), ["wrong"]);
+        assert_eq!(list.errors(), ["wrong"]);
         sender.send(Ok(Vec::new())).unwrap();
         assert_eq!(list.next(at(3)), Some(Vec::new()));
-        list.take();
-        assert_eq!(list.wrong(), [] as [&str; 0]);
+        list.set_in_force();
+        assert_eq!(list.errors(), [] as [&str; 0]);
         assert_eq!(list.counts(), [(["taken"], 1), (["refused"], 1)]);
         assert_eq!(list.poll_timeout(), None);
     }
 
     #[test]
     fn a_list_that_cannot_be_put_into_force_is_tried_again_until_there_is_another() {
-        let (sender, news) = mpsc::channel();
-        let mut list = List::new("/apps.json".into(), news);
+        let (sender, updates) = mpsc::channel();
+        let mut list = AppList::new("/apps.json".into(), updates);
         sender.send(Ok(Vec::new())).unwrap();
-        let plans = list.next(at(1)).unwrap();
-        list.put_off(plans, vec!["in use".to_owned()], at(1));
+        let specs = list.next(at(1)).unwrap();
+        list.retry_later(specs, vec!["in use".to_owned()], at(1));
         assert_eq!(list.next(at(2)), None);
         assert_eq!(list.poll_timeout(), Some(at(6)));
-        let plans = list.next(at(6)).unwrap();
-        list.put_off(plans, vec!["in use".to_owned()], at(6));
+        let specs = list.next(at(6)).unwrap();
+        list.retry_later(specs, vec!["in use".to_owned()], at(6));
         assert_eq!(list.counts(), [(["taken"], 0), (["refused"], 1)], "once");
         sender.send(Err(vec!["gone".to_owned()])).unwrap();
         assert_eq!(list.next(at(11)), None);
-        assert_eq!(list.wrong(), ["gone"]);
+        assert_eq!(list.errors(), ["gone"]);
     }
 }

@@ -8,8 +8,8 @@ use super::*;
 use crate::cluster::{Observation, Outcome, PortRef};
 use crate::workload::TargetRef;
 
-/// The hub of a server that has a Deployment and its slices.
-fn hub() -> Hub {
+/// The API threads of a server that has a Deployment and its slices.
+fn api() -> ApiThreads {
     let server = serve(|asked, stream| {
         if asked.target.contains("&watch=true") {
             begin_stream(stream);
@@ -26,13 +26,13 @@ fn hub() -> Hub {
         let body = String::from_utf8(recorded_body(name)).unwrap();
         reply(stream, 200, "", &body)
     });
-    let config = HubConfig {
+    let config = ApiConfig {
         access: testing::access(server),
         writer: "zpa-5d9c7".to_owned(),
         wall_clock: || 1_795_313_581,
         scope: Scope::Named,
     };
-    Hub::new(config, testing::clock).unwrap()
+    ApiThreads::new(config, testing::clock).unwrap()
 }
 
 fn app() -> AppConfig {
@@ -58,8 +58,8 @@ fn a_thread_that_panics_owes_no_reply_and_works_again() {
             }
             let _ = sender.send(report);
         };
-        let hub = hub();
-        let handle = hub.add(app(), report).unwrap();
+        let api = api();
+        let handle = api.add(app(), report).unwrap();
         handle.request(5, Request::Read);
         let (mut panicked, mut replied, mut listed) = (false, false, false);
         while !(panicked && replied && listed) {
@@ -89,8 +89,8 @@ fn both_threads_report_and_end_with_the_handle() {
     let report = move |report| {
         let _ = sender.send(report);
     };
-    let hub = hub();
-    let handle = hub.add(app(), report).unwrap();
+    let api = api();
+    let handle = api.add(app(), report).unwrap();
     handle.request(5, Request::Read);
     let (mut replied, mut listed) = (false, false);
     while !(replied && listed) {
@@ -114,7 +114,7 @@ fn both_threads_report_and_end_with_the_handle() {
         }
     }
     let counted = |names| {
-        let counts = hub.requests().read();
+        let counts = api.requests().read();
         counts
             .iter()
             .any(|(these, count)| *these == names && *count > 0)
@@ -133,7 +133,7 @@ fn both_threads_report_and_end_with_the_handle() {
 }
 
 /// A server that has two apps, and every request that it has seen.
-fn namespace() -> (Hub, mpsc::Receiver<String>) {
+fn namespace() -> (ApiThreads, mpsc::Receiver<String>) {
     let (sender, seen) = mpsc::channel();
     let server = serve(move |asked, stream| {
         let _ = sender.send(asked.target.clone());
@@ -171,17 +171,17 @@ fn namespace() -> (Hub, mpsc::Receiver<String>) {
         };
         reply(stream, 200, "", &body.to_string())
     });
-    let config = HubConfig {
+    let config = ApiConfig {
         access: testing::access(server),
         writer: "zpa-5d9c7".to_owned(),
         wall_clock: || 1_795_313_581,
         scope: Scope::Namespace,
     };
-    (Hub::new(config, testing::clock).unwrap(), seen)
+    (ApiThreads::new(config, testing::clock).unwrap(), seen)
 }
 
 /// Adds an app of that name; what is reported to it.
-fn add(hub: &Hub, name: &str) -> (Handle, mpsc::Receiver<Report>) {
+fn add(api: &ApiThreads, name: &str) -> (AppHandle, mpsc::Receiver<Report>) {
     let (sender, reports) = mpsc::channel();
     let report = move |report| {
         let _ = sender.send(report);
@@ -191,7 +191,7 @@ fn add(hub: &Hub, name: &str) -> (Handle, mpsc::Receiver<Report>) {
         target: TargetRef::deployment(name),
         ..testing::config()
     };
-    (hub.add(app, report).unwrap(), reports)
+    (api.add(app, report).unwrap(), reports)
 }
 
 /// Until an app has its pods, its object and the reply to its read: the address, and the
@@ -219,11 +219,11 @@ fn served(reports: &mpsc::Receiver<Report>) -> (String, u32, u32) {
 
 #[test]
 fn the_apps_of_a_namespace_share_its_watches_and_each_is_served_its_own() {
-    let (hub, seen) = namespace();
-    let (a, of_a) = add(&hub, "a");
+    let (api, seen) = namespace();
+    let (a, of_a) = add(&api, "a");
     a.request(1, Request::Read);
     assert_eq!(served(&of_a), ("10.0.0.1".to_owned(), 1, 1));
-    let (bb, of_bb) = add(&hub, "bb");
+    let (bb, of_bb) = add(&api, "bb");
     bb.request(1, Request::Read);
     assert_eq!(served(&of_bb), ("10.0.0.2".to_owned(), 2, 2));
     let named = |target: &String| target.contains("fieldSelector");

@@ -9,17 +9,17 @@ fn process() -> Settings {
     }
 }
 
-fn plans(list: &str) -> Vec<Plan> {
+fn specs(list: &str) -> Vec<AppSpec> {
     of_list(&process(), list.as_bytes(), "default").unwrap()
 }
 
 /// The apps of a list, by the places in it.
-fn present(list: &str) -> BTreeMap<AppId, Plan> {
-    (0..).map(AppId).zip(plans(list)).collect()
+fn present(list: &str) -> BTreeMap<AppId, AppSpec> {
+    (0..).map(AppId).zip(specs(list)).collect()
 }
 
-fn names(plans: &[Plan]) -> Vec<&str> {
-    plans
+fn names(specs: &[AppSpec]) -> Vec<&str> {
+    specs
         .iter()
         .map(|it| it.settings.target_ref.label())
         .collect()
@@ -34,7 +34,7 @@ fn a_list_with_the_same_apps_in_another_order_and_words_changes_nothing() {
     let after = r#"[{"listen": ":3", "deployment": "c", "idle-ttl": "1h"},
         {"scale-target": "deployments.apps/a", "listen": ":1", "service": "a"},
         {"deployment": "b", "listen": "[::]:2", "idle-ttl": 300, "namespace": "default"}]"#;
-    assert_eq!(changes(&present(BEFORE), plans(after)), Changes::default());
+    assert_eq!(changes(&present(BEFORE), specs(after)), Changes::default());
 }
 
 #[test]
@@ -42,15 +42,15 @@ fn an_app_is_gone_or_new_by_what_is_scaled() {
     let after = r#"[{"deployment": "a", "listen": ":1"},
         {"deployment": "d", "listen": ":3"},
         {"deployment": "b", "listen": ":2", "namespace": "other", "idle-ttl": "5m"}]"#;
-    let changes = changes(&present(BEFORE), plans(after));
-    assert_eq!(changes.gone, [AppId(1), AppId(2)]);
-    assert_eq!(names(&changes.new), ["d", "b"]);
-    assert_eq!(changes.live, []);
+    let changes = changes(&present(BEFORE), specs(after));
+    assert_eq!(changes.removed, [AppId(1), AppId(2)]);
+    assert_eq!(names(&changes.added), ["d", "b"]);
+    assert_eq!(changes.updated, []);
 }
 
 #[test]
 fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() {
-    for (setting, is_anew, has_other_policy) in [
+    for (setting, is_anew, is_policy_changed) in [
         (r#""listen": ":9""#, true, false),
         (r#""listen": ":1=http""#, true, false),
         (r#""listen": ":1", "port": "http""#, true, false),
@@ -68,11 +68,15 @@ fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() 
     ] {
         let after = format!(r#"[{{"deployment": "a", {setting}}}]"#);
         let present = present(r#"[{"deployment": "a", "listen": ":1"}]"#);
-        let changes = changes(&present, plans(&after));
-        assert_eq!(changes.gone.len(), usize::from(is_anew), "{setting}");
-        assert_eq!(changes.new.len(), usize::from(is_anew), "{setting}");
-        let live: Vec<bool> = changes.live.iter().map(|it| it.has_other_policy).collect();
-        let expected: &[bool] = if is_anew { &[] } else { &[has_other_policy] };
+        let changes = changes(&present, specs(&after));
+        assert_eq!(changes.removed.len(), usize::from(is_anew), "{setting}");
+        assert_eq!(changes.added.len(), usize::from(is_anew), "{setting}");
+        let live: Vec<bool> = changes
+            .updated
+            .iter()
+            .map(|it| it.is_policy_changed)
+            .collect();
+        let expected: &[bool] = if is_anew { &[] } else { &[is_policy_changed] };
         assert_eq!(live, expected, "{setting}");
     }
 }

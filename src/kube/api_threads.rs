@@ -1,5 +1,5 @@
-//! The [`Hub`]: what the apps of a process share on their way to the API server, and the
-//! [`Handle`] of each of them.
+//! [`ApiThreads`]: the credentials, the request queue, the reflectors and the threads that all
+//! apps of a process share. [`AppHandle`]: the part of one app.
 
 use std::io;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::cluster::{Report, Request};
 use crate::supervisor::ThreadPanic;
 use crate::workload::Dialect;
 
-/// What holds for all apps.
-pub struct HubConfig {
-    /// The way to the API server.
+/// The configuration that all apps share.
+pub struct ApiConfig {
+    /// The address of the API server, and the credentials.
     pub access: Access,
-    /// Who we are in our renewals: the pod's name. Any text will do; what
-    /// no pod's name has becomes a hyphen.
+    /// The name of this proxy in its renewals: the pod's name. Characters that no pod's name
+    /// has are replaced by hyphens.
     pub writer: String,
-    /// What time a renewal says that it is.
+    /// The clock of the timestamp in a renewal.
     pub wall_clock: WallClock,
     /// What is listed and watched.
     pub scope: Scope,
@@ -41,9 +41,9 @@ pub enum Scope {
     Namespace,
 }
 
-/// The way to the API server that the apps of a process share. Its threads end when it is
+/// The threads that talk to the API server for all apps of a process. They end when it is
 /// dropped.
-pub struct Hub {
+pub struct ApiThreads {
     credentials: Arc<Credentials>,
     requests: Arc<Requests>,
     queue: Arc<RequestQueue>,
@@ -53,13 +53,13 @@ pub struct Hub {
     clock: Clock,
 }
 
-impl Hub {
+impl ApiThreads {
     /// Reads the credentials and starts the threads that execute requests.
     ///
     /// # Errors
     /// Why the credentials cannot be used, or if a thread cannot be started.
-    pub fn new(config: HubConfig, clock: Clock) -> io::Result<Hub> {
-        let HubConfig {
+    pub fn new(config: ApiConfig, clock: Clock) -> io::Result<ApiThreads> {
+        let ApiConfig {
             access,
             writer,
             wall_clock,
@@ -73,7 +73,7 @@ impl Hub {
             let (credentials, requests) = (credentials.clone(), requests.clone());
             Arc::new(Informers::new(credentials, requests, queue.clone(), clock))
         });
-        Ok(Hub {
+        Ok(ApiThreads {
             informers,
             credentials,
             requests,
@@ -83,8 +83,8 @@ impl Hub {
         })
     }
 
-    /// Adds an app. Its reports come from the API threads, until the handle is dropped and
-    /// for a moment after that.
+    /// Adds an app. The API threads call `report` until the handle is dropped, and for a moment
+    /// after that.
     ///
     /// Never blocks.
     ///
@@ -94,10 +94,10 @@ impl Hub {
         &self,
         config: AppConfig,
         report: impl Fn(Report) + Send + Sync + Clone + 'static,
-    ) -> io::Result<Handle> {
+    ) -> io::Result<AppHandle> {
         let target = TargetClient::new(&config, self.writer.clone());
         let (app, member) = self.queue.add(target, report.clone());
-        let mut handle = Handle {
+        let mut handle = AppHandle {
             queue: self.queue.clone(),
             app,
             member,
@@ -111,10 +111,10 @@ impl Hub {
         Ok(handle)
     }
 
-    /// Watches what the app needs by its name, with threads of its own.
+    /// Starts the reflectors of one app, which list and watch each object by its name.
     fn watch_named(
         &self,
-        handle: &mut Handle,
+        handle: &mut AppHandle,
         config: &AppConfig,
         report: impl Fn(Report) + Send + Clone + 'static,
     ) -> io::Result<()> {
@@ -145,15 +145,15 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
+impl Drop for ApiThreads {
     fn drop(&mut self) {
         self.queue.close();
     }
 }
 
-/// Has what the app needs watched together with what others need.
+/// Adds the app to the reflectors of its namespace.
 fn watch_namespace(
-    handle: &mut Handle,
+    handle: &mut AppHandle,
     config: AppConfig,
     informers: &Arc<Informers>,
 ) -> io::Result<()> {
@@ -180,16 +180,16 @@ fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
     move |panic| report(Report::Panicked(panic))
 }
 
-/// Whether the scaled object is watched. Not with the flags of an ancestor: what a
-/// replica of it says, maybe on a ConfigMap, is read together with the object
-/// (`old_replica`), so that polling goes on as before.
+/// Whether the scaled object is watched. With the flags of an ancestor it is polled: the
+/// annotations of the ancestor's replicas, maybe on a ConfigMap, are read together with the
+/// object (`old_replica`).
 fn watches_target(config: &AppConfig) -> bool {
     config.dialect == Dialect::Zpa
 }
 
-/// An app's way to the API threads. What they do for it ends when it is dropped, after
-/// the request that is in progress.
-pub struct Handle {
+/// The handle with which the daemon uses the API threads for one app. When it is dropped, they
+/// remove the app, after the request that is in progress.
+pub struct AppHandle {
     queue: Arc<RequestQueue>,
     app: AppKey,
     member: Arc<Member>,
@@ -214,19 +214,19 @@ enum Watches {
     },
 }
 
-impl Handle {
-    /// Has `request` executed, as soon as it has its turn; its [`Report::Reply`] carries `id`.
+impl AppHandle {
+    /// Puts `request` into the queue; its [`Report::Reply`] carries `id`.
     ///
-    /// Never blocks. A request that is still unsent is replaced and gets no
-    /// reply, nor does a read that something urgent has to supersede.
+    /// Never blocks. It replaces a request that is still unsent, which gets no reply; nor does
+    /// a read that a more urgent request supersedes.
     pub fn request(&self, id: u64, request: Request) {
         self.queue.put(self.app, id, request);
     }
 
-    /// Has the endpoints listed afresh at once.
+    /// Requests that the endpoints are listed again at once.
     ///
-    /// Never blocks. At most once a second, and less often while it goes on; a
-    /// call that comes too soon does nothing.
+    /// Never blocks. A call that comes within a second of the last one does nothing; after
+    /// several calls in a row that interval is longer.
     pub fn relist(&self) {
         match &self.watches {
             Watches::None => {}
@@ -238,9 +238,9 @@ impl Handle {
         }
     }
 
-    /// Has the endpoints listed afresh, because what was known of them at `seen` has
-    /// proved wrong. Does nothing, and returns false, if something was received since: the
-    /// watch is alive, and a list would show no more, or a list is on its way.
+    /// Requests that the endpoints are listed again, because those of the time `seen` have
+    /// proved wrong. Does nothing, and returns false, if something was received since: then the
+    /// watch is alive and a list would show no more, or a list is in progress.
     pub fn relist_unless_newer(&self, seen: Time) -> bool {
         match &self.watches {
             Watches::None => true,
@@ -254,9 +254,9 @@ impl Handle {
         }
     }
 
-    /// Says whether somebody waits for an endpoint. While that is so, requests of this app
-    /// come before those of others for which nobody waits, no pause after a failure is longer
-    /// than a second, nor any that the server asks for than five.
+    /// Sets whether connections wait for an endpoint. While they do, requests of this app come
+    /// before those of apps without waiting connections, a pause after a failure lasts at most
+    /// one second, and a `Retry-After` at most five.
     pub fn set_waiting(&self, is_waiting: bool) {
         self.queue.set_awaited(self.app, is_waiting);
         match &self.watches {
@@ -269,9 +269,9 @@ impl Handle {
         }
     }
 
-    /// The app drains. When everything is deleted at once, the Role and the objects
-    /// go before the proxy does: from now on refusals (401, 403), objects that are not
-    /// found, and whatever keeps endpoints from being listed are logged at debug.
+    /// Sets that the app drains. When everything is deleted at once, the Role and the objects
+    /// are gone before the proxy is: from now on refusals (401, 403), missing objects and
+    /// failed lists are logged at debug.
     pub fn set_draining(&self) {
         self.member.set_draining();
         match &self.watches {
@@ -288,7 +288,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for AppHandle {
     fn drop(&mut self) {
         self.queue.remove(self.app);
         match &self.watches {

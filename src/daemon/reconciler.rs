@@ -1,4 +1,5 @@
-//! The [`Roster`] starts the apps of the process, and follows the list of apps.
+//! [`Reconciler`]: starts, changes and ends the apps of the process, so that those that run are
+//! those of the list of apps.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,9 +8,9 @@ use std::sync::mpsc::Sender;
 
 use log::info;
 
-use super::Outside;
+use super::AppThreads;
 use super::app::{AppConfig, Reconfigured};
-use super::plan::{self, Live, Plan};
+use super::app_spec::{self, AppSpec, Update};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
@@ -17,111 +18,111 @@ use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::{Clock, Time};
 use crate::cluster::Report;
 use crate::engine::{AppId, AppLimits, BoundListener, Engine, PortId};
-use crate::kube::{self, Hub, Requests};
+use crate::kube::{self, ApiThreads, Requests};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
 use crate::settings::Listener;
 
-/// Where threads put what they report.
+/// The channel into which threads put their reports, with the waker of the event loop.
 #[derive(Clone)]
-pub(super) struct Post {
+pub(super) struct ReportSender {
     sender: Sender<(AppId, Report)>,
     waker: Arc<mio::Waker>,
 }
 
-impl Post {
-    pub(super) fn new(sender: Sender<(AppId, Report)>, waker: Arc<mio::Waker>) -> Post {
-        Post { sender, waker }
+impl ReportSender {
+    pub(super) fn new(sender: Sender<(AppId, Report)>, waker: Arc<mio::Waker>) -> ReportSender {
+        ReportSender { sender, waker }
     }
 
     fn of_app(&self, id: AppId) -> impl Fn(Report) + Send + Sync + Clone + 'static {
-        let post = self.clone();
+        let this = self.clone();
         move |report| {
             // The receiver is gone when the program is about to end.
-            if post.sender.send((id, report)).is_ok() {
-                let _ = post.waker.wake();
+            if this.sender.send((id, report)).is_ok() {
+                let _ = this.waker.wake();
             }
         }
     }
 }
 
-/// The apps of the process, as they were planned.
-pub(super) struct Roster {
-    hub: Hub,
+/// The apps of the process by their specs, and what is needed to start another one.
+pub(super) struct Reconciler {
+    api: ApiThreads,
     clock: Clock,
-    post: Post,
-    plans: BTreeMap<AppId, Plan>,
+    reports: ReportSender,
+    specs: BTreeMap<AppId, AppSpec>,
     /// The id of the next app.
-    next: u32,
+    next_id: u32,
 }
 
-/// An app that has what it needs to start.
-struct Ready {
+/// An app with its listeners and threads, which is not in the proxy yet.
+struct PreparedApp {
     id: AppId,
-    plan: Plan,
-    outside: Outside,
-    listeners: Vec<Source>,
+    spec: AppSpec,
+    threads: AppThreads,
+    listeners: Vec<ListenerSource>,
 }
 
-/// Where a listener comes from.
-enum Source {
+/// The origin of a listener.
+enum ListenerSource {
     /// It was bound for this app.
     Bound(BoundListener),
-    /// It is that of an app that leaves.
-    Of(PortId),
+    /// It is taken from the port of an app that ends.
+    TakenFrom(PortId),
 }
 
-impl Roster {
-    pub(super) fn new(hub: Hub, clock: Clock, post: Post) -> Roster {
-        Roster {
-            hub,
+impl Reconciler {
+    pub(super) fn new(api: ApiThreads, clock: Clock, reports: ReportSender) -> Reconciler {
+        Reconciler {
+            api,
             clock,
-            post,
-            plans: BTreeMap::new(),
-            next: 0,
+            reports,
+            specs: BTreeMap::new(),
+            next_id: 0,
         }
     }
 
     /// The requests to the API server.
     pub(super) fn requests(&self) -> &Requests {
-        self.hub.requests()
+        self.api.requests()
     }
 
-    /// What an app is to be.
-    pub(super) fn plan(&self, id: AppId) -> Option<&Plan> {
-        self.plans.get(&id)
+    /// The spec of an app.
+    pub(super) fn spec(&self, id: AppId) -> Option<&AppSpec> {
+        self.specs.get(&id)
     }
 
-    /// Makes the apps those of `wanted`: starts, changes and ends them. Nothing changes if
-    /// that cannot be done.
+    /// Starts, changes and ends apps, so that those that run are those of `wanted`. If a
+    /// listener cannot be bound, nothing changes.
     ///
     /// # Errors
-    /// Which listeners cannot be bound, and threads not be started.
-    pub(super) fn follow(
+    /// Which listeners cannot be bound, and which threads cannot be started.
+    pub(super) fn reconcile(
         &mut self,
-        wanted: Vec<Plan>,
-        proxy: &mut Proxy<Engine, Outside>,
+        wanted: Vec<AppSpec>,
+        proxy: &mut Proxy<Engine, AppThreads>,
         now: Time,
     ) -> Result<(), Vec<String>> {
-        let changes = plan::changes(&self.plans, wanted);
-        let stays = |id: &AppId| self.plans.contains_key(id) && !changes.gone.contains(id);
+        let changes = app_spec::changes(&self.specs, wanted);
+        let stays = |id: &AppId| self.specs.contains_key(id) && !changes.removed.contains(id);
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
-        let (mut ready, mut errors) = (Vec::new(), Vec::new());
-        for plan in changes.new {
-            match self.prepare(plan, &leaving, &proxy.sockets) {
-                Ok(app) => ready.push(app),
+        let (mut prepared, mut errors) = (Vec::new(), Vec::new());
+        for spec in changes.added {
+            match self.prepare(spec, &leaving, &proxy.sockets) {
+                Ok(app) => prepared.push(app),
                 Err(lines) => errors.extend(lines),
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        for app in ready {
+        for app in prepared {
             errors.extend(self.start(app, proxy, now).err());
         }
-        for id in changes.gone {
-            self.plans.remove(&id);
+        for id in changes.removed {
+            self.specs.remove(&id);
             if let Some(app) = proxy.app(id) {
                 info!(
                     "{}: is not in the list any more, and drains",
@@ -130,8 +131,8 @@ impl Roster {
             }
             proxy.leave(id, now);
         }
-        for live in changes.live {
-            self.change(live, proxy, now);
+        for update in changes.updated {
+            self.update(update, proxy, now);
         }
         match errors.is_empty() {
             true => Ok(()),
@@ -139,17 +140,17 @@ impl Roster {
         }
     }
 
-    /// Binds the listeners of an app, except those that apps have that leave, and starts its
-    /// threads.
+    /// Binds the listeners of an app, except those that it takes from apps that end, and starts
+    /// its threads.
     fn prepare(
         &mut self,
-        plan: Plan,
+        spec: AppSpec,
         leaving: &[PortId],
         engine: &Engine,
-    ) -> Result<Ready, Vec<String>> {
-        let settings = &plan.settings;
+    ) -> Result<PreparedApp, Vec<String>> {
+        let settings = &spec.settings;
         let named = |why: String| match settings.is_of_list() {
-            true => format!("{}: {why}", name(&plan)),
+            true => format!("{}: {why}", name(&spec)),
             false => why,
         };
         let (mut listeners, mut errors) = (Vec::new(), Vec::new());
@@ -157,8 +158,8 @@ impl Roster {
             let mut leaving = leaving.iter();
             let same = leaving.find(|&&port| is_at(engine, port, *address));
             let source = match same {
-                Some(&port) => Ok(Source::Of(port)),
-                None => BoundListener::bind(*address).map(Source::Bound),
+                Some(&port) => Ok(ListenerSource::TakenFrom(port)),
+                None => BoundListener::bind(*address).map(ListenerSource::Bound),
             };
             match source {
                 Ok(source) => listeners.push(source),
@@ -168,23 +169,23 @@ impl Roster {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let id = AppId(self.next);
-        self.next += 1;
-        let outside = self.outside(id, &plan).map_err(|why| vec![named(why)])?;
-        Ok(Ready {
+        let id = AppId(self.next_id);
+        self.next_id += 1;
+        let threads = self.threads(id, &spec).map_err(|why| vec![named(why)])?;
+        Ok(PreparedApp {
             id,
-            plan,
-            outside,
+            spec,
+            threads,
             listeners,
         })
     }
 
-    fn outside(&self, id: AppId, plan: &Plan) -> Result<Outside, String> {
-        let settings = &plan.settings;
-        let route = route(plan);
-        let post = self.post.of_app(id);
+    fn threads(&self, id: AppId, spec: &AppSpec) -> Result<AppThreads, String> {
+        let settings = &spec.settings;
+        let route = route(spec);
+        let report = self.reports.of_app(id);
         let resolver = route.static_backend().cloned().map(|target| {
-            let (found, panicked) = (post.clone(), post.clone());
+            let (found, panicked) = (report.clone(), report.clone());
             Resolver::spawn(
                 target,
                 self.clock,
@@ -196,7 +197,7 @@ impl Roster {
             .transpose()
             .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
         let accept_probe = (settings.ready_gate == ReadyGate::Accept).then(|| {
-            let (found, panicked) = (post.clone(), post.clone());
+            let (found, panicked) = (report.clone(), report.clone());
             AcceptProbe::spawn(
                 self.clock,
                 move |Candidate { port, uid, .. }| found(Report::Accepts(port, uid)),
@@ -207,7 +208,7 @@ impl Roster {
             .transpose()
             .map_err(|e| format!("cannot start the thread that dials starting pods: {e}"))?;
         let app = kube::AppConfig {
-            namespace: namespace(plan).to_owned(),
+            namespace: namespace(spec).to_owned(),
             target: settings.target_ref.clone(),
             dialect: settings.dialect,
             state_configmap: settings.state_configmap.clone(),
@@ -217,10 +218,10 @@ impl Roster {
             port_flag: start::port_flag(settings),
         };
         let api = self
-            .hub
-            .add(app, post)
+            .api
+            .add(app, report)
             .map_err(|e| format!("cannot start the API threads: {e}"))?;
-        Ok(Outside {
+        Ok(AppThreads {
             api,
             resolver,
             accept_probe,
@@ -229,37 +230,37 @@ impl Roster {
 
     fn start(
         &mut self,
-        app: Ready,
-        proxy: &mut Proxy<Engine, Outside>,
+        app: PreparedApp,
+        proxy: &mut Proxy<Engine, AppThreads>,
         now: Time,
     ) -> Result<(), String> {
-        let Ready {
+        let PreparedApp {
             id,
-            plan,
-            outside,
+            spec,
+            threads,
             listeners,
         } = app;
         let engine = &mut proxy.sockets;
         for source in listeners {
             let listener = match source {
-                Source::Bound(listener) => Some(listener),
-                Source::Of(port) => engine.take_listener(port),
+                ListenerSource::Bound(listener) => Some(listener),
+                ListenerSource::TakenFrom(port) => engine.take_listener(port),
             };
             let listener = listener.ok_or_else(|| std::io::Error::other("the listener is gone"));
-            let added = listener.and_then(|it| engine.add_bound_port(id, it, limits(&plan)));
+            let added = listener.and_then(|it| engine.add_bound_port(id, it, limits(&spec)));
             if let Err(why) = added {
                 engine.remove_app(id, now);
-                return Err(format!("{}: cannot listen: {why}", name(&plan)));
+                return Err(format!("{}: cannot listen: {why}", name(&spec)));
             }
         }
-        engine.set_rules(id, &plan.rules);
-        let settings = &plan.settings;
+        engine.set_rules(id, &spec.rules);
+        let settings = &spec.settings;
         let policy = Policy::new(start::policy_config(settings), start::random_seed(), now);
         let config = AppConfig {
-            name: name(&plan),
-            label: format!("{}/{}", namespace(&plan), start::service(settings)?),
+            name: name(&spec),
+            label: format!("{}/{}", namespace(&spec), start::service(settings)?),
             service: settings.service.clone().unwrap_or_default(),
-            route: route(&plan),
+            route: route(&spec),
             ports: start::port_names(settings),
             ready_gate: settings.ready_gate,
             hold_timeout: settings.hold_timeout,
@@ -267,33 +268,33 @@ impl Roster {
         let ports = (0..).map(|index| PortId { app: id, index });
         let listen: Vec<SocketAddr> = ports.map_while(|port| engine.local_addr(port)).collect();
         info!("{}", start::greeting(settings, &config, &listen));
-        proxy.add(id, outside, policy, config, now);
-        self.plans.insert(id, plan);
+        proxy.add(id, threads, policy, config, now);
+        self.specs.insert(id, spec);
         Ok(())
     }
 
-    fn change(&mut self, live: Live, proxy: &mut Proxy<Engine, Outside>, now: Time) {
-        let Live {
+    fn update(&mut self, update: Update, proxy: &mut Proxy<Engine, AppThreads>, now: Time) {
+        let Update {
             id,
-            plan,
-            has_other_policy,
-        } = live;
-        proxy.sockets.set_limits(id, limits(&plan));
-        proxy.sockets.set_rules(id, &plan.rules);
+            spec,
+            is_policy_changed,
+        } = update;
+        proxy.sockets.set_limits(id, limits(&spec));
+        proxy.sockets.set_rules(id, &spec.rules);
         let policy =
-            has_other_policy.then(|| (start::policy_config(&plan.settings), start::random_seed()));
+            is_policy_changed.then(|| (start::policy_config(&spec.settings), start::random_seed()));
         let change = Reconfigured {
-            hold_timeout: plan.settings.hold_timeout,
+            hold_timeout: spec.settings.hold_timeout,
             policy,
         };
         proxy.reconfigure(id, change, now);
-        let clock = if has_other_policy {
+        let clock = if is_policy_changed {
             "; its idle clock starts anew"
         } else {
             ""
         };
-        info!("{}: has other settings{clock}", name(&plan));
-        self.plans.insert(id, plan);
+        info!("{}: has other settings{clock}", name(&spec));
+        self.specs.insert(id, spec);
     }
 }
 
@@ -302,21 +303,21 @@ fn is_at(engine: &Engine, port: PortId, address: SocketAddr) -> bool {
     engine.local_addr(port) == Some(address)
 }
 
-fn namespace(plan: &Plan) -> &str {
-    plan.settings.namespace.as_deref().unwrap_or_default()
+fn namespace(spec: &AppSpec) -> &str {
+    spec.settings.namespace.as_deref().unwrap_or_default()
 }
 
 /// `namespace/deployment`.
-fn name(plan: &Plan) -> String {
-    format!("{}/{}", namespace(plan), plan.settings.target_ref.label())
+fn name(spec: &AppSpec) -> String {
+    format!("{}/{}", namespace(spec), spec.settings.target_ref.label())
 }
 
-fn route(plan: &Plan) -> Route {
-    Route::of(&plan.settings, namespace(plan))
+fn route(spec: &AppSpec) -> Route {
+    Route::of(&spec.settings, namespace(spec))
 }
 
-fn limits(plan: &Plan) -> AppLimits {
-    let settings = &plan.settings;
+fn limits(spec: &AppSpec) -> AppLimits {
+    let settings = &spec.settings;
     AppLimits {
         hold_timeout: settings.hold_timeout,
         abort_on_close: settings.abort_on_close,

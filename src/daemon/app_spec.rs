@@ -1,0 +1,178 @@
+//! [`AppSpec`]: the desired state of an app: its settings, with the contents of the files that
+//! they name.
+//!
+//! [`changes`] compares the specs of a list with those of the apps that run.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::engine::AppId;
+use crate::rules::Rules;
+use crate::settings::Settings;
+use crate::settings::apps::LONGEST;
+
+/// The desired state of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppSpec {
+    /// Its settings, which name its namespace.
+    pub settings: Settings,
+    /// The rules about its clients, with the contents of their file.
+    pub rules: Rules,
+}
+
+/// The spec of the only app of a process.
+///
+/// # Errors
+/// Why a file that a setting names cannot be used.
+pub fn of_only_app(process: &Settings, namespace: &str) -> Result<AppSpec, String> {
+    let mut settings = process.clone();
+    settings.namespace = Some(namespace.to_owned());
+    spec(settings)
+}
+
+/// The text of the list; one byte more than allowed of a list that is too long.
+///
+/// # Errors
+/// Why it cannot be read, as the only line.
+pub fn read_list(file: &Path) -> Result<Vec<u8>, Vec<String>> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(file)?
+            .take(LONGEST as u64 + 1)
+            .read_to_end(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|why| vec![format!("{}: cannot be read: {why}", subject(file))])
+}
+
+/// The specs of the apps of a list with that text.
+///
+/// # Errors
+/// All its errors, a line each.
+pub fn of_list(
+    process: &Settings,
+    text: &[u8],
+    namespace: &str,
+) -> Result<Vec<AppSpec>, Vec<String>> {
+    let subject = process.apps.as_deref().map(subject).unwrap_or_default();
+    let line = |why: &str| format!("{subject}: {why}");
+    let apps = process
+        .read_apps(text, namespace)
+        .map_err(|errors| errors.lines().map(line).collect::<Vec<_>>())?;
+    let (mut specs, mut errors) = (Vec::new(), Vec::new());
+    for app in apps {
+        let name = app.target_ref.label().to_owned();
+        match spec(app) {
+            Ok(spec) => specs.push(spec),
+            Err(why) => errors.push(line(&format!("{name}: {why}"))),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(specs),
+        false => Err(errors),
+    }
+}
+
+/// The beginning of messages about a list.
+fn subject(file: &Path) -> String {
+    format!("--apps (ZPA_APPS) {}", file.display())
+}
+
+fn spec(settings: Settings) -> Result<AppSpec, String> {
+    let mut rules = settings.rules.clone();
+    if let Some(answer) = &settings.rules.hold_answer {
+        let loaded = answer.load(|path| std::fs::read(path)).map_err(|why| {
+            let setting = settings.given("hold-answer");
+            format!("{setting} {answer}: {why}; use e.g. postgres, http, or the path of a file")
+        })?;
+        rules.hold_answer = Some(loaded);
+    }
+    Ok(AppSpec { settings, rules })
+}
+
+/// The difference between the apps that run and those that are wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The apps to end.
+    pub removed: Vec<AppId>,
+    /// The apps to start, in the order of the list.
+    pub added: Vec<AppSpec>,
+    /// The apps to change while they run.
+    pub updated: Vec<Update>,
+}
+
+/// The change of an app that goes on running.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The app.
+    pub id: AppId,
+    /// Its new spec.
+    pub spec: AppSpec,
+    /// Whether its policy changes.
+    pub is_policy_changed: bool,
+}
+
+/// The changes that make the apps that run those of `wanted`.
+///
+/// An app is identified by its scale target. If its Service, port, target or listen address
+/// changes, it is ended and started again.
+pub fn changes(running: &BTreeMap<AppId, AppSpec>, wanted: Vec<AppSpec>) -> Changes {
+    let mut changes = Changes::default();
+    let mut left: BTreeMap<_, _> = running
+        .iter()
+        .map(|(&id, spec)| (key(spec), (id, spec)))
+        .collect();
+    for spec in wanted {
+        match left.remove(&key(&spec)) {
+            None => changes.added.push(spec),
+            Some((_, before)) if *before == spec => {}
+            Some((id, before)) if fixed(before) == fixed(&spec) => changes.updated.push(Update {
+                id,
+                is_policy_changed: policy(before) != policy(&spec),
+                spec,
+            }),
+            Some((id, _)) => {
+                changes.removed.push(id);
+                changes.added.push(spec);
+            }
+        }
+    }
+    changes.removed.extend(left.into_values().map(|(id, _)| id));
+    changes
+}
+
+/// The identity of an app.
+fn key(spec: &AppSpec) -> (Option<String>, String) {
+    let settings = &spec.settings;
+    (settings.namespace.clone(), settings.target_ref.to_string())
+}
+
+/// The settings that cannot change while the app runs: where its connections come from and go
+/// to, and whether it has a thread that dials starting pods.
+fn fixed(spec: &AppSpec) -> impl PartialEq + use<> {
+    let settings = spec.settings.clone();
+    (
+        settings.service,
+        settings.port,
+        settings.target,
+        settings.listen,
+        settings.ready_gate,
+    )
+}
+
+/// The settings of an app's policy.
+fn policy(spec: &AppSpec) -> impl PartialEq + use<> {
+    let settings = &spec.settings;
+    (
+        settings.idle_ttl,
+        settings.wake_replicas,
+        settings.min_awake,
+        settings.wakes_per_minute,
+        settings.single_proxy,
+    )
+}
+
+#[cfg(test)]
+mod tests;
