@@ -26,9 +26,14 @@ pub enum DialFailure {
     Local(LocalError),
 }
 
-/// The dials of a connection until it pauses: see the [module](self).
+/// The dials of a connection until it pauses: see the [module](self). Boxed, because most
+/// connections are served by the first address.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub struct Attempts(Option<Box<Failures>>);
+
+/// The failures of a connection's dials.
+#[derive(Debug, Default)]
+struct Failures {
     /// The addresses that failed.
     tried: Vec<BackendId>,
     /// Whether a host has answered at one of them, be it with a refusal.
@@ -53,6 +58,54 @@ impl DialFailure {
 impl Attempts {
     /// Records the failure of an address.
     pub(super) fn record(&mut self, id: BackendId, cause: DialFailure) {
+        self.0.get_or_insert_default().record(id, cause);
+    }
+
+    /// Whether this machine can dial no address at all.
+    pub(super) fn has_local_error(&self) -> bool {
+        self.any(|failures| failures.has_local_error)
+    }
+
+    /// Whether another address may be tried.
+    pub(super) fn has_tries_left(&self) -> bool {
+        !self.any(|failures| failures.tried.len() >= MAX_TRIES)
+    }
+
+    pub(super) fn has_tried(&self, id: BackendId) -> bool {
+        self.any(|failures| failures.tried.contains(&id))
+    }
+
+    /// The backend whose other addresses come next.
+    pub(super) fn alternatives_of(&self) -> Option<u32> {
+        self.0.as_ref()?.alternatives_of
+    }
+
+    /// Picks the fallback, at most once. It is of use only if no host has answered: it may
+    /// then be reachable where the pods' own addresses are not.
+    pub(super) fn take_fallback(&mut self) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|failures| failures.take_fallback())
+    }
+
+    /// Whether some address has failed for another reason than an error of this machine.
+    pub fn has_failed(&self) -> bool {
+        self.any(|failures| failures.answered || failures.unreached)
+    }
+
+    /// Whether the fallback was picked.
+    pub fn has_fallen_back(&self) -> bool {
+        self.any(|failures| failures.fell_back)
+    }
+
+    /// Whether there are failures, and that holds for them.
+    fn any(&self, holds: impl FnOnce(&Failures) -> bool) -> bool {
+        self.0.as_deref().is_some_and(holds)
+    }
+}
+
+impl Failures {
+    fn record(&mut self, id: BackendId, cause: DialFailure) {
         self.tried.push(id);
         let is_of_address = matches!(cause, DialFailure::Refused | DialFailure::Unreachable);
         self.alternatives_of = is_of_address.then_some(id.backend);
@@ -65,40 +118,9 @@ impl Attempts {
         }
     }
 
-    /// Whether this machine can dial no address at all.
-    pub(super) fn has_local_error(&self) -> bool {
-        self.has_local_error
-    }
-
-    /// Whether another address may be tried.
-    pub(super) fn has_tries_left(&self) -> bool {
-        self.tried.len() < MAX_TRIES
-    }
-
-    pub(super) fn has_tried(&self, id: BackendId) -> bool {
-        self.tried.contains(&id)
-    }
-
-    /// The backend whose other addresses come next.
-    pub(super) fn alternatives_of(&self) -> Option<u32> {
-        self.alternatives_of
-    }
-
-    /// Picks the fallback, at most once. It is of use only if no host has answered: it may
-    /// then be reachable where the pods' own addresses are not.
-    pub(super) fn take_fallback(&mut self) -> bool {
+    fn take_fallback(&mut self) -> bool {
         let is_picked = self.unreached && !self.answered && !self.fell_back;
         self.fell_back |= is_picked;
         is_picked
-    }
-
-    /// Whether some address has failed for another reason than an error of this machine.
-    pub fn has_failed(&self) -> bool {
-        self.answered || self.unreached
-    }
-
-    /// Whether the fallback was picked.
-    pub fn has_fallen_back(&self) -> bool {
-        self.fell_back
     }
 }
