@@ -46,9 +46,8 @@ use client_info::ClientInfo;
 
 /// A client connection: see the [module](self).
 pub struct Connection<S> {
-    /// When the connection was accepted, the start of the hold limit, in milliseconds of
-    /// [`Time`]: that is half as large as a `Time`, and a connection is to be small.
-    opened_ms: u64,
+    /// When the connection was accepted: the start of the hold limit.
+    opened: Time,
     /// The entry of the connection in [`super::timers::Timers`].
     deadline: Option<Time>,
     dialer: Dialer,
@@ -64,8 +63,8 @@ pub struct Connection<S> {
     is_half_closed: bool,
     /// Whether the connection counts as use of the app.
     usage: Usage,
-    /// When the last byte was passed on, in milliseconds of [`Time`].
-    last_traffic_ms: u64,
+    /// When the last byte was passed on.
+    last_traffic: Time,
     /// What is known of the client, where a rule asks for it.
     client_info: Option<Box<ClientInfo>>,
     /// The share of the memory for bulk that the connection has.
@@ -96,7 +95,7 @@ impl<S: Socket> Connection<S> {
     /// A connection that the listener of that port has just accepted.
     pub fn new(serial: u64, port: u16, client: S, usage: Usage, now: Time) -> Self {
         Connection {
-            opened_ms: now.as_millis(),
+            opened: now,
             deadline: None,
             dialer: Dialer::new(serial),
             client: ClientSide {
@@ -110,7 +109,7 @@ impl<S: Socket> Connection<S> {
             is_kept_alive: false,
             is_half_closed: false,
             usage,
-            last_traffic_ms: now.as_millis(),
+            last_traffic: now,
             client_info: None,
             grant: Grant::default(),
             state: State::Held,
@@ -128,14 +127,9 @@ impl<S: Socket> Connection<S> {
         usize::from(self.port)
     }
 
-    /// When the connection was accepted.
-    fn opened(&self) -> Time {
-        Time::from_millis(self.opened_ms)
-    }
-
     /// The time since the accept, in whole milliseconds, for the log.
     pub fn age(&self, now: Time) -> Duration {
-        Duration::from_millis(now.since(self.opened()).as_millis() as u64)
+        Duration::from_millis(now.since(self.opened).as_millis() as u64)
     }
 
     /// The socket that was accepted.
@@ -428,7 +422,7 @@ impl<S: Socket> Connection<S> {
 
     /// The time until which the connection may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
-        self.opened() + cx.port.limits.hold_timeout
+        self.opened + cx.port.limits.hold_timeout
     }
 
     fn schedule_within<C>(&mut self, patience: Duration, cx: &mut Context<'_, C>) {

@@ -4,7 +4,6 @@
 use log::debug;
 
 use super::{Connection, State};
-use crate::clock::Time;
 use crate::engine::context::{Connect, Context};
 use crate::engine::end::End;
 use crate::engine::half::Moved;
@@ -54,7 +53,7 @@ impl<S: Socket> Connection<S> {
 
     /// Begins to measure the silence: a backend has accepted the connection.
     pub(super) fn begin_traffic<C>(&mut self, cx: &mut Context<'_, C>) {
-        self.last_traffic_ms = cx.now.as_millis();
+        self.last_traffic = cx.now;
         self.is_half_closed = false;
         self.is_kept_alive = false;
         let idle = cx.port.rules.idle.next(self.traffic());
@@ -66,7 +65,7 @@ impl<S: Socket> Connection<S> {
     /// Records that bytes, or a FIN, were passed on.
     pub(super) fn record_traffic<C>(&mut self, moved: Moved, cx: &mut Context<'_, C>) {
         if moved.bytes > 0 {
-            self.last_traffic_ms = cx.now.as_millis();
+            self.last_traffic = cx.now;
         }
         let watches_halves = cx.port.rules.idle.half_close_timeout.is_some();
         if watches_halves
@@ -75,14 +74,14 @@ impl<S: Socket> Connection<S> {
             && relay.is_half_closed(&self.client)
         {
             self.is_half_closed = true;
-            self.last_traffic_ms = cx.now.as_millis();
+            self.last_traffic = cx.now;
             self.schedule_idle(cx);
         }
     }
 
     fn traffic(&self) -> Traffic {
         Traffic {
-            last: Time::from_millis(self.last_traffic_ms),
+            last: self.last_traffic,
             is_half_closed: self.is_half_closed,
             counts: self.usage == Usage::Counted,
         }
@@ -168,7 +167,7 @@ impl<S: Socket> Connection<S> {
 
     fn count_again<C>(&mut self, cx: &mut Context<'_, C>) {
         self.usage = Usage::Counted;
-        self.last_traffic_ms = cx.now.as_millis();
+        self.last_traffic = cx.now;
         self.schedule_idle(cx);
     }
 

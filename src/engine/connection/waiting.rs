@@ -127,7 +127,7 @@ impl<S: Socket> Connection<S> {
         }
         cx.port.counts.handed_over += 1;
         cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
-        let waited = cx.now.since(self.opened());
+        let waited = cx.now.since(self.opened);
         cx.port.tally.hold.observe(waited);
         if let Some(address) = cx.port.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
