@@ -8,7 +8,7 @@ use super::access::Access;
 use super::client::Client;
 use super::credentials::Credentials;
 use super::executor::{self, Member, RequestQueue};
-use super::informers::Informers;
+use super::informers::SharedInformers;
 use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scheduler::AppKey;
@@ -48,7 +48,7 @@ pub struct ApiThreads {
     requests: Arc<Requests>,
     queue: Arc<RequestQueue>,
     /// The reflectors of namespaces; `None`: each app has its own.
-    informers: Option<Arc<Informers>>,
+    informers: Option<Arc<SharedInformers>>,
     writer: Writer,
     clock: Clock,
 }
@@ -71,7 +71,12 @@ impl ApiThreads {
         let queue = executor::spawn([client(), client()], clock)?;
         let informers = (scope == Scope::Namespace).then(|| {
             let (credentials, requests) = (credentials.clone(), requests.clone());
-            Arc::new(Informers::new(credentials, requests, queue.clone(), clock))
+            Arc::new(SharedInformers::new(
+                credentials,
+                requests,
+                queue.clone(),
+                clock,
+            ))
         });
         Ok(ApiThreads {
             informers,
@@ -155,7 +160,7 @@ impl Drop for ApiThreads {
 fn watch_namespace(
     handle: &mut AppHandle,
     config: AppConfig,
-    informers: &Arc<Informers>,
+    informers: &Arc<SharedInformers>,
 ) -> io::Result<()> {
     let (app, config) = (handle.app, Arc::new(config));
     informers.add(app, config.clone())?;
@@ -165,11 +170,11 @@ fn watch_namespace(
     };
     if watches_target(&config) {
         let target = handle.member.target().clone();
-        informers.place(app, &target);
+        informers.locate(app, &target);
         let informers = Arc::downgrade(informers);
         handle.member.on_relocation(move || {
             if let Some(informers) = informers.upgrade() {
-                informers.place(app, &target);
+                informers.locate(app, &target);
             }
         });
     }
@@ -209,7 +214,7 @@ enum Watches {
     },
     /// Those of its namespace.
     Namespace {
-        informers: Arc<Informers>,
+        informers: Arc<SharedInformers>,
         namespace: String,
     },
 }

@@ -1,9 +1,10 @@
-//! [`Informers`]: the reflectors that apps share. There is one of the endpoints and the
-//! Services for each namespace, and one of the scaled objects for each kind in a namespace,
-//! with a thread and a watch each, whatever the number of apps.
+//! [`SharedInformers`]: the reflectors that apps share, as those of client-go's
+//! `SharedInformerFactory`. There is one of the endpoints and the Services for each namespace, and
+//! one of the scaled objects for each kind in a namespace, with a thread and a watch each. One is
+//! started for the first app that needs it, and ends when the last is removed.
 //!
-//! An app is added and removed by other threads. The thread of a reflector takes that in
-//! before it handles its next event ([`Shared`]).
+//! Other threads add and remove apps. The thread of a reflector applies these changes before it
+//! handles its next event ([`ChangesFirst`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,12 +26,12 @@ use crate::clock::{Clock, Time};
 use crate::cluster::Report;
 use crate::supervisor::ThreadPanic;
 
-/// The most kinds of scaled objects, over all namespaces, that are watched. Objects of others
-/// are read in turn.
+/// The most collections of scaled objects (a kind in a namespace) that are watched. Objects of
+/// others are read in turn.
 const MOST_COLLECTIONS: usize = 16;
 
 /// The reflectors that apps share.
-pub(super) struct Informers {
+pub(super) struct SharedInformers {
     credentials: Arc<Credentials>,
     requests: Arc<Requests>,
     queue: Arc<RequestQueue>,
@@ -41,38 +42,38 @@ pub(super) struct Informers {
 #[derive(Default)]
 struct State {
     /// By namespace.
-    endpoints: BTreeMap<String, Informer<Arc<AppConfig>>>,
-    /// By the path of the collection.
-    targets: BTreeMap<String, Informer<Place>>,
-    /// The collection that has the object of an app.
-    places: BTreeMap<AppKey, String>,
+    endpoints: BTreeMap<String, SharedInformer<Arc<AppConfig>>>,
+    /// By the path of the collection of objects.
+    targets: BTreeMap<String, SharedInformer<NamedTarget>>,
+    /// The path of the collection that contains the object of an app.
+    collections: BTreeMap<AppKey, String>,
 }
 
-/// The object of an app: its name, and the object itself.
-pub(super) type Place = (String, Arc<Target>);
+/// The scaled object of an app, with its name.
+pub(super) type NamedTarget = (String, Arc<Target>);
 
-/// A reflector, as other threads see it. `A` is what it is given of an app.
-struct Informer<A> {
+/// The handle of a reflector that apps share. `A` is what it needs to know of an app.
+struct SharedInformer<A> {
     signal: Arc<RelistSignal>,
-    news: Arc<Mutex<News<A>>>,
+    changes: Arc<Mutex<Changes<A>>>,
     apps: BTreeSet<AppKey>,
     waiting: BTreeSet<AppKey>,
     draining: BTreeSet<AppKey>,
 }
 
-/// What a reflector has not taken in yet, of each app.
-type News<A> = BTreeMap<AppKey, AppNews<A>>;
+/// The changes that a reflector has not applied yet, by app.
+type Changes<A> = BTreeMap<AppKey, AppChange<A>>;
 
-struct AppNews<A> {
+struct AppChange<A> {
     added: Option<A>,
     is_removed: bool,
     waiting: Option<bool>,
     is_draining: bool,
 }
 
-impl<A> Default for AppNews<A> {
+impl<A> Default for AppChange<A> {
     fn default() -> Self {
-        AppNews {
+        AppChange {
             added: None,
             is_removed: false,
             waiting: None,
@@ -81,12 +82,12 @@ impl<A> Default for AppNews<A> {
     }
 }
 
-/// A reflector of several apps.
-pub(super) trait ManyApps: Core {
-    /// What it is given of an app.
+/// The core of a reflector that several apps share.
+pub(super) trait SharedCore: Core {
+    /// What it needs to know of an app.
     type App;
 
-    /// Adds an app. A request to list again follows.
+    /// Adds an app. A request to relist follows.
     fn add(&mut self, app: AppKey, given: Self::App);
 
     /// Removes an app.
@@ -95,33 +96,33 @@ pub(super) trait ManyApps: Core {
     /// Sets whether connections of an app wait.
     fn set_waiting(&mut self, app: AppKey, is_waiting: bool);
 
-    /// An app drains.
+    /// Sets that an app drains.
     fn set_app_draining(&mut self, app: AppKey);
 }
 
-/// A reflector with what it has not taken in yet.
-struct Shared<C: ManyApps> {
+/// A core that applies the changes of its apps before it handles an event.
+struct ChangesFirst<C: SharedCore> {
     core: C,
-    news: Arc<Mutex<News<C::App>>>,
+    changes: Arc<Mutex<Changes<C::App>>>,
 }
 
-impl<C: ManyApps> Core for Shared<C> {
+impl<C: SharedCore> Core for ChangesFirst<C> {
     type Report = C::Report;
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
-        let news = std::mem::take(&mut *lock(&self.news));
-        for (app, news) in news {
-            if news.is_removed {
+        let changes = std::mem::take(&mut *lock(&self.changes));
+        for (app, change) in changes {
+            if change.is_removed {
                 self.core.remove(app);
                 continue;
             }
-            if let Some(given) = news.added {
+            if let Some(given) = change.added {
                 self.core.add(app, given);
             }
-            if let Some(is_waiting) = news.waiting {
+            if let Some(is_waiting) = change.waiting {
                 self.core.set_waiting(app, is_waiting);
             }
-            if news.is_draining {
+            if change.is_draining {
                 self.core.set_app_draining(app);
             }
         }
@@ -141,7 +142,7 @@ impl<C: ManyApps> Core for Shared<C> {
     }
 }
 
-impl ManyApps for NamespaceEndpoints {
+impl SharedCore for NamespaceEndpoints {
     type App = Arc<AppConfig>;
 
     fn add(&mut self, app: AppKey, config: Arc<AppConfig>) {
@@ -161,10 +162,10 @@ impl ManyApps for NamespaceEndpoints {
     }
 }
 
-impl ManyApps for TargetReflector<Arc<Target>> {
-    type App = Place;
+impl SharedCore for TargetReflector<Arc<Target>> {
+    type App = NamedTarget;
 
-    fn add(&mut self, app: AppKey, (name, target): Place) {
+    fn add(&mut self, app: AppKey, (name, target): NamedTarget) {
         TargetReflector::add(self, app, &name, target);
     }
 
@@ -177,30 +178,30 @@ impl ManyApps for TargetReflector<Arc<Target>> {
     fn set_app_draining(&mut self, _: AppKey) {}
 }
 
-impl<A: Send + 'static> Informer<A> {
-    /// Starts the thread of the reflector that `core` makes, with a seed of its jitter.
+impl<A: Send + 'static> SharedInformer<A> {
+    /// Starts the thread of a reflector. `core` is called with the seed of its jitter.
     fn start<C>(
-        informers: &Informers,
+        informers: &SharedInformers,
         name: &'static str,
         core: impl FnOnce(u64) -> C,
     ) -> io::Result<Self>
     where
-        C: ManyApps<App = A, Report = (AppKey, Report)> + Send + 'static,
+        C: SharedCore<App = A, Report = (AppKey, Report)> + Send + 'static,
     {
         let client = Client::new(informers.credentials.clone(), informers.requests.clone());
         let signal = Arc::new(RelistSignal::new(client));
-        let news = Arc::default();
-        let shared = Shared {
+        let changes = Arc::default();
+        let core = ChangesFirst {
             core: core(thread::seed(&signal, informers.clock)),
-            news: Arc::clone(&news),
+            changes: Arc::clone(&changes),
         };
         let (reports, panics) = (informers.queue.clone(), informers.queue.clone());
         let report = move |(app, report)| reports.report(app, report);
         let panicked = move |panic: ThreadPanic| panics.report_to_all(&Report::Panicked(panic));
-        let reflector = Reflector::new(shared, signal, informers.clock, report);
-        Ok(Informer {
+        let reflector = Reflector::new(core, signal, informers.clock, report);
+        Ok(SharedInformer {
             signal: reflector.spawn(name, panicked)?,
-            news,
+            changes,
             apps: BTreeSet::new(),
             waiting: BTreeSet::new(),
             draining: BTreeSet::new(),
@@ -209,7 +210,7 @@ impl<A: Send + 'static> Informer<A> {
 
     fn add(&mut self, app: AppKey, given: A) {
         self.apps.insert(app);
-        lock(&self.news).entry(app).or_default().added = Some(given);
+        lock(&self.changes).entry(app).or_default().added = Some(given);
         self.signal.relocate();
     }
 
@@ -217,7 +218,7 @@ impl<A: Send + 'static> Informer<A> {
         self.set_waiting(app, false);
         self.apps.remove(&app);
         self.draining.remove(&app);
-        lock(&self.news).entry(app).or_default().is_removed = true;
+        lock(&self.changes).entry(app).or_default().is_removed = true;
     }
 
     fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
@@ -226,36 +227,36 @@ impl<A: Send + 'static> Informer<A> {
             false => self.waiting.remove(&app),
         };
         if has_changed {
-            lock(&self.news).entry(app).or_default().waiting = Some(is_waiting);
+            lock(&self.changes).entry(app).or_default().waiting = Some(is_waiting);
             self.signal.set_waiting(!self.waiting.is_empty());
         }
     }
 
-    /// An app drains; what concerns all of them is no warning once all do.
+    /// Sets that an app drains. Once all do, faults that concern all are no warnings.
     fn set_draining(&mut self, app: AppKey) {
         self.draining.insert(app);
-        lock(&self.news).entry(app).or_default().is_draining = true;
+        lock(&self.changes).entry(app).or_default().is_draining = true;
         if self.draining == self.apps {
             self.signal.set_draining();
         }
     }
 }
 
-impl<A> Drop for Informer<A> {
+impl<A> Drop for SharedInformer<A> {
     fn drop(&mut self) {
         self.signal.close();
     }
 }
 
-impl Informers {
-    /// Without apps, and without a thread.
+impl SharedInformers {
+    /// No app, and no thread.
     pub(super) fn new(
         credentials: Arc<Credentials>,
         requests: Arc<Requests>,
         queue: Arc<RequestQueue>,
         clock: Clock,
     ) -> Self {
-        Informers {
+        SharedInformers {
             credentials,
             requests,
             queue,
@@ -264,7 +265,7 @@ impl Informers {
         }
     }
 
-    /// Adds an app: reports the endpoints of its Service from now on.
+    /// Adds an app: from now on the endpoints of its Service are reported to it.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -273,7 +274,7 @@ impl Informers {
         let namespace = config.namespace.clone();
         let mut informer = match state.endpoints.remove(&namespace) {
             Some(informer) => informer,
-            None => Informer::start(self, "zpa-watch", |seed| {
+            None => SharedInformer::start(self, "zpa-watch", |seed| {
                 NamespaceEndpoints::new(&namespace, seed)
             })?,
         };
@@ -282,22 +283,22 @@ impl Informers {
         Ok(())
     }
 
-    /// The object of an app was found, perhaps elsewhere than before: reports its changes
-    /// from now on.
-    pub(super) fn place(&self, app: AppKey, target: &Arc<Target>) {
+    /// Sets that the object of an app was found, perhaps in another collection than before: from
+    /// now on its changes are reported to the app.
+    pub(super) fn locate(&self, app: AppKey, target: &Arc<Target>) {
         let mut state = self.state();
         let found = target.in_namespace();
         let path = found.as_ref().map(|(collection, _)| &collection.path);
-        if state.places.get(&app) == path {
+        if state.collections.get(&app) == path {
             return;
         }
-        state.displace(app);
+        state.remove_target(app);
         let Some((collection, name)) = found else {
             return;
         };
         if let Some(informer) = self.targets(&mut state, &collection) {
             informer.add(app, (name, target.clone()));
-            state.places.insert(app, collection.path);
+            state.collections.insert(app, collection.path);
         }
     }
 
@@ -305,15 +306,15 @@ impl Informers {
         &self,
         state: &'a mut State,
         collection: &Collection,
-    ) -> Option<&'a mut Informer<Place>> {
+    ) -> Option<&'a mut SharedInformer<NamedTarget>> {
         let path = &collection.path;
         if !state.targets.contains_key(path) {
             if state.targets.len() >= MOST_COLLECTIONS {
-                log::debug!("{path}: not watched, because so many kinds are");
+                log::debug!("{path}: not watched, because {MOST_COLLECTIONS} collections are");
                 return None;
             }
             let core = |seed| TargetReflector::of_namespace(collection.clone(), seed);
-            match Informer::start(self, "zpa-watch-app", core) {
+            match SharedInformer::start(self, "zpa-watch-app", core) {
                 Ok(informer) => state.targets.insert(path.clone(), informer),
                 Err(why) => {
                     log::warn!("no thread can be started to watch {path}: {why}");
@@ -327,7 +328,7 @@ impl Informers {
     /// Removes an app.
     pub(super) fn remove(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
-        state.displace(app);
+        state.remove_target(app);
         if let Some(informer) = state.endpoints.get_mut(namespace) {
             informer.remove(app);
             if informer.apps.is_empty() {
@@ -336,14 +337,15 @@ impl Informers {
         }
     }
 
-    /// Has the endpoints of a namespace listed afresh.
+    /// Requests that the endpoints of a namespace are listed again.
     pub(super) fn relist(&self, namespace: &str) {
         if let Some(informer) = self.state().endpoints.get(namespace) {
             informer.signal.request((self.clock)());
         }
     }
 
-    /// The same, unless the watch has shown something since `seen`.
+    /// The same, unless the watch has received something since `seen`; returns whether it is
+    /// requested.
     pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) -> bool {
         let state = self.state();
         let informer = state.endpoints.get(namespace);
@@ -357,13 +359,13 @@ impl Informers {
         }
     }
 
-    /// An app drains.
+    /// Sets that an app drains.
     pub(super) fn set_draining(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
         if let Some(informer) = state.endpoints.get_mut(namespace) {
             informer.set_draining(app);
         }
-        let path = state.places.get(&app).cloned();
+        let path = state.collections.get(&app).cloned();
         if let Some(informer) = path.and_then(|path| state.targets.get_mut(&path)) {
             informer.set_draining(app);
         }
@@ -375,9 +377,9 @@ impl Informers {
 }
 
 impl State {
-    /// No more changes of the object of an app are reported.
-    fn displace(&mut self, app: AppKey) {
-        let Some(path) = self.places.remove(&app) else {
+    /// Stops reporting the changes of the object of an app to it.
+    fn remove_target(&mut self, app: AppKey) {
+        let Some(path) = self.collections.remove(&app) else {
             return;
         };
         if let Some(informer) = self.targets.get_mut(&path) {
