@@ -28,7 +28,7 @@
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store
 //! of endpoints (`endpoints`). What it does next is decided by a pure state machine
-//! (`reflector::core` for one Service, `reflector::namespace` for all those of a namespace,
+//! (`reflector::named` for one Service, `reflector::namespace` for all those of a namespace,
 //! and in both `watcher`), and the thread makes the calls.
 //! [`AppHandle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.

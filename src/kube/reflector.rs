@@ -1,7 +1,7 @@
 //! The reflector of the Service's endpoints, and the [`thread`] that every reflector
 //! has.
 
-mod core;
+mod named;
 mod namespace;
 mod source;
 mod status;
@@ -11,7 +11,7 @@ mod view;
 use std::io;
 use std::sync::Arc;
 
-use self::core::Endpoints;
+use self::named::NamedEndpoints;
 pub(super) use self::namespace::NamespaceEndpoints;
 use self::thread::Reflector;
 use super::AppConfig;
@@ -30,7 +30,7 @@ pub(super) fn spawn(
     panicked: impl Fn(ThreadPanic) + Send + 'static,
 ) -> io::Result<Arc<RelistSignal>> {
     let signal = Arc::new(RelistSignal::new(client));
-    let core = Endpoints::new(config, thread::seed(&signal, clock), clock());
+    let core = NamedEndpoints::new(config, thread::seed(&signal, clock), clock());
     Reflector::new(core, signal, clock, report).spawn("zpa-watch", panicked)
 }
 

@@ -50,7 +50,7 @@ fn reflector_with(
     };
     let client = Client::new(Arc::new(credentials), Arc::default());
     let signal = Arc::new(RelistSignal::new(client));
-    let core = Endpoints::new(&config, 1, testing::clock());
+    let core = NamedEndpoints::new(&config, 1, testing::clock());
     let mut reflector = Reflector::new(core, signal, testing::clock, report);
     reflector.silence = silence.unwrap_or(reflector.silence);
     let signal = reflector.spawn("zpa-watch", |_| {}).unwrap();

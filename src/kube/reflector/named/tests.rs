@@ -17,7 +17,7 @@ const ENDPOINTS: AddressSource = AddressSource::Endpoints;
 
 /// A server as far as permissions go, and the core that asks it.
 struct Rig {
-    core: Endpoints,
+    core: NamedEndpoints,
     now: Time,
     action: Action,
     /// What is answered 403: `services`, or the name of a source.
@@ -45,7 +45,7 @@ impl Rig {
             ..testing::config()
         };
         let now = Time::default();
-        let mut core = Endpoints::new(&config, 1, now);
+        let mut core = NamedEndpoints::new(&config, 1, now);
         let action = core.handle(Event::Relist, now);
         Rig {
             core,

@@ -1,11 +1,11 @@
-//! [`Endpoints`] is the pure state machine of the endpoint reflector. It reads the Service,
-//! lists and watches the endpoints with a [`Watcher`], from the kind of object that a
-//! [`SourceChoice`] names.
+//! [`NamedEndpoints`]: the pure state machine of the reflector of one Service's endpoints. It
+//! reads the Service by its name, and lists and watches the endpoints with a [`Watcher`], from the
+//! kind of object that a [`SourceChoice`] names.
 //!
 //! The Service is read before each list, and again when the listed endpoints do not fit to
 //! it. That needs no new list, because the store has every port.
 
-mod service_state;
+mod service_read;
 
 use log::Level;
 
@@ -23,8 +23,8 @@ use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
 use crate::refusal::RefusalClock;
 
-/// The state machine of the endpoint reflector: see the [module](self).
-pub(super) struct Endpoints {
+/// The state machine of the reflector of one Service's endpoints: see the [module](self).
+pub(super) struct NamedEndpoints {
     service_path: String,
     slices_path: String,
     endpoints_path: String,
@@ -40,11 +40,11 @@ pub(super) struct Endpoints {
     throttle: Throttle,
 }
 
-impl Endpoints {
+impl NamedEndpoints {
     /// A reflector that has read nothing yet. `seed` determines the jitter.
     pub(super) fn new(config: &AppConfig, seed: u64, now: Time) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
-        Endpoints {
+        NamedEndpoints {
             service_path: paths::service(namespace, service),
             slices_path: paths::slices(namespace, service),
             endpoints_path: paths::endpoints(namespace, service),
@@ -167,7 +167,7 @@ impl Endpoints {
     }
 }
 
-impl Core for Endpoints {
+impl Core for NamedEndpoints {
     type Report = crate::cluster::Report;
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {

@@ -1,5 +1,5 @@
-//! What the endpoint reflector does while the Service cannot be read, does not exist, or has
-//! no such port.
+//! The replies to a read of the Service in [`NamedEndpoints`]: it was read, it does not exist, it
+//! cannot be read, or it has no such port.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::super::super::objects::Service;
 use super::super::super::watcher::malformed;
 use super::super::source::retry_after;
 use super::super::view::Missing;
-use super::{Endpoints, RETRY_UNCONFIRMED_REFUSAL};
+use super::{NamedEndpoints, RETRY_UNCONFIRMED_REFUSAL};
 use crate::backoff;
 use crate::clock::Time;
 use crate::refusal;
@@ -18,7 +18,7 @@ use crate::refusal;
 /// The pause after a Service that has no such port.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 
-impl Endpoints {
+impl NamedEndpoints {
     pub(super) fn service_answered(&mut self, answer: Answer<Vec<u8>>, now: Time) {
         self.service_due = None;
         match answer {
