@@ -81,7 +81,8 @@
 //! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]), and waits nowhere but
 //! in `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of
 //! them one at a time: the spare one takes a write while the other is stuck in a request, and
-//! repeats a write that has no reply after a second. `zpa-watch` lists and watches the
+//! repeats a write that has no reply after a second. Between requests, one of them looks at
+//! the list of apps each second. `zpa-watch` lists and watches the
 //! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace.
 //! `zpa-resolve-v4` and `-v6` resolve a static backend that is
 //! given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these

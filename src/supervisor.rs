@@ -49,13 +49,13 @@ pub fn spawn(
         let mut pauses = Pauses::default();
         loop {
             let started = clock();
-            let Err(panic) = panic::catch_unwind(AssertUnwindSafe(&mut body)) else {
+            let Err(why) = catch_panic(&mut body) else {
                 return;
             };
             let pause = pauses.next(started, clock());
             report(ThreadPanic {
                 thread: name,
-                why: message(&*panic),
+                why,
                 pause,
             });
             thread::sleep(pause);
@@ -65,6 +65,14 @@ pub fn spawn(
         .name(name.to_owned())
         .spawn(supervise)
         .map(drop)
+}
+
+/// Calls `work`.
+///
+/// # Errors
+/// The message of its panic.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| message(&*panic))
 }
 
 /// Logs every panic through `log`. The default hook writes to stderr itself, and blocks
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_message_is_what_the_panic_says() {
-        let said = |panic: fn()| message(&*panic::catch_unwind(panic).unwrap_err());
+        let said = |panic: fn()| catch_panic(panic).unwrap_err();
         assert_eq!(said(|| panic!("plain")), "plain");
         assert_eq!(said(|| panic!("with a {}", 1)), "with a 1");
         let other = said(|| panic::panic_any(7));

@@ -1,6 +1,10 @@
-//! The thread `zpa-apps`, which watches the file with the list of apps.
+//! [`watch`] makes the closure that watches the file with the list of apps.
 //!
-//! The thread calls stat(2) on the path each second, and reads the file when the result differs. A
+//! A thread that executes requests to the API server calls it each second, when it has nothing
+//! else to do, so that a list takes no thread. The event loop must not: a file system may
+//! block. These threads read the token from a file of the same kind of mount anyway.
+//!
+//! The closure calls stat(2) on the path, and reads the file when the result differs. A
 //! ConfigMap is mounted as a symbolic link, which the kubelet points to another directory when
 //! the ConfigMap changes (`AtomicWriter` in `pkg/volume/util`): then the path
 //! leads to another file. inotify reports that only to a process that watches the directory and
@@ -9,19 +13,16 @@
 //! kubelet takes up to two minutes to bring a change.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use super::app_spec::{self, AppSpec};
-use crate::clock::Clock;
 use crate::settings::Settings;
 use crate::supervisor;
 
 /// The interval at which the file is looked at.
-const POLL: Duration = Duration::from_secs(1);
+pub const POLL: Duration = Duration::from_secs(1);
 
 /// The specs of a changed list, or all its errors, a line each.
 pub type Update = Result<Vec<AppSpec>, Vec<String>>;
@@ -38,15 +39,9 @@ pub struct ListFile {
     pub text: Vec<u8>,
 }
 
-/// Starts the thread, which calls `report` after each change of the file.
-///
-/// # Errors
-/// If the thread cannot be started.
-pub fn watch(
-    file: ListFile,
-    clock: Clock,
-    report: impl Fn(Update) + Send + Clone + 'static,
-) -> io::Result<()> {
+/// A closure that looks at the file, and calls `report` after each change of it. It does not
+/// panic: a list whose parser does is reported as wrong.
+pub fn watch(file: ListFile, report: impl Fn(Update) + Send + 'static) -> impl FnMut() + Send {
     let ListFile {
         path,
         process,
@@ -57,23 +52,20 @@ pub fn watch(
         text: Ok(text),
         ..Seen::default()
     };
-    let panicked = report.clone();
-    let body = move || loop {
-        thread::sleep(POLL);
+    move || {
         if !seen.looks_different(stamp(&path)) {
-            continue;
+            return;
         }
         if let Some(read) = seen.take(app_spec::read_list(&path)) {
-            report(read.and_then(|text| app_spec::of_list(&process, &text, &namespace)));
+            let parse = || read.and_then(|text| app_spec::of_list(&process, &text, &namespace));
+            report(supervisor::catch_panic(parse).unwrap_or_else(|why| Err(vec![bug(&why)])));
         }
-    };
-    supervisor::spawn("zpa-apps", clock, body, move |panic| {
-        let why = panic.why.replace(char::is_control, " ");
-        panicked(Err(vec![format!(
-            "the thread {} has panicked, which is a bug: {why}",
-            panic.thread
-        )]));
-    })
+    }
+}
+
+fn bug(why: &str) -> String {
+    let why = why.replace(char::is_control, " ");
+    format!("the parser of the list has panicked, which is a bug: {why}")
 }
 
 /// The identity of a state of a file: device, inode, size, and the nanoseconds of

@@ -8,7 +8,7 @@
 //! ```text
 //! reconciler    starts, changes and ends apps, so that those that run are those of the list
 //! app_spec      the desired state of an app
-//! app_list      the list of apps, whose file a thread watches (list_file)
+//! app_list      the list of apps; list_file: its file
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
@@ -221,7 +221,7 @@ impl Daemon {
         };
         daemon.start_apps(specs)?;
         if let Some(file) = list {
-            daemon.watch_list(file, waker)?;
+            daemon.watch_list(file, waker);
         }
         if let Some(address) = daemon.proxy.sockets.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
@@ -242,7 +242,7 @@ impl Daemon {
     }
 
     /// Follows the changes of the list.
-    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) -> Result<(), String> {
+    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) {
         let (sender, updates) = mpsc::channel();
         self.list = Some(AppList::new(file.path.clone(), updates));
         let report = move |list| {
@@ -250,8 +250,8 @@ impl Daemon {
                 let _ = waker.wake();
             }
         };
-        list_file::watch(file, self.clock, report)
-            .map_err(|e| format!("cannot start the thread that watches the list of apps: {e}"))
+        self.reconciler
+            .set_chore(list_file::POLL, list_file::watch(file, report));
     }
 
     fn serve(&mut self) -> io::Result<Exit> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use log::info;
 
@@ -86,6 +87,12 @@ impl Reconciler {
     /// The requests to the API server.
     pub(super) fn requests(&self) -> &Requests {
         self.api.requests()
+    }
+
+    /// Has a thread that executes requests call `chore` at that interval: see
+    /// [`ApiThreads::set_chore`].
+    pub(super) fn set_chore(&self, every: Duration, chore: impl FnMut() + Send + 'static) {
+        self.api.set_chore(every, chore);
     }
 
     /// The spec of an app.

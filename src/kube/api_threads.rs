@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::client::Client;
@@ -142,6 +143,14 @@ impl ApiThreads {
             };
         }
         Ok(())
+    }
+
+    /// Has a thread that executes requests call `chore` at that interval while it is idle, so
+    /// that no thread is needed for it. While the API server lets both of these threads wait,
+    /// `chore` is called later; while `chore` blocks, one thread executes the requests. It must
+    /// not panic.
+    pub fn set_chore(&self, every: Duration, chore: impl FnMut() + Send + 'static) {
+        self.queue.set_chore(every, chore, (self.clock)());
     }
 
     /// The requests that were made for all apps since the start.

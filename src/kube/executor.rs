@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::client::Client;
 use super::scale_target::Target;
 use super::scheduler::{Action, AppKey, Job, Scheduler, WORKERS, Worker};
 use super::target_client::{Answer, TargetClient};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::cluster::{Outcome, Report, Request};
 use crate::supervisor::{self, ThreadPanic};
 
@@ -19,7 +20,11 @@ pub(super) struct RequestQueue {
     changed: Condvar,
     clients: [Client; WORKERS],
     members: Mutex<Members>,
+    /// What an idle worker does at an interval.
+    chore: OnceLock<Mutex<Chore>>,
 }
+
+type Chore = Box<dyn FnMut() + Send>;
 
 /// The apps whose requests are executed.
 #[derive(Default)]
@@ -125,6 +130,27 @@ impl RequestQueue {
         self.changed.notify_all();
     }
 
+    /// Has a worker that is idle call `chore` at that interval: later if both are in a request.
+    /// It may block, and takes a worker from the requests then. It must not panic.
+    pub(super) fn set_chore(
+        &self,
+        every: Duration,
+        chore: impl FnMut() + Send + 'static,
+        now: Time,
+    ) {
+        // It is set once, when the program starts.
+        let _ = self.chore.set(Mutex::new(Box::new(chore)));
+        self.scheduler().set_chore(every, now);
+        self.changed.notify_all();
+    }
+
+    /// Calls the chore, unless the other worker has not returned from it.
+    fn do_chore(&self) {
+        if let Some(Ok(mut chore)) = self.chore.get().map(Mutex::try_lock) {
+            chore();
+        }
+    }
+
     fn next(&self, worker: Worker, clock: Clock) -> Option<(Job, bool)> {
         let mut scheduler = self.scheduler();
         loop {
@@ -135,6 +161,11 @@ impl RequestQueue {
                     return Some((job, cancel_other));
                 }
                 Action::End => return None,
+                Action::Chore => {
+                    drop(scheduler);
+                    self.do_chore();
+                    scheduler = self.scheduler();
+                }
                 Action::Wait(None) => {
                     scheduler = self
                         .changed
@@ -192,6 +223,7 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
         changed: Condvar::new(),
         clients,
         members: Mutex::default(),
+        chore: OnceLock::new(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
         let (ours, panicked) = (queue.clone(), queue.clone());

@@ -21,6 +21,9 @@
 //! would go without if it took two seconds. The first reply that shows the scale is reported.
 //! A read is not repeated. One for which connections wait follows a reply, so that its
 //! connection has just worked, and is given up after five seconds.
+//!
+//! A worker that has nothing to execute also does a *chore* at an interval, such as to look at
+//! a file: the worker that would not be given the next request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -93,7 +96,15 @@ pub(super) struct Scheduler {
     out: [Option<Out>; WORKERS],
     /// The worker with the open connection.
     active: Worker,
+    chore: Option<ChoreTime>,
     pub(super) closed: bool,
+}
+
+/// When what is done beside the requests is due.
+#[derive(Debug)]
+struct ChoreTime {
+    every: Duration,
+    due: Time,
 }
 
 /// The next action of a worker.
@@ -101,6 +112,8 @@ pub(super) struct Scheduler {
 pub(super) enum Action {
     /// Execute the request, and first cancel the call of the other worker if `cancel_other`.
     Execute { job: Job, cancel_other: bool },
+    /// Do what is done beside the requests.
+    Chore,
     /// Wait for a change, at most for this time.
     Wait(Option<Duration>),
     /// End: the queue is closed.
@@ -182,9 +195,32 @@ impl Scheduler {
             return Action::Wait(soonest);
         }
         match self.repeat(worker, now) {
-            Action::Wait(patience) => Action::Wait(soonest.into_iter().chain(patience).min()),
+            Action::Wait(patience) => match soonest.into_iter().chain(patience).min() {
+                None => self.chore(worker, now),
+                soon => Action::Wait(soon),
+            },
             repeated => repeated,
         }
+    }
+
+    /// Sets the interval of what is done beside the requests ([`Action::Chore`]).
+    pub(super) fn set_chore(&mut self, every: Duration, now: Time) {
+        let due = now + every;
+        self.chore = Some(ChoreTime { every, due });
+    }
+
+    /// The action of `worker`, which has no request to take, also not soon. The worker that is
+    /// given the next request does no chore, unless the other one is at work.
+    fn chore(&mut self, worker: Worker, now: Time) -> Action {
+        let is_next = self.active == worker && self.out[1 - worker].is_none();
+        let Some(chore) = self.chore.as_mut().filter(|_| !is_next) else {
+            return Action::Wait(None);
+        };
+        if chore.due <= now {
+            chore.due = now + chore.every;
+            return Action::Chore;
+        }
+        Action::Wait(Some(chore.due.since(now)))
     }
 
     /// The apps whose requests wait, by their turn.

@@ -192,6 +192,19 @@ fn a_changed_list_starts_what_is_new_drains_what_is_gone_and_touches_nothing_els
     zpa.expect_ready();
 }
 
+/// The loop, the log, two for requests, two for watches.
+#[test]
+fn a_list_that_is_followed_takes_six_threads() {
+    let sandbox = three(0);
+    let mut list = List::new("threads", &json!([app("myapp"), app("blog")]));
+    let zpa = start(&sandbox, &list, &[LONG_TTL]);
+    list.set(&json!([app("news"), app("blog")]).to_string());
+    zpa.expect_log("the list of apps");
+    echo(&mut zpa.connect_to(address(&zpa, "news")), "new");
+    let process = support::process::Process(zpa.id());
+    assert_eq!(process.threads().unwrap().len(), 6);
+}
+
 #[test]
 fn a_wrong_list_leaves_the_old_one_in_force_and_all_say_so() {
     let sandbox = three(1);

@@ -333,3 +333,27 @@ fn a_write_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
         assert!(matches!(outcome, Outcome::Scale(_)), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_chore_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_for_requests() {
+    let (server, _asked) = hanging(0);
+    let (queue, replies) = executor(server);
+    let (called, calls) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let chore = move || {
+        let _ = called.send(());
+        // Until the test has ended.
+        let _ = released.recv();
+    };
+    let every = Duration::from_millis(1);
+    queue.queue.set_chore(every, chore, testing::clock());
+    for id in 0..3 {
+        calls.recv_timeout(DEADLINE).unwrap();
+        for request in [write_to(1), Request::Read] {
+            queue.put(id, request);
+            let (replied, _) = replies.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(replied, id);
+        }
+        release.send(()).unwrap();
+    }
+}

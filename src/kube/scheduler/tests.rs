@@ -343,3 +343,31 @@ fn of_an_app_that_is_gone_nothing_more_is_sent() {
     assert_eq!(take(&mut scheduler, 1, 5000), None);
     assert!(done(&mut scheduler, 0));
 }
+
+#[test]
+fn a_chore_is_for_the_worker_that_is_not_given_the_next_request() {
+    let every = Duration::from_secs(1);
+    let mut scheduler = Scheduler::default();
+    scheduler.set_chore(every, Time::from_millis(0));
+    let mut next = |worker, ms| scheduler.next_action(worker, Time::from_millis(ms));
+    assert_eq!(next(0, 5000), Action::Wait(None), "it has the connection");
+    let left = Some(Duration::from_millis(1));
+    assert_eq!(next(1, 999), Action::Wait(left));
+    assert_eq!(next(1, 1300), Action::Chore);
+    assert_eq!(next(1, 1300), Action::Wait(Some(every)));
+}
+
+#[test]
+fn a_chore_comes_after_requests_and_does_not_end_with_a_worker_that_hangs() {
+    let mut scheduler = scheduler_with(Request::Read);
+    scheduler.set_chore(Duration::from_secs(1), Time::from_millis(0));
+    assert_eq!(take(&mut scheduler, 0, 2000), Some((1, false)));
+    put(&mut scheduler, 2, write());
+    let soon = Action::Wait(Some(PREEMPT_READ_AFTER / 2));
+    let action = scheduler.next_action(1, Time::from_millis(2002));
+    assert_eq!(action, soon, "it may not block in a chore now");
+    assert_eq!(take(&mut scheduler, 1, 2004), Some((2, true)));
+    assert!(done(&mut scheduler, 1));
+    let action = scheduler.next_action(1, Time::from_millis(2005));
+    assert_eq!(action, Action::Chore, "the other one hangs");
+}
