@@ -13,8 +13,9 @@ use super::informers::SharedInformers;
 use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scheduler::AppKey;
+use super::service_reflector::{self, ServiceWatch, ServicesReport};
 use super::target_client::{TargetClient, Writer};
-use super::{AppConfig, reflector, target_reflector};
+use super::{AppConfig, paths, reflector, target_reflector};
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
 use crate::supervisor::ThreadPanic;
@@ -151,6 +152,22 @@ impl ApiThreads {
     /// not panic.
     pub fn set_chore(&self, every: Duration, chore: impl FnMut() + Send + 'static) {
         self.queue.set_chore(every, chore, (self.clock)());
+    }
+
+    /// Lists and watches the Services that `selector` selects by their labels, in that
+    /// namespace or in all (`None`). The reports come from a thread of its own.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn watch_services(
+        &self,
+        namespace: Option<&str>,
+        selector: &str,
+        report: impl Fn(ServicesReport) + Send + Clone + 'static,
+    ) -> io::Result<ServiceWatch> {
+        let path = paths::selected_services(namespace, selector);
+        let client = Client::new(self.credentials.clone(), self.requests.clone());
+        service_reflector::spawn(path, client, self.clock, report)
     }
 
     /// The requests that were made for all apps since the start.

@@ -39,6 +39,9 @@
 //! reports each state that the object is shown in. Where the object may not be watched,
 //! the policy's reads are all there is.
 //!
+//! **`zpa-services`** (`service_reflector`) lists and watches the Services that a label selector
+//! selects, where apps are found by them ([`ApiThreads::watch_services`]).
+//!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
 //! and one `zpa-watch-app` for each kind in it, whatever the number of apps (`informers`).
@@ -96,7 +99,9 @@ mod rfc3339;
 mod scale_target;
 mod scaled;
 mod scheduler;
+mod selected_service;
 mod service;
+mod service_reflector;
 mod target_client;
 mod target_reflector;
 mod target_status;
@@ -107,11 +112,14 @@ mod text;
 mod throttle;
 mod token;
 mod transport;
+mod watch_grant;
 mod watcher;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
 pub use requests::{Reaction, Requests, Verb};
+pub use selected_service::{LONGEST_ANNOTATIONS, PREFIX, SelectedService};
+pub use service_reflector::{ServiceWatch, ServicesReport};
 
 /// What the API threads work for: one app.
 pub struct AppConfig {

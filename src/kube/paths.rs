@@ -103,6 +103,15 @@ pub(super) fn all_services(namespace: &str) -> String {
     format!("/api/v1/namespaces/{}/services", escaped(namespace))
 }
 
+/// The Services that `selector` selects by their labels, of a namespace or of all.
+pub(super) fn selected_services(namespace: Option<&str>, selector: &str) -> String {
+    let all = match namespace {
+        Some(namespace) => all_services(namespace),
+        None => "/api/v1/services".to_owned(),
+    };
+    format!("{all}?labelSelector={}", escaped(selector))
+}
+
 /// A page of the list at `list` with at most `limit` items; `token` is the `continue` of the
 /// page before, and empty for the first page.
 pub(super) fn page(list: &str, limit: u32, token: &str) -> String {

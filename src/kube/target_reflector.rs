@@ -4,8 +4,7 @@
 //! read again and again.
 //!
 //! The watch is a convenience: where it is refused, or the kind has none, the object is
-//! read instead. A refusal is tried again after pauses that grow to 5 min, and is worth
-//! a line once it is [believed](crate::refusal).
+//! read instead (`watch_grant`).
 //!
 //! An object is found by whoever reads and writes it (`scale_target`); a relist signal
 //! says that it was found elsewhere.
@@ -13,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use log::Level;
 
@@ -25,18 +23,11 @@ use super::relist::RelistSignal;
 use super::scale_target::{Collection, Target};
 use super::scheduler::AppKey;
 use super::target_store::{Change, Store};
-use super::text::LogOnce;
+use super::watch_grant::{Refused, WatchGrant};
 use super::watcher::Watcher;
-use crate::backoff::Backoff;
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, Report, TargetStatus};
-use crate::refusal::{self, RefusalClock};
 use crate::supervisor::ThreadPanic;
-
-/// The shortest pause after a refusal,
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// and the longest once it is believed: a permission is granted by people.
-const RETRY_LAST: Duration = Duration::from_secs(300);
 
 /// The app of a reflector that has one.
 const ONLY: AppKey = 0;
@@ -91,10 +82,8 @@ pub(super) struct TargetReflector<L> {
     collection: Option<Collection>,
     watcher: Watcher,
     store: Store,
-    refusal: RefusalClock,
-    backoff: Backoff,
+    grant: WatchGrant,
     permissions: Permissions,
-    log: LogOnce,
     is_draining: bool,
     /// Whether the watch was last said to show the objects.
     is_watching: bool,
@@ -144,10 +133,8 @@ impl<L: Locate> TargetReflector<L> {
             collection: None,
             watcher: Watcher::new(seed),
             store: Store::default(),
-            refusal: RefusalClock::default(),
-            backoff: Backoff::new(seed.rotate_left(13)),
+            grant: WatchGrant::new(seed),
             permissions: Permissions::default(),
-            log: LogOnce::default(),
             is_draining: false,
             is_watching: false,
             outputs: Vec::new(),
@@ -213,13 +200,12 @@ impl<L: Locate> TargetReflector<L> {
     }
 
     fn opened(&mut self) {
-        self.refusal.granted();
-        self.backoff.reset();
+        let was_refused = self.grant.granted();
         let granted = self.permissions.granted(Permission::WatchTarget);
         granted
             .into_iter()
             .for_each(|granted| self.report(&granted));
-        if self.log.end() {
+        if was_refused {
             let text = format!("{} can be watched", self.subject);
             self.outputs.push(Output::Log(Level::Info, text));
         }
@@ -229,7 +215,7 @@ impl<L: Locate> TargetReflector<L> {
     /// The watch has ended, or a list has failed. What is wrong with the API server is
     /// said by whoever must have an answer.
     fn lost(&mut self, why: &str) {
-        self.refusal.interrupted();
+        self.grant.interrupted();
         let text = format!("the watch of {} has ended: {why}", self.subject);
         self.outputs.push(Output::Log(Level::Debug, text));
         // Otherwise the next watch goes on where this one has ended.
@@ -240,13 +226,7 @@ impl<L: Locate> TargetReflector<L> {
 
     fn refused(&mut self, status: u16, why: &str, now: Time) {
         self.set_watching(false);
-        let believed = self.refusal.refused(refusal::BELIEVED_AFTER, now);
-        let longest = if believed {
-            RETRY_LAST
-        } else {
-            refusal::LONGEST_PAUSE
-        };
-        let pause = self.backoff.pause(longest).max(RETRY_FIRST);
+        let Refused { pause, level } = self.grant.refused(self.is_draining, now);
         self.watcher.pause(pause, now);
         let permission = Permission::WatchTarget;
         if status == 403 {
@@ -254,10 +234,6 @@ impl<L: Locate> TargetReflector<L> {
             let refused = self.permissions.refused(permission, why, fallback);
             self.report(&refused);
         }
-        let level = match believed && !self.is_draining {
-            true => self.log.level(Level::Warn, "refused"),
-            false => Level::Debug,
-        };
         let (subject, instead) = (&self.subject, self.fallback.unwrap_or_default());
         let text = format!("{subject} cannot be watched ({why}): {instead}");
         self.outputs.push(Output::Log(level, text));

@@ -48,6 +48,12 @@ const CUSTOM: &[&str] = &[
     "57-custom-annotation-merge-patch.http",
 ];
 
+/// Services by label, and what a watch says when the label is taken away.
+const LABELLED: &[&str] = &[
+    "62-services-list-by-label.http",
+    "63-services-watch-label-taken-away.http",
+];
+
 const REPLICA_FAILURE: &str = "61-deployment-get-replica-failure.http";
 
 /// Every recording that is replayed here, in order.
@@ -61,6 +67,7 @@ pub fn scripted() -> impl Iterator<Item = &'static str> {
         .chain([STATEFUL_SET_SCALED])
         .chain(last)
         .chain([REPLICA_FAILURE])
+        .chain(LABELLED.iter().copied())
 }
 
 /// Sends the recorded requests and tells what of the replies differs. Versions
@@ -257,4 +264,51 @@ fn labels_select_by_value_by_presence_and_by_absence() {
         let items = list["items"].as_array().expect("items");
         assert_eq!(items.len(), count, "{selector}");
     }
+}
+
+#[test]
+fn a_service_whose_label_is_taken_away_is_deleted_to_who_selects_by_it() {
+    let sandbox = sandbox(Options::default());
+    sandbox.delete_service_of("myapp");
+    let recorded = Recording::load(LABELLED[0]).json()["items"][0].take();
+    sandbox.create(Resource::Services, recorded);
+    assert_replayed(&sandbox, &LABELLED[..1]);
+    let listed = sandbox.state().store.version();
+    sandbox.edit_service("myapp", |service| {
+        service["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("labels");
+    });
+    let recording = Recording::load(LABELLED[1]);
+    let request = recording.edited(|request| {
+        let request = request.replace("timeoutSeconds=3", "timeoutSeconds=1");
+        request.replace("resourceVersion=9705", &format!("resourceVersion={listed}"))
+    });
+    let reply = Client::connect(&sandbox).unwrap().send(&request).unwrap();
+    assert_eq!(recording.differences(&reply), [""; 0]);
+}
+
+#[test]
+fn a_service_that_gets_the_label_is_added_to_who_selects_by_it() {
+    let sandbox = sandbox(Options::default());
+    let from = sandbox.state().store.version();
+    for (label, others) in [("true", "1"), ("true", "2"), ("false", "3")] {
+        sandbox.edit_service("myapp", |service| {
+            service["metadata"]["labels"]["enabled"] = label.into();
+            service["metadata"]["labels"]["other"] = others.into();
+        });
+    }
+    let path = format!(
+        "/api/v1/namespaces/rec2/services?labelSelector=enabled%3Dtrue&watch=true\
+         &timeoutSeconds=1&resourceVersion={from}"
+    );
+    let reply = Client::connect(&sandbox).unwrap().get(&path).unwrap();
+    let text = String::from_utf8(reply.body).unwrap();
+    let events = text.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["type"].as_str().unwrap().to_owned()
+    });
+    let events: Vec<String> = events.collect();
+    assert_eq!(events, ["ADDED", "MODIFIED", "DELETED"]);
 }

@@ -149,6 +149,17 @@ impl Sandbox {
         self.change_store(|store| store.create(resource, object));
     }
 
+    /// Changes the Service of an app, as `kubectl edit` does.
+    pub fn edit_service(&self, name: &str, edit: impl FnOnce(&mut serde_json::Value)) {
+        self.change_store(|store| store.update(Resource::Services, name, edit));
+    }
+
+    /// Deletes the Service of that name; its slices stay, until the controller of a real cluster
+    /// would have taken them away.
+    pub fn delete_service_of(&self, name: &str) {
+        self.change_store(|store| store.delete(Resource::Services, name));
+    }
+
     /// Removes a slice that [`Sandbox::publish_slice`] made.
     pub fn delete_slice(&self, name: &str) {
         self.change_store(|store| store.delete(Resource::EndpointSlices, name));

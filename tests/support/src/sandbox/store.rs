@@ -144,6 +144,8 @@ pub struct Change {
     pub event: &'static str,
     /// The object after the write (before it, for `DELETED`).
     pub object: Arc<Value>,
+    /// The object before the write, if there was one.
+    pub before: Option<Arc<Value>>,
 }
 
 /// A watch asked for a version whose successors are no longer all known.
@@ -291,12 +293,13 @@ impl Store {
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let name = text(&object["metadata"]["name"]).to_owned();
         let object = Arc::new(object);
-        self.objects.insert((resource, name), object.clone());
+        let before = self.objects.insert((resource, name), object.clone());
         let change = Change {
             version: self.version,
             resource,
             event,
             object: object.clone(),
+            before,
         };
         self.history.push_back(change);
         if self.history.len() > HISTORY_MAX {

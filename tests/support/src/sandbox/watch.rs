@@ -12,8 +12,9 @@ use super::api::{ENDPOINTS_WARNING, Watch};
 use super::faults::WatchOrder;
 use super::http::{LAST_CHUNK, chunk, failure_status, head};
 use super::objects::{bookmark, event};
+use super::selector::Selector;
 use super::state::{Shared, State};
-use super::store::{Resource, TooOld};
+use super::store::{Change, Resource, TooOld};
 
 /// How long before the end of a watch its BOOKMARK comes, at most.
 const BOOKMARK_LEAD: Duration = Duration::from_secs(2);
@@ -169,12 +170,9 @@ impl<'a> Stream<'a> {
     /// The changes since the last look, and up to now.
     fn news(&mut self, state: &State) -> Result<Option<String>, TooOld> {
         let changes = state.store.changes_after(self.cursor)?;
-        let ours = changes.filter(|change| {
-            change.resource == self.watch.resource && self.watch.selector.selects(&change.object)
-        });
-        let lines: String = ours
-            .map(|change| event(change.event, &change.object))
-            .collect();
+        let ours = changes.filter(|change| change.resource == self.watch.resource);
+        let selector = &self.watch.selector;
+        let lines: String = ours.filter_map(|change| told(selector, change)).collect();
         self.cursor = self.cursor.max(state.store.version());
         Ok((!lines.is_empty()).then_some(lines))
     }
@@ -250,6 +248,29 @@ impl<'a> Stream<'a> {
         out.write_all(LAST_CHUNK)?;
         out.flush()?;
         Ok(true)
+    }
+}
+
+/// The line about a change, if a watch with that selector is told of it. An object that is not
+/// selected any more is DELETED to it: as it was, with the version of the change (recording 63;
+/// `convertToWatchEvent` in the API server's cacher). One that is from now on is ADDED.
+fn told(selector: &Selector, change: &Change) -> Option<String> {
+    let Change {
+        event: kind,
+        object,
+        before,
+        ..
+    } = change;
+    let was_selected = before.as_ref().is_some_and(|it| selector.selects(it));
+    match (before, was_selected, selector.selects(object)) {
+        (_, false, false) => None,
+        (Some(before), true, false) => {
+            let mut last = (**before).clone();
+            last["metadata"]["resourceVersion"] = change.version.to_string().into();
+            Some(event("DELETED", &last))
+        }
+        (Some(_), false, true) => Some(event("ADDED", object)),
+        _ => Some(event(kind, object)),
     }
 }
 
