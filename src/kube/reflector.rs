@@ -1,6 +1,9 @@
-//! The reflector of the Service's endpoints, and the [`thread`] that every reflector
-//! has.
+//! The reflectors of endpoints, of one Service or of a namespace, and the [`thread`] and the
+//! [`interface`] that all reflectors have.
 
+mod caller;
+mod endpoint_watch;
+pub(super) mod interface;
 mod named;
 mod namespace;
 mod source;
@@ -21,7 +24,7 @@ use crate::clock::Clock;
 use crate::cluster::Report;
 use crate::supervisor::ThreadPanic;
 
-/// Starts the reflector.
+/// Starts the reflector of one Service's endpoints.
 pub(super) fn spawn(
     config: &AppConfig,
     client: Client,

@@ -1,6 +1,5 @@
 //! [`NamedEndpoints`]: the pure state machine of the reflector of one Service's endpoints. It
-//! reads the Service by its name, and lists and watches the endpoints with a [`Watcher`], from the
-//! kind of object that a [`SourceChoice`] names.
+//! reads the Service by its name, and lists and watches its endpoints by an [`EndpointWatch`].
 //!
 //! The Service is read before each list, and again when the listed endpoints do not fit to
 //! it. That needs no new list, because the store has every port.
@@ -11,12 +10,12 @@ use log::Level;
 
 use super::super::AppConfig;
 use super::super::endpoints::Store;
-use super::super::list_watch::{Event, Outcome};
+use super::super::list_watch::Event;
 use super::super::paths;
 use super::super::throttle::Throttle;
-use super::super::watcher::Watcher;
-use super::source::{self, RETRY_CONFIRMED_REFUSAL, RETRY_UNCONFIRMED_REFUSAL, SourceChoice};
-use super::thread::{Action, Core, Output};
+use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
+use super::interface::{Action, Core, Output};
+use super::source::{RETRY_CONFIRMED_REFUSAL, RETRY_UNCONFIRMED_REFUSAL};
 use super::view::ServiceView;
 use crate::backoff::Backoff;
 use crate::clock::Time;
@@ -26,16 +25,12 @@ use crate::refusal::RefusalClock;
 /// The state machine of the reflector of one Service's endpoints: see the [module](self).
 pub(super) struct NamedEndpoints {
     service_path: String,
-    slices_path: String,
-    endpoints_path: String,
-    watcher: Watcher,
-    store: Store,
+    endpoints: EndpointWatch<Store>,
     view: ServiceView,
     /// When to read the Service next; `None`: before the next list.
     service_due: Option<Time>,
     service_refusal: RefusalClock,
     service_backoff: Backoff,
-    source: SourceChoice,
     /// Limits the reads of the Service that changes in the watch cause.
     throttle: Throttle,
 }
@@ -44,75 +39,64 @@ impl NamedEndpoints {
     /// A reflector that has read nothing yet. `seed` determines the jitter.
     pub(super) fn new(config: &AppConfig, seed: u64, now: Time) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
+        let paths = SourcePaths {
+            slices: paths::slices(namespace, service),
+            endpoints: paths::endpoints(namespace, service),
+        };
+        let store = Store::new(AddressSource::EndpointSlices);
         NamedEndpoints {
             service_path: paths::service(namespace, service),
-            slices_path: paths::slices(namespace, service),
-            endpoints_path: paths::endpoints(namespace, service),
-            watcher: Watcher::new(seed),
-            store: Store::new(AddressSource::EndpointSlices),
+            endpoints: EndpointWatch::new(store, paths, seed),
             view: ServiceView::new(config),
             service_due: Some(now),
             service_refusal: RefusalClock::default(),
             service_backoff: Backoff::new(seed.rotate_left(13)),
-            source: SourceChoice::new(seed),
             throttle: Throttle::default(),
         }
     }
 
     fn action(&mut self, now: Time) -> Action {
-        if self.watcher.is_watching() {
-            return Action::Read;
-        }
-        if self.watcher.is_pausing(now) {
-            return Action::Wait;
-        }
-        if self.source.take_due(now) {
-            self.store.set_source(AddressSource::EndpointSlices);
-            self.watcher.relist();
+        if let Some(action) = self.endpoints.pending_action(now) {
+            return action;
         }
         if self.service_due.is_some_and(|due| due <= now) {
             return Action::Get(self.service_path.clone());
         }
-        let watch_until = self.service_due.into_iter();
-        let watch_until = watch_until.chain(self.source.slices_due()).min();
-        let path = match self.store.source() {
-            AddressSource::EndpointSlices => &self.slices_path,
-            AddressSource::Endpoints => &self.endpoints_path,
-        };
-        Action::of(self.watcher.action(watch_until, now), path)
+        self.endpoints.action(self.service_due, now)
     }
 
     /// Lists next, after the Service was read.
     fn relist(&mut self, now: Time) {
-        self.watcher.relist();
+        self.endpoints.watcher.relist();
         self.service_due = Some(now);
     }
 
-    fn watched(&mut self, outcome: Outcome, now: Time) {
-        let source = self.store.source();
+    fn handle_outcome(&mut self, outcome: WatchOutcome, now: Time) {
         match outcome {
-            Outcome::Quiet => {}
-            Outcome::Listed => self.listed(now),
-            Outcome::Opened => self.granted(source),
-            Outcome::Changed => self.changed(now),
-            Outcome::WatchEnded(why) => {
-                let text = format!("the watch of {source} has ended: {why}");
+            WatchOutcome::Quiet => {}
+            WatchOutcome::Listed => self.listed(now),
+            WatchOutcome::Opened(granted) => self.granted(granted),
+            WatchOutcome::Changed => self.changed(now),
+            WatchOutcome::Ended(text) => {
                 self.view.status.log(Level::Debug, text);
-                self.source.interrupted(source);
                 self.changed(now);
                 self.read_service_before_list(now);
             }
-            Outcome::Refused { why, .. } => self.source_refused(source, why, now),
-            Outcome::Busy(why) => self.source_lost(source, "busy", &why, now),
-            Outcome::Failed(why) => self.source_lost(source, "failed", &why, now),
+            WatchOutcome::Refused(both) => {
+                self.view.status.refused(both.permission, &both.why, None);
+                self.refused(&both.why, both.is_believed, now);
+            }
+            WatchOutcome::Lost { kind, why } => {
+                self.read_service_before_list(now);
+                self.view.status.lost(Level::Warn, kind, &why);
+            }
         }
     }
 
     fn listed(&mut self, now: Time) {
-        self.view.check(&self.store, true);
-        self.source.listed(self.store.source(), now);
+        self.view.check(&self.endpoints.store, true);
         // One permission was granted, so others may be granted too.
-        if self.source.is_refused() && self.service_due.is_some() {
+        if self.endpoints.is_refused() && self.service_due.is_some() {
             self.service_due = Some(now);
         }
     }
@@ -120,26 +104,18 @@ impl NamedEndpoints {
     /// Lines of the watch were stored.
     fn changed(&mut self, now: Time) {
         // The Service may have been changed or created again: read it.
-        if self.view.changed(&mut self.store) && self.throttle.allow(now) {
-            self.watcher.rewatch();
+        if self.view.changed(&mut self.endpoints.store) && self.throttle.allow(now) {
+            self.endpoints.watcher.rewatch();
             self.service_due = Some(now);
         }
     }
 
-    fn granted(&mut self, source: AddressSource) {
+    fn granted(&mut self, Granted { source, instead }: Granted) {
         self.view.status.watched(source);
-        if let Some((why, believed)) = self.source.granted(source) {
+        if let Some((why, believed)) = instead {
             let slices = Permission::WatchSlices;
             self.view.status.refused(slices, &why, slices.fallback());
             self.view.status.watching_endpoints_instead(&why, believed);
-        }
-    }
-
-    fn source_refused(&mut self, source: AddressSource, why: String, now: Time) {
-        self.store.set_source(source::other(source));
-        if let Some(both) = self.source.refused(source, why, now) {
-            self.view.status.refused(both.permission, &both.why, None);
-            self.refused(&both.why, both.is_believed, now);
         }
     }
 
@@ -150,18 +126,12 @@ impl NamedEndpoints {
             (Level::Warn, "doubted", RETRY_UNCONFIRMED_REFUSAL)
         };
         self.view.status.lost(level, kind, why);
-        self.watcher.back_off(pause, now);
-    }
-
-    fn source_lost(&mut self, source: AddressSource, kind: &'static str, why: &str, now: Time) {
-        self.source.interrupted(source);
-        self.read_service_before_list(now);
-        self.view.status.lost(Level::Warn, kind, why);
+        self.endpoints.watcher.back_off(pause, now);
     }
 
     fn read_service_before_list(&mut self, now: Time) {
         // After a refusal or a failure, `service_due` is set already.
-        if self.watcher.is_listing() {
+        if self.endpoints.watcher.is_listing() {
             self.service_due.get_or_insert(now);
         }
     }
@@ -175,8 +145,8 @@ impl Core for NamedEndpoints {
             Event::Object(answer) => self.service_answered(answer, now),
             Event::Relist => self.relist(now),
             event => {
-                let outcome = self.watcher.handle(event, &mut self.store, now);
-                self.watched(outcome, now);
+                let outcome = self.endpoints.handle(event, now);
+                self.handle_outcome(outcome, now);
             }
         }
         self.action(now)
@@ -187,7 +157,7 @@ impl Core for NamedEndpoints {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        self.watcher.poll_timeout()
+        self.endpoints.watcher.poll_timeout()
     }
 
     fn outputs(&mut self) -> Vec<Output> {

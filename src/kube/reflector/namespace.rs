@@ -20,15 +20,15 @@ use log::Level;
 use self::by_name::Rounds;
 use self::services::Services;
 use super::super::AppConfig;
-use super::super::list_watch::{Event, Outcome};
+use super::super::list_watch::Event;
 use super::super::namespace_store::NamespaceStore;
 use super::super::paths;
 use super::super::scheduler::AppKey;
 use super::super::throttle::Throttle;
-use super::super::watcher::Watcher;
-use super::source::{self, RETRY_UNCONFIRMED_REFUSAL, SourceChoice};
+use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
+use super::interface::{Action, Core, Output};
+use super::source::{BothRefused, RETRY_UNCONFIRMED_REFUSAL};
 use super::status::StatusReporter;
-use super::thread::{Action, Core, Output};
 use super::view::ServiceView;
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission, Report};
@@ -36,9 +36,7 @@ use crate::cluster::{AddressSource, Permission, Report};
 /// The state machine of the endpoint reflector of a namespace: see the [module](self).
 pub(in crate::kube) struct NamespaceEndpoints {
     namespace: String,
-    watcher: Watcher,
-    store: NamespaceStore,
-    source: SourceChoice,
+    endpoints: EndpointWatch<NamespaceStore>,
     services: Services,
     rounds: Rounds,
     apps: BTreeMap<AppKey, Entry>,
@@ -75,11 +73,14 @@ enum Asked {
 impl NamespaceEndpoints {
     /// A reflector without apps. `seed` determines the jitter.
     pub(in crate::kube) fn new(namespace: &str, seed: u64) -> Self {
+        let paths = SourcePaths {
+            slices: paths::all_slices(namespace),
+            endpoints: paths::all_endpoints(namespace),
+        };
+        let store = NamespaceStore::new(AddressSource::EndpointSlices);
         NamespaceEndpoints {
             namespace: namespace.to_owned(),
-            watcher: Watcher::new(seed),
-            store: NamespaceStore::new(AddressSource::EndpointSlices),
-            source: SourceChoice::new(seed),
+            endpoints: EndpointWatch::new(store, paths, seed),
             services: Services::new(seed),
             rounds: Rounds::default(),
             apps: BTreeMap::new(),
@@ -91,7 +92,7 @@ impl NamespaceEndpoints {
 
     /// Adds an app. A request to list again must follow.
     pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
-        self.store.add(&config.service);
+        self.endpoints.store.add(&config.service);
         self.services.restart();
         self.asked = self.asked.take().map(|_| Asked::Outdated);
         let entry = Entry {
@@ -111,7 +112,7 @@ impl NamespaceEndpoints {
         };
         let mut others = self.apps.values();
         if !others.any(|other| other.view.service == view.service) {
-            self.store.remove(&view.service);
+            self.endpoints.store.remove(&view.service);
         }
     }
 
@@ -129,69 +130,50 @@ impl NamespaceEndpoints {
 
     fn action(&mut self, now: Time) -> Action {
         self.asked = None;
-        if self.watcher.is_watching() {
-            return Action::Read;
-        }
-        if self.watcher.is_pausing(now) {
-            return Action::Wait;
-        }
-        if self.source.take_due(now) {
-            self.store.set_source(AddressSource::EndpointSlices);
-            self.watcher.relist();
+        if let Some(action) = self.endpoints.pending_action(now) {
+            return action;
         }
         if let Some(action) = self.service_action(now) {
             return action;
         }
         if let Some(source) = self.rounds.take_over(now) {
-            self.store.set_source(source);
-            self.watcher.relist();
+            self.endpoints.set_source(source);
         }
         if self.rounds.has_begun() {
             return self.next_by_name(now);
         }
-        let watch_until = self.next_service_read().into_iter();
-        let watch_until = watch_until.chain(self.source.slices_due()).min();
-        let path = match self.store.source() {
-            AddressSource::EndpointSlices => paths::all_slices(&self.namespace),
-            AddressSource::Endpoints => paths::all_endpoints(&self.namespace),
-        };
-        Action::of(self.watcher.action(watch_until, now), &path)
+        self.endpoints.action(self.next_service_read(), now)
     }
 
     /// Lists next, and before that the Services, if they were not listed just now.
     fn relist(&mut self, now: Time) {
         self.asked = None;
-        self.watcher.relist();
+        self.endpoints.watcher.relist();
         self.services.relist(now);
     }
 
-    fn watched(&mut self, outcome: Outcome, now: Time) {
-        let source = self.store.source();
+    fn handle_outcome(&mut self, outcome: WatchOutcome, now: Time) {
         match outcome {
-            Outcome::Quiet => {}
-            Outcome::Listed => self.listed(now),
-            Outcome::Opened => self.granted(source),
-            Outcome::Changed => self.changed(now),
-            Outcome::WatchEnded(why) => {
-                let text = format!("the watch of {source} has ended: {why}");
+            WatchOutcome::Quiet => {}
+            WatchOutcome::Listed => self.listed(),
+            WatchOutcome::Opened(granted) => self.granted(&granted),
+            WatchOutcome::Changed => self.changed(now),
+            WatchOutcome::Ended(text) => {
                 self.log(Level::Debug, text);
-                self.source.interrupted(source);
                 self.changed(now);
-                if self.watcher.is_listing() {
+                if self.endpoints.watcher.is_listing() {
                     self.services.relist(now);
                 }
             }
-            Outcome::Refused { why, .. } => self.source_refused(source, why, now),
-            Outcome::Busy(why) => self.source_lost(source, "busy", &why),
-            Outcome::Failed(why) => self.source_lost(source, "failed", &why),
+            WatchOutcome::Refused(both) => self.refused(&both, now),
+            WatchOutcome::Lost { kind, why } => self.lost(Level::Warn, kind, &why),
         }
     }
 
-    fn listed(&mut self, now: Time) {
+    fn listed(&mut self) {
         self.rounds.end();
-        self.source.listed(self.store.source(), now);
         for entry in self.apps.values_mut() {
-            if let Some(store) = self.store.of(&entry.view.service) {
+            if let Some(store) = self.endpoints.store.of(&entry.view.service) {
                 entry.view.check(store, true);
             }
         }
@@ -200,11 +182,11 @@ impl NamespaceEndpoints {
 
     /// Lines of the watch were stored.
     fn changed(&mut self, now: Time) {
-        let changed = self.store.take_changed();
+        let changed = self.endpoints.store.take_changed();
         let concerned = |entry: &&mut Entry| changed.contains(&entry.view.service);
         let mut is_any_doubted = false;
         for entry in self.apps.values_mut().filter(concerned) {
-            let Some(store) = self.store.of(&entry.view.service) else {
+            let Some(store) = self.endpoints.store.of(&entry.view.service) else {
                 continue;
             };
             // The Service may have been changed or created again: read it.
@@ -214,16 +196,15 @@ impl NamespaceEndpoints {
             }
         }
         if is_any_doubted {
-            self.watcher.rewatch();
+            self.endpoints.watcher.rewatch();
         }
         self.collect();
     }
 
-    fn granted(&mut self, source: AddressSource) {
-        let instead = self.source.granted(source);
+    fn granted(&mut self, Granted { source, instead }: &Granted) {
         self.each(|status| {
-            status.watched(source);
-            if let Some((why, believed)) = &instead {
+            status.watched(*source);
+            if let Some((why, believed)) = instead {
                 let slices = Permission::WatchSlices;
                 status.refused(slices, why, slices.fallback());
                 status.watching_endpoints_instead(why, *believed);
@@ -231,15 +212,13 @@ impl NamespaceEndpoints {
         });
     }
 
-    fn source_refused(&mut self, source: AddressSource, why: String, now: Time) {
-        self.store.set_source(source::other(source));
-        let Some(both) = self.source.refused(source, why, now) else {
-            return;
-        };
+    fn refused(&mut self, both: &BothRefused, now: Time) {
         if both.is_believed {
             // The Endpoints of each Service may be granted by their names.
-            self.store.set_source(AddressSource::Endpoints);
-            self.rounds.begin(source::other(source), now);
+            let store = &mut self.endpoints.store;
+            let next = store.source();
+            store.set_source(AddressSource::Endpoints);
+            self.rounds.begin(next, now);
             return self.each(|status| {
                 let slices = Permission::WatchSlices;
                 status.refused(slices, &both.why, slices.fallback());
@@ -248,12 +227,8 @@ impl NamespaceEndpoints {
         }
         self.each(|status| status.refused(both.permission, &both.why, None));
         self.lost(Level::Warn, "doubted", &both.why);
-        self.watcher.back_off(RETRY_UNCONFIRMED_REFUSAL, now);
-    }
-
-    fn source_lost(&mut self, source: AddressSource, kind: &'static str, why: &str) {
-        self.source.interrupted(source);
-        self.lost(Level::Warn, kind, why);
+        let watcher = &mut self.endpoints.watcher;
+        watcher.back_off(RETRY_UNCONFIRMED_REFUSAL, now);
     }
 
     fn lost(&mut self, level: Level, kind: &'static str, why: &str) {
@@ -329,8 +304,8 @@ impl Core for NamespaceEndpoints {
             (Event::Page(_) | Event::Object(_), Some(Asked::Outdated)) => {}
             (Event::Relist, _) => self.relist(now),
             (event, _) => {
-                let outcome = self.watcher.handle(event, &mut self.store, now);
-                self.watched(outcome, now);
+                let outcome = self.endpoints.handle(event, now);
+                self.handle_outcome(outcome, now);
             }
         }
         self.action(now)
@@ -341,7 +316,10 @@ impl Core for NamespaceEndpoints {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        let next = [self.watcher.poll_timeout(), self.rounds.poll_timeout()];
+        let next = [
+            self.endpoints.watcher.poll_timeout(),
+            self.rounds.poll_timeout(),
+        ];
         next.into_iter().flatten().max()
     }
 

@@ -9,7 +9,7 @@ use super::super::AppConfig;
 use super::super::endpoints::PortMissing;
 use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
-use super::thread::Output;
+use super::interface::Output;
 use crate::cluster::{AddressSource, NoAddress, Permission, Pod, PortRef, Report};
 
 /// The outputs to make, and what was reported and logged before.

@@ -52,7 +52,7 @@ fn reflector_with(
     let signal = Arc::new(RelistSignal::new(client));
     let core = NamedEndpoints::new(&config, 1, testing::clock());
     let mut reflector = Reflector::new(core, signal, testing::clock, report);
-    reflector.silence = silence.unwrap_or(reflector.silence);
+    reflector.caller.silence = silence.unwrap_or(reflector.caller.silence);
     let signal = reflector.spawn("zpa-watch", |_| {}).unwrap();
     (Closing(signal), receiver)
 }

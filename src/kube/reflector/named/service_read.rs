@@ -56,8 +56,8 @@ impl NamedEndpoints {
             self.service_due = Some(now + PAUSE_INVALID_SERVICE);
         }
         // The port and the family may be others: applied to what is stored.
-        if !self.watcher.is_listing() {
-            self.view.check(&self.store, false);
+        if !self.endpoints.watcher.is_listing() {
+            self.view.check(&self.endpoints.store, false);
         }
     }
 
@@ -91,11 +91,11 @@ impl NamedEndpoints {
         match retry_after.filter(|wait| !wait.is_zero()) {
             Some(wait) => {
                 self.view.status.lost(Level::Warn, "busy", why);
-                self.watcher.pause(wait, now);
+                self.endpoints.watcher.pause(wait, now);
             }
             None => {
                 self.view.status.lost(Level::Warn, "failed", why);
-                self.watcher.back_off(backoff::LONGEST, now);
+                self.endpoints.watcher.back_off(backoff::LONGEST, now);
             }
         }
     }
@@ -104,7 +104,7 @@ impl NamedEndpoints {
     fn handle_invalid_service(&mut self, reasons: &Missing, now: Time) {
         self.relist(now);
         self.view.status.no_such_ports(reasons);
-        self.watcher.pause(PAUSE_INVALID_SERVICE, now);
+        self.endpoints.watcher.pause(PAUSE_INVALID_SERVICE, now);
     }
 
     fn handle_service_readable(&mut self) {

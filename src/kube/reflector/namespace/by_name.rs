@@ -10,8 +10,8 @@ use super::super::super::list_watch::{Answer, Store as _};
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
+use super::super::interface::Action;
 use super::super::source::RETRY_REFUSED;
-use super::super::thread::Action;
 use super::{Asked, NamespaceEndpoints};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
@@ -115,7 +115,7 @@ impl NamespaceEndpoints {
         let Some(entry) = self.apps.get_mut(&app) else {
             return;
         };
-        let Some(store) = self.store.of(&entry.view.service) else {
+        let Some(store) = self.endpoints.store.of(&entry.view.service) else {
             return;
         };
         let status = &mut entry.view.status;

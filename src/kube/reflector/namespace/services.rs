@@ -13,8 +13,8 @@ use super::super::super::pages::Pages;
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
+use super::super::interface::Action;
 use super::super::source::{RETRY_UNCONFIRMED_REFUSAL, retry_after};
-use super::super::thread::Action;
 use super::{Asked, Entry, NamespaceEndpoints};
 use crate::backoff::{self, Backoff};
 use crate::clock::Time;
@@ -217,11 +217,11 @@ impl NamespaceEndpoints {
         match busy_for.filter(|wait| !wait.is_zero()) {
             Some(wait) => {
                 self.lost(Level::Warn, "busy", why);
-                self.watcher.pause(wait, now);
+                self.endpoints.watcher.pause(wait, now);
             }
             None => {
                 self.lost(Level::Warn, "failed", why);
-                self.watcher.back_off(backoff::LONGEST, now);
+                self.endpoints.watcher.back_off(backoff::LONGEST, now);
             }
         }
     }
@@ -275,8 +275,8 @@ impl NamespaceEndpoints {
         entry.service_due = (!missing.is_empty()).then_some(again);
         if !entry.view.is_any_port_known() {
             entry.view.status.no_such_ports(&missing);
-        } else if !self.watcher.is_listing()
-            && let Some(store) = self.store.of(&entry.view.service)
+        } else if !self.endpoints.watcher.is_listing()
+            && let Some(store) = self.endpoints.store.of(&entry.view.service)
         {
             // The port and the family may be others: applied to what is stored.
             entry.view.check(store, false);

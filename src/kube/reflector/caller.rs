@@ -1,0 +1,73 @@
+//! [`Caller`]: makes the calls of a reflector, and holds the watch that is open.
+
+use std::io::Read;
+use std::time::Duration;
+
+use ureq::BodyReader;
+
+use super::super::answers::{self, answer};
+use super::super::client::{Calls, Opened};
+use super::super::list_watch::{Answer, Event};
+use super::super::pages::PAGE_BODY;
+use super::super::text::printable;
+
+/// The largest object that is read by itself, in bytes: etcd takes none above 1.5 MiB.
+const OBJECT_BODY: u64 = 4 * 1024 * 1024;
+/// How long a watch may be silent before its connection counts as dead. The server sends a
+/// bookmark each minute (`defaultBookmarkFrequency` in its cacher).
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// The calls of a reflector, of which there is one at a time.
+pub(super) struct Caller {
+    /// How long a watch may be silent.
+    pub(super) silence: Duration,
+    /// The watch that is open.
+    stream: Option<BodyReader<'static>>,
+}
+
+impl Caller {
+    pub(super) fn new() -> Self {
+        Caller {
+            silence: SILENCE,
+            stream: None,
+        }
+    }
+
+    pub(super) fn get(&self, calls: &Calls<'_>, path: &str) -> Event<'static> {
+        Event::Object(answer(calls.get(path, OBJECT_BODY)))
+    }
+
+    pub(super) fn list(&self, calls: &Calls<'_>, path: &str) -> Event<'static> {
+        Event::Page(answer(calls.list(path, PAGE_BODY)))
+    }
+
+    /// Opens a watch.
+    pub(super) fn watch(&mut self, calls: &Calls<'_>, path: &str) -> Event<'static> {
+        Event::Opened(match calls.watch(path, self.silence) {
+            Ok(Opened::Stream(stream)) => {
+                self.stream = Some(stream);
+                Answer::Ok(())
+            }
+            Ok(Opened::Refused(reply)) => answers::refused(&reply),
+            Err(failure) => failure.into(),
+        })
+    }
+
+    /// Reads from the open watch into `buffer`.
+    pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Event<'a> {
+        let read = match &mut self.stream {
+            Some(stream) => stream.read(buffer),
+            None => Ok(0),
+        };
+        match read {
+            Ok(0) => Event::Ended,
+            Ok(count) => Event::Bytes(&buffer[..count]),
+            Err(cause) => Event::Broken(printable(&cause.to_string())),
+        }
+    }
+
+    /// Closes the open watch, if there is one.
+    pub(super) fn close(&mut self) {
+        self.stream = None;
+    }
+}
