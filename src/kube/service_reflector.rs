@@ -9,7 +9,8 @@ use log::Level;
 
 use super::client::Client;
 use super::list_watch::{Event, Outcome};
-use super::reflector::thread::{self, Action, Core, Output, Reflector};
+use super::reflector::interface::{Action, Core, Output};
+use super::reflector::thread::{self, Reflector};
 use super::relist::RelistSignal;
 use super::selected_service::{SelectedService, SelectedServices};
 use super::watch_grant::{Refused, WatchGrant};
