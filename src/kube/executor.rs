@@ -6,7 +6,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::client::Client;
+use super::reply::Failure;
 use super::scale_target::Target;
 use super::scheduler::{Action, AppKey, Job, Scheduler, WORKERS, Worker};
 use super::target_client::{Answer, TargetClient};
@@ -20,6 +22,7 @@ pub(super) struct RequestQueue {
     changed: Condvar,
     clients: [Client; WORKERS],
     members: Mutex<Members>,
+    breaker: Mutex<Breaker>,
     /// What an idle worker does at an interval.
     chore: OnceLock<Mutex<Chore>>,
 }
@@ -186,6 +189,16 @@ impl RequestQueue {
         reported
     }
 
+    /// Whether a request of an app is to be sent now.
+    fn admit(&self, app: AppKey, now: Time) -> Result<(), Failure> {
+        let is_awaited = self.scheduler().is_awaited(app);
+        self.breaker().admit(is_awaited, now)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn member(&self, app: AppKey) -> Option<Arc<Member>> {
         self.members().by_key.get(&app).cloned()
     }
@@ -223,6 +236,9 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
         changed: Condvar::new(),
         clients,
         members: Mutex::default(),
+        breaker: Mutex::new(Breaker::new(
+            clock().since(Time::default()).as_nanos() as u64
+        )),
         chore: OnceLock::new(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
@@ -254,9 +270,14 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             report: &member.report,
             is_due: true,
         };
-        let answer = member.execute(client, &request);
+        let admitted = queue.admit(app, clock());
+        let is_sent = admitted.is_ok();
+        let answer = admitted.and_then(|()| member.execute(client, &request));
         if !queue.scheduler().is_wanted(worker) {
             continue;
+        }
+        if is_sent {
+            queue.breaker().answered(app, &answer, clock());
         }
         member.target.log_answer(&request, &answer);
         for news in member.target.news(&request, &answer) {

@@ -16,7 +16,8 @@
 //! waits for one that the policy has given up: the second thread executes it, and the
 //! connection of the first is shut down (`scheduler`). A request that is superseded gets
 //! no reply, and neither does one that was still unsent when the next one of its app came.
-//! Requests for which connections wait come first.
+//! Requests for which connections wait come first. While the API server fails, the apps
+//! share what is sent to it (`breaker`).
 //!
 //! The scale target may be of any kind with a scale subresource, and may have to be found
 //! first (`discovery`, `scale_target`).
@@ -71,6 +72,7 @@ pub mod access;
 mod ancestors;
 mod answers;
 mod api_threads;
+mod breaker;
 mod client;
 mod credentials;
 mod discovery;

@@ -357,3 +357,48 @@ fn a_chore_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_for_reque
         release.send(()).unwrap();
     }
 }
+
+#[test]
+fn in_an_outage_an_app_has_the_answer_of_others_and_one_with_clients_is_sent() {
+    let (sender, asked) = mpsc::channel();
+    let server = serve(move |one: &Asked, _| {
+        let _ = sender.send(one.method.clone());
+        false
+    });
+    let (queue, replies) = executor(server);
+    let target = || TargetClient::new(&testing::config(), testing::writer());
+    let (reports, received) = mpsc::channel();
+    let add = || {
+        let reports = reports.clone();
+        let (app, _) = queue.queue.add(target(), move |report| {
+            let _ = reports.send(report);
+        });
+        app
+    };
+    let others = [add(), add()];
+    let unknown = Outcome::Unknown { retry_after: None };
+    let outcome = || loop {
+        if let Report::Reply { outcome, .. } = received.recv_timeout(DEADLINE).unwrap() {
+            return outcome;
+        }
+    };
+    queue.put(1, write_to(0));
+    assert_eq!(replies.recv_timeout(DEADLINE).unwrap().1, unknown);
+    queue.queue.put(others[0], 2, write_to(0));
+    assert_eq!(outcome(), unknown);
+    assert_eq!(asked.try_iter().count(), 2);
+
+    // More often than the longest pause would allow, should the test be slow.
+    let untried = (0..5).filter(|_| {
+        queue.queue.put(others[1], 3, write_to(0));
+        outcome() == Outcome::Unreachable
+    });
+    assert!(untried.count() > 0, "it was not sent");
+    queue.queue.set_awaited(others[1], true);
+    while outcome_after(&queue, others[1], &outcome) == Outcome::Unreachable {}
+}
+
+fn outcome_after(queue: &Closing, app: AppKey, outcome: &dyn Fn() -> Outcome) -> Outcome {
+    queue.queue.put(app, 4, write_to(0));
+    outcome()
+}
