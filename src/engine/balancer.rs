@@ -8,7 +8,7 @@
 //!   each further failure up to 30 s. While it is ejected it is picked only if nothing else is
 //!   left. After that, one connection at a time tries it; if another backend could take the
 //!   connection, the address has [`TRIAL_PATIENCE`] to answer.
-//! - *An address that has not answered a dial for [`DOUBT_AFTER`] is doubted*: until it
+//! - *An address that has not answered a dial for [`SUSPECT_AFTER`] is suspected*: until it
 //!   answers, further connections are dialled to it only if nothing else is left. A
 //!   backend that swallows SYNs thus delays the connections of a quarter of a second,
 //!   not those of the whole connect timeout.
@@ -45,7 +45,7 @@ use crate::clock::Time;
 pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The time without an answer after which other addresses are preferred to one.
-const DOUBT_AFTER: Duration = Duration::from_millis(250);
+const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 
 /// The duration of the slow start of a backend that joins others.
 const SLOW_START: Duration = Duration::from_secs(30);
@@ -329,11 +329,11 @@ impl Balancer {
             return Some(at);
         }
         while let Some(at) = self.next_ready(attempts, now) {
-            let is_doubtful = |backend: &Backend| backend.is_doubtful(at.address, now);
-            if !self.backends.get(&at.backend).is_some_and(is_doubtful) {
+            let is_suspect = |backend: &Backend| backend.is_suspect(at.address, now);
+            if !self.backends.get(&at.backend).is_some_and(is_suspect) {
                 return Some(at);
             }
-            self.change(at.backend, now, |backend| backend.doubt(at.address, now));
+            self.change(at.backend, now, |backend| backend.suspect(at.address, now));
         }
         self.order.ejected().find_map(|key| {
             let address = self.with_room(key)?.next_ejected(key, attempts)?;

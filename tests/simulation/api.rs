@@ -84,7 +84,7 @@ pub struct Threads {
     /// The ticket of the same write on the other connection.
     twin: Option<u64>,
     /// Whether one of two has failed that may have been applied.
-    is_doubtful: bool,
+    is_unknown: bool,
     tickets: u64,
 }
 
@@ -115,7 +115,7 @@ impl Threads {
             return Step::Idle;
         };
         self.tickets += 1;
-        (self.twin, self.is_doubtful) = (None, false);
+        (self.twin, self.is_unknown) = (None, false);
         let repetition = job.1.repetition();
         self.out = Some(Out {
             ticket: self.tickets,
@@ -161,7 +161,7 @@ impl Threads {
                 (self.out, self.twin) = (None, None);
                 return Some(if is_shown { outcome } else { UNKNOWN });
             }
-            self.is_doubtful = matches!(outcome, Outcome::Unknown { .. });
+            self.is_unknown = matches!(outcome, Outcome::Unknown { .. });
             self.twin = None;
             if let Some(out) = &mut self.out {
                 out.ticket = other;
@@ -169,7 +169,7 @@ impl Threads {
             return None;
         }
         self.out.take_if(|out| out.ticket == ticket)?;
-        let is_doubtful = std::mem::take(&mut self.is_doubtful) && !is_shown;
-        Some(if is_doubtful { UNKNOWN } else { outcome })
+        let is_unknown = std::mem::take(&mut self.is_unknown) && !is_shown;
+        Some(if is_unknown { UNKNOWN } else { outcome })
     }
 }

@@ -16,7 +16,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may if it has failed and another pod is there.
 pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
 /// How long an address may owe an answer before others are preferred to it.
-pub const DOUBT_AFTER: Duration = Duration::from_millis(250);
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(250);
 /// How long an address rests after its first failure, and at most.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
@@ -104,12 +104,12 @@ impl Balancer {
         if self.forgets {
             return true;
         }
-        let doubt_after = match self.failures(address) {
-            0 => DOUBT_AFTER,
+        let suspect_after = match self.failures(address) {
+            0 => SUSPECT_AFTER,
             _ => Duration::ZERO,
         };
-        let is_doubtful = used.unanswered.is_some_and(|at| now >= at + doubt_after);
-        now >= self.rests_until(address) && !is_doubtful
+        let is_suspect = used.unanswered.is_some_and(|at| now >= at + suspect_after);
+        now >= self.rests_until(address) && !is_suspect
     }
 
     fn turn(&self, address: SocketAddr) -> u64 {

@@ -13,7 +13,7 @@ use zpa::clock::Time;
 use zpa::daemon::interface::Sockets;
 use zpa::engine::{AppId, BackendSpec, Counts, PortId};
 
-use crate::balancer::{Balancer, CONNECT_TIMEOUT, DOUBT_AFTER, Use};
+use crate::balancer::{Balancer, CONNECT_TIMEOUT, SUSPECT_AFTER, Use};
 use crate::plan::Mutant;
 use crate::process::APP;
 
@@ -447,11 +447,11 @@ impl SimSockets {
         self.dial(client, round, now);
     }
 
-    /// A dial that is given up says something of its address if it was doubted.
+    /// A dial that is given up says something of its address if it was suspected.
     fn give_up_the_dial(&mut self, client: ClientId, now: Time) {
         let dial = self.connections.get(&client).and_then(Connection::dial);
         if let Some((address, since)) = dial
-            && now >= since + DOUBT_AFTER
+            && now >= since + SUSPECT_AFTER
         {
             self.balancer.failed(address, now);
         }

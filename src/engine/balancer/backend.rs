@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::attempts::Attempts;
-use super::{BackendId, DOUBT_AFTER, SLOW_START};
+use super::{BackendId, SLOW_START, SUSPECT_AFTER};
 use crate::clock::Time;
 
 /// How long an address is ejected after its first failure; each further failure doubles it.
@@ -245,13 +245,13 @@ impl Backend {
         is_level || self.ramp.is_none_or(|ramp| ramp.left(now) == 0)
     }
 
-    /// Whether an address has not answered a dial for [`DOUBT_AFTER`].
-    pub fn is_doubtful(&self, at: u16, now: Time) -> bool {
+    /// Whether an address has not answered a dial for [`SUSPECT_AFTER`].
+    pub fn is_suspect(&self, at: u16, now: Time) -> bool {
         let owes_since = self
             .addresses
             .get(usize::from(at))
             .and_then(|it| it.owes_since);
-        owes_since.is_some_and(|since| now >= since + DOUBT_AFTER)
+        owes_since.is_some_and(|since| now >= since + SUSPECT_AFTER)
     }
 
     /// The listed addresses, in the order in which they are dialled.
@@ -294,8 +294,8 @@ impl Backend {
         is_trial
     }
 
-    /// An address has not answered for [`DOUBT_AFTER`]: others are preferred to it.
-    pub fn doubt(&mut self, at: u16, now: Time) {
+    /// An address has not answered for [`SUSPECT_AFTER`]: others are preferred to it.
+    pub fn suspect(&mut self, at: u16, now: Time) {
         if let Some(address) = self.addresses.get_mut(usize::from(at)) {
             address.await_answer(now);
         }
@@ -361,10 +361,10 @@ impl Backend {
         };
     }
 
-    /// A dial was given up by its client. If the address was doubted, that is a failure:
+    /// A dial was given up by its client. If the address was suspected, that is a failure:
     /// there may be no client that waits for the connect timeout.
     pub fn abandoned(&mut self, at: u16, fraction: f64, now: Time) {
-        let is_overdue = self.is_doubtful(at, now);
+        let is_overdue = self.is_suspect(at, now);
         self.dial_ended(at);
         if is_overdue {
             self.eject(at, fraction, now);

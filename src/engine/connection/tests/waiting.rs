@@ -225,7 +225,7 @@ fn a_backend_that_closes_in_order_before_the_first_byte() {
             "client:  | backends: FIN,  | open, relaying",
         ),
         (
-            "two seconds after a wake it is believed",
+            "two seconds after a wake it counts",
             &[Backend(Accept), Wait(2000 * MS), Backend(Fin)],
             "client: FIN | backends:  | open, relaying",
         ),
@@ -243,12 +243,12 @@ fn a_backend_that_closes_in_order_before_the_first_byte() {
             "client:  | backends: FIN, FIN | open, dialing",
         ),
         (
-            "after a byte from the client it is believed",
+            "after a byte from the client it counts",
             &[Backend(Accept), Client(Send("a")), Backend(Fin)],
             "client: FIN | backends: a | open, relaying",
         ),
         (
-            "after a byte of its own it is believed",
+            "after a byte of its own it counts",
             &[Backend(Accept), Backend(Send("a")), Backend(Fin)],
             "client: a FIN | backends:  | open, relaying",
         ),
