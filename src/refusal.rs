@@ -1,37 +1,37 @@
-//! [`RefusalClock`]: whether a permission that is refused counts as missing.
+//! [`RefusalClock`]: whether the refusal of a permission is confirmed, so that the permission
+//! counts as missing.
 //!
-//! A 403 is no proof: an API server that has just started answers 403 to everything until it
-//! has read the roles. There is one rule, for the policy, the reflectors and the readiness: a
-//! permission counts as missing once each request that
-//! takes it was refused for [`BELIEVED_AFTER`], the last one no sooner than that after the
-//! first. The time begins again with
+//! One 403 is no proof: an API server that has just started answers 403 to everything until it
+//! has read the roles. The policy, the reflectors and the readiness have one rule: a refusal is
+//! confirmed once every request that needs the permission was refused for [`CONFIRMED_AFTER`],
+//! counted from the first refusal to the last. The time begins again with
 //!
-//! - *a grant*: the request was carried out, or failed for what the object is (404, 409), which
-//!   the API server looks at after the permission;
+//! - *a grant*: the request was executed, or failed because of the object (404, 409), which the
+//!   API server examines after the permission;
 //! - *an interruption*: the request had no reply, or one that says nothing about the permission,
-//!   such as 401, 429 or 503. What is refused next may be so by a server that has just started;
-//! - *a gap* of more than [`LONGEST_GAP`] between two refusals: nobody knows what the server has
-//!   done meanwhile. So a request is repeated after [`LONGEST_PAUSE`] at most.
+//!   such as 401, 429 or 503. The next refusal may come from a server that has just started;
+//! - *a gap* of more than [`LONGEST_GAP`] between two refusals: the server may have restarted
+//!   meanwhile. So a request is repeated after [`LONGEST_PAUSE`] at most.
 //!
-//! Only replies to requests that take the permission count: a request that fails for a reason
-//! of its own, each time, keeps no other permission from being found missing.
+//! Only replies to requests that need the permission count: other requests that fail do not
+//! keep its refusal from being confirmed.
 //!
-//! Once a permission counts as missing, a grant alone ends that. No interruption does, and no
-//! gap: it is tried rarely then.
+//! Only a grant ends a confirmed refusal, not an interruption or a gap: the permission is tried
+//! rarely then.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
 /// How long a permission must be refused until it counts as missing.
-pub const BELIEVED_AFTER: Duration = Duration::from_secs(30);
+pub const CONFIRMED_AFTER: Duration = Duration::from_secs(30);
 
-/// The longest time between two refusals, in fractions of [`BELIEVED_AFTER`]: 15 s. Two that
+/// The longest time between two refusals, in fractions of [`CONFIRMED_AFTER`]: 15 s. Two that
 /// are further apart may be those of two starts of the API server.
 pub const LONGEST_GAP: u32 = 2;
 
-/// The longest pause before a refused request is made again, while its refusal is not
-/// believed: a reply may be 5 s late before the gap is too long.
+/// The longest pause before a refused request is made again, while the refusal is not
+/// confirmed: a reply may be 5 s late before the gap is too long.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the replies have shown of one permission.
@@ -41,14 +41,14 @@ pub enum RefusalClock {
     #[default]
     Granted,
     /// It is refused, and does not count as missing yet.
-    Doubted {
+    Unconfirmed {
         /// The first refusal in a row.
         since: Time,
         /// The last one.
         last: Time,
     },
     /// It counts as missing.
-    Believed {
+    Confirmed {
         /// The first refusal in a row.
         since: Time,
     },
@@ -56,19 +56,21 @@ pub enum RefusalClock {
 
 impl RefusalClock {
     /// A request was refused; returns whether the permission counts as missing now.
-    /// `believed_after` is [`BELIEVED_AFTER`], except in a model of shorter times.
-    pub fn refused(&mut self, believed_after: Duration, now: Time) -> bool {
+    /// `confirmed_after` is [`CONFIRMED_AFTER`], except in a model of shorter times.
+    pub fn refused(&mut self, confirmed_after: Duration, now: Time) -> bool {
         let since = match *self {
-            RefusalClock::Believed { since } => since,
-            RefusalClock::Doubted { since, .. } if !self.is_stale(believed_after, now) => since,
+            RefusalClock::Confirmed { since } => since,
+            RefusalClock::Unconfirmed { since, .. } if !self.is_stale(confirmed_after, now) => {
+                since
+            }
             _ => now,
         };
-        *self = if self.is_believed() || now.since(since) >= believed_after {
-            RefusalClock::Believed { since }
+        *self = if self.is_confirmed() || now.since(since) >= confirmed_after {
+            RefusalClock::Confirmed { since }
         } else {
-            RefusalClock::Doubted { since, last: now }
+            RefusalClock::Unconfirmed { since, last: now }
         };
-        self.is_believed()
+        self.is_confirmed()
     }
 
     /// A request has shown that the permission is granted.
@@ -78,29 +80,31 @@ impl RefusalClock {
 
     /// A request had no reply, or one that shows nothing about the permission.
     pub fn interrupted(&mut self) {
-        if !self.is_believed() {
+        if !self.is_confirmed() {
             self.granted();
         }
     }
 
     /// Whether the permission counts as missing.
-    pub fn is_believed(&self) -> bool {
-        matches!(self, RefusalClock::Believed { .. })
+    pub fn is_confirmed(&self) -> bool {
+        matches!(self, RefusalClock::Confirmed { .. })
     }
 
     /// Since when it has been refused, if it counts as missing.
-    pub fn believed_since(&self) -> Option<Time> {
+    pub fn confirmed_since(&self) -> Option<Time> {
         match *self {
-            RefusalClock::Believed { since } => Some(since),
-            RefusalClock::Granted | RefusalClock::Doubted { .. } => None,
+            RefusalClock::Confirmed { since } => Some(since),
+            RefusalClock::Granted | RefusalClock::Unconfirmed { .. } => None,
         }
     }
 
     /// Whether the last refusal is so old that the next one counts as the first.
-    pub fn is_stale(&self, believed_after: Duration, now: Time) -> bool {
+    pub fn is_stale(&self, confirmed_after: Duration, now: Time) -> bool {
         match *self {
-            RefusalClock::Doubted { last, .. } => now.since(last) > believed_after / LONGEST_GAP,
-            RefusalClock::Granted | RefusalClock::Believed { .. } => false,
+            RefusalClock::Unconfirmed { last, .. } => {
+                now.since(last) > confirmed_after / LONGEST_GAP
+            }
+            RefusalClock::Granted | RefusalClock::Confirmed { .. } => false,
         }
     }
 }
@@ -115,14 +119,14 @@ mod tests {
 
     fn refused(clock: &mut RefusalClock, seconds: &[u64]) -> bool {
         for &second in seconds {
-            clock.refused(BELIEVED_AFTER, at(second));
+            clock.refused(CONFIRMED_AFTER, at(second));
         }
-        clock.is_believed()
+        clock.is_confirmed()
     }
 
     #[test]
-    fn a_refusal_is_believed_once_it_has_lasted_for_30_s_with_nothing_in_between() {
-        for (label, refusals, believed) in [
+    fn a_refusal_is_confirmed_once_it_has_lasted_for_30_s_with_nothing_in_between() {
+        for (label, refusals, confirmed) in [
             ("one refusal", &[0][..], false),
             ("for 29 s", &[0, 10, 20, 29], false),
             ("for 30 s", &[0, 10, 20, 30], true),
@@ -132,7 +136,7 @@ mod tests {
             ("with a gap that lies back", &[0, 16, 26, 36, 46], true),
         ] {
             let mut clock = RefusalClock::default();
-            assert_eq!(refused(&mut clock, refusals), believed, "{label}");
+            assert_eq!(refused(&mut clock, refusals), confirmed, "{label}");
         }
     }
 
@@ -151,21 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_believed_is_ended_by_a_grant_alone() {
+    fn what_is_confirmed_is_ended_by_a_grant_alone() {
         let mut clock = RefusalClock::default();
         assert!(refused(&mut clock, &[0, 10, 20, 30]));
         clock.interrupted();
         assert!(refused(&mut clock, &[600]), "an interruption, and a gap");
-        assert_eq!(clock, RefusalClock::Believed { since: at(0) });
+        assert_eq!(clock, RefusalClock::Confirmed { since: at(0) });
         clock.granted();
         assert!(!refused(&mut clock, &[601]));
     }
 
     /// The longest pauses, and replies that each take 5 s.
     #[test]
-    fn whoever_keeps_to_the_longest_pause_comes_to_believe_it() {
+    fn refusals_with_the_longest_pause_between_them_are_confirmed() {
         let mut clock = RefusalClock::default();
-        assert!(LONGEST_PAUSE + Duration::from_secs(5) <= BELIEVED_AFTER / LONGEST_GAP);
+        assert!(LONGEST_PAUSE + Duration::from_secs(5) <= CONFIRMED_AFTER / LONGEST_GAP);
         assert!(refused(&mut clock, &[5, 20, 35]));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::cluster::{AddressSource, LeaseStore, NoAddress, Outcome, Permission, Refusal};
 use crate::duration;
-use crate::refusal::{BELIEVED_AFTER, RefusalClock};
+use crate::refusal::{CONFIRMED_AFTER, RefusalClock};
 use crate::supervisor::ThreadPanic;
 
 /// How long a refusal counts. An older one was not tried again, because the permission is not
@@ -152,7 +152,7 @@ impl Health {
             .filter(|it| it.is_fresh(now));
         if let Some(refusal) = refusal {
             let mut clock = before.map(|before| before.clock).unwrap_or_default();
-            clock.refused(BELIEVED_AFTER, now);
+            clock.refused(CONFIRMED_AFTER, now);
             let refused = Refused {
                 refusal,
                 clock,
@@ -224,7 +224,7 @@ impl Health {
             .into_iter()
             .flatten()
         {
-            since = since.max(refused.clock.believed_since()?);
+            since = since.max(refused.clock.confirmed_since()?);
         }
         Some(now.since(since))
     }

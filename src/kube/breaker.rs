@@ -3,7 +3,7 @@
 //!
 //! Each app tries again by itself, after pauses of its own. In an outage 500 apps would make
 //! 17 requests a second together, and 100 a second if each had connections. So the failure of
-//! one app's request is believed for the others too, once the requests of two apps have failed
+//! one app's request counts for the others too, once the requests of two apps have failed
 //! in a row: then the breaker is *open*, and the others get that failure for an answer without
 //! being sent. One request after each pause is sent all the same, and the first reply closes
 //! the breaker. A request for which connections wait has a shorter pause, so that an app that

@@ -24,7 +24,7 @@
 //!
 //! Each request is one call and needs one permission (`target_client`): a read of the
 //! object shows the leases of other proxies, a read of its scale does not. 403 and 401 are
-//! outcomes of their own; the policy decides when a refusal is believed.
+//! outcomes of their own; the policy decides when a refusal is confirmed.
 //!
 //! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store

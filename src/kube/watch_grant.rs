@@ -2,7 +2,7 @@
 //! waits after a refusal, and when that is worth a line.
 //!
 //! A refusal is tried again after pauses that grow to 5 min, and is worth a line once it is
-//! [believed](crate::refusal).
+//! [confirmed](crate::refusal).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::refusal::{self, RefusalClock};
 
 /// The shortest pause after a refusal,
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// and the longest once it is believed: a permission is granted by people.
+/// and the longest once it is confirmed: a permission is granted by people.
 const RETRY_LAST: Duration = Duration::from_secs(300);
 
 /// Whether something may be listed and watched.
@@ -62,15 +62,15 @@ impl WatchGrant {
 
     /// A call was refused.
     pub(super) fn refused(&mut self, is_draining: bool, now: Time) -> Refused {
-        let believed = self.refusal.refused(refusal::BELIEVED_AFTER, now);
-        let longest = if believed {
+        let confirmed = self.refusal.refused(refusal::CONFIRMED_AFTER, now);
+        let longest = if confirmed {
             RETRY_LAST
         } else {
             refusal::LONGEST_PAUSE
         };
         Refused {
             pause: self.backoff.pause(longest).max(RETRY_FIRST),
-            level: match believed && !is_draining {
+            level: match confirmed && !is_draining {
                 true => self.log.level(Level::Warn, "refused"),
                 false => Level::Debug,
             },

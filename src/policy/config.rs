@@ -61,7 +61,7 @@ pub struct Config {
     /// Whether there is certainly no other proxy, so that no leases are needed.
     pub single: bool,
     /// How long a permission must be refused until it counts as missing.
-    pub refusal_believed_after: Duration,
+    pub refusal_confirmed_after: Duration,
     /// The most times that the idle TTL is doubled because of undone sleeps.
     pub undone_sleep_doublings: u32,
 }
@@ -77,7 +77,7 @@ impl Default for Config {
             lease_store: LeaseStore::Status,
             annotation_moves_generation: true,
             single: false,
-            refusal_believed_after: refusal::BELIEVED_AFTER,
+            refusal_confirmed_after: refusal::CONFIRMED_AFTER,
             undone_sleep_doublings: 5,
         }
     }

@@ -74,11 +74,11 @@ impl Policy {
 
     /// Updates the permission that the request needs.
     fn learn_of_permission(&mut self, asked: &Request, failure: &Outcome, now: Time) {
-        let believed_after = self.config.refusal_believed_after;
-        let retry = retry_after(believed_after);
+        let confirmed_after = self.config.refusal_confirmed_after;
+        let retry = retry_after(confirmed_after);
         match (asked, failure) {
             (Request::Read, Outcome::Forbidden) => {
-                self.reads.refused(believed_after, retry, now);
+                self.reads.refused(confirmed_after, retry, now);
             }
             // Neither may be read: the more valuable permission may be granted first.
             (Request::ReadScale, Outcome::Forbidden) => {
@@ -87,7 +87,7 @@ impl Policy {
             }
             (Request::WriteScale { .. }, Outcome::Forbidden) => {
                 let retry = retry.max(self.config.idle_ttl * TTLS_BETWEEN_REFUSED_SLEEPS);
-                self.scale_writes.refused(believed_after, retry, now);
+                self.scale_writes.refused(confirmed_after, retry, now);
             }
             (Request::RenewLease(renewal), Outcome::Forbidden) => {
                 self.lease.on_permission_refused(renewal.store, now);

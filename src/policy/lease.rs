@@ -47,7 +47,7 @@ pub struct Lease {
     /// Whether the status is to be written, and an annotation only where that is forbidden.
     pub(super) uses_status: bool,
     /// How long a permission must be refused until it counts as missing.
-    pub(super) believed_after: Duration,
+    pub(super) confirmed_after: Duration,
     /// When the lease ends; `None` if there is none.
     pub(super) valid_until: Option<Time>,
     /// When the renewal in flight, or the last one, was sent.
@@ -80,7 +80,7 @@ impl Lease {
             ttl: config.idle_ttl,
             needed: !config.single,
             uses_status: config.lease_store == LeaseStore::Status,
-            believed_after: config.refusal_believed_after,
+            confirmed_after: config.refusal_confirmed_after,
             valid_until: None,
             sent_at: Time::default(),
             due_at: None,
@@ -356,8 +356,8 @@ impl Lease {
 
     /// To be called when the permission for that store is refused.
     pub(super) fn on_permission_refused(&mut self, store: LeaseStore, now: Time) {
-        let (believed_after, retry) = (self.believed_after, retry_after(self.believed_after));
-        self.permission(store).refused(believed_after, retry, now);
+        let (confirmed_after, retry) = (self.confirmed_after, retry_after(self.confirmed_after));
+        self.permission(store).refused(confirmed_after, retry, now);
     }
 
     /// To be called when the permission for that store is granted.

@@ -7,12 +7,12 @@ use crate::clock::Time;
 use crate::refusal::RefusalClock;
 
 /// The interval at which a missing permission is tried again, in multiples of
-/// [`Config::refusal_believed_after`](super::Config::refusal_believed_after): a minute.
+/// [`Config::refusal_confirmed_after`](super::Config::refusal_confirmed_after): a minute.
 const RETRY: u32 = 2;
 
 /// The interval at which a missing permission is tried again.
-pub(super) fn retry_after(believed_after: Duration) -> Duration {
-    believed_after * RETRY
+pub(super) fn retry_after(confirmed_after: Duration) -> Duration {
+    confirmed_after * RETRY
 }
 
 /// The state of one permission, as the replies have shown it.
@@ -25,7 +25,7 @@ pub(super) struct PermissionState {
 
 impl PermissionState {
     pub(super) fn is_missing(&self) -> bool {
-        self.clock.is_believed()
+        self.clock.is_confirmed()
     }
 
     /// When it may be tried.
@@ -37,10 +37,10 @@ impl PermissionState {
         self.next_attempt() <= now
     }
 
-    /// The reply was a refusal. If refusals have lasted for `believed_after`, the permission
+    /// The reply was a refusal. If refusals have lasted for `confirmed_after`, the permission
     /// counts as missing and is tried again after `retry`.
-    pub(super) fn refused(&mut self, believed_after: Duration, retry: Duration, now: Time) {
-        let is_missing = self.clock.refused(believed_after, now);
+    pub(super) fn refused(&mut self, confirmed_after: Duration, retry: Duration, now: Time) {
+        let is_missing = self.clock.refused(confirmed_after, now);
         self.retry = is_missing.then_some(now + retry);
     }
 
@@ -63,15 +63,15 @@ impl PermissionState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::BELIEVED_AFTER;
+    use crate::refusal::CONFIRMED_AFTER;
 
     fn at(seconds: u64) -> Time {
         Time::new(Duration::from_secs(1000 + seconds))
     }
 
     fn refused(permission: &mut PermissionState, seconds: u64) {
-        let retry = retry_after(BELIEVED_AFTER);
-        permission.refused(BELIEVED_AFTER, retry, at(seconds));
+        let retry = retry_after(CONFIRMED_AFTER);
+        permission.refused(CONFIRMED_AFTER, retry, at(seconds));
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         let mut permission = PermissionState::default();
         for second in [0, 10, 20] {
             refused(&mut permission, second);
-            assert!(permission.may_be_asked(at(second)), "it is doubted");
+            assert!(permission.may_be_asked(at(second)), "it is unconfirmed");
         }
         refused(&mut permission, 30);
         assert!(!permission.may_be_asked(at(89)));

@@ -288,8 +288,10 @@ const MAX_LINES: usize = 600;
 
 /// Words that this project once used as a private language, with those in their place.
 const PRIVATE_WORDS: &[(&str, &str)] = &[
+    ("believed", "confirmed"),
     ("blind", "what is not known, or not read"),
     ("condemned", "refused"),
+    ("doubted", "unconfirmed, or suspected"),
     ("doomed", "about to end"),
     ("hear", "see, receive"),
     ("heard", "seen, received"),

@@ -136,9 +136,9 @@ fn without_the_status_the_state_shows_that_an_annotation_is_written_in_its_place
     sandbox.deny("patch", "deployments/status");
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     let mut client = zpa.connect();
-    echo(&mut client, "while the refusal is not believed yet");
+    echo(&mut client, "while the refusal is not confirmed yet");
     assert!(zpa.metric("zpa_forwarded_without_lease_total") >= Some(1.0));
-    zpa.expect_status("a lease, once the refusal is believed", |status| {
+    zpa.expect_status("a lease, once the refusal is confirmed", |status| {
         status["in_use"]["lease_left_seconds"].as_f64() > Some(0.0)
     });
     let status = zpa.status();

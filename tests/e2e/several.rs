@@ -141,7 +141,7 @@ fn where_the_status_may_not_be_patched_an_annotation_does_and_one_line_says_so()
     let mut client = one.connect();
     echo(
         &mut client,
-        "without a lease, since the refusal is not believed yet",
+        "without a lease, since the refusal is not confirmed yet",
     );
     one.expect_log("renewing the lease in an annotation");
     let_pass(&sandbox, TTL * 2);
@@ -205,7 +205,7 @@ fn proxies_that_are_refused_everything_at_their_start_are_ready_soon_and_cut_nob
     one.expect_ready();
     other.expect_ready();
     let took = allowed.elapsed();
-    assert!(took < Duration::from_secs(29), "{took:?}: not believed");
+    assert!(took < Duration::from_secs(29), "{took:?}: not confirmed");
     let mut client = one.connect();
     for _ in 0..4 {
         echo(&mut client, "still here");

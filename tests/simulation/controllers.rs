@@ -214,7 +214,7 @@ impl World<'_> {
         }
     }
 
-    /// A proxy doubts what it knows of the endpoints.
+    /// A proxy requests that the endpoints are listed again.
     pub(crate) fn refresh(&mut self, pid: Pid) {
         if self.processes[pid].watch.allows(self.now) {
             self.list(pid);

@@ -133,8 +133,8 @@ pub struct Flaws {
     /// none.
     pub hides_leases: bool,
     /// What was refused once to a proxy is refused to it for five minutes, as if it
-    /// believed the first refusal.
-    pub believes_at_once: bool,
+    /// confirmed the first refusal.
+    pub confirms_at_once: bool,
     /// Watches of the Deployment show nothing, and do not break either.
     pub hides_events: bool,
     /// Proxies do not see how long a lease holds, as if each took its own TTL for that

@@ -86,11 +86,11 @@ fn a_choice_that_prefers_the_failing_pod_is_noticed() {
     assert_noticed(rule, |plan| plan.mutant = Mutant::Forgetful);
 }
 
-/// As one whose first refusal is believed: it goes on without a lease for minutes.
+/// As one whose first refusal is confirmed: it goes on without a lease for minutes.
 #[test]
-fn a_refusal_that_is_believed_at_once_is_noticed() {
+fn a_refusal_that_is_confirmed_at_once_is_noticed() {
     let rule = "nothing is forwarded without a lease";
-    assert_noticed(rule, |plan| plan.flaws.believes_at_once = true);
+    assert_noticed(rule, |plan| plan.flaws.confirms_at_once = true);
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl World<'_> {
             State::Running => {}
         }
         let (id, slot) = (process.ids.remove(&ticket), process.slot);
-        if outcome == Outcome::Forbidden && self.plan.flaws.believes_at_once {
+        if outcome == Outcome::Forbidden && self.plan.flaws.confirms_at_once {
             self.restrictions.push(Restriction {
                 from: self.now,
                 until: self.now + Duration::from_secs(300),

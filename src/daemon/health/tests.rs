@@ -147,7 +147,7 @@ fn a_permission_that_is_refused_for_good_and_has_no_way_round_ends_it() {
 }
 
 #[test]
-fn a_refusal_is_believed_when_it_was_repeated_and_forgotten_when_it_is_not() {
+fn a_refusal_is_confirmed_when_it_was_repeated_and_forgotten_when_it_is_not() {
     for (label, refusals, now, ready) in [
         ("just now", &[100][..], 100, true),
         ("for 29 s", &[100, 129], 129, true),
@@ -207,7 +207,7 @@ fn an_outage_has_the_time_until_belief_begin_again_for_the_permission_it_was_met
 }
 
 #[test]
-fn what_is_believed_outlasts_an_outage() {
+fn what_is_confirmed_outlasts_an_outage() {
     let mut health = refused(Permission::PatchScale, &[100, 115, 130]);
     health.interrupted(Permission::PatchScale);
     assert!(!unready(&health, ASLEEP, 131).is_empty());
@@ -252,7 +252,11 @@ fn the_way_of_renewing_is_what_the_policy_says_it_is() {
         health.permission(permission, Some(refusal(permission)), at(1));
     }
     for (label, store, fallbacks) in [
-        ("not believed yet", Some(LeaseStore::Status), [false, false]),
+        (
+            "not confirmed yet",
+            Some(LeaseStore::Status),
+            [false, false],
+        ),
         (
             "by an annotation",
             Some(LeaseStore::Annotation),

@@ -84,7 +84,7 @@ impl NamedEndpoints {
             }
             WatchOutcome::Refused(both) => {
                 self.view.status.refused(both.permission, &both.why, None);
-                self.refused(&both.why, both.is_believed, now);
+                self.refused(&both.why, both.is_confirmed, now);
             }
             WatchOutcome::Lost { kind, why } => {
                 self.read_service_before_list(now);
@@ -112,18 +112,18 @@ impl NamedEndpoints {
 
     fn granted(&mut self, Granted { source, instead }: Granted) {
         self.view.status.watched(source);
-        if let Some((why, believed)) = instead {
+        if let Some((why, confirmed)) = instead {
             let slices = Permission::WatchSlices;
             self.view.status.refused(slices, &why, slices.fallback());
-            self.view.status.watching_endpoints_instead(&why, believed);
+            self.view.status.watching_endpoints_instead(&why, confirmed);
         }
     }
 
-    fn refused(&mut self, why: &str, believed: bool, now: Time) {
-        let (level, kind, pause) = if believed {
+    fn refused(&mut self, why: &str, confirmed: bool, now: Time) {
+        let (level, kind, pause) = if confirmed {
             (Level::Error, "refused", RETRY_CONFIRMED_REFUSAL)
         } else {
-            (Level::Warn, "doubted", RETRY_UNCONFIRMED_REFUSAL)
+            (Level::Warn, "unconfirmed", RETRY_UNCONFIRMED_REFUSAL)
         };
         self.view.status.lost(level, kind, why);
         self.endpoints.watcher.back_off(pause, now);

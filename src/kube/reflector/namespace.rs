@@ -2,13 +2,14 @@
 //! and one watch serve all apps of the namespace, and one list of the Services in place of a
 //! read of each.
 //!
-//! What concerns all apps is reported to each of them, and logged once. A doubt about one
-//! Service, such as endpoints without its port, is cleared by a read of that Service alone.
+//! An event that concerns all apps is reported to each of them, and logged once. If the endpoints of
+//! one Service do not fit to it, for example because they lack its port, that Service alone is
+//! read again.
 //!
 //! Where neither EndpointSlices nor Endpoints of the namespace may be listed, the Role may name
-//! each object: then the Endpoints of one Service after the other are listed by their name, at
-//! most one a second, or four while connections wait, whose apps come first. So the cost does
-//! not grow with the number of apps; the age of what is known does.
+//! each object: then the Endpoints of the Services are listed by name, round robin, one a second,
+//! or four a second while connections wait; the apps of these come first. So the requests do not
+//! grow with the number of apps, but the age of the stored endpoints does.
 
 mod by_name;
 mod services;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use log::Level;
 
-use self::by_name::Rounds;
+use self::by_name::RoundRobin;
 use self::services::Services;
 use super::super::AppConfig;
 use super::super::list_watch::Event;
@@ -38,11 +39,11 @@ pub(in crate::kube) struct NamespaceEndpoints {
     namespace: String,
     endpoints: EndpointWatch<NamespaceStore>,
     services: Services,
-    rounds: Rounds,
+    round_robin: RoundRobin,
     apps: BTreeMap<AppKey, Entry>,
-    /// The calls whose reply is not for the watcher.
-    asked: Option<Asked>,
-    /// What is logged about all apps.
+    /// The call in progress, if its reply is not for the watcher.
+    pending: Option<PendingCall>,
+    /// Logs what concerns all apps.
     status: StatusReporter,
     outputs: Vec<Output<(AppKey, Report)>>,
 }
@@ -52,21 +53,21 @@ struct Entry {
     view: ServiceView,
     /// When to read its Service by itself.
     service_due: Option<Time>,
-    /// Whether its Service was looked for.
+    /// Whether the Service was read or found missing.
     is_service_read: bool,
     /// Limits the reads of the Service that changes in the watch cause.
     throttle: Throttle,
 }
 
 /// A call whose reply is not for the watcher.
-enum Asked {
+enum PendingCall {
     /// A page of the list of Services.
     Services,
     /// The Service of an app.
     Service(AppKey),
     /// The Endpoints of an app's Service, by name.
     Endpoints(AppKey),
-    /// What was asked for before there was another app: the reply is ignored.
+    /// A call from before an app was added: the reply is ignored.
     Outdated,
 }
 
@@ -82,9 +83,9 @@ impl NamespaceEndpoints {
             namespace: namespace.to_owned(),
             endpoints: EndpointWatch::new(store, paths, seed),
             services: Services::new(seed),
-            rounds: Rounds::default(),
+            round_robin: RoundRobin::default(),
             apps: BTreeMap::new(),
-            asked: None,
+            pending: None,
             status: StatusReporter::of_namespace(namespace),
             outputs: Vec::new(),
         }
@@ -94,7 +95,7 @@ impl NamespaceEndpoints {
     pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
         self.endpoints.store.add(&config.service);
         self.services.restart();
-        self.asked = self.asked.take().map(|_| Asked::Outdated);
+        self.pending = self.pending.take().map(|_| PendingCall::Outdated);
         let entry = Entry {
             view: ServiceView::new(config),
             service_due: None,
@@ -106,7 +107,7 @@ impl NamespaceEndpoints {
 
     /// Removes an app.
     pub(in crate::kube) fn remove(&mut self, app: AppKey) {
-        self.rounds.set_waiting(app, false);
+        self.round_robin.set_waiting(app, false);
         let Some(Entry { view, .. }) = self.apps.remove(&app) else {
             return;
         };
@@ -118,10 +119,10 @@ impl NamespaceEndpoints {
 
     /// Sets whether connections of an app wait for an endpoint.
     pub(in crate::kube) fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
-        self.rounds.set_waiting(app, is_waiting);
+        self.round_robin.set_waiting(app, is_waiting);
     }
 
-    /// The proxy, or this app, drains.
+    /// Sets that an app drains.
     pub(in crate::kube) fn set_app_draining(&mut self, app: AppKey) {
         if let Some(entry) = self.apps.get_mut(&app) {
             entry.view.status.set_draining(true);
@@ -129,25 +130,25 @@ impl NamespaceEndpoints {
     }
 
     fn action(&mut self, now: Time) -> Action {
-        self.asked = None;
+        self.pending = None;
         if let Some(action) = self.endpoints.pending_action(now) {
             return action;
         }
         if let Some(action) = self.service_action(now) {
             return action;
         }
-        if let Some(source) = self.rounds.take_over(now) {
+        if let Some(source) = self.round_robin.take_retry(now) {
             self.endpoints.set_source(source);
         }
-        if self.rounds.has_begun() {
+        if self.round_robin.is_active() {
             return self.next_by_name(now);
         }
         self.endpoints.action(self.next_service_read(), now)
     }
 
-    /// Lists next, and before that the Services, if they were not listed just now.
+    /// Lists next; first the Services, unless they were listed within the last minute.
     fn relist(&mut self, now: Time) {
-        self.asked = None;
+        self.pending = None;
         self.endpoints.watcher.relist();
         self.services.relist(now);
     }
@@ -171,7 +172,7 @@ impl NamespaceEndpoints {
     }
 
     fn listed(&mut self) {
-        self.rounds.end();
+        self.round_robin.end();
         for entry in self.apps.values_mut() {
             if let Some(store) = self.endpoints.store.of(&entry.view.service) {
                 entry.view.check(store, true);
@@ -184,7 +185,7 @@ impl NamespaceEndpoints {
     fn changed(&mut self, now: Time) {
         let changed = self.endpoints.store.take_changed();
         let concerned = |entry: &&mut Entry| changed.contains(&entry.view.service);
-        let mut is_any_doubted = false;
+        let mut is_any_reread = false;
         for entry in self.apps.values_mut().filter(concerned) {
             let Some(store) = self.endpoints.store.of(&entry.view.service) else {
                 continue;
@@ -192,10 +193,10 @@ impl NamespaceEndpoints {
             // The Service may have been changed or created again: read it.
             if entry.view.changed(store) && entry.throttle.allow(now) {
                 entry.service_due = Some(now);
-                is_any_doubted = true;
+                is_any_reread = true;
             }
         }
-        if is_any_doubted {
+        if is_any_reread {
             self.endpoints.watcher.rewatch();
         }
         self.collect();
@@ -204,21 +205,21 @@ impl NamespaceEndpoints {
     fn granted(&mut self, Granted { source, instead }: &Granted) {
         self.each(|status| {
             status.watched(*source);
-            if let Some((why, believed)) = instead {
+            if let Some((why, confirmed)) = instead {
                 let slices = Permission::WatchSlices;
                 status.refused(slices, why, slices.fallback());
-                status.watching_endpoints_instead(why, *believed);
+                status.watching_endpoints_instead(why, *confirmed);
             }
         });
     }
 
     fn refused(&mut self, both: &BothRefused, now: Time) {
-        if both.is_believed {
+        if both.is_confirmed {
             // The Endpoints of each Service may be granted by their names.
             let store = &mut self.endpoints.store;
             let next = store.source();
             store.set_source(AddressSource::Endpoints);
-            self.rounds.begin(next, now);
+            self.round_robin.begin(next, now);
             return self.each(|status| {
                 let slices = Permission::WatchSlices;
                 status.refused(slices, &both.why, slices.fallback());
@@ -226,7 +227,7 @@ impl NamespaceEndpoints {
             });
         }
         self.each(|status| status.refused(both.permission, &both.why, None));
-        self.lost(Level::Warn, "doubted", &both.why);
+        self.lost(Level::Warn, "unconfirmed", &both.why);
         let watcher = &mut self.endpoints.watcher;
         watcher.back_off(RETRY_UNCONFIRMED_REFUSAL, now);
     }
@@ -236,14 +237,14 @@ impl NamespaceEndpoints {
     }
 
     /// Reports something to every app, and logs it once.
-    fn each(&mut self, mut say: impl FnMut(&mut StatusReporter)) {
+    fn each(&mut self, mut report: impl FnMut(&mut StatusReporter)) {
         self.collect();
         for (&app, entry) in &mut self.apps {
-            say(&mut entry.view.status);
+            report(&mut entry.view.status);
             let reports = reports_of(app, &mut entry.view.status);
             self.outputs.extend(reports);
         }
-        say(&mut self.status);
+        report(&mut self.status);
         let logged = self.status.take().into_iter().filter_map(log_line);
         self.outputs.extend(logged);
     }
@@ -252,7 +253,7 @@ impl NamespaceEndpoints {
         self.outputs.push(Output::Log(level, text));
     }
 
-    /// Collects what there is to be said of single apps.
+    /// Collects the reports and log lines of the apps.
     fn collect(&mut self) {
         for (&app, entry) in &mut self.apps {
             for output in entry.view.status.take() {
@@ -275,8 +276,8 @@ fn reports_of(
     app: AppKey,
     status: &mut StatusReporter,
 ) -> impl Iterator<Item = Output<(AppKey, Report)>> + use<> {
-    let said = status.take().into_iter();
-    said.filter_map(move |output| match output {
+    let outputs = status.take().into_iter();
+    outputs.filter_map(move |output| match output {
         Output::Report(report) => Some(Output::Report((app, report))),
         Output::Log(..) => None,
     })
@@ -293,15 +294,17 @@ impl Core for NamespaceEndpoints {
     type Report = (AppKey, Report);
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
-        match (event, self.asked.take()) {
-            (Event::Page(answer), Some(Asked::Services)) => self.services_answered(answer, now),
-            (Event::Page(answer), Some(Asked::Endpoints(app))) => {
-                self.endpoints_answered(app, answer, now);
+        match (event, self.pending.take()) {
+            (Event::Page(answer), Some(PendingCall::Services)) => {
+                self.services_answered(answer, now)
             }
-            (Event::Object(answer), Some(Asked::Service(app))) => {
+            (Event::Page(answer), Some(PendingCall::Endpoints(app))) => {
+                self.endpoints_answered(app, answer);
+            }
+            (Event::Object(answer), Some(PendingCall::Service(app))) => {
                 self.service_answered(app, answer, now);
             }
-            (Event::Page(_) | Event::Object(_), Some(Asked::Outdated)) => {}
+            (Event::Page(_) | Event::Object(_), Some(PendingCall::Outdated)) => {}
             (Event::Relist, _) => self.relist(now),
             (event, _) => {
                 let outcome = self.endpoints.handle(event, now);
@@ -318,7 +321,7 @@ impl Core for NamespaceEndpoints {
     fn poll_timeout(&self) -> Option<Time> {
         let next = [
             self.endpoints.watcher.poll_timeout(),
-            self.rounds.poll_timeout(),
+            self.round_robin.poll_timeout(),
         ];
         next.into_iter().flatten().max()
     }

@@ -1,8 +1,8 @@
-//! [`SourceChoice`]: which kind of object the endpoints are read from.
+//! [`SourceChoice`]: the kind of object that endpoints are read from.
 //!
-//! The source are EndpointSlices. If they are refused (403, or 404 from a server that does
+//! Endpoints are read from EndpointSlices. If they are refused (403, or 404 from a server that does
 //! not have them), `v1` Endpoints are used at once, and the slices are tried again: soon
-//! while the refusal is [doubted](crate::refusal), every few minutes once it is believed. If
+//! while the refusal is [unconfirmed](crate::refusal), every few minutes once it is confirmed. If
 //! both are refused, they are tried in turn.
 
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
 use crate::refusal::{self, RefusalClock};
 
-/// The longest pause between two lists while a refusal is doubted,
+/// The longest pause between two lists while a refusal is unconfirmed,
 pub(super) const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
-/// and once it is believed: a person may grant it meanwhile.
+/// and once it is confirmed: a person may grant it meanwhile.
 pub(super) const RETRY_CONFIRMED_REFUSAL: Duration = Duration::from_secs(5);
-/// The interval at which a permission is tried again once its refusal is believed.
+/// The interval at which a permission is tried again once its refusal is confirmed.
 pub(super) const RETRY_REFUSED: Duration = Duration::from_secs(300);
 
 /// The source of the endpoints, and what was refused.
@@ -43,7 +43,7 @@ pub(super) struct BothRefused {
     /// The message of the server when it refused that.
     pub(super) why: String,
     /// Whether the permission counts as missing.
-    pub(super) is_believed: bool,
+    pub(super) is_confirmed: bool,
 }
 
 impl SourceChoice {
@@ -86,7 +86,7 @@ impl SourceChoice {
     }
 
     /// A watch of a source was opened. Returns why it is not one of EndpointSlices, and
-    /// whether that is believed.
+    /// whether that is confirmed.
     pub(super) fn granted(&mut self, source: AddressSource) -> Option<(String, bool)> {
         self.refusals = 0;
         match source {
@@ -98,8 +98,8 @@ impl SourceChoice {
             }
             AddressSource::Endpoints => {
                 self.endpoints_granted = true;
-                let believed = self.slices_refusal.is_believed();
-                Some((self.slices_refused.clone(), believed))
+                let confirmed = self.slices_refusal.is_confirmed();
+                Some((self.slices_refused.clone(), confirmed))
             }
         }
     }
@@ -123,7 +123,7 @@ impl SourceChoice {
         self.slices_due = None;
         match source {
             AddressSource::EndpointSlices => {
-                self.slices_refusal.refused(refusal::BELIEVED_AFTER, now);
+                self.slices_refusal.refused(refusal::CONFIRMED_AFTER, now);
                 self.slices_refused = why;
                 (self.refusals > 1).then(|| self.both_refused())
             }
@@ -143,14 +143,14 @@ impl SourceChoice {
         BothRefused {
             permission,
             why: why.clone(),
-            is_believed: self.slices_refusal.is_believed(),
+            is_confirmed: self.slices_refusal.is_confirmed(),
         }
     }
 }
 
 /// The pause before a permission is tried again.
 pub(super) fn retry_after(refusal: &RefusalClock, backoff: &mut Backoff) -> Duration {
-    if refusal.is_believed() {
+    if refusal.is_confirmed() {
         RETRY_REFUSED
     } else {
         let pause = backoff.pause(refusal::LONGEST_PAUSE);

@@ -137,19 +137,19 @@ impl StatusReporter {
         self.service_seen = true;
     }
 
-    /// The Service may not be read; `believed`: the permission counts as missing.
-    pub(super) fn service_refused(&mut self, why: &str, believed: bool) {
+    /// The Service may not be read; `confirmed`: the permission counts as missing.
+    pub(super) fn service_refused(&mut self, why: &str, confirmed: bool) {
         self.refused(
             Permission::GetService,
             why,
             Permission::GetService.fallback(),
         );
-        if believed {
+        if confirmed {
             self.do_without_service(why)
         } else {
             let text = format!("the Service cannot be read ({why}): trying again");
             let level = self.unless_draining(Level::Info);
-            let level = self.service_log.level(level, "doubted");
+            let level = self.service_log.level(level, "unconfirmed");
             self.log(level, text);
         }
     }
@@ -236,13 +236,13 @@ impl StatusReporter {
     }
 
     /// Endpoints are watched, because EndpointSlices may not be watched.
-    pub(super) fn watching_endpoints_instead(&mut self, why: &str, believed: bool) {
-        let (level, kind, then) = if believed {
+    pub(super) fn watching_endpoints_instead(&mut self, why: &str, confirmed: bool) {
+        let (level, kind, then) = if confirmed {
             (Level::Warn, "slices", "watching v1 Endpoints")
         } else {
             (
                 Level::Info,
-                "doubted",
+                "unconfirmed",
                 "watching v1 Endpoints until they can be",
             )
         };

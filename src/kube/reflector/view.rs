@@ -103,9 +103,9 @@ impl ServiceView {
         unknown
     }
 
-    /// The Service may not be read; `believed`: the permission counts as missing. Returns the
+    /// The Service may not be read; `confirmed`: the permission counts as missing. Returns the
     /// ports that only it could tell.
-    pub(super) fn refused(&mut self, why: &str, believed: bool) -> Missing {
+    pub(super) fn refused(&mut self, why: &str, confirmed: bool) -> Missing {
         let cure = "allow it, or give the port by its name";
         let need = number_needs_service(why, cure);
         let unknown = self.do_without_service(&need);
@@ -113,7 +113,7 @@ impl ServiceView {
             self.status.refused(Permission::GetService, &need, None);
             return unknown;
         }
-        self.status.service_refused(why, believed);
+        self.status.service_refused(why, confirmed);
         self.status.no_cluster_ip(true);
         self.report_missing(&unknown);
         unknown

@@ -236,7 +236,7 @@ fn refused_for(rig: &mut Rig, seconds: u64, status: u16) -> Vec<u64> {
 }
 
 #[test]
-fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_believed() {
+fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_confirmed() {
     let mut rig = Rig::found();
     let attempts = refused_for(&mut rig, 29, 403);
     assert!((6..=16).contains(&attempts.len()), "{attempts:?}");
@@ -276,7 +276,7 @@ fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_believed
 }
 
 #[test]
-fn an_outage_between_has_the_time_until_a_refusal_is_believed_begin_again() {
+fn an_outage_between_has_the_time_until_a_refusal_is_confirmed_begin_again() {
     let mut rig = Rig::found();
     refused_for(&mut rig, 20, 403);
     rig.handle(Event::Page(refused(503)));

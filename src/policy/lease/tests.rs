@@ -22,7 +22,7 @@ fn granted(sent: Time) -> Lease {
     lease
 }
 
-/// Refused in that place for as long as it takes to be believed, and a moment.
+/// Refused in that place for as long as it takes to be confirmed, and a moment.
 fn refused_for_good(lease: &mut Lease, store: LeaseStore, from: u64) -> u64 {
     for second in 0..=30 {
         lease.on_forbidden(store, TTL, at(from + second));
@@ -166,7 +166,7 @@ fn one_refusal_moves_it_nowhere() {
 
 /// With growing pauses, as where nobody is connected.
 #[test]
-fn a_refusal_is_repeated_soon_enough_to_be_believed() {
+fn a_refusal_is_repeated_soon_enough_to_be_confirmed() {
     for seed in 0..20 {
         let mut lease = Lease::new(&Config::default(), seed);
         let mut now = at(10);
@@ -182,27 +182,27 @@ fn a_refusal_is_repeated_soon_enough_to_be_believed() {
 fn what_is_forbidden_in_one_place_for_good_is_written_to_another_and_in_the_end_nowhere() {
     let mut lease = new();
     lease.on_last_close(at(10));
-    let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
+    let confirmed = refused_for_good(&mut lease, LeaseStore::Status, 10);
     assert_eq!(lease.store(), Some(LeaseStore::Annotation));
-    assert_eq!(lease.due_store(at(believed)), Some(LeaseStore::Annotation));
-    assert!(!lease.is_valid(at(believed)) && !lease.fails_open(at(believed)));
-    let believed = refused_for_good(&mut lease, LeaseStore::Annotation, believed);
+    assert_eq!(lease.due_store(at(confirmed)), Some(LeaseStore::Annotation));
+    assert!(!lease.is_valid(at(confirmed)) && !lease.fails_open(at(confirmed)));
+    let confirmed = refused_for_good(&mut lease, LeaseStore::Annotation, confirmed);
     assert_eq!(lease.store(), None);
     assert!(
-        !lease.is_valid(at(believed)),
+        !lease.is_valid(at(confirmed)),
         "what is let through is counted"
     );
-    assert!(lease.fails_open(at(believed)), "nobody waits for nothing");
-    assert_eq!(lease.remaining(at(believed)), Some(Duration::ZERO));
+    assert!(lease.fails_open(at(confirmed)), "nobody waits for nothing");
+    assert_eq!(lease.remaining(at(confirmed)), Some(Duration::ZERO));
 }
 
 #[test]
 fn a_missing_permission_is_tried_again_each_minute_and_the_lease_holds_meanwhile() {
     let mut lease = new();
-    let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
-    lease.on_sent(at(believed));
-    lease.on_renewed(at(believed));
-    let retry = believed + 60;
+    let confirmed = refused_for_good(&mut lease, LeaseStore::Status, 10);
+    lease.on_sent(at(confirmed));
+    lease.on_renewed(at(confirmed));
+    let retry = confirmed + 60;
     lease.on_last_close(at(retry - 1));
     assert_eq!(lease.due_store(at(retry - 1)), Some(LeaseStore::Annotation));
     assert_eq!(lease.due_store(at(retry)), Some(LeaseStore::Status));
@@ -217,10 +217,13 @@ fn a_missing_permission_is_tried_again_each_minute_and_the_lease_holds_meanwhile
 #[test]
 fn where_it_is_forbidden_everywhere_it_is_tried_again_also_after_a_sleep() {
     let mut lease = new();
-    let believed = refused_for_good(&mut lease, LeaseStore::Status, 10);
-    let believed = refused_for_good(&mut lease, LeaseStore::Annotation, believed);
+    let confirmed = refused_for_good(&mut lease, LeaseStore::Status, 10);
+    let confirmed = refused_for_good(&mut lease, LeaseStore::Annotation, confirmed);
     lease.end();
-    assert_eq!(lease.due_store(at(believed + 10)), Some(LeaseStore::Status));
+    assert_eq!(
+        lease.due_store(at(confirmed + 10)),
+        Some(LeaseStore::Status)
+    );
     let mut lease = granted(at(1000));
     lease.schedule_renewal(at(1001));
     lease.end();

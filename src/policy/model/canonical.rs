@@ -27,8 +27,8 @@ use crate::refusal::RefusalClock;
 /// The longer idle TTL where the proxies have unequal ones.
 pub const LONGER_TTL: Duration = Duration::from_secs(20);
 
-/// For how long a permission is refused until that is believed.
-pub const BELIEVED_AFTER: Duration = Duration::from_secs(4);
+/// For how long a permission is refused until that is confirmed.
+pub const CONFIRMED_AFTER: Duration = Duration::from_secs(4);
 
 /// How far time moves at once: a poll, half a lease's renewal rounded up to
 /// the grid, a quarter of a lease, the fail-open, and a fifth of the TTL.
@@ -106,8 +106,8 @@ fn times_of_permission(permission: &mut PermissionState) -> impl Iterator<Item =
     let PermissionState { clock, retry } = permission;
     let (since, last) = match clock {
         RefusalClock::Granted => (None, None),
-        RefusalClock::Doubted { since, last } => (Some(since), Some(last)),
-        RefusalClock::Believed { since } => (Some(since), None),
+        RefusalClock::Unconfirmed { since, last } => (Some(since), Some(last)),
+        RefusalClock::Confirmed { since } => (Some(since), None),
     };
     [since, last, retry.as_mut()].into_iter().flatten()
 }
@@ -117,7 +117,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         ttl: _,
         needed: _,
         uses_status: _,
-        believed_after: _,
+        confirmed_after: _,
         valid_until,
         sent_at,
         due_at,
@@ -279,16 +279,16 @@ fn normalise_lease(lease: &mut Lease) {
 }
 
 /// Old refusals count as none, and how long others have lasted makes no difference
-/// once they are believed.
+/// once they are confirmed.
 fn normalise_permission(permission: &mut PermissionState) {
     let PermissionState { clock, retry } = permission;
-    if clock.is_stale(BELIEVED_AFTER, NOW) {
+    if clock.is_stale(CONFIRMED_AFTER, NOW) {
         clock.granted();
     }
     match clock {
         RefusalClock::Granted => {}
-        RefusalClock::Doubted { since, .. } => *since = (*since).max(NOW - BELIEVED_AFTER),
-        RefusalClock::Believed { since } => *since = NOW,
+        RefusalClock::Unconfirmed { since, .. } => *since = (*since).max(NOW - CONFIRMED_AFTER),
+        RefusalClock::Confirmed { since } => *since = NOW,
     }
     *retry = retry.map(on_grid);
 }

@@ -55,8 +55,8 @@ pub enum Variant {
     /// Nothing shows for how long a lease is to be respected: each proxy takes its own
     /// TTL for that of all.
     HiddenTtls,
-    /// A first refusal is believed.
-    BelievesAtOnce,
+    /// A first refusal is confirmed.
+    ConfirmsAtOnce,
     /// A proxy does not know that a wake would lead nowhere.
     HiddenPort,
 }

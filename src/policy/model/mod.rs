@@ -13,7 +13,7 @@
 //!   or never, which is how a request is lost;
 //! - a policy gives a request up by itself, since somebody waits for its reply;
 //! - the API server cannot be reached, or refuses a request with 401 or 403. Any
-//!   request may be refused, to either proxy: for a moment or until that is believed,
+//!   request may be refused, to either proxy: for a moment or until that is confirmed,
 //!   one permission or several, at start and later;
 //! - a connection comes, is forwarded, leaves before or after that;
 //! - pods appear and vanish with the scale, each proxy seeing that at any later
@@ -51,7 +51,7 @@
 //! - More proxies than two.
 //! - 404, 429, and an operator on the scale; these are in the tests of the policy.
 //! - Of unequal TTLs, all but one that is twice as long as the other.
-//! - A refusal is believed after 4 s instead of 30: less than a TTL, as it is with all
+//! - A refusal is confirmed after 4 s instead of 30: less than a TTL, as it is with all
 //!   but the shortest TTLs.
 //! - The place of a lease: the status and an annotation are refused separately, and to
 //!   write to either is the same.
@@ -74,7 +74,7 @@ use std::time::Duration;
 
 use stateright::{Model, Property};
 
-use self::canonical::BELIEVED_AFTER;
+use self::canonical::CONFIRMED_AFTER;
 use self::deployment::{Deployment, Variant, WAKE_REPLICAS};
 use self::proxy::{Call, Life, Proxy};
 use self::world::{Late, LateRequest, UNKNOWN, World};
@@ -205,7 +205,7 @@ impl Scenario {
         Config {
             idle_ttl: ttl,
             wake_replicas: WAKE_REPLICAS,
-            refusal_believed_after: BELIEVED_AFTER,
+            refusal_confirmed_after: CONFIRMED_AFTER,
             undone_sleep_doublings: 0,
             ..Config::default()
         }
@@ -304,8 +304,8 @@ impl Scenario {
             Action::GiveUp(p) => self.give_up(world, p),
             Action::Refuse(p) => world.receive(p, Outcome::Unreachable),
             Action::Forbid(p) => {
-                if self.variant == Variant::BelievesAtOnce {
-                    world.proxies[p].believes_a_refusal();
+                if self.variant == Variant::ConfirmsAtOnce {
+                    world.proxies[p].confirm_refusal();
                 }
                 world.receive(p, Outcome::Forbidden);
             }

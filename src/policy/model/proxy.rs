@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::super::{Command, Config, Connections, Phase, Policy};
-use super::canonical::{self, BELIEVED_AFTER, NOW, STEP};
+use super::canonical::{self, CONFIRMED_AFTER, NOW, STEP};
 use super::deployment::{Breach, CURRENT, Deployment, SEEN, TTL, Variant};
 use crate::cluster::{
     LeaseStore, LeaseToken, Observation, Outcome, Renewal, Request, ResourceVersion, Scale,
@@ -392,9 +392,9 @@ impl Proxy {
     }
 
     /// Takes the refusal that is about to come for the last one of many.
-    pub fn believes_a_refusal(&mut self) {
-        let refused = RefusalClock::Doubted {
-            since: NOW - BELIEVED_AFTER,
+    pub fn confirm_refusal(&mut self) {
+        let refused = RefusalClock::Unconfirmed {
+            since: NOW - CONFIRMED_AFTER,
             last: NOW,
         };
         let Policy {

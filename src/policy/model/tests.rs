@@ -361,8 +361,8 @@ fn with_leases_whose_length_is_not_shown_a_sleep_breaks_a_longer_one() {
 }
 
 #[test]
-fn with_a_first_refusal_believed_a_connection_is_forwarded_at_once() {
-    let mut scenario = broken(Variant::BelievesAtOnce);
+fn with_a_first_refusal_confirmed_a_connection_is_forwarded_at_once() {
+    let mut scenario = broken(Variant::ConfirmsAtOnce);
     scenario.budget.refusals = 2;
     fails(FORWARDED, scenario);
 }

@@ -68,12 +68,12 @@ impl NamedEndpoints {
     }
 
     fn service_refused(&mut self, why: &str, now: Time) {
-        let believed = self.service_refusal.refused(refusal::BELIEVED_AFTER, now);
-        let unknown = self.view.refused(why, believed);
+        let confirmed = self.service_refusal.refused(refusal::CONFIRMED_AFTER, now);
+        let unknown = self.view.refused(why, confirmed);
         if !self.view.is_any_port_known() {
             self.service_due = Some(now);
             let need = unknown.first().map_or(why, |(_, need)| need);
-            return self.refused(need, believed, now);
+            return self.refused(need, confirmed, now);
         }
         let retry = retry_after(&self.service_refusal, &mut self.service_backoff);
         self.service_due = Some(now + retry);

@@ -1,5 +1,5 @@
-//! The Endpoints of one Service after the other, where those of the namespace may not be
-//! listed.
+//! [`RoundRobin`]: the order in which the Endpoints of each Service are listed by name, where those
+//! of the namespace may not be listed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
 use super::super::interface::Action;
 use super::super::source::RETRY_REFUSED;
-use super::{Asked, NamespaceEndpoints};
+use super::{NamespaceEndpoints, PendingCall};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
 
@@ -24,13 +24,13 @@ const INTERVAL_WAITING: Duration = Duration::from_millis(250);
 /// The items of a list of one object by its name.
 const ONE: u32 = 1;
 
-/// Whose turn it is.
+/// The turns of the apps whose Endpoints are listed by name.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
-    /// Until when no list of the namespace is tried again, if objects are listed by their
-    /// names; and the source to try first then.
-    until: Option<(Time, AddressSource)>,
-    /// When the last list was.
+pub(super) struct RoundRobin {
+    /// When a list of the namespace is tried again, and of which source; `None` while the
+    /// namespace can be listed.
+    retry: Option<(Time, AddressSource)>,
+    /// When the last turn was.
     last: Option<Time>,
     /// The app that had the last turn.
     last_app: AppKey,
@@ -38,26 +38,27 @@ pub(super) struct Rounds {
     waiting: BTreeSet<AppKey>,
 }
 
-impl Rounds {
-    /// The namespace may not be listed; `next` is tried again after a while.
+impl RoundRobin {
+    /// Begins, because the namespace may not be listed; a list of `next` is tried again after
+    /// [`RETRY_REFUSED`].
     pub(super) fn begin(&mut self, next: AddressSource, now: Time) {
-        self.until = Some((now + RETRY_REFUSED, next));
+        self.retry = Some((now + RETRY_REFUSED, next));
     }
 
-    /// The namespace was listed.
+    /// Ends, because the namespace was listed.
     pub(super) fn end(&mut self) {
-        self.until = None;
+        self.retry = None;
     }
 
-    /// Whether objects are listed by their names.
-    pub(super) fn has_begun(&self) -> bool {
-        self.until.is_some()
+    /// Whether Endpoints are listed by name.
+    pub(super) fn is_active(&self) -> bool {
+        self.retry.is_some()
     }
 
-    /// The source of which a list of the namespace is to be tried again; once.
-    pub(super) fn take_over(&mut self, now: Time) -> Option<AddressSource> {
-        let over = self.until.take_if(|(until, _)| *until <= now)?;
-        Some(over.1)
+    /// Ends if a list of the namespace is due, and returns its source.
+    pub(super) fn take_retry(&mut self, now: Time) -> Option<AddressSource> {
+        let (_, source) = self.retry.take_if(|(due, _)| *due <= now)?;
+        Some(source)
     }
 
     pub(super) fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
@@ -69,7 +70,7 @@ impl Rounds {
 
     /// When the next turn is.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.until?;
+        self.retry?;
         let interval = match self.waiting.is_empty() {
             true => INTERVAL,
             false => INTERVAL_WAITING,
@@ -77,7 +78,7 @@ impl Rounds {
         self.last.map(|last| last + interval)
     }
 
-    /// The app whose turn it is: those that wait come first, each in turn.
+    /// The app whose turn it is: the apps whose connections wait come first.
     fn next(&mut self, apps: impl Iterator<Item = AppKey> + Clone, now: Time) -> Option<AppKey> {
         if self.poll_timeout().is_some_and(|next| now < next) {
             return None;
@@ -90,7 +91,7 @@ impl Rounds {
     }
 }
 
-/// The app after `last`, in a circle.
+/// The app after `last`; after the last one, the first.
 fn after(last: AppKey, mut apps: impl Iterator<Item = AppKey> + Clone) -> Option<AppKey> {
     let mut later = apps.clone().filter(|&app| app > last);
     later.next().or_else(|| apps.next())
@@ -99,19 +100,18 @@ fn after(last: AppKey, mut apps: impl Iterator<Item = AppKey> + Clone) -> Option
 impl NamespaceEndpoints {
     /// Lists the Endpoints of the app whose turn it is.
     pub(super) fn next_by_name(&mut self, now: Time) -> Action {
-        let Some(app) = self.rounds.next(self.apps.keys().copied(), now) else {
+        let Some(app) = self.round_robin.next(self.apps.keys().copied(), now) else {
             return Action::Wait;
         };
         let Some(entry) = self.apps.get(&app) else {
             return Action::Wait;
         };
-        self.asked = Some(Asked::Endpoints(app));
+        self.pending = Some(PendingCall::Endpoints(app));
         let path = paths::endpoints(&self.namespace, &entry.view.service);
         Action::List(paths::page(&path, ONE, ""))
     }
 
-    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>, now: Time) {
-        let _ = now;
+    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>) {
         let Some(entry) = self.apps.get_mut(&app) else {
             return;
         };

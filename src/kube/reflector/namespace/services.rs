@@ -1,6 +1,6 @@
-//! How the reflector of a namespace reads the Services: all of them by one list, which is read
-//! again at most once a minute; each by itself where there is a doubt about it, and where a
-//! list is refused.
+//! [`Services`]: the reads of the Services by the reflector of a namespace. All of them are listed
+//! at most once a minute. One is read by itself if its endpoints do not fit to it, and each where
+//! the list is refused.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
 use super::super::interface::Action;
 use super::super::source::{RETRY_UNCONFIRMED_REFUSAL, retry_after};
-use super::{Asked, Entry, NamespaceEndpoints};
+use super::{Entry, NamespaceEndpoints, PendingCall};
 use crate::backoff::{self, Backoff};
 use crate::clock::Time;
 use crate::refusal::{self, RefusalClock};
@@ -24,10 +24,10 @@ use crate::refusal::{self, RefusalClock};
 const NEW_FOR: Duration = Duration::from_secs(60);
 /// The pause after a Service that has no such port.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
-/// The most Services that are read one by one where they can be listed.
+/// The most Services that are read by themselves at a time where they can be listed.
 const MOST_SINGLE: usize = 4;
-/// The least time between two reads of single Services, on average, that are refused or in
-/// vain, where they cannot be listed.
+/// The least average interval of reads of single Services that are refused or find nothing new,
+/// where the Services cannot be listed.
 const BETWEEN_REFUSALS: Duration = Duration::from_secs(2);
 
 /// The list of the Services.
@@ -35,9 +35,9 @@ pub(super) struct Services {
     /// When to list them.
     due: Option<Time>,
     pages: Pages,
-    /// Those that were listed so far.
+    /// The Services of the pages so far.
     incoming: BTreeMap<String, Service>,
-    /// When they were listed last.
+    /// When they were last listed.
     listed: Option<Time>,
     list_refusal: RefusalClock,
     read_refusal: RefusalClock,
@@ -57,15 +57,15 @@ impl Services {
         }
     }
 
-    /// What was listed, also so far, does not do for an app that is new.
+    /// Drops the list, also one in progress, because it lacks the Service of a new app.
     pub(super) fn restart(&mut self) {
         self.listed = None;
         self.pages = Pages::new();
         self.incoming.clear();
     }
 
-    /// The endpoints are to be listed: so are the Services, unless they were just now, or a
-    /// list that was refused is not to be tried again yet.
+    /// Lists the Services before the endpoints, unless they were listed within [`NEW_FOR`] or a
+    /// list is due later.
     pub(super) fn relist(&mut self, now: Time) {
         let is_new = self.listed.is_some_and(|at| now.since(at) < NEW_FOR);
         if !is_new && self.due.is_none() {
@@ -73,21 +73,21 @@ impl Services {
         }
     }
 
-    /// Lists them at that time, unless a list is due sooner or in progress.
+    /// Lists them at that time, unless a list is due sooner.
     fn list_at(&mut self, at: Time) {
         if self.due.is_none_or(|due| at < due) {
             self.put_off(at);
         }
     }
 
-    /// Lists them at that time, from the first page on.
+    /// Lists them at that time and not before, from the first page on.
     fn put_off(&mut self, until: Time) {
         self.due = Some(until);
         self.pages = Pages::new();
         self.incoming.clear();
     }
 
-    /// Whether a list was not refused.
+    /// Whether the last list was not refused.
     fn may_list(&self) -> bool {
         self.list_refusal == RefusalClock::Granted
     }
@@ -111,12 +111,12 @@ impl NamespaceEndpoints {
             let pages = &self.services.pages;
             let all = paths::all_services(&self.namespace);
             let path = paths::page(&all, pages.limit, &pages.token);
-            self.asked = Some(Asked::Services);
+            self.pending = Some(PendingCall::Services);
             return Some(Action::List(path));
         }
         let mut apps = self.apps.iter();
         let (&app, entry) = apps.find(|(_, entry)| is_due(entry.service_due))?;
-        self.asked = Some(Asked::Service(app));
+        self.pending = Some(PendingCall::Service(app));
         let path = paths::service(&self.namespace, &entry.view.service);
         Some(Action::Get(path))
     }
@@ -187,10 +187,10 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// The Services may not be listed: each is read by its name.
+    /// The Services may not be listed: each is read by its name instead.
     fn services_refused(&mut self, why: &str, now: Time) {
         let services = &mut self.services;
-        services.list_refusal.refused(refusal::BELIEVED_AFTER, now);
+        services.list_refusal.refused(refusal::CONFIRMED_AFTER, now);
         let retry = retry_after(&services.list_refusal, &mut services.backoff);
         services.put_off(now + retry);
         let text = format!("the Services cannot be listed ({why}): reading each by its name");
@@ -204,7 +204,7 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// The Services cannot be listed. What was read before is used.
+    /// The list of Services has failed. Services that were read before stay as they are.
     fn services_failed(&mut self, why: &str, busy_for: Option<Duration>, now: Time) {
         self.services.list_refusal.interrupted();
         let retry = self.services.retry();
@@ -254,8 +254,9 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// The Service of an app was looked for; `take` returns the ports that are missing, for
-    /// which it is looked for again after a while: no change of its endpoints shows them.
+    /// Handles the reply about the Service of an app. `take` applies it, and returns the ports
+    /// that are missing; then the Service is read again after a while, because no change of its
+    /// endpoints shows that it has them.
     fn handle_service(
         &mut self,
         app: AppKey,
@@ -286,14 +287,14 @@ impl NamespaceEndpoints {
 
     fn service_refused(&mut self, app: AppKey, why: &str, now: Time) {
         let services = &mut self.services;
-        let believed = services.read_refusal.refused(refusal::BELIEVED_AFTER, now);
+        let confirmed = services.read_refusal.refused(refusal::CONFIRMED_AFTER, now);
         let retry = retry_after(&services.read_refusal, &mut services.backoff);
-        let spread = match believed {
+        let spread = match confirmed {
             true => BETWEEN_REFUSALS * self.apps.len() as u32,
             false => Duration::ZERO,
         };
         if let Some(entry) = self.apps.get_mut(&app) {
-            entry.view.refused(why, believed);
+            entry.view.refused(why, confirmed);
             entry.is_service_read = true;
             entry.service_due = Some(now + retry.max(spread));
         }

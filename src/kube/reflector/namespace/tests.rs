@@ -312,7 +312,7 @@ fn what_the_watch_shows_of_an_app_is_reported_to_it_alone_and_asks_nothing() {
 }
 
 #[test]
-fn a_doubt_about_a_service_is_cleared_by_a_read_of_it_alone() {
+fn a_service_that_its_endpoints_do_not_fit_is_read_again_alone() {
     let mut rig = Rig::watching();
     let mut other_port = slice("shop", &["10.0.0.1"]);
     other_port["ports"][0]["name"] = "web".into();

@@ -38,15 +38,18 @@ fn with_all_permissions_gone_it_names_the_one_that_the_role_has_and_asks_every_f
     rig.handle(Event::Broken("reset".into()));
     rig.live_until(29);
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
-    let doubted = rig.asked.len();
-    assert!((30..=60).contains(&doubted), "{doubted} requests in 29 s");
+    let unconfirmed = rig.asked.len();
+    assert!(
+        (30..=60).contains(&unconfirmed),
+        "{unconfirmed} requests in 29 s"
+    );
     rig.live_until(90);
     let errors: Vec<_> = rig
         .log
         .iter()
         .filter(|(level, _)| *level == Level::Error)
         .collect();
-    assert_eq!(errors.len(), 1, "once it is believed: {errors:?}");
+    assert_eq!(errors.len(), 1, "once it is confirmed: {errors:?}");
     assert!(
         errors[0].1.contains("403 endpointslices is forbidden"),
         "{errors:?}"
@@ -103,7 +106,7 @@ fn where_slices_are_refused_endpoints_stand_in_at_once_and_slices_are_tried_agai
         "nobody waits for 30 s"
     );
     assert!(seconds <= 2, "a refusal of a moment is tried again soon");
-    assert_eq!(rig.warnings(), [""; 0], "and not believed yet");
+    assert_eq!(rig.warnings(), [""; 0], "and not confirmed yet");
     rig.live_until(29);
     assert_eq!(rig.warnings(), [""; 0]);
     rig.live_until(70);
@@ -253,14 +256,14 @@ fn outage_at(rig: &mut Rig, what: &'static str, second: u64) {
 }
 
 #[test]
-fn an_outage_between_has_the_time_until_a_refusal_is_believed_begin_again() {
+fn an_outage_between_has_the_time_until_a_refusal_is_confirmed_begin_again() {
     for what in ["services", "endpointslices"] {
         let mut rig = Rig::http();
         outage_at(&mut rig, what, 8);
         let outage = rig.second();
-        let unbelieved = rig.log.len();
+        let unconfirmed = rig.log.len();
         rig.live_until(outage + 30);
-        let since: Vec<_> = rig.log[unbelieved..]
+        let since: Vec<_> = rig.log[unconfirmed..]
             .iter()
             .map(|(level, _)| level)
             .collect();
@@ -270,7 +273,7 @@ fn an_outage_between_has_the_time_until_a_refusal_is_believed_begin_again() {
             rig.log
         );
         rig.live_until(90);
-        let since = &rig.log[unbelieved..];
+        let since = &rig.log[unconfirmed..];
         let warned = since.iter().filter(|(level, _)| *level == Level::Warn);
         assert_eq!(warned.count(), 1, "{what}: {:?}", rig.log);
     }
