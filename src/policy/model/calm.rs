@@ -1,22 +1,20 @@
-//! Runs in which nothing goes wrong any more: whoever waits has to be forwarded in them.
+//! Calm runs, without further faults: waiting connections must be forwarded in them.
 
 use super::deployment::Variant;
 use super::proxy::{Life, Proxy};
 use super::world::{Late, World};
 
-/// The proxies, the quicker one first: it does all that it can do before the
-/// other one does anything.
+/// The proxies, the quicker one first: all its events come before those of the other one.
 type Order = [usize; 2];
 
 const ORDERS: [Order; 2] = [[0, 1], [1, 0]];
 
 impl World {
-    /// Whether whoever waits at a running proxy is forwarded within so many
-    /// steps, if everything is answered at once and pods follow the scale at
-    /// once, whichever proxy is the quicker one. What is late by now never
-    /// arrives; what is stopped or down stays so.
+    /// Whether the connections that wait at running proxies are forwarded within so many steps, if
+    /// every request is answered at once and pods follow the scale at once, whichever proxy is the
+    /// quicker one. Late requests are lost; a proxy that is stopped or down stays so.
     pub fn is_served_within(&self, steps: u8) -> bool {
-        !self.somebody_waits() || ORDERS.iter().all(|order| self.serves(steps, order))
+        !self.has_waiting() || ORDERS.iter().all(|order| self.serves(steps, order))
     }
 
     fn serves(&self, steps: u8, order: &Order) -> bool {
@@ -25,7 +23,7 @@ impl World {
         world.steps = None;
         for _ in 0..=steps {
             world.settle(order);
-            if !world.somebody_waits() {
+            if !world.has_waiting() {
                 return world.breach.is_none();
             }
             world.pass();
@@ -34,8 +32,8 @@ impl World {
         false
     }
 
-    /// Lets so many steps pass in which nothing goes wrong.
-    pub fn stays_calm(&mut self, steps: u8) {
+    /// Lets so many steps pass without a fault.
+    pub fn stay_calm(&mut self, steps: u8) {
         for _ in 0..steps {
             self.settle(&ORDERS[0]);
             self.pass();
@@ -43,10 +41,10 @@ impl World {
         }
     }
 
-    pub fn somebody_waits(&self) -> bool {
+    pub fn has_waiting(&self) -> bool {
         self.proxies
             .iter()
-            .any(|proxy| proxy.runs() && proxy.waiting)
+            .any(|proxy| proxy.is_running() && proxy.waiting)
     }
 
     fn settle(&mut self, order: &Order) {
@@ -55,7 +53,7 @@ impl World {
         }
     }
 
-    /// Does one thing that is left to be done at a proxy.
+    /// Performs one event that is possible at a proxy; returns false if there is none.
     fn settle_one(&mut self, p: usize) -> bool {
         let proxy = &self.proxies[p];
         let awake = self.deployment.replicas > 0;
@@ -66,9 +64,9 @@ impl World {
         } else if proxy.has_answer() {
             self.answer(p, Variant::Sound);
         } else if proxy.policy.dialable != awake {
-            self.at(p, |proxy| proxy.sees_pods(awake));
-        } else if proxy.may_hand_over() {
-            self.at(p, Proxy::hands_over);
+            self.at(p, |proxy| proxy.set_dialable(awake));
+        } else if proxy.may_forward() {
+            self.at(p, Proxy::forward);
         } else {
             return false;
         }

@@ -1,15 +1,14 @@
 //! The canonical form of a policy: one state for all policies that behave alike.
 //!
-//! Time only ever matters as a distance from now, a version only as the current
-//! one or not, a token only as the same as another or not. So the model's clock
-//! stands still at [`NOW`] and the past moves away from it, and after every
-//! action what a policy remembers is replaced by the canonical form of it. That
-//! makes the state space finite without a horizon: the model runs for ever.
+//! A time matters only as a distance from now, a version only as current or not, a token only as
+//! equal to another or not. So the clock of the model stands still at [`NOW`], and [`age`] moves the
+//! times of a policy into the past; after every event the state of a policy is replaced by its
+//! canonical form. So the state space is finite though time is unbounded.
 //!
-//! Two things are lost by it: chance is fixed, and every pause after a failure ends at the next
+//! Two things are lost: random numbers are fixed, and every pause after a failure ends at the next
 //! [`STEP`], as the first five do. For everything else the functions give the reason, and
-//! `tests` try it: a world that is made canonical after each action and one that is made
-//! canonical at the end come out the same.
+//! `tests` try it: a state that is made canonical after each event and one that is made canonical at
+//! the end are equal.
 
 use std::time::Duration;
 
@@ -27,17 +26,17 @@ use crate::refusal::RefusalClock;
 /// The longer idle TTL where the proxies have unequal ones.
 pub const LONGER_TTL: Duration = Duration::from_secs(20);
 
-/// For how long a permission is refused until that is confirmed.
+/// How long a permission must be refused until the refusal is confirmed.
 pub const CONFIRMED_AFTER: Duration = Duration::from_secs(4);
 
-/// How far time moves at once: a poll, half a lease's renewal rounded up to
-/// the grid, a quarter of a lease, the fail-open, and a fifth of the TTL.
+/// The length of a step: the interval of a poll, of a renewal (rounded up) and of the fail-open, a
+/// quarter of a lease, and a fifth of the TTL.
 pub const STEP: Duration = Duration::from_secs(2);
 
 /// The present, at all times.
 pub const NOW: Time = Time::from_millis(1_000_000);
 
-/// Moves everything that a policy remembers one step into the past.
+/// Moves all times of a policy one step into the past.
 pub fn age(policy: &mut Policy) {
     let Policy {
         config: _,
@@ -144,18 +143,18 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
     times.into_iter().flatten().chain(permissions)
 }
 
-/// Forgets what makes no difference to anything that the policy will do.
+/// Removes the differences that have no effect on later behaviour.
 pub fn normalise(policy: &mut Policy) {
     forget_chance(policy);
-    forget_what_is_for_the_log(policy);
+    forget_log_state(policy);
     forget_names(policy);
-    forget_the_last_look(policy);
+    forget_last_seen(policy);
     unify_idleness(policy);
     forget_the_seen_version(policy);
     normalise_permission(&mut policy.reads);
     normalise_permission(&mut policy.scale_writes);
     policy.due = match asked(policy) {
-        // It is replaced by nothing, and its answer decides what is due next.
+        // Nothing supersedes it, and its reply sets when the next request is due.
         Some(Request::WriteScale { .. }) => NOW,
         _ => on_grid(policy.due),
     };
@@ -170,14 +169,14 @@ fn asked(policy: &Policy) -> Option<&Request> {
     policy.in_flight.as_ref().map(|asked| &asked.request)
 }
 
-/// Makes chance the same every time, and every failure the second.
+/// Fixes the random numbers, and makes every failure the first.
 pub fn forget_chance(policy: &mut Policy) {
     policy.nonces = Random::new(0);
     policy.lease.backoff = Backoff::new(0);
     policy.backoff = same_from_one_failure_on(&policy.backoff);
 }
 
-fn forget_what_is_for_the_log(policy: &mut Policy) {
+fn forget_log_state(policy: &mut Policy) {
     // Without doublings, they are counted for the log alone.
     (policy.undone_sleeps, policy.woken_by_others) = (0, false);
     policy.leases_reported = (None, false);
@@ -187,9 +186,8 @@ fn forget_what_is_for_the_log(policy: &mut Policy) {
     }
 }
 
-/// Forgets numbers that are only ever compared with one another: the model
-/// counts connections from the policy's own count, and tells each answer with
-/// the name of the request that is on its way.
+/// Resets numbers that are only compared with one another: the model counts connections from the
+/// policy's own count, and gives each reply the id of the request in flight.
 pub fn forget_names(policy: &mut Policy) {
     policy.connections.accepted = 0;
     policy.next_id = 0;
@@ -199,18 +197,18 @@ pub fn forget_names(policy: &mut Policy) {
     }
 }
 
-/// Without a watch, the version that was seen last is compared with no other.
+/// Resets the version that was seen last: without a watch it is compared with no other.
 fn forget_the_seen_version(policy: &mut Policy) {
     if let Some(seen) = policy.seen.as_mut().filter(|_| !policy.watching) {
         STALE.clone_into(&mut seen.version.0);
     }
 }
 
-/// Of our last connection and of the last change of the Deployment, only the
-/// later one counts, as either is only ever followed by one that is now.
-/// - While a connection is open, its end is going to be the later one.
-/// - While the Deployment is at zero, or was not seen yet, the first inputs of
-///   replicas will be: it is a change.
+/// Sets the time of our last connection and that of the last change of the Deployment to the later
+/// one: only that one matters, since the next of either kind is later than both.
+/// - While a connection is open, its end will be the later one.
+/// - While the Deployment is at zero, or was not seen yet, the first replicas that are seen will be:
+///   they are a change.
 fn unify_idleness(policy: &mut Policy) {
     let Policy {
         idle_since, seen, ..
@@ -226,10 +224,9 @@ fn unify_idleness(policy: &mut Policy) {
     }
 }
 
-/// When the Deployment was seen last, and whether a look has failed since,
-/// decides whether it counts as unchanged at the next one. That makes no
-/// difference to one at zero, nor the failure after too long a gap.
-fn forget_the_last_look(policy: &mut Policy) {
+/// Resets when the Deployment was seen last, and whether a read has failed since, where the next
+/// read does not depend on it: while it is at zero, and after too long a gap.
+fn forget_last_seen(policy: &mut Policy) {
     let Policy {
         seen: Some(seen),
         longer_leases,
@@ -251,13 +248,12 @@ fn forget_the_last_look(policy: &mut Policy) {
     longer_leases.seen.retain(|lease| lease.until > NOW);
     seen.interrupted &= is_up && NOW.since(last) <= longest;
     seen.last = last;
-    // Twice in a TTL of that length, it is read anyway.
+    // It is read twice in a TTL of that length anyway.
     let is_slower = |it: &SeenTtl| it.ttl / RENEWALS_PER_SHORTER_TTL < config.poll();
     *shorter_ttl = shorter_ttl.filter(|it| *watching || is_slower(it));
 }
 
-/// For how many steps there has been no sign of use that a canonical policy
-/// remembers.
+/// The steps since the last use of the app that a canonical policy knows of.
 pub fn steps_unused(policy: &Policy) -> u8 {
     let since = policy.idle_since.unwrap_or(NOW);
     (NOW.since(since).as_millis() / STEP.as_millis()) as u8
@@ -272,14 +268,13 @@ fn normalise_lease(lease: &mut Lease) {
     lease.waiting_since = lease
         .waiting_since
         .map(|since| at_most_just_beyond(since, lease::FAIL_OPEN_AFTER));
-    // Asked only of who seeks a lease, and noted anew when that begins.
+    // Used only while a lease is sought, and set again when that begins.
     lease.has_waiting &= lease.waiting_since.is_some();
     normalise_permission(&mut lease.status_permission);
     normalise_permission(&mut lease.annotation_permission);
 }
 
-/// Old refusals count as none, and how long others have lasted makes no difference
-/// once they are confirmed.
+/// Removes old refusals, which count as none, and the time of confirmed ones, which has no effect.
 fn normalise_permission(permission: &mut PermissionState) {
     let PermissionState { clock, retry } = permission;
     if clock.is_stale(CONFIRMED_AFTER, NOW) {
@@ -293,9 +288,8 @@ fn normalise_permission(permission: &mut PermissionState) {
     *retry = retry.map(on_grid);
 }
 
-/// Since when at the latest it makes no difference when a request on its way was
-/// sent. Then it is given up as soon as somebody waits; and a renewal is one that no
-/// lease can follow from any more.
+/// The age of a request in flight beyond which its age has no effect: then it is given up as soon
+/// as a connection waits, and a renewal grants no lease any more.
 fn horizon_of(request: &Request, ttl: Duration) -> Duration {
     let given_up = STEP * LONGEST_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
     match request {
@@ -304,10 +298,9 @@ fn horizon_of(request: &Request, ttl: Duration) -> Duration {
     }
 }
 
-/// Since when at the latest it makes no difference when the last renewal was sent:
-/// everything is due that is due so long after it, be it the renewal of a lease that
-/// holds, the next attempt when somebody waits, or the renewal of the last close,
-/// which comes before either.
+/// The age of the last renewal beyond which its age has no effect: then everything is due that
+/// depends on it: the renewal of a valid lease, the next attempt while connections wait, and the
+/// renewal of the last close, which is due before either.
 fn horizon_of_sending(lease: &Lease) -> Duration {
     match lease.valid_until {
         Some(_) => Lease::renew_interval(lease.ttl).max(lease::FAIL_OPEN_AFTER),
@@ -315,13 +308,13 @@ fn horizon_of_sending(lease: &Lease) -> Duration {
     }
 }
 
-/// What lies back for longer than so much lies back for the next step beyond.
+/// `time`, but at most one step further back than `longest`.
 fn at_most_just_beyond(time: Time, longest: Duration) -> Time {
     let steps = longest.as_millis() / STEP.as_millis() + 1;
     time.max(NOW - STEP * steps as u32)
 }
 
-/// What is due later is due at a tick; what was due earlier is due now.
+/// `due` at the next step; now if it is in the past.
 fn on_grid(due: Time) -> Time {
     let steps = due.since(NOW).as_millis().div_ceil(STEP.as_millis());
     NOW + STEP * steps as u32
@@ -335,14 +328,14 @@ fn same_from_one_failure_on(backoff: &Backoff) -> Backoff {
     same
 }
 
-/// All renewals are alike: it is the server that makes tokens unique.
+/// Resets the nonce of a renewal: in the model the server makes tokens unique.
 pub fn forget_nonce(request: &mut Request) {
     if let Request::RenewLease(renewal) = request {
         renewal.nonce = 0;
     }
 }
 
-/// The versions that a policy remembers.
+/// The versions that a policy has stored.
 pub fn versions(policy: &mut Policy) -> impl Iterator<Item = &mut ResourceVersion> {
     let known = match &mut policy.phase {
         Phase::Asleep { version } => Some(version),
@@ -365,7 +358,7 @@ pub fn guard(request: &mut Request) -> Option<&mut ResourceVersion> {
     }
 }
 
-/// What a policy has seen last, and what it was shown and has not taken in.
+/// The last object that a policy has seen, and the observation that it has not handled yet.
 pub fn shown(policy: &mut Policy) -> (Option<&mut Seen>, Option<&mut Scale>) {
     let observed = match &mut policy.observed {
         Some(Observation::Scale(scale)) => Some(scale),
@@ -379,7 +372,7 @@ pub fn seen_token(policy: &mut Policy) -> Option<&mut LeaseToken> {
     policy.seen.as_mut()?.lease_token.as_mut()
 }
 
-/// Gives versions that are compared their canonical names, which keep their order.
+/// Gives versions that are compared their canonical names, in the same order.
 pub fn rank_versions<'a>(
     versions: impl Iterator<Item = &'a mut ResourceVersion>,
     current: &ResourceVersion,

@@ -1,11 +1,11 @@
-//! The API server with its one Deployment, and the ways in which a broken
-//! protocol would treat it.
+//! [`Deployment`]: the API server of the model, with one object; and the broken [`Variant`]s of the
+//! protocol.
 
 use std::time::Duration;
 
 use crate::cluster::{LeaseToken, Outcome, Renewal, Request, ResourceVersion, Scale};
 
-/// How many replicas a wake asks for.
+/// The replicas that a wake writes.
 pub const WAKE_REPLICAS: u32 = 1;
 
 /// The idle TTL, and the shorter one where the proxies have unequal ones.
@@ -15,19 +15,19 @@ pub const TTL: Duration = Duration::from_secs(10);
 /// Versions are numbers, since they are compared; of tokens any text would do.
 pub const CURRENT: &str = "8";
 
-/// The name of a version that the Deployment has left behind, where only that counts.
-/// Where the order of such versions counts, they are called `1`, `2`, and so on.
+/// The name of a version that is not current, where their order does not matter. Where it does,
+/// they are called `1`, `2`, and so on.
 pub const STALE: &str = "1";
 
 /// The name of a token that a proxy has seen and that is not the current one.
 pub const SEEN: &str = "seen";
 
-/// The name of whatever the last action has written, until the state is
-/// brought into its canonical form.
+/// The name of the version or token that the last event has written, until the state is made
+/// canonical.
 const FRESH: &str = "9";
 
-/// The protocol as it is, or with one of its rules taken away. The rules are
-/// broken by the server and by the network: the policy is always the real one.
+/// The protocol as it is, or with one of its rules broken: by the server or the network, since the
+/// policy is always the real one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// Every rule holds.
@@ -36,36 +36,33 @@ pub enum Variant {
     NoRenew,
     /// Writes of the scale ignore the version.
     NoGuard,
-    /// The token is written to another object: everybody sees it, and the
-    /// version of the Deployment stays.
+    /// The token is written to another object: all proxies see it, but the version of the
+    /// Deployment stays.
     NonceElsewhere,
     /// A lease is counted from the reply.
     LeaseFromReply,
     /// A write of zero that meets a conflict is sent again, with the version
     /// that is current by then.
     RetryConflict,
-    /// The read of an idle check shows the current version, and of the rest what
-    /// was seen before.
+    /// The read before a sleep shows the current version, but the old token.
     NoFreshRead,
-    /// A write whose reply is late is taken for one that was never made.
+    /// A write whose reply is late counts as not sent.
     LateMeansNever,
-    /// A read shows that nobody has ever renewed: a lease that cannot be read is taken
-    /// for none.
+    /// A read shows no renewal: a lease that cannot be read counts as none.
     HiddenLeases,
-    /// Nothing shows for how long a lease is to be respected: each proxy takes its own
-    /// TTL for that of all.
+    /// A lease does not show its TTL: each proxy applies its own TTL to all.
     HiddenTtls,
-    /// A first refusal is confirmed.
+    /// The first refusal counts as confirmed.
     ConfirmsAtOnce,
-    /// A proxy does not know that a wake would lead nowhere.
+    /// A proxy does not learn that it could not wake the app.
     HiddenPort,
 }
 
-/// A rule of the design that was broken by the last action.
+/// The rule of the design that the last event has broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Breach {
-    /// (1') Zero was written under a connection whose proxy had nothing to
-    /// hinder it from renewing its lease.
+    /// (1') Zero was written while a proxy had connections that was not hindered from renewing its
+    /// lease.
     Cut,
     /// (2) A connection was forwarded without a lease, and not by the fail-open.
     WithoutLease,
@@ -73,10 +70,9 @@ pub enum Breach {
     Rescaled,
     /// (5) A proxy has put the app to sleep less than a TTL after its start.
     Hasty,
-    /// (6) A write of the scale came after one that has failed, with nothing
-    /// read in between.
+    /// (6) A write of the scale followed one that has failed, without a read in between.
     Unread,
-    /// (7) A proxy has put the app to sleep that could not wake it.
+    /// (7) A proxy that could not wake the app has put it to sleep.
     Unwakeable,
 }
 
@@ -86,7 +82,7 @@ pub struct Deployment {
     pub replicas: u32,
     pub version: ResourceVersion,
     pub token: LeaseToken,
-    /// For how long the last renewal is to be respected.
+    /// The TTL of the last renewal.
     pub lease_ttl: Option<Duration>,
 }
 
@@ -100,7 +96,7 @@ impl Deployment {
         }
     }
 
-    /// Carries out a request.
+    /// Executes a request.
     pub fn apply(&mut self, request: &Request, variant: Variant) -> Result<Outcome, Breach> {
         match request {
             Request::Read if variant == Variant::HiddenLeases => {
@@ -147,7 +143,7 @@ impl Deployment {
         }
     }
 
-    /// Moves the version, as every write does.
+    /// Changes the version, as every write does.
     pub fn touch(&mut self) {
         self.version = ResourceVersion(FRESH.to_owned());
     }
@@ -160,7 +156,7 @@ impl Deployment {
         })
     }
 
-    /// What a watch shows of it as it is now.
+    /// The event of a watch that shows the object as it is now.
     pub fn event(&self) -> Scale {
         Scale {
             lease_token: Some(self.token.clone()),
@@ -168,7 +164,7 @@ impl Deployment {
         }
     }
 
-    /// Gives what was written last the name that it has in canonical states.
+    /// Gives the version and token that were written last their canonical names.
     pub fn rename(&mut self) {
         for name in [&mut self.version.0, &mut self.token.0] {
             if name == FRESH {

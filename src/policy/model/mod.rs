@@ -1,62 +1,58 @@
-//! The protocol of several proxies, explored by a model checker.
+//! [`Scenario`]: a model of the protocol between proxies for the model checker stateright.
 //!
 //! # What is modelled
 //!
 //! Two proxies, each with the *real* [`Policy`](super::Policy), and the API
 //! server with one Deployment: a version, replicas, and the token of the last
-//! renewal. There is no second copy of the rules. The model plays all that
-//! is around the policy, and everything of that may happen in every order:
-//! - a request is carried out, its answer arrives, each at any later time;
-//! - the client gives up and reports [`Outcome::Unknown`], while its request, or
-//!   the answer, is still on its way; the request may be carried out at any
-//!   later time ([`world::Late`]), after others of the same proxy and of the other one,
-//!   or never, which is how a request is lost;
-//! - a policy gives a request up by itself, since somebody waits for its reply;
+//! renewal. The rules have no second copy. The model is the environment of the
+//! policies; its events may happen in every order:
+//! - a request is executed, and its reply arrives, each at any later time;
+//! - the client gives up and reports [`Outcome::Unknown`] while the request or its reply is in
+//!   flight; the request may be executed at any later time ([`world::Late`]), after others of the
+//!   same proxy and of the other one, or never: then it is lost;
+//! - a policy gives up a request itself, because a connection waits for the reply;
 //! - the API server cannot be reached, or refuses a request with 401 or 403. Any
 //!   request may be refused, to either proxy: for a moment or until that is confirmed,
 //!   one permission or several, at start and later;
-//! - a connection comes, is forwarded, leaves before or after that;
+//! - a connection opens, is forwarded, and ends before or after that;
 //! - pods appear and vanish with the scale, each proxy seeing that at any later
 //!   time; before a proxy has seen a zero, it may be shown the old pods;
-//! - a proxy crashes, and starts again at any later time; its request stays on
-//!   its way; it is stopped (SIGSTOP) and goes on at any later time, while others
-//!   go on and its request may be carried out;
-//! - others write to the Deployment, which moves its version;
+//! - a proxy crashes, and starts again at any later time; its request stays in flight. It is
+//!   stopped (SIGSTOP) and continues at any later time; meanwhile the other one runs and its
+//!   request may be executed;
+//! - others write to the Deployment, which changes its version;
 //! - where proxies have a watch, it shows each of them the Deployment as it was at some
 //!   time, at any later time: before or after the replies that show the same or more, or
 //!   never. Events of one watch keep their order; one may be lost, as by a list;
-//! - a proxy learns that a wake would lead nowhere (the Service has lost its port), or
-//!   that it would;
+//! - the Service loses the port of a proxy, so that it could not wake the app, or gets it back;
 //! - time passes in steps of a fifth of the TTL, for both proxies at once.
 //!
-//! Time has no horizon: see [`canonical`] for how the space is finite all the
-//! same, and its `tests` for a proof by trial that this changes nothing. That two
-//! proxies which change places make no difference halves it.
+//! Time is unbounded. [`canonical`] explains why the state space is finite all the same, and its
+//! `tests` try that it loses nothing. States in which the two proxies are exchanged count as one,
+//! which halves the space.
 //!
 //! # What is left out
 //!
-//! - Per run, the [`Budget`]: how many connections come, how much goes wrong, how
-//!   many steps pass while somebody waits for an answer. [`ANY`] is no bound.
-//! - Each proxy has at most one connection that waits and one that is served;
-//!   more would make no difference to the policy, which asks only whether there
-//!   are any.
-//! - Of renewals that nobody waits for, one may be on its way at a time; a
-//!   second one is lost.
-//! - Pauses after the fifth failure in a row and later: all end at the next step.
+//! - Events beyond the [`Budget`] of a run: of connections, of faults, and of steps that pass
+//!   while a reply is awaited. [`ANY`] is no bound.
+//! - More than one waiting and one forwarded connection for each proxy: the policy asks only
+//!   whether there are any.
+//! - More than one renewal that was given up and may still be executed; a second one is lost.
+//! - Pauses longer than a step, after more than five failures in a row: all end at the next step.
 //! - Time between the steps: a renewal that is due after a quarter of the TTL
 //!   is sent after two fifths. What is later than it should be makes leases
 //!   shorter, never sleeps earlier.
-//! - The generation: no answer shows it, so that a sleep and a wake between two
-//!   looks are noticed by nobody.
+//! - The generation: no reply shows it, so that a sleep and a wake between two reads are not
+//!   noticed.
 //! - More proxies than two.
 //! - 404, 429, and an operator on the scale; these are in the tests of the policy.
-//! - Of unequal TTLs, all but one that is twice as long as the other.
+//! - Unequal TTLs, except one that is twice as long as the other.
 //! - A refusal is confirmed after 4 s instead of 30: less than a TTL, as it is with all
 //!   but the shortest TTLs.
-//! - The place of a lease: the status and an annotation are refused separately, and to
-//!   write to either is the same.
+//! - The place of a lease: status and annotation are refused separately, but a write to either
+//!   has the same effect.
 //!
-//! # The rest of it
+//! # The other modules
 //!
 //! [`properties`] states the invariants of the design, [`deployment::Variant`]
 //! the ways to break the protocol, and `tests` what is run: a small bound by
@@ -84,47 +80,47 @@ use crate::cluster::{Outcome, Request};
 /// No bound: the budget does not shrink.
 const ANY: u8 = u8::MAX;
 
-/// How much may happen in one run.
+/// The most events of each kind in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Budget {
-    /// Connections that come.
+    /// Connections that open.
     connections: u8,
     /// Requests lost, refused or given up, crashes, SIGSTOPs.
     faults: u8,
-    /// Steps of time that pass while a request or an answer is on its way.
+    /// Steps of time that pass while a request or a reply is in flight.
     delays: u8,
     /// Requests that are answered with 401 or 403.
     refusals: u8,
-    /// Writes by others, that move the version and nothing else.
+    /// Writes by others, which change the version and nothing else.
     touches: u8,
     /// Events of the proxies' watches.
     events: u8,
-    /// Ports of the Service that come or go for a proxy.
+    /// Changes of whether the Service has the port of a proxy.
     ports: u8,
 }
 
-/// How long a run lasts, in steps.
+/// The length of a run, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Steps {
-    /// While anything may happen that the budget allows.
+    /// The steps in which every event of the budget may happen.
     faulty: u8,
-    /// While everything is answered within the step in which it was asked, and
-    /// nothing new happens.
+    /// The steps in which every request is answered within the step, and no fault or connection
+    /// is new.
     calm: u8,
 }
 
-/// What is explored.
+/// A model to explore.
 #[derive(Clone, Debug)]
 struct Scenario {
     variant: Variant,
     /// The idle TTL of each proxy.
     ttls: [Duration; 2],
     budget: Budget,
-    /// Without a bound on time if there are none.
+    /// The length of a run; `None`: no bound.
     steps: Option<Steps>,
-    /// How many calm steps lie behind the proxies at the beginning.
+    /// The calm steps that the proxies have run at the beginning.
     quiet: u8,
-    /// Whether reads, too, may be on their way for longer than a step.
+    /// Whether reads, too, may be in flight for longer than a step.
     late_reads: bool,
     /// Whether pods may fail by themselves.
     free_pods: bool,
@@ -132,16 +128,16 @@ struct Scenario {
     watches: bool,
 }
 
-/// What happens next; the number is the proxy's.
+/// An event; the number is that of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     /// A step of time passes.
     Pass,
-    /// The API server carries out a request.
+    /// The API server executes a request.
     Apply(usize),
-    /// Its answer arrives.
+    /// The reply arrives.
     Answer(usize),
-    /// The client gives up; the request or its answer is still on its way.
+    /// The client gives up; the request or its reply is still in flight.
     GiveUp(usize),
     /// The API server cannot be reached.
     Refuse(usize),
@@ -149,30 +145,29 @@ enum Action {
     Forbid(usize),
     /// The API server answers 401.
     Deny(usize),
-    /// A request that was given up is carried out after all.
+    /// A request that was given up is executed after all.
     ApplyLate(LateRequest),
-    /// Somebody else writes to the Deployment.
+    /// Another client writes to the Deployment.
     Touch,
-    /// The watch begins to send the Deployment as it is, in place of an event that it
-    /// has not delivered.
+    /// The watch sends the Deployment as it is, in place of an event that it has not delivered.
     Emit(usize),
-    /// The proxy is shown what was sent.
+    /// The event that was sent is delivered.
     Observe(usize),
-    /// A connection comes.
+    /// A connection opens.
     Open(usize),
     /// It is forwarded.
-    HandOver(usize),
+    Forward(usize),
     /// It ends without having been forwarded.
     Leave(usize),
     /// It ends after having been forwarded.
     Close(usize),
-    /// A pod may be dialled, or none any more.
+    /// The proxy learns that a pod may be dialled, or that none may.
     Pods(usize, bool),
-    /// The Service has the proxy's port, or has it no more.
+    /// The Service gets or loses the port of the proxy.
     Port(usize, bool),
     /// The process is killed.
     Crash(usize),
-    /// It is started anew.
+    /// It is started again.
     Start(usize),
     /// SIGSTOP.
     Stop(usize),
@@ -181,7 +176,7 @@ enum Action {
 }
 
 impl Action {
-    /// Whether the budget of faults is charged with it.
+    /// Whether it counts against the budget of faults.
     fn is_fault(self) -> bool {
         matches!(
             self,
@@ -213,7 +208,7 @@ impl Scenario {
 
     /// Both proxies have just started.
     fn begin(&self, replicas: u32) -> World {
-        let start = |ttl| Proxy::start(Self::config(ttl), self.watches);
+        let start = |ttl| Proxy::started(Self::config(ttl), self.watches);
         let proxies = self.ttls.map(start);
         let mut world = World {
             deployment: Deployment::new(replicas),
@@ -224,12 +219,12 @@ impl Scenario {
             breach: None,
         };
         world.normalise();
-        world.stays_calm(self.quiet);
+        world.stay_calm(self.quiet);
         world.steps = self.steps;
         world
     }
 
-    /// What can happen around one proxy.
+    /// The events that are possible at one proxy.
     fn actions_of(&self, world: &World, p: usize, actions: &mut Vec<Action>) {
         let proxy = &world.proxies[p];
         let faults = world.allows_faults() && world.left.faults > 0;
@@ -238,7 +233,7 @@ impl Scenario {
         let opens = world.allows_faults() && world.left.connections > 0;
         let requests = proxy.request().is_some();
         let pending = proxy.call.is_some();
-        let runs = proxy.runs();
+        let runs = proxy.is_running();
         let up = proxy.life != Life::Down;
         let stopped = proxy.life == Life::Stopped;
         let pods = self.pods(world, proxy);
@@ -251,7 +246,7 @@ impl Scenario {
             (runs && requests && refusals, Action::Forbid(p)),
             (runs && requests && refusals, Action::Deny(p)),
             (runs && opens && !proxy.waiting, Action::Open(p)),
-            (proxy.may_hand_over(), Action::HandOver(p)),
+            (proxy.may_forward(), Action::Forward(p)),
             (
                 runs && world.allows_faults() && proxy.waiting,
                 Action::Leave(p),
@@ -283,8 +278,8 @@ impl Scenario {
         );
     }
 
-    /// What the proxy may see next of its pods. The old ones may still be
-    /// listed after the app was put to sleep.
+    /// Whether the proxy may learn next that a pod may be dialled, and that none may. The old
+    /// pods may still be listed after the app was scaled to zero.
     fn pods(&self, world: &World, proxy: &Proxy) -> Vec<bool> {
         let dialable = proxy.policy.dialable;
         let awake = world.deployment.replicas > 0;
@@ -313,26 +308,26 @@ impl Scenario {
             Action::ApplyLate(request) => world.apply_late(request, self.variant),
             Action::Touch => world.deployment.touch(),
             Action::Emit(p) => world.proxies[p].event = Some(world.deployment.event()),
-            Action::Observe(p) => world.at(p, Proxy::observes),
-            Action::Open(p) => world.at(p, Proxy::opens),
-            Action::HandOver(p) => world.at(p, Proxy::hands_over),
-            Action::Leave(p) => world.at(p, Proxy::leaves),
-            Action::Close(p) => world.at(p, Proxy::closes),
-            Action::Pods(p, dialable) => world.at(p, |proxy| proxy.sees_pods(dialable)),
+            Action::Observe(p) => world.at(p, Proxy::observe),
+            Action::Open(p) => world.at(p, Proxy::open),
+            Action::Forward(p) => world.at(p, Proxy::forward),
+            Action::Leave(p) => world.at(p, Proxy::leave),
+            Action::Close(p) => world.at(p, Proxy::close),
+            Action::Pods(p, dialable) => world.at(p, |proxy| proxy.set_dialable(dialable)),
             Action::Crash(p) => self.crash(world, p),
             Action::Port(p, can_wake) => {
-                world.at(p, |proxy| proxy.sees_port(can_wake, self.variant));
+                world.at(p, |proxy| proxy.set_can_wake(can_wake, self.variant));
             }
-            Action::Start(p) => world.at(p, |proxy| proxy.starts(self.variant, self.watches)),
-            Action::Stop(p) => world.proxies[p].stops(),
-            Action::Continue(p) => world.at(p, Proxy::goes_on),
+            Action::Start(p) => world.at(p, |proxy| proxy.start(self.variant, self.watches)),
+            Action::Stop(p) => world.proxies[p].stop(),
+            Action::Continue(p) => world.at(p, Proxy::resume),
         }
     }
 
     fn give_up(&self, world: &mut World, p: usize) {
         self.leave_on_its_way(world, p);
         if self.variant == Variant::LateMeansNever {
-            world.at(p, Proxy::receives_never_sent);
+            world.at(p, Proxy::receive_unsent);
         } else {
             world.receive(p, UNKNOWN);
         }
@@ -340,7 +335,7 @@ impl Scenario {
 
     fn crash(&self, world: &mut World, p: usize) {
         self.leave_on_its_way(world, p);
-        world.proxies[p].crashes();
+        world.proxies[p].crash();
     }
 
     fn leave_on_its_way(&self, world: &mut World, p: usize) {
@@ -407,7 +402,7 @@ impl Model for Scenario {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = properties::rules();
         if self.watches && self.variant == Variant::Sound && self.steps.is_none() {
-            properties.extend(properties::sights_of_a_watch());
+            properties.extend(properties::reachable_events());
         }
         if self.steps.is_some() {
             properties.push(properties::end());

@@ -1,4 +1,4 @@
-//! The state of the model, and what its parts do to one another.
+//! [`World`]: the state of the model, and its transitions.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -10,19 +10,19 @@ use super::{Budget, Steps};
 use crate::cluster::{LeaseStore, Outcome, Renewal, Request, ResourceVersion};
 use crate::policy::Phase;
 
-/// Requests that nobody waits for any more, and that may still be carried out.
-/// A write whose guard is stale never will be, and is left out.
+/// Requests that were given up and may still be executed. A write with a stale guard cannot be,
+/// and is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Late {
-    /// For how long a renewal is to be respected.
+    /// The TTL of an unguarded renewal.
     pub renewal: Option<Duration>,
-    /// The same of a renewal before a sleep, which is guarded.
+    /// The TTL of a final renewal, which is guarded.
     pub last_renewal: Option<Duration>,
     pub sleep: bool,
     pub wake: bool,
 }
 
-/// All there is: the Deployment, the proxies, and what is on its way.
+/// The state of the model: the Deployment, the proxies, and the requests in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     pub deployment: Deployment,
@@ -33,7 +33,7 @@ pub struct World {
     pub breach: Option<Breach>,
 }
 
-/// Two worlds in which the proxies have changed places behave alike.
+/// Two states in which the proxies are exchanged behave alike, and have one hash.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let World {
@@ -54,9 +54,8 @@ impl Hash for World {
     }
 }
 
-/// Hashes a word at a time by a multiplication whose upper half is folded back
-/// into the lower one, as wyhash does. With SipHash, a quarter of the time goes
-/// into it.
+/// A hasher that multiplies a word at a time and folds the upper half of the product into the lower
+/// one, as wyhash does. SipHash took a quarter of the time of a run.
 #[derive(Default)]
 struct Folding(u64);
 
@@ -93,12 +92,12 @@ impl Hasher for Folding {
     }
 }
 
-/// One of them.
+/// A late request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateRequest {
-    /// To be respected for that long.
+    /// A renewal with that TTL.
     Renewal(Duration),
-    /// The one before a sleep.
+    /// The renewal before a sleep.
     LastRenewal(Duration),
     /// A write of zero.
     Sleep,
@@ -161,19 +160,19 @@ impl World {
         self.steps.is_none_or(|steps| steps.faulty > 0)
     }
 
-    /// The requests and answers on their way that a running proxy waits for.
+    /// The requests and replies in flight that a running proxy waits for.
     pub fn awaited(&self) -> impl Iterator<Item = &Call> {
-        let running = self.proxies.iter().filter(|proxy| proxy.runs());
+        let running = self.proxies.iter().filter(|proxy| proxy.is_running());
         running.filter_map(|proxy| proxy.call.as_ref())
     }
 
-    /// Whether nothing is left to happen in this step, while it is calm.
+    /// Whether no further event is possible in this calm step.
     pub fn is_settled(&self) -> bool {
         let awake = self.deployment.replicas > 0;
         self.proxies.iter().all(|proxy| {
-            !proxy.runs()
+            !proxy.is_running()
                 || proxy.call.is_none()
-                    && !proxy.may_hand_over()
+                    && !proxy.may_forward()
                     && (proxy.policy.dialable == awake || !proxy.waiting)
         })
     }
@@ -185,15 +184,15 @@ impl World {
                 _ => steps.faulty -= 1,
             }
         }
-        self.proxies.iter_mut().for_each(Proxy::ages);
+        self.proxies.iter_mut().for_each(Proxy::age);
         for p in 0..self.proxies.len() {
-            if self.proxies[p].runs() {
-                self.at(p, Proxy::wakes_up);
+            if self.proxies[p].is_running() {
+                self.at(p, Proxy::handle_timeout);
             }
         }
     }
 
-    /// Lets something happen at one proxy.
+    /// Performs an event at one proxy, with its effects.
     pub fn at(&mut self, p: usize, event: impl FnOnce(&mut Proxy) -> Effects) {
         let effects = event(&mut self.proxies[p]);
         if let Some(request) = effects.replaced {
@@ -203,14 +202,14 @@ impl World {
     }
 
     pub fn receive(&mut self, p: usize, outcome: Outcome) {
-        self.at(p, |proxy| proxy.receives(outcome));
+        self.at(p, |proxy| proxy.receive(outcome));
     }
 
     pub fn apply(&mut self, p: usize, variant: Variant) {
         let Some(request) = self.proxies[p].request().cloned() else {
             return;
         };
-        let mut outcome = self.carry_out(&request, variant);
+        let mut outcome = self.execute(&request, variant);
         let proxy = &mut self.proxies[p];
         let Some(call) = &mut proxy.call else {
             return;
@@ -239,7 +238,7 @@ impl World {
         let proxy = &mut self.proxies[p];
         let outcome = proxy.call.as_ref().and_then(|call| call.outcome.clone());
         if variant == Variant::LeaseFromReply {
-            proxy.counts_from_the_reply();
+            proxy.grant_lease_from_reply();
         }
         if let Some(outcome) = outcome {
             self.receive(p, outcome);
@@ -260,11 +259,11 @@ impl World {
                 guard,
             },
         };
-        self.carry_out(&request, variant);
+        self.execute(&request, variant);
     }
 
-    /// The API server carries out a request, whoever has sent it.
-    pub fn carry_out(&mut self, request: &Request, variant: Variant) -> Outcome {
+    /// The API server executes a request of any client.
+    pub fn execute(&mut self, request: &Request, variant: Variant) -> Outcome {
         let awake = self.deployment.replicas > 0;
         let outcome = self.deployment.apply(request, variant);
         if awake && self.deployment.replicas == 0 && self.proxies.iter().any(Proxy::is_cut) {
@@ -279,8 +278,8 @@ impl World {
         }
     }
 
-    /// Gives versions and tokens their canonical names. Nothing is forgotten:
-    /// they are opaque, and only ever compared.
+    /// Gives versions and tokens their canonical names. That loses nothing: they are opaque, and
+    /// only compared.
     pub fn rename(&mut self) {
         if self.deployment.version.0 != CURRENT {
             let renewal = self.late.renewal;
@@ -295,7 +294,7 @@ impl World {
         self.deployment.rename();
     }
 
-    /// Brings it into its canonical form.
+    /// Makes the state canonical.
     pub fn normalise(&mut self) {
         self.rename();
         self.proxies.iter_mut().for_each(Proxy::forget);

@@ -245,9 +245,9 @@ impl Twins {
     fn live(&mut self, random: &mut Random) {
         match random.bits() % 10 {
             0..3 => self.passes(),
-            3 => self.counts(|now| now.waiting = 1),
-            4 => self.counts(|now| now.waiting = 0),
-            5 => self.counts(|now| (now.open, now.waiting) = (0, 0)),
+            3 => self.update_connections(|now| now.waiting = 1),
+            4 => self.update_connections(|now| now.waiting = 0),
+            5 => self.update_connections(|now| (now.open, now.waiting) = (0, 0)),
             6 => {
                 let dialable = random.bits().is_multiple_of(2);
                 self.both(|policy, now| policy.set_dialable(dialable, now));
@@ -262,7 +262,7 @@ impl Twins {
         self.both(Policy::handle_timeout);
     }
 
-    fn counts(&mut self, change: impl Fn(&mut Connections)) {
+    fn update_connections(&mut self, change: impl Fn(&mut Connections)) {
         let before = self.connections;
         change(&mut self.connections);
         self.connections.open = self.connections.open.max(self.connections.waiting);
