@@ -16,6 +16,7 @@ use slab::Slab;
 pub use super::ids::{AppId, PortId};
 use super::listener::Listener;
 use super::port::Port;
+use super::port_group::PortGroup;
 use super::shares::Shares;
 use super::tally::Counts;
 use crate::clock::Time;
@@ -37,6 +38,8 @@ pub struct PortEntry {
     /// Connections that backends serve, and whose next byte waits for the gate.
     pub awaiting_gate: Vec<Token>,
     pub port: Port,
+    /// Whether the app has other ports.
+    has_siblings: bool,
 }
 
 impl PortEntry {
@@ -70,6 +73,7 @@ pub struct Apps {
 struct App {
     /// The slots of its ports, by the index of the port.
     ports: Rc<[usize]>,
+    group: Rc<PortGroup>,
     /// The index of the port that accepts next.
     next: usize,
     /// Whether it is in [`Apps::accepting`]; the next two likewise.
@@ -87,24 +91,29 @@ impl Apps {
     pub fn add<E>(
         &mut self,
         app: AppId,
-        port: Port,
+        mut port: Port,
         listener: impl FnOnce(Token) -> Result<Listener, E>,
     ) -> Result<PortId, E> {
         let slot = self.ports.vacant_entry();
         let key = slot.key();
         let listener = listener(Token(FIRST_LISTENER + key))?;
+        let its = self.apps.entry(app).or_default();
+        port.join(&its.group);
         slot.insert(PortEntry {
             app,
             listener: Some(listener),
             held: BTreeMap::new(),
             awaiting_gate: Vec::new(),
             port,
+            has_siblings: false,
         });
-        let ports = &mut self.apps.entry(app).or_default().ports;
-        *ports = ports.iter().copied().chain([key]).collect();
+        its.ports = its.ports.iter().copied().chain([key]).collect();
+        for &slot in its.ports.iter().filter(|_| its.ports.len() > 1) {
+            self.ports[slot].has_siblings = true;
+        }
         Ok(PortId {
             app,
-            index: ports.len() - 1,
+            index: its.ports.len() - 1,
         })
     }
 
@@ -254,17 +263,39 @@ impl Apps {
     // --- Dialling ---
 
     /// Puts the app of the entry in that slot in the queue of those that dial, if
-    /// it has a connection to dial there, be that now or in a while.
+    /// it has a connection to dial, be that now or in a while: at any port, because a pod that
+    /// has room again has it for all of them.
     pub fn queue_release(&mut self, slot: usize) {
         let entry = &self.ports[slot];
-        if entry.held.is_empty() || !entry.port.may_dial() {
+        if entry.held.is_empty() && !entry.has_siblings {
             return;
         }
-        if let Some(app) = self.apps.get_mut(&entry.app)
-            && !std::mem::replace(&mut app.is_releasing, true)
-        {
-            self.releasing.push_back(entry.app);
+        let id = entry.app;
+        let Some(app) = self.apps.get_mut(&id).filter(|app| !app.is_releasing) else {
+            return;
+        };
+        if app.can_dial_held(&self.ports) {
+            app.is_releasing = true;
+            self.releasing.push_back(id);
         }
+    }
+
+    /// Whether a connection that has just come to the port in that slot is dialled at once,
+    /// which it counts as then: nobody has come before it whose turn it is.
+    pub fn pass(&self, slot: usize, now: Time) -> bool {
+        let entry = &self.ports[slot];
+        let Some(app) = self.apps.get(&entry.app) else {
+            return false;
+        };
+        let is_due = entry.held.is_empty() && entry.port.may_release(now);
+        if !is_due || app.can_dial_held(&self.ports) {
+            return false;
+        }
+        match app.has_held(&self.ports) {
+            true => app.group.record_released(),
+            false => app.group.end_release(),
+        }
+        true
     }
 
     /// Notes the entry in that slot for [`Apps::take_passing`] if connections
@@ -384,13 +415,24 @@ impl App {
         let first = slots
             .filter(|&slot| ports[slot].can_release(now))
             .min_by_key(|&slot| ports[slot].held.first_key_value().map(|(&it, _)| it))?;
-        let entry = &mut ports[first];
-        let (_, key) = entry.held.pop_first()?;
-        entry.port.release.record_released();
-        if entry.held.is_empty() && entry.port.may_release(now) {
-            entry.port.release.end();
+        let (_, key) = ports[first].held.pop_first()?;
+        self.group.record_released();
+        if !self.has_held(ports) && ports[first].port.may_release(now) {
+            self.group.end_release();
         }
         Some(key)
+    }
+
+    /// Whether connections are held at ports that are ready.
+    fn has_held(&self, ports: &Slab<PortEntry>) -> bool {
+        let mut ports = self.ports.iter().map(|&slot| &ports[slot]);
+        ports.any(|it| !it.held.is_empty() && it.port.is_ready())
+    }
+
+    /// Whether a connection is held that may be dialled, be that now or in a while.
+    fn can_dial_held(&self, ports: &Slab<PortEntry>) -> bool {
+        let mut ports = self.ports.iter().map(|&slot| &ports[slot]);
+        ports.any(|it| !it.held.is_empty() && it.port.may_dial())
     }
 
     /// Whether a connection is held that only the release rate delays.

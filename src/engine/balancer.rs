@@ -32,11 +32,13 @@ mod order;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::attempts::{Attempts, DialFailure};
 use self::backend::{Backend, Place, Ramp};
 use self::order::Order;
+use super::port_group::PortGroup;
 use crate::backoff::Random;
 use crate::clock::Time;
 
@@ -92,11 +94,11 @@ pub struct Pick {
 pub struct Balancer {
     backends: BTreeMap<u32, Backend>,
     order: Order,
-    /// How many backends are listed,
+    /// How many backends are listed.
     listed: usize,
-    /// and how many of them have as many connections as they may have.
-    full: usize,
-    /// How many connections a backend may have at a time.
+    /// Where connections to them are counted over all ports of the app.
+    group: Rc<PortGroup>,
+    /// How many connections a backend may have at a time, over all ports of the app.
     most_per_backend: u32,
     fallback: Option<SocketAddr>,
     /// Whether the last address to answer, of a backend with addresses of both families,
@@ -115,7 +117,7 @@ impl Balancer {
             backends: BTreeMap::new(),
             order: Order::default(),
             listed: 0,
-            full: 0,
+            group: Rc::default(),
             most_per_backend: u32::MAX,
             fallback: None,
             prefers_ipv6: None,
@@ -141,7 +143,7 @@ impl Balancer {
         for spec in specs.iter().filter(|spec| !spec.addresses.is_empty()) {
             let key = match known.get(&spec.id) {
                 Some(&key) => key,
-                None => self.add(Backend::new(&spec.id)),
+                None => self.add(Backend::new(&spec.id, self.group.pods.of(&spec.id))),
             };
             if !listed.insert(key) {
                 continue; // The same id twice: the first one holds.
@@ -178,24 +180,34 @@ impl Balancer {
         self.listed == 0
     }
 
-    /// Sets how many connections a backend may have at a time. Those that have more keep
-    /// them.
+    /// Has connections counted together with those of the other ports of the app. To be
+    /// called before there is a backend.
+    pub fn share_with(&mut self, group: &Rc<PortGroup>) {
+        self.group = group.clone();
+    }
+
+    /// Sets how many connections a backend may have at a time, over all ports of the app.
+    /// Those that have more keep them.
     pub fn set_most_per_backend(&mut self, most: Option<NonZeroU32>) {
         self.most_per_backend = most.map_or(u32::MAX, NonZeroU32::get);
-        let backends = self.backends.values();
-        self.full = backends
-            .filter(|backend| backend.is_full(self.most_per_backend))
-            .count();
     }
 
     /// How many backends have as many connections as they may have.
     pub fn full(&self) -> usize {
-        self.full
+        let backends = self.backends.values();
+        let full = backends.filter(|backend| backend.is_full(self.most_per_backend));
+        full.count()
     }
 
-    /// Whether there are backends, and each has as many connections as it may have.
+    /// Whether there are backends, and each has as many connections as it may have. It is
+    /// not counted as it changes, because another port may change it; the first backend that
+    /// has room ends the search.
     pub fn is_full(&self) -> bool {
-        self.listed > 0 && self.full == self.listed
+        let most = self.most_per_backend;
+        let mut backends = self.backends.values();
+        most < u32::MAX
+            && self.listed > 0
+            && backends.all(|backend| !backend.is_listed || backend.is_full(most))
     }
 
     /// The listed addresses, of each backend the one that is dialled first at its head.
@@ -272,7 +284,7 @@ impl Balancer {
             if cause.is_of_the_backend() {
                 backend.eject(id.address, fraction, now);
             }
-            backend.connections -= 1;
+            backend.drop_connection();
         });
     }
 
@@ -281,7 +293,7 @@ impl Balancer {
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
             backend.abandoned(id.address, fraction, now);
-            backend.connections -= 1;
+            backend.drop_connection();
         });
     }
 
@@ -289,7 +301,7 @@ impl Balancer {
     pub fn release(&mut self, id: BackendId, now: Time) {
         self.change(id.backend, now, |backend| {
             backend.served(id.address);
-            backend.connections -= 1;
+            backend.drop_connection();
         });
     }
 
@@ -347,7 +359,7 @@ impl Balancer {
     /// The backend of that key, if it may have another connection.
     fn with_room(&self, key: u32) -> Option<&Backend> {
         let backend = self.backends.get(&key)?;
-        (backend.connections < self.most_per_backend).then_some(backend)
+        backend.has_room(self.most_per_backend).then_some(backend)
     }
 
     /// Another address of the backend whose last address has refused or cannot be reached.
@@ -370,7 +382,8 @@ impl Balancer {
                 address,
             })
         };
-        // In the order of their load: behind the first that is full, all are.
+        // In the order of their load at this port: behind the first that is full by that alone,
+        // all are.
         let most = self.most_per_backend;
         let mut ready = self.order.ready().take_while(|&(load, ..)| load < most);
         let ready = ready.find_map(|(load, turn, key)| Some(((load, turn), at(key)?)));
@@ -438,10 +451,7 @@ impl Balancer {
         change: impl FnOnce(&mut Backend) -> T,
     ) -> Option<T> {
         let backend = self.backends.get_mut(&key)?;
-        let was_full = backend.is_full(self.most_per_backend);
         let result = change(backend);
-        let is_full = backend.is_full(self.most_per_backend);
-        self.full = self.full + usize::from(is_full) - usize::from(was_full);
         let place = backend.place_at(now);
         self.order.replace(key, backend.place, place);
         backend.place = place;

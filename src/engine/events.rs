@@ -128,12 +128,7 @@ impl Engine {
     pub(super) fn dial_or_hold(&mut self, key: usize, now: Time) {
         let connection = &self.connections[key];
         let has_turn = connection.counted_as() != CountedAs::Nothing;
-        let entry = self.apps.get_mut(connection.port());
-        let may_pass = entry.held.is_empty() && entry.port.may_release(now);
-        if may_pass {
-            entry.port.release.end();
-        }
-        let is_next = !has_turn || may_pass;
+        let is_next = self.apps.pass(connection.port(), now) || !has_turn;
         self.handle_and_apply(key, now, |connection, cx| match is_next {
             true => connection.dial(cx),
             false => connection.hold(cx),

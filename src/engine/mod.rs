@@ -19,6 +19,7 @@
 //! events        gives events to the connections and applies their transitions
 //! apps          the apps and their listeners, and which app accepts and dials next
 //! ├─ port         what the connections of one listener share
+//! └─ port_group   what the ports of an app share
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
 //! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
 //! ├─ dialing      the connect in progress, and the pauses between the attempts
@@ -59,6 +60,7 @@ mod local_error;
 mod local_ports;
 mod memory;
 mod port;
+mod port_group;
 mod queue;
 mod readiness;
 mod relay;

@@ -2,14 +2,15 @@
 //! be dialled, their limits, and what was counted of them.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::balancer::Balancer;
 use super::limits::AppLimits;
+use super::port_group::PortGroup;
 use super::tally::{Counts, Tally};
 use crate::clock::Time;
 use crate::rules::Rules;
 use crate::rules::per_source::PerSource;
-use crate::rules::release::Release;
 
 /// What the connections of one listener share.
 pub struct Port {
@@ -17,8 +18,9 @@ pub struct Port {
     pub limits: AppLimits,
     /// Which of them count, and how fast they are dialled.
     pub rules: Rules,
-    /// How fast those that were held are dialled after a wake.
-    pub release: Release,
+    /// What it shares with the other ports of its app: how fast those that were held are
+    /// dialled after a wake, and how many connections each pod has.
+    pub group: Rc<PortGroup>,
     /// Whether counted connections may be dialled.
     pub gate_open: bool,
     /// Since when the gate is open and there is an address: the time of the last wake, if
@@ -45,7 +47,7 @@ impl Port {
         Port {
             limits,
             rules: Rules::default(),
-            release: Release::default(),
+            group: Rc::default(),
             gate_open: false,
             ready_since: Time::default(),
             was_ready: false,
@@ -57,11 +59,17 @@ impl Port {
         }
     }
 
+    /// Puts it in a group. To be called before it has a backend.
+    pub fn join(&mut self, group: &Rc<PortGroup>) {
+        self.group = group.clone();
+        self.balancer.share_with(group);
+    }
+
     /// Replaces the rules for those who come, and for those who wait.
     pub fn set_rules(&mut self, rules: Rules) {
         self.balancer
             .set_most_per_backend(rules.max_connections_per_pod);
-        self.release = Release::new(rules.release_rate);
+        self.group.set_release_rate(rules.release_rate);
         self.per_source.set_limit(rules.max_per_source);
         self.rules = rules;
     }
@@ -75,7 +83,7 @@ impl Port {
     }
 
     /// Whether connections may be let through, and there is an address.
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.gate_open && !self.balancer.is_empty()
     }
 
@@ -87,12 +95,12 @@ impl Port {
 
     /// Whether the next one that waits may be dialled for now.
     pub fn may_release(&self, now: Time) -> bool {
-        self.may_dial() && self.release.is_due(now)
+        self.may_dial() && self.group.release().is_due(now)
     }
 
     /// When the next one that waits may be dialled, if time alone stands in its way.
     pub fn next_release(&self) -> Option<Time> {
-        self.release.next_at().filter(|_| self.may_dial())
+        self.group.release().next_at().filter(|_| self.may_dial())
     }
 
     /// Begins a release if connections may be dialled and could not before.
@@ -100,7 +108,10 @@ impl Port {
         let is_ready = self.is_ready();
         if is_ready && !self.was_ready {
             self.ready_since = now;
-            self.release.begin(now);
+            self.group.begin_release(now);
+        }
+        if self.was_ready && !is_ready {
+            self.group.note_unready();
         }
         self.was_ready = is_ready;
     }

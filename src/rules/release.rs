@@ -102,6 +102,11 @@ impl Release {
         self.released = 0;
     }
 
+    /// Whether it has begun and not ended.
+    pub fn is_in_progress(&self) -> bool {
+        self.started.is_some()
+    }
+
     /// Ends the release. To be called when no connection is held.
     pub fn end(&mut self) {
         self.started = None;

@@ -11,5 +11,6 @@ mod fairness;
 mod fixture;
 mod holding;
 mod memory;
+mod ports;
 mod relaying;
 mod resets;

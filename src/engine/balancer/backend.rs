@@ -1,7 +1,9 @@
 //! A [`Backend`]: its addresses with their failures, its connections, and its place in
 //! the order.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::attempts::Attempts;
@@ -37,6 +39,8 @@ pub struct Backend {
     first: u16,
     /// The number of connections that are dialling it or relaying to it.
     pub connections: u32,
+    /// The same over all ports of the app.
+    connections_of_app: Rc<Cell<u32>>,
     /// The number of the last pick.
     pub turn: u64,
     /// Whether it may be dialled. A backend that is not listed any more is kept until its
@@ -98,14 +102,16 @@ enum Health {
 }
 
 impl Backend {
-    /// A backend that is about to be listed.
-    pub fn new(id: &str) -> Self {
+    /// A backend that is about to be listed, and where its connections are counted over all
+    /// ports of the app.
+    pub fn new(id: &str, connections_of_app: Rc<Cell<u32>>) -> Self {
         Backend {
             id: id.to_owned(),
             addresses: Vec::new(),
             preferred: Vec::new(),
             first: 0,
             connections: 0,
+            connections_of_app,
             turn: 0,
             is_listed: false,
             ramp: None,
@@ -117,7 +123,7 @@ impl Backend {
     pub fn fallback(address: SocketAddr) -> Self {
         Backend {
             addresses: vec![Address::new(address)],
-            ..Backend::new("")
+            ..Backend::new("", Rc::default())
         }
     }
 
@@ -162,9 +168,21 @@ impl Backend {
         self.preferred.iter().any(|at| !before.contains(at))
     }
 
-    /// Whether it is listed and has `most` connections or more.
+    /// Whether it has fewer than `most` connections over all ports of the app.
+    pub fn has_room(&self, most: u32) -> bool {
+        self.connections_of_app.get() < most
+    }
+
+    /// Whether it is listed and has no room.
     pub fn is_full(&self, most: u32) -> bool {
-        self.is_listed && self.connections >= most
+        self.is_listed && !self.has_room(most)
+    }
+
+    /// A connection to it has ended.
+    pub fn drop_connection(&mut self) {
+        self.connections -= 1;
+        let of_app = &self.connections_of_app;
+        of_app.set(of_app.get().saturating_sub(1));
     }
 
     /// It may not be dialled any more.
@@ -281,6 +299,8 @@ impl Backend {
     /// A dial begins; returns whether it is the first one after an ejection.
     pub fn dial(&mut self, at: u16, turn: u64, now: Time) -> bool {
         self.connections += 1;
+        self.connections_of_app
+            .set(self.connections_of_app.get() + 1);
         self.turn = turn;
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return false;

@@ -56,8 +56,8 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_MAX_CONNECTIONS_PER_POD"],
         placeholder: "NUMBER",
         unset: Unset::Means("unlimited"),
-        help: "The most connections that each proxy has with a pod at a time; others wait their \
-               turn within the hold limit, also while the app is awake",
+        help: "The most connections that each proxy has with a pod at a time, over all its ports; \
+               others wait their turn within the hold limit, also while the app is awake",
         examples: &["90"],
         store: |settings, text| {
             settings.rules.max_connections_per_pod = Some(value::count_u32(text)?);
