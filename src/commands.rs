@@ -67,6 +67,10 @@ fn settings(
             "--apps (ZPA_APPS): {command} takes one app; give it as --deployment, with the other \
              settings that it has in the list"
         )]),
+        Ok(Invocation::Run(settings)) if settings.discover.is_some() => Err(vec![format!(
+            "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
+             settings that are annotations of its Service"
+        )]),
         Ok(Invocation::Run(settings)) => Ok(*settings),
         Ok(_) => Err(vec![format!("{command} takes settings alone")]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),

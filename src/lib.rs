@@ -83,7 +83,8 @@
 //! them one at a time: the spare one takes a write while the other is stuck in a request, and
 //! repeats a write that has no reply after a second. Between requests, one of them looks at
 //! the list of apps each second. `zpa-watch` lists and watches the
-//! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace.
+//! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace;
+//! `zpa-services` those Services by which apps are found.
 //! `zpa-resolve-v4` and `-v6` resolve a static backend that is
 //! given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
 //! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a

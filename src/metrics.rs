@@ -61,6 +61,11 @@ pub struct Snapshot {
     pub list_wrong: Option<bool>,
     /// How many lists were taken and refused since the start; none without a list.
     pub lists: Option<Vec<([&'static str; 1], u64)>>,
+    /// How many of the Services that are to be apps are in force, and how many are wrong; none
+    /// where no apps are found by their Services.
+    pub services: Option<Vec<([&'static str; 1], u64)>>,
+    /// Whether these Services can be listed and watched.
+    pub services_watched: Option<bool>,
     /// The apps.
     pub apps: Vec<App>,
 }

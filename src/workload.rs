@@ -6,6 +6,9 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+/// What the annotations of a Service that describe an app begin with.
+pub const ANNOTATION_PREFIX: &str = "zero-pod-autoscaler/";
+
 /// A resource that has a scale subresource, by its plural and its API group.
 /// The version is left to discovery.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

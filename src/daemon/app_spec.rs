@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::engine::AppId;
 use crate::rules::Rules;
 use crate::settings::Settings;
+use crate::settings::annotations::LISTEN;
 use crate::settings::apps::LONGEST;
 
 /// The desired state of an app.
@@ -75,6 +76,25 @@ pub fn of_list(
     }
 }
 
+/// The spec of the app that a Service describes by its annotations, whose names are without
+/// `zero-pod-autoscaler/`; `None` if it describes none.
+///
+/// # Errors
+/// All that is wrong in them, a line each.
+pub fn of_service(
+    process: &Settings,
+    namespace: &str,
+    service: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<AppSpec>, Vec<String>> {
+    if !annotations.contains_key(LISTEN) {
+        return Ok(None);
+    }
+    let settings = process.read_annotations(namespace, service, annotations);
+    let settings = settings.map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>());
+    spec(settings?).map(Some).map_err(|why| vec![why])
+}
+
 /// The beginning of messages about a list.
 fn subject(file: &Path) -> String {
     format!("--apps (ZPA_APPS) {}", file.display())
@@ -122,10 +142,10 @@ pub fn changes(running: &BTreeMap<AppId, AppSpec>, wanted: Vec<AppSpec>) -> Chan
     let mut changes = Changes::default();
     let mut left: BTreeMap<_, _> = running
         .iter()
-        .map(|(&id, spec)| (key(spec), (id, spec)))
+        .map(|(&id, spec)| (identity(spec), (id, spec)))
         .collect();
     for spec in wanted {
-        match left.remove(&key(&spec)) {
+        match left.remove(&identity(&spec)) {
             None => changes.added.push(spec),
             Some((_, before)) if *before == spec => {}
             Some((id, before)) if fixed(before) == fixed(&spec) => changes.updated.push(Update {
@@ -143,8 +163,11 @@ pub fn changes(running: &BTreeMap<AppId, AppSpec>, wanted: Vec<AppSpec>) -> Chan
     changes
 }
 
+/// What identifies an app: its namespace, and what is scaled.
+pub type Identity = (Option<String>, String);
+
 /// The identity of an app.
-fn key(spec: &AppSpec) -> (Option<String>, String) {
+pub fn identity(spec: &AppSpec) -> Identity {
     let settings = &spec.settings;
     (settings.namespace.clone(), settings.target_ref.to_string())
 }

@@ -9,6 +9,7 @@
 //! reconciler    starts, changes and ends apps, so that those that run are those of the list
 //! app_spec      the desired state of an app
 //! app_list      the list of apps; list_file: its file
+//! discovery     the apps that are found by their Services
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
 //!    ├─ port        one of its ports: pods, destinations (route), own addresses
@@ -23,6 +24,7 @@
 pub mod app;
 mod app_list;
 mod app_spec;
+mod discovery;
 mod drain;
 pub mod health;
 mod hold_timeout_log;
@@ -53,20 +55,21 @@ use log::{debug, info};
 
 use self::app_list::AppList;
 use self::app_spec::AppSpec;
+use self::discovery::Discovery;
 use self::interface::{Api, Sockets};
 use self::list_file::ListFile;
 use self::own_addresses::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
-use self::reconciler::{Reconciler, ReportSender};
+use self::reconciler::{Failure, Reconciler, ReportSender};
 use crate::accept_probe::{AcceptProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
-use crate::kube::{self, ApiThreads, Scope};
+use crate::kube::{self, ApiThreads, Scope, ServiceWatch};
 use crate::log_queue::LogQueue;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -75,6 +78,9 @@ use crate::sys::{self, Signals};
 /// The interval at which the addresses of the interfaces are read. A pod keeps its address,
 /// but the addresses of a machine change.
 const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(60);
+
+/// The number of apps for which descriptors are kept where they are found by their Services.
+const DISCOVERED_APPS: usize = 500;
 
 /// The clocks.
 #[derive(Clone, Copy)]
@@ -122,6 +128,10 @@ struct Daemon {
     reconciler: Reconciler,
     /// The list of apps, if there is one.
     list: Option<AppList>,
+    /// The apps that are found by their Services, if that is asked for.
+    discovery: Option<Discovery>,
+    /// The watch of these Services.
+    service_watch: Option<ServiceWatch>,
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
@@ -175,10 +185,14 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
-        let (specs, list) = specs(settings, &namespace)?;
+        let (specs, source) = specs(settings, &namespace)?;
         let memory = cgroup::memory_limit(|file| fs::read_to_string(file).ok());
         let wanted = settings.max_connections;
-        let connections = start::connection_limit(wanted, specs.len(), descriptors, memory);
+        let apps = match source {
+            AppSource::Services(_) => DISCOVERED_APPS,
+            AppSource::Settings | AppSource::List(_) => specs.len(),
+        };
+        let connections = start::connection_limit(wanted, apps, descriptors, memory);
         let engine = start::engine(settings, connections, memory)?;
         let (sender, inbox) = mpsc::channel();
         let waker = start::set_up_wakeups(&engine, &signals)?;
@@ -194,9 +208,9 @@ impl Daemon {
             access,
             writer: std::env::var("HOSTNAME").unwrap_or_else(|_| "zpa".to_owned()),
             wall_clock: clocks.wall,
-            scope: match list {
-                None => Scope::Named,
-                Some(_) => Scope::Namespace,
+            scope: match source {
+                AppSource::Settings => Scope::Named,
+                AppSource::List(_) | AppSource::Services(_) => Scope::Namespace,
             },
         };
         let api = ApiThreads::new(api, clocks.monotonic).map_err(no_threads)?;
@@ -214,14 +228,18 @@ impl Daemon {
                 ReportSender::new(sender, waker.clone()),
             ),
             list: None,
+            discovery: None,
+            service_watch: None,
             inbox,
             signals,
             about,
             own_addresses_due: (clocks.monotonic)(),
         };
         daemon.start_apps(specs)?;
-        if let Some(file) = list {
-            daemon.watch_list(file, waker);
+        match source {
+            AppSource::Settings => {}
+            AppSource::List(file) => daemon.watch_list(*file, waker),
+            AppSource::Services(selector) => daemon.discover(&selector, &namespace, waker)?,
         }
         if let Some(address) = daemon.proxy.sockets.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
@@ -238,7 +256,37 @@ impl Daemon {
         }
         let now = (self.clock)();
         let started = self.reconciler.reconcile(specs, &mut self.proxy, now);
-        started.map_err(|lines| lines.join("\n"))
+        started.map_err(|failures| lines_of(failures).join("\n"))
+    }
+
+    /// Has the Services listed and watched that are apps.
+    fn discover(
+        &mut self,
+        selector: &str,
+        namespace: &str,
+        waker: Arc<mio::Waker>,
+    ) -> Result<(), String> {
+        let version = env!("CARGO_PKG_VERSION");
+        info!(
+            "zpa {version} has the apps of the Services with {selector} in the namespace \
+             {namespace}"
+        );
+        let settings = &self.about.settings;
+        let (sender, updates) = mpsc::channel();
+        let reader = discovery::Reader::new(settings.clone());
+        let report = move |report| {
+            if sender.send(reader.read(report)).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        let api = self.reconciler.api();
+        let watch = api.watch_services(Some(namespace), selector, report);
+        self.service_watch = Some(watch.map_err(no_threads)?);
+        let discovery = Discovery::new(selector, settings.admin_listen, updates);
+        self.proxy.set_list();
+        self.proxy.set_awaited(discovery.awaited());
+        self.discovery = Some(discovery);
+        Ok(())
     }
 
     /// Follows the changes of the list.
@@ -258,7 +306,9 @@ impl Daemon {
         let mut now = (self.clock)();
         loop {
             let list = self.list.as_ref().and_then(AppList::poll_timeout);
-            let deadlines = [self.proxy.poll_timeout(), list].into_iter().flatten();
+            let discovery = self.discovery.as_ref().and_then(Discovery::poll_timeout);
+            let deadlines = [self.proxy.poll_timeout(), list, discovery];
+            let deadlines = deadlines.into_iter().flatten();
             let timeout = deadlines.min().map(|deadline| deadline.since(now));
             let wakeups = self.proxy.sockets.wait(timeout, now)?;
             now = (self.clock)();
@@ -272,6 +322,7 @@ impl Daemon {
                 return Ok(exit);
             }
             self.update_list(now);
+            self.update_discovered(now);
             self.answer_admin(now);
         }
     }
@@ -289,9 +340,24 @@ impl Daemon {
             .reconcile(specs.clone(), &mut self.proxy, now)
         {
             Ok(()) => list.set_in_force(),
-            Err(lines) => list.retry_later(specs, lines, now),
+            Err(failures) => list.retry_later(specs, lines_of(failures), now),
         }
         self.own_addresses_due = now;
+    }
+
+    /// Puts the apps into force that are found by their Services.
+    fn update_discovered(&mut self, now: Time) {
+        let Some(discovery) = &mut self.discovery else {
+            return;
+        };
+        if self.proxy.is_draining() {
+            return;
+        }
+        let (reconciler, proxy) = (&mut self.reconciler, &mut self.proxy);
+        if discovery.update(now, |specs| reconciler.reconcile(specs, proxy, now)) {
+            self.own_addresses_due = now;
+        }
+        self.proxy.set_awaited(discovery.awaited());
     }
 
     fn read_own_addresses(&mut self, now: Time) {
@@ -315,6 +381,7 @@ impl Daemon {
                 about: &self.about,
                 reconciler: &self.reconciler,
                 list: self.list.as_ref(),
+                discovery: self.discovery.as_ref(),
                 proxy: &self.proxy,
                 now,
                 unix: (self.wall_clock)(),
@@ -327,6 +394,9 @@ impl Daemon {
     fn handle_signals(&mut self, now: Time) -> Option<Exit> {
         while let Some(signal) = self.signals.next() {
             let exit = self.proxy.end(signal, now);
+            self.service_watch
+                .iter()
+                .for_each(ServiceWatch::set_draining);
             if exit.is_some() {
                 return exit;
             }
@@ -393,11 +463,24 @@ impl Sockets for Engine {
     }
 }
 
-/// The specs of the apps that the settings of a process describe; with a list of apps, its
-/// file.
-fn specs(process: &Settings, namespace: &str) -> Result<(Vec<AppSpec>, Option<ListFile>), String> {
+/// What says which apps there are.
+enum AppSource {
+    /// The settings of the process, which has one.
+    Settings,
+    /// A list.
+    List(Box<ListFile>),
+    /// The Services that this label selector selects.
+    Services(String),
+}
+
+/// The specs of the apps at the start, and what says which there are then.
+fn specs(process: &Settings, namespace: &str) -> Result<(Vec<AppSpec>, AppSource), String> {
+    if let Some(selector) = process.discover.clone() {
+        return Ok((Vec::new(), AppSource::Services(selector)));
+    }
     let Some(path) = process.apps.clone() else {
-        return Ok((vec![app_spec::of_only_app(process, namespace)?], None));
+        let only = app_spec::of_only_app(process, namespace)?;
+        return Ok((vec![only], AppSource::Settings));
     };
     let joined = |lines: Vec<String>| lines.join("\n");
     let text = app_spec::read_list(&path).map_err(joined)?;
@@ -408,7 +491,7 @@ fn specs(process: &Settings, namespace: &str) -> Result<(Vec<AppSpec>, Option<Li
         namespace: namespace.to_owned(),
         text,
     };
-    Ok((specs, Some(file)))
+    Ok((specs, AppSource::List(Box::new(file))))
 }
 
 /// Where the ports of all apps listen.
@@ -417,6 +500,11 @@ fn listeners(proxy: &Proxy<Engine, AppThreads>) -> Vec<SocketAddr> {
     ports
         .filter_map(|port| proxy.sockets.local_addr(port))
         .collect()
+}
+
+fn lines_of(failures: Vec<Failure>) -> Vec<String> {
+    let lines = failures.into_iter().flat_map(|failure| failure.lines);
+    lines.collect()
 }
 
 fn no_threads(why: io::Error) -> String {

@@ -13,6 +13,7 @@ use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
 use super::AppThreads;
 use super::app::App;
 use super::app_list::AppList;
+use super::discovery::{self, Discovery};
 use super::proxy::Proxy;
 use super::reconciler::Reconciler;
 use crate::admin::Pages;
@@ -50,6 +51,8 @@ pub(super) struct View<'a> {
     pub(super) reconciler: &'a Reconciler,
     /// The list of apps, if there is one.
     pub(super) list: Option<&'a AppList>,
+    /// The apps that are found by their Services, if that is asked for.
+    pub(super) discovery: Option<&'a Discovery>,
     pub(super) proxy: &'a Proxy<Engine, AppThreads>,
     pub(super) now: Time,
     /// The time of day, in seconds since 1970.
@@ -145,6 +148,8 @@ impl<'a> View<'a> {
             log_lines_dropped: about.log.dropped(),
             list_wrong: self.list.map(|list| !list.errors().is_empty()),
             lists: self.list.map(|list| list.counts().to_vec()),
+            services: self.discovery.map(|it| it.counts().to_vec()),
+            services_watched: self.discovery.map(|it| it.trouble().is_none()),
             apps: apps.map(|app| app.app_snapshot()).collect(),
         }
     }
@@ -154,7 +159,8 @@ impl<'a> View<'a> {
             about, proxy, now, ..
         } = *self;
         let unready = proxy.unready(now);
-        let only = self.apps().next().filter(|_| self.list.is_none());
+        let has_several = self.list.is_some() || self.discovery.is_some();
+        let only = self.apps().next().filter(|_| !has_several);
         let counts = proxy.apps().map(|(id, _)| proxy.sockets.counts(id)).sum();
         let troubles = self.apps().filter_map(|app| app.trouble());
         let settings = &about.settings;
@@ -172,10 +178,16 @@ impl<'a> View<'a> {
                 file: list.path().display().to_string(),
                 wrong: list.errors(),
             }),
+            discovery: self.discovery.map(|it| DiscoveryState {
+                services: it.selector(),
+                problem: it.trouble(),
+                without_listen: it.without_listen(),
+                wrong: it.wrong(),
+            }),
             apps: self.apps().map(|app| app.entry()).collect(),
-            settings: match self.list {
-                None => settings::in_force(settings).collect(),
-                Some(_) => settings::in_force_of(Scope::Process, settings).collect(),
+            settings: match has_several {
+                false => settings::in_force(settings).collect(),
+                true => settings::in_force_of(Scope::Process, settings).collect(),
             },
         }
     }
@@ -359,6 +371,7 @@ struct State<'a> {
     connections: Connections,
     api_server: ApiServer<'a>,
     list: Option<ListState<'a>>,
+    discovery: Option<DiscoveryState<'a>>,
     apps: Vec<Entry<'a>>,
     settings: BTreeMap<&'static str, Option<String>>,
 }
@@ -369,6 +382,18 @@ struct ListState<'a> {
     file: String,
     /// What is wrong in it, so that it is not in force.
     wrong: &'a [String],
+}
+
+/// The apps that are found by their Services.
+#[derive(Serialize)]
+struct DiscoveryState<'a> {
+    /// The label selector of the Services.
+    services: &'a str,
+    /// Why they cannot be listed and watched.
+    problem: Option<&'a str>,
+    /// How many have no annotation that makes them apps.
+    without_listen: usize,
+    wrong: Vec<discovery::Wrong<'a>>,
 }
 
 /// One app.

@@ -38,6 +38,8 @@ pub struct Proxy<S, A> {
     config: DrainConfig,
     drain: Drain,
     readiness: Readiness,
+    /// Why no app is known yet, where they are found.
+    awaited: Option<String>,
 }
 
 /// Whose readiness is the process's.
@@ -68,12 +70,18 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             config,
             drain: Drain::No,
             readiness: Readiness::OfApp,
+            awaited: None,
         }
     }
 
     /// Its apps are those of a list, so that the troubles of one are not the process's.
     pub fn set_list(&mut self) {
         self.readiness = Readiness::OfList(false);
+    }
+
+    /// Sets why no app is known yet, where they are found: the proxy is not ready before.
+    pub fn set_awaited(&mut self, why: Option<String>) {
+        self.awaited = why;
     }
 
     /// Adds an app, whose ports the sockets must have.
@@ -172,7 +180,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             Readiness::OfList(true) => Vec::new(),
             Readiness::OfList(false) => troubles.take(MOST_TROUBLES).collect(),
         };
-        draining.into_iter().chain(troubles).collect()
+        let awaited = self.awaited.clone();
+        draining
+            .into_iter()
+            .chain(awaited)
+            .chain(troubles)
+            .collect()
     }
 
     /// When [`Proxy::turn`] is to be called even without an event.

@@ -11,7 +11,7 @@ use log::info;
 
 use super::AppThreads;
 use super::app::{AppConfig, Reconfigured};
-use super::app_spec::{self, AppSpec, Update};
+use super::app_spec::{self, AppSpec, Identity, Update};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
@@ -22,7 +22,7 @@ use crate::engine::{AppId, AppLimits, BoundListener, Engine, PortId};
 use crate::kube::{self, ApiThreads, Requests};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
-use crate::settings::Listener;
+use crate::settings::{Listener, Origin};
 
 /// The channel into which threads put their reports, with the waker of the event loop.
 #[derive(Clone)]
@@ -65,6 +65,14 @@ struct PreparedApp {
     listeners: Vec<ListenerSource>,
 }
 
+/// An app that cannot be put into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) app: Identity,
+    /// Why, a line each.
+    pub(super) lines: Vec<String>,
+}
+
 /// The origin of a listener.
 enum ListenerSource {
     /// It was bound for this app.
@@ -95,6 +103,11 @@ impl Reconciler {
         self.api.set_chore(every, chore);
     }
 
+    /// The threads that talk to the API server.
+    pub(super) fn api(&self) -> &ApiThreads {
+        &self.api
+    }
+
     /// The spec of an app.
     pub(super) fn spec(&self, id: AppId) -> Option<&AppSpec> {
         self.specs.get(&id)
@@ -104,37 +117,38 @@ impl Reconciler {
     /// listener cannot be bound, nothing changes.
     ///
     /// # Errors
-    /// Which listeners cannot be bound, and which threads cannot be started.
+    /// The apps whose listeners cannot be bound, or whose threads cannot be started.
     pub(super) fn reconcile(
         &mut self,
         wanted: Vec<AppSpec>,
         proxy: &mut Proxy<Engine, AppThreads>,
         now: Time,
-    ) -> Result<(), Vec<String>> {
+    ) -> Result<(), Vec<Failure>> {
         let changes = app_spec::changes(&self.specs, wanted);
         let stays = |id: &AppId| self.specs.contains_key(id) && !changes.removed.contains(id);
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
         let (mut prepared, mut errors) = (Vec::new(), Vec::new());
         for spec in changes.added {
+            let app = app_spec::identity(&spec);
             match self.prepare(spec, &leaving, &proxy.sockets) {
                 Ok(app) => prepared.push(app),
-                Err(lines) => errors.extend(lines),
+                Err(lines) => errors.push(Failure { app, lines }),
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        for app in prepared {
-            errors.extend(self.start(app, proxy, now).err());
+        for prepared in prepared {
+            let app = app_spec::identity(&prepared.spec);
+            if let Err(why) = self.start(prepared, proxy, now) {
+                let lines = vec![why];
+                errors.push(Failure { app, lines });
+            }
         }
         for id in changes.removed {
-            self.specs.remove(&id);
-            if let Some(app) = proxy.app(id) {
-                info!(
-                    "{}: is not in the list any more, and drains",
-                    app.config().name
-                );
+            if let Some(spec) = self.specs.remove(&id) {
+                info!("{}: {}, and drains", name(&spec), gone(&spec));
             }
             proxy.leave(id, now);
         }
@@ -156,9 +170,9 @@ impl Reconciler {
         engine: &Engine,
     ) -> Result<PreparedApp, Vec<String>> {
         let settings = &spec.settings;
-        let named = |why: String| match settings.is_of_list() {
-            true => format!("{}: {why}", name(&spec)),
-            false => why,
+        let named = |why: String| match settings.origin() {
+            Origin::List => format!("{}: {why}", name(&spec)),
+            Origin::CommandLine | Origin::Annotations => why,
         };
         let (mut listeners, mut errors) = (Vec::new(), Vec::new());
         for Listener { address, .. } in &settings.listen {
@@ -308,6 +322,14 @@ impl Reconciler {
 /// Whether a port listens at that address.
 fn is_at(engine: &Engine, port: PortId, address: SocketAddr) -> bool {
     engine.local_addr(port) == Some(address)
+}
+
+/// Why an app ends that runs.
+fn gone(spec: &AppSpec) -> &'static str {
+    match spec.settings.origin() {
+        Origin::Annotations => "is no app of a Service any more, or another one",
+        Origin::CommandLine | Origin::List => "is not in the list any more",
+    }
 }
 
 fn namespace(spec: &AppSpec) -> &str {

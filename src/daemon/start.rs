@@ -18,7 +18,7 @@ use crate::duration;
 use crate::engine::{self, AdminLimits, Engine, Limits, MAX_PIPES};
 use crate::kube::{self, Access};
 use crate::policy::Config;
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 use crate::sys::Signals;
 use crate::workload::{Dialect, WakeReplicas};
 
@@ -51,9 +51,9 @@ pub fn greeting(settings: &Settings, config: &AppConfig, listen: &[SocketAddr]) 
     };
     let listen: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
     let (listen, name) = (listen.join(" and "), &config.name);
-    let who = match settings.is_of_list() {
-        true => String::new(),
-        false => format!("zpa {} ", env!("CARGO_PKG_VERSION")),
+    let who = match settings.origin() {
+        Origin::List | Origin::Annotations => String::new(),
+        Origin::CommandLine => format!("zpa {} ", env!("CARGO_PKG_VERSION")),
     };
     let idle_ttl = duration::display(settings.idle_ttl);
     format!(
@@ -145,7 +145,8 @@ pub fn connection_limit(
     let connections = wanted.unwrap_or(DEFAULT_CONNECTIONS);
     let setting = "--max-connections (ZPA_MAX_CONNECTIONS)";
     let of_apps = DESCRIPTORS_PER_APP * apps.saturating_sub(1) as u64;
-    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + of_apps);
+    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+    let left = left - of_apps.min(left / 2);
     let by_files = left / DESCRIPTORS_PER_CONNECTION;
     let by_files = usize::try_from(by_files).unwrap_or(usize::MAX).max(1);
     if wanted.is_some() && connections > by_files {

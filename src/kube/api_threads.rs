@@ -163,7 +163,7 @@ impl ApiThreads {
         &self,
         namespace: Option<&str>,
         selector: &str,
-        report: impl Fn(ServicesReport) + Send + Clone + 'static,
+        report: impl Fn(ServicesReport) + Send + Sync + 'static,
     ) -> io::Result<ServiceWatch> {
         let path = paths::selected_services(namespace, selector);
         let client = Client::new(self.credentials.clone(), self.requests.clone());

@@ -120,7 +120,7 @@ mod watcher;
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
 pub use requests::{Reaction, Requests, Verb};
-pub use selected_service::{LONGEST_ANNOTATIONS, PREFIX, SelectedService};
+pub use selected_service::{LONGEST_ANNOTATIONS, SelectedService};
 pub use service_reflector::{ServiceWatch, ServicesReport};
 
 /// What the API threads work for: one app.

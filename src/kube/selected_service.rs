@@ -8,9 +8,7 @@ use serde::Deserialize;
 
 use super::list_watch::{self, Applied};
 use super::objects::{List, ListMetadata, WatchEvent};
-
-/// What the annotations that are read begin with.
-pub const PREFIX: &str = "zero-pod-autoscaler/";
+use crate::workload::ANNOTATION_PREFIX;
 
 /// The most bytes that the annotations of a Service may have, names and values together. A
 /// Service may have 256 KiB of them, and whoever may write one must not fill the memory.
@@ -28,7 +26,7 @@ pub struct SelectedService {
     /// Its `creationTimestamp`, which sorts as a text: the API server writes it in UTC with
     /// whole seconds.
     pub created: String,
-    /// The annotations that begin with [`PREFIX`], without it; `None` if they have more than
+    /// The annotations that begin with [`ANNOTATION_PREFIX`], without it; `None` if they have more than
     /// [`LONGEST_ANNOTATIONS`].
     pub annotations: Option<BTreeMap<String, String>>,
 }
@@ -65,7 +63,7 @@ impl Object {
 
 fn ours(annotations: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     let ours = annotations.into_iter().filter_map(|(name, value)| {
-        let name = name.strip_prefix(PREFIX)?.to_owned();
+        let name = name.strip_prefix(ANNOTATION_PREFIX)?.to_owned();
         Some((name, value))
     });
     let ours: BTreeMap<String, String> = ours.collect();

@@ -48,12 +48,13 @@ pub(super) fn spawn(
     path: String,
     client: Client,
     clock: Clock,
-    report: impl Fn(ServicesReport) + Send + Clone + 'static,
+    report: impl Fn(ServicesReport) + Send + Sync + 'static,
 ) -> io::Result<ServiceWatch> {
     let signal = Arc::new(RelistSignal::new(client));
     let core = ServiceReflector::new(path, thread::seed(&signal, clock));
-    let panicked = report.clone();
-    let reflector = Reflector::new(core, signal, clock, report);
+    let panicked = Arc::new(report);
+    let report = panicked.clone();
+    let reflector = Reflector::new(core, signal, clock, move |said| report(said));
     let signal = reflector.spawn("zpa-services", move |panic| {
         let why = panic.why.replace(char::is_control, " ");
         let thread = panic.thread;

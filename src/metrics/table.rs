@@ -86,6 +86,24 @@ pub static TABLE: &[Metric] = &[
         }),
     },
     Metric {
+        name: "zpa_services",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "How many of the Services that are to be apps are `in_force`, maybe as they were \
+               before, and how many are `wrong`, as `/status` says; absent without `--discover`",
+        read: Read::Process(|it, samples| {
+            samples.each(it.services.as_deref().unwrap_or_default());
+        }),
+    },
+    Metric {
+        name: "zpa_services_watched",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 if the Services that are apps can be listed and watched; absent without \
+               `--discover`",
+        read: Read::Process(|it, samples| samples.maybe(it.services_watched.map(u8::from))),
+    },
+    Metric {
         name: "zpa_app_ready",
         kind: Kind::Gauge,
         labels: &["app"],

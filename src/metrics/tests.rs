@@ -21,6 +21,8 @@ fn snapshot() -> Snapshot {
         log_lines_dropped: 7,
         list_wrong: Some(false),
         lists: Some(vec![(["taken"], 2), (["refused"], 1)]),
+        services: Some(vec![(["in_force"], 2), (["wrong"], 1)]),
+        services_watched: Some(true),
         apps: ["shop/web", "shop/db"].map(app).to_vec(),
     }
 }

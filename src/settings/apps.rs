@@ -12,7 +12,7 @@ use super::listen::Listener;
 use super::quote::quote;
 use super::raw::{RawSettings, RawValue, Values};
 use super::table::{self, Scope, Setting, ValueKind};
-use super::{Errors, Settings, TARGETS, help, resolve};
+use super::{Errors, Origin, Settings, TARGETS, help, resolve};
 use crate::workload::Dialect;
 
 /// The longest list. A ConfigMap has at most as many bytes.
@@ -38,14 +38,44 @@ impl Defaults {
         values.retain(|_, given| given.iter().all(RawValue::is_public));
         Defaults(Arc::new(values))
     }
+
+    /// The values, for an app to begin with.
+    pub(super) fn values(&self) -> Values {
+        (*self.0).clone()
+    }
 }
 
-/// The errors about settings that are no default of the apps of a list.
-pub(super) fn refuse_beside_list(raw: &RawSettings) -> Vec<String> {
+/// The settings that say which apps a process has, if not the one of its settings, and where
+/// the settings of those are written.
+const SEVERAL: [(&str, &str); 2] = [
+    ("apps", "write it into the list"),
+    ("discover", "make it an annotation of the app's Service"),
+];
+
+/// Whether the settings are of a process with several apps.
+pub(super) fn are_several(raw: &RawSettings) -> bool {
+    let is_given = |(flag, _): &(&str, &str)| raw.values.contains_key(flag);
+    raw.origin == Origin::CommandLine && SEVERAL.iter().any(is_given)
+}
+
+/// The errors about settings that are no default of several apps.
+pub(super) fn refuse_beside_several(raw: &RawSettings) -> Vec<String> {
     let mut errors = Vec::new();
+    let mut given = SEVERAL.iter().filter_map(|(flag, cure)| {
+        let value = raw.values.get(flag)?.last()?;
+        Some((value.name(), table::given(flag, Dialect::Zpa), cure))
+    });
+    let Some((name, several, cure)) = given.next() else {
+        return errors;
+    };
+    if let Some((other, _, _)) = given.next() {
+        errors.push(format!(
+            "{name} and {other}: both say which apps there are; give one of them"
+        ));
+    }
     if raw.dialect != Dialect::Zpa {
         errors.push(format!(
-            "--apps (ZPA_APPS): goes with zpa's own flags, and these are of {}",
+            "{several}: goes with zpa's own flags, and these are of {}",
             raw.dialect
         ));
     }
@@ -53,8 +83,7 @@ pub(super) fn refuse_beside_list(raw: &RawSettings) -> Vec<String> {
         let given = raw.values.get(flag).and_then(|values| values.last());
         errors.extend(given.map(|value| {
             format!(
-                "{value}: is of one app, and cannot be the default of those of a list (--apps, \
-                 ZPA_APPS); write it into the list"
+                "{value}: is of one app, and cannot be the default of several ({several}); {cure}"
             )
         }));
     }
@@ -94,7 +123,7 @@ impl Settings {
                 entry.kind()
             )]));
         };
-        let mut entry = Entry::new((*self.defaults.0).clone());
+        let mut entry = Entry::new(self.defaults.values());
         for (key, value) in pairs {
             entry.take(key, value);
         }
@@ -168,7 +197,7 @@ struct Entry {
 impl Entry {
     fn new(defaults: Values) -> Entry {
         let mut raw = RawSettings::new(Dialect::Zpa);
-        raw.is_entry = true;
+        raw.origin = Origin::List;
         raw.values = defaults;
         Entry {
             raw,
@@ -237,14 +266,8 @@ impl Entry {
 fn clashes(apps: &[(String, Settings)], admin: Option<SocketAddr>) -> Vec<String> {
     let mut errors = Vec::new();
     for (place, (name, app)) in apps.iter().enumerate() {
-        for listener in &app.listen {
-            if admin.is_some_and(|admin| overlap(listener.address, admin)) {
-                errors.push(format!(
-                    "{name}: listen={listener}: is where the admin port is, which belongs to the \
-                     process; use another port, or give --admin-listen another"
-                ));
-            }
-        }
+        let with_admin = clash_with_admin(app, admin);
+        errors.extend(with_admin.map(|why| format!("{name}: {why}")));
         for (other_name, other) in &apps[..place] {
             errors.extend(clash(app, other).map(|why| format!("{name}: {why} {other_name} too")));
         }
@@ -252,8 +275,19 @@ fn clashes(apps: &[(String, Settings)], admin: Option<SocketAddr>) -> Vec<String
     errors
 }
 
+/// Why an app cannot listen where the admin port is.
+pub fn clash_with_admin(app: &Settings, admin: Option<SocketAddr>) -> Option<String> {
+    let admin = admin?;
+    let mut listeners = app.listen.iter();
+    let listener = listeners.find(|listener| overlap(listener.address, admin))?;
+    Some(format!(
+        "listen={listener}: is where the admin port is, which belongs to the process; use another \
+         port, or give --admin-listen another"
+    ))
+}
+
 /// What two apps have in common that they cannot, up to the name of the other.
-fn clash(app: &Settings, other: &Settings) -> Option<String> {
+pub fn clash(app: &Settings, other: &Settings) -> Option<String> {
     if app.namespace == other.namespace && app.target_ref == other.target_ref {
         return Some(format!("{}: is what is scaled by", app.target_ref));
     }

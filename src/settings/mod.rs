@@ -9,6 +9,7 @@
 //! This module reads neither the arguments nor the environment of the process, no file and
 //! no clock: arguments and environment are arguments of [`parse`].
 
+pub mod annotations;
 pub mod apps;
 mod dialect;
 mod help;
@@ -35,7 +36,7 @@ use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
 use crate::rules::Rules;
-use crate::workload::{Dialect, TargetRef, WakeReplicas};
+use crate::workload::{ANNOTATION_PREFIX, Dialect, TargetRef, WakeReplicas};
 use apps::Defaults;
 pub use help::{help, markdown_table, scopes, version};
 pub use listen::Listener;
@@ -125,10 +126,23 @@ pub struct Settings {
     pub apps: Option<PathBuf>,
     /// Warnings about the settings: values that count as unset, flags without effect.
     pub warnings: Vec<String>,
-    /// Whether they are those of an app of a list.
-    is_entry: bool,
+    /// The label selector of the Services that are apps, in place of the one app that the
+    /// settings describe.
+    pub discover: Option<String>,
+    origin: Origin,
     defaults: Defaults,
     parts: Parts,
+}
+
+/// Where the settings of an app are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In flags and variables: those of the only app of a process.
+    CommandLine,
+    /// In a list of apps, where a setting has its name alone.
+    List,
+    /// In annotations of the app's Service.
+    Annotations,
 }
 
 /// What the command line asks for.
@@ -194,13 +208,13 @@ const TARGETS: [&str; 4] = [
 
 fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     let mut settings = Settings::undecided();
-    settings.is_entry = raw.is_entry;
+    settings.origin = raw.origin;
     settings.dialect = raw.dialect;
     let mut errors = std::mem::take(&mut raw.errors);
     let mut lost = Vec::new();
-    let has_list = raw.values.contains_key("apps") && !raw.is_entry;
-    if has_list {
-        errors.extend(apps::refuse_beside_list(&raw));
+    let are_several = apps::are_several(&raw);
+    if are_several {
+        errors.extend(apps::refuse_beside_several(&raw));
     } else {
         errors.extend(choose_target(&mut raw, &mut lost).err());
     }
@@ -223,7 +237,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     }
     settings.warnings = raw.warnings;
     settings.warnings.extend(lost_meaning(&lost));
-    if has_list {
+    if are_several {
         settings.defaults = Defaults::new(raw.values);
     }
     Ok(settings)
@@ -257,9 +271,9 @@ fn choose_target(
             };
             let row = TABLE.iter().find(|setting| setting.flag == flag);
             let examples = row.map_or(&[][..], |row| row.examples).join(", ");
-            let (given, other) = match raw.is_entry {
-                true => (flag.to_owned(), ", nor is scale-target"),
-                false => (table::given(flag, raw.dialect), other),
+            let (given, other) = match raw.origin {
+                Origin::List => (flag.to_owned(), ", nor is scale-target"),
+                _ => (table::given(flag, raw.dialect), other),
             };
             Err(format!(
                 "{given}: is not set{other}, and has no default; use e.g. {examples}"
@@ -393,24 +407,26 @@ impl Settings {
             log: String::new(),
             log_format: LogFormat::Text,
             apps: None,
+            discover: None,
             warnings: Vec::new(),
-            is_entry: false,
+            origin: Origin::CommandLine,
             defaults: Defaults::default(),
             parts: Parts::default(),
         }
     }
 
-    /// Whether they are those of an app of a list.
-    pub fn is_of_list(&self) -> bool {
-        self.is_entry
+    /// Where they are written.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
-    /// How to give a setting, for messages: `--listen (ZPA_LISTEN)`, or `listen` in a list of
-    /// apps.
+    /// How to give a setting, for messages: `--listen (ZPA_LISTEN)`, `listen` in a list of
+    /// apps, or `zero-pod-autoscaler/listen` of a Service.
     pub fn given(&self, flag: &str) -> String {
-        match self.is_entry {
-            true => flag.to_owned(),
-            false => given(flag, self.dialect),
+        match self.origin {
+            Origin::CommandLine => given(flag, self.dialect),
+            Origin::List => flag.to_owned(),
+            Origin::Annotations => format!("{ANNOTATION_PREFIX}{flag}"),
         }
     }
 

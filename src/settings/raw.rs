@@ -9,8 +9,8 @@ use lexopt::{Arg, Parser};
 use super::links::is_service_link;
 use super::quote::quote;
 use super::table::{self, Setting, TABLE, ValueKind, dashed};
-use super::{Invocation, dialect, help};
-use crate::workload::Dialect;
+use super::{Invocation, Origin, dialect, help};
+use crate::workload::{ANNOTATION_PREFIX, Dialect};
 
 /// Raw values by the flag of their setting.
 pub(super) type Values = BTreeMap<&'static str, Vec<RawValue>>;
@@ -19,9 +19,7 @@ pub(super) type Values = BTreeMap<&'static str, Vec<RawValue>>;
 #[derive(Debug)]
 pub(super) struct RawSettings {
     pub(super) dialect: Dialect,
-    /// Whether they are those of an entry of a list of apps, where a setting has its name
-    /// alone.
-    pub(super) is_entry: bool,
+    pub(super) origin: Origin,
     pub(super) values: Values,
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
@@ -42,6 +40,8 @@ enum Source {
     Variable(&'static str),
     /// A key of an entry in a list of apps.
     Key(&'static str),
+    /// An annotation of a Service, without what all of them begin with.
+    Annotation(&'static str),
 }
 
 impl RawValue {
@@ -51,6 +51,15 @@ impl RawValue {
             from: Source::Key(flag),
             is_public: true,
             value: value.into(),
+        }
+    }
+
+    /// The value of an annotation of a Service.
+    pub(super) fn of_annotation(name: &'static str, value: OsString) -> RawValue {
+        RawValue {
+            from: Source::Annotation(name),
+            is_public: true,
+            value,
         }
     }
 
@@ -64,10 +73,11 @@ impl RawValue {
         matches!(self.from, Source::Variable(_))
     }
 
-    /// The flag or the variable.
+    /// The flag, the variable, the key or the annotation.
     pub(super) fn name(&self) -> String {
         match self.from {
             Source::Flag(name) => dashed(name),
+            Source::Annotation(name) => format!("{ANNOTATION_PREFIX}{name}"),
             Source::Variable(name) | Source::Key(name) => name.to_owned(),
         }
     }
@@ -97,7 +107,7 @@ impl RawSettings {
     pub(super) fn new(dialect: Dialect) -> RawSettings {
         RawSettings {
             dialect,
-            is_entry: false,
+            origin: Origin::CommandLine,
             values: BTreeMap::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -231,7 +241,7 @@ impl RawSettings {
 }
 
 /// The texts in the value of a variable: its lines, for a setting that takes several.
-fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
+pub(super) fn texts(setting: &Setting, value: OsString) -> Vec<OsString> {
     match value.to_str() {
         Some(text) if setting.takes == ValueKind::Texts => {
             let lines = text.lines().filter(|line| !line.is_empty());

@@ -52,7 +52,7 @@ impl Drop for List {
 }
 
 /// The app of the sandbox, and two others.
-fn three(replicas: u32) -> Sandbox {
+pub(crate) fn three(replicas: u32) -> Sandbox {
     let sandbox = Sandbox::start(Options {
         replicas,
         other_apps: ["blog", "news"]
@@ -86,7 +86,7 @@ fn app(name: &str) -> Value {
 }
 
 /// What `/status` says of an app.
-fn status_of(zpa: &Zpa, name: &str) -> Option<Value> {
+pub(crate) fn status_of(zpa: &Zpa, name: &str) -> Option<Value> {
     let status = zpa.status();
     let mut apps = status["apps"].as_array().unwrap().iter();
     let name = format!("default/{name}");
@@ -94,20 +94,20 @@ fn status_of(zpa: &Zpa, name: &str) -> Option<Value> {
         .cloned()
 }
 
-fn address(zpa: &Zpa, name: &str) -> SocketAddr {
+pub(crate) fn address(zpa: &Zpa, name: &str) -> SocketAddr {
     let app = status_of(zpa, name).unwrap_or_else(|| panic!("{name} in {}", zpa.status()));
     app["ports"][0]["listen"].as_str().unwrap().parse().unwrap()
 }
 
 #[track_caller]
-fn expect_status(zpa: &Zpa, what: &str, over: impl Fn(&Value) -> bool) {
+pub(crate) fn expect_status(zpa: &Zpa, what: &str, over: impl Fn(&Value) -> bool) {
     zpa.expect_page("/status", what, |_, body| {
         serde_json::from_str(body).is_ok_and(|status| over(&status))
     });
 }
 
 /// The renewals of the sandbox's own app.
-fn renewals(sandbox: &Sandbox) -> usize {
+pub(crate) fn renewals(sandbox: &Sandbox) -> usize {
     let all = on("patch", "deployments/status");
     let requests = sandbox.requests(&all);
     let own = requests.iter().filter(|it| it.path.contains("/myapp/"));

@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod clients;
 mod descriptors;
+mod discover;
 mod endpoints;
 mod faults;
 mod kubeconfig;

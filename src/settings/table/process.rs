@@ -26,6 +26,24 @@ pub(super) const ROWS: &[Setting] = &[
         ..PROCESS_ROW
     },
     Setting {
+        flag: "discover",
+        variables: &["ZPA_DISCOVER"],
+        placeholder: "LABELS",
+        unset: Unset::Means("one app"),
+        help: "Serve every Service that this label selector selects and that has the annotation \
+               `zero-pod-autoscaler/listen`. Its annotations `zero-pod-autoscaler/SETTING` are the \
+               settings of its app, and `zero-pod-autoscaler/target`, as `deployments.apps/NAME`, \
+               is what is scaled, if not the Deployment of its own name. An app's settings that \
+               are given as flags or variables are the defaults of all",
+        examples: &["zero-pod-autoscaler/enabled=true", "tier=dev"],
+        store: |settings, text| {
+            settings.discover = Some(value::selector(text)?);
+            Ok(())
+        },
+        show: |settings| settings.discover.clone(),
+        ..PROCESS_ROW
+    },
+    Setting {
         flag: "admin-listen",
         variables: &["ZPA_ADMIN_LISTEN"],
         placeholder: "ADDRESS",

@@ -93,12 +93,12 @@ fn a_process_with_a_list_needs_no_app_and_may_be_given_none() {
     assert_eq!(
         errors(&["--deployment=shop", "--listen=:1", "--idle-ttl=x"], &env),
         [
-            "--deployment=\"shop\": is of one app, and cannot be the default of those of a list \
-             (--apps, ZPA_APPS); write it into the list",
-            "ZPA_SERVICE=\"shop\": is of one app, and cannot be the default of those of a list \
-             (--apps, ZPA_APPS); write it into the list",
-            "--listen=\":1\": is of one app, and cannot be the default of those of a list \
-             (--apps, ZPA_APPS); write it into the list",
+            "--deployment=\"shop\": is of one app, and cannot be the default of several \
+             (--apps (ZPA_APPS)); write it into the list",
+            "ZPA_SERVICE=\"shop\": is of one app, and cannot be the default of several \
+             (--apps (ZPA_APPS)); write it into the list",
+            "--listen=\":1\": is of one app, and cannot be the default of several \
+             (--apps (ZPA_APPS)); write it into the list",
             "--idle-ttl=\"x\": not a duration: a number is missing; use e.g. 90s, 5m, 1h30m",
         ]
     );

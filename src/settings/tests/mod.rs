@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+mod annotations;
 mod apps;
 mod clients;
 mod command_line;
@@ -90,7 +91,8 @@ fn a_deployment_is_all_that_has_to_be_said() {
         log_format: LogFormat::Text,
         apps: None,
         warnings: Vec::new(),
-        is_entry: false,
+        discover: None,
+        origin: Origin::CommandLine,
         defaults: Defaults::default(),
         parts: Parts::default(),
     };
@@ -375,6 +377,7 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
         "probe-paths",
         "hold-answer",
         "apps",
+        "discover",
         "max-connections",
         "kubeconfig",
         "context",

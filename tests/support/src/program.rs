@@ -54,8 +54,8 @@ impl Zpa {
         Zpa::spawn(command)
     }
 
-    /// Starts `command`, which is a `zpa`, and waits until it listens.
-    pub fn spawn(mut command: Command) -> Zpa {
+    /// Starts `command`, which is a `zpa`, whether it listens for an app or not.
+    pub fn spawn_without_app(mut command: Command) -> Zpa {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -74,11 +74,16 @@ impl Zpa {
             writer.lines.lock().unwrap().1 = true;
             writer.changed.notify_all();
         });
-        let mut zpa = Zpa {
+        Zpa {
             child,
             log,
             address: ([0, 0, 0, 0], 0).into(),
-        };
+        }
+    }
+
+    /// Starts `command`, which is a `zpa`, and waits until it listens for its first app.
+    pub fn spawn(command: Command) -> Zpa {
+        let mut zpa = Zpa::spawn_without_app(command);
         let line = zpa.expect_log("listens on ");
         let address = line
             .split("listens on ")
@@ -91,7 +96,7 @@ impl Zpa {
         zpa
     }
 
-    /// Where it listens.
+    /// Where it listens for its first app.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

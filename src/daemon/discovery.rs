@@ -1,0 +1,244 @@
+//! [`Discovery`]: the apps that are found by their Services, while the process runs: which of
+//! them are in force, and what is wrong with the others.
+//!
+//! A thread lists and watches the Services, and reads their annotations ([`candidate`]). The
+//! event loop chooses which of them are in force ([`choice`]). What is wrong with one of them
+//! concerns that one alone; the app of a Service that becomes wrong stays as it was.
+
+mod candidate;
+mod choice;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use log::{info, warn};
+use serde::Serialize;
+
+use self::candidate::{Candidate, ServiceKey};
+pub(super) use self::candidate::{Reader, Update};
+use self::choice::{Attempts, Choice, choose};
+use super::app_spec::{self, AppSpec};
+use super::reconciler::Failure;
+use crate::clock::Time;
+
+/// The interval of the attempts to put an app into force after a failure: an address may be
+/// free by then.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The longest line about a Service, in bytes: an Event may have so many (`NoteLengthLimit` in
+/// `pkg/apis/core/validation/events.go`).
+const LONGEST_LINE: usize = 1024;
+
+/// The apps that are found by their Services.
+pub(super) struct Discovery {
+    selector: String,
+    /// Where the admin port is.
+    admin: Option<SocketAddr>,
+    updates: Receiver<Update>,
+    /// Those of the last list or change; `None` before the first list.
+    candidates: Option<Vec<Arc<Candidate>>>,
+    /// How many selected Services say nothing of an app.
+    without_listen: usize,
+    /// Why the Services cannot be listed and watched.
+    trouble: Option<String>,
+    services: BTreeMap<ServiceKey, State>,
+    /// When to put the candidates into force.
+    due: Option<Time>,
+}
+
+/// What has become of a Service.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct State {
+    /// The app that is in force.
+    spec: Option<AppSpec>,
+    /// What is wrong, a line each.
+    errors: Vec<String>,
+}
+
+/// A Service that is wrong, as `/status` shows it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Wrong<'a> {
+    service: String,
+    why: &'a [String],
+    /// Whether the app of an earlier state of the Service goes on.
+    earlier_app_in_force: bool,
+}
+
+impl Discovery {
+    /// Nothing is known yet. `updates` come from a [`Reader`].
+    pub(super) fn new(
+        selector: &str,
+        admin: Option<SocketAddr>,
+        updates: Receiver<Update>,
+    ) -> Discovery {
+        Discovery {
+            selector: selector.to_owned(),
+            admin,
+            updates,
+            candidates: None,
+            without_listen: 0,
+            trouble: None,
+            services: BTreeMap::new(),
+            due: None,
+        }
+    }
+
+    pub(super) fn selector(&self) -> &str {
+        &self.selector
+    }
+
+    /// Why the Services cannot be listed and watched.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Why no app is known yet; `None` once the Services were listed.
+    pub(super) fn awaited(&self) -> Option<String> {
+        let is_listed = self.candidates.is_some();
+        let why = || match &self.trouble {
+            Some(why) => format!("the Services cannot be listed: {why}"),
+            None => "the Services were not listed yet".to_owned(),
+        };
+        (!is_listed).then(why)
+    }
+
+    /// How many selected Services have no annotation that makes them apps.
+    pub(super) fn without_listen(&self) -> usize {
+        self.without_listen
+    }
+
+    /// How many Services are apps in force, and how many are wrong.
+    pub(super) fn counts(&self) -> [([&'static str; 1], u64); 2] {
+        let count = |is_counted: fn(&&State) -> bool| {
+            let services = self.services.values();
+            services.filter(is_counted).count() as u64
+        };
+        [
+            (["in_force"], count(|it| it.spec.is_some())),
+            (["wrong"], count(|it| !it.errors.is_empty())),
+        ]
+    }
+
+    /// The Services that are wrong.
+    pub(super) fn wrong(&self) -> Vec<Wrong<'_>> {
+        let wrong = self.services.iter().filter(|(_, it)| !it.errors.is_empty());
+        let shown = wrong.map(|(key, it)| Wrong {
+            service: key.to_string(),
+            why: &it.errors,
+            earlier_app_in_force: it.spec.is_some(),
+        });
+        shown.collect()
+    }
+
+    /// When [`Discovery::update`] does something without a new update.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Takes in what was reported, and has `reconcile` put the chosen apps into force, if they
+    /// may be others than those that are.
+    ///
+    /// Returns whether it was called.
+    pub(super) fn update(
+        &mut self,
+        now: Time,
+        mut reconcile: impl FnMut(Vec<AppSpec>) -> Result<(), Vec<Failure>>,
+    ) -> bool {
+        self.receive(now);
+        let is_due = self.due.take_if(|due| *due <= now).is_some();
+        let Some(candidates) = self.candidates.as_ref().filter(|_| is_due) else {
+            return false;
+        };
+        let in_force = self.services.iter();
+        let in_force = in_force.filter_map(|(key, it)| Some((key, it.spec.as_ref()?)));
+        let in_force: BTreeMap<&ServiceKey, &AppSpec> = in_force.collect();
+        let mut failed = Attempts::new();
+        let choices = loop {
+            let choices = choose(candidates, &in_force, &failed, self.admin);
+            let wanted = choices.iter().filter_map(|choice| choice.spec.cloned());
+            match reconcile(wanted.collect()) {
+                Ok(()) => break choices,
+                Err(failures) => note(&mut failed, &choices, failures),
+            }
+        };
+        if !failed.is_empty() {
+            self.due = Some(now + RETRY);
+        }
+        let states = choices.into_iter().map(|choice| {
+            let state = State {
+                spec: choice.spec.cloned(),
+                errors: choice.errors,
+            };
+            (choice.candidate.key(), state)
+        });
+        let states: BTreeMap<ServiceKey, State> = states.collect();
+        self.replace(states);
+        true
+    }
+
+    fn receive(&mut self, now: Time) {
+        while let Ok(update) = self.updates.try_recv() {
+            match update {
+                Update::Trouble(why) => self.trouble = why,
+                Update::Found {
+                    candidates,
+                    without_listen,
+                } => {
+                    self.candidates = Some(candidates);
+                    self.without_listen = without_listen;
+                    self.due = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Logs what is wrong from now on, and what is not any more.
+    fn replace(&mut self, states: BTreeMap<ServiceKey, State>) {
+        for (key, state) in &states {
+            let before = self.services.get(key).map_or(&[][..], |it| &it.errors);
+            if state.errors == before {
+                continue;
+            }
+            match state.errors.is_empty() {
+                true => info!("the Service {key}: nothing is wrong any more"),
+                false => warn!("the Service {key}: {}", line(state)),
+            }
+        }
+        self.services = states;
+    }
+}
+
+/// Counts the failures of the apps that were chosen.
+fn note(failed: &mut Attempts, choices: &[Choice<'_>], failures: Vec<Failure>) {
+    for Failure { app, lines } in failures {
+        let is_its =
+            |choice: &&Choice<'_>| choice.spec.map(app_spec::identity) == Some(app.clone());
+        if let Some(choice) = choices.iter().find(is_its) {
+            failed
+                .entry(choice.candidate.key())
+                .or_default()
+                .push(lines);
+        }
+    }
+}
+
+/// What is wrong with a Service, in a line.
+fn line(state: &State) -> String {
+    let mut line = state.errors.join("; ");
+    let kept = match state.spec {
+        Some(_) => "; its app stays as it was",
+        None => "",
+    };
+    let mut end = line.len().min(LONGEST_LINE - kept.len());
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.truncate(end);
+    line + kept
+}
+
+#[cfg(test)]
+mod tests;

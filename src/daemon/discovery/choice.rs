@@ -1,0 +1,137 @@
+//! [`choose`]: which Services are apps in force. Of two that ask for the same, the older one has
+//! it. So every proxy of the apps comes to the same result, whatever the order in which it has
+//! seen them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::super::app_spec::{self, AppSpec, Identity};
+use super::candidate::{Candidate, ServiceKey};
+use crate::settings::apps::{self, MOST};
+
+/// What was chosen for a Service.
+#[derive(Debug)]
+pub(super) struct Choice<'a> {
+    pub(super) candidate: &'a Arc<Candidate>,
+    /// The app that is to be in force.
+    pub(super) spec: Option<&'a AppSpec>,
+    /// Why that is not the one that the Service describes, a line each.
+    pub(super) errors: Vec<String>,
+}
+
+/// The attempts that have failed to put the app of a Service into force, with the reasons.
+pub(super) type Attempts = BTreeMap<ServiceKey, Vec<Vec<String>>>;
+
+/// What is chosen for each Service, the oldest first: the app that it describes; if that cannot
+/// be, the one of it that is `in_force`.
+pub(super) fn choose<'a>(
+    candidates: &'a [Arc<Candidate>],
+    in_force: &BTreeMap<&ServiceKey, &'a AppSpec>,
+    failed: &Attempts,
+    admin: Option<SocketAddr>,
+) -> Vec<Choice<'a>> {
+    let mut by_age: Vec<&Arc<Candidate>> = candidates.iter().collect();
+    by_age.sort_by_cached_key(|it| {
+        let service = &it.service;
+        (
+            service.created.clone(),
+            service.namespace.clone(),
+            service.name.clone(),
+        )
+    });
+    let mut taken = Taken::new(admin);
+    let choices = by_age.into_iter().map(|candidate| {
+        let key = candidate.key();
+        let attempts = failed.get(&key).map_or(&[][..], Vec::as_slice);
+        taken.choose(candidate, in_force.get(&key).copied(), attempts)
+    });
+    choices.collect()
+}
+
+/// What older Services have.
+struct Taken<'a> {
+    admin: Option<SocketAddr>,
+    apps: Vec<(&'a Arc<Candidate>, &'a AppSpec)>,
+    /// The places of the apps that listen on a port,
+    by_port: BTreeMap<u16, Vec<usize>>,
+    /// and of the app that scales something.
+    by_target: BTreeMap<Identity, usize>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(admin: Option<SocketAddr>) -> Self {
+        Taken {
+            admin,
+            apps: Vec::new(),
+            by_port: BTreeMap::new(),
+            by_target: BTreeMap::new(),
+        }
+    }
+
+    fn choose(
+        &mut self,
+        candidate: &'a Arc<Candidate>,
+        in_force: Option<&'a AppSpec>,
+        attempts: &[Vec<String>],
+    ) -> Choice<'a> {
+        let mut errors: Vec<String> = attempts.first().cloned().unwrap_or_default();
+        let described = candidate.spec.as_ref();
+        let earlier = in_force.filter(|spec| described.ok() != Some(*spec));
+        if let Err(wrong) = described {
+            errors.extend(wrong.iter().cloned());
+        }
+        // Those that have failed come first among them.
+        let possible = described.ok().into_iter().chain(earlier);
+        let mut chosen = None;
+        for spec in possible.skip(attempts.len()) {
+            match self.conflict(spec) {
+                None => {
+                    chosen = Some(spec);
+                    break;
+                }
+                Some(why) if errors.is_empty() => errors.push(why),
+                Some(_) => {}
+            }
+        }
+        if let Some(spec) = chosen {
+            self.take(candidate, spec);
+        }
+        Choice {
+            candidate,
+            spec: chosen,
+            errors,
+        }
+    }
+
+    /// Why an app cannot be beside those of older Services.
+    fn conflict(&self, spec: &AppSpec) -> Option<String> {
+        if self.apps.len() >= MOST {
+            return Some(format!(
+                "there are {MOST} apps of older Services, the most that may be"
+            ));
+        }
+        if let Some(why) = apps::clash_with_admin(&spec.settings, self.admin) {
+            return Some(why);
+        }
+        let same_target = self.by_target.get(&app_spec::identity(spec));
+        let listeners = spec.settings.listen.iter();
+        let ports = listeners.filter_map(|it| self.by_port.get(&it.address.port()));
+        let mut older = same_target.into_iter().chain(ports.flatten());
+        older.find_map(|&place| {
+            let (candidate, other) = self.apps[place];
+            let why = apps::clash(&spec.settings, &other.settings)?;
+            Some(format!("{why} the older Service {} too", candidate.key()))
+        })
+    }
+
+    fn take(&mut self, candidate: &'a Arc<Candidate>, spec: &'a AppSpec) {
+        let place = self.apps.len();
+        self.apps.push((candidate, spec));
+        self.by_target.insert(app_spec::identity(spec), place);
+        for listener in &spec.settings.listen {
+            let port = listener.address.port();
+            self.by_port.entry(port).or_default().push(place);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The annotations of a Service that describe an app ([`Settings::read_annotations`]): the names
+//! of settings after `zero-pod-autoscaler/`.
+//!
+//! They are read like a command line, by the same table and the same parsers, and what the
+//! process was given of an app's settings is the default. Whoever may write them may write to
+//! one Service, and not to the proxy: so no annotation names a file of the proxy, an address
+//! that it dials in place of the pods, or another namespace.
+
+use std::collections::BTreeMap;
+
+use super::quote::quote;
+use super::raw::{RawSettings, RawValue, texts};
+use super::table::{self, Scope};
+use super::{Errors, Origin, Settings, help, resolve};
+use crate::rules::answer::Answer;
+use crate::workload::{ANNOTATION_PREFIX, Dialect};
+
+/// The annotation that makes a Service an app.
+pub const LISTEN: &str = "listen";
+
+/// The annotation that names what is scaled; the setting of that name is another one.
+const TARGET: &str = "target";
+
+/// The settings that no annotation is, with the cure.
+const OTHERWISE: [(&str, &str); 4] = [
+    ("namespace", "is the Service's own; take it away"),
+    ("service", "is the Service itself; take it away"),
+    (
+        "deployment",
+        "is written as zero-pod-autoscaler/target, e.g. deployments.apps/my-app",
+    ),
+    (
+        "scale-target",
+        "is written as zero-pod-autoscaler/target, e.g. statefulsets.apps/my-app",
+    ),
+];
+
+impl Settings {
+    /// The settings of the app that a Service describes by its annotations, whose names are
+    /// without `zero-pod-autoscaler/`. The settings of the process are in them too.
+    ///
+    /// # Errors
+    /// All that is wrong in the annotations, a line each: with the annotation, the value, the
+    /// reason and an example.
+    pub fn read_annotations(
+        &self,
+        namespace: &str,
+        service: &str,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Settings, Errors> {
+        let mut raw = RawSettings::new(Dialect::Zpa);
+        raw.origin = Origin::Annotations;
+        raw.values = self.defaults.values();
+        let mut set = |flag: &'static str, value: &str| {
+            let value = RawValue::of_annotation(flag, value.into());
+            raw.values.insert(flag, vec![value]);
+        };
+        set("namespace", namespace);
+        set("service", service);
+        if !annotations.contains_key(TARGET) {
+            set("deployment", service);
+        }
+        for (name, value) in annotations {
+            take(&mut raw, name, value);
+        }
+        let settings = resolve(raw)?;
+        match &settings.rules.hold_answer {
+            Some(Answer::File(_)) if annotations.contains_key("hold-answer") => {
+                Err(Errors(vec![format!(
+                    "{ANNOTATION_PREFIX}hold-answer: names a file of the proxy, which an annotation \
+                     may not; use e.g. postgres, http"
+                )]))
+            }
+            _ => Ok(settings),
+        }
+    }
+}
+
+/// Takes in an annotation.
+fn take(raw: &mut RawSettings, name: &str, value: &str) {
+    let shown = quote(format!("{ANNOTATION_PREFIX}{name}").as_ref());
+    if let Some((_, cure)) = OTHERWISE.iter().find(|(flag, _)| *flag == name) {
+        return raw.errors.push(format!("{shown}: {cure}"));
+    }
+    let flag = if name == TARGET { "scale-target" } else { name };
+    let found = table::find(Dialect::Zpa, flag).filter(|(setting, _)| setting.flag == flag);
+    let Some((setting, _)) = found else {
+        return raw.errors.push(match help::nearest(Dialect::Zpa, name) {
+            Some(known) => format!(
+                "{shown}: there is no such setting; did you mean {ANNOTATION_PREFIX}{known}?"
+            ),
+            None => format!("{shown}: there is no such setting; zpa --help lists them"),
+        });
+    };
+    if setting.scope == Scope::Process {
+        return raw.errors.push(format!(
+            "{shown}: belongs to the process and not to an app; give it to the proxy as {setting}"
+        ));
+    }
+    let shown_name = if name == TARGET { TARGET } else { setting.flag };
+    let mut values = texts(setting, value.into());
+    if values.is_empty() {
+        values.push(value.into());
+    }
+    let values = values.into_iter();
+    let values = values.map(|value| RawValue::of_annotation(shown_name, value));
+    raw.values.insert(setting.flag, values.collect());
+}

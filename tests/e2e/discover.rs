@@ -1,0 +1,297 @@
+//! Apps that are found by their Services.
+
+use super::list::{address, expect_status, renewals, status_of, three};
+use super::*;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const LABEL: &str = "zero-pod-autoscaler/enabled";
+
+fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
+    command
+        .env_clear()
+        .envs(sandbox.env())
+        .env_remove("ZPA_DEPLOYMENT")
+        .env_remove("ZPA_SERVICE")
+        .env("ZPA_DISCOVER", format!("{LABEL}=true"))
+        .env("ZPA_LOG", "debug")
+        .env("ZPA_DRAIN_DELAY", "0")
+        .envs(settings.iter().copied());
+    Zpa::spawn_without_app(command)
+}
+
+/// Labels a Service, and gives it these annotations and no other of ours.
+fn annotate(sandbox: &Sandbox, service: &str, annotations: &[(&str, &str)]) {
+    sandbox.edit_service(service, |service| {
+        service["metadata"]["labels"] = json!({ LABEL: "true" });
+        service["metadata"]["annotations"] = json!({});
+        for (name, value) in annotations {
+            let name = format!("zero-pod-autoscaler/{name}");
+            service["metadata"]["annotations"][name] = (*value).into();
+        }
+    });
+}
+
+const LISTEN: (&str, &str) = ("listen", "127.0.0.1:0");
+
+/// Whether the apps that are not about to leave are these.
+fn are(status: &Value, names: &[&str]) -> bool {
+    let apps = status["apps"].as_array().unwrap().iter();
+    let here = apps.filter(|app| app["leaving"] == false);
+    let mut here: Vec<&str> = here
+        .map(|app| app["app"]["name"].as_str().unwrap())
+        .collect();
+    here.sort_unstable();
+    here == names
+        .iter()
+        .map(|name| format!("default/{name}"))
+        .collect::<Vec<_>>()
+}
+
+#[track_caller]
+fn expect_apps(zpa: &Zpa, names: &[&str]) {
+    expect_status(zpa, &format!("the apps {names:?}"), |it| are(it, names));
+}
+
+/// What `/status` says is wrong with a Service.
+fn wrong(status: &Value, service: &str) -> Option<Value> {
+    let mut wrong = status["discovery"]["wrong"].as_array()?.iter();
+    let service = format!("default/{service}");
+    wrong.find(|it| it["service"] == *service).cloned()
+}
+
+#[test]
+fn each_service_with_label_and_annotation_is_an_app_that_wakes_and_sleeps_for_itself() {
+    let sandbox = three(0);
+    annotate(&sandbox, "myapp", &[LISTEN, ("idle-ttl", "1s")]);
+    annotate(&sandbox, "blog", &[LISTEN]);
+    annotate(&sandbox, "news", &[("idle-ttl", "1s")]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    zpa.expect_ready();
+    let mut client = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut client, "shop");
+    echo(&mut zpa.connect_to(address(&zpa, "blog")), "blog");
+    drop(client);
+    sandbox.expect("it sleeps after its own TTL", |it| it.replicas() == 0);
+    assert_eq!(
+        sandbox.state().replicas_of("blog"),
+        1,
+        "the other's is long"
+    );
+    let discovery = zpa.status()["discovery"].clone();
+    assert_eq!(
+        discovery,
+        json!({ "services": format!("{LABEL}=true"), "problem": null, "without_listen": 1,
+                "wrong": [] })
+    );
+    for (series, value) in [
+        ("zpa_apps", 2.0),
+        ("zpa_services{state=\"in_force\"}", 2.0),
+        ("zpa_services{state=\"wrong\"}", 0.0),
+        ("zpa_services_watched", 1.0),
+        ("zpa_idle_ttl_seconds{app=\"default/myapp\"}", 1.0),
+        ("zpa_idle_ttl_seconds{app=\"default/blog\"}", 3600.0),
+    ] {
+        assert_eq!(zpa.metric(series), Some(value), "{series}");
+    }
+}
+
+#[test]
+fn a_service_that_appears_changes_or_goes_is_followed_by_the_watch_alone() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["myapp"]);
+    let mut kept = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut kept, "before");
+    let renewed = renewals(&sandbox);
+
+    let follows = |what: &str, over: &dyn Fn(&Value) -> bool| expect_status(&zpa, what, over);
+    annotate(&sandbox, "blog", &[LISTEN]);
+    follows("one appears", &|it| are(it, &["blog", "myapp"]));
+    echo(&mut zpa.connect_to(address(&zpa, "blog")), "new");
+    let blog = address(&zpa, "blog");
+    annotate(&sandbox, "blog", &[LISTEN, ("idle-ttl", "30m")]);
+    follows("one changes", &|it| {
+        let apps = it["apps"].as_array().unwrap().iter();
+        apps.into_iter()
+            .any(|app| app["settings"]["idle-ttl"] == "30m0s")
+    });
+    assert_eq!(address(&zpa, "blog"), blog, "it goes on");
+    sandbox.edit_service("blog", |it| it["metadata"]["labels"] = json!({}));
+    follows("one loses its label", &|it| are(it, &["myapp"]));
+    let refused = TcpStream::connect(blog).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    annotate(&sandbox, "news", &[LISTEN]);
+    follows("another appears", &|it| are(it, &["myapp", "news"]));
+    sandbox.delete_service_of("news");
+    follows("one goes", &|it| are(it, &["myapp"]));
+
+    echo(&mut kept, "after");
+    assert_eq!(renewals(&sandbox), renewed, "its lease is the one it had");
+    let by_label = |verb| on(verb, "services").with(|it| it.query.contains("labelSelector="));
+    assert_eq!(sandbox.count(&by_label("list")), 1);
+    assert_eq!(sandbox.count(&by_label("watch")), 1);
+}
+
+#[test]
+fn a_wrong_annotation_concerns_its_app_alone_and_all_say_so() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[LISTEN, ("idle-tll", "5m")]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["myapp"]);
+    zpa.expect_ready();
+    let why = "\"zero-pod-autoscaler/idle-tll\": there is no such setting; did you mean \
+               zero-pod-autoscaler/idle-ttl?";
+    zpa.expect_log(&format!("the Service default/blog: {why}"));
+    let status = zpa.status();
+    let expected = json!({ "service": "default/blog", "why": [why],
+                           "earlier_app_in_force": false });
+    assert_eq!(wrong(&status, "blog"), Some(expected));
+    assert_eq!(zpa.metric("zpa_services{state=\"wrong\"}"), Some(1.0));
+
+    annotate(&sandbox, "blog", &[LISTEN]);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    let mut kept = zpa.connect_to(address(&zpa, "blog"));
+    echo(&mut kept, "before");
+    annotate(&sandbox, "blog", &[LISTEN, ("hold-timeout", "x")]);
+    expect_status(&zpa, "it is wrong, and goes on", |it| {
+        wrong(it, "blog").is_some_and(|it| it["earlier_app_in_force"] == true)
+    });
+    echo(&mut kept, "after");
+    echo(&mut zpa.connect_to(address(&zpa, "blog")), "as before");
+    annotate(&sandbox, "blog", &[LISTEN, ("hold-timeout", "1m")]);
+    zpa.expect_log("the Service default/blog: nothing is wrong any more");
+    expect_status(&zpa, "nothing is wrong", |it| wrong(it, "blog").is_none());
+    assert_eq!(
+        warnings(&zpa, "the Service default/blog"),
+        2,
+        "one line each"
+    );
+}
+
+#[test]
+fn of_two_apps_that_ask_for_one_port_the_older_has_it() {
+    let sandbox = three(1);
+    let port = {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        taken.local_addr().unwrap().port()
+    };
+    let listen = format!("127.0.0.1:{port}");
+    for (name, created) in [("myapp", "2026-01-02"), ("blog", "2026-01-01")] {
+        annotate(&sandbox, name, &[("listen", &listen)]);
+        let created = format!("{created}T00:00:00Z");
+        sandbox.edit_service(name, |it| {
+            it["metadata"]["creationTimestamp"] = created.into()
+        });
+    }
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["blog"]);
+    zpa.expect_log(&format!(
+        "the Service default/myapp: listen={listen}: needs another port, since that is of the older \
+         Service default/blog too"
+    ));
+    let mut kept = zpa.connect_to(address(&zpa, "blog"));
+    echo(&mut kept, "before");
+    sandbox.delete_service_of("blog");
+    expect_apps(&zpa, &["myapp"]);
+    let mut taken_over = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut taken_over, "the port is handed on");
+    assert_eq!(address(&zpa, "myapp").port(), port);
+    assert!(wrong(&zpa.status(), "myapp").is_none());
+}
+
+#[test]
+fn an_address_that_is_in_use_concerns_its_app_alone_until_it_is_free() {
+    let sandbox = three(1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[("listen", &listen)]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["myapp"]);
+    zpa.expect_log(&format!(
+        "the Service default/blog: zero-pod-autoscaler/listen {listen}: Address already in use"
+    ));
+    drop(taken);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    assert!(wrong(&zpa.status(), "blog").is_none());
+}
+
+#[test]
+fn a_target_is_what_its_annotation_names() {
+    let sandbox = three(0);
+    sandbox.edit_service("myapp", |it| {
+        it["spec"]["selector"] = json!({ "app": "blog" })
+    });
+    annotate(
+        &sandbox,
+        "news",
+        &[LISTEN, ("target", "deployments.apps/missing")],
+    );
+    annotate(
+        &sandbox,
+        "blog",
+        &[LISTEN, ("target", "deployments.apps/blog")],
+    );
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["blog", "missing"]);
+    echo(&mut zpa.connect_to(address(&zpa, "blog")), "woken");
+    assert_eq!(sandbox.state().replicas_of("blog"), 1);
+    expect_status(&zpa, "its troubles are its own", |it| {
+        let apps = it["apps"].as_array().unwrap().iter();
+        let ready = |name: &str| {
+            let mut apps = apps.clone();
+            apps.find(|app| app["app"]["name"] == format!("default/{name}").as_str())
+                .map(|app| app["ready"] == true)
+        };
+        ready("blog") == Some(true) && ready("missing") == Some(false) && it["ready"] == true
+    });
+    assert!(
+        status_of(&zpa, "news").is_none(),
+        "an app has the name of what is scaled"
+    );
+}
+
+#[test]
+fn without_the_permission_the_proxy_is_not_ready_and_says_why() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    sandbox.deny("list", "services");
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    zpa.expect_page("/readyz", "why", |status, body| {
+        status == 503 && body.contains("the Services cannot be listed: 403")
+    });
+    assert_eq!(zpa.metric("zpa_services_watched"), Some(0.0));
+    sandbox.allow_all();
+    zpa.expect_ready();
+    expect_apps(&zpa, &["myapp"]);
+}
+
+#[test]
+fn apps_outlive_an_outage_and_what_has_changed_meanwhile_is_followed() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[LISTEN]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    let mut kept = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut kept, "before");
+    sandbox.api_down();
+    expect_status(&zpa, "the outage", |it| {
+        !it["discovery"]["problem"].is_null()
+    });
+    assert!(are(&zpa.status(), &["blog", "myapp"]));
+    sandbox.delete_service_of("blog");
+    annotate(&sandbox, "news", &[LISTEN]);
+    sandbox.api_up();
+    expect_apps(&zpa, &["myapp", "news"]);
+    expect_status(&zpa, "it is over", |it| {
+        it["discovery"]["problem"].is_null()
+    });
+    echo(&mut kept, "after");
+}
