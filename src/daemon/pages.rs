@@ -243,7 +243,7 @@ impl<'a> AppView<'a> {
     fn port_snapshot(&self, id: PortId) -> metrics::Port {
         let (app, engine) = (self.app, &self.proxy.sockets);
         let counts = engine.port_counts(id);
-        let tally = engine.tally(id).cloned().unwrap_or_default();
+        let counters = engine.counters(id).cloned().unwrap_or_default();
         metrics::Port {
             name: app.port_name(id).to_owned(),
             backends: app.backends_at(id),
@@ -252,13 +252,13 @@ impl<'a> AppView<'a> {
             connections_open: counts.open,
             connections_counted: counts.counted,
             connections_waiting: counts.waiting,
-            excluded: tally.exclusions(),
+            excluded: counters.exclusions(),
             accepted: counts.accepted,
-            bytes: tally.bytes(),
+            bytes: counters.bytes(),
             handed_over: counts.handed_over,
-            closed: tally.ends(),
+            closed: counters.closed_by_reason(),
             failed_dials: counts.failed_dials,
-            hold: tally.hold,
+            hold: counters.hold,
         }
     }
 

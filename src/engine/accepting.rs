@@ -6,12 +6,12 @@ use log::{Level, debug, log};
 use mio::net::TcpStream;
 
 use super::apps::PortEntry;
+use super::close_reason::{CloseReason, ConnectionPhase};
 use super::connection::{Connection, Usage};
-use super::end::{End, Phase};
+use super::counters::{CountedAs, Exclusion};
 use super::limit_log::LimitChange;
 use super::readiness::Interest;
 use super::sockets::Socket;
-use super::tally::{CountedAs, Exclusion};
 use super::token::{self, Side};
 use super::{ACCEPTS_PER_TURN, Engine};
 use crate::clock::Time;
@@ -59,7 +59,7 @@ impl Engine {
         let app = *app;
         let admission = port.rules.admission(from.ip());
         let preread = port.rules.preread(from.ip());
-        port.tally.admitted(admission);
+        port.counters.admitted(admission);
         if admission == Admission::Denied {
             debug!("denied to {from}");
             client.reset_on_close();
@@ -70,7 +70,7 @@ impl Engine {
         let limited = is_limited.then(|| port.per_source.acquire(from.ip()));
         let Ok(source) = limited.unwrap_or(Ok(None)) else {
             debug!("{from} has as many connections as it may have");
-            port.tally.excluded(Exclusion::SourceLimit);
+            port.counters.excluded(Exclusion::SourceLimit);
             client.reset_on_close();
             return;
         };
@@ -90,9 +90,9 @@ impl Engine {
             .registry()
             .register(&mut client, token, Interest::Both.into())
         {
-            let end = End::Refused(Phase::Holding);
-            debug!("#{serial} {end}: {e}");
-            port.tally.ended(end);
+            let reason = CloseReason::Refused(ConnectionPhase::Holding);
+            debug!("#{serial} {reason}: {e}");
+            port.counters.closed(reason);
             source
                 .into_iter()
                 .for_each(|it| port.per_source.release(it));

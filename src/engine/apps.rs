@@ -13,12 +13,12 @@ use mio::Token;
 use mio::net::TcpStream;
 use slab::Slab;
 
+use super::counters::Counts;
 pub use super::ids::{AppId, PortId};
 use super::listener::Listener;
 use super::port::Port;
 use super::port_group::PortGroup;
 use super::shares::Shares;
-use super::tally::Counts;
 use crate::clock::Time;
 
 /// No connection has a token from here up to those of the admin port: its slot would

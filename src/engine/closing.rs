@@ -8,8 +8,8 @@
 use super::ack_timeout::AckTimeout;
 use super::balancer::BackendId;
 use super::buffers::Buffers;
+use super::close_reason::{CloseReason, ConnectionPhase};
 use super::dialing::BackendStream;
-use super::end::{End, Phase};
 use super::readiness::Readiness;
 use super::relay::{ClientSide, Relay};
 use super::sockets::Socket;
@@ -47,9 +47,9 @@ pub enum Next {
     /// Wait for an event, or until this time.
     WaitUntil(Time),
     /// Close both sockets.
-    Close(End),
+    Close(CloseReason),
     /// Reset the remaining side.
-    Reset(End),
+    Reset(CloseReason),
 }
 
 impl<S: Socket> Closing<S> {
@@ -117,7 +117,7 @@ impl<S: Socket> Closing<S> {
             // EPOLLHUP alone does not mean a reset: both FINs cause it too, and bytes
             // may still be on the way then.
             DialFailure::Broken { remaining, .. } if remaining == side && event.error => {
-                Next::Close(End::ClientGone(Phase::Relaying))
+                Next::Close(CloseReason::ClientGone(ConnectionPhase::Relaying))
             }
             _ => self.check(client, now),
         }
@@ -135,7 +135,7 @@ impl<S: Socket> Closing<S> {
                 if client_lacks || *to_backend && lacks(backend) {
                     Next::Wait
                 } else {
-                    Next::Close(End::Finished)
+                    Next::Close(CloseReason::Finished)
                 }
             }
             DialFailure::Broken {
@@ -152,7 +152,7 @@ impl<S: Socket> Closing<S> {
                 let next = ack_timeout.note(sent.saturating_sub(owed), now);
                 match next.filter(|_| is_owed) {
                     Some(at) => Next::WaitUntil(at),
-                    None => Next::Reset(End::other_than(*remaining)),
+                    None => Next::Reset(CloseReason::other_than(*remaining)),
                 }
             }
         }

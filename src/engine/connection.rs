@@ -16,10 +16,10 @@ use std::time::Duration;
 use mio::Token;
 
 use super::balancer::{Attempts, DialFailure};
+use super::close_reason::{CloseReason, ConnectionPhase};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, Dialer, Progress};
-use super::end::{End, Phase};
 use super::half::Half;
 use super::memory::Grant;
 use super::port::Port;
@@ -145,17 +145,17 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The phase, for logs and metrics.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ConnectionPhase {
         match self.state {
-            State::Preread(_) | State::Held | State::Answering(_) => Phase::Holding,
-            State::Connecting(_) | State::Backoff => Phase::Dialing,
-            State::Relaying(_) | State::Closing(_) => Phase::Relaying,
+            State::Preread(_) | State::Held | State::Answering(_) => ConnectionPhase::Holding,
+            State::Connecting(_) | State::Backoff => ConnectionPhase::Dialing,
+            State::Relaying(_) | State::Closing(_) => ConnectionPhase::Relaying,
         }
     }
 
     /// Whether no backend has accepted the connection yet.
     pub fn is_waiting(&self) -> bool {
-        self.phase() != Phase::Relaying
+        self.phase() != ConnectionPhase::Relaying
     }
 
     /// Marks the connection as queued. Returns its token for the run queue; `None` if it was
@@ -185,12 +185,14 @@ impl<S: Socket> Connection<S> {
                 self.apply_next(next, cx)
             }
             State::Answering(answering) if event.error || event.hang_up => {
-                Transition::End(answering.end)
+                Transition::Close(answering.reason)
             }
             State::Answering(_) => self.go_on_answering(cx),
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.
-            _ if event.error || event.hang_up => Transition::End(End::ClientGone(self.phase())),
+            _ if event.error || event.hang_up => {
+                Transition::Close(CloseReason::ClientGone(self.phase()))
+            }
             State::Preread(_) => self.preread(cx),
             _ => self.check_client(Transition::Stay, cx),
         }
@@ -232,12 +234,12 @@ impl<S: Socket> Connection<S> {
     ) -> Transition {
         match &self.state {
             State::Preread(_) => return self.handle_preread_timeout(cx),
-            State::Answering(answering) => return Transition::End(answering.end),
+            State::Answering(answering) => return Transition::Close(answering.reason),
             _ => {}
         }
         if self.is_waiting() && cx.now >= self.hold_limit(cx) {
             cx.port.counts.held_too_long += 1;
-            let end = End::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
+            let end = CloseReason::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
             return match cx.port.rules.hold_answer.clone() {
                 Some(answer) => self.begin_answer(answer, end, cx),
                 None => self.reset(end),
@@ -365,9 +367,9 @@ impl<S: Socket> Connection<S> {
 
     // --- Closing ---
 
-    fn reset(&self, end: End) -> Transition {
+    fn reset(&self, reason: CloseReason) -> Transition {
         self.reset_on_close();
-        Transition::End(end)
+        Transition::Close(reason)
     }
 
     /// Begins to close: both directions have ended with a FIN.
@@ -402,7 +404,7 @@ impl<S: Socket> Connection<S> {
                 self.schedule(Some(at), cx);
                 Transition::Stay
             }
-            Next::Close(end) => Transition::End(end),
+            Next::Close(reason) => Transition::Close(reason),
             Next::Reset(end) => self.reset(end),
         }
     }

@@ -10,13 +10,13 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use super::apps::{AppId, Apps};
+use super::close_reason::CloseReason;
 use super::connection::Connection;
 use super::connector::Connector;
 use super::context::{Connect, Context};
-use super::end::End;
+use super::counters::CountedAs;
 use super::memory::Queues;
 use super::readiness::{Interest, Readiness};
-use super::tally::CountedAs;
 use super::token::{Side, parse_token, token};
 use super::transition::Transition;
 use super::{DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, SOURCE, WAKER, admin_connections};
@@ -119,7 +119,7 @@ impl Engine {
         });
         let keys: Vec<usize> = uncounted.map(|(key, _)| key).collect();
         for key in keys {
-            self.close(key, End::Asleep, now);
+            self.close(key, CloseReason::Asleep, now);
         }
     }
 
@@ -259,26 +259,26 @@ impl Engine {
                     self.queue.push(app, token);
                 }
             }
-            Transition::End(end) => self.close(key, end, now),
+            Transition::Close(reason) => self.close(key, reason, now),
         }
     }
 
-    pub(super) fn close(&mut self, key: usize, end: End, now: Time) {
+    pub(super) fn close(&mut self, key: usize, reason: CloseReason, now: Time) {
         let connection = self.connections.remove(key);
         let age = duration::display(connection.age(now));
-        let verb = if end == End::Finished {
+        let verb = if reason == CloseReason::Finished {
             "finished"
         } else {
             "ended"
         };
-        debug!("#{} {verb} after {age}: {end}", connection.serial());
+        debug!("#{} {verb} after {age}: {reason}", connection.serial());
         let slot = connection.port();
         self.apps.note_change(slot);
         let entry = self.apps.get_mut(slot);
         entry.held.remove(&connection.serial());
         let app = entry.app;
         let port = &mut entry.port;
-        port.tally.ended(end);
+        port.counters.closed(reason);
         port.counts.open -= 1;
         port.counts
             .recount(connection.counted_as(), CountedAs::Nothing);

@@ -41,13 +41,14 @@ mod admin_connections;
 mod apps;
 mod balancer;
 mod buffers;
+mod close_reason;
 mod closing;
 mod connection;
 mod connector;
 mod context;
+mod counters;
 mod dial_log;
 mod dialing;
-mod end;
 mod events;
 mod half;
 mod half_state;
@@ -67,7 +68,6 @@ mod relay;
 mod shares;
 mod sockets;
 mod stream;
-mod tally;
 mod timers;
 mod token;
 mod transition;
@@ -89,11 +89,12 @@ use self::apps::{Apps, PortEntry};
 pub use self::balancer::BackendSpec;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
+pub use self::close_reason::{CloseReason, ConnectionPhase};
 use self::connection::Connection;
 use self::connector::Connector;
 use self::context::Shared;
+pub use self::counters::{Counters, Counts};
 use self::dial_log::DialLog;
-pub use self::end::{End, Phase};
 use self::header_log::HeaderLog;
 use self::limit_log::LimitLog;
 pub use self::limits::{AppLimits, Limits};
@@ -104,7 +105,6 @@ pub use self::memory::connections_within;
 use self::port::Port;
 use self::queue::Queue;
 use self::shares::Shares;
-pub use self::tally::{Counts, Tally};
 use self::timers::Timers;
 use crate::backoff::Random;
 use crate::clock::Time;
@@ -300,8 +300,8 @@ impl Engine {
     }
 
     /// What was counted at a port by kind.
-    pub fn tally(&self, port: PortId) -> Option<&Tally> {
-        Some(&self.entry(port)?.port.tally)
+    pub fn counters(&self, port: PortId) -> Option<&Counters> {
+        Some(&self.entry(port)?.port.counters)
     }
 
     /// The addresses that may be dialled for a port.
@@ -441,7 +441,7 @@ impl Engine {
         let of_app = connections.filter(|(_, it)| self.apps.get(it.port()).app == app);
         let keys: Vec<usize> = of_app.map(|(key, _)| key).collect();
         for key in keys {
-            let end = End::Drained(self.connections[key].phase());
+            let end = CloseReason::Drained(self.connections[key].phase());
             self.connections[key].reset_on_close();
             self.close(key, end, now);
         }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::balancer::Balancer;
+use super::counters::{Counters, Counts};
 use super::limits::AppLimits;
 use super::port_group::PortGroup;
-use super::tally::{Counts, Tally};
 use crate::clock::Time;
 use crate::rules::Rules;
 use crate::rules::per_source::PerSource;
@@ -33,7 +33,7 @@ pub struct Port {
     /// How many connections there are.
     pub counts: Counts,
     /// What has become of them.
-    pub tally: Tally,
+    pub counters: Counters,
     /// How many each source has.
     pub per_source: PerSource,
     /// The slots of those that pause before the next round through the addresses.
@@ -53,7 +53,7 @@ impl Port {
             was_ready: false,
             balancer: Balancer::new(seed),
             counts: Counts::default(),
-            tally: Tally::default(),
+            counters: Counters::default(),
             per_source: PerSource::default(),
             backing_off: BTreeSet::new(),
         }

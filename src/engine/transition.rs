@@ -1,6 +1,6 @@
 //! [`Transition`]: what the engine does after a connection has handled an input.
 
-use super::end::End;
+use super::close_reason::CloseReason;
 
 /// What the engine does after a connection has handled an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,5 +21,5 @@ pub enum Transition {
     /// [`super::connection::Connection::serve`].
     Queue,
     /// Remove it; both sockets are closed with it.
-    End(End),
+    Close(CloseReason),
 }

@@ -303,6 +303,7 @@ const PRIVATE_WORDS: &[(&str, &str)] = &[
     ("rivals", "other proxies"),
     ("roster", "reconciler"),
     ("sight", "inputs, or what is known"),
+    ("tally", "counters"),
     ("told", "sent, set, or what it gets"),
     ("visitor", "client"),
     ("whom", "a noun"),

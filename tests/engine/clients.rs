@@ -38,7 +38,7 @@ fn with_sources() -> Rig {
 
 /// The rules by which connections did not count, and how many.
 fn excluded(rig: &Rig) -> Vec<(&'static str, u64)> {
-    let all = rig.engine.tally(PORT).unwrap().exclusions().into_iter();
+    let all = rig.engine.counters(PORT).unwrap().exclusions().into_iter();
     let counted = all.filter(|(_, count)| *count > 0);
     counted.map(|([name], count)| (name, count)).collect()
 }
@@ -316,7 +316,12 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
     assert_eq!(rig.counts().open, 1);
     client.write_all(b"still here").unwrap();
     rig.expect(&mut server, b"still here");
-    let slept = rig.engine.tally(PORT).unwrap().ends().into_iter();
+    let slept = rig
+        .engine
+        .counters(PORT)
+        .unwrap()
+        .closed_by_reason()
+        .into_iter();
     let slept: Vec<_> = slept.filter(|(_, count)| *count > 0).collect();
     assert_eq!(slept, [(["asleep", "relaying"], 2)]);
 }

@@ -114,14 +114,14 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
     rig.until("it waits", |e| e.counts(APP).waiting == 1);
     reset(waiting);
     rig.until("it is closed", |e| e.counts(APP).open == 0);
-    let ends = rig.engine.tally(PORT).unwrap().ends();
+    let ends = rig.engine.counters(PORT).unwrap().closed_by_reason();
     let total: u64 = ends.iter().map(|(_, count)| count).sum();
     assert_eq!(total, rig.counts().accepted);
     assert!(ends.contains(&(["finished", "relaying"], 1)), "{ends:?}");
     assert!(ends.contains(&(["client_gone", "holding"], 1)), "{ends:?}");
     let held: u64 = rig
         .engine
-        .tally(PORT)
+        .counters(PORT)
         .unwrap()
         .hold
         .buckets()

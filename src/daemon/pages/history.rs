@@ -112,8 +112,11 @@ impl AppView<'_> {
 
     /// The longest that a connection has waited for a pod, at any port.
     pub(super) fn longest_wait(&self) -> f64 {
-        let tallies = self.app.port_ids().map(|id| self.proxy.sockets.tally(id));
-        let waits = tallies.flatten().map(|tally| tally.hold.longest());
+        let counters = self
+            .app
+            .port_ids()
+            .map(|id| self.proxy.sockets.counters(id));
+        let waits = counters.flatten().map(|counters| counters.hold.longest());
         seconds(waits.max().unwrap_or_default())
     }
 

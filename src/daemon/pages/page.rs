@@ -114,8 +114,14 @@ impl AppView<'_> {
     /// The connections that did not count, by the rule, at all ports.
     fn excluded(&self) -> Vec<(&'static str, u64)> {
         let mut all: Vec<(&'static str, u64)> = Vec::new();
-        let tallies = self.app.port_ids().map(|id| self.proxy.sockets.tally(id));
-        for ([rule], count) in tallies.flatten().flat_map(|tally| tally.exclusions()) {
+        let counters = self
+            .app
+            .port_ids()
+            .map(|id| self.proxy.sockets.counters(id));
+        for ([rule], count) in counters
+            .flatten()
+            .flat_map(|counters| counters.exclusions())
+        {
             match all.iter_mut().find(|(name, _)| *name == rule) {
                 Some((_, sum)) => *sum += count,
                 None => all.push((rule, count)),

@@ -4,12 +4,12 @@
 use log::debug;
 
 use super::{Connection, State};
+use crate::engine::close_reason::CloseReason;
 use crate::engine::context::{Connect, Context};
-use crate::engine::end::End;
+use crate::engine::counters::{CountedAs, Exclusion};
 use crate::engine::half::Moved;
 use crate::engine::readiness::Readiness;
 use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
-use crate::engine::tally::{CountedAs, Exclusion};
 use crate::engine::transition::Transition;
 use crate::rules::idle::{Idle, Traffic};
 
@@ -103,11 +103,11 @@ impl<S: Socket> Connection<S> {
             Idle::No => {}
             Idle::Silent => {
                 debug!("#{} is silent and does not count", self.serial());
-                cx.port.tally.excluded(Exclusion::Silent);
+                cx.port.counters.excluded(Exclusion::Silent);
                 self.usage = Usage::Silent;
             }
-            Idle::Closed(limit) => return self.close_idle(End::Idle(limit)),
-            Idle::HalfClosed(limit) => return self.close_idle(End::HalfClosed(limit)),
+            Idle::Closed(limit) => return self.close_idle(CloseReason::Idle(limit)),
+            Idle::HalfClosed(limit) => return self.close_idle(CloseReason::HalfClosed(limit)),
         }
         self.schedule_idle(cx);
         Transition::Stay
@@ -115,7 +115,7 @@ impl<S: Socket> Connection<S> {
 
     /// Closes a silent connection: with FINs where both sides have everything, so that a pool
     /// of connections sees an end and no error, else with resets.
-    fn close_idle(&self, end: End) -> Transition {
+    fn close_idle(&self, reason: CloseReason) -> Transition {
         let State::Relaying(relay) = &self.state else {
             return Transition::Stay;
         };
@@ -124,7 +124,7 @@ impl<S: Socket> Connection<S> {
         if is_owed || !relay.is_flushed(&self.client) {
             self.reset_on_close();
         }
-        Transition::End(end)
+        Transition::Close(reason)
     }
 
     /// Handles an event of a silent connection. Returns what to do in place of moving bytes, if

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Connection, State, Usage};
+use crate::engine::close_reason::CloseReason;
 use crate::engine::context::Context;
-use crate::engine::end::End;
 use crate::engine::half_state::{ReadOutcome, WriteOutcome};
 use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
@@ -27,7 +27,7 @@ const MAX_DROPPED: usize = 256 * 1024;
 pub(super) struct Answering {
     answer: Answer,
     /// Why the connection ends.
-    pub(super) end: End,
+    pub(super) reason: CloseReason,
     /// What is being sent, and how much of it was written.
     said: Arc<[u8]>,
     written: usize,
@@ -45,12 +45,12 @@ impl<S: Socket> Connection<S> {
     pub(super) fn begin_answer<C>(
         &mut self,
         answer: Answer,
-        end: End,
+        reason: CloseReason,
         cx: &mut Context<'_, C>,
     ) -> Transition {
         let answering = Answering {
             answer,
-            end,
+            reason,
             said: Arc::from(&b""[..]),
             written: 0,
             refusals: 0,
@@ -85,7 +85,7 @@ impl<S: Socket> Connection<S> {
             match answering.write(socket) {
                 Progress::Done => {}
                 Progress::Blocked => return Transition::Stay,
-                Progress::Failed => return Transition::End(answering.end),
+                Progress::Failed => return Transition::Close(answering.reason),
             }
             if answering.is_last {
                 break;
@@ -93,14 +93,14 @@ impl<S: Socket> Connection<S> {
             match answering.next(socket, scratch) {
                 Progress::Done => {}
                 Progress::Blocked => return Transition::Stay,
-                Progress::Failed => return Transition::End(answering.end),
+                Progress::Failed => return Transition::Close(answering.reason),
             }
         }
-        let end = answering.end;
+        let reason = answering.reason;
         match answering.drop_input(socket, scratch) {
             Progress::Blocked => Transition::Stay,
-            Progress::Done => Transition::End(end),
-            Progress::Failed => self.reset(end),
+            Progress::Done => Transition::Close(reason),
+            Progress::Failed => self.reset(reason),
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use log::{debug, warn};
 
 use super::{Connection, State, Usage};
+use crate::engine::close_reason::CloseReason;
 use crate::engine::context::{Connect, Context};
-use crate::engine::end::End;
+use crate::engine::counters::Exclusion;
 use crate::engine::sockets::Socket;
-use crate::engine::tally::Exclusion;
 use crate::engine::transition::Transition;
 use crate::rules::Preread;
 use crate::rules::answer::Answer;
@@ -54,7 +54,7 @@ impl<S: Socket> Connection<S> {
                 Ok(Some(header)) => return self.apply_header(header, cx),
                 // A TCP health check: it connects and closes.
                 Ok(None) if self.client.has_closed_without_data() => {
-                    return Transition::End(End::ClientGone(self.phase()));
+                    return Transition::Close(CloseReason::ClientGone(self.phase()));
                 }
                 Ok(None) if self.client.fin_seen => {
                     return self.fail_header("ends before the header does", cx);
@@ -81,10 +81,10 @@ impl<S: Socket> Connection<S> {
         let bytes = match self.client.socket.peek(scratch) {
             Ok(len) => &scratch[..len],
             Err(e) if is_temporary(&e) => &scratch[..0],
-            Err(_) => return Transition::End(End::ClientGone(self.phase())),
+            Err(_) => return Transition::Close(CloseReason::ClientGone(self.phase())),
         };
         if bytes.is_empty() && self.client.fin_seen {
-            return Transition::End(End::ClientGone(self.phase()));
+            return Transition::Close(CloseReason::ClientGone(self.phase()));
         }
         match cx.port.rules.first_bytes.decide(bytes) {
             Decision::Undecided if !self.client.fin_seen => Transition::Stay,
@@ -103,7 +103,7 @@ impl<S: Socket> Connection<S> {
     /// Adds a connection to the metric of those that do not count, unless it is there already.
     fn record_exclusion<C>(&self, is_ignored: bool, exclusion: Exclusion, cx: &mut Context<'_, C>) {
         if !is_ignored {
-            cx.port.tally.excluded(exclusion);
+            cx.port.counters.excluded(exclusion);
         }
     }
 
@@ -113,7 +113,7 @@ impl<S: Socket> Connection<S> {
         match answer.filter(|_| cx.port.balancer.is_empty()) {
             Some(answer) => {
                 let answer = Answer::Bytes(answer.to_bytes().into());
-                self.begin_answer(answer, End::Probe, cx)
+                self.begin_answer(answer, CloseReason::Probe, cx)
             }
             None => self.admit(true, cx),
         }
@@ -126,7 +126,7 @@ impl<S: Socket> Connection<S> {
                 awaits_header: true,
                 ..
             }) => self.fail_header("sends no header in time", cx),
-            _ => Transition::End(End::NoBytes),
+            _ => Transition::Close(CloseReason::NoBytes),
         }
     }
 
@@ -173,7 +173,7 @@ impl<S: Socket> Connection<S> {
     ) -> Transition {
         let admission = match header.origin {
             Origin::Local => {
-                cx.port.tally.excluded(Exclusion::Local);
+                cx.port.counters.excluded(Exclusion::Local);
                 Admission::Ignored
             }
             // A client whose address the load balancer does not know.
@@ -182,15 +182,15 @@ impl<S: Socket> Connection<S> {
                 let source = endpoints.source;
                 debug!("#{} is a connection of {source}", self.serial());
                 let admission = cx.port.rules.sources.admission(source.ip());
-                cx.port.tally.admitted(admission);
+                cx.port.counters.admitted(admission);
                 if admission == Admission::Denied {
-                    return self.reset(End::Denied);
+                    return self.reset(CloseReason::Denied);
                 }
                 match cx.port.per_source.acquire(source.ip()) {
                     Ok(entry) => entry.into_iter().for_each(|entry| self.set_source(entry)),
                     Err(OverLimit) => {
-                        cx.port.tally.excluded(Exclusion::SourceLimit);
-                        return self.reset(End::SourceLimit);
+                        cx.port.counters.excluded(Exclusion::SourceLimit);
+                        return self.reset(CloseReason::SourceLimit);
                     }
                 }
                 admission
@@ -218,7 +218,7 @@ impl<S: Socket> Connection<S> {
                  {why} ({count} such)"
             );
         }
-        self.reset(End::NoHeader(why))
+        self.reset(CloseReason::NoHeader(why))
     }
 
     /// Sends the PROXY header to the backend, before the first byte: the one that a load

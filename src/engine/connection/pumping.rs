@@ -6,9 +6,9 @@ use std::mem;
 use log::debug;
 
 use super::super::balancer::{Attempts, DialFailure};
+use super::super::close_reason::CloseReason;
 use super::super::closing::Next;
 use super::super::context::{Connect, Context};
-use super::super::end::End;
 use super::super::half::Moved;
 use super::super::readiness::Readiness;
 use super::super::relay::RelayStatus;
@@ -62,8 +62,8 @@ impl<S: Socket> Connection<S> {
         let moved = relay.pump(&mut self.client, &mut cx.shared.buffers, budget);
         let after = relay.sent(&self.client);
         // Once in a turn of the connection, however many bytes it moves.
-        cx.port.tally.bytes_up += after.up - before.up;
-        cx.port.tally.bytes_down += after.down - before.down;
+        cx.port.counters.bytes_up += after.up - before.up;
+        cx.port.counters.bytes_down += after.down - before.down;
         let status = relay.status(&self.client);
         self.resume_input(cx);
         let transition = match status {
@@ -73,7 +73,7 @@ impl<S: Socket> Connection<S> {
             }
             RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),
             RelayStatus::Finished => self.finish(cx),
-            RelayStatus::BothBroken => Transition::End(End::BackendGone),
+            RelayStatus::BothBroken => Transition::Close(CloseReason::BackendGone),
             RelayStatus::Redial => self.redial("broke off before the first byte", cx),
             RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
                 self.dialer.note_early_close();
@@ -101,7 +101,7 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if cx.now >= self.hold_limit(cx) {
-            return self.reset(End::BackendGone);
+            return self.reset(CloseReason::BackendGone);
         }
         let Some(relay) = self.take_relay() else {
             return Transition::Stay;
@@ -132,7 +132,7 @@ impl<S: Socket> Connection<S> {
         };
         let next = match relay.check_remaining(&self.client, remaining, cx.now) {
             Some(at) => Next::WaitUntil(at),
-            None => Next::Reset(End::other_than(remaining)),
+            None => Next::Reset(CloseReason::other_than(remaining)),
         };
         self.apply_next(next, cx)
     }

@@ -4,10 +4,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::End;
-use super::Phase;
 use super::Time;
 use super::Usage;
+use super::{CloseReason, ConnectionPhase};
 
 mod activity;
 mod first_bytes;

@@ -6,9 +6,9 @@ use std::mem;
 use log::debug;
 
 use super::super::balancer::{Attempts, DialFailure};
+use super::super::close_reason::CloseReason;
 use super::super::context::{Connect, Context};
 use super::super::dialing::DialOutcome;
-use super::super::end::End;
 use super::super::readiness::Readiness;
 use super::super::relay::Relay;
 use super::super::sockets::Socket;
@@ -35,7 +35,7 @@ impl<S: Socket> Connection<S> {
                 _ => false,
             };
         if is_gone {
-            Transition::End(End::ClientGone(self.phase()))
+            Transition::Close(CloseReason::ClientGone(self.phase()))
         } else {
             otherwise
         }
@@ -47,7 +47,7 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
-            return Transition::End(End::Excluded(self.phase()));
+            return Transition::Close(CloseReason::Excluded(self.phase()));
         }
         if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);
@@ -128,7 +128,7 @@ impl<S: Socket> Connection<S> {
         cx.port.counts.handed_over += 1;
         cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
         let waited = cx.now.since(self.opened);
-        cx.port.tally.hold.observe(waited);
+        cx.port.counters.hold.observe(waited);
         if let Some(address) = cx.port.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
         }

@@ -1,7 +1,7 @@
 //! What becomes of a connection over which no byte goes.
 
 use super::*;
-use crate::engine::tally::CountedAs;
+use crate::engine::counters::CountedAs;
 use crate::rules::idle::IdleRules;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -198,7 +198,7 @@ fn a_silent_connection_does_not_count_until_its_next_byte() {
         rig.play(steps);
         assert_eq!(rig.story(), story, "{label}");
         assert_eq!(usage(&rig).0, counted, "{label}");
-        let excluded = rig.port.tally.exclusions();
+        let excluded = rig.port.counters.exclusions();
         assert_eq!(
             excluded.iter().any(|(_, n)| *n > 0),
             label != "just before",

@@ -2,7 +2,7 @@
 //! answer to a client that has reached the hold limit.
 
 use super::*;
-use crate::engine::tally::CountedAs;
+use crate::engine::counters::CountedAs;
 use crate::rules::answer::Answer;
 use crate::rules::first_bytes::ProbeAnswer;
 use crate::rules::{Preread, Rules};
@@ -26,7 +26,7 @@ const CHECK: &str = "GET /well HTTP/1.1\r\n\r\n";
 
 /// The rules by which it did not count.
 fn excluded(rig: &Rig) -> Vec<&'static str> {
-    let all = rig.port.tally.exclusions().into_iter();
+    let all = rig.port.counters.exclusions().into_iter();
     let counted = all.filter(|(_, count)| *count > 0);
     counted.map(|([name], _)| name).collect()
 }
@@ -188,7 +188,7 @@ fn a_check_is_answered_while_the_app_sleeps_and_its_bytes_are_taken() {
             );
             assert!(rig.is_open(), "{label}: until the client ends");
             rig.play(&[Client(Fin)]);
-            assert_eq!(rig.end, Some(End::Probe), "{label}");
+            assert_eq!(rig.close_reason, Some(CloseReason::Probe), "{label}");
             assert!(rig.client.view().ends_with("FIN"), "{label}: no reset");
             assert_eq!(rig.port.counts.uses, 0, "{label}");
             assert_eq!(rig.leftovers(), [""; 0], "{label}");
@@ -202,7 +202,10 @@ fn a_check_without_an_answer_is_closed_while_the_app_sleeps() {
     rules.first_bytes.probes.answer = None;
     let mut rig = Rig::asleep(rules, BYTES);
     rig.play(&[Client(Send(CHECK))]);
-    assert_eq!(rig.end, Some(End::Excluded(Phase::Holding)));
+    assert_eq!(
+        rig.close_reason,
+        Some(CloseReason::Excluded(ConnectionPhase::Holding))
+    );
     assert_eq!(excluded(&rig), ["probe"]);
 }
 
@@ -231,7 +234,10 @@ fn a_client_at_the_hold_limit_is_answered_and_counts_no_more() {
         assert_eq!(rig.counted_as(), CountedAs::Nothing, "{label}");
         assert_eq!(rig.port.counts.held_too_long, 1, "{label}");
         rig.play(&[Gate(true), Client(Fin)]);
-        assert!(matches!(rig.end, Some(End::HeldTooLong(..))), "{label}");
+        assert!(
+            matches!(rig.close_reason, Some(CloseReason::HeldTooLong(..))),
+            "{label}"
+        );
         assert_eq!(rig.leftovers(), [""; 0], "{label}");
     }
 }

@@ -2,7 +2,7 @@
 //! sent to backends.
 
 use super::*;
-use crate::engine::tally::CountedAs;
+use crate::engine::counters::CountedAs;
 use crate::rules::proxy_protocol::Version;
 use crate::rules::{Preread, Rules};
 
@@ -173,7 +173,7 @@ fn a_health_check_of_a_load_balancer_wakes_nothing() {
         "client: FIN | backends:  | zpa/holding: does not count, and no backend is ready";
     assert_eq!(rig.story(), expected);
     assert_eq!(rig.port.counts.uses, 0);
-    let excluded = rig.port.tally.exclusions();
+    let excluded = rig.port.counters.exclusions();
     let excluded: Vec<_> = excluded.into_iter().filter(|(_, n)| *n > 0).collect();
     assert_eq!(excluded, [(["local"], 1)]);
 }

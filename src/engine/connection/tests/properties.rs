@@ -36,32 +36,34 @@ fn wrong_end(rig: &Rig) -> Option<&'static str> {
     });
     let both_ended = backend.is_some_and(|backend| client.has_ended() && backend.has_ended());
     let any_reset = client.has_reset() || backend.is_some_and(Peer::has_reset);
-    match (rig.end, backend) {
+    match (rig.close_reason, backend) {
         (None, _) if client.has_reset() => Some("the client is gone"),
         (None, None) => Some("no backend has it"),
         (None, Some(backend)) if backend.has_reset() => Some("the backend is gone"),
         (None, Some(_)) if both_ended => Some("both have ended"),
         (None, Some(_)) if !all_arrived => Some("bytes are missing"),
         (Some(_), _) if rig.orphaned > 0 => Some("bytes were left to the kernel"),
-        (Some(End::Finished), _) if !both_ended => Some("not both have ended"),
-        (Some(End::Finished), _) if !all_arrived && !any_reset => Some("bytes are missing"),
-        (Some(End::ClientGone(phase)), _) if !client.has_reset() => {
+        (Some(CloseReason::Finished), _) if !both_ended => Some("not both have ended"),
+        (Some(CloseReason::Finished), _) if !all_arrived && !any_reset => Some("bytes are missing"),
+        (Some(CloseReason::ClientGone(phase)), _) if !client.has_reset() => {
             let has_left = client.has_ended() && client.sent().is_empty();
-            (phase == Phase::Relaying || !has_left).then_some("the client is there")
+            (phase == ConnectionPhase::Relaying || !has_left).then_some("the client is there")
         }
-        (Some(End::ClientGone(Phase::Relaying)), Some(backend)) => {
+        (Some(CloseReason::ClientGone(ConnectionPhase::Relaying)), Some(backend)) => {
             let is_right = backend.has_reset()
                 || backend.received() == client.sent() && is_reset_as(backend, client);
             (!is_right)
                 .then_some("the backend has not got it all, or takes the end for one in order")
         }
-        (Some(End::BackendGone), Some(backend)) => {
+        (Some(CloseReason::BackendGone), Some(backend)) => {
             let is_right = client.has_reset()
                 || client.received() == backend.sent() && is_reset_as(client, backend);
             (!is_right)
                 .then_some("the client has not got it all, or takes the end for one in order")
         }
-        (Some(End::Drained(_) | End::Refused(_)), _) => Some("nobody has asked for that"),
+        (Some(CloseReason::Drained(_) | CloseReason::Refused(_)), _) => {
+            Some("nobody has asked for that")
+        }
         _ => None,
     }
 }

@@ -12,16 +12,16 @@ use super::kernel::{Peer, SEND_BUFFER, Wire, socket};
 use crate::clock::Time;
 use crate::engine::balancer::BackendSpec;
 use crate::engine::buffers::Buffers;
+use crate::engine::close_reason::CloseReason;
 use crate::engine::connection::{Connection, Usage};
 use crate::engine::context::{Connect, Context, Shared};
+use crate::engine::counters::CountedAs;
 use crate::engine::dial_log::DialLog;
-use crate::engine::end::End;
 use crate::engine::header_log::HeaderLog;
 use crate::engine::limits::AppLimits;
 use crate::engine::memory::{MemoryBudget, Queues};
 use crate::engine::port::Port;
 use crate::engine::readiness::Interest;
-use crate::engine::tally::CountedAs;
 use crate::engine::timers::Timers;
 use crate::engine::transition::Transition;
 use crate::rules::{Preread, Rules};
@@ -106,7 +106,7 @@ pub struct Rig {
     held: bool,
     queued: bool,
     awaits_gate: bool,
-    pub end: Option<End>,
+    pub close_reason: Option<CloseReason>,
     /// How many bytes were left to the kernel when the sockets were closed.
     pub orphaned: usize,
 }
@@ -156,7 +156,7 @@ impl Rig {
             held: false,
             queued: false,
             awaits_gate: false,
-            end: None,
+            close_reason: None,
             orphaned: 0,
         };
         rig.port.gate_open = gate_open;
@@ -313,17 +313,17 @@ impl Rig {
             Transition::Hold => self.held = true,
             Transition::Queue => self.queued = true,
             Transition::AwaitGate => self.awaits_gate = true,
-            Transition::End(end) => self.close(end),
+            Transition::Close(reason) => self.close(reason),
         }
     }
 
-    fn close(&mut self, end: End) {
+    fn close(&mut self, reason: CloseReason) {
         if let Some(connection) = self.connection.take() {
             let before = connection.counted_as();
             self.port.counts.recount(before, CountedAs::Nothing);
             connection.close(KEY, &mut self.shared, &mut self.port, self.now);
             self.held = false;
-            self.end = Some(end);
+            self.close_reason = Some(reason);
             let peers = self.dialled.iter().chain([&self.client]);
             self.orphaned = peers.map(Peer::orphaned).sum();
         }
@@ -380,8 +380,8 @@ impl Rig {
     /// How it stands: what the client sees, what each backend sees, and how it ended.
     pub fn story(&self) -> String {
         let backends: Vec<String> = self.dialled.iter().map(Peer::view).collect();
-        let end = match &self.end {
-            Some(end) => end.to_string(),
+        let end = match &self.close_reason {
+            Some(reason) => reason.to_string(),
             None => self.phase(),
         };
         format!(

@@ -1,57 +1,67 @@
-//! The counters of connections: [`Counts`], on which the policy decides, and [`Tally`] with
-//! the counters by label for `/metrics`. A connection *counts* as use of the app, or does not.
+//! [`Counts`]: the numbers of connections, on which the policy decides. [`Counters`]: those by
+//! label for `/metrics`. A connection *counts* as use of the app, or does not.
 
 use std::iter::Sum;
 
-use super::end::{End, Phase};
+use super::close_reason::{CloseReason, ConnectionPhase};
 use crate::metrics::Histogram;
 use crate::rules::sources::Admission;
 
-const ALL: &[Phase] = &[Phase::Holding, Phase::Dialing, Phase::Relaying];
-
-/// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[Phase]); 15] = [
-    ("finished", &[Phase::Relaying]),
-    ("client_gone", ALL),
-    ("backend_gone", &[Phase::Relaying]),
-    ("held_too_long", &[Phase::Holding, Phase::Dialing]),
-    ("drained", ALL),
-    ("refused", &[Phase::Holding]),
-    ("excluded", &[Phase::Holding, Phase::Dialing]),
-    ("asleep", &[Phase::Relaying]),
-    ("idle", &[Phase::Relaying]),
-    ("half_closed", &[Phase::Relaying]),
-    ("denied", &[Phase::Holding]),
-    ("no_header", &[Phase::Holding]),
-    ("probe", &[Phase::Holding]),
-    ("no_bytes", &[Phase::Holding]),
-    ("source_limit", &[Phase::Holding]),
+const ALL: &[ConnectionPhase] = &[
+    ConnectionPhase::Holding,
+    ConnectionPhase::Dialing,
+    ConnectionPhase::Relaying,
 ];
 
-/// What the engine has counted.
+/// Every reason, and the phases in which it occurs.
+const REASONS: [(&str, &[ConnectionPhase]); 15] = [
+    ("finished", &[ConnectionPhase::Relaying]),
+    ("client_gone", ALL),
+    ("backend_gone", &[ConnectionPhase::Relaying]),
+    (
+        "held_too_long",
+        &[ConnectionPhase::Holding, ConnectionPhase::Dialing],
+    ),
+    ("drained", ALL),
+    ("refused", &[ConnectionPhase::Holding]),
+    (
+        "excluded",
+        &[ConnectionPhase::Holding, ConnectionPhase::Dialing],
+    ),
+    ("asleep", &[ConnectionPhase::Relaying]),
+    ("idle", &[ConnectionPhase::Relaying]),
+    ("half_closed", &[ConnectionPhase::Relaying]),
+    ("denied", &[ConnectionPhase::Holding]),
+    ("no_header", &[ConnectionPhase::Holding]),
+    ("probe", &[ConnectionPhase::Holding]),
+    ("no_bytes", &[ConnectionPhase::Holding]),
+    ("source_limit", &[ConnectionPhase::Holding]),
+];
+
+/// The numbers of connections of a port, or of an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections open now, in any phase.
     pub open: usize,
-    /// Those of them that count as use of the app.
+    /// The open connections that count as use of the app.
     pub counted: usize,
-    /// Those of the counted ones that wait for a backend: held, or being dialled.
+    /// The counted connections that wait for a backend: held, or being dialled.
     pub waiting: usize,
-    /// Those of the waiting ones that a backend serves, and whose next byte waits for the gate.
+    /// The waiting connections that a backend serves, and whose next byte waits for the gate.
     pub resuming: usize,
-    /// How often a connection has begun to count since the start.
+    /// The times that a connection has begun to count since the start.
     pub uses: u64,
     /// Connections that were handed to a backend since the start.
     pub handed_over: u64,
-    /// Those of them that counted as no use of the app, and need no lease.
+    /// The handed over connections that did not count as use of the app, and need no lease.
     pub handed_over_uncounted: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
     /// Dials that backends have failed since the start.
     pub failed_dials: u64,
-    /// How often a connection has tried all addresses and none has accepted it, not counting
+    /// The times that a connection has tried all addresses and none has accepted it, without
     /// errors of this machine.
     pub exhausted: u64,
     /// Whether every backend of a port has as many connections as it may have.
@@ -61,7 +71,7 @@ pub struct Counts {
 /// How a connection counts as use of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountedAs {
-    /// Nothing: it neither wakes the app nor keeps it awake.
+    /// No use: it neither wakes the app nor keeps it awake.
     Nothing,
     /// It waits for a backend.
     Waiting,
@@ -78,19 +88,19 @@ pub enum Exclusion {
     Denied,
     /// Its source is ignored.
     Ignored,
-    /// No byte has gone over it for so long that it does not count any more.
+    /// It has carried no byte for so long that it does not count any more.
     Silent,
     /// It is a load balancer's own, as its PROXY header says.
     Local,
-    /// Its first bytes do not look as they must.
+    /// Its first bytes are not those that are required.
     FirstBytes,
     /// It is a health check.
     Probe,
-    /// Its source has as many connections as it may have.
+    /// Its source is at its limit of connections.
     SourceLimit,
 }
 
-/// Every exclusion, as it is called in metrics.
+/// The names of the exclusions in metrics.
 const EXCLUSIONS: [&str; 7] = [
     "denied",
     "ignored",
@@ -102,7 +112,7 @@ const EXCLUSIONS: [&str; 7] = [
 ];
 
 impl Counts {
-    /// Counts a connection as something else than before.
+    /// Counts a connection as `after` instead of `before`.
     pub(super) fn recount(&mut self, before: CountedAs, after: CountedAs) {
         let counted = |it: CountedAs| usize::from(it != CountedAs::Nothing);
         let waiting =
@@ -135,43 +145,43 @@ impl Sum for Counts {
     }
 }
 
-/// Counts by kind, since the start.
+/// The counters of a port since the start.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// From accept to a backend.
+pub struct Counters {
+    /// The time from accept to a backend.
     pub hold: Histogram,
     /// The bytes that backends have taken of clients.
     pub bytes_up: u64,
     /// The bytes that clients have taken of backends.
     pub bytes_down: u64,
-    ends: [[u64; ALL.len()]; REASONS.len()],
+    closed: [[u64; ALL.len()]; REASONS.len()],
     exclusions: [u64; EXCLUSIONS.len()],
 }
 
-impl Tally {
-    /// A connection has ended.
-    pub(super) fn ended(&mut self, end: End) {
-        let (reason, phase) = match end {
-            End::Finished => (0, Phase::Relaying),
-            End::ClientGone(phase) => (1, phase),
-            End::BackendGone => (2, Phase::Relaying),
-            End::HeldTooLong(phase, _) => (3, phase),
-            End::Drained(phase) => (4, phase),
-            End::Refused(phase) => (5, phase),
-            End::Excluded(phase) => (6, phase),
-            End::Asleep => (7, Phase::Relaying),
-            End::Idle(_) => (8, Phase::Relaying),
-            End::HalfClosed(_) => (9, Phase::Relaying),
-            End::Denied => (10, Phase::Holding),
-            End::NoHeader(_) => (11, Phase::Holding),
-            End::Probe => (12, Phase::Holding),
-            End::NoBytes => (13, Phase::Holding),
-            End::SourceLimit => (14, Phase::Holding),
+impl Counters {
+    /// Counts a connection that was closed.
+    pub(super) fn closed(&mut self, reason: CloseReason) {
+        let (reason, phase) = match reason {
+            CloseReason::Finished => (0, ConnectionPhase::Relaying),
+            CloseReason::ClientGone(phase) => (1, phase),
+            CloseReason::BackendGone => (2, ConnectionPhase::Relaying),
+            CloseReason::HeldTooLong(phase, _) => (3, phase),
+            CloseReason::Drained(phase) => (4, phase),
+            CloseReason::Refused(phase) => (5, phase),
+            CloseReason::Excluded(phase) => (6, phase),
+            CloseReason::Asleep => (7, ConnectionPhase::Relaying),
+            CloseReason::Idle(_) => (8, ConnectionPhase::Relaying),
+            CloseReason::HalfClosed(_) => (9, ConnectionPhase::Relaying),
+            CloseReason::Denied => (10, ConnectionPhase::Holding),
+            CloseReason::NoHeader(_) => (11, ConnectionPhase::Holding),
+            CloseReason::Probe => (12, ConnectionPhase::Holding),
+            CloseReason::NoBytes => (13, ConnectionPhase::Holding),
+            CloseReason::SourceLimit => (14, ConnectionPhase::Holding),
         };
-        self.ends[reason][phase as usize] += 1;
+        self.closed[reason][phase as usize] += 1;
     }
 
-    /// A connection was let in, or was not.
+    /// Counts the admission of a connection.
     pub(super) fn admitted(&mut self, admission: Admission) {
         match admission {
             Admission::Counted => {}
@@ -180,18 +190,18 @@ impl Tally {
         }
     }
 
-    /// A connection does not count.
+    /// Counts a connection that does not count as use.
     pub(super) fn excluded(&mut self, exclusion: Exclusion) {
         self.exclusions[exclusion as usize] += 1;
     }
 
-    /// How many connections did not count, by the rule: each from zero.
+    /// The connections that did not count, by the rule; zeros included.
     pub fn exclusions(&self) -> Vec<([&'static str; 1], u64)> {
         let names = EXCLUSIONS.iter().zip(&self.exclusions);
         names.map(|(name, count)| ([*name], *count)).collect()
     }
 
-    /// How many bytes were passed on, by direction.
+    /// The bytes that were relayed, by direction.
     pub fn bytes(&self) -> Vec<([&'static str; 1], u64)> {
         vec![
             (["to_pods"], self.bytes_up),
@@ -199,12 +209,13 @@ impl Tally {
         ]
     }
 
-    /// How many connections have ended, by reason and phase: each pair that
-    /// occurs, from zero.
-    pub fn ends(&self) -> Vec<([&'static str; 2], u64)> {
-        let rows = REASONS.iter().zip(&self.ends);
+    /// The connections that were closed, by reason and phase; zeros of each pair that can occur
+    /// included.
+    pub fn closed_by_reason(&self) -> Vec<([&'static str; 2], u64)> {
+        let rows = REASONS.iter().zip(&self.closed);
         rows.flat_map(|((reason, phases), counts)| {
-            let count = |phase: &Phase| ([*reason, phase.name()], counts[*phase as usize]);
+            let count =
+                |phase: &ConnectionPhase| ([*reason, phase.name()], counts[*phase as usize]);
             phases.iter().map(count)
         })
         .collect()
@@ -221,42 +232,64 @@ mod tests {
         let limit = Duration::from_secs(1);
         let mut seen = 0;
         for (end, labels) in [
-            (End::Finished, ["finished", "relaying"]),
-            (End::ClientGone(Phase::Holding), ["client_gone", "holding"]),
-            (End::ClientGone(Phase::Dialing), ["client_gone", "dialing"]),
+            (CloseReason::Finished, ["finished", "relaying"]),
             (
-                End::ClientGone(Phase::Relaying),
+                CloseReason::ClientGone(ConnectionPhase::Holding),
+                ["client_gone", "holding"],
+            ),
+            (
+                CloseReason::ClientGone(ConnectionPhase::Dialing),
+                ["client_gone", "dialing"],
+            ),
+            (
+                CloseReason::ClientGone(ConnectionPhase::Relaying),
                 ["client_gone", "relaying"],
             ),
-            (End::BackendGone, ["backend_gone", "relaying"]),
+            (CloseReason::BackendGone, ["backend_gone", "relaying"]),
             (
-                End::HeldTooLong(Phase::Holding, limit),
+                CloseReason::HeldTooLong(ConnectionPhase::Holding, limit),
                 ["held_too_long", "holding"],
             ),
             (
-                End::HeldTooLong(Phase::Dialing, limit),
+                CloseReason::HeldTooLong(ConnectionPhase::Dialing, limit),
                 ["held_too_long", "dialing"],
             ),
-            (End::Drained(Phase::Relaying), ["drained", "relaying"]),
-            (End::Refused(Phase::Holding), ["refused", "holding"]),
-            (End::Excluded(Phase::Holding), ["excluded", "holding"]),
-            (End::Excluded(Phase::Dialing), ["excluded", "dialing"]),
-            (End::Asleep, ["asleep", "relaying"]),
-            (End::Idle(limit), ["idle", "relaying"]),
-            (End::HalfClosed(limit), ["half_closed", "relaying"]),
-            (End::Denied, ["denied", "holding"]),
-            (End::NoHeader("is none"), ["no_header", "holding"]),
-            (End::Probe, ["probe", "holding"]),
-            (End::NoBytes, ["no_bytes", "holding"]),
-            (End::SourceLimit, ["source_limit", "holding"]),
+            (
+                CloseReason::Drained(ConnectionPhase::Relaying),
+                ["drained", "relaying"],
+            ),
+            (
+                CloseReason::Refused(ConnectionPhase::Holding),
+                ["refused", "holding"],
+            ),
+            (
+                CloseReason::Excluded(ConnectionPhase::Holding),
+                ["excluded", "holding"],
+            ),
+            (
+                CloseReason::Excluded(ConnectionPhase::Dialing),
+                ["excluded", "dialing"],
+            ),
+            (CloseReason::Asleep, ["asleep", "relaying"]),
+            (CloseReason::Idle(limit), ["idle", "relaying"]),
+            (CloseReason::HalfClosed(limit), ["half_closed", "relaying"]),
+            (CloseReason::Denied, ["denied", "holding"]),
+            (CloseReason::NoHeader("is none"), ["no_header", "holding"]),
+            (CloseReason::Probe, ["probe", "holding"]),
+            (CloseReason::NoBytes, ["no_bytes", "holding"]),
+            (CloseReason::SourceLimit, ["source_limit", "holding"]),
         ] {
-            let mut tally = Tally::default();
-            tally.ended(end);
-            let counted: Vec<_> = tally.ends().into_iter().filter(|(_, n)| *n > 0).collect();
+            let mut counters = Counters::default();
+            counters.closed(end);
+            let counted: Vec<_> = counters
+                .closed_by_reason()
+                .into_iter()
+                .filter(|(_, n)| *n > 0)
+                .collect();
             assert_eq!(counted, [(labels, 1)], "{end}");
             seen += 1;
         }
-        let pairs = Tally::default().ends().len();
+        let pairs = Counters::default().closed_by_reason().len();
         assert_eq!((seen, pairs), (19, 21), "drained has two phases more");
     }
 
@@ -271,9 +304,9 @@ mod tests {
             (Exclusion::Probe, "probe"),
             (Exclusion::SourceLimit, "source_limit"),
         ] {
-            let mut tally = Tally::default();
-            tally.excluded(exclusion);
-            let counted: Vec<_> = tally
+            let mut counters = Counters::default();
+            counters.excluded(exclusion);
+            let counted: Vec<_> = counters
                 .exclusions()
                 .into_iter()
                 .filter(|(_, n)| *n > 0)
