@@ -279,12 +279,7 @@ impl Half {
         {
             return self.splice(source, sink, buffers, pipe, most);
         }
-        let most = most.left.min(BLOCK_BYTES);
-        if buffers.has_block() {
-            self.copy(source, sink, buffers, most)
-        } else {
-            self.copy_peeked(source, sink, buffers, most)
-        }
+        self.copy(source, sink, buffers, most.left.min(BLOCK_BYTES))
     }
 
     fn splice<S: Stream, D: Stream>(
@@ -325,6 +320,8 @@ impl Half {
         0
     }
 
+    /// Reads, or peeks if there is no block that could keep what the sink does not take, and
+    /// writes. Returns the number of bytes consumed.
     fn copy<S: Stream, D: Stream>(
         &mut self,
         source: &mut S,
@@ -332,47 +329,43 @@ impl Half {
         buffers: &mut Buffers,
         most: usize,
     ) -> usize {
-        let outcome = source.read(&mut buffers.scratch[..most]).into();
-        let len = self.source.handle_read(&outcome);
-        if len == 0 {
-            return 0;
-        }
-        self.note_size(len);
-        if len < most {
-            self.source.handle_short_read();
-        }
-        let written = self.write(sink, &buffers.scratch[..len]);
-        if written < len {
-            let block = buffers.keep(len);
-            self.pending = Some(Box::new(Pending::Copied {
-                block,
-                start: written as u32,
-                end: len as u32,
-            }));
-        }
-        len
-    }
-
-    /// Peeks, writes, and consumes what the sink took. Returns the number of bytes
-    /// consumed.
-    fn copy_peeked<S: Stream, D: Stream>(
-        &mut self,
-        source: &mut S,
-        sink: &mut D,
-        buffers: &mut Buffers,
-        most: usize,
-    ) -> usize {
-        let outcome = source.peek(&mut buffers.scratch[..most]).into();
-        let len = self.source.handle_read(&outcome);
+        let can_keep = buffers.has_block();
+        let input = &mut buffers.scratch[..most];
+        let input = match can_keep {
+            true => source.read(input),
+            false => source.peek(input),
+        };
+        let len = self.source.handle_read(&input.into());
         if len == 0 {
             return 0;
         }
         self.note_size(len);
         let written = self.write(sink, &buffers.scratch[..len]);
         // Bytes that are not consumed stay in the queue, and no event reports them.
-        if len < most && written == len {
+        if len < most && (can_keep || written == len) {
             self.source.handle_short_read();
         }
+        if can_keep {
+            self.keep(buffers, written, len);
+            return len;
+        }
+        self.consume(source, buffers, written);
+        written
+    }
+
+    /// Keeps the bytes that were read and not written: `written..len` of the scratch buffer.
+    fn keep(&mut self, buffers: &mut Buffers, written: usize, len: usize) {
+        if written < len {
+            self.pending = Some(Box::new(Pending::Copied {
+                block: buffers.keep(len),
+                start: written as u32,
+                end: len as u32,
+            }));
+        }
+    }
+
+    /// Reads the bytes that were peeked and written.
+    fn consume<S: Stream>(&mut self, source: &mut S, buffers: &mut Buffers, written: usize) {
         let mut consumed = 0;
         while consumed < written {
             match source.read(&mut buffers.scratch[..written - consumed]) {
@@ -386,7 +379,6 @@ impl Half {
                 Ok(n) => consumed += n,
             }
         }
-        written
     }
 
     /// Begins or ends bulk, after a read of `len` bytes into the scratch buffer.
