@@ -84,7 +84,8 @@
 //! repeats a write that has no reply after a second. Between requests, one of them looks at
 //! the list of apps each second. `zpa-watch` lists and watches the
 //! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace;
-//! `zpa-services` those Services by which apps are found.
+//! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
+//! creates Events about them.
 //! `zpa-resolve-v4` and `-v6` resolve a static backend that is
 //! given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
 //! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a

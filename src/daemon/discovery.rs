@@ -23,14 +23,11 @@ use self::choice::{Attempts, Choice, choose};
 use super::app_spec::{self, AppSpec};
 use super::reconciler::Failure;
 use crate::clock::Time;
+use crate::kube::{LONGEST_NOTE, ServiceWarning};
 
 /// The interval of the attempts to put an app into force after a failure: an address may be
 /// free by then.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// The longest line about a Service, in bytes: an Event may have so many (`NoteLengthLimit` in
-/// `pkg/apis/core/validation/events.go`).
-const LONGEST_LINE: usize = 1024;
 
 /// The apps that are found by their Services.
 pub(super) struct Discovery {
@@ -47,6 +44,8 @@ pub(super) struct Discovery {
     services: BTreeMap<ServiceKey, State>,
     /// When to put the candidates into force.
     due: Option<Time>,
+    /// What was logged and not taken yet.
+    warnings: Vec<ServiceWarning>,
 }
 
 /// What has become of a Service.
@@ -83,6 +82,7 @@ impl Discovery {
             trouble: None,
             services: BTreeMap::new(),
             due: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -204,10 +204,24 @@ impl Discovery {
             }
             match state.errors.is_empty() {
                 true => info!("the Service {key}: nothing is wrong any more"),
-                false => warn!("the Service {key}: {}", line(state)),
+                false => {
+                    let note = line(state);
+                    warn!("the Service {key}: {note}");
+                    self.warnings.push(ServiceWarning {
+                        namespace: key.namespace.clone(),
+                        service: key.name.clone(),
+                        uid: key.uid.clone(),
+                        note,
+                    });
+                }
             }
         }
         self.services = states;
+    }
+
+    /// What is wrong from now on with a Service each, since the last call.
+    pub(super) fn take_warnings(&mut self) -> Vec<ServiceWarning> {
+        std::mem::take(&mut self.warnings)
     }
 }
 
@@ -232,7 +246,7 @@ fn line(state: &State) -> String {
         Some(_) => "; its app stays as it was",
         None => "",
     };
-    let mut end = line.len().min(LONGEST_LINE - kept.len());
+    let mut end = line.len().min(LONGEST_NOTE - kept.len());
     while !line.is_char_boundary(end) {
         end -= 1;
     }

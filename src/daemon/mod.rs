@@ -69,7 +69,7 @@ use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
-use crate::kube::{self, ApiThreads, Scope, ServiceWatch};
+use crate::kube::{self, ApiThreads, EventRecorder, Scope, ServiceWatch};
 use crate::log_queue::LogQueue;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -132,6 +132,8 @@ struct Daemon {
     discovery: Option<Discovery>,
     /// The watch of these Services.
     service_watch: Option<ServiceWatch>,
+    /// Creates Events about those that are wrong.
+    events: EventRecorder,
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
@@ -214,6 +216,7 @@ impl Daemon {
             },
         };
         let api = ApiThreads::new(api, clocks.monotonic).map_err(no_threads)?;
+        let events = api.event_recorder();
         let drain = DrainConfig {
             delay: settings.drain_delay,
             timeout: settings.drain_timeout,
@@ -230,6 +233,7 @@ impl Daemon {
             list: None,
             discovery: None,
             service_watch: None,
+            events,
             inbox,
             signals,
             about,
@@ -358,6 +362,9 @@ impl Daemon {
             self.own_addresses_due = now;
         }
         self.proxy.set_awaited(discovery.awaited());
+        for warning in discovery.take_warnings() {
+            self.events.warn(warning);
+        }
     }
 
     fn read_own_addresses(&mut self, now: Time) {

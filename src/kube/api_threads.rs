@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::access::Access;
 use super::client::Client;
 use super::credentials::Credentials;
+use super::events::EventRecorder;
 use super::executor::{self, Member, RequestQueue};
 use super::informers::SharedInformers;
 use super::relist::RelistSignal;
@@ -52,7 +53,10 @@ pub struct ApiThreads {
     /// The reflectors of namespaces; `None`: each app has its own.
     informers: Option<Arc<SharedInformers>>,
     writer: Writer,
+    /// The name of the pod.
+    instance: String,
     clock: Clock,
+    wall_clock: WallClock,
 }
 
 impl ApiThreads {
@@ -86,7 +90,9 @@ impl ApiThreads {
             requests,
             queue,
             writer: Writer::new(&writer, wall_clock),
+            instance: writer,
             clock,
+            wall_clock,
         })
     }
 
@@ -168,6 +174,12 @@ impl ApiThreads {
         let path = paths::selected_services(namespace, selector);
         let client = Client::new(self.credentials.clone(), self.requests.clone());
         service_reflector::spawn(path, client, self.clock, report)
+    }
+
+    /// Creates Events.
+    pub fn event_recorder(&self) -> EventRecorder {
+        let client = Client::new(self.credentials.clone(), self.requests.clone());
+        EventRecorder::new(client, &self.instance, self.clock, self.wall_clock)
     }
 
     /// The requests that were made for all apps since the start.

@@ -197,18 +197,26 @@ impl Calls<'_> {
         })
     }
 
-    /// Creates an object that the API server answers and does not keep, such as an
+    /// Posts an object that the API server answers and does not keep, such as an
     /// access review, with a reply of up to `cap` bytes. It is counted as a read, since it
     /// changes nothing.
+    pub(super) fn review(&self, path: &str, object: &Value, cap: u64) -> Result<Reply, Failure> {
+        self.post(Verb::Get, path, object, cap)
+    }
+
+    /// Creates an object, with a reply of up to `cap` bytes.
     pub(super) fn create(&self, path: &str, object: &Value, cap: u64) -> Result<Reply, Failure> {
+        self.post(Verb::Create, path, object, cap)
+    }
+
+    fn post(&self, verb: Verb, path: &str, object: &Value, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self
                 .request(Method::POST, path)?
                 .header(CONTENT_TYPE, "application/json")
                 .body(object.to_string())
                 .map_err(|cause| self.failure(cause.into()))?;
-            self.run(Verb::Get, request)
-                .and_then(|reply| whole(reply, cap))
+            self.run(verb, request).and_then(|reply| whole(reply, cap))
         })
     }
 

@@ -121,7 +121,7 @@ impl Inspector {
             review["spec"]["user"] = json!(user);
         }
         let path = format!("/apis/authorization.k8s.io/v1/{path}");
-        let reply = read(self.client.calls().create(&path, &review, CAP))?;
+        let reply = read(self.client.calls().review(&path, &review, CAP))?;
         let allowed = reply["status"]["allowed"].as_bool();
         allowed.ok_or_else(|| Fault::Failed(format!("a {kind} without status.allowed")))
     }

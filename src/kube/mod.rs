@@ -41,7 +41,9 @@
 //! the policy's reads are all there is.
 //!
 //! **`zpa-services`** (`service_reflector`) lists and watches the Services that a label selector
-//! selects, where apps are found by them ([`ApiThreads::watch_services`]).
+//! selects, where apps are found by them ([`ApiThreads::watch_services`]). `zpa-events`
+//! (`events`), a thread that lives only while it has work, creates Events about those that are
+//! wrong.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
@@ -77,6 +79,7 @@ mod client;
 mod credentials;
 mod discovery;
 mod endpoints;
+mod events;
 mod exec;
 mod executor;
 mod informers;
@@ -119,6 +122,7 @@ mod watcher;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
+pub use events::{EventRecorder, LONGEST_NOTE, ServiceWarning};
 pub use requests::{Reaction, Requests, Verb};
 pub use selected_service::{LONGEST_ANNOTATIONS, SelectedService};
 pub use service_reflector::{ServiceWatch, ServicesReport};

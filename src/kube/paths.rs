@@ -112,6 +112,12 @@ pub(super) fn selected_services(namespace: Option<&str>, selector: &str) -> Stri
     format!("{all}?labelSelector={}", escaped(selector))
 }
 
+/// The Events of a namespace.
+pub(super) fn events(namespace: &str) -> String {
+    let namespace = escaped(namespace);
+    format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
+}
+
 /// A page of the list at `list` with at most `limit` items; `token` is the `continue` of the
 /// page before, and empty for the first page.
 pub(super) fn page(list: &str, limit: u32, token: &str) -> String {

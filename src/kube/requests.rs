@@ -17,6 +17,8 @@ pub enum Verb {
     Watch,
     /// A change.
     Patch,
+    /// A new object.
+    Create,
 }
 
 /// The result of a request.
@@ -42,11 +44,12 @@ pub enum Reaction {
     Unreachable,
 }
 
-const VERBS: [(Verb, &str); 4] = [
+const VERBS: [(Verb, &str); 5] = [
     (Verb::Get, "get"),
     (Verb::List, "list"),
     (Verb::Watch, "watch"),
     (Verb::Patch, "patch"),
+    (Verb::Create, "create"),
 ];
 
 const REACTIONS: [(Reaction, &str); 9] = [
@@ -144,7 +147,7 @@ mod tests {
         assert_eq!(counted, [(["watch", "ok"], 1), (["patch", "conflict"], 2)]);
         assert_eq!(
             requests.read().len(),
-            36,
+            45,
             "zeros too, so that rates begin at zero"
         );
         requests.count(Verb::Patch, Reaction::NoReply, took);
@@ -160,7 +163,8 @@ mod tests {
                 ("get", none),
                 ("list", none),
                 ("watch", took),
-                ("patch", took * 2)
+                ("patch", took * 2),
+                ("create", none)
             ],
             "what had no reply took no time for one"
         );

@@ -8,6 +8,12 @@ pub(super) fn utc(unix: u64) -> String {
     timestamp(unix).to_string()
 }
 
+/// The same with microseconds, as `metav1.MicroTime`, which takes nothing else:
+/// `2026-11-22T02:13:01.000000Z`.
+pub(super) fn utc_with_microseconds(unix: u64) -> String {
+    format!("{}", timestamp(unix).strftime("%Y-%m-%dT%H:%M:%S.000000Z"))
+}
+
 /// The same with microseconds and an offset, as Python's `datetime.isoformat`
 /// writes it: `2026-11-22T02:13:01.000000+00:00`.
 pub(super) fn utc_of_python(unix: u64) -> String {

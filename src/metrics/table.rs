@@ -355,7 +355,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_api_requests_total",
         kind: Kind::Counter,
         labels: &["verb", "outcome"],
-        help: "Requests to the API server: `get`, `list`, `watch` or `patch`, and what came back: \
+        help: "Requests to the API server: `get`, `list`, `watch`, `patch` or `create`, and what came back: \
                `ok`, `unauthorized` (401), `forbidden` (403), `not_found` (404), `conflict` (409), \
                `busy` (429), `error` (any other status), `no_reply` or `unreachable`",
         read: Read::Process(|it, samples| samples.each(&it.requests)),

@@ -5,6 +5,7 @@ use super::*;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::sandbox::Resource;
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
@@ -172,6 +173,47 @@ fn a_wrong_annotation_concerns_its_app_alone_and_all_say_so() {
         2,
         "one line each"
     );
+}
+
+#[test]
+fn what_is_wrong_is_one_event_on_the_service_whatever_the_number_of_proxies() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[LISTEN, ("idle-ttl", "5x")]);
+    let first = start(&sandbox, &[LONG_TTL]);
+    let second = start(&sandbox, &[LONG_TTL]);
+    for zpa in [&first, &second] {
+        zpa.expect_log("the Service default/blog: zero-pod-autoscaler/idle-ttl=\"5x\"");
+    }
+    let created = |status| on("create", "events").with(move |it| it.status == Some(status));
+    sandbox.expect("one is created, and the other is the same", |state| {
+        (state.count(&created(201)), state.count(&created(409))) == (1, 1)
+    });
+    let state = sandbox.state();
+    let event = state.store.list(Resource::Events).next().unwrap();
+    let service = state.store.get(Resource::Services, "blog").unwrap();
+    assert_eq!(event["regarding"]["uid"], service["metadata"]["uid"]);
+    assert_eq!(event["regarding"]["kind"], "Service");
+    assert_eq!(event["type"], "Warning");
+    let note = event["note"].as_str().unwrap();
+    assert!(
+        note.starts_with("zero-pod-autoscaler/idle-ttl=\"5x\": unknown unit"),
+        "{note}"
+    );
+}
+
+#[test]
+fn without_the_permission_to_create_events_all_else_is_as_ever() {
+    let sandbox = three(1);
+    sandbox.deny("create", "events");
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[LISTEN, ("idle-ttl", "5x")]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    zpa.expect_log("no Event can be created (403 events.events.k8s.io is forbidden");
+    expect_apps(&zpa, &["myapp"]);
+    zpa.expect_ready();
+    assert!(wrong(&zpa.status(), "blog").is_some());
+    assert_eq!(warnings(&zpa, "Event"), 0);
 }
 
 #[test]
