@@ -69,7 +69,8 @@ fn settings(
         )]),
         Ok(Invocation::Run(settings)) if settings.discover.is_some() => Err(vec![format!(
             "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
-             settings that are annotations of its Service"
+             settings that are annotations of its Service. The install for apps that are found is \
+             manifests/fleet, and /status of the proxy says what is wrong with each"
         )]),
         Ok(Invocation::Run(settings)) => Ok(*settings),
         Ok(_) => Err(vec![format!("{command} takes settings alone")]),

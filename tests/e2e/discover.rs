@@ -5,7 +5,7 @@ use super::*;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::sandbox::Resource;
+use support::sandbox::{Resource, Rule, anything};
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
@@ -214,6 +214,35 @@ fn without_the_permission_to_create_events_all_else_is_as_ever() {
     zpa.expect_ready();
     assert!(wrong(&zpa.status(), "blog").is_some());
     assert_eq!(warnings(&zpa, "Event"), 0);
+}
+
+/// What `manifests/fleet` grants, as its test says.
+#[test]
+fn the_role_of_the_fleet_grants_all_that_is_asked() {
+    let sandbox = three(0);
+    sandbox.set_rules(vec![
+        Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
+        Rule::new(
+            "apps",
+            &["deployments/scale", "deployments/status"],
+            &["patch"],
+        ),
+        Rule::new("", &["services"], &["get", "list", "watch"]),
+        Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+        Rule::new("events.k8s.io", &["events"], &["create"]),
+    ]);
+    annotate(&sandbox, "myapp", &[LISTEN, ("idle-ttl", "1s")]);
+    annotate(&sandbox, "blog", &[LISTEN]);
+    annotate(&sandbox, "news", &[LISTEN, ("idle-ttl", "5x")]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    echo(&mut zpa.connect_to(address(&zpa, "myapp")), "woken");
+    sandbox.expect("it sleeps again", |it| it.replicas() == 0);
+    sandbox.expect("an Event", |it| {
+        it.store.list(Resource::Events).count() == 1
+    });
+    let refused = sandbox.requests(&anything().with(|it| it.status == Some(403)));
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use zpa::settings::{self, Invocation, Settings};
 use super::rendering::{find, rendered};
 
 /// The settings that the environment of the container is.
-fn process(deployment: &Value) -> Settings {
+pub(super) fn process(deployment: &Value) -> Settings {
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let environment = container["env"].as_array().unwrap();
     let variable = |name: &str| {

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod dashboard;
+mod fleet;
 mod generated;
 mod list;
 mod rendering;
