@@ -1,10 +1,10 @@
-//! The page at `/`: what the proxy knows of its apps, for people.
+//! [`Page`]: the content of the page at `/`, which shows people the state of the apps.
 //!
-//! [`Page`] is rendered to one HTML file without an outside resource, which reads the same
-//! without JavaScript: a snapshot. With it, a script of a few lines fetches the page every
-//! two seconds and replaces the parts that have changed; nothing else renders anything. The
+//! It is rendered to one HTML file without an outside resource. Without JavaScript the page is a
+//! snapshot; with it, a short script fetches the page every two seconds and replaces the parts
+//! that have changed. There is no other renderer. The
 //! Content-Security-Policy ([`HEADERS`]) allows that style and that script by their hashes,
-//! and requests to where the page comes from. Every text from outside is escaped.
+//! and requests to the origin of the page. Every text from outside is escaped.
 
 mod drawing;
 mod text;
@@ -29,7 +29,7 @@ pub const HEADERS: &str = "Content-Security-Policy: default-src 'none'; \
 /// The most apps that are shown in full. The list has them all.
 const APPS_IN_FULL: usize = 20;
 
-/// What the page shows.
+/// The content of the page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The version of the program.
@@ -40,41 +40,41 @@ pub struct Page {
     pub uptime: Duration,
     /// The time of day, in seconds since 1970.
     pub unix: u64,
-    /// What is wrong with the process as a whole.
+    /// The problems of the process as a whole.
     pub problems: Vec<Problem>,
     /// The apps.
     pub apps: Vec<App>,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// Whether connections suffer, or the app is not put to sleep.
     pub is_severe: bool,
-    /// It, in plain words.
+    /// The problem in plain words.
     pub text: String,
     /// The code with which `zpa explain` says more, if there is one.
     pub code: Option<&'static str>,
 }
 
-/// What is shown of an app.
+/// The content about an app.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct App {
     /// `namespace/name`.
     pub name: String,
-    /// What it does.
+    /// Its state.
     pub state: State,
     /// For how long it has been in its phase.
     pub state_for: Duration,
-    /// When it sleeps, or why not.
+    /// When it goes to sleep, or why not.
     pub next: Next,
     /// The replicas, if they were seen.
     pub replicas: Option<u32>,
-    /// The ready pods, if its controller has said so.
+    /// The ready pods, by the status that its controller writes.
     pub ready_pods: Option<u32>,
     /// The open connections that count as use.
     pub counted: usize,
-    /// Those of them that wait for a pod.
+    /// The counted connections that wait for a pod.
     pub waiting: usize,
     /// The open connections that do not count.
     pub uncounted: usize,
@@ -90,13 +90,13 @@ pub struct App {
     pub wakes: Vec<Wake>,
     /// How long it was asleep since the start.
     pub asleep: Duration,
-    /// Hours asleep, each times the replicas before.
+    /// The hours asleep, each multiplied by the replicas before the sleep.
     pub replica_hours_saved: f64,
-    /// What is wrong.
+    /// Its problems.
     pub problems: Vec<Problem>,
 }
 
-/// What an app does.
+/// The state of an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// It is not known.
@@ -109,31 +109,31 @@ pub enum State {
     /// It has replicas.
     Awake,
     /// It is being scaled to zero.
-    FallingAsleep,
+    ScalingDown,
 }
 
-/// When an app sleeps.
+/// When an app goes to sleep, or why not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing is to be said: it sleeps, or it is not known.
+    /// It sleeps, or its state is not known.
     #[default]
     Nothing,
-    /// In that time, if nobody comes; the reason why not before.
+    /// In that time, if no connection comes; and the reason why not sooner.
     SleepsIn(Duration, &'static str),
-    /// Not as long as that lasts.
+    /// Not while that reason lasts.
     StaysAwake(&'static str),
-    /// Somebody waits, for that reason.
+    /// A connection waits, for that reason.
     Wakes(String),
 }
 
-/// A part of the day: the fraction of it in each state.
+/// A part of the day, with the fraction of it in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Slot {
-    /// How much of it is asleep, from 0 to 1.
+    /// The fraction asleep, from 0 to 1.
     pub asleep: f64,
-    /// How much of it connections waited for a pod.
+    /// The fraction in which connections waited for a pod.
     pub waking: f64,
-    /// How much of it is awake.
+    /// The fraction awake.
     pub awake: f64,
 }
 
@@ -161,7 +161,7 @@ impl State {
             State::Asleep => "asleep",
             State::Waking => "waking",
             State::Awake => "awake",
-            State::FallingAsleep => "falling",
+            State::ScalingDown => "falling",
         }
     }
 
@@ -171,7 +171,7 @@ impl State {
             State::Asleep => "Asleep",
             State::Waking => "Waking",
             State::Awake => "Awake",
-            State::FallingAsleep => "Going to sleep",
+            State::ScalingDown => "Going to sleep",
         }
     }
 }
@@ -181,7 +181,8 @@ impl App {
         !self.problems.is_empty()
     }
 
-    /// The troubled come first, then the sleepers, then the others by name.
+    /// The key of the order on the page: apps with problems, then apps asleep, then the others, by
+    /// name.
     fn order(&self) -> (bool, bool, &str) {
         let is_asleep = self.state == State::Asleep;
         (!self.is_troubled(), !is_asleep, &self.name)
@@ -300,7 +301,7 @@ fn write_list(apps: &[&App], html: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// An app in full. `at` is its place, for the anchors.
+/// Writes an app in full. `at` is its place, for the anchors.
 fn write_app(at: usize, app: &App, html: &mut String) -> fmt::Result {
     let (class, name) = (app.state.class(), Escaped(&app.name));
     writeln!(
@@ -321,7 +322,7 @@ fn write_app(at: usize, app: &App, html: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// What comes next, in a sentence.
+/// A sentence about when the app goes to sleep.
 struct Sentence<'a>(&'a App);
 
 impl Display for Sentence<'_> {
@@ -342,7 +343,7 @@ impl Display for Sentence<'_> {
                 Escaped(why)
             ),
             (Next::Nothing, State::Asleep) => f.write_str("The next connection wakes it."),
-            (Next::Nothing, State::FallingAsleep) => {
+            (Next::Nothing, State::ScalingDown) => {
                 f.write_str("Who connects now is held, and wakes it again.")
             }
             (Next::Nothing, _) => f.write_str("The scale was not read yet."),
@@ -357,7 +358,7 @@ fn waiting(count: usize) -> String {
     }
 }
 
-/// `level` is that of the heading.
+/// Writes a list of problems. `level` is that of the heading.
 fn write_problems(id: &str, level: u8, problems: &[Problem], html: &mut String) -> fmt::Result {
     write!(html, "<div id=\"{id}\">")?;
     if !problems.is_empty() {

@@ -442,7 +442,7 @@ impl<A: Api> App<A> {
                 }
                 Command::Log(change) => {
                     self.events.note(change);
-                    self.journal.note(change, now);
+                    self.journal.record(change, now);
                     self.log_change(change, process.sockets);
                 }
             }

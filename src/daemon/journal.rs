@@ -1,10 +1,9 @@
-//! The [`Journal`] of an app: what has become of it, for those who watch from outside. It
-//! decides nothing.
+//! [`Journal`]: the history of an app, for the admin pages. No decision depends on it.
 //!
-//! It is updated with [`Inputs`] at the end of each of the app's turns, and in between with the
-//! changes that the policy reports. It keeps the phase, who has scaled last, the last wakes with the
-//! durations of their parts, and a day of sleeping and waking. Its memory is bounded: some
-//! 7 KB for an app, however often that wakes.
+//! It is updated with [`Inputs`] at the end of each turn of the app, and with each change that the
+//! policy reports. It keeps the phase, who has scaled the app last, the last wakes with the
+//! durations of their parts, and the states of a day. Its memory is bounded: some 7 KB for an app,
+//! however many wakes it has.
 
 mod timeline;
 
@@ -38,8 +37,7 @@ pub struct Inputs<'a> {
     pub handed_over: u64,
     /// The connections closed at the hold limit since the start.
     pub held_too_long: u64,
-    /// The last lease that was seen: the names of its writers, and what tells it from
-    /// others.
+    /// The token of the last lease that was seen, which has the names of its writers.
     pub lease: Option<&'a str>,
 }
 
@@ -73,19 +71,19 @@ pub struct Scaled {
     pub at: Time,
 }
 
-/// How a wake has ended.
+/// The result of a wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeResult {
     /// A pod has taken a connection that had waited.
     Served,
     /// No connection was served, and at least one was closed at the hold limit.
     TimedOut,
-    /// No connection was served, since all that waited have left.
+    /// No connection was served, because all that waited have left.
     Abandoned,
 }
 
 impl WakeResult {
-    /// All of them, in the order of [`Journal::results`].
+    /// All results, in the order of [`Journal::results`].
     pub const ALL: [WakeResult; 3] = [
         WakeResult::Served,
         WakeResult::TimedOut,
@@ -107,7 +105,7 @@ impl WakeResult {
 pub struct Wake {
     /// When the first connection had to wait.
     pub since: Time,
-    /// From then until a pod took a connection, or nobody waited any more.
+    /// From then until a pod took a connection, or no connection waited any more.
     pub took: Duration,
     /// From the first connection to the reply that shows replicas.
     pub api: Option<Duration>,
@@ -115,7 +113,7 @@ pub struct Wake {
     pub pod: Option<Duration>,
     /// From that address to a pod that has taken a connection.
     pub dial: Option<Duration>,
-    /// How it has ended.
+    /// Its result.
     pub result: WakeResult,
 }
 
@@ -126,7 +124,7 @@ struct Waking {
     from_zero: bool,
     scaled: Option<Time>,
     ready: Option<Time>,
-    /// The counts when it began.
+    /// The counts of [`Inputs`] when it began.
     handed_over: u64,
     held_too_long: u64,
 }
@@ -143,7 +141,7 @@ pub struct WakeParts {
 }
 
 impl WakeParts {
-    /// Each with its name in metrics.
+    /// The histograms with their names in metrics.
     pub fn named(&self) -> Vec<([&'static str; 1], Histogram)> {
         let WakeParts { api, pod, dial } = self;
         let parts = [("api", api), ("pod", pod), ("dial", dial)];
@@ -177,7 +175,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Nothing has been seen yet.
+    /// An empty journal.
     pub fn new(now: Time) -> Journal {
         Journal {
             phase: "unknown",
@@ -193,8 +191,8 @@ impl Journal {
         }
     }
 
-    /// The policy has reported a change.
-    pub fn note(&mut self, change: Change, now: Time) {
+    /// Records a change that the policy reports.
+    pub fn record(&mut self, change: Change, now: Time) {
         let scaled = match change {
             Change::ScaledUp { replicas } => Some((Scaler::Us, replicas)),
             Change::Slept { .. } => Some((Scaler::Us, 0)),
@@ -221,7 +219,7 @@ impl Journal {
         }
     }
 
-    /// The end of a turn.
+    /// Records the state of the app at the end of a turn.
     pub fn update(&mut self, inputs: &Inputs<'_>, now: Time) {
         if inputs.phase != self.phase {
             (self.phase, self.phase_since) = (inputs.phase, now);
@@ -292,14 +290,14 @@ impl Journal {
         }
     }
 
-    // --- What is shown ---
+    // --- Readers ---
 
     /// Since when the app has been in its phase.
     pub fn phase_since(&self) -> Time {
         self.phase_since
     }
 
-    /// Who has scaled the app last, as far as was seen.
+    /// The last change of the scale that was seen.
     pub fn scaled(&self) -> Option<Scaled> {
         self.scaled
     }
@@ -325,14 +323,14 @@ impl Journal {
         &self.parts
     }
 
-    /// The last day, and what was saved.
+    /// The states of the last day.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 }
 
 impl Waking {
-    /// How it has ended, if it has.
+    /// The result, if it has ended.
     fn result(&self, inputs: &Inputs<'_>) -> Option<WakeResult> {
         let is_over = match self.ready {
             // The gate is open.

@@ -10,7 +10,7 @@ use crate::admin::page::text::short;
 /// The moon, the sun, or a ring.
 pub fn icon(state: State) -> &'static str {
     match state {
-        State::Asleep | State::FallingAsleep => {
+        State::Asleep | State::ScalingDown => {
             "<svg class=\"icon\" viewBox=\"0 0 24 24\" aria-hidden=\"true\">\
              <path d=\"M20.5 14.6A8.6 8.6 0 0 1 9.4 3.5a8.6 8.6 0 1 0 11.1 11.1z\"/></svg>"
         }

@@ -5,15 +5,26 @@ use super::super::journal::{Inputs, Journal, State};
 use super::{App, Process};
 use crate::cluster::{NoAddress, TargetStatus};
 use crate::engine::PortId;
-use crate::policy::{Phase, Policy};
+use crate::policy::Phase;
 
 impl<A: Api> App<A> {
-    /// What has become of the app.
+    /// The history of the app.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// What the controller of the scale target has said last.
+    /// The state of the app, as its journal and the page at `/` show it.
+    pub fn state(&self) -> State {
+        match self.policy.phase() {
+            _ if self.policy.replicas().is_none() => State::Unknown,
+            Phase::Asleep { .. } => State::Asleep,
+            Phase::Waking { .. } | Phase::Starting { .. } => State::Waking,
+            Phase::ScalingDown => State::ScalingDown,
+            Phase::Awake | Phase::ConfirmingIdle => State::Awake,
+        }
+    }
+
+    /// The last status that the controller of the scale target has written.
     pub fn target_status(&self) -> Option<&TargetStatus> {
         self.target_status.as_ref()
     }
@@ -42,7 +53,7 @@ impl<A: Api> App<A> {
         let lease = policy.lease_token().map(|token| token.0.as_str());
         let inputs = Inputs {
             phase: policy.phase_name(),
-            state: state(policy),
+            state: self.state(),
             waiting_since,
             from_zero: matches!(policy.phase(), Phase::Waking { .. }),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
@@ -52,15 +63,5 @@ impl<A: Api> App<A> {
             lease: lease.filter(|token| !token.is_empty()),
         };
         self.journal.update(&inputs, process.now);
-    }
-}
-
-/// The state of an app, for its timeline.
-fn state(policy: &Policy) -> State {
-    match policy.phase() {
-        _ if policy.replicas().is_none() => State::Unknown,
-        Phase::Asleep { .. } => State::Asleep,
-        Phase::Waking { .. } | Phase::Starting { .. } => State::Waking,
-        Phase::Awake | Phase::ConfirmingIdle | Phase::ScalingDown => State::Awake,
     }
 }

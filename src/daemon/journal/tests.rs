@@ -64,9 +64,9 @@ fn woken() -> Journal {
     let mut journal = Journal::new(at(0));
     journal.update(&ASLEEP, at(500));
     journal.update(&waking(1_000), at(1_000));
-    journal.note(Change::ScaledUp { replicas: 1 }, at(1_200));
+    journal.record(Change::ScaledUp { replicas: 1 }, at(1_200));
     journal.update(&starting(1_000), at(1_200));
-    journal.note(WOKE, at(3_200));
+    journal.record(WOKE, at(3_200));
     journal.update(&awake(), at(3_200));
     journal
 }
@@ -124,7 +124,7 @@ fn a_wake_for_which_nobody_waits_any_more_was_abandoned_or_has_timed_out() {
 fn a_wake_that_never_leads_to_a_pod_has_the_parts_that_it_came_to() {
     let mut journal = Journal::new(at(0));
     journal.update(&waking(1_000), at(1_000));
-    journal.note(Change::ScaledUp { replicas: 1 }, at(1_200));
+    journal.record(Change::ScaledUp { replicas: 1 }, at(1_200));
     journal.update(&starting(1_000), at(1_200));
     let lost = Inputs {
         waiting: 0,
@@ -149,7 +149,7 @@ fn a_wake_that_never_leads_to_a_pod_has_the_parts_that_it_came_to() {
 fn an_app_that_has_no_ready_pod_for_a_moment_is_not_woken() {
     let mut journal = Journal::new(at(0));
     journal.update(&starting(1_000), at(1_000));
-    journal.note(WOKE, at(1_300));
+    journal.record(WOKE, at(1_300));
     let served = Inputs {
         waiting: 0,
         handed_over: 6,
@@ -165,8 +165,8 @@ fn the_last_wakes_are_kept_and_all_are_counted() {
     let mut journal = Journal::new(at(0));
     for n in 0..100 {
         journal.update(&waking(n * 10_000), at(n * 10_000));
-        journal.note(Change::ScaledUp { replicas: 1 }, at(n * 10_000));
-        journal.note(WOKE, at(n * 10_000));
+        journal.record(Change::ScaledUp { replicas: 1 }, at(n * 10_000));
+        journal.record(WOKE, at(n * 10_000));
         let served = Inputs {
             handed_over: 6 + n,
             ..awake()
@@ -201,11 +201,11 @@ fn who_has_scaled_last_is_known() {
             3,
         ),
     ] {
-        journal.note(change, at(7));
+        journal.record(change, at(7));
         let at = at(7);
         assert_eq!(journal.scaled(), Some(Scaled { by, replicas, at }));
     }
-    journal.note(WOKE, at(8));
+    journal.record(WOKE, at(8));
     assert_eq!(
         journal.scaled().unwrap().at,
         at(7),

@@ -1,4 +1,4 @@
-//! The [`Timeline`] of an app: how long it slept and was awake in each few minutes of the last
+//! [`Timeline`]: how long an app was asleep, waking and awake in each five minutes of the last
 //! day, and what its sleep has saved.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ pub const SLOT: Duration = Duration::from_millis(SLOT_MS);
 /// The slots that are kept: those of a day, and the one that has begun.
 pub const SLOTS_KEPT: usize = 24 * 12 + 1;
 
-/// The state of an app, as coarse as an onlooker needs it.
+/// The state of an app: fewer than the phases of its policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// The scale was not read.
@@ -27,44 +27,55 @@ pub enum State {
     Waking,
     /// It has replicas.
     Awake,
+    /// Zero is being written. Such a moment counts as one awake.
+    ScalingDown,
 }
 
 /// How much of a slot an app was in each state. The rest is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// In milliseconds, by [`State`].
+    /// The milliseconds in each of unknown, asleep, waking and awake.
     ms: [u32; 4],
 }
 
 impl Slot {
     fn add(&mut self, state: State, took: Duration) {
-        self.ms[state as usize] += took.as_millis() as u32;
+        self.ms[row(state)] += took.as_millis() as u32;
     }
 
     /// The fraction of the slot in that state, from 0 to 1.
     pub fn fraction(&self, state: State) -> f64 {
-        f64::from(self.ms[state as usize]) / SLOT_MS as f64
+        f64::from(self.ms[row(state)]) / SLOT_MS as f64
     }
 }
 
-/// What has become of an app during the last day.
+fn row(state: State) -> usize {
+    match state {
+        State::Unknown => 0,
+        State::Asleep => 1,
+        State::Waking => 2,
+        State::Awake | State::ScalingDown => 3,
+    }
+}
+
+/// The states of an app during the last day.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     slots: VecDeque<Slot>,
     /// The number of the last slot, counted from the epoch of the clock.
     last: u64,
     state: State,
-    /// Until when all is counted.
+    /// The time up to which all is counted.
     counted: Time,
     asleep: Duration,
-    /// Seconds asleep, each times the replicas that there were before.
+    /// The seconds asleep, each multiplied by the replicas before the sleep.
     replica_seconds_saved: f64,
     /// The replicas before the last sleep.
     replicas: u32,
 }
 
 impl Timeline {
-    /// Nothing has been seen.
+    /// An empty timeline.
     pub fn new(now: Time) -> Timeline {
         Timeline {
             slots: VecDeque::from([Slot::default()]),
@@ -77,8 +88,7 @@ impl Timeline {
         }
     }
 
-    /// The state from now on, and the last number of replicas above zero that was seen
-    /// before.
+    /// Sets the state from now on, with the last number of replicas above zero.
     pub fn update(&mut self, state: State, replicas: Option<u32>, now: Time) {
         if state == self.state {
             return;
@@ -90,7 +100,7 @@ impl Timeline {
         self.state = state;
     }
 
-    /// Counts what has passed.
+    /// Counts the time since the last count.
     fn count(&mut self, now: Time) {
         self.asleep = self.asleep(now);
         self.replica_seconds_saved = self.replica_seconds_saved(now);

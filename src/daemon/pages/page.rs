@@ -9,8 +9,8 @@ use crate::daemon::journal::{self, SLOT};
 use crate::daemon::slow_wake::REPORT_AFTER;
 use crate::policy::{KeptAwake, Phase};
 
-/// A reply of the API server that is older than this is worth a word: the app is read at
-/// least every half a minute.
+/// The age of the last reply of the API server from which on the page names it as a problem: the
+/// app is read at least every half a minute.
 const OLD: Duration = Duration::from_secs(75);
 
 impl View<'_> {
@@ -64,7 +64,7 @@ impl AppView<'_> {
         });
         App {
             name: app.config().name.clone(),
-            state: self.page_phase(),
+            state: self.page_state_of_app(),
             state_for: now.since(journal.phase_since()),
             next: self.next(),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
@@ -85,14 +85,13 @@ impl AppView<'_> {
         }
     }
 
-    fn page_phase(&self) -> State {
-        let policy = self.app.policy();
-        match policy.phase() {
-            _ if policy.replicas().is_none() => State::Unknown,
-            Phase::Asleep { .. } => State::Asleep,
-            Phase::Waking { .. } | Phase::Starting { .. } => State::Waking,
-            Phase::ScalingDown => State::FallingAsleep,
-            Phase::Awake | Phase::ConfirmingIdle => State::Awake,
+    fn page_state_of_app(&self) -> State {
+        match self.app.state() {
+            journal::State::Unknown => State::Unknown,
+            journal::State::Asleep => State::Asleep,
+            journal::State::Waking => State::Waking,
+            journal::State::Awake => State::Awake,
+            journal::State::ScalingDown => State::ScalingDown,
         }
     }
 
@@ -136,7 +135,7 @@ impl AppView<'_> {
         if !problems.is_empty() {
             return problems;
         }
-        // What has no words of its own yet.
+        // Reasons that none of the above explains.
         let unready = self.app.unready(self.now).into_iter();
         let severe = unready.map(|text| Problem {
             is_severe: true,
