@@ -309,7 +309,7 @@ impl<A: Api> App<A> {
         let now = process.now;
         match report {
             Report::Reply { id, outcome } => {
-                let permission = self.policy.asked_permission(id);
+                let permission = self.policy.permission_of(id);
                 self.health.replied(permission, &outcome);
                 self.policy.reply(id, outcome, now);
             }
@@ -425,7 +425,7 @@ impl<A: Api> App<A> {
         let now = process.now;
         while let Some(command) = self.policy.poll_command() {
             match command {
-                Command::Ask { id, request } => self.api.request(id, request),
+                Command::Send { id, request } => self.api.request(id, request),
                 Command::GaveUp(permission) => self.health.interrupted(permission),
                 Command::QuarantinePods => {
                     self.ports

@@ -7,15 +7,15 @@ use crate::cluster::{LeaseStore, Permission, Request};
 /// An output of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Make a request to the API server. It replaces one without a reply.
-    Ask {
+    /// Send a request to the API server. It supersedes one without a reply.
+    Send {
         /// The number of the request, which its reply carries.
         id: u64,
         /// The request.
         request: Request,
     },
-    /// A request for which connections have waited too long was given up: it counts as one
-    /// without a reply. It takes that permission.
+    /// A request that needs that permission was given up, because connections have waited for it
+    /// too long.
     GaveUp(Permission),
     /// The scale is zero: quarantine the pods that are listed now.
     QuarantinePods,

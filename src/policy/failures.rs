@@ -1,5 +1,5 @@
-//! The transitions of the policy after a failed request: what the request may have done, what
-//! the failure shows about a permission, and when the next request is made.
+//! The transitions of the policy after a failed request: the phase, the permission that the request
+//! needs, and the time of the next request.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::cluster::{LeaseStore, Outcome, Request};
 const TTLS_BETWEEN_REFUSED_SLEEPS: u32 = 2;
 
 impl Policy {
-    /// The request has failed.
-    pub(super) fn fail(&mut self, asked: &Request, failure: &Outcome, now: Time) {
-        match asked {
+    /// Handles the failure of a request.
+    pub(super) fn on_failure(&mut self, request: &Request, failure: &Outcome, now: Time) {
+        match request {
             Request::RenewLease(renewal) if renewal.guard.is_none() => {
-                return self.fail_to_renew(renewal.store, failure, now);
+                return self.on_failed_renewal(renewal.store, failure, now);
             }
-            _ => self.learn_of_permission(asked, failure, now),
+            _ => self.update_permission(request, failure, now),
         }
         if let Some(seen) = &mut self.seen {
             seen.interrupted |= *failure != Outcome::Conflict;
         }
         self.final_renewal_written &= *failure == Outcome::Conflict;
-        let wrote_scale = matches!(asked, Request::WriteScale { .. });
+        let wrote_scale = matches!(request, Request::WriteScale { .. });
         match &mut self.phase {
             // Nothing was written, so no connection needs to be held.
             Phase::ScalingDown if wrote_scale && !matches!(failure, Outcome::Unknown { .. }) => {
@@ -49,10 +49,10 @@ impl Policy {
             self.generation = None;
             self.is_missing = true;
         }
-        self.due = now + self.pause_after(asked, failure);
+        self.due = now + self.pause_after(request, failure);
     }
 
-    fn fail_to_renew(&mut self, store: LeaseStore, failure: &Outcome, now: Time) {
+    fn on_failed_renewal(&mut self, store: LeaseStore, failure: &Outcome, now: Time) {
         // Shorter than the time that other proxies wait: see `seen::POLLS_AFTER_FAILURE`.
         let longest = match self.connections.open {
             // The gate is open without a lease until one can be renewed.
@@ -73,14 +73,14 @@ impl Policy {
     }
 
     /// Updates the permission that the request needs.
-    fn learn_of_permission(&mut self, asked: &Request, failure: &Outcome, now: Time) {
+    fn update_permission(&mut self, request: &Request, failure: &Outcome, now: Time) {
         let confirmed_after = self.config.refusal_confirmed_after;
         let retry = retry_after(confirmed_after);
-        match (asked, failure) {
+        match (request, failure) {
             (Request::Read, Outcome::Forbidden) => {
                 self.reads.refused(confirmed_after, retry, now);
             }
-            // Neither may be read: the more valuable permission may be granted first.
+            // Both reads are refused: the one that shows the leases is tried first.
             (Request::ReadScale, Outcome::Forbidden) => {
                 self.scale_reads_refused = true;
                 self.reads.retry_now(now);
@@ -93,7 +93,7 @@ impl Policy {
                 self.lease.on_permission_refused(renewal.store, now);
             }
             // The API server checks the permission before it looks for the object.
-            (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(asked),
+            (_, Outcome::NotFound | Outcome::Conflict) => self.record_permission(request),
             (Request::Read, _) => self.reads.interrupted(),
             (Request::ReadScale, _) => {}
             (Request::WriteScale { .. }, _) => self.scale_writes.interrupted(),
@@ -101,9 +101,9 @@ impl Policy {
         }
     }
 
-    /// A reply has shown that the permission for this request is granted.
-    pub(super) fn record_permission(&mut self, asked: &Request) {
-        match asked {
+    /// Records that the permission for this request is granted, as a reply has shown.
+    pub(super) fn record_permission(&mut self, request: &Request) {
+        match request {
             Request::Read => {
                 self.reads.granted();
                 self.scale_reads_refused = false;
@@ -122,7 +122,7 @@ impl Policy {
         }
     }
 
-    fn pause_after(&mut self, asked: &Request, failure: &Outcome) -> Duration {
+    fn pause_after(&mut self, request: &Request, failure: &Outcome) -> Duration {
         let longest = self.longest_pause(failure);
         let first = self.backoff.failures() == 0;
         let pause = self.backoff.pause(longest);
@@ -131,7 +131,7 @@ impl Policy {
             Outcome::Conflict if first => Duration::ZERO,
             // The fallback is read at once, unless that is refused too.
             Outcome::Forbidden
-                if *asked == Request::Read
+                if *request == Request::Read
                     && self.reads.is_missing()
                     && !self.scale_reads_refused =>
             {
@@ -150,8 +150,7 @@ impl Policy {
     }
 }
 
-/// Whether a wake with this outcome may have been applied, or has shown that its version is
-/// not the present one.
+/// Whether the write of a wake that failed so may have been applied, or its guard is stale.
 fn must_read_after(failure: &Outcome) -> bool {
     !matches!(
         failure,

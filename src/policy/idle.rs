@@ -1,5 +1,5 @@
-//! The part of [`Policy`] that decides whether the app is idle: since when it has been unused,
-//! when it may sleep from here, and whether something else keeps scaling it up.
+//! The part of [`Policy`] that decides whether the app is idle, and whether something else keeps
+//! scaling it up.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl Policy {
         self.sleeps_at().is_some_and(|at| now >= at)
     }
 
-    /// When the app may be put to sleep from here, if at all.
+    /// When this proxy may put the app to sleep; `None`: not by the passing of time alone.
     pub(super) fn sleeps_at(&self) -> Option<Time> {
         self.kept_awake().at
     }
@@ -32,7 +32,7 @@ impl Policy {
         self.config.idle_ttl.saturating_mul(1 << doublings)
     }
 
-    /// To be called at a sign of use: the sleeps are counted from zero again.
+    /// To be called when the app is used: undone sleeps are counted from zero again.
     pub(super) fn forget_undone_sleeps(&mut self) {
         (self.undone_sleeps, self.woken_by_others) = (0, false);
     }

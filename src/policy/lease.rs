@@ -1,13 +1,12 @@
-//! The [`Lease`] of this proxy: while it is valid, no other proxy scales the app to zero.
+//! [`Lease`]: the lease of this proxy. While it is valid, no other proxy scales the app to zero.
 //!
 //! A proxy *renews* its lease by writing a new token onto the scale target. The target has
-//! room for one token: each renewal, of whatever proxy, replaces the last one. A proxy that
-//! scales to zero must have seen the same token for a whole TTL, and its write has the
-//! resourceVersion at which it has seen that token last as a precondition. So after a
-//! successful renewal that shows replicas above zero, no proxy scales to zero for a TTL from
-//! the write of the token. The time of that write is not known, but it is not before the
-//! request was sent. The lease is counted from there, and ends after 0.8 TTL: the rest allows
-//! for clocks of different speeds.
+//! room for one token: each renewal, of any proxy, replaces the last one. A proxy that scales to
+//! zero must have seen the same token for a whole TTL, and the precondition of its write is the
+//! resourceVersion at which it has seen that token last. So after a successful renewal that shows
+//! replicas above zero, no proxy scales to zero for a TTL from the write of the token. The time of
+//! that write is unknown, but it is later than the sending of the request. The lease is counted
+//! from the sending, and ends after 0.8 TTL: the rest allows for clocks of different speeds.
 //!
 //! If no renewal has succeeded for two seconds, connections are let through without a lease,
 //! because no proxy can scale to zero while the API server is down. If renewing is forbidden in
@@ -25,8 +24,9 @@ use crate::cluster::LeaseStore;
 /// lease.
 pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 
-/// How late the event loop may notice that [`FAIL_OPEN_AFTER`] has passed. If it is later, the
-/// process did not run (SIGSTOP, suspend, starvation), and the reply may have come meanwhile.
+/// The longest delay with which the event loop notices that [`FAIL_OPEN_AFTER`] has passed. After
+/// a longer one the process did not run (SIGSTOP, suspend, starvation), and the reply may have come
+/// meanwhile.
 const LONGEST_DELAY: Duration = Duration::from_millis(200);
 
 /// The most renewals of a proxy in a TTL, not counting those that fail and those of a hidden
@@ -128,8 +128,8 @@ impl Lease {
             || (has_lasted && (self.has_waiting || self.has_failed_recently(now)))
     }
 
-    /// If connections may be let through now: when that ends by the time alone. `None` if only
-    /// an event ends it.
+    /// When the permission to let connections through, which holds now, ends without an event;
+    /// `None` if only an event ends it.
     pub fn permitted_until(&self, now: Time) -> Option<Time> {
         if self.is_valid(now) {
             return self.valid_until.filter(|_| self.needed);
@@ -168,10 +168,10 @@ impl Lease {
     /// The store to try now: the first one whose permission is not missing, or is due to be
     /// tried again. If none is, the one that is due first.
     fn next_store(&self, now: Time) -> LeaseStore {
-        if self.uses_status && self.status_permission.may_be_asked(now) {
+        if self.uses_status && self.status_permission.may_be_tried(now) {
             LeaseStore::Status
         } else if !self.uses_status
-            || self.annotation_permission.may_be_asked(now)
+            || self.annotation_permission.may_be_tried(now)
             || self.annotation_permission.next_attempt() < self.status_permission.next_attempt()
         {
             LeaseStore::Annotation
@@ -337,7 +337,7 @@ impl Lease {
         self.on_permission_refused(store, now);
         self.on_failed(Duration::ZERO, longest.min(POLL_FORBIDDEN), now);
         if store == LeaseStore::Annotation {
-            // Neither is allowed. The Role of `manifests/base` grants the status, so that its
+            // Both are refused. The Role of `manifests/base` grants the status, so that its
             // permission is the more likely one to be granted.
             self.status_permission.retry_now(now);
         }

@@ -1,4 +1,4 @@
-//! The [`Policy`] is the pure state machine of an app: it decides when to scale it, and when
+//! [`Policy`]: the pure state machine of an app. It decides when to scale the app, and when its
 //! connections may be dialled (the *gate*).
 //!
 //! Its inputs are the number of connections, whether there is an address to dial, whether a
@@ -33,19 +33,18 @@
 //!
 //! # Several proxies
 //!
-//! Any number of proxies may serve one app. They coordinate through the scale target, whose
-//! changes the API server puts in one order. There is no leader and no common clock.
+//! Any number of proxies may serve one app. They coordinate through the scale target: the API
+//! server serialises its changes. There is no leader and no common clock.
 //!
-//! *Lease.* A proxy opens its gate under a lease. To get one, it renews it: it writes a new
-//! token onto the object, which changes the object's version, and the reply must show
-//! replicas. The lease lasts for 0.8 TTL from the moment at which the renewal was sent. It is
+//! *Lease.* A proxy opens its gate under a lease. To get one, it *renews*: it writes a new token
+//! onto the object, which changes the object's version, and the reply must show replicas. The lease lasts for 0.8 TTL from the moment at which the renewal was sent. It is
 //! renewed every quarter of the TTL while a connection is open, and once at the last close
 //! ([`lease`]).
 //!
-//! *Unequal TTLs.* The token states how long it is to be respected, and every proxy respects
-//! each lease that it has seen lately for that long. But the object shows the last renewal
-//! only: that of a proxy with a shorter TTL hides a longer lease from every proxy that did not
-//! look in between. A proxy that finds a shorter lease than its own on the object therefore
+//! *Unequal TTLs.* The token states the TTL of its proxy, and every proxy respects each lease that
+//! it has seen lately for that TTL. But the object shows the last renewal only: that of a proxy
+//! with a shorter TTL hides a longer lease from every proxy that has not read the object in
+//! between. A proxy that finds a shorter lease than its own on the object therefore
 //! renews again while it has a connection or a lease. It reads the object, and renews, twice
 //! within the shorter TTL. A proxy with that TTL may sleep only after a whole TTL without a
 //! connection, in which the longer lease is then shown.
@@ -55,10 +54,10 @@
 //!    and the scale above zero, for a TTL;
 //! 2. a fresh read shows that token still;
 //! 3. the *final renewal*, guarded by the version just read, is written. It states that the
-//!    proxy has no connections (`InUse` is False), and shows that leases can be written. Its
+//!    proxy has no connections (`InUse` is False), and proves that leases can be written. Its
 //!    guard keeps it from replacing a newer lease;
-//! 4. zero is written, guarded by the version of that renewal. The proxy's own lease ends
-//!    before.
+//! 4. zero is written, guarded by the version of that renewal. The proxy's own lease ends before
+//!    this write.
 //!
 //! If another proxy renews meanwhile, 3 or 4 fails with a conflict, and the idle check begins
 //! again. After a failed request, at least two more reads come before a sleep, so that
@@ -93,13 +92,12 @@
 //! - `requests`: which request is made when;
 //! - `replies` and `failures`: the transitions after a reply and after a failure;
 //! - `observations`: the transitions after an event of the watch of the object;
-//! - `transitions`: the transitions that need no reply.
+//! - `transitions`: the transitions that need no reply;
+//! - `wake_limits`: how often the app may be woken, and its least time awake.
 //!
-//! - `transitions`: the transitions that need no reply.
-//!
-//! [`Policy`], in this file, has the inputs and the outputs. The last seven modules are parts of
-//! it. The others use neither it nor one another, except the types in `config` and
-//! `permission`.
+//! [`Policy`], in this file, has the inputs and the outputs. `idle`, `sleep_due`, `requests`,
+//! `replies`, `failures`, `observations` and `transitions` are parts of it. The others use neither
+//! it nor one another, except the types in `config` and `permission`.
 //!
 //! `model` explores the transition function with every order of requests, replies, refusals
 //! and crashes. `tests` has a table of cases for each subject.
@@ -138,21 +136,21 @@ use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission};
 
-/// The counts of the engine.
+/// The numbers of connections, as the engine counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Connections {
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections open now.
     pub open: usize,
-    /// Those of them that wait for a pod, or for the lease alone.
+    /// The open connections that wait for a pod, or for the lease alone.
     pub waiting: usize,
-    /// Those of the waiting ones that a pod serves, and whose next byte waits for the lease.
-    /// A sleep ends them.
+    /// The waiting connections that a pod serves, and whose next byte waits for the lease. A
+    /// sleep ends them.
     pub resuming: usize,
 }
 
-/// The state machine.
+/// The state machine of an app: see the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     config: Config,
@@ -209,8 +207,8 @@ pub struct Policy {
     observed: Option<Observation>,
     in_flight: Option<InFlight>,
     next_id: u64,
-    /// The longest interval between reads while nothing happens, if the apps of the process
-    /// take their turns.
+    /// The longest interval between reads while nothing happens, where several apps of a process
+    /// share the requests.
     spread: Duration,
     /// When the next request is due.
     due: Time,
@@ -262,9 +260,8 @@ impl Policy {
         }
     }
 
-    /// The policy that takes the place of this one because the settings have changed: that of
-    /// a start of the proxy, with the connections that there are. A reply to a request of this
-    /// one is none to a request of the other.
+    /// The policy that replaces this one when the settings change: that of a start of the proxy,
+    /// with the present connections. Replies to requests of this one are ignored by it.
     pub fn restarted(&self, config: Config, seed: u64, now: Time) -> Self {
         Policy {
             connections: self.connections,
@@ -302,7 +299,7 @@ impl Policy {
         self.lease.store()
     }
 
-    /// The token of the last renewal that was seen, whoever wrote it.
+    /// The token of the last renewal that was seen, of any proxy.
     pub fn lease_token(&self) -> Option<&LeaseToken> {
         self.seen.as_ref()?.lease_token.as_ref()
     }
@@ -328,10 +325,10 @@ impl Policy {
         awake && self.dialable && self.may_forward(now)
     }
 
-    /// The permission that the request in flight takes, if it has that number.
-    pub fn asked_permission(&self, id: u64) -> Option<Permission> {
-        let asked = self.in_flight.as_ref().filter(|asked| asked.id == id);
-        asked.map(|asked| asked.request.permission())
+    /// The permission that the request in flight needs, if it has that number.
+    pub fn permission_of(&self, id: u64) -> Option<Permission> {
+        let in_flight = self.in_flight.as_ref().filter(|it| it.id == id);
+        in_flight.map(|it| it.request.permission())
     }
 
     /// When [`Policy::gate_open`] becomes false without another input, if it does.
@@ -340,7 +337,7 @@ impl Policy {
         until.filter(|_| self.gate_open(now))
     }
 
-    /// Whether other proxies leave the app awake, or the policy fails open.
+    /// Whether this proxy has a valid lease, or fails open.
     fn may_forward(&self, now: Time) -> bool {
         self.lease.is_valid(now) || self.lease.fails_open(now)
     }
@@ -357,9 +354,7 @@ impl Policy {
         [
             free.then_some(self.due),
             self.gives_up_at(),
-            self.lease
-                .due()
-                .filter(|_| is_up && self.may_ask_urgently()),
+            self.lease.due().filter(|_| is_up && self.may_send_urgent()),
             self.lease
                 .fails_open_at()
                 .filter(|_| is_up && !self.without_lease),
@@ -424,8 +419,7 @@ impl Policy {
         }
     }
 
-    /// Sets how many apps the process has, which take turns at being read while nothing
-    /// happens.
+    /// Sets the number of apps of the process. They share the requests while nothing happens.
     pub fn set_apps(&mut self, apps: usize) {
         let others = u32::try_from(apps.saturating_sub(1)).unwrap_or(u32::MAX);
         self.spread = POLL_AMONG_APPS.saturating_mul(others);
@@ -434,12 +428,12 @@ impl Policy {
     /// Handles the outcome of a request. It is ignored unless it belongs to the last request,
     /// because earlier ones were replaced.
     pub fn reply(&mut self, id: u64, outcome: Outcome, now: Time) {
-        let Some(answered) = self.in_flight.take_if(|asked| asked.id == id) else {
+        let Some(answered) = self.in_flight.take_if(|it| it.id == id) else {
             return;
         };
         match outcome {
-            Outcome::Scale(scale) => self.learn(&answered, scale, now),
-            failure => self.fail(&answered.request, &failure, now),
+            Outcome::Scale(scale) => self.on_scale(&answered, scale, now),
+            failure => self.on_failure(&answered.request, &failure, now),
         }
         self.apply_observed(now);
         self.settle(now);

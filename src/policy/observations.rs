@@ -57,7 +57,7 @@ impl Policy {
         }
         match self.observed.take() {
             Some(Observation::Scale(scale)) => match self.compare_with_seen(&scale.version) {
-                Some(Ordering::Greater) => self.learn_observed(scale, now),
+                Some(Ordering::Greater) => self.on_event(scale, now),
                 Some(Ordering::Less | Ordering::Equal) => {}
                 None => self.read_soon(now),
             },
@@ -74,13 +74,13 @@ impl Policy {
         }
     }
 
-    fn learn_observed(&mut self, scale: Scale, now: Time) {
-        let before = self.learn_lease(None, &scale, now);
+    fn on_event(&mut self, scale: Scale, now: Time) {
+        let before = self.on_lease(None, &scale, now);
         self.seen = Some(Seen::after_event(before, &scale, &self.config, now));
-        self.learn_generation(None, &scale, now);
+        self.on_generation(None, &scale, now);
         match scale.replicas {
-            0 => self.learn_zero(None, scale.version, now),
-            _ => self.learn_replicas(None, scale, now),
+            0 => self.on_zero(None, scale.version, now),
+            _ => self.on_replicas(None, scale, now),
         }
     }
 

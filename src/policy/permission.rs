@@ -33,7 +33,7 @@ impl PermissionState {
         self.retry.unwrap_or_default()
     }
 
-    pub(super) fn may_be_asked(&self, now: Time) -> bool {
+    pub(super) fn may_be_tried(&self, now: Time) -> bool {
         self.next_attempt() <= now
     }
 
@@ -79,17 +79,17 @@ mod tests {
         let mut permission = PermissionState::default();
         for second in [0, 10, 20] {
             refused(&mut permission, second);
-            assert!(permission.may_be_asked(at(second)), "it is unconfirmed");
+            assert!(permission.may_be_tried(at(second)), "it is unconfirmed");
         }
         refused(&mut permission, 30);
-        assert!(!permission.may_be_asked(at(89)));
-        assert!(permission.may_be_asked(at(90)));
+        assert!(!permission.may_be_tried(at(89)));
+        assert!(permission.may_be_tried(at(90)));
         refused(&mut permission, 90);
-        assert!(!permission.may_be_asked(at(149)));
+        assert!(!permission.may_be_tried(at(149)));
         permission.interrupted();
         assert!(permission.is_missing());
         permission.retry_now(at(100));
-        assert!(permission.may_be_asked(at(100)));
+        assert!(permission.may_be_tried(at(100)));
         permission.granted();
         assert_eq!(permission, PermissionState::default());
     }

@@ -1,4 +1,4 @@
-//! The [`Phase`] of an app.
+//! [`Phase`]: the phase of an app.
 
 use crate::clock::Time;
 use crate::cluster::ResourceVersion;

@@ -13,54 +13,50 @@ use crate::clock::Time;
 use crate::cluster::{LeaseStore, Renewal, Request, ResourceVersion, Scale};
 
 impl Policy {
-    /// Applies a reply that shows the scale.
-    pub(super) fn learn(&mut self, answered: &InFlight, scale: Scale, now: Time) {
-        let InFlight {
-            request: asked,
-            sent,
-            ..
-        } = answered;
-        self.record_permission(asked);
-        let before = self.learn_lease(Some(asked), &scale, now);
-        let is_final = is_final_renewal(asked);
+    /// Handles the reply to a request that shows the scale.
+    pub(super) fn on_scale(&mut self, answered: &InFlight, scale: Scale, now: Time) {
+        let InFlight { request, sent, .. } = answered;
+        self.record_permission(request);
+        let before = self.on_lease(Some(request), &scale, now);
+        let is_final = is_final_renewal(request);
         self.seen = Some(Seen::after(before, &scale, is_final, &self.config, now));
-        self.learn_generation(Some(asked), &scale, now);
+        self.on_generation(Some(request), &scale, now);
         // While a wake or a sleep is under way, a read in between does not end the pauses
         // between its failed writes.
         let is_settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
-        if is_settled || matches!(asked, Request::WriteScale { .. }) {
+        if is_settled || matches!(request, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
         if scale.replicas == 0 {
             self.due = self.next_poll(true, now);
-            self.learn_zero(Some(asked), scale.version, now);
+            self.on_zero(Some(request), scale.version, now);
         } else {
-            match asked {
+            match request {
                 Request::RenewLease(_) => self.lease.on_renewed(*sent),
                 _ => self.lease.on_server_reachable(now),
             }
             // After the lease, on which the interval depends.
             self.due = self.next_poll(false, now);
-            self.learn_replicas(Some(asked), scale, now);
+            self.on_replicas(Some(request), scale, now);
         }
     }
 
-    /// Stores the generation and the number of replicas before the last sleep, from the reply
-    /// to `asked` or from an event. Handles a sleep that was missed.
-    pub(super) fn learn_generation(&mut self, asked: Option<&Request>, scale: &Scale, now: Time) {
+    /// Stores the generation and the number of replicas before the last sleep, which the reply to
+    /// `request` or an event shows. Handles a sleep that was missed.
+    pub(super) fn on_generation(&mut self, request: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
-        if self.skips_a_sleep(asked, scale) {
+        if self.skips_a_sleep(request, scale) {
             self.handle_missed_sleep(now);
         }
     }
 
-    /// Stores what the reply to `asked`, or an event, shows of leases, and draws the
-    /// conclusions: whether the app is used, and whether this proxy's lease is hidden. Takes
-    /// the state that was seen before, and returns it: the caller sets the new one.
-    pub(super) fn learn_lease(
+    /// Stores the leases that the reply to `request` or an event shows: they may show that the app
+    /// is used, or hide this proxy's lease. Takes and returns the state that was seen before; the
+    /// caller sets the new one.
+    pub(super) fn on_lease(
         &mut self,
-        asked: Option<&Request>,
+        request: Option<&Request>,
         scale: &Scale,
         now: Time,
     ) -> Option<Seen> {
@@ -69,12 +65,12 @@ impl Policy {
         let is_renewed = scale.lease_token.is_some() && scale.lease_token.as_ref() != last_token;
         // The reply to this proxy's own final renewal sets it again (`decide_sleep`).
         self.final_renewal_written &= !is_renewed;
-        let is_final = scale.is_final_renewal || asked.is_some_and(is_final_renewal);
+        let is_final = scale.is_final_renewal || request.is_some_and(is_final_renewal);
         if is_renewed && !is_final && scale.replicas > 0 && before.is_some() {
             self.forget_undone_sleeps();
         }
         if let Some(ttl) = scale.lease_ttl.filter(|ttl| *ttl != self.config.idle_ttl) {
-            self.learn_other_ttl(ttl, is_renewed, now);
+            self.on_other_ttl(ttl, is_renewed, now);
             if ttl < self.config.idle_ttl && scale.replicas > 0 {
                 let interval = POLL.min(ttl / RENEWALS_PER_SHORTER_TTL);
                 self.lease
@@ -88,7 +84,7 @@ impl Policy {
     }
 
     /// Remembers the TTL of another proxy that differs from this proxy's own.
-    fn learn_other_ttl(&mut self, ttl: Duration, is_renewed: bool, now: Time) {
+    fn on_other_ttl(&mut self, ttl: Duration, is_renewed: bool, now: Time) {
         if !std::mem::replace(&mut self.other_ttl_reported, true) {
             self.report(Change::OtherTtl { theirs: ttl });
         }
@@ -103,8 +99,8 @@ impl Policy {
 
     /// Stores the generation. Returns whether the scale may have gone to zero and back since it
     /// was seen last, which takes two writes of the spec beside this proxy's own.
-    fn skips_a_sleep(&mut self, asked: Option<&Request>, scale: &Scale) -> bool {
-        let own_writes = u64::from(match asked {
+    fn skips_a_sleep(&mut self, request: Option<&Request>, scale: &Scale) -> bool {
+        let own_writes = u64::from(match request {
             None | Some(Request::Read | Request::ReadScale) => false,
             Some(Request::WriteScale { .. }) => true,
             Some(Request::RenewLease(renewal)) => {
@@ -117,10 +113,10 @@ impl Policy {
         shown_and_expected.is_some_and(|(shown, expected)| shown >= expected + 2)
     }
 
-    /// To be called when the app may have slept and been woken by something else. The idle
-    /// time starts again, and the pods are quarantined, which makes new connections wait for
-    /// up to two seconds. While this proxy's lease is valid they are not: no proxy has put the
-    /// app to sleep, so that the two writes of the spec were something else.
+    /// Handles that the app may have slept and been woken by something else. The idle time starts
+    /// again, and the pods are quarantined, so that new connections wait for up to two seconds.
+    /// While this proxy's lease is valid they are not: then no proxy has put the app to sleep, and
+    /// the two writes of the spec were something else.
     fn handle_missed_sleep(&mut self, now: Time) {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
@@ -130,10 +126,10 @@ impl Policy {
         }
     }
 
-    /// Makes the transition to a scale of zero, which the reply to `asked` or an event shows.
-    pub(super) fn learn_zero(
+    /// Makes the transition to a scale of zero, which the reply to `request` or an event shows.
+    pub(super) fn on_zero(
         &mut self,
-        asked: Option<&Request>,
+        request: Option<&Request>,
         version: ResourceVersion,
         now: Time,
     ) {
@@ -143,7 +139,7 @@ impl Policy {
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
             Phase::Waking { since, .. } => {
-                match asked {
+                match request {
                     // An event does not end the pause after a failed write.
                     None => {}
                     // The reply to the write of a wake shows zero: an admission webhook, for
@@ -186,8 +182,8 @@ impl Policy {
         }
     }
 
-    /// The quarantine ends what the pods of before still served. That wakes nothing: whoever
-    /// was served comes again, and the byte may have been the pod's own.
+    /// Subtracts the connections that the old pods still served, which the quarantine ends. They
+    /// wake nothing: their clients connect again, and the byte may have been the pod's own.
     fn end_resuming(&mut self, now: Time) {
         let ended = std::mem::take(&mut self.connections.resuming);
         self.connections.waiting -= ended;
@@ -197,18 +193,18 @@ impl Policy {
         }
     }
 
-    /// Makes the transition to a scale above zero, which the reply to `asked` or an event shows.
-    pub(super) fn learn_replicas(&mut self, asked: Option<&Request>, scale: Scale, now: Time) {
+    /// Makes the transition to a scale above zero, which the reply to `request` or an event shows.
+    pub(super) fn on_replicas(&mut self, request: Option<&Request>, scale: Scale, now: Time) {
         let replicas = scale.replicas;
         self.commands.push_back(Command::EndQuarantine);
         match self.phase {
             Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
             Phase::Awake => {}
-            Phase::Starting { .. } => self.schedule_poll_while_starting(asked, now),
+            Phase::Starting { .. } => self.schedule_poll_while_starting(request, now),
             // An event may be late, so that only a reply leads on to a sleep.
             Phase::ConfirmingIdle | Phase::ScalingDown => {
-                if let Some(asked) = asked {
-                    self.decide_sleep(asked, scale, now);
+                if let Some(request) = request {
+                    self.decide_sleep(request, scale, now);
                 }
             }
             Phase::Asleep { .. } => {
@@ -218,8 +214,8 @@ impl Policy {
                 self.phase = Phase::Awake;
             }
             Phase::Waking { since, .. } => {
-                self.schedule_poll_while_starting(asked, now);
-                let is_own_write = matches!(asked, Some(Request::WriteScale { .. }));
+                self.schedule_poll_while_starting(request, now);
+                let is_own_write = matches!(request, Some(Request::WriteScale { .. }));
                 if is_own_write {
                     self.report(Change::ScaledUp { replicas });
                 } else {
@@ -231,9 +227,9 @@ impl Policy {
         self.scale_reported = true;
     }
 
-    fn schedule_poll_while_starting(&mut self, asked: Option<&Request>, now: Time) {
+    fn schedule_poll_while_starting(&mut self, request: Option<&Request>, now: Time) {
         let poll = now + self.config.poll().min(POLL_STARTING);
-        self.due = match asked {
+        self.due = match request {
             Some(_) => poll,
             None => self.due.min(poll),
         };
@@ -274,20 +270,20 @@ impl Policy {
     /// and another read still shows the final renewal, the write is repeated at once: after a
     /// renewal in an annotation, the controller of the scale target writes
     /// `status.observedGeneration`, which changes the version, and would do so after each
-    /// further renewal. A read that shows no leases leads nowhere: the next one follows.
-    fn decide_sleep(&mut self, asked: &Request, scale: Scale, now: Time) {
+    /// further renewal. After a read that shows no leases the next read follows.
+    fn decide_sleep(&mut self, request: &Request, scale: Scale, now: Time) {
         let guard = scale.version;
         let shows_leases = scale.lease_token.is_some();
-        self.final_renewal_written |= is_final_renewal(asked);
+        self.final_renewal_written |= is_final_renewal(request);
         let is_written = self.final_renewal_written && shows_leases;
         if !self.is_idle(now) {
             self.phase = Phase::Awake;
             self.final_renewal_written = false;
-        } else if is_written || (asked.is_read() && self.may_skip_final_renewal(shows_leases)) {
+        } else if is_written || (request.is_read() && self.may_skip_final_renewal(shows_leases)) {
             self.phase = Phase::ScalingDown;
             self.lease.end();
-            self.ask(Request::WriteScale { replicas: 0, guard }, now);
-        } else if asked.is_read()
+            self.send(Request::WriteScale { replicas: 0, guard }, now);
+        } else if request.is_read()
             && shows_leases
             && let Some(store) = self.lease.store()
         {

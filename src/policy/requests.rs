@@ -1,4 +1,4 @@
-//! The requests of the policy: which one is made when.
+//! [`InFlight`]: the request in flight; and which request the policy makes when.
 //!
 //! One request is in flight at a time. A wake and a renewal replace a read in flight; a read
 //! waits until it is due and no request is in flight. A request for which connections have
@@ -29,24 +29,24 @@ impl Policy {
             ..
         } = &self.phase
         {
-            if now >= self.due && self.may_ask_urgently() {
+            if now >= self.due && self.may_send_urgent() {
                 let (replicas, guard) = (self.wake_replicas(), guard.clone());
                 self.report_unknown_previous(replicas);
-                self.ask(Request::WriteScale { replicas, guard }, now);
+                self.send(Request::WriteScale { replicas, guard }, now);
             }
         } else if self.is_up()
-            && self.may_ask_urgently()
+            && self.may_send_urgent()
             && let Some(store) = self.lease.due_store(now)
         {
             self.lease.on_sent(now);
             self.renew(store, None, now);
         } else if now >= self.due && self.in_flight.is_none() {
-            let read = if self.reads.may_be_asked(now) {
+            let read = if self.reads.may_be_tried(now) {
                 Request::Read
             } else {
                 Request::ReadScale
             };
-            self.ask(read, now);
+            self.send(read, now);
         }
     }
 
@@ -59,7 +59,7 @@ impl Policy {
             guard,
             store,
         };
-        self.ask(Request::RenewLease(renewal), now);
+        self.send(Request::RenewLease(renewal), now);
     }
 
     /// The number of replicas that the final renewal stores on the object, if it
@@ -70,14 +70,14 @@ impl Policy {
         (self.previous_replicas != Some(replicas)).then_some(replicas)
     }
 
-    /// Whether a wake or a renewal may be requested now: it does not wait for a read.
-    pub(super) fn may_ask_urgently(&self) -> bool {
+    /// Whether a wake or a renewal may be sent now: it supersedes a read in flight.
+    pub(super) fn may_send_urgent(&self) -> bool {
         self.in_flight
             .as_ref()
-            .is_none_or(|asked| asked.request.is_read())
+            .is_none_or(|it| it.request.is_read())
     }
 
-    pub(super) fn ask(&mut self, request: Request, now: Time) {
+    pub(super) fn send(&mut self, request: Request, now: Time) {
         let id = self.next_id;
         self.next_id += 1;
         self.in_flight = Some(InFlight {
@@ -85,27 +85,27 @@ impl Policy {
             request: request.clone(),
             sent: now,
         });
-        self.commands.push_back(Command::Ask { id, request });
+        self.commands.push_back(Command::Send { id, request });
     }
 
     /// When the request in flight is given up, if connections wait.
     pub(super) fn gives_up_at(&self) -> Option<Time> {
-        let asked = self.in_flight.as_ref()?;
-        (self.connections.waiting > 0).then_some(asked.sent + LONGEST_PAUSE_WAITING)
+        let in_flight = self.in_flight.as_ref()?;
+        (self.connections.waiting > 0).then_some(in_flight.sent + LONGEST_PAUSE_WAITING)
     }
 
-    /// Gives up the request in flight if connections have waited for it too long; returns
-    /// whether it did.
-    pub(super) fn give_up_what_is_overdue(&mut self, now: Time) -> bool {
+    /// Gives up the request in flight if connections have waited for it too long; returns whether
+    /// it was given up.
+    pub(super) fn give_up_overdue(&mut self, now: Time) -> bool {
         if self.gives_up_at().is_none_or(|at| now < at) {
             return false;
         }
-        let Some(asked) = self.in_flight.take() else {
+        let Some(given_up) = self.in_flight.take() else {
             return false;
         };
         let unknown = Outcome::Unknown { retry_after: None };
-        self.fail(&asked.request, &unknown, now);
-        let permission = asked.request.permission();
+        self.on_failure(&given_up.request, &unknown, now);
+        let permission = given_up.request.permission();
         self.commands.push_back(Command::GaveUp(permission));
         // The connections have waited for as long as the longest pause already.
         self.due = self.due.min(now);
@@ -113,9 +113,8 @@ impl Policy {
     }
 
     /// When the scale target is read next if nothing happens. Close to a sleep it is read as
-    /// often as without a watch, because it matters then whether the API server was out of
-    /// reach for all proxies ([`super::seen`]).
-    /// `is_asleep`: it has no replicas.
+    /// often as without a watch, because the sleep depends on whether the API server was out of
+    /// reach for all proxies ([`super::seen`]). `is_asleep`: the target has no replicas.
     pub(super) fn next_poll(&mut self, is_asleep: bool, now: Time) -> Time {
         let poll = self.config.poll();
         let pause = match self.watching {
@@ -128,9 +127,9 @@ impl Policy {
         (now + pause).min(closer.unwrap_or(now + pause))
     }
 
-    /// The pause `poll`, or a longer one where several apps take their turns: of half of it at
-    /// random, so that apps that start together do not read together. While the app is awake
-    /// it is still read so many times in a TTL; while it sleeps no sleep depends on a read.
+    /// The pause `poll`, or a longer one where several apps share the requests. Half of that is
+    /// random, so that apps that start together do not read together. An app that is awake is
+    /// still read `per_ttl` times in a TTL; while it sleeps, no sleep depends on a read.
     fn spread_out(&mut self, poll: Duration, per_ttl: u32, is_asleep: bool) -> Duration {
         let longest = match is_asleep {
             true => self.spread,
@@ -143,9 +142,8 @@ impl Policy {
         poll.max(half + half.mul_f64(self.nonces.fraction()))
     }
 
-    /// How often the Deployment is read while a proxy with a shorter TTL may hide our
-    /// lease: a renewal that does must be answered before it can have been idle for
-    /// its TTL.
+    /// The interval of reads while a proxy with a shorter TTL may hide this proxy's lease: this
+    /// proxy must renew again before the other one can have been idle for its TTL.
     fn poll_hidden(&self, now: Time) -> Option<Duration> {
         let is_leased = self.connections.open > 0 || self.lease.is_valid(now);
         let shorter = self.shorter_ttl.filter(|it| now < it.until && is_leased)?;

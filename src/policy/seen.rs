@@ -1,5 +1,5 @@
-//! [`Seen`]: the last state of the scale target, and since when it has shown no sign of use.
-//! A sleep depends on that.
+//! [`Seen`]: the last state of the scale target, and since when it shows no use of the app. A sleep
+//! depends on that.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ impl SeenTtl {
     }
 }
 
-/// The leases longer than our own TTL that were seen lately, of whatever proxies.
+/// The leases longer than this proxy's TTL that were seen lately, of any proxy.
 ///
 /// The object shows the last renewal alone, so that each one is remembered for twice its
 /// length. Of two, the one that is shorter and forgotten sooner makes no difference and

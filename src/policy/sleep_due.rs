@@ -1,15 +1,16 @@
-//! [`SleepDue`]: when the app may be put to sleep from here, and by which rule not before.
+//! [`SleepDue`]: when this proxy may put the app to sleep, and the rule because of which not
+//! sooner.
 
 use super::Policy;
 use super::phase::Phase;
 use crate::clock::Time;
 
-/// What keeps an app awake.
+/// When an app may be put to sleep, and why not sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepDue {
-    /// When the app may be put to sleep from here; `None` if no passing of time leads there.
+    /// When this proxy may put the app to sleep; `None`: not by the passing of time alone.
     pub at: Option<Time>,
-    /// What the app stays awake for until then.
+    /// The rule that keeps it awake until then.
     pub rule: KeptAwake,
 }
 
@@ -25,7 +26,7 @@ pub enum KeptAwake {
     /// Leases cannot be read, or cannot be written.
     NoLeases,
     /// The idle TTL since the last sign of use: a connection here, a renewal of any proxy, a
-    /// wake, or the first look at the scale target.
+    /// wake, or the first reply that shows the scale target.
     IdleTtl,
     /// The lease of another proxy, whose TTL is longer.
     LongerLease,

@@ -1,5 +1,5 @@
-//! The transitions of the policy that need no reply: those of the phase, the renewals of the
-//! lease, and what is logged of both.
+//! The transitions of the policy that need no reply: of the phase and of the lease, with their log
+//! lines.
 
 use super::command::{Change, Command};
 use super::phase::Phase;
@@ -11,7 +11,7 @@ use crate::cluster::Request;
 impl Policy {
     /// Makes the transitions that need no reply, then the request that is due.
     pub(super) fn settle(&mut self, now: Time) {
-        if self.give_up_what_is_overdue(now) {
+        if self.give_up_overdue(now) {
             self.apply_observed(now);
         }
         while let Some(next) = self.next_phase(now) {
@@ -63,10 +63,9 @@ impl Policy {
                 Some(Phase::Awake)
             }
             Phase::ConfirmingIdle if !is_idle => Some(Phase::Awake),
-            // The outcome of the write is unknown. Connections that wait need not wait for
-            // it: a renewal shows the scale too, and makes the write fail if it is still in
-            // flight.
-            Phase::ScalingDown if waiting > 0 && self.may_ask_urgently() => Some(Phase::Awake),
+            // The outcome of the write is unknown. Waiting connections need not wait for it: a
+            // renewal shows the scale too, and makes the write fail if it is still in flight.
+            Phase::ScalingDown if waiting > 0 && self.may_send_urgent() => Some(Phase::Awake),
             Phase::Asleep { version } if waiting > 0 => {
                 let version = Some(version.clone());
                 if !self.may_wake(now) {

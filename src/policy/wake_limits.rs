@@ -1,8 +1,8 @@
-//! A [`WakeLimits`] limits how often the app is woken, and how soon after a wake it sleeps.
+//! [`WakeLimits`]: the limit of wakes in a minute, and the least time awake after a wake.
 //!
-//! A limit of wakes is for clients that connect again and again and that neither their
-//! addresses nor their first bytes identify; a least time awake is for apps whose start costs
-//! more than their running.
+//! The limit of wakes is against clients that connect again and again and can be excluded neither
+//! by their addresses nor by their first bytes. The least time awake is for apps whose start costs
+//! more than a while awake.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -36,7 +36,7 @@ impl WakeLimits {
         }
     }
 
-    /// Notes that the app, which was asleep, is awake.
+    /// Records that the app, which was asleep, is awake.
     pub fn record_awake(&mut self, now: Time) {
         if !self.min_awake.is_zero() {
             self.awake_until = Some(now + self.min_awake);
@@ -48,7 +48,7 @@ impl WakeLimits {
         self.awake_until.unwrap_or_default()
     }
 
-    /// Notes that this proxy wakes the app.
+    /// Records that this proxy wakes the app.
     pub fn record_wake(&mut self, now: Time) {
         self.is_delay_reported = false;
         let Some(limit) = self.wakes_per_minute else {
@@ -70,12 +70,12 @@ impl WakeLimits {
         first.map_or(Time::default(), |&first| first + MINUTE)
     }
 
-    /// How long a wake has to wait; `None` if it need not wait or that was logged before.
+    /// The delay of a wake; `None` if there is none or it was logged before.
     pub fn report_delay(&mut self, now: Time) -> Option<Duration> {
         let wait = self.wakes_at().since(now);
-        let is_news = !wait.is_zero() && !self.is_delay_reported;
-        self.is_delay_reported |= is_news;
-        is_news.then_some(wait)
+        let is_new = !wait.is_zero() && !self.is_delay_reported;
+        self.is_delay_reported |= is_new;
+        is_new.then_some(wait)
     }
 
     /// Everything that depends on the time, for the model checker.

@@ -272,14 +272,14 @@ impl Fixture {
     /// What was asked since the last look.
     pub(super) fn asked(&mut self) -> Vec<Request> {
         let asked = |command| match command {
-            Command::Ask {
+            Command::Send {
                 request: Request::RenewLease(renewal),
                 ..
             } => Some(Request::RenewLease(Renewal {
                 nonce: 0,
                 ..renewal
             })),
-            Command::Ask { request, .. } => Some(request),
+            Command::Send { request, .. } => Some(request),
             _ => None,
         };
         self.commands().into_iter().filter_map(asked).collect()

@@ -307,9 +307,9 @@ impl Twins {
 fn actions_of(policy: &mut Policy, now: Time) -> impl PartialEq + Debug + use<> {
     let commands: Vec<_> = std::iter::from_fn(|| policy.poll_command())
         .filter_map(|command| match command {
-            Command::Ask { mut request, .. } => {
+            Command::Send { mut request, .. } => {
                 super::forget_nonce(&mut request);
-                Some(Command::Ask { id: 0, request })
+                Some(Command::Send { id: 0, request })
             }
             Command::Log(_) => None,
             command => Some(command),

@@ -57,7 +57,7 @@ impl Proxy {
         let mut effects = Effects::default();
         while let Some(command) = self.policy.poll_command() {
             match command {
-                Command::Ask { request, .. } => self.ask(request, looked, &mut effects),
+                Command::Send { request, .. } => self.send(request, looked, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
                 Command::EndQuarantine | Command::GaveUp(_) | Command::Log(_) => {}
             }
@@ -82,7 +82,7 @@ impl Proxy {
         }
     }
 
-    fn ask(&mut self, mut request: Request, looked: bool, effects: &mut Effects) {
+    fn send(&mut self, mut request: Request, looked: bool, effects: &mut Effects) {
         self.abandon_call(effects);
         self.ghost.unread &= !looked;
         if let Request::WriteScale { replicas, .. } = request {
