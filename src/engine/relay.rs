@@ -159,8 +159,7 @@ impl<S: Socket> Relay<S> {
         // written to it, so that they can go to another.
         let mut early = Moved::default();
         if client.up.delivered() == 0 && self.down.source().may_leave_more() {
-            let backend = &mut self.backend.socket;
-            early = self.down.pump(backend, &mut client.socket, buffers, budget);
+            early = self.pump_down(client, buffers, budget);
             if self.has_closed_early(client) {
                 return early;
             }
@@ -186,14 +185,28 @@ impl<S: Socket> Relay<S> {
         budget: usize,
     ) -> Moved {
         let ClientSide { socket, up, .. } = client;
-        let backend = &mut self.backend.socket;
-        let moved = up.pump(socket, backend, buffers, budget);
+        let moved = up.pump(socket, &mut self.backend.socket, buffers, budget);
         self.down.handle_error_of(up);
-        let moved = moved + self.down.pump(backend, socket, buffers, budget);
-        up.handle_error_of(&self.down);
+        let moved = moved + self.pump_down(client, buffers, budget);
         if !self.has_closed_early(client) {
             self.pass_on_fins(client);
         }
+        moved
+    }
+
+    /// Moves the backend's bytes. A write that has consumed the error of the client's socket
+    /// makes the next read of it return 0, which is no FIN.
+    fn pump_down(
+        &mut self,
+        client: &mut ClientSide<S>,
+        buffers: &mut Buffers,
+        budget: usize,
+    ) -> Moved {
+        let ClientSide { socket, up, .. } = client;
+        let moved = self
+            .down
+            .pump(&mut self.backend.socket, socket, buffers, budget);
+        up.handle_error_of(&self.down);
         moved
     }
 

@@ -346,6 +346,22 @@ fn a_backend_that_resets_while_bulk_is_spliced_to_it_has_not_ended_in_order() {
     assert_eq!(rig.leftovers(), [""; 0]);
 }
 
+/// The backend's bytes and its FIN are there when it accepts, so that they are written to the
+/// client before anything is read from it, and the first write meets the client's RST.
+#[test]
+fn a_client_that_resets_while_an_early_answer_is_written_has_not_ended_in_order() {
+    let mut rig = Rig::scaled(400, 1, 1, true, Usage::Counted);
+    rig.place();
+    rig.play(&[Backend(Bulk(7)), Client(Bulk(101)), Client(ResetAfter(1))]);
+    rig.take(Backend(Accept));
+    rig.take(Backend(Fin));
+    rig.play(&[Backend(Read(100)); 10]);
+    assert_eq!(
+        rig.story(),
+        "client: 400 bytes (gone) | backends: 40400 bytes RST | client/relaying: reset or gone"
+    );
+}
+
 /// Most connections of a proxy are idle, and this is nearly all that one of them takes.
 #[test]
 fn a_connection_takes_no_more_than_168_bytes() {
