@@ -31,7 +31,7 @@
 //! rules      which connections are admitted and count, and how fast they are dialled
 //! sys        system calls; every `unsafe` of the crate
 //! address, backoff, cgroup, clock, duration, kubeconfig_flags, log_format, log_queue,
-//! refusal, supervisor: one small subject each
+//! refusal, schedule, supervisor: one small subject each
 //! ```
 //!
 //! A module of the second group depends only on those of the third, except that engine
@@ -169,6 +169,7 @@ pub mod policy;
 pub mod refusal;
 pub mod resolve;
 pub mod rules;
+pub mod schedule;
 pub mod settings;
 pub mod supervisor;
 pub mod sys;
