@@ -210,6 +210,8 @@ pub struct Policy {
     /// The longest interval between reads while nothing happens, where several apps of a process
     /// share the requests.
     spread: Duration,
+    /// Whether the first interval of that kind has begun.
+    is_spread_out: bool,
     /// When the next request is due.
     due: Time,
     backoff: Backoff,
@@ -252,6 +254,7 @@ impl Policy {
             in_flight: None,
             next_id: 0,
             spread: Duration::ZERO,
+            is_spread_out: false,
             due: now,
             backoff: Backoff::new(seed),
             nonces: Random::new(seed.rotate_left(32)),
@@ -270,6 +273,7 @@ impl Policy {
             can_wake: self.can_wake,
             watching: self.watching,
             spread: self.spread,
+            is_spread_out: self.is_spread_out,
             next_id: self.next_id,
             ..Policy::new(config, seed, now)
         }

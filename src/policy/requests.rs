@@ -127,8 +127,9 @@ impl Policy {
         (now + pause).min(closer.unwrap_or(now + pause))
     }
 
-    /// The pause `poll`, or a longer one where several apps share the requests. Half of that is
-    /// random, so that apps that start together do not read together. An app that is awake is
+    /// The pause `poll`, or a longer one where several apps share the requests. It is random: at
+    /// first from nothing up, so that apps that start together are read one after the other from
+    /// then on, and the connection stays open; later from half of it up. An app that is awake is
     /// still read `per_ttl` times in a TTL; while it sleeps, no sleep depends on a read.
     fn spread_out(&mut self, poll: Duration, per_ttl: u32, is_asleep: bool) -> Duration {
         let longest = match is_asleep {
@@ -138,8 +139,11 @@ impl Policy {
         if longest <= poll {
             return poll;
         }
-        let half = longest / 2;
-        poll.max(half + half.mul_f64(self.nonces.fraction()))
+        let least = match std::mem::replace(&mut self.is_spread_out, true) {
+            true => longest / 2,
+            false => Duration::ZERO,
+        };
+        poll.max(least + (longest - least).mul_f64(self.nonces.fraction()))
     }
 
     /// The interval of reads while a proxy with a shorter TTL may hide this proxy's lease: this

@@ -41,6 +41,7 @@ pub fn age(policy: &mut Policy) {
     let Policy {
         config: _,
         spread: _,
+        is_spread_out: _,
         phase,
         connections: _,
         idle_since,

@@ -8,7 +8,7 @@ use super::fixture::{
 };
 use crate::clock::Time;
 use crate::cluster::{Observation, Outcome, Scale};
-use crate::policy::{Change, Command, Config, POLL, POLL_WATCHED, Phase};
+use crate::policy::{Change, Command, Config, POLL, POLL_WATCHED, Phase, Policy};
 
 /// Asleep at version 7, and watched.
 fn asleep() -> Fixture {
@@ -315,6 +315,37 @@ fn apps_that_sleep_take_turns_so_that_their_reads_do_not_grow_with_their_number(
             "{label}"
         );
     }
+}
+
+/// From the first minute on, because a connection without a request is closed after one.
+#[test]
+fn apps_that_start_together_have_their_turns_one_after_the_other_from_the_start() {
+    const APPS: u64 = 500;
+    let mut each_minute = [0; 60];
+    for app in 0..APPS {
+        let mut policy = Policy::new(Config::default(), app, Time::default());
+        policy.set_apps(APPS as usize);
+        policy.set_watching(true, Time::default());
+        let mut now = Time::default();
+        loop {
+            policy.handle_timeout(now);
+            while let Some(command) = policy.poll_command() {
+                if let Command::Send { id, .. } = command {
+                    policy.reply(id, Outcome::Scale(Scale::of(0, "1")), now);
+                    let minute = now.since(Time::default()).as_secs() / 60;
+                    each_minute[minute as usize] += 1;
+                }
+            }
+            now = policy.poll_timeout().unwrap();
+            if now.since(Time::default()) >= Duration::from_secs(3600) {
+                break;
+            }
+        }
+    }
+    let [first, others @ ..] = each_minute;
+    assert!(first >= APPS, "all of them at the start: {first}");
+    let (least, most) = (others.iter().min(), others.iter().max());
+    assert!(*least.unwrap() > 0 && *most.unwrap() < 60, "{others:?}");
 }
 
 #[test]
