@@ -7,6 +7,7 @@ mod descriptors;
 mod discover;
 mod endpoints;
 mod faults;
+mod fleet;
 mod kubeconfig;
 mod large;
 mod list;

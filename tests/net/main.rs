@@ -28,6 +28,7 @@
 //! | a target by name is dialled whatever a name server says of IPv6 | `resolver` | |
 //! | what waits in sockets kills nobody within the limit of a container | `container`, in `make vm` | `engine` |
 //! | pipes are given back when there is no bulk | `pipes` | `engine::buffers` |
+//! | 500 apps that sleep make no more than 60 requests a minute | `fleet` | `policy`, the benches |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
 //! The networks are namespaces, which take root; a test that gets none says
@@ -39,6 +40,7 @@ mod container;
 mod ending;
 mod exhaustion;
 mod fixture;
+mod fleet;
 mod idle;
 mod loss;
 mod many;

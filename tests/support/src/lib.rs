@@ -10,6 +10,7 @@
 //! client       a plain client of its API server
 //! recording    replies of a real API server, to compare with
 //! program      the real binary and its log
+//! fleet        the binary with a list of apps
 //! admin        requests to the binary's admin port
 //! process      what /proc says of a process
 //! streams      reads that a signal does not end
@@ -22,6 +23,7 @@
 pub mod admin;
 pub mod client;
 pub mod descriptors;
+pub mod fleet;
 pub mod memory;
 pub mod namespace;
 pub mod process;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -123,6 +124,9 @@ pub struct Controller {
     short: bool,
     /// The name of the slice that the endpoint slice controller keeps.
     slice: String,
+    /// The object as the last call of [`Controller::reconcile_if_changed`] left it, and when
+    /// to be called again.
+    settled: Option<(Option<Arc<Value>>, Option<Instant>)>,
 }
 
 impl Controller {
@@ -143,6 +147,7 @@ impl Controller {
             pending: VecDeque::new(),
             short: false,
             slice,
+            settled: None,
         })
     }
 
@@ -202,6 +207,30 @@ impl Controller {
             target,
         });
         std::iter::once(first).chain(others).collect()
+    }
+
+    /// Sets how long pods take to get ready, those that start included.
+    pub fn set_start_delay(&mut self, delay: Option<Duration>) {
+        self.plan.start_delay = delay;
+        self.settled = None;
+    }
+
+    /// The same as [`Controller::reconcile`], but nothing is done before the object has
+    /// changed, or something is due: there may be hundreds of controllers.
+    pub fn reconcile_if_changed(&mut self, store: &mut Store, now: Instant) -> Option<Instant> {
+        if let Some((object, due)) = &self.settled
+            && object.as_ref().map(Arc::as_ptr) == self.object(store).map(Arc::as_ptr)
+            && due.is_none_or(|due| now < due)
+        {
+            return *due;
+        }
+        let due = self.reconcile(store, now);
+        self.settled = Some((self.object(store).cloned(), due));
+        due
+    }
+
+    fn object<'a>(&self, store: &'a Store) -> Option<&'a Arc<Value>> {
+        store.get(self.plan.workload.resource(), &self.plan.name)
     }
 
     /// Brings everything up to date; returns when to be called again at the
@@ -351,6 +380,7 @@ impl Controller {
 
     /// Remembers the pods as they are now, to be published after the lag.
     pub fn note(&mut self, now: Instant, stamped: bool) {
+        self.settled = None;
         let endpoints = self.pods.iter().map(endpoint).collect();
         self.pending.push_back(Pending {
             due: now + self.plan.endpoint_lag,

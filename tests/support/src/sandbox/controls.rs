@@ -177,7 +177,7 @@ impl Sandbox {
             let others = state.others.iter_mut();
             others
                 .filter(|it| it.plan.name == name)
-                .for_each(|it| it.plan.start_delay = delay);
+                .for_each(|it| it.set_start_delay(delay));
         });
     }
 

@@ -305,8 +305,14 @@ impl Shared {
                 ..
             } = &mut *state;
             let (before, now) = (store.version(), Instant::now());
-            let all = std::iter::once(controller).chain(others);
-            let due = all.filter_map(|it| it.reconcile(store, now)).min();
+            let others = others.iter_mut();
+            let others = others.filter_map(|it| it.reconcile_if_changed(store, now));
+            let others = others.min();
+            let due = controller
+                .reconcile(store, now)
+                .into_iter()
+                .chain(others)
+                .min();
             if store.version() != before {
                 self.changed.notify_all();
             }

@@ -1,0 +1,30 @@
+//! What five hundred apps that sleep ask of the API server.
+
+use std::thread;
+use std::time::Duration;
+
+use support::fleet::Fleet;
+use support::sandbox::{Options, anything};
+
+use crate::network::{is_slow, skipped};
+
+const APPS: usize = 500;
+const MINUTES: usize = 2;
+/// The most requests in a minute.
+const MOST: usize = 60;
+
+#[test]
+fn five_hundred_apps_that_sleep_take_sixty_requests_a_minute_at_most() {
+    if !is_slow() {
+        return skipped("it takes two minutes");
+    }
+    let program = env!("CARGO_BIN_EXE_zpa");
+    let fleet = Fleet::start(program, APPS, Options::default(), &[]);
+    for minute in 1..=MINUTES {
+        let before = fleet.sandbox.count(&anything());
+        thread::sleep(Duration::from_secs(60));
+        let made = fleet.sandbox.count(&anything()) - before;
+        assert!(made <= MOST, "{made} in minute {minute}");
+        assert!(made > 0, "the watches and the reads go on");
+    }
+}
