@@ -5,46 +5,16 @@
 //! None of these modules imports another, so the types that pass between them are defined
 //! here, without sockets and without HTTP.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+mod orders;
+mod resource_version;
+
+pub use self::orders::{OrderKey, Orders};
+pub use self::resource_version::ResourceVersion;
 use crate::supervisor::ThreadPanic;
-
-/// The version of an object: the guard of a write, and, between two states of one
-/// object, what tells the older from the newer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ResourceVersion(pub String);
-
-impl ResourceVersion {
-    /// The order in which two versions of one object were written; `None` if that
-    /// is not known.
-    ///
-    /// Kubernetes promises since 1.35 that versions of one resource are decimal numbers
-    /// which only grow, without leading zeros and of any length (KEP-5504,
-    /// `k8s.io/apimachinery/pkg/util/resourceversion`); its API server has numbered
-    /// them so since etcd 3. Versions of other servers are compared for equality alone.
-    pub fn compare(&self, other: &ResourceVersion) -> Option<Ordering> {
-        let (ours, theirs) = (&self.0, &other.0);
-        if ours == theirs {
-            return Some(Ordering::Equal);
-        }
-        let are_numbers = is_number(ours) && is_number(theirs);
-        are_numbers.then(|| ours.len().cmp(&theirs.len()).then_with(|| ours.cmp(theirs)))
-    }
-}
-
-/// Whether it is a positive decimal number without leading zeros.
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-impl fmt::Display for ResourceVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The token that the last renewal of the lease wrote: opaque, and different for each
 /// renewal.
@@ -87,6 +57,9 @@ pub struct Scale {
     /// Whether that renewal is the final one before a sleep: its proxy has found nobody who
     /// uses the app.
     pub is_final_renewal: bool,
+    /// What an operator has ordered by annotations; `None` if the reply did not show them. A
+    /// reply of the scale subresource never does.
+    pub orders: Option<Orders>,
 }
 
 /// The status of the scale target, as its controller reports it.
@@ -116,6 +89,7 @@ impl Scale {
             others_lease: None,
             previous_replicas: None,
             is_final_renewal: false,
+            orders: None,
         }
     }
 }
@@ -537,33 +511,6 @@ mod tests {
         ] {
             let token = LeaseToken(token.to_owned());
             assert_eq!(token.writers().collect::<Vec<_>>(), writers, "{token:?}");
-        }
-    }
-
-    #[test]
-    fn versions_that_are_numbers_of_any_length_are_in_order_and_others_are_not() {
-        use Ordering::{Equal, Greater, Less};
-        let long = "9".repeat(40);
-        let longer = format!("1{}", "0".repeat(40));
-        for (older, newer, order) in [
-            ("10298", "10299", Some(Less)),
-            ("9", "10", Some(Less)),
-            ("10", "9", Some(Greater)),
-            (&long, &longer, Some(Less)),
-            ("7", "7", Some(Equal)),
-            ("v7", "v7", Some(Equal)),
-            ("v7", "8", None),
-            ("07", "8", None),
-            ("0", "8", None),
-            ("-7", "8", None),
-            ("", "8", None),
-        ] {
-            let version = |text: &str| ResourceVersion(text.to_owned());
-            assert_eq!(
-                version(older).compare(&version(newer)),
-                order,
-                "{older}, {newer}"
-            );
         }
     }
 

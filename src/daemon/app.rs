@@ -22,6 +22,8 @@ use super::port::Port;
 use super::route::Route;
 use super::slow_wake::{Facts, SlowWakeLog};
 use super::watch_timeout::{self, WatchTimeout};
+pub use super::window_clock::Schedules;
+use super::window_clock::WindowClock;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Report, TargetStatus};
@@ -55,6 +57,8 @@ pub struct AppConfig {
     pub ready_gate: ReadyGate,
     /// The hold limit, for the log; the sockets keep it.
     pub hold_timeout: Duration,
+    /// When it is kept awake, and when it is not woken.
+    pub schedules: Schedules,
 }
 
 /// What changes of an app while it runs.
@@ -62,6 +66,8 @@ pub struct AppConfig {
 pub struct Reconfigured {
     /// The hold limit, for the log.
     pub hold_timeout: Duration,
+    /// When it is kept awake, and when it is not woken.
+    pub schedules: Schedules,
     /// What its policy keeps to, if that changes, and the seed of its random choices.
     pub policy: Option<(policy::Config, u64)>,
 }
@@ -117,6 +123,7 @@ pub struct App<A> {
     exhausted: u64,
     handed_over: u64,
     watch_timeout: WatchTimeout,
+    windows: WindowClock,
     health: Health,
     events: Events,
     journal: Journal,
@@ -137,6 +144,7 @@ impl Events {
 impl<A: Api> App<A> {
     /// Starts with nothing known.
     pub fn new(id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) -> Self {
+        let windows = WindowClock::new(config.schedules.clone(), now);
         App {
             id,
             api,
@@ -154,6 +162,7 @@ impl<A: Api> App<A> {
             exhausted: 0,
             handed_over: 0,
             watch_timeout: WatchTimeout::default(),
+            windows,
             health: Health::default(),
             events: Events::default(),
             journal: Journal::new(now),
@@ -246,6 +255,7 @@ impl<A: Api> App<A> {
             self.losses.poll_timeout(lost),
             self.slow_wake_log.poll_timeout(),
             self.watch_timeout.poll_timeout(),
+            self.windows.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -256,6 +266,7 @@ impl<A: Api> App<A> {
     /// program, with the connections that there are.
     pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
         self.config.hold_timeout = change.hold_timeout;
+        self.windows.set_schedules(change.schedules, process.now);
         if let Some((config, seed)) = change.policy {
             self.policy = self.policy.restarted(config, seed, process.now);
         }
@@ -368,6 +379,9 @@ impl<A: Api> App<A> {
         self.update_backends(process);
         self.policy
             .set_can_wake(self.can_wake(is_draining, now), now);
+        if let Some(windows) = self.windows.update(self.policy.keep_awake_until(), now) {
+            self.policy.set_windows(windows, now);
+        }
         self.policy.handle_timeout(now);
         self.execute_commands(process);
         self.relist_if_stale(process);
@@ -465,7 +479,8 @@ impl<A: Api> App<A> {
             | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
             | Change::LeasesVisible(false)
             | Change::SleepUndone { .. }
-            | Change::OtherTtl { .. } => Level::Warn,
+            | Change::OtherTtl { .. }
+            | Change::OrderUnreadable(_) => Level::Warn,
             // Another proxy must have had no lease of this one before it.
             Change::ScaledByOthers {
                 from_zero: false,
@@ -494,6 +509,7 @@ impl<A: Api> App<A> {
     fn facts(&self, sockets: &impl Sockets) -> Facts<'_> {
         let listed = self.ports.iter().map(|port| port.pods.listed());
         Facts {
+            delay: self.policy.delayed_by(),
             service: &self.config.service,
             no_address: self.no_address_for_waiting(sockets),
             is_synced: self.health.is_synced(),

@@ -192,6 +192,7 @@ fn policy(spec: &AppSpec) -> impl PartialEq + use<> {
         settings.idle_ttl,
         settings.wake_replicas,
         settings.min_awake,
+        settings.min_asleep,
         settings.wakes_per_minute,
         settings.single_proxy,
     )

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cluster::LeaseStore;
+use crate::cluster::{LeaseStore, OrderKey};
 use crate::duration;
-use crate::policy::Change;
+use crate::policy::{Change, WakeDelay, WakeOrder};
 
 /// The log line of a change of the app `name`. `woken_by` is the client that has waited for
 /// the longest.
@@ -35,10 +35,24 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
                 connections(waiting as u64)
             )
         }
-        Change::WakeDelayed { wait } => format!(
-            "{name}: a connection waits, and the wakes of this minute are used up \
-             (--wakes-per-minute); waking it in {}",
-            in_ms(wait)
+        Change::WakeDelayed { by, wait } => {
+            let then = wait.map_or_else(String::new, |wait| {
+                format!("; waking it in {}", in_ms(wait))
+            });
+            format!("{name}: a connection waits, and {}{then}", delay(by))
+        }
+        Change::WakingOrdered { by } => format!("waking {name}: {}", order(by)),
+        Change::Paused(true) => format!(
+            "{name}: paused by the annotation zero-pod-autoscaler/pause: its scale is not written"
+        ),
+        Change::Paused(false) => format!("{name}: not paused any more"),
+        Change::OrderUnreadable(OrderKey::Pause) => format!(
+            "{name}: the annotation zero-pod-autoscaler/pause is neither true nor false, and is \
+             ignored"
+        ),
+        Change::OrderUnreadable(OrderKey::KeepAwakeUntil) => format!(
+            "{name}: the annotation zero-pod-autoscaler/keep-awake-until is no time such as \
+             2026-12-24T18:00:00Z, and is ignored"
         ),
         Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
         Change::PreviousUnknown { replicas } => format!(
@@ -87,6 +101,29 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
             duration::display(theirs)
         ),
+    }
+}
+
+/// Why the app is not woken yet.
+pub fn delay(by: WakeDelay) -> &'static str {
+    match by {
+        WakeDelay::WakesPerMinute => "the wakes of this minute are used up (--wakes-per-minute)",
+        WakeDelay::MinAsleep => "it has fallen asleep a moment ago (--min-asleep)",
+        WakeDelay::NoWake => "it may not be woken at this time (--no-wake)",
+        WakeDelay::Paused => {
+            "it is paused by the annotation zero-pod-autoscaler/pause, so that it is not woken"
+        }
+    }
+}
+
+/// Why the app is woken.
+fn order(by: WakeOrder) -> &'static str {
+    match by {
+        WakeOrder::Schedule => "it is kept awake at this time (--keep-awake)",
+        WakeOrder::KeepAwakeUntil => {
+            "it is kept awake by the annotation zero-pod-autoscaler/keep-awake-until"
+        }
+        WakeOrder::Wake => "ordered by the annotation zero-pod-autoscaler/wake",
     }
 }
 

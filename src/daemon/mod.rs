@@ -42,6 +42,7 @@ pub mod route;
 pub mod slow_wake;
 mod start;
 mod watch_timeout;
+mod window_clock;
 
 use std::fmt;
 use std::fs;
@@ -225,11 +226,7 @@ impl Daemon {
             clock: clocks.monotonic,
             wall_clock: clocks.wall,
             proxy: Proxy::new(engine, drain),
-            reconciler: Reconciler::new(
-                api,
-                clocks.monotonic,
-                ReportSender::new(sender, waker.clone()),
-            ),
+            reconciler: Reconciler::new(api, clocks, ReportSender::new(sender, waker.clone())),
             list: None,
             discovery: None,
             service_watch: None,

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use log::info;
 
-use super::AppThreads;
-use super::app::{AppConfig, Reconfigured};
+use super::app::{AppConfig, Reconfigured, Schedules};
 use super::app_spec::{self, AppSpec, Identity, Update};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
+use super::{AppThreads, Clocks};
 use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::cluster::Report;
 use crate::engine::{AppId, AppLimits, BoundListener, Engine, PortId};
 use crate::kube::{self, ApiThreads, Requests};
@@ -50,7 +50,7 @@ impl ReportSender {
 /// The apps of the process by their specs, and what is needed to start another one.
 pub(super) struct Reconciler {
     api: ApiThreads,
-    clock: Clock,
+    clocks: Clocks,
     reports: ReportSender,
     specs: BTreeMap<AppId, AppSpec>,
     /// The id of the next app.
@@ -82,10 +82,10 @@ enum ListenerSource {
 }
 
 impl Reconciler {
-    pub(super) fn new(api: ApiThreads, clock: Clock, reports: ReportSender) -> Reconciler {
+    pub(super) fn new(api: ApiThreads, clocks: Clocks, reports: ReportSender) -> Reconciler {
         Reconciler {
             api,
-            clock,
+            clocks,
             reports,
             specs: BTreeMap::new(),
             next_id: 0,
@@ -209,7 +209,7 @@ impl Reconciler {
             let (found, panicked) = (report.clone(), report.clone());
             Resolver::spawn(
                 target,
-                self.clock,
+                self.clocks.monotonic,
                 move |addresses| found(Report::StaticBackends(addresses)),
                 move |panic| panicked(Report::Panicked(panic)),
             )
@@ -220,7 +220,7 @@ impl Reconciler {
         let accept_probe = (settings.ready_gate == ReadyGate::Accept).then(|| {
             let (found, panicked) = (report.clone(), report.clone());
             AcceptProbe::spawn(
-                self.clock,
+                self.clocks.monotonic,
                 move |Candidate { port, uid, .. }| found(Report::Accepts(port, uid)),
                 move |panic| panicked(Report::Panicked(panic)),
             )
@@ -285,6 +285,7 @@ impl Reconciler {
             ports: start::port_names(settings),
             ready_gate: settings.ready_gate,
             hold_timeout: settings.hold_timeout,
+            schedules: self.schedules(&spec),
         };
         let ports = (0..).map(|index| PortId { app: id, index });
         let listen: Vec<SocketAddr> = ports.map_while(|port| engine.local_addr(port)).collect();
@@ -292,6 +293,14 @@ impl Reconciler {
         proxy.add(id, threads, policy, config, now);
         self.specs.insert(id, spec);
         Ok(())
+    }
+
+    fn schedules(&self, spec: &AppSpec) -> Schedules {
+        Schedules {
+            keep_awake: spec.settings.keep_awake.clone(),
+            no_wake: spec.settings.no_wake.clone(),
+            wall_clock: self.clocks.wall,
+        }
     }
 
     fn update(&mut self, update: Update, proxy: &mut Proxy<Engine, AppThreads>, now: Time) {
@@ -306,6 +315,7 @@ impl Reconciler {
             is_policy_changed.then(|| (start::policy_config(&spec.settings), start::random_seed()));
         let change = Reconfigured {
             hold_timeout: spec.settings.hold_timeout,
+            schedules: self.schedules(&spec),
             policy,
         };
         proxy.reconfigure(id, change, now);

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use super::messages;
 use crate::clock::Time;
 use crate::cluster::TargetStatus;
+use crate::policy::WakeDelay;
 
 /// The duration of a wake after which its reason is logged. Most apps are ready before.
 pub const REPORT_AFTER: Duration = Duration::from_secs(30);
@@ -16,6 +18,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// What is known about a wake that has not ended.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
+    /// The rule by which the app is not woken yet; `None` if there is none.
+    pub delay: Option<WakeDelay>,
     /// The Service whose endpoints are watched.
     pub service: &'a str,
     /// The reason why no pod can be dialled although the endpoints can be listed; `None` if
@@ -36,6 +40,9 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// The reason why no pod accepts a connection, in words.
     pub fn explain(&self) -> String {
+        if let Some(by) = self.delay {
+            return messages::delay(by).to_owned();
+        }
         let target = self.target.map(explain_target).into_iter().flatten();
         let all: Vec<String> = std::iter::once(self.explain_addresses())
             .chain(target)
@@ -144,6 +151,7 @@ mod tests {
 
     fn facts(listed: usize, dialable: usize) -> Facts<'static> {
         Facts {
+            delay: None,
             service: "shop",
             no_address: None,
             is_synced: true,
@@ -210,6 +218,14 @@ mod tests {
                     ..facts(0, 0)
                 },
                 "the endpoints of Service shop cannot be listed",
+            ),
+            (
+                "a rule that delays the wake, which explains all the rest",
+                Facts {
+                    delay: Some(WakeDelay::MinAsleep),
+                    ..facts(0, 0)
+                },
+                "it has fallen asleep a moment ago (--min-asleep)",
             ),
             (
                 "no such Service, or no such port",

@@ -235,6 +235,7 @@ pub fn policy_config(settings: &Settings) -> Config {
     Config {
         idle_ttl: settings.idle_ttl,
         min_awake: settings.min_awake,
+        min_asleep: settings.min_asleep,
         wakes_per_minute: settings.wakes_per_minute,
         wake_replicas,
         wakes_to_previous,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::{LeaseToken, ResourceVersion, Scale};
+use super::rfc3339;
+use crate::cluster::{LeaseToken, OrderKey, Orders, ResourceVersion, Scale};
 use crate::duration;
 
 /// The type of the condition that holds the lease.
@@ -29,6 +30,10 @@ const SLEEP_WORD: usize = 3;
 /// The longest time for which a lease is respected, whatever its token states: everybody who
 /// may write the status could keep the app awake for ever.
 const LONGEST_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many characters of the annotation that orders a wake are compared: an annotation may
+/// have 256 KiB.
+const LONGEST_WAKE_VALUE: usize = 100;
 
 /// A Scale or a scale target; both have the same names for these fields.
 #[derive(Debug, Deserialize)]
@@ -55,6 +60,15 @@ struct Annotations {
     /// [`PREVIOUS_ANNOTATION`].
     #[serde(rename = "zero-pod-autoscaler/previous-replicas")]
     previous_replicas: Option<String>,
+    /// [`OrderKey::Pause`].
+    #[serde(rename = "zero-pod-autoscaler/pause")]
+    pause: Option<String>,
+    /// [`OrderKey::KeepAwakeUntil`].
+    #[serde(rename = "zero-pod-autoscaler/keep-awake-until")]
+    keep_awake_until: Option<String>,
+    /// Any value: a change of it orders a wake.
+    #[serde(rename = "zero-pod-autoscaler/wake")]
+    wake: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,6 +128,30 @@ fn previous_replicas(object: &Scalable) -> Option<u32> {
         .max()
 }
 
+/// What the annotations of an object order. A value that cannot be read orders nothing.
+fn orders(object: &Scalable) -> Orders {
+    let Some(annotations) = &object.metadata.annotations else {
+        return Orders::default();
+    };
+    let pause = annotations.pause.as_deref().map(str::trim);
+    let until = annotations.keep_awake_until.as_deref();
+    let keep_awake_until = until.and_then(rfc3339::unix);
+    let unreadable = match (pause, until) {
+        (Some(pause), _) if !matches!(pause, "" | "true" | "false") => Some(OrderKey::Pause),
+        (_, Some(until)) if keep_awake_until.is_none() && !until.trim().is_empty() => {
+            Some(OrderKey::KeepAwakeUntil)
+        }
+        _ => None,
+    };
+    let wake = annotations.wake.as_deref().filter(|wake| !wake.is_empty());
+    Orders {
+        is_paused: pause == Some("true"),
+        keep_awake_until,
+        wake: wake.map(|wake| wake.chars().take(LONGEST_WAKE_VALUE).collect()),
+        unreadable,
+    }
+}
+
 /// The annotation `key` of an object.
 pub(super) fn annotation(body: &[u8], key: &str) -> Option<String> {
     let annotated: Annotated = serde_json::from_slice(body).ok()?;
@@ -153,6 +191,7 @@ impl Scalable {
             lease_ttl: lease.and_then(ttl),
             is_final_renewal: lease.is_some_and(is_final_renewal),
             others_lease: None,
+            orders: shows_lease.then(|| orders(self)),
             previous_replicas: previous_replicas(self),
             generation: self.metadata.generation,
         })
@@ -368,6 +407,72 @@ mod tests {
                 .previous_replicas;
             assert_eq!(shown, previous, "{body}");
         }
+    }
+
+    #[test]
+    fn annotations_order_a_pause_a_time_awake_and_a_wake() {
+        let ordered = |annotations: Value| {
+            let body = json!({
+                "kind": "Deployment",
+                "metadata": { "resourceVersion": "1", "annotations": annotations },
+            });
+            scale(body.to_string().as_bytes()).unwrap().orders
+        };
+        let none = Orders::default();
+        let pause = |text: &str| json!({ "zero-pod-autoscaler/pause": text });
+        let until = |text: &str| json!({ "zero-pod-autoscaler/keep-awake-until": text });
+        let wake = |text: &str| json!({ "zero-pod-autoscaler/wake": text });
+        let unreadable = |key| Orders {
+            unreadable: Some(key),
+            ..none.clone()
+        };
+        for (annotations, orders) in [
+            (Value::Null, none.clone()),
+            (json!({ "other": "true" }), none.clone()),
+            (
+                pause("true"),
+                Orders {
+                    is_paused: true,
+                    ..none.clone()
+                },
+            ),
+            (pause("false"), none.clone()),
+            (pause(""), none.clone()),
+            (pause("yes"), unreadable(OrderKey::Pause)),
+            (
+                until("2026-11-25T03:00:00Z"),
+                Orders {
+                    keep_awake_until: Some(1_795_575_600),
+                    ..none.clone()
+                },
+            ),
+            (
+                until(" 2026-11-25T05:00:00+02:00 "),
+                Orders {
+                    keep_awake_until: Some(1_795_575_600),
+                    ..none.clone()
+                },
+            ),
+            (until(""), none.clone()),
+            (until("18:00"), unreadable(OrderKey::KeepAwakeUntil)),
+            (
+                wake("now"),
+                Orders {
+                    wake: Some("now".to_owned()),
+                    ..none.clone()
+                },
+            ),
+            (wake(""), none.clone()),
+        ] {
+            assert_eq!(ordered(annotations.clone()), Some(orders), "{annotations}");
+        }
+        let long = ordered(wake(&"x".repeat(1000))).unwrap();
+        assert_eq!(long.wake.unwrap().len(), LONGEST_WAKE_VALUE);
+        let scale = scale(&recorded_body("17-scale-get-current")).unwrap();
+        assert_eq!(
+            scale.orders, None,
+            "a Scale has no annotations of the object"
+        );
     }
 
     #[test]

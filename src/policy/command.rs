@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{LeaseStore, Permission, Request};
+use crate::cluster::{LeaseStore, OrderKey, Permission, Request};
 
 /// An output of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,9 +49,20 @@ pub enum Change {
     },
     /// A connection has come while the scale is zero, and the app may not be woken yet.
     WakeDelayed {
-        /// The time until it may.
-        wait: Duration,
+        /// The rule that delays the wake.
+        by: WakeDelay,
+        /// The time until it may be woken; `None` if no passing of time leads there.
+        wait: Option<Duration>,
     },
+    /// The app is woken though no connection waits.
+    WakingOrdered {
+        /// What has ordered it.
+        by: WakeOrder,
+    },
+    /// The scale is not written any more, or again.
+    Paused(bool),
+    /// An annotation with an order cannot be read.
+    OrderUnreadable(OrderKey),
     /// This proxy has scaled the app up.
     ScaledUp {
         /// The replicas written.
@@ -94,4 +105,28 @@ pub enum Change {
         /// The TTL of the other proxy.
         theirs: Duration,
     },
+}
+
+/// What has ordered a wake for which no connection waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WakeOrder {
+    /// A window of the schedule.
+    Schedule,
+    /// The annotation that keeps the app awake until a time.
+    KeepAwakeUntil,
+    /// The annotation that wakes the app.
+    Wake,
+}
+
+/// The rule that delays a wake for which connections wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WakeDelay {
+    /// The limit of wakes in a minute.
+    WakesPerMinute,
+    /// The least time asleep after a sleep.
+    MinAsleep,
+    /// A window of the schedule in which no connection wakes the app.
+    NoWake,
+    /// An annotation that forbids to write the scale.
+    Paused,
 }

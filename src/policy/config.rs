@@ -48,6 +48,8 @@ pub struct Config {
     pub idle_ttl: Duration,
     /// The least time that the app stays awake after a wake.
     pub min_awake: Duration,
+    /// The least time that the app stays asleep after a sleep.
+    pub min_asleep: Duration,
     /// The most wakes in a minute; `None`: no limit.
     pub wakes_per_minute: Option<NonZeroU32>,
     /// The number of replicas after a wake.
@@ -71,6 +73,7 @@ impl Default for Config {
         Config {
             idle_ttl: Duration::from_secs(3600),
             min_awake: Duration::ZERO,
+            min_asleep: Duration::ZERO,
             wakes_per_minute: None,
             wake_replicas: 1,
             wakes_to_previous: false,

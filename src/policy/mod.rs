@@ -88,16 +88,18 @@
 //! - [`lease`]: the lease of this proxy;
 //! - `permission`: whether a permission is missing, and when it is tried again;
 //! - `idle`: since when the app has been unused, and whether something keeps scaling it up;
+//! - `overrides`: what an operator has ordered by a schedule or by annotations;
+//! - `wakes`: when a wake begins;
 //! - `sleep_due`: when it may sleep, and what keeps it awake until then;
 //! - `requests`: which request is made when;
 //! - `replies` and `failures`: the transitions after a reply and after a failure;
 //! - `observations`: the transitions after an event of the watch of the object;
 //! - `transitions`: the transitions that need no reply;
-//! - `wake_limits`: how often the app may be woken, and its least time awake.
+//! - `wake_limits`: how often the app may be woken, and its least times awake and asleep.
 //!
-//! [`Policy`], in this file, has the inputs and the outputs. `idle`, `sleep_due`, `requests`,
-//! `replies`, `failures`, `observations` and `transitions` are parts of it. The others use neither
-//! it nor one another, except the types in `config` and `permission`.
+//! [`Policy`], in this file, has the inputs and the outputs. `idle`, `wakes`, `sleep_due`,
+//! `requests`, `replies`, `failures`, `observations` and `transitions` are parts of it. The others
+//! use neither it nor one another, except the types in `command`, `config` and `permission`.
 //!
 //! `model` explores the transition function with every order of requests, replies, refusals
 //! and crashes. `tests` has a table of cases for each subject.
@@ -108,6 +110,7 @@ mod failures;
 mod idle;
 pub mod lease;
 mod observations;
+mod overrides;
 mod permission;
 mod phase;
 mod replies;
@@ -116,16 +119,19 @@ mod seen;
 mod sleep_due;
 mod transitions;
 mod wake_limits;
+mod wakes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use self::command::{Change, Command};
+pub use self::command::{Change, Command, WakeDelay, WakeOrder};
 pub use self::config::{
     Config, LONGEST_PAUSE_WAITING, POLL, POLL_AMONG_APPS, POLL_FORBIDDEN, POLL_STARTING,
     POLL_WATCHED,
 };
 use self::lease::Lease;
+pub use self::overrides::Windows;
+use self::overrides::{Delay, Overrides};
 use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
@@ -175,6 +181,10 @@ pub struct Policy {
     others_until: Option<Time>,
     /// How often the app may be woken, and how soon it may sleep after that.
     wake_limits: WakeLimits,
+    /// What an operator has ordered for now.
+    overrides: Overrides,
+    /// What delays the next wake; `None` if none is wanted, or nothing delays it.
+    delay: Option<Delay>,
     /// The number of replicas before the last sleep.
     previous_replicas: Option<u32>,
     /// Whether a warning was logged that this number is not known.
@@ -235,7 +245,9 @@ impl Policy {
             longer_leases: LongerLeases::default(),
             shorter_ttl: None,
             others_until: None,
-            wake_limits: WakeLimits::new(config.min_awake, config.wakes_per_minute),
+            wake_limits: WakeLimits::new(&config),
+            overrides: Overrides::default(),
+            delay: None,
             previous_replicas: None,
             unknown_previous_reported: false,
             is_missing: false,
@@ -272,6 +284,7 @@ impl Policy {
             dialable: self.dialable,
             can_wake: self.can_wake,
             watching: self.watching,
+            overrides: self.overrides.clone(),
             spread: self.spread,
             is_spread_out: self.is_spread_out,
             next_id: self.next_id,
@@ -363,7 +376,7 @@ impl Policy {
                 .fails_open_at()
                 .filter(|_| is_up && !self.without_lease),
             self.sleeps_at().filter(|_| is_up),
-            self.delayed_wake(),
+            self.delay.as_ref().and_then(|delay| delay.until),
         ]
         .into_iter()
         .flatten()
@@ -401,6 +414,13 @@ impl Policy {
             self.lease.on_last_close(now);
         }
         self.settle(now);
+    }
+
+    /// Sets the windows of the schedule that are open now.
+    pub fn set_windows(&mut self, windows: Windows, now: Time) {
+        if self.overrides.set_windows(windows) {
+            self.settle(now);
+        }
     }
 
     /// Sets whether there is an address that may be dialled.

@@ -45,6 +45,7 @@ impl Policy {
     /// `request` or an event shows. Handles a sleep that was missed.
     pub(super) fn on_generation(&mut self, request: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
+        self.learn_orders(scale, now);
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
         if self.skips_a_sleep(request, scale) {
             self.handle_missed_sleep(now);
@@ -166,20 +167,16 @@ impl Policy {
             Phase::Asleep { .. } => {}
             _ => self.report_found(false, 0),
         }
-        self.end_resuming(now);
-        if self.connections.waiting > 0 && self.may_wake(now) {
-            self.wake_limits.record_wake(now);
-            self.due = now;
-            self.report(Change::Waking {
-                waiting: self.connections.waiting,
-            });
-            self.phase = Phase::Waking {
-                since,
-                version: Some(version),
-            };
-        } else {
-            self.phase = Phase::Asleep { version };
+        if !matches!(self.phase, Phase::Asleep { .. }) {
+            self.wake_limits.record_asleep(now);
         }
+        self.end_resuming(now);
+        self.phase = if self.begins_wake(now) {
+            let version = Some(version);
+            Phase::Waking { since, version }
+        } else {
+            Phase::Asleep { version }
+        };
     }
 
     /// Subtracts the connections that the old pods still served, which the quarantine ends. They
@@ -208,7 +205,7 @@ impl Policy {
                 }
             }
             Phase::Asleep { .. } => {
-                self.woken_by_others = true;
+                self.woken_by_others = !self.overrides.orders_wake(now);
                 self.wake_limits.record_awake(now);
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;

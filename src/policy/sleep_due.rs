@@ -34,6 +34,10 @@ pub enum KeptAwake {
     OtherReplica,
     /// The least time awake after a wake.
     MinAwake,
+    /// A window of the schedule, or an annotation on the scale target.
+    KeptByOrder,
+    /// An annotation on the scale target forbids to write its scale.
+    Paused,
     /// The write of the scale was refused, and is not tried again before.
     ScaleRefused,
     /// Something scales the app up again after each sleep, so that the TTL is doubled.
@@ -52,6 +56,8 @@ impl KeptAwake {
             KeptAwake::LongerLease => "longer_lease",
             KeptAwake::OtherReplica => "other_replica",
             KeptAwake::MinAwake => "min_awake",
+            KeptAwake::KeptByOrder => "keep_awake",
+            KeptAwake::Paused => "paused",
             KeptAwake::ScaleRefused => "scale_refused",
             KeptAwake::UndoneSleeps => "undone_sleeps",
         }
@@ -70,6 +76,13 @@ impl KeptAwake {
             KeptAwake::LongerLease => "another proxy, whose idle TTL is longer, may be using it",
             KeptAwake::OtherReplica => "a replica of the program that zpa replaces is using it",
             KeptAwake::MinAwake => "--min-awake since the last wake has not passed",
+            KeptAwake::KeptByOrder => {
+                "it is kept awake until then, by --keep-awake or by the annotation \
+                 zero-pod-autoscaler/keep-awake-until"
+            }
+            KeptAwake::Paused => {
+                "the annotation zero-pod-autoscaler/pause says that its scale is not to be written"
+            }
             KeptAwake::ScaleRefused => "writing the scale was refused, and is tried again then",
             KeptAwake::UndoneSleeps => {
                 "something scales it up again after each sleep, so the idle TTL is doubled"
@@ -95,6 +108,7 @@ impl Policy {
         let (idle_since, seen) = match (self.idle_since, &self.seen) {
             (None, _) => return never(KeptAwake::Connections),
             (Some(_), None) => return never(KeptAwake::Unread),
+            (Some(_), Some(_)) if self.overrides.is_paused() => return never(KeptAwake::Paused),
             (Some(_), Some(_)) if !self.can_wake => return never(KeptAwake::CannotWake),
             (Some(_), Some(_)) if !self.shares_leases() => return never(KeptAwake::NoLeases),
             (Some(idle_since), Some(seen)) => (idle_since, seen),
@@ -108,6 +122,7 @@ impl Policy {
         let rules = [
             (self.scale_writes.next_attempt(), KeptAwake::ScaleRefused),
             (self.wake_limits.sleeps_at(), KeptAwake::MinAwake),
+            (self.overrides.keep_awake_until(), KeptAwake::KeptByOrder),
             (
                 self.others_until.unwrap_or_default(),
                 KeptAwake::OtherReplica,

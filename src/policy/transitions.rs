@@ -23,21 +23,6 @@ impl Policy {
         self.check_invariants();
     }
 
-    /// When a wake is due that connections wait for and that the limits do not allow yet.
-    pub(super) fn delayed_wake(&self) -> Option<Time> {
-        let is_asleep = matches!(self.phase, Phase::Asleep { .. });
-        let is_delayed = is_asleep && self.connections.waiting > 0;
-        is_delayed.then(|| self.wake_limits.wakes_at())
-    }
-
-    /// Whether the limits allow a wake now; logs it if not.
-    pub(super) fn may_wake(&mut self, now: Time) -> bool {
-        if let Some(wait) = self.wake_limits.report_delay(now) {
-            self.report(Change::WakeDelayed { wait });
-        }
-        self.wake_limits.wakes_at() <= now
-    }
-
     /// The next phase, if the transition needs no reply.
     fn next_phase(&mut self, now: Time) -> Option<Phase> {
         let Connections { waiting, .. } = self.connections;
@@ -66,21 +51,27 @@ impl Policy {
             // The outcome of the write is unknown. Waiting connections need not wait for it: a
             // renewal shows the scale too, and makes the write fail if it is still in flight.
             Phase::ScalingDown if waiting > 0 && self.may_send_urgent() => Some(Phase::Awake),
-            Phase::Asleep { version } if waiting > 0 => {
+            // The write has failed, or has not begun; it is not repeated during a pause.
+            Phase::Waking {
+                version: Some(version),
+                ..
+            } if self.overrides.is_paused() && !self.is_writing_scale() => Some(Phase::Asleep {
+                version: version.clone(),
+            }),
+            Phase::Asleep { version } => {
                 let version = Some(version.clone());
-                if !self.may_wake(now) {
-                    return None;
-                }
-                self.wake_limits.record_wake(now);
-                self.due = now;
-                self.report(Change::Waking { waiting });
-                Some(Phase::Waking {
+                self.begins_wake(now).then_some(Phase::Waking {
                     since: now,
                     version,
                 })
             }
             _ => None,
         }
+    }
+
+    fn is_writing_scale(&self) -> bool {
+        let asked = self.in_flight.as_ref().map(|asked| &asked.request);
+        matches!(asked, Some(Request::WriteScale { .. }))
     }
 
     /// Renews the lease while there are connections, and opens the gate without one if that

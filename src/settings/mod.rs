@@ -36,6 +36,7 @@ use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
 use crate::rules::Rules;
+use crate::schedule::Schedule;
 use crate::workload::{ANNOTATION_PREFIX, Dialect, TargetRef, WakeReplicas};
 use apps::Defaults;
 pub use help::{help, markdown_table, scopes, version};
@@ -96,6 +97,12 @@ pub struct Settings {
     pub ready_gate: ReadyGate,
     /// The least time that the app stays awake after a wake.
     pub min_awake: Duration,
+    /// The least time that the app stays asleep after a sleep.
+    pub min_asleep: Duration,
+    /// When the app is kept awake.
+    pub keep_awake: Schedule,
+    /// When no connection wakes the app.
+    pub no_wake: Schedule,
     /// The most wakes in a minute; `None`: no limit.
     pub wakes_per_minute: Option<NonZeroU32>,
     /// The rules about connections.
@@ -394,6 +401,9 @@ impl Settings {
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
             ready_gate: ReadyGate::Probe,
             min_awake: Duration::ZERO,
+            min_asleep: Duration::ZERO,
+            keep_awake: Schedule::default(),
+            no_wake: Schedule::default(),
             wakes_per_minute: None,
             rules: Rules::default(),
             single_proxy: false,

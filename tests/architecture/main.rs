@@ -200,8 +200,16 @@ fn knows_sibling(text: &str, name: &str) -> bool {
 
 #[test]
 fn what_the_policy_is_made_of_knows_its_shared_types_and_neither_the_policy_nor_one_another() {
-    let shared = ["super::config::", "super::permission::"];
-    let made_of = ["command", "config", "lease", "phase", "permission", "seen"];
+    let shared = ["super::command::", "super::config::", "super::permission::"];
+    let made_of = [
+        "command",
+        "config",
+        "lease",
+        "overrides",
+        "phase",
+        "permission",
+        "seen",
+    ];
     let files = made_of.map(|name| format!("policy/{name}.rs"));
     let texts: Vec<(String, String)> = sources()
         .into_iter()

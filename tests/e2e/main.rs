@@ -12,6 +12,7 @@ mod kubeconfig;
 mod large;
 mod list;
 mod log;
+mod orders;
 mod panics;
 mod patience;
 mod ports;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
 use zpa::cluster::Report;
-use zpa::daemon::app::AppConfig;
+use zpa::daemon::app::{AppConfig, Schedules};
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
 use zpa::engine::AppId;
@@ -168,6 +168,7 @@ impl Process {
             ports: vec!["http".to_owned()],
             ready_gate: ReadyGate::Probe,
             hold_timeout: plan.hold,
+            schedules: Schedules::none(|| 0),
         };
         let drain = DrainConfig {
             delay: DRAIN_DELAY,

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::super::app::Schedules;
 use super::super::route::Route;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
@@ -170,6 +171,7 @@ impl Rig {
                 ports: vec!["http".to_owned(), "db".to_owned()],
                 ready_gate: ReadyGate::Accept,
                 hold_timeout: Duration::from_secs(300),
+                schedules: Schedules::none(|| 0),
             };
             let policy = Policy::new(Config::default(), u64::from(id.0), at(0));
             let api = FakeApi(id, calls.clone());
@@ -445,6 +447,7 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
     rig.take_calls();
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(1),
+        schedules: Schedules::none(|| 0),
         policy: Some((
             Config {
                 idle_ttl: Duration::from_secs(60),

@@ -11,7 +11,7 @@ use super::super::testing::{
     serve,
 };
 use super::*;
-use crate::cluster::{LeaseStore, LeaseToken, Outcome, Renewal, ResourceVersion, Scale};
+use crate::cluster::{LeaseStore, LeaseToken, Orders, Outcome, Renewal, ResourceVersion, Scale};
 
 fn write_to(replicas: u32) -> Request {
     Request::WriteScale {
@@ -150,6 +150,7 @@ fn a_renewal_shows_the_deployment() {
     let scale = Scale {
         lease_token: Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into())),
         generation: Some(2),
+        orders: Some(Orders::default()),
         ..Scale::of(1, "10320")
     };
     assert_eq!(outcome_of(renewal(), server), Outcome::Scale(scale));

@@ -54,6 +54,8 @@ pub fn age(policy: &mut Policy) {
         shorter_ttl,
         others_until,
         wake_limits,
+        overrides,
+        delay,
         previous_replicas: _,
         unknown_previous_reported: _,
         is_missing: _,
@@ -90,6 +92,7 @@ pub fn age(policy: &mut Policy) {
         seen,
         last,
         others_until.as_mut(),
+        delay.as_mut().and_then(|delay| delay.until.as_mut()),
         Some(due),
         in_flight.as_mut().map(|asked| &mut asked.sent),
     ];
@@ -97,7 +100,11 @@ pub fn age(policy: &mut Policy) {
     let ttls = longer_leases.seen.iter_mut().chain(shorter_ttl);
     let ttls = ttls.map(|seen| &mut seen.until);
     let times = times.into_iter().flatten().chain(permissions).chain(ttls);
-    for time in times.chain(times_of(lease)).chain(wake_limits.times()) {
+    for time in times
+        .chain(times_of(lease))
+        .chain(wake_limits.times())
+        .chain(overrides.times())
+    {
         *time = *time - STEP;
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::fixture::{Fixture, LOST, TTL, scale};
-use crate::cluster::{Outcome, Request, Scale};
-use crate::policy::Phase;
+use crate::cluster::{Orders, Outcome, Request, Scale};
+use crate::policy::{Phase, Windows};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -16,6 +16,7 @@ enum Step {
     Close,
     Pods(bool),
     Answer(Outcome),
+    Windows(Option<u64>, Option<u64>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,12 +27,13 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Close),
         any::<bool>().prop_map(Step::Pods),
         outcome().prop_map(Step::Answer),
+        (window(), window()).prop_map(|(keep_awake, no_wake)| Step::Windows(keep_awake, no_wake)),
     ]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        4 => (0..3u32, 0..100u32).prop_map(|(n, v)| scale(n, &v.to_string())),
+        4 => (0..3u32, 0..100u32, orders()).prop_map(|(n, v, orders)| ordered(n, v, orders)),
         1 => Just(Outcome::Conflict),
         1 => Just(Outcome::Forbidden),
         1 => Just(Outcome::NotFound),
@@ -41,17 +43,40 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// How long a window is still open, if it is.
+fn window() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(0..100_000u64)
+}
+
+fn orders() -> impl Strategy<Value = Option<Orders>> {
+    let wake = prop::option::of(Just("now".to_owned()));
+    let orders = (prop::bool::weighted(0.2), wake).prop_map(|(is_paused, wake)| Orders {
+        is_paused,
+        wake,
+        ..Orders::default()
+    });
+    prop::option::of(orders)
+}
+
+fn ordered(replicas: u32, version: u32, orders: Option<Orders>) -> Outcome {
+    match scale(replicas, &version.to_string()) {
+        Outcome::Scale(scale) => Outcome::Scale(Scale { orders, ..scale }),
+        other => other,
+    }
+}
+
 proptest! {
     /// Whatever happens, no write follows one of unknown outcome before a
     /// read, zero is written only after an idle TTL and under the version
     /// just read, and the gate is shut from then until the outcome is
-    /// known.
+    /// known. While it is paused, the scale is not written.
     #[test]
     fn the_rules_hold_in_every_order_of_events(steps in prop::collection::vec(step(), 1..200)) {
         let mut fixture = Fixture::start();
         let mut idle_since = fixture.now;
         let mut last_read: Option<Scale> = None;
         let mut must_read = false;
+        let mut is_paused = false;
         for step in steps {
             match step {
                 Step::Pass(ms) => fixture.passes(Duration::from_millis(ms)),
@@ -64,6 +89,15 @@ proptest! {
                     fixture.closes_all();
                 }
                 Step::Pods(dialable) => fixture.pods(dialable),
+                Step::Windows(keep_awake, no_wake) => {
+                    let end = |ms| fixture.now + Duration::from_millis(ms);
+                    let windows = Windows {
+                        keep_awake: keep_awake.map(end),
+                        keep_awake_until: None,
+                        no_wake: no_wake.map(end),
+                    };
+                    fixture.policy.set_windows(windows, fixture.now);
+                }
                 Step::Answer(outcome) => {
                     if let Some(asked) = fixture.policy.in_flight.clone() {
                         let wrote = matches!(asked.request, Request::WriteScale { .. });
@@ -71,6 +105,8 @@ proptest! {
                             Outcome::Scale(scale) => {
                                 last_read = Some(scale.clone());
                                 must_read = false;
+                                let orders = scale.orders.as_ref();
+                                is_paused = orders.map_or(is_paused, |it| it.is_paused);
                             }
                             Outcome::Unknown { .. } | Outcome::Conflict => must_read |= wrote,
                             _ => {}
@@ -81,6 +117,7 @@ proptest! {
             }
             for request in fixture.asked() {
                 if let Request::WriteScale { replicas, guard } = request {
+                    prop_assert!(!is_paused, "a write during a pause");
                     prop_assert!(!must_read, "a write after an unknown outcome");
                     let read = last_read.clone().expect("a write before any read");
                     prop_assert_eq!(guard, read.version);

@@ -3,8 +3,9 @@
 //!
 //! `start`, `sleep` and `wake` follow a day of the app. What proxies do for
 //! one another is in `lease` (we renew) and `others` (they do), what else the object
-//! keeps in `kept`, what keeps it awake in `sleep_due`, how often it wakes at most in `wake_limits`, what a watch of it adds in `watch`, what is left without the API
-//! server in `outage`, and `anything` plays all of it at random.
+//! keeps in `kept`, what keeps it awake in `sleep_due`, how often it wakes at most in
+//! `wake_limits`, what an operator orders in `overrides`, what a watch of it adds in `watch`,
+//! what is left without the API server in `outage`, and `anything` plays all of it at random.
 
 mod anything;
 mod fixture;
@@ -12,6 +13,7 @@ mod kept;
 mod lease;
 mod others;
 mod outage;
+mod overrides;
 mod sleep;
 mod sleep_due;
 mod start;

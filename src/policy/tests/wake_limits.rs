@@ -1,10 +1,10 @@
-//! The limit of wakes in a minute, and the least time awake.
+//! The limit of wakes in a minute, and the least times awake and asleep.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
-use crate::policy::{Change, Config, Phase};
+use super::fixture::{Fixture, MOMENT, TTL, read, scale, with_token, write};
+use crate::policy::{Change, Config, Phase, WakeDelay};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,11 @@ fn a_wake_over_the_limit_waits_until_a_minute_after_the_first_and_is_said_once()
     assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
     let changes = fixture.changes();
     assert!(
-        matches!(changes[..], [Change::WakeDelayed { wait }] if wait <= MINUTE),
+        matches!(
+            changes[..],
+            [Change::WakeDelayed { by: WakeDelay::WakesPerMinute, wait: Some(wait) }]
+                if wait <= MINUTE
+        ),
         "{changes:?}"
     );
     let before = (start + MINUTE).since(fixture.now) - MOMENT;
@@ -66,6 +70,36 @@ fn without_a_limit_a_wake_follows_another_at_once() {
     let mut fixture = asleep(Duration::ZERO, None);
     wake_and_undo(&mut fixture);
     fixture.opens(1);
+    assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+}
+
+#[test]
+fn after_a_sleep_it_is_woken_only_when_its_least_time_asleep_has_passed() {
+    let mut fixture = Fixture::start_with(Config {
+        idle_ttl: TTL,
+        wake_replicas: 2,
+        min_asleep: MINUTE,
+        ..Config::default()
+    });
+    fixture.answers(scale(1, "1"));
+    fixture.pods(true);
+    fixture.passes_quietly(TTL);
+    fixture.answers(scale(1, "5"));
+    fixture.answers(with_token(1, "6", "ours 1"));
+    // A connection that comes while zero is written waits for that time too.
+    fixture.opens(1);
+    fixture.commands();
+    let asleep = fixture.now;
+    fixture.answers(scale(0, "7"));
+    assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
+    let delayed = Change::WakeDelayed {
+        by: WakeDelay::MinAsleep,
+        wait: Some(MINUTE),
+    };
+    assert!(fixture.changes().contains(&delayed));
+    fixture.passes_quietly((asleep + MINUTE).since(fixture.now) - MOMENT);
+    assert!(matches!(fixture.policy.phase, Phase::Asleep { .. }));
+    fixture.passes(MOMENT);
     assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Column, GO, PYTHON, PYTHON_DEPLOYMENT, ROW, Setting, Unset, ValueKind, reason};
 use crate::cluster::{HostPort, PortRef};
 use crate::duration;
+use crate::schedule::Schedule;
 use crate::settings::listen::{self, Listener};
 use crate::settings::value;
 use crate::workload::TargetRef;
@@ -264,6 +265,57 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "min-asleep",
+        variables: &["ZPA_MIN_ASLEEP"],
+        placeholder: "DURATION",
+        unset: Unset::Default("0"),
+        help: "Never wake the app sooner than this after it was scaled to zero, for an app that \
+               needs a while to end; a connection waits for that, within the hold limit",
+        examples: &["0", "30s"],
+        store: |settings, text| {
+            settings.min_asleep = value::duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.min_asleep)),
+        ..ROW
+    },
+    Setting {
+        flag: "keep-awake",
+        variables: &["ZPA_KEEP_AWAKE"],
+        placeholder: "WINDOWS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("never"),
+        help: "When the app is kept awake, and woken at the beginning: `HH:MM-HH:MM`, then days \
+               (without: every day), then a time zone (without: UTC), several separated by \
+               commas; repeat the flag for more",
+        examples: &[
+            "09:00-18:00 Mon-Fri Europe/Berlin",
+            "22:00-06:00,00:00-24:00 Sat-Sun",
+        ],
+        store: |settings, text| {
+            settings.keep_awake.extend(text.parse()?);
+            Ok(())
+        },
+        show: |settings| show_schedule(&settings.keep_awake),
+        ..ROW
+    },
+    Setting {
+        flag: "no-wake",
+        variables: &["ZPA_NO_WAKE"],
+        placeholder: "WINDOWS",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("never"),
+        help: "When no connection wakes the app, as windows like those of `--keep-awake`, which \
+               comes first: a connection waits for the end of the window, within the hold limit",
+        examples: &["22:00-06:00", "00:00-24:00 Sat Sun America/New_York"],
+        store: |settings, text| {
+            settings.no_wake.extend(text.parse()?);
+            Ok(())
+        },
+        show: |settings| show_schedule(&settings.no_wake),
+        ..ROW
+    },
+    Setting {
         flag: "wakes-per-minute",
         variables: &["ZPA_WAKES_PER_MINUTE"],
         placeholder: "NUMBER",
@@ -294,6 +346,10 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
 ];
+
+fn show_schedule(schedule: &Schedule) -> Option<String> {
+    (!schedule.is_empty()).then(|| schedule.to_string())
+}
 
 const NAMESPACE: Unset = Unset::Means("the service account's");
 const SERVICE: Unset = Unset::Means("the name of what is scaled");

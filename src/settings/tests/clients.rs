@@ -144,4 +144,29 @@ fn wakes_and_sleeps_have_no_pace_unless_it_is_set() {
     );
     assert!(error("wakes-per-minute", "0").contains("is not a whole number from 1"));
     assert!(error("min-awake", "soon").contains("--min-awake"));
+    assert_eq!(with("min-asleep", "10m").min_asleep, ten_minutes);
+    assert!(error("min-asleep", "-1s").contains("--min-asleep"));
+}
+
+#[test]
+fn windows_add_up_and_a_wrong_word_is_named() {
+    let flags = [
+        "--deployment=app",
+        "--keep-awake=09:00-18:00 Mon-Fri Europe/Berlin,10:00-12:00 Sat",
+        "--keep-awake=00:00-24:00 Sun",
+        "--no-wake=22:00-06:00",
+    ];
+    let settings = settings(&flags, &[]);
+    assert_eq!(
+        settings.keep_awake.to_string(),
+        "09:00-18:00 Mon-Fri Europe/Berlin,10:00-12:00 Sat,00:00-24:00 Sun"
+    );
+    assert_eq!(settings.no_wake.to_string(), "22:00-06:00");
+    for (flag, text, word) in [
+        ("keep-awake", "9-18", "\"9-18\""),
+        ("no-wake", "22:00-06:00 Mars/Olympus", "\"Mars/Olympus\""),
+    ] {
+        let error = error(flag, text);
+        assert!(error.contains(word) && error.contains(flag), "{error}");
+    }
 }

@@ -18,6 +18,9 @@ mod objects;
 #[path = "../../../src/kube/pages.rs"]
 mod pages;
 #[rustfmt::skip]
+#[path = "../../../src/kube/rfc3339.rs"]
+mod rfc3339;
+#[rustfmt::skip]
 #[path = "../../../src/kube/scaled.rs"]
 mod scaled;
 #[rustfmt::skip]

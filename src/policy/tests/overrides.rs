@@ -1,0 +1,243 @@
+//! Windows of a schedule, and orders by annotations.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
+use crate::clock::Time;
+use crate::cluster::{OrderKey, Orders, Outcome, Scale};
+use crate::policy::{Change, KeptAwake, Phase, SleepDue, WakeDelay, WakeOrder, Windows};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The object with these orders, and the token that all tests begin with.
+fn ordered(replicas: u32, version: &str, orders: Orders) -> Outcome {
+    let Outcome::Scale(shown) = scale(replicas, version) else {
+        unreachable!("it is a scale");
+    };
+    Outcome::Scale(Scale {
+        orders: Some(orders),
+        ..shown
+    })
+}
+
+fn paused() -> Orders {
+    Orders {
+        is_paused: true,
+        ..Orders::default()
+    }
+}
+
+fn wake(value: &str) -> Orders {
+    Orders {
+        wake: Some(value.to_owned()),
+        ..Orders::default()
+    }
+}
+
+/// An app that is asleep, whose annotations order nothing.
+fn asleep() -> Fixture {
+    let mut fixture = Fixture::start();
+    fixture.answers(ordered(0, "7", Orders::default()));
+    fixture.policy.set_watching(true, fixture.now);
+    fixture.commands();
+    fixture
+}
+
+fn is_asleep(fixture: &Fixture) -> bool {
+    matches!(fixture.policy.phase, Phase::Asleep { .. })
+}
+
+fn kept_awake(until: Time) -> Windows {
+    Windows {
+        keep_awake: Some(until),
+        ..Windows::default()
+    }
+}
+
+#[test]
+fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
+    let mut fixture = asleep();
+    let end = fixture.now + HOUR;
+    fixture.policy.set_windows(kept_awake(end), fixture.now);
+    let commands = fixture.commands();
+    assert!(commands.iter().any(|command| matches!(
+        command,
+        crate::policy::Command::Log(Change::WakingOrdered {
+            by: WakeOrder::Schedule
+        })
+    )));
+    assert_eq!(fixture.in_flight(), Some(write(2, "7")));
+    fixture.answers(scale(2, "8"));
+    fixture.pods(true);
+    fixture.answers_as_before_if_asked();
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    let due = SleepDue {
+        at: Some(end),
+        rule: KeptAwake::KeptByOrder,
+    };
+    assert_eq!(fixture.policy.sleep_due(), Some(due));
+    fixture.passes_quietly(HOUR - MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.passes(MOMENT);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+}
+
+#[test]
+fn in_a_window_without_wakes_connections_wait_for_its_end() {
+    let mut fixture = asleep();
+    let end = fixture.now + HOUR;
+    let windows = Windows {
+        no_wake: Some(end),
+        ..Windows::default()
+    };
+    fixture.policy.set_windows(windows, fixture.now);
+    fixture.opens(1);
+    let delayed = Change::WakeDelayed {
+        by: WakeDelay::NoWake,
+        wait: Some(HOUR),
+    };
+    assert_eq!(fixture.changes(), [delayed]);
+    fixture.passes_quietly(HOUR - MOMENT);
+    assert!(is_asleep(&fixture));
+    assert_eq!(fixture.changes(), [], "it was said");
+    fixture.passes(MOMENT);
+    assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+}
+
+#[test]
+fn an_order_wakes_it_in_a_window_without_wakes() {
+    let mut fixture = asleep();
+    let end = fixture.now + HOUR;
+    let windows = Windows {
+        no_wake: Some(end),
+        ..Windows::default()
+    };
+    fixture.policy.set_windows(windows, fixture.now);
+    fixture.observes(ordered(0, "8", wake("now")));
+    assert_eq!(fixture.in_flight(), Some(write(2, "8")));
+}
+
+#[test]
+fn a_pause_writes_no_scale_in_either_direction_and_ends() {
+    let mut fixture = asleep();
+    fixture.observes(ordered(0, "8", paused()));
+    assert_eq!(fixture.changes(), [Change::Paused(true)]);
+    fixture.opens(1);
+    let delayed = Change::WakeDelayed {
+        by: WakeDelay::Paused,
+        wait: None,
+    };
+    assert_eq!(fixture.changes(), [delayed]);
+    fixture.passes_quietly(HOUR);
+    assert!(is_asleep(&fixture));
+    fixture.observes(ordered(0, "9", Orders::default()));
+    assert_eq!(fixture.in_flight(), Some(write(2, "9")));
+    fixture.answers(ordered(2, "10", paused()));
+    fixture.pods(true);
+    fixture.answers_as_before_if_asked();
+    fixture.closes_all();
+    fixture.answers_as_before_if_asked();
+    fixture.passes_quietly(TTL * 3);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    let due = SleepDue {
+        at: None,
+        rule: KeptAwake::Paused,
+    };
+    assert_eq!(fixture.policy.sleep_due(), Some(due));
+}
+
+#[test]
+fn a_pause_ends_the_repetitions_of_a_wake_that_has_failed() {
+    let mut fixture = asleep();
+    fixture.opens(1);
+    assert_eq!(fixture.asked(), [write(2, "7")]);
+    fixture.answers(Outcome::Conflict);
+    assert_eq!(fixture.asked(), [read()]);
+    fixture.answers(ordered(0, "8", paused()));
+    assert!(is_asleep(&fixture));
+    fixture.passes_quietly(HOUR);
+    assert!(!fixture.asked().contains(&write(2, "8")));
+}
+
+#[test]
+fn a_pause_stops_a_sleep_that_is_being_confirmed() {
+    let mut fixture = Fixture::awake();
+    fixture.passes_quietly(TTL);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+    fixture.answers(ordered(1, "5", paused()));
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert_eq!(fixture.in_flight(), None);
+}
+
+/// An annotation stays on the object after the wake that it has ordered.
+#[test]
+fn a_value_that_changes_wakes_it_once_and_one_that_was_there_at_the_start_does_not() {
+    let mut fixture = Fixture::start();
+    fixture.answers(ordered(0, "7", wake("monday")));
+    fixture.policy.set_watching(true, fixture.now);
+    fixture.commands();
+    assert!(is_asleep(&fixture), "it was there");
+    fixture.observes(ordered(0, "8", wake("monday")));
+    assert!(is_asleep(&fixture), "it has not changed");
+    fixture.observes(ordered(0, "9", Orders::default()));
+    assert!(is_asleep(&fixture), "it was removed");
+    fixture.observes(ordered(0, "10", wake("monday")));
+    assert_eq!(fixture.in_flight(), Some(write(2, "10")));
+    fixture.answers(ordered(2, "11", wake("monday")));
+    fixture.pods(true);
+    fixture.answers_as_before_if_asked();
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    fixture.observes(ordered(0, "12", wake("monday")));
+    assert!(is_asleep(&fixture), "one value wakes it once");
+}
+
+#[test]
+fn a_wake_that_is_ordered_while_it_is_awake_starts_its_idle_time_again() {
+    let mut fixture = Fixture::start();
+    fixture.answers(ordered(1, "1", Orders::default()));
+    fixture.pods(true);
+    fixture.policy.set_watching(true, fixture.now);
+    fixture.passes_quietly(TTL / 2);
+    fixture.observes(ordered(1, "2", wake("now")));
+    assert_eq!(fixture.policy.sleeps_at(), Some(fixture.now + TTL));
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_said_once_and_orders_nothing() {
+    let mut fixture = asleep();
+    let unreadable = Orders {
+        unreadable: Some(OrderKey::KeepAwakeUntil),
+        ..Orders::default()
+    };
+    for (version, changes) in [
+        (
+            "8",
+            &[Change::OrderUnreadable(OrderKey::KeepAwakeUntil)][..],
+        ),
+        ("9", &[]),
+    ] {
+        fixture.observes(ordered(0, version, unreadable.clone()));
+        assert_eq!(fixture.changes(), changes);
+        assert!(is_asleep(&fixture));
+    }
+}
+
+#[test]
+fn a_time_to_keep_it_awake_is_for_whoever_has_a_clock() {
+    let mut fixture = asleep();
+    let orders = Orders {
+        keep_awake_until: Some(1_795_575_600),
+        ..Orders::default()
+    };
+    fixture.observes(ordered(0, "8", orders));
+    assert_eq!(fixture.policy.keep_awake_until(), Some(1_795_575_600));
+    let windows = Windows {
+        keep_awake_until: Some(fixture.now + HOUR),
+        ..Windows::default()
+    };
+    fixture.policy.set_windows(windows, fixture.now);
+    let waking = Change::WakingOrdered {
+        by: WakeOrder::KeepAwakeUntil,
+    };
+    assert!(fixture.changes().contains(&waking));
+}
