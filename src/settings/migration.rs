@@ -66,12 +66,12 @@ fn markdown_row(setting: &Setting, column: &Column, dialects: &[Dialect]) -> Str
         Unset::Means(meaning) => meaning.to_owned(),
     };
     let (default, here, what) = match (column.support, setting.variables.first()) {
-        (Support::Kept, Some(variable)) => {
+        (Support::Supported, Some(variable)) => {
             let here = format!("`--{}`, `{variable}`", setting.flag);
             (default, here, column.help.unwrap_or(setting.help))
         }
-        (Support::Kept, None) => (default, here_in_part(setting), setting.help),
-        (Support::Lost(why), _) => (String::new(), "without effect".to_owned(), why),
+        (Support::Supported, None) => (default, here_in_part(setting), setting.help),
+        (Support::Ignored(why), _) => (String::new(), "without effect".to_owned(), why),
         (Support::Refused(why), _) => (String::new(), "refused".to_owned(), why),
     };
     let age = match dialects.len() - column.dialects.len() {

@@ -1,4 +1,4 @@
-//! The [`Settings`]: flags and environment variables, parsed once at start.
+//! [`Settings`]: the flags and environment variables, parsed once at start.
 //!
 //! One table ([`TABLE`]) has every setting: its flag, its variable, its default, its help,
 //! its parser, and its flags in the dialects of the ancestors ([`Column`]). The raw values
@@ -93,7 +93,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
     pub wake_replicas: WakeReplicas,
-    /// What has to be so before connections are released to a pod.
+    /// The condition on which connections are released to a pod.
     pub ready_gate: ReadyGate,
     /// The least time that the app stays awake after a wake.
     pub min_awake: Duration,
@@ -152,7 +152,7 @@ pub enum Origin {
     Annotations,
 }
 
-/// What the command line asks for.
+/// The action that the command line selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// To run.
@@ -214,36 +214,36 @@ const TARGETS: [&str; 4] = [
 ];
 
 fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
-    let mut settings = Settings::undecided();
+    let mut settings = Settings::blank();
     settings.origin = raw.origin;
     settings.dialect = raw.dialect;
     let mut errors = std::mem::take(&mut raw.errors);
-    let mut lost = Vec::new();
+    let mut ignored = Vec::new();
     let are_several = apps::are_several(&raw);
     if are_several {
         errors.extend(apps::refuse_beside_several(&raw));
     } else {
-        errors.extend(choose_target(&mut raw, &mut lost).err());
+        errors.extend(choose_target(&mut raw, &mut ignored).err());
     }
     for setting in TABLE {
         let given = raw.values.get(setting.flag).map_or(&[][..], Vec::as_slice);
         match setting.support(raw.dialect) {
-            Support::Kept => {
-                errors.extend(decide(setting, raw.dialect, given, &mut settings).err())
+            Support::Supported => {
+                errors.extend(store(setting, raw.dialect, given, &mut settings).err())
             }
-            Support::Lost(why) => lost.extend(given.last().map(|value| (value.name(), why))),
+            Support::Ignored(why) => ignored.extend(given.last().map(|value| (value.name(), why))),
             Support::Refused(why) => errors.extend(refuse(given, why)),
         }
     }
     let is_admin_given = raw.values.contains_key("admin-listen");
     settings.admin_is_optional = raw.dialect != Dialect::Zpa && !is_admin_given;
-    errors.extend(settings.put_parts_together(raw.dialect).err());
+    errors.extend(settings.combine_parts(raw.dialect).err());
     errors.extend(settings.check_listeners().err());
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
     settings.warnings = raw.warnings;
-    settings.warnings.extend(lost_meaning(&lost));
+    settings.warnings.extend(ignored_flags(&ignored));
     if are_several {
         settings.defaults = Defaults::new(raw.values);
     }
@@ -254,7 +254,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
 /// too.
 fn choose_target(
     raw: &mut RawSettings,
-    lost: &mut Vec<(String, &'static str)>,
+    ignored: &mut Vec<(String, &'static str)>,
 ) -> Result<(), String> {
     let given = |raw: &RawSettings| -> Vec<(&'static str, String, bool)> {
         let given = TARGETS.into_iter().filter_map(|flag| {
@@ -288,7 +288,7 @@ fn choose_target(
         }
         [_] => Ok(()),
         [("deployment", ..), ("selector", name, _)] => {
-            lost.push((name.clone(), "the Deployment is found by its name"));
+            ignored.push((name.clone(), "the Deployment is found by its name"));
             raw.values.remove("selector");
             Ok(())
         }
@@ -299,7 +299,7 @@ fn choose_target(
 }
 
 /// Stores one setting, from its raw values or its default.
-fn decide(
+fn store(
     setting: &Setting,
     dialect: Dialect,
     given: &[RawValue],
@@ -357,8 +357,8 @@ fn refuse(given: &[RawValue], why: &str) -> Option<String> {
 }
 
 /// The warning about all flags without effect.
-fn lost_meaning(lost: &[(String, &'static str)]) -> Option<String> {
-    let ignored: Vec<String> = lost
+fn ignored_flags(ignored: &[(String, &'static str)]) -> Option<String> {
+    let ignored: Vec<String> = ignored
         .iter()
         .map(|(name, why)| format!("{name} ({why})"))
         .collect();
@@ -377,7 +377,7 @@ fn unquoted(text: &str) -> &str {
 impl Settings {
     /// The initial value of [`resolve`]. Fields that it does not overwrite have the meaning
     /// of [`Unset::Means`].
-    fn undecided() -> Settings {
+    fn blank() -> Settings {
         Settings {
             dialect: Dialect::Zpa,
             namespace: None,
@@ -441,7 +441,7 @@ impl Settings {
     }
 
     /// Computes the settings that depend on several rows.
-    fn put_parts_together(&mut self, dialect: Dialect) -> Result<(), String> {
+    fn combine_parts(&mut self, dialect: Dialect) -> Result<(), String> {
         self.dialect = dialect;
         self.pods_first = dialect != Dialect::Zpa;
         let parts = std::mem::take(&mut self.parts);

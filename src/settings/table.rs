@@ -33,7 +33,7 @@ pub struct Setting {
     pub part_of: Option<&'static str>,
     /// The placeholder of the value in the help.
     pub placeholder: &'static str,
-    /// Whether each app has its own.
+    /// Whether it belongs to an app or to the process.
     pub scope: Scope,
     /// The kind of the value.
     pub takes: ValueKind,
@@ -103,11 +103,11 @@ pub enum Unset {
 /// Whether an ancestor's flag is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It is.
-    Kept,
-    /// It is accepted without effect, with a warning; the text is the reason.
-    Lost(&'static str),
-    /// It is an error; the text is the reason.
+    /// The flag has its effect.
+    Supported,
+    /// The flag is accepted without effect, with a warning; the text is the reason.
+    Ignored(&'static str),
+    /// The flag is an error; the text is the reason.
     Refused(&'static str),
 }
 
@@ -122,7 +122,7 @@ impl Column {
             dialects,
             names,
             unset,
-            support: Support::Kept,
+            support: Support::Supported,
             help: None,
             store: None,
         }
@@ -150,13 +150,13 @@ impl Column {
     }
 
     /// A flag that is accepted without effect.
-    const fn lost(
+    const fn ignored(
         dialects: &'static [Dialect],
         names: &'static [&'static str],
         why: &'static str,
     ) -> Column {
         Column {
-            support: Support::Lost(why),
+            support: Support::Ignored(why),
             ..Column::new(dialects, names, NOTHING)
         }
     }
@@ -271,7 +271,8 @@ impl Setting {
 
     /// Whether the flag is supported in that dialect.
     pub fn support(&self, dialect: Dialect) -> Support {
-        self.column(dialect).map_or(Support::Kept, |it| it.support)
+        self.column(dialect)
+            .map_or(Support::Supported, |it| it.support)
     }
 
     /// The parser in that dialect.

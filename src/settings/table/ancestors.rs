@@ -190,7 +190,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "SECONDS",
         help: "Has no meaning here",
         examples: &["60"],
-        columns: &[Column::lost(
+        columns: &[Column::ignored(
             PYTHON,
             &["check-interval"],
             "the end of the expiration time is kept to the moment, not looked for at intervals",
@@ -202,7 +202,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "SECONDS",
         help: "Has no meaning here",
         examples: &["5"],
-        columns: &[Column::lost(
+        columns: &[Column::ignored(
             PYTHON_LABELS,
             &["pods-check-interval"],
             "pods are watched, not counted at intervals",
@@ -214,7 +214,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "SECONDS",
         help: "Has no meaning here",
         examples: &["20"],
-        columns: &[Column::lost(
+        columns: &[Column::ignored(
             PYTHON_LABELS,
             &["update-annotation-refresh-interval"],
             "the lease is renewed every quarter of the expiration time while connections live",
@@ -226,7 +226,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "SECONDS",
         help: "Has no meaning here",
         examples: &["120"],
-        columns: &[Column::lost(
+        columns: &[Column::ignored(
             PYTHON_LABELS,
             &["target-timeout"],
             "it never had a meaning; ZPA_CONNECT_TIMEOUT bounds a connect",
@@ -238,7 +238,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "NUMBER",
         help: "Has no meaning here",
         examples: &["200"],
-        columns: &[Column::lost(
+        columns: &[Column::ignored(
             PYTHON_LABELS,
             &["sock-max-handle-buffer"],
             "the kernel's queue of connections is as long as net.core.somaxconn allows",

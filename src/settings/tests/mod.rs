@@ -312,7 +312,7 @@ fn every_row_of_the_table_is_in_order() {
         for dialect in Dialect::ALL {
             let given = setting.is_own() || setting.names(dialect).next().is_some();
             if let Some(text) = default(setting, dialect).filter(|_| given) {
-                let stored = setting.store(dialect)(&mut Settings::undecided(), text);
+                let stored = setting.store(dialect)(&mut Settings::blank(), text);
                 assert_eq!(stored, Ok(()), "--{flag}={text}");
             }
             let columns = setting.columns.iter();
@@ -323,7 +323,7 @@ fn every_row_of_the_table_is_in_order() {
             );
         }
         for text in setting.examples {
-            let stored = (setting.store)(&mut Settings::undecided(), text);
+            let stored = (setting.store)(&mut Settings::blank(), text);
             assert_eq!(stored, Ok(()), "--{flag}={text}");
         }
     }
@@ -342,7 +342,7 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
             .copied()
             .chain(default(setting, Dialect::Zpa))
         {
-            let (mut once, mut again) = (Settings::undecided(), Settings::undecided());
+            let (mut once, mut again) = (Settings::blank(), Settings::blank());
             (setting.store)(&mut once, text).unwrap();
             let Some(shown) = (setting.show)(&once) else {
                 // Zero: as if nothing had been said.
