@@ -1,9 +1,8 @@
-//! An [`App`] is one app between the event loop, the policy and the API threads: what
-//! the sockets count and the API threads report goes to the policy, and what the policy
-//! decides goes to the sockets and the API threads.
+//! [`App`]: one app of the daemon. It passes the counts of the sockets and the reports of the API
+//! threads to its policy, and executes the policy's commands on the sockets and the API threads.
 //!
-//! It owns all that belongs to the app alone, and borrows the sockets ([`Process`])
-//! while it handles something.
+//! It owns the state of the app, and borrows the sockets of the process ([`Process`]) in each
+//! call.
 
 mod addresses;
 mod journal_inputs;
@@ -36,8 +35,8 @@ use crate::policy::{self, Change, Command, Connections, Phase, Policy};
 /// to a static backend (`--target`) without it.
 const TRUST_STATIC_AFTER: Duration = Duration::from_secs(2);
 
-/// A watch that has shown something so recently is alive, and a list would show no
-/// more of an address that cannot be dialled.
+/// The age of the last event of the endpoint watch up to which the watch counts as alive: then a
+/// list would show no more about an address that does not accept.
 const ALIVE: Duration = Duration::from_secs(2);
 
 /// The settings of an app.
@@ -53,53 +52,54 @@ pub struct AppConfig {
     pub route: Route,
     /// Its ports, as metrics call them.
     pub ports: Vec<String>,
-    /// What has to be so before a pod is dialled.
+    /// The condition on which a pod is dialled.
     pub ready_gate: ReadyGate,
-    /// The hold limit, for the log; the sockets keep it.
+    /// The hold limit, for the log; the sockets apply it.
     pub hold_timeout: Duration,
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
 }
 
-/// What changes of an app while it runs.
+/// The changes of an app while it runs.
 #[derive(Clone, Debug)]
 pub struct Reconfigured {
     /// The hold limit, for the log.
     pub hold_timeout: Duration,
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
-    /// What its policy keeps to, if that changes, and the seed of its random choices.
+    /// The new configuration of its policy, with the seed of its random numbers; `None`: the
+    /// policy stays.
     pub policy: Option<(policy::Config, u64)>,
 }
 
-/// What has happened since the start that nobody else counts.
+/// The counters of the app since the start, except those of the engine and the API threads.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
-    /// How often the app was scaled up from zero from here.
+    /// The wakes that this proxy has written.
     pub wakes: u64,
-    /// How often it was scaled to zero from here.
+    /// The sleeps that this proxy has written.
     pub sleeps: u64,
     /// The wakes that had to wait for the limit of wakes per minute.
     pub wakes_delayed: u64,
-    /// From the first connection that had to wait to a pod for it.
+    /// The time from the first connection that had to wait to an address for it.
     pub wake: Histogram,
-    /// How often a connection was handed to a pod without a lease.
+    /// The connections that were handed to a pod without a lease.
     pub without_lease: u64,
-    /// How often a thread has panicked.
+    /// The panics of threads.
     pub thread_panics: u64,
 }
 
-/// What an app borrows of the process while it handles something.
+/// The parts of the process that an app borrows in each call.
 pub struct Process<'a, S> {
     /// The event loop.
     pub sockets: &'a mut S,
-    /// Where this process itself is reached.
+    /// The addresses of this proxy.
     pub own_addresses: &'a OwnAddresses,
-    /// What time it is.
+    /// The time.
     pub now: Time,
 }
 
-/// An app: all that is known of it, and being done about it.
+/// An app: see the [module](self).
 pub struct App<A> {
     id: AppId,
     api: A,
@@ -108,16 +108,15 @@ pub struct App<A> {
     ports: Vec<Port>,
     /// When the endpoints were last received, if ever.
     endpoints_updated: Option<Time>,
-    /// What the controller of the scaled object said last.
+    /// The last status that the controller of the scale target has written.
     target_status: Option<TargetStatus>,
     slow_wake_log: SlowWakeLog,
-    /// Until when the sockets' addresses are right; `None` if only news can
-    /// change them.
+    /// When the backends of the sockets are updated next; `None`: only after a report.
     backends_until: Option<Time>,
-    /// When the gate, which is open, shuts though nothing happens.
+    /// When the gate, which is open, shuts without an event.
     gate_until: Option<Time>,
     started: Time,
-    losses: HoldTimeoutLog,
+    hold_timeout_log: HoldTimeoutLog,
     /// The pods that are dialled until one accepts.
     candidates: Vec<Candidate>,
     exhausted: u64,
@@ -130,7 +129,7 @@ pub struct App<A> {
 }
 
 impl Events {
-    fn note(&mut self, change: Change) {
+    fn record(&mut self, change: Change) {
         match change {
             Change::ScaledUp { .. } => self.wakes += 1,
             Change::Slept { .. } => self.sleeps += 1,
@@ -142,7 +141,7 @@ impl Events {
 }
 
 impl<A: Api> App<A> {
-    /// Starts with nothing known.
+    /// An app that has received no report yet.
     pub fn new(id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) -> Self {
         let windows = WindowClock::new(config.schedules.clone(), now);
         App {
@@ -157,7 +156,7 @@ impl<A: Api> App<A> {
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
-            losses: HoldTimeoutLog::default(),
+            hold_timeout_log: HoldTimeoutLog::default(),
             candidates: Vec::new(),
             exhausted: 0,
             handed_over: 0,
@@ -169,7 +168,7 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// What is known of the app and being done about it.
+    /// Its policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -184,22 +183,22 @@ impl<A: Api> App<A> {
         &self.api
     }
 
-    /// What it keeps to.
+    /// Its settings.
     pub fn config(&self) -> &AppConfig {
         &self.config
     }
 
-    /// What has happened since the start.
+    /// Its counters since the start.
     pub fn events(&self) -> &Events {
         &self.events
     }
 
-    /// What the API threads have said of themselves.
+    /// The state of the API threads.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// What decides about what can be done where a permission is refused.
+    /// The state on which the fallbacks for refused permissions depend.
     pub fn context(&self) -> Context {
         let replicas = self.policy.replicas();
         Context {
@@ -252,7 +251,7 @@ impl<A: Api> App<A> {
             self.policy.poll_timeout(),
             self.gate_until,
             self.backends_until,
-            self.losses.poll_timeout(lost),
+            self.hold_timeout_log.poll_timeout(lost),
             self.slow_wake_log.poll_timeout(),
             self.watch_timeout.poll_timeout(),
             self.windows.poll_timeout(),
@@ -262,8 +261,8 @@ impl<A: Api> App<A> {
         .min()
     }
 
-    /// Takes in what changes while it runs. Another policy begins as at a start of the
-    /// program, with the connections that there are.
+    /// Applies changed settings. A new policy begins as at a start of the program, with the
+    /// present connections.
     pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
         self.config.hold_timeout = change.hold_timeout;
         self.windows.set_schedules(change.schedules, process.now);
@@ -274,15 +273,15 @@ impl<A: Api> App<A> {
 
     // --- A turn of the loop ---
 
-    /// Time has passed, and the sockets are about to be served.
-    pub fn begin<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+    /// Begins a turn: handles the passing of time, before the sockets are served.
+    pub fn begin_turn<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         self.policy.handle_timeout(process.now);
         self.set_gate(process);
     }
 
-    /// Passes the counts of the sockets to the policy, and asks for a list of the endpoints
-    /// if no address has accepted a connection.
-    pub fn count<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+    /// Passes the counts of the sockets to the policy, and requests a list of the endpoints if a
+    /// connection was accepted by no address.
+    pub fn update_counts<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         let counts = process.sockets.counts(self.id);
         let Counts {
@@ -301,7 +300,7 @@ impl<A: Api> App<A> {
             },
             now,
         );
-        // What is no use of the app needs no lease.
+        // Connections that do not count need no lease.
         let under_lease = counts.handed_over - counts.handed_over_uncounted;
         let handed_over = under_lease - self.handed_over;
         self.handed_over = under_lease;
@@ -373,8 +372,8 @@ impl<A: Api> App<A> {
         self.update_backends(process);
     }
 
-    /// The end of its turn: applies the results of all inputs.
-    pub fn finish<S: Sockets>(&mut self, is_draining: bool, process: &mut Process<'_, S>) {
+    /// Ends a turn: applies the results of all inputs.
+    pub fn finish_turn<S: Sockets>(&mut self, is_draining: bool, process: &mut Process<'_, S>) {
         let now = process.now;
         self.update_backends(process);
         self.policy
@@ -387,8 +386,8 @@ impl<A: Api> App<A> {
         self.relist_if_stale(process);
         self.probe_starting_pods(process);
         self.set_gate(process);
-        self.report_losses(process);
-        self.report_wake(process);
+        self.log_hold_timeouts(process);
+        self.log_slow_wake(process);
         self.update_journal(process);
     }
 
@@ -399,7 +398,7 @@ impl<A: Api> App<A> {
         process.sockets.set_gate(self.id, is_open, now);
     }
 
-    /// Asks for a list of the endpoints if connections wait for an address, the watch has
+    /// Requests a list of the endpoints if connections wait for an address, the watch has
     /// shown nothing for [`watch_timeout::WATCH_TIMEOUT`], and there may be endpoints: they
     /// were never listed, or the app may have replicas.
     fn relist_if_stale<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
@@ -410,12 +409,12 @@ impl<A: Api> App<A> {
         if self.watch_timeout.update(is_awaited, now) {
             let seen = now - watch_timeout::WATCH_TIMEOUT;
             if !self.api.relist_unless_newer(seen) {
-                self.watch_timeout.look_again(now);
+                self.watch_timeout.check_again(now);
             }
         }
     }
 
-    /// Whether connections wait at a port without an address, for no known reason.
+    /// Whether connections wait at a port without an address, and the reason is not known.
     fn awaits_address(&self, sockets: &impl Sockets) -> bool {
         let mut ports = self.ports.iter().enumerate();
         ports.any(|(index, port)| {
@@ -455,7 +454,7 @@ impl<A: Api> App<A> {
                     self.backends_until = Some(now);
                 }
                 Command::Log(change) => {
-                    self.events.note(change);
+                    self.events.record(change);
                     self.journal.record(change, now);
                     self.log_change(change, process.sockets);
                 }
@@ -463,7 +462,7 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// The scale was seen above zero; returns whether any port needs a new list.
+    /// Handles a scale above zero; returns whether any port needs a new list.
     fn begin_release(&mut self, now: Time) -> bool {
         let mut is_list_wanted = false;
         for port in &mut self.ports {
@@ -520,15 +519,15 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// Why those who wait cannot be dialled, or nobody could be: a port that is missing
-    /// concerns nobody at another.
+    /// Why the waiting connections cannot be dialled, or why none could be. A missing port does
+    /// not concern connections at other ports.
     fn no_address_for_waiting(&self, sockets: &impl Sockets) -> Option<&str> {
         let awaited = self.port_ids().filter(|&id| sockets.waiting(id) > 0);
         let reason = awaited.filter_map(|id| self.no_address_at(id)).next();
         reason.or_else(|| self.no_address().filter(|_| self.backends() == 0))
     }
 
-    fn report_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+    fn log_slow_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let now = process.now;
         let phase = self.policy.phase();
         let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
@@ -536,17 +535,17 @@ impl<A: Api> App<A> {
         if self.slow_wake_log.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        let mut report = std::mem::take(&mut self.slow_wake_log);
-        if let Some((took, reason)) = report.report(&self.facts(process.sockets), now) {
+        let mut slow_wake_log = std::mem::take(&mut self.slow_wake_log);
+        if let Some((took, reason)) = slow_wake_log.report(&self.facts(process.sockets), now) {
             let took = duration::display(Duration::from_secs(took.as_secs()));
             warn!("{} has been waking for {took}: {reason}", self.config.name);
         }
-        self.slow_wake_log = report;
+        self.slow_wake_log = slow_wake_log;
     }
 
-    fn report_losses<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+    fn log_hold_timeouts<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let held_too_long = process.sockets.counts(self.id).held_too_long;
-        let Some(lost) = self.losses.due(held_too_long, process.now) else {
+        let Some(lost) = self.hold_timeout_log.due(held_too_long, process.now) else {
             return;
         };
         let limit = duration::display(self.config.hold_timeout);
@@ -555,7 +554,7 @@ impl<A: Api> App<A> {
         warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }
 
-    /// The process drains: permissions and objects that are gone are logged at debug.
+    /// Sets that the app drains: missing permissions and objects are logged at debug.
     pub fn set_draining(&mut self) {
         self.api.set_draining();
     }

@@ -10,10 +10,9 @@ use crate::duration;
 use crate::refusal::{CONFIRMED_AFTER, RefusalClock};
 use crate::supervisor::ThreadPanic;
 
-/// How long a refusal counts. An older one was not tried again, because the permission is not
-/// needed now. It may have been granted meanwhile, and only a ready proxy gets the
-/// connection that would show that. Several times the longest pause between two attempts
-/// ([`crate::refusal::LONGEST_PAUSE`]).
+/// How long a refusal counts: several times the longest pause between two attempts
+/// ([`crate::refusal::LONGEST_PAUSE`]). After an older one the permission was not needed. It may
+/// have been granted meanwhile, and only a ready proxy gets the connection that would show that.
 const FRESH: Duration = Duration::from_secs(45);
 
 /// Permissions with another permission that is requested instead. The first of two is in the
@@ -41,12 +40,12 @@ pub struct Health {
     panics: BTreeMap<&'static str, Panicked>,
 }
 
-/// A thread has panicked.
+/// The panic of a thread.
 #[derive(Clone, Debug)]
 struct Panicked {
     why: String,
-    /// Until when it is not trusted to work: the pause before its start, and as
-    /// long again.
+    /// Until when the app is unready because of it: twice the pause before the thread starts
+    /// again.
     until: Time,
 }
 
@@ -58,10 +57,10 @@ struct Refused {
     last: Time,
 }
 
-/// What decides about what can be done where a permission is refused.
+/// The state on which the fallbacks for refused permissions depend.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// Where renewals go: it is the policy that gives up a way.
+    /// Where the policy writes leases.
     pub store: Option<LeaseStore>,
     /// Whether there is a static backend (`--target`).
     pub has_static_backend: bool,
@@ -72,8 +71,8 @@ pub struct Context {
 }
 
 impl Health {
-    /// A request that takes `permission` was answered, or has failed. Whether the permission
-    /// was refused or granted is reported by itself ([`Health::permission`]).
+    /// Handles the outcome of a request that needs `permission`. A refusal or grant of the
+    /// permission is reported separately ([`Health::permission`]).
     pub(super) fn replied(&mut self, permission: Option<Permission>, outcome: &Outcome) {
         self.is_target_read |= matches!(outcome, Outcome::Scale(_));
         let shows_nothing = matches!(
@@ -88,20 +87,21 @@ impl Health {
         }
     }
 
-    /// A request that takes `permission` had no reply, or one that shows nothing about it.
+    /// Handles that a request that needs `permission` had no reply, or one that shows nothing
+    /// about it.
     pub(super) fn interrupted(&mut self, permission: Permission) {
         if let Some(refused) = self.refused.get_mut(&permission) {
             refused.clock.interrupted();
         }
     }
 
-    /// The endpoints are listed from there, or cannot be.
+    /// Sets from which kind of object the endpoints are listed; `None`: they cannot be.
     pub(super) fn synced(&mut self, source: Option<AddressSource>) {
         self.synced = source.is_some();
         self.source = source.or(self.source);
     }
 
-    /// No pod can be dialled for a port, for that reason, or the reason is gone.
+    /// Sets the reason why no pod can be dialled for a port.
     pub(super) fn no_address(&mut self, port: usize, why: Option<NoAddress>) {
         match why {
             Some(why) => drop(self.no_address.insert(port, why)),
@@ -114,7 +114,7 @@ impl Health {
         self.no_address.get(&port).map(NoAddress::why)
     }
 
-    /// The reason itself.
+    /// The same as a value.
     pub fn no_address_of(&self, port: usize) -> Option<&NoAddress> {
         self.no_address.get(&port)
     }
@@ -124,9 +124,8 @@ impl Health {
         matches!(self.no_address.get(&port), Some(NoAddress::PortMissing(_)))
     }
 
-    /// Which settings are wrong: with such a one, a proxy could wake nobody who comes
-    /// to that port. Endpoints without the port are no such reason: the pods of
-    /// another rollout may have it.
+    /// The errors of settings because of which connections to a port cannot be served. Endpoints
+    /// without the port are none: the pods of the next rollout may have it.
     fn wrong_settings(&self) -> Vec<String> {
         let mut wrong: Vec<String> = Vec::new();
         for why in self.no_address.values() {
@@ -139,7 +138,7 @@ impl Health {
         wrong
     }
 
-    /// A permission is refused, or granted after all.
+    /// Handles a refusal of a permission, or a grant (`None`).
     pub(super) fn permission(
         &mut self,
         permission: Permission,
@@ -160,34 +159,34 @@ impl Health {
             };
             self.refused.insert(permission, refused);
         } else if let Some((_, substitute)) = SUBSTITUTES.iter().find(|(it, _)| *it == permission) {
-            // It is not asked for any more.
+            // The substitute is not requested any more.
             self.refused.remove(substitute);
         }
     }
 
-    /// A request has failed.
+    /// Sets the last error.
     pub(super) fn trouble(&mut self, what: String, now: Time) {
         self.trouble = Some((what, now));
     }
 
-    /// A thread has panicked, and is started again after a pause.
+    /// Handles the panic of a thread, which is started again after a pause.
     pub(super) fn panicked(&mut self, panic: &ThreadPanic, now: Time) {
         let why = panic.why.replace(char::is_control, " ");
         let until = now + panic.pause * 2;
         self.panics.insert(panic.thread, Panicked { why, until });
     }
 
-    /// Where the endpoints were last listed from.
+    /// The kind of object from which the endpoints were listed last.
     pub fn source(&self) -> Option<AddressSource> {
         self.source
     }
 
-    /// Whether they could be when that was last tried.
+    /// Whether the last list of the endpoints has succeeded.
     pub fn is_synced(&self) -> bool {
         self.synced
     }
 
-    /// What went wrong last, and when.
+    /// The last error, and when it occurred.
     pub fn last_trouble(&self) -> Option<(&str, Time)> {
         self.trouble.as_ref().map(|(what, at)| (what.as_str(), *at))
     }

@@ -1,5 +1,5 @@
-//! A [`HoldTimeoutLog`] decides when to log that clients were reset at the hold limit: at
-//! once, then once a minute, each client once.
+//! [`HoldTimeoutLog`]: decides when to log that clients were reset at the hold limit: at once, then
+//! once a minute. Each client is logged once.
 
 use std::time::Duration;
 

@@ -12,17 +12,17 @@ use crate::clock::Time;
 use crate::cluster::Request;
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
 
-/// What the proxy asks of the event loop; see [`crate::engine::Engine`].
+/// The event loop; see [`crate::engine::Engine`].
 pub trait Sockets {
-    /// What was counted at all ports of an app.
+    /// The counts of all ports of an app.
     fn counts(&self, app: AppId) -> Counts;
-    /// How many connections wait for a pod at a port.
+    /// The number of connections that wait for a pod at a port.
     fn waiting(&self, port: PortId) -> usize;
-    /// The apps of which something was counted since this was last asked.
+    /// The apps whose counts have changed since the last call.
     fn take_changed_apps(&mut self) -> Vec<AppId>;
     /// The client of an app that has waited for a pod for the longest.
     fn longest_waiting(&self, app: AppId) -> Option<IpAddr>;
-    /// When there is something to do even if nothing happens.
+    /// When a turn is due without an event.
     fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate of an app.
     fn set_gate(&mut self, app: AppId, open: bool, now: Time);
@@ -30,33 +30,33 @@ pub trait Sockets {
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time);
     /// Replaces the address that is dialled when no pod answers at that port.
     fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>);
-    /// Does what the last wait has found.
+    /// Handles the events of the last wait.
     fn dispatch(&mut self, now: Time);
-    /// The app sleeps: closes what pods have served and does not count as use of it.
+    /// Closes the uncounted connections of an app that pods have served, because the app sleeps.
     fn end_uncounted(&mut self, app: AppId, now: Time);
-    /// Dials what is held by the apps whose gate is open.
+    /// Dials for the held connections of the apps whose gate is open.
     fn release(&mut self, now: Time);
-    /// Accepts what is queued for an app, and then no more.
+    /// Accepts the connections in the kernel's queue of an app, and then no more.
     fn stop_accepting(&mut self, app: AppId, now: Time);
     /// Resets every connection of an app.
     fn reset_all(&mut self, app: AppId, now: Time);
-    /// Forgets an app that has no connection.
+    /// Removes an app; its connections are reset.
     fn remove_app(&mut self, app: AppId, now: Time);
 }
 
-/// What the proxy asks of the API threads; see [`crate::kube::AppHandle`].
+/// The API threads, as one app uses them; see [`crate::kube::AppHandle`].
 pub trait Api {
-    /// Sends a request, in place of one that is not answered yet.
+    /// Sends a request, which supersedes one without a reply.
     fn request(&mut self, id: u64, request: Request);
-    /// Has the endpoints listed afresh.
+    /// Requests that the endpoints are listed again.
     fn relist(&mut self);
-    /// What was known of the endpoints at `seen` has proved wrong: has them listed
-    /// afresh, unless something of them was received since. Returns whether they are listed.
+    /// The same, unless the endpoint watch has received something after `seen`. Returns whether
+    /// it is requested.
     fn relist_unless_newer(&mut self, seen: Time) -> bool;
-    /// Whether somebody waits for an endpoint.
+    /// Sets whether connections wait for an endpoint.
     fn set_waiting(&mut self, is_waiting: bool);
     /// Replaces the pods that are dialled until one accepts.
     fn probe(&mut self, candidates: Vec<Candidate>);
-    /// The proxy drains: a permission or an object that is gone is no warning any more.
+    /// Sets that the app drains: missing permissions and objects are no warnings any more.
     fn set_draining(&mut self);
 }

@@ -1,4 +1,4 @@
-//! The log lines about changes of an app.
+//! [`describe`]: the log line of a change of an app.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! [`OwnAddresses`] are the addresses of this proxy itself, which it must not dial.
+//! [`OwnAddresses`]: the addresses of this proxy itself, which it must not dial.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! [`Pods`] are the pods behind a Service. It decides which of them may be dialled.
+//! [`Pods`]: the pods of a Service, and which of them may be dialled.
 //!
 //! After a scale to zero, EndpointSlices list the old pods as ready for a while, although
 //! they will be killed. Those pods are *quarantined*: after a wake they are not dialled until
@@ -21,7 +21,8 @@ pub struct Pods {
     listed: Vec<Pod>,
     /// Quarantined pods by UID, with the time since which each has been ready.
     quarantined: HashMap<String, Option<Time>>,
-    /// The UIDs of those that were listed as ready: if they are not now, they do not start.
+    /// The UIDs of the pods that were listed as ready. One of them that is not ready now is not
+    /// starting.
     were_ready: HashSet<String>,
     /// The UIDs of pods that were never ready and have accepted a connection.
     accepting: HashSet<String>,
@@ -57,7 +58,7 @@ impl Pods {
         self.listed = listed;
     }
 
-    /// A pod has accepted a connection.
+    /// Records that a starting pod has accepted a connection.
     pub fn accepts(&mut self, uid: String) {
         if self
             .listed
@@ -73,7 +74,7 @@ impl Pods {
         self.listed.len()
     }
 
-    /// The scale was seen at zero: quarantines every pod that is listed.
+    /// Quarantines every listed pod, because the scale was seen at zero.
     pub fn quarantine(&mut self, now: Time) {
         self.awake_since = None;
         self.listed_awake = None;
@@ -84,16 +85,16 @@ impl Pods {
         }
     }
 
-    /// The scale was seen above zero: quarantined pods that stay ready from now on are
-    /// released. Returns whether a new list is needed for that: the old one may come from a
+    /// Begins to release quarantined pods that stay ready from now on, because the scale was seen
+    /// above zero. Returns whether a new list is needed for that: the old one may come from a
     /// watch on a dead connection.
     pub fn begin_release(&mut self, now: Time) -> bool {
-        let news = self.awake_since.is_none();
+        let is_new = self.awake_since.is_none();
         self.awake_since.get_or_insert(now);
-        news && !self.quarantined.is_empty()
+        is_new && !self.quarantined.is_empty()
     }
 
-    /// The pods that may be dialled: those that are ready, or where none is, those that accept.
+    /// The pods that may be dialled: the ready ones, or else those that have accepted.
     pub fn dialable(&self, now: Time) -> impl Iterator<Item = &Pod> {
         let has_ready = self.has_ready(now);
         let may_dial = move |pod: &&Pod| match has_ready {
@@ -103,7 +104,7 @@ impl Pods {
         self.listed.iter().filter(may_dial)
     }
 
-    /// The pods that start, if no pod may be dialled. None of before the sleep is among them.
+    /// The starting pods, if no pod may be dialled; without pods from before the sleep.
     pub fn starting(&self, now: Time) -> impl Iterator<Item = &Pod> {
         let is_awaited = !self.has_ready(now) && self.accepting.is_empty();
         let may_try = move |pod: &&Pod| self.is_starting(pod) && !self.is_quarantined(pod, now);
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!(
             dialable(&pods, at(1)),
             ["a"],
-            "the kubelet's word goes first"
+            "a pod that the kubelet calls ready goes first"
         );
         assert!(starting(&pods, at(1)).is_empty());
     }

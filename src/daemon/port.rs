@@ -1,6 +1,6 @@
-//! A [`Port`] is one port of an app in the daemon: the pods of the Service's port and the other
-//! addresses, of which it makes the list of backends for the engine. It detects a list that
-//! leads back to the proxy.
+//! [`Port`]: one port of an app in the daemon. From the pods of the Service's port and the other
+//! addresses it makes the list of backends for the engine, and detects a list that leads back to
+//! the proxy.
 
 use super::own_addresses::{self, OwnAddresses};
 use super::pods::Pods;

@@ -1,8 +1,8 @@
-//! The [`Proxy`] contains all apps of the process. It gives each app the counts of its
-//! sockets and the reports of its API threads, and calls the apps in turn.
+//! [`Proxy`]: all apps of the process. It passes to each app the counts of its sockets and the
+//! reports of its API threads.
 //!
 //! It uses the event loop and the API threads only through traits ([`Sockets`], [`Api`]),
-//! so that the simulation replaces both, and plays days of faults in a second with the same
+//! so that the simulation can replace both: it runs days of faults in a second with the same
 //! code that runs in the cluster.
 //!
 //! A turn of the loop calls only the apps for which something has happened: a deadline has
@@ -24,7 +24,7 @@ use crate::duration;
 use crate::engine::AppId;
 use crate::policy::Policy;
 
-/// The most troubles that are said of a process none of whose apps was ready yet.
+/// The most reasons for unreadiness that are listed while no app of a list was ready yet.
 const MOST_TROUBLES: usize = 10;
 
 /// The apps, their sockets, and the end of the process.
@@ -42,12 +42,12 @@ pub struct Proxy<S, A> {
     awaited: Option<String>,
 }
 
-/// Whose readiness is the process's.
+/// The apps on whose readiness that of the process depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
-    /// Its only app's.
+    /// Its only app.
     OfApp,
-    /// That of a process with a list, some app of which was ready (`true`), or none yet.
+    /// The apps of a list; with whether any of them was ready yet: then none any more.
     OfList(bool),
 }
 
@@ -74,7 +74,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Its apps are those of a list, so that the troubles of one are not the process's.
+    /// Sets that the apps are those of a list: then one that is not ready does not make the
+    /// process unready.
     pub fn set_list(&mut self) {
         self.readiness = Readiness::OfList(false);
     }
@@ -97,7 +98,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.count_apps();
     }
 
-    /// Lets every app know how many there are.
+    /// Passes the number of apps to each of them.
     fn count_apps(&mut self) {
         let count = self.apps.len();
         for entry in self.apps.values_mut() {
@@ -105,7 +106,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Has an app drain as the process does at a signal, and removes it then.
+    /// Drains an app, as the process drains after a signal, and removes it at the end.
     pub fn leave(&mut self, id: AppId, now: Time) {
         let Some(entry) = self.apps.get_mut(&id) else {
             return;
@@ -117,7 +118,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         entry.leaving = Drain::Delay {
             until: now + self.config.delay,
         };
-        self.finish(id, now);
+        self.finish_turn(id, now);
     }
 
     /// Removes an app. Its connections are reset, and its API threads end.
@@ -128,11 +129,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.sockets.remove_app(id, now);
     }
 
-    /// Replaces the settings of an app that do not lead elsewhere, and its policy if that is
-    /// given; its connections, pods and API threads stay.
+    /// Applies changed settings to an app; its connections, pods and API threads stay.
     pub fn reconfigure(&mut self, id: AppId, change: Reconfigured, now: Time) {
         self.with(id, now, |app, process| app.reconfigure(change, process));
-        self.finish(id, now);
+        self.finish_turn(id, now);
     }
 
     /// Every app.
@@ -145,7 +145,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.apps.get(&id).map(|entry| &entry.app)
     }
 
-    /// Whether an app drains, and is removed then.
+    /// Whether an app drains in order to be removed.
     pub fn is_leaving(&self, id: AppId) -> bool {
         let entry = self.apps.get(&id);
         entry.is_some_and(|entry| entry.leaving.has_begun())
@@ -167,8 +167,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// would become unready at once, and the Service would have no endpoint left. See
     /// `health.rs` for what does.
     ///
-    /// With a list of apps, an app's troubles are its own, once any app was ready: before,
-    /// what they have in common may be wrong, such as the way to the API server.
+    /// With a list of apps, one that is not ready does not matter once any app was ready. Before
+    /// that it does, because something common may be wrong, such as the access to the API server.
     pub fn unready(&self, now: Time) -> Vec<String> {
         let draining = self
             .is_draining()
@@ -210,19 +210,19 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         // that are here already count; then the reports, which may put an app to sleep.
         let mut active = self.due(now);
         for &id in &active {
-            self.with(id, now, App::begin);
+            self.with(id, now, App::begin_turn);
         }
         self.sockets.dispatch(now);
         for id in self.sockets.take_changed_apps() {
             active.insert(id);
-            self.with(id, now, App::count);
+            self.with(id, now, App::update_counts);
         }
         for (id, report) in reports {
             active.insert(id);
             self.with(id, now, |app, process| app.handle(report, process));
         }
         for &id in &active {
-            self.finish(id, now);
+            self.finish_turn(id, now);
         }
         self.sockets.release(now);
         self.drain(now)
@@ -234,15 +234,15 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         due.map(|&(_, id)| id).collect()
     }
 
-    /// The end of an app's turn.
-    fn finish(&mut self, id: AppId, now: Time) {
+    /// Ends the turn of an app.
+    fn finish_turn(&mut self, id: AppId, now: Time) {
         let is_draining = self.is_draining();
         let Some(entry) = self.apps.get(&id) else {
             return;
         };
         let is_leaving = entry.leaving.has_begun();
         self.with(id, now, |app, process| {
-            app.finish(is_draining || is_leaving, process);
+            app.finish_turn(is_draining || is_leaving, process);
         });
         if is_leaving && self.has_left(id, now) {
             return self.remove(id, now);
@@ -302,7 +302,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    /// Calls `work` with an app, if it still exists: a message may be older than its end.
+    /// Calls `work` with an app, if it still exists: a report may come after its removal.
     fn with(&mut self, id: AppId, now: Time, work: impl FnOnce(&mut App<A>, &mut Process<'_, S>)) {
         if let Some(entry) = self.apps.get_mut(&id) {
             let mut process = Process {
@@ -314,7 +314,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
     }
 
-    // --- The end ---
+    // --- The drain ---
 
     /// A signal has come: the first starts the drain, the second ends it.
     pub fn end(&mut self, signal: &str, now: Time) -> Option<Exit> {

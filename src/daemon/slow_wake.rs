@@ -1,4 +1,4 @@
-//! A [`SlowWakeLog`] decides when to log that a wake takes long: after half a minute, and
+//! [`SlowWakeLog`]: decides when to log that a wake takes long: after half a minute, and
 //! then once a minute if the reason has changed. The same reason ([`Facts::explain`]) is in
 //! the log line about clients that were reset at the hold limit, and in `/status`.
 
@@ -15,7 +15,7 @@ pub const REPORT_AFTER: Duration = Duration::from_secs(30);
 /// The interval at which the reason is compared with the one that was logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is known about a wake that has not ended.
+/// The facts about a wake that has not ended.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
     /// The rule by which the app is not woken yet; `None` if there is none.
@@ -90,7 +90,7 @@ fn explain_target(target: &TargetStatus) -> Vec<String> {
 pub struct SlowWakeLog {
     /// Since when the app has been waking.
     since: Option<Time>,
-    /// The last reason, and when it was looked at.
+    /// The last reason, and when it was compared.
     last: Option<(String, Time)>,
 }
 

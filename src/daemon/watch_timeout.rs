@@ -1,5 +1,5 @@
-//! [`WatchTimeout`] expires when connections wait for an endpoint and the endpoint
-//! watch has shown nothing for [`WATCH_TIMEOUT`].
+//! [`WatchTimeout`]: a timeout that expires when connections wait for an endpoint and the
+//! endpoint watch has received nothing for [`WATCH_TIMEOUT`].
 
 use std::time::Duration;
 
@@ -11,9 +11,8 @@ use crate::clock::Time;
 /// that hangs. No reply is waited for longer than that while connections wait.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When a timeout that something was received before is looked at again: what is received next
-/// has the whole of it.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The next check after a timeout that has expired although something was received.
+const CHECK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A timeout of the endpoint watch that runs only while connections wait.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,18 +37,17 @@ impl WatchTimeout {
         true
     }
 
-    /// The watch has shown something: the timeout starts anew.
+    /// Starts the timeout again, because the watch has received something.
     pub fn restart(&mut self) {
         self.due = None;
     }
 
-    /// It has expired, but something of the endpoints was received meanwhile, and nothing is
-    /// done about it yet.
-    pub fn look_again(&mut self, now: Time) {
-        self.due = Some(now + LOOK_AGAIN);
+    /// Checks again soon: the timeout has expired, but something was received meanwhile.
+    pub fn check_again(&mut self, now: Time) {
+        self.due = Some(now + CHECK_AGAIN);
     }
 
-    /// When [`WatchTimeout::update`] returns true though nothing happens.
+    /// When [`WatchTimeout::update`] returns true without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.due
     }
@@ -64,12 +62,12 @@ mod tests {
         Awaited(u64),
         Unawaited(u64),
         Received,
-        LookedAgain(u64),
+        CheckedAgain(u64),
     }
 
     #[test]
     fn it_expires_after_five_seconds_in_which_connections_wait_and_nothing_is_received() {
-        use At::{Awaited, LookedAgain, Received, Unawaited};
+        use At::{Awaited, CheckedAgain, Received, Unawaited};
         for (label, before, now, expected) in [
             ("nobody has waited before", &[][..], 90_000, false),
             ("just before", &[Awaited(1)], 5_000, false),
@@ -101,7 +99,7 @@ mod tests {
             ),
             (
                 "not yet, and looked at again",
-                &[Awaited(0), Awaited(5_000), LookedAgain(5_000)],
+                &[Awaited(0), Awaited(5_000), CheckedAgain(5_000)],
                 5_250,
                 true,
             ),
@@ -112,7 +110,7 @@ mod tests {
                     Awaited(ms) => drop(watch_timeout.update(true, Time::from_millis(*ms))),
                     Unawaited(ms) => drop(watch_timeout.update(false, Time::from_millis(*ms))),
                     Received => watch_timeout.restart(),
-                    LookedAgain(ms) => watch_timeout.look_again(Time::from_millis(*ms)),
+                    CheckedAgain(ms) => watch_timeout.check_again(Time::from_millis(*ms)),
                 }
             }
             let now = Time::from_millis(now);

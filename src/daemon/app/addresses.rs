@@ -1,4 +1,4 @@
-//! What the connections of an [`App`] may be dialled to.
+//! The backends and fallback addresses of an [`App`].
 
 use log::{info, warn};
 
@@ -49,7 +49,8 @@ impl<A: Api> App<A> {
         process.sockets.set_fallback(id, port.fallback(route));
     }
 
-    /// Has the pods dialled that start, while connections wait and no other pod can serve them.
+    /// Sets the starting pods that are dialled until one accepts, while connections wait and no
+    /// ready pod can serve them.
     pub(super) fn probe_starting_pods<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         if self.config.ready_gate != ReadyGate::Accept {
             return;
