@@ -16,6 +16,8 @@ use zpa::{backoff, clock, cluster, duration, sys}; // What is included looks for
 mod admin;
 #[path = "fuzz/checks/apps.rs"]
 mod apps;
+#[path = "fuzz/checks/client_hello.rs"]
+mod client_hello;
 #[path = "fuzz/checks/durations.rs"]
 mod durations;
 #[path = "fuzz/checks/kubeconfig.rs"]
@@ -38,7 +40,7 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
@@ -47,6 +49,7 @@ const TARGETS: [Target; 8] = [
     ("admin", |bytes| feed(bytes, admin::check)),
     ("kubeconfig", |bytes| feed(bytes, kubeconfig::check)),
     ("proxy_protocol", |bytes| feed(bytes, proxy_protocol::check)),
+    ("client_hello", |bytes| feed(bytes, client_hello::check)),
 ];
 
 fn main() {

@@ -6,11 +6,13 @@
 //! parse the rules, the engine applies them. A rule that is not set costs a connection nothing.
 
 pub mod answer;
+pub mod client_hello;
 pub mod first_bytes;
 pub mod idle;
 pub mod per_source;
 pub mod proxy_protocol;
 pub mod release;
+pub mod server_name;
 pub mod sources;
 
 use std::net::IpAddr;
