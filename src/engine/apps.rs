@@ -23,7 +23,7 @@ use crate::clock::Time;
 
 /// No connection has a token from here up to those of the admin port: its slot would
 /// be beyond 4 billion.
-const FIRST_LISTENER: usize = usize::MAX - 1024 - MAX_LISTENERS;
+pub(super) const FIRST_LISTENER: usize = usize::MAX - 1024 - MAX_LISTENERS;
 
 /// How many listeners there may be: the slot of one has 16 bits.
 pub const MAX_LISTENERS: usize = 1 << 16;
@@ -31,8 +31,10 @@ pub const MAX_LISTENERS: usize = 1 << 16;
 /// A [`Port`] with its listener, and its connections that wait.
 pub struct PortEntry {
     pub app: AppId,
-    /// `None` once nothing is accepted any more.
+    /// `None` once nothing is accepted any more, and where names choose the app.
     pub listener: Option<Listener>,
+    /// The slot of the inspector at whose listener names choose the app.
+    pub inspector: Option<usize>,
     /// The held connections in the order in which they came: serial number to slot.
     pub held: BTreeMap<u64, usize>,
     /// Connections that backends serve, and whose next byte waits for the gate.
@@ -52,6 +54,14 @@ impl PortEntry {
     fn next_release(&self) -> Option<Time> {
         self.port.next_release().filter(|_| !self.held.is_empty())
     }
+}
+
+/// What the clients of a port come by.
+pub enum Entrance {
+    /// A listener of its own, whose token is [`Apps::listener_token`].
+    Own(Listener),
+    /// The listener of the inspector in that slot, by the names of the app.
+    Inspector(usize),
 }
 
 /// The apps.
@@ -83,25 +93,29 @@ struct App {
 }
 
 impl Apps {
-    /// Adds a port to an app, which is new if it has had none; `listener` makes the
-    /// listener from its token.
+    /// Adds a port to an app, which is new if it has had none; `entrance` makes what clients
+    /// come by from the slot.
     ///
     /// # Errors
-    /// The error of `listener`.
+    /// The error of `entrance`.
     pub fn add<E>(
         &mut self,
         app: AppId,
         mut port: Port,
-        listener: impl FnOnce(Token) -> Result<Listener, E>,
+        entrance: impl FnOnce(usize) -> Result<Entrance, E>,
     ) -> Result<PortId, E> {
         let slot = self.ports.vacant_entry();
         let key = slot.key();
-        let listener = listener(Token(FIRST_LISTENER + key))?;
+        let (listener, inspector) = match entrance(key)? {
+            Entrance::Own(listener) => (Some(listener), None),
+            Entrance::Inspector(inspector) => (None, Some(inspector)),
+        };
         let its = self.apps.entry(app).or_default();
         port.join(&its.group);
         slot.insert(PortEntry {
             app,
-            listener: Some(listener),
+            listener,
+            inspector,
             held: BTreeMap::new(),
             awaiting_gate: Vec::new(),
             port,
@@ -140,6 +154,11 @@ impl Apps {
     /// How many listeners there are, those that have stopped included.
     pub fn len(&self) -> usize {
         self.ports.len()
+    }
+
+    /// The token of the listener of a port, by its slot.
+    pub fn listener_token(slot: usize) -> Token {
+        Token(FIRST_LISTENER + slot)
     }
 
     /// The slot of the listener that a token names, if it names one.

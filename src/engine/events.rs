@@ -65,6 +65,9 @@ impl Engine {
                 if let Some(slot) = Apps::listener_of(token) {
                     return self.apps.set_ready(slot);
                 }
+                if let Some(found) = self.inspectors.find_token(token) {
+                    return self.handle_inspected(found, event.into(), now);
+                }
                 let Some((key, side)) = self.find(token) else {
                     return;
                 };

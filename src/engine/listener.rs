@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct BoundListener {
     socket: TcpListener,
+    /// The address that was asked for.
+    asked: SocketAddr,
     /// The kernel's default for the receive buffer of accepted sockets, in bytes.
     default_buffer: u64,
 }
@@ -38,6 +40,7 @@ impl BoundListener {
         let default_buffer = SockRef::from(&socket).recv_buffer_size()? as u64;
         Ok(BoundListener {
             socket,
+            asked: address,
             default_buffer,
         })
     }
@@ -54,6 +57,8 @@ impl BoundListener {
 /// A listening socket and its readiness.
 pub struct Listener {
     socket: TcpListener,
+    /// The address that was asked for.
+    asked: SocketAddr,
     /// Whether an event has reported connections, and the queue was not emptied since.
     ready: bool,
     /// The end of the pause.
@@ -72,11 +77,13 @@ impl Listener {
     pub fn new(bound: BoundListener, registry: &Registry, token: Token) -> io::Result<Listener> {
         let BoundListener {
             mut socket,
+            asked,
             default_buffer,
         } = bound;
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Listener {
             socket,
+            asked,
             ready: false,
             paused_until: None,
             default_buffer,
@@ -92,6 +99,7 @@ impl Listener {
         registry.deregister(&mut self.socket)?;
         Ok(BoundListener {
             socket: self.socket,
+            asked: self.asked,
             default_buffer: self.default_buffer,
         })
     }
@@ -114,6 +122,13 @@ impl Listener {
     /// Those of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Whether it listens where somebody asks for that address: the IPv6 wildcard may have
+    /// become that of IPv4.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let is_asked = address.port() != 0 && self.asked == address;
+        is_asked || self.local_addr().is_ok_and(|local| local == address)
     }
 
     /// An event has reported connections in the queue.

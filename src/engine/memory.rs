@@ -120,6 +120,17 @@ impl MemoryBudget {
         }
     }
 
+    /// Those of a socket that is to receive `bytes` before it is read, as far as there is
+    /// memory for them.
+    pub fn queues_to_peek(&mut self, open: usize, bytes: usize) -> Queues {
+        let share = self.queues(open, false);
+        let received = Queues::receiving(bytes).received;
+        Queues {
+            received: share.received.into_iter().chain(received).min(),
+            ..share
+        }
+    }
+
     /// For how many connections the room is divided while so many are open; it never
     /// changes where there is no limit.
     pub fn level(&mut self, open: usize) -> usize {
@@ -247,6 +258,16 @@ mod tests {
         };
         assert_eq!(budget.queues(50_000, true), held);
         assert_eq!(budget.bulk_share(), None);
+    }
+
+    #[test]
+    fn what_is_peeked_at_has_a_window_of_its_own_within_the_share() {
+        let mut budget = MemoryBudget::new(None, 100_000);
+        let queues = budget.queues_to_peek(50_000, 20_000);
+        assert_eq!(queues, Queues::receiving(20_000));
+        let mut budget = MemoryBudget::new(Some(30 * MIB), 1000);
+        let received = budget.queues_to_peek(1000, 20_000).received;
+        assert_eq!(received, budget.queues(1000, false).received);
     }
 
     #[test]

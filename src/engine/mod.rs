@@ -41,6 +41,7 @@ mod admin_connections;
 mod apps;
 mod balancer;
 mod buffers;
+mod by_name;
 mod close_reason;
 mod closing;
 mod connection;
@@ -54,8 +55,10 @@ mod half;
 mod half_state;
 mod header_log;
 mod ids;
+mod inspectors;
 mod limit_log;
 mod limits;
+mod lingering;
 mod listener;
 mod local_error;
 mod local_ports;
@@ -85,10 +88,11 @@ use slab::Slab;
 
 pub use self::admin_connections::{AdminConnections, AdminLimits};
 pub use self::apps::{AppId, MAX_LISTENERS, PortId};
-use self::apps::{Apps, PortEntry};
+use self::apps::{Apps, Entrance, PortEntry};
 pub use self::balancer::BackendSpec;
 use self::buffers::Buffers;
 pub use self::buffers::{BLOCK_BYTES, MAX_BLOCKS, MAX_PIPES, PIPE_BYTES};
+pub use self::by_name::NamedListener;
 pub use self::close_reason::{CloseReason, ConnectionPhase};
 use self::connection::Connection;
 use self::connector::Connector;
@@ -96,6 +100,8 @@ use self::context::Shared;
 pub use self::counters::{Counters, Counts};
 use self::dial_log::DialLog;
 use self::header_log::HeaderLog;
+use self::inspectors::Inspectors;
+pub use self::inspectors::RefusedByName;
 use self::limit_log::LimitLog;
 pub use self::limits::{AppLimits, Limits};
 pub use self::listener::BoundListener;
@@ -136,6 +142,8 @@ pub struct Engine {
     poll: Poll,
     events: Events,
     apps: Apps,
+    /// Where names choose the app.
+    inspectors: Inspectors,
     connections: Slab<Connection<TcpStream>>,
     /// How many connections were accepted since the start: the serial number of the
     /// next one.
@@ -166,6 +174,7 @@ impl Engine {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_PER_TURN),
             apps: Apps::default(),
+            inspectors: Inspectors::default(),
             connections: Slab::new(),
             accepted: 0,
             queue: Queue::default(),
@@ -211,29 +220,42 @@ impl Engine {
         listener: BoundListener,
         limits: AppLimits,
     ) -> io::Result<PortId> {
-        if self.apps.len() >= MAX_LISTENERS {
-            return Err(io::Error::other("there are too many listeners"));
-        }
-        let port = Port::new(limits, self.random.bits());
+        self.check_room_for_port()?;
         let registry = self.poll.registry();
-        let listen = |token| Listener::new(listener, registry, token);
+        let listen = |slot| {
+            let token = Apps::listener_token(slot);
+            Listener::new(listener, registry, token).map(Entrance::Own)
+        };
+        let port = Port::new(limits, self.random.bits());
         let id = self.apps.add(app, port, listen)?;
         self.divide_among_apps();
         self.fit_listeners(&self.apps.slots(app));
         Ok(id)
     }
 
+    fn check_room_for_port(&self) -> io::Result<()> {
+        match self.apps.len() < MAX_LISTENERS {
+            true => Ok(()),
+            false => Err(io::Error::other("there are too many listeners")),
+        }
+    }
+
     /// Takes the listener of a port away, for another app: who waits in its queue is not lost.
+    /// Where names choose the app, it is that of all apps there.
     pub fn take_listener(&mut self, port: PortId) -> Option<BoundListener> {
         let slot = self.apps.slot(port)?;
-        let listener = self.apps.get_mut(slot).listener.take()?;
-        listener.into_bound(self.poll.registry()).ok()
+        let (registry, entry) = (self.poll.registry(), self.apps.get_mut(slot));
+        match entry.inspector {
+            Some(inspector) => self.inspectors.take_listener(inspector, registry),
+            None => entry.listener.take()?.into_bound(registry).ok(),
+        }
     }
 
     /// Resets every connection of an app, and forgets it. Nothing is left of it but the
     /// kernel's memory of its connections.
     pub fn remove_app(&mut self, app: AppId, now: Time) {
         self.reset_all(app, now);
+        self.remove_names(app);
         self.apps.remove(app);
         self.divide_among_apps();
     }
@@ -241,13 +263,20 @@ impl Engine {
     /// Divides what the apps share among as many as there are.
     fn divide_among_apps(&mut self) {
         let apps = self.apps.count();
+        self.open
+            .set_limit(self.limits.max_connections - self.kept_for_inspected());
         self.open.set_apps(apps);
         self.shared.buffers.set_apps(apps);
     }
 
     /// Where a port listens; `None` after [`Engine::stop_accepting`].
     pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
-        self.entry(port)?.listener.as_ref()?.local_addr().ok()
+        let slot = self.apps.slot(port)?;
+        let entry = self.apps.get(slot);
+        match entry.inspector {
+            Some(inspector) => self.inspectors.local_addr(inspector, slot),
+            None => entry.listener.as_ref()?.local_addr().ok(),
+        }
     }
 
     fn entry(&self, port: PortId) -> Option<&PortEntry> {
@@ -416,12 +445,17 @@ impl Engine {
         if level != self.fitted_level {
             self.fitted_level = level;
             self.fit_listeners(&self.apps.all_slots());
+            self.fit_inspectors();
         }
     }
 
     /// Accepts what the kernel has queued for an app, and then no more.
     pub fn stop_accepting(&mut self, app: AppId, now: Time) {
         for &slot in self.apps.slots(app).iter() {
+            let entry = self.apps.get_mut(slot);
+            if let Some(inspector) = entry.inspector {
+                self.stop_names(inspector, slot, now);
+            }
             let Some(mut listener) = self.apps.get_mut(slot).listener.take() else {
                 continue;
             };
@@ -456,6 +490,7 @@ impl Engine {
             self.shared.timers.next(),
             self.apps.poll_timeout(&self.open),
             self.apps.next_release(),
+            self.inspectors.poll_timeout(),
             admin_connections,
             limit_log,
             buffers,
@@ -503,6 +538,7 @@ impl Engine {
         self.handle_deadlines(now);
         self.admin.dispatch(self.poll.registry(), now);
         self.accept(now);
+        self.serve_inspectors(now);
         self.release(now);
         self.serve_queue(now);
         self.follow_memory_level();
@@ -513,6 +549,7 @@ impl Engine {
             || self.admin.has_work(now)
             || self.apps.can_pass()
             || self.apps.can_accept(&self.open, now)
+            || self.inspectors.can_accept(now)
             || self.apps.can_release(now)
     }
 }

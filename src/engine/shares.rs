@@ -41,6 +41,12 @@ impl Shares {
         self.beyond = beyond.sum();
     }
 
+    /// Replaces how much there is. What the apps have, they keep.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.set_apps(self.apps);
+    }
+
     /// What an app may always have, unless others had it before there were so many apps.
     pub fn part(&self) -> usize {
         match self.apps {
@@ -135,6 +141,20 @@ mod tests {
         shares.take(QUIET);
         shares.give_back(STORM);
         assert!(!shares.has_room(STORM) && shares.has_room(QUIET));
+    }
+
+    #[test]
+    fn what_the_apps_have_beyond_a_lower_limit_they_give_back_first() {
+        let mut shares = Shares::new(100);
+        shares.set_apps(2);
+        assert_eq!(take_all(&mut shares, STORM), 75);
+        shares.set_limit(80);
+        assert_eq!(take_all(&mut shares, QUIET), 5, "up to the limit");
+        for _ in 0..15 {
+            shares.give_back(STORM);
+            assert!(!shares.has_room(STORM));
+        }
+        assert_eq!(take_all(&mut shares, QUIET), 15, "its part");
     }
 
     #[test]

@@ -25,6 +25,19 @@ pub fn backend_token(key: usize, serial: u64, dials: u8) -> Token {
     Token(token(key, serial, Side::Backend).0 | parity)
 }
 
+/// The token of a client whose server name is awaited, by its slot among those. It has the bit
+/// of the parity, which no client has that belongs to an app.
+pub fn inspected_token(key: usize, serial: u64) -> Token {
+    Token(token(key, serial, Side::Client).0 | 1 << 63)
+}
+
+/// The slot and the generation of a client whose server name is awaited, if a token names one.
+pub fn parse_inspected(token: Token) -> Option<(usize, usize)> {
+    let (key, generation, side) = parse_token(token);
+    let is_inspected = token.0 >> 63 == 1 && side == Side::Client;
+    is_inspected.then_some((key, generation))
+}
+
 /// The slot, the generation and the side that a token names.
 pub fn parse_token(token: Token) -> (usize, usize, Side) {
     let side = match token.0 & 1 {
@@ -55,6 +68,20 @@ mod tests {
         ] {
             let expected = (key, generation(serial), side);
             assert_eq!(parse_token(token(key, serial, side)), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_client_without_an_app_is_that_of_no_connection() {
+        let inspected = inspected_token(5, 7);
+        assert_eq!(parse_inspected(inspected), Some((5, generation(7))));
+        for other in [
+            token(5, 7, Side::Client),
+            backend_token(5, 7, 0),
+            backend_token(5, 7, 1),
+        ] {
+            assert_eq!(parse_inspected(other), None);
+            assert_ne!(other, inspected);
         }
     }
 

@@ -4,6 +4,7 @@
 mod accepting;
 mod admin;
 mod apps;
+mod by_name;
 mod clients;
 mod dialling;
 mod ending;

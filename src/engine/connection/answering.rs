@@ -1,9 +1,5 @@
 //! The state [`Answering`], in which the proxy itself answers a client: a health check while
 //! the app sleeps, or a client at the hold limit.
-//!
-//! Bytes of a client that nobody has read would make close(2) send an RST, upon which many
-//! kernels discard an answer that was not read yet. So the client's bytes are read and dropped
-//! until its FIN, for a short while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +8,7 @@ use super::{Connection, State, Usage};
 use crate::engine::close_reason::CloseReason;
 use crate::engine::context::Context;
 use crate::engine::half_state::{ReadOutcome, WriteOutcome};
+use crate::engine::lingering::{Lingered, Lingering};
 use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
 use crate::rules::answer::{Answer, Reply};
@@ -19,9 +16,6 @@ use crate::rules::first_bytes::MAX_PEEK;
 
 /// How long a client may take to be answered, and to send its FIN after that.
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The most bytes of a client that are read and dropped. It is reset if it sends more.
-const MAX_DROPPED: usize = 256 * 1024;
 
 /// A client that is being answered.
 pub(super) struct Answering {
@@ -35,8 +29,8 @@ pub(super) struct Answering {
     refusals: u8,
     /// Whether that was the last.
     is_last: bool,
-    /// How many bytes of the client were read and dropped.
-    dropped: usize,
+    /// What follows the last of it.
+    lingering: Lingering,
 }
 
 impl<S: Socket> Connection<S> {
@@ -55,7 +49,7 @@ impl<S: Socket> Connection<S> {
             written: 0,
             refusals: 0,
             is_last: false,
-            dropped: 0,
+            lingering: Lingering::default(),
         };
         let before = std::mem::replace(&mut self.state, State::Answering(Box::new(answering)));
         match before {
@@ -97,10 +91,10 @@ impl<S: Socket> Connection<S> {
             }
         }
         let reason = answering.reason;
-        match answering.drop_input(socket, scratch) {
-            Progress::Blocked => Transition::Stay,
-            Progress::Done => Transition::Close(reason),
-            Progress::Failed => self.reset(reason),
+        match answering.lingering.drop_input(socket, scratch) {
+            Lingered::Waits => Transition::Stay,
+            Lingered::Over => Transition::Close(reason),
+            Lingered::TooMuch => self.reset(reason),
         }
     }
 }
@@ -156,21 +150,5 @@ impl Answering {
             }
         }
         Progress::Done
-    }
-
-    /// Reads and drops what the client has sent, up to its FIN.
-    fn drop_input<S: Socket>(&mut self, socket: &mut S, scratch: &mut [u8]) -> Progress {
-        loop {
-            match socket.read(scratch).into() {
-                ReadOutcome::End => return Progress::Done,
-                ReadOutcome::Empty => return Progress::Blocked,
-                ReadOutcome::Interrupted => {}
-                ReadOutcome::Failed(_) => return Progress::Done,
-                ReadOutcome::Bytes(len) => self.dropped += len,
-            }
-            if self.dropped > MAX_DROPPED {
-                return Progress::Failed;
-            }
-        }
     }
 }
