@@ -99,6 +99,8 @@ impl LogQueue {
         for library in ["ureq", "ureq_proto", "rustls", "mio"] {
             logger.filter_module(library, log::LevelFilter::Warn);
         }
+        // It warns of each ClientHello with a wrong name, and anybody can send those.
+        logger.filter_module("rustls::msgs", log::LevelFilter::Error);
         logger
             .parse_filters(filter)
             .format(move |line, record| {

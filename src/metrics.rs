@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub services: Option<Vec<([&'static str; 1], u64)>>,
     /// Whether these Services can be listed and watched.
     pub services_watched: Option<bool>,
+    /// How many clients were refused where server names choose the app, by address and reason.
+    pub refused_by_name: Vec<(String, Vec<(&'static str, u64)>)>,
     /// The apps.
     pub apps: Vec<App>,
 }

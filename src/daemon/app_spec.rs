@@ -181,6 +181,8 @@ fn fixed(spec: &AppSpec) -> impl PartialEq + use<> {
         settings.port,
         settings.target,
         settings.listen,
+        // Whether it has its listeners alone: a list with other names is no other place.
+        settings.server_names.is_empty(),
         settings.ready_gate,
     )
 }

@@ -150,6 +150,11 @@ impl<'a> View<'a> {
             lists: self.list.map(|list| list.counts().to_vec()),
             services: self.discovery.map(|it| it.counts().to_vec()),
             services_watched: self.discovery.map(|it| it.trouble().is_none()),
+            refused_by_name: engine
+                .refused_by_name()
+                .into_iter()
+                .map(|it| (it.listen.to_string(), it.refused))
+                .collect(),
             apps: apps.map(|app| app.app_snapshot()).collect(),
         }
     }
@@ -184,12 +189,25 @@ impl<'a> View<'a> {
                 without_listen: it.without_listen(),
                 wrong: it.wrong(),
             }),
+            by_server_name: self.by_server_name(),
             apps: self.apps().map(|app| app.entry()).collect(),
             settings: match has_several {
                 false => settings::in_force(settings).collect(),
                 true => settings::in_force_of(Scope::Process, settings).collect(),
             },
         }
+    }
+}
+
+impl View<'_> {
+    fn by_server_name(&self) -> Vec<ByServerName> {
+        let addresses = self.proxy.sockets.refused_by_name().into_iter();
+        let addresses = addresses.map(|it| ByServerName {
+            listen: it.listen,
+            waiting: it.waiting,
+            refused: it.refused.into_iter().collect(),
+        });
+        addresses.collect()
     }
 }
 
@@ -372,6 +390,7 @@ struct State<'a> {
     api_server: ApiServer<'a>,
     list: Option<ListState<'a>>,
     discovery: Option<DiscoveryState<'a>>,
+    by_server_name: Vec<ByServerName>,
     apps: Vec<Entry<'a>>,
     settings: BTreeMap<&'static str, Option<String>>,
 }
@@ -394,6 +413,16 @@ struct DiscoveryState<'a> {
     /// How many have no annotation that makes them apps.
     without_listen: usize,
     wrong: Vec<discovery::Wrong<'a>>,
+}
+
+/// An address at which server names choose the app.
+#[derive(Serialize)]
+struct ByServerName {
+    listen: SocketAddr,
+    /// How many clients have not sent their name yet.
+    waiting: usize,
+    /// How many were refused, by the reason.
+    refused: BTreeMap<&'static str, u64>,
 }
 
 /// One app.

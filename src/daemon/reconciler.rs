@@ -1,7 +1,8 @@
 //! [`Reconciler`]: starts, changes and ends the apps of the process, so that those that run are
 //! those of the list of apps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -18,7 +19,7 @@ use super::{AppThreads, Clocks};
 use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::cluster::Report;
-use crate::engine::{AppId, AppLimits, BoundListener, Engine, PortId};
+use crate::engine::{AppId, AppLimits, BoundListener, Engine, NamedListener, PortId};
 use crate::kube::{self, ApiThreads, Requests};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
@@ -79,6 +80,8 @@ enum ListenerSource {
     Bound(BoundListener),
     /// It is taken from the port of an app that ends.
     TakenFrom(PortId),
+    /// It is that of other apps at this address too, where server names choose one.
+    SharedAt(SocketAddr),
 }
 
 impl Reconciler {
@@ -129,9 +132,11 @@ impl Reconciler {
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
         let (mut prepared, mut errors) = (Vec::new(), Vec::new());
+        // Of the apps that are prepared.
+        let mut shared = BTreeSet::new();
         for spec in changes.added {
             let app = app_spec::identity(&spec);
-            match self.prepare(spec, &leaving, &proxy.sockets) {
+            match self.prepare(spec, &leaving, &mut shared, &proxy.sockets) {
                 Ok(app) => prepared.push(app),
                 Err(lines) => errors.push(Failure { app, lines }),
             }
@@ -162,11 +167,13 @@ impl Reconciler {
     }
 
     /// Binds the listeners of an app, except those that it takes from apps that end, and starts
-    /// its threads.
+    /// its threads. `shared` are the addresses at which server names choose one of the apps
+    /// that are prepared.
     fn prepare(
         &mut self,
         spec: AppSpec,
         leaving: &[PortId],
+        shared: &mut BTreeSet<SocketAddr>,
         engine: &Engine,
     ) -> Result<PreparedApp, Vec<String>> {
         let settings = &spec.settings;
@@ -176,9 +183,12 @@ impl Reconciler {
         };
         let (mut listeners, mut errors) = (Vec::new(), Vec::new());
         for Listener { address, .. } in &settings.listen {
+            let is_named = !settings.server_names.is_empty() && address.port() != 0;
+            let is_there = is_named && (engine.is_named(*address) || !shared.insert(*address));
             let mut leaving = leaving.iter();
             let same = leaving.find(|&&port| is_at(engine, port, *address));
             let source = match same {
+                _ if is_there => Ok(ListenerSource::SharedAt(*address)),
                 Some(&port) => Ok(ListenerSource::TakenFrom(port)),
                 None => BoundListener::bind(*address).map(ListenerSource::Bound),
             };
@@ -263,13 +273,7 @@ impl Reconciler {
         } = app;
         let engine = &mut proxy.sockets;
         for source in listeners {
-            let listener = match source {
-                ListenerSource::Bound(listener) => Some(listener),
-                ListenerSource::TakenFrom(port) => engine.take_listener(port),
-            };
-            let listener = listener.ok_or_else(|| std::io::Error::other("the listener is gone"));
-            let added = listener.and_then(|it| engine.add_bound_port(id, it, limits(&spec)));
-            if let Err(why) = added {
+            if let Err(why) = add_port(engine, id, &spec, source) {
                 engine.remove_app(id, now);
                 return Err(format!("{}: cannot listen: {why}", name(&spec)));
             }
@@ -311,6 +315,7 @@ impl Reconciler {
         } = update;
         proxy.sockets.set_limits(id, limits(&spec));
         proxy.sockets.set_rules(id, &spec.rules);
+        proxy.sockets.set_names(id, &spec.settings.server_names);
         let policy =
             is_policy_changed.then(|| (start::policy_config(&spec.settings), start::random_seed()));
         let change = Reconfigured {
@@ -326,6 +331,29 @@ impl Reconciler {
         };
         info!("{}: has other settings{clock}", name(&spec));
         self.specs.insert(id, spec);
+    }
+}
+
+/// Adds a port with a listener of that origin to an app.
+fn add_port(
+    engine: &mut Engine,
+    id: AppId,
+    spec: &AppSpec,
+    source: ListenerSource,
+) -> io::Result<PortId> {
+    let names = &spec.settings.server_names;
+    let listener = match source {
+        ListenerSource::Bound(listener) => Some(listener),
+        ListenerSource::TakenFrom(port) => engine.take_listener(port),
+        ListenerSource::SharedAt(address) => {
+            let listener = NamedListener::Shared(address);
+            return engine.add_named_port(id, listener, names, limits(spec));
+        }
+    };
+    let listener = listener.ok_or_else(|| io::Error::other("the listener is gone"))?;
+    match names.is_empty() {
+        true => engine.add_bound_port(id, listener, limits(spec)),
+        false => engine.add_named_port(id, NamedListener::New(listener), names, limits(spec)),
     }
 }
 

@@ -51,13 +51,17 @@ pub fn greeting(settings: &Settings, config: &AppConfig, listen: &[SocketAddr]) 
     };
     let listen: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
     let (listen, name) = (listen.join(" and "), &config.name);
+    let as_server = match settings.server_names.is_empty() {
+        true => String::new(),
+        false => format!(" as {}", settings.server_names),
+    };
     let who = match settings.origin() {
         Origin::List | Origin::Annotations => String::new(),
         Origin::CommandLine => format!("zpa {} ", env!("CARGO_PKG_VERSION")),
     };
     let idle_ttl = duration::display(settings.idle_ttl);
     format!(
-        "{who}listens on {listen} for {name}, through {through}; to sleep after {idle_ttl} \
+        "{who}listens on {listen}{as_server} for {name}, through {through}; to sleep after {idle_ttl} \
          without a connection"
     )
 }

@@ -104,6 +104,22 @@ pub static TABLE: &[Metric] = &[
         read: Read::Process(|it, samples| samples.maybe(it.services_watched.map(u8::from))),
     },
     Metric {
+        name: "zpa_server_name_refused_total",
+        kind: Kind::Counter,
+        labels: &["listen", "reason"],
+        help: "Clients at an address where `--server-name` chooses the app, and none was chosen: \
+               `unknown_name`, `no_name`; `not_tls`, `malformed` and `too_long` (16 KiB), their \
+               ClientHello; `too_late`, none within 5s; `evicted`, too many had sent none yet; \
+               `no_room`, the app has as many connections as it may have",
+        read: Read::Process(|it, samples| {
+            for (listen, reasons) in &it.refused_by_name {
+                for (reason, count) in reasons {
+                    samples.labelled(&[listen, reason], *count);
+                }
+            }
+        }),
+    },
+    Metric {
         name: "zpa_app_ready",
         kind: Kind::Gauge,
         labels: &["app"],

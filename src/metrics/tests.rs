@@ -23,6 +23,9 @@ fn snapshot() -> Snapshot {
         lists: Some(vec![(["taken"], 2), (["refused"], 1)]),
         services: Some(vec![(["in_force"], 2), (["wrong"], 1)]),
         services_watched: Some(true),
+        refused_by_name: ["0.0.0.0:443", "[::]:5432"]
+            .map(|listen| (listen.to_owned(), vec![("unknown_name", 4), ("no_name", 0)]))
+            .to_vec(),
         apps: ["shop/web", "shop/db"].map(app).to_vec(),
     }
 }

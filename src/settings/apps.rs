@@ -25,8 +25,14 @@ pub const MOST: usize = 4096;
 const MOST_ERRORS: usize = 100;
 
 /// The settings that one app alone can have: beside a list they are no default.
-pub(super) const OF_ONE_APP: [&str; 5] =
-    ["deployment", "scale-target", "service", "listen", "target"];
+pub(super) const OF_ONE_APP: [&str; 6] = [
+    "deployment",
+    "scale-target",
+    "service",
+    "listen",
+    "server-name",
+    "target",
+];
 
 /// The values that a process with a list was given: the defaults of its apps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -296,15 +302,31 @@ pub fn clash(app: &Settings, other: &Settings) -> Option<String> {
         return Some(format!("service={service}: is the Service of"));
     }
     let mut listeners = app.listen.iter();
-    let shared = listeners.find(|listener| listens_at(other, listener))?;
-    Some(format!(
-        "listen={shared}: needs another port, since that is of"
-    ))
+    listeners.find_map(|listener| clash_at(listener, app, other))
 }
 
-fn listens_at(app: &Settings, listener: &Listener) -> bool {
-    let mut listeners = app.listen.iter();
-    listeners.any(|it| overlap(it.address, listener.address))
+/// The same at one listener. Apps with server names may share one.
+fn clash_at(listener: &Listener, app: &Settings, other: &Settings) -> Option<String> {
+    let mut others = other.listen.iter();
+    let same = others.find(|it| overlap(it.address, listener.address))?;
+    let mut both = [app, other].into_iter();
+    if both.any(|app| app.server_names.is_empty()) {
+        return Some(format!(
+            "listen={listener}: needs another port, or a server-name in both, since that is of"
+        ));
+    }
+    if same.address != listener.address {
+        return Some(format!(
+            "listen={listener}: needs to be {}, since apps share a port by server-name at one \
+             address only, and that is of",
+            same.address
+        ));
+    }
+    let name = app.server_names.shared_with(&other.server_names)?;
+    Some(format!(
+        "server-name={name}: needs another name, or another port, since at {} that is of",
+        same.address
+    ))
 }
 
 /// Whether a kernel refuses the second of two addresses to listen on. An unspecified address

@@ -36,6 +36,7 @@ use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
 use crate::rules::Rules;
+use crate::rules::server_name::ServerNames;
 use crate::schedule::Schedule;
 use crate::workload::{ANNOTATION_PREFIX, Dialect, TargetRef, WakeReplicas};
 use apps::Defaults;
@@ -67,6 +68,9 @@ pub struct Settings {
     pub port: Option<PortRef>,
     /// The addresses to listen on for clients, one or more.
     pub listen: Vec<Listener>,
+    /// The TLS server names that choose the app where it listens; none: it has the address
+    /// alone.
+    pub server_names: ServerNames,
     /// The address of the admin port; `None`: there is none.
     pub admin_listen: Option<SocketAddr>,
     /// Whether the program runs without the admin port if it cannot listen on it. So it does
@@ -388,6 +392,7 @@ impl Settings {
                 address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
                 port: None,
             }],
+            server_names: ServerNames::default(),
             admin_listen: None,
             admin_is_optional: false,
             ping_path: None,

@@ -9,7 +9,7 @@ use support::sandbox::{Resource, Rule, anything};
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
-fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
+pub(crate) fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
     command
         .env_clear()
@@ -24,7 +24,7 @@ fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
 }
 
 /// Labels a Service, and gives it these annotations and no other of ours.
-fn annotate(sandbox: &Sandbox, service: &str, annotations: &[(&str, &str)]) {
+pub(crate) fn annotate(sandbox: &Sandbox, service: &str, annotations: &[(&str, &str)]) {
     sandbox.edit_service(service, |service| {
         service["metadata"]["labels"] = json!({ LABEL: "true" });
         service["metadata"]["annotations"] = json!({});
@@ -263,8 +263,8 @@ fn of_two_apps_that_ask_for_one_port_the_older_has_it() {
     let zpa = start(&sandbox, &[LONG_TTL]);
     expect_apps(&zpa, &["blog"]);
     zpa.expect_log(&format!(
-        "the Service default/myapp: listen={listen}: needs another port, since that is of the older \
-         Service default/blog too"
+        "the Service default/myapp: listen={listen}: needs another port, or a server-name in both, \
+         since that is of the older Service default/blog too"
     ));
     let mut kept = zpa.connect_to(address(&zpa, "blog"));
     echo(&mut kept, "before");

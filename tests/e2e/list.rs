@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use support::sandbox::OtherApp;
 
 /// A list in a directory of its own, mounted as a ConfigMap is.
-struct List {
+pub(crate) struct List {
     directory: PathBuf,
     version: usize,
 }
 
 impl List {
-    fn new(name: &str, apps: &Value) -> List {
+    pub fn new(name: &str, apps: &Value) -> List {
         let directory = format!("zpa-list-{name}-{}", std::process::id());
         let directory = std::env::temp_dir().join(directory);
         fs::create_dir_all(&directory).unwrap();
@@ -34,7 +34,7 @@ impl List {
     }
 
     /// Replaces the text as the kubelet does.
-    fn set(&mut self, text: &str) {
+    pub fn set(&mut self, text: &str) {
         self.version += 1;
         let name = format!("..{}", self.version);
         fs::create_dir(self.directory.join(&name)).unwrap();
@@ -67,7 +67,7 @@ pub(crate) fn three(replicas: u32) -> Sandbox {
     sandbox
 }
 
-fn start(sandbox: &Sandbox, list: &List, settings: &[(&str, &str)]) -> Zpa {
+pub(crate) fn start(sandbox: &Sandbox, list: &List, settings: &[(&str, &str)]) -> Zpa {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
     command
         .env_clear()
@@ -81,7 +81,7 @@ fn start(sandbox: &Sandbox, list: &List, settings: &[(&str, &str)]) -> Zpa {
     Zpa::spawn(command)
 }
 
-fn app(name: &str) -> Value {
+pub(crate) fn app(name: &str) -> Value {
     json!({ "deployment": name, "listen": "127.0.0.1:0" })
 }
 

@@ -1,6 +1,7 @@
 //! The real binary between real clients and the sandbox's cluster.
 
 mod admin;
+mod by_name;
 mod check;
 mod clients;
 mod descriptors;

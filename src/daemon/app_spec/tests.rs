@@ -56,6 +56,7 @@ fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() 
         (r#""listen": ":1", "port": "http""#, true, false),
         (r#""listen": ":1", "service": "web""#, true, false),
         (r#""listen": ":1", "target": "a:80""#, true, false),
+        (r#""listen": ":1", "server-name": "a.example""#, true, false),
         (r#""listen": ":1", "idle-ttl": "2m""#, false, true),
         (r#""listen": ":1", "single-proxy": true"#, false, true),
         (r#""listen": ":1", "min-awake": "2m""#, false, true),
@@ -97,4 +98,14 @@ fn what_is_wrong_names_the_file() {
         wrong[0].contains("a: hold-answer /nowhere/answer: "),
         "{wrong:?}"
     );
+}
+
+#[test]
+fn names_change_while_an_app_runs() {
+    let named = |names: &str| {
+        format!(r#"[{{"deployment": "a", "listen": ":1", "server-name": "{names}"}}]"#)
+    };
+    let changes = changes(&present(&named("a.example")), specs(&named("b.example")));
+    assert_eq!((changes.removed.len(), changes.added.len()), (0, 0));
+    assert!(!changes.updated[0].is_policy_changed);
 }

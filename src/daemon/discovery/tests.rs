@@ -161,7 +161,8 @@ fn of_two_that_ask_for_one_port_the_older_has_it() {
     rig.report();
     assert_eq!(rig.running, ["deployments.apps/same-a at 1"]);
     let found_wrong = |name: &str, why: &str| (format!("default/{name}"), why.to_owned(), false);
-    let of = "needs another port, since that is of the older Service default/same-a too";
+    let of = "needs another port, or a server-name in both, since that is of the older Service \
+              default/same-a too";
     assert_eq!(
         rig.wrong(),
         [
@@ -177,6 +178,25 @@ fn of_two_that_ask_for_one_port_the_older_has_it() {
     rig.report();
     assert_eq!(rig.running, ["deployments.apps/young at 1"]);
     assert_eq!(rig.wrong(), []);
+}
+
+#[test]
+fn services_share_a_port_by_their_server_names() {
+    let mut rig = Rig::new();
+    let at = |names: &'static str| [("listen", ":1"), ("server-name", names)];
+    rig.set("shop", 1, &at("shop.example"));
+    rig.set("blog", 2, &at("blog.example\n*.blog.example"));
+    rig.set("young", 3, &at("*,shop.example"));
+    rig.report();
+    let running = ["deployments.apps/shop at 1", "deployments.apps/blog at 1"];
+    assert_eq!(rig.running, running);
+    let why = "server-name=shop.example: needs another name, or another port, since at [::]:1 \
+               that is of the older Service default/shop too";
+    let wrong = ("default/young".to_owned(), why.to_owned(), false);
+    assert_eq!(rig.wrong(), [wrong]);
+    rig.set("young", 3, &at("*"));
+    rig.report();
+    assert_eq!(rig.running.len(), 3);
 }
 
 #[test]

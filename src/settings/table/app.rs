@@ -120,6 +120,25 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "server-name",
+        variables: &["ZPA_SERVER_NAME"],
+        placeholder: "NAMES",
+        takes: ValueKind::Texts,
+        unset: Unset::Means("any client"),
+        help: "The TLS server names (SNI) of the app, so that apps of a list may share an address: \
+               the name in the ClientHello, which is peeked at, chooses one, and TLS passes \
+               through. `*.example.com` is every name of one label more, `*` every name that no \
+               other app there has, and no name. A client that is for none of them gets a TLS \
+               alert and wakes nothing. Separated by commas; repeat the flag for more",
+        examples: &["db.example.com", "shop.example.com,*.shop.example.com", "*"],
+        store: |settings, text| settings.server_names.extend(text.parse()?),
+        show: |settings| {
+            let names = &settings.server_names;
+            (!names.is_empty()).then(|| names.to_string())
+        },
+        ..ROW
+    },
+    Setting {
         flag: "port",
         variables: &["ZPA_PORT"],
         placeholder: "PORT",

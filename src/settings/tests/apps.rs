@@ -168,12 +168,12 @@ fn two_apps_share_no_target_no_service_and_no_listener() {
             "app 2 (\"a\"): deployments.apps/a: is what is scaled by app 1 (\"a\") too",
             "app 3 (\"b\"): service=a: is the Service of app 1 (\"a\") too",
             "app 3 (\"b\"): service=a: is the Service of app 2 (\"a\") too",
-            "app 4 (\"c\"): listen=127.0.0.1:1: needs another port, since that is of app 1 \
-             (\"a\") too",
+            "app 4 (\"c\"): listen=127.0.0.1:1: needs another port, or a server-name in both, \
+             since that is of app 1 (\"a\") too",
             "app 6 (\"d\"): listen=[::1]:8081: is where the admin port is, which belongs to the \
              process; use another port, or give --admin-listen another",
-            "app 7 (\"e\"): listen=[::]:2=db: needs another port, since that is of app 2 (\"a\") \
-             too",
+            "app 7 (\"e\"): listen=[::]:2=db: needs another port, or a server-name in both, since \
+             that is of app 2 (\"a\") too",
         ]
     );
     let apart = r#"[{"deployment": "a", "listen": "127.0.0.1:1"},
@@ -182,6 +182,49 @@ fn two_apps_share_no_target_no_service_and_no_listener() {
                     {"deployment": "d", "listen": "[::1]:2"},
                     {"deployment": "e", "listen": ":0"}, {"deployment": "f", "listen": ":0"}]"#;
     assert_eq!(read(&[], apart).len(), 6);
+}
+
+#[test]
+fn apps_share_an_address_if_each_there_has_names_of_its_own() {
+    let apart = r#"[
+        {"deployment": "a", "listen": ":443", "server-name": "A.example, *.a.example"},
+        {"deployment": "b", "listen": "443=https,5432=pg", "server-name": ["b.example", "*"]},
+        {"deployment": "c", "listen": "[::]:443", "server-name": "www.a.example"},
+        {"deployment": "d", "listen": "127.0.0.1:444", "server-name": "a.example"}]"#;
+    let apps = read(&[], apart);
+    let names = apps.iter().map(|app| app.server_names.to_string());
+    let expected = [
+        "a.example,*.a.example",
+        "b.example,*",
+        "www.a.example",
+        "a.example",
+    ];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    let clashing = r#"[
+        {"deployment": "a", "listen": ":443", "server-name": "a.example"},
+        {"deployment": "b", "listen": ":443", "server-name": "b.example,A.example."},
+        {"deployment": "c", "listen": ":443"},
+        {"deployment": "d", "listen": "0.0.0.0:443", "server-name": "d.example"},
+        {"deployment": "e", "listen": ":444", "server-name": "10.0.0.7"}]"#;
+    assert_eq!(
+        lines(clashing),
+        [
+            "app 5 (\"e\"): server-name=\"10.0.0.7\": is an IP address, and clients name servers by \
+             host names alone; use e.g. db.example.com, shop.example.com,*.shop.example.com, *",
+            "app 2 (\"b\"): server-name=a.example: needs another name, or another port, since at \
+             [::]:443 that is of app 1 (\"a\") too",
+            "app 3 (\"c\"): listen=[::]:443: needs another port, or a server-name in both, since \
+             that is of app 1 (\"a\") too",
+            "app 3 (\"c\"): listen=[::]:443: needs another port, or a server-name in both, since \
+             that is of app 2 (\"b\") too",
+            "app 4 (\"d\"): listen=0.0.0.0:443: needs to be [::]:443, since apps share a port by \
+             server-name at one address only, and that is of app 1 (\"a\") too",
+            "app 4 (\"d\"): listen=0.0.0.0:443: needs to be [::]:443, since apps share a port by \
+             server-name at one address only, and that is of app 2 (\"b\") too",
+            "app 4 (\"d\"): listen=0.0.0.0:443: needs another port, or a server-name in both, \
+             since that is of app 3 (\"c\") too",
+        ]
+    );
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         service: Some("app".into()),
         port: None,
         listen: listener("[::]:8080"),
+        server_names: ServerNames::default(),
         admin_listen: Some("[::]:8081".parse().unwrap()),
         admin_is_optional: false,
         ping_path: None,
@@ -364,6 +365,7 @@ fn what_is_in_force_is_shown_as_a_text_that_means_the_same() {
     let expected = [
         "scale-target",
         "namespace",
+        "server-name",
         "port",
         "target",
         "keep-awake",

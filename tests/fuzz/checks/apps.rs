@@ -31,7 +31,25 @@ pub fn check(text: Input) {
     }
 }
 
+/// Two apps at one address have names there, and none in common.
+fn expect_apart(app: &Settings, other: &Settings) {
+    let addresses = |app: &Settings| -> BTreeSet<_> {
+        let listeners = app.listen.iter().map(|listener| listener.address);
+        listeners.filter(|address| address.port() != 0).collect()
+    };
+    if !addresses(app).is_disjoint(&addresses(other)) {
+        let names = [&app.server_names, &other.server_names];
+        assert!(!names.iter().any(|names| names.is_empty()));
+        assert_eq!(names[0].shared_with(names[1]), None);
+    }
+}
+
 fn expect_bounds(apps: &[Settings]) {
+    for (place, app) in apps.iter().enumerate() {
+        apps[..place]
+            .iter()
+            .for_each(|other| expect_apart(app, other));
+    }
     let (mut targets, mut services) = (BTreeSet::new(), BTreeSet::new());
     for app in apps {
         assert!(app.target_ref.name().is_some_and(|name| !name.is_empty()));
