@@ -197,6 +197,7 @@ fn policy(spec: &AppSpec) -> impl PartialEq + use<> {
         settings.min_asleep,
         settings.wakes_per_minute,
         settings.single_proxy,
+        settings.dry_run,
     )
 }
 

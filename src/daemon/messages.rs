@@ -42,6 +42,10 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             format!("{name}: a connection waits, and {}{then}", delay(by))
         }
         Change::WakingOrdered { by } => format!("waking {name}: {}", order(by)),
+        Change::WouldSleep { idle } => format!(
+            "{name} would be scaled to 0 now, after {} without a connection (--dry-run)",
+            in_ms(idle)
+        ),
         Change::Paused(true) => format!(
             "{name}: paused by the annotation zero-pod-autoscaler/pause: its scale is not written"
         ),
@@ -110,6 +114,7 @@ pub fn delay(by: WakeDelay) -> &'static str {
         WakeDelay::WakesPerMinute => "the wakes of this minute are used up (--wakes-per-minute)",
         WakeDelay::MinAsleep => "it has fallen asleep a moment ago (--min-asleep)",
         WakeDelay::NoWake => "it may not be woken at this time (--no-wake)",
+        WakeDelay::DryRun => "it is not woken in a dry run (--dry-run)",
         WakeDelay::Paused => {
             "it is paused by the annotation zero-pod-autoscaler/pause, so that it is not woken"
         }

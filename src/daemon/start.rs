@@ -250,6 +250,7 @@ pub fn policy_config(settings: &Settings) -> Config {
         },
         annotation_moves_generation: is_deployment,
         single: settings.single_proxy,
+        dry_run: settings.dry_run,
         ..Config::default()
     }
 }

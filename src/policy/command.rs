@@ -59,6 +59,11 @@ pub enum Change {
         /// What has ordered it.
         by: WakeOrder,
     },
+    /// This proxy would scale the app to zero now, but for the dry run.
+    WouldSleep {
+        /// The time without a connection before.
+        idle: Duration,
+    },
     /// The scale is not written any more, or again.
     Paused(bool),
     /// An annotation with an order cannot be read.
@@ -129,4 +134,6 @@ pub enum WakeDelay {
     NoWake,
     /// An annotation that forbids to write the scale.
     Paused,
+    /// Nothing is written in a dry run.
+    DryRun,
 }

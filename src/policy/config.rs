@@ -62,6 +62,8 @@ pub struct Config {
     pub annotation_moves_generation: bool,
     /// Whether there is certainly no other proxy, so that no leases are needed.
     pub single: bool,
+    /// Whether nothing is written: neither the scale nor a lease.
+    pub dry_run: bool,
     /// How long a permission must be refused until it counts as missing.
     pub refusal_confirmed_after: Duration,
     /// The most times that the idle TTL is doubled because of undone sleeps.
@@ -80,6 +82,7 @@ impl Default for Config {
             lease_store: LeaseStore::Status,
             annotation_moves_generation: true,
             single: false,
+            dry_run: false,
             refusal_confirmed_after: refusal::CONFIRMED_AFTER,
             undone_sleep_doublings: 5,
         }
@@ -87,6 +90,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether a connection is dialled under a lease only.
+    pub(super) fn needs_leases(&self) -> bool {
+        !self.single && !self.dry_run
+    }
+
     /// The interval between reads when nothing happens and no watch shows the object.
     pub(super) fn poll(&self) -> Duration {
         POLL.min(self.idle_ttl / POLLS_PER_TTL)

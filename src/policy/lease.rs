@@ -78,7 +78,7 @@ impl Lease {
     pub fn new(config: &Config, seed: u64) -> Self {
         Lease {
             ttl: config.idle_ttl,
-            needed: !config.single,
+            needed: config.needs_leases(),
             uses_status: config.lease_store == LeaseStore::Status,
             confirmed_after: config.refusal_confirmed_after,
             valid_until: None,

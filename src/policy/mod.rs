@@ -169,6 +169,8 @@ pub struct Policy {
     /// Whether a wake would lead to an address that can be dialled.
     can_wake: bool,
     seen: Option<Seen>,
+    /// Whether the app would be asleep but for the dry run.
+    would_sleep: bool,
     /// The number of sleeps in a row that something else has undone (`idle`).
     undone_sleeps: u32,
     /// Whether something else has scaled the app up, and it was not used since.
@@ -240,6 +242,7 @@ impl Policy {
             dialable: false,
             can_wake: true,
             seen: None,
+            would_sleep: false,
             undone_sleeps: 0,
             woken_by_others: false,
             longer_leases: LongerLeases::default(),
@@ -408,6 +411,7 @@ impl Policy {
             self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
         }
         if had_some || connections.open > 0 {
+            self.would_sleep = false;
             self.forget_undone_sleeps();
         }
         if connections.open == 0 && had_some {

@@ -122,7 +122,7 @@ impl Policy {
         if let Some(seen) = &mut self.seen {
             seen.since = now;
         }
-        if self.config.single || !self.lease.is_valid(now) {
+        if !self.config.needs_leases() || !self.lease.is_valid(now) {
             self.commands.push_back(Command::QuarantinePods);
         }
     }
@@ -135,6 +135,7 @@ impl Policy {
         now: Time,
     ) {
         self.lease.end();
+        self.would_sleep = false;
         self.count_undone_sleep();
         self.longer_leases = LongerLeases::default();
         self.commands.push_back(Command::QuarantinePods);

@@ -38,6 +38,8 @@ pub enum KeptAwake {
     KeptByOrder,
     /// An annotation on the scale target forbids to write its scale.
     Paused,
+    /// Nothing is written in a dry run, and that the app would sleep was logged.
+    DryRun,
     /// The write of the scale was refused, and is not tried again before.
     ScaleRefused,
     /// Something scales the app up again after each sleep, so that the TTL is doubled.
@@ -58,6 +60,7 @@ impl KeptAwake {
             KeptAwake::MinAwake => "min_awake",
             KeptAwake::KeptByOrder => "keep_awake",
             KeptAwake::Paused => "paused",
+            KeptAwake::DryRun => "dry_run",
             KeptAwake::ScaleRefused => "scale_refused",
             KeptAwake::UndoneSleeps => "undone_sleeps",
         }
@@ -83,6 +86,7 @@ impl KeptAwake {
             KeptAwake::Paused => {
                 "the annotation zero-pod-autoscaler/pause says that its scale is not to be written"
             }
+            KeptAwake::DryRun => "it would be asleep, but for --dry-run",
             KeptAwake::ScaleRefused => "writing the scale was refused, and is tried again then",
             KeptAwake::UndoneSleeps => {
                 "something scales it up again after each sleep, so the idle TTL is doubled"
@@ -109,6 +113,7 @@ impl Policy {
             (None, _) => return never(KeptAwake::Connections),
             (Some(_), None) => return never(KeptAwake::Unread),
             (Some(_), Some(_)) if self.overrides.is_paused() => return never(KeptAwake::Paused),
+            (Some(_), Some(_)) if self.would_sleep => return never(KeptAwake::DryRun),
             (Some(_), Some(_)) if !self.can_wake => return never(KeptAwake::CannotWake),
             (Some(_), Some(_)) if !self.shares_leases() => return never(KeptAwake::NoLeases),
             (Some(idle_since), Some(seen)) => (idle_since, seen),

@@ -32,6 +32,10 @@ impl Policy {
                 self.due = now;
                 Some(Phase::Starting { since: now })
             }
+            Phase::Awake | Phase::Starting { .. } if is_idle && self.config.dry_run => {
+                self.report_dry_sleep(now);
+                None
+            }
             Phase::Awake | Phase::Starting { .. } if is_idle => {
                 self.due = now;
                 self.final_renewal_written = false;
@@ -55,7 +59,7 @@ impl Policy {
             Phase::Waking {
                 version: Some(version),
                 ..
-            } if self.overrides.is_paused() && !self.is_writing_scale() => Some(Phase::Asleep {
+            } if self.writes_no_scale() && !self.is_writing_scale() => Some(Phase::Asleep {
                 version: version.clone(),
             }),
             Phase::Asleep { version } => {

@@ -52,6 +52,20 @@ impl Policy {
         }
     }
 
+    /// Whether the scale is written by nobody here, in neither direction.
+    pub(super) fn writes_no_scale(&self) -> bool {
+        self.config.dry_run || self.overrides.is_paused()
+    }
+
+    /// Logs, once for each idle time, that the app would sleep now.
+    pub(super) fn report_dry_sleep(&mut self, now: Time) {
+        self.would_sleep = true;
+        let idle = self
+            .idle_since
+            .map_or(self.config.idle_ttl, |since| now.since(since));
+        self.report(Change::WouldSleep { idle });
+    }
+
     /// Begins a wake from zero if connections wait for it or it is ordered, and no rule delays
     /// it. The caller makes the transition.
     pub(super) fn begins_wake(&mut self, now: Time) -> bool {
@@ -83,6 +97,9 @@ impl Policy {
             until,
             is_reported: false,
         };
+        if self.config.dry_run {
+            return Some(delay(WakeDelay::DryRun, None));
+        }
         if self.overrides.is_paused() {
             return Some(delay(WakeDelay::Paused, None));
         }

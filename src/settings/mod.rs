@@ -113,6 +113,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Whether there is certainly no other proxy for the app.
     pub single_proxy: bool,
+    /// Whether the scale target is only read.
+    pub dry_run: bool,
     /// The ConfigMap with the annotations of an ancestor; `None`: they are on the scale
     /// target.
     pub state_configmap: Option<String>,
@@ -412,6 +414,7 @@ impl Settings {
             wakes_per_minute: None,
             rules: Rules::default(),
             single_proxy: false,
+            dry_run: false,
             state_configmap: None,
             max_connections: None,
             drain_delay: Duration::ZERO,

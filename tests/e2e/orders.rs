@@ -1,4 +1,4 @@
-//! Orders by annotations on the Deployment, and windows of a schedule.
+//! Orders by annotations on the Deployment, windows of a schedule, and a dry run.
 
 use super::*;
 
@@ -96,4 +96,22 @@ fn in_a_window_without_wakes_nobody_wakes_it() {
     zpa.expect_log("it may not be woken at this time (--no-wake)");
     zpa.expect_log("1 client reset after 1s (hold limit)");
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
+}
+
+#[test]
+fn a_dry_run_serves_says_when_it_would_sleep_and_writes_nothing() {
+    let sandbox = awake();
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, ("ZPA_DRY_RUN", "true")]);
+    let mut client = zpa.connect();
+    echo(&mut client, "hello");
+    drop(client);
+    zpa.expect_log("default/myapp would be scaled to 0 now, after 1.");
+    zpa.expect_status("what keeps it awake", kept_awake_by("dry_run"));
+    sandbox.set_replicas(0);
+    zpa.expect_log("scaled to 0 by somebody else");
+    let _waiting = zpa.connect();
+    zpa.expect_log("a connection waits, and it is not woken in a dry run (--dry-run)");
+    let writes = sandbox.requests(&on("*", "*"));
+    let is_read = |method: &str| method == "GET";
+    assert!(writes.iter().all(|exchange| is_read(&exchange.method)));
 }

@@ -48,6 +48,7 @@ pub fn age(policy: &mut Policy) {
         dialable: _,
         can_wake: _,
         seen,
+        would_sleep: _,
         undone_sleeps: _,
         woken_by_others: _,
         longer_leases,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::fixture::{Fixture, LOST, TTL, scale};
 use crate::cluster::{Orders, Outcome, Request, Scale};
-use crate::policy::{Phase, Windows};
+use crate::policy::{Config, Phase, Windows};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -69,10 +69,18 @@ proptest! {
     /// Whatever happens, no write follows one of unknown outcome before a
     /// read, zero is written only after an idle TTL and under the version
     /// just read, and the gate is shut from then until the outcome is
-    /// known. While it is paused, the scale is not written.
+    /// known. While it is paused, the scale is not written, and in a dry run nothing.
     #[test]
-    fn the_rules_hold_in_every_order_of_events(steps in prop::collection::vec(step(), 1..200)) {
-        let mut fixture = Fixture::start();
+    fn the_rules_hold_in_every_order_of_events(
+        steps in prop::collection::vec(step(), 1..200),
+        dry_run in prop::bool::weighted(0.2),
+    ) {
+        let mut fixture = Fixture::start_with(Config {
+            idle_ttl: TTL,
+            wake_replicas: 2,
+            dry_run,
+            ..Config::default()
+        });
         let mut idle_since = fixture.now;
         let mut last_read: Option<Scale> = None;
         let mut must_read = false;
@@ -116,6 +124,7 @@ proptest! {
                 }
             }
             for request in fixture.asked() {
+                prop_assert!(!dry_run || request.is_read(), "{request:?} in a dry run");
                 if let Request::WriteScale { replicas, guard } = request {
                     prop_assert!(!is_paused, "a write during a pause");
                     prop_assert!(!must_read, "a write after an unknown outcome");

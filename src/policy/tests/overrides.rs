@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
 use crate::clock::Time;
 use crate::cluster::{OrderKey, Orders, Outcome, Scale};
-use crate::policy::{Change, KeptAwake, Phase, SleepDue, WakeDelay, WakeOrder, Windows};
+use crate::policy::{
+    Change, Command, Config, KeptAwake, Phase, SleepDue, WakeDelay, WakeOrder, Windows,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -62,7 +64,7 @@ fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
     let commands = fixture.commands();
     assert!(commands.iter().any(|command| matches!(
         command,
-        crate::policy::Command::Log(Change::WakingOrdered {
+        Command::Log(Change::WakingOrdered {
             by: WakeOrder::Schedule
         })
     )));
@@ -144,6 +146,61 @@ fn a_pause_writes_no_scale_in_either_direction_and_ends() {
         rule: KeptAwake::Paused,
     };
     assert_eq!(fixture.policy.sleep_due(), Some(due));
+}
+
+#[test]
+fn in_a_dry_run_connections_are_dialled_and_that_it_would_sleep_is_said_once() {
+    let mut fixture = Fixture::start_with(Config {
+        idle_ttl: TTL,
+        dry_run: true,
+        ..Config::default()
+    });
+    fixture.answers(scale(1, "1"));
+    fixture.pods(true);
+    fixture.opens(1);
+    assert!(fixture.gate(), "no lease is needed");
+    fixture.hands_over();
+    fixture.closes_all();
+    fixture.commands();
+    for day in 0..2 {
+        fixture.passes_quietly(TTL * 5);
+        let commands = fixture.commands();
+        let said = commands.iter().filter(
+            |command| matches!(command, Command::Log(Change::WouldSleep { idle }) if *idle == TTL),
+        );
+        assert_eq!(said.count(), usize::from(day == 0));
+        let writes = |command: &&Command| match command {
+            Command::Send { request, .. } => !request.is_read(),
+            _ => false,
+        };
+        assert_eq!(commands.iter().find(writes), None);
+    }
+    let due = SleepDue {
+        at: None,
+        rule: KeptAwake::DryRun,
+    };
+    assert_eq!(fixture.policy.sleep_due(), Some(due));
+    fixture.opens(1);
+    fixture.closes_all();
+    assert_eq!(fixture.policy.sleeps_at(), Some(fixture.now + TTL), "again");
+}
+
+#[test]
+fn in_a_dry_run_nobody_wakes_it() {
+    let mut fixture = Fixture::start_with(Config {
+        dry_run: true,
+        ..Config::default()
+    });
+    fixture.answers(scale(0, "7"));
+    fixture.commands();
+    fixture.opens(1);
+    let delayed = Change::WakeDelayed {
+        by: WakeDelay::DryRun,
+        wait: None,
+    };
+    assert_eq!(fixture.changes(), [delayed]);
+    fixture.passes_quietly(HOUR);
+    assert!(is_asleep(&fixture));
 }
 
 #[test]

@@ -364,6 +364,22 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| Some(settings.single_proxy.to_string()),
         ..ROW
     },
+    Setting {
+        flag: "dry-run",
+        variables: &["ZPA_DRY_RUN"],
+        takes: ValueKind::Switch,
+        unset: Unset::Default("false"),
+        help: "Write nothing to the scale target, and log when it would be scaled to zero: to see \
+               what would happen before it does. Not beside a proxy that writes, which would put the app \
+               to sleep under connections of this one",
+        examples: &["true", "false"],
+        store: |settings, text| {
+            settings.dry_run = value::switch(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.dry_run.to_string()),
+        ..ROW
+    },
 ];
 
 fn show_schedule(schedule: &Schedule) -> Option<String> {

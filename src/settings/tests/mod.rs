@@ -84,6 +84,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         wakes_per_minute: None,
         rules: Rules::default(),
         single_proxy: false,
+        dry_run: false,
         state_configmap: None,
         max_connections: None,
         drain_delay: Duration::from_secs(5),
