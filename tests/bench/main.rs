@@ -22,6 +22,8 @@
 //! system_calls  how many for a round trip, a connection, a GiB
 //! idle          memory, descriptors and wake-ups of open connections
 //! stalled       memory of connections whose bytes nobody takes
+//! fleet         1, 50 and 500 sleeping apps: what they cost, how fast one wakes
+//! storm         a quiet app beside one that storms
 //!
 //! rows          what is measured      load      the clients
 //! proxies       who stands between    server    the server
@@ -32,6 +34,7 @@
 //! ```
 
 mod cores;
+mod fleet;
 mod idle;
 mod load;
 mod network;
@@ -47,6 +50,7 @@ mod rows;
 mod server;
 mod stalled;
 mod stats;
+mod storm;
 mod system_calls;
 mod turns;
 mod wake;
@@ -65,13 +69,15 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// What can be chosen, besides the rows of the relay.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 8] = [
     "wake",
     "relay",
     "network",
     "system-calls",
     "idle",
     "stalled",
+    "fleet",
+    "storm",
 ];
 
 /// How much is to be measured.
@@ -196,6 +202,12 @@ fn run(plan: &Plan) -> Result<()> {
         for table in stalled::measure(plan)? {
             report.add(&table);
         }
+    }
+    if plan.includes("fleet") {
+        report.add(&fleet::measure(plan)?);
+    }
+    if plan.includes("storm") {
+        report.add(&storm::measure(plan)?);
     }
     if let Some(summary) = summary.filter(|_| numbers::are_wanted()) {
         numbers::write(report.text(), &summary)?;

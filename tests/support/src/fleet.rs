@@ -16,7 +16,8 @@ use crate::sandbox::{Options, OtherApp, Sandbox};
 /// How many lists this process has written.
 static LISTS: AtomicUsize = AtomicUsize::new(0);
 
-/// A `zpa` and its apps, which sleep at the start.
+/// A `zpa` and its apps, of which all but the first sleep at the start, and that one as the
+/// options have it.
 pub struct Fleet {
     pub zpa: Zpa,
     /// Where it listens for each app.
@@ -26,7 +27,7 @@ pub struct Fleet {
 }
 
 /// The name of an app, by its number.
-fn name(number: usize) -> String {
+pub fn name(number: usize) -> String {
     match number {
         0 => Options::default().name,
         number => format!("app-{number:03}"),
@@ -35,7 +36,7 @@ fn name(number: usize) -> String {
 
 impl Fleet {
     /// Starts `program`, which is a `zpa`, for `apps` apps with these settings, and waits until
-    /// it has seen that all of them sleep.
+    /// it has seen all of them.
     pub fn start(
         program: impl AsRef<OsStr>,
         apps: usize,
@@ -64,7 +65,7 @@ impl Fleet {
             .env("ZPA_DRAIN_DELAY", "0")
             .envs(settings.iter().copied());
         let zpa = Zpa::spawn(command);
-        zpa.expect_log_times("found at 0 replicas", apps);
+        zpa.expect_log_times(" found at ", apps);
         Fleet {
             addresses: addresses(&zpa, apps),
             zpa,
@@ -81,11 +82,6 @@ impl Fleet {
     /// The replicas of an app, by its number.
     pub fn replicas(&self, number: usize) -> u64 {
         self.sandbox.state().replicas_of(&name(number))
-    }
-
-    /// The part of the paths of the API that is an app's.
-    pub fn path_of(number: usize) -> String {
-        format!("/{}/", name(number))
     }
 }
 

@@ -185,9 +185,23 @@ impl State {
             .unwrap_or_default()
     }
 
+    /// How many pods of an app by its name there are.
+    pub fn pods_of(&self, name: &str) -> usize {
+        let mut all = std::iter::once(&self.controller).chain(&self.others);
+        let found = all.find(|it| it.plan.name == name);
+        found.map_or(0, |it| it.pods.len())
+    }
+
     /// Each pod that was ever listed as ready in the slices, and when.
     pub fn listed(&self) -> &[Listed] {
         &self.controller.listed
+    }
+
+    /// The same of an app by its name, the first one or another.
+    pub fn listed_of(&self, name: &str) -> &[Listed] {
+        let mut all = std::iter::once(&self.controller).chain(&self.others);
+        let found = all.find(|it| it.plan.name == name);
+        found.map_or(&[], |it| &it.listed)
     }
 
     /// The requests that match, in the order they came.
