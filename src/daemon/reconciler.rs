@@ -1,7 +1,7 @@
 //! [`Reconciler`]: starts, changes and ends the apps of the process, so that those that run are
 //! those of the list of apps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::engine::{AppId, AppLimits, BoundListener, Engine, NamedListener, Port
 use crate::kube::{self, ApiThreads, Requests};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
-use crate::settings::{Listener, Origin};
+use crate::settings::{Listener, Origin, Settings};
 
 /// The channel into which threads put their reports, with the waker of the event loop.
 #[derive(Clone)]
@@ -131,14 +131,27 @@ impl Reconciler {
         let stays = |id: &AppId| self.specs.contains_key(id) && !changes.removed.contains(id);
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
-        let (mut prepared, mut errors) = (Vec::new(), Vec::new());
-        // Of the apps that are prepared.
-        let mut shared = BTreeSet::new();
+        let (mut listening, mut prepared) = (Vec::new(), Vec::new());
+        let mut errors = Vec::new();
+        // Of the apps that are added.
+        let mut shared = SharedAddresses::new();
         for spec in changes.added {
+            match listeners(&spec, &leaving, &mut shared, &proxy.sockets) {
+                Ok(listeners) => listening.push((spec, listeners)),
+                Err(lines) => errors.push(failure(&spec, lines)),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (spec, listeners) in listening {
             let app = app_spec::identity(&spec);
-            match self.prepare(spec, &leaving, &mut shared, &proxy.sockets) {
+            match self.prepare(spec, listeners) {
                 Ok(app) => prepared.push(app),
-                Err(lines) => errors.push(Failure { app, lines }),
+                Err(why) => errors.push(Failure {
+                    app,
+                    lines: vec![why],
+                }),
             }
         }
         if !errors.is_empty() {
@@ -166,43 +179,15 @@ impl Reconciler {
         }
     }
 
-    /// Binds the listeners of an app, except those that it takes from apps that end, and starts
-    /// its threads. `shared` are the addresses at which server names choose one of the apps
-    /// that are prepared.
+    /// Starts the threads of an app.
     fn prepare(
         &mut self,
         spec: AppSpec,
-        leaving: &[PortId],
-        shared: &mut BTreeSet<SocketAddr>,
-        engine: &Engine,
-    ) -> Result<PreparedApp, Vec<String>> {
-        let settings = &spec.settings;
-        let named = |why: String| match settings.origin() {
-            Origin::List => format!("{}: {why}", name(&spec)),
-            Origin::CommandLine | Origin::Annotations => why,
-        };
-        let (mut listeners, mut errors) = (Vec::new(), Vec::new());
-        for Listener { address, .. } in &settings.listen {
-            let is_named = !settings.server_names.is_empty() && address.port() != 0;
-            let is_there = is_named && (engine.is_named(*address) || !shared.insert(*address));
-            let mut leaving = leaving.iter();
-            let same = leaving.find(|&&port| is_at(engine, port, *address));
-            let source = match same {
-                _ if is_there => Ok(ListenerSource::SharedAt(*address)),
-                Some(&port) => Ok(ListenerSource::TakenFrom(port)),
-                None => BoundListener::bind(*address).map(ListenerSource::Bound),
-            };
-            match source {
-                Ok(source) => listeners.push(source),
-                Err(why) => errors.push(named(start::explain_bind(settings, *address, &why))),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+        listeners: Vec<ListenerSource>,
+    ) -> Result<PreparedApp, String> {
         let id = AppId(self.next_id);
         self.next_id += 1;
-        let threads = self.threads(id, &spec).map_err(|why| vec![named(why)])?;
+        let threads = self.threads(id, &spec).map_err(|why| named(&spec, why))?;
         Ok(PreparedApp {
             id,
             spec,
@@ -360,6 +345,73 @@ fn add_port(
 /// Whether a port listens at that address.
 fn is_at(engine: &Engine, port: PortId, address: SocketAddr) -> bool {
     engine.local_addr(port) == Some(address)
+}
+
+/// The addresses at which server names choose one of the apps that are added, or why they cannot
+/// be bound.
+type SharedAddresses = BTreeMap<SocketAddr, Result<(), String>>;
+
+/// The listeners of an app: bound, except those that it takes from apps that end or shares with
+/// others.
+fn listeners(
+    spec: &AppSpec,
+    leaving: &[PortId],
+    shared: &mut SharedAddresses,
+    engine: &Engine,
+) -> Result<Vec<ListenerSource>, Vec<String>> {
+    let settings = &spec.settings;
+    let (mut listeners, mut errors) = (Vec::new(), Vec::new());
+    for &Listener { address, .. } in &settings.listen {
+        let is_named = !settings.server_names.is_empty() && address.port() != 0;
+        let source = match shared.get(&address).filter(|_| is_named) {
+            Some(Ok(())) => Ok(ListenerSource::SharedAt(address)),
+            Some(Err(why)) => Err(why.clone()),
+            None if is_named && engine.is_named(address) => Ok(ListenerSource::SharedAt(address)),
+            None => listener(settings, address, leaving, engine),
+        };
+        if is_named {
+            let bound = source.as_ref().map(drop).map_err(String::clone);
+            shared.entry(address).or_insert(bound);
+        }
+        match source {
+            Ok(source) => listeners.push(source),
+            Err(why) => errors.push(named(spec, why)),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(listeners),
+        false => Err(errors),
+    }
+}
+
+/// The listener of an app at an address that it shares with no other.
+fn listener(
+    settings: &Settings,
+    address: SocketAddr,
+    leaving: &[PortId],
+    engine: &Engine,
+) -> Result<ListenerSource, String> {
+    let mut leaving = leaving.iter();
+    if let Some(&port) = leaving.find(|&&port| is_at(engine, port, address)) {
+        return Ok(ListenerSource::TakenFrom(port));
+    }
+    let bound = BoundListener::bind(address).map(ListenerSource::Bound);
+    bound.map_err(|why| start::explain_bind(settings, address, &why))
+}
+
+/// A line about an app: with its name where it is one of a list.
+fn named(spec: &AppSpec, why: String) -> String {
+    match spec.settings.origin() {
+        Origin::List => format!("{}: {why}", name(spec)),
+        Origin::CommandLine | Origin::Annotations => why,
+    }
+}
+
+fn failure(spec: &AppSpec, lines: Vec<String>) -> Failure {
+    Failure {
+        app: app_spec::identity(spec),
+        lines,
+    }
 }
 
 /// Why an app ends that runs.

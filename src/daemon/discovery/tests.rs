@@ -200,6 +200,41 @@ fn services_share_a_port_by_their_server_names() {
 }
 
 #[test]
+fn apps_with_server_names_share_a_port_and_of_one_name_the_older_has_it() {
+    let mut rig = Rig::new();
+    rig.set(
+        "a",
+        1,
+        &[("listen", ":1"), ("server-name", "a.example.com")],
+    );
+    rig.set(
+        "b",
+        2,
+        &[("listen", ":1"), ("server-name", "b.example.com")],
+    );
+    rig.set(
+        "c",
+        3,
+        &[("listen", ":1"), ("server-name", "a.example.com")],
+    );
+    rig.report();
+    assert_eq!(
+        rig.running,
+        ["deployments.apps/a at 1", "deployments.apps/b at 1"]
+    );
+    let wrong = rig.wrong();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(
+        wrong[0].1.starts_with("server-name=a.example.com: "),
+        "{wrong:?}"
+    );
+    assert!(
+        wrong[0].1.ends_with("of the older Service default/a too"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn an_app_that_asks_for_the_port_of_an_older_one_stays_where_it_was() {
     let mut rig = Rig::new();
     rig.set("old", 1, &[("listen", ":1")]);
