@@ -213,6 +213,7 @@ impl Daemon {
             wall_clock: clocks.wall,
             scope: match source {
                 AppSource::Settings => Scope::Named,
+                AppSource::Services(_) if settings.all_namespaces => Scope::AllNamespaces,
                 AppSource::List(_) | AppSource::Services(_) => Scope::Namespace,
             },
         };
@@ -267,12 +268,16 @@ impl Daemon {
         namespace: &str,
         waker: Arc<mio::Waker>,
     ) -> Result<(), String> {
-        let version = env!("CARGO_PKG_VERSION");
-        info!(
-            "zpa {version} has the apps of the Services with {selector} in the namespace \
-             {namespace}"
-        );
         let settings = &self.about.settings;
+        let (version, namespace) = (
+            env!("CARGO_PKG_VERSION"),
+            Some(namespace).filter(|_| !settings.all_namespaces),
+        );
+        let place = match namespace {
+            Some(namespace) => format!("the namespace {namespace}"),
+            None => "all namespaces".to_owned(),
+        };
+        info!("zpa {version} has the apps of the Services with {selector} in {place}");
         let (sender, updates) = mpsc::channel();
         let reader = discovery::Reader::new(settings.clone());
         let report = move |report| {
@@ -281,7 +286,7 @@ impl Daemon {
             }
         };
         let api = self.reconciler.api();
-        let watch = api.watch_services(Some(namespace), selector, report);
+        let watch = api.watch_services(namespace, selector, report);
         self.service_watch = Some(watch.map_err(no_threads)?);
         let discovery = Discovery::new(selector, settings.admin_listen, updates);
         self.proxy.set_list();

@@ -66,7 +66,7 @@ pub fn greeting(settings: &Settings, config: &AppConfig, listen: &[SocketAddr]) 
     )
 }
 
-/// How to reach the API server, and the namespace.
+/// How to reach the API server, and the namespace; of no meaning where apps are found in all.
 pub fn discover(settings: &Settings) -> Result<(Access, String), String> {
     let found = Access::discover(
         &settings.kube,
@@ -76,7 +76,11 @@ pub fn discover(settings: &Settings) -> Result<(Access, String), String> {
     );
     let (access, default_namespace) = found.map_err(|e| e.to_string())?;
     kube::check(&access).map_err(|e| e.to_string())?;
-    let namespace = settings.namespace.clone().or(default_namespace).ok_or(
+    let namespace = settings.namespace.clone().or(default_namespace);
+    if settings.all_namespaces {
+        return Ok((access, namespace.unwrap_or_default()));
+    }
+    let namespace = namespace.ok_or(
         "--namespace (ZPA_NAMESPACE): not set, and the credentials name none; use e.g. default",
     )?;
     Ok((access, namespace))

@@ -40,6 +40,8 @@ pub struct ApiConfig {
 pub enum Scope {
     /// Each object by its name, which a Role with `resourceNames` allows: for one app.
     Named,
+    /// All objects of all namespaces together, which a ClusterRole allows.
+    AllNamespaces,
     /// All objects of a namespace together: for any number of apps.
     Namespace,
 }
@@ -75,13 +77,14 @@ impl ApiThreads {
         let (credentials, requests) = (Arc::new(credentials), Arc::<Requests>::default());
         let client = || Client::new(credentials.clone(), requests.clone());
         let queue = executor::spawn([client(), client()], clock)?;
-        let informers = (scope == Scope::Namespace).then(|| {
+        let informers = (scope != Scope::Named).then(|| {
             let (credentials, requests) = (credentials.clone(), requests.clone());
             Arc::new(SharedInformers::new(
                 credentials,
                 requests,
                 queue.clone(),
                 clock,
+                scope == Scope::AllNamespaces,
             ))
         });
         Ok(ApiThreads {

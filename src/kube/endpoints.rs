@@ -115,6 +115,9 @@ pub(super) trait Source: DeserializeOwned {
     /// The Service whose endpoints it has.
     fn service(&self) -> Option<&str>;
 
+    /// Its namespace, and that of its Service.
+    fn namespace(&self) -> &str;
+
     /// The parts that are stored.
     fn into_object(self) -> Object;
 }
@@ -122,6 +125,10 @@ pub(super) trait Source: DeserializeOwned {
 impl Source for EndpointSlice {
     fn service(&self) -> Option<&str> {
         self.metadata.labels.as_ref()?.service_name.as_deref()
+    }
+
+    fn namespace(&self) -> &str {
+        &self.metadata.namespace
     }
 
     fn into_object(self) -> Object {
@@ -133,12 +140,14 @@ impl Source for EndpointSlice {
         };
         let SliceMetadata {
             name,
+            namespace,
             resource_version,
             ..
         } = self.metadata;
         Object {
             metadata: Metadata {
                 name,
+                namespace,
                 resource_version,
             },
             groups: vec![group],
@@ -166,6 +175,10 @@ impl objects::Endpoint {
 impl Source for objects::Endpoints {
     fn service(&self) -> Option<&str> {
         Some(&self.metadata.name)
+    }
+
+    fn namespace(&self) -> &str {
+        &self.metadata.namespace
     }
 
     /// `v1` Endpoints have neither `serving` nor `terminating`: with
@@ -365,6 +378,7 @@ impl Store {
         let Metadata {
             name,
             resource_version,
+            ..
         } = object.metadata.clone();
         self.objects.insert(name, object);
         resource_version

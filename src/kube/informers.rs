@@ -15,6 +15,7 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::executor::RequestQueue;
 use super::list_watch::Event;
+use super::namespaces::Namespaces;
 use super::reflector::NamespaceEndpoints;
 use super::reflector::interface::{Action, Core, Output};
 use super::reflector::thread::{self, Reflector};
@@ -33,6 +34,8 @@ const MOST_COLLECTIONS: usize = 16;
 
 /// The reflectors that apps share.
 pub(super) struct SharedInformers {
+    /// Whether the objects of all namespaces are listed together.
+    is_of_all_namespaces: bool,
     credentials: Arc<Credentials>,
     requests: Arc<Requests>,
     queue: Arc<RequestQueue>,
@@ -42,8 +45,7 @@ pub(super) struct SharedInformers {
 
 #[derive(Default)]
 struct State {
-    /// By namespace.
-    endpoints: BTreeMap<String, SharedInformer<Arc<AppConfig>>>,
+    endpoints: BTreeMap<Namespaces, SharedInformer<Arc<AppConfig>>>,
     /// By the path of the collection of objects.
     targets: BTreeMap<String, SharedInformer<NamedTarget>>,
     /// The path of the collection that contains the object of an app.
@@ -256,8 +258,10 @@ impl SharedInformers {
         requests: Arc<Requests>,
         queue: Arc<RequestQueue>,
         clock: Clock,
+        is_of_all_namespaces: bool,
     ) -> Self {
         SharedInformers {
+            is_of_all_namespaces,
             credentials,
             requests,
             queue,
@@ -272,33 +276,41 @@ impl SharedInformers {
     /// If a thread cannot be started.
     pub(super) fn add(&self, app: AppKey, config: Arc<AppConfig>) -> io::Result<()> {
         let mut state = self.state();
-        let namespace = config.namespace.clone();
-        let mut informer = match state.endpoints.remove(&namespace) {
+        let namespaces = self.with(&config.namespace);
+        let mut informer = match state.endpoints.remove(&namespaces) {
             Some(informer) => informer,
             None => SharedInformer::start(self, "zpa-watch", |seed| {
-                NamespaceEndpoints::new(&namespace, seed)
+                NamespaceEndpoints::new(&namespaces, seed)
             })?,
         };
         informer.add(app, config);
-        state.endpoints.insert(namespace, informer);
+        state.endpoints.insert(namespaces, informer);
         Ok(())
+    }
+
+    /// The namespaces that are listed together with that one.
+    fn with(&self, namespace: &str) -> Namespaces {
+        match self.is_of_all_namespaces {
+            true => Namespaces::All,
+            false => Namespaces::One(namespace.to_owned()),
+        }
     }
 
     /// Sets that the object of an app was found, perhaps in another collection than before: from
     /// now on its changes are reported to the app.
     pub(super) fn locate(&self, app: AppKey, target: &Arc<Target>) {
         let mut state = self.state();
-        let found = target.in_namespace();
+        let found = target.in_namespaces(self.with(target.namespace()));
         let path = found.as_ref().map(|(collection, _)| &collection.path);
         if state.collections.get(&app) == path {
             return;
         }
         state.remove_target(app);
-        let Some((collection, name)) = found else {
+        let Some((collection, key)) = found else {
             return;
         };
         if let Some(informer) = self.targets(&mut state, &collection) {
-            informer.add(app, (name, target.clone()));
+            informer.add(app, (key, target.clone()));
             state.collections.insert(app, collection.path);
         }
     }
@@ -314,7 +326,7 @@ impl SharedInformers {
                 log::debug!("{path}: not watched, because {MOST_COLLECTIONS} collections are");
                 return None;
             }
-            let core = |seed| TargetReflector::of_namespace(collection.clone(), seed);
+            let core = |seed| TargetReflector::of_namespaces(collection.clone(), seed);
             match SharedInformer::start(self, "zpa-watch-app", core) {
                 Ok(informer) => state.targets.insert(path.clone(), informer),
                 Err(why) => {
@@ -330,17 +342,17 @@ impl SharedInformers {
     pub(super) fn remove(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
         state.remove_target(app);
-        if let Some(informer) = state.endpoints.get_mut(namespace) {
+        if let Some(informer) = state.endpoints.get_mut(&self.with(namespace)) {
             informer.remove(app);
             if informer.apps.is_empty() {
-                state.endpoints.remove(namespace);
+                state.endpoints.remove(&self.with(namespace));
             }
         }
     }
 
     /// Requests that the endpoints of a namespace are listed again.
     pub(super) fn relist(&self, namespace: &str) {
-        if let Some(informer) = self.state().endpoints.get(namespace) {
+        if let Some(informer) = self.state().endpoints.get(&self.with(namespace)) {
             informer.signal.request((self.clock)());
         }
     }
@@ -349,13 +361,13 @@ impl SharedInformers {
     /// requested.
     pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) -> bool {
         let state = self.state();
-        let informer = state.endpoints.get(namespace);
+        let informer = state.endpoints.get(&self.with(namespace));
         informer.is_none_or(|it| it.signal.request_unless_newer(seen, (self.clock)()))
     }
 
     /// Sets whether connections of an app wait for an endpoint.
     pub(super) fn set_waiting(&self, app: AppKey, namespace: &str, is_waiting: bool) {
-        if let Some(informer) = self.state().endpoints.get_mut(namespace) {
+        if let Some(informer) = self.state().endpoints.get_mut(&self.with(namespace)) {
             informer.set_waiting(app, is_waiting);
         }
     }
@@ -363,7 +375,7 @@ impl SharedInformers {
     /// Sets that an app drains.
     pub(super) fn set_draining(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
-        if let Some(informer) = state.endpoints.get_mut(namespace) {
+        if let Some(informer) = state.endpoints.get_mut(&self.with(namespace)) {
             informer.set_draining(app);
         }
         let path = state.collections.get(&app).cloned();

@@ -89,6 +89,7 @@ mod lines;
 mod list;
 mod list_watch;
 mod namespace_store;
+mod namespaces;
 mod objects;
 mod old_replica;
 mod pages;

@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::endpoints::{Source, Store};
 use super::list_watch::{self, Applied};
+use super::namespaces::Namespaces;
 use super::objects::{self, EndpointSlice, List, ListMetadata, WatchEvent};
 use crate::cluster::AddressSource;
 
-/// The stores of the Services, by their names.
+/// The stores of the Services, by their keys ([`Namespaces::key`]).
 #[derive(Debug)]
 pub(super) struct NamespaceStore {
+    namespaces: Namespaces,
     source: AddressSource,
     stores: BTreeMap<String, Store>,
-    /// The Service of each stored object: a label may change.
+    /// The Service of each stored object, both by their keys: a label may change.
     services: BTreeMap<String, String>,
     /// The Services of which something was stored or removed.
     changed: BTreeSet<String>,
@@ -24,8 +26,9 @@ pub(super) struct NamespaceStore {
 
 impl NamespaceStore {
     /// A store without a Service.
-    pub(super) fn new(source: AddressSource) -> Self {
+    pub(super) fn new(namespaces: Namespaces, source: AddressSource) -> Self {
         NamespaceStore {
+            namespaces,
             source,
             stores: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -72,7 +75,8 @@ impl NamespaceStore {
     fn add_items<T: Source>(&mut self, body: &[u8]) -> Result<ListMetadata, serde_json::Error> {
         let list: List<T> = serde_json::from_slice(body)?;
         for item in list.items.into_iter().flatten() {
-            let store = item.service().and_then(|it| self.stores.get_mut(it));
+            let service = self.service_of(&item);
+            let store = service.and_then(|it| self.stores.get_mut(&it));
             if let Some(store) = store {
                 let object = item.into_object();
                 store.incoming.insert(object.metadata.name.clone(), object);
@@ -87,7 +91,7 @@ impl NamespaceStore {
             WatchEvent::Modified(item) => self.put(item, false),
             WatchEvent::Deleted(item) => {
                 let metadata = item.into_object().metadata;
-                self.take_away(&metadata.name);
+                self.take_away(&self.namespaces.key(&metadata.namespace, &metadata.name));
                 metadata.resource_version
             }
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
@@ -98,12 +102,11 @@ impl NamespaceStore {
 
     /// Stores an object if its Service was added; returns its version.
     fn put<T: Source>(&mut self, item: T, is_new: bool) -> String {
-        let service = item.service().map(str::to_owned);
+        let service = self.service_of(&item);
         let object = item.into_object();
-        let (name, version) = (
-            object.metadata.name.clone(),
-            object.metadata.resource_version.clone(),
-        );
+        let metadata = &object.metadata;
+        let name = self.namespaces.key(&metadata.namespace, &metadata.name);
+        let version = metadata.resource_version.clone();
         if self.services.get(&name) != service.as_ref() {
             self.take_away(&name);
         }
@@ -120,11 +123,17 @@ impl NamespaceStore {
         version
     }
 
-    fn take_away(&mut self, name: &str) {
-        let Some(service) = self.services.remove(name) else {
+    /// The key of the Service whose endpoints an object has.
+    fn service_of(&self, item: &impl Source) -> Option<String> {
+        Some(self.namespaces.key(item.namespace(), item.service()?))
+    }
+
+    fn take_away(&mut self, key: &str) {
+        let Some(service) = self.services.remove(key) else {
             return;
         };
         if let Some(store) = self.stores.get_mut(&service) {
+            let name = key.rsplit('/').next().unwrap_or(key);
             store.objects.remove(name);
         }
         self.changed.insert(service);
@@ -147,8 +156,11 @@ impl list_watch::Store for NamespaceStore {
         self.services.clear();
         for (service, store) in &mut self.stores {
             list_watch::Store::replace(store);
-            let names = store.objects.keys().cloned();
-            let of_service = names.map(|name| (name, service.clone()));
+            let keys = store.objects.values().map(|object| {
+                let metadata = &object.metadata;
+                self.namespaces.key(&metadata.namespace, &metadata.name)
+            });
+            let of_service = keys.map(|key| (key, service.clone()));
             self.services.extend(of_service);
         }
     }

@@ -13,6 +13,7 @@ use super::text::printable;
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata {
     pub(super) name: String,
+    pub(super) namespace: String,
     pub(super) resource_version: String,
 }
 
@@ -84,6 +85,7 @@ pub(super) struct EndpointSlice {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct SliceMetadata {
     pub(super) name: String,
+    pub(super) namespace: String,
     pub(super) resource_version: String,
     pub(super) labels: Option<SliceLabels>,
 }

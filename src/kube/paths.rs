@@ -21,9 +21,22 @@ pub(super) fn labelled(namespace: &str, resource: &ApiResource, selector: &str) 
 
 /// The objects of a kind in a namespace.
 pub(super) fn collection(namespace: &str, resource: &ApiResource) -> String {
+    collection_of(Some(namespace), resource)
+}
+
+/// The objects of a kind in a namespace, or in all.
+pub(super) fn collection_of(namespace: Option<&str>, resource: &ApiResource) -> String {
     let version = group_version(&resource.group, &resource.version);
-    let (namespace, plural) = (escaped(namespace), escaped(&resource.plural));
-    format!("{version}/namespaces/{namespace}/{plural}")
+    objects_of(&version, namespace, &resource.plural)
+}
+
+/// The objects of a namespace, or of all.
+fn objects_of(version: &str, namespace: Option<&str>, plural: &str) -> String {
+    let plural = escaped(plural);
+    match namespace {
+        Some(namespace) => format!("{version}/namespaces/{}/{plural}", escaped(namespace)),
+        None => format!("{version}/{plural}"),
+    }
 }
 
 /// The discovery document of an API group.
@@ -87,29 +100,25 @@ pub(super) fn endpoints(namespace: &str, service: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/endpoints?fieldSelector=metadata.name%3D{service}")
 }
 
-/// The EndpointSlices of a namespace.
-pub(super) fn all_slices(namespace: &str) -> String {
-    let namespace = escaped(namespace);
-    format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+/// The EndpointSlices of a namespace, or of all.
+pub(super) fn all_slices(namespace: Option<&str>) -> String {
+    objects_of("/apis/discovery.k8s.io/v1", namespace, "endpointslices")
 }
 
-/// The Endpoints of a namespace.
-pub(super) fn all_endpoints(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{}/endpoints", escaped(namespace))
+/// The Endpoints of a namespace, or of all.
+pub(super) fn all_endpoints(namespace: Option<&str>) -> String {
+    objects_of("/api/v1", namespace, "endpoints")
 }
 
-/// The Services of a namespace.
-pub(super) fn all_services(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{}/services", escaped(namespace))
+/// The Services of a namespace, or of all.
+pub(super) fn all_services(namespace: Option<&str>) -> String {
+    objects_of("/api/v1", namespace, "services")
 }
 
 /// The Services that `selector` selects by their labels, of a namespace or of all.
 pub(super) fn selected_services(namespace: Option<&str>, selector: &str) -> String {
-    let all = match namespace {
-        Some(namespace) => all_services(namespace),
-        None => "/api/v1/services".to_owned(),
-    };
-    format!("{all}?labelSelector={}", escaped(selector))
+    let (all, selector) = (all_services(namespace), escaped(selector));
+    format!("{all}?labelSelector={selector}")
 }
 
 /// The Events of a namespace.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::client::Calls;
 use super::discovery;
+use super::namespaces::Namespaces;
 use super::patch::Patch;
 use super::reply::{Failure, Reply};
 use super::resource::{self, Object};
@@ -41,6 +42,7 @@ pub(super) struct Target {
 pub(super) struct Collection {
     pub(super) path: String,
     pub(super) kind: String,
+    pub(super) namespaces: Namespaces,
 }
 
 /// The paths of the object, and what its replies have shown.
@@ -95,19 +97,27 @@ impl Target {
         Some(Collection {
             path: paths::named(&self.namespace, &place.object),
             kind: place.object.resource.kind.clone(),
+            namespaces: Namespaces::default(),
         })
     }
 
-    /// The collection of the namespace that has the object, and its name there, if it was
+    /// The namespace of the object.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The collection of these namespaces that has the object, and its key there, if it was
     /// found.
-    pub(super) fn in_namespace(&self) -> Option<(Collection, String)> {
+    pub(super) fn in_namespaces(&self, namespaces: Namespaces) -> Option<(Collection, String)> {
         let place = self.found().clone()?;
         let Object { resource, name } = &place.object;
         let collection = Collection {
-            path: paths::collection(&self.namespace, resource),
+            path: paths::collection_of(namespaces.name(), resource),
             kind: resource.kind.clone(),
+            namespaces,
         };
-        Some((collection, name.clone()))
+        let key = collection.namespaces.key(&self.namespace, name);
+        Some((collection, key))
     }
 
     /// `status`, if it differs from the status that was reported last.

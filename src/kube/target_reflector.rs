@@ -94,8 +94,9 @@ pub(super) struct TargetReflector<L> {
 /// An app and its object.
 struct App<L> {
     target: L,
-    /// The name of the object; `None`: the only one that is listed.
-    name: Option<String>,
+    /// The key of the object ([`Namespaces::key`](super::namespaces::Namespaces::key)); `None`:
+    /// the only one that is listed.
+    key: Option<String>,
 }
 
 impl<L: Locate + Clone> TargetReflector<L> {
@@ -103,7 +104,7 @@ impl<L: Locate + Clone> TargetReflector<L> {
     pub(super) fn new(target: L, seed: u64) -> Self {
         let app = App {
             target: target.clone(),
-            name: None,
+            key: None,
         };
         TargetReflector {
             named: Some(target),
@@ -114,12 +115,15 @@ impl<L: Locate + Clone> TargetReflector<L> {
 }
 
 impl<L: Locate> TargetReflector<L> {
-    /// A reflector of the objects of a kind in a namespace, without apps.
-    pub(super) fn of_namespace(collection: Collection, seed: u64) -> Self {
-        let subject = format!("the {}s of the namespace", collection.kind);
+    /// A reflector of the objects of a kind in a namespace, or in all, without apps.
+    pub(super) fn of_namespaces(collection: Collection, seed: u64) -> Self {
+        let Collection {
+            kind, namespaces, ..
+        } = &collection;
+        let subject = format!("the {kind}s of {namespaces}");
         TargetReflector {
             fallback: Some(READING_IN_TURN),
-            store: Store::of_wanted(&collection.kind),
+            store: Store::of_wanted(kind, namespaces.clone()),
             collection: Some(collection),
             ..TargetReflector::unknown(subject, seed)
         }
@@ -142,11 +146,11 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
-    /// Adds an app, whose object has that name. A request to list again must follow.
-    pub(super) fn add(&mut self, app: AppKey, name: &str, target: L) {
-        self.store.want(name);
-        let name = Some(name.to_owned());
-        self.apps.insert(app, App { target, name });
+    /// Adds an app, whose object has that key. A request to list again must follow.
+    pub(super) fn add(&mut self, app: AppKey, key: &str, target: L) {
+        self.store.want(key);
+        let key = Some(key.to_owned());
+        self.apps.insert(app, App { target, key });
         if self.is_watching {
             self.outputs
                 .push(Output::Report((app, Report::Watching(true))));
@@ -155,15 +159,12 @@ impl<L: Locate> TargetReflector<L> {
 
     /// Removes an app.
     pub(super) fn remove(&mut self, app: AppKey) {
-        let Some(App {
-            name: Some(name), ..
-        }) = self.apps.remove(&app)
-        else {
+        let Some(App { key: Some(key), .. }) = self.apps.remove(&app) else {
             return;
         };
         let mut others = self.apps.values();
-        if !others.any(|other| other.name.as_ref() == Some(&name)) {
-            self.store.forget(&name);
+        if !others.any(|other| other.key.as_ref() == Some(&key)) {
+            self.store.forget(&key);
         }
     }
 
@@ -254,7 +255,7 @@ impl<L: Locate> TargetReflector<L> {
     }
 
     fn report_change(&mut self, change: &Change) {
-        let is_its = |app: &App<L>| app.name.as_ref().is_none_or(|name| *name == change.name);
+        let is_its = |app: &App<L>| app.key.as_ref().is_none_or(|key| *key == change.key);
         for (&app, its) in self.apps.iter().filter(|(_, app)| is_its(app)) {
             let status = change.status.clone();
             let status = status.and_then(|status| its.target.changed_status(status));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::list_watch::{self, Applied};
+use super::namespaces::Namespaces;
 use super::objects::{List, ListMetadata, Metadata, WatchEvent};
 use super::scaled::scale_of;
 use super::target_status::target_status_of;
@@ -18,8 +19,8 @@ use crate::cluster::{Observation, TargetStatus};
 /// What was shown of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    /// The object's name.
-    pub(super) name: String,
+    /// The object's key ([`Namespaces::key`]).
+    pub(super) key: String,
     pub(super) observation: Observation,
     pub(super) status: Option<TargetStatus>,
 }
@@ -45,21 +46,22 @@ impl<'de> Deserialize<'de> for Object {
 
 impl Object {
     /// What it shows. Items of a list do not name their kind.
-    fn change(mut self, kind: &str) -> Change {
+    fn change(mut self, key: String, kind: &str) -> Change {
         self.whole["kind"] = kind.into();
         let scale = scale_of(&self.whole);
         Change {
-            name: self.metadata.name,
+            key,
             observation: scale.map_or(Observation::Changed, Observation::Scale),
             status: target_status_of(&self.whole),
         }
     }
 }
 
-/// Every object that is watched, by name.
+/// Every object that is watched, by its key.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     kind: String,
+    namespaces: Namespaces,
     /// The objects that are wanted; `None`: all.
     wanted: Option<BTreeSet<String>>,
     versions: BTreeMap<String, String>,
@@ -78,32 +80,33 @@ impl Store {
     }
 
     /// A store of that kind for the objects that are wanted.
-    pub(super) fn of_wanted(kind: &str) -> Self {
+    pub(super) fn of_wanted(kind: &str, namespaces: Namespaces) -> Self {
         Store {
             kind: kind.to_owned(),
+            namespaces,
             wanted: Some(BTreeSet::new()),
             ..Store::default()
         }
     }
 
     /// Wants an object, whose state counts as new the next time that it is listed.
-    pub(super) fn want(&mut self, name: &str) {
-        self.versions.remove(name);
-        self.wanted.get_or_insert_default().insert(name.to_owned());
+    pub(super) fn want(&mut self, key: &str) {
+        self.versions.remove(key);
+        self.wanted.get_or_insert_default().insert(key.to_owned());
     }
 
     /// Does not want an object any more.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.versions.remove(name);
+    pub(super) fn forget(&mut self, key: &str) {
+        self.versions.remove(key);
         if let Some(wanted) = &mut self.wanted {
-            wanted.remove(name);
+            wanted.remove(key);
         }
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
+    fn is_wanted(&self, key: &str) -> bool {
         self.wanted
             .as_ref()
-            .is_none_or(|wanted| wanted.contains(name))
+            .is_none_or(|wanted| wanted.contains(key))
     }
 
     /// What was shown since this was last asked, in order. Of a list, only what has
@@ -114,21 +117,25 @@ impl Store {
 
     fn put(&mut self, object: Object) -> String {
         let version = object.metadata.resource_version.clone();
-        if self.is_wanted(&object.metadata.name) {
-            let change = object.change(&self.kind);
-            self.versions.insert(change.name.clone(), version.clone());
-            self.changes.push(change);
+        let key = self.key(&object);
+        if self.is_wanted(&key) {
+            self.versions.insert(key.clone(), version.clone());
+            self.changes.push(object.change(key, &self.kind));
         }
         version
     }
 
-    fn remove(&mut self, name: &str) {
-        if !self.is_wanted(name) {
+    fn key(&self, Object { metadata, .. }: &Object) -> String {
+        self.namespaces.key(&metadata.namespace, &metadata.name)
+    }
+
+    fn remove(&mut self, key: &str) {
+        if !self.is_wanted(key) {
             return;
         }
-        self.versions.remove(name);
+        self.versions.remove(key);
         self.changes.push(Change {
-            name: name.to_owned(),
+            key: key.to_owned(),
             observation: Observation::Changed,
             status: None,
         });
@@ -142,10 +149,11 @@ impl list_watch::Store for Store {
         }
         let list: List<Object> = serde_json::from_slice(body)?;
         for item in list.items.into_iter().flatten() {
-            if self.is_wanted(&item.metadata.name) {
+            let key = self.key(&item);
+            if self.is_wanted(&key) {
                 let version = item.metadata.resource_version.clone();
-                let change = item.change(&self.kind);
-                self.incoming.insert(change.name.clone(), (version, change));
+                let change = item.change(key.clone(), &self.kind);
+                self.incoming.insert(key, (version, change));
             }
         }
         Ok(list.metadata)
@@ -153,13 +161,13 @@ impl list_watch::Store for Store {
 
     fn replace(&mut self) {
         let listed = std::mem::take(&mut self.incoming);
-        let names: Vec<String> = self.versions.keys().cloned().collect();
-        for name in names.iter().filter(|name| !listed.contains_key(*name)) {
-            self.remove(name);
+        let keys: Vec<String> = self.versions.keys().cloned().collect();
+        for key in keys.iter().filter(|key| !listed.contains_key(*key)) {
+            self.remove(key);
         }
-        for (name, (version, change)) in listed {
-            if self.versions.get(&name) != Some(&version) {
-                self.versions.insert(name, version);
+        for (key, (version, change)) in listed {
+            if self.versions.get(&key) != Some(&version) {
+                self.versions.insert(key, version);
                 self.changes.push(change);
             }
         }
@@ -169,7 +177,7 @@ impl list_watch::Store for Store {
         let reached = match serde_json::from_slice::<WatchEvent<Object>>(line)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
             WatchEvent::Deleted(object) => {
-                self.remove(&object.metadata.name);
+                self.remove(&self.key(&object));
                 object.metadata.resource_version
             }
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,

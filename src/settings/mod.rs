@@ -59,6 +59,8 @@ pub struct Settings {
     /// The namespace of the scale target and the Service; `None`: the namespace of the
     /// credentials.
     pub namespace: Option<String>,
+    /// Whether apps are found in all namespaces.
+    pub all_namespaces: bool,
     /// The scale target.
     pub target_ref: TargetRef,
     /// The name of the Service whose pods are dialled; `None`: the name of the scale target,
@@ -245,6 +247,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     settings.admin_is_optional = raw.dialect != Dialect::Zpa && !is_admin_given;
     errors.extend(settings.combine_parts(raw.dialect).err());
     errors.extend(settings.check_listeners().err());
+    errors.extend(settings.check_namespaces().err());
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
@@ -387,6 +390,7 @@ impl Settings {
         Settings {
             dialect: Dialect::Zpa,
             namespace: None,
+            all_namespaces: false,
             target_ref: TargetRef::deployment(""),
             service: None,
             port: None,
@@ -473,6 +477,19 @@ impl Settings {
         Err(format!(
             "{listen} and {other}: both say which port connections lead to; give one of them, \
              e.g. {listen} alone as 8080=http"
+        ))
+    }
+
+    /// Checks that all namespaces are meant only where apps are found.
+    fn check_namespaces(&self) -> Result<(), String> {
+        if !self.all_namespaces || self.discover.is_some() && self.origin == Origin::CommandLine {
+            return Ok(());
+        }
+        let namespace = self.given("namespace");
+        let discover = given("discover", Dialect::Zpa);
+        Err(format!(
+            "{namespace}: * is all namespaces, in which apps are found by {discover}; name one, e.g. \
+             default"
         ))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::recording::Recording;
-use support::sandbox::{Options, Resource, Rule, Sandbox, Workload};
+use support::sandbox::{Options, OtherApp, Resource, Rule, Sandbox, Workload};
 
 use crate::json as body;
 
@@ -311,4 +311,83 @@ fn a_service_that_gets_the_label_is_added_to_who_selects_by_it() {
     });
     let events: Vec<String> = events.collect();
     assert_eq!(events, ["ADDED", "MODIFIED", "DELETED"]);
+}
+
+/// Two Deployments of one name, in the namespace of the sandbox and in another.
+fn two_namespaces() -> Sandbox {
+    sandbox(Options {
+        other_apps: vec![OtherApp::new("myapp", 2).within("dev")],
+        ..Options::default()
+    })
+}
+
+#[test]
+fn a_list_and_a_watch_of_all_namespaces_take_a_rule_for_all_and_show_all() {
+    let sandbox = two_namespaces();
+    let mut client = Client::connect(&sandbox).unwrap();
+    let path = "/apis/apps/v1/deployments";
+    let refused = client.get(path).unwrap();
+    assert_eq!(refused.status, 403);
+    let message = body(&refused)["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.ends_with("in API group \"apps\" at the cluster scope"),
+        "{message}"
+    );
+    let of_another = "/apis/apps/v1/namespaces/dev/deployments/myapp";
+    assert_eq!(
+        client.get(of_another).unwrap().status,
+        403,
+        "a Role is of one namespace"
+    );
+
+    let verbs = ["get", "list", "watch", "patch"];
+    let resources = ["deployments", "deployments/scale"];
+    sandbox.set_cluster_rules(vec![Rule::new("apps", &resources, &verbs)]);
+    let replicas = |object: &Value| {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap();
+        (
+            namespace.to_owned(),
+            object["spec"]["replicas"].as_u64().unwrap(),
+        )
+    };
+    let list = body(&client.get(path).unwrap());
+    let all: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(replicas)
+        .collect();
+    assert_eq!(all, [("dev".to_owned(), 2), ("rec2".to_owned(), 0)]);
+    let one = body(
+        &client
+            .get("/apis/apps/v1/namespaces/dev/deployments")
+            .unwrap(),
+    );
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+
+    // In pages, too.
+    let mut page = body(&client.get(&format!("{path}?limit=1")).unwrap());
+    assert_eq!(replicas(&page["items"][0]).0, "dev");
+    let token = page["metadata"]["continue"].take();
+    let next = format!("{path}?limit=1&continue={}", token.as_str().unwrap());
+    let page = body(&client.get(&next).unwrap());
+    assert_eq!(replicas(&page["items"][0]).0, "rec2");
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+
+    let from = sandbox.state().store.version();
+    let scale = "/apis/apps/v1/namespaces/dev/deployments/myapp/scale";
+    let patched = client.patch(scale, r#"{"spec":{"replicas":0}}"#).unwrap();
+    assert_eq!(patched.status, 200);
+    let watched = |path: &str| {
+        let query = format!("watch=true&timeoutSeconds=1&resourceVersion={from}");
+        let reply = Client::connect(&sandbox)
+            .unwrap()
+            .get(&format!("{path}?{query}"));
+        let text = String::from_utf8(reply.unwrap().body).unwrap();
+        let line = text.lines().next().map(str::to_owned);
+        line.map(|line| replicas(&serde_json::from_str::<Value>(&line).unwrap()["object"]))
+    };
+    assert_eq!(watched(path), Some(("dev".to_owned(), 0)));
+    assert_eq!(watched("/apis/apps/v1/namespaces/rec2/deployments"), None);
+    assert_eq!(sandbox.state().replicas(), 0, "the other of that name");
 }

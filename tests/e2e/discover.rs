@@ -5,7 +5,7 @@ use super::*;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::sandbox::{Resource, Rule, anything};
+use support::sandbox::{OtherApp, Resource, Rule, anything};
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
@@ -216,21 +216,10 @@ fn without_the_permission_to_create_events_all_else_is_as_ever() {
     assert_eq!(warnings(&zpa, "Event"), 0);
 }
 
-/// What `manifests/fleet` grants, as its test says.
 #[test]
 fn the_role_of_the_fleet_grants_all_that_is_asked() {
     let sandbox = three(0);
-    sandbox.set_rules(vec![
-        Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
-        Rule::new(
-            "apps",
-            &["deployments/scale", "deployments/status"],
-            &["patch"],
-        ),
-        Rule::new("", &["services"], &["get", "list", "watch"]),
-        Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
-        Rule::new("events.k8s.io", &["events"], &["create"]),
-    ]);
+    sandbox.set_rules(fleet_role());
     annotate(&sandbox, "myapp", &[LISTEN, ("idle-ttl", "1s")]);
     annotate(&sandbox, "blog", &[LISTEN]);
     annotate(&sandbox, "news", &[LISTEN, ("idle-ttl", "5x")]);
@@ -291,6 +280,29 @@ fn an_address_that_is_in_use_concerns_its_app_alone_until_it_is_free() {
     drop(taken);
     expect_apps(&zpa, &["blog", "myapp"]);
     assert!(wrong(&zpa.status(), "blog").is_none());
+}
+
+#[test]
+fn apps_that_share_an_address_that_is_in_use_are_all_in_force_once_it_is_free() {
+    let sandbox = three(1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    for name in ["blog", "news"] {
+        let server_name = format!("{name}.example.com");
+        let annotations = [("listen", &*listen), ("server-name", &*server_name)];
+        annotate(&sandbox, name, &annotations);
+    }
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["myapp"]);
+    for name in ["blog", "news"] {
+        zpa.expect_log(&format!(
+            "the Service default/{name}: zero-pod-autoscaler/listen {listen}: Address already in use"
+        ));
+    }
+    drop(taken);
+    expect_apps(&zpa, &["blog", "myapp", "news"]);
+    assert_eq!(zpa.status()["discovery"]["wrong"], json!([]));
 }
 
 #[test]
@@ -365,4 +377,86 @@ fn apps_outlive_an_outage_and_what_has_changed_meanwhile_is_followed() {
         it["discovery"]["problem"].is_null()
     });
     echo(&mut kept, "after");
+}
+
+/// What `manifests/fleet` grants in one namespace, and `manifests/fleet-all-namespaces` in all,
+/// as their tests say.
+fn fleet_role() -> Vec<Rule> {
+    vec![
+        Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
+        Rule::new(
+            "apps",
+            &["deployments/scale", "deployments/status"],
+            &["patch"],
+        ),
+        Rule::new("", &["services"], &["get", "list", "watch"]),
+        Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+        Rule::new("events.k8s.io", &["events"], &["create"]),
+    ]
+}
+
+#[test]
+fn all_namespaces_are_served_with_two_lists_and_watches_by_a_cluster_role() {
+    let sandbox = Sandbox::start(Options {
+        other_apps: ["dev", "test"]
+            .map(|namespace| OtherApp::new(&format!("of-{namespace}"), 0).within(namespace))
+            .to_vec(),
+        ..Options::default()
+    });
+    sandbox.set_rules(Vec::new());
+    sandbox.set_cluster_rules(fleet_role());
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    for (namespace, annotations) in [
+        (
+            "dev",
+            json!({ "zero-pod-autoscaler/listen": "127.0.0.1:0",
+                        "zero-pod-autoscaler/idle-ttl": "1s" }),
+        ),
+        (
+            "test",
+            json!({ "zero-pod-autoscaler/listen": "127.0.0.1:0x" }),
+        ),
+    ] {
+        sandbox.edit_service_in(namespace, &format!("of-{namespace}"), |service| {
+            service["metadata"]["labels"] = json!({ LABEL: "true" });
+            service["metadata"]["annotations"] = annotations;
+        });
+    }
+    let zpa = start(&sandbox, &[LONG_TTL, ("ZPA_NAMESPACE", "*")]);
+    zpa.expect_log("in all namespaces");
+    let address_of = |name: &str| {
+        expect_status(&zpa, name, |it| {
+            let mut apps = it["apps"].as_array().unwrap().iter();
+            apps.any(|app| app["app"]["name"] == *name)
+        });
+        let status = zpa.status();
+        let mut apps = status["apps"].as_array().unwrap().iter();
+        let app = apps.find(|app| app["app"]["name"] == *name).unwrap();
+        let listen = app["ports"][0]["listen"].as_str().unwrap();
+        listen.parse::<std::net::SocketAddr>().unwrap()
+    };
+    zpa.expect_ready();
+    let mut home = zpa.connect_to(address_of("default/myapp"));
+    echo(&mut home, "at home");
+    echo(&mut zpa.connect_to(address_of("dev/of-dev")), "elsewhere");
+    sandbox.expect("it sleeps again", |it| {
+        it.ready_pods_of("of-dev") == 0 && it.replicas_of("of-dev") == 0
+    });
+    assert_eq!(sandbox.state().replicas(), 1);
+    sandbox.expect("an Event in its namespace", |it| {
+        it.store
+            .get_in("test", Resource::Services, "of-test")
+            .is_some()
+            && it.count(&on("create", "events").with(|it| it.path.contains("/test/"))) == 1
+    });
+    let zpa_app = "zpa_connections_total{app=\"dev/of-dev\"}";
+    assert_eq!(zpa.metric(zpa_app), Some(1.0));
+    let refused = sandbox.requests(&anything().with(|it| it.status == Some(403)));
+    assert!(refused.is_empty(), "{refused:?}");
+    for resource in ["services", "endpointslices", "deployments"] {
+        let watches = sandbox.requests(&on("watch", resource));
+        let all = watches.iter().all(|it| !it.path.contains("/namespaces/"));
+        assert!(!watches.is_empty() && all, "{watches:?}");
+    }
+    echo(&mut home, "still");
 }

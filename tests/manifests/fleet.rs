@@ -12,7 +12,49 @@ use super::list::process;
 use super::rendering::{find, rendered, text};
 
 const FLEET: &str = "manifests/fleet";
+/// The same for all namespaces.
+const OF_ALL: &str = "manifests/fleet-all-namespaces";
 const EXAMPLE: &str = "manifests/fleet/example";
+
+/// What both grant. `tests/e2e/discover.rs` has the proxy make do with it.
+fn rules() -> Value {
+    let all = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
+    let scaling = ["deployments/scale", "deployments/status"];
+    json!([
+        all("apps", &["deployments"], &["get", "list", "watch"]),
+        all("apps", &scaling, &["patch"]),
+        all("", &["services"], &["get", "list", "watch"]),
+        all("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+        all("events.k8s.io", &["events"], &["create"]),
+    ])
+}
+
+#[test]
+fn for_all_namespaces_the_same_is_granted_in_all_to_a_proxy_in_a_namespace_of_its_own() {
+    let Some(objects) = rendered(OF_ALL) else {
+        return;
+    };
+    let deployment = find(&objects, "Deployment", "fleet-zpa");
+    let settings = process(deployment);
+    assert!(settings.all_namespaces && settings.discover.is_some());
+    let own = find(&objects, "Namespace", "zero-pod-autoscaler");
+    assert_eq!(deployment["metadata"]["namespace"], own["metadata"]["name"]);
+    let role = find(&objects, "ClusterRole", "fleet-zpa");
+    assert_eq!(role["rules"], rules());
+    let binding = find(&objects, "ClusterRoleBinding", "fleet-zpa");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let account = find(&objects, "ServiceAccount", "fleet-zpa");
+    assert_eq!(
+        binding["subjects"],
+        json!([{ "kind": "ServiceAccount", "name": account["metadata"]["name"],
+                 "namespace": own["metadata"]["name"] }])
+    );
+    let kinds: BTreeSet<&str> = objects.iter().map(|it| text(&it["kind"])).collect();
+    assert!(
+        !kinds.contains("Role") && !kinds.contains("RoleBinding"),
+        "{kinds:?}"
+    );
+}
 
 #[test]
 fn the_fleet_finds_the_services_with_the_label_by_a_role_that_never_writes_a_pod_template() {
@@ -31,22 +73,8 @@ fn the_fleet_finds_the_services_with_the_label_by_a_role_that_never_writes_a_pod
         pod["containers"][0]["ports"],
         json!([{ "name": "admin", "containerPort": 8081 }])
     );
-    let all = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
     let role = find(&objects, "Role", "fleet-zpa");
-    assert_eq!(
-        role["rules"],
-        json!([
-            all("apps", &["deployments"], &["get", "list", "watch"]),
-            all(
-                "apps",
-                &["deployments/scale", "deployments/status"],
-                &["patch"]
-            ),
-            all("", &["services"], &["get", "list", "watch"]),
-            all("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
-            all("events.k8s.io", &["events"], &["create"]),
-        ])
-    );
+    assert_eq!(role["rules"], rules());
     let account = find(&objects, "ServiceAccount", "fleet-zpa");
     let binding = find(&objects, "RoleBinding", "fleet-zpa");
     assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);

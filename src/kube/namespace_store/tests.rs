@@ -33,7 +33,7 @@ fn event(store: &mut NamespaceStore, kind: &str, object: &Value) {
 }
 
 fn store(services: &[&str]) -> NamespaceStore {
-    let mut store = NamespaceStore::new(AddressSource::EndpointSlices);
+    let mut store = NamespaceStore::new(Namespaces::default(), AddressSource::EndpointSlices);
     services.iter().for_each(|service| store.add(service));
     store
 }
@@ -138,7 +138,7 @@ fn the_recorded_slices_and_endpoints_name_their_service() {
             "09-endpoints-watch-zero-one-zero",
         ),
     ] {
-        let mut store = NamespaceStore::new(source);
+        let mut store = NamespaceStore::new(Namespaces::default(), source);
         store.add("myapp");
         if !listed.is_empty() {
             store.add_page(&recorded_body(listed), true).unwrap();
@@ -153,4 +153,31 @@ fn the_recorded_slices_and_endpoints_name_their_service() {
         assert!(counts.contains(&1), "{source}: the pod was ready");
         assert_eq!(counts.last(), Some(&0), "{source}: and went");
     }
+}
+
+#[test]
+fn services_of_one_name_in_two_namespaces_are_two() {
+    let mut store = NamespaceStore::new(Namespaces::All, AddressSource::EndpointSlices);
+    store.add("a/shop");
+    store.add("b/shop");
+    let of = |namespace: &str, ip: &str| {
+        let mut slice = slice("shop-1", "shop", ip);
+        slice["metadata"]["namespace"] = namespace.into();
+        slice
+    };
+    let listed = [
+        of("a", "10.0.0.1"),
+        of("b", "10.0.0.2"),
+        of("c", "10.0.0.3"),
+    ];
+    list(&mut store, &listed);
+    assert_eq!(addresses(&mut store, "a/shop"), ["10.0.0.1:80"]);
+    assert_eq!(addresses(&mut store, "b/shop"), ["10.0.0.2:80"]);
+    event(&mut store, "MODIFIED", &of("b", "10.0.0.4"));
+    event(&mut store, "MODIFIED", &of("c", "10.0.0.5"));
+    assert_eq!(changed(&mut store), ["b/shop"]);
+    event(&mut store, "DELETED", &of("a", "10.0.0.1"));
+    assert_eq!(changed(&mut store), ["a/shop"]);
+    assert_eq!(addresses(&mut store, "a/shop"), [""; 0]);
+    assert_eq!(addresses(&mut store, "b/shop"), ["10.0.0.4:80"]);
 }

@@ -23,6 +23,7 @@ use self::services::Services;
 use super::super::AppConfig;
 use super::super::list_watch::Event;
 use super::super::namespace_store::NamespaceStore;
+use super::super::namespaces::Namespaces;
 use super::super::paths;
 use super::super::scheduler::AppKey;
 use super::super::throttle::Throttle;
@@ -36,7 +37,7 @@ use crate::cluster::{AddressSource, Permission, Report};
 
 /// The state machine of the endpoint reflector of a namespace: see the [module](self).
 pub(in crate::kube) struct NamespaceEndpoints {
-    namespace: String,
+    namespaces: Namespaces,
     endpoints: EndpointWatch<NamespaceStore>,
     services: Services,
     round_robin: RoundRobin,
@@ -50,6 +51,9 @@ pub(in crate::kube) struct NamespaceEndpoints {
 
 /// An app.
 struct Entry {
+    namespace: String,
+    /// The key of its Service ([`Namespaces::key`]).
+    service: String,
     view: ServiceView,
     /// When to read its Service by itself.
     service_due: Option<Time>,
@@ -73,30 +77,33 @@ enum PendingCall {
 
 impl NamespaceEndpoints {
     /// A reflector without apps. `seed` determines the jitter.
-    pub(in crate::kube) fn new(namespace: &str, seed: u64) -> Self {
+    pub(in crate::kube) fn new(namespaces: &Namespaces, seed: u64) -> Self {
         let paths = SourcePaths {
-            slices: paths::all_slices(namespace),
-            endpoints: paths::all_endpoints(namespace),
+            slices: paths::all_slices(namespaces.name()),
+            endpoints: paths::all_endpoints(namespaces.name()),
         };
-        let store = NamespaceStore::new(AddressSource::EndpointSlices);
+        let store = NamespaceStore::new(namespaces.clone(), AddressSource::EndpointSlices);
         NamespaceEndpoints {
-            namespace: namespace.to_owned(),
+            namespaces: namespaces.clone(),
             endpoints: EndpointWatch::new(store, paths, seed),
             services: Services::new(seed),
             round_robin: RoundRobin::default(),
             apps: BTreeMap::new(),
             pending: None,
-            status: StatusReporter::of_namespace(namespace),
+            status: StatusReporter::of_namespaces(namespaces),
             outputs: Vec::new(),
         }
     }
 
     /// Adds an app. A request to list again must follow.
     pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
-        self.endpoints.store.add(&config.service);
+        let service = self.namespaces.key(&config.namespace, &config.service);
+        self.endpoints.store.add(&service);
         self.services.restart();
         self.pending = self.pending.take().map(|_| PendingCall::Outdated);
         let entry = Entry {
+            namespace: config.namespace.clone(),
+            service,
             view: ServiceView::new(config),
             service_due: None,
             is_service_read: false,
@@ -108,12 +115,12 @@ impl NamespaceEndpoints {
     /// Removes an app.
     pub(in crate::kube) fn remove(&mut self, app: AppKey) {
         self.round_robin.set_waiting(app, false);
-        let Some(Entry { view, .. }) = self.apps.remove(&app) else {
+        let Some(Entry { service, .. }) = self.apps.remove(&app) else {
             return;
         };
         let mut others = self.apps.values();
-        if !others.any(|other| other.view.service == view.service) {
-            self.endpoints.store.remove(&view.service);
+        if !others.any(|other| other.service == service) {
+            self.endpoints.store.remove(&service);
         }
     }
 
@@ -174,7 +181,7 @@ impl NamespaceEndpoints {
     fn listed(&mut self) {
         self.round_robin.end();
         for entry in self.apps.values_mut() {
-            if let Some(store) = self.endpoints.store.of(&entry.view.service) {
+            if let Some(store) = self.endpoints.store.of(&entry.service) {
                 entry.view.check(store, true);
             }
         }
@@ -184,10 +191,10 @@ impl NamespaceEndpoints {
     /// Lines of the watch were stored.
     fn changed(&mut self, now: Time) {
         let changed = self.endpoints.store.take_changed();
-        let concerned = |entry: &&mut Entry| changed.contains(&entry.view.service);
+        let concerned = |entry: &&mut Entry| changed.contains(&entry.service);
         let mut is_any_reread = false;
         for entry in self.apps.values_mut().filter(concerned) {
-            let Some(store) = self.endpoints.store.of(&entry.view.service) else {
+            let Some(store) = self.endpoints.store.of(&entry.service) else {
                 continue;
             };
             // The Service may have been changed or created again: read it.
@@ -265,10 +272,10 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// The Services of the apps.
-    fn service_names(&self) -> BTreeSet<&str> {
+    /// The keys of the Services of the apps.
+    fn service_keys(&self) -> BTreeSet<&str> {
         let apps = self.apps.values();
-        apps.map(|entry| entry.view.service.as_str()).collect()
+        apps.map(|entry| entry.service.as_str()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use log::Level;
 
 use super::super::AppConfig;
 use super::super::endpoints::PortMissing;
+use super::super::namespaces::Namespaces;
 use super::super::permissions::Permissions;
 use super::super::text::{LogOnce, printable};
 use super::interface::Output;
@@ -52,9 +53,10 @@ impl StatusReporter {
         }
     }
 
-    /// One for what concerns all Services of a namespace.
-    pub(super) fn of_namespace(namespace: &str) -> Self {
-        let subject = format!("the Services of the namespace {}", printable(namespace));
+    /// One for what concerns all Services of a namespace, or of all.
+    pub(super) fn of_namespaces(namespaces: &Namespaces) -> Self {
+        let subject = format!("the Services of {namespaces}");
+        let namespace = namespaces.name().unwrap_or_default();
         StatusReporter::about(subject, namespace, String::new())
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::list_watch::Answer;
+use super::super::namespaces::Namespaces;
 use super::super::testing::{recorded_body, recorded_lines, recorded_target};
 use super::*;
 use crate::cluster::Observation;
@@ -76,6 +77,7 @@ impl Rig {
         *self.place.0.borrow_mut() = Some(Collection {
             path: path.to_owned(),
             kind: kind.to_owned(),
+            namespaces: Namespaces::One("default".to_owned()),
         });
         self.handle(Event::Relist);
     }
@@ -338,8 +340,9 @@ fn of_namespace() -> Rig {
     let collection = Collection {
         path: "/apis/apps/v1/namespaces/default/deployments".to_owned(),
         kind: "Deployment".to_owned(),
+        namespaces: Namespaces::One("default".to_owned()),
     };
-    let mut core = TargetReflector::of_namespace(collection, 1);
+    let mut core = TargetReflector::of_namespaces(collection, 1);
     core.add(SHOP, "shop", Place::default());
     core.add(BLOG, "blog", Place::default());
     let now = Time::from_millis(1_000_000);
@@ -393,6 +396,32 @@ fn replicas(reports: &[(AppKey, Report)]) -> Vec<(AppKey, Option<u32>)> {
         _ => None,
     });
     observed.collect()
+}
+
+#[test]
+fn of_all_namespaces_each_app_is_shown_the_object_of_its_own() {
+    let mut rig = of_namespace();
+    let collection = Collection {
+        path: "/apis/apps/v1/deployments".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespaces: Namespaces::All,
+    };
+    rig.core = TargetReflector::of_namespaces(collection, 1);
+    rig.core.add(SHOP, "a/shop", Place::default());
+    rig.core.add(BLOG, "b/shop", Place::default());
+    rig.action = rig.core.handle(Event::Relist, rig.now);
+    let of = |namespace: &str, replicas| {
+        let mut shop = deployment("shop", replicas, "11");
+        shop["metadata"]["namespace"] = namespace.into();
+        shop
+    };
+    let reports = lists(&mut rig, &[of("a", 1), of("b", 2), of("c", 3)]);
+    assert_eq!(replicas(&reports), [(SHOP, Some(1)), (BLOG, Some(2))]);
+    rig.action = rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    let reports = shows(&mut rig, "MODIFIED", &of("b", 0));
+    assert_eq!(replicas(&reports), [(BLOG, Some(0))]);
+    let reports = shows(&mut rig, "DELETED", &of("a", 0));
+    assert_eq!(replicas(&reports), [(SHOP, None)]);
 }
 
 #[test]
@@ -467,7 +496,7 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
     assert_eq!(
         warnings,
         [
-            "the Deployments of the namespace cannot be watched (403 no): reading each object in \
+            "the Deployments of the namespace default cannot be watched (403 no): reading each object in \
              turn"
         ]
     );

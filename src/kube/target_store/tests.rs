@@ -35,7 +35,7 @@ fn changes(store: &mut Store) -> Vec<Shown> {
             Observation::Scale(scale) => Some((scale.replicas, scale.version.0)),
             Observation::Changed => None,
         };
-        (change.name, scale)
+        (change.key, scale)
     });
     shown.collect()
 }

@@ -59,17 +59,25 @@ pub(super) const ROWS: &[Setting] = &[
         variables: &["ZPA_NAMESPACE"],
         placeholder: "NAME",
         unset: Unset::Means("the service account's"),
-        help: "The namespace of what is scaled and of the Service",
+        help: "The namespace of what is scaled and of the Service; with `--discover`, `*` is all \
+               namespaces",
         examples: &["default"],
         columns: &[
             Column::new(GO, &["namespace", "n"], NAMESPACE),
             Column::new(PYTHON, &["namespace"], NAMESPACE),
         ],
         store: |settings, text| {
-            settings.namespace = Some(value::namespace(text)?);
+            settings.all_namespaces = text == "*";
+            settings.namespace = match settings.all_namespaces {
+                true => None,
+                false => Some(value::namespace(text)?),
+            };
             Ok(())
         },
-        show: |settings| settings.namespace.clone(),
+        show: |settings| match settings.all_namespaces {
+            true => Some("*".to_owned()),
+            false => settings.namespace.clone(),
+        },
         ..ROW
     },
     Setting {

@@ -146,6 +146,11 @@ fn beside_a_selector_the_settings_of_one_app_are_refused() {
             "--apps and --discover: both say which apps there are",
         ),
         (
+            vec!["--deployment=x", "--namespace=*"],
+            "--namespace (ZPA_NAMESPACE): * is all namespaces, in which apps are found by --discover",
+        ),
+        (vec!["--apps=/a.json", "-n=*"], "* is all namespaces"),
+        (
             vec!["--discover="],
             "--discover: needs a value; use e.g. zero-pod",
         ),
@@ -154,4 +159,23 @@ fn beside_a_selector_the_settings_of_one_app_are_refused() {
         let errors = errors(&args);
         assert!(errors.contains(why), "{args:?}: {errors}");
     }
+}
+
+#[test]
+fn of_all_namespaces_an_app_has_that_of_its_service() {
+    let process = process(&["--namespace=*"]);
+    assert!(process.all_namespaces);
+    assert_eq!(process.namespace, None);
+    let app = read(&["--namespace=*"], &[("listen", ":1")]).unwrap();
+    assert_eq!(
+        (app.namespace.as_deref(), app.all_namespaces),
+        (Some("team"), false)
+    );
+    let list = settings(&["--apps=/a.json"], &[]);
+    let entry = br#"[{"deployment": "a", "listen": ":1", "namespace": "*"}]"#;
+    let errors = list.read_apps(entry, "default").unwrap_err().to_string();
+    assert!(
+        errors.contains("namespace: * is all namespaces"),
+        "{errors}"
+    );
 }

@@ -96,6 +96,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         log_format: LogFormat::Text,
         apps: None,
         warnings: Vec::new(),
+        all_namespaces: false,
         discover: None,
         origin: Origin::CommandLine,
         defaults: Defaults::default(),

@@ -12,6 +12,9 @@ mod lines;
 #[path = "../../../src/kube/list_watch.rs"]
 mod list_watch;
 #[rustfmt::skip]
+#[path = "../../../src/kube/namespaces.rs"]
+mod namespaces;
+#[rustfmt::skip]
 #[path = "../../../src/kube/objects.rs"]
 mod objects;
 #[rustfmt::skip]

@@ -97,7 +97,7 @@ pub struct Options {
     pub app: App,
     /// Further ports of the Service and of its pods.
     pub other_ports: Vec<OtherPort>,
-    /// Further Deployments of the namespace, each with a Service of its name. All else about
+    /// Further Deployments, each with a Service of its name. All else about
     /// them is as with the first.
     pub other_apps: Vec<OtherApp>,
     /// From a pod's creation until it listens, and a probe succeeds; `None`: it never does.
@@ -133,6 +133,8 @@ impl Default for Options {
 /// A further Deployment, with a Service of its name.
 #[derive(Clone, Debug)]
 pub struct OtherApp {
+    /// `None`: that of the first.
+    pub namespace: Option<String>,
     pub name: String,
     pub replicas: u32,
 }
@@ -140,9 +142,16 @@ pub struct OtherApp {
 impl OtherApp {
     pub fn new(name: &str, replicas: u32) -> OtherApp {
         OtherApp {
+            namespace: None,
             name: name.to_owned(),
             replicas,
         }
+    }
+
+    /// The same in another namespace.
+    pub fn within(mut self, namespace: &str) -> OtherApp {
+        self.namespace = Some(namespace.to_owned());
+        self
     }
 }
 
@@ -366,6 +375,7 @@ impl Drop for Sandbox {
 
 fn new_state(options: &Options, threads: &Threads, authority: &Authority, token: String) -> State {
     let plan = Plan {
+        namespace: options.namespace.clone(),
         workload: options.workload,
         name: options.name.clone(),
         service: options.service_name().to_owned(),
@@ -385,7 +395,12 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     controller.create_service(&mut store, Instant::now());
     controller.create_workload(&mut store, options.replicas);
     let others = options.other_apps.iter().map(|other| {
+        let namespace = other
+            .namespace
+            .as_ref()
+            .unwrap_or(&controller.plan.namespace);
         let plan = Plan {
+            namespace: namespace.clone(),
             workload: Workload::Deployment,
             name: other.name.clone(),
             service: other.name.clone(),
@@ -393,8 +408,10 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
             ..controller.plan.clone()
         };
         let mut controller = Controller::new(plan, threads).expect("a subnet for its pods");
-        controller.create_service(&mut store, Instant::now());
-        controller.create_workload(&mut store, other.replicas);
+        store.within(namespace, |store| {
+            controller.create_service(store, Instant::now());
+            controller.create_workload(store, other.replicas);
+        });
         controller
     });
     let others = others.collect();
@@ -408,6 +425,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
             account,
             token,
             rules: access::Access::usual_rules(),
+            cluster_rules: Vec::new(),
             denied: Vec::new(),
         },
         faults: faults::Faults::default(),

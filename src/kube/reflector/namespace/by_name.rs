@@ -107,7 +107,7 @@ impl NamespaceEndpoints {
             return Action::Wait;
         };
         self.pending = Some(PendingCall::Endpoints(app));
-        let path = paths::endpoints(&self.namespace, &entry.view.service);
+        let path = paths::endpoints(&entry.namespace, &entry.view.service);
         Action::List(paths::page(&path, ONE, ""))
     }
 
@@ -115,7 +115,7 @@ impl NamespaceEndpoints {
         let Some(entry) = self.apps.get_mut(&app) else {
             return;
         };
-        let Some(store) = self.endpoints.store.of(&entry.view.service) else {
+        let Some(store) = self.endpoints.store.of(&entry.service) else {
             return;
         };
         let status = &mut entry.view.status;

@@ -109,7 +109,7 @@ impl NamespaceEndpoints {
         }
         if is_due(self.services.due) {
             let pages = &self.services.pages;
-            let all = paths::all_services(&self.namespace);
+            let all = paths::all_services(self.namespaces.name());
             let path = paths::page(&all, pages.limit, &pages.token);
             self.pending = Some(PendingCall::Services);
             return Some(Action::List(path));
@@ -117,7 +117,7 @@ impl NamespaceEndpoints {
         let mut apps = self.apps.iter();
         let (&app, entry) = apps.find(|(_, entry)| is_due(entry.service_due))?;
         self.pending = Some(PendingCall::Service(app));
-        let path = paths::service(&self.namespace, &entry.view.service);
+        let path = paths::service(&entry.namespace, &entry.view.service);
         Some(Action::Get(path))
     }
 
@@ -153,13 +153,19 @@ impl NamespaceEndpoints {
             Ok(list) => list,
             Err(cause) => return self.services_failed(&malformed(&cause), None, now),
         };
-        let names = self.service_names();
+        let wanted = self.service_keys();
         let items = list.items.into_iter().flatten();
-        let ours = items.filter(|item| names.contains(item.metadata.name.as_str()));
-        let named: Vec<_> = ours
-            .map(|item| (item.metadata.name.clone(), item))
+        let keyed = items.map(|item| {
+            let metadata = &item.metadata;
+            (
+                self.namespaces.key(&metadata.namespace, &metadata.name),
+                item,
+            )
+        });
+        let ours: Vec<_> = keyed
+            .filter(|(key, _)| wanted.contains(key.as_str()))
             .collect();
-        self.services.incoming.extend(named);
+        self.services.incoming.extend(ours);
         let is_whole = self.services.pages.advance(list.metadata).is_some();
         if is_whole {
             self.services_listed(now);
@@ -177,7 +183,7 @@ impl NamespaceEndpoints {
         let found = std::mem::take(&mut services.incoming);
         let apps: Vec<AppKey> = self.apps.keys().copied().collect();
         for app in apps {
-            self.handle_service(app, now, |entry| match found.get(&entry.view.service) {
+            self.handle_service(app, now, |entry| match found.get(&entry.service) {
                 Some(service) => entry.view.read(service),
                 None => {
                     let why = format!("404 services \"{}\" not found", entry.view.service);
@@ -277,7 +283,7 @@ impl NamespaceEndpoints {
         if !entry.view.is_any_port_known() {
             entry.view.status.no_such_ports(&missing);
         } else if !self.endpoints.watcher.is_listing()
-            && let Some(store) = self.endpoints.store.of(&entry.view.service)
+            && let Some(store) = self.endpoints.store.of(&entry.service)
         {
             // The port and the family may be others: applied to what is stored.
             entry.view.check(store, false);

@@ -1,6 +1,8 @@
 //! What the reflector of a namespace asks for and what it says, a step at a time. The apps are
 //! `shop` (port `http`) and `blog` (its only port), and there is a Service of somebody else.
 
+mod all_namespaces;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -84,7 +86,7 @@ fn seconds(path: &str) -> Duration {
 
 impl Rig {
     fn new() -> Self {
-        let mut core = NamespaceEndpoints::new("default", 1);
+        let mut core = NamespaceEndpoints::new(&Namespaces::One("default".into()), 1);
         let http = Some(PortRef::Name("http".into()));
         for (app, service, port) in [(SHOP, "shop", http), (BLOG, "blog", None)] {
             let config = AppConfig {

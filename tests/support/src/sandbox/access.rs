@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::http::{Reply, Request};
 use super::selector::Selector;
+use super::store::Resource;
 
 /// What the service account may do unless a test says otherwise.
 const PERMISSIONS: &[(&str, &str, &[&str])] = &[
@@ -90,8 +91,10 @@ pub struct Access {
     pub account: String,
     /// The only token that is valid.
     pub token: String,
-    /// What the service account may do.
+    /// What the service account may do in its namespace,
     pub rules: Vec<Rule>,
+    /// and in all of them, by a ClusterRole.
+    pub cluster_rules: Vec<Rule>,
     /// Verbs on resources that were taken away: `("get", "deployments/scale")`.
     pub denied: Vec<(String, String)>,
 }
@@ -107,12 +110,15 @@ impl Access {
     pub(super) fn permits(&self, target: &Target, selector: &Selector) -> bool {
         let (verb, resource) = (target.verb, target.label());
         let selected = selector.name.as_deref();
-        let granted = self.rules.iter().any(|rule| rule.grants(target, selected));
+        let is_at_home = target.namespace == self.namespace;
+        let rules = self.rules.iter().filter(|_| is_at_home);
+        let mut rules = rules.chain(&self.cluster_rules);
+        let granted = rules.any(|rule| rule.grants(target, selected));
         let denied = self
             .denied
             .iter()
             .any(|(v, r)| matches(v, verb) && matches(r, &resource));
-        granted && !denied && target.namespace == self.namespace
+        granted && !denied
     }
 }
 
@@ -128,6 +134,7 @@ pub struct Target {
     pub verb: &'static str,
     pub(super) group: String,
     pub(super) version: String,
+    /// Empty: all of them, for a list or a watch.
     pub(super) namespace: String,
     pub(super) plural: String,
     pub(super) name: Option<String>,
@@ -136,7 +143,7 @@ pub struct Target {
 
 impl Target {
     /// Reads verb and object from method, path and query; `None` for a path
-    /// that leads to no namespaced object.
+    /// that leads to no namespaced object, nor to a list of those of all namespaces.
     pub fn of(request: &Request) -> Option<Target> {
         let mut parts = request.path.trim_matches('/').split('/').map(str::to_owned);
         let group = match parts.next()?.as_str() {
@@ -145,9 +152,15 @@ impl Target {
             _ => return None,
         };
         let version = parts.next()?;
-        parts.next().filter(|word| word == "namespaces")?;
-        let (namespace, plural) = (parts.next()?, parts.next()?);
+        let (namespace, plural) = match parts.next()? {
+            word if word == "namespaces" => (parts.next()?, parts.next()?),
+            plural => (String::new(), plural),
+        };
         let (name, subresource) = (parts.next(), parts.next());
+        let is_known = Resource::of(&group, &version, &plural).is_some();
+        if namespace.is_empty() && !(is_known && name.is_none() && request.method == "GET") {
+            return None;
+        }
         let verb = verb(request, name.is_some());
         Some(Target {
             verb,
@@ -206,13 +219,16 @@ impl Target {
             Some(name) => format!("{} \"{name}\"", self.qualified()),
             None => self.qualified(),
         };
+        let place = match self.namespace.as_str() {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace \"{namespace}\""),
+        };
         let message = format!(
             "{object} is forbidden: User \"{user}\" cannot {} resource \"{}\" in API group \"{}\" \
-             in the namespace \"{}\"",
+             {place}",
             self.verb,
             self.label(),
             self.group,
-            self.namespace
         );
         Reply::failure(403, "Forbidden", &message, Some(self.details()))
             .with("X-Content-Type-Options", "nosniff")

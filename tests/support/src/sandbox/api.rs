@@ -25,6 +25,8 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
 #[derive(Clone, Debug)]
 pub struct Watch {
     pub resource: Resource,
+    /// Empty: all of them.
+    pub namespace: String,
     pub selector: Selector,
     /// The version after which changes are told.
     pub from: u64,
@@ -79,7 +81,10 @@ pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Reque
     let Some(resource) = Resource::of(&target.group, &target.version, &target.plural) else {
         return Answer::Reply(no_such_page());
     };
-    match answer_permitted(store, resource, &target, request) {
+    let answered = store.within(&target.namespace, |store| {
+        answer_permitted(store, resource, &target, request)
+    });
+    match answered {
         Answer::Reply(reply) if resource == Resource::Endpoints => {
             Answer::Reply(reply.with("Warning", ENDPOINTS_WARNING))
         }
@@ -99,7 +104,7 @@ fn answer_permitted(
 ) -> Answer {
     let subresource = target.subresource.as_deref();
     Answer::Reply(match (target.verb, subresource) {
-        ("watch", None) => return watch(store, resource, request),
+        ("watch", None) => return watch(store, resource, target, request),
         ("list", None) => pages::list(store, resource, &Selector::of(request), request),
         ("create", None) => create(store, resource, target, request),
         (_, Some("scale")) if !resource.is_scalable() => no_such_page(),
@@ -134,7 +139,7 @@ fn found(
     }
 }
 
-fn watch(store: &Store, resource: Resource, request: &Request) -> Answer {
+fn watch(store: &Store, resource: Resource, target: &Target, request: &Request) -> Answer {
     let selector = Selector::of(request);
     let bookmarks = is_true(request, "allowWatchBookmarks");
     let asked = request.parameter("resourceVersion").unwrap_or_default();
@@ -158,6 +163,7 @@ fn watch(store: &Store, resource: Resource, request: &Request) -> Answer {
     let start = store.check_start(from);
     Answer::Watch(Watch {
         resource,
+        namespace: target.namespace.clone(),
         selector,
         from,
         start,

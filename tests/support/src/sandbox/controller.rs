@@ -22,6 +22,8 @@ use super::workloads::{Counts, Workload};
 /// What the app is and how long its pods take.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The namespace of all its objects.
+    pub namespace: String,
     /// The kind of object that makes the pods.
     pub workload: Workload,
     /// The name of that object.

@@ -154,6 +154,20 @@ impl Sandbox {
         self.change_store(|store| store.update(Resource::Services, name, edit));
     }
 
+    /// The same, of a Service in another namespace.
+    pub fn edit_service_in(
+        &self,
+        namespace: &str,
+        name: &str,
+        edit: impl FnOnce(&mut serde_json::Value),
+    ) {
+        self.change_store(|store| {
+            store.within(namespace, |store| {
+                store.update(Resource::Services, name, edit)
+            })
+        });
+    }
+
     /// Deletes the Service of that name; its slices stay, until the controller of a real cluster
     /// would have taken them away.
     pub fn delete_service_of(&self, name: &str) {
@@ -232,6 +246,12 @@ impl Sandbox {
     /// else.
     pub fn set_rules(&self, rules: Vec<Rule>) {
         self.shared.change(|state| state.access.rules = rules);
+    }
+
+    /// From now on the service account may do what `rules` grant in all namespaces, besides.
+    pub fn set_cluster_rules(&self, rules: Vec<Rule>) {
+        self.shared
+            .change(|state| state.access.cluster_rules = rules);
     }
 
     /// Gives back all permissions that were taken away.

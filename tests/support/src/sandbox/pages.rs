@@ -89,7 +89,7 @@ pub fn list(
     let selected = snapshot
         .objects
         .iter()
-        .filter(|object| name_of(object) > after.as_str() && selector.selects(object));
+        .filter(|object| snapshot.key(object) > after && selector.selects(object));
     let mut items: Vec<&Arc<Value>> = selected.collect();
     let remaining = items.len().saturating_sub(limit.unwrap_or(usize::MAX));
     items.truncate(limit.unwrap_or(usize::MAX));
@@ -97,7 +97,7 @@ pub fn list(
     if let Some(last) = items.last().filter(|_| remaining > 0) {
         let token = Token {
             version: snapshot.version as i64,
-            after: name_of(last).to_owned(),
+            after: snapshot.key(last),
         };
         metadata["continue"] = token.encode().into();
         // "Servers may leave it out where there is a selector" (`ListMeta`).
@@ -126,8 +126,16 @@ fn resumed(store: &Store, resource: Resource, token: &Token) -> Option<Snapshot>
     store.kept(resource, version).cloned()
 }
 
-fn name_of(object: &Value) -> &str {
-    text(&object["metadata"]["name"])
+impl Snapshot {
+    /// The place of an object in the list.
+    fn key(&self, object: &Value) -> String {
+        let metadata = &object["metadata"];
+        let name = text(&metadata["name"]);
+        match self.namespace.is_empty() {
+            true => format!("{}/{name}", text(&metadata["namespace"])),
+            false => name.to_owned(),
+        }
+    }
 }
 
 /// Items of a list carry neither kind nor apiVersion, but for those of custom

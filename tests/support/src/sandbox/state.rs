@@ -129,7 +129,9 @@ impl State {
 
     /// `spec.replicas` of another app; 0 if there is none of that name.
     pub fn replicas_of(&self, name: &str) -> u64 {
-        let object = self.store.get(Resource::Deployments, name);
+        let other = self.others.iter().find(|it| it.plan.name == name);
+        let namespace = &other.unwrap_or(&self.controller).plan.namespace;
+        let object = self.store.get_in(namespace, Resource::Deployments, name);
         object.map_or(0, |object| object["spec"]["replicas"].as_u64().unwrap_or(0))
     }
 
@@ -319,14 +321,14 @@ impl Shared {
                 ..
             } = &mut *state;
             let (before, now) = (store.version(), Instant::now());
-            let others = others.iter_mut();
-            let others = others.filter_map(|it| it.reconcile_if_changed(store, now));
-            let others = others.min();
-            let due = controller
-                .reconcile(store, now)
-                .into_iter()
-                .chain(others)
-                .min();
+            let mut others_due = None;
+            for other in others.iter_mut() {
+                let namespace = other.plan.namespace.clone();
+                let due = store.within(&namespace, |store| other.reconcile_if_changed(store, now));
+                others_due = others_due.into_iter().chain(due).min();
+            }
+            let due = controller.reconcile(store, now);
+            let due = due.into_iter().chain(others_due).min();
             if store.version() != before {
                 self.changed.notify_all();
             }

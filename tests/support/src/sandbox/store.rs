@@ -157,13 +157,15 @@ pub struct TooOld {
 
 /// Every object, and every change since the last compaction.
 pub struct Store {
+    /// The namespace that is looked at; empty: all of them.
     namespace: String,
     version: u64,
     /// No watch may start before this version.
     compacted: u64,
     /// The changes up to this version are no longer in the history.
     dropped: u64,
-    objects: BTreeMap<(Resource, String), Arc<Value>>,
+    /// By resource, namespace and name.
+    objects: BTreeMap<(Resource, String, String), Arc<Value>>,
     history: VecDeque<Change>,
     snapshots: VecDeque<Snapshot>,
 }
@@ -173,12 +175,14 @@ pub struct Store {
 pub struct Snapshot {
     pub version: u64,
     pub resource: Resource,
-    /// By name.
+    /// Their namespace; empty: they are of all.
+    pub namespace: String,
+    /// By namespace and name.
     pub objects: Vec<Arc<Value>>,
 }
 
 impl Store {
-    /// An empty store for one namespace.
+    /// An empty store, in which one namespace is looked at.
     pub fn new(namespace: &str) -> Self {
         Store {
             namespace: namespace.to_owned(),
@@ -191,6 +195,20 @@ impl Store {
         }
     }
 
+    /// Does `work` with another namespace to be looked at; with an empty name with all of them,
+    /// in which objects can be listed alone.
+    pub fn within<R>(&mut self, namespace: &str, work: impl FnOnce(&mut Store) -> R) -> R {
+        let before = std::mem::replace(&mut self.namespace, namespace.to_owned());
+        let done = work(self);
+        self.namespace = before;
+        done
+    }
+
+    /// Whether an object is of the namespace that is looked at.
+    fn is_within(&self, namespace: &str) -> bool {
+        self.namespace.is_empty() || self.namespace == namespace
+    }
+
     /// The resourceVersion of the latest write of any kind.
     pub fn version(&self) -> u64 {
         self.version
@@ -198,14 +216,20 @@ impl Store {
 
     /// The object of that name.
     pub fn get(&self, resource: Resource, name: &str) -> Option<&Arc<Value>> {
-        self.objects.get(&(resource, name.to_owned()))
+        self.get_in(&self.namespace, resource, name)
+    }
+
+    /// The object of that name in a namespace.
+    pub fn get_in(&self, namespace: &str, resource: Resource, name: &str) -> Option<&Arc<Value>> {
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        self.objects.get(&key)
     }
 
     /// All objects of a kind, by name.
     pub fn list(&self, resource: Resource) -> impl Iterator<Item = &Arc<Value>> {
         self.objects
             .iter()
-            .filter(move |((r, _), _)| *r == resource)
+            .filter(move |((r, namespace, _), _)| *r == resource && self.is_within(namespace))
             .map(|(_, object)| object)
     }
 
@@ -214,6 +238,7 @@ impl Store {
         Snapshot {
             version: self.version,
             resource,
+            namespace: self.namespace.clone(),
             objects: self.list(resource).cloned().collect(),
         }
     }
@@ -231,7 +256,9 @@ impl Store {
     /// The snapshot of that version, if it is still there.
     pub fn kept(&self, resource: Resource, version: u64) -> Option<&Snapshot> {
         let mut kept = self.snapshots.iter();
-        kept.find(|kept| (kept.resource, kept.version) == (resource, version))
+        kept.find(|kept| {
+            (kept.resource, kept.version) == (resource, version) && kept.namespace == self.namespace
+        })
     }
 
     /// Stores a new object, giving it what a server gives: namespace, uid,
@@ -284,16 +311,18 @@ impl Store {
             return false;
         };
         self.record(resource, "DELETED", (*object).clone());
-        self.objects.remove(&(resource, name.to_owned()));
+        let key = (resource, self.namespace.clone(), name.to_owned());
+        self.objects.remove(&key);
         true
     }
 
     fn record(&mut self, resource: Resource, event: &'static str, mut object: Value) -> Arc<Value> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        let name = text(&object["metadata"]["name"]).to_owned();
+        let key = |field: &str| text(&object["metadata"][field]).to_owned();
+        let key = (resource, key("namespace"), key("name"));
         let object = Arc::new(object);
-        let before = self.objects.insert((resource, name), object.clone());
+        let before = self.objects.insert(key, object.clone());
         let change = Change {
             version: self.version,
             resource,

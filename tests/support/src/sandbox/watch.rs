@@ -170,7 +170,15 @@ impl<'a> Stream<'a> {
     /// The changes since the last look, and up to now.
     fn news(&mut self, state: &State) -> Result<Option<String>, TooOld> {
         let changes = state.store.changes_after(self.cursor)?;
-        let ours = changes.filter(|change| change.resource == self.watch.resource);
+        let Watch {
+            resource,
+            namespace,
+            ..
+        } = &self.watch;
+        let ours = changes.filter(|change| {
+            let of = &change.object["metadata"]["namespace"];
+            change.resource == *resource && (namespace.is_empty() || of == namespace.as_str())
+        });
         let selector = &self.watch.selector;
         let lines: String = ours.filter_map(|change| told(selector, change)).collect();
         self.cursor = self.cursor.max(state.store.version());
