@@ -1,4 +1,4 @@
-//! [`LogFormat`]: how a line of the log is written.
+//! [`LogFormat`]: the format of a line of the log.
 
 use std::fmt::Display;
 

@@ -1,14 +1,14 @@
-//! What is counted and measured, and how Prometheus reads it.
+//! [`Snapshot`]: the values of all metrics at one time; and their text format for Prometheus.
 //!
 //! One table ([`TABLE`]) has every metric: its name, its type, its labels, its
 //! help, and how its samples are read from a [`Snapshot`]. The text of a scrape
 //! ([`text`]) and the table of its documentation ([`markdown_table`]) both come from it.
 //!
-//! What is of one app has the label `app`, `namespace/service`, also where there is only
-//! one; what is of one of its ports has the label `port` as well.
+//! A metric of an app has the label `app`, `namespace/service`, also where there is only one app; a
+//! metric of a port has the label `port` as well.
 //!
-//! Nothing here is shared between threads, and nothing is a global: what is
-//! counted lives where it happens, and a snapshot is taken when somebody asks.
+//! Nothing here is global or shared between threads: each module has its own counters, and a
+//! snapshot is taken for each scrape.
 
 mod histogram;
 mod table;

@@ -1,5 +1,5 @@
-//! The parts of a start: what the settings mean for the engine, the policy and the API
-//! threads.
+//! The start of the daemon: the configuration of the engine, the policy and the API threads that
+//! follows from the settings.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

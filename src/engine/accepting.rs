@@ -1,4 +1,4 @@
-//! How the [`Engine`] accepts connections.
+//! The part of [`Engine`] that accepts connections.
 
 use std::net::SocketAddr;
 

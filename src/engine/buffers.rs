@@ -1,6 +1,6 @@
-//! What bytes pass through: one scratch buffer for every read, a bounded pool
-//! of blocks for what could not be written on at once, and a bounded pool of
-//! pipes for bulk, which is not copied at all.
+//! [`Buffers`]: the memory that relayed bytes pass through: one scratch buffer for every read, a
+//! bounded pool of blocks for bytes that the sink does not take at once, and a bounded pool of
+//! pipes for bulk, which is spliced.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The [`Connector`] dials addresses: it makes the sockets to the backends.
+//! [`Connector`]: makes the sockets that dial the backends.
 
 use std::error::Error;
 use std::fmt;

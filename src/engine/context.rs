@@ -1,4 +1,4 @@
-//! What a connection borrows from the engine while it handles something.
+//! [`Context`]: the parts of the engine that a connection borrows in each call.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What the engine keeps to.
+//! The limits of the engine and of its apps.
 
 use std::time::Duration;
 

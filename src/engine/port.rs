@@ -1,5 +1,5 @@
-//! A [`Port`] is what the connections of one listener share: whether and where they may
-//! be dialled, their limits, and what was counted of them.
+//! [`Port`]: the state that the connections of one listener share: whether and where they may be
+//! dialled, their limits, and their counters.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -1,8 +1,7 @@
-//! [`Shares`] is what the apps have of something of which there is only so much: connections,
-//! blocks, pipes.
+//! [`Shares`]: the division of a bounded resource (connections, blocks, pipes) among the apps.
 //!
 //! Half of it is divided among the apps, and each may always have its part. The other half is
-//! for whoever comes first. So an app that takes all that it can get leaves every other one
+//! taken by any app, first come, first served. So an app that takes all that it can get leaves every other one
 //! its part, and an app that is busy alone has more than half. One app has all.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,4 @@
-//! What a call to the API server comes to: a [`Reply`] with its complete body, or a
-//! [`Failure`].
+//! The result of a call to the API server: a [`Reply`] with its complete body, or a [`Failure`].
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The [`TargetClient`] executes a [`Request`] about the scale target: it makes the call,
-//! and classifies the reply as an [`Outcome`].
+//! [`TargetClient`]: executes each [`Request`] about the scale target: it makes the call, and
+//! classifies the reply as an [`Outcome`].
 //!
 //! Each request is one call, and each kind of request needs one permission. A refusal is
 //! only reported: the policy decides when a permission counts as missing, and what it

@@ -1,13 +1,10 @@
-//! [`TargetReflector`]: what the reflector of scaled objects does next, as a pure
-//! state machine. It has a [`Watcher`] list and watch one object by its name, or those of
-//! a kind in a namespace, and says what it was shown, so that the objects need not be
-//! read again and again.
+//! [`TargetReflector`]: the pure state machine of the reflector of scaled objects. It has a
+//! [`Watcher`] list and watch one object by its name, or those of a kind in a namespace, and
+//! reports the changes to the apps, so that the objects need not be read again and again.
 //!
-//! The watch is a convenience: where it is refused, or the kind has none, the object is
-//! read instead (`watch_grant`).
-//!
-//! An object is found by whoever reads and writes it (`scale_target`); a relist signal
-//! says that it was found elsewhere.
+//! The watch saves requests, but nothing depends on it: where it is refused, or the kind has none,
+//! the object is read instead (`watch_grant`). The reads and writes find the object
+//! (`scale_target`), and request a relist when it is found in another collection.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,9 +47,9 @@ pub(super) fn spawn(
     Reflector::new(core, signal, clock, report).spawn("zpa-watch-app", panicked)
 }
 
-/// Where the object is, and whether what is shown of its pods is new.
+/// The part of a scale target that the reflector uses.
 pub(super) trait Locate {
-    /// Where it is listed and watched, if it was found.
+    /// The collection in which it is listed and watched, if it was found.
     fn collection(&self) -> Option<Collection>;
 
     /// `status`, if it has changed.
@@ -69,24 +66,24 @@ impl Locate for Arc<Target> {
     }
 }
 
-/// The target reflector without its calls.
+/// The state machine of the target reflector.
 pub(super) struct TargetReflector<L> {
     /// The one object that is watched by its name; `None` for those of a namespace.
     named: Option<L>,
     /// The apps, with their objects.
     apps: BTreeMap<AppKey, App<L>>,
-    /// What is watched, for messages.
+    /// The watched objects, for messages.
     subject: String,
-    /// What is done where it may not be watched.
+    /// The fallback where they may not be watched, for messages.
     fallback: Option<&'static str>,
-    /// Where the objects were when that was last asked.
+    /// The collection, as of the last relist.
     collection: Option<Collection>,
     watcher: Watcher,
     store: Store,
     grant: WatchGrant,
     permissions: Permissions,
     is_draining: bool,
-    /// Whether the watch was last said to show the objects.
+    /// The value of the last [`Report::Watching`].
     is_watching: bool,
     outputs: Vec<Output<(AppKey, Report)>>,
 }
@@ -100,7 +97,7 @@ struct App<L> {
 }
 
 impl<L: Locate + Clone> TargetReflector<L> {
-    /// A reflector of one object; nothing is known. The seed makes the jitter.
+    /// A reflector of one object. `seed` determines the jitter.
     pub(super) fn new(target: L, seed: u64) -> Self {
         let app = App {
             target: target.clone(),
@@ -214,8 +211,8 @@ impl<L: Locate> TargetReflector<L> {
         self.set_watching(true);
     }
 
-    /// The watch has ended, or a list has failed. What is wrong with the API server is
-    /// said by whoever must have an answer.
+    /// Handles that the watch has ended, or a list has failed. Errors of the API server are logged
+    /// by the threads that depend on its replies.
     fn lost(&mut self, why: &str) {
         self.grant.interrupted();
         let text = format!("the watch of {} has ended: {why}", self.subject);
@@ -247,7 +244,7 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
-    /// Reports something to every app.
+    /// Reports the same to every app.
     fn report(&mut self, report: &Report) {
         let apps = self.apps.keys();
         let reports = apps.map(|&app| Output::Report((app, report.clone())));

@@ -1,8 +1,8 @@
-//! The store of the target reflector: which version of each scaled object was shown
-//! last, and what was shown that has not been taken yet.
+//! [`Store`]: the store of the target reflector: the version of each scaled object that was listed
+//! or watched last, and the changes that were not taken yet.
 //!
 //! It holds any number of objects, by name: all that are listed, or those that are wanted.
-//! Only their versions are kept: whoever takes a change has it from then on.
+//! Only their versions are kept: a change is dropped once it is taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 

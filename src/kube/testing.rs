@@ -1,5 +1,5 @@
-//! What the tests of this module share: recordings, a clock, and a server that
-//! answers as the test says.
+//! The helpers of the tests of this module: recordings, a clock, and a server whose answers a test
+//! defines.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! An [`Answer`] is what a client gets at the hold limit in place of a reset: an error
-//! message of its protocol.
+//! [`Answer`]: the bytes that a client gets at the hold limit in place of a reset: an error message
+//! of its protocol.
 //!
 //! A driver that understands why it was turned away tries again; after a reset, many
 //! report a network failure.

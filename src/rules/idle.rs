@@ -1,4 +1,4 @@
-//! [`IdleRules`] decide what becomes of a connection over which no byte goes.
+//! [`IdleRules`]: the timeouts of a connection that carries no byte.
 //!
 //! Each rule is off unless it is set: in some protocols both sides are silent for hours.
 

@@ -1,6 +1,6 @@
-//! [`Header`] is what a PROXY protocol header says, versions 1 and 2, as HAProxy's
-//! `doc/proxy-protocol.txt` defines it: who the client of a connection is that a load
-//! balancer hands on.
+//! [`Header`]: a header of the PROXY protocol, versions 1 and 2, as HAProxy's
+//! `doc/proxy-protocol.txt` defines it. A load balancer states in it the client of a connection
+//! that it passes on.
 //!
 //! [`parse`] is incremental: given the first bytes of a connection, however few, it says
 //! whether there is a header, whether there may be one once more bytes have come, or why

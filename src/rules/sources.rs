@@ -1,4 +1,4 @@
-//! [`Sources`] are the networks whose clients an app ignores or denies.
+//! [`Sources`]: the networks whose clients an app ignores or denies.
 //!
 //! An *ignored* client never wakes the app and never keeps it awake: health checks,
 //! scrapers, port scanners. While the app sleeps its connection is accepted and closed;

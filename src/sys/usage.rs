@@ -1,4 +1,4 @@
-//! What the process uses of the machine: processor time, memory, descriptors.
+//! The resource usage of the process: processor time, memory, descriptors.
 
 use std::fs;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The pictures of the page, as SVG. They take their colours from the style by class, since
-//! its policy allows no `style` attribute.
+//! The SVG pictures of the page. They take their colours from the style by class, since the
+//! Content-Security-Policy of the page allows no `style` attribute.
 
 use std::fmt::{self, Display};
 use std::time::Duration;

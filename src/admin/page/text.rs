@@ -1,4 +1,4 @@
-//! The words and numbers of the page.
+//! The text of the page: durations, counts and times in words, and escaped text.
 
 use std::fmt::{self, Display, Write};
 use std::time::Duration;

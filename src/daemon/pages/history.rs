@@ -1,5 +1,4 @@
-//! The parts of `/status` that the journal of an app has: since when, until when, who, and
-//! how long.
+//! The parts of `/status` that come from the journal of an app.
 
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
-//! The [`Usage`] of a connection, whether it counts as use of the app, and what becomes of a
-//! connection over which no byte goes.
+//! [`Usage`]: whether a connection counts as use of the app; and the timeouts of a silent
+//! connection.
 
 use log::debug;
 

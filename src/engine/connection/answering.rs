@@ -1,5 +1,5 @@
-//! The state [`Answering`], in which the proxy itself answers a client: a health check while
-//! the app sleeps, or a client at the hold limit.
+//! [`Answering`]: the state in which the proxy itself answers a client: a health check while the
+//! app sleeps, or a client at the hold limit.
 
 use std::sync::Arc;
 use std::time::Duration;

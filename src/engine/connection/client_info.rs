@@ -1,4 +1,4 @@
-//! [`ClientInfo`] is what is known of a connection's client, where a rule asks for it.
+//! [`ClientInfo`]: the facts about the client of a connection that a rule needs.
 
 use super::Connection;
 use crate::rules::per_source::Entry;
