@@ -138,9 +138,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             Some(Err(_)) => {}
             None => show.tell_visits(),
         }
-        let told = show.replicas;
+        let shown = show.replicas;
         sandbox.wait_until(TICK, |state| {
-            state.replicas() != told || state.listed().len() > show.listed
+            state.replicas() != shown || state.listed().len() > show.listed
         });
     }
     println!("\nEnding zpa and the sandbox.");
@@ -297,7 +297,7 @@ struct Demo<'a> {
     begin: Instant,
     replicas: u64,
     listed: usize,
-    /// How many connections each pod has had, as far as was told.
+    /// How many connections each pod has had, as far as it was printed.
     visits: HashMap<String, u64>,
 }
 
@@ -374,7 +374,7 @@ impl<'a> Demo<'a> {
     /// Tells which pods were connected with since the last time.
     fn tell_visits(&mut self) {
         let visits = self.visits();
-        // What came before them is told before them.
+        // Earlier events are printed before them.
         self.tell_changes();
         for (pod, count) in &visits {
             let more = count - self.visits.get(pod).unwrap_or(&0);

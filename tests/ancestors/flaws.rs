@@ -64,7 +64,7 @@ fn a_client_that_waits_in_vain_leaves_healthz_alone() {
     });
 }
 
-/// An ancestor that was not told about the port for probes went on without it: in a
+/// An ancestor without a flag for the port for probes went on without it: in a
 /// pod beside a container that listens there.
 #[test]
 fn a_port_for_probes_that_nobody_has_asked_for_and_is_taken_is_done_without() {

@@ -11,7 +11,7 @@ const MODULES: &[&str] = &[
     "daemon", "commands", "settings", "policy", "engine", "kube", "resolve", "metrics", "admin",
 ];
 
-/// Who may know whom all the same: what is counted is counted where it happens.
+/// The exceptions: a module that counts uses the histogram of the metrics.
 const EXCEPTIONS: &[(&str, &str)] = &[("engine", "metrics"), ("kube", "metrics")];
 
 fn root() -> &'static Path {
@@ -297,6 +297,7 @@ const MAX_LINES: usize = 600;
 /// Words that this project once used as a private language, with those in their place.
 const PRIVATE_WORDS: &[(&str, &str)] = &[
     ("believed", "confirmed"),
+    ("ambush", "a critical moment"),
     ("blind", "what is not known, or not read"),
     ("condemned", "refused"),
     ("doubted", "unconfirmed, or suspected"),
@@ -343,6 +344,9 @@ fn no_file_is_long() {
 fn the_sources_use_no_private_word() {
     let mut files = Vec::new();
     collect(&root().join("src"), &mut files);
+    collect(&root().join("tests"), &mut files);
+    // The list itself is in this file.
+    files.retain(|path| !path.ends_with(Path::new(file!())));
     let mut found = Vec::new();
     for path in &files {
         // A trait of serde has such a name.

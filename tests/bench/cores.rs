@@ -1,4 +1,4 @@
-//! Which cores threads run on.
+//! The cores on which the threads run.
 
 use std::io;
 use std::mem::{size_of, zeroed};

@@ -1,5 +1,4 @@
-//! Connections that are open and silent: what they hold, and that they cost no
-//! time.
+//! Open and silent connections: their memory and descriptors, and that they take no processor time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;

@@ -1,9 +1,9 @@
-//! What the proxy costs, as ratios and distributions that one run measures.
+//! The cost of the proxy, as ratios and distributions that one run measures.
 //!
 //! `cargo bench --bench bench` runs everything in some twenty minutes; with
 //! `QUICK=1` in the environment, in two; with `WRITE=1`, it writes what it has found
 //! into NUMBERS.md beside this file, and a summary into README.md. Words after `--`
-//! choose parts, rows, and whom to compare with:
+//! choose parts, rows, and the proxies to compare with:
 //! `cargo bench --bench bench -- wake bulk-1 nginx`.
 //!
 //! The real binary runs as a child process between this process's clients and
@@ -85,7 +85,7 @@ struct Plan {
     quick: bool,
     /// Parts and rows; empty: all.
     chosen: Vec<String>,
-    /// Whom to compare with; empty: all.
+    /// The proxies to compare with; empty: all.
     other_proxies: Vec<Kind>,
 }
 

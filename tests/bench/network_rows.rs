@@ -1,4 +1,4 @@
-//! What is measured on a network: the rows.
+//! The rows that are measured on a network.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The numbers of the last full run: all tables in `tests/bench/NUMBERS.md`, and the
-//! summary in README.md. A run writes them, and nobody else.
+//! The files with the numbers of the last full run: all tables in `tests/bench/NUMBERS.md`, and the
+//! summary in README.md. Only a run of the bench writes them.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What else the machine did meanwhile.
+//! The load of other processes on the machine during a measurement.
 
 use std::thread;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What the bench's clients and its server say to each other.
+//! The protocol between the clients and the server of the bench.
 //!
 //! A request is a [`Header`] and, after it, the body whose length it tells;
 //! the reply has no header. Body and reply are runs of one pattern that begin
@@ -36,17 +36,17 @@ pub struct Request {
 
 impl Request {
     pub fn header(&self) -> Header {
-        let told = [
+        let fields = [
             self.serial,
             self.body_bytes,
             self.reply_bytes,
             u64::from(self.both_ways),
         ];
         let mut words = [0; HEADER_BYTES / 8];
-        words[..told.len()].copy_from_slice(&told);
+        words[..fields.len()].copy_from_slice(&fields);
         let mut check = 0;
         for (n, word) in words.iter_mut().enumerate() {
-            if n >= told.len() {
+            if n >= fields.len() {
                 *word = check;
             }
             check = scramble(check ^ *word);

@@ -1,4 +1,4 @@
-//! How `zpa` compares, one line for each thing that is measured.
+//! The ratios of `zpa` to the other proxies, one line for each measurement.
 
 use crate::proxies::{Contender, Role};
 use crate::relay::Measured;

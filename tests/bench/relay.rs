@@ -1,5 +1,5 @@
-//! The relay at work: the same load straight to the server and through each
-//! proxy, in rounds, so that what the machine does besides meets all alike.
+//! The relay: the same load directly to the server and through each proxy, in rounds, so that other
+//! load on the machine affects all alike.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Tables in Markdown, and what they were measured on.
+//! Tables in Markdown, and the description of the machine.
 
 use std::fmt::{self, Display};
 use std::fs;

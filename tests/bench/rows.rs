@@ -1,4 +1,4 @@
-//! What is measured of the relay: the rows, and what each is about.
+//! The rows about the relay, and the purpose of each.
 
 use crate::load::{Group, Outcome};
 use crate::proxies::Kind;

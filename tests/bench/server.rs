@@ -1,4 +1,4 @@
-//! The server behind every path: one thread, one event loop.
+//! [`Server`]: the server of the bench: one thread with an event loop.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -111,7 +111,7 @@ impl Serving {
                     LISTENER => self.accept_all(poll.registry())?,
                     Token(key) => {
                         if let Some(peer) = self.peers.get_mut(key) {
-                            peer.socket.hear(event);
+                            peer.socket.handle(event);
                             self.turns.give(key);
                         }
                     }

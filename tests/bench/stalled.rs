@@ -1,4 +1,4 @@
-//! Connections whose bytes nobody takes: what they hold in the proxy and in the queues
+//! Connections whose bytes the receiver does not read: their memory in the proxy and in the queues
 //! of its sockets.
 //!
 //! A receiver *stops* that asks for bulk and reads none of it. A client is *held* that

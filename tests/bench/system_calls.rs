@@ -1,4 +1,4 @@
-//! How many system calls a proxy makes for what it does, counted by strace(1).
+//! The system calls of a proxy for each unit of work, counted by strace(1).
 //!
 //! A proxy that is traced is slower by far, so that more waits for it at each
 //! call than else; it is the same for all of them.

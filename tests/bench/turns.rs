@@ -96,7 +96,7 @@ impl Socket {
     }
 
     /// Takes note of an event.
-    pub fn hear(&mut self, event: &Event) {
+    pub fn handle(&mut self, event: &Event) {
         self.is_closed |= event.is_read_closed() || event.is_error();
         self.is_readable |= event.is_readable() || self.is_closed;
         self.is_writable |= event.is_writable();

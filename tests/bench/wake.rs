@@ -1,5 +1,5 @@
-//! How fast a sleeping app is asked to wake, and how fast its first client is
-//! served once it has.
+//! The latencies of a wake: from the connection to the write of the scale, and from the ready pod
+//! to the first byte.
 //!
 //! Several clusters, each with a `zpa` of its own, so that the idle TTL is
 //! waited for only once for all of them. They wake one after another: at any

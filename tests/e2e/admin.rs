@@ -1,4 +1,4 @@
-//! What the program says about itself: health, readiness, metrics, status.
+//! The admin port: health, readiness, metrics, status.
 
 use super::*;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! How these tests get along with few open files.
+//! The limit of open files of these tests.
 
 use std::io::{self, Write};
 use std::process::Command;

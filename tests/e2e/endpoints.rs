@@ -1,4 +1,4 @@
-//! What the endpoints of a Service may say, and who is dialled.
+//! The states of endpoints, and which of them are dialled.
 
 use super::*;
 

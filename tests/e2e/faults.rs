@@ -1,4 +1,4 @@
-//! What is promised when things break.
+//! The promises about faults.
 
 use super::*;
 use std::net::Shutdown;
@@ -173,7 +173,7 @@ fn where_slices_may_not_be_read_plain_endpoints_serve_and_one_line_says_so() {
 }
 
 #[test]
-fn a_scale_that_may_not_be_patched_is_told_in_one_line_and_flows_live_on() {
+fn a_scale_that_may_not_be_patched_is_logged_in_one_line_and_flows_live_on() {
     let sandbox = awake();
     sandbox.deny("patch", "deployments/scale");
     let zpa = start_zpa(&sandbox, &[SHORT_TTL]);

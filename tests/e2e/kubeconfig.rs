@@ -1,4 +1,4 @@
-//! The way to the API server by a kubeconfig, without kubectl.
+//! Access to the API server by a kubeconfig, without kubectl.
 
 use std::fs;
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ fn an_exec_plugin_gives_the_token_and_is_run_again_when_it_is_refused() {
 }
 
 #[test]
-fn an_exec_plugin_that_fails_is_told_with_its_complaint_and_nothing_is_asked() {
+fn an_exec_plugin_that_fails_is_reported_with_its_error_and_nothing_is_requested() {
     let sandbox = asleep();
     let folder = Folder::new("exec-fails", &sandbox);
     let user = "{exec: {command: sh, args: ['-c', 'echo log in first >&2; exit 1'], \
@@ -118,7 +118,7 @@ fn an_exec_plugin_that_fails_is_told_with_its_complaint_and_nothing_is_asked() {
 }
 
 #[test]
-fn every_request_names_whom_it_is_made_for() {
+fn every_request_names_the_impersonated_user() {
     let sandbox = asleep();
     let folder = Folder::new("as", &sandbox);
     let user = format!("{{token: {}, as: jane, as-groups: [dev]}}", sandbox.token());

@@ -1,4 +1,4 @@
-//! A Service of very many endpoints.
+//! A Service with very many endpoints.
 
 use std::net::SocketAddr;
 

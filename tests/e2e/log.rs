@@ -1,4 +1,4 @@
-//! A log that nobody reads: it stops neither connections, nor answers, nor the end.
+//! A log without a reader: it stops neither connections, nor admin requests, nor the exit.
 
 use super::*;
 use std::thread;

@@ -1,6 +1,5 @@
-//! A single call that comes to nothing while somebody waits: whatever the call is,
-//! it is given up after 5 s and made again. The client's own time-outs are longer,
-//! and each that passes is a line in the log: there must be none.
+//! A single call that hangs while a connection waits: it is given up after 5 s and repeated. The
+//! client's own timeouts are longer, and each that expires is logged: none may be.
 
 use super::*;
 

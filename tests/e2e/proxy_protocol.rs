@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// HAProxy as a load balancer that says who the client is, and as an app that answers
-/// with what it was told.
+/// with the client in the header.
 struct Haproxy {
     child: Child,
     configuration: PathBuf,
@@ -68,7 +68,7 @@ impl Haproxy {
         haproxy
     }
 
-    /// What the app was told of a client, and the address that the client has.
+    /// The client in the header at the app, and the address that the client has.
     fn ask(&self) -> io::Result<(String, SocketAddr)> {
         let mut client = TcpStream::connect(self.front)?;
         client.set_read_timeout(Some(PATIENCE))?;
@@ -119,19 +119,19 @@ fn the_address_of_a_client_comes_through_from_haproxy_to_haproxy() {
         );
         settle_asleep(&sandbox, &zpa);
         let haproxy = Haproxy::start(zpa.address(), back, send);
-        let (told, client) = haproxy.ask().unwrap();
+        let (stated, client) = haproxy.ask().unwrap();
         let id = if has_tlvs {
             format!("id-{}", client.port())
         } else {
             String::new()
         };
-        assert_eq!(told, format!("{client} {id}"), "{send}, {version}");
+        assert_eq!(stated, format!("{client} {id}"), "{send}, {version}");
         expect_one_patch(&sandbox, 1);
     }
 }
 
 #[test]
-fn a_load_balancer_that_sends_no_header_is_told_of_and_others_headers_are_bytes() {
+fn a_load_balancer_that_sends_no_header_is_logged_and_others_headers_are_bytes() {
     let sandbox = asleep();
     let balancer = ("ZPA_ACCEPT_PROXY_PROTOCOL", "127.0.0.1/32");
     let zpa = start_zpa(&sandbox, &[LONG_TTL, balancer]);

@@ -1,4 +1,4 @@
-//! What the binary says to its arguments.
+//! The output of the binary for its arguments.
 
 use std::fs;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ fn help_and_version_go_to_stdout_and_end_well() {
 }
 
 #[test]
-fn all_wrong_settings_are_told_in_one_run_with_exit_code_2() {
+fn all_wrong_settings_are_reported_in_one_run_with_exit_code_2() {
     let output = zpa(
         &["--idle-ttl=5x", "--wake-replicas", "0"],
         &[("ZPA_LISTEN", "nowhere"), ("ZPA_DEPLOYMENT", "Bad_Name")],
@@ -99,7 +99,7 @@ fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn roots_of_no_use_are_told_by_their_file_before_it_listens_and_no_secret_with_them() {
+fn roots_of_no_use_are_reported_by_their_file_before_it_listens_and_no_secret_with_them() {
     let directory = Directory::new("roots");
     directory.write("token", "canary");
     let roots = directory.write("ca.crt", "canary");
@@ -120,7 +120,7 @@ fn roots_of_no_use_are_told_by_their_file_before_it_listens_and_no_secret_with_t
 }
 
 #[test]
-fn a_kubeconfig_that_is_not_there_or_empty_is_told_as_such() {
+fn a_kubeconfig_that_is_not_there_or_empty_is_reported_as_such() {
     let directory = Directory::new("kubeconfig");
     let empty = directory.write("empty", "");
     for (file, why) in [

@@ -1,4 +1,4 @@
-//! Several real proxies before one app: nobody is cut off by another.
+//! Several real proxies for one app: none cuts the connections of another.
 
 use super::*;
 use std::net::SocketAddr;

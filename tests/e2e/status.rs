@@ -1,4 +1,4 @@
-//! What `/status` says of the app: since when, until when, by whom, and for how long.
+//! The times, reasons and names in `/status`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The three walkthroughs, and what may cross them.
+//! The walkthroughs of `src/lib.rs`, and events that interfere with them.
 
 use super::*;
 use std::net::Shutdown;
@@ -98,7 +98,7 @@ fn a_client_that_half_closes_while_held_gets_its_reply() {
 }
 
 #[test]
-fn a_server_that_speaks_first_is_heard_after_the_wake() {
+fn the_first_bytes_of_a_server_arrive_after_the_wake() {
     let sandbox = Sandbox::start(Options {
         app: App::Source(5),
         ..Options::default()

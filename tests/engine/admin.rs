@@ -31,7 +31,7 @@ impl Rig {
     }
 
     /// A turn in which each admin connection that has said a whole line, or all that it
-    /// may, is told `answer`.
+    /// may, gets `answer`.
     fn answer(&mut self, answer: &[u8]) {
         self.turn();
         while let Some((admin_connection, said)) = self.engine.admin().next_request() {
@@ -148,7 +148,7 @@ fn an_admin_connection_that_dawdles_is_shown_out_at_its_deadline_and_not_before(
 }
 
 #[test]
-fn however_many_sit_and_say_nothing_the_next_one_is_heard() {
+fn however_many_sit_and_say_nothing_the_next_one_is_answered() {
     let mut rig = admin_rig(ADMIN_LIMITS);
     let mut silent: Vec<_> = (0..ADMIN_LIMITS.max_connections)
         .map(|_| rig.visit())
@@ -182,7 +182,7 @@ fn a_crowd_of_admin_connections_is_answered_to_the_last() {
 }
 
 #[test]
-fn admin_connections_are_heard_while_nothing_is_accepted_any_more() {
+fn admin_connections_are_answered_while_nothing_is_accepted_any_more() {
     let mut rig = admin_rig(ADMIN_LIMITS);
     rig.engine.stop_accepting(APP, rig.now());
     let mut admin_connection = rig.visit();

@@ -1,5 +1,5 @@
-//! The rules about clients: whom the engine ignores and denies, and how it lets those
-//! through that have waited.
+//! The rules about clients: which are ignored or denied, and the pace at which held connections are
+//! released.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! Which backend is dialled, when, and what follows a backend that fails before the first byte.
+//! The choice of the backend, the time of the dial, and the next dial after a backend that fails
+//! before the first byte.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;

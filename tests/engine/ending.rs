@@ -1,4 +1,4 @@
-//! Connections that have ended with bytes on their way, and what is left of many.
+//! The end of connections with bytes in flight, and the resources that remain after many.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -1,4 +1,4 @@
-//! What an app that takes all that it can get leaves to the others.
+//! The part that an app leaves to the others when it takes all that it can.
 
 use std::io::Write;
 use std::net::TcpStream;

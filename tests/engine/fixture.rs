@@ -1,4 +1,4 @@
-//! An engine over real loopback sockets, and the peers that a test plays itself.
+//! An engine over real loopback sockets, with the peers of the test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

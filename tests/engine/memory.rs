@@ -1,4 +1,4 @@
-//! What waits in the kernel's queues, which is charged to the container.
+//! The bytes in the kernel's queues, which the container is charged for.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

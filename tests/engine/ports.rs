@@ -1,4 +1,4 @@
-//! What the ports of one app share.
+//! The limits that the ports of one app share.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

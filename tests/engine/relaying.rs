@@ -9,7 +9,7 @@ use socket2::SockRef;
 use crate::fixture::{APP, PATIENCE, Rig, backend, fill, in_conversation, reset};
 
 #[test]
-fn a_server_that_speaks_first_is_heard() {
+fn the_first_bytes_of_a_server_that_speaks_first_arrive() {
     let backend = backend();
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();

@@ -1,4 +1,4 @@
-//! A side that resets, and what its peer still gets and sees.
+//! A reset of one side, and the bytes and the end that its peer gets.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};

@@ -250,7 +250,7 @@ fn whoever_takes_over_leaves_clients_as_they_are_and_dials_a_service_of_the_pods
 }
 
 #[test]
-fn other_kinds_get_the_rights_that_their_leases_take() {
+fn other_kinds_get_the_permissions_that_their_leases_need() {
     let rules = |args: &[&str]| {
         let objects = objects(args)?;
         let rules = find(&objects, "Role", "db-zpa")["rules"]

@@ -1,4 +1,4 @@
-//! Which pod gets whom, and addresses that lead nowhere but back.
+//! The choice of pods, and addresses that lead back to the proxy.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A SIGTERM with clients coming and going.
+//! SIGTERM under traffic.
 
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
@@ -49,7 +49,7 @@ fn come_and_go(fixture: &Fixture, signalled: &Mutex<Option<Instant>>) -> usize {
     while fixture.network.clients.enter(|| visit(address)).is_ok() {
         served += 1;
     }
-    let since = signalled.lock().unwrap().expect("it was told to end");
+    let since = signalled.lock().unwrap().expect("it got a SIGTERM");
     assert!(since.elapsed() >= DELAY, "{:?}", since.elapsed());
     served
 }

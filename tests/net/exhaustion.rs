@@ -1,4 +1,4 @@
-//! Out of descriptors, and at the connection limit.
+//! Exhausted descriptors, and the connection limit.
 
 use std::io::Write;
 
@@ -170,7 +170,7 @@ fn beyond_the_connection_limit_a_thousand_clients_wait_and_none_is_killed() {
     }
 }
 
-/// How an error ends that is told; its words are the C library's.
+/// The end of the text of a logged error; its words are the C library's.
 fn number_of(error: i32) -> String {
     format!("(os error {error})")
 }

@@ -1,4 +1,4 @@
-//! The real `zpa` and the sandbox's API server in the middle of a network.
+//! [`Fixture`]: the real `zpa` and the sandbox's API server in the middle of a network.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! What five hundred apps that sleep ask of the API server.
+//! The requests of five hundred sleeping apps to the API server.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Connections that are open and silent, for `ZPA_IDLE_MINUTES` if it is set.
+//! Open and silent connections: their memory, descriptors and wake-ups; for `ZPA_IDLE_MINUTES` if
+//! it is set.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -24,7 +25,7 @@ const OTHERS: usize = 4;
 
 /// Clients come from two addresses, as each has 64 Ki ports at most.
 const CLIENTS: [Ipv4Addr; 2] = [CLIENT, Ipv4Addr::new(10, 0, 0, 3)];
-/// The first of their ports. They are told theirs, since to look for a free one
+/// The first of their ports. They are assigned, since to look for a free one
 /// among so many takes the kernel long.
 const FIRST_PORT: usize = 2000;
 /// The pods, each of which `zpa` can have as many connections with as it has ports.
@@ -35,7 +36,7 @@ const PORTS: (&str, &str) = ("ipv4/ip_local_port_range", "1024 65535");
 /// What is resident of `zpa`, its program included, with all of them open.
 const RESIDENT: u64 = 64 << 20;
 
-/// For how long it is watched doing nothing, unless that is told.
+/// For how long it is watched doing nothing, unless that is set.
 const WATCHED: Duration = Duration::from_secs(5);
 
 #[test]

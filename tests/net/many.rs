@@ -1,4 +1,4 @@
-//! Many connections at once: held, slow, and stuck.
+//! Many connections at once: held, slow, and stalled.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Three namespaces in a row, as machines on two cables: the clients, the one
-//! in the middle where `zpa` and the API server are, and the pods.
+//! [`Network`]: three network namespaces in a row: the clients, `zpa` with the API server, and the
+//! pods.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,5 @@
-//! The pipes that bulk passes through: the kernel's limit of them is for a user, and so for
-//! all containers of a node that run as the same one.
+//! The pipes of bulk, against the kernel's limit of pipes for a user, which all containers of a
+//! node share that run as the same user.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

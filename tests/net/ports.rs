@@ -1,5 +1,5 @@
-//! Clients who end first, and the local ports that their connections to pods leave in
-//! TIME_WAIT.
+//! Connections that the client ends first, and the local ports in TIME_WAIT that they leave towards
+//! the pods.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Resets at inconvenient moments.
+//! Resets at critical moments.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -91,7 +91,7 @@ fn a_pod_that_resets_while_it_owes_acknowledgements_to_a_client_that_has_reset_i
     let (mut client, server) = fixture.pair(&pod);
     client.write_all(&[7; 10_000]).unwrap();
     reset(client);
-    // By the time that this is through, the reset has been heard.
+    // By the time that this is through, the reset has arrived.
     other_client.write_all(b"?").unwrap();
     other_server.read_exact(&mut [0]).unwrap();
     reset(server);

@@ -1,5 +1,4 @@
-//! A target by name, before a name server that has IPv4 addresses and a fault in
-//! all that is asked about IPv6.
+//! A target by name, and a name server that answers for IPv4 and fails in several ways for IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;

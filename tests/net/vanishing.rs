@@ -1,4 +1,4 @@
-//! Packets that get no answer, and peers that are not there any more.
+//! Lost packets without a reply, and peers that have vanished.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -272,7 +272,7 @@ fn a_client_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_app_slee
 }
 
 #[test]
-fn a_pod_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_client_is_told() {
+fn a_pod_that_vanishes_and_owes_acknowledgements_is_given_up_and_the_client_is_reset() {
     let Some(network) = Network::new() else {
         return;
     };

@@ -51,7 +51,7 @@ fn curl_fetches_a_file_through_a_data_port_of_the_proxy() {
 
 #[test]
 #[ignore = "make protocols runs it"]
-fn curl_is_told_to_try_again_if_it_was_held_in_vain() {
+fn curl_is_asked_to_try_again_if_it_was_held_in_vain() {
     if !are_there(&["curl"]) {
         return;
     }

@@ -91,7 +91,7 @@ fn the_pool_of_an_ingress_lets_it_sleep_and_loses_no_request() {
 
 #[test]
 #[ignore = "make protocols runs it"]
-fn curl_is_told_when_to_try_again_if_it_was_held_in_vain() {
+fn curl_is_informed_when_to_try_again_if_it_was_held_in_vain() {
     if !are_there(&["curl"]) {
         return;
     }

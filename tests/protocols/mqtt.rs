@@ -49,9 +49,9 @@ fn a_retained_message_outlives_the_sleep_and_a_check_wakes_nothing() {
                 &["-q", "1", "-r", "-m", "hello"],
             )),
             _ => {
-                let heard = succeed(&client("mosquitto_sub", &trial, &["-C", "1"]));
-                assert_eq!(heard, "hello\n");
-                heard
+                let received = succeed(&client("mosquitto_sub", &trial, &["-C", "1"]));
+                assert_eq!(received, "hello\n");
+                received
             }
         };
     });
@@ -74,7 +74,7 @@ fn a_subscriber_keeps_it_awake() {
         &trial,
         &["-q", "1", "-r", "-m", "at last"],
     ));
-    let heard = subscriber.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&heard.stdout), "at last\n");
+    let received = subscriber.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&received.stdout), "at last\n");
     trial.expect_sleep();
 }

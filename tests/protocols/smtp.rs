@@ -47,7 +47,7 @@ fn curl_delivers_mail_that_wakes_it() {
 
 #[test]
 #[ignore = "make protocols runs it"]
-fn curl_is_told_to_try_again_if_it_was_held_in_vain() {
+fn curl_is_asked_to_try_again_if_it_was_held_in_vain() {
     if !are_there(&["curl"]) {
         return;
     }

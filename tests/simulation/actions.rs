@@ -1,5 +1,5 @@
-//! What is done to the world: the actions of the plan, and the lives of the
-//! proxies.
+//! The actions of a plan: what operators, the network and crashes do to the proxies and the
+//! cluster.
 
 use std::time::Duration;
 
@@ -164,7 +164,7 @@ impl World<'_> {
         self.wake(pid);
     }
 
-    /// A new process beside the old one, which is then told to end.
+    /// A new process starts beside the old one, which then gets a SIGTERM.
     fn roll_out(&mut self, slot: usize) {
         let old = self.newest(slot);
         self.start(slot);
@@ -183,7 +183,7 @@ impl World<'_> {
         self.trace(|| format!("p{pid} gets SIGTERM"));
         self.after_a_turn(pid);
         match exit {
-            Some(_) => self.remove_process(pid, "told to end"),
+            Some(_) => self.remove_process(pid, "SIGTERM"),
             None => self.wake(pid),
         }
     }

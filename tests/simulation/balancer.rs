@@ -1,5 +1,5 @@
-//! Which pod a simulated connection is dialled to: the rule of the engine's own
-//! balancer (`src/engine/balancer.rs`, which is private) for pods of one address.
+//! [`Balancer`]: the choice of a pod for a simulated connection: the rules of the engine's balancer
+//! (`src/engine/balancer.rs`, which is private) for pods of one address.
 //!
 //! Left out are the slow start, the jitter of pauses, and errors of the machine.
 //! What is known of an address is kept for ever, since a simulated address is never

@@ -45,7 +45,7 @@ impl World<'_> {
                     change.from, change.to, change.by
                 )
             });
-            self.oracle.scaled(change, self.is_blind(change.by));
+            self.oracle.scaled(change, self.shares_no_leases(change.by));
             let lag = self.lag(50, 500);
             self.later(lag, Event::Reconcile);
         }
@@ -55,7 +55,7 @@ impl World<'_> {
 
     /// Whether that is a proxy that could neither see leases nor write one for so
     /// long that it must have noticed.
-    fn is_blind(&self, who: Who) -> bool {
+    fn shares_no_leases(&self, who: Who) -> bool {
         let Who::Proxy(pid) = who else {
             return false;
         };
@@ -102,7 +102,7 @@ impl World<'_> {
     }
 
     fn end_pod(&mut self, pod: PodId, change: Change) {
-        self.trace(|| format!("   pod-{pod} is told to end"));
+        self.trace(|| format!("   pod-{pod} gets a SIGTERM"));
         let ending = self.pods.get(pod);
         ending.cause = Some(Cause::Scaled(change));
         let was_up = ending.life == Life::Serving;

@@ -1,4 +1,4 @@
-//! The Deployment, and what the API server makes of a request that reaches it.
+//! [`Deployment`]: the simulated scale target, and the execution of requests by the API server.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum Who {
 /// A change of the number of replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// By whom.
+    /// The process that has made it.
     pub by: Who,
     /// When.
     pub at: Time,
@@ -140,7 +140,7 @@ pub struct Flaws {
     /// Proxies do not see how long a lease holds, as if each took its own TTL for that
     /// of all.
     pub hides_ttls: bool,
-    /// Proxies do not hear that the Service has lost their port.
+    /// Proxies do not learn that the Service has lost their port.
     pub hides_ports: bool,
 }
 

@@ -1,6 +1,5 @@
-//! The rule for pods that fail while they are listed: who comes after a proxy has
-//! learned of a failure does not wait for that pod while another one would take
-//! the connection.
+//! The rule about pods that fail while they are listed: once a proxy has seen a failure of a pod,
+//! no later connection waits for that pod while another one would accept it.
 //!
 //! Nothing here is taken from the balancer: what a proxy has learned follows from
 //! its dials and their answers alone. In doubt the rule says nothing: a failure

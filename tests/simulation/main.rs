@@ -1,6 +1,6 @@
-//! Days of faults in seconds: the real composition and the real policy over a
-//! simulated network, API server, controllers, pods and clients, with time and
-//! chance under control.
+//! The simulation: the real composition and the real policy over a simulated network, API server,
+//! controllers, pods and clients, with simulated time and seeded random numbers. It runs days of
+//! faults in seconds.
 //!
 //! What is real: `zpa::daemon::proxy` and `zpa::policy`, as they run in the
 //! cluster. What is simulated, after the rules of the real thing: the engine
@@ -61,7 +61,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn whatever_happens_everybody_is_served_or_told_why_not() {
+fn whatever_happens_every_client_is_served_or_closed_for_a_reason() {
     if let Some(seed) = from_environment("ZPA_SIM_SEED") {
         let end = play(&Plan::draw(seed), true);
         println!("{}{}", listing(&end, usize::MAX), end.totals);

@@ -1,9 +1,9 @@
-//! What must be true, whatever happens: a shadow of every proxy, kept from
-//! what goes in and out of it, and the rules that are checked against it.
+//! [`Oracle`]: checks the rules of the design against a shadow of every proxy, which it derives
+//! from the inputs and outputs of the proxy alone.
 //!
 //! The oracle knows nothing of the policy. It knows when each renewal was
 //! sent and answered, when each connection opened and closed, and which faults
-//! have hit whom; a proxy that none has hit for a while is *calm*, and more is
+//! have affected which process; a proxy that none has hit for a while is *calm*, and more is
 //! asked of it.
 
 mod clients;
@@ -67,8 +67,8 @@ pub struct Oracle {
     pub violation: Option<Violation>,
     /// Every change of scale.
     pub history: Vec<Change>,
-    /// What the clients were told.
-    pub told: BTreeMap<ClientResult, u64>,
+    /// The number of clients by result.
+    pub results: BTreeMap<ClientResult, u64>,
     /// Effective wakes.
     pub wakes: u64,
     /// Sleeps.
@@ -94,7 +94,7 @@ impl Oracle {
             excuses: BTreeMap::new(),
             violation: None,
             history: Vec::new(),
-            told: BTreeMap::new(),
+            results: BTreeMap::new(),
             wakes: 0,
             sleeps: 0,
             most_requests: 0,

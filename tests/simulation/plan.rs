@@ -1,5 +1,5 @@
-//! What is to happen in a run: drawn from a seed, and data, so that a smaller
-//! plan can be made of one that fails.
+//! [`Plan`]: the actions of a run and their times, drawn from a seed. It is data, so that a failing
+//! plan can be shrunk.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub enum Mutant {
     #[default]
     No,
     /// It does not see its connections.
-    Blind,
+    NoCounts,
     /// It dials with its gate shut.
     Gateless,
     /// Its clock runs twice as fast as everybody's.
@@ -134,7 +134,7 @@ pub struct Plan {
     pub noise: f64,
     /// How likely a client is to come at the moment at which a proxy judges
     /// that the app has been idle long enough.
-    pub ambush: f64,
+    pub critical_clients: f64,
     /// By how much the proxies' clocks differ in speed.
     pub drift: f64,
     /// Whether the Service has an address that leads to its pods.
@@ -161,7 +161,7 @@ impl Plan {
             replicas: 1,
             horizon: Duration::ZERO,
             noise: 0.0,
-            ambush: 0.0,
+            critical_clients: 0.0,
             drift: 0.0,
             fallback: false,
             role: Permissions::SHIPPED,
@@ -192,7 +192,7 @@ impl Plan {
         plan.replicas = rng.pick(&[0, 1, 1, 3]);
         plan.horizon = ttl * (6 + rng.below(10) as u32);
         plan.noise = rng.pick(&[0.0, 0.0, 0.005, 0.03]);
-        plan.ambush = rng.pick(&[0.0, 0.5, 0.9]);
+        plan.critical_clients = rng.pick(&[0.0, 0.5, 0.9]);
         plan.drift = rng.pick(&[0.0, 0.01]);
         plan.fallback = rng.chance(0.3);
         plan.role = rng.pick(&[
@@ -353,9 +353,9 @@ impl Plan {
             9 => Action::BreakWatch(slot, short.min(Duration::from_secs(75))),
             10 => rng.pick(&[Action::SlowControllers as fn(_) -> _, Action::SlowPods])(long),
             11 => {
-                let whom = rng.pick(&[None, Some(slot)]);
+                let victim = rng.pick(&[None, Some(slot)]);
                 Action::Restrict(
-                    whom,
+                    victim,
                     Permissions::draw(rng),
                     rng.pick(&[short, long, ttl * 4]),
                 )

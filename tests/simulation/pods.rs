@@ -2,7 +2,7 @@
 //!
 //! The controllers lag behind the Deployment as they do in a cluster: replicas
 //! that go 1 → 0 → 1 before the controller looks leave the pod alive, and the
-//! slices list a pod as ready for a while after it was told to end.
+//! slices list a pod as ready for a while after it got a SIGTERM.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub struct SimPod {
     pub cause: Option<Cause>,
     /// How it treats new connections although it is listed, and until when.
     pub failure: Option<(Failure, Time)>,
-    /// How long it goes on serving once it was told to end.
+    /// How long it goes on serving after a SIGTERM.
     pub grace: Duration,
 }
 

@@ -127,11 +127,11 @@ pub struct Process {
     pub target_watch: TargetWatch,
     /// Whether the last messages for it say that a wake would lead nowhere,
     pub lacks_endpoints: bool,
-    /// and whether it has been told so.
+    /// and whether that was reported to it.
     pub cannot_wake: bool,
     /// Whether it runs.
     pub state: State,
-    /// Whether it was told to end.
+    /// Whether it has got a SIGTERM.
     pub ending: bool,
     /// Its clock.
     pub clock: BootClock,

@@ -1,4 +1,4 @@
-//! What is to happen, in the order of time.
+//! [`Queue`]: the future events, by time.
 
 use std::collections::BTreeMap;
 

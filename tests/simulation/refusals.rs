@@ -1,6 +1,6 @@
-//! Refusals played on cue: 401 and 403, of a moment or for good, at start and later,
-//! to one proxy or to all. None cuts anybody off, and none makes anybody wait longer
-//! than it lasts and a pause.
+//! Scenarios with refusals: 401 and 403, for a moment or for good, at start and later, to one proxy
+//! or to all. None cuts a connection, and none makes a client wait longer than it lasts, plus a
+//! pause.
 
 use crate::deployment::{Permissions, Who};
 use crate::oracle::ClientResult;
@@ -14,8 +14,13 @@ const REFUSALS: [Trouble; 2] = [Trouble::Unauthorized, Trouble::Forbidden];
 /// Everybody was served, and nobody without a lease.
 #[track_caller]
 fn assert_all_served(end: &End, clients: u64, label: &str) {
-    assert_eq!(end.totals.told(ClientResult::Served), clients, "{label}");
-    assert_eq!(end.totals.told.len(), 1, "{label}: {:?}", end.totals.told);
+    assert_eq!(end.totals.count(ClientResult::Served), clients, "{label}");
+    assert_eq!(
+        end.totals.results.len(),
+        1,
+        "{label}: {:?}",
+        end.totals.results
+    );
 }
 
 /// Both proxies are started again while everything is refused to them, as by an API
@@ -133,7 +138,7 @@ fn where_nobody_may_write_a_lease_the_app_stays_awake_and_nobody_is_cut_off() {
         .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 8)))
         .with(gone, Action::Restrict(None, permissions, TTL * 12));
     let end = play_well(&plan);
-    assert_eq!(end.totals.told(ClientResult::Served), 1);
+    assert_eq!(end.totals.count(ClientResult::Served), 1);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
     assert!(slept.iter().all(|slept| *slept > at(gone + TTL * 12)));
 }

@@ -118,7 +118,7 @@ impl World<'_> {
         }
     }
 
-    /// A proxy hears how its request went; a stopped one hears it when it
+    /// A proxy receives the outcome of its request; a stopped one receives it when it
     /// goes on.
     pub(crate) fn reply(&mut self, pid: Pid, ticket: u64, request: Request, outcome: Outcome) {
         let process = &mut self.processes[pid];
@@ -150,7 +150,7 @@ impl World<'_> {
             });
             self.oracle
                 .received(pid, id, &request, &outcome, rate, self.now);
-            self.trace(|| format!("p{pid} hears #{id}: {}", answered(&outcome)));
+            self.trace(|| format!("p{pid} receives #{id}: {}", answered(&outcome)));
             self.wake(pid);
         }
         self.work_on_requests(pid);

@@ -1,5 +1,5 @@
-//! Chance, by a seed: every actor throws rng of its own, so that leaving one
-//! actor out does not change what the others throw.
+//! [`Rng`]: random numbers from a seed. Every actor has its own, so that the removal of one actor
+//! does not change the numbers of the others.
 
 use std::time::Duration;
 

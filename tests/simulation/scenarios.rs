@@ -1,4 +1,4 @@
-//! Faults played on cue: what must not be left to chance.
+//! Scenarios with faults at exact times, which random plans might miss.
 
 use std::time::Duration;
 
@@ -67,12 +67,12 @@ fn a_proxy_killed_at_any_moment_of_a_wake_leaves_nobody_else_waiting() {
         plan.replicas = 0;
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             1,
             "killed after {moment} ms"
         );
         assert_eq!(
-            end.totals.told(ClientResult::ProxyKilled),
+            end.totals.count(ClientResult::ProxyKilled),
             1,
             "killed after {moment} ms"
         );
@@ -88,7 +88,7 @@ fn a_proxy_killed_at_any_moment_of_a_sleep_leaves_nobody_else_waiting() {
             .with(TTL + ms(5000), Action::Connect(1, once()));
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             2,
             "killed after {moment} ms"
         );
@@ -118,8 +118,8 @@ fn after_an_operator_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
         .with(ms(30_500), Action::Scale(0, Who::Operator))
         .with(ms(40_000), Action::Connect(1, once()));
     let end = play_well(&plan);
-    assert_eq!(end.totals.told(ClientResult::ScaledByOthers), 1);
-    assert_eq!(end.totals.told(ClientResult::Served), 1);
+    assert_eq!(end.totals.count(ClientResult::ScaledByOthers), 1);
+    assert_eq!(end.totals.count(ClientResult::Served), 1);
     assert_eq!(end.totals.wakes, 1);
 }
 
@@ -175,7 +175,7 @@ fn a_proxy_cut_off_with_users_loses_them_no_sooner_than_its_lease_ends() {
             .with(cut_off, Action::Hit(Some(0), Trouble::Refused, TTL * 2));
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::CutOff),
+            end.totals.count(ClientResult::CutOff),
             1,
             "cut off at {cut_off:?}"
         );
@@ -195,8 +195,8 @@ fn a_proxy_cut_off_for_less_than_its_lease_loses_nobody() {
                 .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 4)))
                 .with(cut_off, Action::Hit(Some(0), trouble, TTL / 2));
             let end = play_well(&plan);
-            let told = end.totals.told(ClientResult::Served);
-            assert_eq!(told, 1, "{trouble:?} at {cut_off:?}");
+            let served = end.totals.count(ClientResult::Served);
+            assert_eq!(served, 1, "{trouble:?} at {cut_off:?}");
         }
     }
 }
@@ -215,7 +215,7 @@ fn an_api_server_that_is_down_for_everybody_cuts_nobody_off() {
             .with(down, Action::Hit(None, trouble, TTL * 3))
             .with(down + TTL * 2, Action::Connect(1, once()));
         let end = play_well(&plan);
-        assert_eq!(end.totals.told(ClientResult::Served), 2, "{trouble:?}");
+        assert_eq!(end.totals.count(ClientResult::Served), 2, "{trouble:?}");
         let by_then = sleeps(&end)
             .iter()
             .all(|change| change.at > at(down + TTL * 3));
@@ -236,7 +236,7 @@ fn an_api_server_that_comes_back_puts_nothing_to_sleep_before_all_could_renew() 
             .with(ms(13_900), Action::Connect(1, once()))
             .with(down, Action::Hit(None, Trouble::LostRequests, back - down))
             .with(ms(63_000), Action::Connect(1, for_as_long_as(TTL)));
-        let served = play_well(&plan).totals.told(ClientResult::Served);
+        let served = play_well(&plan).totals.count(ClientResult::Served);
         assert_eq!(served, 2, "it comes back at {back:?}");
     }
 }
@@ -255,7 +255,7 @@ fn a_proxy_stopped_for_two_ttl_at_any_moment_of_a_sleep_cuts_nobody_off() {
             );
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             1,
             "stopped after {moment} ms"
         );
@@ -269,7 +269,7 @@ fn a_proxy_stopped_for_two_ttl_sleeps_on_no_news_from_before() {
         .with(stopped, Action::Stop(0, TTL * 2))
         .with(ms(30_000), Action::Connect(1, for_as_long_as(TTL * 3)));
     let end = play_well(&plan);
-    assert_eq!(end.totals.told(ClientResult::Served), 1);
+    assert_eq!(end.totals.count(ClientResult::Served), 1);
     assert_eq!(end.totals.sleeps, 1);
 }
 
@@ -282,8 +282,8 @@ fn a_node_that_is_suspended_with_all_its_proxies_cuts_nobody_off() {
             .with(suspended, Action::Stop(0, TTL * 2))
             .with(suspended, Action::Stop(1, TTL * 2));
         let end = play_well(&plan);
-        let told = end.totals.told(ClientResult::Served);
-        assert_eq!(told, 1, "suspended at {suspended:?}");
+        let served = end.totals.count(ClientResult::Served);
+        assert_eq!(served, 1, "suspended at {suspended:?}");
     }
 }
 
@@ -295,7 +295,7 @@ fn clocks_that_differ_by_one_in_a_hundred_cut_nobody_off() {
             .with(TTL, Action::Connect(1, for_as_long_as(TTL * 2)));
         plan.drift = 0.01;
         let end = play_well(&plan);
-        assert_eq!(end.totals.told(ClientResult::Served), 2);
+        assert_eq!(end.totals.count(ClientResult::Served), 2);
     }
 }
 
@@ -315,7 +315,7 @@ fn a_pod_that_dies_of_a_sleep_that_a_proxy_has_not_seen_is_not_dialled_by_it() {
         plan.replicas = 3;
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             4,
             "{after} ms after the TTL"
         );
@@ -330,7 +330,7 @@ fn a_watch_that_is_dead_hides_no_pod_that_is_about_to_die() {
             .with(TTL + ms(after), Action::Connect(0, for_as_long_as(TTL)));
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             1,
             "{after} ms after the TTL"
         );
@@ -351,7 +351,7 @@ fn a_rollout_at_any_moment_loses_nobody_who_is_done_before_the_deadline() {
         plan.actions.sort_by_key(|(at, _)| *at);
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             20,
             "rolled out after {moment} ms"
         );
@@ -384,8 +384,11 @@ fn a_watched_app_sleeps_a_ttl_after_the_last_close_whoever_has_died_and_an_unwat
     assert!(longest(&watched) < TTL + ms(3000), "{watched:?}");
     let unwatched = sleeps_after_a_kill(|plan| plan.role = Permissions::UNWATCHED);
     assert!(longest(&unwatched) > TTL + ms(6000), "{unwatched:?}");
-    let blind = sleeps_after_a_kill(|plan| plan.flaws.hides_events = true);
-    assert!(longest(&blind) > TTL + ms(6000), "{blind:?}");
+    let without_events = sleeps_after_a_kill(|plan| plan.flaws.hides_events = true);
+    assert!(
+        longest(&without_events) > TTL + ms(6000),
+        "{without_events:?}"
+    );
 }
 
 // --- What short TTLs cost ---

@@ -1,4 +1,4 @@
-//! Makes a plan that fails smaller, as long as it breaks the same rule.
+//! Shrinks a failing plan, as long as it breaks the same rule.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Search {
     fn simplify(&mut self) {
         let simplifications: [fn(&mut Plan); 5] = [
             |plan| plan.noise = 0.0,
-            |plan| plan.ambush = 0.0,
+            |plan| plan.critical_clients = 0.0,
             |plan| plan.drift = 0.0,
             |plan| plan.fallback = false,
             |plan| plan.shorter.clear(),

@@ -133,7 +133,7 @@ impl Connection {
 pub struct SimSockets {
     hold_timeout: Duration,
     /// A mutant that reports no connection.
-    blind: bool,
+    hides_counts: bool,
     /// A mutant whose gate is never shut.
     gateless: bool,
     inbox: Vec<(ClientId, Event)>,
@@ -146,7 +146,7 @@ pub struct SimSockets {
     accepting: bool,
     counts: Counts,
     /// What was counted when the proxy last asked whether that has changed.
-    told: Counts,
+    reported: Counts,
 }
 
 impl SimSockets {
@@ -154,7 +154,7 @@ impl SimSockets {
     pub fn new(hold_timeout: Duration, mutant: Mutant) -> Self {
         SimSockets {
             hold_timeout,
-            blind: mutant == Mutant::Blind,
+            hides_counts: mutant == Mutant::NoCounts,
             gateless: mutant == Mutant::Gateless,
             inbox: Vec::new(),
             effects: Vec::new(),
@@ -165,7 +165,7 @@ impl SimSockets {
             gate_open: false,
             accepting: true,
             counts: Counts::default(),
-            told: Counts::default(),
+            reported: Counts::default(),
         }
     }
 
@@ -200,7 +200,7 @@ impl SimSockets {
         served.map(|(&client, _)| client)
     }
 
-    /// Whom each dial that is under way is for, where it goes, and since when.
+    /// The dials in progress: the client, the pod, and the time of each.
     pub fn dialing(&self) -> impl Iterator<Item = (ClientId, SocketAddr, Time)> + '_ {
         let dial = |(&client, it): (&ClientId, &Connection)| {
             let (address, since) = it.dial()?;
@@ -504,7 +504,7 @@ impl SimSockets {
 
 impl Sockets for SimSockets {
     fn counts(&self, _: AppId) -> Counts {
-        if self.blind {
+        if self.hides_counts {
             return Counts::default();
         }
         self.counts
@@ -516,7 +516,7 @@ impl Sockets for SimSockets {
 
     fn take_changed_apps(&mut self) -> Vec<AppId> {
         let counts = self.counts(APP);
-        let before = std::mem::replace(&mut self.told, counts);
+        let before = std::mem::replace(&mut self.reported, counts);
         (counts != before).then_some(APP).into_iter().collect()
     }
 

@@ -1,4 +1,4 @@
-//! The watches of the Deployment: what they show, when, and what becomes of them.
+//! The watches of the Deployment: which states they show, when, and how they end.
 //!
 //! A watch shows each state of the Deployment in order, a while after it was written.
 //! What it has not delivered when it breaks is lost, and the list that follows shows the

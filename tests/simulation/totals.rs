@@ -1,4 +1,4 @@
-//! What a set of runs adds up to.
+//! [`Totals`]: the sums over a set of runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +27,8 @@ pub struct Totals {
     pub most_requests: usize,
     /// Faults by kind.
     pub faults: BTreeMap<String, u64>,
-    /// What the clients were told.
-    pub told: BTreeMap<ClientResult, u64>,
+    /// The number of clients by result.
+    pub results: BTreeMap<ClientResult, u64>,
 }
 
 impl Totals {
@@ -45,14 +45,14 @@ impl Totals {
         for (fault, count) in other.faults {
             *self.faults.entry(fault).or_default() += count;
         }
-        for (told, count) in other.told {
-            *self.told.entry(told).or_default() += count;
+        for (result, count) in other.results {
+            *self.results.entry(result).or_default() += count;
         }
     }
 
-    /// How many clients were told that.
-    pub fn told(&self, told: ClientResult) -> u64 {
-        self.told.get(&told).copied().unwrap_or(0)
+    /// The number of clients with that result.
+    pub fn count(&self, result: ClientResult) -> u64 {
+        self.results.get(&result).copied().unwrap_or(0)
     }
 }
 
@@ -71,9 +71,9 @@ impl fmt::Display for Totals {
             "{} wakes, {} sleeps, {} requests, at most {} of one process in a minute",
             self.wakes, self.sleeps, self.requests, self.most_requests
         )?;
-        writeln!(f, "clients were told:")?;
-        for (told, count) in &self.told {
-            writeln!(f, "{count:>9}  {told:?}")?;
+        writeln!(f, "clients by result:")?;
+        for (result, count) in &self.results {
+            writeln!(f, "{count:>9}  {result:?}")?;
         }
         writeln!(f, "faults:")?;
         for (fault, count) in &self.faults {

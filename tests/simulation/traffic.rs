@@ -1,4 +1,4 @@
-//! Clients, and their bytes on the way to the pods and back.
+//! The clients, and their bytes on the way to the pods and back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Client {
     dial: Option<Dial>,
     /// and the pod that this led to, be it through the Service's address.
     pod: Option<SocketAddr>,
-    /// Whether it was served or told why not.
+    /// Whether it was served, or closed for a reason.
     pub ended: bool,
 }
 
@@ -56,7 +56,7 @@ impl World<'_> {
         });
         if refused {
             self.trace(|| format!("c{client} finds no proxy"));
-            return self.oracle.told(ClientResult::NoProxy);
+            return self.oracle.record_result(ClientResult::NoProxy);
         }
         self.trace(|| format!("c{client} connects to p{pid}"));
         self.push_to_socket(pid, client, OnSocket::Arrived);
@@ -101,25 +101,25 @@ impl World<'_> {
 
     /// Clients that come at the worst of moments: when a proxy is about to
     /// put the app to sleep, or has just done so.
-    pub(crate) fn ambush(&mut self, phase: &Phase) {
+    pub(crate) fn plan_critical_client(&mut self, phase: &Phase) {
         let worst = matches!(phase, Phase::ConfirmingIdle | Phase::ScalingDown);
         if !worst || self.now > Time::new(self.plan.horizon) {
             return;
         }
-        if self.rng.chance(self.plan.ambush) {
+        if self.rng.chance(self.plan.critical_clients) {
             let slot = self.rng.below(self.plan.slots);
             let script = Script::draw(&mut self.rng, self.plan.ttl);
-            self.ambushers.push((slot, script));
+            self.critical_clients.push((slot, script));
             let ms = Duration::from_millis;
             let after = self.rng.around(ms(40), ms(3000));
-            let number = self.ambushers.len() - 1;
-            self.later(after, Event::Ambush(number));
+            let number = self.critical_clients.len() - 1;
+            self.later(after, Event::CriticalClient(number));
         }
     }
 
     /// One of them comes.
-    pub(crate) fn spring(&mut self, number: usize) {
-        let (slot, script) = self.ambushers[number].clone();
+    pub(crate) fn start_critical_client(&mut self, number: usize) {
+        let (slot, script) = self.critical_clients[number].clone();
         self.connect(slot, script);
     }
 
@@ -246,7 +246,7 @@ impl World<'_> {
             if !self.clients[client].ended {
                 self.trace(|| format!("c{client} is reset with p{pid}"));
                 self.clients[client].ended = true;
-                self.oracle.told(ClientResult::ProxyKilled);
+                self.oracle.record_result(ClientResult::ProxyKilled);
             }
         }
         self.processes[pid].state = State::Dead;

@@ -1,4 +1,4 @@
-//! What the network and the API server do to requests.
+//! The faults of the network and the API server that affect requests.
 
 use std::time::Duration;
 
@@ -58,9 +58,9 @@ const RECEIVE: Duration = Duration::from_secs(10);
 pub struct Fate {
     /// How long after it was sent it is executed, if ever.
     pub executed: Option<Duration>,
-    /// How long after it was sent the proxy hears of it.
+    /// The time from the sending to the outcome at the proxy.
     pub received: Duration,
-    /// What it hears, if not how the execution went.
+    /// The outcome at the proxy, if it is not that of the execution.
     pub instead: Option<Outcome>,
 }
 
@@ -116,7 +116,7 @@ pub struct Window {
     pub from: Time,
     /// When it is over.
     pub until: Time,
-    /// Whom it hits; `None`: all.
+    /// The proxy that it affects; `None`: all.
     pub slot: Option<usize>,
     /// What it is.
     pub trouble: Trouble,
@@ -137,7 +137,7 @@ pub struct Restriction {
     pub from: Time,
     /// When it is over.
     pub until: Time,
-    /// Whom it hits; `None`: all.
+    /// The proxy that it affects; `None`: all.
     pub slot: Option<usize>,
     /// What is left.
     pub permissions: Permissions,

@@ -1,4 +1,4 @@
-//! Proxies with unequal idle TTLs, played on cue.
+//! Scenarios with unequal idle TTLs.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_proxy_with_a_shorter_ttl_respects_the_longer_lease_that_it_has_seen() {
             .with(comes, Action::Connect(1, for_as_long_as(TTL * 4)));
         let end = play_well(&plan);
         assert_eq!(
-            end.totals.told(ClientResult::Served),
+            end.totals.count(ClientResult::Served),
             1,
             "came at {comes:?}"
         );
@@ -48,8 +48,8 @@ fn a_shorter_lease_that_is_renewed_at_the_same_moments_hides_no_longer_one() {
         }
         let clients = plan.actions.len() as u64;
         let end = play_well(&plan);
-        let label = format!("{moment}: {:?}", end.totals.told);
-        assert_eq!(end.totals.told(ClientResult::Served), clients, "{label}");
+        let label = format!("{moment}: {:?}", end.totals.results);
+        assert_eq!(end.totals.count(ClientResult::Served), clients, "{label}");
     }
 }
 
@@ -64,8 +64,8 @@ fn of_three_ttls_the_one_between_is_respected_when_the_longest_is_over() {
             .with(comes, Action::Connect(2, once()))
             .with(comes + ms(50), Action::Connect(1, for_as_long_as(TTL * 6)));
         let end = play_well(&plan);
-        let label = format!("{moment}: {:?}", end.totals.told);
-        assert_eq!(end.totals.told(ClientResult::Served), 2, "{label}");
+        let label = format!("{moment}: {:?}", end.totals.results);
+        assert_eq!(end.totals.count(ClientResult::Served), 2, "{label}");
     }
 }
 
@@ -79,7 +79,7 @@ fn connections_through_both_at_the_same_time_cut_nobody_off() {
             plan = plan.with(comes, Action::Connect(0, once()));
         }
         let end = play_well(&plan);
-        assert_eq!(end.totals.told(ClientResult::Served), 31);
+        assert_eq!(end.totals.count(ClientResult::Served), 31);
     }
 }
 

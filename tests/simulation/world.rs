@@ -1,4 +1,5 @@
-//! The world that the proxies live in: what happens, in the order of time.
+//! [`World`]: the simulation: a queue of events in the order of their times, and the state that
+//! they change.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,45 +20,45 @@ use crate::totals::Totals;
 use crate::traffic::Client;
 use crate::trouble::{Restriction, Window};
 
-/// How often it is checked what must have come to pass.
+/// The interval at which the oracle checks liveness.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How many turns in a second are a loop that spins.
+/// The turns in a second from which on a loop counts as busy.
 const SPIN: u32 = 2000;
 
 /// The number of a process; never used again.
 pub type Pid = usize;
 
-/// Something that happens.
+/// An event of the simulation.
 pub enum Event {
     /// An action of the plan.
     Action(usize),
     /// A proxy's loop wakes up.
     Turn(Pid),
-    /// Something happens on a socket of a proxy.
+    /// An event on a socket of a proxy.
     Socket(Pid, ClientId, OnSocket),
-    /// A proxy's API threads look what is to be done.
+    /// The API threads of a proxy make the requests that are due.
     Threads(Pid),
     /// A request reaches the server.
     Execute(Pid, u64, Request, Option<Duration>),
-    /// A proxy hears how its request went.
+    /// A proxy receives the outcome of its request.
     Reply(Pid, u64, Request, Outcome),
-    /// A stopped process goes on.
+    /// A stopped process continues.
     Resume(Pid),
     /// A process starts in that place.
     Start(usize),
-    /// An old process is told to end.
+    /// An old process gets a SIGTERM.
     Terminate(Pid),
-    /// The Deployment is made again.
+    /// The Deployment is created again.
     Recreate(u32),
-    /// The Deployment controller looks.
+    /// The Deployment controller reconciles.
     Reconcile,
     /// A pod has come up.
     PodReady(PodId),
     /// A pod's process ends.
     PodStops(PodId),
-    /// A pod's address goes.
+    /// A pod's address is removed.
     PodGone(PodId),
-    /// The endpoints controller looks.
+    /// The endpoints controller reconciles.
     Slices,
     /// A watch shows the slices as they were with that number.
     Watched(Pid, u64, Rc<Vec<Pod>>),
@@ -67,37 +68,37 @@ pub enum Event {
     WatchTarget(Pid, u64),
     /// The watch with that number shows the Deployment.
     Observed(Pid, u64, Box<Observation>),
-    /// It has ended at its time.
+    /// A watch of the Deployment has ended at its timeout.
     RenewTargetWatch(Pid, u64),
-    /// Its proxy notices that it is broken.
+    /// A proxy notices that its watch of the Deployment is broken.
     TargetWatchEnds(Pid, u64),
-    /// A client does what comes next in its script.
+    /// A client performs the next step of its script.
     Client(ClientId),
-    /// A client loses patience.
+    /// A client times out.
     Impatience(ClientId),
-    /// Bytes come to a pod from a client, through a proxy.
+    /// Bytes of a client arrive at a pod, through a proxy.
     AtPod(Pid, ClientId, u64),
-    /// Bytes come back to a client.
+    /// Bytes of a pod arrive at a client.
     AtClient(ClientId, u64),
-    /// A client comes at the worst of moments.
-    Ambush(usize),
-    /// It is checked what must have come to pass.
+    /// A client connects at a critical moment: shortly after a proxy has changed its phase.
+    CriticalClient(usize),
+    /// The oracle checks the rules about liveness.
     Check,
 }
 
-/// How a run ended.
+/// The result of a run.
 pub struct End {
-    /// What happened.
+    /// The totals.
     pub totals: Totals,
     /// Every change of scale.
     pub history: Vec<Change>,
     /// The rule that was broken, if one was.
     pub violation: Option<Violation>,
-    /// What happened in detail, if asked for.
+    /// All events in words, if requested.
     pub trace: Vec<(Time, String)>,
 }
 
-/// Everything there is.
+/// The state of the simulation.
 pub struct World<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) now: Time,
@@ -116,7 +117,7 @@ pub struct World<'a> {
     pub(crate) windows: Vec<Window>,
     pub(crate) processes: Vec<Process>,
     pub(crate) clients: Vec<Client>,
-    pub(crate) ambushers: Vec<(usize, Script)>,
+    pub(crate) critical_clients: Vec<(usize, Script)>,
     pub(crate) oracle: Oracle,
     pub(crate) totals: Totals,
     pub(crate) rng: Rng,
@@ -134,10 +135,10 @@ impl<'a> World<'a> {
                 break;
             }
             world.now = at;
-            world.happen(event);
+            world.handle(event);
         }
         if world.oracle.violation.is_none() {
-            world.check_that_everybody_was_told();
+            world.check_that_every_client_has_ended();
         }
         world.finish()
     }
@@ -159,7 +160,7 @@ impl<'a> World<'a> {
             windows: Vec::new(),
             processes: Vec::new(),
             clients: Vec::new(),
-            ambushers: Vec::new(),
+            critical_clients: Vec::new(),
             oracle: Oracle::new(plan),
             totals: Totals::default(),
             rng: Rng::new(plan.seed, 1),
@@ -185,7 +186,7 @@ impl<'a> World<'a> {
         self.totals.wakes = self.oracle.wakes;
         self.totals.sleeps = self.oracle.sleeps;
         self.totals.most_requests = self.oracle.most_requests;
-        self.totals.told = std::mem::take(&mut self.oracle.told);
+        self.totals.results = std::mem::take(&mut self.oracle.results);
         End {
             totals: self.totals,
             history: self.oracle.history,
@@ -194,7 +195,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Action(number) => self.do_action(number),
             Event::Turn(pid) => self.turn_if_due(pid),
@@ -225,19 +226,19 @@ impl<'a> World<'a> {
             Event::Impatience(client) => self.client_resets(client),
             Event::AtPod(pid, client, bytes) => self.at_pod(pid, client, bytes),
             Event::AtClient(client, bytes) => self.at_client(client, bytes),
-            Event::Ambush(number) => self.spring(number),
+            Event::CriticalClient(number) => self.start_critical_client(number),
             Event::Check => self.check(),
         }
     }
 
-    /// Notes what happens, if anybody wants to read it.
+    /// Adds a line to the trace, if one is requested.
     pub(crate) fn trace(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push((self.now, what()));
         }
     }
 
-    /// Has something happen after a while.
+    /// Schedules an event.
     pub(crate) fn later(&mut self, after: Duration, event: Event) {
         self.queue.put(self.now + after, event);
     }
@@ -265,21 +266,21 @@ impl<'a> World<'a> {
         self.later(CHECK_INTERVAL, Event::Check);
     }
 
-    fn check_that_everybody_was_told(&mut self) {
-        let forgotten: Vec<_> = (0..self.clients.len())
+    fn check_that_every_client_has_ended(&mut self) {
+        let open: Vec<_> = (0..self.clients.len())
             .filter(|&client| !self.clients[client].ended)
             .collect();
-        if !forgotten.is_empty() {
-            let what = format!("clients {forgotten:?} were never told anything");
-            let (at, rule) = (self.now, "every client is served or told why not");
+        if !open.is_empty() {
+            let what = format!("clients {open:?} have neither been served nor closed");
+            let (at, rule) = (self.now, "every client is served, or closed for a reason");
             self.oracle.violation = Some(Violation { at, rule, what });
         }
     }
 
     // --- The loops of the proxies ---
 
-    /// Has a proxy's loop turn soon: as a rule at once, sometimes a little
-    /// later, so that several things come to it in one turn.
+    /// Schedules a turn of a proxy's loop: mostly at once, sometimes a few milliseconds later, so
+    /// that several events come to it in one turn.
     pub(crate) fn wake(&mut self, pid: Pid) {
         let lag = if self.rng.chance(0.7) {
             Duration::ZERO
@@ -307,9 +308,9 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One turn of the real composition, and all that follows from it.
+    /// Runs one turn of the real composition, with its effects.
     fn turn(&mut self, pid: Pid) {
-        self.notice_a_spin(pid);
+        self.check_for_busy_loop(pid);
         let process = &mut self.processes[pid];
         let shown = process.clock.shows(self.now);
         let before = process.policy().phase().clone();
@@ -319,7 +320,7 @@ impl<'a> World<'a> {
         let phase = process.policy().phase().clone();
         if phase != before {
             self.trace(|| format!("p{pid} {phase:?}"));
-            self.ambush(&phase);
+            self.plan_critical_client(&phase);
         }
         self.after_a_turn(pid);
         match exit {
@@ -328,7 +329,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Carries out what a process has asked for.
+    /// Performs the effects of a turn.
     pub(crate) fn after_a_turn(&mut self, pid: Pid) {
         let effects = self.processes[pid].proxy.sockets.take_effects();
         for (client, effect) in effects {
@@ -370,7 +371,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn notice_a_spin(&mut self, pid: Pid) {
+    fn check_for_busy_loop(&mut self, pid: Pid) {
         let (since, count) = &mut self.processes[pid].turns;
         if self.now.since(*since) > Duration::from_secs(1) {
             (*since, *count) = (self.now, 0);

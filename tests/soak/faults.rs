@@ -1,4 +1,4 @@
-//! What goes wrong around `zpa` during one round.
+//! The faults of one round.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;

@@ -22,7 +22,7 @@ use faults::Faults;
 use subject::{Subject, Traces};
 use support::memory;
 use support::sandbox::{self, Options, Sandbox};
-use traffic::{Clients, Tally};
+use traffic::{Clients, Counts};
 use zpa::backoff::Random;
 use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS};
 
@@ -53,24 +53,24 @@ fn mixed_traffic_leaves_nothing_behind() {
     let mut random = Random::new(seed);
     let sandbox = Sandbox::start(Options::default());
     let subject = Subject::start(&sandbox);
-    let (start, mut tally, mut traces) = (Instant::now(), Tally::default(), Vec::new());
+    let (start, mut counts, mut traces) = (Instant::now(), Counts::default(), Vec::new());
     while start.elapsed() < duration || traces.len() <= WARM_UP {
         let faults = Faults::any(&mut random);
-        tally += round(&sandbox, &subject, faults, &mut random);
+        counts += round(&sandbox, &subject, faults, &mut random);
         traces.push(at_rest(&sandbox, &subject, faults));
         println!("{faults:?}: {:?}", traces[traces.len() - 1]);
     }
-    report(&tally, &traces, start.elapsed());
+    report(&counts, &traces, start.elapsed());
     assert_flat(&traces[WARM_UP - 1..]);
     assert_eq!(
         subject.accepted(),
-        tally.connections,
+        counts.connections,
         "each was accepted once"
     );
 }
 
 /// One round of traffic: the app is asleep at its start.
-fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Random) -> Tally {
+fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Random) -> Counts {
     let length = ROUND.mul_f64(random.fraction().max(0.3));
     let clients = Clients {
         address: subject.address(),
@@ -80,11 +80,11 @@ fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Rand
     thread::scope(|scope| {
         let storm = scope.spawn(|| faults.rage(sandbox, clients.until));
         let watch = scope.spawn(|| watch(subject, clients.until));
-        let tally = clients.play(random);
+        let counts = clients.play(random);
         storm.join().expect("the faults has no opinion");
         watch.join().expect("memory has a bound");
         sandbox.heal();
-        tally
+        counts
     })
 }
 
@@ -144,7 +144,7 @@ fn seed() -> u64 {
 }
 
 /// Says past cargo's capture what has happened.
-fn report(tally: &Tally, traces: &[Traces], took: Duration) {
+fn report(counts: &Counts, traces: &[Traces], took: Duration) {
     let (first, last) = (&traces[WARM_UP - 1], &traces[traces.len() - 1]);
     let _ = writeln!(
         io::stderr(),
@@ -152,9 +152,9 @@ fn report(tally: &Tally, traces: &[Traces], took: Duration) {
          KiB, descriptors and threads of zpa: {} {} {} after the warm-up, {} {} {} at the end",
         traces.len(),
         took.as_secs(),
-        tally.connections,
-        tally.broken,
-        tally.bytes >> 20,
+        counts.connections,
+        counts.broken,
+        counts.bytes >> 20,
         first.bytes >> 10,
         first.descriptors,
         first.threads,

@@ -1,4 +1,4 @@
-//! The `zpa` that is soaked, and the book that is kept of its connections.
+//! The `zpa` under test, and the counts of its connections.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

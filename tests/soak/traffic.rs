@@ -1,4 +1,4 @@
-//! Clients of every sort. The app is an echo server.
+//! The clients: every kind of use. The app is an echo server.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,7 +28,7 @@ pub struct Clients {
 
 /// What was done.
 #[derive(Default)]
-pub struct Tally {
+pub struct Counts {
     pub connections: u64,
     /// Those that a pod has broken off.
     pub broken: u64,
@@ -36,8 +36,8 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
         self.connections += other.connections;
         self.broken += other.broken;
         self.bytes += other.bytes;
@@ -46,14 +46,14 @@ impl AddAssign for Tally {
 
 impl Clients {
     /// Connects, speaks and leaves, many at a time.
-    pub fn play(&self, random: &mut Random) -> Tally {
+    pub fn play(&self, random: &mut Random) -> Counts {
         let seeds: Vec<u64> = (0..CLIENTS).map(|_| random.bits()).collect();
         thread::scope(|scope| {
             let clients: Vec<_> = seeds
                 .into_iter()
                 .map(|seed| scope.spawn(move || self.come_and_go(Random::new(seed))))
                 .collect();
-            let mut all = Tally::default();
+            let mut all = Counts::default();
             for client in clients {
                 all += client.join().expect("every byte is right");
             }
@@ -61,20 +61,20 @@ impl Clients {
         })
     }
 
-    fn come_and_go(&self, mut random: Random) -> Tally {
-        let mut tally = Tally::default();
+    fn come_and_go(&self, mut random: Random) -> Counts {
+        let mut counts = Counts::default();
         while Instant::now() < self.until {
             let mut visit = Visit::begin(self.address, random.clone());
-            tally.connections += 1;
+            counts.connections += 1;
             match visit.go() {
                 Ok(()) => {}
-                Err(e) if self.rough && is_reset(&e) => tally.broken += 1,
+                Err(e) if self.rough && is_reset(&e) => counts.broken += 1,
                 Err(e) => panic!("nothing excuses this: {visit:?}: {e:?}"),
             }
-            tally.bytes += visit.verified as u64;
+            counts.bytes += visit.verified as u64;
             random = visit.random;
         }
-        tally
+        counts
     }
 }
 

@@ -1,4 +1,4 @@
-//! One client: a connection, and the request that it is at.
+//! [`Client`]: a connection of the load, with its request in progress.
 
 use std::io;
 use std::net::SocketAddr;

@@ -241,7 +241,7 @@ impl Load {
             for event in &events {
                 let Token(key) = event.token();
                 if let Some(client) = &mut self.slots[key].client {
-                    client.socket.hear(event);
+                    client.socket.handle(event);
                     self.turns.give(key);
                 }
             }

@@ -1,4 +1,4 @@
-//! Those who don't ask again as soon as they have the reply: when they do.
+//! The pace of clients that send requests at given times.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

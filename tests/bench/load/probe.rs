@@ -1,4 +1,4 @@
-//! A message over a connection of its own.
+//! The latency of a message over a connection of its own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! How other people's proxies are started.
+//! The configurations and command lines of the other proxies.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ fn haproxy(site: &Site<'_>, global: &str, defaults: &str) -> String {
 }
 
 /// One process, which is the loop of what else would be its only worker: the
-/// master would have nothing to do, and would have to be told to end it.
+/// master would have nothing to do, and would have to be ended by a signal.
 fn nginx(site: &Site<'_>) -> String {
     let load = if nginx_build().contains("--with-stream=dynamic") {
         "load_module modules/ngx_stream_module.so;\n"

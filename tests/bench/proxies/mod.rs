@@ -1,4 +1,4 @@
-//! What stands between the client and the server.
+//! The proxies between client and server.
 //!
 //! ```text
 //! zpa            ours, with a cluster of its own; any number of builds of it

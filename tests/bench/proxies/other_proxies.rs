@@ -1,4 +1,4 @@
-//! Other people's proxies, each with one thread, as their packages come.
+//! The other proxies, each with one thread, as their packages install them.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! `zpa`, as it is started for a measurement.
+//! `zpa`, started for a measurement.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};

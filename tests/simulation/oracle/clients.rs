@@ -1,4 +1,4 @@
-//! What becomes of the clients, and what excuses a connection that is cut off.
+//! The rules about clients: which results are allowed, and when a connection may be cut.
 
 use zpa::clock::Time;
 use zpa::daemon::pods::RELEASE_AFTER;
@@ -8,7 +8,7 @@ use crate::deployment::{Change, Who};
 use crate::pods::Cause;
 use crate::sockets::End;
 
-/// What a client was told in the end, by the rule that allows it.
+/// The result for a client, by the rule that allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientResult {
     /// It got every byte.
@@ -44,9 +44,9 @@ pub enum ClientResult {
 }
 
 impl Oracle {
-    /// A client was told something that needs no excuse.
-    pub fn told(&mut self, told: ClientResult) {
-        *self.told.entry(told).or_default() += 1;
+    /// Records a result that needs no excuse.
+    pub fn record_result(&mut self, result: ClientResult) {
+        *self.results.entry(result).or_default() += 1;
     }
 
     /// A proxy has closed a client's connection; the pod that it had last
@@ -61,7 +61,7 @@ impl Oracle {
         now: Time,
     ) {
         self.closed(pid, now);
-        let told = match (end, cause) {
+        let result = match (end, cause) {
             (End::Finished, _) => Some(ClientResult::Served),
             (End::ClientGone, _) => Some(ClientResult::ResetByItself),
             (End::HeldTooLong, _) => Some(ClientResult::HoldLimit),
@@ -78,8 +78,8 @@ impl Oracle {
             (End::BackendGone, Some(Cause::Scaled(_))) => Some(ClientResult::ScaledByOthers),
             (End::BackendGone, None) => None,
         };
-        match told {
-            Some(told) => self.told(told),
+        match result {
+            Some(result) => self.record_result(result),
             None => {
                 let what = format!("c{client} at p{pid}, {dial:?}: {end:?} by {cause:?}");
                 self.violated("nobody is cut off by a sleep", what, now);
@@ -93,7 +93,7 @@ impl Oracle {
         match (dial, self.excuses.get(&(slept, pid))) {
             (Some(dial), _) if !dial.leased => Some(ClientResult::FailedOpen),
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
-            // It goes on believing in the lease until it hears of the sleep.
+            // Its lease counts as valid until it receives the reply that shows the sleep.
             (Some(_), Some(&excuse @ ClientResult::LeaseHidden)) => Some(excuse),
             (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
                 Some(ClientResult::SlowControllers)

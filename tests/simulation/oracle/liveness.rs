@@ -1,4 +1,4 @@
-//! The rules about what must come to pass: who waits is served, and who is idle falls asleep.
+//! The rules about liveness: waiting clients are served, and idle apps fall asleep.
 
 use std::time::Duration;
 

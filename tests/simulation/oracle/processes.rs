@@ -1,4 +1,4 @@
-//! What happens to a process, and the faults that hit it.
+//! The lifecycle of the processes, and the faults that affect them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The rules about changes of the scale: who may put the app to sleep, and when.
+//! The rules about changes of the scale: which proxy may scale the app to zero, and when.
 
 use zpa::clock::Time;
 
@@ -6,11 +6,11 @@ use super::{ClientResult, Oracle, RECOVERY};
 use crate::deployment::{Change, Who};
 
 impl Oracle {
-    /// The number of replicas has changed; `blind` if by a proxy that could not
+    /// The number of replicas has changed; `shares_no_leases` if by a proxy that could not
     /// share leases.
-    pub fn scaled(&mut self, change: Change, blind: bool) {
+    pub fn scaled(&mut self, change: Change, shares_no_leases: bool) {
         if let Who::Proxy(pid) = change.by {
-            if blind && change.to == 0 {
+            if shares_no_leases && change.to == 0 {
                 let what = format!("p{pid} sleeps, and could not share leases");
                 let rule = "who cannot share leases never scales to zero";
                 self.violated(rule, what, change.at);
@@ -27,7 +27,7 @@ impl Oracle {
         self.history.push(change);
     }
 
-    /// A process that has been told that a wake would lead nowhere writes zero.
+    /// A process writes zero after it was informed that it could not wake the app.
     pub fn sleeps_without_a_way_back(&mut self, pid: usize, now: Time) {
         let rule = "who could not wake the app does not put it to sleep";
         self.violated(rule, format!("p{pid} writes zero"), now);
@@ -97,8 +97,8 @@ impl Oracle {
         }
         let hidden = is_hidden && self.has_lease(pid, now);
         let hidden = hidden.then_some(ClientResult::LeaseHidden);
-        if let Some(told) = self.excuse(pid, now).or(hidden) {
-            self.excuses.insert((now, pid), told);
+        if let Some(excuse) = self.excuse(pid, now).or(hidden) {
+            self.excuses.insert((now, pid), excuse);
         }
         let calm = self.calm_since(pid) + self.ttl * 2 < now && !self.shadows[pid].stopped;
         // At zero no lease is in force, and a wake starts the TTL of whoever sees it.

@@ -1,4 +1,4 @@
-//! A [`Shadow`] is what the oracle knows of one process: what went into it and came out.
+//! [`Shadow`]: the state of one process as the oracle derives it from its inputs and outputs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) struct Shadow {
     /// Until when it is in trouble that is its own.
     pub(super) own_trouble: Time,
     pub(super) last_stop: Option<Time>,
-    /// When it has last asked for something or heard of it, or has gone on.
+    /// When it last sent a request, received an outcome, or continued.
     pub(super) stirred: Time,
     /// The versions that replies have shown since the last write that may have
     /// been done, or was refused because of the version.

@@ -1,5 +1,5 @@
-//! A plain-spoken HTTPS client: it says what it is told, and shows what came
-//! back down to the chunk.
+//! [`Client`]: an HTTPS client that sends exactly the given bytes, and shows the reply down to its
+//! chunks.
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! A [`Fleet`] is a `zpa` with a list of apps, before as many apps of a sandbox.
+//! [`Fleet`]: a `zpa` with a list of apps, before as many apps of a sandbox.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What several test programs and benches share: a stand-in cluster, the program
-//! under test as a child process, and views of a process from outside.
+//! The support of tests and benches: a stand-in cluster, the program under test as a child process,
+//! and observations of a process from outside.
 //!
 //! This package does not depend on the library of `zpa`: a test hands over what
 //! the helpers need to know of it, such as the program's path. Helpers of one test

@@ -1,4 +1,4 @@
-//! What OPERATING.md says `zpa` may hold in memory of its own.
+//! The memory that `zpa` may have by OPERATING.md.
 
 /// What every connection may cost, held or served, idle or busy: a slot, its
 /// place in the queue, its timer, and what the allocator adds.

@@ -1,4 +1,4 @@
-//! Network namespaces that live as long as somebody holds them.
+//! Network namespaces that exist as long as their descriptor.
 //!
 //! They have no name in the file system, only a descriptor: whatever becomes of
 //! this process, the kernel takes them back, and with them every interface,

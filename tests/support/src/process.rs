@@ -1,4 +1,4 @@
-//! What `/proc` says of a process.
+//! [`Process`]: the values in `/proc` of a process.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The real binary as a child process, with its log.
+//! [`Zpa`]: the real binary as a child process, with its log.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};

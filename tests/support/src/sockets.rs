@@ -1,4 +1,4 @@
-//! The sockets of another process, to look at.
+//! The sockets of another process.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Reads on sockets that block.
+//! Blocking reads from sockets that a signal does not interrupt.
 
 use std::io::{self, ErrorKind, Read};
 

@@ -1,4 +1,4 @@
-//! Threads that end, and listeners that can be closed and opened again.
+//! Threads with an end, and listeners that can be closed and opened again.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

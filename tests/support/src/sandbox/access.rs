@@ -1,5 +1,5 @@
-//! [`Access`]: what the service account may do, and the [`Target`] of a request in the
-//! words of RBAC. Its messages are those of a real API server, as recorded.
+//! [`Access`]: the permissions of the service account. [`Target`]: the resource of a request in
+//! terms of RBAC. Its messages are those of a real API server, as recorded.
 
 use serde_json::{Value, json};
 

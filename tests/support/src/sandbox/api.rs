@@ -1,4 +1,4 @@
-//! From a request to its answer: routes, permissions, and what each verb means.
+//! The API server without its sockets: routes, permissions and verbs, from a request to its reply.
 //!
 //! Every rule and every message was read off the recordings of a real API
 //! server in `tests/recordings`. No sockets and no waiting in here.
@@ -28,7 +28,7 @@ pub struct Watch {
     /// Empty: all of them.
     pub namespace: String,
     pub selector: Selector,
-    /// The version after which changes are told.
+    /// The version after which changes are sent.
     pub from: u64,
     /// Whether that version is known.
     pub start: Result<(), TooOld>,

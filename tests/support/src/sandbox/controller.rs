@@ -1,4 +1,4 @@
-//! The controllers: of the object that is scaled, of its pods, of its endpoints.
+//! [`Controller`]: the controllers of the scaled object, of its pods and of its endpoints.
 //!
 //! [`Controller::reconcile`] is called on each change and when a delay has
 //! run out; it brings everything up to date and says when it is next needed.
@@ -82,7 +82,7 @@ pub struct Pod {
     created: Instant,
     /// Whether its readiness probe has succeeded.
     pub ready: bool,
-    /// When it will be gone, once it has been told to end.
+    /// When it will be gone, once it is terminating.
     ends: Option<Instant>,
     pub server: PodServer,
     /// Those of its other ports.
@@ -90,7 +90,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Whether it has been told to end.
+    /// Whether it is terminating.
     pub fn is_terminating(&self) -> bool {
         self.ends.is_some()
     }

@@ -1,5 +1,4 @@
-//! What people and other controllers do to a cluster, and what goes wrong
-//! with it: the controls of a [`Sandbox`].
+//! The controls of a [`Sandbox`]: changes by users and other controllers, and faults.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ impl Sandbox {
         self.set_plan(|plan| plan.quota_exceeded = exceeded);
     }
 
-    /// Changes how long a pod takes to end, for pods that are told so later.
+    /// Changes how long a pod takes to end, for pods that get a SIGTERM later.
     pub fn set_stop_delay(&self, delay: Duration) {
         self.set_plan(|plan| plan.stop_delay = delay);
     }
@@ -271,12 +270,12 @@ impl Sandbox {
     }
 
     /// Forgets the history of changes: a watch from any version read so far is
-    /// told 410. Watches that are open carry on.
+    /// answered with 410. Watches that are open continue.
     pub fn expire_versions(&self) {
         self.change_store(Store::compact);
     }
 
-    /// The same, and watches that are open are told 410 too.
+    /// The same, and watches that are open end with 410 too.
     pub fn expire_versions_and_watches(&self) {
         self.shared.change(|state| {
             state.store.compact();

@@ -1,4 +1,4 @@
-//! How pods are written into EndpointSlices and into `v1` Endpoints.
+//! The conversion of pods to EndpointSlices and to `v1` Endpoints.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Misbehaviour on cue: which request, how often, what goes wrong.
+//! The faults that a test orders: for which requests, how often, and what goes wrong.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ pub enum Misbehaviour {
     Watch(WatchOrder),
 }
 
-/// What a watch can be told to do; see `Sandbox::order_watches`.
+/// The orders for a watch; see `Sandbox::order_watches`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchOrder {
     /// Half an event, then the end of the connection.

@@ -1,5 +1,5 @@
-//! As much of HTTP/1.1 as an API server's clients need: requests with a length,
-//! replies with a length or in chunks.
+//! The part of HTTP/1.1 that clients of an API server need: requests with a length, replies with a
+//! length or in chunks.
 
 use std::io::{self, Read, Write};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The objects as they are when somebody has just applied their manifests.
+//! The objects of the cluster directly after their manifests were applied.
 
 use std::net::Ipv4Addr;
 

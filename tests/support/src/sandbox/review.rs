@@ -1,4 +1,4 @@
-//! Access reviews: what the service account may do, as recordings 58 and 59 have them.
+//! Access reviews: the permissions of the service account, as in recordings 58 and 59.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const GROUP: &str = "/apis/authorization.k8s.io/v1/";
 const VERBS: [&str; 5] = ["get", "list", "watch", "patch", "create"];
 
 /// Answers a review; `None` for anything else. Whoever is authenticated may ask about
-/// themselves (`system:basic-user`); about others an administrator, for whom everybody
+/// themselves (`system:basic-user`); about others an administrator, as which every client
 /// is taken here.
 pub fn answer(access: &Access, request: &Request) -> Option<Reply> {
     let path = request.path.strip_prefix(GROUP)?;

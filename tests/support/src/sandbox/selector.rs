@@ -1,4 +1,4 @@
-//! A [`Selector`]: the `fieldSelector` and `labelSelector` of a list or a watch.
+//! [`Selector`]: the `fieldSelector` and `labelSelector` of a list or a watch.
 
 use serde_json::Value;
 

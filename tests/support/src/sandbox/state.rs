@@ -1,5 +1,5 @@
-//! The one lock of a sandbox: everything under it, and a condition variable
-//! that tells of every change.
+//! The state of a sandbox under one lock, with a condition variable that is notified of every
+//! change.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -33,7 +33,7 @@ pub struct Exchange {
     pub resource: String,
     pub content_type: String,
     pub user_agent: String,
-    /// Whom it was sent in the name of: the user and its groups, in order.
+    /// The impersonated user and its groups, in order.
     pub impersonated: Vec<String>,
     pub body: String,
     /// The status of the reply; `None` while there is none.
@@ -95,7 +95,7 @@ pub struct Connection {
     pub socket: Arc<TcpStream>,
     /// Whether it waits for a request.
     pub idle: bool,
-    /// Whether it has been told to end.
+    /// Whether it is to end.
     pub killed: bool,
 }
 

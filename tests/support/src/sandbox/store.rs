@@ -1,5 +1,5 @@
-//! The objects of the cluster and their history: what etcd and the storage
-//! layer of an API server do, for the kinds that the sandbox knows.
+//! [`Store`]: the objects of the cluster and their history, as etcd and the storage layer of an API
+//! server keep them.
 //!
 //! One counter gives every write of every kind its resourceVersion, as in a
 //! real cluster, so that versions of different kinds can be compared.

@@ -1,4 +1,4 @@
-//! A watch: a stream of events that ends at its time, or as it is told.
+//! A watch: a stream of events that ends at its timeout, or as a test orders.
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
@@ -180,7 +180,9 @@ impl<'a> Stream<'a> {
             change.resource == *resource && (namespace.is_empty() || of == namespace.as_str())
         });
         let selector = &self.watch.selector;
-        let lines: String = ours.filter_map(|change| told(selector, change)).collect();
+        let lines: String = ours
+            .filter_map(|change| line_of(selector, change))
+            .collect();
         self.cursor = self.cursor.max(state.store.version());
         Ok((!lines.is_empty()).then_some(lines))
     }
@@ -259,10 +261,10 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The line about a change, if a watch with that selector is told of it. An object that is not
+/// The line about a change, if a watch with that selector shows it. An object that is not
 /// selected any more is DELETED to it: as it was, with the version of the change (recording 63;
 /// `convertToWatchEvent` in the API server's cacher). One that is from now on is ADDED.
-fn told(selector: &Selector, change: &Change) -> Option<String> {
+fn line_of(selector: &Selector, change: &Change) -> Option<String> {
     let Change {
         event: kind,
         object,

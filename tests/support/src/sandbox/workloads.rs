@@ -1,5 +1,5 @@
-//! The kinds of object that have pods: as they are first applied, and what their
-//! controllers write into them.
+//! The kinds of object that have pods: their manifests, and the fields that their controllers
+//! write.
 
 use serde_json::{Value, json};
 
@@ -19,11 +19,11 @@ pub enum Workload {
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     pub desired: u64,
-    /// Not told to end.
+    /// Not terminating.
     pub alive: u64,
     /// Of them, ready.
     pub available: u64,
-    /// Told to end, and not gone.
+    /// Terminating, and not gone.
     pub terminating: u64,
     /// Whether a quota stands in the way of new ones.
     pub quota_exceeded: bool,
