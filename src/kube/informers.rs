@@ -67,6 +67,7 @@ struct SharedInformer<A> {
 /// The changes that a reflector has not applied yet, by app.
 type Changes<A> = BTreeMap<AppKey, AppChange<A>>;
 
+/// The changes of an app: first its removal, then the others.
 struct AppChange<A> {
     added: Option<A>,
     is_removed: bool,
@@ -117,7 +118,6 @@ impl<C: SharedCore> Core for ChangesFirst<C> {
         for (app, change) in changes {
             if change.is_removed {
                 self.core.remove(app);
-                continue;
             }
             if let Some(given) = change.added {
                 self.core.add(app, given);
@@ -221,7 +221,11 @@ impl<A: Send + 'static> SharedInformer<A> {
         self.set_waiting(app, false);
         self.apps.remove(&app);
         self.draining.remove(&app);
-        lock(&self.changes).entry(app).or_default().is_removed = true;
+        let removal = AppChange {
+            is_removed: true,
+            ..AppChange::default()
+        };
+        lock(&self.changes).insert(app, removal);
     }
 
     fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
@@ -406,4 +410,114 @@ impl State {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    /// A core that records its calls.
+    #[derive(Default)]
+    struct Recorder(Vec<String>);
+
+    impl Core for Recorder {
+        type Report = ();
+
+        fn handle(&mut self, _: Event<'_>, _: Time) -> Action {
+            Action::Wait
+        }
+
+        fn poll_timeout(&self) -> Option<Time> {
+            None
+        }
+
+        fn set_draining(&mut self, _: bool) {}
+
+        fn outputs(&mut self) -> Vec<Output<()>> {
+            Vec::new()
+        }
+    }
+
+    impl SharedCore for Recorder {
+        type App = &'static str;
+
+        fn add(&mut self, app: AppKey, given: &'static str) {
+            self.0.push(format!("add {app} {given}"));
+        }
+
+        fn remove(&mut self, app: AppKey) {
+            self.0.push(format!("remove {app}"));
+        }
+
+        fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
+            self.0.push(format!("waiting {app} {is_waiting}"));
+        }
+
+        fn set_app_draining(&mut self, app: AppKey) {
+            self.0.push(format!("draining {app}"));
+        }
+    }
+
+    /// A reflector whose thread has not run yet, and its core.
+    fn shared() -> (SharedInformer<&'static str>, ChangesFirst<Recorder>) {
+        let access = testing::access(([127, 0, 0, 1], 1).into());
+        let credentials = Credentials::new(access, testing::clock).unwrap();
+        let client = Client::new(Arc::new(credentials), Arc::default());
+        let informer = SharedInformer {
+            signal: Arc::new(RelistSignal::new(client)),
+            changes: Arc::default(),
+            apps: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            draining: BTreeSet::new(),
+        };
+        let core = ChangesFirst {
+            core: Recorder::default(),
+            changes: informer.changes.clone(),
+        };
+        (informer, core)
+    }
+
+    #[test]
+    fn the_changes_of_an_app_are_applied_in_their_order_before_the_next_event() {
+        type Change = fn(&mut SharedInformer<&'static str>);
+        let cases: [(&str, &[Change], &[&str]); 4] = [
+            (
+                "added",
+                &[|it| it.add(1, "a"), |it| it.set_waiting(1, true)],
+                &["add 1 a", "waiting 1 true"],
+            ),
+            (
+                "removed while it waits",
+                &[
+                    |it| it.add(1, "a"),
+                    |it| it.set_waiting(1, true),
+                    |it| it.remove(1),
+                ],
+                &["remove 1"],
+            ),
+            (
+                "its object was not found, and is found again",
+                &[|it| it.remove(1), |it| it.add(1, "b")],
+                &["remove 1", "add 1 b"],
+            ),
+            (
+                "and drains then",
+                &[
+                    |it| it.remove(1),
+                    |it| it.add(1, "b"),
+                    |it| it.set_draining(1),
+                ],
+                &["remove 1", "add 1 b", "draining 1"],
+            ),
+        ];
+        for (label, changes, expected) in cases {
+            let (mut informer, mut core) = shared();
+            changes.iter().for_each(|change| change(&mut informer));
+            core.handle(Event::Timeout, Time::default());
+            assert_eq!(core.core.0, expected, "{label}");
+            core.handle(Event::Timeout, Time::default());
+            assert_eq!(core.core.0.len(), expected.len(), "{label}: once");
+        }
+    }
 }
