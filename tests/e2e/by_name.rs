@@ -1,4 +1,4 @@
-//! Apps at one address, told apart by the TLS server name, which passes through.
+//! Apps at one address, distinguished by the TLS server name, which passes through.
 
 use super::discover::{self, annotate};
 use super::list::{List, app, expect_status, start, status_of, three};
