@@ -62,11 +62,25 @@ fn settings(
     args: Vec<OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, Vec<String>> {
-    match settings::parse(args, env) {
-        Ok(Invocation::Run(settings)) if settings.apps.is_some() => Err(vec![format!(
+    match process_settings(command, args, env) {
+        Ok(settings) if settings.apps.is_some() => Err(vec![format!(
             "--apps (ZPA_APPS): {command} takes one app; give it as --deployment, with the other \
              settings that it has in the list"
         )]),
+        other => other,
+    }
+}
+
+/// The same, where they may be those of a list of apps.
+///
+/// # Errors
+/// Everything that is wrong with them, a line each.
+fn process_settings(
+    command: &str,
+    args: Vec<OsString>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Settings, Vec<String>> {
+    match settings::parse(args, env) {
         Ok(Invocation::Run(settings)) if settings.discover.is_some() => Err(vec![format!(
             "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
              settings that are annotations of its Service. The install for apps that are found is \

@@ -80,7 +80,8 @@ fn help() -> String {
     let head = "Checks whether what zpa needs is there, and what would disturb it. Prints a line \
                 for each check:\n√ as it should be, ‼ a warning, × a finding. zpa explain CODE says \
                 more about a code.\n\nExit code: 0 good or warnings, 1 findings, 2 could not \
-                check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n\n";
+                check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n       zpa check --apps \
+                FILE [--FLAG VALUE]...\n\n";
     head.to_owned()
         + &super::options::help(&OPTIONS)
         + "\nEvery setting's flag is understood too, those of kubeconfigs among them: see zpa \
@@ -88,9 +89,11 @@ fn help() -> String {
 }
 
 struct Run {
-    settings: Settings,
+    /// The settings of the apps, each with its namespace.
+    apps: Vec<Settings>,
+    /// Whether they are those of a list.
+    is_list: bool,
     inspector: Inspector,
-    namespace: String,
     before_install: bool,
     wait: Duration,
     account: Account,
@@ -100,39 +103,21 @@ struct Run {
 impl Run {
     fn new(args: &[OsString], world: &World<'_>) -> Result<Run, Vec<String>> {
         let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
-        let settings = super::settings("check", options.rest.clone(), world.env)?;
-        Run::from_options(&options, settings, world).map_err(|why| vec![why])
+        let settings = super::process_settings("check", options.rest.clone(), world.env)?;
+        Run::from_options(&options, &settings, world)
     }
 
     fn from_options(
         options: &Options,
-        settings: Settings,
+        settings: &Settings,
         world: &World<'_>,
-    ) -> Result<Run, String> {
-        if settings.target_ref.name().is_none() {
-            return Err("what is scaled has to be given by its name".to_owned());
-        }
+    ) -> Result<Run, Vec<String>> {
         let wait = match options.value("--wait") {
-            Some(text) => duration::parse(text).map_err(|why| format!("--wait: {why}"))?,
+            Some(text) => duration::parse(text).map_err(|why| vec![format!("--wait: {why}")])?,
             None => Duration::ZERO,
         };
-        let format = match options.value("--output") {
-            None | Some("table") => Format::Table {
-                colours: world.is_terminal && (world.env)("NO_COLOR").is_none(),
-            },
-            Some("short") => Format::Short,
-            Some("json") => Format::Json,
-            Some(other) => return Err(format!("--output: {other} is not table, short or json")),
-        };
-        let in_a_pod = (world.env)("KUBERNETES_SERVICE_HOST").is_some();
-        let account = match options.value("--service-account") {
-            Some(name) => Account::Named(
-                settings::dns_subdomain(name)
-                    .map_err(|why| format!("--service-account: {name:?} {why}"))?,
-            ),
-            None if in_a_pod => Account::Caller,
-            None => Account::OfTheProxy,
-        };
+        let format = format(options, world).map_err(|why| vec![why])?;
+        let account = account(options, world).map_err(|why| vec![why])?;
         let env = |name: &str| (world.env)(name)?.into_string().ok();
         let (access, namespace) = Access::discover(
             &settings.kube,
@@ -140,17 +125,17 @@ impl Run {
             Path::new(&settings.credentials),
             env,
         )
-        .map_err(|why| why.to_string())?;
-        let inspector = Inspector::new(access, world.clock, world.wall)?;
+        .map_err(|why| vec![why.to_string()])?;
+        let inspector = Inspector::new(access, world.clock, world.wall).map_err(|why| vec![why])?;
         let namespace = settings.namespace.clone().or(namespace);
         Ok(Run {
+            apps: apps(settings, namespace.as_deref().unwrap_or("default"))?,
+            is_list: settings.apps.is_some(),
             inspector,
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             before_install: options.is_given("--pre"),
             wait,
             account,
             format,
-            settings,
         })
     }
 
@@ -170,11 +155,69 @@ impl Run {
     }
 
     fn look(&self) -> Vec<Finding> {
-        let facts = Facts::gather(self);
+        self.apps.iter().flat_map(|app| self.look_at(app)).collect()
+    }
+
+    fn look_at(&self, settings: &Settings) -> Vec<Finding> {
+        let facts = Facts::gather(self, settings);
         let subject = Subject {
-            settings: &self.settings,
+            settings,
             before_install: self.before_install,
         };
-        examine(&subject, &facts)
+        let findings = examine(&subject, &facts);
+        let named = findings.into_iter().map(|finding| Finding {
+            app: self.is_list.then(|| name(settings)),
+            ..finding
+        });
+        named.collect()
+    }
+}
+
+/// The settings of the apps to check, which name their namespaces.
+///
+/// # Errors
+/// All that is wrong with them, a line each.
+fn apps(settings: &Settings, namespace: &str) -> Result<Vec<Settings>, Vec<String>> {
+    let Some(file) = &settings.apps else {
+        if settings.target_ref.name().is_none() {
+            return Err(vec![
+                "what is scaled has to be given by its name".to_owned(),
+            ]);
+        }
+        let mut app = settings.clone();
+        app.namespace = Some(namespace.to_owned());
+        return Ok(vec![app]);
+    };
+    let line = |why: &str| format!("--apps (ZPA_APPS) {}: {why}", file.display());
+    let text = std::fs::read(file).map_err(|why| vec![line(&format!("cannot be read: {why}"))])?;
+    let apps = settings.read_apps(&text, namespace);
+    apps.map_err(|errors| errors.lines().map(line).collect())
+}
+
+/// `namespace/name`.
+fn name(settings: &Settings) -> String {
+    let namespace = settings.namespace.as_deref().unwrap_or_default();
+    format!("{namespace}/{}", settings.target_ref.label())
+}
+
+fn format(options: &Options, world: &World<'_>) -> Result<Format, String> {
+    match options.value("--output") {
+        None | Some("table") => Ok(Format::Table {
+            colours: world.is_terminal && (world.env)("NO_COLOR").is_none(),
+        }),
+        Some("short") => Ok(Format::Short),
+        Some("json") => Ok(Format::Json),
+        Some(other) => Err(format!("--output: {other} is not table, short or json")),
+    }
+}
+
+fn account(options: &Options, world: &World<'_>) -> Result<Account, String> {
+    let in_a_pod = (world.env)("KUBERNETES_SERVICE_HOST").is_some();
+    match options.value("--service-account") {
+        Some(name) => settings::dns_subdomain(name)
+            .map(Account::Named)
+            .map_err(|why| format!("--service-account: {name:?} {why}")),
+        None if in_a_pod => Ok(Account::Caller),
+        None => Ok(Account::OfTheProxy),
     }
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use support::sandbox::{Options, Sandbox};
+use support::sandbox::{Options, OtherApp, Sandbox};
 
 /// As in a pod, so that the permissions of the service account itself are asked for.
 fn check(sandbox: &Sandbox, args: &[&str]) -> Output {
@@ -87,4 +87,52 @@ fn an_api_server_that_does_not_answer_could_not_be_checked() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn each_app_of_a_list_is_checked_and_what_is_wrong_in_the_list_is_said() {
+    let sandbox = Sandbox::start(Options {
+        other_apps: vec![OtherApp::new("blog", 0)],
+        ..Options::default()
+    });
+    let list = std::env::temp_dir().join(format!("zpa-check-{}.json", std::process::id()));
+    let check_list = |text: &str, more: &str| {
+        std::fs::write(&list, text).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_zpa"))
+            .env_clear()
+            .envs(sandbox.env())
+            .env_remove("ZPA_DEPLOYMENT")
+            .env_remove("ZPA_SERVICE")
+            .env("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+            .args(["check", "--pre", more, "--apps"])
+            .arg(&list)
+            .output()
+            .unwrap()
+    };
+    let good = r#"[{"deployment": "myapp", "listen": ":8080"},
+                   {"deployment": "blog", "listen": ":8081"}]"#;
+    let output = check_list(good, "--output=short");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+
+    let output = check_list(&good.replace("blog", "gone"), "--output=json");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = findings.as_array().unwrap().iter();
+    let bad = findings.filter(|it| it["result"] == "bad");
+    let bad: Vec<_> = bad.map(|it| (&it["app"], &it["code"])).collect();
+    let gone = Value::from("default/gone");
+    assert_eq!(
+        bad,
+        [
+            (&gone, &Value::from("TARGET")),
+            (&gone, &Value::from("SERVICE"))
+        ]
+    );
+
+    let output = check_list(&good.replace("8081", "8080"), "--output=short");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("app 2 (\"blog\"): listen"), "{text}");
+    std::fs::remove_file(&list).unwrap();
 }

@@ -30,6 +30,8 @@ pub enum Severity {
 /// A check with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// The app; `None` if only one is checked.
+    pub app: Option<String>,
     /// Names the check in [`explain`]; it stays the same from version to version.
     pub code: &'static str,
     /// The heading under which it stands.
@@ -191,8 +193,8 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Fatal,
         hint: APPLY,
         about: "A Deployment with the label app.kubernetes.io/name=zero-pod-autoscaler whose \
-                ZPA_DEPLOYMENT or ZPA_SCALE_TARGET names the app, with a ready replica. Its \
-                /readyz says why a pod is not ready.",
+                ZPA_DEPLOYMENT or ZPA_SCALE_TARGET names the app, or for a list one that has \
+                ZPA_APPS, with a ready replica. Its /readyz says why a pod is not ready.",
         may_pass: true,
         examine: is_ready,
     },
@@ -222,6 +224,7 @@ static CHECKS: [Check; 13] = [
 /// Runs all checks.
 pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<Finding> {
     let finding = |check: &Check| Finding {
+        app: None,
         code: check.code,
         category: check.category,
         description: check.description.to_owned(),
@@ -246,6 +249,7 @@ pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<Finding> {
 fn permissions(facts: &Facts) -> Vec<Finding> {
     let who = facts.account.as_deref().unwrap_or("these credentials");
     let finding = |description: String, severity, verdict| Finding {
+        app: None,
         code: "PERMISSION",
         category: "permissions",
         description,

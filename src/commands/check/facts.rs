@@ -39,12 +39,17 @@ pub struct RequiredPermission {
 }
 
 impl Facts {
-    pub(super) fn gather(run: &Run) -> Facts {
-        let (inspector, settings) = (&run.inspector, &run.settings);
-        let namespace = segment(&run.namespace);
+    pub(super) fn gather(run: &Run, settings: &Settings) -> Facts {
+        let inspector = &run.inspector;
+        let namespace_name = settings.namespace.as_deref().unwrap_or_default();
+        let namespace = segment(namespace_name);
         let version = inspector.get("/version");
         let service = settings.service.as_deref().unwrap_or_default();
-        let proxies = proxies(inspector, &namespace, settings);
+        let proxies = proxies(inspector, &namespace, |other| match run.is_list {
+            // Which apps are in its list is not seen from here.
+            true => other.apps.is_some(),
+            false => other.target_ref == settings.target_ref,
+        });
         let account = match &run.account {
             Account::Caller => None,
             Account::Named(name) => Some(name.clone()),
@@ -59,7 +64,6 @@ impl Facts {
         } else {
             Vec::new()
         };
-        let namespace_name = &run.namespace;
         let user = account
             .as_ref()
             .map(|name| format!("system:serviceaccount:{namespace_name}:{name}"));
@@ -82,20 +86,18 @@ impl Facts {
     }
 }
 
-/// The Deployments of proxies in front of this app.
+/// The Deployments of proxies with settings by which they are in front of this app.
 fn proxies(
     inspector: &Inspector,
     namespace: &str,
-    settings: &Settings,
+    is_of_app: impl Fn(&Settings) -> bool,
 ) -> Result<Vec<Value>, Fault> {
     let labelled = format!(
         "/apis/apps/v1/namespaces/{namespace}/deployments\
          ?labelSelector=app.kubernetes.io%2Fname%3Dzero-pod-autoscaler"
     );
     let all = items(inspector.get(&labelled))?;
-    let is_in_front = |proxy: &Value| {
-        settings_of(proxy).is_some_and(|other| other.target_ref == settings.target_ref)
-    };
+    let is_in_front = |proxy: &Value| settings_of(proxy).is_some_and(|other| is_of_app(&other));
     Ok(all.into_iter().filter(is_in_front).collect())
 }
 

@@ -80,7 +80,13 @@ fn is_trouble(finding: &Finding) -> bool {
 fn table(findings: &[Finding], colours: bool) -> String {
     let mut text = String::new();
     let mut category = "";
+    let mut app = None;
     for finding in findings {
+        if let Some(next) = finding.app.as_ref().filter(|it| app != Some(*it)) {
+            (app, category) = (Some(next), "");
+            let line = "=".repeat(next.chars().count());
+            let _ = writeln!(text, "\n{next}\n{line}");
+        }
         if finding.category != category {
             category = finding.category;
             let line = "-".repeat(category.len());
@@ -115,7 +121,10 @@ fn short(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         let (_, mark, _) = mark(finding);
         let why = why(finding).unwrap_or_default();
-        format!("{mark} {}: {}: {why}\n", finding.code, finding.description)
+        let app = finding.app.iter().map(|app| format!("{app}: "));
+        let app: String = app.collect();
+        let (code, description) = (finding.code, &finding.description);
+        format!("{mark} {app}{code}: {description}: {why}\n")
     };
     findings
         .iter()
@@ -127,6 +136,7 @@ fn short(findings: &[Finding]) -> String {
 fn as_json(findings: &[Finding]) -> String {
     let object = |finding: &Finding| {
         json!({
+            "app": finding.app,
             "code": finding.code,
             "category": finding.category,
             "description": finding.description,
@@ -145,6 +155,7 @@ mod tests {
 
     fn finding(severity: Severity, verdict: Verdict) -> Finding {
         Finding {
+            app: None,
             code: "PORT",
             category: "service",
             description: "the port is clear".to_owned(),
@@ -177,6 +188,46 @@ mod tests {
         ] {
             assert_eq!(exit_code(&findings), expected, "{findings:?}");
         }
+    }
+
+    #[test]
+    fn of_several_apps_each_has_its_part_and_all_have_one_status() {
+        let of = |app: &str, verdict| Finding {
+            app: Some(app.to_owned()),
+            ..finding(Severity::Fatal, verdict)
+        };
+        let findings = [of("default/shop", Verdict::Good), of("default/db", bad())];
+        let expected = "\
+default/shop
+============
+
+service
+-------
+√ the port is clear
+
+default/db
+==========
+
+service
+-------
+× the port is clear
+    it has 2
+    give it with --port
+    see: zpa explain PORT
+
+Status: ×
+";
+        assert_eq!(
+            render(&findings, Format::Table { colours: false }),
+            expected
+        );
+        assert_eq!(
+            render(&findings, Format::Short),
+            "× default/db: PORT: the port is clear: it has 2\n"
+        );
+        let list: serde_json::Value =
+            serde_json::from_str(&render(&findings, Format::Json)).unwrap();
+        assert_eq!(list[1]["app"], "default/db");
     }
 
     #[test]
