@@ -18,6 +18,8 @@ use super::journal::Journal;
 use super::messages::{clients, describe};
 use super::own_addresses::OwnAddresses;
 use super::port::Port;
+pub use super::release_gate::ReleaseCondition;
+use super::release_gate::ReleaseGate;
 use super::route::Route;
 use super::slow_wake::{Facts, SlowWakeLog};
 use super::watch_timeout::{self, WatchTimeout};
@@ -54,6 +56,8 @@ pub struct AppConfig {
     pub ports: Vec<String>,
     /// The condition on which a pod is dialled.
     pub ready_gate: ReadyGate,
+    /// The condition on which the first pod is dialled after a wake.
+    pub release: ReleaseCondition,
     /// The hold limit, for the log; the sockets apply it.
     pub hold_timeout: Duration,
     /// When it is kept awake, and when it is not woken.
@@ -67,6 +71,8 @@ pub struct Reconfigured {
     pub hold_timeout: Duration,
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
+    /// The condition on which the first pod is dialled after a wake.
+    pub release: ReleaseCondition,
     /// The new configuration of its policy, with the seed of its random numbers; `None`: the
     /// policy stays.
     pub policy: Option<(policy::Config, u64)>,
@@ -123,6 +129,7 @@ pub struct App<A> {
     handed_over: u64,
     watch_timeout: WatchTimeout,
     windows: WindowClock,
+    release_gate: ReleaseGate,
     health: Health,
     events: Events,
     journal: Journal,
@@ -144,6 +151,7 @@ impl<A: Api> App<A> {
     /// An app that has received no report yet.
     pub fn new(id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) -> Self {
         let windows = WindowClock::new(config.schedules.clone(), now);
+        let release_gate = ReleaseGate::new(config.release);
         App {
             id,
             api,
@@ -162,6 +170,7 @@ impl<A: Api> App<A> {
             handed_over: 0,
             watch_timeout: WatchTimeout::default(),
             windows,
+            release_gate,
             health: Health::default(),
             events: Events::default(),
             journal: Journal::new(now),
@@ -266,6 +275,7 @@ impl<A: Api> App<A> {
     pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
         self.config.hold_timeout = change.hold_timeout;
         self.windows.set_schedules(change.schedules, process.now);
+        self.release_gate.set_condition(change.release);
         if let Some((config, seed)) = change.policy {
             self.policy = self.policy.restarted(config, seed, process.now);
         }
@@ -444,6 +454,7 @@ impl<A: Api> App<A> {
                     self.ports
                         .iter_mut()
                         .for_each(|port| port.pods.quarantine(now));
+                    self.release_gate.shut();
                     process.sockets.end_uncounted(self.id, now);
                     self.backends_until = Some(now);
                 }
@@ -509,6 +520,9 @@ impl<A: Api> App<A> {
         let listed = self.ports.iter().map(|port| port.pods.listed());
         Facts {
             delay: self.policy.delayed_by(),
+            release: self
+                .release_gate
+                .explain(self.ready_backends(), self.known_replicas()),
             service: &self.config.service,
             no_address: self.no_address_for_waiting(sockets),
             is_synced: self.health.is_synced(),

@@ -38,6 +38,7 @@ pub mod pods;
 mod port;
 pub mod proxy;
 mod reconciler;
+mod release_gate;
 pub mod route;
 pub mod slow_wake;
 mod start;

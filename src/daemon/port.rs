@@ -16,8 +16,10 @@ pub struct Port {
     pub pods: Pods,
     /// The addresses other than those of pods.
     pub destinations: Destinations,
-    /// The number of backends that the engine was given.
+    /// The number of addresses that the engine was given.
     pub backends: usize,
+    /// The number of pods, or of static backends, whose addresses these are.
+    pub ready_backends: usize,
     /// The reason why nothing is dialled, if a backend leads back to this proxy.
     pub leads_back: Option<String>,
 }

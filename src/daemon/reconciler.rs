@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use log::info;
 
-use super::app::{AppConfig, Reconfigured, Schedules};
+use super::app::{AppConfig, Reconfigured, ReleaseCondition, Schedules};
 use super::app_spec::{self, AppSpec, Identity, Update};
 use super::proxy::Proxy;
 use super::route::Route;
@@ -273,6 +273,7 @@ impl Reconciler {
             route: route(&spec),
             ports: start::port_names(settings),
             ready_gate: settings.ready_gate,
+            release: release_condition(settings),
             hold_timeout: settings.hold_timeout,
             schedules: self.schedules(&spec),
         };
@@ -306,6 +307,7 @@ impl Reconciler {
         let change = Reconfigured {
             hold_timeout: spec.settings.hold_timeout,
             schedules: self.schedules(&spec),
+            release: release_condition(&spec.settings),
             policy,
         };
         proxy.reconfigure(id, change, now);
@@ -441,5 +443,12 @@ fn limits(spec: &AppSpec) -> AppLimits {
         hold_timeout: settings.hold_timeout,
         abort_on_close: settings.abort_on_close,
         connect_timeout: settings.connect_timeout,
+    }
+}
+
+fn release_condition(settings: &Settings) -> ReleaseCondition {
+    ReleaseCondition {
+        min_ready: settings.min_ready.get(),
+        min_ready_time: settings.min_ready_time,
     }
 }

@@ -20,6 +20,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Facts<'a> {
     /// The rule by which the app is not woken yet; `None` if there is none.
     pub delay: Option<WakeDelay>,
+    /// Why pods that are ready are not dialled yet; `None` if they are, or none is ready.
+    pub release: Option<String>,
     /// The Service whose endpoints are watched.
     pub service: &'a str,
     /// The reason why no pod can be dialled although the endpoints can be listed; `None` if
@@ -52,23 +54,25 @@ impl Facts<'_> {
 
     fn explain_addresses(&self) -> String {
         let service = self.service;
-        match (self.no_address, self.dialable, self.listed) {
-            (Some(why), ..) => why.to_owned(),
-            (None, 0, _) if !self.is_synced => {
+        if let Some(why) = self.no_address.or(self.release.as_deref()) {
+            return why.to_owned();
+        }
+        match (self.dialable, self.listed) {
+            (0, _) if !self.is_synced => {
                 format!("the endpoints of Service {service} cannot be listed")
             }
-            (None, 0, 0) if self.target.is_some_and(|target| target.ready > 0) => {
+            (0, 0) if self.target.is_some_and(|target| target.ready > 0) => {
                 format!("Service {service} has no endpoints: its selector matches no ready pod")
             }
-            (None, 0, 0) => format!("Service {service} has no endpoints"),
-            (None, 0, listed) => {
+            (0, 0) => format!("Service {service} has no endpoints"),
+            (0, listed) => {
                 format!("0 of {listed} endpoints of Service {service} are ready")
             }
-            (None, 1.., _) if self.is_full => {
+            (1.., _) if self.is_full => {
                 "every pod has as many connections as --max-connections-per-pod allows".to_owned()
             }
-            (None, 1, _) => "the one ready address does not accept connections".to_owned(),
-            (None, ready, _) => format!("none of {ready} ready addresses accepts connections"),
+            (1, _) => "the one ready address does not accept connections".to_owned(),
+            (ready, _) => format!("none of {ready} ready addresses accepts connections"),
         }
     }
 }
@@ -152,6 +156,7 @@ mod tests {
     fn facts(listed: usize, dialable: usize) -> Facts<'static> {
         Facts {
             delay: None,
+            release: None,
             service: "shop",
             no_address: None,
             is_synced: true,
@@ -226,6 +231,16 @@ mod tests {
                     ..facts(0, 0)
                 },
                 "it has fallen asleep a moment ago (--min-asleep)",
+            ),
+            (
+                "pods that are ready and fewer than are awaited",
+                Facts {
+                    release: Some(
+                        "1 of the 2 pods are ready that --min-ready waits for".to_owned(),
+                    ),
+                    ..facts(2, 1)
+                },
+                "1 of the 2 pods are ready that --min-ready waits for",
             ),
             (
                 "no such Service, or no such port",

@@ -101,6 +101,10 @@ pub struct Settings {
     pub wake_replicas: WakeReplicas,
     /// The condition on which connections are released to a pod.
     pub ready_gate: ReadyGate,
+    /// The number of ready pods before connections are released after a wake.
+    pub min_ready: NonZeroU32,
+    /// How long so many pods have been ready before that.
+    pub min_ready_time: Duration,
     /// The least time that the app stays awake after a wake.
     pub min_awake: Duration,
     /// The least time that the app stays asleep after a sleep.
@@ -248,6 +252,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     errors.extend(settings.combine_parts(raw.dialect).err());
     errors.extend(settings.check_listeners().err());
     errors.extend(settings.check_namespaces().err());
+    errors.extend(settings.check_min_ready().err());
     if !errors.is_empty() {
         return Err(Errors(errors));
     }
@@ -411,6 +416,8 @@ impl Settings {
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
             ready_gate: ReadyGate::Probe,
+            min_ready: NonZeroU32::MIN,
+            min_ready_time: Duration::ZERO,
             min_awake: Duration::ZERO,
             min_asleep: Duration::ZERO,
             keep_awake: Schedule::default(),
@@ -461,6 +468,20 @@ impl Settings {
             self.hold_timeout = hold_timeout;
         }
         self.name_service_like_target()
+    }
+
+    /// Checks that a wake can make as many pods ready as connections wait for.
+    fn check_min_ready(&self) -> Result<(), String> {
+        match self.wake_replicas {
+            WakeReplicas::Replicas(woken) if woken < self.min_ready => Err(format!(
+                "{}: {} pods are never ready after a wake to {woken}; use e.g. {} {}",
+                self.given("min-ready"),
+                self.min_ready,
+                self.given("wake-replicas"),
+                self.min_ready
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that one setting alone says which of the Service's ports a listener leads to.

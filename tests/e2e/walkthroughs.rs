@@ -1,6 +1,7 @@
 //! The walkthroughs of `src/lib.rs`, and events that interfere with them.
 
 use super::*;
+
 use std::net::Shutdown;
 use std::thread;
 
@@ -286,4 +287,26 @@ fn a_pod_that_resets_before_any_byte_is_dialled_again() {
     zpa.expect_log("broke off before the first byte");
     sandbox.set_pod_behaviour(sandbox::PodBehaviour::Serve);
     echo(&mut client, "at last");
+}
+
+/// A pod that has just become ready may not bear all who wait.
+#[test]
+fn after_a_wake_connections_wait_until_the_pods_have_been_ready_for_as_long_as_is_set() {
+    let sandbox = asleep();
+    let settings = [
+        LONG_TTL,
+        ("ZPA_WAKE_REPLICAS", "2"),
+        ("ZPA_MIN_READY", "2"),
+        ("ZPA_MIN_READY_TIME", "1s"),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    client.write_all(b"two pods").unwrap();
+    expect_echo(&mut client, "two pods");
+    let wake = &zpa.status()["app"]["last_wake"];
+    assert!(wake["took_seconds"].as_f64().unwrap() >= 1.0, "{wake}");
+    assert_eq!(ready(&sandbox.state()).len(), 2);
+    // While it is awake, nobody waits for it.
+    echo(&mut zpa.connect(), "at once");
 }

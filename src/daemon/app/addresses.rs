@@ -19,10 +19,25 @@ impl<A: Api> App<A> {
         for index in 0..self.ports.len() {
             self.update_backends_at(index, process);
         }
-        self.policy.set_dialable(self.backends() > 0, now);
+        let (ready, replicas) = (self.ready_backends(), self.known_replicas());
+        let may_dial = self.release_gate.update(ready, replicas, now);
+        self.policy.set_dialable(may_dial, now);
         let ports = self.ports.iter();
         let releases = ports.filter_map(|port| port.pods.poll_timeout(now));
+        let releases = releases.chain(self.release_gate.poll_timeout());
         self.backends_until = releases.chain(self.trusts_target_at(now)).min();
+    }
+
+    /// How many pods may be dialled, at the port that has the most of them.
+    pub(super) fn ready_backends(&self) -> usize {
+        let ports = self.ports.iter().map(|port| port.ready_backends);
+        ports.max().unwrap_or_default()
+    }
+
+    /// The number of replicas of the scale target, if it is known not to be zero.
+    pub(super) fn known_replicas(&self) -> Option<u32> {
+        let (replicas, _) = self.policy.replicas()?;
+        (replicas > 0).then_some(replicas)
     }
 
     fn update_backends_at<S: Sockets>(&mut self, index: usize, process: &mut Process<'_, S>) {
@@ -45,6 +60,7 @@ impl<A: Api> App<A> {
             LoopChange::Unchanged => {}
         }
         port.backends = backends.iter().map(|it| it.addresses.len()).sum();
+        port.ready_backends = backends.len();
         process.sockets.set_backends(id, &backends, now);
         process.sockets.set_fallback(id, port.fallback(route));
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::app::Schedules;
+use super::super::app::{ReleaseCondition, Schedules};
 use super::super::route::Route;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
@@ -170,6 +170,7 @@ impl Rig {
                 route: Route::Pods,
                 ports: vec!["http".to_owned(), "db".to_owned()],
                 ready_gate: ReadyGate::Accept,
+                release: ReleaseCondition::default(),
                 hold_timeout: Duration::from_secs(300),
                 schedules: Schedules::none(|| 0),
             };
@@ -448,6 +449,7 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(1),
         schedules: Schedules::none(|| 0),
+        release: ReleaseCondition::default(),
         policy: Some((
             Config {
                 idle_ttl: Duration::from_secs(60),
@@ -478,6 +480,50 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
         policy.lease_left(at(2)),
         Some(Lease::duration(Duration::from_secs(60)))
     );
+}
+
+/// A scale without a lease's token is never compared with one, so that no proxy is known.
+#[test]
+fn after_a_sleep_connections_are_dialled_when_as_many_pods_are_ready_as_are_awaited() {
+    let mut rig = Rig::new();
+    let change = Reconfigured {
+        hold_timeout: Duration::from_secs(300),
+        schedules: Schedules::none(|| 0),
+        release: ReleaseCondition {
+            min_ready: 2,
+            min_ready_time: Duration::from_secs(1),
+        },
+        policy: Some((
+            Config {
+                single: true,
+                ..Config::default()
+            },
+            7,
+        )),
+    };
+    rig.proxy.reconfigure(SHOP, change, at(1));
+    rig.reply(SHOP, Outcome::Scale(Scale::of(0, "2")), 1);
+    rig.count(SHOP, 1);
+    rig.turn(&[], 2);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(3, "3")), 2);
+    let ready = |count: u8| {
+        let pods = (1..=count).map(|n| Pod {
+            uid: format!("pod {n}"),
+            addresses: vec![([10, 0, 0, n], 80).into()],
+            unready_addresses: Vec::new(),
+        });
+        let pods = pods.collect();
+        (SHOP, Report::Pods { port: 0, pods })
+    };
+    rig.turn(&[ready(1)], 4);
+    assert!(!rig.proxy.sockets.gates[&SHOP], "one is too few");
+    rig.turn(&[ready(2)], 5);
+    assert!(!rig.proxy.sockets.gates[&SHOP], "not for a second yet");
+    assert_eq!(rig.proxy.poll_timeout(), Some(at(6)));
+    rig.turn(&[], 6);
+    assert!(rig.proxy.sockets.gates[&SHOP]);
+    rig.turn(&[ready(1)], 7);
+    assert!(rig.proxy.sockets.gates[&SHOP], "until it sleeps");
 }
 
 #[test]

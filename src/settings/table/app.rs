@@ -278,6 +278,36 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "min-ready",
+        variables: &["ZPA_MIN_READY"],
+        placeholder: "NUMBER",
+        unset: Unset::Default("1"),
+        help: "After a wake, connections wait until so many pods are ready, at most as many as \
+               `--wake-replicas`",
+        examples: &["1", "2"],
+        store: |settings, text| {
+            settings.min_ready = value::count_u32(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.min_ready.to_string()),
+        ..ROW
+    },
+    Setting {
+        flag: "min-ready-time",
+        variables: &["ZPA_MIN_READY_TIME"],
+        placeholder: "DURATION",
+        unset: Unset::Default("0"),
+        help: "After a wake, connections wait until the pods have been ready for so long, for an \
+               app whose probe succeeds before it can serve",
+        examples: &["0", "2s"],
+        store: |settings, text| {
+            settings.min_ready_time = value::duration(text)?;
+            Ok(())
+        },
+        show: |settings| Some(duration::display(settings.min_ready_time)),
+        ..ROW
+    },
+    Setting {
         flag: "min-awake",
         variables: &["ZPA_MIN_AWAKE"],
         placeholder: "DURATION",

@@ -149,6 +149,21 @@ fn wakes_and_sleeps_have_no_pace_unless_it_is_set() {
 }
 
 #[test]
+fn no_more_pods_are_awaited_than_a_wake_makes() {
+    let two = ["--deployment=app", "--min-ready=2", "--min-ready-time=5s"];
+    let with = |replicas| settings(&[&two[..], &[replicas]].concat(), &[]);
+    let enough = with("--wake-replicas=2");
+    assert_eq!(enough.min_ready.get(), 2);
+    assert_eq!(enough.min_ready_time, Duration::from_secs(5));
+    with("--wake-replicas=previous");
+    let error = error("min-ready", "2");
+    assert!(
+        error.contains("2 pods are never ready after a wake to 1"),
+        "{error}"
+    );
+}
+
+#[test]
 fn windows_add_up_and_a_wrong_word_is_named() {
     let flags = [
         "--deployment=app",

@@ -77,6 +77,8 @@ fn a_deployment_is_all_that_has_to_be_said() {
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
         ready_gate: ReadyGate::Probe,
+        min_ready: NonZeroU32::MIN,
+        min_ready_time: Duration::ZERO,
         min_awake: Duration::ZERO,
         min_asleep: Duration::ZERO,
         keep_awake: Schedule::default(),
