@@ -59,6 +59,8 @@
 //!   connection is held at most. *Released*: dialled, after it was held.
 //! - *Gate*: a flag of an app. While it is open the engine may dial for counted connections.
 //!   The policy opens it when there is an address to dial and a lease, or when it fails open.
+//! - *Server name*: the name in a TLS ClientHello (SNI). Where apps share a listener it chooses
+//!   one. A client whose name is awaited is *inspected*, and no app's.
 //! - *Lease*: a proxy's claim that it uses the app. It is a *token* in the status (or an
 //!   annotation) of the scale target, which the proxy *renews*; several proxies have one at the
 //!   same time, and it is no object of `coordination.k8s.io`. While a proxy has one, no other

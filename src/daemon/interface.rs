@@ -16,6 +16,11 @@ use crate::engine::{AppId, BackendSpec, Counts, PortId};
 pub trait Sockets {
     /// The counts of all ports of an app.
     fn counts(&self, app: AppId) -> Counts;
+    /// How many clients have connected whose app is not known yet: none where each listener
+    /// is that of one app.
+    fn inspected(&self) -> usize {
+        0
+    }
     /// The number of connections that wait for a pod at a port.
     fn waiting(&self, port: PortId) -> usize;
     /// The apps whose counts have changed since the last call.

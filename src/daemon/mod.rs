@@ -416,6 +416,10 @@ impl Daemon {
 }
 
 impl Sockets for Engine {
+    fn inspected(&self) -> usize {
+        Engine::inspected(self)
+    }
+
     fn counts(&self, app: AppId) -> Counts {
         Engine::counts(self, app)
     }

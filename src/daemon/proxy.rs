@@ -380,7 +380,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
 
     fn open(&self) -> usize {
         let open = self.apps.keys().map(|&id| self.sockets.counts(id).open);
-        open.sum()
+        open.sum::<usize>() + self.sockets.inspected()
     }
 }
 

@@ -104,6 +104,11 @@ impl Engine {
         self.inspectors.refused().collect()
     }
 
+    /// How many clients have connected whose app is not known yet.
+    pub fn inspected(&self) -> usize {
+        self.inspectors.awaited()
+    }
+
     /// How many connections of the limit are kept for clients whose name is awaited.
     pub(super) fn kept_for_inspected(&self) -> usize {
         let limit = self.limits.max_connections;
@@ -166,6 +171,7 @@ impl Engine {
     pub(super) fn handle_inspected(&mut self, found: Inspected, event: Readiness, now: Time) {
         match found {
             Inspected::Listener(key) => self.inspectors.set_ready(key),
+            Inspected::Gone => {}
             Inspected::Client(client) if self.inspectors.is_awaited(client) => {
                 self.inspect(client, has_ended(event), now);
             }

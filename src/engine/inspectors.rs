@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use log::{debug, info};
 use mio::net::TcpStream;
-use mio::{Registry, Token};
+use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::header_log::HeaderLog;
 use super::lingering::{Lingered, Lingering};
 use super::listener::{BoundListener, Listener};
 use super::memory::Queues;
-use super::readiness::{Interest, Readiness};
+use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::stream::Stream;
 use super::timers::Timers;
@@ -94,6 +94,8 @@ pub enum Inspected {
     Listener(usize),
     /// A client.
     Client(usize),
+    /// A client that was there when the event was taken from the kernel.
+    Gone,
 }
 
 /// The clients that were refused at an address since its listener is there.
@@ -116,6 +118,12 @@ impl Inspectors {
     /// How many clients there are.
     pub fn len(&self) -> usize {
         self.clients.len()
+    }
+
+    /// How many of them have yet to name their app.
+    pub fn awaited(&self) -> usize {
+        let clients = self.clients.iter();
+        clients.filter(|(_, it)| it.lingering.is_none()).count()
     }
 
     /// What has become of clients at each address.
@@ -239,8 +247,11 @@ impl Inspectors {
             return (key < MAX_INSPECTORS).then_some(Inspected::Listener(key));
         }
         let (key, of) = parse_inspected(token)?;
-        let client = self.clients.get(key)?;
-        (generation(client.serial) == of).then_some(Inspected::Client(key))
+        let client = self.clients.get(key);
+        match client.is_some_and(|client| generation(client.serial) == of) {
+            true => Some(Inspected::Client(key)),
+            false => Some(Inspected::Gone),
+        }
     }
 
     /// A connection waits at that listener.
@@ -384,7 +395,7 @@ impl Inspectors {
             return Ok(());
         };
         let token = inspected_token(client, found.serial);
-        registry.register(&mut found.socket, token, Interest::Both.into())?;
+        registry.register(&mut found.socket, token, Interest::READABLE)?;
         found.is_registered = true;
         Ok(())
     }
@@ -508,4 +519,25 @@ impl Client {
 /// Whether an event says that a client sends nothing more.
 pub fn has_ended(event: Readiness) -> bool {
     event.read_closed || event.error || event.hang_up
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::token::{Side, backend_token, token};
+
+    /// A connection may have the same slot and serial number.
+    #[test]
+    fn an_event_of_a_client_that_is_gone_is_no_event_of_a_connection() {
+        let none = Inspectors::default();
+        assert_eq!(
+            none.find_token(inspected_token(0, 0)),
+            Some(Inspected::Gone)
+        );
+        let listener = Some(Inspected::Listener(3));
+        assert_eq!(none.find_token(Token(FIRST + 3)), listener);
+        for other in [token(0, 0, Side::Client), backend_token(0, 0, 1)] {
+            assert_eq!(none.find_token(other), None);
+        }
+    }
 }

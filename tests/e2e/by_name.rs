@@ -309,3 +309,25 @@ fn services_share_a_port_by_their_annotations() {
     let replicas = |name| sandbox.state().replicas_of(name);
     assert_eq!((replicas("myapp"), replicas("blog")), (0, 1));
 }
+
+#[test]
+fn a_client_whose_name_has_yet_to_come_may_finish_at_the_end() {
+    let sandbox = awake();
+    let settings = [
+        LONG_TTL,
+        ("ZPA_SERVER_NAME", SHOP),
+        ("ZPA_DRAIN_DELAY", "0"),
+    ];
+    let mut zpa = start_zpa(&sandbox, &settings);
+    let mut client = zpa.connect();
+    expect_status(&zpa, "it is inspected", |status| {
+        status["by_server_name"][0]["waiting"] == 1
+    });
+    zpa.signal("TERM");
+    while TcpStream::connect(zpa.address()).is_ok() {}
+    let hello = hello(SHOP);
+    client.write_all(&hello).unwrap();
+    client.read_exact(&mut vec![0; hello.len()]).unwrap();
+    drop(client);
+    assert!(zpa.wait().success());
+}

@@ -24,6 +24,11 @@ fn port(app: AppId) -> PortId {
 
 /// The ClientHello of rustls, with a name or without.
 fn hello(name: Option<&str>) -> Vec<u8> {
+    hello_with(name, 0)
+}
+
+/// The same with so many bytes more.
+fn hello_with(name: Option<&str>, bytes: usize) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().unwrap();
@@ -31,6 +36,7 @@ fn hello(name: Option<&str>) -> Vec<u8> {
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     config.enable_sni = name.is_some();
+    config.alpn_protocols = vec![vec![b'a'; 99]; bytes / 100];
     let server = ServerName::try_from(name.unwrap_or("unnamed.example").to_owned()).unwrap();
     let mut client = ClientConnection::new(Arc::new(config), server).unwrap();
     let mut bytes = Vec::new();
@@ -179,6 +185,21 @@ fn a_hello_may_come_in_any_number_of_segments() {
     assert_eq!(shared.waiting(), [0, 0]);
     client.write_all(&hello[hello.len() - 1..]).unwrap();
     shared.until_waiting([0, 1]);
+}
+
+/// More than the window of a client that is held.
+#[test]
+fn a_hello_of_16_kib_fits_into_the_window() {
+    let mut shared = Shared::new("a.example", "b.example");
+    let hello = hello_with(Some("a.example"), 15_900);
+    assert!(hello.len() > 16_000, "{}", hello.len());
+    let mut client = shared.connect();
+    client.set_nodelay(true).unwrap();
+    let (first, rest) = hello.split_at(1000);
+    client.write_all(first).unwrap();
+    shared.rig.settle();
+    client.write_all(rest).unwrap();
+    shared.until_waiting([1, 0]);
 }
 
 #[test]
