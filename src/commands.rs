@@ -67,11 +67,16 @@ fn settings(
             "--apps (ZPA_APPS): {command} takes one app; give it as --deployment, with the other \
              settings that it has in the list"
         )]),
+        Ok(settings) if settings.discover.is_some() => Err(vec![format!(
+            "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
+             settings that are annotations of its Service. The install for apps that are found is \
+             manifests/fleet"
+        )]),
         other => other,
     }
 }
 
-/// The same, where they may be those of a list of apps.
+/// The same, where they may be those of several apps.
 ///
 /// # Errors
 /// Everything that is wrong with them, a line each.
@@ -81,11 +86,6 @@ fn process_settings(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, Vec<String>> {
     match settings::parse(args, env) {
-        Ok(Invocation::Run(settings)) if settings.discover.is_some() => Err(vec![format!(
-            "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
-             settings that are annotations of its Service. The install for apps that are found is \
-             manifests/fleet, and /status of the proxy says what is wrong with each"
-        )]),
         Ok(Invocation::Run(settings)) => Ok(*settings),
         Ok(_) => Err(vec![format!("{command} takes settings alone")]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),

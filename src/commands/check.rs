@@ -7,6 +7,7 @@ mod checks;
 mod facts;
 mod proxy;
 mod report;
+mod services;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,12 +18,13 @@ use super::{Output, World};
 use crate::duration;
 use crate::kube::Access;
 use crate::kube::inspect::Inspector;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Origin, Settings};
 
 use checks::{Finding, Subject, examine};
 pub use checks::{codes, explain};
 use facts::Facts;
 use report::Format;
+use services::Discovery;
 
 /// The interval between two checks with `--wait`.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -81,7 +83,7 @@ fn help() -> String {
                 for each check:\n√ as it should be, ‼ a warning, × a finding. zpa explain CODE says \
                 more about a code.\n\nExit code: 0 good or warnings, 1 findings, 2 could not \
                 check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n       zpa check --apps \
-                FILE [--FLAG VALUE]...\n\n";
+                FILE [--FLAG VALUE]...\n       zpa check --discover LABELS [--FLAG VALUE]...\n\n";
     head.to_owned()
         + &super::options::help(&OPTIONS)
         + "\nEvery setting's flag is understood too, those of kubeconfigs among them: see zpa \
@@ -89,10 +91,10 @@ fn help() -> String {
 }
 
 struct Run {
-    /// The settings of the apps, each with its namespace.
+    /// The settings of the apps, each with its namespace, where they are not found.
     apps: Vec<Settings>,
-    /// Whether they are those of a list.
-    is_list: bool,
+    /// Where apps are found by their Services.
+    discovery: Option<Discovery>,
     inspector: Inspector,
     before_install: bool,
     wait: Duration,
@@ -130,7 +132,7 @@ impl Run {
         let namespace = settings.namespace.clone().or(namespace);
         Ok(Run {
             apps: apps(settings, namespace.as_deref().unwrap_or("default"))?,
-            is_list: settings.apps.is_some(),
+            discovery: discovery(settings, namespace.as_deref().unwrap_or("default"))?,
             inspector,
             before_install: options.is_given("--pre"),
             wait,
@@ -155,7 +157,13 @@ impl Run {
     }
 
     fn look(&self) -> Vec<Finding> {
-        self.apps.iter().flat_map(|app| self.look_at(app)).collect()
+        let (mut findings, found) = match &self.discovery {
+            Some(discovery) => discovery.examine(&self.inspector),
+            None => (Vec::new(), Vec::new()),
+        };
+        let apps = self.apps.iter().chain(&found);
+        findings.extend(apps.flat_map(|app| self.look_at(app)));
+        findings
     }
 
     fn look_at(&self, settings: &Settings) -> Vec<Finding> {
@@ -166,7 +174,7 @@ impl Run {
         };
         let findings = examine(&subject, &facts);
         let named = findings.into_iter().map(|finding| Finding {
-            app: self.is_list.then(|| name(settings)),
+            app: (settings.origin() != Origin::CommandLine).then(|| name(settings)),
             ..finding
         });
         named.collect()
@@ -178,6 +186,9 @@ impl Run {
 /// # Errors
 /// All that is wrong with them, a line each.
 fn apps(settings: &Settings, namespace: &str) -> Result<Vec<Settings>, Vec<String>> {
+    if settings.discover.is_some() {
+        return Ok(Vec::new());
+    }
     let Some(file) = &settings.apps else {
         if settings.target_ref.name().is_none() {
             return Err(vec![
@@ -192,6 +203,25 @@ fn apps(settings: &Settings, namespace: &str) -> Result<Vec<Settings>, Vec<Strin
     let text = std::fs::read(file).map_err(|why| vec![line(&format!("cannot be read: {why}"))])?;
     let apps = settings.read_apps(&text, namespace);
     apps.map_err(|errors| errors.lines().map(line).collect())
+}
+
+/// Where apps are to be found by their Services, if that is asked for.
+///
+/// # Errors
+/// Where they are to be found in all namespaces.
+fn discovery(settings: &Settings, namespace: &str) -> Result<Option<Discovery>, Vec<String>> {
+    let Some(selector) = &settings.discover else {
+        return Ok(None);
+    };
+    if settings.all_namespaces {
+        let why = "check takes one namespace at a time; give it as --namespace";
+        return Err(vec![why.to_owned()]);
+    }
+    Ok(Some(Discovery {
+        process: settings.clone(),
+        selector: selector.clone(),
+        namespace: namespace.to_owned(),
+    }))
 }
 
 /// `namespace/name`.

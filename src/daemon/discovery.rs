@@ -227,14 +227,14 @@ impl Discovery {
 
 /// Counts the failures of the apps that were chosen.
 fn note(failed: &mut Attempts, choices: &[Choice<'_>], failures: Vec<Failure>) {
+    let chosen = choices.iter().filter_map(|choice| {
+        let spec = choice.spec?;
+        Some((app_spec::identity(spec), choice.candidate))
+    });
+    let chosen: BTreeMap<_, _> = chosen.collect();
     for Failure { app, lines } in failures {
-        let is_its =
-            |choice: &&Choice<'_>| choice.spec.map(app_spec::identity) == Some(app.clone());
-        if let Some(choice) = choices.iter().find(is_its) {
-            failed
-                .entry(choice.candidate.key())
-                .or_default()
-                .push(lines);
+        if let Some(candidate) = chosen.get(&app) {
+            failed.entry(candidate.key()).or_default().push(lines);
         }
     }
 }

@@ -12,6 +12,7 @@ use super::credentials::Credentials;
 use super::discovery;
 use super::paths::{self, UNRESERVED};
 use super::reply::{Failure, Reply};
+use super::selected_service::{self, SelectedService};
 use crate::clock::{Clock, WallClock};
 use crate::workload::TargetRef;
 
@@ -88,6 +89,20 @@ impl Inspector {
         self.get(&paths::service(namespace, name))
     }
 
+    /// Lists the Services of a namespace that `selector` selects by their labels.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn selected_services(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<SelectedService>, Fault> {
+        let path = paths::selected_services(Some(namespace), selector);
+        let reply = successful(self.client.calls().list(&path, CAP))?;
+        selected_service::listed(&reply.body).map_err(|_| not_json())
+    }
+
     /// Whether something is allowed: to `user`, or without one to the credentials that
     /// are used.
     ///
@@ -150,10 +165,18 @@ pub fn segment(text: &str) -> String {
 }
 
 fn read(reply: Result<Reply, Failure>) -> Result<Value, Fault> {
+    let reply = successful(reply)?;
+    serde_json::from_slice(&reply.body).map_err(|_| not_json())
+}
+
+fn not_json() -> Fault {
+    Fault::Failed("a reply that is no JSON".to_owned())
+}
+
+fn successful(reply: Result<Reply, Failure>) -> Result<Reply, Fault> {
     let reply = reply.map_err(|failure| Fault::Failed(failure.text))?;
     match reply.status {
-        200..=299 => serde_json::from_slice(&reply.body)
-            .map_err(|_| Fault::Failed("a reply that is no JSON".to_owned())),
+        200..=299 => Ok(reply),
         404 => Err(Fault::NotFound),
         401 | 403 => Err(Fault::Refused(reply.explanation())),
         _ => Err(Fault::Failed(reply.explanation())),

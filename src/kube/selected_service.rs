@@ -71,6 +71,13 @@ fn ours(annotations: BTreeMap<String, String>) -> Option<BTreeMap<String, String
     (bytes <= LONGEST_ANNOTATIONS).then_some(ours)
 }
 
+/// The Services of a whole list.
+pub(super) fn listed(body: &[u8]) -> Result<Vec<SelectedService>, serde_json::Error> {
+    let list: List<Object> = serde_json::from_slice(body)?;
+    let items = list.items.into_iter().flatten();
+    Ok(items.map(Object::into_service).collect())
+}
+
 /// Namespace and name.
 type Key = (String, String);
 

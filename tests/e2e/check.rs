@@ -136,3 +136,84 @@ fn each_app_of_a_list_is_checked_and_what_is_wrong_in_the_list_is_said() {
     assert!(text.contains("app 2 (\"blog\"): listen"), "{text}");
     std::fs::remove_file(&list).unwrap();
 }
+
+#[test]
+fn of_apps_that_are_found_the_annotations_are_checked_and_each_app_as_one_by_itself() {
+    let sandbox = super::list::three(0);
+    let listen = |port: u16| ("listen".to_owned(), format!("127.0.0.1:{port}"));
+    let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    for (name, created, annotations) in [
+        ("myapp", "2026-01-01", vec![listen(7001)]),
+        ("blog", "2026-01-02", vec![listen(7001)]),
+        (
+            "news",
+            "2026-01-03",
+            vec![listen(7002), text("idle-ttl", "5x")],
+        ),
+    ] {
+        sandbox.edit_service(name, |service| {
+            let metadata = &mut service["metadata"];
+            metadata["labels"]["enabled"] = "true".into();
+            metadata["creationTimestamp"] = format!("{created}T00:00:00Z").into();
+            for (name, value) in annotations {
+                metadata["annotations"][format!("zero-pod-autoscaler/{name}")] = value.into();
+            }
+        });
+    }
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
+        command.env_clear().envs(sandbox.env());
+        command
+            .env_remove("ZPA_DEPLOYMENT")
+            .env_remove("ZPA_SERVICE");
+        command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        let args = ["check", "--pre"].iter().chain(args);
+        command.args(args).output().unwrap()
+    };
+    let output = check(&["--discover=enabled=true", "--output=json"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let findings = findings(&output);
+    for (description, result) in [
+        ("the Services with enabled=true can be listed", "good"),
+        ("the annotations of default/myapp describe an app", "good"),
+        ("the annotations of default/blog describe an app", "bad"),
+        ("the annotations of default/news describe an app", "bad"),
+        ("what is to be scaled exists", "good"),
+        (
+            "these credentials may patch deployments/scale myapp",
+            "good",
+        ),
+    ] {
+        let expected = (description.to_owned(), result.to_owned());
+        assert!(findings.contains(&expected), "{description}: {findings:#?}");
+    }
+    let exist = findings
+        .iter()
+        .filter(|(it, _)| it == "what is to be scaled exists");
+    assert_eq!(exist.count(), 1, "of the app that is right");
+    let output = check(&["--discover=enabled=true", "--output=short"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "× DISCOVERY: the annotations of default/blog describe an app: listen=127.0.0.1:7001: needs \
+         another port, or a server-name in both, since that is of the older Service default/myapp \
+         too",
+        "× DISCOVERY: the annotations of default/news describe an app: \
+         zero-pod-autoscaler/idle-ttl=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    let output = check(&["--discover=enabled=nobody", "--output=short"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("a Service with enabled=nobody is an app: there is none"),
+        "{text}"
+    );
+    let output = check(&["--discover=enabled=true", "--namespace=*"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("check takes one namespace at a time"),
+        "{text}"
+    );
+}

@@ -2,13 +2,25 @@
 
 mod verdict;
 
-pub use self::verdict::Verdict;
+pub use self::verdict::{Verdict, words};
 use self::verdict::{
     does_not_lead_back, exists, has_no_owner, has_probe, has_the_port, is_not_applied, is_ready,
-    no_autoscaler_at_zero, one_idle_ttl, one_image, selects_the_pods, with, words,
+    no_autoscaler_at_zero, one_idle_ttl, one_image, selects_the_pods, with,
 };
 use super::facts::{Facts, RequiredPermission};
 use crate::settings::Settings;
+
+/// The code of the checks of the Services by which apps are found.
+pub const DISCOVERY: &str = "DISCOVERY";
+
+const DISCOVERY_ABOUT: &str = "With --discover, each Service that the label selector selects and \
+    that has the annotation zero-pod-autoscaler/listen is an app, and its annotations \
+    zero-pod-autoscaler/SETTING are the settings. Of two that ask for one port or one target the \
+    older Service has it.";
+
+/// How to mend what they find.
+pub const DISCOVERY_HINT: &str =
+    "kubectl annotate --overwrite service NAME zero-pod-autoscaler/...";
 
 /// The proxy that is checked.
 pub struct Subject<'a> {
@@ -294,6 +306,10 @@ fn phrase(need: &RequiredPermission) -> String {
 /// The explanation of the check with that code; `None` if there is none.
 pub fn explain(code: &str) -> Option<String> {
     let code = code.to_ascii_uppercase();
+    if code == DISCOVERY {
+        let (about, hint) = (DISCOVERY_ABOUT, DISCOVERY_HINT);
+        return Some(format!("{code}\n\n{about}\n\nTo mend it: {hint}\n"));
+    }
     if code == "PERMISSION" {
         return Some(format!(
             "{code}\n\n{PERMISSION_ABOUT}\n\nTo mend it: {APPLY}\n"
@@ -309,7 +325,7 @@ pub fn explain(code: &str) -> Option<String> {
 /// The codes of all checks.
 pub fn codes() -> Vec<&'static str> {
     let codes = CHECKS.iter().map(|check| check.code);
-    codes.chain(["PERMISSION"]).collect()
+    codes.chain(["PERMISSION", DISCOVERY]).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::proxy::{account_of, settings_of};
 use super::{Account, Run};
 use crate::commands::permissions;
 use crate::kube::inspect::{Attributes, Fault, Inspector, segment};
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 
 /// The replies of the API server. Each of them may be an error by itself.
 pub struct Facts {
@@ -45,10 +45,11 @@ impl Facts {
         let namespace = segment(namespace_name);
         let version = inspector.get("/version");
         let service = settings.service.as_deref().unwrap_or_default();
-        let proxies = proxies(inspector, &namespace, |other| match run.is_list {
+        let proxies = proxies(inspector, &namespace, |other| match settings.origin() {
             // Which apps are in its list is not seen from here.
-            true => other.apps.is_some(),
-            false => other.target_ref == settings.target_ref,
+            Origin::List => other.apps.is_some(),
+            Origin::Annotations => other.discover == settings.discover,
+            Origin::CommandLine => other.target_ref == settings.target_ref,
         });
         let account = match &run.account {
             Account::Caller => None,

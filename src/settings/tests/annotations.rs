@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::rules::answer::Answer;
 
 fn process(args: &[&str]) -> Settings {
     let args = ["--discover=zero-pod-autoscaler/enabled=true"]
@@ -178,4 +179,38 @@ fn of_all_namespaces_an_app_has_that_of_its_service() {
         errors.contains("namespace: * is all namespaces"),
         "{errors}"
     );
+}
+
+proptest! {
+    /// Who may write a Service is not trusted with the proxy, whatever they write.
+    #[test]
+    fn no_annotation_reaches_beyond_its_service(
+        given in prop::collection::vec(annotation(), 0..6),
+    ) {
+        let process = process(&[]);
+        let mut annotations: BTreeMap<String, String> = given.into_iter().collect();
+        annotations.entry("listen".to_owned()).or_insert_with(|| ":8080".to_owned());
+        if let Ok(app) = process.read_annotations("team", "shop", &annotations) {
+            prop_assert_eq!(app.namespace.as_deref(), Some("team"));
+            prop_assert_eq!(app.service.as_deref(), Some("shop"));
+            prop_assert_eq!(&app.target, &None);
+            prop_assert!(!matches!(app.rules.hold_answer, Some(Answer::File(_))));
+            let of_process = |it: &Settings| {
+                in_force_of(Scope::Process, it).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(of_process(&app), of_process(&process));
+        }
+    }
+}
+
+/// A setting with one of its examples, or any text.
+fn annotation() -> impl Strategy<Value = (String, String)> {
+    let value = prop_oneof![Just(None), "\\PC{0,40}".prop_map(Some)];
+    (0..TABLE.len(), value, any::<usize>()).prop_map(|(row, value, example)| {
+        let setting = &TABLE[row];
+        let examples = setting.examples;
+        let example = examples.get(example % examples.len().max(1));
+        let value = value.or_else(|| example.map(|it| (*it).to_owned()));
+        (setting.flag.to_owned(), value.unwrap_or_default())
+    })
 }

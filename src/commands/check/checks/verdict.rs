@@ -21,7 +21,7 @@ pub enum Verdict {
     Skipped(&'static str),
 }
 
-pub(super) fn words(fault: &Fault) -> String {
+pub fn words(fault: &Fault) -> String {
     match fault {
         Fault::NotFound => "not found".to_owned(),
         Fault::Refused(why) | Fault::Failed(why) => why.clone(),
