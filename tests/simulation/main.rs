@@ -8,7 +8,7 @@
 //! controllers (`controllers`), the Deployment (`deployment`) and the watches of it
 //! (`target_watch`), clients
 //! (`traffic`) and whoever else has a hand in it (`actions`). What must be true
-//! is in `oracle`.
+//! is in `oracle`. Another app may be in the same processes (`neighbour`).
 //!
 //! `ZPA_SIM_SEEDS=n` plays n seeds, `ZPA_SIM_FROM=x` from x on,
 //! `ZPA_SIM_SEED=x` plays one and prints all that happens. A failure prints
@@ -21,6 +21,7 @@ mod controllers;
 mod deployment;
 mod detours;
 mod mutants;
+mod neighbour;
 mod oracle;
 mod plan;
 mod pods;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use zpa::clock::Time;
 
 use crate::deployment::{Flaws, Permissions, Who};
+use crate::neighbour::Neighbour;
 use crate::pods::Failure;
 use crate::rng::Rng;
 use crate::trouble::Trouble;
@@ -147,6 +148,8 @@ pub struct Plan {
     pub flaws: Flaws,
     /// What is wrong with the proxies.
     pub mutant: Mutant,
+    /// The other app of the proxies.
+    pub neighbour: Neighbour,
 }
 
 impl Plan {
@@ -168,6 +171,7 @@ impl Plan {
             actions: Vec::new(),
             flaws: Flaws::default(),
             mutant: Mutant::No,
+            neighbour: Neighbour::None,
         }
     }
 

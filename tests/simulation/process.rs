@@ -10,12 +10,14 @@ use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
 use zpa::cluster::Report;
 use zpa::daemon::app::{AppConfig, ReleaseCondition, Schedules};
+use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
 use zpa::engine::AppId;
 use zpa::policy::{Config, Policy};
 
 use crate::api::{Outbox, SimApi, Threads};
+use crate::neighbour::{ProcessSockets, Surroundings};
 use crate::plan::{Mutant, Plan};
 use crate::rng::Rng;
 use crate::sockets::SimSockets;
@@ -114,7 +116,9 @@ pub struct Process {
     /// Its place: the pod that a rollout replaces.
     pub slot: usize,
     /// The real thing.
-    pub proxy: Proxy<SimSockets, SimApi>,
+    pub proxy: Proxy<ProcessSockets, SimApi>,
+    /// The world of its other app, if it has one.
+    pub neighbour: Option<Surroundings>,
     /// What it has asked the API threads for.
     pub outbox: Rc<RefCell<Outbox>>,
     /// What the threads have for it.
@@ -153,6 +157,7 @@ impl Process {
         let mut rng = Rng::new(plan.seed, 1000 + pid as u64);
         let clock = BootClock::draw(plan, &mut rng);
         let sockets = SimSockets::new(plan.hold, plan.mutant);
+        let sockets = ProcessSockets::new(sockets, plan, pid);
         let outbox = Rc::new(RefCell::new(Outbox::default()));
         let config = Config {
             idle_ttl: plan.ttl_of(slot),
@@ -178,9 +183,11 @@ impl Process {
         let api = SimApi(outbox.clone());
         let mut proxy = Proxy::new(sockets, drain);
         proxy.add(APP, api, policy, app, clock.shows(now));
+        let neighbour = Surroundings::add(&mut proxy, plan, pid, clock.shows(now));
         Process {
             slot,
             proxy,
+            neighbour,
             outbox,
             mailbox: Vec::new(),
             threads: Threads::default(),
@@ -197,6 +204,30 @@ impl Process {
             held_back: Vec::new(),
             rng,
         }
+    }
+
+    /// What its apps are sent for the next turn.
+    pub fn take_reports(&mut self) -> Vec<(AppId, Report)> {
+        let reports = std::mem::take(&mut self.mailbox);
+        let mut reports: Vec<_> = reports.into_iter().map(|it| (APP, it)).collect();
+        if let Some(neighbour) = &mut self.neighbour {
+            let clients = self.proxy.sockets.neighbours_clients();
+            reports.extend(neighbour.reports(clients));
+        }
+        reports
+    }
+
+    /// When there is something to do for the app: see `neighbour`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        if self.neighbour.is_none() {
+            return self.proxy.poll_timeout();
+        }
+        let sockets = &self.proxy.sockets;
+        let app = self
+            .proxy
+            .app(APP)
+            .and_then(|app| app.poll_timeout(sockets));
+        app.into_iter().chain(sockets.poll_timeout()).min()
     }
 
     /// What it decides about the app.

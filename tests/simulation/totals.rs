@@ -23,6 +23,8 @@ pub struct Totals {
     pub wakes: u64,
     /// Sleeps by a proxy.
     pub sleeps: u64,
+    /// Requests of the other app of the processes.
+    pub neighbour_requests: u64,
     /// The most requests of one process in one minute.
     pub most_requests: usize,
     /// Faults by kind.

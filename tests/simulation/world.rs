@@ -12,7 +12,7 @@ use crate::detours::Learned;
 use crate::oracle::{Oracle, Violation, Waiting};
 use crate::plan::{Mutant, Plan, Script};
 use crate::pods::{PodId, SimPods};
-use crate::process::{APP, Process, State};
+use crate::process::{Process, State};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::sockets::{ClientId, Event as OnSocket};
@@ -185,6 +185,8 @@ impl<'a> World<'a> {
         self.totals.connections = self.clients.len() as u64;
         self.totals.wakes = self.oracle.wakes;
         self.totals.sleeps = self.oracle.sleeps;
+        let neighbours = self.processes.iter().filter_map(|it| it.neighbour.as_ref());
+        self.totals.neighbour_requests = neighbours.map(|it| it.requests).sum();
         self.totals.most_requests = self.oracle.most_requests;
         self.totals.results = std::mem::take(&mut self.oracle.results);
         End {
@@ -314,8 +316,7 @@ impl<'a> World<'a> {
         let process = &mut self.processes[pid];
         let shown = process.clock.shows(self.now);
         let before = process.policy().phase().clone();
-        let reports = std::mem::take(&mut process.mailbox);
-        let reports = reports.into_iter().map(|report| (APP, report));
+        let reports = process.take_reports();
         let exit = process.proxy.turn(reports, shown);
         let phase = process.policy().phase().clone();
         if phase != before {
@@ -362,7 +363,7 @@ impl<'a> World<'a> {
 
     fn plan_next_turn(&mut self, pid: Pid) {
         let process = &self.processes[pid];
-        if let Some(shown) = process.proxy.poll_timeout() {
+        if let Some(shown) = process.poll_timeout() {
             let mut at = process.clock.when(shown);
             if self.plan.mutant == Mutant::Late {
                 at = at + Duration::from_secs(10);
