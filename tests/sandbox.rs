@@ -1,5 +1,6 @@
 //! The demo behind `make run` on a machine without a cluster: the real `zpa`
-//! before a sandbox, woken by one request, and then left to the reader.
+//! before two apps of a sandbox, which it finds by their Services. One is woken by a
+//! request, and both are then left to the reader.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -12,17 +13,24 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::sandbox::{self, App, Options, Resource, Sandbox, State};
+use serde_json::json;
+use support::sandbox::{self, App, Options, OtherApp, Resource, Sandbox, State};
 
 const HELP: &str = "\
-Shows zpa waking an app, in a stand-in cluster that lives in this process.
+Shows zpa waking one of two apps, in a stand-in cluster that lives in this process.
 
     --app-start TIME   from a pod's creation until it is ready (1s)
     --idle-ttl TIME    without connections for so long, the app sleeps (10s)
-    --listen ADDRESS   where zpa listens (127.0.0.1:8080)
+    --listen ADDRESS   where zpa listens (127.0.0.1:8080), for the other app at the next port
     --zpa PATH         the zpa to run (the one built beside this program)
     --reason TEXT      why this is not a real cluster
 ";
+
+/// The app that is woken, and the other one.
+const APPS: [&str; 2] = ["myapp", "blog"];
+
+/// The label of Services that are apps.
+const LABEL: &str = "zero-pod-autoscaler/enabled";
 
 /// How often the demo looks for a signal while nothing happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -108,7 +116,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    check_port(arguments.listen)?;
+    let listen = both_addresses(arguments.listen);
+    for address in listen {
+        check_port(address)?;
+    }
     catch_signals();
     println!(
         "{}: this is the sandbox, a stand-in cluster in this process.\n",
@@ -118,8 +129,16 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         app: App::Http,
         start_delay: Some(arguments.app_start),
         stop_delay: Duration::from_millis(500),
+        other_apps: vec![OtherApp::new(APPS[1], 0)],
         ..Options::default()
     });
+    for (app, address) in APPS.into_iter().zip(listen) {
+        sandbox.edit_service(app, |service| {
+            service["metadata"]["labels"] = json!({ LABEL: "true" });
+            service["metadata"]["annotations"] =
+                json!({ "zero-pod-autoscaler/listen": address.to_string() });
+        });
+    }
     let admin = free_address()?;
     let mut zpa = Zpa::start(arguments, admin, &sandbox)?;
     let mut show = Demo::begin(&sandbox);
@@ -140,11 +159,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         }
         let shown = show.replicas;
         sandbox.wait_until(TICK, |state| {
-            state.replicas() != shown || state.listed().len() > show.listed
+            APPS.map(|app| state.replicas_of(app)) != shown || state.listed().len() > show.listed
         });
     }
     println!("\nEnding zpa and the sandbox.");
     Ok(())
+}
+
+/// Where zpa listens for each of the apps.
+fn both_addresses(first: SocketAddr) -> [SocketAddr; 2] {
+    let next = first.port().checked_add(1).unwrap_or(first.port() - 1);
+    [first, SocketAddr::new(first.ip(), next)]
 }
 
 fn check_port(listen: SocketAddr) -> Result<(), String> {
@@ -188,7 +213,9 @@ impl Zpa {
         let log = std::env::var("ZPA_LOG").unwrap_or_else(|_| "warn".to_owned());
         let process = Command::new(&path)
             .envs(sandbox.env())
-            .env("ZPA_LISTEN", arguments.listen.to_string())
+            .env_remove("ZPA_DEPLOYMENT")
+            .env_remove("ZPA_SERVICE")
+            .env("ZPA_DISCOVER", format!("{LABEL}=true"))
             .env("ZPA_ADMIN_LISTEN", admin.to_string())
             .env("ZPA_IDLE_TTL", &arguments.idle_ttl)
             .env("ZPA_DRAIN_DELAY", "0s")
@@ -295,7 +322,8 @@ fn request((sent, mut stream): (Instant, TcpStream)) -> io::Result<Answer> {
 struct Demo<'a> {
     sandbox: &'a Sandbox,
     begin: Instant,
-    replicas: u64,
+    /// Of each app.
+    replicas: [u64; 2],
     listed: usize,
     /// How many connections each pod has had, as far as it was printed.
     visits: HashMap<String, u64>,
@@ -306,11 +334,13 @@ impl<'a> Demo<'a> {
         let show = Demo {
             sandbox,
             begin: Instant::now(),
-            replicas: 0,
+            replicas: [0; 2],
             listed: 0,
             visits: HashMap::new(),
         };
-        show.tell("asleep", "the app has 0 replicas and no pod");
+        let [one, other] = APPS;
+        let detail = format!("{one} and {other} have 0 replicas and no pod");
+        show.tell("asleep", &detail);
         show
     }
 
@@ -345,22 +375,19 @@ impl<'a> Demo<'a> {
     fn tell_changes(&mut self) {
         let (replicas, listed) = {
             let state = self.sandbox.state();
-            (state.replicas(), state.listed()[self.listed..].to_vec())
+            let replicas = APPS.map(|app| state.replicas_of(app));
+            (replicas, state.listed()[self.listed..].to_vec())
         };
-        if replicas != self.replicas {
-            let what = if replicas == 0 {
-                "asleep again"
-            } else {
-                "woken"
-            };
-            let at = self.latest_patch().unwrap_or_else(Instant::now);
-            self.tell_at(
-                at,
-                what,
-                &format!("PATCH: replicas {} -> {replicas}", self.replicas),
-            );
-            self.replicas = replicas;
+        for ((app, before), now) in APPS.into_iter().zip(self.replicas).zip(replicas) {
+            if now == before {
+                continue;
+            }
+            let what = if now == 0 { "asleep again" } else { "woken" };
+            let at = self.latest_patch(app).unwrap_or_else(Instant::now);
+            let detail = format!("{app}: PATCH: replicas {before} -> {now}");
+            self.tell_at(at, what, &detail);
         }
+        self.replicas = replicas;
         for pod in &listed {
             self.tell_at(
                 pod.at,
@@ -390,15 +417,17 @@ impl<'a> Demo<'a> {
     /// How many connections each pod has had.
     fn visits(&self) -> HashMap<String, u64> {
         let state = self.sandbox.state();
-        let pods = state.controller.pods.iter();
+        let others = state.others.iter().flat_map(|other| &other.pods);
+        let pods = state.controller.pods.iter().chain(others);
         pods.map(|pod| (pod.name.clone(), pod.server.accepted()))
             .collect()
     }
 
-    fn latest_patch(&self) -> Option<Instant> {
-        let patches = self
-            .sandbox
-            .requests(&sandbox::on("patch", "deployments/scale"));
+    fn latest_patch(&self, app: &str) -> Option<Instant> {
+        let scale = format!("/{app}/scale");
+        let of_app = sandbox::on("patch", "deployments/scale");
+        let of_app = of_app.with(move |it| it.path.ends_with(&scale));
+        let patches = self.sandbox.requests(&of_app);
         patches.last().map(|patch| patch.at)
     }
 
@@ -408,12 +437,14 @@ impl<'a> Demo<'a> {
         let took = (answer.first_byte - answer.sent).as_secs_f64() * 1_000.0;
         let detail = format!("first byte after {took:.1} ms, from {}", answer.text);
         self.tell_at(answer.first_byte, "answered", &detail);
+        let [one, other] = both_addresses(arguments.listen);
         println!(
-            "\nNow you:  curl http://{}/\n\
+            "\nNow you:  curl http://{one}/\n\
+             The other app, which sleeps on:  curl http://{other}/\n\
              What zpa knows and does:  curl http://{admin}/status\n\
-             After {} without a connection the app sleeps; the next one wakes it. \
+             After {} without a connection an app sleeps; the next one wakes it. \
              Ctrl-C ends all.\n",
-            arguments.listen, arguments.idle_ttl
+            arguments.idle_ttl
         );
     }
 }
