@@ -36,7 +36,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::attempts::{Attempts, DialFailure};
-use self::backend::{Backend, Place, Ramp};
+use self::backend::{Backend, Ramp, Rank};
 use self::order::Order;
 use super::port_group::PortGroup;
 use crate::backoff::Random;
@@ -218,7 +218,7 @@ impl Balancer {
 
     /// The number of ejected backends: those of which all addresses are ejected.
     pub fn ejected(&self) -> usize {
-        self.order.ejected().count()
+        self.order.avoided().count()
     }
 
     /// Picks the next address for a connection, if one is left, and counts a connection to it.
@@ -284,7 +284,7 @@ impl Balancer {
             if cause.is_of_the_backend() {
                 backend.eject(id.address, fraction, now);
             }
-            backend.drop_connection();
+            backend.connection_ended();
         });
     }
 
@@ -293,7 +293,7 @@ impl Balancer {
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
             backend.abandoned(id.address, fraction, now);
-            backend.drop_connection();
+            backend.connection_ended();
         });
     }
 
@@ -301,7 +301,7 @@ impl Balancer {
     pub fn release(&mut self, id: BackendId, now: Time) {
         self.change(id.backend, now, |backend| {
             backend.served(id.address);
-            backend.drop_connection();
+            backend.connection_ended();
         });
     }
 
@@ -347,8 +347,8 @@ impl Balancer {
             }
             self.change(at.backend, now, |backend| backend.suspect(at.address, now));
         }
-        self.order.ejected().find_map(|key| {
-            let address = self.with_room(key)?.next_ejected(key, attempts)?;
+        self.order.avoided().find_map(|key| {
+            let address = self.with_room(key)?.next_avoided(key, attempts)?;
             Some(BackendId {
                 backend: key,
                 address,
@@ -390,7 +390,7 @@ impl Balancer {
         let floor = self.order.lowest_load();
         let ramping = self.order.ramping().iter().filter_map(|&key| {
             let backend = self.backends.get(&key)?;
-            Some(((backend.load_within(floor, now), backend.turn), at(key)?))
+            Some(((backend.ramped_load(floor, now), backend.turn), at(key)?))
         });
         let least = ready
             .into_iter()
@@ -442,7 +442,7 @@ impl Balancer {
         key
     }
 
-    /// Changes a backend, moves it to its new place in the order, and removes it if it is
+    /// Changes a backend, moves it to its new rank in the order, and removes it if it is
     /// neither listed nor in use. Every change of a backend is made here.
     fn change<T>(
         &mut self,
@@ -452,10 +452,10 @@ impl Balancer {
     ) -> Option<T> {
         let backend = self.backends.get_mut(&key)?;
         let result = change(backend);
-        let place = backend.place_at(now);
-        self.order.replace(key, backend.place, place);
-        backend.place = place;
-        if place == Place::Nowhere && backend.connections == 0 {
+        let rank = backend.rank_at(now);
+        self.order.replace(key, backend.rank, rank);
+        backend.rank = rank;
+        if rank == Rank::Unlisted && backend.connections == 0 {
             self.backends.remove(&key);
         }
         Some(result)

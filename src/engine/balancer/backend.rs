@@ -1,5 +1,6 @@
-//! A [`Backend`]: its addresses with their failures, its connections, and its place in
-//! the order.
+//! [`Backend`]: one target of the balancer: a pod or a static backend (HAProxy calls it a server,
+//! Envoy a host). It has its addresses with their failures, its connections, and its rank in the
+//! [`Order`](super::order::Order).
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -18,10 +19,10 @@ const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 /// proxies do not come back to an address at the same moment.
 const JITTER: f64 = 0.2;
 /// After this time without a failure, a failure counts as the first one.
-const MEMORY: Duration = Duration::from_secs(120);
+const FAILURE_WINDOW: Duration = Duration::from_secs(120);
 
-/// How long other addresses are preferred to one that is awaited.
-const AWAITED: Duration = Duration::from_secs(1);
+/// How long other addresses are preferred to one that is on trial.
+const TRIAL: Duration = Duration::from_secs(1);
 
 /// The most addresses of a backend that are kept. A pod has one of each family.
 const MAX_ADDRESSES: usize = 64;
@@ -41,15 +42,15 @@ pub struct Backend {
     pub connections: u32,
     /// The same over all ports of the app.
     connections_of_app: Rc<Cell<u32>>,
-    /// The number of the last pick.
+    /// The sequence number of the last pick: among equals the smallest is picked next.
     pub turn: u64,
     /// Whether it may be dialled. A backend that is not listed any more is kept until its
     /// last connection has ended.
     pub is_listed: bool,
     /// Its slow start.
     pub ramp: Option<Ramp>,
-    /// Its place in the order.
-    pub place: Place,
+    /// Its rank in the order.
+    pub rank: Rank,
 }
 
 /// The slow start of a backend that has joined others.
@@ -61,17 +62,17 @@ pub struct Ramp {
     pub since: Time,
 }
 
-/// The place of a backend in the order.
+/// The rank of a backend: its key in the order of the least connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Rank {
     /// It is not listed.
-    Nowhere,
+    Unlisted,
     /// It takes connections.
     Ready { load: u32, turn: u64 },
     /// It takes connections, in its slow start: its load changes with time.
     Ramping,
-    /// All its addresses are ejected.
-    Ejected { until: Time },
+    /// All its addresses are ejected or on trial.
+    Avoided { until: Time },
 }
 
 #[derive(Debug)]
@@ -83,8 +84,8 @@ struct Address {
     failed_at: Time,
     /// The number of dials in progress.
     dialling: u32,
-    /// Since when a dial to it has had no answer.
-    owes_since: Option<Time>,
+    /// Since when a dial to it has had no answer; `None` without a dial in progress.
+    unanswered_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +95,9 @@ enum Health {
     Failed {
         until: Time,
     },
-    /// A dial is in progress that will show whether it answers: until then further
-    /// connections are dialled to it only if nothing else is left.
-    Awaited {
+    /// A dial in progress decides whether it answers: the first one after an ejection, or one
+    /// that is overdue. Until then it is picked only if nothing else is left.
+    OnTrial {
         until: Time,
     },
 }
@@ -115,7 +116,7 @@ impl Backend {
             turn: 0,
             is_listed: false,
             ramp: None,
-            place: Place::Nowhere,
+            rank: Rank::Unlisted,
         }
     }
 
@@ -146,7 +147,7 @@ impl Backend {
             Vec::new()
         };
         if !self.is_listed {
-            // It was not listed before: its failures are forgotten.
+            // It is listed again: the ejections of its addresses end, and the failure counts stay.
             let all = self.addresses.iter_mut();
             all.for_each(|it| it.health = Health::Good);
         }
@@ -178,8 +179,8 @@ impl Backend {
         self.is_listed && !self.has_room(most)
     }
 
-    /// A connection to it has ended.
-    pub fn drop_connection(&mut self) {
+    /// Counts the end of a connection to it.
+    pub fn connection_ended(&mut self) {
         self.connections -= 1;
         let of_app = &self.connections_of_app;
         of_app.set(of_app.get().saturating_sub(1));
@@ -212,64 +213,65 @@ impl Backend {
 
     // --- Choice ---
 
-    /// The place in the order that its state leads to.
-    pub fn place_at(&self, now: Time) -> Place {
-        match self.ejected_until(now) {
-            _ if !self.is_listed => Place::Nowhere,
-            Some(until) => Place::Ejected { until },
-            None if self.ramp.is_some() => Place::Ramping,
-            None => Place::Ready {
+    /// Its rank by its present state.
+    pub fn rank_at(&self, now: Time) -> Rank {
+        match self.avoided_until(now) {
+            _ if !self.is_listed => Rank::Unlisted,
+            Some(until) => Rank::Avoided { until },
+            None if self.ramp.is_some() => Rank::Ramping,
+            None => Rank::Ready {
                 load: self.connections,
                 turn: self.turn,
             },
         }
     }
 
-    /// When the first ejection of an address ends, if all its addresses are ejected.
-    fn ejected_until(&self, now: Time) -> Option<Time> {
+    /// When the first of its addresses may be picked again, if all are ejected or on trial.
+    fn avoided_until(&self, now: Time) -> Option<Time> {
         let mut first = None;
         for (_, address) in self.listed() {
-            let until = address.ejected_until(now)?;
+            let until = address.avoided_until(now)?;
             first = Some(first.map_or(until, |first: Time| first.min(until)));
         }
         first
     }
 
-    /// The address to dial among those that are not ejected and were not tried.
+    /// The address to dial among those that are neither ejected nor on trial and were not tried.
     pub fn next_address(&self, key: u32, attempts: &Attempts, now: Time) -> Option<u16> {
         let mut untried = self.untried(key, attempts);
-        let found = untried.find(|(_, it)| it.ejected_until(now).is_none());
+        let found = untried.find(|(_, it)| it.avoided_until(now).is_none());
         found.map(|(at, _)| at)
     }
 
-    /// The address to dial if all addresses are ejected.
-    pub fn next_ejected(&self, key: u32, attempts: &Attempts) -> Option<u16> {
+    /// The address to dial if all are ejected or on trial.
+    pub fn next_avoided(&self, key: u32, attempts: &Attempts) -> Option<u16> {
         let untried = self.untried(key, attempts);
-        let next = untried.min_by_key(|(_, it)| it.ejection_end());
+        let next = untried.min_by_key(|(_, it)| it.avoidance_end());
         next.map(|(at, _)| at)
     }
 
-    /// Its load with the handicap, at most `floor`: the load of the least loaded backend.
-    pub fn load_within(&self, floor: Option<u32>, now: Time) -> u32 {
+    /// Its load during the slow start: its connections and the handicap, which does not raise it
+    /// above `least_load`, the load of the least loaded backend.
+    pub fn ramped_load(&self, least_load: Option<u32>, now: Time) -> u32 {
         let handicap = self.ramp.map_or(0, |ramp| ramp.left(now));
-        let most = self.connections.max(floor.unwrap_or(0));
+        let most = self.connections.max(least_load.unwrap_or(0));
         self.connections.saturating_add(handicap).min(most)
     }
 
     /// Whether its slow start is over: it has as many connections as the least loaded
     /// backend, or the time has passed.
-    pub fn has_started(&self, floor: Option<u32>, now: Time) -> bool {
-        let is_level = floor.is_none_or(|floor| self.connections >= floor);
+    pub fn has_started(&self, least_load: Option<u32>, now: Time) -> bool {
+        let is_level = least_load.is_none_or(|least_load| self.connections >= least_load);
         is_level || self.ramp.is_none_or(|ramp| ramp.left(now) == 0)
     }
 
     /// Whether an address has not answered a dial for [`SUSPECT_AFTER`].
     pub fn is_suspect(&self, at: u16, now: Time) -> bool {
-        let owes_since = self
+        let unanswered_since = self
             .addresses
             .get(usize::from(at))
-            .and_then(|it| it.owes_since);
-        owes_since.is_some_and(|since| now >= since + SUSPECT_AFTER)
+            .and_then(|it| it.unanswered_since);
+        unanswered_since.is_some_and(|since| now >= since + SUSPECT_AFTER)
     }
 
     /// The listed addresses, in the order in which they are dialled.
@@ -306,10 +308,10 @@ impl Backend {
             return false;
         };
         address.dialling += 1;
-        address.owes_since.get_or_insert(now);
+        address.unanswered_since.get_or_insert(now);
         let is_trial = matches!(address.health, Health::Failed { until } if until <= now);
         if is_trial {
-            address.await_answer(now);
+            address.begin_trial(now);
         }
         is_trial
     }
@@ -317,26 +319,26 @@ impl Backend {
     /// An address has not answered for [`SUSPECT_AFTER`]: others are preferred to it.
     pub fn suspect(&mut self, at: u16, now: Time) {
         if let Some(address) = self.addresses.get_mut(usize::from(at)) {
-            address.await_answer(now);
+            address.begin_trial(now);
         }
     }
 
-    /// A dial has succeeded; returns whether that has ended the ejection of the backend.
+    /// A dial has succeeded; returns whether all addresses were ejected or on trial.
     pub fn connected(&mut self, at: u16, now: Time) -> bool {
-        let was_ejected = self.ejected_until(now).is_some();
+        let was_avoided = self.avoided_until(now).is_some();
         self.dial_ended(at);
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return false;
         };
         address.health = Health::Good;
         // It answers: dials that are still in progress count from now on.
-        if let Some(since) = &mut address.owes_since {
+        if let Some(since) = &mut address.unanswered_since {
             *since = now;
         }
         if self.preferred.contains(&at) {
             self.first = at;
         }
-        was_ejected
+        was_avoided
     }
 
     /// Whether the address that is dialled first is an IPv6 address; `None` if all
@@ -353,7 +355,7 @@ impl Backend {
         if let Some(address) = self.addresses.get_mut(usize::from(at)) {
             address.dialling = address.dialling.saturating_sub(1);
             if address.dialling == 0 {
-                address.owes_since = None;
+                address.unanswered_since = None;
             }
         }
     }
@@ -367,7 +369,7 @@ impl Backend {
         if matches!(address.health, Health::Failed { until } if now < until) {
             return;
         }
-        if now >= address.failed_at + MEMORY {
+        if now >= address.failed_at + FAILURE_WINDOW {
             address.failures = 0;
         }
         let doubled = FIRST_EJECTION * (1 << address.failures.min(5));
@@ -389,8 +391,9 @@ impl Backend {
         if is_overdue {
             self.eject(at, fraction, now);
         } else if let Some(address) = self.addresses.get_mut(usize::from(at))
-            && matches!(address.health, Health::Awaited { .. })
+            && matches!(address.health, Health::OnTrial { .. })
         {
+            // The trial has ended without a result: the next dial is a trial again.
             address.health = Health::Failed { until: now };
         }
     }
@@ -422,25 +425,23 @@ impl Address {
             failures: 0,
             failed_at: Time::default(),
             dialling: 0,
-            owes_since: None,
+            unanswered_since: None,
         }
     }
 
-    fn await_answer(&mut self, now: Time) {
-        self.health = Health::Awaited {
-            until: now + AWAITED,
-        };
+    fn begin_trial(&mut self, now: Time) {
+        self.health = Health::OnTrial { until: now + TRIAL };
     }
 
-    /// When its ejection ends, if it is ejected.
-    fn ejected_until(&self, now: Time) -> Option<Time> {
-        Some(self.ejection_end()).filter(|&until| until > now)
+    /// When it may be picked again, if it is ejected or on trial.
+    fn avoided_until(&self, now: Time) -> Option<Time> {
+        Some(self.avoidance_end()).filter(|&until| until > now)
     }
 
-    fn ejection_end(&self) -> Time {
+    fn avoidance_end(&self) -> Time {
         match self.health {
             Health::Good => Time::default(),
-            Health::Failed { until } | Health::Awaited { until } => until,
+            Health::Failed { until } | Health::OnTrial { until } => until,
         }
     }
 }

@@ -1,38 +1,39 @@
-//! The [`Order`] of the backends, from which the next one is found in logarithmic time.
+//! [`Order`]: the order of the backends by their ranks, in which the next one is found in
+//! logarithmic time.
 
 use std::collections::BTreeSet;
 
-use super::backend::Place;
+use super::backend::Rank;
 use crate::clock::Time;
 
-/// The keys of the backends, sorted by their places.
+/// The keys of the backends, sorted by their ranks.
 #[derive(Debug, Default)]
 pub struct Order {
     /// By load, and among equals by turn: load, turn, key.
     ready: BTreeSet<(u32, u64, u32)>,
     /// Those in their slow start.
     ramping: BTreeSet<u32>,
-    /// By the end of their ejections.
-    ejected: BTreeSet<(Time, u32)>,
+    /// By the time at which an address may be picked again.
+    avoided: BTreeSet<(Time, u32)>,
 }
 
 impl Order {
-    /// Moves a backend from its old place to the new one.
-    pub fn replace(&mut self, key: u32, old: Place, new: Place) {
+    /// Moves a backend from its old rank to the new one.
+    pub fn replace(&mut self, key: u32, old: Rank, new: Rank) {
         if old == new {
             return;
         }
         match old {
-            Place::Nowhere => true,
-            Place::Ready { load, turn } => self.ready.remove(&(load, turn, key)),
-            Place::Ramping => self.ramping.remove(&key),
-            Place::Ejected { until } => self.ejected.remove(&(until, key)),
+            Rank::Unlisted => true,
+            Rank::Ready { load, turn } => self.ready.remove(&(load, turn, key)),
+            Rank::Ramping => self.ramping.remove(&key),
+            Rank::Avoided { until } => self.avoided.remove(&(until, key)),
         };
         match new {
-            Place::Nowhere => true,
-            Place::Ready { load, turn } => self.ready.insert((load, turn, key)),
-            Place::Ramping => self.ramping.insert(key),
-            Place::Ejected { until } => self.ejected.insert((until, key)),
+            Rank::Unlisted => true,
+            Rank::Ready { load, turn } => self.ready.insert((load, turn, key)),
+            Rank::Ramping => self.ramping.insert(key),
+            Rank::Avoided { until } => self.avoided.insert((until, key)),
         };
     }
 
@@ -46,14 +47,15 @@ impl Order {
         &self.ramping
     }
 
-    /// Ejected backends, in the order in which their ejections end.
-    pub fn ejected(&self) -> impl Iterator<Item = u32> {
-        self.ejected.iter().map(|&(_, key)| key)
+    /// Backends whose addresses are all ejected or on trial, by the time at which the first of these
+    /// may be picked again.
+    pub fn avoided(&self) -> impl Iterator<Item = u32> {
+        self.avoided.iter().map(|&(_, key)| key)
     }
 
     /// A backend whose ejection is over.
     pub fn readmitted(&self, now: Time) -> Option<u32> {
-        let first = self.ejected.first().filter(|(until, _)| *until <= now);
+        let first = self.avoided.first().filter(|(until, _)| *until <= now);
         first.map(|&(_, key)| key)
     }
 

@@ -76,13 +76,13 @@ fn a_suspected_backend_that_answers_after_all_gets_its_share_again() {
 }
 
 /// The end of the pause of the backend at that address, if it rests.
-fn ejection_end(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
+fn avoidance_end(balancer: &Balancer, address: SocketAddr) -> Option<Time> {
     let mut backends = balancer.backends.values();
     let backend = backends
         .find(|backend| backend.address(0) == Some(address))
         .unwrap();
-    match backend.place {
-        Place::Ejected { until } => Some(until),
+    match backend.rank {
+        Rank::Avoided { until } => Some(until),
         _ => None,
     }
 }
@@ -93,7 +93,7 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
     let mut now = at(0);
     for full_ms in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
         assert_eq!(fail(&mut balancer, DialFailure::Refused, now), address(1));
-        let until = ejection_end(&balancer, address(1)).unwrap();
+        let until = avoidance_end(&balancer, address(1)).unwrap();
         let (pause, full) = (until.since(now), Duration::from_millis(full_ms));
         assert!(
             pause > full * 79 / 100 && pause <= full,
@@ -104,7 +104,7 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
     let served = connect(&mut balancer, now);
     balancer.release(served.id, now);
     fail(&mut balancer, DialFailure::Refused, now);
-    let until = ejection_end(&balancer, address(1)).unwrap();
+    let until = avoidance_end(&balancer, address(1)).unwrap();
     assert!(until.since(now) <= Duration::from_secs(1));
 }
 
@@ -117,7 +117,7 @@ fn a_failure_long_after_the_last_one_is_a_first_one() {
         connect(&mut balancer, at(2000));
         let now = at(gap_s * 1000);
         fail(&mut balancer, DialFailure::Refused, now);
-        let pause = ejection_end(&balancer, address(1)).unwrap().since(now);
+        let pause = avoidance_end(&balancer, address(1)).unwrap().since(now);
         let longest = Duration::from_secs(longest_s);
         assert!(
             longest * 3 / 4 < pause && pause <= longest,
@@ -138,7 +138,7 @@ fn dials_that_were_under_way_when_the_first_failed_say_nothing_new() {
             at(10),
         );
     }
-    let until = ejection_end(&balancer, address(1)).unwrap();
+    let until = avoidance_end(&balancer, address(1)).unwrap();
     assert!(until.since(at(10)) <= Duration::from_secs(1));
 }
 
@@ -216,7 +216,7 @@ fn a_backend_that_takes_connections_and_breaks_off_rests_for_longer_each_time() 
             &mut Attempts::default(),
             now,
         );
-        let until = ejection_end(&balancer, address(1)).unwrap();
+        let until = avoidance_end(&balancer, address(1)).unwrap();
         assert!(until.since(now) > Duration::from_secs(full_s) * 3 / 4);
         now = until;
     }

@@ -64,26 +64,26 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     }
     let (mut ready, mut ramping, mut ejected) = (0, 0, 0);
     for (key, backend) in &balancer.backends {
-        match backend.place {
-            Place::Nowhere => assert!(!backend.is_listed && backend.connections > 0),
-            Place::Ready { load, turn } => {
+        match backend.rank {
+            Rank::Unlisted => assert!(!backend.is_listed && backend.connections > 0),
+            Rank::Ready { load, turn } => {
                 ready += 1;
                 assert_eq!((load, turn), (backend.connections, backend.turn));
                 assert!(balancer.order.ready().any(|it| it == (load, turn, *key)));
             }
-            Place::Ramping => {
+            Rank::Ramping => {
                 ramping += 1;
                 assert!(balancer.order.ramping().contains(key));
             }
-            Place::Ejected { .. } => {
+            Rank::Avoided { .. } => {
                 ejected += 1;
-                assert!(balancer.order.ejected().any(|it| it == *key));
+                assert!(balancer.order.avoided().any(|it| it == *key));
             }
         }
     }
     assert_eq!(balancer.order.ready().count(), ready);
     assert_eq!(balancer.order.ramping().len(), ramping);
-    assert_eq!(balancer.order.ejected().count(), ejected);
+    assert_eq!(balancer.order.avoided().count(), ejected);
     assert_eq!(ready + ramping + ejected, listed.len());
     let full = balancer.backends.values();
     let full = full.filter(|backend| backend.is_full(balancer.most_per_backend));
