@@ -9,10 +9,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-mod orders;
+mod annotation_overrides;
 mod resource_version;
 
-pub use self::orders::{OrderKey, Orders};
+pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
 pub use self::resource_version::ResourceVersion;
 use crate::supervisor::ThreadPanic;
 
@@ -48,18 +48,17 @@ pub struct Scale {
     /// raises by one, and no write of the status (`deploymentStrategy`); `None`
     /// if the reply did not show it. A reply of the scale subresource never does.
     pub generation: Option<u64>,
-    /// How much longer the app is in use according to the annotation of an ancestor's
-    /// replica, which knows no leases; `None` if there is none, or the reply did not
-    /// show it.
-    pub others_lease: Option<Duration>,
+    /// How much longer the app is in use by the annotation of an ancestor's replica; `None` if
+    /// there is none, or the reply did not show it.
+    pub ancestor_in_use_for: Option<Duration>,
     /// The number of replicas before the last sleep, if the object keeps it.
     pub previous_replicas: Option<u32>,
-    /// Whether that renewal is the final one before a sleep: its proxy has found nobody who
-    /// uses the app.
+    /// Whether the last renewal, that of `lease_token`, was a final one: its proxy had no
+    /// connections.
     pub is_final_renewal: bool,
-    /// What an operator has ordered by annotations; `None` if the reply did not show them. A
-    /// reply of the scale subresource never does.
-    pub orders: Option<Orders>,
+    /// The overrides in annotations; `None` if the reply did not show them. A reply of the scale
+    /// subresource never does.
+    pub overrides: Option<AnnotationOverrides>,
 }
 
 /// The status of the scale target, as its controller reports it.
@@ -74,7 +73,7 @@ pub struct TargetStatus {
     /// The messages of the conditions that explain missing pods, such as a quota
     /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), in printable
     /// characters.
-    pub trouble: Vec<String>,
+    pub condition_messages: Vec<String>,
 }
 
 impl Scale {
@@ -86,15 +85,15 @@ impl Scale {
             lease_token: None,
             lease_ttl: None,
             generation: None,
-            others_lease: None,
+            ancestor_in_use_for: None,
             previous_replicas: None,
             is_final_renewal: false,
-            orders: None,
+            overrides: None,
         }
     }
 }
 
-/// What the watch of the scaled object shows.
+/// An event of the watch of the scale target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Observation {
     /// The object as it was at that version, which may be older than what a reply has
@@ -128,7 +127,7 @@ pub struct Renewal {
     /// The version that the object must still have; `None` for any.
     pub guard: Option<ResourceVersion>,
     /// The number of replicas that the object keeps for the next wake.
-    pub keep_replicas: Option<u32>,
+    pub previous_replicas: Option<u32>,
     /// Where the renewal is written.
     pub store: LeaseStore,
 }
@@ -157,8 +156,8 @@ impl Request {
         matches!(self, Request::Read | Request::ReadScale)
     }
 
-    /// What may be sent on another connection while this has no reply; `None` for a read,
-    /// which nobody is let through by.
+    /// The copy that may be sent on a second connection while this has no reply, as a hedged
+    /// request; `None` for a read, because no connection waits for one.
     ///
     /// Of two writes with one guard, one is applied at most. A renewal without a guard has
     /// another nonce, because a token must be written once at most: to another proxy, a token
@@ -177,7 +176,7 @@ impl Request {
         }
     }
 
-    /// The permission that it takes.
+    /// The permission that it needs.
     pub fn permission(&self) -> Permission {
         match self {
             Request::Read => Permission::GetTarget,
@@ -201,8 +200,8 @@ pub enum Outcome {
     /// 403: nothing was written. The permission is missing if that lasts
     /// ([`crate::refusal`]).
     Forbidden,
-    /// 401, also after the token was read again: nothing was written. The token is
-    /// being replaced; that is no missing permission.
+    /// 401, also after the bearer token was read again: nothing was written. The bearer token is
+    /// being replaced; no permission is missing.
     Unauthorized,
     /// 404: the object does not exist; nothing was written.
     NotFound,
@@ -221,7 +220,7 @@ pub enum Outcome {
     },
 }
 
-/// One pod behind the Service, as all EndpointSlices together list it.
+/// A pod of the Service: its endpoints in all EndpointSlices together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// The pod's UID (`targetRef.uid`); for an endpoint that names no pod, its
@@ -249,16 +248,16 @@ pub enum PortRef {
     Name(String),
     /// By its number in the Service.
     Number(u16),
-    /// By its number in the Service, if the Service may be read; else the only port of
-    /// the endpoints.
-    Likely(u16),
+    /// By its number in the Service, if the Service may be read; else the only port of the
+    /// endpoints.
+    NumberOrOnly(u16),
 }
 
 impl fmt::Display for PortRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PortRef::Name(name) => f.write_str(name),
-            PortRef::Number(number) | PortRef::Likely(number) => number.fmt(f),
+            PortRef::Number(number) | PortRef::NumberOrOnly(number) => number.fmt(f),
         }
     }
 }
@@ -327,18 +326,19 @@ impl fmt::Display for AddressSource {
 pub enum NoAddress {
     /// The Service does not exist, was never seen, and there are no endpoints under its
     /// name.
-    NoService(String),
+    ServiceMissing(String),
     /// The Service has no such port, or more than one to choose from.
-    NoSuchPort(String),
+    ServiceLacksPort(String),
     /// The Service has endpoints, and none of them has the port.
-    PortMissing(String),
+    EndpointsLackPort(String),
 }
 
 impl NoAddress {
     /// The reason and the cure.
     pub fn why(&self) -> &str {
-        let (NoAddress::NoService(why) | NoAddress::NoSuchPort(why) | NoAddress::PortMissing(why)) =
-            self;
+        let (NoAddress::ServiceMissing(why)
+        | NoAddress::ServiceLacksPort(why)
+        | NoAddress::EndpointsLackPort(why)) = self;
         why
     }
 }
@@ -350,7 +350,7 @@ pub enum Permission {
     GetTarget,
     /// Read its scale subresource, which shows no leases.
     GetScale,
-    /// Watch the Deployment, instead of reading it again and again.
+    /// Watch the scale target, instead of reading it again and again.
     WatchTarget,
     /// Write the scale: wake the app and put it to sleep.
     PatchScale,
@@ -380,7 +380,8 @@ impl Permission {
         Permission::WatchEndpoints,
     ];
 
-    /// Verbs and resource, as a Role names them.
+    /// Verbs and resource, as a Role names them; `deployments` stands for the resource of the scale
+    /// target.
     pub fn name(self) -> &'static str {
         match self {
             Permission::GetTarget => "get deployments",
@@ -429,29 +430,34 @@ pub struct Refusal {
     pub fallback: Option<&'static str>,
 }
 
-/// What another thread reports to the event loop, about one app. A `port` is the place of
-/// a port among the app's ports.
+/// A report of another thread to the event loop, about one app. A `port` is the index of a port
+/// of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// How the request with that number ended.
+    /// The outcome of a request.
     Reply {
-        /// The number given with the request.
+        /// The id of the request.
         id: u64,
-        /// How it ended.
+        /// The outcome.
         outcome: Outcome,
     },
-    /// The pod with that UID was not ready, and has accepted a connection at that port.
-    Accepts(usize, String),
-    /// Every endpoint of the Service, over all slices, with its addresses for a port:
-    /// after each list, and at each change.
+    /// A pod that is not ready has accepted a connection.
+    Accepts {
+        /// The index of the port.
+        port: usize,
+        /// The UID of the pod.
+        uid: String,
+    },
+    /// The pods of the Service, over all slices, with their addresses for a port: after each list,
+    /// and at each change.
     Pods {
         /// The port.
         port: usize,
-        /// The endpoints.
+        /// The pods, ready or not.
         pods: Vec<Pod>,
     },
     /// The Service's cluster IP and port, at first and at each change.
-    Fallback {
+    FallbackAddress {
         /// The port.
         port: usize,
         /// The address; `None` for a headless Service, and where the Service cannot be
@@ -460,9 +466,9 @@ pub enum Report {
     },
     /// The addresses of the static backend, which is given by name, at first and at each change.
     StaticBackends(Vec<SocketAddr>),
-    /// Which objects the endpoints are listed from, at first and at each change; `None`
-    /// while they cannot be listed, and while there is no Service to have any. Then the
-    /// last [`Report::Pods`] stand.
+    /// The kind of object from which the endpoints are listed, at first and at each change; `None`
+    /// while they cannot be listed, or the Service does not exist. While it is `None`, the last
+    /// [`Report::Pods`] remain valid.
     Synced(Option<AddressSource>),
     /// Why no pod can be dialled for a port although the endpoints can be listed, at each
     /// change.
@@ -472,24 +478,23 @@ pub enum Report {
         /// The reason; `None` once it is over.
         why: Option<NoAddress>,
     },
-    /// What the controller of the scaled object says of its pods, at first and at each
-    /// change.
+    /// The status that the controller of the scale target writes, at first and at each change.
     TargetStatus(TargetStatus),
-    /// What the watch of the scaled object shows, at each change.
+    /// Each event of the watch of the scale target.
     Observed(Observation),
-    /// Whether there is such a watch, at each change; at first there is none.
+    /// Whether the scale target is watched, at each change; at first it is not.
     Watching(bool),
-    /// A permission is refused, each time it is; or it is granted after all, once. A
-    /// permission of which nothing is reported is granted, or was not needed yet.
+    /// A refusal of a permission, each time; or the first grant after a refusal. A permission
+    /// without a report is granted, or was not needed yet.
     Permission {
         /// Which permission.
         permission: Permission,
         /// `None` if it is granted.
         refusal: Option<Refusal>,
     },
-    /// A request to the API server has failed, whether the log says so or not: a fault
-    /// that lasts is logged once. In the API server's own words where there are any.
-    Trouble(String),
+    /// A request to the API server has failed, also if that is not logged, because a lasting fault
+    /// is logged once. The text has the message of the API server, if there was one.
+    RequestFailed(String),
     /// A thread has panicked, and is started again after a pause.
     Panicked(ThreadPanic),
 }
@@ -520,7 +525,7 @@ mod tests {
             ttl: Duration::from_secs(300),
             in_use: true,
             guard: guard.map(|version| ResourceVersion(version.to_owned())),
-            keep_replicas: None,
+            previous_replicas: None,
             store: LeaseStore::Status,
         })
     }

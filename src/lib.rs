@@ -68,13 +68,17 @@
 //! - *Version*: a resourceVersion. *Guard*: the version that is the precondition of a write.
 //! - *Quarantine*: pods that are known when the scale is zero are not dialled, until they leave
 //!   the endpoints, or have stayed ready for two seconds after a wake.
-//! - *Backend*: what the engine dials: a pod, or a static backend; it has one or more
-//!   *addresses*. *Fallback address*: the cluster IP, dialled if no backend answers. *Ejected*:
-//!   avoided for a while after a failure.
+//! - *Waiting*: a counted connection that is held or being dialled.
+//! - *Backend*: a target of the balancer: a pod, or a static backend (HAProxy: a server; Envoy: a
+//!   host); it has one or more *addresses*. *Fallback address*: the cluster IP, dialled if no
+//!   backend answers. *Ejected*: avoided for a while after a failure. *On trial*: avoided until a
+//!   dial in progress shows whether it answers.
 //! - *Relay*: moves the bytes of a connection between client and backend, in two *halves*, one
 //!   for each direction. *Bulk*: a half whose reads are large, so that it is spliced.
-//! - *Refused*: a permission, with a 403. It counts as missing once that has lasted
-//!   ([`refusal`]).
+//! - *Refused*: a permission, with a 403. It counts as missing once the refusal is *confirmed*:
+//!   has lasted ([`refusal`]).
+//! - *Override*: an operator's exception from the idle rules: a schedule in the settings, or an
+//!   annotation on the scale target, which keeps the app awake, wakes it, or pauses all writes.
 //! - *Ancestors*: zero-pod-autoscaler (Go) and traffic-pod-autoscaler (Python), which zpa
 //!   replaces.
 //!

@@ -341,7 +341,7 @@ impl<A: Api> App<A> {
                 }
                 self.backends_until = Some(now);
             }
-            Report::Accepts(port, uid) => {
+            Report::Accepts { port, uid } => {
                 if let Some(port) = self.ports.get_mut(port) {
                     port.pods.accepts(uid);
                 }
@@ -354,7 +354,7 @@ impl<A: Api> App<A> {
                 self.backends_until = Some(now);
                 self.update_fallbacks(process);
             }
-            Report::Fallback { port, address } => {
+            Report::FallbackAddress { port, address } => {
                 if let Some(port) = self.ports.get_mut(port) {
                     port.destinations.cluster_ip = address;
                 }
@@ -372,7 +372,7 @@ impl<A: Api> App<A> {
             Report::TargetStatus(status) => self.target_status = Some(status),
             Report::Observed(observation) => self.policy.observe(observation, now),
             Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),
-            Report::Trouble(what) => self.health.trouble(what, now),
+            Report::RequestFailed(what) => self.health.trouble(what, now),
             Report::Panicked(panic) => {
                 self.events.thread_panics += 1;
                 self.health.panicked(&panic, now);
@@ -388,7 +388,10 @@ impl<A: Api> App<A> {
         self.update_backends(process);
         self.policy
             .set_can_wake(self.can_wake(is_draining, now), now);
-        if let Some(windows) = self.windows.update(self.policy.keep_awake_until(), now) {
+        if let Some(windows) = self
+            .windows
+            .update(self.policy.annotated_awake_until(), now)
+        {
             self.policy.set_windows(windows, now);
         }
         self.policy.handle_timeout(now);
@@ -490,7 +493,7 @@ impl<A: Api> App<A> {
             | Change::LeasesVisible(false)
             | Change::SleepUndone { .. }
             | Change::OtherTtl { .. }
-            | Change::OrderUnreadable(_) => Level::Warn,
+            | Change::InvalidAnnotation(_) => Level::Warn,
             // Another proxy must have had no lease of this one before it.
             Change::ScaledByOthers {
                 from_zero: false,

@@ -121,7 +121,10 @@ impl Health {
 
     /// Whether there are endpoints, and none of them has the port.
     pub fn is_port_missing(&self, port: usize) -> bool {
-        matches!(self.no_address.get(&port), Some(NoAddress::PortMissing(_)))
+        matches!(
+            self.no_address.get(&port),
+            Some(NoAddress::EndpointsLackPort(_))
+        )
     }
 
     /// The errors of settings because of which connections to a port cannot be served. Endpoints
@@ -129,7 +132,7 @@ impl Health {
     fn wrong_settings(&self) -> Vec<String> {
         let mut wrong: Vec<String> = Vec::new();
         for why in self.no_address.values() {
-            if let NoAddress::NoService(why) | NoAddress::NoSuchPort(why) = why
+            if let NoAddress::ServiceMissing(why) | NoAddress::ServiceLacksPort(why) = why
                 && !wrong.contains(why)
             {
                 wrong.push(why.clone());

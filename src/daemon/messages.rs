@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cluster::{LeaseStore, OrderKey};
+use crate::cluster::{LeaseStore, OverrideKey};
 use crate::duration;
-use crate::policy::{Change, WakeDelay, WakeOrder};
+use crate::policy::{Change, WakeDelay, WakeReason};
 
 /// The log line of a change of the app `name`. `woken_by` is the client that has waited for
 /// the longest.
@@ -41,7 +41,7 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             });
             format!("{name}: a connection waits, and {}{then}", delay(by))
         }
-        Change::WakingOrdered { by } => format!("waking {name}: {}", order(by)),
+        Change::WakingByOverride { by } => format!("waking {name}: {}", order(by)),
         Change::WouldSleep { idle } => format!(
             "{name} would be scaled to 0 now, after {} without a connection (--dry-run)",
             in_ms(idle)
@@ -50,11 +50,11 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             "{name}: paused by the annotation zero-pod-autoscaler/pause: its scale is not written"
         ),
         Change::Paused(false) => format!("{name}: not paused any more"),
-        Change::OrderUnreadable(OrderKey::Pause) => format!(
+        Change::InvalidAnnotation(OverrideKey::Pause) => format!(
             "{name}: the annotation zero-pod-autoscaler/pause is neither true nor false, and is \
              ignored"
         ),
-        Change::OrderUnreadable(OrderKey::KeepAwakeUntil) => format!(
+        Change::InvalidAnnotation(OverrideKey::KeepAwakeUntil) => format!(
             "{name}: the annotation zero-pod-autoscaler/keep-awake-until is no time such as \
              2026-12-24T18:00:00Z, and is ignored"
         ),
@@ -122,13 +122,13 @@ pub fn delay(by: WakeDelay) -> &'static str {
 }
 
 /// Why the app is woken.
-fn order(by: WakeOrder) -> &'static str {
+fn order(by: WakeReason) -> &'static str {
     match by {
-        WakeOrder::Schedule => "it is kept awake at this time (--keep-awake)",
-        WakeOrder::KeepAwakeUntil => {
+        WakeReason::Schedule => "it is kept awake at this time (--keep-awake)",
+        WakeReason::KeepAwakeUntil => {
             "it is kept awake by the annotation zero-pod-autoscaler/keep-awake-until"
         }
-        WakeOrder::Wake => "ordered by the annotation zero-pod-autoscaler/wake",
+        WakeReason::Wake => "ordered by the annotation zero-pod-autoscaler/wake",
     }
 }
 

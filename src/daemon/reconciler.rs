@@ -216,7 +216,7 @@ impl Reconciler {
             let (found, panicked) = (report.clone(), report.clone());
             AcceptProbe::spawn(
                 self.clocks.monotonic,
-                move |Candidate { port, uid, .. }| found(Report::Accepts(port, uid)),
+                move |Candidate { port, uid, .. }| found(Report::Accepts { port, uid }),
                 move |panic| panicked(Report::Panicked(panic)),
             )
         });

@@ -82,10 +82,10 @@ fn explain_target(target: &TargetStatus) -> Vec<String> {
         kind,
         ready,
         wanted,
-        trouble,
+        condition_messages,
     } = target;
     let mut all = vec![format!("{kind} has {ready} of {wanted} pods ready")];
-    all.extend(trouble.iter().cloned());
+    all.extend(condition_messages.iter().cloned());
     all
 }
 
@@ -149,7 +149,7 @@ mod tests {
             kind: "Deployment".to_owned(),
             ready,
             wanted,
-            trouble: trouble.iter().map(|&text| text.to_owned()).collect(),
+            condition_messages: trouble.iter().map(|&text| text.to_owned()).collect(),
         }
     }
 

@@ -188,7 +188,7 @@ pub fn set_up_wakeups(engine: &Engine, signals: &Signals) -> Result<Arc<mio::Wak
 /// endpoints.
 pub fn ports(settings: &Settings, route: &Route) -> Vec<Option<PortRef>> {
     let likely = match route {
-        Route::PodsThenStatic(target) => Some(PortRef::Likely(target.port)),
+        Route::PodsThenStatic(target) => Some(PortRef::NumberOrOnly(target.port)),
         Route::Pods | Route::Static(_) => None,
     };
     let of_all = settings.port.clone().or(likely);

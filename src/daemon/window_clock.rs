@@ -80,9 +80,9 @@ impl WindowClock {
         let change = changes.into_iter().flatten().min();
         self.due = change.map(|change| at(change).min(now + LONGEST));
         Some(Windows {
-            keep_awake: end(keep_awake).map(at),
-            keep_awake_until: until.map(at),
-            no_wake: end(no_wake).map(at),
+            schedule_end: end(keep_awake).map(at),
+            annotation_end: until.map(at),
+            no_wake_end: end(no_wake).map(at),
         })
     }
 }
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(clock.poll_timeout(), Some(at(610)));
         WALL.store(MONDAY_8 + HOUR, Ordering::Relaxed);
         let open = Windows {
-            keep_awake: Some(at(610 + 9 * HOUR)),
+            schedule_end: Some(at(610 + 9 * HOUR)),
             ..Windows::default()
         };
         assert_eq!(clock.update(None, at(610)), Some(open));
@@ -149,7 +149,7 @@ mod tests {
     fn the_time_of_an_annotation_is_taken_when_it_changes_and_until_it_has_passed() {
         let mut clock = WindowClock::new(Schedules::none(|| MONDAY_8), at(0));
         let until = |seconds| Windows {
-            keep_awake_until: Some(at(seconds)),
+            annotation_end: Some(at(seconds)),
             ..Windows::default()
         };
         let (soon, later) = (Some(MONDAY_8 + 60), Some(MONDAY_8 + HOUR));

@@ -10,11 +10,11 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::events::EventRecorder;
 use super::executor::{self, Member, RequestQueue};
-use super::informers::SharedInformers;
 use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scheduler::AppKey;
 use super::service_reflector::{self, ServiceWatch, ServicesReport};
+use super::shared_reflectors::SharedReflectors;
 use super::target_client::{TargetClient, Writer};
 use super::{AppConfig, paths, reflector, target_reflector};
 use crate::clock::{Clock, Time, WallClock};
@@ -53,7 +53,7 @@ pub struct ApiThreads {
     requests: Arc<Requests>,
     queue: Arc<RequestQueue>,
     /// The reflectors of namespaces; `None`: each app has its own.
-    informers: Option<Arc<SharedInformers>>,
+    reflectors: Option<Arc<SharedReflectors>>,
     writer: Writer,
     /// The name of the pod.
     instance: String,
@@ -77,9 +77,9 @@ impl ApiThreads {
         let (credentials, requests) = (Arc::new(credentials), Arc::<Requests>::default());
         let client = || Client::new(credentials.clone(), requests.clone());
         let queue = executor::spawn([client(), client()], clock)?;
-        let informers = (scope != Scope::Named).then(|| {
+        let reflectors = (scope != Scope::Named).then(|| {
             let (credentials, requests) = (credentials.clone(), requests.clone());
-            Arc::new(SharedInformers::new(
+            Arc::new(SharedReflectors::new(
                 credentials,
                 requests,
                 queue.clone(),
@@ -88,7 +88,7 @@ impl ApiThreads {
             ))
         });
         Ok(ApiThreads {
-            informers,
+            reflectors,
             credentials,
             requests,
             queue,
@@ -120,9 +120,9 @@ impl ApiThreads {
             watches: Watches::None,
             clock: self.clock,
         };
-        match &self.informers {
+        match &self.reflectors {
             None => self.watch_named(&mut handle, &config, report)?,
-            Some(informers) => watch_namespace(&mut handle, config, informers)?,
+            Some(reflectors) => watch_namespace(&mut handle, config, reflectors)?,
         }
         Ok(handle)
     }
@@ -201,21 +201,21 @@ impl Drop for ApiThreads {
 fn watch_namespace(
     handle: &mut AppHandle,
     config: AppConfig,
-    informers: &Arc<SharedInformers>,
+    reflectors: &Arc<SharedReflectors>,
 ) -> io::Result<()> {
     let (app, config) = (handle.app, Arc::new(config));
-    informers.add(app, config.clone())?;
+    reflectors.add(app, config.clone())?;
     handle.watches = Watches::Namespace {
-        informers: informers.clone(),
+        reflectors: reflectors.clone(),
         namespace: config.namespace.clone(),
     };
     if watches_target(&config) {
         let target = handle.member.target().clone();
-        informers.locate(app, &target);
-        let informers = Arc::downgrade(informers);
+        reflectors.locate(app, &target);
+        let reflectors = Arc::downgrade(reflectors);
         handle.member.on_relocation(move || {
-            if let Some(informers) = informers.upgrade() {
-                informers.locate(app, &target);
+            if let Some(reflectors) = reflectors.upgrade() {
+                reflectors.locate(app, &target);
             }
         });
     }
@@ -226,7 +226,7 @@ fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
     move |panic| report(Report::Panicked(panic))
 }
 
-/// Whether the scaled object is watched. With the flags of an ancestor it is polled: the
+/// Whether the scale target is watched. With the flags of an ancestor it is polled: the
 /// annotations of the ancestor's replicas, maybe on a ConfigMap, are read together with the
 /// object (`old_replica`).
 fn watches_target(config: &AppConfig) -> bool {
@@ -250,12 +250,12 @@ enum Watches {
     /// Its own.
     Named {
         endpoints: Arc<RelistSignal>,
-        /// Of the scaled object, if that is watched.
+        /// Of the scale target, if that is watched.
         target: Option<Arc<RelistSignal>>,
     },
     /// Those of its namespace.
     Namespace {
-        informers: Arc<SharedInformers>,
+        reflectors: Arc<SharedReflectors>,
         namespace: String,
     },
 }
@@ -278,9 +278,9 @@ impl AppHandle {
             Watches::None => {}
             Watches::Named { endpoints, .. } => endpoints.request((self.clock)()),
             Watches::Namespace {
-                informers,
+                reflectors,
                 namespace,
-            } => informers.relist(namespace),
+            } => reflectors.relist(namespace),
         }
     }
 
@@ -294,9 +294,9 @@ impl AppHandle {
                 endpoints.request_unless_newer(seen, (self.clock)())
             }
             Watches::Namespace {
-                informers,
+                reflectors,
                 namespace,
-            } => informers.relist_unless_newer(namespace, seen),
+            } => reflectors.relist_unless_newer(namespace, seen),
         }
     }
 
@@ -309,9 +309,9 @@ impl AppHandle {
             Watches::None => {}
             Watches::Named { endpoints, .. } => endpoints.set_waiting(is_waiting),
             Watches::Namespace {
-                informers,
+                reflectors,
                 namespace,
-            } => informers.set_waiting(self.app, namespace, is_waiting),
+            } => reflectors.set_waiting(self.app, namespace, is_waiting),
         }
     }
 
@@ -327,9 +327,9 @@ impl AppHandle {
                 target.iter().for_each(|target| target.set_draining());
             }
             Watches::Namespace {
-                informers,
+                reflectors,
                 namespace,
-            } => informers.set_draining(self.app, namespace),
+            } => reflectors.set_draining(self.app, namespace),
         }
     }
 }
@@ -344,9 +344,9 @@ impl Drop for AppHandle {
                 target.iter().for_each(|target| target.close());
             }
             Watches::Namespace {
-                informers,
+                reflectors,
                 namespace,
-            } => informers.remove(self.app, namespace),
+            } => reflectors.remove(self.app, namespace),
         }
     }
 }

@@ -47,7 +47,7 @@
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
-//! and one `zpa-watch-app` for each kind in it, whatever the number of apps (`informers`).
+//! and one `zpa-watch-app` for each kind in it, whatever the number of apps (`shared_reflectors`).
 //!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part
@@ -82,7 +82,6 @@ mod endpoints;
 mod events;
 mod exec;
 mod executor;
-mod informers;
 pub mod inspect;
 pub mod kubeconfig;
 mod lines;
@@ -108,6 +107,7 @@ mod scheduler;
 mod selected_service;
 mod service;
 mod service_reflector;
+mod shared_reflectors;
 mod target_client;
 mod target_reflector;
 mod target_status;

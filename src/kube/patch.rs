@@ -49,7 +49,7 @@ impl Patch {
             "lastTransitionTime": now,
         });
         let mut conditions = vec![condition];
-        if let Some(replicas) = renewal.keep_replicas {
+        if let Some(replicas) = renewal.previous_replicas {
             conditions.push(json!({
                 "type": PREVIOUS_CONDITION,
                 "status": "True",
@@ -72,7 +72,7 @@ impl Patch {
     /// Writes `token` into an annotation of the object.
     pub(super) fn annotation(token: &str, renewal: &Renewal) -> Patch {
         let mut body = json!({ "metadata": { "annotations": { LEASE_ANNOTATION: token } } });
-        if let Some(replicas) = renewal.keep_replicas {
+        if let Some(replicas) = renewal.previous_replicas {
             body["metadata"]["annotations"][PREVIOUS_ANNOTATION] = json!(replicas.to_string());
         }
         if let Some(guard) = &renewal.guard {
@@ -165,7 +165,7 @@ mod tests {
             nonce: 0x3f2a,
             ttl: Duration::from_secs(300),
             in_use,
-            keep_replicas: None,
+            previous_replicas: None,
             guard: guard.map(|version| ResourceVersion(version.to_owned())),
             store: LeaseStore::Status,
         }

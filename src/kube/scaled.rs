@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::rfc3339;
-use crate::cluster::{LeaseToken, OrderKey, Orders, ResourceVersion, Scale};
+use crate::cluster::{AnnotationOverrides, LeaseToken, OverrideKey, ResourceVersion, Scale};
 use crate::duration;
 
 /// The type of the condition that holds the lease.
@@ -60,10 +60,10 @@ struct Annotations {
     /// [`PREVIOUS_ANNOTATION`].
     #[serde(rename = "zero-pod-autoscaler/previous-replicas")]
     previous_replicas: Option<String>,
-    /// [`OrderKey::Pause`].
+    /// [`OverrideKey::Pause`].
     #[serde(rename = "zero-pod-autoscaler/pause")]
     pause: Option<String>,
-    /// [`OrderKey::KeepAwakeUntil`].
+    /// [`OverrideKey::KeepAwakeUntil`].
     #[serde(rename = "zero-pod-autoscaler/keep-awake-until")]
     keep_awake_until: Option<String>,
     /// Any value: a change of it orders a wake.
@@ -129,26 +129,26 @@ fn previous_replicas(object: &Scalable) -> Option<u32> {
 }
 
 /// What the annotations of an object order. A value that cannot be read orders nothing.
-fn orders(object: &Scalable) -> Orders {
+fn overrides(object: &Scalable) -> AnnotationOverrides {
     let Some(annotations) = &object.metadata.annotations else {
-        return Orders::default();
+        return AnnotationOverrides::default();
     };
     let pause = annotations.pause.as_deref().map(str::trim);
     let until = annotations.keep_awake_until.as_deref();
     let keep_awake_until = until.and_then(rfc3339::unix);
-    let unreadable = match (pause, until) {
-        (Some(pause), _) if !matches!(pause, "" | "true" | "false") => Some(OrderKey::Pause),
+    let invalid = match (pause, until) {
+        (Some(pause), _) if !matches!(pause, "" | "true" | "false") => Some(OverrideKey::Pause),
         (_, Some(until)) if keep_awake_until.is_none() && !until.trim().is_empty() => {
-            Some(OrderKey::KeepAwakeUntil)
+            Some(OverrideKey::KeepAwakeUntil)
         }
         _ => None,
     };
     let wake = annotations.wake.as_deref().filter(|wake| !wake.is_empty());
-    Orders {
+    AnnotationOverrides {
         is_paused: pause == Some("true"),
         keep_awake_until,
         wake: wake.map(|wake| wake.chars().take(LONGEST_WAKE_VALUE).collect()),
-        unreadable,
+        invalid,
     }
 }
 
@@ -190,8 +190,8 @@ impl Scalable {
             lease_token: lease.map(token),
             lease_ttl: lease.and_then(ttl),
             is_final_renewal: lease.is_some_and(is_final_renewal),
-            others_lease: None,
-            orders: shows_lease.then(|| orders(self)),
+            ancestor_in_use_for: None,
+            overrides: shows_lease.then(|| overrides(self)),
             previous_replicas: previous_replicas(self),
             generation: self.metadata.generation,
         })
@@ -416,14 +416,14 @@ mod tests {
                 "kind": "Deployment",
                 "metadata": { "resourceVersion": "1", "annotations": annotations },
             });
-            scale(body.to_string().as_bytes()).unwrap().orders
+            scale(body.to_string().as_bytes()).unwrap().overrides
         };
-        let none = Orders::default();
+        let none = AnnotationOverrides::default();
         let pause = |text: &str| json!({ "zero-pod-autoscaler/pause": text });
         let until = |text: &str| json!({ "zero-pod-autoscaler/keep-awake-until": text });
         let wake = |text: &str| json!({ "zero-pod-autoscaler/wake": text });
-        let unreadable = |key| Orders {
-            unreadable: Some(key),
+        let invalid = |key| AnnotationOverrides {
+            invalid: Some(key),
             ..none.clone()
         };
         for (annotations, orders) in [
@@ -431,33 +431,33 @@ mod tests {
             (json!({ "other": "true" }), none.clone()),
             (
                 pause("true"),
-                Orders {
+                AnnotationOverrides {
                     is_paused: true,
                     ..none.clone()
                 },
             ),
             (pause("false"), none.clone()),
             (pause(""), none.clone()),
-            (pause("yes"), unreadable(OrderKey::Pause)),
+            (pause("yes"), invalid(OverrideKey::Pause)),
             (
                 until("2026-11-25T03:00:00Z"),
-                Orders {
+                AnnotationOverrides {
                     keep_awake_until: Some(1_795_575_600),
                     ..none.clone()
                 },
             ),
             (
                 until(" 2026-11-25T05:00:00+02:00 "),
-                Orders {
+                AnnotationOverrides {
                     keep_awake_until: Some(1_795_575_600),
                     ..none.clone()
                 },
             ),
             (until(""), none.clone()),
-            (until("18:00"), unreadable(OrderKey::KeepAwakeUntil)),
+            (until("18:00"), invalid(OverrideKey::KeepAwakeUntil)),
             (
                 wake("now"),
-                Orders {
+                AnnotationOverrides {
                     wake: Some("now".to_owned()),
                     ..none.clone()
                 },
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(long.wake.unwrap().len(), LONGEST_WAKE_VALUE);
         let scale = scale(&recorded_body("17-scale-get-current")).unwrap();
         assert_eq!(
-            scale.orders, None,
+            scale.overrides, None,
             "a Scale has no annotations of the object"
         );
     }

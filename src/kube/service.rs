@@ -49,7 +49,7 @@ pub(super) fn unread(wanted: Option<&PortRef>) -> Option<Selection> {
     let port = match wanted {
         Some(PortRef::Name(name)) => PortChoice::Named(name.clone()),
         Some(PortRef::Number(_)) => return None,
-        Some(PortRef::Likely(_)) | None => PortChoice::Only,
+        Some(PortRef::NumberOrOnly(_)) | None => PortChoice::Only,
     };
     Some(Selection {
         port,
@@ -63,7 +63,7 @@ fn find<'a>(ports: &[&'a ServicePort], wanted: Option<&PortRef>) -> Option<&'a S
             .iter()
             .find(|port| port.name.as_deref() == Some(name))
             .copied(),
-        Some(PortRef::Number(number) | PortRef::Likely(number)) => {
+        Some(PortRef::Number(number) | PortRef::NumberOrOnly(number)) => {
             ports.iter().find(|port| port.port == *number).copied()
         }
         None => match ports {
@@ -142,7 +142,7 @@ mod tests {
             (
                 "likely number",
                 TWO,
-                Some(PortRef::Likely(9090)),
+                Some(PortRef::NumberOrOnly(9090)),
                 "metrics",
                 Some("10.96.3.4:9090"),
             ),
@@ -186,7 +186,7 @@ mod tests {
             ("a number is not", Some(PortRef::Number(80)), None),
             (
                 "a number that is but likely",
-                Some(PortRef::Likely(80)),
+                Some(PortRef::NumberOrOnly(80)),
                 Some(PortChoice::Only),
             ),
             ("nothing was said", None, Some(PortChoice::Only)),

@@ -167,7 +167,7 @@ impl Core for ServiceReflector {
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
         let outcome = self.watcher.handle(event, &mut self.services, now);
         self.handle_outcome(outcome, now);
-        Action::of(self.watcher.action(None, now), &self.path)
+        Action::from_watcher(self.watcher.action(None, now), &self.path)
     }
 
     fn poll_timeout(&self) -> Option<Time> {
@@ -178,7 +178,7 @@ impl Core for ServiceReflector {
         self.is_draining = is_draining;
     }
 
-    fn outputs(&mut self) -> Vec<Output<ServicesReport>> {
+    fn take_outputs(&mut self) -> Vec<Output<ServicesReport>> {
         std::mem::take(&mut self.outputs)
     }
 }

@@ -138,7 +138,7 @@ impl TargetClient {
             (&self.old_replica, answer, &mut outcome)
             && scale.lease_token.is_some()
         {
-            scale.others_lease = old.respect(&reply.body, (self.writer.wall_clock)(), now);
+            scale.ancestor_in_use_for = old.respect(&reply.body, (self.writer.wall_clock)(), now);
         }
         outcome
     }
@@ -197,7 +197,7 @@ impl TargetClient {
         }
         if !matches!(classify(answer), Outcome::Scale(_) | Outcome::Conflict) {
             let (what, why) = (described(request), explanation(answer));
-            news.push(Report::Trouble(format!("{what}: {why}")));
+            news.push(Report::RequestFailed(format!("{what}: {why}")));
         }
         news.extend(self.changed_status(answer).map(Report::TargetStatus));
         news

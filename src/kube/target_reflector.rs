@@ -1,4 +1,4 @@
-//! [`TargetReflector`]: the pure state machine of the reflector of scaled objects. It has a
+//! [`TargetReflector`]: the pure state machine of the reflector of scale targets. It has a
 //! [`Watcher`] list and watch one object by its name, or those of a kind in a namespace, and
 //! reports the changes to the apps, so that the objects need not be read again and again.
 //!
@@ -178,7 +178,9 @@ impl<L: Locate> TargetReflector<L> {
 
     fn action(&mut self, now: Time) -> Action {
         match &self.collection {
-            Some(collection) => Action::of(self.watcher.action(None, now), &collection.path),
+            Some(collection) => {
+                Action::from_watcher(self.watcher.action(None, now), &collection.path)
+            }
             None => Action::Wait,
         }
     }
@@ -289,7 +291,7 @@ impl<L: Locate> Core for TargetReflector<L> {
         self.is_draining = is_draining;
     }
 
-    fn outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
+    fn take_outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
         std::mem::take(&mut self.outputs)
     }
 }

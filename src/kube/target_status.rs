@@ -72,7 +72,7 @@ fn shown(object: Object) -> Option<TargetStatus> {
         kind: printable(&object.kind),
         ready: status.ready_replicas.unwrap_or(0),
         wanted: object.spec?.replicas?,
-        trouble: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
+        condition_messages: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
     })
 }
 
@@ -109,7 +109,7 @@ mod tests {
                 kind: kind.to_owned(),
                 ready,
                 wanted,
-                trouble: trouble.iter().map(|it| (*it).to_owned()).collect(),
+                condition_messages: trouble.iter().map(|it| (*it).to_owned()).collect(),
             };
             assert_eq!(
                 target_status(&recorded_body(name)),
@@ -159,7 +159,7 @@ mod tests {
             });
             let shown = target_status(body.to_string().as_bytes()).unwrap();
             let expected: &[&str] = if is_trouble { &["a\\nb"] } else { &[] };
-            assert_eq!(shown.trouble, expected, "{label}");
+            assert_eq!(shown.condition_messages, expected, "{label}");
         }
     }
 }

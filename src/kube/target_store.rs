@@ -1,4 +1,4 @@
-//! [`Store`]: the store of the target reflector: the version of each scaled object that was listed
+//! [`Store`]: the store of the target reflector: the version of each scale target that was listed
 //! or watched last, and the changes that were not taken yet.
 //!
 //! It holds any number of objects, by name: all that are listed, or those that are wanted.

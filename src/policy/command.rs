@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{LeaseStore, OrderKey, Permission, Request};
+use crate::cluster::{LeaseStore, OverrideKey, Permission, Request};
 
 /// An output of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,9 +55,9 @@ pub enum Change {
         wait: Option<Duration>,
     },
     /// The app is woken though no connection waits.
-    WakingOrdered {
+    WakingByOverride {
         /// What has ordered it.
-        by: WakeOrder,
+        by: WakeReason,
     },
     /// This proxy would scale the app to zero now, but for the dry run.
     WouldSleep {
@@ -67,7 +67,7 @@ pub enum Change {
     /// The scale is not written any more, or again.
     Paused(bool),
     /// An annotation with an order cannot be read.
-    OrderUnreadable(OrderKey),
+    InvalidAnnotation(OverrideKey),
     /// This proxy has scaled the app up.
     ScaledUp {
         /// The replicas written.
@@ -114,7 +114,7 @@ pub enum Change {
 
 /// What has ordered a wake for which no connection waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WakeOrder {
+pub enum WakeReason {
     /// A window of the schedule.
     Schedule,
     /// The annotation that keeps the app awake until a time.

@@ -124,7 +124,7 @@ mod wakes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use self::command::{Change, Command, WakeDelay, WakeOrder};
+pub use self::command::{Change, Command, WakeDelay, WakeReason};
 pub use self::config::{
     Config, LONGEST_PAUSE_WAITING, POLL, POLL_AMONG_APPS, POLL_FORBIDDEN, POLL_STARTING,
     POLL_WATCHED,
@@ -180,7 +180,7 @@ pub struct Policy {
     /// The shortest TTL below this proxy's own that was seen lately.
     shorter_ttl: Option<SeenTtl>,
     /// Until when the app is in use according to an ancestor's replica, which knows no leases.
-    others_until: Option<Time>,
+    ancestor_until: Option<Time>,
     /// How often the app may be woken, and how soon it may sleep after that.
     wake_limits: WakeLimits,
     /// What an operator has ordered for now.
@@ -247,7 +247,7 @@ impl Policy {
             woken_by_others: false,
             longer_leases: LongerLeases::default(),
             shorter_ttl: None,
-            others_until: None,
+            ancestor_until: None,
             wake_limits: WakeLimits::new(&config),
             overrides: Overrides::default(),
             delay: None,

@@ -1,39 +1,41 @@
-//! The [`Overrides`] are what an operator has ordered for the app for a time: by a schedule in
-//! the settings, or by annotations on the scale target.
+//! [`Overrides`]: the present overrides of the idle rules by an operator: by a schedule in the
+//! settings, or by annotations on the scale target.
 //!
-//! An order to keep the app awake wakes it too, though no connection waits. A pause is stronger
-//! than every other order: the scale is not written while it lasts, in neither direction.
+//! An override that keeps the app awake wakes it too, without a connection. A pause takes
+//! precedence over every other override: while it lasts the scale is not written, in neither
+//! direction.
 
-use super::command::{WakeDelay, WakeOrder};
+use super::command::{WakeDelay, WakeReason};
 use crate::clock::Time;
-use crate::cluster::Orders;
+use crate::cluster::AnnotationOverrides;
 
-/// The windows of time that are open now, by their ends. Whoever has a wall clock sets them.
+/// The ends of the windows of time that are open now. `daemon::window_clock`, which reads the wall
+/// clock, sets them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Windows {
     /// The end of the window of the schedule in which the app is kept awake.
-    pub keep_awake: Option<Time>,
-    /// The end of the window that the annotation states.
-    pub keep_awake_until: Option<Time>,
+    pub schedule_end: Option<Time>,
+    /// The time until which the annotation keeps the app awake.
+    pub annotation_end: Option<Time>,
     /// The end of the window of the schedule in which no connection wakes the app.
-    pub no_wake: Option<Time>,
+    pub no_wake_end: Option<Time>,
 }
 
-/// What was ordered: see the [module](self).
+/// The present overrides: see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Overrides {
     pub(super) windows: Windows,
     /// The annotations as they were last seen; `None` before the first time.
-    pub(super) orders: Option<Orders>,
-    /// Whether a wake was ordered that has not begun.
-    pub(super) wakes_once: bool,
+    pub(super) annotations: Option<AnnotationOverrides>,
+    /// Whether the annotation wants a wake that has not begun.
+    pub(super) is_wake_pending: bool,
 }
 
-/// A wake that is wanted and delayed.
+/// The delay of a wake.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Delay {
     pub(super) by: WakeDelay,
-    /// When the rule ends; `None` if no passing of time leads there.
+    /// When the delay ends; `None`: not by the passing of time alone.
     pub(super) until: Option<Time>,
     /// Whether it was logged.
     pub(super) is_reported: bool,
@@ -46,33 +48,34 @@ impl Overrides {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.is_paused)
+        let annotations = self.annotations.as_ref();
+        annotations.is_some_and(|it| it.is_paused)
     }
 
-    /// Until when the app is kept awake; the epoch if it is not.
-    pub(super) fn keep_awake_until(&self) -> Time {
+    /// The time until which the app is kept awake; in the past if it is not.
+    pub(super) fn awake_until(&self) -> Time {
         let Windows {
-            keep_awake,
-            keep_awake_until,
+            schedule_end,
+            annotation_end,
             ..
         } = self.windows;
-        keep_awake.max(keep_awake_until).unwrap_or_default()
+        schedule_end.max(annotation_end).unwrap_or_default()
     }
 
-    /// Whether a wake is ordered though no connection waits for it.
-    pub(super) fn orders_wake(&self, now: Time) -> bool {
-        self.wake_order(now).is_some()
+    /// Whether an override wants a wake, without a connection.
+    pub(super) fn wants_wake(&self, now: Time) -> bool {
+        self.wake_reason(now).is_some()
     }
 
-    /// What orders it.
-    pub(super) fn wake_order(&self, now: Time) -> Option<WakeOrder> {
+    /// The override that wants a wake.
+    pub(super) fn wake_reason(&self, now: Time) -> Option<WakeReason> {
         let is_open = |until: Option<Time>| until.is_some_and(|until| now < until);
-        if self.wakes_once {
-            Some(WakeOrder::Wake)
-        } else if is_open(self.windows.keep_awake_until) {
-            Some(WakeOrder::KeepAwakeUntil)
+        if self.is_wake_pending {
+            Some(WakeReason::Wake)
+        } else if is_open(self.windows.annotation_end) {
+            Some(WakeReason::KeepAwakeUntil)
         } else {
-            is_open(self.windows.keep_awake).then_some(WakeOrder::Schedule)
+            is_open(self.windows.schedule_end).then_some(WakeReason::Schedule)
         }
     }
 
@@ -80,11 +83,11 @@ impl Overrides {
     #[cfg(test)]
     pub(super) fn times(&mut self) -> impl Iterator<Item = &mut Time> {
         let Windows {
-            keep_awake,
-            keep_awake_until,
-            no_wake,
+            schedule_end,
+            annotation_end,
+            no_wake_end,
         } = &mut self.windows;
-        let times = [keep_awake, keep_awake_until, no_wake];
+        let times = [schedule_end, annotation_end, no_wake_end];
         times.into_iter().flatten()
     }
 }

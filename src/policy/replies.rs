@@ -45,7 +45,7 @@ impl Policy {
     /// `request` or an event shows. Handles a sleep that was missed.
     pub(super) fn on_generation(&mut self, request: Option<&Request>, scale: &Scale, now: Time) {
         self.is_missing = false;
-        self.learn_orders(scale, now);
+        self.on_annotations(scale, now);
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
         if self.skips_a_sleep(request, scale) {
             self.handle_missed_sleep(now);
@@ -79,7 +79,7 @@ impl Policy {
             }
         }
         if scale.lease_token.is_some() {
-            self.others_until = scale.others_lease.map(|left| now + left);
+            self.ancestor_until = scale.ancestor_in_use_for.map(|left| now + left);
         }
         before
     }
@@ -172,7 +172,7 @@ impl Policy {
             self.wake_limits.record_asleep(now);
         }
         self.end_resuming(now);
-        self.phase = if self.begins_wake(now) {
+        self.phase = if self.try_begin_wake(now) {
             let version = Some(version);
             Phase::Waking { since, version }
         } else {
@@ -206,7 +206,7 @@ impl Policy {
                 }
             }
             Phase::Asleep { .. } => {
-                self.woken_by_others = !self.overrides.orders_wake(now);
+                self.woken_by_others = !self.overrides.wants_wake(now);
                 self.wake_limits.record_awake(now);
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;

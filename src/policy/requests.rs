@@ -55,7 +55,7 @@ impl Policy {
             nonce: self.nonces.bits(),
             ttl: self.config.idle_ttl,
             in_use: self.connections.open > 0,
-            keep_replicas: self.replicas_to_keep(guard.is_some()),
+            previous_replicas: self.replicas_to_keep(guard.is_some()),
             guard,
             store,
         };

@@ -35,7 +35,7 @@ pub enum KeptAwake {
     /// The least time awake after a wake.
     MinAwake,
     /// A window of the schedule, or an annotation on the scale target.
-    KeptByOrder,
+    Override,
     /// An annotation on the scale target forbids to write its scale.
     Paused,
     /// Nothing is written in a dry run, and that the app would sleep was logged.
@@ -58,7 +58,7 @@ impl KeptAwake {
             KeptAwake::LongerLease => "longer_lease",
             KeptAwake::OtherReplica => "other_replica",
             KeptAwake::MinAwake => "min_awake",
-            KeptAwake::KeptByOrder => "keep_awake",
+            KeptAwake::Override => "keep_awake",
             KeptAwake::Paused => "paused",
             KeptAwake::DryRun => "dry_run",
             KeptAwake::ScaleRefused => "scale_refused",
@@ -79,7 +79,7 @@ impl KeptAwake {
             KeptAwake::LongerLease => "another proxy, whose idle TTL is longer, may be using it",
             KeptAwake::OtherReplica => "a replica of the program that zpa replaces is using it",
             KeptAwake::MinAwake => "--min-awake since the last wake has not passed",
-            KeptAwake::KeptByOrder => {
+            KeptAwake::Override => {
                 "it is kept awake until then, by --keep-awake or by the annotation \
                  zero-pod-autoscaler/keep-awake-until"
             }
@@ -127,9 +127,9 @@ impl Policy {
         let rules = [
             (self.scale_writes.next_attempt(), KeptAwake::ScaleRefused),
             (self.wake_limits.sleeps_at(), KeptAwake::MinAwake),
-            (self.overrides.keep_awake_until(), KeptAwake::KeptByOrder),
+            (self.overrides.awake_until(), KeptAwake::Override),
             (
-                self.others_until.unwrap_or_default(),
+                self.ancestor_until.unwrap_or_default(),
                 KeptAwake::OtherReplica,
             ),
             (self.longer_leases.end(unused_since), KeptAwake::LongerLease),

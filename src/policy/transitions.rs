@@ -64,7 +64,7 @@ impl Policy {
             }),
             Phase::Asleep { version } => {
                 let version = Some(version.clone());
-                self.begins_wake(now).then_some(Phase::Waking {
+                self.try_begin_wake(now).then_some(Phase::Waking {
                     since: now,
                     version,
                 })

@@ -1,5 +1,5 @@
 //! The part of [`Policy`] that decides when a wake begins: if connections wait for it or an
-//! operator has ordered it, and no rule delays it.
+//! override wants it, and no limit delays it.
 
 use super::Policy;
 use super::command::{Change, WakeDelay};
@@ -8,56 +8,56 @@ use crate::clock::Time;
 use crate::cluster::Scale;
 
 impl Policy {
-    /// Until when the app is to be kept awake by an annotation, in seconds since 1970.
-    pub fn keep_awake_until(&self) -> Option<u64> {
-        self.overrides.orders.as_ref()?.keep_awake_until
+    /// The time until which an annotation keeps the app awake, in seconds since 1970.
+    pub fn annotated_awake_until(&self) -> Option<u64> {
+        self.overrides.annotations.as_ref()?.keep_awake_until
     }
 
-    /// The rule that delays a wake which connections wait for, or which is ordered.
+    /// The reason of the delay of a wake that connections wait for, or an override wants.
     pub fn delayed_by(&self) -> Option<WakeDelay> {
         self.delay.as_ref().map(|delay| delay.by)
     }
 
-    /// Takes the orders in a reply or an event, if it shows them.
-    pub(super) fn learn_orders(&mut self, scale: &Scale, now: Time) {
-        let Some(orders) = &scale.orders else {
+    /// Applies the annotations in a reply or an event, if it shows them.
+    pub(super) fn on_annotations(&mut self, scale: &Scale, now: Time) {
+        let Some(overrides) = &scale.overrides else {
             return;
         };
-        let before = self.overrides.orders.replace(orders.clone());
+        let before = self.overrides.annotations.replace(overrides.clone());
         let was_paused = before.as_ref().is_some_and(|before| before.is_paused);
-        if was_paused != orders.is_paused {
-            self.report(Change::Paused(orders.is_paused));
+        if was_paused != overrides.is_paused {
+            self.report(Change::Paused(overrides.is_paused));
         }
-        let unreadable = orders.unreadable;
-        if let Some(key) =
-            unreadable.filter(|_| before.as_ref().map(|it| it.unreadable) != Some(unreadable))
+        let invalid = overrides.invalid;
+        if let Some(key) = invalid.filter(|_| before.as_ref().map(|it| it.invalid) != Some(invalid))
         {
-            self.report(Change::OrderUnreadable(key));
+            self.report(Change::InvalidAnnotation(key));
         }
-        // What is there at the start may be years old.
+        // The value at the start may be years old.
         if let Some(before) = before
-            && orders.wake.is_some()
-            && before.wake != orders.wake
+            && overrides.wake.is_some()
+            && before.wake != overrides.wake
         {
-            self.order_wake(scale.replicas, now);
+            self.on_wake_annotation(scale.replicas, now);
         }
     }
 
-    /// The annotation that wakes the app has a new value: a sign of use if it is awake.
-    fn order_wake(&mut self, replicas: u32, now: Time) {
+    /// Handles a new value of the annotation that wakes the app. While the app is awake it
+    /// restarts the idle time.
+    fn on_wake_annotation(&mut self, replicas: u32, now: Time) {
         self.forget_undone_sleeps();
-        self.overrides.wakes_once = replicas == 0;
+        self.overrides.is_wake_pending = replicas == 0;
         if let Some(seen) = self.seen.as_mut().filter(|_| replicas > 0) {
             seen.since = now;
         }
     }
 
-    /// Whether the scale is written by nobody here, in neither direction.
+    /// Whether this proxy must not write the scale, in neither direction.
     pub(super) fn writes_no_scale(&self) -> bool {
         self.config.dry_run || self.overrides.is_paused()
     }
 
-    /// Logs, once for each idle time, that the app would sleep now.
+    /// Reports, once for each idle time, that the app would sleep now.
     pub(super) fn report_dry_sleep(&mut self, now: Time) {
         self.would_sleep = true;
         let idle = self
@@ -66,12 +66,12 @@ impl Policy {
         self.report(Change::WouldSleep { idle });
     }
 
-    /// Begins a wake from zero if connections wait for it or it is ordered, and no rule delays
-    /// it. The caller makes the transition.
-    pub(super) fn begins_wake(&mut self, now: Time) -> bool {
+    /// Begins a wake from zero if connections wait for it or an override wants it, and no limit
+    /// delays it. Returns whether it has begun; the caller then makes the phase transition.
+    pub(super) fn try_begin_wake(&mut self, now: Time) -> bool {
         let waiting = self.connections.waiting;
-        let order = self.overrides.wake_order(now);
-        if waiting == 0 && order.is_none() {
+        let reason = self.overrides.wake_reason(now);
+        if waiting == 0 && reason.is_none() {
             self.delay = None;
             return false;
         }
@@ -80,17 +80,17 @@ impl Policy {
             return false;
         }
         self.delay = None;
-        self.overrides.wakes_once = false;
+        self.overrides.is_wake_pending = false;
         self.wake_limits.record_wake(now);
         self.due = now;
-        self.report(match order {
-            Some(by) if waiting == 0 => Change::WakingOrdered { by },
+        self.report(match reason {
+            Some(by) if waiting == 0 => Change::WakingByOverride { by },
             _ => Change::Waking { waiting },
         });
         true
     }
 
-    /// The rule that delays a wake for the longest; `None` if none does.
+    /// The limit that delays a wake for the longest; `None` if none does.
     fn wake_delay(&self, now: Time) -> Option<Delay> {
         let delay = |by, until| Delay {
             by,
@@ -103,8 +103,8 @@ impl Policy {
         if self.overrides.is_paused() {
             return Some(delay(WakeDelay::Paused, None));
         }
-        let no_wake = self.overrides.windows.no_wake;
-        let no_wake = no_wake.filter(|_| !self.overrides.orders_wake(now));
+        let no_wake = self.overrides.windows.no_wake_end;
+        let no_wake = no_wake.filter(|_| !self.overrides.wants_wake(now));
         let rules = [
             (WakeDelay::WakesPerMinute, self.wake_limits.next_wake()),
             (WakeDelay::MinAsleep, self.wake_limits.asleep_until()),
@@ -114,7 +114,7 @@ impl Policy {
         (now < until).then(|| delay(by, Some(until)))
     }
 
-    /// Logs a delay, once for each wake and rule, and if somebody waits.
+    /// Reports a delay once for each wake and reason, and only while connections wait.
     fn report_delay(&mut self, mut delay: Delay, now: Time) {
         let before = self.delay.as_ref().filter(|before| before.by == delay.by);
         let was_reported = before.is_some_and(|before| before.is_reported);

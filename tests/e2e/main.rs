@@ -13,7 +13,7 @@ mod kubeconfig;
 mod large;
 mod list;
 mod log;
-mod orders;
+mod overrides;
 mod panics;
 mod patience;
 mod ports;

@@ -99,7 +99,7 @@ impl World<'_> {
         let pid = self.processes.len();
         let mut process = Process::start(slot, self.plan, pid, self.now);
         if self.plan.fallback {
-            process.mailbox.push(Report::Fallback {
+            process.mailbox.push(Report::FallbackAddress {
                 port: 0,
                 address: Some(SERVICE),
             });

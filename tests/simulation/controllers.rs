@@ -269,7 +269,7 @@ impl World<'_> {
         let lost = self.lost_ports.iter().filter(|it| it.0 == process.slot);
         let until = lost.map(|it| it.1).filter(|until| self.now < *until).max();
         process.lacks_endpoints = until.is_some();
-        let why = || NoAddress::NoSuchPort("the Service has no such port".to_owned());
+        let why = || NoAddress::ServiceLacksPort("the Service has no such port".to_owned());
         let why = process.lacks_endpoints.then(why);
         if !self.plan.flaws.hides_ports {
             process.mailbox.push(Report::NoAddress { port: 0, why });

@@ -335,7 +335,7 @@ impl Surroundings {
                 why: self
                     .rng
                     .chance(0.5)
-                    .then(|| NoAddress::NoService("404".to_owned())),
+                    .then(|| NoAddress::ServiceMissing("404".to_owned())),
             },
             5 => Report::Permission {
                 permission: self.rng.pick(&Permission::ALL),
@@ -345,7 +345,7 @@ impl Surroundings {
                 self.replicas = self.rng.below(3) as u32;
                 Report::Observed(Observation::Scale(self.scale()))
             }
-            _ => Report::Trouble("the API server cannot be reached".to_owned()),
+            _ => Report::RequestFailed("the API server cannot be reached".to_owned()),
         }
     }
 

@@ -37,7 +37,7 @@ impl<A: Api> App<A> {
             .map(|port| port.leads_back.is_some());
         match self.health.no_address_of(id.index) {
             _ if leads_back == Some(true) => "LOOP",
-            Some(NoAddress::NoService(_)) => "SERVICE",
+            Some(NoAddress::ServiceMissing(_)) => "SERVICE",
             _ => "PORT",
         }
     }

@@ -73,7 +73,7 @@ fn without_a_service_it_is_not_ready_unless_a_target_is_set() {
     };
     let mut health = well();
     let typo = "the Service default/typo does not exist".to_owned();
-    health.no_address(0, Some(NoAddress::NoService(typo)));
+    health.no_address(0, Some(NoAddress::ServiceMissing(typo)));
     assert_eq!(
         unready(&health, ASLEEP, 1),
         ["the Service default/typo does not exist"]

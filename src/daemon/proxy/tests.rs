@@ -426,7 +426,9 @@ fn with_a_list_the_troubles_of_an_app_are_its_own_once_any_was_ready() {
     assert_eq!(rig.proxy.unready(at(0)), [] as [&str; 0]);
     let gone = Report::NoAddress {
         port: 0,
-        why: Some(NoAddress::NoService("there is no such Service".to_owned())),
+        why: Some(NoAddress::ServiceMissing(
+            "there is no such Service".to_owned(),
+        )),
     };
     rig.turn(&[(SHOP, gone)], 1);
     let shop = rig.proxy.app(SHOP).unwrap();
@@ -546,7 +548,7 @@ fn pods_that_start_are_tried_while_connections_wait_and_no_longer_once_one_accep
     let both = (SHOP, r#"probe: ["a", "b"]"#.to_owned());
     assert_eq!(probed(&rig.take_calls()), [both]);
     let (port, uid) = (0, "b".to_owned());
-    rig.turn(&[(SHOP, Report::Accepts(port, uid))], 0);
+    rig.turn(&[(SHOP, Report::Accepts { port, uid })], 0);
     let nothing = (SHOP, "probe: []".to_owned());
     assert_eq!(probed(&rig.take_calls()), [nothing]);
     assert_eq!(rig.proxy.app(SHOP).unwrap().backends(), 1);

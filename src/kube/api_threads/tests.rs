@@ -100,8 +100,8 @@ fn both_threads_report_and_end_with_the_handle() {
                 replied = matches!(outcome, Outcome::Scale(_));
             }
             Report::Pods { pods, .. } => listed = pods.len() == 1,
-            Report::Accepts(..)
-            | Report::Fallback { .. }
+            Report::Accepts { .. }
+            | Report::FallbackAddress { .. }
             | Report::Synced(_)
             | Report::NoAddress { .. }
             | Report::StaticBackends(_)
@@ -109,7 +109,7 @@ fn both_threads_report_and_end_with_the_handle() {
             | Report::Observed(_)
             | Report::Watching(_)
             | Report::Permission { .. }
-            | Report::Trouble(_)
+            | Report::RequestFailed(_)
             | Report::Panicked(_) => {}
         }
     }

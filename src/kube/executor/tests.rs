@@ -11,7 +11,9 @@ use super::super::testing::{
     serve,
 };
 use super::*;
-use crate::cluster::{LeaseStore, LeaseToken, Orders, Outcome, Renewal, ResourceVersion, Scale};
+use crate::cluster::{
+    AnnotationOverrides, LeaseStore, LeaseToken, Outcome, Renewal, ResourceVersion, Scale,
+};
 
 fn write_to(replicas: u32) -> Request {
     Request::WriteScale {
@@ -25,7 +27,7 @@ fn renewal() -> Request {
         nonce: 0x3f2a,
         ttl: Duration::from_secs(300),
         in_use: true,
-        keep_replicas: None,
+        previous_replicas: None,
         guard: None,
         store: LeaseStore::Status,
     })
@@ -150,7 +152,7 @@ fn a_renewal_shows_the_deployment() {
     let scale = Scale {
         lease_token: Some(LeaseToken(r#""zpa-5d9c7 3f2a" """#.into())),
         generation: Some(2),
-        orders: Some(Orders::default()),
+        overrides: Some(AnnotationOverrides::default()),
         ..Scale::of(1, "10320")
     };
     assert_eq!(outcome_of(renewal(), server), Outcome::Scale(scale));

@@ -123,7 +123,7 @@ impl<S: EndpointStore> EndpointWatch<S> {
             AddressSource::EndpointSlices => &self.paths.slices,
             AddressSource::Endpoints => &self.paths.endpoints,
         };
-        Action::of(self.watcher.action(ends.min(), now), path)
+        Action::from_watcher(self.watcher.action(ends.min(), now), path)
     }
 
     /// Handles an event.

@@ -8,7 +8,7 @@ use super::super::paths;
 use crate::clock::Time;
 use crate::cluster::Report;
 
-/// The state machine of a reflector, which makes no calls itself.
+/// The state machine of a reflector. It makes no calls itself (it is sans-IO).
 pub(in crate::kube) trait Core {
     /// The type of its reports.
     type Report;
@@ -20,11 +20,11 @@ pub(in crate::kube) trait Core {
     /// When [`Event::Timeout`] is due, if the action is to wait.
     fn poll_timeout(&self) -> Option<Time>;
 
-    /// Sets whether the proxy drains: then faults are no warnings.
+    /// Sets whether the proxy drains: then failures are logged below warn.
     fn set_draining(&mut self, is_draining: bool);
 
     /// The reports and log lines since the last call, in order.
-    fn outputs(&mut self) -> Vec<Output<Self::Report>>;
+    fn take_outputs(&mut self) -> Vec<Output<Self::Report>>;
 }
 
 /// The next action of the thread.
@@ -43,8 +43,8 @@ pub(in crate::kube) enum Action {
 }
 
 impl Action {
-    /// The action of a watcher of the objects at `path`.
-    pub(in crate::kube) fn of(next: list_watch::Action, path: &str) -> Action {
+    /// The action of a watcher, with the paths of its requests: the objects are at `path`.
+    pub(in crate::kube) fn from_watcher(next: list_watch::Action, path: &str) -> Action {
         match next {
             list_watch::Action::List { limit, token } => {
                 Action::List(paths::page(path, limit, &token))

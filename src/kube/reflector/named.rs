@@ -160,7 +160,7 @@ impl Core for NamedEndpoints {
         self.endpoints.watcher.poll_timeout()
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    fn take_outputs(&mut self) -> Vec<Output> {
         self.view.status.take()
     }
 }

@@ -333,7 +333,7 @@ impl Core for NamespaceEndpoints {
         next.into_iter().flatten().max()
     }
 
-    fn outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
+    fn take_outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {
         self.collect();
         std::mem::take(&mut self.outputs)
     }

@@ -117,7 +117,7 @@ impl StatusReporter {
         let known = &mut self.ports[port].cluster_ip;
         if *known != Some(address) {
             *known = Some(address);
-            self.report(Report::Fallback { port, address });
+            self.report(Report::FallbackAddress { port, address });
         }
     }
 
@@ -188,7 +188,10 @@ impl StatusReporter {
             None => {}
         }
         for port in 0..self.ports.len() {
-            if matches!(self.ports[port].no_address, Some(NoAddress::NoService(_))) {
+            if matches!(
+                self.ports[port].no_address,
+                Some(NoAddress::ServiceMissing(_))
+            ) {
                 self.no_address(port, None);
             }
         }
@@ -196,7 +199,7 @@ impl StatusReporter {
 
     fn no_service(&mut self, why: &str) {
         for port in 0..self.ports.len() {
-            self.no_address(port, Some(NoAddress::NoService(why.to_owned())));
+            self.no_address(port, Some(NoAddress::ServiceMissing(why.to_owned())));
         }
     }
 
@@ -206,7 +209,7 @@ impl StatusReporter {
         distinct.dedup();
         self.lost(Level::Error, "refused", &distinct.join("; "));
         for (port, why) in reasons {
-            self.no_address(*port, Some(NoAddress::NoSuchPort(why.clone())));
+            self.no_address(*port, Some(NoAddress::ServiceLacksPort(why.clone())));
         }
     }
 
@@ -215,14 +218,14 @@ impl StatusReporter {
         let level = self.unless_draining(Level::Error);
         let level = self.ports[port].log.level(level, "missing");
         self.log(level, why.to_owned());
-        self.no_address(port, Some(NoAddress::NoSuchPort(why.to_owned())));
+        self.no_address(port, Some(NoAddress::ServiceLacksPort(why.to_owned())));
     }
 
     fn missing_service(&mut self, level: Level, kind: &'static str, text: String) {
         let level = self.unless_draining(level);
         let level = self.service_log.level(level, kind);
         self.log(level, text.clone());
-        self.report(Report::Trouble(text));
+        self.report(Report::RequestFailed(text));
         self.set_synced(None);
     }
 
@@ -234,7 +237,7 @@ impl StatusReporter {
     /// Whether the Service does not exist and was never seen.
     pub(super) fn has_no_service(&self) -> bool {
         let mut ports = self.ports.iter();
-        ports.any(|port| matches!(port.no_address, Some(NoAddress::NoService(_))))
+        ports.any(|port| matches!(port.no_address, Some(NoAddress::ServiceMissing(_))))
     }
 
     /// Endpoints are watched, because EndpointSlices may not be watched.
@@ -275,7 +278,7 @@ impl StatusReporter {
                 if level <= Level::Warn {
                     self.log(level, text.clone());
                 }
-                self.no_address(port, Some(NoAddress::PortMissing(text)));
+                self.no_address(port, Some(NoAddress::EndpointsLackPort(text)));
             }
             None => {
                 if self.ports[port].log.end() {
@@ -345,7 +348,7 @@ impl StatusReporter {
         let level = self.unless_draining(level);
         let level = self.trouble.level(level, kind);
         self.log(level, text.clone());
-        self.report(Report::Trouble(text));
+        self.report(Report::RequestFailed(text));
         self.set_synced(None);
     }
 

@@ -109,7 +109,7 @@ fn it_lists_and_then_reports_each_event_though_chunks_cut_its_lines() {
     let fallback = "10.96.3.4:80".parse().unwrap();
     assert_eq!(
         next(),
-        Report::Fallback {
+        Report::FallbackAddress {
             port: 0,
             address: Some(fallback),
         }

@@ -99,7 +99,7 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
     fn handle(&mut self, event: Event<'_>) -> Action {
         self.core.set_draining(self.signal.is_draining());
         let action = self.core.handle(event, (self.clock)());
-        for output in self.core.outputs() {
+        for output in self.core.take_outputs() {
             match output {
                 Output::Report(report) => (self.report)(report),
                 Output::Log(level, text) => log::log!(level, "{text}"),

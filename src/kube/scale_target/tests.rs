@@ -222,7 +222,7 @@ fn an_object_that_cannot_be_found_fails_every_request_with_that() {
         nonce: 1,
         ttl: Duration::from_secs(300),
         in_use: true,
-        keep_replicas: None,
+        previous_replicas: None,
         guard: None,
         store: LeaseStore::Annotation,
     };

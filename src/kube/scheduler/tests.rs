@@ -13,7 +13,7 @@ fn renewal() -> Request {
         nonce: 1,
         ttl: Duration::from_secs(300),
         in_use: true,
-        keep_replicas: None,
+        previous_replicas: None,
         guard: None,
         store: LeaseStore::Status,
     })

@@ -42,7 +42,7 @@ impl Rig {
 
     fn handle(&mut self, event: Event<'_>) {
         self.action = self.core.handle(event, self.now);
-        for output in self.core.outputs() {
+        for output in self.core.take_outputs() {
             match output {
                 Output::Report(report) => self.reports.push(report),
                 Output::Log(level, text) => self.log.push((level, text)),

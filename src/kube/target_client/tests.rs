@@ -83,7 +83,7 @@ fn renewal(store: LeaseStore) -> Request {
         nonce: 0x3f2a,
         ttl: Duration::from_secs(300),
         in_use: true,
-        keep_replicas: None,
+        previous_replicas: None,
         guard: None,
         store,
     })
@@ -219,7 +219,7 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
 /// The permissions that an answer has refused or granted, and whether there was
 /// trouble.
 fn permission_changes(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
-    let trouble = news.iter().any(|it| matches!(it, Report::Trouble(_)));
+    let trouble = news.iter().any(|it| matches!(it, Report::RequestFailed(_)));
     let permission = |report| match report {
         Report::Permission {
             permission,

@@ -84,7 +84,7 @@ impl Rig {
 
     fn handle(&mut self, event: Event<'_>) {
         self.action = self.core.handle(event, self.now);
-        for output in self.core.outputs() {
+        for output in self.core.take_outputs() {
             match output {
                 Output::Report((_, report)) => self.reports.push(report),
                 Output::Log(level, text) => self.log.push((level, text)),
@@ -380,7 +380,7 @@ fn shows(rig: &mut Rig, event: &str, object: &Value) -> Vec<(AppKey, Report)> {
 }
 
 fn reported(rig: &mut Rig) -> Vec<(AppKey, Report)> {
-    let outputs = rig.core.outputs().into_iter();
+    let outputs = rig.core.take_outputs().into_iter();
     let reports = outputs.filter_map(|output| match output {
         Output::Report(report) => Some(report),
         Output::Log(..) => None,
@@ -483,7 +483,7 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
     while rig.now.since(start) < Duration::from_secs(60) {
         assert!(matches!(rig.action, Action::List(_)), "{:?}", rig.action);
         rig.action = rig.core.handle(Event::Page(refused(403)), rig.now);
-        for output in rig.core.outputs() {
+        for output in rig.core.take_outputs() {
             match output {
                 Output::Report(report) => rig.reports.push(report.1),
                 Output::Log(level, text) if level <= Level::Warn => warnings.push(text),

@@ -110,7 +110,7 @@ fn renewal(ttl: Duration, guard: Option<ResourceVersion>) -> Request {
         nonce: 0,
         ttl,
         in_use: false,
-        keep_replicas: None,
+        previous_replicas: None,
         guard,
         store: LeaseStore::Status,
     })

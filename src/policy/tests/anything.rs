@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::fixture::{Fixture, LOST, TTL, scale};
-use crate::cluster::{Orders, Outcome, Request, Scale};
+use crate::cluster::{AnnotationOverrides, Outcome, Request, Scale};
 use crate::policy::{Config, Phase, Windows};
 
 #[derive(Clone, Debug)]
@@ -48,19 +48,23 @@ fn window() -> impl Strategy<Value = Option<u64>> {
     prop::option::of(0..100_000u64)
 }
 
-fn orders() -> impl Strategy<Value = Option<Orders>> {
+fn orders() -> impl Strategy<Value = Option<AnnotationOverrides>> {
     let wake = prop::option::of(Just("now".to_owned()));
-    let orders = (prop::bool::weighted(0.2), wake).prop_map(|(is_paused, wake)| Orders {
-        is_paused,
-        wake,
-        ..Orders::default()
-    });
+    let orders =
+        (prop::bool::weighted(0.2), wake).prop_map(|(is_paused, wake)| AnnotationOverrides {
+            is_paused,
+            wake,
+            ..AnnotationOverrides::default()
+        });
     prop::option::of(orders)
 }
 
-fn ordered(replicas: u32, version: u32, orders: Option<Orders>) -> Outcome {
+fn ordered(replicas: u32, version: u32, orders: Option<AnnotationOverrides>) -> Outcome {
     match scale(replicas, &version.to_string()) {
-        Outcome::Scale(scale) => Outcome::Scale(Scale { orders, ..scale }),
+        Outcome::Scale(scale) => Outcome::Scale(Scale {
+            overrides: orders,
+            ..scale
+        }),
         other => other,
     }
 }
@@ -100,9 +104,9 @@ proptest! {
                 Step::Windows(keep_awake, no_wake) => {
                     let end = |ms| fixture.now + Duration::from_millis(ms);
                     let windows = Windows {
-                        keep_awake: keep_awake.map(end),
-                        keep_awake_until: None,
-                        no_wake: no_wake.map(end),
+                        schedule_end: keep_awake.map(end),
+                        annotation_end: None,
+                        no_wake_end: no_wake.map(end),
                     };
                     fixture.policy.set_windows(windows, fixture.now);
                 }
@@ -113,7 +117,7 @@ proptest! {
                             Outcome::Scale(scale) => {
                                 last_read = Some(scale.clone());
                                 must_read = false;
-                                let orders = scale.orders.as_ref();
+                                let orders = scale.overrides.as_ref();
                                 is_paused = orders.map_or(is_paused, |it| it.is_paused);
                             }
                             Outcome::Unknown { .. } | Outcome::Conflict => must_read |= wrote,

@@ -54,7 +54,7 @@ fn renewal(in_use: bool, guard: Option<ResourceVersion>) -> Request {
         nonce: 0,
         ttl: TTL,
         in_use,
-        keep_replicas: None,
+        previous_replicas: None,
         guard,
         store: LeaseStore::Status,
     })

@@ -16,7 +16,7 @@ fn edited(outcome: Outcome, edit: impl FnOnce(&mut Scale)) -> Outcome {
 }
 
 fn with_others(outcome: Outcome, left: Option<Duration>) -> Outcome {
-    edited(outcome, |scale| scale.others_lease = left)
+    edited(outcome, |scale| scale.ancestor_in_use_for = left)
 }
 
 fn with_previous(outcome: Outcome, replicas: u32) -> Outcome {
@@ -63,11 +63,11 @@ fn a_reply_that_shows_no_lease_says_nothing_of_others() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL / 2);
     let until = fixture.now + TTL * 2;
-    fixture.policy.others_until = Some(until);
+    fixture.policy.ancestor_until = Some(until);
     fixture.policy.lease.on_last_close(fixture.now);
     fixture.policy.handle_timeout(fixture.now);
     fixture.answers(without_token(1, "6"));
-    assert_eq!(fixture.policy.others_until, Some(until));
+    assert_eq!(fixture.policy.ancestor_until, Some(until));
 }
 
 fn start(wakes_to_previous: bool, single: bool) -> Fixture {
@@ -83,12 +83,12 @@ fn start(wakes_to_previous: bool, single: bool) -> Fixture {
 fn kept(fixture: &Fixture) -> Option<u32> {
     match fixture.in_flight() {
         Some(Request::RenewLease(Renewal {
-            keep_replicas,
+            previous_replicas,
             guard,
             ..
         })) => {
             assert!(guard.is_some(), "it comes before a sleep");
-            keep_replicas
+            previous_replicas
         }
         other => panic!("{other:?} in place of a renewal"),
     }

@@ -4,42 +4,42 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
 use crate::clock::Time;
-use crate::cluster::{OrderKey, Orders, Outcome, Scale};
+use crate::cluster::{AnnotationOverrides, Outcome, OverrideKey, Scale};
 use crate::policy::{
-    Change, Command, Config, KeptAwake, Phase, SleepDue, WakeDelay, WakeOrder, Windows,
+    Change, Command, Config, KeptAwake, Phase, SleepDue, WakeDelay, WakeReason, Windows,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The object with these orders, and the token that all tests begin with.
-fn ordered(replicas: u32, version: &str, orders: Orders) -> Outcome {
+fn ordered(replicas: u32, version: &str, orders: AnnotationOverrides) -> Outcome {
     let Outcome::Scale(shown) = scale(replicas, version) else {
         unreachable!("it is a scale");
     };
     Outcome::Scale(Scale {
-        orders: Some(orders),
+        overrides: Some(orders),
         ..shown
     })
 }
 
-fn paused() -> Orders {
-    Orders {
+fn paused() -> AnnotationOverrides {
+    AnnotationOverrides {
         is_paused: true,
-        ..Orders::default()
+        ..AnnotationOverrides::default()
     }
 }
 
-fn wake(value: &str) -> Orders {
-    Orders {
+fn wake(value: &str) -> AnnotationOverrides {
+    AnnotationOverrides {
         wake: Some(value.to_owned()),
-        ..Orders::default()
+        ..AnnotationOverrides::default()
     }
 }
 
 /// An app that is asleep, whose annotations order nothing.
 fn asleep() -> Fixture {
     let mut fixture = Fixture::start();
-    fixture.answers(ordered(0, "7", Orders::default()));
+    fixture.answers(ordered(0, "7", AnnotationOverrides::default()));
     fixture.policy.set_watching(true, fixture.now);
     fixture.commands();
     fixture
@@ -51,7 +51,7 @@ fn is_asleep(fixture: &Fixture) -> bool {
 
 fn kept_awake(until: Time) -> Windows {
     Windows {
-        keep_awake: Some(until),
+        schedule_end: Some(until),
         ..Windows::default()
     }
 }
@@ -64,8 +64,8 @@ fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
     let commands = fixture.commands();
     assert!(commands.iter().any(|command| matches!(
         command,
-        Command::Log(Change::WakingOrdered {
-            by: WakeOrder::Schedule
+        Command::Log(Change::WakingByOverride {
+            by: WakeReason::Schedule
         })
     )));
     assert_eq!(fixture.in_flight(), Some(write(2, "7")));
@@ -75,7 +75,7 @@ fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
     assert_eq!(fixture.policy.phase, Phase::Awake);
     let due = SleepDue {
         at: Some(end),
-        rule: KeptAwake::KeptByOrder,
+        rule: KeptAwake::Override,
     };
     assert_eq!(fixture.policy.sleep_due(), Some(due));
     fixture.passes_quietly(HOUR - MOMENT);
@@ -89,7 +89,7 @@ fn in_a_window_without_wakes_connections_wait_for_its_end() {
     let mut fixture = asleep();
     let end = fixture.now + HOUR;
     let windows = Windows {
-        no_wake: Some(end),
+        no_wake_end: Some(end),
         ..Windows::default()
     };
     fixture.policy.set_windows(windows, fixture.now);
@@ -111,7 +111,7 @@ fn an_order_wakes_it_in_a_window_without_wakes() {
     let mut fixture = asleep();
     let end = fixture.now + HOUR;
     let windows = Windows {
-        no_wake: Some(end),
+        no_wake_end: Some(end),
         ..Windows::default()
     };
     fixture.policy.set_windows(windows, fixture.now);
@@ -132,7 +132,7 @@ fn a_pause_writes_no_scale_in_either_direction_and_ends() {
     assert_eq!(fixture.changes(), [delayed]);
     fixture.passes_quietly(HOUR);
     assert!(is_asleep(&fixture));
-    fixture.observes(ordered(0, "9", Orders::default()));
+    fixture.observes(ordered(0, "9", AnnotationOverrides::default()));
     assert_eq!(fixture.in_flight(), Some(write(2, "9")));
     fixture.answers(ordered(2, "10", paused()));
     fixture.pods(true);
@@ -236,7 +236,7 @@ fn a_value_that_changes_wakes_it_once_and_one_that_was_there_at_the_start_does_n
     assert!(is_asleep(&fixture), "it was there");
     fixture.observes(ordered(0, "8", wake("monday")));
     assert!(is_asleep(&fixture), "it has not changed");
-    fixture.observes(ordered(0, "9", Orders::default()));
+    fixture.observes(ordered(0, "9", AnnotationOverrides::default()));
     assert!(is_asleep(&fixture), "it was removed");
     fixture.observes(ordered(0, "10", wake("monday")));
     assert_eq!(fixture.in_flight(), Some(write(2, "10")));
@@ -251,7 +251,7 @@ fn a_value_that_changes_wakes_it_once_and_one_that_was_there_at_the_start_does_n
 #[test]
 fn a_wake_that_is_ordered_while_it_is_awake_starts_its_idle_time_again() {
     let mut fixture = Fixture::start();
-    fixture.answers(ordered(1, "1", Orders::default()));
+    fixture.answers(ordered(1, "1", AnnotationOverrides::default()));
     fixture.pods(true);
     fixture.policy.set_watching(true, fixture.now);
     fixture.passes_quietly(TTL / 2);
@@ -262,18 +262,18 @@ fn a_wake_that_is_ordered_while_it_is_awake_starts_its_idle_time_again() {
 #[test]
 fn a_value_that_cannot_be_read_is_said_once_and_orders_nothing() {
     let mut fixture = asleep();
-    let unreadable = Orders {
-        unreadable: Some(OrderKey::KeepAwakeUntil),
-        ..Orders::default()
+    let invalid = AnnotationOverrides {
+        invalid: Some(OverrideKey::KeepAwakeUntil),
+        ..AnnotationOverrides::default()
     };
     for (version, changes) in [
         (
             "8",
-            &[Change::OrderUnreadable(OrderKey::KeepAwakeUntil)][..],
+            &[Change::InvalidAnnotation(OverrideKey::KeepAwakeUntil)][..],
         ),
         ("9", &[]),
     ] {
-        fixture.observes(ordered(0, version, unreadable.clone()));
+        fixture.observes(ordered(0, version, invalid.clone()));
         assert_eq!(fixture.changes(), changes);
         assert!(is_asleep(&fixture));
     }
@@ -282,19 +282,19 @@ fn a_value_that_cannot_be_read_is_said_once_and_orders_nothing() {
 #[test]
 fn a_time_to_keep_it_awake_is_for_whoever_has_a_clock() {
     let mut fixture = asleep();
-    let orders = Orders {
+    let orders = AnnotationOverrides {
         keep_awake_until: Some(1_795_575_600),
-        ..Orders::default()
+        ..AnnotationOverrides::default()
     };
     fixture.observes(ordered(0, "8", orders));
-    assert_eq!(fixture.policy.keep_awake_until(), Some(1_795_575_600));
+    assert_eq!(fixture.policy.annotated_awake_until(), Some(1_795_575_600));
     let windows = Windows {
-        keep_awake_until: Some(fixture.now + HOUR),
+        annotation_end: Some(fixture.now + HOUR),
         ..Windows::default()
     };
     fixture.policy.set_windows(windows, fixture.now);
-    let waking = Change::WakingOrdered {
-        by: WakeOrder::KeepAwakeUntil,
+    let waking = Change::WakingByOverride {
+        by: WakeReason::KeepAwakeUntil,
     };
     assert!(fixture.changes().contains(&waking));
 }

@@ -34,7 +34,7 @@ fn a_rule_that_ends_later_than_the_idle_ttl_is_the_one_that_is_shown() {
         unreachable!()
     };
     fixture.answers(Outcome::Scale(Scale {
-        others_lease: Some(hour),
+        ancestor_in_use_for: Some(hour),
         ..seen
     }));
     assert_eq!(shown(&fixture), Some((KeptAwake::OtherReplica, Some(hour))));

@@ -130,7 +130,7 @@ impl Rig {
 
     fn handle(&mut self, event: Event<'_>) {
         self.action = self.core.handle(event, self.now);
-        for output in self.core.outputs() {
+        for output in self.core.take_outputs() {
             match output {
                 Output::Report(report) => self.reports.push(report),
                 Output::Log(level, text) => self.log.push((level, text)),
@@ -293,7 +293,7 @@ fn two_lists_and_a_watch_serve_all_apps() {
         let mut reports = rig.of(app);
         assert!(reports.any(|it| matches!(
             it,
-            Report::Fallback {
+            Report::FallbackAddress {
                 address: Some(_),
                 ..
             }
@@ -335,7 +335,7 @@ fn a_service_that_does_not_exist_concerns_its_app_alone_until_it_does() {
     rig.watch();
     let why = |report: &Report| match report {
         Report::NoAddress {
-            why: Some(NoAddress::NoService(why)),
+            why: Some(NoAddress::ServiceMissing(why)),
             ..
         } => Some(why.clone()),
         _ => None,
@@ -379,7 +379,7 @@ fn an_outage_is_reported_to_every_app_and_logged_once() {
     assert!(warnings[0].contains("of the Services of the namespace default cannot be listed"));
     for app in [SHOP, BLOG] {
         assert_eq!(rig.synced(app), [SLICES, None]);
-        assert!(rig.of(app).any(|it| matches!(it, Report::Trouble(_))));
+        assert!(rig.of(app).any(|it| matches!(it, Report::RequestFailed(_))));
     }
     rig.failing.clear();
     rig.watch();

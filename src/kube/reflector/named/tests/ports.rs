@@ -24,7 +24,7 @@ fn endpoints_without_a_port_are_said_once_with_the_cure_and_so_is_their_end() {
         rig.log
     );
     let text = rig.warnings()[0].to_owned();
-    assert_eq!(undialable(&rig), [Some(NoAddress::PortMissing(text))]);
+    assert_eq!(undialable(&rig), [Some(NoAddress::EndpointsLackPort(text))]);
     rig.handle(Event::Relist);
     rig.watch();
     assert_eq!(rig.warnings().len(), 1, "a list later");
@@ -97,7 +97,10 @@ fn each_port_has_its_own_addresses_from_one_list_and_one_watch() {
     assert_eq!(dialled(&rig, 1), Some(vec![5000]));
     for (port, address) in [(0, "10.96.3.4:80"), (1, "10.96.3.4:5432")] {
         let address = Some(address.parse().unwrap());
-        assert!(rig.reports.contains(&Report::Fallback { port, address }));
+        assert!(
+            rig.reports
+                .contains(&Report::FallbackAddress { port, address })
+        );
         assert_eq!(why_not(&rig, port), None);
     }
     assert_eq!(rig.log, []);
@@ -111,7 +114,7 @@ fn a_port_that_the_service_lacks_is_named_and_the_others_are_served() {
     assert_eq!(dialled(&rig, 0), Some(vec![8000]));
     assert_eq!(dialled(&rig, 1), None);
     let why = "the Service myapp has no TCP port db; it has 80 (http): set --port to one of them";
-    let reason = Some(NoAddress::NoSuchPort(why.to_owned()));
+    let reason = Some(NoAddress::ServiceLacksPort(why.to_owned()));
     assert_eq!((why_not(&rig, 0), why_not(&rig, 1)), (None, reason));
     assert_eq!(rig.log, [(Level::Error, why.to_owned())]);
     // It is added half a minute later.
@@ -135,7 +138,10 @@ fn a_service_that_has_none_of_the_ports_is_not_listed() {
     assert_eq!(rig.action, Action::Wait);
     for port in [0, 1] {
         let reason = why_not(&rig, port);
-        assert!(matches!(reason, Some(NoAddress::NoSuchPort(_))), "{port}");
+        assert!(
+            matches!(reason, Some(NoAddress::ServiceLacksPort(_))),
+            "{port}"
+        );
     }
     assert_eq!(rig.log.len(), 1, "one line: {:?}", rig.log);
 }

@@ -55,7 +55,7 @@ impl Rig {
 
     pub(super) fn handle(&mut self, event: Event<'_>) {
         self.action = self.core.handle(event, self.now);
-        for output in self.core.outputs() {
+        for output in self.core.take_outputs() {
             match output {
                 Output::Report(report) => self.reports.push(report),
                 Output::Log(level, text) => self.log.push((level, text)),
@@ -218,7 +218,7 @@ pub(super) fn pods_of(report: &Report) -> Option<usize> {
 }
 
 pub(super) fn fallback(address: &str) -> Report {
-    Report::Fallback {
+    Report::FallbackAddress {
         port: 0,
         address: Some(address.parse().unwrap()),
     }

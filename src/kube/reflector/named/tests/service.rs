@@ -66,7 +66,7 @@ fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
 
 fn of_the_service(rig: &Rig) -> Vec<&Report> {
     let all = rig.reports.iter();
-    all.filter(|it| matches!(it, Report::NoAddress { .. } | Report::Trouble(_)))
+    all.filter(|it| matches!(it, Report::NoAddress { .. } | Report::RequestFailed(_)))
         .collect()
 }
 
@@ -81,8 +81,8 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
     assert_eq!(
         of_the_service(&rig),
         [
-            &Report::Trouble(why.into()),
-            &no_address(Some(NoAddress::NoService(why.into())))
+            &Report::RequestFailed(why.into()),
+            &no_address(Some(NoAddress::ServiceMissing(why.into())))
         ]
     );
     assert_eq!(rig.synced(), [None]);

@@ -28,7 +28,7 @@ fn apps_of_all_namespaces_have_the_same_two_lists_and_watch() {
     let slices = [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")];
     let slices = slices.map(|(namespace, ip)| of(slice("shop", &[ip]), namespace));
     core.handle(Event::Page(Answer::Ok(list(&slices))), now);
-    let outputs = core.outputs().into_iter();
+    let outputs = core.take_outputs().into_iter();
     let pods = outputs.filter_map(|output| match output {
         Output::Report((app, Report::Pods { pods, .. })) => {
             Some((app, pods[0].addresses[0].to_string()))

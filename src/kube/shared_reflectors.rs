@@ -1,10 +1,10 @@
-//! [`SharedInformers`]: the reflectors that apps share, as those of client-go's
-//! `SharedInformerFactory`. There is one of the endpoints and the Services for each namespace, and
-//! one of the scaled objects for each kind in a namespace, with a thread and a watch each. One is
+//! [`SharedReflectors`]: the reflectors that apps share, as client-go's `SharedInformerFactory` has
+//! shared informers. There is one of the endpoints and the Services for each namespace, and
+//! one of the scale targets for each kind in a namespace, with a thread and a watch each. One is
 //! started for the first app that needs it, and ends when the last is removed.
 //!
 //! Other threads add and remove apps. The thread of a reflector applies these changes before it
-//! handles its next event ([`ChangesFirst`]).
+//! handles its next event ([`ApplyChangesFirst`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,12 +28,12 @@ use crate::clock::{Clock, Time};
 use crate::cluster::Report;
 use crate::supervisor::ThreadPanic;
 
-/// The most collections of scaled objects (a kind in a namespace) that are watched. Objects of
-/// others are read in turn.
-const MOST_COLLECTIONS: usize = 16;
+/// The most collections of scale targets (a kind in a namespace) that are watched. Objects of
+/// others are polled.
+const MAX_COLLECTIONS: usize = 16;
 
 /// The reflectors that apps share.
-pub(super) struct SharedInformers {
+pub(super) struct SharedReflectors {
     /// Whether the objects of all namespaces are listed together.
     is_of_all_namespaces: bool,
     credentials: Arc<Credentials>,
@@ -45,18 +45,18 @@ pub(super) struct SharedInformers {
 
 #[derive(Default)]
 struct State {
-    endpoints: BTreeMap<Namespaces, SharedInformer<Arc<AppConfig>>>,
+    endpoint_reflectors: BTreeMap<Namespaces, SharedReflector<Arc<AppConfig>>>,
     /// By the path of the collection of objects.
-    targets: BTreeMap<String, SharedInformer<NamedTarget>>,
+    target_reflectors: BTreeMap<String, SharedReflector<NamedTarget>>,
     /// The path of the collection that contains the object of an app.
-    collections: BTreeMap<AppKey, String>,
+    collection_of: BTreeMap<AppKey, String>,
 }
 
-/// The scaled object of an app, with its name.
+/// The scale target of an app, with its name.
 pub(super) type NamedTarget = (String, Arc<Target>);
 
 /// The handle of a reflector that apps share. `A` is what it needs to know of an app.
-struct SharedInformer<A> {
+struct SharedReflector<A> {
     signal: Arc<RelistSignal>,
     changes: Arc<Mutex<Changes<A>>>,
     apps: BTreeSet<AppKey>,
@@ -91,7 +91,7 @@ pub(super) trait SharedCore: Core {
     /// What it needs to know of an app.
     type App;
 
-    /// Adds an app. A request to relist follows.
+    /// Adds an app. The caller then requests a relist ([`RelistSignal::relocate`]).
     fn add(&mut self, app: AppKey, given: Self::App);
 
     /// Removes an app.
@@ -100,17 +100,17 @@ pub(super) trait SharedCore: Core {
     /// Sets whether connections of an app wait.
     fn set_waiting(&mut self, app: AppKey, is_waiting: bool);
 
-    /// Sets that an app drains.
+    /// Marks an app as draining.
     fn set_app_draining(&mut self, app: AppKey);
 }
 
 /// A core that applies the changes of its apps before it handles an event.
-struct ChangesFirst<C: SharedCore> {
+struct ApplyChangesFirst<C: SharedCore> {
     core: C,
     changes: Arc<Mutex<Changes<C::App>>>,
 }
 
-impl<C: SharedCore> Core for ChangesFirst<C> {
+impl<C: SharedCore> Core for ApplyChangesFirst<C> {
     type Report = C::Report;
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
@@ -140,8 +140,8 @@ impl<C: SharedCore> Core for ChangesFirst<C> {
         self.core.set_draining(is_draining);
     }
 
-    fn outputs(&mut self) -> Vec<Output<C::Report>> {
-        self.core.outputs()
+    fn take_outputs(&mut self) -> Vec<Output<C::Report>> {
+        self.core.take_outputs()
     }
 }
 
@@ -181,28 +181,28 @@ impl SharedCore for TargetReflector<Arc<Target>> {
     fn set_app_draining(&mut self, _: AppKey) {}
 }
 
-impl<A: Send + 'static> SharedInformer<A> {
+impl<A: Send + 'static> SharedReflector<A> {
     /// Starts the thread of a reflector. `core` is called with the seed of its jitter.
     fn start<C>(
-        informers: &SharedInformers,
+        shared: &SharedReflectors,
         name: &'static str,
         core: impl FnOnce(u64) -> C,
     ) -> io::Result<Self>
     where
         C: SharedCore<App = A, Report = (AppKey, Report)> + Send + 'static,
     {
-        let client = Client::new(informers.credentials.clone(), informers.requests.clone());
+        let client = Client::new(shared.credentials.clone(), shared.requests.clone());
         let signal = Arc::new(RelistSignal::new(client));
         let changes = Arc::default();
-        let core = ChangesFirst {
-            core: core(thread::seed(&signal, informers.clock)),
+        let core = ApplyChangesFirst {
+            core: core(thread::seed(&signal, shared.clock)),
             changes: Arc::clone(&changes),
         };
-        let (reports, panics) = (informers.queue.clone(), informers.queue.clone());
+        let (reports, panics) = (shared.queue.clone(), shared.queue.clone());
         let report = move |(app, report)| reports.report(app, report);
         let panicked = move |panic: ThreadPanic| panics.report_to_all(&Report::Panicked(panic));
-        let reflector = Reflector::new(core, signal, informers.clock, report);
-        Ok(SharedInformer {
+        let reflector = Reflector::new(core, signal, shared.clock, report);
+        Ok(SharedReflector {
             signal: reflector.spawn(name, panicked)?,
             changes,
             apps: BTreeSet::new(),
@@ -239,7 +239,7 @@ impl<A: Send + 'static> SharedInformer<A> {
         }
     }
 
-    /// Sets that an app drains. Once all do, faults that concern all are no warnings.
+    /// Marks an app as draining. Once all are, failures that concern all are logged below warn.
     fn set_draining(&mut self, app: AppKey) {
         self.draining.insert(app);
         lock(&self.changes).entry(app).or_default().is_draining = true;
@@ -249,14 +249,14 @@ impl<A: Send + 'static> SharedInformer<A> {
     }
 }
 
-impl<A> Drop for SharedInformer<A> {
+impl<A> Drop for SharedReflector<A> {
     fn drop(&mut self) {
         self.signal.close();
     }
 }
 
-impl SharedInformers {
-    /// No app, and no thread.
+impl SharedReflectors {
+    /// No app yet: a thread is started for the first one.
     pub(super) fn new(
         credentials: Arc<Credentials>,
         requests: Arc<Requests>,
@@ -264,7 +264,7 @@ impl SharedInformers {
         clock: Clock,
         is_of_all_namespaces: bool,
     ) -> Self {
-        SharedInformers {
+        SharedReflectors {
             is_of_all_namespaces,
             credentials,
             requests,
@@ -281,14 +281,14 @@ impl SharedInformers {
     pub(super) fn add(&self, app: AppKey, config: Arc<AppConfig>) -> io::Result<()> {
         let mut state = self.state();
         let namespaces = self.with(&config.namespace);
-        let mut informer = match state.endpoints.remove(&namespaces) {
-            Some(informer) => informer,
-            None => SharedInformer::start(self, "zpa-watch", |seed| {
+        let mut reflector = match state.endpoint_reflectors.remove(&namespaces) {
+            Some(reflector) => reflector,
+            None => SharedReflector::start(self, "zpa-watch", |seed| {
                 NamespaceEndpoints::new(&namespaces, seed)
             })?,
         };
-        informer.add(app, config);
-        state.endpoints.insert(namespaces, informer);
+        reflector.add(app, config);
+        state.endpoint_reflectors.insert(namespaces, reflector);
         Ok(())
     }
 
@@ -306,85 +306,88 @@ impl SharedInformers {
         let mut state = self.state();
         let found = target.in_namespaces(self.with(target.namespace()));
         let path = found.as_ref().map(|(collection, _)| &collection.path);
-        if state.collections.get(&app) == path {
+        if state.collection_of.get(&app) == path {
             return;
         }
         state.remove_target(app);
         let Some((collection, key)) = found else {
             return;
         };
-        if let Some(informer) = self.targets(&mut state, &collection) {
-            informer.add(app, (key, target.clone()));
-            state.collections.insert(app, collection.path);
+        if let Some(reflector) = self.target_reflector(&mut state, &collection) {
+            reflector.add(app, (key, target.clone()));
+            state.collection_of.insert(app, collection.path);
         }
     }
 
-    fn targets<'a>(
+    fn target_reflector<'a>(
         &self,
         state: &'a mut State,
         collection: &Collection,
-    ) -> Option<&'a mut SharedInformer<NamedTarget>> {
+    ) -> Option<&'a mut SharedReflector<NamedTarget>> {
         let path = &collection.path;
-        if !state.targets.contains_key(path) {
-            if state.targets.len() >= MOST_COLLECTIONS {
-                log::debug!("{path}: not watched, because {MOST_COLLECTIONS} collections are");
+        if !state.target_reflectors.contains_key(path) {
+            if state.target_reflectors.len() >= MAX_COLLECTIONS {
+                log::debug!("{path}: not watched, because {MAX_COLLECTIONS} collections are");
                 return None;
             }
             let core = |seed| TargetReflector::of_namespaces(collection.clone(), seed);
-            match SharedInformer::start(self, "zpa-watch-app", core) {
-                Ok(informer) => state.targets.insert(path.clone(), informer),
+            match SharedReflector::start(self, "zpa-watch-app", core) {
+                Ok(reflector) => state.target_reflectors.insert(path.clone(), reflector),
                 Err(why) => {
                     log::warn!("no thread can be started to watch {path}: {why}");
                     return None;
                 }
             };
         }
-        state.targets.get_mut(path)
+        state.target_reflectors.get_mut(path)
     }
 
     /// Removes an app.
     pub(super) fn remove(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
         state.remove_target(app);
-        if let Some(informer) = state.endpoints.get_mut(&self.with(namespace)) {
-            informer.remove(app);
-            if informer.apps.is_empty() {
-                state.endpoints.remove(&self.with(namespace));
+        if let Some(reflector) = state.endpoint_reflectors.get_mut(&self.with(namespace)) {
+            reflector.remove(app);
+            if reflector.apps.is_empty() {
+                state.endpoint_reflectors.remove(&self.with(namespace));
             }
         }
     }
 
     /// Requests that the endpoints of a namespace are listed again.
     pub(super) fn relist(&self, namespace: &str) {
-        if let Some(informer) = self.state().endpoints.get(&self.with(namespace)) {
-            informer.signal.request((self.clock)());
+        if let Some(reflector) = self.state().endpoint_reflectors.get(&self.with(namespace)) {
+            reflector.signal.request((self.clock)());
         }
     }
 
-    /// The same, unless the watch has received something since `seen`; returns whether it is
-    /// requested.
+    /// The same, unless the watch has received something since `seen`. Returns false only then.
     pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) -> bool {
         let state = self.state();
-        let informer = state.endpoints.get(&self.with(namespace));
-        informer.is_none_or(|it| it.signal.request_unless_newer(seen, (self.clock)()))
+        let reflector = state.endpoint_reflectors.get(&self.with(namespace));
+        reflector.is_none_or(|it| it.signal.request_unless_newer(seen, (self.clock)()))
     }
 
     /// Sets whether connections of an app wait for an endpoint.
     pub(super) fn set_waiting(&self, app: AppKey, namespace: &str, is_waiting: bool) {
-        if let Some(informer) = self.state().endpoints.get_mut(&self.with(namespace)) {
-            informer.set_waiting(app, is_waiting);
+        if let Some(reflector) = self
+            .state()
+            .endpoint_reflectors
+            .get_mut(&self.with(namespace))
+        {
+            reflector.set_waiting(app, is_waiting);
         }
     }
 
-    /// Sets that an app drains.
+    /// Marks an app as draining.
     pub(super) fn set_draining(&self, app: AppKey, namespace: &str) {
         let mut state = self.state();
-        if let Some(informer) = state.endpoints.get_mut(&self.with(namespace)) {
-            informer.set_draining(app);
+        if let Some(reflector) = state.endpoint_reflectors.get_mut(&self.with(namespace)) {
+            reflector.set_draining(app);
         }
-        let path = state.collections.get(&app).cloned();
-        if let Some(informer) = path.and_then(|path| state.targets.get_mut(&path)) {
-            informer.set_draining(app);
+        let path = state.collection_of.get(&app).cloned();
+        if let Some(reflector) = path.and_then(|path| state.target_reflectors.get_mut(&path)) {
+            reflector.set_draining(app);
         }
     }
 
@@ -396,13 +399,13 @@ impl SharedInformers {
 impl State {
     /// Stops reporting the changes of the object of an app to it.
     fn remove_target(&mut self, app: AppKey) {
-        let Some(path) = self.collections.remove(&app) else {
+        let Some(path) = self.collection_of.remove(&app) else {
             return;
         };
-        if let Some(informer) = self.targets.get_mut(&path) {
-            informer.remove(app);
-            if informer.apps.is_empty() {
-                self.targets.remove(&path);
+        if let Some(reflector) = self.target_reflectors.get_mut(&path) {
+            reflector.remove(app);
+            if reflector.apps.is_empty() {
+                self.target_reflectors.remove(&path);
             }
         }
     }
@@ -434,7 +437,7 @@ mod tests {
 
         fn set_draining(&mut self, _: bool) {}
 
-        fn outputs(&mut self) -> Vec<Output<()>> {
+        fn take_outputs(&mut self) -> Vec<Output<()>> {
             Vec::new()
         }
     }
@@ -460,27 +463,27 @@ mod tests {
     }
 
     /// A reflector whose thread has not run yet, and its core.
-    fn shared() -> (SharedInformer<&'static str>, ChangesFirst<Recorder>) {
+    fn shared() -> (SharedReflector<&'static str>, ApplyChangesFirst<Recorder>) {
         let access = testing::access(([127, 0, 0, 1], 1).into());
         let credentials = Credentials::new(access, testing::clock).unwrap();
         let client = Client::new(Arc::new(credentials), Arc::default());
-        let informer = SharedInformer {
+        let reflector = SharedReflector {
             signal: Arc::new(RelistSignal::new(client)),
             changes: Arc::default(),
             apps: BTreeSet::new(),
             waiting: BTreeSet::new(),
             draining: BTreeSet::new(),
         };
-        let core = ChangesFirst {
+        let core = ApplyChangesFirst {
             core: Recorder::default(),
-            changes: informer.changes.clone(),
+            changes: reflector.changes.clone(),
         };
-        (informer, core)
+        (reflector, core)
     }
 
     #[test]
     fn the_changes_of_an_app_are_applied_in_their_order_before_the_next_event() {
-        type Change = fn(&mut SharedInformer<&'static str>);
+        type Change = fn(&mut SharedReflector<&'static str>);
         let cases: [(&str, &[Change], &[&str]); 4] = [
             (
                 "added",
@@ -512,8 +515,8 @@ mod tests {
             ),
         ];
         for (label, changes, expected) in cases {
-            let (mut informer, mut core) = shared();
-            changes.iter().for_each(|change| change(&mut informer));
+            let (mut reflector, mut core) = shared();
+            changes.iter().for_each(|change| change(&mut reflector));
             core.handle(Event::Timeout, Time::default());
             assert_eq!(core.core.0, expected, "{label}");
             core.handle(Event::Timeout, Time::default());
