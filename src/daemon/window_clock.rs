@@ -1,5 +1,5 @@
-//! A [`WindowClock`] tells the policy of an app which windows of its schedule are open. It is
-//! the only one here whose decisions depend on the time of day.
+//! [`WindowClock`]: the windows of an app's schedule that are open, for its policy. Nothing else
+//! in the daemon depends on the time of day.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::clock::{Time, WallClock};
 use crate::policy::Windows;
 use crate::schedule::{Opening, Schedule};
 
-/// The longest time between two looks at the time of day, which somebody may set.
+/// The longest interval at which the time of day is read, because it may be set.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The schedules of an app, and the clock that they go by.
+/// The schedules of an app, and their clock.
 #[derive(Clone, Debug)]
 pub struct Schedules {
     /// When the app is kept awake.
@@ -35,9 +35,9 @@ impl Schedules {
 /// The windows of an app: see the [module](self).
 pub struct WindowClock {
     schedules: Schedules,
-    /// Until when the app is to be kept awake by an annotation, in seconds since 1970.
+    /// The time until which an annotation keeps the app awake, in seconds since 1970.
     keep_awake_until: Option<u64>,
-    /// When a window opens or closes, or the time of day is looked at again.
+    /// When a window opens or closes, or the time of day is read again.
     due: Option<Time>,
 }
 
@@ -58,7 +58,7 @@ impl WindowClock {
         self.due = Some(now);
     }
 
-    /// When [`WindowClock::update`] is to be called though nothing happens.
+    /// When [`WindowClock::update`] is to be called without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.due
     }

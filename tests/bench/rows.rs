@@ -11,7 +11,7 @@ const MESSAGE: u64 = crate::load::MESSAGE_BYTES;
 /// A row of the table.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// What chooses it on the command line.
+    /// Its argument on the command line.
     pub name: &'static str,
     pub label: &'static str,
     /// What loads it; [`Metric`]s look at the first group unless they say.
@@ -33,7 +33,8 @@ pub struct Metric {
     /// What it is in a sample.
     pub of: fn(&Sample) -> f64,
     pub better: Better,
-    /// Whether it is of the proxy, so that without one it is something else.
+    /// Whether it is a cost of the proxy. For the direct connection it is one of client and server, so
+    /// that there is no ratio.
     pub is_of_the_proxy: bool,
 }
 
@@ -44,7 +45,7 @@ pub enum Better {
     Less,
 }
 
-/// What a way has done in a round.
+/// What one contender (direct, or a proxy) did in one round.
 pub struct Sample {
     pub groups: Vec<Outcome>,
     pub seconds: f64,
@@ -62,7 +63,7 @@ impl Sample {
         self.groups[0].failures as f64
     }
 
-    /// Of the group that moves the most: beside it others don't count.
+    /// The GiB of the group that moved most; the others are negligible beside it.
     fn gib(&self) -> f64 {
         let most = self.groups.iter().map(|group| group.bytes).max();
         most.unwrap_or(0) as f64 / GIB

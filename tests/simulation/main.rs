@@ -2,13 +2,14 @@
 //! controllers, pods and clients, with simulated time and seeded random numbers. It runs days of
 //! faults in seconds.
 //!
-//! What is real: `zpa::daemon::proxy` and `zpa::policy`, as they run in the
-//! cluster. What is simulated, after the rules of the real thing: the engine
+//! This is deterministic simulation testing, as FoundationDB has it. What is real:
+//! `zpa::daemon::proxy` and `zpa::policy`, as they run in the cluster. What is simulated, after the rules of the real thing: the engine
 //! (`sockets`), the API threads (`api`, `requests`), the watch of the endpoints and the
 //! controllers (`controllers`), the Deployment (`deployment`) and the watches of it
 //! (`target_watch`), clients
-//! (`traffic`) and whoever else has a hand in it (`actions`). What must be true
-//! is in `oracle`. Another app may be in the same processes (`neighbour`).
+//! (`traffic`) and everybody else (`actions`). `oracle` has the rules, `detours` one of them, `mutants` tests
+//! the rules. `world` is the queue of events and their state, `trouble` the faults of requests,
+//! `plan` what is drawn from a seed, `shrink` makes a failing plan smaller. Another app may be in the same processes (`neighbour`).
 //!
 //! `ZPA_SIM_SEEDS=n` plays n seeds, `ZPA_SIM_FROM=x` from x on,
 //! `ZPA_SIM_SEED=x` plays one and prints all that happens. A failure prints

@@ -1,4 +1,4 @@
-//! The content of the page at `/`.
+//! Builds [`Page`], the content of the page at `/`, from the state of the daemon.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::daemon::journal::{self, SLOT};
 use crate::daemon::slow_wake::REPORT_AFTER;
 use crate::policy::{KeptAwake, Phase};
 
-/// The age of the last reply of the API server from which on the page names it as a problem: the
-/// app is read at least every half a minute.
-const OLD: Duration = Duration::from_secs(75);
+/// Once the last reply that showed the scale is this old, the page reports a problem. The app is
+/// read at least every half a minute.
+const STALE_AFTER: Duration = Duration::from_secs(75);
 
 impl View<'_> {
     pub(super) fn page_state(&self) -> Page {
@@ -64,7 +64,7 @@ impl AppView<'_> {
         });
         App {
             name: app.config().name.clone(),
-            state: self.page_state_of_app(),
+            state: self.page_app_state(),
             state_for: now.since(journal.phase_since()),
             next: self.next(),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
@@ -85,7 +85,7 @@ impl AppView<'_> {
         }
     }
 
-    fn page_state_of_app(&self) -> State {
+    fn page_app_state(&self) -> State {
         match self.app.state() {
             journal::State::Unknown => State::Unknown,
             journal::State::Asleep => State::Asleep,
@@ -194,7 +194,7 @@ impl AppView<'_> {
             problems.push(severe(text, Some("PROBE")));
         }
         if let Some((_, seen)) = policy.replicas()
-            && now.since(seen) >= OLD
+            && now.since(seen) >= STALE_AFTER
         {
             let last = app.health().last_trouble().map(|(what, _)| what);
             let text = format!(
@@ -205,7 +205,7 @@ impl AppView<'_> {
             problems.push(severe(text, Some("API")));
         }
         if policy.phase_name() == Phase::MISSING {
-            let text = "The object to scale does not exist.".to_owned();
+            let text = "The scale target does not exist.".to_owned();
             problems.push(severe(text, Some("TARGET")));
         }
         match policy.sleep_due().map(|due| due.rule) {

@@ -10,7 +10,7 @@
 //! - and a directory of credentials, as the kubelet mounts it.
 //!
 //! All of it can misbehave on cue, and everything ends when the [`Sandbox`] is
-//! dropped. It knows nothing of the program under test.
+//! dropped. Only [`Sandbox::env`] knows the program under test.
 //!
 //! ```text
 //! sandbox      what tests start, wait for and read     controls  the controls of tests
@@ -19,6 +19,7 @@
 //! api, patch   requests to answers                     watch     streams of events
 //! json_patch   RFC 6902                                discovery groups and versions
 //! access       RBAC and the token                      selector  fields and labels
+//! review       access reviews
 //! pages        lists, whole and in pages
 //! store        objects, versions, history              objects   objects as first applied
 //! workloads    kinds that have pods                    endpoints slices and Endpoints
