@@ -52,7 +52,7 @@ pub(super) struct Discovery {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct State {
     /// The app that is in force.
-    spec: Option<AppSpec>,
+    spec: Option<Arc<AppSpec>>,
     /// What is wrong, a line each.
     errors: Vec<String>,
 }
@@ -154,11 +154,12 @@ impl Discovery {
         };
         let in_force = self.services.iter();
         let in_force = in_force.filter_map(|(key, it)| Some((key, it.spec.as_ref()?)));
-        let in_force: BTreeMap<&ServiceKey, &AppSpec> = in_force.collect();
+        let in_force: BTreeMap<&ServiceKey, &Arc<AppSpec>> = in_force.collect();
         let mut failed = Attempts::new();
         let choices = loop {
             let choices = choose(candidates, &in_force, &failed, self.admin);
-            let wanted = choices.iter().filter_map(|choice| choice.spec.cloned());
+            let wanted = choices.iter().filter_map(|choice| choice.spec);
+            let wanted = wanted.map(|spec| AppSpec::clone(spec));
             match reconcile(wanted.collect()) {
                 Ok(()) => break choices,
                 Err(failures) => note(&mut failed, &choices, failures),

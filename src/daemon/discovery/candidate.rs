@@ -30,7 +30,7 @@ impl fmt::Display for ServiceKey {
 pub(in crate::daemon) struct Candidate {
     pub(super) service: Arc<SelectedService>,
     /// The app, or all that is wrong in the annotations.
-    pub(super) spec: Result<AppSpec, Vec<String>>,
+    pub(super) spec: Result<Arc<AppSpec>, Vec<String>>,
 }
 
 impl Candidate {
@@ -126,7 +126,10 @@ impl Reader {
             }
         };
         let service = service.clone();
-        spec.map(|spec| Candidate { service, spec })
+        spec.map(|spec| Candidate {
+            service,
+            spec: spec.map(Arc::new),
+        })
     }
 }
 

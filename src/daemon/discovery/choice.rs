@@ -15,7 +15,7 @@ use crate::settings::apps::{self, MOST};
 pub(super) struct Choice<'a> {
     pub(super) candidate: &'a Arc<Candidate>,
     /// The app that is to be in force.
-    pub(super) spec: Option<&'a AppSpec>,
+    pub(super) spec: Option<&'a Arc<AppSpec>>,
     /// Why that is not the one that the Service describes, a line each.
     pub(super) errors: Vec<String>,
 }
@@ -27,7 +27,7 @@ pub(super) type Attempts = BTreeMap<ServiceKey, Vec<Vec<String>>>;
 /// be, the one of it that is `in_force`.
 pub(super) fn choose<'a>(
     candidates: &'a [Arc<Candidate>],
-    in_force: &BTreeMap<&ServiceKey, &'a AppSpec>,
+    in_force: &BTreeMap<&ServiceKey, &'a Arc<AppSpec>>,
     failed: &Attempts,
     admin: Option<SocketAddr>,
 ) -> Vec<Choice<'a>> {
@@ -72,7 +72,7 @@ impl<'a> Taken<'a> {
     fn choose(
         &mut self,
         candidate: &'a Arc<Candidate>,
-        in_force: Option<&'a AppSpec>,
+        in_force: Option<&'a Arc<AppSpec>>,
         attempts: &[Vec<String>],
     ) -> Choice<'a> {
         let mut errors: Vec<String> = attempts.first().cloned().unwrap_or_default();
