@@ -342,8 +342,8 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_wakes_delayed_total",
         kind: Kind::Counter,
         labels: &["app"],
-        help: "How often a wake had to wait, since there were as many in a minute as \
-               `--wakes-per-minute` allows",
+        help: "How often connections had to wait for a wake that `--wakes-per-minute`, \
+               `--min-asleep`, `--no-wake` or a pause delayed",
         read: Read::App(|it, samples| samples.one(it.wakes_delayed)),
     },
     Metric {

@@ -5,9 +5,15 @@
 //! precedence over every other override: while it lasts the scale is not written, in neither
 //! direction.
 
+use std::time::Duration;
+
 use super::command::{WakeDelay, WakeReason};
 use crate::clock::Time;
 use crate::cluster::AnnotationOverrides;
+
+/// How long before its end a window wakes the app no more. The clocks of several proxies differ,
+/// so that one of them may put the app to sleep while the window is still open for another.
+const NO_WAKE_BEFORE_END: Duration = Duration::from_secs(10);
 
 /// The ends of the windows of time that are open now. `daemon::window_clock`, which reads the wall
 /// clock, sets them.
@@ -69,13 +75,13 @@ impl Overrides {
 
     /// The override that wants a wake.
     pub(super) fn wake_reason(&self, now: Time) -> Option<WakeReason> {
-        let is_open = |until: Option<Time>| until.is_some_and(|until| now < until);
+        let wakes = |until: Option<Time>| until.is_some_and(|at| now + NO_WAKE_BEFORE_END < at);
         if self.is_wake_pending {
             Some(WakeReason::Wake)
-        } else if is_open(self.windows.annotation_end) {
+        } else if wakes(self.windows.annotation_end) {
             Some(WakeReason::KeepAwakeUntil)
         } else {
-            is_open(self.windows.schedule_end).then_some(WakeReason::Schedule)
+            wakes(self.windows.schedule_end).then_some(WakeReason::Schedule)
         }
     }
 

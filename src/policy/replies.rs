@@ -158,6 +158,7 @@ impl Policy {
             Phase::Starting { since } => since,
             _ => now,
         };
+        let was_seen_awake = self.scale_reported && !matches!(self.phase, Phase::Asleep { .. });
         match self.phase {
             Phase::ScalingDown => {
                 let idle = self
@@ -168,7 +169,7 @@ impl Policy {
             Phase::Asleep { .. } => {}
             _ => self.report_found(false, 0),
         }
-        if !matches!(self.phase, Phase::Asleep { .. }) {
+        if was_seen_awake {
             self.wake_limits.record_asleep(now);
         }
         self.end_resuming(now);
@@ -223,6 +224,7 @@ impl Policy {
             }
         }
         self.scale_reported = true;
+        self.overrides.is_wake_pending = false;
     }
 
     fn schedule_poll_while_starting(&mut self, request: Option<&Request>, now: Time) {

@@ -17,6 +17,9 @@ impl Policy {
         while let Some(next) = self.next_phase(now) {
             self.phase = next;
         }
+        if !matches!(self.phase, Phase::Asleep { .. }) {
+            self.delay = None;
+        }
         self.maintain_lease(now);
         self.report_leases();
         self.send_due_request(now);

@@ -46,7 +46,7 @@ impl Policy {
     /// restarts the idle time.
     fn on_wake_annotation(&mut self, replicas: u32, now: Time) {
         self.forget_undone_sleeps();
-        self.overrides.is_wake_pending = replicas == 0;
+        self.overrides.is_wake_pending = replicas == 0 && !self.config.dry_run;
         if let Some(seen) = self.seen.as_mut().filter(|_| replicas > 0) {
             seen.since = now;
         }

@@ -472,6 +472,22 @@ impl Settings {
 
     /// Checks that a wake can make as many pods ready as connections wait for.
     fn check_min_ready(&self) -> Result<(), String> {
+        if self.min_ready.get() == 1 {
+            return Ok(());
+        }
+        let together = |flag, why| {
+            let (min_ready, other) = (self.given("min-ready"), self.given(flag));
+            Err(format!("{min_ready} and {other}: {why}; give one of them"))
+        };
+        if self.target.is_some() {
+            return together("target", "no pods are counted where an address is dialled");
+        }
+        if self.ready_gate == ReadyGate::Accept {
+            return together(
+                "ready-gate",
+                "the first pod that accepts ends the search for more",
+            );
+        }
         match self.wake_replicas {
             WakeReplicas::Replicas(woken) if woken < self.min_ready => Err(format!(
                 "{}: {} pods are never ready after a wake to {woken}; use e.g. {} {}",

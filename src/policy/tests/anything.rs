@@ -141,6 +141,8 @@ proptest! {
                     }
                 }
             }
+            // A time in the past would have the loop turn for ever.
+            prop_assert!(fixture.policy.poll_timeout().is_none_or(|at| at > fixture.now));
             let writing_zero = fixture.policy.phase == Phase::ScalingDown;
             prop_assert!(!(writing_zero && fixture.gate()));
         }

@@ -298,3 +298,47 @@ fn a_time_to_keep_it_awake_is_for_whoever_has_a_clock() {
     };
     assert!(fixture.changes().contains(&waking));
 }
+
+/// Otherwise the loop would turn for ever when the delay has passed.
+#[test]
+fn a_delay_ends_when_something_else_scales_it_up() {
+    let mut fixture = asleep();
+    let windows = Windows {
+        no_wake_end: Some(fixture.now + HOUR),
+        ..Windows::default()
+    };
+    fixture.policy.set_windows(windows, fixture.now);
+    fixture.opens(1);
+    assert_eq!(fixture.policy.delayed_by(), Some(WakeDelay::NoWake));
+    fixture.observes(scale(1, "8"));
+    assert_eq!(fixture.policy.delayed_by(), None);
+    fixture.passes_quietly(HOUR * 2);
+    assert!(fixture.policy.poll_timeout() > Some(fixture.now));
+}
+
+/// The window of another proxy, whose clock is ahead, has ended.
+#[test]
+fn in_its_last_seconds_a_window_keeps_it_awake_and_wakes_it_no_more() {
+    let mut fixture = asleep();
+    let end = fixture.now + Duration::from_secs(9);
+    fixture.policy.set_windows(kept_awake(end), fixture.now);
+    assert!(is_asleep(&fixture));
+    fixture.observes(scale(1, "8"));
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert!(fixture.policy.sleeps_at() >= Some(end));
+}
+
+#[test]
+fn an_order_that_comes_while_it_is_being_woken_is_done_with_that_wake() {
+    let mut fixture = asleep();
+    fixture.opens(1);
+    fixture.answers(Outcome::Conflict);
+    fixture.answers(ordered(0, "8", wake("now")));
+    assert_eq!(fixture.in_flight(), Some(write(2, "8")));
+    fixture.answers(ordered(2, "9", wake("now")));
+    fixture.pods(true);
+    fixture.closes_all();
+    fixture.answers_as_before_if_asked();
+    fixture.observes(ordered(0, "10", wake("now")));
+    assert!(is_asleep(&fixture), "it was done");
+}

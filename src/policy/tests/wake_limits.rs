@@ -103,6 +103,17 @@ fn after_a_sleep_it_is_woken_only_when_its_least_time_asleep_has_passed() {
     assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
 }
 
+#[test]
+fn what_the_first_read_shows_is_no_sleep_that_has_just_been() {
+    let mut fixture = Fixture::start_with(Config {
+        min_asleep: MINUTE,
+        ..Config::default()
+    });
+    fixture.answers(scale(0, "7"));
+    fixture.opens(1);
+    assert!(matches!(fixture.policy.phase, Phase::Waking { .. }));
+}
+
 /// What the first read of a proxy shows is no wake: its idle clock starts anyway.
 #[test]
 fn after_a_wake_it_stays_awake_for_its_least_time_and_sleeps_then() {

@@ -161,6 +161,13 @@ fn no_more_pods_are_awaited_than_a_wake_makes() {
         error.contains("2 pods are never ready after a wake to 1"),
         "{error}"
     );
+    for (other, why) in [
+        ("--target=app:80", "no pods are counted"),
+        ("--ready-gate=accept", "the first pod that accepts"),
+    ] {
+        let errors = errors(&[&two[..], &["--wake-replicas=2", other]].concat(), &[]);
+        assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");
+    }
 }
 
 #[test]
