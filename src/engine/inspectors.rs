@@ -3,9 +3,10 @@
 //!
 //! A client has no app before its ClientHello has come, which is peeked at: it counts for none,
 //! wakes none and takes no place of theirs. Its name is awaited for 5 s. Such clients are
-//! untrusted, so that their number is limited. If one too many comes, the oldest at the
-//! listener that has the most is evicted: a flood of silent connections evicts itself, and not
-//! the client of another listener, whose ClientHello comes within a round trip.
+//! untrusted, so that their number is limited. If one too many comes, the oldest client is
+//! evicted of the source that has the most, at the listener that has the most: a flood of silent
+//! connections evicts itself, and neither the clients of another listener nor those of another
+//! source, whose ClientHello comes within a round trip.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
@@ -17,6 +18,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
+use super::by_source::BySource;
 use super::header_log::HeaderLog;
 use super::lingering::{Lingered, Lingering};
 use super::listener::{BoundListener, Listener};
@@ -69,8 +71,7 @@ struct Inspector {
     /// The slots of its ports. One that has stopped has the serial number of the first client
     /// that it does not get.
     ports: BTreeMap<usize, Option<u64>>,
-    /// Its clients, the oldest first: serial number to slot.
-    clients: BTreeMap<u64, usize>,
+    clients: BySource,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -160,7 +161,7 @@ impl Inspectors {
             is_accepting: false,
             names: NameTable::default(),
             ports: BTreeMap::new(),
-            clients: BTreeMap::new(),
+            clients: BySource::default(),
             refused: BTreeMap::new(),
         });
         Ok(key)
@@ -220,7 +221,7 @@ impl Inspectors {
         if !inspector.ports.is_empty() {
             return;
         }
-        let clients: Vec<usize> = inspector.clients.values().copied().collect();
+        let clients: Vec<usize> = inspector.clients.slots().collect();
         for client in clients {
             if let Some(client) = self.take(client) {
                 client.socket.reset_on_close();
@@ -312,7 +313,7 @@ impl Inspectors {
         let serial = self.accepted;
         self.accepted += 1;
         let slot = self.clients.vacant_entry();
-        inspector.clients.insert(serial, slot.key());
+        inspector.clients.insert(peer.ip(), serial, slot.key());
         let client = slot.key();
         let added = slot.insert(Client {
             socket,
@@ -328,10 +329,10 @@ impl Inspectors {
         Some(client)
     }
 
-    /// The oldest client of the listener that has the most.
+    /// The client that makes room for another: see the [module](self).
     pub fn oldest_of_most(&self) -> Option<usize> {
         let (_, most) = self.all.iter().max_by_key(|(_, it)| it.clients.len())?;
-        most.clients.first_key_value().map(|(_, &client)| client)
+        most.clients.oldest_of_most()
     }
 
     // --- Clients ---
@@ -474,7 +475,7 @@ impl Inspectors {
         let mut taken = self.clients.try_remove(client)?;
         self.timers.set(client, &mut taken.deadline, None);
         if let Some(inspector) = self.all.get_mut(taken.inspector) {
-            inspector.clients.remove(&taken.serial);
+            inspector.clients.remove(taken.peer.ip(), taken.serial);
         }
         Some(taken)
     }

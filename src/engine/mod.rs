@@ -42,6 +42,7 @@ mod apps;
 mod balancer;
 mod buffers;
 mod by_name;
+mod by_source;
 mod close_reason;
 mod closing;
 mod connection;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::{Domain, Socket, Type};
 use zpa::engine::{AppId, BackendSpec, BoundListener, Limits, NamedListener, PortId};
 use zpa::rules::Rules;
 
@@ -280,10 +281,14 @@ fn a_flood_of_silent_clients_evicts_itself_and_no_client_of_another_listener() {
     let elsewhere = hello(Some("c.example"));
     let mut slow = TcpStream::connect(other_address).unwrap();
     slow.write_all(&elsewhere[..9]).unwrap();
+    // And one of another source, at the same listener.
+    let mut beside = connect_from([127, 0, 0, 2], shared.address);
+    let hello_b = hello(Some("b.example"));
+    beside.write_all(&hello_b[..9]).unwrap();
     shared.rig.settle();
     let mut flood: Vec<_> = (0..30).map(|_| shared.connect()).collect();
     shared.rig.settle();
-    assert_eq!(shared.refused("evicted"), 19);
+    assert_eq!(shared.refused("evicted"), 20);
     shared.rig.expect_reset(&mut flood[0]);
     let _client = shared.send(&hello(Some("a.example")));
     shared.until_waiting([1, 0]);
@@ -291,7 +296,40 @@ fn a_flood_of_silent_clients_evicts_itself_and_no_client_of_another_listener() {
     shared.rig.until("the slow one is held", |engine| {
         engine.counts(other).waiting == 1
     });
+    beside.write_all(&hello_b[9..]).unwrap();
+    shared.until_waiting([1, 1]);
     assert_eq!(shared.rig.counts().open, 0);
+}
+
+fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source = SocketAddr::from((source, 0));
+    socket.bind(&source.into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+/// Each listener in turn, and an app that has its own beside them.
+#[test]
+fn a_storm_at_one_address_holds_up_no_client_of_another_address() {
+    let many = Limits {
+        max_connections: 2000,
+        ..PROCESS
+    };
+    let mut shared = Shared::within(many, "a.example", "b.example");
+    let (other, other_pod) = (AppId(3), backend());
+    let other_address = shared.rig.add_named(other, None, "c.example", &other_pod);
+    let _storm: Vec<_> = (0..150).map(|_| shared.connect()).collect();
+    let _alone = shared.rig.connect();
+    let mut named = TcpStream::connect(other_address).unwrap();
+    named.write_all(&hello(Some("c.example"))).unwrap();
+    let now = shared.rig.now();
+    shared.rig.engine.wait(None, now).unwrap();
+    shared.rig.engine.dispatch(now);
+    assert_eq!(shared.rig.engine.counts(APP).accepted, 1, "in one turn");
+    assert_eq!(shared.rig.engine.counts(other).accepted, 1, "likewise");
+    let here = &shared.rig.engine.refused_by_name()[0];
+    assert_eq!(here.waiting, 63, "of 64 that a turn accepts");
 }
 
 #[test]
