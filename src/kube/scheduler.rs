@@ -22,6 +22,9 @@
 //! A read is not repeated. One for which connections wait follows a reply, so that its
 //! connection has just worked, and is given up after five seconds.
 //!
+//! Reads of apps whose last request was refused or found no object, and for which nobody waits,
+//! share a pace: each of hundreds of apps without a Role is asked for less often than one is.
+//!
 //! A worker that has nothing to execute also does a *chore* at an interval, such as to look at
 //! a file: the worker that would not be given the next request.
 
@@ -43,6 +46,11 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a write is in progress before it is sent on the other connection as well.
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
+
+/// The interval of reads of all apps that are refused, or whose object does not exist,
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
+/// and how many more of them come without a pause: those of a few apps do not wait.
+const REFUSED_BURST: u32 = 9;
 
 /// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
@@ -97,6 +105,10 @@ pub(super) struct Scheduler {
     /// The worker with the open connection.
     active: Worker,
     chore: Option<ChoreTime>,
+    /// The apps whose last request was refused, or has found no object.
+    refused: BTreeSet<AppKey>,
+    /// When reads of those would be due if each had come after the interval.
+    refused_due: Time,
     pub(super) closed: bool,
 }
 
@@ -166,6 +178,7 @@ impl Scheduler {
     pub(super) fn remove(&mut self, app: AppKey) {
         self.waiting.remove(&app);
         self.awaited.remove(&app);
+        self.refused.remove(&app);
         for out in self.out.iter_mut().flatten().filter(|out| out.app == app) {
             out.repeatable = None;
             out.routine = None;
@@ -247,6 +260,7 @@ impl Scheduler {
         };
         let other = match &self.out[1 - worker] {
             None if self.active != worker => return Turn::Later,
+            None if self.is_paced(job) => return self.paced_turn(now),
             None => return now_without_superseding,
             Some(other) if other.superseded => return now_without_superseding,
             Some(other) => other,
@@ -273,6 +287,21 @@ impl Scheduler {
         !is_urgent(&job.request) && !self.is_awaited(job.app)
     }
 
+    /// Whether a request waits for the pace of those that are refused.
+    fn is_paced(&self, job: &Job) -> bool {
+        self.is_routine(job) && self.refused.contains(&job.app)
+    }
+
+    fn paced_turn(&self, now: Time) -> Turn {
+        let at = self.refused_due - REFUSED_INTERVAL * REFUSED_BURST;
+        match at <= now {
+            true => Turn::Now {
+                supersedes_other: false,
+            },
+            false => Turn::After(at.since(now)),
+        }
+    }
+
     fn is_executed(&self, app: AppKey, worker: Worker) -> bool {
         let out = self.out[worker].as_ref();
         out.is_some_and(|out| out.app == app)
@@ -284,6 +313,9 @@ impl Scheduler {
         };
         if supersedes_other && let Some(other) = &mut self.out[1 - worker] {
             other.superseded = true;
+        }
+        if self.is_paced(&job) {
+            self.refused_due = self.refused_due.max(now) + REFUSED_INTERVAL;
         }
         self.active = worker;
         self.out[worker] = Some(Out {
@@ -403,6 +435,11 @@ impl Scheduler {
     /// `worker` has finished with that outcome; returns the outcome to report, if any.
     pub(super) fn done(&mut self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
         let out = self.out[worker].take().filter(|out| !out.superseded)?;
+        match outcome {
+            Outcome::Forbidden | Outcome::NotFound => self.refused.insert(out.app),
+            Outcome::Scale(_) => self.refused.remove(&out.app),
+            _ => false,
+        };
         let other = self.out[1 - worker].as_mut();
         let is_shown = matches!(outcome, Outcome::Scale(_));
         match (out.repetition, other) {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::fleet::Fleet;
-use support::sandbox::{Options, anything};
+use support::sandbox::{Options, Sandbox, anything};
 
 use crate::network::{is_slow, skipped};
 
@@ -15,11 +15,31 @@ const MOST: usize = 60;
 
 #[test]
 fn five_hundred_apps_that_sleep_take_sixty_requests_a_minute_at_most() {
+    expect_few_requests(|_| {});
+}
+
+/// As with a Role that names each Deployment and each Service.
+#[test]
+fn so_do_those_that_may_be_read_by_name_alone() {
+    expect_few_requests(|sandbox| {
+        for (verb, resource) in [
+            ("list", "deployments"),
+            ("watch", "deployments"),
+            ("list", "services"),
+        ] {
+            sandbox.deny(verb, resource);
+        }
+    });
+}
+
+fn expect_few_requests(prepare: impl FnOnce(&Sandbox)) {
     if !is_slow() {
         return skipped("it takes two minutes");
     }
     let program = env!("CARGO_BIN_EXE_zpa");
-    let fleet = Fleet::start(program, APPS, Options::default(), &[]);
+    let fleet = Fleet::start_in(program, APPS, Options::default(), &[], prepare);
+    // Each Service has been read, and the reflectors have given up to list all of them.
+    thread::sleep(Duration::from_secs(40));
     for minute in 1..=MINUTES {
         let before = fleet.sandbox.count(&anything());
         thread::sleep(Duration::from_secs(60));

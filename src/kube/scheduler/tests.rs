@@ -371,3 +371,66 @@ fn a_chore_comes_after_requests_and_does_not_end_with_a_worker_that_hangs() {
     let action = scheduler.next_action(1, Time::from_millis(2005));
     assert_eq!(action, Action::Chore, "the other one hangs");
 }
+
+/// The reads in an hour of that many apps, each of which asks again ten seconds after its
+/// reply, and the most in a minute after the first.
+fn reads_of(apps: AppKey, outcome: &Outcome) -> (usize, usize) {
+    let mut scheduler = Scheduler::default();
+    let mut due: Vec<_> = (0..apps).map(|app| (0, app)).collect();
+    let mut each_minute = vec![0; 60];
+    for second in 0..3600 {
+        due.retain(|&(at, app)| {
+            if at <= second {
+                put_for(&mut scheduler, app, 1, Request::Read);
+            }
+            at > second
+        });
+        while let Action::Execute { job, .. } =
+            scheduler.next_action(0, Time::from_millis(second * 1000))
+        {
+            each_minute[second as usize / 60] += 1;
+            due.push((second + 10, job.app));
+            scheduler.done(0, outcome.clone());
+        }
+    }
+    let most = each_minute[1..].iter().max().unwrap();
+    (each_minute.iter().sum(), *most)
+}
+
+#[test]
+fn apps_that_are_refused_share_a_pace_and_a_few_of_them_do_not_notice() {
+    for outcome in [Outcome::Forbidden, Outcome::NotFound] {
+        assert_eq!(reads_of(1, &outcome), (360, 6));
+        assert_eq!(reads_of(10, &outcome), (3600, 60));
+        let (all, most) = reads_of(500, &outcome);
+        assert!(most <= 60 && all > 3600, "{all}, {most} in a minute");
+    }
+    assert_eq!(reads_of(500, &shown()).1, 3000, "the others have their own");
+}
+
+#[test]
+fn an_app_that_is_refused_does_not_wait_if_clients_do() {
+    let mut scheduler = Scheduler::default();
+    for app in 1..=20 {
+        put_for(&mut scheduler, app, app, Request::Read);
+        take(&mut scheduler, 0, 0);
+        scheduler.done(0, Outcome::Forbidden);
+    }
+    for app in 1..=20 {
+        put_for(&mut scheduler, app, app, Request::Read);
+    }
+    let sent = std::iter::from_fn(|| {
+        let next = take(&mut scheduler, 0, 0)?.0;
+        scheduler.done(0, Outcome::Forbidden);
+        Some(next)
+    });
+    assert_eq!(sent.count(), 10);
+    let left = Action::Wait(Some(Duration::from_secs(1)));
+    assert_eq!(scheduler.next_action(0, Time::from_millis(0)), left);
+    scheduler.set_awaited(15, true);
+    assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)));
+    scheduler.done(0, shown());
+    put_for(&mut scheduler, 15, 15, Request::Read);
+    scheduler.set_awaited(15, false);
+    assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)), "granted");
+}

@@ -43,11 +43,23 @@ impl Fleet {
         options: Options,
         settings: &[(&str, &str)],
     ) -> Fleet {
+        Fleet::start_in(program, apps, options, settings, |_| {})
+    }
+
+    /// The same in a sandbox that `prepare` changes before the program starts.
+    pub fn start_in(
+        program: impl AsRef<OsStr>,
+        apps: usize,
+        options: Options,
+        settings: &[(&str, &str)],
+        prepare: impl FnOnce(&Sandbox),
+    ) -> Fleet {
         let others = (1..apps).map(|number| OtherApp::new(&name(number), 0));
         let sandbox = Sandbox::start(Options {
             other_apps: others.collect(),
             ..options
         });
+        prepare(&sandbox);
         let entry = |number| json!({ "deployment": name(number), "listen": "127.0.0.1:0" });
         let list: Value = (0..apps).map(entry).collect();
         let file = LISTS.fetch_add(1, Relaxed);
