@@ -80,8 +80,13 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.readiness = Readiness::OfList(false);
     }
 
-    /// Sets why no app is known yet, where they are found: the proxy is not ready before.
+    /// Sets why no app is known yet, where they are found: the proxy is not ready before. If
+    /// there is none then, it is ready, and no app that comes later ends that.
     pub fn set_awaited(&mut self, why: Option<String>) {
+        let is_over = self.awaited.is_some() && why.is_none();
+        if is_over && self.apps.is_empty() {
+            self.readiness = Readiness::OfList(true);
+        }
         self.awaited = why;
     }
 

@@ -341,6 +341,24 @@ fn a_target_is_what_its_annotation_names() {
 }
 
 #[test]
+fn a_proxy_that_was_ready_without_an_app_stays_so_whatever_its_first_one_is_like() {
+    let sandbox = three(1);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    zpa.expect_ready();
+    annotate(
+        &sandbox,
+        "myapp",
+        &[LISTEN, ("target", "deployments.apps/missing")],
+    );
+    expect_status(&zpa, "the app has troubles, and the process none", |it| {
+        let apps = it["apps"].as_array().unwrap();
+        let reasons = apps.first().map(|app| app["not_ready_because"].to_string());
+        reasons.is_some_and(|it| it.contains("not found")) && it["ready"] == true
+    });
+    zpa.expect_ready();
+}
+
+#[test]
 fn without_the_permission_the_proxy_is_not_ready_and_says_why() {
     let sandbox = three(1);
     annotate(&sandbox, "myapp", &[LISTEN]);
