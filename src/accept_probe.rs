@@ -3,13 +3,16 @@
 //! A pod is listed with its address long before the kubelet has found it ready: up to a
 //! period of its probe (10 s where none is set) after it could have served. Whoever says that
 //! an app listens only once it can serve (`--ready-gate accept`) has it dialled meanwhile.
-//! One thread does that for all who wait, so that they never dial what cannot serve them.
+//! One thread does that for all apps and all who wait, so that they never dial what cannot serve
+//! them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -64,43 +67,88 @@ pub struct Candidate {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// The handle of the thread, which ends when it is dropped.
-pub struct AcceptProbe(Sender<Vec<Candidate>>);
+/// The candidates of an app, which `K` identifies.
+type Order<K> = (K, Vec<Candidate>);
 
-impl AcceptProbe {
+/// The thread, which ends when this and the handles of all apps are dropped.
+pub struct AcceptProbe<K> {
+    orders: Sender<Order<K>>,
+    apps: Arc<Mutex<BTreeSet<K>>>,
+}
+
+/// The way of an app to the thread. Nothing is dialled for it once this is dropped.
+pub struct AppProbe<K: Copy + Ord> {
+    app: K,
+    orders: Sender<Order<K>>,
+    apps: Arc<Mutex<BTreeSet<K>>>,
+}
+
+impl<K: Copy + Ord + Send + 'static> AcceptProbe<K> {
     /// Starts the thread. It calls `accepted` for each candidate that has accepted, once, and
-    /// `panicked` after a panic.
+    /// `panicked` for each app after a panic.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn spawn(
         clock: Clock,
-        accepted: impl Fn(Candidate) + Send + 'static,
-        panicked: impl Fn(ThreadPanic) + Send + Clone + 'static,
-    ) -> io::Result<AcceptProbe> {
+        accepted: impl Fn(K, Candidate) + Send + 'static,
+        panicked: impl Fn(K, ThreadPanic) + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel();
+        let apps = Arc::<Mutex<BTreeSet<K>>>::default();
+        let concerned = apps.clone();
         let run = move || run(&orders, &accepted, accepts);
-        supervisor::spawn("zpa-accept", clock, run, panicked)?;
-        Ok(AcceptProbe(sender))
+        supervisor::spawn("zpa-accept", clock, run, move |panic| {
+            let apps = lock(&concerned).clone();
+            apps.into_iter()
+                .for_each(|app| panicked(app, panic.clone()));
+        })?;
+        Ok(AcceptProbe {
+            orders: sender,
+            apps,
+        })
     }
 
-    /// Replaces the candidates.
+    /// The way of an app to the thread.
+    pub fn of_app(&self, app: K) -> AppProbe<K> {
+        lock(&self.apps).insert(app);
+        AppProbe {
+            app,
+            orders: self.orders.clone(),
+            apps: self.apps.clone(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> AppProbe<K> {
+    /// Replaces the candidates of the app.
     pub fn set(&self, candidates: Vec<Candidate>) {
         // The thread lives as long as this sender.
-        let _ = self.0.send(candidates);
+        let _ = self.orders.send((self.app, candidates));
     }
+}
+
+impl<K: Copy + Ord> Drop for AppProbe<K> {
+    fn drop(&mut self) {
+        self.set(Vec::new());
+        lock(&self.apps).remove(&self.app);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn accepts(address: &SocketAddr) -> bool {
     TcpStream::connect_timeout(address, TIMEOUT).is_ok()
 }
 
-fn run(
-    orders: &Receiver<Vec<Candidate>>,
-    accepted: &impl Fn(Candidate),
+fn run<K: Copy + Ord>(
+    orders: &Receiver<Order<K>>,
+    accepted: &impl Fn(K, Candidate),
     accepts: impl Fn(&SocketAddr) -> bool,
 ) {
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut candidates: BTreeMap<K, Vec<Candidate>> = BTreeMap::new();
     loop {
         let order = if candidates.is_empty() {
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -108,18 +156,22 @@ fn run(
             orders.recv_timeout(PAUSE)
         };
         match order {
-            Ok(order) => candidates = orders.try_iter().last().unwrap_or(order),
+            Ok(order) => candidates.extend([order].into_iter().chain(orders.try_iter())),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let ready = candidates.extract_if(.., |it| it.addresses.iter().any(&accepts));
-        ready.for_each(accepted);
+        for (&app, candidates) in &mut candidates {
+            let ready = candidates.extract_if(.., |it| it.addresses.iter().any(&accepts));
+            ready.for_each(|candidate| accepted(app, candidate));
+        }
+        candidates.retain(|_, candidates| !candidates.is_empty());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
     use std::cell::{Cell, RefCell};
 
     fn candidate(uid: &str, port: u16) -> Candidate {
@@ -134,10 +186,10 @@ mod tests {
     fn each_candidate_is_dialled_until_it_accepts_and_reported_once() {
         let (sender, orders) = mpsc::channel();
         let (sender, dials) = (RefCell::new(Some(sender)), Cell::new(0));
-        let order = vec![candidate("slow", 1), candidate("quick", 2)];
+        let order = (1, vec![candidate("slow", 1), candidate("quick", 2)]);
         sender.borrow().as_ref().unwrap().send(order).unwrap();
         let found = RefCell::new(Vec::new());
-        let accepted = |it: Candidate| {
+        let accepted = |_, it: Candidate| {
             if it.uid == "slow" {
                 sender.borrow_mut().take();
             }
@@ -154,12 +206,38 @@ mod tests {
     #[test]
     fn a_candidate_that_is_taken_back_is_dialled_no_more() {
         let (sender, orders) = mpsc::channel();
-        sender.send(vec![candidate("old", 1)]).unwrap();
-        sender.send(vec![candidate("new", 2)]).unwrap();
+        for (app, uid) in [(1, "old"), (2, "other app's"), (1, "new")] {
+            sender.send((app, vec![candidate(uid, 1)])).unwrap();
+        }
         drop(sender);
         let found = RefCell::new(Vec::new());
-        let accepted = |it: Candidate| found.borrow_mut().push(it.uid);
+        let accepted = |app, it: Candidate| found.borrow_mut().push((app, it.uid));
         run(&orders, &accepted, |_| true);
-        assert_eq!(*found.borrow(), ["new"]);
+        let expected = [(1, "new"), (2, "other app's")].map(|(app, uid)| (app, uid.to_owned()));
+        assert_eq!(*found.borrow(), expected);
+    }
+
+    #[test]
+    fn nothing_is_dialled_for_an_app_that_is_gone_and_one_thread_serves_all() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let refusing = {
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            closed.local_addr().unwrap()
+        };
+        let (sender, found) = mpsc::channel();
+        let accepted = move |app, it: Candidate| sender.send((app, it.uid)).unwrap();
+        let probe = AcceptProbe::spawn(Time::default, accepted, |_, _| {}).unwrap();
+        let at = |uid: &str, address| Candidate {
+            addresses: vec![address],
+            ..candidate(uid, 1)
+        };
+        let (gone, here) = (probe.of_app(1), probe.of_app(2));
+        gone.set(vec![at("never", refusing)]);
+        drop(gone);
+        assert_eq!(lock(&probe.apps).iter().collect::<Vec<_>>(), [&2]);
+        here.set(vec![at("pod", server.local_addr().unwrap())]);
+        assert_eq!(found.recv().unwrap(), (2, "pod".to_owned()));
+        drop((probe, here));
+        assert!(found.recv().is_err(), "the thread has ended");
     }
 }

@@ -65,7 +65,7 @@ use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
 use self::reconciler::{Failure, Reconciler, ReportSender};
-use crate::accept_probe::{AcceptProbe, Candidate};
+use crate::accept_probe::{AppProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
@@ -147,7 +147,7 @@ struct Daemon {
 struct AppThreads {
     api: kube::AppHandle,
     resolver: Option<Resolver>,
-    accept_probe: Option<AcceptProbe>,
+    accept_probe: Option<AppProbe<AppId>>,
 }
 
 impl Api for AppThreads {

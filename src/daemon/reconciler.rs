@@ -53,6 +53,8 @@ pub(super) struct Reconciler {
     api: ApiThreads,
     clocks: Clocks,
     reports: ReportSender,
+    /// The thread that dials pods that start, if an app wants it.
+    accept_probe: Option<AcceptProbe<AppId>>,
     specs: BTreeMap<AppId, AppSpec>,
     /// The id of the next app.
     next_id: u32,
@@ -90,6 +92,7 @@ impl Reconciler {
             api,
             clocks,
             reports,
+            accept_probe: None,
             specs: BTreeMap::new(),
             next_id: 0,
         }
@@ -196,7 +199,24 @@ impl Reconciler {
         })
     }
 
-    fn threads(&self, id: AppId, spec: &AppSpec) -> Result<AppThreads, String> {
+    /// The thread that dials pods that start, which is started for the first app that wants it.
+    fn accept_probe(&mut self) -> Result<&AcceptProbe<AppId>, String> {
+        if self.accept_probe.is_none() {
+            let (found, panicked) = (self.reports.clone(), self.reports.clone());
+            let probe = AcceptProbe::spawn(
+                self.clocks.monotonic,
+                move |app, Candidate { port, uid, .. }| {
+                    found.of_app(app)(Report::Accepts { port, uid });
+                },
+                move |app, panic| panicked.of_app(app)(Report::Panicked(panic)),
+            );
+            self.accept_probe = probe.map(Some).map_err(no_accept_probe)?;
+        }
+        let probe = self.accept_probe.as_ref();
+        probe.ok_or_else(|| no_accept_probe(std::io::Error::other("it is gone")))
+    }
+
+    fn threads(&mut self, id: AppId, spec: &AppSpec) -> Result<AppThreads, String> {
         let settings = &spec.settings;
         let route = route(spec);
         let report = self.reports.of_app(id);
@@ -212,17 +232,10 @@ impl Reconciler {
         let resolver = resolver
             .transpose()
             .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
-        let accept_probe = (settings.ready_gate == ReadyGate::Accept).then(|| {
-            let (found, panicked) = (report.clone(), report.clone());
-            AcceptProbe::spawn(
-                self.clocks.monotonic,
-                move |Candidate { port, uid, .. }| found(Report::Accepts { port, uid }),
-                move |panic| panicked(Report::Panicked(panic)),
-            )
-        });
-        let accept_probe = accept_probe
-            .transpose()
-            .map_err(|e| format!("cannot start the thread that dials starting pods: {e}"))?;
+        let accept_probe = match settings.ready_gate {
+            ReadyGate::Probe => None,
+            ReadyGate::Accept => Some(self.accept_probe()?.of_app(id)),
+        };
         let app = kube::AppConfig {
             namespace: namespace(spec).to_owned(),
             target: settings.target_ref.clone(),
@@ -451,4 +464,8 @@ fn release_condition(settings: &Settings) -> ReleaseCondition {
         min_ready: settings.min_ready.get(),
         min_ready_time: settings.min_ready_time,
     }
+}
+
+fn no_accept_probe(why: std::io::Error) -> String {
+    format!("cannot start the thread that dials starting pods: {why}")
 }
