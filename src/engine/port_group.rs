@@ -43,9 +43,11 @@ impl PodConnections {
 }
 
 impl PortGroup {
-    /// Replaces the rate. No release is in progress after that.
+    /// Sets the rate. If it is another one, no release is in progress after that.
     pub fn set_release_rate(&self, rate: ReleaseRate) {
-        self.release.set(Release::new(rate));
+        if self.release.get().rate() != rate {
+            self.release.set(Release::new(rate));
+        }
     }
 
     /// A port is ready. A release that another port has begun goes on.
@@ -112,7 +114,8 @@ mod tests {
         group.begin_release(MS(0));
         group.record_released();
         group.begin_release(MS(100));
-        assert_eq!(group.release().next_at(), Some(MS(500)));
+        group.set_release_rate("2".parse().unwrap());
+        assert_eq!(group.release().next_at(), Some(MS(500)), "it is the same");
         group.end_release();
         group.note_unready();
         group.begin_release(MS(200));

@@ -96,6 +96,11 @@ impl Release {
         }
     }
 
+    /// How fast connections are released.
+    pub fn rate(&self) -> ReleaseRate {
+        self.rate
+    }
+
     /// Begins a release. To be called when the app is ready.
     pub fn begin(&mut self, now: Time) {
         self.started = (self.rate != ReleaseRate::Off).then_some(now);
