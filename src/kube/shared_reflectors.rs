@@ -306,7 +306,7 @@ impl SharedReflectors {
         let mut state = self.state();
         let found = target.in_namespaces(self.with(target.namespace()));
         let path = found.as_ref().map(|(collection, _)| &collection.path);
-        if state.collection_of.get(&app) == path {
+        if state.collection_of.get(&app) == path || !state.has_app(app) {
             return;
         }
         state.remove_target(app);
@@ -397,6 +397,13 @@ impl SharedReflectors {
 }
 
 impl State {
+    /// Whether an app was added and not removed. What is found for one that was removed
+    /// meanwhile would be watched for ever.
+    fn has_app(&self, app: AppKey) -> bool {
+        let mut reflectors = self.endpoint_reflectors.values();
+        reflectors.any(|it| it.apps.contains(&app))
+    }
+
     /// Stops reporting the changes of the object of an app to it.
     fn remove_target(&mut self, app: AppKey) {
         let Some(path) = self.collection_of.remove(&app) else {
