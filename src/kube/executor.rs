@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::breaker::Breaker;
 use super::client::Client;
-use super::reply::Failure;
 use super::scale_target::Target;
 use super::scheduler::{Action, AppKey, Job, Scheduler, WORKERS, Worker};
 use super::target_client::{Answer, TargetClient};
@@ -95,6 +94,7 @@ impl RequestQueue {
     /// Removes an app. What is in progress for it comes to its end, without a report.
     pub(super) fn remove(&self, app: AppKey) {
         self.scheduler().remove(app);
+        self.breaker().remove(app);
         self.members().by_key.remove(&app);
     }
 
@@ -189,10 +189,11 @@ impl RequestQueue {
         reported
     }
 
-    /// Whether a request of an app is to be sent now.
-    fn admit(&self, app: AppKey, now: Time) -> Result<(), Failure> {
-        let is_awaited = self.scheduler().is_awaited(app);
-        self.breaker().admit(is_awaited, now)
+    /// Whether connections depend on a request: they wait, or are open under the lease that it
+    /// renews.
+    fn is_awaited(&self, app: AppKey, request: &Request) -> bool {
+        let renews = matches!(request, Request::RenewLease(renewal) if renewal.in_use);
+        renews || self.scheduler().is_awaited(app)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -270,14 +271,16 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             report: &member.report,
             is_due: true,
         };
-        let admitted = queue.admit(app, clock());
+        let is_awaited = queue.is_awaited(app, &request);
+        let admitted = queue.breaker().admit(is_awaited, clock());
         let is_sent = admitted.is_ok();
         let answer = admitted.and_then(|()| member.execute(client, &request));
         if !queue.scheduler().is_wanted(worker) {
             continue;
         }
         if is_sent {
-            queue.breaker().answered(app, &answer, clock());
+            let mut breaker = queue.breaker();
+            breaker.answered(app, is_awaited, &answer, clock());
         }
         member.target.log_answer(&request, &answer);
         for news in member.target.news(&request, &answer) {
