@@ -4,16 +4,20 @@
 //! period of its probe (10 s where none is set) after it could have served. Whoever says that
 //! an app listens only once it can serve (`--ready-gate accept`) has it dialled meanwhile.
 //! One thread does that for all apps and all who wait, so that they never dial what cannot serve
-//! them.
+//! them. It dials many at a time, so that an address that swallows SYNs delays those of other apps
+//! by one timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
 
 use crate::clock::Clock;
 use crate::supervisor::{self, ThreadPanic};
@@ -24,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long a dial may take. A pod that starts refuses at once; its address may not be
 /// routed yet, and then the SYN is lost.
 const TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How many addresses are dialled at a time: as many descriptors are in use.
+const AT_A_TIME: usize = 64;
 
 /// What has to be so before connections are released to a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,7 +104,8 @@ impl<K: Copy + Ord + Send + 'static> AcceptProbe<K> {
         let (sender, orders) = mpsc::channel();
         let apps = Arc::<Mutex<BTreeSet<K>>>::default();
         let concerned = apps.clone();
-        let run = move || run(&orders, &accepted, accepts);
+        let dial = move |addresses: &[SocketAddr]| accepting(addresses, clock);
+        let run = move || run(&orders, &accepted, dial);
         supervisor::spawn("zpa-accept", clock, run, move |panic| {
             let apps = lock(&concerned).clone();
             apps.into_iter()
@@ -139,14 +147,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accepts(address: &SocketAddr) -> bool {
-    TcpStream::connect_timeout(address, TIMEOUT).is_ok()
+/// Which of the addresses accept a connection within [`TIMEOUT`].
+fn accepting(addresses: &[SocketAddr], clock: Clock) -> Vec<bool> {
+    // Without a descriptor none is known to accept, and all are dialled again.
+    let Ok(mut poll) = Poll::new() else {
+        return vec![false; addresses.len()];
+    };
+    let dial = |(number, &address): (usize, &SocketAddr)| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        let registry = poll.registry();
+        let registered = registry.register(&mut stream, Token(number), Interest::WRITABLE);
+        registered.ok().map(|()| stream)
+    };
+    let mut dials: Vec<_> = addresses.iter().enumerate().map(dial).collect();
+    let mut accepted = vec![false; addresses.len()];
+    let mut events = Events::with_capacity(AT_A_TIME);
+    let deadline = clock() + TIMEOUT;
+    while dials.iter().any(Option::is_some) && clock() < deadline {
+        let left = deadline.since(clock());
+        if poll.poll(&mut events, Some(left)).is_err() {
+            continue;
+        }
+        for event in &events {
+            let Token(number) = event.token();
+            // An event that does not tell how the dial has ended is followed by one that does.
+            if let Some(is_accepted) = dials[number].as_ref().and_then(outcome) {
+                accepted[number] = is_accepted;
+                dials[number] = None;
+            }
+        }
+    }
+    accepted
+}
+
+/// Whether a dial was accepted; `None` while it is in progress.
+fn outcome(dial: &TcpStream) -> Option<bool> {
+    if !matches!(dial.take_error(), Ok(None)) {
+        return Some(false);
+    }
+    match dial.peer_addr() {
+        Ok(_) => Some(true),
+        Err(why) if why.kind() == io::ErrorKind::NotConnected => None,
+        Err(_) => Some(false),
+    }
 }
 
 fn run<K: Copy + Ord>(
     orders: &Receiver<Order<K>>,
     accepted: &impl Fn(K, Candidate),
-    accepts: impl Fn(&SocketAddr) -> bool,
+    accepting: impl Fn(&[SocketAddr]) -> Vec<bool>,
 ) {
     let mut candidates: BTreeMap<K, Vec<Candidate>> = BTreeMap::new();
     loop {
@@ -160,8 +209,16 @@ fn run<K: Copy + Ord>(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        let all = candidates.values().flatten();
+        let all: Vec<SocketAddr> = all.flat_map(|it| &it.addresses).copied().collect();
+        let mut ready = BTreeSet::new();
+        for some in all.chunks(AT_A_TIME) {
+            let found = some.iter().zip(accepting(some));
+            ready.extend(found.filter_map(|(address, is_ready)| is_ready.then_some(*address)));
+        }
         for (&app, candidates) in &mut candidates {
-            let ready = candidates.extract_if(.., |it| it.addresses.iter().any(&accepts));
+            let is_ready = |it: &mut Candidate| it.addresses.iter().any(|it| ready.contains(it));
+            let ready = candidates.extract_if(.., is_ready);
             ready.for_each(|candidate| accepted(app, candidate));
         }
         candidates.retain(|_, candidates| !candidates.is_empty());
@@ -171,7 +228,6 @@ fn run<K: Copy + Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Time;
     use std::cell::{Cell, RefCell};
 
     fn candidate(uid: &str, port: u16) -> Candidate {
@@ -180,6 +236,17 @@ mod tests {
             uid: uid.to_owned(),
             addresses: vec![([10, 0, 0, 1], port).into()],
         }
+    }
+
+    /// A socket that does not listen, and its address, which refuses.
+    fn bound() -> (socket2::Socket, SocketAddr) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
     }
 
     #[test]
@@ -195,9 +262,12 @@ mod tests {
             }
             found.borrow_mut().push(it.uid);
         };
-        run(&orders, &accepted, |address| {
-            dials.set(dials.get() + 1);
-            address.port() == 2 || dials.get() > 5
+        run(&orders, &accepted, |addresses| {
+            let dial = |address: &SocketAddr| {
+                dials.set(dials.get() + 1);
+                address.port() == 2 || dials.get() > 5
+            };
+            addresses.iter().map(dial).collect()
         });
         assert_eq!(*found.borrow(), ["quick", "slow"]);
         assert_eq!(dials.get(), 6, "both, and the slow one until it accepts");
@@ -206,27 +276,38 @@ mod tests {
     #[test]
     fn a_candidate_that_is_taken_back_is_dialled_no_more() {
         let (sender, orders) = mpsc::channel();
-        for (app, uid) in [(1, "old"), (2, "other app's"), (1, "new")] {
-            sender.send((app, vec![candidate(uid, 1)])).unwrap();
+        for (app, uid, port) in [(1, "old", 1), (2, "other app's", 2), (1, "new", 3)] {
+            sender.send((app, vec![candidate(uid, port)])).unwrap();
         }
         drop(sender);
         let found = RefCell::new(Vec::new());
         let accepted = |app, it: Candidate| found.borrow_mut().push((app, it.uid));
-        run(&orders, &accepted, |_| true);
+        run(&orders, &accepted, |addresses| vec![true; addresses.len()]);
         let expected = [(1, "new"), (2, "other app's")].map(|(app, uid)| (app, uid.to_owned()));
         assert_eq!(*found.borrow(), expected);
+    }
+
+    /// Its queue is full, so that the kernel drops every further SYN.
+    #[test]
+    fn an_address_that_swallows_syns_is_dialled_together_with_others() {
+        let (silent, address) = bound();
+        silent.listen(0).unwrap();
+        let connect = || std::net::TcpStream::connect_timeout(&address, TIMEOUT * 4);
+        let _filling: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = server.local_addr().unwrap();
+        let (_bound, refusing) = bound();
+        let found = accepting(&[address, refusing, good, address], crate::sys::boot_time);
+        assert_eq!(found, [false, false, true, false]);
     }
 
     #[test]
     fn nothing_is_dialled_for_an_app_that_is_gone_and_one_thread_serves_all() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let refusing = {
-            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            closed.local_addr().unwrap()
-        };
+        let (_bound, refusing) = bound();
         let (sender, found) = mpsc::channel();
         let accepted = move |app, it: Candidate| sender.send((app, it.uid)).unwrap();
-        let probe = AcceptProbe::spawn(Time::default, accepted, |_, _| {}).unwrap();
+        let probe = AcceptProbe::spawn(crate::sys::boot_time, accepted, |_, _| {}).unwrap();
         let at = |uid: &str, address| Candidate {
             addresses: vec![address],
             ..candidate(uid, 1)
