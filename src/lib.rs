@@ -91,9 +91,9 @@
 //! the list of apps each second. `zpa-watch` lists and watches the
 //! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
-//! creates Events about them.
-//! `zpa-resolve-v4` and `-v6` resolve a static backend that is
-//! given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
+//! creates Events about them. `zpa-accept` dials the pods that start, for all apps with
+//! `--ready-gate accept`. `zpa-resolve-v4` and `-v6` resolve a static backend that is given by
+//! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
 //! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a
 //! channel and wakes the loop.
 //!
