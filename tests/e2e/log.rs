@@ -36,7 +36,10 @@ fn a_log_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted_and_said() 
     let said = line
         .strip_prefix("zpa: ")
         .and_then(|line| line.split(' ').next());
-    assert_eq!(said.unwrap().parse(), Ok(dropped), "{line}");
+    // A line that a thread logs meanwhile may be lost too.
+    let said: f64 = said.unwrap().parse().unwrap();
+    assert!(said >= dropped, "{line}");
+    assert!(zpa.metric(DROPPED) >= Some(said), "{line}");
     echo(&mut zpa.connect(), "and the log goes on");
     zpa.expect_log(&format!("#{} relaying", CONNECTIONS + 1));
 
