@@ -371,19 +371,20 @@ impl Inspectors {
             Err(e) => return Err(e),
         };
         let peer = client.peer.ip().to_canonical();
-        let verdict = inspector.names.route(bytes, false);
+        let accepts = |port| inspector.accepts(port, client.serial);
+        let verdict = inspector.names.route(bytes, false, accepts);
         if verdict != Verdict::Refused(Refusal::NotTls) {
-            return Ok(inspector.unless_stopped(verdict, client.serial));
+            return Ok(verdict);
         }
         // A header is the load balancer's only where the app expects one of it.
         let has_header = inspector.ports.keys().any(|&port| reads_header(port, peer));
         let verdict = match has_header {
-            true => inspector.names.route(bytes, true),
+            true => inspector.names.route(bytes, true, accepts),
             false => verdict,
         };
         Ok(match verdict {
             Verdict::Chosen(port) if !reads_header(port, peer) => Verdict::Refused(Refusal::NotTls),
-            verdict => inspector.unless_stopped(verdict, client.serial),
+            verdict => verdict,
         })
     }
 
@@ -482,17 +483,11 @@ impl Inspectors {
 }
 
 impl Inspector {
-    /// The verdict for a client, with that serial number: a port that had stopped when it came
-    /// does not get it.
-    fn unless_stopped(&self, verdict: Verdict<usize>, serial: u64) -> Verdict<usize> {
-        let Verdict::Chosen(port) = verdict else {
-            return verdict;
-        };
+    /// Whether a port gets the client with that serial number: one that had stopped when it came
+    /// does not.
+    fn accepts(&self, port: usize, serial: u64) -> bool {
         let stopped = self.ports.get(&port).copied().flatten();
-        match stopped.is_some_and(|first| serial >= first) {
-            true => Verdict::Refused(Refusal::UnknownName),
-            false => verdict,
-        }
+        stopped.is_none_or(|first| serial < first)
     }
 }
 

@@ -210,21 +210,22 @@ impl<T: Copy + PartialEq> NameTable<T> {
     }
 
     /// Who has a name that a client has sent, or is there for those who send none: the name
-    /// itself comes before a wildcard, and that before the default.
-    pub fn find(&self, name: Option<&str>) -> Option<T> {
+    /// itself comes before a wildcard, and that before the default. An owner that `accepts`
+    /// nobody hides none of those that come after it.
+    pub fn find(&self, name: Option<&str>, accepts: impl Fn(T) -> bool) -> Option<T> {
+        let accepting = |name| self.owners.get(&name).copied().filter(|it| accepts(*it));
         let own = name.and_then(|name| {
             let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             let parent = name.split_once('.').map(|(_, parent)| parent.to_owned());
-            let exact = self.owners.get(&ServerName::Exact(name));
-            exact.or_else(|| self.owners.get(&ServerName::Wildcard(parent?)))
+            let exact = accepting(ServerName::Exact(name));
+            exact.or_else(|| accepting(ServerName::Wildcard(parent?)))
         });
-        own.or_else(|| self.owners.get(&ServerName::Default))
-            .copied()
+        own.or_else(|| accepting(ServerName::Default))
     }
 
-    /// Who is to get a connection that begins with these bytes. `has_header`: a PROXY header
-    /// comes first, which is not consumed either.
-    pub fn route(&self, bytes: &[u8], has_header: bool) -> Verdict<T> {
+    /// Who is to get a connection that begins with these bytes, of those that `accepts` is true
+    /// of. `has_header`: a PROXY header comes first, which is not consumed either.
+    pub fn route(&self, bytes: &[u8], has_header: bool, accepts: impl Fn(T) -> bool) -> Verdict<T> {
         let hello = match has_header.then(|| proxy_protocol::parse(bytes)) {
             None => bytes,
             Some(Parsed::Complete(_, len)) => &bytes[len..],
@@ -236,7 +237,7 @@ impl<T: Copy + PartialEq> NameTable<T> {
             Hello::Refused(refusal) => return Verdict::Refused(refusal),
             Hello::Complete(name) => name,
         };
-        match self.find(name.as_deref()) {
+        match self.find(name.as_deref(), accepts) {
             Some(owner) => Verdict::Chosen(owner),
             None if name.is_some() => Verdict::Refused(Refusal::UnknownName),
             None => Verdict::Refused(Refusal::NoName),

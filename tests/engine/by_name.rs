@@ -472,6 +472,32 @@ fn an_app_that_leaves_closes_no_listener_of_another() {
     assert_eq!(shared.rig.engine.poll_timeout(), None);
 }
 
+/// Its connections may go on for hours. Its exact name is nobody's meanwhile, and a wildcard or
+/// the default of an app that stays has it.
+#[test]
+fn the_names_of_an_app_that_has_stopped_hide_none_of_another() {
+    for (stopped, stays, sent) in [
+        ("db.example.com", "*.example.com", Some("db.example.com")),
+        ("db.example.com", "*", Some("db.example.com")),
+        ("*.example.com", "*", Some("db.example.com")),
+    ] {
+        let mut shared = Shared::new(stopped, stays);
+        let _open = shared.send(&hello(sent));
+        shared.until_waiting([1, 0]);
+        let now = shared.rig.now();
+        shared.rig.engine.stop_accepting(DB, now);
+        let _late = shared.send(&hello(sent));
+        shared.until_waiting([1, 1]);
+    }
+    let mut shared = Shared::new("*", "web.example.com");
+    let now = shared.rig.now();
+    shared.rig.engine.stop_accepting(DB, now);
+    for (sent, description) in [(None, 109), (Some("other.example.com"), 112)] {
+        let mut late = shared.send(&hello(sent));
+        shared.expect_alert(&mut late, description);
+    }
+}
+
 /// The listener of an app alone becomes one of names, and that of an app alone again.
 #[test]
 fn a_listener_goes_over_with_those_who_wait() {

@@ -78,7 +78,7 @@ fn a_name_comes_before_a_wildcard_and_that_before_the_default() {
         (Some("com"), 3),
         (None, 3),
     ] {
-        assert_eq!(table.find(name), Some(owner), "{name:?}");
+        assert_eq!(table.find(name, |_| true), Some(owner), "{name:?}");
     }
 }
 
@@ -86,7 +86,7 @@ fn a_name_comes_before_a_wildcard_and_that_before_the_default() {
 fn without_a_default_the_others_belong_to_nobody() {
     let table = table(&[(1, "db.example.com"), (2, "*.example.com")]);
     for name in [Some("example.com"), Some("a.b.example.com"), Some(""), None] {
-        assert_eq!(table.find(name), None, "{name:?}");
+        assert_eq!(table.find(name, |_| true), None, "{name:?}");
     }
 }
 
@@ -107,7 +107,7 @@ fn names_that_move_are_those_of_whoever_is_to_have_them() {
     table.set(3, &names("a"));
     table.remove(1);
     assert_eq!(
-        table.find(Some("a")),
+        table.find(Some("a"), |_| true),
         Some(3),
         "it is not the first's any more"
     );
@@ -121,14 +121,21 @@ fn a_header_is_skipped_where_there_is_one_to_be() {
     let table = table(&[(1, "a")]);
     let header = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
     let not_tls = Verdict::Refused(Refusal::NotTls);
-    assert_eq!(table.route(header, false), not_tls);
+    assert_eq!(table.route(header, false, |_| true), not_tls);
     for end in 0..=header.len() {
-        assert_eq!(table.route(&header[..end], true), Verdict::Undecided);
+        assert_eq!(
+            table.route(&header[..end], true, |_| true),
+            Verdict::Undecided
+        );
     }
-    let then = |rest: &[u8]| table.route(&[header, rest].concat(), true);
+    let then = |rest: &[u8]| table.route(&[header, rest].concat(), true, |_| true);
     assert_eq!(then(b"\x16\x03"), Verdict::Undecided);
     assert_eq!(then(b"GET"), not_tls);
-    assert_eq!(table.route(b"\x16\x03", true), not_tls, "no header");
+    assert_eq!(
+        table.route(b"\x16\x03", true, |_| true),
+        not_tls,
+        "no header"
+    );
 }
 
 /// The table without its order: the longest pattern that matches.
@@ -147,8 +154,10 @@ fn found(owners: &[(u8, &str)], name: &str) -> Option<u8> {
 
 proptest! {
     #[test]
-    fn the_table_finds_what_a_search_finds(name in "[ab](\\.[ab]){0,3}") {
-        let owners = [(1, "a.b"), (2, "*.b"), (3, "*.a.b"), (4, "b.a.b"), (5, "a")];
-        prop_assert_eq!(table(&owners).find(Some(&name)), found(&owners, &name));
+    fn the_table_finds_what_a_search_finds(name in "[ab](\\.[ab]){0,3}", stopped in 0..7_u8) {
+        let owners = [(1, "a.b"), (2, "*.b"), (3, "*.a.b"), (4, "b.a.b"), (5, "a"), (6, "*")];
+        let table = table(&owners);
+        let others: Vec<_> = owners.into_iter().filter(|(owner, _)| *owner != stopped).collect();
+        prop_assert_eq!(table.find(Some(&name), |it| it != stopped), found(&others, &name));
     }
 }
