@@ -52,6 +52,9 @@ pub struct Inspectors {
     clients: Slab<Client>,
     /// Those at whose listeners connections may wait to be accepted.
     accepting: VecDeque<usize>,
+    /// How many clients were refused at each address, by the reason. Another listener there
+    /// counts on while the first one's apps still have connections.
+    refused: BTreeMap<SocketAddr, BTreeMap<&'static str, u64>>,
     /// The deadlines of the clients.
     timers: Timers,
     /// How many clients there were since the start.
@@ -72,7 +75,6 @@ struct Inspector {
     /// that it does not get.
     ports: BTreeMap<usize, Option<u64>>,
     clients: BySource,
-    refused: BTreeMap<&'static str, u64>,
 }
 
 /// A client.
@@ -99,7 +101,7 @@ pub enum Inspected {
     Gone,
 }
 
-/// The clients that were refused at an address since its listener is there.
+/// The clients that were refused at an address since apps are chosen by name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedByName {
     /// Where they have connected to.
@@ -129,15 +131,17 @@ impl Inspectors {
 
     /// What has become of clients at each address.
     pub fn refused(&self) -> impl Iterator<Item = RefusedByName> {
-        self.all.iter().map(|(_, inspector)| RefusedByName {
-            listen: inspector.address,
-            waiting: inspector.clients.len(),
-            refused: Refusal::ALL
-                .map(|refusal| {
-                    let name = refusal.name();
-                    (name, inspector.refused.get(name).copied().unwrap_or(0))
-                })
-                .to_vec(),
+        let mut waiting: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for (_, inspector) in &self.all {
+            *waiting.entry(inspector.address).or_default() += inspector.clients.len();
+        }
+        self.refused.iter().map(move |(listen, refused)| {
+            let count = |it: Refusal| (it.name(), refused.get(it.name()).copied().unwrap_or(0));
+            RefusedByName {
+                listen: *listen,
+                waiting: waiting.get(listen).copied().unwrap_or(0),
+                refused: Refusal::ALL.map(count).to_vec(),
+            }
         })
     }
 
@@ -162,8 +166,8 @@ impl Inspectors {
             names: NameTable::default(),
             ports: BTreeMap::new(),
             clients: BySource::default(),
-            refused: BTreeMap::new(),
         });
+        self.refused.entry(address).or_default();
         Ok(key)
     }
 
@@ -227,7 +231,10 @@ impl Inspectors {
                 client.socket.reset_on_close();
             }
         }
-        self.all.remove(key);
+        let address = self.all.remove(key).address;
+        if self.all.iter().all(|(_, other)| other.address != address) {
+            self.refused.remove(&address);
+        }
         self.accepting.retain(|it| *it != key);
     }
 
@@ -429,7 +436,8 @@ impl Inspectors {
         let from = found.peer.ip().to_canonical();
         debug!("a connection of {from} is refused: it {refusal}");
         if let Some(inspector) = self.all.get_mut(found.inspector) {
-            *inspector.refused.entry(refusal.name()).or_default() += 1;
+            let refused = self.refused.entry(inspector.address).or_default();
+            *refused.entry(refusal.name()).or_default() += 1;
             if let Some(count) = self.log.note(now) {
                 let (address, name) = (inspector.address, found.name(refusal, scratch));
                 info!(

@@ -328,7 +328,8 @@ fn a_storm_at_one_address_holds_up_no_client_of_another_address() {
     shared.rig.engine.dispatch(now);
     assert_eq!(shared.rig.engine.counts(APP).accepted, 1, "in one turn");
     assert_eq!(shared.rig.engine.counts(other).accepted, 1, "likewise");
-    let here = &shared.rig.engine.refused_by_name()[0];
+    let all = shared.rig.engine.refused_by_name();
+    let here = all.iter().find(|it| it.listen == shared.address).unwrap();
     assert_eq!(here.waiting, 63, "of 64 that a turn accepts");
 }
 
@@ -496,6 +497,40 @@ fn the_names_of_an_app_that_has_stopped_hide_none_of_another() {
         let mut late = shared.send(&hello(sent));
         shared.expect_alert(&mut late, description);
     }
+}
+
+/// The first listener is closed, and there for the connections of its apps.
+#[test]
+fn an_address_that_is_opened_again_is_counted_once() {
+    let mut shared = Shared::new("a.example", "b.example");
+    let mut refused = shared.send(&hello(None));
+    shared.expect_alert(&mut refused, 109);
+    drop(refused);
+    let _open = shared.send(&hello(Some("a.example")));
+    shared.until_waiting([1, 0]);
+    let now = shared.rig.now();
+    for app in [DB, WEB] {
+        shared.rig.engine.stop_accepting(app, now);
+    }
+    let (anew, pod) = (AppId(3), backend());
+    let listener = NamedListener::New(BoundListener::bind(shared.address).unwrap());
+    let names = "c.example".parse().unwrap();
+    let added = shared
+        .rig
+        .engine
+        .add_named_port(anew, listener, &names, LIMITS);
+    shared.rig.lead(added.unwrap(), &pod);
+    assert_eq!(shared.rig.engine.refused_by_name().len(), 1);
+    assert_eq!(shared.refused("no_name"), 1, "what was counted stays");
+    let mut refused = shared.send(&hello(None));
+    shared.expect_alert(&mut refused, 109);
+    assert_eq!(shared.refused("no_name"), 2);
+    for app in [DB, WEB] {
+        shared.rig.engine.remove_app(app, now);
+    }
+    assert_eq!(shared.refused("no_name"), 2);
+    shared.rig.engine.remove_app(anew, now);
+    assert!(shared.rig.engine.refused_by_name().is_empty());
 }
 
 /// The listener of an app alone becomes one of names, and that of an app alone again.
