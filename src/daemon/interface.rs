@@ -21,6 +21,11 @@ pub trait Sockets {
     fn inspected(&self) -> usize {
         0
     }
+    /// When the last of these clients will have named its app or be refused, of those that may
+    /// be an app's which accepts no more; `None` if there is none.
+    fn inspected_until(&self, _: AppId) -> Option<Time> {
+        None
+    }
     /// The number of connections that wait for a pod at a port.
     fn waiting(&self, port: PortId) -> usize;
     /// The apps whose counts have changed since the last call.

@@ -420,6 +420,10 @@ impl Sockets for Engine {
         Engine::inspected(self)
     }
 
+    fn inspected_until(&self, app: AppId) -> Option<Time> {
+        Engine::inspected_until(self, app)
+    }
+
     fn counts(&self, app: AppId) -> Counts {
         Engine::counts(self, app)
     }

@@ -258,9 +258,14 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         if self.readiness == Readiness::OfList(false) && entry.app.unready(now).is_empty() {
             self.readiness = Readiness::OfList(true);
         }
+        let inspected = match entry.leaving {
+            Drain::Finish { .. } => self.sockets.inspected_until(id),
+            Drain::No | Drain::Delay { .. } => None,
+        };
         let deadlines = [
             entry.app.poll_timeout(&self.sockets),
             entry.leaving.poll_timeout(),
+            inspected,
         ];
         self.schedule(id, deadlines.into_iter().flatten().min());
     }
@@ -283,6 +288,10 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             return false;
         };
         let open = self.sockets.counts(id).open;
+        if open == 0 && now < until && self.sockets.inspected_until(id).is_some() {
+            // They had connected before it stopped, and have yet to name it.
+            return false;
+        }
         if open == 0 {
             info!("{name}: drained, and removed");
         } else if now >= until {

@@ -109,6 +109,17 @@ impl Engine {
         self.inspectors.awaited()
     }
 
+    /// When the last client will have named its app or be refused, of those whose app is not
+    /// known yet and that may be this one's; `None` if there is none.
+    pub fn inspected_until(&self, app: AppId) -> Option<Time> {
+        let ports = self.apps.slots(app);
+        let inspected = ports.iter().filter_map(|&slot| {
+            let inspector = self.apps.get(slot).inspector?;
+            self.inspectors.awaited_until(inspector, slot)
+        });
+        inspected.max()
+    }
+
     /// How many connections of the limit are kept for clients whose name is awaited.
     pub(super) fn kept_for_inspected(&self) -> usize {
         let limit = self.limits.max_connections;

@@ -129,6 +129,18 @@ impl Inspectors {
         clients.filter(|(_, it)| it.lingering.is_none()).count()
     }
 
+    /// The last deadline of those that have yet to name their app, and that a port of that
+    /// inspector gets if they name its app.
+    pub fn awaited_until(&self, key: usize, port: usize) -> Option<Time> {
+        let inspector = self.all.get(key)?;
+        let clients = inspector.clients.slots();
+        let clients = clients.filter_map(|slot| self.clients.get(slot));
+        let awaited = clients
+            .filter(|it| it.lingering.is_none() && inspector.accepts(port, it.serial))
+            .filter_map(|it| it.deadline);
+        awaited.max()
+    }
+
     /// What has become of clients at each address.
     pub fn refused(&self) -> impl Iterator<Item = RefusedByName> {
         let mut waiting: BTreeMap<SocketAddr, usize> = BTreeMap::new();

@@ -331,3 +331,25 @@ fn a_client_whose_name_has_yet_to_come_may_finish_at_the_end() {
     drop(client);
     assert!(zpa.wait().success());
 }
+
+/// Nothing else of its app is open, which leaves the list meanwhile.
+#[test]
+fn a_client_whose_name_has_yet_to_come_is_that_of_an_app_that_leaves() {
+    let sandbox = three(1);
+    let address = free_address(7);
+    let before = json!([named("myapp", address, SHOP), named("blog", address, BLOG)]);
+    let mut list = List::new("unnamed", &before);
+    let zpa = start(&sandbox, &list, &[LONG_TTL, ("ZPA_DRAIN_DELAY", "0")]);
+    let mut client = zpa.connect_to(address);
+    expect_status(&zpa, "it is inspected", |status| {
+        status["by_server_name"][0]["waiting"] == 1
+    });
+    list.set(&json!([named("blog", address, BLOG)]).to_string());
+    zpa.expect_log("default/myapp: is not in the list any more, and drains");
+    echo(&mut connect(&zpa, address, BLOG), "a turn later");
+    let hello = hello(SHOP);
+    client.write_all(&hello).unwrap();
+    client.read_exact(&mut vec![0; hello.len()]).unwrap();
+    drop(client);
+    zpa.expect_log("default/myapp: drained, and removed");
+}

@@ -27,6 +27,7 @@ struct FakeSockets {
     counts: BTreeMap<AppId, Counts>,
     changed: Vec<AppId>,
     gates: BTreeMap<AppId, bool>,
+    inspected_until: BTreeMap<AppId, Time>,
 }
 
 impl FakeSockets {
@@ -38,6 +39,10 @@ impl FakeSockets {
 impl Sockets for FakeSockets {
     fn counts(&self, app: AppId) -> Counts {
         self.counts.get(&app).copied().unwrap_or_default()
+    }
+
+    fn inspected_until(&self, app: AppId) -> Option<Time> {
+        self.inspected_until.get(&app).copied()
     }
 
     fn waiting(&self, port: PortId) -> usize {
@@ -156,6 +161,7 @@ impl Rig {
             counts: BTreeMap::new(),
             changed: Vec::new(),
             gates: BTreeMap::new(),
+            inspected_until: BTreeMap::new(),
         };
         let drain = DrainConfig {
             delay: Duration::from_secs(5),
@@ -403,6 +409,30 @@ fn an_app_that_leaves_is_removed_at_its_deadline_though_connections_are_open() {
     assert!(!rig.is_there(SHOP));
     let calls = rig.take_calls();
     assert_eq!(calls.last(), Some(&(SHOP, "remove".to_owned())));
+}
+
+/// Clients that had connected before it stopped, and have yet to name it or another app.
+#[test]
+fn an_app_that_leaves_stays_while_clients_may_name_it() {
+    let mut rig = Rig::new();
+    rig.turn(&[], 1);
+    rig.proxy.sockets.inspected_until.insert(SHOP, at(19));
+    rig.proxy.leave(SHOP, at(10));
+    rig.turn(&[], 15);
+    assert!(rig.is_there(SHOP));
+    let until = rig.proxy.poll_timeout().expect("a deadline");
+    assert!(until <= at(19), "{until:?}");
+    rig.proxy.sockets.inspected_until.clear();
+    rig.turn(&[], 19);
+    assert!(!rig.is_there(SHOP), "they have named the other app");
+
+    rig.proxy.sockets.inspected_until.insert(BLOG, at(99));
+    rig.proxy.leave(BLOG, at(20));
+    rig.turn(&[], 25);
+    rig.turn(&[], 44);
+    assert!(rig.is_there(BLOG));
+    rig.turn(&[], 45);
+    assert!(!rig.is_there(BLOG), "at its deadline at the latest");
 }
 
 #[test]
