@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! reconciler    starts, changes and ends apps, so that those that run are those of the list
-//! app_spec      the desired state of an app
+//! ├─ listeners    where the listeners of an app that starts come from
+//! └─ app_spec     the desired state of an app
 //! app_list      the list of apps; list_file: its file
 //! discovery     the apps that are found by their Services
 //! proxy         the apps, their deadlines, and the end of the process (drain)
@@ -31,6 +32,7 @@ mod hold_timeout_log;
 pub mod interface;
 pub mod journal;
 mod list_file;
+mod listeners;
 mod messages;
 pub mod own_addresses;
 mod pages;

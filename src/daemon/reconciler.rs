@@ -2,7 +2,6 @@
 //! those of the list of apps.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -12,6 +11,7 @@ use log::info;
 
 use super::app::{AppConfig, Reconfigured, ReleaseCondition, Schedules};
 use super::app_spec::{self, AppSpec, Identity, Update};
+use super::listeners::{ListenerSource, SharedAddresses, add_port, listeners};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
@@ -19,11 +19,11 @@ use super::{AppThreads, Clocks};
 use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::cluster::Report;
-use crate::engine::{AppId, AppLimits, BoundListener, Engine, NamedListener, PortId};
+use crate::engine::{AppId, AppLimits, Engine, PortId};
 use crate::kube::{self, ApiThreads, Requests};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
-use crate::settings::{Listener, Origin, Settings};
+use crate::settings::{Origin, Settings};
 
 /// The channel into which threads put their reports, with the waker of the event loop.
 #[derive(Clone)]
@@ -74,16 +74,6 @@ pub(super) struct Failure {
     pub(super) app: Identity,
     /// Why, a line each.
     pub(super) lines: Vec<String>,
-}
-
-/// The origin of a listener.
-enum ListenerSource {
-    /// It was bound for this app.
-    Bound(BoundListener),
-    /// It is taken from the port of an app that ends.
-    TakenFrom(PortId),
-    /// It is that of other apps at this address too, where server names choose one.
-    SharedAt(SocketAddr),
 }
 
 impl Reconciler {
@@ -141,7 +131,10 @@ impl Reconciler {
         for spec in changes.added {
             match listeners(&spec, &leaving, &mut shared, &proxy.sockets) {
                 Ok(listeners) => listening.push((spec, listeners)),
-                Err(lines) => errors.push(failure(&spec, lines)),
+                Err(lines) => {
+                    let lines = lines.into_iter().map(|why| named(&spec, why));
+                    errors.push(failure(&spec, lines.collect()));
+                }
             }
         }
         if !errors.is_empty() {
@@ -271,7 +264,7 @@ impl Reconciler {
         } = app;
         let engine = &mut proxy.sockets;
         for source in listeners {
-            if let Err(why) = add_port(engine, id, &spec, source) {
+            if let Err(why) = add_port(engine, id, &spec, limits(&spec), source, now) {
                 engine.remove_app(id, now);
                 return Err(format!("{}: cannot listen: {why}", name(&spec)));
             }
@@ -332,86 +325,6 @@ impl Reconciler {
         info!("{}: has other settings{clock}", name(&spec));
         self.specs.insert(id, spec);
     }
-}
-
-/// Adds a port with a listener of that origin to an app.
-fn add_port(
-    engine: &mut Engine,
-    id: AppId,
-    spec: &AppSpec,
-    source: ListenerSource,
-) -> io::Result<PortId> {
-    let names = &spec.settings.server_names;
-    let listener = match source {
-        ListenerSource::Bound(listener) => Some(listener),
-        ListenerSource::TakenFrom(port) => engine.take_listener(port),
-        ListenerSource::SharedAt(address) => {
-            let listener = NamedListener::Shared(address);
-            return engine.add_named_port(id, listener, names, limits(spec));
-        }
-    };
-    let listener = listener.ok_or_else(|| io::Error::other("the listener is gone"))?;
-    match names.is_empty() {
-        true => engine.add_bound_port(id, listener, limits(spec)),
-        false => engine.add_named_port(id, NamedListener::New(listener), names, limits(spec)),
-    }
-}
-
-/// Whether a port listens at that address.
-fn is_at(engine: &Engine, port: PortId, address: SocketAddr) -> bool {
-    engine.local_addr(port) == Some(address)
-}
-
-/// The addresses at which server names choose one of the apps that are added, or why they cannot
-/// be bound.
-type SharedAddresses = BTreeMap<SocketAddr, Result<(), String>>;
-
-/// The listeners of an app: bound, except those that it takes from apps that end or shares with
-/// others.
-fn listeners(
-    spec: &AppSpec,
-    leaving: &[PortId],
-    shared: &mut SharedAddresses,
-    engine: &Engine,
-) -> Result<Vec<ListenerSource>, Vec<String>> {
-    let settings = &spec.settings;
-    let (mut listeners, mut errors) = (Vec::new(), Vec::new());
-    for &Listener { address, .. } in &settings.listen {
-        let is_named = !settings.server_names.is_empty() && address.port() != 0;
-        let source = match shared.get(&address).filter(|_| is_named) {
-            Some(Ok(())) => Ok(ListenerSource::SharedAt(address)),
-            Some(Err(why)) => Err(why.clone()),
-            None if is_named && engine.is_named(address) => Ok(ListenerSource::SharedAt(address)),
-            None => listener(settings, address, leaving, engine),
-        };
-        if is_named {
-            let bound = source.as_ref().map(drop).map_err(String::clone);
-            shared.entry(address).or_insert(bound);
-        }
-        match source {
-            Ok(source) => listeners.push(source),
-            Err(why) => errors.push(named(spec, why)),
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(listeners),
-        false => Err(errors),
-    }
-}
-
-/// The listener of an app at an address that it shares with no other.
-fn listener(
-    settings: &Settings,
-    address: SocketAddr,
-    leaving: &[PortId],
-    engine: &Engine,
-) -> Result<ListenerSource, String> {
-    let mut leaving = leaving.iter();
-    if let Some(&port) = leaving.find(|&&port| is_at(engine, port, address)) {
-        return Ok(ListenerSource::TakenFrom(port));
-    }
-    let bound = BoundListener::bind(address).map(ListenerSource::Bound);
-    bound.map_err(|why| start::explain_bind(settings, address, &why))
 }
 
 /// A line about an app: with its name where it is one of a list.

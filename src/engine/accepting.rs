@@ -1,15 +1,17 @@
 //! The part of [`Engine`] that accepts connections.
 
+use std::io;
 use std::net::SocketAddr;
 
 use log::{Level, debug, log};
 use mio::net::TcpStream;
 
-use super::apps::PortEntry;
+use super::apps::{AppId, PortEntry, PortId};
 use super::close_reason::{CloseReason, ConnectionPhase};
 use super::connection::{Connection, Usage};
 use super::counters::{CountedAs, Exclusion};
 use super::limit_log::LimitChange;
+use super::listener::{BoundListener, Listener};
 use super::readiness::Interest;
 use super::sockets::Socket;
 use super::token::{self, Side};
@@ -18,6 +20,76 @@ use crate::clock::Time;
 use crate::rules::sources::Admission;
 
 impl Engine {
+    // --- Listeners ---
+
+    /// Where a port listens; `None` after [`Engine::stop_accepting`].
+    pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
+        self.listener(port)?.local_addr().ok()
+    }
+
+    /// Whether a port listens where somebody asks for that address: the IPv6 wildcard may have
+    /// become that of IPv4.
+    pub fn is_at(&self, port: PortId, address: SocketAddr) -> bool {
+        let listener = self.listener(port);
+        listener.is_some_and(|listener| listener.is_at(address))
+    }
+
+    /// Listens on an address beside ports at addresses that overlap with it, which the kernel
+    /// refuses otherwise. Until those are closed it divides the clients among them.
+    ///
+    /// # Errors
+    /// Those of bind(2) and setsockopt(2); then nothing has changed.
+    pub fn bind_beside(&self, ports: &[PortId], address: SocketAddr) -> io::Result<BoundListener> {
+        let listeners = || ports.iter().filter_map(|&port| self.listener(port));
+        let set = |shares| listeners().try_for_each(|it| it.set_shares_address(shares));
+        let bound = set(true).and_then(|()| BoundListener::bind_beside(address));
+        set(false)?;
+        bound
+    }
+
+    fn listener(&self, port: PortId) -> Option<&Listener> {
+        let slot = self.apps.slot(port)?;
+        let entry = self.apps.get(slot);
+        match entry.inspector {
+            Some(inspector) => self.inspectors.listener(inspector, slot),
+            None => entry.listener.as_ref(),
+        }
+    }
+
+    /// Accepts what the kernel has queued for an app, and then no more.
+    pub fn stop_accepting(&mut self, app: AppId, now: Time) {
+        for &slot in self.apps.slots(app).iter() {
+            self.stop_slot(slot, now);
+        }
+    }
+
+    /// The same for one port.
+    pub fn stop_listening(&mut self, port: PortId, now: Time) {
+        if let Some(slot) = self.apps.slot(port) {
+            self.stop_slot(slot, now);
+        }
+    }
+
+    fn stop_slot(&mut self, slot: usize, now: Time) {
+        let entry = self.apps.get_mut(slot);
+        let (app, inspector) = (entry.app, entry.inspector);
+        if let Some(inspector) = inspector {
+            self.stop_names(inspector, slot, now);
+        }
+        let Some(mut listener) = self.apps.get_mut(slot).listener.take() else {
+            return;
+        };
+        listener.set_ready();
+        while self.open.has_room(app) {
+            let Some((client, peer)) = listener.accept(now) else {
+                break;
+            };
+            self.admit(slot, client, peer, now);
+        }
+    }
+
+    // --- Connections ---
+
     pub(super) fn accept(&mut self, now: Time) {
         for _ in 0..ACCEPTS_PER_TURN {
             self.log_limit(now);

@@ -200,11 +200,11 @@ impl Inspectors {
         }
     }
 
-    /// Where a port listens; `None` once it does not any more.
-    pub fn local_addr(&self, key: usize, port: usize) -> Option<SocketAddr> {
+    /// The listener of a port; `None` once it accepts no more.
+    pub fn listener(&self, key: usize, port: usize) -> Option<&Listener> {
         let inspector = self.all.get(key)?;
-        let is_open = inspector.listener.is_some() && inspector.ports.get(&port)?.is_none();
-        is_open.then_some(inspector.address)
+        let has_stopped = inspector.ports.get(&port)?.is_some();
+        inspector.listener.as_ref().filter(|_| !has_stopped)
     }
 
     /// Takes the listener away.

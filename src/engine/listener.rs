@@ -36,11 +36,36 @@ impl BoundListener {
     /// # Errors
     /// Those of bind(2), most likely that the address is in use.
     pub fn bind(address: SocketAddr) -> io::Result<BoundListener> {
-        let socket = sockets::listen(address)?;
+        BoundListener::of(sockets::listen(address)?, address)
+    }
+
+    /// The same beside others that overlap with it, all of which share their address:
+    /// [`Listener::set_shares_address`].
+    ///
+    /// # Errors
+    /// Those of bind(2) and setsockopt(2).
+    pub(super) fn bind_beside(address: SocketAddr) -> io::Result<BoundListener> {
+        let socket = sockets::listen_beside(address)?;
+        SockRef::from(&socket).set_reuse_port(false)?;
+        BoundListener::of(socket, address)
+    }
+
+    /// The IPv6 wildcard as it is bound where the kernel has no IPv6.
+    #[cfg(test)]
+    pub fn without_ipv6() -> io::Result<BoundListener> {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+
+        let mut bound = BoundListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let port = bound.local_addr()?.port();
+        bound.asked = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        Ok(bound)
+    }
+
+    fn of(socket: TcpListener, asked: SocketAddr) -> io::Result<BoundListener> {
         let default_buffer = SockRef::from(&socket).recv_buffer_size()? as u64;
         Ok(BoundListener {
             socket,
-            asked: address,
+            asked,
             default_buffer,
         })
     }
@@ -129,6 +154,15 @@ impl Listener {
     pub fn is_at(&self, address: SocketAddr) -> bool {
         let is_asked = address.port() != 0 && self.asked == address;
         is_asked || self.local_addr().is_ok_and(|local| local == address)
+    }
+
+    /// Sets whether another listener of this process may be bound to an address that overlaps
+    /// with this one's, if that sets the same (`SO_REUSEPORT`, socket(7)).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_shares_address(&self, shares: bool) -> io::Result<()> {
+        SockRef::from(&self.socket).set_reuse_port(shares)
     }
 
     /// An event has reported connections in the queue.

@@ -270,16 +270,6 @@ impl Engine {
         self.shared.buffers.set_apps(apps);
     }
 
-    /// Where a port listens; `None` after [`Engine::stop_accepting`].
-    pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
-        let slot = self.apps.slot(port)?;
-        let entry = self.apps.get(slot);
-        match entry.inspector {
-            Some(inspector) => self.inspectors.local_addr(inspector, slot),
-            None => entry.listener.as_ref()?.local_addr().ok(),
-        }
-    }
-
     fn entry(&self, port: PortId) -> Option<&PortEntry> {
         Some(self.apps.get(self.apps.slot(port)?))
     }
@@ -447,26 +437,6 @@ impl Engine {
             self.fitted_level = level;
             self.fit_listeners(&self.apps.all_slots());
             self.fit_inspectors();
-        }
-    }
-
-    /// Accepts what the kernel has queued for an app, and then no more.
-    pub fn stop_accepting(&mut self, app: AppId, now: Time) {
-        for &slot in self.apps.slots(app).iter() {
-            let entry = self.apps.get_mut(slot);
-            if let Some(inspector) = entry.inspector {
-                self.stop_names(inspector, slot, now);
-            }
-            let Some(mut listener) = self.apps.get_mut(slot).listener.take() else {
-                continue;
-            };
-            listener.set_ready();
-            while self.open.has_room(app) {
-                let Some((client, peer)) = listener.accept(now) else {
-                    break;
-                };
-                self.admit(slot, client, peer, now);
-            }
         }
     }
 

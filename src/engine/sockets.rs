@@ -45,7 +45,15 @@ pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 /// # Errors
 /// Those of bind(2), most likely that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    of_either_family(address, listen_on)
+    of_either_family(address, |address| listen_on(address, false))
+}
+
+/// The same with `SO_REUSEPORT`: beside listeners of this user that have it too.
+///
+/// # Errors
+/// Those of bind(2), and of setsockopt(2).
+pub fn listen_beside(address: SocketAddr) -> io::Result<TcpListener> {
+    of_either_family(address, |address| listen_on(address, true))
 }
 
 /// Calls `listen` with `address`, or with the IPv4 wildcard if `address` is the IPv6
@@ -72,12 +80,15 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     )
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, is_beside: bool) -> io::Result<TcpListener> {
     let socket = open(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
+    if is_beside {
+        socket.set_reuse_port(true)?;
+    }
     socket.set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE))?;
     if let Err(why) = sys::cap_retransmission(&socket, LONGEST_REPEAT) {
         debug!("peers that vanish owing acknowledgements are found out late: {why}");

@@ -331,7 +331,7 @@ fn clash_at(listener: &Listener, app: &Settings, other: &Settings) -> Option<Str
 
 /// Whether a kernel refuses the second of two addresses to listen on. An unspecified address
 /// of IPv6 stands for IPv4 too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |wide: SocketAddr, ip: SocketAddr| {
         wide.ip().is_unspecified() && (wide.is_ipv6() || ip.is_ipv4())
     };

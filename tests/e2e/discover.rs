@@ -265,6 +265,33 @@ fn of_two_apps_that_ask_for_one_port_the_older_has_it() {
     assert!(wrong(&zpa.status(), "myapp").is_none());
 }
 
+/// The kernel lets nobody listen at both, not even the same process.
+#[test]
+fn the_older_app_has_the_port_at_an_address_that_overlaps_too() {
+    let sandbox = three(1);
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    for (name, created) in [("myapp", "2026-01-02"), ("blog", "2026-01-01")] {
+        let created = format!("{created}T00:00:00Z");
+        sandbox.edit_service(name, |it| {
+            it["metadata"]["creationTimestamp"] = created.into()
+        });
+    }
+    annotate(&sandbox, "myapp", &[("listen", &format!("0.0.0.0:{port}"))]);
+    let zpa = start(&sandbox, &[LONG_TTL]);
+    expect_apps(&zpa, &["myapp"]);
+    let listen = format!("127.0.0.1:{port}");
+    annotate(&sandbox, "blog", &[("listen", &listen)]);
+    expect_apps(&zpa, &["blog"]);
+    let at = address(&zpa, "blog");
+    assert_eq!(at.to_string(), listen);
+    echo(&mut zpa.connect_to(at), "it is the older one's");
+    assert!(wrong(&zpa.status(), "blog").is_none());
+    assert!(wrong(&zpa.status(), "myapp").is_some());
+}
+
 #[test]
 fn an_address_that_is_in_use_concerns_its_app_alone_until_it_is_free() {
     let sandbox = three(1);

@@ -266,6 +266,42 @@ fn an_app_that_changes_keeps_its_connections_unless_it_leads_elsewhere() {
     assert_eq!(sandbox.state().replicas_of("blog"), 1);
 }
 
+/// The kernel lets nobody listen at both, not even the same process.
+#[test]
+fn an_address_may_become_one_that_contains_it_or_is_part_of_it() {
+    let sandbox = three(1);
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let at =
+        |listen: &str| json!([{ "deployment": "myapp", "listen": format!("{listen}:{port}") }]);
+    let mut list = List::new("wider", &at("127.0.0.1"));
+    let zpa = start(&sandbox, &list, &[LONG_TTL]);
+    let mut kept = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut kept, "before");
+    for listen in ["0.0.0.0", "[::]", "127.0.0.1", "", "0.0.0.0"] {
+        list.set(&at(listen).to_string());
+        let expected = match listen {
+            "" => format!("[::]:{port}"),
+            ip => format!("{ip}:{port}"),
+        };
+        expect_status(&zpa, &expected, |status| {
+            let mut apps = status["apps"].as_array().unwrap().iter();
+            let stays = apps.find(|it| it["leaving"] == false).unwrap();
+            status["list"]["wrong"] == json!([]) && stays["settings"]["listen"] == *expected
+        });
+        let mut anew = zpa.connect_to(([127, 0, 0, 1], port).into());
+        echo(&mut anew, &expected);
+        let accepted = &status_of(&zpa, "myapp").unwrap()["connections"]["accepted"];
+        assert_eq!(
+            *accepted, 1,
+            "the first one of the app that has started anew"
+        );
+    }
+    echo(&mut kept, "through all of it");
+}
+
 #[test]
 fn the_troubles_of_an_app_are_not_those_of_the_process_nor_of_another_app() {
     let sandbox = three(1);

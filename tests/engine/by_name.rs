@@ -533,6 +533,28 @@ fn an_address_that_is_opened_again_is_counted_once() {
     assert!(shared.rig.engine.refused_by_name().is_empty());
 }
 
+#[test]
+fn the_listener_of_names_gives_way_to_one_that_overlaps() {
+    let mut shared = Shared::new("a.example", "b.example");
+    let mut queued = shared.connect();
+    let wide = SocketAddr::from(([0, 0, 0, 0], shared.address.port()));
+    let ports = [DB, WEB].map(port);
+    let bound = shared.rig.engine.bind_beside(&ports, wide).unwrap();
+    let alone = AppId(3);
+    let added = shared.rig.engine.add_bound_port(alone, bound, LIMITS);
+    assert_eq!(shared.rig.engine.local_addr(added.unwrap()), Some(wide));
+    let now = shared.rig.now();
+    for port in ports {
+        shared.rig.engine.stop_listening(port, now);
+    }
+    let _later = shared.connect();
+    shared
+        .rig
+        .until("it is held", |engine| engine.counts(alone).waiting == 1);
+    queued.write_all(&hello(Some("b.example"))).unwrap();
+    shared.until_waiting([0, 1]);
+}
+
 /// The listener of an app alone becomes one of names, and that of an app alone again.
 #[test]
 fn a_listener_goes_over_with_those_who_wait() {
