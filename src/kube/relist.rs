@@ -19,6 +19,10 @@ pub(super) struct RelistSignal {
 #[derive(Default)]
 struct State {
     requested: bool,
+    /// Whether a list is requested that lets one in progress finish.
+    requested_after: bool,
+    /// Whether such a request cancels the call in progress.
+    may_cancel: bool,
     closed: bool,
     is_draining: bool,
     is_waiting: bool,
@@ -38,6 +42,17 @@ impl From<Signalled> for Event<'_> {
             Signalled::Waiting(is_waiting) => Event::Waiting(is_waiting),
         }
     }
+}
+
+/// What a request of [`RelistSignal::request_after`] may do to what is in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interruption {
+    /// Nothing: a list is in progress.
+    Deferred,
+    /// It comes after the call in progress, which ends soon.
+    AfterCall,
+    /// It ends a watch or a pause, which may last.
+    AtOnce,
 }
 
 /// A signal to the reflector.
@@ -83,6 +98,20 @@ impl RelistSignal {
             self.request(now);
         }
         is_silent
+    }
+
+    /// Requests a list that shows more than those before, because what is wanted of them has
+    /// grown. A list in progress is finished first: otherwise requests that come faster than
+    /// lists end would let none end, and nothing would be followed meanwhile.
+    pub(super) fn request_after(&self) {
+        let mut state = self.state();
+        state.requested_after = true;
+        let may_cancel = state.may_cancel;
+        drop(state);
+        self.changed.notify_all();
+        if may_cancel {
+            self.client.cancel();
+        }
     }
 
     /// Has the listed objects, whose place has changed, listed at once, however often.
@@ -132,18 +161,22 @@ impl RelistSignal {
         self.state().last_event = Some(now);
     }
 
-    /// Takes a request for a list. If there was one, the results of the calls in progress
-    /// are to be ignored.
-    pub(super) fn take_request(&self) -> bool {
-        std::mem::take(&mut self.state().requested)
+    /// Takes a request for a list after a call during which `interruption` held. If there was
+    /// one, the result of the call is to be ignored.
+    pub(super) fn take_request(&self, interruption: Interruption) -> bool {
+        let mut state = self.state();
+        state.may_cancel = false;
+        state.take_request(interruption == Interruption::AtOnce)
     }
 
-    /// The next signal that the reflector has not taken yet.
-    pub(super) fn take(&self) -> Option<Signalled> {
-        if self.take_request() {
+    /// The next signal that the reflector has not taken yet. Up to the next
+    /// [`RelistSignal::take_request`] it makes a call during which `interruption` holds.
+    pub(super) fn take(&self, interruption: Interruption) -> Option<Signalled> {
+        let mut state = self.state();
+        if state.take_request(interruption != Interruption::Deferred) {
             return Some(Signalled::Relist);
         }
-        let mut state = self.state();
+        state.may_cancel = interruption == Interruption::AtOnce;
         if state.is_waiting != state.reported_waiting {
             state.reported_waiting = state.is_waiting;
             return Some(Signalled::Waiting(state.is_waiting));
@@ -154,7 +187,10 @@ impl RelistSignal {
     /// Waits until `until`, or until there is a signal to take.
     pub(super) fn wait(&self, until: Option<Time>, now: Time) {
         let nothing = |state: &mut State| {
-            !state.closed && !state.requested && state.is_waiting == state.reported_waiting
+            !state.closed
+                && !state.requested
+                && !state.requested_after
+                && state.is_waiting == state.reported_waiting
         };
         let mut state = self.state();
         state.is_paused = true;
@@ -175,6 +211,19 @@ impl RelistSignal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a request for a list; one that lets a list in progress finish, if that `may_begin`.
+    fn take_request(&mut self, may_begin: bool) -> bool {
+        let is_requested = self.requested || self.requested_after && may_begin;
+        if is_requested {
+            // One list serves all requests before it.
+            self.requested = false;
+            self.requested_after = false;
+        }
+        is_requested
     }
 }
 
@@ -199,14 +248,14 @@ mod tests {
     #[test]
     fn a_request_is_taken_once_and_one_within_a_second_does_nothing() {
         let signal = signal();
-        assert_eq!(signal.take(), None);
+        assert_eq!(signal.take(Interruption::AtOnce), None);
         signal.request(at(0));
-        assert_eq!(signal.take(), Some(Signalled::Relist));
-        assert_eq!(signal.take(), None);
+        assert_eq!(signal.take(Interruption::AtOnce), Some(Signalled::Relist));
+        assert_eq!(signal.take(Interruption::AtOnce), None);
         signal.request(at(999));
-        assert_eq!(signal.take(), None);
+        assert_eq!(signal.take(Interruption::AtOnce), None);
         signal.request(at(1000));
-        assert_eq!(signal.take(), Some(Signalled::Relist));
+        assert_eq!(signal.take(Interruption::AtOnce), Some(Signalled::Relist));
     }
 
     #[test]
@@ -223,8 +272,33 @@ mod tests {
             }
             let is_requested = signal.request_unless_newer(at(50), at(100));
             assert_eq!(is_requested, requested, "{label}");
-            assert_eq!(signal.take_request(), requested, "{label}");
+            assert_eq!(
+                signal.take_request(Interruption::AtOnce),
+                requested,
+                "{label}"
+            );
         }
+    }
+
+    #[test]
+    fn a_request_for_more_lets_a_list_in_progress_finish_and_many_are_one() {
+        let signal = signal();
+        assert_eq!(signal.take(Interruption::Deferred), None);
+        signal.request_after();
+        assert!(!signal.take_request(Interruption::Deferred));
+        assert_eq!(signal.take(Interruption::Deferred), None);
+        signal.request_after();
+        assert!(!signal.take_request(Interruption::AfterCall));
+        let taken = signal.take(Interruption::AfterCall);
+        assert_eq!(taken, Some(Signalled::Relist));
+        assert_eq!(signal.take(Interruption::AtOnce), None);
+        signal.request_after();
+        assert!(signal.take_request(Interruption::AtOnce));
+        // A request because the store may be wrong waits for nothing, and serves both.
+        signal.request_after();
+        signal.request(at(0));
+        assert!(signal.take_request(Interruption::Deferred));
+        assert_eq!(signal.take(Interruption::AtOnce), None);
     }
 
     #[test]
@@ -232,12 +306,18 @@ mod tests {
         let signal = signal();
         signal.set_waiting(true);
         signal.set_waiting(true);
-        assert_eq!(signal.take(), Some(Signalled::Waiting(true)));
-        assert_eq!(signal.take(), None);
+        assert_eq!(
+            signal.take(Interruption::AtOnce),
+            Some(Signalled::Waiting(true))
+        );
+        assert_eq!(signal.take(Interruption::AtOnce), None);
         signal.set_waiting(false);
         signal.request(at(0));
-        assert_eq!(signal.take(), Some(Signalled::Relist));
-        assert_eq!(signal.take(), Some(Signalled::Waiting(false)));
+        assert_eq!(signal.take(Interruption::AtOnce), Some(Signalled::Relist));
+        assert_eq!(
+            signal.take(Interruption::AtOnce),
+            Some(Signalled::Waiting(false))
+        );
     }
 
     #[test]
@@ -248,6 +328,7 @@ mod tests {
             signal.wait(None, at(0));
         };
         end(|signal| signal.request(at(0)));
+        end(RelistSignal::request_after);
         end(|signal| signal.set_waiting(true));
         end(RelistSignal::close);
         signal().wait(Some(at(0)), at(0));

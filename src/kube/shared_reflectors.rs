@@ -91,7 +91,7 @@ pub(super) trait SharedCore: Core {
     /// What it needs to know of an app.
     type App;
 
-    /// Adds an app. The caller then requests a relist ([`RelistSignal::relocate`]).
+    /// Adds an app. The next event is [`Event::Relist`].
     fn add(&mut self, app: AppKey, given: Self::App);
 
     /// Removes an app.
@@ -104,7 +104,8 @@ pub(super) trait SharedCore: Core {
     fn set_app_draining(&mut self, app: AppKey);
 }
 
-/// A core that applies the changes of its apps before it handles an event.
+/// A core that applies the changes of its apps before it handles an event. An app is added with
+/// the next list: one in progress has passed over what is its own.
 struct ApplyChangesFirst<C: SharedCore> {
     core: C,
     changes: Arc<Mutex<Changes<C::App>>>,
@@ -114,7 +115,17 @@ impl<C: SharedCore> Core for ApplyChangesFirst<C> {
     type Report = C::Report;
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
-        let changes = std::mem::take(&mut *lock(&self.changes));
+        let is_list = matches!(event, Event::Relist);
+        let mut pending = lock(&self.changes);
+        let (later, changes): (Changes<_>, Changes<_>) = std::mem::take(&mut *pending)
+            .into_iter()
+            .partition(|(_, change)| change.added.is_some() && !is_list);
+        later
+            .iter()
+            .filter(|(_, change)| change.is_removed)
+            .for_each(|(&app, _)| self.core.remove(app));
+        *pending = later;
+        drop(pending);
         for (app, change) in changes {
             if change.is_removed {
                 self.core.remove(app);
@@ -138,6 +149,10 @@ impl<C: SharedCore> Core for ApplyChangesFirst<C> {
 
     fn set_draining(&mut self, is_draining: bool) {
         self.core.set_draining(is_draining);
+    }
+
+    fn is_listing(&self) -> bool {
+        self.core.is_listing()
     }
 
     fn take_outputs(&mut self) -> Vec<Output<C::Report>> {
@@ -214,7 +229,7 @@ impl<A: Send + 'static> SharedReflector<A> {
     fn add(&mut self, app: AppKey, given: A) {
         self.apps.insert(app);
         lock(&self.changes).entry(app).or_default().added = Some(given);
-        self.signal.relocate();
+        self.signal.request_after();
     }
 
     fn remove(&mut self, app: AppKey) {
@@ -524,10 +539,27 @@ mod tests {
         for (label, changes, expected) in cases {
             let (mut reflector, mut core) = shared();
             changes.iter().for_each(|change| change(&mut reflector));
-            core.handle(Event::Timeout, Time::default());
+            core.handle(Event::Relist, Time::default());
             assert_eq!(core.core.0, expected, "{label}");
             core.handle(Event::Timeout, Time::default());
             assert_eq!(core.core.0.len(), expected.len(), "{label}: once");
         }
+    }
+
+    #[test]
+    fn an_app_is_added_with_the_next_list_and_removed_at_once() {
+        let (mut reflector, mut core) = shared();
+        reflector.add(1, "a");
+        core.handle(Event::Relist, Time::default());
+        reflector.remove(1);
+        reflector.add(1, "b");
+        reflector.set_waiting(1, true);
+        reflector.add(2, "c");
+        reflector.remove(2);
+        core.handle(Event::Timeout, Time::default());
+        assert_eq!(core.core.0, ["add 1 a", "remove 1", "remove 2"]);
+        core.core.0.clear();
+        core.handle(Event::Relist, Time::default());
+        assert_eq!(core.core.0, ["remove 1", "add 1 b", "waiting 1 true"]);
     }
 }

@@ -143,7 +143,7 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
-    /// Adds an app, whose object has that key. A request to list again must follow.
+    /// Adds an app, whose object has that key. [`Event::Relist`] must follow.
     pub(super) fn add(&mut self, app: AppKey, key: &str, target: L) {
         self.store.want(key);
         let key = Some(key.to_owned());
@@ -289,6 +289,10 @@ impl<L: Locate> Core for TargetReflector<L> {
 
     fn set_draining(&mut self, is_draining: bool) {
         self.is_draining = is_draining;
+    }
+
+    fn is_listing(&self) -> bool {
+        !self.apps.is_empty() && self.watcher.is_listing()
     }
 
     fn take_outputs(&mut self) -> Vec<Output<(AppKey, Report)>> {

@@ -241,3 +241,67 @@ fn the_apps_of_a_namespace_share_its_watches_and_each_is_served_its_own() {
     let is_reply = |report: Report| matches!(report, Report::Reply { id: 2, .. });
     assert!(std::iter::from_fn(|| of_bb.recv_timeout(DEADLINE).ok()).any(is_reply));
 }
+
+#[test]
+fn an_app_runs_on_new_endpoints_however_many_others_are_added_while_they_are_listed() {
+    let (asked, lists) = mpsc::channel();
+    let (added, go) = mpsc::channel();
+    let go = Mutex::new((go, 0));
+    let server = serve(move |request, stream| {
+        if request.target.contains("watch=true") {
+            begin_stream(stream);
+            return hang(stream);
+        }
+        if request.target.contains("/deployments") {
+            return reply(stream, 404, "", "{}");
+        }
+        let _ = asked.send(());
+        let mut turn = go.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = turn.0.recv();
+        turn.1 += 1;
+        let service = |name: String| {
+            json!({
+                "metadata": { "name": name },
+                "spec": { "ports": [{ "name": "http", "port": 80 }] }
+            })
+        };
+        let items: Vec<_> = match request.target.contains("/services") {
+            true => (0..21)
+                .map(|number| service(format!("app-{number}")))
+                .collect(),
+            false => vec![json!({
+                "metadata": {
+                    "name": "app-0-x",
+                    "labels": { "kubernetes.io/service-name": "app-0" }
+                },
+                "addressType": "IPv4",
+                "ports": [{ "name": "http", "port": 80 }],
+                "endpoints": [{ "addresses": [format!("10.0.0.{}", turn.1)] }]
+            })],
+        };
+        let list = json!({ "metadata": { "resourceVersion": "9" }, "items": items });
+        reply(stream, 200, "", &list.to_string())
+    });
+    let config = ApiConfig {
+        access: testing::access(server),
+        writer: "zpa-5d9c7".to_owned(),
+        wall_clock: || 1_795_313_581,
+        scope: Scope::Namespace,
+    };
+    let api = ApiThreads::new(config, testing::clock).unwrap();
+    let mut apps = vec![add(&api, "app-0")];
+    for number in 1..21 {
+        // Each list is answered only after one more app is there.
+        lists.recv_timeout(DEADLINE).unwrap();
+        apps.push(add(&api, &format!("app-{number}")));
+        added.send(()).unwrap();
+    }
+    let is_pods = |report: &Report| matches!(report, Report::Pods { pods, .. } if pods.len() == 1);
+    let seen = apps[0].1.try_iter().filter(is_pods).count();
+    assert!(seen >= 5, "{seen}");
+    // All that were added are listed in the end.
+    drop(added);
+    let (_, of_last) = apps.last().unwrap();
+    let is_synced = |report: Report| matches!(report, Report::Synced(Some(_)));
+    assert!(std::iter::from_fn(|| of_last.recv_timeout(DEADLINE).ok()).any(is_synced));
+}

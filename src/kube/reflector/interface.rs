@@ -23,6 +23,11 @@ pub(in crate::kube) trait Core {
     /// Sets whether the proxy drains: then failures are logged below warn.
     fn set_draining(&mut self, is_draining: bool);
 
+    /// Whether a list is in progress that an app which is added lets finish.
+    fn is_listing(&self) -> bool {
+        false
+    }
+
     /// The reports and log lines since the last call, in order.
     fn take_outputs(&mut self) -> Vec<Output<Self::Report>>;
 }

@@ -71,8 +71,6 @@ enum PendingCall {
     Service(AppKey),
     /// The Endpoints of an app's Service, by name.
     Endpoints(AppKey),
-    /// A call from before an app was added: the reply is ignored.
-    Outdated,
 }
 
 impl NamespaceEndpoints {
@@ -95,12 +93,11 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// Adds an app. A request to list again must follow.
+    /// Adds an app. [`Event::Relist`] must follow, which drops a list in progress.
     pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
         let service = self.namespaces.key(&config.namespace, &config.service);
         self.endpoints.store.add(&service);
         self.services.restart();
-        self.pending = self.pending.take().map(|_| PendingCall::Outdated);
         let entry = Entry {
             namespace: config.namespace.clone(),
             service,
@@ -311,7 +308,6 @@ impl Core for NamespaceEndpoints {
             (Event::Object(answer), Some(PendingCall::Service(app))) => {
                 self.service_answered(app, answer, now);
             }
-            (Event::Page(_) | Event::Object(_), Some(PendingCall::Outdated)) => {}
             (Event::Relist, _) => self.relist(now),
             (event, _) => {
                 let outcome = self.endpoints.handle(event, now);
@@ -323,6 +319,13 @@ impl Core for NamespaceEndpoints {
 
     fn set_draining(&mut self, is_draining: bool) {
         self.status.set_draining(is_draining);
+    }
+
+    /// A list of the Services and the one of the endpoints after it are one; what is listed by
+    /// name has no end.
+    fn is_listing(&self) -> bool {
+        let is_listing = self.endpoints.watcher.is_listing() && !self.round_robin.is_active();
+        !self.apps.is_empty() && (is_listing || self.services.is_listing())
     }
 
     fn poll_timeout(&self) -> Option<Time> {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::list_watch::Event;
-use super::super::relist::RelistSignal;
+use super::super::relist::{Interruption, RelistSignal};
 use super::caller::Caller;
 use super::interface::{Action, Core, Output};
 use crate::clock::{Clock, Time};
@@ -73,7 +73,8 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
         let signal = self.signal.clone();
         // In this order: a request to relist either cancels these very calls or is seen here.
         let calls = signal.client.calls();
-        if let Some(signalled) = signal.take() {
+        let interruption = interruption(&action, self.core.is_listing());
+        if let Some(signalled) = signal.take(interruption) {
             return self.handle(signalled.into());
         }
         let mut buffer = [0; READ];
@@ -87,7 +88,7 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
                 Event::Timeout
             }
         };
-        if signal.take_request() {
+        if signal.take_request(interruption) {
             return self.handle(Event::Relist);
         }
         if event.is_from_server() {
@@ -106,5 +107,16 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
             }
         }
         action
+    }
+}
+
+/// What a request to list more may do before and during an action.
+fn interruption(action: &Action, is_listing: bool) -> Interruption {
+    match action {
+        // While a list has failed nothing is in progress.
+        Action::Wait => Interruption::AtOnce,
+        _ if is_listing => Interruption::Deferred,
+        Action::Watch(_) | Action::Read => Interruption::AtOnce,
+        Action::Get(_) | Action::List(_) => Interruption::AfterCall,
     }
 }

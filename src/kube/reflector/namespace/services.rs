@@ -57,6 +57,11 @@ impl Services {
         }
     }
 
+    /// Whether some pages of the list were read.
+    pub(super) fn is_listing(&self) -> bool {
+        !self.pages.is_first()
+    }
+
     /// Drops the list, also one in progress, because it lacks the Service of a new app.
     pub(super) fn restart(&mut self) {
         self.listed = None;

@@ -544,9 +544,13 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
         service: "alpha".to_owned(),
         ..testing::config()
     };
-    rig.core.add(3, &config);
-    // The reply to the second page comes before the signal to list again.
+    assert!(rig.core.is_listing());
     rig.handle(second);
+    assert!(rig.core.is_listing(), "the endpoints come next");
+    rig.watch();
+    assert!(!rig.core.is_listing());
+    rig.take();
+    rig.core.add(3, &config);
     rig.services.insert(0, service("alpha", "http"));
     rig.slices.insert(0, slice("alpha", &["10.0.3.1"]));
     rig.handle(Event::Relist);
