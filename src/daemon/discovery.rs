@@ -19,15 +19,20 @@ use serde::Serialize;
 
 use self::candidate::{Candidate, ServiceKey};
 pub(super) use self::candidate::{Reader, Update};
-use self::choice::{Attempts, Choice, choose};
+use self::choice::{Choice, Failed, choose};
 use super::app_spec::{self, AppSpec};
 use super::reconciler::Failure;
 use crate::clock::Time;
 use crate::kube::{LONGEST_NOTE, ServiceWarning};
 
-/// The interval of the attempts to put an app into force after a failure: an address may be
-/// free by then.
+/// The pause before the apps are tried again after a failure: an address may be free by then. It
+/// doubles with each failure in a row,
 const RETRY: Duration = Duration::from_secs(5);
+/// up to this one.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// The least time between two changes of the apps. The changes of Services that come together, or
+/// of one that changes all the time, are put into force together.
+const SPACING: Duration = Duration::from_millis(500);
 
 /// The apps that are found by their Services.
 pub(super) struct Discovery {
@@ -44,6 +49,10 @@ pub(super) struct Discovery {
     services: BTreeMap<ServiceKey, State>,
     /// When to put the candidates into force.
     due: Option<Time>,
+    /// When that was done last.
+    updated: Option<Time>,
+    /// The pause after the next failure.
+    retry: Duration,
     /// What was logged and not taken yet.
     warnings: Vec<ServiceWarning>,
 }
@@ -82,6 +91,8 @@ impl Discovery {
             trouble: None,
             services: BTreeMap::new(),
             due: None,
+            updated: None,
+            retry: RETRY,
             warnings: Vec::new(),
         }
     }
@@ -155,19 +166,17 @@ impl Discovery {
         let in_force = self.services.iter();
         let in_force = in_force.filter_map(|(key, it)| Some((key, it.spec.as_ref()?)));
         let in_force: BTreeMap<&ServiceKey, &Arc<AppSpec>> = in_force.collect();
-        let mut failed = Attempts::new();
+        let mut failed = Failed::default();
         let choices = loop {
             let choices = choose(candidates, &in_force, &failed, self.admin);
             let wanted = choices.iter().filter_map(|choice| choice.spec);
             let wanted = wanted.map(|spec| AppSpec::clone(spec));
             match reconcile(wanted.collect()) {
                 Ok(()) => break choices,
+                Err(_) if failed.is_last() => break choices,
                 Err(failures) => note(&mut failed, &choices, failures),
             }
         };
-        if !failed.is_empty() {
-            self.due = Some(now + RETRY);
-        }
         let states = choices.into_iter().map(|choice| {
             let state = State {
                 spec: choice.spec.cloned(),
@@ -177,7 +186,18 @@ impl Discovery {
         });
         let states: BTreeMap<ServiceKey, State> = states.collect();
         self.replace(states);
+        self.updated = Some(now);
+        self.retry_after(failed.is_any(), now);
         true
+    }
+
+    fn retry_after(&mut self, has_failed: bool, now: Time) {
+        if has_failed {
+            self.due = Some(now + self.retry);
+            self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        } else {
+            self.retry = RETRY;
+        }
     }
 
     fn receive(&mut self, now: Time) {
@@ -190,7 +210,9 @@ impl Discovery {
                 } => {
                     self.candidates = Some(candidates);
                     self.without_listen = without_listen;
-                    self.due = Some(now);
+                    self.retry = RETRY;
+                    let at = self.updated.map_or(now, |at| now.max(at + SPACING));
+                    self.due = Some(self.due.map_or(at, |due| due.min(at)));
                 }
             }
         }
@@ -227,17 +249,20 @@ impl Discovery {
 }
 
 /// Counts the failures of the apps that were chosen.
-fn note(failed: &mut Attempts, choices: &[Choice<'_>], failures: Vec<Failure>) {
+fn note(failed: &mut Failed, choices: &[Choice<'_>], failures: Vec<Failure>) {
     let chosen = choices.iter().filter_map(|choice| {
         let spec = choice.spec?;
         Some((app_spec::identity(spec), choice.candidate))
     });
     let chosen: BTreeMap<_, _> = chosen.collect();
-    for Failure { app, lines } in failures {
-        if let Some(candidate) = chosen.get(&app) {
-            failed.entry(candidate.key()).or_default().push(lines);
+    for failure in failures {
+        failed.addresses.extend(failure.addresses);
+        if let Some(candidate) = chosen.get(&failure.app) {
+            let attempts = failed.attempts.entry(candidate.key()).or_default();
+            attempts.push(failure.lines);
         }
     }
+    failed.end_round();
 }
 
 /// What is wrong with a Service, in a line.

@@ -33,13 +33,13 @@ pub(super) type SharedAddresses = BTreeMap<SocketAddr, Result<(), String>>;
 /// others.
 ///
 /// # Errors
-/// Why they cannot be bound, a line each.
+/// The addresses that cannot be bound, and why.
 pub(super) fn listeners(
     spec: &AppSpec,
     leaving: &[PortId],
     shared: &mut SharedAddresses,
     engine: &Engine,
-) -> Result<Vec<ListenerSource>, Vec<String>> {
+) -> Result<Vec<ListenerSource>, Vec<(SocketAddr, String)>> {
     let settings = &spec.settings;
     let (mut listeners, mut errors) = (Vec::new(), Vec::new());
     for &Listener { address, .. } in &settings.listen {
@@ -56,7 +56,7 @@ pub(super) fn listeners(
         }
         match source {
             Ok(source) => listeners.push(source),
-            Err(why) => errors.push(why),
+            Err(why) => errors.push((address, why)),
         }
     }
     match errors.is_empty() {
@@ -192,7 +192,7 @@ mod tests {
         let wide = SocketAddr::from((Ipv4Addr::UNSPECIFIED, local.port()));
         let mut shared = SharedAddresses::new();
         let stays = listeners(&spec(wide), &[], &mut shared, &engine);
-        let why = stays.unwrap_err().pop().unwrap();
+        let (_, why) = stays.unwrap_err().pop().unwrap();
         assert!(why.contains("Address already in use"), "{why}");
         // An app that cannot be put into force leaves all as it was.
         drop(source(&engine, wide, &[port]));

@@ -74,6 +74,28 @@ pub(super) struct Failure {
     pub(super) app: Identity,
     /// Why, a line each.
     pub(super) lines: Vec<String>,
+    /// The addresses that cannot be listened on, with the line of each.
+    pub(super) addresses: Vec<(SocketAddr, String)>,
+}
+
+impl Failure {
+    fn of(app: Identity, line: String) -> Failure {
+        Failure {
+            app,
+            lines: vec![line],
+            addresses: Vec::new(),
+        }
+    }
+
+    fn of_addresses(spec: &AppSpec, failed: Vec<(SocketAddr, String)>) -> Failure {
+        let named = |(address, why)| (address, named(spec, why));
+        let addresses: Vec<_> = failed.into_iter().map(named).collect();
+        Failure {
+            app: app_spec::identity(spec),
+            lines: addresses.iter().map(|(_, why)| why.clone()).collect(),
+            addresses,
+        }
+    }
 }
 
 impl Reconciler {
@@ -131,10 +153,7 @@ impl Reconciler {
         for spec in changes.added {
             match listeners(&spec, &leaving, &mut shared, &proxy.sockets) {
                 Ok(listeners) => listening.push((spec, listeners)),
-                Err(lines) => {
-                    let lines = lines.into_iter().map(|why| named(&spec, why));
-                    errors.push(failure(&spec, lines.collect()));
-                }
+                Err(failed) => errors.push(Failure::of_addresses(&spec, failed)),
             }
         }
         if !errors.is_empty() {
@@ -144,10 +163,7 @@ impl Reconciler {
             let app = app_spec::identity(&spec);
             match self.prepare(spec, listeners) {
                 Ok(app) => prepared.push(app),
-                Err(why) => errors.push(Failure {
-                    app,
-                    lines: vec![why],
-                }),
+                Err(why) => errors.push(Failure::of(app, why)),
             }
         }
         if !errors.is_empty() {
@@ -156,8 +172,7 @@ impl Reconciler {
         for prepared in prepared {
             let app = app_spec::identity(&prepared.spec);
             if let Err(why) = self.start(prepared, proxy, now) {
-                let lines = vec![why];
-                errors.push(Failure { app, lines });
+                errors.push(Failure::of(app, why));
             }
         }
         for id in changes.removed {
@@ -332,13 +347,6 @@ fn named(spec: &AppSpec, why: String) -> String {
     match spec.settings.origin() {
         Origin::List => format!("{}: {why}", name(spec)),
         Origin::CommandLine | Origin::Annotations => why,
-    }
-}
-
-fn failure(spec: &AppSpec, lines: Vec<String>) -> Failure {
-    Failure {
-        app: app_spec::identity(spec),
-        lines,
     }
 }
 

@@ -10,6 +10,9 @@ use super::super::app_spec::{self, AppSpec, Identity};
 use super::candidate::{Candidate, ServiceKey};
 use crate::settings::apps::{self, MOST};
 
+/// The rounds of an update in which all apps are chosen, and then those of one address.
+const ROUNDS: usize = 3;
+
 /// What was chosen for a Service.
 #[derive(Debug)]
 pub(super) struct Choice<'a> {
@@ -20,15 +23,72 @@ pub(super) struct Choice<'a> {
     pub(super) errors: Vec<String>,
 }
 
-/// The attempts that have failed to put the app of a Service into force, with the reasons.
-pub(super) type Attempts = BTreeMap<ServiceKey, Vec<Vec<String>>>;
+/// What has failed in the rounds of an update so far.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    /// The attempts to put the app of a Service into force, with the reasons.
+    pub(super) attempts: BTreeMap<ServiceKey, Vec<Vec<String>>>,
+    /// The addresses that cannot be listened on, and why. Who asks for one next gets that
+    /// without another attempt.
+    pub(super) addresses: BTreeMap<SocketAddr, String>,
+    rounds: usize,
+}
+
+/// Which apps may be chosen that are not in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admitted {
+    All,
+    /// Those of one address: a failure of one of several is a failure of an app that has taken the
+    /// others from younger ones, whose own failures so show in a later round.
+    OfOneAddress,
+    None,
+}
+
+impl Failed {
+    /// A round has failed. After a few only such apps are chosen as need few more.
+    pub(super) fn end_round(&mut self) {
+        self.rounds += 1;
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        self.rounds > 0
+    }
+
+    /// Whether no round can follow that may succeed.
+    pub(super) fn is_last(&self) -> bool {
+        self.admitted() == Admitted::None
+    }
+
+    fn admitted(&self) -> Admitted {
+        match self.rounds {
+            0..ROUNDS => Admitted::All,
+            rounds if rounds < 2 * ROUNDS => Admitted::OfOneAddress,
+            _ => Admitted::None,
+        }
+    }
+
+    /// Why an app that is not in force is not attempted.
+    fn refuses(&self, spec: &AppSpec) -> Option<String> {
+        let mut listeners = spec.settings.listen.iter();
+        if let Some(why) = listeners.find_map(|it| self.addresses.get(&it.address)) {
+            return Some(why.clone());
+        }
+        match self.admitted() {
+            Admitted::All => None,
+            Admitted::OfOneAddress if spec.settings.listen.len() == 1 => None,
+            Admitted::OfOneAddress | Admitted::None => {
+                Some("waits, because too many other apps cannot be put into force".to_owned())
+            }
+        }
+    }
+}
 
 /// What is chosen for each Service, the oldest first: the app that it describes; if that cannot
 /// be, the one of it that is `in_force`.
 pub(super) fn choose<'a>(
     candidates: &'a [Arc<Candidate>],
     in_force: &BTreeMap<&ServiceKey, &'a Arc<AppSpec>>,
-    failed: &Attempts,
+    failed: &Failed,
     admin: Option<SocketAddr>,
 ) -> Vec<Choice<'a>> {
     let mut by_age: Vec<&Arc<Candidate>> = candidates.iter().collect();
@@ -40,18 +100,18 @@ pub(super) fn choose<'a>(
             service.name.clone(),
         )
     });
-    let mut taken = Taken::new(admin);
+    let mut taken = Taken::new(admin, failed);
     let choices = by_age.into_iter().map(|candidate| {
         let key = candidate.key();
-        let attempts = failed.get(&key).map_or(&[][..], Vec::as_slice);
-        taken.choose(candidate, in_force.get(&key).copied(), attempts)
+        taken.choose(candidate, &key, in_force.get(&key).copied())
     });
     choices.collect()
 }
 
 /// What older Services have.
-struct Taken<'a> {
+struct Taken<'a, 'f> {
     admin: Option<SocketAddr>,
+    failed: &'f Failed,
     apps: Vec<(&'a Arc<Candidate>, &'a AppSpec)>,
     /// The places of the apps that listen on a port,
     by_port: BTreeMap<u16, Vec<usize>>,
@@ -59,10 +119,11 @@ struct Taken<'a> {
     by_target: BTreeMap<Identity, usize>,
 }
 
-impl<'a> Taken<'a> {
-    fn new(admin: Option<SocketAddr>) -> Self {
+impl<'a, 'f> Taken<'a, 'f> {
+    fn new(admin: Option<SocketAddr>, failed: &'f Failed) -> Self {
         Taken {
             admin,
+            failed,
             apps: Vec::new(),
             by_port: BTreeMap::new(),
             by_target: BTreeMap::new(),
@@ -72,9 +133,11 @@ impl<'a> Taken<'a> {
     fn choose(
         &mut self,
         candidate: &'a Arc<Candidate>,
+        key: &ServiceKey,
         in_force: Option<&'a Arc<AppSpec>>,
-        attempts: &[Vec<String>],
     ) -> Choice<'a> {
+        let attempts = self.failed.attempts.get(key);
+        let attempts = attempts.map_or(&[][..], Vec::as_slice);
         let mut errors: Vec<String> = attempts.first().cloned().unwrap_or_default();
         let described = candidate.spec.as_ref();
         let earlier = in_force.filter(|spec| described.ok() != Some(*spec));
@@ -85,7 +148,8 @@ impl<'a> Taken<'a> {
         let possible = described.ok().into_iter().chain(earlier);
         let mut chosen = None;
         for spec in possible.skip(attempts.len()) {
-            match self.conflict(spec) {
+            let is_running = in_force == Some(spec);
+            match self.conflict(spec, is_running) {
                 None => {
                     chosen = Some(spec);
                     break;
@@ -105,7 +169,7 @@ impl<'a> Taken<'a> {
     }
 
     /// Why an app cannot be beside those of older Services.
-    fn conflict(&self, spec: &AppSpec) -> Option<String> {
+    fn conflict(&self, spec: &AppSpec, is_running: bool) -> Option<String> {
         if self.apps.len() >= MOST {
             return Some(format!(
                 "there are {MOST} apps of older Services, the most that may be"
@@ -118,11 +182,12 @@ impl<'a> Taken<'a> {
         let listeners = spec.settings.listen.iter();
         let ports = listeners.filter_map(|it| self.by_port.get(&it.address.port()));
         let mut older = same_target.into_iter().chain(ports.flatten());
-        older.find_map(|&place| {
+        let older = older.find_map(|&place| {
             let (candidate, other) = self.apps[place];
             let why = apps::clash(&spec.settings, &other.settings)?;
             Some(format!("{why} the older Service {} too", candidate.key()))
-        })
+        });
+        older.or_else(|| self.failed.refuses(spec).filter(|_| !is_running))
     }
 
     fn take(&mut self, candidate: &'a Arc<Candidate>, spec: &'a AppSpec) {

@@ -59,7 +59,9 @@ impl Rig {
         }));
     }
 
+    /// Reports the Services, which are looked at once that may be.
     fn report(&mut self) {
+        self.now = self.now + SPACING;
         let report = ServicesReport::Selected(self.services.clone());
         self.sender.send(self.reader.read(report)).unwrap();
         self.update();
@@ -75,6 +77,7 @@ impl Rig {
             let failures = specs.iter().filter(fails).map(|spec| Failure {
                 app: app_spec::identity(spec),
                 lines: vec!["in use".to_owned()],
+                addresses: vec![(listen(spec), "in use".to_owned())],
             });
             let failures: Vec<Failure> = failures.collect();
             if !failures.is_empty() {
@@ -326,6 +329,77 @@ fn what_an_app_is_refused_for_is_tried_a_bounded_number_of_times() {
     rig.report();
     assert_eq!(rig.reconciled, 2);
     assert_eq!(rig.wrong().len(), 40);
+}
+
+#[test]
+fn of_many_that_ask_for_an_address_that_cannot_be_bound_one_is_tried_and_less_and_less_often() {
+    let mut rig = Rig::new();
+    rig.set("fine", 50, &[("listen", ":2")]);
+    for app in 1..=40 {
+        rig.set(&format!("app-{app}"), app, &[("listen", ":1")]);
+    }
+    rig.in_use = vec![1];
+    rig.report();
+    assert_eq!(rig.reconciled, 2);
+    assert_eq!(rig.running, ["deployments.apps/fine at 2"]);
+    let wrong = rig.wrong();
+    assert_eq!(wrong.len(), 40);
+    assert!(wrong.iter().all(|it| it.1 == "in use"), "{wrong:?}");
+    let pauses = [5, 10, 20, 40, 60, 60].map(Duration::from_secs);
+    for pause in pauses {
+        let due = rig.discovery.poll_timeout().unwrap();
+        assert_eq!(due.since(rig.now), pause);
+        rig.now = due;
+        rig.update();
+    }
+    assert_eq!(rig.reconciled, 2 * (1 + pauses.len()));
+    rig.report();
+    let due = rig.discovery.poll_timeout().unwrap();
+    assert_eq!(due.since(rig.now), RETRY, "something has changed");
+    rig.in_use.clear();
+    rig.now = due;
+    rig.update();
+    assert_eq!(rig.running.len(), 2);
+    assert_eq!(rig.discovery.poll_timeout(), None);
+}
+
+#[test]
+fn apps_of_several_addresses_that_fail_one_after_the_other_take_few_rounds() {
+    let mut rig = Rig::new();
+    // Each takes the port 1000 from the next one, until its own is found to be in use.
+    for app in 1..=40_u16 {
+        let listen = format!("{app}=own,1000=shared");
+        rig.set(&format!("app-{app}"), app.into(), &[("listen", &listen)]);
+    }
+    rig.set("fine", 50, &[("listen", ":2000")]);
+    rig.in_use = (1..=40).collect();
+    rig.report();
+    assert_eq!(rig.reconciled, 4);
+    assert_eq!(rig.running, ["deployments.apps/fine at 2000"]);
+    assert_eq!(rig.wrong().len(), 40);
+}
+
+#[test]
+fn changes_that_come_together_are_put_into_force_together_within_a_second() {
+    let mut rig = Rig::new();
+    rig.set("shop", 1, &[("listen", ":1")]);
+    rig.report();
+    assert_eq!(rig.reconciled, 1, "the first one at once");
+    for port in 2..=20 {
+        rig.now = rig.now + Duration::from_millis(20);
+        rig.set("shop", 1, &[("listen", &format!(":{port}"))]);
+        let report = ServicesReport::Selected(rig.services.clone());
+        rig.sender.send(rig.reader.read(report)).unwrap();
+        rig.update();
+    }
+    assert_eq!(rig.reconciled, 1);
+    let due = rig.discovery.poll_timeout().unwrap();
+    assert!(due.since(rig.now) <= SPACING);
+    rig.now = due;
+    rig.update();
+    assert_eq!(rig.reconciled, 2);
+    assert_eq!(rig.running, ["deployments.apps/shop at 20"]);
+    assert_eq!(rig.discovery.poll_timeout(), None);
 }
 
 #[test]
