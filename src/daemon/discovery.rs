@@ -149,6 +149,11 @@ impl Discovery {
         self.due
     }
 
+    /// Changes nothing any more, because the process ends: there is no update to wait for.
+    pub(super) fn stop(&mut self) {
+        self.due = None;
+    }
+
     /// Takes in what was reported, and has `reconcile` put the chosen apps into force, if they
     /// may be others than those that are.
     ///

@@ -360,7 +360,7 @@ impl Daemon {
             return;
         };
         if self.proxy.is_draining() {
-            return;
+            return discovery.stop();
         }
         let (reconciler, proxy) = (&mut self.reconciler, &mut self.proxy);
         if discovery.update(now, |specs| reconciler.reconcile(specs, proxy, now)) {

@@ -5,6 +5,7 @@ use super::*;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::process::Process;
 use support::sandbox::{OtherApp, Resource, Rule, anything};
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
@@ -504,4 +505,24 @@ fn all_namespaces_are_served_with_two_lists_and_watches_by_a_cluster_role() {
         assert!(!watches.is_empty() && all, "{watches:?}");
     }
     echo(&mut home, "still");
+}
+
+#[test]
+fn an_app_that_is_to_be_tried_again_costs_no_processor_time_while_the_others_drain() {
+    let sandbox = three(1);
+    annotate(&sandbox, "myapp", &[LISTEN]);
+    annotate(&sandbox, "blog", &[("listen", "192.0.2.1:80")]);
+    let zpa = start(&sandbox, &[LONG_TTL, ("ZPA_DRAIN_TIMEOUT", "1m")]);
+    expect_status(&zpa, "blog is wrong", |it| wrong(it, "blog").is_some());
+    let mut client = zpa.connect_to(address(&zpa, "myapp"));
+    echo(&mut client, "before");
+    zpa.signal("TERM");
+    zpa.expect_log("SIGTERM");
+    // It would have been tried again after 5 s.
+    std::thread::sleep(Duration::from_secs(6));
+    let before = Process(zpa.id()).cpu_seconds().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = Process(zpa.id()).cpu_seconds().unwrap() - before;
+    assert!(used < 0.2, "{used} s of one");
+    echo(&mut client, "meanwhile");
 }
