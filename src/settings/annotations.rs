@@ -18,6 +18,10 @@ use crate::workload::{ANNOTATION_PREFIX, Dialect};
 /// The annotation that makes a Service an app.
 pub const LISTEN: &str = "listen";
 
+/// The most errors that are reported of one Service: whoever may annotate many of them could
+/// have the proxy keep a hundred bytes for each two that they write.
+const MOST_ERRORS: usize = 10;
+
 /// The annotation that names what is scaled; the setting of that name is another one.
 const TARGET: &str = "target";
 
@@ -40,7 +44,7 @@ impl Settings {
     /// without `zero-pod-autoscaler/`. The settings of the process are in them too.
     ///
     /// # Errors
-    /// All that is wrong in the annotations, a line each: with the annotation, the value, the
+    /// What is wrong in the annotations, at most ten lines and how many more: each with the annotation, the value, the
     /// reason and an example.
     pub fn read_annotations(
         &self,
@@ -63,7 +67,7 @@ impl Settings {
         for (name, value) in annotations {
             take(&mut raw, name, value);
         }
-        let settings = resolve(raw)?;
+        let settings = resolve(raw).map_err(|errors| errors.shortened(MOST_ERRORS))?;
         match &settings.rules.hold_answer {
             Some(Answer::File(_)) if annotations.contains_key("hold-answer") => {
                 Err(Errors(vec![format!(

@@ -117,7 +117,7 @@ impl Settings {
         }
         errors.extend(clashes(&apps, self.admin_listen));
         if !errors.is_empty() {
-            return Err(Errors(shortened(errors)));
+            return Err(Errors(errors).shortened(MOST_ERRORS));
         }
         Ok(apps.into_iter().map(|(_, app)| app).collect())
     }
@@ -177,15 +177,6 @@ fn name(place: usize, entry: &Json) -> String {
         Some(target) => format!("app {number} ({})", quote(target.as_ref())),
         None => format!("app {number}"),
     }
-}
-
-fn shortened(mut errors: Vec<String>) -> Vec<String> {
-    let more = errors.len().saturating_sub(MOST_ERRORS);
-    if more > 0 {
-        errors.truncate(MOST_ERRORS);
-        errors.push(format!("and {more} more errors"));
-    }
-    errors
 }
 
 fn in_namespace(mut app: Settings, default: &str) -> Settings {

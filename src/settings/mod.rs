@@ -184,6 +184,16 @@ impl Errors {
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
+
+    /// The first `most` of them, and how many more there are.
+    fn shortened(mut self, most: usize) -> Errors {
+        let more = self.0.len().saturating_sub(most);
+        if more > 0 {
+            self.0.truncate(most);
+            self.0.push(format!("and {more} more errors"));
+        }
+        self
+    }
 }
 
 impl fmt::Display for Errors {

@@ -24,6 +24,22 @@ fn read(args: &[&str], annotations: &[(&str, &str)]) -> Result<Settings, Vec<Str
 }
 
 #[test]
+fn however_many_annotations_are_wrong_the_errors_are_few_and_short() {
+    let names = ('a'..='z').flat_map(|a| ('a'..='z').map(move |b| format!("{a}{b}")));
+    let names: Vec<String> = names.collect();
+    let long = "x".repeat(6000);
+    let mut given: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    given.extend([("listen", ":8080"), ("idle-ttl", &long), (&long, "")]);
+    let lines = read(&[], &given).unwrap_err();
+    assert_eq!(lines.len(), 11);
+    assert!(lines.iter().all(|line| line.len() < 300), "{lines:?}");
+    assert_eq!(
+        lines[10],
+        format!("and {} more errors", names.len() + 2 - 10)
+    );
+}
+
+#[test]
 fn annotations_are_read_like_a_command_line_with_the_defaults_of_the_process() {
     let app = read(
         &[
