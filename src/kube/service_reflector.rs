@@ -76,6 +76,10 @@ pub(super) struct ServiceReflector {
     was_listed: bool,
     /// The trouble that was reported last.
     trouble: Option<String>,
+    /// Whether the thread has begun before.
+    has_begun: bool,
+    /// Whether a panic was reported since then, or one has kept a report back.
+    is_trouble_due: bool,
     outputs: Vec<Output<ServicesReport>>,
 }
 
@@ -90,6 +94,8 @@ impl ServiceReflector {
             is_draining: false,
             was_listed: false,
             trouble: None,
+            has_begun: false,
+            is_trouble_due: false,
             outputs: Vec::new(),
         }
     }
@@ -109,6 +115,13 @@ impl ServiceReflector {
             Outcome::Failed(why) => self.failed("failed", why),
             Outcome::Refused { why, .. } => self.refused(why, now),
         }
+    }
+
+    /// The thread begins, for the first time or after a panic, which it has reported itself. What
+    /// was to be reported when it panicked may not have been.
+    fn begin(&mut self) {
+        self.was_listed = false;
+        self.is_trouble_due = std::mem::replace(&mut self.has_begun, true);
     }
 
     fn report_services(&mut self, is_first: bool) {
@@ -148,7 +161,7 @@ impl ServiceReflector {
     }
 
     fn set_trouble(&mut self, trouble: Option<String>) {
-        if self.trouble != trouble {
+        if std::mem::take(&mut self.is_trouble_due) || self.trouble != trouble {
             self.trouble.clone_from(&trouble);
             let report = ServicesReport::Trouble(trouble);
             self.outputs.push(Output::Report(report));
@@ -165,6 +178,9 @@ impl Core for ServiceReflector {
     type Report = ServicesReport;
 
     fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+        if let Event::Relist = event {
+            self.begin();
+        }
         let outcome = self.watcher.handle(event, &mut self.services, now);
         self.handle_outcome(outcome, now);
         Action::from_watcher(self.watcher.action(None, now), &self.path)

@@ -108,9 +108,29 @@ fn a_list_without_a_service_is_reported_too_and_one_that_is_the_same_is_not() {
     assert_eq!(rig.take(), [Ok(Vec::new())]);
     let mut rig = Rig::watching();
     rig.take();
-    rig.handle(Event::Relist);
+    rig.now = rig.now + Duration::from_secs(60);
+    rig.handle(Event::Broken("reset".to_owned()));
     rig.list();
     assert_eq!(rig.take(), []);
+}
+
+/// The panic is reported past the state machine.
+#[test]
+fn after_a_panic_the_services_and_that_there_is_no_trouble_are_reported_again() {
+    let mut rig = Rig::watching();
+    rig.take();
+    rig.handle(Event::Relist);
+    rig.list();
+    rig.handle(Event::Opened(Answer::Ok(())));
+    assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()]), Err(None)]);
+    // So is a trouble that is the same as before.
+    rig.handle(Event::Relist);
+    rig.handle(Event::Page(forbidden()));
+    rig.take();
+    rig.handle(Event::Relist);
+    rig.handle(Event::Page(forbidden()));
+    let trouble = Err(Some("403 services is forbidden".to_owned()));
+    assert_eq!(rig.take(), [trouble]);
 }
 
 #[test]
