@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::super::app_spec::{self, AppSpec, Identity};
 use super::candidate::{Candidate, ServiceKey};
+use crate::rules::server_name::{ServerName, ServerNames};
+use crate::settings::Listener;
 use crate::settings::apps::{self, MOST};
 
 /// The rounds of an update in which all apps are chosen, and then those of one address.
@@ -114,9 +116,41 @@ struct Taken<'a, 'f> {
     failed: &'f Failed,
     apps: Vec<(&'a Arc<Candidate>, &'a AppSpec)>,
     /// The places of the apps that listen on a port,
-    by_port: BTreeMap<u16, Vec<usize>>,
+    by_port: BTreeMap<u16, AtPort>,
     /// and of the app that scales something.
     by_target: BTreeMap<Identity, usize>,
+}
+
+/// The places of the apps that listen on a port. Thousands may share one by their server names, so
+/// that only those are found that one more may clash with.
+#[derive(Default)]
+struct AtPort {
+    /// Of those without server names.
+    nameless: Vec<usize>,
+    /// Of the first of those that share an address by server names.
+    addresses: BTreeMap<SocketAddr, usize>,
+    /// Of the one that has a server name at an address.
+    names: BTreeMap<(SocketAddr, ServerName), usize>,
+}
+
+impl AtPort {
+    fn take(&mut self, address: SocketAddr, names: &ServerNames, place: usize) {
+        if names.is_empty() {
+            return self.nameless.push(place);
+        }
+        self.addresses.entry(address).or_insert(place);
+        let named = names.iter().map(|name| ((address, name.clone()), place));
+        self.names.extend(named);
+    }
+
+    /// Those that an app at that address may clash with.
+    fn others(&self, address: SocketAddr, names: &ServerNames) -> impl Iterator<Item = usize> {
+        let named = names
+            .iter()
+            .filter_map(move |name| self.names.get(&(address, name.clone())));
+        let of_all = self.nameless.iter().chain(self.addresses.values());
+        of_all.chain(named).copied()
+    }
 }
 
 impl<'a, 'f> Taken<'a, 'f> {
@@ -178,11 +212,7 @@ impl<'a, 'f> Taken<'a, 'f> {
         if let Some(why) = apps::clash_with_admin(&spec.settings, self.admin) {
             return Some(why);
         }
-        let same_target = self.by_target.get(&app_spec::identity(spec));
-        let listeners = spec.settings.listen.iter();
-        let ports = listeners.filter_map(|it| self.by_port.get(&it.address.port()));
-        let mut older = same_target.into_iter().chain(ports.flatten());
-        let older = older.find_map(|&place| {
+        let older = self.contenders(spec).into_iter().find_map(|place| {
             let (candidate, other) = self.apps[place];
             let why = apps::clash(&spec.settings, &other.settings)?;
             Some(format!("{why} the older Service {} too", candidate.key()))
@@ -190,13 +220,84 @@ impl<'a, 'f> Taken<'a, 'f> {
         older.or_else(|| self.failed.refuses(spec).filter(|_| !is_running))
     }
 
+    /// The places of the apps that an app may clash with.
+    fn contenders(&self, spec: &AppSpec) -> Vec<usize> {
+        let mut contenders = Vec::new();
+        for Listener { address, .. } in &spec.settings.listen {
+            let at_port = self.by_port.get(&address.port());
+            let others = at_port.map(|it| it.others(*address, &spec.settings.server_names));
+            contenders.extend(others.into_iter().flatten());
+        }
+        contenders.sort_unstable();
+        contenders.dedup();
+        let same_target = self.by_target.get(&app_spec::identity(spec)).copied();
+        same_target.into_iter().chain(contenders).collect()
+    }
+
     fn take(&mut self, candidate: &'a Arc<Candidate>, spec: &'a AppSpec) {
         let place = self.apps.len();
         self.apps.push((candidate, spec));
         self.by_target.insert(app_spec::identity(spec), place);
         for listener in &spec.settings.listen {
-            let port = listener.address.port();
-            self.by_port.entry(port).or_default().push(place);
+            let at_port = self.by_port.entry(listener.address.port()).or_default();
+            at_port.take(listener.address, &spec.settings.server_names, place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Invocation};
+
+    fn spec(process: &settings::Settings, app: usize, listen: &str, names: &str) -> AppSpec {
+        let given = [("listen", listen), ("server-name", names)];
+        let given = given.iter().filter(|(_, value)| !value.is_empty());
+        let annotations = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let service = format!("app-{app}");
+        let spec = app_spec::of_service(process, "default", &service, &annotations.collect());
+        spec.unwrap().unwrap()
+    }
+
+    #[test]
+    fn of_many_that_share_a_port_few_are_compared_and_all_that_clash_are_found() {
+        let args = ["--discover=app"].map(Into::into);
+        let Ok(Invocation::Run(process)) = settings::parse(args, |_| None) else {
+            panic!("it is refused");
+        };
+        let failed = Failed::default();
+        let mut taken = Taken::new(None, &failed);
+        let candidate = Arc::new(Candidate {
+            service: Arc::default(),
+            spec: Err(Vec::new()),
+        });
+        let apps: Vec<AppSpec> = (0..300)
+            .map(|app| spec(&process, app, ":443", &format!("{app}.example")))
+            .collect();
+        for app in &apps {
+            assert_eq!(taken.conflict(app, false), None);
+            assert!(taken.contenders(app).len() <= 1);
+            taken.take(&candidate, app);
+        }
+        let other = spec(&process, 301, "127.0.0.1:80", "");
+        taken.take(&candidate, &other);
+        for (listen, names, clashes) in [
+            (":443", "new.example", false),
+            (":443", "new.example,299.example", true),
+            (":443", "", true),
+            ("127.0.0.1:443", "new.example", true),
+            ("127.0.0.2:80", "", false),
+            (":80", "", true),
+            (":80", "new.example", true),
+        ] {
+            let app = spec(&process, 302, listen, names);
+            let conflict = taken.conflict(&app, false);
+            assert_eq!(
+                conflict.is_some(),
+                clashes,
+                "{listen} {names}: {conflict:?}"
+            );
+            assert!(taken.contenders(&app).len() <= 2, "{listen} {names}");
         }
     }
 }
