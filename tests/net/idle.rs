@@ -6,20 +6,18 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use support::descriptors::raise_open_files;
 use support::memory::PER_CONNECTION;
 use support::program::PATIENCE;
 use support::sandbox::anything;
 
 use crate::fixture::{Fixture, greet, listen};
 use crate::network::{CLIENT, Network, OTHER_POD, POD, THIRD_POD, is_slow, restricted};
+use crate::open_files::OpenFiles;
 
 /// How many connections are opened where that may take minutes,
 const CONNECTIONS: usize = 100_000;
 /// and elsewhere, if the limit of open files allows.
 const FEWER: usize = 10_000;
-/// Descriptors of the test that are not connections'.
-const RESERVED: usize = 500;
 /// Of `zpa`'s that come and go: its connections to the API server.
 const OTHERS: usize = 4;
 
@@ -44,7 +42,7 @@ fn idle_connections_cost_two_descriptors_300_bytes_and_no_wake_up_and_all_answer
     let Some(network) = Network::new() else {
         return;
     };
-    let count = possible();
+    let (count, _open_files) = possible();
     prepare(&network);
     let pod = listen(&network);
     // Not debug: the lines would be most of what is written.
@@ -79,16 +77,16 @@ fn idle_connections_cost_two_descriptors_300_bytes_and_no_wake_up_and_all_answer
 }
 
 /// As many connections as may be open here.
-fn possible() -> usize {
+fn possible() -> (usize, OpenFiles) {
     let wanted = if is_slow() { CONNECTIONS } else { FEWER };
-    let allowed = raise_open_files((2 * wanted + RESERVED) as u64).unwrap() as usize;
-    let count = wanted.min(allowed.saturating_sub(RESERVED) / 2);
+    let open_files = OpenFiles::take(2 * wanted);
+    let count = open_files.count / 2;
     if count < wanted {
         restricted(&format!(
             "{count} connections in place of {wanted}: the limit of open files"
         ));
     }
-    count
+    (count, open_files)
 }
 
 fn prepare(network: &Network) {

@@ -45,6 +45,7 @@ mod idle;
 mod loss;
 mod many;
 mod network;
+mod open_files;
 mod pipes;
 mod ports;
 mod resets;

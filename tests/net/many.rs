@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use support::descriptors::raise_open_files;
 use support::memory::{PER_CONNECTION, ceiling};
 use support::program::PATIENCE;
 use support::sandbox::on;
@@ -15,13 +14,12 @@ use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS};
 
 use crate::fixture::{Fixture, expect_calm, listen};
 use crate::network::{Network, POD, restricted};
+use crate::open_files::OpenFiles;
 use crate::resets::while_it_stands_still;
 use crate::until;
 
 /// How many connections are held at once, if the limit of open files allows.
 const HELD: usize = 10_000;
-/// Descriptors of the test that are not connections'.
-const RESERVED: u64 = 500;
 /// The pool of blocks for what slow receivers have not taken yet.
 const POOL: u64 = (MAX_BLOCKS * BLOCK_BYTES) as u64;
 /// Blocks that are not full to the last byte.
@@ -32,8 +30,8 @@ fn ten_thousand_connections_to_a_sleeping_app_are_one_write_and_served_in_order(
     let Some(network) = Network::new() else {
         return;
     };
-    let possible = raise_open_files(2 * HELD as u64 + RESERVED).unwrap();
-    let count = HELD.min((possible.saturating_sub(RESERVED) / 2) as usize);
+    let open_files = OpenFiles::take(2 * HELD);
+    let count = open_files.count / 2;
     if count < HELD {
         restricted(&format!(
             "{count} connections in place of {HELD}: the limit of open files"
