@@ -105,7 +105,7 @@ fn a_dry_run_serves_says_when_it_would_sleep_and_writes_nothing() {
     let mut client = zpa.connect();
     echo(&mut client, "hello");
     drop(client);
-    zpa.expect_log("default/myapp would be scaled to 0 now, after 1.");
+    zpa.expect_log("default/myapp would be scaled to 0 now, after 1");
     zpa.expect_status("what keeps it awake", kept_awake_by("dry_run"));
     sandbox.set_replicas(0);
     zpa.expect_log("scaled to 0 by somebody else");
