@@ -49,6 +49,13 @@ fn is_asleep(fixture: &Fixture) -> bool {
     matches!(fixture.policy.phase, Phase::Asleep { .. })
 }
 
+fn without_wakes(until: Time) -> Windows {
+    Windows {
+        no_wake_end: Some(until),
+        ..Windows::default()
+    }
+}
+
 fn kept_awake(until: Time) -> Windows {
     Windows {
         schedule_end: Some(until),
@@ -88,11 +95,7 @@ fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
 fn in_a_window_without_wakes_connections_wait_for_its_end() {
     let mut fixture = asleep();
     let end = fixture.now + HOUR;
-    let windows = Windows {
-        no_wake_end: Some(end),
-        ..Windows::default()
-    };
-    fixture.policy.set_windows(windows, fixture.now);
+    fixture.policy.set_windows(without_wakes(end), fixture.now);
     fixture.opens(1);
     let delayed = Change::WakeDelayed {
         by: WakeDelay::NoWake,
@@ -110,11 +113,7 @@ fn in_a_window_without_wakes_connections_wait_for_its_end() {
 fn an_order_wakes_it_in_a_window_without_wakes() {
     let mut fixture = asleep();
     let end = fixture.now + HOUR;
-    let windows = Windows {
-        no_wake_end: Some(end),
-        ..Windows::default()
-    };
-    fixture.policy.set_windows(windows, fixture.now);
+    fixture.policy.set_windows(without_wakes(end), fixture.now);
     fixture.observes(ordered(0, "8", wake("now")));
     assert_eq!(fixture.in_flight(), Some(write(2, "8")));
 }
@@ -303,11 +302,8 @@ fn a_time_to_keep_it_awake_is_for_whoever_has_a_clock() {
 #[test]
 fn a_delay_ends_when_something_else_scales_it_up() {
     let mut fixture = asleep();
-    let windows = Windows {
-        no_wake_end: Some(fixture.now + HOUR),
-        ..Windows::default()
-    };
-    fixture.policy.set_windows(windows, fixture.now);
+    let end = fixture.now + HOUR;
+    fixture.policy.set_windows(without_wakes(end), fixture.now);
     fixture.opens(1);
     assert_eq!(fixture.policy.delayed_by(), Some(WakeDelay::NoWake));
     fixture.observes(scale(1, "8"));
