@@ -163,7 +163,7 @@ impl Request {
     /// another nonce, because a token must be written once at most: to another proxy, a token
     /// that it has seen before proves that nobody has renewed since. If one could be written
     /// twice, it could come back after the renewal of a third proxy, and hide that.
-    pub fn repetition(&self) -> Option<Request> {
+    pub fn hedged(&self) -> Option<Request> {
         match self {
             Request::Read | Request::ReadScale => None,
             Request::RenewLease(renewal) if renewal.guard.is_none() => {
@@ -531,12 +531,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_repeated_under_its_guard_or_with_another_token_and_a_read_is_not() {
+    fn a_write_is_hedged_under_its_guard_or_with_another_token_and_a_read_is_not() {
         let write = |replicas| Request::WriteScale {
             replicas,
             guard: ResourceVersion("7".to_owned()),
         };
-        for (request, repetition) in [
+        for (request, hedged) in [
             (Request::Read, None),
             (Request::ReadScale, None),
             (write(0), Some(write(0))),
@@ -544,7 +544,7 @@ mod tests {
             (renewal(4, Some("7")), Some(renewal(4, Some("7")))),
             (renewal(4, None), Some(renewal(5, None))),
         ] {
-            assert_eq!(request.repetition(), repetition, "{request:?}");
+            assert_eq!(request.hedged(), hedged, "{request:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ const FRESH: Duration = Duration::from_secs(45);
 
 /// Permissions with another permission that is requested instead. The first of two is in the
 /// Role of `manifests/base`, and is named in errors if both are missing.
-const SUBSTITUTES: [(Permission, Permission); 2] = [
+const ALTERNATIVES: [(Permission, Permission); 2] = [
     (Permission::GetTarget, Permission::GetScale),
     (Permission::PatchStatus, Permission::PatchTarget),
 ];
@@ -161,9 +161,10 @@ impl Health {
                 last: now,
             };
             self.refused.insert(permission, refused);
-        } else if let Some((_, substitute)) = SUBSTITUTES.iter().find(|(it, _)| *it == permission) {
-            // The substitute is not requested any more.
-            self.refused.remove(substitute);
+        } else if let Some((_, alternative)) = ALTERNATIVES.iter().find(|(it, _)| *it == permission)
+        {
+            // The alternative is not requested any more.
+            self.refused.remove(alternative);
         }
     }
 
@@ -208,7 +209,7 @@ impl Health {
                 Some(LeaseStore::Annotation) => permission.fallback(),
                 None => Permission::PatchTarget.fallback(),
             },
-            _ if is_substitute(permission) => None,
+            _ if is_alternative(permission) => None,
             _ => self.fallback_of(permission, self.refused.get(&permission)?, context),
         }
     }
@@ -241,16 +242,18 @@ impl Health {
     ) -> Option<[Option<&Refused>; 2]> {
         let refused = self.refused.get(&permission);
         let refused = refused.filter(|it| it.is_fresh(now))?;
-        if is_substitute(permission) || permission == Permission::PatchStatus {
+        if is_alternative(permission) || permission == Permission::PatchStatus {
             return None;
         }
         let lost = self.fallback_of(permission, refused, context).is_none();
-        lost.then(|| [Some(refused), self.substitute(permission)])
+        lost.then(|| [Some(refused), self.alternative(permission)])
     }
 
     /// The refusal of the permission that is requested instead, if that is refused too.
-    fn substitute(&self, permission: Permission) -> Option<&Refused> {
-        let pair = SUBSTITUTES.iter().find(|(first, _)| *first == permission)?;
+    fn alternative(&self, permission: Permission) -> Option<&Refused> {
+        let pair = ALTERNATIVES
+            .iter()
+            .find(|(first, _)| *first == permission)?;
         self.refused.get(&pair.1)
     }
 
@@ -269,7 +272,7 @@ impl Health {
             {
                 Some("dialling the target without knowing whether it is there")
             }
-            _ if self.substitute(permission).is_some() => None,
+            _ if self.alternative(permission).is_some() => None,
             _ => refused.refusal.fallback,
         }
     }
@@ -336,8 +339,8 @@ impl Refused {
     }
 }
 
-fn is_substitute(permission: Permission) -> bool {
-    SUBSTITUTES.iter().any(|(_, second)| *second == permission)
+fn is_alternative(permission: Permission) -> bool {
+    ALTERNATIVES.iter().any(|(_, second)| *second == permission)
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ impl Daemon {
             }
         };
         self.reconciler
-            .set_chore(list_file::POLL, list_file::watch(file, report));
+            .set_periodic_task(list_file::POLL, list_file::watch(file, report));
     }
 
     fn serve(&mut self) -> io::Result<Exit> {

@@ -115,10 +115,10 @@ impl Reconciler {
         self.api.requests()
     }
 
-    /// Has a thread that executes requests call `chore` at that interval: see
-    /// [`ApiThreads::set_chore`].
-    pub(super) fn set_chore(&self, every: Duration, chore: impl FnMut() + Send + 'static) {
-        self.api.set_chore(every, chore);
+    /// Has a thread that executes requests call `task` at that interval: see
+    /// [`ApiThreads::set_periodic_task`].
+    pub(super) fn set_periodic_task(&self, every: Duration, task: impl FnMut() + Send + 'static) {
+        self.api.set_periodic_task(every, task);
     }
 
     /// The threads that talk to the API server.

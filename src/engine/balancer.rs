@@ -68,7 +68,7 @@ pub struct BackendSpec {
 /// The identity of one address of one backend, which stays valid after the backend has
 /// left the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendId {
+pub struct AddressId {
     /// The key of the backend, which is never reused.
     backend: u32,
     address: u16,
@@ -78,7 +78,7 @@ pub struct BackendId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick {
     /// The identity of the address, for the calls that report the result.
-    pub id: BackendId,
+    pub id: AddressId,
     /// The address to dial.
     pub address: SocketAddr,
     /// The timeout of the dial, if it is shorter than the connect timeout.
@@ -253,7 +253,7 @@ impl Balancer {
     }
 
     /// The backend has accepted the connection.
-    pub fn succeeded(&mut self, id: BackendId, now: Time) {
+    pub fn succeeded(&mut self, id: AddressId, now: Time) {
         let mut has_recovered = false;
         let mut family = None;
         self.change(id.backend, now, |backend| {
@@ -270,7 +270,7 @@ impl Balancer {
     /// connection counts no more.
     pub fn failed(
         &mut self,
-        id: BackendId,
+        id: AddressId,
         cause: DialFailure,
         attempts: &mut Attempts,
         now: Time,
@@ -289,7 +289,7 @@ impl Balancer {
     }
 
     /// The dial was given up before its result. The connection counts no more.
-    pub fn abandon(&mut self, id: BackendId, now: Time) {
+    pub fn abandon(&mut self, id: AddressId, now: Time) {
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
             backend.abandoned(id.address, fraction, now);
@@ -298,7 +298,7 @@ impl Balancer {
     }
 
     /// A connection that the backend had accepted has ended.
-    pub fn release(&mut self, id: BackendId, now: Time) {
+    pub fn release(&mut self, id: AddressId, now: Time) {
         self.change(id.backend, now, |backend| {
             backend.served(id.address);
             backend.connection_ended();
@@ -306,7 +306,7 @@ impl Balancer {
     }
 
     /// The address with that identity, while it is listed or in use.
-    pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
+    pub fn address(&self, id: AddressId) -> Option<SocketAddr> {
         self.backends.get(&id.backend)?.address(id.address)
     }
 
@@ -336,7 +336,7 @@ impl Balancer {
     }
 
     /// The next address, not counting the fallback.
-    fn next(&mut self, attempts: &Attempts, now: Time) -> Option<BackendId> {
+    fn next(&mut self, attempts: &Attempts, now: Time) -> Option<AddressId> {
         if let Some(at) = self.next_alternative(attempts, now) {
             return Some(at);
         }
@@ -349,7 +349,7 @@ impl Balancer {
         }
         self.order.avoided().find_map(|key| {
             let address = self.with_room(key)?.next_avoided(key, attempts)?;
-            Some(BackendId {
+            Some(AddressId {
                 backend: key,
                 address,
             })
@@ -363,21 +363,21 @@ impl Balancer {
     }
 
     /// Another address of the backend whose last address has refused or cannot be reached.
-    fn next_alternative(&self, attempts: &Attempts, now: Time) -> Option<BackendId> {
+    fn next_alternative(&self, attempts: &Attempts, now: Time) -> Option<AddressId> {
         let key = attempts.alternatives_of()?;
         let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
         let address = backend.next_address(key, attempts, now)?;
-        Some(BackendId {
+        Some(AddressId {
             backend: key,
             address,
         })
     }
 
     /// The least loaded backend that is not ejected.
-    fn next_ready(&self, attempts: &Attempts, now: Time) -> Option<BackendId> {
+    fn next_ready(&self, attempts: &Attempts, now: Time) -> Option<AddressId> {
         let at = |key: u32| {
             let address = self.with_room(key)?.next_address(key, attempts, now)?;
-            Some(BackendId {
+            Some(AddressId {
                 backend: key,
                 address,
             })
@@ -399,7 +399,7 @@ impl Balancer {
         least.map(|(_, at)| at)
     }
 
-    fn next_fallback(&mut self, attempts: &mut Attempts) -> Option<BackendId> {
+    fn next_fallback(&mut self, attempts: &mut Attempts) -> Option<AddressId> {
         let address = self.fallback.filter(|_| attempts.take_fallback())?;
         let found = self.backends.iter();
         let mut found = found.filter(|(_, backend)| backend.is_fallback_at(address));
@@ -408,7 +408,7 @@ impl Balancer {
             None => self.add(Backend::fallback(address)),
         };
         self.with_room(key)?;
-        Some(BackendId {
+        Some(AddressId {
             backend: key,
             address: 0,
         })

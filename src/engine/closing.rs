@@ -6,7 +6,7 @@
 //! network namespace of the pod. An RST drops unsent bytes at once.
 
 use super::ack_timeout::AckTimeout;
-use super::balancer::BackendId;
+use super::balancer::AddressId;
 use super::buffers::Buffers;
 use super::close_reason::{CloseReason, ConnectionPhase};
 use super::dialing::BackendStream;
@@ -83,7 +83,7 @@ impl<S: Socket> Closing<S> {
     }
 
     /// The address that the backend's socket is connected to.
-    pub fn backend_id(&self) -> BackendId {
+    pub fn address_id(&self) -> AddressId {
         self.backend.id
     }
 

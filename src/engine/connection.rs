@@ -361,7 +361,7 @@ impl<S: Socket> Connection<S> {
                 let (backend, _) = relay.into_backend(&mut shared.buffers);
                 port.balancer.release(backend.id, now);
             }
-            State::Closing(closing) => port.balancer.release(closing.backend_id(), now),
+            State::Closing(closing) => port.balancer.release(closing.address_id(), now),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::balancer::{Attempts, BackendId, DialFailure, Pick};
+use super::balancer::{AddressId, Attempts, DialFailure, Pick};
 use super::connector::SelfConnect;
 use super::context::{Connect, Context};
 use super::local_error::LocalError;
@@ -55,7 +55,7 @@ pub struct BackendStream<S> {
     /// The socket.
     pub socket: S,
     /// The address that it is connected to.
-    pub id: BackendId,
+    pub id: AddressId,
 }
 
 /// The result of [`Dialer::dial`].
@@ -140,7 +140,7 @@ impl Dialer {
     /// first byte.
     pub fn note_failure<C>(
         &self,
-        id: BackendId,
+        id: AddressId,
         cause: DialFailure,
         why: &str,
         attempts: &mut Attempts,
@@ -204,7 +204,7 @@ impl<S: Socket> Attempt<S> {
     }
 
     /// Gives the connect up; returns its address and the round.
-    pub fn abandon(self) -> (BackendId, Attempts) {
+    pub fn abandon(self) -> (AddressId, Attempts) {
         (self.backend.id, self.attempts)
     }
 }

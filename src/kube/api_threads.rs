@@ -9,7 +9,7 @@ use super::access::Access;
 use super::client::Client;
 use super::credentials::Credentials;
 use super::events::EventRecorder;
-use super::executor::{self, Member, RequestQueue};
+use super::executor::{self, AppEntry, RequestQueue};
 use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scheduler::AppKey;
@@ -112,11 +112,11 @@ impl ApiThreads {
         report: impl Fn(Report) + Send + Sync + Clone + 'static,
     ) -> io::Result<AppHandle> {
         let target = TargetClient::new(&config, self.writer.clone());
-        let (app, member) = self.queue.add(target, report.clone());
+        let (app, entry) = self.queue.add(target, report.clone());
         let mut handle = AppHandle {
             queue: self.queue.clone(),
             app,
-            member,
+            entry,
             watches: Watches::None,
             clock: self.clock,
         };
@@ -143,10 +143,10 @@ impl ApiThreads {
             target: None,
         };
         if watches_target(config) {
-            let (target, panics) = (handle.member.target().clone(), panicked(report.clone()));
+            let (target, panics) = (handle.entry.target().clone(), panicked(report.clone()));
             let target = target_reflector::spawn(target, client(), clock, report, panics)?;
             let relocated = target.clone();
-            handle.member.on_relocation(move || relocated.relocate());
+            handle.entry.on_relocation(move || relocated.relocate());
             handle.watches = Watches::Named {
                 endpoints,
                 target: Some(target),
@@ -155,12 +155,12 @@ impl ApiThreads {
         Ok(())
     }
 
-    /// Has a thread that executes requests call `chore` at that interval while it is idle, so
+    /// Has a thread that executes requests call `task` at that interval while it is idle, so
     /// that no thread is needed for it. While the API server lets both of these threads wait,
-    /// `chore` is called later; while `chore` blocks, one thread executes the requests. It must
+    /// `task` is called later; while `task` blocks, one thread executes the requests. It must
     /// not panic.
-    pub fn set_chore(&self, every: Duration, chore: impl FnMut() + Send + 'static) {
-        self.queue.set_chore(every, chore, (self.clock)());
+    pub fn set_periodic_task(&self, every: Duration, task: impl FnMut() + Send + 'static) {
+        self.queue.set_periodic_task(every, task, (self.clock)());
     }
 
     /// Lists and watches the Services that `selector` selects by their labels, in that
@@ -210,10 +210,10 @@ fn watch_namespace(
         namespace: config.namespace.clone(),
     };
     if watches_target(&config) {
-        let target = handle.member.target().clone();
+        let target = handle.entry.target().clone();
         reflectors.locate(app, &target);
         let reflectors = Arc::downgrade(reflectors);
-        handle.member.on_relocation(move || {
+        handle.entry.on_relocation(move || {
             if let Some(reflectors) = reflectors.upgrade() {
                 reflectors.locate(app, &target);
             }
@@ -238,7 +238,7 @@ fn watches_target(config: &AppConfig) -> bool {
 pub struct AppHandle {
     queue: Arc<RequestQueue>,
     app: AppKey,
-    member: Arc<Member>,
+    entry: Arc<AppEntry>,
     watches: Watches,
     clock: Clock,
 }
@@ -319,7 +319,7 @@ impl AppHandle {
     /// are gone before the proxy is: from now on refusals (401, 403), missing objects and
     /// failed lists are logged at debug.
     pub fn set_draining(&self) {
-        self.member.set_draining();
+        self.entry.set_draining();
         match &self.watches {
             Watches::None => {}
             Watches::Named { endpoints, target } => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::client::Client;
 use super::scale_target::Target;
-use super::scheduler::{Action, AppKey, Job, Scheduler, WORKERS, Worker};
+use super::scheduler::{AppKey, Assignment, Job, Scheduler, WORKERS, Worker};
 use super::target_client::{Answer, TargetClient};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Outcome, Report, Request};
@@ -20,30 +20,30 @@ pub(super) struct RequestQueue {
     scheduler: Mutex<Scheduler>,
     changed: Condvar,
     clients: [Client; WORKERS],
-    members: Mutex<Members>,
+    apps: Mutex<Apps>,
     breaker: Mutex<Breaker>,
     /// What an idle worker does at an interval.
-    chore: OnceLock<Mutex<Chore>>,
+    periodic_task: OnceLock<Mutex<PeriodicTask>>,
 }
 
-type Chore = Box<dyn FnMut() + Send>;
+type PeriodicTask = Box<dyn FnMut() + Send>;
 
 /// The apps whose requests are executed.
 #[derive(Default)]
-struct Members {
+struct Apps {
     last: AppKey,
-    by_key: BTreeMap<AppKey, Arc<Member>>,
+    by_key: BTreeMap<AppKey, Arc<AppEntry>>,
 }
 
 /// An app, as the workers know it.
-pub(super) struct Member {
+pub(super) struct AppEntry {
     target: TargetClient,
     report: Box<dyn Fn(Report) + Send + Sync>,
     /// What is called when the object is found elsewhere.
     relocated: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Member {
+impl AppEntry {
     /// The object that is scaled.
     pub(super) fn target(&self) -> &Arc<Target> {
         self.target.target()
@@ -78,24 +78,24 @@ impl RequestQueue {
         &self,
         target: TargetClient,
         report: impl Fn(Report) + Send + Sync + 'static,
-    ) -> (AppKey, Arc<Member>) {
-        let member = Arc::new(Member {
+    ) -> (AppKey, Arc<AppEntry>) {
+        let entry = Arc::new(AppEntry {
             target,
             report: Box::new(report),
             relocated: OnceLock::new(),
         });
-        let mut members = self.members();
-        members.last += 1;
-        let key = members.last;
-        members.by_key.insert(key, member.clone());
-        (key, member)
+        let mut apps = self.apps();
+        apps.last += 1;
+        let key = apps.last;
+        apps.by_key.insert(key, entry.clone());
+        (key, entry)
     }
 
     /// Removes an app. What is in progress for it comes to its end, without a report.
     pub(super) fn remove(&self, app: AppKey) {
         self.scheduler().remove(app);
         self.breaker().remove(app);
-        self.members().by_key.remove(&app);
+        self.apps().by_key.remove(&app);
     }
 
     /// Adds a request, which replaces one of its app that is still unsent.
@@ -133,50 +133,50 @@ impl RequestQueue {
         self.changed.notify_all();
     }
 
-    /// Has a worker that is idle call `chore` at that interval: later if both are in a request.
+    /// Has a worker that is idle call `periodic_task` at that interval: later if both are in a request.
     /// It may block, and takes a worker from the requests then. It must not panic.
-    pub(super) fn set_chore(
+    pub(super) fn set_periodic_task(
         &self,
         every: Duration,
-        chore: impl FnMut() + Send + 'static,
+        periodic_task: impl FnMut() + Send + 'static,
         now: Time,
     ) {
         // It is set once, when the program starts.
-        let _ = self.chore.set(Mutex::new(Box::new(chore)));
-        self.scheduler().set_chore(every, now);
+        let _ = self.periodic_task.set(Mutex::new(Box::new(periodic_task)));
+        self.scheduler().set_periodic_task(every, now);
         self.changed.notify_all();
     }
 
-    /// Calls the chore, unless the other worker has not returned from it.
-    fn do_chore(&self) {
-        if let Some(Ok(mut chore)) = self.chore.get().map(Mutex::try_lock) {
-            chore();
+    /// Calls the periodic_task, unless the other worker has not returned from it.
+    fn run_periodic_task(&self) {
+        if let Some(Ok(mut periodic_task)) = self.periodic_task.get().map(Mutex::try_lock) {
+            periodic_task();
         }
     }
 
     fn next(&self, worker: Worker, clock: Clock) -> Option<(Job, bool)> {
         let mut scheduler = self.scheduler();
         loop {
-            match scheduler.next_action(worker, clock()) {
-                Action::Execute { job, cancel_other } => {
+            match scheduler.next_assignment(worker, clock()) {
+                Assignment::Execute { job, cancel_other } => {
                     // The other worker may have to repeat it later.
                     self.changed.notify_all();
                     return Some((job, cancel_other));
                 }
-                Action::End => return None,
-                Action::Chore => {
+                Assignment::End => return None,
+                Assignment::PeriodicTask => {
                     drop(scheduler);
-                    self.do_chore();
+                    self.run_periodic_task();
                     scheduler = self.scheduler();
                 }
-                Action::Wait(None) => {
+                Assignment::Wait(None) => {
                     scheduler = self
                         .changed
                         .wait(scheduler)
                         .unwrap_or_else(PoisonError::into_inner);
                 }
-                Action::Wait(Some(patience)) => {
-                    let woken = self.changed.wait_timeout(scheduler, patience);
+                Assignment::Wait(Some(delay)) => {
+                    let woken = self.changed.wait_timeout(scheduler, delay);
                     scheduler = woken.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
@@ -200,22 +200,22 @@ impl RequestQueue {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn member(&self, app: AppKey) -> Option<Arc<Member>> {
-        self.members().by_key.get(&app).cloned()
+    fn entry(&self, app: AppKey) -> Option<Arc<AppEntry>> {
+        self.apps().by_key.get(&app).cloned()
     }
 
     /// Reports something to an app, if it is still there.
     pub(super) fn report(&self, app: AppKey, report: Report) {
-        if let Some(member) = self.member(app) {
-            (member.report)(report);
+        if let Some(entry) = self.entry(app) {
+            (entry.report)(report);
         }
     }
 
     /// Reports something to every app.
     pub(super) fn report_to_all(&self, report: &Report) {
-        let members: Vec<_> = self.members().by_key.values().cloned().collect();
-        for member in members {
-            (member.report)(report.clone());
+        let apps: Vec<_> = self.apps().by_key.values().cloned().collect();
+        for entry in apps {
+            (entry.report)(report.clone());
         }
     }
 
@@ -225,8 +225,8 @@ impl RequestQueue {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn apps(&self) -> MutexGuard<'_, Apps> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,11 +236,11 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
         scheduler: Mutex::default(),
         changed: Condvar::new(),
         clients,
-        members: Mutex::default(),
+        apps: Mutex::default(),
         breaker: Mutex::new(Breaker::new(
             clock().since(Time::default()).as_nanos() as u64
         )),
-        chore: OnceLock::new(),
+        periodic_task: OnceLock::new(),
     });
     for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
         let (ours, panicked) = (queue.clone(), queue.clone());
@@ -260,7 +260,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
         if cancel_other {
             other.cancel();
         }
-        let Some(member) = queue.member(app) else {
+        let Some(entry) = queue.entry(app) else {
             queue.done(worker, Outcome::Unreachable);
             continue;
         };
@@ -268,13 +268,13 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             queue,
             worker,
             id,
-            report: &member.report,
+            report: &entry.report,
             is_due: true,
         };
         let is_awaited = queue.is_awaited(app, &request);
         let admitted = queue.breaker().admit(is_awaited, clock());
         let is_sent = admitted.is_ok();
-        let answer = admitted.and_then(|()| member.execute(client, &request));
+        let answer = admitted.and_then(|()| entry.execute(client, &request));
         if !queue.scheduler().is_wanted(worker) {
             continue;
         }
@@ -282,11 +282,11 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             let mut breaker = queue.breaker();
             breaker.answered(app, is_awaited, &answer, clock());
         }
-        member.target.log_answer(&request, &answer);
-        for news in member.target.news(&request, &answer) {
-            (member.report)(news);
+        entry.target.log_answer(&request, &answer);
+        for news in entry.target.news(&request, &answer) {
+            (entry.report)(news);
         }
-        owed.reply(member.target.outcome(&answer, clock()));
+        owed.reply(entry.target.outcome(&answer, clock()));
     }
 }
 

@@ -1,5 +1,5 @@
 //! The inputs and outputs of a [`Watcher`](super::watcher::Watcher): [`Event`] and
-//! [`Action`], and the [`Store`] that it keeps up to date.
+//! [`WatcherAction`], and the [`Store`] that it keeps up to date.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub(super) enum Outcome {
 
 /// The next action of the thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum WatcherAction {
     /// Request a page of at most `limit` items; `token` is the `continue` of the page
     /// before, and empty for the first one.
     List { limit: u32, token: String },

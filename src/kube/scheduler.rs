@@ -19,13 +19,13 @@
 //! until it is answered. They are for each kind of write: for a wake; for a write of zero or
 //! the renewal before it, when they come as the app falls asleep; for a renewal, which they
 //! would go without if it took two seconds. The first reply that shows the scale is reported.
-//! A read is not repeated. One for which connections wait follows a reply, so that its
+//! A read is not hedged. One for which connections wait follows a reply, so that its
 //! connection has just worked, and is given up after five seconds.
 //!
 //! Reads of apps whose last request was refused or found no object, and for which nobody waits,
 //! share a pace: each of hundreds of apps without a Role is asked for less often than one is.
 //!
-//! A worker that has nothing to execute also does a *chore* at an interval, such as to look at
+//! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look at
 //! a file: the worker that would not be given the next request.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a write is in progress before it is sent on the other connection as well.
-const REPEATED_AFTER: Duration = Duration::from_secs(1);
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
 
 /// The interval of reads of all apps that are refused, or whose object does not exist,
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,26 +69,26 @@ pub(super) struct Job {
 
 /// A request that a worker is executing.
 #[derive(Debug)]
-struct Out {
+struct InFlight {
     app: AppKey,
     urgent: bool,
     since: Time,
     /// Whether another request has superseded it: its outcome is not reported.
     superseded: bool,
-    /// The request, if it may be sent once more.
-    repeatable: Option<Job>,
-    /// The request, if nobody waits for it.
-    routine: Option<Job>,
-    repetition: Repetition,
+    /// What is sent on the other connection if this has no reply in time.
+    hedge_request: Option<Job>,
+    /// The request, if nobody waits for it: one that is urgent preempts it.
+    preemptible: Option<Job>,
+    hedge: Hedge,
 }
 
-/// Whether a request is sent on both connections.
+/// Whether a request is sent on both connections, as a hedged request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repetition {
+enum Hedge {
     /// It is not.
     No,
     /// It is, and the other one is in progress, unless that is superseded.
-    Both,
+    Sent,
     /// It was, and the other one has failed. That one may have been applied (`true`).
     OtherFailed(bool),
 }
@@ -96,15 +96,15 @@ enum Repetition {
 /// The requests that wait, and the requests in progress.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
-    /// The request of each app that has one, with its place in the order in which they came.
+    /// The request of each app that has one, with its position in the order in which they came.
     waiting: BTreeMap<AppKey, (u64, Job)>,
-    places: u64,
+    sequence: u64,
     /// The apps whose connections wait.
     awaited: BTreeSet<AppKey>,
-    out: [Option<Out>; WORKERS],
+    in_flight: [Option<InFlight>; WORKERS],
     /// The worker with the open connection.
     active: Worker,
-    chore: Option<ChoreTime>,
+    periodic_task: Option<PeriodicTask>,
     /// The apps whose last request was refused, or has found no object.
     refused: BTreeSet<AppKey>,
     /// When reads of those would be due if each had come after the interval.
@@ -112,20 +112,20 @@ pub(super) struct Scheduler {
     pub(super) closed: bool,
 }
 
-/// When what is done beside the requests is due.
+/// What a worker does beside the requests, at an interval.
 #[derive(Debug)]
-struct ChoreTime {
+struct PeriodicTask {
     every: Duration,
     due: Time,
 }
 
 /// The next action of a worker.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum Assignment {
     /// Execute the request, and first cancel the call of the other worker if `cancel_other`.
     Execute { job: Job, cancel_other: bool },
     /// Do what is done beside the requests.
-    Chore,
+    PeriodicTask,
     /// Wait for a change, at most for this time.
     Wait(Option<Duration>),
     /// End: the queue is closed.
@@ -133,7 +133,7 @@ pub(super) enum Action {
 }
 
 /// When a worker may take a request.
-enum Turn {
+enum Eligibility {
     Now {
         supersedes_other: bool,
     },
@@ -146,13 +146,13 @@ impl Scheduler {
     /// Adds a request, in place of one of its app that still waits. Returns the workers whose
     /// calls are to be cancelled.
     pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
-        self.places += 1;
-        let place = self.places;
+        self.sequence += 1;
+        let position = self.sequence;
         let waiting = self.waiting.entry(job.app);
         waiting
             .and_modify(|(_, waiting)| waiting.clone_from(&job))
-            .or_insert((place, job));
-        self.make_room()
+            .or_insert((position, job));
+        self.preempt()
     }
 
     /// Sets whether connections of an app wait; returns what [`Scheduler::put`] does.
@@ -161,7 +161,7 @@ impl Scheduler {
             true => self.awaited.insert(app),
             false => self.awaited.remove(&app),
         };
-        self.make_room()
+        self.preempt()
     }
 
     /// Whether connections of an app wait.
@@ -179,61 +179,66 @@ impl Scheduler {
         self.waiting.remove(&app);
         self.awaited.remove(&app);
         self.refused.remove(&app);
-        for out in self.out.iter_mut().flatten().filter(|out| out.app == app) {
-            out.repeatable = None;
-            out.routine = None;
+        for call in self
+            .in_flight
+            .iter_mut()
+            .flatten()
+            .filter(|call| call.app == app)
+        {
+            call.hedge_request = None;
+            call.preemptible = None;
         }
     }
 
     /// The next action of `worker`, which is idle.
-    pub(super) fn next_action(&mut self, worker: Worker, now: Time) -> Action {
+    pub(super) fn next_assignment(&mut self, worker: Worker, now: Time) -> Assignment {
         if self.closed {
-            return Action::End;
+            return Assignment::End;
         }
         let mut soonest: Option<Duration> = None;
         let mut supersedes_soon = false;
         for app in self.in_order() {
-            match self.turn(app, worker, now) {
-                Turn::Now { supersedes_other } => {
+            match self.eligibility(app, worker, now) {
+                Eligibility::Now { supersedes_other } => {
                     return self.begin(app, worker, supersedes_other, now);
                 }
-                Turn::After(patience) => {
-                    soonest = Some(soonest.map_or(patience, |other| other.min(patience)));
+                Eligibility::After(delay) => {
+                    soonest = Some(soonest.map_or(delay, |other| other.min(delay)));
                     supersedes_soon |= self.is_executed(app, 1 - worker);
                 }
-                Turn::Later => {}
+                Eligibility::Later => {}
             }
         }
         if supersedes_soon {
-            return Action::Wait(soonest);
+            return Assignment::Wait(soonest);
         }
-        match self.repeat(worker, now) {
-            Action::Wait(patience) => match soonest.into_iter().chain(patience).min() {
-                None => self.chore(worker, now),
-                soon => Action::Wait(soon),
+        match self.hedge(worker, now) {
+            Assignment::Wait(delay) => match soonest.into_iter().chain(delay).min() {
+                None => self.periodic_task(worker, now),
+                soon => Assignment::Wait(soon),
             },
-            repeated => repeated,
+            hedged => hedged,
         }
     }
 
-    /// Sets the interval of what is done beside the requests ([`Action::Chore`]).
-    pub(super) fn set_chore(&mut self, every: Duration, now: Time) {
+    /// Sets the interval of what is done beside the requests ([`Assignment::PeriodicTask`]).
+    pub(super) fn set_periodic_task(&mut self, every: Duration, now: Time) {
         let due = now + every;
-        self.chore = Some(ChoreTime { every, due });
+        self.periodic_task = Some(PeriodicTask { every, due });
     }
 
     /// The action of `worker`, which has no request to take, also not soon. The worker that is
-    /// given the next request does no chore, unless the other one is at work.
-    fn chore(&mut self, worker: Worker, now: Time) -> Action {
-        let is_next = self.active == worker && self.out[1 - worker].is_none();
-        let Some(chore) = self.chore.as_mut().filter(|_| !is_next) else {
-            return Action::Wait(None);
+    /// given the next request runs no periodic task, unless the other one is at work.
+    fn periodic_task(&mut self, worker: Worker, now: Time) -> Assignment {
+        let is_next = self.active == worker && self.in_flight[1 - worker].is_none();
+        let Some(task) = self.periodic_task.as_mut().filter(|_| !is_next) else {
+            return Assignment::Wait(None);
         };
-        if chore.due <= now {
-            chore.due = now + chore.every;
-            return Action::Chore;
+        if task.due <= now {
+            task.due = now + task.every;
+            return Assignment::PeriodicTask;
         }
-        Action::Wait(Some(chore.due.since(now)))
+        Assignment::Wait(Some(task.due.since(now)))
     }
 
     /// The apps whose requests wait, by their turn.
@@ -244,90 +249,96 @@ impl Scheduler {
         };
         let waiting = self.waiting.values();
         let mut ranked: Vec<_> = waiting
-            .map(|(place, job)| (rank(job), *place, job.app))
+            .map(|(position, job)| (rank(job), *position, job.app))
             .collect();
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, _, app)| app).collect()
     }
 
     /// When `worker`, which is idle, may take the request of `app`.
-    fn turn(&self, app: AppKey, worker: Worker, now: Time) -> Turn {
-        let now_without_superseding = Turn::Now {
+    fn eligibility(&self, app: AppKey, worker: Worker, now: Time) -> Eligibility {
+        let now_without_superseding = Eligibility::Now {
             supersedes_other: false,
         };
         let Some((_, job)) = self.waiting.get(&app) else {
-            return Turn::Later;
+            return Eligibility::Later;
         };
-        let other = match &self.out[1 - worker] {
-            None if self.active != worker => return Turn::Later,
-            None if self.is_paced(job) => return self.paced_turn(now),
+        let other = match &self.in_flight[1 - worker] {
+            None if self.active != worker => return Eligibility::Later,
+            None if self.is_paced(job) => return self.paced_eligibility(now),
             None => return now_without_superseding,
             Some(other) if other.superseded => return now_without_superseding,
             Some(other) => other,
         };
         let is_own = other.app == app;
-        if !is_own && self.is_routine(job) {
-            return Turn::Later;
+        if !is_own && self.is_low_priority(job) {
+            return Eligibility::Later;
         }
-        let patience = match is_own && (other.urgent || !is_urgent(&job.request)) {
+        let delay = match is_own && (other.urgent || !is_urgent(&job.request)) {
             true => GIVEN_UP_AFTER,
             false => PREEMPT_READ_AFTER,
         };
-        let patience = patience.saturating_sub(now.since(other.since));
-        match patience.is_zero() {
-            true => Turn::Now {
+        let delay = delay.saturating_sub(now.since(other.since));
+        match delay.is_zero() {
+            true => Eligibility::Now {
                 supersedes_other: is_own,
             },
-            false => Turn::After(patience),
+            false => Eligibility::After(delay),
         }
     }
 
     /// Whether a request is one for which nobody waits.
-    fn is_routine(&self, job: &Job) -> bool {
+    fn is_low_priority(&self, job: &Job) -> bool {
         !is_urgent(&job.request) && !self.is_awaited(job.app)
     }
 
     /// Whether a request waits for the pace of those that are refused.
     fn is_paced(&self, job: &Job) -> bool {
-        self.is_routine(job) && self.refused.contains(&job.app)
+        self.is_low_priority(job) && self.refused.contains(&job.app)
     }
 
-    fn paced_turn(&self, now: Time) -> Turn {
+    fn paced_eligibility(&self, now: Time) -> Eligibility {
         let at = self.refused_due - REFUSED_INTERVAL * REFUSED_BURST;
         match at <= now {
-            true => Turn::Now {
+            true => Eligibility::Now {
                 supersedes_other: false,
             },
-            false => Turn::After(at.since(now)),
+            false => Eligibility::After(at.since(now)),
         }
     }
 
     fn is_executed(&self, app: AppKey, worker: Worker) -> bool {
-        let out = self.out[worker].as_ref();
-        out.is_some_and(|out| out.app == app)
+        let call = self.in_flight[worker].as_ref();
+        call.is_some_and(|call| call.app == app)
     }
 
-    fn begin(&mut self, app: AppKey, worker: Worker, supersedes_other: bool, now: Time) -> Action {
+    fn begin(
+        &mut self,
+        app: AppKey,
+        worker: Worker,
+        supersedes_other: bool,
+        now: Time,
+    ) -> Assignment {
         let Some((_, job)) = self.waiting.remove(&app) else {
-            return Action::Wait(None);
+            return Assignment::Wait(None);
         };
-        if supersedes_other && let Some(other) = &mut self.out[1 - worker] {
+        if supersedes_other && let Some(other) = &mut self.in_flight[1 - worker] {
             other.superseded = true;
         }
         if self.is_paced(&job) {
             self.refused_due = self.refused_due.max(now) + REFUSED_INTERVAL;
         }
         self.active = worker;
-        self.out[worker] = Some(Out {
+        self.in_flight[worker] = Some(InFlight {
             app,
             urgent: is_urgent(&job.request),
             since: now,
             superseded: false,
-            repeatable: job.repeatable(),
-            routine: self.is_routine(&job).then(|| job.clone()),
-            repetition: Repetition::No,
+            hedge_request: job.hedge_request(),
+            preemptible: self.is_low_priority(&job).then(|| job.clone()),
+            hedge: Hedge::No,
         });
-        Action::Execute {
+        Assignment::Execute {
             job,
             cancel_other: supersedes_other,
         }
@@ -335,32 +346,32 @@ impl Scheduler {
 
     /// The action of `worker` while it may take no request: sends the write of the other worker
     /// too, once that has been in progress for long enough.
-    fn repeat(&mut self, worker: Worker, now: Time) -> Action {
-        let Some(other) = &mut self.out[1 - worker] else {
-            return Action::Wait(None);
+    fn hedge(&mut self, worker: Worker, now: Time) -> Assignment {
+        let Some(other) = &mut self.in_flight[1 - worker] else {
+            return Assignment::Wait(None);
         };
-        if other.superseded || other.repeatable.is_none() {
-            return Action::Wait(None);
+        if other.superseded || other.hedge_request.is_none() {
+            return Assignment::Wait(None);
         }
-        let patience = REPEATED_AFTER.saturating_sub(now.since(other.since));
-        if !patience.is_zero() {
-            return Action::Wait(Some(patience));
+        let delay = HEDGE_AFTER.saturating_sub(now.since(other.since));
+        if !delay.is_zero() {
+            return Assignment::Wait(Some(delay));
         }
-        let Some(job) = other.repeatable.take() else {
-            return Action::Wait(None);
+        let Some(job) = other.hedge_request.take() else {
+            return Assignment::Wait(None);
         };
-        other.repetition = Repetition::Both;
+        other.hedge = Hedge::Sent;
         self.active = worker;
-        self.out[worker] = Some(Out {
+        self.in_flight[worker] = Some(InFlight {
             app: job.app,
             urgent: true,
             since: now,
             superseded: false,
-            repeatable: None,
-            routine: None,
-            repetition: Repetition::Both,
+            hedge_request: None,
+            preemptible: None,
+            hedge: Hedge::Sent,
         });
-        Action::Execute {
+        Assignment::Execute {
             job,
             cancel_other: false,
         }
@@ -368,14 +379,14 @@ impl Scheduler {
 
     /// Frees a worker for a request that would otherwise wait for both of them; returns whose
     /// calls are to be cancelled. Without an idle worker, nothing else would.
-    fn make_room(&mut self) -> [bool; WORKERS] {
-        let [Some(one), Some(two)] = &self.out else {
+    fn preempt(&mut self) -> [bool; WORKERS] {
+        let [Some(one), Some(two)] = &self.in_flight else {
             return [false; WORKERS];
         };
         if one.superseded || two.superseded {
             return [false; WORKERS];
         }
-        let is_one_write = [one, two].map(|out| out.repetition) == [Repetition::Both; WORKERS];
+        let is_one_write = [one, two].map(|call| call.hedge) == [Hedge::Sent; WORKERS];
         let first = usize::from(two.since < one.since);
         let urgent = self.first_urgent();
         if is_one_write && self.waiting.contains_key(&one.app) {
@@ -388,32 +399,32 @@ impl Scheduler {
         if is_one_write {
             return self.supersede([first == 0, first == 1]);
         }
-        let reads = [one, two].map(|out| out.routine.is_some() && urgent != Some(out.app));
+        let reads = [one, two].map(|call| call.preemptible.is_some() && urgent != Some(call.app));
         match reads {
-            [true, _] => self.postpone(0),
-            [false, true] => self.postpone(1),
+            [true, _] => self.requeue(0),
+            [false, true] => self.requeue(1),
             [false, false] => [false; WORKERS],
         }
     }
 
     /// Supersedes one of the calls of a write that is sent on both connections, or both calls.
     fn supersede(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
-        for (out, superseded) in self.out.iter_mut().flatten().zip(superseded) {
-            out.superseded = superseded;
+        for (call, superseded) in self.in_flight.iter_mut().flatten().zip(superseded) {
+            call.superseded = superseded;
             // The call that is cancelled may have been applied.
-            out.repetition = Repetition::OtherFailed(true);
+            call.hedge = Hedge::OtherFailed(true);
         }
         superseded
     }
 
     /// The routine read that `worker` executes waits again.
-    fn postpone(&mut self, worker: Worker) -> [bool; WORKERS] {
-        if let Some(out) = &mut self.out[worker] {
-            out.superseded = true;
-            if let Some(job) = out.routine.take() {
-                self.places += 1;
-                let place = self.places;
-                self.waiting.entry(job.app).or_insert((place, job));
+    fn requeue(&mut self, worker: Worker) -> [bool; WORKERS] {
+        if let Some(call) = &mut self.in_flight[worker] {
+            call.superseded = true;
+            if let Some(job) = call.preemptible.take() {
+                self.sequence += 1;
+                let position = self.sequence;
+                self.waiting.entry(job.app).or_insert((position, job));
             }
         }
         [worker == 0, worker == 1]
@@ -423,41 +434,43 @@ impl Scheduler {
     fn first_urgent(&self) -> Option<AppKey> {
         let first = *self.in_order().first()?;
         let (_, job) = self.waiting.get(&first)?;
-        (!self.is_routine(job)).then_some(first)
+        (!self.is_low_priority(job)).then_some(first)
     }
 
     /// Whether the reply to the request of `worker` may have to be reported.
     pub(super) fn is_wanted(&self, worker: Worker) -> bool {
-        let out = self.out[worker].as_ref();
-        out.is_some_and(|out| !out.superseded)
+        let call = self.in_flight[worker].as_ref();
+        call.is_some_and(|call| !call.superseded)
     }
 
     /// `worker` has finished with that outcome; returns the outcome to report, if any.
     pub(super) fn done(&mut self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
-        let out = self.out[worker].take().filter(|out| !out.superseded)?;
+        let call = self.in_flight[worker]
+            .take()
+            .filter(|call| !call.superseded)?;
         match outcome {
-            Outcome::Forbidden | Outcome::NotFound => self.refused.insert(out.app),
-            Outcome::Scale(_) => self.refused.remove(&out.app),
+            Outcome::Forbidden | Outcome::NotFound => self.refused.insert(call.app),
+            Outcome::Scale(_) => self.refused.remove(&call.app),
             _ => false,
         };
-        let other = self.out[1 - worker].as_mut();
+        let other = self.in_flight[1 - worker].as_mut();
         let is_shown = matches!(outcome, Outcome::Scale(_));
-        match (out.repetition, other) {
-            (Repetition::Both, Some(other)) if is_shown => {
+        match (call.hedge, other) {
+            (Hedge::Sent, Some(other)) if is_shown => {
                 other.superseded = true;
                 Some(outcome)
             }
             // The other one may be what the object has changed by.
-            (Repetition::Both, Some(other)) if outcome == Outcome::Conflict => {
+            (Hedge::Sent, Some(other)) if outcome == Outcome::Conflict => {
                 other.superseded = true;
                 Some(UNKNOWN)
             }
-            (Repetition::Both, Some(other)) => {
+            (Hedge::Sent, Some(other)) => {
                 let is_unknown = matches!(outcome, Outcome::Unknown { .. });
-                other.repetition = Repetition::OtherFailed(is_unknown);
+                other.hedge = Hedge::OtherFailed(is_unknown);
                 None
             }
-            (Repetition::OtherFailed(true), _) if !is_shown => Some(UNKNOWN),
+            (Hedge::OtherFailed(true), _) if !is_shown => Some(UNKNOWN),
             _ => Some(outcome),
         }
     }
@@ -467,10 +480,10 @@ const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 
 impl Job {
     /// What is sent on the other connection if this has no reply.
-    fn repeatable(&self) -> Option<Job> {
+    fn hedge_request(&self) -> Option<Job> {
         let (app, id) = (self.app, self.id);
-        let repetition = self.request.repetition();
-        repetition.map(|request| Job { app, id, request })
+        let hedged = self.request.hedged();
+        hedged.map(|request| Job { app, id, request })
     }
 }
 

@@ -9,7 +9,7 @@ use log::Level;
 
 use super::client::Client;
 use super::list_watch::{Event, Outcome};
-use super::reflector::interface::{Action, Core, Output};
+use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
 use super::reflector::thread::{self, Reflector};
 use super::relist::RelistSignal;
 use super::selected_service::{SelectedService, SelectedServices};
@@ -174,16 +174,16 @@ impl ServiceReflector {
     }
 }
 
-impl Core for ServiceReflector {
+impl ReflectorCore for ServiceReflector {
     type Report = ServicesReport;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
         if let Event::Relist = event {
             self.begin();
         }
         let outcome = self.watcher.handle(event, &mut self.services, now);
         self.handle_outcome(outcome, now);
-        Action::from_watcher(self.watcher.action(None, now), &self.path)
+        ReflectorAction::from_watcher(self.watcher.action(None, now), &self.path)
     }
 
     fn poll_timeout(&self) -> Option<Time> {

@@ -17,7 +17,7 @@ use super::executor::RequestQueue;
 use super::list_watch::Event;
 use super::namespaces::Namespaces;
 use super::reflector::NamespaceEndpoints;
-use super::reflector::interface::{Action, Core, Output};
+use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
 use super::reflector::thread::{self, Reflector};
 use super::relist::RelistSignal;
 use super::requests::Requests;
@@ -87,7 +87,7 @@ impl<A> Default for AppChange<A> {
 }
 
 /// The core of a reflector that several apps share.
-pub(super) trait SharedCore: Core {
+pub(super) trait SharedReflectorCore: ReflectorCore {
     /// What it needs to know of an app.
     type App;
 
@@ -106,15 +106,15 @@ pub(super) trait SharedCore: Core {
 
 /// A core that applies the changes of its apps before it handles an event. An app is added with
 /// the next list: one in progress has passed over what is its own.
-struct ApplyChangesFirst<C: SharedCore> {
+struct ApplyChangesFirst<C: SharedReflectorCore> {
     core: C,
     changes: Arc<Mutex<Changes<C::App>>>,
 }
 
-impl<C: SharedCore> Core for ApplyChangesFirst<C> {
+impl<C: SharedReflectorCore> ReflectorCore for ApplyChangesFirst<C> {
     type Report = C::Report;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
         let is_list = matches!(event, Event::Relist);
         let mut pending = lock(&self.changes);
         let (later, changes): (Changes<_>, Changes<_>) = std::mem::take(&mut *pending)
@@ -160,7 +160,7 @@ impl<C: SharedCore> Core for ApplyChangesFirst<C> {
     }
 }
 
-impl SharedCore for NamespaceEndpoints {
+impl SharedReflectorCore for NamespaceEndpoints {
     type App = Arc<AppConfig>;
 
     fn add(&mut self, app: AppKey, config: Arc<AppConfig>) {
@@ -180,7 +180,7 @@ impl SharedCore for NamespaceEndpoints {
     }
 }
 
-impl SharedCore for TargetReflector<Arc<Target>> {
+impl SharedReflectorCore for TargetReflector<Arc<Target>> {
     type App = NamedTarget;
 
     fn add(&mut self, app: AppKey, (name, target): NamedTarget) {
@@ -204,7 +204,7 @@ impl<A: Send + 'static> SharedReflector<A> {
         core: impl FnOnce(u64) -> C,
     ) -> io::Result<Self>
     where
-        C: SharedCore<App = A, Report = (AppKey, Report)> + Send + 'static,
+        C: SharedReflectorCore<App = A, Report = (AppKey, Report)> + Send + 'static,
     {
         let client = Client::new(shared.credentials.clone(), shared.requests.clone());
         let signal = Arc::new(RelistSignal::new(client));
@@ -446,11 +446,11 @@ mod tests {
     #[derive(Default)]
     struct Recorder(Vec<String>);
 
-    impl Core for Recorder {
+    impl ReflectorCore for Recorder {
         type Report = ();
 
-        fn handle(&mut self, _: Event<'_>, _: Time) -> Action {
-            Action::Wait
+        fn handle(&mut self, _: Event<'_>, _: Time) -> ReflectorAction {
+            ReflectorAction::Wait
         }
 
         fn poll_timeout(&self) -> Option<Time> {
@@ -464,7 +464,7 @@ mod tests {
         }
     }
 
-    impl SharedCore for Recorder {
+    impl SharedReflectorCore for Recorder {
         type App = &'static str;
 
         fn add(&mut self, app: AppKey, given: &'static str) {

@@ -15,7 +15,7 @@ use log::Level;
 use super::client::Client;
 use super::list_watch::{Event, Outcome};
 use super::permissions::Permissions;
-use super::reflector::interface::{Action, Core, Output};
+use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
 use super::reflector::thread::{self, Reflector};
 use super::relist::RelistSignal;
 use super::scale_target::{Collection, Target};
@@ -176,12 +176,12 @@ impl<L: Locate> TargetReflector<L> {
         self.watcher.relist();
     }
 
-    fn action(&mut self, now: Time) -> Action {
+    fn action(&mut self, now: Time) -> ReflectorAction {
         match &self.collection {
             Some(collection) => {
-                Action::from_watcher(self.watcher.action(None, now), &collection.path)
+                ReflectorAction::from_watcher(self.watcher.action(None, now), &collection.path)
             }
-            None => Action::Wait,
+            None => ReflectorAction::Wait,
         }
     }
 
@@ -268,10 +268,10 @@ impl<L: Locate> TargetReflector<L> {
     }
 }
 
-impl<L: Locate> Core for TargetReflector<L> {
+impl<L: Locate> ReflectorCore for TargetReflector<L> {
     type Report = (AppKey, Report);
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
         match event {
             Event::Relist => self.relist(),
             event => {

@@ -1,5 +1,5 @@
 //! A [`Watcher`] keeps a [`Store`] up to date by a list and a watch. It is a pure state
-//! machine: a thread makes the calls that it returns ([`Action`]), and passes their results
+//! machine: a thread makes the calls that it returns ([`WatcherAction`]), and passes their results
 //! to it ([`Event`]).
 //!
 //! The states are those of kube-rs' `watcher`:
@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::lines::{Lines, TooLong};
-use super::list_watch::{Action, Answer, Applied, Event, Outcome, Store};
+use super::list_watch::{Answer, Applied, Event, Outcome, Store, WatcherAction};
 use super::pages::Pages;
 use super::text::printable;
 use crate::backoff::{self, Backoff, Random};
@@ -125,12 +125,12 @@ impl Watcher {
     }
 
     /// The next action. No watch lasts beyond `watch_until`.
-    pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> Action {
+    pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> WatcherAction {
         if let State::Watching { .. } = self.state {
-            return Action::Read;
+            return WatcherAction::Read;
         }
         if self.is_pausing(now) {
-            return Action::Wait;
+            return WatcherAction::Wait;
         }
         self.pause = None;
         match &self.state {
@@ -140,7 +140,7 @@ impl Watcher {
                 let left = watch_until.map_or(WATCH, |until| until.since(now));
                 let seconds = (WATCH - jitter).min(left).as_secs().max(1);
                 self.watch = Duration::from_secs(seconds);
-                Action::Watch { version, seconds }
+                WatcherAction::Watch { version, seconds }
             }
             State::InitPage(pages) => list(pages),
             _ => list(&Pages::new()),
@@ -367,8 +367,8 @@ impl Watcher {
     }
 }
 
-fn list(pages: &Pages) -> Action {
-    Action::List {
+fn list(pages: &Pages) -> WatcherAction {
+    WatcherAction::List {
         limit: pages.limit,
         token: pages.token.clone(),
     }

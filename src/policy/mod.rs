@@ -136,7 +136,7 @@ use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
 use self::seen::{LongerLeases, Seen, SeenTtl};
-pub use self::sleep_due::{KeptAwake, SleepDue};
+pub use self::sleep_due::{KeepAwakeRule, SleepDue};
 use self::wake_limits::WakeLimits;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;

@@ -11,12 +11,12 @@ pub struct SleepDue {
     /// When this proxy may put the app to sleep; `None`: not by the passing of time alone.
     pub at: Option<Time>,
     /// The rule that keeps it awake until then.
-    pub rule: KeptAwake,
+    pub rule: KeepAwakeRule,
 }
 
 /// The rule that keeps an app awake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeptAwake {
+pub enum KeepAwakeRule {
     /// Connections are open that count as use.
     Connections,
     /// The scale target was not read yet.
@@ -46,49 +46,51 @@ pub enum KeptAwake {
     UndoneSleeps,
 }
 
-impl KeptAwake {
+impl KeepAwakeRule {
     /// Its name in `/status`.
     pub fn name(self) -> &'static str {
         match self {
-            KeptAwake::Connections => "connections",
-            KeptAwake::Unread => "unread",
-            KeptAwake::CannotWake => "cannot_wake",
-            KeptAwake::NoLeases => "no_leases",
-            KeptAwake::IdleTtl => "idle_ttl",
-            KeptAwake::LongerLease => "longer_lease",
-            KeptAwake::OtherReplica => "other_replica",
-            KeptAwake::MinAwake => "min_awake",
-            KeptAwake::Override => "keep_awake",
-            KeptAwake::Paused => "paused",
-            KeptAwake::DryRun => "dry_run",
-            KeptAwake::ScaleRefused => "scale_refused",
-            KeptAwake::UndoneSleeps => "undone_sleeps",
+            KeepAwakeRule::Connections => "connections",
+            KeepAwakeRule::Unread => "unread",
+            KeepAwakeRule::CannotWake => "cannot_wake",
+            KeepAwakeRule::NoLeases => "no_leases",
+            KeepAwakeRule::IdleTtl => "idle_ttl",
+            KeepAwakeRule::LongerLease => "longer_lease",
+            KeepAwakeRule::OtherReplica => "other_replica",
+            KeepAwakeRule::MinAwake => "min_awake",
+            KeepAwakeRule::Override => "keep_awake",
+            KeepAwakeRule::Paused => "paused",
+            KeepAwakeRule::DryRun => "dry_run",
+            KeepAwakeRule::ScaleRefused => "scale_refused",
+            KeepAwakeRule::UndoneSleeps => "undone_sleeps",
         }
     }
 
     /// What it is, in plain words.
     pub fn explain(self) -> &'static str {
         match self {
-            KeptAwake::Connections => "connections are open that count as use",
-            KeptAwake::Unread => "the scale target was not read yet",
-            KeptAwake::CannotWake => "this proxy could not wake the app again",
-            KeptAwake::NoLeases => "the leases of the proxies cannot be read or written",
-            KeptAwake::IdleTtl => {
+            KeepAwakeRule::Connections => "connections are open that count as use",
+            KeepAwakeRule::Unread => "the scale target was not read yet",
+            KeepAwakeRule::CannotWake => "this proxy could not wake the app again",
+            KeepAwakeRule::NoLeases => "the leases of the proxies cannot be read or written",
+            KeepAwakeRule::IdleTtl => {
                 "the idle TTL since the last connection, wake or lease of a proxy has not passed"
             }
-            KeptAwake::LongerLease => "another proxy, whose idle TTL is longer, may be using it",
-            KeptAwake::OtherReplica => "a replica of the program that zpa replaces is using it",
-            KeptAwake::MinAwake => "--min-awake since the last wake has not passed",
-            KeptAwake::Override => {
+            KeepAwakeRule::LongerLease => {
+                "another proxy, whose idle TTL is longer, may be using it"
+            }
+            KeepAwakeRule::OtherReplica => "a replica of the program that zpa replaces is using it",
+            KeepAwakeRule::MinAwake => "--min-awake since the last wake has not passed",
+            KeepAwakeRule::Override => {
                 "it is kept awake until then, by --keep-awake or by the annotation \
                  zero-pod-autoscaler/keep-awake-until"
             }
-            KeptAwake::Paused => {
+            KeepAwakeRule::Paused => {
                 "the annotation zero-pod-autoscaler/pause says that its scale is not to be written"
             }
-            KeptAwake::DryRun => "it would be asleep, but for --dry-run",
-            KeptAwake::ScaleRefused => "writing the scale was refused, and is tried again then",
-            KeptAwake::UndoneSleeps => {
+            KeepAwakeRule::DryRun => "it would be asleep, but for --dry-run",
+            KeepAwakeRule::ScaleRefused => "writing the scale was refused, and is tried again then",
+            KeepAwakeRule::UndoneSleeps => {
                 "something scales it up again after each sleep, so the idle TTL is doubled"
             }
         }
@@ -110,29 +112,37 @@ impl Policy {
     pub(super) fn kept_awake(&self) -> SleepDue {
         let never = |rule| SleepDue { at: None, rule };
         let (idle_since, seen) = match (self.idle_since, &self.seen) {
-            (None, _) => return never(KeptAwake::Connections),
-            (Some(_), None) => return never(KeptAwake::Unread),
-            (Some(_), Some(_)) if self.overrides.is_paused() => return never(KeptAwake::Paused),
-            (Some(_), Some(_)) if self.would_sleep => return never(KeptAwake::DryRun),
-            (Some(_), Some(_)) if !self.can_wake => return never(KeptAwake::CannotWake),
-            (Some(_), Some(_)) if !self.shares_leases() => return never(KeptAwake::NoLeases),
+            (None, _) => return never(KeepAwakeRule::Connections),
+            (Some(_), None) => return never(KeepAwakeRule::Unread),
+            (Some(_), Some(_)) if self.overrides.is_paused() => {
+                return never(KeepAwakeRule::Paused);
+            }
+            (Some(_), Some(_)) if self.would_sleep => return never(KeepAwakeRule::DryRun),
+            (Some(_), Some(_)) if !self.can_wake => return never(KeepAwakeRule::CannotWake),
+            (Some(_), Some(_)) if !self.shares_leases() => return never(KeepAwakeRule::NoLeases),
             (Some(idle_since), Some(seen)) => (idle_since, seen),
         };
         let unused_since = idle_since.max(seen.since);
         let idle = if self.idle_ttl() > self.config.idle_ttl {
-            KeptAwake::UndoneSleeps
+            KeepAwakeRule::UndoneSleeps
         } else {
-            KeptAwake::IdleTtl
+            KeepAwakeRule::IdleTtl
         };
         let rules = [
-            (self.scale_writes.next_attempt(), KeptAwake::ScaleRefused),
-            (self.wake_limits.sleeps_at(), KeptAwake::MinAwake),
-            (self.overrides.awake_until(), KeptAwake::Override),
+            (
+                self.scale_writes.next_attempt(),
+                KeepAwakeRule::ScaleRefused,
+            ),
+            (self.wake_limits.sleeps_at(), KeepAwakeRule::MinAwake),
+            (self.overrides.awake_until(), KeepAwakeRule::Override),
             (
                 self.ancestor_until.unwrap_or_default(),
-                KeptAwake::OtherReplica,
+                KeepAwakeRule::OtherReplica,
             ),
-            (self.longer_leases.end(unused_since), KeptAwake::LongerLease),
+            (
+                self.longer_leases.end(unused_since),
+                KeepAwakeRule::LongerLease,
+            ),
         ];
         let ours = SleepDue {
             at: Some(unused_since + self.idle_ttl()),

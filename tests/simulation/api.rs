@@ -59,7 +59,7 @@ struct Out {
     urgent: bool,
     since: Time,
     /// What is to be sent once more if there is no reply.
-    repeatable: Option<Job>,
+    hedge: Option<Job>,
 }
 
 /// How long a write is out before it is sent on the other connection as well.
@@ -97,7 +97,7 @@ impl Threads {
     /// What to do now.
     pub fn step(&mut self, now: Time) -> Step {
         let Some((_, request)) = &self.unsent else {
-            return self.repeat(now);
+            return self.hedge(now);
         };
         let urgent = !request.is_read();
         if let Some(out) = &self.out {
@@ -116,12 +116,12 @@ impl Threads {
         };
         self.tickets += 1;
         (self.twin, self.is_unknown) = (None, false);
-        let repetition = job.1.repetition();
+        let hedged = job.1.hedged();
         self.out = Some(Out {
             ticket: self.tickets,
             urgent,
             since: now,
-            repeatable: repetition.map(|request| (job.0, request)),
+            hedge: hedged.map(|request| (job.0, request)),
         });
         Step::Send {
             ticket: self.tickets,
@@ -130,15 +130,15 @@ impl Threads {
     }
 
     /// Sends a write on the other connection as well.
-    fn repeat(&mut self, now: Time) -> Step {
-        let Some(out) = self.out.as_mut().filter(|out| out.repeatable.is_some()) else {
+    fn hedge(&mut self, now: Time) -> Step {
+        let Some(out) = self.out.as_mut().filter(|out| out.hedge.is_some()) else {
             return Step::Idle;
         };
         let due = out.since + REPEATED_AFTER;
         if now < due {
             return Step::LookAt(due);
         }
-        let Some(job) = out.repeatable.take() else {
+        let Some(job) = out.hedge.take() else {
             return Step::Idle;
         };
         self.tickets += 1;

@@ -122,22 +122,22 @@ fn a_thread_that_has_panicked_ends_it_until_it_has_run_for_as_long_as_it_paused(
 /// Each permission alone, and with the one that is asked for in its place.
 #[test]
 fn a_permission_that_is_refused_for_good_and_has_no_way_round_ends_it() {
-    let substitutes = SUBSTITUTES.map(|(first, second)| (first, Some(second)));
+    let alternatives = ALTERNATIVES.map(|(first, second)| (first, Some(second)));
     let alone = Permission::ALL.map(|permission| (permission, None));
-    for (permission, substitute) in alone.into_iter().chain(substitutes) {
+    for (permission, alternative) in alone.into_iter().chain(alternatives) {
         let mut health = well();
         for second in [100, 110, 120, 130] {
             assert!(unready(&health, ASLEEP, second).is_empty(), "{permission}");
-            for permission in [Some(permission), substitute].into_iter().flatten() {
+            for permission in [Some(permission), alternative].into_iter().flatten() {
                 health.permission(permission, Some(refusal(permission)), at(second));
             }
         }
         let named = match permission {
             Permission::PatchScale | Permission::WatchEndpoints => true,
-            Permission::GetTarget => substitute.is_some(),
+            Permission::GetTarget => alternative.is_some(),
             _ => false,
         };
-        let label = format!("{permission}, {substitute:?}");
+        let label = format!("{permission}, {alternative:?}");
         let expected = format!("not allowed for 30s to {permission}: 403 no");
         let reasons: Vec<_> = named.then_some(expected).into_iter().collect();
         assert_eq!(unready(&health, ASLEEP, 130), reasons, "{label}");

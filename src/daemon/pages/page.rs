@@ -7,7 +7,7 @@ use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use crate::cluster::Permission;
 use crate::daemon::journal::{self, SLOT};
 use crate::daemon::slow_wake::REPORT_AFTER;
-use crate::policy::{KeptAwake, Phase};
+use crate::policy::{KeepAwakeRule, Phase};
 
 /// Once the last reply that showed the scale is this old, the page reports a problem. The app is
 /// read at least every half a minute.
@@ -101,7 +101,7 @@ impl AppView<'_> {
             return Next::Wakes(why);
         }
         match app.policy().sleep_due() {
-            Some(due) if due.rule == KeptAwake::Unread => Next::Nothing,
+            Some(due) if due.rule == KeepAwakeRule::Unread => Next::Nothing,
             Some(due) => match due.at {
                 Some(at) => Next::SleepsIn(at.since(now), due.rule.explain()),
                 None => Next::StaysAwake(due.rule.explain()),
@@ -209,12 +209,12 @@ impl AppView<'_> {
             problems.push(severe(text, Some("TARGET")));
         }
         match policy.sleep_due().map(|due| due.rule) {
-            Some(rule @ KeptAwake::UndoneSleeps) => problems.push(Problem {
+            Some(rule @ KeepAwakeRule::UndoneSleeps) => problems.push(Problem {
                 is_severe: false,
                 text: format!("It sleeps later than it could: {}.", rule.explain()),
                 code: Some("REPLICAS"),
             }),
-            Some(rule @ (KeptAwake::NoLeases | KeptAwake::ScaleRefused)) => {
+            Some(rule @ (KeepAwakeRule::NoLeases | KeepAwakeRule::ScaleRefused)) => {
                 let text = format!("It is not put to sleep: {}.", rule.explain());
                 problems.push(severe(text, Some("PERMISSION")));
             }

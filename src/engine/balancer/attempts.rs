@@ -2,7 +2,7 @@
 //! has tried, and how each has failed. (HAProxy: `retries` with `option redispatch`; nginx:
 //! `proxy_next_upstream_tries`.)
 
-use super::BackendId;
+use super::AddressId;
 use crate::engine::local_error::LocalError;
 
 /// The most addresses that are tried before the connection pauses: a Service may have
@@ -35,7 +35,7 @@ pub struct Attempts(Option<Box<Failures>>);
 #[derive(Debug, Default)]
 struct Failures {
     /// The addresses that failed.
-    tried: Vec<BackendId>,
+    tried: Vec<AddressId>,
     /// Whether a host has answered at one of them, be it with a refusal.
     answered: bool,
     /// Whether one of them could not be reached, or has not answered in time.
@@ -57,7 +57,7 @@ impl DialFailure {
 
 impl Attempts {
     /// Records the failure of an address.
-    pub(super) fn record(&mut self, id: BackendId, cause: DialFailure) {
+    pub(super) fn record(&mut self, id: AddressId, cause: DialFailure) {
         self.0.get_or_insert_default().record(id, cause);
     }
 
@@ -71,7 +71,7 @@ impl Attempts {
         !self.any(|failures| failures.tried.len() >= MAX_TRIES)
     }
 
-    pub(super) fn has_tried(&self, id: BackendId) -> bool {
+    pub(super) fn has_tried(&self, id: AddressId) -> bool {
         self.any(|failures| failures.tried.contains(&id))
     }
 
@@ -105,7 +105,7 @@ impl Attempts {
 }
 
 impl Failures {
-    fn record(&mut self, id: BackendId, cause: DialFailure) {
+    fn record(&mut self, id: AddressId, cause: DialFailure) {
         self.tried.push(id);
         let is_of_address = matches!(cause, DialFailure::Refused | DialFailure::Unreachable);
         self.alternatives_of = is_of_address.then_some(id.backend);

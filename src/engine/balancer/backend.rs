@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::attempts::Attempts;
-use super::{BackendId, SLOW_START, SUSPECT_AFTER};
+use super::{AddressId, SLOW_START, SUSPECT_AFTER};
 use crate::clock::Time;
 
 /// How long an address is ejected after its first failure; each further failure doubles it.
@@ -289,7 +289,7 @@ impl Backend {
 
     fn untried(&self, key: u32, attempts: &Attempts) -> impl Iterator<Item = (u16, &Address)> {
         self.listed().filter(move |&(address, _)| {
-            !attempts.has_tried(BackendId {
+            !attempts.has_tried(AddressId {
                 backend: key,
                 address,
             })

@@ -387,7 +387,7 @@ fn a_backend_gets_no_more_connections_than_it_may_have() {
 
 #[test]
 fn a_full_backend_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
-    type End = fn(&mut Balancer, BackendId);
+    type End = fn(&mut Balancer, AddressId);
     let endings: [(&str, End); 3] = [
         ("it is over", |balancer, id| balancer.release(id, at(1))),
         ("its dial is given up", |balancer, id| {

@@ -343,13 +343,15 @@ fn a_chore_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_for_reque
     let (queue, replies) = executor(server);
     let (called, calls) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
-    let chore = move || {
+    let periodic_task = move || {
         let _ = called.send(());
         // Until the test has ended.
         let _ = released.recv();
     };
     let every = Duration::from_millis(1);
-    queue.queue.set_chore(every, chore, testing::clock());
+    queue
+        .queue
+        .set_periodic_task(every, periodic_task, testing::clock());
     for id in 0..3 {
         calls.recv_timeout(DEADLINE).unwrap();
         for request in [write_to(1), Request::Read] {

@@ -7,7 +7,7 @@ use super::super::endpoints::Store;
 use super::super::list_watch::{self, Event, Outcome};
 use super::super::namespace_store::NamespaceStore;
 use super::super::watcher::Watcher;
-use super::interface::Action;
+use super::interface::ReflectorAction;
 use super::source::{self, BothRefused, SourceChoice};
 use crate::clock::Time;
 use crate::cluster::AddressSource;
@@ -103,12 +103,12 @@ impl<S: EndpointStore> EndpointWatch<S> {
 
     /// The action while no other call may be made, because a watch is open or a pause lasts.
     /// `None`: another call may come before that of [`EndpointWatch::action`].
-    pub(super) fn pending_action(&mut self, now: Time) -> Option<Action> {
+    pub(super) fn pending_action(&mut self, now: Time) -> Option<ReflectorAction> {
         if self.watcher.is_watching() {
-            return Some(Action::Read);
+            return Some(ReflectorAction::Read);
         }
         if self.watcher.is_pausing(now) {
-            return Some(Action::Wait);
+            return Some(ReflectorAction::Wait);
         }
         if self.source.take_due(now) {
             self.set_source(AddressSource::EndpointSlices);
@@ -117,13 +117,13 @@ impl<S: EndpointStore> EndpointWatch<S> {
     }
 
     /// The next action. No watch lasts beyond `watch_until`.
-    pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> Action {
+    pub(super) fn action(&mut self, watch_until: Option<Time>, now: Time) -> ReflectorAction {
         let ends = watch_until.into_iter().chain(self.source.slices_due());
         let path = match self.store.source() {
             AddressSource::EndpointSlices => &self.paths.slices,
             AddressSource::Endpoints => &self.paths.endpoints,
         };
-        Action::from_watcher(self.watcher.action(ends.min(), now), path)
+        ReflectorAction::from_watcher(self.watcher.action(ends.min(), now), path)
     }
 
     /// Handles an event.

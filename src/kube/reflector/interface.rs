@@ -1,21 +1,21 @@
-//! [`Core`]: the interface between the state machine of a reflector and its
+//! [`ReflectorCore`]: the interface between the state machine of a reflector and its
 //! [`thread`](super::thread).
 
 use log::Level;
 
-use super::super::list_watch::{self, Event};
+use super::super::list_watch::{Event, WatcherAction};
 use super::super::paths;
 use crate::clock::Time;
 use crate::cluster::Report;
 
 /// The state machine of a reflector. It makes no calls itself (it is sans-IO).
-pub(in crate::kube) trait Core {
+pub(in crate::kube) trait ReflectorCore {
     /// The type of its reports.
     type Report;
 
     /// Handles an event, and returns the next action. The first event, also after a panic, is
     /// [`Event::Relist`].
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action;
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction;
 
     /// When [`Event::Timeout`] is due, if the action is to wait.
     fn poll_timeout(&self) -> Option<Time>;
@@ -34,7 +34,7 @@ pub(in crate::kube) trait Core {
 
 /// The next action of the thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::kube) enum Action {
+pub(in crate::kube) enum ReflectorAction {
     /// Read the object at that path.
     Get(String),
     /// Read the page of a list at that path.
@@ -43,22 +43,22 @@ pub(in crate::kube) enum Action {
     Watch(String),
     /// Read from the watch that is open.
     Read,
-    /// Wait until [`Core::poll_timeout`], or for a signal.
+    /// Wait until [`ReflectorCore::poll_timeout`], or for a signal.
     Wait,
 }
 
-impl Action {
+impl ReflectorAction {
     /// The action of a watcher, with the paths of its requests: the objects are at `path`.
-    pub(in crate::kube) fn from_watcher(next: list_watch::Action, path: &str) -> Action {
+    pub(in crate::kube) fn from_watcher(next: WatcherAction, path: &str) -> ReflectorAction {
         match next {
-            list_watch::Action::List { limit, token } => {
-                Action::List(paths::page(path, limit, &token))
+            WatcherAction::List { limit, token } => {
+                ReflectorAction::List(paths::page(path, limit, &token))
             }
-            list_watch::Action::Watch { version, seconds } => {
-                Action::Watch(paths::watch(path, &version, seconds))
+            WatcherAction::Watch { version, seconds } => {
+                ReflectorAction::Watch(paths::watch(path, &version, seconds))
             }
-            list_watch::Action::Read => Action::Read,
-            list_watch::Action::Wait => Action::Wait,
+            WatcherAction::Read => ReflectorAction::Read,
+            WatcherAction::Wait => ReflectorAction::Wait,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::super::list_watch::Event;
 use super::super::paths;
 use super::super::throttle::Throttle;
 use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
-use super::interface::{Action, Core, Output};
+use super::interface::{Output, ReflectorAction, ReflectorCore};
 use super::source::{RETRY_CONFIRMED_REFUSAL, RETRY_UNCONFIRMED_REFUSAL};
 use super::view::ServiceView;
 use crate::backoff::Backoff;
@@ -55,12 +55,12 @@ impl NamedEndpoints {
         }
     }
 
-    fn action(&mut self, now: Time) -> Action {
+    fn action(&mut self, now: Time) -> ReflectorAction {
         if let Some(action) = self.endpoints.pending_action(now) {
             return action;
         }
         if self.service_due.is_some_and(|due| due <= now) {
-            return Action::Get(self.service_path.clone());
+            return ReflectorAction::Get(self.service_path.clone());
         }
         self.endpoints.action(self.service_due, now)
     }
@@ -137,10 +137,10 @@ impl NamedEndpoints {
     }
 }
 
-impl Core for NamedEndpoints {
+impl ReflectorCore for NamedEndpoints {
     type Report = crate::cluster::Report;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
         match event {
             Event::Object(answer) => self.service_answered(answer, now),
             Event::Relist => self.relist(now),

@@ -28,7 +28,7 @@ use super::super::paths;
 use super::super::scheduler::AppKey;
 use super::super::throttle::Throttle;
 use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
-use super::interface::{Action, Core, Output};
+use super::interface::{Output, ReflectorAction, ReflectorCore};
 use super::source::{BothRefused, RETRY_UNCONFIRMED_REFUSAL};
 use super::status::StatusReporter;
 use super::view::ServiceView;
@@ -133,7 +133,7 @@ impl NamespaceEndpoints {
         }
     }
 
-    fn action(&mut self, now: Time) -> Action {
+    fn action(&mut self, now: Time) -> ReflectorAction {
         self.pending = None;
         if let Some(action) = self.endpoints.pending_action(now) {
             return action;
@@ -294,10 +294,10 @@ fn log_line<R>(output: Output) -> Option<Output<R>> {
     }
 }
 
-impl Core for NamespaceEndpoints {
+impl ReflectorCore for NamespaceEndpoints {
     type Report = (AppKey, Report);
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> Action {
+    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
         match (event, self.pending.take()) {
             (Event::Page(answer), Some(PendingCall::Services)) => {
                 self.services_answered(answer, now)

@@ -1,4 +1,4 @@
-//! [`Reflector`]: the thread around a [`Core`]. It makes the calls that the core decides on, one
+//! [`Reflector`]: the thread around a [`ReflectorCore`]. It makes the calls that the core decides on, one
 //! at a time, and passes on its reports and log lines.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::list_watch::Event;
 use super::super::relist::{Interruption, RelistSignal};
 use super::caller::Caller;
-use super::interface::{Action, Core, Output};
+use super::interface::{Output, ReflectorAction, ReflectorCore};
 use crate::clock::{Clock, Time};
 use crate::supervisor::{self, ThreadPanic};
 
@@ -29,7 +29,7 @@ pub(in crate::kube) fn seed(signal: &Arc<RelistSignal>, clock: Clock) -> u64 {
     clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(signal) as u64
 }
 
-impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R> {
+impl<C: ReflectorCore + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R> {
     pub(in crate::kube) fn new(
         core: C,
         signal: Arc<RelistSignal>,
@@ -62,14 +62,14 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
     fn run(&mut self) {
         let mut action = self.handle(Event::Relist);
         while !self.signal.is_closed() {
-            if action != Action::Read {
+            if action != ReflectorAction::Read {
                 self.caller.close();
             }
             action = self.execute(action);
         }
     }
 
-    fn execute(&mut self, action: Action) -> Action {
+    fn execute(&mut self, action: ReflectorAction) -> ReflectorAction {
         let signal = self.signal.clone();
         // In this order: a request to relist either cancels these very calls or is seen here.
         let calls = signal.client.calls();
@@ -79,11 +79,11 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
         }
         let mut buffer = [0; READ];
         let event = match action {
-            Action::Get(path) => self.caller.get(&calls, &path),
-            Action::List(path) => self.caller.list(&calls, &path),
-            Action::Watch(path) => self.caller.watch(&calls, &path),
-            Action::Read => self.caller.read(&mut buffer),
-            Action::Wait => {
+            ReflectorAction::Get(path) => self.caller.get(&calls, &path),
+            ReflectorAction::List(path) => self.caller.list(&calls, &path),
+            ReflectorAction::Watch(path) => self.caller.watch(&calls, &path),
+            ReflectorAction::Read => self.caller.read(&mut buffer),
+            ReflectorAction::Wait => {
                 signal.wait(self.core.poll_timeout(), (self.clock)());
                 Event::Timeout
             }
@@ -97,7 +97,7 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
         self.handle(event)
     }
 
-    fn handle(&mut self, event: Event<'_>) -> Action {
+    fn handle(&mut self, event: Event<'_>) -> ReflectorAction {
         self.core.set_draining(self.signal.is_draining());
         let action = self.core.handle(event, (self.clock)());
         for output in self.core.take_outputs() {
@@ -111,12 +111,12 @@ impl<C: Core + Send + 'static, R: Fn(C::Report) + Send + 'static> Reflector<C, R
 }
 
 /// What a request to list more may do before and during an action.
-fn interruption(action: &Action, is_listing: bool) -> Interruption {
+fn interruption(action: &ReflectorAction, is_listing: bool) -> Interruption {
     match action {
         // While a list has failed nothing is in progress.
-        Action::Wait => Interruption::AtOnce,
+        ReflectorAction::Wait => Interruption::AtOnce,
         _ if is_listing => Interruption::Deferred,
-        Action::Watch(_) | Action::Read => Interruption::AtOnce,
-        Action::Get(_) | Action::List(_) => Interruption::AfterCall,
+        ReflectorAction::Watch(_) | ReflectorAction::Read => Interruption::AtOnce,
+        ReflectorAction::Get(_) | ReflectorAction::List(_) => Interruption::AfterCall,
     }
 }

@@ -46,8 +46,8 @@ fn scheduler_with(request: Request) -> Scheduler {
 }
 
 fn take(scheduler: &mut Scheduler, worker: Worker, ms: u64) -> Option<(u64, bool)> {
-    match scheduler.next_action(worker, Time::from_millis(ms)) {
-        Action::Execute { job, cancel_other } => Some((job.id, cancel_other)),
+    match scheduler.next_assignment(worker, Time::from_millis(ms)) {
+        Assignment::Execute { job, cancel_other } => Some((job.id, cancel_other)),
         _ => None,
     }
 }
@@ -56,8 +56,8 @@ fn take(scheduler: &mut Scheduler, worker: Worker, ms: u64) -> Option<(u64, bool
 fn the_worker_with_the_warm_connection_works_and_the_other_stands_by() {
     let mut scheduler = scheduler_with(Request::Read);
     assert_eq!(
-        scheduler.next_action(1, Time::from_millis(0)),
-        Action::Wait(None)
+        scheduler.next_assignment(1, Time::from_millis(0)),
+        Assignment::Wait(None)
     );
     assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
     assert!(done(&mut scheduler, 0));
@@ -71,8 +71,8 @@ fn what_is_urgent_waits_4_ms_for_a_read_and_then_supersedes_it() {
         put(&mut scheduler, 2, urgent);
         let left = Some(Duration::from_millis(1));
         assert_eq!(
-            scheduler.next_action(1, Time::from_millis(103)),
-            Action::Wait(left)
+            scheduler.next_assignment(1, Time::from_millis(103)),
+            Assignment::Wait(left)
         );
         assert_eq!(take(&mut scheduler, 1, 104), Some((2, true)));
         assert!(!done(&mut scheduler, 0), "the read is superseded");
@@ -87,18 +87,18 @@ fn what_is_urgent_waits_4_ms_for_a_read_and_then_supersedes_it() {
 #[test]
 fn what_was_given_up_is_superseded_after_a_second_by_whatever_comes() {
     let all = [Request::Read, write(), renewal()];
-    for out in all.clone() {
+    for call in all.clone() {
         for waiting in all.clone() {
-            if out == Request::Read && waiting != Request::Read {
+            if call == Request::Read && waiting != Request::Read {
                 continue;
             }
-            let label = format!("{waiting:?} behind {out:?}");
-            let mut scheduler = scheduler_with(out.clone());
+            let label = format!("{waiting:?} behind {call:?}");
+            let mut scheduler = scheduler_with(call.clone());
             assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
             put(&mut scheduler, 2, waiting.clone());
-            let action = scheduler.next_action(1, Time::from_millis(999));
+            let action = scheduler.next_assignment(1, Time::from_millis(999));
             let left = Some(Duration::from_millis(1));
-            assert_eq!(action, Action::Wait(left), "{label}");
+            assert_eq!(action, Assignment::Wait(left), "{label}");
             assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
             assert!(!done(&mut scheduler, 0), "{label}");
             assert!(done(&mut scheduler, 1), "{label}");
@@ -131,9 +131,9 @@ fn a_write_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
     ] {
         let mut scheduler = scheduler_with(request);
         assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)), "{label}");
-        let action = scheduler.next_action(1, Time::from_millis(999));
+        let action = scheduler.next_assignment(1, Time::from_millis(999));
         let left = is_repeated.then_some(Duration::from_millis(1));
-        assert_eq!(action, Action::Wait(left), "{label}");
+        assert_eq!(action, Assignment::Wait(left), "{label}");
         let repeated = is_repeated.then_some((1, false));
         assert_eq!(take(&mut scheduler, 1, 1000), repeated, "{label}");
         assert!(
@@ -262,8 +262,8 @@ fn the_spare_takes_after_4_ms_what_is_urgent_or_awaited_and_cancels_nothing() {
         ("a read that somebody waits for", Request::Read, true, true),
         ("a routine read", Request::Read, false, false),
     ] {
-        for out in [Request::Read, write(), renewal()] {
-            let mut scheduler = scheduler_with(out);
+        for call in [Request::Read, write(), renewal()] {
+            let mut scheduler = scheduler_with(call);
             take(&mut scheduler, 0, 0);
             let cancelled = put_for(&mut scheduler, OTHER, 2, request.clone());
             assert_eq!(cancelled, [false, false], "{label}");
@@ -328,8 +328,8 @@ fn a_wake_is_repeated_while_others_have_nothing_but_routine() {
     let mut scheduler = scheduler_with(write());
     take(&mut scheduler, 0, 0);
     put_for(&mut scheduler, OTHER, 2, Request::Read);
-    let action = scheduler.next_action(1, Time::from_millis(400));
-    assert_eq!(action, Action::Wait(Some(Duration::from_millis(600))));
+    let action = scheduler.next_assignment(1, Time::from_millis(400));
+    assert_eq!(action, Assignment::Wait(Some(Duration::from_millis(600))));
     assert_eq!(take(&mut scheduler, 1, 1000), Some((1, false)));
 }
 
@@ -348,28 +348,32 @@ fn of_an_app_that_is_gone_nothing_more_is_sent() {
 fn a_chore_is_for_the_worker_that_is_not_given_the_next_request() {
     let every = Duration::from_secs(1);
     let mut scheduler = Scheduler::default();
-    scheduler.set_chore(every, Time::from_millis(0));
-    let mut next = |worker, ms| scheduler.next_action(worker, Time::from_millis(ms));
-    assert_eq!(next(0, 5000), Action::Wait(None), "it has the connection");
+    scheduler.set_periodic_task(every, Time::from_millis(0));
+    let mut next = |worker, ms| scheduler.next_assignment(worker, Time::from_millis(ms));
+    assert_eq!(
+        next(0, 5000),
+        Assignment::Wait(None),
+        "it has the connection"
+    );
     let left = Some(Duration::from_millis(1));
-    assert_eq!(next(1, 999), Action::Wait(left));
-    assert_eq!(next(1, 1300), Action::Chore);
-    assert_eq!(next(1, 1300), Action::Wait(Some(every)));
+    assert_eq!(next(1, 999), Assignment::Wait(left));
+    assert_eq!(next(1, 1300), Assignment::PeriodicTask);
+    assert_eq!(next(1, 1300), Assignment::Wait(Some(every)));
 }
 
 #[test]
 fn a_chore_comes_after_requests_and_does_not_end_with_a_worker_that_hangs() {
     let mut scheduler = scheduler_with(Request::Read);
-    scheduler.set_chore(Duration::from_secs(1), Time::from_millis(0));
+    scheduler.set_periodic_task(Duration::from_secs(1), Time::from_millis(0));
     assert_eq!(take(&mut scheduler, 0, 2000), Some((1, false)));
     put(&mut scheduler, 2, write());
-    let soon = Action::Wait(Some(PREEMPT_READ_AFTER / 2));
-    let action = scheduler.next_action(1, Time::from_millis(2002));
-    assert_eq!(action, soon, "it may not block in a chore now");
+    let soon = Assignment::Wait(Some(PREEMPT_READ_AFTER / 2));
+    let action = scheduler.next_assignment(1, Time::from_millis(2002));
+    assert_eq!(action, soon, "it may not block in a periodic task now");
     assert_eq!(take(&mut scheduler, 1, 2004), Some((2, true)));
     assert!(done(&mut scheduler, 1));
-    let action = scheduler.next_action(1, Time::from_millis(2005));
-    assert_eq!(action, Action::Chore, "the other one hangs");
+    let action = scheduler.next_assignment(1, Time::from_millis(2005));
+    assert_eq!(action, Assignment::PeriodicTask, "the other one hangs");
 }
 
 /// The reads in ten minutes of that many apps, each of which asks again ten seconds after its
@@ -385,8 +389,8 @@ fn reads_of(apps: AppKey, outcome: &Outcome) -> (usize, usize) {
             }
             at > second
         });
-        while let Action::Execute { job, .. } =
-            scheduler.next_action(0, Time::from_millis(second * 1000))
+        while let Assignment::Execute { job, .. } =
+            scheduler.next_assignment(0, Time::from_millis(second * 1000))
         {
             each_minute[second as usize / 60] += 1;
             due.push((second + 10, job.app));
@@ -425,8 +429,8 @@ fn an_app_that_is_refused_does_not_wait_if_clients_do() {
         Some(next)
     });
     assert_eq!(sent.count(), 10);
-    let left = Action::Wait(Some(Duration::from_secs(1)));
-    assert_eq!(scheduler.next_action(0, Time::from_millis(0)), left);
+    let left = Assignment::Wait(Some(Duration::from_secs(1)));
+    assert_eq!(scheduler.next_assignment(0, Time::from_millis(0)), left);
     scheduler.set_awaited(15, true);
     assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)));
     scheduler.done(0, shown());

@@ -10,7 +10,7 @@ use super::*;
 struct Rig {
     core: ServiceReflector,
     now: Time,
-    action: Action,
+    action: ReflectorAction,
     reports: Vec<ServicesReport>,
     log: Vec<(Level, String)>,
 }
@@ -25,7 +25,7 @@ impl Rig {
         let mut rig = Rig {
             core: ServiceReflector::new(path(), 1),
             now: Time::from_millis(1_000_000),
-            action: Action::Wait,
+            action: ReflectorAction::Wait,
             reports: Vec::new(),
             log: Vec::new(),
         };
@@ -83,16 +83,19 @@ fn forbidden<T>() -> Answer<T> {
 fn the_services_are_listed_and_watched_by_their_labels_as_recorded() {
     assert_eq!(path(), recorded_target("62-services-list-by-label"));
     let mut rig = Rig::new();
-    assert_eq!(rig.action, Action::List(format!("{}&limit=64", path())));
+    assert_eq!(
+        rig.action,
+        ReflectorAction::List(format!("{}&limit=64", path()))
+    );
     rig.list();
-    let Action::Watch(watch) = &rig.action else {
+    let ReflectorAction::Watch(watch) = &rig.action else {
         panic!("{:?}", rig.action);
     };
     assert!(watch.starts_with(&format!("{}&watch=true", path())));
     assert!(watch.ends_with("&resourceVersion=9705"), "{watch}");
     assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()])]);
     rig.handle(Event::Opened(Answer::Ok(())));
-    assert_eq!(rig.action, Action::Read);
+    assert_eq!(rig.action, ReflectorAction::Read);
     let mut line = recorded_lines("63-services-watch-label-taken-away").remove(0);
     line.push(b'\n');
     rig.handle(Event::Bytes(&line));
@@ -140,9 +143,13 @@ fn an_outage_is_reported_and_logged_once_and_takes_no_service_away() {
     rig.now = rig.now + Duration::from_secs(60);
     rig.handle(Event::Broken("reset".to_owned()));
     for _ in 0..3 {
-        assert!(matches!(rig.action, Action::List(_)), "{:?}", rig.action);
+        assert!(
+            matches!(rig.action, ReflectorAction::List(_)),
+            "{:?}",
+            rig.action
+        );
         rig.handle(Event::Page(Answer::Failed("connection refused".to_owned())));
-        assert_eq!(rig.action, Action::Wait);
+        assert_eq!(rig.action, ReflectorAction::Wait);
         rig.now = rig.core.poll_timeout().unwrap();
         rig.handle(Event::Timeout);
     }

@@ -30,7 +30,7 @@ struct Rig {
     place: Place,
     core: TargetReflector<Place>,
     now: Time,
-    action: Action,
+    action: ReflectorAction,
     reports: Vec<Report>,
     log: Vec<(Level, String)>,
 }
@@ -98,13 +98,17 @@ impl Rig {
     }
 
     fn open(&mut self, answer: Answer<()>) {
-        assert!(matches!(self.action, Action::Watch(_)), "{:?}", self.action);
+        assert!(
+            matches!(self.action, ReflectorAction::Watch(_)),
+            "{:?}",
+            self.action
+        );
         self.handle(Event::Opened(answer));
     }
 
     /// Waits to the end of the pause; how long that was.
     fn pauses(&mut self) -> Duration {
-        assert_eq!(self.action, Action::Wait);
+        assert_eq!(self.action, ReflectorAction::Wait);
         let end = self.core.poll_timeout().expect("an end of the pause");
         let pause = end.since(self.now);
         self.now = end;
@@ -150,18 +154,21 @@ fn refused<T>(status: u16) -> Answer<T> {
 #[test]
 fn it_waits_until_the_object_is_found_and_then_lists_and_watches_it_as_recorded() {
     let mut rig = Rig::lost();
-    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(rig.action, ReflectorAction::Wait);
     assert_eq!(
         rig.core.poll_timeout(),
         None,
         "nothing but the signal ends it"
     );
     rig.handle(Event::Timeout);
-    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(rig.action, ReflectorAction::Wait);
     rig.moves(&path(), "Deployment");
-    assert_eq!(rig.action, Action::List(format!("{}&limit=64", path())));
+    assert_eq!(
+        rig.action,
+        ReflectorAction::List(format!("{}&limit=64", path()))
+    );
     rig.list();
-    let Action::Watch(watch) = rig.action.clone() else {
+    let ReflectorAction::Watch(watch) = rig.action.clone() else {
         panic!("{:?}", rig.action);
     };
     let recorded = recorded_target("08-deployment-watch-zero-one-zero");
@@ -202,7 +209,11 @@ fn only_a_watch_that_goes_on_where_it_has_ended_counts_as_one_all_the_time() {
             false => vec![Report::Watching(false)],
         };
         assert_eq!(rig.take_reports(), ended, "{label}");
-        assert_eq!(matches!(rig.action, Action::Watch(_)), lasts, "{label}");
+        assert_eq!(
+            matches!(rig.action, ReflectorAction::Watch(_)),
+            lasts,
+            "{label}"
+        );
         if !lasts {
             rig.list();
         }
@@ -229,7 +240,7 @@ fn refused_for(rig: &mut Rig, seconds: u64, status: u16) -> Vec<u64> {
     while rig.now.since(start) < Duration::from_secs(seconds) {
         attempts.push(rig.now.since(start).as_secs());
         match &rig.action {
-            Action::List(_) => rig.handle(Event::Page(refused(status))),
+            ReflectorAction::List(_) => rig.handle(Event::Page(refused(status))),
             other => panic!("{other:?}"),
         }
         rig.pauses();
@@ -294,7 +305,7 @@ fn a_watch_that_is_refused_though_the_list_is_not_counts_as_a_refusal() {
     let mut rig = Rig::found();
     rig.list();
     rig.open(refused(403));
-    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(rig.action, ReflectorAction::Wait);
     let is_refusal = |report: &Report| matches!(report, Report::Permission { .. });
     assert!(rig.take_reports().iter().any(is_refusal));
 }
@@ -326,10 +337,10 @@ fn an_object_that_is_found_elsewhere_is_listed_there() {
     let mut rig = Rig::watching();
     rig.moves("/apis/argoproj.io/v1/rollouts?a=b", "Rollout");
     let list = "/apis/argoproj.io/v1/rollouts?a=b&limit=64";
-    assert_eq!(rig.action, Action::List(list.to_owned()));
+    assert_eq!(rig.action, ReflectorAction::List(list.to_owned()));
     *rig.place.0.borrow_mut() = None;
     rig.handle(Event::Relist);
-    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(rig.action, ReflectorAction::Wait);
 }
 
 const SHOP: AppKey = 1;
@@ -428,7 +439,7 @@ fn of_all_namespaces_each_app_is_shown_the_object_of_its_own() {
 fn one_list_and_one_watch_show_each_app_its_own_object() {
     let mut rig = of_namespace();
     let path = "/apis/apps/v1/namespaces/default/deployments?limit=64";
-    assert_eq!(rig.action, Action::List(path.to_owned()));
+    assert_eq!(rig.action, ReflectorAction::List(path.to_owned()));
     let all = [
         deployment("blog", 0, "11"),
         deployment("other", 5, "12"),
@@ -481,7 +492,11 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
     let start = rig.now;
     let mut warnings = Vec::new();
     while rig.now.since(start) < Duration::from_secs(60) {
-        assert!(matches!(rig.action, Action::List(_)), "{:?}", rig.action);
+        assert!(
+            matches!(rig.action, ReflectorAction::List(_)),
+            "{:?}",
+            rig.action
+        );
         rig.action = rig.core.handle(Event::Page(refused(403)), rig.now);
         for output in rig.core.take_outputs() {
             match output {

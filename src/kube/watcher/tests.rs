@@ -38,23 +38,23 @@ impl Rig {
     }
 
     fn open(&mut self) -> Outcome {
-        assert!(matches!(self.action(), Action::Watch { .. }));
+        assert!(matches!(self.action(), WatcherAction::Watch { .. }));
         self.event(Event::Opened(Answer::Ok(())))
     }
 
-    fn action(&mut self) -> Action {
+    fn action(&mut self) -> WatcherAction {
         self.watcher.action(None, self.now)
     }
 
     /// The version that the next watch begins from.
     fn watches_from(&mut self) -> Option<String> {
         match self.after_pause() {
-            Action::Watch { version, .. } => Some(version),
+            WatcherAction::Watch { version, .. } => Some(version),
             _ => None,
         }
     }
 
-    fn after_pause(&mut self) -> Action {
+    fn after_pause(&mut self) -> WatcherAction {
         if let Some(end) = self.watcher.poll_timeout() {
             self.now = self.now.max(end);
         }
@@ -72,8 +72,8 @@ impl Rig {
     }
 }
 
-fn first_page() -> Action {
-    Action::List {
+fn first_page() -> WatcherAction {
+    WatcherAction::List {
         limit: 64,
         token: String::new(),
     }
@@ -101,7 +101,7 @@ fn it_lists_watches_from_there_and_goes_on_from_where_a_watch_has_got() {
     assert_eq!(rig.watches_from().as_deref(), Some("10298"));
     assert_eq!(rig.event(Event::Opened(Answer::Ok(()))), Outcome::Opened);
     for (number, reached) in [(0, "10312"), (1, "10318"), (2, "10326"), (3, "10334")] {
-        assert_eq!(rig.action(), Action::Read);
+        assert_eq!(rig.action(), WatcherAction::Read);
         assert_eq!(rig.event(Event::Bytes(&line(number))), Outcome::Changed);
         rig.pass(20);
         assert!(matches!(rig.event(Event::Ended), Outcome::WatchEnded(_)));
@@ -158,7 +158,11 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
         if let Some(end) = end {
             rig.event(end);
         }
-        assert_ne!(rig.action(), Action::Read, "{label}: the stream is left");
+        assert_ne!(
+            rig.action(),
+            WatcherAction::Read,
+            "{label}: the stream is left"
+        );
         assert_eq!(rig.after_pause() == first_page(), lists, "{label}");
     }
 }
@@ -225,7 +229,7 @@ fn a_list_that_fails_is_tried_again_after_a_pause_that_grows() {
         for _ in 0..12 {
             assert_eq!(rig.after_pause(), first_page(), "{label}");
             assert_eq!(rig.event(Event::Page(answer.clone())), outcome, "{label}");
-            assert_eq!(rig.action(), Action::Wait, "{label}");
+            assert_eq!(rig.action(), WatcherAction::Wait, "{label}");
             pauses.push(rig.pause());
         }
         assert!(
@@ -310,14 +314,14 @@ fn watches_that_do_not_last_are_opened_less_and_less_often() {
 fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
     let mut rig = Rig::new();
     rig.list("05-slices-list-empty");
-    let Action::Watch { seconds, .. } = rig.action() else {
+    let WatcherAction::Watch { seconds, .. } = rig.action() else {
         panic!("a watch is next")
     };
     assert!((270..=300).contains(&seconds), "{seconds}");
     let until = rig.now + Duration::from_secs(2);
     let action = rig.watcher.action(Some(until), rig.now);
     assert!(
-        matches!(action, Action::Watch { seconds: 2, .. }),
+        matches!(action, WatcherAction::Watch { seconds: 2, .. }),
         "{action:?}"
     );
     rig.event(Event::Opened(Answer::Ok(())));
@@ -326,7 +330,7 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
     assert_eq!(rig.pause(), Duration::ZERO);
     let action = rig.watcher.action(Some(rig.now), rig.now);
     assert!(
-        matches!(action, Action::Watch { seconds: 1, .. }),
+        matches!(action, WatcherAction::Watch { seconds: 1, .. }),
         "{action:?}"
     );
     rig.event(Event::Opened(Answer::Ok(())));
@@ -383,7 +387,7 @@ fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
         let mut rig = Rig::new();
         let mut last = Outcome::Quiet;
         for (answer, (limit, token)) in answers.into_iter().zip(asked) {
-            let page = Action::List {
+            let page = WatcherAction::List {
                 limit: *limit,
                 token: (*token).to_owned(),
             };

@@ -6,7 +6,7 @@ use super::fixture::{Fixture, MOMENT, TTL, read, scale, write};
 use crate::clock::Time;
 use crate::cluster::{AnnotationOverrides, Outcome, OverrideKey, Scale};
 use crate::policy::{
-    Change, Command, Config, KeptAwake, Phase, SleepDue, WakeDelay, WakeReason, Windows,
+    Change, Command, Config, KeepAwakeRule, Phase, SleepDue, WakeDelay, WakeReason, Windows,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,7 +82,7 @@ fn a_window_wakes_it_without_a_connection_and_keeps_it_awake_to_its_end() {
     assert_eq!(fixture.policy.phase, Phase::Awake);
     let due = SleepDue {
         at: Some(end),
-        rule: KeptAwake::Override,
+        rule: KeepAwakeRule::Override,
     };
     assert_eq!(fixture.policy.sleep_due(), Some(due));
     fixture.passes_quietly(HOUR - MOMENT);
@@ -142,7 +142,7 @@ fn a_pause_writes_no_scale_in_either_direction_and_ends() {
     assert_eq!(fixture.policy.phase, Phase::Awake);
     let due = SleepDue {
         at: None,
-        rule: KeptAwake::Paused,
+        rule: KeepAwakeRule::Paused,
     };
     assert_eq!(fixture.policy.sleep_due(), Some(due));
 }
@@ -176,7 +176,7 @@ fn in_a_dry_run_connections_are_dialled_and_that_it_would_sleep_is_said_once() {
     }
     let due = SleepDue {
         at: None,
-        rule: KeptAwake::DryRun,
+        rule: KeepAwakeRule::DryRun,
     };
     assert_eq!(fixture.policy.sleep_due(), Some(due));
     fixture.opens(1);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, TTL, scale};
 use crate::cluster::{Outcome, Scale};
-use crate::policy::{Config, KeptAwake, SleepDue};
+use crate::policy::{Config, KeepAwakeRule, SleepDue};
 
 /// The rule, and in how long it ends.
-fn shown(fixture: &Fixture) -> Option<(KeptAwake, Option<Duration>)> {
+fn shown(fixture: &Fixture) -> Option<(KeepAwakeRule, Option<Duration>)> {
     let SleepDue { at, rule } = fixture.policy.sleep_due()?;
     Some((rule, at.map(|at| at.since(fixture.now))))
 }
@@ -15,15 +15,15 @@ fn shown(fixture: &Fixture) -> Option<(KeptAwake, Option<Duration>)> {
 #[test]
 fn it_is_known_which_rule_keeps_the_app_awake_and_until_when() {
     let mut fixture = Fixture::start();
-    assert_eq!(shown(&fixture), Some((KeptAwake::Unread, None)));
+    assert_eq!(shown(&fixture), Some((KeepAwakeRule::Unread, None)));
     fixture.answers(scale(1, "1"));
     fixture.pods(true);
-    assert_eq!(shown(&fixture), Some((KeptAwake::IdleTtl, Some(TTL))));
+    assert_eq!(shown(&fixture), Some((KeepAwakeRule::IdleTtl, Some(TTL))));
     fixture.policy.set_can_wake(false, fixture.now);
-    assert_eq!(shown(&fixture), Some((KeptAwake::CannotWake, None)));
+    assert_eq!(shown(&fixture), Some((KeepAwakeRule::CannotWake, None)));
     fixture.policy.set_can_wake(true, fixture.now);
     fixture.opens(1);
-    assert_eq!(shown(&fixture), Some((KeptAwake::Connections, None)));
+    assert_eq!(shown(&fixture), Some((KeepAwakeRule::Connections, None)));
 }
 
 #[test]
@@ -37,7 +37,10 @@ fn a_rule_that_ends_later_than_the_idle_ttl_is_the_one_that_is_shown() {
         ancestor_in_use_for: Some(hour),
         ..seen
     }));
-    assert_eq!(shown(&fixture), Some((KeptAwake::OtherReplica, Some(hour))));
+    assert_eq!(
+        shown(&fixture),
+        Some((KeepAwakeRule::OtherReplica, Some(hour)))
+    );
 
     let mut fixture = Fixture::start_with(Config {
         idle_ttl: TTL,
@@ -53,7 +56,7 @@ fn a_rule_that_ends_later_than_the_idle_ttl_is_the_one_that_is_shown() {
     let Some((rule, Some(left))) = shown(&fixture) else {
         panic!("{:?}", shown(&fixture));
     };
-    assert_eq!(rule, KeptAwake::MinAwake);
+    assert_eq!(rule, KeepAwakeRule::MinAwake);
     assert!(left > TTL && left <= hour, "{left:?}");
 }
 
@@ -71,18 +74,18 @@ fn while_it_sleeps_or_is_woken_nothing_keeps_it_awake() {
 #[test]
 fn every_rule_has_a_name_and_an_explanation_of_its_own() {
     let rules = [
-        KeptAwake::Connections,
-        KeptAwake::Unread,
-        KeptAwake::CannotWake,
-        KeptAwake::NoLeases,
-        KeptAwake::IdleTtl,
-        KeptAwake::LongerLease,
-        KeptAwake::OtherReplica,
-        KeptAwake::MinAwake,
-        KeptAwake::ScaleRefused,
-        KeptAwake::UndoneSleeps,
+        KeepAwakeRule::Connections,
+        KeepAwakeRule::Unread,
+        KeepAwakeRule::CannotWake,
+        KeepAwakeRule::NoLeases,
+        KeepAwakeRule::IdleTtl,
+        KeepAwakeRule::LongerLease,
+        KeepAwakeRule::OtherReplica,
+        KeepAwakeRule::MinAwake,
+        KeepAwakeRule::ScaleRefused,
+        KeepAwakeRule::UndoneSleeps,
     ];
-    let names: std::collections::BTreeSet<_> = rules.map(KeptAwake::name).into();
-    let texts: std::collections::BTreeSet<_> = rules.map(KeptAwake::explain).into();
+    let names: std::collections::BTreeSet<_> = rules.map(KeepAwakeRule::name).into();
+    let texts: std::collections::BTreeSet<_> = rules.map(KeepAwakeRule::explain).into();
     assert_eq!((names.len(), texts.len()), (rules.len(), rules.len()));
 }

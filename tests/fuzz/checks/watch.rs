@@ -43,7 +43,7 @@ use clock::Time;
 use cluster::{AddressSource, Pod};
 use endpoints::{IpFamily, PortChoice, Selection, Store};
 use lines::{Lines, TooLong};
-use list_watch::{Action, Answer, Event, Outcome, Store as _};
+use list_watch::{Answer, Event, Outcome, Store as _, WatcherAction};
 use target_store::{Change, Store as Targets};
 use watcher::Watcher;
 use zpa::{clock, cluster};
@@ -130,7 +130,11 @@ fn pieces<'a>(stream: &'a [u8], cuts: &[u16]) -> Vec<&'a [u8]> {
 
 /// Watches the stream from version 1 on, to its end in order; returns the pods, and
 /// what is done next.
-fn watch(source: AddressSource, pieces: &[&[u8]], selection: &Selection) -> (Vec<Pod>, Action) {
+fn watch(
+    source: AddressSource,
+    pieces: &[&[u8]],
+    selection: &Selection,
+) -> (Vec<Pod>, WatcherAction) {
     let (mut watcher, mut store) = (Watcher::new(1), Store::new(source));
     let now = Time::from_millis(1_000_000);
     let mut handle = |event| watcher.handle(event, &mut store, now);
@@ -145,7 +149,7 @@ fn watch(source: AddressSource, pieces: &[&[u8]], selection: &Selection) -> (Vec
     handle(Event::Ended);
     let pods = pods(&store, selection);
     let next = watcher.action(None, watcher.poll_timeout().unwrap_or(now));
-    if let Action::Watch { version, .. } = &next {
+    if let WatcherAction::Watch { version, .. } = &next {
         assert!(!version.is_empty(), "there is nowhere to watch from");
     }
     (pods, next)

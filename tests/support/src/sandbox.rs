@@ -169,7 +169,7 @@ pub struct Sandbox {
     /// The TLS listener, and the plain one that stands for `kubectl proxy`.
     listeners: Mutex<[Acceptor; 2]>,
     address: SocketAddr,
-    proxy_address: SocketAddr,
+    forward_proxy_address: SocketAddr,
     directory: Directory,
     options: Options,
 }
@@ -188,7 +188,7 @@ impl Sandbox {
         let state = new_state(&options, &threads, &authority, token);
         let shared = Shared::new(state);
         let listeners = [true, false].map(|tls| listen(&shared, &threads, tls));
-        let [address, proxy_address] = [listeners[0].address(), listeners[1].address()];
+        let [address, forward_proxy_address] = [listeners[0].address(), listeners[1].address()];
         let controllers = shared.clone();
         threads.spawn("controllers", move || controllers.run_controllers());
         let listeners = Mutex::new(listeners);
@@ -197,7 +197,7 @@ impl Sandbox {
             threads,
             listeners,
             address,
-            proxy_address,
+            forward_proxy_address,
             directory,
             options,
         }
@@ -236,7 +236,7 @@ impl Sandbox {
 
     /// `http://127.0.0.1:…`, for those who come through `kubectl proxy`.
     pub fn proxy_url(&self) -> String {
-        format!("http://{}", self.proxy_address)
+        format!("http://{}", self.forward_proxy_address)
     }
 
     /// The directory with `token`, `ca.crt` and `namespace`.

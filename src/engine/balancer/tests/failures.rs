@@ -246,7 +246,7 @@ fn errors_of_this_machine_are_blamed_on_no_backend() {
         assert_eq!((balancer.ejected(), balancer.in_use()), (0, 0), "{label}");
         let mut attempts = Attempts::default();
         attempts.record(
-            BackendId {
+            AddressId {
                 backend: 0,
                 address: 0,
             },

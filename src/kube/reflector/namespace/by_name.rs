@@ -10,7 +10,7 @@ use super::super::super::list_watch::{Answer, Store as _};
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
-use super::super::interface::Action;
+use super::super::interface::ReflectorAction;
 use super::super::source::RETRY_REFUSED;
 use super::{NamespaceEndpoints, PendingCall};
 use crate::clock::Time;
@@ -99,16 +99,16 @@ fn after(last: AppKey, mut apps: impl Iterator<Item = AppKey> + Clone) -> Option
 
 impl NamespaceEndpoints {
     /// Lists the Endpoints of the app whose turn it is.
-    pub(super) fn next_by_name(&mut self, now: Time) -> Action {
+    pub(super) fn next_by_name(&mut self, now: Time) -> ReflectorAction {
         let Some(app) = self.round_robin.next(self.apps.keys().copied(), now) else {
-            return Action::Wait;
+            return ReflectorAction::Wait;
         };
         let Some(entry) = self.apps.get(&app) else {
-            return Action::Wait;
+            return ReflectorAction::Wait;
         };
         self.pending = Some(PendingCall::Endpoints(app));
         let path = paths::endpoints(&entry.namespace, &entry.view.service);
-        Action::List(paths::page(&path, ONE, ""))
+        ReflectorAction::List(paths::page(&path, ONE, ""))
     }
 
     pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>) {

@@ -13,7 +13,7 @@ use super::super::super::pages::Pages;
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
-use super::super::interface::Action;
+use super::super::interface::ReflectorAction;
 use super::super::source::{RETRY_UNCONFIRMED_REFUSAL, retry_after};
 use super::{Entry, NamespaceEndpoints, PendingCall};
 use crate::backoff::{self, Backoff};
@@ -105,7 +105,7 @@ impl Services {
 
 impl NamespaceEndpoints {
     /// The next read of Services, if one is due.
-    pub(super) fn service_action(&mut self, now: Time) -> Option<Action> {
+    pub(super) fn service_action(&mut self, now: Time) -> Option<ReflectorAction> {
         let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
         let single = self.apps.values();
         let single = single.filter(|entry| is_due(entry.service_due)).count();
@@ -117,13 +117,13 @@ impl NamespaceEndpoints {
             let all = paths::all_services(self.namespaces.name());
             let path = paths::page(&all, pages.limit, &pages.token);
             self.pending = Some(PendingCall::Services);
-            return Some(Action::List(path));
+            return Some(ReflectorAction::List(path));
         }
         let mut apps = self.apps.iter();
         let (&app, entry) = apps.find(|(_, entry)| is_due(entry.service_due))?;
         self.pending = Some(PendingCall::Service(app));
         let path = paths::service(&entry.namespace, &entry.view.service);
-        Some(Action::Get(path))
+        Some(ReflectorAction::Get(path))
     }
 
     /// When Services are read next.

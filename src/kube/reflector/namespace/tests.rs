@@ -19,7 +19,7 @@ const BLOG: AppKey = 2;
 struct Rig {
     core: NamespaceEndpoints,
     now: Time,
-    action: Action,
+    action: ReflectorAction,
     /// What is refused: `services` (the list), `service/NAME`, `endpointslices`, `endpoints`,
     /// `endpoints/NAME`.
     forbidden: Vec<&'static str>,
@@ -157,25 +157,25 @@ impl Rig {
     /// Answers the request that is made, or lets the time pass that is waited.
     fn step(&mut self) {
         match self.action.clone() {
-            Action::Get(path) => {
+            ReflectorAction::Get(path) => {
                 let answer = self.answer(&path, |rig, what| rig.service(what));
                 self.handle(Event::Object(answer));
             }
-            Action::List(path) => {
+            ReflectorAction::List(path) => {
                 let answer = self.answer(&path, |rig, what| Answer::Ok(rig.listed(what)));
                 self.handle(Event::Page(answer));
             }
-            Action::Watch(path) => {
+            ReflectorAction::Watch(path) => {
                 let answer = self.answer(&path, |_, _| Answer::Ok(()));
                 self.watch_ends = self.now + seconds(&path);
                 self.handle(Event::Opened(answer));
             }
-            Action::Wait => {
+            ReflectorAction::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
                 self.now = self.now.max(until);
                 self.handle(Event::Timeout);
             }
-            Action::Read => {
+            ReflectorAction::Read => {
                 self.now = self.now.max(self.watch_ends);
                 self.handle(Event::Ended);
             }
@@ -210,7 +210,7 @@ impl Rig {
     /// Until a watch is open.
     fn watch(&mut self) {
         for _ in 0..5000 {
-            if self.action == Action::Read {
+            if self.action == ReflectorAction::Read {
                 return;
             }
             self.step();
@@ -310,7 +310,7 @@ fn what_the_watch_shows_of_an_app_is_reported_to_it_alone_and_asks_nothing() {
     rig.event("MODIFIED", &slice("other", &["10.0.9.1", "10.0.9.2"]));
     assert_eq!(rig.addresses(SHOP).unwrap(), ["10.0.0.1:80", "10.0.0.2:80"]);
     assert_eq!(rig.of(BLOG).count(), 0);
-    assert_eq!(rig.action, Action::Read);
+    assert_eq!(rig.action, ReflectorAction::Read);
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_service_that_has_none_of_the_ports_is_not_listed() {
     let other = r#"{"spec":{"ports":[{"name":"other","port":1}]}}"#;
     rig.service = Some(Answer::Ok(other.into()));
     rig.step();
-    assert_eq!(rig.action, Action::Wait);
+    assert_eq!(rig.action, ReflectorAction::Wait);
     for port in [0, 1] {
         let reason = why_not(&rig, port);
         assert!(

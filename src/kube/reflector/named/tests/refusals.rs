@@ -172,7 +172,7 @@ fn a_401_is_no_missing_permission_and_no_reason_for_endpoints() {
     rig.step();
     for _ in 0..20 {
         match rig.action {
-            Action::List(_) => rig.handle(Event::Page(refused(401))),
+            ReflectorAction::List(_) => rig.handle(Event::Page(refused(401))),
             _ => rig.step(),
         }
     }
@@ -237,19 +237,19 @@ fn outage_at(rig: &mut Rig, what: &'static str, second: u64) {
     rig.forbidden.clear();
     let asked = rig.asked.len();
     let is_due = |rig: &Rig| match &rig.action {
-        Action::Get(_) => what == "services",
-        Action::List(path) => what == name(source(path)),
+        ReflectorAction::Get(_) => what == "services",
+        ReflectorAction::List(path) => what == name(source(path)),
         _ => false,
     };
     while !is_due(rig) {
         assert!(rig.asked.len() < asked + 10, "{:?}", rig.asked);
         match rig.action {
-            Action::Read => rig.handle(Event::Ended),
+            ReflectorAction::Read => rig.handle(Event::Ended),
             _ => rig.step(),
         }
     }
     match rig.action {
-        Action::Get(_) => rig.handle(Event::Object(refused(503))),
+        ReflectorAction::Get(_) => rig.handle(Event::Object(refused(503))),
         _ => rig.handle(Event::Page(refused(503))),
     }
     rig.forbidden = vec![what];

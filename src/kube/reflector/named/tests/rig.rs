@@ -7,7 +7,7 @@ use super::*;
 pub(super) struct Rig {
     pub(super) core: NamedEndpoints,
     pub(super) now: Time,
-    pub(super) action: Action,
+    pub(super) action: ReflectorAction,
     /// What is answered 403: `services`, or the name of a source.
     pub(super) forbidden: Vec<&'static str>,
     /// What is answered to the Service in place of [`SERVICE`].
@@ -79,14 +79,14 @@ impl Rig {
     /// Answers the request that is made, or lets the time pass that is waited.
     pub(super) fn step(&mut self) {
         match self.action.clone() {
-            Action::Get(_) => {
+            ReflectorAction::Get(_) => {
                 self.ask("services");
                 let answer = self.service.clone();
                 let answer = answer.unwrap_or(Answer::Ok(SERVICE.into()));
                 let answer = self.refusal("services").unwrap_or(answer);
                 self.handle(Event::Object(answer));
             }
-            Action::List(path) => {
+            ReflectorAction::List(path) => {
                 let source = source(&path);
                 self.ask(name(source));
                 let page = match source {
@@ -97,17 +97,17 @@ impl Rig {
                 let answer = self.refusal(name(source)).unwrap_or(page);
                 self.handle(Event::Page(answer));
             }
-            Action::Watch(path) => {
+            ReflectorAction::Watch(path) => {
                 self.watch_ends = self.now + Duration::from_secs(seconds(&path));
                 let answer = self.refusal(name(source(&path)));
                 self.handle(Event::Opened(answer.unwrap_or(Answer::Ok(()))));
             }
-            Action::Wait => {
+            ReflectorAction::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
                 self.now = self.now.max(until);
                 self.handle(Event::Timeout);
             }
-            Action::Read => panic!("a watch is open"),
+            ReflectorAction::Read => panic!("a watch is open"),
         }
     }
 
@@ -124,7 +124,7 @@ impl Rig {
         for _ in 0..1000 {
             let action = self.action.clone();
             self.step();
-            if let (Action::Watch(path), Action::Read) = (action, &self.action) {
+            if let (ReflectorAction::Watch(path), ReflectorAction::Read) = (action, &self.action) {
                 return (source(&path), seconds(&path));
             }
         }
@@ -135,7 +135,7 @@ impl Rig {
     pub(super) fn live_until(&mut self, second: u64) {
         let end = Time::new(Duration::from_secs(second));
         while self.now < end {
-            if self.action != Action::Read {
+            if self.action != ReflectorAction::Read {
                 self.step();
             } else if self.watch_ends < end {
                 self.now = self.watch_ends;

@@ -94,14 +94,14 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
     rig.lines(added.as_bytes());
     assert_eq!(
         rig.action,
-        Action::Get(SERVICE_PATH.to_owned()),
+        ReflectorAction::Get(SERVICE_PATH.to_owned()),
         "its slice shows that it is there"
     );
     rig.step();
     assert!(rig.reports.contains(&no_address(None)));
     assert_eq!(rig.synced(), [Some(SLICES)]);
     assert!(
-        matches!(rig.action, Action::Watch(_)),
+        matches!(rig.action, ReflectorAction::Watch(_)),
         "and no new list is needed"
     );
 
