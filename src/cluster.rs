@@ -10,9 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 mod annotation_overrides;
+mod lifecycle_event;
 mod resource_version;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
+pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
 pub use self::resource_version::ResourceVersion;
 use crate::supervisor::ThreadPanic;
 

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod journal_inputs;
+mod notifications;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::health::{Context, Health};
 use super::hold_timeout_log::HoldTimeoutLog;
 use super::interface::{Api, Sockets};
 use super::journal::Journal;
+use super::lifecycle::Lifecycle;
 use super::messages::{clients, describe};
 use super::own_addresses::OwnAddresses;
 use super::port::Port;
@@ -133,6 +135,7 @@ pub struct App<A> {
     health: Health,
     events: Events,
     journal: Journal,
+    lifecycle: Lifecycle,
 }
 
 impl Events {
@@ -174,6 +177,7 @@ impl<A: Api> App<A> {
             health: Health::default(),
             events: Events::default(),
             journal: Journal::new(now),
+            lifecycle: Lifecycle::default(),
         }
     }
 
@@ -264,6 +268,7 @@ impl<A: Api> App<A> {
             self.slow_wake_log.poll_timeout(),
             self.watch_timeout.poll_timeout(),
             self.windows.poll_timeout(),
+            self.lifecycle.poll_timeout(self.config.hold_timeout),
         ]
         .into_iter()
         .flatten()
@@ -401,6 +406,7 @@ impl<A: Api> App<A> {
         self.set_gate(process);
         self.log_hold_timeouts(process);
         self.log_slow_wake(process);
+        self.notify_of_failed_wake(process);
         self.update_journal(process);
     }
 
@@ -470,6 +476,7 @@ impl<A: Api> App<A> {
                 Command::Log(change) => {
                     self.events.record(change);
                     self.journal.record(change, now);
+                    self.notify_of_change(change, now);
                     self.log_change(change, process.sockets);
                 }
             }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::accept_probe::Candidate;
 use crate::clock::Time;
-use crate::cluster::Request;
+use crate::cluster::{LifecycleEvent, Request};
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
 
 /// The event loop; see [`crate::engine::Engine`].
@@ -69,4 +69,6 @@ pub trait Api {
     fn probe(&mut self, candidates: Vec<Candidate>);
     /// Sets that the app drains: missing permissions and objects are no warnings any more.
     fn set_draining(&mut self);
+    /// Notifies others of an event in the life of the app, if any want that.
+    fn notify(&mut self, _: &LifecycleEvent) {}
 }

@@ -122,7 +122,7 @@ pub fn delay(by: WakeDelay) -> &'static str {
 }
 
 /// Why the app is woken.
-fn order(by: WakeReason) -> &'static str {
+pub fn order(by: WakeReason) -> &'static str {
     match by {
         WakeReason::Schedule => "it is kept awake at this time (--keep-awake)",
         WakeReason::KeepAwakeUntil => {

@@ -17,6 +17,7 @@
 //!    ├─ health      the reports of the API threads, and readiness
 //!    ├─ slow_wake   log lines about a wake that takes long; hold_timeout_log: about
 //!    │              clients that were reset
+//!    ├─ lifecycle   the events of which others are notified
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
 //! pages         the content of the admin pages
@@ -31,6 +32,7 @@ pub mod health;
 mod hold_timeout_log;
 pub mod interface;
 pub mod journal;
+mod lifecycle;
 mod list_file;
 mod listeners;
 mod messages;

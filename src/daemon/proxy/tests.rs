@@ -11,10 +11,12 @@ use super::super::app::{ReleaseCondition, Schedules};
 use super::super::route::Route;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
-use crate::cluster::{AddressSource, NoAddress, Outcome, Pod, Request, Scale};
+use crate::cluster::{AddressSource, LifecycleEvent, NoAddress, Outcome, Pod, Request, Scale};
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
 use crate::policy::lease::Lease;
+
+mod notifications;
 
 const SHOP: AppId = AppId(1);
 const BLOG: AppId = AppId(2);
@@ -140,6 +142,11 @@ impl Api for FakeApi {
 
     fn set_draining(&mut self) {
         self.note("draining");
+    }
+
+    fn notify(&mut self, event: &LifecycleEvent) {
+        let (name, replicas) = (event.kind.name(), event.replicas);
+        self.note(format!("notify: {name} at {replicas:?}"));
     }
 }
 
