@@ -382,8 +382,9 @@ impl Permission {
         Permission::WatchEndpoints,
     ];
 
-    /// Verbs and resource, as a Role names them; `deployments` stands for the resource of the scale
-    /// target.
+    /// Verbs and resource, as a Role names them: the label of metrics and the key in `/status`.
+    /// `deployments` stands for the resource of the scale target, whatever its kind, so that a
+    /// query fits every app.
     pub fn name(self) -> &'static str {
         match self {
             Permission::GetTarget => "get deployments",
@@ -418,8 +419,19 @@ impl Permission {
 }
 
 impl fmt::Display for Permission {
+    /// What may not be done, in words that hold for a scale target of any kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Permission::GetTarget => "get the scale target",
+            Permission::GetScale => "get the scale of the scale target",
+            Permission::WatchTarget => "list and watch the scale target",
+            Permission::PatchScale => "patch the scale of the scale target",
+            Permission::PatchStatus => "patch the status of the scale target",
+            Permission::PatchTarget => "patch the scale target",
+            Permission::GetService => "get the Service",
+            Permission::WatchSlices => "list and watch EndpointSlices",
+            Permission::WatchEndpoints => "list and watch Endpoints",
+        })
     }
 }
 
