@@ -159,7 +159,8 @@ impl Request {
     }
 
     /// The copy that may be sent on a second connection while this has no reply, as a hedged
-    /// request; `None` for a read, because no connection waits for one.
+    /// request; `None` for a read: it is not hedged, but given up after five seconds while
+    /// connections wait.
     ///
     /// Of two writes with one guard, one is applied at most. A renewal without a guard has
     /// another nonce, because a token must be written once at most: to another proxy, a token

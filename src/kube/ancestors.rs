@@ -75,7 +75,7 @@ impl Sightings {
     /// How long the value `text` is still to be respected: as long as it states, but not
     /// longer than two TTLs without a change. An ancestor with connections writes a new
     /// value at half of its TTL, so an unchanged value belongs to no running replica.
-    pub(super) fn respect(
+    pub(super) fn in_use_for(
         &mut self,
         ancestor: Ancestor,
         text: &str,
@@ -191,7 +191,7 @@ mod tests {
         let mut seen = Sightings::default();
         let far = "2099-01-01T00:00:00Z";
         let mut left = |text: &str, now: u64| {
-            seen.respect(Ancestor::Go, text, TTL, NOW, at(now))
+            seen.in_use_for(Ancestor::Go, text, TTL, NOW, at(now))
                 .as_secs()
         };
         for (label, text, now, expected) in [
@@ -215,7 +215,7 @@ mod tests {
     fn what_is_not_there_is_not_kept_up() {
         let mut seen = Sightings::default();
         assert!(!seen.is_there());
-        seen.respect(Ancestor::Go, "long ago", TTL, NOW, at(0));
+        seen.in_use_for(Ancestor::Go, "long ago", TTL, NOW, at(0));
         assert!(seen.is_there(), "an old replica may still read it");
         seen.absent();
         assert!(!seen.is_there());
@@ -241,7 +241,7 @@ mod tests {
         ) {
             let ttl = Duration::from_secs(ttl);
             for ancestor in [Ancestor::Go, Ancestor::Python] {
-                let left = Sightings::default().respect(ancestor, &text, ttl, unix, at(0));
+                let left = Sightings::default().in_use_for(ancestor, &text, ttl, unix, at(0));
                 prop_assert!(left <= ttl.saturating_mul(2));
             }
         }

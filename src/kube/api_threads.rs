@@ -146,7 +146,9 @@ impl ApiThreads {
             let (target, panics) = (handle.entry.target().clone(), panicked(report.clone()));
             let target = target_reflector::spawn(target, client(), clock, report, panics)?;
             let relocated = target.clone();
-            handle.entry.on_relocation(move || relocated.relocate());
+            handle
+                .entry
+                .on_collection_change(move || relocated.relist_unthrottled());
             handle.watches = Watches::Named {
                 endpoints,
                 target: Some(target),
@@ -213,7 +215,7 @@ fn watch_namespace(
         let target = handle.entry.target().clone();
         reflectors.locate(app, &target);
         let reflectors = Arc::downgrade(reflectors);
-        handle.entry.on_relocation(move || {
+        handle.entry.on_collection_change(move || {
             if let Some(reflectors) = reflectors.upgrade() {
                 reflectors.locate(app, &target);
             }
@@ -304,7 +306,7 @@ impl AppHandle {
     /// before those of apps without waiting connections, a pause after a failure lasts at most
     /// one second, and a `Retry-After` at most five.
     pub fn set_waiting(&self, is_waiting: bool) {
-        self.queue.set_awaited(self.app, is_waiting);
+        self.queue.set_waiting(self.app, is_waiting);
         match &self.watches {
             Watches::None => {}
             Watches::Named { endpoints, .. } => endpoints.set_waiting(is_waiting),

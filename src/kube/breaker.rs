@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::reply::{Failure, Reply};
-use super::scale_target::Answer;
+use super::scale_target::CallResult;
 use super::scheduler::AppKey;
 use crate::backoff::Backoff;
 use crate::clock::Time;
@@ -26,7 +26,7 @@ use crate::clock::Time;
 /// the app that it has asked keeps to that.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The pause between two that connections depend on.
-const PAUSE_AWAITED: Duration = Duration::from_millis(100);
+const PAUSE_DEPENDED_ON: Duration = Duration::from_millis(100);
 
 /// The pause after the failure of an app in trouble of its own.
 const PAUSE_TROUBLED: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ struct Open {
     /// When the next routine request is sent,
     next: Time,
     /// and the next one that connections depend on.
-    next_awaited: Time,
+    next_depended_on: Time,
 }
 
 /// The fault of the API server that an answer shows.
@@ -73,17 +73,17 @@ impl Breaker {
     }
 
     /// Whether a request is to be sent now. If so, the next one of its kind comes after a pause.
-    /// `is_awaited`: connections depend on it.
+    /// `is_depended_on`: connections depend on it.
     ///
     /// # Errors
     /// What it fails with instead.
-    pub(super) fn admit(&mut self, is_awaited: bool, now: Time) -> Result<(), Failure> {
+    pub(super) fn admit(&mut self, is_depended_on: bool, now: Time) -> Result<(), Failure> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         // Until it is answered, or has failed.
-        let (next, pause) = match is_awaited {
-            true => (&mut open.next_awaited, PAUSE_AWAITED),
+        let (next, pause) = match is_depended_on {
+            true => (&mut open.next_depended_on, PAUSE_DEPENDED_ON),
             false => (&mut open.next, LONGEST),
         };
         if now < *next {
@@ -96,7 +96,13 @@ impl Breaker {
     }
 
     /// A request of an app, which was sent, has come to this.
-    pub(super) fn answered(&mut self, app: AppKey, is_awaited: bool, answer: &Answer, now: Time) {
+    pub(super) fn answered(
+        &mut self,
+        app: AppKey,
+        is_depended_on: bool,
+        answer: &CallResult,
+        now: Time,
+    ) {
         let Some(fault) = fault(answer) else {
             return self.close(app);
         };
@@ -108,14 +114,14 @@ impl Breaker {
             self.open = Some(Open {
                 why: String::new(),
                 next: now + self.backoff.pause(LONGEST),
-                next_awaited: now + PAUSE_AWAITED,
+                next_depended_on: now + PAUSE_DEPENDED_ON,
             });
         }
         if let Some(open) = &mut self.open {
             open.why = fault.why;
             let retry_after = fault.retry_after.min(LONGEST);
-            match (is_awaited, is_new) {
-                (true, _) => open.next_awaited = now + PAUSE_AWAITED.max(retry_after),
+            match (is_depended_on, is_new) {
+                (true, _) => open.next_depended_on = now + PAUSE_DEPENDED_ON.max(retry_after),
                 (false, true) => open.next = now + self.backoff.pause(LONGEST).max(retry_after),
                 (false, false) => open.next = now + PAUSE_TROUBLED,
             }
@@ -140,7 +146,7 @@ impl Breaker {
 
 /// The fault of the API server that an answer shows. A token that is refused (401) is refused
 /// for all apps.
-fn fault(answer: &Answer) -> Option<Fault> {
+fn fault(answer: &CallResult) -> Option<Fault> {
     match answer {
         Err(Failure { text, .. }) => Some(Fault {
             why: text.clone(),

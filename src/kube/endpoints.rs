@@ -10,11 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 
-use super::list_watch::{self, Applied};
 use super::objects::{
     self, EndpointPort, EndpointSlice, List, ListMetadata, Metadata, SliceMetadata, TargetRef,
     WatchEvent, is_tcp,
 };
+use super::watcher_io::{self, Applied};
 use crate::cluster::{AddressSource, Pod};
 
 /// The port of an endpoint to dial.
@@ -248,7 +248,7 @@ pub(super) struct Store {
     pub(super) appeared: bool,
 }
 
-impl list_watch::Store for Store {
+impl watcher_io::Store for Store {
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
         if is_first {
             self.incoming.clear();

@@ -10,7 +10,7 @@ use super::breaker::Breaker;
 use super::client::Client;
 use super::scale_target::Target;
 use super::scheduler::{AppKey, Assignment, Job, Scheduler, WORKERS, Worker};
-use super::target_client::{Answer, TargetClient};
+use super::target_client::{CallResult, TargetClient};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Outcome, Report, Request};
 use crate::supervisor::{self, ThreadPanic};
@@ -39,8 +39,9 @@ struct Apps {
 pub(super) struct AppEntry {
     target: TargetClient,
     report: Box<dyn Fn(Report) + Send + Sync>,
-    /// What is called when the object is found elsewhere.
-    relocated: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Called when the API path of the object's collection changes: it was found, lost, or
+    /// found at another API version.
+    collection_changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl AppEntry {
@@ -49,10 +50,14 @@ impl AppEntry {
         self.target.target()
     }
 
-    /// Sets what is called, on the thread of a worker, when the object is found elsewhere.
-    pub(super) fn on_relocation(&self, relocated: impl Fn() + Send + Sync + 'static) {
+    /// Sets what is called, on the thread of a worker, when the API path of the object's
+    /// collection changes.
+    pub(super) fn on_collection_change(
+        &self,
+        collection_changed: impl Fn() + Send + Sync + 'static,
+    ) {
         // It is set once, when the app is added.
-        let _ = self.relocated.set(Box::new(relocated));
+        let _ = self.collection_changed.set(Box::new(collection_changed));
     }
 
     /// The proxy drains: see [`super::AppHandle::set_draining`].
@@ -60,13 +65,13 @@ impl AppEntry {
         self.target.set_draining();
     }
 
-    fn execute(&self, client: &Client, request: &Request) -> Answer {
+    fn execute(&self, client: &Client, request: &Request) -> CallResult {
         let before = self.target().collection();
         let answer = self.target.execute(&client.calls(), request);
-        if let Some(relocated) = self.relocated.get()
+        if let Some(collection_changed) = self.collection_changed.get()
             && self.target().collection() != before
         {
-            relocated();
+            collection_changed();
         }
         answer
     }
@@ -82,7 +87,7 @@ impl RequestQueue {
         let entry = Arc::new(AppEntry {
             target,
             report: Box::new(report),
-            relocated: OnceLock::new(),
+            collection_changed: OnceLock::new(),
         });
         let mut apps = self.apps();
         apps.last += 1;
@@ -98,22 +103,22 @@ impl RequestQueue {
         self.apps().by_key.remove(&app);
     }
 
-    /// Adds a request, which replaces one of its app that is still unsent.
+    /// Adds a request, which replaces one of its app that is still queued.
     pub(super) fn put(&self, app: AppKey, id: u64, request: Request) {
         let cancelled = self.scheduler().put(Job { app, id, request });
         self.change(cancelled);
     }
 
     /// Sets whether connections of an app wait: then its requests come first. The workers are
-    /// woken only if it has one that is unsent: each connection of an app that is awake waits
+    /// woken only if it has one that is queued: each connection of an app that is awake waits
     /// for a moment.
-    pub(super) fn set_awaited(&self, app: AppKey, is_awaited: bool) {
+    pub(super) fn set_waiting(&self, app: AppKey, is_waiting: bool) {
         let mut scheduler = self.scheduler();
-        if scheduler.is_awaited(app) == is_awaited {
+        if scheduler.has_waiting(app) == is_waiting {
             return;
         }
-        let cancelled = scheduler.set_awaited(app, is_awaited);
-        if scheduler.has_unsent(app) || cancelled != [false; WORKERS] {
+        let cancelled = scheduler.set_waiting(app, is_waiting);
+        if scheduler.has_queued(app) || cancelled != [false; WORKERS] {
             drop(scheduler);
             self.change(cancelled);
         }
@@ -191,9 +196,9 @@ impl RequestQueue {
 
     /// Whether connections depend on a request: they wait, or are open under the lease that it
     /// renews.
-    fn is_awaited(&self, app: AppKey, request: &Request) -> bool {
+    fn connections_depend_on(&self, app: AppKey, request: &Request) -> bool {
         let renews = matches!(request, Request::RenewLease(renewal) if renewal.in_use);
-        renews || self.scheduler().is_awaited(app)
+        renews || self.scheduler().has_waiting(app)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -264,15 +269,15 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             queue.done(worker, Outcome::Unreachable);
             continue;
         };
-        let mut owed = OwedReply {
+        let mut guard = ReplyGuard {
             queue,
             worker,
             id,
             report: &entry.report,
             is_due: true,
         };
-        let is_awaited = queue.is_awaited(app, &request);
-        let admitted = queue.breaker().admit(is_awaited, clock());
+        let is_depended_on = queue.connections_depend_on(app, &request);
+        let admitted = queue.breaker().admit(is_depended_on, clock());
         let is_sent = admitted.is_ok();
         let answer = admitted.and_then(|()| entry.execute(client, &request));
         if !queue.scheduler().is_wanted(worker) {
@@ -280,19 +285,19 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
         }
         if is_sent {
             let mut breaker = queue.breaker();
-            breaker.answered(app, is_awaited, &answer, clock());
+            breaker.answered(app, is_depended_on, &answer, clock());
         }
         entry.target.log_answer(&request, &answer);
-        for news in entry.target.news(&request, &answer) {
-            (entry.report)(news);
+        for reports in entry.target.side_reports(&request, &answer) {
+            (entry.report)(reports);
         }
-        owed.reply(entry.target.outcome(&answer, clock()));
+        guard.reply(entry.target.outcome(&answer, clock()));
     }
 }
 
 /// The guard of a request that is being executed. If the worker panics, it reports an unknown
 /// outcome: without a reply the policy would wait for ever.
-struct OwedReply<'a> {
+struct ReplyGuard<'a> {
     queue: &'a RequestQueue,
     worker: Worker,
     id: u64,
@@ -301,7 +306,7 @@ struct OwedReply<'a> {
     is_due: bool,
 }
 
-impl OwedReply<'_> {
+impl ReplyGuard<'_> {
     /// Reports the outcome, unless the request was superseded.
     fn reply(&mut self, outcome: Outcome) {
         self.is_due = false;
@@ -312,7 +317,7 @@ impl OwedReply<'_> {
     }
 }
 
-impl Drop for OwedReply<'_> {
+impl Drop for ReplyGuard<'_> {
     fn drop(&mut self) {
         if self.is_due {
             self.reply(Outcome::Unknown { retry_after: None });

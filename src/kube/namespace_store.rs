@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::endpoints::{Source, Store};
-use super::list_watch::{self, Applied};
 use super::namespaces::Namespaces;
 use super::objects::{self, EndpointSlice, List, ListMetadata, WatchEvent};
+use super::watcher_io::{self, Applied};
 use crate::cluster::AddressSource;
 
 /// The stores of the Services, by their keys ([`Namespaces::key`]).
@@ -140,7 +140,7 @@ impl NamespaceStore {
     }
 }
 
-impl list_watch::Store for NamespaceStore {
+impl watcher_io::Store for NamespaceStore {
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
         if is_first {
             let stores = self.stores.values_mut();
@@ -155,7 +155,7 @@ impl list_watch::Store for NamespaceStore {
     fn replace(&mut self) {
         self.services.clear();
         for (service, store) in &mut self.stores {
-            list_watch::Store::replace(store);
+            watcher_io::Store::replace(store);
             let keys = store.objects.values().map(|object| {
                 let metadata = &object.metadata;
                 self.namespaces.key(&metadata.namespace, &metadata.name)

@@ -14,7 +14,7 @@ use super::ancestors::{Ancestor, Sightings};
 use super::client::Calls;
 use super::patch::Patch;
 use super::reply::Reply;
-use super::scale_target::Answer;
+use super::scale_target::CallResult;
 use super::text::LogOnce;
 use super::{AppConfig, paths, scaled};
 use crate::clock::Time;
@@ -56,7 +56,7 @@ impl OldReplica {
     /// # Errors
     /// The answer, if it does not show the annotation: then the app must not be put to
     /// sleep. A ConfigMap that does not exist, or may not be read, counts as no annotation.
-    pub(super) fn read(&self, calls: &Calls<'_>) -> Result<(), Answer> {
+    pub(super) fn read(&self, calls: &Calls<'_>) -> Result<(), CallResult> {
         let Some(path) = &self.config_map else {
             return Ok(());
         };
@@ -81,7 +81,7 @@ impl OldReplica {
 
     /// How much longer the app is in use according to the annotation, on the object in
     /// `body` or on the ConfigMap; `None` if there is none.
-    pub(super) fn respect(&self, body: &[u8], unix: u64, now: Time) -> Option<Duration> {
+    pub(super) fn in_use_for(&self, body: &[u8], unix: u64, now: Time) -> Option<Duration> {
         let mut state = self.state();
         let text = match self.config_map {
             Some(_) => state.text.clone(),
@@ -92,11 +92,11 @@ impl OldReplica {
             return None;
         };
         let seen = &mut state.seen;
-        Some(seen.respect(self.ancestor, &text, self.ttl, unix, now))
+        Some(seen.in_use_for(self.ancestor, &text, self.ttl, unix, now))
     }
 
     /// Adds a renewal of the old replica's annotation to `patch`, which annotates the object.
-    pub(super) fn kept_up_in(&self, patch: Patch, unix: u64) -> Patch {
+    pub(super) fn renew_in(&self, patch: Patch, unix: u64) -> Patch {
         if self.config_map.is_some() || !self.state().seen.is_there() {
             return patch;
         }
@@ -106,7 +106,7 @@ impl OldReplica {
 
     /// Renews the annotation on the ConfigMap. A failure is only logged, because the lease
     /// does not depend on it.
-    pub(super) fn keep_up_config_map(&self, calls: &Calls<'_>, unix: u64) {
+    pub(super) fn renew_config_map(&self, calls: &Calls<'_>, unix: u64) {
         let Some(path) = &self.config_map else {
             return;
         };

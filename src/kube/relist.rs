@@ -4,8 +4,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
-use super::list_watch::Event;
 use super::throttle::Throttle;
+use super::watcher_io::Event;
 use crate::clock::Time;
 
 /// The signals to the thread of a reflector.
@@ -20,7 +20,7 @@ pub(super) struct RelistSignal {
 struct State {
     requested: bool,
     /// Whether a list is requested that lets one in progress finish.
-    requested_after: bool,
+    requested_deferred: bool,
     /// Whether such a request cancels the call in progress.
     may_cancel: bool,
     closed: bool,
@@ -44,7 +44,7 @@ impl From<Signalled> for Event<'_> {
     }
 }
 
-/// What a request of [`RelistSignal::request_after`] may do to what is in progress.
+/// What a request of [`RelistSignal::request_deferred`] may do to what is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interruption {
     /// Nothing: a list is in progress.
@@ -86,11 +86,9 @@ impl RelistSignal {
         self.client.cancel();
     }
 
-    /// Requests a list, unless something was received after `seen`: then the watch works, so
-    /// that the store is newer than `seen`, or a list is on its way, each of whose calls is
-    /// given its own time.
-    ///
-    /// Returns whether that is so.
+    /// Requests a list if nothing was received after `seen`; returns whether it was requested.
+    /// Otherwise the watch works, and the store is newer than `seen`; or a list is in progress,
+    /// each of whose calls has a timeout of its own.
     pub(super) fn request_unless_newer(&self, seen: Time, now: Time) -> bool {
         let last_event = self.state().last_event;
         let is_silent = last_event.is_none_or(|at| at <= seen);
@@ -103,9 +101,9 @@ impl RelistSignal {
     /// Requests a list that shows more than those before, because what is wanted of them has
     /// grown. A list in progress is finished first: otherwise requests that come faster than
     /// lists end would let none end, and nothing would be followed meanwhile.
-    pub(super) fn request_after(&self) {
+    pub(super) fn request_deferred(&self) {
         let mut state = self.state();
-        state.requested_after = true;
+        state.requested_deferred = true;
         let may_cancel = state.may_cancel;
         drop(state);
         self.changed.notify_all();
@@ -114,8 +112,8 @@ impl RelistSignal {
         }
     }
 
-    /// Has the listed objects, whose place has changed, listed at once, however often.
-    pub(super) fn relocate(&self) {
+    /// Requests a list at once, without the throttle: the path of the collection has changed.
+    pub(super) fn relist_unthrottled(&self) {
         self.state().requested = true;
         self.changed.notify_all();
         self.client.cancel();
@@ -189,7 +187,7 @@ impl RelistSignal {
         let nothing = |state: &mut State| {
             !state.closed
                 && !state.requested
-                && !state.requested_after
+                && !state.requested_deferred
                 && state.is_waiting == state.reported_waiting
         };
         let mut state = self.state();
@@ -217,11 +215,11 @@ impl RelistSignal {
 impl State {
     /// Takes a request for a list; one that lets a list in progress finish, if that `may_begin`.
     fn take_request(&mut self, may_begin: bool) -> bool {
-        let is_requested = self.requested || self.requested_after && may_begin;
+        let is_requested = self.requested || self.requested_deferred && may_begin;
         if is_requested {
             // One list serves all requests before it.
             self.requested = false;
-            self.requested_after = false;
+            self.requested_deferred = false;
         }
         is_requested
     }
@@ -284,18 +282,18 @@ mod tests {
     fn a_request_for_more_lets_a_list_in_progress_finish_and_many_are_one() {
         let signal = signal();
         assert_eq!(signal.take(Interruption::Deferred), None);
-        signal.request_after();
+        signal.request_deferred();
         assert!(!signal.take_request(Interruption::Deferred));
         assert_eq!(signal.take(Interruption::Deferred), None);
-        signal.request_after();
+        signal.request_deferred();
         assert!(!signal.take_request(Interruption::AfterCall));
         let taken = signal.take(Interruption::AfterCall);
         assert_eq!(taken, Some(Signalled::Relist));
         assert_eq!(signal.take(Interruption::AtOnce), None);
-        signal.request_after();
+        signal.request_deferred();
         assert!(signal.take_request(Interruption::AtOnce));
         // A request because the store may be wrong waits for nothing, and serves both.
-        signal.request_after();
+        signal.request_deferred();
         signal.request(at(0));
         assert!(signal.take_request(Interruption::Deferred));
         assert_eq!(signal.take(Interruption::AtOnce), None);
@@ -328,7 +326,7 @@ mod tests {
             signal.wait(None, at(0));
         };
         end(|signal| signal.request(at(0)));
-        end(RelistSignal::request_after);
+        end(RelistSignal::request_deferred);
         end(|signal| signal.set_waiting(true));
         end(RelistSignal::close);
         signal().wait(Some(at(0)), at(0));

@@ -26,7 +26,7 @@ use crate::workload::TargetRef;
 const BODY: u64 = 4 * 1024 * 1024;
 
 /// The result of a call.
-pub(super) type Answer = Result<Reply, Failure>;
+pub(super) type CallResult = Result<Reply, Failure>;
 
 /// The scale target.
 pub(super) struct Target {
@@ -132,7 +132,7 @@ impl Target {
     ///
     /// # Errors
     /// The answer of the look-up, if it failed.
-    pub(super) fn place(&self, calls: &Calls<'_>) -> Result<Arc<Place>, Answer> {
+    pub(super) fn place(&self, calls: &Calls<'_>) -> Result<Arc<Place>, CallResult> {
         if let Some(place) = &*self.found() {
             return Ok(place.clone());
         }
@@ -151,7 +151,7 @@ impl Target {
     }
 
     /// Reads the object: its replicas and its leases.
-    pub(super) fn read(&self, calls: &Calls<'_>) -> Answer {
+    pub(super) fn read(&self, calls: &Calls<'_>) -> CallResult {
         let place = match self.place(calls) {
             Ok(place) => place,
             Err(unfound) => return unfound,
@@ -165,7 +165,7 @@ impl Target {
     }
 
     /// Reads its Scale, which has no leases.
-    pub(super) fn read_scale(&self, calls: &Calls<'_>) -> Answer {
+    pub(super) fn read_scale(&self, calls: &Calls<'_>) -> CallResult {
         match self.place(calls) {
             Ok(place) => Ok(self.noted(calls.get(&place.scale_path, BODY)?)),
             Err(unfound) => unfound,
@@ -179,7 +179,7 @@ impl Target {
         calls: &Calls<'_>,
         replicas: u32,
         guard: &ResourceVersion,
-    ) -> Answer {
+    ) -> CallResult {
         let place = match self.place(calls) {
             Ok(place) => place,
             Err(unfound) => return unfound,
@@ -204,7 +204,7 @@ impl Target {
     }
 
     /// Writes to its status.
-    pub(super) fn patch_status(&self, calls: &Calls<'_>, patch: &Patch) -> Answer {
+    pub(super) fn patch_status(&self, calls: &Calls<'_>, patch: &Patch) -> CallResult {
         match self.place(calls) {
             Ok(place) => {
                 let reply = self.noted(calls.patch(&place.status_path, patch, BODY)?);
@@ -215,7 +215,7 @@ impl Target {
     }
 
     /// Writes to the object itself.
-    pub(super) fn patch_object(&self, calls: &Calls<'_>, patch: &Patch) -> Answer {
+    pub(super) fn patch_object(&self, calls: &Calls<'_>, patch: &Patch) -> CallResult {
         match self.place(calls) {
             Ok(place) => {
                 let reply = self.noted(calls.patch(&place.path, patch, BODY)?);
@@ -269,7 +269,7 @@ impl Place {
 
     /// Adds the replicas of the Scale to `reply`, if the object in it has no
     /// `spec.replicas`.
-    fn with_replicas(&self, calls: &Calls<'_>, reply: Reply) -> Answer {
+    fn with_replicas(&self, calls: &Calls<'_>, reply: Reply) -> CallResult {
         let is_plain = !self.object.resource.is_custom() || scaled::scale(&reply.body).is_some();
         if !reply.is_success() || is_plain {
             return Ok(reply);

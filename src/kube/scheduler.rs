@@ -7,23 +7,23 @@
 //!
 //! One worker executes them, on its open connection. The other one is a spare, which takes
 //! over while the first is at work:
-//! - a request of the same app. The policy makes one at a time, so that it has given up the
-//!   one in progress, which is superseded: after 4 ms if that is a read and the new one is
-//!   urgent, else after a second;
+//! - a request of the same app. The policy has one request in flight, so a second one means
+//!   that it has given up the first, which is superseded: after 4 ms if the first is a read
+//!   and the second a write, else after a second;
 //! - after 4 ms, a request of another app for which somebody waits, and a write or a renewal.
-//!   Other reads never occupy both workers, so that no number of them that hang is in the way
-//!   of a wake.
+//!   Other reads never occupy both workers: no number of them that hang delays a wake.
 //!
-//! A write that has no reply after a second is sent on the other connection as well
-//! ([`Request::repetition`]): the first connection may be dead, and connections may be held
-//! until it is answered. They are for each kind of write: for a wake; for a write of zero or
-//! the renewal before it, when they come as the app falls asleep; for a renewal, which they
-//! would go without if it took two seconds. The first reply that shows the scale is reported.
-//! A read is not hedged. One for which connections wait follows a reply, so that its
-//! connection has just worked, and is given up after five seconds.
+//! A write that has no reply after a second is sent on the other API connection as well
+//! ([`Request::hedged`]), because the first one may be dead while clients wait. Clients may
+//! wait for each kind of write: for a wake, those that are held; for a write of zero or the
+//! final renewal before it, those that arrive meanwhile; for a renewal, those that need a
+//! lease, and after two seconds they are dialled without one. The first reply that shows the
+//! scale is reported. A read is not hedged: where clients wait for one it follows a reply, so
+//! its API connection has just worked.
 //!
-//! Reads of apps whose last request was refused or found no object, and for which nobody waits,
-//! share a pace: each of hundreds of apps without a Role is asked for less often than one is.
+//! Low-priority reads of apps whose last request was refused or found no object share one
+//! token bucket (one a second, burst of ten): hundreds of apps without a Role do not multiply
+//! the requests.
 //!
 //! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look at
 //! a file: the worker that would not be given the next request.
@@ -47,16 +47,17 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
 /// How long a write is in progress before it is sent on the other connection as well.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
 
-/// The interval of reads of all apps that are refused, or whose object does not exist,
+/// The interval at which the bucket of reads that were refused gains a token.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
-/// and how many more of them come without a pause: those of a few apps do not wait.
+/// The size of that bucket, less the one token that is being taken.
 const REFUSED_BURST: u32 = 9;
 
 /// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
 pub(super) const WORKERS: usize = 2;
 
-/// The number of an app, which no other app ever has.
+/// The executor's own id of an app, never reused. (`kube` does not know the engine's
+/// `AppId`.)
 pub(super) type AppKey = u64;
 
 /// A request of an app, with its number.
@@ -71,10 +72,11 @@ pub(super) struct Job {
 #[derive(Debug)]
 struct InFlight {
     app: AppKey,
-    urgent: bool,
+    is_write: bool,
     since: Time,
-    /// Whether another request has superseded it: its outcome is not reported.
-    superseded: bool,
+    /// Whether its outcome is not reported: a newer request has superseded it, the call on the
+    /// other connection has answered, or it was queued again.
+    discarded: bool,
     /// What is sent on the other connection if this has no reply in time.
     hedge_request: Option<Job>,
     /// The request, if nobody waits for it: one that is urgent preempts it.
@@ -86,29 +88,33 @@ struct InFlight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hedge {
     /// It is not.
-    No,
-    /// It is, and the other one is in progress, unless that is superseded.
-    Sent,
-    /// It was, and the other one has failed. That one may have been applied (`true`).
-    OtherFailed(bool),
+    None,
+    /// It is, and neither call has ended, unless the other one is discarded.
+    Both,
+    /// It was, and the other one has failed.
+    OtherFailed {
+        /// Whether that one may have been applied.
+        may_be_applied: bool,
+    },
 }
 
 /// The requests that wait, and the requests in progress.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     /// The request of each app that has one, with its position in the order in which they came.
-    waiting: BTreeMap<AppKey, (u64, Job)>,
+    queued: BTreeMap<AppKey, (u64, Job)>,
     sequence: u64,
     /// The apps whose connections wait.
-    awaited: BTreeSet<AppKey>,
+    apps_waiting: BTreeSet<AppKey>,
     in_flight: [Option<InFlight>; WORKERS],
     /// The worker with the open connection.
     active: Worker,
     periodic_task: Option<PeriodicTask>,
     /// The apps whose last request was refused, or has found no object.
     refused: BTreeSet<AppKey>,
-    /// When reads of those would be due if each had come after the interval.
-    refused_due: Time,
+    /// The theoretical arrival time of the next read of those (GCRA, the generic cell rate
+    /// algorithm).
+    refused_tat: Time,
     pub(super) closed: bool,
 }
 
@@ -138,8 +144,8 @@ enum Eligibility {
         supersedes_other: bool,
     },
     After(Duration),
-    /// Only after a change.
-    Later,
+    /// Not before a change.
+    NotBeforeChange,
 }
 
 impl Scheduler {
@@ -148,7 +154,7 @@ impl Scheduler {
     pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
         self.sequence += 1;
         let position = self.sequence;
-        let waiting = self.waiting.entry(job.app);
+        let waiting = self.queued.entry(job.app);
         waiting
             .and_modify(|(_, waiting)| waiting.clone_from(&job))
             .or_insert((position, job));
@@ -156,28 +162,28 @@ impl Scheduler {
     }
 
     /// Sets whether connections of an app wait; returns what [`Scheduler::put`] does.
-    pub(super) fn set_awaited(&mut self, app: AppKey, is_awaited: bool) -> [bool; WORKERS] {
-        match is_awaited {
-            true => self.awaited.insert(app),
-            false => self.awaited.remove(&app),
+    pub(super) fn set_waiting(&mut self, app: AppKey, is_waiting: bool) -> [bool; WORKERS] {
+        match is_waiting {
+            true => self.apps_waiting.insert(app),
+            false => self.apps_waiting.remove(&app),
         };
         self.preempt()
     }
 
     /// Whether connections of an app wait.
-    pub(super) fn is_awaited(&self, app: AppKey) -> bool {
-        self.awaited.contains(&app)
+    pub(super) fn has_waiting(&self, app: AppKey) -> bool {
+        self.apps_waiting.contains(&app)
     }
 
     /// Whether a request of an app waits.
-    pub(super) fn has_unsent(&self, app: AppKey) -> bool {
-        self.waiting.contains_key(&app)
+    pub(super) fn has_queued(&self, app: AppKey) -> bool {
+        self.queued.contains_key(&app)
     }
 
     /// Forgets an app. A request of it that is in progress comes to its end.
     pub(super) fn remove(&mut self, app: AppKey) {
-        self.waiting.remove(&app);
-        self.awaited.remove(&app);
+        self.queued.remove(&app);
+        self.apps_waiting.remove(&app);
         self.refused.remove(&app);
         for call in self
             .in_flight
@@ -206,7 +212,7 @@ impl Scheduler {
                     soonest = Some(soonest.map_or(delay, |other| other.min(delay)));
                     supersedes_soon |= self.is_executed(app, 1 - worker);
                 }
-                Eligibility::Later => {}
+                Eligibility::NotBeforeChange => {}
             }
         }
         if supersedes_soon {
@@ -243,11 +249,11 @@ impl Scheduler {
 
     /// The apps whose requests wait, by their turn.
     fn in_order(&self) -> Vec<AppKey> {
-        let rank = |job: &Job| match self.is_awaited(job.app) {
+        let rank = |job: &Job| match self.has_waiting(job.app) {
             true => 0,
-            false => 1 + u8::from(!is_urgent(&job.request)),
+            false => 1 + u8::from(!is_write(&job.request)),
         };
-        let waiting = self.waiting.values();
+        let waiting = self.queued.values();
         let mut ranked: Vec<_> = waiting
             .map(|(position, job)| (rank(job), *position, job.app))
             .collect();
@@ -260,21 +266,21 @@ impl Scheduler {
         let now_without_superseding = Eligibility::Now {
             supersedes_other: false,
         };
-        let Some((_, job)) = self.waiting.get(&app) else {
-            return Eligibility::Later;
+        let Some((_, job)) = self.queued.get(&app) else {
+            return Eligibility::NotBeforeChange;
         };
         let other = match &self.in_flight[1 - worker] {
-            None if self.active != worker => return Eligibility::Later,
-            None if self.is_paced(job) => return self.paced_eligibility(now),
+            None if self.active != worker => return Eligibility::NotBeforeChange,
+            None if self.is_rate_limited(job) => return self.rate_limited_eligibility(now),
             None => return now_without_superseding,
-            Some(other) if other.superseded => return now_without_superseding,
+            Some(other) if other.discarded => return now_without_superseding,
             Some(other) => other,
         };
         let is_own = other.app == app;
         if !is_own && self.is_low_priority(job) {
-            return Eligibility::Later;
+            return Eligibility::NotBeforeChange;
         }
-        let delay = match is_own && (other.urgent || !is_urgent(&job.request)) {
+        let delay = match is_own && (other.is_write || !is_write(&job.request)) {
             true => GIVEN_UP_AFTER,
             false => PREEMPT_READ_AFTER,
         };
@@ -289,16 +295,16 @@ impl Scheduler {
 
     /// Whether a request is one for which nobody waits.
     fn is_low_priority(&self, job: &Job) -> bool {
-        !is_urgent(&job.request) && !self.is_awaited(job.app)
+        !is_write(&job.request) && !self.has_waiting(job.app)
     }
 
-    /// Whether a request waits for the pace of those that are refused.
-    fn is_paced(&self, job: &Job) -> bool {
+    /// Whether a request needs a token of the bucket of those that were refused.
+    fn is_rate_limited(&self, job: &Job) -> bool {
         self.is_low_priority(job) && self.refused.contains(&job.app)
     }
 
-    fn paced_eligibility(&self, now: Time) -> Eligibility {
-        let at = self.refused_due - REFUSED_INTERVAL * REFUSED_BURST;
+    fn rate_limited_eligibility(&self, now: Time) -> Eligibility {
+        let at = self.refused_tat - REFUSED_INTERVAL * REFUSED_BURST;
         match at <= now {
             true => Eligibility::Now {
                 supersedes_other: false,
@@ -319,24 +325,24 @@ impl Scheduler {
         supersedes_other: bool,
         now: Time,
     ) -> Assignment {
-        let Some((_, job)) = self.waiting.remove(&app) else {
+        let Some((_, job)) = self.queued.remove(&app) else {
             return Assignment::Wait(None);
         };
         if supersedes_other && let Some(other) = &mut self.in_flight[1 - worker] {
-            other.superseded = true;
+            other.discarded = true;
         }
-        if self.is_paced(&job) {
-            self.refused_due = self.refused_due.max(now) + REFUSED_INTERVAL;
+        if self.is_rate_limited(&job) {
+            self.refused_tat = self.refused_tat.max(now) + REFUSED_INTERVAL;
         }
         self.active = worker;
         self.in_flight[worker] = Some(InFlight {
             app,
-            urgent: is_urgent(&job.request),
+            is_write: is_write(&job.request),
             since: now,
-            superseded: false,
+            discarded: false,
             hedge_request: job.hedge_request(),
             preemptible: self.is_low_priority(&job).then(|| job.clone()),
-            hedge: Hedge::No,
+            hedge: Hedge::None,
         });
         Assignment::Execute {
             job,
@@ -350,7 +356,7 @@ impl Scheduler {
         let Some(other) = &mut self.in_flight[1 - worker] else {
             return Assignment::Wait(None);
         };
-        if other.superseded || other.hedge_request.is_none() {
+        if other.discarded || other.hedge_request.is_none() {
             return Assignment::Wait(None);
         }
         let delay = HEDGE_AFTER.saturating_sub(now.since(other.since));
@@ -360,16 +366,16 @@ impl Scheduler {
         let Some(job) = other.hedge_request.take() else {
             return Assignment::Wait(None);
         };
-        other.hedge = Hedge::Sent;
+        other.hedge = Hedge::Both;
         self.active = worker;
         self.in_flight[worker] = Some(InFlight {
             app: job.app,
-            urgent: true,
+            is_write: true,
             since: now,
-            superseded: false,
+            discarded: false,
             hedge_request: None,
             preemptible: None,
-            hedge: Hedge::Sent,
+            hedge: Hedge::Both,
         });
         Assignment::Execute {
             job,
@@ -377,19 +383,19 @@ impl Scheduler {
         }
     }
 
-    /// Frees a worker for a request that would otherwise wait for both of them; returns whose
-    /// calls are to be cancelled. Without an idle worker, nothing else would.
+    /// If both workers are busy, frees one for a request that must not wait; returns whose
+    /// calls are to be cancelled.
     fn preempt(&mut self) -> [bool; WORKERS] {
         let [Some(one), Some(two)] = &self.in_flight else {
             return [false; WORKERS];
         };
-        if one.superseded || two.superseded {
+        if one.discarded || two.discarded {
             return [false; WORKERS];
         }
-        let is_one_write = [one, two].map(|call| call.hedge) == [Hedge::Sent; WORKERS];
+        let is_one_write = [one, two].map(|call| call.hedge) == [Hedge::Both; WORKERS];
         let first = usize::from(two.since < one.since);
-        let urgent = self.first_urgent();
-        if is_one_write && self.waiting.contains_key(&one.app) {
+        let urgent = self.first_not_low_priority();
+        if is_one_write && self.queued.contains_key(&one.app) {
             // The app has given up its write.
             return self.supersede([true; WORKERS]);
         }
@@ -410,9 +416,11 @@ impl Scheduler {
     /// Supersedes one of the calls of a write that is sent on both connections, or both calls.
     fn supersede(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
         for (call, superseded) in self.in_flight.iter_mut().flatten().zip(superseded) {
-            call.superseded = superseded;
+            call.discarded = superseded;
             // The call that is cancelled may have been applied.
-            call.hedge = Hedge::OtherFailed(true);
+            call.hedge = Hedge::OtherFailed {
+                may_be_applied: true,
+            };
         }
         superseded
     }
@@ -420,34 +428,34 @@ impl Scheduler {
     /// The routine read that `worker` executes waits again.
     fn requeue(&mut self, worker: Worker) -> [bool; WORKERS] {
         if let Some(call) = &mut self.in_flight[worker] {
-            call.superseded = true;
+            call.discarded = true;
             if let Some(job) = call.preemptible.take() {
                 self.sequence += 1;
                 let position = self.sequence;
-                self.waiting.entry(job.app).or_insert((position, job));
+                self.queued.entry(job.app).or_insert((position, job));
             }
         }
         [worker == 0, worker == 1]
     }
 
     /// The app of the first request that is no routine.
-    fn first_urgent(&self) -> Option<AppKey> {
+    fn first_not_low_priority(&self) -> Option<AppKey> {
         let first = *self.in_order().first()?;
-        let (_, job) = self.waiting.get(&first)?;
+        let (_, job) = self.queued.get(&first)?;
         (!self.is_low_priority(job)).then_some(first)
     }
 
     /// Whether the reply to the request of `worker` may have to be reported.
     pub(super) fn is_wanted(&self, worker: Worker) -> bool {
         let call = self.in_flight[worker].as_ref();
-        call.is_some_and(|call| !call.superseded)
+        call.is_some_and(|call| !call.discarded)
     }
 
     /// `worker` has finished with that outcome; returns the outcome to report, if any.
     pub(super) fn done(&mut self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
         let call = self.in_flight[worker]
             .take()
-            .filter(|call| !call.superseded)?;
+            .filter(|call| !call.discarded)?;
         match outcome {
             Outcome::Forbidden | Outcome::NotFound => self.refused.insert(call.app),
             Outcome::Scale(_) => self.refused.remove(&call.app),
@@ -456,21 +464,28 @@ impl Scheduler {
         let other = self.in_flight[1 - worker].as_mut();
         let is_shown = matches!(outcome, Outcome::Scale(_));
         match (call.hedge, other) {
-            (Hedge::Sent, Some(other)) if is_shown => {
-                other.superseded = true;
+            (Hedge::Both, Some(other)) if is_shown => {
+                other.discarded = true;
                 Some(outcome)
             }
             // The other one may be what the object has changed by.
-            (Hedge::Sent, Some(other)) if outcome == Outcome::Conflict => {
-                other.superseded = true;
+            (Hedge::Both, Some(other)) if outcome == Outcome::Conflict => {
+                other.discarded = true;
                 Some(UNKNOWN)
             }
-            (Hedge::Sent, Some(other)) => {
+            (Hedge::Both, Some(other)) => {
                 let is_unknown = matches!(outcome, Outcome::Unknown { .. });
-                other.hedge = Hedge::OtherFailed(is_unknown);
+                other.hedge = Hedge::OtherFailed {
+                    may_be_applied: is_unknown,
+                };
                 None
             }
-            (Hedge::OtherFailed(true), _) if !is_shown => Some(UNKNOWN),
+            (
+                Hedge::OtherFailed {
+                    may_be_applied: true,
+                },
+                _,
+            ) if !is_shown => Some(UNKNOWN),
             _ => Some(outcome),
         }
     }
@@ -487,9 +502,9 @@ impl Job {
     }
 }
 
-/// Whether connections may wait for it: a write may be a wake, and without a renewal the
-/// connections that have just come are held.
-fn is_urgent(request: &Request) -> bool {
+/// Whether it writes, so that connections may wait for it: a write may be a wake, and without
+/// a renewal the connections that have just come are held.
+fn is_write(request: &Request) -> bool {
     !request.is_read()
 }
 

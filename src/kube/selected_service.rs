@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::list_watch::{self, Applied};
 use super::objects::{List, ListMetadata, WatchEvent};
+use super::watcher_io::{self, Applied};
 use crate::workload::ANNOTATION_PREFIX;
 
 /// The most bytes that the annotations of a Service may have, names and values together. A
@@ -125,7 +125,7 @@ fn keyed(object: Object) -> (Key, Arc<SelectedService>) {
     (key, Arc::new(service))
 }
 
-impl list_watch::Store for SelectedServices {
+impl watcher_io::Store for SelectedServices {
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
         if is_first {
             self.incoming.clear();
@@ -159,8 +159,8 @@ impl list_watch::Store for SelectedServices {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::list_watch::Store as _;
     use super::super::testing::{recorded_body, recorded_lines};
+    use super::super::watcher_io::Store as _;
     use super::*;
 
     fn names(store: &SelectedServices) -> Vec<String> {

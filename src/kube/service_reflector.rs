@@ -8,13 +8,13 @@ use std::sync::Arc;
 use log::Level;
 
 use super::client::Client;
-use super::list_watch::{Event, Outcome};
 use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
 use super::reflector::thread::{self, Reflector};
 use super::relist::RelistSignal;
 use super::selected_service::{SelectedService, SelectedServices};
 use super::watch_grant::{Refused, WatchGrant};
 use super::watcher::Watcher;
+use super::watcher_io::{Event, WatcherOutcome};
 use crate::clock::{Clock, Time};
 
 /// What is reported of the Services.
@@ -100,20 +100,20 @@ impl ServiceReflector {
         }
     }
 
-    fn handle_outcome(&mut self, outcome: Outcome, now: Time) {
+    fn handle_outcome(&mut self, outcome: WatcherOutcome, now: Time) {
         match outcome {
-            Outcome::Quiet => {}
-            Outcome::Listed => self.report_services(!self.was_listed),
-            Outcome::Changed => self.report_services(false),
-            Outcome::Opened => self.opened(),
-            Outcome::WatchEnded(why) => {
+            WatcherOutcome::Quiet => {}
+            WatcherOutcome::Listed => self.report_services(!self.was_listed),
+            WatcherOutcome::Changed => self.report_services(false),
+            WatcherOutcome::Opened => self.opened(),
+            WatcherOutcome::WatchEnded(why) => {
                 self.grant.interrupted();
                 self.report_services(false);
                 self.log(Level::Debug, &format!("the watch has ended: {why}"));
             }
-            Outcome::Busy(why) => self.failed("busy", why),
-            Outcome::Failed(why) => self.failed("failed", why),
-            Outcome::Refused { why, .. } => self.refused(why, now),
+            WatcherOutcome::Busy(why) => self.failed("busy", why),
+            WatcherOutcome::Failed(why) => self.failed("failed", why),
+            WatcherOutcome::Refused { why, .. } => self.refused(why, now),
         }
     }
 

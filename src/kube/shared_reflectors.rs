@@ -14,7 +14,6 @@ use super::AppConfig;
 use super::client::Client;
 use super::credentials::Credentials;
 use super::executor::RequestQueue;
-use super::list_watch::Event;
 use super::namespaces::Namespaces;
 use super::reflector::NamespaceEndpoints;
 use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
@@ -24,6 +23,7 @@ use super::requests::Requests;
 use super::scale_target::{Collection, Target};
 use super::scheduler::AppKey;
 use super::target_reflector::TargetReflector;
+use super::watcher_io::Event;
 use crate::clock::{Clock, Time};
 use crate::cluster::Report;
 use crate::supervisor::ThreadPanic;
@@ -229,7 +229,7 @@ impl<A: Send + 'static> SharedReflector<A> {
     fn add(&mut self, app: AppKey, given: A) {
         self.apps.insert(app);
         lock(&self.changes).entry(app).or_default().added = Some(given);
-        self.signal.request_after();
+        self.signal.request_deferred();
     }
 
     fn remove(&mut self, app: AppKey) {
@@ -376,7 +376,8 @@ impl SharedReflectors {
         }
     }
 
-    /// The same, unless the watch has received something since `seen`. Returns false only then.
+    /// Requests a list if the watch has received nothing after `seen`; returns whether it was
+    /// requested, and true if the namespace has no reflector.
     pub(super) fn relist_unless_newer(&self, namespace: &str, seen: Time) -> bool {
         let state = self.state();
         let reflector = state.endpoint_reflectors.get(&self.with(namespace));

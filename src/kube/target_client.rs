@@ -14,7 +14,7 @@ use super::old_replica::OldReplica;
 use super::patch::{self, Patch};
 use super::permissions::Permissions;
 use super::reply::Failure;
-pub(super) use super::scale_target::Answer;
+pub(super) use super::scale_target::CallResult;
 use super::scale_target::Target;
 use super::target_status::target_status;
 use super::text::{LogOnce, printable};
@@ -81,7 +81,7 @@ impl TargetClient {
 
     /// Makes the call for `request`. A write is sent once: it may have been applied though
     /// there is no reply.
-    pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> Answer {
+    pub(super) fn execute(&self, calls: &Calls<'_>, request: &Request) -> CallResult {
         match request {
             Request::Read => self.read(calls),
             Request::ReadScale => self.target.read_scale(calls),
@@ -92,7 +92,7 @@ impl TargetClient {
         }
     }
 
-    fn renew(&self, calls: &Calls<'_>, renewal: &Renewal) -> Answer {
+    fn renew(&self, calls: &Calls<'_>, renewal: &Renewal) -> CallResult {
         let token = patch::token(&self.writer.name, renewal);
         match renewal.store {
             LeaseStore::Status => {
@@ -100,7 +100,11 @@ impl TargetClient {
                 self.target.patch_status(calls, &patch)
             }
             LeaseStore::Annotation => {
-                let patch = self.kept_up(calls, renewal, Patch::annotation(&token, renewal));
+                let patch = self.with_renewed_ancestor_annotation(
+                    calls,
+                    renewal,
+                    Patch::annotation(&token, renewal),
+                );
                 self.target.patch_object(calls, &patch)
             }
         }
@@ -108,7 +112,12 @@ impl TargetClient {
 
     /// Adds the annotation of an ancestor's replica to `patch`, or writes it to the
     /// ConfigMap of that replica. The renewal before a sleep does neither.
-    fn kept_up(&self, calls: &Calls<'_>, renewal: &Renewal, patch: Patch) -> Patch {
+    fn with_renewed_ancestor_annotation(
+        &self,
+        calls: &Calls<'_>,
+        renewal: &Renewal,
+        patch: Patch,
+    ) -> Patch {
         let Some(old) = self
             .old_replica
             .as_ref()
@@ -117,12 +126,12 @@ impl TargetClient {
             return patch;
         };
         let unix = (self.writer.wall_clock)();
-        old.keep_up_config_map(calls, unix);
-        old.kept_up_in(patch, unix)
+        old.renew_config_map(calls, unix);
+        old.renew_in(patch, unix)
     }
 
     /// Reads the object, and the ConfigMap of an ancestor's replica if there is one.
-    fn read(&self, calls: &Calls<'_>) -> Answer {
+    fn read(&self, calls: &Calls<'_>) -> CallResult {
         if let Some(old) = &self.old_replica
             && let Err(unknown) = old.read(calls)
         {
@@ -132,13 +141,14 @@ impl TargetClient {
     }
 
     /// The outcome of a call.
-    pub(super) fn outcome(&self, answer: &Answer, now: Time) -> Outcome {
+    pub(super) fn outcome(&self, answer: &CallResult, now: Time) -> Outcome {
         let mut outcome = classify(answer);
         if let (Some(old), Ok(reply), Outcome::Scale(scale)) =
             (&self.old_replica, answer, &mut outcome)
             && scale.lease_token.is_some()
         {
-            scale.ancestor_in_use_for = old.respect(&reply.body, (self.writer.wall_clock)(), now);
+            scale.ancestor_in_use_for =
+                old.in_use_for(&reply.body, (self.writer.wall_clock)(), now);
         }
         outcome
     }
@@ -151,7 +161,7 @@ impl TargetClient {
 
     /// Logs each change between success and failure, and of the kind of failure. A conflict
     /// is normal.
-    pub(super) fn log_answer(&self, request: &Request, answer: &Answer) {
+    pub(super) fn log_answer(&self, request: &Request, answer: &CallResult) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let is_draining = logs.is_draining;
         let log_once = logs.of(request);
@@ -177,34 +187,34 @@ impl TargetClient {
 
     /// The reports of an answer, in addition to its outcome: a permission that was refused
     /// or granted, a failure, and a change of the status.
-    pub(super) fn news(&self, request: &Request, answer: &Answer) -> Vec<Report> {
+    pub(super) fn side_reports(&self, request: &Request, answer: &CallResult) -> Vec<Report> {
         let mut permissions = self
             .permissions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut news = Vec::new();
+        let mut reports = Vec::new();
         let permission = request.permission();
         match answer {
             Ok(reply) if reply.status == 403 => {
                 let why = reply.explanation();
-                news.push(permissions.refused(permission, why, permission.fallback()));
+                reports.push(permissions.refused(permission, why, permission.fallback()));
             }
             // The API server checks the permission before it looks for the object.
             Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {
-                news.extend(permissions.granted(permission));
+                reports.extend(permissions.granted(permission));
             }
             _ => {}
         }
         if !matches!(classify(answer), Outcome::Scale(_) | Outcome::Conflict) {
             let (what, why) = (described(request), explanation(answer));
-            news.push(Report::RequestFailed(format!("{what}: {why}")));
+            reports.push(Report::RequestFailed(format!("{what}: {why}")));
         }
-        news.extend(self.changed_status(answer).map(Report::TargetStatus));
-        news
+        reports.extend(self.changed_status(answer).map(Report::TargetStatus));
+        reports
     }
 
     /// The status in the reply, if it has changed.
-    fn changed_status(&self, answer: &Answer) -> Option<TargetStatus> {
+    fn changed_status(&self, answer: &CallResult) -> Option<TargetStatus> {
         let reply = answer.as_ref().ok().filter(|reply| reply.is_success())?;
         self.target.changed_status(target_status(&reply.body)?)
     }
@@ -225,7 +235,7 @@ impl Logs {
 }
 
 /// The outcome by the status and the body of an answer.
-fn classify(answer: &Answer) -> Outcome {
+fn classify(answer: &CallResult) -> Outcome {
     let reply = match answer {
         Ok(reply) => reply,
         Err(Failure { sent: false, .. }) => return Outcome::Unreachable,
@@ -247,7 +257,7 @@ fn classify(answer: &Answer) -> Outcome {
 }
 
 /// The log line about a request that has failed.
-fn failure(request: &Request, answer: &Answer) -> String {
+fn failure(request: &Request, answer: &CallResult) -> String {
     let (what, why) = (described(request), explanation(answer));
     let is_unknown = matches!(classify(answer), Outcome::Unknown { .. });
     let effect = match request {
@@ -273,7 +283,7 @@ fn described(request: &Request) -> String {
     }
 }
 
-fn explanation(answer: &Answer) -> String {
+fn explanation(answer: &CallResult) -> String {
     match answer {
         Ok(reply) if reply.is_success() => {
             let body = printable(&String::from_utf8_lossy(&reply.body));

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use log::Level;
 
 use super::client::Client;
-use super::list_watch::{Event, Outcome};
 use super::permissions::Permissions;
 use super::reflector::interface::{Output, ReflectorAction, ReflectorCore};
 use super::reflector::thread::{self, Reflector};
@@ -23,6 +22,7 @@ use super::scheduler::AppKey;
 use super::target_store::{Change, Store};
 use super::watch_grant::{Refused, WatchGrant};
 use super::watcher::Watcher;
+use super::watcher_io::{Event, WatcherOutcome};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, Report, TargetStatus};
 use crate::supervisor::ThreadPanic;
@@ -185,15 +185,17 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
-    fn handle_outcome(&mut self, outcome: Outcome, now: Time) {
+    fn handle_outcome(&mut self, outcome: WatcherOutcome, now: Time) {
         match outcome {
-            Outcome::Quiet => {}
-            Outcome::Listed | Outcome::Changed => {}
-            Outcome::Opened => self.opened(),
-            Outcome::WatchEnded(why) | Outcome::Busy(why) | Outcome::Failed(why) => {
+            WatcherOutcome::Quiet => {}
+            WatcherOutcome::Listed | WatcherOutcome::Changed => {}
+            WatcherOutcome::Opened => self.opened(),
+            WatcherOutcome::WatchEnded(why)
+            | WatcherOutcome::Busy(why)
+            | WatcherOutcome::Failed(why) => {
                 self.lost(&why);
             }
-            Outcome::Refused { status, why } => self.refused(status, &why, now),
+            WatcherOutcome::Refused { status, why } => self.refused(status, &why, now),
         }
         for change in self.store.take_changes() {
             self.report_change(&change);

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::list_watch::{self, Applied};
 use super::namespaces::Namespaces;
 use super::objects::{List, ListMetadata, Metadata, WatchEvent};
 use super::scaled::scale_of;
 use super::target_status::target_status_of;
+use super::watcher_io::{self, Applied};
 use crate::cluster::{Observation, TargetStatus};
 
 /// What was shown of an object.
@@ -142,7 +142,7 @@ impl Store {
     }
 }
 
-impl list_watch::Store for Store {
+impl watcher_io::Store for Store {
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error> {
         if is_first {
             self.incoming.clear();

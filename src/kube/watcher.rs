@@ -20,9 +20,9 @@
 use std::time::Duration;
 
 use super::lines::{Lines, TooLong};
-use super::list_watch::{Answer, Applied, Event, Outcome, Store, WatcherAction};
 use super::pages::Pages;
 use super::text::printable;
+use super::watcher_io::{Applied, Event, Response, Store, WatcherAction, WatcherOutcome};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 
@@ -104,23 +104,23 @@ impl Watcher {
         event: Event<'_>,
         store: &mut S,
         now: Time,
-    ) -> Outcome {
+    ) -> WatcherOutcome {
         match event {
             Event::Page(answer) => self.page(answer, store, now),
-            Event::Opened(Answer::Ok(())) => self.opened(now),
+            Event::Opened(Response::Ok(())) => self.opened(now),
             Event::Opened(answer) => self.open_failed(answer, now),
             Event::Bytes(bytes) => self.bytes(bytes, store, now),
             Event::Ended => self.ended(now),
             Event::Broken(why) => self.broken(why, now),
             Event::Relist => {
                 self.relist();
-                Outcome::Quiet
+                WatcherOutcome::Quiet
             }
             Event::Waiting(is_waiting) => {
                 self.is_waiting = is_waiting;
-                Outcome::Quiet
+                WatcherOutcome::Quiet
             }
-            Event::Object(_) | Event::Timeout => Outcome::Quiet,
+            Event::Object(_) | Event::Timeout => WatcherOutcome::Quiet,
         }
     }
 
@@ -213,50 +213,55 @@ impl Watcher {
         })
     }
 
-    fn page<S: Store>(&mut self, answer: Answer<Vec<u8>>, store: &mut S, now: Time) -> Outcome {
+    fn page<S: Store>(
+        &mut self,
+        answer: Response<Vec<u8>>,
+        store: &mut S,
+        now: Time,
+    ) -> WatcherOutcome {
         let mut pages = match std::mem::replace(&mut self.state, State::Empty) {
             State::InitPage(pages) => pages,
             _ => Pages::new(),
         };
         match answer {
-            Answer::Ok(body) => match store.add_page(&body, pages.is_first()) {
+            Response::Ok(body) => match store.add_page(&body, pages.is_first()) {
                 Ok(metadata) => {
                     if let Some(version) = pages.advance(metadata) {
                         return self.listed(version, store);
                     }
                 }
-                Err(cause) => return self.list_failed(Answer::Failed(malformed(&cause)), now),
+                Err(cause) => return self.list_failed(Response::Failed(malformed(&cause)), now),
             },
-            Answer::TooLarge(_) if pages.halve() => {}
-            Answer::Refused { status, .. } if pages.restart_after(status) => {}
+            Response::TooLarge(_) if pages.halve() => {}
+            Response::Refused { status, .. } if pages.restart_after(status) => {}
             answer => return self.list_failed(answer, now),
         }
         if !pages.may_ask() {
-            return self.list_failed(Answer::Failed("a list without an end".to_owned()), now);
+            return self.list_failed(Response::Failed("a list without an end".to_owned()), now);
         }
         self.state = State::InitPage(pages);
-        Outcome::Quiet
+        WatcherOutcome::Quiet
     }
 
-    fn listed<S: Store>(&mut self, version: String, store: &mut S) -> Outcome {
+    fn listed<S: Store>(&mut self, version: String, store: &mut S) -> WatcherOutcome {
         store.replace();
         self.list_backoff.reset();
         self.state = State::InitListed { version };
-        Outcome::Listed
+        WatcherOutcome::Listed
     }
 
-    fn list_failed(&mut self, answer: Answer<Vec<u8>>, now: Time) -> Outcome {
+    fn list_failed(&mut self, answer: Response<Vec<u8>>, now: Time) -> WatcherOutcome {
         self.state = State::Empty;
         let outcome = self.failed(answer, now);
-        if let Outcome::Failed(_) = outcome {
+        if let WatcherOutcome::Failed(_) = outcome {
             self.back_off(backoff::LONGEST, now);
         }
         outcome
     }
 
-    fn opened(&mut self, now: Time) -> Outcome {
+    fn opened(&mut self, now: Time) -> WatcherOutcome {
         let State::InitListed { version } = &self.state else {
-            return Outcome::Quiet;
+            return WatcherOutcome::Quiet;
         };
         self.state = State::Watching {
             version: version.clone(),
@@ -264,46 +269,46 @@ impl Watcher {
             since: now,
             asked: self.watch,
         };
-        Outcome::Opened
+        WatcherOutcome::Opened
     }
 
-    fn open_failed(&mut self, answer: Answer<()>, now: Time) -> Outcome {
+    fn open_failed(&mut self, answer: Response<()>, now: Time) -> WatcherOutcome {
         self.state = State::Empty;
         match self.failed(answer, now) {
             // 410 among others. The next list shows the fault, if there is one.
-            Outcome::Failed(why) => {
+            WatcherOutcome::Failed(why) => {
                 self.watch_pause(now);
-                Outcome::WatchEnded(why)
+                WatcherOutcome::WatchEnded(why)
             }
             other => other,
         }
     }
 
-    fn failed<T>(&mut self, answer: Answer<T>, now: Time) -> Outcome {
+    fn failed<T>(&mut self, answer: Response<T>, now: Time) -> WatcherOutcome {
         match answer {
-            Answer::Ok(_) => Outcome::Quiet,
-            Answer::TooLarge(why) | Answer::Failed(why) => Outcome::Failed(why),
+            Response::Ok(_) => WatcherOutcome::Quiet,
+            Response::TooLarge(why) | Response::Failed(why) => WatcherOutcome::Failed(why),
             // Not 401: the token is being replaced, and will be read again.
-            Answer::Refused {
+            Response::Refused {
                 status: status @ 403..=405,
                 why,
                 ..
-            } => Outcome::Refused { status, why },
-            Answer::Refused {
+            } => WatcherOutcome::Refused { status, why },
+            Response::Refused {
                 retry_after: Some(wait),
                 why,
                 ..
             } if !wait.is_zero() => {
                 self.pause(wait, now);
-                Outcome::Busy(why)
+                WatcherOutcome::Busy(why)
             }
-            Answer::Refused { why, .. } => Outcome::Failed(why),
+            Response::Refused { why, .. } => WatcherOutcome::Failed(why),
         }
     }
 
-    fn bytes<S: Store>(&mut self, bytes: &[u8], store: &mut S, now: Time) -> Outcome {
+    fn bytes<S: Store>(&mut self, bytes: &[u8], store: &mut S, now: Time) -> WatcherOutcome {
         let State::Watching { version, lines, .. } = &mut self.state else {
-            return Outcome::Quiet;
+            return WatcherOutcome::Quiet;
         };
         let mut has_line = false;
         let fed = lines.feed(bytes, |line| {
@@ -317,13 +322,13 @@ impl Watcher {
             Ok(())
         });
         match fed {
-            Ok(()) if has_line => Outcome::Changed,
-            Ok(()) => Outcome::Quiet,
+            Ok(()) if has_line => WatcherOutcome::Changed,
+            Ok(()) => WatcherOutcome::Quiet,
             Err(why) => self.broken(why, now),
         }
     }
 
-    fn ended(&mut self, now: Time) -> Outcome {
+    fn ended(&mut self, now: Time) -> WatcherOutcome {
         let State::Watching {
             version,
             lines,
@@ -331,7 +336,7 @@ impl Watcher {
             asked,
         } = &self.state
         else {
-            return Outcome::Quiet;
+            return WatcherOutcome::Quiet;
         };
         if lines.cut() {
             return self.broken("cut in mid-line".to_owned(), now);
@@ -345,12 +350,12 @@ impl Watcher {
         } else {
             self.watch_backoff.reset()
         }
-        Outcome::WatchEnded("its time is up".to_owned())
+        WatcherOutcome::WatchEnded("its time is up".to_owned())
     }
 
-    fn broken(&mut self, why: String, now: Time) -> Outcome {
+    fn broken(&mut self, why: String, now: Time) -> WatcherOutcome {
         let State::Watching { since, .. } = &self.state else {
-            return Outcome::Quiet;
+            return WatcherOutcome::Quiet;
         };
         if now.since(*since) < STEADY {
             self.watch_pause(now)
@@ -358,7 +363,7 @@ impl Watcher {
             self.watch_backoff.reset()
         }
         self.state = State::Empty;
-        Outcome::WatchEnded(why)
+        WatcherOutcome::WatchEnded(why)
     }
 
     fn watch_pause(&mut self, now: Time) {

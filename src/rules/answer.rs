@@ -1,4 +1,4 @@
-//! [`Answer`]: the bytes that a client gets at the hold limit in place of a reset: an error message
+//! [`HoldAnswer`]: the bytes that a client gets at the hold limit in place of a reset: an error message
 //! of its protocol.
 //!
 //! A driver that understands why it was turned away tries again; after a reset, many
@@ -17,11 +17,11 @@ pub const MAX_LEN: usize = 16 * 1024;
 
 /// How often a client gets the answer "no encryption" before it gets the error: libpq asks
 /// for GSSAPI, then for TLS.
-const MAX_REFUSALS: u8 = 2;
+const MAX_DECLINED: u8 = 2;
 
 /// The answer to a client at the hold limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum HoldAnswer {
     /// FATAL 57P03 (`cannot_connect_now`), on which libpq tries its next host, and pools
     /// try again.
     Postgres,
@@ -44,17 +44,17 @@ pub enum Answer {
 }
 
 /// Every answer that has a name.
-const NAMES: [(&str, Answer); 7] = [
-    ("postgres", Answer::Postgres),
-    ("mysql", Answer::Mysql),
-    ("redis", Answer::Redis),
-    ("http", Answer::Http),
-    ("smtp", Answer::Smtp),
-    ("ftp", Answer::Ftp),
-    ("tls", Answer::Tls),
+const NAMES: [(&str, HoldAnswer); 7] = [
+    ("postgres", HoldAnswer::Postgres),
+    ("mysql", HoldAnswer::Mysql),
+    ("redis", HoldAnswer::Redis),
+    ("http", HoldAnswer::Http),
+    ("smtp", HoldAnswer::Smtp),
+    ("ftp", HoldAnswer::Ftp),
+    ("tls", HoldAnswer::Tls),
 ];
 
-impl FromStr for Answer {
+impl FromStr for HoldAnswer {
     type Err = String;
 
     /// Parses a protocol's name, or the path of a file, which has a slash.
@@ -63,7 +63,7 @@ impl FromStr for Answer {
             return Ok(answer.clone());
         }
         if text.contains('/') {
-            return Ok(Answer::File(text.into()));
+            return Ok(HoldAnswer::File(text.into()));
         }
         let names = NAMES.map(|(name, _)| name).join(", ");
         Err(format!(
@@ -72,11 +72,11 @@ impl FromStr for Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for HoldAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::File(path) => path.display().fmt(f),
-            Answer::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            HoldAnswer::File(path) => path.display().fmt(f),
+            HoldAnswer::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             named => {
                 let found = NAMES.iter().find(|(_, answer)| answer == named);
                 f.write_str(found.map_or("", |(name, _)| name))
@@ -96,7 +96,7 @@ pub enum Reply {
     Last(Arc<[u8]>),
 }
 
-impl Answer {
+impl HoldAnswer {
     /// The reply to these bytes of the client, whose requests for encryption were refused
     /// `refusals` times before.
     ///
@@ -105,7 +105,7 @@ impl Answer {
         let begins_with_tls = received.starts_with(&[22, 3]);
         match self {
             _ if begins_with_tls => Reply::Last(Arc::from(TLS_ALERT)),
-            Answer::Postgres => reply_postgres(received, refusals),
+            HoldAnswer::Postgres => reply_postgres(received, refusals),
             other => Reply::Last(other.to_bytes()),
         }
     }
@@ -114,30 +114,33 @@ impl Answer {
     ///
     /// # Errors
     /// Why the file cannot be read, or is no answer.
-    pub fn load(&self, read: impl FnOnce(&Path) -> io::Result<Vec<u8>>) -> Result<Answer, String> {
-        let Answer::File(path) = self else {
+    pub fn load(
+        &self,
+        read: impl FnOnce(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<HoldAnswer, String> {
+        let HoldAnswer::File(path) = self else {
             return Ok(self.clone());
         };
         let bytes = read(path).map_err(|error| error.to_string())?;
         match bytes.len() {
             0 => Err("is empty".to_owned()),
-            1..=MAX_LEN => Ok(Answer::Bytes(bytes.into())),
+            1..=MAX_LEN => Ok(HoldAnswer::Bytes(bytes.into())),
             len => Err(format!("has {len} bytes, which is more than {MAX_LEN}")),
         }
     }
 
     fn to_bytes(&self) -> Arc<[u8]> {
         match self {
-            Answer::Postgres => postgres_error(),
-            Answer::Mysql => mysql_error(),
-            Answer::Redis => Arc::from(&b"-LOADING the server is waking up, try again\r\n"[..]),
-            Answer::Http => Arc::from(HTTP_503),
-            Answer::Smtp => Arc::from(&b"421 4.3.2 Waking up, try again later\r\n"[..]),
-            Answer::Ftp => Arc::from(&b"421 Waking up, try again later\r\n"[..]),
-            Answer::Tls => Arc::from(TLS_ALERT),
-            Answer::Bytes(bytes) => Arc::clone(bytes),
+            HoldAnswer::Postgres => postgres_error(),
+            HoldAnswer::Mysql => mysql_error(),
+            HoldAnswer::Redis => Arc::from(&b"-LOADING the server is waking up, try again\r\n"[..]),
+            HoldAnswer::Http => Arc::from(HTTP_503),
+            HoldAnswer::Smtp => Arc::from(&b"421 4.3.2 Waking up, try again later\r\n"[..]),
+            HoldAnswer::Ftp => Arc::from(&b"421 Waking up, try again later\r\n"[..]),
+            HoldAnswer::Tls => Arc::from(TLS_ALERT),
+            HoldAnswer::Bytes(bytes) => Arc::clone(bytes),
             // The daemon has read it by now.
-            Answer::File(_) => Arc::from(&b""[..]),
+            HoldAnswer::File(_) => Arc::from(&b""[..]),
         }
     }
 }
@@ -154,7 +157,7 @@ const HTTP_503: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n
 fn reply_postgres(received: &[u8], refusals: u8) -> Reply {
     let code = received.get(4..8).and_then(|code| code.try_into().ok());
     match code.map(u32::from_be_bytes) {
-        Some(SSL_REQUEST | GSSENC_REQUEST) if refusals < MAX_REFUSALS => Reply::Refuse(8, b"N"),
+        Some(SSL_REQUEST | GSSENC_REQUEST) if refusals < MAX_DECLINED => Reply::Refuse(8, b"N"),
         // What it asks for next is on its way.
         None if refusals > 0 => Reply::Wait,
         _ => Reply::Last(postgres_error()),
@@ -183,7 +186,7 @@ fn mysql_error() -> Arc<[u8]> {
 mod tests {
     use super::*;
 
-    fn last(answer: &Answer, received: &[u8]) -> Vec<u8> {
+    fn last(answer: &HoldAnswer, received: &[u8]) -> Vec<u8> {
         match answer.reply(received, 0) {
             Reply::Last(bytes) => bytes.to_vec(),
             other => panic!("{answer}: {other:?}"),
@@ -201,7 +204,7 @@ mod tests {
             ("ftp", b"421 ", b"\r\n"),
             ("tls", &[21, 3, 3, 0, 2, 2], &[80]),
         ] {
-            let answer: Answer = name.parse().unwrap();
+            let answer: HoldAnswer = name.parse().unwrap();
             assert_eq!(answer.to_string(), name);
             let bytes = last(&answer, b"");
             assert!(bytes.starts_with(start), "{name}: {bytes:?}");
@@ -211,10 +214,10 @@ mod tests {
 
     #[test]
     fn lengths_that_are_said_are_right() {
-        let bytes = last(&Answer::Postgres, b"");
+        let bytes = last(&HoldAnswer::Postgres, b"");
         let said = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
         assert_eq!(said as usize, bytes.len() - 1);
-        let bytes = last(&Answer::Mysql, b"");
+        let bytes = last(&HoldAnswer::Mysql, b"");
         assert_eq!(usize::from(bytes[0]), bytes.len() - 4);
         let mut fields = [httparse::EMPTY_HEADER; 8];
         let mut response = httparse::Response::new(&mut fields);
@@ -249,7 +252,7 @@ mod tests {
             ("TLS a third time", packet(SSL_REQUEST), 2, error.clone()),
             ("a startup at once", startup, 0, error),
         ] {
-            let reply = Answer::Postgres.reply(&received, refusals);
+            let reply = HoldAnswer::Postgres.reply(&received, refusals);
             assert_eq!(reply, expected, "{label}");
         }
     }
@@ -263,7 +266,7 @@ mod tests {
 
     #[test]
     fn an_answer_in_a_file_is_read_once() {
-        let file: Answer = "/etc/zpa/answer".parse().unwrap();
+        let file: HoldAnswer = "/etc/zpa/answer".parse().unwrap();
         let with = |bytes: Vec<u8>| {
             file.load(|path| {
                 assert_eq!(path, Path::new("/etc/zpa/answer"));
@@ -277,18 +280,18 @@ mod tests {
         assert_eq!(with(Vec::new()).unwrap_err(), "is empty");
         let missing = file.load(|_| Err(io::ErrorKind::NotFound.into()));
         assert_eq!(missing.unwrap_err(), "entity not found");
-        let named = Answer::Http.load(|_| panic!("it has no file"));
-        assert_eq!(named, Ok(Answer::Http));
+        let named = HoldAnswer::Http.load(|_| panic!("it has no file"));
+        assert_eq!(named, Ok(HoldAnswer::Http));
     }
 
     #[test]
     fn an_answer_is_named_or_a_file() {
-        let file: Answer = "/etc/zpa/answer".parse().unwrap();
-        assert_eq!(file, Answer::File("/etc/zpa/answer".into()));
+        let file: HoldAnswer = "/etc/zpa/answer".parse().unwrap();
+        assert_eq!(file, HoldAnswer::File("/etc/zpa/answer".into()));
         assert_eq!(file.to_string(), "/etc/zpa/answer");
-        let error = "pg".parse::<Answer>().unwrap_err();
+        let error = "pg".parse::<HoldAnswer>().unwrap_err();
         assert!(error.starts_with("is none of postgres, mysql"), "{error}");
-        let own = Answer::Bytes(Arc::from(&b"later"[..]));
+        let own = HoldAnswer::Bytes(Arc::from(&b"later"[..]));
         assert_eq!(last(&own, b"x"), b"later");
     }
 }

@@ -18,7 +18,7 @@ pub mod sources;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use self::answer::Answer;
+use self::answer::HoldAnswer;
 use self::first_bytes::FirstBytes;
 use self::idle::IdleRules;
 use self::proxy_protocol::Version;
@@ -45,7 +45,7 @@ pub struct Rules {
     /// Which connections count, by their first bytes.
     pub first_bytes: FirstBytes,
     /// The answer to a client at the hold limit; `None` for a reset.
-    pub hold_answer: Option<Answer>,
+    pub hold_answer: Option<HoldAnswer>,
 }
 
 /// What the preread of a connection inspects, before it is dialled or held.

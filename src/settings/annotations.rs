@@ -12,7 +12,7 @@ use super::quote::quote;
 use super::raw::{RawSettings, RawValue, texts};
 use super::table::{self, Scope};
 use super::{Errors, Origin, Settings, help, resolve};
-use crate::rules::answer::Answer;
+use crate::rules::answer::HoldAnswer;
 use crate::workload::{ANNOTATION_PREFIX, Dialect};
 
 /// The annotation that makes a Service an app.
@@ -69,7 +69,7 @@ impl Settings {
         }
         let settings = resolve(raw).map_err(|errors| errors.shortened(MOST_ERRORS))?;
         match &settings.rules.hold_answer {
-            Some(Answer::File(_)) if annotations.contains_key("hold-answer") => {
+            Some(HoldAnswer::File(_)) if annotations.contains_key("hold-answer") => {
                 Err(Errors(vec![format!(
                     "{ANNOTATION_PREFIX}hold-answer: names a file of the proxy, which an annotation \
                      may not; use e.g. postgres, http"

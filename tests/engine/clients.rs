@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use zpa::engine::{Counts, Limits};
 use zpa::rules::Rules;
-use zpa::rules::answer::Answer;
+use zpa::rules::answer::HoldAnswer;
 use zpa::rules::first_bytes::WakeOn;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
@@ -435,7 +435,7 @@ fn a_connection_without_a_byte_is_dialled_to_nobody_and_counts_nowhere() {
 fn at_the_hold_limit_a_client_reads_the_whole_answer_though_its_request_was_read_by_nobody() {
     let mut rig = Rig::new(LIMITS);
     let rules = Rules {
-        hold_answer: Some(Answer::Http),
+        hold_answer: Some(HoldAnswer::Http),
         ..Rules::default()
     };
     rig.engine.set_rules(APP, &rules);

@@ -11,7 +11,7 @@ use crate::engine::half_state::{ReadOutcome, WriteOutcome};
 use crate::engine::lingering::{Lingered, Lingering};
 use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
-use crate::rules::answer::{Answer, Reply};
+use crate::rules::answer::{HoldAnswer, Reply};
 use crate::rules::first_bytes::MAX_PEEK;
 
 /// How long a client may take to be answered, and to send its FIN after that.
@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client that is being answered.
 pub(super) struct Answering {
-    answer: Answer,
+    answer: HoldAnswer,
     /// Why the connection ends.
     pub(super) reason: CloseReason,
     /// What is being sent, and how much of it was written.
@@ -38,7 +38,7 @@ impl<S: Socket> Connection<S> {
     /// not count as use of the app.
     pub(super) fn begin_answer<C>(
         &mut self,
-        answer: Answer,
+        answer: HoldAnswer,
         reason: CloseReason,
         cx: &mut Context<'_, C>,
     ) -> Transition {

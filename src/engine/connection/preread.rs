@@ -15,7 +15,7 @@ use crate::engine::counters::Exclusion;
 use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
 use crate::rules::Preread;
-use crate::rules::answer::Answer;
+use crate::rules::answer::HoldAnswer;
 use crate::rules::first_bytes::{self, Decision};
 use crate::rules::per_source::OverLimit;
 use crate::rules::proxy_protocol::{self, Header, Origin, Parsed, Version};
@@ -112,7 +112,7 @@ impl<S: Socket> Connection<S> {
         let answer = cx.port.rules.first_bytes.probes.answer;
         match answer.filter(|_| cx.port.balancer.is_empty()) {
             Some(answer) => {
-                let answer = Answer::Bytes(answer.to_bytes().into());
+                let answer = HoldAnswer::Bytes(answer.to_bytes().into());
                 self.begin_answer(answer, CloseReason::Probe, cx)
             }
             None => self.admit(true, cx),

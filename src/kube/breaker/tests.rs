@@ -6,11 +6,11 @@ fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-fn down() -> Answer {
+fn down() -> CallResult {
     Err(Failure::unsent("connection refused"))
 }
 
-fn status(status: u16) -> Answer {
+fn status(status: u16) -> CallResult {
     Ok(Reply {
         status,
         retry_after: None,
@@ -95,15 +95,15 @@ fn a_pause_that_the_server_asks_one_app_for_is_five_seconds_at_most_for_the_othe
         retry_after: Some(Duration::from_secs(60)),
         body: Vec::new(),
     });
-    for is_awaited in [false, true] {
+    for is_depended_on in [false, true] {
         let mut breaker = open();
-        breaker.answered(1, is_awaited, &busy, at(0));
-        assert!(breaker.admit(is_awaited, at(4_999)).is_err());
+        breaker.answered(1, is_depended_on, &busy, at(0));
+        assert!(breaker.admit(is_depended_on, at(4_999)).is_err());
         assert!(
-            breaker.admit(!is_awaited, at(4_999)).is_ok(),
+            breaker.admit(!is_depended_on, at(4_999)).is_ok(),
             "its own pause"
         );
-        assert!(breaker.admit(is_awaited, at(5_000)).is_ok());
+        assert!(breaker.admit(is_depended_on, at(5_000)).is_ok());
     }
 }
 
@@ -119,7 +119,7 @@ fn what_is_sent_holds_up_the_others_until_it_is_answered() {
 /// An app of a simulation.
 #[derive(Clone, Copy)]
 struct Simulated {
-    is_awaited: bool,
+    is_depended_on: bool,
     /// Whether the server answers it.
     is_healthy: bool,
     /// Its longest pause, in seconds; if it is healthy also that between its requests.
@@ -127,7 +127,7 @@ struct Simulated {
 }
 
 const QUIET: Simulated = Simulated {
-    is_awaited: false,
+    is_depended_on: false,
     is_healthy: true,
     longest: 30,
 };
@@ -136,7 +136,7 @@ const DOWN: Simulated = Simulated {
     ..QUIET
 };
 const HELD: Simulated = Simulated {
-    is_awaited: true,
+    is_depended_on: true,
     is_healthy: false,
     longest: 5,
 };
@@ -150,10 +150,10 @@ fn sent(apps: &[Simulated], minutes: u64) -> Vec<Vec<u64>> {
     while let Some((ms, app)) = due.pop_first().filter(|(ms, _)| *ms < minutes * 60_000) {
         let it = apps[app];
         let mut is_answered = false;
-        if breaker.admit(it.is_awaited, at(ms)).is_ok() {
+        if breaker.admit(it.is_depended_on, at(ms)).is_ok() {
             is_answered = it.is_healthy;
             let answer = if is_answered { status(200) } else { down() };
-            breaker.answered(app as AppKey, it.is_awaited, &answer, at(ms));
+            breaker.answered(app as AppKey, it.is_depended_on, &answer, at(ms));
             sent[app].push(ms);
         }
         let longest = Duration::from_secs(it.longest);

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use super::super::list_watch::Store as _;
 use super::super::testing::{recorded_body, recorded_lines};
+use super::super::watcher_io::Store as _;
 use super::*;
 
 const UID: &str = "743150b8-a861-491f-8c37-de624266f5d9";

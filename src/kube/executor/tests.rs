@@ -399,7 +399,7 @@ fn in_an_outage_an_app_has_the_answer_of_others_and_one_with_clients_is_sent() {
         outcome() == Outcome::Unreachable
     });
     assert!(untried.count() > 0, "it was not sent");
-    queue.queue.set_awaited(others[1], true);
+    queue.queue.set_waiting(others[1], true);
     while outcome_after(&queue, others[1], &outcome) == Outcome::Unreachable {}
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ureq::BodyReader;
 
-use super::super::answers::{self, answer};
 use super::super::client::{Calls, Opened};
-use super::super::list_watch::{Answer, Event};
 use super::super::pages::PAGE_BODY;
+use super::super::responses::{self, answer};
 use super::super::text::printable;
+use super::super::watcher_io::{Event, Response};
 
 /// The largest object that is read by itself, in bytes: etcd takes none above 1.5 MiB.
 const OBJECT_BODY: u64 = 4 * 1024 * 1024;
@@ -46,9 +46,9 @@ impl Caller {
         Event::Opened(match calls.watch(path, self.silence) {
             Ok(Opened::Stream(stream)) => {
                 self.stream = Some(stream);
-                Answer::Ok(())
+                Response::Ok(())
             }
-            Ok(Opened::Refused(reply)) => answers::refused(&reply),
+            Ok(Opened::Refused(reply)) => responses::refused(&reply),
             Err(failure) => failure.into(),
         })
     }

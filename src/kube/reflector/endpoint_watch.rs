@@ -4,9 +4,9 @@
 //! The reflector of one Service has one, and so has the reflector of a namespace.
 
 use super::super::endpoints::Store;
-use super::super::list_watch::{self, Event, Outcome};
 use super::super::namespace_store::NamespaceStore;
 use super::super::watcher::Watcher;
+use super::super::watcher_io::{self, Event, WatcherOutcome};
 use super::interface::ReflectorAction;
 use super::source::{self, BothRefused, SourceChoice};
 use crate::clock::Time;
@@ -27,7 +27,7 @@ pub(super) struct SourcePaths {
 }
 
 /// A store of endpoints from either kind of object.
-pub(super) trait EndpointStore: list_watch::Store {
+pub(super) trait EndpointStore: watcher_io::Store {
     fn source(&self) -> AddressSource;
 
     /// Sets the kind of the objects; a list of them must follow.
@@ -130,27 +130,27 @@ impl<S: EndpointStore> EndpointWatch<S> {
     pub(super) fn handle(&mut self, event: Event<'_>, now: Time) -> WatchOutcome {
         let source = self.store.source();
         match self.watcher.handle(event, &mut self.store, now) {
-            Outcome::Quiet => WatchOutcome::Quiet,
-            Outcome::Listed => {
+            WatcherOutcome::Quiet => WatchOutcome::Quiet,
+            WatcherOutcome::Listed => {
                 self.source.listed(source, now);
                 WatchOutcome::Listed
             }
-            Outcome::Opened => WatchOutcome::Opened(Granted {
+            WatcherOutcome::Opened => WatchOutcome::Opened(Granted {
                 source,
                 instead: self.source.granted(source),
             }),
-            Outcome::Changed => WatchOutcome::Changed,
-            Outcome::WatchEnded(why) => {
+            WatcherOutcome::Changed => WatchOutcome::Changed,
+            WatcherOutcome::WatchEnded(why) => {
                 self.source.interrupted(source);
                 WatchOutcome::Ended(format!("the watch of {source} has ended: {why}"))
             }
-            Outcome::Refused { why, .. } => {
+            WatcherOutcome::Refused { why, .. } => {
                 self.store.set_source(source::other(source));
                 let both = self.source.refused(source, why, now);
                 both.map_or(WatchOutcome::Quiet, WatchOutcome::Refused)
             }
-            Outcome::Busy(why) => self.lost(source, "busy", why),
-            Outcome::Failed(why) => self.lost(source, "failed", why),
+            WatcherOutcome::Busy(why) => self.lost(source, "busy", why),
+            WatcherOutcome::Failed(why) => self.lost(source, "failed", why),
         }
     }
 

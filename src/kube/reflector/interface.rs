@@ -3,8 +3,8 @@
 
 use log::Level;
 
-use super::super::list_watch::{Event, WatcherAction};
 use super::super::paths;
+use super::super::watcher_io::{Event, WatcherAction};
 use crate::clock::Time;
 use crate::cluster::Report;
 

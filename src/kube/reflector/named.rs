@@ -10,9 +10,9 @@ use log::Level;
 
 use super::super::AppConfig;
 use super::super::endpoints::Store;
-use super::super::list_watch::Event;
 use super::super::paths;
 use super::super::throttle::Throttle;
+use super::super::watcher_io::Event;
 use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
 use super::interface::{Output, ReflectorAction, ReflectorCore};
 use super::source::{RETRY_CONFIRMED_REFUSAL, RETRY_UNCONFIRMED_REFUSAL};

@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::list_watch::Event;
 use super::super::relist::{Interruption, RelistSignal};
+use super::super::watcher_io::Event;
 use super::caller::Caller;
 use super::interface::{Output, ReflectorAction, ReflectorCore};
 use crate::clock::{Clock, Time};

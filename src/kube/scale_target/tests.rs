@@ -66,7 +66,7 @@ fn rollout() -> Target {
 }
 
 /// What the reply shows, or its status and words.
-fn shown(answer: Answer) -> Result<Scale, String> {
+fn shown(answer: CallResult) -> Result<Scale, String> {
     let reply = answer.map_err(|failure| failure.text)?;
     match scaled::scale(&reply.body).filter(|_| reply.is_success()) {
         Some(scale) => Ok(scale),

@@ -238,10 +238,10 @@ fn who_waits_comes_first_then_who_writes_and_each_in_order() {
     ] {
         put_for(&mut scheduler, app, id, request);
     }
-    scheduler.set_awaited(5, true);
-    scheduler.set_awaited(6, true);
-    scheduler.set_awaited(3, true);
-    scheduler.set_awaited(3, false);
+    scheduler.set_waiting(5, true);
+    scheduler.set_waiting(6, true);
+    scheduler.set_waiting(3, true);
+    scheduler.set_waiting(3, false);
     assert_eq!(taken_by(&mut scheduler, 0), [50, 60, 20, 40, 10, 30]);
 }
 
@@ -256,7 +256,7 @@ fn a_newer_request_of_an_app_takes_the_place_of_its_older_one() {
 
 #[test]
 fn the_spare_takes_after_4_ms_what_is_urgent_or_awaited_and_cancels_nothing() {
-    for (label, request, is_awaited, is_taken) in [
+    for (label, request, is_waiting, is_taken) in [
         ("a wake", write(), true, true),
         ("a renewal", renewal(), false, true),
         ("a read that somebody waits for", Request::Read, true, true),
@@ -267,7 +267,7 @@ fn the_spare_takes_after_4_ms_what_is_urgent_or_awaited_and_cancels_nothing() {
             take(&mut scheduler, 0, 0);
             let cancelled = put_for(&mut scheduler, OTHER, 2, request.clone());
             assert_eq!(cancelled, [false, false], "{label}");
-            scheduler.set_awaited(OTHER, is_awaited);
+            scheduler.set_waiting(OTHER, is_waiting);
             assert_eq!(take(&mut scheduler, 1, 3), None, "{label}");
             let taken = is_taken.then_some((2, false));
             assert_eq!(take(&mut scheduler, 1, 4), taken, "{label}");
@@ -294,7 +294,7 @@ fn a_third_app_that_is_urgent_has_a_routine_read_wait_again() {
     take(&mut scheduler, 1, 4);
     let routine = put_for(&mut scheduler, THIRD, 3, Request::Read);
     assert_eq!(routine, [false, false]);
-    let awaited = scheduler.set_awaited(THIRD, true);
+    let awaited = scheduler.set_waiting(THIRD, true);
     assert_eq!(awaited, [true, false]);
     assert!(!done(&mut scheduler, 0), "its call is cancelled");
     assert_eq!(take(&mut scheduler, 0, 8), Some((3, false)));
@@ -431,10 +431,10 @@ fn an_app_that_is_refused_does_not_wait_if_clients_do() {
     assert_eq!(sent.count(), 10);
     let left = Assignment::Wait(Some(Duration::from_secs(1)));
     assert_eq!(scheduler.next_assignment(0, Time::from_millis(0)), left);
-    scheduler.set_awaited(15, true);
+    scheduler.set_waiting(15, true);
     assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)));
     scheduler.done(0, shown());
     put_for(&mut scheduler, 15, 15, Request::Read);
-    scheduler.set_awaited(15, false);
+    scheduler.set_waiting(15, false);
     assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)), "granted");
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::list_watch::Answer;
 use super::super::paths;
 use super::super::testing::{recorded_body, recorded_lines, recorded_target};
+use super::super::watcher_io::Response;
 use super::*;
 
 struct Rig {
@@ -36,7 +36,7 @@ impl Rig {
     fn watching() -> Self {
         let mut rig = Rig::new();
         rig.list();
-        rig.handle(Event::Opened(Answer::Ok(())));
+        rig.handle(Event::Opened(Response::Ok(())));
         rig
     }
 
@@ -52,7 +52,7 @@ impl Rig {
 
     fn list(&mut self) {
         let list = recorded_body("62-services-list-by-label");
-        self.handle(Event::Page(Answer::Ok(list)));
+        self.handle(Event::Page(Response::Ok(list)));
     }
 
     /// The names of the Services in each report, and the troubles.
@@ -71,8 +71,8 @@ impl Rig {
     }
 }
 
-fn forbidden<T>() -> Answer<T> {
-    Answer::Refused {
+fn forbidden<T>() -> Response<T> {
+    Response::Refused {
         status: 403,
         retry_after: None,
         why: "403 services is forbidden".to_owned(),
@@ -94,7 +94,7 @@ fn the_services_are_listed_and_watched_by_their_labels_as_recorded() {
     assert!(watch.starts_with(&format!("{}&watch=true", path())));
     assert!(watch.ends_with("&resourceVersion=9705"), "{watch}");
     assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()])]);
-    rig.handle(Event::Opened(Answer::Ok(())));
+    rig.handle(Event::Opened(Response::Ok(())));
     assert_eq!(rig.action, ReflectorAction::Read);
     let mut line = recorded_lines("63-services-watch-label-taken-away").remove(0);
     line.push(b'\n');
@@ -107,7 +107,7 @@ fn the_services_are_listed_and_watched_by_their_labels_as_recorded() {
 fn a_list_without_a_service_is_reported_too_and_one_that_is_the_same_is_not() {
     let mut rig = Rig::new();
     let empty = br#"{"metadata":{"resourceVersion":"7"},"items":[]}"#;
-    rig.handle(Event::Page(Answer::Ok(empty.to_vec())));
+    rig.handle(Event::Page(Response::Ok(empty.to_vec())));
     assert_eq!(rig.take(), [Ok(Vec::new())]);
     let mut rig = Rig::watching();
     rig.take();
@@ -124,7 +124,7 @@ fn after_a_panic_the_services_and_that_there_is_no_trouble_are_reported_again() 
     rig.take();
     rig.handle(Event::Relist);
     rig.list();
-    rig.handle(Event::Opened(Answer::Ok(())));
+    rig.handle(Event::Opened(Response::Ok(())));
     assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()]), Err(None)]);
     // So is a trouble that is the same as before.
     rig.handle(Event::Relist);
@@ -148,7 +148,9 @@ fn an_outage_is_reported_and_logged_once_and_takes_no_service_away() {
             "{:?}",
             rig.action
         );
-        rig.handle(Event::Page(Answer::Failed("connection refused".to_owned())));
+        rig.handle(Event::Page(Response::Failed(
+            "connection refused".to_owned(),
+        )));
         assert_eq!(rig.action, ReflectorAction::Wait);
         rig.now = rig.core.poll_timeout().unwrap();
         rig.handle(Event::Timeout);
@@ -157,7 +159,7 @@ fn an_outage_is_reported_and_logged_once_and_takes_no_service_away() {
     assert_eq!(rig.take(), [trouble]);
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
     rig.list();
-    rig.handle(Event::Opened(Answer::Ok(())));
+    rig.handle(Event::Opened(Response::Ok(())));
     assert_eq!(rig.take(), [Err(None)]);
 }
 
@@ -182,7 +184,7 @@ fn a_refusal_is_a_warning_once_it_lasts_and_is_tried_again() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("cannot be listed and watched: 403 services"));
     rig.list();
-    rig.handle(Event::Opened(Answer::Ok(())));
+    rig.handle(Event::Opened(Response::Ok(())));
     let said = rig.take();
     assert_eq!(said.len(), 3, "{said:?}");
     assert_eq!(said[2], Err(None));

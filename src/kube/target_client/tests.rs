@@ -218,8 +218,10 @@ fn a_401_is_tried_once_more_with_the_token_as_it_is_now() {
 
 /// The permissions that an answer has refused or granted, and whether there was
 /// trouble.
-fn permission_changes(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
-    let trouble = news.iter().any(|it| matches!(it, Report::RequestFailed(_)));
+fn permission_changes(reports: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
+    let trouble = reports
+        .iter()
+        .any(|it| matches!(it, Report::RequestFailed(_)));
     let permission = |report| match report {
         Report::Permission {
             permission,
@@ -227,7 +229,10 @@ fn permission_changes(news: Vec<Report>) -> (Vec<(Permission, bool)>, bool) {
         } => Some((permission, refusal.is_none())),
         _ => None,
     };
-    (news.into_iter().filter_map(permission).collect(), trouble)
+    (
+        reports.into_iter().filter_map(permission).collect(),
+        trouble,
+    )
 }
 
 #[test]
@@ -262,16 +267,16 @@ fn a_permission_is_refused_by_a_403_and_granted_by_whatever_looks_beyond_it() {
                 Some(true),
                 false,
             ),
-            ("no news: granted", 200, None, false),
+            ("no reports: granted", 200, None, false),
             ("refused once more", 403, Some(false), true),
             ("no such Deployment", 404, Some(true), true),
         ] {
-            let news = permission_changes(target.news(&request, &answer(status)));
+            let reports = permission_changes(target.side_reports(&request, &answer(status)));
             let permissions: Vec<_> = granted
                 .map(|granted| (permission, granted))
                 .into_iter()
                 .collect();
-            assert_eq!(news, (permissions, trouble), "{permission}: {label}");
+            assert_eq!(reports, (permissions, trouble), "{permission}: {label}");
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::list_watch::Answer;
 use super::super::namespaces::Namespaces;
 use super::super::testing::{recorded_body, recorded_lines, recorded_target};
+use super::super::watcher_io::Response;
 use super::*;
 use crate::cluster::Observation;
 
@@ -68,7 +68,7 @@ impl Rig {
     fn watching() -> Self {
         let mut rig = Rig::found();
         rig.list();
-        rig.open(Answer::Ok(()));
+        rig.open(Response::Ok(()));
         rig.take_reports();
         rig
     }
@@ -94,10 +94,10 @@ impl Rig {
 
     fn list(&mut self) {
         let list = recorded_body("06-deployment-list-one");
-        self.handle(Event::Page(Answer::Ok(list)));
+        self.handle(Event::Page(Response::Ok(list)));
     }
 
-    fn open(&mut self, answer: Answer<()>) {
+    fn open(&mut self, answer: Response<()>) {
         assert!(
             matches!(self.action, ReflectorAction::Watch(_)),
             "{:?}",
@@ -143,8 +143,8 @@ fn line(number: usize) -> Vec<u8> {
     line
 }
 
-fn refused<T>(status: u16) -> Answer<T> {
-    Answer::Refused {
+fn refused<T>(status: u16) -> Response<T> {
+    Response::Refused {
         status,
         retry_after: None,
         why: format!("{status} no"),
@@ -178,7 +178,7 @@ fn it_waits_until_the_object_is_found_and_then_lists_and_watches_it_as_recorded(
         "{watch}"
     );
     assert_eq!(rig.observed(), [Some(0)]);
-    rig.open(Answer::Ok(()));
+    rig.open(Response::Ok(()));
     assert_eq!(rig.take_reports(), [Report::Watching(true)]);
 }
 
@@ -217,7 +217,7 @@ fn only_a_watch_that_goes_on_where_it_has_ended_counts_as_one_all_the_time() {
         if !lasts {
             rig.list();
         }
-        rig.open(Answer::Ok(()));
+        rig.open(Response::Ok(()));
         let again = rig.take_reports().contains(&Report::Watching(true));
         assert_eq!(again, !lasts, "{label}");
         assert_eq!(rig.lines_above_debug(), Vec::<&str>::new(), "{label}");
@@ -229,7 +229,7 @@ fn a_next_watch_that_fails_ends_it() {
     let mut rig = Rig::watching();
     rig.now = rig.now + Duration::from_secs(60);
     rig.handle(Event::Ended);
-    rig.open(Answer::Failed("no connection".into()));
+    rig.open(Response::Failed("no connection".into()));
     assert_eq!(rig.take_reports(), [Report::Watching(false)]);
 }
 
@@ -275,7 +275,7 @@ fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_confirme
     assert!(refusals);
 
     rig.list();
-    rig.open(Answer::Ok(()));
+    rig.open(Response::Ok(()));
     assert_eq!(
         rig.lines_above_debug()[1..],
         ["the Deployment can be watched"]
@@ -379,7 +379,7 @@ fn deployment(name: &str, replicas: u32, version: &str) -> Value {
 /// The whole list; what was reported for it.
 fn lists(rig: &mut Rig, items: &[Value]) -> Vec<(AppKey, Report)> {
     let list = json!({ "metadata": { "resourceVersion": "20" }, "items": items });
-    let page = Answer::Ok(list.to_string().into_bytes());
+    let page = Response::Ok(list.to_string().into_bytes());
     rig.action = rig.core.handle(Event::Page(page), rig.now);
     reported(rig)
 }
@@ -428,7 +428,7 @@ fn of_all_namespaces_each_app_is_shown_the_object_of_its_own() {
     };
     let reports = lists(&mut rig, &[of("a", 1), of("b", 2), of("c", 3)]);
     assert_eq!(replicas(&reports), [(SHOP, Some(1)), (BLOG, Some(2))]);
-    rig.action = rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    rig.action = rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
     let reports = shows(&mut rig, "MODIFIED", &of("b", 0));
     assert_eq!(replicas(&reports), [(BLOG, Some(0))]);
     let reports = shows(&mut rig, "DELETED", &of("a", 0));
@@ -447,7 +447,7 @@ fn one_list_and_one_watch_show_each_app_its_own_object() {
     ];
     let reports = lists(&mut rig, &all);
     assert_eq!(replicas(&reports), [(BLOG, Some(0)), (SHOP, Some(2))]);
-    rig.action = rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    rig.action = rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
     let watching = [SHOP, BLOG].map(|app| (app, Report::Watching(true)));
     assert_eq!(reported(&mut rig), watching);
 
@@ -470,7 +470,7 @@ fn an_app_that_is_added_is_shown_its_object_and_one_that_is_gone_nothing() {
         deployment("shop", 2, "13"),
     ];
     lists(&mut rig, &all);
-    rig.core.handle(Event::Opened(Answer::Ok(())), rig.now);
+    rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
     reported(&mut rig);
     rig.core.remove(SHOP);
     rig.core.add(3, "new", Place::default());

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::list_watch::Store as _;
 use super::super::testing::{recorded_body, recorded_lines};
+use super::super::watcher_io::Store as _;
 use super::*;
 
 fn store(kind: &str) -> Store {

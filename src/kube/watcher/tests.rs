@@ -24,22 +24,22 @@ impl Rig {
     /// A watch is open from version 10298.
     fn watching() -> Self {
         let mut rig = Rig::new();
-        assert_eq!(rig.list("05-slices-list-empty"), Outcome::Listed);
-        assert_eq!(rig.open(), Outcome::Opened);
+        assert_eq!(rig.list("05-slices-list-empty"), WatcherOutcome::Listed);
+        assert_eq!(rig.open(), WatcherOutcome::Opened);
         rig
     }
 
-    fn event(&mut self, event: Event<'_>) -> Outcome {
+    fn event(&mut self, event: Event<'_>) -> WatcherOutcome {
         self.watcher.handle(event, &mut self.store, self.now)
     }
 
-    fn list(&mut self, recording: &str) -> Outcome {
-        self.event(Event::Page(Answer::Ok(recorded_body(recording))))
+    fn list(&mut self, recording: &str) -> WatcherOutcome {
+        self.event(Event::Page(Response::Ok(recorded_body(recording))))
     }
 
-    fn open(&mut self) -> Outcome {
+    fn open(&mut self) -> WatcherOutcome {
         assert!(matches!(self.action(), WatcherAction::Watch { .. }));
-        self.event(Event::Opened(Answer::Ok(())))
+        self.event(Event::Opened(Response::Ok(())))
     }
 
     fn action(&mut self) -> WatcherAction {
@@ -85,8 +85,8 @@ fn line(number: usize) -> Vec<u8> {
     line
 }
 
-fn refused<T>(status: u16, retry_after: Option<u64>) -> Answer<T> {
-    Answer::Refused {
+fn refused<T>(status: u16, retry_after: Option<u64>) -> Response<T> {
+    Response::Refused {
         status,
         retry_after: retry_after.map(Duration::from_secs),
         why: format!("{status} no"),
@@ -97,16 +97,25 @@ fn refused<T>(status: u16, retry_after: Option<u64>) -> Answer<T> {
 fn it_lists_watches_from_there_and_goes_on_from_where_a_watch_has_got() {
     let mut rig = Rig::new();
     assert_eq!(rig.action(), first_page());
-    assert_eq!(rig.list("05-slices-list-empty"), Outcome::Listed);
+    assert_eq!(rig.list("05-slices-list-empty"), WatcherOutcome::Listed);
     assert_eq!(rig.watches_from().as_deref(), Some("10298"));
-    assert_eq!(rig.event(Event::Opened(Answer::Ok(()))), Outcome::Opened);
+    assert_eq!(
+        rig.event(Event::Opened(Response::Ok(()))),
+        WatcherOutcome::Opened
+    );
     for (number, reached) in [(0, "10312"), (1, "10318"), (2, "10326"), (3, "10334")] {
         assert_eq!(rig.action(), WatcherAction::Read);
-        assert_eq!(rig.event(Event::Bytes(&line(number))), Outcome::Changed);
+        assert_eq!(
+            rig.event(Event::Bytes(&line(number))),
+            WatcherOutcome::Changed
+        );
         rig.pass(20);
-        assert!(matches!(rig.event(Event::Ended), Outcome::WatchEnded(_)));
+        assert!(matches!(
+            rig.event(Event::Ended),
+            WatcherOutcome::WatchEnded(_)
+        ));
         assert_eq!(rig.watches_from().as_deref(), Some(reached), "{number}");
-        rig.event(Event::Opened(Answer::Ok(())));
+        rig.event(Event::Opened(Response::Ok(())));
     }
 }
 
@@ -115,8 +124,8 @@ fn a_bookmark_moves_the_version_and_a_line_may_come_in_pieces() {
     let mut rig = Rig::watching();
     let bookmark = line(4);
     let (one, other) = bookmark.split_at(30);
-    assert_eq!(rig.event(Event::Bytes(one)), Outcome::Quiet);
-    assert_eq!(rig.event(Event::Bytes(other)), Outcome::Changed);
+    assert_eq!(rig.event(Event::Bytes(one)), WatcherOutcome::Quiet);
+    assert_eq!(rig.event(Event::Bytes(other)), WatcherOutcome::Changed);
     rig.event(Event::Ended);
     assert_eq!(rig.watches_from().as_deref(), Some("10334"));
 }
@@ -173,31 +182,35 @@ fn a_watch_that_is_refused_is_followed_by_a_list() {
         (
             "410 as a status",
             refused(410, None),
-            Outcome::WatchEnded("410 no".into()),
+            WatcherOutcome::WatchEnded("410 no".into()),
         ),
         (
             "500",
             refused(500, None),
-            Outcome::WatchEnded("500 no".into()),
+            WatcherOutcome::WatchEnded("500 no".into()),
         ),
         (
             "401: a token that is being replaced",
             refused(401, None),
-            Outcome::WatchEnded("401 no".into()),
+            WatcherOutcome::WatchEnded("401 no".into()),
         ),
         (
             "403",
             refused(403, None),
-            Outcome::Refused {
+            WatcherOutcome::Refused {
                 status: 403,
                 why: "403 no".into(),
             },
         ),
-        ("429", refused(429, Some(2)), Outcome::Busy("429 no".into())),
+        (
+            "429",
+            refused(429, Some(2)),
+            WatcherOutcome::Busy("429 no".into()),
+        ),
         (
             "no reply",
-            Answer::Failed("reset".into()),
-            Outcome::WatchEnded("reset".into()),
+            Response::Failed("reset".into()),
+            WatcherOutcome::WatchEnded("reset".into()),
         ),
     ] {
         let mut rig = Rig::new();
@@ -211,17 +224,25 @@ fn a_watch_that_is_refused_is_followed_by_a_list() {
 #[test]
 fn a_list_that_fails_is_tried_again_after_a_pause_that_grows() {
     for (label, answer, outcome) in [
-        ("401", refused(401, None), Outcome::Failed("401 no".into())),
-        ("500", refused(500, None), Outcome::Failed("500 no".into())),
+        (
+            "401",
+            refused(401, None),
+            WatcherOutcome::Failed("401 no".into()),
+        ),
+        (
+            "500",
+            refused(500, None),
+            WatcherOutcome::Failed("500 no".into()),
+        ),
         (
             "503 with a Retry-After of 0",
             refused(503, Some(0)),
-            Outcome::Failed("503 no".into()),
+            WatcherOutcome::Failed("503 no".into()),
         ),
         (
             "no reply",
-            Answer::Failed("reset".into()),
-            Outcome::Failed("reset".into()),
+            Response::Failed("reset".into()),
+            WatcherOutcome::Failed("reset".into()),
         ),
     ] {
         let mut rig = Rig::new();
@@ -250,7 +271,7 @@ fn a_retry_after_is_kept_to_within_five_seconds_of_whoever_waits() {
         let mut rig = Rig::new();
         rig.event(Event::Waiting(waiting));
         let outcome = rig.event(Event::Page(refused(429, Some(asked))));
-        assert_eq!(outcome, Outcome::Busy("429 no".into()), "{label}");
+        assert_eq!(outcome, WatcherOutcome::Busy("429 no".into()), "{label}");
         assert_eq!(rig.pause(), Duration::from_secs(pause), "{label}");
     }
 }
@@ -281,7 +302,7 @@ fn the_first_page_of_a_list_that_begins_again_makes_the_others_void() {
     rig.event(Event::Relist);
     let page = |token: &str| {
         let metadata = format!(r#"{{"resourceVersion":"5","continue":"{token}"}}"#);
-        Event::Page(Answer::Ok(
+        Event::Page(Response::Ok(
             format!(r#"{{"metadata":{metadata}}}"#).into_bytes(),
         ))
     };
@@ -302,7 +323,7 @@ fn watches_that_do_not_last_are_opened_less_and_less_often() {
         rig.event(Event::Ended);
         pauses.push(rig.pause());
         assert!(rig.watches_from().is_some());
-        rig.event(Event::Opened(Answer::Ok(())));
+        rig.event(Event::Opened(Response::Ok(())));
     }
     assert!(pauses[11] >= Duration::from_secs(15), "{pauses:?}");
     rig.pass(10);
@@ -324,7 +345,7 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
         matches!(action, WatcherAction::Watch { seconds: 2, .. }),
         "{action:?}"
     );
-    rig.event(Event::Opened(Answer::Ok(())));
+    rig.event(Event::Opened(Response::Ok(())));
     rig.pass(1);
     rig.event(Event::Ended);
     assert_eq!(rig.pause(), Duration::ZERO);
@@ -333,59 +354,69 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
         matches!(action, WatcherAction::Watch { seconds: 1, .. }),
         "{action:?}"
     );
-    rig.event(Event::Opened(Answer::Ok(())));
+    rig.event(Event::Opened(Response::Ok(())));
     rig.event(Event::Ended);
     assert!(rig.pause() > Duration::ZERO, "one that ends at once is not");
 }
 
 /// A label, the answers to pages, the tokens that are asked for, and what comes of the
 /// last answer.
-type Pages<'a> = (&'a str, Vec<Answer<Vec<u8>>>, &'a [(u32, &'a str)], Outcome);
+type Pages<'a> = (
+    &'a str,
+    Vec<Response<Vec<u8>>>,
+    &'a [(u32, &'a str)],
+    WatcherOutcome,
+);
 
 #[test]
 fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
     let page = |token: &str| {
         let metadata = format!(r#"{{"resourceVersion":"7","continue":"{token}"}}"#);
-        Answer::Ok(format!(r#"{{"metadata":{metadata}}}"#).into_bytes())
+        Response::Ok(format!(r#"{{"metadata":{metadata}}}"#).into_bytes())
     };
-    let too_large = || Answer::TooLarge("4 MiB".into());
+    let too_large = || Response::TooLarge("4 MiB".into());
     let no_list = "not what was asked for: expected value at line 1 column 1";
     let cases: [Pages; 6] = [
-        ("one page", vec![page("")], &[(64, "")], Outcome::Listed),
+        (
+            "one page",
+            vec![page("")],
+            &[(64, "")],
+            WatcherOutcome::Listed,
+        ),
         (
             "two pages",
             vec![page("t1"), page("")],
             &[(64, ""), (64, "t1")],
-            Outcome::Listed,
+            WatcherOutcome::Listed,
         ),
         (
             "an expired token",
             vec![page("t1"), refused(410, None), page("")],
             &[(64, ""), (64, "t1"), (64, "")],
-            Outcome::Listed,
+            WatcherOutcome::Listed,
         ),
         (
             "pages that are too large",
             vec![too_large(), page("t1"), too_large(), page("")],
             &[(64, ""), (32, ""), (32, "t1"), (16, "")],
-            Outcome::Listed,
+            WatcherOutcome::Listed,
         ),
         (
             "400 without a token",
             vec![refused(400, None)],
             &[(64, "")],
-            Outcome::Failed("400 no".into()),
+            WatcherOutcome::Failed("400 no".into()),
         ),
         (
             "no list",
-            vec![page("t1"), Answer::Ok(b"<html>".to_vec())],
+            vec![page("t1"), Response::Ok(b"<html>".to_vec())],
             &[(64, ""), (64, "t1")],
-            Outcome::Failed(no_list.into()),
+            WatcherOutcome::Failed(no_list.into()),
         ),
     ];
     for (label, answers, asked, outcome) in cases {
         let mut rig = Rig::new();
-        let mut last = Outcome::Quiet;
+        let mut last = WatcherOutcome::Quiet;
         for (answer, (limit, token)) in answers.into_iter().zip(asked) {
             let page = WatcherAction::List {
                 limit: *limit,
@@ -402,9 +433,9 @@ fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
 fn a_list_without_an_end_is_given_up() {
     let mut rig = Rig::new();
     let page = br#"{"metadata":{"resourceVersion":"7","continue":"again"}}"#;
-    let outcomes = std::iter::from_fn(|| Some(rig.event(Event::Page(Answer::Ok(page.into())))));
+    let outcomes = std::iter::from_fn(|| Some(rig.event(Event::Page(Response::Ok(page.into())))));
     let ended = outcomes
         .take(2000)
-        .position(|outcome| outcome != Outcome::Quiet);
+        .position(|outcome| outcome != WatcherOutcome::Quiet);
     assert_eq!(ended, Some(1000));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::rules::answer::Answer;
+use crate::rules::answer::HoldAnswer;
 
 fn process(args: &[&str]) -> Settings {
     let args = ["--discover=zero-pod-autoscaler/enabled=true"]
@@ -210,7 +210,7 @@ proptest! {
             prop_assert_eq!(app.namespace.as_deref(), Some("team"));
             prop_assert_eq!(app.service.as_deref(), Some("shop"));
             prop_assert_eq!(&app.target, &None);
-            prop_assert!(!matches!(app.rules.hold_answer, Some(Answer::File(_))));
+            prop_assert!(!matches!(app.rules.hold_answer, Some(HoldAnswer::File(_))));
             let of_process = |it: &Settings| {
                 in_force_of(Scope::Process, it).collect::<Vec<_>>()
             };

@@ -1,7 +1,7 @@
 //! The settings about the clients of an app.
 
 use super::*;
-use crate::rules::answer::Answer;
+use crate::rules::answer::HoldAnswer;
 use crate::rules::first_bytes::{FirstBytes, ProbeAnswer, WakeOn};
 use crate::rules::proxy_protocol::Version;
 use crate::rules::release::ReleaseRate;
@@ -125,7 +125,7 @@ fn what_wakes_is_said_by_a_name_and_checks_by_their_paths() {
     }
     assert_eq!(
         with("hold-answer", "http").rules.hold_answer,
-        Some(Answer::Http)
+        Some(HoldAnswer::Http)
     );
 }
 

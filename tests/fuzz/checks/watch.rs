@@ -9,8 +9,8 @@ mod endpoints;
 #[path = "../../../src/kube/lines.rs"]
 mod lines;
 #[rustfmt::skip]
-#[path = "../../../src/kube/list_watch.rs"]
-mod list_watch;
+#[path = "../../../src/kube/watcher_io.rs"]
+mod watcher_io;
 #[rustfmt::skip]
 #[path = "../../../src/kube/namespaces.rs"]
 mod namespaces;
@@ -43,9 +43,9 @@ use clock::Time;
 use cluster::{AddressSource, Pod};
 use endpoints::{IpFamily, PortChoice, Selection, Store};
 use lines::{Lines, TooLong};
-use list_watch::{Answer, Event, Outcome, Store as _, WatcherAction};
 use target_store::{Change, Store as Targets};
 use watcher::Watcher;
+use watcher_io::{Event, Response, Store as _, WatcherAction, WatcherOutcome};
 use zpa::{clock, cluster};
 
 /// Short, so that the fuzzer gets there.
@@ -139,10 +139,10 @@ fn watch(
     let now = Time::from_millis(1_000_000);
     let mut handle = |event| watcher.handle(event, &mut store, now);
     let list = br#"{"metadata":{"resourceVersion":"1"}}"#;
-    handle(Event::Page(Answer::Ok(list.to_vec())));
-    handle(Event::Opened(Answer::Ok(())));
+    handle(Event::Page(Response::Ok(list.to_vec())));
+    handle(Event::Opened(Response::Ok(())));
     for piece in pieces {
-        if let Outcome::WatchEnded(why) = handle(Event::Bytes(piece)) {
+        if let WatcherOutcome::WatchEnded(why) = handle(Event::Bytes(piece)) {
             assert!(!why.contains(char::is_control), "{why:?}");
         }
     }
@@ -161,8 +161,8 @@ fn watch_targets(pieces: &[&[u8]]) -> Vec<Change> {
     store.set_kind("Deployment");
     let now = Time::from_millis(1_000_000);
     let list = br#"{"metadata":{"resourceVersion":"1"}}"#;
-    watcher.handle(Event::Page(Answer::Ok(list.to_vec())), &mut store, now);
-    watcher.handle(Event::Opened(Answer::Ok(())), &mut store, now);
+    watcher.handle(Event::Page(Response::Ok(list.to_vec())), &mut store, now);
+    watcher.handle(Event::Opened(Response::Ok(())), &mut store, now);
     for piece in pieces {
         watcher.handle(Event::Bytes(piece), &mut store, now);
     }

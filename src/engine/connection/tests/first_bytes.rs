@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::counters::CountedAs;
-use crate::rules::answer::Answer;
+use crate::rules::answer::HoldAnswer;
 use crate::rules::first_bytes::ProbeAnswer;
 use crate::rules::{Preread, Rules};
 
@@ -246,7 +246,7 @@ fn a_client_at_the_hold_limit_is_answered_and_counts_no_more() {
 #[test]
 fn postgres_is_refused_encryption_before_it_gets_the_error() {
     let mut rig = Rig::new(WINDOW, 1, false);
-    rig.port.rules.hold_answer = Some(Answer::Postgres);
+    rig.port.rules.hold_answer = Some(HoldAnswer::Postgres);
     rig.client.send(&[0, 0, 0, 8, 4, 210, 22, 47]);
     rig.play(&[Wait(LIMITS.hold_timeout)]);
     assert_eq!(rig.client.view(), "N");
@@ -274,7 +274,7 @@ fn who_does_not_end_is_closed_after_two_seconds_and_who_goes_on_sending_is_reset
 fn who_takes_no_answer_is_closed_after_two_seconds() {
     let mut rig = Rig::new(0, 1, false);
     let long = "x".repeat(5000);
-    rig.port.rules.hold_answer = Some(Answer::Bytes(long.as_bytes().into()));
+    rig.port.rules.hold_answer = Some(HoldAnswer::Bytes(long.as_bytes().into()));
     rig.play(&[Wait(LIMITS.hold_timeout)]);
     assert!(rig.is_open());
     rig.play(&[Client(Read(2500))]);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::super::super::list_watch::Answer;
 use super::super::super::objects::Service;
 use super::super::super::watcher::malformed;
+use super::super::super::watcher_io::Response;
 use super::super::source::retry_after;
 use super::super::view::Missing;
 use super::{NamedEndpoints, RETRY_UNCONFIRMED_REFUSAL};
@@ -19,20 +19,20 @@ use crate::refusal;
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 
 impl NamedEndpoints {
-    pub(super) fn service_answered(&mut self, answer: Answer<Vec<u8>>, now: Time) {
+    pub(super) fn service_answered(&mut self, answer: Response<Vec<u8>>, now: Time) {
         self.service_due = None;
         match answer {
-            Answer::Ok(body) => self.service_read(&body, now),
-            Answer::Refused {
+            Response::Ok(body) => self.service_read(&body, now),
+            Response::Refused {
                 status: 404, why, ..
             } => self.service_absent(why, now),
-            Answer::Refused {
+            Response::Refused {
                 status: 403, why, ..
             } => self.service_refused(&why, now),
-            Answer::Refused {
+            Response::Refused {
                 retry_after, why, ..
             } => self.service_failed(&why, retry_after, now),
-            Answer::TooLarge(why) | Answer::Failed(why) => self.service_failed(&why, None, now),
+            Response::TooLarge(why) | Response::Failed(why) => self.service_failed(&why, None, now),
         }
     }
 

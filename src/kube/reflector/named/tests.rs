@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use self::rig::*;
-use super::super::super::list_watch::Answer;
 use super::super::super::testing::{self, recorded_body, recorded_lines};
+use super::super::super::watcher_io::Response;
 use super::*;
 use crate::cluster::{NoAddress, PortRef, Refusal, Report};
 

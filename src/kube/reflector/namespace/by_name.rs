@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::super::super::list_watch::{Answer, Store as _};
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
+use super::super::super::watcher_io::{Response, Store as _};
 use super::super::interface::ReflectorAction;
 use super::super::source::RETRY_REFUSED;
 use super::{NamespaceEndpoints, PendingCall};
@@ -111,7 +111,7 @@ impl NamespaceEndpoints {
         ReflectorAction::List(paths::page(&path, ONE, ""))
     }
 
-    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>) {
+    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Response<Vec<u8>>) {
         let Some(entry) = self.apps.get_mut(&app) else {
             return;
         };
@@ -120,7 +120,7 @@ impl NamespaceEndpoints {
         };
         let status = &mut entry.view.status;
         match answer {
-            Answer::Ok(body) => match store.add_page(&body, true) {
+            Response::Ok(body) => match store.add_page(&body, true) {
                 Ok(_) => {
                     store.replace();
                     status.granted(Permission::WatchEndpoints);
@@ -128,13 +128,13 @@ impl NamespaceEndpoints {
                 }
                 Err(cause) => status.lost(Level::Warn, "failed", &malformed(&cause)),
             },
-            Answer::Refused {
+            Response::Refused {
                 status: 403, why, ..
             } => {
                 status.refused(Permission::WatchEndpoints, &why, None);
                 status.lost(Level::Error, "refused", &why);
             }
-            Answer::Refused { why, .. } | Answer::TooLarge(why) | Answer::Failed(why) => {
+            Response::Refused { why, .. } | Response::TooLarge(why) | Response::Failed(why) => {
                 status.lost(Level::Warn, "failed", &why);
             }
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::super::super::list_watch::Answer;
 use super::super::super::objects::{List, Service};
 use super::super::super::pages::Pages;
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
 use super::super::super::watcher::malformed;
+use super::super::super::watcher_io::Response;
 use super::super::interface::ReflectorAction;
 use super::super::source::{RETRY_UNCONFIRMED_REFUSAL, retry_after};
 use super::{Entry, NamespaceEndpoints, PendingCall};
@@ -134,19 +134,19 @@ impl NamespaceEndpoints {
 
     // --- The list ---
 
-    pub(super) fn services_answered(&mut self, answer: Answer<Vec<u8>>, now: Time) {
+    pub(super) fn services_answered(&mut self, answer: Response<Vec<u8>>, now: Time) {
         let pages = &mut self.services.pages;
         match answer {
-            Answer::Ok(body) => return self.services_page(&body, now),
-            Answer::TooLarge(_) if pages.halve() => {}
-            Answer::Refused {
+            Response::Ok(body) => return self.services_page(&body, now),
+            Response::TooLarge(_) if pages.halve() => {}
+            Response::Refused {
                 status: 403, why, ..
             } => return self.services_refused(&why, now),
-            Answer::Refused { status, .. } if pages.restart_after(status) => {}
-            Answer::Refused {
+            Response::Refused { status, .. } if pages.restart_after(status) => {}
+            Response::Refused {
                 why, retry_after, ..
             } => return self.services_failed(&why, retry_after, now),
-            Answer::TooLarge(why) | Answer::Failed(why) => {
+            Response::TooLarge(why) | Response::Failed(why) => {
                 return self.services_failed(&why, None, now);
             }
         }
@@ -239,11 +239,11 @@ impl NamespaceEndpoints {
 
     // --- A Service by itself ---
 
-    pub(super) fn service_answered(&mut self, app: AppKey, answer: Answer<Vec<u8>>, now: Time) {
+    pub(super) fn service_answered(&mut self, app: AppKey, answer: Response<Vec<u8>>, now: Time) {
         let parsed = match answer {
-            Answer::Ok(body) => match serde_json::from_slice::<Service>(&body) {
+            Response::Ok(body) => match serde_json::from_slice::<Service>(&body) {
                 Ok(service) => Ok(service),
-                Err(cause) => Err(Answer::Failed(malformed(&cause))),
+                Err(cause) => Err(Response::Failed(malformed(&cause))),
             },
             other => Err(other),
         };
@@ -252,13 +252,13 @@ impl NamespaceEndpoints {
                 self.services.read_refusal.granted();
                 self.handle_service(app, now, |entry| entry.view.read(&service));
             }
-            Err(Answer::Refused {
+            Err(Response::Refused {
                 status: 404, why, ..
             }) => {
                 self.services.read_refusal.granted();
                 self.handle_service(app, now, |entry| entry.view.absent(why));
             }
-            Err(Answer::Refused {
+            Err(Response::Refused {
                 status: 403, why, ..
             }) => self.service_refused(app, &why, now),
             Err(_) => self.service_failed(app, now),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::super::list_watch::Answer;
 use super::super::super::testing;
+use super::super::super::watcher_io::Response;
 use super::*;
 use crate::cluster::{NoAddress, PortRef};
 
@@ -138,18 +138,22 @@ impl Rig {
         }
     }
 
-    fn answer<T>(&mut self, path: &str, body: impl FnOnce(&Rig, &str) -> Answer<T>) -> Answer<T> {
+    fn answer<T>(
+        &mut self,
+        path: &str,
+        body: impl FnOnce(&Rig, &str) -> Response<T>,
+    ) -> Response<T> {
         let what = what(path);
         self.asked.push(what.clone());
         if self.forbidden.contains(&&*what) {
-            return Answer::Refused {
+            return Response::Refused {
                 status: 403,
                 retry_after: None,
                 why: format!("403 {what} is forbidden"),
             };
         }
         if self.failing.contains(&&*what) {
-            return Answer::Failed("connection refused".to_owned());
+            return Response::Failed("connection refused".to_owned());
         }
         body(self, &what)
     }
@@ -162,11 +166,11 @@ impl Rig {
                 self.handle(Event::Object(answer));
             }
             ReflectorAction::List(path) => {
-                let answer = self.answer(&path, |rig, what| Answer::Ok(rig.listed(what)));
+                let answer = self.answer(&path, |rig, what| Response::Ok(rig.listed(what)));
                 self.handle(Event::Page(answer));
             }
             ReflectorAction::Watch(path) => {
-                let answer = self.answer(&path, |_, _| Answer::Ok(()));
+                let answer = self.answer(&path, |_, _| Response::Ok(()));
                 self.watch_ends = self.now + seconds(&path);
                 self.handle(Event::Opened(answer));
             }
@@ -182,15 +186,15 @@ impl Rig {
         }
     }
 
-    fn service(&self, what: &str) -> Answer<Vec<u8>> {
+    fn service(&self, what: &str) -> Response<Vec<u8>> {
         let name = what.strip_prefix("services/").unwrap();
         let found = self
             .services
             .iter()
             .find(|it| it["metadata"]["name"] == name);
         match found {
-            Some(found) => Answer::Ok(found.to_string().into_bytes()),
-            None => Answer::Refused {
+            Some(found) => Response::Ok(found.to_string().into_bytes()),
+            None => Response::Refused {
                 status: 404,
                 retry_after: None,
                 why: format!("404 services \"{name}\" not found"),
@@ -533,7 +537,7 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
     let pages = |items: &[Value], next: &str| {
         let metadata = json!({ "resourceVersion": "10", "continue": next });
         let page = json!({ "metadata": metadata, "items": items });
-        Event::Page(Answer::Ok(page.to_string().into_bytes()))
+        Event::Page(Response::Ok(page.to_string().into_bytes()))
     };
     let (first, second) = (
         pages(&rig.services[..1], "more"),

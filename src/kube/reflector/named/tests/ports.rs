@@ -56,7 +56,7 @@ fn endpoints_without_a_port_are_said_once_with_the_cure_and_so_is_their_end() {
 fn two_ports() -> Rig {
     let name = |name: &str| Some(PortRef::Name(name.into()));
     let mut rig = Rig::with_ports(vec![name("http"), name("db")]);
-    rig.service = Some(Answer::Ok(TWO_PORTS.into()));
+    rig.service = Some(Response::Ok(TWO_PORTS.into()));
     rig.list = rig.list.replace(
         r#""ports":[{"name":"http","protocol":"TCP","port":8000}]"#,
         r#""ports":[{"name":"http","protocol":"TCP","port":8000},{"name":"db","port":5000}]"#,
@@ -118,7 +118,7 @@ fn a_port_that_the_service_lacks_is_named_and_the_others_are_served() {
     assert_eq!((why_not(&rig, 0), why_not(&rig, 1)), (None, reason));
     assert_eq!(rig.log, [(Level::Error, why.to_owned())]);
     // It is added half a minute later.
-    rig.service = Some(Answer::Ok(TWO_PORTS.into()));
+    rig.service = Some(Response::Ok(TWO_PORTS.into()));
     rig.now = rig.now + Duration::from_secs(30);
     rig.handle(Event::Ended);
     rig.watch();
@@ -133,7 +133,7 @@ fn a_port_that_the_service_lacks_is_named_and_the_others_are_served() {
 fn a_service_that_has_none_of_the_ports_is_not_listed() {
     let mut rig = two_ports();
     let other = r#"{"spec":{"ports":[{"name":"other","port":1}]}}"#;
-    rig.service = Some(Answer::Ok(other.into()));
+    rig.service = Some(Response::Ok(other.into()));
     rig.step();
     assert_eq!(rig.action, ReflectorAction::Wait);
     for port in [0, 1] {

@@ -11,7 +11,7 @@ pub(super) struct Rig {
     /// What is answered 403: `services`, or the name of a source.
     pub(super) forbidden: Vec<&'static str>,
     /// What is answered to the Service in place of [`SERVICE`].
-    pub(super) service: Option<Answer<Vec<u8>>>,
+    pub(super) service: Option<Response<Vec<u8>>>,
     /// The recording of the list, or its body.
     pub(super) list: String,
     pub(super) reports: Vec<Report>,
@@ -68,8 +68,8 @@ impl Rig {
     }
 
     /// What the server says to a request for that.
-    pub(super) fn refusal<T>(&self, what: &str) -> Option<Answer<T>> {
-        self.forbidden.contains(&what).then(|| Answer::Refused {
+    pub(super) fn refusal<T>(&self, what: &str) -> Option<Response<T>> {
+        self.forbidden.contains(&what).then(|| Response::Refused {
             status: 403,
             retry_after: None,
             why: format!("403 {what} is forbidden"),
@@ -82,7 +82,7 @@ impl Rig {
             ReflectorAction::Get(_) => {
                 self.ask("services");
                 let answer = self.service.clone();
-                let answer = answer.unwrap_or(Answer::Ok(SERVICE.into()));
+                let answer = answer.unwrap_or(Response::Ok(SERVICE.into()));
                 let answer = self.refusal("services").unwrap_or(answer);
                 self.handle(Event::Object(answer));
             }
@@ -93,14 +93,14 @@ impl Rig {
                     SLICES => self.list.clone(),
                     ENDPOINTS => r#"{"metadata":{"resourceVersion":"1"}}"#.to_owned(),
                 };
-                let page = Answer::Ok(page.into());
+                let page = Response::Ok(page.into());
                 let answer = self.refusal(name(source)).unwrap_or(page);
                 self.handle(Event::Page(answer));
             }
             ReflectorAction::Watch(path) => {
                 self.watch_ends = self.now + Duration::from_secs(seconds(&path));
                 let answer = self.refusal(name(source(&path)));
-                self.handle(Event::Opened(answer.unwrap_or(Answer::Ok(()))));
+                self.handle(Event::Opened(answer.unwrap_or(Response::Ok(()))));
             }
             ReflectorAction::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
@@ -196,8 +196,8 @@ pub(super) fn name(source: AddressSource) -> &'static str {
     }
 }
 
-pub(super) fn refused<T>(status: u16) -> Answer<T> {
-    Answer::Refused {
+pub(super) fn refused<T>(status: u16) -> Response<T> {
+    Response::Refused {
         status,
         retry_after: None,
         why: format!("{status} no"),

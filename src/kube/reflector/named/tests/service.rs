@@ -40,9 +40,9 @@ fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
     let other_port = r#"{"spec":{"ports":[{"name":"grpc","port":80}]}}"#;
     for (label, answer) in [
         ("500", refused(500)),
-        ("no reply", Answer::Failed("reset".into())),
-        ("not JSON", Answer::Ok(b"{".to_vec())),
-        ("another port", Answer::Ok(other_port.into())),
+        ("no reply", Response::Failed("reset".into())),
+        ("not JSON", Response::Ok(b"{".to_vec())),
+        ("another port", Response::Ok(other_port.into())),
     ] {
         let mut rig = Rig::http();
         rig.service = Some(answer.clone());

@@ -1,5 +1,5 @@
-//! The inputs and outputs of a [`Watcher`](super::watcher::Watcher): [`Event`] and
-//! [`WatcherAction`], and the [`Store`] that it keeps up to date.
+//! What a [`Watcher`](super::watcher::Watcher) takes and returns: [`Event`] in,
+//! [`WatcherOutcome`] and [`WatcherAction`] out, and the [`Store`] that it keeps up to date.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::objects::{ListMetadata, Status};
 
 /// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer<T> {
+pub(super) enum Response<T> {
     /// 2xx.
     Ok(T),
     /// Any other status, with the message of the server.
@@ -22,22 +22,22 @@ pub(super) enum Answer<T> {
     Failed(String),
 }
 
-impl<T> Answer<T> {
+impl<T> Response<T> {
     /// Whether the server has replied.
     fn is_reply(&self) -> bool {
-        !matches!(self, Answer::Failed(_))
+        !matches!(self, Response::Failed(_))
     }
 }
 
 /// An input of the watcher.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
-    /// The reply to a read of one object, which is no matter of the watcher.
-    Object(Answer<Vec<u8>>),
+    /// The reply to a read of one object, which the watcher ignores.
+    Object(Response<Vec<u8>>),
     /// The page of the list that was requested.
-    Page(Answer<Vec<u8>>),
+    Page(Response<Vec<u8>>),
     /// Whether the watch was opened.
-    Opened(Answer<()>),
+    Opened(Response<()>),
     /// Bytes of the stream.
     Bytes(&'a [u8]),
     /// The stream has ended.
@@ -67,7 +67,7 @@ impl Event<'_> {
 
 /// The result of an event.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum WatcherOutcome {
     /// Nothing to report.
     Quiet,
     /// The list is complete and stored.
