@@ -11,6 +11,7 @@
 
 pub mod annotations;
 pub mod apps;
+mod checks;
 mod dialect;
 mod help;
 mod json;
@@ -478,66 +479,6 @@ impl Settings {
             self.hold_timeout = hold_timeout;
         }
         self.name_service_like_target()
-    }
-
-    /// Checks that a wake can make as many pods ready as connections wait for.
-    fn check_min_ready(&self) -> Result<(), String> {
-        if self.min_ready.get() == 1 {
-            return Ok(());
-        }
-        let together = |flag, why| {
-            let (min_ready, other) = (self.given("min-ready"), self.given(flag));
-            Err(format!("{min_ready} and {other}: {why}; give one of them"))
-        };
-        if self.target.is_some() {
-            return together("target", "no pods are counted where an address is dialled");
-        }
-        if self.ready_gate == ReadyGate::Accept {
-            return together(
-                "ready-gate",
-                "the first pod that accepts ends the search for more",
-            );
-        }
-        match self.wake_replicas {
-            WakeReplicas::Replicas(woken) if woken < self.min_ready => Err(format!(
-                "{}: {} pods are never ready after a wake to {woken}; use e.g. {} {}",
-                self.given("min-ready"),
-                self.min_ready,
-                self.given("wake-replicas"),
-                self.min_ready
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that one setting alone says which of the Service's ports a listener leads to.
-    fn check_listeners(&self) -> Result<(), String> {
-        if self.listen.iter().all(|listener| listener.port.is_none()) {
-            return Ok(());
-        }
-        let listen = self.given("listen");
-        let other = match (&self.port, &self.target) {
-            (Some(_), _) => self.given("port"),
-            (None, Some(_)) => self.given("target"),
-            (None, None) => return Ok(()),
-        };
-        Err(format!(
-            "{listen} and {other}: both say which port connections lead to; give one of them, \
-             e.g. {listen} alone as 8080=http"
-        ))
-    }
-
-    /// Checks that all namespaces are meant only where apps are found.
-    fn check_namespaces(&self) -> Result<(), String> {
-        if !self.all_namespaces || self.discover.is_some() && self.origin == Origin::CommandLine {
-            return Ok(());
-        }
-        let namespace = self.given("namespace");
-        let discover = given("discover", Dialect::Zpa);
-        Err(format!(
-            "{namespace}: * is all namespaces, in which apps are found by {discover}; name one, e.g. \
-             default"
-        ))
     }
 
     /// Sets the default name of the Service: the name of the scale target, if a Service can

@@ -1,0 +1,202 @@
+//! [`Outbox`]: the events that are to be posted, in the order in which they are due.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// The most events that wait. Of more, the oldest are dropped.
+pub(super) const MOST_WAITING: usize = 256;
+
+/// The events that wait, each with its receiver. One at a time is in delivery.
+///
+/// A receiver gets its events in order: the next of them waits until the one before was
+/// delivered or given up. Those of other receivers do not wait for it.
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    waiting: VecDeque<Item<T>>,
+    /// The pauses after failures. An event that fails once more is given up.
+    pauses: &'static [Duration],
+}
+
+/// An event in delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Item<T> {
+    receiver: u64,
+    /// The event.
+    pub(super) content: T,
+    failures: usize,
+    due: Time,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<T> {
+    /// Deliver this event, and then call [`Outbox::retry`] if that has failed.
+    Deliver(Item<T>),
+    /// Nothing until then.
+    WaitUntil(Time),
+    /// Nothing.
+    Nothing,
+}
+
+impl<T> Outbox<T> {
+    /// No event waits. `pauses` are those after failures.
+    pub(super) fn new(pauses: &'static [Duration]) -> Outbox<T> {
+        Outbox {
+            waiting: VecDeque::new(),
+            pauses,
+        }
+    }
+
+    /// Adds an event. Returns the one that is dropped for it, if so many wait.
+    pub(super) fn push(&mut self, receiver: u64, content: T, now: Time) -> Option<T> {
+        let is_full = self.waiting.len() >= MOST_WAITING;
+        let dropped = is_full.then(|| self.waiting.pop_front()).flatten();
+        self.waiting.push_back(Item {
+            receiver,
+            content,
+            failures: 0,
+            due: now,
+        });
+        dropped.map(|item| item.content)
+    }
+
+    /// Takes the event that is to be delivered now.
+    pub(super) fn next(&mut self, now: Time) -> Next<T> {
+        let first = (0..self.waiting.len()).filter(|&at| self.is_first_of_its_receiver(at));
+        let Some(at) = first.min_by_key(|&at| self.waiting[at].due) else {
+            return Next::Nothing;
+        };
+        let due = self.waiting[at].due;
+        if due > now {
+            return Next::WaitUntil(due);
+        }
+        match self.waiting.remove(at) {
+            Some(item) => Next::Deliver(item),
+            None => Next::Nothing,
+        }
+    }
+
+    fn is_first_of_its_receiver(&self, at: usize) -> bool {
+        let receiver = self.waiting[at].receiver;
+        let mut before = self.waiting.iter().take(at);
+        before.all(|item| item.receiver != receiver)
+    }
+
+    /// The delivery of an event has failed: it is delivered again after a pause, at least of
+    /// `least`, which the receiver may have asked for. Returns the event if it is given up.
+    pub(super) fn retry(&mut self, mut item: Item<T>, least: Duration, now: Time) -> Option<T> {
+        let is_full = self.waiting.len() >= MOST_WAITING;
+        let Some(pause) = self.pauses.get(item.failures).filter(|_| !is_full) else {
+            return Some(item.content);
+        };
+        item.failures += 1;
+        item.due = now + least.max(*pause);
+        // It is older than all of its receiver.
+        self.waiting.push_front(item);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PAUSES: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(10)];
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(seconds))
+    }
+
+    fn deliver(outbox: &mut Outbox<u64>, now: Time) -> Item<u64> {
+        match outbox.next(now) {
+            Next::Deliver(item) => item,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_receiver_gets_its_events_in_order_and_one_that_fails_delays_no_other() {
+        let mut outbox = Outbox::new(PAUSES);
+        for (receiver, content) in [(1, 10), (1, 11), (2, 20)] {
+            assert_eq!(outbox.push(receiver, content, at(0)), None);
+        }
+        let first = deliver(&mut outbox, at(0));
+        assert_eq!(first.content, 10);
+        assert_eq!(outbox.retry(first, Duration::ZERO, at(0)), None);
+        assert_eq!(deliver(&mut outbox, at(0)).content, 20);
+        assert_eq!(outbox.next(at(0)), Next::WaitUntil(at(1)));
+        assert_eq!(deliver(&mut outbox, at(1)).content, 10);
+        assert_eq!(deliver(&mut outbox, at(1)).content, 11);
+        assert_eq!(outbox.next(at(1)), Next::Nothing);
+    }
+
+    #[test]
+    fn an_event_is_given_up_after_the_last_pause_and_a_receiver_may_ask_for_longer_ones() {
+        let mut outbox = Outbox::new(PAUSES);
+        outbox.push(1, 10, at(0));
+        let asked = Duration::from_secs(5);
+        for (second, due) in [(0, 5), (5, 15)] {
+            let item = deliver(&mut outbox, at(second));
+            assert_eq!(outbox.retry(item, asked, at(second)), None);
+            assert_eq!(outbox.next(at(second)), Next::WaitUntil(at(due)));
+        }
+        let item = deliver(&mut outbox, at(15));
+        assert_eq!(outbox.retry(item, asked, at(15)), Some(10));
+        assert_eq!(outbox.next(at(15)), Next::Nothing);
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_are_dropped() {
+        let mut outbox = Outbox::new(PAUSES);
+        let most = MOST_WAITING as u64;
+        for content in 0..most {
+            assert_eq!(outbox.push(1, content, at(0)), None);
+        }
+        assert_eq!(outbox.push(1, most, at(0)), Some(0));
+        assert_eq!(outbox.push(2, most + 1, at(0)), Some(1));
+        let item = deliver(&mut outbox, at(0));
+        assert_eq!(item.content, 2);
+        outbox.push(1, most + 2, at(0));
+        let dropped = outbox.retry(item, Duration::ZERO, at(0));
+        assert_eq!(dropped, Some(2), "no place is left for the oldest");
+    }
+
+    proptest! {
+        /// Whatever fails, each event is delivered, given up or dropped, once, and those of a
+        /// receiver are delivered in order.
+        #[test]
+        fn no_event_is_lost_or_repeated(
+            events in prop::collection::vec((0u64..3, any::<bool>()), 1..40),
+            fails in prop::collection::vec(any::<bool>(), 200),
+        ) {
+            let mut outbox = Outbox::new(PAUSES);
+            let (mut now, mut ended, mut fails) = (at(0), Vec::new(), fails.into_iter());
+            for (content, (receiver, _)) in events.iter().enumerate() {
+                outbox.push(*receiver, content, now);
+            }
+            loop {
+                match outbox.next(now) {
+                    Next::Nothing => break,
+                    Next::WaitUntil(until) => {
+                        prop_assert!(until > now);
+                        now = until;
+                    }
+                    Next::Deliver(item) if fails.next().unwrap_or_default() => {
+                        ended.extend(outbox.retry(item, Duration::ZERO, now));
+                    }
+                    Next::Deliver(item) => ended.push(item.content),
+                }
+            }
+            for of in 0..3 {
+                let mine = |content: &usize| events[*content].0 == of;
+                let order: Vec<usize> = ended.iter().copied().filter(mine).collect();
+                prop_assert!(order.is_sorted(), "{order:?}");
+            }
+            ended.sort_unstable();
+            prop_assert_eq!(ended, (0..events.len()).collect::<Vec<_>>());
+        }
+    }
+}
