@@ -57,6 +57,8 @@
 //! - *Held*: a connection that was accepted and is not connected to a pod yet. What the client
 //!   sends stays in the kernel's receive buffer. *Hold limit* (`--hold-timeout`): how long a
 //!   connection is held at most. *Released*: dialled, after it was held.
+//! - *Detached*: its backend's side has ended because the app sleeps, and the client's is still
+//!   open (`--silent-connections detach`). The client's next byte has it held again.
 //! - *Gate*: a flag of an app. While it is open the engine may dial for counted connections.
 //!   The policy opens it when there is an address to dial and a lease, or when it fails open.
 //! - *Server name*: the name in a TLS ClientHello (SNI). Where apps share a listener it chooses

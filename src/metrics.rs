@@ -138,6 +138,10 @@ pub struct Port {
     pub connections_counted: usize,
     /// How many of those wait for a pod.
     pub connections_waiting: usize,
+    /// How many are detached.
+    pub connections_detached: usize,
+    /// How often one that was detached has gone on.
+    pub reattached: u64,
     /// How many connections did not count, by the rule.
     pub excluded: Vec<([&'static str; 1], u64)>,
     /// How many have been accepted.

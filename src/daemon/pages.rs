@@ -270,6 +270,8 @@ impl<'a> AppView<'a> {
             connections_open: counts.open,
             connections_counted: counts.counted,
             connections_waiting: counts.waiting,
+            connections_detached: counts.detached,
+            reattached: counters.reattached,
             excluded: counters.exclusions(),
             accepted: counts.accepted,
             bytes: counters.bytes(),

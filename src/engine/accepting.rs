@@ -48,7 +48,11 @@ impl Engine {
     }
 
     fn listener(&self, port: PortId) -> Option<&Listener> {
-        let slot = self.apps.slot(port)?;
+        self.listener_of(self.apps.slot(port)?)
+    }
+
+    /// The listener of the entry in that slot, until it has stopped.
+    pub(super) fn listener_of(&self, slot: usize) -> Option<&Listener> {
         let entry = self.apps.get(slot);
         match entry.inspector {
             Some(inspector) => self.inspectors.listener(inspector, slot),
@@ -71,6 +75,9 @@ impl Engine {
     }
 
     fn stop_slot(&mut self, slot: usize, now: Time) {
+        if self.apps.get(slot).port.counts.detached > 0 {
+            self.end_detached(slot, now);
+        }
         let entry = self.apps.get_mut(slot);
         let (app, inspector) = (entry.app, entry.inspector);
         if let Some(inspector) = inspector {

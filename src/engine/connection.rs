@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Preread ─── Held ─────── Connecting ─────── Relaying ─────── Closing
-//!                └── Backoff ──┘ └───── redial ────┘
+//!               │└── Backoff ──┘ └───── redial ────┘│
+//!               └───────────── Detached ────────────┘
 //! ```
 //!
 //! Its inputs are events of both sockets, its deadline, and its turns in the run queue.
@@ -35,6 +36,7 @@ mod activity;
 mod answering;
 mod backpressure;
 mod client_info;
+mod detached;
 mod preread;
 mod pumping;
 mod waiting;
@@ -46,7 +48,8 @@ use client_info::ClientInfo;
 
 /// A client connection: see the [module](self).
 pub struct Connection<S> {
-    /// When the connection was accepted: the start of the hold limit.
+    /// When the connection was accepted, or was held again after it was detached: the start of
+    /// the hold limit.
     opened: Time,
     /// The entry of the connection in [`super::timers::Timers`].
     deadline: Option<Time>,
@@ -61,6 +64,8 @@ pub struct Connection<S> {
     is_kept_alive: bool,
     /// Whether a side has sent its FIN; known only where a rule asks for it.
     is_half_closed: bool,
+    /// Whether the client was the last to send a byte, and may await an answer.
+    awaits_answer: bool,
     /// Whether the connection counts as use of the app.
     usage: Usage,
     /// When the last byte was passed on.
@@ -85,6 +90,8 @@ enum State<S> {
     Backoff,
     /// A backend has accepted: bytes are relayed.
     Relaying(Relay<S>),
+    /// The app sleeps, and the backend's side has ended. The client's next byte is awaited.
+    Detached,
     /// The client is answered here, and then the connection ends.
     Answering(Box<Answering>),
     /// All bytes were written; their acknowledgement is awaited.
@@ -108,6 +115,7 @@ impl<S: Socket> Connection<S> {
             queued: false,
             is_kept_alive: false,
             is_half_closed: false,
+            awaits_answer: false,
             usage,
             last_traffic: now,
             client_info: None,
@@ -129,7 +137,9 @@ impl<S: Socket> Connection<S> {
 
     /// The time since the accept, in whole milliseconds, for the log.
     pub fn age(&self, now: Time) -> Duration {
-        Duration::from_millis(now.since(self.opened).as_millis() as u64)
+        let info = self.client_info.as_ref();
+        let accepted = info.and_then(|info| info.accepted).unwrap_or(self.opened);
+        Duration::from_millis(now.since(accepted).as_millis() as u64)
     }
 
     /// The socket that was accepted.
@@ -149,7 +159,7 @@ impl<S: Socket> Connection<S> {
         match self.state {
             State::Preread(_) | State::Held | State::Answering(_) => ConnectionPhase::Holding,
             State::Connecting(_) | State::Backoff => ConnectionPhase::Dialing,
-            State::Relaying(_) | State::Closing(_) => ConnectionPhase::Relaying,
+            State::Relaying(_) | State::Detached | State::Closing(_) => ConnectionPhase::Relaying,
         }
     }
 
@@ -194,6 +204,7 @@ impl<S: Socket> Connection<S> {
                 Transition::Close(CloseReason::ClientGone(self.phase()))
             }
             State::Preread(_) => self.preread(cx),
+            State::Detached => self.look_for_next_byte(cx),
             _ => self.check_client(Transition::Stay, cx),
         }
     }
@@ -221,9 +232,11 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Backend, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
-            State::Preread(_) | State::Held | State::Backoff | State::Answering(_) => {
-                Transition::Stay
-            }
+            State::Preread(_)
+            | State::Held
+            | State::Backoff
+            | State::Detached
+            | State::Answering(_) => Transition::Stay,
         }
     }
 
@@ -263,6 +276,7 @@ impl<S: Socket> Connection<S> {
                 RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),
                 _ => self.check_traffic(cx),
             },
+            State::Detached => self.check_traffic(cx),
             State::Closing(closing) => match closing.check(&self.client, cx.now) {
                 Next::Wait => {
                     self.enable_keepalive();
@@ -338,6 +352,7 @@ impl<S: Socket> Connection<S> {
             | State::Answering(_)
             | State::Held
             | State::Connecting(_)
+            | State::Detached
             | State::Backoff => {}
         }
     }
@@ -352,6 +367,7 @@ impl<S: Socket> Connection<S> {
         self.client.up.release(&mut shared.buffers);
         match self.state {
             State::Preread(_) | State::Answering(_) | State::Held => {}
+            State::Detached => port.counts.detached -= 1,
             State::Backoff => drop(port.backing_off.remove(&key)),
             State::Connecting(attempt) => {
                 let (backend, _) = attempt.abandon();

@@ -51,6 +51,9 @@ pub struct Counts {
     pub waiting: usize,
     /// The waiting connections that a backend serves, and whose next byte waits for the gate.
     pub resuming: usize,
+    /// The open connections that were detached when the app slept, and await the client's next
+    /// byte.
+    pub detached: usize,
     /// The times that a connection has begun to count since the start.
     pub uses: u64,
     /// Connections that were handed to a backend since the start.
@@ -134,6 +137,7 @@ impl Sum for Counts {
             counted: sum.counted + it.counted,
             waiting: sum.waiting + it.waiting,
             resuming: sum.resuming + it.resuming,
+            detached: sum.detached + it.detached,
             uses: sum.uses + it.uses,
             handed_over: sum.handed_over + it.handed_over,
             handed_over_uncounted: sum.handed_over_uncounted + it.handed_over_uncounted,
@@ -150,6 +154,8 @@ impl Sum for Counts {
 pub struct Counters {
     /// The time from accept to a backend.
     pub hold: Histogram,
+    /// The times that a connection was held again after it was detached.
+    pub reattached: u64,
     /// The bytes that backends have taken of clients.
     pub bytes_up: u64,
     /// The bytes that clients have taken of backends.

@@ -87,6 +87,12 @@ impl Dialer {
         }
     }
 
+    /// Begins anew: what was dialled before has served its time.
+    pub fn begin_anew(&mut self) {
+        self.backoffs = 0;
+        self.early_closes = 0;
+    }
+
     /// The serial number of the connection.
     pub fn serial(&self) -> u64 {
         self.serial

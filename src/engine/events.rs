@@ -114,13 +114,28 @@ impl Engine {
         }
     }
 
-    /// An app sleeps: closes what backends serve and does not count.
+    /// An app sleeps: closes what backends serve and does not count, or detaches it where a rule
+    /// says so.
     pub fn end_uncounted(&mut self, app: AppId, now: Time) {
         let all = self.connections.iter();
         let uncounted = all.filter(|(_, connection)| {
             connection.is_served_uncounted() && self.apps.get(connection.port()).app == app
         });
         let keys: Vec<usize> = uncounted.map(|(key, _)| key).collect();
+        for key in keys {
+            let accepts = self.listener_of(self.connections[key].port()).is_some();
+            self.handle_and_apply(key, now, |connection, cx| {
+                connection.fall_asleep(accepts, cx)
+            });
+        }
+    }
+
+    /// Closes the detached connections of the port in that slot: their clients connect again,
+    /// and not here.
+    pub(super) fn end_detached(&mut self, slot: usize, now: Time) {
+        let all = self.connections.iter();
+        let detached = all.filter(|(_, it)| it.port() == slot && it.is_detached());
+        let keys: Vec<usize> = detached.map(|(key, _)| key).collect();
         for key in keys {
             self.close(key, CloseReason::Asleep, now);
         }

@@ -191,6 +191,15 @@ impl Half {
         self.sink = Sink::Writable;
     }
 
+    /// Begins anew with another sink: everything was written to the old one, and what comes
+    /// next has nothing to do with that.
+    pub fn begin_anew(&mut self) {
+        debug_assert!(self.is_flushed(), "bytes of the old sink are left");
+        self.delivered = 0;
+        self.bulk = 0;
+        self.redirect();
+    }
+
     /// Returns block and pipe to the pool, at the end of the connection.
     pub fn release(&mut self, buffers: &mut Buffers) {
         match self.pending.take().map(|pending| *pending) {

@@ -20,7 +20,7 @@
 //! apps          the apps and their listeners, and which app accepts and dials next
 //! ├─ port         what the connections of one listener share
 //! └─ port_group   what the ports of an app share
-//! connection    one connection: Held, Connecting, Backoff, Relaying, Closing
+//! connection    one connection: Held, Connecting, Backoff, Relaying, Detached, Closing
 //! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
 //! ├─ dialing      the connect in progress, and the pauses between the attempts
 //! ├─ relay        both directions of a connection

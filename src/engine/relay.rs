@@ -9,7 +9,7 @@ use super::ack_timeout::AckTimeout;
 use super::buffers::Buffers;
 use super::dialing::BackendStream;
 use super::half::{Half, Moved};
-use super::half_state::{ShortRead, Sink, Source};
+use super::half_state::{ReadOutcome, ShortRead, Sink, Source};
 use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::Side;
@@ -281,6 +281,26 @@ impl<S: Socket> Relay<S> {
     /// Whether all that was read has been written, either way.
     pub fn is_flushed(&self, client: &ClientSide<S>) -> bool {
         client.up.is_flushed() && self.down.is_flushed()
+    }
+
+    /// Whether the relay can end without a loss to either side, and the client's next bytes be
+    /// another backend's: nothing is on the way, and no side has ended. `None` if it cannot;
+    /// else whether bytes of the client wait. It makes two system calls on each socket.
+    pub fn is_at_rest(&mut self, client: &mut ClientSide<S>) -> Option<bool> {
+        let is_open = |half: &Half| {
+            half.is_flushed() && half.sink().is_open() && matches!(half.source(), Source::Open(_))
+        };
+        let can_end = is_open(&client.up) && is_open(&self.down) && !client.fin_seen;
+        let owes = |socket: &S| socket.unacknowledged() > 0;
+        if !can_end || owes(&client.socket) || owes(&self.backend.socket) {
+            return None;
+        }
+        let peek = |socket: &mut S| ReadOutcome::from(socket.peek(&mut [0]));
+        match (peek(&mut client.socket), peek(&mut self.backend.socket)) {
+            (ReadOutcome::Empty, ReadOutcome::Empty) => Some(false),
+            (ReadOutcome::Bytes(_), ReadOutcome::Empty) => Some(true),
+            _ => None,
+        }
     }
 
     /// Whether there are bytes to be moved, either way. To be called rarely: it makes a system

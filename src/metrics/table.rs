@@ -228,6 +228,21 @@ pub static TABLE: &[Metric] = &[
         read: Read::Port(|it, samples| samples.one(it.connections_waiting)),
     },
     Metric {
+        name: "zpa_connections_detached",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "Connections whose client's side has stayed open while the app sleeps \
+               (`--silent-connections detach`)",
+        read: Read::Port(|it, samples| samples.one(it.connections_detached)),
+    },
+    Metric {
+        name: "zpa_connections_reattached_total",
+        kind: Kind::Counter,
+        labels: &["app", "port"],
+        help: "How often the next byte of such a connection has come",
+        read: Read::Port(|it, samples| samples.one(it.reattached)),
+    },
+    Metric {
         name: "zpa_connections_total",
         kind: Kind::Counter,
         labels: &["app", "port"],
@@ -268,7 +283,8 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_forwarded_total",
         kind: Kind::Counter,
         labels: &["app", "port"],
-        help: "How often a connection was handed to a pod; again if that broke off before a byte",
+        help: "How often a connection was handed to a pod; again if that broke off before a byte, or \
+               after the connection was detached",
         read: Read::Port(|it, samples| samples.one(it.handed_over)),
     },
     Metric {

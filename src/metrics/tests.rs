@@ -77,6 +77,8 @@ fn port(name: &str) -> Port {
         connections_open: 5,
         connections_counted: 1,
         connections_waiting: 1,
+        connections_detached: 1,
+        reattached: 6,
         excluded: vec![(["denied"], 2), (["ignored"], 0)],
         accepted: u64::MAX,
         bytes: vec![(["to_pods"], 1 << 30), (["to_clients"], 1 << 40)],

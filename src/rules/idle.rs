@@ -2,6 +2,8 @@
 //!
 //! Each rule is off unless it is set: in some protocols both sides are silent for hours.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::clock::Time;
@@ -16,6 +18,46 @@ pub struct IdleRules {
     /// A connection without a byte in either direction stops counting as use of the app after
     /// this time, until the next byte.
     pub silence: Option<Duration>,
+    /// What becomes of such a connection when the app sleeps.
+    pub silent: SilentConnections,
+}
+
+/// What becomes of connections that have been silent for so long that they would not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SilentConnections {
+    /// They go on counting, as if there were no limit: for one of many apps.
+    KeepAwake,
+    /// They are closed when the app sleeps.
+    #[default]
+    Close,
+    /// They are detached when the app sleeps: the backend's side ends, and the client's stays
+    /// open until its next byte, which counts as use of the app and is sent to a backend that
+    /// is dialled for it.
+    Detach,
+}
+
+/// Every value by its spelling in the setting.
+const NAMES: [(&str, SilentConnections); 3] = [
+    ("keep-awake", SilentConnections::KeepAwake),
+    ("close", SilentConnections::Close),
+    ("detach", SilentConnections::Detach),
+];
+
+impl FromStr for SilentConnections {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(name, _)| *name == text);
+        let names = || NAMES.map(|(name, _)| name).join(", ");
+        found.map_or_else(|| Err(format!("is none of {}", names())), |&(_, it)| Ok(it))
+    }
+}
+
+impl fmt::Display for SilentConnections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = NAMES.iter().find(|(_, it)| it == self);
+        f.write_str(found.map_or("", |(name, _)| name))
+    }
 }
 
 /// The traffic of a connection that a pod serves.
@@ -58,7 +100,7 @@ impl IdleRules {
         if let Some(limit) = self.idle_timeout.filter(is_over) {
             return Idle::Closed(limit);
         }
-        match self.silence.filter(is_over) {
+        match self.silence().filter(is_over) {
             Some(_) if traffic.counts => Idle::Silent,
             _ => Idle::No,
         }
@@ -67,10 +109,16 @@ impl IdleRules {
     /// When the decision changes by the time alone.
     pub fn next(&self, traffic: Traffic) -> Option<Time> {
         let half_closed = self.half_close_timeout.filter(|_| traffic.is_half_closed);
-        let silence = self.silence.filter(|_| traffic.counts);
+        let silence = self.silence().filter(|_| traffic.counts);
         let limits = [half_closed, self.idle_timeout, silence];
         let first = limits.into_iter().flatten().min()?;
         Some(traffic.last + first)
+    }
+
+    /// The time after which a silent connection stops counting, if it does.
+    fn silence(&self) -> Option<Duration> {
+        self.silence
+            .filter(|_| self.silent != SilentConnections::KeepAwake)
     }
 }
 
@@ -86,6 +134,7 @@ mod tests {
         idle_timeout: Some(seconds(60)),
         half_close_timeout: Some(seconds(10)),
         silence: Some(seconds(30)),
+        silent: SilentConnections::Close,
     };
 
     /// The last byte went at 100 s.
@@ -128,6 +177,32 @@ mod tests {
     }
 
     #[test]
+    fn an_app_that_is_kept_awake_by_silent_connections_has_no_limit_of_silence() {
+        let silence_alone = IdleRules {
+            silence: Some(seconds(30)),
+            ..IdleRules::default()
+        };
+        let at = Time::from_millis(130_000);
+        for (name, decided) in [
+            ("keep-awake", Idle::No),
+            ("close", Idle::Silent),
+            ("detach", Idle::Silent),
+        ] {
+            let silent: SilentConnections = name.parse().unwrap();
+            assert_eq!(silent.to_string(), name);
+            let rules = IdleRules {
+                silent,
+                ..silence_alone
+            };
+            assert_eq!(rules.check(traffic(false, true), at), decided, "{name}");
+            let next = rules.next(traffic(false, true));
+            assert_eq!(next.is_some(), decided == Idle::Silent, "{name}");
+        }
+        let error = "drop".parse::<SilentConnections>().unwrap_err();
+        assert_eq!(error, "is none of keep-awake, close, detach");
+    }
+
+    #[test]
     fn without_a_rule_nothing_is_decided() {
         let never = Time::new(Duration::MAX);
         for it in [traffic(false, true), traffic(true, false)] {
@@ -145,6 +220,7 @@ mod tests {
                 idle_timeout: rule(set & 1 > 0, 60),
                 half_close_timeout: rule(set & 2 > 0, 10),
                 silence: rule(set & 4 > 0, 30),
+                silent: SilentConnections::Detach,
             };
             for (is_half_closed, counts) in [(false, false), (false, true), (true, true)] {
                 let it = traffic(is_half_closed, counts);

@@ -11,6 +11,7 @@ use zpa::engine::{Counts, Limits};
 use zpa::rules::Rules;
 use zpa::rules::answer::HoldAnswer;
 use zpa::rules::first_bytes::WakeOn;
+use zpa::rules::idle::SilentConnections;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
@@ -324,6 +325,60 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
         .into_iter();
     let slept: Vec<_> = slept.filter(|(_, count)| *count > 0).collect();
     assert_eq!(slept, [(["asleep", "relaying"], 2)]);
+}
+
+#[test]
+fn a_detached_client_is_served_by_another_backend_and_ends_with_the_proxy() {
+    let (pod, other) = (backend(), backend());
+    let mut rig = Rig::open(&[&pod]);
+    let mut rules = Rules::default();
+    rules.idle.silence = Some(Duration::from_secs(30));
+    rules.idle.silent = SilentConnections::Detach;
+    rules.max_per_source = NonZeroU32::new(1);
+    rig.engine.set_rules(APP, &rules);
+    let mut client = rig.connect();
+    let mut server = rig.accept(&pod);
+    client.write_all(b"ask").unwrap();
+    rig.expect(&mut server, b"ask");
+    server.write_all(b"answer").unwrap();
+    rig.expect(&mut client, b"answer");
+    for (next, pod) in [(&b"second"[..], &other), (b"third", &pod)] {
+        rig.skew += Duration::from_secs(30);
+        rig.until("it is silent", |e| e.counts(APP).counted == 0);
+        sleep(&mut rig);
+        rig.expect_fin(&mut server);
+        // It has its place at the proxy all the time.
+        rig.expect_reset(&mut rig.connect());
+        let counts = rig.counts();
+        assert_eq!((counts.open, counts.counted, counts.detached), (1, 0, 1));
+        rig.skew += Duration::from_secs(3600);
+        client.write_all(next).unwrap();
+        rig.until("it is held", |e| e.counts(APP).waiting == 1);
+        rig.set_backends(&[pod]);
+        rig.set_gate(true);
+        server = rig.accept(pod);
+        rig.expect(&mut server, next);
+        server.write_all(b"answer").unwrap();
+        rig.expect(&mut client, b"answer");
+    }
+    rig.skew += Duration::from_secs(30);
+    rig.until("it is silent", |e| e.counts(APP).counted == 0);
+    sleep(&mut rig);
+    assert_eq!(rig.counts().detached, 1);
+    let now = rig.now();
+    rig.engine.stop_accepting(APP, now);
+    rig.expect_fin(&mut client);
+    assert_eq!((rig.counts().open, rig.counts().detached), (0, 0));
+    assert_eq!(rig.engine.counters(PORT).unwrap().reattached, 2);
+}
+
+/// Everything was acknowledged by then: the kernel delays that for 40 ms.
+fn sleep(rig: &mut Rig) {
+    rig.settle();
+    rig.set_gate(false);
+    let now = rig.now();
+    rig.engine.end_uncounted(APP, now);
+    rig.set_backends(&[]);
 }
 
 #[test]

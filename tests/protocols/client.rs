@@ -1,5 +1,7 @@
 //! Commands that use a server.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use support::program::PATIENCE;
@@ -38,4 +40,29 @@ pub fn succeed(command: &Command) -> String {
     let said = run(command);
     assert!(said.success, "{command:?}: {said:?}");
     said.out
+}
+
+/// A client that keeps its connection.
+pub struct Kept(TcpStream);
+
+impl Kept {
+    pub fn connect(address: SocketAddr) -> Kept {
+        let stream = TcpStream::connect(address).expect("the proxy accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Kept(stream)
+    }
+
+    /// Sends a request, and reads until the answer ends so.
+    #[track_caller]
+    pub fn ask(&mut self, request: &str, end: &str) -> String {
+        self.0.write_all(request.as_bytes()).unwrap();
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while !answer.ends_with(end.as_bytes()) {
+            let len = self.0.read(&mut byte);
+            let so_far = String::from_utf8_lossy(&answer);
+            assert_eq!(len.ok(), Some(1), "the connection ended after {so_far:?}");
+            answer.push(byte[0]);
+        }
+        String::from_utf8(answer).unwrap()
+    }
 }

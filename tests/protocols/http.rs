@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::client::{run, succeed};
+use super::client::{Kept, run, succeed};
 use super::server::{Beside, Server, Volume, are_there, command, find};
 use super::trial::Trial;
 
@@ -87,6 +87,27 @@ fn the_pool_of_an_ingress_lets_it_sleep_and_loses_no_request() {
     let _ingress = Beside::start(nginx_command(&volume, &ingress, at), at);
     let url = format!("http://{at}/");
     trial.wake_twice(|| assert_eq!(succeed(&curl(&["--fail", &url])), "hello\n"));
+}
+
+/// The pods of the two wakes are processes of their own.
+#[test]
+#[ignore = "make protocols runs it"]
+fn a_client_keeps_its_connection_over_two_sleeps() {
+    let Some(server) = nginx(Volume::new(), HELLO) else {
+        return;
+    };
+    let trial = Trial::start("http-detach", server);
+    let mut client = Kept::connect(trial.address());
+    trial.wake_twice(|| {
+        for _ in 0..2 {
+            let answer = client.ask("GET / HTTP/1.1\r\nHost: app\r\n\r\n", "hello\n");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    });
+    assert_eq!(trial.zpa.metric("zpa_connections_total"), Some(1.0));
+    assert_eq!(trial.zpa.metric("zpa_connections_detached"), Some(1.0));
+    drop(client);
+    trial.zpa.expect_metric("zpa_connections_open", 0.0);
 }
 
 #[test]

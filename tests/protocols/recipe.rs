@@ -7,8 +7,9 @@ use std::path::Path;
 use zpa::settings::{self, Invocation};
 
 /// Every protocol that has a recipe.
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "ftp",
+    "http-detach",
     "http",
     "http2",
     "mariadb",

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::client::{run, succeed};
+use super::client::{Kept, run, succeed};
 use super::server::{Server, Volume, are_there, command, find};
 use super::trial::Trial;
 
@@ -52,6 +52,22 @@ fn redis_cli_wakes_it_and_a_check_does_not() {
             format!("{count}\n")
         );
     });
+}
+
+/// It has chosen no database, and has not logged in.
+#[test]
+#[ignore = "make protocols runs it"]
+fn a_client_without_a_session_keeps_its_connection_over_two_sleeps() {
+    let Some(server) = redis_server() else { return };
+    let trial = Trial::with("redis", server, &[("ZPA_SILENT_CONNECTIONS", "detach")]);
+    let mut client = Kept::connect(trial.address());
+    let mut count = 0;
+    trial.wake_twice(|| {
+        count += 1;
+        let answer = client.ask("*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n", "\r\n");
+        assert_eq!(answer, format!(":{count}\r\n"));
+    });
+    assert_eq!(trial.zpa.metric("zpa_connections_total"), Some(1.0));
 }
 
 #[test]

@@ -32,15 +32,26 @@ impl Trial {
         Trial::without(protocol, server, &[])
     }
 
+    /// The same with these settings in addition to the recipe's.
+    pub fn with(protocol: &str, server: Server, settings: &[(&str, &str)]) -> Trial {
+        Trial::sandboxed(protocol, server, &[], settings)
+    }
+
     /// The same without these settings of the recipe.
     pub fn without(protocol: &str, server: Server, names: &[&str]) -> Trial {
+        Trial::sandboxed(protocol, server, names, &[])
+    }
+
+    fn sandboxed(protocol: &str, server: Server, without: &[&str], with: &[(&str, &str)]) -> Trial {
         let log = server.log();
         let sandbox = Sandbox::start(Options {
             app: server.app(),
             ..Options::default()
         });
         let mut recipe = recipe_of(protocol);
-        recipe.retain(|(name, _)| !names.contains(&&**name));
+        recipe.retain(|(name, _)| !without.contains(&&**name));
+        let with = with.iter();
+        recipe.extend(with.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         Trial::of(sandbox, recipe, Some(log))
     }
 

@@ -55,6 +55,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn begin_traffic<C>(&mut self, cx: &mut Context<'_, C>) {
         self.last_traffic = cx.now;
         self.is_half_closed = false;
+        self.awaits_answer = false;
         self.is_kept_alive = false;
         let idle = cx.port.rules.idle.next(self.traffic());
         let keep_alive = cx.now + KEEPALIVE_AFTER;
@@ -62,10 +63,17 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(first), cx);
     }
 
-    /// Records that bytes, or a FIN, were passed on.
-    pub(super) fn record_traffic<C>(&mut self, moved: Moved, cx: &mut Context<'_, C>) {
+    /// Records that bytes, or a FIN, were passed on; `was_asked` says whether bytes of the client
+    /// were among them. What the backend has sent in the same turn may be older than those.
+    pub(super) fn record_traffic<C>(
+        &mut self,
+        moved: Moved,
+        was_asked: bool,
+        cx: &mut Context<'_, C>,
+    ) {
         if moved.bytes > 0 {
             self.last_traffic = cx.now;
+            self.awaits_answer = was_asked;
         }
         let watches_halves = cx.port.rules.idle.half_close_timeout.is_some();
         if watches_halves
@@ -88,15 +96,15 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sets the deadline to the time at which a rule applies next, if one does.
-    fn schedule_idle<C>(&mut self, cx: &mut Context<'_, C>) {
+    pub(super) fn schedule_idle<C>(&mut self, cx: &mut Context<'_, C>) {
         let next = cx.port.rules.idle.next(self.traffic());
         self.schedule(next, cx);
     }
 
     // --- Silence ---
 
-    /// Handles the deadline of a connection that a backend serves: turns on keepalive, and
-    /// applies the rules about silence.
+    /// Handles the deadline of a connection that a backend serves or has served: turns on
+    /// keepalive, and applies the rules about silence.
     pub(super) fn check_traffic<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.enable_keepalive();
         match cx.port.rules.idle.check(self.traffic(), cx.now) {
@@ -116,13 +124,12 @@ impl<S: Socket> Connection<S> {
     /// Closes a silent connection: with FINs where both sides have everything, so that a pool
     /// of connections sees an end and no error, else with resets.
     fn close_idle(&self, reason: CloseReason) -> Transition {
-        let State::Relaying(relay) = &self.state else {
-            return Transition::Stay;
-        };
-        let is_owed =
-            self.client.socket.unacknowledged() > 0 || relay.socket().unacknowledged() > 0;
-        if is_owed || !relay.is_flushed(&self.client) {
-            self.reset_on_close();
+        if let State::Relaying(relay) = &self.state {
+            let is_owed =
+                self.client.socket.unacknowledged() > 0 || relay.socket().unacknowledged() > 0;
+            if is_owed || !relay.is_flushed(&self.client) {
+                self.reset_on_close();
+            }
         }
         Transition::Close(reason)
     }

@@ -1,6 +1,7 @@
 //! [`ClientInfo`]: the facts about the client of a connection that a rule needs.
 
 use super::Connection;
+use crate::clock::Time;
 use crate::rules::per_source::Entry;
 use crate::rules::proxy_protocol::Header;
 
@@ -11,6 +12,8 @@ pub(super) struct ClientInfo {
     pub(super) header: Option<Header>,
     /// The place of the connection in the count of its source, if that is limited.
     pub(super) source: Option<Entry>,
+    /// When the connection was accepted, if it was detached and has been held again since.
+    pub(super) accepted: Option<Time>,
 }
 
 impl<S> Connection<S> {

@@ -68,7 +68,8 @@ impl<S: Socket> Connection<S> {
         self.resume_input(cx);
         let transition = match status {
             RelayStatus::Continue => {
-                self.record_traffic(moved, cx);
+                let was_asked = after.up > before.up;
+                self.record_traffic(moved, was_asked, cx);
                 Transition::Stay
             }
             RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),
@@ -150,6 +151,7 @@ impl<S: Socket> Connection<S> {
             | State::Answering(_)
             | State::Held
             | State::Connecting(_)
+            | State::Detached
             | State::Backoff => Ok(()),
         };
         if let Err(why) = kept {

@@ -9,6 +9,7 @@ use super::Usage;
 use super::{CloseReason, ConnectionPhase};
 
 mod activity;
+mod detached;
 mod first_bytes;
 mod kernel;
 mod preread;
@@ -20,7 +21,7 @@ use kernel::{Peer, open_wires};
 use rig::{Act, LIMITS, Rig, Step};
 
 use Act::{Accept, Bulk, Fin, Read, Reset, ResetAfter, Send};
-use Step::{Backend, Backends, Client, Gate, Wait};
+use Step::{Backend, Backends, Client, Gate, Sleep, Wait};
 
 /// What a peer takes without reading, unless a test says otherwise.
 const WINDOW: usize = 1000;

@@ -125,14 +125,31 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "DURATION",
         unset: Unset::Means("never"),
         help: "A connection over which no byte has gone for this long does not keep the app \
-               awake, until its next byte; if the app sleeps meanwhile, it is closed. For pools \
-               that keep silent connections open",
+               awake, until its next byte. For pools that keep silent connections open",
         examples: &["5m"],
         store: |settings, text| {
             settings.rules.idle.silence = Some(value::positive_duration(text)?);
             Ok(())
         },
         show: |settings| settings.rules.idle.silence.map(duration::display),
+        ..ROW
+    },
+    Setting {
+        flag: "silent-connections",
+        variables: &["ZPA_SILENT_CONNECTIONS"],
+        placeholder: "ACTION",
+        unset: Unset::Default("close"),
+        help: "What becomes of such a silent connection when the app sleeps: `close`; `detach`, \
+               it stays open for the client, and its next byte wakes the app and goes to a pod \
+               that is dialled for it, which is right only where a server keeps nothing about a \
+               connection between requests, such as HTTP/1.1 and memcached; or `keep-awake`, the \
+               app does not sleep, for one of many apps with `--silent-after`",
+        examples: &["close", "detach", "keep-awake"],
+        store: |settings, text| {
+            settings.rules.idle.silent = text.parse()?;
+            Ok(())
+        },
+        show: |settings| Some(settings.rules.idle.silent.to_string()),
         ..ROW
     },
     Setting {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::rules::answer::HoldAnswer;
 use crate::rules::first_bytes::{FirstBytes, ProbeAnswer, WakeOn};
+use crate::rules::idle::SilentConnections;
 use crate::rules::proxy_protocol::Version;
 use crate::rules::release::ReleaseRate;
 
@@ -75,6 +76,10 @@ fn silence_has_no_limit_unless_one_is_set() {
     let half_closed = with("half-close-timeout", "60s").rules.idle;
     assert_eq!(half_closed.half_close_timeout, minute);
     assert!(settings(&["--deployment=app"], &[]).rules.idle.is_off());
+    let silent = |text| with("silent-connections", text).rules.idle.silent;
+    assert_eq!(silent("detach"), SilentConnections::Detach);
+    assert_eq!(silent("close"), SilentConnections::default());
+    assert!(error("silent-connections", "drop").contains("is none of keep-awake, close, detach"));
     for flag in ["idle-timeout", "half-close-timeout", "silent-after"] {
         assert!(error(flag, "0").contains("must be more than zero"));
     }

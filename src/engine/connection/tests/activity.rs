@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::counters::CountedAs;
-use crate::rules::idle::IdleRules;
+use crate::rules::idle::{IdleRules, SilentConnections};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -10,16 +10,19 @@ const IDLE: IdleRules = IdleRules {
     idle_timeout: Some(MINUTE),
     half_close_timeout: None,
     silence: None,
+    silent: SilentConnections::Close,
 };
 const HALF_CLOSE: IdleRules = IdleRules {
     idle_timeout: None,
     half_close_timeout: Some(MINUTE),
     silence: None,
+    silent: SilentConnections::Close,
 };
 const SILENCE: IdleRules = IdleRules {
     idle_timeout: None,
     half_close_timeout: None,
     silence: Some(MINUTE),
+    silent: SilentConnections::Close,
 };
 
 fn rig(idle: IdleRules) -> Rig {

@@ -46,6 +46,8 @@ pub enum Step {
     Gate(bool),
     /// So many backends are listed.
     Backends(u8),
+    /// The app sleeps: the gate is shut, no backend is listed, and what does not count ends.
+    Sleep,
 }
 
 /// What a peer does.
@@ -100,6 +102,8 @@ pub struct Rig {
     pub now: Time,
     /// The events of the backends come before those of the client.
     pub pods_first: bool,
+    /// Whether other clients are accepted.
+    pub accepts: bool,
     window: usize,
     /// What all numbers of bytes are multiplied by: some hundred bytes are no bulk.
     scale: usize,
@@ -151,6 +155,7 @@ impl Rig {
             refusals: VecDeque::new(),
             now: Time::default(),
             pods_first: false,
+            accepts: true,
             window,
             scale,
             held: false,
@@ -211,7 +216,17 @@ impl Rig {
             Step::Wait(duration) => self.now = self.now + duration,
             Step::Gate(open) => self.port.gate_open = open,
             Step::Backends(count) => self.list(count),
+            Step::Sleep => self.sleep(),
         }
+    }
+
+    fn sleep(&mut self) {
+        self.port.gate_open = false;
+        let accepts = self.accepts;
+        if self.is_served_uncounted() {
+            self.handle_and_apply(|connection, cx| connection.fall_asleep(accepts, cx));
+        }
+        self.list(0);
     }
 
     fn list(&mut self, count: u8) {
@@ -340,6 +355,11 @@ impl Rig {
         connection.map_or(CountedAs::Nothing, Connection::counted_as)
     }
 
+    /// How old the log says that it is.
+    pub fn age(&self) -> Option<Duration> {
+        Some(self.connection.as_ref()?.age(self.now))
+    }
+
     pub fn is_open(&self) -> bool {
         self.connection.is_some()
     }
@@ -351,6 +371,7 @@ impl Rig {
             (self.shared.buffers.lent_pipes() > 0, "a pipe"),
             (self.shared.timers.next().is_some(), "a deadline"),
             (self.port.balancer.in_use() > 0, "a backend"),
+            (self.port.counts.detached > 0, "a count of detached ones"),
         ];
         let left = lent.into_iter().filter(|(is_left, _)| *is_left);
         left.map(|(_, what)| what).collect()

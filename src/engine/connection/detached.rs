@@ -1,0 +1,108 @@
+//! The state `Detached`: the app sleeps, the backend's side of a silent connection has ended, and
+//! the client's stays open. The client's next byte is that of a new connection: it may count as
+//! use of the app, is held, and is sent to a backend that is dialled for it.
+//!
+//! A connection is detached only where neither side can notice a loss: both sides are open and
+//! have acknowledged everything, and the last byte was the backend's, so that the client does
+//! not await an answer. Whether the server would know the client again is the operator's to say
+//! ([`SilentConnections::Detach`]).
+
+use std::mem;
+
+use log::debug;
+
+use super::super::close_reason::CloseReason;
+use super::super::context::{Connect, Context};
+use super::super::half_state::ReadOutcome;
+use super::super::sockets::Socket;
+use super::super::transition::Transition;
+use super::{Connection, State, Usage};
+use crate::rules::Preread;
+use crate::rules::idle::SilentConnections;
+
+impl<S: Socket> Connection<S> {
+    /// Whether the client's side has outlived the backend's.
+    pub fn is_detached(&self) -> bool {
+        matches!(self.state, State::Detached)
+    }
+
+    /// The app sleeps: ends a connection that a backend serves though it does not count, or
+    /// detaches it. `accepts` says whether this proxy accepts clients: once it drains, their
+    /// connections end.
+    pub fn fall_asleep<C: Connect<Socket = S>>(
+        &mut self,
+        accepts: bool,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let is_wanted = accepts && cx.port.rules.idle.silent == SilentConnections::Detach;
+        let is_silent = matches!(self.usage, Usage::Silent | Usage::Resuming);
+        let may_detach = is_wanted && is_silent && !self.awaits_answer;
+        let at_rest = match &mut self.state {
+            State::Relaying(relay) if may_detach => relay.is_at_rest(&mut self.client),
+            _ => None,
+        };
+        match at_rest {
+            Some(bytes_wait) => self.detach(bytes_wait, cx),
+            None => Transition::Close(CloseReason::Asleep),
+        }
+    }
+
+    /// Ends the backend's side. Bytes of the client that wait already were reported before, so
+    /// that no event reports them again.
+    fn detach<C: Connect<Socket = S>>(
+        &mut self,
+        bytes_wait: bool,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let Some(relay) = self.take_relay() else {
+            return Transition::Stay;
+        };
+        let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
+        cx.port.balancer.release(backend.id, cx.now);
+        drop(backend);
+        cx.shared.memory.release(mem::take(&mut self.grant));
+        self.state = State::Detached;
+        self.usage = Usage::Silent;
+        self.paused.backend = false;
+        self.client.up.begin_anew();
+        self.resume_input(cx);
+        self.dialer.begin_anew();
+        self.schedule_idle(cx);
+        cx.port.counts.detached += 1;
+        debug!("#{} is detached", self.serial());
+        match bytes_wait {
+            true => self.reattach(cx),
+            false => Transition::Stay,
+        }
+    }
+
+    /// Handles an event of the client's socket.
+    pub(super) fn look_for_next_byte<C: Connect<Socket = S>>(
+        &mut self,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        match ReadOutcome::from(self.client.socket.peek(&mut [0])) {
+            ReadOutcome::Bytes(_) => self.reattach(cx),
+            ReadOutcome::Empty | ReadOutcome::Interrupted => Transition::Stay,
+            ReadOutcome::End => Transition::Close(CloseReason::Finished),
+            ReadOutcome::Failed(_) => Transition::Close(CloseReason::ClientGone(self.phase())),
+        }
+    }
+
+    /// Goes on with the client's next bytes as with the first ones of a connection that has just
+    /// been accepted; its place among the held ones is that of its accept.
+    fn reattach<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        let accepted = self.opened;
+        self.client_info().accepted.get_or_insert(accepted);
+        self.opened = cx.now;
+        cx.port.counts.detached -= 1;
+        cx.port.counters.reattached += 1;
+        debug!("#{} goes on after it was detached", self.serial());
+        self.usage = Usage::Uncounted;
+        if cx.port.rules.needs_first_bytes(false) {
+            return self.begin_preread(Preread::default(), cx);
+        }
+        self.usage = Usage::Counted;
+        self.hold(cx)
+    }
+}
