@@ -143,15 +143,15 @@ impl LogQueue {
         self.0.state().dropped
     }
 
-    /// Waits until everything is written, `patience` at most.
-    pub fn flush(&self, patience: Duration) {
+    /// Waits until everything is written, `timeout` at most.
+    pub fn flush(&self, timeout: Duration) {
         let state = self.0.state();
         let is_pending = |state: &mut State| state.writing || state.has_news();
-        // The result does not matter: after `patience` the program ends anyway.
+        // The result does not matter: after `timeout` the program ends anyway.
         drop(
             self.0
                 .changed
-                .wait_timeout_while(state, patience, is_pending),
+                .wait_timeout_while(state, timeout, is_pending),
         );
     }
 }

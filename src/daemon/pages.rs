@@ -265,7 +265,7 @@ impl<'a> AppView<'a> {
         metrics::Port {
             name: app.port_name(id).to_owned(),
             backends: app.backends_at(id),
-            backends_ejected: engine.ejected_backends(id),
+            backends_ejected: engine.avoided_backends(id),
             backends_full: engine.full_backends(id),
             connections_open: counts.open,
             connections_counted: counts.counted,

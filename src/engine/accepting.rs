@@ -110,7 +110,7 @@ impl Engine {
     /// Logs when the connection limit is reached, or what an app may have of it.
     fn log_limit(&mut self, now: Time) {
         let is_full = self.open.is_exhausted() || self.apps.waits_for_room(&self.open);
-        let (limit, part) = (self.limits.max_connections, self.open.part());
+        let (limit, part) = (self.limits.max_connections, self.open.guaranteed());
         let kept = match part == limit {
             true => String::new(),
             false => format!(", of which {part} are kept for each app,"),

@@ -21,7 +21,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::listener::{BoundListener, Listener};
-use super::memory::Queues;
+use super::memory::BufferSizes;
 use crate::clock::Time;
 
 /// The tokens from here up belong to the admin port; no other connection has one.
@@ -119,7 +119,7 @@ impl AdminConnections {
     ) -> io::Result<AdminConnections> {
         let most = limits.max_connections.clamp(1, LAST - FIRST);
         let mut listener = Listener::new(BoundListener::bind(address)?, registry, LISTENER)?;
-        listener.set_queues(Queues::receiving(limits.max_request_bytes));
+        listener.set_buffer_sizes(BufferSizes::receiving(limits.max_request_bytes));
         Ok(AdminConnections {
             listener: Some(AdminListener {
                 listener,

@@ -7,8 +7,8 @@
 //! - *An address is ejected after a failure* (Envoy's outlier ejection), for 1 s, doubled by
 //!   each further failure up to 30 s. While it is ejected it is picked only if nothing else is
 //!   left. After that, one connection at a time tries it; if another backend could take the
-//!   connection, the address has [`TRIAL_PATIENCE`] to answer.
-//! - *An address that has not answered a dial for [`SUSPECT_AFTER`] is suspected*: until it
+//!   connection, the address has [`TRIAL_TIMEOUT`] to answer.
+//! - *An address that has not answered a dial for [`TRIAL_AFTER`] is put on trial*: until it
 //!   answers, further connections are dialled to it only if nothing else is left. A
 //!   backend that swallows SYNs thus delays the connections of a quarter of a second,
 //!   not those of the whole connect timeout.
@@ -16,17 +16,16 @@
 //!   dialled first from then on. Backends that join later are dialled first at an address
 //!   of its family, because they run the same program.
 //! - *Errors of this machine are no failures of a backend* ([`DialFailure::Local`]).
-//! - *A backend that joins others gets its share at once, and no more.* By the number of
-//!   connections alone it would get every new one until it has as many as the
-//!   others: after a scale-up by an HPA that is a flood, at the moment at which the
-//!   backend is coldest. HAProxy's and Envoy's slow start withholds its share in
-//!   place of the flood. Here it counts as one of the least loaded, so that
-//!   it takes its turn, by a handicap that fades over [`SLOW_START`]; after that
-//!   it catches up. At a wake there is nobody to be handicapped against. A backend that
-//!   has recovered from failures joins in the same way.
+//! - *A backend that joins others gets its share at once, and no more.* By connection count
+//!   alone it would get every new connection until it has as many as the others, at the moment
+//!   at which it is coldest. HAProxy and Envoy avoid that with a slow start that gives it less
+//!   than its share. Here a handicap makes it count as one of the least loaded, so it gets its
+//!   share; the handicap fades over [`SLOW_START`], and then it catches up. At a wake there are
+//!   no others and no handicap. A backend that has recovered from failures joins in the same
+//!   way.
 
-mod attempts;
 mod backend;
+mod dial_round;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,8 +34,8 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use self::attempts::{Attempts, DialFailure};
-use self::backend::{Backend, Ramp, Rank};
+use self::backend::{Backend, Rank, SlowStart};
+pub use self::dial_round::{DialFailure, DialRound};
 use self::order::Order;
 use super::port_group::PortGroup;
 use crate::backoff::Random;
@@ -44,17 +43,17 @@ use crate::clock::Time;
 
 /// The timeout of the first dial to an address after its ejection, if there is another
 /// backend. A SYN within a cluster is answered within a few milliseconds.
-pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
+pub const TRIAL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The time without an answer after which other addresses are preferred to one.
-const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+const TRIAL_AFTER: Duration = Duration::from_millis(250);
 
 /// The duration of the slow start of a backend that joins others.
 const SLOW_START: Duration = Duration::from_secs(30);
 
-/// The turn of the first pick. Lower numbers are the random turns of backends that were
+/// The number of the first pick. Lower numbers are random ones of backends that were
 /// never picked.
-const FIRST_TURN: u64 = 1 << 32;
+const FIRST_PICK: u64 = 1 << 32;
 
 /// A backend as the daemon lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +81,13 @@ pub struct Pick {
     /// The address to dial.
     pub address: SocketAddr,
     /// The timeout of the dial, if it is shorter than the connect timeout.
-    pub patience: Option<Duration>,
+    pub timeout: Option<Duration>,
 }
 
 /// The backends that are listed or in use.
 ///
 /// A connection picks an address with [`Balancer::pick`] and reports the result with
-/// [`Balancer::failed`], after which it picks again in the same [`Attempts`], or with
+/// [`Balancer::failed`], after which it picks again in the same [`DialRound`], or with
 /// [`Balancer::succeeded`]. When a connection that has succeeded ends, it calls
 /// [`Balancer::release`].
 pub struct Balancer {
@@ -99,14 +98,14 @@ pub struct Balancer {
     /// Where connections to them are counted over all ports of the app.
     group: Rc<PortGroup>,
     /// How many connections a backend may have at a time, over all ports of the app.
-    most_per_backend: u32,
+    max_per_backend: u32,
     fallback: Option<SocketAddr>,
     /// Whether the last address to answer, of a backend with addresses of both families,
     /// was an IPv6 address; `None` before there was one.
     prefers_ipv6: Option<bool>,
     random: Random,
     next_backend: u32,
-    next_turn: u64,
+    next_pick: u64,
 }
 
 impl Balancer {
@@ -118,12 +117,12 @@ impl Balancer {
             order: Order::default(),
             listed: 0,
             group: Rc::default(),
-            most_per_backend: u32::MAX,
+            max_per_backend: u32::MAX,
             fallback: None,
             prefers_ipv6: None,
             random: Random::new(seed),
             next_backend: 0,
-            next_turn: FIRST_TURN,
+            next_pick: FIRST_PICK,
         }
     }
 
@@ -188,14 +187,14 @@ impl Balancer {
 
     /// Sets how many connections a backend may have at a time, over all ports of the app.
     /// Those that have more keep them.
-    pub fn set_most_per_backend(&mut self, most: Option<NonZeroU32>) {
-        self.most_per_backend = most.map_or(u32::MAX, NonZeroU32::get);
+    pub fn set_max_per_backend(&mut self, most: Option<NonZeroU32>) {
+        self.max_per_backend = most.map_or(u32::MAX, NonZeroU32::get);
     }
 
     /// How many backends have as many connections as they may have.
     pub fn full(&self) -> usize {
         let backends = self.backends.values();
-        let full = backends.filter(|backend| backend.is_full(self.most_per_backend));
+        let full = backends.filter(|backend| backend.is_full(self.max_per_backend));
         full.count()
     }
 
@@ -203,7 +202,7 @@ impl Balancer {
     /// not counted as it changes, because another port may change it; the first backend that
     /// has room ends the search.
     pub fn is_full(&self) -> bool {
-        let most = self.most_per_backend;
+        let most = self.max_per_backend;
         let mut backends = self.backends.values();
         most < u32::MAX
             && self.listed > 0
@@ -216,8 +215,8 @@ impl Balancer {
         listed.flat_map(Backend::listed_addresses)
     }
 
-    /// The number of ejected backends: those of which all addresses are ejected.
-    pub fn ejected(&self) -> usize {
+    /// The number of avoided backends: those of which each address is ejected or on trial.
+    pub fn avoided(&self) -> usize {
         self.order.avoided().count()
     }
 
@@ -229,26 +228,26 @@ impl Balancer {
     /// come after all others, in the order in which their ejections end. The fallback comes
     /// last, and only if no backend has answered: if one has refused, the cluster IP
     /// leads to none that accepts.
-    pub fn pick(&mut self, attempts: &mut Attempts, now: Time) -> Option<Pick> {
-        if attempts.has_local_error() {
+    pub fn pick(&mut self, round: &mut DialRound, now: Time) -> Option<Pick> {
+        if round.has_local_error() {
             return None;
         }
         self.refresh(now);
-        let next = attempts
+        let next = round
             .has_tries_left()
-            .then(|| self.next(attempts, now))
+            .then(|| self.next(round, now))
             .flatten();
-        let at = next.or_else(|| self.next_fallback(attempts))?;
+        let at = next.or_else(|| self.next_fallback(round))?;
         let has_others = self.order.has_others(at.backend);
-        let turn = self.next_turn;
-        self.next_turn += 1;
+        let last_pick = self.next_pick;
+        self.next_pick += 1;
         let is_trial = self.change(at.backend, now, |backend| {
-            backend.dial(at.address, turn, now)
+            backend.dial(at.address, last_pick, now)
         })?;
         Some(Pick {
             id: at,
             address: self.address(at)?,
-            patience: (is_trial && has_others).then_some(TRIAL_PATIENCE),
+            timeout: (is_trial && has_others).then_some(TRIAL_TIMEOUT),
         })
     }
 
@@ -268,14 +267,8 @@ impl Balancer {
 
     /// The dial has failed, or the backend broke off before the first byte. The
     /// connection counts no more.
-    pub fn failed(
-        &mut self,
-        id: AddressId,
-        cause: DialFailure,
-        attempts: &mut Attempts,
-        now: Time,
-    ) {
-        attempts.record(id, cause);
+    pub fn failed(&mut self, id: AddressId, cause: DialFailure, round: &mut DialRound, now: Time) {
+        round.record(id, cause);
         let fraction = self.random.fraction();
         self.change(id.backend, now, |backend| {
             if cause != DialFailure::BrokeOff {
@@ -300,7 +293,7 @@ impl Balancer {
     /// A connection that the backend had accepted has ended.
     pub fn release(&mut self, id: AddressId, now: Time) {
         self.change(id.backend, now, |backend| {
-            backend.served(id.address);
+            backend.connection_closed(id.address);
             backend.connection_ended();
         });
     }
@@ -327,28 +320,30 @@ impl Balancer {
             self.change(key, now, |_| ());
         }
         let floor = self.order.lowest_load();
-        let started = |backend: &Backend| backend.has_started(floor, now);
+        let started = |backend: &Backend| backend.slow_start_is_over(floor, now);
         let ramping = self.order.ramping().iter().copied();
         let over: Vec<u32> = ramping.filter(|key| started(&self.backends[key])).collect();
         for key in over {
-            self.change(key, now, |backend| backend.ramp = None);
+            self.change(key, now, |backend| backend.slow_start = None);
         }
     }
 
     /// The next address, not counting the fallback.
-    fn next(&mut self, attempts: &Attempts, now: Time) -> Option<AddressId> {
-        if let Some(at) = self.next_alternative(attempts, now) {
+    fn next(&mut self, round: &DialRound, now: Time) -> Option<AddressId> {
+        if let Some(at) = self.next_alternative(round, now) {
             return Some(at);
         }
-        while let Some(at) = self.next_ready(attempts, now) {
-            let is_suspect = |backend: &Backend| backend.is_suspect(at.address, now);
-            if !self.backends.get(&at.backend).is_some_and(is_suspect) {
+        while let Some(at) = self.next_ready(round, now) {
+            let is_overdue = |backend: &Backend| backend.is_overdue(at.address, now);
+            if !self.backends.get(&at.backend).is_some_and(is_overdue) {
                 return Some(at);
             }
-            self.change(at.backend, now, |backend| backend.suspect(at.address, now));
+            self.change(at.backend, now, |backend| {
+                backend.begin_trial(at.address, now)
+            });
         }
         self.order.avoided().find_map(|key| {
-            let address = self.with_room(key)?.next_avoided(key, attempts)?;
+            let address = self.with_room(key)?.next_avoided(key, round)?;
             Some(AddressId {
                 backend: key,
                 address,
@@ -359,14 +354,14 @@ impl Balancer {
     /// The backend of that key, if it may have another connection.
     fn with_room(&self, key: u32) -> Option<&Backend> {
         let backend = self.backends.get(&key)?;
-        backend.has_room(self.most_per_backend).then_some(backend)
+        backend.has_room(self.max_per_backend).then_some(backend)
     }
 
     /// Another address of the backend whose last address has refused or cannot be reached.
-    fn next_alternative(&self, attempts: &Attempts, now: Time) -> Option<AddressId> {
-        let key = attempts.alternatives_of()?;
+    fn next_alternative(&self, round: &DialRound, now: Time) -> Option<AddressId> {
+        let key = round.alternatives_of()?;
         let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
-        let address = backend.next_address(key, attempts, now)?;
+        let address = backend.next_address(key, round, now)?;
         Some(AddressId {
             backend: key,
             address,
@@ -374,9 +369,9 @@ impl Balancer {
     }
 
     /// The least loaded backend that is not ejected.
-    fn next_ready(&self, attempts: &Attempts, now: Time) -> Option<AddressId> {
+    fn next_ready(&self, round: &DialRound, now: Time) -> Option<AddressId> {
         let at = |key: u32| {
-            let address = self.with_room(key)?.next_address(key, attempts, now)?;
+            let address = self.with_room(key)?.next_address(key, round, now)?;
             Some(AddressId {
                 backend: key,
                 address,
@@ -384,13 +379,16 @@ impl Balancer {
         };
         // In the order of their load at this port: behind the first that is full by that alone,
         // all are.
-        let most = self.most_per_backend;
+        let most = self.max_per_backend;
         let mut ready = self.order.ready().take_while(|&(load, ..)| load < most);
-        let ready = ready.find_map(|(load, turn, key)| Some(((load, turn), at(key)?)));
+        let ready = ready.find_map(|(load, last_pick, key)| Some(((load, last_pick), at(key)?)));
         let floor = self.order.lowest_load();
         let ramping = self.order.ramping().iter().filter_map(|&key| {
             let backend = self.backends.get(&key)?;
-            Some(((backend.ramped_load(floor, now), backend.turn), at(key)?))
+            Some((
+                (backend.load_in_slow_start(floor, now), backend.last_pick),
+                at(key)?,
+            ))
         });
         let least = ready
             .into_iter()
@@ -399,8 +397,8 @@ impl Balancer {
         least.map(|(_, at)| at)
     }
 
-    fn next_fallback(&mut self, attempts: &mut Attempts) -> Option<AddressId> {
-        let address = self.fallback.filter(|_| attempts.take_fallback())?;
+    fn next_fallback(&mut self, round: &mut DialRound) -> Option<AddressId> {
+        let address = self.fallback.filter(|_| round.take_fallback())?;
         let found = self.backends.iter();
         let mut found = found.filter(|(_, backend)| backend.is_fallback_at(address));
         let key = match found.next() {
@@ -423,7 +421,7 @@ impl Balancer {
         for &key in newcomers {
             self.change(key, now, |backend| {
                 let handicap = least.saturating_sub(backend.connections);
-                backend.ramp = (handicap > 0).then_some(Ramp {
+                backend.slow_start = (handicap > 0).then_some(SlowStart {
                     handicap,
                     since: now,
                 });
@@ -437,7 +435,7 @@ impl Balancer {
     fn add(&mut self, mut backend: Backend) -> u32 {
         let key = self.next_backend;
         self.next_backend = self.next_backend.wrapping_add(1);
-        backend.turn = self.random.bits() % FIRST_TURN;
+        backend.last_pick = self.random.bits() % FIRST_PICK;
         self.backends.insert(key, backend);
         key
     }

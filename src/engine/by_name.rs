@@ -106,7 +106,7 @@ impl Engine {
 
     /// How many clients have connected whose app is not known yet.
     pub fn inspected(&self) -> usize {
-        self.inspectors.awaited()
+        self.inspectors.undecided()
     }
 
     /// When the last client will have named its app or be refused, of those whose app is not
@@ -138,8 +138,8 @@ impl Engine {
     pub(super) fn fit_inspectors(&mut self) {
         if !self.inspectors.is_empty() {
             let memory = &mut self.shared.memory;
-            let queues = memory.queues_to_peek(self.shared.open, MAX_PEEK);
-            self.inspectors.set_queues(queues);
+            let sizes = memory.buffer_sizes_to_peek(self.shared.open, MAX_PEEK);
+            self.inspectors.set_buffer_sizes(sizes);
         }
     }
 

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::balancer::{Attempts, DialFailure};
+use super::balancer::{DialFailure, DialRound};
 use super::close_reason::{CloseReason, ConnectionPhase};
 use super::closing::{Closing, Next};
 use super::context::{Connect, Context, Shared};
 use super::dialing::{Attempt, Dialer, Progress};
 use super::half::Half;
-use super::memory::Grant;
+use super::memory::BulkShare;
 use super::port::Port;
 use super::readiness::Readiness;
 use super::relay::{ClientSide, Relay, RelayStatus};
@@ -73,7 +73,7 @@ pub struct Connection<S> {
     /// What is known of the client, where a rule asks for it.
     client_info: Option<Box<ClientInfo>>,
     /// The share of the memory for bulk that the connection has.
-    grant: Grant,
+    bulk_share: BulkShare,
     state: State<S>,
 }
 
@@ -86,7 +86,7 @@ enum State<S> {
     Held,
     /// A connect is in progress.
     Connecting(Attempt<S>),
-    /// No address has accepted: the next round of attempts begins at the deadline.
+    /// No address has accepted: the next round of dials begins at the deadline.
     Backoff,
     /// A backend has accepted: bytes are relayed.
     Relaying(Relay<S>),
@@ -119,7 +119,7 @@ impl<S: Socket> Connection<S> {
             usage,
             last_traffic: now,
             client_info: None,
-            grant: Grant::default(),
+            bulk_share: BulkShare::default(),
             state: State::Held,
         }
     }
@@ -261,7 +261,9 @@ impl<S: Socket> Connection<S> {
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
             State::Preread(_) | State::Answering(_) | State::Held => self.hold(cx),
-            State::Connecting(_) => self.dial_next(DialFailure::Silent, "no answer in time", cx),
+            State::Connecting(_) => {
+                self.dial_next(DialFailure::Unanswered, "no answer in time", cx)
+            }
             State::Backoff => {
                 cx.port.backing_off.remove(&cx.key);
                 if keeps_to_gate {
@@ -310,17 +312,17 @@ impl<S: Socket> Connection<S> {
             && relay.is_bulk(&self.client)
         {
             let sockets = [self.client.socket.options(), relay.socket().options()];
-            cx.shared.memory.fit(&mut self.grant, sockets);
+            cx.shared.memory.fit(&mut self.bulk_share, sockets);
         }
     }
 
-    /// Begins a round of attempts, and dials the first address. To be called when the gate is
+    /// Begins a round of dials, and dials the first address. To be called when the gate is
     /// open. A connection that is being answered stays as it is.
     pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         if let State::Answering(_) = self.state {
             return Transition::Stay;
         }
-        self.dial_round(Attempts::default(), cx)
+        self.dial_round(DialRound::default(), cx)
     }
 
     /// Holds the connection until it may be dialled. An uncounted one does not wait for the
@@ -334,7 +336,7 @@ impl<S: Socket> Connection<S> {
         self.check_client(Transition::Hold, cx)
     }
 
-    /// Ends the pause between two rounds of attempts: a backend or an address was added.
+    /// Ends the pause between two rounds of dials: a backend or an address was added.
     pub fn end_backoff(&mut self, key: usize, shared: &mut Shared, now: Time) {
         if let State::Backoff = self.state {
             shared.timers.set(key, &mut self.deadline, Some(now));
@@ -360,7 +362,7 @@ impl<S: Socket> Connection<S> {
     /// Gives back what the connection has borrowed, and closes both sockets.
     pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
-        shared.memory.release(self.grant);
+        shared.memory.release(self.bulk_share);
         if let Some(entry) = self.client_info.and_then(|info| info.source) {
             port.per_source.release(entry);
         }
@@ -443,8 +445,8 @@ impl<S: Socket> Connection<S> {
         self.opened + cx.port.limits.hold_timeout
     }
 
-    fn schedule_within<C>(&mut self, patience: Duration, cx: &mut Context<'_, C>) {
-        self.schedule(Some(cx.now + patience), cx);
+    fn schedule_within<C>(&mut self, delay: Duration, cx: &mut Context<'_, C>) {
+        self.schedule(Some(cx.now + delay), cx);
     }
 
     /// Sets the deadline. That of a waiting connection is the hold limit at the latest.

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::local_ports::{self, LocalPorts};
-use super::memory::Queues;
+use super::memory::BufferSizes;
 use super::sockets;
 use crate::clock::Time;
 
@@ -49,26 +49,26 @@ impl Connector {
         self.bound
     }
 
-    /// Begins to connect to `address`; `queues` are the sizes of the socket's queues.
+    /// Begins to connect to `address`; `sizes` are the sizes of the socket's queues.
     ///
     /// # Errors
     /// Those of connect(2) except EINPROGRESS, or [`SelfConnect`].
     pub fn connect(
         &mut self,
         address: SocketAddr,
-        queues: Queues,
+        sizes: BufferSizes,
         now: Time,
     ) -> io::Result<TcpStream> {
         let socket = match self.ports.candidates(address, now) {
-            Some(ports) => match self.connect_bound(address, queues, ports) {
+            Some(ports) => match self.connect_bound(address, sizes, ports) {
                 Err(e) if is_taken(&e) && self.ports.may_ask_kernel(address, now) => {
-                    sockets::connect(address, queues, None)
+                    sockets::connect(address, sizes, None)
                 }
                 connected => connected,
             },
-            None => match sockets::connect(address, queues, None) {
+            None => match sockets::connect(address, sizes, None) {
                 Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
-                    self.connect_without_port(address, queues, e, now)
+                    self.connect_without_port(address, sizes, e, now)
                 }
                 connected => connected,
             },
@@ -85,7 +85,7 @@ impl Connector {
     fn connect_without_port(
         &mut self,
         address: SocketAddr,
-        queues: Queues,
+        sizes: BufferSizes,
         error: io::Error,
         now: Time,
     ) -> io::Result<TcpStream> {
@@ -98,7 +98,7 @@ impl Connector {
         };
         self.ports.note_scarcity(address, range, now);
         let ports = self.ports.candidates(address, now).unwrap_or_default();
-        self.connect_bound(address, queues, ports)
+        self.connect_bound(address, sizes, ports)
     }
 
     /// Connects from the first of these ports that is free for `address`, or in
@@ -106,11 +106,11 @@ impl Connector {
     fn connect_bound(
         &mut self,
         address: SocketAddr,
-        queues: Queues,
+        sizes: BufferSizes,
         ports: Vec<u16>,
     ) -> io::Result<TcpStream> {
         for port in ports {
-            match sockets::connect(address, queues, Some(port)) {
+            match sockets::connect(address, sizes, Some(port)) {
                 Err(e) if is_taken(&e) => {}
                 connected => {
                     self.bound += u64::from(connected.is_ok());

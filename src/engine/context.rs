@@ -7,8 +7,8 @@ use mio::Token;
 
 use super::buffers::Buffers;
 use super::dial_log::DialLog;
-use super::header_log::HeaderLog;
-use super::memory::{MemoryBudget, Queues};
+use super::log_limiter::LogLimiter;
+use super::memory::{BufferSizes, MemoryBudget};
 use super::port::Port;
 use super::readiness::Interest;
 use super::sockets::Socket;
@@ -28,7 +28,7 @@ pub struct Shared {
     /// What is said of dials that fail through no fault of a backend.
     pub dial_log: DialLog,
     /// What is said of load balancers that send no PROXY header.
-    pub header_log: HeaderLog,
+    pub header_log: LogLimiter,
 }
 
 /// What one connection borrows while it handles something.
@@ -58,7 +58,7 @@ pub trait Connect {
     fn connect(
         &mut self,
         address: SocketAddr,
-        queues: Queues,
+        sizes: BufferSizes,
         token: Token,
     ) -> io::Result<Self::Socket>;
 

@@ -1,5 +1,5 @@
 //! The dials of one connection: an [`Attempt`] is a connect in progress, and the
-//! [`Dialer`] begins attempts, round after round through the addresses.
+//! [`Dialer`] begins dials, round after round through the addresses.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::balancer::{AddressId, Attempts, DialFailure, Pick};
+use super::balancer::{AddressId, DialFailure, DialRound, Pick};
 use super::connector::SelfConnect;
 use super::context::{Connect, Context};
 use super::local_error::LocalError;
@@ -45,9 +45,9 @@ pub struct Dialer {
 pub struct Attempt<S> {
     backend: BackendStream<S>,
     /// Its timeout, if that is shorter than the connect timeout.
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
     /// The round that it belongs to.
-    attempts: Attempts,
+    round: DialRound,
 }
 
 /// A socket to a backend.
@@ -106,37 +106,37 @@ impl Dialer {
     /// Dials the next address of the round that does not fail at once.
     pub fn dial<S: Socket, C: Connect<Socket = S>>(
         &mut self,
-        mut attempts: Attempts,
+        mut round: DialRound,
         cx: &mut Context<'_, C>,
     ) -> DialOutcome<S> {
         loop {
-            let fell_back = attempts.has_fallen_back();
-            let pick = cx.port.balancer.pick(&mut attempts, cx.now);
-            let has_no_backend = pick.is_none() || attempts.has_fallen_back();
-            if has_no_backend && !fell_back && attempts.has_failed() {
+            let fell_back = round.has_fallen_back();
+            let pick = cx.port.balancer.pick(&mut round, cx.now);
+            let has_no_backend = pick.is_none() || round.has_fallen_back();
+            if has_no_backend && !fell_back && round.has_failed() {
                 cx.port.counts.exhausted += 1;
             }
             let Some(pick) = pick else {
                 return DialOutcome::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);
-            let queues = cx.shared.memory.queues(cx.shared.open, false);
+            let sizes = cx.shared.memory.buffer_sizes(cx.shared.open, false);
             let Pick {
                 id,
                 address,
-                patience,
+                timeout,
             } = pick;
-            match cx.connector.connect(address, queues, self.token(cx.key)) {
+            match cx.connector.connect(address, sizes, self.token(cx.key)) {
                 Ok(socket) => {
                     return DialOutcome::Connecting(Attempt {
                         backend: BackendStream { socket, id },
-                        patience,
-                        attempts,
+                        timeout,
+                        round,
                     });
                 }
                 Err(error) => {
                     let cause = DialFailure::of(&error);
-                    self.note_failure(id, cause, &error.to_string(), &mut attempts, cx);
+                    self.note_failure(id, cause, &error.to_string(), &mut round, cx);
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Dialer {
         id: AddressId,
         cause: DialFailure,
         why: &str,
-        attempts: &mut Attempts,
+        round: &mut DialRound,
         cx: &mut Context<'_, C>,
     ) {
         if let Some(address) = cx.port.balancer.address(id) {
@@ -160,7 +160,7 @@ impl Dialer {
                 _ => cx.port.counts.failed_dials += 1,
             }
         }
-        cx.port.balancer.failed(id, cause, attempts, cx.now);
+        cx.port.balancer.failed(id, cause, round, cx.now);
     }
 
     /// Whether another backend may be dialled after one has closed with a FIN before the
@@ -200,8 +200,8 @@ impl<S: Socket> Attempt<S> {
     }
 
     /// Its timeout, where `usual` is the connect timeout.
-    pub fn patience(&self, usual: Duration) -> Duration {
-        self.patience.unwrap_or(usual).min(usual)
+    pub fn timeout(&self, usual: Duration) -> Duration {
+        self.timeout.unwrap_or(usual).min(usual)
     }
 
     /// The socket of a connect that has succeeded.
@@ -210,8 +210,8 @@ impl<S: Socket> Attempt<S> {
     }
 
     /// Gives the connect up; returns its address and the round.
-    pub fn abandon(self) -> (AddressId, Attempts) {
-        (self.backend.id, self.attempts)
+    pub fn abandon(self) -> (AddressId, DialRound) {
+        (self.backend.id, self.round)
     }
 }
 
@@ -227,7 +227,7 @@ impl DialFailure {
             // Not a kind of its own: the kernel has no such family.
             _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => DialFailure::Unreachable,
             _ if SelfConnect::is(error) => DialFailure::SelfConnect,
-            _ => DialFailure::Silent,
+            _ => DialFailure::Unanswered,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::connector::Connector;
 use super::context::{Connect, Context};
 use super::counters::CountedAs;
-use super::memory::Queues;
+use super::memory::BufferSizes;
 use super::readiness::{Interest, Readiness};
 use super::token::{Side, parse_token, token};
 use super::transition::Transition;
@@ -37,10 +37,10 @@ impl Connect for Registering<'_> {
     fn connect(
         &mut self,
         address: SocketAddr,
-        queues: Queues,
+        sizes: BufferSizes,
         token: Token,
     ) -> io::Result<TcpStream> {
-        let mut socket = self.connector.connect(address, queues, self.now)?;
+        let mut socket = self.connector.connect(address, sizes, self.now)?;
         let interest = Interest::Both.into();
         self.registry.register(&mut socket, token, interest)?;
         Ok(socket)

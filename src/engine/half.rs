@@ -28,10 +28,10 @@ use crate::sys::Pipe;
 /// copy cost less than two system calls with one.
 const BULK_READ_BYTES: usize = 32 * 1024;
 /// A splice of less than this is small, if more was asked for.
-const DRY_BYTES: usize = 16 * 1024;
+const SMALL_SPLICE_BYTES: usize = 16 * 1024;
 /// Bulk ends after this number of small splices in a row: a sender that is slower than
 /// the relay for a moment has not ended its bulk.
-const DRY_PIECES: u8 = 3;
+const SMALL_SPLICES_THAT_END_BULK: u8 = 3;
 
 /// One direction of a connection.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Half {
     source: Source,
     sink: Sink,
     /// The number of small splices after which bulk ends; 0 while there is no bulk.
-    bulk: u8,
+    small_splices_left: u8,
     /// The number of bytes that the sink has taken.
     delivered: u64,
 }
@@ -77,19 +77,19 @@ pub struct Moved {
 
 /// The budget of a turn, in bytes to read.
 #[derive(Clone, Copy)]
-struct Most {
+struct Budget {
     /// What is left of it.
     left: usize,
     /// What it was at the start of the turn.
-    budget: usize,
+    total: usize,
 }
 
-impl Most {
+impl Budget {
     /// The size of a splice through a pipe of `capacity` bytes. If the whole budget is
     /// enough to fill the pipe, the pipe is filled, whatever is left of the budget: a
     /// small rest would cost as many system calls.
     fn for_pipe(self, capacity: usize) -> usize {
-        if self.budget >= capacity {
+        if self.total >= capacity {
             capacity
         } else {
             self.left
@@ -115,7 +115,7 @@ impl Half {
             pending: None,
             source: Source::NEW,
             sink: Sink::Writable,
-            bulk: 0,
+            small_splices_left: 0,
             delivered: 0,
         }
     }
@@ -196,7 +196,7 @@ impl Half {
     pub fn begin_anew(&mut self) {
         debug_assert!(self.is_flushed(), "bytes of the old sink are left");
         self.delivered = 0;
-        self.bulk = 0;
+        self.small_splices_left = 0;
         self.redirect();
     }
 
@@ -212,7 +212,7 @@ impl Half {
     /// Whether it moves bulk.
     pub fn is_bulk(&self) -> bool {
         // The kernel splices nothing past urgent data.
-        self.bulk > 0 && !self.source.may_leave_more()
+        self.small_splices_left > 0 && !self.source.may_leave_more()
     }
 
     /// Whether everything was written except the FIN.
@@ -256,11 +256,11 @@ impl Half {
                 Step::Flush => self.flush(sink, buffers),
                 Step::Transfer if bytes >= budget => return Moved { bytes, more: true },
                 Step::Transfer => {
-                    let most = Most {
+                    let budget = Budget {
                         left: budget - bytes,
-                        budget,
+                        total: budget,
                     };
-                    bytes += self.transfer(source, sink, buffers, most);
+                    bytes += self.transfer(source, sink, buffers, budget);
                 }
             }
         }
@@ -281,14 +281,14 @@ impl Half {
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
-        most: Most,
+        budget: Budget,
     ) -> usize {
         if self.is_bulk()
             && let Some(pipe) = buffers.lend_pipe()
         {
-            return self.splice(source, sink, buffers, pipe, most);
+            return self.splice(source, sink, buffers, pipe, budget);
         }
-        self.copy(source, sink, buffers, most.left.min(BLOCK_BYTES))
+        self.copy(source, sink, buffers, budget.left.min(BLOCK_BYTES))
     }
 
     fn splice<S: Stream, D: Stream>(
@@ -297,26 +297,26 @@ impl Half {
         sink: &mut D,
         buffers: &mut Buffers,
         pipe: Pipe,
-        most: Most,
+        budget: Budget,
     ) -> usize {
-        let asked = most.for_pipe(pipe.capacity() as usize);
+        let asked = budget.for_pipe(pipe.capacity() as usize);
         match ReadOutcome::from(source.fill(&pipe, asked)) {
             // A pipe may be full of small pieces before it holds `asked` bytes, so a short
             // splice does not show that the source is empty.
             ReadOutcome::Bytes(len) => {
-                self.bulk = if len < DRY_BYTES.min(asked) {
-                    self.bulk - 1
+                self.small_splices_left = if len < SMALL_SPLICE_BYTES.min(asked) {
+                    self.small_splices_left - 1
                 } else {
-                    DRY_PIECES
+                    SMALL_SPLICES_THAT_END_BULK
                 };
                 self.drain(sink, buffers, pipe, len as u32);
                 return len;
             }
             // The kernel returns 0 before urgent data too, which it does not splice: the
             // next read shows what is left.
-            ReadOutcome::End => self.bulk = 0,
+            ReadOutcome::End => self.small_splices_left = 0,
             ReadOutcome::Failed(error) => {
-                self.bulk = 0;
+                self.small_splices_left = 0;
                 if is_of_the_stream(&error) {
                     self.source.handle_error_reported();
                 }
@@ -336,10 +336,10 @@ impl Half {
         source: &mut S,
         sink: &mut D,
         buffers: &mut Buffers,
-        most: usize,
+        budget: usize,
     ) -> usize {
         let can_keep = buffers.has_block();
-        let input = &mut buffers.scratch[..most];
+        let input = &mut buffers.scratch[..budget];
         let input = match can_keep {
             true => source.read(input),
             false => source.peek(input),
@@ -351,7 +351,7 @@ impl Half {
         self.note_size(len);
         let written = self.write(sink, &buffers.scratch[..len]);
         // Bytes that are not consumed stay in the queue, and no event reports them.
-        if len < most && (can_keep || written == len) {
+        if len < budget && (can_keep || written == len) {
             self.source.handle_short_read();
         }
         if can_keep {
@@ -392,8 +392,8 @@ impl Half {
 
     /// Begins or ends bulk, after a read of `len` bytes into the scratch buffer.
     fn note_size(&mut self, len: usize) {
-        self.bulk = match len {
-            BULK_READ_BYTES.. => DRY_PIECES,
+        self.small_splices_left = match len {
+            BULK_READ_BYTES.. => SMALL_SPLICES_THAT_END_BULK,
             _ => 0,
         };
     }
@@ -413,8 +413,9 @@ impl Half {
         }
     }
 
-    /// Writes the `len` bytes in a pipe, and keeps what the sink does not take. What one
-    /// drain leaves is the next one's at once: if the sink was reset, only that one fails.
+    /// Writes the `len` bytes in a pipe, and keeps what the sink does not take. After a partial
+    /// drain it drains again at once: if the sink was reset, the first call returns the bytes
+    /// that it took, and only the next one fails.
     fn drain<D: Stream>(&mut self, sink: &mut D, buffers: &mut Buffers, pipe: Pipe, len: u32) {
         let mut left = len;
         while left > 0 && self.sink == Sink::Writable {

@@ -3,10 +3,10 @@
 //!
 //! A client has no app before its ClientHello has come, which is peeked at: it counts for none,
 //! wakes none and takes no place of theirs. Its name is awaited for 5 s. Such clients are
-//! untrusted, so that their number is limited. If one too many comes, the oldest client is
-//! evicted of the source that has the most, at the listener that has the most: a flood of silent
-//! connections evicts itself, and neither the clients of another listener nor those of another
-//! source, whose ClientHello comes within a round trip.
+//! untrusted, so their number is limited. If there are too many, one is evicted: at the listener
+//! with the most clients, of the source with the most clients there, the oldest. So a flood of
+//! silent connections evicts itself, and neither the clients of another listener nor those of
+//! another source, whose ClientHello comes within a round trip.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
@@ -19,10 +19,10 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::by_source::BySource;
-use super::header_log::HeaderLog;
 use super::lingering::{Lingered, Lingering};
 use super::listener::{BoundListener, Listener};
-use super::memory::Queues;
+use super::log_limiter::LogLimiter;
+use super::memory::BufferSizes;
 use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::stream::Stream;
@@ -32,8 +32,8 @@ use crate::clock::Time;
 use crate::rules::client_hello::{self, Hello, Refusal};
 use crate::rules::server_name::{MAX_PEEK, NameTable, ServerNames, Verdict};
 
-/// No connection has a token from here up to those of other listeners: its slot would be
-/// beyond 4 billion.
+/// The token of the first inspector, below those of the other listeners. No connection has so
+/// large a token: its slot would be beyond 4 billion.
 const FIRST: usize = super::apps::FIRST_LISTENER - MAX_INSPECTORS;
 
 /// How many there may be.
@@ -50,19 +50,19 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Inspectors {
     all: Slab<Inspector>,
     clients: Slab<Client>,
-    /// Those at whose listeners connections may wait to be accepted.
+    /// The inspectors at whose listeners connections may wait to be accepted.
     accepting: VecDeque<usize>,
-    /// How many clients were refused at each address, by the reason. Another listener there
-    /// counts on while the first one's apps still have connections.
+    /// Clients refused, by listen address and reason. The key is the address, so a new listener
+    /// there continues the counts.
     refused: BTreeMap<SocketAddr, BTreeMap<&'static str, u64>>,
     /// The deadlines of the clients.
     timers: Timers,
     /// How many clients there were since the start.
     accepted: u64,
-    log: HeaderLog,
+    log: LogLimiter,
 }
 
-/// A listener, and whose names lead where.
+/// A listener, and which port each server name leads to.
 struct Inspector {
     /// `None` once it is that of a port alone, or nothing is accepted any more.
     listener: Option<Listener>,
@@ -71,8 +71,8 @@ struct Inspector {
     is_accepting: bool,
     /// The slots of ports by the names of their apps.
     names: NameTable<usize>,
-    /// The slots of its ports. One that has stopped has the serial number of the first client
-    /// that it does not get.
+    /// Its ports, by slot. `None` while a port takes clients; else the serial number of the first
+    /// client that it does not get.
     ports: BTreeMap<usize, Option<u64>>,
     clients: BySource,
 }
@@ -123,8 +123,8 @@ impl Inspectors {
         self.clients.len()
     }
 
-    /// How many of them have yet to name their app.
-    pub fn awaited(&self) -> usize {
+    /// How many of them have not named their app yet.
+    pub fn undecided(&self) -> usize {
         let clients = self.clients.iter();
         clients.filter(|(_, it)| it.lingering.is_none()).count()
     }
@@ -159,7 +159,7 @@ impl Inspectors {
 
     // --- Listeners and ports ---
 
-    /// Adds one with that listener.
+    /// Adds an inspector for `listener`.
     ///
     /// # Errors
     /// Those of epoll_ctl(2) and getsockname(2), or that there are too many.
@@ -183,7 +183,7 @@ impl Inspectors {
         Ok(key)
     }
 
-    /// The one that listens where somebody asks for that address.
+    /// The inspector that listens at `address`.
     pub fn find(&self, address: SocketAddr) -> Option<usize> {
         let is_there = |listener: &Listener| listener.is_at(address);
         let mut all = self.all.iter();
@@ -191,8 +191,8 @@ impl Inspectors {
         found.map(|(key, _)| key)
     }
 
-    /// Gives a port of that one these names, in place of those that it has. Another port there
-    /// that has one of them has it no more.
+    /// Replaces the names of a port of inspector `key`. A name that another of its ports had
+    /// moves to this one.
     pub fn set_names(&mut self, key: usize, port: usize, names: &ServerNames) {
         if let Some(inspector) = self.all.get_mut(key) {
             inspector.ports.entry(port).or_default();
@@ -250,11 +250,11 @@ impl Inspectors {
         self.accepting.retain(|it| *it != key);
     }
 
-    /// Sets how much may wait in the sockets of those who come next.
-    pub fn set_queues(&mut self, queues: Queues) {
+    /// Sets the buffer sizes of sockets that are accepted from now on.
+    pub fn set_buffer_sizes(&mut self, sizes: BufferSizes) {
         for (_, inspector) in &mut self.all {
             if let Some(listener) = &mut inspector.listener {
-                listener.set_queues(queues);
+                listener.set_buffer_sizes(sizes);
             }
         }
     }

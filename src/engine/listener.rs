@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
-use super::memory::Queues;
+use super::memory::BufferSizes;
 use super::sockets;
 use crate::clock::Time;
 
@@ -90,8 +90,8 @@ pub struct Listener {
     paused_until: Option<Time>,
     /// The kernel's default for the receive buffer of accepted sockets, in bytes.
     default_buffer: u64,
-    /// The sizes of the queues of accepted sockets.
-    queues: Queues,
+    /// The buffer sizes of accepted sockets.
+    sizes: BufferSizes,
 }
 
 impl Listener {
@@ -112,7 +112,7 @@ impl Listener {
             ready: false,
             paused_until: None,
             default_buffer,
-            queues: Queues::default(),
+            sizes: BufferSizes::default(),
         })
     }
 
@@ -129,14 +129,14 @@ impl Listener {
         })
     }
 
-    /// Sets the sizes of the queues of the sockets that are accepted from now on.
-    pub fn set_queues(&mut self, queues: Queues) {
-        if queues == self.queues {
+    /// Sets the buffer sizes of the sockets that are accepted from now on.
+    pub fn set_buffer_sizes(&mut self, sizes: BufferSizes) {
+        if sizes == self.sizes {
             return;
         }
         // Set also after a failure, so that it is not repeated in every turn.
-        self.queues = queues;
-        if let Err(why) = queues.apply(&SockRef::from(&self.socket), self.default_buffer) {
+        self.sizes = sizes;
+        if let Err(why) = sizes.apply(&SockRef::from(&self.socket), self.default_buffer) {
             debug!("the sockets' queues keep their size: {why}");
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! - a *held* connection may send 16 KiB in advance. Its window scale is that of any other
 //!   socket, and once it is read the kernel raises its buffer as usual:
-//!   [`MemoryBudget::queues`].
+//!   [`MemoryBudget::buffer_sizes`].
 //! - with a limit, each queue of a new connection gets a share of the memory for queues,
 //!   by the number of open connections.
 //! - with a limit, a connection that moves *bulk* gets a share of a part of that memory,
@@ -69,14 +69,14 @@ pub struct MemoryBudget {
     /// The most bytes in the queues of all sockets, if there is a limit.
     room: Option<u64>,
     /// The number of connections among which it is divided: a power of two.
-    level: usize,
+    divisor: usize,
     /// The number of connections that move bulk, or have moved it.
     bulk: usize,
 }
 
 /// How much may wait in a new socket, in bytes; `None` for what the kernel sees fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queues {
+pub struct BufferSizes {
     /// To be read: the receive buffer at first.
     received: Option<u64>,
     /// To be sent, beyond what the peer can take.
@@ -85,13 +85,13 @@ pub struct Queues {
 
 /// The share that a connection has of the budget.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Grant {
+pub struct BulkShare {
     /// Whether it counts as a bulk connection.
     is_bulk: bool,
     /// Whether the receive buffers of client and backend are frozen.
     frozen: [bool; 2],
     /// The binary logarithm of the share that was set last.
-    share: u8,
+    share_log2: u8,
 }
 
 impl MemoryBudget {
@@ -101,20 +101,20 @@ impl MemoryBudget {
         let taken = FIXED_BYTES.saturating_add(objects);
         MemoryBudget {
             room: limit.map(|limit| limit.saturating_sub(taken)),
-            level: 1,
+            divisor: 1,
             bulk: 0,
         }
     }
 
     /// The queue sizes of the next socket. `held`: its connection will be held.
-    pub fn queues(&mut self, open: usize, held: bool) -> Queues {
+    pub fn buffer_sizes(&mut self, open: usize, held: bool) -> BufferSizes {
         let share = self.room.map(|room| {
-            self.set_level(open);
-            (room / QUEUES / self.level as u64).clamp(LEAST_BYTES, MAX_BYTES)
+            self.set_divisor(open);
+            (room / QUEUES / self.divisor as u64).clamp(LEAST_BYTES, MAX_BYTES)
         });
         let share = share.filter(|&share| share < DEFAULT_BYTES);
         let held = held.then_some(HELD_BYTES);
-        Queues {
+        BufferSizes {
             received: share.into_iter().chain(held).min(),
             unsent: share,
         }
@@ -122,10 +122,10 @@ impl MemoryBudget {
 
     /// Those of a socket that is to receive `bytes` before it is read, as far as there is
     /// memory for them.
-    pub fn queues_to_peek(&mut self, open: usize, bytes: usize) -> Queues {
-        let share = self.queues(open, false);
-        let received = Queues::receiving(bytes).received;
-        Queues {
+    pub fn buffer_sizes_to_peek(&mut self, open: usize, bytes: usize) -> BufferSizes {
+        let share = self.buffer_sizes(open, false);
+        let received = BufferSizes::receiving(bytes).received;
+        BufferSizes {
             received: share.received.into_iter().chain(received).min(),
             ..share
         }
@@ -133,18 +133,18 @@ impl MemoryBudget {
 
     /// For how many connections the room is divided while so many are open; it never
     /// changes where there is no limit.
-    pub fn level(&mut self, open: usize) -> usize {
+    pub fn divisor(&mut self, open: usize) -> usize {
         if self.room.is_some() {
-            self.set_level(open);
+            self.set_divisor(open);
         }
-        self.level
+        self.divisor
     }
 
-    /// Adapts the level to the number of open connections. It goes down only at a quarter,
+    /// Adapts the divisor to the number of open connections. It goes down only at a quarter,
     /// so that a number that goes up and down by one changes nothing.
-    fn set_level(&mut self, open: usize) {
-        if open >= self.level || open < self.level / 4 {
-            self.level = (open + 1).next_power_of_two();
+    fn set_divisor(&mut self, open: usize) {
+        if open >= self.divisor || open < self.divisor / 4 {
+            self.divisor = (open + 1).next_power_of_two();
         }
     }
 
@@ -155,26 +155,26 @@ impl MemoryBudget {
     }
 
     /// Fits the socket buffers of a bulk connection to its share.
-    pub fn fit(&mut self, grant: &mut Grant, sockets: [Option<SockRef<'_>>; 2]) {
+    pub fn fit(&mut self, bulk_share: &mut BulkShare, sockets: [Option<SockRef<'_>>; 2]) {
         if self.room.is_none() {
             return;
         }
-        if !grant.is_bulk {
-            grant.is_bulk = true;
+        if !bulk_share.is_bulk {
+            bulk_share.is_bulk = true;
             self.bulk += 1;
         }
         let Some(share) = self.bulk_share() else {
             return;
         };
-        for (socket, frozen) in sockets.iter().flatten().zip(&mut grant.frozen) {
+        for (socket, frozen) in sockets.iter().flatten().zip(&mut bulk_share.frozen) {
             // An error means that the socket is about to be closed.
             if let Err(why) = fit_receive_buffer(socket, share, frozen) {
                 debug!("a receive buffer keeps its size: {why}");
             }
         }
         let logarithm = share.ilog2() as u8;
-        if grant.share != logarithm {
-            grant.share = logarithm;
+        if bulk_share.share_log2 != logarithm {
+            bulk_share.share_log2 = logarithm;
             for socket in sockets.iter().flatten() {
                 let _ = socket.set_tcp_notsent_lowat(share as u32);
             }
@@ -182,8 +182,8 @@ impl MemoryBudget {
     }
 
     /// Returns the share of a connection at its end.
-    pub fn release(&mut self, grant: Grant) {
-        self.bulk -= usize::from(grant.is_bulk);
+    pub fn release(&mut self, bulk_share: BulkShare) {
+        self.bulk -= usize::from(bulk_share.is_bulk);
     }
 }
 
@@ -209,10 +209,10 @@ fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Res
     Ok(())
 }
 
-impl Queues {
-    /// Queues with an initial receive window of `bytes`, which is twice as much memory.
-    pub fn receiving(bytes: usize) -> Queues {
-        Queues {
+impl BufferSizes {
+    /// BufferSizes with an initial receive window of `bytes`, which is twice as much memory.
+    pub fn receiving(bytes: usize) -> BufferSizes {
+        BufferSizes {
             received: Some(2 * bytes as u64),
             unsent: None,
         }
@@ -251,30 +251,30 @@ mod tests {
     #[test]
     fn without_a_limit_only_those_who_are_held_are_restricted() {
         let mut budget = MemoryBudget::new(None, 100_000);
-        assert_eq!(budget.queues(50_000, false), Queues::default());
-        let held = Queues {
+        assert_eq!(budget.buffer_sizes(50_000, false), BufferSizes::default());
+        let held = BufferSizes {
             received: Some(HELD_BYTES),
             unsent: None,
         };
-        assert_eq!(budget.queues(50_000, true), held);
+        assert_eq!(budget.buffer_sizes(50_000, true), held);
         assert_eq!(budget.bulk_share(), None);
     }
 
     #[test]
     fn what_is_peeked_at_has_a_window_of_its_own_within_the_share() {
         let mut budget = MemoryBudget::new(None, 100_000);
-        let queues = budget.queues_to_peek(50_000, 20_000);
-        assert_eq!(queues, Queues::receiving(20_000));
+        let sizes = budget.buffer_sizes_to_peek(50_000, 20_000);
+        assert_eq!(sizes, BufferSizes::receiving(20_000));
         let mut budget = MemoryBudget::new(Some(30 * MIB), 1000);
-        let received = budget.queues_to_peek(1000, 20_000).received;
-        assert_eq!(received, budget.queues(1000, false).received);
+        let received = budget.buffer_sizes_to_peek(1000, 20_000).received;
+        assert_eq!(received, budget.buffer_sizes(1000, false).received);
     }
 
     #[test]
     fn held_connections_have_room_in_the_container_that_the_manifests_ask_for() {
         let mut budget = budget();
         let held: u64 = (0..10_000)
-            .filter_map(|open| budget.queues(open, true).received)
+            .filter_map(|open| budget.buffer_sizes(open, true).received)
             .sum();
         assert!(
             FIXED_BYTES + 10_000 * OBJECT_BYTES + held < 200 * MIB,
@@ -287,7 +287,7 @@ mod tests {
         let mut budget = budget();
         let mut total = 0;
         for open in 0..2_000 {
-            let received = budget.queues(open, false).received;
+            let received = budget.buffer_sizes(open, false).received;
             let received = received.unwrap_or(DEFAULT_BYTES);
             budget.bulk += 1;
             let share = budget.bulk_share().unwrap();
@@ -304,14 +304,14 @@ mod tests {
     #[test]
     fn one_alone_has_as_much_as_it_needs() {
         let mut budget = budget();
-        assert_eq!(budget.queues(1, false), Queues::default());
+        assert_eq!(budget.buffer_sizes(1, false), BufferSizes::default());
         assert!(budget.bulk_share().unwrap() > 4 * MIB);
     }
 
     #[test]
     fn a_number_that_goes_up_and_down_by_one_changes_nothing() {
         let mut budget = budget();
-        let at = |budget: &mut MemoryBudget, open| budget.queues(open, false).received;
+        let at = |budget: &mut MemoryBudget, open| budget.buffer_sizes(open, false).received;
         let many = at(&mut budget, 2048);
         assert!(many.is_some());
         assert_eq!(at(&mut budget, 2047), many);
@@ -337,12 +337,12 @@ mod tests {
     /// A client, and the server's side with that receive buffer.
     fn pair(receive_buffer: u64) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let queues = Queues {
+        let sizes = BufferSizes {
             received: Some(receive_buffer),
             unsent: None,
         };
         let socket = SockRef::from(&listener);
-        queues.apply(&socket, DEFAULT_BYTES).unwrap();
+        sizes.apply(&socket, DEFAULT_BYTES).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = listener.accept().unwrap().0;
         (client, server)
@@ -373,23 +373,24 @@ mod tests {
         let (mut client, mut server) = pair(HELD_BYTES);
         let mut budget = MemoryBudget::new(Some(1 << 40), 1);
         budget.room = Some(SHARE * BULK_PART);
-        let mut grant = Grant::default();
+        let mut bulk_share = BulkShare::default();
         let mut buffer = vec![0; 65536];
-        let mut exchange = |rounds: usize, budget: &mut MemoryBudget, grant: &mut Grant| {
-            for _ in 0..rounds {
-                client.write_all(&[0; 16384]).unwrap();
-                server.read_exact(&mut buffer[..16384]).unwrap();
-                let sockets = [SockRef::from(&server), SockRef::from(&client)];
-                budget.fit(grant, sockets.map(Some));
-            }
-            SockRef::from(&server).recv_buffer_size().unwrap() as u64
-        };
-        let grown = exchange(2000, &mut budget, &mut grant);
+        let mut exchange =
+            |rounds: usize, budget: &mut MemoryBudget, bulk_share: &mut BulkShare| {
+                for _ in 0..rounds {
+                    client.write_all(&[0; 16384]).unwrap();
+                    server.read_exact(&mut buffer[..16384]).unwrap();
+                    let sockets = [SockRef::from(&server), SockRef::from(&client)];
+                    budget.fit(bulk_share, sockets.map(Some));
+                }
+                SockRef::from(&server).recv_buffer_size().unwrap() as u64
+            };
+        let grown = exchange(2000, &mut budget, &mut bulk_share);
         assert!(grown > HELD_BYTES, "{grown}");
-        let size = exchange(2000, &mut budget, &mut grant);
+        let size = exchange(2000, &mut budget, &mut bulk_share);
         assert!(size < 4 * SHARE, "{size}");
         assert_eq!(budget.bulk, 1);
-        budget.release(grant);
+        budget.release(bulk_share);
         assert_eq!(budget.bulk, 0);
     }
 }

@@ -22,7 +22,7 @@
 //! └─ port_group   what the ports of an app share
 //! connection    one connection: Held, Connecting, Backoff, Relaying, Detached, Closing
 //! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
-//! ├─ dialing      the connect in progress, and the pauses between the attempts
+//! ├─ dialing      the connect in progress, and the pauses between the rounds
 //! ├─ relay        both directions of a connection
 //! │  └─ half        one direction; half_state: the states of its two sockets
 //! ├─ closing      waits for acknowledgements; ack_timeout: for how long
@@ -54,7 +54,6 @@ mod dialing;
 mod events;
 mod half;
 mod half_state;
-mod header_log;
 mod ids;
 mod inspectors;
 mod limit_log;
@@ -63,6 +62,7 @@ mod lingering;
 mod listener;
 mod local_error;
 mod local_ports;
+mod log_limiter;
 mod memory;
 mod port;
 mod port_group;
@@ -100,13 +100,13 @@ use self::connector::Connector;
 use self::context::Shared;
 pub use self::counters::{Counters, Counts};
 use self::dial_log::DialLog;
-use self::header_log::HeaderLog;
 use self::inspectors::Inspectors;
 pub use self::inspectors::RefusedByName;
 use self::limit_log::LimitLog;
 pub use self::limits::{AppLimits, Limits};
 pub use self::listener::BoundListener;
 use self::listener::Listener;
+use self::log_limiter::LogLimiter;
 use self::memory::MemoryBudget;
 pub use self::memory::connections_within;
 use self::port::Port;
@@ -187,7 +187,7 @@ impl Engine {
                 memory: MemoryBudget::new(limits.memory, limits.max_connections),
                 timers: Timers::default(),
                 dial_log: DialLog::default(),
-                header_log: HeaderLog::default(),
+                header_log: LogLimiter::default(),
             },
             fitted_level: 0,
             random: Random::new(seed),
@@ -336,8 +336,8 @@ impl Engine {
     }
 
     /// How many backends of a port are ejected after failures.
-    pub fn ejected_backends(&self, port: PortId) -> usize {
-        self.entry(port).map_or(0, |it| it.port.balancer.ejected())
+    pub fn avoided_backends(&self, port: PortId) -> usize {
+        self.entry(port).map_or(0, |it| it.port.balancer.avoided())
     }
 
     /// The number of dials from a port that was bound here because the kernel had none.
@@ -423,16 +423,16 @@ impl Engine {
         for &slot in slots {
             let entry = self.apps.get_mut(slot);
             let held = !entry.port.gate_open;
-            let queues = self.shared.memory.queues(self.shared.open, held);
+            let sizes = self.shared.memory.buffer_sizes(self.shared.open, held);
             if let Some(listener) = &mut entry.listener {
-                listener.set_queues(queues);
+                listener.set_buffer_sizes(sizes);
             }
         }
     }
 
     /// Fits every listener once there is memory for more, or for fewer, connections.
     fn follow_memory_level(&mut self) {
-        let level = self.shared.memory.level(self.shared.open);
+        let level = self.shared.memory.divisor(self.shared.open);
         if level != self.fitted_level {
             self.fitted_level = level;
             self.fit_listeners(&self.apps.all_slots());

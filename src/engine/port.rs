@@ -68,7 +68,7 @@ impl Port {
     /// Replaces the rules for those who come, and for those who wait.
     pub fn set_rules(&mut self, rules: Rules) {
         self.balancer
-            .set_most_per_backend(rules.max_connections_per_pod);
+            .set_max_per_backend(rules.max_connections_per_pod);
         self.group.set_release_rate(rules.release_rate);
         self.per_source.set_limit(rules.max_per_source);
         self.rules = rules;

@@ -1,8 +1,9 @@
 //! [`Shares`]: the division of a bounded resource (connections, blocks, pipes) among the apps.
 //!
-//! Half of it is divided among the apps, and each may always have its part. The other half is
-//! taken by any app, first come, first served. So an app that takes all that it can get leaves every other one
-//! its part, and an app that is busy alone has more than half. One app has all.
+//! Half of it is divided among the apps: what each is guaranteed. The other half is a pool for
+//! all of them, first come, first served. So an app that takes all that it can get leaves every
+//! other one what that is guaranteed, and an app that is busy alone has more than half. One app
+//! has all.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +16,19 @@ pub struct Shares {
     apps: usize,
     /// What the apps have, all together.
     total: usize,
-    /// What they have beyond their own parts.
-    beyond: usize,
+    /// What they have beyond what each is guaranteed.
+    borrowed: usize,
     taken: BTreeMap<AppId, usize>,
 }
 
 impl Shares {
-    /// Of so much, for one app.
+    /// All of `limit` belongs to one app.
     pub fn new(limit: usize) -> Shares {
         Shares {
             limit,
             apps: 1,
             total: 0,
-            beyond: 0,
+            borrowed: 0,
             taken: BTreeMap::new(),
         }
     }
@@ -35,9 +36,12 @@ impl Shares {
     /// Divides it among so many apps. What they have, they keep.
     pub fn set_apps(&mut self, apps: usize) {
         self.apps = apps.max(1);
-        let part = self.part();
-        let beyond = self.taken.values().map(|taken| taken.saturating_sub(part));
-        self.beyond = beyond.sum();
+        let guaranteed = self.guaranteed();
+        let borrowed = self
+            .taken
+            .values()
+            .map(|taken| taken.saturating_sub(guaranteed));
+        self.borrowed = borrowed.sum();
     }
 
     /// Replaces how much there is. What the apps have, they keep.
@@ -47,7 +51,7 @@ impl Shares {
     }
 
     /// What an app may always have, unless others had it before there were so many apps.
-    pub fn part(&self) -> usize {
+    pub fn guaranteed(&self) -> usize {
         match self.apps {
             1 => self.limit,
             apps => self.limit / 2 / apps,
@@ -56,33 +60,33 @@ impl Shares {
 
     /// Whether an app may have one more.
     pub fn has_room(&self, app: AppId) -> bool {
-        let part = self.part();
-        let common = self.limit - part * self.apps;
-        let has_part = self.taken(app) < part;
-        self.total < self.limit && (has_part || self.beyond < common)
+        let guaranteed = self.guaranteed();
+        let pooled = self.limit - guaranteed * self.apps;
+        let has_guaranteed = self.taken(app) < guaranteed;
+        self.total < self.limit && (has_guaranteed || self.borrowed < pooled)
     }
 
-    /// Whether any app may.
+    /// Whether nothing is left for any app.
     pub fn is_exhausted(&self) -> bool {
         self.total >= self.limit
     }
 
-    /// An app has one more.
+    /// Counts one more for an app.
     pub fn take(&mut self, app: AppId) {
-        let part = self.part();
+        let guaranteed = self.guaranteed();
         let taken = self.taken.entry(app).or_default();
         *taken += 1;
         self.total += 1;
-        self.beyond += usize::from(*taken > part);
+        self.borrowed += usize::from(*taken > guaranteed);
     }
 
-    /// An app has one less.
+    /// Counts one less for an app.
     pub fn give_back(&mut self, app: AppId) {
-        let part = self.part();
+        let guaranteed = self.guaranteed();
         let Some(taken) = self.taken.get_mut(&app) else {
             return;
         };
-        self.beyond -= usize::from(*taken > part);
+        self.borrowed -= usize::from(*taken > guaranteed);
         self.total -= 1;
         *taken -= 1;
         if *taken == 0 {
@@ -121,7 +125,7 @@ mod tests {
         assert_eq!(
             take_all(&mut shares, STORM),
             60,
-            "its part, and the common half"
+            "what is guaranteed, and the pool"
         );
         for app in [QUIET, AppId(3), AppId(4), AppId(5)] {
             assert_eq!(take_all(&mut shares, app), 10, "{app:?}");
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_apps_have_beyond_a_lower_limit_they_give_back_first() {
+    fn what_the_apps_have_above_a_lower_limit_they_give_back_first() {
         let mut shares = Shares::new(100);
         shares.set_apps(2);
         assert_eq!(take_all(&mut shares, STORM), 75);
@@ -153,7 +157,7 @@ mod tests {
             shares.give_back(STORM);
             assert!(!shares.has_room(STORM));
         }
-        assert_eq!(take_all(&mut shares, QUIET), 15, "its part");
+        assert_eq!(take_all(&mut shares, QUIET), 15, "what is guaranteed");
     }
 
     #[test]
@@ -165,9 +169,9 @@ mod tests {
 
     proptest! {
         /// Whatever is taken and given back, the limit holds, and each app that has been
-        /// there from the start can have its part.
+        /// there from the start can have what is guaranteed.
         #[test]
-        fn no_app_is_kept_from_its_part(
+        fn no_app_is_kept_from_what_is_guaranteed(
             limit in 1..60usize,
             apps in 1..6u32,
             steps in prop::collection::vec((0..6u32, any::<bool>()), 0..200),
@@ -187,7 +191,7 @@ mod tests {
                 }
                 prop_assert!(taken.iter().sum::<usize>() <= limit);
                 for (app, count) in (0..apps).zip(&taken) {
-                    let may_have_it = *count >= shares.part() || shares.has_room(AppId(app));
+                    let may_have_it = *count >= shares.guaranteed() || shares.has_room(AppId(app));
                     prop_assert!(may_have_it, "{app} of {taken:?}");
                 }
             }

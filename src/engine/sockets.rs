@@ -9,7 +9,7 @@ use log::debug;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
-use super::memory::Queues;
+use super::memory::BufferSizes;
 use super::stream::Stream;
 use crate::rules::proxy_protocol::Endpoints;
 use crate::sys;
@@ -98,7 +98,7 @@ fn listen_on(address: SocketAddr, is_beside: bool) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Begins to connect to `address`, with `queues` as queue sizes, from `local_port` if one
+/// Begins to connect to `address`, with `sizes` as queue sizes, from `local_port` if one
 /// is given. The connection is never established before the call returns, not even to
 /// this machine: the kernel holds the socket's lock until then.
 ///
@@ -106,13 +106,13 @@ fn listen_on(address: SocketAddr, is_beside: bool) -> io::Result<TcpListener> {
 /// Those of bind(2), and of connect(2) except EINPROGRESS.
 pub fn connect(
     address: SocketAddr,
-    queues: Queues,
+    sizes: BufferSizes,
     local_port: Option<u16>,
 ) -> io::Result<TcpStream> {
     let socket = open(address)?;
-    if queues != Queues::default() {
+    if sizes != BufferSizes::default() {
         // An error leaves the default sizes, with which the connection works too.
-        let _ = queues.apply(&socket, socket.recv_buffer_size()? as u64);
+        let _ = sizes.apply(&socket, socket.recv_buffer_size()? as u64);
     }
     // Allows to bind the port again while it is in TIME_WAIT. Over loopback the kernel
     // reuses such ports by itself (`net.ipv4.tcp_tw_reuse` is 2).

@@ -182,7 +182,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_backends_ejected",
         kind: Kind::Gauge,
         labels: &["app", "port"],
-        help: "How many pods are ejected after failures: they are dialled only where no other is left",
+        help: "How many pods are avoided after failures, or while a dial to them is overdue: they are dialled only where no other is left",
         read: Read::Port(|it, samples| samples.one(it.backends_ejected)),
     },
     Metric {

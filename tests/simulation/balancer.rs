@@ -14,9 +14,9 @@ use zpa::clock::Time;
 /// How long one address may take to answer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may if it has failed and another pod is there.
-pub const TRIAL_PATIENCE: Duration = Duration::from_millis(250);
+pub const TRIAL_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long an address may owe an answer before others are preferred to it.
-pub const SUSPECT_AFTER: Duration = Duration::from_millis(250);
+pub const TRIAL_AFTER: Duration = Duration::from_millis(250);
 /// How long an address rests after its first failure, and at most.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl Balancer {
         self.turns += 1;
         self.memories.entry(picked).or_default().turn = self.turns;
         let patience = if is_trial && has_others {
-            TRIAL_PATIENCE
+            TRIAL_TIMEOUT
         } else {
             CONNECT_TIMEOUT
         };
@@ -105,7 +105,7 @@ impl Balancer {
             return true;
         }
         let suspect_after = match self.failures(address) {
-            0 => SUSPECT_AFTER,
+            0 => TRIAL_AFTER,
             _ => Duration::ZERO,
         };
         let is_suspect = used.unanswered.is_some_and(|at| now >= at + suspect_after);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 
-use crate::balancer::TRIAL_PATIENCE;
+use crate::balancer::TRIAL_TIMEOUT;
 use crate::pods::Life;
 use crate::process::State;
 use crate::traffic::SERVICE;
@@ -20,7 +20,7 @@ use crate::world::{Pid, World};
 
 /// How long a dial may take to a pod that is known to fail: the trial, and the turn
 /// in which its end is noticed.
-const LONGEST_TRIAL: Duration = TRIAL_PATIENCE.saturating_add(Duration::from_millis(50));
+const LONGEST_TRIAL: Duration = TRIAL_TIMEOUT.saturating_add(Duration::from_millis(50));
 
 /// One pod, as one proxy knows it.
 type Known = (Pid, SocketAddr);

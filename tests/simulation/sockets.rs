@@ -13,7 +13,7 @@ use zpa::clock::Time;
 use zpa::daemon::interface::Sockets;
 use zpa::engine::{AppId, BackendSpec, Counts, PortId};
 
-use crate::balancer::{Balancer, CONNECT_TIMEOUT, SUSPECT_AFTER, Use};
+use crate::balancer::{Balancer, CONNECT_TIMEOUT, TRIAL_AFTER, Use};
 use crate::plan::Mutant;
 use crate::process::APP;
 
@@ -451,7 +451,7 @@ impl SimSockets {
     fn give_up_the_dial(&mut self, client: ClientId, now: Time) {
         let dial = self.connections.get(&client).and_then(Connection::dial);
         if let Some((address, since)) = dial
-            && now >= since + SUSPECT_AFTER
+            && now >= since + TRIAL_AFTER
         {
             self.balancer.failed(address, now);
         }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::attempts::Attempts;
-use super::{AddressId, SLOW_START, SUSPECT_AFTER};
+use super::dial_round::DialRound;
+use super::{AddressId, SLOW_START, TRIAL_AFTER};
 use crate::clock::Time;
 
 /// How long an address is ejected after its first failure; each further failure doubles it.
@@ -41,21 +41,21 @@ pub struct Backend {
     /// The number of connections that are dialling it or relaying to it.
     pub connections: u32,
     /// The same over all ports of the app.
-    connections_of_app: Rc<Cell<u32>>,
+    connections_all_ports: Rc<Cell<u32>>,
     /// The sequence number of the last pick: among equals the smallest is picked next.
-    pub turn: u64,
+    pub last_pick: u64,
     /// Whether it may be dialled. A backend that is not listed any more is kept until its
     /// last connection has ended.
     pub is_listed: bool,
     /// Its slow start.
-    pub ramp: Option<Ramp>,
+    pub slow_start: Option<SlowStart>,
     /// Its rank in the order.
     pub rank: Rank,
 }
 
 /// The slow start of a backend that has joined others.
 #[derive(Clone, Copy, Debug)]
-pub struct Ramp {
+pub struct SlowStart {
     /// The number of connections that are added to its own at first.
     pub handicap: u32,
     /// When it joined.
@@ -68,9 +68,9 @@ pub enum Rank {
     /// It is not listed.
     Unlisted,
     /// It takes connections.
-    Ready { load: u32, turn: u64 },
+    Ready { load: u32, last_pick: u64 },
     /// It takes connections, in its slow start: its load changes with time.
-    Ramping,
+    InSlowStart,
     /// All its addresses are ejected or on trial.
     Avoided { until: Time },
 }
@@ -92,7 +92,7 @@ struct Address {
 enum Health {
     Good,
     /// It has failed: until then it is picked only if nothing else is left.
-    Failed {
+    Ejected {
         until: Time,
     },
     /// A dial in progress decides whether it answers: the first one after an ejection, or one
@@ -105,17 +105,17 @@ enum Health {
 impl Backend {
     /// A backend that is about to be listed, and where its connections are counted over all
     /// ports of the app.
-    pub fn new(id: &str, connections_of_app: Rc<Cell<u32>>) -> Self {
+    pub fn new(id: &str, connections_all_ports: Rc<Cell<u32>>) -> Self {
         Backend {
             id: id.to_owned(),
             addresses: Vec::new(),
             preferred: Vec::new(),
             first: 0,
             connections: 0,
-            connections_of_app,
-            turn: 0,
+            connections_all_ports,
+            last_pick: 0,
             is_listed: false,
-            ramp: None,
+            slow_start: None,
             rank: Rank::Unlisted,
         }
     }
@@ -171,7 +171,7 @@ impl Backend {
 
     /// Whether it has fewer than `most` connections over all ports of the app.
     pub fn has_room(&self, most: u32) -> bool {
-        self.connections_of_app.get() < most
+        self.connections_all_ports.get() < most
     }
 
     /// Whether it is listed and has no room.
@@ -182,14 +182,14 @@ impl Backend {
     /// Counts the end of a connection to it.
     pub fn connection_ended(&mut self) {
         self.connections -= 1;
-        let of_app = &self.connections_of_app;
+        let of_app = &self.connections_all_ports;
         of_app.set(of_app.get().saturating_sub(1));
     }
 
     /// It may not be dialled any more.
     pub fn unlist(&mut self) {
         self.is_listed = false;
-        self.ramp = None;
+        self.slow_start = None;
     }
 
     /// The address at that position.
@@ -218,10 +218,10 @@ impl Backend {
         match self.avoided_until(now) {
             _ if !self.is_listed => Rank::Unlisted,
             Some(until) => Rank::Avoided { until },
-            None if self.ramp.is_some() => Rank::Ramping,
+            None if self.slow_start.is_some() => Rank::InSlowStart,
             None => Rank::Ready {
                 load: self.connections,
-                turn: self.turn,
+                last_pick: self.last_pick,
             },
         }
     }
@@ -237,41 +237,44 @@ impl Backend {
     }
 
     /// The address to dial among those that are neither ejected nor on trial and were not tried.
-    pub fn next_address(&self, key: u32, attempts: &Attempts, now: Time) -> Option<u16> {
-        let mut untried = self.untried(key, attempts);
+    pub fn next_address(&self, key: u32, round: &DialRound, now: Time) -> Option<u16> {
+        let mut untried = self.untried(key, round);
         let found = untried.find(|(_, it)| it.avoided_until(now).is_none());
         found.map(|(at, _)| at)
     }
 
     /// The address to dial if all are ejected or on trial.
-    pub fn next_avoided(&self, key: u32, attempts: &Attempts) -> Option<u16> {
-        let untried = self.untried(key, attempts);
+    pub fn next_avoided(&self, key: u32, round: &DialRound) -> Option<u16> {
+        let untried = self.untried(key, round);
         let next = untried.min_by_key(|(_, it)| it.avoidance_end());
         next.map(|(at, _)| at)
     }
 
     /// Its load during the slow start: its connections and the handicap, which does not raise it
     /// above `least_load`, the load of the least loaded backend.
-    pub fn ramped_load(&self, least_load: Option<u32>, now: Time) -> u32 {
-        let handicap = self.ramp.map_or(0, |ramp| ramp.left(now));
+    pub fn load_in_slow_start(&self, least_load: Option<u32>, now: Time) -> u32 {
+        let handicap = self.slow_start.map_or(0, |slow_start| slow_start.left(now));
         let most = self.connections.max(least_load.unwrap_or(0));
         self.connections.saturating_add(handicap).min(most)
     }
 
     /// Whether its slow start is over: it has as many connections as the least loaded
     /// backend, or the time has passed.
-    pub fn has_started(&self, least_load: Option<u32>, now: Time) -> bool {
+    pub fn slow_start_is_over(&self, least_load: Option<u32>, now: Time) -> bool {
         let is_level = least_load.is_none_or(|least_load| self.connections >= least_load);
-        is_level || self.ramp.is_none_or(|ramp| ramp.left(now) == 0)
+        is_level
+            || self
+                .slow_start
+                .is_none_or(|slow_start| slow_start.left(now) == 0)
     }
 
-    /// Whether an address has not answered a dial for [`SUSPECT_AFTER`].
-    pub fn is_suspect(&self, at: u16, now: Time) -> bool {
+    /// Whether an address has not answered a dial for [`TRIAL_AFTER`].
+    pub fn is_overdue(&self, at: u16, now: Time) -> bool {
         let unanswered_since = self
             .addresses
             .get(usize::from(at))
             .and_then(|it| it.unanswered_since);
-        unanswered_since.is_some_and(|since| now >= since + SUSPECT_AFTER)
+        unanswered_since.is_some_and(|since| now >= since + TRIAL_AFTER)
     }
 
     /// The listed addresses, in the order in which they are dialled.
@@ -287,9 +290,9 @@ impl Backend {
         all.filter_map(|&at| Some((at, self.addresses.get(usize::from(at))?)))
     }
 
-    fn untried(&self, key: u32, attempts: &Attempts) -> impl Iterator<Item = (u16, &Address)> {
+    fn untried(&self, key: u32, round: &DialRound) -> impl Iterator<Item = (u16, &Address)> {
         self.listed().filter(move |&(address, _)| {
-            !attempts.has_tried(AddressId {
+            !round.has_tried(AddressId {
                 backend: key,
                 address,
             })
@@ -299,25 +302,25 @@ impl Backend {
     // --- Results ---
 
     /// A dial begins; returns whether it is the first one after an ejection.
-    pub fn dial(&mut self, at: u16, turn: u64, now: Time) -> bool {
+    pub fn dial(&mut self, at: u16, last_pick: u64, now: Time) -> bool {
         self.connections += 1;
-        self.connections_of_app
-            .set(self.connections_of_app.get() + 1);
-        self.turn = turn;
+        self.connections_all_ports
+            .set(self.connections_all_ports.get() + 1);
+        self.last_pick = last_pick;
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return false;
         };
         address.dialling += 1;
         address.unanswered_since.get_or_insert(now);
-        let is_trial = matches!(address.health, Health::Failed { until } if until <= now);
+        let is_trial = matches!(address.health, Health::Ejected { until } if until <= now);
         if is_trial {
             address.begin_trial(now);
         }
         is_trial
     }
 
-    /// An address has not answered for [`SUSPECT_AFTER`]: others are preferred to it.
-    pub fn suspect(&mut self, at: u16, now: Time) {
+    /// An address has not answered for [`TRIAL_AFTER`]: others are preferred to it.
+    pub fn begin_trial(&mut self, at: u16, now: Time) {
         if let Some(address) = self.addresses.get_mut(usize::from(at)) {
             address.begin_trial(now);
         }
@@ -366,7 +369,7 @@ impl Backend {
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return;
         };
-        if matches!(address.health, Health::Failed { until } if now < until) {
+        if matches!(address.health, Health::Ejected { until } if now < until) {
             return;
         }
         if now >= address.failed_at + FAILURE_WINDOW {
@@ -378,7 +381,7 @@ impl Backend {
             .mul_f64(1.0 - JITTER * fraction);
         address.failures = address.failures.saturating_add(1);
         address.failed_at = now;
-        address.health = Health::Failed {
+        address.health = Health::Ejected {
             until: now + ejection,
         };
     }
@@ -386,7 +389,7 @@ impl Backend {
     /// A dial was given up by its client. If the address was suspected, that is a failure:
     /// there may be no client that waits for the connect timeout.
     pub fn abandoned(&mut self, at: u16, fraction: f64, now: Time) {
-        let is_overdue = self.is_suspect(at, now);
+        let is_overdue = self.is_overdue(at, now);
         self.dial_ended(at);
         if is_overdue {
             self.eject(at, fraction, now);
@@ -394,12 +397,12 @@ impl Backend {
             && matches!(address.health, Health::OnTrial { .. })
         {
             // The trial has ended without a result: the next dial is a trial again.
-            address.health = Health::Failed { until: now };
+            address.health = Health::Ejected { until: now };
         }
     }
 
     /// A connection that the address had accepted has ended.
-    pub fn served(&mut self, at: u16) {
+    pub fn connection_closed(&mut self, at: u16) {
         if let Some(address) = self.addresses.get_mut(usize::from(at))
             && address.health == Health::Good
         {
@@ -408,7 +411,7 @@ impl Backend {
     }
 }
 
-impl Ramp {
+impl SlowStart {
     /// The rest of the handicap.
     fn left(self, now: Time) -> u32 {
         let left = SLOW_START.saturating_sub(now.since(self.since));
@@ -441,7 +444,7 @@ impl Address {
     fn avoidance_end(&self) -> Time {
         match self.health {
             Health::Good => Time::default(),
-            Health::Failed { until } | Health::OnTrial { until } => until,
+            Health::Ejected { until } | Health::OnTrial { until } => until,
         }
     }
 }

@@ -25,14 +25,14 @@ impl Order {
         }
         match old {
             Rank::Unlisted => true,
-            Rank::Ready { load, turn } => self.ready.remove(&(load, turn, key)),
-            Rank::Ramping => self.ramping.remove(&key),
+            Rank::Ready { load, last_pick } => self.ready.remove(&(load, last_pick, key)),
+            Rank::InSlowStart => self.ramping.remove(&key),
             Rank::Avoided { until } => self.avoided.remove(&(until, key)),
         };
         match new {
             Rank::Unlisted => true,
-            Rank::Ready { load, turn } => self.ready.insert((load, turn, key)),
-            Rank::Ramping => self.ramping.insert(key),
+            Rank::Ready { load, last_pick } => self.ready.insert((load, last_pick, key)),
+            Rank::InSlowStart => self.ramping.insert(key),
             Rank::Avoided { until } => self.avoided.insert((until, key)),
         };
     }

@@ -40,7 +40,7 @@ fn with(specs: &[BackendSpec]) -> Balancer {
 }
 
 fn pick(balancer: &mut Balancer, now: Time) -> Pick {
-    balancer.pick(&mut Attempts::default(), now).unwrap()
+    balancer.pick(&mut DialRound::default(), now).unwrap()
 }
 
 /// Picks an address that answers.
@@ -52,18 +52,18 @@ fn connect(balancer: &mut Balancer, now: Time) -> Pick {
 
 /// Picks an address that fails.
 fn fail(balancer: &mut Balancer, cause: DialFailure, now: Time) -> SocketAddr {
-    let mut attempts = Attempts::default();
-    let pick = balancer.pick(&mut attempts, now).unwrap();
-    balancer.failed(pick.id, cause, &mut attempts, now);
+    let mut round = DialRound::default();
+    let pick = balancer.pick(&mut round, now).unwrap();
+    balancer.failed(pick.id, cause, &mut round, now);
     pick.address
 }
 
 /// The addresses of one round in which all fail.
 fn round_of_failures(balancer: &mut Balancer, cause: DialFailure, now: Time) -> Vec<SocketAddr> {
-    let mut attempts = Attempts::default();
+    let mut round = DialRound::default();
     let mut tried = Vec::new();
-    while let Some(pick) = balancer.pick(&mut attempts, now) {
-        balancer.failed(pick.id, cause, &mut attempts, now);
+    while let Some(pick) = balancer.pick(&mut round, now) {
+        balancer.failed(pick.id, cause, &mut round, now);
         tried.push(pick.address);
     }
     tried
@@ -121,11 +121,11 @@ fn several_processes_do_not_all_begin_with_the_same_backend() {
 #[test]
 fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
     let mut balancer = with(&[dual(1), dual(2)]);
-    let mut attempts = Attempts::default();
-    let first = balancer.pick(&mut attempts, at(0)).unwrap();
+    let mut round = DialRound::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
     assert!(first.address.is_ipv6());
-    balancer.failed(first.id, DialFailure::Refused, &mut attempts, at(0));
-    let second = balancer.pick(&mut attempts, at(0)).unwrap();
+    balancer.failed(first.id, DialFailure::Refused, &mut round, at(0));
+    let second = balancer.pick(&mut round, at(0)).unwrap();
     assert_eq!(
         second.id.backend, first.id.backend,
         "the alternative comes before other backends"
@@ -134,16 +134,16 @@ fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
     balancer.set(&[dual(1), dual(2), dual(3)], at(10));
     let mut ipv6 = 0;
     for ms in 0..60_000 {
-        let mut attempts = Attempts::default();
+        let mut round = DialRound::default();
         loop {
-            let pick = balancer.pick(&mut attempts, at(ms)).unwrap();
+            let pick = balancer.pick(&mut round, at(ms)).unwrap();
             if !pick.address.is_ipv6() {
                 balancer.succeeded(pick.id, at(ms));
                 balancer.release(pick.id, at(ms));
                 break;
             }
             ipv6 += 1;
-            balancer.failed(pick.id, DialFailure::Refused, &mut attempts, at(ms));
+            balancer.failed(pick.id, DialFailure::Refused, &mut round, at(ms));
         }
     }
     assert!(
@@ -157,13 +157,13 @@ fn the_family_of_a_backend_that_has_both_is_the_services_until_another_answers()
     let mut balancer = with(&[dual(1)]);
     assert!(connect(&mut balancer, at(0)).address.is_ipv6());
     // Neither works for a while,
-    let tried = round_of_failures(&mut balancer, DialFailure::Silent, at(0));
+    let tried = round_of_failures(&mut balancer, DialFailure::Unanswered, at(0));
     assert_eq!(tried, [ipv6(1), address(1)]);
     // and IPv4 is the first that answers again.
-    let mut attempts = Attempts::default();
-    let first = balancer.pick(&mut attempts, at(0)).unwrap();
-    balancer.failed(first.id, DialFailure::Silent, &mut attempts, at(0));
-    let second = balancer.pick(&mut attempts, at(0)).unwrap();
+    let mut round = DialRound::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.failed(first.id, DialFailure::Unanswered, &mut round, at(0));
+    let second = balancer.pick(&mut round, at(0)).unwrap();
     balancer.succeeded(second.id, at(0));
     assert_eq!(pick(&mut balancer, at(0)).address, second.address);
 }
@@ -205,7 +205,7 @@ fn a_handicap_never_makes_a_backend_wait_for_more_than_the_least_loaded() {
 #[test]
 fn at_a_wake_nobody_is_handicapped() {
     let mut balancer = with(&[]);
-    assert!(balancer.is_empty() && balancer.pick(&mut Attempts::default(), at(0)).is_none());
+    assert!(balancer.is_empty() && balancer.pick(&mut DialRound::default(), at(0)).is_none());
     balancer.set(&[spec(1), spec(2)], at(0));
     assert_eq!(
         shares(&mut balancer, 10, at(0))
@@ -230,7 +230,7 @@ fn a_backend_that_has_recovered_is_not_flooded_either() {
 #[test]
 fn what_was_tried_is_not_tried_again_in_a_round() {
     let mut balancer = with(&[dual(1), dual(2)]);
-    let tried = round_of_failures(&mut balancer, DialFailure::Silent, at(0));
+    let tried = round_of_failures(&mut balancer, DialFailure::Unanswered, at(0));
     let distinct: BTreeSet<_> = tried.iter().collect();
     assert_eq!((tried.len(), distinct.len()), (4, 4));
 }
@@ -240,9 +240,9 @@ fn a_round_ends_before_it_has_tried_thousands() {
     let specs: Vec<_> = (1..=100).map(spec).collect();
     let mut balancer = with(&specs);
     balancer.set_fallback(Some(ipv6(9)));
-    let tried = round_of_failures(&mut balancer, DialFailure::Silent, at(0));
+    let tried = round_of_failures(&mut balancer, DialFailure::Unanswered, at(0));
     assert_eq!((tried.len(), tried.last()), (17, Some(&ipv6(9))));
-    let again = round_of_failures(&mut balancer, DialFailure::Silent, at(0));
+    let again = round_of_failures(&mut balancer, DialFailure::Unanswered, at(0));
     assert!(
         !again[..16].iter().any(|it| tried[..16].contains(it)),
         "the next round tries others"
@@ -252,7 +252,7 @@ fn a_round_ends_before_it_has_tried_thousands() {
 #[test]
 fn the_fallback_comes_last_and_only_if_nobody_is_there() {
     for (label, cause, expected) in [
-        ("no answer", DialFailure::Silent, true),
+        ("no answer", DialFailure::Unanswered, true),
         ("a refusal", DialFailure::Refused, false),
         ("a backend that breaks off", DialFailure::BrokeOff, false),
         (
@@ -264,20 +264,20 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
     ] {
         let mut balancer = with(&[spec(1)]);
         balancer.set_fallback(Some(address(9)));
-        let mut attempts = Attempts::default();
-        let first = balancer.pick(&mut attempts, at(0)).unwrap();
+        let mut round = DialRound::default();
+        let first = balancer.pick(&mut round, at(0)).unwrap();
         assert_eq!(first.address, address(1), "{label}");
         balancer.succeeded(first.id, at(0));
-        balancer.failed(first.id, cause, &mut attempts, at(0));
-        let second = balancer.pick(&mut attempts, at(0));
+        balancer.failed(first.id, cause, &mut round, at(0));
+        let second = balancer.pick(&mut round, at(0));
         assert_eq!(
             second.map(|pick| pick.address),
             expected.then(|| address(9)),
             "{label}"
         );
         if let Some(pick) = second {
-            balancer.failed(pick.id, cause, &mut attempts, at(0));
-            assert_eq!(balancer.pick(&mut attempts, at(0)), None, "{label}");
+            balancer.failed(pick.id, cause, &mut round, at(0));
+            assert_eq!(balancer.pick(&mut round, at(0)), None, "{label}");
         }
         assert_eq!(balancer.in_use(), 0, "{label}");
     }
@@ -287,10 +287,10 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
 fn the_fallback_is_counted_and_forgotten_like_a_backend_that_has_left() {
     let mut balancer = with(&[spec(1)]);
     balancer.set_fallback(Some(address(9)));
-    let mut attempts = Attempts::default();
-    let first = balancer.pick(&mut attempts, at(0)).unwrap();
-    balancer.failed(first.id, DialFailure::Silent, &mut attempts, at(0));
-    let fallback = balancer.pick(&mut attempts, at(0)).unwrap();
+    let mut round = DialRound::default();
+    let first = balancer.pick(&mut round, at(0)).unwrap();
+    balancer.failed(first.id, DialFailure::Unanswered, &mut round, at(0));
+    let fallback = balancer.pick(&mut round, at(0)).unwrap();
     balancer.succeeded(fallback.id, at(0));
     balancer.set(&[], at(0));
     assert!(balancer.is_empty());
@@ -307,7 +307,7 @@ fn a_backend_that_leaves_is_counted_and_not_dialled() {
     let mut balancer = with(&[spec(1)]);
     let open = connect(&mut balancer, at(0));
     assert!(!balancer.set(&[], at(0)));
-    assert!(balancer.is_empty() && balancer.pick(&mut Attempts::default(), at(0)).is_none());
+    assert!(balancer.is_empty() && balancer.pick(&mut DialRound::default(), at(0)).is_none());
     assert_eq!(balancer.address(open.id), Some(address(1)));
     balancer.release(open.id, at(0));
     assert_eq!(
@@ -321,11 +321,11 @@ fn a_backend_that_is_listed_anew_is_well_again() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let open = connect(&mut balancer, at(0));
     fail(&mut balancer, DialFailure::Refused, at(0));
-    assert_eq!(balancer.ejected(), 1);
+    assert_eq!(balancer.avoided(), 1);
     balancer.set(&[], at(0));
-    assert_eq!(balancer.ejected(), 0);
+    assert_eq!(balancer.avoided(), 0);
     assert!(balancer.set(&[spec(1), spec(2)], at(0)));
-    assert_eq!(balancer.ejected(), 0);
+    assert_eq!(balancer.avoided(), 0);
     assert_eq!(balancer.address(open.id), Some(open.address));
 }
 
@@ -375,14 +375,14 @@ fn an_address_that_a_backend_has_lost_keeps_its_connections_apart() {
 #[test]
 fn a_backend_gets_no_more_connections_than_it_may_have() {
     let mut balancer = with(&[spec(1), spec(2)]);
-    balancer.set_most_per_backend(NonZeroU32::new(2));
+    balancer.set_max_per_backend(NonZeroU32::new(2));
     assert_eq!(
         shares(&mut balancer, 4, at(0)),
         [(address(1), 2), (address(2), 2)].into()
     );
     assert!(balancer.is_full());
     assert_eq!(balancer.full(), 2);
-    assert_eq!(balancer.pick(&mut Attempts::default(), at(0)), None);
+    assert_eq!(balancer.pick(&mut DialRound::default(), at(0)), None);
 }
 
 #[test]
@@ -394,12 +394,12 @@ fn a_full_backend_has_room_again_when_a_connection_of_it_ends_however_it_ends() 
             balancer.abandon(id, at(1))
         }),
         ("its dial has failed", |balancer, id| {
-            balancer.failed(id, DialFailure::Refused, &mut Attempts::default(), at(1));
+            balancer.failed(id, DialFailure::Refused, &mut DialRound::default(), at(1));
         }),
     ];
     for (label, end) in endings {
         let mut balancer = with(&[spec(1)]);
-        balancer.set_most_per_backend(NonZeroU32::new(1));
+        balancer.set_max_per_backend(NonZeroU32::new(1));
         let id = pick(&mut balancer, at(0)).id;
         assert!(balancer.is_full(), "{label}");
         end(&mut balancer, id);
@@ -411,7 +411,7 @@ fn a_full_backend_has_room_again_when_a_connection_of_it_ends_however_it_ends() 
 #[test]
 fn backends_are_full_only_as_far_as_they_are_listed() {
     let mut balancer = with(&[spec(1)]);
-    balancer.set_most_per_backend(NonZeroU32::new(1));
+    balancer.set_max_per_backend(NonZeroU32::new(1));
     let id = pick(&mut balancer, at(0)).id;
     balancer.set(&[spec(1), spec(2)], at(1));
     assert!(!balancer.is_full(), "one has joined");
@@ -434,7 +434,7 @@ fn a_limit_that_changes_holds_for_the_connections_that_are_there() {
         (Some(4), false),
         (None, false),
     ] {
-        balancer.set_most_per_backend(most.and_then(NonZeroU32::new));
+        balancer.set_max_per_backend(most.and_then(NonZeroU32::new));
         assert_eq!(balancer.is_full(), is_full, "{most:?}");
     }
 }
@@ -443,24 +443,24 @@ fn a_limit_that_changes_holds_for_the_connections_that_are_there() {
 #[test]
 fn the_limit_holds_also_where_nothing_else_is_left() {
     let mut balancer = with(&[spec(1)]);
-    balancer.set_most_per_backend(NonZeroU32::new(1));
+    balancer.set_max_per_backend(NonZeroU32::new(1));
     balancer.set_fallback(Some(address(9)));
-    fail(&mut balancer, DialFailure::Silent, at(0));
-    let mut attempts = Attempts::default();
-    let ejected = balancer.pick(&mut attempts, at(1)).unwrap();
+    fail(&mut balancer, DialFailure::Unanswered, at(0));
+    let mut round = DialRound::default();
+    let ejected = balancer.pick(&mut round, at(1)).unwrap();
     assert_eq!(
         ejected.address,
         address(1),
         "it rests, and there is no other"
     );
     assert_eq!(
-        balancer.pick(&mut Attempts::default(), at(1)),
+        balancer.pick(&mut DialRound::default(), at(1)),
         None,
         "it is full"
     );
-    balancer.failed(ejected.id, DialFailure::Silent, &mut attempts, at(2));
-    let fallback = balancer.pick(&mut attempts, at(2)).unwrap();
+    balancer.failed(ejected.id, DialFailure::Unanswered, &mut round, at(2));
+    let fallback = balancer.pick(&mut round, at(2)).unwrap();
     assert_eq!(fallback.address, address(9));
-    let tried = round_of_failures(&mut balancer, DialFailure::Silent, at(2));
+    let tried = round_of_failures(&mut balancer, DialFailure::Unanswered, at(2));
     assert_eq!(tried, [address(1)], "the fallback is full");
 }

@@ -60,7 +60,7 @@ impl<S: Socket> Connection<S> {
         let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
         cx.port.balancer.release(backend.id, cx.now);
         drop(backend);
-        cx.shared.memory.release(mem::take(&mut self.grant));
+        cx.shared.memory.release(mem::take(&mut self.bulk_share));
         self.state = State::Detached;
         self.usage = Usage::Silent;
         self.paused.backend = false;

@@ -5,7 +5,7 @@ use std::mem;
 
 use log::debug;
 
-use super::super::balancer::{Attempts, DialFailure};
+use super::super::balancer::{DialFailure, DialRound};
 use super::super::close_reason::CloseReason;
 use super::super::closing::Next;
 use super::super::context::{Connect, Context};
@@ -113,10 +113,10 @@ impl<S: Socket> Connection<S> {
         self.paused.backend = false;
         self.client.up.redirect();
         self.resume_input(cx);
-        let mut attempts = Attempts::default();
+        let mut round = DialRound::default();
         self.dialer
-            .note_failure(id, DialFailure::BrokeOff, why, &mut attempts, cx);
-        self.dial_round(attempts, cx)
+            .note_failure(id, DialFailure::BrokeOff, why, &mut round, cx);
+        self.dial_round(round, cx)
     }
 
     /// Resets the remaining side if it acknowledges nothing for the time of [`AckTimeout`],

@@ -1,11 +1,11 @@
 //! The states in which a connection waits for a backend: `Held`, `Connecting`, and `Backoff`
-//! between two rounds of attempts.
+//! between two rounds of dials.
 
 use std::mem;
 
 use log::debug;
 
-use super::super::balancer::{Attempts, DialFailure};
+use super::super::balancer::{DialFailure, DialRound};
 use super::super::close_reason::CloseReason;
 use super::super::context::{Connect, Context};
 use super::super::dialing::DialOutcome;
@@ -43,7 +43,7 @@ impl<S: Socket> Connection<S> {
 
     pub(super) fn dial_round<C: Connect<Socket = S>>(
         &mut self,
-        attempts: Attempts,
+        round: DialRound,
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
@@ -52,18 +52,18 @@ impl<S: Socket> Connection<S> {
         if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);
         }
-        match self.dialer.dial(attempts, cx) {
+        match self.dialer.dial(round, cx) {
             DialOutcome::NoneLeft => self.back_off(cx),
             DialOutcome::Connecting(attempt) => {
-                let patience = attempt.patience(cx.port.limits.connect_timeout);
+                let timeout = attempt.timeout(cx.port.limits.connect_timeout);
                 self.state = State::Connecting(attempt);
-                self.schedule_within(patience, cx);
+                self.schedule_within(timeout, cx);
                 self.check_client(Transition::Stay, cx)
             }
         }
     }
 
-    /// Pauses before the next round of attempts.
+    /// Pauses before the next round of dials.
     pub(super) fn back_off<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         self.state = State::Backoff;
         cx.port.backing_off.insert(cx.key);
@@ -91,10 +91,10 @@ impl<S: Socket> Connection<S> {
                 return Transition::Stay;
             }
         };
-        let (backend, mut attempts) = attempt.abandon();
+        let (backend, mut round) = attempt.abandon();
         self.dialer
-            .note_failure(backend, cause, why, &mut attempts, cx);
-        self.dial_round(attempts, cx)
+            .note_failure(backend, cause, why, &mut round, cx);
+        self.dial_round(round, cx)
     }
 
     /// Begins to relay: a backend has accepted the connection. If the gate was shut meanwhile,
@@ -119,11 +119,11 @@ impl<S: Socket> Connection<S> {
         if let Some(version) = cx.port.rules.send_proxy_protocol
             && let Err(why) = self.send_header(version, &mut backend.socket)
         {
-            let mut attempts = Attempts::default();
+            let mut round = DialRound::default();
             let why = format!("takes no PROXY header: {why}");
             self.dialer
-                .note_failure(backend.id, DialFailure::BrokeOff, &why, &mut attempts, cx);
-            return self.dial_round(attempts, cx);
+                .note_failure(backend.id, DialFailure::BrokeOff, &why, &mut round, cx);
+            return self.dial_round(round, cx);
         }
         cx.port.counts.handed_over += 1;
         cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());

@@ -165,7 +165,7 @@ fn bulk_that_runs_dry_is_copied_again() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 2 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
-    let piece = [Step::Take(DRY_BYTES - 1), Step::Block];
+    let piece = [Step::Take(SMALL_SPLICE_BYTES - 1), Step::Block];
     for (label, is_bulk) in [("one", true), ("two", true), ("three", false)] {
         source.steps = piece.into();
         half.handle_readable(ShortRead::EmptiesQueue);
@@ -179,7 +179,16 @@ fn bulk_whose_sender_pauses_now_and_then_is_spliced_all_the_time() {
     let mut buffers = Buffers::new(1, 1);
     let input = vec![7; 4 * BLOCK_BYTES];
     let (mut half, mut source, mut sink) = bulk(&mut buffers, &input, &[]);
-    for len in [100, 100, DRY_BYTES, 100, 100, DRY_BYTES, 100, 100] {
+    for len in [
+        100,
+        100,
+        SMALL_SPLICE_BYTES,
+        100,
+        100,
+        SMALL_SPLICE_BYTES,
+        100,
+        100,
+    ] {
         source.steps = [Step::Take(len), Step::Block].into();
         half.handle_readable(ShortRead::EmptiesQueue);
         half.pump(&mut source, &mut sink, &mut buffers, BLOCK_BYTES);

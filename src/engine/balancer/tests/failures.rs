@@ -10,19 +10,19 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
     // A client each 100 ms for a minute, one after the other.
     let mut now = 0;
     while now < 60_000 {
-        let mut attempts = Attempts::default();
+        let mut round = DialRound::default();
         let start = now;
         loop {
-            let pick = balancer.pick(&mut attempts, at(now)).unwrap();
+            let pick = balancer.pick(&mut round, at(now)).unwrap();
             if pick.address != address(2) {
                 balancer.succeeded(pick.id, at(now));
                 balancer.release(pick.id, at(now));
                 break;
             }
             now += pick
-                .patience
-                .map_or(2000, |patience| patience.as_millis() as u64);
-            balancer.failed(pick.id, DialFailure::Silent, &mut attempts, at(now));
+                .timeout
+                .map_or(2000, |timeout| timeout.as_millis() as u64);
+            balancer.failed(pick.id, DialFailure::Unanswered, &mut round, at(now));
         }
         paid.push(now - start);
         now += 100;
@@ -134,7 +134,7 @@ fn dials_that_were_under_way_when_the_first_failed_say_nothing_new() {
         balancer.failed(
             pick.id,
             DialFailure::Refused,
-            &mut Attempts::default(),
+            &mut DialRound::default(),
             at(10),
         );
     }
@@ -164,16 +164,16 @@ fn an_address_that_rests_is_tried_last_and_never_left_out() {
 #[test]
 fn after_a_pause_one_connection_at_a_time_tries_the_address() {
     let mut balancer = with(&[spec(1), spec(2)]);
-    let failed = fail(&mut balancer, DialFailure::Silent, at(0));
+    let failed = fail(&mut balancer, DialFailure::Unanswered, at(0));
     connect(&mut balancer, at(1000));
     let trial = pick(&mut balancer, at(1000));
     assert_eq!(
-        (trial.address, trial.patience),
-        (failed, Some(TRIAL_PATIENCE))
+        (trial.address, trial.timeout),
+        (failed, Some(TRIAL_TIMEOUT))
     );
     for _ in 0..10 {
         let pick = connect(&mut balancer, at(1001));
-        assert!(pick.address != failed && pick.patience.is_none());
+        assert!(pick.address != failed && pick.timeout.is_none());
     }
     balancer.succeeded(trial.id, at(1002));
     assert!(shares(&mut balancer, 10, at(1002))[&failed] >= 5);
@@ -182,8 +182,8 @@ fn after_a_pause_one_connection_at_a_time_tries_the_address() {
 #[test]
 fn a_trial_of_the_only_backend_has_the_usual_time() {
     let mut balancer = with(&[spec(1)]);
-    fail(&mut balancer, DialFailure::Silent, at(0));
-    assert_eq!(pick(&mut balancer, at(2000)).patience, None);
+    fail(&mut balancer, DialFailure::Unanswered, at(0));
+    assert_eq!(pick(&mut balancer, at(2000)).timeout, None);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_backend_that_takes_connections_and_breaks_off_rests_for_longer_each_time() 
         balancer.failed(
             pick.id,
             DialFailure::BrokeOff,
-            &mut Attempts::default(),
+            &mut DialRound::default(),
             now,
         );
         let until = avoidance_end(&balancer, address(1)).unwrap();
@@ -243,15 +243,15 @@ fn errors_of_this_machine_are_blamed_on_no_backend() {
             tried,
             "{label}"
         );
-        assert_eq!((balancer.ejected(), balancer.in_use()), (0, 0), "{label}");
-        let mut attempts = Attempts::default();
-        attempts.record(
+        assert_eq!((balancer.avoided(), balancer.in_use()), (0, 0), "{label}");
+        let mut round = DialRound::default();
+        round.record(
             AddressId {
                 backend: 0,
                 address: 0,
             },
             cause,
         );
-        assert!(!attempts.has_failed(), "{label}");
+        assert!(!round.has_failed(), "{label}");
     }
 }

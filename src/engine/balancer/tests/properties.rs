@@ -21,7 +21,7 @@ enum Step {
 
 /// One connection.
 struct Client {
-    attempts: Attempts,
+    round: DialRound,
     pick: Pick,
     is_connected: bool,
 }
@@ -42,7 +42,7 @@ fn cause(n: u8) -> DialFailure {
     [
         DialFailure::Refused,
         DialFailure::Unreachable,
-        DialFailure::Silent,
+        DialFailure::Unanswered,
         DialFailure::SelfConnect,
         DialFailure::Local(LocalError::NoPort),
         DialFailure::Local(LocalError::NoMemory),
@@ -66,12 +66,17 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     for (key, backend) in &balancer.backends {
         match backend.rank {
             Rank::Unlisted => assert!(!backend.is_listed && backend.connections > 0),
-            Rank::Ready { load, turn } => {
+            Rank::Ready { load, last_pick } => {
                 ready += 1;
-                assert_eq!((load, turn), (backend.connections, backend.turn));
-                assert!(balancer.order.ready().any(|it| it == (load, turn, *key)));
+                assert_eq!((load, last_pick), (backend.connections, backend.last_pick));
+                assert!(
+                    balancer
+                        .order
+                        .ready()
+                        .any(|it| it == (load, last_pick, *key))
+                );
             }
-            Rank::Ramping => {
+            Rank::InSlowStart => {
                 ramping += 1;
                 assert!(balancer.order.ramping().contains(key));
             }
@@ -86,7 +91,7 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     assert_eq!(balancer.order.avoided().count(), ejected);
     assert_eq!(ready + ramping + ejected, listed.len());
     let full = balancer.backends.values();
-    let full = full.filter(|backend| backend.is_full(balancer.most_per_backend));
+    let full = full.filter(|backend| backend.is_full(balancer.max_per_backend));
     assert_eq!(balancer.full(), full.count());
 }
 
@@ -105,18 +110,18 @@ proptest! {
                     listed = specs(backends, dual);
                     balancer.set(&listed, now);
                 }
-                Step::Limit(most) => balancer.set_most_per_backend(NonZeroU32::new(most)),
+                Step::Limit(most) => balancer.set_max_per_backend(NonZeroU32::new(most)),
                 Step::Dial => {
-                    let mut attempts = Attempts::default();
+                    let mut round = DialRound::default();
                     let has_room = !listed.is_empty() && !balancer.is_full();
-                    let pick = balancer.pick(&mut attempts, now);
+                    let pick = balancer.pick(&mut round, now);
                     // Whatever rests, somebody is dialled who has room.
                     prop_assert_eq!(pick.is_some(), has_room);
                     if let Some(pick) = pick {
                         let backend = &balancer.backends[&pick.id.backend];
-                        prop_assert!(backend.connections <= balancer.most_per_backend);
+                        prop_assert!(backend.connections <= balancer.max_per_backend);
                     }
-                    clients.extend(pick.map(|pick| Client { attempts, pick, is_connected: false }));
+                    clients.extend(pick.map(|pick| Client { round, pick, is_connected: false }));
                 }
                 Step::Connect(at) => {
                     let dialling = clients.iter_mut().filter(|it| !it.is_connected);
@@ -128,10 +133,10 @@ proptest! {
                 Step::Fail(at, n) if at < clients.len() => {
                     let client = &mut clients[at];
                     let cause = if client.is_connected { DialFailure::BrokeOff } else { cause(n) };
-                    balancer.failed(client.pick.id, cause, &mut client.attempts, now);
+                    balancer.failed(client.pick.id, cause, &mut client.round, now);
                     client.is_connected = false;
                     let tried = client.pick;
-                    match balancer.pick(&mut client.attempts, now) {
+                    match balancer.pick(&mut client.round, now) {
                         Some(pick) => {
                             prop_assert_ne!(pick.id, tried.id);
                             client.pick = pick;

@@ -17,9 +17,9 @@ use crate::engine::connection::{Connection, Usage};
 use crate::engine::context::{Connect, Context, Shared};
 use crate::engine::counters::CountedAs;
 use crate::engine::dial_log::DialLog;
-use crate::engine::header_log::HeaderLog;
 use crate::engine::limits::AppLimits;
-use crate::engine::memory::{MemoryBudget, Queues};
+use crate::engine::log_limiter::LogLimiter;
+use crate::engine::memory::{BufferSizes, MemoryBudget};
 use crate::engine::port::Port;
 use crate::engine::readiness::Interest;
 use crate::engine::timers::Timers;
@@ -77,7 +77,7 @@ struct Backends<'a> {
 impl Connect for Backends<'_> {
     type Socket = Wire;
 
-    fn connect(&mut self, _: SocketAddr, _: Queues, _: Token) -> io::Result<Wire> {
+    fn connect(&mut self, _: SocketAddr, _: BufferSizes, _: Token) -> io::Result<Wire> {
         if let Some(kind) = self.refusals.pop_front() {
             return Err(kind.into());
         }
@@ -147,7 +147,7 @@ impl Rig {
                 memory: MemoryBudget::new(None, 1),
                 timers: Timers::default(),
                 dial_log: DialLog::default(),
-                header_log: HeaderLog::default(),
+                header_log: LogLimiter::default(),
             },
             port: Port::new(LIMITS, 0),
             client,

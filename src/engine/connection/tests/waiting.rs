@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 
-use super::super::{Attempts, Usage};
+use super::super::{DialRound, Usage};
 use super::*;
 
 #[test]
@@ -447,8 +447,8 @@ fn a_connection_waits_while_every_backend_is_full() {
         ),
     ] {
         let mut rig = Rig::accepted(WINDOW, 1, true, usage);
-        rig.port.balancer.set_most_per_backend(NonZeroU32::new(1));
-        let other = rig.port.balancer.pick(&mut Attempts::default(), rig.now);
+        rig.port.balancer.set_max_per_backend(NonZeroU32::new(1));
+        let other = rig.port.balancer.pick(&mut DialRound::default(), rig.now);
         let other = other.expect("the backend has room").id;
         rig.place();
         rig.play(&[Client(Send("ask")), Wait(SECOND)]);

@@ -1,5 +1,6 @@
-//! [`HeaderLog`] limits what is logged of load balancers whose connections do not begin
-//! with a header of the PROXY protocol, to a line a minute.
+//! [`LogLimiter`]: limits a kind of log line to one a minute, and counts the events that were
+//! left out. It is for what a stranger can cause as often as they like: connections without a
+//! header of the PROXY protocol, or with a TLS server name of no app.
 
 use std::time::Duration;
 
@@ -8,16 +9,15 @@ use crate::clock::Time;
 /// The shortest time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many connections have begun with no header, and when the next line may come.
+/// How many events were not logged, and when the next line may come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct HeaderLog {
+pub struct LogLimiter {
     unlogged: u64,
     next: Time,
 }
 
-impl HeaderLog {
-    /// A connection had no header; returns how many since the last line, if it is time
-    /// for one.
+impl LogLimiter {
+    /// Counts an event; returns how many there were since the last line, if it is time for one.
     pub fn note(&mut self, now: Time) -> Option<u64> {
         self.unlogged += 1;
         if now < self.next {
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_line_comes_at_once_and_then_a_minute_later_with_all_that_came_meanwhile() {
-        let mut log = HeaderLog::default();
+        let mut log = LogLimiter::default();
         for (label, ms, expected) in [
             ("the first", 5, Some(1)),
             ("soon after", 6, None),

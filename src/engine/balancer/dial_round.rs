@@ -1,5 +1,5 @@
-//! [`Attempts`] are one round of a connection's dials, until it pauses: the addresses that it
-//! has tried, and how each has failed. (HAProxy: `retries` with `option redispatch`; nginx:
+//! [`DialRound`]: one round of a connection's dials, until it pauses: the addresses that it has
+//! tried, and how each has failed. (HAProxy: `retries` with `option redispatch`; nginx:
 //! `proxy_next_upstream_tries`.)
 
 use super::AddressId;
@@ -16,8 +16,8 @@ pub enum DialFailure {
     Refused,
     /// There is no route (ENETUNREACH, EHOSTUNREACH).
     Unreachable,
-    /// The dial timed out.
-    Silent,
+    /// The dial timed out, or failed with an error that is none of the others.
+    Unanswered,
     /// The backend has accepted the connection, and reset or closed it before the first byte.
     BrokeOff,
     /// The socket was connected to itself: a local address on which nothing listens.
@@ -26,10 +26,10 @@ pub enum DialFailure {
     Local(LocalError),
 }
 
-/// The dials of a connection until it pauses: see the [module](self). Boxed, because most
+/// One round of dials: see the [module](self). Boxed, because most
 /// connections are served by the first address.
 #[derive(Debug, Default)]
-pub struct Attempts(Option<Box<Failures>>);
+pub struct DialRound(Option<Box<Failures>>);
 
 /// The failures of a connection's dials.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl DialFailure {
     }
 }
 
-impl Attempts {
+impl DialRound {
     /// Records the failure of an address.
     pub(super) fn record(&mut self, id: AddressId, cause: DialFailure) {
         self.0.get_or_insert_default().record(id, cause);
@@ -113,7 +113,7 @@ impl Failures {
             DialFailure::Refused | DialFailure::BrokeOff | DialFailure::SelfConnect => {
                 self.answered = true
             }
-            DialFailure::Unreachable | DialFailure::Silent => self.unreached = true,
+            DialFailure::Unreachable | DialFailure::Unanswered => self.unreached = true,
             DialFailure::Local(error) => self.has_local_error |= !error.is_of_one_address(),
         }
     }
