@@ -75,7 +75,7 @@ fn split_scheme(text: &str) -> Result<(bool, &str), ParseError> {
 }
 
 /// Splits `host:port` and `[ipv6]:port`; the brackets are removed.
-fn split_host(text: &str) -> Result<(String, Option<u16>), ParseError> {
+pub(crate) fn split_host(text: &str) -> Result<(String, Option<u16>), ParseError> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (ip, rest) = bracketed
             .split_once(']')

@@ -31,7 +31,7 @@
 //! rules      which connections are admitted and count, and how fast they are dialled
 //! sys        system calls; every `unsafe` of the crate
 //! address, backoff, cgroup, clock, duration, kubeconfig_flags, log_format, log_queue,
-//! refusal, schedule, supervisor: one small subject each
+//! refusal, schedule, supervisor, webhook_url: one small subject each
 //! ```
 //!
 //! A module of the second group depends only on those of the third, except that engine
@@ -93,7 +93,8 @@
 //! the list of apps each second. `zpa-watch` lists and watches the
 //! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
-//! creates Events about them. `zpa-accept` dials the pods that start, for all apps with
+//! creates Events about them. `zpa-webhook`, while there are any, posts the events of apps that
+//! have a webhook. `zpa-accept` dials the pods that start, for all apps with
 //! `--ready-gate accept`. `zpa-resolve-v4` and `-v6` resolve a static backend that is given by
 //! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
 //! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a
@@ -181,4 +182,5 @@ pub mod schedule;
 pub mod settings;
 pub mod supervisor;
 pub mod sys;
+pub mod webhook_url;
 pub mod workload;

@@ -113,6 +113,8 @@ pub struct App {
     pub sleeps: u64,
     /// How often a wake had to wait for the limit of wakes.
     pub wakes_delayed: u64,
+    /// The events for its webhook, by what was done with them; none without a webhook.
+    pub webhook: Option<Vec<([&'static str; 1], u64)>>,
     /// Every permission, and whether something else is done because it is refused.
     pub fallbacks: Vec<(&'static str, bool)>,
     /// Every permission, and whether nothing can be done because it is refused.

@@ -139,13 +139,21 @@ mod tests {
     #[test]
     fn a_url_is_read_in_its_parts() {
         for (text, origin, url) in [
-            ("https://a.example", "https://a.example", "https://a.example/"),
+            (
+                "https://a.example",
+                "https://a.example",
+                "https://a.example/",
+            ),
             (
                 "HTTP://a:8080/x?y=z",
                 "http://a:8080",
                 "http://a:8080/x?y=z",
             ),
-            ("https://[fd00::1]?t=1", "https://[fd00::1]", "https://[fd00::1]/?t=1"),
+            (
+                "https://[fd00::1]?t=1",
+                "https://[fd00::1]",
+                "https://[fd00::1]/?t=1",
+            ),
             (
                 "https://u:p@a.example/hook",
                 "https://a.example",
@@ -164,7 +172,10 @@ mod tests {
     #[test]
     fn user_information_becomes_a_header() {
         for (user, header) in [
-            ("Aladdin:open%20sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            (
+                "Aladdin:open%20sesame",
+                "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+            ),
             ("test:123%C2%A3", "Basic dGVzdDoxMjPCow=="),
             ("alone", "Basic YWxvbmU6"),
             ("a:b%3Ac%40d", "Basic YTpiOmNAZA=="),
@@ -186,10 +197,19 @@ mod tests {
             ("https://user:canary@", "has no host"),
             ("https://a:canary/", "has a port that is not"),
             ("https://u:cana/ry@a.example/", "has a port that is not"),
-            ("https://a.example/canary x", "has a character that no URL has"),
-            ("https://a.example/canaryé", "has a character that no URL has"),
+            (
+                "https://a.example/canary x",
+                "has a character that no URL has",
+            ),
+            (
+                "https://a.example/canaryé",
+                "has a character that no URL has",
+            ),
             ("https://a.example/#canary", "has a fragment"),
-            ("https://can%3Aary@a.example/", "has a user name with a colon"),
+            (
+                "https://can%3Aary@a.example/",
+                "has a user name with a colon",
+            ),
         ] {
             let why = text.parse::<WebhookUrl>().unwrap_err();
             assert!(why.starts_with(expected), "{text}: {why}");

@@ -165,6 +165,13 @@ impl Install {
                 "--{flag}: is for use outside a cluster; the proxy has its service account"
             ));
         }
+        if settings.webhook.is_some() {
+            return Err(
+                "--webhook: is a secret, and no part of manifests: put it into a Secret, and let \
+                 the container have ZPA_WEBHOOK from there (valueFrom.secretKeyRef)"
+                    .to_owned(),
+            );
+        }
         if settings.admin_listen.is_none() {
             return Err("--admin-listen: the kubelet's probes need that port".to_owned());
         }

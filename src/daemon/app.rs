@@ -196,6 +196,11 @@ impl<A: Api> App<A> {
         &self.api
     }
 
+    /// The same.
+    pub fn api_mut(&mut self) -> &mut A {
+        &mut self.api
+    }
+
     /// Its settings.
     pub fn config(&self) -> &AppConfig {
         &self.config

@@ -73,9 +73,9 @@ use crate::accept_probe::{AppProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{Report, Request};
+use crate::cluster::{LifecycleEvent, Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
-use crate::kube::{self, ApiThreads, EventRecorder, Scope, ServiceWatch};
+use crate::kube::{self, ApiThreads, EventRecorder, Scope, ServiceWatch, Webhook};
 use crate::log_queue::LogQueue;
 use crate::resolve::Resolver;
 use crate::settings::Settings;
@@ -152,6 +152,7 @@ struct AppThreads {
     api: kube::AppHandle,
     resolver: Option<Resolver>,
     accept_probe: Option<AppProbe<AppId>>,
+    webhook: Option<Webhook>,
 }
 
 impl Api for AppThreads {
@@ -183,6 +184,12 @@ impl Api for AppThreads {
 
     fn set_draining(&mut self) {
         self.api.set_draining();
+    }
+
+    fn notify(&mut self, event: &LifecycleEvent) {
+        if let Some(webhook) = &self.webhook {
+            webhook.post(event);
+        }
     }
 }
 
@@ -224,6 +231,7 @@ impl Daemon {
         };
         let api = ApiThreads::new(api, clocks.monotonic).map_err(no_threads)?;
         let events = api.event_recorder();
+        let webhooks = api.webhooks(settings.webhook_ca.as_deref());
         let drain = DrainConfig {
             delay: settings.drain_delay,
             timeout: settings.drain_timeout,
@@ -232,7 +240,12 @@ impl Daemon {
             clock: clocks.monotonic,
             wall_clock: clocks.wall,
             proxy: Proxy::new(engine, drain),
-            reconciler: Reconciler::new(api, clocks, ReportSender::new(sender, waker.clone())),
+            reconciler: Reconciler::new(
+                api,
+                clocks,
+                ReportSender::new(sender, waker.clone()),
+                webhooks,
+            ),
             list: None,
             discovery: None,
             service_watch: None,

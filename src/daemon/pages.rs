@@ -21,6 +21,7 @@ use crate::admin::page::Page;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Permission};
 use crate::engine::{AppId, Counts, Engine, PortId};
+use crate::kube::Webhook;
 use crate::log_queue::LogQueue;
 use crate::metrics::{self, Snapshot};
 use crate::policy::Phase;
@@ -252,6 +253,7 @@ impl<'a> AppView<'a> {
             wakes: events.wakes,
             sleeps: events.sleeps,
             wakes_delayed: events.wakes_delayed,
+            webhook: app.api().webhook.as_ref().map(Webhook::counts),
             fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
             forbidden: self.permissions(|permission| self.is_forbidden(permission)),
             ports: app.port_ids().map(|id| self.port_snapshot(id)).collect(),
@@ -361,6 +363,7 @@ impl<'a> AppView<'a> {
             ports: app.port_ids().map(|id| self.port_state(id)).collect(),
             fallbacks: fallbacks.collect(),
             forbidden: forbidden.collect(),
+            webhook: app.api().webhook.as_ref().map(WebhookState::of),
         }
     }
 
@@ -450,6 +453,26 @@ struct AppState<'a> {
     ports: Vec<PortState<'a>>,
     fallbacks: Vec<Fallback<'a>>,
     forbidden: Vec<Forbidden<'a>>,
+    webhook: Option<WebhookState>,
+}
+
+/// The webhook of an app, without its URL.
+#[derive(Serialize)]
+struct WebhookState {
+    /// Why its receiver takes no events.
+    problem: Option<String>,
+    /// The number of events since the start, by what was done with them.
+    events: BTreeMap<&'static str, u64>,
+}
+
+impl WebhookState {
+    fn of(webhook: &Webhook) -> WebhookState {
+        let counts = webhook.counts().into_iter();
+        WebhookState {
+            problem: webhook.trouble(),
+            events: counts.map(|([result], count)| (result, count)).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]

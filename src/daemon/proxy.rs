@@ -150,6 +150,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         self.apps.get(&id).map(|entry| &entry.app)
     }
 
+    /// The API threads of an app.
+    pub fn api_mut(&mut self, id: AppId) -> Option<&mut A> {
+        self.apps.get_mut(&id).map(|entry| entry.app.api_mut())
+    }
+
     /// Whether an app drains in order to be removed.
     pub fn is_leaving(&self, id: AppId) -> bool {
         let entry = self.apps.get(&id);

@@ -20,7 +20,7 @@ use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::Time;
 use crate::cluster::Report;
 use crate::engine::{AppId, AppLimits, Engine, PortId};
-use crate::kube::{self, ApiThreads, Requests};
+use crate::kube::{self, ApiThreads, Requests, Webhook, Webhooks};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
 use crate::settings::{Origin, Settings};
@@ -53,6 +53,7 @@ pub(super) struct Reconciler {
     api: ApiThreads,
     clocks: Clocks,
     reports: ReportSender,
+    webhooks: Webhooks,
     /// The thread that dials pods that start, if an app wants it.
     accept_probe: Option<AcceptProbe<AppId>>,
     specs: BTreeMap<AppId, AppSpec>,
@@ -79,6 +80,10 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    fn of_spec(spec: &AppSpec, why: String) -> Failure {
+        Failure::of(app_spec::identity(spec), named(spec, why))
+    }
+
     fn of(app: Identity, line: String) -> Failure {
         Failure {
             app,
@@ -99,11 +104,17 @@ impl Failure {
 }
 
 impl Reconciler {
-    pub(super) fn new(api: ApiThreads, clocks: Clocks, reports: ReportSender) -> Reconciler {
+    pub(super) fn new(
+        api: ApiThreads,
+        clocks: Clocks,
+        reports: ReportSender,
+        webhooks: Webhooks,
+    ) -> Reconciler {
         Reconciler {
             api,
             clocks,
             reports,
+            webhooks,
             accept_probe: None,
             specs: BTreeMap::new(),
             next_id: 0,
@@ -147,7 +158,13 @@ impl Reconciler {
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
         let (mut listening, mut prepared) = (Vec::new(), Vec::new());
-        let mut errors = Vec::new();
+        let (mut updates, mut errors) = (Vec::new(), Vec::new());
+        for update in changes.updated {
+            match self.webhook(&update.spec) {
+                Ok(webhook) => updates.push((update, webhook)),
+                Err(why) => errors.push(Failure::of_spec(&update.spec, why)),
+            }
+        }
         // Of the apps that are added.
         let mut shared = SharedAddresses::new();
         for spec in changes.added {
@@ -181,8 +198,8 @@ impl Reconciler {
             }
             proxy.leave(id, now);
         }
-        for update in changes.updated {
-            self.update(update, proxy, now);
+        for (update, webhook) in updates {
+            self.update(update, webhook, proxy, now);
         }
         match errors.is_empty() {
             true => Ok(()),
@@ -244,6 +261,7 @@ impl Reconciler {
             ReadyGate::Probe => None,
             ReadyGate::Accept => Some(self.accept_probe()?.of_app(id)),
         };
+        let webhook = self.webhook(spec)?;
         let app = kube::AppConfig {
             namespace: namespace(spec).to_owned(),
             target: settings.target_ref.clone(),
@@ -262,7 +280,21 @@ impl Reconciler {
             api,
             resolver,
             accept_probe,
+            webhook,
         })
+    }
+
+    /// The webhook of an app, if it has one.
+    fn webhook(&self, spec: &AppSpec) -> Result<Option<Webhook>, String> {
+        let settings = &spec.settings;
+        let Some(url) = &settings.webhook else {
+            return Ok(None);
+        };
+        let webhook = self
+            .webhooks
+            .of_app(url, &label(spec)?, &settings.target_ref.to_string());
+        let webhook = webhook.map_err(|why| format!("{}: {why}", settings.given("webhook")));
+        webhook.map(Some)
     }
 
     fn start(
@@ -289,7 +321,7 @@ impl Reconciler {
         let policy = Policy::new(start::policy_config(settings), start::random_seed(), now);
         let config = AppConfig {
             name: name(&spec),
-            label: format!("{}/{}", namespace(&spec), start::service(settings)?),
+            label: label(&spec)?,
             service: settings.service.clone().unwrap_or_default(),
             route: route(&spec),
             ports: start::port_names(settings),
@@ -314,7 +346,13 @@ impl Reconciler {
         }
     }
 
-    fn update(&mut self, update: Update, proxy: &mut Proxy<Engine, AppThreads>, now: Time) {
+    fn update(
+        &mut self,
+        update: Update,
+        webhook: Option<Webhook>,
+        proxy: &mut Proxy<Engine, AppThreads>,
+        now: Time,
+    ) {
         let Update {
             id,
             spec,
@@ -332,6 +370,11 @@ impl Reconciler {
             policy,
         };
         proxy.reconfigure(id, change, now);
+        let before = self.specs.get(&id);
+        let is_same = before.is_some_and(|it| it.settings.webhook == spec.settings.webhook);
+        if let Some(threads) = proxy.api_mut(id).filter(|_| !is_same) {
+            threads.webhook = webhook;
+        }
         let clock = if is_policy_changed {
             "; its idle clock starts anew"
         } else {
@@ -365,6 +408,12 @@ fn namespace(spec: &AppSpec) -> &str {
 /// `namespace/deployment`.
 fn name(spec: &AppSpec) -> String {
     format!("{}/{}", namespace(spec), spec.settings.target_ref.label())
+}
+
+/// `namespace/service`.
+fn label(spec: &AppSpec) -> Result<String, String> {
+    let service = start::service(&spec.settings)?;
+    Ok(format!("{}/{service}", namespace(spec)))
 }
 
 fn route(spec: &AppSpec) -> Route {

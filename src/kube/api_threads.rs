@@ -2,6 +2,7 @@
 //! apps of a process share. [`AppHandle`]: the part of one app.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::scheduler::AppKey;
 use super::service_reflector::{self, ServiceWatch, ServicesReport};
 use super::shared_reflectors::SharedReflectors;
 use super::target_client::{TargetClient, Writer};
+use super::webhook::{Roots, Webhooks};
 use super::{AppConfig, paths, reflector, target_reflector};
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Report, Request};
@@ -185,6 +187,16 @@ impl ApiThreads {
     pub fn event_recorder(&self) -> EventRecorder {
         let client = Client::new(self.credentials.clone(), self.requests.clone());
         EventRecorder::new(client, &self.instance, self.clock, self.wall_clock)
+    }
+
+    /// Posts the events in the life of apps. `ca` is the file of the certificates to trust;
+    /// `None`: those of the API server.
+    pub fn webhooks(&self, ca: Option<&Path>) -> Webhooks {
+        let roots = match ca {
+            Some(file) => Roots::File(file.to_owned()),
+            None => Roots::Cluster(self.credentials.roots().cloned()),
+        };
+        Webhooks::new(roots, &self.instance, self.clock, self.wall_clock)
     }
 
     /// The requests that were made for all apps since the start.

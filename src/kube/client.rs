@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::config::ConfigBuilder;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{Method, Request, Response};
+use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
@@ -136,18 +138,10 @@ impl Client {
 
     fn agent(&self, connector: impl Connector) -> Agent {
         let longest = |limit| self.longest(limit);
-        let config = Agent::config_builder()
-            .proxy(None)
+        let config = agent_config()
             .https_only(self.credentials.is_tls())
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .user_agent(USER_AGENT)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
             .max_idle_age(KEEP_IDLE)
             .max_idle_connections(1)
-            // A limit on the whole call would cost a thread for each.
             .timeout_connect(Some(longest(CONNECT)))
             .timeout_send_request(Some(longest(SEND)))
             .timeout_send_body(Some(longest(SEND)))
@@ -160,6 +154,19 @@ impl Client {
     fn current(&self) -> MutexGuard<'_, Option<Session>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What all requests of this program have in common: no proxy from the environment and no
+/// redirect. A limit on the whole call would cost a thread for each; the phases have limits.
+pub(super) fn agent_config() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .user_agent(USER_AGENT)
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
 }
 
 impl Calls<'_> {

@@ -14,8 +14,8 @@ use ureq::http::{HeaderName, HeaderValue};
 
 use self::cached::CachedPlugin;
 use self::tls::{Identity, Material};
-pub(super) use self::tls::{P521_CURE, Tls};
-use super::access::{Access, TokenSource};
+pub(super) use self::tls::{P521_CURE, Tls, client_config};
+use super::access::{Access, Pem, TokenSource};
 use super::text::{LogOnce, printable};
 use super::token::Token;
 use crate::clock::{Clock, Time, WallClock};
@@ -98,6 +98,11 @@ impl Credentials {
     /// What time it is.
     pub(super) fn now(&self) -> Time {
         (self.clock)()
+    }
+
+    /// The certificates that the API server is verified against; `None` without TLS.
+    pub(super) fn roots(&self) -> Option<&Pem> {
+        self.access.roots.as_ref()
     }
 
     /// Whether the API server is spoken to over TLS.

@@ -43,7 +43,8 @@
 //! **`zpa-services`** (`service_reflector`) lists and watches the Services that a label selector
 //! selects, where apps are found by them ([`ApiThreads::watch_services`]). `zpa-events`
 //! (`events`), a thread that lives only while it has work, creates Events about those that are
-//! wrong.
+//! wrong. `zpa-webhook` (`webhook`), another such thread, posts the events in the life of apps to
+//! the URLs that they have for that.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
@@ -120,6 +121,7 @@ mod transport;
 mod watch_grant;
 mod watcher;
 mod watcher_io;
+mod webhook;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
@@ -127,6 +129,7 @@ pub use events::{EventRecorder, LONGEST_NOTE, ServiceWarning};
 pub use requests::{Reaction, Requests, Verb};
 pub use selected_service::{LONGEST_ANNOTATIONS, SelectedService};
 pub use service_reflector::{ServiceWatch, ServicesReport};
+pub use webhook::{Webhook, Webhooks};
 
 /// What the API threads work for: one app.
 pub struct AppConfig {

@@ -117,7 +117,7 @@ fn read_all(mut body: impl Read) -> std::io::Result<Vec<u8>> {
 }
 
 /// `Retry-After` in seconds, as the API server sends it; a date is ignored.
-fn retry_after(reply: &Response<Body>) -> Option<Duration> {
+pub(super) fn retry_after(reply: &Response<Body>) -> Option<Duration> {
     let value = reply.headers().get(RETRY_AFTER)?.to_str().ok()?;
     let seconds = value.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))

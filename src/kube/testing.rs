@@ -8,6 +8,10 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
 use super::AppConfig;
 use super::access::Access;
 use super::target_client::Writer;
@@ -184,6 +188,42 @@ pub(super) fn end_stream(stream: &mut TcpStream) -> bool {
 pub(super) fn hang(stream: &mut TcpStream) -> bool {
     let _ = stream.read(&mut [0; 1]);
     false
+}
+
+/// A certificate authority.
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// One of any name.
+pub(super) fn authority() -> Authority {
+    authority_called("root")
+}
+
+/// One of that name.
+pub(super) fn authority_called(name: &str) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// The TLS configuration of a server that has a certificate for `name`.
+pub(super) fn server_config(authority: &Authority, name: &str) -> Arc<ServerConfig> {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    serving(params.signed_by(&key, authority).unwrap().into(), &key)
+}
+
+/// The same with that certificate.
+pub(super) fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .unwrap();
+    Arc::new(config)
 }
 
 /// Access to `server` by plain http.

@@ -255,7 +255,8 @@ impl Webhook {
 impl State {
     /// The receiver at a URL. Apps that have the same URL share it.
     fn receiver(&mut self, url: &WebhookUrl) -> Arc<Receiver> {
-        self.receivers.retain(|receiver| receiver.strong_count() > 0);
+        self.receivers
+            .retain(|receiver| receiver.strong_count() > 0);
         let mut known = self.receivers.iter().filter_map(Weak::upgrade);
         if let Some(receiver) = known.find(|receiver| receiver.url == *url) {
             return receiver;
@@ -420,7 +421,9 @@ impl Receiver {
         let origin = self.url.origin();
         match refusal {
             None => {
-                trouble.log.clear(&format!("the webhook at {origin} takes events again"));
+                trouble
+                    .log
+                    .clear(&format!("the webhook at {origin} takes events again"));
                 trouble.text = None;
             }
             Some(refusal) => {

@@ -384,6 +384,13 @@ pub static TABLE: &[Metric] = &[
         read: Read::App(|it, samples| samples.one(it.replica_seconds_saved)),
     },
     Metric {
+        name: "zpa_webhook_events_total",
+        kind: Kind::Counter,
+        labels: &["app", "result"],
+        help: "Events for the receiver of `--webhook`: `delivered`, `failed` (refused, or given up after some attempts) or `dropped` (too many waited); absent without it",
+        read: Read::App(|it, samples| samples.each(it.webhook.as_deref().unwrap_or_default())),
+    },
+    Metric {
         name: "zpa_api_requests_total",
         kind: Kind::Counter,
         labels: &["verb", "outcome"],

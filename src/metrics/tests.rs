@@ -59,6 +59,7 @@ fn app(name: &str) -> App {
         wakes: 2,
         sleeps: 1,
         wakes_delayed: 1,
+        webhook: Some(vec![(["delivered"], 3), (["failed"], 1), (["dropped"], 0)]),
         fallbacks: vec![("patch deployments/status", true)],
         forbidden: vec![("patch deployments/scale", false)],
         ports: ["http", "9090"].map(port).to_vec(),

@@ -4,7 +4,7 @@
 //! They are read like a command line, by the same table and the same parsers, and what the
 //! process was given of an app's settings is the default. Whoever may write them may write to
 //! one Service, and not to the proxy: so no annotation names a file of the proxy, an address
-//! that it dials in place of the pods, or another namespace.
+//! that it dials in place of the pods or posts to, or another namespace.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const MOST_ERRORS: usize = 10;
 const TARGET: &str = "target";
 
 /// The settings that no annotation is, with the cure.
-const OTHERWISE: [(&str, &str); 4] = [
+const OTHERWISE: [(&str, &str); 5] = [
     ("namespace", "is the Service's own; take it away"),
     ("service", "is the Service itself; take it away"),
     (
@@ -36,6 +36,11 @@ const OTHERWISE: [(&str, &str); 4] = [
     (
         "scale-target",
         "is written as zero-pod-autoscaler/target, e.g. statefulsets.apps/my-app",
+    ),
+    (
+        "webhook",
+        "is an address that the proxy connects to, and a secret, which no annotation is; give it \
+         to the proxy, for all apps, as --webhook (ZPA_WEBHOOK)",
     ),
 ];
 

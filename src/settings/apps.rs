@@ -39,9 +39,12 @@ pub(super) const OF_ONE_APP: [&str; 6] = [
 pub(super) struct Defaults(Arc<Values>);
 
 impl Defaults {
-    /// Keeps no secret: none is an app's.
+    /// Keeps no secret of the process.
     pub(super) fn new(mut values: Values) -> Defaults {
-        values.retain(|_, given| given.iter().all(RawValue::is_public));
+        values.retain(|flag, _| {
+            let row = table::TABLE.iter().find(|row| row.flag == *flag);
+            row.is_some_and(|row| row.scope == Scope::App || row.takes != ValueKind::Secret)
+        });
         Defaults(Arc::new(values))
     }
 
@@ -243,7 +246,7 @@ impl Entry {
             Json::Bool(value) => Ok(value.to_string()),
             other => Err(wrong(&other)),
         });
-        let values = texts.map(|text| Ok(RawValue::of_key(setting.flag, text?)));
+        let values = texts.map(|text| Ok(RawValue::of_key(setting, text?)));
         let values: Vec<RawValue> = values.collect::<Result<_, String>>()?;
         self.raw.values.insert(setting.flag, values);
         Ok(())

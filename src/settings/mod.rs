@@ -39,6 +39,7 @@ use crate::log_format::LogFormat;
 use crate::rules::Rules;
 use crate::rules::server_name::ServerNames;
 use crate::schedule::Schedule;
+use crate::webhook_url::WebhookUrl;
 use crate::workload::{ANNOTATION_PREFIX, Dialect, TargetRef, WakeReplicas};
 use apps::Defaults;
 pub use help::{help, markdown_table, scopes, version};
@@ -122,6 +123,11 @@ pub struct Settings {
     pub single_proxy: bool,
     /// Whether the scale target is only read.
     pub dry_run: bool,
+    /// Where the events in the life of the app are posted; `None`: nowhere.
+    pub webhook: Option<WebhookUrl>,
+    /// The file of the certificates that https webhooks are verified with; `None`: the
+    /// cluster's.
+    pub webhook_ca: Option<PathBuf>,
     /// The ConfigMap with the annotations of an ancestor; `None`: they are on the scale
     /// target.
     pub state_configmap: Option<String>,
@@ -437,6 +443,8 @@ impl Settings {
             rules: Rules::default(),
             single_proxy: false,
             dry_run: false,
+            webhook: None,
+            webhook_ca: None,
             state_configmap: None,
             max_connections: None,
             drain_delay: Duration::ZERO,

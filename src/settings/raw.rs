@@ -45,11 +45,11 @@ enum Source {
 }
 
 impl RawValue {
-    /// The value of a key in a list of apps.
-    pub(super) fn of_key(flag: &'static str, value: String) -> RawValue {
+    /// The value of a setting's key in a list of apps.
+    pub(super) fn of_key(setting: &'static Setting, value: String) -> RawValue {
         RawValue {
-            from: Source::Key(flag),
-            is_public: true,
+            from: Source::Key(setting.flag),
+            is_public: setting.takes != ValueKind::Secret,
             value: value.into(),
         }
     }
@@ -61,11 +61,6 @@ impl RawValue {
             is_public: true,
             value,
         }
-    }
-
-    /// Whether it may be shown.
-    pub(super) fn is_public(&self) -> bool {
-        self.is_public
     }
 
     /// Whether it comes from a variable, and not from a flag.

@@ -25,6 +25,7 @@ mod side_by_side;
 mod status;
 mod targets;
 mod walkthroughs;
+mod webhook;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

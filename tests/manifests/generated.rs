@@ -315,8 +315,12 @@ fn what_cannot_be_is_refused_in_one_line_each() {
             "--admin-listen: the kubelet's probes",
         ),
         (
-            &["--deployment=a", "--token=secret"],
+            &["--deployment=a", "--token=secret-token"],
             "is for use outside a cluster",
+        ),
+        (
+            &["--deployment=a", "--webhook=https://a/secret-token"],
+            "no part of manifests: put it into a Secret",
         ),
         (&["--selector=app=a"], "has to be given by its name"),
         (
@@ -333,7 +337,7 @@ fn what_cannot_be_is_refused_in_one_line_each() {
         };
         let text = errors.join("\n");
         assert!(text.contains(expected), "{args:?}: {text}");
-        assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains("secret-token"), "{text}");
     }
 }
 

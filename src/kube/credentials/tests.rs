@@ -280,7 +280,7 @@ fn roots_of_no_use_are_named_by_their_file_and_not_shown() {
         why(&access),
         format!(
             "{named}there is no root certificate in it that can be used; what belongs there \
-             is the cluster's CA, as PEM"
+             is the server's CA, as PEM"
         )
     );
     std::fs::remove_file(&path).unwrap();

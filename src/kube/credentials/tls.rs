@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use super::super::access::{Access, Pem};
 use super::super::text::printable;
@@ -78,16 +79,8 @@ impl Material {
     /// # Errors
     /// Which text cannot be used, its source, and why. No text is quoted: one is a key.
     pub(super) fn tls(&self, access: &Access) -> Result<Tls, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let place = access.roots.as_ref().map(place_of).unwrap_or_default();
-        let roots = roots(&self.roots).map_err(|why| format!("{place}: {why}"))?;
-        let verifier = ServerVerifier::new(roots, provider.clone())?;
-        // rustls calls every custom verifier dangerous; see `verifier` for this one.
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|cause| cause.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+        let builder = verifying(&self.roots).map_err(|why| format!("{place}: {why}"))?;
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
@@ -107,6 +100,25 @@ impl Material {
             name: server_name(access)?,
         })
     }
+}
+
+/// The TLS configuration that trusts the certificates in `roots`, PEM, and shows none.
+///
+/// # Errors
+/// Why they cannot be used.
+pub(in super::super) fn client_config(roots: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    Ok(Arc::new(verifying(roots)?.with_no_client_auth()))
+}
+
+fn verifying(pem: &[u8]) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = ServerVerifier::new(roots(pem)?, provider.clone())?;
+    // rustls calls every custom verifier dangerous; see `verifier` for this one.
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|cause| cause.to_string())?;
+    let builder = builder.dangerous();
+    Ok(builder.with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
 fn text(pem: &Pem) -> Result<Vec<u8>, String> {
@@ -158,7 +170,7 @@ fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if usable == 0 {
         return Err(
             "there is no root certificate in it that can be used; what belongs there is the \
-             cluster's CA, as PEM"
+             server's CA, as PEM"
                 .to_owned(),
         );
     }

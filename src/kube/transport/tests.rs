@@ -7,51 +7,19 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::super::access::{Access, Pem, TokenSource};
 use super::super::client::{Client, Opened};
 use super::super::credentials::Credentials;
-use super::super::testing::{self, Directory};
+use super::super::testing::{
+    self, Authority, Directory, authority, authority_called, server_config, serving,
+};
 use super::super::token::Token;
 use super::*;
 use crate::clock::Time;
 use crate::cluster::ApiServer;
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    authority_called("root")
-}
-
-fn authority_called(name: &str) -> Authority {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn server_config(authority: &Authority, name: &str) -> Arc<ServerConfig> {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    serving(params.signed_by(&key, authority).unwrap().into(), &key)
-}
-
-fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())
-        .unwrap();
-    Arc::new(config)
-}
 
 /// A TLS server that answers every request on every connection with
 /// "hello", and how many connections were made so far with each.

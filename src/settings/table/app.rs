@@ -418,6 +418,26 @@ pub(super) const ROWS: &[Setting] = &[
         show: |settings| Some(settings.dry_run.to_string()),
         ..ROW
     },
+    Setting {
+        flag: "webhook",
+        variables: &["ZPA_WEBHOOK"],
+        placeholder: "URL",
+        takes: ValueKind::Secret,
+        unset: Unset::Means("none"),
+        help: "Post a small JSON object to this http or https URL when this proxy has scaled the \
+               app to zero (`slept`), wakes it (`waking`), when a pod is ready then (`awake`), and \
+               if none is at the hold limit (`wake-failed`). The URL counts as a secret and is \
+               never shown; the variable is safer",
+        examples: &[
+            "https://hooks.example.com/T0/B0",
+            "http://my-app.default.svc:8080/zpa",
+        ],
+        store: |settings, text| {
+            settings.webhook = Some(text.parse()?);
+            Ok(())
+        },
+        ..ROW
+    },
 ];
 
 fn show_schedule(schedule: &Schedule) -> Option<String> {

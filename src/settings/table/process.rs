@@ -116,6 +116,24 @@ pub(super) const ROWS: &[Setting] = &[
         ..PROCESS_ROW
     },
     Setting {
+        flag: "webhook-ca",
+        variables: &["ZPA_WEBHOOK_CA"],
+        placeholder: "FILE",
+        unset: Unset::Means("the cluster's"),
+        help: "The certificates to verify an https `--webhook` with, in PEM, since the image has \
+               none",
+        examples: &["/etc/zpa/ca.crt"],
+        store: |settings, text| {
+            settings.webhook_ca = Some(text.into());
+            Ok(())
+        },
+        show: |settings| {
+            let file = settings.webhook_ca.as_ref();
+            file.map(|file| file.display().to_string())
+        },
+        ..PROCESS_ROW
+    },
+    Setting {
         flag: "log",
         variables: &["ZPA_LOG"],
         placeholder: "FILTER",

@@ -127,6 +127,11 @@ fn what_is_wrong_or_not_of_an_annotation_is_said_in_one_go() {
             "/var/run/secrets/kubernetes.io/serviceaccount/token",
             "names a file of the proxy",
         ),
+        (
+            "webhook",
+            "http://10.0.0.1/",
+            "is an address that the proxy connects to",
+        ),
         ("ping-path", "/x", "there is no such setting"),
     ] {
         let lines = read(&[], &[("listen", ":1"), (name, value)]).unwrap_err();
@@ -210,6 +215,7 @@ proptest! {
             prop_assert_eq!(app.namespace.as_deref(), Some("team"));
             prop_assert_eq!(app.service.as_deref(), Some("shop"));
             prop_assert_eq!(&app.target, &None);
+            prop_assert_eq!(&app.webhook, &None);
             prop_assert!(!matches!(app.rules.hold_answer, Some(HoldAnswer::File(_))));
             let of_process = |it: &Settings| {
                 in_force_of(Scope::Process, it).collect::<Vec<_>>()

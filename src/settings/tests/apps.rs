@@ -269,6 +269,31 @@ fn no_secret_of_the_process_is_kept_for_its_apps() {
     assert!(text.contains("apps") && !text.contains("hush"), "{text}");
 }
 
+#[test]
+fn a_secret_of_an_app_is_a_default_and_its_own_and_never_shown() {
+    let text = r#"[{"deployment": "a", "listen": ":1"},
+                   {"deployment": "b", "listen": ":2", "webhook": "http://b.example/hush"}]"#;
+    let apps = read(&["--webhook=https://all.example/hush"], text);
+    let origins = apps
+        .iter()
+        .map(|app| app.webhook.as_ref().unwrap().origin());
+    let origins: Vec<String> = origins.collect();
+    assert_eq!(origins, ["https://all.example", "http://b.example"]);
+    assert!(!format!("{apps:?}").contains("hush"));
+    for app in &apps {
+        let shown = in_force(app).find(|(flag, _)| *flag == "webhook");
+        assert_eq!(shown, Some(("webhook", None)));
+    }
+    let wrong = r#"[{"deployment": "a", "listen": ":1", "webhook": "hush://a"}]"#;
+    assert_eq!(
+        lines(wrong),
+        [
+            "app 1 (\"a\"): webhook: does not begin with https:// or http://; use e.g. \
+          https://hooks.example.com/T0/B0, http://my-app.default.svc:8080/zpa"
+        ]
+    );
+}
+
 proptest! {
     #[test]
     fn no_list_panics(text in "[\\[{\"a-z:, 0-9}\\]-]{0,60}") {
