@@ -36,7 +36,8 @@
 //!
 //! A module of the second group depends only on those of the third, except that engine
 //! and `kube` use the histogram of `metrics`. The policy sees counts and versions, never a
-//! socket or an address. The engine knows nothing of Kubernetes, and `kube` nothing of client connections.
+//! socket or an address. The engine knows nothing of Kubernetes, and `kube` nothing of client
+//! connections.
 //! State machines are passed the time; threads are passed a [`clock::Clock`] by `main`.
 //! `tests/architecture` holds these rules.
 //!
@@ -46,12 +47,18 @@
 //!   it, found by an [`AppId`](engine::AppId). *Port* of an app: an address that the proxy
 //!   listens on, with the port of the Service to whose pods connections from there go.
 //! - *Scale target*, or *target*: the object that is scaled ([`workload`]). *Static backend*:
-//!   the address that `--target` names, which is dialled in place of the pods.
-//! - *Asleep*: `spec.replicas` is 0. *Awake*: it is not. *Wake* and *sleep*: the writes that
-//!   change that. The [`policy::Phase`] is finer: `Awake → ConfirmingIdle → ScalingDown →
-//!   Asleep → Waking → Starting → Awake`.
+//!   the address that `--target` names (never called a target here), which is dialled in place
+//!   of the pods.
+//! - *Asleep*: `spec.replicas` is 0. *Awake*: it is not. *Wake* and *sleep*: what changes that:
+//!   the write of the scale. As a period, a wake begins with the first connection that waits,
+//!   and ends when a pod has taken one. The [`policy::Phase`] is finer: `Awake →
+//!   ConfirmingIdle → ScalingDown → Asleep → Waking → Starting → Awake`.
+//! - *Idle TTL*, or *TTL* (`--idle-ttl`): the idle timeout of the app: how long it has no
+//!   counted connection before it is put to sleep. Other proxies respect a lease for the TTL of
+//!   the proxy that wrote it.
 //! - *Counted*: a connection counts as use of the app: it wakes the app and keeps it awake. A
 //!   setting may make it *uncounted*, by its source, its first bytes or its silence ([`rules`]).
+//!   *Resuming*: it was silent, a byte has come, and the byte waits for the gate.
 //! - *Preread*: the inspection of a connection's first bytes before it is held or dialled: the
 //!   PROXY header is read, the client's own bytes are only peeked at.
 //! - *Held*: a connection that was accepted and is not connected to a pod yet. What the client
@@ -60,24 +67,29 @@
 //! - *Detached*: its backend's side has ended because the app sleeps, and the client's is still
 //!   open (`--silent-connections detach`). The client's next byte has it held again.
 //! - *Gate*: a flag of an app. While it is open the engine may dial for counted connections.
-//!   The policy opens it when there is an address to dial and a lease, or when it fails open.
+//!   The policy opens it when there is an address to dial and a lease, or when it *fails open*:
+//!   where leases cannot be written, connections are served without one, and the app is not put
+//!   to sleep. (A `--ready-gate` is another thing: what makes a pod ready.)
 //! - *Server name*: the name in a TLS ClientHello (SNI). Where apps share a listener it chooses
 //!   one. A client whose name is awaited is *inspected*, and no app's.
 //! - *Lease*: a proxy's claim that it uses the app. It is a *token* in the status (or an
 //!   annotation) of the scale target, which the proxy *renews*; several proxies have one at the
 //!   same time, and it is no object of `coordination.k8s.io`. While a proxy has one, no other
-//!   proxy scales the app to zero. [`policy`] documents the protocol.
+//!   proxy scales the app to zero. The *final renewal*, before a sleep, states that this proxy
+//!   has no connections. [`policy`] documents the protocol.
 //! - *Version*: a resourceVersion. *Guard*: the version that is the precondition of a write.
 //! - *Quarantine*: pods that are known when the scale is zero are not dialled, until they leave
 //!   the endpoints, or have stayed ready for two seconds after a wake.
 //! - *Waiting*: a counted connection that is held or being dialled.
-//! - *Backend*: a target of the balancer: a pod, or a static backend (HAProxy: a server; Envoy: a
+//! - *Turn* of the loop: what it does from one `epoll_wait` to the next.
+//! - *Backend*: what the balancer picks: a pod, or a static backend (HAProxy: a server; Envoy: a
 //!   host); it has one or more *addresses*. *Fallback address*: the cluster IP, dialled if no
-//!   backend answers. *Ejected*: avoided for a while after a failure. *On trial*: avoided until a
-//!   dial in progress shows whether it answers.
+//!   backend answers. *Avoided*: dialled only where nothing else is
+//!   left: *ejected* for a while after a failure, or *on trial* until a dial in progress shows
+//!   whether it answers.
 //! - *Relay*: moves the bytes of a connection between client and backend, in two *halves*, one
 //!   for each direction. *Bulk*: a half whose reads are large, so that it is spliced.
-//! - *Refused*: a permission, with a 403. It counts as missing once the refusal is *confirmed*:
+//! - *Refused* (of a permission): with a 403. It counts as missing once the refusal is *confirmed*:
 //!   has lasted ([`refusal`]).
 //! - *Override*: an operator's exception from the idle rules: a schedule in the settings, or an
 //!   annotation on the scale target, which keeps the app awake, wakes it, or pauses all writes.

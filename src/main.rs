@@ -72,7 +72,7 @@ fn run(settings: &Settings, log: &LogQueue) -> ExitCode {
     };
     match daemon::run(settings, clocks, log.clone()) {
         Ok(Exit::Drained) => ExitCode::SUCCESS,
-        Ok(Exit::Cut) => ExitCode::FAILURE,
+        Ok(Exit::Reset) => ExitCode::FAILURE,
         Err(error) => {
             error
                 .to_string()

@@ -151,7 +151,7 @@ pub struct Port {
     /// The bytes that were passed on, by direction.
     pub bytes: Vec<([&'static str; 1], u64)>,
     /// How often one was handed to a pod.
-    pub handed_over: u64,
+    pub forwarded: u64,
     /// How many have ended, by reason and phase.
     pub closed: Vec<([&'static str; 2], u64)>,
     /// How many dials have failed.

@@ -18,10 +18,10 @@ use super::interface::{Api, Sockets};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
 use super::messages::{clients, describe};
+pub use super::min_ready::MinReady;
+use super::min_ready::MinReadyWait;
 use super::own_addresses::OwnAddresses;
 use super::port::Port;
-pub use super::release_gate::ReleaseCondition;
-use super::release_gate::ReleaseGate;
 use super::route::Route;
 use super::slow_wake::{Facts, SlowWakeLog};
 use super::watch_timeout::{self, WatchTimeout};
@@ -59,7 +59,7 @@ pub struct AppConfig {
     /// The condition on which a pod is dialled.
     pub ready_gate: ReadyGate,
     /// The condition on which the first pod is dialled after a wake.
-    pub release: ReleaseCondition,
+    pub min_ready: MinReady,
     /// The hold limit, for the log; the sockets apply it.
     pub hold_timeout: Duration,
     /// When it is kept awake, and when it is not woken.
@@ -74,7 +74,7 @@ pub struct Reconfigured {
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
     /// The condition on which the first pod is dialled after a wake.
-    pub release: ReleaseCondition,
+    pub min_ready: MinReady,
     /// The new configuration of its policy, with the seed of its random numbers; `None`: the
     /// policy stays.
     pub policy: Option<(policy::Config, u64)>,
@@ -82,7 +82,7 @@ pub struct Reconfigured {
 
 /// The counters of the app since the start, except those of the engine and the API threads.
 #[derive(Clone, Debug, Default)]
-pub struct Events {
+pub struct AppCounters {
     /// The wakes that this proxy has written.
     pub wakes: u64,
     /// The sleeps that this proxy has written.
@@ -91,7 +91,7 @@ pub struct Events {
     pub wakes_delayed: u64,
     /// The time from the first connection that had to wait to an address for it.
     pub wake: Histogram,
-    /// The connections that were handed to a pod without a lease.
+    /// The connections that were forwarded to a pod without a lease.
     pub without_lease: u64,
     /// The panics of threads.
     pub thread_panics: u64,
@@ -128,23 +128,23 @@ pub struct App<A> {
     /// The pods that are dialled until one accepts.
     candidates: Vec<Candidate>,
     exhausted: u64,
-    handed_over: u64,
+    forwarded: u64,
     watch_timeout: WatchTimeout,
     windows: WindowClock,
-    release_gate: ReleaseGate,
+    min_ready_wait: MinReadyWait,
     health: Health,
-    events: Events,
+    counters: AppCounters,
     journal: Journal,
     lifecycle: Lifecycle,
 }
 
-impl Events {
+impl AppCounters {
     fn record(&mut self, change: Change) {
         match change {
-            Change::ScaledUp { .. } => self.wakes += 1,
-            Change::Slept { .. } => self.sleeps += 1,
+            Change::WakeWritten { .. } => self.wakes += 1,
+            Change::SleepWritten { .. } => self.sleeps += 1,
             Change::WakeDelayed { .. } => self.wakes_delayed += 1,
-            Change::Woke { took, .. } => self.wake.observe(took),
+            Change::AddressReady { took, .. } => self.wake.observe(took),
             _ => {}
         }
     }
@@ -154,7 +154,7 @@ impl<A: Api> App<A> {
     /// An app that has received no report yet.
     pub fn new(id: AppId, api: A, policy: Policy, config: AppConfig, now: Time) -> Self {
         let windows = WindowClock::new(config.schedules.clone(), now);
-        let release_gate = ReleaseGate::new(config.release);
+        let min_ready_wait = MinReadyWait::new(config.min_ready);
         App {
             id,
             api,
@@ -170,12 +170,12 @@ impl<A: Api> App<A> {
             hold_timeout_log: HoldTimeoutLog::default(),
             candidates: Vec::new(),
             exhausted: 0,
-            handed_over: 0,
+            forwarded: 0,
             watch_timeout: WatchTimeout::default(),
             windows,
-            release_gate,
+            min_ready_wait,
             health: Health::default(),
-            events: Events::default(),
+            counters: AppCounters::default(),
             journal: Journal::new(now),
             lifecycle: Lifecycle::default(),
         }
@@ -207,8 +207,8 @@ impl<A: Api> App<A> {
     }
 
     /// Its counters since the start.
-    pub fn events(&self) -> &Events {
-        &self.events
+    pub fn counters(&self) -> &AppCounters {
+        &self.counters
     }
 
     /// The state of the API threads.
@@ -223,7 +223,7 @@ impl<A: Api> App<A> {
             store: self.policy.lease_location(),
             has_static_backend: self.config.route.static_backend().is_some(),
             is_pods_first: self.config.route.is_pods_first(),
-            is_up: replicas.is_some_and(|(replicas, _)| replicas > 0),
+            has_replicas: replicas.is_some_and(|(replicas, _)| replicas > 0),
         }
     }
 
@@ -285,7 +285,7 @@ impl<A: Api> App<A> {
     pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
         self.config.hold_timeout = change.hold_timeout;
         self.windows.set_schedules(change.schedules, process.now);
-        self.release_gate.set_condition(change.release);
+        self.min_ready_wait.set_condition(change.min_ready);
         if let Some((config, seed)) = change.policy {
             self.policy = self.policy.restarted(config, seed, process.now);
         }
@@ -313,7 +313,7 @@ impl<A: Api> App<A> {
         } = counts;
         self.policy.update_connections(
             Connections {
-                accepted: uses,
+                uses,
                 open: counted,
                 waiting,
                 resuming,
@@ -321,11 +321,11 @@ impl<A: Api> App<A> {
             now,
         );
         // Connections that do not count need no lease.
-        let under_lease = counts.handed_over - counts.handed_over_uncounted;
-        let handed_over = under_lease - self.handed_over;
-        self.handed_over = under_lease;
+        let under_lease = counts.forwarded - counts.forwarded_uncounted;
+        let forwarded = under_lease - self.forwarded;
+        self.forwarded = under_lease;
         if !self.policy.has_lease(now) {
-            self.events.without_lease += handed_over;
+            self.counters.without_lease += forwarded;
         }
         if counts.exhausted != self.exhausted {
             self.exhausted = counts.exhausted;
@@ -384,7 +384,7 @@ impl<A: Api> App<A> {
             Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),
             Report::RequestFailed(what) => self.health.trouble(what, now),
             Report::Panicked(panic) => {
-                self.events.thread_panics += 1;
+                self.counters.thread_panics += 1;
                 self.health.panicked(&panic, now);
             }
         }
@@ -468,18 +468,18 @@ impl<A: Api> App<A> {
                     self.ports
                         .iter_mut()
                         .for_each(|port| port.pods.quarantine(now));
-                    self.release_gate.shut();
+                    self.min_ready_wait.restart();
                     process.sockets.end_uncounted(self.id, now);
                     self.backends_until = Some(now);
                 }
-                Command::EndQuarantine => {
-                    if self.begin_release(now) {
+                Command::ScaleAboveZero => {
+                    if self.set_awake(now) {
                         self.api.relist();
                     }
                     self.backends_until = Some(now);
                 }
                 Command::Log(change) => {
-                    self.events.record(change);
+                    self.counters.record(change);
                     self.journal.record(change, now);
                     self.notify_of_change(change, now);
                     self.log_change(change, process.sockets);
@@ -489,10 +489,10 @@ impl<A: Api> App<A> {
     }
 
     /// Handles a scale above zero; returns whether any port needs a new list.
-    fn begin_release(&mut self, now: Time) -> bool {
+    fn set_awake(&mut self, now: Time) -> bool {
         let mut is_list_wanted = false;
         for port in &mut self.ports {
-            is_list_wanted |= port.pods.begin_release(now);
+            is_list_wanted |= port.pods.set_awake(now);
         }
         is_list_wanted
     }
@@ -536,7 +536,7 @@ impl<A: Api> App<A> {
         Facts {
             delay: self.policy.delayed_by(),
             release: self
-                .release_gate
+                .min_ready_wait
                 .explain(self.ready_backends(), self.known_replicas()),
             service: &self.config.service,
             no_address: self.no_address_for_waiting(sockets),

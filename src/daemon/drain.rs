@@ -1,4 +1,4 @@
-//! [`Drain`]: the state of the end of the process, which a signal begins.
+//! [`Drain`]: the progress of the graceful shutdown that SIGTERM begins.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ pub enum Exit {
     /// All connections had ended by themselves.
     Drained,
     /// Connections were reset.
-    Cut,
+    Reset,
 }
 
 /// The state of the drain.
 #[derive(Clone, Copy, Debug)]
 pub enum Drain {
     /// No signal has come.
-    No,
+    NotBegun,
     /// Connections are still accepted, until every kube-proxy has removed this pod.
     Delay {
         /// The end of the delay.
@@ -42,13 +42,13 @@ pub enum Drain {
 impl Drain {
     /// Whether a signal has come.
     pub fn has_begun(self) -> bool {
-        !matches!(self, Drain::No)
+        !matches!(self, Drain::NotBegun)
     }
 
     /// When the next step is due.
     pub fn poll_timeout(self) -> Option<Time> {
         match self {
-            Drain::No => None,
+            Drain::NotBegun => None,
             Drain::Delay { until } | Drain::Finish { until } => Some(until),
         }
     }

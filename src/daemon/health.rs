@@ -67,7 +67,7 @@ pub struct Context {
     /// Whether the pods are dialled before a static backend.
     pub is_pods_first: bool,
     /// Whether the app has replicas.
-    pub is_up: bool,
+    pub has_replicas: bool,
 }
 
 impl Health {
@@ -264,13 +264,13 @@ impl Health {
         context: Context,
     ) -> Option<&'static str> {
         match permission {
-            Permission::PatchScale if context.is_up => {
+            Permission::PatchScale if context.has_replicas => {
                 Some("leaving the app awake: it is not put to sleep")
             }
             Permission::WatchSlices | Permission::WatchEndpoints
                 if context.has_static_backend && refused.refusal.fallback.is_none() =>
             {
-                Some("dialling the target without knowing whether it is there")
+                Some("dialling the static backend (--target) without knowing whether it is there")
             }
             _ if self.alternative(permission).is_some() => None,
             _ => refused.refusal.fallback,

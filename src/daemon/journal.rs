@@ -34,7 +34,7 @@ pub struct Inputs<'a> {
     /// The connections that wait for a pod.
     pub waiting: usize,
     /// The connections handed to a pod since the start, of those that count.
-    pub handed_over: u64,
+    pub forwarded: u64,
     /// The connections closed at the hold limit since the start.
     pub held_too_long: u64,
     /// The token of the last lease that was seen, which has the names of its writers.
@@ -125,7 +125,7 @@ struct Waking {
     scaled: Option<Time>,
     ready: Option<Time>,
     /// The counts of [`Inputs`] when it began.
-    handed_over: u64,
+    forwarded: u64,
     held_too_long: u64,
 }
 
@@ -194,8 +194,8 @@ impl Journal {
     /// Records a change that the policy reports.
     pub fn record(&mut self, change: Change, now: Time) {
         let scaled = match change {
-            Change::ScaledUp { replicas } => Some((Scaler::Us, replicas)),
-            Change::Slept { .. } => Some((Scaler::Us, 0)),
+            Change::WakeWritten { replicas } => Some((Scaler::Us, replicas)),
+            Change::SleepWritten { .. } => Some((Scaler::Us, 0)),
             Change::ScaledByOthers { replicas, .. } => Some((Scaler::Others, replicas)),
             _ => None,
         };
@@ -210,11 +210,11 @@ impl Journal {
             return;
         };
         match change {
-            Change::ScaledUp { .. }
+            Change::WakeWritten { .. }
             | Change::ScaledByOthers {
                 from_zero: true, ..
             } => waking.scaled = Some(now),
-            Change::Woke { .. } => waking.ready = Some(now),
+            Change::AddressReady { .. } => waking.ready = Some(now),
             _ => {}
         }
     }
@@ -244,7 +244,7 @@ impl Journal {
                 from_zero: inputs.from_zero,
                 scaled: None,
                 ready: None,
-                handed_over: inputs.handed_over,
+                forwarded: inputs.forwarded,
                 held_too_long: inputs.held_too_long,
             });
             return;
@@ -334,13 +334,13 @@ impl Waking {
     fn result(&self, inputs: &Inputs<'_>) -> Option<WakeResult> {
         let is_over = match self.ready {
             // The gate is open.
-            Some(_) => inputs.waiting == 0 || inputs.handed_over > self.handed_over,
+            Some(_) => inputs.waiting == 0 || inputs.forwarded > self.forwarded,
             None => inputs.waiting_since.is_none(),
         };
         if !is_over {
             return None;
         }
-        Some(if inputs.handed_over > self.handed_over {
+        Some(if inputs.forwarded > self.forwarded {
             WakeResult::Served
         } else if inputs.held_too_long > self.held_too_long {
             WakeResult::TimedOut

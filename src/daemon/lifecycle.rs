@@ -33,7 +33,7 @@ impl Lifecycle {
         now: Time,
     ) -> Option<LifecycleEvent> {
         match change {
-            Change::Slept { idle } => {
+            Change::SleepWritten { idle } => {
                 self.wake = None;
                 let idle = duration::display(Duration::from_secs(idle.as_secs()));
                 let reason = format!("no connection for {idle}");
@@ -46,7 +46,7 @@ impl Lifecycle {
             Change::WakingByOverride { by } => {
                 Some(self.begin_wake(messages::order(by).to_owned(), replicas, now))
             }
-            Change::Woke { .. } => {
+            Change::AddressReady { .. } => {
                 let wake = self.wake.take()?;
                 let waited = now.since(wake.since);
                 Some(event(LifecycleKind::Awake, replicas, Some(waited), None))
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn woke() -> Change {
-        Change::Woke {
+        Change::AddressReady {
             took: Duration::from_secs(1),
             held: 1,
         }
@@ -163,7 +163,7 @@ mod tests {
             ))
         );
         let idle = Duration::from_millis(60_400);
-        let slept = life.record(Change::Slept { idle }, Some(3), at(90));
+        let slept = life.record(Change::SleepWritten { idle }, Some(3), at(90));
         assert_eq!(
             slept,
             Some(event(

@@ -58,17 +58,17 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             "{name}: the annotation zero-pod-autoscaler/keep-awake-until is no time such as \
              2026-12-24T18:00:00Z, and is ignored"
         ),
-        Change::ScaledUp { replicas } => format!("{name} scaled from 0 to {replicas}"),
+        Change::WakeWritten { replicas } => format!("{name} scaled from 0 to {replicas}"),
         Change::PreviousUnknown { replicas } => format!(
             "{name}: how many replicas there were before the sleep is not kept on it; waking it \
              with {replicas}"
         ),
-        Change::Woke { took, held } => {
+        Change::AddressReady { took, held } => {
             let took = in_ms(took);
             let held = connections(held as u64);
             format!("{name} has a pod ready after {took}: {held} held until now")
         }
-        Change::Slept { idle } => {
+        Change::SleepWritten { idle } => {
             format!(
                 "{name} scaled to 0 after {} without a connection",
                 in_ms(idle)

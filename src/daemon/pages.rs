@@ -127,7 +127,7 @@ impl<'a> View<'a> {
         } = *self;
         let (engine, usage) = (&proxy.sockets, sys::usage());
         let requests = self.reconciler.requests();
-        let panics = proxy.apps().map(|(_, app)| app.events().thread_panics);
+        let panics = proxy.apps().map(|(_, app)| app.counters().thread_panics);
         // Of those that leave, another app may have the name.
         let apps = self.apps().filter(|it| !proxy.is_leaving(it.id));
         Snapshot {
@@ -232,7 +232,7 @@ impl<'a> AppView<'a> {
     fn app_snapshot(&self) -> metrics::App {
         let AppView { app, now, .. } = *self;
         let spec = self.reconciler.spec(self.id);
-        let (policy, events, journal) = (app.policy(), app.events(), app.journal());
+        let (policy, counters, journal) = (app.policy(), app.counters(), app.journal());
         let phase = policy.phase_name();
         metrics::App {
             name: app.config().label.clone(),
@@ -244,15 +244,15 @@ impl<'a> AppView<'a> {
             sleep_due: self.sleep_due(),
             lease: policy.lease_left(now),
             endpoints_synced: app.health().is_synced(),
-            without_lease: events.without_lease,
-            wake: events.wake.clone(),
+            without_lease: counters.without_lease,
+            wake: counters.wake.clone(),
             wake_parts: journal.parts().named(),
             wake_results: journal.results(),
             asleep: journal.timeline().asleep(now),
             replica_seconds_saved: journal.timeline().replica_seconds_saved(now),
-            wakes: events.wakes,
-            sleeps: events.sleeps,
-            wakes_delayed: events.wakes_delayed,
+            wakes: counters.wakes,
+            sleeps: counters.sleeps,
+            wakes_delayed: counters.wakes_delayed,
             webhook: app.api().webhook.as_ref().map(Webhook::counts),
             fallbacks: self.permissions(|permission| self.fallback(permission).is_some()),
             forbidden: self.permissions(|permission| self.is_forbidden(permission)),
@@ -277,7 +277,7 @@ impl<'a> AppView<'a> {
             excluded: counters.exclusions(),
             accepted: counts.accepted,
             bytes: counters.bytes(),
-            handed_over: counts.handed_over,
+            forwarded: counts.forwarded,
             closed: counters.closed_by_reason(),
             failed_dials: counts.failed_dials,
             hold: counters.hold,
@@ -350,7 +350,7 @@ impl<'a> AppView<'a> {
                     None => "nothing",
                 },
                 lease_left_seconds: policy.lease_left(now).map(seconds),
-                forwarded_without_lease: app.events().without_lease,
+                forwarded_without_lease: app.counters().without_lease,
                 last_lease: self.last_lease(),
             },
             addresses: Addresses {

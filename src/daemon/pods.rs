@@ -2,7 +2,7 @@
 //!
 //! After a scale to zero, EndpointSlices list the old pods as ready for a while, although
 //! they will be killed. Those pods are *quarantined*: after a wake they are not dialled until
-//! they leave the list, or have stayed ready for [`RELEASE_AFTER`]. They do stay if the scale
+//! they leave the list, or have stayed ready for [`QUARANTINE_AFTER_WAKE`]. They do stay if the scale
 //! goes from one to zero and back so fast that the controller never deletes the pod.
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use crate::cluster::Pod;
 
 /// How long a quarantined pod must have been ready, with the scale above zero, to be
 /// released: several times as long as the controllers take to mark a pod as terminating.
-pub const RELEASE_AFTER: Duration = Duration::from_secs(2);
+pub const QUARANTINE_AFTER_WAKE: Duration = Duration::from_secs(2);
 
 /// The pods behind the Service, and those among them that are quarantined.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Pods {
     /// Begins to release quarantined pods that stay ready from now on, because the scale was seen
     /// above zero. Returns whether a new list is needed for that: the old one may come from a
     /// watch on a dead connection.
-    pub fn begin_release(&mut self, now: Time) -> bool {
+    pub fn set_awake(&mut self, now: Time) -> bool {
         let is_new = self.awake_since.is_none();
         self.awake_since.get_or_insert(now);
         is_new && !self.quarantined.is_empty()
@@ -152,7 +152,7 @@ impl Pods {
 /// When a quarantined pod is released that has been ready since `ready_since`;
 /// `listed_awake` is the time of the first list after the wake.
 fn release_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
-    Some(ready_since?.max(listed_awake?) + RELEASE_AFTER)
+    Some(ready_since?.max(listed_awake?) + QUARANTINE_AFTER_WAKE)
 }
 
 #[cfg(test)]
@@ -224,7 +224,7 @@ mod tests {
         pods.update(vec![pod("a", false), pod("b", false)], at(0));
         pods.accepts("a".to_owned());
         pods.quarantine(at(1));
-        pods.begin_release(at(2));
+        pods.set_awake(at(2));
         pods.update(
             vec![pod("a", false), pod("b", false), pod("c", false)],
             at(3),
@@ -253,7 +253,7 @@ mod tests {
             dialable(&pods, at(9_000_000)).is_empty(),
             "while the scale is zero: never"
         );
-        pods.begin_release(at(10_000_000));
+        pods.set_awake(at(10_000_000));
         assert!(dialable(&pods, at(10_000_000)).is_empty());
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("old", true)], at(0));
         pods.quarantine(at(10));
-        pods.begin_release(at(20));
+        pods.set_awake(at(20));
         pods.update(vec![pod("old", true), pod("new", true)], at(30));
         assert_eq!(dialable(&pods, at(30)), ["new"]);
     }
@@ -272,7 +272,7 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("lasting pod", true)], at(0));
         pods.quarantine(at(10));
-        assert!(pods.begin_release(at(90)), "a list is wanted");
+        assert!(pods.set_awake(at(90)), "a list is wanted");
         assert_eq!(pods.poll_timeout(at(90)), None, "the old one may be stale");
         pods.update(vec![pod("lasting pod", true)], at(100));
         assert_eq!(pods.poll_timeout(at(100)), Some(at(2100)));
@@ -286,7 +286,7 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.quarantine(at(0));
-        pods.begin_release(at(0));
+        pods.set_awake(at(0));
         pods.update(vec![pod("a", false)], at(1000));
         pods.update(vec![pod("a", true)], at(1500));
         assert!(dialable(&pods, at(3499)).is_empty());
@@ -299,7 +299,7 @@ mod tests {
         pods.update(vec![pod("a", true)], at(0));
         pods.quarantine(at(0));
         pods.update(vec![], at(5));
-        pods.begin_release(at(10));
+        pods.set_awake(at(10));
         pods.update(vec![pod("a", true)], at(20));
         assert_eq!(dialable(&pods, at(20)).len(), 1);
     }
@@ -309,7 +309,7 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.quarantine(at(0));
-        pods.begin_release(at(90));
+        pods.set_awake(at(90));
         pods.update(vec![pod("a", true)], at(100));
         pods.update(vec![pod("a", false)], at(3_600_000));
         pods.update(vec![pod("a", true)], at(3_601_000));
@@ -321,9 +321,9 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.quarantine(at(0));
-        pods.begin_release(at(90));
+        pods.set_awake(at(90));
         pods.update(vec![pod("a", true)], at(100));
-        assert!(!pods.begin_release(at(900)));
+        assert!(!pods.set_awake(at(900)));
         assert_eq!(dialable(&pods, at(2100)).len(), 1);
     }
 }

@@ -68,7 +68,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             deadlines: BTreeSet::new(),
             own_addresses: OwnAddresses::default(),
             config,
-            drain: Drain::No,
+            drain: Drain::NotBegun,
             readiness: Readiness::OfApp,
             awaited: None,
         }
@@ -95,7 +95,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let app = App::new(id, api, policy, config, now);
         let entry = Entry {
             app,
-            leaving: Drain::No,
+            leaving: Drain::NotBegun,
             deadline: None,
         };
         self.apps.insert(id, entry);
@@ -265,7 +265,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
         let inspected = match entry.leaving {
             Drain::Finish { .. } => self.sockets.inspected_until(id),
-            Drain::No | Drain::Delay { .. } => None,
+            Drain::NotBegun | Drain::Delay { .. } => None,
         };
         let deadlines = [
             entry.app.poll_timeout(&self.sockets),
@@ -394,7 +394,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         for &id in self.apps.keys() {
             self.sockets.reset_all(id, now);
         }
-        Exit::Cut
+        Exit::Reset
     }
 
     fn open(&self) -> usize {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::info;
 
-use super::app::{AppConfig, Reconfigured, ReleaseCondition, Schedules};
+use super::app::{AppConfig, MinReady, Reconfigured, Schedules};
 use super::app_spec::{self, AppSpec, Identity, Update};
 use super::listeners::{ListenerSource, SharedAddresses, add_port, listeners};
 use super::proxy::Proxy;
@@ -194,7 +194,7 @@ impl Reconciler {
         }
         for id in changes.removed {
             if let Some(spec) = self.specs.remove(&id) {
-                info!("{}: {}, and drains", name(&spec), gone(&spec));
+                info!("{}: {}", name(&spec), gone(&spec));
             }
             proxy.leave(id, now);
         }
@@ -256,7 +256,7 @@ impl Reconciler {
         });
         let resolver = resolver
             .transpose()
-            .map_err(|e| format!("cannot start the thread that looks up the target: {e}"))?;
+            .map_err(|e| format!("cannot start the thread that resolves --target: {e}"))?;
         let accept_probe = match settings.ready_gate {
             ReadyGate::Probe => None,
             ReadyGate::Accept => Some(self.accept_probe()?.of_app(id)),
@@ -326,7 +326,7 @@ impl Reconciler {
             route: route(&spec),
             ports: start::port_names(settings),
             ready_gate: settings.ready_gate,
-            release: release_condition(settings),
+            min_ready: min_ready(settings),
             hold_timeout: settings.hold_timeout,
             schedules: self.schedules(&spec),
         };
@@ -366,7 +366,7 @@ impl Reconciler {
         let change = Reconfigured {
             hold_timeout: spec.settings.hold_timeout,
             schedules: self.schedules(&spec),
-            release: release_condition(&spec.settings),
+            min_ready: min_ready(&spec.settings),
             policy,
         };
         proxy.reconfigure(id, change, now);
@@ -376,11 +376,11 @@ impl Reconciler {
             threads.webhook = webhook;
         }
         let clock = if is_policy_changed {
-            "; its idle clock starts anew"
+            "; its idle time starts again"
         } else {
             ""
         };
-        info!("{}: has other settings{clock}", name(&spec));
+        info!("{}: settings changed{clock}", name(&spec));
         self.specs.insert(id, spec);
     }
 }
@@ -396,8 +396,10 @@ fn named(spec: &AppSpec, why: String) -> String {
 /// Why an app ends that runs.
 fn gone(spec: &AppSpec) -> &'static str {
     match spec.settings.origin() {
-        Origin::Annotations => "is no app of a Service any more, or another one",
-        Origin::CommandLine | Origin::List => "is not in the list any more",
+        Origin::Annotations => {
+            "drains: no Service defines it any more, or one defines it with another identity"
+        }
+        Origin::CommandLine | Origin::List => "drains: it is not in the list any more",
     }
 }
 
@@ -429,8 +431,8 @@ fn limits(spec: &AppSpec) -> AppLimits {
     }
 }
 
-fn release_condition(settings: &Settings) -> ReleaseCondition {
-    ReleaseCondition {
+fn min_ready(settings: &Settings) -> MinReady {
+    MinReady {
         min_ready: settings.min_ready.get(),
         min_ready_time: settings.min_ready_time,
     }

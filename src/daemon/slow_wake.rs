@@ -235,12 +235,10 @@ mod tests {
             (
                 "pods that are ready and fewer than are awaited",
                 Facts {
-                    release: Some(
-                        "1 of the 2 pods are ready that --min-ready waits for".to_owned(),
-                    ),
+                    release: Some("--min-ready waits for 2 ready pods, and 1 are ready".to_owned()),
                     ..facts(2, 1)
                 },
-                "1 of the 2 pods are ready that --min-ready waits for",
+                "--min-ready waits for 2 ready pods, and 1 are ready",
             ),
             (
                 "no such Service, or no such port",

@@ -57,9 +57,9 @@ pub struct Counts {
     /// The times that a connection has begun to count since the start.
     pub uses: u64,
     /// Connections that were handed to a backend since the start.
-    pub handed_over: u64,
+    pub forwarded: u64,
     /// The handed over connections that did not count as use of the app, and need no lease.
-    pub handed_over_uncounted: u64,
+    pub forwarded_uncounted: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
     /// Dials that backends have failed since the start.
@@ -139,8 +139,8 @@ impl Sum for Counts {
             resuming: sum.resuming + it.resuming,
             detached: sum.detached + it.detached,
             uses: sum.uses + it.uses,
-            handed_over: sum.handed_over + it.handed_over,
-            handed_over_uncounted: sum.handed_over_uncounted + it.handed_over_uncounted,
+            forwarded: sum.forwarded + it.forwarded,
+            forwarded_uncounted: sum.forwarded_uncounted + it.forwarded_uncounted,
             held_too_long: sum.held_too_long + it.held_too_long,
             failed_dials: sum.failed_dials + it.failed_dials,
             exhausted: sum.exhausted + it.exhausted,

@@ -242,7 +242,7 @@ fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
 
 /// Whether the scale target is watched. With the flags of an ancestor it is polled: the
 /// annotations of the ancestor's replicas, maybe on a ConfigMap, are read together with the
-/// object (`old_replica`).
+/// object (`ancestor_replica`).
 fn watches_target(config: &AppConfig) -> bool {
     config.dialect == Dialect::Zpa
 }

@@ -72,6 +72,7 @@ use crate::cluster::{Report, Request};
 use crate::workload::{Dialect, TargetRef};
 
 pub mod access;
+mod ancestor_replica;
 mod ancestors;
 mod api_threads;
 mod breaker;
@@ -89,7 +90,6 @@ mod list;
 mod namespace_store;
 mod namespaces;
 mod objects;
-mod old_replica;
 mod pages;
 mod patch;
 mod paths;

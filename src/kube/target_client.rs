@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::Level;
 
+use super::ancestor_replica::AncestorReplica;
 use super::client::Calls;
-use super::old_replica::OldReplica;
 use super::patch::{self, Patch};
 use super::permissions::Permissions;
 use super::reply::Failure;
@@ -26,7 +26,7 @@ use crate::cluster::{LeaseStore, Outcome, Renewal, Report, Request, TargetStatus
 pub(super) struct TargetClient {
     target: Arc<Target>,
     /// The replica of an ancestor that may run for the same app.
-    old_replica: Option<OldReplica>,
+    ancestor_replica: Option<AncestorReplica>,
     writer: Writer,
     logs: Mutex<Logs>,
     permissions: Mutex<Permissions>,
@@ -67,7 +67,7 @@ impl TargetClient {
         let target = Target::new(&config.namespace, config.target.clone());
         TargetClient {
             target: Arc::new(target),
-            old_replica: OldReplica::new(config),
+            ancestor_replica: AncestorReplica::new(config),
             writer,
             logs: Mutex::default(),
             permissions: Mutex::default(),
@@ -119,7 +119,7 @@ impl TargetClient {
         patch: Patch,
     ) -> Patch {
         let Some(old) = self
-            .old_replica
+            .ancestor_replica
             .as_ref()
             .filter(|_| renewal.guard.is_none())
         else {
@@ -132,7 +132,7 @@ impl TargetClient {
 
     /// Reads the object, and the ConfigMap of an ancestor's replica if there is one.
     fn read(&self, calls: &Calls<'_>) -> CallResult {
-        if let Some(old) = &self.old_replica
+        if let Some(old) = &self.ancestor_replica
             && let Err(unknown) = old.read(calls)
         {
             return unknown;
@@ -144,7 +144,7 @@ impl TargetClient {
     pub(super) fn outcome(&self, answer: &CallResult, now: Time) -> Outcome {
         let mut outcome = classify(answer);
         if let (Some(old), Ok(reply), Outcome::Scale(scale)) =
-            (&self.old_replica, answer, &mut outcome)
+            (&self.ancestor_replica, answer, &mut outcome)
             && scale.lease_token.is_some()
         {
             scale.ancestor_in_use_for =

@@ -283,9 +283,9 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_forwarded_total",
         kind: Kind::Counter,
         labels: &["app", "port"],
-        help: "How often a connection was handed to a pod; again if that broke off before a byte, or \
+        help: "How often a connection was connected to a pod (forwarded); again if that broke off before a byte, or \
                after the connection was detached",
-        read: Read::Port(|it, samples| samples.one(it.handed_over)),
+        read: Read::Port(|it, samples| samples.one(it.forwarded)),
     },
     Metric {
         name: "zpa_forwarded_without_lease_total",

@@ -83,7 +83,7 @@ fn port(name: &str) -> Port {
         excluded: vec![(["denied"], 2), (["ignored"], 0)],
         accepted: u64::MAX,
         bytes: vec![(["to_pods"], 1 << 30), (["to_clients"], 1 << 40)],
-        handed_over: 6,
+        forwarded: 6,
         closed: vec![
             (["finished", "relaying"], 4),
             (["held_too_long", "holding"], 1),

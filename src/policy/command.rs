@@ -19,8 +19,8 @@ pub enum Command {
     GaveUp(Permission),
     /// The scale is zero: quarantine the pods that are listed now.
     QuarantinePods,
-    /// The scale is above zero: end the quarantine of pods that stay ready from now on.
-    EndQuarantine,
+    /// The scale is above zero: the quarantine ends for pods that stay ready from now on.
+    ScaleAboveZero,
     /// Log the change, and count it.
     Log(Change),
 }
@@ -68,8 +68,8 @@ pub enum Change {
     Paused(bool),
     /// An annotation with an order cannot be read.
     InvalidAnnotation(OverrideKey),
-    /// This proxy has scaled the app up.
-    ScaledUp {
+    /// This proxy has written a wake.
+    WakeWritten {
         /// The replicas written.
         replicas: u32,
     },
@@ -79,15 +79,15 @@ pub enum Change {
         /// The replicas written instead.
         replicas: u32,
     },
-    /// A wake has ended: there is an address.
-    Woke {
+    /// There is an address for those who waited for it.
+    AddressReady {
         /// The time since the first connection that had to wait.
         took: Duration,
         /// The number of connections that were held.
         held: usize,
     },
-    /// This proxy has scaled the app to zero.
-    Slept {
+    /// This proxy has written zero.
+    SleepWritten {
         /// The time without a connection before.
         idle: Duration,
     },

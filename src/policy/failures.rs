@@ -38,7 +38,7 @@ impl Policy {
             Phase::Waking { version, .. } if must_read_after(failure) => *version = None,
             Phase::Asleep { .. } if *failure == Outcome::NotFound => {
                 self.phase = Phase::Awake;
-                self.scale_reported = false;
+                self.scale_logged = false;
             }
             _ => {}
         }

@@ -67,9 +67,9 @@ pub struct Lease {
     /// The earliest time of the next attempt, by the `Retry-After` of the last reply.
     pub(super) earliest: Time,
     /// Whether the last renewal is in flight, or has failed.
-    pub(super) is_unconfirmed: bool,
-    /// Whether the next renewal shows a hidden lease again without extending it.
-    pub(super) shows_only: bool,
+    pub(super) is_renewal_open: bool,
+    /// Whether the next renewal only makes a hidden lease visible again, without extending it.
+    pub(super) republishes_only: bool,
     pub(super) backoff: Backoff,
 }
 
@@ -90,8 +90,8 @@ impl Lease {
             has_waiting: false,
             failed_at: Time::default(),
             earliest: Time::default(),
-            is_unconfirmed: false,
-            shows_only: false,
+            is_renewal_open: false,
+            republishes_only: false,
             backoff: Backoff::new(seed),
         }
     }
@@ -197,7 +197,7 @@ impl Lease {
     pub fn on_sent(&mut self, now: Time) {
         self.sent_at = now;
         self.due_at = None;
-        self.is_unconfirmed = true;
+        self.is_renewal_open = true;
     }
 
     /// To be called while connections are open, with whether some of them wait. If they wait
@@ -229,7 +229,7 @@ impl Lease {
     /// are let through without a lease, too.
     pub fn on_none_waiting(&mut self, now: Time) {
         self.has_waiting = false;
-        if !self.is_unconfirmed || !self.has_failed_recently(now) {
+        if !self.is_renewal_open || !self.has_failed_recently(now) {
             self.waiting_since = None;
         }
     }
@@ -243,7 +243,7 @@ impl Lease {
     /// Tries a failed renewal again by that time, or as soon as the server allows. A renewal
     /// that is forbidden everywhere has its own interval.
     fn retry_by(&mut self, at: Time) {
-        if self.is_unconfirmed && self.store().is_some() {
+        if self.is_renewal_open && self.store().is_some() {
             let at = at.max(self.earliest);
             self.due_at = self.due_at.map(|due| due.min(at));
         }
@@ -258,8 +258,8 @@ impl Lease {
     /// other proxies count their idle time: at once, or a tenth of a TTL after the last one, so
     /// that not every short connection costs a renewal.
     pub fn on_last_close(&mut self, now: Time) {
-        self.shows_only = false;
-        let is_retry_due = self.is_unconfirmed && self.due_at.is_some();
+        self.republishes_only = false;
+        let is_retry_due = self.is_renewal_open && self.due_at.is_some();
         if self.needed && !is_retry_due {
             self.due_at = Some(now.max(self.sent_at + self.ttl / RENEWALS_PER_TTL));
         }
@@ -271,16 +271,16 @@ impl Lease {
     /// While no connection is open the renewal does not extend the lease: two unused proxies
     /// would otherwise renew in turn for ever.
     pub fn on_hidden(&mut self, is_used: bool, interval: Duration, now: Time) {
-        if self.needed && !self.is_unconfirmed && (is_used || self.is_valid(now)) {
+        if self.needed && !self.is_renewal_open && (is_used || self.is_valid(now)) {
             self.due_at = Some(now.max(self.sent_at + interval));
-            self.shows_only = !is_used;
+            self.republishes_only = !is_used;
         }
     }
 
     /// Schedules the next renewal while a connection is open.
     pub fn schedule_renewal(&mut self, now: Time) {
-        self.shows_only = false;
-        if self.is_unconfirmed || !self.needed {
+        self.republishes_only = false;
+        if self.is_renewal_open || !self.needed {
             return;
         }
         let at = if self.valid_until.is_some_and(|until| now < until) {
@@ -297,22 +297,23 @@ impl Lease {
     /// zero.
     pub fn on_renewed(&mut self, sent: Time) {
         self.sent_at = sent;
-        if !std::mem::take(&mut self.shows_only) {
+        if !std::mem::take(&mut self.republishes_only) {
             self.valid_until = Some(sent + Self::duration(self.ttl));
         }
         self.waiting_since = None;
-        self.is_unconfirmed = false;
+        self.is_renewal_open = false;
         self.backoff.reset();
     }
 
-    /// Ends the lease: the scale is zero, or this proxy is about to write zero. Where renewing
-    /// is forbidden everywhere, it stays due: the gate is open until it is found to be allowed
-    /// again, and the app may be awake next without a connection here.
+    /// Ends the lease: the scale is zero, or this proxy is about to write zero. The next renewal
+    /// is cancelled, except where renewing is forbidden everywhere: there it stays scheduled,
+    /// because only an attempt can show that renewing is allowed again, and after the next wake
+    /// there may be no connection here that schedules one.
     pub fn end(&mut self) {
         self.valid_until = None;
         self.due_at = self.due_at.filter(|_| self.store().is_none());
         self.waiting_since = None;
-        self.is_unconfirmed = false;
+        self.is_renewal_open = false;
     }
 
     /// To be called when a renewal has failed. `retry_after` is what the reply asks for, and
@@ -323,7 +324,7 @@ impl Lease {
         } else {
             retry_after
         };
-        self.is_unconfirmed = true;
+        self.is_renewal_open = true;
         self.failed_at = now;
         self.earliest = now + retry_after;
         self.due_at = Some(self.earliest.max(now + self.backoff.pause(longest)));
@@ -350,7 +351,7 @@ impl Lease {
             });
         } else if self.permission(store).is_missing() {
             self.due_at = Some(now);
-            self.is_unconfirmed = false;
+            self.is_renewal_open = false;
         }
     }
 

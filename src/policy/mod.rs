@@ -142,12 +142,12 @@ use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission};
 
-/// The numbers of connections, as the engine counts them.
+/// The numbers of counted connections, as the engine counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Connections {
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Connections open now.
+    /// How often a connection has begun to count, since the start.
+    pub uses: u64,
+    /// Counted connections that are open now.
     pub open: usize,
     /// The open connections that wait for a pod, or for the lease alone.
     pub waiting: usize,
@@ -190,7 +190,7 @@ pub struct Policy {
     /// The number of replicas before the last sleep.
     previous_replicas: Option<u32>,
     /// Whether a warning was logged that this number is not known.
-    unknown_previous_reported: bool,
+    unknown_previous_logged: bool,
     /// Whether the last request found no scale target.
     is_missing: bool,
     /// The generation that was seen last, with this proxy's own writes since then added.
@@ -208,11 +208,11 @@ pub struct Policy {
     without_lease: bool,
     /// Whether the scale was reported since the start, or since the scale target
     /// was missing.
-    scale_reported: bool,
+    scale_logged: bool,
     /// The places of the leases that were logged.
-    leases_reported: (Option<LeaseStore>, bool),
+    leases_logged: (Option<LeaseStore>, bool),
     /// Whether a warning was logged that another proxy has another TTL.
-    other_ttl_reported: bool,
+    other_ttl_logged: bool,
     /// Whether a watch shows the changes of the scale target.
     watching: bool,
     /// The newest event of the watch while a request was in flight.
@@ -227,7 +227,7 @@ pub struct Policy {
     /// When the next request is due.
     due: Time,
     backoff: Backoff,
-    nonces: Random,
+    random: Random,
     commands: VecDeque<Command>,
 }
 
@@ -252,7 +252,7 @@ impl Policy {
             overrides: Overrides::default(),
             delay: None,
             previous_replicas: None,
-            unknown_previous_reported: false,
+            unknown_previous_logged: false,
             is_missing: false,
             generation: None,
             lease: Lease::new(&config, seed.rotate_left(16)),
@@ -261,9 +261,9 @@ impl Policy {
             scale_writes: PermissionState::default(),
             final_renewal_written: false,
             without_lease: false,
-            scale_reported: false,
-            leases_reported: (Some(config.lease_store), true),
-            other_ttl_reported: false,
+            scale_logged: false,
+            leases_logged: (Some(config.lease_store), true),
+            other_ttl_logged: false,
             watching: false,
             observed: None,
             in_flight: None,
@@ -272,7 +272,7 @@ impl Policy {
             is_spread_out: false,
             due: now,
             backoff: Backoff::new(seed),
-            nonces: Random::new(seed.rotate_left(32)),
+            random: Random::new(seed.rotate_left(32)),
             commands: VecDeque::new(),
             config,
         }
@@ -370,15 +370,17 @@ impl Policy {
     /// When [`Policy::handle_timeout`] is to be called even without another input.
     pub fn poll_timeout(&self) -> Option<Time> {
         let free = self.in_flight.is_none();
-        let is_up = self.is_up();
+        let is_awake_or_starting = self.is_awake_or_starting();
         [
             free.then_some(self.due),
             self.gives_up_at(),
-            self.lease.due().filter(|_| is_up && self.may_send_urgent()),
+            self.lease
+                .due()
+                .filter(|_| is_awake_or_starting && self.may_send_urgent()),
             self.lease
                 .fails_open_at()
-                .filter(|_| is_up && !self.without_lease),
-            self.sleeps_at().filter(|_| is_up),
+                .filter(|_| is_awake_or_starting && !self.without_lease),
+            self.sleeps_at().filter(|_| is_awake_or_starting),
             self.delay.as_ref().and_then(|delay| delay.until),
         ]
         .into_iter()
@@ -387,19 +389,19 @@ impl Policy {
     }
 
     /// Whether the app counts as awake and no sleep is being prepared.
-    fn is_up(&self) -> bool {
+    fn is_awake_or_starting(&self) -> bool {
         matches!(self.phase, Phase::Awake | Phase::Starting { .. })
     }
 
     /// Makes the transitions that are due. To be called at [`Policy::poll_timeout`] or later.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.settle(now);
+        self.advance(now);
     }
 
     /// Sets the counts of the engine.
     pub fn update_connections(&mut self, connections: Connections, now: Time) {
         let before = std::mem::replace(&mut self.connections, connections);
-        let had_some = before.open > 0 || connections.accepted != before.accepted;
+        let had_some = before.open > 0 || connections.uses != before.uses;
         if connections.open > 0 {
             self.idle_since = None;
         } else if had_some || self.idle_since.is_none() {
@@ -417,13 +419,13 @@ impl Policy {
         if connections.open == 0 && had_some {
             self.lease.on_last_close(now);
         }
-        self.settle(now);
+        self.advance(now);
     }
 
     /// Sets the windows of the schedule that are open now.
     pub fn set_windows(&mut self, windows: Windows, now: Time) {
         if self.overrides.set_windows(windows) {
-            self.settle(now);
+            self.advance(now);
         }
     }
 
@@ -435,7 +437,7 @@ impl Policy {
             // A pod that is not quarantined: something else has scaled up.
             self.due = now;
         }
-        self.settle(now);
+        self.advance(now);
     }
 
     /// Sets whether a wake would lead to an address. It would not if the endpoints cannot be
@@ -443,7 +445,7 @@ impl Policy {
     pub fn set_can_wake(&mut self, can_wake: bool, now: Time) {
         if self.can_wake != can_wake {
             self.can_wake = can_wake;
-            self.settle(now);
+            self.advance(now);
         }
     }
 
@@ -464,7 +466,7 @@ impl Policy {
             failure => self.on_failure(&answered.request, &failure, now),
         }
         self.apply_observed(now);
-        self.settle(now);
+        self.advance(now);
     }
 }
 

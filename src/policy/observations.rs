@@ -33,7 +33,7 @@ impl Policy {
             self.due = self.due.min(now + self.config.poll());
         }
         self.watching = watching;
-        self.settle(now);
+        self.advance(now);
     }
 
     /// Whether a watch shows the changes of the scale target.
@@ -47,7 +47,7 @@ impl Policy {
             self.observed = Some(observation);
         }
         self.apply_observed(now);
-        self.settle(now);
+        self.advance(now);
     }
 
     /// Applies the newest event, if no request is in flight.

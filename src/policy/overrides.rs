@@ -44,7 +44,7 @@ pub(super) struct Delay {
     /// When the delay ends; `None`: not by the passing of time alone.
     pub(super) until: Option<Time>,
     /// Whether it was logged.
-    pub(super) is_reported: bool,
+    pub(super) is_logged: bool,
 }
 
 impl Overrides {

@@ -23,7 +23,7 @@ impl Policy {
         self.on_generation(Some(request), &scale, now);
         // While a wake or a sleep is under way, a read in between does not end the pauses
         // between its failed writes.
-        let is_settled = self.is_up() || matches!(self.phase, Phase::Asleep { .. });
+        let is_settled = self.is_awake_or_starting() || matches!(self.phase, Phase::Asleep { .. });
         if is_settled || matches!(request, Request::WriteScale { .. }) {
             self.backoff.reset();
         }
@@ -86,7 +86,7 @@ impl Policy {
 
     /// Remembers the TTL of another proxy that differs from this proxy's own.
     fn on_other_ttl(&mut self, ttl: Duration, is_renewed: bool, now: Time) {
-        if !std::mem::replace(&mut self.other_ttl_reported, true) {
+        if !std::mem::replace(&mut self.other_ttl_logged, true) {
             self.report(Change::OtherTtl { theirs: ttl });
         }
         if ttl < self.config.idle_ttl {
@@ -158,13 +158,13 @@ impl Policy {
             Phase::Starting { since } => since,
             _ => now,
         };
-        let was_seen_awake = self.scale_reported && !matches!(self.phase, Phase::Asleep { .. });
+        let was_seen_awake = self.scale_logged && !matches!(self.phase, Phase::Asleep { .. });
         match self.phase {
             Phase::ScalingDown => {
                 let idle = self
                     .idle_since
                     .map_or(self.config.idle_ttl, |t| now.since(t));
-                self.report(Change::Slept { idle });
+                self.report(Change::SleepWritten { idle });
             }
             Phase::Asleep { .. } => {}
             _ => self.report_found(false, 0),
@@ -195,9 +195,9 @@ impl Policy {
     /// Makes the transition to a scale above zero, which the reply to `request` or an event shows.
     pub(super) fn on_replicas(&mut self, request: Option<&Request>, scale: Scale, now: Time) {
         let replicas = scale.replicas;
-        self.commands.push_back(Command::EndQuarantine);
+        self.commands.push_back(Command::ScaleAboveZero);
         match self.phase {
-            Phase::Awake if !self.scale_reported => self.report_found(true, replicas),
+            Phase::Awake if !self.scale_logged => self.report_found(true, replicas),
             Phase::Awake => {}
             Phase::Starting { .. } => self.schedule_poll_while_starting(request, now),
             // An event may be late, so that only a reply leads on to a sleep.
@@ -216,14 +216,14 @@ impl Policy {
                 self.schedule_poll_while_starting(request, now);
                 let is_own_write = matches!(request, Some(Request::WriteScale { .. }));
                 if is_own_write {
-                    self.report(Change::ScaledUp { replicas });
+                    self.report(Change::WakeWritten { replicas });
                 } else {
                     self.report_found(true, replicas);
                 }
                 self.phase = Phase::Starting { since };
             }
         }
-        self.scale_reported = true;
+        self.scale_logged = true;
         self.overrides.is_wake_pending = false;
     }
 
@@ -239,7 +239,7 @@ impl Policy {
     /// that something else has written.
     fn report_found(&mut self, from_zero: bool, replicas: u32) {
         let open = self.connections.open;
-        let is_first = !std::mem::replace(&mut self.scale_reported, true);
+        let is_first = !std::mem::replace(&mut self.scale_logged, true);
         self.report(if is_first {
             Change::Found { replicas }
         } else {

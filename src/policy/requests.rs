@@ -34,7 +34,7 @@ impl Policy {
                 self.report_unknown_previous(replicas);
                 self.send(Request::WriteScale { replicas, guard }, now);
             }
-        } else if self.is_up()
+        } else if self.is_awake_or_starting()
             && self.may_send_urgent()
             && let Some(store) = self.lease.due_store(now)
         {
@@ -52,7 +52,7 @@ impl Policy {
 
     pub(super) fn renew(&mut self, store: LeaseStore, guard: Option<ResourceVersion>, now: Time) {
         let renewal = Renewal {
-            nonce: self.nonces.bits(),
+            nonce: self.random.bits(),
             ttl: self.config.idle_ttl,
             in_use: self.connections.open > 0,
             previous_replicas: self.replicas_to_keep(guard.is_some()),
@@ -122,7 +122,7 @@ impl Policy {
             false => self.spread_out(poll, POLLS_PER_TTL, is_asleep),
         };
         let pause = pause.min(self.poll_hidden(now).unwrap_or(pause));
-        let sleeps_at = self.sleeps_at().filter(|_| self.is_up());
+        let sleeps_at = self.sleeps_at().filter(|_| self.is_awake_or_starting());
         let closer = sleeps_at.map(|at| (at - poll * POLLS_AFTER_FAILURE).max(now + poll));
         (now + pause).min(closer.unwrap_or(now + pause))
     }
@@ -143,7 +143,7 @@ impl Policy {
             true => longest / 2,
             false => Duration::ZERO,
         };
-        poll.max(least + (longest - least).mul_f64(self.nonces.fraction()))
+        poll.max(least + (longest - least).mul_f64(self.random.fraction()))
     }
 
     /// The interval of reads while a proxy with a shorter TTL may hide this proxy's lease: this

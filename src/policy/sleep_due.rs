@@ -1,5 +1,5 @@
-//! [`SleepDue`]: when this proxy may put the app to sleep, and the rule because of which not
-//! sooner.
+//! [`SleepDue`]: when this proxy may put the app to sleep, and which rule keeps it awake until
+//! then.
 
 use super::Policy;
 use super::phase::Phase;
@@ -30,8 +30,8 @@ pub enum KeepAwakeRule {
     IdleTtl,
     /// The lease of another proxy, whose TTL is longer.
     LongerLease,
-    /// A replica of the program that zpa replaces.
-    OtherReplica,
+    /// A replica of an ancestor, the program that zpa replaces.
+    AncestorReplica,
     /// The least time awake after a wake.
     MinAwake,
     /// A window of the schedule, or an annotation on the scale target.
@@ -56,7 +56,7 @@ impl KeepAwakeRule {
             KeepAwakeRule::NoLeases => "no_leases",
             KeepAwakeRule::IdleTtl => "idle_ttl",
             KeepAwakeRule::LongerLease => "longer_lease",
-            KeepAwakeRule::OtherReplica => "other_replica",
+            KeepAwakeRule::AncestorReplica => "ancestor_replica",
             KeepAwakeRule::MinAwake => "min_awake",
             KeepAwakeRule::Override => "keep_awake",
             KeepAwakeRule::Paused => "paused",
@@ -79,7 +79,9 @@ impl KeepAwakeRule {
             KeepAwakeRule::LongerLease => {
                 "another proxy, whose idle TTL is longer, may be using it"
             }
-            KeepAwakeRule::OtherReplica => "a replica of the program that zpa replaces is using it",
+            KeepAwakeRule::AncestorReplica => {
+                "a replica of the program that zpa replaces is using it"
+            }
             KeepAwakeRule::MinAwake => "--min-awake since the last wake has not passed",
             KeepAwakeRule::Override => {
                 "it is kept awake until then, by --keep-awake or by the annotation \
@@ -133,11 +135,11 @@ impl Policy {
                 self.scale_writes.next_attempt(),
                 KeepAwakeRule::ScaleRefused,
             ),
-            (self.wake_limits.sleeps_at(), KeepAwakeRule::MinAwake),
+            (self.wake_limits.awake_until(), KeepAwakeRule::MinAwake),
             (self.overrides.awake_until(), KeepAwakeRule::Override),
             (
                 self.ancestor_until.unwrap_or_default(),
-                KeepAwakeRule::OtherReplica,
+                KeepAwakeRule::AncestorReplica,
             ),
             (
                 self.longer_leases.end(unused_since),

@@ -10,7 +10,7 @@ use crate::cluster::Request;
 
 impl Policy {
     /// Makes the transitions that need no reply, then the request that is due.
-    pub(super) fn settle(&mut self, now: Time) {
+    pub(super) fn advance(&mut self, now: Time) {
         if self.give_up_overdue(now) {
             self.apply_observed(now);
         }
@@ -48,7 +48,7 @@ impl Policy {
                 if self.dialable && (self.may_forward(now) || waiting == 0) =>
             {
                 self.wake_limits.record_awake(now);
-                self.report(Change::Woke {
+                self.report(Change::AddressReady {
                     took: now.since(since),
                     held: waiting,
                 });
@@ -85,7 +85,7 @@ impl Policy {
     /// fails.
     fn maintain_lease(&mut self, now: Time) {
         let Connections { open, waiting, .. } = self.connections;
-        if self.is_up() && open > 0 {
+        if self.is_awake_or_starting() && open > 0 {
             self.lease.schedule_renewal(now);
             self.lease.on_open_connections(waiting > 0, now);
         }
@@ -95,7 +95,7 @@ impl Policy {
         if !self.without_lease {
             self.lease.restart_after_stall(now);
         }
-        let without_lease = self.is_up() && self.lease.fails_open(now);
+        let without_lease = self.is_awake_or_starting() && self.lease.fails_open(now);
         if without_lease && !self.without_lease && self.lease.store().is_some() {
             self.report(Change::WithoutLease { waiting });
         }
@@ -105,7 +105,7 @@ impl Policy {
     /// Reports changes of where leases are written, and of whether they can be read.
     fn report_leases(&mut self) {
         let (store, visible) = (self.lease.store(), self.sees_leases());
-        let before = std::mem::replace(&mut self.leases_reported, (store, visible));
+        let before = std::mem::replace(&mut self.leases_logged, (store, visible));
         if store != before.0 {
             self.report(Change::LeaseLocation(store));
         }
@@ -124,7 +124,7 @@ impl Policy {
 
     pub(super) fn report_unknown_previous(&mut self, replicas: u32) {
         let is_unknown = self.config.wakes_to_previous && self.previous_replicas.is_none();
-        if is_unknown && !std::mem::replace(&mut self.unknown_previous_reported, true) {
+        if is_unknown && !std::mem::replace(&mut self.unknown_previous_logged, true) {
             self.report(Change::PreviousUnknown { replicas });
         }
     }

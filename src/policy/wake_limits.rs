@@ -56,7 +56,7 @@ impl WakeLimits {
     }
 
     /// The earliest time at which the app may be put to sleep.
-    pub fn sleeps_at(&self) -> Time {
+    pub fn awake_until(&self) -> Time {
         self.awake_until.unwrap_or_default()
     }
 
@@ -124,11 +124,14 @@ mod tests {
             min_asleep: Duration::from_secs(10),
             ..Config::default()
         });
-        assert_eq!((limits.asleep_until(), limits.sleeps_at()), (MS(0), MS(0)));
+        assert_eq!(
+            (limits.asleep_until(), limits.awake_until()),
+            (MS(0), MS(0))
+        );
         limits.record_asleep(MS(1_000));
         limits.record_awake(MS(30_000));
         assert_eq!(limits.asleep_until(), MS(11_000));
-        assert_eq!(limits.sleeps_at(), MS(50_000));
+        assert_eq!(limits.awake_until(), MS(50_000));
         limits.record_asleep(MS(60_000));
         assert_eq!(limits.asleep_until(), MS(70_000));
     }
@@ -140,7 +143,7 @@ mod tests {
             limits.record_wake(MS(ms));
             limits.record_awake(MS(ms));
             limits.record_asleep(MS(ms));
-            assert_eq!((limits.next_wake(), limits.sleeps_at()), (MS(0), MS(0)));
+            assert_eq!((limits.next_wake(), limits.awake_until()), (MS(0), MS(0)));
             assert_eq!(limits.asleep_until(), MS(0));
         }
         assert_eq!(limits, WakeLimits::default());

@@ -95,7 +95,7 @@ impl Policy {
         let delay = |by, until| Delay {
             by,
             until,
-            is_reported: false,
+            is_logged: false,
         };
         if self.config.dry_run {
             return Some(delay(WakeDelay::DryRun, None));
@@ -117,9 +117,9 @@ impl Policy {
     /// Reports a delay once for each wake and reason, and only while connections wait.
     fn report_delay(&mut self, mut delay: Delay, now: Time) {
         let before = self.delay.as_ref().filter(|before| before.by == delay.by);
-        let was_reported = before.is_some_and(|before| before.is_reported);
-        delay.is_reported = self.connections.waiting > 0 || was_reported;
-        if delay.is_reported && !was_reported {
+        let was_reported = before.is_some_and(|before| before.is_logged);
+        delay.is_logged = self.connections.waiting > 0 || was_reported;
+        if delay.is_logged && !was_reported {
             let wait = delay.until.map(|until| until.since(now));
             self.report(Change::WakeDelayed { by: delay.by, wait });
         }

@@ -244,7 +244,7 @@ fn a_list_that_changes_moves_names_and_keeps_the_listener() {
         status["by_server_name"][0]["waiting"] == 1
     });
     list.set(&json!([named("myapp", address, SHOP), named("news", address, BLOG)]).to_string());
-    zpa.expect_log("default/blog: is not in the list any more, and drains");
+    zpa.expect_log("default/blog: drains: it is not in the list any more");
     let hello = hello(BLOG);
     waits.write_all(&hello).unwrap();
     waits.read_exact(&mut vec![0; hello.len()]).unwrap();
@@ -257,7 +257,7 @@ fn a_list_that_changes_moves_names_and_keeps_the_listener() {
     // A name more is no other listener; without a name the app has it alone.
     let names = format!("{SHOP},*");
     list.set(&json!([named("myapp", address, &names)]).to_string());
-    zpa.expect_log("default/myapp: has other settings");
+    zpa.expect_log("default/myapp: settings changed");
     let _any = connect(&zpa, address, "any.example");
     echo(&mut shop, "still");
     let mut alone = app("myapp");
@@ -345,7 +345,7 @@ fn a_client_whose_name_has_yet_to_come_is_that_of_an_app_that_leaves() {
         status["by_server_name"][0]["waiting"] == 1
     });
     list.set(&json!([named("blog", address, BLOG)]).to_string());
-    zpa.expect_log("default/myapp: is not in the list any more, and drains");
+    zpa.expect_log("default/myapp: drains: it is not in the list any more");
     echo(&mut connect(&zpa, address, BLOG), "a turn later");
     let hello = hello(SHOP);
     client.write_all(&hello).unwrap();

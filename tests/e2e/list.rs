@@ -165,7 +165,7 @@ fn a_changed_list_starts_what_is_new_drains_what_is_gone_and_touches_nothing_els
     assert!(renewed > 0, "it has a lease");
 
     list.set(&json!([app("news"), app("myapp")]).to_string());
-    zpa.expect_log("default/blog: is not in the list any more, and drains");
+    zpa.expect_log("default/blog: drains: it is not in the list any more");
     echo(&mut zpa.connect_to(address(&zpa, "news")), "new");
     let refused = TcpStream::connect(blog).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -255,7 +255,7 @@ fn an_app_that_changes_keeps_its_connections_unless_it_leads_elsewhere() {
         ])
         .to_string(),
     );
-    zpa.expect_log("default/myapp: has other settings; its idle clock starts anew");
+    zpa.expect_log("default/myapp: settings changed; its idle time starts again");
     expect_reset(&mut moved);
     echo(&mut kept, "after");
     assert_eq!(address(&zpa, "myapp"), shop);

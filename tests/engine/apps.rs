@@ -51,7 +51,7 @@ fn the_gate_of_one_app_lets_no_client_of_another_through() {
     client.write_all(b"for the other").unwrap();
     rig.expect(&mut server, b"for the other");
     assert_eq!(rig.counts().waiting, 1, "the first app sleeps on");
-    assert_eq!(rig.counts().handed_over, 0);
+    assert_eq!(rig.counts().forwarded, 0);
     let changed = rig.engine.take_changed_apps();
     assert_eq!(changed, [APP, OTHER], "each once");
     rig.settle();
@@ -74,9 +74,9 @@ fn each_port_of_an_app_leads_to_its_own_backends_and_all_count_for_the_app() {
         client.write_all(b"mine").unwrap();
         rig.expect(&mut server, b"mine");
     }
-    assert_eq!(rig.counts().handed_over, 2);
+    assert_eq!(rig.counts().forwarded, 2);
     for port in [PORT, SECOND] {
-        assert_eq!(rig.engine.port_counts(port).handed_over, 1, "{port:?}");
+        assert_eq!(rig.engine.port_counts(port).forwarded, 1, "{port:?}");
     }
 }
 

@@ -76,7 +76,7 @@ fn an_ignored_client_is_served_by_a_backend_whatever_the_gate_and_counts_nowhere
     server.write_all(b"well").unwrap();
     rig.expect(&mut ignored, b"well");
     let counts = rig.counts();
-    assert_eq!((counts.open, counts.handed_over), (1, 1));
+    assert_eq!((counts.open, counts.forwarded), (1, 1));
     assert_eq!(uses(counts), (0, 0, 0));
     drop((ignored, server));
     rig.until("it is closed", |e| e.counts(APP).open == 0);
@@ -233,10 +233,10 @@ fn while_the_app_is_awake_the_next_one_waits_until_a_backend_has_room() {
     let mut second = rig.connect();
     second.write_all(b"next").unwrap();
     rig.until("it waits", |e| {
-        e.counts(APP).handed_over == 1 && e.counts(APP).waiting == 1
+        e.counts(APP).forwarded == 1 && e.counts(APP).waiting == 1
     });
     rig.settle();
-    assert_eq!(rig.counts().handed_over, 1);
+    assert_eq!(rig.counts().forwarded, 1);
     assert!(rig.counts().is_full);
     assert_eq!(rig.engine.full_backends(PORT), 1);
     drop((first, server));
@@ -257,7 +257,7 @@ fn at_the_hold_limit_one_that_waits_for_room_is_reset() {
     let _server = rig.accept(&backend);
     let mut second = rig.connect();
     rig.until("it waits", |e| {
-        e.counts(APP).handed_over == 1 && e.counts(APP).waiting == 1
+        e.counts(APP).forwarded == 1 && e.counts(APP).waiting == 1
     });
     rig.skew += LIMITS.hold_timeout;
     rig.expect_reset(&mut second);
@@ -284,7 +284,7 @@ fn those_who_waited_are_let_through_in_batches_that_double() {
             rig.engine.dispatch(now);
             server.turn();
         }
-        seen.push(rig.counts().handed_over);
+        seen.push(rig.counts().forwarded);
     }
     assert_eq!(seen, [1, 3, 7, 15, 31, 63, 127, 255, 500]);
     assert_eq!(server.refused, 0);
@@ -309,7 +309,7 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
     let _pod_of_ignored = rig.accept(&pod);
     let mut client = rig.connect();
     let mut server = rig.accept(&pod);
-    rig.until("all are served", |e| e.counts(APP).handed_over == 3);
+    rig.until("all are served", |e| e.counts(APP).forwarded == 3);
     let now = rig.now();
     rig.engine.end_uncounted(APP, now);
     rig.expect_fin(&mut silent);
@@ -522,18 +522,16 @@ fn a_source_at_its_limit_is_reset_until_one_of_its_connections_ends() {
     rig.engine.set_rules(APP, &rules);
     let first = rig.connect();
     let _second = rig.connect();
-    rig.until("both are served", |e| e.counts(APP).handed_over == 2);
+    rig.until("both are served", |e| e.counts(APP).forwarded == 2);
     let mut third = rig.connect();
     rig.expect_reset(&mut third);
     assert_eq!(excluded(&rig), [("source_limit", 1)]);
     let _other = connect_from(&rig, [127, 0, 0, 2]);
-    rig.until("another source has room", |e| {
-        e.counts(APP).handed_over == 3
-    });
+    rig.until("another source has room", |e| e.counts(APP).forwarded == 3);
     reset(first);
     rig.until("one has left", |e| e.counts(APP).open == 2);
     let _fourth = rig.connect();
-    rig.until("there is room again", |e| e.counts(APP).handed_over == 4);
+    rig.until("there is room again", |e| e.counts(APP).forwarded == 4);
 }
 
 /// The limit is about the clients that a load balancer hands on, not about itself.
@@ -555,11 +553,11 @@ fn a_client_that_is_handed_on_is_counted_for_its_own_source() {
     };
     let first = hand_on(&rig, "192.0.2.1");
     let _other = hand_on(&rig, "192.0.2.2");
-    rig.until("both are served", |e| e.counts(APP).handed_over == 2);
+    rig.until("both are served", |e| e.counts(APP).forwarded == 2);
     let mut second = hand_on(&rig, "192.0.2.1");
     rig.expect_reset(&mut second);
     reset(first);
     rig.until("it has left", |e| e.counts(APP).open == 1);
     let _third = hand_on(&rig, "192.0.2.1");
-    rig.until("there is room again", |e| e.counts(APP).handed_over == 3);
+    rig.until("there is room again", |e| e.counts(APP).forwarded == 3);
 }

@@ -18,7 +18,7 @@ fn an_address_that_refuses_is_followed_by_the_next() {
     for _ in &clients {
         rig.accept(&backend);
     }
-    rig.until("all are handed over", |e| e.counts(APP).handed_over == 4);
+    rig.until("all are handed over", |e| e.counts(APP).forwarded == 4);
     assert!(rig.counts().failed_dials >= 1);
 }
 
@@ -110,7 +110,7 @@ fn a_backend_that_breaks_off_before_the_first_byte_is_replaced_by_another() {
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("it is handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("it is handed over", |e| e.counts(APP).forwarded == 1);
     rig.set_backends(&[&second]);
     reset(server);
     let mut server = rig.accept(&second);
@@ -140,7 +140,7 @@ fn a_backend_that_breaks_off_as_the_client_first_writes_is_replaced() {
     let mut rig = Rig::open(&[&first]);
     let mut client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).forwarded == 1);
     for _ in 0..5 {
         rig.turn();
     }
@@ -158,7 +158,7 @@ fn an_event_of_the_old_backend_socket_does_not_fail_the_new_attempt() {
     let mut rig = Rig::open(&[&first]);
     let client = rig.connect();
     let server = rig.accept(&first);
-    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).forwarded == 1);
     for _ in 0..5 {
         rig.turn();
     }

@@ -102,7 +102,7 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).forwarded == 1);
     reset(server);
     let mut server = rig.accept(&backend);
     client.write_all(b"hello").unwrap();
@@ -127,7 +127,7 @@ fn the_ends_of_connections_are_counted_by_reason_and_phase() {
         .buckets()
         .map(|(_, n)| n)
         .sum();
-    assert_eq!(held, rig.counts().handed_over);
+    assert_eq!(held, rig.counts().forwarded);
 }
 
 /// So few bytes that any other peer would have room for them.

@@ -22,7 +22,7 @@ fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
         })
         .collect();
     rig.until("all are held", |e| e.counts(APP).waiting == 20);
-    assert_eq!(rig.counts().handed_over, 0);
+    assert_eq!(rig.counts().forwarded, 0);
     rig.set_gate(true);
     let mut served: Vec<_> = (0..20).map(|_| rig.accept(&backend)).collect();
     for (n, (client, backend)) in clients.iter_mut().zip(&mut served).enumerate() {
@@ -31,10 +31,7 @@ fn what_comes_while_the_gate_is_shut_is_held_unread_and_handed_over_in_order() {
         rig.expect(client, b"hello");
     }
     let counts = rig.counts();
-    assert_eq!(
-        (counts.open, counts.waiting, counts.handed_over),
-        (20, 0, 20)
-    );
+    assert_eq!((counts.open, counts.waiting, counts.forwarded), (20, 0, 20));
 }
 
 #[test]
@@ -111,7 +108,7 @@ fn while_the_gate_is_shut_no_further_address_is_dialled() {
     for _ in 0..50 {
         rig.turn();
     }
-    assert_eq!(rig.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(rig.counts().forwarded, 0, "through a shut gate");
 }
 
 /// The kernel repeats the SYN after a second.
@@ -129,7 +126,7 @@ fn a_backend_that_answers_only_when_the_gate_is_shut_again_gets_no_byte_before_i
     }
     let early = rig.accept(&slow);
     rig.settle();
-    assert_eq!(rig.counts().handed_over, 0, "through a shut gate");
+    assert_eq!(rig.counts().forwarded, 0, "through a shut gate");
     assert_eq!(
         read_some(&early, &mut [0]).unwrap(),
         0,

@@ -78,7 +78,7 @@ fn a_pod_has_no_more_connections_than_it_may_have_at_all_ports_together() {
     app.rig.until("it waits", |e| e.counts(APP).accepted == 2);
     app.rig.settle();
     assert_eq!(
-        (app.rig.counts().handed_over, app.rig.counts().waiting),
+        (app.rig.counts().forwarded, app.rig.counts().waiting),
         (1, 1)
     );
     assert!(app.rig.counts().is_full);

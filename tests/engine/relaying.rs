@@ -105,7 +105,7 @@ fn connections_to_a_backend_that_leaves_the_list_live_on() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("it is handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("it is handed over", |e| e.counts(APP).forwarded == 1);
     rig.set_backends(&[]);
     rig.set_gate(false);
     client.write_all(b"still here").unwrap();
@@ -118,7 +118,7 @@ fn bytes_behind_urgent_data_are_not_forgotten() {
     let mut rig = Rig::open(&[&backend]);
     let mut client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).forwarded == 1);
     for _ in 0..5 {
         rig.turn();
     }

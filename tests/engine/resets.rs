@@ -210,7 +210,7 @@ fn a_remaining_side_that_dies_too_is_closed_at_once() {
     let mut rig = Rig::open(&[&backend]);
     let client = rig.connect();
     let mut server = rig.accept(&backend);
-    rig.until("handed over", |e| e.counts(APP).handed_over == 1);
+    rig.until("handed over", |e| e.counts(APP).forwarded == 1);
     // more than the client's window holds, less than window plus our send buffer
     server.set_nonblocking(true).unwrap();
     let mut total = 0;

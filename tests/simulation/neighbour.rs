@@ -19,7 +19,7 @@ use zpa::cluster::{
     AddressSource, NoAddress, Observation, Outcome, Permission, Pod, Refusal, Report, Request,
     Scale,
 };
-use zpa::daemon::app::{AppConfig, ReleaseCondition, Schedules};
+use zpa::daemon::app::{AppConfig, MinReady, Schedules};
 use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::Proxy;
 use zpa::daemon::route::Route;
@@ -131,7 +131,7 @@ impl Clients {
             counts.waiting += many;
         }
         if self.gate_open {
-            counts.handed_over += counts.waiting as u64;
+            counts.forwarded += counts.waiting as u64;
             counts.waiting = 0;
         }
         if self.rng.chance(0.3) {
@@ -253,7 +253,7 @@ impl Surroundings {
             ready_gate: ReadyGate::Probe,
             hold_timeout: plan.hold,
             schedules: Schedules::none(|| 0),
-            release: ReleaseCondition::default(),
+            min_ready: MinReady::default(),
         };
         let policy = Policy::new(config, rng.bits(), now);
         proxy.add(NEIGHBOUR, SimApi(outbox.clone()), policy, app, now);

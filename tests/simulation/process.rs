@@ -9,7 +9,7 @@ use std::time::Duration;
 use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
 use zpa::cluster::Report;
-use zpa::daemon::app::{AppConfig, ReleaseCondition, Schedules};
+use zpa::daemon::app::{AppConfig, MinReady, Schedules};
 use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
@@ -172,7 +172,7 @@ impl Process {
             label: "default/app".to_owned(),
             ports: vec!["http".to_owned()],
             ready_gate: ReadyGate::Probe,
-            release: ReleaseCondition::default(),
+            min_ready: MinReady::default(),
             hold_timeout: plan.hold,
             schedules: Schedules::none(|| 0),
         };

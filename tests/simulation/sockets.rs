@@ -406,7 +406,7 @@ impl SimSockets {
         connection.stage = State::Relaying { address };
         connection.deadline = None;
         self.counts.waiting -= 1;
-        self.counts.handed_over += 1;
+        self.counts.forwarded += 1;
         self.pump(client);
     }
 

@@ -20,11 +20,11 @@ impl<A: Api> App<A> {
             self.update_backends_at(index, process);
         }
         let (ready, replicas) = (self.ready_backends(), self.known_replicas());
-        let may_dial = self.release_gate.update(ready, replicas, now);
+        let may_dial = self.min_ready_wait.update(ready, replicas, now);
         self.policy.set_dialable(may_dial, now);
         let ports = self.ports.iter();
         let releases = ports.filter_map(|port| port.pods.poll_timeout(now));
-        let releases = releases.chain(self.release_gate.poll_timeout());
+        let releases = releases.chain(self.min_ready_wait.poll_timeout());
         self.backends_until = releases.chain(self.trusts_target_at(now)).min();
     }
 

@@ -58,7 +58,7 @@ impl<A: Api> App<A> {
             from_zero: matches!(policy.phase(), Phase::Waking { .. }),
             replicas: policy.replicas().map(|(replicas, _)| replicas),
             waiting: counts.waiting,
-            handed_over: counts.handed_over - counts.handed_over_uncounted,
+            forwarded: counts.forwarded - counts.forwarded_uncounted,
             held_too_long: counts.held_too_long,
             lease: lease.filter(|token| !token.is_empty()),
         };

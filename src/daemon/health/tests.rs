@@ -5,7 +5,7 @@ const ASLEEP: Context = Context {
     store: Some(LeaseStore::Status),
     has_static_backend: false,
     is_pods_first: true,
-    is_up: false,
+    has_replicas: false,
 };
 
 fn at(seconds: u64) -> Time {
@@ -218,7 +218,7 @@ fn an_app_that_is_up_can_be_served_without_the_permission_to_scale_it() {
     let permission = Permission::PatchScale;
     let health = refused(permission, &[100, 115, 130]);
     let awake = Context {
-        is_up: true,
+        has_replicas: true,
         ..ASLEEP
     };
     assert!(unready(&health, awake, 130).is_empty());

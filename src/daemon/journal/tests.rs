@@ -16,7 +16,7 @@ const ASLEEP: Inputs<'_> = Inputs {
     from_zero: false,
     replicas: Some(0),
     waiting: 0,
-    handed_over: 5,
+    forwarded: 5,
     held_too_long: 2,
     lease: None,
 };
@@ -54,7 +54,7 @@ fn awake() -> Inputs<'static> {
     }
 }
 
-const WOKE: Change = Change::Woke {
+const WOKE: Change = Change::AddressReady {
     took: Duration::ZERO,
     held: 1,
 };
@@ -64,7 +64,7 @@ fn woken() -> Journal {
     let mut journal = Journal::new(at(0));
     journal.update(&ASLEEP, at(500));
     journal.update(&waking(1_000), at(1_000));
-    journal.record(Change::ScaledUp { replicas: 1 }, at(1_200));
+    journal.record(Change::WakeWritten { replicas: 1 }, at(1_200));
     journal.update(&starting(1_000), at(1_200));
     journal.record(WOKE, at(3_200));
     journal.update(&awake(), at(3_200));
@@ -77,7 +77,7 @@ fn a_wake_has_the_duration_of_each_of_its_parts() {
     assert_eq!(journal.wakes().count(), 0, "nobody is served yet");
     let served = Inputs {
         waiting: 0,
-        handed_over: 6,
+        forwarded: 6,
         ..awake()
     };
     journal.update(&served, at(3_250));
@@ -124,7 +124,7 @@ fn a_wake_for_which_nobody_waits_any_more_was_abandoned_or_has_timed_out() {
 fn a_wake_that_never_leads_to_a_pod_has_the_parts_that_it_came_to() {
     let mut journal = Journal::new(at(0));
     journal.update(&waking(1_000), at(1_000));
-    journal.record(Change::ScaledUp { replicas: 1 }, at(1_200));
+    journal.record(Change::WakeWritten { replicas: 1 }, at(1_200));
     journal.update(&starting(1_000), at(1_200));
     let lost = Inputs {
         waiting: 0,
@@ -152,7 +152,7 @@ fn an_app_that_has_no_ready_pod_for_a_moment_is_not_woken() {
     journal.record(WOKE, at(1_300));
     let served = Inputs {
         waiting: 0,
-        handed_over: 6,
+        forwarded: 6,
         ..awake()
     };
     journal.update(&served, at(1_300));
@@ -165,15 +165,15 @@ fn the_last_wakes_are_kept_and_all_are_counted() {
     let mut journal = Journal::new(at(0));
     for n in 0..100 {
         journal.update(&waking(n * 10_000), at(n * 10_000));
-        journal.record(Change::ScaledUp { replicas: 1 }, at(n * 10_000));
+        journal.record(Change::WakeWritten { replicas: 1 }, at(n * 10_000));
         journal.record(WOKE, at(n * 10_000));
         let served = Inputs {
-            handed_over: 6 + n,
+            forwarded: 6 + n,
             ..awake()
         };
         journal.update(&served, at(n * 10_000 + 1));
         let closed = Inputs {
-            handed_over: 6 + n,
+            forwarded: 6 + n,
             ..ASLEEP
         };
         journal.update(&closed, at(n * 10_000 + 2));
@@ -189,8 +189,8 @@ fn who_has_scaled_last_is_known() {
     let mut journal = Journal::new(at(0));
     assert_eq!(journal.scaled(), None);
     for (change, by, replicas) in [
-        (Change::ScaledUp { replicas: 2 }, Scaler::Us, 2),
-        (Change::Slept { idle: ms(1) }, Scaler::Us, 0),
+        (Change::WakeWritten { replicas: 2 }, Scaler::Us, 2),
+        (Change::SleepWritten { idle: ms(1) }, Scaler::Us, 0),
         (
             Change::ScaledByOthers {
                 from_zero: true,

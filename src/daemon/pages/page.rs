@@ -32,7 +32,10 @@ impl View<'_> {
             code: None,
         });
         // A thread that serves all apps reports a panic to each.
-        let panics = self.proxy.apps().map(|(_, app)| app.events().thread_panics);
+        let panics = self
+            .proxy
+            .apps()
+            .map(|(_, app)| app.counters().thread_panics);
         let panics = panics.max().unwrap_or_default();
         let panicked = (panics > 0).then(|| Problem {
             is_severe: false,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::app::{ReleaseCondition, Schedules};
+use super::super::app::{MinReady, Schedules};
 use super::super::route::Route;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
@@ -183,7 +183,7 @@ impl Rig {
                 route: Route::Pods,
                 ports: vec!["http".to_owned(), "db".to_owned()],
                 ready_gate: ReadyGate::Accept,
-                release: ReleaseCondition::default(),
+                min_ready: MinReady::default(),
                 hold_timeout: Duration::from_secs(300),
                 schedules: Schedules::none(|| 0),
             };
@@ -488,7 +488,7 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(1),
         schedules: Schedules::none(|| 0),
-        release: ReleaseCondition::default(),
+        min_ready: MinReady::default(),
         policy: Some((
             Config {
                 idle_ttl: Duration::from_secs(60),
@@ -528,7 +528,7 @@ fn after_a_sleep_connections_are_dialled_when_as_many_pods_are_ready_as_are_awai
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(300),
         schedules: Schedules::none(|| 0),
-        release: ReleaseCondition {
+        min_ready: MinReady {
             min_ready: 2,
             min_ready_time: Duration::from_secs(1),
         },

@@ -1,4 +1,4 @@
-//! [`Backend`]: one target of the balancer: a pod or a static backend (HAProxy calls it a server,
+//! [`Backend`]: what the balancer picks: a pod or a static backend (HAProxy calls it a server,
 //! Envoy a host). It has its addresses with their failures, its connections, and its rank in the
 //! [`Order`](super::order::Order).
 

@@ -125,8 +125,8 @@ impl<S: Socket> Connection<S> {
                 .note_failure(backend.id, DialFailure::BrokeOff, &why, &mut round, cx);
             return self.dial_round(round, cx);
         }
-        cx.port.counts.handed_over += 1;
-        cx.port.counts.handed_over_uncounted += u64::from(!self.keeps_to_gate());
+        cx.port.counts.forwarded += 1;
+        cx.port.counts.forwarded_uncounted += u64::from(!self.keeps_to_gate());
         let waited = cx.now.since(self.opened);
         cx.port.counters.hold.observe(waited);
         if let Some(address) = cx.port.balancer.address(backend.id) {

@@ -58,7 +58,7 @@ pub fn age(policy: &mut Policy) {
         overrides,
         delay,
         previous_replicas: _,
-        unknown_previous_reported: _,
+        unknown_previous_logged: _,
         is_missing: _,
         generation: _,
         lease,
@@ -67,16 +67,16 @@ pub fn age(policy: &mut Policy) {
         scale_writes,
         final_renewal_written: _,
         without_lease: _,
-        scale_reported: _,
-        leases_reported: _,
-        other_ttl_reported: _,
+        scale_logged: _,
+        leases_logged: _,
+        other_ttl_logged: _,
         watching: _,
         observed: _,
         in_flight,
         next_id: _,
         due,
         backoff: _,
-        nonces: _,
+        random: _,
         commands: _,
     } = policy;
     let since = match phase {
@@ -135,8 +135,8 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         has_waiting: _,
         failed_at,
         earliest,
-        is_unconfirmed: _,
-        shows_only: _,
+        is_renewal_open: _,
+        republishes_only: _,
         backoff: _,
     } = lease;
     let times = [
@@ -180,7 +180,7 @@ fn asked(policy: &Policy) -> Option<&Request> {
 
 /// Fixes the random numbers, and makes every failure the first.
 pub fn forget_chance(policy: &mut Policy) {
-    policy.nonces = Random::new(0);
+    policy.random = Random::new(0);
     policy.lease.backoff = Backoff::new(0);
     policy.backoff = same_from_one_failure_on(&policy.backoff);
 }
@@ -188,8 +188,8 @@ pub fn forget_chance(policy: &mut Policy) {
 fn forget_log_state(policy: &mut Policy) {
     // Without doublings, they are counted for the log alone.
     (policy.undone_sleeps, policy.woken_by_others) = (0, false);
-    policy.leases_reported = (None, false);
-    policy.scale_reported = true;
+    policy.leases_logged = (None, false);
+    policy.scale_logged = true;
     if let Phase::Starting { since } | Phase::Waking { since, .. } = &mut policy.phase {
         *since = NOW;
     }
@@ -198,7 +198,7 @@ fn forget_log_state(policy: &mut Policy) {
 /// Resets numbers that are only compared with one another: the model counts connections from the
 /// policy's own count, and gives each reply the id of the request in flight.
 pub fn forget_names(policy: &mut Policy) {
-    policy.connections.accepted = 0;
+    policy.connections.uses = 0;
     policy.next_id = 0;
     if let Some(InFlight { id, request, .. }) = &mut policy.in_flight {
         *id = 0;
@@ -248,14 +248,14 @@ fn forget_last_seen(policy: &mut Policy) {
         return;
     };
     let longest = config.idle_ttl / LONGEST_GAP;
-    let is_up = seen.replicas > 0;
-    let last = if is_up {
+    let is_awake_or_starting = seen.replicas > 0;
+    let last = if is_awake_or_starting {
         at_most_just_beyond(seen.last, longest)
     } else {
         NOW
     };
     longer_leases.seen.retain(|lease| lease.until > NOW);
-    seen.interrupted &= is_up && NOW.since(last) <= longest;
+    seen.interrupted &= is_awake_or_starting && NOW.since(last) <= longest;
     seen.last = last;
     // It is read twice in a TTL of that length anyway.
     let is_slower = |it: &SeenTtl| it.ttl / RENEWALS_PER_SHORTER_TTL < config.poll();

@@ -251,7 +251,7 @@ impl Proxy {
 
     fn update_connections(&mut self, accepted: u64) -> Effects {
         let connections = Connections {
-            accepted: self.policy.connections.accepted + accepted,
+            uses: self.policy.connections.uses + accepted,
             open: usize::from(self.waiting) + usize::from(self.served),
             waiting: self.waiting.into(),
             resuming: 0,

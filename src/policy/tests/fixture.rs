@@ -224,7 +224,7 @@ impl Fixture {
 
     /// Connections come and wait for a pod.
     pub(super) fn opens(&mut self, count: usize) {
-        self.connections.accepted += count as u64;
+        self.connections.uses += count as u64;
         self.connections.open += count;
         self.connections.waiting += count;
         self.policy.update_connections(self.connections, self.now);

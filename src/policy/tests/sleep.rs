@@ -27,7 +27,7 @@ fn at_the_idle_ttl_it_is_read_and_renewed_once_more_and_zero_is_written_under_th
     fixture.announces_that_nobody_is_there("5", "6");
     assert!(!fixture.gate());
     fixture.answers(without_token(0, "7"));
-    assert_eq!(fixture.changes(), [Change::Slept { idle: TTL }]);
+    assert_eq!(fixture.changes(), [Change::SleepWritten { idle: TTL }]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_idle_clock_starts_at_the_last_close() {
 fn a_connection_that_comes_and_goes_between_two_looks_starts_the_clock_again() {
     let mut fixture = Fixture::awake();
     fixture.passes_quietly(TTL - Duration::from_secs(1));
-    fixture.connections.accepted += 1;
+    fixture.connections.uses += 1;
     fixture.closes_all();
     fixture.passes_quietly(TTL - Duration::from_secs(1));
     assert_eq!(fixture.policy.phase, Phase::Awake);

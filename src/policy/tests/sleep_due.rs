@@ -39,7 +39,7 @@ fn a_rule_that_ends_later_than_the_idle_ttl_is_the_one_that_is_shown() {
     }));
     assert_eq!(
         shown(&fixture),
-        Some((KeepAwakeRule::OtherReplica, Some(hour)))
+        Some((KeepAwakeRule::AncestorReplica, Some(hour)))
     );
 
     let mut fixture = Fixture::start_with(Config {
@@ -80,7 +80,7 @@ fn every_rule_has_a_name_and_an_explanation_of_its_own() {
         KeepAwakeRule::NoLeases,
         KeepAwakeRule::IdleTtl,
         KeepAwakeRule::LongerLease,
-        KeepAwakeRule::OtherReplica,
+        KeepAwakeRule::AncestorReplica,
         KeepAwakeRule::MinAwake,
         KeepAwakeRule::ScaleRefused,
         KeepAwakeRule::UndoneSleeps,

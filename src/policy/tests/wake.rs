@@ -45,7 +45,7 @@ fn the_gate_opens_when_a_pod_is_ready_and_says_how_long_it_took() {
     fixture.pods(true);
     assert!(fixture.gate());
     let took = Duration::from_secs(3);
-    assert_eq!(fixture.changes(), [Change::Woke { took, held: 3 }]);
+    assert_eq!(fixture.changes(), [Change::AddressReady { took, held: 3 }]);
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn the_event_of_our_own_last_renewal_ends_no_sleep() {
     assert_eq!(fixture.asked(), [write(0, "6")]);
     fixture.observes(with_token(1, "6", "ours 1"));
     fixture.answers(without_token(0, "7"));
-    assert_eq!(fixture.changes(), [Change::Slept { idle: TTL }]);
+    assert_eq!(fixture.changes(), [Change::SleepWritten { idle: TTL }]);
 }
 
 /// Events may be late by any time, so that they do not show that anybody could renew.

@@ -1,7 +1,7 @@
 //! The rules about clients: which results are allowed, and when a connection may be cut.
 
 use zpa::clock::Time;
-use zpa::daemon::pods::RELEASE_AFTER;
+use zpa::daemon::pods::QUARANTINE_AFTER_WAKE;
 
 use super::{Dial, Oracle};
 use crate::deployment::{Change, Who};
@@ -95,7 +95,7 @@ impl Oracle {
             (Some(dial), Some(&excuse)) if dial.at < slept => Some(excuse),
             // Its lease counts as valid until it receives the reply that shows the sleep.
             (Some(_), Some(&excuse @ ClientResult::LeaseHidden)) => Some(excuse),
-            (Some(dial), _) if slept < self.slow && dial.at >= slept + RELEASE_AFTER => {
+            (Some(dial), _) if slept < self.slow && dial.at >= slept + QUARANTINE_AFTER_WAKE => {
                 Some(ClientResult::SlowControllers)
             }
             _ => None,

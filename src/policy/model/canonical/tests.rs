@@ -269,10 +269,10 @@ impl Twins {
         let came = u64::from(self.connections.waiting > before.waiting);
         let connections = self.connections;
         self.both(|policy, now| {
-            let accepted = policy.connections.accepted + came;
+            let uses = policy.connections.uses + came;
             policy.update_connections(
                 Connections {
-                    accepted,
+                    uses,
                     ..connections
                 },
                 now,

@@ -59,7 +59,7 @@ impl Proxy {
             match command {
                 Command::Send { request, .. } => self.send(request, looked, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
-                Command::EndQuarantine | Command::GaveUp(_) | Command::Log(_) => {}
+                Command::ScaleAboveZero | Command::GaveUp(_) | Command::Log(_) => {}
             }
         }
         if self.policy.in_flight.is_none() {

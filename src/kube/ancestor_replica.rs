@@ -1,4 +1,4 @@
-//! [`OldReplica`]: a replica of an ancestor that may run for the same app, and the calls that
+//! [`AncestorReplica`]: a replica of an ancestor that may run for the same app, and the calls that
 //! read and renew its annotation.
 //!
 //! If the annotation is on the scale target, no call is added: it is read with the object and
@@ -23,7 +23,7 @@ use crate::clock::Time;
 const BODY: u64 = 4 * 1024 * 1024;
 
 /// A replica of an ancestor, which may run or not.
-pub(super) struct OldReplica {
+pub(super) struct AncestorReplica {
     ancestor: Ancestor,
     ttl: Duration,
     /// The path of the ConfigMap with its annotation; `None` if that is on the scale target.
@@ -39,11 +39,11 @@ struct State {
     log: LogOnce,
 }
 
-impl OldReplica {
+impl AncestorReplica {
     /// The replica of the ancestor whose flags the settings were given in, if any.
-    pub(super) fn new(config: &AppConfig) -> Option<OldReplica> {
+    pub(super) fn new(config: &AppConfig) -> Option<AncestorReplica> {
         let config_map = config.state_configmap.as_deref();
-        Some(OldReplica {
+        Some(AncestorReplica {
             ancestor: Ancestor::of(config.dialect)?,
             ttl: config.idle_ttl,
             config_map: config_map.map(|name| paths::config_map(&config.namespace, name)),
