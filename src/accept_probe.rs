@@ -1,11 +1,15 @@
-//! [`AcceptProbe`] dials pods that start, again and again, until one accepts.
+//! [`AcceptProbe`] dials pods that start, again and again, until one accepts, or sends the greeting
+//! of its protocol.
 //!
 //! A pod is listed with its address long before the kubelet has found it ready: up to a
 //! period of its probe (10 s where none is set) after it could have served. Whoever says that
-//! an app listens only once it can serve (`--ready-gate accept`) has it dialled meanwhile.
+//! an app listens only once it can serve (`--ready-gate accept`), or greets its clients only then
+//! (`--ready-gate greeting`), has it dialled meanwhile.
 //! One thread does that for all apps and all who wait, so that they never dial what cannot serve
 //! them. It dials many at a time, so that an address that swallows SYNs delays those of other apps
 //! by one timeout.
+
+mod greetings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,6 +23,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use self::greetings::{Dialled, Greetings};
 use crate::clock::Clock;
 use crate::supervisor::{self, ThreadPanic};
 
@@ -40,26 +45,32 @@ pub enum ReadyGate {
     Probe,
     /// That, or it has accepted a connection while nobody else could.
     Accept,
+    /// It has sent a byte on a connection before it was sent one: after the kubelet's probe has
+    /// succeeded, or sooner. For protocols in which the server speaks first.
+    Greeting,
 }
+
+/// Every value by its spelling in the setting.
+const NAMES: [(&str, ReadyGate); 3] = [
+    ("probe", ReadyGate::Probe),
+    ("accept", ReadyGate::Accept),
+    ("greeting", ReadyGate::Greeting),
+];
 
 impl FromStr for ReadyGate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "probe" => Ok(ReadyGate::Probe),
-            "accept" => Ok(ReadyGate::Accept),
-            _ => Err("is neither probe nor accept".to_owned()),
-        }
+        let found = NAMES.iter().find(|(name, _)| *name == text);
+        let names = || NAMES.map(|(name, _)| name).join(", ");
+        found.map_or_else(|| Err(format!("is none of {}", names())), |&(_, it)| Ok(it))
     }
 }
 
 impl fmt::Display for ReadyGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ReadyGate::Probe => "probe",
-            ReadyGate::Accept => "accept",
-        })
+        let found = NAMES.iter().find(|(_, it)| it == self);
+        f.write_str(found.map_or("", |(name, _)| name))
     }
 }
 
@@ -72,6 +83,8 @@ pub struct Candidate {
     pub uid: String,
     /// Where it will listen: addresses that are alternatives.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it is to send a greeting, or else to accept.
+    pub is_to_greet: bool,
 }
 
 /// The candidates of an app, which `K` identifies.
@@ -91,7 +104,7 @@ pub struct AppProbe<K: Copy + Ord> {
 }
 
 impl<K: Copy + Ord + Send + 'static> AcceptProbe<K> {
-    /// Starts the thread. It calls `accepted` for each candidate that has accepted, once, and
+    /// Starts the thread. It calls `accepted` for each candidate that has done so, once, and
     /// `panicked` for each app after a panic.
     ///
     /// # Errors
@@ -104,8 +117,8 @@ impl<K: Copy + Ord + Send + 'static> AcceptProbe<K> {
         let (sender, orders) = mpsc::channel();
         let apps = Arc::<Mutex<BTreeSet<K>>>::default();
         let concerned = apps.clone();
-        let dial = move |addresses: &[SocketAddr]| accepting(addresses, clock);
-        let run = move || run(&orders, &accepted, dial);
+        let dial = move |addresses: &[SocketAddr]| dial(addresses, clock);
+        let run = move || run(&orders, &accepted, dial, clock);
         supervisor::spawn("zpa-accept", clock, run, move |panic| {
             let apps = lock(&concerned).clone();
             apps.into_iter()
@@ -147,11 +160,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which of the addresses accept a connection within [`TIMEOUT`].
-fn accepting(addresses: &[SocketAddr], clock: Clock) -> Vec<bool> {
+/// A connection to each of the addresses that accepts one within [`TIMEOUT`].
+fn dial(addresses: &[SocketAddr], clock: Clock) -> Vec<Option<TcpStream>> {
+    let mut accepted: Vec<_> = addresses.iter().map(|_| None).collect();
     // Without a descriptor none is known to accept, and all are dialled again.
     let Ok(mut poll) = Poll::new() else {
-        return vec![false; addresses.len()];
+        return accepted;
     };
     let dial = |(number, &address): (usize, &SocketAddr)| {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -160,7 +174,6 @@ fn accepting(addresses: &[SocketAddr], clock: Clock) -> Vec<bool> {
         registered.ok().map(|()| stream)
     };
     let mut dials: Vec<_> = addresses.iter().enumerate().map(dial).collect();
-    let mut accepted = vec![false; addresses.len()];
     let mut events = Events::with_capacity(AT_A_TIME);
     let deadline = clock() + TIMEOUT;
     while dials.iter().any(Option::is_some) && clock() < deadline {
@@ -172,8 +185,7 @@ fn accepting(addresses: &[SocketAddr], clock: Clock) -> Vec<bool> {
             let Token(number) = event.token();
             // An event that does not tell how the dial has ended is followed by one that does.
             if let Some(is_accepted) = dials[number].as_ref().and_then(outcome) {
-                accepted[number] = is_accepted;
-                dials[number] = None;
+                accepted[number] = dials[number].take().filter(|_| is_accepted);
             }
         }
     }
@@ -192,12 +204,14 @@ fn outcome(dial: &TcpStream) -> Option<bool> {
     }
 }
 
-fn run<K: Copy + Ord>(
+fn run<K: Copy + Ord, D: Dialled>(
     orders: &Receiver<Order<K>>,
     accepted: &impl Fn(K, Candidate),
-    accepting: impl Fn(&[SocketAddr]) -> Vec<bool>,
+    dial: impl Fn(&[SocketAddr]) -> Vec<Option<D>>,
+    clock: Clock,
 ) {
     let mut candidates: BTreeMap<K, Vec<Candidate>> = BTreeMap::new();
+    let mut greetings = Greetings::default();
     loop {
         let order = if candidates.is_empty() {
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -209,15 +223,30 @@ fn run<K: Copy + Ord>(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let all = candidates.values().flatten();
-        let all: Vec<SocketAddr> = all.flat_map(|it| &it.addresses).copied().collect();
-        let mut ready = BTreeSet::new();
-        for some in all.chunks(AT_A_TIME) {
-            let found = some.iter().zip(accepting(some));
-            ready.extend(found.filter_map(|(address, is_ready)| is_ready.then_some(*address)));
+        let all = || candidates.values().flatten();
+        let to_greet = all().filter(|it| it.is_to_greet);
+        greetings.set_wanted(to_greet.flat_map(|it| &it.addresses).copied());
+        let addresses = all().flat_map(|it| &it.addresses).copied();
+        let undecided: Vec<SocketAddr> = addresses.filter(|it| !greetings.has(it)).collect();
+        let mut accepting: BTreeSet<SocketAddr> = greetings.accepting().collect();
+        for some in undecided.chunks(AT_A_TIME) {
+            for (&address, dialled) in some.iter().zip(dial(some)) {
+                if let Some(dialled) = dialled {
+                    accepting.insert(address);
+                    greetings.accepted(address, dialled, clock());
+                }
+            }
         }
+        let greeting = greetings.take_greeting(clock());
         for (&app, candidates) in &mut candidates {
-            let is_ready = |it: &mut Candidate| it.addresses.iter().any(|it| ready.contains(it));
+            let is_ready = |it: &mut Candidate| {
+                let ready = if it.is_to_greet {
+                    &greeting
+                } else {
+                    &accepting
+                };
+                it.addresses.iter().any(|it| ready.contains(it))
+            };
             let ready = candidates.extract_if(.., is_ready);
             ready.for_each(|candidate| accepted(app, candidate));
         }
@@ -228,6 +257,7 @@ fn run<K: Copy + Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
     use std::cell::{Cell, RefCell};
 
     fn candidate(uid: &str, port: u16) -> Candidate {
@@ -235,7 +265,21 @@ mod tests {
             port: 0,
             uid: uid.to_owned(),
             addresses: vec![([10, 0, 0, 1], port).into()],
+            is_to_greet: false,
         }
+    }
+
+    /// A connection that says nothing.
+    struct Silent;
+
+    impl Dialled for Silent {
+        fn greeting(&self) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    fn now() -> Time {
+        Time::from_millis(0)
     }
 
     /// A socket that does not listen, and its address, which refuses.
@@ -262,13 +306,18 @@ mod tests {
             }
             found.borrow_mut().push(it.uid);
         };
-        run(&orders, &accepted, |addresses| {
-            let dial = |address: &SocketAddr| {
-                dials.set(dials.get() + 1);
-                address.port() == 2 || dials.get() > 5
-            };
-            addresses.iter().map(dial).collect()
-        });
+        run(
+            &orders,
+            &accepted,
+            |addresses| {
+                let dial = |address: &SocketAddr| {
+                    dials.set(dials.get() + 1);
+                    (address.port() == 2 || dials.get() > 5).then_some(Silent)
+                };
+                addresses.iter().map(dial).collect()
+            },
+            now,
+        );
         assert_eq!(*found.borrow(), ["quick", "slow"]);
         assert_eq!(dials.get(), 6, "both, and the slow one until it accepts");
     }
@@ -282,7 +331,8 @@ mod tests {
         drop(sender);
         let found = RefCell::new(Vec::new());
         let accepted = |app, it: Candidate| found.borrow_mut().push((app, it.uid));
-        run(&orders, &accepted, |addresses| vec![true; addresses.len()]);
+        let accepts = |addresses: &[SocketAddr]| addresses.iter().map(|_| Some(Silent)).collect();
+        run(&orders, &accepted, accepts, now);
         let expected = [(1, "new"), (2, "other app's")].map(|(app, uid)| (app, uid.to_owned()));
         assert_eq!(*found.borrow(), expected);
     }
@@ -297,8 +347,43 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = server.local_addr().unwrap();
         let (_bound, refusing) = bound();
-        let found = accepting(&[address, refusing, good, address], crate::sys::boot_time);
+        let found = dial(&[address, refusing, good, address], crate::sys::boot_time);
+        let found: Vec<bool> = found.iter().map(Option::is_some).collect();
         assert_eq!(found, [false, false, true, false]);
+    }
+
+    #[test]
+    fn a_candidate_that_is_to_greet_is_reported_once_it_has_and_is_kept_waiting_on_one_dial() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (sender, found) = mpsc::channel();
+        let accepted = move |app, it: Candidate| sender.send((app, it.uid)).unwrap();
+        let probe = AcceptProbe::spawn(crate::sys::boot_time, accepted, |_, _| {}).unwrap();
+        let (mail, web) = (probe.of_app(1), probe.of_app(2));
+        let at = |uid: &str, is_to_greet| Candidate {
+            addresses: vec![server.local_addr().unwrap()],
+            is_to_greet,
+            ..candidate(uid, 1)
+        };
+        mail.set(vec![at("mail", true)]);
+        // It is not ready yet, and closes what it has accepted.
+        drop(server.accept().unwrap());
+        let (mut connection, _) = server.accept().unwrap();
+        web.set(vec![at("web", false)]);
+        assert_eq!(found.recv().unwrap(), (2, "web".to_owned()));
+        io::Write::write_all(&mut connection, b"220 ready").unwrap();
+        assert_eq!(found.recv().unwrap(), (1, "mail".to_owned()));
+        server.set_nonblocking(true).unwrap();
+        assert!(server.accept().is_err(), "one dial is enough for both");
+    }
+
+    #[test]
+    fn a_gate_is_known_by_its_name() {
+        for (name, gate) in NAMES {
+            assert_eq!(name.parse::<ReadyGate>(), Ok(gate));
+            assert_eq!(gate.to_string(), name);
+        }
+        let error = "banner".parse::<ReadyGate>().unwrap_err();
+        assert_eq!(error, "is none of probe, accept, greeting");
     }
 
     #[test]

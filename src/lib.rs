@@ -24,7 +24,7 @@
 //! metrics    one table of metrics; the text format
 //! admin      the HTTP of the admin port: bytes in, bytes out
 //! resolve    resolves the host name of `--target`
-//! accept_probe  dials pods that start, until one accepts (`--ready-gate accept`)
+//! accept_probe  dials pods that start, until one accepts or greets (`--ready-gate`)
 //!
 //! cluster    the types that policy, kube and daemon exchange: requests, outcomes, reports
 //! workload   references to the scale target, and its kinds
@@ -107,7 +107,8 @@
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
 //! creates Events about them. `zpa-webhook`, while there are any, posts the events of apps that
 //! have a webhook. `zpa-accept` dials the pods that start, for all apps with
-//! `--ready-gate accept`. `zpa-resolve-v4` and `-v6` resolve a static backend that is given by
+//! `--ready-gate accept` or `greeting`. `zpa-resolve-v4` and `-v6` resolve a static backend that
+//! is given by
 //! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
 //! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a
 //! channel and wakes the loop.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::accept_probe::ReadyGate;
 use crate::engine::AppId;
 use crate::rules::Rules;
 use crate::settings::Settings;
@@ -109,6 +110,7 @@ fn spec(settings: Settings) -> Result<AppSpec, String> {
         })?;
         rules.hold_answer = Some(loaded);
     }
+    rules.awaits_greeting = settings.ready_gate == ReadyGate::Greeting;
     Ok(AppSpec { settings, rules })
 }
 

@@ -259,7 +259,7 @@ impl Reconciler {
             .map_err(|e| format!("cannot start the thread that resolves --target: {e}"))?;
         let accept_probe = match settings.ready_gate {
             ReadyGate::Probe => None,
-            ReadyGate::Accept => Some(self.accept_probe()?.of_app(id)),
+            ReadyGate::Accept | ReadyGate::Greeting => Some(self.accept_probe()?.of_app(id)),
         };
         let webhook = self.webhook(spec)?;
         let app = kube::AppConfig {

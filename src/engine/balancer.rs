@@ -80,8 +80,9 @@ pub struct Pick {
     pub id: AddressId,
     /// The address to dial.
     pub address: SocketAddr,
-    /// The timeout of the dial, if it is shorter than the connect timeout.
-    pub timeout: Option<Duration>,
+    /// Whether it is dialled for the first time after its ejection, and there is another backend:
+    /// it has [`TRIAL_TIMEOUT`] to answer.
+    pub is_trial: bool,
 }
 
 /// The backends that are listed or in use.
@@ -247,7 +248,7 @@ impl Balancer {
         Some(Pick {
             id: at,
             address: self.address(at)?,
-            timeout: (is_trial && has_others).then_some(TRIAL_TIMEOUT),
+            is_trial: is_trial && has_others,
         })
     }
 
@@ -296,6 +297,25 @@ impl Balancer {
             backend.connection_closed(id.address);
             backend.connection_ended();
         });
+    }
+
+    /// Whether the backend has sent the first byte of a connection at any port, since it was
+    /// listed and since the last wake.
+    pub fn has_greeted(&self, id: AddressId) -> bool {
+        let backend = self.backends.get(&id.backend);
+        backend.is_some_and(Backend::has_greeted)
+    }
+
+    /// The backend has sent the first byte of a connection.
+    pub fn greeted(&mut self, id: AddressId) {
+        if let Some(backend) = self.backends.get(&id.backend) {
+            backend.set_greeted(true);
+        }
+    }
+
+    /// The app sleeps: whoever serves after the next wake is to greet anew.
+    pub fn forget_greetings(&mut self) {
+        self.backends.values().for_each(|it| it.set_greeted(false));
     }
 
     /// The address with that identity, while it is listed or in use.

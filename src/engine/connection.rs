@@ -221,7 +221,8 @@ impl<S: Socket> Connection<S> {
                 Progress::Failed(why) => {
                     self.dial_next(DialFailure::of(&why), &why.to_string(), cx)
                 }
-                Progress::Connected => self.handle_connected(event, cx),
+                Progress::Connected => self.handle_accepted(event, cx),
+                Progress::Greeted => self.handle_greeting(event, cx),
             },
             State::Relaying(relay) => {
                 relay.handle_backend_event(&mut self.client, event);
@@ -261,8 +262,9 @@ impl<S: Socket> Connection<S> {
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
             State::Preread(_) | State::Answering(_) | State::Held => self.hold(cx),
-            State::Connecting(_) => {
-                self.dial_next(DialFailure::Unanswered, "no answer in time", cx)
+            State::Connecting(attempt) => {
+                let why = attempt.overdue();
+                self.dial_next(DialFailure::Unanswered, why, cx)
             }
             State::Backoff => {
                 cx.port.backing_off.remove(&cx.key);
@@ -371,10 +373,7 @@ impl<S: Socket> Connection<S> {
             State::Preread(_) | State::Answering(_) | State::Held => {}
             State::Detached => port.counts.detached -= 1,
             State::Backoff => drop(port.backing_off.remove(&key)),
-            State::Connecting(attempt) => {
-                let (backend, _) = attempt.abandon();
-                port.balancer.abandon(backend, now);
-            }
+            State::Connecting(attempt) => attempt.give_up(&mut port.balancer, now),
             State::Relaying(relay) => {
                 let (backend, _) = relay.into_backend(&mut shared.buffers);
                 port.balancer.release(backend.id, now);

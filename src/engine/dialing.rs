@@ -7,13 +7,15 @@ use std::time::Duration;
 use log::debug;
 use mio::Token;
 
-use super::balancer::{AddressId, DialFailure, DialRound, Pick};
+use super::balancer::{AddressId, Balancer, DialFailure, DialRound, Pick, TRIAL_TIMEOUT};
 use super::connector::SelfConnect;
 use super::context::{Connect, Context};
+use super::half_state::ReadOutcome;
 use super::local_error::LocalError;
 use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::backend_token;
+use crate::clock::Time;
 
 /// A backend that accepts and closes with a FIN before the first byte, within this time
 /// after the first backend became ready, is taken for one that is not ready: a sidecar
@@ -41,11 +43,13 @@ pub struct Dialer {
     early_closes: u8,
 }
 
-/// A connect in progress.
+/// A connect in progress, or one whose backend is to send the first byte.
 pub struct Attempt<S> {
     backend: BackendStream<S>,
-    /// Its timeout, if that is shorter than the connect timeout.
-    timeout: Option<Duration>,
+    /// Whether the backend has accepted it.
+    has_accepted: bool,
+    /// Whether it is the first one to an address after its ejection, which has less time.
+    is_trial: bool,
     /// The round that it belongs to.
     round: DialRound,
 }
@@ -72,7 +76,9 @@ pub enum Progress {
     Pending,
     /// The backend has accepted the connection.
     Connected,
-    /// The connect has failed.
+    /// The backend, which had accepted it, has sent the first byte.
+    Greeted,
+    /// The connect has failed, or the backend has ended the connection before that byte.
     Failed(io::Error),
 }
 
@@ -124,13 +130,14 @@ impl Dialer {
             let Pick {
                 id,
                 address,
-                timeout,
+                is_trial,
             } = pick;
             match cx.connector.connect(address, sizes, self.token(cx.key)) {
                 Ok(socket) => {
                     return DialOutcome::Connecting(Attempt {
                         backend: BackendStream { socket, id },
-                        timeout,
+                        has_accepted: false,
+                        is_trial,
                         round,
                     });
                 }
@@ -186,7 +193,10 @@ impl Dialer {
 impl<S: Socket> Attempt<S> {
     /// An event of the socket. A connecting socket reports nothing until it is connected
     /// (EPOLLOUT) or has failed (EPOLLERR, EPOLLHUP).
-    pub fn handle_event(&self, event: Readiness) -> Progress {
+    pub fn handle_event(&mut self, event: Readiness) -> Progress {
+        if self.has_accepted {
+            return self.look_for_greeting();
+        }
         if event.error || event.hang_up {
             match self.backend.socket.take_error() {
                 Ok(Some(why)) => Progress::Failed(why),
@@ -199,9 +209,57 @@ impl<S: Socket> Attempt<S> {
         }
     }
 
+    /// The backend has accepted the connection, and is to send the first byte. Returns whether
+    /// it has.
+    pub fn await_greeting(&mut self) -> Progress {
+        self.has_accepted = true;
+        self.look_for_greeting()
+    }
+
+    fn look_for_greeting(&mut self) -> Progress {
+        match ReadOutcome::from(self.backend.socket.peek(&mut [0])) {
+            ReadOutcome::Bytes(_) => Progress::Greeted,
+            ReadOutcome::Empty | ReadOutcome::Interrupted => Progress::Pending,
+            ReadOutcome::End => Progress::Failed(io::Error::other("closed without a greeting")),
+            ReadOutcome::Failed(why) => Progress::Failed(why),
+        }
+    }
+
+    /// The cause of its end, where `cause` is that of a connect.
+    pub fn failure(&self, cause: DialFailure) -> DialFailure {
+        match self.has_accepted {
+            true => DialFailure::BrokeOff,
+            false => cause,
+        }
+    }
+
+    /// What it has not done in time.
+    pub fn overdue(&self) -> &'static str {
+        match self.has_accepted {
+            true => "no greeting in time",
+            false => "no answer in time",
+        }
+    }
+
+    /// Ends it because of its client, or of the gate.
+    pub fn give_up(self, balancer: &mut Balancer, now: Time) {
+        match self.has_accepted {
+            true => balancer.release(self.backend.id, now),
+            false => balancer.abandon(self.backend.id, now),
+        }
+    }
+
+    /// The socket and the address.
+    pub fn backend_mut(&mut self) -> &mut BackendStream<S> {
+        &mut self.backend
+    }
+
     /// Its timeout, where `usual` is the connect timeout.
     pub fn timeout(&self, usual: Duration) -> Duration {
-        self.timeout.unwrap_or(usual).min(usual)
+        match self.is_trial {
+            true => usual.min(TRIAL_TIMEOUT),
+            false => usual,
+        }
     }
 
     /// The socket of a connect that has succeeded.
@@ -209,8 +267,8 @@ impl<S: Socket> Attempt<S> {
         self.backend
     }
 
-    /// Gives the connect up; returns its address and the round.
-    pub fn abandon(self) -> (AddressId, DialRound) {
+    /// Its address and the round.
+    pub fn into_failed(self) -> (AddressId, DialRound) {
         (self.backend.id, self.round)
     }
 }

@@ -112,6 +112,7 @@ impl Port {
         }
         if self.was_ready && !is_ready {
             self.group.note_unready();
+            self.balancer.forget_greetings();
         }
         self.was_ready = is_ready;
     }

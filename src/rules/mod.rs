@@ -17,6 +17,7 @@ pub mod sources;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use self::answer::HoldAnswer;
 use self::first_bytes::FirstBytes;
@@ -24,6 +25,10 @@ use self::idle::IdleRules;
 use self::proxy_protocol::Version;
 use self::release::ReleaseRate;
 use self::sources::{Admission, Networks, Sources};
+
+/// How long a server that speaks first may take to send its greeting. Some look up the client's
+/// name before, and some mail servers let it wait on purpose.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The rules of one app. The default sets none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct Rules {
     pub accept_proxy_protocol: Networks,
     /// Which connections count, by their first bytes.
     pub first_bytes: FirstBytes,
+    /// Whether a pod is to send a byte before it is sent the first one of a client.
+    pub awaits_greeting: bool,
     /// The answer to a client at the hold limit; `None` for a reset.
     pub hold_answer: Option<HoldAnswer>,
 }

@@ -18,10 +18,10 @@ impl Settings {
         if self.target.is_some() {
             return together("target", "no pods are counted where an address is dialled");
         }
-        if self.ready_gate == ReadyGate::Accept {
+        if self.ready_gate != ReadyGate::Probe {
             return together(
                 "ready-gate",
-                "the first pod that accepts ends the search for more",
+                "the first pod that accepts or greets ends the search for more",
             );
         }
         match self.wake_replicas {

@@ -216,6 +216,46 @@ fn with_the_gate_of_accepting_pods_nobody_waits_for_the_kubelet() {
     assert_eq!(zpa.logged("Connection refused"), 0, "{}", zpa.log());
 }
 
+/// The same of a server that speaks first.
+#[test]
+fn with_the_gate_of_greetings_nobody_waits_for_the_kubelet() {
+    let sandbox = Sandbox::start(Options {
+        app: sandbox::App::Source(5),
+        start_delay: Some(Duration::from_millis(300)),
+        probe_period: seconds(60),
+        ..Options::default()
+    });
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL, ("ZPA_READY_GATE", "greeting")]);
+    settle_asleep(&sandbox, &zpa);
+    for wake in 1..=2 {
+        let mut greeting = Vec::new();
+        zpa.connect().read_to_end(&mut greeting).unwrap();
+        assert_eq!((greeting.len(), sandbox.state().ready_pods()), (5, 0));
+        zpa.expect_log_times("scaled to 0 after", wake);
+    }
+}
+
+/// Without the gate, a byte of the client binds it to a pod that does not speak.
+#[test]
+fn a_ready_pod_that_breaks_off_without_a_greeting_gets_no_byte() {
+    let sandbox = Sandbox::start(Options {
+        app: sandbox::App::Source(5),
+        replicas: 1,
+        ..Options::default()
+    });
+    sandbox.expect("it is ready", |state| state.ready_pods() == 1);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_READY_GATE", "greeting")]);
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Reset);
+    let mut client = zpa.connect();
+    client.write_all(b"me first").unwrap();
+    zpa.expect_log("dialling");
+    sandbox.set_pod_behaviour(sandbox::PodBehaviour::Serve);
+    let mut greeting = [0; 5];
+    client.read_exact(&mut greeting).unwrap();
+    assert_eq!(greeting, [0; 5]);
+    zpa.expect_metric("zpa_forwarded_total", 1.0);
+}
+
 #[test]
 fn an_operator_who_scales_to_zero_under_live_connections_is_undone_by_the_next_one() {
     let sandbox = awake();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use zpa::engine::BackendSpec;
+use zpa::rules::Rules;
 
 use crate::fixture::{APP, LIMITS, PATIENCE, PORT, Rig, backend, refusing, reset, silent};
 
@@ -229,5 +230,45 @@ fn a_round_in_which_no_backend_takes_the_connection_is_counted() {
         rig.until("it was refused", |e| e.counts(APP).failed_dials >= 1);
         rig.settle();
         assert_eq!(rig.counts().exhausted > 0, exhausted, "{label}");
+    }
+}
+
+/// The second connection is one at which the server says nothing first, like a data port.
+#[test]
+fn a_backend_has_to_greet_once_after_each_wake_and_at_one_port_for_all() {
+    let server = backend();
+    let mut rig = Rig::new(LIMITS);
+    let second = rig.engine.add_port(APP, ([127, 0, 0, 1], 0).into(), LIMITS);
+    let second = second.unwrap();
+    let rules = Rules {
+        awaits_greeting: true,
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    for wake in 1..=2 {
+        let (at, now) = (server.local_addr().unwrap(), rig.now());
+        let pod = BackendSpec {
+            id: "pod".to_owned(),
+            addresses: vec![at],
+        };
+        for port in [PORT, second] {
+            rig.engine
+                .set_backends(port, std::slice::from_ref(&pod), now);
+        }
+        rig.set_gate(true);
+        let mut client = rig.connect();
+        let mut first = rig.accept(&server);
+        client.write_all(b"me first").unwrap();
+        rig.settle();
+        assert_eq!(rig.counts().waiting, 1, "wake {wake}");
+        first.write_all(b"220").unwrap();
+        rig.expect(&mut client, b"220");
+        rig.expect(&mut first, b"me first");
+        let data = rig.engine.local_addr(second).unwrap();
+        let mut data = std::net::TcpStream::connect(data).unwrap();
+        let mut taken = rig.accept(&server);
+        data.write_all(b"a file").unwrap();
+        rig.expect(&mut taken, b"a file");
+        rig.set_gate(false);
     }
 }

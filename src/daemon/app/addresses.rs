@@ -65,10 +65,10 @@ impl<A: Api> App<A> {
         process.sockets.set_fallback(id, port.fallback(route));
     }
 
-    /// Sets the starting pods that are dialled until one accepts, while connections wait and no
+    /// Sets the starting pods that are dialled until one accepts or greets, while connections wait and no
     /// ready pod can serve them.
     pub(super) fn probe_starting_pods<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        if self.config.ready_gate != ReadyGate::Accept {
+        if self.config.ready_gate == ReadyGate::Probe {
             return;
         }
         let mut candidates = Vec::new();
@@ -78,6 +78,7 @@ impl<A: Api> App<A> {
                     port: index,
                     uid: pod.uid.clone(),
                     addresses: pod.unready_addresses.clone(),
+                    is_to_greet: self.config.ready_gate == ReadyGate::Greeting,
                 }));
             }
         }

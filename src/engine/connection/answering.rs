@@ -53,10 +53,7 @@ impl<S: Socket> Connection<S> {
         };
         let before = std::mem::replace(&mut self.state, State::Answering(Box::new(answering)));
         match before {
-            State::Connecting(attempt) => {
-                let (backend, _) = attempt.abandon();
-                cx.port.balancer.abandon(backend, cx.now);
-            }
+            State::Connecting(attempt) => attempt.give_up(&mut cx.port.balancer, cx.now),
             State::Backoff => drop(cx.port.backing_off.remove(&cx.key)),
             _ => {}
         }

@@ -11,6 +11,7 @@ use super::{CloseReason, ConnectionPhase};
 mod activity;
 mod detached;
 mod first_bytes;
+mod greeting;
 mod kernel;
 mod preread;
 mod properties;

@@ -8,12 +8,13 @@ use log::debug;
 use super::super::balancer::{DialFailure, DialRound};
 use super::super::close_reason::CloseReason;
 use super::super::context::{Connect, Context};
-use super::super::dialing::DialOutcome;
+use super::super::dialing::{BackendStream, DialOutcome, Progress};
 use super::super::readiness::Readiness;
 use super::super::relay::Relay;
 use super::super::sockets::Socket;
 use super::super::transition::Transition;
 use super::{Connection, State};
+use crate::rules::GREETING_TIMEOUT;
 
 impl<S: Socket> Connection<S> {
     /// Ends a waiting connection whose client is gone; else returns `otherwise`.
@@ -91,40 +92,85 @@ impl<S: Socket> Connection<S> {
                 return Transition::Stay;
             }
         };
-        let (backend, mut round) = attempt.abandon();
+        let cause = attempt.failure(cause);
+        let (backend, mut round) = attempt.into_failed();
         self.dialer
             .note_failure(backend, cause, why, &mut round, cx);
         self.dial_round(round, cx)
     }
 
     /// Begins to relay: a backend has accepted the connection. If the gate was shut meanwhile,
-    /// the backend is abandoned before it gets a byte, and the connection is held.
-    pub(super) fn handle_connected<C: Connect<Socket = S>>(
+    /// the backend is abandoned before it gets a byte, and the connection is held. A backend that
+    /// is to send the first byte is waited for; it is not ready before, whatever the kubelet says.
+    pub(super) fn handle_accepted<C: Connect<Socket = S>>(
         &mut self,
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let mut backend = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt.into_backend(),
+        let mut attempt = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt,
             other => {
                 self.state = other;
                 return Transition::Stay;
             }
         };
         if !self.may_pass(cx) {
-            cx.port.balancer.abandon(backend.id, cx.now);
+            attempt.give_up(&mut cx.port.balancer, cx.now);
             return self.hold(cx);
         }
-        cx.port.balancer.succeeded(backend.id, cx.now);
+        let backend = attempt.backend_mut();
+        let id = backend.id;
+        cx.port.balancer.succeeded(id, cx.now);
         if let Some(version) = cx.port.rules.send_proxy_protocol
             && let Err(why) = self.send_header(version, &mut backend.socket)
         {
             let mut round = DialRound::default();
             let why = format!("takes no PROXY header: {why}");
             self.dialer
-                .note_failure(backend.id, DialFailure::BrokeOff, &why, &mut round, cx);
+                .note_failure(id, DialFailure::BrokeOff, &why, &mut round, cx);
             return self.dial_round(round, cx);
         }
+        if !cx.port.rules.awaits_greeting || cx.port.balancer.has_greeted(id) {
+            return self.begin_relay(attempt.into_backend(), event, cx);
+        }
+        let progress = attempt.await_greeting();
+        self.state = State::Connecting(attempt);
+        self.schedule_within(GREETING_TIMEOUT, cx);
+        match progress {
+            Progress::Greeted => self.handle_greeting(event, cx),
+            Progress::Failed(why) => self.dial_next(DialFailure::BrokeOff, &why.to_string(), cx),
+            Progress::Pending | Progress::Connected => self.check_client(Transition::Stay, cx),
+        }
+    }
+
+    /// Begins to relay: the backend has sent the first byte.
+    pub(super) fn handle_greeting<C: Connect<Socket = S>>(
+        &mut self,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
+        let attempt = match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => attempt,
+            other => {
+                self.state = other;
+                return Transition::Stay;
+            }
+        };
+        if !self.may_pass(cx) {
+            attempt.give_up(&mut cx.port.balancer, cx.now);
+            return self.hold(cx);
+        }
+        let backend = attempt.into_backend();
+        cx.port.balancer.greeted(backend.id);
+        self.begin_relay(backend, event, cx)
+    }
+
+    fn begin_relay<C: Connect<Socket = S>>(
+        &mut self,
+        backend: BackendStream<S>,
+        event: Readiness,
+        cx: &mut Context<'_, C>,
+    ) -> Transition {
         cx.port.counts.forwarded += 1;
         cx.port.counts.forwarded_uncounted += u64::from(!self.keeps_to_gate());
         let waited = cx.now.since(self.opened);

@@ -169,6 +169,10 @@ fn no_more_pods_are_awaited_than_a_wake_makes() {
     for (other, why) in [
         ("--target=app:80", "no pods are counted"),
         ("--ready-gate=accept", "the first pod that accepts"),
+        (
+            "--ready-gate=greeting",
+            "the first pod that accepts or greets",
+        ),
     ] {
         let errors = errors(&[&two[..], &["--wake-replicas=2", other]].concat(), &[]);
         assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");

@@ -19,9 +19,10 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
                 balancer.release(pick.id, at(now));
                 break;
             }
-            now += pick
-                .timeout
-                .map_or(2000, |timeout| timeout.as_millis() as u64);
+            now += match pick.is_trial {
+                true => TRIAL_TIMEOUT.as_millis() as u64,
+                false => 2000,
+            };
             balancer.failed(pick.id, DialFailure::Unanswered, &mut round, at(now));
         }
         paid.push(now - start);
@@ -167,13 +168,10 @@ fn after_a_pause_one_connection_at_a_time_tries_the_address() {
     let failed = fail(&mut balancer, DialFailure::Unanswered, at(0));
     connect(&mut balancer, at(1000));
     let trial = pick(&mut balancer, at(1000));
-    assert_eq!(
-        (trial.address, trial.timeout),
-        (failed, Some(TRIAL_TIMEOUT))
-    );
+    assert_eq!((trial.address, trial.is_trial), (failed, true));
     for _ in 0..10 {
         let pick = connect(&mut balancer, at(1001));
-        assert!(pick.address != failed && pick.timeout.is_none());
+        assert!(pick.address != failed && !pick.is_trial);
     }
     balancer.succeeded(trial.id, at(1002));
     assert!(shares(&mut balancer, 10, at(1002))[&failed] >= 5);
@@ -183,7 +181,7 @@ fn after_a_pause_one_connection_at_a_time_tries_the_address() {
 fn a_trial_of_the_only_backend_has_the_usual_time() {
     let mut balancer = with(&[spec(1)]);
     fail(&mut balancer, DialFailure::Unanswered, at(0));
-    assert_eq!(pick(&mut balancer, at(2000)).timeout, None);
+    assert!(!pick(&mut balancer, at(2000)).is_trial);
 }
 
 #[test]

@@ -89,10 +89,12 @@ proptest! {
         is_large in any::<bool>(),
         pods_first in any::<bool>(),
         silence in prop::option::of(1..2000u64),
+        awaits_greeting in any::<bool>(),
     ) {
         // Some hundred bytes at a time are copied, some ten thousand are spliced.
         let scale = if is_large { 400 } else { 1 };
         let mut rig = Rig::scaled(scale, window, 1, true, Usage::Counted);
+        rig.port.rules.awaits_greeting = awaits_greeting;
         rig.place();
         rig.port.rules.idle.silence = silence.map(Duration::from_millis);
         rig.pods_first = pods_first;
