@@ -102,8 +102,8 @@
 //! in `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of
 //! them one at a time: the spare one takes a write while the other is stuck in a request, and
 //! repeats a write that has no reply after a second. Between requests, one of them looks at
-//! the list of apps each second. `zpa-watch` lists and watches the
-//! endpoints, `zpa-watch-app` the scale target, of one app or of all in a namespace;
+//! the list of apps each second. `zpa-endpoints` lists and watches the
+//! endpoints, `zpa-targets` the scale target, of one app or of all in a namespace;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
 //! creates Events about them. `zpa-webhook`, while there are any, posts the events of apps that
 //! have a webhook. `zpa-accept` dials the pods that start, for all apps with
@@ -124,7 +124,7 @@
 //! passes the new counts to the policy. Its phase goes from `Asleep` to `Waking`, and it
 //! requests a write of the scale, guarded by the version of the last reply that showed zero.
 //! The reply to the write moves the phase to `Starting`, and the lease is renewed while the pod
-//! starts. `zpa-watch` sees a ready address. The daemon passes the address to the engine, and
+//! starts. `zpa-endpoints` sees a ready address. The daemon passes the address to the engine, and
 //! the fact that there is one to the policy, which opens the gate. The held connections are
 //! dialled in the order in which they came.
 //!

@@ -20,7 +20,7 @@ use crate::kube::Access;
 use crate::kube::inspect::Inspector;
 use crate::settings::{self, Origin, Settings};
 
-use checks::{Finding, Subject, examine};
+use checks::{CheckResult, Subject, examine};
 pub use checks::{codes, explain};
 use facts::Facts;
 use report::Format;
@@ -145,7 +145,7 @@ impl Run {
         let end = (world.clock)() + self.wait;
         loop {
             let findings = self.look();
-            let is_pending = findings.iter().any(Finding::may_pass);
+            let is_pending = findings.iter().any(CheckResult::may_pass);
             if !is_pending || (world.clock)() >= end {
                 return Output::Report {
                     text: report::render(&findings, self.format),
@@ -156,7 +156,7 @@ impl Run {
         }
     }
 
-    fn look(&self) -> Vec<Finding> {
+    fn look(&self) -> Vec<CheckResult> {
         let (mut findings, found) = match &self.discovery {
             Some(discovery) => discovery.examine(&self.inspector),
             None => (Vec::new(), Vec::new()),
@@ -166,14 +166,14 @@ impl Run {
         findings
     }
 
-    fn look_at(&self, settings: &Settings) -> Vec<Finding> {
+    fn look_at(&self, settings: &Settings) -> Vec<CheckResult> {
         let facts = Facts::gather(self, settings);
         let subject = Subject {
             settings,
             before_install: self.before_install,
         };
         let findings = examine(&subject, &facts);
-        let named = findings.into_iter().map(|finding| Finding {
+        let named = findings.into_iter().map(|finding| CheckResult {
             app: (settings.origin() != Origin::CommandLine).then(|| name(settings)),
             ..finding
         });

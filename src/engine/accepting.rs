@@ -169,7 +169,7 @@ impl Engine {
             .registry()
             .register(&mut client, token, Interest::Both.into())
         {
-            let reason = CloseReason::Refused(ConnectionPhase::Holding);
+            let reason = CloseReason::OutOfResources(ConnectionPhase::Holding);
             debug!("#{serial} {reason}: {e}");
             port.counters.closed(reason);
             source

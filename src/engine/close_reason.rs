@@ -48,7 +48,7 @@ pub enum CloseReason {
     /// The drain deadline passed.
     Drained(ConnectionPhase),
     /// The kernel refused a resource that is needed to serve it.
-    Refused(ConnectionPhase),
+    OutOfResources(ConnectionPhase),
     /// It does not count as use of the app, and no backend is ready.
     Excluded(ConnectionPhase),
     /// A backend has served it, it does not count as use of the app, and the app sleeps.
@@ -93,7 +93,7 @@ impl fmt::Display for CloseReason {
                 write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))
             }
             CloseReason::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
-            CloseReason::Refused(phase) => write!(f, "zpa/{phase}: out of system resources"),
+            CloseReason::OutOfResources(phase) => write!(f, "zpa/{phase}: out of system resources"),
             CloseReason::SourceLimit => f.write_str("zpa/holding: its source is at its limit"),
             CloseReason::Probe => f.write_str("zpa/holding: a health check, answered"),
             CloseReason::NoBytes => f.write_str("client/holding: its first bytes do not come"),

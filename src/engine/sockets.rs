@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::memory::BufferSizes;
 use super::stream::Stream;
-use crate::rules::proxy_protocol::Endpoints;
+use crate::rules::proxy_protocol::AddressPair;
 use crate::sys;
 
 /// The most connections that the kernel queues before they are accepted, at most
@@ -158,7 +158,7 @@ pub trait Socket: Stream {
 
     /// Whose connection it is, and where that one has connected to; `None` once it is
     /// gone.
-    fn endpoints(&self) -> Option<Endpoints>;
+    fn endpoints(&self) -> Option<AddressPair>;
 
     /// The socket for its options; `None` for a socket of a test.
     fn options(&self) -> Option<SockRef<'_>>;
@@ -188,8 +188,8 @@ impl Socket for TcpStream {
         SockRef::from(self).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
     }
 
-    fn endpoints(&self) -> Option<Endpoints> {
-        Some(Endpoints {
+    fn endpoints(&self) -> Option<AddressPair> {
+        Some(AddressPair {
             source: self.peer_addr().ok()?,
             destination: self.local_addr().ok()?,
         })

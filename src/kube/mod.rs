@@ -26,7 +26,7 @@
 //! object shows the leases of other proxies, a read of its scale does not. 403 and 401 are
 //! outcomes of their own; the policy decides when a refusal is confirmed.
 //!
-//! **`zpa-watch`** (`reflector`) lists the EndpointSlices and watches them from
+//! **`zpa-endpoints`** (`reflector`) lists the EndpointSlices and watches them from
 //! there, for ever, with a backoff of its own. It is the only writer of the store
 //! of endpoints (`endpoints`). What it does next is decided by a pure state machine
 //! (`reflector::named` for one Service, `reflector::namespace` for all those of a namespace,
@@ -34,7 +34,7 @@
 //! [`AppHandle::relist`] ends its watch (`relist`) and thereby makes it list again, on
 //! a new connection: that costs the connection, and cures a half-open one.
 //!
-//! **`zpa-watch-app`** (`target_reflector`) lists and watches the scale target in the same
+//! **`zpa-targets`** (`target_reflector`) lists and watches the scale target in the same
 //! way, or all those of its kind in the namespace, on a connection of its own, since a watch
 //! blocks the thread that reads it. It
 //! reports each state that the object is shown in. Where the object may not be watched,
@@ -47,8 +47,8 @@
 //! the URLs that they have for that.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
-//! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-watch` for each namespace
-//! and one `zpa-watch-app` for each kind in it, whatever the number of apps (`shared_reflectors`).
+//! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-endpoints` for each namespace
+//! and one `zpa-targets` for each kind in it, whatever the number of apps (`shared_reflectors`).
 //!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part

@@ -34,7 +34,7 @@ pub(super) fn spawn(
 ) -> io::Result<Arc<RelistSignal>> {
     let signal = Arc::new(RelistSignal::new(client));
     let core = NamedEndpoints::new(config, thread::seed(&signal, clock), clock());
-    Reflector::new(core, signal, clock, report).spawn("zpa-watch", panicked)
+    Reflector::new(core, signal, clock, report).spawn("zpa-endpoints", panicked)
 }
 
 #[cfg(test)]

@@ -298,7 +298,7 @@ impl SharedReflectors {
         let namespaces = self.with(&config.namespace);
         let mut reflector = match state.endpoint_reflectors.remove(&namespaces) {
             Some(reflector) => reflector,
-            None => SharedReflector::start(self, "zpa-watch", |seed| {
+            None => SharedReflector::start(self, "zpa-endpoints", |seed| {
                 NamespaceEndpoints::new(&namespaces, seed)
             })?,
         };
@@ -346,7 +346,7 @@ impl SharedReflectors {
                 return None;
             }
             let core = |seed| TargetReflector::of_namespaces(collection.clone(), seed);
-            match SharedReflector::start(self, "zpa-watch-app", core) {
+            match SharedReflector::start(self, "zpa-targets", core) {
                 Ok(reflector) => state.target_reflectors.insert(path.clone(), reflector),
                 Err(why) => {
                     log::warn!("no thread can be started to watch {path}: {why}");

@@ -44,7 +44,7 @@ pub(super) fn spawn(
     let signal = Arc::new(RelistSignal::new(client));
     let core = TargetReflector::new(target, thread::seed(&signal, clock));
     let report = move |(_, reported)| report(reported);
-    Reflector::new(core, signal, clock, report).spawn("zpa-watch-app", panicked)
+    Reflector::new(core, signal, clock, report).spawn("zpa-targets", panicked)
 }
 
 /// The part of a scale target that the reflector uses.

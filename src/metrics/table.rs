@@ -29,14 +29,14 @@ pub static TABLE: &[Metric] = &[
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
-        help: "The memory that it has in RAM",
+        help: "Resident memory",
         read: Read::Process(|it, samples| samples.maybe(it.resident)),
     },
     Metric {
         name: "process_virtual_memory_bytes",
         kind: Kind::Gauge,
         labels: &[],
-        help: "The address space that it uses",
+        help: "Virtual memory",
         read: Read::Process(|it, samples| samples.maybe(it.address_space)),
     },
     Metric {
@@ -145,7 +145,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_replicas_age_seconds",
         kind: Kind::Gauge,
         labels: &["app"],
-        help: "How long ago that was; more than a minute means that the API server is out of reach, or a permission missing",
+        help: "Age of `zpa_replicas`: time since the scale target was last seen; more than a minute means that the API server is out of reach, or a permission missing",
         read: Read::App(|it, samples| samples.maybe(it.replicas_age.map(seconds))),
     },
     Metric {
@@ -167,8 +167,9 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_lease_seconds",
         kind: Kind::Gauge,
         labels: &["app"],
-        help: "For how long no proxy can put the app to sleep, renewed while a connection is \
-               open; 0 where renewing is forbidden, absent with `--single-proxy`",
+        help: "Time until the lease of this proxy ends; meanwhile no other proxy puts the app to \
+               sleep; renewed while a connection is open, 0 where renewing is forbidden, absent \
+               with `--single-proxy`",
         read: Read::App(|it, samples| samples.maybe(it.lease.map(seconds))),
     },
     Metric {
@@ -217,7 +218,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_connections_counted",
         kind: Kind::Gauge,
         labels: &["app", "port"],
-        help: "Those of them that count as use of the app and keep it awake",
+        help: "Open connections that count as use of the app and keep it awake",
         read: Read::Port(|it, samples| samples.one(it.connections_counted)),
     },
     Metric {
@@ -239,7 +240,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_connections_reattached_total",
         kind: Kind::Counter,
         labels: &["app", "port"],
-        help: "How often the next byte of such a connection has come",
+        help: "How often a detached connection has gone on, because the client's next byte has come",
         read: Read::Port(|it, samples| samples.one(it.reattached)),
     },
     Metric {
@@ -260,7 +261,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_connections_excluded_total",
         kind: Kind::Counter,
         labels: &["app", "port", "rule"],
-        help: "Connections that counted as no use of the app, by the rule: `denied` (not let in), \
+        help: "Connections that did not count as use of the app, or stopped counting, by the rule: `denied` (not let in), \
                `ignored`, `silent` (not any more; again for each silence), `local` (a load \
                balancer's own), `first_bytes` (not those of `--wake-on`), `probe` (a health \
                check) or `source_limit` (not let in)",
@@ -271,7 +272,7 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["app", "port", "reason", "phase"],
         help: "Connections that have ended: `finished`, `client_gone`, `backend_gone`, \
-               `held_too_long`, `drained`, `refused` (out of system resources), `excluded` (it \
+               `held_too_long`, `drained`, `out_of_resources` (of the system), `uncounted_no_pod` (it \
                did not count, and no pod was ready), `asleep` (it did not count, and the app was \
                put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), \
                `denied` or `no_header` (handed on by a load balancer), `probe` (answered) or \
@@ -291,8 +292,8 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_forwarded_without_lease_total",
         kind: Kind::Counter,
         labels: &["app"],
-        help: "How often without a lease, because no renewal succeeded: another proxy may put \
-               the app to sleep under it",
+        help: "How often a connection was forwarded to a pod without a lease, because no renewal \
+               succeeded: another proxy may put the app to sleep under it",
         read: Read::App(|it, samples| samples.one(it.without_lease)),
     },
     Metric {
@@ -380,7 +381,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_saved_replica_seconds_total",
         kind: Kind::Counter,
         labels: &["app"],
-        help: "The same, times the replicas before each sleep (1 where their number is not known); each proxy of an app counts all of it",
+        help: "Seconds that the app has been seen asleep, times the replicas before each sleep (1 where their number is not known); each proxy of an app counts all of it",
         read: Read::App(|it, samples| samples.one(it.replica_seconds_saved)),
     },
     Metric {

@@ -1,8 +1,8 @@
-//! [`Hello`] is what the first bytes of a connection are to TLS: a ClientHello with the name of
-//! the server that the client wants (SNI, RFC 6066), or why there is none.
+//! [`Hello`]: the first bytes of a connection, read as TLS: a ClientHello with its server name
+//! (SNI, RFC 6066), or why there is none.
 //!
-//! The bytes are peeked at, and whoever serves the connection gets them all. rustls reads the
-//! message; here is only found out how many records it takes, so that rustls is asked once,
+//! The bytes are peeked at, and whoever serves the connection gets them all. rustls parses the
+//! message; this module only finds out how many records it takes, so that rustls is called once,
 //! however the message is cut into segments.
 
 use std::fmt;

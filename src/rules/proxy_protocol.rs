@@ -59,7 +59,7 @@ impl fmt::Display for Version {
 
 /// Who has connected, and to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct AddressPair {
     /// The client.
     pub source: SocketAddr,
     /// Where it has connected to.
@@ -85,7 +85,7 @@ pub enum Origin {
     /// know.
     Unknown,
     /// This client's.
-    Client(Endpoints),
+    Client(AddressPair),
 }
 
 /// What the first bytes of a connection are.
@@ -115,7 +115,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether one begins with all of the other.
+/// Whether the shorter of the two is a prefix of the longer.
 fn is_start(bytes: &[u8], start: &[u8]) -> bool {
     let len = bytes.len().min(start.len());
     bytes[..len] == start[..len]
@@ -134,8 +134,8 @@ fn parse_v1(bytes: &[u8]) -> Found {
     let line = str::from_utf8(&head[START_V1.len()..end]).map_err(|_| "is not a line of text")?;
     let origin = match line.split_once(' ').unwrap_or((line, "")) {
         ("UNKNOWN", _) => Origin::Unknown,
-        ("TCP4", rest) => Origin::Client(endpoints::<Ipv4Addr>(rest)?),
-        ("TCP6", rest) => Origin::Client(endpoints::<Ipv6Addr>(rest)?),
+        ("TCP4", rest) => Origin::Client(address_pair::<Ipv4Addr>(rest)?),
+        ("TCP6", rest) => Origin::Client(address_pair::<Ipv6Addr>(rest)?),
         _ => return Err("names no protocol of version 1"),
     };
     let header = Header {
@@ -146,13 +146,13 @@ fn parse_v1(bytes: &[u8]) -> Found {
 }
 
 /// `SOURCE DESTINATION SOURCE-PORT DESTINATION-PORT` with one space between.
-fn endpoints<A: FromStr + Into<IpAddr>>(text: &str) -> Result<Endpoints, &'static str> {
+fn address_pair<A: FromStr + Into<IpAddr>>(text: &str) -> Result<AddressPair, &'static str> {
     let parts: Vec<&str> = text.split(' ').collect();
     let [source, destination, source_port, destination_port] = parts[..] else {
-        return Err("has not two addresses and two ports");
+        return Err("does not have two addresses and two ports");
     };
     let address = |text: &str| text.parse::<A>().map_err(|_| "has a wrong address");
-    Ok(Endpoints {
+    Ok(AddressPair {
         source: SocketAddr::new(address(source)?.into(), port(source_port)?),
         destination: SocketAddr::new(address(destination)?.into(), port(destination_port)?),
     })
@@ -174,7 +174,7 @@ fn parse_v2(bytes: &[u8]) -> Found {
     let is_local = match command {
         0x20 => true,
         0x21 => false,
-        _ => return Err("has no version and command of version 2"),
+        _ => return Err("is not version 2 with command LOCAL or PROXY"),
     };
     let &[family, high, low] = bytes.get(13..FIXED_V2).unwrap_or_default() else {
         return Ok(None);
@@ -204,31 +204,31 @@ fn parse_v2(bytes: &[u8]) -> Found {
 
 const SHORT: &str = "is too short for its addresses";
 
-fn endpoints_v4(bytes: &[u8]) -> Result<Endpoints, &'static str> {
+fn endpoints_v4(bytes: &[u8]) -> Result<AddressPair, &'static str> {
     let (addresses, _) = bytes.split_first_chunk::<ADDRESSES_V4>().ok_or(SHORT)?;
     let &[a, b, c, d, e, f, g, h, ports @ ..] = addresses;
     Ok(with_ports([a, b, c, d].into(), [e, f, g, h].into(), ports))
 }
 
-fn endpoints_v6(bytes: &[u8]) -> Result<Endpoints, &'static str> {
+fn endpoints_v6(bytes: &[u8]) -> Result<AddressPair, &'static str> {
     let (source, rest) = bytes.split_first_chunk::<16>().ok_or(SHORT)?;
     let (destination, rest) = rest.split_first_chunk::<16>().ok_or(SHORT)?;
     let (ports, _) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     Ok(with_ports((*source).into(), (*destination).into(), *ports))
 }
 
-fn with_ports(source: IpAddr, destination: IpAddr, [a, b, c, d]: [u8; 4]) -> Endpoints {
-    Endpoints {
+fn with_ports(source: IpAddr, destination: IpAddr, [a, b, c, d]: [u8; 4]) -> AddressPair {
+    AddressPair {
         source: SocketAddr::new(source, u16::from_be_bytes([a, b])),
         destination: SocketAddr::new(destination, u16::from_be_bytes([c, d])),
     }
 }
 
 impl Header {
-    /// That of a connection which has come without one.
-    pub fn of(endpoints: Option<Endpoints>) -> Header {
+    /// The header for a connection that came without one.
+    pub fn of(addresses: Option<AddressPair>) -> Header {
         Header {
-            origin: endpoints.map_or(Origin::Unknown, Origin::Client),
+            origin: addresses.map_or(Origin::Unknown, Origin::Client),
             verbatim: None,
         }
     }
@@ -244,7 +244,7 @@ impl Header {
     }
 
     fn to_v1(&self) -> String {
-        // A receiver of version 1 has no other word for a connection of nobody's.
+        // Version 1 has only UNKNOWN for LOCAL and for a client without an IP address.
         let Some((source, destination)) = self.of_one_family() else {
             return "PROXY UNKNOWN\r\n".to_owned();
         };
@@ -293,7 +293,7 @@ impl Header {
     /// Source and destination, both of IPv4 or both of IPv6. A socket of both families
     /// has IPv4 addresses in the form of IPv6.
     fn of_one_family(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let Origin::Client(Endpoints {
+        let Origin::Client(AddressPair {
             source,
             destination,
         }) = self.origin

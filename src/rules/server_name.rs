@@ -1,5 +1,5 @@
-//! [`ServerNames`] are the TLS server names of an app, and a [`NameTable`] is who has which
-//! name where several apps share an address.
+//! [`ServerNames`]: the TLS server names of an app. Where several apps share an address, a
+//! [`NameTable`] maps the names of that address to their owners.
 //!
 //! [`NameTable::route`] chooses one by the first bytes of a connection.
 
@@ -25,7 +25,8 @@ const LONGEST_LABEL: usize = 63;
 pub enum ServerName {
     /// This one.
     Exact(String),
-    /// Every name of one label more than this one: `*.example.com` has `example.com`.
+    /// Every name that has exactly one label before this parent: `*.example.com` has
+    /// `example.com`.
     Wildcard(String),
     /// Every name that no app has, and clients that name none.
     Default,
@@ -204,14 +205,14 @@ impl<T: Copy + PartialEq> NameTable<T> {
         self.owners.retain(|_, it| *it != owner);
     }
 
-    /// Everyone who has a name, as often as names.
+    /// The owner of each name; one with several names comes several times.
     pub fn owners(&self) -> impl Iterator<Item = T> {
         self.owners.values().copied()
     }
 
-    /// Who has a name that a client has sent, or is there for those who send none: the name
-    /// itself comes before a wildcard, and that before the default. An owner that `accepts`
-    /// nobody hides none of those that come after it.
+    /// The owner for the name that a client has sent (`None`: it sent none): that of the exact
+    /// name, else of the wildcard, else of the default. Owners for which `accepts` is false are
+    /// skipped.
     pub fn find(&self, name: Option<&str>, accepts: impl Fn(T) -> bool) -> Option<T> {
         let accepting = |name| self.owners.get(&name).copied().filter(|it| accepts(*it));
         let own = name.and_then(|name| {

@@ -24,7 +24,7 @@ use zpa::{log_queue, supervisor, sys};
 const FILE: &str = "PANICKING_THREAD_FILE";
 
 /// The threads that talk to the API server.
-const THREADS: [&str; 4] = ["zpa-api", "zpa-api-spare", "zpa-watch", "zpa-watch-app"];
+const THREADS: [&str; 4] = ["zpa-api", "zpa-api-spare", "zpa-endpoints", "zpa-targets"];
 
 /// Its quarter is how often an app in use is renewed, and each renewal has the threads look
 /// at the clock.

@@ -4,8 +4,8 @@
 //! seconds in faults of one kind, and leave; then the app has to fall asleep
 //! and `zpa` has to hold what it held after the first rounds: no connection, as
 //! many descriptors and threads, as much memory. In between it may never hold
-//! more than OPERATING.md says. Every byte is verified, and but in rough faults no
-//! connection may end but as its client ends it.
+//! more than OPERATING.md says. Every byte is verified, and except in rough faults
+//! ([`Faults::is_rough`]) each connection ends as its client ends it.
 //!
 //! `SOAK_MINUTES` says for how long (20 seconds if it is not set), `SOAK_SEED`
 //! repeats the choices of an earlier run, which it has printed.
@@ -81,14 +81,16 @@ fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Rand
         let storm = scope.spawn(|| faults.rage(sandbox, clients.until));
         let watch = scope.spawn(|| watch(subject, clients.until));
         let counts = clients.play(random);
-        storm.join().expect("the faults has no opinion");
-        watch.join().expect("memory has a bound");
+        storm.join().expect("the thread of the faults panicked");
+        watch
+            .join()
+            .expect("the thread that watches the memory panicked");
         sandbox.heal();
         counts
     })
 }
 
-/// Looks now and then, until then, whether it keeps to its bound.
+/// Checks now and then, up to `until`, that the memory of `zpa` stays below its ceiling.
 fn watch(subject: &Subject, until: Instant) {
     while Instant::now() < until {
         let bytes = subject.traces().bytes;

@@ -1,4 +1,4 @@
-//! The checks of `zpa check` as a table, and their [`Finding`]s. `verdict` judges.
+//! The checks of `zpa check` as a table, and their [`CheckResult`]s. `verdict` judges.
 
 mod verdict;
 
@@ -41,7 +41,7 @@ pub enum Severity {
 
 /// A check with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct CheckResult {
     /// The app; `None` if only one is checked.
     pub app: Option<String>,
     /// Names the check in [`explain`]; it stays the same from version to version.
@@ -60,7 +60,7 @@ pub struct Finding {
     pub may_pass: bool,
 }
 
-impl Finding {
+impl CheckResult {
     /// Whether it is not true yet, and may become true by itself.
     pub fn may_pass(&self) -> bool {
         self.may_pass && matches!(self.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
@@ -234,8 +234,8 @@ static CHECKS: [Check; 13] = [
 ];
 
 /// Runs all checks.
-pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<Finding> {
-    let finding = |check: &Check| Finding {
+pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<CheckResult> {
+    let finding = |check: &Check| CheckResult {
         app: None,
         code: check.code,
         category: check.category,
@@ -251,16 +251,16 @@ pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<Finding> {
         hint: check.hint,
         may_pass: check.may_pass,
     };
-    let mut findings: Vec<Finding> = CHECKS.iter().map(finding).collect();
+    let mut findings: Vec<CheckResult> = CHECKS.iter().map(finding).collect();
     if facts.version.is_ok() {
         findings.extend(permissions(facts));
     }
     findings
 }
 
-fn permissions(facts: &Facts) -> Vec<Finding> {
+fn permissions(facts: &Facts) -> Vec<CheckResult> {
     let who = facts.account.as_deref().unwrap_or("these credentials");
-    let finding = |description: String, severity, verdict| Finding {
+    let finding = |description: String, severity, verdict| CheckResult {
         app: None,
         code: "PERMISSION",
         category: "permissions",

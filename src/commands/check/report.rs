@@ -1,12 +1,12 @@
-//! The report of `zpa check`: the findings in one of several formats.
+//! The report of `zpa check`: the results in one of several formats.
 
 use std::fmt::Write;
 
 use serde_json::json;
 
-use super::checks::{Finding, Severity, Verdict};
+use super::checks::{CheckResult, Severity, Verdict};
 
-/// How the findings are printed.
+/// How the results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Every check, under headings.
@@ -14,7 +14,7 @@ pub enum Format {
         /// Whether the marks are coloured.
         colours: bool,
     },
-    /// A line for each finding that is not as it should be.
+    /// A line for each result that is not as it should be.
     Short,
     /// A JSON array of objects.
     Json,
@@ -28,8 +28,8 @@ const FOUND: u8 = 1;
 const UNKNOWN: u8 = 2;
 
 /// The exit code of the command.
-pub fn exit_code(findings: &[Finding]) -> u8 {
-    let fatal = || findings.iter().filter(|it| it.severity == Severity::Fatal);
+pub fn exit_code(results: &[CheckResult]) -> u8 {
+    let fatal = || results.iter().filter(|it| it.severity == Severity::Fatal);
     if fatal().any(|it| matches!(it.verdict, Verdict::Bad(_))) {
         return FOUND;
     }
@@ -39,12 +39,12 @@ pub fn exit_code(findings: &[Finding]) -> u8 {
     }
 }
 
-/// The findings in a format.
-pub fn render(findings: &[Finding], format: Format) -> String {
+/// The results in a format.
+pub fn render(results: &[CheckResult], format: Format) -> String {
     match format {
-        Format::Table { colours } => table(findings, colours),
-        Format::Short => short(findings),
-        Format::Json => as_json(findings),
+        Format::Table { colours } => table(results, colours),
+        Format::Short => short(results),
+        Format::Json => as_json(results),
     }
 }
 
@@ -54,9 +54,9 @@ const YELLOW: u8 = 33;
 const RED: u8 = 31;
 const GREY: u8 = 90;
 
-/// The result of a finding: a word for machines, a mark for people, and its colour.
-fn mark(finding: &Finding) -> (&'static str, char, u8) {
-    match (&finding.verdict, finding.severity) {
+/// The result of a result: a word for machines, a mark for people, and its colour.
+fn mark(result: &CheckResult) -> (&'static str, char, u8) {
+    match (&result.verdict, result.severity) {
         (Verdict::Good, _) => ("good", '√', GREEN),
         (Verdict::Skipped(_), _) => ("skipped", '-', GREY),
         (Verdict::Unknown(_), Severity::Fatal) => ("unknown", '×', RED),
@@ -65,42 +65,42 @@ fn mark(finding: &Finding) -> (&'static str, char, u8) {
     }
 }
 
-fn why(finding: &Finding) -> Option<&str> {
-    match &finding.verdict {
+fn why(result: &CheckResult) -> Option<&str> {
+    match &result.verdict {
         Verdict::Good => None,
         Verdict::Bad(why) | Verdict::Unknown(why) => Some(why),
         Verdict::Skipped(why) => Some(why),
     }
 }
 
-fn is_trouble(finding: &Finding) -> bool {
-    matches!(finding.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
+fn is_trouble(result: &CheckResult) -> bool {
+    matches!(result.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
 }
 
-fn table(findings: &[Finding], colours: bool) -> String {
+fn table(results: &[CheckResult], colours: bool) -> String {
     let mut text = String::new();
     let mut category = "";
     let mut app = None;
-    for finding in findings {
-        if let Some(next) = finding.app.as_ref().filter(|it| app != Some(*it)) {
+    for result in results {
+        if let Some(next) = result.app.as_ref().filter(|it| app != Some(*it)) {
             (app, category) = (Some(next), "");
             let line = "=".repeat(next.chars().count());
             let _ = writeln!(text, "\n{next}\n{line}");
         }
-        if finding.category != category {
-            category = finding.category;
+        if result.category != category {
+            category = result.category;
             let line = "-".repeat(category.len());
             let _ = writeln!(text, "\n{category}\n{line}");
         }
-        let (_, mark, colour) = mark(finding);
+        let (_, mark, colour) = mark(result);
         let mark = match colours {
             true => format!("\x1b[{colour}m{mark}\x1b[0m"),
             false => mark.to_string(),
         };
-        let _ = write!(text, "{mark} {}", finding.description);
-        match (why(finding), is_trouble(finding)) {
+        let _ = write!(text, "{mark} {}", result.description);
+        match (why(result), is_trouble(result)) {
             (Some(why), true) => {
-                let (hint, code) = (finding.hint, finding.code);
+                let (hint, code) = (result.hint, result.code);
                 let _ = writeln!(text, "\n    {why}\n    {hint}\n    see: zpa explain {code}");
             }
             (Some(why), false) => {
@@ -109,7 +109,7 @@ fn table(findings: &[Finding], colours: bool) -> String {
             (None, _) => text.push('\n'),
         }
     }
-    let verdict = match exit_code(findings) {
+    let verdict = match exit_code(results) {
         GOOD => '√',
         _ => '×',
     };
@@ -117,35 +117,35 @@ fn table(findings: &[Finding], colours: bool) -> String {
     text.trim_start().to_owned()
 }
 
-fn short(findings: &[Finding]) -> String {
-    let line = |finding: &Finding| {
-        let (_, mark, _) = mark(finding);
-        let why = why(finding).unwrap_or_default();
-        let app = finding.app.iter().map(|app| format!("{app}: "));
+fn short(results: &[CheckResult]) -> String {
+    let line = |result: &CheckResult| {
+        let (_, mark, _) = mark(result);
+        let why = why(result).unwrap_or_default();
+        let app = result.app.iter().map(|app| format!("{app}: "));
         let app: String = app.collect();
-        let (code, description) = (finding.code, &finding.description);
+        let (code, description) = (result.code, &result.description);
         format!("{mark} {app}{code}: {description}: {why}\n")
     };
-    findings
+    results
         .iter()
         .filter(|it| is_trouble(it))
         .map(line)
         .collect()
 }
 
-fn as_json(findings: &[Finding]) -> String {
-    let object = |finding: &Finding| {
+fn as_json(results: &[CheckResult]) -> String {
+    let object = |result: &CheckResult| {
         json!({
-            "app": finding.app,
-            "code": finding.code,
-            "category": finding.category,
-            "description": finding.description,
-            "result": mark(finding).0,
-            "reason": why(finding),
-            "hint": is_trouble(finding).then_some(finding.hint),
+            "app": result.app,
+            "code": result.code,
+            "category": result.category,
+            "description": result.description,
+            "result": mark(result).0,
+            "reason": why(result),
+            "hint": is_trouble(result).then_some(result.hint),
         })
     };
-    let list: Vec<_> = findings.iter().map(object).collect();
+    let list: Vec<_> = results.iter().map(object).collect();
     format!("{:#}\n", json!(list))
 }
 
@@ -153,8 +153,8 @@ fn as_json(findings: &[Finding]) -> String {
 mod tests {
     use super::*;
 
-    fn finding(severity: Severity, verdict: Verdict) -> Finding {
-        Finding {
+    fn result(severity: Severity, verdict: Verdict) -> CheckResult {
+        CheckResult {
             app: None,
             code: "PORT",
             category: "service",
@@ -174,29 +174,29 @@ mod tests {
     fn the_exit_code_is_that_of_the_worst_that_is_sure() {
         let unknown = || Verdict::Unknown("403".to_owned());
         let (fatal, warning) = (Severity::Fatal, Severity::Warning);
-        for (findings, expected) in [
-            (vec![finding(fatal, Verdict::Good)], 0),
+        for (results, expected) in [
+            (vec![result(fatal, Verdict::Good)], 0),
             (
                 vec![
-                    finding(warning, bad()),
-                    finding(fatal, Verdict::Skipped("-")),
+                    result(warning, bad()),
+                    result(fatal, Verdict::Skipped("-")),
                 ],
                 0,
             ),
-            (vec![finding(fatal, unknown()), finding(fatal, bad())], 1),
-            (vec![finding(fatal, unknown()), finding(warning, bad())], 2),
+            (vec![result(fatal, unknown()), result(fatal, bad())], 1),
+            (vec![result(fatal, unknown()), result(warning, bad())], 2),
         ] {
-            assert_eq!(exit_code(&findings), expected, "{findings:?}");
+            assert_eq!(exit_code(&results), expected, "{results:?}");
         }
     }
 
     #[test]
     fn of_several_apps_each_has_its_part_and_all_have_one_status() {
-        let of = |app: &str, verdict| Finding {
+        let of = |app: &str, verdict| CheckResult {
             app: Some(app.to_owned()),
-            ..finding(Severity::Fatal, verdict)
+            ..result(Severity::Fatal, verdict)
         };
-        let findings = [of("default/shop", Verdict::Good), of("default/db", bad())];
+        let results = [of("default/shop", Verdict::Good), of("default/db", bad())];
         let expected = "\
 default/shop
 ============
@@ -218,26 +218,26 @@ service
 Status: ×
 ";
         assert_eq!(
-            render(&findings, Format::Table { colours: false }),
+            render(&results, Format::Table { colours: false }),
             expected
         );
         assert_eq!(
-            render(&findings, Format::Short),
+            render(&results, Format::Short),
             "× default/db: PORT: the port is clear: it has 2\n"
         );
         let list: serde_json::Value =
-            serde_json::from_str(&render(&findings, Format::Json)).unwrap();
+            serde_json::from_str(&render(&results, Format::Json)).unwrap();
         assert_eq!(list[1]["app"], "default/db");
     }
 
     #[test]
     fn a_table_has_headings_marks_reasons_and_what_to_do() {
-        let findings = [
-            finding(Severity::Fatal, Verdict::Good),
-            finding(Severity::Warning, bad()),
-            finding(Severity::Fatal, Verdict::Skipped("not asked")),
+        let results = [
+            result(Severity::Fatal, Verdict::Good),
+            result(Severity::Warning, bad()),
+            result(Severity::Fatal, Verdict::Skipped("not asked")),
         ];
-        let table = render(&findings, Format::Table { colours: false });
+        let table = render(&results, Format::Table { colours: false });
         let expected = "\
 service
 -------
@@ -251,21 +251,21 @@ service
 Status: √
 ";
         assert_eq!(table, expected);
-        let coloured = render(&findings, Format::Table { colours: true });
+        let coloured = render(&results, Format::Table { colours: true });
         assert!(coloured.contains("\x1b[33m‼\x1b[0m the port"), "{coloured}");
         assert_eq!(
-            render(&findings, Format::Short),
+            render(&results, Format::Short),
             "‼ PORT: the port is clear: it has 2\n"
         );
     }
 
     #[test]
     fn for_machines_there_is_an_object_for_each() {
-        let findings = [
-            finding(Severity::Fatal, Verdict::Good),
-            finding(Severity::Fatal, bad()),
+        let results = [
+            result(Severity::Fatal, Verdict::Good),
+            result(Severity::Fatal, bad()),
         ];
-        let text = render(&findings, Format::Json);
+        let text = render(&results, Format::Json);
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read[0]["result"], "good");
         assert_eq!(read[0]["hint"], serde_json::Value::Null);

@@ -1,7 +1,7 @@
 //! The checks of the apps that are found by their Services: what their annotations say, and then
 //! each of the checks of one app for each of them.
 
-use super::checks::{DISCOVERY, DISCOVERY_HINT, Finding, Severity, Verdict, words};
+use super::checks::{CheckResult, DISCOVERY, DISCOVERY_HINT, Severity, Verdict, words};
 use crate::kube::SelectedService;
 use crate::kube::inspect::Inspector;
 use crate::settings::Settings;
@@ -21,7 +21,7 @@ pub struct Discovery {
 impl Discovery {
     /// The findings about the Services themselves, and the apps that they describe, the oldest
     /// first.
-    pub fn examine(&self, inspector: &Inspector) -> (Vec<Finding>, Vec<Settings>) {
+    pub fn examine(&self, inspector: &Inspector) -> (Vec<CheckResult>, Vec<Settings>) {
         let selector = &self.selector;
         let listed = format!("the Services with {selector} can be listed");
         let services = match inspector.selected_services(&self.namespace, selector) {
@@ -54,8 +54,8 @@ impl Discovery {
     }
 }
 
-fn finding(description: String, verdict: Verdict) -> Finding {
-    Finding {
+fn finding(description: String, verdict: Verdict) -> CheckResult {
+    CheckResult {
         app: None,
         code: DISCOVERY,
         category: "services",

@@ -97,7 +97,7 @@ fn once_ready_no_outage_ends_it() {
 fn a_thread_that_has_panicked_ends_it_until_it_has_run_for_as_long_as_it_paused() {
     let mut health = well();
     let panic = ThreadPanic {
-        thread: "zpa-watch",
+        thread: "zpa-endpoints",
         why: "index out of\nbounds".into(),
         pause: Duration::from_secs(4),
     };
@@ -115,7 +115,7 @@ fn a_thread_that_has_panicked_ends_it_until_it_has_run_for_as_long_as_it_paused(
     health.panicked(&panic, at(200));
     assert_eq!(
         unready(&health, ASLEEP, 200),
-        ["the thread zpa-watch has panicked, which is a bug: index out of bounds"]
+        ["the thread zpa-endpoints has panicked, which is a bug: index out of bounds"]
     );
 }
 

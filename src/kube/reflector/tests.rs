@@ -53,7 +53,7 @@ fn reflector_with(
     let core = NamedEndpoints::new(&config, 1, testing::clock());
     let mut reflector = Reflector::new(core, signal, testing::clock, report);
     reflector.caller.silence = silence.unwrap_or(reflector.caller.silence);
-    let signal = reflector.spawn("zpa-watch", |_| {}).unwrap();
+    let signal = reflector.spawn("zpa-endpoints", |_| {}).unwrap();
     (Closing(signal), receiver)
 }
 

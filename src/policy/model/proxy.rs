@@ -41,16 +41,16 @@ pub struct Ghost {
     pub steps: u8,
     /// A write of the scale has failed since the last look at the Deployment.
     pub unread: bool,
-    /// Since its last renewal that was answered in time, one has failed or was not answered
+    /// Since its last renewal that was answered with a lease, one has failed or was not answered
     /// within a step.
     pub hindered: bool,
-    /// How many steps ago the first of the writes was sent that have failed since one has
-    /// succeeded; at most one.
+    /// Steps (at most 1) since the first write after the last successful one was sent; `None` if
+    /// there was none.
     pub in_vain: Option<u8>,
-    /// Since then the process was stopped for a step or more.
-    pub away: bool,
+    /// Whether the process was stopped for a step or more since that renewal.
+    pub was_stopped: bool,
     /// How many steps it has been stopped for by now, at most two.
-    pub absent: u8,
+    pub stopped_for: u8,
 }
 
 /// One proxy.
@@ -185,8 +185,8 @@ impl Proxy {
         }
         canonical::age(&mut self.policy);
         if self.life == Life::Stopped {
-            self.ghost.away = true;
-            self.ghost.absent = LONG_AWAY.min(self.ghost.absent + 1);
+            self.ghost.was_stopped = true;
+            self.ghost.stopped_for = LONG_AWAY.min(self.ghost.stopped_for + 1);
         }
         self.ghost.in_vain = self.ghost.in_vain.map(|_| 1);
         self.ghost.steps = steps_in(self.ttl()).min(self.ghost.steps + 1);
@@ -207,14 +207,14 @@ impl Proxy {
     /// SIGCONT. A process that was stopped for long has not seen the API server fail.
     pub fn resume(&mut self) -> Effects {
         self.life = Life::Running;
-        let absent = std::mem::take(&mut self.ghost.absent);
+        let absent = std::mem::take(&mut self.ghost.stopped_for);
         self.ghost.hindered &= absent < LONG_AWAY || self.policy.without_lease;
         self.handle_timeout()
     }
 
     /// Whether a scale to zero now would cut a connection that the protocol has to protect.
     pub fn is_cut(&self) -> bool {
-        self.is_running() && self.served && !self.ghost.hindered && !self.ghost.away
+        self.is_running() && self.served && !self.ghost.hindered && !self.ghost.was_stopped
     }
 
     /// A connection comes.

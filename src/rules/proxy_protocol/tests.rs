@@ -1,7 +1,7 @@
 use super::*;
 
 fn client(source: &str, destination: &str) -> Origin {
-    Origin::Client(Endpoints {
+    Origin::Client(AddressPair {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
     })
@@ -203,7 +203,7 @@ fn the_header_of_a_connection_without_one() {
             "PROXY TCP6 ::ffff:192.0.2.1 fd00::1 1234 80\r\n",
         ),
     ] {
-        let header = Header::of(Some(Endpoints {
+        let header = Header::of(Some(AddressPair {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
         }));

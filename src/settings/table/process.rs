@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Setting] = &[
         columns: &[
             Column::new(GO, &["admin-address"], Unset::Default("localhost:8080")),
             Column::new(PYTHON_LABELS, &["http-server-port"], Unset::Default("8080")).read(
-                // A variable of zpa's has an address here.
+                // The ancestor's value is a port; zpa's is an address.
                 |settings, text| {
                     settings.admin_listen = value::admin_port(text)?;
                     Ok(())

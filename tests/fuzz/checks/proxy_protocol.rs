@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use zpa::rules::proxy_protocol::{Endpoints, Header, LONGEST, Origin, Parsed, Version, parse};
+use zpa::rules::proxy_protocol::{AddressPair, Header, LONGEST, Origin, Parsed, Version, parse};
 
 /// What a connection begins with.
 pub type Input<'a> = &'a [u8];
@@ -58,9 +58,9 @@ fn expect_the_same_on_the_way(header: &Header) {
 }
 
 /// With IPv4 addresses as such.
-fn canonical(endpoints: Endpoints) -> Endpoints {
+fn canonical(endpoints: AddressPair) -> AddressPair {
     let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-    Endpoints {
+    AddressPair {
         source: plain(endpoints.source),
         destination: plain(endpoints.destination),
     }
@@ -74,7 +74,7 @@ fn expect_as_others_read_it(header: &Header, bytes: &[u8]) {
 }
 
 /// Who the client is as ppp reads it, if it finds one over TCP.
-fn others_read(bytes: &[u8]) -> Option<Endpoints> {
+fn others_read(bytes: &[u8]) -> Option<AddressPair> {
     if bytes.starts_with(b"PROXY") {
         let header = ppp::v1::Header::try_from(bytes).ok()?;
         return match header.addresses {
@@ -108,8 +108,8 @@ fn others_read(bytes: &[u8]) -> Option<Endpoints> {
     }
 }
 
-fn endpoints(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
-    Endpoints {
+fn endpoints(source: (IpAddr, u16), destination: (IpAddr, u16)) -> AddressPair {
+    AddressPair {
         source: source.into(),
         destination: destination.into(),
     }

@@ -56,7 +56,7 @@ fn need() -> RequiredPermission {
     }
 }
 
-fn findings(facts: &Facts, args: &[&str]) -> Vec<Finding> {
+fn findings(facts: &Facts, args: &[&str]) -> Vec<CheckResult> {
     let args = [&["--deployment=my-app"], args].concat();
     let args = args.iter().map(std::ffi::OsString::from);
     let Ok(Invocation::Run(settings)) = settings::parse(args, |_| None) else {

@@ -11,7 +11,7 @@ use crate::engine::half_state::ShortRead;
 use crate::engine::readiness::{Interest, Readiness};
 use crate::engine::sockets::Socket;
 use crate::engine::stream::Stream;
-use crate::rules::proxy_protocol::Endpoints;
+use crate::rules::proxy_protocol::AddressPair;
 use crate::sys::Pipe;
 
 /// One socket of ours, and the peer at its other end.
@@ -473,8 +473,8 @@ impl Socket for Wire {
         self.0.borrow_mut().reset_on_close = true;
     }
 
-    fn endpoints(&self) -> Option<Endpoints> {
-        Some(Endpoints {
+    fn endpoints(&self) -> Option<AddressPair> {
+        Some(AddressPair {
             source: ([192, 0, 2, 1], 1234).into(),
             destination: ([10, 0, 0, 1], 80).into(),
         })

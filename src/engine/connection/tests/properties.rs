@@ -61,7 +61,7 @@ fn wrong_end(rig: &Rig) -> Option<&'static str> {
             (!is_right)
                 .then_some("the client has not got it all, or takes the end for one in order")
         }
-        (Some(CloseReason::Drained(_) | CloseReason::Refused(_)), _) => {
+        (Some(CloseReason::Drained(_) | CloseReason::OutOfResources(_)), _) => {
             Some("nobody has asked for that")
         }
         _ => None,

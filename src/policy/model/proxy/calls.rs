@@ -39,7 +39,7 @@ impl Proxy {
         if matches!(call.request, Request::RenewLease(_)) {
             self.ghost.hindered |= shown.is_none() && call.renews();
             if self.holds_lease() {
-                (self.ghost.hindered, self.ghost.away) = (false, false);
+                (self.ghost.hindered, self.ghost.was_stopped) = (false, false);
                 self.ghost.in_vain = None;
             }
         }
