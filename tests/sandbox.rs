@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::sandbox::{self, App, Options, OtherApp, Resource, Sandbox, State};
+use support::sandbox::{self, Options, PodProgram, Resource, Sandbox, SandboxApp, State};
 
 const HELP: &str = "\
 Shows zpa waking one of two apps, in a stand-in cluster that lives in this process.
@@ -126,10 +126,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         arguments.reason
     );
     let sandbox = Sandbox::start(Options {
-        app: App::Http,
+        app: PodProgram::Http,
         start_delay: Some(arguments.app_start),
         stop_delay: Duration::from_millis(500),
-        other_apps: vec![OtherApp::new(APPS[1], 0)],
+        further_apps: vec![SandboxApp::new(APPS[1], 0)],
         ..Options::default()
     });
     for (app, address) in APPS.into_iter().zip(listen) {

@@ -50,7 +50,7 @@ pub enum CloseReason {
     /// The kernel refused a resource that is needed to serve it.
     OutOfResources(ConnectionPhase),
     /// It does not count as use of the app, and no backend is ready.
-    Excluded(ConnectionPhase),
+    UncountedNoPod(ConnectionPhase),
     /// A backend has served it, it does not count as use of the app, and the app sleeps.
     Asleep,
     /// It has carried no byte for the idle timeout.
@@ -111,7 +111,7 @@ impl fmt::Display for CloseReason {
                     "zpa/relaying: one side has ended, and no byte in {limit}"
                 )
             }
-            CloseReason::Excluded(phase) => {
+            CloseReason::UncountedNoPod(phase) => {
                 write!(f, "zpa/{phase}: does not count, and no backend is ready")
             }
         }

@@ -174,7 +174,7 @@ impl Counters {
             CloseReason::HeldTooLong(phase, _) => (3, phase),
             CloseReason::Drained(phase) => (4, phase),
             CloseReason::OutOfResources(phase) => (5, phase),
-            CloseReason::Excluded(phase) => (6, phase),
+            CloseReason::UncountedNoPod(phase) => (6, phase),
             CloseReason::Asleep => (7, ConnectionPhase::Relaying),
             CloseReason::Idle(_) => (8, ConnectionPhase::Relaying),
             CloseReason::HalfClosed(_) => (9, ConnectionPhase::Relaying),
@@ -266,14 +266,14 @@ mod tests {
             ),
             (
                 CloseReason::OutOfResources(ConnectionPhase::Holding),
-                ["refused", "holding"],
+                ["out_of_resources", "holding"],
             ),
             (
-                CloseReason::Excluded(ConnectionPhase::Holding),
+                CloseReason::UncountedNoPod(ConnectionPhase::Holding),
                 ["uncounted_no_pod", "holding"],
             ),
             (
-                CloseReason::Excluded(ConnectionPhase::Dialing),
+                CloseReason::UncountedNoPod(ConnectionPhase::Dialing),
                 ["uncounted_no_pod", "dialing"],
             ),
             (CloseReason::Asleep, ["asleep", "relaying"]),

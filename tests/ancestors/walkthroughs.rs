@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::sandbox::{App, Resource, on};
+use support::sandbox::{PodProgram, Resource, on};
 
 use crate::case::{Case, GO, PYTHON_EXAMPLE, PYTHON_PAGE, start};
 use crate::{echo, in_a_network_of_its_own};
@@ -50,7 +50,7 @@ fn the_python_example_runs_with_its_args_and_permissions() {
 fn where_the_port_of_the_service_cannot_be_known_the_target_is_dialled() {
     in_a_network_of_its_own(|_| {
         let sandbox = GO.sandbox(0);
-        let pod = sandbox.server_at(([127, 0, 0, 1], 7000).into(), "behind", App::Echo);
+        let pod = sandbox.server_at(([127, 0, 0, 1], 7000).into(), "behind", PodProgram::Echo);
         sandbox.create(
             Resource::Endpoints,
             json!({

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::fleet::{self, Fleet};
 use support::process::{Busy, Memory, watch};
-use support::sandbox::{Exchange, Options, anything, on};
+use support::sandbox::{LoggedRequest, Options, anything, on};
 use support::streams::read_some;
 
 use crate::protocol::{HEADER_BYTES, Request};
@@ -221,7 +221,7 @@ fn wake(fleet: &Fleet, number: usize, wakes: &mut Wakes) -> Result<TcpStream> {
     let state = fleet.sandbox.state();
     let wakes_up = on("patch", "deployments/scale").with(|e| e.replicas() == Some(1));
     let patches = state.log[logged..].iter().filter(|e| wakes_up.is(e));
-    let patches: Vec<&Exchange> = patches.collect();
+    let patches: Vec<&LoggedRequest> = patches.collect();
     let ready = state
         .listed_of(&name)
         .get(listed)

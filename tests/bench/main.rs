@@ -15,22 +15,22 @@
 //!
 //! ```text
 //! wake          sleeping app: connection → PATCH, pod ready → first byte
-//! relay         throughput, round trips, connections on each way: the rows
+//! relay         throughput, round trips and connections through each contender: the rows
 //! network       some rows on a network, where connections leave something behind:
 //!               network_rows
-//! ratios        what comes of it for zpa
+//! ratios        zpa against each other contender
 //! system_calls  how many for a round trip, a connection, a GiB
 //! idle          memory, descriptors and wake-ups of open connections
 //! stalled       memory of connections whose bytes nobody takes
 //! fleet         1, 50 and 500 sleeping apps: what they cost, how fast one wakes
 //! storm         a quiet app beside one that storms
 //!
-//! rows          what is measured      load      the clients
-//! proxies       who stands between    server    the server
-//! protocol      what they say         turns     who of many is next
-//! cores         which to run on       other_load what else the machine did
-//! stats         medians               report    tables
-//! numbers       where they go
+//! rows          what is measured       load       the clients
+//! proxies       the contenders         server     the server
+//! protocol      requests and replies   turns      the queue of readable sockets
+//! cores         which to run on        other_load what else the machine did
+//! stats         medians                report     tables
+//! numbers       writes NUMBERS.md and README.md
 //! ```
 
 mod cores;

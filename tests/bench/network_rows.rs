@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::load::Group;
 use crate::network::Distance;
-use crate::rows::{BULK_FROM_AFAR, CPU_EACH, MIB, P99_MS, PER_S, Row, SERVED};
+use crate::rows::{BULK_ON_NETWORK, BenchRow, CPU_EACH, MIB, P99_MS, PER_S, SERVED};
 
 /// A row that is measured on a network.
 #[derive(Clone, Copy)]
 pub struct NetworkRow {
-    pub row: Row,
+    pub row: BenchRow,
     pub distance: Distance,
     /// How often, and for how long each time.
     pub rounds: usize,
@@ -19,11 +19,11 @@ pub struct NetworkRow {
 /// First those that leave nothing behind.
 pub const NETWORK_ROWS: [NetworkRow; 3] = [
     NetworkRow {
-        row: Row {
+        row: BenchRow {
             name: "far-1",
             label: "1 stream down, 20 ms away, 0.1 % lost",
             groups: &[Group::streams_down(1, MIB)],
-            metrics: BULK_FROM_AFAR,
+            metrics: BULK_ON_NETWORK,
             one_core: false,
         },
         distance: Distance::FarAndLossy,
@@ -31,11 +31,11 @@ pub const NETWORK_ROWS: [NetworkRow; 3] = [
         time: Duration::from_secs(3),
     },
     NetworkRow {
-        row: Row {
+        row: BenchRow {
             name: "far-16",
             label: "16 streams down, 20 ms away, 0.1 % lost",
             groups: &[Group::streams_down(16, MIB)],
-            metrics: BULK_FROM_AFAR,
+            metrics: BULK_ON_NETWORK,
             one_core: false,
         },
         distance: Distance::FarAndLossy,
@@ -43,7 +43,7 @@ pub const NETWORK_ROWS: [NetworkRow; 3] = [
         time: Duration::from_secs(3),
     },
     NetworkRow {
-        row: Row {
+        row: BenchRow {
             name: "connect-minute",
             label: "connect, 64 B, close, 64 at once, for a minute through 4000 ports",
             groups: &[Group::connections(64).that_may_fail()],

@@ -102,7 +102,7 @@ impl Ratios {
             }
             None => cells.extend(["–".to_owned(), "–".to_owned()]),
         }
-        cells.push(if metric.is_of_the_proxy {
+        cells.push(if metric.is_proxy_cost {
             "–".to_owned()
         } else {
             number(self.gain(measured, n, metric.better, self.direct).median)

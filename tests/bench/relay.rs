@@ -12,7 +12,7 @@ use crate::other_load::OtherLoad;
 use crate::proxies::{Contender, Kind, Missing, Role, builds};
 use crate::ratios::Ratios;
 use crate::report::{Table, number};
-use crate::rows::{ROWS, Row, Sample};
+use crate::rows::{BenchRow, ROWS, Sample};
 use crate::stats::Summary;
 use crate::{Plan, Result};
 
@@ -22,16 +22,16 @@ const CONNECTIONS: usize = 2000;
 const REST: Duration = Duration::from_millis(20);
 
 /// The rows that were asked for.
-pub fn rows(plan: &Plan) -> Vec<Row> {
+pub fn rows(plan: &Plan) -> Vec<BenchRow> {
     let all = plan.includes("relay");
-    let wanted = |row: &Row| all || plan.includes(row.name);
+    let wanted = |row: &BenchRow| all || plan.includes(row.name);
     ROWS.into_iter().filter(wanted).collect()
 }
 
 /// What each way has come to in a row: a value for each round and metric.
 /// Nothing of a way that does not take part.
 pub struct Measured {
-    pub row: Row,
+    pub row: BenchRow,
     pub contenders: Vec<Vec<Vec<f64>>>,
 }
 
@@ -109,7 +109,7 @@ pub fn measure_network(plan: &Plan, network: Network, rows: &[NetworkRow]) -> Re
 }
 
 /// Measures the rows.
-pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
+pub fn measure(plan: &Plan, rows: &[BenchRow]) -> Result<Tables> {
     let place = Place::Loopback;
     let (contenders, missing) = all_contenders(plan, &place)?;
     let rounds = plan.choose(10, 2);
@@ -154,7 +154,7 @@ pub fn measure(plan: &Plan, rows: &[Row]) -> Result<Tables> {
 
 /// Each way's samples, in rounds that begin with another way each time.
 fn run_row(
-    row: &Row,
+    row: &BenchRow,
     contenders: &[Contender],
     place: &Place,
     rounds: usize,
@@ -182,7 +182,7 @@ fn run_row(
     Ok(measured)
 }
 
-fn sample(row: &Row, contender: &Contender, place: &Place, time: Duration) -> Result<Sample> {
+fn sample(row: &BenchRow, contender: &Contender, place: &Place, time: Duration) -> Result<Sample> {
     let _core = if row.one_core {
         Some(OneCore::share(contender.process())?)
     } else {

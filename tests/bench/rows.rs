@@ -10,7 +10,7 @@ const MESSAGE: u64 = crate::load::MESSAGE_BYTES;
 
 /// A row of the table.
 #[derive(Clone, Copy)]
-pub struct Row {
+pub struct BenchRow {
     /// Its argument on the command line.
     pub name: &'static str,
     pub label: &'static str,
@@ -35,7 +35,7 @@ pub struct Metric {
     pub better: Better,
     /// Whether it is a cost of the proxy. For the direct connection it is one of client and server, so
     /// that there is no ratio.
-    pub is_of_the_proxy: bool,
+    pub is_proxy_cost: bool,
 }
 
 /// Which of two is to be preferred.
@@ -79,85 +79,85 @@ const GIB_PER_S: Metric = Metric {
     unit: "GiB/s",
     of: |sample| sample.gib() / sample.seconds,
     better: Better::More,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 const MIB_PER_S: Metric = Metric {
     name: "throughput",
     unit: "MiB/s",
     of: |sample| sample.gib() * 1024.0 / sample.seconds,
     better: Better::More,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 const CPU_PER_GIB: Metric = Metric {
     name: "CPU",
     unit: "CPU s/GiB",
     of: |sample| sample.cpu_seconds / sample.gib(),
     better: Better::Less,
-    is_of_the_proxy: true,
+    is_proxy_cost: true,
 };
 pub const PER_S: Metric = Metric {
     name: "rate",
     unit: "per s",
     of: |sample| sample.requests() / sample.seconds,
     better: Better::More,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 pub const CPU_EACH: Metric = Metric {
     name: "CPU",
     unit: "CPU µs",
     of: |sample| sample.cpu_seconds / sample.requests() * 1e6,
     better: Better::Less,
-    is_of_the_proxy: true,
+    is_proxy_cost: true,
 };
 pub const SERVED: Metric = Metric {
     name: "served",
     unit: "% served",
     of: |sample| sample.requests() / (sample.requests() + sample.failures()) * 100.0,
     better: Better::More,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 const P50_US: Metric = Metric {
     name: "p50",
     unit: "p50 µs",
     of: |sample| sample.percentile_us(50.0),
     better: Better::Less,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 const P50_MS: Metric = Metric {
     name: "p50",
     unit: "p50 ms",
     of: |sample| sample.percentile_us(50.0) / 1e3,
     better: Better::Less,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 pub const P99_MS: Metric = Metric {
     name: "p99",
     unit: "p99 ms",
     of: |sample| sample.percentile_us(99.0) / 1e3,
     better: Better::Less,
-    is_of_the_proxy: false,
+    is_proxy_cost: false,
 };
 
 const BULK: &[Metric] = &[GIB_PER_S, CPU_PER_GIB];
-pub const BULK_FROM_AFAR: &[Metric] = &[MIB_PER_S, CPU_PER_GIB];
+pub const BULK_ON_NETWORK: &[Metric] = &[MIB_PER_S, CPU_PER_GIB];
 const RATE: &[Metric] = &[PER_S, P99_MS, CPU_EACH];
 
-pub const ROWS: [Row; 10] = [
-    Row {
+pub const ROWS: [BenchRow; 10] = [
+    BenchRow {
         name: "bulk-1",
         label: "1 stream down",
         groups: &[Group::streams_down(1, 32 * MIB)],
         metrics: BULK,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "bulk-16",
         label: "16 streams down",
         groups: &[Group::streams_down(16, 8 * MIB)],
         metrics: BULK,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "both-ways-16",
         label: "16 streams both ways",
         groups: &[Group {
@@ -172,42 +172,42 @@ pub const ROWS: [Row; 10] = [
         metrics: BULK,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "round-trips-1",
         label: "64 B round trips, 1 connection",
         groups: &[Group::round_trips(1, MESSAGE)],
         metrics: &[P50_US, CPU_EACH],
         one_core: true,
     },
-    Row {
+    BenchRow {
         name: "round-trips-64",
         label: "64 B round trips, 64 connections",
         groups: &[Group::round_trips(64, MESSAGE)],
         metrics: RATE,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "round-trips-1000",
         label: "64 B round trips, 1000 connections",
         groups: &[Group::round_trips(1000, MESSAGE)],
         metrics: RATE,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "round-trips-4k",
         label: "4 KiB round trips, 1000 connections",
         groups: &[Group::round_trips(1000, 4 * KIB)],
         metrics: RATE,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "connect-64",
         label: "connect, 64 B, close, 64 at once",
         groups: &[Group::connections(64)],
         metrics: RATE,
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "beside-bulk",
         label: "64 B round trips, 16 connections, beside 2 streams down",
         groups: &[
@@ -219,7 +219,7 @@ pub const ROWS: [Row; 10] = [
         metrics: &[P50_MS, P99_MS, PER_S, GIB_PER_S],
         one_core: false,
     },
-    Row {
+    BenchRow {
         name: "beside-bulk-paced",
         label: "the same, each connection 100 times a second",
         groups: &[
@@ -231,7 +231,7 @@ pub const ROWS: [Row; 10] = [
     },
 ];
 
-impl Row {
+impl BenchRow {
     /// Whether the processes of a proxy that has one for each connection would
     /// stay few, or would be what is measured.
     pub fn suits(&self, kind: Kind) -> bool {

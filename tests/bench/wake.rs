@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::program::Zpa;
-use support::sandbox::{Endpoint, Exchange, Options, Pattern, Sandbox, State, on};
+use support::sandbox::{Endpoint, LoggedRequest, Options, Pattern, Sandbox, State, on};
 use support::streams::read_some;
 
 use crate::protocol::{HEADER_BYTES, Request};
@@ -194,7 +194,7 @@ impl Cluster {
         let state = self.sandbox.state();
         let wakes_up = on("patch", "deployments/scale").with(|e| e.replicas() == Some(1));
         let patches = state.log[logged..].iter().filter(|e| wakes_up.is(e));
-        let patches: Vec<&Exchange> = patches.collect();
+        let patches: Vec<&LoggedRequest> = patches.collect();
         let ready = &state.listed().get(listed).ok_or("no pod got ready")?;
         let (Some(asked), Some(applied)) = (
             patches.first(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::client::Client;
 use support::recording::Recording;
-use support::sandbox::{Options, OtherApp, Resource, Rule, Sandbox, Workload};
+use support::sandbox::{Options, Resource, Rule, Sandbox, SandboxApp, Workload};
 
 use crate::json as body;
 
@@ -316,7 +316,7 @@ fn a_service_that_gets_the_label_is_added_to_who_selects_by_it() {
 /// Two Deployments of one name, in the namespace of the sandbox and in another.
 fn two_namespaces() -> Sandbox {
     sandbox(Options {
-        other_apps: vec![OtherApp::new("myapp", 2).within("dev")],
+        further_apps: vec![SandboxApp::new("myapp", 2).within("dev")],
         ..Options::default()
     })
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::client::{Client, Reply, request};
 use support::sandbox::{
-    self, App, Misbehaviour, Options, Reception, Resource, Sandbox, Times, WatchOrder, anything, on,
+    self, AcceptMode, Misbehaviour, Options, PodProgram, Resource, Sandbox, Times, WatchFault,
+    anything, on,
 };
 
 const SCALE: &str = "/apis/apps/v1/namespaces/default/deployments/myapp/scale";
@@ -86,11 +87,11 @@ fn refuses_connections_and_comes_back_on_the_same_port() {
 #[test]
 fn hangs_in_the_handshake_or_resets_there() {
     let sandbox = sandbox();
-    sandbox.receive(Reception::Hang);
+    sandbox.receive(AcceptMode::Hang);
     let mut client = client(&sandbox);
     client.set_read_limit(SILENCE);
     assert_eq!(client.get(SCALE).unwrap_err().kind(), ErrorKind::WouldBlock);
-    sandbox.receive(Reception::Reset);
+    sandbox.receive(AcceptMode::Reset);
     assert_eq!(
         get_scale(&sandbox).unwrap_err().kind(),
         ErrorKind::ConnectionReset
@@ -228,8 +229,8 @@ fn takes_permissions_away_and_gives_them_back() {
 fn cuts_a_watch_within_a_line_and_within_a_character() {
     let sandbox = sandbox();
     for (order, is_text) in [
-        (WatchOrder::CutInLine, true),
-        (WatchOrder::CutInCharacter, false),
+        (WatchFault::CutInLine, true),
+        (WatchFault::CutInCharacter, false),
     ] {
         let mut watch = watch(&sandbox);
         sandbox.order_watches(order);
@@ -247,9 +248,9 @@ fn cuts_a_watch_within_a_line_and_within_a_character() {
 fn ends_a_watch_sends_garbage_and_a_line_of_ten_megabytes() {
     let sandbox = sandbox();
     let mut watch = watch(&sandbox);
-    sandbox.order_watches(WatchOrder::Garbage);
-    sandbox.order_watches(WatchOrder::LongLine(10 << 20));
-    sandbox.order_watches(WatchOrder::End);
+    sandbox.order_watches(WatchFault::Garbage);
+    sandbox.order_watches(WatchFault::LongLine(10 << 20));
+    sandbox.order_watches(WatchFault::End);
     let reply = watch.read_reply().unwrap();
     assert!(reply.complete);
     let lines: Vec<usize> = reply.chunks.iter().map(Vec::len).collect();
@@ -260,7 +261,7 @@ fn ends_a_watch_sends_garbage_and_a_line_of_ten_megabytes() {
 #[test]
 fn a_watch_that_begins_badly_is_one_fault_among_others() {
     let sandbox = sandbox();
-    let what = Misbehaviour::Watch(WatchOrder::CutInLine);
+    let what = Misbehaviour::Watch(WatchFault::CutInLine);
     sandbox.fault(on("watch", "endpointslices"), Times::First(1), what);
     let path = format!("{SLICES}&watch=1&timeoutSeconds=0");
     assert!(!client(&sandbox).get(&path).unwrap().complete);
@@ -272,7 +273,7 @@ fn a_frozen_watch_stays_open_and_says_nothing() {
     let sandbox = sandbox();
     let mut watch = watch(&sandbox);
     watch.read_head().unwrap();
-    sandbox.order_watches(WatchOrder::Freeze);
+    sandbox.order_watches(WatchFault::Freeze);
     sandbox.set_replicas(1);
     sandbox.expect("a pod listed as ready", |state| state.listed().len() == 1);
     watch.set_read_limit(SILENCE);
@@ -478,7 +479,7 @@ fn a_pod_that_finds_no_descriptor_starts_later_and_the_sandbox_lives_on() {
         return;
     }
     let sandbox = sandbox();
-    let server = sandbox.lone_server("echo", App::Echo);
+    let server = sandbox.lone_server("echo", PodProgram::Echo);
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let files: Vec<_> = (0..).map_while(|_| File::open("/dev/null").ok()).collect();
     assert!(files.len() > 50, "{} files", files.len());

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::sandbox::{App, Endpoint, Options, PodBehaviour, Sandbox};
+use support::sandbox::{Endpoint, Options, PodBehaviour, PodProgram, Sandbox};
 use support::streams::read_some;
 
 use crate::misbehaviour::{awake, client, get_scale, sandbox, slices};
@@ -22,7 +22,7 @@ fn pods_echo_and_answer_http_on_addresses_of_their_own() {
     assert_eq!(echo.pod_addresses(), [address]);
 
     let (http, address) = awake(Options {
-        app: App::Http,
+        app: PodProgram::Http,
         ..Options::default()
     });
     let pod = http.state().listed()[0].pod.clone();
@@ -129,7 +129,7 @@ fn deployment_and_service_are_deleted_and_made_again() {
 #[test]
 fn a_second_slice_and_addresses_that_are_not_ready_are_published() {
     let sandbox = sandbox();
-    let server = sandbox.server_at("[::1]:0".parse().unwrap(), "six", App::Echo);
+    let server = sandbox.server_at("[::1]:0".parse().unwrap(), "six", PodProgram::Echo);
     sandbox.publish_slice(
         "by-hand",
         "IPv6",

@@ -186,7 +186,7 @@ fn a_permission_that_comes_back_is_no_fallback_any_more() {
         state.open_watches(sandbox::Resource::Endpoints) == 1
     });
     sandbox.allow_all();
-    sandbox.order_watches(sandbox::WatchOrder::Garbage);
+    sandbox.order_watches(sandbox::WatchFault::Garbage);
     zpa.expect_status("none", |status| fallbacks(status).is_empty());
     assert_eq!(zpa.status()["addresses"]["source"], "EndpointSlices");
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use support::sandbox::{Options, OtherApp, Sandbox};
+use support::sandbox::{Options, Sandbox, SandboxApp};
 
 /// As in a pod, so that the permissions of the service account itself are asked for.
 fn check(sandbox: &Sandbox, args: &[&str]) -> Output {
@@ -92,7 +92,7 @@ fn an_api_server_that_does_not_answer_could_not_be_checked() {
 #[test]
 fn each_app_of_a_list_is_checked_and_what_is_wrong_in_the_list_is_said() {
     let sandbox = Sandbox::start(Options {
-        other_apps: vec![OtherApp::new("blog", 0)],
+        further_apps: vec![SandboxApp::new("blog", 0)],
         ..Options::default()
     });
     let list = std::env::temp_dir().join(format!("zpa-check-{}.json", std::process::id()));
@@ -139,7 +139,7 @@ fn each_app_of_a_list_is_checked_and_what_is_wrong_in_the_list_is_said() {
 
 #[test]
 fn of_apps_that_are_found_the_annotations_are_checked_and_each_app_as_one_by_itself() {
-    let sandbox = super::list::three(0);
+    let sandbox = super::apps_file::three(0);
     let listen = |port: u16| ("listen".to_owned(), format!("127.0.0.1:{port}"));
     let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     for (name, created, annotations) in [

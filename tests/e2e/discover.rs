@@ -1,12 +1,12 @@
 //! Apps that are found by their Services.
 
-use super::list::{address, expect_status, renewals, status_of, three};
+use super::apps_file::{address, expect_status, renewals, status_of, three};
 use super::*;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use support::process::Process;
-use support::sandbox::{OtherApp, Resource, Rule, anything};
+use support::sandbox::{Resource, Rule, SandboxApp, anything};
 
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
@@ -444,8 +444,8 @@ fn fleet_role() -> Vec<Rule> {
 #[test]
 fn all_namespaces_are_served_with_two_lists_and_watches_by_a_cluster_role() {
     let sandbox = Sandbox::start(Options {
-        other_apps: ["dev", "test"]
-            .map(|namespace| OtherApp::new(&format!("of-{namespace}"), 0).within(namespace))
+        further_apps: ["dev", "test"]
+            .map(|namespace| SandboxApp::new(&format!("of-{namespace}"), 0).within(namespace))
             .to_vec(),
         ..Options::default()
     });

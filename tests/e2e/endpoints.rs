@@ -2,7 +2,7 @@
 
 use super::*;
 
-use support::sandbox::{Endpoint, Resource, State, WatchOrder};
+use support::sandbox::{Endpoint, Resource, State, WatchFault};
 
 #[test]
 fn a_service_that_leads_back_to_the_proxy_is_refused_and_named_with_the_cure() {
@@ -118,7 +118,7 @@ fn permissions_that_are_gone_for_a_while_are_found_again_within_seconds() {
     let is_watching = |state: &State| state.open_watches(Resource::EndpointSlices) == 1;
     sandbox.expect("it is watching", is_watching);
     take_permissions(&sandbox);
-    sandbox.order_watches(WatchOrder::End);
+    sandbox.order_watches(WatchFault::End);
     sandbox.expect("it is refused, and tries again", |state| {
         refused_lists(state) >= 3
     });

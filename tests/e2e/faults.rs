@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Instant;
 
-use support::sandbox::{Misbehaviour, Reception, Times, anything};
+use support::sandbox::{AcceptMode, Misbehaviour, Times, anything};
 
 #[test]
 fn while_the_api_server_is_down_flows_and_new_connections_live_on() {
@@ -15,7 +15,7 @@ fn while_the_api_server_is_down_flows_and_new_connections_live_on() {
         let mut old = zpa.connect();
         echo(&mut old, "before");
         if hang {
-            sandbox.receive(Reception::Hang);
+            sandbox.receive(AcceptMode::Hang);
             sandbox.reset_connections();
         } else {
             sandbox.api_down();
@@ -190,10 +190,10 @@ fn a_scale_that_may_not_be_patched_is_logged_in_one_line_and_flows_live_on() {
 
 #[test]
 fn a_watch_that_breaks_or_expires_costs_no_wake() {
-    use support::sandbox::WatchOrder;
+    use support::sandbox::WatchFault;
     let sandbox = asleep();
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
-    for order in WatchOrder::BREAKS {
+    for order in WatchFault::BREAKS {
         settle_asleep(&sandbox, &zpa);
         sandbox.expect("it is watching", |state| {
             state.open_watches(sandbox::Resource::EndpointSlices) == 1
@@ -251,7 +251,7 @@ fn no_token_is_ever_logged() {
 #[test]
 fn neither_a_proxy_from_the_environment_nor_a_redirect_is_followed() {
     let sandbox = asleep();
-    let trap = sandbox.lone_server("trap", sandbox::App::Http);
+    let trap = sandbox.lone_server("trap", sandbox::PodProgram::Http);
     let proxy = format!("http://{}", trap.address());
     let redirect = Misbehaviour::Redirect(format!("http://{}/", trap.address()));
     sandbox.fault(on("get", "deployments"), Times::Nth(1), redirect);

@@ -1,7 +1,7 @@
 //! The real binary between real clients and the sandbox's cluster.
 
 mod admin;
-mod by_name;
+mod apps_file;
 mod check;
 mod clients;
 mod descriptors;
@@ -9,18 +9,18 @@ mod discover;
 mod endpoints;
 mod faults;
 mod fleet;
+mod hung_calls;
 mod kubeconfig;
-mod large;
-mod list;
 mod log;
+mod many_endpoints;
 mod overrides;
 mod panics;
-mod patience;
 mod ports;
 mod proxy_protocol;
 mod removal;
+mod server_name;
 mod settings;
-mod several;
+mod several_proxies;
 mod side_by_side;
 mod status;
 mod targets;

@@ -4,7 +4,7 @@ use super::*;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use support::sandbox::{App, OtherPort};
+use support::sandbox::{OtherPort, PodProgram};
 
 /// An app that also has a database port, at which it sends a hundred bytes.
 fn with_database(replicas: u32) -> Sandbox {
@@ -13,7 +13,7 @@ fn with_database(replicas: u32) -> Sandbox {
         other_ports: vec![OtherPort {
             name: "postgres",
             number: 5432,
-            app: App::Source(100),
+            app: PodProgram::Source(100),
         }],
         ..Options::default()
     })

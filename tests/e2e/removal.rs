@@ -3,7 +3,7 @@
 
 use super::*;
 
-use support::sandbox::{Pattern, Resource, State, WatchOrder};
+use support::sandbox::{Pattern, Resource, State, WatchFault};
 
 fn is_watching(state: &State) -> bool {
     state.open_watches(Resource::EndpointSlices) == 1
@@ -25,7 +25,7 @@ fn permissions_that_go_while_a_proxy_drains_are_no_warnings() {
     zpa.signal("TERM");
     zpa.expect_log("SIGTERM");
     sandbox.deny("*", "*");
-    sandbox.order_watches(WatchOrder::End);
+    sandbox.order_watches(WatchFault::End);
     sandbox.expect("everything is refused, more than once", |state| {
         ["endpointslices", "endpoints"]
             .iter()
@@ -59,7 +59,7 @@ fn objects_and_tokens_that_go_while_a_proxy_drains_are_no_warnings() {
     sandbox.expect("it is not found", |state| answered(state, 404));
     zpa.expect_log("not found");
     sandbox.delete_service();
-    sandbox.order_watches(WatchOrder::CutInLine);
+    sandbox.order_watches(WatchFault::CutInLine);
     zpa.expect_log("the Service default/myapp does not exist any more");
     sandbox.revoke_token();
     sandbox.expect("nor is the token known", |state| answered(state, 401));

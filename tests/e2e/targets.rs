@@ -124,9 +124,13 @@ fn where_only_the_object_may_be_patched_its_replicas_are_written_there_under_its
     let written = sandbox.requests(
         &on("patch", "rollouts").with(|e| e.replicas().is_some() && e.status == Some(200)),
     );
-    let counts: Vec<_> = written.iter().map(sandbox::Exchange::replicas).collect();
+    let counts: Vec<_> = written
+        .iter()
+        .map(sandbox::LoggedRequest::replicas)
+        .collect();
     assert_eq!(counts, [1, 0, 1, 0].map(Some));
-    let is_guarded = |e: &sandbox::Exchange| e.json()["metadata"]["resourceVersion"].is_string();
+    let is_guarded =
+        |e: &sandbox::LoggedRequest| e.json()["metadata"]["resourceVersion"].is_string();
     assert!(written.iter().all(is_guarded), "{written:?}");
     let tries = sandbox.count(&on("patch", "rollouts/scale"));
     assert_eq!(tries, 1, "what was refused is not asked for each time");

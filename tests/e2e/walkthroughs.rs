@@ -5,7 +5,7 @@ use super::*;
 use std::net::Shutdown;
 use std::thread;
 
-use support::sandbox::App;
+use support::sandbox::PodProgram;
 
 #[test]
 fn a_connection_while_asleep_wakes_the_app_and_is_served() {
@@ -76,7 +76,7 @@ fn after_the_ttl_without_a_connection_the_app_sleeps_and_can_be_woken_again_and_
         zpa.expect_log_times("scaled to 0 after", cycle);
         sandbox.expect("zero replicas", |state| state.replicas() == 0);
     }
-    let zero = |e: &sandbox::Exchange| e.json()["metadata"]["resourceVersion"].is_string();
+    let zero = |e: &sandbox::LoggedRequest| e.json()["metadata"]["resourceVersion"].is_string();
     let guarded = sandbox.count(&on("patch", "deployments/scale").with(zero));
     assert_eq!(
         guarded,
@@ -101,7 +101,7 @@ fn a_client_that_half_closes_while_held_gets_its_reply() {
 #[test]
 fn the_first_bytes_of_a_server_arrive_after_the_wake() {
     let sandbox = Sandbox::start(Options {
-        app: App::Source(5),
+        app: PodProgram::Source(5),
         ..Options::default()
     });
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
@@ -220,7 +220,7 @@ fn with_the_gate_of_accepting_pods_nobody_waits_for_the_kubelet() {
 #[test]
 fn with_the_gate_of_greetings_nobody_waits_for_the_kubelet() {
     let sandbox = Sandbox::start(Options {
-        app: sandbox::App::Source(5),
+        app: sandbox::PodProgram::Source(5),
         start_delay: Some(Duration::from_millis(300)),
         probe_period: seconds(60),
         ..Options::default()
@@ -239,7 +239,7 @@ fn with_the_gate_of_greetings_nobody_waits_for_the_kubelet() {
 #[test]
 fn a_ready_pod_that_breaks_off_without_a_greeting_gets_no_byte() {
     let sandbox = Sandbox::start(Options {
-        app: sandbox::App::Source(5),
+        app: sandbox::PodProgram::Source(5),
         replicas: 1,
         ..Options::default()
     });
@@ -298,7 +298,7 @@ fn pods_share_the_connections() {
 #[test]
 fn with_a_target_it_goes_through_that_in_place_of_the_pods() {
     let sandbox = asleep();
-    let service = sandbox.lone_server("service", App::Echo);
+    let service = sandbox.lone_server("service", PodProgram::Echo);
     let target = service.address().to_string();
     let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_TARGET", &target)]);
     settle_asleep(&sandbox, &zpa);

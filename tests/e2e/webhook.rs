@@ -8,7 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::list::{List, address, app, expect_status, status_of, three};
+use crate::apps_file::{List, address, app, expect_status, status_of, three};
 
 /// A receiver of events: each request is answered with 204, and its body is one of the
 /// channel.
@@ -156,7 +156,7 @@ fn apps_of_a_list_share_the_default_and_may_have_their_own_which_may_change() {
     };
     let mut list = List::new("webhook", &json!([app("myapp"), with(app("blog"), own)]));
     let default = format!("http://{common}/{CANARY}");
-    let zpa = list::start(&sandbox, &list, &[LONG_TTL, ("ZPA_WEBHOOK", &default)]);
+    let zpa = apps_file::start(&sandbox, &list, &[LONG_TTL, ("ZPA_WEBHOOK", &default)]);
     for name in ["myapp", "blog"] {
         let asleep = |status: &Value| status["app"]["phase"] == "asleep";
         expect_status(&zpa, "it sleeps", |_| {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use zpa::engine::{AppId, BoundListener, Limits};
 
-use crate::fixture::{APP, LIMITS, PORT, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, backend};
 
 #[test]
 fn beyond_the_limit_connections_wait_in_the_kernel_and_none_is_refused() {

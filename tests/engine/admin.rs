@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zpa::engine::AdminLimits;
 
-use crate::fixture::{APP, LIMITS, PATIENCE, Rig};
+use crate::rig::{APP, LIMITS, PATIENCE, Rig};
 
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_connections: 3,

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use zpa::engine::{AppId, BackendSpec, Limits, PortId};
 
-use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
 
 /// Another app, and its port,
 const OTHER: AppId = AppId(7);

@@ -15,7 +15,7 @@ use zpa::rules::idle::SilentConnections;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
-use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend, reset};
+use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend, reset};
 
 /// A client that connects from `source`, an address of the loopback network.
 fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use zpa::engine::BackendSpec;
 use zpa::rules::Rules;
 
-use crate::fixture::{APP, LIMITS, PATIENCE, PORT, Rig, backend, refusing, reset, silent};
+use crate::rig::{APP, LIMITS, PATIENCE, PORT, Rig, backend, refusing, reset, silent};
 
 #[test]
 fn an_address_that_refuses_is_followed_by_the_next() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::fixture::{APP, PORT, Rig, backend, in_conversation, reset};
+use crate::rig::{APP, PORT, Rig, backend, in_conversation, reset};
 
 /// More than fits into [`ended`]'s reader's window, less than fits into that and our
 /// send buffer.

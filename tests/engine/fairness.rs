@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use zpa::engine::{AppId, BackendSpec, Limits, PortId};
 
-use crate::fixture::{APP, LIMITS, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PROCESS, Rig, backend};
 
 /// The app beside the one that storms.
 const QUIET: AppId = AppId(7);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zpa::engine::AppLimits;
 
-use crate::fixture::{APP, LIMITS, Rig, backend, refusing, reset, silent};
+use crate::rig::{APP, LIMITS, Rig, backend, refusing, reset, silent};
 use support::streams::read_some;
 
 #[test]

@@ -4,14 +4,14 @@
 mod accepting;
 mod admin;
 mod apps;
-mod by_name;
 mod clients;
 mod dialling;
 mod ending;
 mod fairness;
-mod fixture;
 mod holding;
 mod memory;
 mod ports;
 mod relaying;
 mod resets;
+mod rig;
+mod server_name;

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use zpa::engine::Limits;
 use zpa::sys::unacknowledged;
 
-use crate::fixture::{LIMITS, PROCESS, Rig, backend};
+use crate::rig::{LIMITS, PROCESS, Rig, backend};
 
 /// Writes for as long as the other end takes something; returns how much.
 fn flood(rig: &mut Rig, mut stream: &TcpStream) -> usize {

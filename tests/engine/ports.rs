@@ -9,7 +9,7 @@ use zpa::clock::Time;
 use zpa::engine::{BackendSpec, PortId};
 use zpa::rules::Rules;
 
-use crate::fixture::{APP, LIMITS, PORT, Rig, backend};
+use crate::rig::{APP, LIMITS, PORT, Rig, backend};
 
 const SECOND: PortId = PortId { app: APP, index: 1 };
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use socket2::SockRef;
 
-use crate::fixture::{APP, PATIENCE, Rig, backend, fill, in_conversation, reset};
+use crate::rig::{APP, PATIENCE, Rig, backend, fill, in_conversation, reset};
 
 #[test]
 fn the_first_bytes_of_a_server_that_speaks_first_arrive() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use zpa::sys;
 
-use crate::fixture::{APP, Rig, backend, fill, in_conversation, reset};
+use crate::rig::{APP, Rig, backend, fill, in_conversation, reset};
 use support::streams::read_some;
 
 #[test]

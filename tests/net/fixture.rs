@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 use support::process::Process;
 use support::program::{PATIENCE, Zpa};
-use support::sandbox::{App, Endpoint, Options, PodServer, Sandbox};
+use support::sandbox::{Endpoint, Options, PodProgram, PodServer, Sandbox};
 
 use crate::network::{MIDDLE, Network, POD};
 use crate::until;
@@ -86,7 +86,7 @@ impl Fixture {
         let at = SocketAddr::from((address, PORT));
         self.network
             .pods
-            .enter(|| self.sandbox.server_at(at, "echo", App::Echo))
+            .enter(|| self.sandbox.server_at(at, "echo", PodProgram::Echo))
     }
 
     /// A listener at every pod's address.

@@ -10,7 +10,7 @@
 //! | a pod that is ready but refuses, a Service that is not routed yet: pauses that grow | `vanishing` | `engine`, `e2e::walkthroughs` |
 //! | an address that swallows SYNs is followed by the next, and the first client alone pays | `vanishing` | `engine` |
 //! | those who come one after the other are spread evenly over the pods | `balancing` | `engine::balancer` |
-//! | an address of our own, a socket connected to itself: refused and said | `balancing` | |
+//! | an address of our own, a socket connected to itself: refused and logged | `balancing` | |
 //! | clients who end first use up no ports, and nothing is lost by that | `ports` | |
 //! | a pod that dies before any byte is replaced | | `engine`, `e2e::walkthroughs` |
 //! | a pod that dies with the client's bytes is not replaced | `resets`, `vanishing` | `engine` |
@@ -31,8 +31,8 @@
 //! | 500 apps that sleep make no more than 60 requests a minute | `fleet` | `policy`, the benches |
 //! | an idle connection costs two descriptors, 300 bytes and no wake-up | `idle` | the benches |
 //!
-//! The networks are namespaces, which take root; a test that gets none says
-//! `skipped: …`. `make net` runs them with those that take minutes, because that
+//! The networks are namespaces, which take root; a test that gets none prints that it is
+//! skipped. `make net` runs them with those that take minutes, because that
 //! is how long the kernel waits before it gives up a peer.
 
 mod balancing;

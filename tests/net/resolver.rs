@@ -6,7 +6,7 @@ use std::thread;
 
 use support::namespace::Namespace;
 use support::program::Zpa;
-use support::sandbox::{App, Options, Sandbox};
+use support::sandbox::{Options, PodProgram, Sandbox};
 
 use crate::echo;
 
@@ -40,7 +40,7 @@ fn a_target_that_has_an_ipv4_address_is_dialled_whatever_is_said_of_ipv6() {
             replicas: 1,
             ..Options::default()
         });
-        let server = sandbox.lone_server("target", App::Echo);
+        let server = sandbox.lone_server("target", PodProgram::Echo);
         let IpAddr::V4(ip) = server.address().ip() else {
             panic!("the sandbox has IPv4 addresses");
         };

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use support::sandbox::{App, Program};
+use support::sandbox::{PodProgram, Program};
 
 /// The user and the group `nobody`: root runs servers as that one.
 const NOBODY: u32 = 65_534;
@@ -161,8 +161,8 @@ impl Server {
         self.volume.path("log")
     }
 
-    pub fn app(self) -> App {
-        App::Program(Arc::new(self))
+    pub fn app(self) -> PodProgram {
+        PodProgram::Program(Arc::new(self))
     }
 }
 

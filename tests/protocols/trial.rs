@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use support::program::Zpa;
-use support::sandbox::{App, Options, OtherPort, Pattern, Sandbox, on};
+use support::sandbox::{Options, OtherPort, Pattern, PodProgram, Sandbox, on};
 
 use super::recipe;
 use super::server::Server;
@@ -64,7 +64,7 @@ impl Trial {
             other_ports: vec![OtherPort {
                 name,
                 number: 30_000,
-                app: App::OfProgram,
+                app: PodProgram::OfProgram,
             }],
             ..Options::default()
         });

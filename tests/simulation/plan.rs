@@ -14,7 +14,7 @@ use crate::trouble::Trouble;
 
 /// A request and the answer to it.
 #[derive(Clone, Debug)]
-pub struct Exchange {
+pub struct LoggedRequest {
     /// How long the client waits before it sends.
     pub pause: Duration,
     /// How many bytes it sends, and wants back.
@@ -25,7 +25,7 @@ pub struct Exchange {
 #[derive(Clone, Debug)]
 pub struct Script {
     /// Its exchanges, after which it closes.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<LoggedRequest>,
     /// When it loses patience and resets.
     pub resets_after: Option<Duration>,
 }
@@ -395,7 +395,7 @@ impl Script {
             Duration::from_secs(2)
         };
         let count = if long { 6 } else { 3 };
-        let exchanges = (0..1 + rng.below(count)).map(|_| Exchange {
+        let exchanges = (0..1 + rng.below(count)).map(|_| LoggedRequest {
             pause: rng.between(Duration::ZERO, longest),
             bytes: 1 + rng.below(100_000) as u64,
         });
@@ -409,7 +409,7 @@ impl Script {
 
     /// One exchange, after a pause.
     pub fn once(pause: Duration) -> Script {
-        let exchanges = vec![Exchange { pause, bytes: 1000 }];
+        let exchanges = vec![LoggedRequest { pause, bytes: 1000 }];
         Script {
             exchanges,
             resets_after: None,

@@ -6,7 +6,7 @@ use zpa::clock::Time;
 
 use crate::deployment::{Change, Permissions, Who};
 use crate::oracle::ClientResult;
-use crate::plan::{Action, Exchange, Plan, Script};
+use crate::plan::{Action, LoggedRequest, Plan, Script};
 use crate::shrink::{play, seconds};
 use crate::trouble::Trouble;
 use crate::world::End;
@@ -25,7 +25,7 @@ pub fn at(time: Duration) -> Time {
 pub fn for_as_long_as(time: Duration) -> Script {
     let pause = Duration::from_secs(10);
     let count = (time.as_secs() / pause.as_secs()) as usize;
-    let exchange = Exchange { pause, bytes: 1000 };
+    let exchange = LoggedRequest { pause, bytes: 1000 };
     Script {
         exchanges: vec![exchange; count],
         resets_after: None,

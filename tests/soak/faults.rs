@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use support::sandbox::{
-    Endpoint, Misbehaviour, Options, PodBehaviour, Sandbox, Times, WatchOrder, anything, on,
+    Endpoint, Misbehaviour, Options, PodBehaviour, Sandbox, Times, WatchFault, anything, on,
 };
 use zpa::backoff::Random;
 
@@ -112,7 +112,7 @@ impl Faults {
             }
             Faults::Resets => repeat(until, |_| sandbox.reset_connections()),
             Faults::BrokenWatches => {
-                let orders = WatchOrder::BREAKS;
+                let orders = WatchFault::BREAKS;
                 repeat(until, |time| {
                     sandbox.order_watches(orders[time % orders.len()].clone());
                 });

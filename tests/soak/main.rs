@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faults::Faults;
-use subject::{Subject, Traces};
+use subject::{ResourceUse, Subject};
 use support::memory;
 use support::sandbox::{self, Options, Sandbox};
 use traffic::{Clients, Counts};
@@ -93,7 +93,7 @@ fn round(sandbox: &Sandbox, subject: &Subject, faults: Faults, random: &mut Rand
 /// Checks now and then, up to `until`, that the memory of `zpa` stays below its ceiling.
 fn watch(subject: &Subject, until: Instant) {
     while Instant::now() < until {
-        let bytes = subject.traces().bytes;
+        let bytes = subject.resource_use().bytes;
         let most = memory::ceiling(MAX_AT_ONCE, MAX_BLOCKS, BLOCK_BYTES);
         assert!(bytes <= most, "{bytes} bytes, and {most} are allowed");
         thread::sleep(Duration::from_millis(50));
@@ -101,23 +101,23 @@ fn watch(subject: &Subject, until: Instant) {
 }
 
 /// Waits until nothing is open and the app sleeps, and says what is left.
-fn at_rest(sandbox: &Sandbox, subject: &Subject, faults: Faults) -> Traces {
+fn at_rest(sandbox: &Sandbox, subject: &Subject, faults: Faults) -> ResourceUse {
     subject.expect_all_closed(LINGER + PATIENCE);
     let asleep = |state: &sandbox::State| state.replicas() == 0 && state.pods() == 0;
     if !sandbox.wait_until(PATIENCE, asleep) {
         panic!("awake after {faults:?}\n{}", subject.last_words());
     }
-    subject.traces()
+    subject.resource_use()
 }
 
 /// Compares the last rounds with the first ones after the warm-up.
 #[track_caller]
-fn assert_flat(traces: &[Traces]) {
+fn assert_flat(traces: &[ResourceUse]) {
     let some = traces.len().div_ceil(4);
     let (early, late) = (&traces[..some], &traces[traces.len() - some..]);
-    let bytes = |of: &[Traces]| median(of.iter().map(|traces| traces.bytes));
-    let descriptors = |of: &[Traces]| median(of.iter().map(|traces| traces.descriptors));
-    let threads = |of: &[Traces]| median(of.iter().map(|traces| traces.threads));
+    let bytes = |of: &[ResourceUse]| median(of.iter().map(|traces| traces.bytes));
+    let descriptors = |of: &[ResourceUse]| median(of.iter().map(|traces| traces.descriptors));
+    let threads = |of: &[ResourceUse]| median(of.iter().map(|traces| traces.threads));
     assert!(bytes(late) <= bytes(early) + TOLERANCE_BYTES, "{traces:?}");
     let most = descriptors(early) + TOLERANCE_DESCRIPTORS;
     assert!(descriptors(late) <= most, "{traces:?}");
@@ -146,7 +146,7 @@ fn seed() -> u64 {
 }
 
 /// Says past cargo's capture what has happened.
-fn report(counts: &Counts, traces: &[Traces], took: Duration) {
+fn report(counts: &Counts, traces: &[ResourceUse], took: Duration) {
     let (first, last) = (&traces[WARM_UP - 1], &traces[traces.len() - 1]);
     let _ = writeln!(
         io::stderr(),

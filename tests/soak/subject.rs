@@ -20,14 +20,14 @@ const LINES: usize = 200;
 /// A running `zpa`, killed when dropped.
 pub struct Subject {
     child: Child,
-    book: Arc<(Mutex<Book>, Condvar)>,
+    connection_log: Arc<(Mutex<ConnectionLog>, Condvar)>,
     address: SocketAddr,
 }
 
 /// What its log tells of its connections. The log itself would fill the memory
 /// of an hour.
 #[derive(Default)]
-struct Book {
+struct ConnectionLog {
     address: Option<SocketAddr>,
     accepted: u64,
     /// Those that have not ended, by serial number, and all that was said of them.
@@ -37,7 +37,7 @@ struct Book {
 
 /// What it holds while nothing happens.
 #[derive(Clone, Copy, Debug)]
-pub struct Traces {
+pub struct ResourceUse {
     /// Memory of its own.
     pub bytes: u64,
     /// All but those of pipes, which stay for the next bulk.
@@ -65,8 +65,8 @@ impl Subject {
             .spawn()
             .expect("the zpa binary runs");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let book = Arc::new((Mutex::new(Book::default()), Condvar::new()));
-        let writer = book.clone();
+        let connection_log = Arc::new((Mutex::new(ConnectionLog::default()), Condvar::new()));
+        let writer = connection_log.clone();
         thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
                 writer.0.lock().unwrap().enter(line);
@@ -75,11 +75,11 @@ impl Subject {
         });
         let mut subject = Subject {
             child,
-            book,
+            connection_log,
             address: ([0, 0, 0, 0], 0).into(),
         };
-        subject.wait(PATIENCE, |book| book.address.is_some());
-        let address = subject.book.0.lock().unwrap().address;
+        subject.wait(PATIENCE, |connection_log| connection_log.address.is_some());
+        let address = subject.connection_log.0.lock().unwrap().address;
         subject.address = address.unwrap_or_else(|| panic!("{}", subject.last_words()));
         subject
     }
@@ -91,26 +91,26 @@ impl Subject {
 
     /// How many connections it has accepted.
     pub fn accepted(&self) -> u64 {
-        self.book.0.lock().unwrap().accepted
+        self.connection_log.0.lock().unwrap().accepted
     }
 
     /// Waits until every connection that it has accepted has ended.
     #[track_caller]
     pub fn expect_all_closed(&self, limit: Duration) {
-        if !self.wait(limit, |book| book.open.is_empty()) {
-            let open = self.book.0.lock().unwrap().open.clone();
+        if !self.wait(limit, |connection_log| connection_log.open.is_empty()) {
+            let open = self.connection_log.0.lock().unwrap().open.clone();
             panic!("never ended: {open:#?}");
         }
     }
 
     /// What it holds now.
-    pub fn traces(&self) -> Traces {
+    pub fn resource_use(&self) -> ResourceUse {
         let process = Process(self.child.id());
         let tasks = format!("/proc/{}/task", self.child.id());
         let pipe_ends = process.pipe_ends().unwrap();
         // Two for each, and the standard error of ours.
         assert!(pipe_ends <= 2 * zpa::engine::MAX_PIPES + 1, "{pipe_ends}");
-        Traces {
+        ResourceUse {
             bytes: process.memory().unwrap().anonymous,
             descriptors: process.descriptors().unwrap() - pipe_ends,
             threads: fs::read_dir(tasks).unwrap().count(),
@@ -119,16 +119,17 @@ impl Subject {
 
     /// The last lines of its log.
     pub fn last_words(&self) -> String {
-        let book = self.book.0.lock().unwrap();
-        let lines: Vec<&str> = book.last.iter().map(String::as_str).collect();
+        let connection_log = self.connection_log.0.lock().unwrap();
+        let lines: Vec<&str> = connection_log.last.iter().map(String::as_str).collect();
         lines.join("\n")
     }
 
     /// Waits until `over`; false if `limit` passed first.
-    fn wait(&self, limit: Duration, over: impl Fn(&Book) -> bool) -> bool {
-        let (book, changed) = &*self.book;
-        let guard = book.lock().unwrap();
-        let waited = changed.wait_timeout_while(guard, limit, |book| !over(book));
+    fn wait(&self, limit: Duration, over: impl Fn(&ConnectionLog) -> bool) -> bool {
+        let (connection_log, changed) = &*self.connection_log;
+        let guard = connection_log.lock().unwrap();
+        let waited =
+            changed.wait_timeout_while(guard, limit, |connection_log| !over(connection_log));
         !waited.unwrap().1.timed_out()
     }
 }
@@ -143,7 +144,7 @@ impl Drop for Subject {
     }
 }
 
-impl Book {
+impl ConnectionLog {
     fn enter(&mut self, line: String) {
         if let Some((_, rest)) = line.split_once("listens on ") {
             let address = rest.split(' ').next().unwrap_or_default();

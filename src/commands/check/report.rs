@@ -177,10 +177,7 @@ mod tests {
         for (results, expected) in [
             (vec![result(fatal, Verdict::Good)], 0),
             (
-                vec![
-                    result(warning, bad()),
-                    result(fatal, Verdict::Skipped("-")),
-                ],
+                vec![result(warning, bad()), result(fatal, Verdict::Skipped("-"))],
                 0,
             ),
             (vec![result(fatal, unknown()), result(fatal, bad())], 1),
@@ -217,10 +214,7 @@ service
 
 Status: ×
 ";
-        assert_eq!(
-            render(&results, Format::Table { colours: false }),
-            expected
-        );
+        assert_eq!(render(&results, Format::Table { colours: false }), expected);
         assert_eq!(
             render(&results, Format::Short),
             "× default/db: PORT: the port is clear: it has 2\n"

@@ -48,7 +48,7 @@ impl<S: Socket> Connection<S> {
         cx: &mut Context<'_, C>,
     ) -> Transition {
         if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
-            return Transition::Close(CloseReason::Excluded(self.phase()));
+            return Transition::Close(CloseReason::UncountedNoPod(self.phase()));
         }
         if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::program::Zpa;
-use crate::sandbox::{Options, OtherApp, Sandbox};
+use crate::sandbox::{Options, Sandbox, SandboxApp};
 
 /// How many lists this process has written.
 static LISTS: AtomicUsize = AtomicUsize::new(0);
@@ -54,9 +54,9 @@ impl Fleet {
         settings: &[(&str, &str)],
         prepare: impl FnOnce(&Sandbox),
     ) -> Fleet {
-        let others = (1..apps).map(|number| OtherApp::new(&name(number), 0));
+        let others = (1..apps).map(|number| SandboxApp::new(&name(number), 0));
         let sandbox = Sandbox::start(Options {
-            other_apps: others.collect(),
+            further_apps: others.collect(),
             ..options
         });
         prepare(&sandbox);

@@ -15,13 +15,13 @@
 //! ```text
 //! sandbox      what tests start, wait for and read     controls  the controls of tests
 //! server       connections, TLS                        faults    misbehaviour on cue
-//! http         messages                                state     the lock, the log
+//! http         messages                                state     shared state, log of requests
 //! api, patch   requests to answers                     watch     streams of events
 //! json_patch   RFC 6902                                discovery groups and versions
 //! access       RBAC and the token                      selector  fields and labels
 //! review       access reviews
-//! pages        lists, whole and in pages
-//! store        objects, versions, history              objects   objects as first applied
+//! pages        LIST, with limit and continue
+//! store        objects, versions, history              objects   the initial objects
 //! workloads    kinds that have pods                    endpoints slices and Endpoints
 //! controller   an object's pods over time
 //! pods         servers and their addresses             acceptor  listeners, threads
@@ -70,11 +70,11 @@ pub use {
     access::Rule,
     controller::{Listed, OtherPort},
     endpoints::Endpoint,
-    faults::{Misbehaviour, Pattern, Times, WatchOrder, anything, on},
+    faults::{Misbehaviour, Pattern, Times, WatchFault, anything, on},
     objects::{PORT_NAME, SERVICE_PORT},
-    pods::{App, PodBehaviour, PodServer},
+    pods::{PodBehaviour, PodProgram, PodServer},
     programs::Program,
-    state::{Exchange, Reception, State},
+    state::{AcceptMode, LoggedRequest, State},
     store::Resource,
     workloads::Workload,
 };
@@ -95,12 +95,12 @@ pub struct Options {
     /// The object's replicas; the pods start when the sandbox does.
     pub replicas: u32,
     /// What runs in the pods.
-    pub app: App,
+    pub app: PodProgram,
     /// Further ports of the Service and of its pods.
     pub other_ports: Vec<OtherPort>,
     /// Further Deployments, each with a Service of its name. All else about
     /// them is as with the first.
-    pub other_apps: Vec<OtherApp>,
+    pub further_apps: Vec<SandboxApp>,
     /// From a pod's creation until it listens, and a probe succeeds; `None`: it never does.
     pub start_delay: Option<Duration>,
     /// How often a pod's readiness probe is made, from its creation on; zero: all the time.
@@ -120,9 +120,9 @@ impl Default for Options {
             name: "myapp".to_owned(),
             service: None,
             replicas: 0,
-            app: App::Echo,
+            app: PodProgram::Echo,
             other_ports: Vec::new(),
-            other_apps: Vec::new(),
+            further_apps: Vec::new(),
             start_delay: Some(Duration::from_millis(20)),
             probe_period: Duration::ZERO,
             stop_delay: Duration::from_millis(20),
@@ -133,16 +133,16 @@ impl Default for Options {
 
 /// A further Deployment, with a Service of its name.
 #[derive(Clone, Debug)]
-pub struct OtherApp {
+pub struct SandboxApp {
     /// `None`: that of the first.
     pub namespace: Option<String>,
     pub name: String,
     pub replicas: u32,
 }
 
-impl OtherApp {
-    pub fn new(name: &str, replicas: u32) -> OtherApp {
-        OtherApp {
+impl SandboxApp {
+    pub fn new(name: &str, replicas: u32) -> SandboxApp {
+        SandboxApp {
             namespace: None,
             name: name.to_owned(),
             replicas,
@@ -150,7 +150,7 @@ impl OtherApp {
     }
 
     /// The same in another namespace.
-    pub fn within(mut self, namespace: &str) -> OtherApp {
+    pub fn within(mut self, namespace: &str) -> SandboxApp {
         self.namespace = Some(namespace.to_owned());
         self
     }
@@ -287,7 +287,7 @@ impl Sandbox {
     }
 
     /// The requests that match, in the order they came.
-    pub fn requests(&self, which: &Pattern) -> Vec<Exchange> {
+    pub fn requests(&self, which: &Pattern) -> Vec<LoggedRequest> {
         self.state().requests(which).cloned().collect()
     }
 
@@ -317,7 +317,7 @@ impl Sandbox {
             state.pods(),
             state.ready_pods()
         );
-        for Exchange {
+        for LoggedRequest {
             verb,
             path,
             query,
@@ -337,13 +337,13 @@ impl Sandbox {
 
     /// A server of the kind that runs in pods, on an address of its own that
     /// no slice lists; it serves until dropped.
-    pub fn lone_server(&self, name: &str, app: App) -> PodServer {
+    pub fn lone_server(&self, name: &str, app: PodProgram) -> PodServer {
         let address = self.shared.lock().controller.next_address();
         self.server_at(address, name, app)
     }
 
     /// The same, on an address of the test's choice, such as `[::1]:0`.
-    pub fn server_at(&self, address: SocketAddr, name: &str, app: App) -> PodServer {
+    pub fn server_at(&self, address: SocketAddr, name: &str, app: PodProgram) -> PodServer {
         let server = PodServer::reserve(address, name, app, &self.threads);
         let server = server.and_then(|mut server| {
             server.open(PodBehaviour::Serve)?;
@@ -395,7 +395,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
     let mut controller = Controller::new(plan, threads).expect("a loopback subnet for the pods");
     controller.create_service(&mut store, Instant::now());
     controller.create_workload(&mut store, options.replicas);
-    let others = options.other_apps.iter().map(|other| {
+    let others = options.further_apps.iter().map(|other| {
         let namespace = other
             .namespace
             .as_ref()
@@ -435,7 +435,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         watches: Vec::new(),
         connections: HashMap::new(),
         accepted: 0,
-        reception: Reception::Serve,
+        reception: AcceptMode::Serve,
         tls: authority.server.clone(),
         chunk_max: None,
         stopping: false,

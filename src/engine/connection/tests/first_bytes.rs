@@ -204,7 +204,7 @@ fn a_check_without_an_answer_is_closed_while_the_app_sleeps() {
     rig.play(&[Client(Send(CHECK))]);
     assert_eq!(
         rig.close_reason,
-        Some(CloseReason::Excluded(ConnectionPhase::Holding))
+        Some(CloseReason::UncountedNoPod(ConnectionPhase::Holding))
     );
     assert_eq!(excluded(&rig), ["probe"]);
 }

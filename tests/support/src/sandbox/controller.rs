@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::acceptor::{SHORTAGE_PAUSE, Threads};
 use super::endpoints::{self, Endpoint, Publishing};
 use super::objects::{self, PORT_NAME, SERVICE_PORT, ServicePort};
-use super::pods::{App, PodBehaviour, PodServer, Subnet};
+use super::pods::{PodBehaviour, PodProgram, PodServer, Subnet};
 use super::programs::LOOK_PAUSE;
 use super::store::{Resource, Store, suffix, timestamp, uid};
 use super::workloads::{Counts, Workload};
@@ -31,7 +31,7 @@ pub struct Plan {
     /// The name of its Service.
     pub service: String,
     /// What the pods run.
-    pub app: App,
+    pub app: PodProgram,
     /// The Service's other ports.
     pub other_ports: Vec<OtherPort>,
     /// From a pod's creation until it listens; `None`: it never does.
@@ -70,7 +70,7 @@ pub struct OtherPort {
     /// Its number in the Service; the pods' own differs.
     pub number: u16,
     /// What the pods run there.
-    pub app: App,
+    pub app: PodProgram,
 }
 
 /// A pod of the object that is scaled.

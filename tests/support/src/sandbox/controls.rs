@@ -7,10 +7,10 @@ use super::access::Rule;
 use super::controller::Plan;
 use super::credentials::{Authority, new_token};
 use super::endpoints::{self, Endpoint, Publishing};
-use super::faults::{Misbehaviour, Pattern, Times, WatchOrder};
+use super::faults::{Misbehaviour, Pattern, Times, WatchFault};
 use super::objects;
 use super::pods::PodBehaviour;
-use super::state::{Connection, Reception, State};
+use super::state::{AcceptMode, Connection, State};
 use super::store::{Resource, Store};
 use super::{Options, Sandbox};
 
@@ -228,7 +228,7 @@ impl Sandbox {
             state.faults.clear();
             state.access.denied.clear();
             state.chunk_max = None;
-            state.reception = Reception::Serve;
+            state.reception = AcceptMode::Serve;
         });
         self.open_listeners();
     }
@@ -265,7 +265,7 @@ impl Sandbox {
     }
 
     /// Every watch that is open now does this. Watches to come don't.
-    pub fn order_watches(&self, order: WatchOrder) {
+    pub fn order_watches(&self, order: WatchFault) {
         self.shared.change(|state| state.orders.push(order));
     }
 
@@ -280,7 +280,7 @@ impl Sandbox {
         self.shared.change(|state| {
             state.store.compact();
             let oldest = state.store.version();
-            state.orders.push(WatchOrder::Expire {
+            state.orders.push(WatchFault::Expire {
                 asked: oldest - 1,
                 oldest,
             });
@@ -305,7 +305,7 @@ impl Sandbox {
 
     /// Comes up again, on the same port.
     pub fn api_up(&self) {
-        self.receive(Reception::Serve);
+        self.receive(AcceptMode::Serve);
     }
 
     /// Refuses new connections; those that exist live on.
@@ -315,7 +315,7 @@ impl Sandbox {
     }
 
     /// Changes how new connections are received; those that exist live on.
-    pub fn receive(&self, reception: Reception) {
+    pub fn receive(&self, reception: AcceptMode) {
         self.shared.change(|state| state.reception = reception);
         self.open_listeners();
     }

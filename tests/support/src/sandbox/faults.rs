@@ -7,7 +7,7 @@ use serde_json::json;
 use super::access::{Target, matches};
 use super::api::unauthorized;
 use super::http::{Reply, Request};
-use super::state::Exchange;
+use super::state::LoggedRequest;
 
 /// Which requests: by verb and resource in the words of RBAC, with `*` for
 /// any, and by whatever else a test asks for.
@@ -18,7 +18,7 @@ pub struct Pattern {
 }
 
 /// What else a request must be for a [`Pattern`].
-type Condition = Box<dyn Fn(&Exchange) -> bool + Send>;
+type Condition = Box<dyn Fn(&LoggedRequest) -> bool + Send>;
 
 /// Requests of that verb (`get`, `list`, `watch`, `patch`, `create`) on that
 /// resource (`deployments/scale`, `endpointslices`, …); `*` is any.
@@ -37,13 +37,13 @@ pub fn anything() -> Pattern {
 
 impl Pattern {
     /// Only those of which `also` is true.
-    pub fn with(mut self, also: impl Fn(&Exchange) -> bool + Send + 'static) -> Pattern {
+    pub fn with(mut self, also: impl Fn(&LoggedRequest) -> bool + Send + 'static) -> Pattern {
         self.also = Some(Box::new(also));
         self
     }
 
     /// Whether the request is one of those meant.
-    pub fn is(&self, exchange: &Exchange) -> bool {
+    pub fn is(&self, exchange: &LoggedRequest) -> bool {
         matches(&self.verb, exchange.verb)
             && matches(&self.resource, &exchange.resource)
             && self.also.as_ref().is_none_or(|also| also(exchange))
@@ -91,12 +91,12 @@ pub enum Misbehaviour {
     /// It is answered 302, to the address given.
     Redirect(String),
     /// It is a watch, begins as usual, and is then given this order.
-    Watch(WatchOrder),
+    Watch(WatchFault),
 }
 
 /// The orders for a watch; see `Sandbox::order_watches`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatchOrder {
+pub enum WatchFault {
     /// Half an event, then the end of the connection.
     CutInLine,
     /// Half an event that stops within a UTF-8 character, then the end of the
@@ -115,14 +115,14 @@ pub enum WatchOrder {
     Garbage,
 }
 
-impl WatchOrder {
+impl WatchFault {
     /// Everything that breaks a watch in a way that its reader notices at once.
-    pub const BREAKS: [WatchOrder; 5] = [
-        WatchOrder::CutInLine,
-        WatchOrder::CutInCharacter,
-        WatchOrder::End,
-        WatchOrder::LongLine(10 << 20),
-        WatchOrder::Garbage,
+    pub const BREAKS: [WatchFault; 5] = [
+        WatchFault::CutInLine,
+        WatchFault::CutInCharacter,
+        WatchFault::End,
+        WatchFault::LongLine(10 << 20),
+        WatchFault::Garbage,
     ];
 }
 
@@ -168,7 +168,7 @@ impl Faults {
 
     /// What happens to this request: the first fault that is due. All faults
     /// that match count it.
-    pub fn strike(&mut self, exchange: &Exchange) -> Option<Misbehaviour> {
+    pub fn strike(&mut self, exchange: &LoggedRequest) -> Option<Misbehaviour> {
         let mut struck = None;
         for fault in self
             .faults

@@ -16,7 +16,7 @@ use super::programs::{Program, Running};
 
 /// What the app in a pod does with a connection.
 #[derive(Clone, Debug)]
-pub enum App {
+pub enum PodProgram {
     /// Sends back what it gets; ends its side when the client has ended.
     Echo,
     /// A small HTTP/1.1 server: every request is answered 200 with the pod's
@@ -53,7 +53,7 @@ pub struct PodServer {
 
 struct Clients {
     name: String,
-    app: App,
+    app: PodProgram,
     threads: Threads,
     behaviour: Mutex<PodBehaviour>,
     accepted: AtomicU64,
@@ -74,7 +74,7 @@ impl PodServer {
     pub fn reserve(
         address: SocketAddr,
         name: &str,
-        app: App,
+        app: PodProgram,
         threads: &Threads,
     ) -> io::Result<PodServer> {
         let clients = Arc::new(Clients {
@@ -112,14 +112,14 @@ impl PodServer {
             return Ok(());
         }
         match self.clients.app {
-            App::Program(_) | App::OfProgram => Ok(()),
+            PodProgram::Program(_) | PodProgram::OfProgram => Ok(()),
             _ => self.acceptor.open(),
         }
     }
 
     /// Starts the program, if it is one and does not run, with the pod's other ports.
     pub fn run(&mut self, other_ports: &[u16]) {
-        let App::Program(program) = &self.clients.app else {
+        let PodProgram::Program(program) = &self.clients.app else {
             return;
         };
         if self.running.is_none() {
@@ -139,7 +139,7 @@ impl PodServer {
     /// Whether a readiness probe finds it ready, once it is open.
     pub fn is_ready(&self) -> bool {
         match self.clients.app {
-            App::Program(_) => self.running.as_ref().is_some_and(Running::is_ready),
+            PodProgram::Program(_) => self.running.as_ref().is_some_and(Running::is_ready),
             _ => true,
         }
     }
@@ -206,14 +206,16 @@ impl Clients {
     }
 }
 
-fn serve(app: &App, name: &str, stream: &TcpStream) -> io::Result<()> {
+fn serve(app: &PodProgram, name: &str, stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match app {
-        App::Echo => echo(stream)?,
-        App::Http => http(name, stream)?,
-        App::Sink => drop(io::copy(&mut &*stream, &mut io::sink())?),
-        App::Source(bytes) => drop(io::copy(&mut io::repeat(0).take(*bytes), &mut &*stream)?),
-        App::Program(_) | App::OfProgram => {} // Its process has the listener.
+        PodProgram::Echo => echo(stream)?,
+        PodProgram::Http => http(name, stream)?,
+        PodProgram::Sink => drop(io::copy(&mut &*stream, &mut io::sink())?),
+        PodProgram::Source(bytes) => {
+            io::copy(&mut io::repeat(0).take(*bytes), &mut &*stream)?;
+        }
+        PodProgram::Program(_) | PodProgram::OfProgram => {} // Its process has the listener.
     }
     if is_reset_pending(stream) {
         return Ok(()); // A FIN first would tell the client of an orderly end.

@@ -10,9 +10,9 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::acceptor::{Threads, reset_on_close};
 use super::api::{self, Answer};
-use super::faults::{Misbehaviour, WatchOrder, refusal};
+use super::faults::{Misbehaviour, WatchFault, refusal};
 use super::http::{Reply, Request};
-use super::state::{Connection, Reception, Shared, State};
+use super::state::{AcceptMode, Connection, Shared, State};
 use super::watch::Stream;
 use crate::streams::read_some;
 
@@ -69,7 +69,7 @@ pub fn admit(shared: &Arc<Shared>, threads: &Threads, stream: TcpStream, tls: bo
 }
 
 fn register(state: &mut State, socket: Arc<TcpStream>) -> Option<u64> {
-    if state.stopping || state.reception == Reception::Reset {
+    if state.stopping || state.reception == AcceptMode::Reset {
         reset_on_close(&socket);
         return None;
     }
@@ -97,7 +97,7 @@ impl Server<'_> {
             let state = self.shared.lock();
             (state.reception, state.tls.clone())
         };
-        if reception == Reception::Hang {
+        if reception == AcceptMode::Hang {
             self.pause(None);
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl Server<'_> {
         &self,
         answer: Answer,
         place: usize,
-        order: Option<WatchOrder>,
+        order: Option<WatchFault>,
         request: &Request,
         mut stream: &mut dyn Transport,
     ) -> io::Result<Next> {

@@ -12,13 +12,13 @@ use serde_json::Value;
 use super::acceptor::{reset_on_close, until};
 use super::access::{Access, Target};
 use super::controller::{Controller, Listed};
-use super::faults::{Faults, Misbehaviour, Pattern, WatchOrder};
+use super::faults::{Faults, Misbehaviour, Pattern, WatchFault};
 use super::http::Request;
 use super::store::{Resource, Store};
 
 /// A request in the log, and what became of it.
 #[derive(Clone, Debug)]
-pub struct Exchange {
+pub struct LoggedRequest {
     /// When its last byte had been read.
     pub at: Instant,
     /// The number of its connection: a new TLS session has a new number.
@@ -40,11 +40,11 @@ pub struct Exchange {
     pub status: Option<u16>,
 }
 
-impl Exchange {
-    fn of(request: &Request, connection: u64) -> Exchange {
+impl LoggedRequest {
+    fn of(request: &Request, connection: u64) -> LoggedRequest {
         let target = Target::of(request);
         let header = |name| request.header(name).unwrap_or_default().to_owned();
-        Exchange {
+        LoggedRequest {
             at: request.at,
             connection,
             method: request.method.clone(),
@@ -81,7 +81,7 @@ fn impersonated(request: &Request) -> Vec<String> {
 
 /// How the API server treats those who connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reception {
+pub enum AcceptMode {
     /// Accepts and serves.
     Serve,
     /// Accepts, and says nothing, not even in the TLS handshake.
@@ -107,15 +107,15 @@ pub struct State {
     pub others: Vec<Controller>,
     pub access: Access,
     pub faults: Faults,
-    pub log: Vec<Exchange>,
+    pub log: Vec<LoggedRequest>,
     /// Every order that was ever given to watches.
-    pub orders: Vec<WatchOrder>,
+    pub orders: Vec<WatchFault>,
     /// The watches that are open.
     pub watches: Vec<Resource>,
     pub connections: HashMap<u64, Connection>,
     /// How many connections the API server has accepted and kept so far.
     pub accepted: u64,
-    pub reception: Reception,
+    pub reception: AcceptMode,
     pub tls: Arc<ServerConfig>,
     /// The longest chunk of a watch; `None`: one chunk for each event.
     pub chunk_max: Option<usize>,
@@ -207,7 +207,7 @@ impl State {
     }
 
     /// The requests that match, in the order they came.
-    pub fn requests<'a>(&'a self, which: &'a Pattern) -> impl Iterator<Item = &'a Exchange> {
+    pub fn requests<'a>(&'a self, which: &'a Pattern) -> impl Iterator<Item = &'a LoggedRequest> {
         self.log.iter().filter(|exchange| which.is(exchange))
     }
 
@@ -227,7 +227,7 @@ impl State {
     /// Enters a request into the log; returns its place there, and what is to
     /// go wrong with it.
     pub fn admit(&mut self, request: &Request, connection: u64) -> (usize, Option<Misbehaviour>) {
-        let exchange = Exchange::of(request, connection);
+        let exchange = LoggedRequest::of(request, connection);
         let fault = self.faults.strike(&exchange);
         self.log.push(exchange);
         (self.log.len() - 1, fault)

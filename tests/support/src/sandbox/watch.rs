@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::api::{ENDPOINTS_WARNING, Watch};
-use super::faults::WatchOrder;
+use super::faults::WatchFault;
 use super::http::{LAST_CHUNK, chunk, failure_status, head};
 use super::objects::{bookmark, event};
 use super::selector::Selector;
@@ -38,13 +38,13 @@ pub struct Stream<'a> {
     bookmark_at: Option<Instant>,
     /// How many of the orders to all watches this one has followed.
     executed: usize,
-    first_order: Option<WatchOrder>,
+    first_order: Option<WatchFault>,
 }
 
 /// What a watch does next.
 enum Turn {
     Send(String),
-    Execute(WatchOrder),
+    Execute(WatchFault),
     End,
     Leave,
 }
@@ -55,7 +55,7 @@ impl<'a> Stream<'a> {
         id: u64,
         socket: &'a TcpStream,
         watch: Watch,
-        first_order: Option<WatchOrder>,
+        first_order: Option<WatchFault>,
     ) -> Self {
         let deadline = Instant::now() + watch.timeout;
         let bookmark_at = next_bookmark(&watch, deadline, Instant::now());
@@ -191,25 +191,25 @@ impl<'a> Stream<'a> {
     /// connection can carry on.
     fn execute_commands(
         &self,
-        order: WatchOrder,
+        order: WatchFault,
         out: &mut impl Write,
     ) -> io::Result<Option<bool>> {
         match order {
-            WatchOrder::CutInLine => self.send(out, half_an_event().as_bytes())?,
-            WatchOrder::CutInCharacter => {
+            WatchFault::CutInLine => self.send(out, half_an_event().as_bytes())?,
+            WatchFault::CutInCharacter => {
                 let mut bytes = half_an_event().into_bytes();
                 bytes.extend(&"é".as_bytes()[..1]);
                 self.send(out, &bytes)?;
             }
-            WatchOrder::Freeze => self.freeze(),
-            WatchOrder::LongLine(bytes) => return self.send_long_line(bytes, out).map(|()| None),
-            WatchOrder::Garbage => {
+            WatchFault::Freeze => self.freeze(),
+            WatchFault::LongLine(bytes) => return self.send_long_line(bytes, out).map(|()| None),
+            WatchFault::Garbage => {
                 return self
                     .send(out, b"{\"type\":\"MODIFIED\",\"object\":]\n")
                     .map(|()| None);
             }
-            WatchOrder::End => return self.end(out).map(Some),
-            WatchOrder::Expire { asked, oldest } => {
+            WatchFault::End => return self.end(out).map(Some),
+            WatchFault::Expire { asked, oldest } => {
                 let message = format!("too old resource version: {asked} ({oldest})");
                 let status = failure_status(410, "Expired", &message);
                 self.send(out, event("ERROR", &status).as_bytes())?;
@@ -291,8 +291,8 @@ fn next_bookmark(watch: &Watch, deadline: Instant, now: Instant) -> Option<Insta
     is_due.then(|| last.min(now + BOOKMARK_INTERVAL))
 }
 
-fn expiry(asked: u64, too_old: TooOld) -> WatchOrder {
-    WatchOrder::Expire {
+fn expiry(asked: u64, too_old: TooOld) -> WatchFault {
+    WatchFault::Expire {
         asked,
         oldest: too_old.oldest,
     }

@@ -1,4 +1,4 @@
-//! An engine over real loopback sockets, with the peers of the test.
+//! [`Rig`]: an engine over real loopback sockets, whose peers the test plays.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! Apps at one address, distinguished by the TLS server name, which passes through.
 
+use super::apps_file::{List, app, expect_status, start, status_of, three};
 use super::discover::{self, annotate};
-use super::list::{List, app, expect_status, start, status_of, three};
 use super::*;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
-use support::sandbox::{App, OtherApp, Program};
+use support::sandbox::{PodProgram, Program, SandboxApp};
 
 const SHOP: &str = "shop.example.com";
 const BLOG: &str = "www.blog.example";
@@ -121,8 +121,8 @@ fn a_client_wakes_the_app_that_it_names_and_sees_its_certificate() {
     }
     let tls = Arc::new(Tls::new());
     let sandbox = Sandbox::start(Options {
-        app: App::Program(tls.clone()),
-        other_apps: vec![OtherApp::new("blog", 0)],
+        app: PodProgram::Program(tls.clone()),
+        further_apps: vec![SandboxApp::new("blog", 0)],
         ..Options::default()
     });
     let address = free_address(1);

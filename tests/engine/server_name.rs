@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use zpa::engine::{AppId, BackendSpec, BoundListener, Limits, NamedListener, PortId};
 use zpa::rules::Rules;
 
-use crate::fixture::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
 
 /// Two apps beside that of the rig.
 const DB: AppId = AppId(1);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use support::sandbox::{App, Endpoint, Resource};
+use support::sandbox::{Endpoint, PodProgram, Resource};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn of_twenty_thousand_endpoints_in_slices_of_a_hundred_the_last_is_dialled() {
         let listed: Vec<_> = (0..100).map(|place| unready(slice * 100 + place)).collect();
         sandbox.publish_slice(&format!("myapp-{slice:03}"), "IPv4", &listed);
     }
-    let server = sandbox.lone_server("last", App::Echo);
+    let server = sandbox.lone_server("last", PodProgram::Echo);
     let last = Endpoint::ready("last", server.address());
     sandbox.publish_slice("myapp-last", "IPv4", &[last]);
     let state = sandbox.state();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::sandbox::OtherApp;
+use support::sandbox::SandboxApp;
 
 /// A list in a directory of its own, mounted as a ConfigMap is.
 pub(crate) struct List {
@@ -55,8 +55,8 @@ impl Drop for List {
 pub(crate) fn three(replicas: u32) -> Sandbox {
     let sandbox = Sandbox::start(Options {
         replicas,
-        other_apps: ["blog", "news"]
-            .map(|name| OtherApp::new(name, replicas))
+        further_apps: ["blog", "news"]
+            .map(|name| SandboxApp::new(name, replicas))
             .to_vec(),
         ..Options::default()
     });
