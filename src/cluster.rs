@@ -10,10 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 mod annotation_overrides;
+mod events;
 mod lifecycle_event;
 mod resource_version;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
+pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
 pub use self::resource_version::ResourceVersion;
 use crate::supervisor::ThreadPanic;
@@ -68,6 +70,8 @@ pub struct Scale {
 pub struct TargetStatus {
     /// The object's kind, such as `Deployment`.
     pub kind: String,
+    /// The object's UID; empty if it was not shown.
+    pub uid: String,
     /// `status.readyReplicas`.
     pub ready: u32,
     /// `spec.replicas`.

@@ -105,8 +105,8 @@
 //! the list of apps each second. `zpa-endpoints` lists and watches the
 //! endpoints, `zpa-targets` the scale target, of one app or of all in a namespace;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
-//! creates Events about them. `zpa-webhook`, while there are any, posts the events of apps that
-//! have a webhook. `zpa-accept` dials the pods that start, for all apps with
+//! writes Events about them and about the scale targets. `zpa-webhook`, while there are any, posts
+//! the events of apps that have a webhook. `zpa-accept` dials the pods that start, for all apps with
 //! `--ready-gate accept` or `greeting`. `zpa-resolve-v4` and `-v6` resolve a static backend that
 //! is given by
 //! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these

@@ -39,6 +39,10 @@ const SERVICE: &str = "Which number a named port of the Service has.";
 const SLICES: &str = "The pods' addresses. A Service has any number of slices, whose names are \
                       random, so that they are found by label: no resourceNames can be given.";
 
+const EVENTS: &str = "Say by Events about it (`kubectl describe`) that it was woken or put to sleep, \
+                      or could not be. Optional: without it the log, /status and the metrics say \
+                      it.";
+
 /// The rules for a proxy with these settings, which dials the pods of `service`.
 pub fn rules(settings: &Settings, service: &str) -> Vec<Rule> {
     let (Resource { plural, group }, name) = match &settings.target_ref {
@@ -87,6 +91,8 @@ pub fn rules(settings: &Settings, service: &str) -> Vec<Rule> {
         &["list", "watch"],
         &[],
     ));
+    let both = &["create", "patch"];
+    rules.push(other(EVENTS, "events.k8s.io", "events", None, both, both));
     rules
 }
 

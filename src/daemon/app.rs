@@ -7,33 +7,30 @@
 mod addresses;
 mod journal_inputs;
 mod notifications;
+mod trouble;
 
 use std::time::Duration;
-
-use log::{Level, log, warn};
 
 use super::health::{Context, Health};
 use super::hold_timeout_log::HoldTimeoutLog;
 use super::interface::{Api, Sockets};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
-use super::messages::{clients, describe};
 pub use super::min_ready::MinReady;
 use super::min_ready::MinReadyWait;
 use super::own_addresses::OwnAddresses;
 use super::port::Port;
 use super::route::Route;
-use super::slow_wake::{Facts, SlowWakeLog};
+use super::slow_wake::SlowWakeLog;
 use super::watch_timeout::{self, WatchTimeout};
 pub use super::window_clock::Schedules;
 use super::window_clock::WindowClock;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, Report, TargetStatus};
-use crate::duration;
+use crate::cluster::{Report, TargetStatus};
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
-use crate::policy::{self, Change, Command, Connections, Phase, Policy};
+use crate::policy::{self, Change, Command, Connections, Policy, WakeReason};
 
 /// How long the first report of the API threads may take until connections are let through
 /// to a static backend (`--target`) without it.
@@ -136,6 +133,8 @@ pub struct App<A> {
     counters: AppCounters,
     journal: Journal,
     lifecycle: Lifecycle,
+    /// What has ordered the last wake; `None`: connections that waited.
+    woken_by: Option<WakeReason>,
 }
 
 impl AppCounters {
@@ -178,6 +177,7 @@ impl<A: Api> App<A> {
             counters: AppCounters::default(),
             journal: Journal::new(now),
             lifecycle: Lifecycle::default(),
+            woken_by: None,
         }
     }
 
@@ -499,92 +499,6 @@ impl<A: Api> App<A> {
             is_list_wanted |= port.pods.set_awake(now);
         }
         is_list_wanted
-    }
-
-    fn log_change(&self, change: Change, sockets: &impl Sockets) {
-        let level = match change {
-            Change::PreviousUnknown { .. }
-            | Change::WithoutLease { .. }
-            | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
-            | Change::LeasesVisible(false)
-            | Change::SleepUndone { .. }
-            | Change::OtherTtl { .. }
-            | Change::InvalidAnnotation(_) => Level::Warn,
-            // Another proxy must have had no lease of this one before it.
-            Change::ScaledByOthers {
-                from_zero: false,
-                open: 1..,
-                ..
-            } => Level::Warn,
-            _ => Level::Info,
-        };
-        let client = match change {
-            Change::Waking { .. } => sockets.longest_waiting(self.id),
-            _ => None,
-        };
-        log!(level, "{}", describe(&self.config.name, change, client));
-    }
-
-    // --- Log lines ---
-
-    /// Since when the app has been waking, and why it is not ready; `None` while it is not
-    /// waking.
-    pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
-        let since = self.slow_wake_log.since()?;
-        Some((since, self.facts(sockets).explain()))
-    }
-
-    /// The facts about a wake.
-    fn facts(&self, sockets: &impl Sockets) -> Facts<'_> {
-        let listed = self.ports.iter().map(|port| port.pods.listed());
-        Facts {
-            delay: self.policy.delayed_by(),
-            release: self
-                .min_ready_wait
-                .explain(self.ready_backends(), self.known_replicas()),
-            service: &self.config.service,
-            no_address: self.no_address_for_waiting(sockets),
-            is_synced: self.health.is_synced(),
-            listed: listed.max().unwrap_or_default(),
-            dialable: self.backends(),
-            is_full: sockets.counts(self.id).is_full,
-            target: self.target_status.as_ref(),
-        }
-    }
-
-    /// Why the waiting connections cannot be dialled, or why none could be. A missing port does
-    /// not concern connections at other ports.
-    fn no_address_for_waiting(&self, sockets: &impl Sockets) -> Option<&str> {
-        let awaited = self.port_ids().filter(|&id| sockets.waiting(id) > 0);
-        let reason = awaited.filter_map(|id| self.no_address_at(id)).next();
-        reason.or_else(|| self.no_address().filter(|_| self.backends() == 0))
-    }
-
-    fn log_slow_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let now = process.now;
-        let phase = self.policy.phase();
-        let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
-        self.slow_wake_log.update(is_waking, now);
-        if self.slow_wake_log.poll_timeout().is_none_or(|at| now < at) {
-            return;
-        }
-        let mut slow_wake_log = std::mem::take(&mut self.slow_wake_log);
-        if let Some((took, reason)) = slow_wake_log.report(&self.facts(process.sockets), now) {
-            let took = duration::display(Duration::from_secs(took.as_secs()));
-            warn!("{} has been waking for {took}: {reason}", self.config.name);
-        }
-        self.slow_wake_log = slow_wake_log;
-    }
-
-    fn log_hold_timeouts<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let held_too_long = process.sockets.counts(self.id).held_too_long;
-        let Some(lost) = self.hold_timeout_log.due(held_too_long, process.now) else {
-            return;
-        };
-        let limit = duration::display(self.config.hold_timeout);
-        let (name, reason) = (&self.config.name, self.facts(process.sockets).explain());
-        let lost = clients(lost);
-        warn!("{name}: {lost} reset after {limit} (hold limit): {reason}");
     }
 
     /// Sets that the app drains: missing permissions and objects are logged at debug.

@@ -23,7 +23,7 @@ use self::choice::{Choice, Failed, choose};
 use super::app_spec::{self, AppSpec};
 use super::reconciler::Failure;
 use crate::clock::Time;
-use crate::kube::{LONGEST_NOTE, ServiceWarning};
+use crate::cluster::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 
 /// The pause before the apps are tried again after a failure: an address may be free by then. It
 /// doubles with each failure in a row,
@@ -54,7 +54,7 @@ pub(super) struct Discovery {
     /// The pause after the next failure.
     retry: Duration,
     /// What was logged and not taken yet.
-    warnings: Vec<ServiceWarning>,
+    warnings: Vec<(ObjectReference, Event)>,
 }
 
 /// What has become of a Service.
@@ -235,12 +235,7 @@ impl Discovery {
                 false => {
                     let note = line(state);
                     warn!("the Service {key}: {note}");
-                    self.warnings.push(ServiceWarning {
-                        namespace: key.namespace.clone(),
-                        service: key.name.clone(),
-                        uid: key.uid.clone(),
-                        note,
-                    });
+                    self.warnings.push(warning(key, &note));
                 }
             }
         }
@@ -248,9 +243,22 @@ impl Discovery {
     }
 
     /// What is wrong from now on with a Service each, since the last call.
-    pub(super) fn take_warnings(&mut self) -> Vec<ServiceWarning> {
+    pub(super) fn take_warnings(&mut self) -> Vec<(ObjectReference, Event)> {
         std::mem::take(&mut self.warnings)
     }
+}
+
+/// The Event on a Service that says what is wrong with it, which all proxies see.
+fn warning(service: &ServiceKey, note: &str) -> (ObjectReference, Event) {
+    let regarding = ObjectReference {
+        api_version: "v1".to_owned(),
+        kind: "Service".to_owned(),
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+        uid: service.uid.clone(),
+    };
+    let event = Event::new(EventType::Warning, "NotInForce", "Discover", note);
+    (regarding, event.shared())
 }
 
 /// Counts the failures of the apps that were chosen.
@@ -272,17 +280,12 @@ fn note(failed: &mut Failed, choices: &[Choice<'_>], failures: Vec<Failure>) {
 
 /// What is wrong with a Service, in a line.
 fn line(state: &State) -> String {
-    let mut line = state.errors.join("; ");
+    let line = state.errors.join("; ");
     let kept = match state.spec {
         Some(_) => "; its app stays as it was",
         None => "",
     };
-    let mut end = line.len().min(LONGEST_NOTE - kept.len());
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line.truncate(end);
-    line + kept
+    format!("{}{kept}", cut(&line, LONGEST_NOTE - kept.len()))
 }
 
 #[cfg(test)]

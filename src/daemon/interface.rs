@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::accept_probe::Candidate;
 use crate::clock::Time;
-use crate::cluster::{LifecycleEvent, Request};
+use crate::cluster::{Event, LifecycleEvent, Request};
 use crate::engine::{AppId, BackendSpec, Counts, PortId};
 
 /// The event loop; see [`crate::engine::Engine`].
@@ -67,6 +67,8 @@ pub trait Api {
     fn set_waiting(&mut self, is_waiting: bool);
     /// Replaces the pods that are dialled until one accepts.
     fn probe(&mut self, candidates: Vec<Candidate>);
+    /// Has an Event about the scale target created, at some time.
+    fn record_event(&mut self, event: Event);
     /// Sets that the app drains: missing permissions and objects are no warnings any more.
     fn set_draining(&mut self);
     /// Notifies others of an event in the life of the app, if any want that.

@@ -7,6 +7,12 @@ use crate::cluster::{LeaseStore, OverrideKey};
 use crate::duration;
 use crate::policy::{Change, WakeDelay, WakeReason};
 
+/// What has undone the sleeps of an app, and the remedy.
+pub const SLEEP_UNDONE: &str = "something scales it up again after each sleep, and nobody uses it: \
+    probably KEDA with a minReplicaCount above 0, or a GitOps tool that applies spec.replicas (for \
+    example Argo CD's selfHeal; ignoreDifferences helps). The time until the next sleep doubles \
+    each time";
+
 /// The log line of a change of the app `name`. `woken_by` is the client that has waited for
 /// the longest.
 pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String {
@@ -95,12 +101,9 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
         Change::LeasesVisible(false) => format!(
             "{name}: the leases of other proxies cannot be seen; never scaling to 0 from here"
         ),
-        Change::SleepUndone { times } => format!(
-            "{name}: something has scaled it up again after {times} sleeps in a row, and nobody \
-             has used it: probably KEDA with a minReplicaCount above 0, or a GitOps tool that applies \
-             spec.replicas (for example Argo CD's selfHeal; ignoreDifferences helps). The time \
-             until the next sleep doubles each time"
-        ),
+        Change::SleepUndone { times } => {
+            format!("{name}: {SLEEP_UNDONE} ({times} sleeps so far)")
+        }
         Change::OtherTtl { theirs } => format!(
             "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
             duration::display(theirs)

@@ -73,7 +73,7 @@ use crate::accept_probe::{AppProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{LifecycleEvent, Report, Request};
+use crate::cluster::{Event, LifecycleEvent, Report, Request};
 use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
 use crate::kube::{self, ApiThreads, EventRecorder, Scope, ServiceWatch, Webhook};
 use crate::log_queue::LogQueue;
@@ -180,6 +180,10 @@ impl Api for AppThreads {
         if let Some(probe) = &self.accept_probe {
             probe.set(candidates);
         }
+    }
+
+    fn record_event(&mut self, event: Event) {
+        self.api.record_event(event);
     }
 
     fn set_draining(&mut self) {
@@ -382,8 +386,8 @@ impl Daemon {
             self.own_addresses_due = now;
         }
         self.proxy.set_awaited(discovery.awaited());
-        for warning in discovery.take_warnings() {
-            self.events.warn(warning);
+        for (service, event) in discovery.take_warnings() {
+            self.events.record(service, event);
         }
     }
 

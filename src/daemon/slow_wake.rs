@@ -80,6 +80,7 @@ impl Facts<'_> {
 fn explain_target(target: &TargetStatus) -> Vec<String> {
     let TargetStatus {
         kind,
+        uid: _,
         ready,
         wanted,
         condition_messages,
@@ -147,6 +148,7 @@ mod tests {
     fn target(ready: u32, wanted: u32, trouble: &[&str]) -> TargetStatus {
         TargetStatus {
             kind: "Deployment".to_owned(),
+            uid: String::new(),
             ready,
             wanted,
             condition_messages: trouble.iter().map(|&text| text.to_owned()).collect(),

@@ -20,7 +20,7 @@ use super::target_client::{TargetClient, Writer};
 use super::webhook::{Roots, Webhooks};
 use super::{AppConfig, paths, reflector, target_reflector};
 use crate::clock::{Clock, Time, WallClock};
-use crate::cluster::{Report, Request};
+use crate::cluster::{Event, Report, Request};
 use crate::supervisor::ThreadPanic;
 use crate::workload::Dialect;
 
@@ -59,6 +59,7 @@ pub struct ApiThreads {
     writer: Writer,
     /// The name of the pod.
     instance: String,
+    events: EventRecorder,
     clock: Clock,
     wall_clock: WallClock,
 }
@@ -78,6 +79,7 @@ impl ApiThreads {
         let credentials = Credentials::read(access, clock, wall_clock).map_err(io::Error::other)?;
         let (credentials, requests) = (Arc::new(credentials), Arc::<Requests>::default());
         let client = || Client::new(credentials.clone(), requests.clone());
+        let events = EventRecorder::new(client(), &writer, clock, wall_clock);
         let queue = executor::spawn([client(), client()], clock)?;
         let reflectors = (scope != Scope::Named).then(|| {
             let (credentials, requests) = (credentials.clone(), requests.clone());
@@ -91,6 +93,7 @@ impl ApiThreads {
         });
         Ok(ApiThreads {
             reflectors,
+            events,
             credentials,
             requests,
             queue,
@@ -119,6 +122,7 @@ impl ApiThreads {
             queue: self.queue.clone(),
             app,
             entry,
+            events: self.events.clone(),
             watches: Watches::None,
             clock: self.clock,
         };
@@ -185,8 +189,7 @@ impl ApiThreads {
 
     /// Creates Events.
     pub fn event_recorder(&self) -> EventRecorder {
-        let client = Client::new(self.credentials.clone(), self.requests.clone());
-        EventRecorder::new(client, &self.instance, self.clock, self.wall_clock)
+        self.events.clone()
     }
 
     /// Posts the events in the life of apps. `ca` is the file of the certificates to trust;
@@ -253,6 +256,7 @@ pub struct AppHandle {
     queue: Arc<RequestQueue>,
     app: AppKey,
     entry: Arc<AppEntry>,
+    events: EventRecorder,
     watches: Watches,
     clock: Clock,
 }
@@ -326,6 +330,15 @@ impl AppHandle {
                 reflectors,
                 namespace,
             } => reflectors.set_waiting(self.app, namespace, is_waiting),
+        }
+    }
+
+    /// Has an Event about the scale target created, once that was read.
+    ///
+    /// Never blocks.
+    pub fn record_event(&self, event: Event) {
+        if let Some(regarding) = self.entry.target().reference() {
+            self.events.record(regarding, event);
         }
     }
 

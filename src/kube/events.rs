@@ -1,37 +1,36 @@
-//! [`EventRecorder`]: creates Events about Services, which `kubectl describe service` shows.
+//! [`EventRecorder`]: creates Events about Services and scale targets, which `kubectl describe`
+//! shows.
 //!
-//! An Event is a courtesy: the log and `/status` say the same, and the permission to create
-//! them is optional. A thread of its own creates them, which lives only while there are any, so
-//! that nothing waits for them.
+//! An Event is a courtesy: the log and `/status` say the same, and the permissions for them are
+//! optional. A thread of its own writes them, on a connection of its own, and lives only while
+//! there are any, so that nothing waits for them.
 //!
-//! The name of an Event follows from its Service and its text. So proxies side by side, and one
-//! that starts again, create one Event and not several: the API server answers 409 to the
-//! second. It keeps an Event for an hour (`--event-ttl`).
+//! Equal Events are one, which counts ([`correlator`]). Of those that all proxies share, the name
+//! follows from the object and the text. So proxies side by side, and one that starts again,
+//! create one Event and not several: the API server answers 409 to the second. It keeps an Event
+//! for an hour (`--event-ttl`).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod correlator;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use log::{Level, debug};
-use serde_json::{Value, json};
 
+use self::correlator::{Correlator, Write};
 use super::client::Client;
-use super::patch;
+use super::patch::{self, Patch};
 use super::paths;
 use super::reply::{Failure, Reply};
-use super::rfc3339;
 use super::text::LogOnce;
-use super::throttle::Throttle;
 use crate::clock::{Clock, WallClock};
+use crate::cluster::{Event, ObjectReference, cut};
 use crate::supervisor;
 
-/// The most Events that wait to be created. What comes then is not created.
+/// The most Events that wait to be written. What comes then is not written.
 const MOST_WAITING: usize = 64;
-
-/// The most Services whose Events are limited in their rate, before that begins anew.
-const MOST_THROTTLED: usize = 4096;
 
 /// The pauses before an Event is tried again that had no answer.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -39,44 +38,29 @@ const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// The largest reply, in bytes.
 const CAP: u64 = 64 * 1024;
 
-/// The longest text of an Event, in bytes (`NoteLengthLimit` in
+/// The longest name of the reporting instance, in bytes (`ReportingInstanceLengthLimit` in
 /// `pkg/apis/core/validation/events.go`).
-pub const LONGEST_NOTE: usize = 1024;
+const LONGEST_INSTANCE: usize = 128;
 
-/// A warning about a Service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServiceWarning {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub service: String,
-    /// Its UID.
-    pub uid: String,
-    /// The text, of at most [`LONGEST_NOTE`] bytes.
-    pub note: String,
-}
-
-/// Creates Events about Services.
+/// Creates Events. Its clones are the same.
+#[derive(Clone)]
 pub struct EventRecorder {
     sender: Arc<Sender>,
-    waiting: Arc<Mutex<Waiting>>,
-    throttles: BTreeMap<String, Throttle>,
+    state: Arc<Mutex<State>>,
     clock: Clock,
+    wall_clock: WallClock,
 }
 
-/// What the thread needs to create an Event.
+/// What the thread needs to write an Event.
 struct Sender {
     client: Client,
-    /// The name of the pod.
-    instance: String,
-    wall_clock: WallClock,
     log: Mutex<LogOnce>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    warnings: VecDeque<ServiceWarning>,
-    /// Whether there is a thread that creates them.
+struct State {
+    correlator: Correlator,
+    waiting: VecDeque<Write>,
+    /// Whether there is a thread that writes them.
     has_thread: bool,
 }
 
@@ -87,81 +71,100 @@ impl EventRecorder {
         clock: Clock,
         wall_clock: WallClock,
     ) -> EventRecorder {
+        let instance = patch::writer(instance);
+        let instance = cut(&instance, LONGEST_INSTANCE);
         EventRecorder {
             sender: Arc::new(Sender {
                 client,
-                instance: patch::writer(instance),
-                wall_clock,
                 log: Mutex::default(),
             }),
-            waiting: Arc::default(),
-            throttles: BTreeMap::new(),
+            state: Arc::new(Mutex::new(State {
+                correlator: Correlator::new(instance),
+                waiting: VecDeque::new(),
+                has_thread: false,
+            })),
             clock,
+            wall_clock,
         }
     }
 
-    /// Has an Event created, unless too many wait, or another one about the Service was created
-    /// just now.
+    /// Has an Event created, or one like it counted, unless too many wait, or too many about
+    /// the object were written.
     ///
     /// Never blocks.
-    pub fn warn(&mut self, warning: ServiceWarning) {
-        if self.throttles.len() >= MOST_THROTTLED {
-            self.throttles.clear();
+    pub fn record(&self, regarding: ObjectReference, event: Event) {
+        let (now, unix) = ((self.clock)(), (self.wall_clock)());
+        let mut state = lock(&self.state);
+        let Some(write) = state.correlator.record(regarding, event, now, unix) else {
+            return debug!("no Event is written, because there were so many");
+        };
+        // The later one has the whole count.
+        state.waiting.retain(|it| it.name != write.name);
+        if state.waiting.len() >= MOST_WAITING {
+            return debug!("no Event is written, because so many wait");
         }
-        let throttle = self.throttles.entry(warning.uid.clone()).or_default();
-        let mut waiting = lock(&self.waiting);
-        if waiting.warnings.len() >= MOST_WAITING || !throttle.allow((self.clock)()) {
-            debug!("no Event is created, because there were so many");
-            return;
-        }
-        waiting.warnings.push_back(warning);
-        if !std::mem::replace(&mut waiting.has_thread, true) {
-            drop(waiting);
+        state.waiting.push_back(write);
+        if !std::mem::replace(&mut state.has_thread, true) {
+            drop(state);
             self.start_thread();
         }
     }
 
     fn start_thread(&self) {
-        let (sender, waiting) = (self.sender.clone(), self.waiting.clone());
+        let (sender, state) = (self.sender.clone(), self.state.clone());
         let thread = thread::Builder::new().name("zpa-events".to_owned());
         let started = thread.spawn(move || {
-            while let Some(warning) = next(&waiting) {
+            while let Some(write) = next(&state) {
                 // A panic is logged where it happens.
-                let _ = supervisor::catch_panic(|| sender.create(&warning));
+                let _ = supervisor::catch_panic(|| sender.send(&write));
             }
             sender.client.cancel();
         });
         if let Err(why) = started {
             debug!("no thread can be started to create Events: {why}");
-            *lock(&self.waiting) = Waiting::default();
+            let mut state = lock(&self.state);
+            state.waiting.clear();
+            state.has_thread = false;
         }
     }
 }
 
-/// The next warning; if there is none, the thread that asks is one no more.
-fn next(waiting: &Mutex<Waiting>) -> Option<ServiceWarning> {
-    let mut waiting = lock(waiting);
-    let next = waiting.warnings.pop_front();
-    waiting.has_thread = next.is_some();
+/// The next one; if there is none, the thread that asks is one no more.
+fn next(state: &Mutex<State>) -> Option<Write> {
+    let mut state = lock(state);
+    let next = state.waiting.pop_front();
+    state.has_thread = next.is_some();
     next
 }
 
 impl Sender {
-    fn create(&self, warning: &ServiceWarning) {
-        let path = paths::events(&warning.namespace);
-        let event = event(warning, &self.instance, (self.wall_clock)());
+    fn send(&self, write: &Write) {
         let mut pauses = RETRIES.into_iter();
         loop {
-            let created = self.client.calls().create(&path, &event, CAP);
-            match pauses.next().filter(|_| is_worth_another_try(&created)) {
+            let sent = self.send_once(write);
+            match pauses.next().filter(|_| is_worth_another_try(&sent)) {
                 Some(pause) => thread::sleep(pause),
-                None => return self.created(created),
+                None => return self.sent(sent),
             }
         }
     }
 
-    fn created(&self, created: Result<Reply, Failure>) {
-        let why = match created {
+    /// Patches the Event if it has a series, and creates it if it is not there.
+    fn send_once(&self, write: &Write) -> Result<Reply, Failure> {
+        let all = paths::events(&write.namespace);
+        let calls = self.client.calls();
+        if let Some(series) = write.series() {
+            let patch = Patch::merge(&series);
+            let patched = calls.patch(&paths::event(&all, &write.name), &patch, CAP)?;
+            if patched.status != 404 {
+                return Ok(patched);
+            }
+        }
+        calls.create(&all, &write.object, CAP)
+    }
+
+    fn sent(&self, sent: Result<Reply, Failure>) {
+        let why = match sent {
             // 409: there is one already.
             Ok(reply) if reply.is_success() || reply.status == 409 => {
                 return lock(&self.log).clear("Events can be created");
@@ -170,52 +173,18 @@ impl Sender {
             Err(failure) => failure.text,
         };
         let text = format!(
-            "no Event can be created ({why}): what is wrong with a Service is in the log, in \
-             /status and in the metrics"
+            "no Event can be created ({why}): what it would say is in the log, in /status and in \
+             the metrics"
         );
         lock(&self.log).raise(Level::Info, "refused", &text);
     }
 }
 
-fn is_worth_another_try(created: &Result<Reply, Failure>) -> bool {
-    match created {
+fn is_worth_another_try(sent: &Result<Reply, Failure>) -> bool {
+    match sent {
         Ok(reply) => reply.status == 429 || reply.status >= 500,
         Err(_) => true,
     }
-}
-
-/// The Event, as recording 31 has one.
-fn event(warning: &ServiceWarning, instance: &str, unix: u64) -> Value {
-    let ServiceWarning {
-        namespace,
-        service,
-        uid,
-        note,
-    } = warning;
-    let mut hasher = DefaultHasher::new();
-    warning.hash(&mut hasher);
-    json!({
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {
-            "name": format!("{service}.{:016x}", hasher.finish()),
-            "namespace": namespace,
-        },
-        "eventTime": rfc3339::utc_with_microseconds(unix),
-        "reportingController": "zero-pod-autoscaler",
-        "reportingInstance": instance,
-        "action": "Discover",
-        "reason": "NotInForce",
-        "type": "Warning",
-        "note": note,
-        "regarding": {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "namespace": namespace,
-            "name": service,
-            "uid": uid,
-        },
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -223,89 +192,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::super::credentials::Credentials;
-    use super::super::testing::{self, DEADLINE, recorded_patch, recorded_target};
-    use super::*;
-
-    fn warning(uid: &str, note: &str) -> ServiceWarning {
-        ServiceWarning {
-            namespace: "default".to_owned(),
-            service: "shop".to_owned(),
-            uid: uid.to_owned(),
-            note: note.to_owned(),
-        }
-    }
-
-    /// A recorder whose server answers with these statuses, one after the other, and then 201;
-    /// and what it is asked.
-    fn recorder(statuses: &'static [u16]) -> (EventRecorder, mpsc::Receiver<(String, Value)>) {
-        let (sender, asked) = mpsc::channel();
-        let sent = std::sync::atomic::AtomicUsize::new(0);
-        let address = testing::serve(move |request, stream| {
-            let body = serde_json::from_str(&request.body).unwrap();
-            sender.send((request.target.clone(), body)).unwrap();
-            let place = sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let status = statuses.get(place).copied().unwrap_or(201);
-            testing::reply(stream, status, "", "{}")
-        });
-        let credentials = Credentials::new(testing::access(address), testing::clock).unwrap();
-        let client = Client::new(Arc::new(credentials), Arc::default());
-        let recorder = EventRecorder::new(client, "zpa-5d9c7", testing::clock, || 1_795_313_591);
-        (recorder, asked)
-    }
-
-    #[test]
-    fn an_event_is_created_as_recorded_with_a_name_that_follows_from_its_text() {
-        let (mut recorder, asked) = recorder(&[]);
-        recorder.warn(warning("1", "wrong"));
-        let (path, event) = asked.recv_timeout(DEADLINE).unwrap();
-        assert_eq!(path, recorded_target("31-event-create"));
-        let recorded: Value = serde_json::from_str(&recorded_patch("31-event-create")).unwrap();
-        let keys = |value: &Value| -> Vec<String> {
-            let keys = value.as_object().unwrap().keys();
-            keys.cloned().collect()
-        };
-        assert_eq!(keys(&event), keys(&recorded));
-        assert_eq!(keys(&event["regarding"]), keys(&recorded["regarding"]));
-        assert_eq!(event["eventTime"], recorded["eventTime"]);
-        assert_eq!(event["note"], "wrong");
-        let name = |warning: &ServiceWarning| {
-            super::event(warning, "another", 0)["metadata"]["name"].clone()
-        };
-        assert_eq!(event["metadata"]["name"], name(&warning("1", "wrong")));
-        assert_ne!(event["metadata"]["name"], name(&warning("2", "wrong")));
-        assert_ne!(event["metadata"]["name"], name(&warning("1", "other")));
-    }
-
-    #[test]
-    fn what_has_no_answer_is_tried_again_and_what_is_refused_is_not() {
-        let (mut recorder, asked) = recorder(&[503, 403, 409]);
-        recorder.warn(warning("1", "first"));
-        recorder.warn(warning("2", "second"));
-        recorder.warn(warning("3", "third"));
-        let notes: Vec<Value> = (0..4)
-            .map(|_| asked.recv_timeout(DEADLINE).unwrap().1["note"].clone())
-            .collect();
-        assert_eq!(notes, ["first", "first", "second", "third"]);
-    }
-
-    #[test]
-    fn a_service_that_changes_all_the_time_has_few_events_and_keeps_no_thread() {
-        let (mut recorder, asked) = recorder(&[]);
-        for note in 0..1000 {
-            recorder.warn(warning("1", &note.to_string()));
-        }
-        recorder.warn(warning("2", "last"));
-        let mut notes = Vec::new();
-        while notes.last() != Some(&Value::from("last")) {
-            notes.push(asked.recv_timeout(DEADLINE).unwrap().1["note"].clone());
-        }
-        assert!(notes.len() < 10, "{notes:?}");
-        while lock(&recorder.waiting).has_thread {
-            thread::yield_now();
-        }
-    }
-}
+mod tests;

@@ -42,9 +42,9 @@
 //!
 //! **`zpa-services`** (`service_reflector`) lists and watches the Services that a label selector
 //! selects, where apps are found by them ([`ApiThreads::watch_services`]). `zpa-events`
-//! (`events`), a thread that lives only while it has work, creates Events about those that are
-//! wrong. `zpa-webhook` (`webhook`), another such thread, posts the events in the life of apps to
-//! the URLs that they have for that.
+//! (`events`), a thread that lives only while it has work, writes Events about those that are
+//! wrong, and about the scale targets. `zpa-webhook` (`webhook`), another such thread, posts the
+//! events in the life of apps to the URLs that they have for that.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-endpoints` for each namespace
@@ -125,7 +125,7 @@ mod webhook;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
-pub use events::{EventRecorder, LONGEST_NOTE, ServiceWarning};
+pub use events::EventRecorder;
 pub use requests::{Reaction, Requests, Verb};
 pub use selected_service::{LONGEST_ANNOTATIONS, SelectedService};
 pub use service_reflector::{ServiceWatch, ServicesReport};

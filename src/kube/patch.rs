@@ -86,6 +86,14 @@ impl Patch {
 }
 
 impl Patch {
+    /// A merge patch of any object.
+    pub(super) fn merge(body: &Value) -> Patch {
+        Patch {
+            content_type: "application/merge-patch+json",
+            body: body.to_string(),
+        }
+    }
+
     /// Writes `text` into the annotation `key` of any object.
     pub(super) fn annotate(key: &str, text: &str) -> Patch {
         let body = json!({ "metadata": { "annotations": { key: text } } });

@@ -127,6 +127,11 @@ pub(super) fn events(namespace: &str) -> String {
     format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
 }
 
+/// The Event of that name, among those at `events`.
+pub(super) fn event(events: &str, name: &str) -> String {
+    format!("{events}/{}", escaped(name))
+}
+
 /// A page of the list at `list` with at most `limit` items; `token` is the `continue` of the
 /// page before, and empty for the first page.
 pub(super) fn page(list: &str, limit: u32, token: &str) -> String {

@@ -34,6 +34,14 @@ impl ApiResource {
         ]
     }
 
+    /// `apps/v1`, or `v1` for the core group.
+    pub(super) fn api_version(&self) -> String {
+        match self.group.as_str() {
+            "" => self.version.clone(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
     /// Whether it is another kind than those that every API server has.
     pub(super) fn is_custom(&self) -> bool {
         !ApiResource::well_known().contains(self)

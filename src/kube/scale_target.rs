@@ -18,7 +18,7 @@ use super::reply::{Failure, Reply};
 use super::resource::{self, Object};
 use super::text::printable;
 use super::{paths, scaled};
-use crate::cluster::{ResourceVersion, TargetStatus};
+use crate::cluster::{ObjectReference, ResourceVersion, TargetStatus};
 use crate::workload::TargetRef;
 
 /// The largest object in bytes: etcd stores at most 1.5 MiB, and JSON is longer than the
@@ -126,6 +126,21 @@ impl Target {
         let has_changed = last.as_ref() != Some(&status);
         *last = Some(status.clone());
         has_changed.then_some(status)
+    }
+
+    /// The object as Events name it, if it was read.
+    pub(super) fn reference(&self) -> Option<ObjectReference> {
+        let place = self.found().clone()?;
+        let Object { resource, name } = &place.object;
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = status.as_ref().map(|status| status.uid.clone())?;
+        (!uid.is_empty()).then(|| ObjectReference {
+            api_version: resource.api_version(),
+            kind: resource.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: name.clone(),
+            uid,
+        })
     }
 
     /// The paths of the object, which is looked up if necessary.

@@ -13,8 +13,16 @@ const MESSAGES: usize = 3;
 #[derive(Debug, Deserialize)]
 struct Object {
     kind: String,
+    #[serde(default)]
+    metadata: Metadata,
     spec: Option<Spec>,
     status: Option<Status>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    uid: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +78,7 @@ fn shown(object: Object) -> Option<TargetStatus> {
         .filter_map(|condition| condition.message);
     Some(TargetStatus {
         kind: printable(&object.kind),
+        uid: object.metadata.uid,
         ready: status.ready_replicas.unwrap_or(0),
         wanted: object.spec?.replicas?,
         condition_messages: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
@@ -87,11 +96,19 @@ mod tests {
     fn recordings_show_how_many_pods_are_ready_and_what_stands_in_the_way() {
         let quota = "pods \"myapp-74c87c966b-dtkln\" is forbidden: exceeded quota: none, \
                      requested: pods=1, used: pods=0, limited: pods=0";
-        for (name, kind, ready, wanted, trouble) in [
-            ("03-deployment-get-zero", "Deployment", 0, 0, &[][..]),
+        for (name, kind, uid, ready, wanted, trouble) in [
+            (
+                "03-deployment-get-zero",
+                "Deployment",
+                "8358a01d-272d-44fd-bb84-3bd1045b3152",
+                0,
+                0,
+                &[][..],
+            ),
             (
                 "61-deployment-get-replica-failure",
                 "Deployment",
+                "9e7d1229-ab7c-4bd3-9c7c-32a1e6d605eb",
                 0,
                 1,
                 &[quota],
@@ -99,14 +116,23 @@ mod tests {
             (
                 "48-statefulset-status-patch-condition",
                 "StatefulSet",
+                "e48b4fbd-e17e-42c6-a988-3d11e30ca0c9",
                 1,
                 1,
                 &[],
             ),
-            ("57-custom-annotation-merge-patch", "Rollout", 0, 0, &[]),
+            (
+                "57-custom-annotation-merge-patch",
+                "Rollout",
+                "8cc0a9d5-855b-451b-b417-200965ff57d3",
+                0,
+                0,
+                &[],
+            ),
         ] {
             let expected = TargetStatus {
                 kind: kind.to_owned(),
+                uid: uid.to_owned(),
                 ready,
                 wanted,
                 condition_messages: trouble.iter().map(|it| (*it).to_owned()).collect(),

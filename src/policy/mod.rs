@@ -295,6 +295,11 @@ impl Policy {
         }
     }
 
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The phase of the app.
     pub fn phase(&self) -> &Phase {
         &self.phase

@@ -229,7 +229,9 @@ fn the_role_of_the_fleet_grants_all_that_is_asked() {
     echo(&mut zpa.connect_to(address(&zpa, "myapp")), "woken");
     sandbox.expect("it sleeps again", |it| it.replicas() == 0);
     sandbox.expect("an Event", |it| {
-        it.store.list(Resource::Events).count() == 1
+        let events = it.store.list(Resource::Events);
+        let of_services = events.filter(|event| event["regarding"]["kind"] == "Service");
+        of_services.count() == 1
     });
     let refused = sandbox.requests(&anything().with(|it| it.status == Some(403)));
     assert!(refused.is_empty(), "{refused:?}");
@@ -437,7 +439,7 @@ fn fleet_role() -> Vec<Rule> {
         ),
         Rule::new("", &["services"], &["get", "list", "watch"]),
         Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
-        Rule::new("events.k8s.io", &["events"], &["create"]),
+        Rule::new("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }
 

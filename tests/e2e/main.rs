@@ -7,6 +7,7 @@ mod clients;
 mod descriptors;
 mod discover;
 mod endpoints;
+mod events;
 mod faults;
 mod fleet;
 mod hung_calls;

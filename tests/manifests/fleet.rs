@@ -25,7 +25,7 @@ fn rules() -> Value {
         all("apps", &scaling, &["patch"]),
         all("", &["services"], &["get", "list", "watch"]),
         all("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
-        all("events.k8s.io", &["events"], &["create"]),
+        all("events.k8s.io", &["events"], &["create", "patch"]),
     ])
 }
 

@@ -94,6 +94,11 @@ fn the_role_grants_what_is_asked_of_the_api_server_and_no_more() {
                     "resources": ["endpointslices"],
                     "verbs": ["list", "watch"],
                 },
+                {
+                    "apiGroups": ["events.k8s.io"],
+                    "resources": ["events"],
+                    "verbs": ["create", "patch"],
+                },
             ])
         );
     }

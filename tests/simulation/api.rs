@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zpa::accept_probe::Candidate;
 use zpa::clock::Time;
-use zpa::cluster::{Outcome, Request};
+use zpa::cluster::{Event, Outcome, Request};
 use zpa::daemon::interface::Api;
 
 /// How long something urgent waits for a read that is out.
@@ -50,6 +50,8 @@ impl Api for SimApi {
     fn set_waiting(&mut self, _is_waiting: bool) {}
 
     fn probe(&mut self, _: Vec<Candidate>) {}
+
+    fn record_event(&mut self, _: Event) {}
 
     fn set_draining(&mut self) {}
 }

@@ -1,10 +1,14 @@
-//! The notifications of others about an [`App`].
+//! The notifications of others about an [`App`]: by the webhook, and as Events about its scale
+//! target, which `kubectl describe` shows. All of them are made here.
 
 use super::super::interface::{Api, Sockets};
 use super::super::journal::State;
+use super::super::messages;
 use super::{App, Process};
 use crate::clock::Time;
-use crate::policy::Change;
+use crate::cluster::{Event, EventType};
+use crate::duration;
+use crate::policy::{Change, WakeReason};
 
 impl<A: Api> App<A> {
     /// Notifies others of a change that the policy reports.
@@ -13,6 +17,7 @@ impl<A: Api> App<A> {
         if let Some(event) = self.lifecycle.record(change, replicas, now) {
             self.api.notify(&event);
         }
+        self.record_event_of(change);
     }
 
     /// Notifies others of a wake that has lasted as long as a connection waits at most, at the
@@ -34,7 +39,62 @@ impl<A: Api> App<A> {
         self.lifecycle = lifecycle;
     }
 
+    /// Has the Event of a change of the policy recorded.
+    fn record_event_of(&mut self, change: Change) {
+        match change {
+            Change::Waking { .. } => self.woken_by = None,
+            Change::WakingByOverride { by } => self.woken_by = Some(by),
+            _ => {}
+        }
+        if let Some(event) = self.event_of(change) {
+            self.api.record_event(event);
+        }
+    }
+
+    /// Has an Event recorded that says that clients were reset at the hold limit, and why they were
+    /// not served.
+    pub(super) fn record_hold_timeout(&mut self, reason: &str) {
+        if self.policy.config().dry_run {
+            return;
+        }
+        let limit = duration::display(self.config.hold_timeout);
+        let note = format!("clients were reset after {limit} (hold limit): {reason}");
+        let event = Event::new(EventType::Warning, "WakeTimedOut", "ScaleUp", &note);
+        self.api.record_event(event);
+    }
+
+    /// The Event of a change; `None`: it is in the log alone.
+    fn event_of(&self, change: Change) -> Option<Event> {
+        let normal =
+            |reason, action, note: &str| Some(Event::new(EventType::Normal, reason, action, note));
+        match change {
+            Change::WakeWritten { replicas } => {
+                let note = match self.woken_by {
+                    None => format!("scaled from 0 to {replicas} for a connection"),
+                    Some(by) => scaled_by_order(replicas, by),
+                };
+                normal("ScaledFromZero", "ScaleUp", &note)
+            }
+            Change::SleepWritten { .. } => {
+                let ttl = duration::display(self.policy.config().idle_ttl);
+                let note = format!("scaled to 0 after {ttl} or more without a connection");
+                normal("ScaledToZero", "ScaleDown", &note)
+            }
+            Change::SleepUndone { .. } => Some(reverted("ScaleDown", messages::SLEEP_UNDONE)),
+            _ => None,
+        }
+    }
+
     fn replicas(&self) -> Option<u32> {
         self.policy.replicas().map(|(replicas, _)| replicas)
     }
+}
+
+/// Something else has undone what was written. All proxies see it.
+fn reverted(action: &'static str, note: &str) -> Event {
+    Event::new(EventType::Warning, "ScaleReverted", action, note).shared()
+}
+
+fn scaled_by_order(replicas: u32, by: WakeReason) -> String {
+    format!("scaled from 0 to {replicas}: {}", messages::order(by))
 }

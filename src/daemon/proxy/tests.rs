@@ -11,7 +11,9 @@ use super::super::app::{MinReady, Schedules};
 use super::super::route::Route;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
-use crate::cluster::{AddressSource, LifecycleEvent, NoAddress, Outcome, Pod, Request, Scale};
+use crate::cluster::{
+    AddressSource, Event, LifecycleEvent, NoAddress, Outcome, Pod, Request, Scale,
+};
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
 use crate::policy::lease::Lease;
@@ -138,6 +140,10 @@ impl Api for FakeApi {
     fn probe(&mut self, candidates: Vec<Candidate>) {
         let uids: Vec<String> = candidates.into_iter().map(|it| it.uid).collect();
         self.note(format!("probe: {uids:?}"));
+    }
+
+    fn record_event(&mut self, event: Event) {
+        self.note(format!("Event {}: {}", event.reason, event.note));
     }
 
     fn set_draining(&mut self) {

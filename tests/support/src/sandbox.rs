@@ -37,6 +37,7 @@ mod controls;
 mod credentials;
 mod discovery;
 mod endpoints;
+mod event_rules;
 mod faults;
 mod http;
 mod json_patch;

@@ -31,7 +31,7 @@ const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "endpoints", &["get", "list", "watch"]),
     ("", "services", &["get", "list", "watch"]),
     ("", "configmaps", &["get", "list", "watch", "patch"]),
-    ("events.k8s.io", "events", &["create"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
     ("coordination.k8s.io", "leases", &["get", "create"]),
 ];
 

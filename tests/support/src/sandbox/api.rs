@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::access::{Access, Target, is_true};
 use super::discovery;
+use super::event_rules;
 use super::http::{Reply, Request};
 use super::objects::{bookmark, event};
 use super::pages;
@@ -195,37 +196,16 @@ fn create(store: &mut Store, resource: Resource, target: &Target, request: &Requ
             None,
         );
     };
-    if resource == Resource::Events {
-        if let Err(reply) = check_event_time(text(&object["eventTime"])) {
-            return reply;
-        }
-        object["deprecatedSource"] = json!({});
-        object["deprecatedFirstTimestamp"] = Value::Null;
-        object["deprecatedLastTimestamp"] = Value::Null;
+    if resource == Resource::Events
+        && let Err(reply) = event_rules::check_new(&mut object)
+    {
+        return reply;
     }
     let name = text(&object["metadata"]["name"]).to_owned();
     match store.create(resource, object) {
         Some(created) => Reply::json(201, &created),
         None => target.already_exists(&name),
     }
-}
-
-/// `metav1.MicroTime` wants exactly six digits of a second.
-fn check_event_time(time: &str) -> Result<(), Reply> {
-    let (seconds, rest) = time
-        .split_at_checked("2006-01-02T15:04:05".len())
-        .unwrap_or(("", time));
-    let digits = rest
-        .strip_prefix('.')
-        .and_then(|fraction| fraction.get(..6));
-    if !seconds.is_empty() && digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit())) {
-        return Ok(());
-    }
-    let message = format!(
-        "Event in version \"v1\" cannot be handled as a Event: parsing time \"{time}\" as \
-         \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"{rest}\" as \".000000\""
-    );
-    Err(Reply::failure(400, "BadRequest", &message, None))
 }
 
 /// 401.

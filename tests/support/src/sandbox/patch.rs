@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::access::Target;
+use super::event_rules;
 use super::http::{Reply, Request};
 use super::json_patch;
 use super::store::{Resource, Store, text};
@@ -100,6 +101,11 @@ pub fn answer(
     }
     if is_stale(&patch, &current) {
         return target.conflict();
+    }
+    if resource == Resource::Events
+        && let Err(reply) = event_rules::check_change(&current, &patched)
+    {
+        return reply;
     }
     let replicas = patched["spec"]["replicas"].as_i64().unwrap_or_default();
     if resource.is_scalable() && replicas < 0 {
