@@ -13,6 +13,11 @@ pub const SLEEP_UNDONE: &str = "something scales it up again after each sleep, a
     example Argo CD's selfHeal; ignoreDifferences helps). The time until the next sleep doubles \
     each time";
 
+/// What has undone the wakes of an app, and the remedy.
+pub const WAKE_UNDONE: &str = "something scales it to 0 again right after each wake: probably a GitOps \
+    tool that applies replicas: 0 (for example Argo CD's selfHeal; ignoreDifferences helps), KEDA, an HPA \
+    with a minReplicas of 0, or a job. The pause before the next wake doubles each time, up to 1m";
+
 /// The log line of a change of the app `name`. `woken_by` is the client that has waited for
 /// the longest.
 pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String {
@@ -104,6 +109,7 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
         Change::SleepUndone { times } => {
             format!("{name}: {SLEEP_UNDONE} ({times} sleeps so far)")
         }
+        Change::WakeUndone { times } => format!("{name}: {WAKE_UNDONE} ({times} wakes so far)"),
         Change::OtherTtl { theirs } => format!(
             "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
             duration::display(theirs)
@@ -115,6 +121,9 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
 pub fn delay(by: WakeDelay) -> &'static str {
     match by {
         WakeDelay::WakesPerMinute => "the wakes of this minute are used up (--wakes-per-minute)",
+        WakeDelay::Undone => {
+            "something has scaled it to 0 again right after each of the last wakes"
+        }
         WakeDelay::MinAsleep => "it has fallen asleep a moment ago (--min-asleep)",
         WakeDelay::NoWake => "it may not be woken at this time (--no-wake)",
         WakeDelay::DryRun => "it is not woken in a dry run (--dry-run)",

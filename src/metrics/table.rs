@@ -360,7 +360,7 @@ pub static TABLE: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["app"],
         help: "How often connections had to wait for a wake that `--wakes-per-minute`, \
-               `--min-asleep`, `--no-wake` or a pause delayed",
+               `--min-asleep`, `--no-wake`, a pause or the pause after undone wakes delayed",
         read: Read::App(|it, samples| samples.one(it.wakes_delayed)),
     },
     Metric {

@@ -105,6 +105,11 @@ pub enum Change {
         /// The number of times in a row.
         times: u32,
     },
+    /// Something scales the app to zero again after each wake, before its idle TTL has passed.
+    WakeUndone {
+        /// The number of times in a row.
+        times: u32,
+    },
     /// Another proxy has another TTL than this one.
     OtherTtl {
         /// The TTL of the other proxy.
@@ -130,6 +135,8 @@ pub enum WakeDelay {
     WakesPerMinute,
     /// The least time asleep after a sleep.
     MinAsleep,
+    /// Something else has undone the wakes before.
+    Undone,
     /// A window of the schedule in which no connection wakes the app.
     NoWake,
     /// An annotation that forbids to write the scale.

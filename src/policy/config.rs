@@ -68,6 +68,8 @@ pub struct Config {
     pub refusal_confirmed_after: Duration,
     /// The most times that the idle TTL is doubled because of undone sleeps.
     pub undone_sleep_doublings: u32,
+    /// The longest pause before a wake while something else undoes each; zero: none.
+    pub longest_undone_wake_pause: Duration,
 }
 
 impl Default for Config {
@@ -85,6 +87,7 @@ impl Default for Config {
             dry_run: false,
             refusal_confirmed_after: refusal::CONFIRMED_AFTER,
             undone_sleep_doublings: 5,
+            longest_undone_wake_pause: Duration::from_secs(60),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The part of [`Policy`] that decides whether the app is idle, and whether something else keeps
-//! scaling it up.
+//! scaling it up or down.
 
 use std::time::Duration;
 
 use super::Policy;
 use super::command::Change;
+use super::wake_limits::UNDONE_WAKES_REPORTED;
 use crate::clock::Time;
 
 /// The number of undone sleeps in a row after which a warning is logged. A sleep is *undone*
@@ -48,6 +49,15 @@ impl Policy {
             self.report(Change::SleepUndone {
                 times: self.undone_sleeps,
             });
+        }
+    }
+
+    /// To be called when somebody else has scaled the app to zero: counts the wake before as undone
+    /// if the idle TTL had not passed.
+    pub(super) fn count_undone_wake(&mut self, now: Time) {
+        let times = self.wake_limits.record_zero_by_others(now);
+        if times == UNDONE_WAKES_REPORTED {
+            self.report(Change::WakeUndone { times });
         }
     }
 

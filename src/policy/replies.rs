@@ -164,10 +164,14 @@ impl Policy {
                 let idle = self
                     .idle_since
                     .map_or(self.config.idle_ttl, |t| now.since(t));
+                self.wake_limits.record_own_sleep();
                 self.report(Change::SleepWritten { idle });
             }
             Phase::Asleep { .. } => {}
-            _ => self.report_found(false, 0),
+            _ => {
+                self.report_found(false, 0);
+                self.count_undone_wake(now);
+            }
         }
         if was_seen_awake {
             self.wake_limits.record_asleep(now);
@@ -220,6 +224,7 @@ impl Policy {
                 } else {
                     self.report_found(true, replicas);
                 }
+                self.wake_limits.record_woken(now);
                 self.phase = Phase::Starting { since };
             }
         }

@@ -15,6 +15,14 @@ use crate::clock::Time;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The first pause before a wake after [`UNDONE_WAKES_REPORTED`] that were undone.
+const FIRST_UNDONE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The number of undone wakes in a row from which on the next ones are delayed. A wake is
+/// *undone* if something else scales the app to zero although its idle TTL has not passed
+/// since.
+pub const UNDONE_WAKES_REPORTED: u32 = 2;
+
 /// The wakes of the last minute, and until when the app stays awake or asleep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WakeLimits {
@@ -28,6 +36,16 @@ pub struct WakeLimits {
     asleep_until: Option<Time>,
     /// The times of the last wakes, as many as the limit allows.
     wakes: VecDeque<Time>,
+    /// The longest pause after an undone wake; zero: there is none.
+    longest_undone_pause: Duration,
+    /// How long after a wake nothing but somebody else scales the app to zero.
+    undone_within: Duration,
+    /// The last wake, while it may still be undone.
+    woken_at: Option<Time>,
+    /// The number of undone wakes in a row,
+    undone: u32,
+    /// and until when the next wake is delayed because of them.
+    undone_until: Option<Time>,
 }
 
 impl WakeLimits {
@@ -37,6 +55,8 @@ impl WakeLimits {
             min_awake: config.min_awake,
             min_asleep: config.min_asleep,
             wakes_per_minute: config.wakes_per_minute,
+            longest_undone_pause: config.longest_undone_wake_pause,
+            undone_within: config.idle_ttl.min(MINUTE),
             ..WakeLimits::default()
         }
     }
@@ -46,6 +66,39 @@ impl WakeLimits {
         if !self.min_awake.is_zero() {
             self.awake_until = Some(now + self.min_awake);
         }
+    }
+
+    /// Records that the app is awake because connections waited here or an override wanted it.
+    pub fn record_woken(&mut self, now: Time) {
+        if !self.longest_undone_pause.is_zero() {
+            self.woken_at = Some(now);
+        }
+    }
+
+    /// Records that this proxy has put the app to sleep.
+    pub fn record_own_sleep(&mut self) {
+        (self.woken_at, self.undone, self.undone_until) = (None, 0, None);
+    }
+
+    /// Records that somebody else has scaled the app to zero. Returns how many wakes in a row
+    /// were undone, this one included: zero if it was a sleep like any other.
+    pub fn record_zero_by_others(&mut self, now: Time) -> u32 {
+        let woken_at = self.woken_at.take();
+        if woken_at.is_none_or(|at| now.since(at) >= self.undone_within) {
+            (self.undone, self.undone_until) = (0, None);
+            return 0;
+        }
+        self.undone = self.undone.saturating_add(1);
+        if let Some(doublings) = self.undone.checked_sub(UNDONE_WAKES_REPORTED) {
+            let pause = FIRST_UNDONE_PAUSE.saturating_mul(1 << doublings.min(16));
+            self.undone_until = Some(now + pause.min(self.longest_undone_pause));
+        }
+        self.undone
+    }
+
+    /// The earliest time at which the app may be woken after wakes that were undone.
+    pub fn undone_until(&self) -> Time {
+        self.undone_until.unwrap_or_default()
     }
 
     /// Notes that the app, which was awake, is asleep.
@@ -89,7 +142,12 @@ impl WakeLimits {
     /// Everything that depends on the time, for the model checker.
     #[cfg(test)]
     pub fn times(&mut self) -> impl Iterator<Item = &mut Time> {
-        let until = [&mut self.awake_until, &mut self.asleep_until];
+        let until = [
+            &mut self.awake_until,
+            &mut self.asleep_until,
+            &mut self.woken_at,
+            &mut self.undone_until,
+        ];
         until.into_iter().flatten().chain(&mut self.wakes)
     }
 }
@@ -137,15 +195,48 @@ mod tests {
     }
 
     #[test]
+    fn from_the_second_undone_wake_in_a_row_on_the_pause_doubles_up_to_a_limit() {
+        let mut limits = WakeLimits::new(&Config {
+            idle_ttl: Duration::from_secs(20),
+            ..Config::default()
+        });
+        let mut undo = |woken: u64, zero: u64| {
+            limits.record_woken(MS(woken));
+            let undone = limits.record_zero_by_others(MS(zero));
+            (undone, limits.undone_until().since(MS(zero)).as_secs())
+        };
+        assert_eq!(undo(1_000, 2_000), (1, 0), "once may be an operator");
+        for (count, pause) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 32), (8, 60)] {
+            assert_eq!(undo(3_000, 4_000), (count, pause));
+        }
+        assert_eq!(undo(3_000, 23_000), (0, 0), "another proxy, after its TTL");
+        assert_eq!(undo(3_000, 4_000), (1, 0), "it begins again");
+        assert_eq!(undo(3_000, 4_000), (2, 1));
+        limits.record_own_sleep();
+        assert_eq!(limits.undone_until(), MS(0));
+        assert_eq!(
+            limits.record_zero_by_others(MS(5_000)),
+            0,
+            "it was not woken"
+        );
+    }
+
+    #[test]
     fn without_limits_nothing_waits_and_nothing_is_kept() {
-        let mut limits = WakeLimits::new(&Config::default());
+        let mut limits = WakeLimits::new(&Config {
+            longest_undone_wake_pause: Duration::ZERO,
+            ..Config::default()
+        });
+        let before = limits.clone();
         for ms in 0..100 {
             limits.record_wake(MS(ms));
             limits.record_awake(MS(ms));
+            limits.record_woken(MS(ms));
+            limits.record_zero_by_others(MS(ms));
             limits.record_asleep(MS(ms));
             assert_eq!((limits.next_wake(), limits.awake_until()), (MS(0), MS(0)));
             assert_eq!(limits.asleep_until(), MS(0));
         }
-        assert_eq!(limits, WakeLimits::default());
+        assert_eq!(limits, before);
     }
 }

@@ -108,6 +108,7 @@ impl Policy {
         let rules = [
             (WakeDelay::WakesPerMinute, self.wake_limits.next_wake()),
             (WakeDelay::MinAsleep, self.wake_limits.asleep_until()),
+            (WakeDelay::Undone, self.wake_limits.undone_until()),
             (WakeDelay::NoWake, no_wake.unwrap_or_default()),
         ];
         let (by, until) = rules.into_iter().max_by_key(|(_, until)| *until)?;

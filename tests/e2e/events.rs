@@ -128,3 +128,28 @@ fn somebody_who_wakes_it_each_time_is_one_event_of_two_proxies() {
     let note = event["note"].as_str().unwrap();
     assert!(note.contains("ignoreDifferences"), "{note}");
 }
+
+#[test]
+fn somebody_who_puts_it_to_sleep_after_each_wake_is_named_and_not_fought() {
+    let sandbox = asleep();
+    sandbox.never_ready();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL]);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    for round in 1..=2 {
+        sandbox.expect("it is woken", |state| {
+            state.replicas() == 1 && state.count(&setting(1)) == round
+        });
+        zpa.expect_log("default/myapp scaled from 0 to 1");
+        sandbox.set_replicas(0);
+    }
+    zpa.expect_log("something scales it to 0 again right after each wake");
+    zpa.expect_log("a connection waits, and something has scaled it to 0 again");
+    let event = expect_event(&sandbox, "ScaleReverted");
+    assert!(
+        event["note"].as_str().unwrap().contains("replicas: 0"),
+        "{event}"
+    );
+    sandbox.set_start_delay(Duration::ZERO);
+    echo(&mut client, "woken once more, after the pause");
+}

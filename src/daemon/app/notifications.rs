@@ -81,6 +81,7 @@ impl<A: Api> App<A> {
                 normal("ScaledToZero", "ScaleDown", &note)
             }
             Change::SleepUndone { .. } => Some(reverted("ScaleDown", messages::SLEEP_UNDONE)),
+            Change::WakeUndone { .. } => Some(reverted("ScaleUp", messages::WAKE_UNDONE)),
             _ => None,
         }
     }

@@ -22,6 +22,7 @@ impl<A: Api> App<A> {
             | Change::LeaseLocation(Some(LeaseStore::Annotation) | None)
             | Change::LeasesVisible(false)
             | Change::SleepUndone { .. }
+            | Change::WakeUndone { .. }
             | Change::OtherTtl { .. }
             | Change::InvalidAnnotation(_) => Level::Warn,
             // Another proxy must have had no lease of this one before it.

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::fixture::{Fixture, MOMENT, TTL, read, scale, with_token, write};
+use crate::cluster::Request;
 use crate::policy::{Change, Config, Phase, WakeDelay};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -135,4 +136,31 @@ fn after_a_wake_it_stays_awake_for_its_least_time_and_sleeps_then() {
         let sleeps_at = fixture.policy.sleeps_at();
         assert_eq!(sleeps_at, Some(woken + sleeps_after), "{label}");
     }
+}
+
+#[test]
+fn wakes_that_something_else_undoes_are_delayed_from_the_second_on_and_reported_once() {
+    let mut fixture = asleep(Duration::ZERO, None);
+    fixture.opens(1);
+    let mut version = 7;
+    let (mut reported, mut pauses) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let asleep_since = fixture.now;
+        for _ in 0..20 {
+            match fixture.in_flight() {
+                Some(Request::WriteScale { .. }) => break,
+                Some(_) => fixture.answers(scale(0, &version.to_string())),
+                None => fixture.passes(fixture.pause()),
+            }
+        }
+        assert_eq!(fixture.in_flight(), Some(write(2, &version.to_string())));
+        pauses.push(fixture.now.since(asleep_since).as_secs());
+        fixture.answers(scale(2, &(version + 1).to_string()));
+        version += 2;
+        fixture.observes(scale(0, &version.to_string()));
+        reported.extend(fixture.changes());
+    }
+    assert_eq!(pauses, [0, 0, 1, 2]);
+    reported.retain(|change| matches!(change, Change::WakeUndone { .. }));
+    assert_eq!(reported, [Change::WakeUndone { times: 2 }]);
 }
