@@ -15,7 +15,7 @@ use crate::clock::{Clock, WallClock};
 use crate::settings::{self, Invocation, Settings};
 
 /// What a command is passed from outside: environment, clocks, terminal.
-pub struct World<'a> {
+pub struct Environment<'a> {
     /// The variables of the environment.
     pub env: &'a dyn Fn(&str) -> Option<OsString>,
     /// The clock for waiting.
@@ -43,11 +43,11 @@ pub enum Output {
 }
 
 /// Runs the command that the first argument names; `None` if it names none.
-pub fn run(args: &[OsString], world: &World<'_>) -> Option<Output> {
+pub fn run(args: &[OsString], environment: &Environment<'_>) -> Option<Output> {
     let (command, args) = args.split_first()?;
     match command.to_str()? {
         "manifests" => Some(manifests::run(args)),
-        "check" => Some(check::run(args, world)),
+        "check" => Some(check::run(args, environment)),
         "explain" => Some(explain(args)),
         _ => None,
     }

@@ -28,7 +28,7 @@ const CAPACITY: usize = 256 * 1024;
 const KEPT: usize = 8 * 1024;
 
 /// How long the program waits at its end until the log is written.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A handle of the queue; a clone is another handle of the same queue.
 #[derive(Clone)]
@@ -174,7 +174,7 @@ struct FlushOnDrop(LogQueue);
 
 impl Drop for FlushOnDrop {
     fn drop(&mut self) {
-        self.0.flush(FLUSH_PATIENCE);
+        self.0.flush(FLUSH_TIMEOUT);
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// A line that is as long as some are at the level debug.
     const LINE: &[u8] = b"[2026-11-28T12:00:00.000Z DEBUG] #1234 relaying to 10.0.0.1:80\n";
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(lost, log.dropped());
         log.push(b"there is room again\n");
         assert_eq!(lines.next().unwrap(), "there is room again");
-        log.flush(PATIENCE);
+        log.flush(TEST_TIMEOUT);
         let state = log.0.state();
         assert!(state.bytes.capacity() <= KEPT, "memory is given back");
     }
@@ -310,7 +310,7 @@ mod tests {
         let log = LogQueue::spawn(writer).unwrap();
         for number in 1..=3 {
             log.push(LINE);
-            log.flush(PATIENCE);
+            log.flush(TEST_TIMEOUT);
             assert_eq!(log.dropped(), number);
         }
     }

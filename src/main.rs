@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use zpa::commands::{self, Output, World};
+use zpa::commands::{self, Environment, Output};
 use zpa::daemon::{self, Clocks, Error, Exit};
 use zpa::log_queue::{self, LogQueue};
 use zpa::settings::{self, Invocation, Settings};
@@ -17,13 +17,13 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     let env = |name: &str| std::env::var_os(name);
-    let world = World {
+    let environment = Environment {
         env: &env,
         clock: sys::boot_time,
         wall: sys::unix_time,
         is_terminal: io::stdout().is_terminal(),
     };
-    if let Some(output) = commands::run(&args, &world) {
+    if let Some(output) = commands::run(&args, &environment) {
         return match output {
             Output::Text(text) => print(&text, 0),
             Output::Report { text, code } => print(&text, code),

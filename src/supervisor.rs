@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn at(seconds: u64) -> Time {
         Time::new(Duration::from_secs(seconds))
@@ -138,10 +138,10 @@ mod tests {
             pause: FIRST,
         };
         for expected in [Ok(1), Err(panic), Ok(2)] {
-            assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), expected);
+            assert_eq!(seen.recv_timeout(TEST_TIMEOUT).unwrap(), expected);
         }
         // It has returned and is not started again.
-        let over = seen.recv_timeout(PATIENCE).unwrap_err();
+        let over = seen.recv_timeout(TEST_TIMEOUT).unwrap_err();
         assert_eq!(over, mpsc::RecvTimeoutError::Disconnected);
     }
 

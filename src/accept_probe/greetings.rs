@@ -151,7 +151,7 @@ mod tests {
         greetings.accepted(address(1), said.clone(), at(60_000));
         said.0.set(Some(true));
         assert!(greetings.take_greeting(at(60_000)).contains(&address(1)));
-        assert!(!greetings.has(&address(1)), "it is told once");
+        assert!(!greetings.has(&address(1)), "it is reported once");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::options::{CommandOption, Options};
-use super::{Output, World};
+use super::{Environment, Output};
 use crate::duration;
 use crate::kube::Access;
 use crate::kube::inspect::Inspector;
@@ -40,13 +40,13 @@ static OPTIONS: [CommandOption; 4] = [
         name: "--wait",
         placeholder: "DURATION",
         default: "0",
-        help: "Look again for so long, until nothing is found that may pass",
+        help: "Repeat the checks for up to this long, while one that fails may still succeed by itself",
     },
     CommandOption {
         name: "--service-account",
         placeholder: "NAME",
         default: "that of the proxy that is found; in a pod, its own",
-        help: "Whose permissions to ask for",
+        help: "Whose permissions to check",
     },
     CommandOption {
         name: "--output",
@@ -68,12 +68,12 @@ enum Account {
 }
 
 /// Runs the command.
-pub fn run(args: &[OsString], world: &World<'_>) -> Output {
+pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Output::Text(help());
     }
-    match Run::new(args, world) {
-        Ok(run) => run.check(world),
+    match Run::new(args, environment) {
+        Ok(run) => run.check(environment),
         Err(errors) => Output::Errors(errors),
     }
 }
@@ -81,7 +81,7 @@ pub fn run(args: &[OsString], world: &World<'_>) -> Output {
 fn help() -> String {
     let head = "Checks whether what zpa needs is there, and what would disturb it. Prints a line \
                 for each check:\n√ as it should be, ‼ a warning, × a finding. zpa explain CODE says \
-                more about a code.\n\nExit code: 0 good or warnings, 1 findings, 2 could not \
+                more about a code.\n\nExit code: 0 good or warnings, 1 results, 2 could not \
                 check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n       zpa check --apps \
                 FILE [--FLAG VALUE]...\n       zpa check --discover LABELS [--FLAG VALUE]...\n\n";
     head.to_owned()
@@ -103,24 +103,24 @@ struct Run {
 }
 
 impl Run {
-    fn new(args: &[OsString], world: &World<'_>) -> Result<Run, Vec<String>> {
+    fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Run, Vec<String>> {
         let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
-        let settings = super::process_settings("check", options.rest.clone(), world.env)?;
-        Run::from_options(&options, &settings, world)
+        let settings = super::process_settings("check", options.rest.clone(), environment.env)?;
+        Run::from_options(&options, &settings, environment)
     }
 
     fn from_options(
         options: &Options,
         settings: &Settings,
-        world: &World<'_>,
+        environment: &Environment<'_>,
     ) -> Result<Run, Vec<String>> {
         let wait = match options.value("--wait") {
             Some(text) => duration::parse(text).map_err(|why| vec![format!("--wait: {why}")])?,
             None => Duration::ZERO,
         };
-        let format = format(options, world).map_err(|why| vec![why])?;
-        let account = account(options, world).map_err(|why| vec![why])?;
-        let env = |name: &str| (world.env)(name)?.into_string().ok();
+        let format = format(options, environment).map_err(|why| vec![why])?;
+        let account = account(options, environment).map_err(|why| vec![why])?;
+        let env = |name: &str| (environment.env)(name)?.into_string().ok();
         let (access, namespace) = Access::discover(
             &settings.kube,
             settings.api_server.as_ref(),
@@ -128,7 +128,8 @@ impl Run {
             env,
         )
         .map_err(|why| vec![why.to_string()])?;
-        let inspector = Inspector::new(access, world.clock, world.wall).map_err(|why| vec![why])?;
+        let inspector =
+            Inspector::new(access, environment.clock, environment.wall).map_err(|why| vec![why])?;
         let namespace = settings.namespace.clone().or(namespace);
         Ok(Run {
             apps: apps(settings, namespace.as_deref().unwrap_or("default"))?,
@@ -141,39 +142,39 @@ impl Run {
         })
     }
 
-    fn check(&self, world: &World<'_>) -> Output {
-        let end = (world.clock)() + self.wait;
+    fn check(&self, environment: &Environment<'_>) -> Output {
+        let end = (environment.clock)() + self.wait;
         loop {
-            let findings = self.look();
-            let is_pending = findings.iter().any(CheckResult::may_pass);
-            if !is_pending || (world.clock)() >= end {
+            let results = self.run_checks();
+            let is_pending = results.iter().any(CheckResult::is_transient);
+            if !is_pending || (environment.clock)() >= end {
                 return Output::Report {
-                    text: report::render(&findings, self.format),
-                    code: report::exit_code(&findings),
+                    text: report::render(&results, self.format),
+                    code: report::exit_code(&results),
                 };
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    fn look(&self) -> Vec<CheckResult> {
-        let (mut findings, found) = match &self.discovery {
+    fn run_checks(&self) -> Vec<CheckResult> {
+        let (mut results, found) = match &self.discovery {
             Some(discovery) => discovery.examine(&self.inspector),
             None => (Vec::new(), Vec::new()),
         };
         let apps = self.apps.iter().chain(&found);
-        findings.extend(apps.flat_map(|app| self.look_at(app)));
-        findings
+        results.extend(apps.flat_map(|app| self.check_app(app)));
+        results
     }
 
-    fn look_at(&self, settings: &Settings) -> Vec<CheckResult> {
+    fn check_app(&self, settings: &Settings) -> Vec<CheckResult> {
         let facts = Facts::gather(self, settings);
         let subject = Subject {
             settings,
             before_install: self.before_install,
         };
-        let findings = examine(&subject, &facts);
-        let named = findings.into_iter().map(|finding| CheckResult {
+        let results = examine(&subject, &facts);
+        let named = results.into_iter().map(|finding| CheckResult {
             app: (settings.origin() != Origin::CommandLine).then(|| name(settings)),
             ..finding
         });
@@ -230,10 +231,10 @@ fn name(settings: &Settings) -> String {
     format!("{namespace}/{}", settings.target_ref.label())
 }
 
-fn format(options: &Options, world: &World<'_>) -> Result<Format, String> {
+fn format(options: &Options, environment: &Environment<'_>) -> Result<Format, String> {
     match options.value("--output") {
         None | Some("table") => Ok(Format::Table {
-            colours: world.is_terminal && (world.env)("NO_COLOR").is_none(),
+            colours: environment.is_terminal && (environment.env)("NO_COLOR").is_none(),
         }),
         Some("short") => Ok(Format::Short),
         Some("json") => Ok(Format::Json),
@@ -241,8 +242,8 @@ fn format(options: &Options, world: &World<'_>) -> Result<Format, String> {
     }
 }
 
-fn account(options: &Options, world: &World<'_>) -> Result<Account, String> {
-    let in_a_pod = (world.env)("KUBERNETES_SERVICE_HOST").is_some();
+fn account(options: &Options, environment: &Environment<'_>) -> Result<Account, String> {
+    let in_a_pod = (environment.env)("KUBERNETES_SERVICE_HOST").is_some();
     match options.value("--service-account") {
         Some(name) => settings::dns_subdomain(name)
             .map(Account::Named)

@@ -262,7 +262,7 @@ impl Reconciler {
             ReadyGate::Accept | ReadyGate::Greeting => Some(self.accept_probe()?.of_app(id)),
         };
         let webhook = self.webhook(spec)?;
-        let app = kube::AppConfig {
+        let app = kube::WatchedApp {
             namespace: namespace(spec).to_owned(),
             target: settings.target_ref.clone(),
             dialect: settings.dialect,

@@ -136,8 +136,9 @@ impl Half {
         self.sink.handle_failure();
     }
 
-    /// Takes over from the opposite direction, whose sink is this one's source, that a
-    /// write has consumed the error of the socket.
+    /// To be called after a write of the opposite direction, whose sink is this one's source: if
+    /// that write has consumed the socket's error, this direction's next read returns 0 for a
+    /// broken connection, not for a FIN.
     pub fn handle_error_of(&mut self, opposite: &Half) {
         if opposite.sink == Sink::Broken(SocketError::Reported) {
             self.source.handle_error_reported();

@@ -16,7 +16,7 @@ use super::patch::Patch;
 use super::reply::Reply;
 use super::scale_target::CallResult;
 use super::text::LogOnce;
-use super::{AppConfig, paths, scaled};
+use super::{WatchedApp, paths, scaled};
 use crate::clock::Time;
 
 /// The largest ConfigMap, in bytes: etcd takes none above 1.5 MiB.
@@ -41,7 +41,7 @@ struct State {
 
 impl AncestorReplica {
     /// The replica of the ancestor whose flags the settings were given in, if any.
-    pub(super) fn new(config: &AppConfig) -> Option<AncestorReplica> {
+    pub(super) fn new(config: &WatchedApp) -> Option<AncestorReplica> {
         let config_map = config.state_configmap.as_deref();
         Some(AncestorReplica {
             ancestor: Ancestor::of(config.dialect)?,

@@ -18,7 +18,7 @@ use super::service_reflector::{self, ServiceWatch, ServicesReport};
 use super::shared_reflectors::SharedReflectors;
 use super::target_client::{TargetClient, Writer};
 use super::webhook::{Roots, Webhooks};
-use super::{AppConfig, paths, reflector, target_reflector};
+use super::{WatchedApp, paths, reflector, target_reflector};
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Event, Report, Request};
 use crate::supervisor::ThreadPanic;
@@ -113,7 +113,7 @@ impl ApiThreads {
     /// If a thread cannot be started.
     pub fn add(
         &self,
-        config: AppConfig,
+        config: WatchedApp,
         report: impl Fn(Report) + Send + Sync + Clone + 'static,
     ) -> io::Result<AppHandle> {
         let target = TargetClient::new(&config, self.writer.clone());
@@ -137,7 +137,7 @@ impl ApiThreads {
     fn watch_named(
         &self,
         handle: &mut AppHandle,
-        config: &AppConfig,
+        config: &WatchedApp,
         report: impl Fn(Report) + Send + Clone + 'static,
     ) -> io::Result<()> {
         let clock = self.clock;
@@ -217,7 +217,7 @@ impl Drop for ApiThreads {
 /// Adds the app to the reflectors of its namespace.
 fn watch_namespace(
     handle: &mut AppHandle,
-    config: AppConfig,
+    config: WatchedApp,
     reflectors: &Arc<SharedReflectors>,
 ) -> io::Result<()> {
     let (app, config) = (handle.app, Arc::new(config));
@@ -246,7 +246,7 @@ fn panicked(report: impl Fn(Report)) -> impl Fn(ThreadPanic) {
 /// Whether the scale target is watched. With the flags of an ancestor it is polled: the
 /// annotations of the ancestor's replicas, maybe on a ConfigMap, are read together with the
 /// object (`ancestor_replica`).
-fn watches_target(config: &AppConfig) -> bool {
+fn watches_target(config: &WatchedApp) -> bool {
     config.dialect == Dialect::Zpa
 }
 

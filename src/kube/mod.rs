@@ -132,7 +132,7 @@ pub use service_reflector::{ServiceWatch, ServicesReport};
 pub use webhook::{Webhook, Webhooks};
 
 /// What the API threads work for: one app.
-pub struct AppConfig {
+pub struct WatchedApp {
     /// The namespace of the scale target and the Service.
     pub namespace: String,
     /// The object to scale.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use self::named::NamedEndpoints;
 pub(super) use self::namespace::NamespaceEndpoints;
 use self::thread::Reflector;
-use super::AppConfig;
+use super::WatchedApp;
 use super::client::Client;
 use super::relist::RelistSignal;
 use crate::clock::Clock;
@@ -26,7 +26,7 @@ use crate::supervisor::ThreadPanic;
 
 /// Starts the reflector of one Service's endpoints.
 pub(super) fn spawn(
-    config: &AppConfig,
+    config: &WatchedApp,
     client: Client,
     clock: Clock,
     report: impl Fn(Report) + Send + 'static,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::AppConfig;
+use super::WatchedApp;
 use super::client::Client;
 use super::credentials::Credentials;
 use super::executor::RequestQueue;
@@ -45,15 +45,15 @@ pub(super) struct SharedReflectors {
 
 #[derive(Default)]
 struct State {
-    endpoint_reflectors: BTreeMap<Namespaces, SharedReflector<Arc<AppConfig>>>,
+    endpoint_reflectors: BTreeMap<Namespaces, SharedReflector<Arc<WatchedApp>>>,
     /// By the path of the collection of objects.
-    target_reflectors: BTreeMap<String, SharedReflector<NamedTarget>>,
+    target_reflectors: BTreeMap<String, SharedReflector<KeyedTarget>>,
     /// The path of the collection that contains the object of an app.
     collection_of: BTreeMap<AppKey, String>,
 }
 
-/// The scale target of an app, with its name.
-pub(super) type NamedTarget = (String, Arc<Target>);
+/// The scale target of an app, with its key in the collection ([`Namespaces::key`]).
+pub(super) type KeyedTarget = (String, Arc<Target>);
 
 /// The handle of a reflector that apps share. `A` is what it needs to know of an app.
 struct SharedReflector<A> {
@@ -104,8 +104,8 @@ pub(super) trait SharedReflectorCore: ReflectorCore {
     fn set_app_draining(&mut self, app: AppKey);
 }
 
-/// A core that applies the changes of its apps before it handles an event. An app is added with
-/// the next list: one in progress has passed over what is its own.
+/// A core that applies the changes of its apps before it handles an event. An app is added only
+/// when a new list begins: a list in progress has already skipped the app's objects.
 struct ApplyChangesFirst<C: SharedReflectorCore> {
     core: C,
     changes: Arc<Mutex<Changes<C::App>>>,
@@ -161,9 +161,9 @@ impl<C: SharedReflectorCore> ReflectorCore for ApplyChangesFirst<C> {
 }
 
 impl SharedReflectorCore for NamespaceEndpoints {
-    type App = Arc<AppConfig>;
+    type App = Arc<WatchedApp>;
 
-    fn add(&mut self, app: AppKey, config: Arc<AppConfig>) {
+    fn add(&mut self, app: AppKey, config: Arc<WatchedApp>) {
         NamespaceEndpoints::add(self, app, &config);
     }
 
@@ -181,9 +181,9 @@ impl SharedReflectorCore for NamespaceEndpoints {
 }
 
 impl SharedReflectorCore for TargetReflector<Arc<Target>> {
-    type App = NamedTarget;
+    type App = KeyedTarget;
 
-    fn add(&mut self, app: AppKey, (name, target): NamedTarget) {
+    fn add(&mut self, app: AppKey, (name, target): KeyedTarget) {
         TargetReflector::add(self, app, &name, target);
     }
 
@@ -293,7 +293,7 @@ impl SharedReflectors {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub(super) fn add(&self, app: AppKey, config: Arc<AppConfig>) -> io::Result<()> {
+    pub(super) fn add(&self, app: AppKey, config: Arc<WatchedApp>) -> io::Result<()> {
         let mut state = self.state();
         let namespaces = self.with(&config.namespace);
         let mut reflector = match state.endpoint_reflectors.remove(&namespaces) {
@@ -338,7 +338,7 @@ impl SharedReflectors {
         &self,
         state: &'a mut State,
         collection: &Collection,
-    ) -> Option<&'a mut SharedReflector<NamedTarget>> {
+    ) -> Option<&'a mut SharedReflector<KeyedTarget>> {
         let path = &collection.path;
         if !state.target_reflectors.contains_key(path) {
             if state.target_reflectors.len() >= MAX_COLLECTIONS {

@@ -18,7 +18,7 @@ pub(super) use super::scale_target::CallResult;
 use super::scale_target::Target;
 use super::target_status::target_status;
 use super::text::{LogOnce, printable};
-use super::{AppConfig, scaled};
+use super::{WatchedApp, scaled};
 use crate::clock::{Time, WallClock};
 use crate::cluster::{LeaseStore, Outcome, Renewal, Report, Request, TargetStatus};
 
@@ -63,7 +63,7 @@ struct Logs {
 }
 
 impl TargetClient {
-    pub(super) fn new(config: &AppConfig, writer: Writer) -> Self {
+    pub(super) fn new(config: &WatchedApp, writer: Writer) -> Self {
         let target = Target::new(&config.namespace, config.target.clone());
         TargetClient {
             target: Arc::new(target),

@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use super::AppConfig;
+use super::WatchedApp;
 use super::access::Access;
 use super::target_client::Writer;
 use crate::clock::Time;
@@ -249,8 +249,8 @@ pub(super) fn writer() -> Writer {
 }
 
 /// The recorded app.
-pub(super) fn config() -> AppConfig {
-    AppConfig {
+pub(super) fn config() -> WatchedApp {
+    WatchedApp {
         namespace: "default".into(),
         target: TargetRef::deployment("myapp"),
         dialect: Dialect::Zpa,

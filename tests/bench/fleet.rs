@@ -26,7 +26,7 @@ const START_DELAY: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_secs(3);
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the next app to be woken is from the last one, in their list.
 const STRIDE: usize = 37;
 
@@ -186,12 +186,12 @@ fn wakes(rounds: usize) -> Result<Vec<Wakes>> {
 }
 
 fn fall_asleep(fleet: &Fleet, name: &str) -> Result<()> {
-    let is_asleep = fleet.sandbox.wait_until(PATIENCE, |state| {
+    let is_asleep = fleet.sandbox.wait_until(TEST_TIMEOUT, |state| {
         state.replicas_of(name) == 0 && state.pods_of(name) == 0
     });
     match is_asleep {
         true => Ok(()),
-        false => Err(format!("{name} does not fall asleep within {PATIENCE:?}").into()),
+        false => Err(format!("{name} does not fall asleep within {TEST_TIMEOUT:?}").into()),
     }
 }
 
@@ -210,7 +210,7 @@ fn wake(fleet: &Fleet, number: usize, wakes: &mut Wakes) -> Result<TcpStream> {
     let mut reply = [0; HEADER_BYTES];
     let connecting = Instant::now();
     let mut client = TcpStream::connect(fleet.addresses[number])?;
-    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_read_timeout(Some(TEST_TIMEOUT))?;
     client.write_all(&message)?;
     let first = read_some(&client, &mut reply)?;
     let first_byte = Instant::now();

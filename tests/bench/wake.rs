@@ -30,7 +30,7 @@ const START_DELAY: Duration = Duration::from_millis(20);
 /// for the machine to come to rest.
 const REST: Duration = Duration::from_millis(10);
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `zpa` knows when the connection comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Cluster {
         let mut reply = [0; HEADER_BYTES];
         let connecting = Instant::now();
         let mut client = TcpStream::connect(self.zpa.address())?;
-        client.set_read_timeout(Some(PATIENCE))?;
+        client.set_read_timeout(Some(TEST_TIMEOUT))?;
         client.write_all(&message)?;
         let first = read_some(&client, &mut reply)?;
         let first_byte = Instant::now();
@@ -213,10 +213,10 @@ impl Cluster {
     }
 
     fn wait(&self, what: &str, over: impl Fn(&State) -> bool) -> Result<()> {
-        if self.sandbox.wait_until(PATIENCE, over) {
+        if self.sandbox.wait_until(TEST_TIMEOUT, over) {
             Ok(())
         } else {
-            Err(format!("not within {PATIENCE:?}: {what}").into())
+            Err(format!("not within {TEST_TIMEOUT:?}: {what}").into())
         }
     }
 }

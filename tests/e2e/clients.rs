@@ -11,7 +11,7 @@ pub fn connect_from(zpa: &Zpa, source: [u8; 4]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&zpa.address().into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.into()
 }
 
@@ -120,7 +120,7 @@ fn checks_and_scans_wake_nothing_and_a_request_does() {
 #[test]
 fn psql_shows_why_it_was_held_in_vain() {
     let sandbox = asleep();
-    sandbox.set_start_delay(PATIENCE);
+    sandbox.set_start_delay(TEST_TIMEOUT);
     let settings = [
         LONG_TTL,
         ("ZPA_WAKE_ON", "postgres"),

@@ -65,7 +65,7 @@ fn a_wake_does_not_wait_for_a_poll_that_hangs() {
     let polls = sandbox.count(&on("get", "deployments"));
     let scale = on("get", "deployments");
     assert!(
-        sandbox.wait_until(PATIENCE, |state| state.count(&scale) > polls),
+        sandbox.wait_until(TEST_TIMEOUT, |state| state.count(&scale) > polls),
         "a poll hangs"
     );
     let start = Instant::now();

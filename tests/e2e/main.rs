@@ -32,7 +32,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use support::program::{PATIENCE, Zpa};
+use support::program::{TEST_TIMEOUT, Zpa};
 use support::sandbox::{self, Options, Sandbox, on};
 use support::streams::read_some;
 
@@ -128,6 +128,6 @@ fn warnings(zpa: &Zpa, text: &str) -> usize {
 }
 
 fn seconds(count: u64) -> Duration {
-    assert!(Duration::from_secs(count) <= PATIENCE);
+    assert!(Duration::from_secs(count) <= TEST_TIMEOUT);
     Duration::from_secs(count)
 }

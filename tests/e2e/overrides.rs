@@ -41,12 +41,12 @@ fn a_pause_holds_who_comes_until_it_ends_and_says_so() {
     annotate(&sandbox, PAUSE, Some("true"));
     zpa.expect_log("paused by the annotation");
     let mut client = zpa.connect();
-    client.write_all(b"patience").unwrap();
+    client.write_all(b"bytes").unwrap();
     zpa.expect_log("a connection waits, and it is paused");
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
 
     annotate(&sandbox, PAUSE, None);
-    expect_echo(&mut client, "patience");
+    expect_echo(&mut client, "some bytes");
     annotate(&sandbox, PAUSE, Some("true"));
     drop(client);
     zpa.expect_status("it is not put to sleep", kept_awake_by("paused"));

@@ -60,7 +60,7 @@ impl Haproxy {
             configuration: path,
             front,
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while TcpStream::connect(back).is_err() {
             assert!(Instant::now() < deadline, "haproxy does not listen");
             std::thread::yield_now();
@@ -71,7 +71,7 @@ impl Haproxy {
     /// The client in the header at the app, and the address that the client has.
     fn ask(&self) -> io::Result<(String, SocketAddr)> {
         let mut client = TcpStream::connect(self.front)?;
-        client.set_read_timeout(Some(PATIENCE))?;
+        client.set_read_timeout(Some(TEST_TIMEOUT))?;
         client.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         client.read_to_string(&mut answer)?;

@@ -353,7 +353,7 @@ impl Traffic {
 /// A connection with a few messages, all of which must come back.
 fn visit(address: SocketAddr, ttl: Duration, random: &mut Random, served: &AtomicU64) {
     let mut stream = TcpStream::connect(address).expect("zpa accepts");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     for n in 0..1 + random.bits() % 3 {
         echo(&mut stream, &format!("message {n}"));
         served.fetch_add(1, Ordering::Relaxed);
@@ -379,7 +379,7 @@ fn survive(sandbox: &Sandbox, zpas: &[Zpa], seed: u64, disturb: impl Fn(&Sandbox
     let mut round = 0;
     while patches(sandbox, 0) < cycles() {
         assert!(
-            start.elapsed() < PATIENCE * (cycles() as u32),
+            start.elapsed() < TEST_TIMEOUT * (cycles() as u32),
             "{}",
             sandbox.summary()
         );

@@ -46,7 +46,7 @@ fn body(stream: &TcpStream) -> Option<Value> {
 
 #[track_caller]
 fn expect(events: &Receiver<Value>, kind: &str, app: &str) -> Value {
-    let event = events.recv_timeout(PATIENCE);
+    let event = events.recv_timeout(TEST_TIMEOUT);
     let event = event.unwrap_or_else(|_| panic!("no event {kind} of {app}"));
     let found = (event["event"].as_str(), event["app"].as_str());
     assert_eq!(found, (Some(kind), Some(app)), "{event}");
@@ -88,7 +88,7 @@ fn a_wake_and_a_sleep_are_posted_and_the_url_is_never_shown() {
 #[test]
 fn a_wake_without_a_pod_is_posted_at_the_hold_limit_with_the_reason() {
     let sandbox = asleep();
-    sandbox.set_start_delay(PATIENCE);
+    sandbox.set_start_delay(TEST_TIMEOUT);
     let (address, events) = receiver();
     let url = format!("http://{address}");
     let settings = [

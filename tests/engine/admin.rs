@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zpa::engine::AdminLimits;
 
-use crate::rig::{APP, LIMITS, PATIENCE, Rig};
+use crate::rig::{APP, LIMITS, Rig, TEST_TIMEOUT};
 
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_connections: 3,
@@ -26,7 +26,7 @@ impl Rig {
     fn visit(&mut self) -> TcpStream {
         let address = self.engine.admin().local_addr().unwrap();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 
@@ -48,7 +48,7 @@ impl Rig {
         let mut received = Vec::new();
         loop {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TEST_TIMEOUT,
                 "received only {} bytes",
                 received.len()
             );

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use zpa::engine::{AppId, BackendSpec, Limits, PortId};
 
-use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend};
 
 /// Another app, and its port,
 const OTHER: AppId = AppId(7);
@@ -198,7 +198,7 @@ fn a_listener_goes_to_another_app_with_those_who_wait_there() {
     before.write_all(b"before").unwrap();
     rig.expect(&mut server, b"before");
     rig.engine.remove_app(APP, rig.now());
-    before.set_read_timeout(Some(PATIENCE)).unwrap();
+    before.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let end = before.read(&mut [0]).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     between.write_all(b", still").unwrap();

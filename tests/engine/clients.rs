@@ -15,7 +15,7 @@ use zpa::rules::idle::SilentConnections;
 use zpa::rules::proxy_protocol::Version;
 use zpa::rules::release::ReleaseRate;
 
-use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend, reset};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend, reset};
 
 /// A client that connects from `source`, an address of the loopback network.
 fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
@@ -23,7 +23,7 @@ fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     let address = rig.address();
     socket.connect(&address.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.into()
 }
 

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use zpa::engine::BackendSpec;
 use zpa::rules::Rules;
 
-use crate::rig::{APP, LIMITS, PATIENCE, PORT, Rig, backend, refusing, reset, silent};
+use crate::rig::{APP, LIMITS, PORT, Rig, TEST_TIMEOUT, backend, refusing, reset, silent};
 
 #[test]
 fn an_address_that_refuses_is_followed_by_the_next() {
@@ -68,11 +68,11 @@ fn a_backend_that_is_ready_before_it_listens_is_dialled_until_it_does() {
     let dead = refusing();
     let mut rig = Rig::open(&[&dead]);
     let mut client = rig.connect();
-    client.write_all(b"patience").unwrap();
+    client.write_all(b"bytes").unwrap();
     rig.until("it was refused", |e| e.counts(APP).failed_dials >= 3);
     SockRef::from(&dead).listen(16).unwrap();
     let mut server = rig.accept(&dead);
-    rig.expect(&mut server, b"patience");
+    rig.expect(&mut server, b"bytes");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_new_address_is_tried_at_once_by_those_that_found_none_to_take_them() {
     rig.set_backends(&[&dead, &backend]);
     let start = Instant::now();
     rig.accept(&backend);
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < TEST_TIMEOUT);
 }
 
 #[test]

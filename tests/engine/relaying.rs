@@ -6,7 +6,7 @@ use std::thread;
 
 use socket2::SockRef;
 
-use crate::rig::{APP, PATIENCE, Rig, backend, fill, in_conversation, reset};
+use crate::rig::{APP, Rig, TEST_TIMEOUT, backend, fill, in_conversation, reset};
 
 #[test]
 fn the_first_bytes_of_a_server_that_speaks_first_arrive() {
@@ -168,7 +168,7 @@ fn in_bulk() -> (Rig, TcpStream, TcpStream) {
 /// The loop sees more bulk, and what the client says last only after that.
 fn look_before(rig: &mut Rig, client: &mut TcpStream) {
     client.write_all(&[b'z'; 60_000]).unwrap();
-    rig.engine.wait(Some(PATIENCE), rig.now()).unwrap();
+    rig.engine.wait(Some(TEST_TIMEOUT), rig.now()).unwrap();
     SockRef::from(&*client).send_out_of_band(b"X").unwrap();
     client.write_all(b"the end").unwrap();
 }

@@ -10,7 +10,7 @@ use zpa::clock::Time;
 use zpa::engine::{AppId, AppLimits, BackendSpec, Counts, Engine, Limits, PortId};
 use zpa::sys;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The app of a rig, and its port.
 pub const APP: AppId = AppId(0);
@@ -85,7 +85,7 @@ impl Rig {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 
@@ -95,7 +95,7 @@ impl Rig {
         socket.set_recv_buffer_size(4096).unwrap();
         let address = self.address();
         socket.connect(&address.into()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.into()
     }
 
@@ -118,7 +118,7 @@ impl Rig {
         let start = Instant::now();
         while !done(&mut self.engine) {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TEST_TIMEOUT,
                 "never: {what}; {:?}",
                 self.counts()
             );
@@ -142,7 +142,7 @@ impl Rig {
         });
         let (stream, _) = accepted.unwrap();
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use zpa::engine::{AppId, BackendSpec, BoundListener, Limits, NamedListener, PortId};
 use zpa::rules::Rules;
 
-use crate::rig::{APP, LIMITS, PATIENCE, PORT, PROCESS, Rig, backend};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend};
 
 /// Two apps beside that of the rig.
 const DB: AppId = AppId(1);
@@ -73,7 +73,7 @@ impl Shared {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 

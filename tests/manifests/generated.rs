@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use serde_json::{Value, json};
 use zpa::clock::Time;
-use zpa::commands::{self, Output, World};
+use zpa::commands::{self, Environment, Output};
 use zpa::settings::{self, Invocation};
 
 use crate::{OVERLAY, find, read, rendered, text};
@@ -20,13 +20,13 @@ fn run(args: &[&str]) -> Output {
         .iter()
         .map(OsString::from)
         .collect();
-    let world = World {
+    let environment = Environment {
         env: &|_| None,
         clock: Time::default,
         wall: || 0,
         is_terminal: false,
     };
-    commands::run(&args, &world).expect("it is a command")
+    commands::run(&args, &environment).expect("it is a command")
 }
 
 fn yaml(args: &[&str]) -> String {

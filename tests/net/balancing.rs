@@ -70,8 +70,8 @@ fn a_socket_that_is_connected_to_itself_serves_nobody() {
     let mut client = fixture.connect();
     client.write_all(b"echo?").unwrap();
     fixture.zpa.expect_log("was connected to itself (");
-    let patience = Some(Duration::from_millis(100));
-    client.set_read_timeout(patience).unwrap();
+    let timeout = Some(Duration::from_millis(100));
+    client.set_read_timeout(timeout).unwrap();
     let got = read_some(&client, &mut [0; 16]).map_err(|e| e.kind());
     assert_eq!(got, Err(ErrorKind::WouldBlock), "its own bytes");
     assert_eq!(fixture.zpa.logged("relaying"), 0, "{}", fixture.zpa.log());

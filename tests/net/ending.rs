@@ -58,7 +58,7 @@ fn come_and_go(fixture: &Fixture, signalled: &Mutex<Option<Instant>>) -> usize {
 fn visit(address: std::net::SocketAddr) -> io::Result<()> {
     const TEXT: &[u8] = b"just passing";
     let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(support::program::PATIENCE))?;
+    stream.set_read_timeout(Some(support::program::TEST_TIMEOUT))?;
     stream.write_all(TEXT)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut got = Vec::new();

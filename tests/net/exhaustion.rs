@@ -25,7 +25,7 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
 
     let mut waiting = fixture.connect_many(4);
     for client in &mut waiting {
-        client.write_all(b"patience").unwrap();
+        client.write_all(b"bytes").unwrap();
     }
     fixture.zpa.expect_log("cannot accept connections for now");
     expect_calm(fixture.process());
@@ -37,7 +37,7 @@ fn without_descriptors_accepting_pauses_without_a_spin_and_goes_on_by_itself() {
     echo(&mut clients[0], "those that are in are served");
     drop(clients);
     for client in &mut waiting {
-        expect(client, b"patience");
+        expect(client, b"bytes");
     }
     fixture.zpa.expect_log("accepting connections again");
 }
@@ -56,12 +56,12 @@ fn without_a_descriptor_for_the_pod_a_client_waits_and_is_served_when_there_is_o
     let lists = fixture.sandbox.count(&on("list", "endpointslices"));
 
     let mut waiting = fixture.connect();
-    waiting.write_all(b"patience").unwrap();
+    waiting.write_all(b"bytes").unwrap();
     fixture.zpa.expect_log_times(&number_of(libc::EMFILE), 5);
     expect_calm(fixture.process());
     echo(&mut clients[0], "those that have a pod are served");
     drop(clients);
-    expect(&mut waiting, b"patience");
+    expect(&mut waiting, b"bytes");
     expect_nobody_blamed(&fixture, "descriptor", lists);
 }
 
@@ -82,14 +82,14 @@ fn without_a_port_for_the_pod_a_client_waits_and_is_served_when_there_is_one() {
     let lists = fixture.sandbox.count(&on("list", "endpointslices"));
 
     let mut waiting = fixture.connect();
-    waiting.write_all(b"patience").unwrap();
+    waiting.write_all(b"bytes").unwrap();
     fixture
         .zpa
         .expect_log_times(&number_of(libc::EADDRNOTAVAIL), 5);
     expect_calm(fixture.process());
     echo(&mut clients[0], "those that have a pod are served");
     reset(clients.swap_remove(0));
-    expect(&mut waiting, b"patience");
+    expect(&mut waiting, b"bytes");
     expect_nobody_blamed(&fixture, "port", lists);
 }
 

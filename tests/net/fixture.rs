@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use support::process::Process;
-use support::program::{PATIENCE, Zpa};
+use support::program::{TEST_TIMEOUT, Zpa};
 use support::sandbox::{Endpoint, Options, PodProgram, PodServer, Sandbox};
 
 use crate::network::{MIDDLE, Network, POD};
@@ -110,8 +110,8 @@ impl Fixture {
     pub fn pair(&self, pod: &TcpListener) -> (TcpStream, TcpStream) {
         let mut client = self.connect();
         let (mut server, _) = pod.accept().unwrap();
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
-        server.set_write_timeout(Some(PATIENCE)).unwrap();
+        server.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        server.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         greet(&mut client, &mut server);
         (client, server)
     }
@@ -121,7 +121,7 @@ impl Fixture {
     pub fn settle(&self) {
         const QUIET: Duration = Duration::from_millis(300);
         let (mut last, mut since) = (0, Instant::now());
-        until(PATIENCE, "nothing is opened or closed", || {
+        until(TEST_TIMEOUT, "nothing is opened or closed", || {
             let now = self.process().descriptors().unwrap();
             if now != last {
                 (last, since) = (now, Instant::now());

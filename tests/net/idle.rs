@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use support::memory::PER_CONNECTION;
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 use support::sandbox::anything;
 
 use crate::fixture::{Fixture, greet, listen};
@@ -109,7 +109,7 @@ fn pair(fixture: &Fixture, pod: &TcpListener, number: usize) -> (TcpStream, TcpS
     });
     let (mut server, _) = pod.accept().unwrap();
     for stream in [&client, &server] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     }
     greet(&mut client, &mut server);
     (client, server)

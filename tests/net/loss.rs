@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 use support::streams::read_some;
 use zpa::sys::unacknowledged;
 
@@ -59,7 +59,7 @@ fn what_a_pod_sends_before_it_resets_arrives_before_the_reset() {
         for (client, server) in pairs {
             scope.spawn(move || {
                 write_pattern(&server, LEN, 3);
-                until(PATIENCE, "zpa has it all", || {
+                until(TEST_TIMEOUT, "zpa has it all", || {
                     unacknowledged(&server).unwrap() == 0
                 });
                 reset(server);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use support::memory::{PER_CONNECTION, ceiling};
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 use support::sandbox::on;
 use zpa::engine::{BLOCK_BYTES, MAX_BLOCKS};
 
@@ -49,7 +49,7 @@ fn ten_thousand_connections_to_a_sleeping_app_are_one_write_and_served_in_order(
     fixture
         .sandbox
         .expect("it wakes", |state| state.replicas() == 1);
-    until(PATIENCE, "all are accepted", || {
+    until(TEST_TIMEOUT, "all are accepted", || {
         fixture.process().descriptors().unwrap() >= count
     });
     let held = fixture.process().memory().unwrap().anonymous - before;
@@ -69,7 +69,7 @@ fn ten_thousand_connections_to_a_sleeping_app_are_one_write_and_served_in_order(
 /// Takes one connection, and sends back the number that it brings.
 fn serve_number(pod: &TcpListener) -> u32 {
     let (mut stream, _) = pod.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let mut number = [0; 4];
     stream.read_exact(&mut number).unwrap();
     stream.write_all(&number).unwrap();
@@ -110,7 +110,7 @@ fn slow_readers_fill_bounded_buffers_and_the_others_are_served_beside_them() {
             scope.spawn(|| flood(writer));
         }
         scope.spawn(|| read_slowly(&mut readers, &taken, &over));
-        until(PATIENCE, "they have all filled their buffers", || {
+        until(TEST_TIMEOUT, "they have all filled their buffers", || {
             taken.load(Ordering::Relaxed) > 20 * SLOW
         });
         round_trips(&mut client);
@@ -169,7 +169,7 @@ fn read_slowly(readers: &mut [TcpStream], taken: &AtomicUsize, over: &AtomicBool
     for reader in readers.iter() {
         reader.set_nonblocking(true).unwrap();
     }
-    while !over.load(Ordering::Relaxed) && start.elapsed() < PATIENCE {
+    while !over.load(Ordering::Relaxed) && start.elapsed() < TEST_TIMEOUT {
         for (reader, at) in readers.iter_mut().zip(&mut read) {
             if let Ok(len) = reader.read(&mut buffer) {
                 assert!((0..len).all(|n| buffer[n] == byte(*at + n)));
@@ -209,7 +209,7 @@ fn when_all_write_and_none_reads_memory_ends_at_its_bound_and_nothing_is_lost() 
     // It is to find as much at once as it ever reads at once.
     while_it_stands_still(&fixture, || fill(&mut ends));
     let mut held = 0;
-    until(PATIENCE, "it holds as much as it may", || {
+    until(TEST_TIMEOUT, "it holds as much as it may", || {
         fill(&mut ends);
         held = fixture.process().memory().unwrap().anonymous;
         held >= before + POOL - SLACK
@@ -263,7 +263,7 @@ impl End {
 
     fn read_to(&mut self, len: usize, pattern: &[u8]) {
         self.stream.set_nonblocking(false).unwrap();
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (mut got, mut buffer) = (0, vec![0; pattern.len() - PERIOD]);
         while got < len {
             // Unlike a read it goes on after an interruption, which with a
@@ -294,6 +294,9 @@ fn fill(ends: &mut [End]) {
         } else {
             thread::sleep(Duration::from_millis(5));
         }
-        assert!(start.elapsed() < PATIENCE, "the bytes must be somewhere");
+        assert!(
+            start.elapsed() < TEST_TIMEOUT,
+            "the bytes must be somewhere"
+        );
     }
 }

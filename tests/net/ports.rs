@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 
 use crate::fixture::{Fixture, listen};
 use crate::loss::{read_pattern, write_pattern};
@@ -93,8 +93,8 @@ fn serve(pod: &TcpListener, connections: usize, len: usize) {
     thread::scope(|scope| {
         for _ in 0..connections {
             let (mut server, _) = pod.accept().unwrap();
-            server.set_read_timeout(Some(PATIENCE)).unwrap();
-            server.set_write_timeout(Some(PATIENCE)).unwrap();
+            server.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            server.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
             scope.spawn(move || {
                 let mut got = Vec::new();
                 server.read_to_end(&mut got).unwrap();
@@ -117,7 +117,7 @@ fn visit(address: SocketAddr, len: usize) {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    client.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     client
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 use support::streams::read_some;
 
 use crate::fixture::{Fixture, listen};
@@ -24,7 +24,7 @@ fn a_client_that_resets_after_it_has_half_closed_takes_the_pods_side_with_it() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_some(&server, &mut [0]).unwrap(), 0);
     reset(client);
-    expect_reset(&server, PATIENCE);
+    expect_reset(&server, TEST_TIMEOUT);
     fixture.zpa.expect_log("client/relaying: reset or gone");
 }
 
@@ -39,7 +39,7 @@ fn a_pod_that_resets_after_it_has_half_closed_takes_the_clients_side_with_it() {
     server.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_some(&client, &mut [0]).unwrap(), 0);
     reset(server);
-    expect_reset(&client, PATIENCE);
+    expect_reset(&client, TEST_TIMEOUT);
     fixture.zpa.expect_log("backend/relaying: reset or gone");
 }
 
@@ -101,7 +101,7 @@ fn a_pod_that_resets_while_it_owes_acknowledgements_to_a_client_that_has_reset_i
 /// Does `work` in such a way that `zpa` finds all of it at once, in that order.
 pub fn while_it_stands_still(fixture: &Fixture, work: impl FnOnce()) {
     fixture.zpa.signal("STOP");
-    until(PATIENCE, "it stands still", || {
+    until(TEST_TIMEOUT, "it stands still", || {
         let status = fs::read_to_string(format!("/proc/{}/stat", fixture.zpa.id())).unwrap();
         status.contains(") T ")
     });

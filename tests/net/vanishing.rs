@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 use support::sockets::connected_to;
 use support::streams::read_some;
 
@@ -90,7 +90,7 @@ fn every_socket_is_set_to_notice_that_its_peer_has_vanished() {
     for (peer, half_closed) in [(CLIENT, &pairs[1].1), (POD, &pairs[2].0)] {
         assert_eq!(read_some(half_closed, &mut [0]).unwrap(), 0);
         until(
-            PATIENCE,
+            TEST_TIMEOUT,
             "a timer runs for each, half-closed or not",
             || keepalive_timers(&fixture, peer) == pairs.len(),
         );

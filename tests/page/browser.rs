@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 
 /// A browser with one window. It ends when dropped.
 pub struct Browser {
@@ -48,7 +48,7 @@ impl Browser {
         std::thread::spawn(move || lines.for_each(drop));
         let port = port.expect("chromedriver says on which port it listens");
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(TEST_TIMEOUT))
             .http_status_as_error(false)
             .proxy(None)
             .build();
@@ -139,7 +139,7 @@ impl Browser {
     /// Waits until the text of the page is as `condition` wants it.
     #[track_caller]
     pub fn expect_text(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let text = self.text();
             if condition(&text) {

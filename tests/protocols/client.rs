@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use support::program::PATIENCE;
+use support::program::TEST_TIMEOUT;
 
 /// What a command has printed, and whether it was content.
 #[derive(Debug)]
@@ -14,10 +14,10 @@ pub struct Said {
     pub err: String,
 }
 
-/// Runs a command to its end, and no longer than a test has patience.
+/// Runs a command to its end, and no longer than a test has timeout.
 pub fn run(command: &Command) -> Said {
     let mut limited = Command::new("timeout");
-    limited.args(["-s", "KILL", &PATIENCE.as_secs().to_string()]);
+    limited.args(["-s", "KILL", &TEST_TIMEOUT.as_secs().to_string()]);
     limited.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         limited.env(name, value.unwrap_or_default());
@@ -48,7 +48,7 @@ pub struct Kept(TcpStream);
 impl Kept {
     pub fn connect(address: SocketAddr) -> Kept {
         let stream = TcpStream::connect(address).expect("the proxy accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Kept(stream)
     }
 

@@ -159,7 +159,7 @@ impl Client {
     /// Connects, and sends the startup packet.
     fn connect(address: SocketAddr) -> Client {
         let mut stream = TcpStream::connect(address).expect("zpa accepts");
-        let limit = Some(support::program::PATIENCE);
+        let limit = Some(support::program::TEST_TIMEOUT);
         stream.set_read_timeout(limit).unwrap();
         let parameters = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
         let length = u32::try_from(parameters.len() + 4).unwrap();

@@ -76,12 +76,12 @@ impl Balancer {
         let is_trial = !self.forgets && self.failures(picked) > 0;
         self.turns += 1;
         self.memories.entry(picked).or_default().turn = self.turns;
-        let patience = if is_trial && has_others {
+        let timeout = if is_trial && has_others {
             TRIAL_TIMEOUT
         } else {
             CONNECT_TIMEOUT
         };
-        Some((picked, patience))
+        Some((picked, timeout))
     }
 
     /// The address has taken a connection.

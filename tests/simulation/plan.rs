@@ -26,7 +26,7 @@ pub struct LoggedRequest {
 pub struct Script {
     /// Its exchanges, after which it closes.
     pub exchanges: Vec<LoggedRequest>,
-    /// When it loses patience and resets.
+    /// When it loses timeout and resets.
     pub resets_after: Option<Duration>,
 }
 
@@ -400,10 +400,10 @@ impl Script {
             bytes: 1 + rng.below(100_000) as u64,
         });
         let exchanges = exchanges.collect();
-        let patience = rng.between(Duration::from_millis(1), ttl / 2);
+        let timeout = rng.between(Duration::from_millis(1), ttl / 2);
         Script {
             exchanges,
-            resets_after: rng.chance(0.15).then_some(patience),
+            resets_after: rng.chance(0.15).then_some(timeout),
         }
     }
 

@@ -314,7 +314,7 @@ impl SimSockets {
         if (target.is_none() || round.fell_back) && !fell_back && !round.tried.is_empty() {
             self.counts.exhausted += 1;
         }
-        let Some((address, patience)) = target else {
+        let Some((address, timeout)) = target else {
             return self.rest(client, now);
         };
         let stage = State::Dialing {
@@ -322,7 +322,7 @@ impl SimSockets {
             since: now,
             round,
         };
-        self.set(client, stage, Some(now + patience));
+        self.set(client, stage, Some(now + timeout));
         if let Some(connection) = self.connections.get_mut(&client) {
             connection.attempts += 1;
             let attempt = connection.attempts;
@@ -447,7 +447,7 @@ impl SimSockets {
         self.dial(client, round, now);
     }
 
-    /// A dial that is given up says something of its address if it was suspected.
+    /// A dial that is given up says something of its address if it was on trial.
     fn give_up_the_dial(&mut self, client: ClientId, now: Time) {
         let dial = self.connections.get(&client).and_then(Connection::dial);
         if let Some((address, since)) = dial

@@ -44,7 +44,7 @@ impl World<'_> {
         let client = self.clients.len();
         let refused = here.is_empty();
         let pid = if refused { 0 } else { self.rng.pick(&here) };
-        let patience = script.resets_after;
+        let timeout = script.resets_after;
         self.clients.push(Client {
             pid,
             script,
@@ -61,8 +61,8 @@ impl World<'_> {
         self.trace(|| format!("c{client} connects to p{pid}"));
         self.push_to_socket(pid, client, OnSocket::Arrived);
         self.schedule_next(client);
-        if let Some(patience) = patience {
-            self.later(patience, Event::Impatience(client));
+        if let Some(timeout) = timeout {
+            self.later(timeout, Event::Impatience(client));
         }
     }
 

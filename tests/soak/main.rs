@@ -35,7 +35,7 @@ const WARM_UP: usize = 3;
 /// More connections than may be there at a time.
 const MAX_AT_ONCE: usize = 1000;
 /// How long the app may take to fall asleep, and `zpa` to let go of everything.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a pod that does not read is left when its client has gone.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -102,9 +102,9 @@ fn watch(subject: &Subject, until: Instant) {
 
 /// Waits until nothing is open and the app sleeps, and says what is left.
 fn at_rest(sandbox: &Sandbox, subject: &Subject, faults: Faults) -> ResourceUse {
-    subject.expect_all_closed(LINGER + PATIENCE);
+    subject.expect_all_closed(LINGER + TEST_TIMEOUT);
     let asleep = |state: &sandbox::State| state.replicas() == 0 && state.pods() == 0;
-    if !sandbox.wait_until(PATIENCE, asleep) {
+    if !sandbox.wait_until(TEST_TIMEOUT, asleep) {
         panic!("awake after {faults:?}\n{}", subject.last_words());
     }
     subject.resource_use()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::process::Process;
 use support::sandbox::Sandbox;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
 /// How many of its last lines are kept.
 const LINES: usize = 200;
@@ -78,7 +78,9 @@ impl Subject {
             connection_log,
             address: ([0, 0, 0, 0], 0).into(),
         };
-        subject.wait(PATIENCE, |connection_log| connection_log.address.is_some());
+        subject.wait(TEST_TIMEOUT, |connection_log| {
+            connection_log.address.is_some()
+        });
         let address = subject.connection_log.0.lock().unwrap().address;
         subject.address = address.unwrap_or_else(|| panic!("{}", subject.last_words()));
         subject

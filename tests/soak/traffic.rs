@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use zpa::backoff::Random;
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
 /// How many clients there are at a time.
 const CLIENTS: usize = 24;
@@ -101,8 +101,8 @@ struct Visit {
 impl Visit {
     fn begin(address: SocketAddr, random: Random) -> Visit {
         let stream = TcpStream::connect(address).expect("zpa accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         Visit {
             kind: 0,
             stream,

@@ -57,13 +57,13 @@ pub struct CheckResult {
     /// How to mend it.
     pub hint: &'static str,
     /// Whether it may become true by itself.
-    pub may_pass: bool,
+    pub is_transient: bool,
 }
 
 impl CheckResult {
     /// Whether it is not true yet, and may become true by itself.
-    pub fn may_pass(&self) -> bool {
-        self.may_pass && matches!(self.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
+    pub fn is_transient(&self) -> bool {
+        self.is_transient && matches!(self.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
     }
 }
 
@@ -77,7 +77,7 @@ struct Check {
     /// More about it, for [`explain`].
     about: &'static str,
     /// Whether it may become true by itself.
-    pub may_pass: bool,
+    pub is_transient: bool,
     examine: fn(&Subject<'_>, &Facts) -> Verdict,
 }
 
@@ -97,7 +97,7 @@ static CHECKS: [Check; 13] = [
         hint: "kubectl version",
         about: "GET /version. The address and the credentials are found as for the proxy: flags, \
                 a kubeconfig, or the service account of a pod.",
-        may_pass: true,
+        is_transient: true,
         examine: |_, facts| match &facts.version {
             Ok(_) => Verdict::Good,
             Err(fault) => Verdict::Unknown(words(fault)),
@@ -110,7 +110,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Fatal,
         hint: "kubectl get deployments",
         about: "The object of --deployment or --scale-target, in the namespace.",
-        may_pass: true,
+        is_transient: true,
         examine: |_, facts| exists(&facts.target),
     },
     Check {
@@ -122,7 +122,7 @@ static CHECKS: [Check; 13] = [
         about: "Without a readiness probe Kubernetes lists a pod as ready as soon as its containers \
                 run, before they listen: held connections are then dialled in vain and again until \
                 one is taken.",
-        may_pass: false,
+        is_transient: false,
         examine: |_, facts| with(&facts.target, has_probe),
     },
     Check {
@@ -132,7 +132,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Warning,
         hint: "scale the owner, with --scale-target, or have it leave the replicas alone",
         about: "A controller that owns the object, such as an operator, is likely to scale it back.",
-        may_pass: false,
+        is_transient: false,
         examine: |_, facts| with(&facts.target, has_no_owner),
     },
     Check {
@@ -143,7 +143,7 @@ static CHECKS: [Check; 13] = [
         hint: "take replicas out of the manifest; for Argo CD see ignoreDifferences",
         about: "Where a manifest with replicas is applied again, by hand or by a GitOps tool, the \
                 app wakes. The object's managedFields say who has written the field.",
-        may_pass: false,
+        is_transient: false,
         examine: |_, facts| with(&facts.target, is_not_applied),
     },
     Check {
@@ -154,7 +154,7 @@ static CHECKS: [Check; 13] = [
         hint: "set minReplicas of the HPA to 1 or more",
         about: "An HPA with minReplicas of 1 or more ignores what is at zero. With minReplicas 0 it \
                 scales to and from zero by itself.",
-        may_pass: false,
+        is_transient: false,
         examine: no_autoscaler_at_zero,
     },
     Check {
@@ -164,7 +164,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Fatal,
         hint: "kubectl get services; give its name with --service",
         about: "The Service whose pods are dialled: --service, by default the name of what is scaled.",
-        may_pass: true,
+        is_transient: true,
         examine: |_, facts| exists(&facts.service),
     },
     Check {
@@ -174,7 +174,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Fatal,
         hint: "kubectl get service NAME -o yaml; compare spec.selector with the pods' labels",
         about: "If the Service selects other pods, no address gets ready however the app is scaled.",
-        may_pass: false,
+        is_transient: false,
         examine: selects_the_pods,
     },
     Check {
@@ -185,7 +185,7 @@ static CHECKS: [Check; 13] = [
         hint: "give the Service of the app's own pods with --service",
         about: "If the Service leads back to the proxy, each connection would be dialled by the \
                 proxy to itself. It refuses to, and nobody is served.",
-        may_pass: false,
+        is_transient: false,
         examine: does_not_lead_back,
     },
     Check {
@@ -195,7 +195,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Fatal,
         hint: "give it with --port, by name or number",
         about: "A Service with several ports takes --port.",
-        may_pass: false,
+        is_transient: false,
         examine: has_the_port,
     },
     Check {
@@ -207,7 +207,7 @@ static CHECKS: [Check; 13] = [
         about: "A Deployment with the label app.kubernetes.io/name=zero-pod-autoscaler whose \
                 ZPA_DEPLOYMENT or ZPA_SCALE_TARGET names the app, or for a list one that has \
                 ZPA_APPS, with a ready replica. Its /readyz says why a pod is not ready.",
-        may_pass: true,
+        is_transient: true,
         examine: is_ready,
     },
     Check {
@@ -218,7 +218,7 @@ static CHECKS: [Check; 13] = [
         hint: "give all of them the same --idle-ttl",
         about: "A lease holds for the TTL of the proxy that renews it. Proxies with shorter ones \
                 respect it, and put the app to sleep later than set.",
-        may_pass: false,
+        is_transient: false,
         examine: one_idle_ttl,
     },
     Check {
@@ -228,7 +228,7 @@ static CHECKS: [Check; 13] = [
         severity: Severity::Warning,
         hint: "kubectl set image",
         about: "Proxies of different versions agree as far as both know the same rules.",
-        may_pass: true,
+        is_transient: true,
         examine: one_image,
     },
 ];
@@ -249,13 +249,13 @@ pub fn examine(subject: &Subject<'_>, facts: &Facts) -> Vec<CheckResult> {
             _ => (check.examine)(subject, facts),
         },
         hint: check.hint,
-        may_pass: check.may_pass,
+        is_transient: check.is_transient,
     };
-    let mut findings: Vec<CheckResult> = CHECKS.iter().map(finding).collect();
+    let mut results: Vec<CheckResult> = CHECKS.iter().map(finding).collect();
     if facts.version.is_ok() {
-        findings.extend(permissions(facts));
+        results.extend(permissions(facts));
     }
-    findings
+    results
 }
 
 fn permissions(facts: &Facts) -> Vec<CheckResult> {
@@ -268,7 +268,7 @@ fn permissions(facts: &Facts) -> Vec<CheckResult> {
         severity,
         verdict,
         hint: APPLY,
-        may_pass: true,
+        is_transient: true,
     };
     if facts.permissions.is_empty() {
         let description = "the proxy has its permissions".to_owned();

@@ -162,7 +162,7 @@ mod tests {
             severity,
             verdict,
             hint: "give it with --port",
-            may_pass: false,
+            is_transient: false,
         }
     }
 

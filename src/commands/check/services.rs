@@ -19,7 +19,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// The findings about the Services themselves, and the apps that they describe, the oldest
+    /// The results about the Services themselves, and the apps that they describe, the oldest
     /// first.
     pub fn examine(&self, inspector: &Inspector) -> (Vec<CheckResult>, Vec<Settings>) {
         let selector = &self.selector;
@@ -31,7 +31,7 @@ impl Discovery {
                 return (vec![finding(listed, verdict)], Vec::new());
             }
         };
-        let mut findings = vec![finding(listed, Verdict::Good)];
+        let mut results = vec![finding(listed, Verdict::Good)];
         let mut apps: Vec<(String, Settings)> = Vec::new();
         for service in by_age(services) {
             let name = format!("{}/{}", service.namespace, service.name);
@@ -44,13 +44,13 @@ impl Discovery {
                 }
             };
             let subject = format!("the annotations of {name} describe an app");
-            findings.push(finding(subject, verdict));
+            results.push(finding(subject, verdict));
         }
         if apps.is_empty() {
             let any = format!("a Service with {selector} is an app");
-            findings.push(finding(any, Verdict::Bad("there is none".to_owned())));
+            results.push(finding(any, Verdict::Bad("there is none".to_owned())));
         }
-        (findings, apps.into_iter().map(|(_, app)| app).collect())
+        (results, apps.into_iter().map(|(_, app)| app).collect())
     }
 }
 
@@ -63,7 +63,7 @@ fn finding(description: String, verdict: Verdict) -> CheckResult {
         severity: Severity::Fatal,
         verdict,
         hint: DISCOVERY_HINT,
-        may_pass: true,
+        is_transient: true,
     }
 }
 

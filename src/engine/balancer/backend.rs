@@ -396,7 +396,7 @@ impl Backend {
         };
     }
 
-    /// A dial was given up by its client. If the address was suspected, that is a failure:
+    /// A dial was given up by its client. If the address was on trial, that is a failure:
     /// there may be no client that waits for the connect timeout.
     pub fn abandoned(&mut self, at: u16, fraction: f64, now: Time) {
         let is_overdue = self.is_overdue(at, now);

@@ -35,8 +35,8 @@ fn api() -> ApiThreads {
     ApiThreads::new(config, testing::clock).unwrap()
 }
 
-fn app() -> AppConfig {
-    AppConfig {
+fn app() -> WatchedApp {
+    WatchedApp {
         ports: vec![Some(PortRef::Name("http".into()))],
         ..testing::config()
     }
@@ -186,7 +186,7 @@ fn add(api: &ApiThreads, name: &str) -> (AppHandle, mpsc::Receiver<Report>) {
     let report = move |report| {
         let _ = sender.send(report);
     };
-    let app = AppConfig {
+    let app = WatchedApp {
         service: name.to_owned(),
         target: TargetRef::deployment(name),
         ..testing::config()

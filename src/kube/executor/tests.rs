@@ -338,7 +338,7 @@ fn a_write_that_hangs_on_both_connections_is_in_the_way_of_nothing() {
 }
 
 #[test]
-fn a_chore_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_for_requests() {
+fn a_periodic_task_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_for_requests() {
     let (server, _asked) = hanging(0);
     let (queue, replies) = executor(server);
     let (called, calls) = mpsc::channel();

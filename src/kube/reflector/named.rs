@@ -8,7 +8,7 @@ mod service_read;
 
 use log::Level;
 
-use super::super::AppConfig;
+use super::super::WatchedApp;
 use super::super::endpoints::Store;
 use super::super::paths;
 use super::super::throttle::Throttle;
@@ -37,7 +37,7 @@ pub(super) struct NamedEndpoints {
 
 impl NamedEndpoints {
     /// A reflector that has read nothing yet. `seed` determines the jitter.
-    pub(super) fn new(config: &AppConfig, seed: u64, now: Time) -> Self {
+    pub(super) fn new(config: &WatchedApp, seed: u64, now: Time) -> Self {
         let (namespace, service) = (&config.namespace, &config.service);
         let paths = SourcePaths {
             slices: paths::slices(namespace, service),

@@ -20,7 +20,7 @@ use log::Level;
 
 use self::by_name::RoundRobin;
 use self::services::Services;
-use super::super::AppConfig;
+use super::super::WatchedApp;
 use super::super::namespace_store::NamespaceStore;
 use super::super::namespaces::Namespaces;
 use super::super::paths;
@@ -94,7 +94,7 @@ impl NamespaceEndpoints {
     }
 
     /// Adds an app. [`Event::Relist`] must follow, which drops a list in progress.
-    pub(in crate::kube) fn add(&mut self, app: AppKey, config: &AppConfig) {
+    pub(in crate::kube) fn add(&mut self, app: AppKey, config: &WatchedApp) {
         let service = self.namespaces.key(&config.namespace, &config.service);
         self.endpoints.store.add(&service);
         self.services.restart();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use log::Level;
 
-use super::super::AppConfig;
+use super::super::WatchedApp;
 use super::super::endpoints::PortMissing;
 use super::super::namespaces::Namespaces;
 use super::super::permissions::Permissions;
@@ -44,7 +44,7 @@ struct Port {
 }
 
 impl StatusReporter {
-    pub(super) fn new(config: &AppConfig) -> Self {
+    pub(super) fn new(config: &WatchedApp) -> Self {
         let service = printable(&config.service);
         StatusReporter {
             ports: config.ports.iter().map(Port::new).collect(),

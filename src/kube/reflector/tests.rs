@@ -39,7 +39,7 @@ fn reflector_with(
     port: Option<PortRef>,
     answer: impl Fn(&Asked, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> (Closing, Receiver<Report>) {
-    let config = AppConfig {
+    let config = WatchedApp {
         ports: vec![port],
         ..testing::config()
     };

@@ -1,7 +1,7 @@
 //! [`ServiceView`]: what an app makes of its Service and of the endpoints that are stored:
 //! which ports to dial, and the pods of each.
 
-use super::super::AppConfig;
+use super::super::WatchedApp;
 use super::super::endpoints::{Selection, Store};
 use super::super::objects::Service;
 use super::super::service;
@@ -49,7 +49,7 @@ impl Port {
 
 impl ServiceView {
     /// Nothing is known yet.
-    pub(super) fn new(config: &AppConfig) -> Self {
+    pub(super) fn new(config: &WatchedApp) -> Self {
         ServiceView {
             service: config.service.clone(),
             ports: config.ports.iter().map(Port::new).collect(),

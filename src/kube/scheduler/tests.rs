@@ -345,7 +345,7 @@ fn of_an_app_that_is_gone_nothing_more_is_sent() {
 }
 
 #[test]
-fn a_chore_is_for_the_worker_that_is_not_given_the_next_request() {
+fn a_periodic_task_is_for_the_worker_that_is_not_given_the_next_request() {
     let every = Duration::from_secs(1);
     let mut scheduler = Scheduler::default();
     scheduler.set_periodic_task(every, Time::from_millis(0));
@@ -362,7 +362,7 @@ fn a_chore_is_for_the_worker_that_is_not_given_the_next_request() {
 }
 
 #[test]
-fn a_chore_comes_after_requests_and_does_not_end_with_a_worker_that_hangs() {
+fn a_periodic_task_comes_after_requests_and_does_not_end_with_a_worker_that_hangs() {
     let mut scheduler = scheduler_with(Request::Read);
     scheduler.set_periodic_task(Duration::from_secs(1), Time::from_millis(0));
     assert_eq!(take(&mut scheduler, 0, 2000), Some((1, false)));

@@ -29,7 +29,7 @@ impl Oracle {
         match request {
             Request::Read | Request::ReadScale => {}
             Request::RenewLease(_) => {
-                // A repetition counts from the first one.
+                // A hedged request counts from the first one.
                 shadow.renewing.entry(id).or_insert(now);
             }
             Request::WriteScale { guard, replicas } => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::program::{PATIENCE, Zpa};
+use crate::program::{TEST_TIMEOUT, Zpa};
 
 impl Zpa {
     /// Sends `request` to the admin port; the status and the body of the reply.
@@ -53,7 +53,10 @@ impl Zpa {
             if wanted(status, &body) {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "never: {what}\n{status} {body}");
+            assert!(
+                start.elapsed() < TEST_TIMEOUT,
+                "never: {what}\n{status} {body}"
+            );
             // Not in a hurry: the others have but two cores.
             thread::sleep(Duration::from_millis(10));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::Sandbox;
 
 /// How long to wait for what should happen soon.
-pub const PATIENCE: Duration = Duration::from_secs(75);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A running `zpa`. It is killed when dropped; a test that fails shows its log.
 pub struct Zpa {
@@ -114,8 +114,8 @@ impl Zpa {
     /// A client of another of its ports.
     pub fn connect_to(&self, address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).expect("zpa accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 
@@ -124,8 +124,8 @@ impl Zpa {
         let line = self.expect_log("status on http://");
         let (_, address) = line.rsplit_once("http://").expect("a URL");
         let stream = TcpStream::connect(address).expect("zpa accepts");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 
@@ -138,7 +138,7 @@ impl Zpa {
     /// Waits for the `times`-th line that contains `text`.
     #[track_caller]
     pub fn expect_log_times(&self, text: &str, times: usize) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut guard = self.log.lines.lock().unwrap();
         loop {
             if let Some(line) = guard
@@ -214,7 +214,7 @@ impl Zpa {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut guard = self.log.lines.lock().unwrap();
         while !guard.1 {
             let left = deadline.saturating_duration_since(Instant::now());

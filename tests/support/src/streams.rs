@@ -28,7 +28,7 @@ mod tests {
 
     use super::*;
 
-    /// Without the repetition the read ends with EINTR.
+    /// Without another read it ends with EINTR.
     #[test]
     fn a_process_that_is_stopped_and_continued_goes_on_reading() {
         let (reader, mut writer) = UnixStream::pair().unwrap();

@@ -56,7 +56,7 @@ fn need() -> RequiredPermission {
     }
 }
 
-fn findings(facts: &Facts, args: &[&str]) -> Vec<CheckResult> {
+fn results(facts: &Facts, args: &[&str]) -> Vec<CheckResult> {
     let args = [&["--deployment=my-app"], args].concat();
     let args = args.iter().map(std::ffi::OsString::from);
     let Ok(Invocation::Run(settings)) = settings::parse(args, |_| None) else {
@@ -73,7 +73,7 @@ fn findings(facts: &Facts, args: &[&str]) -> Vec<CheckResult> {
 fn verdict(code: &str, args: &[&str], change: impl FnOnce(&mut Facts)) -> Verdict {
     let mut changed = facts();
     change(&mut changed);
-    let all = findings(&changed, args);
+    let all = results(&changed, args);
     all.into_iter().find(|it| it.code == code).unwrap().verdict
 }
 
@@ -87,7 +87,7 @@ fn bad(why: &str) -> Verdict {
 
 #[test]
 fn where_all_is_as_it_should_be_nothing_is_found() {
-    for finding in findings(&facts(), &[]) {
+    for finding in results(&facts(), &[]) {
         assert_eq!(finding.verdict, Verdict::Good, "{}", finding.code);
     }
 }
@@ -258,7 +258,7 @@ fn a_permission_that_is_missing_is_bad_and_one_that_cannot_be_asked_for_is_unkno
     );
     let nobody = verdict("PERMISSION", &[], |it| it.permissions.clear());
     assert!(matches!(nobody, Verdict::Skipped(_)));
-    let all = findings(&facts(), &[]);
+    let all = results(&facts(), &[]);
     let permission = all.iter().find(|it| it.code == "PERMISSION").unwrap();
     assert_eq!(
         permission.description,
@@ -270,7 +270,7 @@ fn a_permission_that_is_missing_is_bad_and_one_that_cannot_be_asked_for_is_unkno
 fn without_an_api_server_one_check_says_so_and_the_others_are_skipped() {
     let mut silent = facts();
     silent.version = Err(Fault::Failed("refused".to_owned()));
-    for finding in findings(&silent, &[]) {
+    for finding in results(&silent, &[]) {
         let expected = match finding.code {
             "API" => Verdict::Unknown("refused".to_owned()),
             _ => Verdict::Skipped("the API server does not answer"),

@@ -36,7 +36,7 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
 }
 
 #[test]
-fn clients_who_come_at_once_are_sent_to_a_silent_backend_until_it_is_suspected() {
+fn clients_who_come_at_once_are_sent_to_a_silent_backend_until_it_is_on_trial() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let mut sent = Vec::new();
     for ms in 0..1000 {
@@ -65,7 +65,7 @@ fn clients_who_come_at_once_are_sent_to_a_silent_backend_until_it_is_suspected()
 }
 
 #[test]
-fn a_suspected_backend_that_answers_after_all_gets_its_share_again() {
+fn a_backend_on_trial_that_answers_after_all_gets_its_share_again() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let slow = pick(&mut balancer, at(0));
     let other = connect(&mut balancer, at(300));

@@ -89,7 +89,7 @@ impl Rig {
         let mut core = NamespaceEndpoints::new(&Namespaces::One("default".into()), 1);
         let http = Some(PortRef::Name("http".into()));
         for (app, service, port) in [(SHOP, "shop", http), (BLOG, "blog", None)] {
-            let config = AppConfig {
+            let config = WatchedApp {
                 service: service.to_owned(),
                 ports: vec![port],
                 ..testing::config()
@@ -412,7 +412,7 @@ fn the_services_are_listed_once_a_minute_at_most_though_endpoints_are_more_often
 fn an_app_that_is_added_is_listed_with_its_service_and_one_that_is_gone_gets_no_report() {
     let mut rig = Rig::watching();
     rig.reports.clear();
-    let config = AppConfig {
+    let config = WatchedApp {
         service: "other".to_owned(),
         ports: vec![Some(PortRef::Name("http".into()))],
         ..testing::config()
@@ -544,7 +544,7 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
         pages(&rig.services[1..], ""),
     );
     rig.handle(first);
-    let config = AppConfig {
+    let config = WatchedApp {
         service: "alpha".to_owned(),
         ..testing::config()
     };
@@ -568,7 +568,7 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
 fn many_services_without_the_port_are_looked_for_by_one_list() {
     let mut rig = Rig::new();
     for app in 3..10 {
-        let config = AppConfig {
+        let config = WatchedApp {
             service: format!("app-{app}"),
             ports: vec![Some(PortRef::Number(80))],
             ..testing::config()

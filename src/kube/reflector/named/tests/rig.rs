@@ -28,7 +28,7 @@ impl Rig {
     }
 
     pub(super) fn with_ports(ports: Vec<Option<PortRef>>) -> Self {
-        let config = AppConfig {
+        let config = WatchedApp {
             ports,
             ..testing::config()
         };

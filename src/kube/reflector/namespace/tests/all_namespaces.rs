@@ -6,7 +6,7 @@ use super::*;
 fn apps_of_all_namespaces_have_the_same_two_lists_and_watch() {
     let mut core = NamespaceEndpoints::new(&Namespaces::All, 1);
     for (app, namespace) in [(SHOP, "a"), (BLOG, "b")] {
-        let config = AppConfig {
+        let config = WatchedApp {
             namespace: namespace.to_owned(),
             service: "shop".to_owned(),
             ports: vec![Some(PortRef::Name("http".into()))],
