@@ -147,7 +147,11 @@ fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
         ("newTag: latest", "newTag: 0.1.0"),
         ("value: 30s", "value: 20m"),
         ("value: 80\n", "value: 5432\n"),
-        ("# - network-policy.yaml", "- network-policy.yaml"),
+        ("# components:", "components:"),
+        (
+            "#   - ../../components/network-policy",
+            "  - ../manifests/components/network-policy",
+        ),
     ];
     copy.edit("kustomization.yaml", &edits);
     let Some(objects) = rendered(&copy.overlay()) else {
