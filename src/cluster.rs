@@ -13,11 +13,13 @@ mod annotation_overrides;
 mod events;
 mod lifecycle_event;
 mod resource_version;
+mod topology_hints;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
 pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
 pub use self::resource_version::ResourceVersion;
+pub use self::topology_hints::TopologyHints;
 use crate::supervisor::ThreadPanic;
 
 /// The token that the last renewal of the lease wrote: opaque, and different for each
@@ -228,7 +230,7 @@ pub enum Outcome {
 }
 
 /// A pod of the Service: its endpoints in all EndpointSlices together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// The pod's UID (`targetRef.uid`); for an endpoint that names no pod, its
     /// address.
@@ -239,6 +241,8 @@ pub struct Pod {
     /// Those of a pod that is not ready, and does not terminate, in the same order. Empty
     /// for others.
     pub unready_addresses: Vec<SocketAddr>,
+    /// For which clients it is meant.
+    pub hints: TopologyHints,
 }
 
 impl Pod {
@@ -483,6 +487,9 @@ pub enum Report {
         /// read.
         address: Option<SocketAddr>,
     },
+    /// For how long after its last connection a client is led to the same pod
+    /// (`sessionAffinity` of the Service), at each change; `None`, as at first: no longer at all.
+    SessionAffinity(Option<Duration>),
     /// The addresses of the static backend, which is given by name, at first and at each change.
     StaticBackends(Vec<SocketAddr>),
     /// The kind of object from which the endpoints are listed, at first and at each change; `None`

@@ -95,6 +95,9 @@ pub struct App {
     pub lease: Option<Duration>,
     /// Whether the endpoints were listed, and are watched since.
     pub endpoints_synced: bool,
+    /// How many clients are remembered, to lead them to the same pod; none where that is not
+    /// asked for.
+    pub remembered_clients: Option<usize>,
     /// How often a connection was handed to a pod while there was no lease.
     pub without_lease: u64,
     /// From the first connection that had to wait to a pod for it.
@@ -134,6 +137,9 @@ pub struct Port {
     pub backends_ejected: usize,
     /// How many have as many connections as they may have.
     pub backends_full: usize,
+    /// How many are dialled before the others, because hints say that they are near; all, where
+    /// none say so.
+    pub backends_near: usize,
     /// How many connections are open.
     pub connections_open: usize,
     /// How many of them count as use of the app.

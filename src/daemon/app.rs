@@ -22,6 +22,7 @@ use super::own_addresses::OwnAddresses;
 use super::port::Port;
 use super::route::Route;
 use super::slow_wake::SlowWakeLog;
+use super::topology::Topology;
 use super::watch_timeout::{self, WatchTimeout};
 pub use super::window_clock::Schedules;
 use super::window_clock::WindowClock;
@@ -53,6 +54,8 @@ pub struct AppConfig {
     pub route: Route,
     /// Its ports, as metrics call them.
     pub ports: Vec<String>,
+    /// Where the proxy runs.
+    pub topology: Topology,
     /// The condition on which a pod is dialled.
     pub ready_gate: ReadyGate,
     /// The condition on which the first pod is dialled after a wake.
@@ -374,6 +377,7 @@ impl<A: Api> App<A> {
                 }
                 self.update_fallbacks(process);
             }
+            Report::SessionAffinity(timeout) => process.sockets.set_affinity(self.id, timeout),
             Report::NoAddress { port, why } => {
                 self.health.no_address(port, why);
                 self.backends_until = Some(now);

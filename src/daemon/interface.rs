@@ -6,6 +6,7 @@
 //! the port. Each app has its own [`Api`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::accept_probe::Candidate;
 use crate::clock::Time;
@@ -40,6 +41,9 @@ pub trait Sockets {
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time);
     /// Replaces the address that is dialled when no pod answers at that port.
     fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>);
+    /// Sets for how long after its last connection a client of an app is led to the same
+    /// backend; `None`: no longer at all.
+    fn set_affinity(&mut self, _: AppId, _: Option<Duration>) {}
     /// Handles the events of the last wait.
     fn dispatch(&mut self, now: Time);
     /// Closes the uncounted connections of an app that pods have served, because the app sleeps.

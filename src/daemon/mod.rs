@@ -13,7 +13,8 @@
 //! discovery     the apps that are found by their Services
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
-//!    ├─ port        one of its ports: pods, destinations (route), own addresses
+//!    ├─ port        one of its ports: pods, destinations (route), own addresses, and
+//!    │              which pods are near (topology)
 //!    ├─ health      the reports of the API threads, and readiness
 //!    ├─ slow_wake   log lines about a wake that takes long; hold_timeout_log: about
 //!    │              clients that were reset
@@ -46,6 +47,7 @@ mod reconciler;
 pub mod route;
 pub mod slow_wake;
 mod start;
+pub mod topology;
 mod watch_timeout;
 mod window_clock;
 
@@ -475,6 +477,10 @@ impl Sockets for Engine {
 
     fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>) {
         Engine::set_fallback(self, port, address);
+    }
+
+    fn set_affinity(&mut self, app: AppId, timeout: Option<Duration>) {
+        Engine::set_affinity(self, app, timeout);
     }
 
     fn dispatch(&mut self, now: Time) {

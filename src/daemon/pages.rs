@@ -230,7 +230,9 @@ impl<'a> AppView<'a> {
     }
 
     fn app_snapshot(&self) -> metrics::App {
-        let AppView { app, now, .. } = *self;
+        let AppView {
+            proxy, app, now, ..
+        } = *self;
         let spec = self.reconciler.spec(self.id);
         let (policy, counters, journal) = (app.policy(), app.counters(), app.journal());
         let phase = policy.phase_name();
@@ -244,6 +246,7 @@ impl<'a> AppView<'a> {
             sleep_due: self.sleep_due(),
             lease: policy.lease_left(now),
             endpoints_synced: app.health().is_synced(),
+            remembered_clients: proxy.sockets.remembered_clients(self.id),
             without_lease: counters.without_lease,
             wake: counters.wake.clone(),
             wake_parts: journal.parts().named(),
@@ -269,6 +272,7 @@ impl<'a> AppView<'a> {
             backends: app.backends_at(id),
             backends_ejected: engine.avoided_backends(id),
             backends_full: engine.full_backends(id),
+            backends_near: engine.near_backends(id),
             connections_open: counts.open,
             connections_counted: counts.counted,
             connections_waiting: counts.waiting,
@@ -291,6 +295,7 @@ impl<'a> AppView<'a> {
             listen: self.proxy.sockets.local_addr(id),
             problem: self.app.no_address_at(id),
             dialled: self.app.backends_at(id),
+            hints: self.app.nearness(id).to_string(),
             addresses: self.addresses(id),
             open: counts.open,
             waiting: counts.waiting,
@@ -359,6 +364,7 @@ impl<'a> AppView<'a> {
                 problem: app.no_address(),
                 dialled: app.backends(),
                 through: app.config().route.to_string(),
+                same_client_same_pod_for_seconds: proxy.sockets.affinity(self.id).map(seconds),
             },
             ports: app.port_ids().map(|id| self.port_state(id)).collect(),
             fallbacks: fallbacks.collect(),
@@ -511,6 +517,8 @@ struct Addresses<'a> {
     problem: Option<&'a str>,
     dialled: usize,
     through: String,
+    /// The timeout of the Service's session affinity, if it has any.
+    same_client_same_pod_for_seconds: Option<f64>,
 }
 
 /// One listener, and the Service's port that it leads to.
@@ -520,6 +528,9 @@ struct PortState<'a> {
     listen: Option<SocketAddr>,
     problem: Option<&'a str>,
     dialled: usize,
+    /// The pods that are dialled first by the hints of their endpoints: those for the `node` or
+    /// the `zone`, or `ignored`.
+    hints: String,
     /// The first of those that are dialled.
     addresses: Vec<String>,
     open: usize,

@@ -166,6 +166,7 @@ mod tests {
             uid: name.to_owned(),
             addresses: ready.then_some(address).into_iter().collect(),
             unready_addresses: (!ready).then_some(address).into_iter().collect(),
+            ..Pod::default()
         }
     }
 

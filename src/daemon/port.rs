@@ -5,6 +5,7 @@
 use super::own_addresses::{self, OwnAddresses};
 use super::pods::Pods;
 use super::route::{Destinations, Route};
+use super::topology::{Nearness, Topology};
 use crate::clock::Time;
 use crate::cluster::Pod;
 use crate::engine::BackendSpec;
@@ -16,6 +17,8 @@ pub struct Port {
     pub pods: Pods,
     /// The addresses other than those of pods.
     pub destinations: Destinations,
+    /// Which pods are dialled first.
+    pub nearness: Nearness,
     /// The number of addresses that the engine was given.
     pub backends: usize,
     /// The number of pods, or of static backends, whose addresses these are.
@@ -36,15 +39,20 @@ pub enum LoopChange {
 }
 
 impl Port {
-    /// The backends for the engine: see [`Destinations::backends`].
+    /// The backends for the engine: see [`Destinations::backends`]. The proxy runs at `place`.
     pub fn backends(
-        &self,
+        &mut self,
         route: &Route,
+        place: &Topology,
         is_port_known: bool,
         trusts_static_backend: bool,
         now: Time,
     ) -> Vec<BackendSpec> {
-        let pods = self.pods.dialable(now).map(backend_of_pod).collect();
+        let pods: Vec<&Pod> = self.pods.dialable(now).collect();
+        let nearness = place.nearness(pods.iter().copied());
+        let backend = |pod: &&Pod| backend_of_pod(pod, place.is_near(pod, nearness));
+        let pods = pods.iter().map(backend).collect();
+        self.nearness = nearness;
         self.destinations
             .backends(route, pods, is_port_known, trusts_static_backend)
     }
@@ -79,8 +87,9 @@ impl Port {
     }
 }
 
-fn backend_of_pod(pod: &Pod) -> BackendSpec {
+fn backend_of_pod(pod: &Pod, is_near: bool) -> BackendSpec {
     BackendSpec {
+        is_near,
         id: pod.uid.clone(),
         addresses: match pod.is_ready() {
             true => pod.addresses.clone(),

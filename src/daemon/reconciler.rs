@@ -15,6 +15,7 @@ use super::listeners::{ListenerSource, SharedAddresses, add_port, listeners};
 use super::proxy::Proxy;
 use super::route::Route;
 use super::start;
+use super::topology::Topology;
 use super::{AppThreads, Clocks};
 use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::Time;
@@ -325,6 +326,10 @@ impl Reconciler {
             service: settings.service.clone().unwrap_or_default(),
             route: route(&spec),
             ports: start::port_names(settings),
+            topology: Topology {
+                zone: settings.zone.clone(),
+                node: settings.node.clone(),
+            },
             ready_gate: settings.ready_gate,
             min_ready: min_ready(settings),
             hold_timeout: settings.hold_timeout,

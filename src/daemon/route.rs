@@ -110,6 +110,7 @@ impl Destinations {
 /// A name may stand for several servers, so each of its addresses is a backend.
 fn static_backend(address: &SocketAddr) -> BackendSpec {
     BackendSpec {
+        is_near: true,
         id: address.to_string(),
         addresses: vec![*address],
     }
@@ -146,6 +147,7 @@ mod tests {
             cluster_ip: Some(address(3)),
         };
         let pod = BackendSpec {
+            is_near: true,
             id: "pod".to_owned(),
             addresses: vec![address(1)],
         };

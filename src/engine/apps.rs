@@ -167,6 +167,11 @@ impl Apps {
         (slot < MAX_LISTENERS).then_some(slot)
     }
 
+    /// What the ports of an app share.
+    pub fn group(&self, app: AppId) -> Option<&PortGroup> {
+        self.apps.get(&app).map(|app| &*app.group)
+    }
+
     /// The slot of a port's entry.
     pub fn slot(&self, id: PortId) -> Option<usize> {
         self.apps.get(&id.app)?.ports.get(id.index).copied()

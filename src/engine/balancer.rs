@@ -16,6 +16,11 @@
 //!   dialled first from then on. Backends that join later are dialled first at an address
 //!   of its family, because they run the same program.
 //! - *Errors of this machine are no failures of a backend* ([`DialFailure::Local`]).
+//! - *Backends that are near come before others* ([`BackendSpec::is_near`]), however many
+//!   connections they have; others are picked where none of those takes connections.
+//! - *A client comes back to its backend* where the Service has session affinity
+//!   ([`Affinity`](super::affinity::Affinity)), as long as that backend is listed, has room and
+//!   has not failed. Else the client is bound to the backend that is picked.
 //! - *A backend that joins others gets its share at once, and no more.* By connection count
 //!   alone it would get every new connection until it has as many as the others, at the moment
 //!   at which it is coldest. HAProxy and Envoy avoid that with a slow start that gives it less
@@ -29,7 +34,7 @@ mod dial_round;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,6 +67,9 @@ pub struct BackendSpec {
     pub id: String,
     /// Its addresses, which are alternatives, the preferred one first.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it is dialled before those that are not: it is in the same zone, or they are all
+    /// alike.
+    pub is_near: bool,
 }
 
 /// The identity of one address of one backend, which stays valid after the backend has
@@ -134,14 +142,14 @@ impl Balancer {
             .backends
             .iter()
             .filter(|(_, backend)| !backend.is_fallback());
-        let known: HashMap<String, u32> = known
+        let known: HashMap<Rc<str>, u32> = known
             .map(|(&key, backend)| (backend.id.clone(), key))
             .collect();
         let mut listed = BTreeSet::new();
         let mut newcomers = BTreeSet::new();
         let mut joined = false;
         for spec in specs.iter().filter(|spec| !spec.addresses.is_empty()) {
-            let key = match known.get(&spec.id) {
+            let key = match known.get(&*spec.id) {
                 Some(&key) => key,
                 None => self.add(Backend::new(&spec.id, self.group.pods.of(&spec.id))),
             };
@@ -154,6 +162,7 @@ impl Balancer {
                 .get(&key)
                 .is_some_and(|backend| backend.is_listed);
             self.change(key, now, |backend| {
+                backend.is_near = spec.is_near;
                 joined |= backend.list(&spec.addresses, prefers_ipv6)
             });
             if !was_listed {
@@ -175,6 +184,12 @@ impl Balancer {
         self.fallback = address;
     }
 
+    /// The number of backends that are dialled before the others.
+    pub fn near(&self) -> usize {
+        let backends = self.backends.values();
+        backends.filter(|it| it.is_listed && it.is_near).count()
+    }
+
     /// Whether no address may be dialled.
     pub fn is_empty(&self) -> bool {
         self.listed == 0
@@ -184,6 +199,12 @@ impl Balancer {
     /// called before there is a backend.
     pub fn share_with(&mut self, group: &Rc<PortGroup>) {
         self.group = group.clone();
+    }
+
+    /// Whether connections of a client go to the same backend, so that the client is of
+    /// interest.
+    pub fn has_affinity(&self) -> bool {
+        self.group.affinity.is_on()
     }
 
     /// Sets how many connections a backend may have at a time, over all ports of the app.
@@ -229,16 +250,31 @@ impl Balancer {
     /// come after all others, in the order in which their ejections end. The fallback comes
     /// last, and only if no backend has answered: if one has refused, the cluster IP
     /// leads to none that accepts.
-    pub fn pick(&mut self, round: &mut DialRound, now: Time) -> Option<Pick> {
+    ///
+    /// With session affinity, a backend that takes connections and is that of the `client`
+    /// comes before all others, and the client is bound to the one that is picked.
+    pub fn pick(
+        &mut self,
+        client: Option<IpAddr>,
+        round: &mut DialRound,
+        now: Time,
+    ) -> Option<Pick> {
         if round.has_local_error() {
             return None;
         }
         self.refresh(now);
+        let client = client.filter(|_| self.has_affinity());
+        let bound = client.and_then(|client| self.backend_of(client, now));
         let next = round
             .has_tries_left()
-            .then(|| self.next(round, now))
+            .then(|| self.next(bound, round, now))
             .flatten();
         let at = next.or_else(|| self.next_fallback(round))?;
+        if let (Some(client), Some(backend)) = (client, self.backends.get(&at.backend))
+            && !backend.is_fallback()
+        {
+            self.group.affinity.bind(client, &backend.id, now);
+        }
         let has_others = self.order.has_others(at.backend);
         let last_pick = self.next_pick;
         self.next_pick += 1;
@@ -339,8 +375,10 @@ impl Balancer {
         while let Some(key) = self.order.readmitted(now) {
             self.change(key, now, |_| ());
         }
-        let floor = self.order.lowest_load();
-        let started = |backend: &Backend| backend.slow_start_is_over(floor, now);
+        let started = |backend: &Backend| {
+            let floor = self.order.lowest_load(backend.is_near);
+            backend.slow_start_is_over(floor, now)
+        };
         let ramping = self.order.ramping().iter().copied();
         let over: Vec<u32> = ramping.filter(|key| started(&self.backends[key])).collect();
         for key in over {
@@ -348,12 +386,20 @@ impl Balancer {
         }
     }
 
-    /// The next address, not counting the fallback.
-    fn next(&mut self, round: &DialRound, now: Time) -> Option<AddressId> {
+    /// The key of the listed backend that the client is bound to.
+    fn backend_of(&self, client: IpAddr, now: Time) -> Option<u32> {
+        let id = self.group.affinity.backend_of(client, now)?;
+        let mut listed = self.backends.iter().filter(|(_, it)| it.is_listed);
+        listed.find(|(_, it)| it.id == id).map(|(&key, _)| key)
+    }
+
+    /// The next address, not counting the fallback. `bound` is the backend of the client.
+    fn next(&mut self, bound: Option<u32>, round: &DialRound, now: Time) -> Option<AddressId> {
         if let Some(at) = self.next_alternative(round, now) {
             return Some(at);
         }
-        while let Some(at) = self.next_ready(round, now) {
+        let of_client = |this: &Self| this.address_of(bound?, round, now);
+        while let Some(at) = of_client(self).or_else(|| self.next_ready(round, now)) {
             let is_overdue = |backend: &Backend| backend.is_overdue(at.address, now);
             if !self.backends.get(&at.backend).is_some_and(is_overdue) {
                 return Some(at);
@@ -380,31 +426,38 @@ impl Balancer {
     /// Another address of the backend whose last address has refused or cannot be reached.
     fn next_alternative(&self, round: &DialRound, now: Time) -> Option<AddressId> {
         let key = round.alternatives_of()?;
-        let backend = self.with_room(key).filter(|backend| backend.is_listed)?;
-        let address = backend.next_address(key, round, now)?;
+        self.with_room(key).filter(|backend| backend.is_listed)?;
+        self.address_of(key, round, now)
+    }
+
+    /// The address of a backend that is dialled next, if it takes connections.
+    fn address_of(&self, key: u32, round: &DialRound, now: Time) -> Option<AddressId> {
+        let address = self.with_room(key)?.next_address(key, round, now)?;
         Some(AddressId {
             backend: key,
             address,
         })
     }
 
-    /// The least loaded backend that is not ejected.
+    /// The least loaded backend that is not ejected, of those that are near, or else of the
+    /// others.
     fn next_ready(&self, round: &DialRound, now: Time) -> Option<AddressId> {
-        let at = |key: u32| {
-            let address = self.with_room(key)?.next_address(key, round, now)?;
-            Some(AddressId {
-                backend: key,
-                address,
-            })
-        };
+        let near = self.least_loaded(true, round, now);
+        near.or_else(|| self.least_loaded(false, round, now))
+    }
+
+    fn least_loaded(&self, is_near: bool, round: &DialRound, now: Time) -> Option<AddressId> {
+        let at = |key: u32| self.address_of(key, round, now);
         // In the order of their load at this port: behind the first that is full by that alone,
         // all are.
         let most = self.max_per_backend;
-        let mut ready = self.order.ready().take_while(|&(load, ..)| load < most);
+        let ready = self.order.ready(is_near);
+        let mut ready = ready.take_while(|&(load, ..)| load < most);
         let ready = ready.find_map(|(load, last_pick, key)| Some(((load, last_pick), at(key)?)));
-        let floor = self.order.lowest_load();
+        let floor = self.order.lowest_load(is_near);
         let ramping = self.order.ramping().iter().filter_map(|&key| {
             let backend = self.backends.get(&key)?;
+            let backend = (backend.is_near == is_near).then_some(backend)?;
             Some((
                 (backend.load_in_slow_start(floor, now), backend.last_pick),
                 at(key)?,
@@ -435,11 +488,12 @@ impl Balancer {
     /// Begins the slow start of backends that join others. The handicap is the number of
     /// connections of the least loaded of those others.
     fn start_slowly(&mut self, newcomers: &BTreeSet<u32>, now: Time) {
-        let Some(least) = self.order.lowest_load_without(newcomers) else {
-            return;
-        };
+        let least = [false, true].map(|near| self.order.lowest_load_without(newcomers, near));
         for &key in newcomers {
             self.change(key, now, |backend| {
+                let Some(least) = least[usize::from(backend.is_near)] else {
+                    return;
+                };
                 let handicap = least.saturating_sub(backend.connections);
                 backend.slow_start = (handicap > 0).then_some(SlowStart {
                     handicap,

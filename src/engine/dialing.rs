@@ -2,6 +2,7 @@
 //! [`Dialer`] begins dials, round after round through the addresses.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::debug;
@@ -109,15 +110,17 @@ impl Dialer {
         backend_token(key, self.serial, self.dials)
     }
 
-    /// Dials the next address of the round that does not fail at once.
+    /// Dials the next address of the round that does not fail at once. The `client` is of
+    /// interest where the balancer has affinity.
     pub fn dial<S: Socket, C: Connect<Socket = S>>(
         &mut self,
+        client: Option<IpAddr>,
         mut round: DialRound,
         cx: &mut Context<'_, C>,
     ) -> DialOutcome<S> {
         loop {
             let fell_back = round.has_fallen_back();
-            let pick = cx.port.balancer.pick(&mut round, cx.now);
+            let pick = cx.port.balancer.pick(client, &mut round, cx.now);
             let has_no_backend = pick.is_none() || round.has_fallen_back();
             if has_no_backend && !fell_back && round.has_failed() {
                 cx.port.counts.exhausted += 1;

@@ -38,6 +38,7 @@
 mod accepting;
 mod ack_timeout;
 mod admin_connections;
+mod affinity;
 mod apps;
 mod balancer;
 mod buffers;
@@ -335,6 +336,11 @@ impl Engine {
         self.entry(port).map_or(0, |it| it.port.balancer.full())
     }
 
+    /// How many backends of a port are dialled before the others.
+    pub fn near_backends(&self, port: PortId) -> usize {
+        self.entry(port).map_or(0, |it| it.port.balancer.near())
+    }
+
     /// How many backends of a port are ejected after failures.
     pub fn avoided_backends(&self, port: PortId) -> usize {
         self.entry(port).map_or(0, |it| it.port.balancer.avoided())
@@ -376,6 +382,24 @@ impl Engine {
         for &slot in self.apps.slots(app).iter() {
             self.apps.get_mut(slot).port.set_rules(rules.clone());
         }
+    }
+
+    /// Sets for how long after its last connection a client of an app is led to the same
+    /// backend; `None`: no longer at all.
+    pub fn set_affinity(&mut self, app: AppId, timeout: Option<Duration>) {
+        if let Some(group) = self.apps.group(app) {
+            group.affinity.set_timeout(timeout);
+        }
+    }
+
+    /// For how long that is.
+    pub fn affinity(&self, app: AppId) -> Option<Duration> {
+        self.apps.group(app)?.affinity.timeout()
+    }
+
+    /// How many clients of an app are remembered for that; `None` if none are to be.
+    pub fn remembered_clients(&self, app: AppId) -> Option<usize> {
+        self.apps.group(app)?.affinity.len()
     }
 
     /// Replaces the backends to which connections of a port may be dialled.

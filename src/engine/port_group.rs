@@ -1,10 +1,11 @@
 //! A [`PortGroup`] is what the ports of an app share: how many connections each pod has over
-//! all of them, and the pace of a release.
+//! all of them, the pod of each recent client, and the pace of a release.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
+use super::affinity::Affinity;
 use crate::clock::Time;
 use crate::rules::release::{Release, ReleaseRate};
 
@@ -13,6 +14,8 @@ use crate::rules::release::{Release, ReleaseRate};
 pub struct PortGroup {
     /// The state of each backend.
     pub pods: PodStates,
+    /// The backend of each recent client.
+    pub affinity: Affinity,
     release: Cell<Release>,
     /// How many of the ports are ready.
     ready: Cell<usize>,

@@ -15,7 +15,7 @@ use super::objects::{
     WatchEvent, is_tcp,
 };
 use super::watcher_io::{self, Applied};
-use crate::cluster::{AddressSource, Pod};
+use crate::cluster::{AddressSource, Pod, TopologyHints};
 
 /// The port of an endpoint to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,8 @@ struct Endpoint {
     ip: IpAddr,
     ready: bool,
     terminating: bool,
+    /// On the heap, since most have none.
+    hints: Option<Box<TopologyHints>>,
 }
 
 /// Endpoints that share their ports.
@@ -168,7 +170,22 @@ impl objects::Endpoint {
         // `terminating` false (discovery/v1 types.go).
         let ready = conditions.ready.unwrap_or(true) && conditions.serving.unwrap_or(true);
         let terminating = conditions.terminating.unwrap_or(false);
-        Endpoint::new(ip, self.target_ref.as_ref(), ready, terminating)
+        let endpoint = Endpoint::new(ip, self.target_ref.as_ref(), ready, terminating)?;
+        let hints = self.hints.as_ref().map(objects::Hints::stored);
+        Some(Endpoint { hints, ..endpoint })
+    }
+}
+
+impl objects::Hints {
+    fn stored(&self) -> Box<TopologyHints> {
+        let names = |named: &Option<Vec<objects::Named>>| {
+            let named = named.iter().flatten();
+            named.map(|it| it.name.clone()).collect()
+        };
+        Box::new(TopologyHints {
+            zones: names(&self.for_zones),
+            nodes: names(&self.for_nodes),
+        })
     }
 }
 
@@ -229,6 +246,7 @@ impl Endpoint {
             ip: ip.parse().ok()?,
             ready,
             terminating,
+            hints: None,
         })
     }
 }
@@ -360,6 +378,10 @@ impl Store {
             for endpoint in &group.endpoints {
                 let pod = union.entry(&endpoint.uid).or_default();
                 pod.terminating |= endpoint.terminating;
+                if let Some(hints) = &endpoint.hints {
+                    pod.hints.zones.extend(hints.zones.iter().cloned());
+                    pod.hints.nodes.extend(hints.nodes.iter().cloned());
+                }
                 let address = SocketAddr::new(endpoint.ip, port);
                 match endpoint.ready {
                     true => pod.ready.push(address),
@@ -391,11 +413,16 @@ struct Union {
     ready: Vec<SocketAddr>,
     unready: Vec<SocketAddr>,
     terminating: bool,
+    hints: TopologyHints,
 }
 
 impl Union {
     /// The pod, with the addresses of `first` first.
-    fn merged(self, uid: &str, first: IpFamily) -> Pod {
+    fn merged(mut self, uid: &str, first: IpFamily) -> Pod {
+        for names in [&mut self.hints.zones, &mut self.hints.nodes] {
+            names.sort_unstable();
+            names.dedup();
+        }
         let in_order = |mut addresses: Vec<SocketAddr>| {
             let rank = |address: &SocketAddr| (IpFamily::of(address) != first, *address);
             addresses.sort_unstable_by_key(rank);
@@ -411,6 +438,7 @@ impl Union {
             uid: uid.to_owned(),
             addresses,
             unready_addresses,
+            hints: self.hints,
         }
     }
 }

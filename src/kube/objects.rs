@@ -105,6 +105,21 @@ pub(super) struct Endpoint {
     pub(super) addresses: Option<Vec<String>>,
     pub(super) conditions: Option<Conditions>,
     pub(super) target_ref: Option<TargetRef>,
+    pub(super) hints: Option<Hints>,
+}
+
+/// The hints of an endpoint: for which clients it is meant.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hints {
+    pub(super) for_zones: Option<Vec<Named>>,
+    pub(super) for_nodes: Option<Vec<Named>>,
+}
+
+/// A zone or a node.
+#[derive(Debug, Deserialize)]
+pub(super) struct Named {
+    pub(super) name: String,
 }
 
 /// The conditions of an endpoint.
@@ -176,6 +191,23 @@ pub(super) struct ServiceSpec {
     /// `IPv4`, `IPv6` or both, that of `clusterIP` first.
     pub(super) ip_families: Option<Vec<String>>,
     pub(super) ports: Option<Vec<ServicePort>>,
+    /// `ClientIP` or `None` (the word).
+    pub(super) session_affinity: Option<String>,
+    pub(super) session_affinity_config: Option<SessionAffinityConfig>,
+}
+
+/// The configuration of a Service's session affinity.
+#[derive(Debug, Deserialize)]
+pub(super) struct SessionAffinityConfig {
+    #[serde(rename = "clientIP")]
+    pub(super) client_ip: Option<ClientIpConfig>,
+}
+
+/// The same for `ClientIP`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClientIpConfig {
+    pub(super) timeout_seconds: Option<i64>,
 }
 
 /// A port of a Service.

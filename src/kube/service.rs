@@ -3,10 +3,19 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::endpoints::{IpFamily, PortChoice, Selection};
 use super::objects::{Service, ServicePort, is_tcp};
 use crate::cluster::PortRef;
+
+/// The timeout that the API server fills in, in seconds (`DefaultClientIPServiceAffinitySeconds`
+/// in `core/v1`).
+const DEFAULT_AFFINITY: u64 = 10_800;
+
+/// The longest timeout, in seconds (`MaxClientIPServiceAffinitySeconds` in
+/// `pkg/apis/core/validation`).
+const LONGEST_AFFINITY: u64 = 86_400;
 
 /// The parts of a Service that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +49,21 @@ pub(super) fn resolve(
         selection,
         cluster_ip: cluster_ip(service).map(|ip| SocketAddr::new(ip, port.port)),
     })
+}
+
+/// For how long after its last connection a client is led to the same pod; `None` if the Service
+/// wants no such affinity.
+pub(super) fn session_affinity(service: &Service) -> Option<Duration> {
+    let spec = &service.spec;
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let seconds = config.and_then(|it| it.client_ip.as_ref()?.timeout_seconds);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = seconds.filter(|seconds| *seconds > 0);
+    let seconds = seconds.unwrap_or(DEFAULT_AFFINITY).min(LONGEST_AFFINITY);
+    Some(Duration::from_secs(seconds))
 }
 
 /// The selection while the Service cannot be read. The name of a port is the same in the
@@ -193,6 +217,30 @@ mod tests {
         ] {
             let selection = unread(wanted.as_ref());
             assert_eq!(selection.map(|it| it.port), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn the_affinity_of_clients_has_the_service_s_own_timeout_within_the_bounds_of_the_api() {
+        let seconds = |seconds: &str| {
+            format!(
+                r#","sessionAffinity":"ClientIP","sessionAffinityConfig":
+                {{"clientIP":{{"timeoutSeconds":{seconds}}}}}"#
+            )
+        };
+        for (more, expected) in [
+            (String::new(), None),
+            (r#","sessionAffinity":"None""#.to_owned(), None),
+            (r#","sessionAffinity":"ClientIP""#.to_owned(), Some(10_800)),
+            (seconds("60"), Some(60)),
+            (seconds("null"), Some(10_800)),
+            (seconds("0"), Some(10_800)),
+            (seconds("-5"), Some(10_800)),
+            (seconds("9000000000000000000"), Some(86_400)),
+        ] {
+            let json = format!(r#"{{"spec":{{"ports":[{{"port":1}}]{more}}}}}"#);
+            let found = session_affinity(&service(&json)).map(|it| it.as_secs());
+            assert_eq!(found, expected, "{json}");
         }
     }
 

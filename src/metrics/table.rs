@@ -194,11 +194,25 @@ pub static TABLE: &[Metric] = &[
         read: Read::Port(|it, samples| samples.one(it.backends_full)),
     },
     Metric {
+        name: "zpa_backends_near",
+        kind: Kind::Gauge,
+        labels: &["app", "port"],
+        help: "How many pods are dialled before the others, because the hints of their endpoints name the zone or the node of the proxy; all of them where hints are ignored",
+        read: Read::Port(|it, samples| samples.one(it.backends_near)),
+    },
+    Metric {
         name: "zpa_endpoints_synced",
         kind: Kind::Gauge,
         labels: &["app"],
         help: "1 if the list of the pods' addresses is up to date, 0 while it cannot be read",
         read: Read::App(|it, samples| samples.one(u8::from(it.endpoints_synced))),
+    },
+    Metric {
+        name: "zpa_affinity_clients",
+        kind: Kind::Gauge,
+        labels: &["app"],
+        help: "How many clients are remembered with their pods, 10,000 at most; absent unless the Service has `sessionAffinity: ClientIP`",
+        read: Read::App(|it, samples| samples.maybe(it.remembered_clients)),
     },
     Metric {
         name: "zpa_connections_limit",

@@ -225,6 +225,14 @@ fn with_ports(source: IpAddr, destination: IpAddr, [a, b, c, d]: [u8; 4]) -> Add
 }
 
 impl Header {
+    /// The addresses of the client, if the header has them.
+    pub fn client(&self) -> Option<AddressPair> {
+        match self.origin {
+            Origin::Client(addresses) => Some(addresses),
+            Origin::Local | Origin::Unknown => None,
+        }
+    }
+
     /// The header for a connection that came without one.
     pub fn of(addresses: Option<AddressPair>) -> Header {
         Header {

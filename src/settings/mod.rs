@@ -138,6 +138,10 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// How long connections may continue after that; may be zero.
     pub drain_timeout: Duration,
+    /// The zone in which the program runs; `None`: not known.
+    pub zone: Option<String>,
+    /// The node on which it runs; `None`: not known.
+    pub node: Option<String>,
     /// The kubeconfig, for use outside a cluster, and its overrides.
     pub kube: KubeconfigFlags,
     /// The API server; `None`: the one of the kubeconfig or the cluster.
@@ -449,6 +453,8 @@ impl Settings {
             max_connections: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::ZERO,
+            zone: None,
+            node: None,
             kube: KubeconfigFlags::default(),
             api_server: None,
             credentials: PathBuf::new(),

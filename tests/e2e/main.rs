@@ -16,6 +16,7 @@ mod log;
 mod many_endpoints;
 mod overrides;
 mod panics;
+mod places;
 mod ports;
 mod proxy_protocol;
 mod removal;

@@ -183,6 +183,6 @@ fn apps_of_a_list_share_the_default_and_may_have_their_own_which_may_change() {
     echo(&mut client, "open");
     let moved = json!([app("myapp"), with(app("blog"), common)]);
     list.set(&moved.to_string());
-    zpa.expect_log("default/blog: has other settings");
+    zpa.expect_log("default/blog: settings changed");
     echo(&mut client, "and still open");
 }

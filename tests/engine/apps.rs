@@ -27,6 +27,7 @@ impl Rig {
 
     fn list(&mut self, port: PortId, backend: &TcpListener) {
         let spec = BackendSpec {
+            is_near: true,
             id: "pod".to_owned(),
             addresses: vec![backend.local_addr().unwrap()],
         };

@@ -208,6 +208,7 @@ fn an_app_that_listens_on_the_second_of_its_addresses_costs_one_failed_dial_in_s
     let mut rig = Rig::open(&[]);
     let addresses = [&dead, &backend].map(|it| it.local_addr().unwrap());
     let both = BackendSpec {
+        is_near: true,
         id: "backend".to_owned(),
         addresses: addresses.to_vec(),
     };
@@ -248,6 +249,7 @@ fn a_backend_has_to_greet_once_after_each_wake_and_at_one_port_for_all() {
     for wake in 1..=2 {
         let (at, now) = (server.local_addr().unwrap(), rig.now());
         let pod = BackendSpec {
+            is_near: true,
             id: "pod".to_owned(),
             addresses: vec![at],
         };

@@ -26,6 +26,7 @@ fn an_app_whose_clients_take_all_room_leaves_another_app_its_part() {
     let any = ([127, 0, 0, 1], 0).into();
     assert_eq!(rig.engine.add_port(QUIET, any, LIMITS).unwrap(), QUIETS);
     let spec = BackendSpec {
+        is_near: true,
         id: "pod".to_owned(),
         addresses: vec![pod.local_addr().unwrap()],
     };

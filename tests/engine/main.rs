@@ -3,6 +3,7 @@
 
 mod accepting;
 mod admin;
+mod affinity;
 mod apps;
 mod clients;
 mod dialling;

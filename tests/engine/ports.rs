@@ -34,6 +34,7 @@ impl TwoPorts {
     fn wake(&mut self) {
         for (port, listener) in [PORT, SECOND].into_iter().zip(&self.pod) {
             let spec = BackendSpec {
+                is_near: true,
                 id: "uid of the pod".to_owned(),
                 addresses: vec![listener.local_addr().unwrap()],
             };

@@ -58,6 +58,7 @@ impl Rig {
 
     pub fn set_backends(&mut self, backends: &[&TcpListener]) {
         let spec = |it: &&TcpListener| BackendSpec {
+            is_near: true,
             id: it.local_addr().unwrap().to_string(),
             addresses: vec![it.local_addr().unwrap()],
         };

@@ -145,6 +145,7 @@ impl Rig {
 
     fn lead(&mut self, port: PortId, backend: &TcpListener) {
         let spec = BackendSpec {
+            is_near: true,
             id: "pod".to_owned(),
             addresses: vec![backend.local_addr().unwrap()],
         };

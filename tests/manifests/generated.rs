@@ -52,12 +52,19 @@ fn comparable(mut objects: Vec<Value>) -> Vec<Value> {
         let value = |name: &str| {
             let mut variables = env.as_array()?.iter();
             let variable = variables.find(|it| it["name"] == name)?;
-            Some(OsString::from(text(&variable["value"])))
+            variable["value"].as_str().map(OsString::from)
         };
         let Ok(Invocation::Run(settings)) = settings::parse([], value) else {
             panic!("{env}");
         };
-        *env = json!(settings::in_force(&settings).collect::<Vec<_>>());
+        let variables = env.as_array().into_iter().flatten();
+        let of_the_pod = variables.filter(|it| it["valueFrom"].is_object());
+        let of_the_pod: Vec<Value> = of_the_pod.cloned().collect();
+        assert_eq!(of_the_pod.len(), 2, "the zone and the node");
+        *env = json!([
+            settings::in_force(&settings).collect::<Vec<_>>(),
+            of_the_pod
+        ]);
     }
     objects.sort_by_key(|it| [&it["kind"], &it["metadata"]["name"]].map(Value::to_string));
     objects
@@ -104,7 +111,14 @@ fn every_setting_that_is_given_is_a_variable_of_the_container() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|it| format!("{}={}", text(&it["name"]), text(&it["value"])))
+        .map(|it| match it["value"].as_str() {
+            Some(value) => format!("{}={value}", text(&it["name"])),
+            None => format!(
+                "{} of {}",
+                text(&it["name"]),
+                it["valueFrom"]["fieldRef"]["fieldPath"]
+            ),
+        })
         .collect();
     assert_eq!(
         env,
@@ -121,6 +135,8 @@ fn every_setting_that_is_given_is_a_variable_of_the_container() {
             "ZPA_DRAIN_DELAY=5s",
             "ZPA_DRAIN_TIMEOUT=20s",
             "ZPA_LOG=info",
+            "ZPA_ZONE of \"metadata.labels['topology.kubernetes.io/zone']\"",
+            "ZPA_NODE of \"spec.nodeName\"",
         ]
     );
     let rules = &find(&objects, "Role", "postgres-zpa")["rules"];

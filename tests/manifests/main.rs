@@ -477,7 +477,7 @@ impl Proxy {
         let variables = self.container["env"].as_array().unwrap();
         let env: BTreeMap<&str, &str> = variables
             .iter()
-            .map(|variable| (text(&variable["name"]), text(&variable["value"])))
+            .filter_map(|variable| Some((text(&variable["name"]), variable["value"].as_str()?)))
             .collect();
         match settings::parse([], |name| env.get(name).map(OsString::from)) {
             Ok(Invocation::Run(settings)) => *settings,

@@ -23,6 +23,7 @@ use zpa::daemon::app::{AppConfig, MinReady, Schedules};
 use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::Proxy;
 use zpa::daemon::route::Route;
+use zpa::daemon::topology::Topology;
 use zpa::engine::{AppId, BackendSpec, Counts, PortId};
 use zpa::policy::{Config, Policy};
 
@@ -250,6 +251,7 @@ impl Surroundings {
             route: Route::Pods,
             label: "default/neighbour".to_owned(),
             ports: vec!["http".to_owned()],
+            topology: Topology::default(),
             ready_gate: ReadyGate::Probe,
             hold_timeout: plan.hold,
             schedules: Schedules::none(|| 0),
@@ -362,6 +364,7 @@ impl Surroundings {
                     Vec::new()
                 },
                 unready_addresses: if is_ready { Vec::new() } else { address },
+                ..Pod::default()
             }
         };
         (0..count).map(pod).collect()

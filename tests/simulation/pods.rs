@@ -130,7 +130,7 @@ impl SimPods {
                     Life::Serving => vec![pod.address],
                     _ => Vec::new(),
                 },
-                unready_addresses: Vec::new(),
+                ..Pod::default()
             })
             .collect()
     }

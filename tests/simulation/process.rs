@@ -13,6 +13,7 @@ use zpa::daemon::app::{AppConfig, MinReady, Schedules};
 use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
+use zpa::daemon::topology::Topology;
 use zpa::engine::AppId;
 use zpa::policy::{Config, Policy};
 
@@ -171,6 +172,7 @@ impl Process {
             route: Route::Pods,
             label: "default/app".to_owned(),
             ports: vec!["http".to_owned()],
+            topology: Topology::default(),
             ready_gate: ReadyGate::Probe,
             min_ready: MinReady::default(),
             hold_timeout: plan.hold,

@@ -16,6 +16,19 @@ pub const POLICY: &str = "Who may connect to the proxy: clients from anywhere, a
                           port only the namespace of Prometheus. The kubelet's probes are let \
                           through all the same.";
 
+/// The settings that the cluster knows: their flags, their variables, the fields of the pod, and
+/// the comments.
+const PLACES: [(&str, &str, &str, &str); 2] = [
+    (
+        "zone",
+        "ZPA_ZONE",
+        "metadata.labels['topology.kubernetes.io/zone']",
+        "For a Service with trafficDistribution: pods of the same zone are dialled first. The \
+         label is there since Kubernetes 1.35; without it the variable is empty.",
+    ),
+    ("node", "ZPA_NODE", "spec.nodeName", ""),
+];
+
 /// The comment above the PodMonitor.
 pub const MONITOR: &str = "Each pod is asked for itself: every proxy counts its own connections.";
 
@@ -156,7 +169,21 @@ impl Install {
                 .set("value", value.clone());
             Some(Item::new(&comment_of(row), variable))
         });
-        rows.collect()
+        rows.chain(self.places()).collect()
+    }
+
+    /// Where the pod runs, as the cluster says, unless the settings do.
+    fn places(&self) -> impl Iterator<Item = Item> {
+        let places = PLACES.iter().filter(|(flag, ..)| {
+            let mut given = self.variables.iter();
+            !given.any(|(other, _)| other == flag)
+        });
+        places.map(|(_, variable, path, comment)| {
+            let field = Map::new().set("fieldPath", *path);
+            let from = Map::new().set("fieldRef", field);
+            let variable = Map::new().set("name", *variable).set("valueFrom", from);
+            Item::new(comment, variable)
+        })
     }
 
     fn ports(&self) -> Vec<Item> {

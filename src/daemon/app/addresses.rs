@@ -4,6 +4,7 @@ use log::{info, warn};
 
 use super::super::interface::{Api, Sockets};
 use super::super::port::LoopChange;
+use super::super::topology::Nearness;
 use super::{App, AppConfig, Process, TRUST_STATIC_AFTER};
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
@@ -48,12 +49,14 @@ impl<A: Api> App<A> {
             name,
             service,
             route,
+            topology,
             ..
         } = &self.config;
         let Some(port) = self.ports.get_mut(index) else {
             return;
         };
-        let mut backends = port.backends(route, is_port_known, trusts_static_backend, now);
+        let mut backends =
+            port.backends(route, topology, is_port_known, trusts_static_backend, now);
         match port.clear_if_looping(&mut backends, process.own_addresses, service) {
             LoopChange::Found(why) => warn!("{name}: {why}"),
             LoopChange::Gone => info!("{name}: nothing leads back to this proxy any more"),
@@ -94,6 +97,12 @@ impl<A: Api> App<A> {
             let fallback = port.fallback(&self.config.route);
             process.sockets.set_fallback(self.port_id(index), fallback);
         }
+    }
+
+    /// Which pods of a port are dialled first.
+    pub fn nearness(&self, id: PortId) -> Nearness {
+        let port = self.ports.get(id.index);
+        port.map_or_else(Nearness::default, |port| port.nearness)
     }
 
     /// Why no pod can be dialled although the endpoints can be listed; the reason of the

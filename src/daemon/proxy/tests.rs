@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::app::{MinReady, Schedules};
 use super::super::route::Route;
+use super::super::topology::Topology;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::cluster::{
@@ -188,6 +189,7 @@ impl Rig {
                 service: name.to_owned(),
                 route: Route::Pods,
                 ports: vec!["http".to_owned(), "db".to_owned()],
+                topology: Topology::default(),
                 ready_gate: ReadyGate::Accept,
                 min_ready: MinReady::default(),
                 hold_timeout: Duration::from_secs(300),
@@ -249,7 +251,7 @@ fn pods(port: usize) -> Report {
     let pod = Pod {
         uid: "pod".to_owned(),
         addresses: vec![([10, 0, 0, 1], 80).into()],
-        unready_addresses: Vec::new(),
+        ..Pod::default()
     };
     Report::Pods {
         port,
@@ -555,7 +557,7 @@ fn after_a_sleep_connections_are_dialled_when_as_many_pods_are_ready_as_are_awai
         let pods = (1..=count).map(|n| Pod {
             uid: format!("pod {n}"),
             addresses: vec![([10, 0, 0, n], 80).into()],
-            unready_addresses: Vec::new(),
+            ..Pod::default()
         });
         let pods = pods.collect();
         (SHOP, Report::Pods { port: 0, pods })
@@ -576,8 +578,8 @@ fn pods_that_start_are_tried_while_connections_wait_and_no_longer_once_one_accep
     let mut rig = Rig::new();
     let starting = |uid: &str| Pod {
         uid: uid.to_owned(),
-        addresses: Vec::new(),
         unready_addresses: vec![([10, 0, 0, 1], 80).into()],
+        ..Pod::default()
     };
     let pods = vec![starting("a"), starting("b")];
     rig.turn(&[(SHOP, Report::Pods { port: 0, pods })], 0);

@@ -31,7 +31,7 @@ const MAX_ADDRESSES: usize = 64;
 #[derive(Debug)]
 pub struct Backend {
     /// [`BackendSpec::id`](super::BackendSpec::id); empty for the fallback.
-    pub id: String,
+    pub id: Rc<str>,
     /// All addresses since it was first listed: the position of an address identifies it.
     addresses: Vec<Address>,
     /// The positions of the listed addresses, the preferred one first.
@@ -47,6 +47,8 @@ pub struct Backend {
     /// Whether it may be dialled. A backend that is not listed any more is kept until its
     /// last connection has ended.
     pub is_listed: bool,
+    /// Whether it is dialled before others.
+    pub is_near: bool,
     /// Its slow start.
     pub slow_start: Option<SlowStart>,
     /// Its rank in the order.
@@ -68,7 +70,11 @@ pub enum Rank {
     /// It is not listed.
     Unlisted,
     /// It takes connections.
-    Ready { load: u32, last_pick: u64 },
+    Ready {
+        is_near: bool,
+        load: u32,
+        last_pick: u64,
+    },
     /// It takes connections, in its slow start: its load changes with time.
     InSlowStart,
     /// All its addresses are ejected or on trial.
@@ -106,7 +112,7 @@ impl Backend {
     /// A backend that is about to be listed, and what all ports of the app know of it.
     pub fn new(id: &str, of_app: Rc<PodState>) -> Self {
         Backend {
-            id: id.to_owned(),
+            id: id.into(),
             addresses: Vec::new(),
             preferred: Vec::new(),
             first: 0,
@@ -114,6 +120,7 @@ impl Backend {
             of_app,
             last_pick: 0,
             is_listed: false,
+            is_near: true,
             slow_start: None,
             rank: Rank::Unlisted,
         }
@@ -230,6 +237,7 @@ impl Backend {
             Some(until) => Rank::Avoided { until },
             None if self.slow_start.is_some() => Rank::InSlowStart,
             None => Rank::Ready {
+                is_near: self.is_near,
                 load: self.connections,
                 last_pick: self.last_pick,
             },

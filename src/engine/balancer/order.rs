@@ -9,8 +9,10 @@ use crate::clock::Time;
 /// The keys of the backends, sorted by their ranks.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// By load, and among equals by turn: load, turn, key.
-    ready: BTreeSet<(u32, u64, u32)>,
+    /// Those that are near, by load, and among equals by turn: load, turn, key.
+    near: BTreeSet<(u32, u64, u32)>,
+    /// The others, likewise.
+    far: BTreeSet<(u32, u64, u32)>,
     /// Those in their slow start.
     ramping: BTreeSet<u32>,
     /// By the time at which an address may be picked again.
@@ -25,21 +27,37 @@ impl Order {
         }
         match old {
             Rank::Unlisted => true,
-            Rank::Ready { load, last_pick } => self.ready.remove(&(load, last_pick, key)),
+            Rank::Ready {
+                is_near,
+                load,
+                last_pick,
+            } => self.tier(is_near).remove(&(load, last_pick, key)),
             Rank::InSlowStart => self.ramping.remove(&key),
             Rank::Avoided { until } => self.avoided.remove(&(until, key)),
         };
         match new {
             Rank::Unlisted => true,
-            Rank::Ready { load, last_pick } => self.ready.insert((load, last_pick, key)),
+            Rank::Ready {
+                is_near,
+                load,
+                last_pick,
+            } => self.tier(is_near).insert((load, last_pick, key)),
             Rank::InSlowStart => self.ramping.insert(key),
             Rank::Avoided { until } => self.avoided.insert((until, key)),
         };
     }
 
-    /// Backends that take connections: load, turn, key.
-    pub fn ready(&self) -> impl Iterator<Item = (u32, u64, u32)> {
-        self.ready.iter().copied()
+    fn tier(&mut self, is_near: bool) -> &mut BTreeSet<(u32, u64, u32)> {
+        match is_near {
+            true => &mut self.near,
+            false => &mut self.far,
+        }
+    }
+
+    /// Backends that take connections, of those that are near or of the others: load, turn, key.
+    pub fn ready(&self, is_near: bool) -> impl Iterator<Item = (u32, u64, u32)> {
+        let tier = if is_near { &self.near } else { &self.far };
+        tier.iter().copied()
     }
 
     /// Backends in their slow start.
@@ -59,20 +77,21 @@ impl Order {
         first.map(|&(_, key)| key)
     }
 
-    /// The load of the least loaded backend that is ready.
-    pub fn lowest_load(&self) -> Option<u32> {
-        self.ready.first().map(|&(load, ..)| load)
+    /// The load of the least loaded backend that is ready, of those that are near or of the
+    /// others.
+    pub fn lowest_load(&self, is_near: bool) -> Option<u32> {
+        self.ready(is_near).next().map(|(load, ..)| load)
     }
 
     /// The same without these backends.
-    pub fn lowest_load_without(&self, keys: &BTreeSet<u32>) -> Option<u32> {
-        let mut others = self.ready.iter().filter(|(.., key)| !keys.contains(key));
-        others.next().map(|&(load, ..)| load)
+    pub fn lowest_load_without(&self, keys: &BTreeSet<u32>, is_near: bool) -> Option<u32> {
+        let mut others = self.ready(is_near).filter(|(.., key)| !keys.contains(key));
+        others.next().map(|(load, ..)| load)
     }
 
     /// Whether any backend but this one takes connections.
     pub fn has_others(&self, key: u32) -> bool {
-        let mut ready = self.ready.iter().map(|&(.., key)| key);
+        let mut ready = self.near.iter().chain(&self.far).map(|&(.., key)| key);
         ready.any(|other| other != key) || self.ramping.iter().any(|&other| other != key)
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::local_error::LocalError;
 
 mod failures;
+mod places;
 mod properties;
 
 fn at(ms: u64) -> Time {
@@ -20,6 +21,7 @@ fn ipv6(n: u16) -> SocketAddr {
 
 fn spec(n: u8) -> BackendSpec {
     BackendSpec {
+        is_near: true,
         id: n.to_string(),
         addresses: vec![address(n)],
     }
@@ -28,6 +30,7 @@ fn spec(n: u8) -> BackendSpec {
 /// A backend of both families, IPv6 first.
 fn dual(n: u8) -> BackendSpec {
     BackendSpec {
+        is_near: true,
         id: n.to_string(),
         addresses: vec![ipv6(n.into()), address(n)],
     }
@@ -40,7 +43,7 @@ fn with(specs: &[BackendSpec]) -> Balancer {
 }
 
 fn pick(balancer: &mut Balancer, now: Time) -> Pick {
-    balancer.pick(&mut DialRound::default(), now).unwrap()
+    balancer.pick(None, &mut DialRound::default(), now).unwrap()
 }
 
 /// Picks an address that answers.
@@ -53,7 +56,7 @@ fn connect(balancer: &mut Balancer, now: Time) -> Pick {
 /// Picks an address that fails.
 fn fail(balancer: &mut Balancer, cause: DialFailure, now: Time) -> SocketAddr {
     let mut round = DialRound::default();
-    let pick = balancer.pick(&mut round, now).unwrap();
+    let pick = balancer.pick(None, &mut round, now).unwrap();
     balancer.failed(pick.id, cause, &mut round, now);
     pick.address
 }
@@ -62,7 +65,7 @@ fn fail(balancer: &mut Balancer, cause: DialFailure, now: Time) -> SocketAddr {
 fn round_of_failures(balancer: &mut Balancer, cause: DialFailure, now: Time) -> Vec<SocketAddr> {
     let mut round = DialRound::default();
     let mut tried = Vec::new();
-    while let Some(pick) = balancer.pick(&mut round, now) {
+    while let Some(pick) = balancer.pick(None, &mut round, now) {
         balancer.failed(pick.id, cause, &mut round, now);
         tried.push(pick.address);
     }
@@ -122,10 +125,10 @@ fn several_processes_do_not_all_begin_with_the_same_backend() {
 fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
     let mut balancer = with(&[dual(1), dual(2)]);
     let mut round = DialRound::default();
-    let first = balancer.pick(&mut round, at(0)).unwrap();
+    let first = balancer.pick(None, &mut round, at(0)).unwrap();
     assert!(first.address.is_ipv6());
     balancer.failed(first.id, DialFailure::Refused, &mut round, at(0));
-    let second = balancer.pick(&mut round, at(0)).unwrap();
+    let second = balancer.pick(None, &mut round, at(0)).unwrap();
     assert_eq!(
         second.id.backend, first.id.backend,
         "the alternative comes before other backends"
@@ -136,7 +139,7 @@ fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
     for ms in 0..60_000 {
         let mut round = DialRound::default();
         loop {
-            let pick = balancer.pick(&mut round, at(ms)).unwrap();
+            let pick = balancer.pick(None, &mut round, at(ms)).unwrap();
             if !pick.address.is_ipv6() {
                 balancer.succeeded(pick.id, at(ms));
                 balancer.release(pick.id, at(ms));
@@ -161,9 +164,9 @@ fn the_family_of_a_backend_that_has_both_is_the_services_until_another_answers()
     assert_eq!(tried, [ipv6(1), address(1)]);
     // and IPv4 is the first that answers again.
     let mut round = DialRound::default();
-    let first = balancer.pick(&mut round, at(0)).unwrap();
+    let first = balancer.pick(None, &mut round, at(0)).unwrap();
     balancer.failed(first.id, DialFailure::Unanswered, &mut round, at(0));
-    let second = balancer.pick(&mut round, at(0)).unwrap();
+    let second = balancer.pick(None, &mut round, at(0)).unwrap();
     balancer.succeeded(second.id, at(0));
     assert_eq!(pick(&mut balancer, at(0)).address, second.address);
 }
@@ -205,7 +208,12 @@ fn a_handicap_never_makes_a_backend_wait_for_more_than_the_least_loaded() {
 #[test]
 fn at_a_wake_nobody_is_handicapped() {
     let mut balancer = with(&[]);
-    assert!(balancer.is_empty() && balancer.pick(&mut DialRound::default(), at(0)).is_none());
+    assert!(
+        balancer.is_empty()
+            && balancer
+                .pick(None, &mut DialRound::default(), at(0))
+                .is_none()
+    );
     balancer.set(&[spec(1), spec(2)], at(0));
     assert_eq!(
         shares(&mut balancer, 10, at(0))
@@ -265,11 +273,11 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
         let mut balancer = with(&[spec(1)]);
         balancer.set_fallback(Some(address(9)));
         let mut round = DialRound::default();
-        let first = balancer.pick(&mut round, at(0)).unwrap();
+        let first = balancer.pick(None, &mut round, at(0)).unwrap();
         assert_eq!(first.address, address(1), "{label}");
         balancer.succeeded(first.id, at(0));
         balancer.failed(first.id, cause, &mut round, at(0));
-        let second = balancer.pick(&mut round, at(0));
+        let second = balancer.pick(None, &mut round, at(0));
         assert_eq!(
             second.map(|pick| pick.address),
             expected.then(|| address(9)),
@@ -277,7 +285,7 @@ fn the_fallback_comes_last_and_only_if_nobody_is_there() {
         );
         if let Some(pick) = second {
             balancer.failed(pick.id, cause, &mut round, at(0));
-            assert_eq!(balancer.pick(&mut round, at(0)), None, "{label}");
+            assert_eq!(balancer.pick(None, &mut round, at(0)), None, "{label}");
         }
         assert_eq!(balancer.in_use(), 0, "{label}");
     }
@@ -288,9 +296,9 @@ fn the_fallback_is_counted_and_forgotten_like_a_backend_that_has_left() {
     let mut balancer = with(&[spec(1)]);
     balancer.set_fallback(Some(address(9)));
     let mut round = DialRound::default();
-    let first = balancer.pick(&mut round, at(0)).unwrap();
+    let first = balancer.pick(None, &mut round, at(0)).unwrap();
     balancer.failed(first.id, DialFailure::Unanswered, &mut round, at(0));
-    let fallback = balancer.pick(&mut round, at(0)).unwrap();
+    let fallback = balancer.pick(None, &mut round, at(0)).unwrap();
     balancer.succeeded(fallback.id, at(0));
     balancer.set(&[], at(0));
     assert!(balancer.is_empty());
@@ -307,7 +315,12 @@ fn a_backend_that_leaves_is_counted_and_not_dialled() {
     let mut balancer = with(&[spec(1)]);
     let open = connect(&mut balancer, at(0));
     assert!(!balancer.set(&[], at(0)));
-    assert!(balancer.is_empty() && balancer.pick(&mut DialRound::default(), at(0)).is_none());
+    assert!(
+        balancer.is_empty()
+            && balancer
+                .pick(None, &mut DialRound::default(), at(0))
+                .is_none()
+    );
     assert_eq!(balancer.address(open.id), Some(address(1)));
     balancer.release(open.id, at(0));
     assert_eq!(
@@ -382,7 +395,7 @@ fn a_backend_gets_no_more_connections_than_it_may_have() {
     );
     assert!(balancer.is_full());
     assert_eq!(balancer.full(), 2);
-    assert_eq!(balancer.pick(&mut DialRound::default(), at(0)), None);
+    assert_eq!(balancer.pick(None, &mut DialRound::default(), at(0)), None);
 }
 
 #[test]
@@ -447,19 +460,19 @@ fn the_limit_holds_also_where_nothing_else_is_left() {
     balancer.set_fallback(Some(address(9)));
     fail(&mut balancer, DialFailure::Unanswered, at(0));
     let mut round = DialRound::default();
-    let ejected = balancer.pick(&mut round, at(1)).unwrap();
+    let ejected = balancer.pick(None, &mut round, at(1)).unwrap();
     assert_eq!(
         ejected.address,
         address(1),
         "it rests, and there is no other"
     );
     assert_eq!(
-        balancer.pick(&mut DialRound::default(), at(1)),
+        balancer.pick(None, &mut DialRound::default(), at(1)),
         None,
         "it is full"
     );
     balancer.failed(ejected.id, DialFailure::Unanswered, &mut round, at(2));
-    let fallback = balancer.pick(&mut round, at(2)).unwrap();
+    let fallback = balancer.pick(None, &mut round, at(2)).unwrap();
     assert_eq!(fallback.address, address(9));
     let tried = round_of_failures(&mut balancer, DialFailure::Unanswered, at(2));
     assert_eq!(tried, [address(1)], "the fallback is full");

@@ -4,6 +4,7 @@
 //! decided, the connection does not count as use of the app.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -196,7 +197,7 @@ impl<S: Socket> Connection<S> {
                 admission
             }
         };
-        if cx.port.rules.send_proxy_protocol.is_some() {
+        if cx.port.rules.send_proxy_protocol.is_some() || cx.port.balancer.has_affinity() {
             self.client_info().header = Some(header);
         }
         let preread = Preread {
@@ -221,12 +222,26 @@ impl<S: Socket> Connection<S> {
         self.reset(CloseReason::NoHeader(why))
     }
 
+    /// The PROXY header of a load balancer, where something asks for it.
+    fn header(&self) -> Option<&Header> {
+        self.client_info.as_ref()?.header.as_ref()
+    }
+
+    /// The address of the client: the one that a load balancer states, or else that of the
+    /// socket. `None` if the load balancer states none, or the socket is not connected any more.
+    pub(super) fn client_address(&self) -> Option<IpAddr> {
+        let endpoints = match self.header() {
+            Some(header) => header.client(),
+            None => self.client.socket.endpoints(),
+        };
+        endpoints.map(|it| it.source.ip().to_canonical())
+    }
+
     /// Sends the PROXY header to the backend, before the first byte: the one that a load
     /// balancer has sent, or else one with the addresses of the client's socket.
     pub(super) fn send_header(&self, version: Version, backend: &mut S) -> io::Result<()> {
         let own = || Header::of(self.client.socket.endpoints());
-        let info = self.client_info.as_ref();
-        let header = info.and_then(|info| info.header.clone());
+        let header = self.header().cloned();
         let header = header.unwrap_or_else(own);
         let bytes = header.to_bytes(version);
         // A new socket has room for 4 KiB at least (SOCK_MIN_SNDBUF), and no header is longer.

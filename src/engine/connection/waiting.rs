@@ -53,7 +53,11 @@ impl<S: Socket> Connection<S> {
         if !self.may_pass(cx) || cx.port.balancer.is_full() {
             return self.hold(cx);
         }
-        match self.dialer.dial(round, cx) {
+        let client = match cx.port.balancer.has_affinity() {
+            true => self.client_address(),
+            false => None,
+        };
+        match self.dialer.dial(client, round, cx) {
             DialOutcome::NoneLeft => self.back_off(cx),
             DialOutcome::Connecting(attempt) => {
                 let timeout = attempt.timeout(cx.port.limits.connect_timeout);

@@ -102,6 +102,7 @@ fn both_threads_report_and_end_with_the_handle() {
             Report::Pods { pods, .. } => listed = pods.len() == 1,
             Report::Accepts { .. }
             | Report::FallbackAddress { .. }
+            | Report::SessionAffinity(_)
             | Report::Synced(_)
             | Report::NoAddress { .. }
             | Report::StaticBackends(_)

@@ -14,7 +14,7 @@ fn pod(uid: &str, addresses: &[&str]) -> Pod {
     Pod {
         uid: uid.into(),
         addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
-        unready_addresses: Vec::new(),
+        ..Pod::default()
     }
 }
 
@@ -418,4 +418,53 @@ proptest! {
         prop_assert!(applied.is_ok() || !changes.is_empty(), "an unchanged line is an event");
         store.pods(&http());
     }
+}
+
+#[test]
+fn the_hints_of_an_endpoint_are_those_of_its_pod() {
+    let endpoint = |ip: &str, uid: &str, hints: &str| {
+        format!(
+            r#"{{"addresses":["{ip}"],"conditions":{{"ready":true}},"targetRef":{{"uid":"{uid}"}}{hints}}}"#
+        )
+    };
+    let slice = |name: &str, family: &str, endpoints: &[String]| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","resourceVersion":"1"}},"addressType":"{family}",
+            "ports":[{{"name":"http","port":80}}],"endpoints":[{}]}}"#,
+            endpoints.join(",")
+        )
+    };
+    let zone_a = r#","hints":{"forZones":[{"name":"a"}],"forNodes":[{"name":"n1"},{"name":"n2"}]}"#;
+    let zones = r#","hints":{"forZones":[{"name":"b"},{"name":"a"}]}"#;
+    let v4 = slice(
+        "one",
+        "IPv4",
+        &[
+            endpoint("10.0.0.1", "1", zone_a),
+            endpoint("10.0.0.2", "2", r#","hints":{"forZones":null}"#),
+            endpoint("10.0.0.3", "3", ""),
+        ],
+    );
+    let v6 = slice("two", "IPv6", &[endpoint("fd00::1", "1", zones)]);
+    let mut store = Store::new(AddressSource::EndpointSlices);
+    for slice in [v4, v6] {
+        let slice: EndpointSlice = serde_json::from_str(&slice).unwrap();
+        store.put(slice.into_object());
+    }
+    let selection = Selection {
+        port: PortChoice::Only,
+        first_family: IpFamily::Ipv4,
+    };
+    let hints: Vec<TopologyHints> = store
+        .pods(&selection)
+        .into_iter()
+        .map(|it| it.hints)
+        .collect();
+    let names = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect();
+    let of_the_first = TopologyHints {
+        zones: names(&["a", "b"]),
+        nodes: names(&["n1", "n2"]),
+    };
+    let none = TopologyHints::default();
+    assert_eq!(hints, [of_the_first, none.clone(), none]);
 }

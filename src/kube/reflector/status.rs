@@ -2,6 +2,7 @@
 //! logs faults, one line for each that lasts.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::Level;
 
@@ -28,6 +29,8 @@ pub(super) struct StatusReporter {
     service_seen: bool,
     /// What was last reported, if anything was.
     synced: Option<Option<AddressSource>>,
+    /// The affinity that was last reported.
+    affinity: Option<Duration>,
     permissions: Permissions,
     trouble: LogOnce,
     service_log: LogOnce,
@@ -72,6 +75,7 @@ impl StatusReporter {
             port_flag: "",
             service_seen: false,
             synced: None,
+            affinity: None,
             permissions: Permissions::default(),
             trouble: LogOnce::default(),
             service_log: LogOnce::default(),
@@ -118,6 +122,14 @@ impl StatusReporter {
         if *known != Some(address) {
             *known = Some(address);
             self.report(Report::FallbackAddress { port, address });
+        }
+    }
+
+    /// Reports for how long a client is led to the same pod, if that has changed.
+    pub(super) fn session_affinity(&mut self, timeout: Option<Duration>) {
+        if self.affinity != timeout {
+            self.affinity = timeout;
+            self.report(Report::SessionAffinity(timeout));
         }
     }
 

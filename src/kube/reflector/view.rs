@@ -83,6 +83,8 @@ impl ServiceView {
                 }
             }
         }
+        let affinity = service::session_affinity(service);
+        self.status.session_affinity(affinity);
         if self.is_any_port_known() {
             self.status.service_read();
             self.report_missing(&missing);

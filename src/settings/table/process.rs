@@ -116,6 +116,36 @@ pub(super) const ROWS: &[Setting] = &[
         ..PROCESS_ROW
     },
     Setting {
+        flag: "zone",
+        variables: &["ZPA_ZONE"],
+        placeholder: "NAME",
+        unset: Unset::Means("not known"),
+        help: "The zone in which the proxy runs: pods whose endpoints have hints for it, as they do \
+               where the Service has `trafficDistribution`, are dialled before others. The \
+               manifests take it from the pod's label `topology.kubernetes.io/zone`",
+        examples: &["eu-central-1a"],
+        store: |settings, text| {
+            settings.zone = Some(text.to_owned());
+            Ok(())
+        },
+        show: |settings| settings.zone.clone(),
+        ..PROCESS_ROW
+    },
+    Setting {
+        flag: "node",
+        variables: &["ZPA_NODE"],
+        placeholder: "NAME",
+        unset: Unset::Means("not known"),
+        help: "The same for the node, which goes before the zone (`PreferSameNode`)",
+        examples: &["node-1"],
+        store: |settings, text| {
+            settings.node = Some(text.to_owned());
+            Ok(())
+        },
+        show: |settings| settings.node.clone(),
+        ..PROCESS_ROW
+    },
+    Setting {
         flag: "webhook-ca",
         variables: &["ZPA_WEBHOOK_CA"],
         placeholder: "FILE",

@@ -13,7 +13,7 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
         let mut round = DialRound::default();
         let start = now;
         loop {
-            let pick = balancer.pick(&mut round, at(now)).unwrap();
+            let pick = balancer.pick(None, &mut round, at(now)).unwrap();
             if pick.address != address(2) {
                 balancer.succeeded(pick.id, at(now));
                 balancer.release(pick.id, at(now));

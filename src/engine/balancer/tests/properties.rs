@@ -52,7 +52,10 @@ fn cause(n: u8) -> DialFailure {
 fn specs(backends: u8, dual: bool) -> Vec<BackendSpec> {
     let listed = (0..8u8).filter(|n| backends & (1 << n) != 0);
     listed
-        .map(|n| if dual { super::dual(n) } else { spec(n) })
+        .map(|n| BackendSpec {
+            is_near: n % 3 != 0,
+            ..if dual { super::dual(n) } else { spec(n) }
+        })
         .collect()
 }
 
@@ -66,13 +69,18 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
     for (key, backend) in &balancer.backends {
         match backend.rank {
             Rank::Unlisted => assert!(!backend.is_listed && backend.connections > 0),
-            Rank::Ready { load, last_pick } => {
+            Rank::Ready {
+                is_near,
+                load,
+                last_pick,
+            } => {
+                assert_eq!(is_near, backend.is_near);
                 ready += 1;
                 assert_eq!((load, last_pick), (backend.connections, backend.last_pick));
                 assert!(
                     balancer
                         .order
-                        .ready()
+                        .ready(is_near)
                         .any(|it| it == (load, last_pick, *key))
                 );
             }
@@ -86,7 +94,8 @@ fn check(balancer: &Balancer, clients: &[Client], listed: &[BackendSpec]) {
             }
         }
     }
-    assert_eq!(balancer.order.ready().count(), ready);
+    let in_order = [true, false].map(|near| balancer.order.ready(near).count());
+    assert_eq!(in_order.iter().sum::<usize>(), ready);
     assert_eq!(balancer.order.ramping().len(), ramping);
     assert_eq!(balancer.order.avoided().count(), ejected);
     assert_eq!(ready + ramping + ejected, listed.len());
@@ -114,7 +123,7 @@ proptest! {
                 Step::Dial => {
                     let mut round = DialRound::default();
                     let has_room = !listed.is_empty() && !balancer.is_full();
-                    let pick = balancer.pick(&mut round, now);
+                    let pick = balancer.pick(None, &mut round, now);
                     // Whatever rests, somebody is dialled who has room.
                     prop_assert_eq!(pick.is_some(), has_room);
                     if let Some(pick) = pick {
@@ -136,7 +145,7 @@ proptest! {
                     balancer.failed(client.pick.id, cause, &mut client.round, now);
                     client.is_connected = false;
                     let tried = client.pick;
-                    match balancer.pick(&mut client.round, now) {
+                    match balancer.pick(None, &mut client.round, now) {
                         Some(pick) => {
                             prop_assert_ne!(pick.id, tried.id);
                             client.pick = pick;

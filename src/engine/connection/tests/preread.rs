@@ -252,3 +252,23 @@ fn a_backend_that_has_gone_takes_no_header_and_another_is_dialled() {
     let received = rig.dialled.last().map(Peer::received).unwrap();
     assert!(received.ends_with(b"\r\nask"), "{}", rig.story());
 }
+
+/// What is known of a client is on the heap, and only where something asks for it.
+#[test]
+fn a_header_is_kept_where_the_backend_or_the_balancer_asks_who_the_client_is() {
+    for (label, has_affinity, sends_header, is_kept) in [
+        ("nobody asks", false, false, false),
+        ("the balancer", true, false, true),
+        ("the backend", false, true, true),
+    ] {
+        let mut rules = rules();
+        rules.send_proxy_protocol = sends_header.then_some(Version::V1);
+        let mut rig = Rig::screened(rules, HEADER, false);
+        let timeout = has_affinity.then_some(SECOND);
+        let group = rig.port.group.clone();
+        group.affinity.set_timeout(timeout);
+        rig.port.join(&group);
+        rig.play(&[Client(Send(OF_A_CLIENT))]);
+        assert_eq!(rig.knows_client(), is_kept, "{label}");
+    }
+}

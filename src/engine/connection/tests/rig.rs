@@ -187,6 +187,12 @@ impl Rig {
         rig
     }
 
+    /// Whether more is kept of the client than its socket.
+    pub fn knows_client(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|it| it.client_info.is_some())
+    }
+
     /// Holds the connection, or dials for one that waits for nothing.
     pub fn place(&mut self) {
         self.handle_and_apply(|connection, cx| match connection.counted_as() {
@@ -231,6 +237,7 @@ impl Rig {
 
     fn list(&mut self, count: u8) {
         let backend = |n: u8| BackendSpec {
+            is_near: true,
             id: n.to_string(),
             addresses: vec![SocketAddr::from(([10, 0, 0, n], 80))],
         };

@@ -448,7 +448,10 @@ fn a_connection_waits_while_every_backend_is_full() {
     ] {
         let mut rig = Rig::accepted(WINDOW, 1, true, usage);
         rig.port.balancer.set_max_per_backend(NonZeroU32::new(1));
-        let other = rig.port.balancer.pick(&mut DialRound::default(), rig.now);
+        let other = rig
+            .port
+            .balancer
+            .pick(None, &mut DialRound::default(), rig.now);
         let other = other.expect("the backend has room").id;
         rig.place();
         rig.play(&[Client(Send("ask")), Wait(SECOND)]);

@@ -62,6 +62,14 @@ impl Sandbox {
             .change(|state| state.controller.note(Instant::now(), false));
     }
 
+    /// Gives the endpoints hints for these zones, one after the other, as for a Service with
+    /// `trafficDistribution`.
+    pub fn set_zones(&self, zones: &[&'static str]) {
+        self.set_plan(|plan| plan.publishing.zones = zones.to_vec());
+        self.shared
+            .change(|state| state.controller.note(Instant::now(), false));
+    }
+
     /// Changes how pods treat those who connect: the ready ones and all to
     /// come. The endpoints don't tell.
     pub fn set_pod_behaviour(&self, behaviour: PodBehaviour) {

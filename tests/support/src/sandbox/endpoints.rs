@@ -48,6 +48,8 @@ pub struct Publishing {
     pub has_port: bool,
     /// Its other ports: their names, and the pods' own ports.
     pub others: Vec<(&'static str, u16)>,
+    /// The zones for whose clients its endpoints are meant, in turn; none: there are no hints.
+    pub zones: Vec<&'static str>,
 }
 
 impl Publishing {
@@ -66,6 +68,7 @@ impl Default for Publishing {
             not_ready: false,
             has_port: true,
             others: Vec::new(),
+            zones: Vec::new(),
         }
     }
 }
@@ -80,7 +83,14 @@ pub fn write_slice(
     set_stamp(slice, stamp);
     let namespace = slice["metadata"]["namespace"].clone();
     let every = service.not_ready;
-    slice["endpoints"] = list(endpoints.iter().map(|e| in_slice(e, every, &namespace)));
+    let mut zones = service.zones.iter().cycle();
+    slice["endpoints"] = list(endpoints.iter().map(|e| {
+        let mut endpoint = in_slice(e, every, &namespace);
+        if let Some(zone) = zones.next() {
+            endpoint["hints"] = json!({ "forZones": [{ "name": zone }] });
+        }
+        endpoint
+    }));
     let first = endpoints.first().filter(|_| service.has_port);
     let ports = first.map(|e| service.ports(e.address.port()));
     slice["ports"] = list(ports.into_iter().flatten());

@@ -130,3 +130,27 @@ fn endpoints_made_by_hand_can_do_without_a_service() {
     assert!(of_the_service(&rig).is_empty(), "{:?}", rig.reports);
     assert_eq!(rig.synced(), [Some(SLICES)]);
 }
+
+#[test]
+fn the_affinity_of_the_service_is_reported_when_it_changes() {
+    let service = |affinity: &str| {
+        let json = format!(r#"{{"spec":{{"ports":[{{"name":"http","port":80}}]{affinity}}}}}"#);
+        Response::Ok(json.into())
+    };
+    let with = service(r#","sessionAffinity":"ClientIP""#);
+    let mut rig = Rig::http();
+    let mut reported = Vec::new();
+    for answer in [with.clone(), with, refused(403), service(""), service("")] {
+        rig.service = Some(answer);
+        rig.handle(Event::Relist);
+        rig.watch();
+        let affinity = |report: &Report| match report {
+            Report::SessionAffinity(timeout) => Some(timeout.map(|it| it.as_secs())),
+            _ => None,
+        };
+        reported.push(rig.reports.iter().filter_map(affinity).collect::<Vec<_>>());
+        rig.reports.clear();
+    }
+    let expected: [Vec<Option<u64>>; 5] = [vec![Some(10_800)], vec![], vec![], vec![None], vec![]];
+    assert_eq!(reported, expected);
+}
