@@ -7,11 +7,12 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::{AddressSource, NoAddress, Pod, Report};
 
+use crate::app::{AppWorld, Event};
 use crate::deployment::{Change, Deployment, Who};
 use crate::pods::{Cause, Failure, Life, PodId};
 use crate::process::State;
 use crate::sockets::Event as OnSocket;
-use crate::world::{Event, Pid, World};
+use crate::world::Pid;
 
 /// How long the node answers for a pod's address after its process has ended.
 const REFUSING: Duration = Duration::from_secs(2);
@@ -21,23 +22,23 @@ pub const SILENCE: Duration = Duration::from_secs(75);
 /// How long a permission is missing before a proxy that needs it must have noticed.
 const NOTICED: Duration = Duration::from_secs(15);
 
-impl World<'_> {
+impl AppWorld<'_> {
     /// How long a controller takes.
     fn lag(&mut self, usual: u64, longest: u64) -> Duration {
         let ms = Duration::from_millis;
-        if self.now < self.slow_controllers {
-            self.rng.between(ms(1000), ms(10_000))
+        if self.now < self.app.slow_controllers {
+            self.app.rng.between(ms(1000), ms(10_000))
         } else {
-            self.rng.around(ms(usual), ms(longest))
+            self.app.rng.around(ms(usual), ms(longest))
         }
     }
 
     /// Does something that may change the number of replicas.
     pub(crate) fn scale_with<T>(&mut self, change: impl FnOnce(&mut Deployment, Time) -> T) -> T {
-        let before = self.deployment.replicas();
-        let result = change(&mut self.deployment, self.now);
-        if self.deployment.replicas() != before
-            && let Some(change) = self.deployment.last_change
+        let before = self.app.deployment.replicas();
+        let result = change(&mut self.app.deployment, self.now);
+        if self.app.deployment.replicas() != before
+            && let Some(change) = self.app.deployment.last_change
         {
             self.trace(|| {
                 format!(
@@ -45,7 +46,9 @@ impl World<'_> {
                     change.from, change.to, change.by
                 )
             });
-            self.oracle.scaled(change, self.shares_no_leases(change.by));
+            self.app
+                .oracle
+                .scaled(change, self.shares_no_leases(change.by));
             let lag = self.lag(50, 500);
             self.later(lag, Event::Reconcile);
         }
@@ -70,14 +73,14 @@ impl World<'_> {
     /// The Deployment controller looks at replicas and pods, and writes its
     /// status, which moves the version.
     pub(crate) fn reconcile(&mut self) {
-        let wanted = self.deployment.replicas() as usize;
-        let there = self.pods.wanted();
-        self.deployment.touch();
+        let wanted = self.app.deployment.replicas() as usize;
+        let there = self.app.pods.wanted();
+        self.app.deployment.touch();
         self.show_target();
         for _ in there.len()..wanted {
             self.create_pod();
         }
-        let lowered = self.deployment.last_lowered;
+        let lowered = self.app.deployment.last_lowered;
         if let Some(change) = lowered {
             for &pod in there.iter().skip(wanted) {
                 self.end_pod(pod, change);
@@ -87,15 +90,16 @@ impl World<'_> {
 
     fn create_pod(&mut self) {
         let seconds = Duration::from_secs;
-        let grace = if self.rng.chance(0.7) {
+        let grace = if self.app.rng.chance(0.7) {
             Duration::ZERO
         } else {
-            self.rng.between(Duration::ZERO, seconds(10))
+            self.app.rng.between(Duration::ZERO, seconds(10))
         };
-        let slow = self.now < self.slow_pods;
+        let slow = self.now < self.app.slow_pods;
         let (shortest, longest) = if slow { (20, 100) } else { (1, 8) };
-        let start = self.rng.between(seconds(shortest), seconds(longest));
-        let pod = self.pods.create(grace);
+        let start = self.app.rng.between(seconds(shortest), seconds(longest));
+        let start = start + self.app.no_pods.since(self.now);
+        let pod = self.app.pods.create(grace);
         self.trace(|| format!("   pod-{pod} starts"));
         self.later(start, Event::PodReady(pod));
         self.slices_change();
@@ -103,7 +107,7 @@ impl World<'_> {
 
     fn end_pod(&mut self, pod: PodId, change: Change) {
         self.trace(|| format!("   pod-{pod} gets a SIGTERM"));
-        let ending = self.pods.get(pod);
+        let ending = self.app.pods.get(pod);
         ending.cause = Some(Cause::Scaled(change));
         let was_up = ending.life == Life::Serving;
         ending.life = if was_up { Life::Ending } else { Life::Gone };
@@ -116,8 +120,8 @@ impl World<'_> {
     }
 
     pub(crate) fn pod_ready(&mut self, pod: PodId) {
-        if self.pods.get(pod).life == Life::Starting {
-            self.pods.get(pod).life = Life::Serving;
+        if self.app.pods.get(pod).life == Life::Starting {
+            self.app.pods.get(pod).life = Life::Serving;
             self.trace(|| format!("   pod-{pod} is ready"));
             self.slices_change();
         }
@@ -126,8 +130,8 @@ impl World<'_> {
     /// Its process ends, and the kernel resets what is connected to it.
     pub(crate) fn pod_stops(&mut self, pod: PodId) {
         self.trace(|| format!("   pod-{pod} is gone"));
-        self.pods.get(pod).life = Life::Refusing;
-        let address = self.pods.get(pod).address;
+        self.app.pods.get(pod).life = Life::Refusing;
+        let address = self.app.pods.get(pod).address;
         for pid in 0..self.processes.len() {
             for client in self.served_by(pid, address) {
                 self.push_to_socket(pid, client, OnSocket::Broke);
@@ -139,10 +143,10 @@ impl World<'_> {
 
     /// A pod crashes: the controller replaces it.
     pub(crate) fn crash(&mut self) {
-        let Some(&pod) = self.pods.wanted().first() else {
+        let Some(&pod) = self.app.pods.wanted().first() else {
             return;
         };
-        let crashed = self.pods.get(pod);
+        let crashed = self.app.pods.get(pod);
         crashed.cause = Some(Cause::Crashed);
         let was_up = crashed.serves();
         crashed.life = Life::Gone;
@@ -155,12 +159,12 @@ impl World<'_> {
 
     /// A pod that is up fails for a while, and stays listed.
     pub(crate) fn fail_a_pod(&mut self, failure: Failure, time: Duration) {
-        let up = self.pods.wanted();
-        let serving = |&pod: &PodId| self.pods.get(pod).life == Life::Serving;
+        let up = self.app.pods.wanted();
+        let serving = |&pod: &PodId| self.app.pods.get(pod).life == Life::Serving;
         let up: Vec<PodId> = up.into_iter().filter(serving).collect();
         if !up.is_empty() {
-            let pod = self.rng.pick(&up);
-            self.pods.get(pod).failure = Some((failure, self.now + time));
+            let pod = self.app.rng.pick(&up);
+            self.app.pods.get(pod).failure = Some((failure, self.now + time));
             self.trace(|| format!("   pod-{pod} fails: {failure:?}"));
         }
     }
@@ -173,20 +177,20 @@ impl World<'_> {
     }
 
     pub(crate) fn write_slices(&mut self) {
-        let listed = self.pods.listed();
+        let listed = self.app.pods.listed();
         // Ready and available replicas are in the Deployment's status.
-        self.deployment.touch();
+        self.app.deployment.touch();
         self.show_target();
-        if *self.slices.1 == listed {
+        if *self.app.slices.1 == listed {
             return;
         }
-        let number = self.slices.0 + 1;
+        let number = self.app.slices.0 + 1;
         let pods = Rc::new(listed);
-        self.slices = (number, pods.clone());
+        self.app.slices = (number, pods.clone());
         for pid in 0..self.processes.len() {
-            if self.now >= self.processes[pid].watch.broken_until {
+            if self.now >= self.app.seats[pid].watch.broken_until {
                 let ms = Duration::from_millis;
-                let lag = self.rng.around(ms(5), ms(100));
+                let lag = self.app.rng.around(ms(5), ms(100));
                 self.later(lag, Event::Watched(pid, number, pods.clone()));
             }
         }
@@ -194,18 +198,18 @@ impl World<'_> {
 
     /// A proxy is shown the slices. What comes late is known already.
     pub(crate) fn watched(&mut self, pid: Pid, number: u64, pods: &Rc<Vec<Pod>>) {
-        let process = &mut self.processes[pid];
-        match process.state {
+        let seat = &mut self.app.seats[pid];
+        match self.processes[pid].state {
             State::Dead => return,
             State::Stopped => {
                 let shown = Event::Watched(pid, number, pods.clone());
-                return process.held_back.push(shown);
+                return seat.held_back.push(shown);
             }
             State::Running => {}
         }
-        if number >= process.watch.seen {
-            process.watch.seen = number;
-            process.mailbox.push(Report::Pods {
+        if number >= seat.watch.seen {
+            seat.watch.seen = number;
+            seat.mailbox.push(Report::Pods {
                 port: 0,
                 pods: pods.to_vec(),
             });
@@ -216,19 +220,19 @@ impl World<'_> {
 
     /// A proxy requests that the endpoints are listed again.
     pub(crate) fn refresh(&mut self, pid: Pid) {
-        if self.processes[pid].watch.allows(self.now) {
+        if self.app.seats[pid].watch.allows(self.now) {
             self.list(pid);
         }
     }
 
     /// A proxy lists the slices after a while, unless it has done so before.
     pub(crate) fn list_later(&mut self, pid: Pid, after: Duration) {
-        let round = self.processes[pid].watch.round;
+        let round = self.app.seats[pid].watch.round;
         self.later(after, Event::List(pid, round));
     }
 
     pub(crate) fn list_if_still_due(&mut self, pid: Pid, round: u64) {
-        if self.processes[pid].watch.round == round {
+        if self.app.seats[pid].watch.round == round {
             self.list(pid);
         }
     }
@@ -236,43 +240,43 @@ impl World<'_> {
     /// A proxy lists the slices, and watches them from there.
     pub(crate) fn list(&mut self, pid: Pid) {
         let ms = Duration::from_millis;
-        let process = &mut self.processes[pid];
-        process.watch.round += 1;
-        match process.state {
+        self.app.seats[pid].watch.round += 1;
+        match self.processes[pid].state {
             State::Running => {}
             State::Stopped => return self.list_later(pid, ms(1000)),
             State::Dead => return,
         }
         self.follow_request(pid, "service");
         if self.trouble_for(pid).is_some() {
-            let pause = self.rng.between(ms(5000), ms(30_000));
-            self.oracle.troubled(pid, self.now + pause, false);
-            self.processes[pid].mailbox.push(Report::Synced(None));
-            self.processes[pid].lacks_endpoints = true;
+            let pause = self.app.rng.between(ms(5000), ms(30_000));
+            self.app.oracle.troubled(pid, self.now + pause, false);
+            self.app.seats[pid].mailbox.push(Report::Synced(None));
+            self.app.seats[pid].lacks_endpoints = true;
             return self.list_later(pid, pause);
         }
         self.follow_request(pid, "list");
         self.follow_request(pid, "watch");
-        let process = &mut self.processes[pid];
-        process.watch.broken_until = self.now;
+        let seat = &mut self.app.seats[pid];
+        seat.watch.broken_until = self.now;
         let source = Some(AddressSource::EndpointSlices);
-        process.mailbox.push(Report::Synced(source));
+        seat.mailbox.push(Report::Synced(source));
         self.tell_of_port(pid);
-        let (number, pods) = self.slices.clone();
-        let lag = self.rng.around(ms(10), ms(100));
+        let (number, pods) = self.app.slices.clone();
+        let lag = self.app.rng.around(ms(10), ms(100));
         self.later(lag, Event::Watched(pid, number, pods));
     }
 
     /// A proxy learns whether the Service has its port, and lists again once it is back.
     fn tell_of_port(&mut self, pid: Pid) {
-        let process = &mut self.processes[pid];
-        let lost = self.lost_ports.iter().filter(|it| it.0 == process.slot);
+        let slot = self.processes[pid].slot;
+        let lost = self.app.lost_ports.iter().filter(|it| it.0 == slot);
         let until = lost.map(|it| it.1).filter(|until| self.now < *until).max();
-        process.lacks_endpoints = until.is_some();
+        let seat = &mut self.app.seats[pid];
+        seat.lacks_endpoints = until.is_some();
         let why = || NoAddress::ServiceLacksPort("the Service has no such port".to_owned());
-        let why = process.lacks_endpoints.then(why);
+        let why = seat.lacks_endpoints.then(why);
         if !self.plan.flaws.hides_ports {
-            process.mailbox.push(Report::NoAddress { port: 0, why });
+            seat.mailbox.push(Report::NoAddress { port: 0, why });
         }
         if let Some(until) = until {
             self.list_later(pid, until.since(self.now));
@@ -280,8 +284,8 @@ impl World<'_> {
     }
 
     fn follow_request(&mut self, pid: Pid, kind: &str) {
-        self.totals.requests += 1;
-        self.oracle.counted(pid, kind.to_owned(), self.now);
+        self.app.totals.requests += 1;
+        self.app.oracle.counted(pid, kind.to_owned(), self.now);
     }
 }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use zpa::clock::Time;
 
+use crate::app::AppWorld;
 use crate::balancer::TRIAL_TIMEOUT;
 use crate::pods::Life;
 use crate::process::State;
 use crate::traffic::SERVICE;
-use crate::world::{Pid, World};
+use crate::world::Pid;
 
 /// How long a dial may take to a pod that is known to fail: the trial, and the turn
 /// in which its end is noticed.
@@ -49,7 +50,7 @@ impl Learned {
     }
 }
 
-impl World<'_> {
+impl AppWorld<'_> {
     /// Looks whether somebody waits for a pod that is known to fail.
     pub(crate) fn check_for_detours(&mut self) {
         for pid in 0..self.processes.len() {
@@ -57,7 +58,10 @@ impl World<'_> {
                 State::Running => self.check_the_dials_of(pid),
                 // What it knew is old when it goes on.
                 State::Stopped | State::Dead => {
-                    self.learned.failing.retain(|(whose, _), _| *whose != pid);
+                    self.app
+                        .learned
+                        .failing
+                        .retain(|(whose, _), _| *whose != pid);
                 }
             }
         }
@@ -65,19 +69,19 @@ impl World<'_> {
 
     fn check_the_dials_of(&mut self, pid: Pid) {
         let now = self.now;
-        let process = &self.processes[pid];
-        let clock = process.clock;
-        let dials = process.proxy.sockets.dialing();
+        let clock = self.processes[pid].clock;
+        let sockets = self.sockets(pid);
+        let dials = sockets.dialing();
         let dials: Vec<_> = dials.map(|(c, pod, at)| (c, pod, clock.when(at))).collect();
-        let backends = process.proxy.sockets.backends().to_vec();
-        let listed = &mut self.learned.listed;
+        let backends = sockets.backends().to_vec();
+        let listed = &mut self.app.learned.listed;
         listed.retain(|(whose, pod), _| *whose != pid || backends.contains(pod));
         for &pod in &backends {
             listed.entry((pid, pod)).or_insert(now);
         }
         let dials = dials.into_iter().filter(|(_, pod, _)| *pod != SERVICE);
         for (client, pod, since) in dials {
-            let known = self.learned.failing.get(&(pid, pod));
+            let known = self.app.learned.failing.get(&(pid, pod));
             let is_known = known.is_some_and(|known| *known <= since);
             if is_known
                 && now > since + LONGEST_TRIAL
@@ -87,10 +91,10 @@ impl World<'_> {
                     "p{pid} dials {pod} for c{client} since {since:?}, which it knows to \
                      fail; {other} would take it"
                 );
-                self.oracle.waits_in_vain(what, now);
+                self.app.oracle.waits_in_vain(what, now);
             }
             if now > since + LONGEST_TRIAL {
-                self.learned.failed(pid, pod, now);
+                self.app.learned.failed(pid, pod, now);
             }
         }
     }
@@ -99,12 +103,12 @@ impl World<'_> {
     fn would_take(&self, pid: Pid, backends: &[SocketAddr], then: Time) -> Option<SocketAddr> {
         let takes = |pod: &SocketAddr| {
             let known = (pid, *pod);
-            let listed = self.learned.listed.get(&known);
+            let listed = self.app.learned.listed.get(&known);
             let is_up = |it: &crate::pods::SimPod| it.life == Life::Serving;
             listed.is_some_and(|since| *since <= then)
-                && !self.learned.ever.contains(&known)
-                && self.pods.at(*pod).is_some_and(is_up)
-                && self.pods.failure_at(*pod, self.now).is_none()
+                && !self.app.learned.ever.contains(&known)
+                && self.app.pods.at(*pod).is_some_and(is_up)
+                && self.app.pods.failure_at(*pod, self.now).is_none()
         };
         backends.iter().copied().find(takes)
     }

@@ -8,8 +8,13 @@
 //! controllers (`controllers`), the Deployment (`deployment`) and the watches of it
 //! (`target_watch`), clients
 //! (`traffic`) and everybody else (`actions`). `oracle` has the rules, `detours` one of them, `mutants` tests
-//! the rules. `world` is the queue of events and their state, `trouble` the faults of requests,
-//! `plan` what is drawn from a seed, `shrink` makes a failing plan smaller. Another app may be in the same processes (`neighbour`).
+//! the rules. `world` is the queue of events, with the processes and the apps, `trouble` the faults
+//! of requests, `plan` what is drawn from a seed, `shrink` makes a failing plan smaller.
+//!
+//! A run has one to three apps, which have nothing in common but the processes: each has its own
+//! Deployment, controllers, pods, clients, API threads, faults and oracle (`app`). So the rules
+//! are as strict for an app as if it were alone, whatever befalls the others; and its run is even
+//! the same to the last event (`several`).
 //!
 //! `ZPA_SIM_SEEDS=n` plays n seeds, `ZPA_SIM_FROM=x` from x on,
 //! `ZPA_SIM_SEED=x` plays one and prints all that happens. A failure prints
@@ -17,21 +22,24 @@
 
 mod actions;
 mod api;
+mod app;
 mod balancer;
 mod controllers;
 mod deployment;
 mod detours;
 mod mutants;
-mod neighbour;
 mod oracle;
 mod plan;
 mod pods;
 mod process;
+mod process_sockets;
+mod processes;
 mod queue;
 mod refusals;
 mod requests;
 mod rng;
 mod scenarios;
+mod several;
 mod shrink;
 mod sockets;
 mod target_watch;
@@ -49,7 +57,7 @@ use totals::Totals;
 use world::End;
 
 /// How many seeds `cargo test` plays.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 200;
 /// How much of a trace a failure prints.
 const LINES: usize = 200;
 
@@ -109,8 +117,10 @@ fn report(plan: &Plan, end: &End) -> String {
 fn listing(end: &End, lines: usize) -> String {
     let mut text = String::new();
     let skipped = end.trace.len().saturating_sub(lines);
-    for (at, what) in &end.trace[skipped..] {
-        let _ = writeln!(text, "{:>12.6}  {what}", seconds(*at));
+    for line in &end.trace[skipped..] {
+        let app = line.app.map_or(String::new(), |app| format!("app-{app}"));
+        let (at, what) = (seconds(line.at), &line.what);
+        let _ = writeln!(text, "{at:>12.6}  {app:<6} {what}");
     }
     if let Some(violation) = &end.violation {
         let _ = writeln!(

@@ -11,20 +11,36 @@ use crate::shrink::play;
 /// Enough for each of them.
 const SEEDS: u64 = 100;
 
-/// The rules that are broken in the runs of the first seeds.
-fn broken(change: impl Fn(&mut Plan)) -> BTreeSet<&'static str> {
-    let play_one = |seed| {
+/// The rules that are broken in the runs of the first seeds, one after the other.
+fn broken(change: impl Fn(&mut Plan)) -> impl Iterator<Item = &'static str> {
+    (0..SEEDS).filter_map(move |seed| {
         let mut plan = Plan::draw(seed);
         change(&mut plan);
         play(&plan, false).violation.map(|violation| violation.rule)
+    })
+}
+
+/// That the rule is broken where a process has several apps, and none where it has one.
+#[track_caller]
+fn assert_noticed_beside_others(rule: &str, mutant: Mutant) {
+    assert_noticed(rule, |plan| plan.mutant = mutant);
+    let alone = |plan: &mut Plan| {
+        *plan = plan.alone(0);
+        plan.mutant = mutant;
     };
-    (0..SEEDS).filter_map(play_one).collect()
+    assert_eq!(broken(alone).next(), None, "by one app alone");
 }
 
 #[track_caller]
 fn assert_noticed(rule: &str, change: impl Fn(&mut Plan)) {
-    let broken = broken(change);
-    assert!(broken.contains(rule), "{rule} is not among {broken:?}");
+    let mut others = BTreeSet::new();
+    for broken in broken(change) {
+        if broken == rule {
+            return;
+        }
+        others.insert(broken);
+    }
+    panic!("{rule} is not among {others:?}");
 }
 
 #[test]
@@ -115,6 +131,18 @@ fn a_port_that_is_lost_without_notice_is_detected() {
 fn a_proxy_that_waits_for_a_reply_for_too_long_is_noticed() {
     let rule = "no reply holds a client for longer than 5 s";
     assert_noticed(rule, |plan| plan.mutant = Mutant::Late);
+}
+
+#[test]
+fn replies_that_reach_another_app_are_noticed() {
+    let rule = "a proxy with connections uses the lease that it has renewed";
+    assert_noticed_beside_others(rule, Mutant::Misrouting);
+}
+
+#[test]
+fn a_gate_that_is_that_of_all_apps_is_noticed() {
+    let rule = "nothing is forwarded without a lease";
+    assert_noticed_beside_others(rule, Mutant::OneGate);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use self::connections::Dial;
 pub use self::liveness::{SLEEPS, Waiting};
 use self::shadow::Shadow;
 use crate::deployment::Change;
-use crate::plan::Plan;
+use crate::plan::{AppPlan, Plan};
 
 /// A rule that was broken, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +79,10 @@ pub struct Oracle {
 
 impl Oracle {
     /// Knows nobody yet.
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &Plan, app: &AppPlan) -> Self {
         Oracle {
-            ttl: plan.ttl,
-            ttls: (0..plan.slots).map(|slot| plan.ttl_of(slot)).collect(),
+            ttl: app.ttl,
+            ttls: (0..plan.slots).map(|slot| app.ttl_of(slot)).collect(),
             drift: plan.drift,
             shadows: Vec::new(),
             slots: BTreeMap::new(),

@@ -1,37 +1,27 @@
-//! A zpa process: the real composition over simulated sockets and a simulated
+//! A zpa process: the real composition of all apps over simulated sockets and a simulated
 //! API, with a clock of its own.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
-use zpa::cluster::Report;
 use zpa::daemon::app::{AppConfig, MinReady, Schedules};
-use zpa::daemon::interface::Sockets;
 use zpa::daemon::proxy::{DrainConfig, Proxy};
 use zpa::daemon::route::Route;
 use zpa::daemon::topology::Topology;
 use zpa::engine::AppId;
-use zpa::policy::{Config, Policy};
+use zpa::policy::{self, Policy};
 
-use crate::api::{Outbox, SimApi, Threads};
-use crate::neighbour::{ProcessSockets, Surroundings};
-use crate::plan::{Mutant, Plan};
+use crate::api::SimApi;
+use crate::app::{AppState, Seat};
+use crate::plan::{AppPlan, Mutant, Plan};
+use crate::process_sockets::ProcessSockets;
 use crate::rng::Rng;
-use crate::sockets::SimSockets;
-use crate::target_watch::TargetWatch;
-use crate::world::Event;
 
 /// How long a proxy goes on accepting after SIGTERM, and how long it lets
 /// connections finish.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The app of a process.
-pub const APP: AppId = AppId(0);
 
 /// A boot-time clock: it has an epoch and a speed of its own, and it runs on
 /// while the process is stopped. There is no wall clock: the composition is
@@ -63,12 +53,18 @@ impl BootClock {
         Time::new(self.epoch + now.since(Time::default()).mul_f64(self.rate))
     }
 
-    /// When it shows that; never sooner.
+    /// When it shows that first.
     pub fn when(&self, shown: Time) -> Time {
         let run = shown.since(Time::new(self.epoch));
         let exact = run.as_secs_f64() / self.rate;
         let exact = Duration::try_from_secs_f64(exact).unwrap_or(Duration::MAX);
-        Time::new(exact) + Duration::from_nanos(1000)
+        let rounding = Duration::from_nanos(100);
+        let mut when = Time::new(exact.saturating_sub(rounding));
+        let last = when + rounding * 2;
+        while self.shows(when) < shown && when < last {
+            when = when + Duration::from_nanos(1);
+        }
+        when
     }
 }
 
@@ -118,132 +114,91 @@ pub struct Process {
     pub slot: usize,
     /// The real thing.
     pub proxy: Proxy<ProcessSockets, SimApi>,
-    /// The world of its other app, if it has one.
-    pub neighbour: Option<Surroundings>,
-    /// What it has asked the API threads for.
-    pub outbox: Rc<RefCell<Outbox>>,
-    /// What the threads have for it.
-    pub mailbox: Vec<Report>,
-    /// The threads.
-    pub threads: Threads,
-    /// The watch.
-    pub watch: Watch,
-    /// The watch of the Deployment.
-    pub target_watch: TargetWatch,
-    /// Whether the last messages for it say that a wake would lead nowhere,
-    pub lacks_endpoints: bool,
-    /// and whether that was reported to it.
-    pub cannot_wake: bool,
     /// Whether it runs.
     pub state: State,
     /// Whether it has got a SIGTERM.
     pub ending: bool,
     /// Its clock.
     pub clock: BootClock,
-    /// When its next turn is.
+    /// When its next turn without an event is.
     pub turn_at: Option<Time>,
-    /// The turns of the last second, to notice a loop that spins.
-    pub turns: (Time, u32),
-    /// The numbers of the requests that are out, by ticket.
-    pub ids: BTreeMap<u64, u64>,
-    /// What has come for it while it is stopped.
-    pub held_back: Vec<Event>,
-    /// What happens to its requests.
-    pub rng: Rng,
 }
 
 impl Process {
-    /// Starts one.
-    pub fn start(slot: usize, plan: &Plan, pid: usize, now: Time) -> Process {
-        let mut rng = Rng::new(plan.seed, 1000 + pid as u64);
-        let clock = BootClock::draw(plan, &mut rng);
-        let sockets = SimSockets::new(plan.hold, plan.mutant);
-        let sockets = ProcessSockets::new(sockets, plan, pid);
-        let outbox = Rc::new(RefCell::new(Outbox::default()));
-        let config = Config {
-            idle_ttl: plan.ttl_of(slot),
-            wake_replicas: 1,
-            ..Config::default()
-        };
-        let policy = Policy::new(config, rng.bits(), clock.shows(now));
-        let app = AppConfig {
-            name: format!("default/app at p{pid}"),
-            service: "app".to_owned(),
-            route: Route::Pods,
-            label: "default/app".to_owned(),
-            ports: vec!["http".to_owned()],
-            topology: Topology::default(),
-            ready_gate: ReadyGate::Probe,
-            min_ready: MinReady::default(),
-            hold_timeout: plan.hold,
-            schedules: Schedules::none(|| 0),
-        };
+    /// Starts one, with a seat for each app.
+    pub fn start(
+        slot: usize,
+        plan: &Plan,
+        apps: &mut [AppState],
+        pid: usize,
+        now: Time,
+    ) -> Process {
+        let clock = BootClock::draw(plan, &mut Rng::new(plan.seed, 500_000 + pid as u64));
         let drain = DrainConfig {
             delay: DRAIN_DELAY,
             timeout: DRAIN_TIMEOUT,
         };
-        let api = SimApi(outbox.clone());
-        let mut proxy = Proxy::new(sockets, drain);
-        proxy.add(APP, api, policy, app, clock.shows(now));
-        let neighbour = Surroundings::add(&mut proxy, plan, pid, clock.shows(now));
+        let mut proxy = Proxy::new(ProcessSockets::new(plan), drain);
+        if plan.apps.len() > 1 {
+            proxy.set_list();
+        }
+        for app in apps {
+            let mut seat = Seat::new(plan, &app.plan, pid, now);
+            let config = policy::Config {
+                idle_ttl: app.plan.ttl_of(slot),
+                wake_replicas: 1,
+                ..policy::Config::default()
+            };
+            let shown = clock.shows(now);
+            let policy = Policy::new(config, seat.rng.bits(), shown);
+            let api = SimApi(seat.outbox.clone());
+            proxy.add(app.id(), api, policy, config_of(&app.plan, pid), shown);
+            app.seats.push(seat);
+        }
         Process {
             slot,
             proxy,
-            neighbour,
-            outbox,
-            mailbox: Vec::new(),
-            threads: Threads::default(),
-            watch: Watch::default(),
-            target_watch: TargetWatch::default(),
-            lacks_endpoints: false,
-            cannot_wake: false,
             state: State::Running,
             ending: false,
             clock,
             turn_at: None,
-            turns: (now, 0),
-            ids: BTreeMap::new(),
-            held_back: Vec::new(),
-            rng,
         }
     }
 
-    /// What its apps are sent for the next turn.
-    pub fn take_reports(&mut self) -> Vec<(AppId, Report)> {
-        let reports = std::mem::take(&mut self.mailbox);
-        let mut reports: Vec<_> = reports.into_iter().map(|it| (APP, it)).collect();
-        if let Some(neighbour) = &mut self.neighbour {
-            let clients = self.proxy.sockets.neighbours_clients();
-            reports.extend(neighbour.reports(clients));
-        }
-        reports
-    }
-
-    /// When there is something to do for the app: see `neighbour`.
-    pub fn poll_timeout(&self) -> Option<Time> {
-        if self.neighbour.is_none() {
-            return self.proxy.poll_timeout();
-        }
+    /// Whether there is something to do for an app when its clock shows that, whatever has come
+    /// for it.
+    pub fn is_due(&self, app: AppId, shown: Time) -> bool {
         let sockets = &self.proxy.sockets;
-        let app = self
-            .proxy
-            .app(APP)
-            .and_then(|app| app.poll_timeout(sockets));
-        app.into_iter().chain(sockets.poll_timeout()).min()
+        let deadlines = [
+            sockets.of(app).poll_timeout(),
+            self.proxy.app(app).and_then(|it| it.poll_timeout(sockets)),
+        ];
+        deadlines.into_iter().flatten().any(|at| at <= shown)
     }
 
-    /// What it decides about the app.
-    pub fn policy(&self) -> &Policy {
-        self.proxy.app(APP).expect("it has the app").policy()
+    /// What it decides about an app.
+    pub fn policy(&self, app: AppId) -> &Policy {
+        self.proxy.app(app).expect("it has the app").policy()
     }
 
     /// Whether it runs or will run on.
     pub fn is_alive(&self) -> bool {
         self.state != State::Dead
     }
+}
 
-    /// Whether it lets new clients in.
-    pub fn is_accepting(&self) -> bool {
-        self.is_alive() && self.proxy.sockets.is_accepting()
+fn config_of(app: &AppPlan, pid: usize) -> AppConfig {
+    let name = format!("default/app-{}", app.number);
+    AppConfig {
+        name: format!("{name} at p{pid}"),
+        service: format!("app-{}", app.number),
+        route: Route::Pods,
+        label: name,
+        ports: vec!["http".to_owned()],
+        ready_gate: ReadyGate::Probe,
+        min_ready: MinReady::default(),
+        topology: Topology::default(),
+        hold_timeout: app.hold,
+        schedules: Schedules::none(|| 0),
     }
 }

@@ -54,7 +54,7 @@ fn one_refusal_of_the_first_read_makes_nobody_sleep_under_a_connection_of_anothe
             .with(ms(10_000), Action::Connect(0, for_as_long_as(TTL * 6)))
             .with(start, Action::Hit(Some(1), trouble, ms(100)))
             .with(start + ms(1), Action::Kill(1, ms(10)));
-        plan.role = Permissions::ALL;
+        plan.apps[0].role = Permissions::ALL;
         assert_all_served(&play_well(&plan), 1, &format!("{trouble:?}"));
     }
 }
@@ -67,7 +67,7 @@ fn one_refusal_of_the_first_renewal_makes_nobody_sleep_under_that_connection() {
             let mut plan = Plan::quiet(1, 2, TTL)
                 .with(comes - ms(1), Action::Hit(Some(0), trouble, ms(1000)))
                 .with(comes, Action::Connect(0, for_as_long_as(TTL * 4)));
-            plan.role = role;
+            plan.apps[0].role = role;
             assert_all_served(&play_well(&plan), 1, &format!("{trouble:?}"));
         }
     }
@@ -81,7 +81,7 @@ fn a_poll_that_is_refused_while_asleep_costs_the_next_wake_nothing() {
             .with(TTL, Action::Hit(None, trouble, refused))
             .with(TTL + refused + ms(1), Action::Scale(0, Who::Operator))
             .with(TTL + refused + ms(2), Action::Connect(0, once()));
-        plan.replicas = 0;
+        plan.apps[0].replicas = 0;
         assert_all_served(&play_well(&plan), 1, &format!("{trouble:?}"));
     }
 }

@@ -6,7 +6,7 @@ use zpa::clock::Time;
 
 use crate::deployment::{Change, Permissions, Who};
 use crate::oracle::ClientResult;
-use crate::plan::{Action, LoggedRequest, Plan, Script};
+use crate::plan::{Action, Exchange, Plan, Script};
 use crate::shrink::{play, seconds};
 use crate::trouble::Trouble;
 use crate::world::End;
@@ -25,7 +25,7 @@ pub fn at(time: Duration) -> Time {
 pub fn for_as_long_as(time: Duration) -> Script {
     let pause = Duration::from_secs(10);
     let count = (time.as_secs() / pause.as_secs()) as usize;
-    let exchange = LoggedRequest { pause, bytes: 1000 };
+    let exchange = Exchange { pause, bytes: 1000 };
     Script {
         exchanges: vec![exchange; count],
         resets_after: None,
@@ -43,7 +43,7 @@ pub fn play_well(plan: &Plan) -> End {
     let lines = end
         .trace
         .iter()
-        .map(|(at, what)| format!("{:>12.6}  {what}", seconds(*at)));
+        .map(|line| format!("{:>12.6}  {}", seconds(line.at), line.what));
     let trace = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(end.violation, None, "{plan:#?}\n{trace}");
     end
@@ -64,7 +64,7 @@ fn a_proxy_killed_at_any_moment_of_a_wake_leaves_nobody_else_waiting() {
             .with(wake, Action::Connect(0, once()))
             .with(wake + ms(moment), Action::Kill(0, TTL))
             .with(wake + ms(100), Action::Connect(1, once()));
-        plan.replicas = 0;
+        plan.apps[0].replicas = 0;
         let end = play_well(&plan);
         assert_eq!(
             end.totals.count(ClientResult::Served),
@@ -127,7 +127,7 @@ fn after_an_operator_has_scaled_to_0_under_a_connection_the_next_one_wakes() {
 fn an_app_that_an_operator_wakes_after_a_long_sleep_stays_awake_for_a_whole_ttl() {
     let woken = TTL * 20;
     let mut plan = Plan::quiet(1, 3, TTL).with(woken, Action::Scale(1, Who::Operator));
-    plan.replicas = 0;
+    plan.apps[0].replicas = 0;
     let end = play_well(&plan);
     let slept: Vec<_> = sleeps(&end).iter().map(|change| change.at).collect();
     assert_eq!(slept.len(), 1);
@@ -312,7 +312,7 @@ fn a_pod_that_dies_of_a_sleep_that_a_proxy_has_not_seen_is_not_dialled_by_it() {
             let script = for_as_long_as(TTL);
             plan = plan.with(TTL + ms(after + 30), Action::Connect(1, script));
         }
-        plan.replicas = 3;
+        plan.apps[0].replicas = 3;
         let end = play_well(&plan);
         assert_eq!(
             end.totals.count(ClientResult::Served),
@@ -347,8 +347,8 @@ fn a_rollout_at_any_moment_loses_nobody_who_is_done_before_the_deadline() {
         for client in 0..20 {
             plan = plan.with(wake + ms(client * 500), Action::Connect(0, once()));
         }
-        plan.replicas = 0;
-        plan.actions.sort_by_key(|(at, _)| *at);
+        plan.apps[0].replicas = 0;
+        plan.actions.sort_by_key(|step| step.at);
         let end = play_well(&plan);
         assert_eq!(
             end.totals.count(ClientResult::Served),
@@ -382,7 +382,7 @@ fn a_watched_app_sleeps_a_ttl_after_the_last_close_whoever_has_died_and_an_unwat
     let watched = sleeps_after_a_kill(|_| {});
     assert!(watched.iter().all(|after| *after >= TTL), "{watched:?}");
     assert!(longest(&watched) < TTL + ms(3000), "{watched:?}");
-    let unwatched = sleeps_after_a_kill(|plan| plan.role = Permissions::UNWATCHED);
+    let unwatched = sleeps_after_a_kill(|plan| plan.apps[0].role = Permissions::UNWATCHED);
     assert!(longest(&unwatched) > TTL + ms(6000), "{unwatched:?}");
     let without_events = sleeps_after_a_kill(|plan| plan.flaws.hides_events = true);
     assert!(
@@ -400,7 +400,7 @@ fn a_short_ttl_costs_fifteen_requests_in_each_ttl_at_most_whoever_comes_and_goes
     for (seconds, is_watched) in [(1, true), (1, false), (3, true), (3, false), (9, false)] {
         let ttl = Duration::from_secs(seconds);
         let mut plan = Plan::quiet(seconds, 1, ttl);
-        plan.role.watch = is_watched;
+        plan.apps[0].role.watch = is_watched;
         let mut comes = ms(1_000);
         while comes < Duration::from_secs(150) {
             plan = plan.with(comes, Action::Connect(0, once()));

@@ -37,6 +37,7 @@ pub fn shrink(plan: &Plan, violation: &Violation) -> Plan {
         rule: violation.rule,
         left: TEST_TIMEOUT,
     };
+    search.leave_out_apps();
     search.cut_off(violation);
     search.simplify();
     let mut size = search.best.actions.len() / 2;
@@ -69,10 +70,21 @@ impl Search {
         same
     }
 
+    /// Leaves out the apps that have nothing to do with it.
+    fn leave_out_apps(&mut self) {
+        for app in self.best.apps.clone() {
+            let mut fewer = self.best.clone();
+            fewer.leave_out(app.number);
+            if !fewer.apps.is_empty() {
+                self.attempt(fewer);
+            }
+        }
+    }
+
     /// Nothing that is done after the failure has led to it.
     fn cut_off(&mut self, violation: &Violation) {
         let mut shorter = self.best.clone();
-        shorter.actions.retain(|(at, _)| *at <= violation.at);
+        shorter.actions.retain(|step| step.at <= violation.at);
         let last = violation.at.since(zpa::clock::Time::default());
         shorter.horizon = last.min(shorter.horizon);
         self.attempt(shorter);
@@ -81,11 +93,15 @@ impl Search {
     /// Leaves out what is not an action.
     fn simplify(&mut self) {
         let simplifications: [fn(&mut Plan); 5] = [
-            |plan| plan.noise = 0.0,
-            |plan| plan.critical_clients = 0.0,
             |plan| plan.drift = 0.0,
-            |plan| plan.fallback = false,
-            |plan| plan.shorter.clear(),
+            |plan| plan.apps.iter_mut().for_each(|app| app.noise = 0.0),
+            |plan| {
+                plan.apps
+                    .iter_mut()
+                    .for_each(|app| app.critical_clients = 0.0)
+            },
+            |plan| plan.apps.iter_mut().for_each(|app| app.fallback = false),
+            |plan| plan.apps.iter_mut().for_each(|app| app.shorter.clear()),
         ];
         for simplify in simplifications {
             let mut simpler = self.best.clone();

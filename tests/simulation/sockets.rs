@@ -1,4 +1,4 @@
-//! The event loop, simulated: `Proxy` asks it what it asks of the engine, and
+//! The event loop of one app, simulated: `Proxy` asks it what it asks of the engine, and
 //! it keeps the engine's rules of who is parked, dialled, redialled and given
 //! up, and counts as the engine counts.
 //!
@@ -6,16 +6,14 @@
 //! half-closes and flow control. Those are the engine's own tests' matter.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use zpa::clock::Time;
-use zpa::daemon::interface::Sockets;
-use zpa::engine::{AppId, BackendSpec, Counts, PortId};
+use zpa::engine::{BackendSpec, Counts};
 
 use crate::balancer::{Balancer, CONNECT_TIMEOUT, TRIAL_AFTER, Use};
 use crate::plan::Mutant;
-use crate::process::APP;
 
 /// Names a client; they come in the order of their numbers.
 pub type ClientId = usize;
@@ -129,8 +127,10 @@ impl Connection {
     }
 }
 
-/// A proxy's sockets.
+/// A proxy's sockets of one app.
 pub struct SimSockets {
+    /// Whether there is something to do in the turn that follows.
+    pub is_due: bool,
     hold_timeout: Duration,
     /// A mutant that reports no connection.
     hides_counts: bool,
@@ -153,6 +153,7 @@ impl SimSockets {
     /// Listens, with the gate shut and no address to dial.
     pub fn new(hold_timeout: Duration, mutant: Mutant) -> Self {
         SimSockets {
+            is_due: false,
             hold_timeout,
             hides_counts: mutant == Mutant::NoCounts,
             gateless: mutant == Mutant::Gateless,
@@ -500,39 +501,35 @@ impl SimSockets {
             .min_by_key(|(_, c)| c.deadline);
         first.map(|(&client, _)| client)
     }
-}
 
-impl Sockets for SimSockets {
-    fn counts(&self, _: AppId) -> Counts {
+    // --- What the proxy asks of it ---
+
+    /// What is counted.
+    pub fn counts(&self) -> Counts {
         if self.hides_counts {
             return Counts::default();
         }
         self.counts
     }
 
-    fn waiting(&self, _: PortId) -> usize {
-        self.counts(APP).waiting
+    /// Whether that has changed since the last call.
+    pub fn has_changed(&mut self) -> bool {
+        let counts = self.counts();
+        std::mem::replace(&mut self.reported, counts) != counts
     }
 
-    fn take_changed_apps(&mut self) -> Vec<AppId> {
-        let counts = self.counts(APP);
-        let before = std::mem::replace(&mut self.reported, counts);
-        (counts != before).then_some(APP).into_iter().collect()
-    }
-
-    fn longest_waiting(&self, _: AppId) -> Option<IpAddr> {
-        None
-    }
-
-    fn poll_timeout(&self) -> Option<Time> {
+    /// When there is something to do without an event.
+    pub fn poll_timeout(&self) -> Option<Time> {
         self.connections.values().filter_map(|c| c.deadline).min()
     }
 
-    fn set_gate(&mut self, _: AppId, open: bool, _: Time) {
+    /// Opens or shuts the gate.
+    pub fn set_gate(&mut self, open: bool) {
         self.gate_open = open;
     }
 
-    fn set_backends(&mut self, _: PortId, backends: &[BackendSpec], now: Time) {
+    /// Replaces the addresses that may be dialled.
+    pub fn set_backends(&mut self, backends: &[BackendSpec], now: Time) {
         let addresses = backends.iter().flat_map(|it| &it.addresses).copied();
         let addresses: Vec<SocketAddr> = addresses.collect();
         let joined = addresses.iter().any(|a| !self.backends.contains(a));
@@ -545,12 +542,13 @@ impl Sockets for SimSockets {
         }
     }
 
-    fn set_fallback(&mut self, _: PortId, address: Option<SocketAddr>) {
+    /// Replaces the address of last resort.
+    pub fn set_fallback(&mut self, address: Option<SocketAddr>) {
         self.fallback = address;
     }
 
     /// Events, deadlines, then those who arrive, as the engine does.
-    fn dispatch(&mut self, now: Time) {
+    pub fn dispatch(&mut self, now: Time) {
         let mut arrived = Vec::new();
         let mut later = Vec::new();
         for (client, event) in std::mem::take(&mut self.inbox) {
@@ -572,7 +570,8 @@ impl Sockets for SimSockets {
         self.release(now);
     }
 
-    fn release(&mut self, now: Time) {
+    /// Dials for those who are held, if it may.
+    pub fn release(&mut self, now: Time) {
         while self.may_dial()
             && let Some(client) = self.first_parked()
         {
@@ -580,19 +579,14 @@ impl Sockets for SimSockets {
         }
     }
 
-    /// Every client of the simulation counts.
-    fn end_uncounted(&mut self, _: AppId, _: Time) {}
-
-    fn stop_accepting(&mut self, _: AppId, now: Time) {
+    /// Lets in who has connected, and then nobody.
+    pub fn stop_accepting(&mut self, now: Time) {
         self.dispatch(now);
         self.accepting = false;
     }
 
-    fn remove_app(&mut self, _: AppId, _: Time) {
-        unreachable!("no app leaves the simulation");
-    }
-
-    fn reset_all(&mut self, _: AppId, _: Time) {
+    /// Closes all that is open.
+    pub fn reset_all(&mut self) {
         for client in self.clients() {
             self.close(client, End::Drained);
         }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::cluster::{Observation, Outcome, Report};
 
+use crate::app::{AppWorld, Event};
 use crate::deployment::answered;
 use crate::process::State;
-use crate::world::{Event, Pid, World};
+use crate::world::Pid;
 
 /// How long a watch is open before the next one goes on from where it has got.
 const RENEWED_AFTER: Duration = Duration::from_secs(285);
@@ -42,15 +43,15 @@ pub struct TargetWatch {
     refusals: u32,
 }
 
-impl World<'_> {
+impl AppWorld<'_> {
     /// The Deployment was written, or may have been: whoever watches it is shown that.
     pub(crate) fn show_target(&mut self) {
-        let version = self.deployment.version();
-        if std::mem::replace(&mut self.shown_version, version) == version {
+        let version = self.app.deployment.version();
+        if std::mem::replace(&mut self.app.shown_version, version) == version {
             return;
         }
         for pid in 0..self.processes.len() {
-            let watch = &self.processes[pid].target_watch;
+            let watch = &self.app.seats[pid].target_watch;
             if watch.is_open && self.now >= watch.broken_until && !self.plan.flaws.hides_events {
                 self.send_event(pid);
             }
@@ -59,37 +60,36 @@ impl World<'_> {
 
     /// Sends the Deployment as it is, behind what is on its way already.
     fn send_event(&mut self, pid: Pid) {
-        let lag = self.rng.around(ms(5), ms(100));
-        let observation = self.deployment.observation();
-        let watch = &mut self.processes[pid].target_watch;
+        let lag = self.app.rng.around(ms(5), ms(100));
+        let observation = self.app.deployment.observation();
+        let watch = &mut self.app.seats[pid].target_watch;
         watch.last = watch.last.max(self.now + lag);
         let (at, round) = (watch.last, watch.round);
-        self.queue
-            .put(at, Event::Observed(pid, round, Box::new(observation)));
+        self.put(at, Event::Observed(pid, round, Box::new(observation)));
     }
 
     /// A proxy is shown the Deployment by that watch, if it reads from it still.
     pub(crate) fn observed(&mut self, pid: Pid, round: u64, observation: Observation) {
-        let process = &mut self.processes[pid];
-        if process.target_watch.round != round || !process.target_watch.is_open {
+        let seat = &mut self.app.seats[pid];
+        if seat.target_watch.round != round || !seat.target_watch.is_open {
             return;
         }
-        match process.state {
+        match self.processes[pid].state {
             State::Dead => return,
             State::Stopped => {
                 let event = Event::Observed(pid, round, Box::new(observation));
-                return process.held_back.push(event);
+                return seat.held_back.push(event);
             }
             State::Running => {}
         }
-        process.target_watch.shown = Some(observation.clone());
+        seat.target_watch.shown = Some(observation.clone());
         self.deliver(pid, observation);
     }
 
     fn deliver(&mut self, pid: Pid, observation: Observation) {
         let observation = match observation {
             Observation::Scale(scale) => {
-                self.oracle.observed(pid, &scale, self.now);
+                self.app.oracle.observed(pid, &scale, self.now);
                 let outcome = Outcome::Scale(scale);
                 self.trace(|| format!("p{pid} is shown {}", answered(&outcome)));
                 match self.plan.flaws.read_by_a_proxy(outcome) {
@@ -100,13 +100,13 @@ impl World<'_> {
             Observation::Changed => Observation::Changed,
         };
         let report = Report::Observed(observation);
-        self.processes[pid].mailbox.push(report);
+        self.app.seats[pid].mailbox.push(report);
         self.wake(pid);
     }
 
     /// A proxy lists the Deployment by its name, and watches it from there.
     pub(crate) fn watch_target(&mut self, pid: Pid, round: u64) {
-        if self.processes[pid].target_watch.round != round {
+        if self.app.seats[pid].target_watch.round != round {
             return;
         }
         match self.processes[pid].state {
@@ -116,14 +116,14 @@ impl World<'_> {
         }
         self.count_of_watch(pid, "list target");
         if self.trouble_for(pid).is_some() {
-            let pause = self.rng.between(ms(500), ms(30_000));
+            let pause = self.app.rng.between(ms(500), ms(30_000));
             return self.later(pause, Event::WatchTarget(pid, round));
         }
         if !self
             .permissions_of(self.processes[pid].slot, self.now)
             .watch
         {
-            let watch = &mut self.processes[pid].target_watch;
+            let watch = &mut self.app.seats[pid].target_watch;
             let pause = RETRY_FIRST * 2_u32.saturating_pow(watch.refusals.min(10));
             watch.refusals += 1;
             return self.later(pause.min(RETRY_LAST), Event::WatchTarget(pid, round));
@@ -133,18 +133,17 @@ impl World<'_> {
     }
 
     fn open_target_watch(&mut self, pid: Pid) {
-        let watch = &mut self.processes[pid].target_watch;
+        let watch = &mut self.app.seats[pid].target_watch;
         watch.round += 1;
         (watch.is_open, watch.refusals) = (true, 0);
         (watch.broken_until, watch.last) = (Time::default(), self.now);
         let (round, older) = (watch.round, watch.shown.clone());
-        if self.deployment.exists {
+        if self.app.deployment.exists {
             self.send_event(pid);
         }
-        if let Some(older) = older.filter(|_| self.rng.chance(REPLAYED)) {
-            let at = self.processes[pid].target_watch.last;
-            self.queue
-                .put(at, Event::Observed(pid, round, Box::new(older)));
+        if let Some(older) = older.filter(|_| self.app.rng.chance(REPLAYED)) {
+            let at = self.app.seats[pid].target_watch.last;
+            self.put(at, Event::Observed(pid, round, Box::new(older)));
         }
         self.say_whether_watched(pid, true);
         self.later(RENEWED_AFTER, Event::RenewTargetWatch(pid, round));
@@ -153,7 +152,7 @@ impl World<'_> {
     /// A watch has ended at its time, and the next one goes on where it has got.
     pub(crate) fn renew_target_watch(&mut self, pid: Pid, round: u64) {
         let process = &self.processes[pid];
-        let watch = &process.target_watch;
+        let watch = &self.app.seats[pid].target_watch;
         if process.state == State::Running && watch.is_open && watch.round == round {
             self.count_of_watch(pid, "watch target");
             self.later(RENEWED_AFTER, Event::RenewTargetWatch(pid, round));
@@ -163,7 +162,7 @@ impl World<'_> {
     /// Nothing comes through the watch of a proxy any more. It notices after a while.
     pub(crate) fn break_target_watch(&mut self, pid: Pid, noticed_after: Duration) {
         let until = self.now + noticed_after;
-        let watch = &mut self.processes[pid].target_watch;
+        let watch = &mut self.app.seats[pid].target_watch;
         if watch.is_open {
             watch.broken_until = until;
             let round = watch.round;
@@ -173,29 +172,30 @@ impl World<'_> {
 
     /// A proxy notices that its watch is broken.
     pub(crate) fn target_watch_ends(&mut self, pid: Pid, round: u64) {
-        let process = &mut self.processes[pid];
-        if process.target_watch.round != round || !process.is_alive() {
+        let process = &self.processes[pid];
+        let seat = &mut self.app.seats[pid];
+        if seat.target_watch.round != round || !process.is_alive() {
             return;
         }
         if process.state == State::Stopped {
-            return process.held_back.push(Event::TargetWatchEnds(pid, round));
+            return seat.held_back.push(Event::TargetWatchEnds(pid, round));
         }
-        process.target_watch.is_open = false;
+        seat.target_watch.is_open = false;
         self.say_whether_watched(pid, false);
         self.watch_target(pid, round);
     }
 
     fn say_whether_watched(&mut self, pid: Pid, is_watched: bool) {
         self.trace(|| format!("p{pid} watches the Deployment: {is_watched}"));
-        self.oracle.watches(pid, is_watched.then_some(self.now));
+        self.app.oracle.watches(pid, is_watched.then_some(self.now));
         let report = Report::Watching(is_watched);
-        self.processes[pid].mailbox.push(report);
+        self.app.seats[pid].mailbox.push(report);
         self.wake(pid);
     }
 
     fn count_of_watch(&mut self, pid: Pid, kind: &str) {
-        self.totals.requests += 1;
-        self.oracle.counted(pid, kind.to_owned(), self.now);
+        self.app.totals.requests += 1;
+        self.app.oracle.counted(pid, kind.to_owned(), self.now);
     }
 }
 

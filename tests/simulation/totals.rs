@@ -11,6 +11,8 @@ use crate::oracle::ClientResult;
 pub struct Totals {
     /// Runs.
     pub seeds: u64,
+    /// The apps of all runs.
+    pub apps: u64,
     /// Simulated time.
     pub time: Duration,
     /// Clients.
@@ -23,8 +25,6 @@ pub struct Totals {
     pub wakes: u64,
     /// Sleeps by a proxy.
     pub sleeps: u64,
-    /// Requests of the other app of the processes.
-    pub neighbour_requests: u64,
     /// The most requests of one process in one minute.
     pub most_requests: usize,
     /// Faults by kind.
@@ -37,6 +37,7 @@ impl Totals {
     /// Adds those of another run.
     pub fn add(&mut self, other: Totals) {
         self.seeds += other.seeds;
+        self.apps += other.apps;
         self.time += other.time;
         self.connections += other.connections;
         self.bytes += other.bytes;
@@ -62,8 +63,9 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} seeds, {:.1} simulated hours, {} connections, {} MB back",
+            "{} seeds with {} apps, {:.1} simulated hours, {} connections, {} MB back",
             self.seeds,
+            self.apps,
             self.time.as_secs_f64() / 3600.0,
             self.connections,
             self.bytes / 1_000_000

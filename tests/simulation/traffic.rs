@@ -6,12 +6,12 @@ use std::time::Duration;
 use zpa::clock::Time;
 use zpa::policy::Phase;
 
+use crate::app::{AppWorld, Event};
 use crate::oracle::{ClientResult, Dial};
 use crate::plan::Script;
 use crate::pods::{Failure, Life};
-use crate::process::State;
 use crate::sockets::{ClientId, Effect, End, Event as OnSocket};
-use crate::world::{Event, Pid, World};
+use crate::world::Pid;
 
 /// Somebody who connects.
 pub struct Client {
@@ -33,19 +33,19 @@ pub struct Client {
 const HOP: Duration = Duration::from_micros(200);
 const LONG_HOP: Duration = Duration::from_millis(20);
 
-impl World<'_> {
+impl AppWorld<'_> {
     /// A client connects in that place: to any process that is there, an
     /// ending one included.
     pub(crate) fn connect(&mut self, slot: usize, script: Script) {
         let here: Vec<Pid> = (0..self.processes.len())
             .filter(|&pid| self.processes[pid].slot == slot)
-            .filter(|&pid| self.processes[pid].is_accepting())
+            .filter(|&pid| self.processes[pid].is_alive() && self.sockets(pid).is_accepting())
             .collect();
-        let client = self.clients.len();
+        let client = self.app.clients.len();
         let refused = here.is_empty();
-        let pid = if refused { 0 } else { self.rng.pick(&here) };
+        let pid = if refused { 0 } else { self.app.rng.pick(&here) };
         let timeout = script.resets_after;
-        self.clients.push(Client {
+        self.app.clients.push(Client {
             pid,
             script,
             begun: 0,
@@ -56,7 +56,7 @@ impl World<'_> {
         });
         if refused {
             self.trace(|| format!("c{client} finds no proxy"));
-            return self.oracle.record_result(ClientResult::NoProxy);
+            return self.app.oracle.record_result(ClientResult::NoProxy);
         }
         self.trace(|| format!("c{client} connects to p{pid}"));
         self.push_to_socket(pid, client, OnSocket::Arrived);
@@ -67,15 +67,15 @@ impl World<'_> {
     }
 
     fn schedule_next(&mut self, client: ClientId) {
-        let begun = self.clients[client].begun;
-        let next = self.clients[client].script.exchanges.get(begun);
+        let begun = self.app.clients[client].begun;
+        let next = self.app.clients[client].script.exchanges.get(begun);
         let pause = next.map_or(HOP, |exchange| exchange.pause);
         self.later(pause, Event::Client(client));
     }
 
     /// It sends its next request, or closes.
     pub(crate) fn client_acts(&mut self, client: ClientId) {
-        let it = &mut self.clients[client];
+        let it = &mut self.app.clients[client];
         if it.ended {
             return;
         }
@@ -93,9 +93,9 @@ impl World<'_> {
 
     /// It gives up.
     pub(crate) fn client_resets(&mut self, client: ClientId) {
-        if !self.clients[client].ended {
+        if !self.app.clients[client].ended {
             self.trace(|| format!("c{client} resets"));
-            self.push_to_socket(self.clients[client].pid, client, OnSocket::Gone);
+            self.push_to_socket(self.app.clients[client].pid, client, OnSocket::Gone);
         }
     }
 
@@ -106,20 +106,20 @@ impl World<'_> {
         if !worst || self.now > Time::new(self.plan.horizon) {
             return;
         }
-        if self.rng.chance(self.plan.critical_clients) {
-            let slot = self.rng.below(self.plan.slots);
-            let script = Script::draw(&mut self.rng, self.plan.ttl);
-            self.critical_clients.push((slot, script));
+        if self.app.rng.chance(self.app.plan.critical_clients) {
+            let slot = self.app.rng.below(self.plan.slots);
+            let script = Script::draw(&mut self.app.rng, self.app.plan.ttl);
+            self.app.critical_clients.push((slot, script));
             let ms = Duration::from_millis;
-            let after = self.rng.around(ms(40), ms(3000));
-            let number = self.critical_clients.len() - 1;
+            let after = self.app.rng.around(ms(40), ms(3000));
+            let number = self.app.critical_clients.len() - 1;
             self.later(after, Event::CriticalClient(number));
         }
     }
 
     /// One of them comes.
     pub(crate) fn start_critical_client(&mut self, number: usize) {
-        let (slot, script) = self.critical_clients[number].clone();
+        let (slot, script) = self.app.critical_clients[number].clone();
         self.connect(slot, script);
     }
 
@@ -128,7 +128,7 @@ impl World<'_> {
     /// Something happens on a socket; the loop will see it.
     pub(crate) fn push_to_socket(&mut self, pid: Pid, client: ClientId, event: OnSocket) {
         if self.processes[pid].is_alive() {
-            self.processes[pid].proxy.sockets.push(client, event);
+            self.sockets_mut(pid).push(client, event);
             self.wake(pid);
         }
     }
@@ -150,28 +150,30 @@ impl World<'_> {
     }
 
     fn hop(&mut self) -> Duration {
-        self.rng.around(HOP, LONG_HOP)
+        self.app.rng.around(HOP, LONG_HOP)
     }
 
     fn dial(&mut self, pid: Pid, client: ClientId, attempt: u32, address: SocketAddr) {
-        let leased = self.oracle.dialled(pid, self.now);
+        let leased = self.app.oracle.dialled(pid, self.now);
         let at = self.now;
-        self.clients[client].dial = Some(Dial { at, leased });
+        self.app.clients[client].dial = Some(Dial { at, leased });
         let pod = self.pod_behind(address);
-        let life = pod.and_then(|pod| self.pods.at(pod)).map(|pod| pod.life);
-        let failure = pod.and_then(|pod| self.pods.failure_at(pod, at));
-        self.clients[client].pod = pod;
+        let life = pod
+            .and_then(|pod| self.app.pods.at(pod))
+            .map(|pod| pod.life);
+        let failure = pod.and_then(|pod| self.app.pods.failure_at(pod, at));
+        self.app.clients[client].pod = pod;
         self.trace(|| format!("p{pid} dials {address} for c{client}: {life:?}, {failure:?}"));
         let answered = true;
         let event = match (life, failure) {
             // Nobody answers: the proxy's own time-out ends it.
             (Some(Life::Gone) | None, _) | (_, Some(Failure::Swallows)) => return,
             (Some(Life::Serving | Life::Ending), None) => {
-                self.learned.answered(pid, address);
+                self.app.learned.answered(pid, address);
                 OnSocket::Connected { attempt }
             }
             _ => {
-                self.learned.failed(pid, address, at);
+                self.app.learned.failed(pid, address, at);
                 OnSocket::Failed { attempt, answered }
             }
         };
@@ -184,6 +186,7 @@ impl World<'_> {
     fn pod_behind(&self, address: SocketAddr) -> Option<SocketAddr> {
         match address {
             SERVICE => self
+                .app
                 .slices
                 .1
                 .iter()
@@ -194,15 +197,17 @@ impl World<'_> {
 
     /// The clients of a process that the pod there serves.
     pub(crate) fn served_by(&self, pid: Pid, pod: SocketAddr) -> Vec<ClientId> {
-        let relayed = self.processes[pid].proxy.sockets.relaying();
+        let relayed = self.sockets(pid).relaying();
         relayed
-            .filter(|&client| self.clients[client].pod == Some(pod))
+            .filter(|&client| self.app.clients[client].pod == Some(pod))
             .collect()
     }
 
     /// The pod echoes, if it is still there.
     pub(crate) fn at_pod(&mut self, pid: Pid, client: ClientId, bytes: u64) {
-        let pod = self.clients[client].pod.and_then(|pod| self.pods.at(pod));
+        let pod = self.app.clients[client]
+            .pod
+            .and_then(|pod| self.app.pods.at(pod));
         let serves = pod.is_some_and(|pod| pod.serves());
         let hop = self.hop();
         let event = if serves {
@@ -215,11 +220,11 @@ impl World<'_> {
 
     /// Bytes have come back.
     pub(crate) fn at_client(&mut self, client: ClientId, bytes: u64) {
-        let it = &mut self.clients[client];
+        let it = &mut self.app.clients[client];
         if it.ended {
             return;
         }
-        self.totals.bytes += bytes;
+        self.app.totals.bytes += bytes;
         it.owed = it.owed.saturating_sub(bytes);
         if it.owed == 0 {
             self.schedule_next(client);
@@ -227,29 +232,32 @@ impl World<'_> {
     }
 
     fn client_ended(&mut self, pid: Pid, client: ClientId, end: End) {
-        let pod = self.clients[client].pod.and_then(|pod| self.pods.at(pod));
+        let pod = self.app.clients[client]
+            .pod
+            .and_then(|pod| self.app.pods.at(pod));
         let cause = pod.and_then(|pod| pod.cause);
         self.trace(|| format!("c{client} at p{pid}: {end:?}"));
-        let it = &mut self.clients[client];
+        let it = &mut self.app.clients[client];
         it.ended = true;
         let (dial, owed) = (it.dial, it.owed);
         assert!(
             end != End::Finished || owed == 0,
             "c{client} has closed unserved"
         );
-        self.oracle.ended(client, pid, end, dial, cause, self.now);
+        self.app
+            .oracle
+            .ended(client, pid, end, dial, cause, self.now);
     }
 
     /// A process is gone, and the kernel resets all that it had.
     pub(crate) fn reset_clients_of(&mut self, pid: Pid) {
-        for client in self.processes[pid].proxy.sockets.clients() {
-            if !self.clients[client].ended {
+        for client in self.sockets(pid).clients() {
+            if !self.app.clients[client].ended {
                 self.trace(|| format!("c{client} is reset with p{pid}"));
-                self.clients[client].ended = true;
-                self.oracle.record_result(ClientResult::ProxyKilled);
+                self.app.clients[client].ended = true;
+                self.app.oracle.record_result(ClientResult::ProxyKilled);
             }
         }
-        self.processes[pid].state = State::Dead;
     }
 }
 

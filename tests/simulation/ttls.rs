@@ -9,7 +9,7 @@ use crate::scenarios::{TTL, at, for_as_long_as, ms, once, play_well, sleeps};
 /// The first places have these TTLs, the others `TTL`.
 fn with_shorter(seed: u64, slots: usize, shorter: &[Duration]) -> Plan {
     let mut plan = Plan::quiet(seed, slots, TTL);
-    plan.shorter = shorter.iter().copied().enumerate().collect();
+    plan.apps[0].shorter = shorter.iter().copied().enumerate().collect();
     plan
 }
 
