@@ -103,7 +103,8 @@
 //! them one at a time: the spare one takes a write while the other is stuck in a request, and
 //! repeats a write that has no reply after a second. Between requests, one of them looks at
 //! the list of apps each second. `zpa-endpoints` lists and watches the
-//! endpoints, `zpa-targets` the scale target, of one app or of all in a namespace;
+//! endpoints, `zpa-targets` the scale target, of one app, of all in a namespace, or by name of a
+//! few that may not be watched together;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
 //! writes Events about them and about the scale targets. `zpa-webhook`, while there are any, posts
 //! the events of apps that have a webhook. `zpa-accept` dials the pods that start, for all apps with

@@ -5,11 +5,17 @@
 //!
 //! Other threads add and remove apps. The thread of a reflector applies these changes before it
 //! handles its next event ([`ApplyChangesFirst`]).
+//!
+//! Where the scale targets of a collection may not be watched together, some of them are by name
+//! ([`NamedWatches`]).
+
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::named::{NamedWatch, NamedWatches};
 use super::WatchedApp;
 use super::client::Client;
 use super::credentials::Credentials;
@@ -22,10 +28,10 @@ use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scale_target::{Collection, Target};
 use super::scheduler::AppKey;
-use super::target_reflector::TargetReflector;
+use super::target_reflector::{self, TargetReflector};
 use super::watcher_io::Event;
 use crate::clock::{Clock, Time};
-use crate::cluster::Report;
+use crate::cluster::{Permission, Report};
 use crate::supervisor::ThreadPanic;
 
 /// The most collections of scale targets (a kind in a namespace) that are watched. Objects of
@@ -48,8 +54,15 @@ struct State {
     endpoint_reflectors: BTreeMap<Namespaces, SharedReflector<Arc<WatchedApp>>>,
     /// By the path of the collection of objects.
     target_reflectors: BTreeMap<String, SharedReflector<KeyedTarget>>,
-    /// The path of the collection that contains the object of an app.
-    collection_of: BTreeMap<AppKey, String>,
+    /// Where the object of an app was found.
+    located: BTreeMap<AppKey, Located>,
+    named_watches: NamedWatches<NamedWatch>,
+}
+
+/// An object, and the path of the collection that contains it.
+struct Located {
+    path: String,
+    target: Arc<Target>,
 }
 
 /// The scale target of an app, with its key in the collection ([`Namespaces::key`]).
@@ -202,6 +215,7 @@ impl<A: Send + 'static> SharedReflector<A> {
         shared: &SharedReflectors,
         name: &'static str,
         core: impl FnOnce(u64) -> C,
+        report: impl Fn((AppKey, Report)) + Send + 'static,
     ) -> io::Result<Self>
     where
         C: SharedReflectorCore<App = A, Report = (AppKey, Report)> + Send + 'static,
@@ -213,9 +227,7 @@ impl<A: Send + 'static> SharedReflector<A> {
             core: core(thread::seed(&signal, shared.clock)),
             changes: Arc::clone(&changes),
         };
-        let (reports, panics) = (shared.queue.clone(), shared.queue.clone());
-        let report = move |(app, report)| reports.report(app, report);
-        let panicked = move |panic: ThreadPanic| panics.report_to_all(&Report::Panicked(panic));
+        let panicked = shared.panicked();
         let reflector = Reflector::new(core, signal, shared.clock, report);
         Ok(SharedReflector {
             signal: reflector.spawn(name, panicked)?,
@@ -298,9 +310,12 @@ impl SharedReflectors {
         let namespaces = self.with(&config.namespace);
         let mut reflector = match state.endpoint_reflectors.remove(&namespaces) {
             Some(reflector) => reflector,
-            None => SharedReflector::start(self, "zpa-endpoints", |seed| {
-                NamespaceEndpoints::new(&namespaces, seed)
-            })?,
+            None => {
+                let core = |seed| NamespaceEndpoints::new(&namespaces, seed);
+                let queue = self.queue.clone();
+                let report = move |(app, report)| queue.report(app, report);
+                SharedReflector::start(self, "zpa-endpoints", core, report)?
+            }
         };
         reflector.add(app, config);
         state.endpoint_reflectors.insert(namespaces, reflector);
@@ -317,25 +332,27 @@ impl SharedReflectors {
 
     /// Sets that the object of an app was found, perhaps in another collection than before: from
     /// now on its changes are reported to the app.
-    pub(super) fn locate(&self, app: AppKey, target: &Arc<Target>) {
+    pub(super) fn locate(self: &Arc<Self>, app: AppKey, target: &Arc<Target>) {
         let mut state = self.state();
         let found = target.in_namespaces(self.with(target.namespace()));
         let path = found.as_ref().map(|(collection, _)| &collection.path);
-        if state.collection_of.get(&app) == path || !state.has_app(app) {
+        let before = state.located.get(&app).map(|located| &located.path);
+        if before == path || !state.has_app(app) {
             return;
         }
         state.remove_target(app);
-        let Some((collection, key)) = found else {
-            return;
-        };
-        if let Some(reflector) = self.target_reflector(&mut state, &collection) {
+        if let Some((collection, key)) = found
+            && let Some(reflector) = self.target_reflector(&mut state, &collection)
+        {
+            let (path, target) = (collection.path, target.clone());
             reflector.add(app, (key, target.clone()));
-            state.collection_of.insert(app, collection.path);
+            state.located.insert(app, Located { path, target });
         }
+        self.choose_named_watches(&mut state);
     }
 
     fn target_reflector<'a>(
-        &self,
+        self: &Arc<Self>,
         state: &'a mut State,
         collection: &Collection,
     ) -> Option<&'a mut SharedReflector<KeyedTarget>> {
@@ -346,7 +363,13 @@ impl SharedReflectors {
                 return None;
             }
             let core = |seed| TargetReflector::of_namespaces(collection.clone(), seed);
-            match SharedReflector::start(self, "zpa-targets", core) {
+            let (reflectors, of) = (Arc::downgrade(self), path.clone());
+            let report = move |(app, report)| {
+                if let Some(reflectors) = reflectors.upgrade() {
+                    reflectors.report_of_collection(&of, app, report);
+                }
+            };
+            match SharedReflector::start(self, "zpa-targets", core, report) {
                 Ok(reflector) => state.target_reflectors.insert(path.clone(), reflector),
                 Err(why) => {
                     log::warn!("no thread can be started to watch {path}: {why}");
@@ -357,10 +380,87 @@ impl SharedReflectors {
         state.target_reflectors.get_mut(path)
     }
 
+    /// Reports something about an app that the watch of its collection has shown. What concerns
+    /// the watch itself says nothing about an object that is watched by name.
+    fn report_of_collection(self: &Arc<Self>, path: &str, app: AppKey, report: Report) {
+        let mut state = self.state();
+        let has_changed = match &report {
+            Report::Permission { refusal, .. } if refusal.is_some() => {
+                state.named_watches.refused(path)
+            }
+            Report::Watching(true) => state.named_watches.granted(path),
+            _ => false,
+        };
+        if has_changed {
+            self.choose_named_watches(&mut state);
+        }
+        let is_of_watch = matches!(report, Report::Permission { .. } | Report::Watching(_));
+        if !is_of_watch || !state.named_watches.is_open(app) {
+            self.queue.report(app, report);
+        }
+    }
+
+    /// Reports something about an app that a watch of its object by name has shown, unless that
+    /// watch has been closed.
+    fn report_by_name(&self, app: AppKey, number: u64, report: Report) {
+        let state = self.state();
+        if state.named_watches.number(app) == Some(number) {
+            self.queue.report(app, report);
+        }
+    }
+
+    /// Opens and closes watches by name where that is due.
+    fn choose_named_watches(self: &Arc<Self>, state: &mut State) {
+        let located = state.located.iter();
+        let located = located.map(|(&app, located)| (app, located.path.as_str()));
+        for (app, number) in state.named_watches.choose(located) {
+            let Some(Located { target, .. }) = state.located.get(&app) else {
+                continue;
+            };
+            match self.watch_by_name(app, number, target.clone()) {
+                Ok(watch) => state.named_watches.open(app, number, watch),
+                Err(why) => {
+                    log::warn!("no thread can be started to watch an object by name: {why}");
+                    return;
+                }
+            }
+            // That of the collection was reported to be missing.
+            let granted = Report::Permission {
+                permission: Permission::WatchTarget,
+                refusal: None,
+            };
+            self.queue.report(app, granted);
+        }
+    }
+
+    fn watch_by_name(
+        self: &Arc<Self>,
+        app: AppKey,
+        number: u64,
+        target: Arc<Target>,
+    ) -> io::Result<NamedWatch> {
+        let client = Client::new(self.credentials.clone(), self.requests.clone());
+        let reflectors = Arc::downgrade(self);
+        let report = move |report| {
+            if let Some(reflectors) = reflectors.upgrade() {
+                reflectors.report_by_name(app, number, report);
+            }
+        };
+        let panicked = self.panicked();
+        let signal = target_reflector::spawn(target, client, self.clock, report, panicked)?;
+        Ok(NamedWatch(signal))
+    }
+
+    fn panicked(&self) -> impl Fn(ThreadPanic) + Send + 'static {
+        let queue = self.queue.clone();
+        move |panic| queue.report_to_all(&Report::Panicked(panic))
+    }
+
     /// Removes an app.
-    pub(super) fn remove(&self, app: AppKey, namespace: &str) {
+    pub(super) fn remove(self: &Arc<Self>, app: AppKey, namespace: &str) {
         let mut state = self.state();
         state.remove_target(app);
+        self.choose_named_watches(&mut state);
         if let Some(reflector) = state.endpoint_reflectors.get_mut(&self.with(namespace)) {
             reflector.remove(app);
             if reflector.apps.is_empty() {
@@ -401,9 +501,13 @@ impl SharedReflectors {
         if let Some(reflector) = state.endpoint_reflectors.get_mut(&self.with(namespace)) {
             reflector.set_draining(app);
         }
-        let path = state.collection_of.get(&app).cloned();
+        let located = state.located.get(&app);
+        let path = located.map(|located| located.path.clone());
         if let Some(reflector) = path.and_then(|path| state.target_reflectors.get_mut(&path)) {
             reflector.set_draining(app);
+        }
+        if let Some(NamedWatch(signal)) = state.named_watches.get(app) {
+            signal.set_draining();
         }
     }
 
@@ -422,13 +526,15 @@ impl State {
 
     /// Stops reporting the changes of the object of an app to it.
     fn remove_target(&mut self, app: AppKey) {
-        let Some(path) = self.collection_of.remove(&app) else {
+        self.named_watches.close(app);
+        let Some(Located { path, .. }) = self.located.remove(&app) else {
             return;
         };
         if let Some(reflector) = self.target_reflectors.get_mut(&path) {
             reflector.remove(app);
             if reflector.apps.is_empty() {
                 self.target_reflectors.remove(&path);
+                self.named_watches.granted(&path);
             }
         }
     }
@@ -439,128 +545,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing;
-    use super::*;
-
-    /// A core that records its calls.
-    #[derive(Default)]
-    struct Recorder(Vec<String>);
-
-    impl ReflectorCore for Recorder {
-        type Report = ();
-
-        fn handle(&mut self, _: Event<'_>, _: Time) -> ReflectorAction {
-            ReflectorAction::Wait
-        }
-
-        fn poll_timeout(&self) -> Option<Time> {
-            None
-        }
-
-        fn set_draining(&mut self, _: bool) {}
-
-        fn take_outputs(&mut self) -> Vec<Output<()>> {
-            Vec::new()
-        }
-    }
-
-    impl SharedReflectorCore for Recorder {
-        type App = &'static str;
-
-        fn add(&mut self, app: AppKey, given: &'static str) {
-            self.0.push(format!("add {app} {given}"));
-        }
-
-        fn remove(&mut self, app: AppKey) {
-            self.0.push(format!("remove {app}"));
-        }
-
-        fn set_waiting(&mut self, app: AppKey, is_waiting: bool) {
-            self.0.push(format!("waiting {app} {is_waiting}"));
-        }
-
-        fn set_app_draining(&mut self, app: AppKey) {
-            self.0.push(format!("draining {app}"));
-        }
-    }
-
-    /// A reflector whose thread has not run yet, and its core.
-    fn shared() -> (SharedReflector<&'static str>, ApplyChangesFirst<Recorder>) {
-        let access = testing::access(([127, 0, 0, 1], 1).into());
-        let credentials = Credentials::new(access, testing::clock).unwrap();
-        let client = Client::new(Arc::new(credentials), Arc::default());
-        let reflector = SharedReflector {
-            signal: Arc::new(RelistSignal::new(client)),
-            changes: Arc::default(),
-            apps: BTreeSet::new(),
-            waiting: BTreeSet::new(),
-            draining: BTreeSet::new(),
-        };
-        let core = ApplyChangesFirst {
-            core: Recorder::default(),
-            changes: reflector.changes.clone(),
-        };
-        (reflector, core)
-    }
-
-    #[test]
-    fn the_changes_of_an_app_are_applied_in_their_order_before_the_next_event() {
-        type Change = fn(&mut SharedReflector<&'static str>);
-        let cases: [(&str, &[Change], &[&str]); 4] = [
-            (
-                "added",
-                &[|it| it.add(1, "a"), |it| it.set_waiting(1, true)],
-                &["add 1 a", "waiting 1 true"],
-            ),
-            (
-                "removed while it waits",
-                &[
-                    |it| it.add(1, "a"),
-                    |it| it.set_waiting(1, true),
-                    |it| it.remove(1),
-                ],
-                &["remove 1"],
-            ),
-            (
-                "its object was not found, and is found again",
-                &[|it| it.remove(1), |it| it.add(1, "b")],
-                &["remove 1", "add 1 b"],
-            ),
-            (
-                "and drains then",
-                &[
-                    |it| it.remove(1),
-                    |it| it.add(1, "b"),
-                    |it| it.set_draining(1),
-                ],
-                &["remove 1", "add 1 b", "draining 1"],
-            ),
-        ];
-        for (label, changes, expected) in cases {
-            let (mut reflector, mut core) = shared();
-            changes.iter().for_each(|change| change(&mut reflector));
-            core.handle(Event::Relist, Time::default());
-            assert_eq!(core.core.0, expected, "{label}");
-            core.handle(Event::Timeout, Time::default());
-            assert_eq!(core.core.0.len(), expected.len(), "{label}: once");
-        }
-    }
-
-    #[test]
-    fn an_app_is_added_with_the_next_list_and_removed_at_once() {
-        let (mut reflector, mut core) = shared();
-        reflector.add(1, "a");
-        core.handle(Event::Relist, Time::default());
-        reflector.remove(1);
-        reflector.add(1, "b");
-        reflector.set_waiting(1, true);
-        reflector.add(2, "c");
-        reflector.remove(2);
-        core.handle(Event::Timeout, Time::default());
-        assert_eq!(core.core.0, ["add 1 a", "remove 1", "remove 2"]);
-        core.core.0.clear();
-        core.handle(Event::Relist, Time::default());
-        assert_eq!(core.core.0, ["remove 1", "add 1 b", "waiting 1 true"]);
-    }
-}
+mod tests;

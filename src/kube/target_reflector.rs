@@ -30,8 +30,8 @@ use crate::supervisor::ThreadPanic;
 /// The app of a reflector that has one.
 const ONLY: AppKey = 0;
 
-/// What is done for an app of many whose object cannot be watched.
-const READING_IN_TURN: &str = "reading each object in turn";
+/// What is done for an app of many whose object cannot be watched, neither with others nor by name.
+const READING_IN_TURN: &str = "reading the objects in turn";
 
 /// Starts the thread that watches `target`.
 pub(super) fn spawn(

@@ -27,6 +27,7 @@ mod side_by_side;
 mod status;
 mod targets;
 mod walkthroughs;
+mod watched_by_name;
 mod webhook;
 
 use std::io::{ErrorKind, Read, Write};
