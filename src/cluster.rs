@@ -12,12 +12,14 @@ use std::time::Duration;
 mod annotation_overrides;
 mod events;
 mod lifecycle_event;
+mod pod_problem;
 mod resource_version;
 mod topology_hints;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
 pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
+pub use self::pod_problem::PodProblem;
 pub use self::resource_version::ResourceVersion;
 pub use self::topology_hints::TopologyHints;
 use crate::supervisor::ThreadPanic;
@@ -82,6 +84,10 @@ pub struct TargetStatus {
     /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), in printable
     /// characters.
     pub condition_messages: Vec<String>,
+    /// Whether the API server refuses to create pods, as for a quota.
+    pub is_creation_refused: bool,
+    /// The label selector of its pods; empty if it has none.
+    pub selector: String,
 }
 
 impl Scale {
@@ -506,6 +512,9 @@ pub enum Report {
     },
     /// The status that the controller of the scale target writes, at first and at each change.
     TargetStatus(TargetStatus),
+    /// What is wrong with the pods of an app that is waking, after they were read; `None`: nothing, or
+    /// they may not be read.
+    PodProblem(Option<PodProblem>),
     /// Each event of the watch of the scale target.
     Observed(Observation),
     /// Whether the scale target is watched, at each change; at first it is not.

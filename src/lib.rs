@@ -107,7 +107,8 @@
 //! few that may not be watched together;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
 //! writes Events about them and about the scale targets. `zpa-webhook`, while there are any, posts
-//! the events of apps that have a webhook. `zpa-accept` dials the pods that start, for all apps with
+//! the events of apps that have a webhook, and `zpa-pods` reads the pods of an app whose wake takes
+//! long. `zpa-accept` dials the pods that start, for all apps with
 //! `--ready-gate accept` or `greeting`. `zpa-resolve-v4` and `-v6` resolve a static backend that
 //! is given by
 //! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these

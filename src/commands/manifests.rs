@@ -16,7 +16,7 @@ use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::settings::{self, Settings};
 
-static OPTIONS: [CommandOption; 10] = [
+static OPTIONS: [CommandOption; 11] = [
     CommandOption {
         name: "--image",
         placeholder: "IMAGE",
@@ -74,6 +74,13 @@ static OPTIONS: [CommandOption; 10] = [
         help: "A TCPRoute from that Gateway to the proxy",
     },
     CommandOption {
+        name: "--read-pods",
+        placeholder: "",
+        default: "with --fail-fast",
+        help: "The permission to list pods and Events, so that the proxy says why a wake takes \
+               long",
+    },
+    CommandOption {
         name: "--openshift",
         placeholder: "",
         default: "none",
@@ -101,6 +108,8 @@ struct Install {
     pod_monitor: bool,
     tcp_route: Option<String>,
     openshift: bool,
+    /// Whether it may read the pods of the app.
+    reads_pods: bool,
 }
 
 /// What the proxy needs to take over the name of the app's Service.
@@ -208,6 +217,7 @@ impl Install {
             pod_monitor: options.is_given("--pod-monitor"),
             tcp_route: options.value("--tcp-route").map(str::to_owned),
             openshift: options.is_given("--openshift"),
+            reads_pods: settings.fail_fast || options.is_given("--read-pods"),
             app,
             service,
             take_over,

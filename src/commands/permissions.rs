@@ -43,8 +43,15 @@ const EVENTS: &str = "Say by Events about it (`kubectl describe`) that it was wo
                       or could not be. Optional: without it the log, /status and the metrics say \
                       it.";
 
-/// The rules for a proxy with these settings, which dials the pods of `service`.
-pub fn rules(settings: &Settings, service: &str) -> Vec<Rule> {
+const PODS: &str = "Say why a wake takes long, and with --fail-fast let go of those who wait in vain. \
+                    Optional. Whoever may list pods reads what stands in their specs, such as \
+                    variables, and not the Secrets that these refer to.";
+
+const WARNINGS: &str = "Say which probe of a pod fails. Optional.";
+
+/// The rules for a proxy with these settings, which dials the pods of `service`; `reads_pods` is
+/// whether it reads the pods of an app whose wake takes long.
+pub fn rules(settings: &Settings, service: &str, reads_pods: bool) -> Vec<Rule> {
     let (Resource { plural, group }, name) = match &settings.target_ref {
         TargetRef::Object { resource, name } => (resource.clone(), Some(name.clone())),
         TargetRef::Labels { resource, .. } => (resource.clone(), None),
@@ -93,6 +100,11 @@ pub fn rules(settings: &Settings, service: &str) -> Vec<Rule> {
     ));
     let both = &["create", "patch"];
     rules.push(other(EVENTS, "events.k8s.io", "events", None, both, both));
+    if reads_pods {
+        let list = &["list"];
+        rules.push(other(PODS, "", "pods", None, list, list));
+        rules.push(other(WARNINGS, "", "events", None, list, list));
+    }
     rules
 }
 

@@ -5,12 +5,14 @@
 //! call.
 
 mod addresses;
+mod failures;
 mod journal_inputs;
 mod notifications;
 mod trouble;
 
 use std::time::Duration;
 
+use super::diagnosis::Diagnosis;
 use super::health::{Context, Health};
 use super::hold_timeout_log::HoldTimeoutLog;
 use super::interface::{Api, Sockets};
@@ -28,7 +30,7 @@ pub use super::window_clock::Schedules;
 use super::window_clock::WindowClock;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
-use crate::cluster::{Report, TargetStatus};
+use crate::cluster::{PodProblem, Report, TargetStatus};
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
 use crate::policy::{self, Change, Command, Connections, Policy, WakeReason};
@@ -62,6 +64,8 @@ pub struct AppConfig {
     pub min_ready: MinReady,
     /// The hold limit, for the log; the sockets apply it.
     pub hold_timeout: Duration,
+    /// Whether waiting connections are let go on a reason that waiting does not solve.
+    pub fail_fast: bool,
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
 }
@@ -71,6 +75,8 @@ pub struct AppConfig {
 pub struct Reconfigured {
     /// The hold limit, for the log.
     pub hold_timeout: Duration,
+    /// Whether waiting connections are let go on a reason that waiting does not solve.
+    pub fail_fast: bool,
     /// When it is kept awake, and when it is not woken.
     pub schedules: Schedules,
     /// The condition on which the first pod is dialled after a wake.
@@ -119,6 +125,11 @@ pub struct App<A> {
     /// The last status that the controller of the scale target has written.
     target_status: Option<TargetStatus>,
     slow_wake_log: SlowWakeLog,
+    diagnosis: Diagnosis,
+    /// What is wrong with its pods, while it is waking.
+    pod_problem: Option<PodProblem>,
+    /// Why waiting connections are let go.
+    wake_failure: Option<&'static str>,
     /// When the backends of the sockets are updated next; `None`: only after a report.
     backends_until: Option<Time>,
     /// When the gate, which is open, shuts without an event.
@@ -166,6 +177,9 @@ impl<A: Api> App<A> {
             endpoints_updated: None,
             target_status: None,
             slow_wake_log: SlowWakeLog::default(),
+            diagnosis: Diagnosis::default(),
+            pod_problem: None,
+            wake_failure: None,
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
@@ -274,6 +288,7 @@ impl<A: Api> App<A> {
             self.backends_until,
             self.hold_timeout_log.poll_timeout(lost),
             self.slow_wake_log.poll_timeout(),
+            self.diagnosis.poll_timeout(),
             self.watch_timeout.poll_timeout(),
             self.windows.poll_timeout(),
             self.lifecycle.poll_timeout(self.config.hold_timeout),
@@ -287,6 +302,7 @@ impl<A: Api> App<A> {
     /// present connections.
     pub fn reconfigure<S: Sockets>(&mut self, change: Reconfigured, process: &mut Process<'_, S>) {
         self.config.hold_timeout = change.hold_timeout;
+        self.config.fail_fast = change.fail_fast;
         self.windows.set_schedules(change.schedules, process.now);
         self.min_ready_wait.set_condition(change.min_ready);
         if let Some((config, seed)) = change.policy {
@@ -388,6 +404,7 @@ impl<A: Api> App<A> {
                 refusal,
             } => self.health.permission(permission, refusal, now),
             Report::TargetStatus(status) => self.target_status = Some(status),
+            Report::PodProblem(problem) => self.set_pod_problem(problem, now),
             Report::Observed(observation) => self.policy.observe(observation, now),
             Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),
             Report::RequestFailed(what) => self.health.trouble(what, now),
@@ -418,6 +435,7 @@ impl<A: Api> App<A> {
         self.probe_starting_pods(process);
         self.set_gate(process);
         self.log_hold_timeouts(process);
+        self.diagnose(process);
         self.log_slow_wake(process);
         self.notify_of_failed_wake(process);
         self.update_journal(process);

@@ -37,6 +37,9 @@ pub trait Sockets {
     fn poll_timeout(&self) -> Option<Time>;
     /// Opens or shuts the gate of an app.
     fn set_gate(&mut self, app: AppId, open: bool, now: Time);
+    /// Sets why the app cannot start, however long a connection waits: those that wait are closed,
+    /// and those that come would be. `None`: they wait.
+    fn set_wake_failure(&mut self, _: AppId, _: Option<&'static str>, _: Time) {}
     /// Replaces the backends that may be dialled for a port.
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time);
     /// Replaces the address that is dialled when no pod answers at that port.
@@ -71,6 +74,8 @@ pub trait Api {
     fn set_waiting(&mut self, is_waiting: bool);
     /// Replaces the pods that are dialled until one accepts.
     fn probe(&mut self, candidates: Vec<Candidate>);
+    /// Has the pods of the scale target read, to find out why a wake takes long.
+    fn read_pods(&mut self) {}
     /// Has an Event about the scale target created, at some time.
     fn record_event(&mut self, event: Event);
     /// Sets that the app drains: missing permissions and objects are no warnings any more.

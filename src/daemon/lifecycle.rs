@@ -91,7 +91,7 @@ impl Lifecycle {
     }
 
     /// The event of a wake that is given up, once for each wake; `None` if there is none.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         replicas: Option<u32>,
         explain: impl FnOnce() -> String,

@@ -17,7 +17,7 @@
 //!    │              which pods are near (topology)
 //!    ├─ health      the reports of the API threads, and readiness
 //!    ├─ slow_wake   log lines about a wake that takes long; hold_timeout_log: about
-//!    │              clients that were reset
+//!    │              clients that were reset; diagnosis: when the pods are read
 //!    ├─ lifecycle   the events of which others are notified
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
@@ -27,6 +27,7 @@
 pub mod app;
 mod app_list;
 mod app_spec;
+mod diagnosis;
 mod discovery;
 mod drain;
 pub mod health;
@@ -182,6 +183,10 @@ impl Api for AppThreads {
         if let Some(probe) = &self.accept_probe {
             probe.set(candidates);
         }
+    }
+
+    fn read_pods(&mut self) {
+        self.api.read_pods();
     }
 
     fn record_event(&mut self, event: Event) {
@@ -469,6 +474,10 @@ impl Sockets for Engine {
 
     fn set_gate(&mut self, app: AppId, open: bool, now: Time) {
         Engine::set_gate(self, app, open, now);
+    }
+
+    fn set_wake_failure(&mut self, app: AppId, why: Option<&'static str>, now: Time) {
+        Engine::set_wake_failure(self, app, why, now);
     }
 
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time) {

@@ -333,6 +333,7 @@ impl Reconciler {
             ready_gate: settings.ready_gate,
             min_ready: min_ready(settings),
             hold_timeout: settings.hold_timeout,
+            fail_fast: settings.fail_fast,
             schedules: self.schedules(&spec),
         };
         let ports = (0..).map(|index| PortId { app: id, index });
@@ -370,6 +371,7 @@ impl Reconciler {
             is_policy_changed.then(|| (start::policy_config(&spec.settings), start::random_seed()));
         let change = Reconfigured {
             hold_timeout: spec.settings.hold_timeout,
+            fail_fast: spec.settings.fail_fast,
             schedules: self.schedules(&spec),
             min_ready: min_ready(&spec.settings),
             policy,

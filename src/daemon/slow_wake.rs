@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::messages;
 use crate::clock::Time;
-use crate::cluster::TargetStatus;
+use crate::cluster::{PodProblem, TargetStatus};
 use crate::policy::WakeDelay;
 
 /// The duration of a wake after which its reason is logged. Most apps are ready before.
@@ -37,6 +37,8 @@ pub struct Facts<'a> {
     pub is_full: bool,
     /// The status of the scale target, if it was read.
     pub target: Option<&'a TargetStatus>,
+    /// What is wrong with its pods, if they were read.
+    pub pods: Option<&'a PodProblem>,
 }
 
 impl Facts<'_> {
@@ -48,6 +50,7 @@ impl Facts<'_> {
         let target = self.target.map(explain_target).into_iter().flatten();
         let all: Vec<String> = std::iter::once(self.explain_addresses())
             .chain(target)
+            .chain(self.pods.map(|problem| problem.text.clone()))
             .collect();
         all.join("; ")
     }
@@ -80,10 +83,10 @@ impl Facts<'_> {
 fn explain_target(target: &TargetStatus) -> Vec<String> {
     let TargetStatus {
         kind,
-        uid: _,
         ready,
         wanted,
         condition_messages,
+        ..
     } = target;
     let mut all = vec![format!("{kind} has {ready} of {wanted} pods ready")];
     all.extend(condition_messages.iter().cloned());
@@ -148,10 +151,12 @@ mod tests {
     fn target(ready: u32, wanted: u32, trouble: &[&str]) -> TargetStatus {
         TargetStatus {
             kind: "Deployment".to_owned(),
-            uid: String::new(),
             ready,
             wanted,
             condition_messages: trouble.iter().map(|&text| text.to_owned()).collect(),
+            uid: String::new(),
+            is_creation_refused: false,
+            selector: String::new(),
         }
     }
 
@@ -166,6 +171,7 @@ mod tests {
             dialable,
             is_full: false,
             target: None,
+            pods: None,
         }
     }
 
@@ -173,6 +179,11 @@ mod tests {
     fn the_reason_is_what_is_known_of_service_and_target() {
         let (starting, ready) = (target(0, 1, &[]), target(1, 1, &[]));
         let quota = target(0, 2, &["pods \"shop-1\" is forbidden: exceeded quota"]);
+        let image = PodProblem {
+            reason: "ErrImagePull",
+            text: "pod shop-1: ErrImagePull: not found".to_owned(),
+            is_lasting: false,
+        };
         for (label, facts, expected) in [
             (
                 "a pod that is not ready yet",
@@ -190,6 +201,16 @@ mod tests {
                 },
                 "Service shop has no endpoints; Deployment has 0 of 2 pods ready; \
                  pods \"shop-1\" is forbidden: exceeded quota",
+            ),
+            (
+                "a pod whose image is not there",
+                Facts {
+                    target: Some(&starting),
+                    pods: Some(&image),
+                    ..facts(1, 0)
+                },
+                "0 of 1 endpoints of Service shop are ready; Deployment has 0 of 1 pods ready; \
+                 pod shop-1: ErrImagePull: not found",
             ),
             (
                 "a Service without a pod",

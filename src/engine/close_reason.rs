@@ -45,6 +45,8 @@ pub enum CloseReason {
     BackendGone,
     /// No backend accepted the connection before the hold limit.
     HeldTooLong(ConnectionPhase, Duration),
+    /// The app cannot start, for that reason, however long the connection waits.
+    WakeFailed(ConnectionPhase, &'static str),
     /// The drain deadline passed.
     Drained(ConnectionPhase),
     /// The kernel refused a resource that is needed to serve it.
@@ -91,6 +93,9 @@ impl fmt::Display for CloseReason {
                     _ => "no backend accepted",
                 };
                 write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))
+            }
+            CloseReason::WakeFailed(phase, why) => {
+                write!(f, "zpa/{phase}: the app cannot start: {why}")
             }
             CloseReason::Drained(phase) => write!(f, "zpa/{phase}: drain deadline passed"),
             CloseReason::OutOfResources(phase) => write!(f, "zpa/{phase}: out of system resources"),

@@ -252,8 +252,7 @@ impl<S: Socket> Connection<S> {
             _ => {}
         }
         if self.is_waiting() && cx.now >= self.hold_limit(cx) {
-            cx.port.counts.held_too_long += 1;
-            let end = CloseReason::HeldTooLong(self.phase(), cx.port.limits.hold_timeout);
+            let end = self.end_of_wait(cx);
             return match cx.port.rules.hold_answer.clone() {
                 Some(answer) => self.begin_answer(answer, end, cx),
                 None => self.reset(end),
@@ -441,7 +440,29 @@ impl<S: Socket> Connection<S> {
 
     /// The time until which the connection may wait for a backend.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
-        self.opened + cx.port.limits.hold_timeout
+        match cx.port.failure() {
+            Some(_) => self.opened,
+            None => self.opened + cx.port.limits.hold_timeout,
+        }
+    }
+
+    /// Why the connection waits no longer.
+    fn end_of_wait<C>(&self, cx: &mut Context<'_, C>) -> CloseReason {
+        let limit = cx.port.limits.hold_timeout;
+        match cx.port.failure() {
+            Some(why) if cx.now < self.opened + limit => CloseReason::WakeFailed(self.phase(), why),
+            _ => {
+                cx.port.counts.held_too_long += 1;
+                CloseReason::HeldTooLong(self.phase(), limit)
+            }
+        }
+    }
+
+    /// Checks the deadline again: how long it may wait has changed.
+    pub fn check_hold_limit(&mut self, key: usize, shared: &mut Shared, now: Time) {
+        if let State::Held = self.state {
+            shared.timers.set(key, &mut self.deadline, Some(now));
+        }
     }
 
     fn schedule_within<C>(&mut self, delay: Duration, cx: &mut Context<'_, C>) {

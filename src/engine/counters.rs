@@ -14,7 +14,7 @@ const ALL: &[ConnectionPhase] = &[
 ];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[ConnectionPhase]); 15] = [
+const REASONS: [(&str, &[ConnectionPhase]); 16] = [
     ("finished", &[ConnectionPhase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[ConnectionPhase::Relaying]),
@@ -36,6 +36,10 @@ const REASONS: [(&str, &[ConnectionPhase]); 15] = [
     ("probe", &[ConnectionPhase::Holding]),
     ("no_bytes", &[ConnectionPhase::Holding]),
     ("source_limit", &[ConnectionPhase::Holding]),
+    (
+        "wake_failed",
+        &[ConnectionPhase::Holding, ConnectionPhase::Dialing],
+    ),
 ];
 
 /// The numbers of connections of a port, or of an app.
@@ -183,6 +187,7 @@ impl Counters {
             CloseReason::Probe => (12, ConnectionPhase::Holding),
             CloseReason::NoBytes => (13, ConnectionPhase::Holding),
             CloseReason::SourceLimit => (14, ConnectionPhase::Holding),
+            CloseReason::WakeFailed(phase, _) => (15, phase),
         };
         self.closed[reason][phase as usize] += 1;
     }
@@ -284,6 +289,14 @@ mod tests {
             (CloseReason::Probe, ["probe", "holding"]),
             (CloseReason::NoBytes, ["no_bytes", "holding"]),
             (CloseReason::SourceLimit, ["source_limit", "holding"]),
+            (
+                CloseReason::WakeFailed(ConnectionPhase::Holding, "no image"),
+                ["wake_failed", "holding"],
+            ),
+            (
+                CloseReason::WakeFailed(ConnectionPhase::Dialing, "no image"),
+                ["wake_failed", "dialing"],
+            ),
         ] {
             let mut counters = Counters::default();
             counters.closed(end);
@@ -296,7 +309,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Counters::default().closed_by_reason().len();
-        assert_eq!((seen, pairs), (19, 21), "drained has two phases more");
+        assert_eq!((seen, pairs), (21, 23), "drained has two phases more");
     }
 
     #[test]

@@ -434,6 +434,19 @@ impl Engine {
         self.fit_listeners(&slots);
     }
 
+    /// Sets why an app cannot start, however long a connection waits: those that are held are
+    /// closed as at their hold limit, and those that would be held are too. `None`: they wait.
+    pub fn set_wake_failure(&mut self, app: AppId, why: Option<&'static str>, now: Time) {
+        for &slot in self.apps.slots(app).iter() {
+            let entry = self.apps.get_mut(slot);
+            entry.port.wake_failure = why;
+            let held = entry.held.values().filter(|_| why.is_some());
+            for &key in held {
+                self.connections[key].check_hold_limit(key, &mut self.shared, now);
+            }
+        }
+    }
+
     /// The gate, or the addresses, of the entry in that slot may have changed.
     fn update_readiness(&mut self, slot: usize, now: Time) {
         self.apps.get_mut(slot).port.update_readiness(now);

@@ -23,6 +23,8 @@ pub struct Port {
     pub group: Rc<PortGroup>,
     /// Whether counted connections may be dialled.
     pub gate_open: bool,
+    /// Why the app cannot start, however long a connection waits.
+    pub wake_failure: Option<&'static str>,
     /// Since when the gate is open and there is an address: the time of the last wake, if
     /// there was one.
     pub ready_since: Time,
@@ -49,6 +51,7 @@ impl Port {
             rules: Rules::default(),
             group: Rc::default(),
             gate_open: false,
+            wake_failure: None,
             ready_since: Time::default(),
             was_ready: false,
             balancer: Balancer::new(seed),
@@ -85,6 +88,11 @@ impl Port {
     /// Whether connections may be let through, and there is an address.
     pub fn is_ready(&self) -> bool {
         self.gate_open && !self.balancer.is_empty()
+    }
+
+    /// Why a connection need not wait, if none can be dialled.
+    pub fn failure(&self) -> Option<&'static str> {
+        self.wake_failure.filter(|_| !self.is_ready())
     }
 
     /// Whether a connection may be dialled for now: it may be let through, and there is

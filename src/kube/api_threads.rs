@@ -11,6 +11,7 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::events::EventRecorder;
 use super::executor::{self, AppEntry, RequestQueue};
+use super::pod_reader::{Job, PodReader};
 use super::relist::RelistSignal;
 use super::requests::Requests;
 use super::scheduler::AppKey;
@@ -60,6 +61,7 @@ pub struct ApiThreads {
     /// The name of the pod.
     instance: String,
     events: EventRecorder,
+    pods: PodReader,
     clock: Clock,
     wall_clock: WallClock,
 }
@@ -80,6 +82,7 @@ impl ApiThreads {
         let (credentials, requests) = (Arc::new(credentials), Arc::<Requests>::default());
         let client = || Client::new(credentials.clone(), requests.clone());
         let events = EventRecorder::new(client(), &writer, clock, wall_clock);
+        let pods = PodReader::new(client(), clock);
         let queue = executor::spawn([client(), client()], clock)?;
         let reflectors = (scope != Scope::Named).then(|| {
             let (credentials, requests) = (credentials.clone(), requests.clone());
@@ -94,6 +97,7 @@ impl ApiThreads {
         Ok(ApiThreads {
             reflectors,
             events,
+            pods,
             credentials,
             requests,
             queue,
@@ -123,6 +127,7 @@ impl ApiThreads {
             app,
             entry,
             events: self.events.clone(),
+            pods: self.pods.clone(),
             watches: Watches::None,
             clock: self.clock,
         };
@@ -257,6 +262,7 @@ pub struct AppHandle {
     app: AppKey,
     entry: Arc<AppEntry>,
     events: EventRecorder,
+    pods: PodReader,
     watches: Watches,
     clock: Clock,
 }
@@ -340,6 +346,27 @@ impl AppHandle {
         if let Some(regarding) = self.entry.target().reference() {
             self.events.record(regarding, event);
         }
+    }
+
+    /// Has the pods of the scale target read, and reported as [`Report::PodProblem`].
+    ///
+    /// Never blocks.
+    pub fn read_pods(&self) {
+        let target = self.entry.target();
+        let Some(selector) = target.selector() else {
+            return;
+        };
+        let (queue, app) = (Arc::downgrade(&self.queue), self.app);
+        self.pods.read(Job {
+            app,
+            namespace: target.namespace().to_owned(),
+            selector,
+            report: Box::new(move |report| {
+                if let Some(queue) = queue.upgrade() {
+                    queue.report(app, report);
+                }
+            }),
+        });
     }
 
     /// Sets that the app drains. When everything is deleted at once, the Role and the objects

@@ -44,7 +44,8 @@
 //! selects, where apps are found by them ([`ApiThreads::watch_services`]). `zpa-events`
 //! (`events`), a thread that lives only while it has work, writes Events about those that are
 //! wrong, and about the scale targets. `zpa-webhook` (`webhook`), another such thread, posts the
-//! events in the life of apps to the URLs that they have for that.
+//! events in the life of apps to the URLs that they have for that, and `zpa-pods` (`pod_reader`)
+//! reads the pods of apps whose wake takes long.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
 //! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-endpoints` for each namespace
@@ -94,6 +95,8 @@ mod pages;
 mod patch;
 mod paths;
 mod permissions;
+mod pod_problem;
+mod pod_reader;
 mod reflector;
 mod relist;
 mod reply;

@@ -121,6 +121,22 @@ pub(super) fn selected_services(namespace: Option<&str>, selector: &str) -> Stri
     format!("{all}?labelSelector={selector}")
 }
 
+/// A few of the pods that `selector` selects by their labels.
+pub(super) fn pods(namespace: &str, selector: &str) -> String {
+    let (all, selector) = (
+        objects_of("/api/v1", Some(namespace), "pods"),
+        escaped(selector),
+    );
+    format!("{all}?labelSelector={selector}&limit=20")
+}
+
+/// The warnings about the object with that UID.
+pub(super) fn warnings(namespace: &str, uid: &str) -> String {
+    let all = objects_of("/api/v1", Some(namespace), "events");
+    let uid = escaped(uid);
+    format!("{all}?fieldSelector=involvedObject.uid%3D{uid}%2Ctype%3DWarning&limit=100")
+}
+
 /// The Events of a namespace.
 pub(super) fn events(namespace: &str) -> String {
     let namespace = escaped(namespace);

@@ -128,6 +128,13 @@ impl Target {
         has_changed.then_some(status)
     }
 
+    /// The label selector of its pods, if it was read and has one.
+    pub(super) fn selector(&self) -> Option<String> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let selector = status.as_ref().map(|status| status.selector.clone())?;
+        Some(selector).filter(|it| !it.is_empty())
+    }
+
     /// The object as Events name it, if it was read.
     pub(super) fn reference(&self) -> Option<ObjectReference> {
         let place = self.found().clone()?;

@@ -28,6 +28,8 @@ struct Metadata {
 #[derive(Debug, Deserialize)]
 struct Spec {
     replicas: Option<u32>,
+    #[serde(default)]
+    selector: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +48,12 @@ struct Condition {
 }
 
 impl Condition {
+    /// Whether the API server refuses to create pods: for a quota, or a policy of the namespace.
+    fn is_refused(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        self.r#type == "ReplicaFailure" && message.contains(" is forbidden: ")
+    }
+
     /// Whether it explains missing pods. `Available` only states that they are missing.
     fn is_trouble(&self) -> bool {
         let (status, reason) = (self.status.as_deref(), self.reason.as_deref());
@@ -54,6 +62,29 @@ impl Condition {
             "Progressing" => status == Some("False") && reason == Some("ProgressDeadlineExceeded"),
             _ => false,
         }
+    }
+}
+
+/// A `metav1.LabelSelector` as the query of a list has it.
+fn selector(given: &Value) -> String {
+    let labels = given["matchLabels"].as_object().into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    let expressions = given["matchExpressions"].as_array().into_iter().flatten();
+    let parts: Vec<String> = labels.chain(expressions.filter_map(expression)).collect();
+    parts.join(",")
+}
+
+fn expression(given: &Value) -> Option<String> {
+    let key = given["key"].as_str()?;
+    let values = given["values"].as_array().into_iter().flatten();
+    let values: Vec<&str> = values.filter_map(Value::as_str).collect();
+    let values = values.join(",");
+    match given["operator"].as_str()? {
+        "In" => Some(format!("{key} in ({values})")),
+        "NotIn" => Some(format!("{key} notin ({values})")),
+        "Exists" => Some(key.to_owned()),
+        "DoesNotExist" => Some(format!("!{key}")),
+        _ => None,
     }
 }
 
@@ -73,14 +104,19 @@ fn shown(object: Object) -> Option<TargetStatus> {
     }
     let status = object.status.unwrap_or_default();
     let conditions = status.conditions.into_iter().flatten();
-    let messages = conditions
-        .filter(Condition::is_trouble)
+    let troubles: Vec<Condition> = conditions.filter(Condition::is_trouble).collect();
+    let is_creation_refused = troubles.iter().any(Condition::is_refused);
+    let messages = troubles
+        .into_iter()
         .filter_map(|condition| condition.message);
+    let spec = object.spec?;
     Some(TargetStatus {
         kind: printable(&object.kind),
         uid: object.metadata.uid,
         ready: status.ready_replicas.unwrap_or(0),
-        wanted: object.spec?.replicas?,
+        wanted: spec.replicas?,
+        is_creation_refused,
+        selector: selector(&spec.selector),
         condition_messages: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
     })
 }
@@ -96,11 +132,12 @@ mod tests {
     fn recordings_show_how_many_pods_are_ready_and_what_stands_in_the_way() {
         let quota = "pods \"myapp-74c87c966b-dtkln\" is forbidden: exceeded quota: none, \
                      requested: pods=1, used: pods=0, limited: pods=0";
-        for (name, kind, uid, ready, wanted, trouble) in [
+        for (name, kind, uid, selector, ready, wanted, trouble) in [
             (
                 "03-deployment-get-zero",
                 "Deployment",
                 "8358a01d-272d-44fd-bb84-3bd1045b3152",
+                "app=myapp",
                 0,
                 0,
                 &[][..],
@@ -109,6 +146,7 @@ mod tests {
                 "61-deployment-get-replica-failure",
                 "Deployment",
                 "9e7d1229-ab7c-4bd3-9c7c-32a1e6d605eb",
+                "app=myapp",
                 0,
                 1,
                 &[quota],
@@ -117,6 +155,7 @@ mod tests {
                 "48-statefulset-status-patch-condition",
                 "StatefulSet",
                 "e48b4fbd-e17e-42c6-a988-3d11e30ca0c9",
+                "app=db",
                 1,
                 1,
                 &[],
@@ -125,6 +164,7 @@ mod tests {
                 "57-custom-annotation-merge-patch",
                 "Rollout",
                 "8cc0a9d5-855b-451b-b417-200965ff57d3",
+                "",
                 0,
                 0,
                 &[],
@@ -136,6 +176,8 @@ mod tests {
                 ready,
                 wanted,
                 condition_messages: trouble.iter().map(|it| (*it).to_owned()).collect(),
+                is_creation_refused: !trouble.is_empty(),
+                selector: selector.to_owned(),
             };
             assert_eq!(
                 target_status(&recorded_body(name)),
@@ -145,6 +187,25 @@ mod tests {
         }
         for name in ["02-scale-get-zero", "25-not-found", "05-slices-list-empty"] {
             assert_eq!(target_status(&recorded_body(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_selector_is_written_as_a_list_takes_it() {
+        let given = json!({
+            "matchLabels": { "app": "a", "tier": "web" },
+            "matchExpressions": [
+                { "key": "env", "operator": "In", "values": ["x", "y"] },
+                { "key": "env", "operator": "NotIn", "values": ["z"] },
+                { "key": "b", "operator": "Exists" },
+                { "key": "c", "operator": "DoesNotExist" },
+                { "key": "d", "operator": "Unknown" },
+            ],
+        });
+        let written = "app=a,tier=web,env in (x,y),env notin (z),b,!c";
+        assert_eq!(selector(&given), written);
+        for nothing in [Value::Null, json!({}), json!({ "matchLabels": 7 })] {
+            assert_eq!(selector(&nothing), "");
         }
     }
 

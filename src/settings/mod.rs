@@ -97,6 +97,8 @@ pub struct Settings {
     pub hold_timeout: Duration,
     /// Whether a waiting client that has sent bytes and a FIN is dropped.
     pub abort_on_close: bool,
+    /// Whether waiting connections are let go at once on a reason that waiting does not solve.
+    pub fail_fast: bool,
     /// The timeout of a dial; above zero.
     pub connect_timeout: Duration,
     /// `spec.replicas` after a wake.
@@ -434,6 +436,7 @@ impl Settings {
             idle_ttl: Duration::ZERO,
             hold_timeout: Duration::ZERO,
             abort_on_close: false,
+            fail_fast: false,
             connect_timeout: Duration::ZERO,
             wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
             ready_gate: ReadyGate::Probe,

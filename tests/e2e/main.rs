@@ -24,6 +24,7 @@ mod server_name;
 mod settings;
 mod several_proxies;
 mod side_by_side;
+mod slow_wake;
 mod status;
 mod targets;
 mod walkthroughs;

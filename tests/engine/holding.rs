@@ -170,3 +170,30 @@ fn held_clients_that_have_given_up_are_dropped_where_that_was_asked_for() {
     backend.set_nonblocking(true).unwrap();
     assert_eq!(backend.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
+
+#[test]
+fn while_the_app_cannot_start_nobody_is_held_and_once_it_can_they_are_again() {
+    let backend = backend();
+    let mut rig = Rig::new(LIMITS);
+    let mut waiting = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    let now = rig.now();
+    rig.engine
+        .set_wake_failure(APP, Some("ImagePullBackOff"), now);
+    rig.expect_reset(&mut waiting);
+    let mut next = rig.connect();
+    rig.expect_reset(&mut next);
+    assert_eq!((rig.counts().open, rig.counts().held_too_long), (0, 0));
+    // With an address to dial it is over, whatever is known of the pods.
+    rig.set_gate(true);
+    rig.set_backends(&[&backend]);
+    let mut served = rig.connect();
+    served.write_all(b"hello").unwrap();
+    let mut server = rig.accept(&backend);
+    rig.expect(&mut server, b"hello");
+    rig.set_gate(false);
+    let now = rig.now();
+    rig.engine.set_wake_failure(APP, None, now);
+    let _held = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+}

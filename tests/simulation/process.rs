@@ -199,6 +199,7 @@ fn config_of(app: &AppPlan, pid: usize) -> AppConfig {
         min_ready: MinReady::default(),
         topology: Topology::default(),
         hold_timeout: app.hold,
+        fail_fast: false,
         schedules: Schedules::none(|| 0),
     }
 }

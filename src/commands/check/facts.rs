@@ -111,7 +111,7 @@ fn items(list: Result<Value, Fault>) -> Result<Vec<Value>, Fault> {
 fn needs(settings: &Settings) -> Vec<RequiredPermission> {
     let service = settings.service.as_deref().unwrap_or_default();
     let mut needs = Vec::new();
-    for rule in permissions::rules(settings, service) {
+    for rule in permissions::rules(settings, service, settings.fail_fast) {
         for resource in &rule.resources {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             needs.extend(rule.verbs.iter().map(|verb| RequiredPermission {

@@ -42,7 +42,7 @@ impl Install {
     }
 
     fn rules(&self) -> Vec<Item> {
-        let rules = permissions::rules(&self.settings, self.dialled_service());
+        let rules = permissions::rules(&self.settings, self.dialled_service(), self.reads_pods);
         let items = rules.into_iter().map(|rule| {
             let map = Map::new()
                 .set("apiGroups", [rule.group])

@@ -63,6 +63,20 @@ impl<A: Api> App<A> {
         self.api.record_event(event);
     }
 
+    /// Has an Event recorded that says why a wake takes long.
+    pub(super) fn record_slow_wake(&mut self, why: &str) {
+        let event = Event::new(EventType::Warning, "WakeSlow", "ScaleUp", why);
+        self.api.record_event(event);
+    }
+
+    /// Notifies others of a wake that is given up for that reason.
+    pub(super) fn notify_of_given_up_wake(&mut self, why: &str, now: Time) {
+        let replicas = self.replicas();
+        if let Some(event) = self.lifecycle.fail(replicas, || why.to_owned(), now) {
+            self.api.notify(&event);
+        }
+    }
+
     /// The Event of a change; `None`: it is in the log alone.
     fn event_of(&self, change: Change) -> Option<Event> {
         let normal =

@@ -64,6 +64,7 @@ fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() 
         (r#""listen": ":1", "wakes-per-minute": 2"#, false, true),
         (r#""listen": ":1", "hold-timeout": "2m""#, false, false),
         (r#""listen": ":1", "abort-on-close": true"#, false, false),
+        (r#""listen": ":1", "fail-fast": true"#, false, false),
         (r#""listen": ":1", "max-per-source": 2"#, false, false),
         (r#""listen": ":1", "hold-answer": "http""#, false, false),
     ] {

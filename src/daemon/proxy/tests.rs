@@ -193,11 +193,11 @@ impl Rig {
                 ready_gate: ReadyGate::Accept,
                 min_ready: MinReady::default(),
                 hold_timeout: Duration::from_secs(300),
+                fail_fast: false,
                 schedules: Schedules::none(|| 0),
             };
             let policy = Policy::new(Config::default(), u64::from(id.0), at(0));
-            let api = FakeApi(id, calls.clone());
-            proxy.add(id, api, policy, config, at(0));
+            proxy.add(id, FakeApi(id, calls.clone()), policy, config, at(0));
         }
         let mut rig = Rig { proxy, calls };
         rig.turn(&[], 0);
@@ -493,17 +493,16 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
     assert!(rig.proxy.sockets.gates[&SHOP], "under a lease");
     let last = rig.calls.borrow().clone();
     rig.take_calls();
+    let config = Config {
+        idle_ttl: Duration::from_secs(60),
+        ..Config::default()
+    };
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(1),
+        fail_fast: false,
         schedules: Schedules::none(|| 0),
         min_ready: MinReady::default(),
-        policy: Some((
-            Config {
-                idle_ttl: Duration::from_secs(60),
-                ..Config::default()
-            },
-            7,
-        )),
+        policy: Some((config, 7)),
     };
     rig.proxy.reconfigure(SHOP, change, at(2));
     assert!(!rig.proxy.sockets.gates[&SHOP], "its lease is not known");
@@ -533,20 +532,19 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
 #[test]
 fn after_a_sleep_connections_are_dialled_when_as_many_pods_are_ready_as_are_awaited() {
     let mut rig = Rig::new();
+    let config = Config {
+        single: true,
+        ..Config::default()
+    };
     let change = Reconfigured {
         hold_timeout: Duration::from_secs(300),
+        fail_fast: false,
         schedules: Schedules::none(|| 0),
         min_ready: MinReady {
             min_ready: 2,
             min_ready_time: Duration::from_secs(1),
         },
-        policy: Some((
-            Config {
-                single: true,
-                ..Config::default()
-            },
-            7,
-        )),
+        policy: Some((config, 7)),
     };
     rig.proxy.reconfigure(SHOP, change, at(1));
     rig.reply(SHOP, Outcome::Scale(Scale::of(0, "2")), 1);

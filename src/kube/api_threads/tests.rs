@@ -107,6 +107,7 @@ fn both_threads_report_and_end_with_the_handle() {
             | Report::NoAddress { .. }
             | Report::StaticBackends(_)
             | Report::TargetStatus(_)
+            | Report::PodProblem(_)
             | Report::Observed(_)
             | Report::Watching(_)
             | Report::Permission { .. }

@@ -232,6 +232,23 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "fail-fast",
+        variables: &["ZPA_FAIL_FAST"],
+        takes: ValueKind::Switch,
+        unset: Unset::Default("false"),
+        help: "Reset waiting connections at once, and those that come, while the app cannot start for \
+               a reason that waiting does not solve: its image cannot be pulled, its configuration \
+               is not there, it crashes again and again, a quota allows no pod. Reads the pods, which \
+               takes a permission",
+        examples: &["true", "false"],
+        store: |settings, text| {
+            settings.fail_fast = value::switch(text)?;
+            Ok(())
+        },
+        show: |settings| Some(settings.fail_fast.to_string()),
+        ..ROW
+    },
+    Setting {
         flag: "connect-timeout",
         variables: &["ZPA_CONNECT_TIMEOUT"],
         placeholder: "DURATION",

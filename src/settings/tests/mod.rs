@@ -74,6 +74,7 @@ fn a_deployment_is_all_that_has_to_be_said() {
         idle_ttl: Duration::from_secs(3600),
         hold_timeout: Duration::from_secs(300),
         abort_on_close: false,
+        fail_fast: false,
         connect_timeout: Duration::from_secs(2),
         wake_replicas: WakeReplicas::Replicas(NonZeroU32::MIN),
         ready_gate: ReadyGate::Probe,

@@ -69,7 +69,7 @@ use crate::descriptors::raise_to_hard_limit;
 
 pub use {
     access::Rule,
-    controller::{Listed, OtherPort},
+    controller::{Listed, OtherPort, PodTrouble},
     endpoints::Endpoint,
     faults::{Misbehaviour, Pattern, Times, WatchFault, anything, on},
     objects::{PORT_NAME, SERVICE_PORT},
@@ -390,6 +390,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         publishing: endpoints::Publishing::default(),
         quota_exceeded: false,
         behaviour: PodBehaviour::Serve,
+        trouble: None,
     };
     let namespace = options.namespace.clone();
     let mut store = store::Store::new(&namespace);

@@ -31,6 +31,8 @@ const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "endpoints", &["get", "list", "watch"]),
     ("", "services", &["get", "list", "watch"]),
     ("", "configmaps", &["get", "list", "watch", "patch"]),
+    ("", "pods", &["list"]),
+    ("", "events", &["list"]),
     ("events.k8s.io", "events", &["create", "patch"]),
     ("coordination.k8s.io", "leases", &["get", "create"]),
 ];

@@ -16,7 +16,7 @@ use super::endpoints::{self, Endpoint, Publishing};
 use super::objects::{self, PORT_NAME, SERVICE_PORT, ServicePort};
 use super::pods::{PodBehaviour, PodProgram, PodServer, Subnet};
 use super::programs::LOOK_PAUSE;
-use super::store::{Resource, Store, suffix, timestamp, uid};
+use super::store::{Resource, Store, suffix, text, timestamp, uid};
 use super::workloads::{Counts, Workload};
 
 /// What the app is and how long its pods take.
@@ -48,6 +48,19 @@ pub struct Plan {
     pub quota_exceeded: bool,
     /// How new pods treat those who connect.
     pub behaviour: PodBehaviour,
+    /// What keeps its pods from getting ready, as the kubelet or the scheduler says it.
+    pub trouble: Option<PodTrouble>,
+}
+
+/// What keeps pods from getting ready.
+#[derive(Clone, Debug)]
+pub enum PodTrouble {
+    /// The container waits for that reason, after so many restarts.
+    Waiting(&'static str, &'static str, u32),
+    /// No node takes them.
+    Unschedulable(&'static str),
+    /// The readiness probe fails, with that message.
+    Probe(&'static str),
 }
 
 impl Plan {
@@ -233,6 +246,39 @@ impl Controller {
 
     fn object<'a>(&self, store: &'a Store) -> Option<&'a Arc<Value>> {
         store.get(self.plan.workload.resource(), &self.plan.name)
+    }
+
+    /// Writes the pods as they are now, for whoever reads them.
+    pub fn write_pods(&self, store: &mut Store) {
+        let Controller { plan, .. } = self;
+        store.within(&plan.namespace, |store| {
+            let labels = objects::labels(&plan.name);
+            let of_app = |pod: &&Arc<Value>| pod["metadata"]["labels"] == labels;
+            let known = store.list(Resource::Pods).filter(of_app);
+            let names: Vec<String> = known
+                .map(|pod| text(&pod["metadata"]["name"]).to_owned())
+                .collect();
+            for name in names {
+                store.delete(Resource::Pods, &name);
+            }
+            for pod in &self.pods {
+                let trouble = plan.trouble.as_ref().filter(|_| !pod.ready);
+                let mut object = objects::pod(&pod.name, &labels, pod.ready, trouble);
+                if pod.is_terminating() {
+                    object["metadata"]["deletionTimestamp"] = timestamp().into();
+                }
+                store.create(Resource::Pods, object);
+                store.update(Resource::Pods, &pod.name, |it| {
+                    it["metadata"]["uid"] = pod.uid.clone().into()
+                });
+                if let Some(PodTrouble::Probe(message)) = trouble {
+                    store.create(
+                        Resource::CoreEvents,
+                        objects::unhealthy(&pod.name, &pod.uid, message),
+                    );
+                }
+            }
+        });
     }
 
     /// Brings everything up to date; returns when to be called again at the

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::acceptor::Acceptor;
 use super::access::Rule;
-use super::controller::Plan;
+use super::controller::{Plan, PodTrouble};
 use super::credentials::{Authority, new_token};
 use super::endpoints::{self, Endpoint, Publishing};
 use super::faults::{Misbehaviour, Pattern, Times, WatchFault};
@@ -30,6 +30,14 @@ impl Sandbox {
     /// No pod gets ready from now on.
     pub fn never_ready(&self) {
         self.set_plan(|plan| plan.start_delay = None);
+    }
+
+    /// No pod gets ready from now on, and its status says why; `None`: they do at once.
+    pub fn set_pod_trouble(&self, trouble: Option<PodTrouble>) {
+        self.set_plan(|plan| {
+            plan.start_delay = trouble.is_none().then_some(Duration::ZERO);
+            plan.trouble = trouble;
+        });
     }
 
     /// A quota allows no pod from now on, or allows them again.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::controller::PodTrouble;
 use super::store::{Resource, timestamp};
 
 /// The name of the first port, which is usually the only one, in the Service and in the
@@ -110,6 +111,70 @@ pub fn template(name: &str, port: u16) -> Value {
             "securityContext": {},
             "schedulerName": "default-scheduler",
         },
+    })
+}
+
+/// A pod as the API server has it, with what its kubelet and the scheduler have written.
+pub fn pod(name: &str, labels: &Value, ready: bool, trouble: Option<&PodTrouble>) -> Value {
+    let is_scheduled = !matches!(trouble, Some(PodTrouble::Unschedulable(_)));
+    let condition = |kind: &str, is_true: bool| {
+        let status = if is_true { "True" } else { "False" };
+        json!({ "type": kind, "status": status, "lastTransitionTime": timestamp() })
+    };
+    let mut scheduled = condition("PodScheduled", is_scheduled);
+    if let Some(PodTrouble::Unschedulable(message)) = trouble {
+        scheduled["reason"] = "Unschedulable".into();
+        scheduled["message"] = (*message).into();
+    }
+    let mut container = json!({
+        "name": "web",
+        "image": "test/echo",
+        "imageID": "",
+        "ready": ready,
+        "started": true,
+        "restartCount": 0,
+        "state": { "running": { "startedAt": timestamp() } },
+        "lastState": {},
+    });
+    if let Some(PodTrouble::Waiting(reason, message, restarts)) = trouble {
+        container["started"] = false.into();
+        container["restartCount"] = (*restarts).into();
+        container["state"] = json!({ "waiting": { "reason": reason, "message": message } });
+        if *restarts > 0 {
+            container["lastState"] = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
+        }
+    }
+    let is_running = container["state"]["running"].is_object() && is_scheduled;
+    let containers = if is_scheduled {
+        json!([container])
+    } else {
+        Value::Null
+    };
+    json!({
+        "metadata": { "name": name, "labels": labels },
+        "spec": { "containers": [{ "name": "web", "image": "test/echo" }] },
+        "status": {
+            "phase": if is_running { "Running" } else { "Pending" },
+            "conditions": [condition("Ready", ready), scheduled],
+            "containerStatuses": containers,
+        },
+    })
+}
+
+/// What the kubelet says of a probe that fails.
+pub fn unhealthy(pod: &str, uid: &str, message: &str) -> Value {
+    json!({
+        "metadata": { "generateName": format!("{pod}.") },
+        "involvedObject": { "kind": "Pod", "name": pod, "uid": uid },
+        "reason": "Unhealthy",
+        "message": message,
+        "source": { "component": "kubelet" },
+        "firstTimestamp": timestamp(),
+        "lastTimestamp": timestamp(),
+        "count": 1,
+        "type": "Warning",
+        "eventTime": null,
+        "reportingComponent": "kubelet",
     })
 }
 

@@ -8,6 +8,8 @@ use super::http::Request;
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     pub(super) name: Option<String>,
+    /// Other fields, which the API server knows of some kinds: here of Events.
+    fields: Vec<(String, String)>,
     labels: Vec<Requirement>,
 }
 
@@ -51,7 +53,7 @@ impl Selector {
     pub(super) fn by_name(name: &str) -> Selector {
         Selector {
             name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-            labels: Vec::new(),
+            ..Selector::default()
         }
     }
 
@@ -59,7 +61,12 @@ impl Selector {
         let field = request.parameter("fieldSelector").unwrap_or_default();
         let labels = request.parameter("labelSelector").unwrap_or_default();
         let parts = labels.split(',').filter(|part| !part.trim().is_empty());
+        let fields = field.split(',').filter_map(|part| part.split_once('='));
+        let fields = fields.filter(|(key, _)| *key != "metadata.name");
         Selector {
+            fields: fields
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
             name: field.strip_prefix("metadata.name=").map(str::to_owned),
             labels: parts.map(Requirement::of).collect(),
         }
@@ -67,7 +74,7 @@ impl Selector {
 
     /// Whether it selects every object.
     pub fn is_empty(&self) -> bool {
-        self.name.is_none() && self.labels.is_empty()
+        self.name.is_none() && self.fields.is_empty() && self.labels.is_empty()
     }
 
     /// Whether it selects `object`.
@@ -75,7 +82,14 @@ impl Selector {
         let meta = &object["metadata"];
         let labels = &meta["labels"];
         let is_named = |name: &String| meta["name"] == name.as_str();
+        let has = |(key, value): &(String, String)| {
+            let pointer = format!("/{}", key.replace('.', "/"));
+            object
+                .pointer(&pointer)
+                .is_some_and(|it| it == value.as_str())
+        };
         self.name.as_ref().is_none_or(is_named)
+            && self.fields.iter().all(has)
             && self.labels.iter().all(|part| part.is_met(labels))
     }
 }

@@ -194,6 +194,9 @@ impl Server<'_> {
 
     fn apply(&self, request: &Request) -> Answer {
         self.shared.change(|state| {
+            if request.path.ends_with("/pods") {
+                state.write_pods();
+            }
             let State { store, access, .. } = state;
             api::answer(store, access, self.plain, request)
         })

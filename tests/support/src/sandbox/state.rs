@@ -127,6 +127,18 @@ impl State {
         std::iter::once(&mut self.controller).chain(&mut self.others)
     }
 
+    /// Writes the pods of all apps as they are now.
+    pub(super) fn write_pods(&mut self) {
+        let State {
+            store,
+            controller,
+            others,
+            ..
+        } = self;
+        controller.write_pods(store);
+        others.iter().for_each(|other| other.write_pods(store));
+    }
+
     /// `spec.replicas` of another app; 0 if there is none of that name.
     pub fn replicas_of(&self, name: &str) -> u64 {
         let other = self.others.iter().find(|it| it.plan.name == name);

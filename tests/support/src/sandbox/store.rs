@@ -35,12 +35,15 @@ pub enum Resource {
     Endpoints,
     Services,
     ConfigMaps,
+    Pods,
+    /// Events of the core group: another view of the same, in a real cluster.
+    CoreEvents,
     Events,
     Leases,
 }
 
 impl Resource {
-    const ALL: [Resource; 10] = [
+    const ALL: [Resource; 12] = [
         Resource::Deployments,
         Resource::StatefulSets,
         Resource::ReplicaSets,
@@ -49,6 +52,8 @@ impl Resource {
         Resource::Endpoints,
         Resource::Services,
         Resource::ConfigMaps,
+        Resource::Pods,
+        Resource::CoreEvents,
         Resource::Events,
         Resource::Leases,
     ];
@@ -94,6 +99,8 @@ impl Resource {
             Resource::Endpoints => ("", "v1", "endpoints", "Endpoints"),
             Resource::Services => ("", "v1", "services", "Service"),
             Resource::ConfigMaps => ("", "v1", "configmaps", "ConfigMap"),
+            Resource::Pods => ("", "v1", "pods", "Pod"),
+            Resource::CoreEvents => ("", "v1", "events", "Event"),
             Resource::Events => ("events.k8s.io", "v1", "events", "Event"),
             Resource::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
         }

@@ -1,0 +1,377 @@
+//! [`diagnose`] reads a list of pods, and [`warning`] a list of Events about one of them: why they
+//! do not get ready.
+
+use serde_json::Value;
+
+use super::text::printable;
+use crate::cluster::PodProblem;
+
+/// The reasons for which a container waits, with whether waiting does not solve it. Those of
+/// an image pull that has failed once, or of a runtime that is busy, may pass
+/// (`pkg/kubelet/images/types.go`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+const WAITING: [(&str, bool); 11] = [
+    ("ImagePullBackOff", true),
+    ("ErrImageNeverPull", true),
+    ("InvalidImageName", true),
+    ("CreateContainerConfigError", true),
+    (CRASH_LOOP, false),
+    ("ErrImagePull", false),
+    ("ImageInspectError", false),
+    ("RegistryUnavailable", false),
+    ("CreateContainerError", false),
+    ("RunContainerError", false),
+    ("PostStartHookError", false),
+];
+
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+
+/// The number of restarts from which on a crash loop counts as one that waiting does not end: the
+/// kubelet has tried for about a minute by then.
+const CRASHES: u64 = 3;
+
+/// The reasons of Events that say why a pod is not ready although no status does.
+const WARNINGS: [&str; 5] = [
+    "Unhealthy",
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+    "BackOff",
+];
+
+/// What a list of pods shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Diagnosis {
+    /// Nothing: there is no pod, or one is ready.
+    Nothing,
+    /// The statuses say it.
+    Problem(PodProblem),
+    /// No status says it, but Events about the pod may.
+    Unexplained {
+        /// The name of the pod.
+        pod: String,
+        /// Its UID.
+        uid: String,
+    },
+}
+
+/// What the list of pods in `body` shows; `None` if it is none.
+pub(super) fn diagnose(body: &[u8]) -> Option<Diagnosis> {
+    let list: Value = serde_json::from_slice(body).ok()?;
+    let pods: Vec<&Value> = list["items"]
+        .as_array()?
+        .iter()
+        .filter(|pod| is_current(pod))
+        .collect();
+    if pods.iter().any(|pod| is_ready(pod)) {
+        return Some(Diagnosis::Nothing);
+    }
+    let problems: Vec<PodProblem> = pods.iter().filter_map(|pod| problem(pod)).collect();
+    // Of several pods one is enough, so that it lasts only if it does with all.
+    let is_lasting = problems.len() == pods.len() && problems.iter().all(|it| it.is_lasting);
+    if let Some(first) = problems.into_iter().next() {
+        return Some(Diagnosis::Problem(PodProblem {
+            is_lasting,
+            ..first
+        }));
+    }
+    Some(pods.first().map_or(Diagnosis::Nothing, |pod| {
+        let metadata = |key: &str| text(&pod["metadata"][key]).to_owned();
+        Diagnosis::Unexplained {
+            pod: metadata("name"),
+            uid: metadata("uid"),
+        }
+    }))
+}
+
+/// The last warning of the list of Events in `body`, all of which are about the pod of that name.
+pub(super) fn warning(body: &[u8], pod: &str) -> Option<PodProblem> {
+    let list: Value = serde_json::from_slice(body).ok()?;
+    let known = |event: &Value| {
+        let reason = text(&event["reason"]);
+        WARNINGS.into_iter().find(|known| *known == reason)
+    };
+    let warnings = list["items"].as_array()?.iter();
+    let warnings = warnings.filter_map(|event| Some((time(event), known(event)?, event)));
+    let (_, reason, event) = warnings.max_by_key(|(at, ..)| *at)?;
+    Some(PodProblem {
+        reason,
+        text: sentence(pod, "", reason, text(&event["message"])),
+        is_lasting: false,
+    })
+}
+
+/// When an Event was seen last. RFC 3339 in UTC can be compared as text.
+fn time(event: &Value) -> &str {
+    let times = [
+        &event["series"]["lastObservedTime"],
+        &event["lastTimestamp"],
+        &event["eventTime"],
+    ];
+    times
+        .into_iter()
+        .map(text)
+        .find(|it| !it.is_empty())
+        .unwrap_or_default()
+}
+
+/// Whether the pod is to be there: it neither ends nor has ended.
+fn is_current(pod: &Value) -> bool {
+    let has_ended = matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
+    pod["metadata"]["deletionTimestamp"].is_null() && !has_ended
+}
+
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
+fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = pod["status"]["conditions"].as_array()?.iter();
+    conditions.find(|condition| condition["type"] == kind)
+}
+
+/// What the status of a pod says.
+fn problem(pod: &Value) -> Option<PodProblem> {
+    let name = text(&pod["metadata"]["name"]);
+    let of = |key: &str| pod["status"][key].as_array().into_iter().flatten();
+    let containers = of("initContainerStatuses").chain(of("containerStatuses"));
+    if let Some(problem) = containers.filter_map(|it| waiting(name, it)).next() {
+        return Some(problem);
+    }
+    let scheduled = condition(pod, "PodScheduled")?;
+    let is_unschedulable = scheduled["status"] == "False" && scheduled["reason"] == "Unschedulable";
+    is_unschedulable.then(|| PodProblem {
+        reason: "Unschedulable",
+        text: sentence(name, "", "Unschedulable", text(&scheduled["message"])),
+        // An autoscaler of nodes may bring one.
+        is_lasting: false,
+    })
+}
+
+/// Why a container waits, if it is for one of the known reasons.
+fn waiting(pod: &str, container: &Value) -> Option<PodProblem> {
+    let waiting = &container["state"]["waiting"];
+    let given = text(&waiting["reason"]);
+    let (reason, is_lasting) = WAITING.into_iter().find(|(known, _)| *known == given)?;
+    let restarts = container["restartCount"].as_u64().unwrap_or(0);
+    let message = match reason {
+        CRASH_LOOP => crash(container, restarts),
+        _ => text(&waiting["message"]).to_owned(),
+    };
+    Some(PodProblem {
+        reason,
+        text: sentence(pod, text(&container["name"]), reason, &message),
+        is_lasting: is_lasting || (reason == CRASH_LOOP && restarts >= CRASHES),
+    })
+}
+
+/// How the container ended the last time.
+fn crash(container: &Value, restarts: u64) -> String {
+    let ended = &container["lastState"]["terminated"];
+    let times = match restarts {
+        1 => "1 restart".to_owned(),
+        _ => format!("{restarts} restarts"),
+    };
+    match ended["exitCode"].as_i64() {
+        Some(code) => {
+            let reason = text(&ended["reason"]);
+            let message = text(&ended["message"]);
+            format!("{times}, ended with exit code {code} ({reason}) {message}")
+        }
+        None => times,
+    }
+}
+
+fn sentence(pod: &str, container: &str, reason: &str, message: &str) -> String {
+    let container = match container {
+        "" => String::new(),
+        name => format!(", container {name}"),
+    };
+    printable(&format!("pod {pod}{container}: {reason}: {message}"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn list(pods: &[Value]) -> Vec<u8> {
+        json!({ "kind": "PodList", "items": pods })
+            .to_string()
+            .into()
+    }
+
+    fn pod(name: &str, status: Value) -> Value {
+        json!({ "metadata": { "name": name, "uid": format!("uid of {name}") }, "status": status })
+    }
+
+    /// A pod whose container waits for that reason.
+    fn waits(reason: &str, message: &str, restarts: u64) -> Value {
+        pod(
+            "a",
+            json!({ "phase": "Pending", "containerStatuses": [{
+                "name": "web",
+                "restartCount": restarts,
+                "state": { "waiting": { "reason": reason, "message": message } },
+                "lastState": { "terminated": { "exitCode": 1, "reason": "Error", "message": "no db" } },
+            }] }),
+        )
+    }
+
+    fn ready() -> Value {
+        pod(
+            "b",
+            json!({ "conditions": [{ "type": "Ready", "status": "True" }] }),
+        )
+    }
+
+    #[test]
+    fn the_reason_of_a_pod_is_found_with_whether_waiting_solves_it() {
+        let unschedulable = pod(
+            "a",
+            json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled",
+                "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" }] }),
+        );
+        let mut of_init = waits("ImagePullBackOff", "Back-off", 0);
+        let statuses = of_init["status"]["containerStatuses"].take();
+        of_init["status"]["initContainerStatuses"] = statuses;
+        for (pod, text, is_lasting) in [
+            (
+                waits("ImagePullBackOff", "Back-off pulling image \"x\"", 0),
+                "pod a, container web: ImagePullBackOff: Back-off pulling image \"x\"",
+                true,
+            ),
+            (
+                of_init,
+                "pod a, container web: ImagePullBackOff: Back-off",
+                true,
+            ),
+            (
+                waits("ErrImagePull", "not\nfound", 0),
+                "pod a, container web: ErrImagePull: not\\nfound",
+                false,
+            ),
+            (
+                waits("ErrImageNeverPull", "", 0),
+                "pod a, container web: ErrImageNeverPull:",
+                true,
+            ),
+            (
+                waits("InvalidImageName", "bad", 0),
+                "pod a, container web: InvalidImageName: bad",
+                true,
+            ),
+            (
+                waits("CreateContainerConfigError", "secret \"x\" not found", 0),
+                "pod a, container web: CreateContainerConfigError: secret \"x\" not found",
+                true,
+            ),
+            (
+                waits(CRASH_LOOP, "back-off", 2),
+                "pod a, container web: CrashLoopBackOff: 2 restarts, ended with exit code 1 \
+                 (Error) no db",
+                false,
+            ),
+            (
+                waits(CRASH_LOOP, "back-off", 3),
+                "pod a, container web: CrashLoopBackOff: 3 restarts, ended with exit code 1 \
+                 (Error) no db",
+                true,
+            ),
+            (
+                unschedulable,
+                "pod a: Unschedulable: 0/3 nodes are available",
+                false,
+            ),
+        ] {
+            let Some(Diagnosis::Problem(problem)) = diagnose(&list(&[pod])) else {
+                panic!("{text}");
+            };
+            assert_eq!((&*problem.text, problem.is_lasting), (text, is_lasting));
+            assert!(text.contains(problem.reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_no_problem_and_one_pod_that_may_start_is_enough() {
+        let starting = waits("ContainerCreating", "", 0);
+        let broken = || waits("ImagePullBackOff", "", 0);
+        let unexplained = Diagnosis::Unexplained {
+            pod: "a".to_owned(),
+            uid: "uid of a".to_owned(),
+        };
+        let mut ending = broken();
+        ending["metadata"]["deletionTimestamp"] = json!("2026-11-29T12:00:00Z");
+        let ended = pod("c", json!({ "phase": "Failed" }));
+        for (label, pods, expected) in [
+            ("none", vec![], Diagnosis::Nothing),
+            ("an old one", vec![ending, ended], Diagnosis::Nothing),
+            ("one is ready", vec![broken(), ready()], Diagnosis::Nothing),
+            ("one starts", vec![starting.clone()], unexplained),
+        ] {
+            assert_eq!(diagnose(&list(&pods)), Some(expected), "{label}");
+        }
+        for (pods, lasts) in [
+            (vec![broken(), broken()], true),
+            (vec![broken(), starting], false),
+            (vec![broken(), waits("ErrImagePull", "", 0)], false),
+        ] {
+            let Some(Diagnosis::Problem(problem)) = diagnose(&list(&pods)) else {
+                panic!("{pods:?}");
+            };
+            assert_eq!(problem.is_lasting, lasts, "{pods:?}");
+        }
+        for body in ["", "{}", "[]", r#"{"items":7}"#] {
+            assert_eq!(diagnose(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(
+            diagnose(br#"{"items":[7,null]}"#).unwrap(),
+            Diagnosis::Unexplained {
+                pod: String::new(),
+                uid: String::new(),
+            }
+        );
+    }
+
+    #[test]
+    fn the_last_warning_about_a_pod_says_which_probe_fails() {
+        let event = |reason: &str, message: &str, at: Value| {
+            let mut event = at;
+            event["reason"] = reason.into();
+            event["message"] = message.into();
+            event
+        };
+        let probe = "Readiness probe failed: HTTP probe failed with statuscode: 503";
+        let events = list(&[
+            event(
+                "FailedMount",
+                "x",
+                json!({ "lastTimestamp": "2026-11-29T12:00:00Z" }),
+            ),
+            event(
+                "Unhealthy",
+                probe,
+                json!({ "lastTimestamp": "2026-11-29T12:00:09Z" }),
+            ),
+            event(
+                "BackOff",
+                "y",
+                json!({ "lastTimestamp": null, "eventTime": "2026-11-29T12:00:01.000000Z" }),
+            ),
+            event(
+                "Other",
+                "z",
+                json!({ "lastTimestamp": "2026-11-29T13:00:00Z" }),
+            ),
+        ]);
+        let found = warning(&events, "a").unwrap();
+        assert_eq!(found.reason, "Unhealthy");
+        assert_eq!(found.text, format!("pod a: Unhealthy: {probe}"));
+        assert!(!found.is_lasting);
+        assert_eq!(warning(&list(&[]), "a"), None);
+    }
+}
