@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts zpa before an app in the kind cluster `zpa`, lets the app fall asleep, and
+# Puts zpa in front of an app in the kind cluster `zpa`, lets the app fall asleep, and
 # wakes it with a request. Then leaves a way in for more of them.
 # Usage: [PORT=8080] run-kind.sh docker|podman
 set -eu

@@ -80,8 +80,8 @@ pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
 
 fn help() -> String {
     let head = "Checks whether what zpa needs is there, and what would disturb it. Prints a line \
-                for each check:\n√ as it should be, ‼ a warning, × a finding. zpa explain CODE says \
-                more about a code.\n\nExit code: 0 good or warnings, 1 results, 2 could not \
+                for each check:\n√ as it should be, ‼ a warning, × a failed check. zpa explain CODE says \
+                more about a code.\n\nExit code: 0 good or warnings, 1 a check failed, 2 could not \
                 check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n       zpa check --apps \
                 FILE [--FLAG VALUE]...\n       zpa check --discover LABELS [--FLAG VALUE]...\n\n";
     head.to_owned()
@@ -146,7 +146,7 @@ impl Run {
         let end = (environment.clock)() + self.wait;
         loop {
             let results = self.run_checks();
-            let is_pending = results.iter().any(CheckResult::is_transient);
+            let is_pending = results.iter().any(CheckResult::may_still_pass);
             if !is_pending || (environment.clock)() >= end {
                 return Output::Report {
                     text: report::render(&results, self.format),

@@ -135,7 +135,7 @@ pub fn run(args: &[OsString]) -> Output {
 
 fn help() -> String {
     let mut text = String::from(
-        "Prints the objects that put zpa before an app, for `kubectl apply -f -`.\n\n\
+        "Prints the objects that put zpa in front of an app, for `kubectl apply -f -`.\n\n\
          Usage: zpa manifests --deployment NAME [--FLAG VALUE]...\n\n",
     );
     text += &options::help(&OPTIONS);

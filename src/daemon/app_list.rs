@@ -1,5 +1,5 @@
-//! [`AppList`]: the list of apps while the process runs: the version that is still to be put into
-//! force, and the errors of the last one.
+//! [`AppList`]: the list of apps while the process runs: the list that is still to be put into
+//! force, and why the last one is not.
 
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
@@ -95,7 +95,7 @@ impl AppList {
             return;
         }
         self.refused += 1;
-        warn!("the list of apps is wrong, and the apps stay as they are:");
+        warn!("the list of apps cannot be put into force, and the apps stay as they are:");
         lines.iter().for_each(|line| warn!("{line}"));
         self.errors = lines;
     }

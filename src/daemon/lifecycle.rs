@@ -1,4 +1,5 @@
-//! [`Lifecycle`]: decides of which events in the life of an app others are notified.
+//! [`Lifecycle`]: turns the changes that the policy reports into the [`LifecycleEvent`]s that
+//! others are notified of: webhooks and Kubernetes Events.
 //!
 //! It gets each change that the policy reports, and at the end of each turn whether the app is
 //! waking. No decision of the policy depends on it.
@@ -11,7 +12,7 @@ use crate::cluster::{LifecycleEvent, LifecycleKind};
 use crate::duration;
 use crate::policy::Change;
 
-/// The wake of an app, of which others are notified.
+/// The events of an app, and its wake in progress.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     wake: Option<Wake>,
@@ -90,7 +91,7 @@ impl Lifecycle {
         self.fail(replicas, explain, now)
     }
 
-    /// The event of a wake that is given up, once for each wake; `None` if there is none.
+    /// The event of a wake that has lasted too long, once for each wake; `None` if there is none.
     pub(super) fn fail(
         &mut self,
         replicas: Option<u32>,

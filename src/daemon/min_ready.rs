@@ -1,5 +1,5 @@
 //! [`MinReadyWait`]: delays the first dials after a wake until several pods are ready
-//! (`--min-ready`), or until they have been ready for a while (`--min-ready-time`). It is for
+//! (`--min-ready`) and have been so for a while (`--min-ready-time`). It is for
 //! apps whose first ready pod cannot take all waiting connections, and for apps whose readiness
 //! probe succeeds before they can serve clients.
 //!

@@ -35,7 +35,7 @@ pub struct Pods {
 impl Pods {
     /// Replaces the list.
     pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
-        self.release(now);
+        self.end_quarantines(now);
         if self.awake_since.is_some() {
             self.listed_awake.get_or_insert(now);
         }
@@ -85,7 +85,7 @@ impl Pods {
         }
     }
 
-    /// Begins to release quarantined pods that stay ready from now on, because the scale was seen
+    /// From now on the quarantine of pods that stay ready can end, because the scale was seen
     /// above zero. Returns whether a new list is needed for that: the old one may come from a
     /// watch on a dead connection.
     pub fn set_awake(&mut self, now: Time) -> bool {
@@ -128,30 +128,30 @@ impl Pods {
 
     /// When [`Pods::dialable`] changes without an update.
     pub fn poll_timeout(&self, now: Time) -> Option<Time> {
-        let releases = self
+        let ends = self
             .quarantined
             .values()
-            .filter_map(|&since| release_at(since, self.listed_awake));
-        releases.filter(|&at| at > now).min()
+            .filter_map(|&since| quarantine_end(since, self.listed_awake));
+        ends.filter(|&at| at > now).min()
     }
 
     /// Releases the pods whose time has passed.
-    fn release(&mut self, now: Time) {
+    fn end_quarantines(&mut self, now: Time) {
         let listed = self.listed_awake;
         self.quarantined
-            .retain(|_, &mut since| release_at(since, listed).is_none_or(|at| now < at));
+            .retain(|_, &mut since| quarantine_end(since, listed).is_none_or(|at| now < at));
     }
 
     fn is_quarantined(&self, pod: &Pod, now: Time) -> bool {
         self.quarantined.get(&pod.uid).is_some_and(|&ready_since| {
-            release_at(ready_since, self.listed_awake).is_none_or(|at| now < at)
+            quarantine_end(ready_since, self.listed_awake).is_none_or(|at| now < at)
         })
     }
 }
 
-/// When a quarantined pod is released that has been ready since `ready_since`;
+/// When the quarantine of a pod ends that has been ready since `ready_since`;
 /// `listed_awake` is the time of the first list after the wake.
-fn release_at(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
+fn quarantine_end(ready_since: Option<Time>, listed_awake: Option<Time>) -> Option<Time> {
     Some(ready_since?.max(listed_awake?) + QUARANTINE_AFTER_WAKE)
 }
 
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_pod_is_released_for_good() {
+    fn a_lasting_pod_leaves_the_quarantine_for_good() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", true)], at(0));
         pods.quarantine(at(0));

@@ -98,7 +98,7 @@ pub struct Pick {
 /// A connection picks an address with [`Balancer::pick`] and reports the result with
 /// [`Balancer::failed`], after which it picks again in the same [`DialRound`], or with
 /// [`Balancer::succeeded`]. When a connection that has succeeded ends, it calls
-/// [`Balancer::release`].
+/// [`Balancer::closed`].
 pub struct Balancer {
     backends: BTreeMap<u32, Backend>,
     order: Order,
@@ -328,7 +328,7 @@ impl Balancer {
     }
 
     /// A connection that the backend had accepted has ended.
-    pub fn release(&mut self, id: AddressId, now: Time) {
+    pub fn closed(&mut self, id: AddressId, now: Time) {
         self.change(id.backend, now, |backend| {
             backend.connection_closed(id.address);
             backend.connection_ended();

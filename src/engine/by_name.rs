@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::apps::{AppId, Entrance, PortId};
-use super::inspectors::{Inspected, RefusedByName, has_ended};
+use super::inspectors::{RefusedByName, TokenOwner, has_ended};
 use super::limits::AppLimits;
 use super::listener::BoundListener;
 use super::port::Port;
@@ -179,14 +179,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_inspected(&mut self, found: Inspected, event: Readiness, now: Time) {
+    pub(super) fn handle_inspected(&mut self, found: TokenOwner, event: Readiness, now: Time) {
         match found {
-            Inspected::Listener(key) => self.inspectors.set_ready(key),
-            Inspected::Gone => {}
-            Inspected::Client(client) if self.inspectors.is_awaited(client) => {
+            TokenOwner::Listener(key) => self.inspectors.set_ready(key),
+            TokenOwner::Gone => {}
+            TokenOwner::Client(client) if self.inspectors.is_awaited(client) => {
                 self.inspect(client, has_ended(event), now);
             }
-            Inspected::Client(client) => self.linger(client),
+            TokenOwner::Client(client) => self.linger(client),
         }
     }
 

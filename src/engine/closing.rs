@@ -72,7 +72,7 @@ impl<S: Socket> Closing<S> {
         buffers: &mut Buffers,
     ) -> Self {
         let sent = relay.sent_to(client, remaining);
-        client.up.release(buffers);
+        client.up.return_buffers(buffers);
         let (backend, ack_timeout) = relay.into_backend(buffers);
         let cause = DialFailure::Broken {
             remaining,

@@ -363,11 +363,11 @@ impl<S: Socket> Connection<S> {
     /// Gives back what the connection has borrowed, and closes both sockets.
     pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
-        shared.memory.release(self.bulk_share);
+        shared.memory.return_share(self.bulk_share);
         if let Some(entry) = self.client_info.and_then(|info| info.source) {
             port.per_source.release(entry);
         }
-        self.client.up.release(&mut shared.buffers);
+        self.client.up.return_buffers(&mut shared.buffers);
         match self.state {
             State::Preread(_) | State::Answering(_) | State::Held => {}
             State::Detached => port.counts.detached -= 1,
@@ -375,9 +375,9 @@ impl<S: Socket> Connection<S> {
             State::Connecting(attempt) => attempt.give_up(&mut port.balancer, now),
             State::Relaying(relay) => {
                 let (backend, _) = relay.into_backend(&mut shared.buffers);
-                port.balancer.release(backend.id, now);
+                port.balancer.closed(backend.id, now);
             }
-            State::Closing(closing) => port.balancer.release(closing.address_id(), now),
+            State::Closing(closing) => port.balancer.closed(closing.address_id(), now),
         }
     }
 

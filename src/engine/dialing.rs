@@ -247,7 +247,7 @@ impl<S: Socket> Attempt<S> {
     /// Ends it because of its client, or of the gate.
     pub fn give_up(self, balancer: &mut Balancer, now: Time) {
         match self.has_accepted {
-            true => balancer.release(self.backend.id, now),
+            true => balancer.closed(self.backend.id, now),
             false => balancer.abandon(self.backend.id, now),
         }
     }

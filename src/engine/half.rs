@@ -202,7 +202,7 @@ impl Half {
     }
 
     /// Returns block and pipe to the pool, at the end of the connection.
-    pub fn release(&mut self, buffers: &mut Buffers) {
+    pub fn return_buffers(&mut self, buffers: &mut Buffers) {
         match self.pending.take().map(|pending| *pending) {
             Some(Pending::Copied { block, .. }) => buffers.give_back(block),
             Some(Pending::Spliced { pipe, .. }) => buffers.discard_pipe(pipe),

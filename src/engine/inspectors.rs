@@ -90,9 +90,9 @@ struct Client {
     lingering: Option<Lingering>,
 }
 
-/// What a token names.
+/// What a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inspected {
+pub enum TokenOwner {
     /// A listener.
     Listener(usize),
     /// A client.
@@ -106,7 +106,8 @@ pub enum Inspected {
 pub struct RefusedByName {
     /// Where they have connected to.
     pub listen: SocketAddr,
-    /// How many clients are there whose name is awaited.
+    /// How many clients are there: those whose name is awaited, and those that were sent an alert
+    /// and linger.
     pub waiting: usize,
     /// How many were refused, by the reason: each from zero.
     pub refused: Vec<(&'static str, u64)>,
@@ -262,15 +263,15 @@ impl Inspectors {
     // --- Accepting ---
 
     /// What that token names here, if anything.
-    pub fn find_token(&self, token: Token) -> Option<Inspected> {
+    pub fn find_token(&self, token: Token) -> Option<TokenOwner> {
         if let Some(key) = token.0.checked_sub(FIRST) {
-            return (key < MAX_INSPECTORS).then_some(Inspected::Listener(key));
+            return (key < MAX_INSPECTORS).then_some(TokenOwner::Listener(key));
         }
         let (key, of) = parse_inspected(token)?;
         let client = self.clients.get(key);
         match client.is_some_and(|client| generation(client.serial) == of) {
-            true => Some(Inspected::Client(key)),
-            false => Some(Inspected::Gone),
+            true => Some(TokenOwner::Client(key)),
+            false => Some(TokenOwner::Gone),
         }
     }
 
@@ -548,9 +549,9 @@ mod tests {
         let none = Inspectors::default();
         assert_eq!(
             none.find_token(inspected_token(0, 0)),
-            Some(Inspected::Gone)
+            Some(TokenOwner::Gone)
         );
-        let listener = Some(Inspected::Listener(3));
+        let listener = Some(TokenOwner::Listener(3));
         assert_eq!(none.find_token(Token(FIRST + 3)), listener);
         for other in [token(0, 0, Side::Client), backend_token(0, 0, 1)] {
             assert_eq!(none.find_token(other), None);

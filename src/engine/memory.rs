@@ -182,7 +182,7 @@ impl MemoryBudget {
     }
 
     /// Returns the share of a connection at its end.
-    pub fn release(&mut self, bulk_share: BulkShare) {
+    pub fn return_share(&mut self, bulk_share: BulkShare) {
         self.bulk -= usize::from(bulk_share.is_bulk);
     }
 }
@@ -390,7 +390,7 @@ mod tests {
         let size = exchange(2000, &mut budget, &mut bulk_share);
         assert!(size < 4 * SHARE, "{size}");
         assert_eq!(budget.bulk, 1);
-        budget.release(bulk_share);
+        budget.return_share(bulk_share);
         assert_eq!(budget.bulk, 0);
     }
 }

@@ -115,7 +115,7 @@ impl<S: Socket> Relay<S> {
     /// Ends the relay: gives its buffers back to the pool, and the backend's socket and the
     /// timeout of the remaining side to the caller.
     pub fn into_backend(mut self, buffers: &mut Buffers) -> (BackendStream<S>, AckTimeout) {
-        self.down.release(buffers);
+        self.down.return_buffers(buffers);
         (self.backend, self.ack_timeout)
     }
 

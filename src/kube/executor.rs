@@ -23,10 +23,10 @@ pub(super) struct RequestQueue {
     apps: Mutex<Apps>,
     breaker: Mutex<Breaker>,
     /// What an idle worker does at an interval.
-    periodic_task: OnceLock<Mutex<PeriodicTask>>,
+    periodic_task: OnceLock<Mutex<TaskFn>>,
 }
 
-type PeriodicTask = Box<dyn FnMut() + Send>;
+type TaskFn = Box<dyn FnMut() + Send>;
 
 /// The apps whose requests are executed.
 #[derive(Default)]
@@ -269,7 +269,7 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
             queue.done(worker, Outcome::Unreachable);
             continue;
         };
-        let mut guard = ReplyGuard {
+        let mut guard = ReplyOnDrop {
             queue,
             worker,
             id,
@@ -295,9 +295,9 @@ fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
     }
 }
 
-/// The guard of a request that is being executed. If the worker panics, it reports an unknown
-/// outcome: without a reply the policy would wait for ever.
-struct ReplyGuard<'a> {
+/// Reports the outcome of a request that is being executed; if the worker panics, an unknown one
+/// when it is dropped: without a reply the policy would wait for ever.
+struct ReplyOnDrop<'a> {
     queue: &'a RequestQueue,
     worker: Worker,
     id: u64,
@@ -306,7 +306,7 @@ struct ReplyGuard<'a> {
     is_due: bool,
 }
 
-impl ReplyGuard<'_> {
+impl ReplyOnDrop<'_> {
     /// Reports the outcome, unless the request was superseded.
     fn reply(&mut self, outcome: Outcome) {
         self.is_due = false;
@@ -317,7 +317,7 @@ impl ReplyGuard<'_> {
     }
 }
 
-impl Drop for ReplyGuard<'_> {
+impl Drop for ReplyOnDrop<'_> {
     fn drop(&mut self) {
         if self.is_due {
             self.reply(Outcome::Unknown { retry_after: None });

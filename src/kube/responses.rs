@@ -14,7 +14,7 @@ pub(super) fn answer(ended: Result<Reply, Failure>) -> Response<Vec<u8>> {
 
 /// The answer of a reply with a status other than 2xx.
 pub(super) fn refused<T>(reply: &Reply) -> Response<T> {
-    Response::Refused {
+    Response::Status {
         status: reply.status,
         retry_after: reply.retry_after,
         why: reply.explanation(),

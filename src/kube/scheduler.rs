@@ -1,7 +1,7 @@
 //! The [`Scheduler`] assigns the requests of all apps to the two workers. It is a pure state
 //! machine, so that its rules are tested without threads.
 //!
-//! An app has at most one request that waits; a newer one replaces it. Requests of apps
+//! An app has at most one queued request; a newer one replaces it. Requests of apps
 //! whose connections wait come first, then writes and renewals, then reads; among equals the
 //! oldest.
 //!
@@ -34,23 +34,23 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request};
 
-/// How long an urgent request waits for a read in progress, before it supersedes the read; and
-/// for a request of another app, before the spare worker takes it. A healthy server answers
-/// sooner, and then one connection is enough.
-pub(super) const PREEMPT_READ_AFTER: Duration = Duration::from_millis(4);
+/// How long one worker is at work before the spare takes an urgent request of another app, or a
+/// write of the same app, which supersedes a read. A healthy server answers sooner, and then one
+/// API connection is enough.
+pub(super) const SPARE_AFTER: Duration = Duration::from_millis(4);
 
-/// How long any other request must be in progress before the next one of its app supersedes
-/// it. The policy makes one request at a time: a further request means that it has given up
-/// the one in progress, which it does after five seconds at the earliest.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+/// How long a request is in progress before a newer one of its app supersedes it, unless a write
+/// supersedes a read. The policy makes a second request only once it has given up the first,
+/// five seconds later or more.
+const SUPERSEDE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a write is in progress before it is sent on the other connection as well.
+/// How long a write is in progress before it is sent on the other API connection as well.
 const HEDGE_AFTER: Duration = Duration::from_secs(1);
 
 /// The interval at which the bucket of reads that were refused gains a token.
-const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
+const RATE_LIMITED_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of that bucket, less the one token that is being taken.
-const REFUSED_BURST: u32 = 9;
+const RATE_LIMITED_BURST: u32 = 9;
 
 /// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
@@ -77,28 +77,28 @@ struct InFlight {
     /// Whether its outcome is not reported: a newer request has superseded it, the call on the
     /// other connection has answered, or it was queued again.
     discarded: bool,
-    /// What is sent on the other connection if this has no reply in time.
+    /// What is sent on the other API connection if this has no reply in time.
     hedge_request: Option<Job>,
     /// The request, if nobody waits for it: one that is urgent preempts it.
     preemptible: Option<Job>,
     hedge: Hedge,
 }
 
-/// Whether a request is sent on both connections, as a hedged request.
+/// Whether a request is sent on both API connections, as a hedged request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hedge {
     /// It is not.
     None,
     /// It is, and neither call has ended, unless the other one is discarded.
     Both,
-    /// It was, and the other one has failed.
-    OtherFailed {
+    /// It was, and the other call has failed or was cancelled.
+    OtherEnded {
         /// Whether that one may have been applied.
         may_be_applied: bool,
     },
 }
 
-/// The requests that wait, and the requests in progress.
+/// The queued requests, and the requests in progress.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     /// The request of each app that has one, with its position in the order in which they came.
@@ -107,14 +107,14 @@ pub(super) struct Scheduler {
     /// The apps whose connections wait.
     apps_waiting: BTreeSet<AppKey>,
     in_flight: [Option<InFlight>; WORKERS],
-    /// The worker with the open connection.
+    /// The worker whose API connection was used last: it takes the next request.
     active: Worker,
     periodic_task: Option<PeriodicTask>,
     /// The apps whose last request was refused, or has found no object.
-    refused: BTreeSet<AppKey>,
+    rate_limited: BTreeSet<AppKey>,
     /// The theoretical arrival time of the next read of those (GCRA, the generic cell rate
     /// algorithm).
-    refused_tat: Time,
+    rate_limited_tat: Time,
     pub(super) closed: bool,
 }
 
@@ -149,7 +149,7 @@ enum Eligibility {
 }
 
 impl Scheduler {
-    /// Adds a request, in place of one of its app that still waits. Returns the workers whose
+    /// Adds a request, in place of a queued one of its app. Returns the workers whose
     /// calls are to be cancelled.
     pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
         self.sequence += 1;
@@ -175,7 +175,7 @@ impl Scheduler {
         self.apps_waiting.contains(&app)
     }
 
-    /// Whether a request of an app waits.
+    /// Whether a request of an app is queued.
     pub(super) fn has_queued(&self, app: AppKey) -> bool {
         self.queued.contains_key(&app)
     }
@@ -184,7 +184,7 @@ impl Scheduler {
     pub(super) fn remove(&mut self, app: AppKey) {
         self.queued.remove(&app);
         self.apps_waiting.remove(&app);
-        self.refused.remove(&app);
+        self.rate_limited.remove(&app);
         for call in self
             .in_flight
             .iter_mut()
@@ -247,7 +247,7 @@ impl Scheduler {
         Assignment::Wait(Some(task.due.since(now)))
     }
 
-    /// The apps whose requests wait, by their turn.
+    /// The apps with queued requests, in the order in which those are taken.
     fn in_order(&self) -> Vec<AppKey> {
         let rank = |job: &Job| match self.has_waiting(job.app) {
             true => 0,
@@ -281,8 +281,8 @@ impl Scheduler {
             return Eligibility::NotBeforeChange;
         }
         let delay = match is_own && (other.is_write || !is_write(&job.request)) {
-            true => GIVEN_UP_AFTER,
-            false => PREEMPT_READ_AFTER,
+            true => SUPERSEDE_AFTER,
+            false => SPARE_AFTER,
         };
         let delay = delay.saturating_sub(now.since(other.since));
         match delay.is_zero() {
@@ -300,11 +300,11 @@ impl Scheduler {
 
     /// Whether a request needs a token of the bucket of those that were refused.
     fn is_rate_limited(&self, job: &Job) -> bool {
-        self.is_low_priority(job) && self.refused.contains(&job.app)
+        self.is_low_priority(job) && self.rate_limited.contains(&job.app)
     }
 
     fn rate_limited_eligibility(&self, now: Time) -> Eligibility {
-        let at = self.refused_tat - REFUSED_INTERVAL * REFUSED_BURST;
+        let at = self.rate_limited_tat - RATE_LIMITED_INTERVAL * RATE_LIMITED_BURST;
         match at <= now {
             true => Eligibility::Now {
                 supersedes_other: false,
@@ -332,7 +332,7 @@ impl Scheduler {
             other.discarded = true;
         }
         if self.is_rate_limited(&job) {
-            self.refused_tat = self.refused_tat.max(now) + REFUSED_INTERVAL;
+            self.rate_limited_tat = self.rate_limited_tat.max(now) + RATE_LIMITED_INTERVAL;
         }
         self.active = worker;
         self.in_flight[worker] = Some(InFlight {
@@ -397,13 +397,13 @@ impl Scheduler {
         let urgent = self.first_not_low_priority();
         if is_one_write && self.queued.contains_key(&one.app) {
             // The app has given up its write.
-            return self.supersede([true; WORKERS]);
+            return self.discard_calls([true; WORKERS]);
         }
         if urgent.is_none() {
             return [false; WORKERS];
         }
         if is_one_write {
-            return self.supersede([first == 0, first == 1]);
+            return self.discard_calls([first == 0, first == 1]);
         }
         let reads = [one, two].map(|call| call.preemptible.is_some() && urgent != Some(call.app));
         match reads {
@@ -413,19 +413,19 @@ impl Scheduler {
         }
     }
 
-    /// Supersedes one of the calls of a write that is sent on both connections, or both calls.
-    fn supersede(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
+    /// Discards one of the calls of a write that is sent on both API connections, or both calls.
+    fn discard_calls(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
         for (call, superseded) in self.in_flight.iter_mut().flatten().zip(superseded) {
             call.discarded = superseded;
             // The call that is cancelled may have been applied.
-            call.hedge = Hedge::OtherFailed {
+            call.hedge = Hedge::OtherEnded {
                 may_be_applied: true,
             };
         }
         superseded
     }
 
-    /// The routine read that `worker` executes waits again.
+    /// The low-priority read that `worker` executes is queued again.
     fn requeue(&mut self, worker: Worker) -> [bool; WORKERS] {
         if let Some(call) = &mut self.in_flight[worker] {
             call.discarded = true;
@@ -438,7 +438,7 @@ impl Scheduler {
         [worker == 0, worker == 1]
     }
 
-    /// The app of the first request that is no routine.
+    /// The app of the first queued request, if that is not of low priority.
     fn first_not_low_priority(&self) -> Option<AppKey> {
         let first = *self.in_order().first()?;
         let (_, job) = self.queued.get(&first)?;
@@ -457,8 +457,8 @@ impl Scheduler {
             .take()
             .filter(|call| !call.discarded)?;
         match outcome {
-            Outcome::Forbidden | Outcome::NotFound => self.refused.insert(call.app),
-            Outcome::Scale(_) => self.refused.remove(&call.app),
+            Outcome::Forbidden | Outcome::NotFound => self.rate_limited.insert(call.app),
+            Outcome::Scale(_) => self.rate_limited.remove(&call.app),
             _ => false,
         };
         let other = self.in_flight[1 - worker].as_mut();
@@ -475,13 +475,13 @@ impl Scheduler {
             }
             (Hedge::Both, Some(other)) => {
                 let is_unknown = matches!(outcome, Outcome::Unknown { .. });
-                other.hedge = Hedge::OtherFailed {
+                other.hedge = Hedge::OtherEnded {
                     may_be_applied: is_unknown,
                 };
                 None
             }
             (
-                Hedge::OtherFailed {
+                Hedge::OtherEnded {
                     may_be_applied: true,
                 },
                 _,
@@ -494,7 +494,7 @@ impl Scheduler {
 const UNKNOWN: Outcome = Outcome::Unknown { retry_after: None };
 
 impl Job {
-    /// What is sent on the other connection if this has no reply.
+    /// What is sent on the other API connection if this has no reply.
     fn hedge_request(&self) -> Option<Job> {
         let (app, id) = (self.app, self.id);
         let hedged = self.request.hedged();

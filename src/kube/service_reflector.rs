@@ -113,7 +113,7 @@ impl ServiceReflector {
             }
             WatcherOutcome::Busy(why) => self.failed("busy", why),
             WatcherOutcome::Failed(why) => self.failed("failed", why),
-            WatcherOutcome::Refused { why, .. } => self.refused(why, now),
+            WatcherOutcome::Denied { why, .. } => self.refused(why, now),
         }
     }
 

@@ -195,7 +195,7 @@ impl<L: Locate> TargetReflector<L> {
             | WatcherOutcome::Failed(why) => {
                 self.lost(&why);
             }
-            WatcherOutcome::Refused { status, why } => self.refused(status, &why, now),
+            WatcherOutcome::Denied { status, why } => self.refused(status, &why, now),
         }
         for change in self.store.take_changes() {
             self.report_change(&change);

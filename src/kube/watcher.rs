@@ -233,7 +233,7 @@ impl Watcher {
                 Err(cause) => return self.list_failed(Response::Failed(malformed(&cause)), now),
             },
             Response::TooLarge(_) if pages.halve() => {}
-            Response::Refused { status, .. } if pages.restart_after(status) => {}
+            Response::Status { status, .. } if pages.restart_after(status) => {}
             answer => return self.list_failed(answer, now),
         }
         if !pages.may_ask() {
@@ -289,12 +289,12 @@ impl Watcher {
             Response::Ok(_) => WatcherOutcome::Quiet,
             Response::TooLarge(why) | Response::Failed(why) => WatcherOutcome::Failed(why),
             // Not 401: the token is being replaced, and will be read again.
-            Response::Refused {
+            Response::Status {
                 status: status @ 403..=405,
                 why,
                 ..
-            } => WatcherOutcome::Refused { status, why },
-            Response::Refused {
+            } => WatcherOutcome::Denied { status, why },
+            Response::Status {
                 retry_after: Some(wait),
                 why,
                 ..
@@ -302,7 +302,7 @@ impl Watcher {
                 self.pause(wait, now);
                 WatcherOutcome::Busy(why)
             }
-            Response::Refused { why, .. } => WatcherOutcome::Failed(why),
+            Response::Status { why, .. } => WatcherOutcome::Failed(why),
         }
     }
 
@@ -375,7 +375,7 @@ impl Watcher {
 fn list(pages: &Pages) -> WatcherAction {
     WatcherAction::List {
         limit: pages.limit,
-        token: pages.token.clone(),
+        continue_token: pages.token.clone(),
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) enum Response<T> {
     /// 2xx.
     Ok(T),
     /// Any other status, with the message of the server.
-    Refused {
+    Status {
         status: u16,
         retry_after: Option<Duration>,
         why: String,
@@ -29,7 +29,7 @@ impl<T> Response<T> {
     }
 }
 
-/// An input of the watcher.
+/// An input of the watcher: the result of a call, or what happens meanwhile.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     /// The reply to a read of one object, which the watcher ignores.
@@ -53,8 +53,8 @@ pub(super) enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// Whether the server has sent something, be it a refusal: it is at work, and what it is
-    /// asked next has its own time.
+    /// Whether the server has sent something, even if only an error status: its connection
+    /// works, and the next call has its own timeout.
     pub(super) fn is_from_server(&self) -> bool {
         match self {
             Event::Object(answer) | Event::Page(answer) => answer.is_reply(),
@@ -65,7 +65,7 @@ impl Event<'_> {
     }
 }
 
-/// The result of an event.
+/// The result of an input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WatcherOutcome {
     /// Nothing to report.
@@ -78,8 +78,8 @@ pub(super) enum WatcherOutcome {
     Changed,
     /// The watch has ended; a list or another watch follows.
     WatchEnded(String),
-    /// 403, 404 or 405: the server refuses. No pause was begun.
-    Refused { status: u16, why: String },
+    /// 403, 404 or 405: what is watched may not be listed, or is not there. No pause was begun.
+    Denied { status: u16, why: String },
     /// The server has asked for a pause.
     Busy(String),
     /// Anything else went wrong.
@@ -89,9 +89,9 @@ pub(super) enum WatcherOutcome {
 /// The next action of the thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WatcherAction {
-    /// Request a page of at most `limit` items; `token` is the `continue` of the page
+    /// Request a page of at most `limit` items; `continue_token` is the `continue` of the page
     /// before, and empty for the first one.
-    List { limit: u32, token: String },
+    List { limit: u32, continue_token: String },
     /// Open a watch from a version; the server ends it after a time.
     Watch { version: String, seconds: u64 },
     /// Read from the watch that is open.

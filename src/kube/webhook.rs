@@ -428,10 +428,11 @@ impl Receiver {
             }
             Some(refusal) => {
                 let why = printable(&refusal.text);
-                let text = format!(
-                    "the webhook at {origin} takes no event ({why}): each is posted a few times and \
-                     then given up"
-                );
+                let end = match refusal.again {
+                    Some(_) => "posted a few times and then given up",
+                    None => "given up at once",
+                };
+                let text = format!("the webhook at {origin} takes no event ({why}): each is {end}");
                 trouble.log.raise(Level::Warn, refusal.kind, &text);
                 trouble.text = Some(why);
             }

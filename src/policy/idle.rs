@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::command::Change;
-use super::wake_limits::UNDONE_WAKES_REPORTED;
+use super::wake_limits::UNDONE_WAKES_DELAYED_FROM;
 use crate::clock::Time;
 
 /// The number of undone sleeps in a row after which a warning is logged. A sleep is *undone*
@@ -23,7 +23,7 @@ impl Policy {
     }
 
     /// The idle TTL, doubled for each undone sleep in a row after the first.
-    pub(super) fn idle_ttl(&self) -> Duration {
+    pub(super) fn lengthened_idle_ttl(&self) -> Duration {
         let doublings = if self.woken_by_others {
             self.undone_sleeps.saturating_sub(1)
         } else {
@@ -56,14 +56,8 @@ impl Policy {
     /// if the idle TTL had not passed.
     pub(super) fn count_undone_wake(&mut self, now: Time) {
         let times = self.wake_limits.record_zero_by_others(now);
-        if times == UNDONE_WAKES_REPORTED {
+        if times == UNDONE_WAKES_DELAYED_FROM {
             self.report(Change::WakeUndone { times });
         }
-    }
-
-    /// Whether leases can be read and written, or are not needed. To read them is not enough:
-    /// if no proxy may write a lease, the absence of renewals means nothing.
-    pub(super) fn shares_leases(&self) -> bool {
-        self.config.single || (self.sees_leases() && self.lease.store().is_some())
     }
 }

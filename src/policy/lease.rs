@@ -66,8 +66,8 @@ pub struct Lease {
     pub(super) failed_at: Time,
     /// The earliest time of the next attempt, by the `Retry-After` of the last reply.
     pub(super) earliest: Time,
-    /// Whether the last renewal is in flight, or has failed.
-    pub(super) is_renewal_open: bool,
+    /// Whether the last renewal is in flight, or has failed and is to be repeated.
+    pub(super) is_renewal_outstanding: bool,
     /// Whether the next renewal only makes a hidden lease visible again, without extending it.
     pub(super) republishes_only: bool,
     pub(super) backoff: Backoff,
@@ -90,7 +90,7 @@ impl Lease {
             has_waiting: false,
             failed_at: Time::default(),
             earliest: Time::default(),
-            is_renewal_open: false,
+            is_renewal_outstanding: false,
             republishes_only: false,
             backoff: Backoff::new(seed),
         }
@@ -128,9 +128,9 @@ impl Lease {
             || (has_lasted && (self.has_waiting || self.has_failed_recently(now)))
     }
 
-    /// When the permission to let connections through, which holds now, ends without an event;
-    /// `None` if only an event ends it.
-    pub fn permitted_until(&self, now: Time) -> Option<Time> {
+    /// When the gate, which this lease opens now, shuts though nothing happens; `None` if only an
+    /// event shuts it.
+    pub fn open_until(&self, now: Time) -> Option<Time> {
         if self.is_valid(now) {
             return self.valid_until.filter(|_| self.needed);
         }
@@ -197,7 +197,7 @@ impl Lease {
     pub fn on_sent(&mut self, now: Time) {
         self.sent_at = now;
         self.due_at = None;
-        self.is_renewal_open = true;
+        self.is_renewal_outstanding = true;
     }
 
     /// To be called while connections are open, with whether some of them wait. If they wait
@@ -229,7 +229,7 @@ impl Lease {
     /// are let through without a lease, too.
     pub fn on_none_waiting(&mut self, now: Time) {
         self.has_waiting = false;
-        if !self.is_renewal_open || !self.has_failed_recently(now) {
+        if !self.is_renewal_outstanding || !self.has_failed_recently(now) {
             self.waiting_since = None;
         }
     }
@@ -243,7 +243,7 @@ impl Lease {
     /// Tries a failed renewal again by that time, or as soon as the server allows. A renewal
     /// that is forbidden everywhere has its own interval.
     fn retry_by(&mut self, at: Time) {
-        if self.is_renewal_open && self.store().is_some() {
+        if self.is_renewal_outstanding && self.store().is_some() {
             let at = at.max(self.earliest);
             self.due_at = self.due_at.map(|due| due.min(at));
         }
@@ -259,7 +259,7 @@ impl Lease {
     /// that not every short connection costs a renewal.
     pub fn on_last_close(&mut self, now: Time) {
         self.republishes_only = false;
-        let is_retry_due = self.is_renewal_open && self.due_at.is_some();
+        let is_retry_due = self.is_renewal_outstanding && self.due_at.is_some();
         if self.needed && !is_retry_due {
             self.due_at = Some(now.max(self.sent_at + self.ttl / RENEWALS_PER_TTL));
         }
@@ -271,7 +271,7 @@ impl Lease {
     /// While no connection is open the renewal does not extend the lease: two unused proxies
     /// would otherwise renew in turn for ever.
     pub fn on_hidden(&mut self, is_used: bool, interval: Duration, now: Time) {
-        if self.needed && !self.is_renewal_open && (is_used || self.is_valid(now)) {
+        if self.needed && !self.is_renewal_outstanding && (is_used || self.is_valid(now)) {
             self.due_at = Some(now.max(self.sent_at + interval));
             self.republishes_only = !is_used;
         }
@@ -280,7 +280,7 @@ impl Lease {
     /// Schedules the next renewal while a connection is open.
     pub fn schedule_renewal(&mut self, now: Time) {
         self.republishes_only = false;
-        if self.is_renewal_open || !self.needed {
+        if self.is_renewal_outstanding || !self.needed {
             return;
         }
         let at = if self.valid_until.is_some_and(|until| now < until) {
@@ -301,7 +301,7 @@ impl Lease {
             self.valid_until = Some(sent + Self::duration(self.ttl));
         }
         self.waiting_since = None;
-        self.is_renewal_open = false;
+        self.is_renewal_outstanding = false;
         self.backoff.reset();
     }
 
@@ -313,7 +313,7 @@ impl Lease {
         self.valid_until = None;
         self.due_at = self.due_at.filter(|_| self.store().is_none());
         self.waiting_since = None;
-        self.is_renewal_open = false;
+        self.is_renewal_outstanding = false;
     }
 
     /// To be called when a renewal has failed. `retry_after` is what the reply asks for, and
@@ -324,7 +324,7 @@ impl Lease {
         } else {
             retry_after
         };
-        self.is_renewal_open = true;
+        self.is_renewal_outstanding = true;
         self.failed_at = now;
         self.earliest = now + retry_after;
         self.due_at = Some(self.earliest.max(now + self.backoff.pause(longest)));
@@ -351,7 +351,7 @@ impl Lease {
             });
         } else if self.permission(store).is_missing() {
             self.due_at = Some(now);
-            self.is_renewal_open = false;
+            self.is_renewal_outstanding = false;
         }
     }
 

@@ -87,7 +87,7 @@
 //! - `seen`: the last state of the object, and since when it shows no use;
 //! - [`lease`]: the lease of this proxy;
 //! - `permission`: whether a permission is missing, and when it is tried again;
-//! - `idle`: since when the app has been unused, and whether something keeps scaling it up;
+//! - `idle`: whether the app is idle, and whether something keeps scaling it up or down;
 //! - `overrides`: what an operator has ordered by a schedule or by annotations;
 //! - `wakes`: when a wake begins;
 //! - `sleep_due`: when it may sleep, and what keeps it awake until then;
@@ -334,6 +334,12 @@ impl Policy {
         !self.reads.is_missing()
     }
 
+    /// Whether leases can be read and written, or are not needed. To read them is not enough:
+    /// if no proxy may write a lease, the absence of renewals means nothing.
+    fn shares_leases(&self) -> bool {
+        self.config.single || (self.sees_leases() && self.lease.store().is_some())
+    }
+
     /// The rest of the lease; `None` if none is needed.
     pub fn lease_left(&self, now: Time) -> Option<Duration> {
         self.lease.remaining(now)
@@ -358,7 +364,7 @@ impl Policy {
 
     /// When [`Policy::gate_open`] becomes false without another input, if it does.
     pub fn gate_until(&self, now: Time) -> Option<Time> {
-        let until = self.lease.permitted_until(now);
+        let until = self.lease.open_until(now);
         until.filter(|_| self.gate_open(now))
     }
 

@@ -174,7 +174,7 @@ impl Policy {
             }
         }
         if was_seen_awake {
-            self.wake_limits.record_asleep(now);
+            self.wake_limits.begin_min_asleep(now);
         }
         self.end_resuming(now);
         self.phase = if self.try_begin_wake(now) {
@@ -212,7 +212,7 @@ impl Policy {
             }
             Phase::Asleep { .. } => {
                 self.woken_by_others = !self.overrides.wants_wake(now);
-                self.wake_limits.record_awake(now);
+                self.wake_limits.begin_min_awake(now);
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }
@@ -224,7 +224,7 @@ impl Policy {
                 } else {
                     self.report_found(true, replicas);
                 }
-                self.wake_limits.record_woken(now);
+                self.wake_limits.begin_undone_window(now);
                 self.phase = Phase::Starting { since };
             }
         }

@@ -125,7 +125,7 @@ impl Policy {
             (Some(idle_since), Some(seen)) => (idle_since, seen),
         };
         let unused_since = idle_since.max(seen.since);
-        let idle = if self.idle_ttl() > self.config.idle_ttl {
+        let idle = if self.lengthened_idle_ttl() > self.config.idle_ttl {
             KeepAwakeRule::UndoneSleeps
         } else {
             KeepAwakeRule::IdleTtl
@@ -147,7 +147,7 @@ impl Policy {
             ),
         ];
         let ours = SleepDue {
-            at: Some(unused_since + self.idle_ttl()),
+            at: Some(unused_since + self.lengthened_idle_ttl()),
             rule: idle,
         };
         rules.into_iter().fold(ours, |last, (at, rule)| match at {

@@ -47,7 +47,7 @@ impl Policy {
             &Phase::Starting { since }
                 if self.dialable && (self.may_forward(now) || waiting == 0) =>
             {
-                self.wake_limits.record_awake(now);
+                self.wake_limits.begin_min_awake(now);
                 self.report(Change::AddressReady {
                     took: now.since(since),
                     held: waiting,

@@ -1,5 +1,5 @@
-//! [`WakeLimits`]: the limit of wakes in a minute, and the least times awake after a wake and
-//! asleep after a sleep.
+//! [`WakeLimits`]: the limit of wakes in a minute, the minimum times awake after a wake and
+//! asleep after a sleep, and the pause before a wake after wakes that something else has undone.
 //!
 //! The limit of wakes is against clients that connect again and again and can be excluded neither
 //! by their addresses nor by their first bytes. The least time awake is for apps whose start costs
@@ -15,13 +15,13 @@ use crate::clock::Time;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The first pause before a wake after [`UNDONE_WAKES_REPORTED`] that were undone.
+/// The first pause before a wake after [`UNDONE_WAKES_DELAYED_FROM`] that were undone.
 const FIRST_UNDONE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The number of undone wakes in a row from which on the next ones are delayed. A wake is
-/// *undone* if something else scales the app to zero although its idle TTL has not passed
-/// since.
-pub const UNDONE_WAKES_REPORTED: u32 = 2;
+/// From this number of undone wakes in a row on, a warning is logged once and the next wakes are
+/// delayed. A wake is *undone* if something else scales the app to zero although its idle TTL
+/// has not passed since.
+pub const UNDONE_WAKES_DELAYED_FROM: u32 = 2;
 
 /// The wakes of the last minute, and until when the app stays awake or asleep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,14 +38,15 @@ pub struct WakeLimits {
     wakes: VecDeque<Time>,
     /// The longest pause after an undone wake; zero: there is none.
     longest_undone_pause: Duration,
-    /// How long after a wake nothing but somebody else scales the app to zero.
+    /// A scale to zero within this time of a wake, which this proxy has not written, undoes the
+    /// wake.
     undone_within: Duration,
     /// The last wake, while it may still be undone.
     woken_at: Option<Time>,
-    /// The number of undone wakes in a row,
+    /// The number of undone wakes in a row.
     undone: u32,
-    /// and until when the next wake is delayed because of them.
-    undone_until: Option<Time>,
+    /// Until when the next wake is delayed because of undone ones.
+    delayed_until: Option<Time>,
 }
 
 impl WakeLimits {
@@ -61,15 +62,16 @@ impl WakeLimits {
         }
     }
 
-    /// Records that the app, which was asleep, is awake.
-    pub fn record_awake(&mut self, now: Time) {
+    /// The app, which was asleep, is awake: the minimum time awake begins.
+    pub fn begin_min_awake(&mut self, now: Time) {
         if !self.min_awake.is_zero() {
             self.awake_until = Some(now + self.min_awake);
         }
     }
 
-    /// Records that the app is awake because connections waited here or an override wanted it.
-    pub fn record_woken(&mut self, now: Time) {
+    /// The app is awake because of connections here or an override: if somebody else scales it to
+    /// zero within the window that begins now, the wake was undone.
+    pub fn begin_undone_window(&mut self, now: Time) {
         if !self.longest_undone_pause.is_zero() {
             self.woken_at = Some(now);
         }
@@ -77,7 +79,7 @@ impl WakeLimits {
 
     /// Records that this proxy has put the app to sleep.
     pub fn record_own_sleep(&mut self) {
-        (self.woken_at, self.undone, self.undone_until) = (None, 0, None);
+        (self.woken_at, self.undone, self.delayed_until) = (None, 0, None);
     }
 
     /// Records that somebody else has scaled the app to zero. Returns how many wakes in a row
@@ -85,24 +87,24 @@ impl WakeLimits {
     pub fn record_zero_by_others(&mut self, now: Time) -> u32 {
         let woken_at = self.woken_at.take();
         if woken_at.is_none_or(|at| now.since(at) >= self.undone_within) {
-            (self.undone, self.undone_until) = (0, None);
+            (self.undone, self.delayed_until) = (0, None);
             return 0;
         }
         self.undone = self.undone.saturating_add(1);
-        if let Some(doublings) = self.undone.checked_sub(UNDONE_WAKES_REPORTED) {
+        if let Some(doublings) = self.undone.checked_sub(UNDONE_WAKES_DELAYED_FROM) {
             let pause = FIRST_UNDONE_PAUSE.saturating_mul(1 << doublings.min(16));
-            self.undone_until = Some(now + pause.min(self.longest_undone_pause));
+            self.delayed_until = Some(now + pause.min(self.longest_undone_pause));
         }
         self.undone
     }
 
     /// The earliest time at which the app may be woken after wakes that were undone.
-    pub fn undone_until(&self) -> Time {
-        self.undone_until.unwrap_or_default()
+    pub fn delayed_until(&self) -> Time {
+        self.delayed_until.unwrap_or_default()
     }
 
-    /// Notes that the app, which was awake, is asleep.
-    pub fn record_asleep(&mut self, now: Time) {
+    /// The app, which was awake, is asleep: the minimum time asleep begins.
+    pub fn begin_min_asleep(&mut self, now: Time) {
         if !self.min_asleep.is_zero() {
             self.asleep_until = Some(now + self.min_asleep);
         }
@@ -113,8 +115,8 @@ impl WakeLimits {
         self.awake_until.unwrap_or_default()
     }
 
-    /// Records that this proxy wakes the app.
-    pub fn record_wake(&mut self, now: Time) {
+    /// Counts a wake that this proxy begins, for the limit in a minute.
+    pub fn count_wake(&mut self, now: Time) {
         let Some(limit) = self.wakes_per_minute else {
             return;
         };
@@ -146,7 +148,7 @@ impl WakeLimits {
             &mut self.awake_until,
             &mut self.asleep_until,
             &mut self.woken_at,
-            &mut self.undone_until,
+            &mut self.delayed_until,
         ];
         until.into_iter().flatten().chain(&mut self.wakes)
     }
@@ -165,13 +167,13 @@ mod tests {
             ..Config::default()
         });
         assert_eq!(limits.next_wake(), MS(0));
-        limits.record_wake(MS(1_000));
+        limits.count_wake(MS(1_000));
         assert_eq!(limits.next_wake(), MS(0), "there is one left");
-        limits.record_wake(MS(5_000));
+        limits.count_wake(MS(5_000));
         assert_eq!(limits.next_wake(), MS(61_000));
-        limits.record_wake(MS(61_000));
+        limits.count_wake(MS(61_000));
         assert_eq!(limits.next_wake(), MS(65_000), "a minute after the second");
-        limits.record_wake(MS(300_000));
+        limits.count_wake(MS(300_000));
         assert_eq!(limits.next_wake(), MS(121_000), "long over");
     }
 
@@ -186,11 +188,11 @@ mod tests {
             (limits.asleep_until(), limits.awake_until()),
             (MS(0), MS(0))
         );
-        limits.record_asleep(MS(1_000));
-        limits.record_awake(MS(30_000));
+        limits.begin_min_asleep(MS(1_000));
+        limits.begin_min_awake(MS(30_000));
         assert_eq!(limits.asleep_until(), MS(11_000));
         assert_eq!(limits.awake_until(), MS(50_000));
-        limits.record_asleep(MS(60_000));
+        limits.begin_min_asleep(MS(60_000));
         assert_eq!(limits.asleep_until(), MS(70_000));
     }
 
@@ -201,9 +203,9 @@ mod tests {
             ..Config::default()
         });
         let mut undo = |woken: u64, zero: u64| {
-            limits.record_woken(MS(woken));
+            limits.begin_undone_window(MS(woken));
             let undone = limits.record_zero_by_others(MS(zero));
-            (undone, limits.undone_until().since(MS(zero)).as_secs())
+            (undone, limits.delayed_until().since(MS(zero)).as_secs())
         };
         assert_eq!(undo(1_000, 2_000), (1, 0), "once may be an operator");
         for (count, pause) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 32), (8, 60)] {
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(undo(3_000, 4_000), (1, 0), "it begins again");
         assert_eq!(undo(3_000, 4_000), (2, 1));
         limits.record_own_sleep();
-        assert_eq!(limits.undone_until(), MS(0));
+        assert_eq!(limits.delayed_until(), MS(0));
         assert_eq!(
             limits.record_zero_by_others(MS(5_000)),
             0,
@@ -229,11 +231,11 @@ mod tests {
         });
         let before = limits.clone();
         for ms in 0..100 {
-            limits.record_wake(MS(ms));
-            limits.record_awake(MS(ms));
-            limits.record_woken(MS(ms));
+            limits.count_wake(MS(ms));
+            limits.begin_min_awake(MS(ms));
+            limits.begin_undone_window(MS(ms));
             limits.record_zero_by_others(MS(ms));
-            limits.record_asleep(MS(ms));
+            limits.begin_min_asleep(MS(ms));
             assert_eq!((limits.next_wake(), limits.awake_until()), (MS(0), MS(0)));
             assert_eq!(limits.asleep_until(), MS(0));
         }

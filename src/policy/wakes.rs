@@ -81,7 +81,7 @@ impl Policy {
         }
         self.delay = None;
         self.overrides.is_wake_pending = false;
-        self.wake_limits.record_wake(now);
+        self.wake_limits.count_wake(now);
         self.due = now;
         self.report(match reason {
             Some(by) if waiting == 0 => Change::WakingByOverride { by },
@@ -108,7 +108,7 @@ impl Policy {
         let rules = [
             (WakeDelay::WakesPerMinute, self.wake_limits.next_wake()),
             (WakeDelay::MinAsleep, self.wake_limits.asleep_until()),
-            (WakeDelay::Undone, self.wake_limits.undone_until()),
+            (WakeDelay::Undone, self.wake_limits.delayed_until()),
             (WakeDelay::NoWake, no_wake.unwrap_or_default()),
         ];
         let (by, until) = rules.into_iter().max_by_key(|(_, until)| *until)?;

@@ -43,7 +43,7 @@ const OTHERS: [(&str, &str); 2] = [
 ];
 
 const COMMANDS: &str = "       zpa manifests --deployment NAME [--FLAG VALUE]...
-           prints what puts it before an app, for kubectl apply -f -
+           prints what puts it in front of an app, for kubectl apply -f -
        zpa check --deployment NAME [--FLAG VALUE]...
            looks whether what it needs is there, and what would disturb it
        zpa explain CODE

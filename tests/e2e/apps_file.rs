@@ -214,7 +214,7 @@ fn a_wrong_list_leaves_the_old_one_in_force_and_all_say_so() {
     let mut kept = zpa.connect_to(address(&zpa, "myapp"));
     echo(&mut kept, "before");
     list.set(r#"[{"deployment": "myapp", "listen": "127.0.0.1:0", "idle-ttl": "5x"}, {}]"#);
-    zpa.expect_log("the list of apps is wrong, and the apps stay as they are");
+    zpa.expect_log("the list of apps cannot be put into force, and the apps stay as they are");
     let why = "app 1 (\"myapp\"): idle-ttl=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m";
     zpa.expect_log(why);
     zpa.expect_log("app 2: deployment: is not set");

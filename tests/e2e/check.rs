@@ -1,4 +1,4 @@
-//! `zpa check` before the sandbox.
+//! `zpa check` against the sandbox.
 
 use std::process::{Command, Output};
 
@@ -52,7 +52,7 @@ fn what_is_missing_is_found_and_the_exit_code_says_so() {
     let text = String::from_utf8(output.stdout).unwrap();
     for line in [
         "× SERVICE: the app's Service exists: not found",
-        "× PROXY: a proxy before the app is ready: there is none",
+        "× PROXY: a proxy in front of the app is ready: there is none",
         "× PERMISSION: these credentials may patch deployments/scale myapp: RBAC does not allow it",
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");

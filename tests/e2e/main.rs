@@ -44,7 +44,7 @@ const SHORT_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1s");
 /// A TTL that no test sees the end of.
 const LONG_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1h");
 
-/// Starts the `zpa` of this build before the sandbox's app.
+/// Starts the `zpa` of this build in front of the sandbox's app.
 fn start_zpa(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
     Zpa::start(env!("CARGO_BIN_EXE_zpa"), sandbox, settings)
 }

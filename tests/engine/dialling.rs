@@ -188,7 +188,7 @@ fn the_backend_with_the_fewest_connections_gets_the_next() {
     }
 }
 
-/// What stands before the app in its backend may accept when the app does not yet.
+/// What stands in front of the app in its backend may accept when the app does not yet.
 #[test]
 fn a_backend_that_closes_before_the_first_byte_right_after_a_wake_is_dialled_again() {
     let backend = backend();

@@ -16,7 +16,7 @@ use crate::until;
 /// The port of every pod.
 const PORT: u16 = 80;
 
-/// A cluster whose pods are in a namespace of their own, and a `zpa` before it.
+/// A cluster whose pods are in a namespace of their own, and a `zpa` in front of it.
 pub struct Fixture {
     pub zpa: Zpa,
     pub sandbox: Sandbox,

@@ -14,7 +14,7 @@ use crate::deployment::{Flaws, Permissions, Who};
 use crate::pods::Failure;
 use crate::trouble::Trouble;
 
-/// A request and the answer to it.
+/// A request of the client and the reply to it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// How long the client waits before it sends.
@@ -28,7 +28,7 @@ pub struct Exchange {
 pub struct Script {
     /// Its exchanges, after which it closes.
     pub exchanges: Vec<Exchange>,
-    /// When it gives up and resets.
+    /// How long it waits for a reply before it resets.
     pub resets_after: Option<Duration>,
 }
 

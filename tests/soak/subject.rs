@@ -46,7 +46,7 @@ pub struct ResourceUse {
 }
 
 impl Subject {
-    /// Starts one before the sandbox's app, which sleeps again after a second.
+    /// Starts one in front of the sandbox's app, which sleeps again after a second.
     pub fn start(sandbox: &Sandbox) -> Subject {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zpa"))
             .env_clear()

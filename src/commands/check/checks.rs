@@ -62,7 +62,7 @@ pub struct CheckResult {
 
 impl CheckResult {
     /// Whether it is not true yet, and may become true by itself.
-    pub fn is_transient(&self) -> bool {
+    pub fn may_still_pass(&self) -> bool {
         self.is_transient && matches!(self.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
     }
 }
@@ -201,7 +201,7 @@ static CHECKS: [Check; 13] = [
     Check {
         code: "PROXY",
         category: "proxy",
-        description: "a proxy before the app is ready",
+        description: "a proxy in front of the app is ready",
         severity: Severity::Fatal,
         hint: APPLY,
         about: "A Deployment with the label app.kubernetes.io/name=zero-pod-autoscaler whose \
@@ -213,7 +213,7 @@ static CHECKS: [Check; 13] = [
     Check {
         code: "TTL",
         category: "proxy",
-        description: "all proxies before the app have one idle TTL",
+        description: "all proxies in front of the app have one idle TTL",
         severity: Severity::Warning,
         hint: "give all of them the same --idle-ttl",
         about: "A lease holds for the TTL of the proxy that renews it. Proxies with shorter ones \
@@ -224,7 +224,7 @@ static CHECKS: [Check; 13] = [
     Check {
         code: "IMAGE",
         category: "proxy",
-        description: "all proxies before the app are of one version",
+        description: "all proxies in front of the app are of one version",
         severity: Severity::Warning,
         hint: "kubectl set image",
         about: "Proxies of different versions agree as far as both know the same rules.",

@@ -54,7 +54,7 @@ const YELLOW: u8 = 33;
 const RED: u8 = 31;
 const GREY: u8 = 90;
 
-/// The result of a result: a word for machines, a mark for people, and its colour.
+/// How a result is shown: a word for machines, a mark for people, and its colour.
 fn mark(result: &CheckResult) -> (&'static str, char, u8) {
     match (&result.verdict, result.severity) {
         (Verdict::Good, _) => ("good", '√', GREEN),

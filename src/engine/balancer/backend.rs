@@ -382,7 +382,7 @@ impl Backend {
     }
 
     /// Ejects an address that has failed. Further failures during the ejection do not count:
-    /// they were dialled before it, or because nothing else was left.
+    /// those dials began before it, or were made because nothing else was left.
     pub fn eject(&mut self, at: u16, fraction: f64, now: Time) {
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return;
@@ -404,8 +404,8 @@ impl Backend {
         };
     }
 
-    /// A dial was given up by its client. If the address was on trial, that is a failure:
-    /// there may be no client that waits for the connect timeout.
+    /// A dial was given up by its client. If the address is overdue ([`Backend::is_overdue`]),
+    /// that counts as a failure: there may be no client that waits for the connect timeout.
     pub fn abandoned(&mut self, at: u16, fraction: f64, now: Time) {
         let is_overdue = self.is_overdue(at, now);
         self.dial_ended(at);

@@ -88,7 +88,7 @@ fn connections_one_after_the_other_take_turns() {
     for _ in 0..120 {
         let pick = connect(&mut balancer, at(0));
         *served.entry(pick.address).or_insert(0) += 1;
-        balancer.release(pick.id, at(0));
+        balancer.closed(pick.id, at(0));
     }
     assert_eq!(served.into_values().collect::<Vec<_>>(), [40, 40, 40]);
 }
@@ -99,7 +99,7 @@ fn the_backend_with_the_fewest_connections_comes_first() {
     let picks: Vec<_> = (0..9).map(|_| connect(&mut balancer, at(0))).collect();
     let left = |pick: &&Pick| pick.address == address(2);
     for pick in picks.iter().filter(left) {
-        balancer.release(pick.id, at(0));
+        balancer.closed(pick.id, at(0));
     }
     for _ in 0..3 {
         assert_eq!(connect(&mut balancer, at(0)).address, address(2));
@@ -142,7 +142,7 @@ fn an_app_that_listens_on_one_family_costs_one_failed_dial() {
             let pick = balancer.pick(None, &mut round, at(ms)).unwrap();
             if !pick.address.is_ipv6() {
                 balancer.succeeded(pick.id, at(ms));
-                balancer.release(pick.id, at(ms));
+                balancer.closed(pick.id, at(ms));
                 break;
             }
             ipv6 += 1;
@@ -198,7 +198,7 @@ fn a_handicap_never_makes_a_backend_wait_for_more_than_the_least_loaded() {
     let old: Vec<_> = (0..100).map(|_| connect(&mut balancer, at(0))).collect();
     balancer.set(&[spec(1), spec(2)], at(0));
     // The old backend's connections end.
-    old.iter().for_each(|pick| balancer.release(pick.id, at(0)));
+    old.iter().for_each(|pick| balancer.closed(pick.id, at(0)));
     assert_eq!(shares(&mut balancer, 40, at(0))[&address(2)], 20);
     // It leaves the list.
     balancer.set(&[spec(2)], at(0));
@@ -303,7 +303,7 @@ fn the_fallback_is_counted_and_forgotten_like_a_backend_that_has_left() {
     balancer.set(&[], at(0));
     assert!(balancer.is_empty());
     assert_eq!(balancer.address(fallback.id), Some(address(9)));
-    balancer.release(fallback.id, at(0));
+    balancer.closed(fallback.id, at(0));
     assert_eq!(
         (balancer.address(fallback.id), balancer.backends.len()),
         (None, 0)
@@ -322,7 +322,7 @@ fn a_backend_that_leaves_is_counted_and_not_dialled() {
                 .is_none()
     );
     assert_eq!(balancer.address(open.id), Some(address(1)));
-    balancer.release(open.id, at(0));
+    balancer.closed(open.id, at(0));
     assert_eq!(
         (balancer.address(open.id), balancer.backends.len()),
         (None, 0)
@@ -402,7 +402,7 @@ fn a_backend_gets_no_more_connections_than_it_may_have() {
 fn a_full_backend_has_room_again_when_a_connection_of_it_ends_however_it_ends() {
     type End = fn(&mut Balancer, AddressId);
     let endings: [(&str, End); 3] = [
-        ("it is over", |balancer, id| balancer.release(id, at(1))),
+        ("it is over", |balancer, id| balancer.closed(id, at(1))),
         ("its dial is given up", |balancer, id| {
             balancer.abandon(id, at(1))
         }),
@@ -433,7 +433,7 @@ fn backends_are_full_only_as_far_as_they_are_listed() {
     balancer.set(&[spec(1)], at(3));
     assert!(balancer.is_full(), "it is back, with its connection");
     balancer.set(&[], at(4));
-    balancer.release(id, at(5));
+    balancer.closed(id, at(5));
     assert_eq!((balancer.full(), balancer.in_use()), (0, 0));
 }
 

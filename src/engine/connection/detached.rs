@@ -58,9 +58,11 @@ impl<S: Socket> Connection<S> {
             return Transition::Stay;
         };
         let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
-        cx.port.balancer.release(backend.id, cx.now);
+        cx.port.balancer.closed(backend.id, cx.now);
         drop(backend);
-        cx.shared.memory.release(mem::take(&mut self.bulk_share));
+        cx.shared
+            .memory
+            .return_share(mem::take(&mut self.bulk_share));
         self.state = State::Detached;
         self.usage = Usage::Silent;
         self.paused.backend = false;

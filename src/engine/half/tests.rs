@@ -293,7 +293,7 @@ proptest! {
         prop_assert!(input.starts_with(&sink.output));
         prop_assert_eq!(half.sink().is_broken(), fails_after < len);
         prop_assert_eq!(half.delivered(), sink.output.len() as u64);
-        half.release(&mut buffers);
+        half.return_buffers(&mut buffers);
         prop_assert_eq!(buffers.has_block(), blocks == 1);
         prop_assert_eq!(buffers.lend_pipe().is_some(), pipes == 1);
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use super::super::credentials::Credentials;
-use super::super::scheduler::PREEMPT_READ_AFTER;
+use super::super::scheduler::SPARE_AFTER;
 use super::super::testing::{
     self, Asked, DEADLINE, access, hang, recorded_body, recorded_reply, recorded_target, reply,
     serve,
@@ -234,7 +234,7 @@ fn what_is_urgent_supersedes_a_read_that_hangs_and_the_read_gets_no_reply() {
     for round in 0..20 {
         queue.put(round * 2, Request::Read);
         assert_eq!(asked.recv_timeout(DEADLINE).unwrap(), "GET");
-        let early = asked.recv_timeout(PREEMPT_READ_AFTER);
+        let early = asked.recv_timeout(SPARE_AFTER);
         assert!(
             early.is_err(),
             "the read is out for as long as a read may be"

@@ -144,7 +144,7 @@ impl<S: EndpointStore> EndpointWatch<S> {
                 self.source.interrupted(source);
                 WatchOutcome::Ended(format!("the watch of {source} has ended: {why}"))
             }
-            WatcherOutcome::Refused { why, .. } => {
+            WatcherOutcome::Denied { why, .. } => {
                 self.store.set_source(source::other(source));
                 let both = self.source.refused(source, why, now);
                 both.map_or(WatchOutcome::Quiet, WatchOutcome::Refused)

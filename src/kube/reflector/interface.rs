@@ -51,9 +51,10 @@ impl ReflectorAction {
     /// The action of a watcher, with the paths of its requests: the objects are at `path`.
     pub(in crate::kube) fn from_watcher(next: WatcherAction, path: &str) -> ReflectorAction {
         match next {
-            WatcherAction::List { limit, token } => {
-                ReflectorAction::List(paths::page(path, limit, &token))
-            }
+            WatcherAction::List {
+                limit,
+                continue_token,
+            } => ReflectorAction::List(paths::page(path, limit, &continue_token)),
             WatcherAction::Watch { version, seconds } => {
                 ReflectorAction::Watch(paths::watch(path, &version, seconds))
             }

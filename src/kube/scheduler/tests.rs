@@ -367,7 +367,7 @@ fn a_periodic_task_comes_after_requests_and_does_not_end_with_a_worker_that_hang
     scheduler.set_periodic_task(Duration::from_secs(1), Time::from_millis(0));
     assert_eq!(take(&mut scheduler, 0, 2000), Some((1, false)));
     put(&mut scheduler, 2, write());
-    let soon = Assignment::Wait(Some(PREEMPT_READ_AFTER / 2));
+    let soon = Assignment::Wait(Some(SPARE_AFTER / 2));
     let action = scheduler.next_assignment(1, Time::from_millis(2002));
     assert_eq!(action, soon, "it may not block in a periodic task now");
     assert_eq!(take(&mut scheduler, 1, 2004), Some((2, true)));

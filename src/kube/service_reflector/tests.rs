@@ -72,7 +72,7 @@ impl Rig {
 }
 
 fn forbidden<T>() -> Response<T> {
-    Response::Refused {
+    Response::Status {
         status: 403,
         retry_after: None,
         why: "403 services is forbidden".to_owned(),

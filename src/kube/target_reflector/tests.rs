@@ -144,7 +144,7 @@ fn line(number: usize) -> Vec<u8> {
 }
 
 fn refused<T>(status: u16) -> Response<T> {
-    Response::Refused {
+    Response::Status {
         status,
         retry_after: None,
         why: format!("{status} no"),

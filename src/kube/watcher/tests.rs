@@ -75,7 +75,7 @@ impl Rig {
 fn first_page() -> WatcherAction {
     WatcherAction::List {
         limit: 64,
-        token: String::new(),
+        continue_token: String::new(),
     }
 }
 
@@ -86,7 +86,7 @@ fn line(number: usize) -> Vec<u8> {
 }
 
 fn refused<T>(status: u16, retry_after: Option<u64>) -> Response<T> {
-    Response::Refused {
+    Response::Status {
         status,
         retry_after: retry_after.map(Duration::from_secs),
         why: format!("{status} no"),
@@ -197,7 +197,7 @@ fn a_watch_that_is_refused_is_followed_by_a_list() {
         (
             "403",
             refused(403, None),
-            WatcherOutcome::Refused {
+            WatcherOutcome::Denied {
                 status: 403,
                 why: "403 no".into(),
             },
@@ -420,7 +420,7 @@ fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
         for (answer, (limit, token)) in answers.into_iter().zip(asked) {
             let page = WatcherAction::List {
                 limit: *limit,
-                token: (*token).to_owned(),
+                continue_token: (*token).to_owned(),
             };
             assert_eq!(rig.action(), page, "{label}");
             last = rig.event(Event::Page(answer));

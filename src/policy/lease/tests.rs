@@ -134,13 +134,13 @@ fn two_seconds_in_vain_let_connections_through_and_not_a_moment_less() {
 #[test]
 fn when_connections_stop_passing_by_themselves_is_known_before() {
     let mut lease = granted(at(1000));
-    assert_eq!(lease.permitted_until(at(1079)), Some(at(1080)), "it ends");
+    assert_eq!(lease.open_until(at(1079)), Some(at(1080)), "it ends");
     lease = new();
     lease.on_open_connections(true, at(10));
     lease.on_failed(Duration::ZERO, TTL, at(10));
-    assert_eq!(lease.permitted_until(at(12)), None, "somebody waits");
+    assert_eq!(lease.open_until(at(12)), None, "somebody waits");
     lease.on_none_waiting(at(12));
-    let until = lease.permitted_until(at(12)).unwrap();
+    let until = lease.open_until(at(12)).unwrap();
     assert!(lease.fails_open(at(10) + RECENT));
     assert!(until > at(10) + RECENT && !lease.fails_open(until));
 }

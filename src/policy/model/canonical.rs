@@ -135,7 +135,7 @@ fn times_of(lease: &mut Lease) -> impl Iterator<Item = &mut Time> {
         has_waiting: _,
         failed_at,
         earliest,
-        is_renewal_open: _,
+        is_renewal_outstanding: _,
         republishes_only: _,
         backoff: _,
     } = lease;

@@ -127,7 +127,7 @@ impl Story {
             run(&mut half, &mut source, &mut sink, &mut buffers);
         }
         expect(self, &half, &sink, &input);
-        half.release(&mut buffers);
+        half.return_buffers(&mut buffers);
         assert_eq!(buffers.has_block(), self.memory, "a block is lost");
         assert_eq!(buffers.lend_pipe().is_some(), self.pipe, "a pipe is lost");
     }

@@ -18,8 +18,8 @@ pub struct Waiting {
     pub gate_open: bool,
 }
 
-/// The longest that a proxy with a client that waits may do nothing about it: one
-/// reply, header or hung request, or one pause. The half second is for the
+/// The longest that a proxy with a client that waits may do nothing about it: a
+/// reply that is late, a request that hangs, or a pause. The half second is for the
 /// messages themselves.
 const LONGEST_SILENCE: Duration = Duration::from_millis(5_500);
 /// How long after it other things may be late: the longest pause there is.

@@ -38,7 +38,7 @@ impl Log {
 }
 
 impl Zpa {
-    /// Starts `program`, which is a `zpa`, before the sandbox's app, on a port of
+    /// Starts `program`, which is a `zpa`, in front of the sandbox's app, on a port of
     /// its own, logging at debug, with these settings beside. Waits until it
     /// listens. The program that cargo has built for a test is
     /// `env!("CARGO_BIN_EXE_zpa")`, which cargo sets for the test alone.

@@ -16,7 +16,7 @@ fn a_backend_that_swallows_syns_delays_the_first_client_alone() {
             let pick = balancer.pick(None, &mut round, at(now)).unwrap();
             if pick.address != address(2) {
                 balancer.succeeded(pick.id, at(now));
-                balancer.release(pick.id, at(now));
+                balancer.closed(pick.id, at(now));
                 break;
             }
             now += match pick.is_trial {
@@ -45,7 +45,7 @@ fn clients_who_come_at_once_are_sent_to_a_silent_backend_until_it_is_on_trial() 
             sent.push(ms)
         } else {
             balancer.succeeded(pick.id, at(ms));
-            balancer.release(pick.id, at(ms));
+            balancer.closed(pick.id, at(ms));
         }
     }
     // By its load it is left alone even before.
@@ -69,10 +69,10 @@ fn a_backend_on_trial_that_answers_after_all_gets_its_share_again() {
     let mut balancer = with(&[spec(1), spec(2)]);
     let slow = pick(&mut balancer, at(0));
     let other = connect(&mut balancer, at(300));
-    balancer.release(other.id, at(300));
+    balancer.closed(other.id, at(300));
     assert_eq!(connect(&mut balancer, at(300)).address, other.address);
     balancer.succeeded(slow.id, at(400));
-    balancer.release(slow.id, at(400));
+    balancer.closed(slow.id, at(400));
     assert_eq!(connect(&mut balancer, at(400)).address, slow.address);
 }
 
@@ -103,7 +103,7 @@ fn pauses_double_from_one_second_to_thirty_and_begin_anew_after_a_success() {
         now = until;
     }
     let served = connect(&mut balancer, now);
-    balancer.release(served.id, now);
+    balancer.closed(served.id, now);
     fail(&mut balancer, DialFailure::Refused, now);
     let until = avoidance_end(&balancer, address(1)).unwrap();
     assert!(until.since(now) <= Duration::from_secs(1));

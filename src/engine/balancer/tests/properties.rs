@@ -155,7 +155,7 @@ proptest! {
                 }
                 Step::Leave(at) if at < clients.len() => {
                     let client = clients.swap_remove(at);
-                    if client.is_connected { balancer.release(client.pick.id, now) } else { balancer.abandon(client.pick.id, now) }
+                    if client.is_connected { balancer.closed(client.pick.id, now) } else { balancer.abandon(client.pick.id, now) }
                 }
                 Step::Wait(ms) => now = now + Duration::from_millis(ms.into()),
                 Step::Fail(..) | Step::Leave(_) => {}
@@ -182,7 +182,7 @@ proptest! {
             match end.filter(|at| *at < open.len()) {
                 Some(at) => {
                     let pick = open.swap_remove(at);
-                    balancer.release(pick.id, super::at(0));
+                    balancer.closed(pick.id, super::at(0));
                     *loads.get_mut(&pick.address).unwrap() -= 1;
                 }
                 None => {
@@ -205,7 +205,7 @@ proptest! {
         let mut served: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for _ in 0..connections {
             let pick = connect(&mut balancer, at(0));
-            balancer.release(pick.id, at(0));
+            balancer.closed(pick.id, at(0));
             *served.entry(pick.address).or_default() += 1;
         }
         let least = match served.len() {

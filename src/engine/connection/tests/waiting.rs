@@ -456,7 +456,7 @@ fn a_connection_waits_while_every_backend_is_full() {
         rig.place();
         rig.play(&[Client(Send("ask")), Wait(SECOND)]);
         assert_eq!(rig.story(), before, "{label}");
-        rig.port.balancer.release(other, rig.now);
+        rig.port.balancer.closed(other, rig.now);
         rig.play(&[Wait(SECOND), Backend(Accept)]);
         assert_eq!(rig.story(), after, "{label}");
     }

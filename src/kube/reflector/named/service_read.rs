@@ -23,13 +23,13 @@ impl NamedEndpoints {
         self.service_due = None;
         match answer {
             Response::Ok(body) => self.service_read(&body, now),
-            Response::Refused {
+            Response::Status {
                 status: 404, why, ..
             } => self.service_absent(why, now),
-            Response::Refused {
+            Response::Status {
                 status: 403, why, ..
             } => self.service_refused(&why, now),
-            Response::Refused {
+            Response::Status {
                 retry_after, why, ..
             } => self.service_failed(&why, retry_after, now),
             Response::TooLarge(why) | Response::Failed(why) => self.service_failed(&why, None, now),

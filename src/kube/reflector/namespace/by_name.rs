@@ -128,13 +128,13 @@ impl NamespaceEndpoints {
                 }
                 Err(cause) => status.lost(Level::Warn, "failed", &malformed(&cause)),
             },
-            Response::Refused {
+            Response::Status {
                 status: 403, why, ..
             } => {
                 status.refused(Permission::WatchEndpoints, &why, None);
                 status.lost(Level::Error, "refused", &why);
             }
-            Response::Refused { why, .. } | Response::TooLarge(why) | Response::Failed(why) => {
+            Response::Status { why, .. } | Response::TooLarge(why) | Response::Failed(why) => {
                 status.lost(Level::Warn, "failed", &why);
             }
         }

@@ -139,11 +139,11 @@ impl NamespaceEndpoints {
         match answer {
             Response::Ok(body) => return self.services_page(&body, now),
             Response::TooLarge(_) if pages.halve() => {}
-            Response::Refused {
+            Response::Status {
                 status: 403, why, ..
             } => return self.services_refused(&why, now),
-            Response::Refused { status, .. } if pages.restart_after(status) => {}
-            Response::Refused {
+            Response::Status { status, .. } if pages.restart_after(status) => {}
+            Response::Status {
                 why, retry_after, ..
             } => return self.services_failed(&why, retry_after, now),
             Response::TooLarge(why) | Response::Failed(why) => {
@@ -252,13 +252,13 @@ impl NamespaceEndpoints {
                 self.services.read_refusal.granted();
                 self.handle_service(app, now, |entry| entry.view.read(&service));
             }
-            Err(Response::Refused {
+            Err(Response::Status {
                 status: 404, why, ..
             }) => {
                 self.services.read_refusal.granted();
                 self.handle_service(app, now, |entry| entry.view.absent(why));
             }
-            Err(Response::Refused {
+            Err(Response::Status {
                 status: 403, why, ..
             }) => self.service_refused(app, &why, now),
             Err(_) => self.service_failed(app, now),

@@ -146,7 +146,7 @@ impl Rig {
         let what = what(path);
         self.asked.push(what.clone());
         if self.forbidden.contains(&&*what) {
-            return Response::Refused {
+            return Response::Status {
                 status: 403,
                 retry_after: None,
                 why: format!("403 {what} is forbidden"),
@@ -194,7 +194,7 @@ impl Rig {
             .find(|it| it["metadata"]["name"] == name);
         match found {
             Some(found) => Response::Ok(found.to_string().into_bytes()),
-            None => Response::Refused {
+            None => Response::Status {
                 status: 404,
                 retry_after: None,
                 why: format!("404 services \"{name}\" not found"),

@@ -69,7 +69,7 @@ impl Rig {
 
     /// What the server says to a request for that.
     pub(super) fn refusal<T>(&self, what: &str) -> Option<Response<T>> {
-        self.forbidden.contains(&what).then(|| Response::Refused {
+        self.forbidden.contains(&what).then(|| Response::Status {
             status: 403,
             retry_after: None,
             why: format!("403 {what} is forbidden"),
@@ -197,7 +197,7 @@ pub(super) fn name(source: AddressSource) -> &'static str {
 }
 
 pub(super) fn refused<T>(status: u16) -> Response<T> {
-    Response::Refused {
+    Response::Status {
         status,
         retry_after: None,
         why: format!("{status} no"),
