@@ -101,8 +101,8 @@
 //! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]), and waits nowhere but
 //! in `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of
 //! them one at a time: the spare one takes a write while the other is stuck in a request, and
-//! repeats a write that has no reply after a second. Between requests, one of them looks at
-//! the list of apps each second. `zpa-endpoints` lists and watches the
+//! repeats a write that has no reply after a second. It ends when nothing was written for 30 s,
+//! unless there is a list of apps, at which one of them looks each second. `zpa-endpoints` lists and watches the
 //! endpoints, `zpa-targets` the scale target, of one app, of all in a namespace, or by name of a
 //! few that may not be watched together;
 //! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,

@@ -269,7 +269,7 @@ impl Daemon {
         daemon.start_apps(specs)?;
         match source {
             AppSource::Settings => {}
-            AppSource::List(file) => daemon.watch_list(*file, waker),
+            AppSource::List(file) => daemon.watch_list(*file, waker)?,
             AppSource::Services(selector) => daemon.discover(&selector, &namespace, waker)?,
         }
         if let Some(address) = daemon.proxy.sockets.admin().local_addr() {
@@ -325,7 +325,7 @@ impl Daemon {
     }
 
     /// Follows the changes of the list.
-    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) {
+    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) -> Result<(), String> {
         let (sender, updates) = mpsc::channel();
         self.list = Some(AppList::new(file.path.clone(), updates));
         let report = move |list| {
@@ -334,7 +334,8 @@ impl Daemon {
             }
         };
         self.reconciler
-            .set_periodic_task(list_file::POLL, list_file::watch(file, report));
+            .set_periodic_task(list_file::POLL, list_file::watch(file, report))
+            .map_err(no_threads)
     }
 
     fn serve(&mut self) -> io::Result<Exit> {

@@ -129,8 +129,15 @@ impl Reconciler {
 
     /// Has a thread that executes requests call `task` at that interval: see
     /// [`ApiThreads::set_periodic_task`].
-    pub(super) fn set_periodic_task(&self, every: Duration, task: impl FnMut() + Send + 'static) {
-        self.api.set_periodic_task(every, task);
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub(super) fn set_periodic_task(
+        &self,
+        every: Duration,
+        task: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.api.set_periodic_task(every, task)
     }
 
     /// The threads that talk to the API server.

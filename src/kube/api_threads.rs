@@ -168,12 +168,18 @@ impl ApiThreads {
         Ok(())
     }
 
-    /// Has a thread that executes requests call `task` at that interval while it is idle, so
-    /// that no thread is needed for it. While the API server lets both of these threads wait,
-    /// `task` is called later; while `task` blocks, one thread executes the requests. It must
-    /// not panic.
-    pub fn set_periodic_task(&self, every: Duration, task: impl FnMut() + Send + 'static) {
-        self.queue.set_periodic_task(every, task, (self.clock)());
+    /// Has a thread that executes requests call `task` at that interval while it is idle; both
+    /// of these threads then run all the time. While the API server lets both wait, `task` is
+    /// called later; while `task` blocks, one thread executes the requests. It must not panic.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn set_periodic_task(
+        &self,
+        every: Duration,
+        task: impl FnMut() + Send + 'static,
+    ) -> io::Result<()> {
+        self.queue.set_periodic_task(every, task, (self.clock)())
     }
 
     /// Lists and watches the Services that `selector` selects by their labels, in that

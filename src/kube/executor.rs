@@ -23,6 +23,7 @@ pub(super) struct RequestQueue {
     apps: Mutex<Apps>,
     breaker: Mutex<Breaker>,
     /// What an idle worker does at an interval.
+    clock: Clock,
     periodic_task: OnceLock<Mutex<TaskFn>>,
 }
 
@@ -104,24 +105,51 @@ impl RequestQueue {
     }
 
     /// Adds a request, which replaces one of its app that is still queued.
-    pub(super) fn put(&self, app: AppKey, id: u64, request: Request) {
-        let cancelled = self.scheduler().put(Job { app, id, request });
+    pub(super) fn put(self: &Arc<Self>, app: AppKey, id: u64, request: Request) {
+        let mut scheduler = self.scheduler();
+        let cancelled = scheduler.put(Job { app, id, request });
+        let spare = scheduler.start_spare_for(app, (self.clock)());
+        drop(scheduler);
         self.change(cancelled);
+        self.start_spare(spare);
     }
 
     /// Sets whether connections of an app wait: then its requests come first. The workers are
     /// woken only if it has one that is queued: each connection of an app that is awake waits
     /// for a moment.
-    pub(super) fn set_waiting(&self, app: AppKey, is_waiting: bool) {
+    pub(super) fn set_waiting(self: &Arc<Self>, app: AppKey, is_waiting: bool) {
         let mut scheduler = self.scheduler();
         if scheduler.has_waiting(app) == is_waiting {
             return;
         }
         let cancelled = scheduler.set_waiting(app, is_waiting);
         if scheduler.has_queued(app) || cancelled != [false; WORKERS] {
+            let spare = scheduler.start_spare_for(app, (self.clock)());
             drop(scheduler);
             self.change(cancelled);
+            self.start_spare(spare);
         }
+    }
+
+    /// Starts the spare worker, if it is needed. Without a thread for it the requests are made one
+    /// after the other.
+    fn start_spare(self: &Arc<Self>, spare: Option<Worker>) {
+        if let Some(spare) = spare
+            && let Err(why) = self.start(spare)
+        {
+            log::debug!("the spare thread for requests cannot be started: {why}");
+        }
+    }
+
+    fn start(self: &Arc<Self>, worker: Worker) -> io::Result<()> {
+        let (ours, panicked, clock) = (self.clone(), self.clone(), self.clock);
+        let panicked = move |panic: ThreadPanic| panicked.report_to_all(&Report::Panicked(panic));
+        let work = move || work(&ours, worker, clock);
+        let started = supervisor::spawn(NAMES[worker], clock, work, panicked);
+        if started.is_err() {
+            self.scheduler().not_started(worker);
+        }
+        started
     }
 
     fn change(&self, cancelled: [bool; WORKERS]) {
@@ -140,16 +168,25 @@ impl RequestQueue {
 
     /// Has a worker that is idle call `periodic_task` at that interval: later if both are in a request.
     /// It may block, and takes a worker from the requests then. It must not panic.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
     pub(super) fn set_periodic_task(
-        &self,
+        self: &Arc<Self>,
         every: Duration,
         periodic_task: impl FnMut() + Send + 'static,
         now: Time,
-    ) {
+    ) -> io::Result<()> {
         // It is set once, when the program starts.
         let _ = self.periodic_task.set(Mutex::new(Box::new(periodic_task)));
         self.scheduler().set_periodic_task(every, now);
         self.changed.notify_all();
+        self.start_worker()
+    }
+
+    fn start_worker(self: &Arc<Self>) -> io::Result<()> {
+        let worker = self.scheduler().start_worker();
+        worker.map_or(Ok(()), |worker| self.start(worker))
     }
 
     /// Calls the periodic_task, unless the other worker has not returned from it.
@@ -235,7 +272,10 @@ impl RequestQueue {
     }
 }
 
-/// Starts the workers.
+/// The names of the workers' threads.
+const NAMES: [&str; WORKERS] = ["zpa-api", "zpa-api-spare"];
+
+/// Starts the first worker.
 pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<RequestQueue>> {
     let queue = Arc::new(RequestQueue {
         scheduler: Mutex::default(),
@@ -245,17 +285,10 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
         breaker: Mutex::new(Breaker::new(
             clock().since(Time::default()).as_nanos() as u64
         )),
+        clock,
         periodic_task: OnceLock::new(),
     });
-    for (worker, name) in ["zpa-api", "zpa-api-spare"].into_iter().enumerate() {
-        let (ours, panicked) = (queue.clone(), queue.clone());
-        let panicked = move |panic: ThreadPanic| panicked.report_to_all(&Report::Panicked(panic));
-        let started = supervisor::spawn(name, clock, move || work(&ours, worker, clock), panicked);
-        if let Err(cause) = started {
-            queue.close();
-            return Err(cause);
-        }
-    }
+    queue.start_worker()?;
     Ok(queue)
 }
 

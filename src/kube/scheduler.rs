@@ -25,6 +25,9 @@
 //! token bucket (one a second, burst of ten): hundreds of apps without a Role do not multiply
 //! the requests.
 //!
+//! The spare worker runs only while it may be needed: from the first request that it might have to
+//! take or to repeat, until there was none for 30 s. So it takes no thread while all apps sleep.
+//!
 //! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look at
 //! a file: the worker that would not be given the next request.
 
@@ -51,6 +54,9 @@ const HEDGE_AFTER: Duration = Duration::from_secs(1);
 const RATE_LIMITED_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of that bucket, less the one token that is being taken.
 const RATE_LIMITED_BURST: u32 = 9;
+
+/// How long the spare worker runs after it was needed last.
+const SPARE_FOR: Duration = Duration::from_secs(30);
 
 /// One of two workers; usually one works and the other is a spare.
 pub(super) type Worker = usize;
@@ -109,6 +115,10 @@ pub(super) struct Scheduler {
     in_flight: [Option<InFlight>; WORKERS],
     /// The worker whose API connection was used last: it takes the next request.
     active: Worker,
+    /// The workers that run.
+    runs: [bool; WORKERS],
+    /// Since when the spare worker is not needed.
+    unneeded_since: Option<Time>,
     periodic_task: Option<PeriodicTask>,
     /// The apps whose last request was refused, or has found no object.
     rate_limited: BTreeSet<AppKey>,
@@ -134,7 +144,7 @@ pub(super) enum Assignment {
     PeriodicTask,
     /// Wait for a change, at most for this time.
     Wait(Option<Duration>),
-    /// End: the queue is closed.
+    /// End: the queue is closed, or the worker is not needed any more.
     End,
 }
 
@@ -154,6 +164,9 @@ impl Scheduler {
     pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
         self.sequence += 1;
         let position = self.sequence;
+        if is_write(&job.request) {
+            self.unneeded_since = None;
+        }
         let waiting = self.queued.entry(job.app);
         waiting
             .and_modify(|(_, waiting)| waiting.clone_from(&job))
@@ -194,6 +207,55 @@ impl Scheduler {
             call.hedge_request = None;
             call.preemptible = None;
         }
+    }
+
+    /// A worker that is to be started, if one is: the first one at first, and the spare one for
+    /// what a worker does beside the requests. It counts as running from now on.
+    pub(super) fn start_worker(&mut self) -> Option<Worker> {
+        let is_first = self.runs == [false; WORKERS];
+        let is_needed = is_first || self.periodic_task.is_some();
+        self.start_if(is_needed)
+    }
+
+    /// The spare worker, if it is to be started for the request of `app` that waits: a write, which
+    /// may have to be repeated, or a request that need not wait for the one in progress.
+    pub(super) fn start_spare_for(&mut self, app: AppKey, now: Time) -> Option<Worker> {
+        let spare = self.stopped()?;
+        let (_, job) = self.queued.get(&app)?;
+        let eligibility = self.eligibility(app, spare, now);
+        let is_needed =
+            is_write(&job.request) || !matches!(eligibility, Eligibility::NotBeforeChange);
+        self.start_if(is_needed)
+    }
+
+    fn start_if(&mut self, is_needed: bool) -> Option<Worker> {
+        let worker = self.stopped().filter(|_| is_needed)?;
+        self.runs[worker] = true;
+        self.unneeded_since = None;
+        Some(worker)
+    }
+
+    fn stopped(&self) -> Option<Worker> {
+        self.runs.iter().position(|runs| !runs)
+    }
+
+    /// A worker could not be started.
+    pub(super) fn not_started(&mut self, worker: Worker) {
+        self.runs[worker] = false;
+    }
+
+    /// The action of `worker`, which has nothing to do.
+    fn rest(&mut self, worker: Worker, now: Time) -> Assignment {
+        if self.active == worker || self.in_flight[1 - worker].is_some() {
+            return Assignment::Wait(None);
+        }
+        let since = *self.unneeded_since.get_or_insert(now);
+        let left = (since + SPARE_FOR).since(now);
+        if left.is_zero() {
+            self.runs[worker] = false;
+            return Assignment::End;
+        }
+        Assignment::Wait(Some(left))
     }
 
     /// The next action of `worker`, which is idle.
@@ -237,6 +299,9 @@ impl Scheduler {
     /// given the next request runs no periodic task, unless the other one is at work.
     fn periodic_task(&mut self, worker: Worker, now: Time) -> Assignment {
         let is_next = self.active == worker && self.in_flight[1 - worker].is_none();
+        if self.periodic_task.is_none() {
+            return self.rest(worker, now);
+        }
         let Some(task) = self.periodic_task.as_mut().filter(|_| !is_next) else {
             return Assignment::Wait(None);
         };
@@ -334,6 +399,9 @@ impl Scheduler {
         if self.is_rate_limited(&job) {
             self.rate_limited_tat = self.rate_limited_tat.max(now) + RATE_LIMITED_INTERVAL;
         }
+        if self.active != worker {
+            self.unneeded_since = None;
+        }
         self.active = worker;
         self.in_flight[worker] = Some(InFlight {
             app,
@@ -367,6 +435,7 @@ impl Scheduler {
             return Assignment::Wait(None);
         };
         other.hedge = Hedge::Both;
+        self.unneeded_since = None;
         self.active = worker;
         self.in_flight[worker] = Some(InFlight {
             app: job.app,

@@ -9,6 +9,7 @@ use support::sandbox::{Options, Sandbox, anything};
 use crate::network::{is_slow, skipped};
 
 const APPS: usize = 500;
+const PROGRAM: &str = env!("CARGO_BIN_EXE_zpa");
 const MINUTES: usize = 2;
 /// The most requests in a minute.
 const MOST: usize = 60;
@@ -32,12 +33,24 @@ fn so_do_those_that_may_be_read_by_name_alone() {
     });
 }
 
+#[test]
+fn and_those_that_are_found_by_their_services() {
+    if is_slow() {
+        expect_few_requests_of(&Fleet::discovered(PROGRAM, APPS, Options::default(), &[]));
+    } else {
+        skipped("it takes two minutes");
+    }
+}
+
 fn expect_few_requests(prepare: impl FnOnce(&Sandbox)) {
     if !is_slow() {
         return skipped("it takes two minutes");
     }
-    let program = env!("CARGO_BIN_EXE_zpa");
-    let fleet = Fleet::start_in(program, APPS, Options::default(), &[], prepare);
+    let fleet = Fleet::start_in(PROGRAM, APPS, Options::default(), &[], prepare);
+    expect_few_requests_of(&fleet);
+}
+
+fn expect_few_requests_of(fleet: &Fleet) {
     // Each Service has been read, and the reflectors have given up to list all of them.
     thread::sleep(Duration::from_secs(40));
     for minute in 1..=MINUTES {

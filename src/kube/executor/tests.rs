@@ -351,7 +351,8 @@ fn a_periodic_task_is_done_at_its_interval_and_one_that_blocks_leaves_a_worker_f
     let every = Duration::from_millis(1);
     queue
         .queue
-        .set_periodic_task(every, periodic_task, testing::clock());
+        .set_periodic_task(every, periodic_task, testing::clock())
+        .unwrap();
     for id in 0..3 {
         calls.recv_timeout(DEADLINE).unwrap();
         for request in [write_to(1), Request::Read] {

@@ -55,12 +55,72 @@ fn take(scheduler: &mut Scheduler, worker: Worker, ms: u64) -> Option<(u64, bool
 #[test]
 fn the_worker_with_the_warm_connection_works_and_the_other_stands_by() {
     let mut scheduler = scheduler_with(Request::Read);
-    assert_eq!(
-        scheduler.next_assignment(1, Time::from_millis(0)),
-        Assignment::Wait(None)
-    );
+    assert_eq!(take(&mut scheduler, 1, 0), None);
     assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
     assert!(done(&mut scheduler, 0));
+}
+
+/// The worker that is to be started for the request of an app.
+fn spare_for(scheduler: &mut Scheduler, id: u64, request: Request, ms: u64) -> Option<Worker> {
+    put(scheduler, id, request);
+    scheduler.start_spare_for(APP, Time::from_millis(ms))
+}
+
+#[test]
+fn the_spare_worker_is_started_for_a_write_and_for_what_need_not_wait_for_another() {
+    let first = || {
+        let mut scheduler = Scheduler::default();
+        assert_eq!(scheduler.start_worker(), Some(0));
+        assert_eq!(scheduler.start_worker(), None);
+        scheduler
+    };
+    for needs_it in [write(), renewal()] {
+        let mut scheduler = first();
+        assert_eq!(spare_for(&mut scheduler, 1, Request::Read, 0), None);
+        assert_eq!(spare_for(&mut scheduler, 2, needs_it.clone(), 0), Some(1));
+        assert_eq!(spare_for(&mut scheduler, 3, needs_it, 0), None, "it runs");
+    }
+    let mut scheduler = first();
+    put(&mut scheduler, 1, Request::Read);
+    assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+    let given_up = spare_for(&mut scheduler, 2, Request::Read, 5000);
+    assert_eq!(given_up, Some(1), "the same app has given up the first");
+    scheduler.not_started(1);
+    let again = spare_for(&mut scheduler, 3, Request::Read, 5000);
+    assert_eq!(again, Some(1), "it is tried again");
+}
+
+#[test]
+fn the_spare_worker_ends_half_a_minute_after_it_was_needed() {
+    let mut scheduler = Scheduler::default();
+    scheduler.start_worker();
+    assert_eq!(spare_for(&mut scheduler, 1, write(), 0), Some(1));
+    assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+    assert!(done(&mut scheduler, 0));
+    let mut rests = |ms| scheduler.next_assignment(1, Time::from_millis(ms));
+    let left = |ms| Assignment::Wait(Some(Duration::from_millis(ms)));
+    assert_eq!(rests(100), left(30_000));
+    assert_eq!(rests(20_100), left(10_000));
+    // Another write, which it may have to repeat.
+    assert_eq!(spare_for(&mut scheduler, 2, write(), 25_000), None);
+    assert_eq!(take(&mut scheduler, 0, 25_000), Some((2, false)));
+    assert!(done(&mut scheduler, 0));
+    let mut rests = |ms| scheduler.next_assignment(1, Time::from_millis(ms));
+    assert_eq!(rests(30_100), left(30_000));
+    assert_eq!(rests(60_100), Assignment::End);
+    assert_eq!(spare_for(&mut scheduler, 3, write(), 61_000), Some(1));
+}
+
+#[test]
+fn with_a_periodic_task_both_workers_run_all_the_time() {
+    let mut scheduler = Scheduler::default();
+    scheduler.start_worker();
+    scheduler.set_periodic_task(Duration::from_secs(1), Time::from_millis(0));
+    assert_eq!(scheduler.start_worker(), Some(1));
+    for ms in [10_000, 100_000] {
+        let next = scheduler.next_assignment(1, Time::from_millis(ms));
+        assert_eq!(next, Assignment::PeriodicTask);
+    }
 }
 
 #[test]
