@@ -5,8 +5,8 @@
 //! period of its probe (10 s where none is set) after it could have served. Whoever says that
 //! an app listens only once it can serve (`--ready-gate accept`), or greets its clients only then
 //! (`--ready-gate greeting`), has it dialled meanwhile.
-//! One thread does that for all apps and all who wait, so that they never dial what cannot serve
-//! them. It dials many at a time, so that an address that swallows SYNs delays those of other apps
+//! One thread does that for all apps, and client connections are dialled only to a pod that it has
+//! found. It dials many at a time, so that an address that swallows SYNs delays those of other apps
 //! by one timeout.
 
 mod greetings;
@@ -43,7 +43,7 @@ pub enum ReadyGate {
     /// The kubelet's probe has succeeded.
     #[default]
     Probe,
-    /// That, or it has accepted a connection while nobody else could.
+    /// That, or it has accepted a connection while no pod of the app is ready.
     Accept,
     /// It has sent a byte on a connection before it was sent one: after the kubelet's probe has
     /// succeeded, or sooner. For protocols in which the server speaks first.
@@ -88,18 +88,18 @@ pub struct Candidate {
 }
 
 /// The candidates of an app, which `K` identifies.
-type Order<K> = (K, Vec<Candidate>);
+type PodsOfApp<K> = (K, Vec<Candidate>);
 
 /// The thread, which ends when this and the handles of all apps are dropped.
 pub struct AcceptProbe<K> {
-    orders: Sender<Order<K>>,
+    orders: Sender<PodsOfApp<K>>,
     apps: Arc<Mutex<BTreeSet<K>>>,
 }
 
-/// The way of an app to the thread. Nothing is dialled for it once this is dropped.
+/// The handle with which an app sets its pods. Nothing is dialled for it once this is dropped.
 pub struct AppProbe<K: Copy + Ord> {
     app: K,
-    orders: Sender<Order<K>>,
+    orders: Sender<PodsOfApp<K>>,
     apps: Arc<Mutex<BTreeSet<K>>>,
 }
 
@@ -130,7 +130,7 @@ impl<K: Copy + Ord + Send + 'static> AcceptProbe<K> {
         })
     }
 
-    /// The way of an app to the thread.
+    /// The handle for an app.
     pub fn of_app(&self, app: K) -> AppProbe<K> {
         lock(&self.apps).insert(app);
         AppProbe {
@@ -205,7 +205,7 @@ fn outcome(dial: &TcpStream) -> Option<bool> {
 }
 
 fn run<K: Copy + Ord, D: Dialled>(
-    orders: &Receiver<Order<K>>,
+    orders: &Receiver<PodsOfApp<K>>,
     accepted: &impl Fn(K, Candidate),
     dial: impl Fn(&[SocketAddr]) -> Vec<Option<D>>,
     clock: Clock,

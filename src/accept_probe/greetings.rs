@@ -39,8 +39,8 @@ impl Dialled for TcpStream {
     }
 }
 
-/// The addresses that are not to be dialled for now, since a greeting is awaited from them, or
-/// was awaited in vain.
+/// The addresses on which a greeting is awaited, with their connections, and those that rest
+/// after they were closed without one.
 pub struct Greetings<D> {
     /// Those from which greetings are wanted.
     wanted: BTreeSet<SocketAddr>,

@@ -26,9 +26,9 @@ use crate::clock::Time;
 use crate::cluster::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 
 /// The pause before the apps are tried again after a failure: an address may be free by then. It
-/// doubles with each failure in a row,
+/// doubles with each failure in a row, up to [`LONGEST_RETRY`].
 const RETRY: Duration = Duration::from_secs(5);
-/// up to this one.
+/// The longest pause after failures.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// The least time between two changes of the apps. The changes of Services that come together, or
 /// of one that changes all the time, are put into force together.

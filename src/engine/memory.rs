@@ -12,12 +12,12 @@
 //!   by the number of open connections.
 //! - with a limit, a connection that moves *bulk* gets a share of a part of that memory,
 //!   by the number of such connections. A receive buffer that the kernel has raised beyond
-//!   its share is frozen, and no more unsent bytes than a share are written
+//!   its share is *frozen* (`SO_BUF_LOCK`: the kernel raises it no more), and no more unsent bytes than a share are written
 //!   (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`].
 //!
-//! The share of the n-th connection is 1/n, so that the sum of all shares grows with the
-//! logarithm of their number, even if each was given while there were fewer connections
-//! than ever since. Without a limit, no socket option is set for a connection.
+//! With n open connections the next one gets 1/n of the memory, and keeps it when more come. At
+//! worst N connections were given 1 + 1/2 + … + 1/N of it, which grows with the logarithm of
+//! N. Without a limit, no socket option is set for a connection.
 
 use std::io;
 
@@ -46,12 +46,12 @@ const FIXED_BYTES: u64 = 24 << 20;
 
 /// The kernel's memory for the two sockets of a connection with empty queues, in bytes:
 /// sockets, files, epoll entries. The bench measures it (`idle`).
-const OBJECT_BYTES: u64 = 8 * 1024;
+const SOCKETS_BYTES: u64 = 8 * 1024;
 
 /// The least memory of a connection with bytes in its queues.
-const CONNECTION_BYTES: u64 = OBJECT_BYTES + LEAST_BYTES;
+const CONNECTION_BYTES: u64 = SOCKETS_BYTES + LEAST_BYTES;
 
-/// The fraction of the memory for queues that bulk connections share: one in this many.
+/// Bulk connections share one part in [`BULK_PART`] of the memory for queues.
 const BULK_PART: u64 = 32;
 
 /// The number of queues of a connection: for receiving and for sending, of two sockets.
@@ -79,7 +79,7 @@ pub struct MemoryBudget {
 pub struct BufferSizes {
     /// To be read: the receive buffer at first.
     received: Option<u64>,
-    /// To be sent, beyond what the peer can take.
+    /// Bytes in the send buffer that were not sent yet (`TCP_NOTSENT_LOWAT`).
     unsent: Option<u64>,
 }
 
@@ -97,7 +97,7 @@ pub struct BulkShare {
 impl MemoryBudget {
     /// The budget of at most `connections` within `limit` bytes.
     pub fn new(limit: Option<u64>, connections: usize) -> Self {
-        let objects = OBJECT_BYTES.saturating_mul(connections as u64);
+        let objects = SOCKETS_BYTES.saturating_mul(connections as u64);
         let taken = FIXED_BYTES.saturating_add(objects);
         MemoryBudget {
             room: limit.map(|limit| limit.saturating_sub(taken)),
@@ -210,7 +210,7 @@ fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Res
 }
 
 impl BufferSizes {
-    /// BufferSizes with an initial receive window of `bytes`, which is twice as much memory.
+    /// Sizes with an initial receive window of `bytes`, which is twice as much memory.
     pub fn receiving(bytes: usize) -> BufferSizes {
         BufferSizes {
             received: Some(2 * bytes as u64),
@@ -277,7 +277,7 @@ mod tests {
             .filter_map(|open| budget.buffer_sizes(open, true).received)
             .sum();
         assert!(
-            FIXED_BYTES + 10_000 * OBJECT_BYTES + held < 200 * MIB,
+            FIXED_BYTES + 10_000 * SOCKETS_BYTES + held < 200 * MIB,
             "{held}"
         );
     }
@@ -296,7 +296,7 @@ mod tests {
             total += received.max(2 * share) + share;
         }
         assert!(
-            FIXED_BYTES + 2_000 * OBJECT_BYTES + total < 256 * MIB,
+            FIXED_BYTES + 2_000 * SOCKETS_BYTES + total < 256 * MIB,
             "{total}"
         );
     }

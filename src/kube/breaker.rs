@@ -49,9 +49,9 @@ pub(super) struct Breaker {
 #[derive(Debug)]
 struct Open {
     why: String,
-    /// When the next routine request is sent,
+    /// When the next request is sent that no connection depends on.
     next: Time,
-    /// and the next one that connections depend on.
+    /// When the next one is sent that connections depend on.
     next_depended_on: Time,
 }
 

@@ -20,8 +20,8 @@ pub(super) struct RelistSignal {
 struct State {
     requested: bool,
     /// Whether a list is requested that lets one in progress finish.
-    requested_deferred: bool,
-    /// Whether such a request cancels the call in progress.
+    requested_after_list: bool,
+    /// Whether it cancels the call in progress.
     may_cancel: bool,
     closed: bool,
     is_draining: bool,
@@ -29,7 +29,7 @@ struct State {
     /// Whether the reflector is in [`RelistSignal::wait`].
     is_paused: bool,
     /// The value of `is_waiting` that the reflector has taken last.
-    reported_waiting: bool,
+    taken_waiting: bool,
     /// When something was received last.
     last_event: Option<Time>,
     throttle: Throttle,
@@ -44,14 +44,14 @@ impl From<Signalled> for Event<'_> {
     }
 }
 
-/// What a request of [`RelistSignal::request_deferred`] may do to what is in progress.
+/// When a request of [`RelistSignal::request_after_list`] takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interruption {
-    /// Nothing: a list is in progress.
-    Deferred,
-    /// It comes after the call in progress, which ends soon.
+    /// After the list in progress.
+    AfterList,
+    /// After the call in progress, which ends soon.
     AfterCall,
-    /// It ends a watch or a pause, which may last.
+    /// At once: it ends a watch or a pause, which may last.
     AtOnce,
 }
 
@@ -101,9 +101,9 @@ impl RelistSignal {
     /// Requests a list that shows more than those before, because what is wanted of them has
     /// grown. A list in progress is finished first: otherwise requests that come faster than
     /// lists end would let none end, and nothing would be followed meanwhile.
-    pub(super) fn request_deferred(&self) {
+    pub(super) fn request_after_list(&self) {
         let mut state = self.state();
-        state.requested_deferred = true;
+        state.requested_after_list = true;
         let may_cancel = state.may_cancel;
         drop(state);
         self.changed.notify_all();
@@ -159,8 +159,8 @@ impl RelistSignal {
         self.state().last_event = Some(now);
     }
 
-    /// Takes a request for a list after a call during which `interruption` held. If there was
-    /// one, the result of the call is to be ignored.
+    /// Takes the requests for a list that came during a call, with the `interruption` of that
+    /// call. If there was one, the call's result is to be ignored.
     pub(super) fn take_request(&self, interruption: Interruption) -> bool {
         let mut state = self.state();
         state.may_cancel = false;
@@ -171,12 +171,12 @@ impl RelistSignal {
     /// [`RelistSignal::take_request`] it makes a call during which `interruption` holds.
     pub(super) fn take(&self, interruption: Interruption) -> Option<Signalled> {
         let mut state = self.state();
-        if state.take_request(interruption != Interruption::Deferred) {
+        if state.take_request(interruption != Interruption::AfterList) {
             return Some(Signalled::Relist);
         }
         state.may_cancel = interruption == Interruption::AtOnce;
-        if state.is_waiting != state.reported_waiting {
-            state.reported_waiting = state.is_waiting;
+        if state.is_waiting != state.taken_waiting {
+            state.taken_waiting = state.is_waiting;
             return Some(Signalled::Waiting(state.is_waiting));
         }
         None
@@ -187,8 +187,8 @@ impl RelistSignal {
         let nothing = |state: &mut State| {
             !state.closed
                 && !state.requested
-                && !state.requested_deferred
-                && state.is_waiting == state.reported_waiting
+                && !state.requested_after_list
+                && state.is_waiting == state.taken_waiting
         };
         let mut state = self.state();
         state.is_paused = true;
@@ -215,11 +215,11 @@ impl RelistSignal {
 impl State {
     /// Takes a request for a list; one that lets a list in progress finish, if that `may_begin`.
     fn take_request(&mut self, may_begin: bool) -> bool {
-        let is_requested = self.requested || self.requested_deferred && may_begin;
+        let is_requested = self.requested || self.requested_after_list && may_begin;
         if is_requested {
             // One list serves all requests before it.
             self.requested = false;
-            self.requested_deferred = false;
+            self.requested_after_list = false;
         }
         is_requested
     }
@@ -281,21 +281,21 @@ mod tests {
     #[test]
     fn a_request_for_more_lets_a_list_in_progress_finish_and_many_are_one() {
         let signal = signal();
-        assert_eq!(signal.take(Interruption::Deferred), None);
-        signal.request_deferred();
-        assert!(!signal.take_request(Interruption::Deferred));
-        assert_eq!(signal.take(Interruption::Deferred), None);
-        signal.request_deferred();
+        assert_eq!(signal.take(Interruption::AfterList), None);
+        signal.request_after_list();
+        assert!(!signal.take_request(Interruption::AfterList));
+        assert_eq!(signal.take(Interruption::AfterList), None);
+        signal.request_after_list();
         assert!(!signal.take_request(Interruption::AfterCall));
         let taken = signal.take(Interruption::AfterCall);
         assert_eq!(taken, Some(Signalled::Relist));
         assert_eq!(signal.take(Interruption::AtOnce), None);
-        signal.request_deferred();
+        signal.request_after_list();
         assert!(signal.take_request(Interruption::AtOnce));
         // A request because the store may be wrong waits for nothing, and serves both.
-        signal.request_deferred();
+        signal.request_after_list();
         signal.request(at(0));
-        assert!(signal.take_request(Interruption::Deferred));
+        assert!(signal.take_request(Interruption::AfterList));
         assert_eq!(signal.take(Interruption::AtOnce), None);
     }
 
@@ -326,7 +326,7 @@ mod tests {
             signal.wait(None, at(0));
         };
         end(|signal| signal.request(at(0)));
-        end(RelistSignal::request_deferred);
+        end(RelistSignal::request_after_list);
         end(|signal| signal.set_waiting(true));
         end(RelistSignal::close);
         signal().wait(Some(at(0)), at(0));

@@ -1,6 +1,6 @@
 //! [`SharedReflectors`]: the reflectors that apps share, as client-go's `SharedInformerFactory` has
-//! shared informers. There is one of the endpoints and the Services for each namespace, and
-//! one of the scale targets for each kind in a namespace, with a thread and a watch each. One is
+//! shared informers. One reflector keeps the endpoints and the Services of a namespace together,
+//! another the scale targets of one kind in it, with a thread each. One is
 //! started for the first app that needs it, and ends when the last is removed.
 //!
 //! Other threads add and remove apps. The thread of a reflector applies these changes before it
@@ -241,7 +241,7 @@ impl<A: Send + 'static> SharedReflector<A> {
     fn add(&mut self, app: AppKey, given: A) {
         self.apps.insert(app);
         lock(&self.changes).entry(app).or_default().added = Some(given);
-        self.signal.request_deferred();
+        self.signal.request_after_list();
     }
 
     fn remove(&mut self, app: AppKey) {

@@ -35,9 +35,9 @@ const WATCH: Duration = Duration::from_secs(300);
 /// A watch that lasted this long, or half of its `timeoutSeconds` if that is less, counts as
 /// a success: the next call is made without a pause.
 const STEADY: Duration = Duration::from_secs(10);
-/// The longest pause while connections wait for what is watched,
+/// The longest pause while connections wait for what is watched.
 pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
-/// and the longest `Retry-After` that is honoured meanwhile.
+/// The longest `Retry-After` that is honoured while connections wait for what is watched.
 const LONGEST_WAITING: Duration = Duration::from_secs(5);
 
 /// The state of the list-and-watch.

@@ -21,8 +21,8 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
 }
 
 /// Whether the kernel is done with a connection: both FINs were acknowledged, or
-/// it was broken off (`TCP_CLOSE`, which a socket also enters that goes on as
-/// TIME_WAIT without its owner). The state is the first byte of `tcp_info`, tcp(7).
+/// it was broken off (`TCP_CLOSE`, which a socket is in too once the kernel keeps its
+/// connection as a TIME_WAIT entry of its own). The state is the first byte of `tcp_info`, tcp(7).
 ///
 /// # Errors
 /// What `getsockopt` says.

@@ -122,7 +122,7 @@ impl<S: Socket> Connection<S> {
     /// Resets the remaining side if it acknowledges nothing for the time of [`AckTimeout`],
     /// after the other one has broken and not all that it sent was written.
     ///
-    /// [`AckTimeout`]: super::ack_timeout::AckTimeout
+    /// [`AckTimeout`]: crate::engine::ack_timeout::AckTimeout
     pub(super) fn check_remaining<C>(
         &mut self,
         remaining: Side,

@@ -23,7 +23,7 @@ pub(in crate::kube) trait ReflectorCore {
     /// Sets whether the proxy drains: then failures are logged below warn.
     fn set_draining(&mut self, is_draining: bool);
 
-    /// Whether a list is in progress that an app which is added lets finish.
+    /// Whether a list is in progress, which `RelistSignal::request_after_list` lets finish.
     fn is_listing(&self) -> bool {
         false
     }

@@ -12,9 +12,10 @@ use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
 use crate::refusal::{self, RefusalClock};
 
-/// The longest pause between two lists while a refusal is unconfirmed,
+/// The longest pause between two lists while a refusal is unconfirmed.
 pub(super) const RETRY_UNCONFIRMED_REFUSAL: Duration = Duration::from_secs(1);
-/// and once it is confirmed: a person may grant it meanwhile.
+/// The longest pause between two lists once a refusal is confirmed: a person may grant it
+/// meanwhile.
 pub(super) const RETRY_CONFIRMED_REFUSAL: Duration = Duration::from_secs(5);
 /// The interval at which a permission is tried again once its refusal is confirmed.
 pub(super) const RETRY_REFUSED: Duration = Duration::from_secs(300);

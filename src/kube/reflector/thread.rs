@@ -23,8 +23,8 @@ pub(in crate::kube) struct Reflector<C, R> {
     pub(super) caller: Caller,
 }
 
-/// The seed of a core's jitter. Two proxies that start at the same time differ in their
-/// address space.
+/// The seed of a core's jitter. Two proxies that start at the same time differ in the address of
+/// `signal`, since the kernel randomises it (ASLR).
 pub(in crate::kube) fn seed(signal: &Arc<RelistSignal>, clock: Clock) -> u64 {
     clock().since(Time::default()).as_nanos() as u64 ^ Arc::as_ptr(signal) as u64
 }
@@ -110,12 +110,12 @@ impl<C: ReflectorCore + Send + 'static, R: Fn(C::Report) + Send + 'static> Refle
     }
 }
 
-/// What a request to list more may do before and during an action.
+/// When a request for a list after the present one takes effect during an action.
 fn interruption(action: &ReflectorAction, is_listing: bool) -> Interruption {
     match action {
-        // While a list has failed nothing is in progress.
+        // After a failed list it pauses: no call is in progress.
         ReflectorAction::Wait => Interruption::AtOnce,
-        _ if is_listing => Interruption::Deferred,
+        _ if is_listing => Interruption::AfterList,
         ReflectorAction::Watch(_) | ReflectorAction::Read => Interruption::AtOnce,
         ReflectorAction::Get(_) | ReflectorAction::List(_) => Interruption::AfterCall,
     }

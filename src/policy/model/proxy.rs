@@ -16,7 +16,7 @@ use crate::cluster::{Observation, Request, ResourceVersion, Scale};
 pub const STEPS_PER_TTL: u8 = steps_in(TTL);
 
 /// The steps after which a stopped process cannot be mistaken for a slow API server.
-const LONG_AWAY: u8 = 2;
+const STALL_STEPS: u8 = 2;
 
 const fn steps_in(time: Duration) -> u8 {
     (time.as_millis() / STEP.as_millis()) as u8
@@ -39,14 +39,15 @@ pub enum Life {
 pub struct Ghost {
     /// How many steps ago the process has started, at most a TTL.
     pub steps: u8,
-    /// A write of the scale has failed since the last look at the Deployment.
-    pub unread: bool,
+    /// Whether a write of the scale has failed and no newer version was seen since: another write
+    /// must wait for that.
+    pub needs_read: bool,
     /// Since its last renewal that was answered with a lease, one has failed or was not answered
     /// within a step.
     pub hindered: bool,
-    /// Steps (at most 1) since the first write after the last successful one was sent; `None` if
-    /// there was none.
-    pub in_vain: Option<u8>,
+    /// How many steps ago (at most 1) the first write was sent that no successful write has
+    /// followed; `None`: there is none.
+    pub unanswered_write: Option<u8>,
     /// Whether the process was stopped for a step or more since that renewal.
     pub was_stopped: bool,
     /// How many steps it has been stopped for by now, at most two.
@@ -186,9 +187,9 @@ impl Proxy {
         canonical::age(&mut self.policy);
         if self.life == Life::Stopped {
             self.ghost.was_stopped = true;
-            self.ghost.stopped_for = LONG_AWAY.min(self.ghost.stopped_for + 1);
+            self.ghost.stopped_for = STALL_STEPS.min(self.ghost.stopped_for + 1);
         }
-        self.ghost.in_vain = self.ghost.in_vain.map(|_| 1);
+        self.ghost.unanswered_write = self.ghost.unanswered_write.map(|_| 1);
         self.ghost.steps = steps_in(self.ttl()).min(self.ghost.steps + 1);
         if self
             .call
@@ -207,13 +208,13 @@ impl Proxy {
     /// SIGCONT. A process that was stopped for long has not seen the API server fail.
     pub fn resume(&mut self) -> Effects {
         self.life = Life::Running;
-        let absent = std::mem::take(&mut self.ghost.stopped_for);
-        self.ghost.hindered &= absent < LONG_AWAY || self.policy.without_lease;
+        let stopped_for = std::mem::take(&mut self.ghost.stopped_for);
+        self.ghost.hindered &= stopped_for < STALL_STEPS || self.policy.without_lease;
         self.handle_timeout()
     }
 
     /// Whether a scale to zero now would cut a connection that the protocol has to protect.
-    pub fn is_cut(&self) -> bool {
+    pub fn would_be_cut(&self) -> bool {
         self.is_running() && self.served && !self.ghost.hindered && !self.ghost.was_stopped
     }
 
@@ -237,8 +238,8 @@ impl Proxy {
 
     /// The waiting connections are forwarded to a pod.
     pub fn forward(&mut self) -> Effects {
-        let in_vain = self.ghost.in_vain == Some(1);
-        let fails_open = self.policy.without_lease && self.ghost.hindered && in_vain;
+        let is_unanswered = self.ghost.unanswered_write == Some(1);
+        let fails_open = self.policy.without_lease && self.ghost.hindered && is_unanswered;
         let allowed = self.holds_lease() || fails_open;
         self.waiting = false;
         self.served = true;

@@ -266,7 +266,7 @@ impl World {
     pub fn execute(&mut self, request: &Request, variant: Variant) -> Outcome {
         let awake = self.deployment.replicas > 0;
         let outcome = self.deployment.apply(request, variant);
-        if awake && self.deployment.replicas == 0 && self.proxies.iter().any(Proxy::is_cut) {
+        if awake && self.deployment.replicas == 0 && self.proxies.iter().any(Proxy::would_be_cut) {
             self.breach = Some(Breach::Cut);
         }
         match outcome {

@@ -16,9 +16,9 @@ use super::{NamespaceEndpoints, PendingCall};
 use crate::clock::Time;
 use crate::cluster::{AddressSource, Permission};
 
-/// The time between two lists,
+/// The time between two lists while no connection waits.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// and while connections wait.
+/// The time between two lists while connections wait.
 const INTERVAL_WAITING: Duration = Duration::from_millis(250);
 
 /// The items of a list of one object by its name.

@@ -26,21 +26,23 @@ impl Proxy {
             _ => None,
         };
         match outcome {
-            Outcome::Scale(_) => self.ghost.unread = false,
-            Outcome::Unknown { .. } | Outcome::Conflict => self.ghost.unread |= call.writes_scale(),
+            Outcome::Scale(_) => self.ghost.needs_read = false,
+            Outcome::Unknown { .. } | Outcome::Conflict => {
+                self.ghost.needs_read |= call.writes_scale()
+            }
             _ => {}
         }
         let id = self.policy.in_flight.as_ref().map_or(0, |asked| asked.id);
         let before = self.seen_version();
         self.policy.reply(id, outcome, NOW);
         if shown.is_some() && call.writes_scale() {
-            self.ghost.in_vain = None;
+            self.ghost.unanswered_write = None;
         }
         if matches!(call.request, Request::RenewLease(_)) {
             self.ghost.hindered |= shown.is_none() && call.renews();
             if self.holds_lease() {
                 (self.ghost.hindered, self.ghost.was_stopped) = (false, false);
-                self.ghost.in_vain = None;
+                self.ghost.unanswered_write = None;
             }
         }
         self.execute_commands(self.seen_version() != before)
@@ -48,16 +50,16 @@ impl Proxy {
 
     /// The reply is late, and the client reports wrongly that nothing was sent.
     pub fn receive_unsent(&mut self) -> Effects {
-        self.ghost.unread |= self.call.as_ref().is_some_and(Call::writes_scale);
+        self.ghost.needs_read |= self.call.as_ref().is_some_and(Call::writes_scale);
         self.receive(Outcome::Unreachable)
     }
 
-    /// Executes the commands of the policy. `looked`: it was shown a newer version before.
-    pub(super) fn execute_commands(&mut self, looked: bool) -> Effects {
+    /// Executes the commands of the policy. `has_seen_newer`: it was shown a newer version before.
+    pub(super) fn execute_commands(&mut self, has_seen_newer: bool) -> Effects {
         let mut effects = Effects::default();
         while let Some(command) = self.policy.poll_command() {
             match command {
-                Command::Send { request, .. } => self.send(request, looked, &mut effects),
+                Command::Send { request, .. } => self.send(request, has_seen_newer, &mut effects),
                 Command::QuarantinePods => self.policy.set_dialable(false, NOW),
                 Command::ScaleAboveZero | Command::GaveUp(_) | Command::Log(_) => {}
             }
@@ -65,7 +67,7 @@ impl Proxy {
         if self.policy.in_flight.is_none() {
             self.abandon_call(&mut effects);
         }
-        self.ghost.unread &= !looked;
+        self.ghost.needs_read &= !has_seen_newer;
         effects
     }
 
@@ -75,18 +77,18 @@ impl Proxy {
         let Some(call) = self.call.take() else {
             return;
         };
-        self.ghost.unread |= call.writes_scale();
+        self.ghost.needs_read |= call.writes_scale();
         self.ghost.hindered |= call.renews();
         if call.outcome.is_none() {
             effects.replaced = Some(call.request);
         }
     }
 
-    fn send(&mut self, mut request: Request, looked: bool, effects: &mut Effects) {
+    fn send(&mut self, mut request: Request, has_seen_newer: bool, effects: &mut Effects) {
         self.abandon_call(effects);
-        self.ghost.unread &= !looked;
+        self.ghost.needs_read &= !has_seen_newer;
         if let Request::WriteScale { replicas, .. } = request {
-            if self.ghost.unread {
+            if self.ghost.needs_read {
                 effects.breach = Some(Breach::Unread);
             } else if replicas == 0 && self.ghost.steps < steps_in(self.ttl()) {
                 effects.breach = Some(Breach::Hasty);
@@ -100,7 +102,7 @@ impl Proxy {
             outcome: None,
         };
         if !call.request.is_read() {
-            self.ghost.in_vain.get_or_insert(0);
+            self.ghost.unanswered_write.get_or_insert(0);
         }
         self.call = Some(call);
     }
