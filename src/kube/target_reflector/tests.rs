@@ -511,7 +511,7 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
     assert_eq!(
         warnings,
         [
-            "the Deployments of the namespace default cannot be watched (403 no): reading each object in \
+            "the Deployments of the namespace default cannot be watched (403 no): reading the objects in \
              turn"
         ]
     );
