@@ -498,6 +498,8 @@ pub enum Report {
     SessionAffinity(Option<Duration>),
     /// The addresses of the static backend, which is given by name, at first and at each change.
     StaticBackends(Vec<SocketAddr>),
+    /// The addresses of the backup target, which is given by name, at first and at each change.
+    BackupTarget(Vec<SocketAddr>),
     /// The kind of object from which the endpoints are listed, at first and at each change; `None`
     /// while they cannot be listed, or the Service does not exist. While it is `None`, the last
     /// [`Report::Pods`] remain valid.

@@ -84,8 +84,9 @@
 //! - *Turn* of the loop: what it does from one `epoll_wait` to the next.
 //! - *Backend*: what the balancer picks: a pod, or a static backend (HAProxy: a server; Envoy: a
 //!   host); it has one or more *addresses*. *Fallback address*: the cluster IP, dialled if no
-//!   backend answers. *Avoided*: dialled only where nothing else is
-//!   left: *ejected* for a while after a failure, or *on trial* until a dial in progress shows
+//!   backend answers. *Backup target*: what a connection is dialled to that has waited for a
+//!   backend in vain (HAProxy, nginx: a backup server). *Avoided*: dialled only where nothing else
+//!   is left: *ejected* for a while after a failure, or *on trial* until a dial in progress shows
 //!   whether it answers.
 //! - *Relay*: moves the bytes of a connection between client and backend, in two *halves*, one
 //!   for each direction. *Bulk*: a half whose reads are large, so that it is spliced.

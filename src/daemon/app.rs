@@ -370,16 +370,8 @@ impl<A: Api> App<A> {
                 }
                 self.backends_until = Some(now);
             }
-            Report::Accepts { port, uid } => {
-                // A pod that has greeted at one port is ready at all: the data port of FTP would
-                // take a dial for the client's.
-                let is_of_all = self.config.ready_gate == ReadyGate::Greeting;
-                let ports = self.ports.iter_mut().enumerate();
-                for (_, port) in ports.filter(|(index, _)| is_of_all || *index == port) {
-                    port.pods.accepts(uid.clone());
-                }
-                self.backends_until = Some(now);
-            }
+            Report::Accepts { port, uid } => self.note_accepting(port, &uid, now),
+            Report::BackupTarget(addresses) => self.set_backup(&addresses, process),
             Report::StaticBackends(addresses) => {
                 for port in &mut self.ports {
                     port.destinations.static_backends.clone_from(&addresses);

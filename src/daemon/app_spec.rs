@@ -182,6 +182,7 @@ fn fixed(spec: &AppSpec) -> impl PartialEq + use<> {
         settings.service,
         settings.port,
         settings.target,
+        settings.backup_target,
         settings.listen,
         // Whether it has its listeners alone: a list with other names is no other place.
         settings.server_names.is_empty(),

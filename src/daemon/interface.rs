@@ -47,6 +47,9 @@ pub trait Sockets {
     /// Sets for how long after its last connection a client of an app is led to the same
     /// backend; `None`: no longer at all.
     fn set_affinity(&mut self, _: AppId, _: Option<Duration>) {}
+    /// Replaces the addresses to which the connections of an app are dialled that wait for too
+    /// long.
+    fn set_backup(&mut self, _: AppId, _: &[SocketAddr]) {}
     /// Handles the events of the last wait.
     fn dispatch(&mut self, now: Time);
     /// Closes the uncounted connections of an app that pods have served, because the app sleeps.

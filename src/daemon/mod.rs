@@ -154,6 +154,8 @@ struct Daemon {
 struct AppThreads {
     api: kube::AppHandle,
     resolver: Option<Resolver>,
+    /// That of the backup target, which ends with the app.
+    _backup: Option<Resolver>,
     accept_probe: Option<AppProbe<AppId>>,
     webhook: Option<Webhook>,
 }
@@ -491,6 +493,10 @@ impl Sockets for Engine {
 
     fn set_affinity(&mut self, app: AppId, timeout: Option<Duration>) {
         Engine::set_affinity(self, app, timeout);
+    }
+
+    fn set_backup(&mut self, app: AppId, addresses: &[SocketAddr]) {
+        Engine::set_backup(self, app, addresses);
     }
 
     fn dispatch(&mut self, now: Time) {

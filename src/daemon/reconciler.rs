@@ -19,7 +19,7 @@ use super::topology::Topology;
 use super::{AppThreads, Clocks};
 use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
 use crate::clock::Time;
-use crate::cluster::Report;
+use crate::cluster::{HostPort, Report};
 use crate::engine::{AppId, AppLimits, Engine, PortId};
 use crate::kube::{self, ApiThreads, Requests, Webhook, Webhooks};
 use crate::policy::Policy;
@@ -253,18 +253,21 @@ impl Reconciler {
         let settings = &spec.settings;
         let route = route(spec);
         let report = self.reports.of_app(id);
-        let resolver = route.static_backend().cloned().map(|target| {
-            let (found, panicked) = (report.clone(), report.clone());
-            Resolver::spawn(
-                target,
-                self.clocks.monotonic,
-                move |addresses| found(Report::StaticBackends(addresses)),
-                move |panic| panicked(Report::Panicked(panic)),
-            )
-        });
-        let resolver = resolver
-            .transpose()
-            .map_err(|e| format!("cannot start the thread that resolves --target: {e}"))?;
+        let resolver = |target: Option<&HostPort>, found: fn(Vec<SocketAddr>) -> Report| {
+            let (report, panicked) = (report.clone(), report.clone());
+            let spawn = |target: &HostPort| {
+                Resolver::spawn(
+                    target.clone(),
+                    self.clocks.monotonic,
+                    move |addresses| report(found(addresses)),
+                    move |panic| panicked(Report::Panicked(panic)),
+                )
+            };
+            let failed = |e| format!("cannot start the thread that resolves a target: {e}");
+            target.map(spawn).transpose().map_err(failed)
+        };
+        let backup = resolver(settings.backup_target.as_ref(), Report::BackupTarget)?;
+        let resolver = resolver(route.static_backend(), Report::StaticBackends)?;
         let accept_probe = match settings.ready_gate {
             ReadyGate::Probe => None,
             ReadyGate::Accept | ReadyGate::Greeting => Some(self.accept_probe()?.of_app(id)),
@@ -287,6 +290,7 @@ impl Reconciler {
         Ok(AppThreads {
             api,
             resolver,
+            _backup: backup,
             accept_probe,
             webhook,
         })

@@ -109,6 +109,8 @@ pub struct Balancer {
     /// How many connections a backend may have at a time, over all ports of the app.
     max_per_backend: u32,
     fallback: Option<SocketAddr>,
+    /// The addresses of the backup target.
+    backup: Vec<SocketAddr>,
     /// Whether the last address to answer, of a backend with addresses of both families,
     /// was an IPv6 address; `None` before there was one.
     prefers_ipv6: Option<bool>,
@@ -128,6 +130,7 @@ impl Balancer {
             group: Rc::default(),
             max_per_backend: u32::MAX,
             fallback: None,
+            backup: Vec::new(),
             prefers_ipv6: None,
             random: Random::new(seed),
             next_backend: 0,
@@ -188,6 +191,33 @@ impl Balancer {
     pub fn near(&self) -> usize {
         let backends = self.backends.values();
         backends.filter(|it| it.is_listed && it.is_near).count()
+    }
+
+    /// Sets the addresses of the backup target.
+    pub fn set_backup(&mut self, addresses: &[SocketAddr]) {
+        self.backup = addresses.to_vec();
+    }
+
+    /// Whether there is a backup target.
+    pub fn has_backup(&self) -> bool {
+        !self.backup.is_empty()
+    }
+
+    /// Picks the address of the backup target in that place, and counts a connection to it.
+    pub fn pick_backup(&mut self, place: usize, now: Time) -> Option<Pick> {
+        let address = *self.backup.get(place)?;
+        let key = self.add(Backend::fallback(address));
+        let id = AddressId {
+            backend: key,
+            address: 0,
+        };
+        let last_pick = self.next_pick;
+        self.change(key, now, |backend| backend.dial(0, last_pick, now))?;
+        Some(Pick {
+            id,
+            address,
+            is_trial: false,
+        })
     }
 
     /// Whether no address may be dialled.

@@ -35,6 +35,7 @@ use crate::rules::Preread;
 mod activity;
 mod answering;
 mod backpressure;
+mod backup;
 mod client_info;
 mod detached;
 mod preread;
@@ -251,12 +252,13 @@ impl<S: Socket> Connection<S> {
             State::Answering(answering) => return Transition::Close(answering.reason),
             _ => {}
         }
-        if self.is_waiting() && cx.now >= self.hold_limit(cx) {
-            let end = self.end_of_wait(cx);
-            return match cx.port.rules.hold_answer.clone() {
-                Some(answer) => self.begin_answer(answer, end, cx),
-                None => self.reset(end),
-            };
+        if self.waits_for_backend() {
+            if self.is_backup_due(cx) {
+                return self.dial_backup(cx);
+            }
+            if cx.now >= self.hold_limit(cx) {
+                return self.end_wait(cx);
+            }
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
@@ -320,7 +322,7 @@ impl<S: Socket> Connection<S> {
     /// Begins a round of dials, and dials the first address. To be called when the gate is
     /// open. A connection that is being answered stays as it is.
     pub fn dial<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
-        if let State::Answering(_) = self.state {
+        if matches!(self.state, State::Answering(_)) || self.usage == Usage::Backup {
             return Transition::Stay;
         }
         self.dial_round(DialRound::default(), cx)
@@ -333,7 +335,7 @@ impl<S: Socket> Connection<S> {
             return self.back_off(cx);
         }
         self.state = State::Held;
-        self.schedule(Some(self.hold_limit(cx)), cx);
+        self.schedule(Some(self.wait_limit(cx)), cx);
         self.check_client(Transition::Hold, cx)
     }
 
@@ -469,13 +471,11 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(cx.now + delay), cx);
     }
 
-    /// Sets the deadline. That of a waiting connection is the hold limit at the latest.
+    /// Sets the deadline. That of a waiting connection is the end of its wait at the latest.
     fn schedule<C>(&mut self, deadline: Option<Time>, cx: &mut Context<'_, C>) {
-        let hold_limit = self.hold_limit(cx);
-        let deadline = if self.is_waiting() {
-            deadline.map(|at| at.min(hold_limit))
-        } else {
-            deadline
+        let deadline = match self.waits_for_backend() {
+            true => deadline.map(|at| at.min(self.wait_limit(cx))),
+            false => deadline,
         };
         cx.shared.timers.set(cx.key, &mut self.deadline, deadline);
     }

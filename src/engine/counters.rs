@@ -105,10 +105,12 @@ pub enum Exclusion {
     Probe,
     /// Its source is at its limit of connections.
     SourceLimit,
+    /// The backup target has accepted it.
+    Backup,
 }
 
 /// The names of the exclusions in metrics.
-const EXCLUSIONS: [&str; 7] = [
+const EXCLUSIONS: [&str; 8] = [
     "denied",
     "ignored",
     "silent",
@@ -116,6 +118,7 @@ const EXCLUSIONS: [&str; 7] = [
     "first_bytes",
     "probe",
     "source_limit",
+    "backup",
 ];
 
 impl Counts {
@@ -322,6 +325,7 @@ mod tests {
             (Exclusion::FirstBytes, "first_bytes"),
             (Exclusion::Probe, "probe"),
             (Exclusion::SourceLimit, "source_limit"),
+            (Exclusion::Backup, "backup"),
         ] {
             let mut counters = Counters::default();
             counters.excluded(exclusion);

@@ -42,6 +42,9 @@ pub struct Dialer {
     backoffs: u8,
     /// The number of backends that closed with a FIN before the first byte.
     early_closes: u8,
+    /// The number of addresses of the backup target that were dialled since the first of them,
+    /// 255 at most.
+    backup_dials: u8,
 }
 
 /// A connect in progress, or one whose backend is to send the first byte.
@@ -91,6 +94,7 @@ impl Dialer {
             dials: 0,
             backoffs: 0,
             early_closes: 0,
+            backup_dials: 0,
         }
     }
 
@@ -115,17 +119,47 @@ impl Dialer {
     pub fn dial<S: Socket, C: Connect<Socket = S>>(
         &mut self,
         client: Option<IpAddr>,
-        mut round: DialRound,
+        round: DialRound,
         cx: &mut Context<'_, C>,
     ) -> DialOutcome<S> {
-        loop {
+        self.dial_picked(round, cx, |_, round, cx| {
             let fell_back = round.has_fallen_back();
-            let pick = cx.port.balancer.pick(client, &mut round, cx.now);
+            let pick = cx.port.balancer.pick(client, round, cx.now);
             let has_no_backend = pick.is_none() || round.has_fallen_back();
             if has_no_backend && !fell_back && round.has_failed() {
                 cx.port.counts.exhausted += 1;
             }
-            let Some(pick) = pick else {
+            pick
+        })
+    }
+
+    /// Begins with the first address of the backup target.
+    pub fn begin_backup(&mut self) {
+        self.backup_dials = 0;
+    }
+
+    /// Dials the next address of the backup target that does not fail at once.
+    pub fn dial_backup<S: Socket, C: Connect<Socket = S>>(
+        &mut self,
+        round: DialRound,
+        cx: &mut Context<'_, C>,
+    ) -> DialOutcome<S> {
+        self.dial_picked(round, cx, |dialer, round, cx| {
+            let may_dial = |place: &u8| *place < u8::MAX && !round.has_local_error();
+            let place = Some(dialer.backup_dials).filter(may_dial)?;
+            dialer.backup_dials = place.saturating_add(1);
+            cx.port.balancer.pick_backup(place.into(), cx.now)
+        })
+    }
+
+    fn dial_picked<S: Socket, C: Connect<Socket = S>>(
+        &mut self,
+        mut round: DialRound,
+        cx: &mut Context<'_, C>,
+        pick: impl Fn(&mut Self, &mut DialRound, &mut Context<'_, C>) -> Option<Pick>,
+    ) -> DialOutcome<S> {
+        loop {
+            let Some(pick) = pick(self, &mut round, cx) else {
                 return DialOutcome::NoneLeft;
             };
             self.dials = self.dials.wrapping_add(1);

@@ -245,7 +245,12 @@ impl Engine {
             },
         };
         let transition = handler(connection, &mut cx);
-        port.counts.recount(use_before, connection.counted_as());
+        let counts_as = connection.counted_as();
+        port.counts.recount(use_before, counts_as);
+        if use_before == CountedAs::Waiting && counts_as == CountedAs::Nothing {
+            // It is answered, or the backup target has it.
+            entry.held.remove(&connection.serial());
+        }
         if port.counts != counts_before {
             self.apps.note_change(slot);
         }

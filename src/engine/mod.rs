@@ -423,6 +423,15 @@ impl Engine {
         }
     }
 
+    /// Replaces the addresses of the backup target of an app: those who wait in vain are dialled
+    /// there.
+    pub fn set_backup(&mut self, app: AppId, addresses: &[SocketAddr]) {
+        for &slot in self.apps.slots(app).iter() {
+            let port = &mut self.apps.get_mut(slot).port;
+            port.balancer.set_backup(addresses);
+        }
+    }
+
     /// Opens or shuts the gate of an app. While it is shut nothing is dialled; what is
     /// relayed goes on.
     pub fn set_gate(&mut self, app: AppId, open: bool, now: Time) {

@@ -278,7 +278,7 @@ pub static TABLE: &[Metric] = &[
         help: "Connections that did not count as use of the app, or stopped counting, by the rule: `denied` (not let in), \
                `ignored`, `silent` (not any more; again for each silence), `local` (a load \
                balancer's own), `first_bytes` (not those of `--wake-on`), `probe` (a health \
-               check) or `source_limit` (not let in)",
+               check), `source_limit` (not let in) or `backup` (the backup target serves it)",
         read: Read::Port(|it, samples| samples.each(&it.excluded)),
     },
     Metric {

@@ -51,6 +51,9 @@ pub struct Rules {
     pub first_bytes: FirstBytes,
     /// Whether a pod is to send a byte before it is sent the first one of a client.
     pub awaits_greeting: bool,
+    /// After which time without a backend a connection is dialled to the backup target; `None`:
+    /// at the hold limit.
+    pub backup_after: Option<Duration>,
     /// The answer to a client at the hold limit; `None` for a reset.
     pub hold_answer: Option<HoldAnswer>,
 }

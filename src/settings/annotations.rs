@@ -26,7 +26,7 @@ const MOST_ERRORS: usize = 10;
 const TARGET: &str = "target";
 
 /// The settings that no annotation is, with the cure.
-const OTHERWISE: [(&str, &str); 5] = [
+const OTHERWISE: [(&str, &str); 6] = [
     ("namespace", "is the Service's own; take it away"),
     ("service", "is the Service itself; take it away"),
     (
@@ -41,6 +41,11 @@ const OTHERWISE: [(&str, &str); 5] = [
         "webhook",
         "is an address that the proxy connects to, and a secret, which no annotation is; give it \
          to the proxy, for all apps, as --webhook (ZPA_WEBHOOK)",
+    ),
+    (
+        "backup-target",
+        "is an address that the proxy connects clients to, which no annotation is; give it to the \
+         proxy, for all apps, as --backup-target (ZPA_BACKUP_TARGET)",
     ),
 ];
 

@@ -87,6 +87,8 @@ pub struct Settings {
     pub metrics_path: Option<String>,
     /// The static backend, which is dialled instead of the pods; but see `pods_first`.
     pub target: Option<HostPort>,
+    /// What connections are dialled to that have waited for too long, if there is such a target.
+    pub backup_target: Option<HostPort>,
     /// Whether a static backend that is the Service itself is dialled only if none of its pods
     /// can be: so in the dialects of the ancestors.
     pub pods_first: bool,
@@ -432,6 +434,7 @@ impl Settings {
             ping_path: None,
             metrics_path: None,
             target: None,
+            backup_target: None,
             pods_first: false,
             idle_ttl: Duration::ZERO,
             hold_timeout: Duration::ZERO,

@@ -180,3 +180,41 @@ fn an_ignored_client_is_served_without_a_lease_and_that_is_no_alarm() {
     let rule = "zpa_connections_excluded_total{rule=\"ignored\"}";
     assert_eq!(zpa.metric(rule), Some(1.0));
 }
+
+/// The app never gets ready. The target is named, so that it is resolved.
+#[test]
+fn who_waits_in_vain_is_led_to_the_backup_target_and_later_ones_to_the_app() {
+    let sandbox = asleep();
+    sandbox.never_ready();
+    let page = sandbox.server_at(
+        ([127, 0, 0, 1], 0).into(),
+        "page",
+        sandbox::PodProgram::Http,
+    );
+    let target = format!("localhost:{}", page.address().port());
+    let zpa = start_zpa(
+        &sandbox,
+        &[
+            LONG_TTL,
+            ("ZPA_BACKUP_TARGET", &target),
+            ("ZPA_BACKUP_AFTER", "1s"),
+        ],
+    );
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .unwrap();
+    let mut answer = vec![0; 1024];
+    let len = client.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..len]);
+    assert!(answer.contains("page"), "{answer}");
+    zpa.expect_metric("zpa_connections_excluded_total{rule=\"backup\"}", 1.0);
+    zpa.expect_metric("zpa_connections_counted", 0.0);
+    assert_eq!(zpa.metric("zpa_forwarded_total"), Some(0.0));
+    assert_eq!(
+        sandbox.count(&on("patch", "deployments/scale")),
+        1,
+        "it was woken"
+    );
+}

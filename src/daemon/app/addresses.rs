@@ -1,5 +1,7 @@
 //! The backends and fallback addresses of an [`App`].
 
+use std::net::SocketAddr;
+
 use log::{info, warn};
 
 use super::super::interface::{Api, Sockets};
@@ -89,6 +91,38 @@ impl<A: Api> App<A> {
             self.candidates.clone_from(&candidates);
             self.api.probe(candidates);
         }
+    }
+
+    /// A starting pod accepts or greets. One that has greeted at a port is ready at all: the data
+    /// port of FTP would take a dial for the client's.
+    pub(super) fn note_accepting(&mut self, port: usize, uid: &str, now: Time) {
+        let is_of_all = self.config.ready_gate == ReadyGate::Greeting;
+        let ports = self.ports.iter_mut().enumerate();
+        for (_, port) in ports.filter(|(index, _)| is_of_all || *index == port) {
+            port.pods.accepts(uid.to_owned());
+        }
+        self.backends_until = Some(now);
+    }
+
+    /// Passes the addresses of the backup target to the sockets; none if one is this proxy's own.
+    pub(super) fn set_backup<S: Sockets>(
+        &self,
+        addresses: &[SocketAddr],
+        process: &mut Process<'_, S>,
+    ) {
+        let mut all = addresses.iter();
+        let addresses = match all.find(|&&it| process.own_addresses.contains(it)) {
+            None => addresses,
+            Some(own) => {
+                warn!(
+                    "{}: {own}, of the backup target, is this proxy's own address and is not \
+                     dialled",
+                    self.config.name
+                );
+                &[]
+            }
+        };
+        process.sockets.set_backup(self.id, addresses);
     }
 
     /// Passes the fallback addresses to the sockets.

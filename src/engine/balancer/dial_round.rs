@@ -62,7 +62,7 @@ impl DialRound {
     }
 
     /// Whether this machine can dial no address at all.
-    pub(super) fn has_local_error(&self) -> bool {
+    pub fn has_local_error(&self) -> bool {
         self.any(|failures| failures.has_local_error)
     }
 

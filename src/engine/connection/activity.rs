@@ -23,6 +23,9 @@ pub enum Usage {
     Uncounted,
     /// A backend serves it, and no byte has gone over it for so long that it does not count.
     Silent,
+    /// No backend has accepted it in time, so that the backup target is dialled for it or serves
+    /// it.
+    Backup,
     /// It was silent, and a byte has come while the gate is shut: the byte waits until
     /// there is a lease again.
     Resuming,
@@ -32,7 +35,7 @@ impl<S: Socket> Connection<S> {
     /// How it counts as use of the app.
     pub fn counted_as(&self) -> CountedAs {
         match self.usage {
-            Usage::Uncounted | Usage::Silent => CountedAs::Nothing,
+            Usage::Uncounted | Usage::Silent | Usage::Backup => CountedAs::Nothing,
             Usage::Resuming => CountedAs::Resuming,
             Usage::Counted if self.is_waiting() => CountedAs::Waiting,
             Usage::Counted => CountedAs::Served,
@@ -46,7 +49,8 @@ impl<S: Socket> Connection<S> {
 
     /// Whether a backend serves the connection though it does not count.
     pub fn is_served_uncounted(&self) -> bool {
-        matches!(self.state, State::Relaying(_)) && self.usage != Usage::Counted
+        let is_uncounted = !matches!(self.usage, Usage::Counted | Usage::Backup);
+        matches!(self.state, State::Relaying(_)) && is_uncounted
     }
 
     // --- Traffic ---
@@ -146,7 +150,7 @@ impl<S: Socket> Connection<S> {
             return None;
         }
         match self.usage {
-            Usage::Counted | Usage::Uncounted => None,
+            Usage::Counted | Usage::Uncounted | Usage::Backup => None,
             // What a peer has sent that is gone needs no lease.
             Usage::Resuming if event.error => {
                 self.usage = Usage::Uncounted;

@@ -51,12 +51,7 @@ impl<S: Socket> Connection<S> {
             is_last: false,
             lingering: Lingering::default(),
         };
-        let before = std::mem::replace(&mut self.state, State::Answering(Box::new(answering)));
-        match before {
-            State::Connecting(attempt) => attempt.give_up(&mut cx.port.balancer, cx.now),
-            State::Backoff => drop(cx.port.backing_off.remove(&cx.key)),
-            _ => {}
-        }
+        self.leave_wait(State::Answering(Box::new(answering)), cx);
         self.usage = Usage::Uncounted;
         let until = cx.now + TIMEOUT;
         cx.shared

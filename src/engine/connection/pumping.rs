@@ -15,7 +15,7 @@ use super::super::relay::RelayStatus;
 use super::super::sockets::Socket;
 use super::super::token::Side;
 use super::super::transition::Transition;
-use super::{Connection, State};
+use super::{Connection, State, Usage};
 
 /// The most bytes that one direction moves directly after an event. For the rest the
 /// connection waits in the run queue.
@@ -76,7 +76,9 @@ impl<S: Socket> Connection<S> {
             RelayStatus::Finished => self.finish(cx),
             RelayStatus::BothBroken => Transition::Close(CloseReason::BackendGone),
             RelayStatus::Redial => self.redial("broke off before the first byte", cx),
-            RelayStatus::EarlyClose if self.dialer.may_retry_early_close(cx) => {
+            RelayStatus::EarlyClose
+                if self.usage != Usage::Backup && self.dialer.may_retry_early_close(cx) =>
+            {
                 self.dialer.note_early_close();
                 self.redial("closed before the first byte", cx)
             }
@@ -101,7 +103,7 @@ impl<S: Socket> Connection<S> {
         why: &str,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        if cx.now >= self.hold_limit(cx) {
+        if self.usage != Usage::Backup && cx.now >= self.hold_limit(cx) {
             return self.reset(CloseReason::BackendGone);
         }
         let Some(relay) = self.take_relay() else {

@@ -9,6 +9,7 @@ use super::Usage;
 use super::{CloseReason, ConnectionPhase};
 
 mod activity;
+mod backup;
 mod detached;
 mod first_bytes;
 mod greeting;

@@ -8,12 +8,13 @@ use log::debug;
 use super::super::balancer::{DialFailure, DialRound};
 use super::super::close_reason::CloseReason;
 use super::super::context::{Connect, Context};
+use super::super::counters::Exclusion;
 use super::super::dialing::{BackendStream, DialOutcome, Progress};
 use super::super::readiness::Readiness;
 use super::super::relay::Relay;
 use super::super::sockets::Socket;
 use super::super::transition::Transition;
-use super::{Connection, State};
+use super::{Connection, State, Usage};
 use crate::rules::GREETING_TIMEOUT;
 
 impl<S: Socket> Connection<S> {
@@ -47,6 +48,9 @@ impl<S: Socket> Connection<S> {
         round: DialRound,
         cx: &mut Context<'_, C>,
     ) -> Transition {
+        if self.usage == Usage::Backup {
+            return self.dial_backup_round(round, cx);
+        }
         if !self.keeps_to_gate() && cx.port.balancer.is_empty() {
             return Transition::Close(CloseReason::UncountedNoPod(self.phase()));
         }
@@ -134,7 +138,8 @@ impl<S: Socket> Connection<S> {
                 .note_failure(id, DialFailure::BrokeOff, &why, &mut round, cx);
             return self.dial_round(round, cx);
         }
-        if !cx.port.rules.awaits_greeting || cx.port.balancer.has_greeted(id) {
+        let is_to_greet = cx.port.rules.awaits_greeting && self.usage != Usage::Backup;
+        if !is_to_greet || cx.port.balancer.has_greeted(id) {
             return self.begin_relay(attempt.into_backend(), event, cx);
         }
         let progress = attempt.await_greeting();
@@ -175,10 +180,14 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        cx.port.counts.forwarded += 1;
-        cx.port.counts.forwarded_uncounted += u64::from(!self.keeps_to_gate());
         let waited = cx.now.since(self.opened);
-        cx.port.counters.hold.observe(waited);
+        if self.usage == Usage::Backup {
+            cx.port.counters.excluded(Exclusion::Backup);
+        } else {
+            cx.port.counts.forwarded += 1;
+            cx.port.counts.forwarded_uncounted += u64::from(!self.keeps_to_gate());
+            cx.port.counters.hold.observe(waited);
+        }
         if let Some(address) = cx.port.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
         }

@@ -106,6 +106,7 @@ fn both_threads_report_and_end_with_the_handle() {
             | Report::Synced(_)
             | Report::NoAddress { .. }
             | Report::StaticBackends(_)
+            | Report::BackupTarget(_)
             | Report::TargetStatus(_)
             | Report::PodProblem(_)
             | Report::Observed(_)

@@ -1,7 +1,8 @@
 //! The rows about the clients of an app: which of them count as use, and at which pace held
 //! connections are dialled.
 
-use super::{ROW, Setting, Unset, ValueKind};
+use super::{ROW, Setting, Unset, ValueKind, reason};
+use crate::cluster::HostPort;
 use crate::duration;
 use crate::rules::sources::Networks;
 use crate::settings::value;
@@ -241,6 +242,38 @@ pub(super) const ROWS: &[Setting] = &[
             let paths = &settings.rules.first_bytes.probes.paths;
             (!paths.is_empty()).then(|| paths.join(","))
         },
+        ..ROW
+    },
+    Setting {
+        flag: "backup-target",
+        variables: &["ZPA_BACKUP_TARGET"],
+        placeholder: "HOST:PORT",
+        unset: Unset::Means("none"),
+        help: "What a client is connected to in place of a pod at the hold limit, such as a \
+               maintenance page or a replica; of all ports of the app. Such a connection does not \
+               count as use. Only if that accepts none either, the client is answered \
+               (`--hold-answer`) or reset",
+        examples: &["maintenance.default.svc:80", "10.0.0.7:5432"],
+        store: |settings, text| {
+            settings.backup_target = Some(text.parse().map_err(reason)?);
+            Ok(())
+        },
+        show: |settings| settings.backup_target.as_ref().map(HostPort::to_string),
+        ..ROW
+    },
+    Setting {
+        flag: "backup-after",
+        variables: &["ZPA_BACKUP_AFTER"],
+        placeholder: "DURATION",
+        unset: Unset::Means("the hold limit"),
+        help: "After which time without a pod a client is connected to the `--backup-target`, \
+               if that is sooner than the hold limit; the app goes on waking",
+        examples: &["5s", "1m"],
+        store: |settings, text| {
+            settings.rules.backup_after = Some(value::positive_duration(text)?);
+            Ok(())
+        },
+        show: |settings| settings.rules.backup_after.map(duration::display),
         ..ROW
     },
     Setting {

@@ -132,6 +132,11 @@ fn what_is_wrong_or_not_of_an_annotation_is_said_in_one_go() {
             "http://10.0.0.1/",
             "is an address that the proxy connects to",
         ),
+        (
+            "backup-target",
+            "10.0.0.1:6443",
+            "is an address that the proxy connects clients to",
+        ),
         ("ping-path", "/x", "there is no such setting"),
     ] {
         let lines = read(&[], &[("listen", ":1"), (name, value)]).unwrap_err();

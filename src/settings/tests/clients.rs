@@ -201,3 +201,13 @@ fn windows_add_up_and_a_wrong_word_is_named() {
         assert!(error.contains(word) && error.contains(flag), "{error}");
     }
 }
+
+#[test]
+fn a_backup_target_has_a_host_and_a_port() {
+    let target = with("backup-target", "page.default.svc:80").backup_target;
+    assert_eq!(target.unwrap().to_string(), "page.default.svc:80");
+    assert!(error("backup-target", "page").contains("--backup-target"));
+    let five = Some(Duration::from_secs(5));
+    assert_eq!(with("backup-after", "5s").rules.backup_after, five);
+    assert!(error("backup-after", "0").contains("must be more than zero"));
+}

@@ -90,11 +90,16 @@ proptest! {
         pods_first in any::<bool>(),
         silence in prop::option::of(1..2000u64),
         awaits_greeting in any::<bool>(),
+        backup_after in prop::option::of(1..20_000u64),
     ) {
         // Some hundred bytes at a time are copied, some ten thousand are spliced.
         let scale = if is_large { 400 } else { 1 };
         let mut rig = Rig::scaled(scale, window, 1, true, Usage::Counted);
         rig.port.rules.awaits_greeting = awaits_greeting;
+        if let Some(after) = backup_after {
+            rig.port.rules.backup_after = Some(Duration::from_millis(after));
+            rig.port.balancer.set_backup(&[([10, 0, 1, 1], 80).into()]);
+        }
         rig.place();
         rig.port.rules.idle.silence = silence.map(Duration::from_millis);
         rig.pods_first = pods_first;

@@ -330,6 +330,9 @@ impl Rig {
         let transition = handler(connection, &mut cx);
         let after = connection.counted_as();
         self.port.counts.recount(before, after);
+        if before == CountedAs::Waiting && after == CountedAs::Nothing {
+            self.held = false;
+        }
         match transition {
             Transition::Stay | Transition::MovedMessage => {}
             Transition::Hold => self.held = true,
@@ -362,6 +365,18 @@ impl Rig {
         connection.map_or(CountedAs::Nothing, Connection::counted_as)
     }
 
+    /// Has the connection look at how long it may wait.
+    pub fn check_hold_limit(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.check_hold_limit(KEY, &mut self.shared, self.now);
+        }
+    }
+
+    /// Whether it is among those that wait for the gate or a backend.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// How old the log says that it is.
     pub fn age(&self) -> Option<Duration> {
         Some(self.connection.as_ref()?.age(self.now))
@@ -379,6 +394,7 @@ impl Rig {
             (self.shared.timers.next().is_some(), "a deadline"),
             (self.port.balancer.in_use() > 0, "a backend"),
             (self.port.counts.detached > 0, "a count of detached ones"),
+            (!self.port.backing_off.is_empty(), "a pause"),
         ];
         let left = lent.into_iter().filter(|(is_left, _)| *is_left);
         left.map(|(_, what)| what).collect()
