@@ -59,7 +59,7 @@ soak: ## Mix all traffic and faults for SOAK_MINUTES=n
 	    --profile $(SOAK_PROFILE) --test soak -- --nocapture
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS=n; takes nightly and cargo-fuzz
-	@for target in relay watch settings apps durations admin kubeconfig proxy_protocol client_hello; do \
+	@for target in relay watch settings apps durations admin kubeconfig proxy_protocol client_hello first_bytes; do \
 	    mkdir -p target/fuzz/corpus/$$target; \
 	    seeds=tests/fuzz/seeds/$$target; [ -d $$seeds ] || seeds=; \
 	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz $$target \

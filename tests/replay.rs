@@ -20,6 +20,8 @@ mod apps;
 mod client_hello;
 #[path = "fuzz/checks/durations.rs"]
 mod durations;
+#[path = "fuzz/checks/first_bytes.rs"]
+mod first_bytes;
 #[path = "fuzz/checks/kubeconfig.rs"]
 mod kubeconfig;
 #[path = "fuzz/checks/proxy_protocol.rs"]
@@ -40,7 +42,7 @@ const LONGEST: u64 = 2000;
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("relay", |bytes| feed(bytes, relay::check)),
     ("watch", |bytes| feed(bytes, watch::check)),
     ("settings", |bytes| feed(bytes, settings::check)),
@@ -50,6 +52,7 @@ const TARGETS: [Target; 9] = [
     ("kubeconfig", |bytes| feed(bytes, kubeconfig::check)),
     ("proxy_protocol", |bytes| feed(bytes, proxy_protocol::check)),
     ("client_hello", |bytes| feed(bytes, client_hello::check)),
+    ("first_bytes", |bytes| feed(bytes, first_bytes::check)),
 ];
 
 fn main() {

@@ -110,6 +110,12 @@ fn spec(settings: Settings) -> Result<AppSpec, String> {
         })?;
         rules.hold_answer = Some(loaded);
     }
+    let page = &settings.rules.waiting_page;
+    let loaded = page.load(settings.target_ref.label(), |path| std::fs::read(path));
+    rules.waiting_page = loaded.map_err(|why| {
+        let setting = settings.given("waiting-page");
+        format!("{setting} {page}: {why}; use e.g. built-in, or the path of a file")
+    })?;
     rules.awaits_greeting = settings.ready_gate == ReadyGate::Greeting;
     Ok(AppSpec { settings, rules })
 }

@@ -61,6 +61,8 @@ pub enum CloseReason {
     HalfClosed(Duration),
     /// It is a health check, and was answered.
     Probe,
+    /// It is a browser's, and has got the page that loads itself again.
+    WaitingPage,
     /// Its first bytes did not come within the hold limit.
     NoBytes,
     /// Its client, by the PROXY header, is at the limit of connections of its source.
@@ -101,6 +103,7 @@ impl fmt::Display for CloseReason {
             CloseReason::OutOfResources(phase) => write!(f, "zpa/{phase}: out of system resources"),
             CloseReason::SourceLimit => f.write_str("zpa/holding: its source is at its limit"),
             CloseReason::Probe => f.write_str("zpa/holding: a health check, answered"),
+            CloseReason::WaitingPage => f.write_str("zpa/holding: a browser, which got the page"),
             CloseReason::NoBytes => f.write_str("client/holding: its first bytes do not come"),
             CloseReason::Denied => f.write_str("zpa/holding: its client is denied"),
             CloseReason::NoHeader(why) => write!(f, "client/holding: {why}: no PROXY header"),

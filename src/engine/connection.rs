@@ -195,9 +195,7 @@ impl<S: Socket> Connection<S> {
                 let next = closing.handle_event(Side::Client, event, &self.client, cx.now);
                 self.apply_next(next, cx)
             }
-            State::Answering(answering) if event.error || event.hang_up => {
-                Transition::Close(answering.reason)
-            }
+            State::Answering(_) if event.error || event.hang_up => self.end_answer(),
             State::Answering(_) => self.go_on_answering(cx),
             // A FIN alone leaves the socket writable. After a reset the kernel
             // reports EPOLLHUP and EPOLLERR.

@@ -14,7 +14,7 @@ const ALL: &[ConnectionPhase] = &[
 ];
 
 /// Every reason, and the phases in which it occurs.
-const REASONS: [(&str, &[ConnectionPhase]); 16] = [
+const REASONS: [(&str, &[ConnectionPhase]); 17] = [
     ("finished", &[ConnectionPhase::Relaying]),
     ("client_gone", ALL),
     ("backend_gone", &[ConnectionPhase::Relaying]),
@@ -40,6 +40,7 @@ const REASONS: [(&str, &[ConnectionPhase]); 16] = [
         "wake_failed",
         &[ConnectionPhase::Holding, ConnectionPhase::Dialing],
     ),
+    ("waiting_page", &[ConnectionPhase::Holding]),
 ];
 
 /// The numbers of connections of a port, or of an app.
@@ -191,6 +192,7 @@ impl Counters {
             CloseReason::NoBytes => (13, ConnectionPhase::Holding),
             CloseReason::SourceLimit => (14, ConnectionPhase::Holding),
             CloseReason::WakeFailed(phase, _) => (15, phase),
+            CloseReason::WaitingPage => (16, ConnectionPhase::Holding),
         };
         self.closed[reason][phase as usize] += 1;
     }
@@ -300,6 +302,7 @@ mod tests {
                 CloseReason::WakeFailed(ConnectionPhase::Dialing, "no image"),
                 ["wake_failed", "dialing"],
             ),
+            (CloseReason::WaitingPage, ["waiting_page", "holding"]),
         ] {
             let mut counters = Counters::default();
             counters.closed(end);
@@ -312,7 +315,7 @@ mod tests {
             seen += 1;
         }
         let pairs = Counters::default().closed_by_reason().len();
-        assert_eq!((seen, pairs), (21, 23), "drained has two phases more");
+        assert_eq!((seen, pairs), (22, 24), "drained has two phases more");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use httparse::{EMPTY_HEADER, Request, Status};
 pub const MAX_PEEK: usize = 4096;
 
 /// The most header fields of a request. One with more is not a health check.
-const MAX_FIELDS: usize = 64;
+pub(super) const MAX_FIELDS: usize = 64;
 
 /// The rules about the first bytes of a connection. By default no byte is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod proxy_protocol;
 pub mod release;
 pub mod server_name;
 pub mod sources;
+pub mod waiting_page;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -25,6 +26,7 @@ use self::idle::IdleRules;
 use self::proxy_protocol::Version;
 use self::release::ReleaseRate;
 use self::sources::{Admission, Networks, Sources};
+use self::waiting_page::WaitingPage;
 
 /// How long a server that speaks first may take to send its greeting. Some look up the client's
 /// name before, and some mail servers let it wait on purpose.
@@ -49,6 +51,8 @@ pub struct Rules {
     pub accept_proxy_protocol: Networks,
     /// Which connections count, by their first bytes.
     pub first_bytes: FirstBytes,
+    /// What browsers get while no pod is there.
+    pub waiting_page: WaitingPage,
     /// Whether a pod is to send a byte before it is sent the first one of a client.
     pub awaits_greeting: bool,
     /// After which time without a backend a connection is dialled to the backup target; `None`:
@@ -86,7 +90,7 @@ impl Rules {
         if is_ignored {
             !self.first_bytes.probes.is_off()
         } else {
-            !self.first_bytes.is_off()
+            !self.first_bytes.is_off() || !self.waiting_page.is_off()
         }
     }
 

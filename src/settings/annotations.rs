@@ -13,6 +13,7 @@ use super::raw::{RawSettings, RawValue, texts};
 use super::table::{self, Scope};
 use super::{Errors, Origin, Settings, help, resolve};
 use crate::rules::answer::HoldAnswer;
+use crate::rules::waiting_page::WaitingPage;
 use crate::workload::{ANNOTATION_PREFIX, Dialect};
 
 /// The annotation that makes a Service an app.
@@ -78,15 +79,28 @@ impl Settings {
             take(&mut raw, name, value);
         }
         let settings = resolve(raw).map_err(|errors| errors.shortened(MOST_ERRORS))?;
-        match &settings.rules.hold_answer {
-            Some(HoldAnswer::File(_)) if annotations.contains_key("hold-answer") => {
-                Err(Errors(vec![format!(
-                    "{ANNOTATION_PREFIX}hold-answer: names a file of the proxy, which an annotation \
-                     may not; use e.g. postgres, http"
-                )]))
+        let rules = &settings.rules;
+        let names_file = [
+            (
+                "hold-answer",
+                matches!(rules.hold_answer, Some(HoldAnswer::File(_))),
+                "postgres, http",
+            ),
+            (
+                "waiting-page",
+                matches!(rules.waiting_page, WaitingPage::File(_)),
+                "built-in",
+            ),
+        ];
+        for (name, is_file, instead) in names_file {
+            if is_file && annotations.contains_key(name) {
+                return Err(Errors(vec![format!(
+                    "{ANNOTATION_PREFIX}{name}: names a file of the proxy, which an annotation \
+                     may not; use e.g. {instead}"
+                )]));
             }
-            _ => Ok(settings),
         }
+        Ok(settings)
     }
 }
 

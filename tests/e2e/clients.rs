@@ -218,3 +218,31 @@ fn who_waits_in_vain_is_led_to_the_backup_target_and_later_ones_to_the_app() {
         "it was woken"
     );
 }
+
+#[test]
+fn a_browser_sees_a_page_until_the_app_is_there_and_its_request_wakes_it() {
+    let sandbox = asleep();
+    sandbox.never_ready();
+    let settings = [
+        SHORT_TTL,
+        ("ZPA_WAKE_ON", "http"),
+        ("ZPA_WAITING_PAGE", "built-in"),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    let mut browser = zpa.connect();
+    let request = b"GET / HTTP/1.1\r\nHost: app\r\nAccept: text/html\r\n\r\n";
+    browser.write_all(request).unwrap();
+    let mut page = String::new();
+    browser.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
+    assert!(page.contains("<h1>myapp is starting</h1>"), "{page}");
+    drop(browser);
+    expect_one_patch(&sandbox, 1);
+    let mut other = zpa.connect();
+    other
+        .write_all(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+        .unwrap();
+    zpa.expect_metric("zpa_connections_closed_total{reason=\"waiting_page\"}", 1.0);
+    zpa.expect_metric("zpa_connections_waiting", 1.0);
+}

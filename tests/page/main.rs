@@ -11,7 +11,7 @@ use std::time::Duration;
 use browser::{Browser, Look};
 use serde_json::json;
 use support::program::Zpa;
-use support::sandbox::{Options, Sandbox};
+use support::sandbox::{Options, PodProgram, Sandbox};
 use zpa::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use zpa::admin::{self, Pages};
 
@@ -131,6 +131,38 @@ fn it_can_be_read_by_everybody_light_and_dark_and_on_a_phone() {
         assert_eq!(wrong, json!([]), "{name}");
         browser.save_picture(name);
     }
+}
+
+/// The page that browsers get while the app starts.
+#[test]
+fn a_browser_waits_for_the_app_in_front_of_a_page_and_is_there_when_it_is() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let sandbox = Sandbox::start(Options {
+        app: PodProgram::Http,
+        ..Options::default()
+    });
+    sandbox.set_has_port(false);
+    let settings = [("ZPA_IDLE_TTL", "1h"), ("ZPA_WAITING_PAGE", "built-in")];
+    let zpa = Zpa::start(env!("CARGO_BIN_EXE_zpa"), &sandbox, &settings);
+    zpa.expect_log("found at 0 replicas");
+    browser.open(&format!("http://{}/here", zpa.address()));
+    browser.expect_text("the page", |text| text.contains("myapp is starting"));
+    for (name, size, scheme) in [
+        ("waiting-light", DESKTOP, "light"),
+        ("waiting-phone", PHONE, "dark"),
+    ] {
+        browser.set_look(&Look { size, scheme });
+        let wrong = browser.run(include_str!("accessible.js"));
+        // All that is wrong is that there is no more to read, which is meant.
+        assert_eq!(wrong, json!(["only 2 texts"]), "{name}");
+        browser.save_picture(name);
+    }
+    sandbox.expect("it is woken", |state| state.replicas() == 1);
+    sandbox.set_has_port(true);
+    browser.expect_text("the app", |text| text.contains("myapp-"));
+    assert_eq!(browser.run("return location.pathname"), json!("/here"));
 }
 
 /// A proxy of which the page alone is known.

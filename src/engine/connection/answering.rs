@@ -13,6 +13,7 @@ use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
 use crate::rules::answer::{HoldAnswer, Reply};
 use crate::rules::first_bytes::MAX_PEEK;
+use crate::rules::waiting_page::{self, WaitingPage};
 
 /// How long a client may take to be answered, and to send its FIN after that.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,6 +61,33 @@ impl<S: Socket> Connection<S> {
         self.go_on_answering(cx)
     }
 
+    /// Answers a browser with the page that loads itself again. The connection counts as one that
+    /// waits, until the browser has come again, so that the app goes on waking.
+    pub(super) fn show_waiting_page<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
+        let WaitingPage::Response(page) = &cx.port.rules.waiting_page else {
+            // The daemon has loaded it by now.
+            return Transition::Close(CloseReason::WaitingPage);
+        };
+        let answer = HoldAnswer::Bytes(page.clone());
+        let transition = self.begin_answer(answer, CloseReason::WaitingPage, cx);
+        self.usage = Usage::Counted;
+        let until = cx.now + waiting_page::SHOWN_FOR;
+        cx.shared
+            .timers
+            .set(cx.key, &mut self.deadline, Some(until));
+        transition
+    }
+
+    /// Handles the end of a client that is being answered.
+    pub(super) fn end_answer(&mut self) -> Transition {
+        match &self.state {
+            State::Answering(answering) if !answering.outlives_client() => {
+                Transition::Close(answering.reason)
+            }
+            _ => Transition::Stay,
+        }
+    }
+
     /// Continues the answer after an event of the socket.
     pub(super) fn go_on_answering<C>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         let State::Answering(answering) = &mut self.state else {
@@ -85,7 +113,7 @@ impl<S: Socket> Connection<S> {
         let reason = answering.reason;
         match answering.lingering.drop_input(socket, scratch) {
             Lingered::Waits => Transition::Stay,
-            Lingered::Over => Transition::Close(reason),
+            Lingered::Over => self.end_answer(),
             Lingered::TooMuch => self.reset(reason),
         }
     }
@@ -100,6 +128,13 @@ enum Progress {
 }
 
 impl Answering {
+    /// Whether the connection lasts until its deadline though its client has left: it has been
+    /// sent the page, and will come again.
+    fn outlives_client(&self) -> bool {
+        let is_sent = self.is_last && self.written == self.said.len();
+        is_sent && self.reason == CloseReason::WaitingPage
+    }
+
     /// Writes what is to be sent, and a FIN behind the last of it.
     fn write<S: Socket>(&mut self, socket: &mut S) -> Progress {
         while self.written < self.said.len() {

@@ -17,7 +17,7 @@ use crate::engine::sockets::Socket;
 use crate::engine::transition::Transition;
 use crate::rules::Preread;
 use crate::rules::answer::HoldAnswer;
-use crate::rules::first_bytes::{self, Decision};
+use crate::rules::first_bytes::{self, Decision, Match};
 use crate::rules::per_source::OverLimit;
 use crate::rules::proxy_protocol::{self, Header, Origin, Parsed, Version};
 use crate::rules::sources::Admission;
@@ -73,8 +73,10 @@ impl<S: Socket> Connection<S> {
         is_ignored: bool,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        // An ignored connection is served while there is a backend, whatever its first bytes.
-        let is_served = is_ignored && !cx.port.balancer.is_empty();
+        // An ignored connection is served while there is a backend, whatever its first bytes; and
+        // nobody needs a page then.
+        let has_backend = !cx.port.balancer.is_empty();
+        let is_served = has_backend && (is_ignored || cx.port.rules.first_bytes.is_off());
         if is_served || !cx.port.rules.needs_first_bytes(is_ignored) {
             return self.admit(is_ignored, cx);
         }
@@ -87,7 +89,15 @@ impl<S: Socket> Connection<S> {
         if bytes.is_empty() && self.client.fin_seen {
             return Transition::Close(CloseReason::ClientGone(self.phase()));
         }
+        let gets_page = match has_backend || is_ignored {
+            true => Match::No,
+            false => cx.port.rules.waiting_page.matches(bytes),
+        };
         match cx.port.rules.first_bytes.decide(bytes) {
+            Decision::Counted if gets_page == Match::Yes => self.show_waiting_page(cx),
+            Decision::Counted if gets_page == Match::Undecided && !self.client.fin_seen => {
+                Transition::Stay
+            }
             Decision::Undecided if !self.client.fin_seen => Transition::Stay,
             Decision::Counted => self.admit(is_ignored, cx),
             Decision::Undecided | Decision::Uncounted => {

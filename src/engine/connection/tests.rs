@@ -18,6 +18,7 @@ mod preread;
 mod properties;
 mod rig;
 mod waiting;
+mod waiting_page;
 
 use kernel::{Peer, open_wires};
 use rig::{Act, LIMITS, Rig, Step};

@@ -245,6 +245,23 @@ pub(super) const ROWS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        flag: "waiting-page",
+        variables: &["ZPA_WAITING_PAGE"],
+        placeholder: "PAGE",
+        unset: Unset::Default("off"),
+        help: "What a browser (GET, `Accept: text/html`) gets at once while no pod is there, with \
+               status 503: `built-in`, a page that loads itself again until the app has started; \
+               or the page in a file, if the value has a slash. It wakes the app. Other requests \
+               are held. The client has to speak first, in plain HTTP",
+        examples: &["off", "built-in", "/etc/zpa/page.html"],
+        store: |settings, text| {
+            settings.rules.waiting_page = text.parse()?;
+            Ok(())
+        },
+        show: |settings| Some(settings.rules.waiting_page.to_string()),
+        ..ROW
+    },
+    Setting {
         flag: "backup-target",
         variables: &["ZPA_BACKUP_TARGET"],
         placeholder: "HOST:PORT",

@@ -127,6 +127,7 @@ fn what_is_wrong_or_not_of_an_annotation_is_said_in_one_go() {
             "/var/run/secrets/kubernetes.io/serviceaccount/token",
             "names a file of the proxy",
         ),
+        ("waiting-page", "/etc/passwd", "names a file of the proxy"),
         (
             "webhook",
             "http://10.0.0.1/",

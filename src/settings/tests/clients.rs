@@ -6,6 +6,7 @@ use crate::rules::first_bytes::{FirstBytes, ProbeAnswer, WakeOn};
 use crate::rules::idle::SilentConnections;
 use crate::rules::proxy_protocol::Version;
 use crate::rules::release::ReleaseRate;
+use crate::rules::waiting_page::WaitingPage;
 
 #[test]
 fn networks_come_from_every_flag_or_from_every_line_of_the_variable() {
@@ -210,4 +211,13 @@ fn a_backup_target_has_a_host_and_a_port() {
     let five = Some(Duration::from_secs(5));
     assert_eq!(with("backup-after", "5s").rules.backup_after, five);
     assert!(error("backup-after", "0").contains("must be more than zero"));
+}
+
+#[test]
+fn a_waiting_page_is_off_built_in_or_a_file() {
+    let page = |text| with("waiting-page", text).rules.waiting_page;
+    assert_eq!(page("built-in"), WaitingPage::BuiltIn);
+    assert_eq!(page("/page.html"), WaitingPage::File("/page.html".into()));
+    assert!(page("off").is_off());
+    assert!(error("waiting-page", "on").contains("is neither off nor built-in"));
 }

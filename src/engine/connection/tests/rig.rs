@@ -179,6 +179,11 @@ impl Rig {
         rig
     }
 
+    /// Looks at the first bytes.
+    pub fn preread(&mut self, preread: Preread) {
+        self.handle_and_apply(|connection, cx| connection.begin_preread(preread, cx));
+    }
+
     /// The same, while no backend is there.
     pub fn asleep(rules: Rules, preread: Preread) -> Rig {
         let mut rig = Rig::accepted(1000, 0, false, Usage::Uncounted);
