@@ -7,6 +7,7 @@ pub mod check;
 pub mod manifests;
 mod options;
 mod permissions;
+pub mod uninstall;
 mod yaml;
 
 use std::ffi::OsString;
@@ -48,6 +49,7 @@ pub fn run(args: &[OsString], environment: &Environment<'_>) -> Option<Output> {
     match command.to_str()? {
         "manifests" => Some(manifests::run(args)),
         "check" => Some(check::run(args, environment)),
+        "uninstall" => Some(uninstall::run(args, environment)),
         "explain" => Some(explain(args)),
         _ => None,
     }

@@ -23,6 +23,7 @@ use crate::settings::{self, Origin, Settings};
 use checks::{CheckResult, Subject, examine};
 pub use checks::{codes, explain};
 use facts::Facts;
+pub use proxy::settings_of;
 use report::Format;
 use services::Discovery;
 

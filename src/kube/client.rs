@@ -216,6 +216,19 @@ impl Calls<'_> {
         self.post(Verb::Create, path, object, cap)
     }
 
+    /// Deletes an object, with a reply of up to `cap` bytes. It is counted as a patch: the proxy
+    /// itself deletes nothing.
+    pub(super) fn delete(&self, path: &str, cap: u64) -> Result<Reply, Failure> {
+        self.authorized(|| {
+            let request = self
+                .request(Method::DELETE, path)?
+                .body(())
+                .map_err(|cause| self.failure(cause.into()))?;
+            self.run(Verb::Patch, request)
+                .and_then(|reply| whole(reply, cap))
+        })
+    }
+
     fn post(&self, verb: Verb, path: &str, object: &Value, cap: u64) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self

@@ -7,9 +7,10 @@ use percent_encoding::utf8_percent_encode;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::client::Client;
+use super::client::{Calls, Client};
 use super::credentials::Credentials;
 use super::discovery;
+use super::patch::Patch;
 use super::paths::{self, UNRESERVED};
 use super::reply::{Failure, Reply};
 use super::selected_service::{self, SelectedService};
@@ -31,6 +32,8 @@ pub enum Fault {
     NotFound,
     /// 401 or 403, in the API server's words.
     Refused(String),
+    /// 409: the object has changed meanwhile.
+    Conflict,
     /// No reply, or another one than expected.
     Failed(String),
 }
@@ -67,6 +70,25 @@ impl Inspector {
     /// See [`Fault`].
     pub fn get(&self, path: &str) -> Result<Value, Fault> {
         read(self.client.calls().get(path, CAP))
+    }
+
+    /// Deletes the object at `path`; one that is gone is no error.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn delete(&self, path: &str) -> Result<(), Fault> {
+        match successful(self.calls().delete(path, CAP)) {
+            Ok(_) | Err(Fault::NotFound) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    pub(super) fn patch(&self, path: &str, patch: &Patch) -> Result<(), Fault> {
+        successful(self.calls().patch(path, patch, CAP)).map(|_| ())
+    }
+
+    pub(super) fn calls(&self) -> Calls<'_> {
+        self.client.calls()
     }
 
     /// Reads the scale target, which is found as the proxy finds it.
@@ -164,6 +186,14 @@ pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
+/// Why a call got nothing that was not successful.
+pub(super) fn fault(reply: Result<Reply, Failure>) -> Fault {
+    match successful(reply) {
+        Ok(_) => not_json(),
+        Err(why) => why,
+    }
+}
+
 fn read(reply: Result<Reply, Failure>) -> Result<Value, Fault> {
     let reply = successful(reply)?;
     serde_json::from_slice(&reply.body).map_err(|_| not_json())
@@ -178,6 +208,7 @@ fn successful(reply: Result<Reply, Failure>) -> Result<Reply, Fault> {
     match reply.status {
         200..=299 => Ok(reply),
         404 => Err(Fault::NotFound),
+        409 => Err(Fault::Conflict),
         401 | 403 => Err(Fault::Refused(reply.explanation())),
         _ => Err(Fault::Failed(reply.explanation())),
     }

@@ -99,6 +99,7 @@ mod pod_problem;
 mod pod_reader;
 mod reflector;
 mod relist;
+pub mod removal;
 mod reply;
 mod requests;
 mod resource;

@@ -94,6 +94,14 @@ impl Patch {
         }
     }
 
+    /// A strategic merge patch of any object that is not of a custom kind.
+    pub(super) fn strategic(body: &Value) -> Patch {
+        Patch {
+            content_type: "application/strategic-merge-patch+json",
+            body: body.to_string(),
+        }
+    }
+
     /// Writes `text` into the annotation `key` of any object.
     pub(super) fn annotate(key: &str, text: &str) -> Patch {
         let body = json!({ "metadata": { "annotations": { key: text } } });

@@ -46,9 +46,11 @@ const COMMANDS: &str = "       zpa manifests --deployment NAME [--FLAG VALUE]...
            prints what puts it in front of an app, for kubectl apply -f -
        zpa check --deployment NAME [--FLAG VALUE]...
            looks whether what it needs is there, and what would disturb it
+       zpa uninstall --deployment NAME [--FLAG VALUE]...
+           wakes an app and removes all that was put before it
        zpa explain CODE
            says more about what the check has found
-       Each of the first two has a --help of its own.
+       Each of the first three has a --help of its own.
 
 ";
 

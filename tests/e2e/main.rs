@@ -27,6 +27,7 @@ mod side_by_side;
 mod slow_wake;
 mod status;
 mod targets;
+mod uninstall;
 mod walkthroughs;
 mod watched_by_name;
 mod webhook;

@@ -108,6 +108,7 @@ fn answer_permitted(
         ("watch", None) => return watch(store, resource, target, request),
         ("list", None) => pages::list(store, resource, &Selector::of(request), request),
         ("create", None) => create(store, resource, target, request),
+        ("delete", None) => delete(store, resource, target),
         (_, Some("scale")) if !resource.is_scalable() => no_such_page(),
         ("get", Some("scale")) => scale(store, resource, target),
         ("get", _) => found(store, resource, target, Value::clone),
@@ -185,6 +186,16 @@ fn initial_events(store: &Store, resource: Resource, selector: &Selector, end: b
         lines.push_str(&event("BOOKMARK", &bookmark));
     }
     lines
+}
+
+/// Deletes an object; the reply is a Status, as for every kind here.
+fn delete(store: &mut Store, resource: Resource, target: &Target) -> Reply {
+    if !store.delete(resource, target.name()) {
+        return target.not_found();
+    }
+    let status =
+        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
+    Reply::json(200, &status)
 }
 
 fn create(store: &mut Store, resource: Resource, target: &Target, request: &Request) -> Reply {

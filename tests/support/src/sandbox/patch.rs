@@ -223,6 +223,11 @@ fn merge_status(object: &mut Value, patch: &Value, strategic: bool) {
 fn merge_conditions(conditions: &mut Value, changes: &[Value]) {
     let mut merged: Vec<Value> = conditions.as_array().cloned().unwrap_or_default();
     for change in changes.iter().rev() {
+        // A directive of a strategic merge patch.
+        if change["$patch"] == "delete" {
+            merged.retain(|condition| condition["type"] != change["type"]);
+            continue;
+        }
         match merged
             .iter_mut()
             .find(|condition| condition["type"] == change["type"])

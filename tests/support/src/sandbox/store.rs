@@ -35,6 +35,10 @@ pub enum Resource {
     Endpoints,
     Services,
     ConfigMaps,
+    ServiceAccounts,
+    Roles,
+    RoleBindings,
+    DisruptionBudgets,
     Pods,
     /// Events of the core group: another view of the same, in a real cluster.
     CoreEvents,
@@ -43,7 +47,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    const ALL: [Resource; 12] = [
+    const ALL: [Resource; 16] = [
         Resource::Deployments,
         Resource::StatefulSets,
         Resource::ReplicaSets,
@@ -52,6 +56,10 @@ impl Resource {
         Resource::Endpoints,
         Resource::Services,
         Resource::ConfigMaps,
+        Resource::ServiceAccounts,
+        Resource::Roles,
+        Resource::RoleBindings,
+        Resource::DisruptionBudgets,
         Resource::Pods,
         Resource::CoreEvents,
         Resource::Events,
@@ -99,11 +107,33 @@ impl Resource {
             Resource::Endpoints => ("", "v1", "endpoints", "Endpoints"),
             Resource::Services => ("", "v1", "services", "Service"),
             Resource::ConfigMaps => ("", "v1", "configmaps", "ConfigMap"),
+            Resource::ServiceAccounts => ("", "v1", "serviceaccounts", "ServiceAccount"),
+            Resource::Roles => ("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+            Resource::RoleBindings => (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "rolebindings",
+                "RoleBinding",
+            ),
+            Resource::DisruptionBudgets => (
+                "policy",
+                "v1",
+                "poddisruptionbudgets",
+                "PodDisruptionBudget",
+            ),
             Resource::Pods => ("", "v1", "pods", "Pod"),
             Resource::CoreEvents => ("", "v1", "events", "Event"),
             Resource::Events => ("events.k8s.io", "v1", "events", "Event"),
             Resource::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
         }
+    }
+
+    /// The resource of that kind, if the sandbox knows it.
+    pub fn of_kind(api_version: &str, kind: &str) -> Option<Resource> {
+        let asked = (api_version.to_owned(), kind);
+        Self::ALL
+            .into_iter()
+            .find(|r| (r.api_version(), r.kind()) == asked)
     }
 
     /// The API group; empty for the core group.
