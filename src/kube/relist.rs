@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::client::Client;
 use super::throttle::Throttle;
-use super::watcher_io::Event;
+use super::watcher_io::WatcherInput;
 use crate::clock::Time;
 
 /// The signals to the thread of a reflector.
@@ -35,11 +35,11 @@ struct State {
     throttle: Throttle,
 }
 
-impl From<Signalled> for Event<'_> {
+impl From<Signalled> for WatcherInput<'_> {
     fn from(signalled: Signalled) -> Self {
         match signalled {
-            Signalled::Relist => Event::Relist,
-            Signalled::Waiting(is_waiting) => Event::Waiting(is_waiting),
+            Signalled::Relist => WatcherInput::Relist,
+            Signalled::Waiting(is_waiting) => WatcherInput::Waiting(is_waiting),
         }
     }
 }

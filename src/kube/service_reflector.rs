@@ -14,7 +14,7 @@ use super::relist::RelistSignal;
 use super::selected_service::{SelectedService, SelectedServices};
 use super::watch_grant::{Refused, WatchGrant};
 use super::watcher::Watcher;
-use super::watcher_io::{Event, WatcherOutcome};
+use super::watcher_io::{WatcherInput, WatcherOutcome};
 use crate::clock::{Clock, Time};
 
 /// What is reported of the Services.
@@ -177,8 +177,8 @@ impl ServiceReflector {
 impl ReflectorCore for ServiceReflector {
     type Report = ServicesReport;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
-        if let Event::Relist = event {
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction {
+        if let WatcherInput::Relist = event {
             self.begin();
         }
         let outcome = self.watcher.handle(event, &mut self.services, now);

@@ -29,7 +29,7 @@ use super::requests::Requests;
 use super::scale_target::{Collection, Target};
 use super::scheduler::AppKey;
 use super::target_reflector::{self, TargetReflector};
-use super::watcher_io::Event;
+use super::watcher_io::WatcherInput;
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, Report};
 use crate::supervisor::ThreadPanic;
@@ -104,7 +104,7 @@ pub(super) trait SharedReflectorCore: ReflectorCore {
     /// What it needs to know of an app.
     type App;
 
-    /// Adds an app. The next event is [`Event::Relist`].
+    /// Adds an app. The next event is [`WatcherInput::Relist`].
     fn add(&mut self, app: AppKey, given: Self::App);
 
     /// Removes an app.
@@ -127,8 +127,8 @@ struct ApplyChangesFirst<C: SharedReflectorCore> {
 impl<C: SharedReflectorCore> ReflectorCore for ApplyChangesFirst<C> {
     type Report = C::Report;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
-        let is_list = matches!(event, Event::Relist);
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction {
+        let is_list = matches!(event, WatcherInput::Relist);
         let mut pending = lock(&self.changes);
         let (later, changes): (Changes<_>, Changes<_>) = std::mem::take(&mut *pending)
             .into_iter()

@@ -22,7 +22,7 @@ use super::scheduler::AppKey;
 use super::target_store::{Change, Store};
 use super::watch_grant::{Refused, WatchGrant};
 use super::watcher::Watcher;
-use super::watcher_io::{Event, WatcherOutcome};
+use super::watcher_io::{WatcherInput, WatcherOutcome};
 use crate::clock::{Clock, Time};
 use crate::cluster::{Permission, Report, TargetStatus};
 use crate::supervisor::ThreadPanic;
@@ -143,7 +143,7 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
-    /// Adds an app, whose object has that key. [`Event::Relist`] must follow.
+    /// Adds an app, whose object has that key. [`WatcherInput::Relist`] must follow.
     pub(super) fn add(&mut self, app: AppKey, key: &str, target: L) {
         self.store.want(key);
         let key = Some(key.to_owned());
@@ -273,9 +273,9 @@ impl<L: Locate> TargetReflector<L> {
 impl<L: Locate> ReflectorCore for TargetReflector<L> {
     type Report = (AppKey, Report);
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction {
         match event {
-            Event::Relist => self.relist(),
+            WatcherInput::Relist => self.relist(),
             event => {
                 let outcome = self.watcher.handle(event, &mut self.store, now);
                 self.handle_outcome(outcome, now);

@@ -1,6 +1,6 @@
 //! A [`Watcher`] keeps a [`Store`] up to date by a list and a watch. It is a pure state
 //! machine: a thread makes the calls that it returns ([`WatcherAction`]), and passes their results
-//! to it ([`Event`]).
+//! to it ([`WatcherInput`]).
 //!
 //! The states are those of kube-rs' `watcher`:
 //!
@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::lines::{Lines, TooLong};
 use super::pages::Pages;
 use super::text::printable;
-use super::watcher_io::{Applied, Event, Response, Store, WatcherAction, WatcherOutcome};
+use super::watcher_io::{Applied, Response, Store, WatcherAction, WatcherInput, WatcherOutcome};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 
@@ -101,26 +101,26 @@ impl Watcher {
     /// Handles an event.
     pub(super) fn handle<S: Store>(
         &mut self,
-        event: Event<'_>,
+        event: WatcherInput<'_>,
         store: &mut S,
         now: Time,
     ) -> WatcherOutcome {
         match event {
-            Event::Page(answer) => self.page(answer, store, now),
-            Event::Opened(Response::Ok(())) => self.opened(now),
-            Event::Opened(answer) => self.open_failed(answer, now),
-            Event::Bytes(bytes) => self.bytes(bytes, store, now),
-            Event::Ended => self.ended(now),
-            Event::Broken(why) => self.broken(why, now),
-            Event::Relist => {
+            WatcherInput::Page(answer) => self.page(answer, store, now),
+            WatcherInput::Opened(Response::Ok(())) => self.opened(now),
+            WatcherInput::Opened(answer) => self.open_failed(answer, now),
+            WatcherInput::Bytes(bytes) => self.bytes(bytes, store, now),
+            WatcherInput::Ended => self.ended(now),
+            WatcherInput::Broken(why) => self.broken(why, now),
+            WatcherInput::Relist => {
                 self.relist();
                 WatcherOutcome::Quiet
             }
-            Event::Waiting(is_waiting) => {
+            WatcherInput::Waiting(is_waiting) => {
                 self.is_waiting = is_waiting;
                 WatcherOutcome::Quiet
             }
-            Event::Object(_) | Event::Timeout => WatcherOutcome::Quiet,
+            WatcherInput::Object(_) | WatcherInput::Timeout => WatcherOutcome::Quiet,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a [`Watcher`](super::watcher::Watcher) takes and returns: [`Event`] in,
+//! What a [`Watcher`](super::watcher::Watcher) takes and returns: [`WatcherInput`] in,
 //! [`WatcherOutcome`] and [`WatcherAction`] out, and the [`Store`] that it keeps up to date.
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl<T> Response<T> {
 
 /// An input of the watcher: the result of a call, or what happens meanwhile.
 #[derive(Debug)]
-pub(super) enum Event<'a> {
+pub(super) enum WatcherInput<'a> {
     /// The reply to a read of one object, which the watcher ignores.
     Object(Response<Vec<u8>>),
     /// The page of the list that was requested.
@@ -52,14 +52,14 @@ pub(super) enum Event<'a> {
     Timeout,
 }
 
-impl Event<'_> {
+impl WatcherInput<'_> {
     /// Whether the server has sent something, even if only an error status: its connection
     /// works, and the next call has its own timeout.
     pub(super) fn is_from_server(&self) -> bool {
         match self {
-            Event::Object(answer) | Event::Page(answer) => answer.is_reply(),
-            Event::Opened(answer) => answer.is_reply(),
-            Event::Bytes(_) => true,
+            WatcherInput::Object(answer) | WatcherInput::Page(answer) => answer.is_reply(),
+            WatcherInput::Opened(answer) => answer.is_reply(),
+            WatcherInput::Bytes(_) => true,
             _ => false,
         }
     }

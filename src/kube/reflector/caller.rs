@@ -9,7 +9,7 @@ use super::super::client::{Calls, Opened};
 use super::super::pages::PAGE_BODY;
 use super::super::responses::{self, answer};
 use super::super::text::printable;
-use super::super::watcher_io::{Event, Response};
+use super::super::watcher_io::{Response, WatcherInput};
 
 /// The largest object that is read by itself, in bytes: etcd takes none above 1.5 MiB.
 const OBJECT_BODY: u64 = 4 * 1024 * 1024;
@@ -33,17 +33,17 @@ impl Caller {
         }
     }
 
-    pub(super) fn get(&self, calls: &Calls<'_>, path: &str) -> Event<'static> {
-        Event::Object(answer(calls.get(path, OBJECT_BODY)))
+    pub(super) fn get(&self, calls: &Calls<'_>, path: &str) -> WatcherInput<'static> {
+        WatcherInput::Object(answer(calls.get(path, OBJECT_BODY)))
     }
 
-    pub(super) fn list(&self, calls: &Calls<'_>, path: &str) -> Event<'static> {
-        Event::Page(answer(calls.list(path, PAGE_BODY)))
+    pub(super) fn list(&self, calls: &Calls<'_>, path: &str) -> WatcherInput<'static> {
+        WatcherInput::Page(answer(calls.list(path, PAGE_BODY)))
     }
 
     /// Opens a watch.
-    pub(super) fn watch(&mut self, calls: &Calls<'_>, path: &str) -> Event<'static> {
-        Event::Opened(match calls.watch(path, self.silence) {
+    pub(super) fn watch(&mut self, calls: &Calls<'_>, path: &str) -> WatcherInput<'static> {
+        WatcherInput::Opened(match calls.watch(path, self.silence) {
             Ok(Opened::Stream(stream)) => {
                 self.stream = Some(stream);
                 Response::Ok(())
@@ -54,15 +54,15 @@ impl Caller {
     }
 
     /// Reads from the open watch into `buffer`.
-    pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Event<'a> {
+    pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> WatcherInput<'a> {
         let read = match &mut self.stream {
             Some(stream) => stream.read(buffer),
             None => Ok(0),
         };
         match read {
-            Ok(0) => Event::Ended,
-            Ok(count) => Event::Bytes(&buffer[..count]),
-            Err(cause) => Event::Broken(printable(&cause.to_string())),
+            Ok(0) => WatcherInput::Ended,
+            Ok(count) => WatcherInput::Bytes(&buffer[..count]),
+            Err(cause) => WatcherInput::Broken(printable(&cause.to_string())),
         }
     }
 

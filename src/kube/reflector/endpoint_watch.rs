@@ -6,7 +6,7 @@
 use super::super::endpoints::Store;
 use super::super::namespace_store::NamespaceStore;
 use super::super::watcher::Watcher;
-use super::super::watcher_io::{self, Event, WatcherOutcome};
+use super::super::watcher_io::{self, WatcherInput, WatcherOutcome};
 use super::interface::ReflectorAction;
 use super::source::{self, BothRefused, SourceChoice};
 use crate::clock::Time;
@@ -127,7 +127,7 @@ impl<S: EndpointStore> EndpointWatch<S> {
     }
 
     /// Handles an event.
-    pub(super) fn handle(&mut self, event: Event<'_>, now: Time) -> WatchOutcome {
+    pub(super) fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> WatchOutcome {
         let source = self.store.source();
         match self.watcher.handle(event, &mut self.store, now) {
             WatcherOutcome::Quiet => WatchOutcome::Quiet,

@@ -4,7 +4,7 @@
 use log::Level;
 
 use super::super::paths;
-use super::super::watcher_io::{Event, WatcherAction};
+use super::super::watcher_io::{WatcherAction, WatcherInput};
 use crate::clock::Time;
 use crate::cluster::Report;
 
@@ -14,10 +14,10 @@ pub(in crate::kube) trait ReflectorCore {
     type Report;
 
     /// Handles an event, and returns the next action. The first event, also after a panic, is
-    /// [`Event::Relist`].
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction;
+    /// [`WatcherInput::Relist`].
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction;
 
-    /// When [`Event::Timeout`] is due, if the action is to wait.
+    /// When [`WatcherInput::Timeout`] is due, if the action is to wait.
     fn poll_timeout(&self) -> Option<Time>;
 
     /// Sets whether the proxy drains: then failures are logged below warn.

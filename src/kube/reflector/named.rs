@@ -12,7 +12,7 @@ use super::super::WatchedApp;
 use super::super::endpoints::Store;
 use super::super::paths;
 use super::super::throttle::Throttle;
-use super::super::watcher_io::Event;
+use super::super::watcher_io::WatcherInput;
 use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
 use super::interface::{Output, ReflectorAction, ReflectorCore};
 use super::source::{RETRY_CONFIRMED_REFUSAL, RETRY_UNCONFIRMED_REFUSAL};
@@ -140,10 +140,10 @@ impl NamedEndpoints {
 impl ReflectorCore for NamedEndpoints {
     type Report = crate::cluster::Report;
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction {
         match event {
-            Event::Object(answer) => self.service_answered(answer, now),
-            Event::Relist => self.relist(now),
+            WatcherInput::Object(answer) => self.service_answered(answer, now),
+            WatcherInput::Relist => self.relist(now),
             event => {
                 let outcome = self.endpoints.handle(event, now);
                 self.handle_outcome(outcome, now);

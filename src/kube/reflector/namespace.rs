@@ -26,7 +26,7 @@ use super::super::namespaces::Namespaces;
 use super::super::paths;
 use super::super::scheduler::AppKey;
 use super::super::throttle::Throttle;
-use super::super::watcher_io::Event;
+use super::super::watcher_io::WatcherInput;
 use super::endpoint_watch::{EndpointWatch, Granted, SourcePaths, WatchOutcome};
 use super::interface::{Output, ReflectorAction, ReflectorCore};
 use super::source::{BothRefused, RETRY_UNCONFIRMED_REFUSAL};
@@ -93,7 +93,7 @@ impl NamespaceEndpoints {
         }
     }
 
-    /// Adds an app. [`Event::Relist`] must follow, which drops a list in progress.
+    /// Adds an app. [`WatcherInput::Relist`] must follow, which drops a list in progress.
     pub(in crate::kube) fn add(&mut self, app: AppKey, config: &WatchedApp) {
         let service = self.namespaces.key(&config.namespace, &config.service);
         self.endpoints.store.add(&service);
@@ -297,18 +297,18 @@ fn log_line<R>(output: Output) -> Option<Output<R>> {
 impl ReflectorCore for NamespaceEndpoints {
     type Report = (AppKey, Report);
 
-    fn handle(&mut self, event: Event<'_>, now: Time) -> ReflectorAction {
+    fn handle(&mut self, event: WatcherInput<'_>, now: Time) -> ReflectorAction {
         match (event, self.pending.take()) {
-            (Event::Page(answer), Some(PendingCall::Services)) => {
+            (WatcherInput::Page(answer), Some(PendingCall::Services)) => {
                 self.services_answered(answer, now)
             }
-            (Event::Page(answer), Some(PendingCall::Endpoints(app))) => {
+            (WatcherInput::Page(answer), Some(PendingCall::Endpoints(app))) => {
                 self.endpoints_answered(app, answer);
             }
-            (Event::Object(answer), Some(PendingCall::Service(app))) => {
+            (WatcherInput::Object(answer), Some(PendingCall::Service(app))) => {
                 self.service_answered(app, answer, now);
             }
-            (Event::Relist, _) => self.relist(now),
+            (WatcherInput::Relist, _) => self.relist(now),
             (event, _) => {
                 let outcome = self.endpoints.handle(event, now);
                 self.handle_outcome(outcome, now);

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::relist::{Interruption, RelistSignal};
-use super::super::watcher_io::Event;
+use super::super::watcher_io::WatcherInput;
 use super::caller::Caller;
 use super::interface::{Output, ReflectorAction, ReflectorCore};
 use crate::clock::{Clock, Time};
@@ -60,7 +60,7 @@ impl<C: ReflectorCore + Send + 'static, R: Fn(C::Report) + Send + 'static> Refle
     }
 
     fn run(&mut self) {
-        let mut action = self.handle(Event::Relist);
+        let mut action = self.handle(WatcherInput::Relist);
         while !self.signal.is_closed() {
             if action != ReflectorAction::Read {
                 self.caller.close();
@@ -85,11 +85,11 @@ impl<C: ReflectorCore + Send + 'static, R: Fn(C::Report) + Send + 'static> Refle
             ReflectorAction::Read => self.caller.read(&mut buffer),
             ReflectorAction::Wait => {
                 signal.wait(self.core.poll_timeout(), (self.clock)());
-                Event::Timeout
+                WatcherInput::Timeout
             }
         };
         if signal.take_request(interruption) {
-            return self.handle(Event::Relist);
+            return self.handle(WatcherInput::Relist);
         }
         if event.is_from_server() {
             signal.received((self.clock)());
@@ -97,7 +97,7 @@ impl<C: ReflectorCore + Send + 'static, R: Fn(C::Report) + Send + 'static> Refle
         self.handle(event)
     }
 
-    fn handle(&mut self, event: Event<'_>) -> ReflectorAction {
+    fn handle(&mut self, event: WatcherInput<'_>) -> ReflectorAction {
         self.core.set_draining(self.signal.is_draining());
         let action = self.core.handle(event, (self.clock)());
         for output in self.core.take_outputs() {

@@ -29,18 +29,18 @@ impl Rig {
             reports: Vec::new(),
             log: Vec::new(),
         };
-        rig.handle(Event::Relist);
+        rig.handle(WatcherInput::Relist);
         rig
     }
 
     fn watching() -> Self {
         let mut rig = Rig::new();
         rig.list();
-        rig.handle(Event::Opened(Response::Ok(())));
+        rig.handle(WatcherInput::Opened(Response::Ok(())));
         rig
     }
 
-    fn handle(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: WatcherInput<'_>) {
         self.action = self.core.handle(event, self.now);
         for output in self.core.take_outputs() {
             match output {
@@ -52,7 +52,7 @@ impl Rig {
 
     fn list(&mut self) {
         let list = recorded_body("62-services-list-by-label");
-        self.handle(Event::Page(Response::Ok(list)));
+        self.handle(WatcherInput::Page(Response::Ok(list)));
     }
 
     /// The names of the Services in each report, and the troubles.
@@ -94,11 +94,11 @@ fn the_services_are_listed_and_watched_by_their_labels_as_recorded() {
     assert!(watch.starts_with(&format!("{}&watch=true", path())));
     assert!(watch.ends_with("&resourceVersion=9705"), "{watch}");
     assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()])]);
-    rig.handle(Event::Opened(Response::Ok(())));
+    rig.handle(WatcherInput::Opened(Response::Ok(())));
     assert_eq!(rig.action, ReflectorAction::Read);
     let mut line = recorded_lines("63-services-watch-label-taken-away").remove(0);
     line.push(b'\n');
-    rig.handle(Event::Bytes(&line));
+    rig.handle(WatcherInput::Bytes(&line));
     assert_eq!(rig.take(), [Ok(Vec::new())]);
     assert!(rig.warnings().is_empty());
 }
@@ -107,12 +107,12 @@ fn the_services_are_listed_and_watched_by_their_labels_as_recorded() {
 fn a_list_without_a_service_is_reported_too_and_one_that_is_the_same_is_not() {
     let mut rig = Rig::new();
     let empty = br#"{"metadata":{"resourceVersion":"7"},"items":[]}"#;
-    rig.handle(Event::Page(Response::Ok(empty.to_vec())));
+    rig.handle(WatcherInput::Page(Response::Ok(empty.to_vec())));
     assert_eq!(rig.take(), [Ok(Vec::new())]);
     let mut rig = Rig::watching();
     rig.take();
     rig.now = rig.now + Duration::from_secs(60);
-    rig.handle(Event::Broken("reset".to_owned()));
+    rig.handle(WatcherInput::Broken("reset".to_owned()));
     rig.list();
     assert_eq!(rig.take(), []);
 }
@@ -122,16 +122,16 @@ fn a_list_without_a_service_is_reported_too_and_one_that_is_the_same_is_not() {
 fn after_a_panic_the_services_and_that_there_is_no_trouble_are_reported_again() {
     let mut rig = Rig::watching();
     rig.take();
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.list();
-    rig.handle(Event::Opened(Response::Ok(())));
+    rig.handle(WatcherInput::Opened(Response::Ok(())));
     assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()]), Err(None)]);
     // So is a trouble that is the same as before.
-    rig.handle(Event::Relist);
-    rig.handle(Event::Page(forbidden()));
+    rig.handle(WatcherInput::Relist);
+    rig.handle(WatcherInput::Page(forbidden()));
     rig.take();
-    rig.handle(Event::Relist);
-    rig.handle(Event::Page(forbidden()));
+    rig.handle(WatcherInput::Relist);
+    rig.handle(WatcherInput::Page(forbidden()));
     let trouble = Err(Some("403 services is forbidden".to_owned()));
     assert_eq!(rig.take(), [trouble]);
 }
@@ -141,25 +141,25 @@ fn an_outage_is_reported_and_logged_once_and_takes_no_service_away() {
     let mut rig = Rig::watching();
     rig.take();
     rig.now = rig.now + Duration::from_secs(60);
-    rig.handle(Event::Broken("reset".to_owned()));
+    rig.handle(WatcherInput::Broken("reset".to_owned()));
     for _ in 0..3 {
         assert!(
             matches!(rig.action, ReflectorAction::List(_)),
             "{:?}",
             rig.action
         );
-        rig.handle(Event::Page(Response::Failed(
+        rig.handle(WatcherInput::Page(Response::Failed(
             "connection refused".to_owned(),
         )));
         assert_eq!(rig.action, ReflectorAction::Wait);
         rig.now = rig.core.poll_timeout().unwrap();
-        rig.handle(Event::Timeout);
+        rig.handle(WatcherInput::Timeout);
     }
     let trouble = Err(Some("connection refused".to_owned()));
     assert_eq!(rig.take(), [trouble]);
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
     rig.list();
-    rig.handle(Event::Opened(Response::Ok(())));
+    rig.handle(WatcherInput::Opened(Response::Ok(())));
     assert_eq!(rig.take(), [Err(None)]);
 }
 
@@ -169,22 +169,22 @@ fn a_refusal_is_a_warning_once_it_lasts_and_is_tried_again() {
     let begin = rig.now;
     while rig.now.since(begin) < Duration::from_secs(29) {
         assert_eq!(rig.warnings(), [""; 0], "{:?}", rig.now.since(begin));
-        rig.handle(Event::Page(forbidden()));
+        rig.handle(WatcherInput::Page(forbidden()));
         rig.now = rig.core.poll_timeout().unwrap();
-        rig.handle(Event::Timeout);
+        rig.handle(WatcherInput::Timeout);
     }
     while rig.now.since(begin) < Duration::from_secs(3600) {
-        rig.handle(Event::Page(forbidden()));
+        rig.handle(WatcherInput::Page(forbidden()));
         let pause = rig.core.poll_timeout().unwrap();
         assert!(pause.since(rig.now) <= Duration::from_secs(300));
         rig.now = pause;
-        rig.handle(Event::Timeout);
+        rig.handle(WatcherInput::Timeout);
     }
     let warnings = rig.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("cannot be listed and watched: 403 services"));
     rig.list();
-    rig.handle(Event::Opened(Response::Ok(())));
+    rig.handle(WatcherInput::Opened(Response::Ok(())));
     let said = rig.take();
     assert_eq!(said.len(), 3, "{said:?}");
     assert_eq!(said[2], Err(None));

@@ -8,7 +8,7 @@ struct Recorder(Vec<String>);
 impl ReflectorCore for Recorder {
     type Report = ();
 
-    fn handle(&mut self, _: Event<'_>, _: Time) -> ReflectorAction {
+    fn handle(&mut self, _: WatcherInput<'_>, _: Time) -> ReflectorAction {
         ReflectorAction::Wait
     }
 
@@ -98,9 +98,9 @@ fn the_changes_of_an_app_are_applied_in_their_order_before_the_next_event() {
     for (label, changes, expected) in cases {
         let (mut reflector, mut core) = shared();
         changes.iter().for_each(|change| change(&mut reflector));
-        core.handle(Event::Relist, Time::default());
+        core.handle(WatcherInput::Relist, Time::default());
         assert_eq!(core.core.0, expected, "{label}");
-        core.handle(Event::Timeout, Time::default());
+        core.handle(WatcherInput::Timeout, Time::default());
         assert_eq!(core.core.0.len(), expected.len(), "{label}: once");
     }
 }
@@ -109,15 +109,15 @@ fn the_changes_of_an_app_are_applied_in_their_order_before_the_next_event() {
 fn an_app_is_added_with_the_next_list_and_removed_at_once() {
     let (mut reflector, mut core) = shared();
     reflector.add(1, "a");
-    core.handle(Event::Relist, Time::default());
+    core.handle(WatcherInput::Relist, Time::default());
     reflector.remove(1);
     reflector.add(1, "b");
     reflector.set_waiting(1, true);
     reflector.add(2, "c");
     reflector.remove(2);
-    core.handle(Event::Timeout, Time::default());
+    core.handle(WatcherInput::Timeout, Time::default());
     assert_eq!(core.core.0, ["add 1 a", "remove 1", "remove 2"]);
     core.core.0.clear();
-    core.handle(Event::Relist, Time::default());
+    core.handle(WatcherInput::Relist, Time::default());
     assert_eq!(core.core.0, ["remove 1", "add 1 b", "waiting 1 true"]);
 }

@@ -46,7 +46,7 @@ impl Rig {
         let place = Place::default();
         let mut core = TargetReflector::new(place.clone(), 1);
         let now = Time::from_millis(1_000_000);
-        let action = core.handle(Event::Relist, now);
+        let action = core.handle(WatcherInput::Relist, now);
         Rig {
             place,
             core,
@@ -79,10 +79,10 @@ impl Rig {
             kind: kind.to_owned(),
             namespaces: Namespaces::One("default".to_owned()),
         });
-        self.handle(Event::Relist);
+        self.handle(WatcherInput::Relist);
     }
 
-    fn handle(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: WatcherInput<'_>) {
         self.action = self.core.handle(event, self.now);
         for output in self.core.take_outputs() {
             match output {
@@ -94,7 +94,7 @@ impl Rig {
 
     fn list(&mut self) {
         let list = recorded_body("06-deployment-list-one");
-        self.handle(Event::Page(Response::Ok(list)));
+        self.handle(WatcherInput::Page(Response::Ok(list)));
     }
 
     fn open(&mut self, answer: Response<()>) {
@@ -103,7 +103,7 @@ impl Rig {
             "{:?}",
             self.action
         );
-        self.handle(Event::Opened(answer));
+        self.handle(WatcherInput::Opened(answer));
     }
 
     /// Waits to the end of the pause; how long that was.
@@ -112,7 +112,7 @@ impl Rig {
         let end = self.core.poll_timeout().expect("an end of the pause");
         let pause = end.since(self.now);
         self.now = end;
-        self.handle(Event::Timeout);
+        self.handle(WatcherInput::Timeout);
         pause
     }
 
@@ -160,7 +160,7 @@ fn it_waits_until_the_object_is_found_and_then_lists_and_watches_it_as_recorded(
         None,
         "nothing but the signal ends it"
     );
-    rig.handle(Event::Timeout);
+    rig.handle(WatcherInput::Timeout);
     assert_eq!(rig.action, ReflectorAction::Wait);
     rig.moves(&path(), "Deployment");
     assert_eq!(
@@ -186,9 +186,9 @@ fn it_waits_until_the_object_is_found_and_then_lists_and_watches_it_as_recorded(
 fn every_state_is_reported_in_order_though_lines_come_together() {
     let mut rig = Rig::watching();
     let both = [line(0), line(6), line(8)].concat();
-    rig.handle(Event::Bytes(&both));
+    rig.handle(WatcherInput::Bytes(&both));
     assert_eq!(rig.observed(), [Some(1), Some(0), Some(0)]);
-    rig.handle(Event::Bytes(&line(10)));
+    rig.handle(WatcherInput::Bytes(&line(10)));
     assert_eq!(rig.take_reports(), [], "a bookmark");
 }
 
@@ -196,10 +196,10 @@ fn every_state_is_reported_in_order_though_lines_come_together() {
 fn only_a_watch_that_goes_on_where_it_has_ended_counts_as_one_all_the_time() {
     let expired = [recorded_body("20-slices-watch-too-old"), b"\n".to_vec()].concat();
     for (label, event, lasts) in [
-        ("ended in order", Event::Ended, true),
-        ("broken off", Event::Broken("reset".into()), false),
-        ("410", Event::Bytes(&expired), false),
-        ("the object is elsewhere", Event::Relist, false),
+        ("ended in order", WatcherInput::Ended, true),
+        ("broken off", WatcherInput::Broken("reset".into()), false),
+        ("410", WatcherInput::Bytes(&expired), false),
+        ("the object is elsewhere", WatcherInput::Relist, false),
     ] {
         let mut rig = Rig::watching();
         rig.now = rig.now + Duration::from_secs(60);
@@ -228,7 +228,7 @@ fn only_a_watch_that_goes_on_where_it_has_ended_counts_as_one_all_the_time() {
 fn a_next_watch_that_fails_ends_it() {
     let mut rig = Rig::watching();
     rig.now = rig.now + Duration::from_secs(60);
-    rig.handle(Event::Ended);
+    rig.handle(WatcherInput::Ended);
     rig.open(Response::Failed("no connection".into()));
     assert_eq!(rig.take_reports(), [Report::Watching(false)]);
 }
@@ -240,7 +240,7 @@ fn refused_for(rig: &mut Rig, seconds: u64, status: u16) -> Vec<u64> {
     while rig.now.since(start) < Duration::from_secs(seconds) {
         attempts.push(rig.now.since(start).as_secs());
         match &rig.action {
-            ReflectorAction::List(_) => rig.handle(Event::Page(refused(status))),
+            ReflectorAction::List(_) => rig.handle(WatcherInput::Page(refused(status))),
             other => panic!("{other:?}"),
         }
         rig.pauses();
@@ -292,7 +292,7 @@ fn a_refusal_is_tried_again_with_growing_pauses_and_is_one_warning_once_confirme
 fn an_outage_between_has_the_time_until_a_refusal_is_confirmed_begin_again() {
     let mut rig = Rig::found();
     refused_for(&mut rig, 20, 403);
-    rig.handle(Event::Page(refused(503)));
+    rig.handle(WatcherInput::Page(refused(503)));
     rig.pauses();
     refused_for(&mut rig, 25, 403);
     assert_eq!(rig.lines_above_debug(), Vec::<&str>::new());
@@ -324,7 +324,7 @@ fn a_kind_without_a_watch_is_no_missing_permission() {
 fn an_outage_is_no_line_of_the_watch_and_neither_is_a_refusal_while_the_proxy_drains() {
     let mut rig = Rig::found();
     for _ in 0..20 {
-        rig.handle(Event::Page(refused(500)));
+        rig.handle(WatcherInput::Page(refused(500)));
         rig.pauses();
     }
     rig.core.set_draining(true);
@@ -339,7 +339,7 @@ fn an_object_that_is_found_elsewhere_is_listed_there() {
     let list = "/apis/argoproj.io/v1/rollouts?a=b&limit=64";
     assert_eq!(rig.action, ReflectorAction::List(list.to_owned()));
     *rig.place.0.borrow_mut() = None;
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     assert_eq!(rig.action, ReflectorAction::Wait);
 }
 
@@ -357,7 +357,7 @@ fn of_namespace() -> Rig {
     core.add(SHOP, "shop", Place::default());
     core.add(BLOG, "blog", Place::default());
     let now = Time::from_millis(1_000_000);
-    let action = core.handle(Event::Relist, now);
+    let action = core.handle(WatcherInput::Relist, now);
     Rig {
         place: Place::default(),
         core,
@@ -380,13 +380,15 @@ fn deployment(name: &str, replicas: u32, version: &str) -> Value {
 fn lists(rig: &mut Rig, items: &[Value]) -> Vec<(AppKey, Report)> {
     let list = json!({ "metadata": { "resourceVersion": "20" }, "items": items });
     let page = Response::Ok(list.to_string().into_bytes());
-    rig.action = rig.core.handle(Event::Page(page), rig.now);
+    rig.action = rig.core.handle(WatcherInput::Page(page), rig.now);
     reported(rig)
 }
 
 fn shows(rig: &mut Rig, event: &str, object: &Value) -> Vec<(AppKey, Report)> {
     let line = format!("{}\n", json!({ "type": event, "object": object }));
-    rig.action = rig.core.handle(Event::Bytes(line.as_bytes()), rig.now);
+    rig.action = rig
+        .core
+        .handle(WatcherInput::Bytes(line.as_bytes()), rig.now);
     reported(rig)
 }
 
@@ -420,7 +422,7 @@ fn of_all_namespaces_each_app_is_shown_the_object_of_its_own() {
     rig.core = TargetReflector::of_namespaces(collection, 1);
     rig.core.add(SHOP, "a/shop", Place::default());
     rig.core.add(BLOG, "b/shop", Place::default());
-    rig.action = rig.core.handle(Event::Relist, rig.now);
+    rig.action = rig.core.handle(WatcherInput::Relist, rig.now);
     let of = |namespace: &str, replicas| {
         let mut shop = deployment("shop", replicas, "11");
         shop["metadata"]["namespace"] = namespace.into();
@@ -428,7 +430,9 @@ fn of_all_namespaces_each_app_is_shown_the_object_of_its_own() {
     };
     let reports = lists(&mut rig, &[of("a", 1), of("b", 2), of("c", 3)]);
     assert_eq!(replicas(&reports), [(SHOP, Some(1)), (BLOG, Some(2))]);
-    rig.action = rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
+    rig.action = rig
+        .core
+        .handle(WatcherInput::Opened(Response::Ok(())), rig.now);
     let reports = shows(&mut rig, "MODIFIED", &of("b", 0));
     assert_eq!(replicas(&reports), [(BLOG, Some(0))]);
     let reports = shows(&mut rig, "DELETED", &of("a", 0));
@@ -447,7 +451,9 @@ fn one_list_and_one_watch_show_each_app_its_own_object() {
     ];
     let reports = lists(&mut rig, &all);
     assert_eq!(replicas(&reports), [(BLOG, Some(0)), (SHOP, Some(2))]);
-    rig.action = rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
+    rig.action = rig
+        .core
+        .handle(WatcherInput::Opened(Response::Ok(())), rig.now);
     let watching = [SHOP, BLOG].map(|app| (app, Report::Watching(true)));
     assert_eq!(reported(&mut rig), watching);
 
@@ -470,7 +476,8 @@ fn an_app_that_is_added_is_shown_its_object_and_one_that_is_gone_nothing() {
         deployment("shop", 2, "13"),
     ];
     lists(&mut rig, &all);
-    rig.core.handle(Event::Opened(Response::Ok(())), rig.now);
+    rig.core
+        .handle(WatcherInput::Opened(Response::Ok(())), rig.now);
     reported(&mut rig);
     rig.core.remove(SHOP);
     rig.core.add(3, "new", Place::default());
@@ -479,7 +486,7 @@ fn an_app_that_is_added_is_shown_its_object_and_one_that_is_gone_nothing() {
         reported(&mut rig),
         [3, 4].map(|app| (app, Report::Watching(true)))
     );
-    rig.action = rig.core.handle(Event::Relist, rig.now);
+    rig.action = rig.core.handle(WatcherInput::Relist, rig.now);
     reported(&mut rig);
     let reports = lists(&mut rig, &all);
     let shown = [(BLOG, Some(0)), (4, Some(0)), (3, Some(3))];
@@ -497,7 +504,7 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
             "{:?}",
             rig.action
         );
-        rig.action = rig.core.handle(Event::Page(refused(403)), rig.now);
+        rig.action = rig.core.handle(WatcherInput::Page(refused(403)), rig.now);
         for output in rig.core.take_outputs() {
             match output {
                 Output::Report(report) => rig.reports.push(report.1),
@@ -506,7 +513,7 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
             }
         }
         rig.now = rig.core.poll_timeout().expect("an end of the pause");
-        rig.action = rig.core.handle(Event::Timeout, rig.now);
+        rig.action = rig.core.handle(WatcherInput::Timeout, rig.now);
     }
     assert_eq!(
         warnings,

@@ -29,17 +29,17 @@ impl Rig {
         rig
     }
 
-    fn event(&mut self, event: Event<'_>) -> WatcherOutcome {
+    fn event(&mut self, event: WatcherInput<'_>) -> WatcherOutcome {
         self.watcher.handle(event, &mut self.store, self.now)
     }
 
     fn list(&mut self, recording: &str) -> WatcherOutcome {
-        self.event(Event::Page(Response::Ok(recorded_body(recording))))
+        self.event(WatcherInput::Page(Response::Ok(recorded_body(recording))))
     }
 
     fn open(&mut self) -> WatcherOutcome {
         assert!(matches!(self.action(), WatcherAction::Watch { .. }));
-        self.event(Event::Opened(Response::Ok(())))
+        self.event(WatcherInput::Opened(Response::Ok(())))
     }
 
     fn action(&mut self) -> WatcherAction {
@@ -100,22 +100,22 @@ fn it_lists_watches_from_there_and_goes_on_from_where_a_watch_has_got() {
     assert_eq!(rig.list("05-slices-list-empty"), WatcherOutcome::Listed);
     assert_eq!(rig.watches_from().as_deref(), Some("10298"));
     assert_eq!(
-        rig.event(Event::Opened(Response::Ok(()))),
+        rig.event(WatcherInput::Opened(Response::Ok(()))),
         WatcherOutcome::Opened
     );
     for (number, reached) in [(0, "10312"), (1, "10318"), (2, "10326"), (3, "10334")] {
         assert_eq!(rig.action(), WatcherAction::Read);
         assert_eq!(
-            rig.event(Event::Bytes(&line(number))),
+            rig.event(WatcherInput::Bytes(&line(number))),
             WatcherOutcome::Changed
         );
         rig.pass(20);
         assert!(matches!(
-            rig.event(Event::Ended),
+            rig.event(WatcherInput::Ended),
             WatcherOutcome::WatchEnded(_)
         ));
         assert_eq!(rig.watches_from().as_deref(), Some(reached), "{number}");
-        rig.event(Event::Opened(Response::Ok(())));
+        rig.event(WatcherInput::Opened(Response::Ok(())));
     }
 }
 
@@ -124,9 +124,12 @@ fn a_bookmark_moves_the_version_and_a_line_may_come_in_pieces() {
     let mut rig = Rig::watching();
     let bookmark = line(4);
     let (one, other) = bookmark.split_at(30);
-    assert_eq!(rig.event(Event::Bytes(one)), WatcherOutcome::Quiet);
-    assert_eq!(rig.event(Event::Bytes(other)), WatcherOutcome::Changed);
-    rig.event(Event::Ended);
+    assert_eq!(rig.event(WatcherInput::Bytes(one)), WatcherOutcome::Quiet);
+    assert_eq!(
+        rig.event(WatcherInput::Bytes(other)),
+        WatcherOutcome::Changed
+    );
+    rig.event(WatcherInput::Ended);
     assert_eq!(rig.watches_from().as_deref(), Some("10334"));
 }
 
@@ -136,18 +139,23 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
     let half = line(0)[..200].to_vec();
     let long = vec![b'x'; LONGEST_LINE + 1];
     for (label, bytes, end, lists) in [
-        ("ended in order", line(0), Some(Event::Ended), false),
-        ("ended in mid-line", half.clone(), Some(Event::Ended), true),
+        ("ended in order", line(0), Some(WatcherInput::Ended), false),
+        (
+            "ended in mid-line",
+            half.clone(),
+            Some(WatcherInput::Ended),
+            true,
+        ),
         (
             "broken off",
             line(0),
-            Some(Event::Broken("reset".into())),
+            Some(WatcherInput::Broken("reset".into())),
             true,
         ),
         (
             "broken off in mid-line",
             half,
-            Some(Event::Broken("reset".into())),
+            Some(WatcherInput::Broken("reset".into())),
             true,
         ),
         ("410 as an ERROR event", expired, None, true),
@@ -158,12 +166,12 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
         (
             "a request to list again",
             line(0),
-            Some(Event::Relist),
+            Some(WatcherInput::Relist),
             true,
         ),
     ] {
         let mut rig = Rig::watching();
-        rig.event(Event::Bytes(&bytes));
+        rig.event(WatcherInput::Bytes(&bytes));
         if let Some(end) = end {
             rig.event(end);
         }
@@ -216,7 +224,7 @@ fn a_watch_that_is_refused_is_followed_by_a_list() {
         let mut rig = Rig::new();
         rig.list("05-slices-list-empty");
         assert!(rig.watches_from().is_some());
-        assert_eq!(rig.event(Event::Opened(answer)), outcome, "{label}");
+        assert_eq!(rig.event(WatcherInput::Opened(answer)), outcome, "{label}");
         assert_eq!(rig.after_pause(), first_page(), "{label}");
     }
 }
@@ -249,7 +257,11 @@ fn a_list_that_fails_is_tried_again_after_a_pause_that_grows() {
         let mut pauses = Vec::new();
         for _ in 0..12 {
             assert_eq!(rig.after_pause(), first_page(), "{label}");
-            assert_eq!(rig.event(Event::Page(answer.clone())), outcome, "{label}");
+            assert_eq!(
+                rig.event(WatcherInput::Page(answer.clone())),
+                outcome,
+                "{label}"
+            );
             assert_eq!(rig.action(), WatcherAction::Wait, "{label}");
             pauses.push(rig.pause());
         }
@@ -269,8 +281,8 @@ fn a_retry_after_is_kept_to_within_five_seconds_of_whoever_waits() {
         ("somebody waits for less", 2, true, 2),
     ] {
         let mut rig = Rig::new();
-        rig.event(Event::Waiting(waiting));
-        let outcome = rig.event(Event::Page(refused(429, Some(asked))));
+        rig.event(WatcherInput::Waiting(waiting));
+        let outcome = rig.event(WatcherInput::Page(refused(429, Some(asked))));
         assert_eq!(outcome, WatcherOutcome::Busy("429 no".into()), "{label}");
         assert_eq!(rig.pause(), Duration::from_secs(pause), "{label}");
     }
@@ -279,12 +291,12 @@ fn a_retry_after_is_kept_to_within_five_seconds_of_whoever_waits() {
 #[test]
 fn whoever_begins_to_wait_or_asks_for_a_list_shortens_a_pause_that_is_on() {
     for (label, event) in [
-        ("somebody waits", Event::Waiting(true)),
-        ("a list is requested", Event::Relist),
+        ("somebody waits", WatcherInput::Waiting(true)),
+        ("a list is requested", WatcherInput::Relist),
     ] {
         let mut rig = Rig::new();
         for _ in 0..12 {
-            rig.event(Event::Page(refused(500, None)));
+            rig.event(WatcherInput::Page(refused(500, None)));
         }
         assert!(rig.pause() > Duration::from_secs(10));
         rig.event(event);
@@ -299,10 +311,10 @@ fn the_first_page_of_a_list_that_begins_again_makes_the_others_void() {
     let mut rig = Rig::new();
     rig.list("15-slices-list-ready");
     assert!(!rig.store.is_empty());
-    rig.event(Event::Relist);
+    rig.event(WatcherInput::Relist);
     let page = |token: &str| {
         let metadata = format!(r#"{{"resourceVersion":"5","continue":"{token}"}}"#);
-        Event::Page(Response::Ok(
+        WatcherInput::Page(Response::Ok(
             format!(r#"{{"metadata":{metadata}}}"#).into_bytes(),
         ))
     };
@@ -320,14 +332,14 @@ fn watches_that_do_not_last_are_opened_less_and_less_often() {
     let mut rig = Rig::watching();
     let mut pauses = Vec::new();
     for _ in 0..12 {
-        rig.event(Event::Ended);
+        rig.event(WatcherInput::Ended);
         pauses.push(rig.pause());
         assert!(rig.watches_from().is_some());
-        rig.event(Event::Opened(Response::Ok(())));
+        rig.event(WatcherInput::Opened(Response::Ok(())));
     }
     assert!(pauses[11] >= Duration::from_secs(15), "{pauses:?}");
     rig.pass(10);
-    rig.event(Event::Ended);
+    rig.event(WatcherInput::Ended);
     assert_eq!(rig.pause(), Duration::ZERO, "a steady one");
 }
 
@@ -345,17 +357,17 @@ fn a_watch_lasts_as_long_as_it_is_asked_for_and_a_short_one_is_a_good_one() {
         matches!(action, WatcherAction::Watch { seconds: 2, .. }),
         "{action:?}"
     );
-    rig.event(Event::Opened(Response::Ok(())));
+    rig.event(WatcherInput::Opened(Response::Ok(())));
     rig.pass(1);
-    rig.event(Event::Ended);
+    rig.event(WatcherInput::Ended);
     assert_eq!(rig.pause(), Duration::ZERO);
     let action = rig.watcher.action(Some(rig.now), rig.now);
     assert!(
         matches!(action, WatcherAction::Watch { seconds: 1, .. }),
         "{action:?}"
     );
-    rig.event(Event::Opened(Response::Ok(())));
-    rig.event(Event::Ended);
+    rig.event(WatcherInput::Opened(Response::Ok(())));
+    rig.event(WatcherInput::Ended);
     assert!(rig.pause() > Duration::ZERO, "one that ends at once is not");
 }
 
@@ -423,7 +435,7 @@ fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
                 continue_token: (*token).to_owned(),
             };
             assert_eq!(rig.action(), page, "{label}");
-            last = rig.event(Event::Page(answer));
+            last = rig.event(WatcherInput::Page(answer));
         }
         assert_eq!(last, outcome, "{label}");
     }
@@ -433,7 +445,8 @@ fn a_list_goes_on_where_each_page_says_and_begins_again_where_it_must() {
 fn a_list_without_an_end_is_given_up() {
     let mut rig = Rig::new();
     let page = br#"{"metadata":{"resourceVersion":"7","continue":"again"}}"#;
-    let outcomes = std::iter::from_fn(|| Some(rig.event(Event::Page(Response::Ok(page.into())))));
+    let outcomes =
+        std::iter::from_fn(|| Some(rig.event(WatcherInput::Page(Response::Ok(page.into())))));
     let ended = outcomes
         .take(2000)
         .position(|outcome| outcome != WatcherOutcome::Quiet);

@@ -45,7 +45,7 @@ use endpoints::{IpFamily, PortChoice, Selection, Store};
 use lines::{Lines, TooLong};
 use target_store::{Change, Store as Targets};
 use watcher::Watcher;
-use watcher_io::{Event, Response, Store as _, WatcherAction, WatcherOutcome};
+use watcher_io::{Response, Store as _, WatcherAction, WatcherInput, WatcherOutcome};
 use zpa::{clock, cluster};
 
 /// Short, so that the fuzzer gets there.
@@ -139,14 +139,14 @@ fn watch(
     let now = Time::from_millis(1_000_000);
     let mut handle = |event| watcher.handle(event, &mut store, now);
     let list = br#"{"metadata":{"resourceVersion":"1"}}"#;
-    handle(Event::Page(Response::Ok(list.to_vec())));
-    handle(Event::Opened(Response::Ok(())));
+    handle(WatcherInput::Page(Response::Ok(list.to_vec())));
+    handle(WatcherInput::Opened(Response::Ok(())));
     for piece in pieces {
-        if let WatcherOutcome::WatchEnded(why) = handle(Event::Bytes(piece)) {
+        if let WatcherOutcome::WatchEnded(why) = handle(WatcherInput::Bytes(piece)) {
             assert!(!why.contains(char::is_control), "{why:?}");
         }
     }
-    handle(Event::Ended);
+    handle(WatcherInput::Ended);
     let pods = pods(&store, selection);
     let next = watcher.action(None, watcher.poll_timeout().unwrap_or(now));
     if let WatcherAction::Watch { version, .. } = &next {
@@ -161,10 +161,14 @@ fn watch_targets(pieces: &[&[u8]]) -> Vec<Change> {
     store.set_kind("Deployment");
     let now = Time::from_millis(1_000_000);
     let list = br#"{"metadata":{"resourceVersion":"1"}}"#;
-    watcher.handle(Event::Page(Response::Ok(list.to_vec())), &mut store, now);
-    watcher.handle(Event::Opened(Response::Ok(())), &mut store, now);
+    watcher.handle(
+        WatcherInput::Page(Response::Ok(list.to_vec())),
+        &mut store,
+        now,
+    );
+    watcher.handle(WatcherInput::Opened(Response::Ok(())), &mut store, now);
     for piece in pieces {
-        watcher.handle(Event::Bytes(piece), &mut store, now);
+        watcher.handle(WatcherInput::Bytes(piece), &mut store, now);
     }
     store.take_changes()
 }

@@ -97,7 +97,7 @@ impl Rig {
             core.add(app, &config);
         }
         let now = Time::default();
-        let action = core.handle(Event::Relist, now);
+        let action = core.handle(WatcherInput::Relist, now);
         Rig {
             core,
             now,
@@ -128,7 +128,7 @@ impl Rig {
         rig
     }
 
-    fn handle(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: WatcherInput<'_>) {
         self.action = self.core.handle(event, self.now);
         for output in self.core.take_outputs() {
             match output {
@@ -163,25 +163,25 @@ impl Rig {
         match self.action.clone() {
             ReflectorAction::Get(path) => {
                 let answer = self.answer(&path, |rig, what| rig.service(what));
-                self.handle(Event::Object(answer));
+                self.handle(WatcherInput::Object(answer));
             }
             ReflectorAction::List(path) => {
                 let answer = self.answer(&path, |rig, what| Response::Ok(rig.listed(what)));
-                self.handle(Event::Page(answer));
+                self.handle(WatcherInput::Page(answer));
             }
             ReflectorAction::Watch(path) => {
                 let answer = self.answer(&path, |_, _| Response::Ok(()));
                 self.watch_ends = self.now + seconds(&path);
-                self.handle(Event::Opened(answer));
+                self.handle(WatcherInput::Opened(answer));
             }
             ReflectorAction::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
                 self.now = self.now.max(until);
-                self.handle(Event::Timeout);
+                self.handle(WatcherInput::Timeout);
             }
             ReflectorAction::Read => {
                 self.now = self.now.max(self.watch_ends);
-                self.handle(Event::Ended);
+                self.handle(WatcherInput::Ended);
             }
         }
     }
@@ -231,7 +231,7 @@ impl Rig {
 
     fn event(&mut self, kind: &str, object: &Value) {
         let line = format!("{}\n", json!({ "type": kind, "object": object }));
-        self.handle(Event::Bytes(line.as_bytes()));
+        self.handle(WatcherInput::Bytes(line.as_bytes()));
     }
 
     /// What was asked since the last call.
@@ -365,7 +365,7 @@ fn a_port_that_a_service_lacks_is_looked_for_again_after_half_a_minute() {
     rig.take();
     rig.services[2] = service("shop", "http");
     rig.now = rig.now + Duration::from_secs(30);
-    rig.handle(Event::Ended);
+    rig.handle(WatcherInput::Ended);
     rig.watch();
     assert_eq!(rig.take(), ["services/shop", "endpointslices"]);
     assert_eq!(rig.addresses(SHOP).unwrap(), ["10.0.0.1:80"]);
@@ -376,7 +376,7 @@ fn an_outage_is_reported_to_every_app_and_logged_once() {
     let mut rig = Rig::watching();
     rig.failing = vec!["services", "endpointslices"];
     rig.now = rig.now + Duration::from_secs(70);
-    rig.handle(Event::Broken("reset".to_owned()));
+    rig.handle(WatcherInput::Broken("reset".to_owned()));
     rig.live_until(100);
     let warnings = rig.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -402,7 +402,7 @@ fn the_services_are_listed_once_a_minute_at_most_though_endpoints_are_more_often
         (61, vec!["endpointslices", "endpointslices"]),
     ] {
         rig.now = Time::default() + Duration::from_secs(second);
-        rig.handle(Event::Relist);
+        rig.handle(WatcherInput::Relist);
         rig.watch();
         assert_eq!(rig.take(), asked, "after {second} s");
     }
@@ -420,7 +420,7 @@ fn an_app_that_is_added_is_listed_with_its_service_and_one_that_is_gone_gets_no_
     rig.core.add(3, &config);
     rig.core.remove(BLOG);
     rig.services[1] = service("other", "http");
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.watch();
     assert_eq!(rig.take(), ["services", "endpointslices", "endpointslices"]);
     assert_eq!(rig.addresses(3).unwrap(), ["10.0.9.1:80"]);
@@ -502,7 +502,7 @@ fn who_waits_is_listed_four_times_a_second() {
     let mut rig = named();
     rig.take();
     rig.core.set_waiting(BLOG, true);
-    rig.handle(Event::Waiting(true));
+    rig.handle(WatcherInput::Waiting(true));
     rig.live_until(50);
     let asked = rig.take();
     let of_blog = asked
@@ -537,7 +537,7 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
     let pages = |items: &[Value], next: &str| {
         let metadata = json!({ "resourceVersion": "10", "continue": next });
         let page = json!({ "metadata": metadata, "items": items });
-        Event::Page(Response::Ok(page.to_string().into_bytes()))
+        WatcherInput::Page(Response::Ok(page.to_string().into_bytes()))
     };
     let (first, second) = (
         pages(&rig.services[..1], "more"),
@@ -557,7 +557,7 @@ fn an_app_that_is_added_amid_a_list_of_the_services_has_it_begin_again() {
     rig.core.add(3, &config);
     rig.services.insert(0, service("alpha", "http"));
     rig.slices.insert(0, slice("alpha", &["10.0.3.1"]));
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.watch();
     assert_eq!(rig.take(), ["services", "endpointslices", "endpointslices"]);
     assert_eq!(rig.addresses(3).unwrap(), ["10.0.3.1:80"]);
@@ -575,7 +575,7 @@ fn many_services_without_the_port_are_looked_for_by_one_list() {
         };
         rig.core.add(app, &config);
     }
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.watch();
     rig.take();
     rig.live_until(61);

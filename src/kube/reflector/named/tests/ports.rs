@@ -25,7 +25,7 @@ fn endpoints_without_a_port_are_said_once_with_the_cure_and_so_is_their_end() {
     );
     let text = rig.warnings()[0].to_owned();
     assert_eq!(undialable(&rig), [Some(NoAddress::EndpointsLackPort(text))]);
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.watch();
     assert_eq!(rig.warnings().len(), 1, "a list later");
     rig.lines(&line(1));
@@ -120,7 +120,7 @@ fn a_port_that_the_service_lacks_is_named_and_the_others_are_served() {
     // It is added half a minute later.
     rig.service = Some(Response::Ok(TWO_PORTS.into()));
     rig.now = rig.now + Duration::from_secs(30);
-    rig.handle(Event::Ended);
+    rig.handle(WatcherInput::Ended);
     rig.watch();
     assert_eq!(dialled(&rig, 1), Some(vec![5000]));
     assert_eq!(why_not(&rig, 1), None);

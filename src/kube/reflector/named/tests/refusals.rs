@@ -35,7 +35,7 @@ fn with_all_permissions_gone_it_names_the_one_that_the_role_has_and_asks_every_f
     rig.forbidden = vec!["services", "endpointslices", "endpoints"];
     rig.reports.clear();
     rig.asked.clear();
-    rig.handle(Event::Broken("reset".into()));
+    rig.handle(WatcherInput::Broken("reset".into()));
     rig.live_until(29);
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.log);
     let unconfirmed = rig.asked.len();
@@ -140,7 +140,7 @@ fn where_only_endpoints_were_ever_granted_their_permission_is_the_one_that_is_mi
     rig.forbidden = vec!["endpointslices"];
     rig.live_until(40);
     rig.forbidden.push("endpoints");
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.live_until(50);
     let missing: Vec<_> = rig.permissions().into_iter().filter(|it| !it.2).collect();
     assert!(
@@ -168,11 +168,11 @@ fn a_401_is_no_missing_permission_and_no_reason_for_endpoints() {
             .all(|(_, asked)| *asked == what || *asked == "services")
     };
     assert!(only("endpointslices"), "{:?}", rig.asked);
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.step();
     for _ in 0..20 {
         match rig.action {
-            ReflectorAction::List(_) => rig.handle(Event::Page(refused(401))),
+            ReflectorAction::List(_) => rig.handle(WatcherInput::Page(refused(401))),
             _ => rig.step(),
         }
     }
@@ -244,13 +244,13 @@ fn outage_at(rig: &mut Rig, what: &'static str, second: u64) {
     while !is_due(rig) {
         assert!(rig.asked.len() < asked + 10, "{:?}", rig.asked);
         match rig.action {
-            ReflectorAction::Read => rig.handle(Event::Ended),
+            ReflectorAction::Read => rig.handle(WatcherInput::Ended),
             _ => rig.step(),
         }
     }
     match rig.action {
-        ReflectorAction::Get(_) => rig.handle(Event::Object(refused(503))),
-        _ => rig.handle(Event::Page(refused(503))),
+        ReflectorAction::Get(_) => rig.handle(WatcherInput::Object(refused(503))),
+        _ => rig.handle(WatcherInput::Page(refused(503))),
     }
     rig.forbidden = vec![what];
 }

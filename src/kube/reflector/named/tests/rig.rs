@@ -34,7 +34,7 @@ impl Rig {
         };
         let now = Time::default();
         let mut core = NamedEndpoints::new(&config, 1, now);
-        let action = core.handle(Event::Relist, now);
+        let action = core.handle(WatcherInput::Relist, now);
         Rig {
             core,
             now,
@@ -53,7 +53,7 @@ impl Rig {
         Rig::new(Some(PortRef::Name("http".into())))
     }
 
-    pub(super) fn handle(&mut self, event: Event<'_>) {
+    pub(super) fn handle(&mut self, event: WatcherInput<'_>) {
         self.action = self.core.handle(event, self.now);
         for output in self.core.take_outputs() {
             match output {
@@ -64,7 +64,7 @@ impl Rig {
     }
 
     pub(super) fn lines(&mut self, lines: &[u8]) {
-        self.handle(Event::Bytes(lines));
+        self.handle(WatcherInput::Bytes(lines));
     }
 
     /// What the server says to a request for that.
@@ -84,7 +84,7 @@ impl Rig {
                 let answer = self.service.clone();
                 let answer = answer.unwrap_or(Response::Ok(SERVICE.into()));
                 let answer = self.refusal("services").unwrap_or(answer);
-                self.handle(Event::Object(answer));
+                self.handle(WatcherInput::Object(answer));
             }
             ReflectorAction::List(path) => {
                 let source = source(&path);
@@ -95,17 +95,17 @@ impl Rig {
                 };
                 let page = Response::Ok(page.into());
                 let answer = self.refusal(name(source)).unwrap_or(page);
-                self.handle(Event::Page(answer));
+                self.handle(WatcherInput::Page(answer));
             }
             ReflectorAction::Watch(path) => {
                 self.watch_ends = self.now + Duration::from_secs(seconds(&path));
                 let answer = self.refusal(name(source(&path)));
-                self.handle(Event::Opened(answer.unwrap_or(Response::Ok(()))));
+                self.handle(WatcherInput::Opened(answer.unwrap_or(Response::Ok(()))));
             }
             ReflectorAction::Wait => {
                 let until = self.core.poll_timeout().expect("an end of the pause");
                 self.now = self.now.max(until);
-                self.handle(Event::Timeout);
+                self.handle(WatcherInput::Timeout);
             }
             ReflectorAction::Read => panic!("a watch is open"),
         }
@@ -139,7 +139,7 @@ impl Rig {
                 self.step();
             } else if self.watch_ends < end {
                 self.now = self.watch_ends;
-                self.handle(Event::Ended);
+                self.handle(WatcherInput::Ended);
             } else {
                 self.now = end;
             }

@@ -56,7 +56,7 @@ fn a_service_that_fails_or_has_no_such_port_is_asked_again() {
         // What it said last time will do, but for a port that is not there.
         rig.service = Some(answer);
         rig.asked.clear();
-        rig.handle(Event::Relist);
+        rig.handle(WatcherInput::Relist);
         rig.step();
         rig.step();
         let lists = rig.asked.iter().any(|(_, what)| *what == "endpointslices");
@@ -108,7 +108,7 @@ fn a_service_that_never_was_is_reported_and_its_endpoints_are_not_up_to_date() {
     rig.service = Some(refused(404));
     rig.list = r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#.into();
     rig.reports.clear();
-    rig.handle(Event::Relist);
+    rig.handle(WatcherInput::Relist);
     rig.watch();
     assert!(
         !rig.reports
@@ -142,7 +142,7 @@ fn the_affinity_of_the_service_is_reported_when_it_changes() {
     let mut reported = Vec::new();
     for answer in [with.clone(), with, refused(403), service(""), service("")] {
         rig.service = Some(answer);
-        rig.handle(Event::Relist);
+        rig.handle(WatcherInput::Relist);
         rig.watch();
         let affinity = |report: &Report| match report {
             Report::SessionAffinity(timeout) => Some(timeout.map(|it| it.as_secs())),
