@@ -8,7 +8,7 @@
 mod candidate;
 mod choice;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -33,6 +33,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// The least time between two changes of the apps. The changes of Services that come together, or
 /// of one that changes all the time, are put into force together.
 const SPACING: Duration = Duration::from_millis(500);
+/// The pause after which Events are tried again that could not be recorded, because there were
+/// so many.
+const RECORD_AGAIN: Duration = Duration::from_secs(10);
+/// The most Services that are wrong which `/status` shows.
+const MOST_WRONG_SHOWN: usize = 100;
 
 /// The apps that are found by their Services.
 pub(super) struct Discovery {
@@ -53,8 +58,10 @@ pub(super) struct Discovery {
     updated: Option<Time>,
     /// The pause after the next failure.
     retry: Duration,
-    /// What was logged and not taken yet.
-    warnings: Vec<(ObjectReference, Event)>,
+    /// The Services that are wrong, and of which no Event says so yet.
+    unrecorded: BTreeSet<ServiceKey>,
+    /// When Events that could not be recorded are tried again.
+    record_due: Option<Time>,
 }
 
 /// What has become of a Service.
@@ -75,6 +82,25 @@ pub(super) struct Wrong<'a> {
     earlier_app_in_force: bool,
 }
 
+impl Wrong<'_> {
+    /// Whether its app is not served, and what is wrong, in a sentence.
+    pub(super) fn explain(&self) -> (bool, String) {
+        let why = self.why.join("; ");
+        let why = cut(&why, LONGEST_NOTE);
+        let service = &self.service;
+        match self.earlier_app_in_force {
+            true => (
+                false,
+                format!("The Service {service} is wrong, and its app stays as it was: {why}"),
+            ),
+            false => (
+                true,
+                format!("The Service {service} is not in force: {why}"),
+            ),
+        }
+    }
+}
+
 impl Discovery {
     /// Nothing is known yet. `updates` come from a [`Reader`].
     pub(super) fn new(
@@ -93,7 +119,8 @@ impl Discovery {
             due: None,
             updated: None,
             retry: RETRY,
-            warnings: Vec::new(),
+            unrecorded: BTreeSet::new(),
+            record_due: None,
         }
     }
 
@@ -123,17 +150,19 @@ impl Discovery {
 
     /// How many Services are apps in force, and how many are wrong.
     pub(super) fn counts(&self) -> [([&'static str; 1], u64); 2] {
-        let count = |is_counted: fn(&&State) -> bool| {
-            let services = self.services.values();
-            services.filter(is_counted).count() as u64
-        };
-        [
-            (["in_force"], count(|it| it.spec.is_some())),
-            (["wrong"], count(|it| !it.errors.is_empty())),
-        ]
+        let services = self.services.values();
+        let in_force = services.filter(|it| it.spec.is_some()).count();
+        let counts = [(["in_force"], in_force), (["wrong"], self.wrong_count())];
+        counts.map(|(label, count)| (label, count as u64))
     }
 
-    /// The Services that are wrong.
+    /// How many Services are wrong.
+    pub(super) fn wrong_count(&self) -> usize {
+        let services = self.services.values();
+        services.filter(|it| !it.errors.is_empty()).count()
+    }
+
+    /// The Services that are wrong, the first hundred by name.
     pub(super) fn wrong(&self) -> Vec<Wrong<'_>> {
         let wrong = self.services.iter().filter(|(_, it)| !it.errors.is_empty());
         let shown = wrong.map(|(key, it)| Wrong {
@@ -141,17 +170,18 @@ impl Discovery {
             why: &it.errors,
             earlier_app_in_force: it.spec.is_some(),
         });
-        shown.collect()
+        shown.take(MOST_WRONG_SHOWN).collect()
     }
 
-    /// When [`Discovery::update`] does something without a new update.
+    /// When [`Discovery::update`] or [`Discovery::record_events`] does something without a new
+    /// update.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.due
+        self.due.into_iter().chain(self.record_due).min()
     }
 
     /// Changes nothing any more, because the process ends: there is no update to wait for.
     pub(super) fn stop(&mut self) {
-        self.due = None;
+        (self.due, self.record_due) = (None, None);
     }
 
     /// Takes in what was reported, and has `reconcile` put the chosen apps into force, if they
@@ -233,18 +263,34 @@ impl Discovery {
             match state.errors.is_empty() {
                 true => info!("the Service {key}: nothing is wrong any more"),
                 false => {
-                    let note = line(state);
-                    warn!("the Service {key}: {note}");
-                    self.warnings.push(warning(key, &note));
+                    warn!("the Service {key}: {}", line(state));
+                    self.unrecorded.insert(key.clone());
+                    self.record_due = None;
                 }
             }
         }
         self.services = states;
     }
 
-    /// What is wrong from now on with a Service each, since the last call.
-    pub(super) fn take_warnings(&mut self) -> Vec<(ObjectReference, Event)> {
-        std::mem::take(&mut self.warnings)
+    /// Records an Event on each Service that is wrong from now on. One that `record` does not
+    /// take is tried again.
+    pub(super) fn record_events(
+        &mut self,
+        now: Time,
+        mut record: impl FnMut(ObjectReference, Event) -> bool,
+    ) {
+        if self.record_due.is_some_and(|due| now < due) {
+            return;
+        }
+        let services = &self.services;
+        self.unrecorded.retain(|key| {
+            let wrong = services.get(key).filter(|it| !it.errors.is_empty());
+            wrong.is_some_and(|state| {
+                let (regarding, event) = warning(key, &line(state));
+                !record(regarding, event)
+            })
+        });
+        self.record_due = (!self.unrecorded.is_empty()).then(|| now + RECORD_AGAIN);
     }
 }
 

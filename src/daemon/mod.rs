@@ -396,9 +396,7 @@ impl Daemon {
             self.own_addresses_due = now;
         }
         self.proxy.set_awaited(discovery.awaited());
-        for (service, event) in discovery.take_warnings() {
-            self.events.record(service, event);
-        }
+        discovery.record_events(now, |service, event| self.events.record(service, event));
     }
 
     fn read_own_addresses(&mut self, now: Time) {

@@ -188,6 +188,7 @@ impl<'a> View<'a> {
                 services: it.selector(),
                 problem: it.trouble(),
                 without_listen: it.without_listen(),
+                wrong_services: it.wrong_count(),
                 wrong: it.wrong(),
             }),
             by_server_name: self.by_server_name(),
@@ -423,6 +424,8 @@ struct DiscoveryState<'a> {
     problem: Option<&'a str>,
     /// How many have no annotation that makes them apps.
     without_listen: usize,
+    /// How many are wrong, of which not all may be shown.
+    wrong_services: usize,
     wrong: Vec<discovery::Wrong<'a>>,
 }
 

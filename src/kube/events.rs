@@ -89,28 +89,36 @@ impl EventRecorder {
     }
 
     /// Has an Event created, or one like it counted, unless too many wait, or too many about
-    /// the object were written.
+    /// the object were written. Returns whether it is written.
     ///
     /// Never blocks.
-    pub fn record(&self, regarding: ObjectReference, event: Event) {
+    pub fn record(&self, regarding: ObjectReference, event: Event) -> bool {
         let (now, unix) = ((self.clock)(), (self.wall_clock)());
         let mut state = lock(&self.state);
+        // One that is not counted leaves no trace, so that it can be tried again.
+        if event.is_shared && state.waiting.len() >= MOST_WAITING {
+            return false;
+        }
         let Some(write) = state.correlator.record(regarding, event, now, unix) else {
-            return debug!("no Event is written, because there were so many");
+            debug!("no Event is written, because there were so many");
+            return false;
         };
         // The later one has the whole count.
         state.waiting.retain(|it| it.name != write.name);
         if state.waiting.len() >= MOST_WAITING {
-            return debug!("no Event is written, because so many wait");
+            debug!("no Event is written, because so many wait");
+            return false;
         }
         state.waiting.push_back(write);
         if !std::mem::replace(&mut state.has_thread, true) {
             drop(state);
-            self.start_thread();
+            return self.start_thread();
         }
+        true
     }
 
-    fn start_thread(&self) {
+    /// Returns whether it was started.
+    fn start_thread(&self) -> bool {
         let (sender, state) = (self.sender.clone(), self.state.clone());
         let thread = thread::Builder::new().name("zpa-events".to_owned());
         let started = thread.spawn(move || {
@@ -125,7 +133,9 @@ impl EventRecorder {
             let mut state = lock(&self.state);
             state.waiting.clear();
             state.has_thread = false;
+            return false;
         }
+        true
     }
 }
 

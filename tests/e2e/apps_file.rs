@@ -223,6 +223,8 @@ fn a_wrong_list_leaves_the_old_one_in_force_and_all_say_so() {
         wrong.len() == 3 && wrong[0].as_str().unwrap().ends_with(why)
     });
     assert_eq!(zpa.metric("zpa_apps_list_wrong"), Some(1.0));
+    let on_page = "The list of apps is wrong, and the one before is in force: ";
+    zpa.expect_page("/", on_page, |_, body| body.contains(on_page));
     echo(&mut kept, "after");
     zpa.expect_ready();
 

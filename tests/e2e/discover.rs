@@ -64,6 +64,11 @@ fn wrong(status: &Value, service: &str) -> Option<Value> {
     wrong.find(|it| it["service"] == *service).cloned()
 }
 
+#[track_caller]
+fn expect_on_page(zpa: &Zpa, text: &str) {
+    zpa.expect_page("/", text, |_, body| body.contains(text));
+}
+
 #[test]
 fn each_service_with_label_and_annotation_is_an_app_that_wakes_and_sleeps_for_itself() {
     let sandbox = three(0);
@@ -87,7 +92,7 @@ fn each_service_with_label_and_annotation_is_an_app_that_wakes_and_sleeps_for_it
     assert_eq!(
         discovery,
         json!({ "services": format!("{LABEL}=true"), "problem": null, "without_listen": 1,
-                "wrong": [] })
+                "wrong_services": 0, "wrong": [] })
     );
     for (series, value) in [
         ("zpa_apps", 2.0),
@@ -154,7 +159,9 @@ fn a_wrong_annotation_concerns_its_app_alone_and_all_say_so() {
     let expected = json!({ "service": "default/blog", "why": [why],
                            "earlier_app_in_force": false });
     assert_eq!(wrong(&status, "blog"), Some(expected));
+    assert_eq!(status["discovery"]["wrong_services"], 1);
     assert_eq!(zpa.metric("zpa_services{state=\"wrong\"}"), Some(1.0));
+    expect_on_page(&zpa, "The Service default/blog is not in force: &quot;zero");
 
     annotate(&sandbox, "blog", &[LISTEN]);
     expect_apps(&zpa, &["blog", "myapp"]);
@@ -164,6 +171,7 @@ fn a_wrong_annotation_concerns_its_app_alone_and_all_say_so() {
     expect_status(&zpa, "it is wrong, and goes on", |it| {
         wrong(it, "blog").is_some_and(|it| it["earlier_app_in_force"] == true)
     });
+    expect_on_page(&zpa, "The Service default/blog is wrong, and its app stays");
     echo(&mut kept, "after");
     echo(&mut zpa.connect_to(address(&zpa, "blog")), "as before");
     annotate(&sandbox, "blog", &[LISTEN, ("hold-timeout", "1m")]);
@@ -293,6 +301,7 @@ fn the_older_app_has_the_port_at_an_address_that_overlaps_too() {
     echo(&mut zpa.connect_to(at), "it is the older one's");
     assert!(wrong(&zpa.status(), "blog").is_none());
     assert!(wrong(&zpa.status(), "myapp").is_some());
+    expect_on_page(&zpa, "The Service default/myapp is not in force: ");
 }
 
 #[test]

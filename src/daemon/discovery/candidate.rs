@@ -63,6 +63,12 @@ pub(in crate::daemon) enum Update {
     Trouble(Option<String>),
 }
 
+/// The number of errors, of all Services together, from which on those of further ones are not
+/// kept: a Service has up to eleven of a few hundred bytes.
+const MOST_ERRORS: usize = 2000;
+
+const NOT_SAID: &str = "its annotations are wrong; how is said once fewer Services are";
+
 /// Reads the annotations of Services, each state of them once.
 pub(in crate::daemon) struct Reader {
     process: Settings,
@@ -74,6 +80,18 @@ pub(in crate::daemon) struct Reader {
 struct Read {
     service: Arc<SelectedService>,
     candidate: Option<Arc<Candidate>>,
+    /// Whether its errors were left out, because there are so many of other Services.
+    is_cut: bool,
+}
+
+impl Read {
+    fn errors(&self) -> usize {
+        let spec = self.candidate.as_ref().map(|candidate| &candidate.spec);
+        match spec {
+            Some(Err(errors)) => errors.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Reader {
@@ -92,13 +110,25 @@ impl Reader {
         };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *read);
+        let mut errors = 0;
         for service in services {
             let key = (service.namespace.clone(), service.name.clone());
-            let known = before.remove(&key).filter(|it| it.service == service);
-            let now = known.unwrap_or_else(|| Read {
+            let is_full = errors >= MOST_ERRORS;
+            let is_valid = |it: &Read| it.service == service && (is_full || !it.is_cut);
+            let known = before.remove(&key).filter(is_valid);
+            let mut now = known.unwrap_or_else(|| Read {
                 candidate: self.candidate(&service).map(Arc::new),
                 service,
+                is_cut: false,
             });
+            if now.errors() > 0 && is_full && !now.is_cut {
+                now.candidate = Some(Arc::new(Candidate {
+                    service: now.service.clone(),
+                    spec: Err(vec![NOT_SAID.to_owned()]),
+                }));
+                now.is_cut = true;
+            }
+            errors += now.errors();
             read.insert(key, now);
         }
         let candidates = read.values().filter_map(|it| it.candidate.clone());

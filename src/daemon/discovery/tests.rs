@@ -456,3 +456,68 @@ fn trouble_with_the_watch_takes_no_app_away() {
     assert_eq!(rig.running, ["deployments.apps/shop at 1"]);
     assert_eq!(rig.reconciled, 1);
 }
+
+/// What is recorded of the Services, of which the first `taken` are taken.
+fn record(rig: &mut Rig, taken: usize) -> Vec<String> {
+    let mut recorded = Vec::new();
+    let now = rig.now;
+    rig.discovery.record_events(now, |service, _| {
+        let is_taken = recorded.len() < taken;
+        if is_taken {
+            recorded.push(service.name);
+        }
+        is_taken
+    });
+    recorded
+}
+
+#[test]
+fn events_that_are_not_taken_are_recorded_later_if_they_still_hold() {
+    let mut rig = Rig::new();
+    for name in ["a", "b", "c", "d"] {
+        rig.set(name, 1, &[("listen", "nowhere")]);
+    }
+    rig.report();
+    assert_eq!(record(&mut rig, 1), ["a"]);
+    assert_eq!(rig.discovery.poll_timeout(), Some(rig.now + RECORD_AGAIN));
+    assert_eq!(record(&mut rig, 9), [""; 0], "not before the pause is over");
+    rig.set("b", 1, &[("listen", ":1")]);
+    rig.report();
+    rig.now = rig.now + RECORD_AGAIN;
+    assert_eq!(record(&mut rig, 9), ["c", "d"], "nothing is wrong with b");
+    assert_eq!(rig.discovery.poll_timeout(), None);
+    rig.set("a", 1, &[("listen", "elsewhere")]);
+    rig.report();
+    assert_eq!(record(&mut rig, 9), ["a"], "of another error at once");
+}
+
+#[test]
+fn of_many_services_that_are_wrong_a_bounded_number_is_shown_and_kept_in_full() {
+    let mut rig = Rig::new();
+    let many = MOST_WRONG_SHOWN * 40;
+    for number in 0..many {
+        rig.set(&format!("app-{number:04}"), 1, &[("listen", "nowhere")]);
+    }
+    rig.report();
+    assert_eq!(rig.discovery.wrong_count(), many);
+    let shown = rig.discovery.wrong();
+    assert_eq!(shown.len(), MOST_WRONG_SHOWN);
+    let says_how = |state: &State| state.errors.iter().any(|it| it.contains("nowhere"));
+    let in_full = |rig: &Rig| {
+        rig.discovery
+            .services
+            .values()
+            .filter(|it| says_how(it))
+            .count()
+    };
+    let kept = in_full(&rig);
+    assert!(kept >= 1000 && kept <= many / 2, "{kept}");
+    // Once some are right, others are said.
+    for number in 0..500 {
+        let listen = format!(":{}", 10_000 + number);
+        rig.set(&format!("app-{number:04}"), 1, &[("listen", &listen)]);
+    }
+    rig.report();
+    assert_eq!(rig.discovery.wrong_count(), many - 500);
+    assert_eq!(in_full(&rig), kept);
+}

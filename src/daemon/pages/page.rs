@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{AppView, View};
 use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use crate::cluster::Permission;
+use crate::daemon::discovery::Discovery;
 use crate::daemon::journal::{self, SLOT};
 use crate::daemon::slow_wake::REPORT_AFTER;
 use crate::policy::{KeepAwakeRule, Phase};
@@ -12,6 +13,9 @@ use crate::policy::{KeepAwakeRule, Phase};
 /// Once the last reply that showed the scale is this old, the page reports a problem. The app is
 /// read at least every half a minute.
 const STALE_AFTER: Duration = Duration::from_secs(75);
+
+/// How many Services that are wrong the page shows.
+const SERVICES_SHOWN: usize = 10;
 
 impl View<'_> {
     pub(super) fn page_state(&self) -> Page {
@@ -42,7 +46,41 @@ impl View<'_> {
             text: format!("A thread has panicked and was started again, {panics} times."),
             code: None,
         });
-        draining.into_iter().chain(panicked).collect()
+        let problems = draining.into_iter().chain(panicked);
+        problems.chain(self.source_problems()).collect()
+    }
+
+    /// The problems of what the apps are taken from: a list, or Services.
+    fn source_problems(&self) -> Vec<Problem> {
+        let problem = |is_severe, text| Problem {
+            is_severe,
+            text,
+            code: None,
+        };
+        let list = self.list.and_then(|list| list.errors().first());
+        let list = list.map(|why| {
+            problem(
+                false,
+                format!("The list of apps is wrong, and the one before is in force: {why}"),
+            )
+        });
+        let trouble = self.discovery.and_then(Discovery::trouble);
+        let trouble =
+            trouble.map(|why| problem(true, format!("The Services cannot be watched: {why}")));
+        let wrong = self.discovery.map(Discovery::wrong).unwrap_or_default();
+        let more = self.discovery.map_or(0, Discovery::wrong_count);
+        let more = more.saturating_sub(SERVICES_SHOWN);
+        let more = (more > 0).then(|| {
+            let text =
+                format!("{more} more Services are wrong: /status and the metrics have them.");
+            problem(true, text)
+        });
+        let services = wrong.iter().take(SERVICES_SHOWN).map(|it| {
+            let (is_severe, text) = it.explain();
+            problem(is_severe, text)
+        });
+        let problems = list.into_iter().chain(trouble).chain(services).chain(more);
+        problems.collect()
     }
 }
 
