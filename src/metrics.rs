@@ -61,6 +61,11 @@ pub struct Snapshot {
     pub list_wrong: Option<bool>,
     /// How many lists were taken and refused since the start; none without a list.
     pub lists: Option<Vec<([&'static str; 1], u64)>>,
+    /// How many files with networks of clients are wrong, so that older ones are in force; none
+    /// without such a file.
+    pub source_files_wrong: Option<usize>,
+    /// How many changes of them were taken and refused since the start.
+    pub source_files: Option<Vec<([&'static str; 1], u64)>>,
     /// How many of the Services that are to be apps are in force, and how many are wrong; none
     /// where no apps are found by their Services.
     pub services: Option<Vec<([&'static str; 1], u64)>>,

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::source_files::SourceLists;
 use crate::accept_probe::ReadyGate;
 use crate::engine::AppId;
 use crate::rules::Rules;
@@ -20,7 +21,7 @@ use crate::settings::apps::LONGEST;
 pub struct AppSpec {
     /// Its settings, which name its namespace.
     pub settings: Settings,
-    /// The rules about its clients, with the contents of their file.
+    /// The rules about its clients, with the contents of their files.
     pub rules: Rules,
 }
 
@@ -28,10 +29,14 @@ pub struct AppSpec {
 ///
 /// # Errors
 /// Why a file that a setting names cannot be used.
-pub fn of_only_app(process: &Settings, namespace: &str) -> Result<AppSpec, String> {
+pub fn of_only_app(
+    process: &Settings,
+    namespace: &str,
+    lists: &SourceLists,
+) -> Result<AppSpec, String> {
     let mut settings = process.clone();
     settings.namespace = Some(namespace.to_owned());
-    spec(settings)
+    spec(settings, lists)
 }
 
 /// The text of the list; one byte more than allowed of a list that is too long.
@@ -57,6 +62,7 @@ pub fn of_list(
     process: &Settings,
     text: &[u8],
     namespace: &str,
+    lists: &SourceLists,
 ) -> Result<Vec<AppSpec>, Vec<String>> {
     let subject = process.apps.as_deref().map(subject).unwrap_or_default();
     let line = |why: &str| format!("{subject}: {why}");
@@ -66,7 +72,7 @@ pub fn of_list(
     let (mut specs, mut errors) = (Vec::new(), Vec::new());
     for app in apps {
         let name = app.target_ref.label().to_owned();
-        match spec(app) {
+        match spec(app, lists) {
             Ok(spec) => specs.push(spec),
             Err(why) => errors.push(line(&format!("{name}: {why}"))),
         }
@@ -87,13 +93,14 @@ pub fn of_service(
     namespace: &str,
     service: &str,
     annotations: &BTreeMap<String, String>,
+    lists: &SourceLists,
 ) -> Result<Option<AppSpec>, Vec<String>> {
     if !annotations.contains_key(LISTEN) {
         return Ok(None);
     }
     let settings = process.read_annotations(namespace, service, annotations);
     let settings = settings.map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>());
-    spec(settings?).map(Some).map_err(|why| vec![why])
+    spec(settings?, lists).map(Some).map_err(|why| vec![why])
 }
 
 /// The beginning of messages about a list.
@@ -101,8 +108,10 @@ fn subject(file: &Path) -> String {
     format!("--apps (ZPA_APPS) {}", file.display())
 }
 
-fn spec(settings: Settings) -> Result<AppSpec, String> {
+fn spec(settings: Settings, lists: &SourceLists) -> Result<AppSpec, String> {
     let mut rules = settings.rules.clone();
+    lists.load(&settings)?;
+    rules.sources = lists.sources(&settings);
     if let Some(answer) = &settings.rules.hold_answer {
         let loaded = answer.load(|path| std::fs::read(path)).map_err(|why| {
             let setting = settings.given("hold-answer");

@@ -3,26 +3,21 @@
 //! A thread that executes requests to the API server calls it each second, when it has nothing
 //! else to do, so that a list takes no thread. The event loop must not: a file system may
 //! block. These threads read the token from a file of the same kind of mount anyway.
-//!
-//! The closure calls stat(2) on the path, and reads the file when the result differs. A
-//! ConfigMap is mounted as a symbolic link, which the kubelet points to another directory when
-//! the ConfigMap changes (`AtomicWriter` in `pkg/volume/util`): then the path
-//! leads to another file. inotify reports that only to a process that watches the directory and
-//! each link of the path, has a limit of watches for all processes of a user on the node, and reports nothing
-//! on several file systems. A stat(2) each second costs nothing that can be measured, and the
-//! kubelet takes up to two minutes to bring a change.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::app_spec::{self, AppSpec};
+use super::source_files::SourceLists;
+use super::watched_file::{Seen, stamp};
 use crate::settings::Settings;
 use crate::supervisor;
 
 /// The interval at which the file is looked at.
 pub const POLL: Duration = Duration::from_secs(1);
+
+/// After how many looks at it a list is read again that was wrong, though it has not changed.
+const LOOKS_BETWEEN_RETRIES: u32 = 5;
 
 /// The specs of a changed list, or all its errors, a line each.
 pub type Update = Result<Vec<AppSpec>, Vec<String>>;
@@ -37,6 +32,8 @@ pub struct ListFile {
     pub namespace: String,
     /// The text that is in force.
     pub text: Vec<u8>,
+    /// The networks of other files.
+    pub lists: SourceLists,
 }
 
 /// A closure that looks at the file, and calls `report` after each change of it. It does not
@@ -47,18 +44,28 @@ pub fn watch(file: ListFile, report: impl Fn(Update) + Send + 'static) -> impl F
         process,
         namespace,
         text,
+        lists,
     } = file;
-    let mut seen = Seen {
-        text: Ok(text),
-        ..Seen::default()
-    };
+    let mut seen = Seen::with(text);
+    let (mut wrong, mut looks): (Option<Vec<String>>, u32) = (None, 0);
     move || {
-        if !seen.looks_different(stamp(&path)) {
+        looks = looks.wrapping_add(1);
+        // A file that the list names may have been mended.
+        let is_retry = wrong.is_some() && looks.is_multiple_of(LOOKS_BETWEEN_RETRIES);
+        if !seen.looks_different(stamp(&path)) && !is_retry {
             return;
         }
-        if let Some(read) = seen.take(app_spec::read_list(&path)) {
-            let parse = || read.and_then(|text| app_spec::of_list(&process, &text, &namespace));
-            report(supervisor::catch_panic(parse).unwrap_or_else(|why| Err(vec![bug(&why)])));
+        let read = app_spec::read_list(&path);
+        let is_new = seen.take(read.clone()).is_some();
+        if !is_new && !is_retry {
+            return;
+        }
+        let parse = || read.and_then(|text| app_spec::of_list(&process, &text, &namespace, &lists));
+        let list = supervisor::catch_panic(parse).unwrap_or_else(|why| Err(vec![bug(&why)]));
+        let errors = list.as_ref().err().cloned();
+        if is_new || wrong != errors {
+            wrong = errors;
+            report(list);
         }
     }
 }
@@ -66,129 +73,4 @@ pub fn watch(file: ListFile, report: impl Fn(Update) + Send + 'static) -> impl F
 fn bug(why: &str) -> String {
     let why = why.replace(char::is_control, " ");
     format!("the parser of the list has panicked, which is a bug: {why}")
-}
-
-/// The identity of a state of a file: device, inode, size, and the nanoseconds of
-/// its last change and of its inode's. None if there is no file.
-type Stamp = Option<(u64, u64, u64, i128, i128)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let it = fs::metadata(path).ok()?;
-    let time = |seconds: i64, nanoseconds: i64| {
-        i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
-    };
-    Some((
-        it.dev(),
-        it.ino(),
-        it.size(),
-        time(it.mtime(), it.mtime_nsec()),
-        time(it.ctime(), it.ctime_nsec()),
-    ))
-}
-
-/// The last stat and the last text of the file.
-struct Seen {
-    stamp: Stamp,
-    /// Whether the last two stats were equal. A file that is written twice within a tick of the
-    /// kernel's clock may have equal ones.
-    is_settled: bool,
-    /// The last text, or why it could not be read.
-    text: Result<Vec<u8>, Vec<String>>,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Seen {
-            stamp: None,
-            is_settled: false,
-            text: Ok(Vec::new()),
-        }
-    }
-}
-
-impl Seen {
-    /// Whether the file is to be read.
-    fn looks_different(&mut self, stamp: Stamp) -> bool {
-        let is_same = self.stamp == stamp;
-        let is_known = is_same && self.is_settled;
-        self.stamp = stamp;
-        self.is_settled = is_same;
-        !is_known
-    }
-
-    /// Stores `read`, and returns it if it differs from the one before.
-    fn take(&mut self, read: Result<Vec<u8>, Vec<String>>) -> Option<Result<Vec<u8>, Vec<String>>> {
-        let is_new = self.text != read;
-        self.text.clone_from(&read);
-        is_new.then_some(read)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written_at(nanosecond: i128) -> Stamp {
-        Some((1, 2, 3, nanosecond, nanosecond))
-    }
-
-    #[test]
-    fn a_file_is_read_when_it_looks_different_and_once_more_to_be_sure() {
-        let mut seen = Seen::default();
-        for (label, stamp, is_read) in [
-            ("the first look", written_at(1), true),
-            ("and the second", written_at(1), true),
-            ("it stays", written_at(1), false),
-            ("it is written", written_at(2), true),
-            ("maybe twice in a tick", written_at(2), true),
-            ("it stays again", written_at(2), false),
-            ("it is gone", None, true),
-            ("it is still gone", None, true),
-            ("and stays so", None, false),
-            ("it is back", written_at(2), true),
-        ] {
-            assert_eq!(seen.looks_different(stamp), is_read, "{label}");
-        }
-    }
-
-    #[test]
-    fn only_another_text_is_new_and_a_text_that_is_back_is_one() {
-        let mut seen = Seen::default();
-        let (good, wrong) = (Ok(b"[]".to_vec()), Ok(b"{".to_vec()));
-        let gone = Err(vec!["gone".to_owned()]);
-        for (label, read, is_new) in [
-            ("the first", &good, true),
-            ("the same", &good, false),
-            ("another", &wrong, true),
-            ("none", &gone, true),
-            ("none still", &gone, false),
-            ("the first again", &good, true),
-        ] {
-            assert_eq!(seen.take(read.clone()).is_some(), is_new, "{label}");
-        }
-    }
-
-    /// As the kubelet replaces the files of a ConfigMap.
-    #[test]
-    fn a_link_that_leads_elsewhere_looks_different() {
-        let root = std::env::temp_dir().join(format!("zpa-list-{}", std::process::id()));
-        for version in ["1", "2"] {
-            fs::create_dir_all(root.join(version)).unwrap();
-            fs::write(root.join(version).join("apps.json"), "[]").unwrap();
-        }
-        let point_to = |version: &str| {
-            std::os::unix::fs::symlink(version, root.join("tmp")).unwrap();
-            fs::rename(root.join("tmp"), root.join("data")).unwrap();
-        };
-        point_to("1");
-        std::os::unix::fs::symlink("data/apps.json", root.join("apps.json")).unwrap();
-        let path = root.join("apps.json");
-        let first = stamp(&path);
-        assert_eq!(stamp(&path), first);
-        point_to("2");
-        let second = stamp(&path);
-        fs::remove_dir_all(&root).unwrap();
-        assert_ne!(second, first);
-        assert_eq!(stamp(&path), None);
-    }
 }

@@ -134,6 +134,7 @@ mod tests {
 
     use super::super::app_spec;
     use super::*;
+    use crate::daemon::source_files::SourceLists;
     use crate::engine::Limits;
     use crate::settings::{self, Invocation};
 
@@ -149,7 +150,12 @@ mod tests {
             panic!("it is refused");
         };
         let list = format!(r#"[{{"deployment": "a", "listen": "{listen}"}}]"#);
-        let specs = app_spec::of_list(&process, list.as_bytes(), "default");
+        let specs = app_spec::of_list(
+            &process,
+            list.as_bytes(),
+            "default",
+            &SourceLists::default(),
+        );
         specs.unwrap().pop().unwrap()
     }
 

@@ -10,6 +10,7 @@
 //! ├─ listeners    where the listeners of an app that starts come from
 //! └─ app_spec     the desired state of an app
 //! app_list      the list of apps; list_file: its file
+//! source_files  the files with networks of clients; watched_file: what was seen of a file
 //! discovery     the apps that are found by their Services
 //! proxy         the apps, their deadlines, and the end of the process (drain)
 //! └─ app          one app: policy, health, API threads; what follows from a message
@@ -30,6 +31,7 @@ mod app_spec;
 mod diagnosis;
 mod discovery;
 mod drain;
+mod engine_sockets;
 pub mod health;
 mod hold_timeout_log;
 pub mod interface;
@@ -47,17 +49,19 @@ pub mod proxy;
 mod reconciler;
 pub mod route;
 pub mod slow_wake;
+mod source_files;
 mod start;
 pub mod topology;
 mod watch_timeout;
+mod watched_file;
 mod window_clock;
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use log::{debug, info};
@@ -65,19 +69,20 @@ use log::{debug, info};
 use self::app_list::AppList;
 use self::app_spec::AppSpec;
 use self::discovery::Discovery;
-use self::interface::{Api, Sockets};
+use self::interface::Api;
 use self::list_file::ListFile;
 use self::own_addresses::OwnAddresses;
 use self::pages::{About, View};
 pub use self::proxy::Exit;
 use self::proxy::{DrainConfig, Proxy};
 use self::reconciler::{Failure, Reconciler, ReportSender};
+use self::source_files::{SourceFiles, SourceLists};
 use crate::accept_probe::{AppProbe, Candidate};
 use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Event, LifecycleEvent, Report, Request};
-use crate::engine::{AppId, BackendSpec, Counts, Engine, PortId};
+use crate::engine::{AppId, Engine};
 use crate::kube::{self, ApiThreads, EventRecorder, Scope, ServiceWatch, Webhook};
 use crate::log_queue::LogQueue;
 use crate::resolve::Resolver;
@@ -137,6 +142,8 @@ struct Daemon {
     reconciler: Reconciler,
     /// The list of apps, if there is one.
     list: Option<AppList>,
+    /// The files with networks of clients.
+    sources: SourceFiles,
     /// The apps that are found by their Services, if that is asked for.
     discovery: Option<Discovery>,
     /// The watch of these Services.
@@ -213,7 +220,8 @@ impl Daemon {
         let signals = Signals::new().map_err(|e| format!("cannot wait for signals: {e}"))?;
         let descriptors = sys::raise_descriptor_limit()
             .map_err(|e| format!("cannot read the limit of open files: {e}"))?;
-        let (specs, source) = specs(settings, &namespace)?;
+        let lists = SourceLists::default();
+        let (specs, source) = specs(settings, &namespace, &lists)?;
         let memory = cgroup::memory_limit(|file| fs::read_to_string(file).ok());
         let wanted = settings.max_connections;
         let apps = match source {
@@ -249,6 +257,7 @@ impl Daemon {
             delay: settings.drain_delay,
             timeout: settings.drain_timeout,
         };
+        let (source_sender, source_updates) = mpsc::channel();
         let mut daemon = Daemon {
             clock: clocks.monotonic,
             wall_clock: clocks.wall,
@@ -258,8 +267,10 @@ impl Daemon {
                 clocks,
                 ReportSender::new(sender, waker.clone()),
                 webhooks,
+                lists.clone(),
             ),
             list: None,
+            sources: SourceFiles::new(lists.clone(), source_updates),
             discovery: None,
             service_watch: None,
             events,
@@ -269,10 +280,15 @@ impl Daemon {
             own_addresses_due: (clocks.monotonic)(),
         };
         daemon.start_apps(specs)?;
+        let watch = reporting(source_sender, &waker);
+        let watch = source_files::watch(lists.clone(), watch);
         match source {
-            AppSource::Settings => {}
-            AppSource::List(file) => daemon.watch_list(*file, waker)?,
-            AppSource::Services(selector) => daemon.discover(&selector, &namespace, waker)?,
+            AppSource::Settings => daemon.watch_sources(watch)?,
+            AppSource::List(file) => daemon.watch_list(*file, watch, &waker)?,
+            AppSource::Services(selector) => {
+                daemon.watch_sources(watch)?;
+                daemon.discover(&selector, &namespace, lists, waker)?;
+            }
         }
         if let Some(address) = daemon.proxy.sockets.admin().local_addr() {
             info!("health, readiness, metrics and status on http://{address}");
@@ -297,6 +313,7 @@ impl Daemon {
         &mut self,
         selector: &str,
         namespace: &str,
+        lists: SourceLists,
         waker: Arc<mio::Waker>,
     ) -> Result<(), String> {
         let settings = &self.about.settings;
@@ -310,7 +327,7 @@ impl Daemon {
         };
         info!("zpa {version} has the apps of the Services with {selector} in {place}");
         let (sender, updates) = mpsc::channel();
-        let reader = discovery::Reader::new(settings.clone());
+        let reader = discovery::Reader::new(settings.clone(), lists);
         let report = move |report| {
             if sender.send(reader.read(report)).is_ok() {
                 let _ = waker.wake();
@@ -327,16 +344,31 @@ impl Daemon {
     }
 
     /// Follows the changes of the list.
-    fn watch_list(&mut self, file: ListFile, waker: Arc<mio::Waker>) -> Result<(), String> {
+    fn watch_list(
+        &mut self,
+        file: ListFile,
+        mut watch_sources: impl FnMut() + Send + 'static,
+        waker: &Arc<mio::Waker>,
+    ) -> Result<(), String> {
         let (sender, updates) = mpsc::channel();
         self.list = Some(AppList::new(file.path.clone(), updates));
-        let report = move |list| {
-            if sender.send(list).is_ok() {
-                let _ = waker.wake();
-            }
+        let mut watch_list = list_file::watch(file, reporting(sender, waker));
+        let watch = move || {
+            watch_list();
+            watch_sources();
         };
         self.reconciler
-            .set_periodic_task(list_file::POLL, list_file::watch(file, report))
+            .set_periodic_task(list_file::POLL, watch)
+            .map_err(no_threads)
+    }
+
+    /// Follows the changes of the files with networks, if the settings name any.
+    fn watch_sources(&mut self, watch: impl FnMut() + Send + 'static) -> Result<(), String> {
+        if self.sources.wrong().is_none() {
+            return Ok(());
+        }
+        self.reconciler
+            .set_periodic_task(list_file::POLL, watch)
             .map_err(no_threads)
     }
 
@@ -360,6 +392,7 @@ impl Daemon {
                 return Ok(exit);
             }
             self.update_list(now);
+            self.update_sources();
             self.update_discovered(now);
             self.answer_admin(now);
         }
@@ -381,6 +414,13 @@ impl Daemon {
             Err(failures) => list.retry_later(specs, lines_of(failures), now),
         }
         self.own_addresses_due = now;
+    }
+
+    /// Puts the networks of files into force that have changed.
+    fn update_sources(&mut self) {
+        while let Some(file) = self.sources.next() {
+            self.reconciler.set_sources(&file, &mut self.proxy);
+        }
     }
 
     /// Puts the apps into force that are found by their Services.
@@ -420,6 +460,7 @@ impl Daemon {
                 about: &self.about,
                 reconciler: &self.reconciler,
                 list: self.list.as_ref(),
+                sources: &self.sources,
                 discovery: self.discovery.as_ref(),
                 proxy: &self.proxy,
                 now,
@@ -444,84 +485,6 @@ impl Daemon {
     }
 }
 
-impl Sockets for Engine {
-    fn inspected(&self) -> usize {
-        Engine::inspected(self)
-    }
-
-    fn inspected_until(&self, app: AppId) -> Option<Time> {
-        Engine::inspected_until(self, app)
-    }
-
-    fn counts(&self, app: AppId) -> Counts {
-        Engine::counts(self, app)
-    }
-
-    fn waiting(&self, port: PortId) -> usize {
-        Engine::port_counts(self, port).waiting
-    }
-
-    fn take_changed_apps(&mut self) -> Vec<AppId> {
-        Engine::take_changed_apps(self)
-    }
-
-    fn longest_waiting(&self, app: AppId) -> Option<IpAddr> {
-        Engine::longest_waiting(self, app)
-    }
-
-    fn poll_timeout(&self) -> Option<Time> {
-        Engine::poll_timeout(self)
-    }
-
-    fn set_gate(&mut self, app: AppId, open: bool, now: Time) {
-        Engine::set_gate(self, app, open, now);
-    }
-
-    fn set_wake_failure(&mut self, app: AppId, why: Option<&'static str>, now: Time) {
-        Engine::set_wake_failure(self, app, why, now);
-    }
-
-    fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time) {
-        Engine::set_backends(self, port, backends, now);
-    }
-
-    fn set_fallback(&mut self, port: PortId, address: Option<SocketAddr>) {
-        Engine::set_fallback(self, port, address);
-    }
-
-    fn set_affinity(&mut self, app: AppId, timeout: Option<Duration>) {
-        Engine::set_affinity(self, app, timeout);
-    }
-
-    fn set_backup(&mut self, app: AppId, addresses: &[SocketAddr]) {
-        Engine::set_backup(self, app, addresses);
-    }
-
-    fn dispatch(&mut self, now: Time) {
-        Engine::dispatch(self, now);
-    }
-
-    fn release(&mut self, now: Time) {
-        Engine::release(self, now);
-    }
-
-    fn end_uncounted(&mut self, app: AppId, now: Time) {
-        Engine::end_uncounted(self, app, now);
-    }
-
-    fn stop_accepting(&mut self, app: AppId, now: Time) {
-        Engine::stop_accepting(self, app, now);
-    }
-
-    fn reset_all(&mut self, app: AppId, now: Time) {
-        Engine::reset_all(self, app, now);
-    }
-
-    fn remove_app(&mut self, app: AppId, now: Time) {
-        Engine::remove_app(self, app, now);
-    }
-}
-
 /// What says which apps there are.
 enum AppSource {
     /// The settings of the process, which has one.
@@ -533,22 +496,28 @@ enum AppSource {
 }
 
 /// The specs of the apps at the start, and what says which there are then.
-fn specs(process: &Settings, namespace: &str) -> Result<(Vec<AppSpec>, AppSource), String> {
+fn specs(
+    process: &Settings,
+    namespace: &str,
+    lists: &SourceLists,
+) -> Result<(Vec<AppSpec>, AppSource), String> {
+    lists.load(process)?;
     if let Some(selector) = process.discover.clone() {
         return Ok((Vec::new(), AppSource::Services(selector)));
     }
     let Some(path) = process.apps.clone() else {
-        let only = app_spec::of_only_app(process, namespace)?;
+        let only = app_spec::of_only_app(process, namespace, lists)?;
         return Ok((vec![only], AppSource::Settings));
     };
     let joined = |lines: Vec<String>| lines.join("\n");
     let text = app_spec::read_list(&path).map_err(joined)?;
-    let specs = app_spec::of_list(process, &text, namespace).map_err(joined)?;
+    let specs = app_spec::of_list(process, &text, namespace, lists).map_err(joined)?;
     let file = ListFile {
         path,
         process: process.clone(),
         namespace: namespace.to_owned(),
         text,
+        lists: lists.clone(),
     };
     Ok((specs, AppSource::List(Box::new(file))))
 }
@@ -559,6 +528,20 @@ fn listeners(proxy: &Proxy<Engine, AppThreads>) -> Vec<SocketAddr> {
     ports
         .filter_map(|port| proxy.sockets.local_addr(port))
         .collect()
+}
+
+/// Sends what a thread reports, and wakes the event loop.
+fn reporting<T: Send + 'static>(
+    sender: Sender<T>,
+    waker: &Arc<mio::Waker>,
+) -> impl Fn(T) + Send + use<T> {
+    let waker = waker.clone();
+    move |report| {
+        // The receiver is gone when the program is about to end.
+        if sender.send(report).is_ok() {
+            let _ = waker.wake();
+        }
+    }
 }
 
 fn lines_of(failures: Vec<Failure>) -> Vec<String> {

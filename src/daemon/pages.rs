@@ -2,6 +2,7 @@
 
 mod history;
 mod page;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
+use self::parts::{ByServerName, DiscoveryState, ListState, SourceFile, WebhookState};
 use super::AppThreads;
 use super::app::App;
 use super::app_list::AppList;
-use super::discovery::{self, Discovery};
+use super::discovery::Discovery;
 use super::proxy::Proxy;
 use super::reconciler::Reconciler;
+use super::source_files::SourceFiles;
 use crate::admin::Pages;
 use crate::admin::page::Page;
 use crate::clock::Time;
@@ -52,6 +55,8 @@ pub(super) struct View<'a> {
     pub(super) reconciler: &'a Reconciler,
     /// The list of apps, if there is one.
     pub(super) list: Option<&'a AppList>,
+    /// The files with networks of clients.
+    pub(super) sources: &'a SourceFiles,
     /// The apps that are found by their Services, if that is asked for.
     pub(super) discovery: Option<&'a Discovery>,
     pub(super) proxy: &'a Proxy<Engine, AppThreads>,
@@ -149,6 +154,8 @@ impl<'a> View<'a> {
             log_lines_dropped: about.log.dropped(),
             list_wrong: self.list.map(|list| !list.errors().is_empty()),
             lists: self.list.map(|list| list.counts().to_vec()),
+            source_files_wrong: self.sources.wrong(),
+            source_files: self.sources.counts().map(|counts| counts.to_vec()),
             services: self.discovery.map(|it| it.counts().to_vec()),
             services_watched: self.discovery.map(|it| it.trouble().is_none()),
             refused_by_name: engine
@@ -184,6 +191,7 @@ impl<'a> View<'a> {
                 file: list.path().display().to_string(),
                 wrong: list.errors(),
             }),
+            source_files: SourceFile::all(self.sources),
             discovery: self.discovery.map(|it| DiscoveryState {
                 services: it.selector(),
                 problem: it.trouble(),
@@ -401,42 +409,11 @@ struct State<'a> {
     connections: Connections,
     api_server: ApiServer<'a>,
     list: Option<ListState<'a>>,
+    source_files: Vec<SourceFile<'a>>,
     discovery: Option<DiscoveryState<'a>>,
     by_server_name: Vec<ByServerName>,
     apps: Vec<Entry<'a>>,
     settings: BTreeMap<&'static str, Option<String>>,
-}
-
-/// The list of apps.
-#[derive(Serialize)]
-struct ListState<'a> {
-    file: String,
-    /// What is wrong in it, so that it is not in force.
-    wrong: &'a [String],
-}
-
-/// The apps that are found by their Services.
-#[derive(Serialize)]
-struct DiscoveryState<'a> {
-    /// The label selector of the Services.
-    services: &'a str,
-    /// Why they cannot be listed and watched.
-    problem: Option<&'a str>,
-    /// How many have no annotation that makes them apps.
-    without_listen: usize,
-    /// How many are wrong, of which not all may be shown.
-    wrong_services: usize,
-    wrong: Vec<discovery::Wrong<'a>>,
-}
-
-/// An address at which server names choose the app.
-#[derive(Serialize)]
-struct ByServerName {
-    listen: SocketAddr,
-    /// How many clients have not sent their name yet.
-    waiting: usize,
-    /// How many were refused, by the reason.
-    refused: BTreeMap<&'static str, u64>,
 }
 
 /// One app.
@@ -463,25 +440,6 @@ struct AppState<'a> {
     fallbacks: Vec<Fallback<'a>>,
     forbidden: Vec<Forbidden<'a>>,
     webhook: Option<WebhookState>,
-}
-
-/// The webhook of an app, without its URL.
-#[derive(Serialize)]
-struct WebhookState {
-    /// Why its receiver takes no events.
-    problem: Option<String>,
-    /// The number of events since the start, by what was done with them.
-    events: BTreeMap<&'static str, u64>,
-}
-
-impl WebhookState {
-    fn of(webhook: &Webhook) -> WebhookState {
-        let counts = webhook.counts().into_iter();
-        WebhookState {
-            problem: webhook.trouble(),
-            events: counts.map(|([result], count)| (result, count)).collect(),
-        }
-    }
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::app_spec::{self, AppSpec, Identity, Update};
 use super::listeners::{ListenerSource, SharedAddresses, add_port, listeners};
 use super::proxy::Proxy;
 use super::route::Route;
+use super::source_files::SourceLists;
 use super::start;
 use super::topology::Topology;
 use super::{AppThreads, Clocks};
@@ -55,6 +57,8 @@ pub(super) struct Reconciler {
     clocks: Clocks,
     reports: ReportSender,
     webhooks: Webhooks,
+    /// The networks of the files that settings name.
+    lists: SourceLists,
     /// The thread that dials pods that start, if an app wants it.
     accept_probe: Option<AcceptProbe<AppId>>,
     specs: BTreeMap<AppId, AppSpec>,
@@ -110,12 +114,14 @@ impl Reconciler {
         clocks: Clocks,
         reports: ReportSender,
         webhooks: Webhooks,
+        lists: SourceLists,
     ) -> Reconciler {
         Reconciler {
             api,
             clocks,
             reports,
             webhooks,
+            lists,
             accept_probe: None,
             specs: BTreeMap::new(),
             next_id: 0,
@@ -157,10 +163,14 @@ impl Reconciler {
     /// The apps whose listeners cannot be bound, or whose threads cannot be started.
     pub(super) fn reconcile(
         &mut self,
-        wanted: Vec<AppSpec>,
+        mut wanted: Vec<AppSpec>,
         proxy: &mut Proxy<Engine, AppThreads>,
         now: Time,
     ) -> Result<(), Vec<Failure>> {
+        // Since a spec was made, a file may have changed.
+        for spec in &mut wanted {
+            self.fill_in_sources(spec);
+        }
         let changes = app_spec::changes(&self.specs, wanted);
         let stays = |id: &AppId| self.specs.contains_key(id) && !changes.removed.contains(id);
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
@@ -213,6 +223,26 @@ impl Reconciler {
             true => Ok(()),
             false => Err(errors),
         }
+    }
+
+    /// Gives a spec the networks of the files that it names, as they were read last.
+    fn fill_in_sources(&self, spec: &mut AppSpec) {
+        if !spec.settings.rules.sources.files.is_empty() {
+            spec.rules.sources = self.lists.sources(&spec.settings);
+        }
+    }
+
+    /// Puts the networks of a file into force that has changed: for those who come, and for those
+    /// who wait.
+    pub(super) fn set_sources(&mut self, file: &Path, proxy: &mut Proxy<Engine, AppThreads>) {
+        let mut specs = std::mem::take(&mut self.specs);
+        let is_concerned = |spec: &AppSpec| spec.settings.rules.sources.files.contains(file);
+        for (&id, spec) in specs.iter_mut().filter(|(_, spec)| is_concerned(spec)) {
+            self.fill_in_sources(spec);
+            proxy.sockets.set_rules(id, &spec.rules);
+        }
+        self.specs = specs;
+        info!("the sources in {} are in force", file.display());
     }
 
     /// Starts the threads of an app.

@@ -86,6 +86,22 @@ pub static TABLE: &[Metric] = &[
         }),
     },
     Metric {
+        name: "zpa_source_files_wrong",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How many files of `--ignore-sources` and `--deny-sources` are wrong or gone, so that what was read before is in force; absent without such a file",
+        read: Read::Process(|it, samples| samples.maybe(it.source_files_wrong)),
+    },
+    Metric {
+        name: "zpa_source_files_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Changes of these files since the start: `taken`, or `refused` because something in them is wrong",
+        read: Read::Process(|it, samples| {
+            samples.each(it.source_files.as_deref().unwrap_or_default());
+        }),
+    },
+    Metric {
         name: "zpa_services",
         kind: Kind::Gauge,
         labels: &["state"],

@@ -21,6 +21,8 @@ fn snapshot() -> Snapshot {
         log_lines_dropped: 7,
         list_wrong: Some(false),
         lists: Some(vec![(["taken"], 2), (["refused"], 1)]),
+        source_files_wrong: Some(1),
+        source_files: Some(vec![(["taken"], 4), (["refused"], 1)]),
         services: Some(vec![(["in_force"], 2), (["wrong"], 1)]),
         services_watched: Some(true),
         refused_by_name: ["0.0.0.0:443", "[::]:5432"]

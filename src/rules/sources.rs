@@ -6,12 +6,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
 /// The most networks of a list.
 const MAX_NETWORKS: usize = 4096;
+
+/// The most errors of a file that are reported.
+const MAX_ERRORS: usize = 10;
 
 /// The first 96 bits of an IPv4 address that is written as one of IPv6 (`::ffff:0:0/96`,
 /// RFC 4291, 2.5.5.2).
@@ -24,6 +28,30 @@ pub struct Sources {
     pub ignored: Networks,
     /// Those whose clients are not let in, also if they are ignored.
     pub denied: Networks,
+    /// The files that have more of them.
+    pub files: SourceFiles,
+}
+
+/// The files that have networks, and may change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFiles {
+    /// Those with networks whose clients are ignored.
+    pub ignored: Vec<PathBuf>,
+    /// Those with networks whose clients are denied.
+    pub denied: Vec<PathBuf>,
+}
+
+impl SourceFiles {
+    /// Whether a file is one of them.
+    pub fn contains(&self, path: &Path) -> bool {
+        let mut all = self.ignored.iter().chain(&self.denied);
+        all.any(|it| it == path)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ignored.is_empty() && self.denied.is_empty()
+    }
 }
 
 /// Whether a client's connection is admitted, and counts.
@@ -37,7 +65,65 @@ pub enum Admission {
     Denied,
 }
 
+/// Splits a list of networks and of files, which have an `@` before them:
+/// `10.0.0.0/8,@/etc/zpa/sources`. Commas separate them.
+///
+/// # Errors
+/// If it has neither, or what is wrong in it.
+fn split(text: &str) -> Result<(Option<Networks>, Vec<PathBuf>), String> {
+    let items = text.split(',').map(str::trim);
+    let (files, networks): (Vec<&str>, Vec<&str>) = items.partition(|item| item.starts_with('@'));
+    let paths = files.iter().map(|file| match &file[1..] {
+        "" => Err("names no file after the @".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    });
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let networks = networks.join(",");
+    if !paths.is_empty() && networks.trim_matches([',', ' ']).is_empty() {
+        return Ok((None, paths));
+    }
+    Ok((Some(networks.parse()?), paths))
+}
+
+/// Networks and files as a text that [`split`] reads; `None` without any.
+fn joined(networks: &Networks, files: &[PathBuf]) -> Option<String> {
+    let files = files.iter().map(|path| format!("@{}", path.display()));
+    let networks = (!networks.is_empty()).then(|| networks.to_string());
+    let all: Vec<String> = networks.into_iter().chain(files).collect();
+    (!all.is_empty()).then(|| all.join(","))
+}
+
 impl Sources {
+    /// Adds networks and files whose clients are ignored.
+    ///
+    /// # Errors
+    /// What is wrong in the text, or if they are too many together.
+    pub fn ignore(&mut self, text: &str) -> Result<(), String> {
+        let (networks, files) = split(text)?;
+        self.files.ignored.extend(files);
+        networks.map_or(Ok(()), |networks| self.ignored.extend(networks))
+    }
+
+    /// Adds networks and files whose clients are denied.
+    ///
+    /// # Errors
+    /// What is wrong in the text, or if they are too many together.
+    pub fn deny(&mut self, text: &str) -> Result<(), String> {
+        let (networks, files) = split(text)?;
+        self.files.denied.extend(files);
+        networks.map_or(Ok(()), |networks| self.denied.extend(networks))
+    }
+
+    /// Those that are ignored, as a text that [`Sources::ignore`] reads; `None` without any.
+    pub fn show_ignored(&self) -> Option<String> {
+        joined(&self.ignored, &self.files.ignored)
+    }
+
+    /// The same for those that are denied.
+    pub fn show_denied(&self) -> Option<String> {
+        joined(&self.denied, &self.files.denied)
+    }
+
     /// The admission of a connection from that address.
     pub fn admission(&self, address: IpAddr) -> Admission {
         if self.denied.contains(address) {
@@ -59,9 +145,50 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Those of a file: on each line any number of networks, separated by commas or spaces; what
+    /// comes after a `#` is a comment. A file without any is none.
+    ///
+    /// # Errors
+    /// What is wrong, a line each with its number; ten at most, and how many more there are.
+    pub fn of_lines(text: &str) -> Result<Networks, Vec<String>> {
+        let (mut all, mut errors) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.split('#').next().unwrap_or_default();
+            let words = line.split(|c: char| c == ',' || c.is_whitespace());
+            for word in words.filter(|word| !word.is_empty()) {
+                match network(word) {
+                    Ok(network) => all.push(network),
+                    Err(why) => errors.push(format!("line {number}: {why}")),
+                }
+            }
+        }
+        let networks = Networks {
+            sorted: IpNet::aggregate(&all),
+        };
+        errors.extend(networks.check_size().err());
+        if errors.is_empty() {
+            return Ok(networks);
+        }
+        let more = errors.len().saturating_sub(MAX_ERRORS);
+        errors.truncate(MAX_ERRORS);
+        errors.extend((more > 0).then(|| format!("and {more} more errors")));
+        Err(errors)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
+    }
+
+    /// How many there are, after those that are parts of others were joined to them.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// Adds those that another set has, however many there are.
+    pub fn add(&mut self, others: &Networks) {
+        let all: Vec<IpNet> = self.sorted.iter().chain(&others.sorted).copied().collect();
+        self.sorted = IpNet::aggregate(&all);
     }
 
     /// Whether one of them contains the address. An IPv4 address that is written as one
@@ -171,6 +298,7 @@ mod tests {
         let sources = Sources {
             ignored: networks("10.0.0.0/8, fd00::/16, ::ffff:172.16.0.0/108"),
             denied: networks("10.1.0.0/16,192.0.2.7 2001:db8::1"),
+            ..Sources::default()
         };
         use Admission::{Counted, Denied, Ignored};
         for (label, from, expected) in [
@@ -233,6 +361,30 @@ mod tests {
             let error = text.parse::<Networks>().expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_has_networks_on_its_lines_and_all_that_is_wrong_is_said() {
+        let text = "# ours\n10.0.0.0/8, 192.0.2.7\r\n\n  fd00::/8\t10.1.0.0/16 # in the first\n";
+        let read = Networks::of_lines(text).unwrap();
+        assert_eq!(read.to_string(), "10.0.0.0/8,192.0.2.7/32,fd00::/8");
+        assert_eq!(read.len(), 3);
+        assert!(Networks::of_lines("# nobody").unwrap().is_empty());
+        let wrong = Networks::of_lines("10.0.0.0/8\nx y\n10.0.0.1/8").unwrap_err();
+        let starts = [
+            "line 2: \"x\" is",
+            "line 2: \"y\" is",
+            "line 3: \"10.0.0.1/8\" has",
+        ];
+        assert_eq!(wrong.len(), starts.len(), "{wrong:?}");
+        for (line, start) in wrong.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        let flood = Networks::of_lines(&"x\n".repeat(100)).unwrap_err();
+        assert_eq!(
+            (flood.len(), flood[10].as_str()),
+            (11, "and 90 more errors")
+        );
     }
 
     #[test]

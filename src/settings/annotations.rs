@@ -80,7 +80,10 @@ impl Settings {
         }
         let settings = resolve(raw).map_err(|errors| errors.shortened(MOST_ERRORS))?;
         let rules = &settings.rules;
+        let files = &rules.sources.files;
         let names_file = [
+            ("ignore-sources", !files.ignored.is_empty(), "10.0.0.0/8"),
+            ("deny-sources", !files.denied.is_empty(), "10.0.0.0/8"),
             (
                 "hold-answer",
                 matches!(rules.hold_answer, Some(HoldAnswer::File(_))),

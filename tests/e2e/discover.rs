@@ -537,3 +537,30 @@ fn an_app_that_is_to_be_tried_again_costs_no_processor_time_while_the_others_dra
     assert!(used < 0.2, "{used} s of one");
     echo(&mut client, "meanwhile");
 }
+
+/// The file is one of the process, and the Services do not change.
+#[test]
+fn a_file_of_sources_of_all_apps_is_followed() {
+    let sandbox = three(1);
+    for service in ["myapp", "blog"] {
+        annotate(&sandbox, service, &[LISTEN]);
+    }
+    let name = format!("zpa-discover-sources-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, "127.0.0.0/8").unwrap();
+    let denied = format!("@{}", path.display());
+    let zpa = start(&sandbox, &[LONG_TTL, ("ZPA_DENY_SOURCES", &denied)]);
+    expect_apps(&zpa, &["blog", "myapp"]);
+    for app in ["myapp", "blog"] {
+        expect_reset(&mut zpa.connect_to(address(&zpa, app)));
+    }
+    std::fs::write(&path, "192.0.2.1").unwrap();
+    zpa.expect_log("are in force");
+    // Also after a change of something else, which brings all Services again.
+    annotate(&sandbox, "blog", &[LISTEN, ("hold-timeout", "1m")]);
+    zpa.expect_log("default/blog: settings changed");
+    for app in ["myapp", "blog"] {
+        echo(&mut zpa.connect_to(address(&zpa, app)), "let in");
+    }
+    std::fs::remove_file(&path).unwrap();
+}

@@ -25,6 +25,7 @@ mod settings;
 mod several_proxies;
 mod side_by_side;
 mod slow_wake;
+mod source_files;
 mod status;
 mod targets;
 mod uninstall;

@@ -10,7 +10,13 @@ fn process() -> Settings {
 }
 
 fn specs(list: &str) -> Vec<AppSpec> {
-    of_list(&process(), list.as_bytes(), "default").unwrap()
+    of_list(
+        &process(),
+        list.as_bytes(),
+        "default",
+        &SourceLists::default(),
+    )
+    .unwrap()
 }
 
 /// The apps of a list, by the places in it.
@@ -85,7 +91,7 @@ fn an_app_that_leads_elsewhere_starts_anew_and_one_with_other_limits_does_not() 
 
 #[test]
 fn what_is_wrong_names_the_file() {
-    let wrong = of_list(&process(), b"[{}]", "default").unwrap_err();
+    let wrong = of_list(&process(), b"[{}]", "default", &SourceLists::default()).unwrap_err();
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     for line in wrong {
         assert!(
@@ -94,7 +100,13 @@ fn what_is_wrong_names_the_file() {
         );
     }
     let answer = r#"[{"deployment": "a", "listen": ":1", "hold-answer": "/nowhere/answer"}]"#;
-    let wrong = of_list(&process(), answer.as_bytes(), "default").unwrap_err();
+    let wrong = of_list(
+        &process(),
+        answer.as_bytes(),
+        "default",
+        &SourceLists::default(),
+    )
+    .unwrap_err();
     assert!(
         wrong[0].contains("a: hold-answer /nowhere/answer: "),
         "{wrong:?}"

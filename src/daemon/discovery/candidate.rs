@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::app_spec::{self, AppSpec};
+use super::super::source_files::SourceLists;
 use crate::kube::{LONGEST_ANNOTATIONS, SelectedService, ServicesReport};
 use crate::settings::Settings;
 use crate::supervisor;
@@ -72,6 +73,7 @@ const NOT_SAID: &str = "its annotations are wrong; how is said once fewer Servic
 /// Reads the annotations of Services, each state of them once.
 pub(in crate::daemon) struct Reader {
     process: Settings,
+    lists: SourceLists,
     /// What was read last, by namespace and name.
     read: Mutex<BTreeMap<(String, String), Read>>,
 }
@@ -95,10 +97,12 @@ impl Read {
 }
 
 impl Reader {
-    /// `process` are the settings of the process, which has the defaults.
-    pub(in crate::daemon) fn new(process: Settings) -> Reader {
+    /// `process` are the settings of the process, which has the defaults, and `lists` the networks
+    /// of the files that they name.
+    pub(in crate::daemon) fn new(process: Settings, lists: SourceLists) -> Reader {
         Reader {
             process,
+            lists,
             read: Mutex::default(),
         }
     }
@@ -150,7 +154,8 @@ impl Reader {
                     namespace, name, ..
                 } = &**service;
                 let read = || {
-                    app_spec::of_service(&self.process, namespace, name, annotations).transpose()
+                    let (process, lists) = (&self.process, &self.lists);
+                    app_spec::of_service(process, namespace, name, annotations, lists).transpose()
                 };
                 supervisor::catch_panic(read).unwrap_or_else(|why| Some(Err(vec![bug(&why)])))
             }

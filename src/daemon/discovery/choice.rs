@@ -248,6 +248,7 @@ impl<'a, 'f> Taken<'a, 'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::source_files::SourceLists;
     use crate::settings::{self, Invocation};
 
     fn spec(process: &settings::Settings, app: usize, listen: &str, names: &str) -> AppSpec {
@@ -255,7 +256,13 @@ mod tests {
         let given = given.iter().filter(|(_, value)| !value.is_empty());
         let annotations = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let service = format!("app-{app}");
-        let spec = app_spec::of_service(process, "default", &service, &annotations.collect());
+        let spec = app_spec::of_service(
+            process,
+            "default",
+            &service,
+            &annotations.collect(),
+            &SourceLists::default(),
+        );
         spec.unwrap().unwrap()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Sender};
 
+use super::super::source_files::SourceLists;
 use super::*;
 use crate::kube::{SelectedService, ServicesReport};
 use crate::settings::{self, Invocation, Settings};
@@ -35,7 +36,7 @@ impl Rig {
         let process = process();
         Rig {
             discovery: Discovery::new("app", process.admin_listen, updates),
-            reader: Reader::new(process),
+            reader: Reader::new(process, SourceLists::default()),
             sender,
             services: Vec::new(),
             now: Time::from_millis(1_000_000),

@@ -17,10 +17,11 @@ pub(super) const ROWS: &[Setting] = &[
         help: "Clients whose connections never wake the app and never keep it awake, such as \
                health checks and scrapers: while it sleeps they are accepted and closed, while it \
                is awake they are served. Networks (CIDR) or addresses, separated by commas; \
-               repeat the flag for more",
-        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
-        store: |settings, text| settings.rules.sources.ignored.extend(text.parse()?),
-        show: |settings| show_networks(&settings.rules.sources.ignored),
+               repeat the flag for more. `@FILE` is a file with such networks, which is read \
+               again when it changes",
+        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8", "@/etc/zpa/ignored"],
+        store: |settings, text| settings.rules.sources.ignore(text),
+        show: |settings| settings.rules.sources.show_ignored(),
         ..ROW
     },
     Setting {
@@ -30,10 +31,10 @@ pub(super) const ROWS: &[Setting] = &[
         takes: ValueKind::Texts,
         unset: Unset::Means("nobody"),
         help: "Clients that may not connect: they are reset at once, also if `--ignore-sources` \
-               has them",
-        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8"],
-        store: |settings, text| settings.rules.sources.denied.extend(text.parse()?),
-        show: |settings| show_networks(&settings.rules.sources.denied),
+               has them. `@FILE` is a file with such networks, which is read again when it changes",
+        examples: &["10.0.0.0/8", "192.0.2.7,fd00::/8", "@/etc/zpa/denied"],
+        store: |settings, text| settings.rules.sources.deny(text),
+        show: |settings| settings.rules.sources.show_denied(),
         ..ROW
     },
     Setting {

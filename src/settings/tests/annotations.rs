@@ -129,6 +129,16 @@ fn what_is_wrong_or_not_of_an_annotation_is_said_in_one_go() {
         ),
         ("waiting-page", "/etc/passwd", "names a file of the proxy"),
         (
+            "ignore-sources",
+            "@/etc/passwd",
+            "names a file of the proxy",
+        ),
+        (
+            "deny-sources",
+            "10.0.0.0/8,@/x",
+            "names a file of the proxy",
+        ),
+        (
             "webhook",
             "http://10.0.0.1/",
             "is an address that the proxy connects to",
@@ -222,6 +232,7 @@ proptest! {
             prop_assert_eq!(app.service.as_deref(), Some("shop"));
             prop_assert_eq!(&app.target, &None);
             prop_assert_eq!(&app.webhook, &None);
+            prop_assert!(app.rules.sources.files.is_empty());
             prop_assert!(!matches!(app.rules.hold_answer, Some(HoldAnswer::File(_))));
             let of_process = |it: &Settings| {
                 in_force_of(Scope::Process, it).collect::<Vec<_>>()

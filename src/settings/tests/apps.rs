@@ -132,7 +132,7 @@ fn all_that_is_wrong_in_a_list_is_said_in_one_go() {
             "app 1 (\"a\"): min-awake: is a list, where a text, a number, true or false may be; \
              use e.g. 0, 10m",
             "app 1 (\"a\"): deny-sources: is an object, where a text, a number, true or false or \
-             a list of texts may be; use e.g. 10.0.0.0/8, 192.0.2.7,fd00::/8",
+             a list of texts may be; use e.g. 10.0.0.0/8, 192.0.2.7,fd00::/8, @/etc/zpa/denied",
             "app 1 (\"a\"): idle-ttl=\"5x\": unknown unit \"x\"; use e.g. 90s, 5m, 1h30m",
             "app 2: \"listen\": is there twice",
             "app 2: deployment: is not set, nor is scale-target, and has no default; use e.g. \

@@ -31,7 +31,31 @@ fn networks_come_from_every_flag_or_from_every_line_of_the_variable() {
     for flag in ["ignore-sources", "deny-sources"] {
         let error = error(flag, "10.0.0.0/33");
         assert!(error.contains("neither a network"), "{error}");
-        assert!(error.ends_with("; use e.g. 10.0.0.0/8, 192.0.2.7,fd00::/8"));
+        assert!(error.contains("; use e.g. 10.0.0.0/8, 192.0.2.7,fd00::/8"));
+    }
+}
+
+#[test]
+fn a_file_with_networks_may_stand_in_place_of_them_and_beside_them() {
+    let args = [
+        "--deployment=app",
+        "--ignore-sources=@/a, 10.0.0.0/8,@/b c",
+        "--ignore-sources=192.0.2.1",
+        "--deny-sources=@/d",
+    ];
+    let sources = settings(&args, &[]).rules.sources;
+    let shown = "10.0.0.0/8,192.0.2.1/32,@/a,@/b c";
+    assert_eq!(sources.show_ignored().as_deref(), Some(shown));
+    assert_eq!(sources.show_denied().as_deref(), Some("@/d"));
+    assert!(sources.denied.is_empty(), "no file is read here");
+    for (text, why) in [
+        ("@", "names no file after the @"),
+        ("10.0.0.0/8,@", "names no file after the @"),
+        ("10.0.0.0/8 @/a", "\"@/a\" is neither a network"),
+        (" ,", "names no network"),
+    ] {
+        let error = error("deny-sources", text);
+        assert!(error.contains(why), "{error}");
     }
 }
 
