@@ -47,7 +47,7 @@ pub enum Output {
 pub fn run(args: &[OsString], environment: &Environment<'_>) -> Option<Output> {
     let (command, args) = args.split_first()?;
     match command.to_str()? {
-        "manifests" => Some(manifests::run(args)),
+        "manifests" => Some(manifests::run(args, environment)),
         "check" => Some(check::run(args, environment)),
         "uninstall" => Some(uninstall::run(args, environment)),
         "explain" => Some(explain(args)),

@@ -3,20 +3,21 @@
 //! The objects are those of `manifests/base` as the overlay of `manifests/example`
 //! has them; tests hold both to one another. The same arguments give the same output.
 
+mod lookup;
 mod objects;
 mod permissions;
 
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use super::Output;
 use super::options::{self, CommandOption, Options};
 use super::yaml::{Map, document};
+use super::{Environment, Output};
 use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::settings::{self, Settings};
 
-static OPTIONS: [CommandOption; 11] = [
+static OPTIONS: [CommandOption; 12] = [
     CommandOption {
         name: "--image",
         placeholder: "IMAGE",
@@ -47,7 +48,7 @@ static OPTIONS: [CommandOption; 11] = [
         default: "clients change",
         help: "Give the proxy the Service's own name, so that clients change nothing. The \
                app's pods get a Service of another name, which needs their labels and their \
-               port, e.g. app=my-app,tier=web:5432",
+               port, e.g. app=my-app,tier=web:5432, or auto with --lookup",
     },
     CommandOption {
         name: "--network-policy",
@@ -72,6 +73,14 @@ static OPTIONS: [CommandOption; 11] = [
         placeholder: "GATEWAY",
         default: "none",
         help: "A TCPRoute from that Gateway to the proxy",
+    },
+    CommandOption {
+        name: "--lookup",
+        placeholder: "",
+        default: "nothing is read",
+        help: "Read the Service and the namespace from the cluster, with your kubeconfig: \
+               --namespace, --service-port, and labels and port for --take-over auto. The first line \
+               of the output is the command that prints the same without a cluster",
     },
     CommandOption {
         name: "--read-pods",
@@ -123,12 +132,14 @@ struct TakeOver {
 }
 
 /// Runs the command.
-pub fn run(args: &[OsString]) -> Output {
+pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return Output::Text(help());
     }
-    match Install::new(args) {
-        Ok(install) => Output::Text(install.render(args)),
+    let printed = lookup::resolve(args, environment)
+        .and_then(|args| Install::new(&args).map(|install| install.render(&args)));
+    match printed {
+        Ok(text) => Output::Text(text),
         Err(errors) => Output::Errors(errors),
     }
 }

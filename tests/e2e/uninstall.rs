@@ -129,3 +129,50 @@ fn what_is_refused_is_said_and_what_is_not_done_makes_the_exit_code() {
     let wrong = zpa_command(&sandbox, &["uninstall", "--wait=soon"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
+
+#[test]
+fn manifests_with_a_look_into_the_cluster_are_those_of_a_command_without() {
+    let sandbox = asleep();
+    let found = zpa_command(&sandbox, &["manifests", "--deployment=myapp", "--lookup"]);
+    assert_eq!(found.status.code(), Some(0), "{found:?}");
+    let given = [
+        "--deployment=myapp",
+        "--namespace=default",
+        "--service-port=80",
+    ];
+    let offline = zpa_command(&sandbox, &[&["manifests"], &given[..]].concat());
+    assert_eq!(printed(&found), printed(&offline));
+    let args = [
+        "manifests",
+        "--deployment=myapp",
+        "--lookup",
+        "--take-over=auto",
+    ];
+    let taken_over = printed(&zpa_command(&sandbox, &args));
+    let port = sandbox.state().controller.pod_port();
+    let command = format!(
+        "# zpa manifests --deployment=myapp --namespace=default --service-port=80 \
+                           --take-over=app=myapp:{port}"
+    );
+    assert_eq!(taken_over.lines().next(), Some(&*command));
+
+    for (args, why) in [
+        (
+            &["--deployment=nothing"][..],
+            "nothing is not in the namespace default",
+        ),
+        (
+            &["--deployment=myapp", "--service=web"],
+            "Service web is not in the namespace",
+        ),
+        (
+            &["--deployment=myapp", "--port=ftp"],
+            "--port ftp: the Service myapp has http (80)",
+        ),
+    ] {
+        let output = zpa_command(&sandbox, &[&["manifests", "--lookup"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains(why), "{errors}");
+    }
+}
