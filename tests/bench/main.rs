@@ -15,6 +15,7 @@
 //!
 //! ```text
 //! wake          sleeping app: connection → PATCH, pod ready → first byte
+//! gates         a wake by the kubelet's probe, and by the first connection that is accepted
 //! relay         throughput, round trips and connections through each contender: the rows
 //! network       some rows on a network, where connections leave something behind:
 //!               network_rows
@@ -35,6 +36,7 @@
 
 mod cores;
 mod fleet;
+mod gates;
 mod idle;
 mod load;
 mod network;
@@ -69,8 +71,9 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// What can be chosen, besides the rows of the relay.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "wake",
+    "gates",
     "relay",
     "network",
     "system-calls",
@@ -168,6 +171,9 @@ fn run(plan: &Plan) -> Result<()> {
     report.add(&report::machine(plan.quick, &proxies::versions()));
     if plan.includes("wake") {
         report.add(&wake::measure(plan)?);
+    }
+    if plan.includes("gates") {
+        report.add(&gates::measure(plan)?);
     }
     let rows = relay::rows(plan);
     let mut summary = None;
