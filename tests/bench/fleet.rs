@@ -1,19 +1,17 @@
 //! What a proxy of many apps costs while they sleep, and how fast one of them wakes: for 1, 50
 //! and 500 apps, side by side.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::fleet::{self, Fleet};
 use support::process::{Busy, Memory, watch};
 use support::sandbox::{LoggedRequest, Options, anything, on};
-use support::streams::read_some;
 
-use crate::protocol::{HEADER_BYTES, Request};
 use crate::report::{Table, number};
 use crate::stats::Latencies;
+use crate::wake::Served;
 use crate::{Plan, Result};
 
 /// How many apps each of the proxies has.
@@ -201,23 +199,11 @@ fn wake(fleet: &Fleet, number: usize, wakes: &mut Wakes) -> Result<TcpStream> {
         let state = fleet.sandbox.state();
         (state.log.len(), state.listed_of(&name).len())
     };
-    // The app echoes it, whatever it says.
-    let message = Request {
-        serial: logged as u64,
-        ..Request::default()
-    }
-    .header();
-    let mut reply = [0; HEADER_BYTES];
-    let connecting = Instant::now();
-    let mut client = TcpStream::connect(fleet.addresses[number])?;
-    client.set_read_timeout(Some(TEST_TIMEOUT))?;
-    client.write_all(&message)?;
-    let first = read_some(&client, &mut reply)?;
-    let first_byte = Instant::now();
-    client.read_exact(&mut reply[first..])?;
-    if reply != message {
-        return Err("the reply is not what was sent".into());
-    }
+    let Served {
+        client,
+        connecting,
+        first_byte,
+    } = Served::by(fleet.addresses[number], logged as u64)?;
     let state = fleet.sandbox.state();
     let wakes_up = on("patch", "deployments/scale").with(|e| e.replicas() == Some(1));
     let patches = state.log[logged..].iter().filter(|e| wakes_up.is(e));

@@ -6,7 +6,7 @@
 //! time there is one wake under way, and nobody falls asleep meanwhile.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,42 @@ struct Wake {
     /// From the moment the slices listed the pod as ready to the client's
     /// first byte.
     first_byte: Duration,
+}
+
+/// A client that has had its first reply, which the app has echoed.
+pub struct Served {
+    pub client: TcpStream,
+    /// Before its connect.
+    pub connecting: Instant,
+    /// When the first byte had come.
+    pub first_byte: Instant,
+}
+
+impl Served {
+    /// Connects, and waits for the reply to a message with that number.
+    pub fn by(address: SocketAddr, serial: u64) -> Result<Served> {
+        let message = Request {
+            serial,
+            ..Request::default()
+        }
+        .header();
+        let mut reply = [0; HEADER_BYTES];
+        let connecting = Instant::now();
+        let mut client = TcpStream::connect(address)?;
+        client.set_read_timeout(Some(TEST_TIMEOUT))?;
+        client.write_all(&message)?;
+        let first = read_some(&client, &mut reply)?;
+        let first_byte = Instant::now();
+        client.read_exact(&mut reply[first..])?;
+        if reply != message {
+            return Err("the reply is not what was sent".into());
+        }
+        Ok(Served {
+            client,
+            connecting,
+            first_byte,
+        })
+    }
 }
 
 /// Measures; the table.
@@ -174,23 +210,11 @@ impl Cluster {
             let state = self.sandbox.state();
             (state.log.len(), state.listed().len())
         };
-        // The app echoes it, whatever it says.
-        let message = Request {
-            serial: logged as u64,
-            ..Request::default()
-        }
-        .header();
-        let mut reply = [0; HEADER_BYTES];
-        let connecting = Instant::now();
-        let mut client = TcpStream::connect(self.zpa.address())?;
-        client.set_read_timeout(Some(TEST_TIMEOUT))?;
-        client.write_all(&message)?;
-        let first = read_some(&client, &mut reply)?;
-        let first_byte = Instant::now();
-        client.read_exact(&mut reply[first..])?;
-        if reply != message {
-            return Err("the reply is not what was sent".into());
-        }
+        let Served {
+            client,
+            connecting,
+            first_byte,
+        } = Served::by(self.zpa.address(), logged as u64)?;
         let state = self.sandbox.state();
         let wakes_up = on("patch", "deployments/scale").with(|e| e.replicas() == Some(1));
         let patches = state.log[logged..].iter().filter(|e| wakes_up.is(e));

@@ -68,24 +68,25 @@ fn a_wake_shows_in_the_metrics() {
     settle_asleep(&sandbox, &zpa);
     let mut client = zpa.connect();
     echo(&mut client, "hello");
-    for (series, value) in [
-        ("zpa_wakes_total", 1.0),
-        ("zpa_wake_seconds_count", 1.0),
-        ("zpa_hold_seconds_count", 1.0),
-        ("zpa_connections_total", 1.0),
-        ("zpa_connections_open", 1.0),
-        ("zpa_forwarded_total", 1.0),
-        ("zpa_forwarded_without_lease_total", 0.0),
-        ("zpa_replicas", 1.0),
-        ("zpa_phase{phase=\"awake\"}", 1.0),
-        ("zpa_phase{phase=\"asleep\"}", 0.0),
-        ("zpa_idle_ttl_seconds", 3600.0),
-        ("zpa_backends", 1.0),
-        ("zpa_wakes_total{app=\"default/myapp\"}", 1.0),
-        ("zpa_backends{app=\"default/myapp\",port=\"0\"}", 1.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_wakes_total", 1.0),
+            ("zpa_wake_seconds_count", 1.0),
+            ("zpa_hold_seconds_count", 1.0),
+            ("zpa_connections_total", 1.0),
+            ("zpa_connections_open", 1.0),
+            ("zpa_forwarded_total", 1.0),
+            ("zpa_forwarded_without_lease_total", 0.0),
+            ("zpa_replicas", 1.0),
+            ("zpa_phase{phase=\"awake\"}", 1.0),
+            ("zpa_phase{phase=\"asleep\"}", 0.0),
+            ("zpa_idle_ttl_seconds", 3600.0),
+            ("zpa_backends", 1.0),
+            ("zpa_wakes_total{app=\"default/myapp\"}", 1.0),
+            ("zpa_backends{app=\"default/myapp\",port=\"0\"}", 1.0),
+        ],
+    );
     let lease = zpa.metric("zpa_lease_seconds").unwrap();
     assert!(lease > 2000.0 && lease <= 2880.0, "{lease}");
     let patched = zpa.metric("zpa_api_requests_total{verb=\"patch\",outcome=\"ok\"}");

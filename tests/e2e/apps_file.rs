@@ -139,16 +139,17 @@ fn each_app_of_a_list_wakes_by_its_own_listener_and_sleeps_by_its_own_clock() {
         (1, 0),
         "the other's is long"
     );
-    for (series, value) in [
-        ("zpa_apps", 2.0),
-        ("zpa_apps_list_wrong", 0.0),
-        ("zpa_connections_total{app=\"default/myapp\"}", 1.0),
-        ("zpa_connections_total{app=\"default/blog\"}", 1.0),
-        ("zpa_idle_ttl_seconds{app=\"default/myapp\"}", 1.0),
-        ("zpa_idle_ttl_seconds{app=\"default/blog\"}", 3600.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_apps", 2.0),
+            ("zpa_apps_list_wrong", 0.0),
+            ("zpa_connections_total{app=\"default/myapp\"}", 1.0),
+            ("zpa_connections_total{app=\"default/blog\"}", 1.0),
+            ("zpa_idle_ttl_seconds{app=\"default/myapp\"}", 1.0),
+            ("zpa_idle_ttl_seconds{app=\"default/blog\"}", 3600.0),
+        ],
+    );
 }
 
 #[test]
@@ -314,13 +315,14 @@ fn the_troubles_of_an_app_are_not_those_of_the_process_nor_of_another_app() {
         let apps = status["apps"].as_array().unwrap();
         status["ready"] == true && apps[0]["ready"] == true && apps[1]["ready"] == false
     });
-    for (series, value) in [
-        ("zpa_ready", 1.0),
-        ("zpa_app_ready{app=\"default/myapp\"}", 1.0),
-        ("zpa_app_ready{app=\"default/missing\"}", 0.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_ready", 1.0),
+            ("zpa_app_ready{app=\"default/myapp\"}", 1.0),
+            ("zpa_app_ready{app=\"default/missing\"}", 0.0),
+        ],
+    );
     let _held = zpa.connect_to(address(&zpa, "missing"));
     echo(&mut zpa.connect_to(address(&zpa, "myapp")), "as ever");
 }

@@ -94,16 +94,17 @@ fn each_service_with_label_and_annotation_is_an_app_that_wakes_and_sleeps_for_it
         json!({ "services": format!("{LABEL}=true"), "problem": null, "without_listen": 1,
                 "wrong_services": 0, "wrong": [] })
     );
-    for (series, value) in [
-        ("zpa_apps", 2.0),
-        ("zpa_services{state=\"in_force\"}", 2.0),
-        ("zpa_services{state=\"wrong\"}", 0.0),
-        ("zpa_services_watched", 1.0),
-        ("zpa_idle_ttl_seconds{app=\"default/myapp\"}", 1.0),
-        ("zpa_idle_ttl_seconds{app=\"default/blog\"}", 3600.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_apps", 2.0),
+            ("zpa_services{state=\"in_force\"}", 2.0),
+            ("zpa_services{state=\"wrong\"}", 0.0),
+            ("zpa_services_watched", 1.0),
+            ("zpa_idle_ttl_seconds{app=\"default/myapp\"}", 1.0),
+            ("zpa_idle_ttl_seconds{app=\"default/blog\"}", 3600.0),
+        ],
+    );
 }
 
 #[test]

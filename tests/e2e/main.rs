@@ -125,6 +125,14 @@ fn settle_asleep(sandbox: &Sandbox, zpa: &Zpa) {
     sandbox.expect("the pods are gone", |state| state.pods() == 0);
 }
 
+/// The values of these series, as they are now.
+#[track_caller]
+fn expect_metrics(zpa: &Zpa, series: &[(&str, f64)]) {
+    for (series, value) in series {
+        assert_eq!(zpa.metric(series), Some(*value), "{series}");
+    }
+}
+
 /// How many warnings contain `text`.
 fn warnings(zpa: &Zpa, text: &str) -> usize {
     let log = zpa.log();

@@ -52,15 +52,16 @@ fn each_listener_leads_to_its_port_and_all_keep_the_app_awake_through_a_sleep_an
     let mut client = zpa.connect();
     echo(&mut client, "through the first");
     expect_one_patch(&sandbox, 1);
-    for (series, value) in [
-        ("zpa_connections_total{port=\"http\"}", 1.0),
-        ("zpa_connections_total{port=\"5432\"}", 1.0),
-        ("zpa_connections_total{app=\"default/myapp\"}", 2.0),
-        ("zpa_backends{port=\"5432\"}", 1.0),
-        ("zpa_wakes_total", 1.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_connections_total{port=\"http\"}", 1.0),
+            ("zpa_connections_total{port=\"5432\"}", 1.0),
+            ("zpa_connections_total{app=\"default/myapp\"}", 2.0),
+            ("zpa_backends{port=\"5432\"}", 1.0),
+            ("zpa_wakes_total", 1.0),
+        ],
+    );
     assert_eq!(port(&zpa, "http")["open"], 1);
     drop(client);
     sandbox.expect("it sleeps", |state| state.replicas() == 0);

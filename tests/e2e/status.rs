@@ -77,16 +77,17 @@ fn a_wake_and_its_traffic_show_in_metrics_that_promtool_accepts() {
     echo(&mut client, "hello");
     zpa.expect_metric("zpa_wake_results_total{result=\"served\"}", 1.0);
     drop(client);
-    for (series, value) in [
-        ("zpa_bytes_total{direction=\"to_pods\"}", 5.0),
-        ("zpa_bytes_total{direction=\"to_clients\"}", 5.0),
-        ("zpa_wake_part_seconds_count{part=\"api\"}", 1.0),
-        ("zpa_wake_part_seconds_count{part=\"pod\"}", 1.0),
-        ("zpa_wake_part_seconds_count{part=\"dial\"}", 1.0),
-        ("zpa_wake_results_total{result=\"timed_out\"}", 0.0),
-    ] {
-        assert_eq!(zpa.metric(series), Some(value), "{series}");
-    }
+    expect_metrics(
+        &zpa,
+        &[
+            ("zpa_bytes_total{direction=\"to_pods\"}", 5.0),
+            ("zpa_bytes_total{direction=\"to_clients\"}", 5.0),
+            ("zpa_wake_part_seconds_count{part=\"api\"}", 1.0),
+            ("zpa_wake_part_seconds_count{part=\"pod\"}", 1.0),
+            ("zpa_wake_part_seconds_count{part=\"dial\"}", 1.0),
+            ("zpa_wake_results_total{result=\"timed_out\"}", 0.0),
+        ],
+    );
     for series in [
         "zpa_asleep_seconds_total",
         "zpa_saved_replica_seconds_total",
