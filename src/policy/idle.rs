@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Policy;
 use super::command::Change;
-use super::wake_limits::UNDONE_WAKES_DELAYED_FROM;
 use crate::clock::Time;
 
 /// The number of undone sleeps in a row after which a warning is logged. A sleep is *undone*
@@ -55,8 +54,7 @@ impl Policy {
     /// To be called when somebody else has scaled the app to zero: counts the wake before as undone
     /// if the idle TTL had not passed.
     pub(super) fn count_undone_wake(&mut self, now: Time) {
-        let times = self.wake_limits.record_zero_by_others(now);
-        if times == UNDONE_WAKES_DELAYED_FROM {
+        if let Some(times) = self.wake_limits.record_zero_by_others(now) {
             self.report(Change::WakeUndone { times });
         }
     }

@@ -49,6 +49,11 @@ impl Policy {
         self.previous_replicas = scale.previous_replicas.or(self.previous_replicas);
         if self.skips_a_sleep(request, scale) {
             self.handle_missed_sleep(now);
+            // Another proxy has woken it, and that was undone.
+            if scale.replicas == 0 && matches!(self.phase, Phase::Waking { .. }) {
+                self.wake_limits.begin_undone_window(now);
+                self.count_undone_wake(now);
+            }
         }
     }
 
@@ -140,7 +145,7 @@ impl Policy {
         self.longer_leases = LongerLeases::default();
         self.commands.push_back(Command::QuarantinePods);
         let since = match self.phase {
-            Phase::Waking { since, .. } => {
+            Phase::Waking { since, .. } if self.wake_limits.delayed_until() <= now => {
                 match request {
                     // An event does not end the pause after a failed write.
                     None => {}
@@ -155,7 +160,7 @@ impl Policy {
                 };
                 return;
             }
-            Phase::Starting { since } => since,
+            Phase::Starting { since } | Phase::Waking { since, .. } => since,
             _ => now,
         };
         let was_seen_awake = self.scale_logged && !matches!(self.phase, Phase::Asleep { .. });
@@ -167,7 +172,7 @@ impl Policy {
                 self.wake_limits.record_own_sleep();
                 self.report(Change::SleepWritten { idle });
             }
-            Phase::Asleep { .. } => {}
+            Phase::Asleep { .. } | Phase::Waking { .. } => {}
             _ => {
                 self.report_found(false, 0);
                 self.count_undone_wake(now);
@@ -213,6 +218,9 @@ impl Policy {
             Phase::Asleep { .. } => {
                 self.woken_by_others = !self.overrides.wants_wake(now);
                 self.wake_limits.begin_min_awake(now);
+                if self.connections.waiting > 0 {
+                    self.wake_limits.begin_undone_window(now);
+                }
                 self.report_found(true, replicas);
                 self.phase = Phase::Awake;
             }

@@ -23,6 +23,9 @@ const FIRST_UNDONE_PAUSE: Duration = Duration::from_secs(1);
 /// has not passed since.
 pub const UNDONE_WAKES_DELAYED_FROM: u32 = 2;
 
+/// How long after an undone wake another one belongs to the same row.
+const UNDONE_ROW_FOR: Duration = Duration::from_secs(600);
+
 /// The wakes of the last minute, and until when the app stays awake or asleep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WakeLimits {
@@ -45,6 +48,10 @@ pub struct WakeLimits {
     woken_at: Option<Time>,
     /// The number of undone wakes in a row.
     undone: u32,
+    /// When the last of them was undone.
+    undone_at: Option<Time>,
+    /// Whether they were reported.
+    undone_reported: bool,
     /// Until when the next wake is delayed because of undone ones.
     delayed_until: Option<Time>,
 }
@@ -79,23 +86,36 @@ impl WakeLimits {
 
     /// Records that this proxy has put the app to sleep.
     pub fn record_own_sleep(&mut self) {
-        (self.woken_at, self.undone, self.delayed_until) = (None, 0, None);
+        self.woken_at = None;
+        self.end_undone_row();
     }
 
-    /// Records that somebody else has scaled the app to zero. Returns how many wakes in a row
-    /// were undone, this one included: zero if it was a sleep like any other.
-    pub fn record_zero_by_others(&mut self, now: Time) -> u32 {
-        let woken_at = self.woken_at.take();
-        if woken_at.is_none_or(|at| now.since(at) >= self.undone_within) {
-            (self.undone, self.delayed_until) = (0, None);
-            return 0;
+    /// Records that somebody else has scaled the app to zero. Returns how many wakes in a row were
+    /// undone, once for each row, if the next ones are delayed because of that.
+    ///
+    /// A zero after a wake that nobody here has waited for says nothing: what was counted stays,
+    /// and the pause with it, because another proxy may have woken the app meanwhile.
+    pub fn record_zero_by_others(&mut self, now: Time) -> Option<u32> {
+        let woken_at = self.woken_at.take()?;
+        let is_old = |at: Time| now.since(at) >= UNDONE_ROW_FOR;
+        if now.since(woken_at) >= self.undone_within {
+            self.end_undone_row();
+            return None;
+        }
+        if self.undone_at.replace(now).is_some_and(is_old) {
+            (self.undone, self.undone_reported) = (0, false);
         }
         self.undone = self.undone.saturating_add(1);
-        if let Some(doublings) = self.undone.checked_sub(UNDONE_WAKES_DELAYED_FROM) {
-            let pause = FIRST_UNDONE_PAUSE.saturating_mul(1 << doublings.min(16));
-            self.delayed_until = Some(now + pause.min(self.longest_undone_pause));
-        }
-        self.undone
+        let doublings = self.undone.checked_sub(UNDONE_WAKES_DELAYED_FROM)?;
+        let pause = FIRST_UNDONE_PAUSE.saturating_mul(1 << doublings.min(16));
+        self.delayed_until = Some(now + pause.min(self.longest_undone_pause));
+        let is_reported = std::mem::replace(&mut self.undone_reported, true);
+        (!is_reported).then_some(self.undone)
+    }
+
+    fn end_undone_row(&mut self) {
+        (self.undone, self.undone_at, self.undone_reported) = (0, None, false);
+        self.delayed_until = None;
     }
 
     /// The earliest time at which the app may be woken after wakes that were undone.
@@ -149,6 +169,7 @@ impl WakeLimits {
             &mut self.asleep_until,
             &mut self.woken_at,
             &mut self.delayed_until,
+            &mut self.undone_at,
         ];
         until.into_iter().flatten().chain(&mut self.wakes)
     }
@@ -204,23 +225,35 @@ mod tests {
         });
         let mut undo = |woken: u64, zero: u64| {
             limits.begin_undone_window(MS(woken));
-            let undone = limits.record_zero_by_others(MS(zero));
-            (undone, limits.delayed_until().since(MS(zero)).as_secs())
+            let reported = limits.record_zero_by_others(MS(zero));
+            let pause = limits.delayed_until().since(MS(zero)).as_secs();
+            (limits.undone, pause, reported)
         };
-        assert_eq!(undo(1_000, 2_000), (1, 0), "once may be an operator");
-        for (count, pause) in [(2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 32), (8, 60)] {
-            assert_eq!(undo(3_000, 4_000), (count, pause));
+        assert_eq!(undo(1_000, 2_000), (1, 0, None), "once may be an operator");
+        assert_eq!(undo(3_000, 4_000), (2, 1, Some(2)));
+        for (count, pause) in [(3, 2), (4, 4), (5, 8), (6, 16), (7, 32), (8, 60)] {
+            assert_eq!(undo(3_000, 4_000), (count, pause, None), "reported once");
         }
-        assert_eq!(undo(3_000, 23_000), (0, 0), "another proxy, after its TTL");
-        assert_eq!(undo(3_000, 4_000), (1, 0), "it begins again");
-        assert_eq!(undo(3_000, 4_000), (2, 1));
-        limits.record_own_sleep();
-        assert_eq!(limits.delayed_until(), MS(0));
         assert_eq!(
-            limits.record_zero_by_others(MS(5_000)),
-            0,
-            "it was not woken"
+            undo(3_000, 23_000),
+            (0, 0, None),
+            "another proxy, after its TTL"
         );
+        assert_eq!(undo(23_000, 24_000), (1, 0, None), "it begins again");
+        assert_eq!(undo(23_000, 24_000), (2, 1, Some(2)));
+        assert_eq!(undo(700_000, 701_000), (1, 0, None), "long after that");
+        limits.begin_undone_window(MS(702_000));
+        limits.record_zero_by_others(MS(703_000));
+        let pause = limits.delayed_until();
+        assert_eq!(pause, MS(704_000));
+        assert_eq!(limits.record_zero_by_others(MS(703_500)), None);
+        assert_eq!(
+            limits.delayed_until(),
+            pause,
+            "a wake of another proxy changes nothing"
+        );
+        limits.record_own_sleep();
+        assert_eq!((limits.undone, limits.delayed_until()), (0, MS(0)));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::fixture::{Fixture, MOMENT, TTL, read, scale, with_token, write};
-use crate::cluster::Request;
+use crate::clock::Time;
+use crate::cluster::{Outcome, Request};
 use crate::policy::{Change, Config, Phase, WakeDelay};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -163,4 +164,82 @@ fn wakes_that_something_else_undoes_are_delayed_from_the_second_on_and_reported_
     assert_eq!(pauses, [0, 0, 1, 2]);
     reported.retain(|change| matches!(change, Change::WakeUndone { .. }));
     assert_eq!(reported, [Change::WakeUndone { times: 2 }]);
+}
+
+/// The object of two proxies, and somebody who scales it to zero a moment after each wake.
+struct Fought {
+    proxies: [Fixture; 2],
+    replicas: u32,
+    version: u64,
+    wakes: usize,
+    undone_at: Option<Time>,
+}
+
+impl Fought {
+    fn write(&mut self, replicas: u32, now: Time) {
+        (self.replicas, self.version) = (replicas, self.version + 1);
+        if replicas > 0 {
+            self.wakes += 1;
+            self.undone_at = Some(now + Duration::from_millis(300));
+        }
+        for proxy in &mut self.proxies {
+            proxy.observes(scale(replicas, &self.version.to_string()));
+        }
+    }
+
+    fn answer(&mut self, index: usize) {
+        let now = self.proxies[index].now;
+        while let Some(request) = self.proxies[index].in_flight() {
+            let current = self.version.to_string();
+            let outcome = match request {
+                Request::WriteScale { guard, .. } if guard.0 != current => Outcome::Conflict,
+                Request::WriteScale { replicas, .. } => {
+                    (self.replicas, self.version) = (replicas, self.version + 1);
+                    self.wakes += 1;
+                    self.undone_at = Some(now + Duration::from_millis(300));
+                    let shown = scale(replicas, &self.version.to_string());
+                    self.proxies[1 - index].observes(shown.clone());
+                    shown
+                }
+                _ => scale(self.replicas, &current),
+            };
+            self.proxies[index].answers(outcome);
+        }
+    }
+}
+
+#[test]
+fn two_proxies_whose_wakes_are_undone_do_not_end_each_other_s_pauses() {
+    let proxies = [(); 2].map(|()| {
+        let mut proxy = asleep(Duration::ZERO, None);
+        proxy.opens(1);
+        proxy
+    });
+    let mut fought = Fought {
+        proxies,
+        replicas: 0,
+        version: 7,
+        wakes: 0,
+        undone_at: None,
+    };
+    let mut reported = 0;
+    for _ in 0..6_000 {
+        for index in 0..2 {
+            fought.proxies[index].passes(Duration::from_millis(100));
+            fought.answer(index);
+        }
+        let now = fought.proxies[0].now;
+        if fought.undone_at.take_if(|at| *at <= now).is_some() {
+            fought.write(0, now);
+        }
+        for proxy in &mut fought.proxies {
+            let changes = proxy.changes().into_iter();
+            reported += changes
+                .filter(|it| matches!(it, Change::WakeUndone { .. }))
+                .count();
+        }
+    }
+    // Ten minutes: six pauses that double, and one a minute then, at two proxies.
+    assert!((8..40).contains(&fought.wakes), "{} wakes", fought.wakes);
+    assert!(reported <= 2, "{reported} reports");
 }
