@@ -12,7 +12,7 @@
 
 mod correlator;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -54,7 +54,14 @@ pub struct EventRecorder {
 /// What the thread needs to write an Event.
 struct Sender {
     client: Client,
-    log: Mutex<LogOnce>,
+    logs: Mutex<BTreeMap<(Verb, String), LogOnce>>,
+}
+
+/// What is done with an Event: each is a permission of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verb {
+    Create,
+    Patch,
 }
 
 struct State {
@@ -76,7 +83,7 @@ impl EventRecorder {
         EventRecorder {
             sender: Arc::new(Sender {
                 client,
-                log: Mutex::default(),
+                logs: Mutex::default(),
             }),
             state: Arc::new(Mutex::new(State {
                 correlator: Correlator::new(instance),
@@ -122,11 +129,10 @@ impl EventRecorder {
         let (sender, state) = (self.sender.clone(), self.state.clone());
         let thread = thread::Builder::new().name("zpa-events".to_owned());
         let started = thread.spawn(move || {
-            while let Some(write) = next(&state) {
+            while let Some(write) = next(&state, &sender.client) {
                 // A panic is logged where it happens.
                 let _ = supervisor::catch_panic(|| sender.send(&write));
             }
-            sender.client.cancel();
         });
         if let Err(why) = started {
             debug!("no thread can be started to create Events: {why}");
@@ -139,11 +145,15 @@ impl EventRecorder {
     }
 }
 
-/// The next one; if there is none, the thread that asks is one no more.
-fn next(state: &Mutex<State>) -> Option<Write> {
+/// The next one; if there is none, the thread that asks is one no more, and its connection is
+/// closed before another thread may begin.
+fn next(state: &Mutex<State>, client: &Client) -> Option<Write> {
     let mut state = lock(state);
     let next = state.waiting.pop_front();
     state.has_thread = next.is_some();
+    if next.is_none() {
+        client.cancel();
+    }
     next
 }
 
@@ -151,42 +161,55 @@ impl Sender {
     fn send(&self, write: &Write) {
         let mut pauses = RETRIES.into_iter();
         loop {
-            let sent = self.send_once(write);
+            let (verb, sent) = self.send_once(write);
             match pauses.next().filter(|_| is_worth_another_try(&sent)) {
                 Some(pause) => thread::sleep(pause),
-                None => return self.sent(sent),
+                None => return self.sent(verb, &write.namespace, sent),
             }
         }
     }
 
     /// Patches the Event if it has a series, and creates it if it is not there.
-    fn send_once(&self, write: &Write) -> Result<Reply, Failure> {
+    fn send_once(&self, write: &Write) -> (Verb, Result<Reply, Failure>) {
         let all = paths::events(&write.namespace);
         let calls = self.client.calls();
         if let Some(series) = write.series() {
             let patch = Patch::merge(&series);
-            let patched = calls.patch(&paths::event(&all, &write.name), &patch, CAP)?;
-            if patched.status != 404 {
-                return Ok(patched);
+            let patched = calls.patch(&paths::event(&all, &write.name), &patch, CAP);
+            if !matches!(&patched, Ok(reply) if reply.status == 404) {
+                return (Verb::Patch, patched);
             }
         }
-        calls.create(&all, &write.object, CAP)
+        (Verb::Create, calls.create(&all, &write.object, CAP))
     }
 
-    fn sent(&self, sent: Result<Reply, Failure>) {
+    /// Logs a refusal once for each verb and namespace: each is a permission of its own.
+    fn sent(&self, verb: Verb, namespace: &str, sent: Result<Reply, Failure>) {
+        let (what, instead) = match verb {
+            Verb::Create => (
+                "no Event can be created",
+                "what it would say is in the log, in /status and in the metrics",
+            ),
+            Verb::Patch => (
+                "an Event that happens again cannot be counted",
+                "the first one is there",
+            ),
+        };
+        let mut logs = lock(&self.logs);
+        let log = logs.entry((verb, namespace.to_owned())).or_default();
         let why = match sent {
             // 409: there is one already.
             Ok(reply) if reply.is_success() || reply.status == 409 => {
-                return lock(&self.log).clear("Events can be created");
+                return log.clear(&format!("Events can be written again in {namespace}"));
             }
             Ok(reply) => reply.explanation(),
             Err(failure) => failure.text,
         };
-        let text = format!(
-            "no Event can be created ({why}): what it would say is in the log, in /status and in \
-             the metrics"
+        log.raise(
+            Level::Info,
+            "refused",
+            &format!("{what} ({why}): {instead}"),
         );
-        lock(&self.log).raise(Level::Info, "refused", &text);
     }
 }
 

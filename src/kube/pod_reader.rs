@@ -97,7 +97,6 @@ impl PodReader {
                 // A panic is logged where it happens.
                 let _ = supervisor::catch_panic(|| reader.execute(job));
             }
-            reader.shared.client.cancel();
         });
         if let Err(why) = started {
             debug!("no thread can be started to read pods: {why}");
@@ -151,11 +150,15 @@ impl PodReader {
 }
 
 impl Shared {
-    /// The next one; if there is none, the thread that asks is one no more.
+    /// The next one; if there is none, the thread that asks is one no more, and its connection is
+    /// closed before another thread may begin.
     fn next(&self) -> Option<Job> {
         let mut state = lock(&self.state);
         let next = state.waiting.pop_front();
         state.has_thread = next.is_some();
+        if next.is_none() {
+            self.client.cancel();
+        }
         next
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::rfc3339;
 use crate::clock::Time;
-use crate::cluster::{Event, ObjectReference, cut};
+use crate::cluster::{Event, EventType, ObjectReference, cut};
 
 /// How long after the last Event of a series another one belongs to it. The API server keeps
 /// an Event for that long after it was written (`--event-ttl`).
@@ -70,7 +70,9 @@ pub(super) struct Correlator {
     /// The name of the pod.
     instance: String,
     series: BTreeMap<(ObjectReference, Event), Series>,
-    buckets: BTreeMap<String, Bucket>,
+    /// By the UID of the object and the type of the Event, so that an app that sleeps and wakes all
+    /// the time leaves room for warnings.
+    buckets: BTreeMap<(String, EventType), Bucket>,
 }
 
 impl Correlator {
@@ -93,14 +95,11 @@ impl Correlator {
         unix: u64,
     ) -> Option<Write> {
         self.forget(now);
-        let is_allowed = self.take_token(&regarding.uid, now);
+        let is_allowed = self.take_token(&regarding.uid, event.event_type, now);
         let key = (regarding, event);
         let is_over = |it: &Series| now.since(it.last) >= SERIES_FOR;
         // One that all proxies share is not counted: each would count by itself.
         if key.1.is_shared || self.series.get(&key).is_none_or(is_over) {
-            if !is_allowed {
-                return None;
-            }
             let name = self.name(&key.0, &key.1, unix);
             let begun = Series {
                 name,
@@ -129,12 +128,15 @@ impl Correlator {
         }
     }
 
-    fn take_token(&mut self, uid: &str, now: Time) -> bool {
+    fn take_token(&mut self, uid: &str, event_type: EventType, now: Time) -> bool {
         let full = Bucket {
             tokens: BURST,
             refilled: now,
         };
-        let bucket = self.buckets.entry(uid.to_owned()).or_insert(full);
+        let bucket = self
+            .buckets
+            .entry((uid.to_owned(), event_type))
+            .or_insert(full);
         let passed = now.since(bucket.refilled).as_secs() / REFILL.as_secs();
         let more = u32::try_from(passed).unwrap_or(u32::MAX);
         bucket.tokens = bucket.tokens.saturating_add(more).min(BURST);
@@ -211,7 +213,6 @@ impl Correlator {
 mod tests {
     use super::super::super::testing::recorded_patch;
     use super::*;
-    use crate::cluster::EventType;
 
     fn deployment(name: &str) -> ObjectReference {
         ObjectReference {
@@ -322,13 +323,16 @@ mod tests {
             "another object"
         );
         assert!(rig.record("myapp", event("other")).is_none());
+        let warning = Event {
+            event_type: EventType::Warning,
+            ..event("trouble")
+        };
+        assert!(rig.record("myapp", warning).is_some(), "room for warnings");
         let next = rig.pass(300).record("myapp", event("idle")).unwrap();
         assert_eq!(next.count, 101);
         assert!(rig.record("myapp", event("idle")).is_none());
-        assert_eq!(
-            rig.pass(300).record("myapp", event("other")).unwrap().count,
-            1
-        );
+        let other = rig.pass(300).record("myapp", event("other")).unwrap();
+        assert_eq!(other.count, 2, "the first was counted");
     }
 
     #[test]

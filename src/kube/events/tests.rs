@@ -109,3 +109,24 @@ fn an_object_that_changes_all_the_time_has_few_events_and_keeps_no_thread() {
         thread::yield_now();
     }
 }
+
+#[test]
+fn a_refusal_is_logged_once_for_each_verb_and_namespace_whatever_the_others_are_answered() {
+    let (recorder, asked) = recorder(&[201, 403, 201, 403, 201, 403]);
+    for uid in ["1", "2", "3"] {
+        for _ in 0..2 {
+            recorder.record(service(uid), warning("wrong"));
+            asked.recv_timeout(DEADLINE).unwrap();
+        }
+    }
+    while lock(&recorder.state).has_thread {
+        thread::yield_now();
+    }
+    let mut logs = lock(&recorder.sender.logs);
+    let mut level = |verb| {
+        let log = logs.get_mut(&(verb, "default".to_owned())).unwrap();
+        log.level(Level::Info, "refused")
+    };
+    assert_eq!(level(Verb::Create), Level::Info, "nothing was logged");
+    assert_eq!(level(Verb::Patch), Level::Debug, "it was logged");
+}
