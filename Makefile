@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test page model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
+.PHONY: help run test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: ## Run all tests that take no cluster and no patience
 
 page: ## Test the page in Chromium, with pictures in target/page
 	ZPA_SCREENSHOTS=$(CURDIR)/target/page cargo test --locked --test page
+
+screenshots: page ## Make the picture of the page that README shows
+	cp target/page/apps-light.png manifests/page.png
 
 model: ## Explore the protocol between two proxies within its full bounds: RUN="a watch" for some runs
 	ZPA_MODEL=full ZPA_MODEL_RUN="$(RUN)" cargo test --locked --profile explore --lib policy::model -- \

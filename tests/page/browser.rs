@@ -28,6 +28,18 @@ pub struct Look {
 impl Browser {
     /// Starts one; `None` where there is none, which is said.
     pub fn start() -> Option<Browser> {
+        Browser::start_with(&json!({}))
+    }
+
+    /// The same, in which pages run no JavaScript. WebDriver's own scripts run all the same.
+    pub fn start_without_javascript() -> Option<Browser> {
+        let blocked = 2;
+        Browser::start_with(&json!({
+            "profile.managed_default_content_settings.javascript": blocked,
+        }))
+    }
+
+    fn start_with(preferences: &Value) -> Option<Browser> {
         let spawned = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -60,6 +72,7 @@ impl Browser {
         let options = json!({
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                      "--no-first-run", "--disable-extensions", "--hide-scrollbars"],
+            "prefs": preferences,
         });
         let wanted = json!({
             "goog:chromeOptions": options,

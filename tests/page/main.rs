@@ -133,6 +133,34 @@ fn it_can_be_read_by_everybody_light_and_dark_and_on_a_phone() {
     }
 }
 
+#[test]
+fn without_javascript_it_is_a_snapshot_that_says_the_same() {
+    let Some(browser) = Browser::start_without_javascript() else {
+        return;
+    };
+    let sandbox = Sandbox::start(Options::default());
+    let zpa = start(&sandbox);
+    zpa.expect_log("found at 0 replicas");
+    let url = url(&zpa);
+    browser.open(&url);
+    browser.expect_text("asleep, at some time", |text| {
+        text.contains("Asleep") && text.contains("Snapshot of")
+    });
+    let mut client = zpa.connect();
+    echo(&mut client);
+    zpa.expect_status("it is awake", |status| status["app"]["phase"] == "awake");
+    browser.expect_text("nothing has changed by itself", |text| {
+        text.contains("Asleep") && !text.contains("Updates itself")
+    });
+    browser.open(&url);
+    browser.expect_text("awake, when it is loaded again", |text| {
+        text.contains("Awake") && text.contains("Stays awake: connections are open")
+    });
+    let wrong = browser.run(include_str!("accessible.js"));
+    assert_eq!(wrong, json!([]));
+    assert_eq!(browser.console(), Vec::<serde_json::Value>::new());
+}
+
 /// The page that browsers get while the app starts.
 #[test]
 fn a_browser_waits_for_the_app_in_front_of_a_page_and_is_there_when_it_is() {
