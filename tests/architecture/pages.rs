@@ -80,6 +80,10 @@ fn every_link_between_the_pages_leads_somewhere() {
                 "" => root().join(name),
                 _ => root().join(name).parent().unwrap().join(file),
             };
+            // A picture has no headings.
+            if heading.is_empty() && path.is_file() {
+                continue;
+            }
             let linked = fs::read_to_string(&path);
             let linked = linked.unwrap_or_else(|e| panic!("{name}: {target}: {e}"));
             let is_it = |line: &str| line.starts_with('#') && anchor(line) == heading;
