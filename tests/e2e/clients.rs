@@ -246,3 +246,27 @@ fn a_browser_sees_a_page_until_the_app_is_there_and_its_request_wakes_it() {
     zpa.expect_metric("zpa_connections_closed_total{reason=\"waiting_page\"}", 1.0);
     zpa.expect_metric("zpa_connections_waiting", 1.0);
 }
+
+#[test]
+fn a_silent_client_keeps_its_connection_over_a_sleep_and_its_next_byte_wakes_the_app() {
+    let sandbox = asleep();
+    let settings = [
+        SHORT_TTL,
+        ("ZPA_SILENT_AFTER", "1s"),
+        ("ZPA_SILENT_CONNECTIONS", "detach"),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    for sleep in 1..=2 {
+        echo(&mut client, "good morning");
+        zpa.expect_log_times("scaled to 0 after", sleep);
+        sandbox.expect("the pods are gone", |state| state.pods() == 0);
+        zpa.expect_metric("zpa_connections_detached", 1.0);
+    }
+    assert_eq!(zpa.metric("zpa_connections_total"), Some(1.0));
+    assert_eq!(zpa.metric("zpa_connections_reattached_total"), Some(1.0));
+    // Its client would be led to another proxy.
+    zpa.signal("TERM");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "it is closed in order");
+}

@@ -197,3 +197,31 @@ fn while_the_app_cannot_start_nobody_is_held_and_once_it_can_they_are_again() {
     let _held = rig.connect();
     rig.until("it is held", |e| e.counts(APP).waiting == 1);
 }
+
+/// It has left the queue of those that are held: the next one is released in its place.
+#[test]
+fn who_waits_in_vain_gets_the_backup_target_and_stays_there_over_a_wake_and_a_sleep() {
+    let (pod, backup) = (backend(), backend());
+    let mut rig = Rig::new(LIMITS);
+    rig.engine.set_backup(APP, &[backup.local_addr().unwrap()]);
+    let mut first = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    rig.skew += LIMITS.hold_timeout;
+    let mut page = rig.accept(&backup);
+    rig.until("it waits no more", |e| e.counts(APP).waiting == 0);
+    assert_eq!(rig.engine.longest_waiting(APP), None);
+    let mut second = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    rig.set_backends(&[&pod]);
+    rig.set_gate(true);
+    let mut server = rig.accept(&pod);
+    second.write_all(b"to the app").unwrap();
+    rig.expect(&mut server, b"to the app");
+    rig.set_gate(false);
+    let now = rig.now();
+    rig.engine.end_uncounted(APP, now);
+    first.write_all(b"still here").unwrap();
+    rig.expect(&mut page, b"still here");
+    let counts = rig.counts();
+    assert_eq!((counts.open, counts.counted, counts.forwarded), (2, 1, 1));
+}
