@@ -14,7 +14,11 @@ use crate::rules::GREETING_TIMEOUT;
 /// of which costs it more than a refusal.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The most connections that are kept: as many descriptors are in use.
+/// The pause after one whose place another has needed.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// The most connections that are kept: as many descriptors are in use. For another, the oldest is
+/// closed: those that stay silent do not keep out one that would greet.
 const MOST: usize = 64;
 
 /// A connection that a server has accepted.
@@ -80,11 +84,18 @@ impl<D: Dialled> Greetings<D> {
         if !self.wanted.contains(&address) {
             return;
         }
-        let entry = match self.accepting().count() < MOST {
-            true => (now + GREETING_TIMEOUT, Some(dialled)),
-            false => (now + PAUSE, None),
-        };
+        if self.accepting().count() >= MOST {
+            self.close_oldest(now);
+        }
+        let entry = (now + GREETING_TIMEOUT, Some(dialled));
         self.dialled.insert(address, entry);
+    }
+
+    fn close_oldest(&mut self, now: Time) {
+        let open = self.dialled.values_mut().filter(|(_, it)| it.is_some());
+        if let Some(oldest) = open.min_by_key(|(until, _)| *until) {
+            *oldest = (now + LONG_PAUSE, None);
+        }
     }
 
     /// Those that have greeted; they are forgotten, like those whose time is over.
@@ -159,13 +170,19 @@ mod tests {
         let mut greetings = Greetings::default();
         let all: Vec<SocketAddr> = (0..100).map(address).collect();
         greetings.set_wanted(all.iter().copied());
-        for &address in &all {
-            let silent = Scripted(Rc::new(Cell::new(Some(false))));
-            greetings.accepted(address, silent, at(0));
+        for (ms, &address) in (0..).zip(&all) {
+            let silent = Scripted(Rc::new(Cell::new(Some(ms == 99))));
+            greetings.accepted(address, silent, at(ms));
         }
         assert_eq!(greetings.accepting().count(), MOST);
         assert!(all.iter().all(|it| greetings.has(it)), "the others rest");
-        greetings.set_wanted([address(3)].into_iter());
-        assert_eq!(greetings.accepting().collect::<Vec<_>>(), [address(3)]);
+        let greeting = greetings.take_greeting(at(100));
+        assert!(greeting.contains(&address(99)), "the silent ones made room");
+        greetings.take_greeting(at(4_999));
+        assert!(greetings.has(&address(0)), "for seconds");
+        greetings.take_greeting(at(5_100));
+        assert!(!greetings.has(&address(0)));
+        greetings.set_wanted([address(98)].into_iter());
+        assert_eq!(greetings.accepting().collect::<Vec<_>>(), [address(98)]);
     }
 }

@@ -365,25 +365,6 @@ impl Balancer {
         });
     }
 
-    /// Whether the backend has sent the first byte of a connection at any port, since it was
-    /// listed and since the last wake.
-    pub fn has_greeted(&self, id: AddressId) -> bool {
-        let backend = self.backends.get(&id.backend);
-        backend.is_some_and(Backend::has_greeted)
-    }
-
-    /// The backend has sent the first byte of a connection.
-    pub fn greeted(&mut self, id: AddressId) {
-        if let Some(backend) = self.backends.get(&id.backend) {
-            backend.set_greeted(true);
-        }
-    }
-
-    /// The app sleeps: whoever serves after the next wake is to greet anew.
-    pub fn forget_greetings(&mut self) {
-        self.backends.values().for_each(|it| it.set_greeted(false));
-    }
-
     /// The address with that identity, while it is listed or in use.
     pub fn address(&self, id: AddressId) -> Option<SocketAddr> {
         self.backends.get(&id.backend)?.address(id.address)

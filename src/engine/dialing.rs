@@ -17,6 +17,7 @@ use super::readiness::Readiness;
 use super::sockets::Socket;
 use super::token::backend_token;
 use crate::clock::Time;
+use crate::rules::GREETING_TIMEOUT;
 
 /// A backend that accepts and closes with a FIN before the first byte, within this time
 /// after the first backend became ready, is taken for one that is not ready: a sidecar
@@ -25,6 +26,10 @@ const EARLY_CLOSE_WINDOW: Duration = Duration::from_secs(2);
 /// The most times that a connection is dialled again for that reason. The pauses between
 /// them add up to 1.27 s.
 const MAX_EARLY_CLOSES: u8 = 7;
+
+/// How long the first backend that is dialled after an ejection may take to greet, if there is
+/// another.
+const TRIAL_GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first pause after a round in which no address has accepted; it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
@@ -265,7 +270,7 @@ impl<S: Socket> Attempt<S> {
     /// The cause of its end, where `cause` is that of a connect.
     pub fn failure(&self, cause: DialFailure) -> DialFailure {
         match self.has_accepted {
-            true => DialFailure::BrokeOff,
+            true => DialFailure::NoGreeting,
             false => cause,
         }
     }
@@ -280,9 +285,24 @@ impl<S: Socket> Attempt<S> {
 
     /// Ends it because of its client, or of the gate.
     pub fn give_up(self, balancer: &mut Balancer, now: Time) {
-        match self.has_accepted {
-            true => balancer.closed(self.backend.id, now),
-            false => balancer.abandon(self.backend.id, now),
+        self.reset_if_accepted();
+        balancer.abandon(self.backend.id, now);
+    }
+
+    /// Has a backend that has accepted see a reset: it might take a FIN without a byte for an
+    /// upload of nothing.
+    fn reset_if_accepted(&self) {
+        if self.has_accepted {
+            self.backend.socket.reset_on_close();
+        }
+    }
+
+    /// How long the backend may take to send the first byte. In a trial that is less, since
+    /// another would send it at once.
+    pub fn greeting_timeout(&self) -> Duration {
+        match self.is_trial {
+            true => TRIAL_GREETING_TIMEOUT,
+            false => GREETING_TIMEOUT,
         }
     }
 
@@ -306,6 +326,7 @@ impl<S: Socket> Attempt<S> {
 
     /// Its address and the round.
     pub fn into_failed(self) -> (AddressId, DialRound) {
+        self.reset_if_accepted();
         (self.backend.id, self.round)
     }
 }

@@ -377,10 +377,14 @@ impl Engine {
         }
     }
 
-    /// Replaces the rules of an app for those who come, and for those who wait.
+    /// Replaces the rules of an app for those who come, and for those who wait. A greeting is
+    /// awaited at its first port alone: at another, such as the data port of FTP, a client may
+    /// have to speak first.
     pub fn set_rules(&mut self, app: AppId, rules: &Rules) {
-        for &slot in self.apps.slots(app).iter() {
-            self.apps.get_mut(slot).port.set_rules(rules.clone());
+        for (index, &slot) in self.apps.slots(app).iter().enumerate() {
+            let mut rules = rules.clone();
+            rules.awaits_greeting &= index == 0;
+            self.apps.get_mut(slot).port.set_rules(rules);
         }
     }
 

@@ -120,7 +120,6 @@ impl Port {
         }
         if self.was_ready && !is_ready {
             self.group.note_unready();
-            self.balancer.forget_greetings();
         }
         self.was_ready = is_ready;
     }

@@ -12,8 +12,8 @@ use crate::rules::release::{Release, ReleaseRate};
 /// What the ports of an app share.
 #[derive(Default)]
 pub struct PortGroup {
-    /// The state of each backend.
-    pub pods: PodStates,
+    /// The connections to each backend.
+    pub pods: PodConnections,
     /// The backend of each recent client.
     pub affinity: Affinity,
     release: Cell<Release>,
@@ -21,35 +21,27 @@ pub struct PortGroup {
     ready: Cell<usize>,
 }
 
-/// What is known of a backend at all ports of an app.
-#[derive(Debug, Default)]
-pub struct PodState {
-    /// How many connections there are to it.
-    pub connections: Cell<u32>,
-    /// Whether it has sent the first byte of a connection since it was listed.
-    pub has_greeted: Cell<bool>,
-}
-
-/// The state of each backend, by [`BackendSpec::id`], which is that of the pod at every port.
+/// How many connections there are to each backend, by [`BackendSpec::id`], which is that of the
+/// pod at every port.
 ///
 /// [`BackendSpec::id`]: super::BackendSpec::id
 #[derive(Default)]
-pub struct PodStates(RefCell<HashMap<String, Weak<PodState>>>);
+pub struct PodConnections(RefCell<HashMap<String, Weak<Cell<u32>>>>);
 
-impl PodStates {
-    /// The state of a backend, which every port of the group has part in.
-    pub fn of(&self, id: &str) -> Rc<PodState> {
+impl PodConnections {
+    /// The number of connections to a backend, which every port of the group counts.
+    pub fn of(&self, id: &str) -> Rc<Cell<u32>> {
         let mut pods = self.0.borrow_mut();
-        if let Some(state) = pods.get(id).and_then(Weak::upgrade) {
-            return state;
+        if let Some(count) = pods.get(id).and_then(Weak::upgrade) {
+            return count;
         }
         if pods.len() == pods.capacity() {
             // In place of growing: those of which no port has a backend any more.
-            pods.retain(|_, state| state.strong_count() > 0);
+            pods.retain(|_, count| count.strong_count() > 0);
         }
-        let state = Rc::default();
-        pods.insert(id.to_owned(), Rc::downgrade(&state));
-        state
+        let count = Rc::default();
+        pods.insert(id.to_owned(), Rc::downgrade(&count));
+        count
     }
 }
 
@@ -105,18 +97,17 @@ mod tests {
 
     #[test]
     fn a_pod_has_one_count_at_all_ports_and_none_once_no_port_has_it() {
-        let pods = PodStates::default();
-        let count = |state: &PodState| state.connections.get();
+        let pods = PodConnections::default();
         let (one, other) = (pods.of("a"), pods.of("b"));
-        one.connections.set(3);
-        assert_eq!((count(&pods.of("a")), count(&other)), (3, 0));
+        one.set(3);
+        assert_eq!((pods.of("a").get(), other.get()), (3, 0));
         drop(one);
-        assert_eq!(count(&pods.of("a")), 0);
+        assert_eq!(pods.of("a").get(), 0);
         for name in 0..1000 {
             pods.of(&name.to_string());
         }
         assert!(pods.0.borrow().capacity() < 20, "no more than there are");
-        assert_eq!(count(&pods.of("b")), count(&other));
+        assert_eq!(pods.of("b").get(), other.get());
     }
 
     #[test]

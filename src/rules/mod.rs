@@ -53,7 +53,8 @@ pub struct Rules {
     pub first_bytes: FirstBytes,
     /// What browsers get while no pod is there.
     pub waiting_page: WaitingPage,
-    /// Whether a pod is to send a byte before it is sent the first one of a client.
+    /// Whether a pod is to send a byte of each connection before it is sent the first one of the
+    /// client; at the first port of the app.
     pub awaits_greeting: bool,
     /// After which time without a backend a connection is dialled to the backup target; `None`:
     /// at the hold limit.

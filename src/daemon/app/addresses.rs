@@ -78,7 +78,12 @@ impl<A: Api> App<A> {
         }
         let mut candidates = Vec::new();
         if process.sockets.counts(self.id).waiting > 0 {
-            for (index, port) in self.ports.iter().enumerate() {
+            // That one greets, if the app does.
+            let greeting_ports = match self.config.ready_gate {
+                ReadyGate::Greeting => 1,
+                ReadyGate::Accept | ReadyGate::Probe => self.ports.len(),
+            };
+            for (index, port) in self.ports.iter().enumerate().take(greeting_ports) {
                 candidates.extend(port.pods.starting(process.now).map(|pod| Candidate {
                     port: index,
                     uid: pod.uid.clone(),

@@ -2,6 +2,7 @@
 //! Envoy a host). It has its addresses with their failures, its connections, and its rank in the
 //! [`Order`](super::order::Order).
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use super::dial_round::DialRound;
 use super::{AddressId, SLOW_START, TRIAL_AFTER};
 use crate::clock::Time;
-use crate::engine::port_group::PodState;
 
 /// How long an address is ejected after its first failure; each further failure doubles it.
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
@@ -40,8 +40,8 @@ pub struct Backend {
     first: u16,
     /// The number of connections that are dialling it or relaying to it.
     pub connections: u32,
-    /// What all ports of the app know of it.
-    of_app: Rc<PodState>,
+    /// The same over all ports of the app.
+    connections_all_ports: Rc<Cell<u32>>,
     /// The sequence number of the last pick: among equals the smallest is picked next.
     pub last_pick: u64,
     /// Whether it may be dialled. A backend that is not listed any more is kept until its
@@ -109,15 +109,16 @@ enum Health {
 }
 
 impl Backend {
-    /// A backend that is about to be listed, and what all ports of the app know of it.
-    pub fn new(id: &str, of_app: Rc<PodState>) -> Self {
+    /// A backend that is about to be listed, and where its connections are counted over all
+    /// ports of the app.
+    pub fn new(id: &str, connections_all_ports: Rc<Cell<u32>>) -> Self {
         Backend {
             id: id.into(),
             addresses: Vec::new(),
             preferred: Vec::new(),
             first: 0,
             connections: 0,
-            of_app,
+            connections_all_ports,
             last_pick: 0,
             is_listed: false,
             is_near: true,
@@ -177,7 +178,7 @@ impl Backend {
 
     /// Whether it has fewer than `most` connections over all ports of the app.
     pub fn has_room(&self, most: u32) -> bool {
-        self.of_app.connections.get() < most
+        self.connections_all_ports.get() < most
     }
 
     /// Whether it is listed and has no room.
@@ -188,7 +189,7 @@ impl Backend {
     /// Counts the end of a connection to it.
     pub fn connection_ended(&mut self) {
         self.connections -= 1;
-        let of_app = &self.of_app.connections;
+        let of_app = &self.connections_all_ports;
         of_app.set(of_app.get().saturating_sub(1));
     }
 
@@ -196,17 +197,6 @@ impl Backend {
     pub fn unlist(&mut self) {
         self.is_listed = false;
         self.slow_start = None;
-        self.set_greeted(false);
-    }
-
-    /// Whether it has sent the first byte of a connection at any port since it was listed.
-    pub fn has_greeted(&self) -> bool {
-        self.of_app.has_greeted.get()
-    }
-
-    /// Sets whether it has.
-    pub fn set_greeted(&self, has_greeted: bool) {
-        self.of_app.has_greeted.set(has_greeted);
     }
 
     /// The address at that position.
@@ -322,8 +312,8 @@ impl Backend {
     /// A dial begins; returns whether it is the first one after an ejection.
     pub fn dial(&mut self, at: u16, last_pick: u64, now: Time) -> bool {
         self.connections += 1;
-        let of_app = &self.of_app.connections;
-        of_app.set(of_app.get() + 1);
+        self.connections_all_ports
+            .set(self.connections_all_ports.get() + 1);
         self.last_pick = last_pick;
         let Some(address) = self.addresses.get_mut(usize::from(at)) else {
             return false;

@@ -20,6 +20,9 @@ pub enum DialFailure {
     Unanswered,
     /// The backend has accepted the connection, and reset or closed it before the first byte.
     BrokeOff,
+    /// The backend, which is to send the first byte, has accepted the connection and has ended it
+    /// without one, or has sent none in time.
+    NoGreeting,
     /// The socket was connected to itself: a local address on which nothing listens.
     SelfConnect,
     /// An error of this machine, such as EMFILE or EADDRNOTAVAIL.
@@ -110,9 +113,10 @@ impl Failures {
         let is_of_address = matches!(cause, DialFailure::Refused | DialFailure::Unreachable);
         self.alternatives_of = is_of_address.then_some(id.backend);
         match cause {
-            DialFailure::Refused | DialFailure::BrokeOff | DialFailure::SelfConnect => {
-                self.answered = true
-            }
+            DialFailure::Refused
+            | DialFailure::BrokeOff
+            | DialFailure::NoGreeting
+            | DialFailure::SelfConnect => self.answered = true,
             DialFailure::Unreachable | DialFailure::Unanswered => self.unreached = true,
             DialFailure::Local(error) => self.has_local_error |= !error.is_of_one_address(),
         }

@@ -15,7 +15,6 @@ use super::super::relay::Relay;
 use super::super::sockets::Socket;
 use super::super::transition::Transition;
 use super::{Connection, State, Usage};
-use crate::rules::GREETING_TIMEOUT;
 
 impl<S: Socket> Connection<S> {
     /// Ends a waiting connection whose client is gone; else returns `otherwise`.
@@ -126,25 +125,30 @@ impl<S: Socket> Connection<S> {
             attempt.give_up(&mut cx.port.balancer, cx.now);
             return self.hold(cx);
         }
+        let is_to_greet = cx.port.rules.awaits_greeting && self.usage != Usage::Backup;
         let backend = attempt.backend_mut();
         let id = backend.id;
-        cx.port.balancer.succeeded(id, cx.now);
+        if !is_to_greet {
+            cx.port.balancer.succeeded(id, cx.now);
+        }
         if let Some(version) = cx.port.rules.send_proxy_protocol
             && let Err(why) = self.send_header(version, &mut backend.socket)
         {
             let mut round = DialRound::default();
             let why = format!("takes no PROXY header: {why}");
-            self.dialer
-                .note_failure(id, DialFailure::BrokeOff, &why, &mut round, cx);
+            let cause = match is_to_greet {
+                true => DialFailure::NoGreeting,
+                false => DialFailure::BrokeOff,
+            };
+            self.dialer.note_failure(id, cause, &why, &mut round, cx);
             return self.dial_round(round, cx);
         }
-        let is_to_greet = cx.port.rules.awaits_greeting && self.usage != Usage::Backup;
-        if !is_to_greet || cx.port.balancer.has_greeted(id) {
+        if !is_to_greet {
             return self.begin_relay(attempt.into_backend(), event, cx);
         }
-        let progress = attempt.await_greeting();
+        let (progress, timeout) = (attempt.await_greeting(), attempt.greeting_timeout());
         self.state = State::Connecting(attempt);
-        self.schedule_within(GREETING_TIMEOUT, cx);
+        self.schedule_within(timeout, cx);
         match progress {
             Progress::Greeted => self.handle_greeting(event, cx),
             Progress::Failed(why) => self.dial_next(DialFailure::BrokeOff, &why.to_string(), cx),
@@ -170,7 +174,7 @@ impl<S: Socket> Connection<S> {
             return self.hold(cx);
         }
         let backend = attempt.into_backend();
-        cx.port.balancer.greeted(backend.id);
+        cx.port.balancer.succeeded(backend.id, cx.now);
         self.begin_relay(backend, event, cx)
     }
 

@@ -285,8 +285,9 @@ pub(super) const ROWS: &[Setting] = &[
         help: "What a waiting connection waits for: `probe`, that the kubelet's probe has found \
                a pod ready; `accept`, that a pod accepts a connection, which may be a whole \
                period of the probe sooner, for apps that listen only once they can serve; or \
-               `greeting`, that a pod has sent a first byte, before the kubelet finds it ready or \
-               after, for protocols in which the server speaks first (MySQL, SSH, SMTP, FTP). \
+               `greeting`, that a pod has sent the first byte of a connection, before the kubelet \
+               finds it ready or after, for protocols in which the server speaks first at the \
+               first port (MySQL, SSH, SMTP, FTP). \
                With `accept` and `greeting` each start gets a connection that says nothing",
         examples: &["probe", "accept", "greeting"],
         store: |settings, text| {
