@@ -234,6 +234,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         for &id in &active {
             self.finish_turn(id, now);
         }
+        // A connection that was detached just now, with a byte that had waited, is held: no event
+        // reports it again.
+        for id in self.sockets.take_changed_apps() {
+            self.with(id, now, App::update_counts);
+            self.finish_turn(id, now);
+        }
         self.sockets.release(now);
         self.drain(now)
     }

@@ -103,6 +103,7 @@ impl Engine {
             let Some((slot, client, peer)) = self.apps.accept(&self.open, now) else {
                 return;
             };
+            self.has_or_makes_room(slot, now);
             self.admit(slot, client, peer, now);
         }
     }

@@ -249,7 +249,8 @@ impl Apps {
 
     /// Those at which connections may wait for which their app has room.
     fn waiting_listeners(&self, open: &Shares) -> impl Iterator<Item = &Listener> {
-        let apps = self.accepting.iter().filter(|app| open.has_room(**app));
+        let apps = self.accepting.iter();
+        let apps = apps.filter(|app| self.has_room(**app, open));
         apps.flat_map(|&app| self.ports(app))
             .filter_map(|entry| entry.listener.as_ref())
     }
@@ -259,7 +260,7 @@ impl Apps {
     pub fn accept(&mut self, open: &Shares, now: Time) -> Option<(usize, TcpStream, SocketAddr)> {
         for _ in 0..self.accepting.len() {
             let id = self.accepting.pop_front()?;
-            if !open.has_room(id) {
+            if !self.has_room(id, open) {
                 self.accepting.push_back(id);
                 continue;
             }
@@ -281,7 +282,17 @@ impl Apps {
 
     /// Whether an app waits for room.
     pub fn waits_for_room(&self, open: &Shares) -> bool {
-        self.accepting.iter().any(|app| !open.has_room(*app))
+        self.accepting.iter().any(|app| !self.has_room(*app, open))
+    }
+
+    /// Whether an app may have one more connection, in the place of a detached one if need be.
+    fn has_room(&self, app: AppId, open: &Shares) -> bool {
+        open.has_room(app) || self.has_detached(app)
+    }
+
+    /// Whether an app has detached connections.
+    pub fn has_detached(&self, app: AppId) -> bool {
+        self.ports(app).any(|it| it.port.counts.detached > 0)
     }
 
     // --- Dialling ---

@@ -203,13 +203,19 @@ impl Engine {
             Err(_) => self.remove_inspected(client),
             Ok(Verdict::Undecided) if has_ended => self.remove_inspected(client),
             Ok(Verdict::Undecided) => self.watch_inspected(client),
-            Ok(Verdict::Chosen(slot)) if !self.open.has_room(self.apps.get(slot).app) => {
+            Ok(Verdict::Chosen(slot)) if !self.has_or_makes_room(slot, now) => {
                 // Those who would wait for it here would take the places of other apps'.
                 self.refuse(client, Refusal::NoRoom, now);
             }
             Ok(Verdict::Chosen(slot)) => self.hand_over(client, slot, now),
             Ok(Verdict::Refused(refusal)) => self.refuse(client, refusal, now),
         }
+    }
+
+    /// Whether the app of that port may have one more connection; closes a detached one if not.
+    pub(super) fn has_or_makes_room(&mut self, slot: usize, now: Time) -> bool {
+        let app = self.apps.get(slot).app;
+        self.open.has_room(app) || self.end_longest_detached(app, now) && self.open.has_room(app)
     }
 
     fn hand_over(&mut self, client: usize, slot: usize, now: Time) {

@@ -130,6 +130,22 @@ impl Engine {
         }
     }
 
+    /// Closes the connection of an app that has been silent for the longest of those that are
+    /// detached: another needs its place. Returns whether there was one.
+    pub(super) fn end_longest_detached(&mut self, app: AppId, now: Time) -> bool {
+        if !self.apps.has_detached(app) {
+            return false;
+        }
+        let all = self.connections.iter();
+        let of_app = all.filter(|(_, it)| self.apps.get(it.port()).app == app);
+        let detached = of_app.filter_map(|(key, it)| Some((it.detached_silence()?, key)));
+        let Some((_, key)) = detached.min() else {
+            return false;
+        };
+        self.close(key, CloseReason::Asleep, now);
+        true
+    }
+
     /// Closes the detached connections of the port in that slot: their clients connect again,
     /// and not here.
     pub(super) fn end_detached(&mut self, slot: usize, now: Time) {

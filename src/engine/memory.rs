@@ -94,6 +94,16 @@ pub struct BulkShare {
     share_log2: u8,
 }
 
+impl BulkShare {
+    /// The backend's socket is gone. The client's keeps its buffer, and so the connection its
+    /// share.
+    pub fn forget_backend(&mut self) {
+        self.frozen[1] = false;
+        // The unsent bytes are limited anew, those of the next backend's socket too.
+        self.share_log2 = 0;
+    }
+}
+
 impl MemoryBudget {
     /// The budget of at most `connections` within `limit` bytes.
     pub fn new(limit: Option<u64>, connections: usize) -> Self {
@@ -179,6 +189,12 @@ impl MemoryBudget {
                 let _ = socket.set_tcp_notsent_lowat(share as u32);
             }
         }
+    }
+
+    /// How many connections have a share of the memory for bulk.
+    #[cfg(test)]
+    pub fn bulk_connections(&self) -> usize {
+        self.bulk
     }
 
     /// Returns the share of a connection at its end.

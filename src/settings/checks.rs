@@ -3,6 +3,7 @@
 use super::table::given;
 use super::{Origin, Settings};
 use crate::accept_probe::ReadyGate;
+use crate::rules::idle::SilentConnections;
 use crate::workload::{Dialect, WakeReplicas};
 
 impl Settings {
@@ -34,6 +35,21 @@ impl Settings {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that no client of a detached connection waits for ever.
+    pub(super) fn check_detached(&self) -> Result<(), String> {
+        let idle = &self.rules.idle;
+        let is_detached = idle.silent == SilentConnections::Detach && idle.silence.is_some();
+        if !is_detached || idle.idle_timeout > idle.silence {
+            return Ok(());
+        }
+        let (silent, timeout) = (self.given("silent-connections"), self.given("idle-timeout"));
+        Err(format!(
+            "{silent} detach: needs {timeout}, longer than {}: a client that a pod has sent half an \
+             answer before the sleep would wait for ever; use e.g. 12h",
+            self.given("silent-after")
+        ))
     }
 
     /// Checks that one setting alone says which of the Service's ports a listener leads to.

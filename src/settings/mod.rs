@@ -278,6 +278,7 @@ fn resolve(mut raw: RawSettings) -> Result<Settings, Errors> {
     errors.extend(settings.check_listeners().err());
     errors.extend(settings.check_namespaces().err());
     errors.extend(settings.check_min_ready().err());
+    errors.extend(settings.check_detached().err());
     if !errors.is_empty() {
         return Err(Errors(errors));
     }

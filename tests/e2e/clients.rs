@@ -254,6 +254,7 @@ fn a_silent_client_keeps_its_connection_over_a_sleep_and_its_next_byte_wakes_the
         SHORT_TTL,
         ("ZPA_SILENT_AFTER", "1s"),
         ("ZPA_SILENT_CONNECTIONS", "detach"),
+        ("ZPA_IDLE_TIMEOUT", "1h"),
     ];
     let zpa = start_zpa(&sandbox, &settings);
     settle_asleep(&sandbox, &zpa);

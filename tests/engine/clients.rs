@@ -372,6 +372,40 @@ fn a_detached_client_is_served_by_another_backend_and_ends_with_the_proxy() {
     assert_eq!(rig.engine.counters(PORT).unwrap().reattached, 2);
 }
 
+/// Nobody else is served by a place that is kept for a client that says nothing.
+#[test]
+fn the_longest_detached_connection_makes_room_for_a_new_one() {
+    let pod = backend();
+    let limits = Limits {
+        max_connections: 2,
+        ..PROCESS
+    };
+    let mut rig = Rig::within(limits, LIMITS);
+    rig.set_gate(true);
+    rig.set_backends(&[&pod]);
+    let mut rules = Rules::default();
+    rules.idle.silence = Some(Duration::from_secs(30));
+    rules.idle.silent = SilentConnections::Detach;
+    rig.engine.set_rules(APP, &rules);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = rig.connect();
+        let mut server = rig.accept(&pod);
+        server.write_all(b"hello").unwrap();
+        rig.expect(&mut client, b"hello");
+        rig.skew += Duration::from_secs(1);
+        clients.push((client, server));
+    }
+    rig.skew += Duration::from_secs(30);
+    rig.until("both are silent", |e| e.counts(APP).counted == 0);
+    sleep(&mut rig);
+    assert_eq!(rig.counts().detached, 2);
+    let _new = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    rig.expect_fin(&mut clients[0].0);
+    assert_eq!((rig.counts().open, rig.counts().detached), (2, 1));
+}
+
 /// Everything was acknowledged by then: the kernel delays that for 40 ms.
 fn sleep(rig: &mut Rig) {
     rig.settle();

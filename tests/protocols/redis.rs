@@ -59,7 +59,11 @@ fn redis_cli_wakes_it_and_a_check_does_not() {
 #[ignore = "make protocols runs it"]
 fn a_client_without_a_session_keeps_its_connection_over_two_sleeps() {
     let Some(server) = redis_server() else { return };
-    let trial = Trial::with("redis", server, &[("ZPA_SILENT_CONNECTIONS", "detach")]);
+    let detach = [
+        ("ZPA_SILENT_CONNECTIONS", "detach"),
+        ("ZPA_IDLE_TIMEOUT", "24h"),
+    ];
+    let trial = Trial::with("redis", server, &detach);
     let mut client = Kept::connect(trial.address());
     let mut count = 0;
     trial.wake_twice(|| {

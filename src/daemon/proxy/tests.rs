@@ -1,6 +1,8 @@
 //! Two apps in one process, over sockets and API threads that only write down what they
 //! are asked.
 
+mod wakes;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +15,7 @@ use super::super::topology::Topology;
 use super::*;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::cluster::{
-    AddressSource, Event, LifecycleEvent, NoAddress, Outcome, Pod, Request, Scale,
+    AddressSource, Event, LifecycleEvent, NoAddress, Observation, Outcome, Pod, Request, Scale,
 };
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
@@ -33,6 +35,8 @@ struct FakeSockets {
     changed: Vec<AppId>,
     gates: BTreeMap<AppId, bool>,
     inspected_until: BTreeMap<AppId, Time>,
+    /// The app of which a connection is held again when the app sleeps.
+    reattached: Option<AppId>,
 }
 
 impl FakeSockets {
@@ -89,6 +93,11 @@ impl Sockets for FakeSockets {
 
     fn end_uncounted(&mut self, app: AppId, _: Time) {
         self.note(app, "end uncounted");
+        if self.reattached == Some(app) {
+            let counts = self.counts.entry(app).or_default();
+            (counts.counted, counts.waiting, counts.uses) = (1, 1, counts.uses + 1);
+            self.changed.push(app);
+        }
     }
 
     fn release(&mut self, _: Time) {}
@@ -176,6 +185,7 @@ impl Rig {
             changed: Vec::new(),
             gates: BTreeMap::new(),
             inspected_until: BTreeMap::new(),
+            reattached: None,
         };
         let drain = DrainConfig {
             delay: Duration::from_secs(5),
@@ -526,49 +536,6 @@ fn another_policy_asks_what_it_needs_and_takes_no_reply_to_the_one_before() {
         policy.lease_left(at(2)),
         Some(Lease::duration(Duration::from_secs(60)))
     );
-}
-
-/// A scale without a lease's token is never compared with one, so that no proxy is known.
-#[test]
-fn after_a_sleep_connections_are_dialled_when_as_many_pods_are_ready_as_are_awaited() {
-    let mut rig = Rig::new();
-    let config = Config {
-        single: true,
-        ..Config::default()
-    };
-    let change = Reconfigured {
-        hold_timeout: Duration::from_secs(300),
-        fail_fast: false,
-        schedules: Schedules::none(|| 0),
-        min_ready: MinReady {
-            min_ready: 2,
-            min_ready_time: Duration::from_secs(1),
-        },
-        policy: Some((config, 7)),
-    };
-    rig.proxy.reconfigure(SHOP, change, at(1));
-    rig.reply(SHOP, Outcome::Scale(Scale::of(0, "2")), 1);
-    rig.count(SHOP, 1);
-    rig.turn(&[], 2);
-    rig.reply(SHOP, Outcome::Scale(Scale::of(3, "3")), 2);
-    let ready = |count: u8| {
-        let pods = (1..=count).map(|n| Pod {
-            uid: format!("pod {n}"),
-            addresses: vec![([10, 0, 0, n], 80).into()],
-            ..Pod::default()
-        });
-        let pods = pods.collect();
-        (SHOP, Report::Pods { port: 0, pods })
-    };
-    rig.turn(&[ready(1)], 4);
-    assert!(!rig.proxy.sockets.gates[&SHOP], "one is too few");
-    rig.turn(&[ready(2)], 5);
-    assert!(!rig.proxy.sockets.gates[&SHOP], "not for a second yet");
-    assert_eq!(rig.proxy.poll_timeout(), Some(at(6)));
-    rig.turn(&[], 6);
-    assert!(rig.proxy.sockets.gates[&SHOP]);
-    rig.turn(&[ready(1)], 7);
-    assert!(rig.proxy.sockets.gates[&SHOP], "until it sleeps");
 }
 
 #[test]

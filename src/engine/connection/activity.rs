@@ -9,6 +9,7 @@ use crate::engine::context::{Connect, Context};
 use crate::engine::counters::{CountedAs, Exclusion};
 use crate::engine::half::Moved;
 use crate::engine::readiness::Readiness;
+use crate::engine::relay::Sent;
 use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
 use crate::engine::transition::Transition;
 use crate::rules::idle::{Idle, Traffic};
@@ -67,17 +68,22 @@ impl<S: Socket> Connection<S> {
         self.schedule(Some(first), cx);
     }
 
-    /// Records that bytes, or a FIN, were passed on; `was_asked` says whether bytes of the client
-    /// were among them. What the backend has sent in the same turn may be older than those.
+    /// Records that bytes were read, or passed on, or a FIN was. What the backend has sent in the
+    /// same turn as the client may be older than the client's bytes.
     pub(super) fn record_traffic<C>(
         &mut self,
         moved: Moved,
-        was_asked: bool,
+        before: Sent,
+        after: Sent,
         cx: &mut Context<'_, C>,
     ) {
-        if moved.bytes > 0 {
+        if moved.bytes > 0 || before != after {
             self.last_traffic = cx.now;
-            self.awaits_answer = was_asked;
+        }
+        if before.up != after.up {
+            self.awaits_answer = true;
+        } else if before.down != after.down {
+            self.awaits_answer = false;
         }
         let watches_halves = cx.port.rules.idle.half_close_timeout.is_some();
         if watches_halves

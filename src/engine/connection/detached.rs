@@ -2,12 +2,10 @@
 //! the client's stays open. The client's next byte is that of a new connection: it may count as
 //! use of the app, is held, and is sent to a backend that is dialled for it.
 //!
-//! A connection is detached only where neither side can notice a loss: both sides are open and
-//! have acknowledged everything, and the last byte was the backend's, so that the client does
-//! not await an answer. Whether the server would know the client again is the operator's to say
-//! ([`SilentConnections::Detach`]).
-
-use std::mem;
+//! A connection is detached only where neither side owes the other anything that can be seen here:
+//! both are open and have acknowledged everything, and the last byte was the backend's. That does
+//! not show that an answer is complete, so an idle timeout has to be set too. Whether the server
+//! would know the client again is the operator's to say ([`SilentConnections::Detach`]).
 
 use log::debug;
 
@@ -17,6 +15,7 @@ use super::super::half_state::ReadOutcome;
 use super::super::sockets::Socket;
 use super::super::transition::Transition;
 use super::{Connection, State, Usage};
+use crate::clock::Time;
 use crate::rules::Preread;
 use crate::rules::idle::SilentConnections;
 
@@ -24,6 +23,11 @@ impl<S: Socket> Connection<S> {
     /// Whether the client's side has outlived the backend's.
     pub fn is_detached(&self) -> bool {
         matches!(self.state, State::Detached)
+    }
+
+    /// Since when no byte has gone over it, if it is detached.
+    pub fn detached_silence(&self) -> Option<Time> {
+        self.is_detached().then_some(self.last_traffic)
     }
 
     /// The app sleeps: ends a connection that a backend serves though it does not count, or
@@ -60,9 +64,7 @@ impl<S: Socket> Connection<S> {
         let (backend, _) = relay.into_backend(&mut cx.shared.buffers);
         cx.port.balancer.closed(backend.id, cx.now);
         drop(backend);
-        cx.shared
-            .memory
-            .return_share(mem::take(&mut self.bulk_share));
+        self.bulk_share.forget_backend();
         self.state = State::Detached;
         self.usage = Usage::Silent;
         self.paused.backend = false;

@@ -68,8 +68,7 @@ impl<S: Socket> Connection<S> {
         self.resume_input(cx);
         let transition = match status {
             RelayStatus::Continue => {
-                let was_asked = after.up > before.up;
-                self.record_traffic(moved, was_asked, cx);
+                self.record_traffic(moved, before, after, cx);
                 Transition::Stay
             }
             RelayStatus::Flush { remaining } => self.check_remaining(remaining, cx),

@@ -144,8 +144,9 @@ pub(super) const ROWS: &[Setting] = &[
         help: "What becomes of such a silent connection when the app sleeps: `close`; `detach`, \
                it stays open for the client, and its next byte wakes the app and goes to a pod \
                that is dialled for it, which is right only where a server keeps nothing about a \
-               connection between requests, such as HTTP/1.1 and memcached; or `keep-awake`, the \
-               app does not sleep, for one of many apps with `--silent-after`",
+               connection between requests, such as HTTP/1.1 and memcached, and answers without a \
+               pause of that length; it needs an `--idle-timeout`; or `keep-awake`, the app does \
+               not sleep, for one of many apps with `--silent-after`",
         examples: &["close", "detach", "keep-awake"],
         store: |settings, text| {
             settings.rules.idle.silent = text.parse()?;

@@ -105,6 +105,21 @@ fn silence_has_no_limit_unless_one_is_set() {
     assert_eq!(silent("detach"), SilentConnections::Detach);
     assert_eq!(silent("close"), SilentConnections::default());
     assert!(error("silent-connections", "drop").contains("is none of keep-awake, close, detach"));
+    let detach = [
+        "--deployment=app",
+        "--silent-connections=detach",
+        "--silent-after=2m",
+    ];
+    for (idle_timeout, is_enough) in [(None, false), (Some("2m"), false), (Some("3m"), true)] {
+        let flag = idle_timeout.map(|text| format!("--idle-timeout={text}"));
+        let flags: Vec<&str> = detach.iter().copied().chain(flag.as_deref()).collect();
+        if is_enough {
+            settings(&flags, &[]);
+        } else {
+            let errors = errors(&flags, &[]);
+            assert!(errors[0].contains("needs --idle-timeout"), "{errors:?}");
+        }
+    }
     for flag in ["idle-timeout", "half-close-timeout", "silent-after"] {
         assert!(error(flag, "0").contains("must be more than zero"));
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::memory::MemoryBudget;
 use crate::rules::Rules;
 use crate::rules::first_bytes::WakeOn;
 use crate::rules::idle::{IdleRules, SilentConnections};
@@ -210,6 +211,45 @@ fn a_byte_that_waits_when_the_app_sleeps_is_served_after_the_wake() {
         let story = "client: answer | backends: ask FIN, more | open, relaying";
         assert_eq!(rig.story(), story, "{in_one_turn}");
     }
+}
+
+/// The pod's answer comes before its window has room for the rest of the request.
+#[test]
+fn what_is_flushed_to_the_backend_awaits_an_answer_too() {
+    let mut rig = Rig::new(50, 1, true);
+    rig.port.set_rules(rules());
+    rig.play(&[
+        Backend(Accept),
+        Client(Bulk(160)),
+        Backend(Send("100 Continue")),
+        Client(Read(100)),
+        Backend(Read(200)),
+        Wait(MINUTE),
+        Sleep,
+    ]);
+    assert_eq!(rig.dialled[0].received().len(), 160);
+    assert_eq!(
+        rig.close_reason,
+        Some(CloseReason::Asleep),
+        "{}",
+        rig.story()
+    );
+}
+
+/// Its client's socket keeps the buffer that it was given a share for.
+#[test]
+fn a_detached_connection_keeps_its_share_of_the_memory_for_bulk() {
+    let mut rig = Rig::scaled(400, WINDOW, 1, true, Usage::Counted);
+    rig.shared.memory = MemoryBudget::new(Some(1 << 30), 10);
+    rig.port.set_rules(rules());
+    rig.place();
+    rig.play(&[Backend(Accept), Client(Bulk(90)), Client(Bulk(90))]);
+    assert_eq!(rig.shared.memory.bulk_connections(), 1);
+    rig.play(&[Backend(Send("thanks")), Wait(MINUTE), Sleep]);
+    assert_eq!(rig.port.counts.detached, 1, "{}", rig.story());
+    assert_eq!(rig.shared.memory.bulk_connections(), 1);
+    rig.play(&[Client(Fin)]);
+    assert_eq!(rig.shared.memory.bulk_connections(), 0);
 }
 
 #[test]
