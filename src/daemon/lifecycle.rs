@@ -10,17 +10,24 @@ use super::messages;
 use crate::clock::Time;
 use crate::cluster::{LifecycleEvent, LifecycleKind};
 use crate::duration;
-use crate::policy::Change;
+use crate::policy::{Change, WakeDelay};
 
 /// The events of an app, and its wake in progress.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     wake: Option<Wake>,
+    /// How many clients were reset at the hold limit since the start.
+    lost: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Wake {
+    /// Since when it has been wanted.
     since: Time,
+    /// Whether others know of it. They do not while it is delayed.
+    is_announced: bool,
+    /// The rule that has delayed it last, if it has not begun since.
+    delayed_by: Option<WakeDelay>,
     has_failed: bool,
 }
 
@@ -42,13 +49,24 @@ impl Lifecycle {
             }
             Change::Waking { waiting } => {
                 let waiting = messages::connections(waiting as u64);
-                Some(self.begin_wake(format!("{waiting} waiting"), replicas, now))
+                self.begin_wake(format!("{waiting} waiting"), replicas, now)
             }
             Change::WakingByOverride { by } => {
-                Some(self.begin_wake(messages::order(by).to_owned(), replicas, now))
+                self.begin_wake(messages::order(by).to_owned(), replicas, now)
+            }
+            // Nothing is done in a dry run.
+            Change::WakeDelayed { by, .. } if by != WakeDelay::DryRun => {
+                let wake = self.wake.get_or_insert(Wake {
+                    since: now,
+                    is_announced: false,
+                    delayed_by: None,
+                    has_failed: false,
+                });
+                wake.delayed_by = Some(by);
+                None
             }
             Change::AddressReady { .. } => {
-                let wake = self.wake.take()?;
+                let wake = self.wake.take().filter(|wake| wake.is_announced)?;
                 let waited = now.since(wake.since);
                 Some(event(LifecycleKind::Awake, replicas, Some(waited), None))
             }
@@ -56,19 +74,35 @@ impl Lifecycle {
         }
     }
 
-    fn begin_wake(&mut self, reason: String, replicas: Option<u32>, now: Time) -> LifecycleEvent {
+    /// A wake begins, or goes on after somebody has undone it, or once nothing delays it any more.
+    fn begin_wake(
+        &mut self,
+        reason: String,
+        replicas: Option<u32>,
+        now: Time,
+    ) -> Option<LifecycleEvent> {
+        let before = self.wake.filter(|wake| !wake.has_failed);
         self.wake = Some(Wake {
-            since: now,
+            since: before.map_or(now, |wake| wake.since),
+            is_announced: true,
+            delayed_by: None,
             has_failed: false,
         });
-        event(LifecycleKind::Waking, replicas, None, Some(reason))
+        let is_known = before.is_some_and(|wake| wake.is_announced);
+        (!is_known).then(|| event(LifecycleKind::Waking, replicas, None, Some(reason)))
     }
 
-    /// Sets whether the app is waking, at the end of a turn.
-    pub fn update(&mut self, is_waking: bool) {
-        if !is_waking {
+    /// Sets whether the app is waking, or its wake is wanted, at the end of a turn.
+    pub fn update(&mut self, is_wanted: bool) {
+        if !is_wanted {
             self.wake = None;
         }
+    }
+
+    /// Notes how many clients were reset at the hold limit since the start; returns whether there
+    /// are more than before.
+    pub fn note_lost(&mut self, total: u64) -> bool {
+        std::mem::replace(&mut self.lost, total) < total
     }
 
     /// When [`Lifecycle::overdue`] returns an event, if the wake does not end before.
@@ -101,7 +135,11 @@ impl Lifecycle {
         let wake = self.wake.as_mut().filter(|wake| !wake.has_failed)?;
         wake.has_failed = true;
         let (kind, waited) = (LifecycleKind::WakeFailed, now.since(wake.since));
-        Some(event(kind, replicas, Some(waited), Some(explain())))
+        let reason = match wake.delayed_by {
+            Some(by) => messages::delay(by).to_owned(),
+            None => explain(),
+        };
+        Some(event(kind, replicas, Some(waited), Some(reason)))
     }
 }
 
@@ -203,6 +241,66 @@ mod tests {
         assert_eq!(life.poll_timeout(LIMIT), None);
         let awake = life.record(woke(), Some(1), at(100));
         assert_eq!(kind(awake), Some(LifecycleKind::Awake));
+    }
+
+    /// Somebody scales it to zero again and again.
+    #[test]
+    fn a_wake_that_is_undone_goes_on_with_the_next_and_fails_at_the_hold_limit() {
+        let mut life = Lifecycle::default();
+        let waking = Change::Waking { waiting: 1 };
+        assert_eq!(
+            kind(life.record(waking, Some(0), at(10))),
+            Some(LifecycleKind::Waking)
+        );
+        for second in [20, 40, 60] {
+            life.update(true);
+            assert_eq!(
+                life.record(waking, Some(0), at(second)),
+                None,
+                "it is known"
+            );
+        }
+        let failed = life.overdue(LIMIT, Some(1), String::new, at(70)).unwrap();
+        assert_eq!(
+            (failed.kind, failed.waited),
+            (LifecycleKind::WakeFailed, Some(LIMIT))
+        );
+        let next = life.record(waking, Some(0), at(80));
+        assert_eq!(kind(next), Some(LifecycleKind::Waking));
+        assert_eq!(life.poll_timeout(LIMIT), Some(at(140)), "another wake");
+    }
+
+    #[test]
+    fn a_wake_that_is_delayed_is_announced_when_it_begins_and_fails_if_it_never_does() {
+        let delayed = |by| Change::WakeDelayed { by, wait: None };
+        let mut life = Lifecycle::default();
+        assert_eq!(
+            life.record(delayed(WakeDelay::NoWake), Some(0), at(10)),
+            None
+        );
+        life.update(true);
+        let mut never = life.clone();
+        let failed = never.overdue(LIMIT, Some(0), String::new, at(70)).unwrap();
+        assert_eq!(failed.kind, LifecycleKind::WakeFailed);
+        assert!(failed.reason.unwrap().contains("--no-wake"));
+        let waking = life.record(Change::Waking { waiting: 1 }, Some(0), at(30));
+        assert_eq!(kind(waking), Some(LifecycleKind::Waking));
+        let awake = life.record(woke(), Some(1), at(31)).unwrap();
+        assert_eq!(awake.waited, Some(Duration::from_secs(21)));
+        assert_eq!(
+            life.record(delayed(WakeDelay::DryRun), Some(0), at(40)),
+            None
+        );
+        assert_eq!(life.poll_timeout(LIMIT), None, "a dry run wakes nothing");
+        assert_eq!(
+            life.record(delayed(WakeDelay::NoWake), Some(0), at(50)),
+            None
+        );
+        assert_eq!(
+            life.record(woke(), Some(1), at(51)),
+            None,
+            "somebody else's"
+        );
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl<A: Api> App<A> {
     /// Notifies others of a wake that has lasted as long as a connection waits at most, at the
     /// end of a turn.
     pub(super) fn notify_of_failed_wake<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        self.lifecycle.update(self.state() == State::Waking);
+        let counts = process.sockets.counts(self.id);
+        let is_wanted = self.state() == State::Waking
+            || counts.waiting > 0
+            || self.policy.delayed_by().is_some();
         let mut lifecycle = std::mem::take(&mut self.lifecycle);
         let (limit, replicas, now) = (self.config.hold_timeout, self.replicas(), process.now);
         let explain = || {
@@ -33,9 +36,15 @@ impl<A: Api> App<A> {
                 false => unready,
             }
         };
-        if let Some(event) = lifecycle.overdue(limit, replicas, explain, now) {
+        // The last client that waits may be reset, and the wake be wanted no more.
+        let event = match lifecycle.note_lost(counts.held_too_long) {
+            true => lifecycle.fail(replicas, explain, now),
+            false => lifecycle.overdue(limit, replicas, explain, now),
+        };
+        if let Some(event) = event {
             self.api.notify(&event);
         }
+        lifecycle.update(is_wanted);
         self.lifecycle = lifecycle;
     }
 
