@@ -279,6 +279,7 @@ impl Daemon {
             about,
             own_addresses_due: (clocks.monotonic)(),
         };
+        daemon.reconciler.check_webhooks(settings, &specs)?;
         daemon.start_apps(specs)?;
         let watch = reporting(source_sender, &waker);
         let watch = source_files::watch(lists.clone(), watch);

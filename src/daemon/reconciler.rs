@@ -85,10 +85,6 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn of_spec(spec: &AppSpec, why: String) -> Failure {
-        Failure::of(app_spec::identity(spec), named(spec, why))
-    }
-
     fn of(app: Identity, line: String) -> Failure {
         Failure {
             app,
@@ -176,13 +172,7 @@ impl Reconciler {
         let leaving = proxy.apps().filter(|(id, _)| !stays(id));
         let leaving: Vec<PortId> = leaving.flat_map(|(_, app)| app.port_ids()).collect();
         let (mut listening, mut prepared) = (Vec::new(), Vec::new());
-        let (mut updates, mut errors) = (Vec::new(), Vec::new());
-        for update in changes.updated {
-            match self.webhook(&update.spec) {
-                Ok(webhook) => updates.push((update, webhook)),
-                Err(why) => errors.push(Failure::of_spec(&update.spec, why)),
-            }
-        }
+        let mut errors = Vec::new();
         // Of the apps that are added.
         let mut shared = SharedAddresses::new();
         for spec in changes.added {
@@ -216,8 +206,8 @@ impl Reconciler {
             }
             proxy.leave(id, now);
         }
-        for (update, webhook) in updates {
-            self.update(update, webhook, proxy, now);
+        for update in changes.updated {
+            self.update(update, proxy, now);
         }
         match errors.is_empty() {
             true => Ok(()),
@@ -326,17 +316,34 @@ impl Reconciler {
         })
     }
 
-    /// The webhook of an app, if it has one.
+    /// The webhook of an app, if it has one. Whether its receiver can be reached, and what of
+    /// its certificate, is the trouble of the webhook alone.
     fn webhook(&self, spec: &AppSpec) -> Result<Option<Webhook>, String> {
         let settings = &spec.settings;
-        let Some(url) = &settings.webhook else {
-            return Ok(None);
-        };
-        let webhook = self
-            .webhooks
-            .of_app(url, &label(spec)?, &settings.target_ref.to_string());
-        let webhook = webhook.map_err(|why| format!("{}: {why}", settings.given("webhook")));
-        webhook.map(Some)
+        let (label, target) = (label(spec)?, settings.target_ref.to_string());
+        let url = settings.webhook.as_ref();
+        Ok(url.map(|url| self.webhooks.of_app(url, &label, &target)))
+    }
+
+    /// Whether the certificates of the webhooks of these apps, and of the process's default, can
+    /// be verified.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check_webhooks(
+        &self,
+        process: &Settings,
+        specs: &[AppSpec],
+    ) -> Result<(), String> {
+        let all = specs.iter().map(|spec| &spec.settings).chain([process]);
+        let is_tls = |it: &&Settings| it.webhook.as_ref().is_some_and(|url| url.is_tls());
+        match all.into_iter().find(is_tls) {
+            Some(settings) => self
+                .webhooks
+                .check()
+                .map_err(|why| format!("{}: {why}", settings.given("webhook"))),
+            None => Ok(()),
+        }
     }
 
     fn start(
@@ -393,13 +400,7 @@ impl Reconciler {
         }
     }
 
-    fn update(
-        &mut self,
-        update: Update,
-        webhook: Option<Webhook>,
-        proxy: &mut Proxy<Engine, AppThreads>,
-        now: Time,
-    ) {
+    fn update(&mut self, update: Update, proxy: &mut Proxy<Engine, AppThreads>, now: Time) {
         let Update {
             id,
             spec,
@@ -421,7 +422,8 @@ impl Reconciler {
         let before = self.specs.get(&id);
         let is_same = before.is_some_and(|it| it.settings.webhook == spec.settings.webhook);
         if let Some(threads) = proxy.api_mut(id).filter(|_| !is_same) {
-            threads.webhook = webhook;
+            // It has a Service, since it runs.
+            threads.webhook = self.webhook(&spec).ok().flatten();
         }
         let clock = if is_policy_changed {
             "; its idle time starts again"

@@ -1,7 +1,7 @@
 //! [`Webhooks`]: posts the events in the life of apps to URLs, as JSON.
 //!
-//! `zpa-webhook`, one thread for all apps, posts them, so that nothing waits for a receiver. It
-//! lives only while there are events. How they are ordered, repeated and dropped is decided by
+//! `zpa-webhook`, one thread for all apps, posts them, one attempt at a time, so that no
+//! connection waits for a receiver. It lives only while there are events. How they are ordered, repeated and dropped is decided by
 //! `outbox`.
 //!
 //! No request goes through a proxy from the environment or follows a redirect. An https
@@ -48,7 +48,10 @@ const PAUSES: &[Duration] = &[
     Duration::from_secs(20),
 ];
 
-/// The timeout of each phase of a request: to connect, to send, and to receive the head of the
+/// The pause between attempts at a receiver that takes no events.
+const REST: Duration = Duration::from_secs(60);
+
+/// The timeout of each phase of a request: to look up the host, to connect, to send, and to receive the head of the
 /// reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -138,18 +141,19 @@ impl Webhooks {
         clock: Clock,
         wall_clock: WallClock,
     ) -> Webhooks {
-        Webhooks::with_pauses(PAUSES, roots, instance, clock, wall_clock)
+        let outbox = Outbox::new(PAUSES, REST);
+        Webhooks::with_outbox(outbox, roots, instance, clock, wall_clock)
     }
 
-    fn with_pauses(
-        pauses: &'static [Duration],
+    fn with_outbox(
+        outbox: Outbox<Delivery>,
         roots: Roots,
         instance: &str,
         clock: Clock,
         wall_clock: WallClock,
     ) -> Webhooks {
         let state = State {
-            outbox: Outbox::new(pauses),
+            outbox,
             receivers: Vec::new(),
             next_id: 0,
             has_thread: false,
@@ -166,22 +170,23 @@ impl Webhooks {
         }
     }
 
-    /// The webhook of the app `namespace/service`, which scales `target`.
+    /// Whether the certificate of an https receiver can be verified at present.
     ///
     /// # Errors
-    /// Why the certificate of an https receiver could not be verified.
-    pub fn of_app(&self, url: &WebhookUrl, app: &str, target: &str) -> Result<Webhook, String> {
-        if url.is_tls() {
-            self.shared.roots.config()?;
-            server_name(url)?;
-        }
-        Ok(Webhook {
+    /// Why not.
+    pub fn check(&self) -> Result<(), String> {
+        self.shared.roots.config().map(drop)
+    }
+
+    /// The webhook of the app `namespace/service`, which scales `target`.
+    pub fn of_app(&self, url: &WebhookUrl, app: &str, target: &str) -> Webhook {
+        Webhook {
             shared: self.shared.clone(),
             receiver: lock(&self.shared.state).receiver(url),
             app: app.to_owned(),
             target: target.to_owned(),
             counts: Arc::default(),
-        })
+        }
     }
 }
 
@@ -292,7 +297,10 @@ impl Shared {
             let posted = posted.unwrap_or_else(|why| Err(Refusal::final_one("bug", why)));
             delivery.receiver.log(posted.as_ref().err());
             match posted {
-                Ok(()) => count(&delivery.counts.delivered),
+                Ok(()) => {
+                    count(&delivery.counts.delivered);
+                    lock(&self.state).outbox.delivered(&item);
+                }
                 Err(refusal) => self.retry(item, refusal.again),
             }
         }
@@ -473,6 +481,8 @@ fn agent(tls: Option<Tls>) -> Agent {
     });
     let config = agent_config()
         .max_idle_connections(0)
+        // It takes a thread for each request, of which there are few.
+        .timeout_resolve(Some(TIMEOUT))
         .timeout_connect(Some(TIMEOUT))
         .timeout_send_request(Some(TIMEOUT))
         .timeout_send_body(Some(TIMEOUT))

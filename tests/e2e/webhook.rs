@@ -110,6 +110,27 @@ fn a_wake_without_a_pod_is_posted_at_the_hold_limit_with_the_reason() {
 }
 
 #[test]
+fn clients_that_wait_in_vain_for_a_wake_that_is_delayed_are_posted_too() {
+    let sandbox = asleep();
+    let (address, events) = receiver();
+    let url = format!("http://{address}");
+    let settings = [
+        LONG_TTL,
+        ("ZPA_NO_WAKE", "00:00-24:00"),
+        ("ZPA_HOLD_TIMEOUT", "500ms"),
+        ("ZPA_WEBHOOK", &url),
+    ];
+    let zpa = start_zpa(&sandbox, &settings);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    let failed = expect(&events, "wake-failed", "default/myapp");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("--no-wake"), "{failed}");
+    let ended = client.read(&mut [0]);
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+}
+
+#[test]
 fn a_receiver_that_never_answers_is_in_nobody_s_way_and_is_logged_once() {
     let sandbox = asleep();
     // The kernel takes the connections, and nobody reads.
@@ -185,4 +206,31 @@ fn apps_of_a_list_share_the_default_and_may_have_their_own_which_may_change() {
     list.set(&moved.to_string());
     zpa.expect_log("default/blog: settings changed");
     echo(&mut client, "and still open");
+}
+
+#[test]
+fn a_list_is_put_into_force_though_the_certificates_of_a_webhook_are_gone_meanwhile() {
+    let sandbox = three(1);
+    let file = std::env::temp_dir().join(format!("zpa-webhook-ca-{}", std::process::id()));
+    let ca = sandbox
+        .env()
+        .into_iter()
+        .find(|(name, _)| name == "ZPA_CREDENTIALS")
+        .map(|(_, directory)| std::path::Path::new(&directory).join("ca.crt"));
+    std::fs::copy(ca.unwrap(), &file).unwrap();
+    let with_webhook = |name, ttl: &str| {
+        let mut app = app(name);
+        app["webhook"] = "https://127.0.0.1:1/".into();
+        app["idle-ttl"] = ttl.into();
+        app
+    };
+    let mut list = List::new("ca", &json!([with_webhook("myapp", "1h"), app("blog")]));
+    let path = file.display().to_string();
+    let zpa = apps_file::start(&sandbox, &list, &[LONG_TTL, ("ZPA_WEBHOOK_CA", &path)]);
+    zpa.expect_log("for default/blog,");
+    std::fs::remove_file(&file).unwrap();
+    list.set(&json!([with_webhook("myapp", "2h"), with_webhook("news", "1h")]).to_string());
+    zpa.expect_log("default/myapp: settings changed");
+    echo(&mut zpa.connect_to(address(&zpa, "news")), "a new app");
+    assert_eq!(zpa.logged("the list of apps is wrong"), 0, "{}", zpa.log());
 }

@@ -15,9 +15,8 @@ use crate::cluster::LifecycleKind;
 const NO_PAUSES: &[Duration] = &[Duration::ZERO; 3];
 
 fn webhooks(roots: Roots) -> Webhooks {
-    Webhooks::with_pauses(NO_PAUSES, roots, "zpa-5d9c7", testing::clock, || {
-        1_795_313_591
-    })
+    let outbox = Outbox::new(NO_PAUSES, Duration::ZERO);
+    Webhooks::with_outbox(outbox, roots, "zpa-5d9c7", testing::clock, || 1_795_313_591)
 }
 
 fn webhook(url: &str) -> Webhook {
@@ -26,8 +25,7 @@ fn webhook(url: &str) -> Webhook {
 
 fn of(webhooks: &Webhooks, url: &str) -> Webhook {
     let url = url.parse().unwrap();
-    let webhook = webhooks.of_app(&url, "default/myapp", "deployments.apps/myapp");
-    webhook.unwrap_or_else(|why| panic!("{why}"))
+    webhooks.of_app(&url, "default/myapp", "deployments.apps/myapp")
 }
 
 fn event(kind: LifecycleKind) -> LifecycleEvent {
@@ -233,8 +231,7 @@ fn the_certificate_of_a_receiver_is_verified_with_a_file_that_may_be_replaced() 
 fn the_cluster_s_certificates_are_the_default_and_without_any_https_is_an_error() {
     let pem = authority().pem();
     let cluster = Roots::Cluster(Some(Pem::Fixed("certificate-authority-data", pem.into())));
-    let url: WebhookUrl = "https://a.example/canary".parse().unwrap();
-    let made = |roots| webhooks(roots).of_app(&url, "a", "b").map(|_| ());
+    let made = |roots| webhooks(roots).check();
     assert_eq!(made(cluster), Ok(()));
     for (roots, expected) in [
         (Roots::Cluster(None), "give --webhook-ca (ZPA_WEBHOOK_CA)"),
@@ -248,6 +245,17 @@ fn the_cluster_s_certificates_are_the_default_and_without_any_https_is_an_error(
         ),
     ] {
         let why = made(roots).unwrap_err();
-        assert!(why.contains(expected) && !why.contains("canary"), "{why}");
+        assert!(why.contains(expected), "{why}");
     }
+}
+
+/// The certificates are the trouble of the webhook, and of nobody else.
+#[test]
+fn certificates_that_are_missing_while_it_runs_fail_the_event_alone() {
+    let missing = webhooks(Roots::File("/nonexistent".into()));
+    let webhook = of(&missing, "https://127.0.0.1:1/canary");
+    webhook.post(&event(LifecycleKind::Slept));
+    assert_eq!(settle(&webhook), [0, 1, 0]);
+    let trouble = webhook.trouble().unwrap();
+    assert!(trouble.contains("/nonexistent: No such file"), "{trouble}");
 }
