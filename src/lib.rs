@@ -48,7 +48,7 @@
 //!   listens on, with the port of the Service to whose pods connections from there go.
 //! - *Scale target*, or *target*: the object that is scaled ([`workload`]). *Static backend*:
 //!   the address that `--target` names (never called a target here), which is dialled in place
-//!   of the pods.
+//!   of the pods, or, if it is the Service itself, after them.
 //! - *Asleep*: `spec.replicas` is 0. *Awake*: it is not. *Wake* and *sleep*: what changes that:
 //!   the write of the scale. As a period, a wake begins with the first connection that waits,
 //!   and ends when a pod has taken one. The [`policy::Phase`] is finer: `Awake →

@@ -64,7 +64,7 @@ pub struct Context {
     pub store: Option<LeaseStore>,
     /// Whether there is a static backend (`--target`).
     pub has_static_backend: bool,
-    /// Whether the pods are dialled before a static backend.
+    /// Whether pods are dialled: there is no static backend, or it comes after them.
     pub is_pods_first: bool,
     /// Whether the app has replicas.
     pub has_replicas: bool,

@@ -12,7 +12,8 @@ use crate::cluster::{LifecycleEvent, LifecycleKind};
 use crate::duration;
 use crate::policy::{Change, WakeDelay};
 
-/// The events of an app, and its wake in progress.
+/// The events of an app, and its wake in progress: from the first waiting connection, or the
+/// override, to the first address that may be dialled.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     wake: Option<Wake>,

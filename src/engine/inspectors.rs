@@ -64,7 +64,8 @@ pub struct Inspectors {
 
 /// A listener, and which port each server name leads to.
 struct Inspector {
-    /// `None` once it is that of a port alone, or nothing is accepted any more.
+    /// `None` once it was handed to a port without server names ([`Inspectors::take_listener`]), or
+    /// nothing is accepted any more.
     listener: Option<Listener>,
     address: SocketAddr,
     /// Whether it is in [`Inspectors::accepting`].
@@ -208,7 +209,8 @@ impl Inspectors {
         inspector.listener.as_ref().filter(|_| !has_stopped)
     }
 
-    /// Takes the listener away.
+    /// Takes the listener out, for a port that has it alone from now on. Clients that were accepted
+    /// here stay until their name has come.
     pub fn take_listener(&mut self, key: usize, registry: &Registry) -> Option<BoundListener> {
         let listener = self.all.get_mut(key)?.listener.take()?;
         listener.into_bound(registry).ok()

@@ -102,7 +102,8 @@ impl EventRecorder {
     pub fn record(&self, regarding: ObjectReference, event: Event) -> bool {
         let (now, unix) = ((self.clock)(), (self.wall_clock)());
         let mut state = lock(&self.state);
-        // One that is not counted leaves no trace, so that it can be tried again.
+        // The caller of a shared Event records it again if it was not written: so it must not be
+        // counted before there is room.
         if event.is_shared && state.waiting.len() >= MOST_WAITING {
             return false;
         }

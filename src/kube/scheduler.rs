@@ -95,7 +95,8 @@ struct InFlight {
 enum Hedge {
     /// It is not.
     None,
-    /// It is, and neither call has ended, unless the other one is discarded.
+    /// It is, and neither call has ended; or the outcome of the other was reported, and this one is
+    /// discarded.
     Both,
     /// It was, and the other call has failed or was cancelled.
     OtherEnded {

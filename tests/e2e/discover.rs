@@ -21,7 +21,7 @@ pub(crate) fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
         .env("ZPA_LOG", "debug")
         .env("ZPA_DRAIN_DELAY", "0")
         .envs(settings.iter().copied());
-    Zpa::spawn_without_app(command)
+    Zpa::spawn_without_waiting(command)
 }
 
 /// Labels a Service, and gives it these annotations and no other of ours.

@@ -98,7 +98,7 @@ fn a_port_without_an_address_does_not_hold_up_those_who_came_later_to_another() 
 #[test]
 fn apps_take_turns_whatever_the_number_of_their_clients() {
     let (pod, other_pod) = (backend(), backend());
-    // Of which an app of two can have 150.
+    // Of 200 one of two apps can have 150: a quarter stays guaranteed to the other.
     let two_hundred = Limits {
         max_connections: 200,
         ..PROCESS

@@ -60,7 +60,8 @@ impl Rig {
         }));
     }
 
-    /// Reports the Services, which are looked at once that may be.
+    /// Reports the Services once the shortest time between two changes has passed, so that they are
+    /// put into force at once.
     fn report(&mut self) {
         self.now = self.now + SPACING;
         let report = ServicesReport::Selected(self.services.clone());
@@ -251,7 +252,8 @@ fn an_app_that_asks_for_the_port_of_an_older_one_stays_where_it_was() {
         ["deployments.apps/old at 1", "deployments.apps/young at 2"]
     );
     assert!(rig.wrong()[0].2, "{:?}", rig.wrong());
-    // Unless that is an older one's by now.
+    // The older one moves to the port of the younger, so that the younger gets the one that it asks
+    // for: they swap.
     rig.set("old", 1, &[("listen", ":2")]);
     rig.report();
     assert_eq!(
@@ -367,7 +369,8 @@ fn of_many_that_ask_for_an_address_that_cannot_be_bound_one_is_tried_and_less_an
 #[test]
 fn apps_of_several_addresses_that_fail_one_after_the_other_take_few_rounds() {
     let mut rig = Rig::new();
-    // Each takes the port 1000 from the next one, until its own is found to be in use.
+    // Each keeps the port 1000 from the younger ones until its own is found to be in use: one at a
+    // time that would be 40 rounds of changes. After a few, all that have failed are left out.
     for app in 1..=40_u16 {
         let listen = format!("{app}=own,1000=shared");
         rig.set(&format!("app-{app}"), app.into(), &[("listen", &listen)]);

@@ -94,7 +94,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Goes on with the client's next bytes as with the first ones of a connection that has just
-    /// been accepted; its place among the held ones is that of its accept.
+    /// been accepted. Its place among the held ones is that of its accept (`accepted`); the hold
+    /// limit counts from now (`opened`).
     fn reattach<C: Connect<Socket = S>>(&mut self, cx: &mut Context<'_, C>) -> Transition {
         let accepted = self.opened;
         self.client_info().accepted.get_or_insert(accepted);

@@ -54,7 +54,7 @@ pub enum Variant {
     HiddenTtls,
     /// The first refusal counts as confirmed.
     ConfirmsAtOnce,
-    /// A proxy does not learn that it could not wake the app.
+    /// A proxy does not learn that it could not wake the app: the pods lack the port.
     HiddenPort,
 }
 

@@ -1,4 +1,6 @@
-//! [`Proxy`]: a proxy of the model: the real policy, its connections and its request in flight.
+//! [`Proxy`]: a proxy of the model that the checker explores ([`super`]): the real policy, its
+//! connections and its request in flight. For it, it is always [`NOW`]: a step of time moves the
+//! times in the policy back, so that states that differ only in their age are one.
 
 mod calls;
 mod names;
@@ -15,7 +17,8 @@ use crate::cluster::{Observation, Request, ResourceVersion, Scale};
 /// Steps in a TTL, the shorter one where they differ.
 pub const STEPS_PER_TTL: u8 = steps_in(TTL);
 
-/// The steps after which a stopped process cannot be mistaken for a slow API server.
+/// From so many steps on the policy recognises that its process was stopped, and does not take
+/// the missing replies for an outage of the API server, in which it would fail open.
 const STALL_STEPS: u8 = 2;
 
 const fn steps_in(time: Duration) -> u8 {

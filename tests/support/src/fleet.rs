@@ -1,5 +1,5 @@
-//! [`Fleet`]: a `zpa` with several apps, of a list or found by their Services, before as many apps of
-//! a sandbox.
+//! [`Fleet`]: a `zpa` with several apps, of a list or found by their Services, in front of as many
+//! apps of a [`Sandbox`].
 
 use std::ffi::OsStr;
 use std::fs;
@@ -92,7 +92,7 @@ impl Fleet {
     }
 
     fn spawn(command: Command, apps: usize, sandbox: Sandbox, list: Option<PathBuf>) -> Fleet {
-        let zpa = Zpa::spawn_without_app(command);
+        let zpa = Zpa::spawn_without_waiting(command);
         zpa.expect_log_times(" found at ", apps);
         let status = zpa.status();
         let shown = status["apps"].as_array().expect("apps");

@@ -54,8 +54,8 @@ impl Zpa {
         Zpa::spawn(command)
     }
 
-    /// Starts `command`, which is a `zpa`, whether it listens for an app or not.
-    pub fn spawn_without_app(mut command: Command) -> Zpa {
+    /// Starts `command`, which is a `zpa`, and does not wait until it listens for an app.
+    pub fn spawn_without_waiting(mut command: Command) -> Zpa {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -83,7 +83,7 @@ impl Zpa {
 
     /// Starts `command`, which is a `zpa`, and waits until it listens for its first app.
     pub fn spawn(command: Command) -> Zpa {
-        let mut zpa = Zpa::spawn_without_app(command);
+        let mut zpa = Zpa::spawn_without_waiting(command);
         let line = zpa.expect_log("listens on ");
         let address = line
             .split("listens on ")
