@@ -394,7 +394,12 @@ impl SharedReflectors {
         if has_changed {
             self.choose_named_watches(&mut state);
         }
-        let is_of_watch = matches!(report, Report::Permission { .. } | Report::Watching(_));
+        let is_of_watch = match &report {
+            // A grant holds for each object, whatever was refused to its own watch.
+            Report::Permission { refusal, .. } => refusal.is_some(),
+            Report::Watching(_) => true,
+            _ => false,
+        };
         if !is_of_watch || !state.named_watches.is_open(app) {
             self.queue.report(app, report);
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use support::process::Process;
 use support::sandbox::{Resource, Rule, SandboxApp, State};
 
-use super::apps_file::{List, app, start};
+use super::apps_file::{List, app, expect_status, start};
 use super::*;
 
 /// How many objects are watched by name at most.
@@ -60,6 +60,17 @@ fn watches(sandbox: &Sandbox, count: usize) {
     });
 }
 
+/// Waits until it has so many threads: one that ends does so after its last call.
+#[track_caller]
+fn expect_threads(zpa: &Zpa, count: usize) {
+    let begun = Instant::now();
+    let threads = || Process(zpa.id()).threads().unwrap().len();
+    while threads() != count {
+        assert!(begun.elapsed() < TEST_TIMEOUT, "{} threads", threads());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// How often each was read alone.
 fn reads(state: &State) -> Vec<usize> {
     let of = |name: &String| {
@@ -76,8 +87,7 @@ fn four_objects_are_watched_by_name_and_the_others_read_in_turn() {
     let zpa = start(&sandbox, &list, &[LONG_TTL]);
     zpa.expect_log_times(" found at ", names().len());
     watches(&sandbox, WATCHES);
-    let process = Process(zpa.id());
-    assert_eq!(process.threads().unwrap().len(), THREADS + WATCHES);
+    expect_threads(&zpa, THREADS + WATCHES);
 
     // What is watched is seen at once, and not by a read.
     sandbox.deny("get", "deployments");
@@ -135,7 +145,7 @@ fn an_app_that_leaves_gives_its_watch_to_the_next_and_a_wider_role_needs_none() 
     // It is tried again when an app is added.
     list.set(&listed(&names()).to_string());
     watches(&sandbox, 1);
-    assert_eq!(Process(zpa.id()).threads().unwrap().len(), THREADS);
+    expect_threads(&zpa, THREADS);
 }
 
 #[test]
@@ -151,4 +161,25 @@ fn apps_that_may_only_be_read_are_read() {
     sandbox.expect("it sleeps again", |it| it.replicas_of("app-5") == 0);
     zpa.expect_log("reading the objects in turn");
     assert_eq!(sandbox.state().open_watches(Resource::Deployments), 0);
+}
+
+/// What `/status` says that is done for each app in place of something else.
+fn fallbacks(status: &Value) -> Vec<usize> {
+    let apps = status["apps"].as_array().unwrap().iter();
+    let apps = apps.filter(|app| app["leaving"] == false);
+    apps.map(|app| app["fallbacks"].as_array().unwrap().len())
+        .collect()
+}
+
+#[test]
+fn a_role_that_is_widened_leaves_no_app_with_a_refusal_of_its_watch_by_name() {
+    let sandbox = six(&["get"]);
+    let mut list = List::new("widened", &listed(&names()[1..]));
+    let zpa = start(&sandbox, &list, &[LONG_TTL]);
+    expect_status(&zpa, "each is refused", |it| fallbacks(it) == [1; 5]);
+    let wider = Rule::new("apps", &["deployments"], &["list", "watch"]);
+    sandbox.set_rules(rules(&["get"]).into_iter().chain([wider]).collect());
+    list.set(&listed(&names()).to_string());
+    watches(&sandbox, 1);
+    expect_status(&zpa, "none is", |it| fallbacks(it) == [0; 6]);
 }
