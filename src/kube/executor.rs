@@ -196,13 +196,16 @@ impl RequestQueue {
         }
     }
 
-    fn next(&self, worker: Worker, clock: Clock) -> Option<(Job, bool)> {
+    fn next(self: &Arc<Self>, worker: Worker, clock: Clock) -> Option<(Job, bool)> {
         let mut scheduler = self.scheduler();
         loop {
             match scheduler.next_assignment(worker, clock()) {
                 Assignment::Execute { job, cancel_other } => {
+                    let spare = scheduler.start_spare_for_queued((self.clock)());
+                    drop(scheduler);
                     // The other worker may have to repeat it later.
                     self.changed.notify_all();
+                    self.start_spare(spare);
                     return Some((job, cancel_other));
                 }
                 Assignment::End => return None,
@@ -292,7 +295,7 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
     Ok(queue)
 }
 
-fn work(queue: &RequestQueue, worker: Worker, clock: Clock) {
+fn work(queue: &Arc<RequestQueue>, worker: Worker, clock: Clock) {
     let (client, other) = (&queue.clients[worker], &queue.clients[1 - worker]);
     while let Some((Job { app, id, request }, cancel_other)) = queue.next(worker, clock) {
         if cancel_other {

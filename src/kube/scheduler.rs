@@ -229,6 +229,14 @@ impl Scheduler {
         self.start_if(is_needed)
     }
 
+    /// The spare worker, if it is to be started for what waits while a request is executed that
+    /// has just begun.
+    pub(super) fn start_spare_for_queued(&mut self, now: Time) -> Option<Worker> {
+        self.stopped()?;
+        let first = *self.in_order().first()?;
+        self.start_spare_for(first, now)
+    }
+
     fn start_if(&mut self, is_needed: bool) -> Option<Worker> {
         let worker = self.stopped().filter(|_| is_needed)?;
         self.runs[worker] = true;

@@ -91,6 +91,21 @@ fn the_spare_worker_is_started_for_a_write_and_for_what_need_not_wait_for_anothe
 }
 
 #[test]
+fn the_spare_worker_is_started_for_what_was_queued_before_the_request_in_progress_began() {
+    let mut scheduler = Scheduler::default();
+    scheduler.start_worker();
+    for app in [1, 2] {
+        scheduler.set_waiting(app, true);
+        put_for(&mut scheduler, app, app, Request::Read);
+        assert_eq!(scheduler.start_spare_for(app, Time::from_millis(0)), None);
+    }
+    assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+    let spare = scheduler.start_spare_for_queued(Time::from_millis(0));
+    assert_eq!(spare, Some(1));
+    assert_eq!(take(&mut scheduler, 1, 4), Some((2, false)));
+}
+
+#[test]
 fn the_spare_worker_ends_half_a_minute_after_it_was_needed() {
     let mut scheduler = Scheduler::default();
     scheduler.start_worker();
