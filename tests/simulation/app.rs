@@ -27,9 +27,6 @@ use crate::traffic::Client;
 use crate::trouble::{Restriction, Window};
 use crate::world::{self, Pid, Trace};
 
-/// The turns in a second from which on a loop counts as busy.
-const SPIN: u32 = 2000;
-
 /// An event that concerns one app.
 pub enum Event {
     /// An event on a socket of a proxy.
@@ -94,9 +91,6 @@ pub struct Seat {
     pub cannot_wake: bool,
     /// When the process is shown what has come for the app, if something has.
     pub shown_at: Option<Time>,
-    /// The turns of the last second in which there was something to do for the app, to notice
-    /// a loop that spins.
-    turns: (Time, u32),
     /// The numbers of the requests that are out, by ticket.
     pub ids: BTreeMap<u64, u64>,
     /// What has come for it while the process is stopped.
@@ -145,7 +139,7 @@ pub struct AppWorld<'w> {
 
 impl Seat {
     /// That of a process that starts.
-    pub fn new(plan: &Plan, app: &AppPlan, pid: Pid, now: Time) -> Seat {
+    pub fn new(plan: &Plan, app: &AppPlan, pid: Pid) -> Seat {
         Seat {
             outbox: Rc::new(RefCell::new(Outbox::default())),
             mailbox: Vec::new(),
@@ -155,7 +149,6 @@ impl Seat {
             lacks_endpoints: false,
             cannot_wake: false,
             shown_at: None,
-            turns: (now, 0),
             ids: BTreeMap::new(),
             held_back: Vec::new(),
             rng: Rng::new(plan.seed, actor(app.number, 1000 + pid as u64)),
@@ -285,7 +278,6 @@ impl AppWorld<'_> {
 
     /// The reports for a turn in which the process is shown what has come for the app.
     pub fn begin_turn(&mut self, pid: Pid) -> Vec<Report> {
-        self.check_for_busy_loop(pid);
         let seat = &mut self.app.seats[pid];
         seat.shown_at = None;
         std::mem::take(&mut seat.mailbox)
@@ -331,18 +323,6 @@ impl AppWorld<'_> {
         self.work_on_requests(pid);
         if outbox.refresh {
             self.refresh(pid);
-        }
-    }
-
-    fn check_for_busy_loop(&mut self, pid: Pid) {
-        let (since, count) = &mut self.app.seats[pid].turns;
-        if self.now.since(*since) > Duration::from_secs(1) {
-            (*since, *count) = (self.now, 0);
-        }
-        *count += 1;
-        if *count > SPIN {
-            let what = format!("p{pid}: {SPIN} turns in a second");
-            self.app.violated("the loop does not spin", what, self.now);
         }
     }
 

@@ -134,6 +134,11 @@ fn a_proxy_that_waits_for_a_reply_for_too_long_is_noticed() {
 }
 
 #[test]
+fn a_loop_that_never_waits_is_noticed() {
+    assert_noticed("the loop does not spin", |plan| plan.mutant = Mutant::Busy);
+}
+
+#[test]
 fn replies_that_reach_another_app_are_noticed() {
     let rule = "a proxy with connections uses the lease that it has renewed";
     assert_noticed_beside_others(rule, Mutant::Misrouting);

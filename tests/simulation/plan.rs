@@ -129,6 +129,8 @@ pub enum Mutant {
     Misrouting,
     /// The gate of one app is that of all.
     OneGate,
+    /// Its loop never waits.
+    Busy,
 }
 
 /// An action, and when it is done.

@@ -122,6 +122,8 @@ pub struct Process {
     pub clock: BootClock,
     /// When its next turn without an event is.
     pub turn_at: Option<Time>,
+    /// The turns of the last second, to notice a loop that spins.
+    turns: (Time, u32),
 }
 
 impl Process {
@@ -143,7 +145,7 @@ impl Process {
             proxy.set_list();
         }
         for app in apps {
-            let mut seat = Seat::new(plan, &app.plan, pid, now);
+            let mut seat = Seat::new(plan, &app.plan, pid);
             let config = policy::Config {
                 idle_ttl: app.plan.ttl_of(slot),
                 wake_replicas: 1,
@@ -162,7 +164,18 @@ impl Process {
             ending: false,
             clock,
             turn_at: None,
+            turns: (now, 0),
         }
+    }
+
+    /// Counts a turn; returns how many there were within a second.
+    pub fn count_turn(&mut self, now: Time) -> u32 {
+        let (since, count) = &mut self.turns;
+        if now.since(*since) > Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count
     }
 
     /// Whether there is something to do for an app when its clock shows that, whatever has come

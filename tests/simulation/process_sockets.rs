@@ -15,6 +15,8 @@ pub struct ProcessSockets {
     apps: BTreeMap<AppId, SimSockets>,
     /// A mutant in which the gate of one app is that of all.
     has_one_gate: bool,
+    /// A mutant with a deadline that is over for ever.
+    is_busy: bool,
 }
 
 impl ProcessSockets {
@@ -27,6 +29,7 @@ impl ProcessSockets {
         ProcessSockets {
             apps: apps.collect(),
             has_one_gate: plan.mutant == Mutant::OneGate,
+            is_busy: plan.mutant == Mutant::Busy,
         }
     }
 
@@ -62,7 +65,8 @@ impl Sockets for ProcessSockets {
 
     fn poll_timeout(&self) -> Option<Time> {
         let deadlines = self.apps.values().filter_map(SimSockets::poll_timeout);
-        deadlines.min()
+        let over = self.is_busy.then(Time::default);
+        deadlines.chain(over).min()
     }
 
     fn set_gate(&mut self, app: AppId, open: bool, _: Time) {

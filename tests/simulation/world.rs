@@ -19,6 +19,9 @@ use crate::totals::Totals;
 /// The interval at which the oracles check liveness.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The turns in a second from which on a loop counts as busy, for each app.
+const SPIN: u32 = 2000;
+
 /// The number of a process; never used again.
 pub type Pid = usize;
 
@@ -231,6 +234,12 @@ impl<'a> World<'a> {
     /// for it in its own time, so that no app can tell by the turns what others do.
     fn turn(&mut self, pid: Pid) {
         let now = self.now;
+        let most = SPIN * self.apps.len() as u32;
+        if self.processes[pid].count_turn(now) > most {
+            let what = format!("p{pid}: {most} turns in a second");
+            self.apps[0].violated("the loop does not spin", what, now);
+            return;
+        }
         let process = &self.processes[pid];
         let clock = process.clock.shows(now);
         let is_due = |app: &AppState| {
