@@ -60,6 +60,10 @@ impl Sockets for Engine {
         Engine::set_backup(self, app, addresses);
     }
 
+    fn forget_clients(&mut self, app: AppId) {
+        Engine::forget_clients(self, app);
+    }
+
     fn dispatch(&mut self, now: Time) {
         Engine::dispatch(self, now);
     }

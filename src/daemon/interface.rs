@@ -50,6 +50,8 @@ pub trait Sockets {
     /// Replaces the addresses to which the connections of an app are dialled that wait for too
     /// long.
     fn set_backup(&mut self, _: AppId, _: &[SocketAddr]) {}
+    /// Forgets the clients that are remembered for that: the pods are gone.
+    fn forget_clients(&mut self, _: AppId) {}
     /// Handles the events of the last wait.
     fn dispatch(&mut self, now: Time);
     /// Closes the uncounted connections of an app that pods have served, because the app sleeps.

@@ -5,6 +5,7 @@
 //! app in turn. An app that has nothing to accept and nothing to dial is in neither
 //! queue and costs a turn nothing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -68,6 +69,8 @@ pub enum Entrance {
 #[derive(Default)]
 pub struct Apps {
     apps: BTreeMap<AppId, App>,
+    /// How many apps have affinity.
+    affinity_tables: Rc<Cell<usize>>,
     ports: Slab<PortEntry>,
     /// The apps with listeners at which connections may wait to be accepted.
     accepting: VecDeque<AppId>,
@@ -110,7 +113,12 @@ impl Apps {
             Entrance::Own(listener) => (Some(listener), None),
             Entrance::Inspector(inspector) => (None, Some(inspector)),
         };
-        let its = self.apps.entry(app).or_default();
+        let tables = &self.affinity_tables;
+        let its = self.apps.entry(app).or_insert_with(|| {
+            let app = App::default();
+            app.group.affinity.share(tables);
+            app
+        });
         port.join(&its.group);
         slot.insert(PortEntry {
             app,

@@ -104,6 +104,8 @@ pub struct Balancer {
     order: Order,
     /// How many backends are listed.
     listed: usize,
+    /// Their keys.
+    listed_by_id: HashMap<Rc<str>, u32>,
     /// Where connections to them are counted over all ports of the app.
     group: Rc<PortGroup>,
     /// How many connections a backend may have at a time, over all ports of the app.
@@ -127,6 +129,7 @@ impl Balancer {
             backends: BTreeMap::new(),
             order: Order::default(),
             listed: 0,
+            listed_by_id: HashMap::new(),
             group: Rc::default(),
             max_per_backend: u32::MAX,
             fallback: None,
@@ -177,8 +180,20 @@ impl Balancer {
             self.change(key, now, Backend::unlist);
         }
         self.listed = listed.len();
+        self.update_listed_by_id(&listed);
         self.start_slowly(&newcomers, now);
         joined
+    }
+
+    fn update_listed_by_id(&mut self, listed: &BTreeSet<u32>) {
+        let by_id = |key: &u32| Some((self.backends.get(key)?.id.clone(), *key));
+        let now: HashMap<Rc<str>, u32> = listed.iter().filter_map(by_id).collect();
+        let before = std::mem::take(&mut self.listed_by_id);
+        let joined = now.keys().filter(|id| !before.contains_key(*id));
+        joined.for_each(|id| self.group.note_listed(id));
+        let left = before.keys().filter(|id| !now.contains_key(*id));
+        left.for_each(|id| self.group.note_unlisted(id));
+        self.listed_by_id = now;
     }
 
     /// Sets the address that is tried when no other has given any answer: the
@@ -302,6 +317,7 @@ impl Balancer {
         let at = next.or_else(|| self.next_fallback(round))?;
         if let (Some(client), Some(backend)) = (client, self.backends.get(&at.backend))
             && !backend.is_fallback()
+            && (bound.is_some() || !self.is_bound_elsewhere(client, now))
         {
             self.group.affinity.bind(client, &backend.id, now);
         }
@@ -400,8 +416,14 @@ impl Balancer {
     /// The key of the listed backend that the client is bound to.
     fn backend_of(&self, client: IpAddr, now: Time) -> Option<u32> {
         let id = self.group.affinity.backend_of(client, now)?;
-        let mut listed = self.backends.iter().filter(|(_, it)| it.is_listed);
-        listed.find(|(_, it)| it.id == id).map(|(&key, _)| key)
+        self.listed_by_id.get(&id).copied()
+    }
+
+    /// Whether the backend that the client is bound to is listed at another port alone: the
+    /// client keeps it for that.
+    fn is_bound_elsewhere(&self, client: IpAddr, now: Time) -> bool {
+        let bound = self.group.affinity.backend_of(client, now);
+        bound.is_some_and(|id| self.group.is_listed(&id))
     }
 
     /// The next address, not counting the fallback. `bound` is the backend of the client.
@@ -409,7 +431,12 @@ impl Balancer {
         if let Some(at) = self.next_alternative(round, now) {
             return Some(at);
         }
-        let of_client = |this: &Self| this.address_of(bound?, round, now);
+        let of_client = |this: &Self| {
+            let at = this.address_of(bound?, round, now)?;
+            let is_near = this.backends.get(&at.backend)?.is_near;
+            let may_be_far = || this.least_loaded(true, round, now).is_none();
+            (is_near || may_be_far()).then_some(at)
+        };
         while let Some(at) = of_client(self).or_else(|| self.next_ready(round, now)) {
             let is_overdue = |backend: &Backend| backend.is_overdue(at.address, now);
             if !self.backends.get(&at.backend).is_some_and(is_overdue) {

@@ -65,6 +65,8 @@ pub struct Connection<S> {
     is_kept_alive: bool,
     /// Whether a side has sent its FIN; known only where a rule asks for it.
     is_half_closed: bool,
+    /// Whether the connection began with a PROXY header, so that the socket's peer is no client.
+    has_header: bool,
     /// Whether the client was the last to send a byte, and may await an answer.
     awaits_answer: bool,
     /// Whether the connection counts as use of the app.
@@ -116,6 +118,7 @@ impl<S: Socket> Connection<S> {
             queued: false,
             is_kept_alive: false,
             is_half_closed: false,
+            has_header: false,
             awaits_answer: false,
             usage,
             last_traffic: now,

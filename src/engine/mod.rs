@@ -396,6 +396,13 @@ impl Engine {
         }
     }
 
+    /// Forgets the clients of an app that are remembered for that: its pods are gone.
+    pub fn forget_clients(&mut self, app: AppId) {
+        if let Some(group) = self.apps.group(app) {
+            group.affinity.forget();
+        }
+    }
+
     /// For how long that is.
     pub fn affinity(&self, app: AppId) -> Option<Duration> {
         self.apps.group(app)?.affinity.timeout()

@@ -16,6 +16,8 @@ pub struct PortGroup {
     pub pods: PodConnections,
     /// The backend of each recent client.
     pub affinity: Affinity,
+    /// At how many ports each backend is listed.
+    listed: RefCell<HashMap<Rc<str>, usize>>,
     release: Cell<Release>,
     /// How many of the ports are ready.
     ready: Cell<usize>,
@@ -46,6 +48,27 @@ impl PodConnections {
 }
 
 impl PortGroup {
+    /// A backend is listed at a port.
+    pub fn note_listed(&self, id: &Rc<str>) {
+        *self.listed.borrow_mut().entry(id.clone()).or_default() += 1;
+    }
+
+    /// It is listed there no more.
+    pub fn note_unlisted(&self, id: &str) {
+        let mut listed = self.listed.borrow_mut();
+        if let Some(ports) = listed.get_mut(id) {
+            *ports -= 1;
+            if *ports == 0 {
+                listed.remove(id);
+            }
+        }
+    }
+
+    /// Whether a backend is listed at any port.
+    pub fn is_listed(&self, id: &str) -> bool {
+        self.listed.borrow().contains_key(id)
+    }
+
     /// Sets the rate. If it is another one, no release is in progress after that.
     pub fn set_release_rate(&self, rate: ReleaseRate) {
         if self.release.get().rate() != rate {

@@ -96,3 +96,21 @@ fn pods_with_hints_for_the_zone_are_dialled_first_and_hints_for_others_are_ignor
         assert_eq!(zpa.status()["ports"][0]["hints"], "ignored");
     }
 }
+
+#[test]
+fn a_sleep_forgets_the_clients() {
+    let sandbox = pods(1);
+    sandbox.edit_service("myapp", |service| {
+        service["spec"]["sessionAffinity"] = "ClientIP".into();
+    });
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
+    zpa.expect_status("the affinity is known", |status| {
+        status["addresses"]["same_client_same_pod_for_seconds"] == 10_800.0
+    });
+    let mut client = zpa.connect();
+    echo(&mut client, "hello");
+    zpa.expect_metric("zpa_affinity_clients", 1.0);
+    drop(client);
+    zpa.expect_log("scaled to 0 after");
+    zpa.expect_metric("zpa_affinity_clients", 0.0);
+}

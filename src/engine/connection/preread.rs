@@ -182,6 +182,7 @@ impl<S: Socket> Connection<S> {
         header: Header,
         cx: &mut Context<'_, C>,
     ) -> Transition {
+        self.has_header = true;
         let admission = match header.origin {
             Origin::Local => {
                 cx.port.counters.excluded(Exclusion::Local);
@@ -242,6 +243,8 @@ impl<S: Socket> Connection<S> {
     pub(super) fn client_address(&self) -> Option<IpAddr> {
         let endpoints = match self.header() {
             Some(header) => header.client(),
+            // It came before anybody asked who the client is.
+            None if self.has_header => None,
             None => self.client.socket.endpoints(),
         };
         endpoints.map(|it| it.source.ip().to_canonical())

@@ -151,3 +151,40 @@ fn the_ports_of_an_app_bind_a_client_together() {
         assert_eq!(come(data, client(n), at(0)).address, first);
     }
 }
+
+/// The first pod that was ready after a wake was far.
+#[test]
+fn a_client_leaves_a_far_backend_as_soon_as_a_near_one_takes_connections() {
+    let mut balancer = with_affinity(&[far(1)]);
+    assert_eq!(come(&mut balancer, client(1), at(0)).address, address(1));
+    balancer.set(&[far(1), spec(2)], at(0));
+    assert_eq!(come(&mut balancer, client(1), at(1)).address, address(2));
+    balancer.set(&[far(1), spec(2), spec(3)], at(1));
+    assert_eq!(
+        come(&mut balancer, client(1), at(2)).address,
+        address(2),
+        "it stays"
+    );
+}
+
+/// As in a rollout that adds a port.
+#[test]
+fn a_client_keeps_its_backend_though_another_port_has_others() {
+    let group = Rc::<PortGroup>::default();
+    group.affinity.set_timeout(Some(HOUR));
+    let mut ports = [1, 2].map(Balancer::new);
+    for port in &mut ports {
+        port.share_with(&group);
+    }
+    let [web, new] = &mut ports;
+    web.set(&[spec(1)], at(0));
+    assert_eq!(come(web, client(1), at(0)).address, address(1));
+    web.set(&[spec(1), spec(2)], at(0));
+    new.set(&[spec(2)], at(0));
+    assert_eq!(come(new, client(1), at(0)).address, address(2));
+    assert_eq!(come(web, client(1), at(0)).address, address(1), "it serves");
+    web.set(&[spec(2)], at(0));
+    come(new, client(1), at(0));
+    let bound = group.affinity.backend_of(client(1).unwrap(), at(0));
+    assert_eq!(bound.as_deref(), Some("2"), "the other is gone");
+}

@@ -272,3 +272,16 @@ fn a_header_is_kept_where_the_backend_or_the_balancer_asks_who_the_client_is() {
         assert_eq!(rig.knows_client(), is_kept, "{label}");
     }
 }
+
+/// Its address is that of the load balancer, as far as the socket goes.
+#[test]
+fn a_client_whose_header_was_read_before_anybody_asked_is_bound_to_nothing() {
+    let mut rig = Rig::screened(rules(), HEADER, false);
+    rig.play(&[Client(Send(OF_A_CLIENT))]);
+    let group = rig.port.group.clone();
+    group.affinity.set_timeout(Some(SECOND));
+    rig.port.join(&group);
+    rig.play(&[Gate(true)]);
+    assert_eq!(rig.dialled.len(), 1, "{}", rig.story());
+    assert_eq!(group.affinity.len(), Some(0));
+}
