@@ -36,7 +36,7 @@ page: ## Test the page in Chromium, with pictures in target/page
 	ZPA_SCREENSHOTS=$(CURDIR)/target/page cargo test --locked --test page
 
 screenshots: page ## Make the picture of the page that README shows
-	cp target/page/apps-light.png manifests/page.png
+	cp target/page/apps-light.png tests/page/page.png
 
 model: ## Explore the protocol between two proxies within its full bounds: RUN="a watch" for some runs
 	ZPA_MODEL=full ZPA_MODEL_RUN="$(RUN)" cargo test --locked --profile explore --lib policy::model -- \

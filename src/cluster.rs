@@ -19,7 +19,7 @@ mod topology_hints;
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
 pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
-pub use self::pod_problem::PodProblem;
+pub use self::pod_problem::{Persistence, PodProblem};
 pub use self::resource_version::ResourceVersion;
 pub use self::topology_hints::TopologyHints;
 use crate::supervisor::ThreadPanic;

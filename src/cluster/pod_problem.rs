@@ -7,6 +7,24 @@ pub struct PodProblem {
     pub reason: &'static str,
     /// The pod, the reason and the message, in printable characters.
     pub text: String,
-    /// Whether it is a problem that waiting does not solve.
-    pub is_lasting: bool,
+    /// The UID of the pod.
+    pub uid: String,
+    /// Whether waiting solves it.
+    pub persistence: Persistence,
+    /// Whether there are other pods, which may get ready.
+    pub others_start: bool,
+}
+
+/// Whether waiting solves a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It may.
+    Passes,
+    /// It may, unless the problem is still there a while later.
+    Repeats,
+    /// It may, unless the container is started again and again: the number of restarts in the life
+    /// of the pod.
+    Restarts(u64),
+    /// It does not.
+    Lasts,
 }

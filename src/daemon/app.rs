@@ -21,6 +21,7 @@ use super::lifecycle::Lifecycle;
 pub use super::min_ready::MinReady;
 use super::min_ready::MinReadyWait;
 use super::own_addresses::OwnAddresses;
+use super::pod_verdict::PodVerdict;
 use super::port::Port;
 use super::route::Route;
 use super::slow_wake::SlowWakeLog;
@@ -30,7 +31,7 @@ pub use super::window_clock::Schedules;
 use super::window_clock::WindowClock;
 use crate::accept_probe::{Candidate, ReadyGate};
 use crate::clock::Time;
-use crate::cluster::{PodProblem, Report, TargetStatus};
+use crate::cluster::{Report, TargetStatus};
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
 use crate::policy::{self, Change, Command, Connections, Policy, WakeReason};
@@ -127,7 +128,11 @@ pub struct App<A> {
     slow_wake_log: SlowWakeLog,
     diagnosis: Diagnosis,
     /// What is wrong with its pods, while it is waking.
-    pod_problem: Option<PodProblem>,
+    pod_verdict: PodVerdict,
+    /// The uses when the pods were read last.
+    uses_at_read: u64,
+    /// Since when the API server refuses all its pods.
+    refused_since: Option<Time>,
     /// Why waiting connections are let go.
     wake_failure: Option<&'static str>,
     /// When the backends of the sockets are updated next; `None`: only after a report.
@@ -178,7 +183,9 @@ impl<A: Api> App<A> {
             target_status: None,
             slow_wake_log: SlowWakeLog::default(),
             diagnosis: Diagnosis::default(),
-            pod_problem: None,
+            pod_verdict: PodVerdict::default(),
+            uses_at_read: 0,
+            refused_since: None,
             wake_failure: None,
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
@@ -288,7 +295,7 @@ impl<A: Api> App<A> {
             self.backends_until,
             self.hold_timeout_log.poll_timeout(lost),
             self.slow_wake_log.poll_timeout(),
-            self.diagnosis.poll_timeout(),
+            self.diagnosis_due(),
             self.watch_timeout.poll_timeout(),
             self.windows.poll_timeout(),
             self.lifecycle.poll_timeout(self.config.hold_timeout),

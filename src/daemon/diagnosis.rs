@@ -15,52 +15,69 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The longest such time where waiters are let go at once on a reason that waiting does not end.
 const LONGEST_FAIL_FAST: Duration = Duration::from_secs(3);
 
-/// The interval between two reads,
-const INTERVAL: Duration = Duration::from_secs(10);
+/// The first interval between two reads, and the one at which doubling stops.
+const INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(300)];
 
-/// and where waiters are let go at once.
-const INTERVAL_FAIL_FAST: Duration = Duration::from_secs(5);
+/// The same where waiters are let go at once.
+const INTERVALS_FAIL_FAST: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 
-/// When the pods of an app are read next.
+/// When the pods of an app are read next. The intervals double while nothing changes.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
     next: Option<Time>,
+    interval: Duration,
+    /// Whether somebody waits, or has come since the last read.
+    is_wanted: bool,
 }
 
 impl Diagnosis {
-    /// Sets whether pods start since `since`. `took` are the durations of the last wakes.
+    /// Sets whether pods start since `since`, and whether somebody waits for them. `took` are the
+    /// durations of the last wakes.
     pub fn update(
         &mut self,
         since: Option<Time>,
         took: impl Iterator<Item = Duration>,
         fail_fast: bool,
+        is_wanted: bool,
     ) {
+        self.is_wanted = is_wanted;
         let Some(since) = since else {
-            self.next = None;
+            *self = Diagnosis::default();
             return;
         };
         if self.next.is_none() {
             self.next = Some(since + slow_after(took, fail_fast));
+            self.interval = intervals(fail_fast)[0];
         }
     }
 
     /// When [`Diagnosis::is_due`] is to be called even without an event.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.next
+        self.next.filter(|_| self.is_wanted)
     }
 
     /// Whether the pods are to be read now. If so, it counts as done.
     pub fn is_due(&mut self, fail_fast: bool, now: Time) -> bool {
-        let is_due = self.next.is_some_and(|next| next <= now);
+        let is_due = self.poll_timeout().is_some_and(|next| next <= now);
         if is_due {
-            let interval = if fail_fast {
-                INTERVAL_FAIL_FAST
-            } else {
-                INTERVAL
-            };
-            self.next = Some(now + interval);
+            self.next = Some(now + self.interval);
+            self.interval = (self.interval * 2).min(intervals(fail_fast)[1]);
         }
         is_due
+    }
+
+    /// Begins with the first interval again: the reason has changed.
+    pub fn restart_intervals(&mut self, fail_fast: bool, now: Time) {
+        self.interval = intervals(fail_fast)[0];
+        self.next = self.next.map(|next| next.min(now + self.interval));
+    }
+}
+
+fn intervals(fail_fast: bool) -> [Duration; 2] {
+    if fail_fast {
+        INTERVALS_FAIL_FAST
+    } else {
+        INTERVALS
     }
 }
 
@@ -87,34 +104,52 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_are_read_when_a_wake_takes_longer_than_usual_and_in_intervals_then() {
+    fn the_pods_are_read_when_a_wake_takes_longer_than_usual_and_in_growing_intervals_then() {
         for (took, fail_fast, expected) in [
-            (&[][..], false, [10, 20, 30]),
-            (&[], true, [3, 8, 13]),
-            (&[1], false, [2, 12, 22]),
-            (&[1], true, [2, 7, 12]),
-            (&[4, 100, 2, 6], false, [9, 19, 29]),
-            (&[600], false, [30, 40, 50]),
+            (&[][..], false, [10, 20, 40, 80]),
+            (&[], true, [3, 8, 18, 38]),
+            (&[1], false, [2, 12, 32, 72]),
+            (&[1], true, [2, 7, 17, 37]),
+            (&[4, 100, 2, 6], false, [9, 19, 39, 79]),
+            (&[600], false, [30, 40, 60, 100]),
         ] {
             let mut diagnosis = Diagnosis::default();
             let mut read = Vec::new();
-            for second in 100..160 {
+            for second in 100..10_000 {
                 let took = took.iter().map(|&seconds| Duration::from_secs(seconds));
-                diagnosis.update(Some(at(100)), took, fail_fast);
+                diagnosis.update(Some(at(100)), took, fail_fast, true);
                 if diagnosis.is_due(fail_fast, at(second)) {
                     read.push(second - 100);
                 }
             }
-            assert_eq!(read[..3], expected, "{took:?} {fail_fast}");
+            assert_eq!(read[..4], expected, "{took:?} {fail_fast}");
+            let last = read[read.len() - 1] - read[read.len() - 2];
+            assert_eq!(last, intervals(fail_fast)[1].as_secs());
         }
     }
 
     #[test]
-    fn nothing_is_read_once_the_wake_has_ended() {
+    fn nothing_is_read_without_anybody_who_waits_and_once_the_wake_has_ended() {
+        let none = || [].into_iter();
         let mut diagnosis = Diagnosis::default();
-        diagnosis.update(Some(at(100)), [].into_iter(), false);
-        diagnosis.update(None, [].into_iter(), false);
+        diagnosis.update(Some(at(100)), none(), false, false);
         assert_eq!(diagnosis.poll_timeout(), None);
         assert!(!diagnosis.is_due(false, at(500)));
+        diagnosis.update(Some(at(100)), none(), false, true);
+        assert!(diagnosis.is_due(false, at(500)), "the first who comes");
+        diagnosis.update(None, none(), false, true);
+        assert_eq!(diagnosis.poll_timeout(), None);
+        assert!(!diagnosis.is_due(false, at(900)));
+    }
+
+    #[test]
+    fn another_reason_begins_with_the_first_interval_again() {
+        let mut diagnosis = Diagnosis::default();
+        diagnosis.update(Some(at(100)), [].into_iter(), false, true);
+        for second in [110, 120, 140] {
+            assert!(diagnosis.is_due(false, at(second)));
+        }
+        diagnosis.restart_intervals(false, at(141));
+        assert_eq!(diagnosis.poll_timeout(), Some(at(151)));
     }
 }

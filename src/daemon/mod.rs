@@ -18,7 +18,8 @@
 //!    │              which pods are near (topology)
 //!    ├─ health      the reports of the API threads, and readiness
 //!    ├─ slow_wake   log lines about a wake that takes long; hold_timeout_log: about
-//!    │              clients that were reset; diagnosis: when the pods are read
+//!    │              clients that were reset; diagnosis: when the pods are read;
+//!    │              pod_verdict: what that shows
 //!    ├─ lifecycle   the events of which others are notified
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
@@ -43,6 +44,7 @@ mod messages;
 mod min_ready;
 pub mod own_addresses;
 mod pages;
+mod pod_verdict;
 pub mod pods;
 mod port;
 pub mod proxy;

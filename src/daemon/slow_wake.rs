@@ -143,6 +143,7 @@ impl SlowWakeLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Persistence;
 
     fn at(seconds: u64) -> Time {
         Time::new(Duration::from_secs(seconds))
@@ -182,7 +183,9 @@ mod tests {
         let image = PodProblem {
             reason: "ErrImagePull",
             text: "pod shop-1: ErrImagePull: not found".to_owned(),
-            is_lasting: false,
+            uid: String::new(),
+            persistence: Persistence::Passes,
+            others_start: false,
         };
         for (label, facts, expected) in [
             (

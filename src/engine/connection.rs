@@ -441,11 +441,13 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The time until which the connection may wait for a backend.
+    /// The time until which the connection may wait for a backend. One that cannot start ends the
+    /// wait of those that are held, not the preread before it.
     fn hold_limit<C>(&self, cx: &Context<'_, C>) -> Time {
+        let is_preread = matches!(self.state, State::Preread(_));
         match cx.port.failure() {
-            Some(_) => self.opened,
-            None => self.opened + cx.port.limits.hold_timeout,
+            Some(_) if !is_preread => self.opened,
+            _ => self.opened + cx.port.limits.hold_timeout,
         }
     }
 

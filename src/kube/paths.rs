@@ -127,7 +127,9 @@ pub(super) fn pods(namespace: &str, selector: &str) -> String {
         objects_of("/api/v1", Some(namespace), "pods"),
         escaped(selector),
     );
-    format!("{all}?labelSelector={selector}&limit=20")
+    // Those that were evicted stay listed.
+    let phases = "status.phase%21%3DFailed%2Cstatus.phase%21%3DSucceeded";
+    format!("{all}?labelSelector={selector}&fieldSelector={phases}&limit=20")
 }
 
 /// The warnings about the object with that UID.

@@ -4,30 +4,30 @@
 use serde_json::Value;
 
 use super::text::printable;
-use crate::cluster::PodProblem;
+use crate::cluster::{Persistence, PodProblem};
 
-/// The reasons for which a container waits, with whether waiting does not solve it. Those of
-/// an image pull that has failed once, or of a runtime that is busy, may pass
+/// The reasons for which a container waits, with whether waiting solves it
 /// (`pkg/kubelet/images/types.go`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
-const WAITING: [(&str, bool); 11] = [
-    ("ImagePullBackOff", true),
-    ("ErrImageNeverPull", true),
-    ("InvalidImageName", true),
-    ("CreateContainerConfigError", true),
-    (CRASH_LOOP, false),
-    ("ErrImagePull", false),
-    ("ImageInspectError", false),
-    ("RegistryUnavailable", false),
-    ("CreateContainerError", false),
-    ("RunContainerError", false),
-    ("PostStartHookError", false),
+const WAITING: [(&str, Persistence); 11] = [
+    (PULL, Persistence::Repeats),
+    ("ErrImageNeverPull", Persistence::Lasts),
+    ("InvalidImageName", Persistence::Lasts),
+    ("CreateContainerConfigError", Persistence::Lasts),
+    (CRASH_LOOP, Persistence::Passes),
+    ("ErrImagePull", Persistence::Passes),
+    ("ImageInspectError", Persistence::Passes),
+    ("RegistryUnavailable", Persistence::Passes),
+    ("CreateContainerError", Persistence::Passes),
+    ("RunContainerError", Persistence::Passes),
+    ("PostStartHookError", Persistence::Passes),
 ];
+
+const PULL: &str = "ImagePullBackOff";
 
 const CRASH_LOOP: &str = "CrashLoopBackOff";
 
-/// The number of restarts from which on a crash loop counts as one that waiting does not end: the
-/// kubelet has tried for about a minute by then.
-const CRASHES: u64 = 3;
+/// What a registry says of an image that it does not have, or does not give away.
+const NO_IMAGE: [&str; 3] = ["not found", "manifest unknown", "denied"];
 
 /// The reasons of Events that say why a pod is not ready although no status does.
 const WARNINGS: [&str; 5] = [
@@ -66,12 +66,16 @@ pub(super) fn diagnose(body: &[u8]) -> Option<Diagnosis> {
         return Some(Diagnosis::Nothing);
     }
     let problems: Vec<PodProblem> = pods.iter().filter_map(|pod| problem(pod)).collect();
-    // Of several pods one is enough, so that it lasts only if it does with all.
-    let is_lasting = problems.len() == pods.len() && problems.iter().all(|it| it.is_lasting);
-    if let Some(first) = problems.into_iter().next() {
+    // Of several pods one is enough. Those beyond the end of the list may be well.
+    let is_part = !text(&list["metadata"]["continue"]).is_empty();
+    let others_start = is_part || problems.len() < pods.len();
+    let passing = problems
+        .iter()
+        .position(|it| it.persistence == Persistence::Passes);
+    if let Some(problem) = problems.into_iter().nth(passing.unwrap_or(0)) {
         return Some(Diagnosis::Problem(PodProblem {
-            is_lasting,
-            ..first
+            others_start,
+            ..problem
         }));
     }
     Some(pods.first().map_or(Diagnosis::Nothing, |pod| {
@@ -84,7 +88,7 @@ pub(super) fn diagnose(body: &[u8]) -> Option<Diagnosis> {
 }
 
 /// The last warning of the list of Events in `body`, all of which are about the pod of that name.
-pub(super) fn warning(body: &[u8], pod: &str) -> Option<PodProblem> {
+pub(super) fn warning(body: &[u8], pod: &str, uid: &str) -> Option<PodProblem> {
     let list: Value = serde_json::from_slice(body).ok()?;
     let known = |event: &Value| {
         let reason = text(&event["reason"]);
@@ -96,7 +100,9 @@ pub(super) fn warning(body: &[u8], pod: &str) -> Option<PodProblem> {
     Some(PodProblem {
         reason,
         text: sentence(pod, "", reason, text(&event["message"])),
-        is_lasting: false,
+        uid: uid.to_owned(),
+        persistence: Persistence::Passes,
+        others_start: false,
     })
 }
 
@@ -131,10 +137,10 @@ fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
 
 /// What the status of a pod says.
 fn problem(pod: &Value) -> Option<PodProblem> {
-    let name = text(&pod["metadata"]["name"]);
+    let [name, uid] = ["name", "uid"].map(|key| text(&pod["metadata"][key]));
     let of = |key: &str| pod["status"][key].as_array().into_iter().flatten();
     let containers = of("initContainerStatuses").chain(of("containerStatuses"));
-    if let Some(problem) = containers.filter_map(|it| waiting(name, it)).next() {
+    if let Some(problem) = containers.filter_map(|it| waiting(name, uid, it)).next() {
         return Some(problem);
     }
     let scheduled = condition(pod, "PodScheduled")?;
@@ -142,29 +148,38 @@ fn problem(pod: &Value) -> Option<PodProblem> {
     is_unschedulable.then(|| PodProblem {
         reason: "Unschedulable",
         text: sentence(name, "", "Unschedulable", text(&scheduled["message"])),
+        uid: uid.to_owned(),
         // An autoscaler of nodes may bring one.
-        is_lasting: false,
+        persistence: Persistence::Passes,
+        others_start: false,
     })
 }
 
 /// Why a container waits, if it is for one of the known reasons.
-fn waiting(pod: &str, container: &Value) -> Option<PodProblem> {
+fn waiting(pod: &str, uid: &str, container: &Value) -> Option<PodProblem> {
     let waiting = &container["state"]["waiting"];
     let given = text(&waiting["reason"]);
-    let (reason, is_lasting) = WAITING.into_iter().find(|(known, _)| *known == given)?;
+    let (reason, persistence) = WAITING.into_iter().find(|(known, _)| *known == given)?;
     let restarts = container["restartCount"].as_u64().unwrap_or(0);
-    let message = match reason {
-        CRASH_LOOP => crash(container, restarts),
-        _ => text(&waiting["message"]).to_owned(),
+    let message = text(&waiting["message"]);
+    let (persistence, message) = match reason {
+        CRASH_LOOP => (Persistence::Restarts(restarts), crash(container, restarts)),
+        PULL if NO_IMAGE.iter().any(|it| message.contains(it)) => {
+            (Persistence::Lasts, message.to_owned())
+        }
+        _ => (persistence, message.to_owned()),
     };
     Some(PodProblem {
         reason,
         text: sentence(pod, text(&container["name"]), reason, &message),
-        is_lasting: is_lasting || (reason == CRASH_LOOP && restarts >= CRASHES),
+        uid: uid.to_owned(),
+        persistence,
+        others_start: false,
     })
 }
 
-/// How the container ended the last time.
+/// How the container ended the last time. Not what it wrote then, which may be a secret: the text
+/// goes to Events, to the page and to the webhook.
 fn crash(container: &Value, restarts: u64) -> String {
     let ended = &container["lastState"]["terminated"];
     let times = match restarts {
@@ -174,8 +189,7 @@ fn crash(container: &Value, restarts: u64) -> String {
     match ended["exitCode"].as_i64() {
         Some(code) => {
             let reason = text(&ended["reason"]);
-            let message = text(&ended["message"]);
-            format!("{times}, ended with exit code {code} ({reason}) {message}")
+            format!("{times}, ended with exit code {code} ({reason})")
         }
         None => times,
     }
@@ -239,59 +253,59 @@ mod tests {
         let mut of_init = waits("ImagePullBackOff", "Back-off", 0);
         let statuses = of_init["status"]["containerStatuses"].take();
         of_init["status"]["initContainerStatuses"] = statuses;
-        for (pod, text, is_lasting) in [
+        for (pod, text, persistence) in [
             (
                 waits("ImagePullBackOff", "Back-off pulling image \"x\"", 0),
                 "pod a, container web: ImagePullBackOff: Back-off pulling image \"x\"",
-                true,
+                Persistence::Repeats,
             ),
             (
                 of_init,
                 "pod a, container web: ImagePullBackOff: Back-off",
-                true,
+                Persistence::Repeats,
             ),
             (
                 waits("ErrImagePull", "not\nfound", 0),
                 "pod a, container web: ErrImagePull: not\\nfound",
-                false,
+                Persistence::Passes,
             ),
             (
                 waits("ErrImageNeverPull", "", 0),
                 "pod a, container web: ErrImageNeverPull:",
-                true,
+                Persistence::Lasts,
             ),
             (
                 waits("InvalidImageName", "bad", 0),
                 "pod a, container web: InvalidImageName: bad",
-                true,
+                Persistence::Lasts,
             ),
             (
                 waits("CreateContainerConfigError", "secret \"x\" not found", 0),
                 "pod a, container web: CreateContainerConfigError: secret \"x\" not found",
-                true,
+                Persistence::Lasts,
             ),
             (
                 waits(CRASH_LOOP, "back-off", 2),
                 "pod a, container web: CrashLoopBackOff: 2 restarts, ended with exit code 1 \
-                 (Error) no db",
-                false,
+                 (Error)",
+                Persistence::Restarts(2),
             ),
             (
                 waits(CRASH_LOOP, "back-off", 3),
                 "pod a, container web: CrashLoopBackOff: 3 restarts, ended with exit code 1 \
-                 (Error) no db",
-                true,
+                 (Error)",
+                Persistence::Restarts(3),
             ),
             (
                 unschedulable,
                 "pod a: Unschedulable: 0/3 nodes are available",
-                false,
+                Persistence::Passes,
             ),
         ] {
             let Some(Diagnosis::Problem(problem)) = diagnose(&list(&[pod])) else {
                 panic!("{text}");
             };
-            assert_eq!((&*problem.text, problem.is_lasting), (text, is_lasting));
+            assert_eq!((&*problem.text, problem.persistence), (text, persistence));
             assert!(text.contains(problem.reason), "{text}");
         }
     }
@@ -315,16 +329,22 @@ mod tests {
         ] {
             assert_eq!(diagnose(&list(&pods)), Some(expected), "{label}");
         }
-        for (pods, lasts) in [
-            (vec![broken(), broken()], true),
-            (vec![broken(), starting], false),
-            (vec![broken(), waits("ErrImagePull", "", 0)], false),
-        ] {
-            let Some(Diagnosis::Problem(problem)) = diagnose(&list(&pods)) else {
-                panic!("{pods:?}");
-            };
-            assert_eq!(problem.is_lasting, lasts, "{pods:?}");
-        }
+        let shown = |pods: &[Value]| match diagnose(&list(pods)) {
+            Some(Diagnosis::Problem(problem)) => problem,
+            other => panic!("{other:?}"),
+        };
+        let pull = |text: &str| shown(&[waits(PULL, text, 0)]).persistence;
+        assert_eq!(pull("429 Too Many Requests"), Persistence::Repeats);
+        assert_eq!(pull("x: not found"), Persistence::Lasts);
+        assert!(!shown(&[broken(), broken()]).others_start);
+        assert!(shown(&[broken(), starting.clone()]).others_start);
+        let passing = shown(&[broken(), waits("ErrImagePull", "", 0)]);
+        assert_eq!(passing.persistence, Persistence::Passes);
+        let part = json!({ "items": [broken()], "metadata": { "continue": "x" } });
+        let Some(Diagnosis::Problem(first)) = diagnose(part.to_string().as_bytes()) else {
+            panic!("a problem");
+        };
+        assert!(first.others_start, "those beyond the end may be well");
         for body in ["", "{}", "[]", r#"{"items":7}"#] {
             assert_eq!(diagnose(body.as_bytes()), None, "{body}");
         }
@@ -368,10 +388,10 @@ mod tests {
                 json!({ "lastTimestamp": "2026-11-29T13:00:00Z" }),
             ),
         ]);
-        let found = warning(&events, "a").unwrap();
+        let found = warning(&events, "a", "7").unwrap();
         assert_eq!(found.reason, "Unhealthy");
         assert_eq!(found.text, format!("pod a: Unhealthy: {probe}"));
-        assert!(!found.is_lasting);
-        assert_eq!(warning(&list(&[]), "a"), None);
+        assert_eq!((&*found.uid, found.persistence), ("7", Persistence::Passes));
+        assert_eq!(warning(&list(&[]), "a", "7"), None);
     }
 }

@@ -43,10 +43,14 @@ struct State {
     waiting: VecDeque<Job>,
     /// Whether there is a thread that reads them.
     has_thread: bool,
-    /// Until when the pods of a namespace are not read.
-    refused: BTreeMap<String, Time>,
-    log: LogOnce,
+    /// Until when a resource of a namespace is not read.
+    refused: BTreeMap<(&'static str, String), Time>,
+    /// By namespace, since each has permissions of its own.
+    logs: BTreeMap<String, LogOnce>,
 }
+
+const PODS: &str = "pods";
+const EVENTS: &str = "events";
 
 /// The pods to read.
 pub(super) struct Job {
@@ -75,10 +79,7 @@ impl PodReader {
     pub(super) fn read(&self, job: Job) {
         let now = (self.clock)();
         let mut state = lock(&self.shared.state);
-        let is_refused = state
-            .refused
-            .get(&job.namespace)
-            .is_some_and(|&until| now < until);
+        let is_refused = state.is_refused(PODS, &job.namespace, now);
         if is_refused || state.waiting.iter().any(|it| it.app == job.app) {
             return;
         }
@@ -107,10 +108,17 @@ impl PodReader {
     }
 
     fn execute(&self, job: Job) {
+        // One before it may have been refused meanwhile.
+        if self.shared.is_refused(PODS, &job.namespace, (self.clock)()) {
+            return;
+        }
         let path = paths::pods(&job.namespace, &job.selector);
         let problem = match self.shared.client.calls().list(&path, CAP) {
             Ok(reply) if reply.is_success() => {
-                lock(&self.shared.state).log.clear("pods can be listed");
+                let mut state = lock(&self.shared.state);
+                let log = state.logs.entry(job.namespace.clone()).or_default();
+                log.clear(&format!("pods can be listed in {}", job.namespace));
+                drop(state);
                 self.explain(&job.namespace, pod_problem::diagnose(&reply.body))
             }
             Ok(reply) if reply.status == 403 => {
@@ -127,12 +135,13 @@ impl PodReader {
     fn refused(&self, namespace: &str, why: &str) {
         let mut state = lock(&self.shared.state);
         let until = (self.clock)() + REFUSED_FOR;
-        state.refused.insert(namespace.to_owned(), until);
+        state.refused.insert((PODS, namespace.to_owned()), until);
         let text = format!(
             "pods may not be listed ({why}): why a wake takes long is said as far as the scale \
              target and the endpoints show it"
         );
-        state.log.raise(Level::Info, "refused", &text);
+        let log = state.logs.entry(namespace.to_owned()).or_default();
+        log.raise(Level::Info, "refused", &text);
     }
 
     fn explain(&self, namespace: &str, diagnosis: Option<Diagnosis>) -> Option<PodProblem> {
@@ -142,14 +151,39 @@ impl PodReader {
             Diagnosis::Unexplained { pod, uid } => (pod, uid),
         };
         let path = paths::warnings(namespace, &uid);
+        if self.shared.is_refused(EVENTS, namespace, (self.clock)()) {
+            return None;
+        }
         let reply = self.shared.client.calls().list(&path, CAP).ok()?;
         // This permission is optional too, and says less.
+        if reply.status == 403 {
+            self.shared
+                .refuse(EVENTS, namespace, (self.clock)() + REFUSED_FOR);
+        }
         let body = reply.is_success().then_some(&reply.body)?;
-        pod_problem::warning(body, &pod)
+        pod_problem::warning(body, &pod, &uid)
+    }
+}
+
+impl State {
+    fn is_refused(&self, resource: &'static str, namespace: &str, now: Time) -> bool {
+        let until = self.refused.get(&(resource, namespace.to_owned()));
+        until.is_some_and(|&until| now < until)
     }
 }
 
 impl Shared {
+    fn is_refused(&self, resource: &'static str, namespace: &str, now: Time) -> bool {
+        lock(&self.state).is_refused(resource, namespace, now)
+    }
+
+    fn refuse(&self, resource: &'static str, namespace: &str, until: Time) {
+        let mut state = lock(&self.state);
+        state
+            .refused
+            .insert((resource, namespace.to_owned()), until);
+    }
+
     /// The next one; if there is none, the thread that asks is one no more, and its connection is
     /// closed before another thread may begin.
     fn next(&self) -> Option<Job> {
@@ -219,7 +253,8 @@ mod tests {
         assert_eq!(
             asked.try_iter().collect::<Vec<_>>(),
             [
-                "/api/v1/namespaces/default/pods?labelSelector=app%3Dmyapp&limit=20",
+                "/api/v1/namespaces/default/pods?labelSelector=app%3Dmyapp&fieldSelector=status.phase%21%3DFailed%2C\
+                 status.phase%21%3DSucceeded&limit=20",
                 "/api/v1/namespaces/default/events?fieldSelector=involvedObject.uid%3D7%2C\
                  type%3DWarning&limit=100",
             ]

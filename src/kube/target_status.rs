@@ -23,6 +23,7 @@ struct Object {
 struct Metadata {
     #[serde(default)]
     uid: String,
+    generation: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +37,9 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     ready_replicas: Option<u32>,
+    replicas: Option<u32>,
+    terminating_replicas: Option<u32>,
+    observed_generation: Option<u64>,
     conditions: Option<Vec<Condition>>,
 }
 
@@ -105,7 +109,13 @@ fn shown(object: Object) -> Option<TargetStatus> {
     let status = object.status.unwrap_or_default();
     let conditions = status.conditions.into_iter().flatten();
     let troubles: Vec<Condition> = conditions.filter(Condition::is_trouble).collect();
-    let is_creation_refused = troubles.iter().any(Condition::is_refused);
+    // Of all pods, those that end included: until they have ended they may use the quota.
+    let pods = [status.replicas, status.terminating_replicas];
+    let has_none = pods.into_iter().flatten().all(|count| count == 0);
+    let generation = object.metadata.generation;
+    let is_current = generation.is_none() || generation == status.observed_generation;
+    let is_refused = troubles.iter().any(Condition::is_refused);
+    let is_creation_refused = is_refused && has_none && is_current;
     let messages = troubles
         .into_iter()
         .filter_map(|condition| condition.message);
@@ -187,6 +197,34 @@ mod tests {
         }
         for name in ["02-scale-get-zero", "25-not-found", "05-slices-list-empty"] {
             assert_eq!(target_status(&recorded_body(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn pods_are_refused_only_if_there_is_none_and_the_status_is_of_this_scale() {
+        let refused = |status: Value| {
+            let mut body = json!({
+                "kind": "Deployment",
+                "metadata": { "generation": 3 },
+                "spec": { "replicas": 3 },
+                "status": { "observedGeneration": 3, "conditions": [{
+                    "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                    "message": "pods \"a\" is forbidden: exceeded quota",
+                }] },
+            });
+            for (key, value) in status.as_object().unwrap() {
+                body["status"][key] = value.clone();
+            }
+            target_status_of(&body).unwrap().is_creation_refused
+        };
+        for (status, expected) in [
+            (json!({}), true),
+            (json!({ "replicas": 0, "terminatingReplicas": 0 }), true),
+            (json!({ "replicas": 1 }), false),
+            (json!({ "terminatingReplicas": 1 }), false),
+            (json!({ "observedGeneration": 2 }), false),
+        ] {
+            assert_eq!(refused(status.clone()), expected, "{status}");
         }
     }
 

@@ -10,7 +10,7 @@ const FAIL_FAST: (&str, &str) = ("ZPA_FAIL_FAST", "true");
 /// The image of the app cannot be pulled.
 const NO_IMAGE: PodTrouble = PodTrouble::Waiting(
     "ImagePullBackOff",
-    "Back-off pulling image \"test/echo\"",
+    "Back-off pulling image \"test/echo\": ErrImagePull: not found",
     0,
 );
 

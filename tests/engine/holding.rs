@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use zpa::engine::AppLimits;
+use zpa::rules::Rules;
 
-use crate::rig::{APP, LIMITS, Rig, backend, refusing, reset, silent};
+use crate::rig::{APP, LIMITS, PORT, Rig, backend, refusing, reset, silent};
 use support::streams::read_some;
 
 #[test]
@@ -224,4 +225,31 @@ fn who_waits_in_vain_gets_the_backup_target_and_stays_there_over_a_wake_and_a_sl
     rig.expect(&mut page, b"still here");
     let counts = rig.counts();
     assert_eq!((counts.open, counts.counted, counts.forwarded), (2, 1, 1));
+}
+
+/// Only what is decided to be held need not wait.
+#[test]
+fn while_the_app_cannot_start_the_first_bytes_are_awaited_all_the_same() {
+    let mut rig = Rig::new(LIMITS);
+    let rules = Rules {
+        accept_proxy_protocol: "127.0.0.0/8".parse().unwrap(),
+        ..Rules::default()
+    };
+    rig.engine.set_rules(APP, &rules);
+    let now = rig.now();
+    rig.engine
+        .set_wake_failure(APP, Some("ImagePullBackOff"), now);
+    let mut client = rig.connect();
+    rig.until("it is accepted", |e| e.counts(APP).open == 1);
+    for _ in 0..5 {
+        rig.turn();
+    }
+    assert_eq!(rig.counts().open, 1, "its header may come");
+    client
+        .write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+        .unwrap();
+    rig.expect_reset(&mut client);
+    let closed = rig.engine.counters(PORT).unwrap().closed_by_reason();
+    let reasons: Vec<_> = closed.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(reasons, [(["wake_failed", "holding"], 1)]);
 }

@@ -1,9 +1,12 @@
 //! What keeps the pods of an [`App`] from getting ready, and what follows for those who wait.
 
+use std::time::Duration;
+
 use log::{info, warn};
 
 use super::super::interface::{Api, Sockets};
 use super::super::journal::WakeResult;
+use super::super::pod_verdict::PodVerdict;
 use super::{App, Process};
 use crate::clock::Time;
 use crate::cluster::PodProblem;
@@ -12,42 +15,60 @@ use crate::policy::Phase;
 /// Why pods that a quota or a policy does not allow are not there.
 const REFUSED: &str = "the API server refuses its pods";
 
+/// How long the API server has to refuse all pods until waiting counts as in vain. The pods of the
+/// last sleep may use the quota until they have ended.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
 impl<A: Api> App<A> {
     /// Applies what was read of the pods.
     pub(super) fn set_pod_problem(&mut self, problem: Option<PodProblem>, now: Time) {
         let Some(since) = self.starting_since() else {
             return;
         };
-        let reason = |problem: &Option<PodProblem>| problem.as_ref().map(|it| it.reason);
-        let is_new = reason(&problem) != reason(&self.pod_problem);
-        if let Some(problem) = problem.as_ref().filter(|_| is_new) {
-            let (name, took) = (&self.config.name, now.since(since).as_secs());
-            warn!("{name} has been waking for {took}s: {}", problem.text);
-            self.record_slow_wake(&problem.text);
-        }
-        self.pod_problem = problem;
+        let Some(new) = self.pod_verdict.update(problem, now) else {
+            return;
+        };
+        let (text, took) = (new.text.clone(), now.since(since).as_secs());
+        warn!("{} has been waking for {took}s: {text}", self.config.name);
+        self.record_slow_wake(&text);
+        self.diagnosis.restart_intervals(self.config.fail_fast, now);
     }
 
-    /// Has the pods read if a wake takes longer than usual, and lets go of those who wait if waiting
-    /// does not solve what is wrong.
+    /// Has the pods read if a wake takes longer than usual and somebody waits for it, and lets go of
+    /// those who wait if waiting does not solve what is wrong.
     pub(super) fn diagnose<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let (now, fail_fast) = (process.now, self.config.fail_fast);
         let since = self.starting_since();
+        let counts = process.sockets.counts(self.id);
+        let is_wanted = counts.waiting > 0 || counts.uses != self.uses_at_read;
         let wakes = self.journal.wakes();
         let served = wakes.filter(|wake| wake.result == WakeResult::Served);
         let took = served.map(|wake| wake.took);
-        self.diagnosis.update(since, took, fail_fast);
+        self.diagnosis.update(since, took, fail_fast, is_wanted);
         if since.is_none() {
-            self.pod_problem = None;
+            self.pod_verdict = PodVerdict::default();
         }
         if self.diagnosis.is_due(fail_fast, now) {
+            self.uses_at_read = counts.uses;
             self.api.read_pods();
         }
         self.update_wake_failure(process);
     }
 
+    /// When [`App::diagnose`] has something to do even without an event.
+    pub(super) fn diagnosis_due(&self) -> Option<Time> {
+        let is_open = self.wake_failure.is_none() && self.pod_verdict.problem().is_none();
+        let refused = self.refused_since.filter(|_| is_open);
+        let refused = refused.map(|since| since + REFUSED_FOR);
+        self.diagnosis
+            .poll_timeout()
+            .into_iter()
+            .chain(refused)
+            .min()
+    }
+
     fn update_wake_failure<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let failure = self.lasting_failure();
+        let failure = self.lasting_failure(process.now);
         if failure == self.wake_failure {
             return;
         }
@@ -70,17 +91,20 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// Why those who wait would wait in vain, if they are to be let go then.
-    fn lasting_failure(&self) -> Option<&'static str> {
-        self.starting_since().filter(|_| self.config.fail_fast)?;
-        let problem = self.pod_problem.as_ref().filter(|it| it.is_lasting);
-        let is_refused = self
-            .target_status
-            .as_ref()
-            .is_some_and(|target| target.is_creation_refused && target.ready == 0);
-        match problem {
-            Some(problem) => Some(problem.reason),
-            None => is_refused.then_some(REFUSED),
+    /// Why those who wait would wait in vain, if they are to be let go then. What the pods show has
+    /// the last word.
+    fn lasting_failure(&mut self, now: Time) -> Option<&'static str> {
+        let is_starting = self.config.fail_fast && self.starting_since().is_some();
+        let target = self.target_status.as_ref();
+        let is_refused = is_starting && target.is_some_and(|target| target.is_creation_refused);
+        self.refused_since = is_refused.then(|| self.refused_since.unwrap_or(now));
+        if !is_starting {
+            return None;
+        }
+        let is_long = |since| now.since(since) >= REFUSED_FOR;
+        match self.pod_verdict.problem() {
+            None if self.refused_since.is_some_and(is_long) => Some(REFUSED),
+            _ => self.pod_verdict.lasting(),
         }
     }
 

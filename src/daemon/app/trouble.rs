@@ -62,7 +62,7 @@ impl<A: Api> App<A> {
             dialable: self.backends(),
             is_full: sockets.counts(self.id).is_full,
             target: self.target_status.as_ref(),
-            pods: self.pod_problem.as_ref(),
+            pods: self.pod_verdict.problem(),
         }
     }
 

@@ -83,10 +83,14 @@ impl Selector {
         let labels = &meta["labels"];
         let is_named = |name: &String| meta["name"] == name.as_str();
         let has = |(key, value): &(String, String)| {
+            let (key, is_wanted) = match key.strip_suffix('!') {
+                Some(key) => (key, false),
+                None => (key.as_str(), true),
+            };
             let pointer = format!("/{}", key.replace('.', "/"));
             object
                 .pointer(&pointer)
-                .is_some_and(|it| it == value.as_str())
+                .is_some_and(|it| (it == value.as_str()) == is_wanted)
         };
         self.name.as_ref().is_none_or(is_named)
             && self.fields.iter().all(has)
