@@ -1,7 +1,7 @@
 //! `zpa uninstall` wakes an app, removes the proxies before it with their objects, and what they
 //! have left on the app.
 //!
-//! Everything is read first ([`Facts`]). What is to be done follows from that alone ([`plan`]), and
+//! Everything is read first (`Facts`). What is to be done follows from that alone (`plan`), and
 //! is done in that order, so that `--dry-run` prints the same.
 
 use std::ffi::OsString;
