@@ -46,7 +46,7 @@ fn a_pause_holds_who_comes_until_it_ends_and_says_so() {
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
 
     annotate(&sandbox, PAUSE, None);
-    expect_echo(&mut client, "some bytes");
+    expect_echo(&mut client, "bytes");
     annotate(&sandbox, PAUSE, Some("true"));
     drop(client);
     zpa.expect_status("it is not put to sleep", kept_awake_by("paused"));
